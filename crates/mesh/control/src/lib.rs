@@ -1,0 +1,1 @@
+//! The control plane: files to index to xDS resources.

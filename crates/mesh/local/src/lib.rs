@@ -1,0 +1,1 @@
+//! A mesh of processes on one machine: supervisor and demo.

@@ -1,0 +1,356 @@
+//! What the proxy runs on: xDS resources, checked and compiled into plain data.
+//!
+//! A [`Snapshot`] is immutable. The configuration side (`config`) builds a new one whenever
+//! resources change and publishes it with `arc-swap`; each worker picks it up at its next request,
+//! and a request that is under way keeps the one that it began with. Nothing here does I/O.
+//!
+//! Clusters and route tables are shared by `Arc` with the snapshots before and after, as long as
+//! they do not change: a worker keys its own state (pools, load balancing) by cluster name and
+//! notices a change by `Arc::ptr_eq`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One consistent configuration of the whole proxy.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up with each published configuration.
+    pub generation: u64,
+    /// The listeners, each with its connection manager.
+    pub listeners: Vec<Arc<Listener>>,
+    /// The clusters by name.
+    pub clusters: HashMap<String, Arc<Cluster>>,
+}
+
+/// Who this proxy is: the `node` of the bootstrap, as the telemetry needs it.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// `node.id`, the `node_id` tag.
+    pub id: String,
+    /// `node.cluster`: the service name of Zipkin spans.
+    pub cluster: String,
+    /// `node.locality.zone`, the `zone` tag.
+    pub zone: String,
+}
+
+/// A bound address and what serves it.
+#[derive(Debug)]
+pub struct Listener {
+    /// The xDS name.
+    pub name: String,
+    /// Where it accepts.
+    pub address: SocketAddr,
+    /// `traffic_direction`: decides the span kind.
+    pub direction: Direction,
+    /// The HTTP connection manager.
+    pub manager: ConnectionManager,
+}
+
+/// Envoy's `TrafficDirection`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Not said: spans are of kind SERVER.
+    Unspecified,
+    /// Requests to this workload: spans are of kind SERVER.
+    Inbound,
+    /// Requests from this workload, or through a gateway: spans are of kind CLIENT, unless each
+    /// attempt has a span of its own.
+    Outbound,
+}
+
+/// Envoy's `HttpConnectionManager`, as far as it is supported.
+#[derive(Debug)]
+pub struct ConnectionManager {
+    /// `stat_prefix`.
+    pub stat_prefix: String,
+    /// The routes; `None` until the named route configuration has arrived (requests then get 404,
+    /// `NR`, as from Envoy while it warms).
+    pub routes: Option<Arc<RouteTable>>,
+    /// The tracer; without one, ids are generated but context passes through untouched.
+    pub tracing: Option<Tracing>,
+    /// `use_remote_address`: this is an edge (gateway), the peer is the client.
+    pub use_remote_address: bool,
+    /// `generate_request_id`.
+    pub generate_request_id: bool,
+    /// `preserve_external_request_id`.
+    pub preserve_external_request_id: bool,
+    /// `always_set_request_id_in_response`.
+    pub always_set_request_id_in_response: bool,
+    /// `server_name`: the response's `server` header (Envoy's default is `envoy`).
+    pub server_name: String,
+    /// `server_header_transformation`.
+    pub server_header: ServerHeader,
+    /// `max_request_headers_kb` in bytes.
+    pub max_request_head_bytes: usize,
+    /// `common_http_protocol_options.max_headers_count`.
+    pub max_headers: usize,
+    /// `common_http_protocol_options.idle_timeout` of a downstream connection.
+    pub idle_timeout: Option<Duration>,
+    /// `stream_idle_timeout`.
+    pub stream_idle_timeout: Option<Duration>,
+    /// `request_headers_timeout`: the slowloris guard.
+    pub request_headers_timeout: Option<Duration>,
+}
+
+/// Envoy's `ServerHeaderTransformation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerHeader {
+    /// Replace the upstream's.
+    Overwrite,
+    /// Set it if the upstream sent none.
+    AppendIfAbsent,
+    /// Leave it.
+    PassThrough,
+}
+
+/// `HttpConnectionManager.Tracing` with its provider.
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    /// The tracer.
+    pub provider: TracingProvider,
+    /// `client_sampling`, in units of 0.01 %.
+    pub client_sampling: u32,
+    /// `random_sampling`, in units of 0.01 %.
+    pub random_sampling: u32,
+    /// `overall_sampling`, in units of 0.01 %.
+    pub overall_sampling: u32,
+    /// `spawn_upstream_span`: SERVER for the request and a CLIENT child for each attempt.
+    pub spawn_upstream_span: bool,
+    /// `max_path_tag_length`, bytes of path and query in `http.url`.
+    pub max_path_tag_length: usize,
+    /// Custom tags, applied last, in this order.
+    pub custom_tags: Vec<CustomTag>,
+}
+
+/// Where spans go, and which context format goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TracingProvider {
+    /// `envoy.config.trace.v3.ZipkinConfig`: B3 on the wire.
+    Zipkin {
+        /// `collector_cluster`.
+        cluster: String,
+        /// `collector_endpoint`: the path.
+        path: String,
+        /// `collector_hostname`, or the cluster's name.
+        host: String,
+        /// `trace_id_128bit`.
+        trace_id_128bit: bool,
+        /// `shared_span_context`.
+        shared_span_context: bool,
+        /// `trace_context_option: USE_B3_WITH_W3C_PROPAGATION`.
+        with_w3c: bool,
+    },
+    /// `envoy.config.trace.v3.OpenTelemetryConfig` over HTTP: W3C context on the wire.
+    OpenTelemetry {
+        /// The cluster of `http_service.http_uri`.
+        cluster: String,
+        /// The path of `http_service.http_uri`.
+        path: String,
+        /// The authority of `http_service.http_uri`.
+        host: String,
+        /// `service_name`.
+        service_name: String,
+        /// `http_service.http_uri.timeout`.
+        timeout: Duration,
+    },
+}
+
+/// `envoy.type.tracing.v3.CustomTag`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomTag {
+    /// The tag's name; replaces a built-in tag of the same name.
+    pub name: String,
+    /// Where its value comes from.
+    pub value: CustomTagValue,
+}
+
+/// Where the value of a custom tag comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CustomTagValue {
+    /// A fixed text; `environment` tags are resolved to one when they are compiled.
+    Literal(String),
+    /// A request header, with what to use when it is absent.
+    RequestHeader {
+        /// The header's name, lower case.
+        name: String,
+        /// Used when the header is absent; without one, the tag is left out.
+        default: Option<String>,
+    },
+}
+
+/// A compiled `RouteConfiguration`.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    /// Its xDS name.
+    pub name: String,
+    /// `ignore_port_in_host_matching`.
+    pub ignore_port: bool,
+    /// Exact domains, lower case, to an index into `virtual_hosts`.
+    pub exact: HashMap<String, usize>,
+    /// Domains `*.suffix`, longest first: (the suffix with its dot, index).
+    pub suffixes: Vec<(String, usize)>,
+    /// Domains `prefix.*`, longest first: (the prefix with its dot, index).
+    pub prefixes: Vec<(String, usize)>,
+    /// The virtual host of domain `*`.
+    pub any: Option<usize>,
+    /// The virtual hosts.
+    pub virtual_hosts: Vec<VirtualHost>,
+}
+
+/// A compiled `VirtualHost`.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// Its name.
+    pub name: String,
+    /// `include_request_attempt_count`.
+    pub include_request_attempt_count: bool,
+    /// The routes; the first that matches wins.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// A compiled `Route`.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name; may be empty.
+    pub name: String,
+    /// The path condition.
+    pub path: PathMatch,
+    /// Conditions on headers; all must hold. `:method` and `:authority` are allowed names.
+    pub headers: Vec<HeaderMatch>,
+    /// What to do.
+    pub action: RouteAction,
+    /// `decorator.operation`, and whether it is propagated.
+    pub decorator: Option<Decorator>,
+}
+
+/// `Decorator`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decorator {
+    /// The span name.
+    pub operation: String,
+    /// Whether the other side is told.
+    pub propagate: bool,
+}
+
+/// The condition on a path, without its query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// The path begins with this text.
+    Prefix(String),
+    /// The path is this text.
+    Exact(String),
+    /// The path is this text or continues it with a slash (`path_separated_prefix`).
+    PathSeparatedPrefix(String),
+}
+
+/// A condition on a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Its name, lower case.
+    pub name: String,
+    /// The condition on its value.
+    pub value: ValueMatch,
+    /// `invert_match`.
+    pub invert: bool,
+}
+
+/// The condition on a header's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// The header is there.
+    Present,
+    /// It equals this text.
+    Exact(String),
+    /// It begins with this text.
+    Prefix(String),
+    /// It ends with this text.
+    Suffix(String),
+    /// It contains this text.
+    Contains(String),
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub enum RouteAction {
+    /// Forward to a cluster.
+    Forward(Forward),
+    /// Answer directly.
+    Respond {
+        /// The status code.
+        status: u16,
+        /// The body; may be empty.
+        body: String,
+    },
+}
+
+/// `RouteAction` of Envoy: where to, and within which time.
+#[derive(Debug)]
+pub struct Forward {
+    /// Clusters and their weights; one cluster is a list of one.
+    pub clusters: Vec<WeightedCluster>,
+    /// Sum of all weights; never zero.
+    pub total_weight: u32,
+    /// `timeout` of the whole exchange; `None` is no limit (`0s`). Envoy's default is 15 s.
+    pub timeout: Option<Duration>,
+}
+
+/// One choice of a `WeightedCluster`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedCluster {
+    /// The cluster's name. It may be missing from the snapshot: 503, `NC`.
+    pub name: String,
+    /// Its weight.
+    pub weight: u32,
+}
+
+/// A compiled `Cluster` with its endpoints.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its name, the `upstream_cluster` tag.
+    pub name: String,
+    /// `alt_stat_name`, or the name: the `upstream_cluster.name` tag.
+    pub observability_name: String,
+    /// The healthy endpoints, with weights; empty: 503, `UH`.
+    pub endpoints: Vec<Endpoint>,
+    /// `connect_timeout`.
+    pub connect_timeout: Duration,
+    /// `lb_policy`.
+    pub balancing: Balancing,
+    /// `circuit_breakers.thresholds[DEFAULT]`, per proxy.
+    pub limits: ClusterLimits,
+    /// `common_http_protocol_options.idle_timeout` of a pooled connection; Envoy's default is 1 h.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// One endpoint of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its weight; at least 1.
+    pub weight: u32,
+}
+
+/// How a cluster chooses an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balancing {
+    /// In turn.
+    RoundRobin,
+    /// The less loaded of two random choices.
+    LeastRequest,
+    /// At random.
+    Random,
+}
+
+/// Circuit breaker thresholds; Envoy's defaults are 1024 each, Istio's 2^32-1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterLimits {
+    /// `max_connections`.
+    pub max_connections: u32,
+    /// `max_pending_requests`.
+    pub max_pending_requests: u32,
+    /// `max_requests`.
+    pub max_requests: u32,
+}

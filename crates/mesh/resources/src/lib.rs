@@ -1,0 +1,1 @@
+//! Istio resources: types, parsing with positions, validation.

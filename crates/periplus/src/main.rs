@@ -1,0 +1,3 @@
+//! Periplus: a service mesh whose first purpose is distributed tracing.
+
+fn main() {}

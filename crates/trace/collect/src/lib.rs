@@ -1,0 +1,1 @@
+//! Receivers: OTLP and Zipkin on their ports, into the store.

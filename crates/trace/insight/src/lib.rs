@@ -1,0 +1,1 @@
+//! Pure functions over traces: tree, clock skew, critical path, dependencies. No I/O.

@@ -1,0 +1,1 @@
+//! Context propagation: B3, W3C Trace Context, `x-request-id`.

@@ -1,0 +1,1 @@
+//! The query APIs: Jaeger's and our own.

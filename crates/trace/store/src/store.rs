@@ -1,0 +1,108 @@
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use periplus_model::{Batch, SpanGroup, SpanKind, TraceId};
+
+use crate::{StoreError, TimeRange, TraceQuery};
+
+/// A future without a name, so that a store can be a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A stream without a name, so that a store can be a trait object.
+pub type BoxStream<'a, T> = Pin<Box<dyn Stream<Item = T> + Send + 'a>>;
+
+/// Where spans are kept: batches in, streams out, one query AST.
+///
+/// An engine keeps what arrives as it arrives: it neither merges spans that share an id nor mends
+/// parents or clocks. Readers do that (`periplus-insight`).
+pub trait SpanStore: Send + Sync + 'static {
+    /// Takes a batch. When the future resolves to `Ok`, the spans are searchable and as durable as
+    /// the engine promises; [`StoreError::Busy`] asks the sender to come again.
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// All spans of one trace; `None` if there is none.
+    fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>>;
+
+    /// The newest traces that match, whole (spans outside of the range too), newest first.
+    ///
+    /// Dropping the stream cancels the query.
+    fn find_traces(&self, query: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>>;
+
+    /// The names of all services, sorted.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+
+    /// The operations of a service, sorted by name, then by kind; of one kind only, if one is given.
+    fn operations<'a>(
+        &'a self,
+        service: &'a str,
+        kind: Option<SpanKind>,
+    ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>>;
+
+    /// Who called whom how often, from the spans that start inside the range; sorted by caller,
+    /// then by callee.
+    fn dependencies(
+        &self,
+        range: TimeRange,
+    ) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>>;
+
+    /// What the store holds and what it has dropped.
+    fn stats(&self) -> StoreStats;
+}
+
+/// One trace as it was stored: groups in the order of arrival, nothing merged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTrace {
+    /// Its id.
+    pub id: TraceId,
+    /// Its spans. Shared with the store, so that reading copies nothing.
+    pub groups: Vec<Arc<SpanGroup>>,
+}
+
+impl StoredTrace {
+    /// How many spans it holds.
+    pub fn span_count(&self) -> usize {
+        self.groups.iter().map(|group| group.spans.len()).sum()
+    }
+}
+
+/// A span name of a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Operation {
+    /// The span's name.
+    pub name: String,
+    /// The span's kind.
+    pub kind: SpanKind,
+}
+
+/// Calls from one service to another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DependencyEdge {
+    /// The calling service.
+    pub parent: String,
+    /// The called service.
+    pub child: String,
+    /// How many calls.
+    pub call_count: u64,
+    /// How many of them failed.
+    pub error_count: u64,
+}
+
+/// What a store holds, and what it has let go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Traces held.
+    pub traces: u64,
+    /// Spans held.
+    pub spans: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// The most bytes that the store may take.
+    pub max_bytes: u64,
+    /// Spans accepted since the start.
+    pub accepted_spans: u64,
+    /// Traces evicted since the start to stay under the limit.
+    pub evicted_traces: u64,
+    /// Spans evicted since the start to stay under the limit.
+    pub evicted_spans: u64,
+}

@@ -1,0 +1,1 @@
+//! Codecs between wire formats (OTLP, Zipkin) and the span model.

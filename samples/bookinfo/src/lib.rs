@@ -1,0 +1,1 @@
+//! Bookinfo, the sample application, as one program with roles.

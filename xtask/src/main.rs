@@ -1,0 +1,3 @@
+//! Developer chores: ci, ui build, bench, peers.
+
+fn main() {}
