@@ -13,7 +13,10 @@ pub struct Attribute {
 impl Attribute {
     /// An attribute from anything that turns into a key and a value.
     pub fn new(key: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self { key: key.into(), value: value.into() }
+        Self {
+            key: key.into(),
+            value: value.into(),
+        }
     }
 }
 

@@ -174,12 +174,17 @@ fn parse_hex(s: &str, max: usize) -> Result<u128, ParseIdError> {
         return Err(ParseIdError::Empty);
     }
     if s.len() > max {
-        return Err(ParseIdError::TooLong { found: s.len(), max });
+        return Err(ParseIdError::TooLong {
+            found: s.len(),
+            max,
+        });
     }
-    s.bytes().enumerate().try_fold(0, |n, (i, byte)| match (byte as char).to_digit(16) {
-        Some(digit) => Ok((n << 4) | u128::from(digit)),
-        None => Err(ParseIdError::NotHex { position: i + 1 }),
-    })
+    s.bytes()
+        .enumerate()
+        .try_fold(0, |n, (i, byte)| match (byte as char).to_digit(16) {
+            Some(digit) => Ok((n << 4) | u128::from(digit)),
+            None => Err(ParseIdError::NotHex { position: i + 1 }),
+        })
 }
 
 fn encode_hex(bytes: &[u8], out: &mut [u8]) {
@@ -210,7 +215,10 @@ mod tests {
         assert_eq!("123".parse(), Ok(TraceId::from_halves(0, 0x123)));
         assert!("123".parse::<TraceId>().is_ok_and(TraceId::is_64_bit));
         assert_eq!("".parse::<SpanId>(), Err(ParseIdError::Empty));
-        assert_eq!("12g4".parse::<SpanId>(), Err(ParseIdError::NotHex { position: 3 }));
+        assert_eq!(
+            "12g4".parse::<SpanId>(),
+            Err(ParseIdError::NotHex { position: 3 })
+        );
         assert_eq!(
             "0".repeat(17).parse::<SpanId>(),
             Err(ParseIdError::TooLong { found: 17, max: 16 })

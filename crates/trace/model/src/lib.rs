@@ -11,4 +11,6 @@ pub mod propagation;
 
 pub use attribute::{Attribute, Value};
 pub use id::{ParseIdError, SpanId, TraceId};
-pub use span::{Batch, Event, Link, Resource, Scope, Span, SpanGroup, SpanKind, Status, StatusCode};
+pub use span::{
+    Batch, Event, Link, Resource, Scope, Span, SpanGroup, SpanKind, Status, StatusCode,
+};

@@ -173,7 +173,10 @@ pub struct Resource {
 impl Resource {
     /// A resource that says nothing but its service's name.
     pub fn of_service(name: &str) -> Self {
-        Self { attributes: vec![Attribute::new("service.name", name)], ..Self::default() }
+        Self {
+            attributes: vec![Attribute::new("service.name", name)],
+            ..Self::default()
+        }
     }
 
     /// The first attribute with this key.
@@ -183,7 +186,9 @@ impl Resource {
 
     /// `service.name`; empty when the resource has none.
     pub fn service_name(&self) -> &str {
-        self.attribute("service.name").and_then(Value::as_str).unwrap_or_default()
+        self.attribute("service.name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 }
 
@@ -228,5 +233,8 @@ impl Batch {
 }
 
 fn find<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a Value> {
-    attributes.iter().find(|attribute| attribute.key == key).map(|attribute| &attribute.value)
+    attributes
+        .iter()
+        .find(|attribute| attribute.key == key)
+        .map(|attribute| &attribute.value)
 }

@@ -27,7 +27,10 @@ pub struct TimeRange {
 
 impl TimeRange {
     /// All of time.
-    pub const ALL: Self = Self { start_unix_nano: 0, end_unix_nano: u64::MAX };
+    pub const ALL: Self = Self {
+        start_unix_nano: 0,
+        end_unix_nano: u64::MAX,
+    };
 
     /// Whether the instant lies inside.
     pub const fn contains(&self, unix_nano: u64) -> bool {
@@ -75,7 +78,11 @@ pub enum SpanFilter {
 impl SpanFilter {
     /// The field equals the literal.
     pub fn equals(field: Field, literal: impl Into<Literal>) -> Self {
-        Self::Compare { field, comparison: Comparison::Equal, literal: literal.into() }
+        Self::Compare {
+            field,
+            comparison: Comparison::Equal,
+            literal: literal.into(),
+        }
     }
 }
 
