@@ -1,0 +1,128 @@
+//! JSON strings, written without a temporary.
+
+/// Appends `text` as a JSON string, quotes included (RFC 8259 §7).
+#[inline]
+pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    push_escaped(out, text);
+    out.push(b'"');
+}
+
+/// Appends `text` as the inside of a JSON string.
+#[inline]
+pub(crate) fn push_escaped(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    if needs_escape(bytes) {
+        push_escaping(out, bytes);
+    } else {
+        out.extend_from_slice(bytes);
+    }
+}
+
+/// Appends the decimal digits of `number`.
+#[inline]
+pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Whether a byte of `bytes` may not stand in a JSON string as it is. Eight bytes at a time; the
+/// rest is read as a word that overlaps what was seen already.
+#[inline]
+fn needs_escape(bytes: &[u8]) -> bool {
+    if let Some(last) = bytes.last_chunk::<8>() {
+        let (words, _) = bytes.as_chunks::<8>();
+        let found = words.iter().fold(word_needs_escape(*last), |found, word| {
+            found | word_needs_escape(*word)
+        });
+        return found != 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let [a, b, c, d] = *first;
+        let [e, f, g, h] = *last;
+        return word_needs_escape([a, b, c, d, e, f, g, h]) != 0;
+    }
+    bytes.iter().any(|&byte| must_escape(byte))
+}
+
+/// Non-zero if one of eight bytes must be escaped: a SWAR test for `< 0x20`, `"` and `\`. A borrow
+/// crosses into a neighbour only out of a byte that matched, so the answer is exact.
+#[inline]
+const fn word_needs_escape(bytes: [u8; 8]) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(bytes);
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    ((word.wrapping_sub(ONES * 0x20) & !word)
+        | (quote.wrapping_sub(ONES) & !quote)
+        | (backslash.wrapping_sub(ONES) & !backslash))
+        & (ONES * 0x80)
+}
+
+const fn must_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// The rare case: copies the runs between the bytes that must be escaped.
+#[cold]
+fn push_escaping(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|&byte| must_escape(byte)) {
+        let (run, tail) = rest.split_at(at);
+        out.extend_from_slice(run);
+        match tail[0] {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                out.extend_from_slice(b"\\u00");
+                out.push(DIGITS[usize::from(control >> 4)]);
+                out.push(DIGITS[usize::from(control & 15)]);
+            }
+        }
+        rest = &tail[1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(text: &str) -> String {
+        let mut out = Vec::new();
+        push_string(&mut out, text);
+        String::from_utf8(out).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn every_control_character_is_escaped_at_every_place() {
+        for byte in 0..=0x7f_u8 {
+            for length in 0..20 {
+                for place in 0..length {
+                    let mut text = vec![b'x'; length];
+                    text[place] = byte;
+                    let text = String::from_utf8(text).expect("ASCII");
+                    let back: String = serde_json::from_str(&written(&text)).expect("valid JSON");
+                    assert_eq!(back, text, "byte {byte:#x} at {place} of {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_no_escape_is_copied() {
+        assert_eq!(written("grüße /a?b='c'\u{7f}"), "\"grüße /a?b='c'\u{7f}\"");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_reads_back(text in any::<String>()) {
+            prop_assert_eq!(serde_json::from_str::<String>(&written(&text)).ok(), Some(text));
+        }
+    }
+}
