@@ -1,3 +1,50 @@
-//! Developer chores: ci, ui build, bench, peers.
+//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `peers`.
 
-fn main() {}
+mod ci;
+mod peers;
+mod shell;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Everything that must pass before a change lands, from a clean checkout
+    Ci,
+    /// All tests; fetches the peers that they need first
+    Test,
+    /// Formatting, lints, licences and duplicate dependencies
+    Lint,
+    /// Builds the web UI into `dist`; with `--check`, proves that `dist` is what the source builds
+    Ui {
+        /// Fail if the build differs from what is committed
+        #[arg(long)]
+        check: bool,
+    },
+    /// Runs a benchmark: `proxy` (CPU per request against peers) or `instructions` (the CI gate)
+    Bench {
+        /// Which one, and its flags
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
+    /// Installs the real programs that tests and benchmarks run against
+    Peers,
+}
+
+fn main() -> anyhow::Result<()> {
+    shell::enter_root()?;
+    match Cli::parse().chore {
+        Chore::Ci => ci::all(),
+        Chore::Test => ci::test(),
+        Chore::Lint => ci::lint(),
+        Chore::Ui { check } => ci::ui(check),
+        Chore::Bench { args } => ci::bench(&args),
+        Chore::Peers => peers::install(&peers::Need::ALL),
+    }
+}

@@ -1,0 +1,188 @@
+//! The load generator: a closed loop over keep-alive connections, one thread, one epoll.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use hdrhistogram::Histogram;
+use memchr::memmem;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use serde::{Deserialize, Serialize};
+
+use crate::cpu;
+
+/// Flags of the load generator.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the proxy listens
+    #[arg(long)]
+    address: SocketAddr,
+    /// The `Host` that is asked for
+    #[arg(long)]
+    host: String,
+    /// The process whose CPU time is measured
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Connections; each has one request under way
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Milliseconds before the measurement begins
+    #[arg(long, default_value_t = 700)]
+    warmup_ms: u64,
+    /// Milliseconds of measurement
+    #[arg(long, default_value_t = 2500)]
+    duration_ms: u64,
+    /// Stop after this many requests instead of after the duration
+    #[arg(long)]
+    requests: Option<u64>,
+}
+
+/// What one run has seen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// Answers with status 200 inside the window.
+    pub(crate) requests: u64,
+    /// All other answers, and broken connections, inside the window.
+    pub(crate) errors: u64,
+    /// Everything answered since the start, warm-up included.
+    pub(crate) total: u64,
+    /// The length of the window.
+    pub(crate) seconds: f64,
+    /// CPU time of the measured process inside the window, µs.
+    pub(crate) cpu_us: f64,
+    /// Median latency, µs.
+    pub(crate) p50_us: u64,
+    /// 99th percentile of the latency, µs.
+    pub(crate) p99_us: u64,
+}
+
+/// Prints the [`Report`] as one line of JSON.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(&measure(args)?)?);
+    Ok(())
+}
+
+struct Connection {
+    stream: TcpStream,
+    sent: Instant,
+    /// Bytes of the answer's head, until it is complete.
+    head: Vec<u8>,
+    /// Bytes of the body still to come, once the head is complete.
+    body_left: Option<usize>,
+    status_ok: bool,
+}
+
+fn measure(args: &Args) -> anyhow::Result<Report> {
+    let request = format!(
+        "GET / HTTP/1.1\r\nhost: {}\r\nuser-agent: periplus-bench\r\naccept: */*\r\n\r\n",
+        args.host
+    )
+    .into_bytes();
+    let mut poll = Poll::new()?;
+    let mut connections = Vec::with_capacity(args.connections);
+    for i in 0..args.connections {
+        // Connected with the blocking API: the kernel completes a loopback handshake at once.
+        let stream = std::net::TcpStream::connect(args.address)
+            .with_context(|| format!("no connection to {}", args.address))?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        poll.registry().register(&mut stream, Token(i), Interest::READABLE)?;
+        stream.write_all(&request)?;
+        let head = Vec::with_capacity(1024);
+        let sent = Instant::now();
+        connections.push(Connection { stream, sent, head, body_left: None, status_ok: false });
+    }
+
+    let begin = Instant::now() + Duration::from_millis(args.warmup_ms);
+    let mut window: Option<(Instant, Duration)> = None;
+    let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
+    let (mut requests, mut errors, mut total) = (0, 0, 0);
+    let mut events = Events::with_capacity(1024);
+    let cpu_now = || args.pid.map_or(Ok(Duration::ZERO), cpu::time_of);
+    loop {
+        poll.poll(&mut events, Some(Duration::from_secs(10)))?;
+        if events.is_empty() {
+            bail!("{} has not answered for 10 s", args.address);
+        }
+        let now = Instant::now();
+        if window.is_none() && now >= begin {
+            window = Some((now, cpu_now()?));
+        }
+        for event in &events {
+            let connection = &mut connections[event.token().0];
+            if !connection.read()? {
+                continue;
+            }
+            total += 1;
+            if window.is_some() {
+                if connection.status_ok {
+                    requests += 1;
+                    let latency = now.duration_since(connection.sent).as_micros();
+                    latencies.saturating_record(u64::try_from(latency)?);
+                } else {
+                    errors += 1;
+                }
+            }
+            connection.stream.write_all(&request)?;
+            connection.sent = now;
+        }
+        let Some((opened, cpu_before)) = window else { continue };
+        let over = match args.requests {
+            Some(limit) => requests + errors >= limit,
+            None => now.duration_since(opened) >= Duration::from_millis(args.duration_ms),
+        };
+        if over {
+            return Ok(Report {
+                requests,
+                errors,
+                total,
+                seconds: now.duration_since(opened).as_secs_f64(),
+                cpu_us: cpu_now()?.saturating_sub(cpu_before).as_secs_f64() * 1e6,
+                p50_us: latencies.value_at_quantile(0.5),
+                p99_us: latencies.value_at_quantile(0.99),
+            });
+        }
+    }
+}
+
+impl Connection {
+    /// Reads what has arrived; true when one answer is complete.
+    fn read(&mut self) -> anyhow::Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        let n = match self.stream.read(&mut buffer) {
+            Ok(0) => bail!("the proxy closed a keep-alive connection"),
+            Ok(n) => n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error).context("reading an answer"),
+        };
+        let left = match self.body_left {
+            Some(left) => left.checked_sub(n).context("more bytes than the body has")?,
+            None => {
+                self.head.extend_from_slice(&buffer[..n]);
+                let Some(end) = memmem::find(&self.head, b"\r\n\r\n") else { return Ok(false) };
+                self.status_ok = self.head.starts_with(b"HTTP/1.1 200 ");
+                let length = content_length(&self.head[..end])?;
+                let arrived = self.head.len() - end - 4;
+                self.head.clear();
+                length.checked_sub(arrived).context("more bytes than the body has")?
+            }
+        };
+        self.body_left = (left > 0).then_some(left);
+        Ok(left == 0)
+    }
+}
+
+fn content_length(head: &[u8]) -> anyhow::Result<usize> {
+    let head = std::str::from_utf8(head)?;
+    head.split("\r\n")
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .context("the answer has no content-length")?
+        .1
+        .trim()
+        .parse()
+        .context("the content-length is no number")
+}

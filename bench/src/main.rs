@@ -1,0 +1,47 @@
+//! Benchmarks against peers: load generator, origin, span sink and the drivers.
+//!
+//! The method is in `bench/README.md`. Everything is on loopback; every loop is bounded.
+
+mod cpu;
+mod instructions;
+mod load;
+mod origin;
+mod peers;
+mod proxy;
+mod sink;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "periplus-bench", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// CPU per request of our sidecar, Envoy and HAProxy, interleaved; prints a table
+    Proxy(proxy::Args),
+    /// User instructions per request, counted by callgrind; compares with the committed budget
+    Instructions(instructions::Args),
+    /// The origin behind the proxies (started by the drivers)
+    #[command(hide = true)]
+    Origin(origin::Args),
+    /// The span sink (started by the drivers)
+    #[command(hide = true)]
+    Sink(sink::Args),
+    /// The load generator (started by the drivers)
+    #[command(hide = true)]
+    Load(load::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Proxy(args) => proxy::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
+        Command::Origin(args) => origin::run(&args),
+        Command::Sink(args) => sink::run(&args),
+        Command::Load(args) => load::run(&args),
+    }
+}

@@ -1,0 +1,182 @@
+//! CPU per request at saturation: all peers, interleaved, ratios within a round.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::load::Report;
+use crate::peers::{HOST, Peer, Programs, Surroundings};
+use crate::cpu;
+
+/// Flags of the comparison.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    /// Rounds; each visits every peer once, in another order
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Milliseconds of each measurement
+    #[arg(long, default_value_t = 2500)]
+    duration_ms: u64,
+    /// Keep-alive connections of the load generator
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+}
+
+/// What we promise: the median ratio of the first peer's CPU per request to the second's.
+const GATES: [(Peer, Peer, f64); 3] = [
+    (Peer::PeriplusZipkin, Peer::EnvoyZipkin, 0.2),
+    (Peer::PeriplusOtlp, Peer::EnvoyOtlp, 0.3),
+    (Peer::PeriplusZipkin, Peer::HaproxyHttp, 1.4),
+];
+
+struct Sample {
+    cpu_us_per_request: f64,
+    requests_per_second: f64,
+    utilisation: f64,
+    p50_us: u64,
+    p99_us: u64,
+    spans_per_request: f64,
+    resident_mib: f64,
+}
+
+/// Runs the comparison and prints two Markdown tables; fails when a gate is missed.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let around = Surroundings::start(&args.programs, directory.path())?;
+    let mut samples: BTreeMap<Peer, Vec<Sample>> = BTreeMap::new();
+    let mut order = Peer::ALL;
+    for round in 0..args.rounds {
+        shuffle(&mut order, round as u64);
+        for peer in order {
+            let sample = measure(args, peer, &around)
+                .with_context(|| format!("measuring {} in round {round}", peer.name()))?;
+            eprintln!(
+                "round {round}: {:<16} {:>6.1} µs/request, core {:>3.0} % busy",
+                peer.name(),
+                sample.cpu_us_per_request,
+                sample.utilisation * 100.0
+            );
+            samples.entry(peer).or_default().push(sample);
+        }
+    }
+    print_peers(&samples);
+    print_gates(&samples)
+}
+
+fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sample> {
+    let (process, address) = peer.start(&args.programs, around)?;
+    let before = around.counts()?;
+    let pid = process.id();
+    let report = run_load(&[
+        "--address", &address.to_string(), "--host", HOST, "--pid", &pid.to_string(),
+        "--connections", &args.connections.to_string(),
+        "--duration-ms", &args.duration_ms.to_string(),
+    ])?;
+    let after = settled(around, peer, &before, &report)?;
+    ensure!(report.errors == 0, "{} requests failed", report.errors);
+    let requests = (after.requests - before.requests) as f64;
+    if peer.traces() {
+        let with_context = (after.with_context - before.with_context) as f64;
+        ensure!(with_context / requests > 0.999, "trace context did not reach the origin");
+    }
+    Ok(Sample {
+        cpu_us_per_request: report.cpu_us / report.requests as f64,
+        requests_per_second: report.requests as f64 / report.seconds,
+        utilisation: report.cpu_us / 1e6 / report.seconds,
+        p50_us: report.p50_us,
+        p99_us: report.p99_us,
+        spans_per_request: (after.spans - before.spans) as f64 / requests,
+        resident_mib: cpu::resident_kib(pid)? as f64 / 1024.0,
+    })
+}
+
+/// Waits until the spans of the run have arrived, at most as long as Envoy's flush interval.
+fn settled(
+    around: &Surroundings,
+    peer: Peer,
+    before: &crate::peers::Counts,
+    report: &Report,
+) -> anyhow::Result<crate::peers::Counts> {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(6);
+    loop {
+        let counts = around.counts()?;
+        let enough = !peer.traces() || counts.spans - before.spans >= report.total;
+        if enough || std::time::Instant::now() > deadline {
+            return Ok(counts);
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+    }
+}
+
+/// Runs the load generator as a process of its own, on the other core.
+pub(crate) fn run_load(flags: &[&str]) -> anyhow::Result<Report> {
+    let output = Command::new("taskset")
+        .args(["-c", "1"])
+        .arg(std::env::current_exe()?)
+        .arg("load")
+        .args(flags)
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn print_peers(samples: &BTreeMap<Peer, Vec<Sample>>) {
+    println!("| peer | CPU µs/request, median [q1–q3] | requests/s | core busy | p50 µs | p99 µs | spans/request | RSS MiB |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for (peer, samples) in samples {
+        let of = |field: &dyn Fn(&Sample) -> f64| quartiles(samples.iter().map(field).collect());
+        let (q1, median, q3) = of(&|s| s.cpu_us_per_request);
+        println!(
+            "| {} | {median:.1} [{q1:.1}–{q3:.1}] | {:.0} | {:.0} % | {:.0} | {:.0} | {:.3} | {:.1} |",
+            peer.name(),
+            of(&|s| s.requests_per_second).1,
+            of(&|s| s.utilisation).1 * 100.0,
+            of(&|s| s.p50_us as f64).1,
+            of(&|s| s.p99_us as f64).1,
+            of(&|s| s.spans_per_request).1,
+            of(&|s| s.resident_mib).1,
+        );
+    }
+}
+
+fn print_gates(samples: &BTreeMap<Peer, Vec<Sample>>) -> anyhow::Result<()> {
+    println!("\n| ratio of CPU per request, within a round | median [q1–q3] | promised | |");
+    println!("|---|---|---|---|");
+    let mut missed = 0;
+    for (ours, theirs, promised) in GATES {
+        let pairs = samples[&ours].iter().zip(&samples[&theirs]);
+        let ratios = pairs.map(|(a, b)| a.cpu_us_per_request / b.cpu_us_per_request).collect();
+        let (q1, median, q3) = quartiles(ratios);
+        let verdict = if median <= promised { "met" } else { "missed" };
+        missed += usize::from(median > promised);
+        println!(
+            "| {} ÷ {} | {median:.3} [{q1:.3}–{q3:.3}] | ≤ {promised} | {verdict} |",
+            ours.name(),
+            theirs.name()
+        );
+    }
+    ensure!(missed == 0, "{missed} promises missed");
+    Ok(())
+}
+
+fn quartiles(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |q: f64| {
+        let position = q * (values.len() - 1) as f64;
+        let (low, high) = (values[position.floor() as usize], values[position.ceil() as usize]);
+        low + (high - low) * position.fract()
+    };
+    (at(0.25), at(0.5), at(0.75))
+}
+
+/// Fisher and Yates with a small generator: another order each round, the same in each run.
+fn shuffle(order: &mut [Peer], seed: u64) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for i in (1..order.len()).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        order.swap(i, (state >> 33) as usize % (i + 1));
+    }
+}

