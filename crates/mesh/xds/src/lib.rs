@@ -1,1 +1,16 @@
-//! The xDS transport protocol (ADS): server and client.
+//! The xDS transport protocol over one aggregated stream (ADS): server and client.
+//!
+//! Nothing here knows what a mesh is. The [`server`] hands out encoded resources that a
+//! [`server::Source`] makes for a node, and keeps the books that the protocol asks for: nonces, what was
+//! acknowledged, what was refused and why. The [`client`] subscribes, follows names from listeners to
+//! routes and from clusters to endpoints, and acknowledges what its handler accepted.
+//!
+//! Both follow the state-of-the-world form of the [xDS protocol].
+//!
+//! [xDS protocol]: https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol
+
+mod resource;
+pub mod server;
+pub mod type_url;
+
+pub use resource::{Resource, ResourceSet, Snapshot};

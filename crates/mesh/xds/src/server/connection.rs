@@ -1,0 +1,357 @@
+//! One stream: requests in, the newest state out.
+//!
+//! Nothing is queued. Whenever the transport can take a response, the first type in push order whose
+//! content differs from what the client holds is encoded from the newest snapshot; a slow client skips
+//! the states between.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use envoy_types::pb::envoy::config::core::v3::{ControlPlane, Node};
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::{Status, Streaming};
+
+use super::status::{Entry, Nack, ProxyStatus};
+use super::subscription::{Due, Meaning, Subscription};
+use super::{NodeRefused, Shared};
+use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, push_rank};
+use crate::{ResourceSet, Snapshot};
+
+/// How much of a proxy's error text is kept.
+const MAX_ERROR_BYTES: usize = 8 * 1024;
+
+type Outgoing = mpsc::Sender<Result<DiscoveryResponse, Status>>;
+
+/// Serves the stream in a task of its own, which ends with the stream.
+pub(super) fn spawn(
+    shared: Arc<Shared>,
+    requests: Streaming<DiscoveryRequest>,
+    peer: Option<SocketAddr>,
+    permit: OwnedSemaphorePermit,
+) -> mpsc::Receiver<Result<DiscoveryResponse, Status>> {
+    let (outgoing, responses) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _permit = permit;
+        let outcome = serve(&shared, requests, peer, &outgoing).await;
+        if let Err(status) = outcome {
+            // The client may be gone already; then nobody needs the reason.
+            let _ = outgoing.send(Err(status)).await;
+        }
+    });
+    responses
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    mut requests: Streaming<DiscoveryRequest>,
+    peer: Option<SocketAddr>,
+    outgoing: &Outgoing,
+) -> Result<(), Status> {
+    let mut closing = shared.closing.subscribe();
+    let first = tokio::select! {
+        first = timeout(shared.limits.first_message_timeout, requests.message()) => first,
+        _ = closing.wait_for(|closing| *closing) => return Err(going_away()),
+    };
+    let first = first.map_err(|_| {
+        Status::deadline_exceeded("no first request arrived within the time that is allowed for it")
+    })??;
+    let Some(mut first) = first else {
+        return Ok(());
+    };
+    let node = first.node.take().filter(|node| !node.id.is_empty());
+    let node = node.ok_or_else(|| {
+        Status::invalid_argument("the first request of a stream must carry a node with an id")
+    })?;
+
+    let mut generations = shared.source.subscribe();
+    let mut connection = Connection::open(shared, node, peer)?;
+    connection.on_request(first)?;
+    loop {
+        let due = connection.next_due();
+        tokio::select! {
+            request = requests.message() => match request {
+                Ok(Some(request)) => connection.on_request(request)?,
+                Ok(None) => return Ok(()),
+                Err(status) => {
+                    tracing::debug!(proxy = %connection.node.id, %status, "xDS stream broke");
+                    return Ok(());
+                }
+            },
+            changed = generations.changed() => match changed {
+                Ok(()) => connection.refresh()?,
+                Err(_) => return Err(going_away()),
+            },
+            permit = outgoing.reserve(), if due.is_some() => {
+                let (Ok(permit), Some((type_url, due))) = (permit, due) else {
+                    return Ok(());
+                };
+                permit.send(Ok(connection.respond(&type_url, &due)));
+            }
+            () = until(connection.retire_at), if connection.retire_at.is_some() => {
+                connection.retire_now();
+            }
+            _ = closing.wait_for(|closing| *closing) => return Err(going_away()),
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn going_away() -> Status {
+    Status::unavailable("the control plane is shutting down")
+}
+
+impl From<NodeRefused> for Status {
+    fn from(refused: NodeRefused) -> Self {
+        Self::failed_precondition(refused.to_string())
+    }
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    node: Node,
+    entry: Entry,
+    snapshot: Arc<Snapshot>,
+    subscriptions: BTreeMap<(usize, String), Subscription>,
+    next_nonce: u64,
+    /// Set while the client holds clusters that the snapshot no longer has and that its routes may
+    /// still name: when they go at the latest.
+    retire_at: Option<Instant>,
+    retire: bool,
+}
+
+impl Connection {
+    fn open(shared: &Arc<Shared>, node: Node, peer: Option<SocketAddr>) -> Result<Self, Status> {
+        let snapshot = shared.source.snapshot(&node).inspect_err(|refused| {
+            tracing::warn!(proxy = %node.id, reason = %refused.reason, "refused a proxy");
+        })?;
+        shared.registry.count(|counters| counters.streams += 1);
+        let entry = shared.registry.enter(ProxyStatus {
+            node: node.clone(),
+            peer,
+            connected_at: SystemTime::now(),
+            types: BTreeMap::new(),
+        });
+        tracing::info!(proxy = %node.id, "proxy connected");
+        Ok(Self {
+            shared: Arc::clone(shared),
+            node,
+            entry,
+            snapshot,
+            subscriptions: BTreeMap::new(),
+            next_nonce: 1,
+            retire_at: None,
+            retire: false,
+        })
+    }
+
+    fn on_request(&mut self, request: DiscoveryRequest) -> Result<(), Status> {
+        let limits = &self.shared.limits;
+        if request.resource_names.len() > limits.max_names {
+            return Err(Status::resource_exhausted(format!(
+                "{} names of type {} were asked for, the limit is {}",
+                request.resource_names.len(),
+                request.type_url,
+                limits.max_names
+            )));
+        }
+        if !request.resource_locators.is_empty() {
+            return Err(Status::unimplemented("resource_locators are not supported"));
+        }
+
+        let key = key(&request.type_url);
+        if !self.subscriptions.contains_key(&key) && self.subscriptions.len() >= limits.max_types {
+            return Err(Status::resource_exhausted(format!(
+                "one stream may subscribe to {} types",
+                limits.max_types
+            )));
+        }
+        let subscription = self
+            .subscriptions
+            .entry(key.clone())
+            .or_insert_with(|| Subscription::new(&request.type_url));
+        let meaning = subscription.on_request(&request);
+        let names = subscription.names();
+        if meaning == Meaning::Unsubscribe {
+            self.subscriptions.remove(&key);
+            self.entry.forget(&request.type_url);
+            return Ok(());
+        }
+        self.note(&request, meaning, names);
+        Ok(())
+    }
+
+    /// Writes the books.
+    fn note(&self, request: &DiscoveryRequest, meaning: Meaning, names: Option<usize>) {
+        let registry = &self.shared.registry;
+        self.entry.update(&request.type_url, |status| {
+            status.names = names;
+            match meaning {
+                Meaning::Ack => {
+                    status.acked_nonce.clone_from(&request.response_nonce);
+                    status.acked_version.clone_from(&request.version_info);
+                    status.last_error = None;
+                }
+                Meaning::Nack => {
+                    status.last_error = Some(Nack {
+                        nonce: request.response_nonce.clone(),
+                        message: error_text(request),
+                        at: SystemTime::now(),
+                    });
+                }
+                Meaning::Subscribe | Meaning::Stale | Meaning::Unsubscribe => {}
+            }
+        });
+        match meaning {
+            Meaning::Ack => registry.count(|counters| counters.acks += 1),
+            Meaning::Stale => registry.count(|counters| counters.stale_nonces += 1),
+            Meaning::Nack => {
+                registry.count(|counters| counters.nacks += 1);
+                tracing::warn!(
+                    proxy = %self.node.id,
+                    resources = type_url::short(&request.type_url),
+                    nonce = %request.response_nonce,
+                    error = %error_text(request),
+                    "proxy refused its configuration and keeps the one before"
+                );
+            }
+            Meaning::Subscribe | Meaning::Unsubscribe => {}
+        }
+    }
+
+    /// Takes the source's newest state.
+    fn refresh(&mut self) -> Result<(), Status> {
+        self.snapshot = self.shared.source.snapshot(&self.node)?;
+        self.retire = false;
+        self.retire_at = None;
+        Ok(())
+    }
+
+    fn retire_now(&mut self) {
+        self.retire = true;
+        self.retire_at = None;
+    }
+
+    /// The first type in push order that differs from what the client holds.
+    fn next_due(&mut self) -> Option<(String, Due)> {
+        let types: Vec<String> = self
+            .subscriptions
+            .keys()
+            .map(|(_, type_url)| type_url.clone())
+            .collect();
+        types.into_iter().find_map(|type_url| {
+            let available = self.available(&type_url);
+            let due = self.subscriptions.get(&key(&type_url))?.due(&available)?;
+            Some((type_url, due))
+        })
+    }
+
+    /// What a type has to offer: the snapshot's resources and, for clusters, those that routes of the
+    /// client may still name.
+    fn available(&mut self, type_url: &str) -> ResourceSet {
+        let current = self.snapshot.of_type(type_url).clone();
+        if type_url != CLUSTER {
+            return current;
+        }
+        let Some(subscription) = self.subscriptions.get(&key(CLUSTER)) else {
+            return current;
+        };
+        let outdated: Vec<_> = subscription.outdated(&current).cloned().collect();
+        if outdated.is_empty() {
+            self.retire_at = None;
+            return current;
+        }
+        if self.retire || (self.is_settled(LISTENER) && self.is_settled(ROUTE)) {
+            return current;
+        }
+        let union = current.iter().cloned().chain(outdated).collect();
+        let retire_timeout = self.shared.limits.retire_timeout;
+        self.retire_at
+            .get_or_insert_with(|| Instant::now() + retire_timeout);
+        union
+    }
+
+    /// Whether the client has and accepted the newest state of this type, or does not ask for it.
+    fn is_settled(&self, type_url: &str) -> bool {
+        self.subscriptions
+            .get(&key(type_url))
+            .is_none_or(|subscription| {
+                subscription.is_acknowledged()
+                    && subscription.due(self.snapshot.of_type(type_url)).is_none()
+            })
+    }
+
+    fn respond(&mut self, type_url: &str, due: &Due) -> DiscoveryResponse {
+        let nonce = format!("{:x}", self.next_nonce);
+        self.next_nonce += 1;
+        let brought_news = self
+            .subscriptions
+            .get_mut(&key(type_url))
+            .is_some_and(|subscription| subscription.sent(due, &nonce));
+        if type_url == CLUSTER
+            && brought_news
+            && let Some(endpoints) = self.subscriptions.get_mut(&key(ENDPOINT))
+        {
+            endpoints.respond_to_next_ack();
+        }
+        self.entry.update(type_url, |status| {
+            status.sent_nonce.clone_from(&nonce);
+            status.sent_version.clone_from(&due.version);
+            status.sent_at = Some(SystemTime::now());
+        });
+        self.shared.registry.count(|counters| counters.pushes += 1);
+        tracing::debug!(
+            proxy = %self.node.id,
+            resources = type_url::short(type_url),
+            count = due.resources.len(),
+            version = %due.version,
+            "push"
+        );
+        DiscoveryResponse {
+            version_info: due.version.clone(),
+            resources: due
+                .resources
+                .iter()
+                .map(|resource| resource.body().clone())
+                .collect(),
+            type_url: type_url.to_owned(),
+            nonce,
+            control_plane: Some(ControlPlane {
+                identifier: concat!("periplus-", env!("CARGO_PKG_VERSION")).to_owned(),
+            }),
+            ..DiscoveryResponse::default()
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        tracing::info!(proxy = %self.node.id, "proxy disconnected");
+    }
+}
+
+/// Subscriptions are kept in push order.
+fn key(type_url: &str) -> (usize, String) {
+    (push_rank(type_url), type_url.to_owned())
+}
+
+fn error_text(request: &DiscoveryRequest) -> String {
+    let mut text = request
+        .error_detail
+        .as_ref()
+        .map_or_else(String::new, |status| status.message.clone());
+    if text.len() > MAX_ERROR_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+        text.push_str(" …");
+    }
+    text
+}

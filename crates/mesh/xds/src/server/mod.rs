@@ -1,0 +1,185 @@
+//! The server side: a generic ADS endpoint over a [`Source`].
+
+mod connection;
+mod status;
+mod subscription;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use futures_util::stream::BoxStream;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use self::status::Registry;
+pub use self::status::{Counters, Nack, ProxyStatus, TypeStatus};
+use crate::Snapshot;
+
+/// Where the resources come from.
+pub trait Source: Send + Sync + 'static {
+    /// What this node is to have now.
+    ///
+    /// Called when a proxy connects and, for every connected proxy, after each new generation; share the
+    /// sets between nodes and generations where nothing changed.
+    fn snapshot(&self, node: &Node) -> Result<Arc<Snapshot>, NodeRefused>;
+
+    /// Counts up whenever any node may have something new. Debouncing is the source's.
+    fn subscribe(&self) -> watch::Receiver<u64>;
+}
+
+/// A node that the source does not serve; the text goes to the proxy and into its log.
+#[derive(Clone, Debug, Error)]
+#[error("node {node:?} is refused: {reason}")]
+pub struct NodeRefused {
+    /// `node.id`.
+    pub node: String,
+    /// Why, and what to change.
+    pub reason: String,
+}
+
+/// What may grow, and how far.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The most streams at one time; more get `RESOURCE_EXHAUSTED`.
+    pub max_streams: usize,
+    /// The largest message that is received, in bytes.
+    pub max_message_bytes: usize,
+    /// The most names of one type that one stream may subscribe to.
+    pub max_names: usize,
+    /// The most types that one stream may subscribe to.
+    pub max_types: usize,
+    /// How long a stream may stay without its first message.
+    pub first_message_timeout: Duration,
+    /// How long removed clusters are kept while routes that may still use them are not acknowledged.
+    pub retire_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_streams: 10_000,
+            max_message_bytes: 4 * 1024 * 1024,
+            max_names: 100_000,
+            max_types: 32,
+            first_message_timeout: Duration::from_secs(15),
+            retire_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The ADS server. Clones share their state: keep one to list the proxies, give one to tonic.
+#[derive(Clone)]
+pub struct AdsServer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    source: Arc<dyn Source>,
+    limits: Limits,
+    streams: Arc<Semaphore>,
+    registry: Arc<Registry>,
+    closing: watch::Sender<bool>,
+}
+
+impl AdsServer {
+    /// A server for this source.
+    pub fn new(source: Arc<dyn Source>, limits: Limits) -> Self {
+        let streams = Arc::new(Semaphore::new(limits.max_streams));
+        Self {
+            shared: Arc::new(Shared {
+                source,
+                limits,
+                streams,
+                registry: Arc::default(),
+                closing: watch::Sender::new(false),
+            }),
+        }
+    }
+
+    /// The service, to be added to a tonic server.
+    pub fn service(&self) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(self.clone())
+            .max_decoding_message_size(self.shared.limits.max_message_bytes)
+    }
+
+    /// Serves ADS alone on a bound socket until `shutdown` completes.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), tonic::transport::Error> {
+        tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .tcp_nodelay(true)
+            .add_service(self.service())
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+                shutdown.await;
+                self.close();
+            })
+            .await
+    }
+
+    /// Ends all streams, now and later: a graceful shutdown of the transport would otherwise wait for them.
+    pub fn close(&self) {
+        self.shared.closing.send_replace(true);
+    }
+
+    /// The proxies that are connected now, sorted by node id.
+    pub fn proxies(&self) -> Vec<ProxyStatus> {
+        self.shared.registry.proxies()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> Counters {
+        self.shared.registry.counters()
+    }
+}
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for AdsServer {
+    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
+    type DeltaAggregatedResourcesStream =
+        BoxStream<'static, Result<DeltaDiscoveryResponse, Status>>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        let Ok(permit) = Arc::clone(&self.shared.streams).try_acquire_owned() else {
+            self.shared
+                .registry
+                .count(|counters| counters.streams_refused += 1);
+            return Err(Status::resource_exhausted(format!(
+                "this server has {} streams already, which is its limit",
+                self.shared.limits.max_streams
+            )));
+        };
+        let peer = request.remote_addr();
+        let responses =
+            connection::spawn(Arc::clone(&self.shared), request.into_inner(), peer, permit);
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        _request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        Err(Status::unimplemented(
+            "this server speaks the state-of-the-world form of ADS: set api_type to GRPC",
+        ))
+    }
+}

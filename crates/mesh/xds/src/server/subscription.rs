@@ -1,0 +1,223 @@
+//! The state-of-the-world protocol for one type on one stream, without I/O: what a request means, and
+//! what is due to be sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+
+use crate::type_url::is_full_state;
+use crate::{Resource, ResourceSet};
+
+/// What the client has been sent, asked for and said about one type.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    full_state: bool,
+    interest: Interest,
+    /// Whether the client has ever given names: from then on, no names no longer mean all.
+    named: bool,
+    /// What the client holds, as far as it was sent.
+    sent: BTreeMap<String, Arc<Resource>>,
+    sent_nonce: String,
+    acked_nonce: String,
+    /// A response is owed whether or not anything changed.
+    owed: bool,
+    /// The next acknowledgement gets everything again: clusters that changed wait for their endpoints,
+    /// and ask for them with a request that looks like an acknowledgement.
+    respond_to_next_ack: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Interest {
+    All,
+    Named(BTreeSet<String>),
+}
+
+/// What a request turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The first request of this type, or the first after a reconnect: everything is sent.
+    Subscribe,
+    /// The newest response was accepted.
+    Ack,
+    /// The newest response was refused.
+    Nack,
+    /// An answer to a response that is not the newest one: a later one will follow.
+    Stale,
+    /// No interest any more.
+    Unsubscribe,
+}
+
+/// What to send.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) resources: Vec<Arc<Resource>>,
+    /// The version of everything that the client then holds.
+    pub(super) version: String,
+}
+
+impl Subscription {
+    pub(super) fn new(type_url: &str) -> Self {
+        Self {
+            full_state: is_full_state(type_url),
+            interest: Interest::Named(BTreeSet::new()),
+            named: false,
+            sent: BTreeMap::new(),
+            sent_nonce: String::new(),
+            acked_nonce: String::new(),
+            owed: false,
+            respond_to_next_ack: false,
+        }
+    }
+
+    /// Takes a request and says what it is.
+    pub(super) fn on_request(&mut self, request: &DiscoveryRequest) -> Meaning {
+        let refused = request.error_detail.is_some();
+        let interest = self.interest_of(request);
+        let nothing_wanted = matches!(&interest, Interest::Named(names) if names.is_empty());
+        if nothing_wanted && !refused {
+            return Meaning::Unsubscribe;
+        }
+
+        if request.response_nonce.is_empty() && !refused {
+            self.set_interest(interest);
+            self.sent.clear();
+            self.owed = true;
+            return Meaning::Subscribe;
+        }
+        if request.response_nonce != self.sent_nonce {
+            return if refused {
+                Meaning::Nack
+            } else {
+                Meaning::Stale
+            };
+        }
+
+        // A full-state type is sent whole when names were added, the others only what is new: that is
+        // found by comparing with what was sent.
+        self.set_interest(interest);
+        if refused {
+            return Meaning::Nack;
+        }
+        self.acked_nonce.clone_from(&self.sent_nonce);
+        if std::mem::take(&mut self.respond_to_next_ack) {
+            self.sent.clear();
+            self.owed = true;
+        }
+        Meaning::Ack
+    }
+
+    /// What must be sent for the client to have what it asked for, out of `available`.
+    pub(super) fn due(&self, available: &ResourceSet) -> Option<Due> {
+        let wanted: Vec<&Arc<Resource>> = match &self.interest {
+            Interest::All => available.iter().collect(),
+            Interest::Named(names) => names
+                .iter()
+                .filter_map(|name| available.find(name))
+                .collect(),
+        };
+        let is_news = |resource: &&Arc<Resource>| {
+            self.sent
+                .get(resource.name())
+                .is_none_or(|sent| sent.version() != resource.version())
+        };
+
+        let version = version_of(&wanted);
+        let resources: Vec<_> = if self.full_state {
+            let changed = wanted.len() != self.sent.len() || wanted.iter().any(|r| is_news(&r));
+            if !changed && !self.owed {
+                return None;
+            }
+            wanted.into_iter().cloned().collect()
+        } else {
+            let news: Vec<_> = wanted.into_iter().filter(is_news).cloned().collect();
+            if news.is_empty() && !self.owed {
+                return None;
+            }
+            news
+        };
+        Some(Due { resources, version })
+    }
+
+    /// Notes that a response went out. Says whether it brought anything that is new or changed.
+    pub(super) fn sent(&mut self, due: &Due, nonce: &str) -> bool {
+        let had = std::mem::take(&mut self.sent);
+        let brought_news = due.resources.iter().any(|resource| {
+            had.get(resource.name())
+                .is_none_or(|earlier| earlier.version() != resource.version())
+        });
+        if !self.full_state {
+            self.sent = had;
+        }
+        self.sent.extend(
+            due.resources
+                .iter()
+                .map(|resource| (resource.name().to_owned(), Arc::clone(resource))),
+        );
+        self.sent_nonce = nonce.to_owned();
+        self.owed = false;
+        brought_news
+    }
+
+    /// Makes the next acknowledgement be answered with everything.
+    pub(super) fn respond_to_next_ack(&mut self) {
+        self.respond_to_next_ack = true;
+    }
+
+    /// What the client holds and `available` no longer has.
+    pub(super) fn outdated<'a>(
+        &'a self,
+        available: &'a ResourceSet,
+    ) -> impl Iterator<Item = &'a Arc<Resource>> {
+        self.sent
+            .values()
+            .filter(|resource| available.find(resource.name()).is_none())
+    }
+
+    /// Whether the newest response was accepted.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.acked_nonce == self.sent_nonce
+    }
+
+    /// How many names; none for all.
+    pub(super) fn names(&self) -> Option<usize> {
+        match &self.interest {
+            Interest::All => None,
+            Interest::Named(names) => Some(names.len()),
+        }
+    }
+
+    fn interest_of(&mut self, request: &DiscoveryRequest) -> Interest {
+        let names = &request.resource_names;
+        if !self.full_state {
+            return Interest::Named(names.iter().cloned().collect());
+        }
+        if names.iter().any(|name| name == "*") {
+            return Interest::All;
+        }
+        if names.is_empty() && !self.named {
+            return Interest::All;
+        }
+        self.named = true;
+        Interest::Named(names.iter().cloned().collect())
+    }
+
+    fn set_interest(&mut self, interest: Interest) {
+        if let Interest::Named(names) = &interest
+            && !self.full_state
+        {
+            self.sent.retain(|name, _| names.contains(name));
+        }
+        self.interest = interest;
+    }
+}
+
+fn version_of(resources: &[&Arc<Resource>]) -> String {
+    let mut hasher = DefaultHasher::new();
+    for resource in resources {
+        resource.name().hash(&mut hasher);
+        resource.version().hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
+}
