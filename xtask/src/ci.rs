@@ -26,7 +26,7 @@ pub(crate) fn lint() -> anyhow::Result<()> {
     peers::install(&[Need::CargoDeny])?;
     sh("cargo fmt --all --check")?;
     sh("cargo clippy --workspace --all-targets --locked -- -D warnings")?;
-    run(command(CARGO_DENY).args(["--offline", "check", "bans", "licenses", "sources"]))
+    run(command(CARGO_DENY).args(["check", "bans", "licenses", "sources"]))
 }
 
 /// The Rust tests: unit, integration, against real peers, end to end.
