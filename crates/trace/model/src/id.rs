@@ -187,11 +187,20 @@ fn parse_hex(s: &str, max: usize) -> Result<u128, ParseIdError> {
         })
 }
 
+/// Writes eight digits at a time: spreads the nibbles of 32 bits over eight bytes, then adds what
+/// makes each a digit.
 fn encode_hex(bytes: &[u8], out: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, _) = bytes.as_chunks::<4>();
+    let (digits, _) = out.as_chunks_mut::<8>();
+    for (word, digits) in words.iter().zip(digits) {
+        let spread = u64::from(u32::from_be_bytes(*word));
+        let spread = (spread | (spread << 16)) & 0x0000_ffff_0000_ffff;
+        let spread = (spread | (spread << 8)) & 0x00ff_00ff_00ff_00ff;
+        let nibbles = (spread | (spread << 4)) & (ONES * 0x0f);
+        let letters = ((nibbles + ONES * 6) >> 4) & ONES;
+        let text = nibbles + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10);
+        *digits = text.to_be_bytes();
     }
 }
 
