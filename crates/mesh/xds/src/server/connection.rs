@@ -69,12 +69,12 @@ async fn serve(
 
     let mut generations = shared.source.subscribe();
     let mut connection = Connection::open(shared, node, peer)?;
-    connection.on_request(first)?;
+    connection.on_request(&first)?;
     loop {
         let due = connection.next_due();
         tokio::select! {
             request = requests.message() => match request {
-                Ok(Some(request)) => connection.on_request(request)?,
+                Ok(Some(request)) => connection.on_request(&request)?,
                 Ok(None) => return Ok(()),
                 Err(status) => {
                     tracing::debug!(proxy = %connection.node.id, %status, "xDS stream broke");
@@ -154,7 +154,7 @@ impl Connection {
         })
     }
 
-    fn on_request(&mut self, request: DiscoveryRequest) -> Result<(), Status> {
+    fn on_request(&mut self, request: &DiscoveryRequest) -> Result<(), Status> {
         let limits = &self.shared.limits;
         if request.resource_names.len() > limits.max_names {
             return Err(Status::resource_exhausted(format!(
@@ -179,14 +179,14 @@ impl Connection {
             .subscriptions
             .entry(key.clone())
             .or_insert_with(|| Subscription::new(&request.type_url));
-        let meaning = subscription.on_request(&request);
+        let meaning = subscription.on_request(request);
         let names = subscription.names();
         if meaning == Meaning::Unsubscribe {
             self.subscriptions.remove(&key);
             self.entry.forget(&request.type_url);
             return Ok(());
         }
-        self.note(&request, meaning, names);
+        self.note(request, meaning, names);
         Ok(())
     }
 

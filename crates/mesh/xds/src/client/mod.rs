@@ -1,0 +1,226 @@
+//! The client side: one ADS stream that follows a control plane, through reconnects.
+
+mod session;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::google::protobuf::Any;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use self::session::Session;
+
+/// Takes what the control plane sends.
+pub trait Handler: Send {
+    /// Takes the resources of one response.
+    ///
+    /// `Ok` acknowledges the response. An error refuses it, naming what is wrong; resources of the same
+    /// response that are right may be taken all the same, as Envoy does.
+    fn apply(
+        &mut self,
+        type_url: &str,
+        version: &str,
+        resources: Vec<Any>,
+    ) -> Result<(), Vec<Rejection>>;
+
+    /// The names of this type to be subscribed to, sorted: the routes that the listeners name, the
+    /// endpoints that the clusters name. Asked again after each [`Handler::apply`].
+    fn wanted(&self, type_url: &str) -> Vec<String>;
+
+    /// A stream has been opened.
+    fn connected(&mut self) {}
+
+    /// The stream has ended or could not be opened; the next attempt comes by itself.
+    fn disconnected(&mut self, _error: &StreamError) {}
+}
+
+/// A resource that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{resource}: {reason}")]
+pub struct Rejection {
+    /// Its kind and name, such as `listener "outbound"`.
+    pub resource: String,
+    /// The field, and what is wrong with it.
+    pub reason: String,
+}
+
+/// How a client connects.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The control plane, as `http://HOST:PORT`.
+    pub endpoint: String,
+    /// Who this is; sent with the first request of each stream.
+    pub node: Node,
+    /// The types that are subscribed to without names, in this order.
+    pub wildcard_types: Vec<&'static str>,
+    /// The types that are subscribed to by the names that the handler wants, in this order.
+    pub named_types: Vec<&'static str>,
+    /// The wait after a first failure; doubled up to `max_backoff`, with jitter.
+    pub base_backoff: Duration,
+    /// The longest wait between two attempts.
+    pub max_backoff: Duration,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// The largest response that is taken, in bytes.
+    pub max_message_bytes: usize,
+}
+
+impl Config {
+    /// Clusters and listeners, with their endpoints and routes; back-off from 0.5 s to 15 s.
+    pub fn new(endpoint: impl Into<String>, node: Node) -> Self {
+        use crate::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+        Self {
+            endpoint: endpoint.into(),
+            node,
+            wildcard_types: vec![CLUSTER, LISTENER],
+            named_types: vec![ENDPOINT, ROUTE],
+            base_backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(5),
+            max_message_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why there is no stream.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The endpoint is not a URI.
+    #[error("{endpoint:?} is not an address of a control plane, write http://HOST:PORT")]
+    Endpoint {
+        /// What was given.
+        endpoint: String,
+        /// The cause.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// No connection could be made.
+    #[error("no connection to the control plane at {endpoint}")]
+    Connect {
+        /// The control plane.
+        endpoint: String,
+        /// The cause.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The control plane ended the stream with an error.
+    #[error("the control plane at {endpoint} ended the stream: {}", status.message())]
+    Ended {
+        /// The control plane.
+        endpoint: String,
+        /// What it said.
+        status: Box<Status>,
+    },
+    /// The control plane ended the stream without a reason.
+    #[error("the control plane at {endpoint} closed the stream")]
+    Closed {
+        /// The control plane.
+        endpoint: String,
+    },
+}
+
+/// Follows the control plane for ever; ends when the future is dropped.
+///
+/// After a lost stream the client connects again and resumes with the versions that it runs on.
+pub async fn run<H: Handler>(config: &Config, handler: &mut H) -> std::convert::Infallible {
+    let mut session = Session::new(config);
+    let mut failures = 0;
+    loop {
+        session.reset();
+        let Err(error) = stream(config, &mut session, handler).await;
+        if session.had_response() {
+            failures = 0;
+        }
+        tracing::debug!(error = %chain(&error), "no xDS stream");
+        handler.disconnected(&error);
+        sleep(backoff(config, failures)).await;
+        failures += 1;
+    }
+}
+
+async fn stream<H: Handler>(
+    config: &Config,
+    session: &mut Session,
+    handler: &mut H,
+) -> Result<std::convert::Infallible, StreamError> {
+    let endpoint = || config.endpoint.clone();
+    let channel = Endpoint::from_shared(config.endpoint.clone())
+        .map_err(|source| StreamError::Endpoint {
+            endpoint: endpoint(),
+            source,
+        })?
+        .connect_timeout(config.connect_timeout)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .connect()
+        .await
+        .map_err(|source| StreamError::Connect {
+            endpoint: endpoint(),
+            source,
+        })?;
+    let mut client = AggregatedDiscoveryServiceClient::new(channel)
+        .max_decoding_message_size(config.max_message_bytes);
+
+    let ended = |status: Status| StreamError::Ended {
+        endpoint: endpoint(),
+        status: Box::new(status),
+    };
+    let closed = || StreamError::Closed {
+        endpoint: endpoint(),
+    };
+
+    // The initial requests fit into the channel: they must be under way before the server answers.
+    let first = session.opening(handler);
+    let (requests, outgoing) = mpsc::channel(first.len().max(16));
+    for request in first {
+        requests.send(request).await.map_err(|_| closed())?;
+    }
+    let mut responses = client
+        .stream_aggregated_resources(ReceiverStream::new(outgoing))
+        .await
+        .map_err(ended)?
+        .into_inner();
+    handler.connected();
+    while let Some(response) = responses.message().await.map_err(ended)? {
+        for request in session.on_response(response, handler) {
+            requests.send(request).await.map_err(|_| closed())?;
+        }
+    }
+    Err(closed())
+}
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between half of and the whole exponential wait.
+fn backoff(config: &Config, failures: u32) -> Duration {
+    let full = config
+        .base_backoff
+        .saturating_mul(1_u32 << failures.min(16))
+        .min(config.max_backoff);
+    let random = RandomState::new().build_hasher().finish();
+    let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
+    full.mul_f64(0.5 + fraction / 2.0)
+}
+
+/// An error with its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,372 @@
+//! The server's side of the state-of-the-world protocol, seen from the wire.
+
+mod support;
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse,
+};
+use envoy_types::pb::google::rpc;
+use periplus_xds::Snapshot;
+use periplus_xds::server::Limits;
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use support::{Fixed, PATIENCE, Running, contents, eventually, node, snapshot};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+/// A client that says exactly what the test tells it to.
+struct Wire {
+    requests: mpsc::Sender<DiscoveryRequest>,
+    responses: Streaming<DiscoveryResponse>,
+}
+
+impl Wire {
+    async fn open(server: &Running, first: DiscoveryRequest) -> Result<Self, Status> {
+        let endpoint = format!("http://{}", server.address);
+        let mut client = AggregatedDiscoveryServiceClient::connect(endpoint)
+            .await
+            .expect("connect");
+        let (requests, outgoing) = mpsc::channel(16);
+        requests.send(first).await.expect("room");
+        let responses = client
+            .stream_aggregated_resources(ReceiverStream::new(outgoing))
+            .await?;
+        Ok(Self {
+            requests,
+            responses: responses.into_inner(),
+        })
+    }
+
+    async fn send(&self, request: DiscoveryRequest) {
+        self.requests
+            .send(request)
+            .await
+            .expect("the stream is open");
+    }
+
+    async fn receive(&mut self) -> DiscoveryResponse {
+        self.try_receive()
+            .await
+            .expect("no error")
+            .expect("a response")
+    }
+
+    async fn try_receive(&mut self) -> Result<Option<DiscoveryResponse>, Status> {
+        timeout(PATIENCE, self.responses.message())
+            .await
+            .expect("in time")
+    }
+
+    async fn ack(&self, response: &DiscoveryResponse, names: &[&str]) {
+        self.send(DiscoveryRequest {
+            version_info: response.version_info.clone(),
+            response_nonce: response.nonce.clone(),
+            ..ask(&response.type_url, names)
+        })
+        .await;
+    }
+
+    async fn nack(&self, response: &DiscoveryResponse, names: &[&str], message: &str) {
+        self.send(DiscoveryRequest {
+            response_nonce: response.nonce.clone(),
+            error_detail: Some(rpc::Status {
+                code: 3,
+                message: message.to_owned(),
+                details: Vec::new(),
+            }),
+            ..ask(&response.type_url, names)
+        })
+        .await;
+    }
+}
+
+fn ask(type_url: &str, names: &[&str]) -> DiscoveryRequest {
+    DiscoveryRequest {
+        type_url: type_url.to_owned(),
+        resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..DiscoveryRequest::default()
+    }
+}
+
+fn hello(id: &str, type_url: &str, names: &[&str]) -> DiscoveryRequest {
+    DiscoveryRequest {
+        node: Some(node(id)),
+        ..ask(type_url, names)
+    }
+}
+
+fn world(cluster: &str, endpoint: &str, listener: &str, route: &str) -> Snapshot {
+    snapshot(&[
+        (CLUSTER, &[("c", cluster)]),
+        (ENDPOINT, &[("c", endpoint)]),
+        (LISTENER, &[("l", listener)]),
+        (ROUTE, &[("r", route)]),
+    ])
+}
+
+/// Subscribes to all four types and acknowledges the first response of each.
+async fn subscribed(server: &Running, id: &str) -> Wire {
+    let mut wire = Wire::open(server, hello(id, CLUSTER, &[]))
+        .await
+        .expect("open");
+    for (type_url, names) in [
+        (CLUSTER, [].as_slice()),
+        (ENDPOINT, &["c"]),
+        (LISTENER, &[]),
+        (ROUTE, &["r"]),
+    ] {
+        if type_url != CLUSTER {
+            wire.send(ask(type_url, names)).await;
+        }
+        let response = wire.receive().await;
+        assert_eq!(response.type_url, type_url);
+        wire.ack(&response, names).await;
+    }
+    settle(server, id).await;
+    wire
+}
+
+/// Waits until the proxy acknowledged all that it was sent.
+async fn settle(server: &Running, id: &str) {
+    eventually("the proxy to be in sync", || {
+        let proxies = server.ads.proxies();
+        let proxy = proxies.iter().find(|proxy| proxy.node.id == id)?;
+        proxy
+            .types
+            .values()
+            .all(|t| t.acked_nonce == t.sent_nonce)
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn changed_types_are_pushed_in_order_and_the_others_not_at_all() {
+    let source = Fixed::new(world("c1", "e1", "l1", "r1"));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut wire = subscribed(&server, "a").await;
+
+    source.set(world("c2", "e2", "l2", "r2"));
+    for expected in ["c2", "e2", "l2", "r2"] {
+        let response = wire.receive().await;
+        assert_eq!(contents(&response.resources), [expected]);
+        assert!(!response.nonce.is_empty());
+    }
+
+    source.set(world("c2", "e2", "l2", "r3"));
+    let response = wire.receive().await;
+    assert_eq!(contents(&response.resources), ["r3"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_client_gets_the_newest_state_and_not_the_states_between() {
+    let source = Fixed::new(world("c", "e", "l", "r0"));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut wire = subscribed(&server, "slow").await;
+
+    // Routes of 1 MB each fill the transport's window, so that nothing more goes out unread.
+    for round in 1..=50 {
+        let route = format!("r{round}{}", "x".repeat(1 << 20));
+        source.set(world("c", "e", "l", &route));
+        tokio::task::yield_now().await;
+    }
+    let mut received = 0;
+    loop {
+        let response = wire.receive().await;
+        received += 1;
+        wire.ack(&response, &["r"]).await;
+        if contents(&response.resources)[0].starts_with("r50") {
+            break;
+        }
+    }
+    assert!(received < 50, "all {received} states were sent");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn clusters_that_go_stay_until_the_routes_that_named_them_are_replaced() {
+    let source = Fixed::new(world("c1", "e1", "l1", "to c"));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut wire = subscribed(&server, "a").await;
+
+    source.set(snapshot(&[
+        (CLUSTER, &[("d", "d1")]),
+        (ENDPOINT, &[("d", "e1")]),
+        (LISTENER, &[("l", "l1")]),
+        (ROUTE, &[("r", "to d")]),
+    ]));
+    let both = wire.receive().await;
+    assert_eq!(contents(&both.resources), ["c1", "d1"]);
+    wire.ack(&both, &[]).await;
+    let routes = wire.receive().await;
+    assert_eq!(contents(&routes.resources), ["to d"]);
+    wire.ack(&routes, &["r"]).await;
+    let one = wire.receive().await;
+    assert_eq!(contents(&one.resources), ["d1"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn clusters_go_after_a_while_when_the_new_routes_are_refused() {
+    let source = Fixed::new(world("c1", "e1", "l1", "to c"));
+    let limits = Limits {
+        retire_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let server = Running::start(source.clone(), limits, None).await;
+    let mut wire = subscribed(&server, "a").await;
+
+    source.set(snapshot(&[
+        (CLUSTER, &[("d", "d1")]),
+        (LISTENER, &[("l", "l1")]),
+        (ROUTE, &[("r", "to d")]),
+    ]));
+    assert_eq!(contents(&wire.receive().await.resources), ["c1", "d1"]);
+    let routes = wire.receive().await;
+    wire.nack(&routes, &["r"], "no").await;
+    assert_eq!(contents(&wire.receive().await.resources), ["d1"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_books_show_who_has_what_and_who_refused_what() {
+    let source = Fixed::new(world("c1", "e1", "l1", "r1"));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut wire = subscribed(&server, "sidecar~a").await;
+
+    source.set(world("c1", "e1", "l1", "r2"));
+    let response = wire.receive().await;
+    wire.nack(&response, &["r"], "route \"r\": bad").await;
+    let refused = eventually("the refusal", || {
+        let proxy = server.ads.proxies().pop()?;
+        proxy.types[ROUTE].last_error.is_some().then_some(proxy)
+    })
+    .await;
+    assert_eq!(refused.node.id, "sidecar~a");
+    assert!(refused.peer.is_some());
+    let routes = &refused.types[ROUTE];
+    assert_eq!(routes.names, Some(1));
+    assert_eq!(routes.sent_nonce, response.nonce);
+    assert_eq!(routes.sent_version, response.version_info);
+    assert_ne!(routes.acked_nonce, response.nonce);
+    let nack = routes.last_error.as_ref().expect("refused");
+    assert_eq!(
+        (nack.nonce.as_str(), nack.message.as_str()),
+        (&*response.nonce, "route \"r\": bad")
+    );
+    assert_eq!(refused.types[LISTENER].names, None);
+
+    source.set(world("c1", "e1", "l1", "r3"));
+    let response = wire.receive().await;
+    wire.ack(&response, &["r"]).await;
+    eventually("the refusal to be forgotten", || {
+        let proxy = server.ads.proxies().pop()?;
+        proxy.types[ROUTE].last_error.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(server.ads.counters().nacks, 1);
+    assert_eq!(server.ads.counters().streams, 1);
+
+    drop(wire);
+    eventually("the proxy to be gone", || {
+        server.ads.proxies().is_empty().then_some(())
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn bad_streams_are_ended_with_a_reason() {
+    let source = Fixed::new(world("c", "e", "l", "r"));
+    let limits = Limits {
+        max_names: 2,
+        max_types: 2,
+        ..Limits::default()
+    };
+    let server = Running::start(source, limits, None).await;
+
+    let no_id = hello("", CLUSTER, &[]);
+    let no_node = ask(CLUSTER, &[]);
+    let refused = hello("refused", CLUSTER, &[]);
+    let many = hello("many", ENDPOINT, &["a", "b", "c"]);
+    for (request, code, text) in [
+        (no_id, Code::InvalidArgument, "node with an id"),
+        (no_node, Code::InvalidArgument, "node with an id"),
+        (refused, Code::FailedPrecondition, "its name is on the list"),
+        (many, Code::ResourceExhausted, "the limit is 2"),
+    ] {
+        let mut wire = Wire::open(&server, request).await.expect("open");
+        let status = wire.try_receive().await.expect_err("an error");
+        assert_eq!(status.code(), code);
+        assert!(status.message().contains(text), "{}", status.message());
+    }
+
+    let mut wire = Wire::open(&server, hello("types", CLUSTER, &[]))
+        .await
+        .expect("open");
+    wire.send(ask(LISTENER, &[])).await;
+    wire.send(ask(ROUTE, &["r"])).await;
+    let status = loop {
+        if let Err(status) = wire.try_receive().await {
+            break status;
+        }
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn streams_beyond_the_limit_are_refused_and_room_comes_back() {
+    let source = Fixed::new(world("c", "e", "l", "r"));
+    let limits = Limits {
+        max_streams: 1,
+        ..Limits::default()
+    };
+    let server = Running::start(source, limits, None).await;
+    let mut first = Wire::open(&server, hello("first", CLUSTER, &[]))
+        .await
+        .expect("open");
+    first.receive().await;
+
+    let Err(status) = Wire::open(&server, hello("second", CLUSTER, &[])).await else {
+        panic!("two streams although one is the limit");
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(server.ads.counters().streams_refused, 1);
+
+    drop(first);
+    eventually("the first to be gone", || {
+        server.ads.proxies().is_empty().then_some(())
+    })
+    .await;
+    let mut third = loop {
+        // The permit goes back a moment after the entry.
+        if let Ok(wire) = Wire::open(&server, hello("third", CLUSTER, &[])).await {
+            break wire;
+        }
+    };
+    third.receive().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_incremental_form_is_declined_in_words() {
+    let server = Running::start(Fixed::new(Snapshot::default()), Limits::default(), None).await;
+    let endpoint = format!("http://{}", server.address);
+    let mut client = AggregatedDiscoveryServiceClient::connect(endpoint)
+        .await
+        .expect("connect");
+    let requests = tokio_stream::iter([DeltaDiscoveryRequest::default()]);
+    let status = client
+        .delta_aggregated_resources(requests)
+        .await
+        .expect_err("declined");
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("api_type to GRPC"));
+    server.stop().await;
+}
