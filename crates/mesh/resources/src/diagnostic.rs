@@ -1,0 +1,38 @@
+use std::fmt;
+use std::sync::Arc;
+
+/// A place in a file; both count from 1, the column in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
+}
+
+/// What is wrong with a file, where, and what was expected instead.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Diagnostic {
+    /// The file's name, as it was given to the parser.
+    pub file: Arc<str>,
+    /// The place of the offending text.
+    pub position: Position,
+    /// The field's path in its document (`spec.http[0].route[1].weight`); empty when the document
+    /// as a whole is meant.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Position { line, column } = self.position;
+        write!(f, "{}:{line}:{column}: ", self.file)?;
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Diagnostic {}

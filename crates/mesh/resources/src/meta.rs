@@ -1,0 +1,230 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::diagnostic::Position;
+use crate::view::{Object, Shape, View};
+
+/// Labels of a workload, or a selector over them.
+pub type Labels = BTreeMap<String, String>;
+
+/// The kinds of resources that are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A service.
+    ServiceEntry,
+    /// A workload of a service.
+    WorkloadEntry,
+    /// How the proxy of a workload listens.
+    Sidecar,
+    /// Routing rules of a host.
+    VirtualService,
+    /// Subsets of a host, and how to connect to it.
+    DestinationRule,
+    /// What a gateway listens for.
+    Gateway,
+}
+
+impl Kind {
+    /// All of them, with their names.
+    pub(crate) const NAMES: [(&'static str, Self); 6] = [
+        ("ServiceEntry", Self::ServiceEntry),
+        ("WorkloadEntry", Self::WorkloadEntry),
+        ("Sidecar", Self::Sidecar),
+        ("VirtualService", Self::VirtualService),
+        ("DestinationRule", Self::DestinationRule),
+        ("Gateway", Self::Gateway),
+    ];
+
+    /// Its name, as users write it.
+    pub fn name(self) -> &'static str {
+        let mut names = Self::NAMES.iter();
+        names.find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// Its name in Kubernetes' resource paths.
+    pub fn path_name(self) -> &'static str {
+        match self {
+            Self::ServiceEntry => "service-entry",
+            Self::WorkloadEntry => "workload-entry",
+            Self::Sidecar => "sidecar",
+            Self::VirtualService => "virtual-service",
+            Self::DestinationRule => "destination-rule",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a resource was read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// The file.
+    pub file: Arc<str>,
+    /// Where its document begins.
+    pub position: Position,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.position.line)
+    }
+}
+
+/// `metadata` and what else all resources have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name, unique in its namespace among those of its kind.
+    pub name: String,
+    /// Its namespace; `default` when the file does not say.
+    pub namespace: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Where it was read.
+    pub source: Source,
+}
+
+impl fmt::Display for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// Names that Kubernetes itself puts into `metadata`; they say nothing to the mesh.
+const METADATA: Shape = Shape {
+    known: &[
+        "name",
+        "namespace",
+        "labels",
+        "annotations",
+        "creationTimestamp",
+        "finalizers",
+        "generation",
+        "managedFields",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    ],
+    refused: &[("generateName", "files need stable names, use `name`")],
+};
+
+/// Reads `metadata`.
+pub(crate) fn read_meta(kind: Kind, document: &Object<'_>) -> Option<Meta> {
+    let metadata = document.require("metadata")?.object(&METADATA)?;
+    if let Some(annotations) = metadata.get("annotations") {
+        annotations.text_map();
+    }
+    let name = read_name(metadata.require("name")?)?;
+    let namespace = match metadata.get("namespace") {
+        Some(namespace) => read_name(namespace)?,
+        None => "default".to_owned(),
+    };
+    Some(Meta {
+        kind,
+        name,
+        namespace,
+        labels: metadata.get("labels").map(View::text_map).unwrap_or_default(),
+        source: Source {
+            file: document.view().log().file(),
+            position: document.view().at(),
+        },
+    })
+}
+
+fn read_name(view: &View<'_>) -> Option<String> {
+    let name = view.text()?;
+    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let mut chars = name.chars();
+    if !name.chars().all(valid) || !ends(chars.next()) || !ends(name.chars().last()) {
+        view.fail(format!(
+            "`{name}` is no valid name: use lower-case letters, digits, `-` and `.`, \
+             and begin and end with a letter or digit"
+        ));
+        return None;
+    }
+    if name.len() > 253 {
+        view.fail("the name is longer than 253 characters");
+        return None;
+    }
+    Some(name)
+}
+
+/// Reads a `workloadSelector`.
+pub(crate) fn read_selector(view: &View<'_>) -> Option<Labels> {
+    const SELECTOR: Shape = Shape {
+        known: &["labels"],
+        refused: &[],
+    };
+    let selector = view.object(&SELECTOR)?;
+    let labels = selector.get("labels").map(View::text_map).unwrap_or_default();
+    for (key, value) in &labels {
+        if key.contains('*') || value.contains('*') {
+            view.fail(format!("`{key}: {value}`: wildcards are not allowed in selectors"));
+            return None;
+        }
+    }
+    Some(labels)
+}
+
+/// `exportTo`: the namespaces whose proxies see a resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ExportTo {
+    /// `*`, or not said.
+    #[default]
+    All,
+    /// These; `.` is the resource's own.
+    Namespaces(Vec<String>),
+}
+
+impl ExportTo {
+    /// Whether proxies in `namespace` see a resource of the namespace `own`.
+    pub fn reaches(&self, own: &str, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespaces(names) => names.iter().any(|name| match name.as_str() {
+                "." => own == namespace,
+                name => name == namespace,
+            }),
+        }
+    }
+
+    pub(crate) fn read(object: &Object<'_>) -> Self {
+        let mut names = Vec::new();
+        for item in object.items("exportTo") {
+            match item.text().as_deref() {
+                Some("*") => return Self::All,
+                Some("~") => return Self::Namespaces(Vec::new()),
+                Some(name) => names.push(name.to_owned()),
+                None => {}
+            }
+        }
+        if names.is_empty() {
+            Self::All
+        } else {
+            Self::Namespaces(names)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn export_reaches_namespaces() {
+        let own = ExportTo::Namespaces(vec![".".into(), "shop".into()]);
+        assert!(own.reaches("a", "a"));
+        assert!(own.reaches("a", "shop"));
+        assert!(!own.reaches("a", "b"));
+        assert!(ExportTo::All.reaches("a", "b"));
+    }
+}

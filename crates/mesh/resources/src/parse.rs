@@ -1,0 +1,166 @@
+use std::sync::Arc;
+
+use crate::destination_rule::DestinationRule;
+use crate::diagnostic::{Diagnostic, Position};
+use crate::gateway::Gateway;
+use crate::mesh_config::MeshConfig;
+use crate::meta::{Kind, Meta, read_meta};
+use crate::node::{Node, read_documents};
+use crate::service_entry::ServiceEntry;
+use crate::sidecar::Sidecar;
+use crate::suggest::{hint, list};
+use crate::view::{Log, Object, Shape, View};
+use crate::virtual_service::VirtualService;
+use crate::workload::WorkloadEntry;
+
+/// A file longer than this is refused unread.
+const MAX_FILE_BYTES: usize = 4 << 20;
+
+/// The group of all resources that are understood, and its versions: one schema in all of them.
+const GROUP: &str = "networking.istio.io";
+const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
+
+/// A typed and valid resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Its name and origin.
+    pub meta: Meta,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// What a resource says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is named for the type that it holds")]
+pub enum Spec {
+    ServiceEntry(ServiceEntry),
+    WorkloadEntry(WorkloadEntry),
+    Sidecar(Sidecar),
+    VirtualService(VirtualService),
+    DestinationRule(DestinationRule),
+    Gateway(Gateway),
+}
+
+/// What one file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The valid resources, in the order of the file.
+    pub resources: Vec<Resource>,
+    /// What is wrong; empty when the whole file is good.
+    pub errors: Vec<Diagnostic>,
+}
+
+/// Reads the YAML or JSON documents of a file.
+///
+/// Reading goes on after an error, so that all of them are reported at once.
+pub fn parse_resources(file: &str, text: &str) -> Parsed {
+    let log = Log::new(Arc::from(file));
+    let mut resources = Vec::new();
+    for document in read_text(text, &log) {
+        let errors = log.len();
+        let resource = read_resource(&View::root(&document, &log));
+        if log.len() == errors {
+            resources.extend(resource);
+        }
+    }
+    Parsed {
+        resources,
+        errors: log.into_diagnostics(),
+    }
+}
+
+/// Reads a file that holds Istio's `MeshConfig`, as in the key `mesh` of its ConfigMap.
+///
+/// # Errors
+///
+/// All that is wrong with the file.
+pub fn parse_mesh_config(file: &str, text: &str) -> Result<MeshConfig, Vec<Diagnostic>> {
+    let log = Log::new(Arc::from(file));
+    let documents = read_text(text, &log);
+    if let [_, second, ..] = documents.as_slice() {
+        View::root(second, &log).fail("the mesh has one configuration, remove this document");
+    }
+    let config = match documents.first() {
+        Some(document) => MeshConfig::read(&View::root(document, &log)),
+        None => Some(MeshConfig::default()),
+    };
+    match (config, log.into_diagnostics()) {
+        (Some(config), errors) if errors.is_empty() => Ok(config),
+        (_, errors) => Err(errors),
+    }
+}
+
+fn read_text(text: &str, log: &Log) -> Vec<Node> {
+    let start = Position { line: 1, column: 1 };
+    if text.len() > MAX_FILE_BYTES {
+        log.add(start, "", format!("the file is longer than {MAX_FILE_BYTES} bytes"));
+        return Vec::new();
+    }
+    match read_documents(text) {
+        Ok(documents) => documents,
+        Err((at, message)) => {
+            log.add(at, "", message);
+            Vec::new()
+        }
+    }
+}
+
+fn read_resource(view: &View<'_>) -> Option<Resource> {
+    const DOCUMENT: Shape = Shape {
+        known: &["apiVersion", "kind", "metadata", "spec", "status"],
+        refused: &[],
+    };
+    let document = view.object(&DOCUMENT)?;
+    let kind = document.require("kind").and_then(read_kind)?;
+    document.require("apiVersion").and_then(read_api_version)?;
+    let meta = read_meta(kind, &document)?;
+    let spec = read_spec(&meta, &document)?;
+    Some(Resource { meta, spec })
+}
+
+fn read_kind(view: &View<'_>) -> Option<Kind> {
+    let written = view.text()?;
+    let kind = Kind::NAMES.iter().find(|(name, _)| *name == written);
+    if kind.is_none() {
+        let names = Kind::NAMES.map(|(name, _)| name);
+        let hint = match hint(&written, &names) {
+            hint if hint.starts_with(", did") => hint,
+            _ => format!("; supported: {}", list(&names)),
+        };
+        view.fail(format!("kind `{written}` is not supported{hint}"));
+    }
+    kind.map(|(_, kind)| *kind)
+}
+
+fn read_api_version(view: &View<'_>) -> Option<()> {
+    let written = view.text()?;
+    let known = VERSIONS.map(|version| format!("{GROUP}/{version}"));
+    if known.contains(&written) {
+        return Some(());
+    }
+    let names: Vec<_> = known.iter().map(String::as_str).collect();
+    let names = list(&names);
+    view.fail(format!("unknown version `{written}`, expected one of {names}"));
+    None
+}
+
+fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
+    let spec = document.require("spec")?;
+    let namespace = meta.namespace.as_str();
+    Some(match meta.kind {
+        Kind::ServiceEntry => Spec::ServiceEntry(ServiceEntry::read(spec)?),
+        Kind::WorkloadEntry => {
+            let mut workload = WorkloadEntry::read(spec)?;
+            // Selectors look at the labels of both places; those of `spec` win.
+            for (key, value) in &meta.labels {
+                let own = workload.labels.entry(key.clone());
+                own.or_insert_with(|| value.clone());
+            }
+            Spec::WorkloadEntry(workload)
+        }
+        Kind::Sidecar => Spec::Sidecar(Sidecar::read(spec, namespace)?),
+        Kind::VirtualService => Spec::VirtualService(VirtualService::read(spec, namespace)?),
+        Kind::DestinationRule => Spec::DestinationRule(DestinationRule::read(spec, namespace)?),
+        Kind::Gateway => Spec::Gateway(Gateway::read(spec, namespace)?),
+    })
+}

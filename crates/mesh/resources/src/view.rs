@@ -1,0 +1,381 @@
+//! Reading typed values out of a [`Node`] tree. A reader asks for what it needs; whatever is
+//! wrong is noted with its place and path, and reading goes on, so that one run reports all.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::diagnostic::{Diagnostic, Position};
+use crate::duration::parse_duration;
+use crate::host::Host;
+use crate::node::{Key, Node, Value};
+use crate::suggest::{hint, nearest};
+
+/// More complaints than this about one file help nobody.
+const MAX_DIAGNOSTICS: usize = 50;
+
+/// Collects what is wrong with a file.
+#[derive(Debug)]
+pub(crate) struct Log {
+    file: Arc<str>,
+    found: RefCell<Vec<Diagnostic>>,
+}
+
+impl Log {
+    pub(crate) fn new(file: Arc<str>) -> Self {
+        Self {
+            file,
+            found: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn add(&self, position: Position, field: &str, message: impl Into<String>) {
+        let mut found = self.found.borrow_mut();
+        let message = match found.len() {
+            0..MAX_DIAGNOSTICS => message.into(),
+            MAX_DIAGNOSTICS => "too many errors, the rest of the file was not checked".into(),
+            _ => return,
+        };
+        found.push(Diagnostic {
+            file: self.file.clone(),
+            position,
+            field: field.to_owned(),
+            message,
+        });
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.found.borrow().len()
+    }
+
+    pub(crate) fn file(&self) -> Arc<str> {
+        self.file.clone()
+    }
+
+    pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.found.into_inner()
+    }
+}
+
+/// The fields of a mapping: those that are read, and those that Istio has but this mesh cannot
+/// honour yet, each with the reason or the way around.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) known: &'static [&'static str],
+    pub(crate) refused: &'static [(&'static str, &'static str)],
+}
+
+/// A node, its path, and where to complain.
+#[derive(Clone, Debug)]
+pub(crate) struct View<'a> {
+    node: &'a Node,
+    path: String,
+    log: &'a Log,
+}
+
+/// A mapping with a known shape.
+#[derive(Debug)]
+pub(crate) struct Object<'a> {
+    view: View<'a>,
+    fields: Vec<(&'static str, View<'a>)>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn root(node: &'a Node, log: &'a Log) -> Self {
+        Self {
+            node,
+            path: String::new(),
+            log,
+        }
+    }
+
+    pub(crate) fn at(&self) -> Position {
+        self.node.at
+    }
+
+    pub(crate) fn log(&self) -> &'a Log {
+        self.log
+    }
+
+    /// Notes that something is wrong here.
+    pub(crate) fn fail(&self, message: impl Into<String>) {
+        self.log.add(self.node.at, &self.path, message);
+    }
+
+    fn expected(&self, what: &str) {
+        self.fail(format!("expected {what}, found {}", self.node.value.describe()));
+    }
+
+    /// The mapping's fields; unknown and refused ones are complained about.
+    pub(crate) fn object(&self, shape: &Shape) -> Option<Object<'a>> {
+        let Value::Mapping(entries) = &self.node.value else {
+            self.expected("a mapping");
+            return None;
+        };
+        let mut fields = Vec::with_capacity(entries.len());
+        for (key, node) in entries {
+            let path = self.join(&key.text);
+            if let Some(name) = shape.find(&key.text) {
+                if !matches!(node.value, Value::Null) {
+                    fields.push((name, self.child(node, path)));
+                }
+            } else if let Some(reason) = shape.refusal(&key.text) {
+                let message = format!("`{}` is not supported: {reason}", key.text);
+                self.log.add(key.at, &path, message);
+            } else {
+                let hint = hint(&key.text, shape.known);
+                self.log
+                    .add(key.at, &path, format!("unknown field `{}`{hint}", key.text));
+            }
+        }
+        Some(Object {
+            view: self.clone(),
+            fields,
+        })
+    }
+
+    /// The elements of a list.
+    pub(crate) fn items(&self) -> Vec<View<'a>> {
+        let Value::Sequence(nodes) = &self.node.value else {
+            self.expected("a list");
+            return Vec::new();
+        };
+        let item = |(i, node)| self.child(node, format!("{}[{i}]", self.path));
+        nodes.iter().enumerate().map(item).collect()
+    }
+
+    /// The entries of a mapping whose keys are the user's own.
+    pub(crate) fn entries(&self) -> Vec<(&'a Key, View<'a>)> {
+        let Value::Mapping(entries) = &self.node.value else {
+            self.expected("a mapping");
+            return Vec::new();
+        };
+        entries
+            .iter()
+            .map(|(key, node)| (key, self.child(node, self.join(&key.text))))
+            .collect()
+    }
+
+    pub(crate) fn text(&self) -> Option<String> {
+        match &self.node.value {
+            Value::String(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+                let found = self.node.value.describe();
+                self.fail(format!("expected a text, found {found}: put it in quotes"));
+                None
+            }
+            _ => {
+                self.expected("a text");
+                None
+            }
+        }
+    }
+
+    /// A text that says something.
+    pub(crate) fn some_text(&self) -> Option<String> {
+        let text = self.text()?;
+        if text.trim().is_empty() {
+            self.fail("must not be empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A text that may stand in an HTTP head.
+    pub(crate) fn some_ascii(&self) -> Option<String> {
+        let text = self.some_text()?;
+        if !text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            self.fail("may hold printable ASCII characters only");
+            return None;
+        }
+        Some(text)
+    }
+
+    pub(crate) fn bool(&self) -> Option<bool> {
+        match &self.node.value {
+            Value::Bool(value) => Some(*value),
+            _ => {
+                self.expected("`true` or `false`");
+                None
+            }
+        }
+    }
+
+    /// A whole number between two bounds; as in proto JSON it may be written as a text.
+    pub(crate) fn number(&self, from: i64, to: i64) -> Option<i64> {
+        let value = match &self.node.value {
+            Value::Int(value) => Some(*value),
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        if value.is_none_or(|value| !(from..=to).contains(&value)) {
+            self.expected(&format!("a whole number from {from} to {to}"));
+            return None;
+        }
+        value
+    }
+
+    pub(crate) fn u32(&self) -> Option<u32> {
+        let value = self.number(0, i64::from(u32::MAX))?;
+        u32::try_from(value).ok()
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        let value = self.number(1, i64::from(u16::MAX))?;
+        u16::try_from(value).ok()
+    }
+
+    /// A number between 0 and 100.
+    pub(crate) fn percent(&self) -> Option<f64> {
+        let value = match &self.node.value {
+            Value::Int(value) => Some(*value as f64),
+            Value::Float(value) => Some(*value),
+            _ => None,
+        };
+        if value.is_none_or(|value| !(0.0..=100.0).contains(&value)) {
+            self.expected("a percentage from 0 to 100");
+            return None;
+        }
+        value
+    }
+
+    pub(crate) fn duration(&self) -> Option<Duration> {
+        let Value::String(text) = &self.node.value else {
+            self.expected("a duration such as `0.5s`, `100ms` or `1h`");
+            return None;
+        };
+        match parse_duration(text) {
+            Ok(duration) => Some(duration),
+            Err(reason) => {
+                self.fail(format!("`{text}` is no duration: {reason}"));
+                None
+            }
+        }
+    }
+
+    /// One of the given words.
+    pub(crate) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
+        let text = self.text()?;
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+            return Some(*value);
+        }
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        self.fail(format!("unknown value `{text}`{}", hint(&text, &names)));
+        None
+    }
+
+    pub(crate) fn host(&self) -> Option<Host> {
+        let text = self.text()?;
+        match Host::parse(&text) {
+            Ok(host) => Some(host),
+            Err(reason) => {
+                self.fail(format!("`{text}` is no host name: {reason}"));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn ip(&self) -> Option<std::net::IpAddr> {
+        let text = self.text()?;
+        let ip = text.parse().ok();
+        if ip.is_none() {
+            self.fail(format!("`{text}` is no IP address"));
+        }
+        ip
+    }
+
+    /// A mapping of texts, such as labels.
+    pub(crate) fn text_map(&self) -> BTreeMap<String, String> {
+        let entries = self.entries();
+        let text = |(key, view): (&Key, View<'_>)| Some((key.text.clone(), view.text()?));
+        entries.into_iter().filter_map(text).collect()
+    }
+
+    fn child(&self, node: &'a Node, path: String) -> Self {
+        Self {
+            node,
+            path,
+            log: self.log,
+        }
+    }
+
+    fn join(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+}
+
+impl<'a> Object<'a> {
+    pub(crate) fn view(&self) -> &View<'a> {
+        &self.view
+    }
+
+    pub(crate) fn fail(&self, message: impl Into<String>) {
+        self.view.fail(message);
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&View<'a>> {
+        let mut fields = self.fields.iter();
+        fields.find(|(field, _)| *field == name).map(|(_, view)| view)
+    }
+
+    /// The field, or a complaint that it is missing.
+    pub(crate) fn require(&self, name: &str) -> Option<&View<'a>> {
+        let field = self.get(name);
+        if field.is_none() {
+            let path = self.view.join(name);
+            let message = format!("missing field `{name}`");
+            self.view.log.add(self.view.node.at, &path, message);
+        }
+        field
+    }
+
+    /// Those of the given fields that are there.
+    pub(crate) fn present(&self, names: &[&'static str]) -> Vec<&'static str> {
+        let there = |name: &&'static str| self.get(name).is_some();
+        names.iter().copied().filter(there).collect()
+    }
+
+    pub(crate) fn items(&self, name: &str) -> Vec<View<'a>> {
+        self.get(name).map(View::items).unwrap_or_default()
+    }
+}
+
+impl Shape {
+    /// The field that a key stands for: proto JSON also knows each by its `snake_case` name.
+    fn find(&self, key: &str) -> Option<&'static str> {
+        let same = |name: &&&'static str| **name == key || snake_case(name) == key;
+        self.known.iter().find(same).copied()
+    }
+
+    fn refusal(&self, key: &str) -> Option<&'static str> {
+        let same = |(name, _): &&(&'static str, _)| *name == key || snake_case(name) == key;
+        self.refused.iter().find(same).map(|(_, reason)| *reason)
+    }
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// The first element that equals an earlier one, compared by `key`.
+pub(crate) fn first_duplicate<T, K: PartialEq>(items: &[T], key: impl Fn(&T) -> K) -> Option<&T> {
+    let repeated = |(i, item): &(usize, &T)| items[..*i].iter().any(|other| key(other) == key(item));
+    items.iter().enumerate().find(repeated).map(|(_, item)| item)
+}
+
+/// The nearest of some names that are only known at run time, as a hint.
+pub(crate) fn did_you_mean<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> String {
+    nearest(written, names).map_or(String::new(), |name| format!(", did you mean `{name}`?"))
+}

@@ -1,0 +1,64 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::meta::Labels;
+use crate::port::Port;
+use crate::view::{Shape, View};
+
+/// A workload: one address that serves the ports of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadEntry {
+    /// Where it runs.
+    pub address: IpAddr,
+    /// Its ports, by the names of the service's ports.
+    pub ports: BTreeMap<String, u16>,
+    /// Its labels: what services select and subsets tell apart.
+    pub labels: Labels,
+    /// Its weight in load balancing; 1 when it does not say.
+    pub weight: u32,
+    /// The account that it runs as.
+    pub service_account: String,
+}
+
+const WORKLOAD: Shape = Shape {
+    known: &["address", "ports", "labels", "weight", "serviceAccount"],
+    refused: &[
+        ("network", "there is one network only, remove it"),
+        ("locality", "there is no locality load balancing yet, remove it"),
+    ],
+};
+
+impl WorkloadEntry {
+    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&WORKLOAD)?;
+        let address = object.require("address").and_then(View::ip);
+        let mut ports = BTreeMap::new();
+        if let Some(view) = object.get("ports") {
+            for (key, port) in view.entries() {
+                ports.insert(key.text.clone(), port.port()?);
+            }
+        }
+        let weight = match object.get("weight") {
+            Some(weight) => weight.number(0, 1 << 24)?,
+            None => 1,
+        };
+        let service_account = match object.get("serviceAccount") {
+            Some(account) => account.text()?,
+            None => String::new(),
+        };
+        Some(Self {
+            address: address?,
+            ports,
+            labels: object.get("labels").map(View::text_map).unwrap_or_default(),
+            // As in Istio, where 0 cannot be told from not saying.
+            weight: u32::try_from(weight).ok()?.max(1),
+            service_account,
+        })
+    }
+
+    /// The port on which it serves a service's port.
+    pub fn target_port(&self, port: &Port) -> u16 {
+        let own = self.ports.get(&port.name).copied();
+        own.or(port.target_port).unwrap_or(port.number)
+    }
+}
