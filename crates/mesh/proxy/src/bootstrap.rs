@@ -1,0 +1,311 @@
+//! The bootstrap file: Envoy's, as far as it says who the proxy is and where its control plane is.
+//!
+//! [`read`] takes YAML or JSON, field names in either spelling of protobuf's JSON mapping. Whatever else
+//! Envoy would accept is refused by name, rather than silently left without effect. [`render`] writes a
+//! file that this proxy and a real Envoy take alike.
+
+mod file;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use serde_json::{Value, json};
+use serde_saphyr::MessageFormatter;
+use thiserror::Error;
+
+use self::file::File;
+use crate::snapshot;
+
+/// What a bootstrap file says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bootstrap {
+    /// The node that the control plane is told about.
+    pub node: core::Node,
+    /// Where the admin pages are served; nowhere without it.
+    pub admin: Option<SocketAddr>,
+    /// The control plane, as `http://HOST:PORT`.
+    pub control_plane: String,
+}
+
+impl Bootstrap {
+    /// The node as telemetry needs it.
+    pub fn telemetry_node(&self) -> snapshot::Node {
+        let zone = self
+            .node
+            .locality
+            .as_ref()
+            .map(|locality| locality.zone.clone());
+        snapshot::Node {
+            id: self.node.id.clone(),
+            cluster: self.node.cluster.clone(),
+            zone: zone.unwrap_or_default(),
+        }
+    }
+}
+
+/// Why a bootstrap file is not usable. Names the file and the place in it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BootstrapError {
+    /// The file could not be read.
+    #[error("cannot read the bootstrap file {file}")]
+    Read {
+        /// Which.
+        file: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not YAML or JSON, or has a field that is not supported, or of another type.
+    #[error("{file}:{line}:{column}: {message}")]
+    Syntax {
+        /// Which file.
+        file: String,
+        /// From 1.
+        line: u64,
+        /// From 1.
+        column: u64,
+        /// What is wrong there.
+        message: String,
+    },
+    /// A field has a value that cannot be used.
+    #[error("{file}: {field}: {message}")]
+    Field {
+        /// Which file.
+        file: String,
+        /// The path of the field.
+        field: String,
+        /// What is wrong, and what to write.
+        message: String,
+    },
+}
+
+/// Reads a bootstrap file.
+pub fn read(path: &Path) -> Result<Bootstrap, BootstrapError> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| BootstrapError::Read {
+        file: file.clone(),
+        source,
+    })?;
+    parse(&file, &text)
+}
+
+/// Parses the text of a bootstrap file; `file` is for the messages.
+pub fn parse(file: &str, text: &str) -> Result<Bootstrap, BootstrapError> {
+    let parsed: File = serde_saphyr::from_str(text).map_err(|error| {
+        let location = error.location();
+        let message = serde_saphyr::DefaultMessageFormatter
+            .format_message(error.without_snippet())
+            .into_owned();
+        BootstrapError::Syntax {
+            file: file.to_owned(),
+            line: location.map_or(1, |at| at.line()),
+            column: location.map_or(1, |at| at.column()),
+            message,
+        }
+    })?;
+    parsed
+        .check()
+        .map_err(|(field, message)| BootstrapError::Field {
+            file: file.to_owned(),
+            field,
+            message,
+        })
+}
+
+/// What [`render`] writes down.
+#[derive(Clone, Debug)]
+pub struct Spec<'a> {
+    /// `node.id`, such as `sidecar~127.0.0.1~reviews-v1.default~default.svc.cluster.local`.
+    pub node_id: &'a str,
+    /// `node.cluster`: the service name on spans, such as `reviews.default`.
+    pub node_cluster: &'a str,
+    /// `node.metadata`: a JSON object.
+    pub metadata: &'a Value,
+    /// The control plane.
+    pub control_plane: SocketAddr,
+    /// The admin pages.
+    pub admin: SocketAddr,
+}
+
+/// A bootstrap file, as JSON, for this proxy and for Envoy alike.
+pub fn render(spec: &Spec<'_>) -> String {
+    let address = |address: SocketAddr| json!({"socket_address": {"address": address.ip(), "port_value": address.port()}});
+    let over_ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
+    let http2 = json!({
+        "@type": HTTP_PROTOCOL_OPTIONS,
+        "explicit_http_config": {
+            "http2_protocol_options": {
+                "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+            },
+        },
+    });
+    let file = json!({
+        "node": {
+            "id": spec.node_id,
+            "cluster": spec.node_cluster,
+            "metadata": spec.metadata,
+        },
+        "admin": {"address": address(spec.admin)},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": true,
+                "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
+            },
+            "lds_config": over_ads,
+            "cds_config": over_ads,
+        },
+        "static_resources": {
+            "clusters": [{
+                "name": XDS_CLUSTER,
+                "type": "STATIC",
+                "connect_timeout": "1s",
+                "typed_extension_protocol_options": {HTTP_PROTOCOL_OPTIONS_KEY: http2},
+                "load_assignment": {
+                    "cluster_name": XDS_CLUSTER,
+                    "endpoints": [{
+                        "lb_endpoints": [{"endpoint": {"address": address(spec.control_plane)}}],
+                    }],
+                },
+            }],
+        },
+    });
+    format!("{file:#}\n")
+}
+
+const XDS_CLUSTER: &str = "xds-grpc";
+const HTTP_PROTOCOL_OPTIONS_KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const HTTP_PROTOCOL_OPTIONS: &str =
+    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::google::protobuf::value::Kind;
+
+    use super::*;
+
+    fn sample() -> String {
+        render(&Spec {
+            node_id: "sidecar~127.0.0.1~reviews-v1.default~default.svc.cluster.local",
+            node_cluster: "reviews.default",
+            metadata: &json!({"NAMESPACE": "default", "LABELS": {"app": "reviews"}, "N": 1}),
+            control_plane: SocketAddr::from(([127, 0, 0, 1], 15010)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 15000)),
+        })
+    }
+
+    #[test]
+    fn what_is_rendered_is_read_back() {
+        let bootstrap = parse("sample.json", &sample()).expect("valid");
+        assert_eq!(bootstrap.control_plane, "http://127.0.0.1:15010");
+        assert_eq!(
+            bootstrap.admin,
+            Some(SocketAddr::from(([127, 0, 0, 1], 15000)))
+        );
+        let node = bootstrap.telemetry_node();
+        assert_eq!(node.cluster, "reviews.default");
+        let metadata = bootstrap.node.metadata.expect("metadata").fields;
+        assert_eq!(
+            metadata["NAMESPACE"].kind,
+            Some(Kind::StringValue("default".to_owned()))
+        );
+        assert_eq!(metadata["N"].kind, Some(Kind::NumberValue(1.0)));
+    }
+
+    #[test]
+    fn yaml_and_both_spellings_are_read() {
+        let text = "
+node:
+  id: a
+  cluster: b
+  locality: {zone: z}
+dynamicResources:
+  adsConfig:
+    apiType: GRPC
+    transportApiVersion: V3
+    grpcServices: [{envoyGrpc: {clusterName: istiod}}]
+  ldsConfig: {ads: {}}
+  cdsConfig: {ads: {}}
+staticResources:
+  clusters:
+  - name: istiod
+    type: STRICT_DNS
+    connectTimeout: 1s
+    http2ProtocolOptions: {}
+    loadAssignment:
+      clusterName: istiod
+      endpoints:
+      - lbEndpoints:
+        - endpoint: {address: {socketAddress: {address: istiod.local, portValue: 15010}}}
+";
+        let bootstrap = parse("sample.yaml", text).expect("valid");
+        assert_eq!(bootstrap.control_plane, "http://istiod.local:15010");
+        assert_eq!(bootstrap.telemetry_node().zone, "z");
+        assert_eq!(bootstrap.admin, None);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named_with_its_place() {
+        const CLUSTER: &str = "/static_resources/clusters/0";
+        const ADS: &str = "/dynamic_resources/ads_config";
+        let cases = [
+            ("", "stats_sinks", json!([]), "unknown field `stats_sinks`"),
+            (
+                ADS,
+                "api_type",
+                json!("DELTA_GRPC"),
+                "api_type: DELTA_GRPC is not supported, write GRPC",
+            ),
+            (
+                ADS,
+                "transport_api_version",
+                json!("V2"),
+                "unknown variant `V2`",
+            ),
+            (
+                ADS,
+                "grpc_services",
+                json!([]),
+                "grpc_services: there must be exactly one",
+            ),
+            (
+                CLUSTER,
+                "name",
+                json!("other"),
+                "cluster_name: there is no cluster \"xds-grpc\"",
+            ),
+            (
+                CLUSTER,
+                "transport_socket",
+                json!({}),
+                "unknown field `transport_socket`",
+            ),
+            (
+                "/admin/address/socket_address",
+                "port_value",
+                json!(99999),
+                "invalid u16",
+            ),
+            (
+                "/admin/address/socket_address",
+                "address",
+                json!("here"),
+                "\"here\" is not an IP address",
+            ),
+            ("/node", "id", json!(""), "node.id: it must not be empty"),
+        ];
+        for (object, key, value, expected) in cases {
+            let mut file: Value = serde_json::from_str(&sample()).expect("JSON");
+            file.pointer_mut(object).expect("in the sample")[key] = value;
+            let error = parse("my.json", &file.to_string())
+                .expect_err(expected)
+                .to_string();
+            assert!(error.starts_with("my.json:"), "{error}");
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(parse("my.json", "{{").is_err());
+    }
+}

@@ -1,0 +1,355 @@
+//! The shape of the file.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use envoy_types::pb::envoy::config::core::v3::{self as core, node};
+use envoy_types::pb::google::protobuf::{self, value::Kind};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Bootstrap;
+
+/// What the proxy says of itself to the control plane, as Envoy does.
+const USER_AGENT: &str = "periplus";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    node: Node,
+    admin: Option<Admin>,
+    #[serde(alias = "dynamicResources")]
+    dynamic_resources: DynamicResources,
+    #[serde(alias = "staticResources")]
+    static_resources: StaticResources,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Node {
+    id: String,
+    #[serde(default)]
+    cluster: String,
+    #[serde(default)]
+    metadata: BTreeMap<String, Value>,
+    locality: Option<Locality>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Locality {
+    #[serde(default)]
+    region: String,
+    #[serde(default)]
+    zone: String,
+    #[serde(default, alias = "subZone")]
+    sub_zone: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Admin {
+    address: Address,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Address {
+    #[serde(alias = "socketAddress")]
+    socket_address: SocketAddress,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SocketAddress {
+    #[serde(default)]
+    protocol: Option<Protocol>,
+    address: String,
+    #[serde(alias = "portValue")]
+    port_value: u16,
+}
+
+#[derive(Debug, Deserialize)]
+enum Protocol {
+    #[serde(rename = "TCP")]
+    Tcp,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DynamicResources {
+    #[serde(alias = "adsConfig")]
+    ads_config: AdsConfig,
+    #[serde(alias = "ldsConfig", rename = "lds_config")]
+    _lds_config: ConfigSource,
+    #[serde(alias = "cdsConfig", rename = "cds_config")]
+    _cds_config: ConfigSource,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdsConfig {
+    #[serde(alias = "apiType")]
+    api_type: ApiType,
+    #[serde(alias = "transportApiVersion")]
+    transport_api_version: ApiVersion,
+    #[serde(alias = "grpcServices")]
+    grpc_services: Vec<GrpcService>,
+    /// The node is sent on the first message only, whatever this says.
+    #[serde(
+        default,
+        alias = "setNodeOnFirstMessageOnly",
+        rename = "set_node_on_first_message_only"
+    )]
+    _set_node_on_first_message_only: bool,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+enum ApiType {
+    #[serde(rename = "GRPC")]
+    Grpc,
+    #[serde(rename = "DELTA_GRPC")]
+    DeltaGrpc,
+}
+
+#[derive(Debug, Deserialize)]
+enum ApiVersion {
+    V3,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrpcService {
+    #[serde(alias = "envoyGrpc")]
+    envoy_grpc: EnvoyGrpc,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvoyGrpc {
+    #[serde(alias = "clusterName")]
+    cluster_name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigSource {
+    #[serde(rename = "ads")]
+    _ads: Empty,
+    #[serde(default, alias = "resourceApiVersion", rename = "resource_api_version")]
+    _resource_api_version: Option<ApiVersion>,
+    /// Readiness waits for the first configuration in any case.
+    #[serde(
+        default,
+        alias = "initialFetchTimeout",
+        rename = "initial_fetch_timeout"
+    )]
+    _initial_fetch_timeout: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StaticResources {
+    clusters: Vec<Cluster>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cluster {
+    name: String,
+    #[serde(default, rename = "type")]
+    _type: Option<ClusterType>,
+    #[serde(default, alias = "connectTimeout", rename = "connect_timeout")]
+    _connect_timeout: Option<String>,
+    /// gRPC is HTTP/2 in any case.
+    #[serde(
+        default,
+        alias = "typedExtensionProtocolOptions",
+        rename = "typed_extension_protocol_options"
+    )]
+    _typed_extension_protocol_options: BTreeMap<HttpProtocolOptionsKey, Value>,
+    #[serde(
+        default,
+        alias = "http2ProtocolOptions",
+        rename = "http2_protocol_options"
+    )]
+    _http2_protocol_options: Option<Value>,
+    #[serde(alias = "loadAssignment")]
+    load_assignment: LoadAssignment,
+}
+
+#[derive(Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+enum HttpProtocolOptionsKey {
+    #[serde(rename = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions")]
+    Http,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum ClusterType {
+    Static,
+    StrictDns,
+    LogicalDns,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoadAssignment {
+    #[serde(alias = "clusterName", rename = "cluster_name")]
+    _cluster_name: String,
+    endpoints: Vec<LocalityEndpoints>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocalityEndpoints {
+    #[serde(alias = "lbEndpoints")]
+    lb_endpoints: Vec<LbEndpoint>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LbEndpoint {
+    endpoint: Endpoint,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Endpoint {
+    address: Address,
+}
+
+type Problem = (String, String);
+
+impl File {
+    pub(super) fn check(self) -> Result<Bootstrap, Problem> {
+        let control_plane = self.control_plane()?;
+        if self.node.id.is_empty() {
+            return Err(problem("node.id", "it must not be empty"));
+        }
+        let admin = self
+            .admin
+            .map(|admin| admin.address.socket_address.ip())
+            .transpose();
+        let admin =
+            admin.map_err(|message| problem("admin.address.socket_address.address", message))?;
+        Ok(Bootstrap {
+            node: self.node.into_envoy(),
+            admin,
+            control_plane,
+        })
+    }
+
+    fn control_plane(&self) -> Result<String, Problem> {
+        let ads = &self.dynamic_resources.ads_config;
+        let ApiVersion::V3 = ads.transport_api_version;
+        if ads.api_type == ApiType::DeltaGrpc {
+            return Err(problem(
+                "dynamic_resources.ads_config.api_type",
+                "DELTA_GRPC is not supported, write GRPC",
+            ));
+        }
+        let [service] = ads.grpc_services.as_slice() else {
+            return Err(problem(
+                "dynamic_resources.ads_config.grpc_services",
+                "there must be exactly one",
+            ));
+        };
+        let wanted = &service.envoy_grpc.cluster_name;
+        let clusters = &self.static_resources.clusters;
+        let Some(cluster) = clusters.iter().find(|cluster| cluster.name == *wanted) else {
+            return Err(problem(
+                "dynamic_resources.ads_config.grpc_services[0].envoy_grpc.cluster_name",
+                format!("there is no cluster {wanted:?} in static_resources.clusters"),
+            ));
+        };
+        if let Some(other) = clusters.iter().find(|cluster| cluster.name != *wanted) {
+            return Err(problem(
+                "static_resources.clusters",
+                format!(
+                    "only the cluster of the control plane is supported, not {:?}",
+                    other.name
+                ),
+            ));
+        }
+        let mut endpoints = cluster
+            .load_assignment
+            .endpoints
+            .iter()
+            .flat_map(|l| &l.lb_endpoints);
+        let (Some(endpoint), None) = (endpoints.next(), endpoints.next()) else {
+            return Err(problem(
+                "static_resources.clusters[0].load_assignment.endpoints",
+                "there must be exactly one endpoint",
+            ));
+        };
+        let at = &endpoint.endpoint.address.socket_address;
+        let (Some(Protocol::Tcp) | None) = at.protocol;
+        Ok(match at.address.parse::<IpAddr>() {
+            Ok(ip) => format!("http://{}", SocketAddr::new(ip, at.port_value)),
+            Err(_) => format!("http://{}:{}", at.address, at.port_value),
+        })
+    }
+}
+
+fn problem(field: &str, message: impl Into<String>) -> Problem {
+    (field.to_owned(), message.into())
+}
+
+impl SocketAddress {
+    fn ip(&self) -> Result<SocketAddr, String> {
+        match self.address.parse::<IpAddr>() {
+            Ok(ip) => Ok(SocketAddr::new(ip, self.port_value)),
+            Err(_) => Err(format!("{:?} is not an IP address", self.address)),
+        }
+    }
+}
+
+impl Node {
+    fn into_envoy(self) -> core::Node {
+        let metadata = self
+            .metadata
+            .into_iter()
+            .map(|(key, value)| (key, to_protobuf(value)));
+        core::Node {
+            id: self.id,
+            cluster: self.cluster,
+            metadata: Some(protobuf::Struct {
+                fields: metadata.collect(),
+            }),
+            locality: self.locality.map(|locality| core::Locality {
+                region: locality.region,
+                zone: locality.zone,
+                sub_zone: locality.sub_zone,
+            }),
+            user_agent_name: USER_AGENT.to_owned(),
+            user_agent_version_type: Some(node::UserAgentVersionType::UserAgentVersion(
+                env!("CARGO_PKG_VERSION").to_owned(),
+            )),
+            ..core::Node::default()
+        }
+    }
+}
+
+fn to_protobuf(value: Value) -> protobuf::Value {
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(value),
+        Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
+        Value::String(value) => Kind::StringValue(value),
+        Value::Array(values) => Kind::ListValue(protobuf::ListValue {
+            values: values.into_iter().map(to_protobuf).collect(),
+        }),
+        Value::Object(fields) => Kind::StructValue(protobuf::Struct {
+            fields: fields
+                .into_iter()
+                .map(|(key, value)| (key, to_protobuf(value)))
+                .collect(),
+        }),
+    };
+    protobuf::Value { kind: Some(kind) }
+}
