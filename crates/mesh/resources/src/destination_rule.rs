@@ -84,7 +84,10 @@ const TRAFFIC_POLICY: Shape = Shape {
     known: &["loadBalancer", "connectionPool", "tls"],
     refused: &[
         ("outlierDetection", "failing workloads are not ejected yet"),
-        ("portLevelSettings", "give the policy for all ports of the host"),
+        (
+            "portLevelSettings",
+            "give the policy for all ports of the host",
+        ),
         ("tunnel", "there are no tunnels"),
         ("proxyProtocol", "the PROXY protocol is not spoken"),
         ("retryBudget", "requests are not retried yet"),
@@ -123,7 +126,10 @@ impl Subset {
         let name = object.require("name")?;
         let text = name.some_text()?;
         // It becomes part of a cluster's name, in which `|` separates.
-        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        if !text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
             name.fail(format!("`{text}`: use letters, digits, `-`, `_` and `.`"));
             return None;
         }
@@ -165,10 +171,19 @@ impl LoadBalancing {
         const BALANCER: Shape = Shape {
             known: &["simple"],
             refused: &[
-                ("consistentHash", "there is no consistent hashing yet, use `simple`"),
-                ("localityLbSetting", "there is no locality load balancing yet"),
+                (
+                    "consistentHash",
+                    "there is no consistent hashing yet, use `simple`",
+                ),
+                (
+                    "localityLbSetting",
+                    "there is no locality load balancing yet",
+                ),
                 ("warmup", "new workloads get their full share at once"),
-                ("warmupDurationSecs", "new workloads get their full share at once"),
+                (
+                    "warmupDurationSecs",
+                    "new workloads get their full share at once",
+                ),
             ],
         };
         let object = view.object(&BALANCER)?;
@@ -198,19 +213,28 @@ impl ConnectionPool {
             known: &["maxConnections", "connectTimeout"],
             refused: &[
                 ("tcpKeepalive", "the system's defaults are used"),
-                ("maxConnectionDuration", "connections have no end of life yet"),
+                (
+                    "maxConnectionDuration",
+                    "connections have no end of life yet",
+                ),
                 ("idleTimeout", "idle connections are kept for one hour"),
             ],
         };
         const HTTP: Shape = Shape {
             known: &["http1MaxPendingRequests", "http2MaxRequests"],
             refused: &[
-                ("maxRequestsPerConnection", "connections have no end of life yet"),
+                (
+                    "maxRequestsPerConnection",
+                    "connections have no end of life yet",
+                ),
                 ("maxRetries", "requests are not retried yet"),
                 ("idleTimeout", "idle connections are kept for one hour"),
                 ("h2UpgradePolicy", "HTTP/2 is not spoken to workloads yet"),
                 ("useClientProtocol", "HTTP/2 is not spoken to workloads yet"),
-                ("maxConcurrentStreams", "HTTP/2 is not spoken to workloads yet"),
+                (
+                    "maxConcurrentStreams",
+                    "HTTP/2 is not spoken to workloads yet",
+                ),
                 ("http2KeepAlive", "HTTP/2 is not spoken to workloads yet"),
             ],
         };
@@ -259,7 +283,10 @@ fn read_tls(view: &View<'_>) {
             ("caCrl", REASON),
         ],
     };
-    let Some(mode) = view.object(&TLS).and_then(|tls| tls.require("mode").cloned()) else {
+    let Some(mode) = view
+        .object(&TLS)
+        .and_then(|tls| tls.require("mode").cloned())
+    else {
         return;
     };
     let modes = [
@@ -270,6 +297,8 @@ fn read_tls(view: &View<'_>) {
     ];
     if mode.choice(&modes) == Some(false) {
         let name = mode.text().unwrap_or_default();
-        mode.fail(format!("`{name}` is not supported: {REASON}, or write DISABLE"));
+        mode.fail(format!(
+            "`{name}` is not supported: {REASON}, or write DISABLE"
+        ));
     }
 }

@@ -50,7 +50,10 @@ const SERVER: Shape = Shape {
 impl Gateway {
     pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         let object = view.object(&GATEWAY)?;
-        let items = object.require("servers").map(View::items).unwrap_or_default();
+        let items = object
+            .require("servers")
+            .map(View::items)
+            .unwrap_or_default();
         if object.get("servers").is_some() && items.is_empty() {
             object.fail("`servers` must hold at least one server");
         }
@@ -59,10 +62,16 @@ impl Gateway {
             .filter_map(|view| Server::read(view, namespace))
             .collect();
         if let Some(server) = first_duplicate(&servers, |server| server.port.name.clone()) {
-            object.fail(format!("two servers have the port name `{}`", server.port.name));
+            object.fail(format!(
+                "two servers have the port name `{}`",
+                server.port.name
+            ));
         }
         Some(Self {
-            selector: object.get("selector").map(View::text_map).unwrap_or_default(),
+            selector: object
+                .get("selector")
+                .map(View::text_map)
+                .unwrap_or_default(),
             servers,
         })
     }

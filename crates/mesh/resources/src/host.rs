@@ -103,7 +103,9 @@ mod tests {
 
     #[test]
     fn reads_names() {
-        for text in ["reviews", "a.b.c", "*", "*.local", "10.0.0.1", "::1", "x-1.y"] {
+        for text in [
+            "reviews", "a.b.c", "*", "*.local", "10.0.0.1", "::1", "x-1.y",
+        ] {
             assert_eq!(host(text).as_str(), text);
         }
         assert_eq!(host("Reviews").as_str(), "reviews");
@@ -112,7 +114,9 @@ mod tests {
     #[test]
     fn refuses_others() {
         let long = "a".repeat(64);
-        for text in ["", ".", "a..b", "a b", "-a", "a-", "a/b", "*a.b", "a.*", "a:80", &long] {
+        for text in [
+            "", ".", "a..b", "a b", "-a", "a-", "a/b", "*a.b", "a.*", "a:80", &long,
+        ] {
             assert!(Host::parse(text).is_err(), "{text}");
         }
     }

@@ -25,9 +25,7 @@ mod view;
 mod virtual_service;
 mod workload;
 
-pub use destination_rule::{
-    ConnectionPool, DestinationRule, LoadBalancing, Subset, TrafficPolicy,
-};
+pub use destination_rule::{ConnectionPool, DestinationRule, LoadBalancing, Subset, TrafficPolicy};
 pub use diagnostic::{Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
 pub use host::Host;

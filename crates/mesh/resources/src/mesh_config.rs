@@ -115,38 +115,80 @@ const MESH_CONFIG: Shape = Shape {
         ("accessLogFile", "proxies write no access log yet"),
         ("accessLogFormat", "proxies write no access log yet"),
         ("accessLogEncoding", "proxies write no access log yet"),
-        ("proxyListenPort", "traffic is not intercepted, ports are given by Sidecar resources"),
-        ("proxyInboundListenPort", "traffic is not intercepted, ports are given by Sidecar resources"),
+        (
+            "proxyListenPort",
+            "traffic is not intercepted, ports are given by Sidecar resources",
+        ),
+        (
+            "proxyInboundListenPort",
+            "traffic is not intercepted, ports are given by Sidecar resources",
+        ),
         ("proxyHttpPort", "ports are given by Sidecar resources"),
-        ("protocolDetectionTimeout", "protocols are declared, not detected"),
+        (
+            "protocolDetectionTimeout",
+            "protocols are declared, not detected",
+        ),
         ("inboundTrafficPolicy", "traffic is not intercepted"),
-        ("enableAutoMtls", "proxies do not speak TLS to each other yet"),
+        (
+            "enableAutoMtls",
+            "proxies do not speak TLS to each other yet",
+        ),
         ("trustDomain", "proxies do not speak TLS to each other yet"),
-        ("trustDomainAliases", "proxies do not speak TLS to each other yet"),
+        (
+            "trustDomainAliases",
+            "proxies do not speak TLS to each other yet",
+        ),
         ("meshMTLS", "proxies do not speak TLS to each other yet"),
         ("tlsDefaults", "proxies do not speak TLS to each other yet"),
-        ("caCertificates", "proxies do not speak TLS to each other yet"),
+        (
+            "caCertificates",
+            "proxies do not speak TLS to each other yet",
+        ),
         ("certificates", "proxies do not speak TLS to each other yet"),
         ("ca", "proxies do not speak TLS to each other yet"),
-        ("verifyCertificateAtClient", "proxies do not speak TLS to each other yet"),
+        (
+            "verifyCertificateAtClient",
+            "proxies do not speak TLS to each other yet",
+        ),
         ("ingressClass", "there is no Kubernetes Ingress"),
         ("ingressService", "there is no Kubernetes Ingress"),
         ("ingressSelector", "there is no Kubernetes Ingress"),
         ("ingressControllerMode", "there is no Kubernetes Ingress"),
-        ("defaultServiceExportTo", "write `exportTo` in the resources"),
-        ("defaultVirtualServiceExportTo", "write `exportTo` in the resources"),
-        ("defaultDestinationRuleExportTo", "write `exportTo` in the resources"),
-        ("localityLbSetting", "there is no locality load balancing yet"),
+        (
+            "defaultServiceExportTo",
+            "write `exportTo` in the resources",
+        ),
+        (
+            "defaultVirtualServiceExportTo",
+            "write `exportTo` in the resources",
+        ),
+        (
+            "defaultDestinationRuleExportTo",
+            "write `exportTo` in the resources",
+        ),
+        (
+            "localityLbSetting",
+            "there is no locality load balancing yet",
+        ),
         ("dnsRefreshRate", "hosts are not resolved by DNS"),
         ("discoverySelectors", "there is no Kubernetes discovery yet"),
-        ("enablePrometheusMerge", "metrics of applications are not merged yet"),
-        ("pathNormalization", "paths are matched as they are received"),
+        (
+            "enablePrometheusMerge",
+            "metrics of applications are not merged yet",
+        ),
+        (
+            "pathNormalization",
+            "paths are matched as they are received",
+        ),
         ("defaultHttpRetryPolicy", "requests are not retried yet"),
         ("serviceSettings", "there is one cluster only"),
         ("h2UpgradePolicy", "HTTP/2 is not spoken to workloads yet"),
         ("tcpKeepalive", "the system's defaults are used"),
         ("defaultTrafficPolicy", "write a DestinationRule"),
-        ("enableEnvoyAccessLogService", "proxies write no access log yet"),
+        (
+            "enableEnvoyAccessLogService",
+            "proxies write no access log yet",
+        ),
         ("disableEnvoyListenerLog", "proxies write no access log yet"),
         ("configSources", "resources come from files"),
     ],
@@ -161,9 +203,17 @@ const DEFAULT_PROVIDERS: Shape = Shape {
 };
 
 const PROXY_TRACING: Shape = Shape {
-    known: &["sampling", "customTags", "maxPathTagLength", "enableIstioTags"],
+    known: &[
+        "sampling",
+        "customTags",
+        "maxPathTagLength",
+        "enableIstioTags",
+    ],
     refused: &[
-        ("zipkin", "define an `extensionProviders` entry and name it in `defaultProviders.tracing`"),
+        (
+            "zipkin",
+            "define an `extensionProviders` entry and name it in `defaultProviders.tracing`",
+        ),
         ("openCensusAgent", "use an `opentelemetry` provider"),
         ("lightstep", "use an `opentelemetry` provider"),
         ("datadog", "use an `opentelemetry` provider"),
@@ -185,8 +235,14 @@ const PROVIDER: Shape = Shape {
         ("envoyHttpAls", "proxies write no access log yet"),
         ("envoyTcpAls", "proxies write no access log yet"),
         ("envoyOtelAls", "proxies write no access log yet"),
-        ("envoyExtAuthzHttp", "there is no external authorization yet"),
-        ("envoyExtAuthzGrpc", "there is no external authorization yet"),
+        (
+            "envoyExtAuthzHttp",
+            "there is no external authorization yet",
+        ),
+        (
+            "envoyExtAuthzGrpc",
+            "there is no external authorization yet",
+        ),
         ("sds", "there is no TLS yet"),
     ],
 };
@@ -201,7 +257,10 @@ const ZIPKIN: Shape = Shape {
         "traceContextOption",
     ],
     refused: &[
-        ("timeout", "a report may take 5 s, Envoy ignores this field too"),
+        (
+            "timeout",
+            "a report may take 5 s, Envoy ignores this field too",
+        ),
         ("headers", "reports carry no headers of their own yet"),
     ],
 };
@@ -209,10 +268,16 @@ const ZIPKIN: Shape = Shape {
 const OPENTELEMETRY: Shape = Shape {
     known: &["service", "port", "maxTagLength", "http"],
     refused: &[
-        ("grpc", "spans are reported over HTTP, use `http: {path: /v1/traces}`"),
+        (
+            "grpc",
+            "spans are reported over HTTP, use `http: {path: /v1/traces}`",
+        ),
         ("resourceDetectors", "the resource is the service's name"),
         ("dynatraceSampler", "use `defaultConfig.tracing.sampling`"),
-        ("serviceAttributeEnrichment", "the resource is the service's name"),
+        (
+            "serviceAttributeEnrichment",
+            "the resource is the service's name",
+        ),
     ],
 };
 
@@ -243,8 +308,13 @@ impl Default for ProxyTracing {
 impl MeshConfig {
     /// The provider that spans go to, unless tracing is off.
     pub fn tracing_provider(&self) -> Option<&ExtensionProvider> {
-        let name = self.default_tracing.as_ref().filter(|_| self.enable_tracing)?;
-        self.providers.iter().find(|provider| provider.name == *name)
+        let name = self
+            .default_tracing
+            .as_ref()
+            .filter(|_| self.enable_tracing)?;
+        self.providers
+            .iter()
+            .find(|provider| provider.name == *name)
     }
 
     pub(crate) fn read(view: &View<'_>) -> Option<Self> {
@@ -411,13 +481,25 @@ fn read_default_config(view: &View<'_>) -> Option<ProxyTracing> {
     const DEFAULT_CONFIG: Shape = Shape {
         known: &["tracing"],
         refused: &[
-            ("discoveryAddress", "it stands in each proxy's bootstrap file"),
+            (
+                "discoveryAddress",
+                "it stands in each proxy's bootstrap file",
+            ),
             ("proxyMetadata", "it stands in each proxy's bootstrap file"),
-            ("serviceCluster", "it stands in each proxy's bootstrap file as `node.cluster`"),
-            ("tracingServiceName", "it stands in each proxy's bootstrap file as `node.cluster`"),
+            (
+                "serviceCluster",
+                "it stands in each proxy's bootstrap file as `node.cluster`",
+            ),
+            (
+                "tracingServiceName",
+                "it stands in each proxy's bootstrap file as `node.cluster`",
+            ),
             ("proxyAdminPort", "it stands in each proxy's bootstrap file"),
             ("concurrency", "it is a flag of each proxy"),
-            ("holdApplicationUntilProxyStarts", "the mesh does not start applications"),
+            (
+                "holdApplicationUntilProxyStarts",
+                "the mesh does not start applications",
+            ),
         ],
     };
     let config = view.object(&DEFAULT_CONFIG)?;
@@ -440,7 +522,9 @@ fn read_default_config(view: &View<'_>) -> Option<ProxyTracing> {
             if key.text.is_empty() {
                 view.fail("the tag's name is empty");
             }
-            tracing.custom_tags.insert(key.text.clone(), TagSource::read(&view)?);
+            tracing
+                .custom_tags
+                .insert(key.text.clone(), TagSource::read(&view)?);
         }
     }
     Some(tracing)

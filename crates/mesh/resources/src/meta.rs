@@ -39,7 +39,9 @@ impl Kind {
     /// Its name, as users write it.
     pub fn name(self) -> &'static str {
         let mut names = Self::NAMES.iter();
-        names.find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+        names
+            .find(|(_, kind)| *kind == self)
+            .map_or("", |(name, _)| name)
     }
 
     /// Its name in Kubernetes' resource paths.
@@ -131,7 +133,10 @@ pub(crate) fn read_meta(kind: Kind, document: &Object<'_>) -> Option<Meta> {
         kind,
         name,
         namespace,
-        labels: metadata.get("labels").map(View::text_map).unwrap_or_default(),
+        labels: metadata
+            .get("labels")
+            .map(View::text_map)
+            .unwrap_or_default(),
         source: Source {
             file: document.view().log().file(),
             position: document.view().at(),
@@ -165,10 +170,15 @@ pub(crate) fn read_selector(view: &View<'_>) -> Option<Labels> {
         refused: &[],
     };
     let selector = view.object(&SELECTOR)?;
-    let labels = selector.get("labels").map(View::text_map).unwrap_or_default();
+    let labels = selector
+        .get("labels")
+        .map(View::text_map)
+        .unwrap_or_default();
     for (key, value) in &labels {
         if key.contains('*') || value.contains('*') {
-            view.fail(format!("`{key}: {value}`: wildcards are not allowed in selectors"));
+            view.fail(format!(
+                "`{key}: {value}`: wildcards are not allowed in selectors"
+            ));
             return None;
         }
     }

@@ -60,8 +60,10 @@ pub(crate) fn read_documents(text: &str) -> Result<Vec<Node>, (Position, String)
     };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();
-        let at = error.location().map_or(Position { line: 1, column: 1 }, position);
-        let message = serde_saphyr::DefaultMessageFormatter
+        let at = error
+            .location()
+            .map_or(Position { line: 1, column: 1 }, position);
+        let message = serde_saphyr::UserMessageFormatter
             .format_message(error)
             .into_owned();
         (at, message)
@@ -199,11 +201,19 @@ mod tests {
 
     #[test]
     fn a_broken_document_says_where() {
-        for text in ["a: [1, 2", "a: 1\na: 2\n", "a: 'x", "a:\n\t- b\n", "a: b: c\n"] {
+        for text in [
+            "a: [1, 2",
+            "a: 1\na: 2\n",
+            "a: 'x",
+            "a:\n\t- b\n",
+            "a: b: c\n",
+        ] {
             let (position, message) = read_documents(text).unwrap_err();
             assert!(position.line >= 1 && position.column >= 1);
-            assert!(!message.is_empty() && !message.contains('\n'), "{text:?}: {message}");
-            println!("{text:?} {position:?} {message}");
+            assert!(
+                !message.is_empty() && !message.contains('\n'),
+                "{text:?}: {message}"
+            );
         }
     }
 }

@@ -31,7 +31,10 @@ pub struct Resource {
 
 /// What a resource says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is named for the type that it holds")]
+#[expect(
+    missing_docs,
+    reason = "each variant is named for the type that it holds"
+)]
 pub enum Spec {
     ServiceEntry(ServiceEntry),
     WorkloadEntry(WorkloadEntry),
@@ -93,7 +96,11 @@ pub fn parse_mesh_config(file: &str, text: &str) -> Result<MeshConfig, Vec<Diagn
 fn read_text(text: &str, log: &Log) -> Vec<Node> {
     let start = Position { line: 1, column: 1 };
     if text.len() > MAX_FILE_BYTES {
-        log.add(start, "", format!("the file is longer than {MAX_FILE_BYTES} bytes"));
+        log.add(
+            start,
+            "",
+            format!("the file is longer than {MAX_FILE_BYTES} bytes"),
+        );
         return Vec::new();
     }
     match read_documents(text) {
@@ -140,7 +147,9 @@ fn read_api_version(view: &View<'_>) -> Option<()> {
     }
     let names: Vec<_> = known.iter().map(String::as_str).collect();
     let names = list(&names);
-    view.fail(format!("unknown version `{written}`, expected one of {names}"));
+    view.fail(format!(
+        "unknown version `{written}`, expected one of {names}"
+    ));
     None
 }
 

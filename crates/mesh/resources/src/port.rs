@@ -80,7 +80,9 @@ fn read_protocol(view: &View<'_>, accepted: &[Protocol]) -> Option<Protocol> {
             None
         }
         _ => {
-            view.fail(format!("protocol `{written}` is not supported here, expected {valid}"));
+            view.fail(format!(
+                "protocol `{written}` is not supported here, expected {valid}"
+            ));
             None
         }
     }

@@ -124,12 +124,22 @@ impl ServiceEntry {
 }
 
 fn read_resolution(view: &View<'_>) {
-    let refuse = |what| Some(format!("resolution {what}, use STATIC with `endpoints` or `workloadSelector`"));
+    let refuse = |what| {
+        Some(format!(
+            "resolution {what}, use STATIC with `endpoints` or `workloadSelector`"
+        ))
+    };
     let refusal = view.choice(&[
         ("STATIC", None),
-        ("NONE", Some("NONE needs traffic interception, which is not supported yet")),
+        (
+            "NONE",
+            Some("NONE needs traffic interception, which is not supported yet"),
+        ),
         ("DNS", Some("DNS is not supported yet")),
-        ("DNS_ROUND_ROBIN", Some("DNS_ROUND_ROBIN is not supported yet")),
+        (
+            "DNS_ROUND_ROBIN",
+            Some("DNS_ROUND_ROBIN is not supported yet"),
+        ),
         ("DYNAMIC_DNS", Some("DYNAMIC_DNS is not supported yet")),
     ]);
     if let Some(message) = refusal.flatten().and_then(refuse) {

@@ -66,7 +66,12 @@ impl EgressHost {
 }
 
 const SIDECAR: Shape = Shape {
-    known: &["workloadSelector", "ingress", "egress", "outboundTrafficPolicy"],
+    known: &[
+        "workloadSelector",
+        "ingress",
+        "egress",
+        "outboundTrafficPolicy",
+    ],
     refused: &[(
         "inboundConnectionPool",
         "there are no limits on inbound connections yet",
@@ -77,7 +82,10 @@ const INGRESS: Shape = Shape {
     known: &["port", "bind", "captureMode", "defaultEndpoint"],
     refused: &[
         ("tls", "listeners do not terminate TLS yet"),
-        ("connectionPool", "there are no limits on inbound connections yet"),
+        (
+            "connectionPool",
+            "there are no limits on inbound connections yet",
+        ),
     ],
 };
 
@@ -95,7 +103,10 @@ impl Sidecar {
         let ingress = object.items("ingress");
         let ingress: Vec<_> = ingress.iter().filter_map(Ingress::read).collect();
         if let Some(listener) = first_duplicate(&ingress, |listener| listener.port.number) {
-            object.fail(format!("ingress port {} is listed twice", listener.port.number));
+            object.fail(format!(
+                "ingress port {} is listed twice",
+                listener.port.number
+            ));
         }
         let egress = object.items("egress");
         let egress: Vec<_> = egress
@@ -103,7 +114,10 @@ impl Sidecar {
             .filter_map(|view| Egress::read(view, namespace))
             .collect();
         if let Some(listener) = first_duplicate(&egress, |listener| listener.port.number) {
-            object.fail(format!("egress port {} is listed twice", listener.port.number));
+            object.fail(format!(
+                "egress port {} is listed twice",
+                listener.port.number
+            ));
         }
         let selector = match object.get("workloadSelector") {
             Some(selector) => Some(read_selector(selector)?).filter(|labels| !labels.is_empty()),

@@ -53,8 +53,11 @@ impl Log {
         self.file.clone()
     }
 
+    /// What was found, in the order of the file.
     pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
-        self.found.into_inner()
+        let mut found = self.found.into_inner();
+        found.sort_by_key(|diagnostic| diagnostic.position);
+        found
     }
 }
 
@@ -104,7 +107,10 @@ impl<'a> View<'a> {
     }
 
     fn expected(&self, what: &str) {
-        self.fail(format!("expected {what}, found {}", self.node.value.describe()));
+        self.fail(format!(
+            "expected {what}, found {}",
+            self.node.value.describe()
+        ));
     }
 
     /// The mapping's fields; unknown and refused ones are complained about.
@@ -320,7 +326,9 @@ impl<'a> Object<'a> {
 
     pub(crate) fn get(&self, name: &str) -> Option<&View<'a>> {
         let mut fields = self.fields.iter();
-        fields.find(|(field, _)| *field == name).map(|(_, view)| view)
+        fields
+            .find(|(field, _)| *field == name)
+            .map(|(_, view)| view)
     }
 
     /// The field, or a complaint that it is missing.
@@ -371,8 +379,13 @@ fn snake_case(name: &str) -> String {
 
 /// The first element that equals an earlier one, compared by `key`.
 pub(crate) fn first_duplicate<T, K: PartialEq>(items: &[T], key: impl Fn(&T) -> K) -> Option<&T> {
-    let repeated = |(i, item): &(usize, &T)| items[..*i].iter().any(|other| key(other) == key(item));
-    items.iter().enumerate().find(repeated).map(|(_, item)| item)
+    let repeated =
+        |(i, item): &(usize, &T)| items[..*i].iter().any(|other| key(other) == key(item));
+    items
+        .iter()
+        .enumerate()
+        .find(repeated)
+        .map(|(_, item)| item)
 }
 
 /// The nearest of some names that are only known at run time, as a hint.

@@ -120,7 +120,14 @@ const VIRTUAL_SERVICE: Shape = Shape {
 };
 
 const HTTP_ROUTE: Shape = Shape {
-    known: &["name", "match", "route", "timeout", "directResponse", "retries"],
+    known: &[
+        "name",
+        "match",
+        "route",
+        "timeout",
+        "directResponse",
+        "retries",
+    ],
     refused: &[
         ("redirect", "redirects are not supported yet"),
         ("rewrite", "paths and authorities are not rewritten yet"),
@@ -181,7 +188,9 @@ impl VirtualService {
         for view in &host_views {
             let Some(host) = view.host() else { continue };
             if host.as_str() == "*" && in_mesh {
-                view.fail("`*` is for gateways only: name the hosts, or list `gateways` without `mesh`");
+                view.fail(
+                    "`*` is for gateways only: name the hosts, or list `gateways` without `mesh`",
+                );
             }
             let host = host.resolve(namespace);
             if hosts.contains(&host) {
@@ -277,7 +286,10 @@ impl HttpMatch {
             authority: condition("authority").transpose_option()?,
             headers,
             port,
-            source_labels: object.get("sourceLabels").map(View::text_map).unwrap_or_default(),
+            source_labels: object
+                .get("sourceLabels")
+                .map(View::text_map)
+                .unwrap_or_default(),
             source_namespace: text("sourceNamespace").transpose_option()?,
             gateways: read_gateways(&object, namespace),
         })
@@ -393,7 +405,10 @@ fn read_destinations(view: &View<'_>, namespace: &str) -> Option<Vec<WeightedDes
                 return None;
             }
             if total > u64::from(u32::MAX) {
-                view.fail(format!("the weights add up to {total}, the limit is {}", u32::MAX));
+                view.fail(format!(
+                    "the weights add up to {total}, the limit is {}",
+                    u32::MAX
+                ));
                 return None;
             }
             destinations.retain(|destination| destination.weight > 0);
@@ -418,7 +433,9 @@ fn read_retries(view: &View<'_>) {
         return;
     };
     if let Some(attempts) = object.require("attempts")
-        && attempts.number(0, 1 << 16).is_some_and(|attempts| attempts > 0)
+        && attempts
+            .number(0, 1 << 16)
+            .is_some_and(|attempts| attempts > 0)
     {
         attempts.fail("requests are not retried yet: write 0, or leave `retries` out");
     }
@@ -455,7 +472,9 @@ fn read_header_name(view: &View<'_>, name: &str) -> Option<String> {
         return None;
     }
     if let Some(field) = name.strip_prefix(':') {
-        view.fail(format!("`:{field}` is no header: use `uri`, `method` or `authority`"));
+        view.fail(format!(
+            "`:{field}` is no header: use `uri`, `method` or `authority`"
+        ));
         return None;
     }
     if name.is_empty() || !name.bytes().all(token) {
@@ -469,7 +488,9 @@ fn read_gateways(object: &Object<'_>, namespace: &str) -> Vec<GatewayRef> {
     let items = object.items("gateways");
     let mut gateways = Vec::with_capacity(items.len());
     for item in &items {
-        let Some(text) = item.some_text() else { continue };
+        let Some(text) = item.some_text() else {
+            continue;
+        };
         gateways.push(match text.split_once('/') {
             None if text == "mesh" => GatewayRef::Mesh,
             None => GatewayRef::Named {

@@ -24,7 +24,10 @@ const WORKLOAD: Shape = Shape {
     known: &["address", "ports", "labels", "weight", "serviceAccount"],
     refused: &[
         ("network", "there is one network only, remove it"),
-        ("locality", "there is no locality load balancing yet, remove it"),
+        (
+            "locality",
+            "there is no locality load balancing yet, remove it",
+        ),
     ],
 };
 

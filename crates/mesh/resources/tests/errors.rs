@@ -1,0 +1,388 @@
+//! What a user reads when something is wrong: each case is a whole file, and the golden file shows
+//! every complaint about it.
+
+use std::fmt::Write as _;
+
+use periplus_resources::{parse_mesh_config, parse_resources};
+
+/// A VirtualService whose `spec` is given, indented by two.
+fn virtual_service(spec: &str) -> String {
+    with_spec("VirtualService", "reviews", spec)
+}
+
+fn with_spec(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata:\n  name: {name}\nspec:\n{spec}"
+    )
+}
+
+#[test]
+fn resources() {
+    let service = |rest: &str| {
+        let spec = format!(
+            "  hosts: [reviews.default.svc.cluster.local]\n  \
+             ports: [{{number: 9080, name: http, protocol: HTTP}}]\n  resolution: STATIC\n{rest}"
+        );
+        with_spec("ServiceEntry", "reviews", &spec)
+    };
+    let rule = |rest: &str| {
+        let spec = format!("  hosts: [reviews]\n  http:\n{rest}");
+        virtual_service(&spec)
+    };
+    let destination = "    route: [{destination: {host: reviews}}]\n";
+    let cases = [
+        // Syntax.
+        ("unclosed list", "kind: [Sidecar\nmetadata: {}\n".to_owned()),
+        (
+            "tab indentation",
+            "kind: Sidecar\nmetadata:\n\tname: x\n".to_owned(),
+        ),
+        ("duplicate key", "kind: Sidecar\nkind: Gateway\n".to_owned()),
+        (
+            "unclosed quote",
+            "kind: \"Sidecar\nmetadata: {}\n".to_owned(),
+        ),
+        (
+            "truncated JSON",
+            "{\"kind\": \"Sidecar\", \"metadata\": {".to_owned(),
+        ),
+        // The envelope.
+        ("not a mapping", "- a\n- b\n".to_owned()),
+        ("no kind", "apiVersion: networking.istio.io/v1\n".to_owned()),
+        (
+            "misspelt kind",
+            "apiVersion: networking.istio.io/v1\nkind: VirtualServce\n".to_owned(),
+        ),
+        (
+            "unknown kind",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n".to_owned(),
+        ),
+        (
+            "unknown version",
+            "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: x}\nspec: {}\n"
+                .to_owned(),
+        ),
+        (
+            "no name",
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {}\nspec: {}\n"
+                .to_owned(),
+        ),
+        (
+            "bad name",
+            with_spec("Gateway", "My_Gateway", "  servers: []\n"),
+        ),
+        (
+            "no spec",
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: x}\n".to_owned(),
+        ),
+        // VirtualService.
+        (
+            "misspelt field",
+            rule("  - route:\n    - destination: {host: reviews}\n      wieght: 90\n"),
+        ),
+        (
+            "several errors at once",
+            virtual_service("  hosts: [a b]\n  htp: []\n"),
+        ),
+        ("no rules", virtual_service("  hosts: [reviews]\n")),
+        (
+            "no hosts",
+            virtual_service("  hosts: []\n  http: [{route: [{destination: {host: a}}]}]\n"),
+        ),
+        ("rule without action", rule("  - timeout: 1s\n")),
+        (
+            "weights of zero",
+            rule("  - route:\n    - destination: {host: a}\n    - destination: {host: b}\n"),
+        ),
+        (
+            "negative weight",
+            rule("  - route:\n    - destination: {host: a}\n      weight: -1\n"),
+        ),
+        (
+            "weight as fraction",
+            rule("  - route: [{destination: {host: a}, weight: 0.5}]\n"),
+        ),
+        (
+            "fault",
+            rule(&format!(
+                "  - fault: {{delay: {{fixedDelay: 7s}}}}\n{destination}"
+            )),
+        ),
+        (
+            "mirror",
+            rule(&format!("  - mirror: {{host: reviews}}\n{destination}")),
+        ),
+        (
+            "rewrite",
+            rule(&format!("  - rewrite: {{uri: /x}}\n{destination}")),
+        ),
+        (
+            "retries",
+            rule(&format!("  - retries: {{attempts: 3}}\n{destination}")),
+        ),
+        (
+            "bad timeout",
+            rule(&format!("  - timeout: 5\n{destination}")),
+        ),
+        (
+            "timeout without unit",
+            rule(&format!("  - timeout: '5'\n{destination}")),
+        ),
+        (
+            "regex",
+            rule(&format!(
+                "  - match: [{{uri: {{regex: '/a.*'}}}}]\n{destination}"
+            )),
+        ),
+        (
+            "header regex",
+            rule(&format!(
+                "  - match:\n    - headers:\n        end-user: {{regex: 'j.*'}}\n{destination}"
+            )),
+        ),
+        (
+            "exact and prefix",
+            rule(&format!(
+                "  - match: [{{uri: {{exact: /a, prefix: /b}}}}]\n{destination}"
+            )),
+        ),
+        (
+            "query parameters",
+            rule(&format!(
+                "  - match: [{{queryParams: {{q: {{exact: x}}}}}}]\n{destination}"
+            )),
+        ),
+        (
+            "pseudo header",
+            rule(&format!(
+                "  - match: [{{headers: {{':path': {{exact: x}}}}}}]\n{destination}"
+            )),
+        ),
+        (
+            "relative path",
+            rule(&format!(
+                "  - match: [{{uri: {{prefix: productpage}}}}]\n{destination}"
+            )),
+        ),
+        (
+            "wildcard in the mesh",
+            virtual_service("  hosts: ['*']\n  http: [{route: [{destination: {host: a}}]}]\n"),
+        ),
+        (
+            "host twice",
+            virtual_service(
+                "  hosts: [reviews, reviews.default.svc.cluster.local]\n  \
+                 http: [{route: [{destination: {host: a}}]}]\n",
+            ),
+        ),
+        (
+            "port out of range",
+            rule("  - route: [{destination: {host: a, port: {number: 70000}}}]\n"),
+        ),
+        (
+            "number for text",
+            rule("  - name: 7\n    route: [{destination: {host: a}}]\n"),
+        ),
+        // ServiceEntry and WorkloadEntry.
+        (
+            "endpoints and selector",
+            service("  endpoints: []\n  workloadSelector: {labels: {app: a}}\n"),
+        ),
+        (
+            "no resolution",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n",
+            ),
+        ),
+        (
+            "DNS",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DNS\n",
+            ),
+        ),
+        (
+            "unsupported and misspelt protocols",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  resolution: STATIC\n  ports:\n  \
+                 - {number: 80, name: a, protocol: GRPC}\n  - {number: 81, name: b, protocol: HTTTP}\n",
+            ),
+        ),
+        (
+            "ports twice",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  resolution: STATIC\n  ports:\n  \
+                 - {number: 80, name: http, protocol: HTTP}\n  - {number: 80, name: http, protocol: HTTP}\n",
+            ),
+        ),
+        (
+            "endpoint with unknown port",
+            service("  endpoints: [{address: 127.0.0.1, ports: {htp: 9080}}]\n"),
+        ),
+        (
+            "workload without address",
+            with_spec("WorkloadEntry", "a", "  labels: {app: a}\n"),
+        ),
+        (
+            "workload by name",
+            with_spec("WorkloadEntry", "a", "  address: reviews.example.org\n"),
+        ),
+        (
+            "label as number",
+            with_spec(
+                "WorkloadEntry",
+                "a",
+                "  address: 127.0.0.1\n  labels: {version: 1}\n",
+            ),
+        ),
+        // Sidecar.
+        (
+            "interception",
+            with_spec("Sidecar", "a", "  egress: [{hosts: ['*/*']}]\n"),
+        ),
+        (
+            "sidecar listeners",
+            with_spec(
+                "Sidecar",
+                "a",
+                "  ingress:\n  - port: {number: 9080, name: http, protocol: HTTP}\n    \
+                 captureMode: IPTABLES\n    defaultEndpoint: 9080\n  egress:\n  \
+                 - port: {number: 15001, name: http, protocol: HTTP}\n    captureMode: NONE\n    \
+                 hosts: [reviews]\n",
+            ),
+        ),
+        (
+            "unknown hosts",
+            with_spec(
+                "Sidecar",
+                "a",
+                "  outboundTrafficPolicy: {mode: ALLOW_ANY}\n",
+            ),
+        ),
+        // DestinationRule.
+        (
+            "mutual TLS",
+            with_spec(
+                "DestinationRule",
+                "a",
+                "  host: a\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n",
+            ),
+        ),
+        (
+            "outlier detection",
+            with_spec(
+                "DestinationRule",
+                "a",
+                "  host: a\n  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1}}\n",
+            ),
+        ),
+        (
+            "subset twice",
+            with_spec(
+                "DestinationRule",
+                "a",
+                "  host: a\n  subsets: [{name: v1}, {name: v1}]\n",
+            ),
+        ),
+        (
+            "misspelt balancer",
+            with_spec(
+                "DestinationRule",
+                "a",
+                "  host: a\n  trafficPolicy: {loadBalancer: {simple: ROUNDROBIN}}\n",
+            ),
+        ),
+        // Gateway.
+        (
+            "no servers",
+            with_spec("Gateway", "a", "  selector: {istio: ingressgateway}\n"),
+        ),
+        (
+            "TLS at the gateway",
+            with_spec(
+                "Gateway",
+                "a",
+                "  servers:\n  - port: {number: 443, name: https, protocol: HTTPS}\n    \
+                 tls: {mode: SIMPLE}\n    hosts: ['*']\n",
+            ),
+        ),
+    ];
+    let mut report = String::new();
+    for (title, text) in cases {
+        let parsed = parse_resources("mesh.yaml", &text);
+        assert!(!parsed.errors.is_empty(), "{title}: no error\n{text}");
+        assert_eq!(parsed.resources, [], "{title}");
+        write_case(&mut report, title, &text, &parsed.errors);
+    }
+    insta::assert_snapshot!(report);
+}
+
+#[test]
+fn mesh_config() {
+    let cases = [
+        ("unknown field", "extensionProvider: []\n"),
+        (
+            "refused field",
+            "trustDomain: example.org\naccessLogFile: /dev/stdout\n",
+        ),
+        (
+            "unknown hosts",
+            "outboundTrafficPolicy: {mode: ALLOW_ANY}\n",
+        ),
+        (
+            "unknown provider",
+            "extensionProviders: [{name: zipkin, zipkin: {service: z.b, port: 9411}}]\n\
+             defaultProviders: {tracing: [zipkn]}\n",
+        ),
+        (
+            "OTLP over gRPC",
+            "extensionProviders: [{name: o, opentelemetry: {service: o.b, port: 4317}}]\n",
+        ),
+        ("empty provider", "extensionProviders: [{name: o}]\n"),
+        (
+            "two providers in one",
+            "extensionProviders: [{name: o, zipkin: {}, opentelemetry: {}}]\n",
+        ),
+        ("sampling", "defaultConfig: {tracing: {sampling: 101}}\n"),
+        (
+            "tag without source",
+            "defaultConfig: {tracing: {customTags: {team: {}}}}\n",
+        ),
+        (
+            "context option",
+            "extensionProviders: [{name: z, zipkin: {service: z, port: 1, traceContextOption: B3}}]\n",
+        ),
+        (
+            "two documents",
+            "enableTracing: true\n---\nenableTracing: true\n",
+        ),
+    ];
+    let mut report = String::new();
+    for (title, text) in cases {
+        let errors = parse_mesh_config("mesh-config.yaml", text).unwrap_err();
+        write_case(&mut report, title, text, &errors);
+    }
+    insta::assert_snapshot!(report);
+}
+
+fn write_case(
+    report: &mut String,
+    title: &str,
+    text: &str,
+    errors: &[periplus_resources::Diagnostic],
+) {
+    writeln!(report, "== {title}").unwrap();
+    let lines = u32::try_from(text.lines().count()).unwrap();
+    for error in errors {
+        assert!((1..=lines + 1).contains(&error.position.line), "{error}");
+        assert!(!error.message.contains('\n'), "{error}");
+        writeln!(report, "{error}").unwrap();
+    }
+}

@@ -1,0 +1,200 @@
+//! What good files become.
+
+use periplus_resources::{Parsed, parse_mesh_config, parse_resources};
+use proptest::prelude::*;
+
+fn parse(file: &str, text: &str) -> Parsed {
+    let parsed = parse_resources(file, text);
+    assert_eq!(parsed.errors, [], "{file}");
+    parsed
+}
+
+/// Istio's own files of the Bookinfo sample are taken as they are.
+#[test]
+fn bookinfo_networking() {
+    let directory = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../samples/bookinfo/networking"
+    );
+    let mut files: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 15);
+    for path in &files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let parsed = parse(name, &std::fs::read_to_string(path).unwrap());
+        assert!(!parsed.resources.is_empty(), "{name}");
+        if [
+            "bookinfo-gateway.yaml",
+            "virtual-service-reviews-test-v2.yaml",
+        ]
+        .contains(&name)
+        {
+            insta::assert_debug_snapshot!(name, parsed.resources);
+        }
+    }
+}
+
+#[test]
+fn local_mesh() {
+    let text = r#"
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata:
+  name: reviews
+spec:
+  hosts: [reviews.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports:
+  - number: 9080
+    name: http
+    protocol: HTTP
+  workloadSelector:
+    labels:
+      app: reviews
+---
+apiVersion: networking.istio.io/v1beta1
+kind: WorkloadEntry
+metadata:
+  name: reviews-v1
+  labels: {team: shop, app: overridden}
+spec:
+  address: 127.0.0.1
+  labels: {app: reviews, version: v1}
+  serviceAccount: bookinfo-reviews
+  ports: {http: 19081}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: Sidecar
+metadata: {name: reviews-v1}
+spec:
+  workloadSelector: {labels: {app: reviews, version: v1}}
+  ingress:
+  - port: {number: 19081, name: http, protocol: HTTP}
+    bind: 127.0.0.1
+    captureMode: NONE
+    defaultEndpoint: 127.0.0.1:29081
+  egress:
+  - port: {number: 39081, name: http-proxy, protocol: HTTP_PROXY}
+    bind: 127.0.0.1
+    captureMode: NONE
+    hosts: ["*/*"]
+---
+{
+	"apiVersion": "networking.istio.io/v1",
+	"kind": "DestinationRule",
+	"metadata": {"name": "reviews", "annotations": {"a": "b"}, "creationTimestamp": null},
+	"spec": {
+		"host": "reviews",
+		"trafficPolicy": {
+			"loadBalancer": {"simple": "ROUND_ROBIN"},
+			"connectionPool": {
+				"tcp": {"maxConnections": 1, "connectTimeout": "250ms"},
+				"http": {"http1MaxPendingRequests": "2", "http2MaxRequests": 3}
+			}
+		},
+		"subsets": [{"name": "v1", "labels": {"version": "v1"}}]
+	}
+}
+"#;
+    insta::assert_debug_snapshot!(parse("mesh.yaml", text).resources);
+}
+
+#[test]
+fn virtual_service_with_everything() {
+    let text = r#"
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews, namespace: shop}
+spec:
+  hosts: [reviews, "*.Example.org"]
+  gateways: [mesh, front, ops/edge]
+  export_to: [".", other]
+  http:
+  - name: canary
+    match:
+    - name: jason
+      uri: {prefix: ""}
+      method: {exact: GET}
+      authority: {prefix: reviews}
+      headers: {End-User: {exact: jason}, x-beta: {}}
+      port: 9080
+      sourceLabels: {app: productpage}
+      sourceNamespace: shop
+      gateways: [mesh]
+    route:
+    - destination: {host: reviews, subset: v2, port: {number: 9080}}
+      weight: 90
+    - destination: {host: reviews.other.svc.cluster.local}
+      weight: 10
+    - destination: {host: unused}
+      weight: 0
+    timeout: 1m30s
+  - directResponse: {status: 503, body: {string: closed}}
+    retries: {attempts: 0}
+"#;
+    insta::assert_debug_snapshot!(parse("reviews.yaml", text).resources);
+}
+
+#[test]
+fn mesh_config() {
+    let text = r#"
+extensionProviders:
+- name: periplus
+  zipkin: {service: istio-system/zipkin.istio-system.svc.cluster.local, port: 9411}
+- name: otlp
+  opentelemetry:
+    service: collector.istio-system.svc.cluster.local
+    port: 4318
+    maxTagLength: 128
+    http: {path: /v1/traces, timeout: 10s}
+defaultProviders:
+  tracing: [periplus]
+defaultConfig:
+  tracing:
+    sampling: 12.5
+    customTags:
+      team: {literal: {value: shop}}
+      zone: {environment: {name: ZONE, defaultValue: a}}
+      user: {header: {name: End-User}}
+connectTimeout: 2s
+outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+"#;
+    insta::assert_debug_snapshot!(parse_mesh_config("mesh-config.yaml", text).unwrap());
+    assert_eq!(
+        parse_mesh_config("empty.yaml", "# nothing\n").unwrap(),
+        periplus_resources::MeshConfig::default()
+    );
+}
+
+#[test]
+fn comments_and_empty_documents_are_no_resources() {
+    for text in ["", "# nothing\n", "---\n---\n# x\n---\n"] {
+        assert_eq!(parse("empty.yaml", text).resources, [], "{text:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
+        let _ = parse_resources("x.yaml", &text);
+        let _ = parse_mesh_config("x.yaml", &text);
+    }
+
+    /// Half-written and damaged files: cut off anywhere, with one byte replaced.
+    #[test]
+    fn damaged_files_are_read_or_refused(cut in 0usize..2000, at in 0usize..2000, byte in 1u8..128) {
+        let text = include_str!("../../../../samples/bookinfo/networking/destination-rule-all.yaml");
+        let mut bytes = text.as_bytes()[..cut.min(text.len())].to_vec();
+        if let Some(damaged) = bytes.get_mut(at) {
+            *damaged = byte;
+        }
+        let parsed = parse_resources("x.yaml", &String::from_utf8_lossy(&bytes));
+        for error in parsed.errors {
+            prop_assert!(error.position.line >= 1 && error.position.column >= 1);
+        }
+    }
+}
