@@ -1,0 +1,96 @@
+//! The span sink: our own receivers in front of a store that only counts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::routing::get;
+use futures_util::stream;
+use periplus_collect::{AllowedOrigins, Collector, Limits, otlp, zipkin};
+use periplus_model::{Batch, SpanKind, TraceId};
+use periplus_store::{
+    BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreError, StoreStats,
+    StoredTrace, TimeRange, TraceQuery,
+};
+use tokio::net::TcpListener;
+
+/// Flags of the sink.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where Zipkin JSON and OTLP over HTTP arrive; also answers `GET /__stats`
+    #[arg(long)]
+    http: SocketAddr,
+    /// Where OTLP over gRPC arrives
+    #[arg(long)]
+    grpc: SocketAddr,
+}
+
+/// Serves until it is killed.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let counter = Arc::new(Counter::default());
+        let collector = Collector::new(counter.clone(), Limits::default());
+        let stats = Router::new().route(
+            "/__stats",
+            get(async move || format!(r#"{{"spans":{}}}"#, counter.spans.load(Ordering::Relaxed))),
+        );
+        let origins = AllowedOrigins::new([]);
+        let http = zipkin::router(collector.clone(), origins.clone())
+            .merge(otlp::http::router(collector.clone(), origins))
+            .merge(stats);
+        let http = axum::serve(TcpListener::bind(args.http).await?, http);
+        let grpc = TcpListener::bind(args.grpc).await?;
+        let grpc = periplus_collect::serve(grpc, otlp::grpc::router(collector), std::future::pending());
+        tokio::select! {
+            result = http => result?,
+            result = grpc => result?,
+        }
+        Ok(())
+    })
+}
+
+/// A store that keeps nothing and counts everything.
+#[derive(Debug, Default)]
+struct Counter {
+    spans: AtomicU64,
+}
+
+impl SpanStore for Counter {
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.spans.fetch_add(batch.span_count() as u64, Ordering::Relaxed);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn trace(&self, _: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn find_traces(&self, _: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>> {
+        Box::pin(stream::empty())
+    }
+
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn operations<'a>(
+        &'a self,
+        _: &'a str,
+        _: Option<SpanKind>,
+    ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn dependencies(
+        &self,
+        _: TimeRange,
+    ) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
+}
