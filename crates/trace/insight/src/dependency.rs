@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use periplus_model::{SpanKind, Value};
+use periplus_model::{Span, SpanKind, Value};
 
-use crate::{Flags, Row, Trace};
+use crate::{Flags, Trace};
 
 /// Calls from one service to another, within one trace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +23,8 @@ pub struct Dependency {
 /// * a span below a span of another service (spans without a service are looked through);
 /// * a server or consumer below a client or producer of the same service: a call to oneself;
 /// * a client or producer below which no other side appears, if it names its peer
-///   (`service.peer.name` or `peer.service`): a call to something that reports no spans;
+///   (`service.peer.name` or `peer.service`): a call to something that reports no spans. Where a
+///   client of a service lies below another one, as with a sidecar below an app, they are one call;
 /// * a server or consumer without a parent that names its peer: a call by something that reports
 ///   none.
 ///
@@ -31,62 +32,97 @@ pub struct Dependency {
 /// client appears below a foreign service, whatever came between reported nothing: such a call is
 /// never a failure, as in Zipkin's linker, since the client's own call may be what failed.
 pub fn dependencies(trace: &Trace) -> Vec<Dependency> {
-    let rows = &trace.rows;
+    dependencies_where(trace, |_| true)
+}
+
+/// As [`dependencies`], but only of calls whose span counts: that of the called side, or of the
+/// caller where the called side reports none.
+pub fn dependencies_where(trace: &Trace, counts: impl Fn(&Span) -> bool) -> Vec<Dependency> {
+    let groups = trace.groups.iter();
+    let calls = Calls {
+        trace,
+        services: groups.map(|group| group.resource.service_name()).collect(),
+        counts,
+    };
     let mut edges = Edges::default();
-    let services: Vec<&str> = trace
-        .groups
-        .iter()
-        .map(|g| g.resource.service_name())
-        .collect();
-    // The nearest row, itself included, that has a service; and whether the other side of a
-    // client's or producer's call is in the trace.
-    let mut named: Vec<Option<usize>> = vec![None; rows.len()];
-    let mut answered = vec![false; rows.len()];
-    for (i, row) in rows.iter().enumerate() {
-        let caller = row.parent.and_then(|parent| named[parent]);
-        let service = services[row.group];
-        named[i] = if service.is_empty() { caller } else { Some(i) };
-        if service.is_empty() || row.flags.contains(Flags::DUPLICATE) {
-            continue;
-        }
-        let kind = trace.span(row).kind;
-        let Some(caller) = caller else {
-            if receives(kind)
-                && row.parent.is_none()
-                && trace.span(row).parent_span_id.is_none()
-                && let Some(peer) = peer(trace, row)
-            {
-                edges.add(peer, service, row.flags.contains(Flags::ERROR));
-            }
-            continue;
-        };
-        let caller_kind = trace.span(&rows[caller]).kind;
-        let caller_service = services[rows[caller].group];
-        let is_call = caller_service != service || (sends(caller_kind) && receives(kind));
-        if !is_call {
-            continue;
-        }
-        if let Some(parent) = row.parent {
-            answered[parent] = true;
-        }
-        answered[caller] = true;
-        let failed = !sends(kind)
-            && (row.flags.contains(Flags::ERROR)
-                || (sends(caller_kind) && rows[caller].flags.contains(Flags::ERROR)));
-        edges.add(caller_service, service, failed);
-    }
-    for (i, row) in rows.iter().enumerate() {
-        let service = services[row.group];
-        if !answered[i]
-            && !service.is_empty()
-            && !row.flags.contains(Flags::DUPLICATE)
-            && sends(trace.span(row).kind)
-            && let Some(peer) = peer(trace, row)
-        {
-            edges.add(service, peer, row.flags.contains(Flags::ERROR));
-        }
-    }
+    let answered = calls.between_rows(&mut edges);
+    calls.to_silent_peers(answered, &mut edges);
     edges.into_sorted()
+}
+
+struct Calls<'a, F> {
+    trace: &'a Trace,
+    /// The name of each group's service.
+    services: Vec<&'a str>,
+    counts: F,
+}
+
+impl<'a, F: Fn(&Span) -> bool> Calls<'a, F> {
+    /// Adds the calls of which both sides are in the trace, and those of silent callers. Returns for
+    /// each row whether the other side of its call is in the trace.
+    fn between_rows(&self, edges: &mut Edges<'a>) -> Vec<bool> {
+        let rows = &self.trace.rows;
+        // The nearest row, itself included, that has a service.
+        let mut named: Vec<Option<usize>> = vec![None; rows.len()];
+        let mut answered = vec![false; rows.len()];
+        for (i, row) in rows.iter().enumerate() {
+            let caller = row.parent.and_then(|parent| named[parent]);
+            let service = self.services[row.group];
+            named[i] = if service.is_empty() { caller } else { Some(i) };
+            if service.is_empty() || row.flags.contains(Flags::DUPLICATE) {
+                continue;
+            }
+            let span = self.trace.span(row);
+            let failed = row.flags.contains(Flags::ERROR);
+            let Some(caller) = caller else {
+                if receives(span.kind)
+                    && span.parent_span_id.is_none()
+                    && (self.counts)(span)
+                    && let Some(peer) = peer(span)
+                {
+                    edges.add(peer, service, failed);
+                }
+                continue;
+            };
+            let caller_sends = sends(self.trace.span(&rows[caller]).kind);
+            let caller_service = self.services[rows[caller].group];
+            if caller_service == service && !(caller_sends && receives(span.kind)) {
+                continue;
+            }
+            answered[caller] = true;
+            if (self.counts)(span) {
+                let caller_failed = caller_sends && rows[caller].flags.contains(Flags::ERROR);
+                let failed = !sends(span.kind) && (failed || caller_failed);
+                edges.add(caller_service, service, failed);
+            }
+        }
+        answered
+    }
+
+    /// Adds the calls whose other side reports nothing but has a name.
+    fn to_silent_peers(&self, mut answered: Vec<bool>, edges: &mut Edges<'a>) {
+        // Children come after their parents, so backwards the innermost client comes first.
+        for (i, row) in self.trace.rows.iter().enumerate().rev() {
+            let service = self.services[row.group];
+            let span = self.trace.span(row);
+            if service.is_empty() || row.flags.contains(Flags::DUPLICATE) || !sends(span.kind) {
+                continue;
+            }
+            if !answered[i]
+                && let Some(peer) = peer(span)
+            {
+                answered[i] = true;
+                if (self.counts)(span) {
+                    edges.add(service, peer, row.flags.contains(Flags::ERROR));
+                }
+            }
+            if let Some(parent) = row.parent
+                && self.services[self.trace.rows[parent].group] == service
+            {
+                answered[parent] |= answered[i];
+            }
+        }
+    }
 }
 
 const fn sends(kind: SpanKind) -> bool {
@@ -97,8 +133,7 @@ const fn receives(kind: SpanKind) -> bool {
     matches!(kind, SpanKind::Server | SpanKind::Consumer)
 }
 
-fn peer<'a>(trace: &'a Trace, row: &Row) -> Option<&'a str> {
-    let span = trace.span(row);
+fn peer(span: &Span) -> Option<&str> {
     ["service.peer.name", "peer.service"]
         .into_iter()
         .find_map(|key| span.attribute(key).and_then(Value::as_str))

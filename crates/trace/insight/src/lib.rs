@@ -17,7 +17,7 @@ mod text;
 mod trace;
 
 pub use critical::{Segment, critical_path};
-pub use dependency::{Dependency, dependencies};
+pub use dependency::{Dependency, dependencies, dependencies_where};
 pub use failure::is_error;
 pub use summary::{RootSummary, ServiceSummary, Summary, summary};
 pub use text::go_duration;

@@ -10,6 +10,18 @@ pub enum StoreError {
         /// What is full.
         reason: String,
     },
+    /// What was sent does not fit, now or later; the sender should send less at once.
+    #[error(
+        "the batch is too large: {found_bytes} bytes {what}, {max_bytes} at most; send smaller batches or raise the store's limit"
+    )]
+    TooLarge {
+        /// Of what there is too much.
+        what: &'static str,
+        /// How many bytes it would take.
+        found_bytes: u64,
+        /// How many are allowed.
+        max_bytes: u64,
+    },
     /// The query itself cannot be answered.
     #[error("the query is invalid: {reason}")]
     InvalidQuery {

@@ -1,10 +1,18 @@
 //! The span store: its trait, the query AST behind every API, and the engines.
+//!
+//! [`SpanStore`] is the contract. [`MemoryStore`] is the engine without a disk: bounded, the oldest
+//! traces go first. [`matches()`] is what a query means; an engine may find its candidates as it
+//! likes, and the suite in `tests/suite` holds every engine to the same answers.
 
 mod error;
+mod eval;
+mod memory;
 mod query;
 mod store;
 
 pub use error::StoreError;
+pub use eval::{matches, span_matches};
+pub use memory::MemoryStore;
 pub use query::{
     Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange, TraceFilter, TraceQuery,
 };

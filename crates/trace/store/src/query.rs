@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// A search: newest traces first, an exact limit.
+/// A search: newest traces first (by the start of their earliest span), an exact limit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceQuery {
     /// Spans count only if they start inside this range.
@@ -38,7 +38,8 @@ impl TimeRange {
     }
 }
 
-/// A formula over the spans of a trace.
+/// A formula over the spans of a trace. Only spans that start inside the query's range count; a
+/// trace without any such span never matches, not even `And(vec![])` or a `Not`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TraceFilter {
     /// Some span matches.
@@ -51,6 +52,18 @@ pub enum TraceFilter {
     Not(Box<TraceFilter>),
 }
 
+impl TraceFilter {
+    /// A service of which every matching trace has a span, if the formula pins one: what an index
+    /// by service can start from.
+    pub fn pinned_service(&self) -> Option<&str> {
+        match self {
+            Self::AnySpan(filter) => filter.pinned_service(),
+            Self::And(filters) => filters.iter().find_map(Self::pinned_service),
+            Self::Or(_) | Self::Not(_) => None,
+        }
+    }
+}
+
 /// A formula over one span.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SpanFilter {
@@ -58,7 +71,9 @@ pub enum SpanFilter {
     True,
     /// The field is there, whatever its value.
     Exists(Field),
-    /// The field compares with the literal; a missing field or another type never matches.
+    /// The field compares with the literal; a missing field or another type never matches. Where
+    /// an attribute has several values (in several places, or several times in one), one that
+    /// matches is enough, whatever the comparison.
     Compare {
         /// What is compared.
         field: Field,
@@ -82,6 +97,19 @@ impl SpanFilter {
             field,
             comparison: Comparison::Equal,
             literal: literal.into(),
+        }
+    }
+
+    /// The service that every matching span has, if the formula pins one.
+    pub fn pinned_service(&self) -> Option<&str> {
+        match self {
+            Self::Compare {
+                field: Field::Intrinsic(Intrinsic::Service),
+                comparison: Comparison::Equal,
+                literal: Literal::String(name) | Literal::Untyped(name),
+            } => Some(name),
+            Self::And(filters) => filters.iter().find_map(Self::pinned_service),
+            _ => None,
         }
     }
 }
@@ -114,8 +142,12 @@ pub enum Intrinsic {
     Status,
     /// The status message, text.
     StatusMessage,
-    /// The duration in nanoseconds, a number.
+    /// The duration in nanoseconds, a number; zero if the span ends before it starts.
     Duration,
+    /// The name of the instrumentation scope, text.
+    ScopeName,
+    /// The version of the instrumentation scope, text.
+    ScopeVersion,
 }
 
 /// Where an attribute is looked for.
@@ -151,7 +183,7 @@ pub enum Comparison {
     Greater,
     /// Greater than or equal.
     GreaterOrEqual,
-    /// Text contains the literal text.
+    /// Text contains the literal text; text values only.
     Contains,
 }
 
@@ -161,7 +193,8 @@ pub enum Literal {
     /// Text: equal to a text value only.
     String(String),
     /// Text that equals any scalar written the same way: Jaeger's and Zipkin's untyped tags
-    /// (`http.status_code=500` finds the integer, the double and the text).
+    /// (`http.status_code=500` finds the integer, the double and the text). It takes the type of
+    /// what it is compared with: a number's order is that of numbers, a text's that of texts.
     Untyped(String),
     /// An integer; compares with doubles by value.
     Int(i64),

@@ -24,12 +24,14 @@ pub trait SpanStore: Send + Sync + 'static {
     /// All spans of one trace; `None` if there is none.
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>>;
 
-    /// The newest traces that match, whole (spans outside of the range too), newest first.
+    /// The newest traces that match, whole (spans outside of the range too), newest first: by the
+    /// start of their earliest span, spans without a start left out. What matches is said by
+    /// [`crate::matches`]. Never more than the limit, never a trace twice.
     ///
-    /// Dropping the stream cancels the query.
+    /// Dropping the stream cancels the query. What arrives while it runs may be missing.
     fn find_traces(&self, query: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>>;
 
-    /// The names of all services, sorted.
+    /// The names of all services, sorted; spans without a service's name have none.
     fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
 
     /// The operations of a service, sorted by name, then by kind; of one kind only, if one is given.
@@ -40,7 +42,7 @@ pub trait SpanStore: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>>;
 
     /// Who called whom how often, from the spans that start inside the range; sorted by caller,
-    /// then by callee.
+    /// then by callee. What a call is, is said by `periplus_insight::dependencies`.
     fn dependencies(
         &self,
         range: TimeRange,
@@ -105,4 +107,6 @@ pub struct StoreStats {
     pub evicted_traces: u64,
     /// Spans evicted since the start to stay under the limit.
     pub evicted_spans: u64,
+    /// Spans refused since the start because their trace was too large already.
+    pub refused_spans: u64,
 }
