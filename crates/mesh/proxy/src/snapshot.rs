@@ -8,10 +8,14 @@
 //! they do not change: a worker keys its own state (pools, load balancing) by cluster name and
 //! notices a change by `Arc::ptr_eq`.
 
+mod pattern;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use self::pattern::Pattern;
 
 /// One consistent configuration of the whole proxy.
 #[derive(Debug)]
@@ -243,6 +247,8 @@ pub enum PathMatch {
     Exact(String),
     /// The path is this text or continues it with a slash (`path_separated_prefix`).
     PathSeparatedPrefix(String),
+    /// The whole path matches.
+    Regex(Pattern),
 }
 
 /// A condition on a header.
@@ -269,6 +275,8 @@ pub enum ValueMatch {
     Suffix(String),
     /// It contains this text.
     Contains(String),
+    /// The whole value matches.
+    Regex(Pattern),
 }
 
 /// What a route does.

@@ -1,0 +1,146 @@
+//! Regular expressions, and how the conditions of a route compare.
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::{HeaderMatch, PathMatch, ValueMatch};
+
+/// The most memory that one compiled expression may take.
+const SIZE_LIMIT: usize = 256 * 1024;
+
+/// A regular expression that must match a whole text, as Envoy's `safe_regex` does.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    source: String,
+    compiled: Regex,
+}
+
+impl Pattern {
+    /// Compiles an expression; the error says what is wrong with it.
+    pub fn new(source: &str) -> Result<Self, String> {
+        let compiled = RegexBuilder::new(&format!(r"\A(?:{source})\z"))
+            .size_limit(SIZE_LIMIT)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            source: source.to_owned(),
+            compiled,
+        })
+    }
+
+    /// Whether it matches all of the text.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        self.compiled.is_match(text)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Pattern {}
+
+impl PathMatch {
+    /// Whether a path, without its query, meets the condition.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Prefix(prefix) => path.starts_with(prefix.as_bytes()),
+            Self::Exact(exact) => path == exact.as_bytes(),
+            Self::PathSeparatedPrefix(prefix) => path
+                .strip_prefix(prefix.as_bytes())
+                .is_some_and(|rest| rest.is_empty() || rest[0] == b'/'),
+            Self::Regex(pattern) => pattern.matches(path),
+        }
+    }
+}
+
+impl ValueMatch {
+    /// Whether the value of a header that is there meets the condition.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(exact) => value == exact.as_bytes(),
+            Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+            Self::Suffix(suffix) => value.ends_with(suffix.as_bytes()),
+            Self::Contains(text) => memchr::memmem::find(value, text.as_bytes()).is_some(),
+            Self::Regex(pattern) => pattern.matches(value),
+        }
+    }
+}
+
+impl HeaderMatch {
+    /// Whether the condition holds, given the header's value (its lines joined with commas).
+    ///
+    /// As in Envoy, an absent header never meets a condition on a value, inverted or not; it does meet
+    /// the inverted condition that it be there.
+    pub fn matches(&self, value: Option<&[u8]>) -> bool {
+        match (value, &self.value) {
+            (Some(value), condition) => condition.matches(value) != self.invert,
+            (None, ValueMatch::Present) => self.invert,
+            (None, _) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let regex = PathMatch::Regex(Pattern::new("/v[12]|/x").expect("valid"));
+        let cases = [
+            (PathMatch::Prefix("/a".into()), "/ab", true),
+            (PathMatch::Prefix("/a".into()), "/b", false),
+            (PathMatch::Exact("/a".into()), "/a", true),
+            (PathMatch::Exact("/a".into()), "/a/", false),
+            (PathMatch::PathSeparatedPrefix("/a".into()), "/a", true),
+            (PathMatch::PathSeparatedPrefix("/a".into()), "/a/b", true),
+            (PathMatch::PathSeparatedPrefix("/a".into()), "/ab", false),
+            (regex.clone(), "/v1", true),
+            (regex.clone(), "/x", true),
+            (regex.clone(), "/v1/more", false),
+            (regex, "more/x", false),
+        ];
+        for (condition, path, expected) in cases {
+            assert_eq!(condition.matches(path.as_bytes()), expected, "{condition:?} on {path}");
+        }
+    }
+
+    #[test]
+    fn headers() {
+        let header = |value, invert| HeaderMatch {
+            name: "end-user".into(),
+            value,
+            invert,
+        };
+        let jason = || ValueMatch::Exact("jason".into());
+        let cases = [
+            (header(jason(), false), Some("jason"), true),
+            (header(jason(), false), Some("jasons"), false),
+            (header(jason(), false), None, false),
+            (header(jason(), true), Some("jason"), false),
+            (header(jason(), true), Some("other"), true),
+            (header(jason(), true), None, false),
+            (header(ValueMatch::Present, false), Some(""), true),
+            (header(ValueMatch::Present, false), None, false),
+            (header(ValueMatch::Present, true), None, true),
+            (header(ValueMatch::Present, true), Some("x"), false),
+            (header(ValueMatch::Prefix("ja".into()), false), Some("jason"), true),
+            (header(ValueMatch::Suffix("on".into()), false), Some("jason"), true),
+            (header(ValueMatch::Contains("aso".into()), false), Some("jason"), true),
+            (header(ValueMatch::Contains("asx".into()), false), Some("jason"), false),
+        ];
+        for (condition, value, expected) in cases {
+            let holds = condition.matches(value.map(str::as_bytes));
+            assert_eq!(holds, expected, "{condition:?} on {value:?}");
+        }
+    }
+
+    #[test]
+    fn expressions_that_do_not_compile_or_are_too_large_are_errors() {
+        assert!(Pattern::new("(").is_err());
+        assert!(Pattern::new("(a{1000}){1000}").is_err());
+    }
+}
