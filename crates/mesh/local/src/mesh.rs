@@ -1,0 +1,107 @@
+//! Services, workloads and a gateway.
+
+use serde_json::{Value, json};
+
+use crate::PortPlan;
+use crate::resources;
+
+/// A mesh of one namespace, to run on this machine.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    /// The namespace of the workloads.
+    pub namespace: String,
+    /// The workloads; those with the same `app` are one service.
+    pub workloads: Vec<Workload>,
+    /// Where everything listens.
+    pub ports: PortPlan,
+}
+
+/// One process of an application, behind a sidecar.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Unique, such as `reviews-v1`.
+    pub name: String,
+    /// The label `app`, which is the name of the service too.
+    pub app: String,
+    /// The label `version`.
+    pub version: String,
+    /// The service account.
+    pub service_account: String,
+    /// The port that callers use.
+    pub service_port: u16,
+}
+
+/// Who a proxy is, for its bootstrap file.
+#[derive(Clone, Debug)]
+pub struct ProxyNode {
+    /// `node.id`.
+    pub id: String,
+    /// `node.cluster`, the service name on spans.
+    pub cluster: String,
+    /// `node.metadata`.
+    pub metadata: Value,
+}
+
+/// The name of the gateway, and of its workload.
+pub(crate) const GATEWAY: &str = "istio-ingressgateway";
+/// The namespace of the gateway and the trace backend.
+pub(crate) const SYSTEM: &str = "istio-system";
+/// What follows namespace and `svc` in host names.
+pub(crate) const DOMAIN: &str = "cluster.local";
+
+impl Mesh {
+    /// The resources that describe the mesh to the control plane: file name and text.
+    pub fn resources(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("services.yaml", resources::services(self)),
+            ("workloads.yaml", resources::workloads(self)),
+            ("sidecars.yaml", resources::sidecars(self)),
+            ("trace-backend.yaml", resources::trace_backend(self)),
+        ]
+    }
+
+    /// Istio's `MeshConfig`: every request is traced, and reported to the trace backend.
+    pub fn mesh_config(&self) -> String {
+        resources::mesh_config(self)
+    }
+
+    /// The sidecar of a workload.
+    pub fn sidecar(&self, workload: &Workload) -> ProxyNode {
+        let namespace = &self.namespace;
+        ProxyNode {
+            id: format!(
+                "sidecar~127.0.0.1~{}.{namespace}~{namespace}.svc.{DOMAIN}",
+                workload.name
+            ),
+            cluster: format!("{}.{namespace}", workload.app),
+            metadata: json!({
+                "NAME": workload.name,
+                "NAMESPACE": namespace,
+                "WORKLOAD_NAME": workload.name,
+                "SERVICE_ACCOUNT": workload.service_account,
+                "LABELS": {"app": workload.app, "version": workload.version},
+                "MESH_ID": DOMAIN,
+                "CLUSTER_ID": "local",
+                "INTERCEPTION_MODE": "NONE",
+            }),
+        }
+    }
+
+    /// The gateway.
+    pub fn gateway(&self) -> ProxyNode {
+        ProxyNode {
+            id: format!("router~127.0.0.1~{GATEWAY}.{SYSTEM}~{SYSTEM}.svc.{DOMAIN}"),
+            cluster: format!("{GATEWAY}.{SYSTEM}"),
+            metadata: json!({
+                "NAME": GATEWAY,
+                "NAMESPACE": SYSTEM,
+                "WORKLOAD_NAME": GATEWAY,
+                "SERVICE_ACCOUNT": format!("{GATEWAY}-service-account"),
+                "LABELS": {"app": GATEWAY, "istio": "ingressgateway"},
+                "MESH_ID": DOMAIN,
+                "CLUSTER_ID": "local",
+                "INTERCEPTION_MODE": "NONE",
+            }),
+        }
+    }
+}

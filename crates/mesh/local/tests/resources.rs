@@ -1,0 +1,56 @@
+//! The generated resources, to the letter: they are what `docs/local-mesh.md` promises.
+
+use periplus_local::{Mesh, PortPlan, Workload};
+
+fn mesh() -> Mesh {
+    let workload = |app: &str, version: &str| Workload {
+        name: format!("{app}-{version}"),
+        app: app.to_owned(),
+        version: version.to_owned(),
+        service_account: format!("bookinfo-{app}"),
+        service_port: 9080,
+    };
+    let workloads = vec![
+        workload("productpage", "v1"),
+        workload("reviews", "v1"),
+        workload("reviews", "v2"),
+    ];
+    let names = workloads.iter().map(|workload| workload.name.as_str());
+    Mesh {
+        namespace: "default".to_owned(),
+        ports: PortPlan::new(None, names).expect("default ports exist"),
+        workloads,
+    }
+}
+
+#[test]
+fn resources() {
+    for (name, text) in mesh().resources() {
+        insta::assert_snapshot!(name, text);
+    }
+}
+
+#[test]
+fn mesh_config() {
+    insta::assert_snapshot!("mesh-config.yaml", mesh().mesh_config());
+}
+
+#[test]
+fn nodes() {
+    let mesh = mesh();
+    let sidecar = mesh.sidecar(&mesh.workloads[1]);
+    assert_eq!(
+        sidecar.id,
+        "sidecar~127.0.0.1~reviews-v1.default~default.svc.cluster.local"
+    );
+    assert_eq!(sidecar.cluster, "reviews.default");
+    assert_eq!(sidecar.metadata["LABELS"]["version"], "v1");
+    assert_eq!(sidecar.metadata["SERVICE_ACCOUNT"], "bookinfo-reviews");
+    let gateway = mesh.gateway();
+    assert_eq!(
+        gateway.id,
+        "router~127.0.0.1~istio-ingressgateway.istio-system~istio-system.svc.cluster.local"
+    );
+    assert_eq!(gateway.cluster, "istio-ingressgateway.istio-system");
+    assert_eq!(gateway.metadata["LABELS"]["istio"], "ingressgateway");
+}
