@@ -10,6 +10,18 @@ pub struct Position {
     pub column: u32,
 }
 
+/// Where a part of a resource is written.
+///
+/// Any two are equal: a resource that only moved within its file has not changed.
+#[derive(Clone, Copy, Debug, Default, Eq)]
+pub struct At(pub Position);
+
+impl PartialEq for At {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
 /// What is wrong with a file, where, and what was expected instead.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Diagnostic {

@@ -26,7 +26,7 @@ mod virtual_service;
 mod workload;
 
 pub use destination_rule::{ConnectionPool, DestinationRule, LoadBalancing, Subset, TrafficPolicy};
-pub use diagnostic::{Diagnostic, Position};
+pub use diagnostic::{At, Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
 pub use host::Host;
 pub use mesh_config::{
@@ -38,6 +38,7 @@ pub use port::{Port, Protocol};
 pub use service_entry::{Endpoints, Location, ServiceEntry};
 pub use sidecar::{Egress, EgressHost, Ingress, Sidecar};
 pub use string_match::StringMatch;
+pub use suggest::did_you_mean;
 pub use virtual_service::{
     Action, Destination, DirectResponse, GatewayRef, HttpMatch, HttpRoute, VirtualService,
     WeightedDestination,

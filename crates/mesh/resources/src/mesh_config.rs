@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use crate::host::Host;
 use crate::sidecar::read_outbound_traffic_policy;
-use crate::view::{Object, Shape, View, did_you_mean, first_duplicate};
+use crate::suggest::did_you_mean;
+use crate::view::{Object, Shape, View, first_duplicate};
 
 /// What holds for the whole mesh.
 #[derive(Clone, Debug, PartialEq)]

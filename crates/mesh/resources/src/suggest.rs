@@ -1,8 +1,5 @@
 /// The candidate that somebody who wrote `written` probably meant.
-pub(crate) fn nearest<'a>(
-    written: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase();
     let tolerance = (written.chars().count() / 3).clamp(1, 4);
     candidates
@@ -16,6 +13,11 @@ pub(crate) fn nearest<'a>(
         .filter(|(distance, _)| *distance <= tolerance)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// `, did you mean …?`, or nothing when no name is near.
+pub fn did_you_mean<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(written, names).map_or(String::new(), |name| format!(", did you mean `{name}`?"))
 }
 
 /// `, did you mean …?` or the list of what would be valid.

@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Position};
 use crate::duration::parse_duration;
 use crate::host::Host;
 use crate::node::{Key, Node, Value};
-use crate::suggest::{hint, nearest};
+use crate::suggest::hint;
 
 /// More complaints than this about one file help nobody.
 const MAX_DIAGNOSTICS: usize = 50;
@@ -386,9 +386,4 @@ pub(crate) fn first_duplicate<T, K: PartialEq>(items: &[T], key: impl Fn(&T) -> 
         .enumerate()
         .find(repeated)
         .map(|(_, item)| item)
-}
-
-/// The nearest of some names that are only known at run time, as a hint.
-pub(crate) fn did_you_mean<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> String {
-    nearest(written, names).map_or(String::new(), |name| format!(", did you mean `{name}`?"))
 }

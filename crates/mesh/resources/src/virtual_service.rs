@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::diagnostic::Position;
+use crate::diagnostic::At;
 use crate::host::Host;
 use crate::meta::{ExportTo, Labels};
 use crate::string_match::StringMatch;
@@ -31,7 +31,7 @@ pub enum GatewayRef {
         /// The Gateway's name.
         name: String,
         /// Where it is named.
-        at: Position,
+        at: At,
     },
 }
 
@@ -46,6 +46,8 @@ pub struct HttpRoute {
     pub action: Action,
     /// The time for the whole exchange; `None` is no limit.
     pub timeout: Option<Duration>,
+    /// Where it is written.
+    pub at: At,
 }
 
 /// A condition on a request: all its parts must hold.
@@ -108,7 +110,7 @@ pub struct Destination {
     /// The service's port; may be left out when it has only one.
     pub port: Option<u16>,
     /// Where it is written.
-    pub at: Position,
+    pub at: At,
 }
 
 const VIRTUAL_SERVICE: Shape = Shape {
@@ -255,6 +257,7 @@ impl HttpRoute {
             matches,
             action,
             timeout,
+            at: At(view.at()),
         })
     }
 }
@@ -371,7 +374,7 @@ impl Destination {
             host: name.resolve(namespace),
             subset,
             port,
-            at: view.at(),
+            at: At(view.at()),
         })
     }
 }
@@ -496,17 +499,17 @@ fn read_gateways(object: &Object<'_>, namespace: &str) -> Vec<GatewayRef> {
             None => GatewayRef::Named {
                 namespace: namespace.to_owned(),
                 name: text,
-                at: item.at(),
+                at: At(item.at()),
             },
             Some((".", name)) => GatewayRef::Named {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
-                at: item.at(),
+                at: At(item.at()),
             },
             Some((namespace, name)) => GatewayRef::Named {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
-                at: item.at(),
+                at: At(item.at()),
             },
         });
     }

@@ -1,0 +1,56 @@
+//! A sidecar's listeners for requests to its application.
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use periplus_resources::{Ingress, Sidecar};
+
+use super::listener::{Routes, listener};
+use super::proto::boolean;
+use super::route::{default_route, virtual_host};
+use super::{Generated, cluster};
+use crate::index::Index;
+use crate::names;
+use crate::proxy::Proxy;
+
+pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Generated) {
+    for ingress in &sidecar.ingress {
+        let port = ingress.port.number;
+        let cluster = names::inbound_cluster(port);
+        let route = default_route(cluster.clone(), operation(index, proxy, ingress));
+        let domains = vec!["*".to_owned()];
+        let routes = RouteConfiguration {
+            name: cluster.clone(),
+            virtual_hosts: vec![virtual_host(
+                names::inbound_virtual_host(port),
+                domains,
+                vec![route],
+            )],
+            validate_clusters: boolean(false),
+            ..RouteConfiguration::default()
+        };
+        made.listeners.push(listener(
+            index,
+            proxy,
+            TrafficDirection::Inbound,
+            (ingress.bind.unwrap_or(proxy.ip), port),
+            Routes::Inline(routes),
+        ));
+        let target = ingress.default_endpoint;
+        made.clusters
+            .push(cluster::application(index, &cluster, target));
+    }
+}
+
+/// The span's name when the caller does not give one: the service and port that are served here.
+fn operation(index: &Index, proxy: &Proxy, ingress: &Ingress) -> String {
+    let port = ingress.port.number;
+    let served = index
+        .services()
+        .find_map(|service| Some((service, service.port_served_by(proxy, port)?)));
+    match served {
+        Some((service, port)) => {
+            format!("{}/*", names::host_port(service.host.as_str(), port.number))
+        }
+        None => format!(":{port}/*"),
+    }
+}

@@ -1,0 +1,153 @@
+//! A sidecar's listeners for requests from its application.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
+use periplus_resources::{Egress, GatewayRef, Host, Port, Sidecar};
+
+use super::Generated;
+use super::listener::{Routes, listener};
+use super::proto::boolean;
+use super::route::{Scope, block_all, default_route, routes, virtual_host};
+use crate::index::{Index, Service};
+use crate::names;
+use crate::proxy::Proxy;
+
+pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Generated) {
+    for egress in &sidecar.egress {
+        let bind = egress.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let port = egress.port.number;
+        // One listener has Istio's name; several may import different hosts and need one each.
+        let name = match sidecar.egress.len() {
+            1 => names::HTTP_PROXY.to_owned(),
+            _ => format!("{}.{port}", names::HTTP_PROXY),
+        };
+        made.routes.push(http_proxy(index, proxy, egress, &name));
+        made.listeners.push(listener(
+            index,
+            proxy,
+            TrafficDirection::Outbound,
+            (bind, port),
+            Routes::Named(name),
+        ));
+    }
+}
+
+/// The routes for requests in absolute form: a virtual host for each service and port.
+fn http_proxy(index: &Index, proxy: &Proxy, egress: &Egress, name: &str) -> RouteConfiguration {
+    let mut taken = HashSet::new();
+    let mut hosts = Vec::new();
+    let mut push = |name, mut domains: Vec<String>, routes| {
+        domains.retain(|domain| taken.insert(domain.clone()));
+        if !domains.is_empty() {
+            hosts.push(virtual_host(name, domains, routes));
+        }
+    };
+    let imported = |namespace: &str, host: &Host| {
+        let mut imports = egress.hosts.iter();
+        imports.any(|import| import.covers(namespace, host))
+    };
+    for service in index.services() {
+        let visible = service.is_visible_in(&proxy.namespace);
+        if !visible || !imported(&service.meta.namespace, &service.host) {
+            continue;
+        }
+        for port in service.ports() {
+            let name = names::host_port(service.host.as_str(), port.number);
+            let domains = domains(service, port, &proxy.namespace);
+            push(name, domains, service_routes(index, proxy, service, port));
+        }
+    }
+    // Hosts that only rules know, reached on HTTP's own port.
+    for entry in index.virtual_services() {
+        let visible = entry
+            .spec
+            .export_to
+            .reaches(&entry.meta.namespace, &proxy.namespace);
+        if !visible || !entry.spec.gateways.contains(&GatewayRef::Mesh) {
+            continue;
+        }
+        for host in &entry.spec.hosts {
+            let is_service = index.services().any(|service| host.covers(&service.host));
+            if is_service || !imported(&entry.meta.namespace, host) {
+                continue;
+            }
+            let scope = Scope {
+                index,
+                proxy,
+                gateway: None,
+                port: 80,
+            };
+            let domain = names::host_port(host.as_str(), 80);
+            let domains = vec![host.to_string(), domain.clone()];
+            push(domain, domains, routes(entry, scope));
+        }
+    }
+    let mut virtual_hosts: Vec<VirtualHost> = hosts;
+    virtual_hosts.push(block_all());
+    RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts,
+        validate_clusters: boolean(false),
+        ..RouteConfiguration::default()
+    }
+}
+
+fn service_routes(
+    index: &Index,
+    proxy: &Proxy,
+    service: &Service,
+    port: &Port,
+) -> Vec<envoy_types::pb::envoy::config::route::v3::Route> {
+    let host = service.host.as_str();
+    match index.mesh_routing(&proxy.namespace, &service.host) {
+        Some(entry) => {
+            let scope = Scope {
+                index,
+                proxy,
+                gateway: None,
+                port: port.number,
+            };
+            routes(entry, scope)
+        }
+        None => {
+            let cluster = names::outbound_cluster(port.number, "", host);
+            let operation = format!("{}/*", names::host_port(host, port.number));
+            vec![default_route(cluster, operation)]
+        }
+    }
+}
+
+/// The names that a client in `namespace` may use for a service's port: each with the port, and
+/// without it where that is not ambiguous.
+fn domains(service: &Service, port: &Port, namespace: &str) -> Vec<String> {
+    let host = service.host.as_str();
+    let mut names = vec![host.to_owned(), format!("{host}.")];
+    if let Some((name, rest)) = host.split_once('.')
+        && let Some(own) = rest.strip_suffix(".svc.cluster.local")
+    {
+        if own == namespace {
+            names.push(name.to_owned());
+        }
+        names.push(format!("{name}.{own}"));
+        names.push(format!("{name}.{own}.svc"));
+    }
+    names.extend(service.spec.addresses.iter().map(ToString::to_string));
+    // Of several ports, a name alone means HTTP's own, or else the first.
+    let first = service.ports().first();
+    let plain = service
+        .port(80)
+        .or(first)
+        .is_some_and(|p| p.number == port.number);
+    let mut domains = Vec::with_capacity(2 * names.len());
+    for name in names {
+        let with_port = names::host_port(&name, port.number);
+        if plain {
+            domains.push(name);
+        }
+        domains.push(with_port);
+    }
+    domains
+}

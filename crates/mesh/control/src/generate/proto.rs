@@ -1,0 +1,101 @@
+//! Short forms of protobuf messages.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::address;
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{
+    Address, AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, SocketAddress,
+};
+use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
+};
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Any, BoolValue, Struct, UInt32Value, Value};
+use prost::{Message, Name};
+
+pub(super) fn any<M: Message + Name>(message: &M) -> Any {
+    Any {
+        type_url: M::type_url(),
+        value: message.encode_to_vec(),
+    }
+}
+
+pub(super) fn boolean(value: bool) -> Option<BoolValue> {
+    Some(BoolValue { value })
+}
+
+pub(super) fn uint32(value: u32) -> Option<UInt32Value> {
+    Some(UInt32Value { value })
+}
+
+pub(super) fn duration(duration: Duration) -> Option<envoy_types::pb::google::protobuf::Duration> {
+    Some(envoy_types::pb::google::protobuf::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: duration.subsec_nanos().cast_signed(),
+    })
+}
+
+pub(super) fn address(ip: IpAddr, port: u16) -> Option<Address> {
+    Some(Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            address: ip.to_string(),
+            port_specifier: Some(PortSpecifier::PortValue(u32::from(port))),
+            ..SocketAddress::default()
+        })),
+    })
+}
+
+/// "Over this same stream."
+pub(super) fn ads() -> Option<ConfigSource> {
+    Some(ConfigSource {
+        config_source_specifier: Some(
+            ConfigSourceSpecifier::Ads(AggregatedConfigSource::default()),
+        ),
+        resource_api_version: ApiVersion::V3.into(),
+        ..ConfigSource::default()
+    })
+}
+
+/// The endpoints of a cluster with their weights.
+pub(super) fn load_assignment(
+    cluster: &str,
+    endpoints: impl IntoIterator<Item = (SocketAddr, u32)>,
+) -> ClusterLoadAssignment {
+    let endpoint = |(target, weight): (SocketAddr, u32)| LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: address(target.ip(), target.port()),
+            ..Endpoint::default()
+        })),
+        load_balancing_weight: uint32(weight),
+        ..LbEndpoint::default()
+    };
+    let lb_endpoints: Vec<_> = endpoints.into_iter().map(endpoint).collect();
+    let localities = (!lb_endpoints.is_empty()).then(|| LocalityLbEndpoints {
+        lb_endpoints,
+        ..LocalityLbEndpoints::default()
+    });
+    ClusterLoadAssignment {
+        cluster_name: cluster.to_owned(),
+        endpoints: localities.into_iter().collect(),
+        ..ClusterLoadAssignment::default()
+    }
+}
+
+/// Istio's metadata that tells which resource something comes from.
+///
+/// One entry in each map: several would be encoded in no certain order.
+pub(super) fn istio_config(path: &str) -> Option<Metadata> {
+    let value = Value {
+        kind: Some(Kind::StringValue(path.to_owned())),
+    };
+    let fields = HashMap::from([("config".to_owned(), value)]);
+    Some(Metadata {
+        filter_metadata: HashMap::from([("istio".to_owned(), Struct { fields })]),
+        ..Metadata::default()
+    })
+}

@@ -1,0 +1,267 @@
+//! The routes of virtual hosts.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::DataSource;
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route::Action as EnvoyAction;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_types::pb::envoy::config::route::v3::{
+    Decorator, DirectResponseAction, HeaderMatcher, Route, RouteAction, RouteMatch, VirtualHost,
+    WeightedCluster,
+};
+use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use periplus_resources::{
+    Action, Destination, DirectResponse, GatewayRef, HttpMatch, HttpRoute, StringMatch,
+    VirtualService, WeightedDestination,
+};
+
+use super::config_path;
+use super::proto::{duration, istio_config, uint32};
+use crate::index::{Entry, Index};
+use crate::names;
+use crate::proxy::Proxy;
+
+/// Where routes are used: it decides which rules of a VirtualService hold.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) index: &'a Index,
+    pub(super) proxy: &'a Proxy,
+    /// The Gateway's namespace and name; `None` in sidecars.
+    pub(super) gateway: Option<(&'a str, &'a str)>,
+    /// The port that the client asked for.
+    pub(super) port: u16,
+}
+
+/// A virtual host; all of them tell the application which attempt it sees.
+pub(super) fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
+    VirtualHost {
+        name,
+        domains,
+        routes,
+        include_request_attempt_count: true,
+        ..VirtualHost::default()
+    }
+}
+
+/// The route of a service without rules, and of applications behind their sidecar.
+pub(super) fn default_route(cluster: String, operation: String) -> Route {
+    Route {
+        name: "default".into(),
+        r#match: Some(any_request()),
+        action: Some(EnvoyAction::Route(RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
+            timeout: duration(Duration::ZERO),
+            ..RouteAction::default()
+        })),
+        decorator: decorator(operation),
+        ..Route::default()
+    }
+}
+
+/// The virtual host for whatever the mesh does not know.
+pub(super) fn block_all() -> VirtualHost {
+    let route = Route {
+        name: "block_all".into(),
+        r#match: Some(any_request()),
+        action: Some(EnvoyAction::DirectResponse(DirectResponseAction {
+            status: 502,
+            ..DirectResponseAction::default()
+        })),
+        ..Route::default()
+    };
+    virtual_host("block_all".into(), vec!["*".into()], vec![route])
+}
+
+/// The routes that a VirtualService gives in a scope.
+pub(super) fn routes(entry: &Entry<VirtualService>, scope: Scope<'_>) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for rule in &entry.spec.http {
+        if rule.matches.is_empty() {
+            routes.push(route(entry, rule, &HttpMatch::default(), scope));
+            // What follows can never be reached.
+            break;
+        }
+        let holding = rule
+            .matches
+            .iter()
+            .filter(|condition| holds(condition, scope));
+        routes.extend(holding.map(|condition| route(entry, rule, condition, scope)));
+    }
+    routes
+}
+
+/// Whether a route takes every request, so that those after it are never asked.
+pub(super) fn takes_all(route: &Route) -> bool {
+    route.r#match.as_ref().is_some_and(|conditions| {
+        let any_path = PathSpecifier::Prefix("/".into());
+        conditions.path_specifier.as_ref() == Some(&any_path) && conditions.headers.is_empty()
+    })
+}
+
+/// The conditions that the proxy and the listener decide, not the request.
+fn holds(condition: &HttpMatch, scope: Scope<'_>) -> bool {
+    let here = |gateway: &GatewayRef| match (gateway, scope.gateway) {
+        (GatewayRef::Mesh, None) => true,
+        (
+            GatewayRef::Named {
+                namespace, name, ..
+            },
+            Some(own),
+        ) => (namespace.as_str(), name.as_str()) == own,
+        _ => false,
+    };
+    let source = condition.source_namespace.as_ref();
+    (condition.gateways.is_empty() || condition.gateways.iter().any(here))
+        && condition.port.is_none_or(|port| port == scope.port)
+        && source.is_none_or(|namespace| *namespace == scope.proxy.namespace)
+        && scope.proxy.is_selected_by(&condition.source_labels)
+}
+
+fn route(
+    entry: &Entry<VirtualService>,
+    rule: &HttpRoute,
+    condition: &HttpMatch,
+    scope: Scope<'_>,
+) -> Route {
+    let name = match (rule.name.as_str(), condition.name.as_str()) {
+        ("", "") => "default".to_owned(),
+        (name, "") => name.to_owned(),
+        (name, condition) => format!("{name}.{condition}"),
+    };
+    let (action, target) = match &rule.action {
+        Action::Route(destinations) => forward(rule, destinations, scope),
+        Action::Respond(response) => (respond(response), None),
+    };
+    // With one destination the span is named for it, otherwise for the rule.
+    let target = target.unwrap_or_else(|| names::host_port(&entry.meta.name, scope.port));
+    let path = match &condition.uri {
+        Some(StringMatch::Exact(path)) => path.clone(),
+        Some(StringMatch::Prefix(prefix)) => format!("{prefix}*"),
+        None => "/*".into(),
+    };
+    Route {
+        name,
+        r#match: Some(route_match(condition)),
+        action: Some(action),
+        decorator: decorator(format!("{target}{path}")),
+        metadata: istio_config(&config_path(&entry.meta)),
+        ..Route::default()
+    }
+}
+
+fn forward(
+    rule: &HttpRoute,
+    destinations: &[WeightedDestination],
+    scope: Scope<'_>,
+) -> (EnvoyAction, Option<String>) {
+    let (specifier, target) = match destinations {
+        [only] => {
+            let destination = &only.destination;
+            let target = names::host_port(destination.host.as_str(), port(destination, scope));
+            (
+                ClusterSpecifier::Cluster(cluster(destination, scope)),
+                Some(target),
+            )
+        }
+        several => {
+            let weighted = several.iter().map(|weighted| ClusterWeight {
+                name: cluster(&weighted.destination, scope),
+                weight: uint32(weighted.weight),
+                ..ClusterWeight::default()
+            });
+            let clusters = WeightedCluster {
+                clusters: weighted.collect(),
+                ..WeightedCluster::default()
+            };
+            (ClusterSpecifier::WeightedClusters(clusters), None)
+        }
+    };
+    let action = EnvoyAction::Route(RouteAction {
+        cluster_specifier: Some(specifier),
+        timeout: duration(rule.timeout.unwrap_or_default()),
+        ..RouteAction::default()
+    });
+    (action, target)
+}
+
+fn respond(response: &DirectResponse) -> EnvoyAction {
+    EnvoyAction::DirectResponse(DirectResponseAction {
+        status: u32::from(response.status),
+        body: (!response.body.is_empty()).then(|| DataSource {
+            specifier: Some(Specifier::InlineString(response.body.clone())),
+            ..DataSource::default()
+        }),
+        ..DirectResponseAction::default()
+    })
+}
+
+/// The destination's port: as it says, or the service's only one, or the one asked for.
+fn port(destination: &Destination, scope: Scope<'_>) -> u16 {
+    let only = || scope.index.service(&destination.host)?.only_port();
+    destination.port.or_else(only).unwrap_or(scope.port)
+}
+
+/// The cluster's name, whether or not there is such a cluster: without it the answer is 503.
+fn cluster(destination: &Destination, scope: Scope<'_>) -> String {
+    let port = port(destination, scope);
+    names::outbound_cluster(port, &destination.subset, destination.host.as_str())
+}
+
+fn route_match(condition: &HttpMatch) -> RouteMatch {
+    let pseudo = [
+        (":method", &condition.method),
+        (":authority", &condition.authority),
+    ];
+    let pseudo = pseudo.into_iter().filter_map(|(name, condition)| {
+        let condition = condition.as_ref()?;
+        Some(header_matcher(name, Some(condition)))
+    });
+    let headers = condition.headers.iter();
+    let headers = headers.map(|(name, condition)| header_matcher(name, condition.as_ref()));
+    RouteMatch {
+        path_specifier: Some(match &condition.uri {
+            Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
+            Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),
+            None => PathSpecifier::Prefix("/".into()),
+        }),
+        headers: pseudo.chain(headers).collect(),
+        ..RouteMatch::default()
+    }
+}
+
+fn header_matcher(name: &str, condition: Option<&StringMatch>) -> HeaderMatcher {
+    let specifier = match condition {
+        None => HeaderMatchSpecifier::PresentMatch(true),
+        Some(condition) => HeaderMatchSpecifier::StringMatch(StringMatcher {
+            match_pattern: Some(match condition {
+                StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),
+                StringMatch::Prefix(text) => MatchPattern::Prefix(text.clone()),
+            }),
+            ..StringMatcher::default()
+        }),
+    };
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(specifier),
+        ..HeaderMatcher::default()
+    }
+}
+
+fn any_request() -> RouteMatch {
+    RouteMatch {
+        path_specifier: Some(PathSpecifier::Prefix("/".into())),
+        ..RouteMatch::default()
+    }
+}
+
+fn decorator(operation: String) -> Option<Decorator> {
+    Some(Decorator {
+        operation,
+        ..Decorator::default()
+    })
+}

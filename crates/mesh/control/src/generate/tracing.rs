@@ -1,0 +1,141 @@
+//! The tracing block of connection managers.
+
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
+use envoy_types::pb::envoy::config::core::v3::{HttpService, HttpUri};
+use envoy_types::pb::envoy::config::trace::v3::tracing::Http;
+use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
+use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{
+    CollectorEndpointVersion, TraceContextOption,
+};
+use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
+use envoy_types::pb::envoy::r#type::tracing::v3::CustomTag;
+use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::{
+    Environment, Header, Literal, Type,
+};
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use periplus_resources::{ExtensionProvider, ProviderKind, TagSource, TraceContext};
+
+use super::proto::{any, boolean, duration, uint32};
+use crate::index::Index;
+use crate::names;
+use crate::proxy::{Proxy, Role};
+
+/// The tracing block of a proxy, unless tracing is off or its collector is not in the mesh.
+pub(super) fn tracing(index: &Index, proxy: &Proxy) -> Option<Tracing> {
+    let mesh = index.mesh();
+    let provider = mesh.tracing_provider()?;
+    index.service(&provider.service)?.port(provider.port)?;
+    let percent = |value| Some(Percent { value });
+    let max_tag_length = provider.max_tag_length;
+    Some(Tracing {
+        client_sampling: percent(100.0),
+        random_sampling: percent(mesh.tracing.sampling),
+        overall_sampling: percent(100.0),
+        max_path_tag_length: uint32(max_tag_length.unwrap_or(mesh.tracing.max_path_tag_length)),
+        custom_tags: custom_tags(index, proxy),
+        provider: Some(provider_of(provider, proxy)),
+        // A gateway has a span for the request and one for each attempt to serve it.
+        spawn_upstream_span: match proxy.role {
+            Role::Router => boolean(true),
+            Role::Sidecar => None,
+        },
+        ..Tracing::default()
+    })
+}
+
+fn provider_of(provider: &ExtensionProvider, proxy: &Proxy) -> Http {
+    let host = provider.service.as_str();
+    let cluster = names::outbound_cluster(provider.port, "", host);
+    let (name, config) = match &provider.kind {
+        ProviderKind::Zipkin {
+            path,
+            short_trace_ids,
+            context,
+        } => {
+            let option = match context {
+                TraceContext::B3 => TraceContextOption::UseB3,
+                TraceContext::B3AndW3c => TraceContextOption::UseB3WithW3cPropagation,
+            };
+            let config = ZipkinConfig {
+                collector_cluster: cluster,
+                collector_endpoint: path.clone(),
+                collector_endpoint_version: CollectorEndpointVersion::HttpJson.into(),
+                collector_hostname: host.to_owned(),
+                trace_id_128bit: !short_trace_ids,
+                shared_span_context: boolean(false),
+                trace_context_option: option.into(),
+                ..ZipkinConfig::default()
+            };
+            ("envoy.tracers.zipkin", any(&config))
+        }
+        ProviderKind::OpenTelemetry { path, timeout } => {
+            let uri = HttpUri {
+                uri: format!("http://{}{path}", names::host_port(host, provider.port)),
+                timeout: duration(*timeout),
+                http_upstream_type: Some(HttpUpstreamType::Cluster(cluster)),
+            };
+            let config = OpenTelemetryConfig {
+                http_service: Some(HttpService {
+                    http_uri: Some(uri),
+                    ..HttpService::default()
+                }),
+                service_name: proxy.cluster.clone(),
+                ..OpenTelemetryConfig::default()
+            };
+            ("envoy.tracers.opentelemetry", any(&config))
+        }
+    };
+    Http {
+        name: name.to_owned(),
+        config_type: Some(ConfigType::TypedConfig(config)),
+    }
+}
+
+/// Sorted by name. They describe the reporting proxy, not its peer.
+fn custom_tags(index: &Index, proxy: &Proxy) -> Vec<CustomTag> {
+    let config = &index.mesh().tracing;
+    let mut tags: BTreeMap<&str, Type> = BTreeMap::new();
+    if config.enable_istio_tags {
+        let literal = |value: &str| {
+            Type::Literal(Literal {
+                value: value.to_owned(),
+            })
+        };
+        tags.insert(
+            "istio.canonical_revision",
+            literal(proxy.canonical_revision()),
+        );
+        tags.insert(
+            "istio.canonical_service",
+            literal(proxy.canonical_service()),
+        );
+        tags.insert("istio.cluster_id", literal(&proxy.cluster_id));
+        tags.insert("istio.mesh_id", literal(&proxy.mesh_id));
+        tags.insert("istio.namespace", literal(&proxy.namespace));
+    }
+    for (name, source) in &config.custom_tags {
+        tags.insert(name, tag_type(source.clone()));
+    }
+    let tag = |(name, source): (&str, Type)| CustomTag {
+        tag: name.to_owned(),
+        r#type: Some(source),
+    };
+    tags.into_iter().map(tag).collect()
+}
+
+fn tag_type(source: TagSource) -> Type {
+    match source {
+        TagSource::Literal(value) => Type::Literal(Literal { value }),
+        TagSource::Environment { name, default } => Type::Environment(Environment {
+            name,
+            default_value: default,
+        }),
+        TagSource::Header { name, default } => Type::RequestHeader(Header {
+            name,
+            default_value: default,
+        }),
+    }
+}

@@ -1,0 +1,243 @@
+//! What the resources say together: references that lead nowhere, and rules without effect.
+
+use std::collections::BTreeMap;
+
+use periplus_resources::{
+    Action, Destination, Endpoints, GatewayRef, Host, Subset, VirtualService, did_you_mean,
+};
+
+use super::{Entry, Index, Problem};
+use crate::proxy::is_subset;
+
+pub(super) fn analyse(index: &mut Index) {
+    let mut problems = Vec::new();
+    check_services(index, &mut problems);
+    for entry in index.virtual_services() {
+        check_gateways(index, entry, &mut problems);
+        check_destinations(index, entry, &mut problems);
+        check_reachable(entry, &mut problems);
+    }
+    check_shared_hosts(index, &mut problems);
+    check_destination_rules(index, &mut problems);
+    check_tracing(index, &mut problems);
+    index.problems.append(&mut problems);
+}
+
+fn check_services(index: &Index, problems: &mut Vec<Problem>) {
+    for service in index.services() {
+        if let Endpoints::Selected(selector) = &service.spec.endpoints
+            && service.endpoints.is_empty()
+        {
+            let labels: Vec<_> = selector.iter().map(|(k, v)| format!("{k}: {v}")).collect();
+            let source = &service.meta.source;
+            problems.push(Problem::warning(
+                source,
+                source.position,
+                format!(
+                    "no WorkloadEntry in namespace {} has the labels {{{}}} of {}: requests get 503",
+                    service.meta.namespace,
+                    labels.join(", "),
+                    service.meta
+                ),
+            ));
+        }
+    }
+}
+
+fn check_gateways(index: &Index, entry: &Entry<VirtualService>, problems: &mut Vec<Problem>) {
+    let matches = entry.spec.http.iter().flat_map(|route| &route.matches);
+    let gateways = matches
+        .flat_map(|m| &m.gateways)
+        .chain(&entry.spec.gateways);
+    for gateway in gateways {
+        let GatewayRef::Named {
+            namespace,
+            name,
+            at,
+        } = gateway
+        else {
+            continue;
+        };
+        let mut known = index.gateways().iter();
+        if !known.any(|gateway| gateway.meta.namespace == *namespace && gateway.meta.name == *name)
+        {
+            problems.push(Problem::error(
+                &entry.meta.source,
+                at.0,
+                format!("there is no Gateway {namespace}/{name}: the rules have no effect there"),
+            ));
+        }
+    }
+}
+
+fn check_destinations(index: &Index, entry: &Entry<VirtualService>, problems: &mut Vec<Problem>) {
+    for route in &entry.spec.http {
+        let Action::Route(destinations) = &route.action else {
+            continue;
+        };
+        for weighted in destinations {
+            if let Err(message) = check_destination(index, entry, &weighted.destination) {
+                let at = weighted.destination.at.0;
+                problems.push(Problem::warning(&entry.meta.source, at, message));
+            }
+        }
+    }
+}
+
+fn check_destination(
+    index: &Index,
+    entry: &Entry<VirtualService>,
+    destination: &Destination,
+) -> Result<(), String> {
+    let host = &destination.host;
+    let Some(service) = index.service(host) else {
+        let names = index.services().map(|service| service.host.as_str());
+        let hint = did_you_mean(host.as_str(), names);
+        return Err(format!(
+            "there is no service `{host}`{hint}: requests that come here get 503"
+        ));
+    };
+    let numbers = || -> String {
+        let ports = service.ports().iter().map(|port| port.number.to_string());
+        ports.collect::<Vec<_>>().join(", ")
+    };
+    match destination.port {
+        Some(port) if service.port(port).is_none() => {
+            return Err(format!(
+                "service `{host}` has no port {port}, it has {}: requests that come here get 503",
+                numbers()
+            ));
+        }
+        None if service.ports().len() > 1 => {
+            return Err(format!(
+                "service `{host}` has several ports ({}): without `port` requests go to the port that \
+                 they asked for",
+                numbers()
+            ));
+        }
+        _ => {}
+    }
+    if destination.subset.is_empty() {
+        return Ok(());
+    }
+    let rules = index.connection_rules(&entry.meta.namespace, service);
+    let subset = rules.subsets.iter().find(|s| s.name == destination.subset);
+    let Some(subset) = subset else {
+        let names = rules.subsets.iter().map(|subset| subset.name.as_str());
+        let hint = did_you_mean(&destination.subset, names);
+        return Err(format!(
+            "no DestinationRule defines subset `{}` of `{host}`{hint}: requests that come here get 503",
+            destination.subset
+        ));
+    };
+    let selects = |subset: &Subset| {
+        let mut endpoints = service.endpoints.iter();
+        endpoints.any(|endpoint| is_subset(&subset.labels, &endpoint.labels))
+    };
+    if !service.endpoints.is_empty() && !selects(subset) {
+        return Err(format!(
+            "no workload of `{host}` is in subset `{}`: requests that come here get 503",
+            subset.name
+        ));
+    }
+    Ok(())
+}
+
+/// Rules after one that takes every request.
+fn check_reachable(entry: &Entry<VirtualService>, problems: &mut Vec<Problem>) {
+    let takes_all = |route: &&periplus_resources::HttpRoute| route.matches.is_empty();
+    let Some(last) = entry.spec.http.iter().find(takes_all) else {
+        return;
+    };
+    let after = entry
+        .spec
+        .http
+        .iter()
+        .skip_while(|route| !std::ptr::eq(*route, last));
+    for route in after.skip(1) {
+        problems.push(Problem::warning(
+            &entry.meta.source,
+            route.at.0,
+            format!(
+                "this rule of {} is never reached: the one at line {} takes every request",
+                entry.meta, last.at.0.line
+            ),
+        ));
+    }
+}
+
+/// In sidecars only one VirtualService routes a host.
+fn check_shared_hosts(index: &Index, problems: &mut Vec<Problem>) {
+    let mut routed: BTreeMap<&Host, &Entry<VirtualService>> = BTreeMap::new();
+    for entry in index.virtual_services() {
+        if !entry.spec.gateways.contains(&GatewayRef::Mesh) {
+            continue;
+        }
+        for host in &entry.spec.hosts {
+            if let Some(first) = routed.get(host) {
+                problems.push(Problem::warning(
+                    &entry.meta.source,
+                    entry.meta.source.position,
+                    format!(
+                        "host `{host}` is already routed by {} ({}), and sidecars use one \
+                         VirtualService for each host: put the rules into one",
+                        first.meta, first.meta.source
+                    ),
+                ));
+            } else {
+                routed.insert(host, entry);
+            }
+        }
+    }
+}
+
+fn check_destination_rules(index: &Index, problems: &mut Vec<Problem>) {
+    for rule in index.destination_rules() {
+        let host = &rule.spec.host;
+        let mut services = index.services();
+        if services.any(|service| host.covers(&service.host)) {
+            continue;
+        }
+        let names = index.services().map(|service| service.host.as_str());
+        let hint = did_you_mean(host.as_str(), names);
+        let source = &rule.meta.source;
+        let message = format!(
+            "there is no service `{host}`{hint}: {} has no effect",
+            rule.meta
+        );
+        problems.push(Problem::warning(source, source.position, message));
+    }
+}
+
+/// Where Istio silently turns tracing off.
+fn check_tracing(index: &Index, problems: &mut Vec<Problem>) {
+    let Some(provider) = index.mesh().tracing_provider() else {
+        return;
+    };
+    let host = &provider.service;
+    let service = index.service(host);
+    if service.is_some_and(|service| service.port(provider.port).is_some()) {
+        return;
+    }
+    let what = match service {
+        Some(_) => format!("service `{host}` has no port {}", provider.port),
+        None => {
+            let names = index.services().map(|service| service.host.as_str());
+            let hint = did_you_mean(host.as_str(), names);
+            format!("there is no service `{host}`{hint}")
+        }
+    };
+    problems.push(Problem {
+        severity: super::Severity::Error,
+        diagnostic: periplus_resources::Diagnostic {
+            file: "mesh configuration".into(),
+            position: periplus_resources::Position { line: 1, column: 1 },
+            field: "extensionProviders".into(),
+            message: format!(
+                "{what}: provider `{}` cannot be reached and nothing is traced, describe the \
+                 collector by a ServiceEntry",
+                provider.name
+            ),
+        },
+    });
+}

@@ -1,0 +1,160 @@
+//! All resources of the mesh, by what asks for them. Built anew after each change.
+
+mod analysis;
+mod problem;
+mod rules;
+mod service;
+
+use std::collections::BTreeMap;
+
+use periplus_resources::{
+    DestinationRule, Gateway, Host, Kind, MeshConfig, Meta, Resource, Sidecar, Spec,
+    VirtualService, WorkloadEntry,
+};
+
+pub use self::problem::{Problem, Severity};
+pub use self::rules::ConnectionRules;
+pub use self::service::Service;
+use crate::proxy::Proxy;
+
+/// A resource of one kind with its name and origin.
+#[derive(Clone, Debug)]
+pub struct Entry<T> {
+    /// Its name and origin.
+    pub meta: Meta,
+    /// What it says.
+    pub spec: T,
+}
+
+/// The mesh as the resources describe it. Immutable.
+#[derive(Debug, Default)]
+pub struct Index {
+    services: BTreeMap<Host, Service>,
+    workloads: Vec<Entry<WorkloadEntry>>,
+    virtual_services: Vec<Entry<VirtualService>>,
+    destination_rules: Vec<Entry<DestinationRule>>,
+    gateways: Vec<Entry<Gateway>>,
+    sidecars: Vec<Entry<Sidecar>>,
+    mesh: MeshConfig,
+    problems: Vec<Problem>,
+}
+
+impl Index {
+    /// Builds the index. Of several resources with one kind, namespace and name the first counts.
+    pub fn new<'a>(resources: impl IntoIterator<Item = &'a Resource>, mesh: MeshConfig) -> Self {
+        let mut index = Self {
+            mesh,
+            ..Self::default()
+        };
+        let mut unique: BTreeMap<(Kind, &str, &str), &Resource> = BTreeMap::new();
+        for resource in resources {
+            let meta = &resource.meta;
+            let key = (meta.kind, meta.namespace.as_str(), meta.name.as_str());
+            match unique.get(&key) {
+                Some(first) => index.problems.push(Problem::error(
+                    &meta.source,
+                    meta.source.position,
+                    format!(
+                        "{meta} is already defined at {}: this one is ignored, rename or remove it",
+                        first.meta.source
+                    ),
+                )),
+                None => {
+                    unique.insert(key, resource);
+                }
+            }
+        }
+        // Sorted by namespace and name: where Istio would prefer the oldest, the first one counts.
+        let mut service_entries = Vec::new();
+        for resource in unique.into_values() {
+            let meta = resource.meta.clone();
+            match resource.spec.clone() {
+                Spec::ServiceEntry(spec) => service_entries.push(Entry { meta, spec }),
+                Spec::WorkloadEntry(spec) => index.workloads.push(Entry { meta, spec }),
+                Spec::Sidecar(spec) => index.sidecars.push(Entry { meta, spec }),
+                Spec::VirtualService(spec) => index.virtual_services.push(Entry { meta, spec }),
+                Spec::DestinationRule(spec) => index.destination_rules.push(Entry { meta, spec }),
+                Spec::Gateway(spec) => index.gateways.push(Entry { meta, spec }),
+            }
+        }
+        for entry in &service_entries {
+            for service in Service::of(entry, &index.workloads) {
+                if let Some(first) = index.services.get(&service.host) {
+                    let message = format!(
+                        "host `{}` is already that of {}: this one is ignored",
+                        service.host, first.meta
+                    );
+                    let source = &entry.meta.source;
+                    let problem = Problem::error(source, source.position, message);
+                    index.problems.push(problem);
+                    continue;
+                }
+                index.services.insert(service.host.clone(), service);
+            }
+        }
+        analysis::analyse(&mut index);
+        index
+    }
+
+    /// The mesh configuration.
+    pub fn mesh(&self) -> &MeshConfig {
+        &self.mesh
+    }
+
+    /// The services, by host.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    /// The service of this full name.
+    pub fn service(&self, host: &Host) -> Option<&Service> {
+        self.services.get(host)
+    }
+
+    /// The workloads.
+    pub fn workloads(&self) -> &[Entry<WorkloadEntry>] {
+        &self.workloads
+    }
+
+    /// The routing rules.
+    pub fn virtual_services(&self) -> &[Entry<VirtualService>] {
+        &self.virtual_services
+    }
+
+    /// The rules about connections.
+    pub fn destination_rules(&self) -> &[Entry<DestinationRule>] {
+        &self.destination_rules
+    }
+
+    /// The gateways' listeners.
+    pub fn gateways(&self) -> &[Entry<Gateway>] {
+        &self.gateways
+    }
+
+    /// The sidecars' listeners.
+    pub fn sidecars(&self) -> &[Entry<Sidecar>] {
+        &self.sidecars
+    }
+
+    /// What is wrong with how the resources fit together.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The Sidecar for a proxy: one that selects its workload, else that of its namespace, else that
+    /// of the root namespace.
+    pub fn sidecar_for(&self, proxy: &Proxy) -> Option<&Entry<Sidecar>> {
+        let in_namespace = |namespace: &str, selecting: bool| {
+            self.sidecars.iter().find(|sidecar| {
+                sidecar.meta.namespace == namespace
+                    && match &sidecar.spec.selector {
+                        Some(selector) => selecting && proxy.is_selected_by(selector),
+                        None => !selecting,
+                    }
+            })
+        };
+        in_namespace(&proxy.namespace, true)
+            .or_else(|| in_namespace(&proxy.namespace, false))
+            .or_else(|| in_namespace(&self.mesh.root_namespace, false))
+    }
+}

@@ -1,0 +1,103 @@
+use periplus_resources::{DestinationRule, Host, Subset, TrafficPolicy, VirtualService};
+
+use super::{Entry, Index, Service};
+
+/// All that DestinationRules say about a host, for the proxies of one namespace.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionRules {
+    /// How to connect.
+    pub policy: TrafficPolicy,
+    /// The subsets.
+    pub subsets: Vec<Subset>,
+    /// The resource that it comes from first, as Kubernetes' path.
+    pub origin: Option<String>,
+}
+
+impl Index {
+    /// The rules for a service, as a proxy in `namespace` sees them: those of its own namespace,
+    /// else of the service's, else of the root namespace; the most specific host wins, and rules for
+    /// the same host add up.
+    pub fn connection_rules(&self, namespace: &str, service: &Service) -> ConnectionRules {
+        let root = self.mesh().root_namespace.as_str();
+        let places = [namespace, &service.meta.namespace, root];
+        let found = places.into_iter().find_map(|place| {
+            let candidates = self.destination_rules().iter().filter(|rule| {
+                rule.meta.namespace == place
+                    && rule.spec.export_to.reaches(place, namespace)
+                    && rule.spec.host.covers(&service.host)
+            });
+            most_specific(candidates, |rule| Some(&rule.spec.host))
+        });
+        let Some(first) = found else {
+            return ConnectionRules::default();
+        };
+        let same_host = self.destination_rules().iter().filter(|rule| {
+            rule.meta.namespace == first.meta.namespace
+                && rule.spec.host == first.spec.host
+                && rule.spec.export_to == first.spec.export_to
+        });
+        merge(same_host)
+    }
+
+    /// The VirtualService that routes a host for the sidecars of a namespace. Only one does: the most
+    /// specific, and of those the one in the proxy's own namespace, then by namespace and name.
+    pub fn mesh_routing(&self, namespace: &str, host: &Host) -> Option<&Entry<VirtualService>> {
+        let covering = |entry: &Entry<VirtualService>| {
+            let hosts = entry.spec.hosts.iter().filter(|own| own.covers(host));
+            hosts.map(Host::specificity).max()
+        };
+        let visible = self.virtual_services().iter().filter(|entry| {
+            entry
+                .spec
+                .gateways
+                .contains(&periplus_resources::GatewayRef::Mesh)
+                && entry
+                    .spec
+                    .export_to
+                    .reaches(&entry.meta.namespace, namespace)
+        });
+        let mut best: Option<(_, &Entry<VirtualService>)> = None;
+        for entry in visible {
+            let Some(specificity) = covering(entry) else {
+                continue;
+            };
+            let rank = (specificity, entry.meta.namespace == namespace);
+            if best.is_none_or(|(other, _)| rank > other) {
+                best = Some((rank, entry));
+            }
+        }
+        best.map(|(_, entry)| entry)
+    }
+}
+
+fn most_specific<'a, T>(
+    entries: impl Iterator<Item = &'a T>,
+    host: impl Fn(&T) -> Option<&Host>,
+) -> Option<&'a T> {
+    let mut best: Option<&T> = None;
+    for entry in entries {
+        let rank = |entry: &T| host(entry).map(Host::specificity);
+        if best.is_none_or(|other| rank(entry) > rank(other)) {
+            best = Some(entry);
+        }
+    }
+    best
+}
+
+/// The first policy that says anything counts, and each subset once.
+fn merge<'a>(rules: impl Iterator<Item = &'a Entry<DestinationRule>>) -> ConnectionRules {
+    let mut merged = ConnectionRules::default();
+    for rule in rules {
+        if merged.policy == TrafficPolicy::default() {
+            merged.policy = rule.spec.policy.clone();
+        }
+        for subset in &rule.spec.subsets {
+            if !merged.subsets.iter().any(|known| known.name == subset.name) {
+                merged.subsets.push(subset.clone());
+            }
+        }
+        let path = || crate::generate::config_path(&rule.meta);
+        merged.origin.get_or_insert_with(path);
+    }
+    merged
+}

@@ -1,0 +1,84 @@
+use periplus_resources::{Endpoints, Host, Meta, Port, ServiceEntry, WorkloadEntry};
+
+use super::Entry;
+use crate::proxy::{Proxy, is_subset};
+
+/// One host of a ServiceEntry with the workloads behind it.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The ServiceEntry that it comes from.
+    pub meta: Meta,
+    /// Its full name.
+    pub host: Host,
+    /// What it says.
+    pub spec: ServiceEntry,
+    /// The workloads that serve it.
+    pub endpoints: Vec<WorkloadEntry>,
+}
+
+impl Service {
+    pub(super) fn of(entry: &Entry<ServiceEntry>, workloads: &[Entry<WorkloadEntry>]) -> Vec<Self> {
+        let endpoints = match &entry.spec.endpoints {
+            Endpoints::Listed(listed) => listed.clone(),
+            Endpoints::Selected(selector) => workloads
+                .iter()
+                .filter(|workload| workload.meta.namespace == entry.meta.namespace)
+                .filter(|workload| is_subset(selector, &workload.spec.labels))
+                .map(|workload| workload.spec.clone())
+                .collect(),
+        };
+        let hosts = entry.spec.hosts.iter();
+        hosts
+            .map(|host| Self {
+                meta: entry.meta.clone(),
+                host: host.clone(),
+                spec: entry.spec.clone(),
+                endpoints: endpoints.clone(),
+            })
+            .collect()
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> &[Port] {
+        &self.spec.ports
+    }
+
+    /// The port of this number.
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.ports().iter().find(|port| port.number == number)
+    }
+
+    /// The number of its only port.
+    pub fn only_port(&self) -> Option<u16> {
+        match self.ports() {
+            [port] => Some(port.number),
+            _ => None,
+        }
+    }
+
+    /// Whether a proxy may know of it.
+    pub fn is_visible_in(&self, namespace: &str) -> bool {
+        let export_to = &self.spec.export_to;
+        export_to.reaches(&self.meta.namespace, namespace)
+    }
+
+    /// The service's port that a proxy's workload serves on its own port `target`.
+    pub(crate) fn port_served_by(&self, proxy: &Proxy, target: u16) -> Option<&Port> {
+        let mut own = self.endpoints.iter().filter(|endpoint| {
+            endpoint.address == proxy.ip && is_subset(&endpoint.labels, &proxy.labels)
+        });
+        own.find_map(|endpoint| {
+            let mut ports = self.ports().iter();
+            ports.find(|port| endpoint.target_port(port) == target)
+        })
+    }
+
+    /// The port on which a proxy's workload serves the service's port `number`.
+    pub(crate) fn port_behind(&self, proxy: &Proxy, number: u16) -> Option<u16> {
+        let port = self.port(number)?;
+        let mut own = self.endpoints.iter().filter(|endpoint| {
+            endpoint.address == proxy.ip && is_subset(&endpoint.labels, &proxy.labels)
+        });
+        own.next().map(|endpoint| endpoint.target_port(port))
+    }
+}

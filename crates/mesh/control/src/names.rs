@@ -1,0 +1,50 @@
+//! The names that Istio gives to xDS resources. Users meet them in metrics and on spans.
+
+use std::net::IpAddr;
+
+/// The route configuration of listeners for requests in absolute form.
+pub(crate) const HTTP_PROXY: &str = "http_proxy";
+
+/// `outbound|9080|v1|reviews.default.svc.cluster.local`; all workloads have the empty subset.
+pub(crate) fn outbound_cluster(port: u16, subset: &str, host: &str) -> String {
+    format!("outbound|{port}|{subset}|{host}")
+}
+
+/// `inbound|9080||`
+pub(crate) fn inbound_cluster(port: u16) -> String {
+    format!("inbound|{port}||")
+}
+
+/// `inbound|http|9080`
+pub(crate) fn inbound_virtual_host(port: u16) -> String {
+    format!("inbound|http|{port}")
+}
+
+/// `http.8080`
+pub(crate) fn gateway_routes(port: u16) -> String {
+    format!("http.{port}")
+}
+
+/// `0.0.0.0_8080`
+pub(crate) fn listener(bind: IpAddr, port: u16) -> String {
+    format!("{bind}_{port}")
+}
+
+/// `outbound_0.0.0.0_8080;`: the semicolon ends the prefix for whoever cuts it out of a metric.
+pub(crate) fn stat_prefix(direction: &str, bind: IpAddr, port: u16) -> String {
+    format!("{direction}_{bind}_{port};")
+}
+
+/// A cluster's name in metrics and on spans, ended by a semicolon as above.
+pub(crate) fn alt_stat_name(cluster: &str) -> String {
+    format!("{cluster};")
+}
+
+/// `reviews.default.svc.cluster.local:9080`
+pub(crate) fn host_port(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}

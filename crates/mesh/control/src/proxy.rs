@@ -1,0 +1,186 @@
+use std::net::IpAddr;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use periplus_resources::Labels;
+
+/// What a proxy is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It stands beside one workload.
+    Sidecar,
+    /// It is a gateway.
+    Router,
+}
+
+/// A proxy, as its node describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// `node.id`.
+    pub id: String,
+    /// What it is there for.
+    pub role: Role,
+    /// Its address.
+    pub ip: IpAddr,
+    /// `node.cluster`: its service's name on spans.
+    pub cluster: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its workload's labels.
+    pub labels: Labels,
+    /// Its workload's name.
+    pub workload: String,
+    /// The mesh's name.
+    pub mesh_id: String,
+    /// The cluster's name.
+    pub cluster_id: String,
+}
+
+impl Proxy {
+    /// Reads a node: its id is `TYPE~IP~NAME.NAMESPACE~NAMESPACE.svc.DOMAIN`, its metadata Istio's.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the node, and what was expected.
+    pub fn from_node(node: &Node) -> Result<Self, String> {
+        let parts: Vec<_> = node.id.split('~').collect();
+        let [role, ip, name, domain] = parts[..] else {
+            return Err(
+                "node.id must be TYPE~IP~NAME.NAMESPACE~NAMESPACE.svc.cluster.local, such as \
+                 sidecar~127.0.0.1~reviews-v1.default~default.svc.cluster.local"
+                    .into(),
+            );
+        };
+        let role = match role {
+            "sidecar" => Role::Sidecar,
+            "router" => Role::Router,
+            other => {
+                return Err(format!(
+                    "node.id begins with the unknown type `{other}`, known are sidecar and router"
+                ));
+            }
+        };
+        let ip = ip
+            .parse()
+            .map_err(|_| format!("`{ip}` in node.id is no IP address"))?;
+        let metadata = node.metadata.as_ref();
+        let text = |key: &str| metadata.and_then(|metadata| text_of(metadata.fields.get(key)?));
+        let namespace = text("NAMESPACE")
+            .or_else(|| domain.split_once(".svc").map(|(namespace, _)| namespace))
+            .filter(|namespace| !namespace.is_empty())
+            .ok_or("the namespace is missing: set node.metadata.NAMESPACE")?;
+        let labels = metadata
+            .and_then(|metadata| metadata.fields.get("LABELS"))
+            .map(labels_of)
+            .unwrap_or_default();
+        let instance = name.rsplit_once('.').map_or(name, |(instance, _)| instance);
+        Ok(Self {
+            id: node.id.clone(),
+            role,
+            ip,
+            cluster: node.cluster.clone(),
+            namespace: namespace.to_owned(),
+            labels,
+            workload: text("WORKLOAD_NAME").unwrap_or(instance).to_owned(),
+            mesh_id: text("MESH_ID").unwrap_or("unknown").to_owned(),
+            cluster_id: text("CLUSTER_ID").unwrap_or("unknown").to_owned(),
+        })
+    }
+
+    /// Whether a selector selects its workload.
+    pub fn is_selected_by(&self, selector: &Labels) -> bool {
+        is_subset(selector, &self.labels)
+    }
+
+    /// The name that telemetry gives its service, in Istio's order of labels.
+    pub fn canonical_service(&self) -> &str {
+        const LABELS: [&str; 3] = [
+            "service.istio.io/canonical-name",
+            "app.kubernetes.io/name",
+            "app",
+        ];
+        self.first_label(&LABELS).unwrap_or(&self.workload)
+    }
+
+    /// The version that telemetry gives its service.
+    pub fn canonical_revision(&self) -> &str {
+        const LABELS: [&str; 3] = [
+            "service.istio.io/canonical-revision",
+            "app.kubernetes.io/version",
+            "version",
+        ];
+        self.first_label(&LABELS).unwrap_or("latest")
+    }
+
+    fn first_label(&self, names: &[&str]) -> Option<&str> {
+        let values = names.iter().filter_map(|name| self.labels.get(*name));
+        values.map(String::as_str).find(|value| !value.is_empty())
+    }
+}
+
+/// Whether all of `selector` is among `labels`.
+pub(crate) fn is_subset(selector: &Labels, labels: &Labels) -> bool {
+    selector
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn text_of(value: &Value) -> Option<&str> {
+    match value.kind.as_ref()? {
+        Kind::StringValue(text) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+fn labels_of(value: &Value) -> Labels {
+    let Some(Kind::StructValue(Struct { fields })) = &value.kind else {
+        return Labels::new();
+    };
+    fields
+        .iter()
+        .filter_map(|(key, value)| Some((key.clone(), text_of(value)?.to_owned())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: &str) -> Node {
+        Node {
+            id: id.into(),
+            ..Node::default()
+        }
+    }
+
+    #[test]
+    fn reads_the_id() {
+        let proxy = Proxy::from_node(&node(
+            "router~10.0.0.1~gateway.istio-system~istio-system.svc.cluster.local",
+        ));
+        let proxy = proxy.unwrap();
+        assert_eq!(proxy.role, Role::Router);
+        assert_eq!(proxy.ip, IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(proxy.namespace, "istio-system");
+        assert_eq!(proxy.canonical_service(), "gateway");
+        assert_eq!(proxy.canonical_revision(), "latest");
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        for (id, reason) in [
+            ("", "node.id must be"),
+            ("reviews", "node.id must be"),
+            (
+                "waypoint~127.0.0.1~a.b~b.svc.cluster.local",
+                "unknown type `waypoint`",
+            ),
+            ("sidecar~host~a.b~b.svc.cluster.local", "`host` in node.id"),
+            ("sidecar~127.0.0.1~a~", "node.metadata.NAMESPACE"),
+        ] {
+            let error = Proxy::from_node(&node(id)).unwrap_err();
+            assert!(error.contains(reason), "{id}: {error}");
+        }
+    }
+}
