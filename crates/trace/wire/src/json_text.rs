@@ -25,6 +25,71 @@ pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
+/// Appends the shortest digits of a finite number that read back as it.
+pub(crate) fn push_double(out: &mut Vec<u8>, number: f64) {
+    debug_assert!(number.is_finite(), "JSON has no number for it");
+    out.extend_from_slice(format!("{number:?}").as_bytes());
+}
+
+/// Appends a list of what `write` writes of each item.
+pub(crate) fn push_list<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    out.push(b'[');
+    for (i, item) in items.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
+
+/// The message of a JSON error; senders' texts in it are cut to a bearable length.
+pub(crate) fn error_text(error: &serde_json::Error) -> String {
+    const MAX_CHARS: usize = 300;
+    let text = error.to_string();
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((cut, _)) => format!(
+            "{}… at line {} column {}",
+            &text[..cut],
+            error.line(),
+            error.column()
+        ),
+        None => text,
+    }
+}
+
+/// A JSON object that is being written; [`Object::end`] closes it.
+pub(crate) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    empty: bool,
+}
+
+impl<'a> Object<'a> {
+    pub(crate) fn begin(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, empty: true }
+    }
+
+    /// Begins a member; its value must be appended to what is returned.
+    pub(crate) fn key(&mut self, key: &str) -> &mut Vec<u8> {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        push_string(self.out, key);
+        self.out.push(b':');
+        self.out
+    }
+
+    pub(crate) fn end(self) {
+        self.out.push(b'}');
+    }
+}
+
 /// Whether a byte of `bytes` may not stand in a JSON string as it is. Eight bytes at a time; the
 /// rest is read as a word that overlaps what was seen already.
 #[inline]

@@ -1,10 +1,15 @@
 //! Codecs between wire formats (OTLP, Zipkin) and the span model.
 //!
 //! * [`export`] encodes spans on a proxy's hot path, without allocation and without the model.
+//! * [`otlp`] reads and writes OTLP, protobuf and JSON.
+//! * [`zipkin`] reads and writes Zipkin v2 JSON.
 //!
-//! No I/O: bytes in, values out.
+//! No I/O: bytes in, values out. Decoders never panic and never recurse without a bound.
 
+mod base64;
 mod json_text;
 mod protobuf;
 
 pub mod export;
+pub mod otlp;
+pub mod zipkin;

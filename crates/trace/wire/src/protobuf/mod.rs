@@ -1,5 +1,9 @@
 //! The protobuf wire format: varints, keys, lengths.
 
+mod reader;
+
+pub(crate) use reader::{Payload, Reader, WireError};
+
 /// Wire type 0.
 pub(crate) const VARINT: u32 = 0;
 /// Wire type 1.
@@ -51,6 +55,17 @@ pub(crate) fn push_head(out: &mut Vec<u8>, field: u32, length: usize) {
 pub(crate) fn push_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     push_head(out, field, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+/// Appends a length-delimited field whose length is known only when `write` has written it.
+pub(crate) fn push_message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    push_key(out, field, LENGTH);
+    let begin = out.len();
+    write(out);
+    let length = out.len() - begin;
+    push_varint(out, length as u64);
+    let moved = out.len() - begin - length;
+    out[begin..].rotate_right(moved);
 }
 
 /// Appends a varint field.
