@@ -1,7 +1,9 @@
 //! Periplus: a service mesh whose first purpose is distributed tracing.
 
 mod commands;
+mod logging;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -23,14 +25,25 @@ enum Command {
     Proxy(commands::proxy::Args),
     /// One service of the Bookinfo sample
     Bookinfo(commands::bookinfo::Args),
+    /// Another program, which then ends together with whoever has started this
+    #[command(hide = true)]
+    Guard(commands::guard::Args),
 }
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    logging::start(match command {
+        // It talks to a person: what goes well is on the screen already.
+        Command::Demo(_) => "warn",
+        _ => "info",
+    });
+    periplus_local::follow_parent().context("cannot watch the standard input")?;
+    match command {
         Command::Demo(args) => commands::demo::run(args),
         Command::Serve(args) => commands::serve::run(args),
         Command::Control(args) => commands::control::run(args),
         Command::Proxy(args) => commands::proxy::run(args),
         Command::Bookinfo(args) => commands::bookinfo::run(args),
+        Command::Guard(args) => commands::guard::run(&args),
     }
 }

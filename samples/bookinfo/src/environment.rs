@@ -48,6 +48,13 @@ impl Environment {
             .collect()
     }
 
+    /// All variables.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Sets a variable unless it is set already.
     pub fn set_default(&mut self, name: &str, value: &str) {
         if self.text(name).is_none() {

@@ -6,13 +6,14 @@
 //!
 //! The services know nothing about tracing. All they do is what the documentation of every mesh
 //! asks of an application: copy a few headers of the request they received onto the requests they
-//! make for it ([`forward`]).
+//! make for it (`forward.rs`).
 
 mod app;
 mod call;
 mod environment;
 mod form;
 mod forward;
+pub mod networking;
 mod reply;
 mod role;
 mod server;

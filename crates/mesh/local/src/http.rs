@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::Request;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -17,9 +17,7 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Answer {
     /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
+    pub status: u16,
     /// All of the body.
     pub body: Bytes,
 }
@@ -56,12 +54,22 @@ pub enum FetchError {
 
 /// `GET path` on a connection of its own, answered in full within `limit`.
 pub async fn get(address: SocketAddr, path: &str, limit: Duration) -> Result<Answer, FetchError> {
-    tokio::time::timeout(limit, exchange(address, path))
+    get_as(address, path, &address.to_string(), limit).await
+}
+
+/// Like [`get`], with the Host header `host`; the target may be in absolute form, for a proxy.
+pub async fn get_as(
+    address: SocketAddr,
+    target: &str,
+    host: &str,
+    limit: Duration,
+) -> Result<Answer, FetchError> {
+    tokio::time::timeout(limit, exchange(address, target, host))
         .await
         .unwrap_or(Err(FetchError::Timeout { address, limit }))
 }
 
-async fn exchange(address: SocketAddr, path: &str) -> Result<Answer, FetchError> {
+async fn exchange(address: SocketAddr, target: &str, host: &str) -> Result<Answer, FetchError> {
     let failed =
         |source: Box<dyn std::error::Error + Send + Sync>| FetchError::Exchange { address, source };
     let stream = TcpStream::connect(address)
@@ -70,8 +78,8 @@ async fn exchange(address: SocketAddr, path: &str) -> Result<Answer, FetchError>
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| failed(error.into()))?;
-    let request = Request::get(path)
-        .header("host", address.to_string())
+    let request = Request::get(target)
+        .header("host", host)
         .header("connection", "close")
         .header(
             "user-agent",
@@ -87,8 +95,7 @@ async fn exchange(address: SocketAddr, path: &str) -> Result<Answer, FetchError>
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await;
         Ok(Answer {
-            status: parts.status,
-            headers: parts.headers,
+            status: parts.status.as_u16(),
             body: body.map_err(failed)?.to_bytes(),
         })
     };

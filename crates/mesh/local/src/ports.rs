@@ -105,6 +105,10 @@ pub struct BackendPorts {
     pub otlp_http: u16,
     /// Zipkin.
     pub zipkin: u16,
+    /// Its health check.
+    pub health: u16,
+    /// Its own metrics.
+    pub metrics: u16,
 }
 
 /// Ports of one workload and its sidecar.
@@ -179,6 +183,8 @@ impl PortPlan {
                 otlp_grpc: shared(2, 4317),
                 otlp_http: shared(3, 4318),
                 zipkin: shared(4, 9411),
+                health: shared(8, 13_133),
+                metrics: shared(9, 8888),
             },
             xds: shared(5, 15_010),
             monitoring: shared(6, 15_014),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
 use tokio::net::TcpStream;
 
 use crate::Probe;
@@ -24,10 +23,10 @@ impl Probe {
                 }
             }
             Self::Http { address, path } => match get(*address, path, PATIENCE).await {
-                Ok(answer) if answer.status == StatusCode::OK => Ok(()),
+                Ok(answer) if answer.status == 200 => Ok(()),
                 Ok(answer) => Err(format!(
                     "http://{address}{path} answers with status {}",
-                    answer.status.as_u16()
+                    answer.status
                 )),
                 Err(error) => Err(error.to_string()),
             },

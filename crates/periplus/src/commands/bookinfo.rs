@@ -1,8 +1,63 @@
-/// Flags.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+//! One service of the Bookinfo sample.
 
-/// Runs the role until it ends.
-pub(crate) fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet")
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Context as _;
+use periplus_bookinfo::{App, Environment, Role};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Flags. Everything else comes from the environment variables of the originals, such as
+/// `REVIEWS_HOSTNAME`, `STAR_COLOR` or `http_proxy`.
+#[derive(Debug, clap::Args)]
+#[command(disable_version_flag = true)]
+pub(crate) struct Args {
+    /// productpage, details, reviews or ratings
+    role: Role,
+
+    /// Port to listen on
+    #[arg(long, default_value_t = 9080)]
+    port: u16,
+
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    bind: IpAddr,
+
+    /// Version to be: v1, v2 and v3 of reviews differ in their stars, v-faulty, v-delayed,
+    /// v-unavailable and v-unhealthy of ratings in how they fail
+    #[arg(long = "version", value_name = "VERSION", default_value = "v1")]
+    sample_version: String,
+}
+
+/// Runs the service until it is told to stop.
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let Args {
+        role,
+        port,
+        bind,
+        sample_version,
+    } = args;
+    let environment = role.with_version(&sample_version, Environment::of_process())?;
+    let app = App::new(role, &environment)?;
+    let address = SocketAddr::new(bind, port);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on {address}: is --port {port} in use?"))?;
+            tracing::info!(%role, version = sample_version, address = %listener.local_addr()?, "listening");
+            periplus_bookinfo::serve(app, listener, async move {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            })
+            .await;
+            Ok(())
+        })
 }

@@ -3,5 +3,6 @@
 pub(crate) mod bookinfo;
 pub(crate) mod control;
 pub(crate) mod demo;
+pub(crate) mod guard;
 pub(crate) mod proxy;
 pub(crate) mod serve;

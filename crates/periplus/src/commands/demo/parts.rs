@@ -1,0 +1,215 @@
+//! The processes of the demo.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use periplus_bookinfo::{Environment, Role};
+use periplus_local::{Claim, Mesh, Part, Probe, Restart, Workload};
+
+use super::state::{GATEWAY, State, local, sidecar_of};
+use super::{Args, ProxyChoice};
+
+/// The part that is the trace backend.
+pub(super) const SERVE: &str = "serve";
+/// The part that is the control plane.
+pub(super) const CONTROL: &str = "control";
+
+/// Variables that Bookinfo heeds: those of whoever runs the demo are not meant for it.
+const FOREIGN: [&str; 14] = [
+    "SERVICES_DOMAIN",
+    "DETAILS_HOSTNAME",
+    "DETAILS_SERVICE_PORT",
+    "REVIEWS_HOSTNAME",
+    "REVIEWS_SERVICE_PORT",
+    "RATINGS_HOSTNAME",
+    "RATINGS_SERVICE_PORT",
+    "FLOOD_FACTOR",
+    "ENABLE_EXTERNAL_BOOK_SERVICE",
+    "ENABLE_RATINGS",
+    "STAR_COLOR",
+    "CLUSTER_NAME",
+    "BOOKINFO_DROP_HEADERS",
+    "no_proxy",
+];
+
+/// Every port that a part will listen on.
+pub(super) fn claims(mesh: &Mesh) -> Vec<Claim> {
+    let ports = &mesh.ports;
+    let backend = &ports.backend;
+    let mut claims = vec![
+        Claim::new(backend.ui, SERVE, "UI"),
+        Claim::new(backend.otlp_grpc, SERVE, "OTLP/gRPC"),
+        Claim::new(backend.otlp_http, SERVE, "OTLP/HTTP"),
+        Claim::new(backend.zipkin, SERVE, "Zipkin"),
+        Claim::new(backend.health, SERVE, "health"),
+        Claim::new(backend.metrics, SERVE, "metrics"),
+        Claim::new(ports.xds, CONTROL, "xDS"),
+        Claim::new(ports.monitoring, CONTROL, "monitoring"),
+        Claim::new(ports.gateway, GATEWAY, "product page"),
+        Claim::new(ports.gateway_admin, GATEWAY, "admin"),
+    ];
+    for workload in &mesh.workloads {
+        let name = &workload.name;
+        let sidecar = sidecar_of(name);
+        let ports = ports.workloads[name];
+        claims.extend([
+            Claim::new(ports.app, name, "application"),
+            Claim::new(ports.inbound, &sidecar, "inbound"),
+            Claim::new(ports.outbound, &sidecar, "outbound"),
+            Claim::new(ports.admin, &sidecar, "admin"),
+        ]);
+    }
+    claims
+}
+
+/// All parts. Sidecars come after what they need, the gateway comes last: so nothing is asked
+/// before it can answer, and when everything stops, in reverse, spans still find the backend.
+pub(super) fn parts(mesh: &Mesh, state: &State, args: &Args) -> anyhow::Result<Vec<Part>> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let maker = Maker {
+        program,
+        state,
+        proxy: &args.proxy,
+    };
+    let mut parts = vec![maker.serve(mesh), maker.control(mesh)];
+    for workload in &mesh.workloads {
+        parts.push(maker.application(mesh, workload, &args.drop_headers)?);
+    }
+    for workload in &mesh.workloads {
+        let after = [SERVE, CONTROL, &workload.name];
+        let admin = mesh.ports.workloads[&workload.name].admin;
+        parts.push(maker.proxy(&sidecar_of(&workload.name), admin, &after));
+    }
+    let sidecars: Vec<String> = mesh
+        .workloads
+        .iter()
+        .map(|workload| sidecar_of(&workload.name))
+        .collect();
+    let after: Vec<&str> = sidecars.iter().map(String::as_str).collect();
+    parts.push(maker.proxy(GATEWAY, mesh.ports.gateway_admin, &after));
+    Ok(parts)
+}
+
+struct Maker<'a> {
+    program: PathBuf,
+    state: &'a State,
+    proxy: &'a ProxyChoice,
+}
+
+impl Maker<'_> {
+    fn serve(&self, mesh: &Mesh) -> Part {
+        let backend = &mesh.ports.backend;
+        let mut arguments = vec![SERVE.to_owned()];
+        for (flag, port) in [
+            ("--ui-port", backend.ui),
+            ("--otlp-grpc-port", backend.otlp_grpc),
+            ("--otlp-http-port", backend.otlp_http),
+            ("--zipkin-port", backend.zipkin),
+            ("--health-port", backend.health),
+            ("--metrics-port", backend.metrics),
+        ] {
+            arguments.extend([flag.to_owned(), port.to_string()]);
+        }
+        let ready = Probe::Http {
+            address: local(backend.ui),
+            path: "/api/periplus/v1/boot".to_owned(),
+        };
+        self.part(SERVE, arguments, ready, &[])
+    }
+
+    fn control(&self, mesh: &Mesh) -> Part {
+        let arguments = [
+            CONTROL.to_owned(),
+            "--config".to_owned(),
+            self.state.config().display().to_string(),
+            "--mesh-config".to_owned(),
+            self.state.mesh_config().display().to_string(),
+            "--xds-port".to_owned(),
+            mesh.ports.xds.to_string(),
+            "--monitoring-port".to_owned(),
+            mesh.ports.monitoring.to_string(),
+        ];
+        let ready = Probe::Http {
+            address: local(mesh.ports.monitoring),
+            path: "/ready".to_owned(),
+        };
+        self.part(CONTROL, arguments.to_vec(), ready, &[])
+    }
+
+    fn application(
+        &self,
+        mesh: &Mesh,
+        workload: &Workload,
+        forgetful: &[Role],
+    ) -> anyhow::Result<Part> {
+        let role: Role = workload.app.parse()?;
+        let ports = mesh.ports.workloads[&workload.name];
+        let arguments = [
+            "bookinfo",
+            role.name(),
+            "--port",
+            &ports.app.to_string(),
+            "--version",
+            &workload.version,
+        ];
+        let ready = Probe::Http {
+            address: local(ports.app),
+            path: "/health".to_owned(),
+        };
+        let arguments = arguments.map(str::to_owned).to_vec();
+        let mut part = self.part(&workload.name, arguments, ready, &[]);
+
+        let own = role.with_version(&workload.version, Environment::default())?;
+        let foreign = FOREIGN.iter().map(|&name| (name, ""));
+        part.environment = foreign
+            .chain(own.iter())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let proxy = format!("http://127.0.0.1:{}", ports.outbound);
+        part.environment.push(("http_proxy".to_owned(), proxy));
+        if forgetful.contains(&role) {
+            let switch = ("BOOKINFO_DROP_HEADERS".to_owned(), "1".to_owned());
+            part.environment.push(switch);
+        }
+        Ok(part)
+    }
+
+    fn proxy(&self, name: &str, admin: u16, after: &[&str]) -> Part {
+        let bootstrap = self.state.bootstrap(name).display().to_string();
+        let arguments = match self.proxy {
+            ProxyChoice::Periplus => ["proxy", "-c", &bootstrap].map(str::to_owned).to_vec(),
+            ProxyChoice::Envoy(path) => [
+                "guard",
+                &path.display().to_string(),
+                "--",
+                "-c",
+                &bootstrap,
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        };
+        let ready = Probe::Http {
+            address: local(admin),
+            path: "/ready".to_owned(),
+        };
+        self.part(name, arguments, ready, after)
+    }
+
+    fn part(&self, name: &str, arguments: Vec<String>, ready: Probe, after: &[&str]) -> Part {
+        Part {
+            name: name.to_owned(),
+            program: self.program.clone(),
+            arguments,
+            environment: Vec::new(),
+            after: after.iter().map(|&name| name.to_owned()).collect(),
+            ready,
+            restart: Restart::Always,
+            log: self.state.log(name),
+        }
+    }
+}

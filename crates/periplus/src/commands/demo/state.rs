@@ -1,0 +1,235 @@
+//! The directory that holds what the demo generates: configuration that its user may edit while
+//! it runs, examples to copy there, and logs.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use periplus_bookinfo::networking;
+use periplus_local::{Mesh, ProxyNode};
+use periplus_proxy::bootstrap;
+
+/// The directory.
+#[derive(Debug)]
+pub(super) struct State {
+    directory: PathBuf,
+    temporary: bool,
+}
+
+/// The part that is the gateway.
+pub(super) const GATEWAY: &str = "gateway";
+
+/// The part that is the sidecar of a workload.
+pub(super) fn sidecar_of(workload: &str) -> String {
+    format!("{workload}-sidecar")
+}
+
+impl State {
+    /// Makes the directory and writes everything that the parts read.
+    pub(super) fn create(directory: Option<PathBuf>, mesh: &Mesh) -> anyhow::Result<Self> {
+        let temporary = directory.is_none();
+        let directory = match directory {
+            // The parts are told absolute paths: they must not depend on where they run.
+            Some(directory) => fs::create_dir_all(&directory)
+                .and_then(|()| directory.canonicalize())
+                .with_context(|| format!("cannot make the directory {}", directory.display()))?,
+            None => fresh_directory()?,
+        };
+        let state = Self {
+            directory,
+            temporary,
+        };
+        for directory in [
+            state.config(),
+            state.examples(),
+            state.logs(),
+            state.bootstraps(),
+        ] {
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        }
+        state.write_all(mesh)?;
+        Ok(state)
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What the control plane reads, and the user may edit.
+    pub(super) fn config(&self) -> PathBuf {
+        self.directory.join("config")
+    }
+
+    /// Rules to copy to [`State::config`].
+    pub(super) fn examples(&self) -> PathBuf {
+        self.directory.join("examples")
+    }
+
+    pub(super) fn mesh_config(&self) -> PathBuf {
+        self.directory.join("mesh-config.yaml")
+    }
+
+    pub(super) fn logs(&self) -> PathBuf {
+        self.directory.join("logs")
+    }
+
+    pub(super) fn log(&self, part: &str) -> PathBuf {
+        self.logs().join(format!("{part}.log"))
+    }
+
+    /// The bootstrap file of a proxy, by the name of its part.
+    pub(super) fn bootstrap(&self, part: &str) -> PathBuf {
+        self.bootstraps().join(format!("{part}.json"))
+    }
+
+    /// Removes the directory if it is not the user's.
+    pub(super) fn remove_if_temporary(&self) {
+        if self.temporary
+            && let Err(error) = fs::remove_dir_all(&self.directory)
+        {
+            tracing::warn!(%error, directory = %self.directory.display(), "cannot clean up");
+        }
+    }
+
+    fn bootstraps(&self) -> PathBuf {
+        self.directory.join("bootstrap")
+    }
+
+    fn write_all(&self, mesh: &Mesh) -> anyhow::Result<()> {
+        let config = self.config();
+        for (file, text) in mesh.resources() {
+            write(&config.join(file), &text)?;
+        }
+        let networking::Rules { file, text } = networking::GATEWAY;
+        write(&config.join(file), &at_port(text, mesh.ports.gateway)?)?;
+        for networking::Rules { file, text } in [networking::SUBSETS] {
+            write(&config.join(file), text)?;
+        }
+        for networking::Rules { file, text } in networking::EXAMPLES {
+            write(&self.examples().join(file), text)?;
+        }
+        write(&self.mesh_config(), &mesh.mesh_config())?;
+
+        for workload in &mesh.workloads {
+            let admin = mesh.ports.workloads[&workload.name].admin;
+            let part = sidecar_of(&workload.name);
+            self.write_bootstrap(&part, &mesh.sidecar(workload), admin, mesh.ports.xds)?;
+        }
+        let admin = mesh.ports.gateway_admin;
+        self.write_bootstrap(GATEWAY, &mesh.gateway(), admin, mesh.ports.xds)
+    }
+
+    fn write_bootstrap(
+        &self,
+        part: &str,
+        node: &ProxyNode,
+        admin: u16,
+        xds: u16,
+    ) -> anyhow::Result<()> {
+        let text = bootstrap::render(&bootstrap::Spec {
+            node_id: &node.id,
+            node_cluster: &node.cluster,
+            metadata: &node.metadata,
+            control_plane: local(xds),
+            admin: local(admin),
+        });
+        write(&self.bootstrap(part), &text)
+    }
+}
+
+/// An address of this machine.
+pub(super) fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The gateway's file, listening elsewhere.
+fn at_port(gateway: &str, port: u16) -> anyhow::Result<String> {
+    let listener = format!("number: {}", networking::GATEWAY_PORT);
+    ensure!(
+        gateway.matches(&listener).count() == 1,
+        "the gateway's file is not what it was: it has no single `{listener}`"
+    );
+    Ok(gateway.replace(&listener, &format!("number: {port}")))
+}
+
+fn fresh_directory() -> anyhow::Result<PathBuf> {
+    const TRIES: u32 = 100;
+    let parent = std::env::temp_dir();
+    let process = std::process::id();
+    for attempt in 0..TRIES {
+        let directory = parent.join(format!("periplus-demo-{process}-{attempt}"));
+        // For this user alone, and never a directory that somebody else has put there.
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Ok(()) => return Ok(directory),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "cannot make a directory in {}: give one with --dir",
+                        parent.display()
+                    )
+                });
+            }
+        }
+    }
+    anyhow::bail!(
+        "cannot make a fresh directory in {}: give one with --dir",
+        parent.display()
+    )
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mesh::bookinfo;
+    use super::*;
+
+    #[test]
+    fn the_gateway_moves_with_its_port() {
+        let text = at_port(networking::GATEWAY.text, 30_000).unwrap();
+        assert!(text.contains("number: 30000") && !text.contains("number: 8080"));
+        assert!(
+            text.contains("number: 9080"),
+            "the service stays where it is"
+        );
+    }
+
+    #[test]
+    fn everything_is_written_and_the_users_files_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let mesh = bookinfo(Some(30_000)).unwrap();
+        let path = directory.path().join("demo");
+        let state = State::create(Some(path.clone()), &mesh).unwrap();
+        let rules = state.config().join("routes.yaml");
+        fs::write(&rules, "mine").unwrap();
+        State::create(Some(path), &mesh).unwrap();
+        assert_eq!(fs::read_to_string(rules).unwrap(), "mine");
+
+        assert_eq!(fs::read_dir(state.bootstraps()).unwrap().count(), 7);
+        let bootstrap = bootstrap::read(&state.bootstrap("reviews-v2-sidecar")).unwrap();
+        assert_eq!(bootstrap.node.cluster, "reviews.default");
+        assert_eq!(bootstrap.control_plane, "http://127.0.0.1:30005");
+        let gateway = bootstrap::read(&state.bootstrap(GATEWAY)).unwrap();
+        assert_eq!(gateway.admin, Some(local(30_007)));
+    }
+
+    #[test]
+    fn only_temporary_directories_are_removed() {
+        let mesh = bookinfo(None).unwrap();
+        let own = tempfile::tempdir().unwrap();
+        let state = State::create(Some(own.path().to_owned()), &mesh).unwrap();
+        state.remove_if_temporary();
+        assert!(state.config().exists());
+        let state = State::create(None, &mesh).unwrap();
+        assert!(state.config().exists());
+        state.remove_if_temporary();
+        assert!(!state.directory().exists());
+    }
+}
