@@ -1,8 +1,178 @@
+//! The trace backend and its UI: every receiver, the query APIs, health and metrics.
+
+mod health;
+mod listen;
+mod metrics;
+mod size;
+
+use std::future::Future;
+use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use periplus_collect::{AllowedOrigins, Collector, Limits, otlp, zipkin};
+use periplus_store::{MemoryStore, SpanStore};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing_subscriber::EnvFilter;
+
+use listen::Port;
+
 /// Flags.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Address to listen on; 0.0.0.0 lets other machines in, and there is no password
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1",
+        env = "PERIPLUS_BIND"
+    )]
+    bind: IpAddr,
+
+    /// Port of the UI and the query APIs (0 takes any free port, as for every port)
+    #[arg(long, value_name = "PORT", default_value_t = 16686)]
+    ui_port: u16,
+
+    /// Port that takes OTLP over gRPC
+    #[arg(long, value_name = "PORT", default_value_t = 4317)]
+    otlp_grpc_port: u16,
+
+    /// Port that takes OTLP over HTTP
+    #[arg(long, value_name = "PORT", default_value_t = 4318)]
+    otlp_http_port: u16,
+
+    /// Port that takes Zipkin v2 spans
+    #[arg(long, value_name = "PORT", default_value_t = 9411)]
+    zipkin_port: u16,
+
+    /// Port of the health check
+    #[arg(long, value_name = "PORT", default_value_t = 13133)]
+    health_port: u16,
+
+    /// Port of the server's own metrics, in Prometheus' format
+    #[arg(long, value_name = "PORT", default_value_t = 8888)]
+    metrics_port: u16,
+
+    /// Memory for spans; the oldest traces go first when it is full
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse)]
+    max_memory: u64,
+
+    /// Origin whose web pages may post spans, such as https://shop.example, or *; repeatable (pages
+    /// of this machine always may)
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    cors_origins: Vec<String>,
+}
 
 /// Runs the role until it ends.
-pub(crate) fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    start_log();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(async { serve(args, terminated()?).await })
+}
+
+/// Serves until `stop` resolves.
+async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let store: Arc<dyn SpanStore> = Arc::new(MemoryStore::new(args.max_memory));
+    let collector = Collector::new(Arc::clone(&store), Limits::default());
+    let origins = AllowedOrigins::new(args.cors_origins.iter().cloned());
+    let options = periplus_query::Options {
+        version: env!("CARGO_PKG_VERSION"),
+        engine: "memory",
+    };
+    let ui =
+        periplus_query::router(Arc::clone(&store), options).fallback_service(periplus_ui::router());
+
+    let parts: [(Port, Router); 6] = [
+        (Port::new("ui", args.ui_port, "--ui-port"), ui),
+        (
+            Port::new("otlp/grpc", args.otlp_grpc_port, "--otlp-grpc-port"),
+            otlp::grpc::router(collector.clone()),
+        ),
+        (
+            Port::new("otlp/http", args.otlp_http_port, "--otlp-http-port"),
+            otlp::http::router(collector.clone(), origins.clone()),
+        ),
+        (
+            Port::new("zipkin", args.zipkin_port, "--zipkin-port"),
+            zipkin::router(collector.clone(), origins),
+        ),
+        (
+            Port::new("health", args.health_port, "--health-port"),
+            health::router(),
+        ),
+        (
+            Port::new("metrics", args.metrics_port, "--metrics-port"),
+            metrics::router(collector, store),
+        ),
+    ];
+    // All ports or none: half a backend would lose spans in silence.
+    let mut bound = Vec::with_capacity(parts.len());
+    for (port, router) in parts {
+        let (listener, address) = port.bind(args.bind).await?;
+        bound.push((port.name, address, listener, router));
+    }
+
+    let (stopping, stopped) = watch::channel(());
+    let mut servers = JoinSet::new();
+    let mut addresses = Vec::with_capacity(bound.len());
+    for (name, address, listener, router) in bound {
+        addresses.push((name, address));
+        let mut stopped = stopped.clone();
+        servers.spawn(async move {
+            let stopped = async move {
+                // An error means that the sender is gone, which is a stop as well.
+                let _ = stopped.changed().await;
+            };
+            periplus_collect::serve(listener, router, stopped).await
+        });
+    }
+    drop(stopped);
+    listen::announce(&addresses, args.max_memory);
+
+    tokio::pin!(stop);
+    let outcome = tokio::select! {
+        () = &mut stop => Ok(()),
+        // A server ends on its own only when something is badly wrong.
+        ended = servers.join_next() => ended
+            .context("no server is left")?
+            .context("a server crashed")?
+            .context("a server failed"),
+    };
+    drop(stopping);
+    while servers.join_next().await.is_some() {}
+    tracing::info!("stopped");
+    outcome
+}
+
+/// Resolves on SIGINT or SIGTERM.
+fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping: requests in flight may finish");
+    })
+}
+
+/// Logs go to standard error; `RUST_LOG` chooses what.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let outcome = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "logging was started already");
+    }
 }

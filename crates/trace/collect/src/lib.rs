@@ -1,1 +1,25 @@
 //! Receivers: OTLP and Zipkin on their ports, into the store.
+//!
+//! Each receiver is an axum router ([`otlp::http`], [`otlp::grpc`], [`zipkin`]) over one shared
+//! [`Collector`]; [`serve`] puts a router on a listener. What a sender does wrong costs the sender:
+//! bodies are bounded before and after decompression, all bodies together are bounded too, and
+//! every refusal is counted by receiver and reason ([`Stats`]).
+
+mod body;
+mod collector;
+mod cors;
+mod limits;
+mod refusal;
+mod server;
+mod stats;
+
+pub mod otlp;
+pub mod zipkin;
+
+pub use collector::Collector;
+pub use cors::AllowedOrigins;
+pub use limits::Limits;
+pub use server::serve;
+pub use stats::{Reason, Receiver, Stats};
+
+pub(crate) use refusal::Refusal;

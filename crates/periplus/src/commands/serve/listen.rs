@@ -1,0 +1,74 @@
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+/// A port to listen on, and the flag that moves it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Port {
+    pub(super) name: &'static str,
+    number: u16,
+    flag: &'static str,
+}
+
+impl Port {
+    pub(super) const fn new(name: &'static str, number: u16, flag: &'static str) -> Self {
+        Self { name, number, flag }
+    }
+
+    /// Listens; an error names the port, the flag and what to do.
+    pub(super) async fn bind(&self, bind: IpAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+        let Self { name, number, flag } = self;
+        let wanted = SocketAddr::new(bind, *number);
+        let listener = TcpListener::bind(wanted)
+            .await
+            .with_context(|| format!("cannot listen on {wanted} ({name})"))
+            .map_err(|error| {
+                let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+                error.context(match kind {
+                    Some(io::ErrorKind::AddrInUse) => format!(
+                        "port {number} ({name}) is taken: stop what listens there \
+                         (`ss -ltnp 'sport = :{number}'` names it), or choose another with {flag}"
+                    ),
+                    Some(io::ErrorKind::PermissionDenied) => format!(
+                        "port {number} ({name}) needs privileges: choose one above 1023 with {flag}"
+                    ),
+                    Some(io::ErrorKind::AddrNotAvailable) => {
+                        format!("{bind} is no address of this machine: choose another with --bind")
+                    }
+                    _ => {
+                        format!("port {number} ({name}) cannot be used: choose another with {flag}")
+                    }
+                })
+            })?;
+        let address = listener
+            .local_addr()
+            .with_context(|| format!("cannot tell the address of {wanted} ({name})"))?;
+        Ok((listener, address))
+    }
+}
+
+/// Prints one line for each port, and what to do next.
+pub(super) fn announce(addresses: &[(&'static str, SocketAddr)], max_memory: u64) {
+    let mut out = String::new();
+    for (name, address) in addresses {
+        let what = match *name {
+            "ui" => format!("UI and query APIs    http://{address}/"),
+            "otlp/grpc" => format!("OTLP over gRPC       {address}"),
+            "otlp/http" => format!("OTLP over HTTP       http://{address}/v1/traces"),
+            "zipkin" => format!("Zipkin v2            http://{address}/api/v2/spans"),
+            "health" => format!("health               http://{address}/"),
+            "metrics" => format!("own metrics          http://{address}/metrics"),
+            other => format!("{other:<20} {address}"),
+        };
+        out.push_str(&what);
+        out.push('\n');
+    }
+    let memory = max_memory >> 20;
+    out.push_str(&format!(
+        "\nready: spans are kept in memory, {memory} MiB of them; send some, then open the UI. Ctrl-C stops.\n"
+    ));
+    // Nobody reads standard output if it is closed; the server serves all the same.
+    let _ = io::stdout().write_all(out.as_bytes());
+}

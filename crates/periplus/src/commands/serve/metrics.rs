@@ -1,0 +1,198 @@
+//! The server's own metrics, in Prometheus' text format.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
+use periplus_collect::{Collector, Reason, Receiver, Stats};
+use periplus_store::{SpanStore, StoreStats};
+
+#[derive(Clone)]
+struct Sources {
+    collector: Collector,
+    store: Arc<dyn SpanStore>,
+}
+
+pub(super) fn router(collector: Collector, store: Arc<dyn SpanStore>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(Sources { collector, store })
+}
+
+async fn metrics(State(sources): State<Sources>) -> Response {
+    let text = text(sources.collector.stats(), sources.store.stats());
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], text).into_response()
+}
+
+fn text(stats: &Stats, store: StoreStats) -> String {
+    let mut page = Page::default();
+    page.info();
+    receivers(&mut page, stats);
+    collector_names(&mut page, stats);
+    stored(&mut page, store);
+    page.text
+}
+
+fn receivers(page: &mut Page, stats: &Stats) {
+    page.family(
+        "periplus_receiver_accepted_requests_total",
+        "counter",
+        "Requests whose spans were stored, all or in part.",
+    );
+    for receiver in Receiver::ALL {
+        page.sample(&labels(receiver), stats.accepted_requests(receiver));
+    }
+    page.family(
+        "periplus_receiver_accepted_spans_total",
+        "counter",
+        "Spans stored.",
+    );
+    for receiver in Receiver::ALL {
+        page.sample(&labels(receiver), stats.accepted_spans(receiver));
+    }
+    page.family(
+        "periplus_receiver_body_bytes_total",
+        "counter",
+        "Bytes of bodies read, after decompression.",
+    );
+    for receiver in Receiver::ALL {
+        page.sample(&labels(receiver), stats.body_bytes(receiver));
+    }
+    page.family(
+        "periplus_receiver_refused_requests_total",
+        "counter",
+        "Requests refused as a whole, by reason.",
+    );
+    for (receiver, reason) in receivers_and_reasons() {
+        let labels = format!("{},reason=\"{}\"", labels(receiver), reason.as_str());
+        page.sample(&labels, stats.refused_requests(receiver, reason));
+    }
+    page.family(
+        "periplus_receiver_refused_spans_total",
+        "counter",
+        "Spans refused, by reason; those of requests that could not be decoded are not known.",
+    );
+    for (receiver, reason) in receivers_and_reasons() {
+        let labels = format!("{},reason=\"{}\"", labels(receiver), reason.as_str());
+        page.sample(&labels, stats.refused_spans(receiver, reason));
+    }
+}
+
+/// The names that an OpenTelemetry collector, and so Jaeger v2, has for the same: dashboards and
+/// alerts made for them keep working.
+fn collector_names(page: &mut Page, stats: &Stats) {
+    page.family(
+        "otelcol_receiver_accepted_spans_total",
+        "counter",
+        "Spans stored.",
+    );
+    for receiver in Receiver::ALL {
+        page.sample(&labels(receiver), stats.accepted_spans(receiver));
+    }
+    page.family(
+        "otelcol_receiver_refused_spans_total",
+        "counter",
+        "Spans refused.",
+    );
+    for receiver in Receiver::ALL {
+        let refused = Reason::ALL
+            .into_iter()
+            .map(|reason| stats.refused_spans(receiver, reason))
+            .sum();
+        page.sample(&labels(receiver), refused);
+    }
+}
+
+fn stored(page: &mut Page, store: StoreStats) {
+    for (name, kind, help, value) in [
+        (
+            "periplus_store_traces",
+            "gauge",
+            "Traces held.",
+            store.traces,
+        ),
+        ("periplus_store_spans", "gauge", "Spans held.", store.spans),
+        (
+            "periplus_store_bytes",
+            "gauge",
+            "Bytes that the spans take.",
+            store.bytes,
+        ),
+        (
+            "periplus_store_max_bytes",
+            "gauge",
+            "Bytes that the spans may take.",
+            store.max_bytes,
+        ),
+        (
+            "periplus_store_accepted_spans_total",
+            "counter",
+            "Spans accepted by the store.",
+            store.accepted_spans,
+        ),
+        (
+            "periplus_store_evicted_traces_total",
+            "counter",
+            "Traces evicted to stay under the limit.",
+            store.evicted_traces,
+        ),
+        (
+            "periplus_store_evicted_spans_total",
+            "counter",
+            "Spans evicted to stay under the limit.",
+            store.evicted_spans,
+        ),
+    ] {
+        page.family(name, kind, help);
+        page.sample("", value);
+    }
+}
+
+fn receivers_and_reasons() -> impl Iterator<Item = (Receiver, Reason)> {
+    Receiver::ALL.into_iter().flat_map(|receiver| {
+        Reason::ALL
+            .into_iter()
+            .map(move |reason| (receiver, reason))
+    })
+}
+
+fn labels(receiver: Receiver) -> String {
+    format!(
+        "receiver=\"{}\",transport=\"{}\"",
+        receiver.protocol(),
+        receiver.transport()
+    )
+}
+
+/// A page of metrics. Writing to a string cannot fail, so the results of `write!` say nothing.
+#[derive(Default)]
+struct Page {
+    text: String,
+    name: &'static str,
+}
+
+impl Page {
+    fn info(&mut self) {
+        self.family("periplus_info", "gauge", "The version of this process.");
+        self.sample(concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1);
+    }
+
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.name = name;
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, labels: &str, value: u64) {
+        let name = self.name;
+        let _ = if labels.is_empty() {
+            writeln!(self.text, "{name} {value}")
+        } else {
+            writeln!(self.text, "{name}{{{labels}}} {value}")
+        };
+    }
+}

@@ -1,0 +1,147 @@
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use periplus_model::Batch;
+use periplus_store::SpanStore;
+use tokio::sync::Semaphore;
+
+use crate::body::{self, Encoding};
+use crate::limits::{Budget, Limits, Share};
+use crate::{Reason, Receiver, Refusal, Stats};
+
+/// Bodies up to this size are decoded where they arrive; larger ones on a thread of their own.
+const INLINE_BYTES: usize = 64 << 10;
+
+/// What all receivers share: the store behind them, their limits and their counters.
+#[derive(Clone)]
+pub struct Collector {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn SpanStore>,
+    limits: Limits,
+    stats: Stats,
+    budget: Arc<Budget>,
+    /// Decoding blows bytes up into spans: at most as many at a time as there are cores.
+    decoders: Semaphore,
+}
+
+/// A body in memory, and its share of the budget.
+pub(crate) struct Payload {
+    pub(crate) bytes: Bytes,
+    encoding: Encoding,
+    share: Share,
+}
+
+impl Collector {
+    /// Receivers that write to `store`.
+    pub fn new(store: Arc<dyn SpanStore>, limits: Limits) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                limits,
+                stats: Stats::default(),
+                budget: Budget::new(limits.max_inflight_bytes),
+                decoders: Semaphore::new(cores),
+            }),
+        }
+    }
+
+    /// What was taken and refused.
+    pub fn stats(&self) -> &Stats {
+        &self.inner.stats
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Reads a request's body, still compressed.
+    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Payload, Refusal> {
+        let encoding = Encoding::of(headers)?;
+        let mut share = self.inner.budget.share();
+        let bytes = body::read(headers, body, &self.inner.limits, &mut share).await?;
+        Ok(Payload {
+            bytes,
+            encoding,
+            share,
+        })
+    }
+
+    /// Takes a message that the transport has read and decompressed already.
+    pub(crate) fn admit(&self, bytes: Bytes) -> Result<Payload, Refusal> {
+        let mut share = self.inner.budget.share();
+        if !share.grow(bytes.len()) {
+            return Err(Refusal::new(
+                Reason::Busy,
+                "the receiver is busy with other requests; send again later",
+            ));
+        }
+        Ok(Payload {
+            bytes,
+            encoding: Encoding::Identity,
+            share,
+        })
+    }
+
+    /// Decompresses and decodes a body, off the reactor when it is large.
+    pub(crate) async fn decode<T: Send + 'static>(
+        &self,
+        receiver: Receiver,
+        payload: Payload,
+        decoder: impl FnOnce(&[u8]) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let limit = self.inner.limits.max_message_bytes;
+        let small = payload.encoding == Encoding::Identity && payload.bytes.len() <= INLINE_BYTES;
+        let work = move || -> (usize, Result<T, Refusal>) {
+            let mut share = payload.share;
+            if payload.encoding == Encoding::Identity {
+                return (payload.bytes.len(), decoder(&payload.bytes));
+            }
+            match body::decompress(payload.encoding, &payload.bytes, limit, &mut share) {
+                Ok(bytes) => (bytes.len(), decoder(&bytes)),
+                Err(refusal) => (payload.bytes.len(), Err(refusal)),
+            }
+        };
+        let (bytes, outcome) = if small {
+            work()
+        } else {
+            let _turn = self.inner.decoders.acquire().await;
+            tokio::task::spawn_blocking(work).await.map_err(|error| {
+                tracing::error!(%error, "a decoder failed");
+                Refusal::new(Reason::Malformed, "the body could not be decoded")
+            })?
+        };
+        self.inner.stats.read(receiver, bytes);
+        outcome
+    }
+
+    /// Stores a batch.
+    pub(crate) async fn store(&self, receiver: Receiver, batch: Batch) -> Result<(), Refusal> {
+        let spans = batch.span_count();
+        if spans > 0 {
+            let append = self.inner.store.append(batch);
+            let outcome = match tokio::time::timeout(self.inner.limits.store_timeout, append).await
+            {
+                Ok(outcome) => outcome.map_err(Refusal::from),
+                Err(_) => Err(Refusal::new(
+                    Reason::Busy,
+                    "the store did not answer in time; send again later",
+                )),
+            };
+            if let Err(refusal) = outcome {
+                self.inner
+                    .stats
+                    .refuse_spans(receiver, refusal.reason, spans);
+                return Err(refusal);
+            }
+        }
+        self.inner.stats.accept(receiver, spans);
+        Ok(())
+    }
+}

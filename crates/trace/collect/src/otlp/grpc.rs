@@ -1,0 +1,181 @@
+//! OTLP/gRPC: `TraceService/Export`.
+//!
+//! Tonic does the framing, the compression and the limits; the message itself goes to our decoder
+//! as it came.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::post;
+use bytes::{Buf, BufMut, Bytes};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue};
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::{Grpc, UnaryService};
+use tonic::{Code as GrpcCode, Status};
+
+use super::decode;
+use super::reply::{Code, Format, retry_status};
+use crate::{Collector, Reason, Receiver, Refusal};
+
+const RECEIVER: Receiver = Receiver::OtlpGrpc;
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+/// The receiver's service, as a router: [`serve`](crate::serve) speaks HTTP/2.
+pub fn router(collector: Collector) -> Router {
+    Router::new()
+        .route(EXPORT, post(export))
+        .fallback(unimplemented)
+        .with_state(collector)
+}
+
+async fn export(State(collector): State<Collector>, request: Request) -> Response {
+    let limits = *collector.limits();
+    let mut grpc = Grpc::new(BytesCodec)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .max_decoding_message_size(limits.max_message_bytes);
+    let service = Export {
+        collector: collector.clone(),
+    };
+    // The whole exchange: tonic reads the body inside.
+    let deadline = limits.body_timeout + limits.store_timeout;
+    match tokio::time::timeout(deadline, grpc.unary(service, request)).await {
+        Ok(response) => {
+            let mut response = response.map(Body::new);
+            settle_transport_refusal(&collector, response.headers_mut());
+            response
+        }
+        Err(_) => {
+            collector.stats().refuse_request(RECEIVER, Reason::Timeout);
+            Status::deadline_exceeded("the message did not arrive in time").into_http()
+        }
+    }
+}
+
+/// Marks the refusals that come from our code, so that they are told from tonic's.
+const COUNTED: &str = "x-periplus-counted";
+
+/// What tonic refused before our code saw the message (framing, compression, size) is counted here.
+/// Its code for a message over the limit, `OUT_OF_RANGE`, would make OTLP senders repeat the very
+/// message for ever: they get `RESOURCE_EXHAUSTED`, final without `RetryInfo`.
+fn settle_transport_refusal(collector: &Collector, headers: &mut HeaderMap) {
+    if headers.remove(COUNTED).is_some() {
+        return;
+    }
+    let Some(status) = headers.get("grpc-status") else {
+        return;
+    };
+    let reason = match status.as_bytes() {
+        b"0" => return,
+        b"8" | b"11" => {
+            headers.insert("grpc-status", HeaderValue::from_static("8"));
+            Reason::TooLarge
+        }
+        b"12" => Reason::UnsupportedEncoding,
+        _ => Reason::Malformed,
+    };
+    collector.stats().refuse_request(RECEIVER, reason);
+}
+
+async fn unimplemented() -> Response {
+    Status::unimplemented(format!("unknown method: only {EXPORT} is served here")).into_http()
+}
+
+struct Export {
+    collector: Collector,
+}
+
+impl UnaryService<Bytes> for Export {
+    type Response = Bytes;
+    type Future = BoxFuture<'static, Result<tonic::Response<Bytes>, Status>>;
+
+    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
+        let collector = self.collector.clone();
+        Box::pin(async move {
+            match take(&collector, request.into_inner()).await {
+                Ok(body) => Ok(tonic::Response::new(body)),
+                Err(refusal) => {
+                    collector.stats().refuse_request(RECEIVER, refusal.reason);
+                    Err(refuse(&refusal))
+                }
+            }
+        })
+    }
+}
+
+async fn take(collector: &Collector, message: Bytes) -> Result<Bytes, Refusal> {
+    let payload = collector.admit(message)?;
+    let decoded = collector
+        .decode(RECEIVER, payload, |bytes| {
+            decode::decode(Format::Protobuf, bytes)
+        })
+        .await?;
+    let reply = decode::store(collector, RECEIVER, decoded, Format::Protobuf).await?;
+    Ok(Bytes::from(reply))
+}
+
+fn refuse(refusal: &Refusal) -> Status {
+    let (code, number) = match refusal.reason {
+        Reason::TooLarge => (GrpcCode::ResourceExhausted, Code::ResourceExhausted),
+        Reason::UnsupportedType | Reason::UnsupportedEncoding => {
+            (GrpcCode::Unimplemented, Code::Unimplemented)
+        }
+        Reason::Timeout => (GrpcCode::DeadlineExceeded, Code::DeadlineExceeded),
+        Reason::Malformed | Reason::CorruptEncoding | Reason::Aborted => {
+            (GrpcCode::InvalidArgument, Code::InvalidArgument)
+        }
+        Reason::Busy => (GrpcCode::Unavailable, Code::Unavailable),
+        Reason::StoreFailed => (GrpcCode::Internal, Code::Internal),
+    };
+    let mut status = if refusal.reason == Reason::Busy {
+        let details = retry_status(number, &refusal.message, Refusal::RETRY_AFTER_SECONDS);
+        Status::with_details(code, &refusal.message, Bytes::from(details))
+    } else {
+        Status::new(code, &refusal.message)
+    };
+    status
+        .metadata_mut()
+        .insert(COUNTED, tonic::metadata::MetadataValue::from_static("1"));
+    status
+}
+
+/// Passes messages through as bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct BytesCodec;
+
+impl Codec for BytesCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(message.copy_to_bytes(message.remaining())))
+    }
+}

@@ -1,0 +1,106 @@
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::middleware::from_fn;
+use futures_util::StreamExt;
+use periplus_store::{SpanStore, StoreError, StoredTrace, TraceQuery};
+
+use crate::{guard, jaeger, own};
+
+/// What the APIs say about the process that serves them.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The product's version.
+    pub version: &'static str,
+    /// The name of the store's engine.
+    pub engine: &'static str,
+}
+
+/// Jaeger's API and our own over `store`. Paths below `/api` that nobody serves answer 404 in
+/// JSON; all other paths are left to the caller's fallback.
+pub fn router(store: Arc<dyn SpanStore>, options: Options) -> Router {
+    let api = Api {
+        store,
+        options,
+        turns: Arc::new(tokio::sync::Semaphore::new(MAX_QUERIES)),
+    };
+    Router::new()
+        .merge(own::routes())
+        .merge(jaeger::routes())
+        .with_state(api)
+        .layer(from_fn(guard::long_queries))
+}
+
+/// Queries that may run at the same time; others wait for their turn.
+const MAX_QUERIES: usize = 16;
+
+/// The most spans that one answer carries: searches stop there and say so.
+const MAX_ANSWER_SPANS: usize = 200_000;
+
+/// What every handler works with.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) store: Arc<dyn SpanStore>,
+    pub(crate) options: Options,
+    turns: Arc<tokio::sync::Semaphore>,
+}
+
+/// What a search found.
+pub(crate) struct Found {
+    pub(crate) traces: Vec<StoredTrace>,
+    /// Whether the search stopped because the answer would have become too large.
+    pub(crate) cut: bool,
+}
+
+impl Api {
+    /// Runs a search to its end, or until the answer is large enough.
+    pub(crate) async fn find(&self, query: TraceQuery) -> Result<Found, StoreError> {
+        let _turn = self.turns.acquire().await;
+        let mut stream = self.store.find_traces(query);
+        let mut found = Found {
+            traces: Vec::new(),
+            cut: false,
+        };
+        let mut spans = 0;
+        while let Some(trace) = stream.next().await {
+            let trace = trace?;
+            spans += trace.span_count();
+            if spans > MAX_ANSWER_SPANS && !found.traces.is_empty() {
+                found.cut = true;
+                break;
+            }
+            found.traces.push(trace);
+        }
+        Ok(found)
+    }
+
+    /// Runs `work`, which takes time in proportion to `spans`, where it disturbs nobody.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        spans: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        /// Spans that are quicker to turn into JSON than to hand to another thread.
+        const INLINE: usize = 500;
+        if spans <= INLINE {
+            return Ok(work());
+        }
+        let _turn = self.turns.acquire().await;
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| StoreError::Io {
+                action: "building the answer",
+                source: std::io::Error::other(error),
+            })
+    }
+}
+
+/// Nanoseconds since the Unix epoch.
+pub(crate) fn now_unix_nano() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| {
+            u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+        })
+}

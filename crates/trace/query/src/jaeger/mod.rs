@@ -1,0 +1,34 @@
+//! Jaeger's HTTP API as of v1.76: paths, parameters, shapes, status codes and error texts.
+
+mod adjacent;
+mod envelope;
+mod handlers;
+mod project;
+mod shapes;
+
+use axum::Router;
+use axum::routing::{any, get, post};
+
+use crate::api::Api;
+
+pub(crate) use project::NAMES_OF_NO_SERVICE;
+
+/// Below `/api`.
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/api/services", get(handlers::services))
+        .route("/api/services/{*path}", get(handlers::service_operations))
+        .route("/api/operations", get(handlers::operations))
+        .route("/api/traces", get(handlers::search))
+        .route("/api/traces/{id}", get(handlers::trace))
+        .route("/api/dependencies", get(handlers::dependencies))
+        .route("/api/archive/{id}", post(adjacent::archive))
+        .route("/api/transform", post(adjacent::transform))
+        .route("/api/metrics/latencies", get(adjacent::latencies))
+        .route("/api/metrics/{name}", get(adjacent::metrics))
+        .route("/api/v3/{*path}", any(adjacent::v3))
+        .route("/api", any(handlers::unknown))
+        .route("/api/", any(handlers::unknown))
+        .route("/api/{*path}", any(handlers::unknown))
+        .method_not_allowed_fallback(handlers::wrong_method)
+}
