@@ -36,6 +36,26 @@ fn mesh_config() {
 }
 
 #[test]
+fn the_control_plane_understands_them() {
+    let mesh = mesh();
+    let mut kinds = Vec::new();
+    for (name, text) in mesh.resources() {
+        let parsed = periplus_resources::parse_resources(name, &text);
+        assert_eq!(parsed.errors, []);
+        kinds.extend(
+            parsed
+                .resources
+                .iter()
+                .map(|resource| resource.meta.to_string()),
+        );
+    }
+    assert_eq!(kinds.len(), 2 + 3 + 3 + 1, "{kinds:?}");
+    let config = periplus_resources::parse_mesh_config("mesh", &mesh.mesh_config());
+    let config = config.expect("a valid configuration");
+    assert!(config.tracing_provider().is_some());
+}
+
+#[test]
 fn nodes() {
     let mesh = mesh();
     let sidecar = mesh.sidecar(&mesh.workloads[1]);
