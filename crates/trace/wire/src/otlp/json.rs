@@ -2,8 +2,10 @@
 //! be names, as the receivers in the field take them.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use periplus_model::{Attribute, SpanKind, StatusCode, Value};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{
     Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
 };
@@ -15,6 +17,30 @@ where
     T: Deserialize<'de> + Default,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A JSON object. (By itself, what serde derives for a struct also takes a list of its fields.)
+#[derive(Default)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
 }
 
 /// A 64-bit or narrower integer: a number, or its decimal digits as a text.
@@ -169,14 +195,14 @@ fn enumeration<'de, D: Deserializer<'de>>(
 pub(super) fn attributes<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<Attribute>, D::Error> {
-    let attributes: Vec<KeyValue> = nullable(deserializer)?;
+    let attributes: Vec<Object<KeyValue>> = nullable(deserializer)?;
     Ok(into_attributes(attributes))
 }
 
-fn into_attributes(attributes: Vec<KeyValue>) -> Vec<Attribute> {
+fn into_attributes(attributes: Vec<Object<KeyValue>>) -> Vec<Attribute> {
     attributes
         .into_iter()
-        .map(|KeyValue { key, value }| Attribute {
+        .map(|Object(KeyValue { key, value })| Attribute {
             key,
             value: value.0,
         })
@@ -227,7 +253,7 @@ impl<'de> Deserialize<'de> for AnyValue {
                             .next_value::<Option<Values<AnyValue>>>()?
                             .map(|list| Value::Array(list.0.into_iter().map(|it| it.0).collect())),
                         Member::Map => map
-                            .next_value::<Option<Values<KeyValue>>>()?
+                            .next_value::<Option<Values<Object<KeyValue>>>>()?
                             .map(|list| Value::Map(into_attributes(list.0))),
                         Member::Bytes => map
                             .next_value::<Option<Bytes>>()?
@@ -273,12 +299,12 @@ struct Values<T>(Vec<T>);
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Values<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(serde::Deserialize)]
-        struct Object<T> {
+        #[serde(bound(deserialize = "T: Deserialize<'de>"))]
+        struct List<T> {
             #[serde(default = "Vec::new", deserialize_with = "nullable")]
-            #[serde(bound(deserialize = "T: Deserialize<'de>"))]
             values: Vec<T>,
         }
-        Object::deserialize(deserializer).map(|object| Self(object.values))
+        Object::deserialize(deserializer).map(|Object(List { values })| Self(values))
     }
 }
 

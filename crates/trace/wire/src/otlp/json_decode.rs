@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::decode::validate;
 use super::error::{Place, SpanError};
-use super::json::{attributes, integer, kind, nullable, status_code};
+use super::json::{Object, attributes, integer, kind, nullable, status_code};
 use super::limits::{MAX_ATTRIBUTES, MAX_EVENTS, MAX_LINKS, check};
 use super::{DecodeError, Decoded};
 use crate::json_text::error_text;
@@ -22,18 +22,18 @@ use crate::json_text::error_text;
 ///
 /// The text is not such a request. Spans that break a rule are no error: see [`Decoded`].
 pub fn decode_json(text: &[u8]) -> Result<Decoded, DecodeError> {
-    let request: JsonRequest =
+    let Object(request): Object<JsonRequest> =
         serde_json::from_slice(text).map_err(|error| DecodeError::Json(error_text(&error)))?;
     let mut decoded = Decoded::default();
     let mut place = Place::default();
-    for (i, it) in request.resource_spans.into_iter().enumerate() {
+    for (i, Object(it)) in request.resource_spans.into_iter().enumerate() {
         place.resource_spans = i;
-        let resource = Arc::new(it.resource.into_model(it.schema_url)?);
-        for (i, it) in it.scope_spans.into_iter().enumerate() {
+        let resource = Arc::new(it.resource.0.into_model(it.schema_url)?);
+        for (i, Object(it)) in it.scope_spans.into_iter().enumerate() {
             place.scope_spans = i;
-            let scope = Arc::new(it.scope.into_model(it.schema_url)?);
+            let scope = Arc::new(it.scope.0.into_model(it.schema_url)?);
             let mut spans = Vec::with_capacity(it.spans.len());
-            for (i, span) in it.spans.into_iter().enumerate() {
+            for (i, Object(span)) in it.spans.into_iter().enumerate() {
                 place.span = i;
                 match span.into_model() {
                     Ok(span) => spans.push(span),
@@ -57,16 +57,16 @@ pub fn decode_json(text: &[u8]) -> Result<Decoded, DecodeError> {
 #[serde(rename_all = "camelCase", default)]
 struct JsonRequest {
     #[serde(deserialize_with = "nullable", alias = "resource_spans")]
-    resource_spans: Vec<JsonResourceSpans>,
+    resource_spans: Vec<Object<JsonResourceSpans>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct JsonResourceSpans {
     #[serde(deserialize_with = "nullable")]
-    resource: JsonResource,
+    resource: Object<JsonResource>,
     #[serde(deserialize_with = "nullable", alias = "scope_spans")]
-    scope_spans: Vec<JsonScopeSpans>,
+    scope_spans: Vec<Object<JsonScopeSpans>>,
     #[serde(deserialize_with = "nullable", alias = "schema_url")]
     schema_url: String,
 }
@@ -84,9 +84,9 @@ struct JsonResource {
 #[serde(rename_all = "camelCase", default)]
 struct JsonScopeSpans {
     #[serde(deserialize_with = "nullable")]
-    scope: JsonScope,
+    scope: Object<JsonScope>,
     #[serde(deserialize_with = "nullable")]
-    spans: Vec<JsonSpan>,
+    spans: Vec<Object<JsonSpan>>,
     #[serde(deserialize_with = "nullable", alias = "schema_url")]
     schema_url: String,
 }
@@ -130,15 +130,15 @@ struct JsonSpan {
     #[serde(deserialize_with = "integer", alias = "dropped_attributes_count")]
     dropped_attributes_count: u32,
     #[serde(deserialize_with = "nullable")]
-    events: Vec<JsonEvent>,
+    events: Vec<Object<JsonEvent>>,
     #[serde(deserialize_with = "integer", alias = "dropped_events_count")]
     dropped_events_count: u32,
     #[serde(deserialize_with = "nullable")]
-    links: Vec<JsonLink>,
+    links: Vec<Object<JsonLink>>,
     #[serde(deserialize_with = "integer", alias = "dropped_links_count")]
     dropped_links_count: u32,
     #[serde(deserialize_with = "nullable")]
-    status: JsonStatus,
+    status: Object<JsonStatus>,
 }
 
 #[derive(Default, Deserialize)]
@@ -227,18 +227,18 @@ impl JsonSpan {
             events: self
                 .events
                 .into_iter()
-                .map(JsonEvent::into_model)
+                .map(|Object(event)| event.into_model())
                 .collect::<Result<_, _>>()?,
             dropped_events_count: self.dropped_events_count,
             links: self
                 .links
                 .into_iter()
-                .map(JsonLink::into_model)
+                .map(|Object(link)| link.into_model())
                 .collect::<Result<_, _>>()?,
             dropped_links_count: self.dropped_links_count,
             status: Status {
-                code: self.status.code,
-                message: self.status.message,
+                code: self.status.0.code,
+                message: self.status.0.message,
             },
         })
     }

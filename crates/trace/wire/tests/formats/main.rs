@@ -1,0 +1,5 @@
+//! The codecs against their standards: golden files, tables of malformed input, round trips.
+
+mod otlp_json;
+mod otlp_protobuf;
+mod support;
