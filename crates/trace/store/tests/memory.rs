@@ -1,0 +1,15 @@
+//! The in-memory engine's bounds, and its index against a search without one.
+
+mod suite {
+    #![expect(
+        dead_code,
+        reason = "written for the conformance suite, of which this needs a part"
+    )]
+    #[path = "../suite/build.rs"]
+    pub(crate) mod build;
+}
+
+#[path = "memory/bounds.rs"]
+mod bounds;
+#[path = "memory/reference.rs"]
+mod reference;

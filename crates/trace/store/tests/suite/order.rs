@@ -1,0 +1,110 @@
+//! Which traces are answered, in which order, and while what happens.
+
+use std::collections::HashSet;
+
+use futures_util::StreamExt;
+use periplus_store::{SpanFilter, TimeRange, TraceFilter, TraceQuery};
+
+use super::build::{Query, SECOND, Store, noon, service_is, span, trace_id, write};
+
+pub(crate) async fn the_newest_traces_come_first_up_to_the_limit(store: Store) {
+    let at = |trace, second: u64| span(trace, "a", 1).starting(noon() + second * SECOND);
+    // Written in another order than they start in.
+    for (trace, second) in [(3, 30), (1, 10), (5, 50), (2, 20), (4, 40)] {
+        write(&store, [at(trace, second)]).await;
+    }
+    let query = || Query::from(service_is("a"));
+    assert_eq!(query().ids(&store).await, [5, 4, 3, 2, 1]);
+    assert_eq!(query().limit(2).ids(&store).await, [5, 4]);
+    assert_eq!(query().limit(0).ids(&store).await, []);
+
+    // An earlier span makes the trace an older one; a later one or one without a start does not.
+    write(&store, [at(5, 5), at(4, 99)]).await;
+    write(&store, [span(4, "b", 1).starting(0)]).await;
+    assert_eq!(query().ids(&store).await, [4, 3, 2, 1, 5]);
+    let everywhere = Query::from(SpanFilter::True);
+    assert_eq!(everywhere.ids(&store).await, [4, 3, 2, 1, 5]);
+}
+
+pub(crate) async fn the_range_is_half_open_and_about_spans(store: Store) {
+    write(
+        &store,
+        [
+            span(1, "a", 1).starting(noon()),
+            span(2, "a", 1).starting(noon() + 10).lasting(SECOND),
+            span(3, "a", 1).starting(noon() - 5),
+            span(3, "b", 2).starting(noon() + 5),
+        ],
+    )
+    .await;
+    let between = |from: i64, until: i64| {
+        let time = |offset| noon().wrapping_add_signed(offset);
+        Query::from(service_is("a")).between(time(from), time(until))
+    };
+    let cases: Vec<((i64, i64), &[u64])> = vec![
+        ((0, 1), &[1]),
+        ((-100, 0), &[3]),
+        ((1, 10), &[]),
+        // What runs during the range but started before it is outside.
+        ((11, 100), &[]),
+        ((0, 11), &[2, 1]),
+        ((-5, 11), &[2, 1, 3]),
+        ((5, 5), &[]),
+        ((10, -10), &[]),
+    ];
+    for ((from, until), expected) in cases {
+        let found = between(from, until).ids(&store).await;
+        assert_eq!(found, expected, "{from} to {until}");
+    }
+    // The matching span must start inside, the others come along.
+    let found = Query::from(service_is("b"))
+        .between(noon(), noon() + 6)
+        .run(&store)
+        .await;
+    assert_eq!(found[0].span_count(), 2);
+}
+
+fn all() -> TraceQuery {
+    TraceQuery {
+        range: TimeRange::ALL,
+        filter: TraceFilter::AnySpan(SpanFilter::True),
+        limit: usize::MAX,
+    }
+}
+
+pub(crate) async fn a_dropped_search_disturbs_nothing(store: Store) {
+    for trace in 1..=300 {
+        write(&store, [span(trace, "a", 1).starting(noon() + trace)]).await;
+    }
+    let mut search = store.find_traces(all());
+    let first = search.next().await.expect("a trace").expect("no error");
+    assert_eq!(first.id, trace_id(300));
+    // With the search still open, others are served.
+    write(&store, [span(301, "a", 1)]).await;
+    assert!(
+        store
+            .trace(trace_id(301))
+            .await
+            .expect("an answer")
+            .is_some()
+    );
+    drop(search);
+    assert_eq!(store.stats().traces, 301);
+}
+
+pub(crate) async fn a_search_beside_writers_answers_each_trace_once(store: Store) {
+    for trace in 1..=300 {
+        write(&store, [span(trace, "a", 1).starting(noon() + trace)]).await;
+    }
+    let mut search = store.find_traces(all());
+    let mut seen = HashSet::new();
+    let mut moved = 0;
+    while let Some(found) = search.next().await {
+        let id = found.expect("no error").id;
+        assert!(seen.insert(id), "{id} twice");
+        // What was just answered becomes older than what is still to come.
+        moved += 1;
+        write(&store, [span(id.low(), "a", 2).starting(noon() - moved)]).await;
+    }
+    assert_eq!(seen.len(), 300);
+}
