@@ -1,10 +1,23 @@
 //! The control plane: files to index to xDS resources.
+//!
+//! [`ControlPlane`] reads a directory of Istio resources, keeps an immutable [`Index`] of them, and
+//! gives each proxy what [`generate`] makes of it over the ADS server of `periplus-xds`. Files may
+//! change at any time: a good one takes effect at once, of a bad one the last good content stays.
 
+mod control;
+mod files;
 mod generate;
 mod index;
+mod mesh;
+mod metrics;
+mod monitoring;
 mod names;
 mod proxy;
+mod sync_status;
 
+pub use control::{ControlPlane, Options};
+pub use files::{Change, Debounce, LoadError};
 pub use generate::{Generated, generate};
 pub use index::{ConnectionRules, Entry, Index, Problem, Service, Severity};
+pub use mesh::{Mesh, State};
 pub use proxy::{Proxy, Role};

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::diagnostic::At;
 use crate::host::Host;
 use crate::sidecar::read_outbound_traffic_policy;
 use crate::suggest::did_you_mean;
@@ -9,6 +11,8 @@ use crate::view::{Object, Shape, View, first_duplicate};
 /// What holds for the whole mesh.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeshConfig {
+    /// The file that it was read from; empty for the defaults.
+    pub file: Arc<str>,
     /// Whether proxies trace at all.
     pub enable_tracing: bool,
     /// Where telemetry can go.
@@ -70,6 +74,8 @@ pub struct ExtensionProvider {
     pub max_tag_length: Option<u32>,
     /// What is spoken.
     pub kind: ProviderKind,
+    /// Where it is written.
+    pub at: At,
 }
 
 /// How spans are reported.
@@ -285,6 +291,7 @@ const OPENTELEMETRY: Shape = Shape {
 impl Default for MeshConfig {
     fn default() -> Self {
         Self {
+            file: Arc::from(""),
             enable_tracing: true,
             providers: Vec::new(),
             default_tracing: None,
@@ -320,7 +327,10 @@ impl MeshConfig {
 
     pub(crate) fn read(view: &View<'_>) -> Option<Self> {
         let object = view.object(&MESH_CONFIG)?;
-        let mut config = Self::default();
+        let mut config = Self {
+            file: view.log().file(),
+            ..Self::default()
+        };
         if let Some(enabled) = object.get("enableTracing").and_then(View::bool) {
             config.enable_tracing = enabled;
         }
@@ -443,6 +453,7 @@ impl ExtensionProvider {
             port: object.require("port")?.port()?,
             max_tag_length,
             kind,
+            at: At(object.view().at()),
         })
     }
 }

@@ -1,8 +1,104 @@
+//! The control plane: a directory of Istio resources in, xDS out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use periplus_control::{ControlPlane, Debounce, Options};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
 /// Flags.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Directory of *.yaml, *.yml and *.json files with Istio resources; changes take effect at once
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+
+    /// File with Istio's MeshConfig: where spans go, and how many
+    #[arg(long, value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
+
+    /// Port that proxies get their configuration from (0 takes any free port, as for every port)
+    #[arg(long, value_name = "PORT", default_value_t = 15010)]
+    xds_port: u16,
+
+    /// Port of /debug/syncz, /debug/config_errors, /metrics, /ready and /version
+    #[arg(long, value_name = "PORT", default_value_t = 15014)]
+    monitoring_port: u16,
+
+    /// Address to listen on; 0.0.0.0 lets other machines in, and there is no password
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    bind: IpAddr,
+}
 
 /// Runs the role until it ends.
-pub(crate) fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(control(args))
+}
+
+async fn control(args: Args) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let xds = listen(args.bind, args.xds_port, "--xds-port").await?;
+    let monitoring = listen(args.bind, args.monitoring_port, "--monitoring-port").await?;
+    let plane = ControlPlane::load(Options {
+        directory: args.dir,
+        mesh_config: args.mesh_config,
+        debounce: Debounce::default(),
+    })?;
+    tracing::info!(
+        xds = %xds.local_addr()?,
+        monitoring = %monitoring.local_addr()?,
+        "control plane is ready"
+    );
+
+    let (stopping, stopped) = watch::channel(());
+    let until_stopped = || {
+        let mut stopped = stopped.clone();
+        async move {
+            // An error means that the sender is gone, which is a stop as well.
+            let _ = stopped.changed().await;
+        }
+    };
+    let ads = plane.ads();
+    let serve_xds = ads.serve(xds, until_stopped());
+    let serve_monitoring =
+        axum::serve(monitoring, plane.monitoring()).with_graceful_shutdown(until_stopped());
+    let servers = async {
+        tokio::try_join!(
+            async { serve_xds.await.context("the xDS server failed") },
+            async { serve_monitoring.await.context("the monitoring server failed") },
+        )
+    };
+    tokio::pin!(servers);
+    let follow_files = tokio::spawn(plane.run());
+
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        ended = &mut servers => {
+            ended?;
+            return Ok(());
+        }
+        ended = follow_files => {
+            ended.context("the file watcher crashed")?;
+        }
+    }
+    drop(stopping);
+    servers.await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn listen(bind: IpAddr, port: u16, flag: &str) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::new(bind, port);
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}, choose another port with {flag}"))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    Action, Destination, Endpoints, GatewayRef, Host, Subset, VirtualService, did_you_mean,
+    Action, Destination, Endpoints, GatewayRef, Host, Source, Subset, VirtualService, did_you_mean,
 };
 
 use super::{Entry, Index, Problem};
@@ -227,17 +227,14 @@ fn check_tracing(index: &Index, problems: &mut Vec<Problem>) {
             format!("there is no service `{host}`{hint}")
         }
     };
-    problems.push(Problem {
-        severity: super::Severity::Error,
-        diagnostic: periplus_resources::Diagnostic {
-            file: "mesh configuration".into(),
-            position: periplus_resources::Position { line: 1, column: 1 },
-            field: "extensionProviders".into(),
-            message: format!(
-                "{what}: provider `{}` cannot be reached and nothing is traced, describe the \
-                 collector by a ServiceEntry",
-                provider.name
-            ),
-        },
-    });
+    let source = Source {
+        file: index.mesh().file.clone(),
+        position: provider.at.0,
+    };
+    let message = format!(
+        "{what}: provider `{}` cannot be reached and nothing is traced, describe the collector by a \
+         ServiceEntry",
+        provider.name
+    );
+    problems.push(Problem::error(&source, source.position, message));
 }

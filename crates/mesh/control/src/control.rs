@@ -1,0 +1,161 @@
+//! The control plane as a whole: files in, xDS out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use periplus_resources::Kind;
+use periplus_xds::server::{AdsServer, Limits};
+
+use crate::files::{Change, Debounce, Files, LoadError, Watcher, plural};
+use crate::index::{Index, Problem, Severity};
+use crate::mesh::{Mesh, State};
+use crate::monitoring::Monitoring;
+
+/// Where the control plane reads.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory of resources.
+    pub directory: PathBuf,
+    /// The file of the mesh configuration.
+    pub mesh_config: Option<PathBuf>,
+    /// When changed files are read.
+    pub debounce: Debounce,
+}
+
+/// A control plane over files.
+pub struct ControlPlane {
+    files: Files,
+    watcher: Watcher,
+    mesh: Arc<Mesh>,
+    ads: AdsServer,
+}
+
+impl ControlPlane {
+    /// Reads the files for the first time and says what is in them.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing to read. Files that are wrong are no error: they are reported, and taken
+    /// once they are right.
+    pub fn load(options: Options) -> Result<Self, LoadError> {
+        // Before the first scan, so that nothing goes unnoticed between the two.
+        let mut watcher = Watcher::new(options.debounce);
+        watcher.watch([options.directory.clone()].into());
+        let files = Files::load(options.directory, options.mesh_config)?;
+        watcher.watch(files.directories());
+        let state = state_of(&files);
+        tracing::info!("{}", summary(&files, &state.index));
+        for problem in &state.problems {
+            report(problem);
+        }
+        let mesh = Arc::new(Mesh::new(state));
+        let ads = AdsServer::new(Arc::clone(&mesh) as _, Limits::default());
+        Ok(Self {
+            files,
+            watcher,
+            mesh,
+            ads,
+        })
+    }
+
+    /// The ADS server; clones share their state.
+    pub fn ads(&self) -> AdsServer {
+        self.ads.clone()
+    }
+
+    /// The newest state.
+    pub fn mesh(&self) -> Arc<Mesh> {
+        Arc::clone(&self.mesh)
+    }
+
+    /// The HTTP interface for operators.
+    pub fn monitoring(&self) -> axum::Router {
+        Monitoring::new(self.mesh(), self.ads()).router()
+    }
+
+    /// Follows the files for ever; ends when the future is dropped.
+    pub async fn run(mut self) -> std::convert::Infallible {
+        loop {
+            self.watcher.changed().await;
+            self.rescan();
+        }
+    }
+
+    /// Looks at the files and publishes what is different.
+    fn rescan(&mut self) {
+        let changes = self.files.scan();
+        self.watcher.watch(self.files.directories());
+        if changes.is_empty() {
+            return;
+        }
+        let state = state_of(&self.files);
+        let known = self.mesh.state();
+        let news: Vec<_> = state
+            .problems
+            .iter()
+            .filter(|problem| !known.problems.contains(problem))
+            .cloned()
+            .collect();
+        let connected: Vec<_> = self.ads.proxies().into_iter().map(|proxy| proxy.node).collect();
+        let notified = self.mesh.publish(state, &connected);
+        tracing::info!("{}", line(&changes, notified));
+        for problem in &news {
+            report(problem);
+        }
+    }
+}
+
+fn state_of(files: &Files) -> State {
+    let index = Index::new(files.resources(), files.mesh_config().clone());
+    let errors = files.errors().cloned().map(Problem::from);
+    let mut problems: Vec<_> = errors.chain(index.problems().iter().cloned()).collect();
+    problems.sort_by(|a, b| {
+        let key = |problem: &Problem| (problem.diagnostic.file.clone(), problem.diagnostic.position);
+        (a.severity, key(a)).cmp(&(b.severity, key(b)))
+    });
+    State { index, problems }
+}
+
+fn report(problem: &Problem) {
+    match problem.severity {
+        Severity::Error => tracing::error!("{problem}"),
+        Severity::Warning => tracing::warn!("{problem}"),
+    }
+}
+
+fn summary(files: &Files, index: &Index) -> String {
+    let count = |n: usize, one: &str, many: &str| match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
+    };
+    let kind = |n: usize, kind: Kind| count(n, kind.name(), &plural(kind));
+    let parts = [
+        count(index.services().count(), "service", "services"),
+        count(index.workloads().len(), "workload", "workloads"),
+        kind(index.virtual_services().len(), Kind::VirtualService),
+        kind(index.destination_rules().len(), Kind::DestinationRule),
+        kind(index.gateways().len(), Kind::Gateway),
+        kind(index.sidecars().len(), Kind::Sidecar),
+    ];
+    let tracing = match index.mesh().tracing_provider() {
+        Some(provider) => format!("spans go to {}", provider.service),
+        None => "no tracing provider".to_owned(),
+    };
+    let files = count(files.count(), "file", "files");
+    format!("loaded {} from {files}; {tracing}", parts.join(", "))
+}
+
+/// One line for everything that one scan has found.
+fn line(changes: &[Change], notified: usize) -> String {
+    const MOST: usize = 5;
+    let mut parts: Vec<_> = changes.iter().take(MOST).map(Change::to_string).collect();
+    if changes.len() > MOST {
+        parts.push(format!("{} more files", changes.len() - MOST));
+    }
+    let proxies = match notified {
+        0 => "no proxy needs to know".to_owned(),
+        1 => "1 proxy notified".to_owned(),
+        n => format!("{n} proxies notified"),
+    };
+    format!("{}, {proxies}", parts.join("; "))
+}

@@ -1,0 +1,314 @@
+//! A directory of YAML and JSON files, and the file of the mesh configuration: what they say now, or
+//! said when they were last right.
+
+mod change;
+mod read;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use periplus_resources::{
+    Diagnostic, MeshConfig, Position, Resource, parse_mesh_config, parse_resources,
+};
+use thiserror::Error;
+
+pub use self::change::Change;
+pub(crate) use self::change::plural;
+use self::read::{Read, Signature, read};
+pub use self::watch::Debounce;
+pub(crate) use self::watch::Watcher;
+
+/// More files than this are an accident.
+const MAX_FILES: usize = 10_000;
+
+/// Why there is nothing to start with.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The directory cannot be listed.
+    #[error("cannot read the directory {}", path.display())]
+    Directory {
+        /// Its path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The mesh configuration is missing or wrong: without it nobody would know where spans go.
+    #[error("cannot start without a valid mesh configuration: {0}")]
+    MeshConfig(Diagnostic),
+}
+
+/// The files, as they were at the last scan.
+#[derive(Debug)]
+pub(crate) struct Files {
+    directory: PathBuf,
+    mesh_config: Option<PathBuf>,
+    resources: BTreeMap<Arc<str>, File<Vec<Resource>>>,
+    mesh: File<MeshConfig>,
+    /// What keeps the directory from being listed.
+    listing: Option<Diagnostic>,
+}
+
+/// A file: what it said when it was last right, and what is wrong with it now.
+#[derive(Debug, Default)]
+struct File<T> {
+    signature: Option<Signature>,
+    good: T,
+    errors: Vec<Diagnostic>,
+}
+
+impl Files {
+    /// Reads everything for the first time.
+    pub(crate) fn load(
+        directory: PathBuf,
+        mesh_config: Option<PathBuf>,
+    ) -> Result<Self, LoadError> {
+        if let Err(source) = std::fs::read_dir(&directory) {
+            let path = directory;
+            return Err(LoadError::Directory { path, source });
+        }
+        let mut files = Self {
+            directory,
+            mesh_config,
+            resources: BTreeMap::new(),
+            mesh: File::default(),
+            listing: None,
+        };
+        files.scan();
+        match files.mesh.errors.first() {
+            Some(error) => Err(LoadError::MeshConfig(error.clone())),
+            None => Ok(files),
+        }
+    }
+
+    /// The resources of all files, in the order of the files' names.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.values().flat_map(|file| &file.good)
+    }
+
+    /// The mesh configuration.
+    pub(crate) fn mesh_config(&self) -> &MeshConfig {
+        &self.mesh.good
+    }
+
+    /// What is wrong with the files now.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        let files = self.resources.values().flat_map(|file| &file.errors);
+        self.listing.iter().chain(&self.mesh.errors).chain(files)
+    }
+
+    /// How many files there are.
+    pub(crate) fn count(&self) -> usize {
+        self.resources.len()
+    }
+
+    /// The directories in which something may happen: those of the files, and those of the files that
+    /// symbolic links lead to.
+    pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
+        let mut directories = BTreeSet::from([self.directory.clone()]);
+        let names = self.resources.keys().map(|name| self.directory.join(&**name));
+        for path in names.chain(self.mesh_config.clone()) {
+            let target = path.canonicalize();
+            for path in [Ok(path), target].into_iter().flatten() {
+                directories.extend(parent(&path));
+            }
+        }
+        directories
+    }
+
+    /// Looks at all files again and says what is different.
+    pub(crate) fn scan(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        changes.extend(self.scan_mesh_config());
+        let names = match self.list() {
+            Ok(names) => {
+                self.listing = None;
+                names
+            }
+            Err(error) => {
+                if self.listing.as_ref() != Some(&error) {
+                    changes.push(Change::broken(error.file.clone(), vec![error.clone()]));
+                    self.listing = Some(error);
+                }
+                // Whatever has happened, it was hardly meant to remove everything.
+                return changes;
+            }
+        };
+        let gone: Vec<_> = self
+            .resources
+            .keys()
+            .filter(|name| !names.contains(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(file) = self.resources.remove(&name) {
+                changes.push(Change::between(name, &file.good, &[]));
+            }
+        }
+        for name in names {
+            let path = self.directory.join(&*name);
+            let file = self.resources.entry(name.clone()).or_default();
+            changes.extend(file.scan(&path, &name));
+        }
+        changes.retain(|change| !change.is_nothing());
+        changes
+    }
+
+    /// The names of the files that may hold resources.
+    fn list(&self) -> Result<BTreeSet<Arc<str>>, Diagnostic> {
+        let broken = |message: String| Diagnostic {
+            file: self.directory.to_string_lossy().into(),
+            position: Position { line: 1, column: 1 },
+            field: String::new(),
+            message,
+        };
+        let unreadable = |error| {
+            broken(format!("cannot list the directory ({error}), its last good content stays"))
+        };
+        let mesh_config = self.mesh_config.as_ref().and_then(|path| path.canonicalize().ok());
+        let mut names = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| is_resource_file(name)) else {
+                continue;
+            };
+            let path = entry.path();
+            if path.is_dir() || (mesh_config.is_some() && path.canonicalize().ok() == mesh_config) {
+                continue;
+            }
+            names.insert(Arc::from(name));
+        }
+        if names.len() > MAX_FILES {
+            return Err(broken(format!(
+                "there are {} files, the limit is {MAX_FILES}: the last good content stays",
+                names.len()
+            )));
+        }
+        Ok(names)
+    }
+
+    fn scan_mesh_config(&mut self) -> Option<Change> {
+        let path = self.mesh_config.as_ref()?;
+        let name: Arc<str> = path
+            .file_name()
+            .map_or(path.to_string_lossy(), |name| name.to_string_lossy())
+            .into();
+        let text = match self.mesh.text(path, &name)? {
+            Ok(text) => text,
+            Err(change) => return Some(change),
+        };
+        match parse_mesh_config(&name, &text) {
+            Ok(config) => {
+                let fixed = !std::mem::take(&mut self.mesh.errors).is_empty();
+                let changed = config != self.mesh.good;
+                self.mesh.good = config;
+                Some(Change::mesh_config(name, changed, fixed))
+            }
+            Err(errors) => self.mesh.refuse(name, errors),
+        }
+    }
+}
+
+impl File<Vec<Resource>> {
+    fn scan(&mut self, path: &Path, name: &Arc<str>) -> Option<Change> {
+        let text = match self.text(path, name)? {
+            Ok(text) => text,
+            Err(change) => return Some(change),
+        };
+        // An editor that truncates before it writes is not meant to remove everything.
+        if text.trim().is_empty() && !self.good.is_empty() {
+            let message = "the file is empty, its last good content stays: delete the file to remove \
+                           its resources";
+            return self.refuse(name.clone(), vec![at_start(name, message.into())]);
+        }
+        let parsed = parse_resources(name, &text);
+        if !parsed.errors.is_empty() {
+            return self.refuse(name.clone(), parsed.errors);
+        }
+        let fixed = !std::mem::take(&mut self.errors).is_empty();
+        let mut change = Change::between(name.clone(), &self.good, &parsed.resources);
+        change.fixed = fixed;
+        self.good = parsed.resources;
+        Some(change)
+    }
+}
+
+impl<T> File<T> {
+    /// The file's text, unless it is the same as at the last scan.
+    fn text(&mut self, path: &Path, name: &Arc<str>) -> Option<Result<String, Change>> {
+        match read(path, self.signature.as_ref()) {
+            Read::Same => None,
+            Read::Text(signature, text) => {
+                self.signature = Some(signature);
+                Some(Ok(text))
+            }
+            Read::Failed(reason) => {
+                self.signature = None;
+                let message = format!("{reason}, the file's last good content stays");
+                let change = self.refuse(name.clone(), vec![at_start(name, message)]);
+                change.map(Err)
+            }
+        }
+    }
+
+    /// Notes what is wrong; the last good content stays. News only when it was not wrong like that.
+    fn refuse(&mut self, name: Arc<str>, errors: Vec<Diagnostic>) -> Option<Change> {
+        if self.errors == errors {
+            return None;
+        }
+        self.errors.clone_from(&errors);
+        Some(Change::broken(name, errors))
+    }
+}
+
+fn at_start(name: &Arc<str>, message: String) -> Diagnostic {
+    Diagnostic {
+        file: name.clone(),
+        position: Position { line: 1, column: 1 },
+        field: String::new(),
+        message,
+    }
+}
+
+/// Not the backups, locks and half-written copies of editors.
+fn is_resource_file(name: &str) -> bool {
+    let hidden = name.starts_with(['.', '#']) || name.ends_with('~');
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+fn parent(path: &Path) -> Option<PathBuf> {
+    match path.parent()? {
+        empty if empty.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => Some(parent.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn editors_leftovers_are_no_files_of_ours() {
+        for name in ["a.yaml", "a.yml", "a.b.json"] {
+            assert!(is_resource_file(name), "{name}");
+        }
+        for name in [
+            ".a.yaml",
+            ".a.yaml.swp",
+            ".#a.yaml",
+            "#a.yaml#",
+            "a.yaml~",
+            "a.yaml.bak",
+            "4913",
+            "a.txt",
+            "yaml",
+        ] {
+            assert!(!is_resource_file(name), "{name}");
+        }
+    }
+}

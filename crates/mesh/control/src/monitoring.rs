@@ -1,0 +1,88 @@
+//! The HTTP interface for operators, with the paths, JSON keys and metric names of istiod.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Json};
+use axum::routing::get;
+use periplus_xds::server::AdsServer;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::index::Severity;
+use crate::mesh::Mesh;
+use crate::metrics;
+use crate::sync_status;
+
+/// What the interface shows.
+pub(crate) struct Monitoring {
+    pub(crate) mesh: Arc<Mesh>,
+    pub(crate) ads: AdsServer,
+    pub(crate) started: Instant,
+}
+
+impl Monitoring {
+    pub(crate) fn new(mesh: Arc<Mesh>, ads: AdsServer) -> Self {
+        Self {
+            mesh,
+            ads,
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) fn router(self) -> Router {
+        Router::new()
+            .route("/ready", get(async || "ready\n"))
+            .route("/version", get(version))
+            .route("/metrics", get(metrics))
+            .route("/debug/syncz", get(syncz))
+            .route("/debug/config_errors", get(config_errors))
+            .with_state(Arc::new(self))
+    }
+}
+
+async fn version() -> Json<Value> {
+    Json(json!({"name": "periplus", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+async fn metrics(State(monitoring): State<Arc<Monitoring>>) -> impl IntoResponse {
+    let headers = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (headers, metrics::render(&monitoring))
+}
+
+async fn syncz(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>> {
+    let notes = monitoring.mesh.notes();
+    let proxies = monitoring.ads.proxies();
+    let rows = proxies.iter().map(|proxy| sync_status::row(proxy, notes.get(&proxy.node.id)));
+    Json(rows.collect())
+}
+
+/// One row of `/debug/config_errors`.
+#[derive(Serialize)]
+struct ConfigError {
+    severity: &'static str,
+    file: String,
+    line: u32,
+    column: u32,
+    field: String,
+    message: String,
+}
+
+async fn config_errors(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<ConfigError>> {
+    let state = monitoring.mesh.state();
+    let row = |problem: &crate::Problem| ConfigError {
+        severity: match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        file: problem.diagnostic.file.to_string(),
+        line: problem.diagnostic.position.line,
+        column: problem.diagnostic.position.column,
+        field: problem.diagnostic.field.clone(),
+        message: problem.diagnostic.message.clone(),
+    };
+    Json(state.problems.iter().map(row).collect())
+}

@@ -1,0 +1,91 @@
+//! Whether proxies run on what they were sent.
+
+use std::time::SystemTime;
+
+use periplus_xds::server::{ProxyStatus, TypeStatus};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use serde_json::{Map, Value, json};
+
+use crate::proxy::{Proxy, Role};
+
+/// The types that `istioctl proxy-status` knows, with its names.
+const TYPES: [(&str, &str); 4] = [
+    ("cluster", CLUSTER),
+    ("listener", LISTENER),
+    ("route", ROUTE),
+    ("endpoint", ENDPOINT),
+];
+
+/// A row of `/debug/syncz`, as istiod writes it.
+pub(crate) fn row(status: &ProxyStatus, notes: Option<&Vec<String>>) -> Value {
+    let mut row = Map::new();
+    let mut set = |key: &str, value: Value| row.insert(key.to_owned(), value);
+    set("proxy", json!(name(&status.node.id)));
+    set("node_id", json!(status.node.id));
+    if let Ok(proxy) = Proxy::from_node(&status.node) {
+        let role = match proxy.role {
+            Role::Sidecar => "sidecar",
+            Role::Router => "router",
+        };
+        set("proxy_type", json!(role));
+        set("cluster_id", json!(proxy.cluster_id));
+    }
+    set("istio_version", json!(istio_version(status)));
+    set("connected_at", json!(unix_ms(status.connected_at)));
+    let mut resources = Map::new();
+    for (name, type_url) in TYPES {
+        let Some(state) = status.types.get(type_url) else {
+            continue;
+        };
+        set(&format!("{name}_sent"), json!(state.sent_nonce));
+        set(&format!("{name}_acked"), json!(state.acked_nonce));
+        resources.insert(name.to_owned(), resource(state));
+    }
+    set("resources", Value::Object(resources));
+    if let Some(notes) = notes.filter(|notes| !notes.is_empty()) {
+        set("notes", json!(notes));
+    }
+    Value::Object(row)
+}
+
+/// `SYNCED`, `STALE` or `NOT SENT`, as `istioctl proxy-status` calls them.
+pub(crate) fn verdict(state: &TypeStatus) -> &'static str {
+    match state {
+        state if state.sent_nonce.is_empty() => "NOT SENT",
+        state if state.last_error.is_some() || state.sent_nonce != state.acked_nonce => "STALE",
+        _ => "SYNCED",
+    }
+}
+
+/// `NAME.NAMESPACE`, the third part of the id.
+fn name(id: &str) -> &str {
+    id.split('~').nth(2).unwrap_or(id)
+}
+
+pub(crate) fn istio_version(status: &ProxyStatus) -> &str {
+    use envoy_types::pb::google::protobuf::value::Kind;
+    let metadata = status.node.metadata.as_ref();
+    let value = metadata.and_then(|metadata| metadata.fields.get("ISTIO_VERSION")?.kind.as_ref());
+    match value {
+        Some(Kind::StringValue(version)) => version,
+        _ => "unknown",
+    }
+}
+
+fn resource(state: &TypeStatus) -> Value {
+    json!({
+        "status": verdict(state),
+        "sent": state.sent_nonce,
+        "sentVersion": state.sent_version,
+        "acked": state.acked_nonce,
+        "ackedVersion": state.acked_version,
+        "sentTime": state.sent_at.map(unix_ms),
+        "names": state.names,
+        "lastError": state.last_error.as_ref().map(|error| error.message.as_str()),
+    })
+}
+
+fn unix_ms(time: SystemTime) -> u128 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis())
+}
