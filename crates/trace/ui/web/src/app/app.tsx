@@ -1,0 +1,27 @@
+/** Which page shows. */
+
+import { SearchPage } from '../pages/search/search-page.tsx';
+import { TracePage } from '../pages/trace/trace-page.tsx';
+import { parseTraceId } from '../core/trace-url.ts';
+import { address, route } from './router.ts';
+import { Shell } from './shell.tsx';
+import { Notice } from './states.tsx';
+
+export function App() {
+  const current = route.value;
+  const query = address.value.searchParams;
+  const bare = current.page === 'trace' && (query.get('embed') === '1' || query.get('uiEmbed') === 'v0');
+  return (
+    <Shell bare={bare}>
+      {current.page === 'search' && <SearchPage />}
+      {current.page === 'trace' && <TracePage key={parseTraceId(current.id) ?? current.id} id={current.id} />}
+      {current.page === 'unknown' && (
+        <Notice title="There is no such page">
+          <p>
+            This server has a <a href="/search">search</a>, and a page for each trace.
+          </p>
+        </Notice>
+      )}
+    </Shell>
+  );
+}

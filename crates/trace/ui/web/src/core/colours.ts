@@ -1,0 +1,97 @@
+/**
+ * Eight hues tell eight services apart; for more, the two letters of the chip do. A service keeps its hue wherever
+ * it appears, unless a service that calls it or is called by it already wears the same one.
+ */
+
+import { at } from './tree.ts';
+import type { Trace } from './skeleton.ts';
+
+export const HUES = 8;
+
+export interface Identity {
+  /** 0 to 7: `--s1` to `--s8`. */
+  hue: number;
+  /** Two letters, unique within the set. */
+  monogram: string;
+}
+
+/** FNV-1a: stable from page to page, and the same for the same name. */
+function hash(text: string): number {
+  let value = 0x811c9dc5;
+  for (let i = 0; i < text.length; i += 1) {
+    value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
+  }
+  return value >>> 0;
+}
+
+/** Hues for services, given which of them are neighbours; commoner ones come first and keep their own hue. */
+export function assignHues(names: readonly string[], neighbours: ReadonlyMap<number, ReadonlySet<number>>): number[] {
+  const hues: number[] = [];
+  const uses = new Array<number>(HUES).fill(0);
+  names.forEach((name, index) => {
+    const taken = new Set([...(neighbours.get(index) ?? [])].map((other) => hues[other]));
+    const wish = hash(name) % HUES;
+    let best = wish;
+    let bestCost = Number.POSITIVE_INFINITY;
+    for (let step = 0; step < HUES; step += 1) {
+      const hue = (wish + step) % HUES;
+      const cost = (taken.has(hue) ? 1000 : 0) + (uses[hue] ?? 0) * 10 + step;
+      if (cost < bestCost) [best, bestCost] = [hue, cost];
+    }
+    hues.push(best);
+    uses[best] = (uses[best] ?? 0) + 1;
+  });
+  return hues;
+}
+
+/** Which services call each other, by index. */
+export function neighbours(trace: Trace): Map<number, Set<number>> {
+  const map = new Map<number, Set<number>>();
+  const link = (a: number, b: number): void => {
+    const known = map.get(a);
+    if (known) known.add(b);
+    else map.set(a, new Set([b]));
+  };
+  for (let row = 0; row < trace.size; row += 1) {
+    const above = at(trace.parent, row);
+    if (above < 0) continue;
+    const [a, b] = [at(trace.service, row), at(trace.service, above)];
+    if (a === b) continue;
+    link(a, b);
+    link(b, a);
+  }
+  return map;
+}
+
+/** Two letters per name: its first two, then its first and a later one, then a digit, until they are unique. */
+export function monograms(names: readonly string[]): string[] {
+  const used = new Set<string>();
+  return names.map((name) => {
+    const letters = name.toLowerCase().replace(/[^a-z0-9]/g, '') || '?';
+    const words = name.toLowerCase().split(/[^a-z0-9]+/).filter(Boolean);
+    const first = letters.charAt(0);
+    const candidates = [
+      letters.slice(0, 2),
+      ...words.slice(1).map((word) => first + word.charAt(0)),
+      ...[...letters.slice(2)].map((letter) => first + letter),
+      ...[...'23456789'].map((digit) => first + digit),
+      ...[...'abcdefghijklmnopqrstuvwxyz0123456789'].map((letter) => first + letter),
+    ];
+    const chosen = candidates.find((candidate) => !used.has(candidate)) ?? letters.slice(0, 2);
+    used.add(chosen);
+    return chosen;
+  });
+}
+
+export function identities(trace: Trace): Identity[] {
+  const hues = assignHues(trace.services, neighbours(trace));
+  const letters = monograms(trace.services);
+  return trace.services.map((_, index) => ({ hue: hues[index] ?? 0, monogram: letters[index] ?? '' }));
+}
+
+/** For a set of names without calls between them, such as the services of a list of traces. */
+export function identitiesOf(names: readonly string[]): Map<string, Identity> {
+  const hues = assignHues(names, new Map());
+  const letters = monograms(names);
+  return new Map(names.map((name, index) => [name, { hue: hues[index] ?? 0, monogram: letters[index] ?? '' }]));
+}

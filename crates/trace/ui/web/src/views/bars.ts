@@ -1,0 +1,176 @@
+/** Paints the time line of the rows that show: grid, bars, critical path, marks and labels. */
+
+import { barOf, labelPlace, type Bar, type Range } from '../core/geometry.ts';
+import { gapsOf } from '../core/gaps.ts';
+import { FLAG, hasFlag, type Trace } from '../core/skeleton.ts';
+import { formatDuration } from '../core/time.ts';
+import { at } from '../core/tree.ts';
+import type { Surface } from './canvas.ts';
+import type { Palette } from './palette.ts';
+
+export interface Scene {
+  trace: Trace;
+  hues: readonly number[];
+  range: Range;
+  ticks: readonly number[];
+  /** Draw the critical path. */
+  critical: boolean;
+  /** Rows to show at full strength; undefined for all. */
+  lit: ReadonlySet<number> | undefined;
+  rowHeight: number;
+  /** From the top of the row to the top of its bar. */
+  barTop: number;
+  /** The clear space on both sides of the time line. */
+  inset: number;
+}
+
+const BAR_HEIGHT = 12;
+const LABEL_FONT = 11;
+
+export class BarPainter {
+  private readonly widths = new Map<string, number>();
+  private hatch: CanvasPattern | null = null;
+  private hatchOf = '';
+
+  /** `rows[i]` stands at `top + i × rowHeight`. */
+  paint(surface: Surface, scene: Scene, palette: Palette, rows: readonly number[], top: number): void {
+    const { context, height } = surface;
+    const width = surface.width - 2 * scene.inset;
+    context.save();
+    context.translate(scene.inset, 0);
+    paintGrid(context, scene, palette, width, height);
+    context.font = `${LABEL_FONT}px ${palette.sans}`;
+    context.textBaseline = 'middle';
+    rows.forEach((row, index) => {
+      context.globalAlpha = scene.lit && !scene.lit.has(row) ? 0.3 : 1;
+      this.paintRow(context, scene, palette, row, top + index * scene.rowHeight + scene.barTop, width);
+    });
+    context.restore();
+  }
+
+  private paintRow(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, width: number): void {
+    const { trace, range } = scene;
+    const bar = barOf(at(trace.start, row), at(trace.length, row), range, width);
+    if (bar.off) {
+      paintCaret(context, palette, bar.off, y, width);
+      return;
+    }
+    context.fillStyle = palette.hues[scene.hues[at(trace.service, row)] ?? 0] ?? palette.text;
+    context.beginPath();
+    context.roundRect(bar.x, y, bar.width, BAR_HEIGHT, Math.min(3, bar.width / 2));
+    context.fill();
+    this.paintGaps(context, scene, palette, row, y, width);
+    if (scene.critical) paintCritical(context, scene, palette, row, y, width);
+    const failed = hasFlag(trace, row, FLAG.error);
+    if (failed) {
+      context.fillStyle = palette.error;
+      context.fillRect(Math.min(bar.x + bar.width, width) - 1, y - 2, 2, BAR_HEIGHT + 4);
+    }
+    this.paintLabel(context, scene, palette, row, bar, y, width);
+  }
+
+  private paintGaps(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, width: number): void {
+    for (const [start, length] of gapsOf(scene.trace, row)) {
+      const gap = barOf(start, length, scene.range, width);
+      if (gap.off || gap.width < 6) continue;
+      context.fillStyle = palette.background;
+      context.fillRect(gap.x, y + 1, gap.width, BAR_HEIGHT - 2);
+      context.fillStyle = this.hatching(context, palette) ?? palette.line;
+      context.fillRect(gap.x, y + 1, gap.width, BAR_HEIGHT - 2);
+    }
+  }
+
+  private hatching(context: CanvasRenderingContext2D, palette: Palette): CanvasPattern | null {
+    if (this.hatchOf !== palette.lineStrong) {
+      this.hatchOf = palette.lineStrong;
+      const tile = document.createElement('canvas');
+      tile.width = tile.height = 6;
+      const ink = tile.getContext('2d');
+      if (ink) {
+        ink.strokeStyle = palette.lineStrong;
+        ink.lineWidth = 1;
+        for (const shift of [-6, 0, 6]) {
+          ink.moveTo(shift, 6);
+          ink.lineTo(shift + 6, 0);
+        }
+        ink.stroke();
+      }
+      this.hatch = context.createPattern(tile, 'repeat');
+    }
+    return this.hatch;
+  }
+
+  private paintLabel(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, bar: Bar, y: number, width: number): void {
+    const { trace } = scene;
+    const duration = formatDuration(at(trace.length, row));
+    const [mark, colour] = markOf(trace, row, palette);
+    const durationWidth = this.measure(context, duration);
+    const markWidth = mark ? this.measure(context, mark) + 5 : 0;
+    const place = labelPlace(bar, durationWidth + markWidth, width);
+    const middle = y + BAR_HEIGHT / 2 + 0.5;
+    const inside = place.align === 'right' && place.x > bar.x;
+    const x = place.align === 'left' ? place.x : place.x - durationWidth - markWidth;
+    if (inside) {
+      context.fillStyle = palette.background;
+      context.beginPath();
+      context.roundRect(x - 4, y - 1, durationWidth + markWidth + 8, BAR_HEIGHT + 2, 3);
+      context.fill();
+    }
+    context.textAlign = 'left';
+    context.fillStyle = palette.muted;
+    context.fillText(duration, x, middle);
+    if (mark) {
+      context.fillStyle = colour;
+      context.fillText(mark, x + durationWidth + 5, middle);
+    }
+  }
+
+  private measure(context: CanvasRenderingContext2D, text: string): number {
+    const known = this.widths.get(text);
+    if (known !== undefined) return known;
+    if (this.widths.size > 5000) this.widths.clear();
+    const { width } = context.measureText(text);
+    this.widths.set(text, width);
+    return width;
+  }
+}
+
+function paintGrid(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, width: number, height: number): void {
+  const scale = width / (scene.range.to - scene.range.from);
+  context.fillStyle = palette.line;
+  context.globalAlpha = 0.6;
+  for (const tick of scene.ticks) context.fillRect(Math.round((tick - scene.range.from) * scale), 0, 1, height);
+  context.globalAlpha = 1;
+}
+
+function paintCaret(context: CanvasRenderingContext2D, palette: Palette, side: 'left' | 'right', y: number, width: number): void {
+  const [tip, base] = side === 'left' ? [0, 6] : [width, width - 6];
+  context.fillStyle = palette.lineStrong;
+  context.beginPath();
+  context.moveTo(tip, y + BAR_HEIGHT / 2);
+  context.lineTo(base, y + 2);
+  context.lineTo(base, y + BAR_HEIGHT - 2);
+  context.fill();
+}
+
+function paintCritical(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, width: number): void {
+  const { critical } = scene.trace;
+  for (const index of critical.ofRow.get(row) ?? []) {
+    const start = at(critical.start, index);
+    const segment = barOf(start, at(critical.end, index) - start, scene.range, width);
+    if (segment.off) continue;
+    context.fillStyle = palette.halo;
+    context.fillRect(segment.x - 1, y + BAR_HEIGHT - 4, segment.width + 2, 5);
+    context.fillStyle = palette.critical;
+    context.fillRect(segment.x, y + BAR_HEIGHT - 3, segment.width, 3);
+  }
+}
+
+/** What stands behind the duration, and its colour. */
+function markOf(trace: Trace, row: number, palette: Palette): readonly [string, string] {
+  if (hasFlag(trace, row, FLAG.error)) return ['✕ error', palette.error];
+  if (hasFlag(trace, row, FLAG.skewed)) return ['◐ clock moved', palette.warning];
+  if (hasFlag(trace, row, FLAG.duplicate)) return ['⚠ duplicate', palette.warning];
+  if (hasFlag(trace, row, FLAG.warning)) return ['⚠', palette.warning];
+  return ['', ''];
+}

@@ -1,0 +1,136 @@
+/** The whole trace in 46 pixels: how many spans run at once, by service; dragging chooses the part that the waterfall shows. */
+
+import type { Density } from '../core/density.ts';
+import { density } from '../core/density.ts';
+import { clampRange, isWhole, type Range } from '../core/geometry.ts';
+import { HUES, type Identity } from '../core/colours.ts';
+import type { Trace } from '../core/skeleton.ts';
+import { at } from '../core/tree.ts';
+import { dragOn, onceAFrame, prepare, type Surface } from './canvas.ts';
+import { readPalette, type Palette } from './palette.ts';
+
+export interface MinimapState {
+  trace: Trace;
+  identities: readonly Identity[];
+  range: Range;
+  dark: boolean;
+}
+
+const COLUMN_PX = 3;
+
+export class Minimap {
+  private readonly host: HTMLElement;
+  private readonly canvas: HTMLCanvasElement;
+  private readonly onRange: (range: Range) => void;
+  private readonly frame = onceAFrame(() => this.draw());
+  private readonly observer: ResizeObserver;
+  private state: MinimapState | undefined;
+  private palette: Palette | undefined;
+  private known: Density | undefined;
+  private brush: { from: number; to: number } | undefined;
+
+  constructor(host: HTMLElement, canvas: HTMLCanvasElement, onRange: (range: Range) => void) {
+    this.host = host;
+    this.canvas = canvas;
+    this.onRange = onRange;
+    this.observer = new ResizeObserver(() => this.frame.request());
+    this.observer.observe(host);
+    dragOn(host, {
+      start: (x) => {
+        this.brush = { from: x, to: x };
+        return true;
+      },
+      move: (x) => {
+        if (this.brush) this.brush.to = x;
+        this.frame.request();
+      },
+      end: (x) => this.release(x),
+      cancel: () => {
+        this.brush = undefined;
+        this.frame.request();
+      },
+    });
+    host.addEventListener('dblclick', () => {
+      if (this.state) this.onRange({ from: 0, to: this.state.trace.duration });
+    });
+  }
+
+  update(state: MinimapState): void {
+    if (!this.state || this.state.dark !== state.dark) this.palette = readPalette();
+    if (this.state?.trace !== state.trace) this.known = undefined;
+    this.state = state;
+    this.frame.request();
+  }
+
+  destroy(): void {
+    this.frame.cancel();
+    this.observer.disconnect();
+  }
+
+  private release(x: number): void {
+    const { brush, state } = this;
+    this.brush = undefined;
+    this.frame.request();
+    if (!brush || !state || Math.abs(x - brush.from) < 4) return;
+    const scale = state.trace.duration / this.host.clientWidth;
+    const [from, to] = [Math.min(brush.from, x) * scale, Math.max(brush.from, x) * scale];
+    this.onRange(clampRange({ from, to }, state.trace.duration));
+  }
+
+  private draw(): void {
+    const { state, palette } = this;
+    const [width, height] = [this.host.clientWidth, this.host.clientHeight];
+    if (!state || !palette || width === 0) return;
+    const surface = prepare(this.canvas, width, height);
+    if (!surface) return;
+    const columns = Math.max(1, Math.floor(width / COLUMN_PX));
+    if (this.known?.columns !== columns) {
+      const hues = state.identities.map((identity) => identity.hue);
+      this.known = density(state.trace, hues, columns);
+    }
+    paintDensity(surface, this.known, palette);
+    paintRange(surface, this.shown(state, width), state.trace.duration, palette);
+  }
+
+  private shown(state: MinimapState, width: number): Range {
+    const { brush } = this;
+    if (!brush || Math.abs(brush.from - brush.to) < 4) return state.range;
+    const scale = state.trace.duration / width;
+    return { from: Math.min(brush.from, brush.to) * scale, to: Math.max(brush.from, brush.to) * scale };
+  }
+}
+
+function paintDensity(surface: Surface, known: Density, palette: Palette): void {
+  const { context, width, height } = surface;
+  const [step, room] = [width / known.columns, height - 6];
+  const unit = Math.min(room / known.peak, 8);
+  context.globalAlpha = 0.85;
+  const tops = new Float64Array(known.columns).fill(height);
+  for (let hue = 0; hue < HUES; hue += 1) {
+    context.fillStyle = palette.hues[hue] ?? palette.text;
+    for (let column = 0; column < known.columns; column += 1) {
+      const tall = at(known.counts, hue * known.columns + column) * unit;
+      if (tall === 0) continue;
+      const top = at(tops, column) - tall;
+      tops[column] = top;
+      context.fillRect(column * step, top, step + 0.3, tall);
+    }
+  }
+  context.globalAlpha = 1;
+  context.fillStyle = palette.error;
+  for (const column of known.errors) context.fillRect(column * step, 0, 2, height);
+}
+
+function paintRange(surface: Surface, range: Range, duration: number, palette: Palette): void {
+  const { context, width, height } = surface;
+  if (isWhole(range, duration)) return;
+  const [left, right] = [(range.from / duration) * width, (range.to / duration) * width];
+  context.fillStyle = palette.surface;
+  context.globalAlpha = 0.75;
+  context.fillRect(0, 0, left, height);
+  context.fillRect(right, 0, width - right, height);
+  context.globalAlpha = 1;
+  context.strokeStyle = palette.accent;
+  context.lineWidth = 2;
+  context.strokeRect(left + 1, 1, Math.max(2, right - left - 2), height - 2);
+}
