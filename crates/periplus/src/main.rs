@@ -3,6 +3,8 @@
 mod commands;
 mod logging;
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
@@ -30,8 +32,19 @@ enum Command {
     Guard(commands::guard::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    let command = Cli::parse().command;
+fn main() -> ExitCode {
+    let Err(error) = run(Cli::parse().command) else {
+        return ExitCode::SUCCESS;
+    };
+    // Not by returning the error: that would print backtraces, which say nothing to users.
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  caused by: {cause}");
+    }
+    ExitCode::FAILURE
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
     logging::start(match command {
         // It talks to a person: what goes well is on the screen already.
         Command::Demo(_) => "warn",

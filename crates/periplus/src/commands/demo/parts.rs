@@ -120,7 +120,7 @@ impl Maker<'_> {
     fn control(&self, mesh: &Mesh) -> Part {
         let arguments = [
             CONTROL.to_owned(),
-            "--config".to_owned(),
+            "--dir".to_owned(),
             self.state.config().display().to_string(),
             "--mesh-config".to_owned(),
             self.state.mesh_config().display().to_string(),

@@ -108,7 +108,6 @@ impl Screen {
                     self.status(&format!("stopped {part}"));
                 }
             }
-            _ => {}
         }
     }
 
