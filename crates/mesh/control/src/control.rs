@@ -96,7 +96,12 @@ impl ControlPlane {
             .filter(|problem| !known.problems.contains(problem))
             .cloned()
             .collect();
-        let connected: Vec<_> = self.ads.proxies().into_iter().map(|proxy| proxy.node).collect();
+        let connected: Vec<_> = self
+            .ads
+            .proxies()
+            .into_iter()
+            .map(|proxy| proxy.node)
+            .collect();
         let notified = self.mesh.publish(state, &connected);
         tracing::info!("{}", line(&changes, notified));
         for problem in &news {
@@ -110,7 +115,8 @@ fn state_of(files: &Files) -> State {
     let errors = files.errors().cloned().map(Problem::from);
     let mut problems: Vec<_> = errors.chain(index.problems().iter().cloned()).collect();
     problems.sort_by(|a, b| {
-        let key = |problem: &Problem| (problem.diagnostic.file.clone(), problem.diagnostic.position);
+        let key =
+            |problem: &Problem| (problem.diagnostic.file.clone(), problem.diagnostic.position);
         (a.severity, key(a)).cmp(&(b.severity, key(b)))
     });
     State { index, problems }

@@ -87,7 +87,9 @@ impl Mesh {
             notified += usize::from(!unchanged);
         }
         drop(before);
-        inner.shared.retain(|_, resource| Arc::strong_count(resource) > 1);
+        inner
+            .shared
+            .retain(|_, resource| Arc::strong_count(resource) > 1);
         drop(inner);
         self.generation.send_modify(|generation| *generation += 1);
         notified
@@ -123,9 +125,18 @@ impl Inner {
             tracing::warn!(proxy = %proxy.id, "{note}");
         }
         let snapshot = Snapshot::default()
-            .with(CLUSTER, self.share(CLUSTER, &generated.clusters, |m| &m.name))
-            .with(ENDPOINT, self.share(ENDPOINT, &generated.endpoints, |m| &m.cluster_name))
-            .with(LISTENER, self.share(LISTENER, &generated.listeners, |m| &m.name))
+            .with(
+                CLUSTER,
+                self.share(CLUSTER, &generated.clusters, |m| &m.name),
+            )
+            .with(
+                ENDPOINT,
+                self.share(ENDPOINT, &generated.endpoints, |m| &m.cluster_name),
+            )
+            .with(
+                LISTENER,
+                self.share(LISTENER, &generated.listeners, |m| &m.name),
+            )
             .with(ROUTE, self.share(ROUTE, &generated.routes, |m| &m.name));
         let made = Made {
             snapshot: Arc::new(snapshot),
@@ -158,7 +169,9 @@ fn same(a: &Snapshot, b: &Snapshot) -> bool {
     a.types().zip(b.types()).all(|((_, a), (_, b))| {
         let versions = |set: &ResourceSet| -> Vec<_> {
             let resources = set.iter();
-            resources.map(|r| (r.name().to_owned(), r.version())).collect()
+            resources
+                .map(|r| (r.name().to_owned(), r.version()))
+                .collect()
         };
         versions(a) == versions(b)
     })

@@ -56,7 +56,9 @@ async fn metrics(State(monitoring): State<Arc<Monitoring>>) -> impl IntoResponse
 async fn syncz(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>> {
     let notes = monitoring.mesh.notes();
     let proxies = monitoring.ads.proxies();
-    let rows = proxies.iter().map(|proxy| sync_status::row(proxy, notes.get(&proxy.node.id)));
+    let rows = proxies
+        .iter()
+        .map(|proxy| sync_status::row(proxy, notes.get(&proxy.node.id)));
     Json(rows.collect())
 }
 

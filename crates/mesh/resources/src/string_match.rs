@@ -7,15 +7,17 @@ pub enum StringMatch {
     Exact(String),
     /// The text begins with this.
     Prefix(String),
+    /// The whole text matches this regular expression, in RE2's syntax.
+    Regex(String),
 }
 
 const STRING_MATCH: Shape = Shape {
-    known: &["exact", "prefix"],
-    refused: &[(
-        "regex",
-        "regular expressions are not matched yet, use `exact` or `prefix`",
-    )],
+    known: &["exact", "prefix", "regex"],
+    refused: &[],
 };
+
+/// The longest regular expression, as in Istio.
+const MAX_REGEX_BYTES: usize = 1024;
 
 impl StringMatch {
     /// Reads a condition; `None` when it is empty, which in Istio means "present".
@@ -26,13 +28,19 @@ impl StringMatch {
         if view.log().len() > errors {
             return None;
         }
-        let text = |name| object.get(name).and_then(View::some_ascii);
         match found.as_slice() {
             [] => Some(None),
-            ["exact"] => Some(Some(Self::Exact(text("exact")?))),
-            ["prefix"] => Some(Some(Self::Prefix(text("prefix")?))),
+            [name] => {
+                let condition = object.get(name)?;
+                let text = condition.some_ascii()?;
+                Some(Some(match *name {
+                    "exact" => Self::Exact(text),
+                    "prefix" => Self::Prefix(text),
+                    _ => Self::Regex(check_regex(condition, text)?),
+                }))
+            }
             _ => {
-                object.fail("`exact` and `prefix` exclude each other");
+                object.fail("`exact`, `prefix` and `regex` exclude each other");
                 None
             }
         }
@@ -42,23 +50,26 @@ impl StringMatch {
     pub(crate) fn read(view: &View<'_>) -> Option<Self> {
         let condition = Self::read_or_present(view)?;
         if condition.is_none() {
-            view.fail("expected `exact` or `prefix`");
+            view.fail("expected `exact`, `prefix` or `regex`");
         }
         condition
     }
+}
 
-    /// The text.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Exact(text) | Self::Prefix(text) => text,
-        }
+fn check_regex(view: &View<'_>, text: String) -> Option<String> {
+    if text.len() > MAX_REGEX_BYTES {
+        view.fail(format!(
+            "the regular expression is longer than {MAX_REGEX_BYTES} bytes"
+        ));
+        return None;
     }
-
-    /// Whether `text` fulfils it.
-    pub fn matches(&self, text: &str) -> bool {
-        match self {
-            Self::Exact(exact) => text == exact,
-            Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
-        }
+    // RE2's syntax too: no look-around, no references back.
+    if let Err(error) = regex::Regex::new(&text) {
+        let error = error.to_string();
+        let reason = error.lines().last().unwrap_or_default();
+        let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+        view.fail(format!("`{text}` is no regular expression: {reason}"));
+        return None;
     }
+    Some(text)
 }

@@ -141,6 +141,15 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Whether it is a mapping of one key to one text.
+    pub(crate) fn is_mapping_of(&self, key: &str, text: &str) -> bool {
+        match &self.node.value {
+            Value::Mapping(entries) => matches!(entries.as_slice(), [(only, node)]
+                if only.text == key && matches!(&node.value, Value::String(value) if value == text)),
+            _ => false,
+        }
+    }
+
     /// The elements of a list.
     pub(crate) fn items(&self) -> Vec<View<'a>> {
         let Value::Sequence(nodes) = &self.node.value else {

@@ -446,23 +446,14 @@ fn read_retries(view: &View<'_>) {
 
 /// An empty prefix is Istio's way to say "any path".
 fn read_uri(view: &View<'_>) -> Option<StringMatch> {
-    const ANY: Shape = Shape {
-        known: &["prefix", "exact", "regex"],
-        refused: &[],
-    };
-    let errors = view.log().len();
-    if let Some(object) = view.object(&ANY)
-        && object.present(ANY.known) == ["prefix"]
-        && object.get("prefix").and_then(View::text).as_deref() == Some("")
-    {
+    if view.is_mapping_of("prefix", "") {
         return Some(StringMatch::Prefix("/".into()));
     }
-    if view.log().len() > errors {
-        return None;
-    }
     let uri = StringMatch::read(view)?;
-    if !uri.text().starts_with('/') {
-        view.fail(format!("`{}`: a path begins with `/`", uri.text()));
+    if let StringMatch::Exact(path) | StringMatch::Prefix(path) = &uri
+        && !path.starts_with('/')
+    {
+        view.fail(format!("`{path}`: a path begins with `/`"));
         return None;
     }
     Some(uri)

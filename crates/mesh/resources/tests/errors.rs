@@ -129,13 +129,13 @@ fn resources() {
         (
             "regex",
             rule(&format!(
-                "  - match: [{{uri: {{regex: '/a.*'}}}}]\n{destination}"
+                "  - match: [{{uri: {{regex: '/a(.*'}}}}]\n{destination}"
             )),
         ),
         (
             "header regex",
             rule(&format!(
-                "  - match:\n    - headers:\n        end-user: {{regex: 'j.*'}}\n{destination}"
+                "  - match:\n    - headers:\n        end-user: {{regex: '(?!j).*'}}\n{destination}"
             )),
         ),
         (

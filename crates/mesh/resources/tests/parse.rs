@@ -120,7 +120,7 @@ spec:
       uri: {prefix: ""}
       method: {exact: GET}
       authority: {prefix: reviews}
-      headers: {End-User: {exact: jason}, x-beta: {}}
+      headers: {End-User: {exact: jason}, x-beta: {}, cookie: {regex: '^(.*;)?user=.*$'}}
       port: 9080
       sourceLabels: {app: productpage}
       sourceNamespace: shop

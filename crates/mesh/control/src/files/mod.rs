@@ -109,7 +109,10 @@ impl Files {
     /// symbolic links lead to.
     pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
         let mut directories = BTreeSet::from([self.directory.clone()]);
-        let names = self.resources.keys().map(|name| self.directory.join(&**name));
+        let names = self
+            .resources
+            .keys()
+            .map(|name| self.directory.join(&**name));
         for path in names.chain(self.mesh_config.clone()) {
             let target = path.canonicalize();
             for path in [Ok(path), target].into_iter().flatten() {
@@ -166,9 +169,14 @@ impl Files {
             message,
         };
         let unreadable = |error| {
-            broken(format!("cannot list the directory ({error}), its last good content stays"))
+            broken(format!(
+                "cannot list the directory ({error}), its last good content stays"
+            ))
         };
-        let mesh_config = self.mesh_config.as_ref().and_then(|path| path.canonicalize().ok());
+        let mesh_config = self
+            .mesh_config
+            .as_ref()
+            .and_then(|path| path.canonicalize().ok());
         let mut names = BTreeSet::new();
         for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
@@ -277,7 +285,9 @@ fn at_start(name: &Arc<str>, message: String) -> Diagnostic {
 /// Not the backups, locks and half-written copies of editors.
 fn is_resource_file(name: &str) -> bool {
     let hidden = name.starts_with(['.', '#']) || name.ends_with('~');
-    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    let extension = Path::new(name)
+        .extension()
+        .and_then(|extension| extension.to_str());
     !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 

@@ -13,8 +13,8 @@ use envoy_types::pb::envoy::config::route::v3::{
     Decorator, DirectResponseAction, HeaderMatcher, Route, RouteAction, RouteMatch, VirtualHost,
     WeightedCluster,
 };
-use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 use periplus_resources::{
     Action, Destination, DirectResponse, GatewayRef, HttpMatch, HttpRoute, StringMatch,
     VirtualService, WeightedDestination,
@@ -98,8 +98,12 @@ pub(super) fn routes(entry: &Entry<VirtualService>, scope: Scope<'_>) -> Vec<Rou
 /// Whether a route takes every request, so that those after it are never asked.
 pub(super) fn takes_all(route: &Route) -> bool {
     route.r#match.as_ref().is_some_and(|conditions| {
-        let any_path = PathSpecifier::Prefix("/".into());
-        conditions.path_specifier.as_ref() == Some(&any_path) && conditions.headers.is_empty()
+        let any_path = match &conditions.path_specifier {
+            Some(PathSpecifier::Prefix(prefix)) => prefix == "/",
+            Some(PathSpecifier::SafeRegex(matcher)) => matcher.regex == ".*",
+            _ => false,
+        };
+        any_path && conditions.headers.is_empty()
     })
 }
 
@@ -140,7 +144,7 @@ fn route(
     // With one destination the span is named for it, otherwise for the rule.
     let target = target.unwrap_or_else(|| names::host_port(&entry.meta.name, scope.port));
     let path = match &condition.uri {
-        Some(StringMatch::Exact(path)) => path.clone(),
+        Some(StringMatch::Exact(text) | StringMatch::Regex(text)) => text.clone(),
         Some(StringMatch::Prefix(prefix)) => format!("{prefix}*"),
         None => "/*".into(),
     };
@@ -227,6 +231,7 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
         path_specifier: Some(match &condition.uri {
             Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
             Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),
+            Some(StringMatch::Regex(pattern)) => PathSpecifier::SafeRegex(regex(pattern)),
             None => PathSpecifier::Prefix("/".into()),
         }),
         headers: pseudo.chain(headers).collect(),
@@ -241,6 +246,7 @@ fn header_matcher(name: &str, condition: Option<&StringMatch>) -> HeaderMatcher 
             match_pattern: Some(match condition {
                 StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),
                 StringMatch::Prefix(text) => MatchPattern::Prefix(text.clone()),
+                StringMatch::Regex(pattern) => MatchPattern::SafeRegex(regex(pattern)),
             }),
             ..StringMatcher::default()
         }),
@@ -249,6 +255,14 @@ fn header_matcher(name: &str, condition: Option<&StringMatch>) -> HeaderMatcher 
         name: name.to_owned(),
         header_match_specifier: Some(specifier),
         ..HeaderMatcher::default()
+    }
+}
+
+/// Envoy's default engine is RE2; it matches the whole text.
+fn regex(pattern: &str) -> RegexMatcher {
+    RegexMatcher {
+        regex: pattern.to_owned(),
+        ..RegexMatcher::default()
     }
 }
 
