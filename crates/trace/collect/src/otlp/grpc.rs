@@ -6,11 +6,12 @@
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Code as GrpcCode, Status};
@@ -32,6 +33,12 @@ pub fn router(collector: Collector) -> Router {
 }
 
 async fn export(State(collector): State<Collector>, request: Request) -> Response {
+    if !is_grpc(request.headers()) {
+        collector
+            .stats()
+            .refuse_request(RECEIVER, Reason::UnsupportedType);
+        return no_grpc();
+    }
     let limits = *collector.limits();
     let mut grpc = Grpc::new(BytesCodec)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -80,8 +87,26 @@ fn settle_transport_refusal(collector: &Collector, headers: &mut HeaderMap) {
     collector.stats().refuse_request(RECEIVER, reason);
 }
 
-async fn unimplemented() -> Response {
+async fn unimplemented(headers: HeaderMap) -> Response {
+    if !is_grpc(&headers) {
+        return no_grpc();
+    }
     Status::unimplemented(format!("unknown method: only {EXPORT} is served here")).into_http()
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// For browsers, and for exporters of OTLP/HTTP that were given this port.
+fn no_grpc() -> Response {
+    (
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "this port speaks OTLP over gRPC; OTLP over HTTP has a port of its own, 4318 by default",
+    )
+        .into_response()
 }
 
 struct Export {

@@ -166,7 +166,14 @@ fn tags<'a>(span: &'a ModelSpan, scope: &'a Scope) -> Vec<KeyValue<'a>> {
     if !scope.version.is_empty() {
         out.push(text("otel.scope.version", &scope.version));
     }
-    out.extend(span.attributes.iter().map(tag));
+    // The tag that is derived from the status stands for the one that a Zipkin client set.
+    let failed = span.status.code == StatusCode::Error;
+    out.extend(
+        span.attributes
+            .iter()
+            .filter(|attribute| !(failed && says_error(attribute)))
+            .map(tag),
+    );
     if span.kind != SpanKind::Unspecified {
         out.push(text("span.kind", span.kind.as_str()));
     }
@@ -189,6 +196,15 @@ fn tags<'a>(span: &'a ModelSpan, scope: &'a Scope) -> Vec<KeyValue<'a>> {
         out.push(text("w3c.tracestate", &span.trace_state));
     }
     out
+}
+
+fn says_error(attribute: &Attribute) -> bool {
+    attribute.key == "error"
+        && match &attribute.value {
+            Value::Bool(error) => *error,
+            Value::String(text) => text == "true",
+            _ => false,
+        }
 }
 
 /// An event's name is the field `event`, unless it has an attribute of that name.

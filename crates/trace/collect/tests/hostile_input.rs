@@ -1,0 +1,184 @@
+//! Senders that mean harm, or do it: bounded memory, and nobody else disturbed.
+
+mod support;
+
+use std::time::Duration;
+
+use periplus_collect::{Limits, Reason, Receiver};
+use periplus_wire::otlp::{encode_json, encode_protobuf};
+use support::{Receivers, batch, id_of, post, read_answer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
+const JSON: &str = "content-type: application/json\r\n";
+
+#[tokio::test]
+async fn bodies_share_a_budget_and_give_it_back() {
+    let receivers = Receivers::with_limits(Limits {
+        max_inflight_bytes: 100_000,
+        ..Limits::default()
+    })
+    .await;
+    // A sender that stops in the middle of a large body holds its share.
+    let mut slow = TcpStream::connect(receivers.otlp_http).await.unwrap();
+    let head =
+        format!("POST /v1/traces HTTP/1.1\r\nhost: t\r\n{JSON}content-length: 99000\r\n\r\n");
+    slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&[b' '; 98_000]).await.unwrap();
+
+    // What does not fit beside it is asked to come again; what fits is served.
+    let large = {
+        let mut body = vec![b' '; 50_000];
+        body.extend_from_slice(b"{}");
+        body
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let answer = post(receivers.otlp_http, "/v1/traces", JSON, &large).await;
+        if answer.status == 503 {
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            break;
+        }
+        // The server has not read the slow body yet.
+        assert!(tokio::time::Instant::now() < deadline, "never busy");
+    }
+    let small = post(receivers.otlp_http, "/v1/traces", JSON, b"{}").await;
+    assert_eq!(small.status, 200);
+
+    drop(slow);
+    loop {
+        let answer = post(receivers.otlp_http, "/v1/traces", JSON, &large).await;
+        if answer.status == 200 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the share is lost");
+    }
+    let stats = receivers.collector.stats();
+    assert!(stats.refused_requests(Receiver::OtlpHttp, Reason::Busy) >= 1);
+    assert!(stats.refused_requests(Receiver::OtlpHttp, Reason::Aborted) >= 1);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_given_up() {
+    let receivers = Receivers::with_limits(Limits {
+        body_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    let mut slow = TcpStream::connect(receivers.otlp_http).await.unwrap();
+    let head =
+        format!("POST /v1/traces HTTP/1.1\r\nhost: t\r\n{JSON}content-length: 100\r\n\r\n{{");
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_answer(&mut slow).await;
+    assert_eq!(answer.status, 408);
+    assert_eq!(answer.json()["code"], 4);
+    assert_eq!(
+        receivers
+            .collector
+            .stats()
+            .refused_requests(Receiver::OtlpHttp, Reason::Timeout),
+        1
+    );
+}
+
+#[tokio::test]
+async fn bombs_are_refused_before_they_grow() {
+    let receivers = Receivers::with_limits(Limits {
+        max_message_bytes: 1 << 20,
+        ..Limits::default()
+    })
+    .await;
+    let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(0), 1 << 28), 1).unwrap();
+    assert!(bomb.len() < 1 << 20);
+    for (address, path, headers) in [
+        (receivers.otlp_http, "/v1/traces", PROTOBUF),
+        (receivers.zipkin, "/api/v2/spans", JSON),
+    ] {
+        let headers = format!("{headers}content-encoding: zstd\r\n");
+        let answer = post(address, path, &headers, &bomb).await;
+        assert_eq!(answer.status, 413);
+    }
+}
+
+#[tokio::test]
+async fn an_announced_size_over_the_limit_is_refused_before_the_body() {
+    let receivers = Receivers::start().await;
+    let mut stream = TcpStream::connect(receivers.zipkin).await.unwrap();
+    let head = format!(
+        "POST /api/v2/spans HTTP/1.1\r\nhost: t\r\n{JSON}content-length: 99999999999\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.status, 413);
+}
+
+#[tokio::test]
+async fn broken_http_disturbs_nobody() {
+    let receivers = Receivers::start().await;
+    let head = "POST /v1/traces HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n";
+    for bytes in [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01".to_vec(),
+        b"GET / HTTP/9.9\r\n\r\n".to_vec(),
+        b"\r\n\r\n\r\n\0\0\0".to_vec(),
+        format!("{head}content-length: -1\r\n\r\n").into_bytes(),
+        format!("{head}content-length: 1\r\ncontent-length: 2\r\n\r\nxx").into_bytes(),
+        format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\n").into_bytes(),
+        format!("{head}x: {}\r\n\r\n", "y".repeat(200_000)).into_bytes(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxx".to_vec(),
+    ] {
+        for address in [receivers.otlp_http, receivers.otlp_grpc, receivers.zipkin] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // The server may close before all is written.
+            let _ = stream.write_all(&bytes).await;
+            let mut rest = Vec::new();
+            let _ = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest))
+                .await
+                .unwrap_or_else(|_| panic!("still open after {bytes:?}"));
+            let text = String::from_utf8_lossy(&rest);
+            assert!(!text.starts_with("HTTP/1.1 2"), "{text}");
+        }
+    }
+    let body = encode_json(&batch(1, 1));
+    let answer = post(receivers.otlp_http, "/v1/traces", JSON, &body).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(receivers.trace(&id_of(1)).await.span_count(), 1);
+}
+
+#[tokio::test]
+async fn a_flood_of_rubbish_leaves_others_alone() {
+    let receivers = Receivers::start().await;
+    let flood: Vec<_> = (0..8)
+        .map(|worker| {
+            let address = receivers.otlp_http;
+            tokio::spawn(async move {
+                for round in 0..50_u8 {
+                    let body: Vec<u8> = (0..1_000_u32)
+                        .map(|i| (i as u8).wrapping_mul(worker).wrapping_add(round))
+                        .collect();
+                    let answer = post(address, "/v1/traces", PROTOBUF, &body).await;
+                    assert!(matches!(answer.status, 200 | 400), "{}", answer.status);
+                }
+            })
+        })
+        .collect();
+    for trace in 1..=50 {
+        let body = encode_protobuf(&batch(trace, 10));
+        let answer = post(receivers.otlp_http, "/v1/traces", PROTOBUF, &body).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(receivers.trace(&id_of(trace)).await.span_count(), 10);
+    }
+    for task in flood {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_cut_of_a_good_request_is_refused_cleanly() {
+    let receivers = Receivers::start().await;
+    let good = encode_json(&batch(1, 1));
+    for end in 1..good.len() {
+        let answer = post(receivers.otlp_http, "/v1/traces", JSON, &good[..end]).await;
+        assert_eq!(answer.status, 400, "cut at {end}");
+        assert_eq!(answer.json()["code"], 3);
+    }
+}
