@@ -1,5 +1,7 @@
 //! `GET /api/traces/{traceID}`: the projection of OTLP's model to Jaeger's, and the adjusters.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
 mod support;
 
 use std::sync::Arc;
