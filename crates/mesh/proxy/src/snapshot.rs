@@ -314,7 +314,7 @@ pub struct WeightedCluster {
 }
 
 /// A compiled `Cluster` with its endpoints.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Cluster {
     /// Its name, the `upstream_cluster` tag.
     pub name: String,

@@ -1,0 +1,350 @@
+//! `HttpConnectionManager`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+    ServerHeaderTransformation,
+};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+
+use super::check::{
+    At, Refused, decode, duration, flag, ignored, must_be, nothing_else, short_type, timeout,
+};
+use super::{route, tracing};
+use crate::snapshot::{RouteTable, ServerHeader, Tracing};
+
+/// A checked connection manager, without the routes that come by RDS.
+#[derive(Clone, Debug)]
+pub(crate) struct ManagerSpec {
+    pub(crate) routes: RouteSource,
+    pub(crate) stat_prefix: String,
+    pub(crate) tracing: Option<Tracing>,
+    pub(crate) use_remote_address: bool,
+    pub(crate) generate_request_id: bool,
+    pub(crate) preserve_external_request_id: bool,
+    pub(crate) always_set_request_id_in_response: bool,
+    pub(crate) server_name: String,
+    pub(crate) server_header: ServerHeader,
+    pub(crate) max_request_head_bytes: usize,
+    pub(crate) max_headers: usize,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) stream_idle_timeout: Option<Duration>,
+    pub(crate) request_headers_timeout: Option<Duration>,
+}
+
+/// Where the routes come from.
+#[derive(Clone, Debug)]
+pub(crate) enum RouteSource {
+    Inline(Arc<RouteTable>),
+    /// By RDS over ADS, under this name.
+    Named {
+        name: String,
+        /// How long the listener waits for them at first; `None` for ever.
+        fetch_timeout: Option<Duration>,
+    },
+}
+
+const DEFAULT_SERVER_NAME: &str = "envoy";
+const DEFAULT_MAX_HEAD_KB: u32 = 60;
+const MAX_HEAD_KB: u32 = 8192;
+const DEFAULT_MAX_HEADERS: u32 = 100;
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+const DEFAULT_STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// `initial_fetch_timeout`, when it is not set.
+pub(crate) const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(crate) fn compile(
+    mut manager: pb::HttpConnectionManager,
+    at: &At<'_>,
+) -> Result<ManagerSpec, Refused> {
+    check_codec(&mut manager, at)?;
+    check_filters(
+        std::mem::take(&mut manager.http_filters),
+        &at.field("http_filters"),
+    )?;
+    check_trust(&mut manager, at)?;
+    check_paths(&mut manager, at)?;
+    let routes = route_source(manager.route_specifier.take(), at)?;
+    let tracing = match manager.tracing.take() {
+        Some(tracing) => tracing::compile(tracing, &at.field("tracing"))?,
+        None => None,
+    };
+
+    let common = manager
+        .common_http_protocol_options
+        .take()
+        .unwrap_or_default();
+    let (idle_timeout, max_headers) =
+        common_options(common, &at.field("common_http_protocol_options"))?;
+    let max_head_kb = manager
+        .max_request_headers_kb
+        .take()
+        .map_or(DEFAULT_MAX_HEAD_KB, |v| v.value);
+    if !(1..=MAX_HEAD_KB).contains(&max_head_kb) {
+        return Err(at
+            .field("max_request_headers_kb")
+            .refuse(format!("it must be 1 to {MAX_HEAD_KB}")));
+    }
+    if let Some(limit) = timeout(
+        manager.request_timeout.take(),
+        None,
+        &at.field("request_timeout"),
+    )? {
+        let reason = format!("{limit:?} is not supported, only 0s is");
+        return Err(at.field("request_timeout").refuse(reason));
+    }
+    let server_header =
+        match ServerHeaderTransformation::try_from(manager.server_header_transformation) {
+            Ok(ServerHeaderTransformation::Overwrite) => ServerHeader::Overwrite,
+            Ok(ServerHeaderTransformation::AppendIfAbsent) => ServerHeader::AppendIfAbsent,
+            Ok(ServerHeaderTransformation::PassThrough) => ServerHeader::PassThrough,
+            Err(_) => {
+                return Err(at
+                    .field("server_header_transformation")
+                    .refuse("is not known"));
+            }
+        };
+    let server_name = match std::mem::take(&mut manager.server_name) {
+        unset if unset.is_empty() => DEFAULT_SERVER_NAME.to_owned(),
+        name => name,
+    };
+    let spec = ManagerSpec {
+        routes,
+        stat_prefix: std::mem::take(&mut manager.stat_prefix),
+        tracing,
+        use_remote_address: flag(manager.use_remote_address.take(), false),
+        generate_request_id: flag(manager.generate_request_id.take(), true),
+        preserve_external_request_id: std::mem::take(&mut manager.preserve_external_request_id),
+        always_set_request_id_in_response: std::mem::take(
+            &mut manager.always_set_request_id_in_response,
+        ),
+        server_name,
+        server_header,
+        max_request_head_bytes: max_head_kb as usize * 1024,
+        max_headers,
+        idle_timeout,
+        stream_idle_timeout: timeout(
+            manager.stream_idle_timeout.take(),
+            Some(DEFAULT_STREAM_IDLE_TIMEOUT),
+            &at.field("stream_idle_timeout"),
+        )?,
+        request_headers_timeout: timeout(
+            manager.request_headers_timeout.take(),
+            None,
+            &at.field("request_headers_timeout"),
+        )?,
+    };
+    ignored!(manager: server_header_transformation, access_log, access_log_flush_interval,
+        flush_access_log_on_new_request, access_log_options, drain_timeout, drain_timeout_jitter,
+        delayed_close_timeout, stream_flush_timeout);
+    nothing_else(&manager, at)?;
+    Ok(spec)
+}
+
+fn check_codec(manager: &mut pb::HttpConnectionManager, at: &At<'_>) -> Result<(), Refused> {
+    match CodecType::try_from(std::mem::take(&mut manager.codec_type)) {
+        Ok(CodecType::Auto | CodecType::Http1) => {}
+        Ok(CodecType::Http2) => {
+            return Err(at.field("codec_type").refuse("HTTP2 is not supported"));
+        }
+        Ok(CodecType::Http3) => {
+            return Err(at.field("codec_type").refuse("HTTP3 is not supported"));
+        }
+        Err(_) => return Err(at.field("codec_type").refuse("is not known")),
+    }
+    // Only HTTP/1.1 is spoken, so that what holds for the others never applies.
+    ignored!(manager: http2_protocol_options, http3_protocol_options);
+    if let Some(options) = manager.http_protocol_options.take() {
+        http1_options(options, &at.field("http_protocol_options"))?;
+    }
+    must_be(
+        manager.stream_error_on_invalid_http_message.take(),
+        false,
+        &at.field("stream_error_on_invalid_http_message"),
+    )
+}
+
+/// Accepts HTTP/1 options that ask for what is done anyway.
+pub(crate) fn http1_options(
+    mut options: core::Http1ProtocolOptions,
+    at: &At<'_>,
+) -> Result<(), Refused> {
+    must_be(
+        options.allow_absolute_url.take(),
+        true,
+        &at.field("allow_absolute_url"),
+    )?;
+    ignored!(options: use_balsa_parser);
+    nothing_else(&options, at)
+}
+
+fn common_options(
+    mut options: core::HttpProtocolOptions,
+    at: &At<'_>,
+) -> Result<(Option<Duration>, usize), Refused> {
+    let idle_timeout = timeout(
+        options.idle_timeout.take(),
+        Some(DEFAULT_IDLE_TIMEOUT),
+        &at.field("idle_timeout"),
+    )?;
+    let max_headers = options
+        .max_headers_count
+        .take()
+        .map_or(DEFAULT_MAX_HEADERS, |v| v.value);
+    if max_headers == 0 {
+        return Err(at
+            .field("max_headers_count")
+            .refuse("it must be at least 1"));
+    }
+    nothing_else(&options, at)?;
+    Ok((idle_timeout, max_headers as usize))
+}
+
+fn check_filters(filters: Vec<pb::HttpFilter>, at: &At<'_>) -> Result<(), Refused> {
+    let count = filters.len();
+    for (index, filter) in filters.into_iter().enumerate() {
+        let at = &at.index(index);
+        if filter.disabled {
+            // It is off until a route turns it on, and per-filter configuration of routes is refused.
+            continue;
+        }
+        let config = match filter.config_type {
+            Some(ConfigType::TypedConfig(config)) => config,
+            Some(ConfigType::ConfigDiscovery(_)) => {
+                return Err(at.field("config_discovery").refuse("is not supported"));
+            }
+            None => return Err(at.field("typed_config").refuse("it must be given")),
+        };
+        if config.type_url != <Router as prost::Name>::type_url() {
+            if filter.is_optional {
+                continue;
+            }
+            return Err(at.refuse(format!(
+                "filter {:?} ({}) is not supported, only the router is",
+                filter.name,
+                short_type(&config.type_url)
+            )));
+        }
+        if index + 1 != count {
+            return Err(at.refuse("the router must be the last filter"));
+        }
+        return router(decode(&config, at)?, &at.field("typed_config"));
+    }
+    Err(at.refuse("the router must be the last filter"))
+}
+
+fn router(mut router: Router, at: &At<'_>) -> Result<(), Refused> {
+    ignored!(router: dynamic_stats, upstream_log, upstream_log_options,
+        suppress_grpc_request_failure_code_stats);
+    must_be(
+        router.reject_connect_request_early_data.take(),
+        false,
+        &at.field("reject_connect_request_early_data"),
+    )?;
+    nothing_else(&router, at)
+}
+
+/// What concerns whom to believe.
+fn check_trust(manager: &mut pb::HttpConnectionManager, at: &At<'_>) -> Result<(), Refused> {
+    // There are no client certificates on plaintext connections: each mode but this one then removes the
+    // header `x-forwarded-client-cert`.
+    let mode = std::mem::take(&mut manager.forward_client_cert_details);
+    if mode == ForwardClientCertDetails::AlwaysForwardOnly as i32 {
+        let at = at.field("forward_client_cert_details");
+        return Err(at.refuse("ALWAYS_FORWARD_ONLY is not supported"));
+    }
+    ignored!(manager: set_current_client_cert_details);
+    if let Some(extension) = manager.request_id_extension.take()
+        && let Some(config) = extension.typed_config
+    {
+        let at = at.field("request_id_extension");
+        uuid(decode(&config, &at)?, &at)?;
+    }
+    Ok(())
+}
+
+fn uuid(config: UuidRequestIdConfig, at: &At<'_>) -> Result<(), Refused> {
+    must_be(
+        config.pack_trace_reason,
+        true,
+        &at.field("pack_trace_reason"),
+    )?;
+    must_be(
+        config.use_request_id_for_trace_sampling,
+        true,
+        &at.field("use_request_id_for_trace_sampling"),
+    )
+}
+
+/// What would change paths and authorities: only what leaves them as they are.
+fn check_paths(manager: &mut pb::HttpConnectionManager, at: &At<'_>) -> Result<(), Refused> {
+    must_be(
+        manager.normalize_path.take(),
+        false,
+        &at.field("normalize_path"),
+    )?;
+    let action = std::mem::take(&mut manager.path_with_escaped_slashes_action);
+    match PathWithEscapedSlashesAction::try_from(action) {
+        Ok(
+            PathWithEscapedSlashesAction::ImplementationSpecificDefault
+            | PathWithEscapedSlashesAction::KeepUnchanged,
+        ) => Ok(()),
+        Ok(other) => Err(at
+            .field("path_with_escaped_slashes_action")
+            .refuse(format!("{} is not supported", other.as_str_name()))),
+        Err(_) => Err(at
+            .field("path_with_escaped_slashes_action")
+            .refuse("is not known")),
+    }
+}
+
+fn route_source(specifier: Option<RouteSpecifier>, at: &At<'_>) -> Result<RouteSource, Refused> {
+    match specifier {
+        Some(RouteSpecifier::RouteConfig(config)) => {
+            let table = route::compile(config, &at.field("route_config"))?;
+            Ok(RouteSource::Inline(Arc::new(table)))
+        }
+        Some(RouteSpecifier::Rds(rds)) => {
+            let at = at.field("rds");
+            if rds.route_config_name.is_empty() {
+                return Err(at.field("route_config_name").refuse("it must not be empty"));
+            }
+            Ok(RouteSource::Named {
+                name: rds.route_config_name,
+                fetch_timeout: over_ads(rds.config_source, &at.field("config_source"))?,
+            })
+        }
+        Some(RouteSpecifier::ScopedRoutes(_)) => {
+            Err(at.field("scoped_routes").refuse("is not supported"))
+        }
+        None => Err(at.refuse("one of rds and route_config must be given")),
+    }
+}
+
+/// Accepts a source that is the ADS stream itself; its fetch timeout.
+pub(crate) fn over_ads(
+    source: Option<core::ConfigSource>,
+    at: &At<'_>,
+) -> Result<Option<Duration>, Refused> {
+    let mut source = source.unwrap_or_default();
+    match source.config_source_specifier.take() {
+        Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => {}
+        _ => return Err(at.refuse("only ads is supported")),
+    }
+    let at_timeout = at.field("initial_fetch_timeout");
+    let fetch_timeout = match duration(source.initial_fetch_timeout.take(), &at_timeout)? {
+        None => Some(DEFAULT_FETCH_TIMEOUT),
+        Some(Duration::ZERO) => None,
+        given => given,
+    };
+    ignored!(source: resource_api_version);
+    nothing_else(&source, at)?;
+    Ok(fetch_timeout)
+}

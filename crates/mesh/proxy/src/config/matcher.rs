@@ -1,0 +1,117 @@
+//! `RouteMatch`: the conditions on a request.
+
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
+
+use super::check::{At, Refused, must_be, nothing_else};
+use crate::snapshot::{HeaderMatch, PathMatch, Pattern, ValueMatch};
+
+pub(super) fn compile(
+    mut condition: pb::RouteMatch,
+    at: &At<'_>,
+) -> Result<(PathMatch, Vec<HeaderMatch>), Refused> {
+    let path = match condition.path_specifier.take() {
+        Some(PathSpecifier::Prefix(prefix)) => PathMatch::Prefix(prefix),
+        Some(PathSpecifier::Path(path)) => PathMatch::Exact(path),
+        Some(PathSpecifier::SafeRegex(regex)) => {
+            PathMatch::Regex(pattern(&regex, &at.field("safe_regex"))?)
+        }
+        Some(PathSpecifier::PathSeparatedPrefix(prefix)) => {
+            if !prefix.starts_with('/') || prefix.ends_with('/') {
+                let reason = "it must begin with a slash and not end with one";
+                return Err(at.field("path_separated_prefix").refuse(reason));
+            }
+            PathMatch::PathSeparatedPrefix(prefix)
+        }
+        Some(PathSpecifier::ConnectMatcher(_)) => {
+            return Err(at.field("connect_matcher").refuse("is not supported"));
+        }
+        Some(PathSpecifier::PathMatchPolicy(_)) => {
+            return Err(at.field("path_match_policy").refuse("is not supported"));
+        }
+        None => return Err(at.refuse("a condition on the path must be given")),
+    };
+    must_be(
+        condition.case_sensitive.take(),
+        true,
+        &at.field("case_sensitive"),
+    )?;
+    let at_headers = &at.field("headers");
+    let headers = std::mem::take(&mut condition.headers)
+        .into_iter()
+        .enumerate()
+        .map(|(index, matcher)| header(matcher, &at_headers.index(index)))
+        .collect::<Result<Vec<_>, _>>()?;
+    nothing_else(&condition, at)?;
+    Ok((path, headers))
+}
+
+fn header(matcher: pb::HeaderMatcher, at: &At<'_>) -> Result<HeaderMatch, Refused> {
+    let name = matcher.name.to_ascii_lowercase();
+    let supported = match name.strip_prefix(':') {
+        Some(pseudo) => matches!(pseudo, "method" | "authority"),
+        None => !name.is_empty(),
+    };
+    if !supported {
+        return Err(at
+            .field("name")
+            .refuse(format!("{name:?} is not supported")));
+    }
+    if matcher.treat_missing_header_as_empty {
+        return Err(at
+            .field("treat_missing_header_as_empty")
+            .refuse("is not supported"));
+    }
+    let mut invert = matcher.invert_match;
+    let value = match matcher.header_match_specifier {
+        None => ValueMatch::Present,
+        Some(HeaderMatchSpecifier::PresentMatch(present)) => {
+            invert ^= !present;
+            ValueMatch::Present
+        }
+        Some(HeaderMatchSpecifier::ExactMatch(text)) => ValueMatch::Exact(text),
+        Some(HeaderMatchSpecifier::PrefixMatch(text)) => ValueMatch::Prefix(text),
+        Some(HeaderMatchSpecifier::SuffixMatch(text)) => ValueMatch::Suffix(text),
+        Some(HeaderMatchSpecifier::ContainsMatch(text)) => ValueMatch::Contains(text),
+        Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => {
+            ValueMatch::Regex(pattern(&regex, &at.field("safe_regex_match"))?)
+        }
+        Some(HeaderMatchSpecifier::StringMatch(text)) => string(text, &at.field("string_match"))?,
+        Some(HeaderMatchSpecifier::RangeMatch(_)) => {
+            return Err(at.field("range_match").refuse("is not supported"));
+        }
+    };
+    Ok(HeaderMatch {
+        name,
+        value,
+        invert,
+    })
+}
+
+fn string(matcher: StringMatcher, at: &At<'_>) -> Result<ValueMatch, Refused> {
+    if matcher.ignore_case {
+        return Err(at.field("ignore_case").refuse("is not supported"));
+    }
+    Ok(match matcher.match_pattern {
+        Some(MatchPattern::Exact(text)) => ValueMatch::Exact(text),
+        Some(MatchPattern::Prefix(text)) => ValueMatch::Prefix(text),
+        Some(MatchPattern::Suffix(text)) => ValueMatch::Suffix(text),
+        Some(MatchPattern::Contains(text)) => ValueMatch::Contains(text),
+        Some(MatchPattern::SafeRegex(regex)) => {
+            ValueMatch::Regex(pattern(&regex, &at.field("safe_regex"))?)
+        }
+        Some(MatchPattern::Custom(_)) => return Err(at.field("custom").refuse("is not supported")),
+        None => return Err(at.refuse("its pattern must be given")),
+    })
+}
+
+fn pattern(matcher: &RegexMatcher, at: &At<'_>) -> Result<Pattern, Refused> {
+    Pattern::new(&matcher.regex).map_err(|error| {
+        let error = error.lines().last().unwrap_or_default();
+        at.field("regex")
+            .refuse(format!("{:?} does not compile: {error}", matcher.regex))
+    })
+}

@@ -1,0 +1,23 @@
+//! xDS resources, checked and compiled into what the workers run on.
+//!
+//! Each resource is taken apart field by field. What is supported goes into the snapshot; what can be
+//! ignored without changing what happens to a request is listed in `docs/xds-support.md`; everything else is refused
+//! with the name of the resource and the path of the field, and the last good form of that resource stays.
+
+#![expect(deprecated, reason = "control planes still send the older forms of some fields")]
+
+mod check;
+mod cluster;
+mod endpoint;
+mod listener;
+mod manager;
+mod matcher;
+mod route;
+mod store;
+mod tracing;
+
+pub(crate) use self::cluster::{Discovery, Family};
+pub(crate) use self::store::{Lookup, Store};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,305 @@
+//! `RouteConfiguration`: virtual hosts and what their routes do.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::{
+    ClusterNotFoundResponseCode, ClusterSpecifier,
+};
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+
+use super::check::{At, Refused, duration, flag, ignored, nothing_else, timeout};
+use super::matcher;
+use crate::snapshot::{
+    Decorator, Forward, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster,
+};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+const DEFAULT_MAX_BODY_BYTES: u32 = 4096;
+
+pub(crate) fn compile(
+    mut config: pb::RouteConfiguration,
+    at: &At<'_>,
+) -> Result<RouteTable, Refused> {
+    let max_body = config.max_direct_response_body_size_bytes.take();
+    let max_body = max_body.map_or(DEFAULT_MAX_BODY_BYTES, |value| value.value);
+    let mut table = RouteTable {
+        name: std::mem::take(&mut config.name),
+        ignore_port: std::mem::take(&mut config.ignore_port_in_host_matching),
+        ..RouteTable::default()
+    };
+    let hosts = std::mem::take(&mut config.virtual_hosts);
+    ignored!(config: validate_clusters, metadata, most_specific_header_mutations_wins);
+    nothing_else(&config, at)?;
+
+    let at_hosts = &at.field("virtual_hosts");
+    let mut names = HashSet::new();
+    for (index, mut host) in hosts.into_iter().enumerate() {
+        let at = &at_hosts.index(index);
+        if !names.insert(host.name.clone()) {
+            let reason = format!("there is another virtual host {:?}", host.name);
+            return Err(at.field("name").refuse(reason));
+        }
+        let domains = std::mem::take(&mut host.domains);
+        if domains.is_empty() {
+            return Err(at.field("domains").refuse("there must be at least one"));
+        }
+        for (number, domain) in domains.iter().enumerate() {
+            add_domain(
+                &mut table,
+                domain,
+                index,
+                &at.field("domains").index(number),
+            )?;
+        }
+        table.virtual_hosts.push(virtual_host(host, max_body, at)?);
+    }
+    // Of several patterns that match, the longest wins.
+    table
+        .suffixes
+        .sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+    table
+        .prefixes
+        .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+    Ok(table)
+}
+
+fn add_domain(
+    table: &mut RouteTable,
+    domain: &str,
+    host: usize,
+    at: &At<'_>,
+) -> Result<(), Refused> {
+    let domain = domain.to_ascii_lowercase();
+    let taken = || {
+        at.refuse(format!(
+            "{domain:?} belongs to another virtual host already"
+        ))
+    };
+    let unique = |list: &[(String, usize)], text: &str| {
+        if list.iter().any(|(other, _)| other == text) {
+            Err(taken())
+        } else {
+            Ok(())
+        }
+    };
+    match (domain.strip_prefix('*'), domain.strip_suffix('*')) {
+        (Some(""), _) => {
+            if table.any.replace(host).is_some() {
+                return Err(taken());
+            }
+        }
+        (Some(suffix), _) => {
+            unique(&table.suffixes, suffix)?;
+            table.suffixes.push((suffix.to_owned(), host));
+        }
+        (None, Some(prefix)) => {
+            unique(&table.prefixes, prefix)?;
+            table.prefixes.push((prefix.to_owned(), host));
+        }
+        (None, None) if domain.is_empty() => return Err(at.refuse("it must not be empty")),
+        (None, None) => {
+            if table.exact.insert(domain.clone(), host).is_some() {
+                return Err(taken());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn virtual_host(
+    mut host: pb::VirtualHost,
+    max_body: u32,
+    at: &At<'_>,
+) -> Result<VirtualHost, Refused> {
+    let at_routes = &at.field("routes");
+    let routes = std::mem::take(&mut host.routes)
+        .into_iter()
+        .enumerate()
+        .map(|(index, one)| route(one, max_body, &at_routes.index(index)).map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    let compiled = VirtualHost {
+        name: std::mem::take(&mut host.name),
+        include_request_attempt_count: std::mem::take(&mut host.include_request_attempt_count),
+        routes,
+    };
+    no_retries(host.retry_policy.take(), &at.field("retry_policy"))?;
+    ignored!(host: metadata, virtual_clusters, per_request_buffer_limit_bytes, request_body_buffer_limit);
+    nothing_else(&host, at)?;
+    Ok(compiled)
+}
+
+fn route(mut route: pb::Route, max_body: u32, at: &At<'_>) -> Result<Route, Refused> {
+    let Some(condition) = route.r#match.take() else {
+        return Err(at.field("match").refuse("it must be given"));
+    };
+    let (path, headers) = matcher::compile(condition, &at.field("match"))?;
+    let decorator = route.decorator.take().map(|decorator| Decorator {
+        operation: decorator.operation,
+        propagate: flag(decorator.propagate, true),
+    });
+    let action = match route.action.take() {
+        Some(Action::Route(action)) => RouteAction::Forward(forward(action, &at.field("route"))?),
+        Some(Action::DirectResponse(response)) => {
+            respond(response, max_body, &at.field("direct_response"))?
+        }
+        Some(Action::Redirect(_)) => return Err(at.field("redirect").refuse("is not supported")),
+        Some(Action::FilterAction(_)) => {
+            return Err(at.field("filter_action").refuse("is not supported"));
+        }
+        Some(Action::NonForwardingAction(_)) => {
+            return Err(at.field("non_forwarding_action").refuse("is not supported"));
+        }
+        None => return Err(at.refuse("its action must be given")),
+    };
+    let compiled = Route {
+        name: std::mem::take(&mut route.name),
+        path,
+        headers,
+        action,
+        decorator,
+    };
+    ignored!(route: metadata, stat_prefix, per_request_buffer_limit_bytes, request_body_buffer_limit);
+    nothing_else(&route, at)?;
+    Ok(compiled)
+}
+
+fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused> {
+    let clusters = match action.cluster_specifier.take() {
+        Some(ClusterSpecifier::Cluster(name)) if !name.is_empty() => {
+            vec![WeightedCluster { name, weight: 1 }]
+        }
+        Some(ClusterSpecifier::Cluster(_)) => {
+            return Err(at.field("cluster").refuse("it must not be empty"));
+        }
+        Some(ClusterSpecifier::WeightedClusters(list)) => {
+            weighted(list, &at.field("weighted_clusters"))?
+        }
+        Some(ClusterSpecifier::ClusterHeader(_)) => {
+            return Err(at.field("cluster_header").refuse("is not supported"));
+        }
+        Some(ClusterSpecifier::ClusterSpecifierPlugin(_)) => {
+            return Err(at
+                .field("cluster_specifier_plugin")
+                .refuse("is not supported"));
+        }
+        Some(ClusterSpecifier::InlineClusterSpecifierPlugin(_)) => {
+            return Err(at
+                .field("inline_cluster_specifier_plugin")
+                .refuse("is not supported"));
+        }
+        None => return Err(at.refuse("one of cluster and weighted_clusters must be given")),
+    };
+    let total = clusters
+        .iter()
+        .try_fold(0_u32, |sum, cluster| sum.checked_add(cluster.weight));
+    let total_weight = match total {
+        Some(0) => {
+            return Err(at
+                .field("weighted_clusters")
+                .refuse("the weights add up to 0"));
+        }
+        Some(total) => total,
+        None => {
+            let at = at.field("weighted_clusters");
+            return Err(at.refuse(format!("the weights add up to more than {}", u32::MAX)));
+        }
+    };
+    let timeout = timeout(
+        action.timeout.take(),
+        Some(DEFAULT_TIMEOUT),
+        &at.field("timeout"),
+    )?;
+
+    let code = std::mem::take(&mut action.cluster_not_found_response_code);
+    if code != ClusterNotFoundResponseCode::ServiceUnavailable as i32 {
+        let at = at.field("cluster_not_found_response_code");
+        return Err(at.refuse("only SERVICE_UNAVAILABLE is supported"));
+    }
+    no_retries(action.retry_policy.take(), &at.field("retry_policy"))?;
+    if let Some(mut limits) = action.max_stream_duration.take() {
+        let at = &at.field("max_stream_duration");
+        let limit = limits.max_stream_duration.take();
+        if duration(limit, &at.field("max_stream_duration"))?.is_some_and(|limit| !limit.is_zero())
+        {
+            return Err(at
+                .field("max_stream_duration")
+                .refuse("only 0s is supported"));
+        }
+        ignored!(limits: grpc_timeout_header_max, grpc_timeout_header_offset);
+        nothing_else(&limits, at)?;
+    }
+    ignored!(action: max_grpc_timeout, grpc_timeout_offset, include_vh_rate_limits);
+    nothing_else(&action, at)?;
+    Ok(Forward {
+        clusters,
+        total_weight,
+        timeout,
+    })
+}
+
+fn weighted(mut list: pb::WeightedCluster, at: &At<'_>) -> Result<Vec<WeightedCluster>, Refused> {
+    let at_clusters = &at.field("clusters");
+    let clusters = std::mem::take(&mut list.clusters)
+        .into_iter()
+        .enumerate()
+        .map(|(index, mut cluster): (usize, ClusterWeight)| {
+            let at = &at_clusters.index(index);
+            let name = std::mem::take(&mut cluster.name);
+            if name.is_empty() {
+                return Err(at.field("name").refuse("it must not be empty"));
+            }
+            let weight = cluster.weight.take().map_or(0, |weight| weight.value);
+            nothing_else(&cluster, at)?;
+            Ok(WeightedCluster { name, weight })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    // Envoy takes the sum of the weights, whatever this says.
+    ignored!(list: total_weight);
+    nothing_else(&list, at)?;
+    Ok(clusters)
+}
+
+/// Accepts a retry policy that never retries.
+fn no_retries(policy: Option<pb::RetryPolicy>, at: &At<'_>) -> Result<(), Refused> {
+    let Some(policy) = policy else {
+        return Ok(());
+    };
+    let never = policy.num_retries.is_some_and(|retries| retries.value == 0)
+        || (policy.retry_on.is_empty() && policy.retriable_status_codes.is_empty());
+    if never && policy.per_try_timeout.is_none() && policy.per_try_idle_timeout.is_none() {
+        return Ok(());
+    }
+    Err(at.refuse("is not supported"))
+}
+
+fn respond(
+    mut response: pb::DirectResponseAction,
+    max_body: u32,
+    at: &At<'_>,
+) -> Result<RouteAction, Refused> {
+    let status = match u16::try_from(response.status) {
+        Ok(status) if (200..600).contains(&status) => status,
+        _ => return Err(at.field("status").refuse("it must be 200 to 599")),
+    };
+    let at_body = at.field("body");
+    let body = match response.body.take().unwrap_or_default().specifier {
+        None => String::new(),
+        Some(Specifier::InlineString(text)) => text,
+        Some(Specifier::InlineBytes(bytes)) => String::from_utf8(bytes)
+            .map_err(|_| at_body.field("inline_bytes").refuse("it must be UTF-8"))?,
+        Some(Specifier::Filename(_) | Specifier::EnvironmentVariable(_)) => {
+            return Err(at_body.refuse("only inline_string and inline_bytes are supported"));
+        }
+    };
+    if body.len() > max_body as usize {
+        return Err(at_body.refuse(format!("it is longer than {max_body} bytes")));
+    }
+    ignored!(response: status);
+    nothing_else(&response, at)?;
+    Ok(RouteAction::Respond { status, body })
+}

@@ -1,0 +1,290 @@
+//! `HttpConnectionManager.Tracing` and its providers.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
+use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService};
+use envoy_types::pb::envoy::config::trace::v3::tracing::Http;
+use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
+use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{
+    CollectorEndpointVersion, TraceContextOption,
+};
+use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as pb;
+use envoy_types::pb::envoy::r#type::tracing::v3 as tag;
+use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::Type as TagType;
+use envoy_types::pb::envoy::r#type::v3::Percent;
+
+use super::check::{
+    At, Refused, decode, flag, ignored, must_be, nothing_else, short_type, timeout,
+};
+use crate::snapshot::{CustomTag, CustomTagValue, Tracing, TracingProvider};
+
+/// In units of 0.01 %.
+const ALWAYS: u32 = 10_000;
+const DEFAULT_MAX_PATH_TAG_LENGTH: u32 = 256;
+/// What Envoy sends as the service name when none is configured.
+const UNKNOWN_SERVICE: &str = "unknown_service:envoy";
+const DEFAULT_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Without a provider there is no tracer.
+pub(super) fn compile(mut tracing: pb::Tracing, at: &At<'_>) -> Result<Option<Tracing>, Refused> {
+    // Envoy reads the client's share as a whole number of percents, the others to a hundredth.
+    let client_sampling = percent(tracing.client_sampling.take(), &at.field("client_sampling"))?;
+    let random_sampling = percent(tracing.random_sampling.take(), &at.field("random_sampling"))?;
+    let overall_sampling = percent(
+        tracing.overall_sampling.take(),
+        &at.field("overall_sampling"),
+    )?;
+    let custom_tags = std::mem::take(&mut tracing.custom_tags);
+    let custom_tags = custom_tags
+        .into_iter()
+        .enumerate()
+        .map(|(index, tag)| custom_tag(tag, &at.field("custom_tags").index(index)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let max_path_tag_length = tracing.max_path_tag_length.take();
+    let max_path_tag_length = max_path_tag_length.map_or(DEFAULT_MAX_PATH_TAG_LENGTH, |v| v.value);
+    let spawn_upstream_span = flag(tracing.spawn_upstream_span.take(), false);
+    let provider = tracing.provider.take();
+    nothing_else(&tracing, at)?;
+    let Some(provider) = provider else {
+        return Ok(None);
+    };
+    Ok(Some(Tracing {
+        provider: compile_provider(provider, &at.field("provider"))?,
+        client_sampling: client_sampling / 100 * 100,
+        random_sampling,
+        overall_sampling,
+        spawn_upstream_span,
+        max_path_tag_length: max_path_tag_length as usize,
+        custom_tags: custom_tags.into_iter().flatten().collect(),
+    }))
+}
+
+fn percent(percent: Option<Percent>, at: &At<'_>) -> Result<u32, Refused> {
+    let Some(percent) = percent else {
+        return Ok(ALWAYS);
+    };
+    if !(0.0..=100.0).contains(&percent.value) {
+        return Err(at.refuse(format!(
+            "{} is not a share between 0 and 100",
+            percent.value
+        )));
+    }
+    Ok((percent.value * 100.0).round() as u32)
+}
+
+/// An environment tag without a value is left out, as Envoy does.
+fn custom_tag(tag: tag::CustomTag, at: &At<'_>) -> Result<Option<CustomTag>, Refused> {
+    if tag.tag.is_empty() {
+        return Err(at.field("tag").refuse("it must not be empty"));
+    }
+    let value = match tag.r#type {
+        Some(TagType::Literal(literal)) => CustomTagValue::Literal(literal.value),
+        Some(TagType::Environment(environment)) => {
+            let value = std::env::var(&environment.name).unwrap_or(environment.default_value);
+            if value.is_empty() {
+                return Ok(None);
+            }
+            CustomTagValue::Literal(value)
+        }
+        Some(TagType::RequestHeader(header)) => CustomTagValue::RequestHeader {
+            name: header.name.to_ascii_lowercase(),
+            default: Some(header.default_value).filter(|value| !value.is_empty()),
+        },
+        Some(TagType::Metadata(_)) => return Err(at.field("metadata").refuse("is not supported")),
+        Some(TagType::Value(_)) => return Err(at.field("value").refuse("is not supported")),
+        None => return Err(at.refuse("its source must be given")),
+    };
+    Ok(Some(CustomTag {
+        name: tag.tag,
+        value,
+    }))
+}
+
+fn compile_provider(provider: Http, at: &At<'_>) -> Result<TracingProvider, Refused> {
+    let Some(ConfigType::TypedConfig(config)) = provider.config_type else {
+        return Err(at.field("typed_config").refuse("it must be given"));
+    };
+    let at_config = &at.field("typed_config");
+    if config.type_url == <ZipkinConfig as prost::Name>::type_url() {
+        return zipkin(decode(&config, at_config)?, at_config);
+    }
+    if config.type_url == <OpenTelemetryConfig as prost::Name>::type_url() {
+        return open_telemetry(decode(&config, at_config)?, at_config);
+    }
+    Err(at.refuse(format!(
+        "tracer {:?} ({}) is not supported, only envoy.tracers.zipkin and envoy.tracers.opentelemetry are",
+        provider.name,
+        short_type(&config.type_url)
+    )))
+}
+
+fn zipkin(mut config: ZipkinConfig, at: &At<'_>) -> Result<TracingProvider, Refused> {
+    let version = std::mem::take(&mut config.collector_endpoint_version);
+    if version != CollectorEndpointVersion::HttpJson as i32 {
+        let at = at.field("collector_endpoint_version");
+        return Err(at.refuse("only HTTP_JSON is supported"));
+    }
+    let with_w3c =
+        match TraceContextOption::try_from(std::mem::take(&mut config.trace_context_option)) {
+            Ok(TraceContextOption::UseB3) => false,
+            Ok(TraceContextOption::UseB3WithW3cPropagation) => true,
+            Err(_) => return Err(at.field("trace_context_option").refuse("is not known")),
+        };
+    let legacy = (
+        std::mem::take(&mut config.collector_cluster),
+        std::mem::take(&mut config.collector_endpoint),
+        std::mem::take(&mut config.collector_hostname),
+    );
+    let collector = match config.collector_service.take() {
+        Some(service) => http_service(service, &at.field("collector_service"))?,
+        None => {
+            let (cluster, path, host) = legacy;
+            if cluster.is_empty() {
+                return Err(at.field("collector_cluster").refuse("it must not be empty"));
+            }
+            if path.is_empty() {
+                return Err(at
+                    .field("collector_endpoint")
+                    .refuse("it must not be empty"));
+            }
+            Collector {
+                host: if host.is_empty() {
+                    cluster.clone()
+                } else {
+                    host
+                },
+                cluster,
+                path,
+                timeout: DEFAULT_EXPORT_TIMEOUT,
+            }
+        }
+    };
+    let provider = TracingProvider::Zipkin {
+        cluster: collector.cluster,
+        path: collector.path,
+        host: collector.host,
+        trace_id_128bit: std::mem::take(&mut config.trace_id_128bit),
+        shared_span_context: flag(config.shared_span_context.take(), true),
+        with_w3c,
+    };
+    nothing_else(&config, at)?;
+    Ok(provider)
+}
+
+fn open_telemetry(
+    mut config: OpenTelemetryConfig,
+    at: &At<'_>,
+) -> Result<TracingProvider, Refused> {
+    if let Some(GrpcService { .. }) = config.grpc_service.take() {
+        let reason = "export over gRPC is not supported, give http_service";
+        return Err(at.field("grpc_service").refuse(reason));
+    }
+    let Some(service) = config.http_service.take() else {
+        return Err(at.field("http_service").refuse("it must be given"));
+    };
+    let collector = http_service(service, &at.field("http_service"))?;
+    let service_name = match std::mem::take(&mut config.service_name) {
+        unset if unset.is_empty() => UNKNOWN_SERVICE.to_owned(),
+        name => name,
+    };
+    for (field, value) in [
+        (
+            "set_telemetry_sdk_resource_attributes",
+            config.set_telemetry_sdk_resource_attributes.take(),
+        ),
+        (
+            "set_service_name_resource_attribute",
+            config.set_service_name_resource_attribute.take(),
+        ),
+        (
+            "set_instrumentation_scope",
+            config.set_instrumentation_scope.take(),
+        ),
+    ] {
+        must_be(value, true, &at.field(field))?;
+    }
+    ignored!(config: max_cache_size);
+    nothing_else(&config, at)?;
+    Ok(TracingProvider::OpenTelemetry {
+        cluster: collector.cluster,
+        path: collector.path,
+        host: collector.host,
+        service_name,
+        timeout: collector.timeout,
+    })
+}
+
+struct Collector {
+    cluster: String,
+    path: String,
+    host: String,
+    timeout: Duration,
+}
+
+fn http_service(mut service: HttpService, at: &At<'_>) -> Result<Collector, Refused> {
+    let mut uri = service.http_uri.take().unwrap_or_default();
+    nothing_else(&service, at)?;
+    let at = &at.field("http_uri");
+    let cluster = match uri.http_upstream_type.take() {
+        Some(HttpUpstreamType::Cluster(cluster)) if !cluster.is_empty() => cluster,
+        _ => return Err(at.field("cluster").refuse("it must not be empty")),
+    };
+    let text = std::mem::take(&mut uri.uri);
+    let (host, path) = split_uri(&text, &cluster).ok_or_else(|| {
+        at.field("uri")
+            .refuse(format!("{text:?} is not a plain http URI or a path"))
+    })?;
+    let export_timeout = timeout(
+        uri.timeout.take(),
+        Some(DEFAULT_EXPORT_TIMEOUT),
+        &at.field("timeout"),
+    )?;
+    nothing_else(&uri, at)?;
+    Ok(Collector {
+        cluster,
+        path,
+        host,
+        timeout: export_timeout.unwrap_or(DEFAULT_EXPORT_TIMEOUT),
+    })
+}
+
+/// Host and path of `http://HOST/PATH`, `HOST/PATH` or `/PATH`; the cluster stands in for a missing host.
+fn split_uri(uri: &str, cluster: &str) -> Option<(String, String)> {
+    let rest = uri.strip_prefix("http://").unwrap_or(uri);
+    if rest.is_empty() || rest.contains("://") {
+        return None;
+    }
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = if host.is_empty() { cluster } else { host };
+    let path = if path.is_empty() { "/" } else { path };
+    Some((host.to_owned(), path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collector_uris() {
+        let split = |uri| split_uri(uri, "c").map(|(host, path)| format!("{host} {path}"));
+        let cases = [
+            (
+                "http://zipkin:9411/api/v2/spans",
+                Some("zipkin:9411 /api/v2/spans"),
+            ),
+            (
+                "zipkin:9411/api/v2/spans",
+                Some("zipkin:9411 /api/v2/spans"),
+            ),
+            ("/api/v2/spans", Some("c /api/v2/spans")),
+            ("http://zipkin", Some("zipkin /")),
+            ("https://zipkin/x", None),
+            ("", None),
+        ];
+        for (uri, expected) in cases {
+            assert_eq!(split(uri).as_deref(), expected, "{uri}");
+        }
+    }
+}
