@@ -63,16 +63,24 @@ export function neighbours(trace: Trace): Map<number, Set<number>> {
   return map;
 }
 
-/** Two letters per name: its first two, then its first and a later one, then a digit, until they are unique. */
+/** `productpage.default` is a name and its namespace, as Istio writes it: `['productpage', '.default']`. */
+export function splitNamespace(name: string): readonly [string, string] {
+  const dot = name.indexOf('.');
+  return dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ''];
+}
+
+/** Two letters per name: the initials of its words or its first two letters, then others, until they are unique. */
 export function monograms(names: readonly string[]): string[] {
   const used = new Set<string>();
   return names.map((name) => {
-    const letters = name.toLowerCase().replace(/[^a-z0-9]/g, '') || '?';
-    const words = name.toLowerCase().split(/[^a-z0-9]+/).filter(Boolean);
+    const [base = ''] = splitNamespace(name.toLowerCase());
+    const letters = base.replace(/[^a-z0-9]/g, '') || '?';
+    const words = base.split(/[^a-z0-9]+/).filter(Boolean);
     const first = letters.charAt(0);
     const candidates = [
+      ...words.slice(1, 2).map((word) => first + word.charAt(0)),
       letters.slice(0, 2),
-      ...words.slice(1).map((word) => first + word.charAt(0)),
+      ...words.slice(2).map((word) => first + word.charAt(0)),
       ...[...letters.slice(2)].map((letter) => first + letter),
       ...[...'23456789'].map((digit) => first + digit),
       ...[...'abcdefghijklmnopqrstuvwxyz0123456789'].map((letter) => first + letter),

@@ -50,14 +50,22 @@ export interface Bar {
 
 const THINNEST_PX = 2;
 
-/** The bar of a span in a time line that is `width` pixels wide; cut off a little outside of it. */
-export function barOf(start: number, length: number, range: Range, width: number): Bar {
-  const scale = width / (range.to - range.from);
-  const left = (start - range.from) * scale;
+/** A time line: the range takes `width` pixels, and `room` more behind it are for labels and for what follows. */
+export interface Line {
+  range: Range;
+  width: number;
+  room: number;
+}
+
+/** The bar of a span; cut off a little outside of the line. */
+export function barOf(start: number, length: number, line: Line): Bar {
+  const scale = line.width / (line.range.to - line.range.from);
+  const edge = line.width + line.room;
+  const left = (start - line.range.from) * scale;
   const right = left + length * scale;
-  const off = right < 0 ? 'left' : left > width ? 'right' : undefined;
+  const off = right < 0 ? 'left' : left > edge ? 'right' : undefined;
   const x = Math.max(left, -4);
-  return { x, width: Math.max(Math.min(right, width + 4) - x, THINNEST_PX), off };
+  return { x, width: Math.max(Math.min(right, edge + 4) - x, THINNEST_PX), off };
 }
 
 export interface LabelPlace {

@@ -105,7 +105,7 @@ export function parseInput(text: string, zone: Zone): number | undefined {
 export function zoneLabel(zone: Zone, atUs: number): string {
   if (zone === 'utc') return 'UTC';
   const minutes = -new Date(Math.floor(atUs / 1000)).getTimezoneOffset();
-  if (minutes === 0) return 'UTC+00:00';
+  if (minutes === 0) return 'UTC';
   const sign = minutes < 0 ? '−' : '+';
   const size = Math.abs(minutes);
   return `UTC${sign}${two(Math.floor(size / 60))}:${two(size % 60)}`;

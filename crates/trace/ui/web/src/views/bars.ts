@@ -1,6 +1,6 @@
 /** Paints the time line of the rows that show: grid, bars, critical path, marks and labels. */
 
-import { barOf, labelPlace, type Bar, type Range } from '../core/geometry.ts';
+import { barOf, labelPlace, type Bar, type Line, type Range } from '../core/geometry.ts';
 import { gapsOf } from '../core/gaps.ts';
 import { FLAG, hasFlag, type Trace } from '../core/skeleton.ts';
 import { formatDuration } from '../core/time.ts';
@@ -20,10 +20,20 @@ export interface Scene {
   rowHeight: number;
   /** From the top of the row to the top of its bar. */
   barTop: number;
-  /** The clear space on both sides of the time line. */
-  inset: number;
 }
 
+/** The clear space before the time line. */
+export const INSET_PX = 8;
+/** Behind it: a duration fits, so that the longest bars have their label, too. */
+export const ROOM_PX = 66;
+
+/** Where the range lies in a time line of this many pixels. */
+export function lineIn(range: Range, pixels: number): Line {
+  return { range, width: Math.max(1, pixels - INSET_PX - ROOM_PX), room: ROOM_PX };
+}
+
+const CLIENT = 3;
+const PRODUCER = 4;
 const BAR_HEIGHT = 12;
 const LABEL_FONT = 11;
 
@@ -35,43 +45,39 @@ export class BarPainter {
   /** `rows[i]` stands at `top + i × rowHeight`. */
   paint(surface: Surface, scene: Scene, palette: Palette, rows: readonly number[], top: number): void {
     const { context, height } = surface;
-    const width = surface.width - 2 * scene.inset;
+    const line = lineIn(scene.range, surface.width);
     context.save();
-    context.translate(scene.inset, 0);
-    paintGrid(context, scene, palette, width, height);
+    context.translate(INSET_PX, 0);
+    paintGrid(context, scene, palette, line, height);
     context.font = `${LABEL_FONT}px ${palette.sans}`;
     context.textBaseline = 'middle';
     rows.forEach((row, index) => {
       context.globalAlpha = scene.lit && !scene.lit.has(row) ? 0.3 : 1;
-      this.paintRow(context, scene, palette, row, top + index * scene.rowHeight + scene.barTop, width);
+      this.paintRow(context, scene, palette, row, top + index * scene.rowHeight + scene.barTop, line);
     });
     context.restore();
   }
 
-  private paintRow(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, width: number): void {
-    const { trace, range } = scene;
-    const bar = barOf(at(trace.start, row), at(trace.length, row), range, width);
+  private paintRow(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, line: Line): void {
+    const { trace } = scene;
+    const bar = barOf(at(trace.start, row), at(trace.length, row), line);
     if (bar.off) {
-      paintCaret(context, palette, bar.off, y, width);
+      paintCaret(context, palette, bar.off, y, line.width + line.room);
       return;
     }
-    context.fillStyle = palette.hues[scene.hues[at(trace.service, row)] ?? 0] ?? palette.text;
-    context.beginPath();
-    context.roundRect(bar.x, y, bar.width, BAR_HEIGHT, Math.min(3, bar.width / 2));
-    context.fill();
-    this.paintGaps(context, scene, palette, row, y, width);
-    if (scene.critical) paintCritical(context, scene, palette, row, y, width);
-    const failed = hasFlag(trace, row, FLAG.error);
-    if (failed) {
+    paintBar(context, palette.hues[scene.hues[at(trace.service, row)] ?? 0] ?? palette.text, bar, y, isWaiting(trace, row));
+    this.paintGaps(context, scene, palette, row, y, line);
+    if (scene.critical) paintCritical(context, scene, palette, row, y, line);
+    if (hasFlag(trace, row, FLAG.error)) {
       context.fillStyle = palette.error;
-      context.fillRect(Math.min(bar.x + bar.width, width) - 1, y - 2, 2, BAR_HEIGHT + 4);
+      context.fillRect(bar.x + bar.width - 1, y - 2, 2, BAR_HEIGHT + 4);
     }
-    this.paintLabel(context, scene, palette, row, bar, y, width);
+    this.paintLabel(context, scene, palette, row, bar, y, line);
   }
 
-  private paintGaps(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, width: number): void {
+  private paintGaps(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, line: Line): void {
     for (const [start, length] of gapsOf(scene.trace, row)) {
-      const gap = barOf(start, length, scene.range, width);
+      const gap = barOf(start, length, line);
       if (gap.off || gap.width < 6) continue;
       context.fillStyle = palette.background;
       context.fillRect(gap.x, y + 1, gap.width, BAR_HEIGHT - 2);
@@ -100,13 +106,18 @@ export class BarPainter {
     return this.hatch;
   }
 
-  private paintLabel(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, bar: Bar, y: number, width: number): void {
+  private paintLabel(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, bar: Bar, y: number, line: Line): void {
     const { trace } = scene;
     const duration = formatDuration(at(trace.length, row));
-    const [mark, colour] = markOf(trace, row, palette);
+    const [words, colour] = markOf(trace, row, palette);
     const durationWidth = this.measure(context, duration);
-    const markWidth = mark ? this.measure(context, mark) + 5 : 0;
-    const place = labelPlace(bar, durationWidth + markWidth, width);
+    const edge = line.width + line.room - 4;
+    const [mark, markWidth, place] = [words, words.slice(0, 1)]
+      .map((text) => {
+        const size = text ? this.measure(context, text) + 5 : 0;
+        return [text, size, labelPlace(bar, durationWidth + size, edge)] as const;
+      })
+      .find((option, index) => index === 1 || option[2].align === 'left') ?? ['', 0, labelPlace(bar, durationWidth, edge)];
     const middle = y + BAR_HEIGHT / 2 + 0.5;
     const inside = place.align === 'right' && place.x > bar.x;
     const x = place.align === 'left' ? place.x : place.x - durationWidth - markWidth;
@@ -116,6 +127,7 @@ export class BarPainter {
       context.roundRect(x - 4, y - 1, durationWidth + markWidth + 8, BAR_HEIGHT + 2, 3);
       context.fill();
     }
+    context.globalAlpha = 1;
     context.textAlign = 'left';
     context.fillStyle = palette.muted;
     context.fillText(duration, x, middle);
@@ -135,12 +147,38 @@ export class BarPainter {
   }
 }
 
-function paintGrid(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, width: number, height: number): void {
-  const scale = width / (scene.range.to - scene.range.from);
+function paintGrid(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, line: Line, height: number): void {
+  const scale = line.width / (scene.range.to - scene.range.from);
   context.fillStyle = palette.line;
   context.globalAlpha = 0.6;
   for (const tick of scene.ticks) context.fillRect(Math.round((tick - scene.range.from) * scale), 0, 1, height);
   context.globalAlpha = 1;
+}
+
+/** Whether the span is the caller's view of work that another span does. */
+function isWaiting(trace: Trace, row: number): boolean {
+  const kind = at(trace.kind, row);
+  return kind === CLIENT || kind === PRODUCER;
+}
+
+/** Full where work is done, pale where it is waited for. */
+function paintBar(context: CanvasRenderingContext2D, colour: string, bar: Bar, y: number, waiting: boolean): void {
+  const radius = Math.min(3, bar.width / 2);
+  context.fillStyle = colour;
+  context.beginPath();
+  if (!waiting || bar.width < 5) {
+    context.roundRect(bar.x, y, bar.width, BAR_HEIGHT, radius);
+    context.fill();
+    return;
+  }
+  const alpha = context.globalAlpha;
+  context.roundRect(bar.x + 0.5, y + 0.5, bar.width - 1, BAR_HEIGHT - 1, radius);
+  context.globalAlpha = alpha * 0.4;
+  context.fill();
+  context.globalAlpha = alpha;
+  context.strokeStyle = colour;
+  context.lineWidth = 1;
+  context.stroke();
 }
 
 function paintCaret(context: CanvasRenderingContext2D, palette: Palette, side: 'left' | 'right', y: number, width: number): void {
@@ -153,11 +191,11 @@ function paintCaret(context: CanvasRenderingContext2D, palette: Palette, side: '
   context.fill();
 }
 
-function paintCritical(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, width: number): void {
+function paintCritical(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, line: Line): void {
   const { critical } = scene.trace;
   for (const index of critical.ofRow.get(row) ?? []) {
     const start = at(critical.start, index);
-    const segment = barOf(start, at(critical.end, index) - start, scene.range, width);
+    const segment = barOf(start, at(critical.end, index) - start, line);
     if (segment.off) continue;
     context.fillStyle = palette.halo;
     context.fillRect(segment.x - 1, y + BAR_HEIGHT - 4, segment.width + 2, 5);
@@ -169,6 +207,7 @@ function paintCritical(context: CanvasRenderingContext2D, scene: Scene, palette:
 /** What stands behind the duration, and its colour. */
 function markOf(trace: Trace, row: number, palette: Palette): readonly [string, string] {
   if (hasFlag(trace, row, FLAG.error)) return ['✕ error', palette.error];
+  if (hasFlag(trace, row, FLAG.orphan)) return ['◌ parent missing', palette.warning];
   if (hasFlag(trace, row, FLAG.skewed)) return ['◐ clock moved', palette.warning];
   if (hasFlag(trace, row, FLAG.duplicate)) return ['⚠ duplicate', palette.warning];
   if (hasFlag(trace, row, FLAG.warning)) return ['⚠', palette.warning];

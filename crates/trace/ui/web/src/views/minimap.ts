@@ -17,6 +17,8 @@ export interface MinimapState {
 }
 
 const COLUMN_PX = 3;
+/** From here on the marks of errors are short, or they would hide what they mark. */
+const MANY_ERRORS = 12;
 
 export class Minimap {
   private readonly host: HTMLElement;
@@ -118,7 +120,8 @@ function paintDensity(surface: Surface, known: Density, palette: Palette): void 
   }
   context.globalAlpha = 1;
   context.fillStyle = palette.error;
-  for (const column of known.errors) context.fillRect(column * step, 0, 2, height);
+  const tall = known.errors.length > MANY_ERRORS ? 8 : height;
+  for (const column of known.errors) context.fillRect(column * step, 0, 2, tall);
 }
 
 function paintRange(surface: Surface, range: Range, duration: number, palette: Palette): void {

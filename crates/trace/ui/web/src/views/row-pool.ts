@@ -1,6 +1,6 @@
 /** The rows of the waterfall that show: a handful of elements that are refilled as the view moves. */
 
-import type { Identity } from '../core/colours.ts';
+import { splitNamespace, type Identity } from '../core/colours.ts';
 import { FLAG, hasFlag, KINDS, operationOf, serviceOf, type Trace } from '../core/skeleton.ts';
 import { formatDuration, spokenDuration } from '../core/time.ts';
 import { at, type Tree } from '../core/tree.ts';
@@ -26,6 +26,7 @@ interface Slot {
   chip: HTMLElement;
   chipText: Text;
   service: Text;
+  namespace: Text;
   kind: HTMLElement;
   operation: HTMLElement;
   operationText: Text;
@@ -60,6 +61,7 @@ function makeSlot(): Slot {
   twist.setAttribute('aria-hidden', 'true');
   chip.setAttribute('aria-hidden', 'true');
   const service = textIn(child(name, 'service'));
+  const namespace = textIn(child(name, 'namespace'));
   const kind = child(name, 'kind');
   kind.setAttribute('aria-hidden', 'true');
   const operation = child(name, 'operation');
@@ -73,6 +75,7 @@ function makeSlot(): Slot {
     chip,
     chipText: textIn(chip),
     service,
+    namespace,
     kind,
     operation,
     operationText: textIn(operation),
@@ -151,7 +154,7 @@ function fill(slot: Slot, row: number, state: RowState): void {
   slot.name.style.setProperty('--indent', `${Math.min(depth, MOST_INDENTS) * INDENT_PX}px`);
   slot.chip.className = `chip-letters hue-${identity?.hue ?? 0}`;
   slot.chipText.data = identity?.monogram ?? '';
-  slot.service.data = service;
+  [slot.service.data, slot.namespace.data] = splitNamespace(service);
   const kind = KINDS[at(trace.kind, row)] ?? 'unspecified';
   slot.kind.className = `kind kind-${kind}`;
   slot.operationText.data = orphan ? `◌ ${operation}` : operation;

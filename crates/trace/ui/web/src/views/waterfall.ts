@@ -4,11 +4,11 @@
  */
 
 import type { Identity } from '../core/colours.ts';
-import { clampRange, panRange, rowWindow, scrollToRow, zoomRange, type Range } from '../core/geometry.ts';
+import { clampRange, panRange, rowWindow, scrollToRow, zoomRange, type Line, type Range } from '../core/geometry.ts';
 import type { Trace } from '../core/skeleton.ts';
 import { axis } from '../core/time.ts';
 import { at, type Tree } from '../core/tree.ts';
-import { BarPainter } from './bars.ts';
+import { BarPainter, INSET_PX, lineIn } from './bars.ts';
 import { dragOn, onceAFrame, prepare } from './canvas.ts';
 import { readPalette, type Palette } from './palette.ts';
 import { RowPool } from './row-pool.ts';
@@ -39,7 +39,6 @@ export interface WaterfallEvents {
 const NARROW_PX = 600;
 const ROW_PX = 26;
 const NARROW_ROW_PX = 44;
-const INSET_PX = 8;
 const TICK_PX = 110;
 
 /** The elements that the page makes and the view fills. */
@@ -158,8 +157,10 @@ export class Waterfall {
     this.refill = false;
     this.keepFocus(focused, rows);
     elements.rows.style.transform = `translateY(${-view.offset}px)`;
-    const scale = axis(state.range.from, state.range.to, Math.max(2, Math.floor(timeWidth / TICK_PX)));
-    this.drawAxis(state.range, scale.ticks, scale.label, timeWidth);
+    const line = lineIn(state.range, timeWidth);
+    const shown = (state.range.to - state.range.from) * (1 + line.room / line.width);
+    const scale = axis(state.range.from, state.range.from + shown, Math.max(2, Math.floor(line.width / TICK_PX)));
+    this.drawAxis(line, scale.ticks, scale.label);
     const surface = prepare(elements.canvas, timeWidth, this.height);
     if (!surface) return;
     const scene = {
@@ -171,7 +172,6 @@ export class Waterfall {
       lit: state.lit,
       rowHeight,
       barTop: this.narrow() ? 26 : 7,
-      inset: INSET_PX,
     };
     this.painter.paint(surface, scene, palette, rows, -view.offset);
   }
@@ -187,9 +187,8 @@ export class Waterfall {
     else if (focused >= 0 && focused !== selected && inView) this.pool.elementOf(selected)?.focus({ preventScroll: true });
   }
 
-  private drawAxis(range: Range, ticks: readonly number[], label: (us: number) => string, width: number): void {
-    const inner = width - 2 * INSET_PX;
-    const place = (us: number): number => INSET_PX + ((us - range.from) / (range.to - range.from)) * inner;
+  private drawAxis({ range, width, room }: Line, ticks: readonly number[], label: (us: number) => string): void {
+    const place = (us: number): number => INSET_PX + ((us - range.from) / (range.to - range.from)) * width;
     while (this.tickElements.length < ticks.length) {
       const element = document.createElement('span');
       element.className = 'tick';
@@ -198,7 +197,7 @@ export class Waterfall {
     }
     this.tickElements.forEach((element, index) => {
       const tick = ticks[index];
-      element.hidden = tick === undefined || place(tick) > width - 34;
+      element.hidden = tick === undefined || place(tick) > width + room - 44;
       if (tick === undefined) return;
       element.textContent = label(tick);
       element.style.transform = `translateX(${place(tick) + 4}px)`;
@@ -214,8 +213,8 @@ export class Waterfall {
   /** The instant under a place in the time line. */
   private instant(x: number): number {
     const range = this.state?.range ?? { from: 0, to: 1 };
-    const inner = Math.max(1, this.width - this.timeLeft() - 2 * INSET_PX);
-    return range.from + ((x - INSET_PX) / inner) * (range.to - range.from);
+    const { width } = lineIn(range, this.width - this.timeLeft());
+    return range.from + ((x - INSET_PX) / width) * (range.to - range.from);
   }
 
   private listen(): void {

@@ -41,7 +41,7 @@ export function ResultTable({ traces, identities, sort, hovered, onHover, onSort
             <th scope="col">Trace</th>
             <SortHeader name="Duration" now={sort} down="longest" up="shortest" onSort={onSort} />
             <SortHeader name="Spans" now={sort} down="spans" onSort={onSort} numeric />
-            <SortHeader name="Errors" now={sort} down="errors" onSort={onSort} numeric />
+            <SortHeader name="Status" now={sort} down="errors" onSort={onSort} numeric />
           </tr>
         </thead>
         <tbody onPointerLeave={() => onHover('')}>
@@ -131,7 +131,7 @@ function outcomeOf(trace: Summary) {
     return (
       <span class="error-text">
         ✕ {formatCount(trace.errors)}
-        {trace.statusCode && <span class="status"> {trace.statusCode}</span>}
+        {trace.statusCode && <span class="status"> · {trace.statusCode}</span>}
       </span>
     );
   }

@@ -21,7 +21,7 @@ type Loading = { row: number; details: SpanDetails | undefined; error: string };
 export function SidePanel({ model }: { model: TraceModel }) {
   const row = model.selected.value;
   return (
-    <aside class="side-panel" aria-label={row < 0 ? 'Services of this trace' : 'Span details'} tabIndex={-1}>
+    <aside class={row < 0 ? 'side-panel no-span' : 'side-panel'} aria-label={row < 0 ? 'Services of this trace' : 'Span details'} tabIndex={-1}>
       <button type="button" class="plain square close" aria-label="Close the panel" title="Close the panel (d)" onClick={() => (sidePanel.value = 'closed')}>
         <Icon name="close" />
       </button>

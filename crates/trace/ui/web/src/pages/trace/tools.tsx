@@ -18,16 +18,16 @@ export function Tools({ model }: { model: TraceModel }) {
         <button type="button" aria-pressed={view.critical} title="Critical path (c)" onClick={() => model.setCritical(!view.critical)}>
           Critical path
         </button>
-        <button type="button" title="Collapse all ([)" onClick={() => model.collapseAll(true)}>
+        <button type="button" class="wide-only" title="Collapse all ([)" onClick={() => model.collapseAll(true)}>
           Collapse
         </button>
-        <button type="button" title="Expand all (])" onClick={() => model.collapseAll(false)}>
+        <button type="button" class="wide-only" title="Expand all (])" onClick={() => model.collapseAll(false)}>
           Expand
         </button>
         <button type="button" disabled={!view.zoom} title="Show all of the time (0)" onClick={() => model.zoomOut()}>
           Whole trace
         </button>
-        <a class="button" href={`/api/traces/${model.trace.id}`} target="_blank" rel="noopener">
+        <a class="button wide-only" href={`/api/traces/${model.trace.id}`} target="_blank" rel="noopener">
           JSON
         </a>
         <button
@@ -69,20 +69,22 @@ function Find({ model }: { model: TraceModel }) {
   };
   return (
     <div class="find" role="search" aria-label="Find spans in this trace">
-      <Icon name="search" />
-      <input
-        ref={input}
-        data-find
-        type="text"
-        aria-label="Find spans"
-        aria-describedby="find-count"
-        placeholder="Find: reviews status:error dur>50ms"
-        autocomplete="off"
-        spellcheck={false}
-        value={view.find}
-        onInput={(event) => model.setFind(event.currentTarget.value)}
-        onKeyDown={onKeyDown}
-      />
+      <span class="find-field">
+        <Icon name="search" />
+        <input
+          ref={input}
+          data-find
+          type="text"
+          aria-label="Find spans"
+          aria-describedby="find-count"
+          placeholder="Find: reviews status:error dur>50ms"
+          autocomplete="off"
+          spellcheck={false}
+          value={view.find}
+          onInput={(event) => model.setFind(event.currentTarget.value)}
+          onKeyDown={onKeyDown}
+        />
+      </span>
       <span id="find-count" class={found.problem ? 'count warn-text' : 'count muted'}>
         {words}
       </span>
