@@ -4,8 +4,12 @@
 //! ignored without changing what happens to a request is listed in `docs/xds-support.md`; everything else is refused
 //! with the name of the resource and the path of the field, and the last good form of that resource stays.
 
-#![expect(deprecated, reason = "control planes still send the older forms of some fields")]
+#![expect(
+    deprecated,
+    reason = "control planes still send the older forms of some fields"
+)]
 
+mod build;
 mod check;
 mod cluster;
 mod endpoint;
@@ -13,11 +17,13 @@ mod listener;
 mod manager;
 mod matcher;
 mod route;
+mod slot;
 mod store;
 mod tracing;
 
+pub(crate) use self::build::Lookup;
 pub(crate) use self::cluster::{Discovery, Family};
-pub(crate) use self::store::{Lookup, Store};
+pub(crate) use self::store::Store;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as EnvoyCluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -19,13 +19,15 @@ use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
+use super::build::{Lookup, build_cluster, build_listener, fetch_deadline, lookups_of};
 use super::check::{At, Refused, decode};
-use super::cluster::{self, ClusterSpec, Discovery, Family};
+use super::cluster::{self, ClusterSpec, Discovery};
 use super::endpoint::{self, Assignment};
 use super::listener::{self, ListenerSpec};
-use super::manager::{ManagerSpec, RouteSource};
+use super::manager::RouteSource;
 use super::route;
-use crate::snapshot::{Cluster, ConnectionManager, Listener, RouteTable, Snapshot};
+use super::slot::{Slot, active, put, specs};
+use crate::snapshot::{Cluster, Listener, RouteTable, Snapshot};
 
 /// Everything that the control plane said, as far as it was accepted.
 #[derive(Debug, Default)]
@@ -40,28 +42,6 @@ pub(crate) struct Store {
     clusters_ready: bool,
     published: Published,
     generation: u64,
-}
-
-/// A resource with what it waits for.
-#[derive(Debug)]
-pub(crate) struct Slot<S, A> {
-    pub(crate) active: Option<Active<S, A>>,
-    pub(crate) warming: Option<Warming<S>>,
-    /// Of the body that was accepted last.
-    hash: u64,
-}
-
-#[derive(Debug)]
-pub(crate) struct Active<S, A> {
-    pub(crate) spec: S,
-    pub(crate) built: Arc<A>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Warming<S> {
-    pub(crate) spec: S,
-    /// When it is used as it is; `None` for never.
-    give_up: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -79,15 +59,6 @@ pub(crate) struct TypeState {
     pub(crate) updated: Option<SystemTime>,
     /// Of the newest response, if it was refused: its version and what was wrong.
     pub(crate) refused: Option<(String, Vec<Rejection>)>,
-}
-
-/// A name to be resolved again and again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Lookup {
-    pub(crate) name: String,
-    pub(crate) family: Family,
-    pub(crate) all_addresses: bool,
-    pub(crate) refresh: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -405,7 +376,13 @@ impl Store {
                     lookups_of(spec).all(|lookup| resolved.contains_key(&lookup))
                 }
             };
-            let build = |spec: &ClusterSpec| build_cluster(spec, assignments, resolved);
+            let build = |spec: &ClusterSpec| {
+                let assigned = match &spec.discovery {
+                    Discovery::Eds { service_name, .. } => assignments.get(service_name),
+                    Discovery::Static(_) | Discovery::Dns { .. } => None,
+                };
+                build_cluster(spec, assigned.map(|accepted| &accepted.value), resolved)
+            };
             slot.promote(now, is_ready, build);
             if let Some(active) = &mut slot.active {
                 let built = build(&active.spec);
@@ -453,151 +430,6 @@ impl Store {
             .retain(|name, _| wanted.binary_search(name).is_ok());
         let lookups = self.lookups();
         self.resolved.retain(|lookup, _| lookups.contains(lookup));
-    }
-}
-
-impl<S, A> Slot<S, A> {
-    /// Takes the warming form into use when it is ready or has waited for long enough.
-    fn promote(&mut self, now: Instant, is_ready: impl Fn(&S) -> bool, build: impl Fn(&S) -> A) {
-        let Some(warming) = self.warming.take() else {
-            return;
-        };
-        let waited = warming.give_up.is_some_and(|give_up| give_up <= now);
-        if waited || is_ready(&warming.spec) {
-            let built = Arc::new(build(&warming.spec));
-            let spec = warming.spec;
-            self.active = Some(Active { spec, built });
-        } else {
-            self.warming = Some(warming);
-        }
-    }
-}
-
-/// Takes a new form, which warms beside the one in use.
-fn put<S, A>(
-    slots: &mut BTreeMap<String, Slot<S, A>>,
-    name: String,
-    spec: S,
-    hash: u64,
-    give_up: Option<Instant>,
-) {
-    let slot = slots.entry(name).or_insert(Slot {
-        active: None,
-        warming: None,
-        hash,
-    });
-    slot.hash = hash;
-    slot.warming = Some(Warming { spec, give_up });
-}
-
-fn specs<S, A>(slots: &BTreeMap<String, Slot<S, A>>) -> impl Iterator<Item = &S> {
-    slots.values().flat_map(|slot| {
-        let active = slot.active.as_ref().map(|active| &active.spec);
-        let warming = slot.warming.as_ref().map(|warming| &warming.spec);
-        active.into_iter().chain(warming)
-    })
-}
-
-fn active<S, A>(slots: &BTreeMap<String, Slot<S, A>>) -> impl Iterator<Item = (&String, &Arc<A>)> {
-    slots
-        .iter()
-        .filter_map(|(name, slot)| Some((name, &slot.active.as_ref()?.built)))
-}
-
-fn lookups_of(spec: &ClusterSpec) -> impl Iterator<Item = Lookup> {
-    let dns = match &spec.discovery {
-        Discovery::Dns {
-            assignment,
-            all_addresses,
-            family,
-            refresh,
-        } => Some((assignment, *all_addresses, *family, *refresh)),
-        Discovery::Static(_) | Discovery::Eds { .. } => None,
-    };
-    dns.into_iter()
-        .flat_map(|(assignment, all_addresses, family, refresh)| {
-            assignment.names().map(move |name| Lookup {
-                name: name.to_owned(),
-                family,
-                all_addresses,
-                refresh,
-            })
-        })
-}
-
-fn build_cluster(
-    spec: &ClusterSpec,
-    assignments: &BTreeMap<String, Accepted<Assignment>>,
-    resolved: &HashMap<Lookup, Vec<IpAddr>>,
-) -> Cluster {
-    let addresses = |name: &str| {
-        lookups_of(spec)
-            .find(|lookup| lookup.name == name)
-            .and_then(|lookup| resolved.get(&lookup).cloned())
-            .unwrap_or_default()
-    };
-    let assignment = match &spec.discovery {
-        Discovery::Static(assignment) | Discovery::Dns { assignment, .. } => Some(assignment),
-        Discovery::Eds { service_name, .. } => assignments
-            .get(service_name)
-            .map(|accepted| &accepted.value),
-    };
-    let endpoints = assignment.map(|known| known.usable(spec.panic_threshold, addresses));
-    Cluster {
-        name: spec.name.clone(),
-        observability_name: spec.observability_name.clone(),
-        endpoints: endpoints.unwrap_or_default(),
-        connect_timeout: spec.connect_timeout,
-        balancing: spec.balancing,
-        limits: spec.limits,
-        idle_timeout: spec.idle_timeout,
-    }
-}
-
-fn build_listener(spec: &ListenerSpec, routes: Option<Arc<RouteTable>>) -> Listener {
-    let ManagerSpec {
-        routes: _,
-        stat_prefix,
-        tracing,
-        use_remote_address,
-        generate_request_id,
-        preserve_external_request_id,
-        always_set_request_id_in_response,
-        server_name,
-        server_header,
-        max_request_head_bytes,
-        max_headers,
-        idle_timeout,
-        stream_idle_timeout,
-        request_headers_timeout,
-    } = spec.manager.clone();
-    Listener {
-        name: spec.name.clone(),
-        address: spec.address,
-        direction: spec.direction,
-        manager: ConnectionManager {
-            stat_prefix,
-            routes,
-            tracing,
-            use_remote_address,
-            generate_request_id,
-            preserve_external_request_id,
-            always_set_request_id_in_response,
-            server_name,
-            server_header,
-            max_request_head_bytes,
-            max_headers,
-            idle_timeout,
-            stream_idle_timeout,
-            request_headers_timeout,
-        },
-    }
-}
-
-fn fetch_deadline(spec: &ClusterSpec, now: Instant) -> Option<Instant> {
-    match &spec.discovery {
-        Discovery::Eds { fetch_timeout, .. } => fetch_timeout.map(|wait| now + wait),
-        Discovery::Static(_) | Discovery::Dns { .. } => None,
     }
 }
 

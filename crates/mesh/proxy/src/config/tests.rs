@@ -37,7 +37,7 @@ use envoy_types::pb::google::protobuf::{self, Any, BoolValue, UInt32Value};
 use envoy_types::util::pack_any;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
-use super::store::{Lookup, Store};
+use super::{Lookup, Store};
 use crate::snapshot::{
     Balancing, Direction, PathMatch, RouteAction, Snapshot, TracingProvider, ValueMatch,
 };
@@ -70,7 +70,9 @@ fn ads() -> Option<core::ConfigSource> {
 fn router() -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
-        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack_any(Router::default()))),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack_any(
+            Router::default(),
+        ))),
         ..Default::default()
     }
 }
@@ -176,21 +178,37 @@ fn dns_cluster(kind: DiscoveryType) -> cluster::Cluster {
 fn ready(now: Instant) -> (Store, Snapshot) {
     let mut store = Store::default();
     take(&mut store, CLUSTER, &[pack_any(eds_cluster("c"))], now);
-    take(&mut store, LISTENER, &[pack_any(listener_with("l", 80, manager("r")))], now);
-    take(&mut store, ENDPOINT, &[pack_any(assignment("c", &[("10.0.0.1", 1)]))], now);
+    take(
+        &mut store,
+        LISTENER,
+        &[pack_any(listener_with("l", 80, manager("r")))],
+        now,
+    );
+    take(
+        &mut store,
+        ENDPOINT,
+        &[pack_any(assignment("c", &[("10.0.0.1", 1)]))],
+        now,
+    );
     take(&mut store, ROUTE, &[pack_any(routes("r", "c"))], now);
     let snapshot = store.advance(now).expect("a snapshot");
     (store, snapshot)
 }
 
 fn take(store: &mut Store, type_url: &str, resources: &[Any], now: Instant) {
-    store.apply(type_url, "v", resources, now).expect("accepted");
+    store
+        .apply(type_url, "v", resources, now)
+        .expect("accepted");
 }
 
 fn refused(type_url: &str, resources: &[Any]) -> String {
     let outcome = Store::default().apply(type_url, "v", resources, Instant::now());
     let rejections = outcome.expect_err("a refusal");
-    rejections.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    rejections
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
@@ -224,7 +242,10 @@ fn a_full_configuration_becomes_a_snapshot() {
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!(cluster.balancing, Balancing::RoundRobin);
     assert_eq!(cluster.limits.max_requests, 1024);
-    assert_eq!(cluster.endpoints[0].address, SocketAddr::from(([10, 0, 0, 1], 1)));
+    assert_eq!(
+        cluster.endpoints[0].address,
+        SocketAddr::from(([10, 0, 0, 1], 1))
+    );
 }
 
 #[test]
@@ -286,7 +307,9 @@ fn listeners_are_refused_by_field() {
         (
             |_, m| {
                 let mut inline = routes("", "c");
-                inline.virtual_hosts[0].routes[0].match_mut().runtime_fraction = Some(Default::default());
+                inline.virtual_hosts[0].routes[0]
+                    .match_mut()
+                    .runtime_fraction = Some(Default::default());
                 m.route_specifier = Some(RouteSpecifier::RouteConfig(inline));
             },
             "filter_chains[0].filters[0].route_config.virtual_hosts[0].routes[0].match.runtime_fraction: \
@@ -357,7 +380,10 @@ fn listeners_are_refused_by_field() {
         if let Some(filter) = listener.filter_chains[0].filters.first_mut() {
             filter.config_type = Some(listener::filter::ConfigType::TypedConfig(pack_any(changed)));
         }
-        assert_eq!(refused(LISTENER, &[pack_any(listener)]), format!("listener \"l\": {expected}"));
+        assert_eq!(
+            refused(LISTENER, &[pack_any(listener)]),
+            format!("listener \"l\": {expected}")
+        );
     }
 }
 
@@ -436,7 +462,9 @@ fn routes_are_refused_by_field() {
             |_, r| {
                 r.match_mut().headers.push(route::HeaderMatcher {
                     name: "x".to_owned(),
-                    header_match_specifier: Some(HeaderMatchSpecifier::RangeMatch(Default::default())),
+                    header_match_specifier: Some(HeaderMatchSpecifier::RangeMatch(
+                        Default::default(),
+                    )),
                     ..Default::default()
                 });
             },
@@ -557,10 +585,18 @@ fn tracers() {
         let mut store = Store::default();
         let now = Instant::now();
         take(&mut store, CLUSTER, &[], now);
-        store.apply(LISTENER, "v", &[resource], now).map_err(|all| all[0].reason.clone())?;
+        store
+            .apply(LISTENER, "v", &[resource], now)
+            .map_err(|all| all[0].reason.clone())?;
         take(&mut store, ROUTE, &[pack_any(routes("r", "c"))], now);
         let snapshot = store.advance(now).expect("a snapshot");
-        Ok::<_, String>(snapshot.listeners[0].manager.tracing.clone().expect("a tracer"))
+        Ok::<_, String>(
+            snapshot.listeners[0]
+                .manager
+                .tracing
+                .clone()
+                .expect("a tracer"),
+        )
     };
     let collector = |uri: &str| core::HttpService {
         http_uri: Some(core::HttpUri {
@@ -609,7 +645,10 @@ fn tracers() {
         shared_span_context: false,
         with_w3c: true,
     };
-    assert_eq!(compile(pack_any(newer)).expect("accepted").provider, expected);
+    assert_eq!(
+        compile(pack_any(newer)).expect("accepted").provider,
+        expected
+    );
 
     let otlp = trace::OpenTelemetryConfig {
         http_service: Some(collector("http://otel.local/v1/traces")),
@@ -623,7 +662,10 @@ fn tracers() {
         service_name: "reviews.default".to_owned(),
         timeout: Duration::from_secs(3),
     };
-    assert_eq!(compile(pack_any(otlp)).expect("accepted").provider, expected);
+    assert_eq!(
+        compile(pack_any(otlp)).expect("accepted").provider,
+        expected
+    );
 
     let at = "filter_chains[0].filters[0].tracing.provider";
     let proto = trace::ZipkinConfig {
@@ -671,7 +713,10 @@ fn domains_are_sorted_by_kind_and_length() {
         .collect();
     let table = super::route::compile(config, &super::check::At::ROOT).expect("accepted");
     assert_eq!(table.exact["a.com"], 0);
-    assert_eq!(table.suffixes, [(".a.b.com".to_owned(), 2), (".b.com".to_owned(), 1)]);
+    assert_eq!(
+        table.suffixes,
+        [(".a.b.com".to_owned(), 2), (".b.com".to_owned(), 1)]
+    );
     assert_eq!(table.prefixes, [("c.".to_owned(), 3)]);
     assert_eq!(table.any, Some(4));
 }
@@ -713,15 +758,26 @@ fn header_conditions_in_all_their_forms() {
 fn listeners_wait_for_routes_and_for_the_first_clusters() {
     let now = Instant::now();
     let mut store = Store::default();
-    take(&mut store, LISTENER, &[pack_any(listener_with("l", 80, manager("r")))], now);
+    take(
+        &mut store,
+        LISTENER,
+        &[pack_any(listener_with("l", 80, manager("r")))],
+        now,
+    );
     assert_eq!(store.wanted(ROUTE), ["r"]);
     take(&mut store, ROUTE, &[pack_any(routes("r", "c"))], now);
-    assert!(store.advance(now).is_none(), "the clusters have not arrived");
+    assert!(
+        store.advance(now).is_none(),
+        "the clusters have not arrived"
+    );
     assert!(!store.is_complete());
 
     take(&mut store, CLUSTER, &[pack_any(eds_cluster("c"))], now);
     assert_eq!(store.wanted(ENDPOINT), ["c"]);
-    assert!(store.advance(now).is_none(), "the endpoints have not arrived");
+    assert!(
+        store.advance(now).is_none(),
+        "the endpoints have not arrived"
+    );
 
     take(&mut store, ENDPOINT, &[pack_any(assignment("c", &[]))], now);
     let snapshot = store.advance(now).expect("everything is there");
@@ -735,7 +791,12 @@ fn nobody_waits_for_longer_than_the_fetch_timeout() {
     let now = Instant::now();
     let mut store = Store::default();
     take(&mut store, CLUSTER, &[pack_any(eds_cluster("c"))], now);
-    take(&mut store, LISTENER, &[pack_any(listener_with("l", 80, manager("r")))], now);
+    take(
+        &mut store,
+        LISTENER,
+        &[pack_any(listener_with("l", 80, manager("r")))],
+        now,
+    );
     let deadline = store.next_deadline().expect("something waits");
     assert_eq!(deadline, now + Duration::from_secs(15));
     assert!(store.advance(deadline - Duration::from_millis(1)).is_none());
@@ -749,24 +810,55 @@ fn nobody_waits_for_longer_than_the_fetch_timeout() {
 fn the_former_form_stays_until_the_new_one_is_ready() {
     let now = Instant::now();
     let (mut store, first) = ready(now);
-    take(&mut store, LISTENER, &[pack_any(listener_with("l", 80, manager("other")))], now);
+    take(
+        &mut store,
+        LISTENER,
+        &[pack_any(listener_with("l", 80, manager("other")))],
+        now,
+    );
     assert_eq!(store.wanted(ROUTE), ["other", "r"]);
     assert!(store.advance(now).is_none());
     take(&mut store, ROUTE, &[pack_any(routes("other", "c"))], now);
     let second = store.advance(now).expect("ready");
-    let table = |snapshot: &Snapshot| snapshot.listeners[0].manager.routes.as_ref().expect("routes").name.clone();
-    assert_eq!((table(&first), table(&second)), ("r".to_owned(), "other".to_owned()));
+    let table = |snapshot: &Snapshot| {
+        snapshot.listeners[0]
+            .manager
+            .routes
+            .as_ref()
+            .expect("routes")
+            .name
+            .clone()
+    };
+    assert_eq!(
+        (table(&first), table(&second)),
+        ("r".to_owned(), "other".to_owned())
+    );
     assert_eq!(store.wanted(ROUTE), ["other"]);
-    assert!(std::sync::Arc::ptr_eq(&first.clusters["c"], &second.clusters["c"]));
+    assert!(std::sync::Arc::ptr_eq(
+        &first.clusters["c"],
+        &second.clusters["c"]
+    ));
 
     let mut elsewhere = eds_cluster("c");
-    elsewhere.eds_cluster_config.as_mut().expect("eds").service_name = "elsewhere".to_owned();
+    elsewhere
+        .eds_cluster_config
+        .as_mut()
+        .expect("eds")
+        .service_name = "elsewhere".to_owned();
     take(&mut store, CLUSTER, &[pack_any(elsewhere)], now);
     assert!(store.advance(now).is_none());
-    take(&mut store, ENDPOINT, &[pack_any(assignment("elsewhere", &[("10.0.0.2", 2)]))], now);
+    take(
+        &mut store,
+        ENDPOINT,
+        &[pack_any(assignment("elsewhere", &[("10.0.0.2", 2)]))],
+        now,
+    );
     let third = store.advance(now).expect("ready");
     assert_eq!(third.clusters["c"].endpoints[0].address.port(), 2);
-    assert!(std::sync::Arc::ptr_eq(&second.listeners[0], &third.listeners[0]));
+    assert!(std::sync::Arc::ptr_eq(
+        &second.listeners[0],
+        &third.listeners[0]
+    ));
 }
 
 #[test]
@@ -776,10 +868,19 @@ fn a_refused_resource_keeps_its_last_good_form_and_the_others_move_on() {
     let mut bad = listener_with("l", 81, manager("r"));
     bad.use_original_dst = yes();
     let good = listener_with("m", 82, manager("r"));
-    let outcome = store.apply(LISTENER, "v2", &[pack_any(bad.clone()), pack_any(good)], now);
+    let outcome = store.apply(
+        LISTENER,
+        "v2",
+        &[pack_any(bad.clone()), pack_any(good)],
+        now,
+    );
     assert_eq!(outcome.expect_err("refused").len(), 1);
     let snapshot = store.advance(now).expect("the good one is new");
-    let ports: Vec<_> = snapshot.listeners.iter().map(|l| l.address.port()).collect();
+    let ports: Vec<_> = snapshot
+        .listeners
+        .iter()
+        .map(|l| l.address.port())
+        .collect();
     assert_eq!(ports, [80, 82]);
 
     // The same bad form is refused again, and what is gone from the response is gone.
@@ -805,20 +906,35 @@ fn two_listeners_at_one_address_and_two_of_one_name_are_refused() {
 fn names_are_resolved_and_keep_their_addresses_when_resolving_fails() {
     let now = Instant::now();
     let mut store = Store::default();
-    take(&mut store, CLUSTER, &[pack_any(dns_cluster(DiscoveryType::StrictDns))], now);
+    take(
+        &mut store,
+        CLUSTER,
+        &[pack_any(dns_cluster(DiscoveryType::StrictDns))],
+        now,
+    );
     assert!(store.advance(now).is_none(), "not resolved yet");
     let lookup: Lookup = store.lookups().into_iter().next().expect("a name");
-    assert_eq!((lookup.name.as_str(), lookup.all_addresses), ("zipkin.local", true));
+    assert_eq!(
+        (lookup.name.as_str(), lookup.all_addresses),
+        ("zipkin.local", true)
+    );
     let address = |last| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
     store.resolved(lookup.clone(), vec![address(1), address(2)]);
     let snapshot = store.advance(now).expect("resolved");
-    let ports: Vec<_> = snapshot.clusters["dns"].endpoints.iter().map(|e| e.address.port()).collect();
+    let ports: Vec<_> = snapshot.clusters["dns"]
+        .endpoints
+        .iter()
+        .map(|e| e.address.port())
+        .collect();
     assert_eq!(ports, [9411, 9411]);
     store.resolved(lookup.clone(), Vec::new());
     assert!(store.advance(now).is_none(), "the addresses stay");
     store.resolved(lookup, vec![address(3)]);
     let snapshot = store.advance(now).expect("new addresses");
-    assert_eq!(snapshot.clusters["dns"].endpoints[0].address.ip(), address(3));
+    assert_eq!(
+        snapshot.clusters["dns"].endpoints[0].address.ip(),
+        address(3)
+    );
 }
 
 #[test]
@@ -837,11 +953,17 @@ fn unhealthy_endpoints_are_used_only_in_panic() {
         let mut store = Store::default();
         take(&mut store, CLUSTER, &[pack_any(cluster)], now);
         take(&mut store, ENDPOINT, &[pack_any(all)], now);
-        store.advance(now).expect("a snapshot").clusters["c"].endpoints.len()
+        store.advance(now).expect("a snapshot").clusters["c"]
+            .endpoints
+            .len()
     };
     assert_eq!(usable(0, None), 3);
     assert_eq!(usable(1, None), 2);
-    assert_eq!(usable(2, None), 3, "a third is healthy, less than the half that is needed");
+    assert_eq!(
+        usable(2, None),
+        3,
+        "a third is healthy, less than the half that is needed"
+    );
     assert_eq!(usable(2, Some(0.0)), 1);
     assert_eq!(usable(3, Some(0.0)), 0);
 }

@@ -1,0 +1,120 @@
+//! From checked resources to what the workers run on.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cluster::{ClusterSpec, Discovery, Family};
+use super::endpoint::Assignment;
+use super::listener::ListenerSpec;
+use super::manager::ManagerSpec;
+use crate::snapshot::{Cluster, ConnectionManager, Listener, RouteTable};
+
+/// A name to be resolved again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Lookup {
+    pub(crate) name: String,
+    pub(crate) family: Family,
+    pub(crate) all_addresses: bool,
+    pub(crate) refresh: Duration,
+}
+
+/// The names that a cluster needs resolved.
+pub(super) fn lookups_of(spec: &ClusterSpec) -> impl Iterator<Item = Lookup> {
+    let dns = match &spec.discovery {
+        Discovery::Dns {
+            assignment,
+            all_addresses,
+            family,
+            refresh,
+        } => Some((assignment, *all_addresses, *family, *refresh)),
+        Discovery::Static(_) | Discovery::Eds { .. } => None,
+    };
+    dns.into_iter()
+        .flat_map(|(assignment, all_addresses, family, refresh)| {
+            assignment.names().map(move |name| Lookup {
+                name: name.to_owned(),
+                family,
+                all_addresses,
+                refresh,
+            })
+        })
+}
+
+/// A cluster with its endpoints; `assigned` are those that came by EDS.
+pub(super) fn build_cluster(
+    spec: &ClusterSpec,
+    assigned: Option<&Assignment>,
+    resolved: &HashMap<Lookup, Vec<IpAddr>>,
+) -> Cluster {
+    let addresses = |name: &str| {
+        lookups_of(spec)
+            .find(|lookup| lookup.name == name)
+            .and_then(|lookup| resolved.get(&lookup).cloned())
+            .unwrap_or_default()
+    };
+    let assignment = match &spec.discovery {
+        Discovery::Static(assignment) | Discovery::Dns { assignment, .. } => Some(assignment),
+        Discovery::Eds { .. } => assigned,
+    };
+    let endpoints = assignment.map(|known| known.usable(spec.panic_threshold, addresses));
+    Cluster {
+        name: spec.name.clone(),
+        observability_name: spec.observability_name.clone(),
+        endpoints: endpoints.unwrap_or_default(),
+        connect_timeout: spec.connect_timeout,
+        balancing: spec.balancing,
+        limits: spec.limits,
+        idle_timeout: spec.idle_timeout,
+    }
+}
+
+/// A listener with the routes of now.
+pub(super) fn build_listener(spec: &ListenerSpec, routes: Option<Arc<RouteTable>>) -> Listener {
+    let ManagerSpec {
+        routes: _,
+        stat_prefix,
+        tracing,
+        use_remote_address,
+        generate_request_id,
+        preserve_external_request_id,
+        always_set_request_id_in_response,
+        server_name,
+        server_header,
+        max_request_head_bytes,
+        max_headers,
+        idle_timeout,
+        stream_idle_timeout,
+        request_headers_timeout,
+    } = spec.manager.clone();
+    Listener {
+        name: spec.name.clone(),
+        address: spec.address,
+        direction: spec.direction,
+        manager: ConnectionManager {
+            stat_prefix,
+            routes,
+            tracing,
+            use_remote_address,
+            generate_request_id,
+            preserve_external_request_id,
+            always_set_request_id_in_response,
+            server_name,
+            server_header,
+            max_request_head_bytes,
+            max_headers,
+            idle_timeout,
+            stream_idle_timeout,
+            request_headers_timeout,
+        },
+    }
+}
+
+/// When a cluster is used without its endpoints.
+pub(super) fn fetch_deadline(spec: &ClusterSpec, now: Instant) -> Option<Instant> {
+    match &spec.discovery {
+        Discovery::Eds { fetch_timeout, .. } => fetch_timeout.map(|wait| now + wait),
+        Discovery::Static(_) | Discovery::Dns { .. } => None,
+    }
+}
