@@ -94,7 +94,7 @@ fn check_destination(
         let names = index.services().map(|service| service.host.as_str());
         let hint = did_you_mean(host.as_str(), names);
         return Err(format!(
-            "there is no service `{host}`{hint}: requests that come here get 503"
+            "there is no service `{host}`: requests that come here get 503{hint}"
         ));
     };
     let numbers = || -> String {
@@ -126,7 +126,7 @@ fn check_destination(
         let names = rules.subsets.iter().map(|subset| subset.name.as_str());
         let hint = did_you_mean(&destination.subset, names);
         return Err(format!(
-            "no DestinationRule defines subset `{}` of `{host}`{hint}: requests that come here get 503",
+            "no DestinationRule defines subset `{}` of `{host}`: requests that come here get 503{hint}",
             destination.subset
         ));
     };
@@ -219,21 +219,24 @@ fn check_tracing(index: &Index, problems: &mut Vec<Problem>) {
     if service.is_some_and(|service| service.port(provider.port).is_some()) {
         return;
     }
-    let what = match service {
-        Some(_) => format!("service `{host}` has no port {}", provider.port),
-        None => {
-            let names = index.services().map(|service| service.host.as_str());
-            let hint = did_you_mean(host.as_str(), names);
-            format!("there is no service `{host}`{hint}")
-        }
+    let names = index.services().map(|service| service.host.as_str());
+    let (what, hint) = match service {
+        Some(_) => (
+            format!("service `{host}` has no port {}", provider.port),
+            String::new(),
+        ),
+        None => (
+            format!("there is no service `{host}`"),
+            did_you_mean(host.as_str(), names),
+        ),
     };
     let source = Source {
         file: index.mesh().file.clone(),
         position: provider.at.0,
     };
     let message = format!(
-        "{what}: provider `{}` cannot be reached and nothing is traced, describe the collector by a \
-         ServiceEntry",
+        "{what}: provider `{}` cannot be reached and nothing is traced; describe the collector by a \
+         ServiceEntry{hint}",
         provider.name
     );
     problems.push(Problem::error(&source, source.position, message));

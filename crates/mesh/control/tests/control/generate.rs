@@ -1,0 +1,292 @@
+//! The xDS resources of Bookinfo's proxies.
+
+use crate::support::{MESH_CONFIG, Plan, gateway, networking, render, sidecar};
+use envoy_types::pb::envoy::config::core::v3::Node;
+use periplus_control::{Generated, Index, Proxy, generate};
+use periplus_resources::{MeshConfig, parse_mesh_config, parse_resources};
+
+/// An index of Bookinfo with these files besides.
+fn index_of(files: &[&str], more: &str, mesh: MeshConfig) -> Index {
+    let mut resources = Vec::new();
+    let mut read = |name: &str, text: &str| {
+        let parsed = parse_resources(name, text);
+        assert_eq!(parsed.errors, [], "{name}");
+        resources.extend(parsed.resources);
+    };
+    for (name, text) in Plan::fixed().files() {
+        read(name, &text);
+    }
+    for file in files {
+        read(file, &networking(file));
+    }
+    read("more.yaml", more);
+    Index::new(&resources, mesh)
+}
+
+fn mesh_config(text: &str) -> MeshConfig {
+    parse_mesh_config("mesh-config.yaml", text).expect("a good mesh configuration")
+}
+
+fn made(index: &Index, node: &Node) -> Generated {
+    let proxy = Proxy::from_node(node).expect("a good node");
+    // Nothing may depend on the order of a hash map: the encoded form is compared.
+    assert_eq!(generate(index, &proxy), generate(index, &proxy));
+    generate(index, &proxy)
+}
+
+fn problems(index: &Index) -> String {
+    let lines = index.problems().iter();
+    let lines = lines.map(|problem| format!("{}: {problem}\n", problem.severity));
+    lines.collect()
+}
+
+const ALL: [&str; 3] = [
+    "bookinfo-gateway.yaml",
+    "destination-rule-all.yaml",
+    "virtual-service-reviews-test-v2.yaml",
+];
+
+#[test]
+fn sidecar_of_productpage() {
+    let index = index_of(&ALL, "", mesh_config(MESH_CONFIG));
+    insta::assert_snapshot!(render::all(&made(&index, &sidecar("productpage", "v1"))));
+}
+
+#[test]
+fn ingress_gateway() {
+    let index = index_of(&ALL, "", mesh_config(MESH_CONFIG));
+    let made = made(&index, &gateway());
+    // Its clusters are those of the sidecars, without their applications'.
+    let part = Generated {
+        clusters: Vec::new(),
+        endpoints: Vec::new(),
+        ..made.clone()
+    };
+    insta::assert_snapshot!(render::all(&part));
+    let names: Vec<_> = made.clusters.iter().map(|cluster| &cluster.name).collect();
+    insta::assert_debug_snapshot!("ingress_gateway_clusters", names);
+}
+
+/// Weights, every kind of condition, timeouts, direct answers, and policies of connections.
+#[test]
+fn rules() {
+    let more = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - name: canary
+    match:
+    - name: beta
+      uri: {prefix: /reviews}
+      method: {exact: GET}
+      authority: {prefix: reviews}
+      headers: {x-beta: {}, cookie: {regex: '.*user=jason.*'}}
+    - uri: {exact: /elsewhere}
+      sourceLabels: {app: other}
+    - uri: {exact: /here}
+      sourceLabels: {app: productpage}
+      sourceNamespace: default
+      port: 9080
+    route:
+    - {destination: {host: reviews, subset: v1}, weight: 90}
+    - {destination: {host: reviews, subset: v2}, weight: 10}
+    - {destination: {host: reviews, subset: v3}, weight: 0}
+    timeout: 0.5s
+  - match: [{uri: {prefix: /closed}}]
+    directResponse: {status: 503, body: {string: closed}}
+  - route: [{destination: {host: reviews, subset: missing}}]
+  - route: [{destination: {host: reviews, subset: v1}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  trafficPolicy:
+    loadBalancer: {simple: ROUND_ROBIN}
+    connectionPool: {tcp: {maxConnections: 1, connectTimeout: 1s}, http: {http1MaxPendingRequests: 2}}
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - name: v2
+    labels: {version: v2}
+    trafficPolicy: {loadBalancer: {simple: RANDOM}}
+  - {name: v4, labels: {version: v4}}
+";
+    let index = index_of(&[], more, MeshConfig::default());
+    let made = made(&index, &sidecar("productpage", "v1"));
+    let routes = made.routes.iter().map(|routes| {
+        let mut routes = routes.clone();
+        routes
+            .virtual_hosts
+            .retain(|host| host.name.starts_with("reviews"));
+        routes
+    });
+    let part = Generated {
+        routes: routes.collect(),
+        clusters: made
+            .clusters
+            .into_iter()
+            .filter(|c| c.name.contains("reviews"))
+            .collect(),
+        endpoints: made
+            .endpoints
+            .into_iter()
+            .filter(|e| e.cluster_name.contains("reviews"))
+            .collect(),
+        ..Generated::default()
+    };
+    insta::assert_snapshot!(render::all(&part));
+    insta::assert_snapshot!("rules_problems", problems(&index));
+}
+
+#[test]
+fn opentelemetry_sampling_and_tags() {
+    let mesh = "
+extensionProviders:
+- name: otlp
+  opentelemetry:
+    service: zipkin.istio-system.svc.cluster.local
+    port: 9411
+    maxTagLength: 64
+    http: {path: /v1/traces, timeout: 10s}
+defaultProviders: {tracing: [otlp]}
+defaultConfig:
+  tracing:
+    sampling: 12.5
+    customTags:
+      istio.mesh_id: {literal: {value: mine}}
+      zone: {environment: {name: ZONE, defaultValue: a}}
+      user: {header: {name: End-User}}
+";
+    let index = index_of(&[], "", mesh_config(mesh));
+    let made = made(&index, &sidecar("ratings", "v1"));
+    insta::assert_snapshot!(render::render_listener(&made.listeners[1]));
+}
+
+/// The collector is there for proxies that may reach nothing at all.
+#[test]
+fn collector_is_always_included() {
+    let more = "
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: a-closed}
+spec:
+  workloadSelector: {labels: {app: closed}}
+  egress:
+  - port: {number: 30000, name: http-proxy, protocol: HTTP_PROXY}
+    captureMode: NONE
+    hosts: ['~/*']
+";
+    let index = index_of(&[], more, mesh_config(MESH_CONFIG));
+    let made = made(&index, &sidecar("closed", "v1"));
+    let names: Vec<_> = made
+        .clusters
+        .iter()
+        .map(|cluster| cluster.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["outbound|9411||zipkin.istio-system.svc.cluster.local"]
+    );
+    let hosts: Vec<_> = made.routes[0]
+        .virtual_hosts
+        .iter()
+        .map(|host| &host.name)
+        .collect();
+    assert_eq!(hosts, ["block_all"]);
+}
+
+#[test]
+fn a_proxy_that_nothing_describes_is_told_why() {
+    let index = index_of(&[], "", MeshConfig::default());
+    for node in [sidecar("unknown", "v1"), gateway()] {
+        let made = made(&index, &node);
+        assert_eq!(made.listeners.len(), 0);
+        assert_eq!(made.notes.len(), 1, "{:?}", made.notes);
+    }
+}
+
+/// A change of weights is a change of routes alone.
+#[test]
+fn weights_leave_clusters_alone() {
+    let base = ["bookinfo-gateway.yaml", "destination-rule-all.yaml"];
+    let with = |rules: &'static str| {
+        let files = [base[0], base[1], rules];
+        made(
+            &index_of(&files, "", mesh_config(MESH_CONFIG)),
+            &sidecar("productpage", "v1"),
+        )
+    };
+    let before = with("virtual-service-reviews-90-10.yaml");
+    let after = with("virtual-service-reviews-80-20.yaml");
+    assert_eq!(before.clusters, after.clusters);
+    assert_eq!(before.endpoints, after.endpoints);
+    assert_eq!(before.listeners, after.listeners);
+    assert_ne!(before.routes, after.routes);
+}
+
+/// References that lead nowhere, and rules without effect.
+#[test]
+fn analysis() {
+    let more = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec:
+  hosts: [reviews]
+  gateways: [mesh, bookinfo-gatewy]
+  http:
+  - match: [{uri: {prefix: /a}}]
+    route: [{destination: {host: reviws}}]
+  - match: [{uri: {prefix: /b}}]
+    route: [{destination: {host: reviews, port: {number: 80}}}]
+  - route: [{destination: {host: reviews, subset: v9}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: b}
+spec:
+  hosts: [reviews]
+  http: [{route: [{destination: {host: reviews}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: rating}
+spec: {host: rating}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: empty}
+spec:
+  hosts: [empty.default.svc.cluster.local]
+  resolution: STATIC
+  ports: [{number: 80, name: http}, {number: 81, name: http-more}]
+  workloadSelector: {labels: {app: empty}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews-again}
+spec:
+  hosts: [reviews.default.svc.cluster.local]
+  resolution: STATIC
+  ports: [{number: 80, name: http}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: b}
+spec:
+  hosts: [empty]
+  http: [{route: [{destination: {host: empty}}]}]
+";
+    let mesh = "
+extensionProviders:
+- name: periplus
+  zipkin: {service: zipkn.istio-system.svc.cluster.local, port: 9411}
+defaultProviders: {tracing: [periplus]}
+";
+    let index = index_of(&["destination-rule-all.yaml"], more, mesh_config(mesh));
+    insta::assert_snapshot!(problems(&index));
+}

@@ -1,0 +1,4 @@
+//! The control plane, from files to proxies.
+
+mod generate;
+mod support;

@@ -1,0 +1,139 @@
+//! xDS messages in a readable form: no defaults, and what is packed into `Any` is unpacked.
+
+use std::fmt::Debug;
+
+use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
+use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
+use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, http_filter,
+};
+use envoy_types::pb::google::protobuf::Any;
+use periplus_control::Generated;
+use prost::{Message, Name};
+
+pub(crate) fn all(generated: &Generated) -> String {
+    let mut text = String::new();
+    for listener in &generated.listeners {
+        text += &format!("== LDS {}\n{}", listener.name, render_listener(listener));
+    }
+    for routes in &generated.routes {
+        text += &format!("== RDS {}\n{}", routes.name, plain(routes));
+    }
+    for cluster in &generated.clusters {
+        text += &format!("== CDS {}\n{}", cluster.name, plain(cluster));
+    }
+    for endpoints in &generated.endpoints {
+        text += &format!("== EDS {}\n{}", endpoints.cluster_name, plain(endpoints));
+    }
+    for note in &generated.notes {
+        text += &format!("== note: {note}\n");
+    }
+    text
+}
+
+/// The listener, its connection manager, and the tracer's configuration.
+pub(crate) fn render_listener(listener: &Listener) -> String {
+    let mut listener = listener.clone();
+    let mut text = String::new();
+    for chain in &mut listener.filter_chains {
+        for filter in chain.filters.drain(..) {
+            let Some(filter::ConfigType::TypedConfig(any)) = filter.config_type else {
+                panic!("{}: no configuration", filter.name)
+            };
+            let mut manager: HttpConnectionManager = unpack(&any);
+            text += &format!("-- filter {}\n", filter.name);
+            let tracer = manager
+                .tracing
+                .as_mut()
+                .and_then(|tracing| tracing.provider.take());
+            for filter in manager.http_filters.drain(..) {
+                let Some(http_filter::ConfigType::TypedConfig(any)) = filter.config_type else {
+                    panic!("{}: no configuration", filter.name)
+                };
+                assert!(any.value.is_empty());
+                text += &format!("http filter {}: {}\n", filter.name, any.type_url);
+            }
+            text += &plain(&manager);
+            if let Some(tracer) = tracer {
+                let Some(ConfigType::TypedConfig(any)) = tracer.config_type else {
+                    panic!("{}: no configuration", tracer.name)
+                };
+                text += &format!("-- tracer {}\n", tracer.name);
+                text += &match tracer.name.as_str() {
+                    "envoy.tracers.zipkin" => plain(&unpack::<ZipkinConfig>(&any)),
+                    _ => plain(&unpack::<OpenTelemetryConfig>(&any)),
+                };
+            }
+        }
+    }
+    plain(&listener) + &text
+}
+
+pub(crate) fn unpack<M: Message + Name + Default>(any: &Any) -> M {
+    assert_eq!(any.type_url, M::type_url());
+    M::decode(any.value.as_slice()).expect("it was encoded a moment ago")
+}
+
+fn plain(message: &impl Debug) -> String {
+    const DEFAULTS: [&str; 11] = [
+        ": None,",
+        ": [],",
+        ": {},",
+        ": \"\",",
+        ": 0,",
+        ": false,",
+        ": Default,",
+        ": Auto,",
+        ": Unknown,",
+        ": ServiceUnavailable,",
+        ": PassThroughInternalRedirect,",
+    ];
+    let mut lines: Vec<String> = Vec::new();
+    // How many `Some(` and other wrappers are open: what they hold goes on their own line.
+    let mut wrapped = 0;
+    let mut joins = false;
+    for line in format!("{message:#?}").lines() {
+        if DEFAULTS.iter().any(|default| line.ends_with(default)) {
+            continue;
+        }
+        let body = line.trim_start();
+        if body == ")," || body == ")" {
+            wrapped -= 1;
+            continue;
+        }
+        let depth = (line.len() - body.len()) / 4 - wrapped;
+        let opens = body.ends_with('(');
+        wrapped += usize::from(opens);
+        let body = body.strip_suffix("Some(").unwrap_or(body);
+        match lines.last_mut() {
+            Some(last) if joins => last.push_str(body),
+            _ => lines.push("  ".repeat(depth) + body),
+        }
+        joins = opens;
+        fold(&mut lines);
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Puts a message of at most one plain field on one line.
+fn fold(lines: &mut Vec<String>) {
+    let is_end = |line: &String| matches!(line.trim(), "}" | "},");
+    if let [.., open, end] = lines.as_mut_slice()
+        && is_end(end)
+        && open.ends_with('{')
+    {
+        *open += end.trim();
+        lines.pop();
+    } else if let [.., open, field, end] = lines.as_mut_slice()
+        && is_end(end)
+        && open.ends_with('{')
+        && field.len() + open.len() < 110
+        && field.ends_with(',')
+        && !is_end(field)
+    {
+        let field = field.trim().trim_end_matches(',');
+        *open = format!("{open} {field} {}", end.trim());
+        lines.truncate(lines.len() - 2);
+    }
+}
