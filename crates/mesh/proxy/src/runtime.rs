@@ -1,14 +1,23 @@
 //! The workers: one thread, one current-thread runtime and one set of listening sockets each.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::Published;
+use crate::listener::{Listeners, Progress};
 use crate::snapshot::Node;
+use crate::stats::Registry;
+use crate::upstream::Usages;
+use crate::worker::{self, Command, Setup};
 
 /// How the workers run.
 #[derive(Clone, Debug)]
@@ -44,11 +53,33 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The thread that binds the listeners could not be made.
+    #[error("the listeners' thread could not start")]
+    Listeners {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// The running workers.
+///
+/// Dropping it ends them at once; [`Proxy::shutdown`] lets them finish.
 #[derive(Debug)]
-pub struct Proxy {}
+pub struct Proxy {
+    workers: Vec<WorkerThread>,
+    progress: Arc<Progress>,
+    /// Dropped to end the listeners' thread.
+    stop: Option<oneshot::Sender<()>>,
+    listeners: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct WorkerThread {
+    commands: mpsc::UnboundedSender<Command>,
+    registry: Arc<Registry>,
+    thread: JoinHandle<()>,
+}
 
 impl Proxy {
     /// Starts the workers on what is published; they follow every later publication.
@@ -56,29 +87,113 @@ impl Proxy {
     /// A listener that cannot bind does not stop the others: it is retried, and
     /// [`Proxy::bind_errors`] names it.
     pub fn start(
-        _published: Arc<Published>,
-        _node: Node,
-        _options: Options,
+        published: Arc<Published>,
+        node: Node,
+        options: Options,
     ) -> Result<Self, StartError> {
-        Ok(Self {})
+        let node = Arc::new(node);
+        let own_address = worker::own_address();
+        let usages = Arc::<Usages>::default();
+        let workers = (0..options.workers.max(1))
+            .map(|index| {
+                let registry = Arc::<Registry>::default();
+                let setup = Setup {
+                    published: published.clone(),
+                    node: node.clone(),
+                    own_address,
+                    options: options.clone(),
+                    registry: registry.clone(),
+                    usages: usages.clone(),
+                };
+                let (commands, thread) =
+                    start_worker(index, setup).map_err(|source| StartError::Worker {
+                        worker: index,
+                        source,
+                    })?;
+                Ok(WorkerThread {
+                    commands,
+                    registry,
+                    thread,
+                })
+            })
+            .collect::<Result<Vec<_>, StartError>>()?;
+        let progress = Arc::<Progress>::default();
+        let senders = workers.iter().map(|w| w.commands.clone()).collect();
+        let listeners = Listeners::new(published, senders, progress.clone());
+        let (stop, stopped) = oneshot::channel();
+        let listeners = start_listeners(listeners, stopped)
+            .map_err(|source| StartError::Listeners { source })?;
+        Ok(Self {
+            workers,
+            progress,
+            stop: Some(stop),
+            listeners: Some(listeners),
+        })
     }
 
     /// The newest generation whose listeners all workers have applied.
     pub fn applied_generation(&self) -> u64 {
-        0
+        self.progress.applied.load(Ordering::Acquire)
     }
 
     /// Listeners that could not bind: name, address, error.
     pub fn bind_errors(&self) -> Vec<(String, SocketAddr, String)> {
-        Vec::new()
+        self.progress.errors()
     }
 
     /// All counters and gauges, summed over the workers, by Envoy's names where Envoy has one
     /// (`http.PREFIX.downstream_rq_total`, `cluster.NAME.upstream_cx_active`, …), sorted.
     pub fn stats(&self) -> Vec<(String, u64)> {
-        Vec::new()
+        let mut sums = BTreeMap::new();
+        for worker in &self.workers {
+            worker.registry.add_to(&mut sums);
+        }
+        sums.into_iter().collect()
     }
 
     /// Stops accepting, lets requests finish until the deadline, flushes the spans.
-    pub async fn shutdown(self, _deadline: Duration) {}
+    pub async fn shutdown(mut self, deadline: Duration) {
+        self.stop.take();
+        let deadline = Instant::now() + deadline;
+        for worker in &self.workers {
+            // A worker that has ended has nothing to drain.
+            let _ = worker.commands.send(Command::Drain { deadline });
+        }
+        let threads = self
+            .workers
+            .drain(..)
+            .map(|worker| worker.thread)
+            .chain(self.listeners.take());
+        for thread in threads {
+            // A worker that panicked has been reported by the panic hook.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+fn start_worker(
+    index: usize,
+    setup: Setup,
+) -> io::Result<(mpsc::UnboundedSender<Command>, JoinHandle<()>)> {
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let (started, start) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || worker::run(setup, receiver, &started))?;
+    start
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread ended")))?;
+    Ok((commands, thread))
+}
+
+fn start_listeners(
+    listeners: Listeners,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    std::thread::Builder::new()
+        .name("listeners".to_owned())
+        .spawn(move || runtime.block_on(listeners.follow(stopped)))
 }

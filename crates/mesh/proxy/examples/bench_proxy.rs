@@ -1,0 +1,157 @@
+//! A sidecar with a fixed configuration, to be measured: one outbound listener, one cluster, 100 %
+//! tracing.
+//!
+//! `bench_proxy LISTEN UPSTREAM [zipkin=COLLECTOR | otlp=COLLECTOR]`, all of them `ip:port`.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use periplus_proxy::snapshot::{
+    Balancing, Cluster, ClusterLimits, ConnectionManager, Decorator, Direction, Endpoint, Forward,
+    Listener, Node, PathMatch, Route, RouteAction, RouteTable, ServerHeader, Snapshot, Tracing,
+    TracingProvider, VirtualHost, WeightedCluster,
+};
+use periplus_proxy::{Options, Proxy, Published};
+
+const SERVICE: &str = "outbound|9080||reviews.default.svc.cluster.local";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let listen = arguments.next().ok_or("no address to listen on")?.parse()?;
+    let upstream = arguments.next().ok_or("no upstream")?.parse()?;
+    let provider = arguments.next().map(|text| provider(&text)).transpose()?;
+    let mut clusters = vec![cluster(SERVICE, upstream)];
+    if let Some((_, collector)) = &provider {
+        clusters.push(cluster("collector", *collector));
+    }
+    let snapshot = Snapshot {
+        generation: 1,
+        listeners: vec![Arc::new(listener(listen, provider.map(|(p, _)| p)))],
+        clusters: clusters
+            .into_iter()
+            .map(|cluster| (cluster.name.clone(), Arc::new(cluster)))
+            .collect(),
+    };
+    let node = Node {
+        id: "sidecar~127.0.0.1~productpage-v1.default~default.svc.cluster.local".to_owned(),
+        cluster: "productpage.default".to_owned(),
+        zone: "z1".to_owned(),
+    };
+    let proxy = Proxy::start(Published::new(snapshot), node, Options::default())?;
+    while proxy.applied_generation() < 1 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for (name, address, error) in proxy.bind_errors() {
+        eprintln!("{name} cannot listen on {address}: {error}");
+    }
+    eprintln!("ready");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn provider(text: &str) -> Result<(TracingProvider, SocketAddr), Box<dyn Error>> {
+    let (kind, collector) = text.split_once('=').ok_or("zipkin=… or otlp=…")?;
+    let provider = match kind {
+        "zipkin" => TracingProvider::Zipkin {
+            cluster: "collector".to_owned(),
+            path: "/api/v2/spans".to_owned(),
+            host: "zipkin".to_owned(),
+            trace_id_128bit: true,
+            shared_span_context: false,
+            with_w3c: false,
+        },
+        "otlp" => TracingProvider::OpenTelemetry {
+            cluster: "collector".to_owned(),
+            path: "/v1/traces".to_owned(),
+            host: "otlp".to_owned(),
+            service_name: "productpage.default".to_owned(),
+            timeout: Duration::from_secs(1),
+        },
+        other => return Err(format!("{other} is no provider").into()),
+    };
+    Ok((provider, collector.parse()?))
+}
+
+fn cluster(name: &str, address: SocketAddr) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        observability_name: name.to_owned(),
+        endpoints: vec![Endpoint { address, weight: 1 }],
+        connect_timeout: Duration::from_secs(10),
+        balancing: Balancing::LeastRequest,
+        limits: ClusterLimits {
+            max_connections: u32::MAX,
+            max_pending_requests: u32::MAX,
+            max_requests: u32::MAX,
+        },
+        idle_timeout: Some(Duration::from_secs(3600)),
+    }
+}
+
+fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener {
+    let route = Route {
+        name: "default".to_owned(),
+        path: PathMatch::Prefix("/".to_owned()),
+        headers: Vec::new(),
+        action: RouteAction::Forward(Forward {
+            clusters: vec![WeightedCluster {
+                name: SERVICE.to_owned(),
+                weight: 1,
+            }],
+            total_weight: 1,
+            timeout: None,
+        }),
+        decorator: Some(Decorator {
+            operation: "reviews.default.svc.cluster.local:9080/*".to_owned(),
+            propagate: true,
+        }),
+    };
+    Listener {
+        name: "outbound".to_owned(),
+        address,
+        direction: Direction::Outbound,
+        manager: ConnectionManager {
+            stat_prefix: "outbound".to_owned(),
+            routes: Some(Arc::new(RouteTable {
+                name: "http_proxy".to_owned(),
+                ignore_port: true,
+                exact: HashMap::from([
+                    ("reviews".to_owned(), 0),
+                    ("reviews.default.svc.cluster.local".to_owned(), 0),
+                ]),
+                suffixes: Vec::new(),
+                prefixes: Vec::new(),
+                any: Some(0),
+                virtual_hosts: vec![VirtualHost {
+                    name: "reviews".to_owned(),
+                    include_request_attempt_count: true,
+                    routes: vec![Arc::new(route)],
+                }],
+            })),
+            tracing: provider.map(|provider| Tracing {
+                provider,
+                client_sampling: 10_000,
+                random_sampling: 10_000,
+                overall_sampling: 10_000,
+                spawn_upstream_span: false,
+                max_path_tag_length: 256,
+                custom_tags: Vec::new(),
+            }),
+            use_remote_address: false,
+            generate_request_id: true,
+            preserve_external_request_id: false,
+            always_set_request_id_in_response: false,
+            server_name: "envoy".to_owned(),
+            server_header: ServerHeader::Overwrite,
+            max_request_head_bytes: 60 * 1024,
+            max_headers: 100,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            stream_idle_timeout: Some(Duration::from_secs(300)),
+            request_headers_timeout: None,
+        },
+    }
+}

@@ -1,0 +1,328 @@
+//! A downstream connection: one task that reads requests and has them answered, in order.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::buffer::{Buffer, Output};
+use crate::clock::Micros;
+use crate::http1::head::{Limits, Refused};
+use crate::http1::request::RequestHead;
+use crate::http1::response::ResponseHead;
+use crate::net::Stream;
+use crate::registry::Registered;
+use crate::relay::poll_flush;
+use crate::reply::Reply;
+use crate::timer::Timer;
+use crate::view::ListenerView;
+use crate::worker::Worker;
+
+/// How long a connection that is to end may stay idle: a request may be on its way.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// How long, and for how many bytes, a client may go on sending after its last answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// A downstream connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) view: Rc<ListenerView>,
+    pub(crate) registered: Registered,
+    pub(crate) peer: SocketAddr,
+    /// The peer without its port: the tag `peer.address`.
+    pub(crate) peer_text: String,
+    pub(crate) stream: Stream,
+    /// Requests, as they come.
+    pub(crate) buffer: Buffer,
+    /// Responses, as they go.
+    pub(crate) out: Output,
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    pub(crate) timer: Timer,
+    /// The client has closed its side.
+    pub(crate) ended: bool,
+    /// When it did.
+    pub(crate) ended_at: Micros,
+}
+
+/// What a connection does after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Read the next request.
+    Continue,
+    /// Close; the client may still be sending.
+    Close,
+    /// Close so that the client sees that the response is incomplete.
+    Abort,
+}
+
+/// What came instead of a request.
+#[derive(Debug)]
+enum NoRequest {
+    /// The client closed, or was idle for too long.
+    Gone,
+    /// It is not acceptable.
+    Refused(Refused),
+    /// The head did not arrive in time.
+    TimedOut,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        listener: Rc<str>,
+        view: Rc<ListenerView>,
+        stream: Stream,
+        peer: SocketAddr,
+    ) -> Self {
+        Self {
+            registered: Registered::new(&worker, listener),
+            timer: worker.timers.timer(),
+            worker,
+            view,
+            peer,
+            peer_text: peer.ip().to_canonical().to_string(),
+            stream,
+            buffer: Buffer::default(),
+            out: Output::default(),
+            request: RequestHead::default(),
+            response: ResponseHead::default(),
+            ended: false,
+            ended_at: 0,
+        }
+    }
+
+    /// Serves requests until one side ends the connection.
+    pub(crate) async fn run(mut self) {
+        let http = self.view.http.clone();
+        http.cx_total.increment();
+        http.cx_active.increment();
+        while self.serve_one().await {}
+        self.worker.blocks.give_back(self.buffer.take_block());
+        http.cx_active.decrement();
+    }
+
+    /// Serves a request: whether another one may follow.
+    async fn serve_one(&mut self) -> bool {
+        let begin = match self.next_request().await {
+            Ok(begin) => begin,
+            Err(NoRequest::Gone) => return false,
+            Err(NoRequest::Refused(refused)) => {
+                self.view.http.cx_protocol_error.increment();
+                if refused.status == 431 {
+                    self.view.http.rq_too_large.increment();
+                }
+                self.refuse(Reply::new(refused.status, refused.reason))
+                    .await;
+                return false;
+            }
+            Err(NoRequest::TimedOut) => {
+                self.view.http.rq_header_timeout.increment();
+                self.refuse(Reply::new(408, "the request head did not arrive in time"))
+                    .await;
+                return false;
+            }
+        };
+        self.view.http.rq_total.increment();
+        self.view.http.rq_active.increment();
+        self.out = self.worker.blocks.lend_output();
+        let http = self.view.http.clone();
+        let next = self.exchange(begin).await;
+        http.rq_active.decrement();
+        let out = std::mem::take(&mut self.out);
+        self.worker.blocks.give_back_output(out);
+        self.buffer.unpin();
+        match next {
+            Next::Continue if !self.ended || !self.buffer.is_empty() => true,
+            Next::Continue => false,
+            Next::Close => {
+                self.linger().await;
+                false
+            }
+            Next::Abort => {
+                self.stream.reset_on_close();
+                false
+            }
+        }
+    }
+
+    /// Waits for a request and pins its head: the moment at which it was complete.
+    async fn next_request(&mut self) -> Result<Micros, NoRequest> {
+        if self.buffer.is_empty() {
+            self.idle().await?;
+        }
+        let mut deadline_set = false;
+        let mut parse_next = true;
+        loop {
+            if parse_next {
+                let limits = self.limits();
+                match self.request.parse(self.buffer.unread_mut(), limits) {
+                    Ok(Some(length)) => {
+                        self.begin_request(length);
+                        return Ok(self.worker.clock.now());
+                    }
+                    Ok(None) => {}
+                    Err(refused) => return Err(NoRequest::Refused(refused)),
+                }
+            }
+            if !deadline_set {
+                deadline_set = true;
+                let timeout = self.view.listener.manager.request_headers_timeout;
+                let idle = self.view.listener.manager.stream_idle_timeout;
+                self.timer.set(self.worker.clock.now(), timeout.or(idle));
+            }
+            let before = self.buffer.unread().len();
+            if self.buffer.is_full() {
+                let limit = self.limits().bytes;
+                let double = 2 * self.buffer.capacity();
+                self.buffer.grow(double.min(limit + 1).max(before + 1));
+            }
+            if poll_fn(|cx| self.poll_more(cx)).await? == 0 {
+                return Err(NoRequest::Gone);
+            }
+            // Only the end of a line can complete a head; so bytes that trickle in cost little.
+            let unread = self.buffer.unread();
+            parse_next = unread.len() >= self.limits().bytes
+                || memchr::memchr(b'\n', &unread[before..]).is_some();
+        }
+    }
+
+    /// Waits for the first byte of a request, without holding a block.
+    async fn idle(&mut self) -> Result<(), NoRequest> {
+        if self.ended {
+            return Err(NoRequest::Gone);
+        }
+        let now = self.worker.clock.now();
+        self.timer.set(now, self.view.listener.manager.idle_timeout);
+        let mut draining = false;
+        poll_fn(|cx| {
+            if self.registered.is_draining() && !std::mem::replace(&mut draining, true) {
+                self.timer.set(self.worker.clock.now(), Some(DRAIN_IDLE));
+            }
+            if !self.buffer.has_block() {
+                if self.stream.poll_readable(cx).is_pending() {
+                    return self.poll_idle(cx);
+                }
+                self.buffer = Buffer::on(self.worker.blocks.lend());
+            }
+            match self.stream.poll_read(cx, &mut self.buffer) {
+                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(NoRequest::Gone)),
+                Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    self.worker.blocks.give_back(self.buffer.take_block());
+                    self.poll_idle(cx)
+                }
+            }
+        })
+        .await
+    }
+
+    fn poll_idle(&self, cx: &Context<'_>) -> Poll<Result<(), NoRequest>> {
+        self.registered.watch(cx);
+        if self
+            .timer
+            .poll_passed(|| self.worker.clock.now(), cx)
+            .is_ready()
+        {
+            self.view.http.cx_idle_timeout.increment();
+            return Poll::Ready(Err(NoRequest::Gone));
+        }
+        Poll::Pending
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NoRequest>> {
+        match self.stream.poll_read(cx, &mut self.buffer) {
+            Poll::Ready(Ok(n)) => return Poll::Ready(Ok(n)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(NoRequest::Gone)),
+            Poll::Pending => {}
+        }
+        self.timer
+            .poll_passed(|| self.worker.clock.now(), cx)
+            .map(|()| Err(NoRequest::TimedOut))
+    }
+
+    /// A request begins: it runs on the newest configuration.
+    fn begin_request(&mut self, length: usize) {
+        self.buffer.pin(length);
+        if self.buffer.capacity() - length < 4096 {
+            // A large head must leave room for the body.
+            self.buffer.grow(length + crate::buffer::BLOCK);
+        }
+        if let Some(view) = self.worker.listener(self.registered.listener()) {
+            self.view = view;
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let manager = &self.view.listener.manager;
+        Limits {
+            bytes: manager.max_request_head_bytes,
+            fields: manager.max_headers,
+        }
+    }
+
+    /// Answers what is no request, and closes.
+    async fn refuse(&mut self, reply: Reply<'_>) {
+        self.out = self.worker.blocks.lend_output();
+        let server = &self.view.listener.manager.server_name;
+        reply.append_head(&mut self.out.bytes, &self.worker.clock, server, true);
+        self.out.bytes.extend_from_slice(b"\r\n");
+        self.out.bytes.extend_from_slice(reply.body.as_bytes());
+        let http = &self.view.http;
+        if reply.status < 500 {
+            http.rq_4xx.increment();
+        } else {
+            http.rq_5xx.increment();
+        }
+        self.timer.set(self.worker.clock.now(), Some(LINGER));
+        let mut progress = false;
+        let written = poll_fn(|cx| {
+            let flushed = poll_flush(cx, &mut self.stream, &mut self.out, &mut progress);
+            if flushed.is_ready() {
+                return flushed.map(|flushed| flushed.is_ok());
+            }
+            self.timer
+                .poll_passed(|| self.worker.clock.now(), cx)
+                .map(|()| false)
+        })
+        .await;
+        let out = std::mem::take(&mut self.out);
+        self.worker.blocks.give_back_output(out);
+        if written {
+            self.linger().await;
+        }
+    }
+
+    /// Closes our side, and takes what the client still sends: closing at once would make its
+    /// kernel throw away the answer (RFC 9112 §9.6).
+    async fn linger(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.timer.set(self.worker.clock.now(), Some(LINGER));
+        let mut left = LINGER_BYTES;
+        let mut shut = false;
+        self.buffer.unpin();
+        poll_fn(|cx| {
+            if !shut {
+                shut = self.stream.poll_shutdown(cx).is_ready();
+            }
+            loop {
+                let unread = self.buffer.unread().len();
+                self.buffer.consume(unread);
+                match self.stream.poll_read(cx, &mut self.buffer) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(n)) if n >= left => return Poll::Ready(()),
+                    Poll::Ready(Ok(n)) => left -= n,
+                    Poll::Pending => {
+                        return self.timer.poll_passed(|| self.worker.clock.now(), cx);
+                    }
+                }
+            }
+        })
+        .await;
+    }
+}

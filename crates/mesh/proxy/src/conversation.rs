@@ -1,0 +1,426 @@
+//! The two directions of an exchange, polled by one task.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::buffer::Output;
+use crate::clock::Micros;
+use crate::connection::{Connection, Next};
+use crate::exchange::Exchange;
+use crate::http1::edit::{HOP_BY_HOP, copy_lines};
+use crate::http1::framing::Framing;
+use crate::http1::head::{Limits, MOST_FIELDS};
+use crate::relay::{Relay, RelayError, poll_flush};
+use crate::reply::Failure;
+use crate::upstream::UpstreamConnection;
+
+/// The limits of response heads; Envoy's default for the bytes.
+const RESPONSE_LIMITS: Limits = Limits {
+    bytes: 60 * 1024,
+    fields: MOST_FIELDS,
+};
+
+/// How long a client that has closed its side, and has not asked to close, waits for the next byte:
+/// it may have shut down its writing side only, but most likely it has gone.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How a conversation ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The client has the whole response.
+    Complete {
+        /// The upstream connection is clean.
+        reusable: bool,
+        next: Next,
+    },
+    /// The endpoint had closed the pooled connection before the request came, and the request may
+    /// be sent again.
+    Stale,
+    /// Something went wrong.
+    Failed(Failure),
+}
+
+/// An exchange between a client and an endpoint.
+pub(crate) struct Conversation<'a> {
+    client: &'a mut Connection,
+    exchange: &'a mut Exchange,
+    upstream: &'a mut UpstreamConnection,
+    request: &'a mut Relay,
+    request_out: &'a mut Output,
+    /// When the upstream had the whole request.
+    request_sent: Option<Micros>,
+    /// The endpoint takes no more of the request; its response may be there all the same.
+    refused: bool,
+    /// The body of the final response, once its head is there.
+    response: Option<Relay>,
+    /// The endpoint has sent something.
+    heard: bool,
+    keep: bool,
+    tunnel: bool,
+    begin: Micros,
+    last_progress: Micros,
+    route_deadline: Option<Micros>,
+}
+
+impl<'a> Conversation<'a> {
+    pub(crate) fn new(
+        client: &'a mut Connection,
+        exchange: &'a mut Exchange,
+        upstream: &'a mut UpstreamConnection,
+        request: &'a mut Relay,
+        request_out: &'a mut Output,
+    ) -> Self {
+        if let Some(attempt) = &mut exchange.attempt {
+            attempt.connected = true;
+        }
+        let begin = exchange.begin;
+        Self {
+            client,
+            exchange,
+            upstream,
+            request,
+            request_out,
+            request_sent: None,
+            refused: false,
+            response: None,
+            heard: false,
+            keep: false,
+            tunnel: false,
+            begin,
+            last_progress: begin,
+            route_deadline: None,
+        }
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(mut self) -> Ended {
+        if self.request.is_taken() {
+            // The usual case: the whole request is in the output, sent as soon as it was read.
+            self.request_is_complete(self.begin);
+        }
+        self.arm();
+        let mut first = true;
+        let result = poll_fn(|cx| self.poll(cx, std::mem::take(&mut first))).await;
+        if let Some(response) = &self.response {
+            self.exchange.response_bytes = response.body_bytes;
+        }
+        match result {
+            Ok(()) => self.complete(),
+            Err(Failure::Terminated) if self.may_retry() => Ended::Stale,
+            Err(failure) => Ended::Failed(failure),
+        }
+    }
+
+    /// What a failure of the client's direction means.
+    pub(crate) fn client_failure(error: RelayError) -> Failure {
+        match error {
+            RelayError::Body(error) => Failure::ClientBody(error),
+            RelayError::SourceEnded | RelayError::Source(_) | RelayError::Sink(_) => {
+                Failure::ClientGone
+            }
+        }
+    }
+
+    fn complete(self) -> Ended {
+        let request_complete = self.request_sent.is_some() && !self.refused;
+        let reusable = request_complete
+            && !self.tunnel
+            && self.client.response.keep_alive
+            && self.client.response.framing != Framing::Close
+            && self.upstream.buffer.is_empty();
+        Ended::Complete {
+            reusable,
+            next: if self.keep && request_complete {
+                Next::Continue
+            } else {
+                Next::Close
+            },
+        }
+    }
+
+    /// Whether the failure is that of an old connection, and the request can do no harm twice
+    /// (RFC 9110 §9.2.2): it is idempotent, or not a byte of it was sent.
+    fn may_retry(&self) -> bool {
+        self.upstream.reused
+            && !self.heard
+            && self.request.replayable
+            && (self.request_out.is_untouched()
+                || self.client.request.is_idempotent(self.client.buffer.head()))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, first: bool) -> Poll<Result<(), Failure>> {
+        let mut progress = false;
+        if let Poll::Ready(Err(failure)) = self.poll_request(cx, &mut progress) {
+            return Poll::Ready(Err(failure));
+        }
+        if let Poll::Ready(result) = self.poll_response(cx, &mut progress) {
+            return Poll::Ready(result);
+        }
+        if progress && !first {
+            self.last_progress = self.client.worker.clock.now();
+            self.arm();
+        }
+        self.poll_deadline(cx)
+    }
+
+    /// The client's direction; pending is also said when there is nothing left to do.
+    fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<Result<(), Failure>> {
+        if self.refused {
+            return Poll::Pending;
+        }
+        if !self.tunnel && self.request.is_taken() && self.request_out.is_written() {
+            return self
+                .client
+                .poll_client(cx)
+                .map(|()| Err(Failure::ClientGone));
+        }
+        let was_taken = self.request.is_taken();
+        let moved = self.request.poll(
+            cx,
+            (&mut self.client.stream, &mut self.client.buffer),
+            (&mut self.upstream.stream, self.request_out),
+            progress,
+        );
+        match moved {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => {
+                if !was_taken {
+                    self.request_is_complete(self.client.worker.clock.now());
+                    self.arm();
+                }
+                if self.tunnel {
+                    return self.upstream.stream.poll_shutdown(cx).map(|_| Ok(()));
+                }
+                self.client
+                    .poll_client(cx)
+                    .map(|()| Err(Failure::ClientGone))
+            }
+            Poll::Ready(Err(RelayError::Sink(_))) => {
+                self.refused = true;
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Self::client_failure(error))),
+        }
+    }
+
+    fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<Result<(), Failure>> {
+        if self.response.is_none() {
+            match self.poll_head(cx, progress) {
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+        }
+        let Some(response) = &mut self.response else {
+            return Poll::Pending;
+        };
+        let moved = response.poll(
+            cx,
+            (&mut self.upstream.stream, &mut self.upstream.buffer),
+            (&mut self.client.stream, &mut self.client.out),
+            progress,
+        );
+        moved.map(|moved| match moved {
+            Ok(()) => Ok(()),
+            Err(RelayError::Sink(_)) => Err(Failure::ClientGone),
+            Err(RelayError::SourceEnded | RelayError::Source(_)) => Err(Failure::Terminated),
+            Err(RelayError::Body(_)) => Err(Failure::Protocol("a chunk is malformed")),
+        })
+    }
+
+    /// Waits for the head of the final response; interim ones are passed on.
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<Result<(), Failure>> {
+        loop {
+            if !self.upstream.buffer.is_empty() && self.take_head()? {
+                return Poll::Ready(Ok(()));
+            }
+            let client = &mut *self.client;
+            let flushed = poll_flush(cx, &mut client.stream, &mut client.out, progress);
+            if let Poll::Ready(Err(_)) = flushed {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            let buffer = &mut self.upstream.buffer;
+            if buffer.is_full() {
+                buffer.grow((2 * buffer.capacity()).min(RESPONSE_LIMITS.bytes + 1));
+            }
+            match self.upstream.stream.poll_read(cx, buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::Terminated)),
+                Poll::Ready(Ok(_)) => {
+                    self.heard = true;
+                    *progress = true;
+                }
+            }
+        }
+    }
+
+    /// Takes heads that have arrived: whether the final one is among them.
+    fn take_head(&mut self) -> Result<bool, Failure> {
+        loop {
+            let client = &mut *self.client;
+            let parsed = client.response.parse(
+                self.upstream.buffer.unread(),
+                RESPONSE_LIMITS,
+                client.request.is_head,
+            );
+            let length = match parsed {
+                Ok(Some(length)) => length,
+                Ok(None) => return Ok(false),
+                Err(refused) => return Err(Failure::Protocol(refused.reason)),
+            };
+            if !client.response.is_interim() {
+                self.begin_response(length)?;
+                return Ok(true);
+            }
+            // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
+            if client.request.minor_version == 1 {
+                let head = &self.upstream.buffer.unread()[..length];
+                let fields = &client.response.fields;
+                copy_lines(
+                    &mut client.out.bytes,
+                    head,
+                    fields,
+                    0,
+                    HOP_BY_HOP,
+                    client.response.nominates,
+                );
+                client.out.bytes.extend_from_slice(b"\r\n");
+            }
+            self.upstream.buffer.consume(length);
+        }
+    }
+
+    fn begin_response(&mut self, length: usize) -> Result<(), Failure> {
+        let client = &mut *self.client;
+        let status = client.response.status;
+        self.tunnel = status == 101;
+        if self.tunnel && !client.request.upgrade {
+            return Err(Failure::Protocol("an upgrade that nobody asked for"));
+        }
+        let modern = client.request.minor_version == 1;
+        let (framing, chunks) = match client.response.framing {
+            _ if self.tunnel => (Framing::Close, false),
+            framing @ (Framing::Chunked | Framing::Close) => (framing, modern),
+            framing => (framing, false),
+        };
+        self.keep = client.request.keep_alive
+            && !self.tunnel
+            && !self.refused
+            && !client.registered.is_draining()
+            && (modern || !matches!(framing, Framing::Chunked | Framing::Close));
+        let now = client.worker.clock.now();
+        let since = self.request_sent.unwrap_or(self.begin);
+        self.exchange.status = status;
+        if let Some(attempt) = &mut self.exchange.attempt {
+            attempt.status = status;
+        }
+        let head = &self.upstream.buffer.unread()[..length];
+        let upstream_ms = now.saturating_sub(since) / 1000;
+        client.write_response(self.exchange, head, upstream_ms, chunks, self.keep);
+        self.upstream.buffer.consume(length);
+        let mut response = Relay::new(framing, chunks);
+        let filled = response.fill(&mut self.upstream.buffer, &mut client.out);
+        self.response = Some(response);
+        if self.tunnel {
+            // From here on bytes are bytes, and no timeout of the route applies.
+            *self.request = Relay::new(Framing::Close, false);
+            self.route_deadline = None;
+        }
+        filled.map_err(|_| {
+            // Nothing of it has been sent.
+            self.exchange.status = 0;
+            Failure::Protocol("a chunk is malformed")
+        })
+    }
+
+    fn request_is_complete(&mut self, now: Micros) {
+        self.request_sent = Some(now);
+        let action = self.client.forward_action(self.exchange);
+        self.route_deadline = action
+            .and_then(|forward| forward.timeout)
+            .filter(|timeout| !timeout.is_zero())
+            .map(|timeout| now + timeout.as_micros() as u64);
+    }
+
+    /// Sets the timer to the nearest deadline.
+    fn arm(&self) {
+        let deadlines = [self.route_deadline, self.idle_deadline(), self.grace()];
+        self.client
+            .timer
+            .set_at(deadlines.into_iter().flatten().min());
+    }
+
+    fn idle_deadline(&self) -> Option<Micros> {
+        let timeout = self.client.view.listener.manager.stream_idle_timeout?;
+        Some(self.last_progress + timeout.as_micros() as u64)
+    }
+
+    /// When a client that has closed its side counts as gone.
+    fn grace(&self) -> Option<Micros> {
+        let applies = self.client.ended && self.client.request.keep_alive && !self.tunnel;
+        let since = self.client.ended_at.max(self.last_progress);
+        applies.then(|| since + GRACE.as_micros() as u64)
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            if self.client.ended && self.client.ended_at > self.last_progress {
+                self.arm();
+            }
+            let clock = &self.client.worker.clock;
+            if self
+                .client
+                .timer
+                .poll_passed(|| clock.now(), cx)
+                .is_pending()
+            {
+                return Poll::Pending;
+            }
+            let now = clock.now();
+            let passed = |deadline: Option<Micros>| deadline.is_some_and(|at| at <= now);
+            if passed(self.grace()) {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            if passed(self.route_deadline) {
+                return Poll::Ready(Err(Failure::RouteTimeout));
+            }
+            if passed(self.idle_deadline()) {
+                return Poll::Ready(Err(Failure::Idle {
+                    request_complete: self.request_sent.is_some(),
+                }));
+            }
+            self.arm();
+        }
+    }
+}
+
+impl Connection {
+    /// Watches a client that waits for its response: ready once it has gone. Requests that it sends
+    /// meanwhile stay in the buffer.
+    pub(crate) fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.ended && !self.buffer.is_full() {
+            match self.stream.poll_read(cx, &mut self.buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(0)) => {
+                    self.ended = true;
+                    self.ended_at = self.worker.clock.now();
+                }
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,507 @@
+//! One request's life: from its head to the record that counters and spans are made of.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::clock::Micros;
+use crate::connection::{Connection, Next};
+use crate::conversation::{Conversation, Ended};
+use crate::flags::{Flag, Flags};
+use crate::http1::framing::Framing;
+use crate::http1::name::Name;
+use crate::relay::{Relay, poll_flush};
+use crate::reply::{Failure, Reply};
+use crate::route::RouteAt;
+use crate::snapshot::{Forward, RouteAction};
+use crate::trace::{Attempt, Finished, RequestId, TraceContext};
+use crate::upstream::{ClusterState, EndpointState, Pooled, UpstreamConnection};
+
+/// The record of a request: what happened, and when.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) begin: Micros,
+    pub(crate) id: RequestId,
+    pub(crate) trace: Option<TraceContext>,
+    pub(crate) route: Option<RouteAt>,
+    pub(crate) cluster: Option<Rc<ClusterState>>,
+    pub(crate) attempt: Option<Attempt>,
+    /// What the client was answered; 0 is nothing.
+    pub(crate) status: u16,
+    pub(crate) flags: Flags,
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    /// The name that the other side gave to the span.
+    pub(crate) renamed: Option<Vec<u8>>,
+}
+
+/// What a request leads to.
+enum Plan {
+    /// An answer of the proxy's own.
+    Reply(Reply<'static>),
+    /// A request to this cluster.
+    Forward(Rc<ClusterState>),
+}
+
+impl Connection {
+    /// Has the pinned request answered.
+    pub(crate) async fn exchange(&mut self, begin: Micros) -> Next {
+        let mut exchange = self.begin_exchange(begin);
+        let next = match self.plan(&mut exchange) {
+            Plan::Forward(cluster) => self.forward(&mut exchange, &cluster).await,
+            Plan::Reply(reply) => {
+                let mut body = Relay::new(self.request.framing, false);
+                self.reply(&mut exchange, &mut body, &reply).await
+            }
+        };
+        self.finish(&exchange);
+        next
+    }
+
+    fn begin_exchange(&self, begin: Micros) -> Exchange {
+        let head = self.buffer.head();
+        let fields = &self.request.fields;
+        let manager = &self.view.listener.manager;
+        let random = || self.worker.random();
+        let mut id = RequestId::on_arrival(manager, fields, head, random);
+        let trace = self
+            .view
+            .tracer
+            .as_ref()
+            .and_then(|tracer| tracer.begin(&mut id, fields, head, &self.view.http, random));
+        Exchange {
+            begin,
+            id,
+            trace,
+            route: None,
+            cluster: None,
+            attempt: None,
+            status: 0,
+            flags: Flags::default(),
+            request_bytes: 0,
+            response_bytes: 0,
+            renamed: None,
+        }
+    }
+
+    /// Finds the route and the cluster.
+    fn plan(&self, exchange: &mut Exchange) -> Plan {
+        let http = &self.view.http;
+        let found = self.view.router.as_ref().and_then(|router| {
+            let at = router.find(&self.request, self.buffer.head())?;
+            Some((router, at))
+        });
+        let Some((router, at)) = found else {
+            http.no_route.increment();
+            exchange.flags.set(Flag::NR);
+            return Plan::Reply(Reply::new(404, ""));
+        };
+        exchange.route = Some(at);
+        match &router.route(at).action {
+            RouteAction::Respond { status, body } => {
+                http.rq_direct_response.increment();
+                Plan::Reply(Reply::new(*status, body.clone()))
+            }
+            RouteAction::Forward(forward) => {
+                match router.cluster(at, forward, || self.worker.random()) {
+                    Some(cluster) => {
+                        exchange.cluster = Some(cluster.clone());
+                        Plan::Forward(cluster.clone())
+                    }
+                    None => {
+                        http.no_cluster.increment();
+                        exchange.flags.set(Flag::NC);
+                        Plan::Reply(Reply::new(503, ""))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The forwarding action of the exchange's route.
+    pub(crate) fn forward_action(&self, exchange: &Exchange) -> Option<&Forward> {
+        let router = self.view.router.as_ref()?;
+        match &router.route(exchange.route?).action {
+            RouteAction::Forward(forward) => Some(forward),
+            RouteAction::Respond { .. } => None,
+        }
+    }
+
+    async fn forward(&mut self, exchange: &mut Exchange, cluster: &Rc<ClusterState>) -> Next {
+        let mut body = Relay::new(
+            self.request.framing,
+            self.request.framing == Framing::Chunked,
+        );
+        let Some(endpoint) = cluster.pick(|| self.worker.random()).cloned() else {
+            cluster.stats.cx_none_healthy.increment();
+            return self.fail(exchange, &mut body, &Failure::NoEndpoint).await;
+        };
+        let Some(_permit) = cluster.request_permit() else {
+            cluster.stats.rq_pending_overflow.increment();
+            return self.fail(exchange, &mut body, &Failure::Overflow).await;
+        };
+        cluster.stats.rq_total.increment();
+        cluster.stats.rq_active.increment();
+        endpoint.active.set(endpoint.active.get() + 1);
+        let next = self.attempt(exchange, cluster, &endpoint, &mut body).await;
+        endpoint.active.set(endpoint.active.get() - 1);
+        cluster.stats.rq_active.decrement();
+        next
+    }
+
+    /// Sends the request to an endpoint and its response to the client.
+    async fn attempt(
+        &mut self,
+        exchange: &mut Exchange,
+        cluster: &Rc<ClusterState>,
+        endpoint: &Rc<EndpointState>,
+        body: &mut Relay,
+    ) -> Next {
+        self.begin_attempt(exchange, endpoint);
+        let mut request = self.worker.blocks.lend_output();
+        self.write_request(exchange, &mut request.bytes);
+        if let Err(error) = body.fill(&mut self.buffer, &mut request) {
+            self.worker.blocks.give_back_output(request);
+            let failure = Conversation::client_failure(error);
+            return self.fail(exchange, body, &failure).await;
+        }
+        let mut fresh = false;
+        let result = loop {
+            let mut upstream = match self.acquire(exchange, cluster, endpoint, fresh).await {
+                Ok(upstream) => upstream,
+                Err(failure) => break Err(failure),
+            };
+            if !upstream.buffer.has_block() {
+                upstream.buffer = crate::buffer::Buffer::on(self.worker.blocks.lend());
+            }
+            let ended = Conversation::new(self, exchange, &mut upstream, body, &mut request)
+                .run()
+                .await;
+            exchange.request_bytes = body.body_bytes;
+            match ended {
+                Ended::Complete { reusable, next } => {
+                    let now = self.worker.clock.now();
+                    if reusable {
+                        upstream.release(now, &self.worker.blocks);
+                    } else {
+                        let block = upstream.buffer.take_block();
+                        self.worker.blocks.give_back(block);
+                    }
+                    break Ok(next);
+                }
+                Ended::Stale => {
+                    cluster.stats.rq_stale_retry.increment();
+                    request.rewind();
+                    fresh = true;
+                }
+                Ended::Failed(failure) => break Err(failure),
+            }
+        };
+        self.worker.blocks.give_back_output(request);
+        match result {
+            Ok(next) => next,
+            Err(failure) => self.fail(exchange, body, &failure).await,
+        }
+    }
+
+    fn begin_attempt(&self, exchange: &mut Exchange, endpoint: &Rc<EndpointState>) {
+        let spawns = self
+            .view
+            .tracer
+            .as_ref()
+            .is_some_and(|tracer| tracer.spawns());
+        exchange.attempt = Some(Attempt {
+            span: exchange
+                .trace
+                .filter(|_| spawns)
+                .map(|trace| trace.span.child(self.worker.random())),
+            address: endpoint.clone(),
+            begin: exchange.begin,
+            connected: false,
+            status: 0,
+            flags: Flags::default(),
+            reason: None,
+            canceled: false,
+        });
+    }
+
+    /// A connection to the endpoint: from the pool unless `fresh`, else a new one.
+    async fn acquire(
+        &mut self,
+        exchange: &Exchange,
+        cluster: &Rc<ClusterState>,
+        endpoint: &Rc<EndpointState>,
+        fresh: bool,
+    ) -> Result<UpstreamConnection, Failure> {
+        if !fresh && let Some(connection) = endpoint.pop_idle() {
+            return Ok(connection);
+        }
+        self.acquire_slowly(exchange, cluster, endpoint).await
+    }
+
+    /// Opens a connection, or waits for one.
+    async fn acquire_slowly(
+        &mut self,
+        exchange: &Exchange,
+        cluster: &Rc<ClusterState>,
+        endpoint: &Rc<EndpointState>,
+    ) -> Result<UpstreamConnection, Failure> {
+        let stats = &cluster.stats;
+        let Some(_pending) = cluster.pending_permit() else {
+            stats.rq_pending_overflow.increment();
+            return Err(Failure::Overflow);
+        };
+        stats.rq_pending_total.increment();
+        stats.rq_pending_active.increment();
+        let connect = async {
+            loop {
+                let slot = match cluster.checkout(endpoint) {
+                    Pooled::Idle(connection) => return Ok(connection),
+                    Pooled::Open(slot) => slot,
+                    Pooled::Full => {
+                        let waiting = endpoint.wait();
+                        match poll_fn(|cx| waiting.poll(cx)).await {
+                            Some(connection) => return Ok(connection),
+                            None => continue,
+                        }
+                    }
+                };
+                let open = UpstreamConnection::open(slot);
+                return match tokio::time::timeout(cluster.cluster.connect_timeout, open).await {
+                    Ok(Ok(connection)) => Ok(connection),
+                    Ok(Err(error)) => {
+                        stats.cx_connect_fail.increment();
+                        Err(Failure::Connect(error.to_string()))
+                    }
+                    Err(_) => {
+                        stats.cx_connect_timeout.increment();
+                        Err(Failure::ConnectTimeout)
+                    }
+                };
+            }
+        };
+        let result = self.while_client_waits(exchange, connect).await;
+        stats.rq_pending_active.decrement();
+        if result.is_err() {
+            stats.rq_pending_failure_eject.increment();
+        }
+        result
+    }
+
+    /// Runs something within the route's timeout, as long as the client is there.
+    async fn while_client_waits<T>(
+        &mut self,
+        exchange: &Exchange,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let timeout = self
+            .forward_action(exchange)
+            .and_then(|forward| forward.timeout);
+        self.timer.set(exchange.begin, timeout);
+        let mut work = Box::pin(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            if self.poll_client(cx).is_ready() {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            self.timer
+                .poll_passed(|| self.worker.clock.now(), cx)
+                .map(|()| Err(Failure::RouteTimeout))
+        })
+        .await
+    }
+
+    /// Ends the exchange with a failure: answers it if nothing was answered yet.
+    async fn fail(&mut self, exchange: &mut Exchange, body: &mut Relay, failure: &Failure) -> Next {
+        exchange.flags.set(failure.flag());
+        exchange.request_bytes = body.body_bytes;
+        self.fail_attempt(exchange, failure);
+        if exchange.status != 0 {
+            // Part of the response has gone out: it must not look complete.
+            return Next::Abort;
+        }
+        match failure.reply() {
+            Some(reply) => self.reply(exchange, body, &reply).await,
+            None => Next::Abort,
+        }
+    }
+
+    fn fail_attempt(&self, exchange: &mut Exchange, failure: &Failure) {
+        let http = &self.view.http;
+        if *failure == Failure::ClientGone {
+            http.rq_rx_reset.increment();
+            http.cx_destroy_remote_active_rq.increment();
+        }
+        if let Failure::Idle { .. } = failure {
+            http.rq_idle_timeout.increment();
+        }
+        let Some(attempt) = &mut exchange.attempt else {
+            return;
+        };
+        match failure.reset_reason() {
+            Some(reason) => attempt.fail(failure.flag(), reason),
+            None => attempt.canceled = true,
+        }
+        let Some(cluster) = &exchange.cluster else {
+            return;
+        };
+        let stats = &cluster.stats;
+        match failure {
+            Failure::RouteTimeout => stats.rq_timeout.increment(),
+            Failure::Terminated => stats.rq_rx_reset.increment(),
+            Failure::Protocol(problem) => {
+                stats.cx_protocol_error.increment();
+                tracing::debug!(endpoint = attempt.address.text, problem, "bad response");
+            }
+            Failure::ClientGone | Failure::Idle { .. } => stats.rq_tx_reset.increment(),
+            _ => {}
+        }
+    }
+
+    /// Answers without the upstream.
+    async fn reply(
+        &mut self,
+        exchange: &mut Exchange,
+        body: &mut Relay,
+        reply: &Reply<'_>,
+    ) -> Next {
+        exchange.status = reply.status;
+        let request_complete = self.skip_body(body);
+        exchange.request_bytes = body.body_bytes;
+        let keep = self.request.keep_alive
+            && request_complete
+            && !self.registered.is_draining()
+            && self.request.minor_version == 1;
+        self.out.clear();
+        let server = &self.view.listener.manager.server_name;
+        let out = &mut self.out.bytes;
+        reply.append_head(out, &self.worker.clock, server, !keep);
+        self.append_response_context(exchange);
+        self.out.bytes.extend_from_slice(b"\r\n");
+        if !self.request.is_head {
+            self.out.bytes.extend_from_slice(reply.body.as_bytes());
+            exchange.response_bytes = reply.body.len() as u64;
+        }
+        let timeout = self.view.listener.manager.stream_idle_timeout;
+        self.timer.set(self.worker.clock.now(), timeout);
+        let mut progress = false;
+        let written = poll_fn(|cx| {
+            let flushed = poll_flush(cx, &mut self.stream, &mut self.out, &mut progress);
+            if let Poll::Ready(flushed) = flushed {
+                return Poll::Ready(flushed.is_ok());
+            }
+            self.timer
+                .poll_passed(|| self.worker.clock.now(), cx)
+                .map(|()| false)
+        })
+        .await;
+        match (written, keep) {
+            (false, _) => Next::Abort,
+            (true, true) => Next::Continue,
+            (true, false) => Next::Close,
+        }
+    }
+
+    /// Passes over a body that nobody will read: whether all of it is there already.
+    fn skip_body(&mut self, body: &mut Relay) -> bool {
+        if body.is_taken() {
+            return true;
+        }
+        let mut sink = self.worker.blocks.lend_output();
+        while !body.is_taken() && !self.buffer.is_empty() {
+            let before = self.buffer.unread().len();
+            sink.clear();
+            if body.fill(&mut self.buffer, &mut sink).is_err()
+                || self.buffer.unread().len() == before
+            {
+                break;
+            }
+        }
+        self.worker.blocks.give_back_output(sink);
+        body.is_taken()
+    }
+
+    /// Counts the exchange and reports its spans.
+    fn finish(&self, exchange: &Exchange) {
+        let http = &self.view.http;
+        http.rq_completed.increment();
+        match exchange.status / 100 {
+            1 => http.rq_1xx.increment(),
+            2 => http.rq_2xx.increment(),
+            3 => http.rq_3xx.increment(),
+            4 => http.rq_4xx.increment(),
+            5 => http.rq_5xx.increment(),
+            _ => {}
+        }
+        if let (Some(cluster), Some(_)) = (&exchange.cluster, &exchange.attempt) {
+            let stats = &cluster.stats;
+            stats.rq_completed.increment();
+            match exchange.status / 100 {
+                2 => stats.rq_2xx.increment(),
+                3 => stats.rq_3xx.increment(),
+                4 => stats.rq_4xx.increment(),
+                5 => stats.rq_5xx.increment(),
+                _ => {}
+            }
+        }
+        let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
+            return;
+        };
+        let head = self.buffer.head();
+        let edge = self.view.listener.manager.use_remote_address;
+        let finished = Finished {
+            node: &self.worker.node,
+            clock: &self.worker.clock,
+            peer: &self.peer_text,
+            request: &self.request,
+            head,
+            id: &exchange.id,
+            edge,
+            name: self.span_name(exchange, tracer.egress),
+            begin: exchange.begin,
+            end: self.worker.clock.now(),
+            status: exchange.status,
+            flags: exchange.flags,
+            request_bytes: exchange.request_bytes,
+            response_bytes: exchange.response_bytes,
+            cluster: exchange.cluster.as_ref().map(|state| &*state.cluster),
+            attempt: exchange.attempt.as_ref(),
+        };
+        tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
+    }
+
+    /// What names the span: the other side, else the route.
+    fn span_name<'a>(&'a self, exchange: &'a Exchange, egress: bool) -> Option<&'a [u8]> {
+        if let Some(renamed) = &exchange.renamed {
+            return Some(renamed);
+        }
+        let by_caller = (!egress).then(|| self.decorated_by_caller()).flatten();
+        by_caller.or_else(|| {
+            let decorator = self.decorator(exchange)?;
+            Some(decorator.operation.as_bytes())
+        })
+    }
+
+    /// The operation that the caller's proxy names; an edge listener does not listen to it.
+    pub(crate) fn decorated_by_caller(&self) -> Option<&[u8]> {
+        if self.view.listener.manager.use_remote_address {
+            return None;
+        }
+        self.request
+            .fields
+            .value(Name::XEnvoyDecoratorOperation, self.buffer.head())
+            .filter(|name| !name.is_empty())
+    }
+
+    /// The decorator of the exchange's route.
+    pub(crate) fn decorator(&self, exchange: &Exchange) -> Option<&crate::snapshot::Decorator> {
+        let router = self.view.router.as_ref()?;
+        router
+            .route(exchange.route?)
+            .decorator
+            .as_ref()
+            .filter(|decorator| !decorator.operation.is_empty())
+    }
+}

@@ -1,0 +1,105 @@
+//! Envoy's response flags.
+
+use std::fmt;
+
+/// Why an exchange did not go as it should (Envoy's `response_flags`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flag {
+    /// No healthy upstream.
+    UH,
+    /// Upstream connection failure.
+    UF,
+    /// Upstream overflow: a circuit breaker.
+    UO,
+    /// No route found.
+    NR,
+    /// No cluster found.
+    NC,
+    /// Downstream connection termination.
+    DC,
+    /// Upstream request timeout.
+    UT,
+    /// Upstream connection termination.
+    UC,
+    /// Upstream protocol error.
+    UPE,
+    /// Downstream protocol error.
+    DPE,
+    /// Stream idle timeout.
+    SI,
+}
+
+impl Flag {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::UH => "UH",
+            Self::UF => "UF",
+            Self::UO => "UO",
+            Self::NR => "NR",
+            Self::NC => "NC",
+            Self::DC => "DC",
+            Self::UT => "UT",
+            Self::UC => "UC",
+            Self::UPE => "UPE",
+            Self::DPE => "DPE",
+            Self::SI => "SI",
+        }
+    }
+}
+
+/// The flags of an exchange, in the order in which they were set; an exchange has one or two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags([Option<Flag>; 2]);
+
+impl Flags {
+    /// Sets a flag.
+    pub(crate) fn set(&mut self, flag: Flag) {
+        if self.0.contains(&Some(flag)) {
+            return;
+        }
+        if let Some(free) = self.0.iter_mut().find(|slot| slot.is_none()) {
+            *free = Some(flag);
+        }
+    }
+
+    /// Whether a flag is set.
+    pub(crate) fn has(self, flag: Flag) -> bool {
+        self.0.contains(&Some(flag))
+    }
+
+    /// The text of the `response_flags` tag where no memory is needed: none or one flag.
+    pub(crate) fn as_static(self) -> Option<&'static str> {
+        match self.0 {
+            [None, None] => Some("-"),
+            [Some(flag), None] | [None, Some(flag)] => Some(flag.as_str()),
+            [Some(_), Some(_)] => None,
+        }
+    }
+}
+
+/// Comma-joined short flags, `-` if there is none.
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [Some(first), Some(second)] => write!(f, "{},{}", first.as_str(), second.as_str()),
+            _ => f.write_str(self.as_static().unwrap_or("-")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_joined_in_the_order_in_which_they_were_set() {
+        let mut flags = Flags::default();
+        assert_eq!(flags.to_string(), "-");
+        flags.set(Flag::UT);
+        flags.set(Flag::UT);
+        assert_eq!(flags.to_string(), "UT");
+        flags.set(Flag::DC);
+        assert_eq!(flags.to_string(), "UT,DC");
+        assert!(flags.has(Flag::DC) && !flags.has(Flag::UF));
+    }
+}

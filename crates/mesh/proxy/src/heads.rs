@@ -1,0 +1,311 @@
+//! What the proxy adds to heads and takes away, as Envoy does for sidecars and gateways.
+
+use std::net::IpAddr;
+
+use crate::connection::Connection;
+use crate::exchange::Exchange;
+use crate::http1::edit::{
+    HOP_BY_HOP, INTERNAL_ONLY, Names, append_field, append_number, copy_lines,
+};
+use crate::http1::framing::Framing;
+use crate::http1::head::list;
+use crate::http1::name::Name;
+use crate::snapshot::ServerHeader;
+
+/// Dropped from every request.
+const FROM_REQUEST: Names = HOP_BY_HOP
+    .with(INTERNAL_ONLY)
+    .with(Names::of(&[Name::XEnvoyInternal]));
+
+/// Dropped from, or replaced in, requests from outside.
+const FROM_EDGE_REQUEST: Names = FROM_REQUEST.with(Names::of(&[
+    Name::XEnvoyDecoratorOperation,
+    Name::XEnvoyDownstreamServiceCluster,
+    Name::XEnvoyDownstreamServiceNode,
+    Name::XEnvoyOriginalPath,
+    Name::XEnvoyExternalAddress,
+    Name::XForwardedFor,
+    Name::XForwardedProto,
+]));
+
+/// Dropped from every response.
+const FROM_RESPONSE: Names = HOP_BY_HOP.with(Names::of(&[Name::XEnvoyUpstreamServiceTime]));
+
+impl Connection {
+    /// Writes the head of the upstream request.
+    pub(crate) fn write_request(&self, exchange: &Exchange, out: &mut Vec<u8>) {
+        let request = &self.request;
+        let head = self.buffer.head();
+        let fields = &request.fields;
+        let edge = self.view.listener.manager.use_remote_address;
+        let current = exchange.trace.as_ref().map(|trace| {
+            let attempt = exchange.attempt.as_ref();
+            attempt
+                .and_then(|attempt| attempt.span)
+                .unwrap_or(trace.span)
+        });
+
+        let mut drop = if edge {
+            FROM_EDGE_REQUEST
+        } else {
+            FROM_REQUEST
+        };
+        let host_first = request.target.absolute || !fields.has(Name::Host);
+        if host_first {
+            drop.add(Name::Host);
+        }
+        if let crate::trace::RequestId::Made(_) = exchange.id {
+            drop.add(Name::XRequestId);
+        }
+        let decorator = self.decorator_to_tell(exchange);
+        let ingress = self
+            .view
+            .tracer
+            .as_ref()
+            .is_some_and(|tracer| !tracer.egress);
+        if ingress || decorator.is_some() {
+            drop.add(Name::XEnvoyDecoratorOperation);
+        }
+        let counts_attempts = self.counts_attempts(exchange);
+        if counts_attempts {
+            drop.add(Name::XEnvoyAttemptCount);
+        }
+        if !request.expects_continue {
+            drop.add(Name::Expect);
+        }
+        let context = self
+            .view
+            .tracer
+            .as_ref()
+            .zip(exchange.trace.as_ref())
+            .zip(current);
+        if let Some(((tracer, trace), current)) = &context {
+            drop = drop.with(tracer.replaced(trace, current));
+        }
+
+        out.extend_from_slice(request.method(head));
+        out.push(b' ');
+        out.extend_from_slice(request.target.path.get(head));
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        if host_first {
+            append_field(out, "host", request.target.authority.get(head));
+        }
+        if let Some(first) = fields.iter().next() {
+            copy_lines(
+                out,
+                head,
+                fields,
+                first.name.start(),
+                drop,
+                request.nominates,
+            );
+        }
+        self.append_request_framing(out);
+        if edge {
+            self.append_edge(out);
+        } else if !fields.has(Name::XForwardedProto) {
+            out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+        }
+        if let crate::trace::RequestId::Made(id) = &exchange.id {
+            append_field(out, "x-request-id", id);
+        }
+        if let Some(operation) = decorator {
+            append_field(out, "x-envoy-decorator-operation", operation.as_bytes());
+        }
+        if counts_attempts {
+            out.extend_from_slice(b"x-envoy-attempt-count: 1\r\n");
+        }
+        let timeout = self
+            .forward_action(exchange)
+            .and_then(|forward| forward.timeout);
+        if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) {
+            append_number(
+                out,
+                "x-envoy-expected-rq-timeout-ms",
+                timeout.as_millis() as u64,
+            );
+        }
+        if let Some(((tracer, trace), current)) = &context {
+            tracer.inject(trace, current, fields, head, out);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn append_request_framing(&self, out: &mut Vec<u8>) {
+        let request = &self.request;
+        let head = self.buffer.head();
+        if request.framing == Framing::Chunked {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        if request.fields.has(Name::Te)
+            && request
+                .fields
+                .all(Name::Te, head)
+                .flat_map(list)
+                .any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+        {
+            out.extend_from_slice(b"te: trailers\r\n");
+        }
+        if request.upgrade {
+            out.extend_from_slice(b"connection: upgrade\r\n");
+            for protocols in request.fields.all(Name::Upgrade, head) {
+                append_field(out, "upgrade", protocols);
+            }
+        }
+    }
+
+    /// The client's address, as only an edge proxy knows it.
+    fn append_edge(&self, out: &mut Vec<u8>) {
+        let head = self.buffer.head();
+        let client = self.peer.ip().to_canonical();
+        let shown = match self.worker.own_address {
+            Some(own) if client.is_loopback() => AddressText::new(own),
+            _ => AddressText::new(client),
+        };
+        out.extend_from_slice(b"x-forwarded-for: ");
+        for before in self.request.fields.all(Name::XForwardedFor, head) {
+            out.extend_from_slice(before);
+            out.push(b',');
+        }
+        out.extend_from_slice(&shown.0);
+        out.extend_from_slice(b"\r\nx-forwarded-proto: http\r\n");
+        append_field(out, "x-envoy-external-address", self.peer_text.as_bytes());
+    }
+
+    /// The operation that the upstream's proxy is told: only on the way out.
+    fn decorator_to_tell(&self, exchange: &Exchange) -> Option<&str> {
+        self.view.tracer.as_ref().filter(|tracer| tracer.egress)?;
+        let decorator = self.decorator(exchange)?;
+        decorator.propagate.then_some(decorator.operation.as_str())
+    }
+
+    fn counts_attempts(&self, exchange: &Exchange) -> bool {
+        let router = self.view.router.as_ref().zip(exchange.route);
+        router.is_some_and(|(router, at)| router.virtual_host(at).include_request_attempt_count)
+    }
+
+    /// Writes the head of the client's response from the one that was parsed at the beginning of
+    /// `head`, and takes what the upstream's proxy says about itself.
+    pub(crate) fn write_response(
+        &mut self,
+        exchange: &mut Exchange,
+        head: &[u8],
+        upstream_ms: u64,
+        chunks: bool,
+        keep: bool,
+    ) {
+        let manager = &self.view.listener.manager;
+        let response = &self.response;
+        let fields = &response.fields;
+        let mut drop = FROM_RESPONSE;
+        let overwrites_server = match manager.server_header {
+            ServerHeader::Overwrite => true,
+            ServerHeader::AppendIfAbsent => !fields.has(Name::Server),
+            ServerHeader::PassThrough => false,
+        };
+        if overwrites_server {
+            drop.add(Name::Server);
+        }
+        if manager.always_set_request_id_in_response {
+            drop.add(Name::XRequestId);
+        }
+        if response.status == 204 || response.status == 101 {
+            drop.add(Name::ContentLength);
+        }
+        if let Some(tracer) = &self.view.tracer {
+            if tracer.egress {
+                drop.add(Name::XEnvoyDecoratorOperation);
+                if let Some(name) = fields.value(Name::XEnvoyDecoratorOperation, head)
+                    && !name.is_empty()
+                {
+                    exchange.renamed = Some(name.to_vec());
+                }
+            } else if self.decorator_to_answer(exchange).is_some() {
+                drop.add(Name::XEnvoyDecoratorOperation);
+            }
+        }
+        let out = &mut self.out.bytes;
+        if response.minor_version == 1 {
+            copy_lines(out, head, fields, 0, drop, response.nominates);
+        } else {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            append_status(out, response.status);
+            out.push(b' ');
+            out.extend_from_slice(response.reason.get(head));
+            out.extend_from_slice(b"\r\n");
+            if let Some(first) = fields.iter().next() {
+                let from = first.name.start();
+                copy_lines(out, head, fields, from, drop, response.nominates);
+            }
+        }
+        if chunks {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        append_number(out, "x-envoy-upstream-service-time", upstream_ms);
+        if !fields.has(Name::Date) {
+            self.worker.clock.append_date(out);
+        }
+        if overwrites_server {
+            append_field(out, "server", manager.server_name.as_bytes());
+        }
+        if response.status == 101 {
+            out.extend_from_slice(b"connection: upgrade\r\n");
+            for protocol in fields.all(Name::Upgrade, head) {
+                append_field(out, "upgrade", protocol);
+            }
+        } else if !keep {
+            out.extend_from_slice(b"connection: close\r\n");
+        } else if self.request.minor_version == 0 {
+            out.extend_from_slice(b"connection: keep-alive\r\n");
+        }
+        self.append_response_context(exchange);
+        self.out.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// What every response tells the client about its request, the proxy's own answers included.
+    pub(crate) fn append_response_context(&mut self, exchange: &Exchange) {
+        let out = &mut self.out.bytes;
+        if self.view.listener.manager.always_set_request_id_in_response
+            && let Some(id) = exchange.id.get(&self.request.fields, self.buffer.head())
+        {
+            append_field(out, "x-request-id", id);
+        }
+        let mut out = std::mem::take(&mut self.out.bytes);
+        if let Some(operation) = self.decorator_to_answer(exchange) {
+            append_field(
+                &mut out,
+                "x-envoy-decorator-operation",
+                operation.as_bytes(),
+            );
+        }
+        self.out.bytes = out;
+    }
+
+    /// The operation that the caller's proxy is told: only on the way in, and if it named none.
+    fn decorator_to_answer(&self, exchange: &Exchange) -> Option<&str> {
+        self.view.tracer.as_ref().filter(|tracer| !tracer.egress)?;
+        if self.decorated_by_caller().is_some() {
+            return None;
+        }
+        let decorator = self.decorator(exchange)?;
+        decorator.propagate.then_some(decorator.operation.as_str())
+    }
+}
+
+fn append_status(out: &mut Vec<u8>, status: u16) {
+    out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+}
+
+/// An IP address as text, without the heap for IPv4.
+struct AddressText(smallvec::SmallVec<[u8; 46]>);
+
+impl AddressText {
+    fn new(address: IpAddr) -> Self {
+        use std::io::Write;
+
+        let mut text = smallvec::SmallVec::new();
+        // Writing to a vector cannot fail.
+        let _ = write!(text, "{address}");
+        Self(text)
+    }
+}

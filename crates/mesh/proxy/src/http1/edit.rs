@@ -1,0 +1,121 @@
+//! Heads are forwarded as runs of the lines that stay, copied as they came, with lines added behind.
+
+use crate::http1::head::{Fields, list};
+use crate::http1::name::Name;
+
+/// A set of known field names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names(u64);
+
+const _: () = assert!(Name::COUNT <= 64, "a set of names is one word");
+
+impl Names {
+    /// A set of these names.
+    pub(crate) const fn of(names: &[Name]) -> Self {
+        let mut set = 0;
+        let mut i = 0;
+        while i < names.len() {
+            set |= 1 << names[i] as u64;
+            i += 1;
+        }
+        Self(set)
+    }
+
+    /// Adds a name.
+    #[inline]
+    pub(crate) fn add(&mut self, name: Name) {
+        self.0 |= 1 << name as u64;
+    }
+
+    /// Both sets.
+    pub(crate) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[inline]
+    pub(crate) fn has(self, name: Name) -> bool {
+        name != Name::Other && self.0 >> name as u64 & 1 == 1
+    }
+}
+
+/// What never goes on to the other side as it came (RFC 9110 §7.6.1).
+pub(crate) const HOP_BY_HOP: Names = Names::of(&[
+    Name::Connection,
+    Name::TransferEncoding,
+    Name::Te,
+    Name::Upgrade,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::Http2Settings,
+]);
+
+/// What only parts of the mesh may send.
+pub(crate) const INTERNAL_ONLY: Names = Names::of(&[
+    Name::XEnvoyForceTrace,
+    Name::XEnvoyExpectedRqTimeoutMs,
+    Name::XEnvoyRetryOn,
+    Name::XEnvoyRetryGrpcOn,
+    Name::XEnvoyMaxRetries,
+    Name::XEnvoyRetriableStatusCodes,
+    Name::XEnvoyRetriableHeaderNames,
+    Name::XEnvoyUpstreamAltStatName,
+    Name::XEnvoyUpstreamRqTimeoutMs,
+    Name::XEnvoyUpstreamRqPerTryTimeoutMs,
+    Name::XEnvoyUpstreamRqTimeoutAltResponse,
+    Name::XEnvoyIpTags,
+    Name::XEnvoyOriginalUrl,
+    Name::XEnvoyHedgeOnPerTryTimeout,
+]);
+
+/// Copies the lines from `from` (0: the first line of the head too) without those of `drop`, and
+/// without those that `Connection` nominates if `nominates` says that it does.
+pub(crate) fn copy_lines(
+    out: &mut Vec<u8>,
+    head: &[u8],
+    fields: &Fields,
+    from: usize,
+    drop: Names,
+    nominates: bool,
+) {
+    let mut run = from;
+    let mut dropping = false;
+    for field in fields.iter() {
+        let drops =
+            drop.has(field.id) || nominates && is_nominated(field.name.get(head), fields, head);
+        if drops != dropping {
+            let start = field.name.start();
+            if drops {
+                out.extend_from_slice(&head[run..start]);
+            }
+            run = start;
+            dropping = drops;
+        }
+    }
+    if !dropping {
+        out.extend_from_slice(&head[run..head.len() - 2]);
+    }
+}
+
+#[cold]
+fn is_nominated(name: &[u8], fields: &Fields, head: &[u8]) -> bool {
+    fields
+        .all(Name::Connection, head)
+        .flat_map(list)
+        .any(|option| option.eq_ignore_ascii_case(name))
+}
+
+/// Appends a field line.
+#[inline]
+pub(crate) fn append_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a field line with a number.
+#[inline]
+pub(crate) fn append_number(out: &mut Vec<u8>, name: &str, value: u64) {
+    append_field(out, name, itoa::Buffer::new().format(value).as_bytes());
+}

@@ -1,0 +1,242 @@
+//! Listening sockets: bound when a snapshot brings them, closed when it takes them away.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::Published;
+use crate::connection::Connection;
+use crate::net::Stream;
+use crate::worker::{Command, Worker};
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
+/// How often a listener that could not bind is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long accepting rests after an error such as too many open files.
+const REST: Duration = Duration::from_millis(100);
+
+/// What the listeners' task reports.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The newest generation that all workers have applied.
+    pub(crate) applied: AtomicU64,
+    errors: Mutex<Vec<(String, SocketAddr, String)>>,
+}
+
+impl Progress {
+    /// Listeners that could not bind.
+    pub(crate) fn errors(&self) -> Vec<(String, SocketAddr, String)> {
+        self.errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Keeps the sockets of all workers at what is published.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    published: Arc<Published>,
+    workers: Vec<mpsc::UnboundedSender<Command>>,
+    progress: Arc<Progress>,
+    bound: HashMap<String, SocketAddr>,
+}
+
+impl Listeners {
+    pub(crate) fn new(
+        published: Arc<Published>,
+        workers: Vec<mpsc::UnboundedSender<Command>>,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self {
+            published,
+            workers,
+            progress,
+            bound: HashMap::new(),
+        }
+    }
+
+    /// Follows the publications until `stop` is dropped.
+    pub(crate) async fn follow(mut self, mut stop: oneshot::Receiver<()>) {
+        let mut changes = self.published.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let failed = self.apply().await;
+            let retry = async {
+                if failed {
+                    tokio::time::sleep(RETRY).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                _ = &mut stop => return,
+                changed = changes.changed() => if changed.is_err() {
+                    return;
+                },
+                () = retry => {}
+            }
+        }
+    }
+
+    /// Brings the sockets to the newest snapshot: whether any could not be bound.
+    async fn apply(&mut self) -> bool {
+        let snapshot = self.published.load();
+        let wanted: HashMap<&str, SocketAddr> = snapshot
+            .listeners
+            .iter()
+            .map(|listener| (listener.name.as_str(), listener.address))
+            .collect();
+        let gone: Vec<String> = self
+            .bound
+            .iter()
+            .filter(|(name, address)| wanted.get(name.as_str()) != Some(address))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &gone {
+            self.bound.remove(name);
+            self.tell(|| Command::Unlisten { name: name.clone() });
+        }
+        // Addresses that are given up are free again only after this, and workers know the new
+        // listeners before the first connection comes.
+        self.refresh().await;
+        let mut errors = Vec::new();
+        for (name, address) in wanted {
+            if self.bound.contains_key(name) {
+                continue;
+            }
+            match bind(address, self.workers.len()) {
+                Ok(sockets) => {
+                    for (worker, socket) in self.workers.iter().zip(sockets) {
+                        let name = name.to_owned();
+                        // A worker that has ended needs no socket.
+                        let _ = worker.send(Command::Listen { name, socket });
+                    }
+                    self.bound.insert(name.to_owned(), address);
+                }
+                Err(error) => errors.push((name.to_owned(), address, error.to_string())),
+            }
+        }
+        self.refresh().await;
+        let failed = !errors.is_empty();
+        *self
+            .progress
+            .errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = errors;
+        self.progress
+            .applied
+            .store(snapshot.generation, Ordering::Release);
+        failed
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            let _ = worker.send(command());
+        }
+    }
+
+    /// Waits until all workers have done what they were told, and use the newest snapshot.
+    async fn refresh(&self) {
+        let answers: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                let (done, answer) = oneshot::channel();
+                let _ = worker.send(Command::Refresh(done));
+                answer
+            })
+            .collect();
+        for answer in answers {
+            let _ = answer.await;
+        }
+    }
+}
+
+/// One listening socket per worker.
+///
+/// Several need SO_REUSEPORT, which would also let a stranger of the same user share the port: so a
+/// first socket without it finds out whether the port is free.
+fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let first = listen(address, false)?;
+    if workers < 2 {
+        return Ok(vec![first]);
+    }
+    drop(first);
+    (0..workers).map(|_| listen(address, true)).collect()
+}
+
+fn listen(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        // `::` also takes IPv4, as Envoy's `ipv4_compat` would say.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    if share {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts connections in a task of this worker.
+pub(crate) fn accept(
+    worker: Rc<Worker>,
+    name: String,
+    socket: std::net::TcpListener,
+) -> io::Result<AbortHandle> {
+    let socket = TcpListener::from_std(socket)?;
+    let name: Rc<str> = name.into();
+    let stats = worker.registry.listener(&name);
+    let task = tokio::task::spawn_local(async move {
+        loop {
+            let (stream, peer) = match socket.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    stats.accept_error.increment();
+                    tracing::warn!(listener = &*name, %error, "cannot accept a connection");
+                    tokio::time::sleep(REST).await;
+                    continue;
+                }
+            };
+            stats.cx_total.increment();
+            if worker.connections.len() >= worker.options.max_connections {
+                stats.cx_overflow.increment();
+                continue;
+            }
+            let Some(view) = worker.listener(&name) else {
+                continue;
+            };
+            let connection = Connection::new(
+                worker.clone(),
+                name.clone(),
+                view,
+                Stream::new(stream),
+                peer,
+            );
+            let stats = stats.clone();
+            tokio::task::spawn_local(async move {
+                stats.cx_active.increment();
+                connection.run().await;
+                stats.cx_active.decrement();
+            });
+        }
+    });
+    Ok(task.abort_handle())
+}

@@ -1,0 +1,89 @@
+//! A byte stream to a peer. Plain TCP today; everything above sees only polls.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::buffer::Buffer;
+
+/// One connection to a client or to an endpoint.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    tcp: TcpStream,
+}
+
+impl Stream {
+    /// Over a connected socket; Nagle's algorithm is turned off.
+    pub(crate) fn new(tcp: TcpStream) -> Self {
+        // A socket that cannot do this still works.
+        let _ = tcp.set_nodelay(true);
+        Self { tcp }
+    }
+
+    /// Opens a connection.
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self::new(TcpStream::connect(address).await?))
+    }
+
+    /// Reads what there is into the buffer's space: zero is the end of the stream.
+    #[inline]
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Buffer,
+    ) -> Poll<io::Result<usize>> {
+        let mut read = ReadBuf::new(buffer.space());
+        debug_assert!(read.remaining() > 0, "a full buffer reads as end of stream");
+        match Pin::new(&mut self.tcp).poll_read(cx, &mut read) {
+            Poll::Ready(Ok(())) => {
+                let n = read.filled().len();
+                buffer.commit(n);
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes some of the bytes.
+    #[inline]
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+    }
+
+    /// Waits until there is something to read, the end of the stream included.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_read_ready(cx)
+    }
+
+    /// Whether the peer has neither sent anything nor closed: what an idle pooled connection must be.
+    ///
+    /// Costs no system call unless an event has come in.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut probe = [0; 1];
+        let mut read = ReadBuf::new(&mut probe);
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.tcp)
+            .poll_read(&mut cx, &mut read)
+            .is_pending()
+    }
+
+    /// Tells the peer that no more bytes will come.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+
+    /// Makes the coming close a reset, so that the peer cannot take it for a clean end.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
+    }
+}

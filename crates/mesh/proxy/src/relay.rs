@@ -1,0 +1,204 @@
+//! One direction of an exchange: body bytes from one stream to the other, with back-pressure.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::buffer::{BLOCK, Buffer, Output};
+use crate::http1::chunked::{ChunkError, append_chunk_head};
+use crate::http1::framing::{Decoder, Framing};
+use crate::http1::name::Name;
+use crate::net::Stream;
+
+/// How much is put together before it is written.
+const ENOUGH: usize = BLOCK;
+
+/// Why a direction ended early.
+#[derive(Debug)]
+pub(crate) enum RelayError {
+    /// The source closed before the body was complete.
+    SourceEnded,
+    /// The source failed.
+    Source(io::Error),
+    /// The sink failed.
+    Sink(io::Error),
+    /// The body is malformed.
+    Body(ChunkError),
+}
+
+/// Takes a body in one framing and passes it on in another.
+#[derive(Debug, Default)]
+pub(crate) struct Relay {
+    decoder: Decoder,
+    /// The sink gets chunks.
+    chunks: bool,
+    /// All has been put into the output, the end of the body included.
+    ended: bool,
+    /// Bytes of body so far.
+    pub(crate) body_bytes: u64,
+    /// All that was ever passed on is still in the output.
+    pub(crate) replayable: bool,
+}
+
+impl Relay {
+    /// From a body in `from` framing to chunks, or to the bytes as they are.
+    pub(crate) fn new(from: Framing, chunks: bool) -> Self {
+        Self {
+            decoder: Decoder::new(from),
+            chunks,
+            ended: from == Framing::None,
+            body_bytes: 0,
+            replayable: true,
+        }
+    }
+
+    /// Whether the whole body has been taken from the source.
+    #[inline]
+    pub(crate) fn is_taken(&self) -> bool {
+        self.ended
+    }
+
+    /// Puts what has arrived behind what is already in the output.
+    pub(crate) fn fill(&mut self, buffer: &mut Buffer, out: &mut Output) -> Result<(), RelayError> {
+        let out = &mut out.bytes;
+        while !self.decoder.is_done() && out.len() < 2 * ENOUGH {
+            let piece = self
+                .decoder
+                .decode(buffer.unread())
+                .map_err(RelayError::Body)?;
+            if piece.data > 0 {
+                let data = &buffer.unread()[piece.skip..piece.skip + piece.data];
+                if self.chunks {
+                    append_chunk_head(out, data.len());
+                    out.extend_from_slice(data);
+                    out.extend_from_slice(b"\r\n");
+                } else {
+                    out.extend_from_slice(data);
+                }
+                self.body_bytes += piece.data as u64;
+            }
+            buffer.consume(piece.skip + piece.data);
+            if piece.skip + piece.data == 0 {
+                break;
+            }
+        }
+        if self.decoder.is_done() && !self.ended {
+            self.end(out);
+        }
+        Ok(())
+    }
+
+    /// Moves what can be moved. Ready once the sink has the whole body.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: (&mut Stream, &mut Buffer),
+        sink: (&mut Stream, &mut Output),
+        progress: &mut bool,
+    ) -> Poll<Result<(), RelayError>> {
+        let (stream, buffer) = source;
+        let (sink, out) = sink;
+        loop {
+            ready!(poll_flush(cx, sink, out, progress)).map_err(RelayError::Sink)?;
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if !buffer.is_empty() {
+                self.replayable = false;
+                let verbatim = self.decoder.verbatim(buffer.unread());
+                match verbatim.filter(|_| !self.chunks) {
+                    Some(n) => {
+                        let part = &buffer.unread()[..n];
+                        let n = match ready!(sink.poll_write(cx, part)) {
+                            Ok(0) => return Poll::Ready(Err(RelayError::Sink(write_zero()))),
+                            Ok(n) => n,
+                            Err(error) => return Poll::Ready(Err(RelayError::Sink(error))),
+                        };
+                        *progress = true;
+                        buffer.consume(n);
+                        self.body_bytes += n as u64;
+                        self.decoder.advance(n);
+                        if self.decoder.is_done() {
+                            self.ended = true;
+                        }
+                        continue;
+                    }
+                    None => {
+                        out.clear();
+                        self.fill(buffer, out)?;
+                        if !out.is_written() || self.ended {
+                            continue;
+                        }
+                    }
+                }
+            }
+            match ready!(stream.poll_read(cx, buffer)) {
+                Ok(0) => {
+                    if !self.decoder.finish() {
+                        return Poll::Ready(Err(RelayError::SourceEnded));
+                    }
+                    self.replayable = false;
+                    out.clear();
+                    self.end(&mut out.bytes);
+                }
+                Ok(_) => *progress = true,
+                Err(error) => return Poll::Ready(Err(RelayError::Source(error))),
+            }
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        self.ended = true;
+        if self.chunks {
+            out.extend_from_slice(b"0\r\n");
+            append_trailers(out, self.decoder.trailers());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Writes what is in the output.
+#[inline]
+pub(crate) fn poll_flush(
+    cx: &mut Context<'_>,
+    sink: &mut Stream,
+    out: &mut Output,
+    progress: &mut bool,
+) -> Poll<io::Result<()>> {
+    while !out.is_written() {
+        match ready!(sink.poll_write(cx, out.pending()))? {
+            0 => return Poll::Ready(Err(write_zero())),
+            n => out.advance(n),
+        }
+        *progress = true;
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn write_zero() -> io::Error {
+    io::ErrorKind::WriteZero.into()
+}
+
+/// Trailer fields go on, but for those that a trailer must not change (RFC 9110 §6.5.1).
+fn append_trailers(out: &mut Vec<u8>, section: &[u8]) {
+    for line in section.split_inclusive(|byte| *byte == b'\n') {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        let forbidden = matches!(
+            Name::of(name),
+            Name::Host
+                | Name::ContentLength
+                | Name::TransferEncoding
+                | Name::Connection
+                | Name::Te
+                | Name::Trailer
+                | Name::Upgrade
+                | Name::KeepAlive
+                | Name::ProxyConnection
+                | Name::Expect
+                | Name::ContentType
+                | Name::XRequestId
+        );
+        if !forbidden {
+            out.extend_from_slice(line);
+        }
+    }
+}

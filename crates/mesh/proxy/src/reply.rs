@@ -1,0 +1,139 @@
+//! The proxy's own answers, with Envoy's statuses and texts.
+
+use std::borrow::Cow;
+
+use crate::clock::Clock;
+use crate::flags::Flag;
+use crate::http1::chunked::ChunkError;
+use crate::http1::edit::{append_field, append_number};
+use crate::http1::status::append_status_line;
+
+/// An answer that the proxy makes itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: Cow<'a, str>,
+    /// A circuit breaker is the reason: `x-envoy-overloaded`.
+    pub(crate) overloaded: bool,
+}
+
+impl<'a> Reply<'a> {
+    pub(crate) fn new(status: u16, body: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            status,
+            body: body.into(),
+            overloaded: false,
+        }
+    }
+
+    /// Appends the head, but for its last empty line.
+    pub(crate) fn append_head(&self, out: &mut Vec<u8>, clock: &Clock, server: &str, close: bool) {
+        append_status_line(out, self.status);
+        if self.overloaded {
+            append_field(out, "x-envoy-overloaded", b"true");
+        }
+        if !self.body.is_empty() {
+            append_number(out, "content-length", self.body.len() as u64);
+            append_field(out, "content-type", b"text/plain");
+        } else if !matches!(self.status, 204 | 304) {
+            append_field(out, "content-length", b"0");
+        }
+        clock.append_date(out);
+        append_field(out, "server", server.as_bytes());
+        if close {
+            append_field(out, "connection", b"close");
+        }
+    }
+}
+
+/// Why an exchange failed after a cluster was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The cluster has no endpoint.
+    NoEndpoint,
+    /// A circuit breaker is open.
+    Overflow,
+    /// The endpoint refused the connection, or is not to be reached.
+    Connect(String),
+    /// The endpoint did not accept in time.
+    ConnectTimeout,
+    /// The endpoint closed before its response was complete.
+    Terminated,
+    /// The endpoint's response is malformed.
+    Protocol(&'static str),
+    /// The route's timeout has passed.
+    RouteTimeout,
+    /// Nothing has moved for too long; `request_complete` says on whose side.
+    Idle { request_complete: bool },
+    /// The client has gone.
+    ClientGone,
+    /// The client's body is malformed.
+    ClientBody(ChunkError),
+}
+
+impl Failure {
+    /// Envoy's response flag.
+    pub(crate) fn flag(&self) -> Flag {
+        match self {
+            Self::NoEndpoint => Flag::UH,
+            Self::Overflow => Flag::UO,
+            Self::Connect(_) | Self::ConnectTimeout => Flag::UF,
+            Self::Terminated => Flag::UC,
+            Self::Protocol(_) => Flag::UPE,
+            Self::RouteTimeout => Flag::UT,
+            Self::Idle { .. } => Flag::SI,
+            Self::ClientGone => Flag::DC,
+            Self::ClientBody(_) => Flag::DPE,
+        }
+    }
+
+    /// Envoy's text for the reset: the tag `error.reason` of the attempt's span. None if the proxy
+    /// itself gave the attempt up.
+    pub(crate) fn reset_reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect(_) => Some("remote connection failure"),
+            Self::ConnectTimeout => Some("connection timeout"),
+            Self::Overflow => Some("overflow"),
+            Self::Terminated => Some("connection termination"),
+            Self::Protocol(_) => Some("protocol error"),
+            Self::NoEndpoint
+            | Self::RouteTimeout
+            | Self::Idle { .. }
+            | Self::ClientGone
+            | Self::ClientBody(_) => None,
+        }
+    }
+
+    /// The answer, if nothing was answered yet. None if there is nobody to answer.
+    pub(crate) fn reply(&self) -> Option<Reply<'static>> {
+        let reset = |status: u16, detail: &str| {
+            let reason = self.reset_reason().unwrap_or_default();
+            Reply::new(
+                status,
+                format!(
+                    "upstream connect error or disconnect/reset before headers. \
+                     reset reason: {reason}{detail}"
+                ),
+            )
+        };
+        Some(match self {
+            Self::NoEndpoint => Reply::new(503, "no healthy upstream"),
+            Self::Overflow => Reply {
+                overloaded: true,
+                ..reset(503, "")
+            },
+            Self::Connect(error) => reset(503, &format!(", transport failure reason: {error}")),
+            Self::ConnectTimeout | Self::Terminated => reset(503, ""),
+            Self::Protocol(_) => reset(502, ""),
+            Self::RouteTimeout => Reply::new(504, "upstream request timeout"),
+            Self::Idle {
+                request_complete: false,
+            } => Reply::new(408, "stream timeout"),
+            Self::Idle {
+                request_complete: true,
+            } => Reply::new(504, "stream timeout"),
+            Self::ClientBody(error) => Reply::new(400, error.to_string()),
+            Self::ClientGone => return None,
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! Route lookup: host, path and headers to a route and its clusters, without allocation.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::http1::head::Fields;
+use crate::http1::request::RequestHead;
+use crate::http1::target::without_port;
+use crate::snapshot::{Forward, HeaderMatch, Route, RouteAction, RouteTable, VirtualHost};
+use crate::upstream::ClusterState;
+
+/// The longest host name that is looked up (RFC 1035 §2.3.4 allows 253 characters), with a port.
+const LONGEST_HOST: usize = 264;
+
+/// A route table with the clusters of this worker at its routes.
+#[derive(Debug)]
+pub(crate) struct Router {
+    table: Arc<RouteTable>,
+    exact: HashMap<Box<[u8]>, usize, BuildHasherDefault<Mix>>,
+    /// By virtual host, route and choice: the cluster, unless there is none of that name.
+    clusters: Vec<Vec<Vec<Option<Rc<ClusterState>>>>>,
+}
+
+/// Where a route is in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteAt {
+    host: u32,
+    route: u32,
+}
+
+impl Router {
+    pub(crate) fn new(
+        table: Arc<RouteTable>,
+        cluster: impl Fn(&str) -> Option<Rc<ClusterState>>,
+    ) -> Self {
+        let clusters_of = |route: &Arc<Route>| match &route.action {
+            RouteAction::Forward(forward) => forward
+                .clusters
+                .iter()
+                .map(|choice| cluster(&choice.name))
+                .collect(),
+            RouteAction::Respond { .. } => Vec::new(),
+        };
+        Self {
+            exact: table
+                .exact
+                .iter()
+                .map(|(domain, at)| (domain.as_bytes().into(), *at))
+                .collect(),
+            clusters: table
+                .virtual_hosts
+                .iter()
+                .map(|host| host.routes.iter().map(clusters_of).collect())
+                .collect(),
+            table,
+        }
+    }
+
+    /// The first route that matches.
+    pub(crate) fn find(&self, request: &RequestHead, head: &[u8]) -> Option<RouteAt> {
+        let host = self.host(request.target.authority.get(head))?;
+        let target = request.target.path.get(head);
+        let path = memchr::memchr(b'?', target).map_or(target, |query| &target[..query]);
+        let route = self
+            .table
+            .virtual_hosts
+            .get(host)?
+            .routes
+            .iter()
+            .position(|route| {
+                route.path.matches(path)
+                    && route
+                        .headers
+                        .iter()
+                        .all(|condition| matches_header(condition, request, head))
+            })?;
+        Some(RouteAt {
+            host: host as u32,
+            route: route as u32,
+        })
+    }
+
+    /// The virtual host of a route.
+    pub(crate) fn virtual_host(&self, at: RouteAt) -> &VirtualHost {
+        &self.table.virtual_hosts[at.host as usize]
+    }
+
+    /// A route.
+    #[inline]
+    pub(crate) fn route(&self, at: RouteAt) -> &Route {
+        &self.virtual_host(at).routes[at.route as usize]
+    }
+
+    /// One of the clusters of a forwarding route, by weight; `None` if its cluster is missing.
+    #[inline]
+    pub(crate) fn cluster(
+        &self,
+        at: RouteAt,
+        forward: &Forward,
+        random: impl FnOnce() -> u64,
+    ) -> Option<&Rc<ClusterState>> {
+        let choices = &self.clusters[at.host as usize][at.route as usize];
+        let choice = if choices.len() < 2 {
+            0
+        } else {
+            weighted(forward, random())
+        };
+        choices.get(choice)?.as_ref()
+    }
+
+    /// Exact, then the longest suffix, then the longest prefix, then `*`.
+    #[inline]
+    fn host(&self, authority: &[u8]) -> Option<usize> {
+        let named = if self.table.ignore_port {
+            without_port(authority)
+        } else {
+            authority
+        };
+        let mut lower = [0; LONGEST_HOST];
+        let Some(lower) = lower.get_mut(..named.len()) else {
+            return self.table.any;
+        };
+        lower.copy_from_slice(named);
+        lower.make_ascii_lowercase();
+        let host = &*lower;
+        self.exact
+            .get(host)
+            .copied()
+            .or_else(|| {
+                let longest = self.table.suffixes.iter().find(|(suffix, _)| {
+                    host.len() > suffix.len() && host.ends_with(suffix.as_bytes())
+                });
+                longest.map(|(_, at)| *at)
+            })
+            .or_else(|| {
+                let longest = self.table.prefixes.iter().find(|(prefix, _)| {
+                    host.len() > prefix.len() && host.starts_with(prefix.as_bytes())
+                });
+                longest.map(|(_, at)| *at)
+            })
+            .or(self.table.any)
+    }
+}
+
+fn weighted(forward: &Forward, random: u64) -> usize {
+    let mut at = (random % u64::from(forward.total_weight.max(1))) as u32;
+    for (index, choice) in forward.clusters.iter().enumerate() {
+        match at.checked_sub(choice.weight) {
+            Some(rest) => at = rest,
+            None => return index,
+        }
+    }
+    0
+}
+
+fn matches_header(condition: &HeaderMatch, request: &RequestHead, head: &[u8]) -> bool {
+    let value = match condition.name.as_str() {
+        ":method" => Some(Cow::Borrowed(request.method(head))),
+        ":authority" | "host" => Some(Cow::Borrowed(request.target.authority.get(head))),
+        ":path" => Some(Cow::Borrowed(request.target.path.get(head))),
+        ":scheme" => Some(Cow::Borrowed(&b"http"[..])),
+        name => joined(&request.fields, name, head),
+    };
+    condition.matches(value.as_deref())
+}
+
+/// The value of a header; several fields of one name are one list (RFC 9110 §5.3).
+fn joined<'a>(fields: &Fields, name: &str, head: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    let mut values = fields.all_by_text(name, head);
+    let first = values.next()?;
+    let Some(second) = values.next() else {
+        return Some(Cow::Borrowed(first));
+    };
+    let mut whole = first.to_vec();
+    for value in std::iter::once(second).chain(values) {
+        whole.push(b',');
+        whole.extend_from_slice(value);
+    }
+    Some(Cow::Owned(whole))
+}
+
+/// A multiplicative hash, 8 bytes at a time. Its keys come from the configuration, so nobody can make it
+/// collide on purpose.
+#[derive(Debug, Default)]
+pub(crate) struct Mix(u64);
+
+impl Hasher for Mix {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    #[inline]
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}

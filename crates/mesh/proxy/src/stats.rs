@@ -1,0 +1,218 @@
+//! Counters and gauges, by Envoy's names: one set per worker, summed when somebody asks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A number that one thread writes and others read: a plain load and store, no locked instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        let now = self.0.load(Ordering::Relaxed).wrapping_add(n);
+        self.0.store(now, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Only for gauges.
+    #[inline]
+    pub(crate) fn decrement(&self) {
+        self.add(u64::MAX);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A group of counts under one prefix.
+pub(crate) trait Group: Default + Send + Sync {
+    /// Shows each count with its name.
+    fn visit(&self, show: &mut dyn FnMut(&'static str, u64));
+}
+
+macro_rules! group {
+    ($(#[$meta:meta])* $type:ident { $($field:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Default)]
+        pub(crate) struct $type {
+            $(pub(crate) $field: Count,)*
+        }
+
+        impl Group for $type {
+            fn visit(&self, show: &mut dyn FnMut(&'static str, u64)) {
+                $(show($text, self.$field.get());)*
+            }
+        }
+    };
+}
+
+group! {
+    /// `http.PREFIX.…`
+    HttpStats {
+        cx_total = "downstream_cx_total",
+        cx_active = "downstream_cx_active",
+        cx_overflow = "downstream_cx_overflow",
+        cx_idle_timeout = "downstream_cx_idle_timeout",
+        cx_protocol_error = "downstream_cx_protocol_error",
+        cx_destroy_remote_active_rq = "downstream_cx_destroy_remote_active_rq",
+        rq_total = "downstream_rq_total",
+        rq_active = "downstream_rq_active",
+        rq_completed = "downstream_rq_completed",
+        rq_1xx = "downstream_rq_1xx",
+        rq_2xx = "downstream_rq_2xx",
+        rq_3xx = "downstream_rq_3xx",
+        rq_4xx = "downstream_rq_4xx",
+        rq_5xx = "downstream_rq_5xx",
+        rq_idle_timeout = "downstream_rq_idle_timeout",
+        rq_header_timeout = "downstream_rq_header_timeout",
+        rq_too_large = "downstream_rq_too_large",
+        rq_rx_reset = "downstream_rq_rx_reset",
+        no_route = "no_route",
+        no_cluster = "no_cluster",
+        rq_direct_response = "rq_direct_response",
+        random_sampling = "tracing.random_sampling",
+        service_forced = "tracing.service_forced",
+        client_enabled = "tracing.client_enabled",
+        not_traceable = "tracing.not_traceable",
+    }
+}
+
+group! {
+    /// `cluster.NAME.…`
+    ClusterStats {
+        cx_total = "upstream_cx_total",
+        cx_active = "upstream_cx_active",
+        cx_http1_total = "upstream_cx_http1_total",
+        cx_connect_fail = "upstream_cx_connect_fail",
+        cx_connect_timeout = "upstream_cx_connect_timeout",
+        cx_overflow = "upstream_cx_overflow",
+        cx_idle_timeout = "upstream_cx_idle_timeout",
+        cx_protocol_error = "upstream_cx_protocol_error",
+        cx_stale = "upstream_cx_stale",
+        rq_total = "upstream_rq_total",
+        rq_active = "upstream_rq_active",
+        rq_completed = "upstream_rq_completed",
+        rq_2xx = "upstream_rq_2xx",
+        rq_3xx = "upstream_rq_3xx",
+        rq_4xx = "upstream_rq_4xx",
+        rq_5xx = "upstream_rq_5xx",
+        rq_timeout = "upstream_rq_timeout",
+        rq_pending_total = "upstream_rq_pending_total",
+        rq_pending_active = "upstream_rq_pending_active",
+        rq_pending_overflow = "upstream_rq_pending_overflow",
+        rq_pending_failure_eject = "upstream_rq_pending_failure_eject",
+        rq_rx_reset = "upstream_rq_rx_reset",
+        rq_tx_reset = "upstream_rq_tx_reset",
+        rq_stale_retry = "upstream_rq_stale_retry",
+        cx_none_healthy = "upstream_cx_none_healthy",
+    }
+}
+
+group! {
+    /// `listener.NAME.…`
+    ListenerStats {
+        cx_total = "downstream_cx_total",
+        cx_active = "downstream_cx_active",
+        cx_overflow = "downstream_cx_overflow",
+        accept_error = "accept_error",
+    }
+}
+
+group! {
+    /// `tracing.zipkin.…` and `tracing.opentelemetry.…`
+    TracerStats {
+        spans_sent = "spans_sent",
+        spans_dropped = "spans_dropped",
+        timer_flushed = "timer_flushed",
+        reports_sent = "reports_sent",
+        reports_dropped = "reports_dropped",
+        reports_failed = "reports_failed",
+        reports_skipped_no_cluster = "reports_skipped_no_cluster",
+    }
+}
+
+/// The counts of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    http: Groups<HttpStats>,
+    clusters: Groups<ClusterStats>,
+    listeners: Groups<ListenerStats>,
+    tracers: Groups<TracerStats>,
+}
+
+impl Registry {
+    /// The counts of all connection managers with this `stat_prefix`.
+    pub(crate) fn http(&self, prefix: &str) -> Arc<HttpStats> {
+        self.http.get(prefix)
+    }
+
+    /// The counts of a cluster.
+    pub(crate) fn cluster(&self, name: &str) -> Arc<ClusterStats> {
+        self.clusters.get(name)
+    }
+
+    /// The counts of a listener.
+    pub(crate) fn listener(&self, name: &str) -> Arc<ListenerStats> {
+        self.listeners.get(name)
+    }
+
+    /// The counts of a tracer: `zipkin` or `opentelemetry`.
+    pub(crate) fn tracer(&self, kind: &str) -> Arc<TracerStats> {
+        self.tracers.get(kind)
+    }
+
+    /// Forgets what nobody counts any more.
+    pub(crate) fn prune(&self) {
+        self.http.prune();
+        self.clusters.prune();
+        self.listeners.prune();
+    }
+
+    /// Adds all counts to `sums`.
+    pub(crate) fn add_to(&self, sums: &mut BTreeMap<String, u64>) {
+        self.http.add_to("http", sums);
+        self.clusters.add_to("cluster", sums);
+        self.listeners.add_to("listener", sums);
+        self.tracers.add_to("tracing", sums);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Groups<T>(Mutex<HashMap<String, Arc<T>>>);
+
+impl<T: Group> Groups<T> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<T>>> {
+        // Counts are never left half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, name: &str) -> Arc<T> {
+        let mut groups = self.lock();
+        if let Some(group) = groups.get(name) {
+            return group.clone();
+        }
+        let group = Arc::<T>::default();
+        groups.insert(name.to_owned(), group.clone());
+        group
+    }
+
+    fn prune(&self) {
+        self.lock().retain(|_, group| Arc::strong_count(group) > 1);
+    }
+
+    fn add_to(&self, prefix: &str, sums: &mut BTreeMap<String, u64>) {
+        for (name, group) in &*self.lock() {
+            group.visit(&mut |count, value| {
+                let sum = sums.entry(format!("{prefix}.{name}.{count}")).or_default();
+                *sum = sum.wrapping_add(value);
+            });
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Deadlines of connections: one lazy timer each, on a wheel per worker.
+//!
+//! A request has several deadlines (its head, its route's timeout, idleness), and nearly none of
+//! them ever passes. So moving one must cost nothing: it is a store. The wheel visits each entry at
+//! the latest every [`REVISIT`] ticks, and only then looks at what the deadline has become; just a
+//! deadline that is nearer than the next visit needs a second place on the wheel.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::clock::{Clock, Micros};
+
+/// The wheel's resolution; deadlines pass up to this much late.
+const TICK: Micros = 10_000;
+const SLOTS: u64 = 128;
+const REVISIT: u64 = 100;
+const NEVER: u64 = u64::MAX;
+
+/// The wheel of a worker.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    slots: RefCell<Vec<Vec<Rc<Entry>>>>,
+    /// The last tick that was visited.
+    visited: Cell<u64>,
+    /// The tick at which the driver wakes by itself.
+    driver_wakes: Cell<u64>,
+    driver: RefCell<Option<Waker>>,
+}
+
+/// A deadline that can be moved at no cost.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    timers: Rc<Timers>,
+    entry: Rc<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// The tick of the deadline.
+    deadline: Cell<u64>,
+    /// The tick at which the wheel visits this entry; other visits are stale.
+    visit: Cell<u64>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Timers {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()),
+            visited: Cell::new(0),
+            driver_wakes: Cell::new(NEVER),
+            driver: RefCell::new(None),
+        })
+    }
+
+    /// A timer without a deadline.
+    pub(crate) fn timer(self: &Rc<Self>) -> Timer {
+        Timer {
+            timers: self.clone(),
+            entry: Rc::new(Entry {
+                deadline: Cell::new(NEVER),
+                visit: Cell::new(NEVER),
+                waker: RefCell::new(None),
+            }),
+        }
+    }
+
+    /// Turns the wheel, for ever.
+    pub(crate) async fn drive(self: Rc<Self>, clock: &Clock) {
+        loop {
+            let next = self.next_visit();
+            self.driver_wakes.set(next);
+            let mut first = true;
+            let changed = poll_fn(|cx| {
+                if std::mem::take(&mut first) {
+                    *self.driver.borrow_mut() = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            });
+            if next == NEVER {
+                changed.await;
+            } else {
+                let at = clock.instant((next + 1) * TICK);
+                let _ = tokio::time::timeout_at(at.into(), changed).await;
+            }
+            self.turn(clock.now() / TICK);
+        }
+    }
+
+    fn next_visit(&self) -> u64 {
+        let slots = self.slots.borrow();
+        let from = self.visited.get() + 1;
+        (from..from + SLOTS)
+            .find(|tick| !slots[(tick % SLOTS) as usize].is_empty())
+            .unwrap_or(NEVER)
+    }
+
+    /// Visits all slots up to, and without, the current tick.
+    fn turn(&self, now: u64) {
+        let first = self.visited.get() + 1;
+        for tick in first.max(now.saturating_sub(SLOTS))..now {
+            self.visited.set(tick);
+            let mut due = std::mem::take(&mut self.slots.borrow_mut()[(tick % SLOTS) as usize]);
+            for entry in due.drain(..) {
+                self.visit(entry, tick, now);
+            }
+            let mut slots = self.slots.borrow_mut();
+            let slot = &mut slots[(tick % SLOTS) as usize];
+            due.append(slot);
+            *slot = due;
+        }
+    }
+
+    fn visit(&self, entry: Rc<Entry>, tick: u64, now: u64) {
+        if entry.visit.get() > tick {
+            return;
+        }
+        let deadline = entry.deadline.get();
+        if deadline == NEVER || Rc::strong_count(&entry) == 1 {
+            entry.visit.set(NEVER);
+        } else if deadline < now {
+            entry.visit.set(NEVER);
+            if let Some(waker) = entry.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        } else {
+            self.place(entry, deadline.min(now + REVISIT));
+        }
+    }
+
+    fn place(&self, entry: Rc<Entry>, tick: u64) {
+        entry.visit.set(tick);
+        self.slots.borrow_mut()[(tick % SLOTS) as usize].push(entry);
+        if tick < self.driver_wakes.get() {
+            self.driver_wakes.set(tick);
+            if let Some(driver) = self.driver.borrow().as_ref() {
+                driver.wake_by_ref();
+            }
+        }
+    }
+}
+
+impl Timer {
+    /// Sets the deadline to `after` from `now`, or removes it.
+    #[inline]
+    pub(crate) fn set(&self, now: Micros, after: Option<Duration>) {
+        self.set_at(after.map(|after| now.saturating_add(after.as_micros() as u64)));
+    }
+
+    /// Sets the deadline, or removes it.
+    #[inline]
+    pub(crate) fn set_at(&self, at: Option<Micros>) {
+        let deadline = at.map_or(NEVER, |at| at / TICK);
+        self.entry.deadline.set(deadline);
+        if deadline < self.entry.visit.get() {
+            self.reach(deadline);
+        }
+    }
+
+    fn reach(&self, deadline: u64) {
+        let visited = self.timers.visited.get();
+        let soonest = visited + 1;
+        let visit = deadline.clamp(soonest, visited + REVISIT);
+        if visit < self.entry.visit.get() {
+            self.timers.place(self.entry.clone(), visit);
+        }
+    }
+
+    /// Ready once the deadline has passed.
+    #[inline]
+    pub(crate) fn poll_passed(&self, now: impl FnOnce() -> Micros, cx: &Context<'_>) -> Poll<()> {
+        let deadline = self.entry.deadline.get();
+        if deadline != NEVER && self.entry.visit.get() == NEVER && deadline < now() / TICK {
+            return Poll::Ready(());
+        }
+        let mut waker = self.entry.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|old| old.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.entry.deadline.set(NEVER);
+        self.entry.waker.borrow_mut().take();
+    }
+}

@@ -1,0 +1,339 @@
+//! Spans: made from the record of an exchange when it has ended, straight into the exporter's batch.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use periplus_model::propagation::SpanContext;
+use periplus_model::{SpanKind, StatusCode};
+use periplus_wire::export::SpanRef;
+
+use crate::clock::{Clock, Micros};
+use crate::flags::{Flag, Flags};
+use crate::http1::name::Name;
+use crate::http1::request::RequestHead;
+use crate::snapshot::{Cluster, Node};
+use crate::trace::tags::{Tags, text};
+use crate::trace::{RequestId, TagValue, TraceContext, Tracer};
+
+/// Everything about an exchange that its spans tell.
+#[derive(Debug)]
+pub(crate) struct Finished<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) clock: &'a Clock,
+    /// The client's address without its port.
+    pub(crate) peer: &'a str,
+    pub(crate) request: &'a RequestHead,
+    pub(crate) head: &'a [u8],
+    pub(crate) id: &'a RequestId,
+    /// The request came over an edge listener, so that the scheme is ours to say.
+    pub(crate) edge: bool,
+    /// What names the span, besides the tracer's default.
+    pub(crate) name: Option<&'a [u8]>,
+    pub(crate) begin: Micros,
+    pub(crate) end: Micros,
+    /// 0 if the client got no response.
+    pub(crate) status: u16,
+    pub(crate) flags: Flags,
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    pub(crate) cluster: Option<&'a Cluster>,
+    pub(crate) attempt: Option<&'a Attempt>,
+}
+
+/// One attempt at an endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    /// The ids of its span, if attempts have spans.
+    pub(crate) span: Option<SpanContext>,
+    /// `ip:port`.
+    pub(crate) address: std::rc::Rc<crate::upstream::EndpointState>,
+    pub(crate) begin: Micros,
+    pub(crate) connected: bool,
+    /// 0 if there was no response.
+    pub(crate) status: u16,
+    pub(crate) flags: Flags,
+    /// Why it failed.
+    pub(crate) reason: Option<&'static str>,
+    /// The proxy gave it up.
+    pub(crate) canceled: bool,
+}
+
+/// Memory for texts that must be put together; a worker keeps it.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    url: String,
+    name: String,
+}
+
+impl Tracer {
+    /// Reports the spans of an exchange that has ended.
+    pub(crate) fn report(
+        &self,
+        context: &TraceContext,
+        finished: &Finished<'_>,
+        scratch: &mut Scratch,
+    ) {
+        if !context.span.sampled {
+            return;
+        }
+        let trace_state = self.trace_state(context, finished);
+        if let Some(attempt) = finished.attempt
+            && let Some(span) = &attempt.span
+        {
+            self.report_attempt(span, attempt, finished, &trace_state, &mut scratch.name);
+        }
+        self.report_request(&context.span, finished, &trace_state, scratch);
+    }
+
+    fn trace_state<'a>(&self, context: &TraceContext, finished: &Finished<'a>) -> Cow<'a, str> {
+        if !context.continues || !finished.request.fields.has(Name::TraceState) {
+            return Cow::Borrowed("");
+        }
+        let mut values = finished.request.fields.all(Name::TraceState, finished.head);
+        match (values.next(), values.next()) {
+            (Some(only), None) => text(only),
+            _ => {
+                let mut joined = Vec::new();
+                let all = finished.request.fields.all(Name::TraceState, finished.head);
+                periplus_model::propagation::w3c::join_tracestate(all, &mut joined);
+                Cow::Owned(text(&joined).into_owned())
+            }
+        }
+    }
+
+    fn report_request(
+        &self,
+        span: &SpanContext,
+        finished: &Finished<'_>,
+        trace_state: &str,
+        scratch: &mut Scratch,
+    ) {
+        let Finished {
+            request,
+            head,
+            status,
+            flags,
+            ..
+        } = *finished;
+        let value = |name| request.fields.value(name, head).map(text);
+        let host = text(request.target.authority.get(head));
+        let proto = if finished.edge {
+            None
+        } else {
+            value(Name::XForwardedProto)
+        };
+        self.write_url(finished, &host, proto.as_deref(), &mut scratch.url);
+        let name = match finished.name {
+            Some(name) => text(name),
+            None => Cow::Borrowed(self.default_name(&host, &mut scratch.name)),
+        };
+        let id = finished.id.get(&request.fields, head).map(text);
+        let client_id = value(Name::XClientTraceId);
+        let method = text(request.method(head));
+        let caller = (!finished.edge)
+            .then(|| value(Name::XEnvoyDownstreamServiceCluster))
+            .flatten();
+        let agent = value(Name::UserAgent);
+        let (mut code, mut sent, mut received) = Default::default();
+        let code = digits(&mut code, u64::from(status));
+        let sent = digits(&mut sent, finished.response_bytes);
+        let received = digits(&mut received, finished.request_bytes);
+        let flags_text = flags_text(flags);
+        let custom = self.custom_values(finished);
+
+        let mut tags = Tags::new();
+        tags.push("node_id", &finished.node.id);
+        tags.push("zone", &finished.node.zone);
+        if let Some(id) = &id {
+            tags.push("guid:x-request-id", id);
+        }
+        if let Some(id) = &client_id {
+            tags.push("guid:x-client-trace-id", id);
+        }
+        tags.push("http.url", &scratch.url);
+        tags.push("http.method", &method);
+        tags.push("downstream_cluster", caller.as_deref().unwrap_or("-"));
+        tags.push("user_agent", agent.as_deref().unwrap_or("-"));
+        tags.push(
+            "http.protocol",
+            if request.minor_version == 0 {
+                "HTTP/1.0"
+            } else {
+                "HTTP/1.1"
+            },
+        );
+        tags.push("peer.address", finished.peer);
+        tags.push("request_size", received);
+        tags.push("response_size", sent);
+        push_common(&mut tags, finished.cluster, code, &flags_text);
+        if status == 0 || status >= 500 {
+            tags.push("error", "true");
+        }
+        for (tag, value) in self.custom_tags.iter().zip(&custom) {
+            if let Some(value) = value {
+                tags.set(&tag.name, value);
+            }
+        }
+        self.exporter.append(&SpanRef {
+            trace_id: span.trace_id,
+            span_id: span.span_id,
+            parent_span_id: span.parent_span_id,
+            kind: self.kind,
+            name: &name,
+            start_unix_micros: finished.clock.wall(finished.begin),
+            duration_micros: finished.end - finished.begin,
+            tags: tags.as_slice(),
+            shared: span.shared,
+            trace_state,
+            flags: span.otlp_flags(),
+            status: status_code(self.kind, status),
+        });
+    }
+
+    fn report_attempt(
+        &self,
+        span: &SpanContext,
+        attempt: &Attempt,
+        finished: &Finished<'_>,
+        trace_state: &str,
+        name: &mut String,
+    ) {
+        let Some(cluster) = finished.cluster else {
+            return;
+        };
+        name.clear();
+        // Writing to a `String` cannot fail.
+        let _ = write!(name, "router {} egress", cluster.observability_name);
+        let mut code = Default::default();
+        let code = digits(&mut code, u64::from(attempt.status));
+        let flags = flags_text(attempt.flags);
+        let custom = self.custom_values(finished);
+
+        let mut tags = Tags::new();
+        tags.push(
+            "http.protocol",
+            if attempt.connected { "HTTP/1.1" } else { "-" },
+        );
+        tags.push("upstream_address", &attempt.address.text);
+        tags.push("peer.address", &attempt.address.text);
+        push_common(&mut tags, Some(cluster), code, &flags);
+        if attempt.status == 0 || attempt.status >= 500 {
+            tags.push("error", "true");
+        }
+        if let Some(reason) = attempt.reason {
+            tags.push("error.reason", reason);
+        }
+        if attempt.canceled {
+            tags.push("canceled", "true");
+        }
+        for (tag, value) in self.custom_tags.iter().zip(&custom) {
+            if let Some(value) = value {
+                tags.set(&tag.name, value);
+            }
+        }
+        self.exporter.append(&SpanRef {
+            trace_id: span.trace_id,
+            span_id: span.span_id,
+            parent_span_id: span.parent_span_id,
+            kind: SpanKind::Client,
+            name,
+            start_unix_micros: finished.clock.wall(attempt.begin),
+            duration_micros: finished.end - attempt.begin,
+            tags: tags.as_slice(),
+            shared: false,
+            trace_state,
+            flags: span.otlp_flags(),
+            status: status_code(SpanKind::Client, attempt.status),
+        });
+    }
+
+    /// `http://reviews:9080/reviews/0?x`, path and query cut.
+    fn write_url(
+        &self,
+        finished: &Finished<'_>,
+        host: &str,
+        proto: Option<&str>,
+        url: &mut String,
+    ) {
+        let original = finished
+            .request
+            .fields
+            .value(Name::XEnvoyOriginalPath, finished.head)
+            .filter(|_| !finished.edge)
+            .unwrap_or_else(|| finished.request.target.path.get(finished.head));
+        let path = text(original);
+        let mut end = path.len().min(self.longest_path);
+        while !path.is_char_boundary(end) {
+            end -= 1;
+        }
+        url.clear();
+        url.push_str(proto.unwrap_or("http"));
+        url.push_str("://");
+        url.push_str(host);
+        url.push_str(&path[..end]);
+    }
+
+    /// The values of the custom tags, in their order; none where the header is absent.
+    fn custom_values<'a>(&'a self, finished: &Finished<'a>) -> CustomValues<'a> {
+        self.custom_tags
+            .iter()
+            .map(|tag| match &tag.value {
+                TagValue::Literal(text) => Some(Cow::Borrowed(text.as_str())),
+                TagValue::Header { name, default } => finished
+                    .request
+                    .fields
+                    .all_by_text(name, finished.head)
+                    .next()
+                    .map(text)
+                    .or(default.as_deref().map(Cow::Borrowed)),
+            })
+            .collect()
+    }
+}
+
+type CustomValues<'a> = smallvec::SmallVec<[Option<Cow<'a, str>>; 12]>;
+
+fn push_common<'a>(
+    tags: &mut Tags<'a>,
+    cluster: Option<&'a Cluster>,
+    code: &'a str,
+    flags: &'a str,
+) {
+    tags.push("component", "proxy");
+    if let Some(cluster) = cluster {
+        tags.push("upstream_cluster", &cluster.name);
+        tags.push("upstream_cluster.name", &cluster.observability_name);
+    }
+    tags.push("http.status_code", code);
+    tags.push("response_flags", flags);
+}
+
+fn flags_text(flags: Flags) -> Cow<'static, str> {
+    match flags.as_static() {
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Owned(flags.to_string()),
+    }
+}
+
+/// OTLP's status: a client calls 4xx an error, a server does not; no response leaves it unset.
+fn status_code(kind: SpanKind, status: u16) -> StatusCode {
+    let error_from = if kind == SpanKind::Client { 400 } else { 500 };
+    if status >= error_from {
+        StatusCode::Error
+    } else {
+        StatusCode::Unset
+    }
+}
+
+#[inline]
+fn digits(buffer: &mut itoa::Buffer, number: u64) -> &str {
+    buffer.format(number)
+}
+
+impl Attempt {
+    /// Notes why the attempt failed.
+    pub(crate) fn fail(&mut self, flag: Flag, reason: &'static str) {
+        self.flags.set(flag);
+        self.reason = Some(reason);
+    }
+}

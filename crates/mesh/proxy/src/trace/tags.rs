@@ -1,0 +1,87 @@
+//! A list of tags on the stack, as span encoders take it.
+
+use std::borrow::Cow;
+
+/// More than an ordinary span has; beyond it, the list moves to the heap.
+const USUAL: usize = 48;
+
+/// Tags in the order in which they are written; a later one of the same name replaces an earlier.
+pub(super) struct Tags<'a> {
+    here: [(&'a str, &'a str); USUAL],
+    length: usize,
+    more: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Tags<'a> {
+    pub(super) fn new() -> Self {
+        Self {
+            here: [("", ""); USUAL],
+            length: 0,
+            more: Vec::new(),
+        }
+    }
+
+    /// Adds a tag of a new name.
+    #[inline]
+    pub(super) fn push(&mut self, name: &'a str, value: &'a str) {
+        if self.length < USUAL {
+            self.here[self.length] = (name, value);
+        } else {
+            if self.more.is_empty() {
+                self.more.extend_from_slice(&self.here);
+            }
+            self.more.push((name, value));
+        }
+        self.length += 1;
+    }
+
+    /// Adds a tag, or replaces the one of this name.
+    pub(super) fn set(&mut self, name: &'a str, value: &'a str) {
+        let tags = if self.more.is_empty() {
+            &mut self.here[..self.length]
+        } else {
+            &mut self.more[..]
+        };
+        match tags.iter_mut().find(|(known, _)| *known == name) {
+            Some(tag) => tag.1 = value,
+            None => self.push(name, value),
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[(&'a str, &'a str)] {
+        if self.more.is_empty() {
+            &self.here[..self.length]
+        } else {
+            &self.more
+        }
+    }
+}
+
+/// A header value as text; bytes that are not UTF-8 become U+FFFD.
+#[inline]
+pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_tags_are_kept_and_later_ones_replace_earlier() {
+        let names: Vec<String> = (0..USUAL + 5).map(|i| format!("tag{i}")).collect();
+        let mut tags = Tags::new();
+        for name in &names[..USUAL] {
+            tags.push(name, "a");
+        }
+        tags.set("tag3", "b");
+        assert_eq!(tags.as_slice().len(), USUAL);
+        for name in &names[USUAL..] {
+            tags.set(name, "a");
+        }
+        tags.set("tag4", "b");
+        assert_eq!(tags.as_slice().len(), USUAL + 5);
+        assert_eq!(tags.as_slice()[3], ("tag3", "b"));
+        assert_eq!(tags.as_slice()[4], ("tag4", "b"));
+    }
+}

@@ -1,0 +1,119 @@
+//! A cluster as a worker sees it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::clock::Micros;
+use crate::snapshot::Cluster;
+use crate::stats::ClusterStats;
+use crate::upstream::balance::Balancer;
+use crate::upstream::{EndpointState, Permit, Pooled, Usage};
+
+/// The endpoints of a cluster by address: what survives a change of configuration.
+type Endpoints = HashMap<SocketAddr, Rc<EndpointState>>;
+
+/// A cluster, its endpoints and their pools.
+#[derive(Debug)]
+pub(crate) struct ClusterState {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) stats: Arc<ClusterStats>,
+    endpoints: Vec<Rc<EndpointState>>,
+    balancer: Balancer,
+    usage: Arc<Usage>,
+}
+
+impl ClusterState {
+    /// Takes over the endpoints of the cluster's previous version that are still there, and
+    /// retires the others.
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        previous: Option<&Self>,
+        stats: Arc<ClusterStats>,
+        usage: Arc<Usage>,
+        seed: usize,
+    ) -> Rc<Self> {
+        let mut old: Endpoints = previous
+            .into_iter()
+            .flat_map(|previous| &previous.endpoints)
+            .map(|endpoint| (endpoint.address, endpoint.clone()))
+            .collect();
+        let mut kept = Endpoints::new();
+        let endpoints = cluster
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let state = kept.entry(endpoint.address).or_insert_with(|| {
+                    old.remove(&endpoint.address)
+                        .unwrap_or_else(|| EndpointState::new(endpoint.address))
+                });
+                state.restore();
+                state.clone()
+            })
+            .collect();
+        for endpoint in old.values() {
+            endpoint.retire();
+        }
+        let weights = cluster.endpoints.iter().map(|e| e.weight.max(1)).collect();
+        Rc::new(Self {
+            balancer: Balancer::new(cluster.balancing, weights, seed),
+            cluster,
+            stats,
+            endpoints,
+            usage,
+        })
+    }
+
+    /// The endpoint for the next request; none if the cluster has none.
+    #[inline]
+    pub(crate) fn pick(&self, random: impl FnMut() -> u64) -> Option<&Rc<EndpointState>> {
+        self.balancer.pick(&self.endpoints, random)
+    }
+
+    /// Leave to have one more request under way, unless the circuit breaker is open.
+    #[inline]
+    pub(crate) fn request_permit(&self) -> Option<Permit> {
+        let limit = self.cluster.limits.max_requests;
+        Permit::take(&self.usage, |usage| &usage.requests, limit)
+    }
+
+    /// Leave to have one more request waiting for a connection.
+    pub(crate) fn pending_permit(&self) -> Option<Permit> {
+        let limit = self.cluster.limits.max_pending_requests;
+        Permit::take(&self.usage, |usage| &usage.pending, limit)
+    }
+
+    /// A connection of the endpoint's pool, or leave to open one.
+    pub(crate) fn checkout(&self, endpoint: &Rc<EndpointState>) -> Pooled {
+        let limit = self.cluster.limits.max_connections;
+        endpoint.checkout(&self.stats, |first| {
+            let permit = Permit::take(&self.usage, |usage| &usage.connections, limit);
+            if permit.is_none() {
+                self.stats.cx_overflow.increment();
+                if first {
+                    return Some(Permit::force(
+                        &self.usage,
+                        |usage| &usage.connections,
+                        limit,
+                    ));
+                }
+            }
+            permit
+        })
+    }
+
+    /// Closes connections that were idle for too long or that the endpoint has closed.
+    pub(crate) fn sweep(&self, now: Micros) {
+        for endpoint in &self.endpoints {
+            endpoint.sweep(now, self.cluster.idle_timeout);
+        }
+    }
+
+    /// The cluster has gone.
+    pub(crate) fn retire(&self) {
+        for endpoint in &self.endpoints {
+            endpoint.retire();
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Connections to endpoints, and the pool of each endpoint in a worker.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::buffer::{Blocks, Buffer};
+use crate::clock::Micros;
+use crate::net::Stream;
+use crate::stats::ClusterStats;
+use crate::upstream::Permit;
+
+/// The most idle connections that a worker keeps for one endpoint.
+const MOST_IDLE: usize = 1024;
+
+/// One endpoint as a worker sees it. It outlives the configuration that brought it, as long as the
+/// endpoint itself stays.
+pub(crate) struct EndpointState {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// The same as text: the tags `upstream_address` and `peer.address`.
+    pub(crate) text: String,
+    /// Requests that it is working on for this worker.
+    pub(crate) active: Cell<u32>,
+    /// Its connections of this worker, idle or not, those being opened included.
+    connections: Cell<u32>,
+    idle: RefCell<Vec<UpstreamConnection>>,
+    waiters: RefCell<VecDeque<Rc<Waiter>>>,
+    /// The endpoint has left its cluster: connections are not pooled any more.
+    retired: Cell<bool>,
+}
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub(crate) struct UpstreamConnection {
+    pub(crate) stream: Stream,
+    /// Holds a block only while an exchange is under way.
+    pub(crate) buffer: Buffer,
+    /// It has served an exchange before.
+    pub(crate) reused: bool,
+    idle_since: Micros,
+    slot: Slot,
+}
+
+/// What a connection occupies: counted from the moment it begins to be opened.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    endpoint: Rc<EndpointState>,
+    stats: Arc<ClusterStats>,
+    _permit: Permit,
+}
+
+/// What the pool has to offer.
+#[derive(Debug)]
+pub(crate) enum Pooled {
+    /// An idle connection.
+    Idle(UpstreamConnection),
+    /// A connection may be opened.
+    Open(Slot),
+    /// The limit is reached: one has to wait.
+    Full,
+}
+
+#[derive(Debug, Default)]
+struct Waiter {
+    /// `Some(None)`: a connection has gone, so that one may be opened.
+    offer: RefCell<Option<Option<UpstreamConnection>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A place in the line for a connection.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    endpoint: Rc<EndpointState>,
+    waiter: Rc<Waiter>,
+}
+
+impl EndpointState {
+    pub(crate) fn new(address: SocketAddr) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            text: address.to_string(),
+            active: Cell::new(0),
+            connections: Cell::new(0),
+            idle: RefCell::default(),
+            waiters: RefCell::default(),
+            retired: Cell::new(false),
+        })
+    }
+
+    /// The most recently used idle connection that is still good.
+    #[inline]
+    pub(crate) fn pop_idle(&self) -> Option<UpstreamConnection> {
+        loop {
+            // Not in one expression with the check: dropping a connection may touch the pool.
+            let mut connection = self.idle.borrow_mut().pop()?;
+            if connection.stream.is_quiet() {
+                return Some(connection);
+            }
+            connection.slot.stats.cx_stale.increment();
+        }
+    }
+
+    /// A connection of the pool, or leave to open one. `permit` asks the limit; this worker may
+    /// always have one connection, else it could wait for others for ever.
+    pub(crate) fn checkout(
+        self: &Rc<Self>,
+        stats: &Arc<ClusterStats>,
+        permit: impl FnOnce(bool) -> Option<Permit>,
+    ) -> Pooled {
+        if let Some(connection) = self.pop_idle() {
+            return Pooled::Idle(connection);
+        }
+        match permit(self.connections.get() == 0) {
+            Some(permit) => Pooled::Open(Slot::new(self.clone(), stats.clone(), permit)),
+            None => Pooled::Full,
+        }
+    }
+
+    /// Takes a place in the line.
+    pub(crate) fn wait(self: &Rc<Self>) -> Waiting {
+        let waiter = Rc::<Waiter>::default();
+        self.waiters.borrow_mut().push_back(waiter.clone());
+        Waiting {
+            endpoint: self.clone(),
+            waiter,
+        }
+    }
+
+    /// The endpoint has left: closes its idle connections.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        drop(idle);
+    }
+
+    /// The endpoint has come back.
+    pub(crate) fn restore(&self) {
+        self.retired.set(false);
+    }
+
+    /// Closes connections that were idle for too long or that the endpoint has closed.
+    pub(crate) fn sweep(&self, now: Micros, idle_timeout: Option<Duration>) {
+        let mut gone = Vec::new();
+        {
+            let mut idle = self.idle.borrow_mut();
+            let mut at = 0;
+            while at < idle.len() {
+                let connection = &mut idle[at];
+                let expired = idle_timeout.is_some_and(|timeout| {
+                    now.saturating_sub(connection.idle_since) >= timeout.as_micros() as u64
+                });
+                if expired {
+                    connection.slot.stats.cx_idle_timeout.increment();
+                }
+                if expired || !connection.stream.is_quiet() {
+                    gone.push(idle.swap_remove(at));
+                } else {
+                    at += 1;
+                }
+            }
+        }
+        drop(gone);
+    }
+
+    /// The next who waits gets the connection, or the news that one has gone.
+    fn offer(&self, mut offer: Option<UpstreamConnection>) -> Option<UpstreamConnection> {
+        loop {
+            let Some(waiter) = self.waiters.borrow_mut().pop_front() else {
+                return offer;
+            };
+            if Rc::strong_count(&waiter) > 1 {
+                *waiter.offer.borrow_mut() = Some(offer.take());
+                if let Some(waker) = waiter.waker.borrow_mut().take() {
+                    waker.wake();
+                }
+                return None;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for EndpointState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointState")
+            .field("address", &self.address)
+            .field("active", &self.active)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl UpstreamConnection {
+    /// Opens a connection.
+    pub(crate) async fn open(slot: Slot) -> io::Result<Self> {
+        let stream = Stream::connect(slot.endpoint.address).await?;
+        slot.stats.cx_total.increment();
+        slot.stats.cx_http1_total.increment();
+        Ok(Self {
+            stream,
+            buffer: Buffer::default(),
+            reused: false,
+            idle_since: 0,
+            slot,
+        })
+    }
+
+    /// The endpoint at its other end.
+    pub(crate) fn endpoint(&self) -> &Rc<EndpointState> {
+        &self.slot.endpoint
+    }
+
+    /// Gives the connection back after an exchange that left it clean.
+    pub(crate) fn release(mut self, now: Micros, blocks: &Blocks) {
+        debug_assert!(self.buffer.is_empty());
+        blocks.give_back(self.buffer.take_block());
+        self.reused = true;
+        self.idle_since = now;
+        let endpoint = self.slot.endpoint.clone();
+        if endpoint.retired.get() {
+            return;
+        }
+        if let Some(connection) = endpoint.offer(Some(self)) {
+            let mut idle = endpoint.idle.borrow_mut();
+            if idle.len() < MOST_IDLE {
+                idle.push(connection);
+            } else {
+                drop(idle);
+                drop(connection);
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn new(endpoint: Rc<EndpointState>, stats: Arc<ClusterStats>, permit: Permit) -> Self {
+        endpoint.connections.set(endpoint.connections.get() + 1);
+        stats.cx_active.increment();
+        Self {
+            endpoint,
+            stats,
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let connections = &self.endpoint.connections;
+        connections.set(connections.get() - 1);
+        self.stats.cx_active.decrement();
+        self.endpoint.offer(None);
+    }
+}
+
+impl Waiting {
+    /// The connection, or `None` if one has gone and the pool is to be asked again.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<UpstreamConnection>> {
+        if let Some(offer) = self.waiter.offer.borrow_mut().take() {
+            return Poll::Ready(offer);
+        }
+        *self.waiter.waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Whoever gave up must not keep what the next one waits for.
+        if let Some(offer) = self.waiter.offer.borrow_mut().take()
+            && let Some(connection) = self.endpoint.offer(offer)
+            && !self.endpoint.retired.get()
+        {
+            self.endpoint.idle.borrow_mut().push(connection);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The way to the endpoints: clusters as a worker sees them, balancing, pools, limits.
+
+mod balance;
+mod cluster;
+mod connection;
+mod usage;
+
+pub(crate) use cluster::ClusterState;
+pub(crate) use connection::{EndpointState, Pooled, UpstreamConnection};
+pub(crate) use usage::{Permit, Usage, Usages};

@@ -1,0 +1,103 @@
+//! Circuit breakers: how much of a cluster all workers of the proxy use together.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Envoy's largest threshold, and Istio's default: no limit, so nothing is counted.
+const UNLIMITED: u32 = u32::MAX;
+
+/// The connections, waiting and active requests of one cluster over all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) connections: AtomicU32,
+    pub(crate) pending: AtomicU32,
+    pub(crate) requests: AtomicU32,
+}
+
+/// The usage of all clusters, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Usages(Mutex<HashMap<String, Arc<Usage>>>);
+
+impl Usages {
+    /// The usage of a cluster.
+    pub(crate) fn of(&self, cluster: &str) -> Arc<Usage> {
+        let mut usages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usage) = usages.get(cluster) {
+            return usage.clone();
+        }
+        usages.retain(|_, usage| Arc::strong_count(usage) > 1);
+        let usage = Arc::<Usage>::default();
+        usages.insert(cluster.to_owned(), usage.clone());
+        usage
+    }
+}
+
+/// One of the things that a limit counts; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    /// `None` if the limit is off.
+    counted: Option<(Arc<Usage>, fn(&Usage) -> &AtomicU32)>,
+}
+
+impl Permit {
+    /// Takes one, unless the limit is reached.
+    #[inline]
+    pub(crate) fn take(
+        usage: &Arc<Usage>,
+        counter: fn(&Usage) -> &AtomicU32,
+        limit: u32,
+    ) -> Option<Self> {
+        if limit == UNLIMITED {
+            return Some(Self { counted: None });
+        }
+        let taken = counter(usage)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                (now < limit).then_some(now + 1)
+            })
+            .is_ok();
+        taken.then(|| Self {
+            counted: Some((usage.clone(), counter)),
+        })
+    }
+
+    /// Takes one even if the limit is reached.
+    pub(crate) fn force(usage: &Arc<Usage>, counter: fn(&Usage) -> &AtomicU32, limit: u32) -> Self {
+        if limit == UNLIMITED {
+            return Self { counted: None };
+        }
+        counter(usage).fetch_add(1, Ordering::Relaxed);
+        Self {
+            counted: Some((usage.clone(), counter)),
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some((usage, counter)) = &self.counted {
+            counter(usage).fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_holds_over_all_and_is_given_back() {
+        let usages = Usages::default();
+        let usage = usages.of("a");
+        assert!(Arc::ptr_eq(&usage, &usages.of("a")));
+        let first = Permit::take(&usage, |usage| &usage.requests, 1);
+        assert!(first.is_some());
+        assert!(Permit::take(&usage, |usage| &usage.requests, 1).is_none());
+        let forced = Permit::force(&usage, |usage| &usage.requests, 1);
+        drop(first);
+        assert!(Permit::take(&usage, |usage| &usage.requests, 1).is_none());
+        drop(forced);
+        assert!(Permit::take(&usage, |usage| &usage.requests, 1).is_some());
+        assert!(Permit::take(&usage, |usage| &usage.requests, u32::MAX).is_some());
+    }
+}

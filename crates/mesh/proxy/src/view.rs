@@ -1,0 +1,103 @@
+//! A snapshot as one worker sees it: with its own pools, counts and exporters attached.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::export::Exporter;
+use crate::route::Router;
+use crate::snapshot::{Listener, Snapshot};
+use crate::stats::HttpStats;
+use crate::trace::Tracer;
+use crate::upstream::ClusterState;
+use crate::worker::Worker;
+
+/// What the requests of one worker run on, until the next snapshot.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) listeners: HashMap<String, Rc<ListenerView>>,
+    pub(crate) clusters: HashMap<String, Rc<ClusterState>>,
+}
+
+/// A listener and everything that its requests need.
+#[derive(Debug)]
+pub(crate) struct ListenerView {
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) http: Arc<HttpStats>,
+    pub(crate) router: Option<Router>,
+    pub(crate) tracer: Option<Tracer>,
+}
+
+impl View {
+    /// The view before anything was published.
+    pub(crate) fn empty(snapshot: Arc<Snapshot>) -> Rc<Self> {
+        Rc::new(Self {
+            snapshot,
+            listeners: HashMap::new(),
+            clusters: HashMap::new(),
+        })
+    }
+
+    /// The view of a snapshot; takes over from the previous one whatever has not changed.
+    pub(crate) fn build(snapshot: Arc<Snapshot>, previous: &Self, worker: &Worker) -> Rc<Self> {
+        let clusters: HashMap<_, _> = snapshot
+            .clusters
+            .iter()
+            .map(|(name, cluster)| {
+                let before = previous.clusters.get(name);
+                let state = match before {
+                    Some(before) if Arc::ptr_eq(&before.cluster, cluster) => before.clone(),
+                    _ => ClusterState::new(
+                        cluster.clone(),
+                        before.map(Rc::as_ref),
+                        worker.registry.cluster(name),
+                        worker.usages.of(name),
+                        worker.random() as usize,
+                    ),
+                };
+                (name.clone(), state)
+            })
+            .collect();
+        for (name, gone) in &previous.clusters {
+            if !clusters.contains_key(name) {
+                gone.retire();
+            }
+        }
+        let listeners = snapshot
+            .listeners
+            .iter()
+            .map(|listener| {
+                let manager = &listener.manager;
+                let tracer = manager.tracing.as_ref().map(|tracing| {
+                    let exporter = worker.exporter(&tracing.provider);
+                    Tracer::new(tracing, listener.direction, exporter)
+                });
+                let view = ListenerView {
+                    http: worker.registry.http(&manager.stat_prefix),
+                    router: manager.routes.as_ref().map(|table| {
+                        Router::new(table.clone(), |name| clusters.get(name).cloned())
+                    }),
+                    tracer,
+                    listener: listener.clone(),
+                };
+                (listener.name.clone(), Rc::new(view))
+            })
+            .collect();
+        Rc::new(Self {
+            snapshot,
+            listeners,
+            clusters,
+        })
+    }
+
+    /// Whether any listener reports to this exporter.
+    pub(crate) fn uses(&self, exporter: &Rc<Exporter>) -> bool {
+        self.listeners.values().any(|listener| {
+            listener
+                .tracer
+                .as_ref()
+                .is_some_and(|tracer| Rc::ptr_eq(tracer.exporter(), exporter))
+        })
+    }
+}

@@ -1,0 +1,292 @@
+//! A worker: one thread, one current-thread runtime, and all the state of its requests.
+//!
+//! Nothing here is shared with other workers on the request path; the exceptions are written once
+//! per configuration (counts and limits are registered by name) or are off by default (circuit
+//! breakers count over all workers).
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::buffer::Blocks;
+use crate::clock::Clock;
+use crate::export::Exporter;
+use crate::listener;
+use crate::registry::Connections;
+use crate::snapshot::{Node, Snapshot, TracingProvider};
+use crate::stats::Registry;
+use crate::timer::Timers;
+use crate::trace::Scratch;
+use crate::upstream::Usages;
+use crate::view::{ListenerView, View};
+use crate::{Options, Published};
+
+/// How often idle upstream connections are looked after.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What a worker is given when it starts.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) published: Arc<Published>,
+    pub(crate) node: Arc<Node>,
+    /// The proxy's own address: stands in for a loopback client in `x-forwarded-for`, and is the
+    /// `localEndpoint` of Zipkin spans.
+    pub(crate) own_address: Option<IpAddr>,
+    pub(crate) options: Options,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) usages: Arc<Usages>,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Accept on a socket.
+    Listen {
+        name: String,
+        socket: std::net::TcpListener,
+    },
+    /// Close the socket of a listener and let its connections go.
+    Unlisten { name: String },
+    /// Look at the newest snapshot, then answer.
+    Refresh(oneshot::Sender<()>),
+    /// Let all requests finish until then, flush the spans, and end.
+    Drain { deadline: Instant },
+}
+
+/// The state of a worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    me: Weak<Worker>,
+    pub(crate) clock: Clock,
+    pub(crate) timers: Rc<Timers>,
+    pub(crate) blocks: Blocks,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) usages: Arc<Usages>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) own_address: Option<IpAddr>,
+    pub(crate) options: Options,
+    pub(crate) connections: Connections,
+    published: RefCell<Cache<Newest, Arc<Snapshot>>>,
+    view: RefCell<Rc<View>>,
+    /// Lent to whoever makes a span.
+    pub(crate) scratch: RefCell<Scratch>,
+    random: RefCell<fastrand::Rng>,
+    exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
+    draining: Cell<bool>,
+}
+
+/// The cell of [`Published`], for a cache over it.
+#[derive(Debug)]
+struct Newest(Arc<Published>);
+
+impl Deref for Newest {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.swap()
+    }
+}
+
+/// Runs a worker on this thread until it is told to end, or nobody is left to tell it.
+pub(crate) fn run(
+    setup: Setup,
+    commands: mpsc::UnboundedReceiver<Command>,
+    started: &std::sync::mpsc::SyncSender<io::Result<()>>,
+) {
+    let runtime = match Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // Whoever started this thread waits for the answer.
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let _ = started.send(Ok(()));
+    runtime.block_on(Worker::new(setup).serve(commands));
+}
+
+impl Worker {
+    fn new(setup: Setup) -> Rc<Self> {
+        let mut seed = [0; 8];
+        let random = match getrandom::fill(&mut seed) {
+            Ok(()) => fastrand::Rng::with_seed(u64::from_ne_bytes(seed)),
+            // Seeds itself from the clock and the thread: ids must be distinct, not secret.
+            Err(_) => fastrand::Rng::new(),
+        };
+        let snapshot = setup.published.load();
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            clock: Clock::new(),
+            timers: Timers::new(),
+            blocks: Blocks::default(),
+            registry: setup.registry,
+            usages: setup.usages,
+            node: setup.node,
+            own_address: setup.own_address,
+            options: setup.options,
+            connections: Connections::default(),
+            published: RefCell::new(Cache::new(Newest(setup.published))),
+            view: RefCell::new(View::empty(Arc::new(Snapshot {
+                generation: snapshot.generation,
+                listeners: Vec::new(),
+                clusters: HashMap::new(),
+            }))),
+            scratch: RefCell::default(),
+            random: RefCell::new(random),
+            exporters: RefCell::default(),
+            draining: Cell::new(false),
+        })
+    }
+
+    async fn serve(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let worker = self.clone();
+        tokio::task::spawn_local(async move {
+            worker.timers.clone().drive(&worker.clock).await;
+        });
+        tokio::task::spawn_local(self.clone().sweep());
+        let mut accepting: HashMap<String, AbortHandle> = HashMap::new();
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Listen { name, socket } => {
+                    match listener::accept(self.clone(), name.clone(), socket) {
+                        Ok(task) => {
+                            accepting.insert(name, task);
+                        }
+                        Err(error) => {
+                            tracing::error!(listener = name, %error, "cannot accept");
+                        }
+                    }
+                }
+                Command::Unlisten { name } => {
+                    if let Some(task) = accepting.remove(&name) {
+                        task.abort();
+                    }
+                    // The aborted task drops its socket before the next command is answered.
+                    tokio::task::yield_now().await;
+                    self.connections.drain(Some(&name));
+                }
+                Command::Refresh(done) => {
+                    self.view();
+                    let _ = done.send(());
+                }
+                Command::Drain { deadline } => {
+                    for task in accepting.into_values() {
+                        task.abort();
+                    }
+                    self.drain(deadline).await;
+                    break;
+                }
+            }
+        }
+        // Breaks the circle between endpoints and their idle connections.
+        for cluster in self.view.borrow().clusters.values() {
+            cluster.retire();
+        }
+    }
+
+    async fn drain(&self, deadline: Instant) {
+        self.draining.set(true);
+        self.connections.drain(None);
+        let _ = tokio::time::timeout_at(deadline, self.connections.gone()).await;
+        let exporters: Vec<_> = self.exporters.borrow().clone();
+        for (_, exporter) in exporters {
+            let _ = tokio::time::timeout_at(deadline, exporter.flush()).await;
+        }
+    }
+
+    async fn sweep(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let view = self.view();
+            let now = self.clock.now();
+            for cluster in view.clusters.values() {
+                cluster.sweep(now);
+            }
+        }
+    }
+
+    /// The newest configuration.
+    #[inline]
+    pub(crate) fn view(&self) -> Rc<View> {
+        let mut cache = self.published.borrow_mut();
+        let newest = cache.load();
+        let view = self.view.borrow().clone();
+        if Arc::ptr_eq(newest, &view.snapshot) {
+            return view;
+        }
+        let newest = newest.clone();
+        drop(cache);
+        self.renew(newest, &view)
+    }
+
+    /// The newest configuration of a listener; none if it has gone.
+    #[inline]
+    pub(crate) fn listener(&self, name: &str) -> Option<Rc<ListenerView>> {
+        self.view().listeners.get(name).cloned()
+    }
+
+    #[cold]
+    fn renew(&self, snapshot: Arc<Snapshot>, previous: &View) -> Rc<View> {
+        let view = View::build(snapshot, previous, self);
+        *self.view.borrow_mut() = view.clone();
+        self.exporters.borrow_mut().retain(|(_, exporter)| {
+            let used = view.uses(exporter);
+            if !used {
+                exporter.close();
+            }
+            used
+        });
+        self.registry.prune();
+        view
+    }
+
+    /// The exporter for a provider: one per worker, however many listeners report to it.
+    pub(crate) fn exporter(&self, provider: &TracingProvider) -> Rc<Exporter> {
+        let mut exporters = self.exporters.borrow_mut();
+        if let Some((_, exporter)) = exporters.iter().find(|(known, _)| known == provider) {
+            return exporter.clone();
+        }
+        let exporter = Exporter::new(provider, self);
+        exporters.push((provider.clone(), exporter.clone()));
+        exporter
+    }
+
+    /// 64 random bits.
+    #[inline]
+    pub(crate) fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    /// This worker, for tasks that must not keep it.
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        self.me.clone()
+    }
+
+    /// Whether the proxy is about to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+}
+
+/// The address from which this host reaches others, found without sending anything.
+pub(crate) fn own_address() -> Option<IpAddr> {
+    // Documentation addresses (RFC 5737): only the route to them matters.
+    let remote: SocketAddr = ([192, 0, 2, 1], 9).into();
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect(remote).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
