@@ -6,7 +6,6 @@ mod metrics;
 mod size;
 
 use std::future::Future;
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,7 +16,6 @@ use periplus_store::{MemoryStore, SpanStore};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
 
 use listen::Port;
 
@@ -69,7 +67,6 @@ pub(crate) struct Args {
 
 /// Runs the role until it ends.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    start_log();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -162,17 +159,4 @@ fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
         }
         tracing::info!("stopping: requests in flight may finish");
     })
-}
-
-/// Logs go to standard error; `RUST_LOG` chooses what.
-fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let outcome = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .try_init();
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "logging was started already");
-    }
 }

@@ -61,10 +61,15 @@ impl Collector {
         &self.inner.limits
     }
 
+    /// An empty share of the bytes that all bodies may hold.
+    pub(crate) fn share(&self) -> Share {
+        self.inner.budget.share()
+    }
+
     /// Reads a request's body, still compressed.
     pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Payload, Refusal> {
         let encoding = Encoding::of(headers)?;
-        let mut share = self.inner.budget.share();
+        let mut share = self.share();
         let bytes = body::read(headers, body, &self.inner.limits, &mut share).await?;
         Ok(Payload {
             bytes,
@@ -75,7 +80,7 @@ impl Collector {
 
     /// Takes a message that the transport has read and decompressed already.
     pub(crate) fn admit(&self, bytes: Bytes) -> Result<Payload, Refusal> {
-        let mut share = self.inner.budget.share();
+        let mut share = self.share();
         if !share.grow(bytes.len()) {
             return Err(Refusal::new(
                 Reason::Busy,

@@ -144,6 +144,44 @@ async fn broken_http_disturbs_nobody() {
     assert_eq!(receivers.trace(&id_of(1)).await.span_count(), 1);
 }
 
+/// The clock jumps ahead whenever nothing else happens, so that nobody waits in earnest.
+#[tokio::test(start_paused = true)]
+async fn connections_that_say_nothing_are_closed() {
+    let receivers = Receivers::start().await;
+    for address in [receivers.otlp_http, receivers.otlp_grpc, receivers.zipkin] {
+        for said in [
+            "",
+            "P",
+            "POST /v1/traces HTTP/1.1\r\nhost:",
+            "PRI * HTTP/2.0\r\n",
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            let mut rest = Vec::new();
+            // A reset is an end, too.
+            let _ = stream.read_to_end(&mut rest).await;
+            let text = String::from_utf8_lossy(&rest);
+            assert!(!text.starts_with("HTTP/1.1 2"), "{said:?}: {text}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_at_last() {
+    let receivers = Receivers::start().await;
+    let mut stream = TcpStream::connect(receivers.zipkin).await.unwrap();
+    let request = "POST /api/v2/spans HTTP/1.1\r\nhost: t\r\ncontent-length: 2\r\n\r\n[]";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.status, 202);
+    let since = tokio::time::Instant::now();
+    assert_eq!(stream.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+    assert!(
+        since.elapsed() >= Duration::from_secs(20),
+        "{:?}",
+        since.elapsed()
+    );
+}
+
 #[tokio::test]
 async fn a_flood_of_rubbish_leaves_others_alone() {
     let receivers = Receivers::start().await;

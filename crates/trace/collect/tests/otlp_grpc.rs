@@ -187,3 +187,35 @@ async fn a_busy_store_asks_for_a_retry() {
     assert_eq!(stats.refused_requests(Receiver::OtlpGrpc, Reason::Busy), 1);
     assert_eq!(stats.refused_spans(Receiver::OtlpGrpc, Reason::Busy), 2);
 }
+
+#[tokio::test]
+async fn messages_share_a_budget() {
+    let receivers = Receivers::with_limits(Limits {
+        max_inflight_bytes: 10_000,
+        ..Limits::default()
+    })
+    .await;
+    let mut client = client(&receivers).await;
+    let status = call(&mut client, EXPORT, vec![0; 20_000].into())
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(!status.details().is_empty(), "RetryInfo");
+    let refused = receivers
+        .collector
+        .stats()
+        .refused_requests(Receiver::OtlpGrpc, Reason::Busy);
+    assert_eq!(refused, 1);
+    export(&mut client, &batch(1, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn other_protocols_are_told_where_they_are() {
+    let receivers = Receivers::start().await;
+    let headers = "content-type: application/x-protobuf\r\n";
+    for path in ["/v1/traces", EXPORT] {
+        let answer = support::post(receivers.otlp_grpc, path, headers, b"").await;
+        assert_eq!(answer.status, 415);
+        assert!(answer.text().contains("4318"), "{}", answer.text());
+    }
+}

@@ -3,21 +3,26 @@
 //! Tonic does the framing, the compression and the limits; the message itself goes to our decoder
 //! as it came.
 
-use axum::Router;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{BoxError, Router};
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Frame;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Code as GrpcCode, Status};
 
 use super::decode;
 use super::reply::{Code, Format, retry_status};
+use crate::limits::Share;
 use crate::{Collector, Reason, Receiver, Refusal};
 
 const RECEIVER: Receiver = Receiver::OtlpGrpc;
@@ -49,6 +54,10 @@ async fn export(State(collector): State<Collector>, request: Request) -> Respons
     };
     // The whole exchange: tonic reads the body inside.
     let deadline = limits.body_timeout + limits.store_timeout;
+    let request = request.map(|body| Metered {
+        body,
+        share: collector.share(),
+    });
     match tokio::time::timeout(deadline, grpc.unary(service, request)).await {
         Ok(response) => {
             let mut response = response.map(Body::new);
@@ -82,6 +91,7 @@ fn settle_transport_refusal(collector: &Collector, headers: &mut HeaderMap) {
             Reason::TooLarge
         }
         b"12" => Reason::UnsupportedEncoding,
+        b"14" => Reason::Busy,
         _ => Reason::Malformed,
     };
     collector.stats().refuse_request(RECEIVER, reason);
@@ -165,6 +175,40 @@ fn refuse(refusal: &Refusal) -> Status {
         .metadata_mut()
         .insert(COUNTED, tonic::metadata::MetadataValue::from_static("1"));
     status
+}
+
+/// A body whose bytes are taken from the budget while tonic collects them.
+struct Metered {
+    body: Body,
+    share: Share,
+}
+
+impl http_body::Body for Metered {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame?;
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            if self.share.grow(bytes) {
+                Ok(frame)
+            } else {
+                // Tonic finds the status inside the error and answers with it.
+                Err(busy().into())
+            }
+        }))
+    }
+}
+
+fn busy() -> Status {
+    let message = "the receiver is busy with other requests; send again later";
+    let details = retry_status(Code::Unavailable, message, Refusal::RETRY_AFTER_SECONDS);
+    Status::with_details(GrpcCode::Unavailable, message, Bytes::from(details))
 }
 
 /// Passes messages through as bytes.
