@@ -1,4 +1,5 @@
 //! The control plane, from files to proxies.
 
 mod generate;
+mod live;
 mod support;

@@ -1,9 +1,13 @@
 //! Bookinfo as a mesh on one machine: its files, its nodes, and a readable form of its xDS.
 
+pub(crate) mod http;
+pub(crate) mod observer;
+pub(crate) mod plane;
 pub(crate) mod render;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::google::protobuf::value::Kind;
@@ -194,5 +198,26 @@ fn node(id: &str, cluster: &str, namespace: &str, labels: &[(&str, &str)]) -> No
         cluster: cluster.to_owned(),
         metadata: Some(Struct { fields }),
         ..Node::default()
+    }
+}
+
+/// The longest that any test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `look` finds what it looks for; says what it saw last when it does not.
+pub(crate) async fn wait_until<T, E: std::fmt::Debug>(
+    what: &str,
+    mut look: impl FnMut() -> Result<T, E>,
+) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(
+                tokio::time::Instant::now() < deadline,
+                "waited in vain for {what}: {seen:?}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
