@@ -136,7 +136,7 @@ fn to_span(raw: RawSpan, resource: &mut Resource, scope: &mut Scope) -> Result<S
     for (key, value) in raw.tags.unwrap_or_default().0 {
         match value {
             Some(value) => apply(key, value, &mut span, resource, scope),
-            None => return Err(SpanProblem::NullTag(key)),
+            None => return Err(SpanProblem::NullTag(shorten(&key))),
         }
     }
     for (i, annotation) in raw.annotations.unwrap_or_default().into_iter().enumerate() {

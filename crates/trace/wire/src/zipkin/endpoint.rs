@@ -28,8 +28,8 @@ pub(super) const REMOTE: EndpointKeys = EndpointKeys {
 };
 
 /// What names the peer of spans that were not born as Zipkin's, best first (OpenTelemetry's
-/// mapping to Zipkin).
-const PEER_NAMES: [&str; 10] = [
+/// mapping to Zipkin, but for `peer.address`: Envoy's client spans hold their own client there).
+const PEER_NAMES: [&str; 9] = [
     "peer.service",
     "server.address",
     "net.peer.name",
@@ -39,7 +39,6 @@ const PEER_NAMES: [&str; 10] = [
     "net.sock.peer.name",
     "net.sock.peer.addr",
     "peer.hostname",
-    "peer.address",
 ];
 
 /// Appends the attributes of an endpoint, but for a local service's name. Texts that are no

@@ -18,7 +18,7 @@ pub enum DecodeError {
     #[error("Malformed reading List<Span> from json: {0}")]
     Json(String),
     /// A span breaks a rule.
-    #[error("{problem} at $[{index}] reading List<Span> from json")]
+    #[error("{problem} at $[{index}]{} reading List<Span> from json", problem.place())]
     Span {
         /// Which span, counted from 0.
         index: usize,
@@ -65,12 +65,23 @@ pub enum SpanProblem {
     /// A port has more than 16 bits.
     #[error("invalid port {0}")]
     InvalidPort(i64),
-    /// An annotation lacks its timestamp or its value.
-    #[error("Incomplete annotation at $.annotations[{0}]")]
+    /// This annotation lacks its timestamp or its value.
+    #[error("Incomplete annotation")]
     IncompleteAnnotation(usize),
-    /// A tag is null.
-    #[error("No value at $.tags.{0}")]
+    /// This tag is null.
+    #[error("No value")]
     NullTag(String),
+}
+
+impl SpanProblem {
+    /// Where in the span, as the end of a JSON path.
+    fn place(&self) -> String {
+        match self {
+            Self::IncompleteAnnotation(i) => format!(".annotations[{i}]"),
+            Self::NullTag(key) => format!(".tags.{key}"),
+            _ => String::new(),
+        }
+    }
 }
 
 /// An address that is written in its own family: `::ffff:10.0.0.1` is IPv4 to Zipkin.

@@ -43,7 +43,7 @@ mod tags;
 
 pub use decode::decode_json;
 pub use encode::{append_span, encode_json};
-pub use error::DecodeError;
+pub use error::{DecodeError, SpanProblem};
 
 /// Attribute of a span that Zipkin marked as `shared`: its id is the caller's.
 pub const SHARED: &str = "zipkin.shared";

@@ -1,5 +1,8 @@
 //! The codecs against their standards: golden files, tables of malformed input, round trips.
 
+mod envoy;
+mod export;
 mod otlp_json;
 mod otlp_protobuf;
 mod support;
+mod zipkin;

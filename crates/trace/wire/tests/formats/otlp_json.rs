@@ -82,7 +82,8 @@ fn values_keep_their_types() {
 
 #[test]
 fn what_receivers_tolerate_is_tolerated() {
-    let cases: [(&str, fn(&periplus_model::Span) -> bool); 17] = [
+    type Holds = fn(&periplus_model::Span) -> bool;
+    let cases: [(&str, Holds); 17] = [
         (r#""kind":2"#, |span| span.kind == SpanKind::Server),
         (r#""kind":"SPAN_KIND_CLIENT""#, |span| {
             span.kind == SpanKind::Client
@@ -282,6 +283,8 @@ fn json_is_written_as_the_standard_asks() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn what_is_encoded_decodes_to_the_same(batch in crate::support::batch()) {
         let decoded = decode_json(&encode_json(&batch));

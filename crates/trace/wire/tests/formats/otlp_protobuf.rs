@@ -273,7 +273,7 @@ fn fields_in_any_order_and_in_pieces_are_one_message() {
         }
         .encode_to_vec(),
         proto::ResourceSpans {
-            resource: one.resource.clone(),
+            resource: one.resource,
             ..proto::ResourceSpans::default()
         }
         .encode_to_vec(),
@@ -491,16 +491,14 @@ fn lists_are_bounded_and_what_is_dropped_is_counted() {
     let span = decode_span(proto::Span {
         attributes: attributes.clone(),
         dropped_attributes_count: 4,
-        events: vec![
-            proto::Event {
-                attributes: attributes.clone(),
+        events: [
+            vec![proto::Event {
+                attributes,
                 ..proto::Event::default()
-            };
-            1
+            }],
+            vec![proto::Event::default(); MAX_EVENTS],
         ]
-        .into_iter()
-        .chain(vec![proto::Event::default(); MAX_EVENTS])
-        .collect(),
+        .concat(),
         dropped_events_count: u32::MAX,
         links: vec![proto::Link::default(); MAX_LINKS + 2],
         ..bare_span()
@@ -529,6 +527,8 @@ fn not_a_number_keeps_its_bits() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn what_is_encoded_decodes_to_the_same(batch in crate::support::batch()) {
         let decoded = decode_protobuf(&encode_protobuf(&batch));
