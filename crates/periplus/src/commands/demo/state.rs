@@ -106,9 +106,8 @@ impl State {
         }
         let networking::Rules { file, text } = networking::GATEWAY;
         write(&config.join(file), &at_port(text, mesh.ports.gateway)?)?;
-        for networking::Rules { file, text } in [networking::SUBSETS] {
-            write(&config.join(file), text)?;
-        }
+        let networking::Rules { file, text } = networking::SUBSETS;
+        write(&config.join(file), text)?;
         for networking::Rules { file, text } in networking::EXAMPLES {
             write(&self.examples().join(file), text)?;
         }

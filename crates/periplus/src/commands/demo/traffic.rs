@@ -272,10 +272,9 @@ mod tests {
 
     #[test]
     fn traces_that_are_not_whole() {
-        for missing in 0..PAGE.len() {
-            let mut spans = PAGE.to_vec();
-            spans.remove(missing);
-            assert!(!trace(&spans).is_whole(), "without {}", PAGE[missing]);
+        for missing in PAGE {
+            let spans: Vec<_> = PAGE.into_iter().filter(|span| *span != missing).collect();
+            assert!(!trace(&spans).is_whole(), "without {missing}");
         }
         let mut split = PAGE;
         split[2] = "c - productpage.default";
