@@ -143,7 +143,15 @@ async fn live(
     let traced = if args.no_traffic {
         None
     } else {
-        traffic::send(mesh, state, screen, args.drop_headers.is_empty()).await?
+        match traffic::send(mesh, state, screen, args.drop_headers.is_empty()).await {
+            Ok(traced) => traced,
+            Err(error) if args.once => return Err(error),
+            Err(error) => {
+                // What runs is the best place to find out why.
+                screen.line(&format!("  {error:#}"));
+                None
+            }
+        }
     };
     screen.clear();
     welcome(mesh, state, screen, traced.as_ref());
