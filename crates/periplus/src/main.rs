@@ -45,9 +45,10 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
-    logging::start(match command {
+    logging::start(match &command {
         // It talks to a person: what goes well is on the screen already.
         Command::Demo(_) => "warn",
+        Command::Proxy(args) => args.log_level(),
         _ => "info",
     });
     periplus_local::follow_parent().context("cannot watch the standard input")?;

@@ -1,5 +1,7 @@
 //! The data plane: an HTTP/1.1 sidecar and gateway that makes spans.
 
+mod admin;
+mod agent;
 pub mod bootstrap;
 mod buffer;
 mod clock;
@@ -27,5 +29,6 @@ mod upstream;
 mod view;
 mod worker;
 
+pub use agent::{Agent, AgentError};
 pub use publish::Published;
 pub use runtime::{Options, Proxy, StartError};

@@ -22,7 +22,7 @@ mod store;
 mod tracing;
 
 pub(crate) use self::build::Lookup;
-pub(crate) use self::cluster::{Discovery, Family};
+pub(crate) use self::cluster::Family;
 pub(crate) use self::store::Store;
 
 #[cfg(test)]

@@ -124,10 +124,18 @@ impl Store {
     }
 
     /// Takes the addresses of a name; none if it could not be resolved, which leaves the former ones.
-    pub(crate) fn resolved(&mut self, lookup: Lookup, addresses: Vec<IpAddr>) {
-        let known = self.resolved.entry(lookup).or_default();
-        if !addresses.is_empty() {
-            *known = addresses;
+    /// Says whether that is news.
+    pub(crate) fn resolved(&mut self, lookup: Lookup, addresses: Vec<IpAddr>) -> bool {
+        match self.resolved.get_mut(&lookup) {
+            None => {
+                self.resolved.insert(lookup, addresses);
+                true
+            }
+            Some(known) if addresses.is_empty() || *known == addresses => false,
+            Some(known) => {
+                *known = addresses;
+                true
+            }
         }
     }
 

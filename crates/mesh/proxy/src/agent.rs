@@ -1,0 +1,312 @@
+//! One proxy, from its bootstrap file to its workers: the ADS stream feeds the configuration, the
+//! configuration is published to the workers, the admin pages tell how it stands.
+
+mod dns;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::google::protobuf::Any;
+use periplus_xds::client::{self, Config, Handler, Rejection, StreamError};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
+
+use crate::bootstrap::Bootstrap;
+use crate::config::{Lookup, Store};
+use crate::snapshot::{Node, Snapshot};
+use crate::{Options, Proxy, Published, StartError, admin};
+
+/// How often it is looked whether the workers have taken a new configuration.
+const APPLIED_POLL: Duration = Duration::from_millis(5);
+
+/// A running proxy with everything that it needs.
+///
+/// Dropping it ends it at once; [`Agent::shutdown`] lets requests finish.
+#[derive(Debug)]
+pub struct Agent {
+    shared: Arc<Shared>,
+    admin: Option<SocketAddr>,
+    /// The stream, the clock of the configuration, the resolver and the admin pages.
+    _tasks: JoinSet<()>,
+}
+
+/// Why a proxy could not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The admin pages have no address to be served at.
+    #[error("cannot listen on {address} for the admin pages (admin.address in the bootstrap file)")]
+    Admin {
+        /// What the bootstrap file says.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The workers could not start.
+    #[error(transparent)]
+    Workers(#[from] StartError),
+}
+
+/// What the tasks of an agent share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) workers: usize,
+    pub(crate) started: Instant,
+    state: Mutex<State>,
+    published: Arc<Published>,
+    /// Gone once the proxy shuts down.
+    proxy: Mutex<Option<Proxy>>,
+    /// Counts up when the configuration changed: someone may have to wait for something else.
+    changes: watch::Sender<u64>,
+    is_ready: watch::Sender<bool>,
+    quit: watch::Sender<bool>,
+}
+
+/// The configuration and the stream that brings it.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) store: Store,
+    pub(crate) connected: bool,
+    /// Why there is no stream.
+    pub(crate) stream_error: Option<String>,
+    /// Accepted and refused responses, by type.
+    pub(crate) updates: std::collections::BTreeMap<String, (u64, u64)>,
+}
+
+impl Agent {
+    /// Starts the workers, the admin pages and the stream to the control plane, which is retried until
+    /// it is there.
+    pub async fn start(bootstrap: Bootstrap, options: Options) -> Result<Self, AgentError> {
+        let admin = match bootstrap.admin {
+            None => None,
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| AgentError::Admin { address, source })?)
+            }
+        };
+        let node = bootstrap.telemetry_node();
+        let config = Config::new(bootstrap.control_plane.clone(), bootstrap.node.clone());
+        let shared = Shared::start(bootstrap, node, options)?;
+
+        let mut tasks = JoinSet::new();
+        let admin_address = admin
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok());
+        if let Some(listener) = admin {
+            tasks.spawn(admin::serve(listener, Arc::clone(&shared)));
+        }
+        let mut follower = Follower {
+            shared: Arc::clone(&shared),
+        };
+        tasks.spawn(async move { match client::run(&config, &mut follower).await {} });
+        tasks.spawn(keep_deadlines(Arc::clone(&shared)));
+        tasks.spawn(dns::resolve(Arc::clone(&shared)));
+        tasks.spawn(watch_readiness(Arc::clone(&shared)));
+        Ok(Self {
+            shared,
+            admin: admin_address,
+            _tasks: tasks,
+        })
+    }
+
+    /// Where the admin pages are.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Waits until the first configuration is complete and all its listeners accept.
+    pub async fn ready(&self) {
+        let mut is_ready = self.shared.is_ready.subscribe();
+        // The sender lives as long as `self`.
+        let _ = is_ready.wait_for(|ready| *ready).await;
+    }
+
+    /// Waits until the admin pages were asked to end the proxy.
+    pub async fn quit_requested(&self) {
+        let mut quit = self.shared.quit.subscribe();
+        // The sender lives as long as `self`.
+        let _ = quit.wait_for(|quit| *quit).await;
+    }
+
+    /// The addresses that are accepted on, by listener name.
+    pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
+        let snapshot = self.shared.published.load();
+        let address =
+            |listener: &Arc<crate::snapshot::Listener>| (listener.name.clone(), listener.address);
+        snapshot.listeners.iter().map(address).collect()
+    }
+
+    /// Stops accepting, lets requests finish until the deadline, sends what spans there are.
+    pub async fn shutdown(self, deadline: Duration) {
+        self.shared.is_ready.send_replace(false);
+        let proxy = self.shared.proxy().take();
+        if let Some(proxy) = proxy {
+            proxy.shutdown(deadline).await;
+        }
+    }
+}
+
+impl Shared {
+    fn start(bootstrap: Bootstrap, node: Node, options: Options) -> Result<Arc<Self>, AgentError> {
+        let workers = options.workers;
+        let published = Published::new(Snapshot {
+            generation: 0,
+            listeners: Vec::new(),
+            clusters: std::collections::HashMap::new(),
+        });
+        let proxy = Proxy::start(Arc::clone(&published), node, options)?;
+        Ok(Arc::new(Self {
+            bootstrap,
+            workers,
+            started: Instant::now(),
+            state: Mutex::default(),
+            published,
+            proxy: Mutex::new(Some(proxy)),
+            changes: watch::Sender::new(0),
+            is_ready: watch::Sender::new(false),
+            quit: watch::Sender::new(false),
+        }))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn proxy(&self) -> MutexGuard<'_, Option<Proxy>> {
+        self.proxy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.is_ready.borrow()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.proxy().is_none()
+    }
+
+    pub(crate) fn quit(&self) {
+        self.quit.send_replace(true);
+    }
+
+    /// Publishes what has become ready, and wakes whoever waits for a change.
+    fn advance(&self) {
+        let next = self.state().store.advance(Instant::now());
+        if let Some(next) = next {
+            tracing::debug!(
+                generation = next.generation,
+                listeners = next.listeners.len(),
+                clusters = next.clusters.len(),
+                "configuration published"
+            );
+            self.published.publish(next);
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Whether all of the newest configuration is in use.
+    fn is_in_use(&self) -> bool {
+        let generation = {
+            let state = self.state();
+            if !state.store.is_complete() {
+                return false;
+            }
+            state.store.generation()
+        };
+        self.proxy().as_ref().is_some_and(|proxy| {
+            proxy.applied_generation() >= generation && proxy.bind_errors().is_empty()
+        })
+    }
+}
+
+/// Takes what the control plane sends.
+struct Follower {
+    shared: Arc<Shared>,
+}
+
+impl Handler for Follower {
+    fn apply(
+        &mut self,
+        type_url: &str,
+        version: &str,
+        resources: Vec<Any>,
+    ) -> Result<(), Vec<Rejection>> {
+        let outcome = {
+            let mut state = self.shared.state();
+            let outcome = state
+                .store
+                .apply(type_url, version, &resources, Instant::now());
+            let (accepted, refused) = state.updates.entry(type_url.to_owned()).or_default();
+            *(if outcome.is_ok() { accepted } else { refused }) += 1;
+            outcome
+        };
+        self.shared.advance();
+        outcome
+    }
+
+    fn wanted(&self, type_url: &str) -> Vec<String> {
+        self.shared.state().store.wanted(type_url)
+    }
+
+    fn connected(&mut self) {
+        let mut state = self.shared.state();
+        state.connected = true;
+        state.stream_error = None;
+        tracing::info!(control_plane = %self.shared.bootstrap.control_plane, "connected to the control plane");
+    }
+
+    fn disconnected(&mut self, error: &StreamError) {
+        let mut state = self.shared.state();
+        state.connected = false;
+        let text = with_causes(error);
+        // Each reason is told once, however often it is retried.
+        if state.stream_error.as_ref() != Some(&text) {
+            tracing::warn!(error = %text, "no stream from the control plane, trying again");
+        }
+        state.stream_error = Some(text);
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// Takes into use what has waited for long enough.
+async fn keep_deadlines(shared: Arc<Shared>) {
+    let mut changes = shared.changes.subscribe();
+    loop {
+        let deadline = shared.state().store.next_deadline();
+        let over = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => shared.advance(),
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+/// Once ready is ready for good: a later configuration that is refused or cannot bind leaves the former one
+/// at work.
+async fn watch_readiness(shared: Arc<Shared>) {
+    while !shared.is_in_use() {
+        sleep(APPLIED_POLL).await;
+    }
+    shared.is_ready.send_replace(true);
+}
