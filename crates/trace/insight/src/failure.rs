@@ -9,7 +9,7 @@ pub fn is_error(span: &Span) -> bool {
     span.status.code == StatusCode::Error
         || match span.attribute("error") {
             Some(Value::Bool(failed)) => *failed,
-            Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+            Some(Value::String(text)) => text == "true",
             _ => false,
         }
 }

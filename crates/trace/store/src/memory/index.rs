@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::size_of;
 use std::sync::Arc;
 
-use periplus_model::{Batch, Resource, Scope, Span, SpanGroup, SpanKind, TraceId};
+use periplus_model::{Resource, Scope, Span, SpanGroup, SpanKind, TraceId};
 
+use super::arrival::{Arrival, earlier};
 use super::intern::Interner;
 use super::size;
 use crate::{Operation, StoreError, StoreStats};
@@ -48,99 +49,20 @@ struct Service {
 }
 
 /// What one trace takes besides its groups: an entry here, in both orders, and its vector.
-const TRACE_BYTES: usize = size::table_entry(size_of::<(TraceId, Entry)>())
+pub(super) const TRACE_BYTES: usize = size::table_entry(size_of::<(TraceId, Entry)>())
     + size::tree_entry(size_of::<Place>())
     + size::tree_entry(size_of::<(u64, TraceId)>())
     + 2 * size_of::<usize>()
     + size_of::<Vec<Arc<SpanGroup>>>();
 
 /// What a trace takes in the index of each of its services.
-const PLACE_BYTES: usize = size::tree_entry(size_of::<Place>());
+pub(super) const PLACE_BYTES: usize = size::tree_entry(size_of::<Place>());
 
-/// What one batch brings for one trace, measured before the lock is taken.
-#[derive(Debug)]
-pub(super) struct Arrival {
-    id: TraceId,
-    groups: Vec<SpanGroup>,
-    spans: u64,
-    bytes: u64,
-    start: u64,
-    last_start: u64,
-}
-
-/// A trace that was there before, and a bit of its candidates' data that a search needs.
+/// A trace that a search may want.
 pub(super) struct Candidate {
     pub(super) place: Place,
     pub(super) groups: Groups,
     pub(super) last_start: u64,
-}
-
-impl Arrival {
-    /// The batch by traces; the order of arrival is kept within each.
-    pub(super) fn split(batch: Batch) -> Vec<Self> {
-        let mut by_trace: HashMap<TraceId, usize> = HashMap::new();
-        let mut arrivals: Vec<Self> = Vec::new();
-        for group in batch.groups {
-            let mut at_of_trace: HashMap<usize, usize> = HashMap::new();
-            for span in group.spans {
-                let at = *by_trace.entry(span.trace_id).or_insert_with(|| {
-                    arrivals.push(Self::new(span.trace_id));
-                    arrivals.len() - 1
-                });
-                let groups = &mut arrivals[at].groups;
-                let target = *at_of_trace.entry(at).or_insert_with(|| {
-                    groups.push(SpanGroup {
-                        resource: group.resource.clone(),
-                        scope: group.scope.clone(),
-                        spans: Vec::new(),
-                    });
-                    groups.len() - 1
-                });
-                groups[target].spans.push(span);
-            }
-        }
-        for arrival in &mut arrivals {
-            arrival.measure();
-        }
-        arrivals
-    }
-
-    fn new(id: TraceId) -> Self {
-        Self {
-            id,
-            groups: Vec::new(),
-            spans: 0,
-            bytes: 0,
-            start: 0,
-            last_start: 0,
-        }
-    }
-
-    fn measure(&mut self) {
-        let mut bytes = 0;
-        for group in &mut self.groups {
-            group.spans.shrink_to_fit();
-            self.spans += group.spans.len() as u64;
-            bytes += size::group(&group.spans, group.spans.capacity());
-            for span in &group.spans {
-                self.start = earlier(self.start, span.start_unix_nano);
-                self.last_start = self.last_start.max(span.start_unix_nano);
-            }
-        }
-        self.bytes = bytes as u64;
-    }
-
-    /// The most that it can add, whatever is there already.
-    fn most_bytes(&self) -> u64 {
-        let mut bytes = TRACE_BYTES;
-        for group in &self.groups {
-            let service = group.resource.service_name();
-            bytes += size::resource(&group.resource) + size::scope(&group.scope);
-            bytes += PLACE_BYTES + service_bytes(service);
-            bytes += (group.spans.iter()).map(operation_bytes).sum::<usize>();
-        }
-        self.bytes + bytes as u64
-    }
 }
 
 impl Index {
@@ -175,9 +97,9 @@ impl Index {
         }
         let mut evicted = Vec::new();
         while self.stats.bytes > self.stats.max_bytes
-            && let Some((_, id)) = self.by_arrival.first_key_value()
+            && let Some((_, id)) = self.by_arrival.pop_first()
         {
-            evicted.extend(self.evict(*id));
+            evicted.extend(self.evict(id));
         }
         Ok(evicted)
     }
@@ -312,7 +234,6 @@ impl Index {
 
     fn evict(&mut self, id: TraceId) -> Option<Groups> {
         let entry = self.traces.remove(&id)?;
-        self.by_arrival.remove(&entry.arrival);
         self.by_start.remove(&(entry.start, id));
         for group in entry.groups.iter() {
             self.forget_group((entry.start, id), group);
@@ -426,18 +347,12 @@ fn operation(span: &Span) -> Operation {
     }
 }
 
-fn operation_bytes(span: &Span) -> usize {
+/// What an operation takes, if its service has no other span with it.
+pub(super) fn operation_bytes(span: &Span) -> usize {
     size::tree_entry(size_of::<(Operation, u64)>()) + size::owned_text(&span.name)
 }
 
-fn service_bytes(name: &str) -> usize {
+/// What a service takes, if no other trace has it.
+pub(super) fn service_bytes(name: &str) -> usize {
     size::tree_entry(size_of::<(Arc<str>, Service)>()) + size::owned_text(name)
-}
-
-/// The earlier of two starts; zero means unknown.
-fn earlier(a: u64, b: u64) -> u64 {
-    match (a, b) {
-        (0, known) | (known, 0) => known,
-        (a, b) => a.min(b),
-    }
 }

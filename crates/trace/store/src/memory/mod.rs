@@ -1,5 +1,6 @@
 //! The engine without a disk.
 
+mod arrival;
 mod index;
 mod intern;
 mod search;
@@ -13,7 +14,8 @@ use crate::{
     BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreError, StoreStats,
     StoredTrace, TimeRange, TraceQuery,
 };
-use index::{Arrival, Index};
+use arrival::Arrival;
+use index::Index;
 
 /// Keeps the newest traces in memory, up to a number of bytes.
 ///
@@ -51,8 +53,8 @@ impl MemoryStore {
         Ok(())
     }
 
-    // Nothing that holds the lock leaves the index half changed by a panic that a retry could meet:
-    // a poisoned lock means a bug elsewhere, and the spans are still worth reading.
+    // A panic under the lock is a bug, and may leave a count wrong. Losing access to every span for
+    // that would be worse.
     fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
