@@ -155,6 +155,8 @@ pub(crate) fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -185,6 +187,21 @@ mod tests {
             assert_eq!(parse_duration(text), Err(error.to_owned()), "{text}");
         }
         assert_eq!(parse_lookback("2d"), Ok(172_800_000_000_000));
+    }
+
+    proptest! {
+        #[test]
+        fn what_go_prints_is_read_back(nano in i64::MIN + 1..=i64::MAX) {
+            let text = periplus_insight::go_duration(nano.into());
+            prop_assert_eq!(parse_duration(&text), Ok(nano), "{}", text);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>()) {
+            let _ = parse_lookback(&text);
+            let _ = parse_int(&text, 32);
+            let _ = parse_hex(&text);
+        }
     }
 
     #[test]

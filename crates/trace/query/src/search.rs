@@ -18,9 +18,31 @@ const MAX_LIMIT: usize = 10_000;
 pub(crate) struct Defaults {
     pub(crate) limit: usize,
     pub(crate) lookback_nano: u64,
-    pub(crate) service_required: bool,
     /// Whether `lookback` sets the start when `start` is absent.
     pub(crate) lookback_counts: bool,
+}
+
+/// Parameters that can be read each by itself, but may not go together.
+#[derive(Debug)]
+pub(crate) struct Unchecked {
+    query: TraceQuery,
+    has_service: bool,
+    /// `minDuration`, `maxDuration`.
+    durations: (i64, i64),
+}
+
+impl Unchecked {
+    /// The query. The errors are Jaeger's, which come after those of all single parameters.
+    pub(crate) fn check(self, service_required: bool) -> Result<TraceQuery, String> {
+        if service_required && !self.has_service {
+            return Err("parameter 'service' is required".to_owned());
+        }
+        let (min, max) = self.durations;
+        if min != 0 && max != 0 && max < min {
+            return Err("'maxDuration' should be greater than 'minDuration'".to_owned());
+        }
+        Ok(self.query)
+    }
 }
 
 /// Reads the search parameters; the error is Jaeger's text.
@@ -28,7 +50,7 @@ pub(crate) fn parse(
     params: &Params<'_>,
     defaults: Defaults,
     now_unix_nano: u64,
-) -> Result<TraceQuery, String> {
+) -> Result<Unchecked, String> {
     let start = params.parse("start", |text| go::parse_int(text, 64))?;
     let end = params.parse("end", |text| go::parse_int(text, 64))?;
     let tags = tags(params)?;
@@ -48,13 +70,6 @@ pub(crate) fn parse(
         None
     };
     let service = params.first("service");
-    if defaults.service_required && service.is_empty() {
-        return Err("parameter 'service' is required".to_owned());
-    }
-    if min != 0 && max != 0 && max < min {
-        return Err("'maxDuration' should be greater than 'minDuration'".to_owned());
-    }
-
     let end_unix_nano = end.map_or(now_unix_nano, micros_to_nano);
     let start_unix_nano = match (start, lookback) {
         (Some(start), _) => micros_to_nano(start),
@@ -79,7 +94,7 @@ pub(crate) fn parse(
         filters.push(duration(Comparison::LessOrEqual, max));
     }
     filters.extend(tags.iter().map(|(key, value)| tag(key, value)));
-    Ok(TraceQuery {
+    let query = TraceQuery {
         range: TimeRange {
             start_unix_nano,
             // Jaeger's end is inclusive.
@@ -92,6 +107,11 @@ pub(crate) fn parse(
             Some(..=0) => MAX_LIMIT,
             Some(limit) => usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT),
         },
+    };
+    Ok(Unchecked {
+        query,
+        has_service: !service.is_empty(),
+        durations: (min, max),
     })
 }
 
@@ -244,12 +264,11 @@ mod tests {
     const JAEGER: Defaults = Defaults {
         limit: 100,
         lookback_nano: 48 * 3_600_000_000_000,
-        service_required: true,
         lookback_counts: false,
     };
 
     fn parsed(query: &str) -> Result<TraceQuery, String> {
-        parse(&Params::of(Some(query)), JAEGER, 1_000_000_000_000_000_000)
+        parse(&Params::of(Some(query)), JAEGER, 1_000_000_000_000_000_000)?.check(true)
     }
 
     #[test]

@@ -19,7 +19,6 @@ type Answer = Result<Response, Failure>;
 const SEARCH: Defaults = Defaults {
     limit: 100,
     lookback_nano: 48 * 3_600_000_000_000,
-    service_required: true,
     lookback_counts: false,
 };
 
@@ -120,17 +119,17 @@ fn kind_of(word: &str) -> Option<SpanKind> {
 pub(super) async fn search(State(api): State<Api>, uri: Uri) -> Answer {
     let params = Params::of(uri.query());
     let ids: Vec<&str> = params.all("traceID").collect();
-    let defaults = Defaults {
-        service_required: ids.is_empty(),
-        ..SEARCH
-    };
-    let query = search::parse(&params, defaults, now_unix_nano()).map_err(Failure::bad_request)?;
+    let unchecked =
+        search::parse(&params, SEARCH, now_unix_nano()).map_err(Failure::bad_request)?;
     let ids = ids
         .into_iter()
         .map(trace_id)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::bad_request(format!("cannot parse traceID param: {error}")))?;
     let raw = params.flag("raw").map_err(Failure::bad_request)?;
+    let query = unchecked
+        .check(ids.is_empty())
+        .map_err(Failure::bad_request)?;
 
     let mut errors = Vec::new();
     let mut traces = Vec::new();

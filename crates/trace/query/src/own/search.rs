@@ -11,12 +11,11 @@ use crate::search::{self, Defaults};
 const SEARCH: Defaults = Defaults {
     limit: 20,
     lookback_nano: 3_600_000_000_000,
-    service_required: false,
     lookback_counts: true,
 };
 
 pub(super) fn parse(params: &Params<'_>, now_unix_nano: u64) -> Result<TraceQuery, String> {
-    search::parse(params, SEARCH, now_unix_nano)
+    search::parse(params, SEARCH, now_unix_nano)?.check(false)
 }
 
 /// The list of results.
