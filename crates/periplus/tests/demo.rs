@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -21,12 +21,15 @@ struct Demo {
     lines: Receiver<String>,
     /// All that it has said so far.
     said: Vec<String>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Demo {
     fn start(base: u16, flags: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), base, flags)
+    }
+
+    fn start_in(directory: TempDir, base: u16, flags: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_periplus"))
             .args(["demo", "--port-base", &base.to_string(), "--dir"])
             .arg(directory.path())
@@ -55,7 +58,7 @@ impl Demo {
             process,
             lines,
             said: Vec::new(),
-            _directory: directory,
+            directory,
         }
     }
 
@@ -165,6 +168,84 @@ fn a_crashed_part_is_named_and_comes_back_and_ctrl_c_stops_everything() {
     assert!(status.success(), "{said}");
     assert!(said.contains("all stopped"), "{said}");
     assert!((base..base + PORTS).all(is_free), "nothing is left behind");
+}
+
+/// The product page as it comes through the gateway: status and text.
+fn product_page(base: u16, cookie: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", base)).unwrap();
+    let request = format!(
+        "GET /productpage HTTP/1.1\r\nhost: bookinfo\r\ncookie: {cookie}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.lines().next().unwrap_or_default().to_owned();
+    (status, answer)
+}
+
+#[test]
+fn rules_change_while_requests_flow() {
+    let base = free_base(5);
+    let mut demo = Demo::start(base, &["--no-traffic"]);
+    demo.wait_for(&["Ctrl-C stops everything"]);
+    let directory = demo.directory.path();
+    let example = directory.join("examples/virtual-service-reviews-test-v2.yaml");
+    std::fs::copy(example, directory.join("config/routes.yaml")).unwrap();
+
+    // Version 1 answers all but jason as soon as the proxies know; until then any version does.
+    let deadline = Instant::now() + DEADLINE;
+    let mut in_a_row = 0;
+    while in_a_row < 10 {
+        assert!(Instant::now() < deadline, "the rule takes no effect");
+        let (status, page) = product_page(base, "a=b");
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        assert!(!page.contains("Error fetching"), "{page}");
+        in_a_row = if page.contains("<code>reviews-v1</code>") {
+            in_a_row + 1
+        } else {
+            0
+        };
+    }
+    for _ in 0..5 {
+        let (_, page) = product_page(base, "session=jason");
+        assert!(page.contains("<code>reviews-v2</code>"), "{page}");
+        assert!(page.contains("style=\"color:black\""), "{page}");
+    }
+    demo.signal(Signal::TERM);
+    let (status, said) = demo.finish();
+    assert!(status.success(), "{said}");
+}
+
+#[test]
+fn a_hop_that_does_not_work_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config");
+    std::fs::create_dir(&config).unwrap();
+    let rule = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: details
+spec:
+  hosts:
+  - details
+  http:
+  - route:
+    - destination:
+        host: details
+        subset: v2
+";
+    std::fs::write(config.join("routes.yaml"), rule).unwrap();
+    let mut demo = Demo::start_in(directory, free_base(6), &["--once"]);
+    let (status, said) = demo.finish();
+    assert!(!status.success());
+    for text in [
+        "the sidecar of productpage-v1, outbound to details, does not work (status 503",
+        "productpage-v1-sidecar.log",
+        "Error fetching product details",
+    ] {
+        assert!(said.contains(text), "{text} in:\n{said}");
+    }
 }
 
 /// The child process whose command line contains `text`.

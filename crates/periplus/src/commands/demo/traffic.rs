@@ -16,7 +16,7 @@ use super::state::{State, local};
 /// How many product pages are asked for; enough for round robin to reach every reviews version.
 const PAGES: usize = 10;
 /// How long the first page may take to come: the proxies may still be waiting for their routes.
-const FIRST_PAGE: Duration = Duration::from_secs(15);
+const FIRST_PAGE: Duration = Duration::from_secs(10);
 /// How long spans may take to arrive: proxies report in batches.
 const ARRIVAL: Duration = Duration::from_secs(20);
 /// How long a trace with more spans is waited for once there is one: where rules lead all requests
