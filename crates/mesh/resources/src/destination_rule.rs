@@ -133,10 +133,9 @@ impl Subset {
             name.fail(format!("`{text}`: use letters, digits, `-`, `_` and `.`"));
             return None;
         }
-        let policy = match object.get("trafficPolicy") {
-            Some(policy) => TrafficPolicy::read(policy)?,
-            None => TrafficPolicy::default(),
-        };
+        let policy = object
+            .optional("trafficPolicy", TrafficPolicy::read)?
+            .unwrap_or_default();
         Some(Self {
             name: text,
             labels: object.get("labels").map(View::text_map).unwrap_or_default(),
@@ -151,14 +150,8 @@ impl TrafficPolicy {
         if let Some(tls) = object.get("tls") {
             read_tls(tls);
         }
-        let load_balancing = match object.get("loadBalancer") {
-            Some(balancer) => Some(LoadBalancing::read(balancer)?),
-            None => None,
-        };
-        let connection_pool = match object.get("connectionPool") {
-            Some(pool) => Some(ConnectionPool::read(pool)?),
-            None => None,
-        };
+        let load_balancing = object.optional("loadBalancer", LoadBalancing::read)?;
+        let connection_pool = object.optional("connectionPool", ConnectionPool::read)?;
         Some(Self {
             load_balancing,
             connection_pool,

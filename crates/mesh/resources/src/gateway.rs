@@ -85,10 +85,7 @@ impl Server {
         }
         let port = object.require("port");
         let port = port.and_then(|view| Port::read(view, &[Protocol::Http]));
-        let bind = match object.get("bind") {
-            Some(bind) => Some(bind.ip()?),
-            None => None,
-        };
+        let bind = object.optional("bind", View::ip)?;
         let items = object.require("hosts").map(View::items).unwrap_or_default();
         if object.get("hosts").is_some() && items.is_empty() {
             object.fail("`hosts` must name at least one host, `*` is all");

@@ -125,10 +125,9 @@ pub(crate) fn read_meta(kind: Kind, document: &Object<'_>) -> Option<Meta> {
         annotations.text_map();
     }
     let name = read_name(metadata.require("name")?)?;
-    let namespace = match metadata.get("namespace") {
-        Some(namespace) => read_name(namespace)?,
-        None => "default".to_owned(),
-    };
+    let namespace = metadata
+        .optional("namespace", read_name)?
+        .unwrap_or_else(|| "default".to_owned());
     Some(Meta {
         kind,
         name,

@@ -48,10 +48,7 @@ impl Port {
                 }
             },
         };
-        let target_port = match port.get("targetPort") {
-            Some(target) => Some(target.port()?),
-            None => None,
-        };
+        let target_port = port.optional("targetPort", View::port)?;
         Some(Self {
             number: number?,
             name: name?,

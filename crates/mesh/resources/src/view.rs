@@ -340,6 +340,18 @@ impl<'a> Object<'a> {
             .map(|(_, view)| view)
     }
 
+    /// A field that may be left out: `Some(None)` when it is, `None` when it is there and wrong.
+    pub(crate) fn optional<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&View<'a>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match self.get(name) {
+            Some(view) => read(view).map(Some),
+            None => Some(None),
+        }
+    }
+
     /// The field, or a complaint that it is missing.
     pub(crate) fn require(&self, name: &str) -> Option<&View<'a>> {
         let field = self.get(name);

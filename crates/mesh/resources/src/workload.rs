@@ -45,10 +45,9 @@ impl WorkloadEntry {
             Some(weight) => weight.number(0, 1 << 24)?,
             None => 1,
         };
-        let service_account = match object.get("serviceAccount") {
-            Some(account) => account.text()?,
-            None => String::new(),
-        };
+        let service_account = object
+            .optional("serviceAccount", View::text)?
+            .unwrap_or_default();
         Some(Self {
             address: address?,
             ports,

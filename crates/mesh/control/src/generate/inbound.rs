@@ -33,7 +33,7 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
             proxy,
             TrafficDirection::Inbound,
             (ingress.bind.unwrap_or(proxy.ip), port),
-            Routes::Inline(routes),
+            Routes::Inline(Box::new(routes)),
         ));
         let target = ingress.default_endpoint;
         made.clusters

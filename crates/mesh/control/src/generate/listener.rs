@@ -23,7 +23,7 @@ pub(super) enum Routes {
     /// RDS, by this name.
     Named(String),
     /// The listener itself.
-    Inline(RouteConfiguration),
+    Inline(Box<RouteConfiguration>),
 }
 
 /// Makes the listener of an address.
@@ -60,7 +60,7 @@ pub(super) fn listener(
                 config_source: ads(),
                 route_config_name: name,
             }),
-            Routes::Inline(routes) => RouteSpecifier::RouteConfig(routes),
+            Routes::Inline(routes) => RouteSpecifier::RouteConfig(*routes),
         }),
         ..HttpConnectionManager::default()
     };

@@ -2,4 +2,5 @@
 
 mod generate;
 mod live;
+mod real_envoy;
 mod support;

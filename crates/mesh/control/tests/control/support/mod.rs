@@ -1,5 +1,6 @@
 //! Bookinfo as a mesh on one machine: its files, its nodes, and a readable form of its xDS.
 
+pub(crate) mod envoy;
 pub(crate) mod http;
 pub(crate) mod observer;
 pub(crate) mod plane;

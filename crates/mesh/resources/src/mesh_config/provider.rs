@@ -1,0 +1,214 @@
+use std::time::Duration;
+
+use crate::diagnostic::At;
+use crate::host::Host;
+use crate::view::{Object, Shape, View};
+
+/// Something that telemetry can go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtensionProvider {
+    /// Its name.
+    pub name: String,
+    /// The service that it is reached by.
+    pub service: Host,
+    /// The service's port.
+    pub port: u16,
+    /// `maxTagLength`.
+    pub max_tag_length: Option<u32>,
+    /// What is spoken.
+    pub kind: ProviderKind,
+    /// Where it is written.
+    pub at: At,
+}
+
+/// How spans are reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// As Zipkin v2 JSON.
+    Zipkin {
+        /// The path to post to.
+        path: String,
+        /// Whether new trace ids have 64 bits instead of 128.
+        short_trace_ids: bool,
+        /// The headers that carry the context.
+        context: TraceContext,
+    },
+    /// As OTLP over HTTP.
+    OpenTelemetry {
+        /// The path to post to.
+        path: String,
+        /// The time that a report may take.
+        timeout: Duration,
+    },
+}
+
+/// `traceContextOption`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceContext {
+    /// B3 headers.
+    B3,
+    /// B3 headers, and W3C's besides.
+    B3AndW3c,
+}
+
+const PROVIDER: Shape = Shape {
+    known: &["name", "zipkin", "opentelemetry"],
+    refused: &[
+        ("datadog", "use `zipkin` or `opentelemetry`"),
+        ("skywalking", "use `zipkin` or `opentelemetry`"),
+        ("lightstep", "use `zipkin` or `opentelemetry`"),
+        ("opencensus", "use `zipkin` or `opentelemetry`"),
+        ("stackdriver", "use `zipkin` or `opentelemetry`"),
+        ("prometheus", "metrics are scraped from each proxy"),
+        ("envoyFileAccessLog", "proxies write no access log yet"),
+        ("envoyHttpAls", "proxies write no access log yet"),
+        ("envoyTcpAls", "proxies write no access log yet"),
+        ("envoyOtelAls", "proxies write no access log yet"),
+        (
+            "envoyExtAuthzHttp",
+            "there is no external authorization yet",
+        ),
+        (
+            "envoyExtAuthzGrpc",
+            "there is no external authorization yet",
+        ),
+        ("sds", "there is no TLS yet"),
+    ],
+};
+
+const ZIPKIN: Shape = Shape {
+    known: &[
+        "service",
+        "port",
+        "maxTagLength",
+        "path",
+        "enable64bitTraceId",
+        "traceContextOption",
+    ],
+    refused: &[
+        (
+            "timeout",
+            "a report may take 5 s, Envoy ignores this field too",
+        ),
+        ("headers", "reports carry no headers of their own yet"),
+    ],
+};
+
+const OPENTELEMETRY: Shape = Shape {
+    known: &["service", "port", "maxTagLength", "http"],
+    refused: &[
+        (
+            "grpc",
+            "spans are reported over HTTP, use `http: {path: /v1/traces}`",
+        ),
+        ("resourceDetectors", "the resource is the service's name"),
+        ("dynatraceSampler", "use `defaultConfig.tracing.sampling`"),
+        (
+            "serviceAttributeEnrichment",
+            "the resource is the service's name",
+        ),
+    ],
+};
+
+impl ExtensionProvider {
+    pub(super) fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&PROVIDER)?;
+        let name = object.require("name")?.some_text()?;
+        match object.present(&["zipkin", "opentelemetry"]).as_slice() {
+            ["zipkin"] => Self::read_zipkin(name, &object.get("zipkin")?.object(&ZIPKIN)?),
+            ["opentelemetry"] => {
+                let object = object.get("opentelemetry")?.object(&OPENTELEMETRY)?;
+                Self::read_opentelemetry(name, &object)
+            }
+            [] => {
+                object.fail("give the provider `zipkin` or `opentelemetry`");
+                None
+            }
+            _ => {
+                object.fail("`zipkin` and `opentelemetry` exclude each other");
+                None
+            }
+        }
+    }
+
+    fn read_zipkin(name: String, object: &Object<'_>) -> Option<Self> {
+        let path = object
+            .optional("path", read_path)?
+            .unwrap_or_else(|| "/api/v2/spans".into());
+        let context = match object.get("traceContextOption") {
+            Some(option) => option.choice(&[
+                ("USE_B3", TraceContext::B3),
+                ("USE_B3_WITH_W3C_PROPAGATION", TraceContext::B3AndW3c),
+            ])?,
+            // Applications of either convention stay in the trace.
+            None => TraceContext::B3AndW3c,
+        };
+        let short_trace_ids = object
+            .optional("enable64bitTraceId", View::bool)?
+            .unwrap_or(false);
+        Self::read_target(
+            name,
+            object,
+            ProviderKind::Zipkin {
+                path,
+                short_trace_ids,
+                context,
+            },
+        )
+    }
+
+    fn read_opentelemetry(name: String, object: &Object<'_>) -> Option<Self> {
+        const HTTP: Shape = Shape {
+            known: &["path", "timeout"],
+            refused: &[("headers", "reports carry no headers of their own yet")],
+        };
+        let Some(http) = object.get("http") else {
+            object.fail(
+                "without `http` spans would be reported over gRPC, which is not supported yet: \
+                 write `http: {path: /v1/traces}` and the port of OTLP over HTTP",
+            );
+            return None;
+        };
+        let http = http.object(&HTTP)?;
+        let path = read_path(http.require("path")?)?;
+        let timeout = http
+            .optional("timeout", View::duration)?
+            .unwrap_or(Duration::from_secs(3));
+        Self::read_target(name, object, ProviderKind::OpenTelemetry { path, timeout })
+    }
+
+    fn read_target(name: String, object: &Object<'_>, kind: ProviderKind) -> Option<Self> {
+        let service = object.require("service")?;
+        let text = service.text()?;
+        // `namespace/host` is Istio's other way to write it; host names are unique here.
+        let host = text.split_once('/').map_or(text.as_str(), |(_, host)| host);
+        let host = match Host::parse(host) {
+            Ok(host) => host,
+            Err(reason) => {
+                service.fail(format!("`{host}` is no host name: {reason}"));
+                return None;
+            }
+        };
+        let max_tag_length = match object.get("maxTagLength") {
+            Some(length) => length.u32().filter(|length| *length > 0),
+            None => None,
+        };
+        Some(Self {
+            name,
+            service: host,
+            port: object.require("port")?.port()?,
+            max_tag_length,
+            kind,
+            at: At(object.view().at()),
+        })
+    }
+}
+
+fn read_path(view: &View<'_>) -> Option<String> {
+    let path = view.some_ascii()?;
+    if !path.starts_with('/') || path.contains(' ') {
+        view.fail(format!("`{path}`: a path begins with `/`"));
+        return None;
+    }
+    Some(path)
+}

@@ -1,0 +1,165 @@
+use std::collections::BTreeMap;
+
+use crate::view::{Shape, View};
+
+/// `defaultConfig.tracing`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProxyTracing {
+    /// How many requests are traced, in percent; unlike Istio, all when it is not said.
+    pub sampling: f64,
+    /// Tags for all spans, by name.
+    pub custom_tags: BTreeMap<String, TagSource>,
+    /// How much of a path stands in a span's tags, in bytes.
+    pub max_path_tag_length: u32,
+    /// Whether spans get the tags `istio.…` of their proxy.
+    pub enable_istio_tags: bool,
+}
+
+/// Where the value of a custom tag comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagSource {
+    /// A fixed text.
+    Literal(String),
+    /// An environment variable of the proxy.
+    Environment {
+        /// Its name.
+        name: String,
+        /// The value when it is not set; empty is no tag.
+        default: String,
+    },
+    /// A request header.
+    Header {
+        /// Its name.
+        name: String,
+        /// The value when it is absent; empty is no tag.
+        default: String,
+    },
+}
+
+const PROXY_TRACING: Shape = Shape {
+    known: &[
+        "sampling",
+        "customTags",
+        "maxPathTagLength",
+        "enableIstioTags",
+    ],
+    refused: &[
+        (
+            "zipkin",
+            "define an `extensionProviders` entry and name it in `defaultProviders.tracing`",
+        ),
+        ("openCensusAgent", "use an `opentelemetry` provider"),
+        ("lightstep", "use an `opentelemetry` provider"),
+        ("datadog", "use an `opentelemetry` provider"),
+        ("stackdriver", "use an `opentelemetry` provider"),
+        ("tlsSettings", "spans are reported in plain text"),
+    ],
+};
+
+impl Default for ProxyTracing {
+    fn default() -> Self {
+        Self {
+            sampling: 100.0,
+            custom_tags: BTreeMap::new(),
+            max_path_tag_length: 256,
+            enable_istio_tags: true,
+        }
+    }
+}
+
+pub(super) fn read_default_config(view: &View<'_>) -> Option<ProxyTracing> {
+    const DEFAULT_CONFIG: Shape = Shape {
+        known: &["tracing"],
+        refused: &[
+            (
+                "discoveryAddress",
+                "it stands in each proxy's bootstrap file",
+            ),
+            ("proxyMetadata", "it stands in each proxy's bootstrap file"),
+            (
+                "serviceCluster",
+                "it stands in each proxy's bootstrap file as `node.cluster`",
+            ),
+            (
+                "tracingServiceName",
+                "it stands in each proxy's bootstrap file as `node.cluster`",
+            ),
+            ("proxyAdminPort", "it stands in each proxy's bootstrap file"),
+            ("concurrency", "it is a flag of each proxy"),
+            (
+                "holdApplicationUntilProxyStarts",
+                "the mesh does not start applications",
+            ),
+        ],
+    };
+    let config = view.object(&DEFAULT_CONFIG)?;
+    let mut tracing = ProxyTracing::default();
+    let Some(view) = config.get("tracing") else {
+        return Some(tracing);
+    };
+    let object = view.object(&PROXY_TRACING)?;
+    if let Some(sampling) = object.get("sampling") {
+        tracing.sampling = sampling.percent()?;
+    }
+    if let Some(length) = object.get("maxPathTagLength").and_then(View::u32) {
+        tracing.max_path_tag_length = length;
+    }
+    if let Some(enabled) = object.get("enableIstioTags").and_then(View::bool) {
+        tracing.enable_istio_tags = enabled;
+    }
+    if let Some(tags) = object.get("customTags") {
+        for (key, view) in tags.entries() {
+            if key.text.is_empty() {
+                view.fail("the tag's name is empty");
+            }
+            tracing
+                .custom_tags
+                .insert(key.text.clone(), TagSource::read(&view)?);
+        }
+    }
+    Some(tracing)
+}
+
+impl TagSource {
+    fn read(view: &View<'_>) -> Option<Self> {
+        const TAG: Shape = Shape {
+            known: &["literal", "environment", "header"],
+            refused: &[("formatter", "use `literal`, `environment` or `header`")],
+        };
+        const LITERAL: Shape = Shape {
+            known: &["value"],
+            refused: &[],
+        };
+        const NAMED: Shape = Shape {
+            known: &["name", "defaultValue"],
+            refused: &[],
+        };
+        let object = view.object(&TAG)?;
+        let named = |name| {
+            let object = object.get(name)?.object(&NAMED)?;
+            let default = object
+                .optional("defaultValue", View::text)?
+                .unwrap_or_default();
+            Some((object.require("name")?.some_ascii()?, default))
+        };
+        match object.present(TAG.known).as_slice() {
+            ["literal"] => {
+                let literal = object.get("literal")?.object(&LITERAL)?;
+                Some(Self::Literal(literal.require("value")?.some_text()?))
+            }
+            ["environment"] => {
+                let (name, default) = named("environment")?;
+                Some(Self::Environment { name, default })
+            }
+            ["header"] => {
+                let (name, default) = named("header")?;
+                let name = name.to_ascii_lowercase();
+                Some(Self::Header { name, default })
+            }
+            _ => {
+                object.fail("give the tag one of `literal`, `environment` and `header`");
+                None
+            }
+        }
+    }
+}

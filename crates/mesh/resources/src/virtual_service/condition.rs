@@ -1,0 +1,113 @@
+use super::{GatewayRef, read_gateways};
+use crate::meta::Labels;
+use crate::string_match::StringMatch;
+use crate::view::{Shape, View};
+
+/// A condition on a request: all its parts must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpMatch {
+    /// Its name; may be empty.
+    pub name: String,
+    /// The path.
+    pub uri: Option<StringMatch>,
+    /// The method.
+    pub method: Option<StringMatch>,
+    /// The host that is asked for.
+    pub authority: Option<StringMatch>,
+    /// Headers by lower-case name; `None` is a header that is there, whatever its value.
+    pub headers: Vec<(String, Option<StringMatch>)>,
+    /// The port that is asked for.
+    pub port: Option<u16>,
+    /// The caller's labels.
+    pub source_labels: Labels,
+    /// The caller's namespace.
+    pub source_namespace: Option<String>,
+    /// Where the condition can hold; empty is wherever the resource says.
+    pub gateways: Vec<GatewayRef>,
+}
+
+const MATCH: Shape = Shape {
+    known: &[
+        "name",
+        "uri",
+        "method",
+        "authority",
+        "headers",
+        "port",
+        "sourceLabels",
+        "sourceNamespace",
+        "gateways",
+    ],
+    refused: &[
+        ("scheme", "the scheme is always http, remove it"),
+        ("queryParams", "the query is not matched yet"),
+        ("withoutHeaders", "absent headers are not matched yet"),
+        ("ignoreUriCase", "paths are matched with their case"),
+        ("statPrefix", "there are no counters for single routes yet"),
+    ],
+};
+
+impl HttpMatch {
+    pub(super) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
+        let object = view.object(&MATCH)?;
+        let uri = object.optional("uri", read_uri)?;
+        let mut headers = Vec::new();
+        if let Some(view) = object.get("headers") {
+            for (key, value) in view.entries() {
+                let name = read_header_name(&value, &key.text)?;
+                headers.push((name, StringMatch::read_or_present(&value)?));
+            }
+        }
+        let port = object.optional("port", View::port)?;
+        Some(Self {
+            name: object
+                .optional("name", View::some_text)?
+                .unwrap_or_default(),
+            uri,
+            method: object.optional("method", StringMatch::read)?,
+            authority: object.optional("authority", StringMatch::read)?,
+            headers,
+            port,
+            source_labels: object
+                .get("sourceLabels")
+                .map(View::text_map)
+                .unwrap_or_default(),
+            source_namespace: object.optional("sourceNamespace", View::some_text)?,
+            gateways: read_gateways(&object, namespace),
+        })
+    }
+}
+
+/// An empty prefix is Istio's way to say "any path".
+fn read_uri(view: &View<'_>) -> Option<StringMatch> {
+    if view.is_mapping_of("prefix", "") {
+        return Some(StringMatch::Prefix("/".into()));
+    }
+    let uri = StringMatch::read(view)?;
+    if let StringMatch::Exact(path) | StringMatch::Prefix(path) = &uri
+        && !path.starts_with('/')
+    {
+        view.fail(format!("`{path}`: a path begins with `/`"));
+        return None;
+    }
+    Some(uri)
+}
+
+fn read_header_name(view: &View<'_>, name: &str) -> Option<String> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.starts_with("@request.auth") {
+        view.fail("claims of JSON web tokens are not matched yet");
+        return None;
+    }
+    if let Some(field) = name.strip_prefix(':') {
+        view.fail(format!(
+            "`:{field}` is no header: use `uri`, `method` or `authority`"
+        ));
+        return None;
+    }
+    if name.is_empty() || !name.bytes().all(token) {
+        view.fail(format!("`{name}` is no header name"));
+        return None;
+    }
+    Some(name.to_ascii_lowercase())
+}

@@ -1,0 +1,148 @@
+use crate::diagnostic::At;
+use crate::host::Host;
+use crate::view::{Shape, View};
+
+/// A destination and its share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedDestination {
+    /// The destination.
+    pub destination: Destination,
+    /// Its share of the sum of all weights.
+    pub weight: u32,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The service; a short name is resolved already.
+    pub host: Host,
+    /// The subset of its workloads; empty is all.
+    pub subset: String,
+    /// The service's port; may be left out when it has only one.
+    pub port: Option<u16>,
+    /// Where it is written.
+    pub at: At,
+}
+
+/// An answer that no workload gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectResponse {
+    /// The status code.
+    pub status: u16,
+    /// The body; may be empty.
+    pub body: String,
+}
+
+const WEIGHTED: Shape = Shape {
+    known: &["destination", "weight"],
+    refused: &[("headers", "headers are not edited yet")],
+};
+
+const DESTINATION: Shape = Shape {
+    known: &["host", "subset", "port"],
+    refused: &[],
+};
+
+impl Destination {
+    fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
+        const PORT: Shape = Shape {
+            known: &["number"],
+            refused: &[],
+        };
+        let object = view.object(&DESTINATION)?;
+        let host = object.require("host")?;
+        let name = host.host()?;
+        if name.is_wildcard() {
+            host.fail("a destination is one service, not a wildcard");
+            return None;
+        }
+        let subset = object
+            .optional("subset", View::some_text)?
+            .unwrap_or_default();
+        let port = match object.get("port") {
+            Some(port) => Some(port.object(&PORT)?.require("number")?.port()?),
+            None => None,
+        };
+        Some(Self {
+            host: name.resolve(namespace),
+            subset,
+            port,
+            at: At(view.at()),
+        })
+    }
+}
+
+impl DirectResponse {
+    /// Envoy's own limit for inline bodies.
+    const MAX_BODY: usize = 4096;
+
+    pub(super) fn read(view: &View<'_>) -> Option<Self> {
+        const RESPONSE: Shape = Shape {
+            known: &["status", "body"],
+            refused: &[],
+        };
+        const BODY: Shape = Shape {
+            known: &["string"],
+            refused: &[("bytes", "write the body as `string`")],
+        };
+        let object = view.object(&RESPONSE)?;
+        let status = object.require("status")?.number(200, 599)?;
+        let body = match object.get("body") {
+            Some(body) => {
+                let object = body.object(&BODY)?;
+                let text = object.require("string")?.text()?;
+                if text.len() > Self::MAX_BODY {
+                    body.fail(format!("the body is longer than {} bytes", Self::MAX_BODY));
+                    return None;
+                }
+                text
+            }
+            None => String::new(),
+        };
+        Some(Self {
+            status: u16::try_from(status).ok()?,
+            body,
+        })
+    }
+}
+
+pub(super) fn read_destinations(
+    view: &View<'_>,
+    namespace: &str,
+) -> Option<Vec<WeightedDestination>> {
+    let items = view.items();
+    let mut destinations = Vec::with_capacity(items.len());
+    for item in &items {
+        let object = item.object(&WEIGHTED)?;
+        let destination = Destination::read(object.require("destination")?, namespace)?;
+        let weight = object.optional("weight", View::u32)?.unwrap_or(0);
+        destinations.push(WeightedDestination {
+            destination,
+            weight,
+        });
+    }
+    match destinations.as_mut_slice() {
+        [] => {
+            view.fail("`route` must hold at least one destination");
+            return None;
+        }
+        // A single destination gets everything, whatever its weight.
+        [only] => only.weight = only.weight.max(1),
+        _ => {
+            let total: u64 = destinations.iter().map(|d| u64::from(d.weight)).sum();
+            if total == 0 {
+                view.fail("the weights add up to 0: give each destination its `weight`");
+                return None;
+            }
+            if total > u64::from(u32::MAX) {
+                view.fail(format!(
+                    "the weights add up to {total}, the limit is {}",
+                    u32::MAX
+                ));
+                return None;
+            }
+            destinations.retain(|destination| destination.weight > 0);
+        }
+    }
+    Some(destinations)
+}

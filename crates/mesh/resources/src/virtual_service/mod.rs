@@ -1,0 +1,243 @@
+mod condition;
+mod destination;
+
+use std::time::Duration;
+
+use crate::diagnostic::At;
+use crate::host::Host;
+use crate::meta::ExportTo;
+use crate::view::{Object, Shape, View, first_duplicate};
+
+pub use self::condition::HttpMatch;
+use self::destination::read_destinations;
+pub use self::destination::{Destination, DirectResponse, WeightedDestination};
+
+/// Routing rules of some hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualService {
+    /// The hosts; short names are resolved in the resource's namespace already.
+    pub hosts: Vec<Host>,
+    /// Where the rules hold.
+    pub gateways: Vec<GatewayRef>,
+    /// The rules; the first that matches wins.
+    pub http: Vec<HttpRoute>,
+    /// Who sees it.
+    pub export_to: ExportTo,
+}
+
+/// Where routing rules hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GatewayRef {
+    /// `mesh`: in all sidecars.
+    Mesh,
+    /// At a gateway.
+    Named {
+        /// The Gateway's namespace.
+        namespace: String,
+        /// The Gateway's name.
+        name: String,
+        /// Where it is named.
+        at: At,
+    },
+}
+
+/// A rule for HTTP requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRoute {
+    /// Its name; may be empty.
+    pub name: String,
+    /// The conditions: one must hold, none is always true.
+    pub matches: Vec<HttpMatch>,
+    /// What to do.
+    pub action: Action,
+    /// The time for the whole exchange; `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// Where it is written.
+    pub at: At,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Forwards to one of these, chosen by weight; those of weight zero are left out already.
+    Route(Vec<WeightedDestination>),
+    /// Answers.
+    Respond(DirectResponse),
+}
+
+const VIRTUAL_SERVICE: Shape = Shape {
+    known: &["hosts", "gateways", "http", "exportTo"],
+    refused: &[
+        ("tls", "TLS is not routed by its server name yet"),
+        ("tcp", "TCP is not routed yet"),
+    ],
+};
+
+const HTTP_ROUTE: Shape = Shape {
+    known: &[
+        "name",
+        "match",
+        "route",
+        "timeout",
+        "directResponse",
+        "retries",
+    ],
+    refused: &[
+        ("redirect", "redirects are not supported yet"),
+        ("rewrite", "paths and authorities are not rewritten yet"),
+        ("delegate", "put the delegate's rules here"),
+        ("fault", "there is no fault injection yet"),
+        ("mirror", "requests are not mirrored yet"),
+        ("mirrors", "requests are not mirrored yet"),
+        ("mirrorPercent", "requests are not mirrored yet"),
+        ("mirror_percent", "requests are not mirrored yet"),
+        ("mirrorPercentage", "requests are not mirrored yet"),
+        ("corsPolicy", "there is no CORS support yet"),
+        ("headers", "headers are not edited yet"),
+    ],
+};
+
+impl VirtualService {
+    pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
+        let object = view.object(&VIRTUAL_SERVICE)?;
+        let gateways = read_gateways(&object, namespace);
+        let in_mesh = gateways.is_empty() || gateways.contains(&GatewayRef::Mesh);
+
+        let host_views = object.require("hosts").map(View::items).unwrap_or_default();
+        if object.get("hosts").is_some() && host_views.is_empty() {
+            object.fail("`hosts` must name at least one host");
+        }
+        let mut hosts: Vec<Host> = Vec::new();
+        for view in &host_views {
+            let Some(host) = view.host() else { continue };
+            if host.as_str() == "*" && in_mesh {
+                view.fail(
+                    "`*` is for gateways only: name the hosts, or list `gateways` without `mesh`",
+                );
+            }
+            let host = host.resolve(namespace);
+            if hosts.contains(&host) {
+                view.fail(format!("host `{host}` is listed twice"));
+            }
+            hosts.push(host);
+        }
+
+        let http_views = object.require("http").map(View::items).unwrap_or_default();
+        if object.get("http").is_some() && http_views.is_empty() {
+            object.fail("`http` must hold at least one rule");
+        }
+        let read = |view| HttpRoute::read(view, namespace);
+        Some(Self {
+            hosts,
+            http: http_views.iter().filter_map(read).collect(),
+            gateways: if gateways.is_empty() {
+                vec![GatewayRef::Mesh]
+            } else {
+                gateways
+            },
+            export_to: ExportTo::read(&object),
+        })
+    }
+}
+
+impl HttpRoute {
+    fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
+        let object = view.object(&HTTP_ROUTE)?;
+        let name = object.optional("name", View::text)?.unwrap_or_default();
+        let matches = object.items("match");
+        let matches: Vec<_> = matches
+            .iter()
+            .filter_map(|view| HttpMatch::read(view, namespace))
+            .collect();
+        let timeout = match object.get("timeout") {
+            Some(timeout) => timeout.duration().filter(|timeout| !timeout.is_zero()),
+            None => None,
+        };
+        if let Some(retries) = object.get("retries") {
+            read_retries(retries);
+        }
+        let action = match object.present(&["route", "directResponse"]).as_slice() {
+            ["route"] => Action::Route(read_destinations(object.get("route")?, namespace)?),
+            ["directResponse"] => {
+                Action::Respond(DirectResponse::read(object.get("directResponse")?)?)
+            }
+            [] => {
+                object.fail("the rule does nothing: give it `route` or `directResponse`");
+                return None;
+            }
+            _ => {
+                object.fail("`route` and `directResponse` exclude each other");
+                return None;
+            }
+        };
+        Some(Self {
+            name,
+            matches,
+            action,
+            timeout,
+            at: At(view.at()),
+        })
+    }
+}
+
+/// Retries are off, which users may also say.
+fn read_retries(view: &View<'_>) {
+    const RETRIES: Shape = Shape {
+        known: &["attempts"],
+        refused: &[
+            ("perTryTimeout", "requests are not retried yet"),
+            ("retryOn", "requests are not retried yet"),
+            ("retryRemoteLocalities", "requests are not retried yet"),
+            ("retryIgnorePreviousHosts", "requests are not retried yet"),
+            ("backoff", "requests are not retried yet"),
+        ],
+    };
+    let Some(object) = view.object(&RETRIES) else {
+        return;
+    };
+    if let Some(attempts) = object.require("attempts")
+        && attempts
+            .number(0, 1 << 16)
+            .is_some_and(|attempts| attempts > 0)
+    {
+        attempts.fail("requests are not retried yet: write 0, or leave `retries` out");
+    }
+}
+
+pub(super) fn read_gateways(object: &Object<'_>, namespace: &str) -> Vec<GatewayRef> {
+    let items = object.items("gateways");
+    let mut gateways = Vec::with_capacity(items.len());
+    for item in &items {
+        let Some(text) = item.some_text() else {
+            continue;
+        };
+        gateways.push(match text.split_once('/') {
+            None if text == "mesh" => GatewayRef::Mesh,
+            None => GatewayRef::Named {
+                namespace: namespace.to_owned(),
+                name: text,
+                at: At(item.at()),
+            },
+            Some((".", name)) => GatewayRef::Named {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                at: At(item.at()),
+            },
+            Some((namespace, name)) => GatewayRef::Named {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                at: At(item.at()),
+            },
+        });
+    }
+    let key = |gateway: &GatewayRef| match gateway {
+        GatewayRef::Mesh => None,
+        GatewayRef::Named {
+            namespace, name, ..
+        } => Some((namespace.clone(), name.clone())),
+    };
+    if first_duplicate(&gateways, key).is_some() {
+        object.fail("a gateway is listed twice");
+    }
+    gateways
+}
