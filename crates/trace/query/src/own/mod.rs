@@ -9,8 +9,9 @@ mod value;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use periplus_model::TraceId;
 use periplus_store::StoredTrace;
@@ -28,6 +29,7 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/search", get(search))
         .route("/traces/{id}", get(skeleton))
         .route("/traces/{id}/spans", get(details))
+        .route("/openapi.json", get(openapi))
         .route("/", any(unknown))
         .route("/{*path}", any(unknown))
         .method_not_allowed_fallback(wrong_method);
@@ -101,6 +103,11 @@ async fn details(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Answer
         .await??;
     timing.lap("render");
     Ok(send(rendered, &headers, &timing))
+}
+
+async fn openapi() -> Response {
+    const DOCUMENT: &str = include_str!("openapi.json");
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
 }
 
 /// The segment behind `/traces/`, still escaped.
