@@ -8,6 +8,7 @@
 //! No I/O, no clock, no recursion over the tree: a chain of a hundred thousand spans is fine.
 
 mod assemble;
+mod breakdown;
 mod critical;
 mod dependency;
 mod failure;
@@ -16,6 +17,7 @@ mod summary;
 mod text;
 mod trace;
 
+pub use breakdown::{Share, breakdown};
 pub use critical::{Segment, critical_path};
 pub use dependency::{Dependency, dependencies, dependencies_where};
 pub use failure::is_error;

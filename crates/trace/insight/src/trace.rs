@@ -65,7 +65,8 @@ impl Trace {
     ///   parent, and the earliest span of a circle, becomes a root with a warning.
     /// * Where two neighbours ran on different hosts and the child does not fit into the parent,
     ///   the clocks disagree: the child and what ran beside it are moved, by Jaeger's rule, except
-    ///   that a consumer may outlive its producer.
+    ///   that a consumer may outlive its producer. Up to a millisecond may be noise as well: such a
+    ///   child is pushed inside by what it sticks out, with neither flag nor warning.
     /// * A span without a start is drawn at the start of its parent.
     pub fn assemble(groups: &[Arc<SpanGroup>]) -> Self {
         crate::assemble::assemble(groups)
@@ -108,7 +109,7 @@ impl Flags {
     pub const ERROR: Self = Self(1);
     /// It names a parent that has not arrived.
     pub const PARENT_MISSING: Self = Self(2);
-    /// Its times were moved because two clocks disagree.
+    /// Its times were moved, by more than noise, because two clocks disagree.
     pub const SKEW_ADJUSTED: Self = Self(4);
     /// Another, different span has the same id (Zipkin's shared span).
     pub const SHARED_ID: Self = Self(8);

@@ -8,9 +8,10 @@ use super::parents::Parents;
 use super::{Children, Spans};
 use crate::text::short_duration;
 
-/// Up to here an adjustment is the rounding of formats that count in microseconds, and not worth a
-/// word.
-const ROUNDING_NANO: u64 = 10_000;
+/// Up to here it cannot be told whether a clock is wrong: formats count in microseconds, a thread
+/// may be scheduled late before it reads the clock, and synchronised hosts differ by as much. A
+/// child that sticks out of its parent by no more is pushed inside without a word.
+const NOISE_NANO: u64 = 1_000_000;
 
 /// A span without a start and with an end below this has a duration and no timestamp: Zipkin allows
 /// that.
@@ -28,7 +29,7 @@ pub(super) struct Placed {
 /// What is known about a span's clock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clock {
-    /// Taken as it is, or moved by no more than rounding.
+    /// Taken as it is, or moved by no more than noise.
     Trusted,
     /// The first span of its host below another host's; it was moved.
     Moved,
@@ -140,7 +141,7 @@ fn moved(parent: &Placed, child: &Placed, same_host: bool, may_outlive: bool) ->
     let (Ok(start), Ok(skew)) = (u64::try_from(start), i64::try_from(skew)) else {
         return (child.start, 0, Clock::Hopeless);
     };
-    let clock = match (skew.unsigned_abs() > ROUNDING_NANO, same_host) {
+    let clock = match (skew.unsigned_abs() > NOISE_NANO, same_host) {
         (false, _) => Clock::Trusted,
         (true, true) => Clock::MovedWithParent,
         (true, false) => Clock::Moved,
@@ -148,7 +149,8 @@ fn moved(parent: &Placed, child: &Placed, same_host: bool, may_outlive: bool) ->
     (start, skew, clock)
 }
 
-/// Jaeger's rule: what to add to the child's start so that it lies inside its parent.
+/// What to add to the child's start so that it lies inside its parent. Jaeger's rule, but for what
+/// may be noise: a short child at the very end of its parent does not belong into the middle.
 fn skew_against(parent: &Placed, child: &Placed, may_outlive: bool) -> i128 {
     let before = i128::from(parent.start) - i128::from(child.start);
     if child.duration > parent.duration || may_outlive {
@@ -157,8 +159,13 @@ fn skew_against(parent: &Placed, child: &Placed, may_outlive: bool) -> i128 {
         return before.max(0);
     }
     let room = parent.duration - child.duration;
-    if (-i128::from(room)..=0).contains(&before) {
+    let after = -before - i128::from(room);
+    let sticks_out = before.max(after);
+    if sticks_out <= 0 {
         return 0;
+    }
+    if sticks_out <= i128::from(NOISE_NANO) {
+        return if before > 0 { before } else { -after };
     }
     // The way there and the way back took equally long.
     before + i128::from(room / 2)

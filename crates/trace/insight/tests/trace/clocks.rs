@@ -125,14 +125,23 @@ fn consumers_may_come_late_but_not_early() {
 }
 
 #[test]
-fn rounding_to_microseconds_is_mended_without_a_word() {
-    let trace = assemble([
-        client("a", 1).at_nano(T0, T0 + 10_000_000),
-        server("b", 2).below(1).at_nano(T0 + 1_000, T0 + 10_001_000),
-    ]);
-    assert_eq!(outline(&trace), ["a 1", "  b 2"]);
-    assert_eq!(trace.rows[1].start_unix_nano, T0);
-    assert_eq!(trace.rows[1].skew_nano, -1_000);
+fn what_may_be_noise_is_mended_without_a_word() {
+    // What the child says, and what is added; in microseconds, the parent takes 0 to 10,000.
+    for (from, until, expected) in [
+        (1, 10_001, -1),
+        (-1, 9_999, 1),
+        (-1_000, 0, 1_000),
+        // A short call at the end stays there.
+        (9_500, 10_400, -400),
+    ] {
+        let time = |micros: i64| T0.wrapping_add_signed(micros * 1_000);
+        let trace = assemble([
+            client("a", 1).at_nano(T0, time(10_000)),
+            server("b", 2).below(1).at_nano(time(from), time(until)),
+        ]);
+        assert_eq!(outline(&trace), ["a 1", "  b 2"]);
+        assert_eq!(trace.rows[1].skew_nano, expected * 1_000);
+    }
 }
 
 #[test]

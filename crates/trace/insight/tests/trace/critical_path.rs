@@ -1,4 +1,4 @@
-use periplus_insight::critical_path;
+use periplus_insight::{breakdown, critical_path};
 
 use crate::build::{Draft, MS, T0, assemble, span};
 
@@ -95,4 +95,29 @@ fn the_path_goes_back_through_the_child_that_finished_last() {
     for (name, drafts, expected) in cases {
         assert_eq!(path(drafts), expected, "{name}");
     }
+}
+
+#[test]
+fn the_breakdown_sums_the_path_by_service_and_operation() {
+    let query = |id, from, until| {
+        span("db", id)
+            .below(1)
+            .at(from, until)
+            .change(|span| "query".clone_into(&mut span.name))
+    };
+    let trace = assemble([
+        span("a", 1).at(0, 100),
+        query(2, 10, 30),
+        query(3, 40, 80),
+        // Beside the longer query: nobody waited for it.
+        span("cache", 4).below(1).at(40, 60),
+    ]);
+    let shares = breakdown(&trace, &critical_path(&trace));
+    let shares: Vec<_> = (shares.iter())
+        .map(|share| {
+            let (service, operation) = (share.service.as_str(), share.operation.as_str());
+            (service, operation, share.nano / MS, share.spans)
+        })
+        .collect();
+    assert_eq!(shares, [("db", "query", 60, 2), ("a", "op-1", 40, 1)]);
 }
