@@ -73,7 +73,11 @@ async fn control(args: Args) -> anyhow::Result<()> {
     let servers = async {
         tokio::try_join!(
             async { serve_xds.await.context("the xDS server failed") },
-            async { serve_monitoring.await.context("the monitoring server failed") },
+            async {
+                serve_monitoring
+                    .await
+                    .context("the monitoring server failed")
+            },
         )
     };
     tokio::pin!(servers);
