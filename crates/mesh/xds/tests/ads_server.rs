@@ -151,10 +151,25 @@ async fn changed_types_are_pushed_in_order_and_the_others_not_at_all() {
     let mut wire = subscribed(&server, "a").await;
 
     source.set(world("c2", "e2", "l2", "r2"));
-    for expected in ["c2", "e2", "l2", "r2"] {
+    for (expected, names) in [
+        ("c2", [].as_slice()),
+        ("e2", &["c"]),
+        ("l2", &[]),
+        ("r2", &["r"]),
+    ] {
         let response = wire.receive().await;
         assert_eq!(contents(&response.resources), [expected]);
         assert!(!response.nonce.is_empty());
+        if expected == "e2" {
+            // A request for more endpoints that crossed this response would count as stale.
+            wire.ack(&response, names).await;
+            // The changed cluster asks for its endpoints again.
+            let again = wire.receive().await;
+            assert_eq!(contents(&again.resources), [expected]);
+            wire.ack(&again, names).await;
+        } else {
+            wire.ack(&response, names).await;
+        }
     }
 
     source.set(world("c2", "e2", "l2", "r3"));
@@ -185,6 +200,54 @@ async fn a_slow_client_gets_the_newest_state_and_not_the_states_between() {
         }
     }
     assert!(received < 50, "all {received} states were sent");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn routes_wait_until_new_clusters_have_their_endpoints() {
+    let source = Fixed::new(world("c1", "e1", "l1", "to c"));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut wire = subscribed(&server, "a").await;
+
+    source.set(snapshot(&[
+        (CLUSTER, &[("c", "c1"), ("d", "d1")]),
+        (ENDPOINT, &[("c", "e1"), ("d", "e2")]),
+        (LISTENER, &[("l", "l1")]),
+        (ROUTE, &[("r", "to d")]),
+    ]));
+    let clusters = wire.receive().await;
+    assert_eq!(contents(&clusters.resources), ["c1", "d1"]);
+    let nonce = server.ads.proxies()[0].types[ENDPOINT].sent_nonce.clone();
+    wire.send(DiscoveryRequest {
+        response_nonce: nonce,
+        ..ask(ENDPOINT, &["c", "d"])
+    })
+    .await;
+    let endpoints = wire.receive().await;
+    assert_eq!(contents(&endpoints.resources), ["e1", "e2"]);
+    wire.ack(&clusters, &[]).await;
+    let early = timeout(Duration::from_millis(100), wire.responses.message()).await;
+    assert!(
+        early.is_err(),
+        "the endpoints are not acknowledged: {early:?}"
+    );
+    wire.ack(&endpoints, &["c", "d"]).await;
+    assert_eq!(contents(&wire.receive().await.resources), ["to d"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn routes_do_not_wait_for_ever() {
+    let source = Fixed::new(world("c1", "e1", "l1", "r1"));
+    let limits = Limits {
+        warm_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let server = Running::start(source.clone(), limits, None).await;
+    let mut wire = subscribed(&server, "a").await;
+    source.set(world("c2", "e1", "l1", "r2"));
+    assert_eq!(contents(&wire.receive().await.resources), ["c2"]);
+    assert_eq!(contents(&wire.receive().await.resources), ["r2"]);
     server.stop().await;
 }
 
@@ -226,7 +289,9 @@ async fn clusters_go_after_a_while_when_the_new_routes_are_refused() {
         (LISTENER, &[("l", "l1")]),
         (ROUTE, &[("r", "to d")]),
     ]));
-    assert_eq!(contents(&wire.receive().await.resources), ["c1", "d1"]);
+    let both = wire.receive().await;
+    assert_eq!(contents(&both.resources), ["c1", "d1"]);
+    wire.ack(&both, &[]).await;
     let routes = wire.receive().await;
     wire.nack(&routes, &["r"], "no").await;
     assert_eq!(contents(&wire.receive().await.resources), ["d1"]);

@@ -93,9 +93,10 @@ impl Session {
             }]),
             None => handler.apply(&type_url, &response.version_info, response.resources),
         };
-        // Names are asked for again before the answer is made: an answer carries the names of its type.
-        let mut names = self.changed_names(handler);
-        names.retain(|request| request.type_url != type_url);
+        // What follows from the response is asked for before it is acknowledged: then the control plane
+        // knows what the new clusters still wait for. An answer carries the names of its own type.
+        let mut requests = self.changed_names(handler);
+        requests.retain(|request| request.type_url != type_url);
 
         let state = self.types.entry(type_url.clone()).or_default();
         state.nonce = response.nonce;
@@ -115,8 +116,7 @@ impl Session {
                 Some(error)
             }
         };
-        let mut requests = vec![self.request(&type_url, error)];
-        requests.append(&mut names);
+        requests.push(self.request(&type_url, error));
         requests
     }
 

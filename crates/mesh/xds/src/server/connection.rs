@@ -94,6 +94,9 @@ async fn serve(
             () = until(connection.retire_at), if connection.retire_at.is_some() => {
                 connection.retire_now();
             }
+            () = until(connection.hold_until), if connection.hold_until.is_some() => {
+                connection.hold_until = None;
+            }
             _ = closing.wait_for(|closing| *closing) => return Err(going_away()),
         }
     }
@@ -127,6 +130,9 @@ struct Connection {
     /// still name: when they go at the latest.
     retire_at: Option<Instant>,
     retire: bool,
+    /// Set while clusters that the client was sent may still wait for their endpoints, so that listeners
+    /// and routes, which may name them, are held back: until when at the latest.
+    hold_until: Option<Instant>,
 }
 
 impl Connection {
@@ -151,6 +157,7 @@ impl Connection {
             next_nonce: 1,
             retire_at: None,
             retire: false,
+            hold_until: None,
         })
     }
 
@@ -243,16 +250,36 @@ impl Connection {
 
     /// The first type in push order that differs from what the client holds.
     fn next_due(&mut self) -> Option<(String, Due)> {
+        if self.hold_until.is_some() && self.clusters_are_warm() {
+            self.hold_until = None;
+        }
         let types: Vec<String> = self
             .subscriptions
             .keys()
             .map(|(_, type_url)| type_url.clone())
             .collect();
         types.into_iter().find_map(|type_url| {
+            if self.hold_until.is_some() && matches!(type_url.as_str(), LISTENER | ROUTE) {
+                return None;
+            }
             let available = self.available(&type_url);
             let due = self.subscriptions.get(&key(&type_url))?.due(&available)?;
             Some((type_url, due))
         })
+    }
+
+    /// Whether the client answered the newest clusters, and has the endpoints that it then asked for.
+    fn clusters_are_warm(&self) -> bool {
+        let is_answered = |type_url: &str| {
+            self.subscriptions
+                .get(&key(type_url))
+                .is_none_or(Subscription::is_answered)
+        };
+        let endpoints = self.subscriptions.get(&key(ENDPOINT));
+        is_answered(CLUSTER)
+            && is_answered(ENDPOINT)
+            && endpoints
+                .is_none_or(|endpoints| endpoints.due(self.snapshot.of_type(ENDPOINT)).is_none())
     }
 
     /// What a type has to offer: the snapshot's resources and, for clusters, those that routes of the
@@ -297,11 +324,11 @@ impl Connection {
             .subscriptions
             .get_mut(&key(type_url))
             .is_some_and(|subscription| subscription.sent(due, &nonce));
-        if type_url == CLUSTER
-            && brought_news
-            && let Some(endpoints) = self.subscriptions.get_mut(&key(ENDPOINT))
-        {
-            endpoints.respond_to_next_ack();
+        if type_url == CLUSTER && brought_news {
+            self.hold_until = Some(Instant::now() + self.shared.limits.warm_timeout);
+            if let Some(endpoints) = self.subscriptions.get_mut(&key(ENDPOINT)) {
+                endpoints.respond_to_next_ack();
+            }
         }
         self.entry.update(type_url, |status| {
             status.sent_nonce.clone_from(&nonce);

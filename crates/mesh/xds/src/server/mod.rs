@@ -60,6 +60,8 @@ pub struct Limits {
     pub max_types: usize,
     /// How long a stream may stay without its first message.
     pub first_message_timeout: Duration,
+    /// How long listeners and routes are held back while new clusters wait for their endpoints.
+    pub warm_timeout: Duration,
     /// How long removed clusters are kept while routes that may still use them are not acknowledged.
     pub retire_timeout: Duration,
 }
@@ -72,6 +74,7 @@ impl Default for Limits {
             max_names: 100_000,
             max_types: 32,
             first_message_timeout: Duration::from_secs(15),
+            warm_timeout: Duration::from_secs(5),
             retire_timeout: Duration::from_secs(15),
         }
     }

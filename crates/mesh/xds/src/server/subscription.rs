@@ -23,6 +23,8 @@ pub(super) struct Subscription {
     sent: BTreeMap<String, Arc<Resource>>,
     sent_nonce: String,
     acked_nonce: String,
+    /// The newest response has been accepted or refused.
+    answered: bool,
     /// A response is owed whether or not anything changed.
     owed: bool,
     /// The next acknowledgement gets everything again: clusters that changed wait for their endpoints,
@@ -69,6 +71,7 @@ impl Subscription {
             sent: BTreeMap::new(),
             sent_nonce: String::new(),
             acked_nonce: String::new(),
+            answered: true,
             owed: false,
             respond_to_next_ack: false,
         }
@@ -98,6 +101,7 @@ impl Subscription {
             };
         }
 
+        self.answered = true;
         // A full-state type is sent whole when names were added, the others only what is new: that is
         // found by comparing with what was sent.
         self.set_interest(interest);
@@ -160,6 +164,7 @@ impl Subscription {
                 .map(|resource| (resource.name().to_owned(), Arc::clone(resource))),
         );
         self.sent_nonce = nonce.to_owned();
+        self.answered = false;
         self.owed = false;
         brought_news
     }
@@ -182,6 +187,11 @@ impl Subscription {
     /// Whether the newest response was accepted.
     pub(super) fn is_acknowledged(&self) -> bool {
         self.acked_nonce == self.sent_nonce
+    }
+
+    /// Whether the newest response was accepted or refused.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
     }
 
     /// How many names; none for all.
