@@ -1,5 +1,7 @@
 //! The client against the real server, over a real socket.
 
+#[path = "support/opaque.rs"]
+mod opaque;
 mod support;
 
 use std::collections::BTreeMap;
@@ -7,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
+use opaque::{contents, node, snapshot};
 use periplus_xds::client::{Config, Handler, Rejection, StreamError, run};
 use periplus_xds::server::Limits;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
-use support::{Fixed, Running, contents, eventually, node, snapshot};
+use support::{Fixed, Running, eventually};
 
 /// Accepts everything but texts that begin with `bad`; listeners name their route, clusters their endpoints.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,7 @@
 //! The server's side of the state-of-the-world protocol, seen from the wire.
 
+#[path = "support/opaque.rs"]
+mod opaque;
 mod support;
 
 use std::time::Duration;
@@ -9,10 +11,11 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse,
 };
 use envoy_types::pb::google::rpc;
+use opaque::{contents, node, snapshot};
 use periplus_xds::Snapshot;
 use periplus_xds::server::Limits;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
-use support::{Fixed, PATIENCE, Running, contents, eventually, node, snapshot};
+use support::{Fixed, PATIENCE, Running, eventually};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::google::protobuf::Any;
+use periplus_xds::Snapshot;
 use periplus_xds::server::{AdsServer, Limits, NodeRefused, Source};
-use periplus_xds::{Resource, ResourceSet, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
@@ -92,35 +91,6 @@ impl Running {
     }
 }
 
-/// A snapshot of opaque resources: type URL to (name, content).
-pub(crate) fn snapshot(types: &[(&str, &[(&str, &str)])]) -> Snapshot {
-    types
-        .iter()
-        .fold(Snapshot::default(), |all, (type_url, resources)| {
-            let set: ResourceSet = resources
-                .iter()
-                .map(|(name, content)| {
-                    Resource::from_any(
-                        *name,
-                        Any {
-                            type_url: (*type_url).to_owned(),
-                            value: content.as_bytes().to_vec(),
-                        },
-                    )
-                })
-                .collect();
-            all.with(*type_url, set)
-        })
-}
-
-pub(crate) fn node(id: &str) -> Node {
-    Node {
-        id: id.to_owned(),
-        cluster: "test".to_owned(),
-        ..Node::default()
-    }
-}
-
 /// Waits until the condition gives a value.
 pub(crate) async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -134,14 +104,4 @@ pub(crate) async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Opt
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// The contents of a response, sorted.
-pub(crate) fn contents(resources: &[Any]) -> Vec<String> {
-    let mut texts: Vec<_> = resources
-        .iter()
-        .map(|any| String::from_utf8_lossy(&any.value).into_owned())
-        .collect();
-    texts.sort();
-    texts
 }
