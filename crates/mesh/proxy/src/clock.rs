@@ -60,12 +60,31 @@ impl Clock {
 
     #[cold]
     fn renew(&self, now: Micros) {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_micros() as u64);
-        self.wall_base.set(wall.saturating_sub(now));
+        let (wall, at) = self.pair();
+        self.wall_base.set(wall.saturating_sub(at));
         self.renew_at.set(now + 1_000_000 - wall % 1_000_000);
         *self.date.borrow_mut() = imf_fixdate(wall / 1_000_000);
+    }
+
+    /// Both clocks at one moment. A thread that loses its core between the two readings would shift
+    /// every span of the next second, out of its parent even: such readings are done again.
+    fn pair(&self) -> (u64, Micros) {
+        let mut best = (0, 0);
+        let mut least = u64::MAX;
+        for _ in 0..5 {
+            let before = self.base.elapsed().as_micros() as u64;
+            let wall = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_micros() as u64);
+            let took = self.base.elapsed().as_micros() as u64 - before;
+            if took < least {
+                (least, best) = (took, (wall, before + took / 2));
+            }
+            if took <= 2 {
+                break;
+            }
+        }
+        best
     }
 }
 
