@@ -93,7 +93,7 @@ impl<'a> Object<'a> {
 /// Whether a byte of `bytes` may not stand in a JSON string as it is. Eight bytes at a time; the
 /// rest is read as a word that overlaps what was seen already.
 #[inline]
-fn needs_escape(bytes: &[u8]) -> bool {
+pub(crate) fn needs_escape(bytes: &[u8]) -> bool {
     if let Some(last) = bytes.last_chunk::<8>() {
         let (words, _) = bytes.as_chunks::<8>();
         let found = words.iter().fold(word_needs_escape(*last), |found, word| {
@@ -123,8 +123,22 @@ const fn word_needs_escape(bytes: [u8; 8]) -> u64 {
         & (ONES * 0x80)
 }
 
+/// How many bytes of `bytes` are such that they must be escaped in a JSON string.
+///
+/// Counts in bytes, of which a vector register holds many; each run is too short to overflow one.
+#[inline]
+pub(crate) fn count_escapes(bytes: &[u8]) -> usize {
+    let of_run = |run: &[u8]| {
+        run.iter()
+            .fold(0_u8, |count, &byte| count + u8::from(must_escape(byte)))
+    };
+    bytes.chunks(240).map(|run| usize::from(of_run(run))).sum()
+}
+
+/// Without a branch, so that the compiler can ask it of many bytes at once.
+#[inline]
 const fn must_escape(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 /// The rare case: copies the runs between the bytes that must be escaped.
@@ -177,6 +191,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_must_be_escaped_is_counted() {
+        for length in (0..70).chain([255 * 16, 255 * 16 + 1, 600 * 16 + 5]) {
+            assert_eq!(count_escapes(&vec![b'"'; length]), length);
+            assert_eq!(count_escapes(&vec![b' '; length]), 0);
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(count_escapes(&all), 0x20 + 2);
     }
 
     #[test]

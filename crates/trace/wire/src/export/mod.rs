@@ -4,10 +4,14 @@
 //! allocates nothing at all. Spans come out exactly as a real Envoy writes them, as Zipkin v2 JSON
 //! ([`zipkin`]) or as OTLP protobuf ([`otlp`]).
 
+mod cursor;
+
 pub mod otlp;
 pub mod zipkin;
 
 use periplus_model::{SpanId, SpanKind, StatusCode, TraceId};
+
+use crate::json_text::push_string;
 
 /// A finished span, borrowed from the exchange that it describes.
 #[derive(Clone, Copy, Debug)]
@@ -37,4 +41,34 @@ pub struct SpanRef<'a> {
     pub flags: u32,
     /// OTLP only: how it ended.
     pub status: StatusCode,
+}
+
+/// Tags that many spans have in common (those of a node, of a cluster), encoded once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FixedTags {
+    /// `"key":"value",…`, without those whose value is empty.
+    json: Vec<u8>,
+    /// `Span.attributes` fields.
+    protobuf: Vec<u8>,
+}
+
+impl FixedTags {
+    /// These tags, in this order.
+    pub fn new(tags: &[(&str, &str)]) -> Self {
+        let mut encoded = Self::default();
+        for (key, value) in tags {
+            otlp::push_attribute(&mut encoded.protobuf, otlp::SPAN_ATTRIBUTES, key, value);
+            if value.is_empty() {
+                continue;
+            }
+            let json = &mut encoded.json;
+            if !json.is_empty() {
+                json.push(b',');
+            }
+            push_string(json, key);
+            json.push(b':');
+            push_string(json, value);
+        }
+        encoded
+    }
 }

@@ -15,11 +15,9 @@
 
 use periplus_model::StatusCode;
 
-use crate::export::SpanRef;
-use crate::protobuf::{
-    field_length, push_bytes, push_fixed32, push_fixed64, push_head, push_varint_field,
-    varint_length,
-};
+use super::cursor::Cursor;
+use super::{FixedTags, SpanRef};
+use crate::protobuf::{field_length, push_bytes, push_head};
 
 /// What surrounds a proxy's spans in a request, encoded once: one `ResourceSpans` with one
 /// `ScopeSpans`.
@@ -39,8 +37,11 @@ impl Envelope {
             push_attribute(&mut attributes, 1, key, value);
         }
         let mut scope = Vec::new();
-        push_text(&mut scope, 1, scope_name);
-        push_text(&mut scope, 2, scope_version);
+        for (field, text) in [(1, scope_name), (2, scope_version)] {
+            if !text.is_empty() {
+                push_bytes(&mut scope, field, text.as_bytes());
+            }
+        }
         let mut envelope = Self {
             resource: Vec::new(),
             scope: Vec::new(),
@@ -73,35 +74,55 @@ impl Envelope {
 /// All attributes are strings, empty ones included; times have microsecond resolution; an unset
 /// status is an empty message, as from Envoy.
 pub fn append_span(out: &mut Vec<u8>, span: &SpanRef<'_>) {
-    push_head(out, 2, span_length(span));
-    out.extend_from_slice(&[0x0a, 16]);
-    out.extend_from_slice(&span.trace_id.to_bytes());
-    out.extend_from_slice(&[0x12, 8]);
-    out.extend_from_slice(&span.span_id.to_bytes());
-    push_text(out, 3, span.trace_state);
+    append_span_with(out, &[], span);
+}
+
+/// Appends a span like [`append_span`], with `fixed` tags before its own.
+pub fn append_span_with(out: &mut Vec<u8>, fixed: &[&FixedTags], span: &SpanRef<'_>) {
+    let length = span_length(fixed, span);
+    let begin = out.len();
+    out.resize(begin + field_length(length), 0);
+    let mut cursor = Cursor::new(&mut out[begin..]);
+    put_head(&mut cursor, 0x12, length);
+    write_span(&mut cursor, fixed, span);
+    debug_assert_eq!(cursor.left(), 0, "the length was computed for these fields");
+}
+
+#[inline]
+fn write_span(to: &mut Cursor<'_>, fixed: &[&FixedTags], span: &SpanRef<'_>) {
+    to.put(&[0x0a, 16]);
+    to.put(&span.trace_id.to_bytes());
+    to.put(&[0x12, 8]);
+    to.put(&span.span_id.to_bytes());
+    put_text(to, 0x1a, span.trace_state);
     if let Some(parent) = span.parent_span_id {
-        out.extend_from_slice(&[0x22, 8]);
-        out.extend_from_slice(&parent.to_bytes());
+        to.put(&[0x22, 8]);
+        to.put(&parent.to_bytes());
     }
-    push_text(out, 5, span.name);
-    push_varint_field(out, 6, span.kind as u64);
+    put_text(to, 0x2a, span.name);
+    to.put(&[0x30, span.kind as u8, 0x39]);
     let (start, end) = times(span);
-    push_fixed64(out, 7, start);
-    push_fixed64(out, 8, end);
+    to.put(&start.to_le_bytes());
+    to.put(&[0x41]);
+    to.put(&end.to_le_bytes());
+    for tags in fixed {
+        to.put_slice(&tags.protobuf);
+    }
     for (key, value) in span.tags {
-        push_attribute(out, 9, key, value);
+        put_attribute(to, key, value);
     }
     if span.status == StatusCode::Unset {
-        push_head(out, 15, 0);
+        to.put(&[0x7a, 0]);
     } else {
-        push_head(out, 15, 2);
-        push_varint_field(out, 3, span.status as u64);
+        to.put(&[0x7a, 2, 0x18, span.status as u8]);
     }
-    push_fixed32(out, 16, span.flags);
+    to.put(&[0x85, 0x01]);
+    to.put(&span.flags.to_le_bytes());
 }
 
 /// What [`append_span`] writes after key and length.
-fn span_length(span: &SpanRef<'_>) -> usize {
+#[inline]
+fn span_length(fixed: &[&FixedTags], span: &SpanRef<'_>) -> usize {
     let ids = 18 + 10 + span.parent_span_id.map_or(0, |_| 10);
     let kind = 2;
     let times = 9 + 9;
@@ -117,11 +138,10 @@ fn span_length(span: &SpanRef<'_>) -> usize {
         + times
         + status
         + flags
-        + span
-            .tags
-            .iter()
-            .map(|(key, value)| field_length(attribute_length(key, value)))
-            .sum::<usize>()
+        + fixed.iter().fold(0, |sum, tags| sum + tags.protobuf.len())
+        + span.tags.iter().fold(0, |sum, (key, value)| {
+            sum + field_length(attribute_length(key, value))
+        })
 }
 
 fn times(span: &SpanRef<'_>) -> (u64, u64) {
@@ -130,9 +150,54 @@ fn times(span: &SpanRef<'_>) -> (u64, u64) {
     (start, start.saturating_add(duration))
 }
 
-fn push_text(out: &mut Vec<u8>, field: u32, text: &str) {
+/// `Span.attributes`.
+pub(super) const SPAN_ATTRIBUTES: u32 = 9;
+
+/// `KeyValue{key, AnyValue{string_value}}`, off the hot path.
+pub(super) fn push_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &str) {
+    push_head(out, field, attribute_length(key, value));
+    push_bytes(out, 1, key.as_bytes());
+    push_head(out, 2, field_length(value.len()));
+    push_bytes(out, 1, value.as_bytes());
+}
+
+/// `Span.attributes`: `KeyValue{key, AnyValue{string_value}}`.
+#[inline]
+fn put_attribute(to: &mut Cursor<'_>, key: &str, value: &str) {
+    let length = attribute_length(key, value);
+    if length < 0x80 {
+        // All four lengths are single bytes.
+        to.put(&[0x4a, length as u8, 0x0a, key.len() as u8]);
+        to.put_slice(key.as_bytes());
+        let any_value = value.len() as u8 + 2;
+        to.put(&[0x12, any_value, 0x0a, value.len() as u8]);
+        to.put_slice(value.as_bytes());
+    } else {
+        put_head(to, 0x4a, length);
+        put_head(to, 0x0a, key.len());
+        to.put_slice(key.as_bytes());
+        put_head(to, 0x12, field_length(value.len()));
+        put_head(to, 0x0a, value.len());
+        to.put_slice(value.as_bytes());
+    }
+}
+
+/// The length of a `KeyValue`.
+#[inline]
+fn attribute_length(key: &str, value: &str) -> usize {
+    let short = key.len() + value.len() + 6;
+    if short < 0x80 {
+        short
+    } else {
+        field_length(key.len()) + field_length(field_length(value.len()))
+    }
+}
+
+/// A text, unless it is empty.
+fn put_text(to: &mut Cursor<'_>, key: u8, text: &str) {
     if !text.is_empty() {
-        push_bytes(out, field, text.as_bytes());
+        put_head(to, key, text.len());
+        to.put_slice(text.as_bytes());
     }
 }
 
@@ -144,17 +209,14 @@ fn text_length(text: &str) -> usize {
     }
 }
 
-/// `KeyValue{key, AnyValue{string_value}}`.
+/// Key and length of a length-delimited field.
 #[inline]
-fn push_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &str) {
-    push_head(out, field, attribute_length(key, value));
-    push_bytes(out, 1, key.as_bytes());
-    push_head(out, 2, field_length(value.len()));
-    push_bytes(out, 1, value.as_bytes());
-}
-
-#[inline]
-fn attribute_length(key: &str, value: &str) -> usize {
-    let any_value = 1 + varint_length(value.len() as u64) + value.len();
-    field_length(key.len()) + field_length(any_value)
+fn put_head(to: &mut Cursor<'_>, key: u8, length: usize) {
+    to.put(&[key]);
+    let mut length = length as u64;
+    while length >= 0x80 {
+        to.put(&[length as u8 | 0x80]);
+        length >>= 7;
+    }
+    to.put(&[length as u8]);
 }

@@ -41,8 +41,9 @@ use std::net::IpAddr;
 
 use periplus_model::SpanKind;
 
-use crate::export::SpanRef;
-use crate::json_text::{push_escaped, push_number, push_string};
+use super::cursor::Cursor;
+use super::{FixedTags, SpanRef};
+use crate::json_text::{count_escapes, needs_escape, push_escaped, push_string};
 
 /// The `localEndpoint` of a proxy's spans, encoded once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,71 +86,212 @@ pub fn end_list(out: &mut Vec<u8>) {
 /// it is true, tags with an empty value always; the finish annotation (`cr` of a client, `ss` of a
 /// server) is written, the start is `timestamp`.
 pub fn append_span(out: &mut Vec<u8>, endpoint: &LocalEndpoint, span: &SpanRef<'_>) {
-    out.extend_from_slice(match out.last() {
-        None | Some(b'[') => b"{\"traceId\":\"".as_slice(),
-        Some(_) => b",{\"traceId\":\"",
-    });
-    let trace_id = span.trace_id.to_hex();
-    out.extend_from_slice(if span.trace_id.is_64_bit() {
-        &trace_id[16..]
-    } else {
-        &trace_id
-    });
-    if let Some(parent) = span.parent_span_id {
-        out.extend_from_slice(b"\",\"parentId\":\"");
-        out.extend_from_slice(&parent.to_hex());
-    }
-    out.extend_from_slice(b"\",\"id\":\"");
-    out.extend_from_slice(&span.span_id.to_hex());
-    out.extend_from_slice(match span.kind {
-        SpanKind::Client => b"\",\"kind\":\"CLIENT\",\"name\":\"".as_slice(),
-        SpanKind::Server => b"\",\"kind\":\"SERVER\",\"name\":\"",
-        SpanKind::Producer => b"\",\"kind\":\"PRODUCER\",\"name\":\"",
-        SpanKind::Consumer => b"\",\"kind\":\"CONSUMER\",\"name\":\"",
-        SpanKind::Internal | SpanKind::Unspecified => b"\",\"name\":\"",
-    });
-    push_escaped(out, span.name);
-    out.extend_from_slice(b"\",\"timestamp\":");
-    push_number(out, span.start_unix_micros);
-    out.extend_from_slice(b",\"duration\":");
-    push_number(out, span.duration_micros);
-    out.extend_from_slice(&endpoint.json);
-    append_finish(out, span);
-    append_tags(out, span.tags);
-    out.extend_from_slice(if span.shared {
-        b",\"shared\":true}".as_slice()
-    } else {
-        b"}"
-    });
+    append_span_with(out, endpoint, &[], span);
 }
 
-fn append_finish(out: &mut Vec<u8>, span: &SpanRef<'_>) {
-    let end: &[u8] = match span.kind {
-        SpanKind::Client => b",\"value\":\"cr\"}]",
-        SpanKind::Server => b",\"value\":\"ss\"}]",
+/// Appends a span like [`append_span`], with `fixed` tags before its own.
+pub fn append_span_with(
+    out: &mut Vec<u8>,
+    endpoint: &LocalEndpoint,
+    fixed: &[&FixedTags],
+    span: &SpanRef<'_>,
+) {
+    if !matches!(out.last(), None | Some(b'[')) {
+        out.push(b',');
+    }
+    // Texts are copied as they are, and checked all at once: in the own tags nothing but the quotes
+    // around keys and values may need escaping.
+    let begin = out.len();
+    out.resize(begin + length_bound(endpoint, fixed, span), 0);
+    let end = out.len();
+    let mut cursor = Cursor::new(&mut out[begin..]);
+    write_head(&mut cursor, endpoint, span);
+    let any_fixed = write_fixed_tags(&mut cursor, fixed);
+    let tags_begin = end - cursor.left();
+    let tags = write_tags(&mut cursor, any_fixed, span.tags);
+    let tags_end = end - cursor.left();
+    write_tail(&mut cursor, any_fixed || tags > 0, span.shared);
+    let written = end - cursor.left();
+    let clean = !needs_escape(span.name.as_bytes())
+        && count_escapes(&out[tags_begin..tags_end]) == quotes(any_fixed, tags);
+    out.truncate(if clean { written } else { begin });
+    if !clean {
+        append_escaping(out, endpoint, fixed, span);
+    }
+}
+
+/// The rare span with a text that must be escaped.
+#[cold]
+fn append_escaping(
+    out: &mut Vec<u8>,
+    endpoint: &LocalEndpoint,
+    fixed: &[&FixedTags],
+    span: &SpanRef<'_>,
+) {
+    write_head(out, endpoint, span);
+    let any_fixed = write_fixed_tags(out, fixed);
+    let tags = write_tags(out, any_fixed, span.tags);
+    write_tail(out, any_fixed || tags > 0, span.shared);
+}
+
+/// At most this many bytes are written for a span in which nothing must be escaped.
+#[inline]
+fn length_bound(endpoint: &LocalEndpoint, fixed: &[&FixedTags], span: &SpanRef<'_>) -> usize {
+    /// All that does not depend on the span: the names of fields, ids and numbers.
+    const FIXED: usize = 384;
+    /// The quotes, the colon and the comma of a tag.
+    const PER_TAG: usize = 6;
+    let fixed = fixed
+        .iter()
+        .fold(0, |sum, tags| sum + tags.json.len() + PER_TAG);
+    let tags = span.tags.iter().fold(0, |sum, (key, value)| {
+        sum + key.len() + value.len() + PER_TAG
+    });
+    FIXED + endpoint.json.len() + span.name.len() + fixed + tags
+}
+
+/// Where JSON goes.
+trait Sink {
+    /// JSON of a length that is known when this is compiled.
+    fn put<const N: usize>(&mut self, json: &[u8; N]);
+    /// JSON.
+    fn put_slice(&mut self, json: &[u8]);
+    /// The inside of a string.
+    fn put_text(&mut self, text: &str);
+}
+
+/// Copies texts as they are.
+impl Sink for Cursor<'_> {
+    #[inline]
+    fn put<const N: usize>(&mut self, json: &[u8; N]) {
+        Cursor::put(self, json);
+    }
+
+    #[inline]
+    fn put_slice(&mut self, json: &[u8]) {
+        Cursor::put_slice(self, json);
+    }
+
+    #[inline]
+    fn put_text(&mut self, text: &str) {
+        Cursor::put_slice(self, text.as_bytes());
+    }
+}
+
+/// Escapes texts.
+impl Sink for Vec<u8> {
+    fn put<const N: usize>(&mut self, json: &[u8; N]) {
+        self.extend_from_slice(json);
+    }
+
+    fn put_slice(&mut self, json: &[u8]) {
+        self.extend_from_slice(json);
+    }
+
+    fn put_text(&mut self, text: &str) {
+        push_escaped(self, text);
+    }
+}
+
+/// Everything before the tags.
+#[inline]
+fn write_head(to: &mut impl Sink, endpoint: &LocalEndpoint, span: &SpanRef<'_>) {
+    to.put(b"{\"traceId\":\"");
+    let trace_id = span.trace_id.to_hex();
+    match trace_id.last_chunk::<16>() {
+        Some(low) if span.trace_id.is_64_bit() => to.put(low),
+        _ => to.put(&trace_id),
+    }
+    if let Some(parent) = span.parent_span_id {
+        to.put(b"\",\"parentId\":\"");
+        to.put(&parent.to_hex());
+    }
+    to.put(b"\",\"id\":\"");
+    to.put(&span.span_id.to_hex());
+    match span.kind {
+        SpanKind::Client => to.put(b"\",\"kind\":\"CLIENT"),
+        SpanKind::Server => to.put(b"\",\"kind\":\"SERVER"),
+        SpanKind::Producer => to.put(b"\",\"kind\":\"PRODUCER"),
+        SpanKind::Consumer => to.put(b"\",\"kind\":\"CONSUMER"),
+        SpanKind::Internal | SpanKind::Unspecified => {}
+    }
+    to.put(b"\",\"name\":\"");
+    to.put_text(span.name);
+    to.put(b"\",\"timestamp\":");
+    put_number(to, span.start_unix_micros);
+    to.put(b",\"duration\":");
+    put_number(to, span.duration_micros);
+    to.put_slice(&endpoint.json);
+    let finish = match span.kind {
+        SpanKind::Client => b"cr",
+        SpanKind::Server => b"ss",
         _ => return,
     };
-    out.extend_from_slice(b",\"annotations\":[{\"timestamp\":");
-    push_number(
-        out,
-        span.start_unix_micros.saturating_add(span.duration_micros),
-    );
-    out.extend_from_slice(end);
+    to.put(b",\"annotations\":[{\"timestamp\":");
+    let end = span.start_unix_micros.saturating_add(span.duration_micros);
+    put_number(to, end);
+    to.put(b",\"value\":\"");
+    to.put(finish);
+    to.put(b"\"}]");
 }
 
-fn append_tags(out: &mut Vec<u8>, tags: &[(&str, &str)]) {
-    let mut before: &[u8] = b",\"tags\":{\"";
-    for (key, value) in tags {
-        if value.is_empty() {
-            continue;
+/// Says whether there are any.
+#[inline]
+fn write_fixed_tags(to: &mut impl Sink, fixed: &[&FixedTags]) -> bool {
+    let mut any = false;
+    for tags in fixed.iter().filter(|tags| !tags.json.is_empty()) {
+        if any {
+            to.put(b",");
+        } else {
+            to.put(b",\"tags\":{");
         }
-        out.extend_from_slice(before);
-        push_escaped(out, key);
-        out.extend_from_slice(b"\":\"");
-        push_escaped(out, value);
-        before = b"\",\"";
+        to.put_slice(&tags.json);
+        any = true;
     }
-    if before == b"\",\"" {
-        out.extend_from_slice(b"\"}");
+    any
+}
+
+/// Says how many were written.
+#[inline]
+fn write_tags(to: &mut impl Sink, any_before: bool, tags: &[(&str, &str)]) -> usize {
+    let mut written = 0;
+    for (key, value) in tags.iter().filter(|(_, value)| !value.is_empty()) {
+        if written > 0 {
+            to.put(b"\",\"");
+        } else if any_before {
+            to.put(b",\"");
+        } else {
+            to.put(b",\"tags\":{\"");
+        }
+        to.put_text(key);
+        to.put(b"\":\"");
+        to.put_text(value);
+        written += 1;
     }
+    if written > 0 {
+        to.put(b"\"");
+    }
+    written
+}
+
+/// How many quotes [`write_tags`] writes besides those within texts.
+const fn quotes(any_before: bool, tags: usize) -> usize {
+    let around_name = if any_before || tags == 0 { 0 } else { 2 };
+    around_name + 4 * tags
+}
+
+#[inline]
+fn write_tail(to: &mut impl Sink, any_tags: bool, shared: bool) {
+    if any_tags {
+        to.put(b"}");
+    }
+    if shared {
+        to.put(b",\"shared\":true");
+    }
+    to.put(b"}");
+}
+
+#[inline]
+fn put_number(to: &mut impl Sink, number: u64) {
+    to.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -2,7 +2,7 @@
 //! nothing.
 
 use periplus_model::{SpanId, SpanKind, StatusCode, TraceId};
-use periplus_wire::export::{SpanRef, otlp, zipkin};
+use periplus_wire::export::{FixedTags, SpanRef, otlp, zipkin};
 use periplus_wire::otlp::decode_protobuf;
 use proptest::prelude::*;
 use serde_json::json;
@@ -129,6 +129,42 @@ fn otlp_keeps_empty_values_and_writes_every_status() {
         assert_eq!(read.status.code, status);
         assert_eq!(read.start_unix_nano, 1_795_332_552_174_632_000);
         assert_eq!(read.duration_nano(), 33_294_000);
+    }
+}
+
+#[test]
+fn fixed_tags_come_first_and_read_like_others() {
+    let all = [
+        ("a", "1"),
+        ("q", "\"x\""),
+        ("empty", ""),
+        ("b", "2"),
+        ("c", "3"),
+    ];
+    let endpoint = zipkin::LocalEndpoint::new("s", None);
+    for first in 0..=all.len() {
+        for second in first..=all.len() {
+            let blocks = [&all[..first], &all[first..second]].map(FixedTags::new);
+            let fixed = [&blocks[0], &blocks[1]];
+            let (whole, own) = (
+                SpanRef { tags: &all, ..SPAN },
+                SpanRef {
+                    tags: &all[second..],
+                    ..SPAN
+                },
+            );
+            let (mut expected, mut written) = (Vec::new(), Vec::new());
+            zipkin::append_span(&mut expected, &endpoint, &whole);
+            zipkin::append_span_with(&mut written, &endpoint, &fixed, &own);
+            assert_eq!(
+                written.escape_ascii().to_string(),
+                expected.escape_ascii().to_string()
+            );
+            let (mut expected, mut written) = (Vec::new(), Vec::new());
+            otlp::append_span(&mut expected, &whole);
+            otlp::append_span_with(&mut written, &fixed, &own);
+            assert_eq!(written, expected);
+        }
     }
 }
 
