@@ -170,11 +170,54 @@ fn a_crashed_part_is_named_and_comes_back_and_ctrl_c_stops_everything() {
     assert!((base..base + PORTS).all(is_free), "nothing is left behind");
 }
 
+#[test]
+fn a_service_that_drops_headers_splits_traces_and_breaks_nothing() {
+    let base = free_base(7);
+    let mut demo = Demo::start(base, &["--drop-headers", "reviews"]);
+    demo.wait_for(&["Ctrl-C stops everything"]);
+    // The roots of all traces with their spans, until both halves are all there: the gateway's
+    // lacks the call to ratings.
+    let halves = [
+        ("istio-ingressgateway.istio-system", 7),
+        ("reviews.default", 2),
+    ];
+    let deadline = Instant::now() + DEADLINE;
+    let mut found = Vec::new();
+    while !halves
+        .iter()
+        .all(|(root, spans)| found.contains(&((*root).to_owned(), *spans)))
+    {
+        assert!(Instant::now() < deadline, "the traces are {found:?}");
+        let (_, answer) = fetch(base + 1, "/api/periplus/v1/search?limit=100", "");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let traces: serde_json::Value = serde_json::from_str(body).unwrap();
+        let root = |trace: &serde_json::Value| {
+            let service = trace["root"]["service"].as_str().unwrap().to_owned();
+            (service, trace["spans"].as_u64().unwrap())
+        };
+        found = traces["traces"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(root)
+            .collect();
+    }
+    assert!(found.iter().all(|(_, spans)| *spans <= 7), "{found:?}");
+    let (status, page) = product_page(base, "");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(page.contains("The slapstick humour is refreshing!"));
+}
+
 /// The product page as it comes through the gateway: status and text.
 fn product_page(base: u16, cookie: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", base)).unwrap();
+    fetch(base, "/productpage", cookie)
+}
+
+/// A GET: the status line, and everything.
+fn fetch(port: u16, path: &str, cookie: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let request = format!(
-        "GET /productpage HTTP/1.1\r\nhost: bookinfo\r\ncookie: {cookie}\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncookie: {cookie}\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();

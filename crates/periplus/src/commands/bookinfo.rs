@@ -7,10 +7,9 @@ use periplus_bookinfo::{App, Environment, Role};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Flags. Everything else comes from the environment variables of the originals, such as
-/// `REVIEWS_HOSTNAME`, `STAR_COLOR` or `http_proxy`.
+/// Flags.
 #[derive(Debug, clap::Args)]
-#[command(disable_version_flag = true)]
+#[command(disable_version_flag = true, after_help = VARIABLES)]
 pub(crate) struct Args {
     /// productpage, details, reviews or ratings
     role: Role,
@@ -28,6 +27,19 @@ pub(crate) struct Args {
     #[arg(long = "version", value_name = "VERSION", default_value = "v1")]
     sample_version: String,
 }
+
+/// Everything else comes from the environment variables of the originals.
+const VARIABLES: &str = "\
+Environment:
+  http_proxy, no_proxy                             calls go through this proxy, or not
+  SERVICES_DOMAIN                                  is appended to the names of other services
+  DETAILS_HOSTNAME, DETAILS_SERVICE_PORT           where details is, and so for REVIEWS_ and RATINGS_
+  ENABLE_RATINGS, STAR_COLOR                       reviews: whether to ask for stars, and their colour
+  HOSTNAME, CLUSTER_NAME                           reviews: who it says it is
+  SERVICE_VERSION                                  ratings: how it misbehaves
+  FLOOD_FACTOR                                     productpage: so many useless calls for each page
+  ENABLE_EXTERNAL_BOOK_SERVICE, DO_NOT_ENCRYPT     details: ask www.googleapis.com
+  BOOKINFO_DROP_HEADERS                            1: forward no tracing headers";
 
 /// Runs the service until it is told to stop.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {

@@ -1,13 +1,13 @@
 //! The directory that holds what the demo generates: configuration that its user may edit while
 //! it runs, examples to copy there, and logs.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use periplus_bookinfo::networking;
 use periplus_local::{Mesh, ProxyNode};
 use periplus_proxy::bootstrap;
@@ -17,6 +17,8 @@ use periplus_proxy::bootstrap;
 pub(super) struct State {
     directory: PathBuf,
     temporary: bool,
+    /// Two demos in one directory would overwrite each other's files.
+    _lock: File,
 }
 
 /// The part that is the gateway.
@@ -39,6 +41,7 @@ impl State {
             None => fresh_directory()?,
         };
         let state = Self {
+            _lock: lock(&directory)?,
             directory,
             temporary,
         };
@@ -145,6 +148,21 @@ pub(super) fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    let path = directory.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another demo runs in {}: give this one a directory of its own with --dir",
+            directory.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
 /// The gateway's file, listening elsewhere.
 fn at_port(gateway: &str, port: u16) -> anyhow::Result<String> {
     let listener = format!("number: {}", networking::GATEWAY_PORT);
@@ -175,7 +193,7 @@ fn fresh_directory() -> anyhow::Result<PathBuf> {
             }
         }
     }
-    anyhow::bail!(
+    bail!(
         "cannot make a fresh directory in {}: give one with --dir",
         parent.display()
     )
@@ -208,7 +226,13 @@ mod tests {
         let state = State::create(Some(path.clone()), &mesh).unwrap();
         let rules = state.config().join("routes.yaml");
         fs::write(&rules, "mine").unwrap();
-        State::create(Some(path), &mesh).unwrap();
+        let error = State::create(Some(path.clone()), &mesh).unwrap_err();
+        assert!(
+            error.to_string().contains("another demo runs in"),
+            "{error}"
+        );
+        drop(state);
+        let state = State::create(Some(path), &mesh).unwrap();
         assert_eq!(fs::read_to_string(rules).unwrap(), "mine");
 
         assert_eq!(fs::read_dir(state.bootstraps()).unwrap().count(), 7);
