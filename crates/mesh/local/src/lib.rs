@@ -20,7 +20,6 @@ mod supervisor;
 pub use exit::Exit;
 pub use guard::guard;
 pub use http::{Answer, FetchError, get, get_as};
-pub use log::tail_of;
 pub use mesh::{Mesh, ProxyNode, Workload};
 pub use parent::{EXIT_WITH_PARENT, follow_parent};
 pub use part::{Part, Probe, Restart};

@@ -31,15 +31,16 @@ pub(crate) struct Args {
 /// Everything else comes from the environment variables of the originals.
 const VARIABLES: &str = "\
 Environment:
-  http_proxy, no_proxy                             calls go through this proxy, or not
-  SERVICES_DOMAIN                                  is appended to the names of other services
-  DETAILS_HOSTNAME, DETAILS_SERVICE_PORT           where details is, and so for REVIEWS_ and RATINGS_
-  ENABLE_RATINGS, STAR_COLOR                       reviews: whether to ask for stars, and their colour
-  HOSTNAME, CLUSTER_NAME                           reviews: who it says it is
-  SERVICE_VERSION                                  ratings: how it misbehaves
-  FLOOD_FACTOR                                     productpage: so many useless calls for each page
-  ENABLE_EXTERNAL_BOOK_SERVICE, DO_NOT_ENCRYPT     details: ask www.googleapis.com
-  BOOKINFO_DROP_HEADERS                            1: forward no tracing headers";
+  http_proxy, no_proxy                      where calls go through
+  SERVICES_DOMAIN                           what is appended to the names of services
+  DETAILS_HOSTNAME, DETAILS_SERVICE_PORT    where details is; REVIEWS_…, RATINGS_… likewise
+  ENABLE_RATINGS, STAR_COLOR                reviews: whether to ask for stars, and of which colour
+  HOSTNAME, CLUSTER_NAME                    reviews: who it says it is
+  SERVICE_VERSION                           ratings: how it misbehaves
+  FLOOD_FACTOR                              productpage: how many useless calls for each page
+  ENABLE_EXTERNAL_BOOK_SERVICE              details: whether to ask www.googleapis.com,
+  DO_NOT_ENCRYPT                            which it can in the clear only
+  BOOKINFO_DROP_HEADERS                     whether to forget the tracing headers";
 
 /// Runs the service until it is told to stop.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
