@@ -1,0 +1,234 @@
+//! A whole proxy under a control plane: ready when configured, following changes, keeping what is good,
+//! and telling about it on the admin pages.
+
+#[path = "../xds_support/mod.rs"]
+mod xds_support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use periplus_proxy::{Agent, Options, bootstrap};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use periplus_xds::{Resource, ResourceSet, Snapshot};
+use serde_json::json;
+use xds_support::http::{Message, Origin, exchange, get};
+use xds_support::resources::{
+    a_route, eds_cluster, endpoints, listener, manager, path_prefix, route_configuration,
+    to_cluster,
+};
+use xds_support::{ControlPlane, eventually, free_address};
+
+const NODE: &str = "sidecar~127.0.0.1~test.default~default.svc.cluster.local";
+
+async fn start(control_plane: SocketAddr) -> (Agent, SocketAddr) {
+    let text = bootstrap::render(&bootstrap::Spec {
+        node_id: NODE,
+        node_cluster: "test.default",
+        metadata: &json!({}),
+        control_plane,
+        admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+    });
+    let bootstrap = bootstrap::parse("test", &text).expect("valid");
+    let agent = Agent::start(bootstrap, Options::default())
+        .await
+        .expect("start");
+    let admin = agent.admin_address().expect("an admin address");
+    (agent, admin)
+}
+
+fn world(cluster: &str, origin: SocketAddr, at: SocketAddr) -> Snapshot {
+    let only = |resource: Resource| ResourceSet::from_iter([resource]);
+    let to = a_route(path_prefix("/"), to_cluster(cluster));
+    let accepts = listener("l", at, TrafficDirection::Outbound, manager("r"));
+    Snapshot::default()
+        .with(CLUSTER, only(eds_cluster(cluster)))
+        .with(ENDPOINT, only(endpoints(cluster, &[origin])))
+        .with(LISTENER, only(Resource::new("l", &accepts)))
+        .with(ROUTE, only(route_configuration("r", vec![to])))
+}
+
+async fn page(admin: SocketAddr, path: &str) -> Message {
+    get(admin, path).await.expect("an answer")
+}
+
+async fn answers(at: SocketAddr, body: &str) {
+    let deadline = tokio::time::Instant::now() + xds_support::PATIENCE;
+    loop {
+        let answer = get(at, "/").await;
+        if answer.as_ref().is_ok_and(|answer| answer.body == body) {
+            return;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "still waiting for {body:?}: {answer:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn from_nothing_to_ready_and_through_changes() {
+    let plane = ControlPlane::start().await;
+    let origin = Origin::start("one").await;
+    let at = free_address().await;
+    let (agent, admin) = start(plane.address).await;
+    let unready = page(admin, "/ready").await;
+    assert_eq!(
+        (unready.status(), unready.body.as_str()),
+        (503, "PRE_INITIALIZING\n")
+    );
+
+    plane.worlds.set(NODE, world("c", origin.address, at));
+    agent.ready().await;
+    assert_eq!(page(admin, "/ready").await.body, "LIVE\n");
+    assert_eq!(
+        get(at, "/").await.expect("an answer").body,
+        "one got 0 bytes"
+    );
+    assert_eq!(origin.take().len(), 1);
+    assert_eq!(page(admin, "/listeners").await.body, format!("l::{at}\n"));
+    let clusters = page(admin, "/clusters").await.body;
+    assert!(
+        clusters.contains(&format!("c::{}::health_flags::healthy\n", origin.address)),
+        "{clusters}"
+    );
+    let stats = page(admin, "/stats?filter=^listener_manager").await.body;
+    assert!(
+        stats.contains("listener_manager.lds.update_success: 1\n"),
+        "{stats}"
+    );
+    assert!(
+        stats.contains("listener_manager.total_listeners_active: 1\n"),
+        "{stats}"
+    );
+    let metrics = page(admin, "/stats/prometheus").await.body;
+    assert!(metrics.contains("envoy_server_live 1\n"), "{metrics}");
+    assert_eq!(page(admin, "/nothing").await.status(), 404);
+
+    // No request is lost while clusters come and go.
+    let two = Origin::start("two").await;
+    let done = Arc::new(AtomicBool::new(false));
+    let traffic = tokio::spawn({
+        let done = done.clone();
+        async move {
+            let mut sent = 0;
+            while !done.load(Ordering::Relaxed) {
+                let answer = get(at, "/").await.expect("an answer");
+                assert_eq!(
+                    answer.status(),
+                    200,
+                    "after {sent} requests: {}",
+                    answer.body
+                );
+                sent += 1;
+            }
+            sent
+        }
+    });
+    for round in 0..10 {
+        let (cluster, to, body) = match round % 2 {
+            0 => ("d", two.address, "two got 0 bytes"),
+            _ => ("c", origin.address, "one got 0 bytes"),
+        };
+        plane.worlds.set(NODE, world(cluster, to, at));
+        answers(at, body).await;
+        plane.in_sync(NODE).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    assert!(traffic.await.expect("no request was lost") > 10);
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn what_is_refused_is_told_and_changes_nothing() {
+    let plane = ControlPlane::start().await;
+    let origin = Origin::start("one").await;
+    let at = free_address().await;
+    plane.worlds.set(NODE, world("c", origin.address, at));
+    let (agent, admin) = start(plane.address).await;
+    agent.ready().await;
+
+    let mut unsupported = manager("r");
+    unsupported.proxy_100_continue = true;
+    let refused = listener("l", at, TrafficDirection::Outbound, unsupported);
+    let bad = world("c", origin.address, at).with(
+        LISTENER,
+        ResourceSet::from_iter([Resource::new("l", &refused)]),
+    );
+    plane.worlds.set(NODE, bad);
+    let nack = eventually("the refusal", || {
+        plane
+            .ads
+            .proxies()
+            .pop()?
+            .types
+            .get(LISTENER)?
+            .last_error
+            .clone()
+    })
+    .await;
+    let expected =
+        "listener \"l\": filter_chains[0].filters[0].proxy_100_continue: is not supported";
+    assert_eq!(nack.message, expected);
+    assert_eq!(get(at, "/").await.expect("an answer").status(), 200);
+    assert_eq!(page(admin, "/ready").await.status(), 200);
+    let dump: serde_json::Value =
+        serde_json::from_str(&page(admin, "/config_dump").await.body).expect("JSON");
+    let types = dump["control_plane"]["types"].as_array().expect("types");
+    let listeners = types
+        .iter()
+        .find(|known| known["type"] == "LDS")
+        .expect("listeners");
+    assert_eq!(listeners["error_state"]["details"][0], expected);
+    assert_eq!(
+        dump["configs"][1]["dynamic_listeners"][0]["active_state"]["name"],
+        "l"
+    );
+    let stats = page(admin, "/stats").await.body;
+    assert!(
+        stats.contains("listener_manager.lds.update_rejected: 1\n"),
+        "{stats}"
+    );
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn quitting_is_asked_for_by_post() {
+    let plane = ControlPlane::start().await;
+    let (agent, admin) = start(plane.address).await;
+    assert_eq!(page(admin, "/quitquitquit").await.status(), 405);
+    let request =
+        "POST /quitquitquit HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    assert_eq!(
+        exchange(admin, request).await.expect("an answer").body,
+        "OK\n"
+    );
+    agent.quit_requested().await;
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_taken_admin_port_is_an_error_that_names_it() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    let address = taken.local_addr().expect("address");
+    let text = bootstrap::render(&bootstrap::Spec {
+        node_id: NODE,
+        node_cluster: "test.default",
+        metadata: &json!({}),
+        control_plane: address,
+        admin: address,
+    });
+    let bootstrap = bootstrap::parse("test", &text).expect("valid");
+    let error = Agent::start(bootstrap, Options::default())
+        .await
+        .expect_err("taken");
+    let expected = format!(
+        "cannot listen on {address} for the admin pages (admin.address in the bootstrap file)"
+    );
+    assert_eq!(error.to_string(), expected);
+}
