@@ -159,6 +159,7 @@ fn line(changes: &[Change], notified: usize) -> String {
         parts.push(format!("{} more files", changes.len() - MOST));
     }
     let proxies = match notified {
+        0 if changes.iter().all(|change| !change.took_effect()) => return parts.join("; "),
         0 => "no proxy needs to know".to_owned(),
         1 => "1 proxy notified".to_owned(),
         n => format!("{n} proxies notified"),

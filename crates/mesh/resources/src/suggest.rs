@@ -1,5 +1,8 @@
 /// The candidate that somebody who wrote `written` probably meant.
-fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    written: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let written = written.to_lowercase();
     let tolerance = (written.chars().count() / 3).clamp(1, 4);
     candidates

@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Position};
 use crate::duration::parse_duration;
 use crate::host::Host;
 use crate::node::{Key, Node, Value};
-use crate::suggest::hint;
+use crate::suggest::{hint, nearest};
 
 /// More complaints than this about one file help nobody.
 const MAX_DIAGNOSTICS: usize = 50;
@@ -81,6 +81,8 @@ pub(crate) struct View<'a> {
 #[derive(Debug)]
 pub(crate) struct Object<'a> {
     view: View<'a>,
+    /// Fields that unknown ones were probably meant to be: they are not missing too.
+    misspelt: Vec<&'static str>,
     fields: Vec<(&'static str, View<'a>)>,
 }
 
@@ -120,6 +122,7 @@ impl<'a> View<'a> {
             return None;
         };
         let mut fields = Vec::with_capacity(entries.len());
+        let mut misspelt = Vec::new();
         for (key, node) in entries {
             let path = self.join(&key.text);
             if let Some(name) = shape.find(&key.text) {
@@ -130,6 +133,7 @@ impl<'a> View<'a> {
                 let message = format!("`{}` is not supported: {reason}", key.text);
                 self.log.add(key.at, &path, message);
             } else {
+                misspelt.extend(nearest(&key.text, shape.known.iter().copied()));
                 let hint = hint(&key.text, shape.known);
                 self.log
                     .add(key.at, &path, format!("unknown field `{}`{hint}", key.text));
@@ -137,6 +141,7 @@ impl<'a> View<'a> {
         }
         Some(Object {
             view: self.clone(),
+            misspelt,
             fields,
         })
     }
@@ -355,7 +360,7 @@ impl<'a> Object<'a> {
     /// The field, or a complaint that it is missing.
     pub(crate) fn require(&self, name: &str) -> Option<&View<'a>> {
         let field = self.get(name);
-        if field.is_none() {
+        if field.is_none() && !self.misspelt.contains(&name) {
             let path = self.view.join(name);
             let message = format!("missing field `{name}`");
             self.view.log.add(self.view.node.at, &path, message);

@@ -71,9 +71,14 @@ impl Change {
         }
     }
 
+    /// Whether anything else holds now.
+    pub fn took_effect(&self) -> bool {
+        !self.counts.is_empty() || self.mesh_config
+    }
+
     /// Whether only the text is different, not what it says.
     pub fn is_nothing(&self) -> bool {
-        self.counts.is_empty() && self.errors.is_empty() && !self.fixed && !self.mesh_config
+        !self.took_effect() && self.errors.is_empty() && !self.fixed
     }
 }
 

@@ -70,8 +70,7 @@ fn http_proxy(index: &Index, proxy: &Proxy, egress: &Egress, name: &str) -> Rout
             continue;
         }
         for host in &entry.spec.hosts {
-            let is_service = index.services().any(|service| host.covers(&service.host));
-            if is_service || !imported(&entry.meta.namespace, host) {
+            if index.service(host).is_some() || !imported(&entry.meta.namespace, host) {
                 continue;
             }
             let scope = Scope {

@@ -1,5 +1,7 @@
 //! Files that change while proxies are connected.
 
+use std::time::Duration;
+
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use serde_json::Value;
@@ -264,4 +266,24 @@ async fn operators_see_who_is_in_sync() {
     let (_, version) = plane.get("/version").await;
     let version: Value = serde_json::from_str(&version).expect("JSON");
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// A file that never comes to rest is taken all the same, after the longest wait.
+#[tokio::test]
+async fn a_restless_file_is_taken_in_the_end() {
+    let plane = bookinfo().await;
+    let productpage = Observer::connect(&plane, sidecar("productpage", "v1"));
+    productpage.wait_for("the first state", is_complete).await;
+    let rules = plane.path(RULES);
+    let good = networking("virtual-service-reviews-v3.yaml");
+    let writer = tokio::spawn(async move {
+        for n in 0.. {
+            std::fs::write(&rules, format!("# {n}\n{good}")).expect("a file");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    productpage
+        .wait_for("the file", |seen| weights(seen) == "v3")
+        .await;
+    writer.abort();
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod envoy;
 pub(crate) mod http;
+pub(crate) mod invariants;
 pub(crate) mod observer;
 pub(crate) mod plane;
 pub(crate) mod render;
@@ -177,7 +178,7 @@ pub(crate) fn gateway() -> Node {
     )
 }
 
-fn node(id: &str, cluster: &str, namespace: &str, labels: &[(&str, &str)]) -> Node {
+pub(crate) fn node(id: &str, cluster: &str, namespace: &str, labels: &[(&str, &str)]) -> Node {
     let text = |text: &str| Value {
         kind: Some(Kind::StringValue(text.to_owned())),
     };

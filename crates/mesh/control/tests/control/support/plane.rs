@@ -35,7 +35,7 @@ impl Plane {
             mesh_config: Some(path.clone()),
             debounce: Debounce {
                 quiet: Duration::from_millis(50),
-                longest: Duration::from_secs(10),
+                longest: Duration::from_secs(1),
             },
         })
         .expect("the directory can be read");

@@ -3,6 +3,9 @@
 use std::fmt::Debug;
 
 use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -135,5 +138,50 @@ fn fold(lines: &mut Vec<String>) {
         let field = field.trim().trim_end_matches(',');
         *open = format!("{open} {field} {}", end.trim());
         lines.truncate(lines.len() - 2);
+    }
+}
+
+/// Who gets a request: a line for each virtual host and each route.
+pub(crate) fn routing(generated: &Generated) -> String {
+    let mut text = String::new();
+    for routes in &generated.routes {
+        text += &format!("{}\n", routes.name);
+        for host in &routes.virtual_hosts {
+            text += &format!("  {}: {}\n", host.name, host.domains.join(" "));
+            for route in &host.routes {
+                let conditions = route.r#match.as_ref().expect("a match");
+                let path = match conditions.path_specifier.as_ref().expect("a path") {
+                    PathSpecifier::Prefix(prefix) => format!("{prefix}*"),
+                    PathSpecifier::Path(path) => path.clone(),
+                    PathSpecifier::SafeRegex(matcher) => format!("~{}", matcher.regex),
+                    other => panic!("{other:?}"),
+                };
+                let headers = conditions.headers.len();
+                let decorator = route.decorator.as_ref();
+                let operation = decorator.map_or("-", |decorator| &decorator.operation);
+                let target = target_of(route.action.as_ref().expect("an action"));
+                let name = &route.name;
+                text += &format!("    {path} +{headers} -> {target} ({name}, {operation})\n");
+            }
+        }
+    }
+    text
+}
+
+fn target_of(action: &Action) -> String {
+    match action {
+        Action::Route(action) => match action.cluster_specifier.as_ref().expect("a cluster") {
+            ClusterSpecifier::Cluster(name) => name.clone(),
+            ClusterSpecifier::WeightedClusters(weighted) => {
+                let parts = weighted.clusters.iter().map(|cluster| {
+                    let weight = cluster.weight.map_or(0, |weight| weight.value);
+                    format!("{weight} {}", cluster.name)
+                });
+                parts.collect::<Vec<_>>().join(" + ")
+            }
+            other => panic!("{other:?}"),
+        },
+        Action::DirectResponse(response) => format!("status {}", response.status),
+        other => panic!("{other:?}"),
     }
 }
