@@ -307,6 +307,18 @@ fn child_with(parent: u32, text: &str) -> Pid {
 }
 
 #[test]
+fn an_interrupted_check_has_not_passed() {
+    let base = free_base(8);
+    let mut demo = Demo::start(base, &["--once"]);
+    demo.wait_for(&["starting Bookinfo"]);
+    demo.signal(Signal::INT);
+    let (status, said) = demo.finish();
+    assert!(!status.success(), "{said}");
+    assert!(said.contains("interrupted"), "{said}");
+    assert!((base..base + PORTS).all(is_free), "nothing is left behind");
+}
+
+#[test]
 fn busy_ports_are_named() {
     let base = free_base(3);
     let _taken = TcpListener::bind(("127.0.0.1", base + 1)).unwrap();

@@ -122,10 +122,12 @@ async fn demo(args: Args) -> anyhow::Result<()> {
         Ok(_) => screen.line("all stopped"),
         Err(_) => screen.line(&format!("logs: {}", state.logs().display())),
     }
-    if args.once && outcome.is_ok() {
-        state.remove_if_temporary();
+    match outcome? {
+        Outcome::Interrupted if args.once => anyhow::bail!("interrupted before it was done"),
+        Outcome::Interrupted => {}
+        Outcome::Done => state.remove_if_temporary(),
     }
-    outcome.map(drop)
+    Ok(())
 }
 
 /// The life of the demo, from the start to whatever ends it.
