@@ -1,0 +1,266 @@
+//! The demo as a child process, and a plain HTTP client to look at it from outside.
+
+#![allow(
+    clippy::allow_attributes,
+    dead_code,
+    reason = "shared by test binaries, each of which uses a part"
+)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take; generous, since other tests run at the same time.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// Ports of the demo, from its base.
+pub(crate) const PORTS: u16 = 70;
+
+/// A running `periplus demo`.
+pub(crate) struct Demo {
+    process: Child,
+    lines: Receiver<String>,
+    /// All that it has said so far.
+    said: Vec<String>,
+    directory: TempDir,
+}
+
+impl Demo {
+    /// Starts it with its ports from `base`.
+    pub(crate) fn start(base: u16, flags: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), base, flags)
+    }
+
+    /// Starts it in a directory that may hold rules already.
+    pub(crate) fn start_in(directory: TempDir, base: u16, flags: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_periplus"))
+            .args(["demo", "--port-base", &base.to_string(), "--dir"])
+            .arg(directory.path())
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let errors = sender.clone();
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        std::thread::spawn(move || {
+            stderr
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| errors.send(line))
+        });
+        Self {
+            process,
+            lines,
+            said: Vec::new(),
+            directory,
+        }
+    }
+
+    /// Waits for a line that contains all of these words.
+    pub(crate) fn wait_for(&mut self, words: &[&str]) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("nothing with {words:?} in:\n{}", self.said.join("\n"));
+            };
+            self.said.push(line.clone());
+            if words.iter().all(|word| line.contains(word)) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for its end; what it said is complete then.
+    pub(crate) fn finish(&mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + DEADLINE;
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            self.said.push(line);
+        }
+        assert!(
+            Instant::now() < deadline,
+            "it does not end:\n{}",
+            self.said.join("\n")
+        );
+        (self.process.wait().unwrap(), self.said.join("\n"))
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.process.id().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Makes one of the examples the rules, as the demo tells its user to.
+    pub(crate) fn apply(&self, example: &str) {
+        let example = self.directory.path().join("examples").join(example);
+        std::fs::copy(example, self.rules()).unwrap();
+    }
+
+    /// Writes the rules.
+    pub(crate) fn edit(&self, rules: &str) {
+        std::fs::write(self.rules(), rules).unwrap();
+    }
+
+    /// What a part has logged.
+    pub(crate) fn log(&self, part: &str) -> String {
+        let log = self
+            .directory
+            .path()
+            .join("logs")
+            .join(format!("{part}.log"));
+        std::fs::read_to_string(log).unwrap_or_default()
+    }
+
+    fn rules(&self) -> impl AsRef<Path> + use<> {
+        self.directory.path().join("config/routes.yaml")
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // Only where a test did not end it does it still run; its parts follow it.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// A base whose ports are all free, away from those that the system gives out by itself; another
+/// one for each test, since they run at the same time.
+pub(crate) fn free_base(test: u16) -> u16 {
+    let first = 20_000 + (std::process::id() % 20) as u16 * 600 + test * 100;
+    (first..32_000)
+        .step_by(100)
+        .find(|&base| (base..base + PORTS).all(is_free))
+        .unwrap()
+}
+
+/// Whether nothing listens there.
+pub(crate) fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// Tries until there is something, or the deadline has passed.
+pub(crate) fn patiently<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    /// Its status.
+    pub(crate) status: u16,
+    /// Its head, as it came.
+    pub(crate) head: String,
+    /// Its body.
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The first header of that name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        let mut found = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value.trim())
+    }
+}
+
+/// `GET` on this machine.
+pub(crate) fn get(port: u16, path: &str) -> Answer {
+    get_with(port, path, &[])
+}
+
+/// `GET` with headers.
+pub(crate) fn get_with(port: u16, path: &str, headers: &[(&str, &str)]) -> Answer {
+    request(port, "GET", path, headers, "")
+}
+
+/// `GET` of JSON.
+pub(crate) fn get_json(port: u16, path: &str) -> Value {
+    serde_json::from_str(&get(port, path).body).unwrap()
+}
+
+/// One request on a connection of its own; a connection that breaks is status 0.
+pub(crate) fn request(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let fields: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-length: {}\r\n{fields}\r\n{body}",
+        body.len()
+    );
+    let mut answer = Vec::new();
+    let done = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.write_all(request.as_bytes())?;
+        stream.read_to_end(&mut answer)
+    });
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    Answer {
+        status: status.filter(|_| done.is_ok()).unwrap_or(0),
+        head: head.to_owned(),
+        body: unchunked(head, body),
+    }
+}
+
+/// The body without its chunks, if it has any.
+fn unchunked(head: &str, body: &str) -> String {
+    if !head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
+        return body.to_owned();
+    }
+    let (mut whole, mut rest) = (String::new(), body);
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        whole.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+        if size == 0 {
+            break;
+        }
+    }
+    whole
+}
