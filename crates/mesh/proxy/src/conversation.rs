@@ -231,7 +231,9 @@ impl<'a> Conversation<'a> {
         moved.map(|moved| match moved {
             Ok(()) => Ok(()),
             Err(RelayError::Sink(_)) => Err(Failure::ClientGone),
-            Err(RelayError::SourceEnded | RelayError::Source(_)) => Err(Failure::Terminated),
+            // Envoy's codec calls an early end a protocol error; only a reset is a termination.
+            Err(RelayError::SourceEnded) => Err(Failure::Protocol("the body ends early")),
+            Err(RelayError::Source(_)) => Err(Failure::Terminated),
             Err(RelayError::Body(_)) => Err(Failure::Protocol("a chunk is malformed")),
         })
     }
@@ -257,6 +259,9 @@ impl<'a> Conversation<'a> {
             }
             match self.upstream.stream.poll_read(cx, buffer) {
                 Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) if !buffer.is_empty() => {
+                    return Poll::Ready(Err(Failure::Protocol("the head ends early")));
+                }
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::Terminated)),
                 Poll::Ready(Ok(_)) => {
                     self.heard = true;

@@ -271,7 +271,10 @@ impl Connection {
                     Ok(Ok(connection)) => Ok(connection),
                     Ok(Err(error)) => {
                         stats.cx_connect_fail.increment();
-                        Err(Failure::Connect(error.to_string()))
+                        let endpoint = &endpoint.text;
+                        let cluster = &cluster.cluster.name;
+                        tracing::debug!(cluster, endpoint, %error, "cannot connect");
+                        Err(Failure::Connect)
                     }
                     Err(_) => {
                         stats.cx_connect_timeout.increment();

@@ -54,7 +54,7 @@ pub(crate) enum Failure {
     /// A circuit breaker is open.
     Overflow,
     /// The endpoint refused the connection, or is not to be reached.
-    Connect(String),
+    Connect,
     /// The endpoint did not accept in time.
     ConnectTimeout,
     /// The endpoint closed before its response was complete.
@@ -77,7 +77,7 @@ impl Failure {
         match self {
             Self::NoEndpoint => Flag::UH,
             Self::Overflow => Flag::UO,
-            Self::Connect(_) | Self::ConnectTimeout => Flag::UF,
+            Self::Connect | Self::ConnectTimeout => Flag::UF,
             Self::Terminated => Flag::UC,
             Self::Protocol(_) => Flag::UPE,
             Self::RouteTimeout => Flag::UT,
@@ -91,7 +91,7 @@ impl Failure {
     /// itself gave the attempt up.
     pub(crate) fn reset_reason(&self) -> Option<&'static str> {
         match self {
-            Self::Connect(_) => Some("remote connection failure"),
+            Self::Connect => Some("remote connection failure"),
             Self::ConnectTimeout => Some("connection timeout"),
             Self::Overflow => Some("overflow"),
             Self::Terminated => Some("connection termination"),
@@ -106,13 +106,13 @@ impl Failure {
 
     /// The answer, if nothing was answered yet. None if there is nobody to answer.
     pub(crate) fn reply(&self) -> Option<Reply<'static>> {
-        let reset = |status: u16, detail: &str| {
+        let reset = |status: u16| {
             let reason = self.reset_reason().unwrap_or_default();
             Reply::new(
                 status,
                 format!(
                     "upstream connect error or disconnect/reset before headers. \
-                     reset reason: {reason}{detail}"
+                     reset reason: {reason}"
                 ),
             )
         };
@@ -120,11 +120,10 @@ impl Failure {
             Self::NoEndpoint => Reply::new(503, "no healthy upstream"),
             Self::Overflow => Reply {
                 overloaded: true,
-                ..reset(503, "")
+                ..reset(503)
             },
-            Self::Connect(error) => reset(503, &format!(", transport failure reason: {error}")),
-            Self::ConnectTimeout | Self::Terminated => reset(503, ""),
-            Self::Protocol(_) => reset(502, ""),
+            Self::Connect | Self::ConnectTimeout | Self::Terminated => reset(503),
+            Self::Protocol(_) => reset(502),
             Self::RouteTimeout => Reply::new(504, "upstream request timeout"),
             Self::Idle {
                 request_complete: false,

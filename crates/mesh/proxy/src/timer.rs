@@ -155,7 +155,10 @@ impl Timer {
     #[inline]
     pub(crate) fn set_at(&self, at: Option<Micros>) {
         let deadline = at.map_or(NEVER, |at| at / TICK);
-        self.entry.deadline.set(deadline);
+        if self.entry.deadline.replace(deadline) == deadline {
+            // It may have been visited: setting it again must not make it wait for another visit.
+            return;
+        }
         if deadline < self.entry.visit.get() {
             self.reach(deadline);
         }
@@ -189,5 +192,80 @@ impl Drop for Timer {
     fn drop(&mut self) {
         self.entry.deadline.set(NEVER);
         self.entry.waker.borrow_mut().take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn passed(timer: &Timer, clock: &Clock) -> Micros {
+        poll_fn(|cx| timer.poll_passed(|| clock.now(), cx)).await;
+        clock.now()
+    }
+
+    fn run<F: Future>(test: impl FnOnce(Rc<Timers>, Rc<Clock>) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (timers, clock) = (Timers::new(), Rc::new(Clock::new()));
+            let (driven, time) = (timers.clone(), clock.clone());
+            tokio::task::spawn_local(async move { driven.drive(&time).await });
+            test(timers, clock).await;
+        });
+    }
+
+    #[test]
+    fn deadlines_pass_in_time_and_never_early() {
+        run(|timers, clock| async move {
+            for ms in [0, 5, 30, 1500] {
+                let timer = timers.timer();
+                let begin = clock.now();
+                timer.set(begin, Some(Duration::from_millis(ms)));
+                let late = passed(&timer, &clock).await - begin - ms * 1000;
+                assert!(late < 500_000, "{ms} ms came {late} µs late");
+            }
+        });
+    }
+
+    #[test]
+    fn deadlines_move_both_ways() {
+        run(|timers, clock| async move {
+            let timer = timers.timer();
+            let begin = clock.now();
+            timer.set(begin, Some(Duration::from_secs(3600)));
+            timer.set(begin, Some(Duration::from_millis(20)));
+            timer.set(begin, Some(Duration::from_millis(60)));
+            assert!(passed(&timer, &clock).await - begin >= 60_000);
+            // Passed once, it can be set again.
+            let begin = clock.now();
+            timer.set(begin, Some(Duration::from_millis(20)));
+            assert!(passed(&timer, &clock).await - begin >= 20_000);
+            timer.set_at(None);
+            let never = tokio::time::timeout(Duration::from_millis(50), passed(&timer, &clock));
+            assert!(never.await.is_err());
+        });
+    }
+
+    #[test]
+    fn many_timers_pass_each_in_its_turn() {
+        run(|timers, clock| async move {
+            let begin = clock.now();
+            let all: Vec<_> = (0..500)
+                .map(|i| {
+                    let timer = timers.timer();
+                    let after = Duration::from_millis(i % 50 * 4);
+                    timer.set(begin, Some(after));
+                    (timer, after)
+                })
+                .collect();
+            for (timer, after) in &all {
+                let at = passed(timer, &clock).await;
+                assert!(at - begin >= after.as_micros() as u64);
+            }
+            drop(all);
+        });
     }
 }

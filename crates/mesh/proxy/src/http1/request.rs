@@ -190,10 +190,15 @@ fn refusal(error: Error, bytes: &[u8]) -> Refused {
     }
 }
 
-/// Whether the request line ends in some other version of HTTP.
+/// Whether this is a whole request line of some other version of HTTP.
 fn names_http(bytes: &[u8]) -> bool {
     let line = memchr::memchr(b'\n', bytes).map_or(bytes, |end| &bytes[..end]);
-    let version = line.trim_ascii_end().rsplit(|byte| *byte == b' ').next();
-    matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut parts = line.split(|byte| *byte == b' ').skip(2);
+    let version = match (parts.next(), parts.next()) {
+        (Some(version), None) => version,
+        _ => return false,
+    };
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }

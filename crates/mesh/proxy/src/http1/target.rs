@@ -40,7 +40,7 @@ pub(crate) fn resolve(
         return Err(Refused::bad("the host field is not host and port"));
     }
     if method.get(head) == b"CONNECT" {
-        return Err(Refused::new(405, "CONNECT is not supported"));
+        return Err(Refused::new(501, "CONNECT is not supported"));
     }
     let authority = fields
         .first(Name::Host)

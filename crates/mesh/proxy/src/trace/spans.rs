@@ -217,7 +217,8 @@ impl Tracer {
         tags.push("upstream_address", &attempt.address.text);
         tags.push("peer.address", &attempt.address.text);
         push_common(&mut tags, Some(cluster), code, &flags);
-        if attempt.status == 0 || attempt.status >= 500 {
+        let failed = attempt.reason.is_some() || attempt.canceled;
+        if failed || attempt.status == 0 || attempt.status >= 500 {
             tags.push("error", "true");
         }
         if let Some(reason) = attempt.reason {

@@ -1,0 +1,195 @@
+//! Upstream connections are kept, shared, replaced when stale, and spread over endpoints.
+
+use std::time::Duration;
+
+use periplus_proxy::snapshot::{Balancing, Endpoint};
+
+use crate::support::config::cluster;
+use crate::support::origin::{Origin, ok, read_request};
+use crate::support::{Config, wait_for};
+
+#[test]
+fn clients_share_upstream_connections() {
+    let origin = Origin::saying("fine");
+    let mesh = Config::to(&origin).start();
+    for _ in 0..5 {
+        let mut client = mesh.client();
+        for _ in 0..5 {
+            assert_eq!(client.get("/").status, 200);
+        }
+    }
+    assert_eq!(origin.connections(), 1);
+    mesh.wait_stat("cluster.app.upstream_cx_total", 1);
+    mesh.wait_stat("cluster.app.upstream_rq_total", 25);
+    mesh.wait_stat("cluster.app.upstream_rq_2xx", 25);
+    mesh.wait_stat("http.test.downstream_cx_total", 5);
+    mesh.wait_stat("http.test.downstream_rq_total", 25);
+    mesh.wait_stat("http.test.downstream_rq_2xx", 25);
+}
+
+#[test]
+fn a_connection_that_the_endpoint_closed_is_not_used() {
+    let origin = Origin::raw(|mut client, number, origin| {
+        if let Some(request) = read_request(&mut client, number) {
+            origin.note(request);
+            client.send(ok("one each"));
+        }
+    });
+    let mesh = Config::to(&origin).start();
+    let mut client = mesh.client();
+    for i in 1..=5 {
+        // Whether the close has come in before the next request or not, none must fail.
+        let response = client.exchange("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nab");
+        assert_eq!(response.status, 200, "request {i}");
+        mesh.wait_stat("cluster.app.upstream_cx_active", 0);
+    }
+    assert_eq!(origin.connections(), 5);
+}
+
+/// An origin that closes a connection when the second request on it comes.
+fn closes_on_reuse() -> Origin {
+    Origin::raw(|mut client, number, origin| {
+        let Some(request) = read_request(&mut client, number) else {
+            return;
+        };
+        origin.note(request);
+        client.send(ok("first"));
+        client.more();
+    })
+}
+
+#[test]
+fn a_request_lost_on_an_old_connection_is_sent_again_if_that_is_safe() {
+    let origin = closes_on_reuse();
+    let mesh = Config::to(&origin).start();
+    let mut client = mesh.client();
+    assert_eq!(client.get("/1").status, 200);
+    assert_eq!(client.get("/2").status, 200);
+    let response = client.exchange("PUT /3 HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nab");
+    assert_eq!(response.status, 200);
+    assert_eq!(origin.last().body, b"ab");
+    mesh.wait_stat("cluster.app.upstream_rq_stale_retry", 2);
+    assert_eq!(origin.connections(), 3);
+
+    // It may have had its effect: a POST is never sent twice.
+    let response = client.exchange("POST /4 HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nab");
+    assert_eq!(response.status, 503);
+    assert!(response.text().ends_with("connection termination"));
+    mesh.wait_stat("cluster.app.upstream_rq_stale_retry", 2);
+}
+
+#[test]
+fn idle_upstream_connections_are_closed_in_time() {
+    let origin = Origin::saying("fine");
+    let mut config = Config::to(&origin);
+    config.clusters[0].idle_timeout = Some(Duration::from_millis(1));
+    let mesh = config.start();
+    assert_eq!(mesh.client().get("/").status, 200);
+    mesh.wait_stat("cluster.app.upstream_cx_active", 0);
+    mesh.wait_stat("cluster.app.upstream_cx_idle_timeout", 1);
+    assert_eq!(mesh.client().get("/").status, 200);
+}
+
+#[test]
+fn bytes_after_a_response_make_the_connection_useless() {
+    let origin = Origin::new(|_| {
+        let mut bytes = ok("fine");
+        bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil");
+        Some(bytes)
+    });
+    let mesh = Config::to(&origin).start();
+    let mut client = mesh.client();
+    for _ in 0..3 {
+        assert_eq!(client.get("/").text(), "fine");
+    }
+    assert_eq!(origin.connections(), 3);
+}
+
+fn spread(balancing: Balancing, weights: &[u32], requests: usize) -> Vec<usize> {
+    let origins: Vec<_> = weights.iter().map(|_| Origin::saying("fine")).collect();
+    let mut app = cluster("app", &[]);
+    app.balancing = balancing;
+    app.endpoints = origins
+        .iter()
+        .zip(weights)
+        .map(|(origin, weight)| Endpoint {
+            address: origin.address,
+            weight: *weight,
+        })
+        .collect();
+    let mut config = Config::to(&origins[0]);
+    config.clusters = vec![app];
+    let mesh = config.start();
+    let mut client = mesh.client();
+    for _ in 0..requests {
+        assert_eq!(client.get("/").status, 200);
+    }
+    origins
+        .iter()
+        .map(|origin| origin.received().len())
+        .collect()
+}
+
+#[test]
+fn round_robin_takes_turns_and_weights_count() {
+    assert_eq!(spread(Balancing::RoundRobin, &[1, 1, 1], 30), [10, 10, 10]);
+    assert_eq!(spread(Balancing::RoundRobin, &[1, 2], 30), [10, 20]);
+}
+
+#[test]
+fn random_policies_reach_everybody() {
+    for balancing in [Balancing::Random, Balancing::LeastRequest] {
+        let counts = spread(balancing, &[1, 1], 200);
+        assert!(
+            counts.iter().all(|count| *count > 50),
+            "{balancing:?}: {counts:?}"
+        );
+    }
+}
+
+#[test]
+fn least_request_avoids_the_busy_endpoint() {
+    let busy = Origin::new(|_| {
+        std::thread::sleep(Duration::from_secs(60));
+        None
+    });
+    let idle = Origin::saying("fast");
+    let mut app = cluster("app", &[busy.address, idle.address]);
+    app.balancing = Balancing::LeastRequest;
+    let mut config = Config::to(&idle);
+    config.clusters = vec![app];
+    let mesh = config.start();
+    let mut clients: Vec<_> = (0..80).map(|_| mesh.client()).collect();
+    for (sent, client) in clients.iter_mut().enumerate() {
+        client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+        wait_for("the request at an endpoint", || {
+            let arrived = busy.received().len() + idle.received().len();
+            (arrived > sent).then_some(())
+        });
+    }
+    // Only when both choices fall on the busy one it gets another request: a quarter of the time.
+    let waiting = busy.received().len();
+    assert!((5..38).contains(&waiting), "{waiting} of 80");
+}
+
+#[test]
+fn several_workers_serve_the_same_port() {
+    let origin = Origin::saying("fine");
+    let mut config = Config::to(&origin);
+    config.options.workers = 3;
+    let mesh = config.start();
+    let mut clients: Vec<_> = (0..24).map(|_| mesh.client()).collect();
+    for client in &mut clients {
+        for _ in 0..3 {
+            assert_eq!(client.get("/").status, 200);
+        }
+    }
+    mesh.wait_stat("http.test.downstream_rq_total", 72);
+    mesh.wait_stat("http.test.downstream_cx_active", 24);
+    // Each worker that got a connection has a pool of its own.
+    assert!(
+        (2..=3).contains(&origin.connections()),
+        "{}",
+        origin.connections()
+    );
+}

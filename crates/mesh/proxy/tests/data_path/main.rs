@@ -1,0 +1,13 @@
+//! The data path over real sockets: one file per behaviour.
+
+mod differential_hyper;
+mod keep_alive_and_pools;
+mod listeners_live;
+mod rfc9110_semantics;
+mod rfc9112_framing;
+mod rfc9112_hostile_input;
+mod routing;
+mod support;
+mod trace_headers;
+mod trace_spans;
+mod upstream_failures;

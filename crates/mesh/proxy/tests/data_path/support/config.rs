@@ -1,0 +1,357 @@
+//! Snapshots made by hand.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use periplus_proxy::snapshot::{
+    Balancing, Cluster, ClusterLimits, ConnectionManager, Decorator, Direction, Endpoint, Forward,
+    Listener, Node, PathMatch, Route, RouteAction, RouteTable, ServerHeader, Snapshot, Tracing,
+    TracingProvider, VirtualHost, WeightedCluster,
+};
+use periplus_proxy::{Options, Proxy, Published};
+
+use super::{Client, Collector, Origin, wait_for};
+
+/// A running proxy and the parts of its configuration.
+pub(crate) struct Mesh {
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) address: SocketAddr,
+    pub(crate) config: Config,
+}
+
+/// The parts of a configuration with one listener.
+pub(crate) struct Config {
+    pub(crate) direction: Direction,
+    pub(crate) clusters: Vec<Cluster>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) domains: Vec<(String, Vec<Route>)>,
+    pub(crate) tracing: Option<Tracing>,
+    pub(crate) edge: bool,
+    pub(crate) manager: Box<dyn Fn(&mut ConnectionManager) + Send + Sync>,
+    pub(crate) options: Options,
+    pub(crate) node: Node,
+}
+
+impl Config {
+    /// All paths to cluster `app`, on this origin; outbound.
+    pub(crate) fn to(origin: &Origin) -> Self {
+        Self {
+            direction: Direction::Outbound,
+            clusters: vec![cluster("app", &[origin.address])],
+            routes: vec![route("/", forward("app"))],
+            domains: Vec::new(),
+            tracing: None,
+            edge: false,
+            manager: Box::new(|_| ()),
+            options: Options::default(),
+            node: Node {
+                id: "sidecar~10.0.0.2~productpage-v1-xyz.default~default.svc.cluster.local".into(),
+                cluster: "productpage.default".into(),
+                zone: "z1".into(),
+            },
+        }
+    }
+
+    pub(crate) fn inbound(mut self) -> Self {
+        self.direction = Direction::Inbound;
+        self
+    }
+
+    /// A gateway: `use_remote_address` and a span for each attempt.
+    pub(crate) fn gateway(mut self) -> Self {
+        self.edge = true;
+        if let Some(tracing) = &mut self.tracing {
+            tracing.spawn_upstream_span = true;
+        }
+        self
+    }
+
+    pub(crate) fn zipkin(mut self, collector: &Collector) -> Self {
+        self.clusters
+            .push(cluster("zipkin", &[collector.origin.address]));
+        self.tracing = Some(tracing(TracingProvider::Zipkin {
+            cluster: "zipkin".into(),
+            path: "/api/v2/spans".into(),
+            host: "zipkin".into(),
+            trace_id_128bit: true,
+            shared_span_context: false,
+            with_w3c: false,
+        }));
+        self
+    }
+
+    pub(crate) fn otlp(mut self, collector: &Collector) -> Self {
+        self.clusters
+            .push(cluster("otlp", &[collector.origin.address]));
+        self.tracing = Some(tracing(TracingProvider::OpenTelemetry {
+            cluster: "otlp".into(),
+            path: "/v1/traces".into(),
+            host: "otlp".into(),
+            service_name: "productpage.default".into(),
+            timeout: Duration::from_secs(1),
+        }));
+        self
+    }
+
+    pub(crate) fn routes(mut self, routes: Vec<Route>) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    pub(crate) fn cluster(mut self, cluster: Cluster) -> Self {
+        self.clusters.push(cluster);
+        self
+    }
+
+    pub(crate) fn with_manager(
+        mut self,
+        edit: impl Fn(&mut ConnectionManager) + Send + Sync + 'static,
+    ) -> Self {
+        self.manager = Box::new(edit);
+        self
+    }
+
+    pub(crate) fn with_tracing(mut self, edit: impl FnOnce(&mut Tracing)) -> Self {
+        edit(self.tracing.as_mut().expect("tracing is configured"));
+        self
+    }
+
+    pub(crate) fn start(self) -> Mesh {
+        Mesh::start(self)
+    }
+
+    pub(crate) fn listener(&self, name: &str, address: SocketAddr) -> Listener {
+        let mut table = RouteTable {
+            name: "routes".into(),
+            ignore_port: true,
+            any: Some(0),
+            ..RouteTable::default()
+        };
+        let host = |name: &str, routes: &[Route]| VirtualHost {
+            name: name.into(),
+            include_request_attempt_count: true,
+            routes: routes.iter().map(|route| Arc::new(copy(route))).collect(),
+        };
+        table.virtual_hosts.push(host("any", &self.routes));
+        for (domain, routes) in &self.domains {
+            table
+                .exact
+                .insert(domain.clone(), table.virtual_hosts.len());
+            table.virtual_hosts.push(host(domain, routes));
+        }
+        let mut manager = ConnectionManager {
+            stat_prefix: "test".into(),
+            routes: Some(Arc::new(table)),
+            tracing: self.tracing.clone(),
+            use_remote_address: self.edge,
+            generate_request_id: true,
+            preserve_external_request_id: false,
+            always_set_request_id_in_response: false,
+            server_name: "envoy".into(),
+            server_header: ServerHeader::Overwrite,
+            max_request_head_bytes: 60 * 1024,
+            max_headers: 100,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            stream_idle_timeout: Some(Duration::from_secs(300)),
+            request_headers_timeout: None,
+        };
+        (self.manager)(&mut manager);
+        Listener {
+            name: name.into(),
+            address,
+            direction: self.direction,
+            manager,
+        }
+    }
+
+    pub(crate) fn snapshot(&self, generation: u64, listeners: Vec<Listener>) -> Snapshot {
+        Snapshot {
+            generation,
+            listeners: listeners.into_iter().map(Arc::new).collect(),
+            clusters: self
+                .clusters
+                .iter()
+                .map(|cluster| (cluster.name.clone(), Arc::new(copy_cluster(cluster))))
+                .collect::<HashMap<_, _>>(),
+        }
+    }
+}
+
+impl Mesh {
+    pub(crate) fn start(config: Config) -> Self {
+        // Another test may take the port between the look and the bind.
+        for _ in 0..10 {
+            let address = free_address();
+            let first = config.snapshot(1, vec![config.listener("test", address)]);
+            let published = Published::new(first);
+            let node = config.node.clone();
+            let proxy = Proxy::start(published.clone(), node, config.options.clone())
+                .expect("the proxy starts");
+            wait_for("the first generation", || {
+                (proxy.applied_generation() == 1).then_some(())
+            });
+            if proxy.bind_errors().is_empty() {
+                return Self {
+                    proxy: Some(proxy),
+                    published,
+                    address,
+                    config,
+                };
+            }
+        }
+        panic!("no free port");
+    }
+
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("the proxy runs")
+    }
+
+    /// Waits until the workers have a generation.
+    pub(crate) fn applied(&self, generation: u64) {
+        wait_for("the generation", || {
+            (self.proxy().applied_generation() >= generation).then_some(())
+        });
+    }
+
+    /// Publishes what `config` is now.
+    pub(crate) fn publish(&self) {
+        let generation = self.published.load().generation + 1;
+        let listener = self.config.listener("test", self.address);
+        self.published
+            .publish(self.config.snapshot(generation, vec![listener]));
+        self.applied(generation);
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// A counter or gauge.
+    pub(crate) fn stat(&self, name: &str) -> u64 {
+        let stats = self.proxy().stats();
+        let found = stats.iter().find(|(known, _)| known == name);
+        found.unwrap_or_else(|| panic!("no {name} in {stats:#?}")).1
+    }
+
+    /// Waits until a counter or gauge has a value.
+    pub(crate) fn wait_stat(&self, name: &str, value: u64) {
+        wait_for(&format!("{name} = {value}"), || {
+            (self.stat(name) == value).then_some(())
+        });
+    }
+
+    pub(crate) fn shutdown(mut self, deadline: Duration) {
+        let proxy = self.proxy.take().expect("the proxy runs");
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on(proxy.shutdown(deadline));
+    }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    let probe = TcpListener::bind("127.0.0.1:0").expect("a port");
+    probe.local_addr().expect("an address")
+}
+
+pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
+    Cluster {
+        name: name.into(),
+        observability_name: name.into(),
+        endpoints: endpoints
+            .iter()
+            .map(|address| Endpoint {
+                address: *address,
+                weight: 1,
+            })
+            .collect(),
+        connect_timeout: Duration::from_secs(5),
+        balancing: Balancing::RoundRobin,
+        limits: ClusterLimits {
+            max_connections: u32::MAX,
+            max_pending_requests: u32::MAX,
+            max_requests: u32::MAX,
+        },
+        idle_timeout: Some(Duration::from_secs(3600)),
+    }
+}
+
+fn copy_cluster(cluster: &Cluster) -> Cluster {
+    Cluster {
+        name: cluster.name.clone(),
+        observability_name: cluster.observability_name.clone(),
+        endpoints: cluster.endpoints.clone(),
+        ..*cluster
+    }
+}
+
+/// A route for a prefix.
+pub(crate) fn route(prefix: &str, action: RouteAction) -> Route {
+    Route {
+        name: String::new(),
+        path: PathMatch::Prefix(prefix.into()),
+        headers: Vec::new(),
+        action,
+        decorator: None,
+    }
+}
+
+/// The same route, which names its spans.
+pub(crate) fn decorated(mut route: Route, operation: &str) -> Route {
+    route.decorator = Some(Decorator {
+        operation: operation.into(),
+        propagate: true,
+    });
+    route
+}
+
+pub(crate) fn forward(cluster: &str) -> RouteAction {
+    forward_within(cluster, Some(Duration::from_secs(15)))
+}
+
+pub(crate) fn forward_within(cluster: &str, timeout: Option<Duration>) -> RouteAction {
+    RouteAction::Forward(Forward {
+        clusters: vec![WeightedCluster {
+            name: cluster.into(),
+            weight: 1,
+        }],
+        total_weight: 1,
+        timeout,
+    })
+}
+
+fn copy(route: &Route) -> Route {
+    Route {
+        name: route.name.clone(),
+        path: route.path.clone(),
+        headers: route.headers.clone(),
+        action: match &route.action {
+            RouteAction::Forward(forward) => RouteAction::Forward(Forward {
+                clusters: forward.clusters.clone(),
+                ..*forward
+            }),
+            RouteAction::Respond { status, body } => RouteAction::Respond {
+                status: *status,
+                body: body.clone(),
+            },
+        },
+        decorator: route.decorator.clone(),
+    }
+}
+
+pub(crate) fn tracing(provider: TracingProvider) -> Tracing {
+    Tracing {
+        provider,
+        client_sampling: 10_000,
+        random_sampling: 10_000,
+        overall_sampling: 10_000,
+        spawn_upstream_span: false,
+        max_path_tag_length: 256,
+        custom_tags: Vec::new(),
+    }
+}
