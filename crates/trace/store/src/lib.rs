@@ -5,16 +5,14 @@
 //! likes, and the suite in `tests/suite` holds every engine to the same answers.
 
 mod error;
-mod eval;
 mod memory;
-mod query;
 mod store;
 
 pub use error::StoreError;
-pub use eval::{matches, span_matches};
 pub use memory::MemoryStore;
-pub use query::{
+pub use periplus_filter::{
     Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange, TraceFilter, TraceQuery,
+    matches, span_matches,
 };
 pub use store::{
     BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreStats, StoredTrace,

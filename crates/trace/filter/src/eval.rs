@@ -1,11 +1,12 @@
 //! What a query means: the evaluation of the AST against spans.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use periplus_model::{Attribute, Span, SpanGroup, StatusCode, Value};
 
-use crate::{Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange, TraceFilter};
+use crate::{
+    Comparison, Field, Intrinsic, Literal, Scalar, Scope, SpanFilter, TimeRange, TraceFilter,
+};
 
 /// Whether a trace of these groups matches. Only spans that start inside the range count, and at
 /// least one of them must.
@@ -106,107 +107,4 @@ fn any_attribute(
         || (here(Scope::Instrumentation) && among(&group.scope.attributes))
         || (here(Scope::Event) && span.events.iter().any(|event| among(&event.attributes)))
         || (here(Scope::Link) && span.links.iter().any(|link| among(&link.attributes)))
-}
-
-/// A value that compares with literals.
-#[derive(Clone, Copy)]
-enum Scalar<'a> {
-    Text(&'a str),
-    Int(i64),
-    Double(f64),
-    Bool(bool),
-}
-
-impl<'a> Scalar<'a> {
-    /// Bytes, lists and maps compare with nothing.
-    fn of(value: &'a Value) -> Option<Self> {
-        match value {
-            Value::String(v) => Some(Self::Text(v)),
-            Value::Int(v) => Some(Self::Int(*v)),
-            Value::Double(v) => Some(Self::Double(*v)),
-            Value::Bool(v) => Some(Self::Bool(*v)),
-            Value::Empty | Value::Bytes(_) | Value::Array(_) | Value::Map(_) => None,
-        }
-    }
-
-    fn compares(self, comparison: Comparison, literal: &Literal) -> bool {
-        match (comparison, self, literal) {
-            (
-                Comparison::Contains,
-                Self::Text(text),
-                Literal::String(part) | Literal::Untyped(part),
-            ) => text.contains(part.as_str()),
-            (Comparison::Contains, ..) => false,
-            (Comparison::Equal, _, Literal::Untyped(text)) => self.is_written(text),
-            (Comparison::NotEqual, _, Literal::Untyped(text)) => !self.is_written(text),
-            // Booleans have no order.
-            (Comparison::Equal, Self::Bool(value), Literal::Bool(literal)) => value == *literal,
-            (Comparison::NotEqual, Self::Bool(value), Literal::Bool(literal)) => value != *literal,
-            _ => self
-                .order(literal)
-                .is_some_and(|order| satisfies(order, comparison)),
-        }
-    }
-
-    /// Whether this is what the text says, if the text is taken for a value of this type.
-    fn is_written(self, text: &str) -> bool {
-        match self {
-            Self::Text(value) => value == text,
-            Self::Int(value) => text.parse() == Ok(value),
-            Self::Double(value) => text.parse() == Ok(value),
-            Self::Bool(value) => text == if value { "true" } else { "false" },
-        }
-    }
-
-    fn order(self, literal: &Literal) -> Option<Ordering> {
-        match (self, literal) {
-            (Self::Text(value), Literal::String(text) | Literal::Untyped(text)) => {
-                Some(value.cmp(text))
-            }
-            (Self::Int(value), Literal::Int(number)) => Some(value.cmp(number)),
-            (Self::Int(value), Literal::Double(number)) => order_int_double(value, *number),
-            (Self::Double(value), Literal::Int(number)) => {
-                order_int_double(*number, value).map(Ordering::reverse)
-            }
-            (Self::Double(value), Literal::Double(number)) => value.partial_cmp(number),
-            (Self::Int(_) | Self::Double(_), Literal::Untyped(text)) => {
-                let number = match text.parse() {
-                    Ok(number) => Literal::Int(number),
-                    Err(_) => Literal::Double(text.parse().ok()?),
-                };
-                self.order(&number)
-            }
-            _ => None,
-        }
-    }
-}
-
-fn satisfies(order: Ordering, comparison: Comparison) -> bool {
-    match comparison {
-        Comparison::Equal => order.is_eq(),
-        Comparison::NotEqual => order.is_ne(),
-        Comparison::Less => order.is_lt(),
-        Comparison::LessOrEqual => order.is_le(),
-        Comparison::Greater => order.is_gt(),
-        Comparison::GreaterOrEqual => order.is_ge(),
-        Comparison::Contains => false,
-    }
-}
-
-/// Exact, also where the integer has more digits than a double can hold.
-fn order_int_double(int: i64, double: f64) -> Option<Ordering> {
-    // 2^63: the first double above every i64.
-    const ABOVE: f64 = 9_223_372_036_854_775_808.0;
-    if double.is_nan() {
-        return None;
-    }
-    if double >= ABOVE {
-        return Some(Ordering::Less);
-    }
-    if double < -ABOVE {
-        return Some(Ordering::Greater);
-    }
-    let whole = double.trunc();
-    let by_whole = int.cmp(&(whole as i64));
-    Some(by_whole.then(0.0_f64.partial_cmp(&(double - whole))?))
 }
