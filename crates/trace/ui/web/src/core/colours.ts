@@ -1,6 +1,7 @@
 /**
- * Eight hues tell eight services apart; for more, the two letters of the chip do. A service keeps its hue wherever
- * it appears, unless a service that calls it or is called by it already wears the same one.
+ * Eight hues tell eight services apart; for more, the two letters of the chip do. A service prefers the hue of its
+ * name, so that it looks the same on every page, and gives way to a service that has it already: first of all to its
+ * callers and those it calls.
  */
 
 import { at } from './tree.ts';
@@ -24,11 +25,17 @@ function hash(text: string): number {
   return value >>> 0;
 }
 
-/** Hues for services, given which of them are neighbours; commoner ones come first and keep their own hue. */
+/** Indices in the order of the names: what comes first must not depend on the page. */
+function alphabetical(names: readonly string[]): number[] {
+  return names.map((_, index) => index).sort((a, b) => ((names[a] ?? '') < (names[b] ?? '') ? -1 : 1));
+}
+
+/** Hues for services, given which of them are neighbours. */
 export function assignHues(names: readonly string[], neighbours: ReadonlyMap<number, ReadonlySet<number>>): number[] {
   const hues: number[] = [];
   const uses = new Array<number>(HUES).fill(0);
-  names.forEach((name, index) => {
+  for (const index of alphabetical(names)) {
+    const name = names[index] ?? '';
     const taken = new Set([...(neighbours.get(index) ?? [])].map((other) => hues[other]));
     const wish = hash(name) % HUES;
     let best = wish;
@@ -38,9 +45,9 @@ export function assignHues(names: readonly string[], neighbours: ReadonlyMap<num
       const cost = (taken.has(hue) ? 1000 : 0) + (uses[hue] ?? 0) * 10 + step;
       if (cost < bestCost) [best, bestCost] = [hue, cost];
     }
-    hues.push(best);
+    hues[index] = best;
     uses[best] = (uses[best] ?? 0) + 1;
-  });
+  }
   return hues;
 }
 
@@ -72,7 +79,9 @@ export function splitNamespace(name: string): readonly [string, string] {
 /** Two letters per name: the initials of its words or its first two letters, then others, until they are unique. */
 export function monograms(names: readonly string[]): string[] {
   const used = new Set<string>();
-  return names.map((name) => {
+  const chosen: string[] = [];
+  for (const index of alphabetical(names)) {
+    const name = names[index] ?? '';
     const [base = ''] = splitNamespace(name.toLowerCase());
     const letters = base.replace(/[^a-z0-9]/g, '') || '?';
     const words = base.split(/[^a-z0-9]+/).filter(Boolean);
@@ -85,10 +94,11 @@ export function monograms(names: readonly string[]): string[] {
       ...[...'23456789'].map((digit) => first + digit),
       ...[...'abcdefghijklmnopqrstuvwxyz0123456789'].map((letter) => first + letter),
     ];
-    const chosen = candidates.find((candidate) => !used.has(candidate)) ?? letters.slice(0, 2);
-    used.add(chosen);
-    return chosen;
-  });
+    const monogram = candidates.find((candidate) => !used.has(candidate)) ?? letters.slice(0, 2);
+    used.add(monogram);
+    chosen[index] = monogram;
+  }
+  return chosen;
 }
 
 export function identities(trace: Trace): Identity[] {

@@ -35,7 +35,6 @@ export function lineIn(range: Range, pixels: number): Line {
 const CLIENT = 3;
 const PRODUCER = 4;
 const BAR_HEIGHT = 12;
-const LABEL_FONT = 11;
 
 export class BarPainter {
   private readonly widths = new Map<string, number>();
@@ -49,7 +48,6 @@ export class BarPainter {
     context.save();
     context.translate(INSET_PX, 0);
     paintGrid(context, scene, palette, line, height);
-    context.font = `${LABEL_FONT}px ${palette.sans}`;
     context.textBaseline = 'middle';
     rows.forEach((row, index) => {
       context.globalAlpha = scene.lit && !scene.lit.has(row) ? 0.3 : 1;

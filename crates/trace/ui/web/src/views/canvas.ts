@@ -6,8 +6,11 @@ export interface Surface {
   height: number;
 }
 
-/** Gives the canvas its size in CSS pixels; drawing uses the same unit. */
-export function prepare(canvas: HTMLCanvasElement, width: number, height: number): Surface | undefined {
+/**
+ * Gives the canvas its size in CSS pixels; drawing uses the same unit. The font is set with the size only: looking a
+ * list of families up is the dearest call of a frame.
+ */
+export function prepare(canvas: HTMLCanvasElement, width: number, height: number, font: string): Surface | undefined {
   const context = canvas.getContext('2d');
   if (!context) return undefined;
   const ratio = window.devicePixelRatio || 1;
@@ -17,6 +20,7 @@ export function prepare(canvas: HTMLCanvasElement, width: number, height: number
     canvas.height = h;
     canvas.style.width = `${width}px`;
     canvas.style.height = `${height}px`;
+    context.font = font;
   }
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);

@@ -83,7 +83,7 @@ export class Minimap {
     const { state, palette } = this;
     const [width, height] = [this.host.clientWidth, this.host.clientHeight];
     if (!state || !palette || width === 0) return;
-    const surface = prepare(this.canvas, width, height);
+    const surface = prepare(this.canvas, width, height, palette.font);
     if (!surface) return;
     const columns = Math.max(1, Math.floor(width / COLUMN_PX));
     if (this.known?.columns !== columns) {

@@ -15,7 +15,8 @@ export interface Palette {
   critical: string;
   halo: string;
   hues: readonly string[];
-  sans: string;
+  /** Of labels and axes. */
+  font: string;
 }
 
 export function readPalette(): Palette {
@@ -34,6 +35,6 @@ export function readPalette(): Palette {
     critical: token('crit'),
     halo: token('crit-halo'),
     hues: Array.from({ length: HUES }, (_, index) => token(`s${index + 1}`)),
-    sans: token('sans'),
+    font: `11px ${token('sans')}`,
   };
 }

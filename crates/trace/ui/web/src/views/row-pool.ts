@@ -31,9 +31,10 @@ interface Slot {
   operation: HTMLElement;
   operationText: Text;
   badge: Text;
-  time: Text;
+  time: HTMLElement;
   /** The row of the trace that it shows, or -1. */
   row: number;
+  indent: number;
 }
 
 function child(parent: HTMLElement, className: string, tag = 'span'): HTMLElement {
@@ -80,8 +81,9 @@ function makeSlot(): Slot {
     operation,
     operationText: textIn(operation),
     badge,
-    time: textIn(child(time, 'visually-hidden')),
+    time,
     row: -1,
+    indent: -1,
   };
 }
 
@@ -142,6 +144,11 @@ export class RowPool {
   }
 }
 
+/** A class that is written again is computed again. */
+function setClass(element: HTMLElement, className: string): void {
+  if (element.className !== className) element.className = className;
+}
+
 function fill(slot: Slot, row: number, state: RowState): void {
   const { trace, tree } = state;
   const { element } = slot;
@@ -151,35 +158,34 @@ function fill(slot: Slot, row: number, state: RowState): void {
   const operation = operationOf(trace, row);
   const orphan = hasFlag(trace, row, FLAG.orphan);
   slot.row = row;
-  slot.name.style.setProperty('--indent', `${Math.min(depth, MOST_INDENTS) * INDENT_PX}px`);
-  slot.chip.className = `chip-letters hue-${identity?.hue ?? 0}`;
+  const indent = Math.min(depth, MOST_INDENTS) * INDENT_PX;
+  if (slot.indent !== indent) {
+    slot.indent = indent;
+    slot.name.style.setProperty('--indent', `${indent}px`);
+  }
+  setClass(slot.chip, `chip-letters hue-${identity?.hue ?? 0}`);
   slot.chipText.data = identity?.monogram ?? '';
   [slot.service.data, slot.namespace.data] = splitNamespace(service);
   const kind = KINDS[at(trace.kind, row)] ?? 'unspecified';
-  slot.kind.className = `kind kind-${kind}`;
+  setClass(slot.kind, `kind kind-${kind}`);
   slot.operationText.data = orphan ? `◌ ${operation}` : operation;
   slot.operation.title = `${service}\n${operation}`;
   const open = tree.hasChildren(row) ? !tree.isCollapsed(row) : undefined;
-  slot.twist.className = open === undefined ? 'twist' : open ? 'twist open' : 'twist closed';
+  setClass(slot.twist, open === undefined ? 'twist' : open ? 'twist open' : 'twist closed');
   slot.badge.data = open === false ? `+${at(tree.end, row) - row - 1}` : '';
-  slot.time.data = `${formatDuration(at(trace.length, row))} from +${formatDuration(at(trace.start, row))}`;
+  slot.time.ariaLabel = `${formatDuration(at(trace.length, row))} from +${formatDuration(at(trace.start, row))}`;
   const selected = state.selected === row;
-  element.tabIndex = selected ? 0 : -1;
-  element.className = ['row', selected && 'selected', state.lit && (state.lit.has(row) ? 'lit' : 'dim')].filter(Boolean).join(' ');
+  if ((element.tabIndex === 0) !== selected) element.tabIndex = selected ? 0 : -1;
+  const found = state.lit === undefined ? '' : state.lit.has(row) ? ' lit' : ' dim';
+  setClass(element, `row${selected ? ' selected' : ''}${found}`);
   const index = tree.indexOf(row);
-  const attributes: Readonly<Record<string, string | undefined>> = {
-    'aria-level': String(depth + 1),
-    'aria-rowindex': String(index + 2),
-    'aria-setsize': String(at(trace.siblings.size, row)),
-    'aria-posinset': String(at(trace.siblings.place, row)),
-    'aria-expanded': open === undefined ? undefined : String(open),
-    'aria-selected': String(selected),
-    'aria-label': describe(state, row, service, operation, kind, index),
-  };
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value === undefined) element.removeAttribute(key);
-    else element.setAttribute(key, value);
-  }
+  element.ariaLevel = String(depth + 1);
+  element.ariaRowIndex = String(index + 2);
+  element.ariaSetSize = String(at(trace.siblings.size, row));
+  element.ariaPosInSet = String(at(trace.siblings.place, row));
+  element.ariaExpanded = open === undefined ? null : String(open);
+  element.ariaSelected = String(selected);
+  element.ariaLabel = describe(state, row, service, operation, kind, index);
 }
 
 /** «payment, Charge, client, 312 milliseconds, error, on the critical path, level 4, row 9 of 48». */

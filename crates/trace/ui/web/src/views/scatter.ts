@@ -85,7 +85,7 @@ export class Scatter {
     const { state, palette } = this;
     const [width, height] = [this.host.clientWidth, this.host.clientHeight];
     if (!state || !palette || width === 0 || state.traces.length === 0) return;
-    const surface = prepare(this.canvas, width, height);
+    const surface = prepare(this.canvas, width, height, palette.font);
     if (!surface) return;
     this.points = layout(state.traces, width, height);
     paintAxes(surface, state, palette);
@@ -114,10 +114,14 @@ function durationPlace(scale: { min: number; max: number; log: boolean }, height
   return (us) => TOP + room * (1 - Math.min(1, Math.max(0, share(us))));
 }
 
+/** Decades of a logarithmic scale, and their threefold when there is room between them. */
 function durationTicks(scale: { min: number; max: number; log: boolean }): number[] {
   if (!scale.log) return axis(scale.min, scale.max, 4).ticks;
+  const steps = scale.max / scale.min > 3000 ? [1] : [1, 3];
   const ticks: number[] = [];
-  for (let tick = 10 ** Math.ceil(Math.log10(scale.min)); tick <= scale.max; tick *= 10) ticks.push(tick);
+  for (let decade = 10 ** Math.floor(Math.log10(scale.min)); decade <= scale.max; decade *= 10) {
+    ticks.push(...steps.map((step) => decade * step).filter((tick) => tick >= scale.min && tick <= scale.max));
+  }
   return ticks;
 }
 
@@ -125,7 +129,6 @@ function paintAxes(surface: Surface, state: ScatterState, palette: Palette): voi
   const { context, width, height } = surface;
   const duration = durationScale(state.traces);
   const y = durationPlace(duration, height);
-  context.font = `11px ${palette.sans}`;
   context.textBaseline = 'middle';
   context.textAlign = 'right';
   for (const tick of durationTicks(duration)) {

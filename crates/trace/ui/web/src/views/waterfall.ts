@@ -61,6 +61,8 @@ export class Waterfall {
   private state: WaterfallState | undefined;
   private palette: Palette | undefined;
   private refill = true;
+  private drawnFrame = '';
+  private drawnAxis = '';
   private width = 0;
   private height = 0;
   private brush: { from: number; to: number } | undefined;
@@ -146,10 +148,8 @@ export class Waterfall {
     const rowHeight = this.rowHeight();
     const left = this.timeLeft();
     const timeWidth = Math.max(40, this.width - left);
-    elements.grid.style.setProperty('--name-width', `${left}px`);
     const { visible } = state.tree;
-    elements.grid.setAttribute('aria-rowcount', String(visible.length + 1));
-    elements.space.style.height = `${visible.length * rowHeight}px`;
+    this.drawFrame(left, visible.length, rowHeight);
     const view = rowWindow(elements.scroller.scrollTop, this.height, rowHeight, visible.length);
     const rows = Array.from(visible.subarray(view.first, view.first + view.slots));
     const focused = this.pool.rowOf(document.activeElement);
@@ -161,7 +161,7 @@ export class Waterfall {
     const shown = (state.range.to - state.range.from) * (1 + line.room / line.width);
     const scale = axis(state.range.from, state.range.from + shown, Math.max(2, Math.floor(line.width / TICK_PX)));
     this.drawAxis(line, scale.ticks, scale.label);
-    const surface = prepare(elements.canvas, timeWidth, this.height);
+    const surface = prepare(elements.canvas, timeWidth, this.height, palette.font);
     if (!surface) return;
     const scene = {
       trace: state.trace,
@@ -176,18 +176,32 @@ export class Waterfall {
     this.painter.paint(surface, scene, palette, rows, -view.offset);
   }
 
+  /** What scrolling does not change is written only when it differs: each write costs a new layout. */
+  private drawFrame(left: number, count: number, rowHeight: number): void {
+    const frame = `${left} ${count} ${rowHeight}`;
+    if (frame === this.drawnFrame) return;
+    this.drawnFrame = frame;
+    const { grid, space } = this.elements;
+    grid.style.setProperty('--name-width', `${left}px`);
+    grid.setAttribute('aria-rowcount', String(count + 1));
+    space.style.height = `${count * rowHeight}px`;
+  }
+
   /** The focus waits on the scroller while its row is out of view, and returns with it. */
   private keepFocus(focused: number, rows: readonly number[]): void {
     const { scroller } = this.elements;
     const { selected = -1 } = this.state ?? {};
     const inView = rows.includes(selected);
-    scroller.tabIndex = inView ? -1 : 0;
+    if ((scroller.tabIndex < 0) !== inView) scroller.tabIndex = inView ? -1 : 0;
     if (focused >= 0 && !rows.includes(focused)) scroller.focus({ preventScroll: true });
     else if (document.activeElement === scroller && inView) this.pool.elementOf(selected)?.focus({ preventScroll: true });
     else if (focused >= 0 && focused !== selected && inView) this.pool.elementOf(selected)?.focus({ preventScroll: true });
   }
 
   private drawAxis({ range, width, room }: Line, ticks: readonly number[], label: (us: number) => string): void {
+    const drawn = `${range.from} ${range.to} ${width} ${this.brush?.from} ${this.brush?.to}`;
+    if (drawn === this.drawnAxis) return;
+    this.drawnAxis = drawn;
     const place = (us: number): number => INSET_PX + ((us - range.from) / (range.to - range.from)) * width;
     while (this.tickElements.length < ticks.length) {
       const element = document.createElement('span');

@@ -49,6 +49,14 @@ describe('colours', () => {
     expect(identities(traceOf([{ service: 'reviews.default' }]))[0]?.hue).toBe(alone);
   });
 
+  test('a service looks the same in the list and in the trace', () => {
+    const services = ['istio-ingressgateway.istio-system', 'productpage.default', 'details.default', 'reviews.default', 'ratings.default'];
+    const inTrace = identities(traceOf(services.map((service, row) => ({ service, parent: row - 1 }))));
+    const inList = identitiesOf([...services].reverse());
+    services.forEach((service, index) => expect(inList.get(service)).toEqual(inTrace[index]));
+    expect(new Set(inTrace.map((identity) => identity.hue)).size).toBe(5);
+  });
+
   test('neighbours in a trace differ even with twenty services', () => {
     const trace = traceOf(Array.from({ length: 40 }, (_, i) => ({ service: `s${(i * 7) % 20}`, parent: i - 1 })));
     const hues = identities(trace).map((identity) => identity.hue);
@@ -59,7 +67,7 @@ describe('colours', () => {
 
   test('letters are unique and come from the name', () => {
     expect(monograms(['productpage.default', 'reviews.default', 'ratings.default', 'istio-ingressgateway.istio-system'])).toEqual(['pr', 're', 'ra', 'ii']);
-    expect(monograms(['cart', 'catalog', 'carts', 'ca'])).toEqual(['ca', 'ct', 'cr', 'c2']);
+    expect(monograms(['cart', 'catalog', 'carts', 'ca'])).toEqual(['cr', 'cl', 'ct', 'ca']);
     const many = monograms(Array.from({ length: 30 }, (_, i) => `service${i}`));
     expect(new Set(many).size).toBe(30);
     expect(monograms(['', '…'])).toHaveLength(2);

@@ -69,9 +69,10 @@ export class TraceModel {
   /** Selects a row and brings it into view. */
   select(row: number): void {
     if (row < 0 || row >= this.trace.size) return;
+    const { visible } = this.tree;
     this.tree.reveal(row);
     if (this.tree.indexOf(row) < 0) this.setOnly(false);
-    this.shape.value += 1;
+    if (this.tree.visible !== visible) this.shape.value += 1;
     this.selected.value = row;
     this.refine({ span: this.trace.ids[row] ?? '' });
     this.attention.value += 1;

@@ -45,12 +45,14 @@ export function NotHere({ id, onRetry }: { id: string; onRetry: () => void }) {
         <li>
           <b>Sent here?</b> If an application does not forward the tracing headers, the rest of its calls has another trace id: search by service and time.
         </li>
-        <li>
-          <b>Kept?</b>{' '}
-          {store && store.evictedTraces > 0
-            ? `The store is full and has let ${formatCount(store.evictedTraces)} older traces go.`
-            : 'The store has let no trace go so far.'}
-        </li>
+        {store && (
+          <li>
+            <b>Kept?</b>{' '}
+            {store.evictedTraces > 0
+              ? `The store is full and has let ${formatCount(store.evictedTraces)} older traces go.`
+              : 'The store has let no trace go so far.'}
+          </li>
+        )}
       </ul>
       <p class="actions">
         <button type="button" class="primary" onClick={onRetry}>

@@ -23,7 +23,8 @@ export function Summary({ model, receiving }: Props) {
         <h1>
           {serviceOf(trace, 0)} <span class="operation">{operationOf(trace, 0)}</span>
         </h1>
-        <button type="button" class="plain id" title="Copy the trace id" aria-label={`Copy the trace id ${trace.id}`} onClick={() => void copy(trace.id, 'trace id')}>
+        <button type="button" class="plain id" title={`Copy ${trace.id}`} onClick={() => void copy(trace.id, 'trace id')}>
+          <span class="visually-hidden">Copy the trace id </span>
           {trace.id.slice(0, 8)}…{trace.id.slice(-4)} <Icon name="copy" />
         </button>
         <Chips model={model} receiving={receiving} />
