@@ -119,6 +119,13 @@ impl Sidecar {
                 listener.port.number
             ));
         }
+        let both = egress.iter().map(|listener| listener.port.number);
+        let both = both.filter(|port| ingress.iter().any(|own| own.port.number == *port));
+        for port in both {
+            object.fail(format!(
+                "port {port} is that of an ingress and of an egress listener"
+            ));
+        }
         let selector = match object.get("workloadSelector") {
             Some(selector) => Some(read_selector(selector)?).filter(|labels| !labels.is_empty()),
             None => None,

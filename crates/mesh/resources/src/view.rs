@@ -212,6 +212,16 @@ impl<'a> View<'a> {
         Some(text)
     }
 
+    /// The name of a header, in lower case.
+    pub(crate) fn header_name(&self) -> Option<String> {
+        let name = self.some_text()?;
+        if !is_token(&name) {
+            self.fail(format!("`{name}` is no header name"));
+            return None;
+        }
+        Some(name.to_ascii_lowercase())
+    }
+
     pub(crate) fn bool(&self) -> Option<bool> {
         match &self.node.value {
             Value::Bool(value) => Some(*value),
@@ -390,6 +400,12 @@ impl Shape {
         let same = |(name, _): &&(&'static str, _)| *name == key || snake_case(name) == key;
         self.refused.iter().find(same).map(|(_, reason)| *reason)
     }
+}
+
+/// RFC 9110 §5.6.2.
+pub(crate) fn is_token(text: &str) -> bool {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(valid)
 }
 
 fn snake_case(name: &str) -> String {

@@ -257,6 +257,17 @@ fn resources() {
             ),
         ),
         (
+            "one port for both",
+            with_spec(
+                "Sidecar",
+                "a",
+                "  ingress:\n  - port: {number: 9080, name: http, protocol: HTTP}\n    \
+                 captureMode: NONE\n    defaultEndpoint: 127.0.0.1:80\n  egress:\n  \
+                 - port: {number: 9080, name: http, protocol: HTTP_PROXY}\n    captureMode: NONE\n    \
+                 hosts: ['*/*']\n",
+            ),
+        ),
+        (
             "unknown hosts",
             with_spec(
                 "Sidecar",
@@ -352,6 +363,10 @@ fn mesh_config() {
         (
             "tag without source",
             "defaultConfig: {tracing: {customTags: {team: {}}}}\n",
+        ),
+        (
+            "tag of an impossible header",
+            "defaultConfig: {tracing: {customTags: {team: {header: {name: 'a b'}}}}}\n",
         ),
         (
             "context option",

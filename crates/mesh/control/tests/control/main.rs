@@ -2,5 +2,6 @@
 
 mod generate;
 mod live;
+mod random;
 mod real_envoy;
 mod support;

@@ -135,12 +135,12 @@ impl TagSource {
             refused: &[],
         };
         let object = view.object(&TAG)?;
-        let named = |name| {
+        let named = |name, read: fn(&View<'_>) -> Option<String>| {
             let object = object.get(name)?.object(&NAMED)?;
             let default = object
                 .optional("defaultValue", View::text)?
                 .unwrap_or_default();
-            Some((object.require("name")?.some_ascii()?, default))
+            Some((read(object.require("name")?)?, default))
         };
         match object.present(TAG.known).as_slice() {
             ["literal"] => {
@@ -148,12 +148,11 @@ impl TagSource {
                 Some(Self::Literal(literal.require("value")?.some_text()?))
             }
             ["environment"] => {
-                let (name, default) = named("environment")?;
+                let (name, default) = named("environment", |name| name.some_ascii())?;
                 Some(Self::Environment { name, default })
             }
             ["header"] => {
-                let (name, default) = named("header")?;
-                let name = name.to_ascii_lowercase();
+                let (name, default) = named("header", |name| name.header_name())?;
                 Some(Self::Header { name, default })
             }
             _ => {

@@ -1,7 +1,7 @@
 use super::{GatewayRef, read_gateways};
 use crate::meta::Labels;
 use crate::string_match::StringMatch;
-use crate::view::{Shape, View};
+use crate::view::{Shape, View, is_token};
 
 /// A condition on a request: all its parts must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,6 @@ fn read_uri(view: &View<'_>) -> Option<StringMatch> {
 }
 
 fn read_header_name(view: &View<'_>, name: &str) -> Option<String> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.starts_with("@request.auth") {
         view.fail("claims of JSON web tokens are not matched yet");
         return None;
@@ -105,7 +104,7 @@ fn read_header_name(view: &View<'_>, name: &str) -> Option<String> {
         ));
         return None;
     }
-    if name.is_empty() || !name.bytes().all(token) {
+    if !is_token(name) {
         view.fail(format!("`{name}` is no header name"));
         return None;
     }

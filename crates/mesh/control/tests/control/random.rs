@@ -1,0 +1,161 @@
+//! Whatever valid resources say together, what is made of them is consistent.
+
+use std::fmt::Write as _;
+
+use periplus_control::{Index, Proxy, generate};
+use periplus_resources::{MeshConfig, parse_resources};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::support::{gateway, invariants, node};
+
+const NAMESPACES: [&str; 3] = ["a", "b", "istio-system"];
+
+/// Names that collide in every way: short, full, with wildcards, and one that is an address.
+const HOSTS: [&str; 7] = [
+    "x",
+    "y",
+    "x.a",
+    "x.a.svc.cluster.local",
+    "x.b.svc.cluster.local",
+    "x.example.org",
+    "10.0.0.1",
+];
+const WILDCARDS: [&str; 3] = ["*.local", "*.example.org", "*.a.svc.cluster.local"];
+
+fn any_of(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(names)
+}
+
+fn any_host() -> impl Strategy<Value = &'static str> {
+    prop_oneof![4 => any_of(&HOSTS), 1 => any_of(&WILDCARDS)]
+}
+
+/// The document of a resource with a name of its own, or nearly so.
+fn resource(kind: &str, namespace: &str, name: u8, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: {kind}\n\
+         metadata: {{name: n{name}, namespace: {namespace}}}\nspec:\n{spec}---\n"
+    )
+}
+
+fn service() -> impl Strategy<Value = String> {
+    let ports = prop::collection::btree_set(prop::sample::select(vec![80, 81, 9080]), 1..3);
+    let parts = (
+        any_of(&NAMESPACES),
+        0u8..4,
+        any_of(&HOSTS),
+        ports,
+        any::<bool>(),
+    );
+    parts.prop_map(|(namespace, name, host, ports, hidden)| {
+        let mut spec = format!("  hosts: [{host}]\n  resolution: STATIC\n  ports:\n");
+        for port in ports {
+            writeln!(spec, "  - {{number: {port}, name: http-{port}}}").expect("it is a text");
+        }
+        spec += "  addresses: [240.0.0.1]\n  endpoints: [{address: 127.0.0.1, labels: {version: v1}}]\n";
+        if hidden {
+            spec += "  exportTo: ['.']\n";
+        }
+        resource("ServiceEntry", namespace, name, &spec)
+    })
+}
+
+fn virtual_service() -> impl Strategy<Value = String> {
+    let hosts = prop::collection::btree_set(any_host(), 1..3);
+    let gateways = any_of(&["[mesh]", "[a/n0]", "[mesh, a/n0]", "[n0, b/n1]"]);
+    let subset = any_of(&["", ", subset: v1", ", subset: v2"]);
+    let condition = any_of(&[
+        "",
+        "match: [{uri: {prefix: /}}], ",
+        "match: [{uri: {exact: /a}}, {port: 80}], ",
+        "match: [{headers: {a: {regex: b}}, gateways: [mesh]}], ",
+    ]);
+    let rules = vec((condition, any_host(), subset), 1..3);
+    let parts = (any_of(&NAMESPACES), 0u8..4, hosts, gateways, rules);
+    parts.prop_map(|(namespace, name, hosts, gateways, rules)| {
+        let hosts: Vec<_> = hosts.iter().map(|host| format!("'{host}'")).collect();
+        let mut spec = format!(
+            "  hosts: [{}]\n  gateways: {gateways}\n  http:\n",
+            hosts.join(", ")
+        );
+        for (condition, host, subset) in rules {
+            let host = host.trim_start_matches("*.");
+            writeln!(
+                spec,
+                "  - {{{condition}route: [{{destination: {{host: {host}{subset}}}}}]}}"
+            )
+            .expect("it is a text");
+        }
+        resource("VirtualService", namespace, name, &spec)
+    })
+}
+
+fn destination_rule() -> impl Strategy<Value = String> {
+    let parts = (any_of(&NAMESPACES), 0u8..4, any_host());
+    parts.prop_map(|(namespace, name, host)| {
+        let spec = format!(
+            "  host: '{host}'\n  subsets: [{{name: v1, labels: {{version: v1}}}}, {{name: v2}}]\n"
+        );
+        resource("DestinationRule", namespace, name, &spec)
+    })
+}
+
+fn gateway_resource() -> impl Strategy<Value = String> {
+    let hosts = any_of(&[
+        "['*']",
+        "['a/*', './x.example.org']",
+        "['*.example.org', '*/x']",
+    ]);
+    let parts = (any_of(&NAMESPACES), 0u8..2, hosts, any_of(&["8080", "80"]));
+    parts.prop_map(|(namespace, name, hosts, port)| {
+        let spec = format!(
+            "  selector: {{istio: ingressgateway}}\n  servers:\n  \
+             - {{port: {{number: {port}, name: http, protocol: HTTP}}, hosts: {hosts}}}\n"
+        );
+        resource("Gateway", namespace, name, &spec)
+    })
+}
+
+const SIDECAR: &str = "\
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default, namespace: istio-system}
+spec:
+  ingress:
+  - {port: {number: 9080, name: http, protocol: HTTP}, captureMode: NONE, defaultEndpoint: '127.0.0.1:80'}
+  egress:
+  - {port: {number: 15001, name: p, protocol: HTTP_PROXY}, captureMode: NONE, hosts: ['*/*']}
+  - {port: {number: 15002, name: q, protocol: HTTP_PROXY}, captureMode: NONE, hosts: ['a/*', '*/x']}
+";
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn is_consistent(
+        services in vec(service(), 0..5),
+        rules in vec(virtual_service(), 0..5),
+        connections in vec(destination_rule(), 0..5),
+        gateways in vec(gateway_resource(), 0..4),
+    ) {
+        let text = [services, rules, connections, gateways].concat().concat() + SIDECAR;
+        let parsed = parse_resources("mesh.yaml", &text);
+        // The one thing about these texts that may be wrong by itself.
+        let twice = |message: &str| message.contains("is listed twice");
+        let others: Vec<_> = parsed.errors.iter().filter(|e| !twice(&e.message)).collect();
+        prop_assert!(others.is_empty(), "{others:?}\n{text}");
+
+        let index = Index::new(&parsed.resources, MeshConfig::default());
+        let sidecars = NAMESPACES.map(|namespace| {
+            let id = format!("sidecar~127.0.0.1~s.{namespace}~{namespace}.svc.cluster.local");
+            node(&id, "s", namespace, &[("app", "s")])
+        });
+        for node in sidecars.iter().chain([&gateway()]) {
+            let proxy = Proxy::from_node(node).expect("a good node");
+            let made = generate(&index, &proxy);
+            invariants::check(&made);
+            prop_assert_eq!(&made, &generate(&index, &proxy));
+        }
+    }
+}
