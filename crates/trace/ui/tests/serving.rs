@@ -15,11 +15,11 @@ impl Answer {
     fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+            .map_or("", |value| value.to_str().expect("our headers are ASCII"))
     }
 
     fn text(&self) -> String {
-        String::from_utf8(self.body.clone()).unwrap()
+        String::from_utf8(self.body.clone()).expect("the body is text")
     }
 }
 
@@ -29,14 +29,23 @@ async fn ask(method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
         request = request.header(*name, *value);
     }
     let response = periplus_ui::router()
-        .call(request.body(Body::empty()).unwrap())
+        .call(
+            request
+                .body(Body::empty())
+                .expect("the request is well-formed"),
+        )
         .await
-        .unwrap();
+        .expect("a router does not fail");
     let (parts, body) = response.into_parts();
     Answer {
         status: parts.status,
         headers: parts.headers,
-        body: body.collect().await.unwrap().to_bytes().to_vec(),
+        body: body
+            .collect()
+            .await
+            .expect("the body is in memory")
+            .to_bytes()
+            .to_vec(),
     }
 }
 
