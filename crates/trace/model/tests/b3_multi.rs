@@ -87,6 +87,51 @@ fn ids_are_read_as_envoy_reads_them() {
             context(0, 0x12, 0x1f, None),
         ),
         (
+            "0x in a half",
+            headers(
+                Some("0x3ac35c9f6413ad0x485a3953bb6124"),
+                Some(SPAN),
+                None,
+                None,
+            ),
+            context(0x003a_c35c_9f64_13ad, 0x0048_5a39_53bb_6124, S, None),
+        ),
+        (
+            "0x across the halves",
+            headers(
+                Some("0x3ac35c9f6413adf0x85a3953bb6124"),
+                Some(SPAN),
+                None,
+                None,
+            ),
+            Extracted::Malformed,
+        ),
+        (
+            "a space within 32 characters",
+            headers(
+                Some("463ac35c9f6413ad 8485a3953bb6124"),
+                Some(SPAN),
+                None,
+                None,
+            ),
+            context(HIGH, 0x0848_5a39_53bb_6124, S, None),
+        ),
+        (
+            "a sign",
+            headers(Some("+1"), Some(SPAN), None, None),
+            Extracted::Malformed,
+        ),
+        (
+            "a space between digits",
+            headers(Some("1 2"), Some(SPAN), None, None),
+            Extracted::Malformed,
+        ),
+        (
+            "a span id of 20 digits that fits 64 bits",
+            headers(Some(TRACE), Some("0000000000000000000a"), None, None),
+            context(HIGH, LOW, 0xa, None),
+        ),
+        (
             "0x without digits",
             headers(Some("0x"), Some(SPAN), None, None),
             Extracted::Malformed,
@@ -385,6 +430,7 @@ fn w3c_stands_in_where_b3_brings_no_ids() {
     };
     let none = B3Headers::default();
     let good = traceparent.as_str();
+    let unsampled = &format!("00-{TRACE}-{SPAN}-00");
     let zero = "00-00000000000000000000000000000000-0000000000000000-01";
     let cases = [
         ("neither", none, None, absent),
@@ -405,10 +451,42 @@ fn w3c_stands_in_where_b3_brings_no_ids() {
             Extracted::Malformed,
         ),
         (
-            "a B3 decision holds",
+            "a B3 refusal does not hold",
             headers(None, None, None, Some("0")),
             Some(good),
+            from_w3c(true),
+        ),
+        (
+            "a B3 wish holds",
+            headers(None, None, None, Some("1")),
+            Some(unsampled),
+            from_w3c(true),
+        ),
+        (
+            "neither samples",
+            headers(None, None, None, Some("junk")),
+            Some(unsampled),
             from_w3c(false),
+        ),
+        (
+            "a refusal beside bad W3C",
+            headers(None, None, None, Some("0")),
+            Some("bad"),
+            Extracted::Absent {
+                sampled: Some(false),
+            },
+        ),
+        (
+            "half of B3's ids are none",
+            headers(Some(TRACE), None, Some(PARENT), None),
+            Some(good),
+            from_w3c(true),
+        ),
+        (
+            "an empty single",
+            single(b""),
+            Some(good),
+            Extracted::Malformed,
         ),
         (
             "a single decision closes the matter",

@@ -1,6 +1,6 @@
 //! B3, in several headers and in one (`openzipkin/b3-propagation`), as Envoy's Zipkin tracer reads it.
 
-use super::hex::{parse_digits, parse_number};
+use super::hex::parse_number;
 use super::{Extracted, Incoming, w3c};
 use crate::{SpanId, TraceId};
 
@@ -48,7 +48,8 @@ impl<'a> B3Headers<'a> {
     }
 
     /// Reads the context (`USE_B3_WITH_W3C_PROPAGATION`): `traceparent` counts only if B3 brings no
-    /// ids, and a bad one begins a new trace. A decision of `x-b3-sampled` holds in either case.
+    /// ids and there is no `b3` header, and a bad one begins a new trace. Beside a good one,
+    /// `x-b3-sampled` can add to its decision but not take it back.
     pub fn extract_or_w3c(&self, traceparent: Option<&'a [u8]>) -> Extracted {
         let b3 = self.extract();
         let Extracted::Absent { sampled } = b3 else {
@@ -59,7 +60,7 @@ impl<'a> B3Headers<'a> {
         }
         match w3c::extract(traceparent) {
             Extracted::Context(incoming) => Extracted::Context(Incoming {
-                sampled: sampled.or(incoming.sampled),
+                sampled: incoming.sampled.map(|w3c| w3c || sampled == Some(true)),
                 ..incoming
             }),
             Extracted::Absent { .. } | Extracted::Malformed => b3,
@@ -117,17 +118,18 @@ fn extract_single(text: &[u8]) -> Extracted {
     }
 }
 
-/// `trace-span[-flag[-parent]]`: a trace id of 16 or 32 digits, a span and a parent of 16.
+/// `trace-span[-flag[-parent]]`: a trace id of 16 or 32 characters, a span and a parent of 16. Each
+/// 16 are read as a number, with all that [`parse_number`] tolerates.
 fn parse_single(text: &[u8]) -> Option<Incoming> {
     let (trace_id, rest) = match text.get(16)? {
         b'-' => (
-            TraceId::from_halves(0, parse_digits(&text[..16])?),
+            TraceId::from_halves(0, parse_number(&text[..16])?),
             &text[17..],
         ),
         _ => {
             let (id, rest) = text.split_at_checked(32)?;
             let (high, low) = id.split_at(16);
-            let id = TraceId::from_halves(parse_digits(high)?, parse_digits(low)?);
+            let id = TraceId::from_halves(parse_number(high)?, parse_number(low)?);
             (id, rest.strip_prefix(b"-")?)
         }
     };
@@ -136,13 +138,13 @@ fn parse_single(text: &[u8]) -> Option<Incoming> {
         [] => (None, 0),
         [b'-', flag] => (Some(decision(*flag)?), 0),
         [b'-', flag, b'-', parent @ ..] if parent.len() == 16 => {
-            (Some(decision(*flag)?), parse_digits(parent)?)
+            (Some(decision(*flag)?), parse_number(parent)?)
         }
         _ => return None,
     };
     Some(Incoming {
         trace_id,
-        span_id: SpanId::from_u64(parse_digits(span_id)?),
+        span_id: SpanId::from_u64(parse_number(span_id)?),
         parent_span_id: parent_of(parent),
         sampled,
     })

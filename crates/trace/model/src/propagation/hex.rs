@@ -30,10 +30,10 @@ pub(super) fn parse_digits(digits: &[u8]) -> Option<u64> {
     (seen < 16).then_some(number)
 }
 
-/// A 64-bit number as the C library reads it in base 16: an optional `0x`, and leading zeros beyond
-/// 16 digits.
+/// A 64-bit number as Envoy reads it, with the C library's manners: white space before it, an
+/// optional `0x`, and leading zeros beyond 16 digits; but no sign.
 pub(super) fn parse_number(text: &[u8]) -> Option<u64> {
-    let digits = match text {
+    let digits = match text.trim_ascii_start() {
         [b'0', b'x' | b'X', digits @ ..] => digits,
         digits => digits,
     };

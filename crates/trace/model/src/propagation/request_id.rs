@@ -4,7 +4,7 @@
 //! are the number that sampling percentages are compared with, so that every proxy on the way comes
 //! to the same decision.
 
-use super::hex::parse_digits;
+use super::hex::parse_number;
 
 /// The length of a UUID's text. Only an id of this length carries a trace reason.
 pub const LENGTH: usize = 36;
@@ -102,9 +102,9 @@ pub fn generate(random: [u8; 16]) -> [u8; LENGTH] {
 }
 
 /// The number that percentages are compared with, 0 to 9999; None if the id does not begin with
-/// eight hex digits.
+/// eight hex digits (`0x` and six are taken too, as by Envoy).
 pub fn sampling_number(id: &[u8]) -> Option<u32> {
-    let number = parse_digits(id.get(..8)?)?;
+    let number = parse_number(id.get(..8)?)?;
     Some((number % u64::from(WHOLE)) as u32)
 }
 
