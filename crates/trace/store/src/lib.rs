@@ -4,6 +4,7 @@
 //! traces go first. [`matches()`] is what a query means; an engine may find its candidates as it
 //! likes, and the suite in `tests/suite` holds every engine to the same answers.
 
+pub mod embedded;
 mod error;
 mod memory;
 mod store;

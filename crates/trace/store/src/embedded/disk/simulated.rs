@@ -1,0 +1,494 @@
+//! A disk in memory that loses what was not synced, tears what was being written, and fails on
+//! demand.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Disk, DiskFile};
+
+/// What a disk writes in one piece.
+const SECTOR: usize = 512;
+
+/// A disk in memory, for tests of what happens when the real one fails.
+///
+/// It counts the operations that change something, so that a test can let each of them fail in
+/// turn. [`SimulatedDisk::after`] gives the disk that a machine would find after a power cut.
+#[derive(Clone, Debug, Default)]
+pub struct SimulatedDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// What a power cut leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// All that was written: the process died, the machine did not.
+    KeepAll,
+    /// Only what was synced.
+    DropUnsynced,
+    /// What was synced; of the rest some sectors of some writes and some names, drawn from the seed.
+    Tear(u64),
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// These operations, by number, find no room. A write gets half of its bytes down.
+    Full(Range<u64>),
+    /// A sync with this number or a later one fails once: what was written is lost, though it can
+    /// still be read.
+    FailedSync(u64),
+    /// From this operation on nothing works any more. Reads do.
+    Dead(u64),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    names: BTreeMap<PathBuf, Node>,
+    durable_names: BTreeMap<PathBuf, Node>,
+    /// Changes of names that are not durable, in order.
+    pending: Vec<NameChange>,
+    files: Vec<FileState>,
+    operations: u64,
+    faults: Vec<Fault>,
+    locks: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(usize),
+}
+
+#[derive(Clone, Debug)]
+struct NameChange {
+    dir: PathBuf,
+    changes: Vec<(PathBuf, Option<Node>)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct FileState {
+    bytes: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Size(usize),
+}
+
+impl SimulatedDisk {
+    /// An empty disk with a root directory.
+    pub fn new() -> Self {
+        let disk = Self::default();
+        let root = BTreeMap::from([(PathBuf::from("/"), Node::Dir)]);
+        disk.state().durable_names.clone_from(&root);
+        disk.state().names = root;
+        disk
+    }
+
+    /// How many operations that change something there were.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Plans a fault.
+    pub fn plan(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// The disk after a crash at this moment, without faults and locks.
+    pub fn after(&self, crash: Crash) -> Self {
+        let state = self.state();
+        let mut chance = Chance(match crash {
+            Crash::Tear(seed) => seed.wrapping_mul(2).wrapping_add(1),
+            _ => 1,
+        });
+        let (names, files) = match crash {
+            Crash::KeepAll => (
+                state.names.clone(),
+                state.files.iter().map(|file| file.bytes.clone()).collect(),
+            ),
+            Crash::DropUnsynced => (
+                state.durable_names.clone(),
+                state
+                    .files
+                    .iter()
+                    .map(|file| file.durable.clone())
+                    .collect(),
+            ),
+            Crash::Tear(_) => {
+                let mut names = state.durable_names.clone();
+                // A journal keeps the order of what happens to names.
+                let kept = chance.below(state.pending.len() as u64 + 1) as usize;
+                for change in &state.pending[..kept] {
+                    apply(&mut names, &change.changes);
+                }
+                let torn = |file: &FileState| file.torn(&mut chance);
+                (names, state.files.iter().map(torn).collect::<Vec<_>>())
+            }
+        };
+        let file = |bytes: Vec<u8>| FileState {
+            durable: bytes.clone(),
+            bytes,
+            pending: Vec::new(),
+        };
+        let state = State {
+            durable_names: names.clone(),
+            names,
+            files: files.into_iter().map(file).collect(),
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The paths of all files, sorted.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let state = self.state();
+        (state.names.iter())
+            .filter(|(_, node)| **node != Node::Dir)
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
+
+    /// Turns bits of a file over, as a failing disk does.
+    pub fn flip(&self, path: &Path, offset: usize, mask: u8) {
+        let mut state = self.state();
+        let Some(&Node::File(at)) = state.names.get(path) else {
+            return;
+        };
+        let file = &mut state.files[at];
+        for bytes in [&mut file.bytes, &mut file.durable] {
+            if let Some(byte) = bytes.get_mut(offset) {
+                *byte ^= mask;
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FileState {
+    /// What is left when only some sectors got down.
+    fn torn(&self, chance: &mut Chance) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        for change in &self.pending {
+            match change {
+                Change::Size(size) if chance.half() => bytes.resize(*size, 0),
+                Change::Size(_) => {}
+                Change::Write(offset, written) => {
+                    let mut from = 0;
+                    while from < written.len() {
+                        let to = written.len().min(from + SECTOR - (offset + from) % SECTOR);
+                        if chance.half() {
+                            put(&mut bytes, offset + from, &written[from..to]);
+                        }
+                        from = to;
+                    }
+                }
+            }
+        }
+        bytes
+    }
+
+    fn change(&mut self, change: Change) {
+        match &change {
+            Change::Write(offset, bytes) => put(&mut self.bytes, *offset, bytes),
+            Change::Size(size) => self.bytes.resize(*size, 0),
+        }
+        self.pending.push(change);
+    }
+}
+
+impl State {
+    /// Counts an operation; an error if it is planned to fail.
+    fn operation(&mut self) -> io::Result<()> {
+        let number = self.operations;
+        self.operations += 1;
+        for fault in &self.faults {
+            match fault {
+                Fault::Full(range) if range.contains(&number) => {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                Fault::Dead(from) if number >= *from => {
+                    return Err(io::Error::other("the disk is dead"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, dir: &Path, changes: Vec<(PathBuf, Option<Node>)>) {
+        apply(&mut self.names, &changes);
+        self.pending.push(NameChange {
+            dir: dir.to_owned(),
+            changes,
+        });
+    }
+
+    fn file(&self, path: &Path) -> io::Result<usize> {
+        match self.names.get(path) {
+            Some(Node::File(at)) => Ok(*at),
+            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        match state.names.get(path) {
+            Some(Node::Dir) => return Ok(()),
+            Some(Node::File(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            None => {}
+        }
+        state.operation()?;
+        let parent = parent(&state, path)?;
+        state.rename(&parent, vec![(path.to_owned(), Some(Node::Dir))]);
+        Ok(())
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let mut state = self.state();
+        state.operation()?;
+        let parent = parent(&state, path)?;
+        state.rename(&parent, vec![(path.to_owned(), None)]);
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        if state.names.get(path) != Some(&Node::Dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = state
+            .names
+            .keys()
+            .filter(|name| name.parent() == Some(path));
+        let names = inside.filter_map(|name| Some(name.file_name()?.to_str()?.to_owned()));
+        Ok(names.collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        if state.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let parent = parent(&state, path)?;
+        state.operation()?;
+        let at = state.files.len();
+        state.files.push(FileState::default());
+        state.rename(&parent, vec![(path.to_owned(), Some(Node::File(at)))]);
+        drop(state);
+        self.open(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let at = self.state().file(path)?;
+        Ok(Arc::new(SimulatedFile {
+            disk: self.clone(),
+            at,
+        }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let at = state.file(from)?;
+        let parent = parent(&state, to)?;
+        state.operation()?;
+        let changes = vec![
+            (from.to_owned(), None),
+            (to.to_owned(), Some(Node::File(at))),
+        ];
+        state.rename(&parent, changes);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.file(path)?;
+        let parent = parent(&state, path)?;
+        state.operation()?;
+        state.rename(&parent, vec![(path.to_owned(), None)]);
+        Ok(())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        let state = &mut *state;
+        let (synced, rest) = std::mem::take(&mut state.pending)
+            .into_iter()
+            .partition(|change: &NameChange| change.dir == path);
+        let synced: Vec<NameChange> = synced;
+        state.pending = rest;
+        for change in &synced {
+            apply(&mut state.durable_names, &change.changes);
+        }
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let mut state = self.state();
+        if state.locks.iter().any(|held| held == path) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.locks.push(path.to_owned());
+        Ok(Box::new(Lock {
+            disk: self.clone(),
+            path: path.to_owned(),
+        }))
+    }
+}
+
+struct Lock {
+    disk: SimulatedDisk,
+    path: PathBuf,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.disk.state().locks.retain(|held| *held != self.path);
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedFile {
+    disk: SimulatedDisk,
+    at: usize,
+}
+
+impl DiskFile for SimulatedFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.disk.state().files[self.at].bytes.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let state = self.disk.state();
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let bytes = (state.files[self.at].bytes)
+            .get(start..start.saturating_add(buffer.len()))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let outcome = state.operation();
+        let full = outcome.as_ref().is_err_and(super::is_full);
+        if outcome.is_err() && !full {
+            return outcome;
+        }
+        let written = if full {
+            &bytes[..bytes.len() / 2]
+        } else {
+            bytes
+        };
+        state.files[self.at].change(Change::Write(offset, written.to_vec()));
+        outcome
+    }
+
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.operation()?;
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        let file = &mut state.files[self.at];
+        if size > file.bytes.len() {
+            file.change(Change::Size(size));
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.operation()?;
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        state.files[self.at].change(Change::Size(size));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let number = state.operations;
+        let outcome = state.operation();
+        let failed = |fault: &Fault| matches!(fault, Fault::FailedSync(from) if number >= *from);
+        let failing = state.faults.iter().position(failed);
+        let file = &mut state.files[self.at];
+        if outcome.is_ok() && failing.is_none() {
+            for change in std::mem::take(&mut file.pending) {
+                match change {
+                    Change::Write(offset, bytes) => put(&mut file.durable, offset, &bytes),
+                    Change::Size(size) => file.durable.resize(size, 0),
+                }
+            }
+        }
+        if let Some(failing) = failing {
+            // The system has marked the pages as clean: no later sync writes them.
+            file.pending.clear();
+            state.faults.remove(failing);
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        outcome
+    }
+}
+
+fn parent(state: &State, path: &Path) -> io::Result<PathBuf> {
+    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    match state.names.get(parent) {
+        Some(Node::Dir) => Ok(parent.to_owned()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+fn apply(names: &mut BTreeMap<PathBuf, Node>, changes: &[(PathBuf, Option<Node>)]) {
+    for (path, node) in changes {
+        match node {
+            Some(node) => names.insert(path.clone(), *node),
+            None => names.remove(path),
+        };
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, offset: usize, written: &[u8]) {
+    let end = offset + written.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(written);
+}
+
+/// A small generator (xorshift64): the same seed, the same crash.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 32) % bound
+    }
+
+    fn half(&mut self) -> bool {
+        self.below(2) == 0
+    }
+}
