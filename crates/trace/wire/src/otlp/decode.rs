@@ -85,7 +85,7 @@ fn scope_spans(
     Ok((scope, spans))
 }
 
-fn read_resource(bytes: &[u8], resource: &mut Resource) -> Result<(), DecodeError> {
+pub(super) fn read_resource(bytes: &[u8], resource: &mut Resource) -> Result<(), DecodeError> {
     let mut dropped = 0;
     let mut reader = Reader::new("Resource", bytes);
     while let Some((field, payload)) = reader.next()? {
@@ -107,7 +107,7 @@ fn read_resource(bytes: &[u8], resource: &mut Resource) -> Result<(), DecodeErro
     Ok(())
 }
 
-fn read_scope(bytes: &[u8], scope: &mut Scope) -> Result<(), DecodeError> {
+pub(super) fn read_scope(bytes: &[u8], scope: &mut Scope) -> Result<(), DecodeError> {
     let mut dropped = 0;
     let mut reader = Reader::new("InstrumentationScope", bytes);
     while let Some((field, payload)) = reader.next()? {
@@ -133,7 +133,7 @@ fn read_scope(bytes: &[u8], scope: &mut Scope) -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn read_span(bytes: &[u8]) -> Result<Span, SpanError> {
+pub(super) fn read_span(bytes: &[u8]) -> Result<Span, SpanError> {
     let mut span = Span::default();
     let (mut attributes, mut events, mut links) = (0, 0, 0);
     // A bad id must not hide that the rest cannot be read at all.

@@ -62,6 +62,11 @@ pub(super) fn check(attributes: &[Attribute]) -> Result<(), DecodeError> {
         .try_for_each(|attribute| check_value(&attribute.value, &mut { Room::WHOLE }))
 }
 
+/// Whether attributes that came in another format keep to the limits.
+pub(crate) fn within_limits(attributes: &[Attribute]) -> bool {
+    attributes.len() <= MAX_ATTRIBUTES && check(attributes).is_ok()
+}
+
 fn check_value(value: &Value, room: &mut Room) -> Result<(), DecodeError> {
     let each = |value: &Value, room: &mut Room| {
         room.take()?;

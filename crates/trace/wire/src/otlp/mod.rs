@@ -25,10 +25,17 @@ mod json;
 mod json_decode;
 mod json_encode;
 mod limits;
+mod walk;
+mod walk_span;
 
 pub use decode::decode_protobuf;
 pub use encode::encode_protobuf;
 pub use error::{DecodeError, Decoded, Refused};
 pub use json_decode::decode_json;
 pub use json_encode::encode_json;
+pub(crate) use limits::within_limits;
 pub use limits::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_EVENTS, MAX_LINKS, MAX_VALUES};
+pub use walk::{
+    AttributeRef, EventRef, LinkRef, ResourceRef, ScopeRef, Sink, SpanRef, Taken, ValueRef,
+    walk_protobuf,
+};

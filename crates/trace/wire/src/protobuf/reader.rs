@@ -170,10 +170,11 @@ impl<'a> Payload<'a> {
     }
 
     pub(crate) fn text(self, field: &'static str) -> Result<String, WireError> {
-        match str::from_utf8(self.bytes(field)?) {
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(WireError::NotUtf8 { field }),
-        }
+        self.str(field).map(str::to_owned)
+    }
+
+    pub(crate) fn str(self, field: &'static str) -> Result<&'a str, WireError> {
+        str::from_utf8(self.bytes(field)?).map_err(|_| WireError::NotUtf8 { field })
     }
 
     /// A `uint32`; like every protobuf decoder, this one drops higher bits.

@@ -9,6 +9,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::base64;
 use crate::json_text::{Object, push_double, push_list, push_string};
+use crate::otlp::within_limits;
 
 /// The text of a tag with this value: texts as they are, everything else as JSON.
 pub(super) fn to_text(value: &Value) -> Cow<'_, str> {
@@ -36,10 +37,10 @@ pub(super) fn to_object(attributes: &[Attribute]) -> String {
     into_text(out)
 }
 
-/// The attributes of a text that is a JSON object; None if it is not one.
+/// The attributes of a text that is a JSON object; None if it is not one, or one beyond the limits.
 pub(super) fn from_object(text: &str) -> Option<Vec<Attribute>> {
     match serde_json::from_str(text) {
-        Ok(JsonValue(Value::Map(attributes))) => Some(attributes),
+        Ok(JsonValue(Value::Map(attributes))) if within_limits(&attributes) => Some(attributes),
         _ => None,
     }
 }

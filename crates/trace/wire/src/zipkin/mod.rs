@@ -31,7 +31,7 @@
 //!
 //! A Zipkin span has the limits of [OTLP](crate::otlp): tags and annotations that are over
 //! [`MAX_ATTRIBUTES`](crate::otlp::MAX_ATTRIBUTES) and [`MAX_EVENTS`](crate::otlp::MAX_EVENTS) are
-//! dropped and counted in the span's dropped counts.
+//! dropped and counted in the span's dropped counts. An annotation's JSON that is over them stays text.
 
 mod decode;
 mod encode;

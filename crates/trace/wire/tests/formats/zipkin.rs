@@ -344,6 +344,8 @@ fn annotations_are_events() {
     assert_eq!(events("a|{}|x"), event("a|{}|x", vec![], 0));
     assert_eq!(events("a|[1]|0"), event("a|[1]|0", vec![], 0));
     assert_eq!(events("a|{}|3"), event("a", vec![], 3));
+    let deep = format!("a|{{\"k\":{}{}}}|0", "[".repeat(33), "]".repeat(33));
+    assert_eq!(events(&deep), event(&deep, vec![], 0));
     let packed = r#"a|{b|{"s":"x|y","i":1,"d":0.5,"t":true,"n":null,"l":[1],"m":{"k":"v"}}|2"#;
     let attributes = vec![
         Attribute::new("s", "x|y"),
