@@ -6,7 +6,7 @@ use std::sync::Arc;
 use periplus_resources::Kind;
 use periplus_xds::server::{AdsServer, Limits};
 
-use crate::files::{Change, Debounce, Files, LoadError, Watcher, plural};
+use crate::files::{Change, Debounce, Files, LoadError, Scan, Watcher, plural};
 use crate::index::{Index, Problem, Severity};
 use crate::mesh::{Mesh, State};
 use crate::monitoring::Monitoring;
@@ -83,9 +83,9 @@ impl ControlPlane {
 
     /// Looks at the files and publishes what is different.
     fn rescan(&mut self) {
-        let changes = self.files.scan();
+        let Scan { touched, changes } = self.files.scan();
         self.watcher.watch(self.files.directories());
-        if changes.is_empty() {
+        if !touched {
             return;
         }
         let state = state_of(&self.files);
@@ -103,6 +103,9 @@ impl ControlPlane {
             .map(|proxy| proxy.node)
             .collect();
         let notified = self.mesh.publish(state, &connected);
+        if changes.is_empty() {
+            return;
+        }
         tracing::info!("{}", line(&changes, notified));
         for problem in &news {
             report(problem);

@@ -52,6 +52,15 @@ pub(crate) struct Files {
     listing: Option<Diagnostic>,
 }
 
+/// What a look at the files has found.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    /// Some file is not as it was, if only by a comment: complaints may stand elsewhere now.
+    pub(crate) touched: bool,
+    /// What is different about what the files say.
+    pub(crate) changes: Vec<Change>,
+}
+
 /// A file: what it said when it was last right, and what is wrong with it now.
 #[derive(Debug, Default)]
 struct File<T> {
@@ -122,8 +131,16 @@ impl Files {
         directories
     }
 
-    /// Looks at all files again and says what is different.
-    pub(crate) fn scan(&mut self) -> Vec<Change> {
+    /// Looks at all files again.
+    pub(crate) fn scan(&mut self) -> Scan {
+        let mut changes = self.scan_all();
+        let touched = !changes.is_empty();
+        changes.retain(|change| !change.is_nothing());
+        Scan { touched, changes }
+    }
+
+    /// A change for each file that is not as it was.
+    fn scan_all(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         changes.extend(self.scan_mesh_config());
         let names = match self.list() {
@@ -156,7 +173,6 @@ impl Files {
             let file = self.resources.entry(name.clone()).or_default();
             changes.extend(file.scan(&path, &name));
         }
-        changes.retain(|change| !change.is_nothing());
         changes
     }
 

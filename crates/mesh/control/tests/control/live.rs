@@ -131,6 +131,12 @@ async fn a_bad_file_leaves_the_last_good_content() {
     assert_eq!(rows[0]["line"], 17);
     assert_eq!(rows[0]["field"], "spec.http[0].route[1].wieght");
 
+    // The complaint follows its line.
+    plane.overwrite(&rules, &format!("# a comment\n{typo}"));
+    plane
+        .wait_for_problem("reviews.yaml:18:7: spec.http[0].route[1].wieght")
+        .await;
+
     // Half-written, not text at all, and empty: all of it is worse, and none of it counts.
     plane.overwrite(&rules, &good[..good.len() - 9]);
     plane
