@@ -52,6 +52,7 @@ export function skeleton(id: string, spans: readonly Stored[]) {
   return {
     v: 1,
     traceId: id,
+    revision: String(spans.length),
     t0,
     durationUs: end.reduce((most, value) => Math.max(most, value), 0),
     services,

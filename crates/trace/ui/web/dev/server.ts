@@ -30,11 +30,15 @@ export function handler(store: Store): (request: IncomingMessage, response: Serv
     }
     const answer = answerTo(store, path, url.searchParams);
     if (answer === undefined) return false;
-    if (answer === null) send(response, 404, { error: 'no such trace' });
+    if (answer === MOVED) send(response, 409, { error: 'spans have arrived since; load the trace again' });
+    else if (answer === null) send(response, 404, { error: 'no such trace' });
     else send(response, 200, answer);
     return true;
   };
 }
+
+/** The rows of the request are those of an older skeleton. */
+const MOVED = Symbol('moved');
 
 /** Undefined for what is not the API's, null for a trace that is not there. */
 function answerTo(store: Store, path: string, query: URLSearchParams): unknown {
@@ -54,5 +58,7 @@ function answerTo(store: Store, path: string, query: URLSearchParams): unknown {
   const id = (trace[1] ?? '').toLowerCase();
   const spans = store.trace(id);
   if (!spans) return null;
+  const revision = query.get('revision');
+  if (revision !== null && revision !== String(spans.length)) return MOVED;
   return trace[2] ? details(spans, query.get('rows') ?? '') : skeleton(id.padStart(32, '0'), spans);
 }

@@ -115,9 +115,13 @@ export async function fetchTrace(id: string, signal?: AbortSignal): Promise<Trac
   return parseSkeleton(await getJson(`${ROOT}/traces/${encodeURIComponent(id)}`, signal));
 }
 
-/** Details of rows, `0,4,10-19`; at most {@link DETAIL_ROWS}. */
-export async function fetchDetails(id: string, rows: string, signal?: AbortSignal): Promise<SpanDetails[]> {
-  const path = `${ROOT}/traces/${encodeURIComponent(id)}/spans?rows=${rows}`;
+/** The status of a request for rows that may have moved since the skeleton was sent. */
+export const MOVED = 409;
+
+/** Details of rows of this very skeleton, `0,4,10-19`; at most {@link DETAIL_ROWS}. */
+export async function fetchDetails(trace: Trace, rows: string, signal?: AbortSignal): Promise<SpanDetails[]> {
+  const revision = encodeURIComponent(trace.revision);
+  const path = `${ROOT}/traces/${encodeURIComponent(trace.id)}/spans?rows=${rows}&revision=${revision}`;
   return list(object(await getJson(path, signal))['spans']).map(details);
 }
 

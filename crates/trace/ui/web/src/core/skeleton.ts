@@ -17,6 +17,8 @@ export const KINDS = ['unspecified', 'internal', 'server', 'client', 'producer',
 
 export interface Trace {
   id: string;
+  /** Another one when spans have arrived, so that rows may have moved. */
+  revision: string;
   /** Unix µs of the earliest start. */
   t0: number;
   duration: number;
@@ -91,6 +93,7 @@ export function parseSkeleton(value: unknown): Trace {
   const length = floats('duration');
   return {
     id: String(top['traceId'] ?? ''),
+    revision: String(top['revision'] ?? size),
     t0: Number(top['t0']),
     duration: Math.max(Number(top['durationUs']) || 0, extent(start, length), 1),
     size,

@@ -147,12 +147,13 @@ const UNITS: Readonly<Record<string, number>> = {
   m: 60e6,
   h: 3600e6,
   d: 86_400e6,
+  w: 604_800e6,
 };
 
-/** Go's duration syntax with days: `1.2s`, `100ms`, `1h30m`; undefined when it is none. */
+/** Go's duration syntax with days and weeks: `1.2s`, `100ms`, `1h30m`; undefined when it is none. */
 export function parseDuration(text: string): number | undefined {
   const trimmed = text.trim();
-  const pattern = /(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)/gy;
+  const pattern = /(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d|w)/gy;
   let total = 0;
   while (pattern.lastIndex < trimmed.length) {
     const match = pattern.exec(trimmed);

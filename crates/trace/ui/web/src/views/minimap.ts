@@ -107,21 +107,32 @@ function paintDensity(surface: Surface, known: Density, palette: Palette): void 
   const [step, room] = [width / known.columns, height - 6];
   const unit = Math.min(room / known.peak, 8);
   context.globalAlpha = 0.85;
-  const tops = new Float64Array(known.columns).fill(height);
+  let bottoms = new Float64Array(known.columns).fill(height);
   for (let hue = 0; hue < HUES; hue += 1) {
+    const tops = bottoms.map((bottom, column) => bottom - at(known.counts, hue * known.columns + column) * unit);
     context.fillStyle = palette.hues[hue] ?? palette.text;
-    for (let column = 0; column < known.columns; column += 1) {
-      const tall = at(known.counts, hue * known.columns + column) * unit;
-      if (tall === 0) continue;
-      const top = at(tops, column) - tall;
-      tops[column] = top;
-      context.fillRect(column * step, top, step + 0.3, tall);
-    }
+    fillBetween(context, tops, bottoms, step);
+    bottoms = tops;
   }
   context.globalAlpha = 1;
   context.fillStyle = palette.error;
   const tall = known.errors.length > MANY_ERRORS ? 8 : height;
   for (const column of known.errors) context.fillRect(column * step, 0, 2, tall);
+}
+
+/** One layer of the stack as one shape: columns drawn apart would show their seams. */
+function fillBetween(context: CanvasRenderingContext2D, tops: Float64Array, bottoms: Float64Array, step: number): void {
+  const last = tops.length - 1;
+  context.beginPath();
+  for (let column = 0; column <= last; column += 1) {
+    context.lineTo(column * step, at(tops, column));
+    context.lineTo((column + 1) * step, at(tops, column));
+  }
+  for (let column = last; column >= 0; column -= 1) {
+    context.lineTo((column + 1) * step, at(bottoms, column));
+    context.lineTo(column * step, at(bottoms, column));
+  }
+  context.fill();
 }
 
 function paintRange(surface: Surface, range: Range, duration: number, palette: Palette): void {

@@ -97,12 +97,11 @@ function layout(traces: readonly Summary[], width: number, height: number): Poin
   const time = timeScale(traces);
   const duration = durationScale(traces);
   const y = durationPlace(duration, height);
-  const mostSpans = traces.reduce((most, trace) => Math.max(most, trace.spans), 1);
   return traces.map((trace) => ({
     trace,
     x: LEFT + ((trace.startUs - time.min) / (time.max - time.min)) * (width - LEFT - RIGHT),
     y: y(trace.durationUs),
-    radius: 3.5 + 4.5 * Math.sqrt(trace.spans / mostSpans),
+    radius: 3 + 1.5 * Math.log10(Math.max(1, trace.spans)),
   }));
 }
 
@@ -135,7 +134,7 @@ function paintAxes(surface: Surface, state: ScatterState, palette: Palette): voi
     context.fillStyle = palette.line;
     context.fillRect(LEFT, Math.round(y(tick)), width - LEFT - RIGHT, 1);
     context.fillStyle = palette.muted;
-    context.fillText(formatDuration(tick), LEFT - 8, y(tick));
+    context.fillText(tick === 0 ? '0' : formatDuration(tick), LEFT - 8, y(tick));
   }
   const time = timeScale(state.traces);
   const seconds = (time.max - time.min) / 1e6;

@@ -265,25 +265,46 @@ test('a trace that is not there: why, and a watch for it', async () => {
   expect(complaints).toEqual([]);
 });
 
-test('a trace that still arrives grows in place', async () => {
-  const fixture = bookinfo(Math.floor(Math.random() * 1e6) + 1000, Date.now() * 1000 - 1e6, 'v3');
-  const [first, ...rest] = fixture.request.resourceSpans;
-  if (!first) throw new Error('the fixture has no spans');
+describe('spans that come late', () => {
   const send = async (resourceSpans: ResourceSpans[]): Promise<void> => {
     const response = await fetch(seeded.receiver, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ resourceSpans }) });
     expect(response.status).toBe(200);
   };
-  await send([first]);
-  const { page, complaints } = await visit(browser, `${seeded.url}/trace/${fixture.traceId}`);
-  await page.waitForSelector('.row, .notice');
-  if (await page.locator('.notice').count()) await page.getByRole('button', { name: 'Watch for it' }).click();
-  await page.waitForSelector('.row');
-  expect(await page.locator('.chip.live').textContent()).toContain('receiving');
-  await press(page, 'j');
-  await expect.poll(() => selectedRow(page)).toContain('row 1 of 2');
-  await send(rest);
-  await expect.poll(() => selectedRow(page), { timeout: 15_000 }).toContain('row 1 of 9');
-  expect(complaints).toEqual([]);
+  /** Opens a trace of which only the gateway's two spans have arrived; the result brings the rest. */
+  const openPart = async (seed: number, agoUs: number): Promise<{ opened: Visit; rest: () => Promise<void> }> => {
+    const fixture = bookinfo(seed, Date.now() * 1000 - agoUs, 'v3');
+    const [first, ...others] = fixture.request.resourceSpans;
+    if (!first) throw new Error('the fixture has no spans');
+    await send([first]);
+    const opened = await visit(browser, `${seeded.url}/trace/${fixture.traceId}`);
+    await opened.page.waitForSelector('.row, .notice');
+    if (await opened.page.locator('.notice').count()) await opened.page.getByRole('button', { name: 'Watch for it' }).click();
+    await opened.page.waitForSelector('.row');
+    return { opened, rest: () => send(others) };
+  };
+
+  test('appear in place while the trace is fresh', async () => {
+    const { opened, rest } = await openPart(2001, 1e6);
+    const { page, complaints } = opened;
+    expect(await page.locator('.chip.live').textContent()).toContain('receiving');
+    await press(page, 'j');
+    await expect.poll(() => selectedRow(page)).toContain('row 1 of 2');
+    await rest();
+    await expect.poll(() => selectedRow(page), { timeout: 15_000 }).toContain('row 1 of 9');
+    expect(complaints).toEqual([]);
+  });
+
+  test('are noticed when details of a row are wanted that may have moved', async () => {
+    const { opened, rest } = await openPart(2002, 60e6);
+    const { page, complaints } = opened;
+    expect(await page.locator('.chip.live').count()).toBe(0);
+    await rest();
+    await expect.poll(async () => (await (await fetch(`${page.url().replace('/trace/', '/api/periplus/v1/traces/')}`)).text()).length).toBeGreaterThan(1000);
+    await press(page, 'j');
+    await expect.poll(() => selectedRow(page)).toContain('row 1 of 9');
+    await page.waitForSelector('.attributes');
+    expect(complaints).toEqual([]);
+  });
 });
 
 test('embedded, there is nothing around the trace', async () => {

@@ -41,6 +41,10 @@ export function TracePage({ id: text }: { id: string }) {
     void follow(id, stop.signal, (next) => (load.value = next), load.peek());
     return () => stop.abort();
   }, [id, attempt.value]);
+  useSignalEffect(() => {
+    const now = load.value;
+    if (now.state === 'ready' && now.model.details.outdated.value) attempt.value += 1;
+  });
   useAddress(id, load.value.state === 'ready' ? load.value.model : undefined);
   const again = (): void => {
     load.value = { state: 'loading' };
@@ -65,9 +69,8 @@ async function follow(id: string, signal: AbortSignal, put: (load: Load) => void
   try {
     for (let look = 0; ; look += 1) {
       const trace = await fetchTrace(id, signal);
-      const grown = !model || model.trace.size !== trace.size;
       if (!model) model = new TraceModel(trace, parseTraceView(id, address.peek().searchParams));
-      else if (grown) model = TraceModel.renewed(trace, model);
+      else if (model.trace.revision !== trace.revision) model = TraceModel.renewed(trace, model);
       const wait = LOOKS_MS[look];
       const receiving = wait !== undefined && isFresh(trace);
       put({ state: 'ready', model, receiving });
