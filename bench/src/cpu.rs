@@ -17,7 +17,10 @@ pub(crate) fn time_of(pid: u32) -> anyhow::Result<Duration> {
             total += Duration::from_nanos(nanos.context("schedstat has no CPU time")?);
         }
         if let Ok(children) = fs::read_to_string(task.join("children")) {
-            for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            for child in children
+                .split_whitespace()
+                .filter_map(|child| child.parse().ok())
+            {
                 total += time_of(child)?;
             }
         }
@@ -27,7 +30,8 @@ pub(crate) fn time_of(pid: u32) -> anyhow::Result<Duration> {
 
 /// Resident memory of the process in KiB.
 pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
     status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))

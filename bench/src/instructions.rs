@@ -32,9 +32,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .with_context(|| format!("no budget in {}", args.budget.display()))?;
     let peers: Vec<Peer> = match args.peer.as_slice() {
         [] => vec![Peer::PeriplusZipkin, Peer::PeriplusOtlp],
-        names => Peer::ALL.into_iter().filter(|p| names.iter().any(|n| n == p.name())).collect(),
+        names => Peer::ALL
+            .into_iter()
+            .filter(|p| names.iter().any(|n| n == p.name()))
+            .collect(),
     };
-    ensure!(!peers.is_empty(), "no peer of that name: {:?}", Peer::ALL.map(Peer::name));
+    ensure!(
+        !peers.is_empty(),
+        "no peer of that name: {:?}",
+        Peer::ALL.map(Peer::name)
+    );
     let directory = tempfile::tempdir()?;
     let around = Surroundings::start(&args.programs, directory.path())?;
     let mut over = Vec::new();
@@ -57,8 +64,16 @@ fn count(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<u64> 
     let (process, address, out) = Process::under_callgrind(peer, &args.programs, around)?;
     let load = |requests: u64| {
         run_load(&[
-            "--address", &address.to_string(), "--host", HOST, "--connections", "16",
-            "--warmup-ms", "0", "--requests", &requests.to_string(),
+            "--address",
+            &address.to_string(),
+            "--host",
+            HOST,
+            "--connections",
+            "16",
+            "--warmup-ms",
+            "0",
+            "--requests",
+            &requests.to_string(),
         ])
     };
     load(args.requests)?;
@@ -76,7 +91,9 @@ fn count(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<u64> 
 
 fn control(process: &Process, flag: &str) -> anyhow::Result<()> {
     let pid = process.id().to_string();
-    let output = Command::new("callgrind_control").args([flag, &pid]).output()?;
+    let output = Command::new("callgrind_control")
+        .args([flag, &pid])
+        .output()?;
     ensure!(output.status.success(), "callgrind_control {flag} failed");
     Ok(())
 }
@@ -89,13 +106,19 @@ fn newest_total(out: &Path) -> anyhow::Result<u64> {
     };
     let text = fs::read_to_string(dump)?;
     text.lines()
-        .find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")))
+        .find_map(|line| {
+            line.strip_prefix("totals: ")
+                .or(line.strip_prefix("summary: "))
+        })
         .and_then(|total| total.split_whitespace().next())
         .and_then(|total| total.parse().ok())
         .context("the dump has no total")
 }
 
 fn budget_of(budgets: &str, peer: Peer) -> anyhow::Result<Option<u64>> {
-    let line = budgets.lines().find_map(|line| line.strip_prefix(peer.name()));
-    line.map(|rest| rest.trim().parse().context("the budget is no number")).transpose()
+    let line = budgets
+        .lines()
+        .find_map(|line| line.strip_prefix(peer.name()));
+    line.map(|rest| rest.trim().parse().context("the budget is no number"))
+        .transpose()
 }

@@ -89,11 +89,18 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
-        poll.registry().register(&mut stream, Token(i), Interest::READABLE)?;
+        poll.registry()
+            .register(&mut stream, Token(i), Interest::READABLE)?;
         stream.write_all(&request)?;
         let head = Vec::with_capacity(1024);
         let sent = Instant::now();
-        connections.push(Connection { stream, sent, head, body_left: None, status_ok: false });
+        connections.push(Connection {
+            stream,
+            sent,
+            head,
+            body_left: None,
+            status_ok: false,
+        });
     }
 
     let begin = Instant::now() + Duration::from_millis(args.warmup_ms);
@@ -129,7 +136,9 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
             connection.stream.write_all(&request)?;
             connection.sent = now;
         }
-        let Some((opened, cpu_before)) = window else { continue };
+        let Some((opened, cpu_before)) = window else {
+            continue;
+        };
         let over = match args.requests {
             Some(limit) => requests + errors >= limit,
             None => now.duration_since(opened) >= Duration::from_millis(args.duration_ms),
@@ -159,15 +168,21 @@ impl Connection {
             Err(error) => return Err(error).context("reading an answer"),
         };
         let left = match self.body_left {
-            Some(left) => left.checked_sub(n).context("more bytes than the body has")?,
+            Some(left) => left
+                .checked_sub(n)
+                .context("more bytes than the body has")?,
             None => {
                 self.head.extend_from_slice(&buffer[..n]);
-                let Some(end) = memmem::find(&self.head, b"\r\n\r\n") else { return Ok(false) };
+                let Some(end) = memmem::find(&self.head, b"\r\n\r\n") else {
+                    return Ok(false);
+                };
                 self.status_ok = self.head.starts_with(b"HTTP/1.1 200 ");
                 let length = content_length(&self.head[..end])?;
                 let arrived = self.head.len() - end - 4;
                 self.head.clear();
-                length.checked_sub(arrived).context("more bytes than the body has")?
+                length
+                    .checked_sub(arrived)
+                    .context("more bytes than the body has")?
             }
         };
         self.body_left = (left > 0).then_some(left);

@@ -26,7 +26,8 @@ const LISTENER: Token = Token(0);
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut listener = TcpListener::bind(args.address)?;
     let mut poll = Poll::new()?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n",
         args.body
@@ -34,7 +35,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     .into_bytes();
     answer.resize(answer.len() + args.body, b'x');
 
-    let mut origin = Origin { answer, requests: 0, with_context: 0 };
+    let mut origin = Origin {
+        answer,
+        requests: 0,
+        with_context: 0,
+    };
     let mut connections: HashMap<Token, Connection> = HashMap::new();
     let mut next = 1;
     let mut events = Events::with_capacity(1024);
@@ -54,8 +59,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 stream.set_nodelay(true)?;
                 let token = Token(next);
                 next += 1;
-                poll.registry().register(&mut stream, token, Interest::READABLE)?;
-                connections.insert(token, Connection { stream, pending: Vec::new() });
+                poll.registry()
+                    .register(&mut stream, token, Interest::READABLE)?;
+                connections.insert(
+                    token,
+                    Connection {
+                        stream,
+                        pending: Vec::new(),
+                    },
+                );
             }
         }
     }
@@ -118,7 +130,14 @@ impl Origin {
     }
 
     fn stats(&self) -> Vec<u8> {
-        let body = format!(r#"{{"requests":{},"with_context":{}}}"#, self.requests, self.with_context);
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+        let body = format!(
+            r#"{{"requests":{},"with_context":{}}}"#,
+            self.requests, self.with_context
+        );
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
     }
 }

@@ -37,13 +37,21 @@ pub(crate) struct Surroundings {
     /// Origin, sink and control planes; stopped when dropped.
     _processes: Vec<Process>,
     origin: SocketAddr,
-    sink_http: SocketAddr,
-    sink_grpc: SocketAddr,
+    sink: Sink,
     control_zipkin: SocketAddr,
     control_otlp: SocketAddr,
     outbound_zipkin: SocketAddr,
     outbound_otlp: SocketAddr,
     directory: PathBuf,
+}
+
+/// The ports of the span sink.
+#[derive(Clone, Copy, Debug)]
+struct Sink {
+    zipkin: SocketAddr,
+    otlp_http: SocketAddr,
+    otlp_grpc: SocketAddr,
+    stats: SocketAddr,
 }
 
 /// A proxy that can be measured.
@@ -129,7 +137,15 @@ impl Peer {
                     vec!["proxy", "-c", &path, "--workers", "1"]
                 }
                 Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyPlain => {
-                    vec!["-c", &path, "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+                    vec![
+                        "-c",
+                        &path,
+                        "--concurrency",
+                        "1",
+                        "--disable-hot-restart",
+                        "-l",
+                        "error",
+                    ]
                 }
                 Self::HaproxyHttp | Self::HaproxyTcp => vec!["-db", "-f", &path],
             }
@@ -156,7 +172,13 @@ impl Surroundings {
     /// Starts origin, sink and two control planes (one for each span format), all on one core.
     pub(crate) fn start(programs: &Programs, directory: &Path) -> anyhow::Result<Self> {
         let bench = absolute(&std::env::current_exe()?)?;
-        let (origin, sink_http, sink_grpc) = (free_address()?, free_address()?, free_address()?);
+        let origin = free_address()?;
+        let sink = Sink {
+            zipkin: free_address()?,
+            otlp_http: free_address()?,
+            otlp_grpc: free_address()?,
+            stats: free_address()?,
+        };
         let own = |name: &str, flags: &[(&str, SocketAddr)]| {
             let mut command = vec![bench.clone(), name.to_owned()];
             for (flag, address) in flags {
@@ -167,11 +189,18 @@ impl Surroundings {
         let mut around = Self {
             _processes: vec![
                 own("origin", &[("address", origin)])?,
-                own("sink", &[("http", sink_http), ("grpc", sink_grpc)])?,
+                own(
+                    "sink",
+                    &[
+                        ("zipkin", sink.zipkin),
+                        ("otlp-http", sink.otlp_http),
+                        ("otlp-grpc", sink.otlp_grpc),
+                        ("stats", sink.stats),
+                    ],
+                )?,
             ],
             origin,
-            sink_http,
-            sink_grpc,
+            sink,
             control_zipkin: free_address()?,
             control_otlp: free_address()?,
             outbound_zipkin: free_address()?,
@@ -184,7 +213,7 @@ impl Surroundings {
         ] {
             let mesh = directory.join(format!("mesh-{name}"));
             fs::create_dir_all(&mesh)?;
-            fs::write(mesh.join("mesh.yaml"), around.mesh(outbound))?;
+            fs::write(mesh.join("mesh.yaml"), around.mesh(name, outbound))?;
             let mesh_config = directory.join(format!("mesh-config-{name}.yaml"));
             fs::write(&mesh_config, mesh_config_yaml(name))?;
             let command = [
@@ -204,7 +233,13 @@ impl Surroundings {
             process.wait_for(control)?;
             around._processes.push(process);
         }
-        for address in [origin, sink_http, sink_grpc] {
+        for address in [
+            origin,
+            sink.zipkin,
+            sink.otlp_http,
+            sink.otlp_grpc,
+            sink.stats,
+        ] {
             wait_for(address)?;
         }
         Ok(around)
@@ -213,7 +248,7 @@ impl Surroundings {
     /// What origin and sink have counted: requests, requests with trace context, spans.
     pub(crate) fn counts(&self) -> anyhow::Result<Counts> {
         let origin = http_get(self.origin, "/__stats")?;
-        let sink = http_get(self.sink_http, "/__stats")?;
+        let sink = http_get(self.sink.stats, "/__stats")?;
         let number = |value: &Value, key: &str| value[key].as_u64().context("no such count");
         Ok(Counts {
             requests: number(&origin, "requests")?,
@@ -222,7 +257,7 @@ impl Surroundings {
         })
     }
 
-    fn mesh(&self, outbound: SocketAddr) -> String {
+    fn mesh(&self, provider: &str, outbound: SocketAddr) -> String {
         format!(
             "apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -256,7 +291,10 @@ spec:
     hosts: ['*/*']
 ",
             origin = self.origin.port(),
-            sink = self.sink_http.port(),
+            sink = match provider {
+                "zipkin" => self.sink.zipkin.port(),
+                _ => self.sink.otlp_http.port(),
+            },
             outbound = outbound.port(),
         )
     }
@@ -293,7 +331,11 @@ impl Process {
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {name}: {}", command.join(" ")))?;
-        Ok(Self { name: name.to_owned(), log, child })
+        Ok(Self {
+            name: name.to_owned(),
+            log,
+            child,
+        })
     }
 
     /// Starts it under callgrind, not pinned.
@@ -352,7 +394,9 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 }
 
 fn absolute(path: &Path) -> anyhow::Result<String> {
-    let path = path.canonicalize().with_context(|| format!("{} is not there", path.display()))?;
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("{} is not there", path.display()))?;
     Ok(path.display().to_string())
 }
 
@@ -360,7 +404,10 @@ fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<Value> {
     use std::io::{Read, Write};
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_millis(2000)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n"
+    )?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     // The origin keeps the connection open: the closing brace ends the answer.
@@ -464,7 +511,7 @@ fn envoy(peer: Peer, address: SocketAddr, around: &Surroundings) -> Value {
     });
     let provider = match peer {
         Peer::EnvoyZipkin => {
-            clusters.push(cluster("sink", around.sink_http, false));
+            clusters.push(cluster("sink", around.sink.zipkin, false));
             Some(json!({
                 "name": "envoy.tracers.zipkin",
                 "typed_config": {
@@ -476,7 +523,7 @@ fn envoy(peer: Peer, address: SocketAddr, around: &Surroundings) -> Value {
             }))
         }
         Peer::EnvoyOtlp => {
-            clusters.push(cluster("sink", around.sink_grpc, true));
+            clusters.push(cluster("sink", around.sink.otlp_grpc, true));
             Some(json!({
                 "name": "envoy.tracers.opentelemetry",
                 "typed_config": {

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
+use crate::cpu;
 use crate::load::Report;
 use crate::peers::{HOST, Peer, Programs, Surroundings};
-use crate::cpu;
 
 /// Flags of the comparison.
 #[derive(Debug, clap::Args)]
@@ -71,16 +71,26 @@ fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sam
     let before = around.counts()?;
     let pid = process.id();
     let report = run_load(&[
-        "--address", &address.to_string(), "--host", HOST, "--pid", &pid.to_string(),
-        "--connections", &args.connections.to_string(),
-        "--duration-ms", &args.duration_ms.to_string(),
+        "--address",
+        &address.to_string(),
+        "--host",
+        HOST,
+        "--pid",
+        &pid.to_string(),
+        "--connections",
+        &args.connections.to_string(),
+        "--duration-ms",
+        &args.duration_ms.to_string(),
     ])?;
     let after = settled(around, peer, &before, &report)?;
     ensure!(report.errors == 0, "{} requests failed", report.errors);
     let requests = (after.requests - before.requests) as f64;
     if peer.traces() {
         let with_context = (after.with_context - before.with_context) as f64;
-        ensure!(with_context / requests > 0.999, "trace context did not reach the origin");
+        ensure!(
+            with_context / requests > 0.999,
+            "trace context did not reach the origin"
+        );
     }
     Ok(Sample {
         cpu_us_per_request: report.cpu_us / report.requests as f64,
@@ -119,12 +129,18 @@ pub(crate) fn run_load(flags: &[&str]) -> anyhow::Result<Report> {
         .arg("load")
         .args(flags)
         .output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn print_peers(samples: &BTreeMap<Peer, Vec<Sample>>) {
-    println!("| peer | CPU µs/request, median [q1–q3] | requests/s | core busy | p50 µs | p99 µs | spans/request | RSS MiB |");
+    println!(
+        "| peer | CPU µs/request, median [q1–q3] | requests/s | core busy | p50 µs | p99 µs | spans/request | RSS MiB |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for (peer, samples) in samples {
         let of = |field: &dyn Fn(&Sample) -> f64| quartiles(samples.iter().map(field).collect());
@@ -148,7 +164,9 @@ fn print_gates(samples: &BTreeMap<Peer, Vec<Sample>>) -> anyhow::Result<()> {
     let mut missed = 0;
     for (ours, theirs, promised) in GATES {
         let pairs = samples[&ours].iter().zip(&samples[&theirs]);
-        let ratios = pairs.map(|(a, b)| a.cpu_us_per_request / b.cpu_us_per_request).collect();
+        let ratios = pairs
+            .map(|(a, b)| a.cpu_us_per_request / b.cpu_us_per_request)
+            .collect();
         let (q1, median, q3) = quartiles(ratios);
         let verdict = if median <= promised { "met" } else { "missed" };
         missed += usize::from(median > promised);
@@ -166,7 +184,10 @@ fn quartiles(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = |q: f64| {
         let position = q * (values.len() - 1) as f64;
-        let (low, high) = (values[position.floor() as usize], values[position.ceil() as usize]);
+        let (low, high) = (
+            values[position.floor() as usize],
+            values[position.ceil() as usize],
+        );
         low + (high - low) * position.fract()
     };
     (at(0.25), at(0.5), at(0.75))
@@ -176,7 +197,9 @@ fn quartiles(mut values: Vec<f64>) -> (f64, f64, f64) {
 fn shuffle(order: &mut [Peer], seed: u64) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for i in (1..order.len()).rev() {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         order.swap(i, (state >> 33) as usize % (i + 1));
     }
 }

@@ -18,17 +18,25 @@ use tokio::net::TcpListener;
 /// Flags of the sink.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where Zipkin JSON and OTLP over HTTP arrive; also answers `GET /__stats`
+    /// Where Zipkin JSON arrives
     #[arg(long)]
-    http: SocketAddr,
+    zipkin: SocketAddr,
+    /// Where OTLP over HTTP arrives
+    #[arg(long)]
+    otlp_http: SocketAddr,
     /// Where OTLP over gRPC arrives
     #[arg(long)]
-    grpc: SocketAddr,
+    otlp_grpc: SocketAddr,
+    /// Where `GET /__stats` is answered
+    #[arg(long)]
+    stats: SocketAddr,
 }
 
 /// Serves until it is killed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let counter = Arc::new(Counter::default());
         let collector = Collector::new(counter.clone(), Limits::default());
@@ -37,18 +45,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             get(async move || format!(r#"{{"spans":{}}}"#, counter.spans.load(Ordering::Relaxed))),
         );
         let origins = AllowedOrigins::new([]);
-        let http = zipkin::router(collector.clone(), origins.clone())
-            .merge(otlp::http::router(collector.clone(), origins))
-            .merge(stats);
-        let http = axum::serve(TcpListener::bind(args.http).await?, http);
-        let grpc = TcpListener::bind(args.grpc).await?;
-        let grpc = periplus_collect::serve(grpc, otlp::grpc::router(collector), std::future::pending());
-        tokio::select! {
-            result = http => result?,
-            result = grpc => result?,
-        }
+        let zipkin = zipkin::router(collector.clone(), origins.clone());
+        let otlp_http = otlp::http::router(collector.clone(), origins);
+        let otlp_grpc = otlp::grpc::router(collector);
+        tokio::try_join!(
+            serve(args.zipkin, zipkin),
+            serve(args.otlp_http, otlp_http),
+            serve(args.otlp_grpc, otlp_grpc),
+            serve(args.stats, stats),
+        )?;
         Ok(())
     })
+}
+
+async fn serve(address: SocketAddr, router: Router) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    Ok(periplus_collect::serve(listener, router, std::future::pending()).await?)
 }
 
 /// A store that keeps nothing and counts everything.
@@ -59,7 +71,8 @@ struct Counter {
 
 impl SpanStore for Counter {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.spans.fetch_add(batch.span_count() as u64, Ordering::Relaxed);
+        self.spans
+            .fetch_add(batch.span_count() as u64, Ordering::Relaxed);
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -83,10 +96,7 @@ impl SpanStore for Counter {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    fn dependencies(
-        &self,
-        _: TimeRange,
-    ) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>> {
+    fn dependencies(&self, _: TimeRange) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
