@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let proxy = Proxy::start(Published::new(snapshot), node, Options::default())?;
     while proxy.applied_generation() < 1 {
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::yield_now();
     }
     for (name, address, error) in proxy.bind_errors() {
         eprintln!("{name} cannot listen on {address}: {error}");

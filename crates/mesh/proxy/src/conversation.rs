@@ -116,9 +116,7 @@ impl<'a> Conversation<'a> {
     pub(crate) fn client_failure(error: RelayError) -> Failure {
         match error {
             RelayError::Body(error) => Failure::ClientBody(error),
-            RelayError::SourceEnded | RelayError::Source(_) | RelayError::Sink(_) => {
-                Failure::ClientGone
-            }
+            RelayError::SourceEnded | RelayError::Source | RelayError::Sink => Failure::ClientGone,
         }
     }
 
@@ -200,7 +198,7 @@ impl<'a> Conversation<'a> {
                     .poll_client(cx)
                     .map(|()| Err(Failure::ClientGone))
             }
-            Poll::Ready(Err(RelayError::Sink(_))) => {
+            Poll::Ready(Err(RelayError::Sink)) => {
                 self.refused = true;
                 Poll::Pending
             }
@@ -230,10 +228,10 @@ impl<'a> Conversation<'a> {
         );
         moved.map(|moved| match moved {
             Ok(()) => Ok(()),
-            Err(RelayError::Sink(_)) => Err(Failure::ClientGone),
+            Err(RelayError::Sink) => Err(Failure::ClientGone),
             // Envoy's codec calls an early end a protocol error; only a reset is a termination.
             Err(RelayError::SourceEnded) => Err(Failure::Protocol("the body ends early")),
-            Err(RelayError::Source(_)) => Err(Failure::Terminated),
+            Err(RelayError::Source) => Err(Failure::Terminated),
             Err(RelayError::Body(_)) => Err(Failure::Protocol("a chunk is malformed")),
         })
     }

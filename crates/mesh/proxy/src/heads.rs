@@ -13,9 +13,11 @@ use crate::http1::name::Name;
 use crate::snapshot::ServerHeader;
 
 /// Dropped from every request.
-const FROM_REQUEST: Names = HOP_BY_HOP
-    .with(INTERNAL_ONLY)
-    .with(Names::of(&[Name::XEnvoyInternal]));
+const FROM_REQUEST: Names = HOP_BY_HOP.with(INTERNAL_ONLY).with(Names::of(&[
+    Name::XEnvoyInternal,
+    // Nobody can have proven anything on a plaintext connection.
+    Name::XForwardedClientCert,
+]));
 
 /// Dropped from, or replaced in, requests from outside.
 const FROM_EDGE_REQUEST: Names = FROM_REQUEST.with(Names::of(&[

@@ -13,14 +13,14 @@ use crate::net::Stream;
 const ENOUGH: usize = BLOCK;
 
 /// Why a direction ended early.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum RelayError {
     /// The source closed before the body was complete.
     SourceEnded,
     /// The source failed.
-    Source(io::Error),
+    Source,
     /// The sink failed.
-    Sink(io::Error),
+    Sink,
     /// The body is malformed.
     Body(ChunkError),
 }
@@ -98,7 +98,9 @@ impl Relay {
         let (stream, buffer) = source;
         let (sink, out) = sink;
         loop {
-            ready!(poll_flush(cx, sink, out, progress)).map_err(RelayError::Sink)?;
+            if ready!(poll_flush(cx, sink, out, progress)).is_err() {
+                return Poll::Ready(Err(RelayError::Sink));
+            }
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
@@ -109,9 +111,8 @@ impl Relay {
                     Some(n) => {
                         let part = &buffer.unread()[..n];
                         let n = match ready!(sink.poll_write(cx, part)) {
-                            Ok(0) => return Poll::Ready(Err(RelayError::Sink(write_zero()))),
+                            Ok(0) | Err(_) => return Poll::Ready(Err(RelayError::Sink)),
                             Ok(n) => n,
-                            Err(error) => return Poll::Ready(Err(RelayError::Sink(error))),
                         };
                         *progress = true;
                         buffer.consume(n);
@@ -141,7 +142,7 @@ impl Relay {
                     self.end(&mut out.bytes);
                 }
                 Ok(_) => *progress = true,
-                Err(error) => return Poll::Ready(Err(RelayError::Source(error))),
+                Err(_) => return Poll::Ready(Err(RelayError::Source)),
             }
         }
     }
@@ -166,16 +167,12 @@ pub(crate) fn poll_flush(
 ) -> Poll<io::Result<()>> {
     while !out.is_written() {
         match ready!(sink.poll_write(cx, out.pending()))? {
-            0 => return Poll::Ready(Err(write_zero())),
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             n => out.advance(n),
         }
         *progress = true;
     }
     Poll::Ready(Ok(()))
-}
-
-fn write_zero() -> io::Error {
-    io::ErrorKind::WriteZero.into()
 }
 
 /// Trailer fields go on, but for those that a trailer must not change (RFC 9110 §6.5.1).
@@ -200,5 +197,79 @@ fn append_trailers(out: &mut Vec<u8>, section: &[u8]) {
         if !forbidden {
             out.extend_from_slice(line);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Passes a body through, given in parts as if by so many reads.
+    fn pass(from: Framing, chunks: bool, parts: &[&[u8]]) -> (Vec<u8>, u64) {
+        let mut relay = Relay::new(from, chunks);
+        let mut buffer = Buffer::on(vec![0; 4096]);
+        let mut out = Output::default();
+        let mut all = Vec::new();
+        for part in parts {
+            buffer.space()[..part.len()].copy_from_slice(part);
+            buffer.commit(part.len());
+            while !buffer.is_empty() && !relay.is_taken() {
+                relay.fill(&mut buffer, &mut out).expect("valid");
+                all.append(&mut out.bytes);
+            }
+        }
+        if from == Framing::Close {
+            assert!(relay.decoder.finish());
+            relay.end(&mut all);
+        }
+        assert!(relay.is_taken());
+        (all, relay.body_bytes)
+    }
+
+    fn split<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+        let mut at: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        at.extend([0, bytes.len()]);
+        at.sort_unstable();
+        at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_body_survives_every_change_of_framing(
+            body in prop::collection::vec(any::<u8>(), 1..3000),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+            again in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+        ) {
+            let length = body.len() as u64;
+            let parts = split(&body, &cuts);
+            for from in [Framing::Length(length), Framing::Close] {
+                let (plain, count) = pass(from, false, &parts);
+                prop_assert_eq!(&plain, &body);
+                prop_assert_eq!(count, length);
+                let (chunked, count) = pass(from, true, &parts);
+                prop_assert_eq!(count, length);
+                let parts = split(&chunked, &again);
+                let (plain, _) = pass(Framing::Chunked, false, &parts);
+                prop_assert_eq!(&plain, &body);
+                let (rechunked, count) = pass(Framing::Chunked, true, &parts);
+                prop_assert_eq!(count, length);
+                let (plain, _) = pass(Framing::Chunked, false, &[&rechunked]);
+                prop_assert_eq!(&plain, &body);
+            }
+        }
+    }
+
+    #[test]
+    fn trailers_that_would_lie_are_dropped() {
+        let mut out = Vec::new();
+        append_trailers(
+            &mut out,
+            b"a: b\r\nContent-Length: 3\r\nhost: x\r\nc: d\r\n",
+        );
+        assert_eq!(out, b"a: b\r\nc: d\r\n");
     }
 }

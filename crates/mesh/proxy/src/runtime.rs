@@ -86,6 +86,10 @@ impl Proxy {
     ///
     /// A listener that cannot bind does not stop the others: it is retried, and
     /// [`Proxy::bind_errors`] names it.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the proxy owns what it runs on for as long as it runs"
+    )]
     pub fn start(
         published: Arc<Published>,
         node: Node,

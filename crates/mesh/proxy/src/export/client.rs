@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use thiserror::Error;
 
-use crate::buffer::{Buffer, Output};
+use crate::buffer::Buffer;
 use crate::export::Target;
 use crate::http1::framing::Decoder;
 use crate::http1::head::{Limits, Refused};
 use crate::http1::response::ResponseHead;
-use crate::upstream::{Pooled, UpstreamConnection};
+use crate::upstream::{ClusterState, Pooled, UpstreamConnection};
 use crate::worker::Worker;
 
 /// The limits of a collector's answer.
@@ -47,102 +47,119 @@ impl From<Refused> for PostError {
     }
 }
 
-/// Sends a report, `head` and `body` one after the other, and takes any 2xx for an answer.
-pub(super) async fn post(
-    worker: &Rc<Worker>,
-    target: &Target,
-    head: &[u8],
-    body: &[u8],
-) -> Result<(), PostError> {
-    let exchange = exchange(worker, target, head, body);
-    match tokio::time::timeout(target.timeout, exchange).await {
-        Ok(Ok(200..=299)) => Ok(()),
-        Ok(Ok(status)) => Err(PostError::Status { status }),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(PostError::Failed {
-            reason: "no answer in time".to_owned(),
-        }),
+/// A report: the body in two parts, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Report<'a> {
+    pub(super) head: &'a [u8],
+    pub(super) body: &'a [u8],
+}
+
+/// What one report after the other is sent with; keeps its memory.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    request: Vec<u8>,
+    response: ResponseHead,
+}
+
+impl Client {
+    /// Sends a report and takes any 2xx for an answer.
+    pub(super) async fn post(
+        &mut self,
+        worker: &Rc<Worker>,
+        target: &Target,
+        report: Report<'_>,
+    ) -> Result<(), PostError> {
+        let exchange = self.exchange(worker, target, report);
+        match tokio::time::timeout(target.timeout, exchange).await {
+            Ok(Ok(200..=299)) => Ok(()),
+            Ok(Ok(status)) => Err(PostError::Status { status }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(PostError::Failed {
+                reason: "no answer in time".to_owned(),
+            }),
+        }
+    }
+
+    async fn exchange(
+        &mut self,
+        worker: &Rc<Worker>,
+        target: &Target,
+        report: Report<'_>,
+    ) -> Result<u16, PostError> {
+        let view = worker.view();
+        let cluster = view
+            .clusters
+            .get(&target.cluster)
+            .ok_or(PostError::NoCluster)?;
+        let mut connection = connect(worker, cluster).await?;
+        cluster.stats.rq_total.increment();
+        self.write_head(target, report);
+        for part in [&self.request[..], report.head, report.body] {
+            write(&mut connection, part).await?;
+        }
+        connection.buffer = Buffer::on(worker.blocks.lend());
+        let clean = read_response(&mut connection, &mut self.response).await?;
+        cluster.stats.rq_completed.increment();
+        if clean && connection.buffer.is_empty() {
+            connection.release(worker.clock.now(), &worker.blocks);
+        } else {
+            worker.blocks.give_back(connection.buffer.take_block());
+        }
+        Ok(self.response.status)
+    }
+
+    fn write_head(&mut self, target: &Target, report: Report<'_>) {
+        self.request.clear();
+        for part in [
+            "POST ",
+            &target.path,
+            " HTTP/1.1\r\nhost: ",
+            &target.host,
+            "\r\ncontent-type: ",
+            target.content_type,
+            "\r\nuser-agent: periplus-proxy\r\ncontent-length: ",
+            itoa::Buffer::new().format(report.head.len() + report.body.len()),
+            "\r\n\r\n",
+        ] {
+            self.request.extend_from_slice(part.as_bytes());
+        }
     }
 }
 
-async fn exchange(
-    worker: &Rc<Worker>,
-    target: &Target,
-    head: &[u8],
-    body: &[u8],
-) -> Result<u16, PostError> {
-    let view = worker.view();
-    let cluster = view
-        .clusters
-        .get(&target.cluster)
-        .ok_or(PostError::NoCluster)?;
+/// A connection of the collector's pool, or a new one.
+async fn connect(worker: &Worker, cluster: &ClusterState) -> Result<UpstreamConnection, PostError> {
+    let failed = |reason: &str| PostError::Failed {
+        reason: reason.to_owned(),
+    };
     let endpoint = cluster
         .pick(|| worker.random())
-        .ok_or_else(|| PostError::Failed {
-            reason: "the collector's cluster has no endpoints".to_owned(),
-        })?;
-    let mut connection = match cluster.checkout(endpoint) {
-        Pooled::Idle(connection) => connection,
-        Pooled::Open(slot) => UpstreamConnection::open(slot).await.inspect_err(|_| {
+        .ok_or_else(|| failed("the collector's cluster has no endpoints"))?;
+    match cluster.checkout(endpoint) {
+        Pooled::Idle(connection) => Ok(connection),
+        Pooled::Open(slot) => UpstreamConnection::open(slot).await.map_err(|error| {
             cluster.stats.cx_connect_fail.increment();
-        })?,
-        Pooled::Full => {
-            return Err(PostError::Failed {
-                reason: "the collector's connections are at their limit".to_owned(),
-            });
-        }
-    };
-    cluster.stats.rq_total.increment();
-    let mut request = worker.blocks.lend_output();
-    write_request(&mut request.bytes, target, head, body);
-    let written = write(&mut connection, &mut request).await;
-    worker.blocks.give_back_output(request);
-    written?;
-    connection.buffer = Buffer::on(worker.blocks.lend());
-    let (status, clean) = read_response(&mut connection).await?;
-    cluster.stats.rq_completed.increment();
-    if clean && connection.buffer.is_empty() {
-        connection.release(worker.clock.now(), &worker.blocks);
-    } else {
-        worker.blocks.give_back(connection.buffer.take_block());
+            error.into()
+        }),
+        Pooled::Full => Err(failed("the collector's connections are at their limit")),
     }
-    Ok(status)
 }
 
-fn write_request(out: &mut Vec<u8>, target: &Target, head: &[u8], body: &[u8]) {
-    let mut length = itoa::Buffer::new();
-    for part in [
-        "POST ",
-        &target.path,
-        " HTTP/1.1\r\nhost: ",
-        &target.host,
-        "\r\ncontent-type: ",
-        target.content_type,
-        "\r\nuser-agent: periplus-proxy\r\ncontent-length: ",
-        length.format(head.len() + body.len()),
-        "\r\n\r\n",
-    ] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    out.extend_from_slice(head);
-    out.extend_from_slice(body);
-}
-
-async fn write(connection: &mut UpstreamConnection, request: &mut Output) -> io::Result<()> {
-    while !request.is_written() {
-        let n = poll_fn(|cx| connection.stream.poll_write(cx, request.pending())).await?;
-        if n == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+async fn write(connection: &mut UpstreamConnection, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match poll_fn(|cx| connection.stream.poll_write(cx, bytes)).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => bytes = &bytes[n..],
         }
-        request.advance(n);
     }
     Ok(())
 }
 
-/// Reads a final response to its end: its status, and whether the connection can be used again.
-async fn read_response(connection: &mut UpstreamConnection) -> Result<(u16, bool), PostError> {
+/// Reads a final response to its end: whether the connection can be used again.
+async fn read_response(
+    connection: &mut UpstreamConnection,
+    response: &mut ResponseHead,
+) -> Result<bool, PostError> {
     let UpstreamConnection { stream, buffer, .. } = connection;
-    let mut response = ResponseHead::default();
     loop {
         match response.parse(buffer.unread(), LIMITS, false)? {
             Some(length) => {
@@ -174,5 +191,5 @@ async fn read_response(connection: &mut UpstreamConnection) -> Result<(u16, bool
             }
         }
     }
-    Ok((response.status, clean))
+    Ok(clean)
 }

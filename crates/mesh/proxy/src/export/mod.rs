@@ -10,7 +10,7 @@ use std::time::Duration;
 use periplus_wire::export::{SpanRef, otlp, zipkin};
 use tokio::sync::Notify;
 
-use crate::export::client::{PostError, post};
+use crate::export::client::{Client, PostError, Report};
 use crate::snapshot::TracingProvider;
 use crate::stats::TracerStats;
 use crate::worker::Worker;
@@ -174,6 +174,7 @@ impl Exporter {
     async fn send_all(self: Rc<Self>, worker: Weak<Worker>) {
         let mut body = Vec::new();
         let mut head = Vec::new();
+        let mut client = Client::default();
         loop {
             while self.spans.get() == 0 {
                 if self.closed.get() {
@@ -193,7 +194,11 @@ impl Exporter {
             let Some(worker) = worker.upgrade() else {
                 return;
             };
-            self.report(&worker, &head, &body, spans).await;
+            let report = Report {
+                head: &head,
+                body: &body,
+            };
+            self.report(&worker, &mut client, report, spans).await;
             self.sending.set(0);
             self.sent.notify_waiters();
         }
@@ -214,13 +219,19 @@ impl Exporter {
         spans
     }
 
-    async fn report(&self, worker: &Rc<Worker>, head: &[u8], body: &[u8], spans: usize) {
+    async fn report(
+        &self,
+        worker: &Rc<Worker>,
+        client: &mut Client,
+        report: Report<'_>,
+        spans: usize,
+    ) {
         let mut outcome = Err(PostError::NoCluster);
         for attempt in 0..2 {
             if attempt > 0 {
                 tokio::time::sleep(BACKOFF).await;
             }
-            outcome = post(worker, &self.target, head, body).await;
+            outcome = client.post(worker, &self.target, report).await;
             if outcome.is_ok() {
                 break;
             }

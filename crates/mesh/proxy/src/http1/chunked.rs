@@ -199,3 +199,141 @@ pub(crate) fn append_chunk_head(out: &mut Vec<u8>, size: usize) {
     }
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Decodes a whole input given in parts: the body, the trailers, and what was left over.
+    fn decode(parts: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, usize), ChunkError> {
+        let mut chunked = Chunked::default();
+        let mut body = Vec::new();
+        let mut left_over = 0;
+        for part in parts {
+            let mut rest = *part;
+            while !rest.is_empty() && !chunked.is_ended() {
+                match chunked.decode(rest)? {
+                    Step::Data { skip, data } => {
+                        body.extend_from_slice(&rest[skip..skip + data]);
+                        rest = &rest[skip + data..];
+                    }
+                    Step::More { skip } => {
+                        assert_eq!(skip, rest.len(), "waits with input at hand");
+                        rest = &[];
+                    }
+                    Step::End { skip } => rest = &rest[skip..],
+                }
+            }
+            left_over += rest.len();
+        }
+        assert!(chunked.is_ended(), "not complete");
+        Ok((body, chunked.trailers().to_vec(), left_over))
+    }
+
+    fn encode(chunks: &[Vec<u8>], extension: &str, trailers: &[(String, String)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
+            append_chunk_head(&mut out, chunk.len());
+            out.truncate(out.len() - 2);
+            out.extend_from_slice(extension.as_bytes());
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(chunk);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"0\r\n");
+        for (name, value) in trailers {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_encoded_decodes_to_the_same_however_it_is_split(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..70), 0..6),
+            extension in "(;[a-z]{0,5}(=\"[a-z ]{0,5}\")?)?",
+            trailers in prop::collection::vec(("[a-z-]{1,10}", "[!-~]{0,10}"), 0..3),
+            mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+            next in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let mut bytes = encode(&chunks, &extension, &trailers);
+            bytes.extend_from_slice(&next);
+            let mut at: Vec<_> = cuts.drain(..).map(|cut| cut.index(bytes.len())).collect();
+            at.extend([0, bytes.len()]);
+            at.sort_unstable();
+            let parts: Vec<_> = at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            let (body, section, left_over) = decode(&parts).expect("valid");
+            prop_assert_eq!(body, chunks.concat());
+            let lines: String = trailers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+            prop_assert_eq!(String::from_utf8(section).expect("text"), lines);
+            prop_assert_eq!(left_over, next.len());
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused_without_a_panic(
+            bytes in prop::collection::vec(
+                prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'0'), Just(b';')],
+                0..200,
+            ),
+        ) {
+            let mut chunked = Chunked::default();
+            let mut rest = &bytes[..];
+            while !rest.is_empty() && !chunked.is_ended() {
+                let used = match chunked.decode(rest) {
+                    Ok(Step::Data { skip, data }) => skip + data,
+                    Ok(Step::More { skip } | Step::End { skip }) => skip,
+                    Err(_) => break,
+                };
+                prop_assert!(used > 0 && used <= rest.len());
+                rest = &rest[used..];
+            }
+        }
+    }
+
+    #[test]
+    fn chunk_heads_are_short_hex() {
+        for (size, expected) in [
+            (1, "1\r\n"),
+            (10, "a\r\n"),
+            (16, "10\r\n"),
+            (16_384, "4000\r\n"),
+        ] {
+            let mut out = Vec::new();
+            append_chunk_head(&mut out, size);
+            assert_eq!(String::from_utf8(out).expect("text"), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_at_its_first_bad_byte() {
+        for (input, error) in [
+            ("g\r\n", ChunkError::Size),
+            ("1 \r\n", ChunkError::Size),
+            ("\r\n", ChunkError::Size),
+            ("1\n", ChunkError::Size),
+            ("1\r\r", ChunkError::Size),
+            ("1234567890123456\r\n", ChunkError::Size),
+            ("1;a\n", ChunkError::Extension),
+            ("1\r\nab", ChunkError::End),
+            ("1\r\na\n", ChunkError::End),
+            ("0\r\na\n", ChunkError::Trailer),
+            ("0\r\na b: c\r\n\r\n", ChunkError::Trailer),
+        ] {
+            let mut chunked = Chunked::default();
+            let mut rest = input.as_bytes();
+            let found = loop {
+                match chunked.decode(rest) {
+                    Ok(Step::Data { skip, data }) => rest = &rest[skip + data..],
+                    Ok(step) => break Ok(step),
+                    Err(error) => break Err(error),
+                }
+            };
+            assert_eq!(found, Err(error), "{input:?}");
+        }
+    }
+}

@@ -119,3 +119,60 @@ pub(crate) fn append_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 pub(crate) fn append_number(out: &mut Vec<u8>, name: &str, value: u64) {
     append_field(out, name, itoa::Buffer::new().format(value).as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::http1::head::Limits;
+    use crate::http1::request::RequestHead;
+
+    use super::*;
+
+    fn copied(lines: &str, drop: &[Name]) -> String {
+        let mut bytes = format!("GET / HTTP/1.1\r\nhost: h\r\n{lines}\r\n").into_bytes();
+        let mut head = RequestHead::default();
+        let limits = Limits {
+            bytes: 1000,
+            fields: 100,
+        };
+        let length = head
+            .parse(&mut bytes, limits)
+            .expect("valid")
+            .expect("whole");
+        let mut out = Vec::new();
+        let from = bytes.len() - lines.len() - 2;
+        assert_eq!(length, bytes.len());
+        copy_lines(
+            &mut out,
+            &bytes,
+            &head.fields,
+            from - "host: h\r\n".len(),
+            Names::of(drop),
+            head.nominates,
+        );
+        String::from_utf8(out)
+            .expect("text")
+            .replace("host: h\r\n", "")
+    }
+
+    #[test]
+    fn lines_are_dropped_wherever_they_are() {
+        let lines =
+            "Server:  x \r\na: 1\r\ndate: y\r\nserver: z\r\nb: 2\r\nexpect: 100-continue\r\n";
+        assert_eq!(copied(lines, &[]), lines);
+        assert_eq!(
+            copied(lines, &[Name::Server]),
+            "a: 1\r\ndate: y\r\nb: 2\r\nexpect: 100-continue\r\n"
+        );
+        assert_eq!(
+            copied(lines, &[Name::Server, Name::Date, Name::Expect]),
+            "a: 1\r\nb: 2\r\n"
+        );
+        assert_eq!(copied("", &[Name::Host]), "");
+    }
+
+    #[test]
+    fn lines_that_connection_names_are_dropped() {
+        let lines = "A: 1\r\nconnection: a, b\r\nb: 2\r\nc: 3\r\na: 4\r\n";
+        assert_eq!(copied(lines, &[Name::Connection]), "c: 3\r\n");
+    }
+}

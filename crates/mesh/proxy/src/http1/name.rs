@@ -2,6 +2,7 @@
 
 macro_rules! names {
     ($($(#[$meta:meta])* $variant:ident = $text:literal,)*) => {
+        #[expect(clippy::enum_variant_names, reason = "a field's name may end in `name`")]
         /// A field name that the proxy treats in some special way, or [`Name::Other`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u8)]
@@ -41,6 +42,7 @@ names! {
     XClientTraceId = "x-client-trace-id",
     XForwardedFor = "x-forwarded-for",
     XForwardedProto = "x-forwarded-proto",
+    XForwardedClientCert = "x-forwarded-client-cert",
     B3 = "b3",
     XB3TraceId = "x-b3-traceid",
     XB3SpanId = "x-b3-spanid",
@@ -58,7 +60,6 @@ names! {
     XEnvoyOriginalPath = "x-envoy-original-path",
     XEnvoyForceTrace = "x-envoy-force-trace",
     XEnvoyExpectedRqTimeoutMs = "x-envoy-expected-rq-timeout-ms",
-    // From here on: removed from requests that come from outside (`is_internal_only`).
     XEnvoyRetryOn = "x-envoy-retry-on",
     XEnvoyRetryGrpcOn = "x-envoy-retry-grpc-on",
     XEnvoyMaxRetries = "x-envoy-max-retries",
@@ -107,6 +108,7 @@ impl Name {
                 Name::XClientTraceId,
                 Name::XB3ParentSpanId,
             ],
+            (23, b'x') if text[2] | 0x20 == b'f' => &[Name::XForwardedClientCert],
             (length, b'x') if text.len() > 8 && text[7] == b'-' => {
                 return Self::envoy(length, text);
             }
@@ -152,13 +154,6 @@ impl Name {
                 | Name::Http2Settings
         )
     }
-
-    /// Whether only parts of the mesh may send it: removed from a client's request, as Envoy does
-    /// for every request that is not internal.
-    #[inline]
-    pub(crate) fn is_internal_only(self) -> bool {
-        self >= Name::XEnvoyForceTrace && self != Name::Other
-    }
 }
 
 #[cfg(test)]
@@ -175,14 +170,5 @@ mod tests {
             assert_eq!(Name::of(&text.as_bytes()[1..]), Name::Other);
         }
         assert_eq!(Name::of(b"x"), Name::Other);
-    }
-
-    #[test]
-    fn the_groups_are_what_they_say() {
-        assert!(Name::Te.is_hop_by_hop() && !Name::Trailer.is_hop_by_hop());
-        assert!(Name::XEnvoyForceTrace.is_internal_only());
-        assert!(Name::XEnvoyHedgeOnPerTryTimeout.is_internal_only());
-        assert!(!Name::XEnvoyDecoratorOperation.is_internal_only());
-        assert!(!Name::Other.is_internal_only());
     }
 }

@@ -191,3 +191,44 @@ pub(crate) fn without_port(authority: &[u8]) -> &[u8] {
         None => authority,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        for good in [
+            "h",
+            "h:80",
+            "h:",
+            "1.2.3.4:65535",
+            "[::1]",
+            "[::1]:80",
+            "a-b_c.d%20",
+            "",
+        ] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "h:x", "h:65536", "h:123456", ":80", "u@h", "a b", "a/b", "[::1", "[]", "[::1]x",
+            "[g]", "a\"b", "h:80:80", "\u{e4}",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports_are_taken_off() {
+        for (authority, host) in [
+            ("h:80", "h"),
+            ("h", "h"),
+            ("h:", "h"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(without_port(authority.as_bytes()), host.as_bytes());
+        }
+    }
+}

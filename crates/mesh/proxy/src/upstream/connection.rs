@@ -211,11 +211,6 @@ impl UpstreamConnection {
         })
     }
 
-    /// The endpoint at its other end.
-    pub(crate) fn endpoint(&self) -> &Rc<EndpointState> {
-        &self.slot.endpoint
-    }
-
     /// Gives the connection back after an exchange that left it clean.
     pub(crate) fn release(mut self, now: Micros, blocks: &Blocks) {
         debug_assert!(self.buffer.is_empty());

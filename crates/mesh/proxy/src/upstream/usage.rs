@@ -37,17 +37,16 @@ impl Usages {
 #[derive(Debug)]
 pub(crate) struct Permit {
     /// `None` if the limit is off.
-    counted: Option<(Arc<Usage>, fn(&Usage) -> &AtomicU32)>,
+    counted: Option<(Arc<Usage>, Counter)>,
 }
+
+/// Which of the counters.
+type Counter = fn(&Usage) -> &AtomicU32;
 
 impl Permit {
     /// Takes one, unless the limit is reached.
     #[inline]
-    pub(crate) fn take(
-        usage: &Arc<Usage>,
-        counter: fn(&Usage) -> &AtomicU32,
-        limit: u32,
-    ) -> Option<Self> {
+    pub(crate) fn take(usage: &Arc<Usage>, counter: Counter, limit: u32) -> Option<Self> {
         if limit == UNLIMITED {
             return Some(Self { counted: None });
         }
@@ -62,7 +61,7 @@ impl Permit {
     }
 
     /// Takes one even if the limit is reached.
-    pub(crate) fn force(usage: &Arc<Usage>, counter: fn(&Usage) -> &AtomicU32, limit: u32) -> Self {
+    pub(crate) fn force(usage: &Arc<Usage>, counter: Counter, limit: u32) -> Self {
         if limit == UNLIMITED {
             return Self { counted: None };
         }

@@ -13,8 +13,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 
+use crate::support::config::Mesh;
 use crate::support::origin::Origin;
-use crate::support::{Client, Config, Mesh};
+use crate::support::{Client, Config};
 
 /// A hyper server that counts the requests whose body it could read.
 struct Hyper {

@@ -6,7 +6,7 @@ use periplus_proxy::snapshot::{Balancing, Endpoint};
 
 use crate::support::config::cluster;
 use crate::support::origin::{Origin, ok, read_request};
-use crate::support::{Config, wait_for};
+use crate::support::{Config, pause, wait_for};
 
 #[test]
 fn clients_share_upstream_connections() {
@@ -29,8 +29,8 @@ fn clients_share_upstream_connections() {
 
 #[test]
 fn a_connection_that_the_endpoint_closed_is_not_used() {
-    let origin = Origin::raw(|mut client, number, origin| {
-        if let Some(request) = read_request(&mut client, number) {
+    let origin = Origin::raw(|mut client, origin| {
+        if let Some(request) = read_request(&mut client) {
             origin.note(request);
             client.send(ok("one each"));
         }
@@ -48,8 +48,8 @@ fn a_connection_that_the_endpoint_closed_is_not_used() {
 
 /// An origin that closes a connection when the second request on it comes.
 fn closes_on_reuse() -> Origin {
-    Origin::raw(|mut client, number, origin| {
-        let Some(request) = read_request(&mut client, number) else {
+    Origin::raw(|mut client, origin| {
+        let Some(request) = read_request(&mut client) else {
             return;
         };
         origin.note(request);
@@ -150,7 +150,7 @@ fn random_policies_reach_everybody() {
 #[test]
 fn least_request_avoids_the_busy_endpoint() {
     let busy = Origin::new(|_| {
-        std::thread::sleep(Duration::from_secs(60));
+        pause(Duration::from_secs(60));
         None
     });
     let idle = Origin::saying("fast");

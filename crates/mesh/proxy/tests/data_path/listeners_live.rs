@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::config::{cluster, free_address};
 use crate::support::origin::{Origin, ok};
-use crate::support::{Client, Collector, Config, forward, route, wait_for};
+use crate::support::{Client, Collector, Config, forward, pause, route, wait_for};
 
 #[test]
 fn routes_change_under_load_without_a_lost_request() {
@@ -51,7 +51,7 @@ fn routes_change_under_load_without_a_lost_request() {
 fn a_request_keeps_the_configuration_that_it_began_with() {
     let origin = Origin::new(|request| {
         if request.path() == "/slow" {
-            std::thread::sleep(Duration::from_millis(300));
+            pause(Duration::from_millis(300));
         }
         Some(ok("fine"))
     });
@@ -178,7 +178,7 @@ fn shutdown_finishes_requests_flushes_spans_and_keeps_its_deadline() {
         } else {
             300
         };
-        std::thread::sleep(Duration::from_millis(time));
+        pause(Duration::from_millis(time));
         Some(ok("fine"))
     });
     let mesh = Config::to(&origin).zipkin(&collector).start();

@@ -89,7 +89,7 @@ fn a_client_that_expects_100_continue_gets_it_from_the_origin() {
 
 #[test]
 fn an_origin_may_refuse_instead_of_saying_continue() {
-    let origin = Origin::raw(|mut client, _, _| {
+    let origin = Origin::raw(|mut client, _| {
         while client.head().is_some() {
             client.send("HTTP/1.1 417 Expectation Failed\r\ncontent-length: 0\r\n\r\n");
         }
@@ -153,8 +153,8 @@ fn options_asterisk_passes() {
 
 #[test]
 fn an_upgrade_turns_the_connection_into_a_tunnel() {
-    let origin = Origin::raw(|mut client, number, origin| {
-        let Some(request) = read_request(&mut client, number) else {
+    let origin = Origin::raw(|mut client, origin| {
+        let Some(request) = read_request(&mut client) else {
             return;
         };
         origin.note(request);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::origin::{Origin, ok, read_request};
-use crate::support::{Client, Config, wait_for};
+use crate::support::{Client, Config, pause, wait_for};
 
 #[test]
 fn bodies_of_known_length_pass_both_ways() {
@@ -78,8 +78,8 @@ fn trailers_go_on_without_those_that_would_lie() {
 
 #[test]
 fn a_response_until_close_becomes_chunked() {
-    let origin = Origin::raw(|mut client, number, _| {
-        if read_request(&mut client, number).is_some() {
+    let origin = Origin::raw(|mut client, _| {
+        if read_request(&mut client).is_some() {
             client.send("HTTP/1.1 200 OK\r\n\r\nuntil ");
             client.send("close");
         }
@@ -153,7 +153,7 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn a_client_may_close_its_writing_side_after_its_request() {
     let origin = Origin::new(|_| {
-        std::thread::sleep(Duration::from_millis(100));
+        pause(Duration::from_millis(100));
         Some(ok("still here"))
     });
     let mesh = Config::to(&origin).start();
@@ -232,8 +232,8 @@ fn an_absolute_target_replaces_the_host() {
 #[test]
 fn a_slow_reader_holds_back_the_origin() {
     const SIZE: usize = 64 * 1024 * 1024;
-    let origin = Origin::raw(|mut client, number, origin| {
-        if read_request(&mut client, number).is_none() {
+    let origin = Origin::raw(|mut client, origin| {
+        if read_request(&mut client).is_none() {
             return;
         }
         client.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n"));
@@ -251,7 +251,7 @@ fn a_slow_reader_holds_back_the_origin() {
     // The origin stops once all buffers on the way are full: far below the size of the body.
     let stuck = wait_for("the origin to stop", || {
         let before = origin.received().len();
-        std::thread::sleep(Duration::from_millis(200));
+        pause(Duration::from_millis(200));
         (origin.received().len() == before && before > 0).then_some(before)
     });
     assert!(
@@ -264,7 +264,7 @@ fn a_slow_reader_holds_back_the_origin() {
 
 #[test]
 fn an_early_answer_reaches_a_client_that_still_sends() {
-    let origin = Origin::raw(|mut client, _, _| {
+    let origin = Origin::raw(|mut client, _| {
         client.head();
         client.send(
             "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 3\r\n\r\nbig",

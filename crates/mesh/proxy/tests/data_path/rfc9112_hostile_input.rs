@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::origin::Origin;
-use crate::support::{Config, DEADLINE};
+use crate::support::{Config, DEADLINE, pause};
 
 /// Requests that must not reach the origin, and what they are answered; 0 is a close without an
 /// answer.
@@ -534,7 +534,7 @@ fn a_head_that_trickles_in_is_cut_off() {
     mesh.wait_stat("http.test.downstream_rq_header_timeout", 1);
     // An idle connection is none of its business.
     let mut client = mesh.client();
-    std::thread::sleep(Duration::from_millis(300));
+    pause(Duration::from_millis(300));
     assert_eq!(client.get("/").status, 200);
 }
 

@@ -4,9 +4,9 @@ use periplus_proxy::snapshot::{
     Forward, HeaderMatch, PathMatch, RouteAction, ValueMatch, WeightedCluster,
 };
 
-use crate::support::config::cluster;
+use crate::support::config::{Mesh, cluster};
 use crate::support::origin::Origin;
-use crate::support::{Config, Mesh, forward, route};
+use crate::support::{Config, forward, route};
 
 fn say(text: &str) -> RouteAction {
     RouteAction::Respond {

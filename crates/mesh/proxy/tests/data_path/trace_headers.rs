@@ -2,9 +2,9 @@
 
 use periplus_proxy::snapshot::{ServerHeader, TracingProvider};
 
-use crate::support::config::{decorated, forward_within};
+use crate::support::config::{Mesh, decorated, forward_within};
 use crate::support::origin::{Origin, Received, ok};
-use crate::support::{Collector, Config, Mesh, forward, route};
+use crate::support::{Collector, Config, forward, route};
 
 const TRACE: &str = "463ac35c9f6413ad48485a3953bb6124";
 const SPAN: &str = "a2fb4a1d1a96d312";

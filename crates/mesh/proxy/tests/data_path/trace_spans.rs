@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use periplus_proxy::snapshot::{CustomTag, CustomTagValue, Tracing, TracingProvider};
 
-use crate::support::collector::zipkin_spans;
+use crate::support::collector::{TestSpan, zipkin_spans};
 use crate::support::config::{cluster, decorated};
 use crate::support::origin::{Origin, ok};
-use crate::support::{Collector, Config, TestSpan, forward, route};
+use crate::support::{Collector, Config, forward, pause, route};
 
 const REVIEWS: &str = "outbound|9080||reviews.default.svc.cluster.local";
 const ID: &str = "fbd46b43-c075-9a0d-9a54-97ff56b88bfa";
@@ -120,7 +120,7 @@ fn an_outbound_hop_over_zipkin() {
             "traceId": "5c7f54f25cd9a5589d5d5720cf2c0581",
         })
     );
-    assert_eq!(origin.last().header("x-b3-spanid"), Some(span.id.clone()));
+    assert_eq!(origin.last().header("x-b3-spanid"), Some(span.id));
     let report = collector.origin.last();
     assert_eq!(report.line(), "POST /api/v2/spans HTTP/1.1");
     assert_eq!(report.header("host").as_deref(), Some("zipkin"));
@@ -423,10 +423,10 @@ fn a_span_lasts_from_the_request_to_the_last_byte() {
             .as_micros() as u64
     };
     let collector = Collector::zipkin();
-    let origin = Origin::raw(|mut client, _, _| {
+    let origin = Origin::raw(|mut client, _| {
         while client.head().is_some() {
             client.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na");
-            std::thread::sleep(Duration::from_millis(150));
+            pause(Duration::from_millis(150));
             client.send("b");
         }
     });
@@ -489,7 +489,7 @@ fn spans_that_cannot_be_reported_are_dropped_and_counted() {
 fn a_collector_that_hangs_delays_nobody_and_memory_is_bounded() {
     let origin = Origin::saying("fine");
     let hanging = Origin::new(|_| {
-        std::thread::sleep(Duration::from_secs(60));
+        pause(Duration::from_secs(60));
         None
     });
     let collector = Collector::zipkin();

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use periplus_proxy::snapshot::RouteAction;
 
-use crate::support::config::{cluster, forward_within, free_address};
+use crate::support::collector::TestSpan;
+use crate::support::config::{Mesh, cluster, forward_within, free_address};
 use crate::support::origin::{Origin, ok};
-use crate::support::{Collector, Config, Mesh, TestSpan, forward, route};
+use crate::support::{Collector, Config, forward, pause, route};
 
 const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
 
@@ -30,7 +31,7 @@ fn gateway(collector: &Collector) -> (Mesh, Origin) {
         "/500" => Some(b"HTTP/1.1 500 Oops\r\ncontent-length: 1\r\n\r\nx".to_vec()),
         "/404" => Some(b"HTTP/1.1 404 No\r\ncontent-length: 1\r\n\r\nx".to_vec()),
         "/slow" => {
-            std::thread::sleep(Duration::from_millis(600));
+            pause(Duration::from_millis(600));
             Some(ok("late"))
         }
         _ => Some(ok("fine")),
@@ -211,7 +212,7 @@ fn a_response_that_breaks_off_never_looks_complete() {
     let collector = Collector::zipkin();
     let origin = Origin::new(|_| None);
     let cut = |head: &'static str| {
-        Origin::raw(move |mut client, _, _| {
+        Origin::raw(move |mut client, _| {
             client.head();
             client.send(head);
         })
@@ -269,7 +270,7 @@ fn a_client_that_leaves_is_noticed_while_the_upstream_works() {
     let collector = Collector::zipkin();
     let origin = Origin::new(|request| {
         if request.path() == "/hang" {
-            std::thread::sleep(Duration::from_secs(60));
+            pause(Duration::from_secs(60));
         }
         Some(ok("fine"))
     });
@@ -300,14 +301,11 @@ fn a_client_that_leaves_is_noticed_while_the_upstream_works() {
 #[test]
 fn a_client_that_leaves_in_its_body_takes_the_upstream_request_along() {
     let collector = Collector::zipkin();
-    let origin = Origin::raw(|mut client, number, origin| {
+    let origin = Origin::raw(|mut client, origin| {
         client.head();
         origin.note(Default::default());
         client.rest();
-        origin.note(crate::support::origin::Received {
-            connection: number,
-            ..Default::default()
-        });
+        origin.note(Default::default());
     });
     let mesh = Config::to(&origin).zipkin(&collector).start();
     let mut client = mesh.client();
@@ -352,7 +350,7 @@ fn an_endpoint_that_does_not_answer_the_handshake_times_out() {
 fn idle_streams_are_cut_with_the_status_of_who_was_idle() {
     let collector = Collector::zipkin();
     let origin = Origin::new(|_| {
-        std::thread::sleep(Duration::from_secs(60));
+        pause(Duration::from_secs(60));
         None
     });
     let mesh = Config::to(&origin)
@@ -382,7 +380,7 @@ fn circuit_breakers_refuse_what_is_over_the_limit() {
     let collector = Collector::zipkin();
     let origin = Origin::new(|request| {
         if request.path() == "/hold" {
-            std::thread::sleep(Duration::from_millis(500));
+            pause(Duration::from_millis(500));
         }
         Some(ok("fine"))
     });
@@ -429,7 +427,7 @@ fn circuit_breakers_refuse_what_is_over_the_limit() {
 #[test]
 fn requests_over_the_connection_limit_wait_for_a_connection() {
     let origin = Origin::new(|_| {
-        std::thread::sleep(Duration::from_millis(20));
+        pause(Duration::from_millis(20));
         Some(ok("fine"))
     });
     let mut single = cluster("app", &[origin.address]);

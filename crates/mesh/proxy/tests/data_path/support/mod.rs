@@ -6,8 +6,8 @@ pub(crate) mod config;
 pub(crate) mod origin;
 pub(crate) mod wire;
 
-pub(crate) use collector::{Collector, TestSpan};
-pub(crate) use config::{Config, Mesh, forward, route};
+pub(crate) use collector::Collector;
+pub(crate) use config::{Config, forward, route};
 pub(crate) use origin::Origin;
 pub(crate) use wire::{Client, Response};
 
@@ -24,6 +24,15 @@ pub(crate) fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T
             return found;
         }
         assert!(begin.elapsed() < DEADLINE, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        pause(Duration::from_millis(2));
     }
+}
+
+/// Lets time pass: for origins that are slow, and between two looks at a condition.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "time itself is what these tests are about"
+)]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }

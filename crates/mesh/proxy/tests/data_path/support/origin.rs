@@ -13,8 +13,6 @@ pub(crate) struct Received {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: String,
-    /// Which connection brought it, counted from 0.
-    pub(crate) connection: usize,
 }
 
 impl Received {
@@ -41,7 +39,7 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// An origin that hands each connection to `serve`.
-    pub(crate) fn raw(serve: impl Fn(Client, usize, &Origin) + Send + Sync + 'static) -> Self {
+    pub(crate) fn raw(serve: impl Fn(Client, &Origin) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let origin = Self {
             address: listener.local_addr().expect("an address"),
@@ -59,9 +57,9 @@ impl Origin {
                     stream,
                     unread: Vec::new(),
                 };
-                let number = accepting.connections.fetch_add(1, Ordering::SeqCst);
+                accepting.connections.fetch_add(1, Ordering::SeqCst);
                 let (serve, origin) = (serve.clone(), accepting.clone());
-                std::thread::spawn(move || serve(client, number, &origin));
+                std::thread::spawn(move || serve(client, &origin));
             }
         });
         origin
@@ -71,8 +69,8 @@ impl Origin {
     pub(crate) fn new(
         answer: impl Fn(&Received) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
-        Self::raw(move |mut client, number, origin| {
-            while let Some(request) = read_request(&mut client, number) {
+        Self::raw(move |mut client, origin| {
+            while let Some(request) = read_request(&mut client) {
                 origin.note(request.clone());
                 match answer(&request) {
                     Some(bytes) => client.send(bytes),
@@ -113,11 +111,10 @@ impl Origin {
 }
 
 /// Reads a request with its body.
-pub(crate) fn read_request(client: &mut Client, connection: usize) -> Option<Received> {
+pub(crate) fn read_request(client: &mut Client) -> Option<Received> {
     let head = client.head()?;
     let mut request = Received {
         head,
-        connection,
         ..Received::default()
     };
     if request.header("expect").is_some() {
