@@ -163,6 +163,32 @@ export function parseDuration(text: string): number | undefined {
   return trimmed === '' || Number.isNaN(total) ? undefined : total;
 }
 
+const SECOND = 1e6;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const CLOCK_STEPS = [
+  ...[1e3, 1e4, 1e5, SECOND].flatMap((unit) => [unit, 2 * unit, 5 * unit]),
+  ...[10, 15, 30].map((seconds) => seconds * SECOND),
+  ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes * MINUTE),
+  ...[1, 2, 3, 6, 12].map((hours) => hours * HOUR),
+  ...[1, 2, 7, 30].map((days) => days * DAY),
+];
+
+/** Round times of day between two instants, at most `most` of them, no finer than they need to be told apart. */
+export function clockAxis(from: number, to: number, most: number, zone: Zone): Axis {
+  const step = CLOCK_STEPS.find((size) => (to - from) / size <= most) ?? 30 * DAY;
+  const offset = zone === 'utc' ? 0 : -new Date(from / 1000).getTimezoneOffset() * MINUTE;
+  const ticks: number[] = [];
+  for (let local = Math.ceil((from + offset) / step) * step; local - offset <= to; local += step) ticks.push(local - offset);
+  const label = (us: number): string => {
+    if (step >= DAY) return formatDay(us, zone);
+    const clock = formatClock(us, zone);
+    return step >= MINUTE ? clock.slice(0, 5) : step >= SECOND ? clock.slice(0, 8) : clock;
+  };
+  return { ticks, label };
+}
+
 export interface Axis {
   /** Positions of the ticks. */
   ticks: number[];

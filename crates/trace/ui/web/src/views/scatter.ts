@@ -1,7 +1,7 @@
 /** Traces as points: when they began, how long they took, how many spans they have; those that failed are crosses. */
 
 import { durationScale, timeScale, type Summary } from '../core/results.ts';
-import { axis, formatClock, formatDuration, type Zone } from '../core/time.ts';
+import { axis, clockAxis, formatDuration, type Zone } from '../core/time.ts';
 import { onceAFrame, prepare, type Surface } from './canvas.ts';
 import { readPalette, type Palette } from './palette.ts';
 
@@ -24,6 +24,7 @@ const RIGHT = 12;
 const TOP = 8;
 const BOTTOM = 22;
 const REACH_PX = 14;
+const TICK_PX = 110;
 
 interface Point {
   trace: Summary;
@@ -137,15 +138,15 @@ function paintAxes(surface: Surface, state: ScatterState, palette: Palette): voi
     context.fillText(tick === 0 ? '0' : formatDuration(tick), LEFT - 8, y(tick));
   }
   const time = timeScale(state.traces);
-  const seconds = (time.max - time.min) / 1e6;
-  const count = Math.max(2, Math.floor((width - LEFT) / 140));
+  const room = width - LEFT - RIGHT;
+  const { ticks, label } = clockAxis(time.min, time.max, Math.max(2, Math.floor(room / TICK_PX)), state.zone);
   context.textAlign = 'center';
-  for (let i = 0; i <= count; i += 1) {
-    const at = time.min + ((time.max - time.min) * i) / count;
-    const x = LEFT + ((width - LEFT - RIGHT) * i) / count;
-    context.textAlign = i === 0 ? 'left' : i === count ? 'right' : 'center';
-    const clock = formatClock(at, state.zone);
-    context.fillText(seconds > 5 * count ? clock.slice(0, 8) : clock, x, height - 9);
+  for (const tick of ticks) {
+    const x = LEFT + ((tick - time.min) / (time.max - time.min)) * room;
+    context.fillStyle = palette.lineStrong;
+    context.fillRect(Math.round(x), height - BOTTOM, 1, 4);
+    context.fillStyle = palette.muted;
+    if (x > LEFT + 20 && x < width - 36) context.fillText(label(tick), x, height - 8);
   }
 }
 

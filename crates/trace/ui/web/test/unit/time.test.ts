@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { axis, formatAgo, formatClock, formatCount, formatDuration, formatInput, formatMoment, parseDuration, parseInput, spokenDuration } from '../../src/core/time.ts';
+import { axis, clockAxis, formatAgo, formatClock, formatCount, formatDuration, formatInput, formatMoment, parseDuration, parseInput, spokenDuration } from '../../src/core/time.ts';
 
 test.each([
   [0, '0 µs'],
@@ -65,6 +65,18 @@ test.each([
 test('thousands are set apart', () => {
   expect(formatCount(999)).toBe('999');
   expect(formatCount(1_234_567)).toBe('1\u202f234\u202f567');
+});
+
+test.each([
+  [0, 10, ['11:00:00', '11:00:02', '11:00:04', '11:00:06', '11:00:08', '11:00:10']],
+  [0.05, 0.35, ['11:00:00.100', '11:00:00.200', '11:00:00.300']],
+  [30, 900, ['11:05', '11:10', '11:15']],
+  [0, 7200, ['11:00', '11:30', '12:00', '12:30', '13:00']],
+  [0, 3 * 86_400, ['2026-08-02', '2026-08-03', '2026-08-04']],
+])('the clock from %d s to %d s', (from, to, labels) => {
+  const zero = Date.UTC(2026, 7, 1, 11) * 1000;
+  const { ticks, label } = clockAxis(zero + from * 1e6, zero + to * 1e6, 5, 'utc');
+  expect(ticks.map(label)).toEqual(labels);
 });
 
 describe('the axis', () => {

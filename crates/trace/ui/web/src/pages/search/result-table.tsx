@@ -146,7 +146,7 @@ function Services({ trace, identities }: { trace: Summary; identities: ReadonlyM
       {trace.services.slice(0, shown).map((service) => (
         <li key={service.name} title={`${service.name}: ${plural(service.spans, 'span')}${service.errors > 0 ? `, ${plural(service.errors, 'error')}` : ''}`}>
           <ServiceLetters identity={identities.get(service.name)} />
-          {service.name} <span class="count">{formatCount(service.spans)}</span>
+          <span class="service-name">{service.name}</span> <span class="count">{formatCount(service.spans)}</span>
           {service.errors > 0 && <span class="error-text">✕</span>}
         </li>
       ))}
