@@ -40,7 +40,6 @@ export interface Trace {
   critical: CriticalPath;
   /** Ids of spans that others name as their parent and that are not here. */
   missing: readonly string[];
-  warnings: ReadonlyMap<number, readonly string[]>;
 }
 
 export interface CriticalPath {
@@ -112,7 +111,6 @@ export function parseSkeleton(value: unknown): Trace {
     siblings: siblings(parent),
     critical: parseCritical(list(top['critical'] ?? [], 'critical'), size),
     missing: strings(top['missing'] ?? [], 'missing'),
-    warnings: parseWarnings(list(top['warnings'] ?? [], 'warnings')),
   };
 }
 
@@ -139,16 +137,6 @@ function parseCritical(segments: readonly unknown[], size: number): CriticalPath
     else ofRow.set(row, [index]);
   });
   return { ...path, ofRow };
-}
-
-function parseWarnings(values: readonly unknown[]): Map<number, string[]> {
-  const warnings = new Map<number, string[]>();
-  for (const value of values) {
-    const warning = record(value, 'a warning');
-    const row = Number(warning['row']);
-    warnings.set(row, [...(warnings.get(row) ?? []), String(warning['text'])]);
-  }
-  return warnings;
 }
 
 /** The name of the row's service. */

@@ -10,11 +10,10 @@ import { skeletonOf, traceOf } from './traces.ts';
 
 describe('the skeleton', () => {
   test('is read into columns', () => {
-    const trace = traceOf([{ service: 'a' }, { service: 'b', parent: 0, start: 10, duration: 50 }], { critical: [[0, 0, 10], [1, 10, 60]], warnings: [{ row: 1, text: 'w' }] });
+    const trace = traceOf([{ service: 'a' }, { service: 'b', parent: 0, start: 10, duration: 50 }], { critical: [[0, 0, 10], [1, 10, 60]] });
     expect(trace.size).toBe(2);
     expect(levels(trace)).toBe(2);
     expect(trace.critical.ofRow.get(1)).toEqual([1]);
-    expect(trace.warnings.get(1)).toEqual(['w']);
   });
 
   test('the duration covers every span, whatever the server said', () => {
