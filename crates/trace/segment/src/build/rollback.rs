@@ -1,0 +1,79 @@
+use super::Builder;
+use super::children::ChildMark;
+use super::spans::{NONE, earlier};
+use super::table::TableMark;
+
+/// How much a builder held: where [`Builder::rollback`] goes back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    spans: usize,
+    traces: usize,
+    names: usize,
+    messages: usize,
+    trace_states: usize,
+    resources: usize,
+    scopes: usize,
+    attributes: TableMark,
+    events: ChildMark,
+    links: ChildMark,
+}
+
+impl Builder {
+    /// What it holds now.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            spans: self.spans.len(),
+            traces: self.trace_ids.len(),
+            names: self.names.len(),
+            messages: self.messages.len(),
+            trace_states: self.trace_states.len(),
+            resources: self.resources.bytes.len(),
+            scopes: self.scopes.bytes.len(),
+            attributes: self.attributes.mark(),
+            events: self.events.mark(),
+            links: self.links.mark(),
+        }
+    }
+
+    /// Forgets what has come since the mark. Marks that were made in between are no longer good.
+    pub fn rollback(&mut self, to: Mark) {
+        self.forget_in_traces(to);
+        self.attributes.truncate(to.attributes);
+        self.events.truncate(to.events);
+        self.links.truncate(to.links);
+        self.spans.truncate(to.spans);
+        self.trace_ids.truncate(to.traces);
+        self.traces.start.truncate(to.traces);
+        self.traces.last.truncate(to.traces);
+        self.traces.spans.truncate(to.traces);
+        self.names.truncate(to.names);
+        self.messages.truncate(to.messages);
+        self.trace_states.truncate(to.trace_states);
+        self.resources.truncate(to.resources);
+        self.scopes.truncate(to.scopes);
+    }
+
+    /// Takes the spans behind the mark off the traces that were there before.
+    fn forget_in_traces(&mut self, to: Mark) {
+        let mut touched = Vec::new();
+        for row in (to.spans..self.spans.trace.len()).rev() {
+            let trace = self.spans.trace[row] as usize;
+            if trace < to.traces {
+                self.traces.last[trace] = self.spans.before[row];
+                self.traces.spans[trace] -= 1;
+                touched.push(trace);
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for trace in touched {
+            let mut start = 0;
+            let mut row = self.traces.last[trace];
+            while row != NONE {
+                start = earlier(start, self.spans.start[row as usize]);
+                row = self.spans.before[row as usize];
+            }
+            self.traces.start[trace] = start;
+        }
+    }
+}

