@@ -102,7 +102,8 @@ pub(crate) fn compile(
     {
         add_locality(&mut endpoints, locality, &at_localities.index(index))?;
     }
-    ignored!(assignment: cluster_name);
+    // The store has taken the name already.
+    assignment.cluster_name.clear();
     nothing_else(&assignment, at)?;
     Ok(Assignment { endpoints })
 }

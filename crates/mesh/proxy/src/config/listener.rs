@@ -29,16 +29,17 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
     let name = std::mem::take(&mut listener.name);
     let address = listener.address.take();
     let address = socket_address(address, &at.field("address"))?;
-    let direction = match core::TrafficDirection::try_from(listener.traffic_direction) {
-        Ok(core::TrafficDirection::Unspecified) => Direction::Unspecified,
-        Ok(core::TrafficDirection::Inbound) => Direction::Inbound,
-        Ok(core::TrafficDirection::Outbound) => Direction::Outbound,
-        Err(_) => {
-            return Err(at
-                .field("traffic_direction")
-                .refuse("is not a known direction"));
-        }
-    };
+    let direction =
+        match core::TrafficDirection::try_from(std::mem::take(&mut listener.traffic_direction)) {
+            Ok(core::TrafficDirection::Unspecified) => Direction::Unspecified,
+            Ok(core::TrafficDirection::Inbound) => Direction::Inbound,
+            Ok(core::TrafficDirection::Outbound) => Direction::Outbound,
+            Err(_) => {
+                return Err(at
+                    .field("traffic_direction")
+                    .refuse("is not a known direction"));
+            }
+        };
 
     let chains = std::mem::take(&mut listener.filter_chains);
     let chain = exactly_one(chains, &at.field("filter_chains"))?;
@@ -56,7 +57,7 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
     )?;
     must_be(listener.transparent.take(), false, &at.field("transparent"))?;
     must_be(listener.freebind.take(), false, &at.field("freebind"))?;
-    ignored!(listener: traffic_direction, stat_prefix, stats_matcher, metadata, drain_type, access_log,
+    ignored!(listener: stat_prefix, stats_matcher, metadata, drain_type, access_log,
         per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout, enable_reuse_port,
         connection_balance_config, listener_filters_timeout, continue_on_listener_filters_timeout,
         tcp_backlog_size, max_connections_to_accept_per_socket_event, ignore_global_conn_limit,
@@ -169,7 +170,6 @@ pub(crate) fn host_and_port(
         None => return Err(at.field("port_value").refuse("it must be given")),
     };
     let host = std::mem::take(&mut address.address);
-    ignored!(address: protocol);
     nothing_else(&address, &at)?;
     Ok((host, port))
 }

@@ -100,17 +100,18 @@ pub(crate) fn compile(
         let reason = format!("{limit:?} is not supported, only 0s is");
         return Err(at.field("request_timeout").refuse(reason));
     }
-    let server_header =
-        match ServerHeaderTransformation::try_from(manager.server_header_transformation) {
-            Ok(ServerHeaderTransformation::Overwrite) => ServerHeader::Overwrite,
-            Ok(ServerHeaderTransformation::AppendIfAbsent) => ServerHeader::AppendIfAbsent,
-            Ok(ServerHeaderTransformation::PassThrough) => ServerHeader::PassThrough,
-            Err(_) => {
-                return Err(at
-                    .field("server_header_transformation")
-                    .refuse("is not known"));
-            }
-        };
+    let server_header = match ServerHeaderTransformation::try_from(std::mem::take(
+        &mut manager.server_header_transformation,
+    )) {
+        Ok(ServerHeaderTransformation::Overwrite) => ServerHeader::Overwrite,
+        Ok(ServerHeaderTransformation::AppendIfAbsent) => ServerHeader::AppendIfAbsent,
+        Ok(ServerHeaderTransformation::PassThrough) => ServerHeader::PassThrough,
+        Err(_) => {
+            return Err(at
+                .field("server_header_transformation")
+                .refuse("is not known"));
+        }
+    };
     let server_name = match std::mem::take(&mut manager.server_name) {
         unset if unset.is_empty() => DEFAULT_SERVER_NAME.to_owned(),
         name => name,
@@ -141,7 +142,7 @@ pub(crate) fn compile(
             &at.field("request_headers_timeout"),
         )?,
     };
-    ignored!(manager: server_header_transformation, access_log, access_log_flush_interval,
+    ignored!(manager: access_log, access_log_flush_interval,
         flush_access_log_on_new_request, access_log_options, drain_timeout, drain_timeout_jitter,
         delayed_close_timeout, stream_flush_timeout);
     nothing_else(&manager, at)?;
@@ -181,7 +182,8 @@ pub(crate) fn http1_options(
         true,
         &at.field("allow_absolute_url"),
     )?;
-    ignored!(options: use_balsa_parser);
+    // HTTP/1.0, methods of any name and trailers are served whether or not this asks for it.
+    ignored!(options: use_balsa_parser, accept_http_10, allow_custom_methods, enable_trailers);
     nothing_else(&options, at)
 }
 

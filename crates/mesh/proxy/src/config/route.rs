@@ -282,7 +282,7 @@ fn respond(
     max_body: u32,
     at: &At<'_>,
 ) -> Result<RouteAction, Refused> {
-    let status = match u16::try_from(response.status) {
+    let status = match u16::try_from(std::mem::take(&mut response.status)) {
         Ok(status) if (200..600).contains(&status) => status,
         _ => return Err(at.field("status").refuse("it must be 200 to 599")),
     };
@@ -299,7 +299,6 @@ fn respond(
     if body.len() > max_body as usize {
         return Err(at_body.refuse(format!("it is longer than {max_body} bytes")));
     }
-    ignored!(response: status);
     nothing_else(&response, at)?;
     Ok(RouteAction::Respond { status, body })
 }

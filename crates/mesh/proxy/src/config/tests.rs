@@ -967,3 +967,37 @@ fn unhealthy_endpoints_are_used_only_in_panic() {
     assert_eq!(usable(2, Some(0.0)), 1);
     assert_eq!(usable(3, Some(0.0)), 0);
 }
+
+#[test]
+fn every_ignored_field_is_documented() {
+    let documented = include_str!("../../../../../docs/xds-support.md");
+    let ignored = documented.split("## Ignored").nth(1).expect("the section");
+    let sources = [
+        include_str!("cluster.rs"),
+        include_str!("endpoint.rs"),
+        include_str!("listener.rs"),
+        include_str!("manager.rs"),
+        include_str!("matcher.rs"),
+        include_str!("route.rs"),
+        include_str!("tracing.rs"),
+    ];
+    let lists = regex::Regex::new(r"ignored!\((?:\w+): ([^)]+)\)").expect("valid");
+    let mut count = 0;
+    for list in sources
+        .iter()
+        .flat_map(|source| lists.captures_iter(source))
+    {
+        for field in list[1]
+            .split(',')
+            .map(str::trim)
+            .filter(|field| !field.is_empty())
+        {
+            assert!(
+                ignored.contains(&format!("`{field}`")),
+                "{field} is not documented"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 50, "only {count} fields were found");
+}

@@ -17,6 +17,8 @@ pub(crate) struct Message {
     pub(crate) line: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
+    /// The trailer section, line by line.
+    pub(crate) trailers: Vec<String>,
 }
 
 impl Message {
@@ -42,7 +44,7 @@ impl Message {
         Self {
             line,
             headers: headers.collect(),
-            body: String::new(),
+            ..Self::default()
         }
     }
 }
@@ -202,17 +204,43 @@ async fn receive(stream: &mut TcpStream, input: &mut Vec<u8>) -> Option<Message>
         let body: Vec<u8> = input.drain(..length).collect();
         message.body = String::from_utf8_lossy(&body).into_owned();
     } else if message.header("transfer-encoding").is_some() {
-        let end = fill_until(stream, input, |input| {
-            input
-                .windows(5)
-                .position(|w| w == b"0\r\n\r\n")
-                .map(|at| at + 5)
-        })
-        .await?;
+        let end = fill_until(stream, input, end_of_chunks).await?;
         let body: Vec<u8> = input.drain(..end).collect();
-        message.body = dechunk(&String::from_utf8_lossy(&body));
+        let body = String::from_utf8_lossy(&body);
+        message.body = dechunk(&body);
+        let lines = body
+            .lines()
+            .rev()
+            .skip(1)
+            .take_while(|line| line.contains(':'));
+        message.trailers = lines.map(str::to_owned).collect();
     }
     Some(message)
+}
+
+/// Where a chunked body ends, trailers included.
+fn end_of_chunks(input: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let line_end = at + input[at..].windows(2).position(|w| w == b"\r\n")?;
+        let line = std::str::from_utf8(&input[at..line_end]).ok()?;
+        let size = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
+        at = line_end + 2;
+        if size == 0 {
+            break;
+        }
+        at += size + 2;
+        if at > input.len() {
+            return None;
+        }
+    }
+    loop {
+        let line_end = at + input[at..].windows(2).position(|w| w == b"\r\n")?;
+        if line_end == at {
+            return Some(at + 2);
+        }
+        at = line_end + 2;
+    }
 }
 
 async fn fill_until<T>(

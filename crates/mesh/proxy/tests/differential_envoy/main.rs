@@ -1,0 +1,258 @@
+//! This proxy and a real Envoy side by side: the same configuration from the same control plane, the same
+//! requests, and the same outcome but for the differences that are meant.
+
+mod cases;
+mod collector;
+mod envoy;
+mod outcome;
+mod tolerated;
+mod world;
+#[path = "../xds_support/mod.rs"]
+mod xds_support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use periplus_proxy::{Agent, Options, bootstrap};
+use serde_json::json;
+use xds_support::http::{Message, Origin, exchange, get};
+use xds_support::{ControlPlane, PATIENCE, eventually};
+
+use crate::cases::Case;
+use crate::collector::Collector;
+use crate::envoy::Envoy;
+use crate::tolerated::{OTHER_ENDS, Side, TOLERATED};
+use crate::world::Addresses;
+
+const OURS: &str = "sidecar~127.0.0.1~ours.default~default.svc.cluster.local";
+const ENVOYS: &str = "sidecar~127.0.0.1~envoy.default~default.svc.cluster.local";
+
+/// One proxy with what is on both sides of it.
+struct Bench {
+    node: &'static str,
+    origin: Origin,
+    collector: Collector,
+    addresses: Addresses,
+}
+
+/// What came of one case, but for its spans.
+struct Seen {
+    response: std::io::Result<Message>,
+    upstream: Vec<Message>,
+}
+
+impl Seen {
+    fn status(&self) -> u16 {
+        self.response.as_ref().map_or(0, Message::status)
+    }
+}
+
+impl Bench {
+    async fn new(node: &'static str) -> Self {
+        let origin = Origin::start("origin").await;
+        let collector = Collector::start().await;
+        let addresses = Addresses::new(origin.address, collector.address).await;
+        Self {
+            node,
+            origin,
+            collector,
+            addresses,
+        }
+    }
+
+    fn bootstrap(&self, control_plane: SocketAddr) -> String {
+        bootstrap::render(&bootstrap::Spec {
+            node_id: self.node,
+            node_cluster: "test.default",
+            metadata: &json!({}),
+            control_plane,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+        })
+    }
+
+    async fn run(&self, case: &Case) -> Seen {
+        let response = exchange(self.addresses.listeners[case.listener], &case.request).await;
+        Seen {
+            response,
+            upstream: self.origin.take(),
+        }
+    }
+
+    /// Spans are sent in order: when one of a last request has arrived, those before it have.
+    async fn flush(&self, listener: &'static str) {
+        let name = format!("last@{listener}");
+        let path = format!("/ok?case={name}.");
+        get(self.addresses.listeners[listener], &path)
+            .await
+            .expect("an answer");
+        eventually(&format!("the last span of {}", self.node), || {
+            (!self.collector.of_case(&name).is_empty()).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_as_envoy_but_for_what_is_meant() {
+    let Some(binary) = envoy::binary() else {
+        return;
+    };
+    let plane = ControlPlane::start().await;
+    let (ours, envoys) = (Bench::new(OURS).await, Bench::new(ENVOYS).await);
+    for bench in [&ours, &envoys] {
+        plane
+            .worlds
+            .set(bench.node, world::snapshot(&bench.addresses));
+    }
+    let envoy = Envoy::start(&binary, &envoys.bootstrap(plane.address));
+    let parsed = bootstrap::parse("ours", &ours.bootstrap(plane.address)).expect("valid");
+    let agent = Agent::start(parsed, Options::default())
+        .await
+        .expect("start");
+    agent.ready().await;
+    envoy_is_ready(&envoy).await;
+    for bench in [&ours, &envoys] {
+        plane.in_sync(bench.node).await;
+    }
+    assert_eq!(plane.ads.counters().nacks, 0, "{:?}", plane.ads.proxies());
+
+    let cases = cases::all();
+    let mut seen = BTreeMap::new();
+    for case in &cases {
+        let both = tokio::join!(ours.run(case), envoys.run(case));
+        let twice = seen.insert(case.name.clone(), both);
+        assert!(twice.is_none(), "there are two cases {}", case.name);
+    }
+    for bench in [&ours, &envoys] {
+        bench.flush("outbound").await;
+        bench.flush("otlp_outbound").await;
+    }
+    settle(&cases, &ours, &envoys).await;
+
+    let mut used = BTreeSet::new();
+    let mut report = String::new();
+    for case in &cases {
+        let (our_outcome, envoy_outcome) = &seen[&case.name];
+        if let Some((_, _, envoys, ours)) =
+            OTHER_ENDS.iter().find(|(_, name, ..)| *name == case.name)
+        {
+            let statuses = (envoy_outcome.status(), our_outcome.status());
+            assert_eq!(statuses, (*envoys, *ours), "{}", case.name);
+            continue;
+        }
+        let lines = |bench: &Bench, seen: &Seen| {
+            let spans = bench.collector.of_case(&case.name);
+            outcome::lines(
+                case,
+                &bench.addresses,
+                bench.node,
+                &seen.response,
+                &seen.upstream,
+                &spans,
+            )
+        };
+        compare(
+            case,
+            lines(&envoys, envoy_outcome),
+            lines(&ours, our_outcome),
+            &mut used,
+            &mut report,
+        );
+    }
+    assert!(
+        report.is_empty(),
+        "{} cases, and these differ:\n{report}",
+        cases.len()
+    );
+    for tolerated in TOLERATED {
+        assert!(
+            used.contains(tolerated.name),
+            "{:?} is tolerated and never occurs",
+            tolerated.name
+        );
+    }
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
+async fn envoy_is_ready(envoy: &Envoy) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(admin) = envoy.admin()
+            && get(admin, "/ready")
+                .await
+                .is_ok_and(|answer| answer.status() == 200)
+        {
+            return;
+        }
+        let is_late = tokio::time::Instant::now() > deadline;
+        assert!(
+            !is_late,
+            "Envoy does not get ready, it says:\n{}",
+            envoy.log()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn every_difference_is_explained() {
+    let text = include_str!("../../../../../docs/differences-from-envoy.md");
+    let tolerated = TOLERATED.iter().map(|tolerated| tolerated.name);
+    for name in tolerated.chain(OTHER_ENDS.iter().map(|(name, ..)| *name)) {
+        assert!(
+            text.contains(&format!("### {name}\n")),
+            "{name:?} is not explained"
+        );
+    }
+}
+
+/// Waits a little for stragglers: until both have as many spans of each case.
+async fn settle(cases: &[Case], ours: &Bench, envoys: &Bench) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(2);
+    let is_even = || {
+        let count = |bench: &Bench, case: &Case| bench.collector.of_case(&case.name).len();
+        cases
+            .iter()
+            .all(|case| count(ours, case) == count(envoys, case))
+    };
+    while !is_even() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Writes down the lines that only one side has, and that nothing tolerates.
+fn compare(
+    case: &Case,
+    envoys: Vec<String>,
+    mut ours: Vec<String>,
+    used: &mut BTreeSet<&'static str>,
+    report: &mut String,
+) {
+    let mut differences = Vec::new();
+    for line in envoys {
+        match ours.iter().position(|other| *other == line) {
+            Some(at) => {
+                ours.remove(at);
+            }
+            None => differences.push((Side::Envoy, line)),
+        }
+    }
+    differences.extend(ours.into_iter().map(|line| (Side::Ours, line)));
+    differences.retain(|(side, line)| {
+        let meant = TOLERATED
+            .iter()
+            .find(|t| (t.covers)(&case.name, *side, line));
+        used.extend(meant.map(|tolerated| tolerated.name));
+        meant.is_none()
+    });
+    if differences.is_empty() {
+        return;
+    }
+    // Writing to a string cannot fail.
+    let _ = writeln!(report, "{}", case.name);
+    for (side, line) in differences {
+        let _ = writeln!(report, "  {side:?} only: {line}");
+    }
+}

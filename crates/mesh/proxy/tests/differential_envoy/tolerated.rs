@@ -1,0 +1,82 @@
+//! The differences that are meant. Each is explained under its name in `docs/differences-from-envoy.md`.
+
+/// On which side a line is that the other side lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Envoy,
+    Ours,
+}
+
+/// A difference that is meant.
+pub(crate) struct Tolerated {
+    /// The heading in the document.
+    pub(crate) name: &'static str,
+    /// Whether a line of a case, on one side only, is an instance of it.
+    pub(crate) covers: fn(case: &str, side: Side, line: &str) -> bool,
+}
+
+pub(crate) const TOLERATED: &[Tolerated] = &[
+    Tolerated {
+        name: "The tracer's name",
+        covers: |_, _, line| line.contains(" resource telemetry.sdk.") || line.contains(" scope: "),
+    },
+    Tolerated {
+        name: "The words of a refusal",
+        covers: |case, _, line| {
+            case.starts_with("http-")
+                && (line.starts_with("response body: ")
+                    || line.starts_with("response header content-length: ")
+                    || line.starts_with("response header content-type: ")
+                    || line.contains("tag response_size: "))
+        },
+    },
+    Tolerated {
+        name: "Reason phrases",
+        covers: |case, _, line| {
+            case.starts_with("direct-response@") && line.starts_with("response line: HTTP/1.1 418 ")
+        },
+    },
+    Tolerated {
+        name: "Fields that the response's connection header names",
+        covers: |case, side, line| {
+            case.starts_with("response-headers@")
+                && side == Side::Envoy
+                && line == "response header x-hop: 1"
+        },
+    },
+    Tolerated {
+        name: "Trailers",
+        covers: |case, side, line| {
+            case.starts_with("http-trailers@")
+                && side == Side::Ours
+                && line == "upstream 0 trailer: x-trailer: 1"
+        },
+    },
+    Tolerated {
+        name: "A pooled connection that dies",
+        covers: |case, side, line| {
+            case.starts_with("reset@") && side == Side::Ours && line.starts_with("upstream 1 ")
+        },
+    },
+    Tolerated {
+        name: "Span ids of fewer than 16 digits in b3",
+        covers: |case, _, line| {
+            case.starts_with("b3-single-short@")
+                && (line.starts_with("span 0 ") || line.starts_with("upstream 0 header b3: "))
+        },
+    },
+];
+
+/// Cases that end in another way: the heading in the document, the case, the status from Envoy and ours.
+pub(crate) const OTHER_ENDS: &[(&str, &str, u16, u16)] = &[
+    ("HTTP/1.0", "http-http-1.0@outbound", 426, 200),
+    ("Other versions", "http-http-2.0@outbound", 426, 505),
+    ("Two host fields", "http-two-hosts@outbound", 200, 400),
+    ("Folded lines", "http-folded@outbound", 200, 400),
+    ("Bare line feeds", "http-bare-lf@outbound", 200, 400),
+    ("Chunked twice", "http-chunked-twice@outbound", 501, 400),
+    ("Unknown methods", "http-own-method@outbound", 400, 200),
+    ("CONNECT", "http-connect@outbound", 404, 501),
+    ("Expectations", "http-expect-continue@outbound", 100, 200),
+    ("Expectations", "http-expect-other@outbound", 200, 417),
+];
