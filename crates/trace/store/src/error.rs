@@ -28,6 +28,24 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The query takes more than a query may.
+    #[error("the query was ended: {reason}")]
+    QueryLimit {
+        /// What there was too much of, and what to do.
+        reason: &'static str,
+    },
+    /// Another process has the store open.
+    #[error("the store in {path} is in use by another process; stop it, or name another directory")]
+    InUse {
+        /// The directory.
+        path: String,
+    },
+    /// What is on the disk cannot be trusted.
+    #[error("the store is damaged: {reason}")]
+    Damaged {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The storage below failed.
     #[error("storage failed while {action}")]
     Io {

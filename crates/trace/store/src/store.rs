@@ -93,7 +93,7 @@ pub struct DependencyEdge {
 /// What a store holds, and what it has let go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
-    /// Traces held.
+    /// Traces held; one that lies in several segments is counted in each.
     pub traces: u64,
     /// Spans held.
     pub spans: u64,

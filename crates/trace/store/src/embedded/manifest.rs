@@ -52,10 +52,10 @@ pub struct SegmentEntry {
 pub(super) struct Edit {
     /// The version of the directory; in the first edit only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    format: Option<u32>,
+    pub(super) format: Option<u32>,
     /// What the directory's checksums are seeded with; in the first edit only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    store: Option<u64>,
+    pub(super) store: Option<u64>,
     /// New segments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) add: Vec<SegmentEntry>,

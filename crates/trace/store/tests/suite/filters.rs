@@ -58,7 +58,7 @@ pub(crate) async fn formulas_over_traces(store: Store) {
     }
     // A trace outside of the range is not there at all, not even for a negation.
     let nobody = Query::from(not(any("a"))).between(noon() - SECOND, noon());
-    assert_eq!(nobody.ids(&store).await, []);
+    assert_eq!(nobody.ids(&store).await, [0; 0]);
 }
 
 pub(crate) async fn literals_compare_by_type(store: Store) {

@@ -39,7 +39,7 @@ pub(super) use recover::{Gap, Recovered, replay};
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-pub struct Position {
+pub(super) struct Position {
     /// The number of the file.
     pub file: u64,
     /// The byte in it.

@@ -35,6 +35,8 @@ pub(crate) struct Gap {
     pub(crate) torn: bool,
     /// What is wrong.
     pub(crate) reason: String,
+    /// The bytes, unless the file is missing.
+    pub(crate) content: Option<Vec<u8>>,
 }
 
 /// Hands on every record from a place in the log, in order, with its end. `take` may refuse a
@@ -69,6 +71,7 @@ pub(crate) fn replay(
                     bytes: 0..0,
                     torn: false,
                     reason: "the file is missing".to_owned(),
+                    content: None,
                 });
             }
         }
@@ -184,6 +187,7 @@ impl FileReader<'_> {
             bytes: bytes.start as u64..bytes.end as u64,
             torn,
             reason: reason.to_owned(),
+            content: self.bytes.get(bytes).map(<[u8]>::to_vec),
         }
     }
 }

@@ -1,0 +1,286 @@
+//! From a batch to its acknowledgement: a queue, a thread that writes the log for all batches that
+//! wait, and a thread that puts them into the table while the log's next group is on its way down.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use periplus_model::Batch;
+use tokio::sync::oneshot;
+
+use super::batch;
+use super::health::Health;
+use super::wal::{AppendError, HEADER, Kind, Log, Position};
+use crate::StoreError;
+
+/// How many bytes of records go down with one sync.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// A batch as the model has it takes about this many times the bytes of its record.
+const BLOW_UP: u64 = 4;
+
+/// Where batches go when they are in the log.
+pub(super) trait Sink: Send + Sync + 'static {
+    /// Makes the batches visible. Their records end at `upto`.
+    fn apply<'a>(&self, batches: &mut dyn Iterator<Item = &'a Batch>, upto: Position);
+}
+
+/// The way in.
+#[derive(Debug)]
+pub(super) struct Intake {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    max_bytes: u64,
+    /// What is between the queue and the table, and in both.
+    bytes: AtomicU64,
+    health: Arc<Health>,
+    accepted_spans: AtomicU64,
+    busy_spans: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    batch: Batch,
+    record: Vec<u8>,
+    spans: u64,
+    cost: u64,
+    answer: oneshot::Sender<Result<(), StoreError>>,
+}
+
+struct Group {
+    entries: Vec<Entry>,
+    upto: Position,
+}
+
+impl Intake {
+    /// Starts the threads; without a log, batches go to the table at once.
+    pub(super) fn start(
+        log: Option<Log>,
+        at: Position,
+        sink: Arc<dyn Sink>,
+        health: Arc<Health>,
+        max_bytes: u64,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            max_bytes,
+            bytes: AtomicU64::new(0),
+            health,
+            accepted_spans: AtomicU64::new(0),
+            busy_spans: AtomicU64::new(0),
+        });
+        // One group in the making, one under way, one to apply: more would only be memory.
+        let (sender, receiver) = sync_channel(1);
+        let writer = {
+            let shared = Arc::clone(&shared);
+            let name = thread::Builder::new().name("store-log".to_owned());
+            name.spawn(move || shared.write_groups(log, at, &sender))?
+        };
+        let applier = {
+            let shared = Arc::clone(&shared);
+            let name = thread::Builder::new().name("store-table".to_owned());
+            name.spawn(move || shared.apply_groups(&receiver, &*sink))?
+        };
+        Ok(Self {
+            shared,
+            threads: Mutex::new(vec![writer, applier]),
+        })
+    }
+
+    /// Queues a batch; what is received says when it is stored.
+    pub(super) fn submit(
+        &self,
+        batch: Batch,
+    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+        self.shared.health.check()?;
+        let mut record = Vec::new();
+        if !batch::encode(&batch, &mut record) {
+            return Err(StoreError::TooLarge {
+                what: "of nesting in one value",
+                found_bytes: batch::MAX_DEPTH as u64 + 1,
+                max_bytes: batch::MAX_DEPTH as u64,
+            });
+        }
+        let spans = batch.span_count() as u64;
+        let cost = (record.len() + HEADER) as u64 * BLOW_UP;
+        let max_bytes = self.shared.max_bytes;
+        if cost > max_bytes {
+            return Err(StoreError::TooLarge {
+                what: "in all",
+                found_bytes: cost,
+                max_bytes,
+            });
+        }
+        let take = |bytes: u64| (bytes + cost <= max_bytes).then_some(bytes + cost);
+        let taken = self
+            .shared
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        if taken.is_err() {
+            return Err(self.busy(spans, "too much waits to be written"));
+        }
+        let (answer, receiver) = oneshot::channel();
+        let mut queue = self.shared.queue();
+        if queue.closed {
+            return Err(self.busy(spans, "the store is being closed"));
+        }
+        queue.entries.push_back(Entry {
+            batch,
+            record,
+            spans,
+            cost,
+            answer,
+        });
+        drop(queue);
+        self.shared.wake.notify_one();
+        Ok(receiver)
+    }
+
+    /// A refusal that is counted.
+    pub(super) fn busy(&self, spans: u64, reason: &str) -> StoreError {
+        self.shared.busy_spans.fetch_add(spans, Ordering::Relaxed);
+        StoreError::Busy {
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Spans accepted since the start.
+    pub(super) fn accepted_spans(&self) -> u64 {
+        self.shared.accepted_spans.load(Ordering::Relaxed)
+    }
+
+    /// Spans refused since the start because something was full.
+    pub(super) fn busy_spans(&self) -> u64 {
+        self.shared.busy_spans.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more, finishes what waits, and ends the threads.
+    pub(super) fn close(&self) {
+        self.shared.queue().closed = true;
+        self.shared.wake.notify_one();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store has crashed");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn write_groups(&self, mut log: Option<Log>, at: Position, applier: &SyncSender<Group>) {
+        while let Some(mut entries) = self.next_group() {
+            let written = match &mut log {
+                _ if self.health.check().is_err() => None,
+                None => Some(at),
+                Some(log) => self.write(log, &entries),
+            };
+            match written {
+                Some(upto) => {
+                    for entry in &mut entries {
+                        entry.record = Vec::new();
+                    }
+                    // The applier ends only after this thread.
+                    let _ = applier.send(Group { entries, upto });
+                }
+                None => self.refuse(entries),
+            }
+        }
+    }
+
+    /// Waits for batches, and takes as many as one sync is for; nothing when it is time to end.
+    fn next_group(&self) -> Option<Vec<Entry>> {
+        let mut queue = self.queue();
+        while queue.entries.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            queue = self
+                .wake
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut bytes = 0;
+        let mut group = Vec::new();
+        while let Some(entry) = queue.entries.front() {
+            bytes += entry.record.len();
+            if bytes > GROUP_BYTES && !group.is_empty() {
+                break;
+            }
+            group.extend(queue.entries.pop_front());
+        }
+        Some(group)
+    }
+
+    /// Writes a group; where it ends, if that went well.
+    fn write(&self, log: &mut Log, entries: &[Entry]) -> Option<Position> {
+        let records = entries.iter().map(|entry| entry.record.as_slice());
+        match log.append(Kind::Batch, now_unix_nano(), records) {
+            Ok(_) => Some(log.end()),
+            Err(AppendError::Full(error)) => {
+                tracing::warn!(%error, "the log finds no room; batches are refused until there is some");
+                None
+            }
+            Err(AppendError::Broken { action, source }) => {
+                self.health.fail(action, &source);
+                None
+            }
+        }
+    }
+
+    fn refuse(&self, entries: Vec<Entry>) {
+        for entry in entries {
+            self.bytes.fetch_sub(entry.cost, Ordering::Relaxed);
+            let outcome = self.health.check().and_then(|()| {
+                self.busy_spans.fetch_add(entry.spans, Ordering::Relaxed);
+                Err(StoreError::Busy {
+                    reason: "the disk is full".to_owned(),
+                })
+            });
+            let _ = entry.answer.send(outcome);
+        }
+    }
+
+    fn apply_groups(&self, groups: &Receiver<Group>, sink: &dyn Sink) {
+        for group in groups {
+            sink.apply(
+                &mut group.entries.iter().map(|entry| &entry.batch),
+                group.upto,
+            );
+            for entry in group.entries {
+                self.accepted_spans
+                    .fetch_add(entry.spans, Ordering::Relaxed);
+                self.bytes.fetch_sub(entry.cost, Ordering::Relaxed);
+                // Who no longer waits has its spans stored all the same.
+                let _ = entry.answer.send(Ok(()));
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time on this machine's clock.
+pub(super) fn now_unix_nano() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}

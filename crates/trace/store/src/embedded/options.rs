@@ -1,0 +1,96 @@
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// When a batch counts as stored.
+///
+/// | | answered when | a crash of the process loses | a power cut loses |
+/// |---|---|---|---|
+/// | [`Durability::Fsync`] | the log is on stable storage | nothing | nothing |
+/// | [`Durability::Os`] | the log is handed to the operating system | nothing | what the system had not written yet: on Linux the last 30 seconds or so |
+/// | [`Durability::Memory`] | it is in memory | what is in no segment yet: up to [`Options::table_age`] | the same |
+///
+/// Segments are synced in every mode before the log that they replace is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After an `fdatasync`, which all batches that wait share.
+    #[default]
+    Fsync,
+    /// After a `write`.
+    Os,
+    /// At once; there is no log.
+    Memory,
+}
+
+impl Durability {
+    /// The word for it: `fsync`, `os` or `memory`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        [Self::Fsync, Self::Os, Self::Memory]
+            .into_iter()
+            .find(|durability| durability.as_str() == s)
+            .ok_or_else(|| format!("unknown durability '{s}': use fsync, os or memory"))
+    }
+}
+
+/// How the engine works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// When a batch counts as stored.
+    pub durability: Durability,
+    /// How long spans are kept at least; a segment goes when all of it is older. `None`: for ever.
+    pub retention: Option<Duration>,
+    /// The most bytes that segments may take; the oldest go when there are more. `None`: as many as
+    /// the disk has.
+    pub max_disk_bytes: Option<u64>,
+    /// The size of a table in memory at which it becomes a segment.
+    pub table_bytes: u64,
+    /// The age of a table in memory at which it becomes a segment.
+    pub table_age: Duration,
+    /// The most bytes of all tables in memory, those included that are being written; batches are
+    /// refused while there are more.
+    pub max_table_bytes: u64,
+    /// The most bytes of batches that may wait to be stored.
+    pub queue_bytes: u64,
+    /// The size of the log's files.
+    pub log_file_bytes: u64,
+    /// How long a query may take.
+    pub query_timeout: Duration,
+    /// Whether tables are written, and segments merged and dropped, by threads of the engine's own.
+    /// Without them only the methods for it do.
+    pub background: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            retention: Some(Duration::from_secs(72 * 3_600)),
+            max_disk_bytes: Some(10 << 30),
+            table_bytes: 64 << 20,
+            table_age: Duration::from_secs(60),
+            max_table_bytes: 192 << 20,
+            queue_bytes: 64 << 20,
+            log_file_bytes: 64 << 20,
+            query_timeout: Duration::from_secs(30),
+            background: true,
+        }
+    }
+}

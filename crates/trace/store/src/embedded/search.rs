@@ -1,0 +1,247 @@
+//! Newest first over parts that overlap in time and share traces.
+//!
+//! A heap holds, by a start that nothing in it exceeds: parts' chunks that were not searched yet,
+//! places of traces as one part knows them, and places of which it is known that no part has an
+//! earlier span. What comes up is taken one step further, until a trace of the last kind is on top:
+//! no other can be newer. So only as many chunks are searched as the limit needs.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{self, AtomicBool};
+use std::time::Instant;
+
+use periplus_model::{SpanGroup, TraceId};
+
+use super::part::{Damage, Part, Place, earlier};
+use super::state::Snapshot;
+use crate::{SpanFilter, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery, matches};
+
+/// A query may hold this many places that wait for their turn: 32 bytes each.
+const MAX_PLACES: usize = 8 << 20;
+
+/// A search under way.
+pub(super) struct Search {
+    parts: Vec<Arc<dyn Part>>,
+    query: TraceQuery,
+    /// What some span of every trace that matches matches.
+    necessary: SpanFilter,
+    heap: BinaryHeap<Item>,
+    /// The traces that were looked at.
+    seen: HashSet<TraceId>,
+    found: usize,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct Item {
+    start: u64,
+    step: Step,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    /// The place is that of the whole trace.
+    Whole(TraceId),
+    /// The place is that of a part of the trace.
+    Partial(TraceId),
+    /// A chunk, with an upper bound of its places.
+    Chunk { part: usize, chunk: usize },
+}
+
+impl Search {
+    pub(super) fn new(snapshot: &Snapshot, query: TraceQuery, deadline: Instant) -> Self {
+        let parts: Vec<_> = snapshot.parts().collect();
+        let necessary = necessary(&query.filter).unwrap_or(SpanFilter::True);
+        let mut search = Self {
+            parts,
+            query,
+            necessary,
+            heap: BinaryHeap::new(),
+            seen: HashSet::new(),
+            found: 0,
+            deadline,
+        };
+        if search.query.limit > 0 {
+            search.plan();
+        }
+        search
+    }
+
+    /// The next trace; `None` when there is none. Stops early, with an error, when it takes too long
+    /// or too much, and without one when it is `cancelled`.
+    pub(super) fn next(
+        &mut self,
+        cancelled: &AtomicBool,
+    ) -> Option<Result<StoredTrace, StoreError>> {
+        while self.found < self.query.limit {
+            let item = self.heap.pop()?;
+            if cancelled.load(atomic::Ordering::Relaxed) {
+                return None;
+            }
+            if let Err(error) = self.check_limits() {
+                self.found = self.query.limit;
+                return Some(Err(error));
+            }
+            match item.step {
+                Step::Chunk { part, chunk } => self.search_chunk(part, chunk),
+                Step::Partial(id) => self.complete(id),
+                Step::Whole(id) => {
+                    if let Some(trace) = self.look_at(id) {
+                        self.found += 1;
+                        return Some(Ok(trace));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn plan(&mut self) {
+        let range = self.query.range;
+        for (part, chunks) in self.parts.iter().map(|part| part.chunks()).enumerate() {
+            for (chunk, (first, last)) in chunks.into_iter().enumerate() {
+                let overlaps = first < range.end_unix_nano && range.start_unix_nano <= last;
+                if overlaps && range.start_unix_nano < range.end_unix_nano {
+                    // A span without a start says nothing of where its trace belongs.
+                    let start = if first == 0 { u64::MAX } else { last };
+                    let step = Step::Chunk { part, chunk };
+                    self.heap.push(Item { start, step });
+                }
+            }
+        }
+    }
+
+    fn search_chunk(&mut self, at: usize, chunk: usize) {
+        let part = Arc::clone(&self.parts[at]);
+        let hits = part.hits(chunk, &self.necessary, self.query.range);
+        for (start, id) in or_default(&*part, hits) {
+            if start == 0 {
+                self.complete(id);
+            } else {
+                let step = Step::Partial(id);
+                self.heap.push(Item { start, step });
+            }
+        }
+    }
+
+    /// Finds out where the trace belongs, now that nothing newer than this part of it is left.
+    fn complete(&mut self, id: TraceId) {
+        if !self.seen.insert(id) {
+            return;
+        }
+        let mut start = 0;
+        for part in &self.parts {
+            if let Some(other) = or_default(&**part, part.trace_start(id)) {
+                start = earlier(start, other);
+            }
+        }
+        let step = Step::Whole(id);
+        self.heap.push(Item { start, step });
+    }
+
+    fn look_at(&self, id: TraceId) -> Option<StoredTrace> {
+        let groups = collect(&self.parts, id);
+        matches(&self.query.filter, &groups, self.query.range).then_some(StoredTrace { id, groups })
+    }
+
+    fn check_limits(&self) -> Result<(), StoreError> {
+        if Instant::now() > self.deadline {
+            return Err(StoreError::QueryLimit {
+                reason: "it took too long; ask for a shorter time or more precisely",
+            });
+        }
+        if self.heap.len() + self.seen.len() > MAX_PLACES {
+            return Err(StoreError::QueryLimit {
+                reason: "it finds too many traces; ask for a shorter time or more precisely",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// All groups of a trace, the oldest part first.
+pub(super) fn collect(parts: &[Arc<dyn Part>], id: TraceId) -> Vec<Arc<SpanGroup>> {
+    let groups = |part: &Arc<dyn Part>| or_default(&**part, part.trace(id));
+    parts.iter().flat_map(groups).map(Arc::new).collect()
+}
+
+/// What was read, or, from a part that cannot be read, nothing and a message.
+pub(super) fn or_default<T: Default>(part: &dyn Part, read: Result<T, Damage>) -> T {
+    read.unwrap_or_else(|damage| {
+        part.damaged(&damage);
+        T::default()
+    })
+}
+
+/// A condition on single spans which some span in the range meets in every trace that matches.
+fn necessary(filter: &TraceFilter) -> Option<SpanFilter> {
+    match filter {
+        TraceFilter::AnySpan(filter) => Some(filter.clone()),
+        TraceFilter::And(filters) => filters.iter().filter_map(necessary).max_by_key(precision),
+        TraceFilter::Or(filters) => {
+            let all: Option<Vec<SpanFilter>> = filters.iter().map(necessary).collect();
+            all.map(SpanFilter::Or)
+        }
+        TraceFilter::Not(_) => None,
+    }
+}
+
+/// A guess of which condition leaves the fewest traces.
+fn precision(filter: &SpanFilter) -> usize {
+    match filter {
+        SpanFilter::True | SpanFilter::Not(_) => 0,
+        SpanFilter::Exists(_) => 1,
+        SpanFilter::Compare { comparison, .. } => match comparison {
+            crate::Comparison::Equal => 3,
+            _ => 2,
+        },
+        SpanFilter::And(filters) => filters.iter().map(precision).sum(),
+        SpanFilter::Or(filters) => filters.iter().map(precision).min().unwrap_or(9),
+    }
+}
+
+/// The newest first; of the same start, what is to be taken a step further first, so that a whole
+/// trace comes up only when no other can stand before it.
+impl Ord for Item {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.start, &self.step).cmp(&(other.start, &other.step))
+    }
+}
+
+impl PartialOrd for Item {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Item {}
+
+/// Every trace with a span in the range, in any order.
+pub(super) fn traces_in(
+    snapshot: &Snapshot,
+    range: TimeRange,
+) -> (Vec<Arc<dyn Part>>, Vec<TraceId>) {
+    let parts: Vec<_> = snapshot.parts().collect();
+    let mut places: Vec<Place> = Vec::new();
+    for part in &parts {
+        for (chunk, (first, last)) in part.chunks().into_iter().enumerate() {
+            if first < range.end_unix_nano && range.start_unix_nano <= last {
+                places.extend(or_default(
+                    &**part,
+                    part.hits(chunk, &SpanFilter::True, range),
+                ));
+            }
+        }
+    }
+    let mut ids: Vec<TraceId> = places.into_iter().map(|(_, id)| id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    (parts, ids)
+}

@@ -1,0 +1,156 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use periplus_model::Batch;
+
+use super::part::Part;
+use super::segment::Segment;
+use super::table::Table;
+use super::wal::Position;
+
+/// The tables and segments that there are.
+#[derive(Debug)]
+pub(super) struct State {
+    layout: RwLock<Layout>,
+    /// Held by who writes to the active table or puts another in its place.
+    turn: Mutex<Turn>,
+}
+
+#[derive(Debug)]
+struct Layout {
+    active: Arc<Table>,
+    /// Tables that are being written, the oldest first.
+    frozen: Vec<Frozen>,
+    /// The oldest first, by number.
+    segments: Arc<Vec<Arc<Segment>>>,
+}
+
+#[derive(Debug)]
+struct Turn {
+    /// All before this place of the log is in some table or segment.
+    applied: Position,
+    /// When the first span came into the active table.
+    since: Option<Instant>,
+}
+
+/// A table that takes no more spans.
+#[derive(Clone, Debug)]
+pub(super) struct Frozen {
+    pub(super) table: Arc<Table>,
+    /// All before this place of the log is in this table, an older one, or a segment.
+    pub(super) upto: Position,
+}
+
+/// Everything that was stored at one moment, each span once.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshot {
+    /// The oldest first.
+    pub(super) segments: Arc<Vec<Arc<Segment>>>,
+    /// The oldest first.
+    pub(super) tables: Vec<Arc<Table>>,
+}
+
+impl Snapshot {
+    /// The oldest first.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Arc<dyn Part>> {
+        let segments = self.segments.iter().map(|s| Arc::clone(s) as Arc<dyn Part>);
+        let tables = self.tables.iter().map(|t| Arc::clone(t) as Arc<dyn Part>);
+        segments.chain(tables)
+    }
+}
+
+impl State {
+    pub(super) fn new(segments: Vec<Arc<Segment>>, applied: Position) -> Self {
+        Self {
+            layout: RwLock::new(Layout {
+                active: Arc::default(),
+                frozen: Vec::new(),
+                segments: Arc::new(segments),
+            }),
+            turn: Mutex::new(Turn {
+                applied,
+                since: None,
+            }),
+        }
+    }
+
+    /// Puts batches into the active table; `upto` is where their records end in the log. Returns
+    /// the size of the table.
+    pub(super) fn apply<'a>(
+        &self,
+        batches: impl Iterator<Item = &'a Batch>,
+        upto: Position,
+    ) -> u64 {
+        let mut turn = self.turn();
+        let active = Arc::clone(&self.layout().active);
+        turn.since.get_or_insert_with(Instant::now);
+        active.append(batches);
+        turn.applied = upto;
+        active.bytes()
+    }
+
+    /// Freezes the active table if it has anything, and is as old as that.
+    pub(super) fn rotate(&self, due: impl FnOnce(&Table, Instant) -> bool) -> bool {
+        let mut turn = self.turn();
+        let mut layout = self.layout_mut();
+        match turn.since {
+            Some(since) if due(&layout.active, since) => {}
+            _ => return false,
+        }
+        let table = std::mem::take(&mut layout.active);
+        layout.frozen.push(Frozen {
+            table,
+            upto: turn.applied,
+        });
+        turn.since = None;
+        true
+    }
+
+    /// The oldest table that waits to be written.
+    pub(super) fn oldest_frozen(&self) -> Option<Frozen> {
+        self.layout().frozen.first().cloned()
+    }
+
+    /// Puts segments in the place of the oldest frozen table.
+    pub(super) fn replace_oldest_frozen(&self, new: Vec<Arc<Segment>>) {
+        let mut layout = self.layout_mut();
+        layout.frozen.remove(0);
+        Arc::make_mut(&mut layout.segments).extend(new);
+    }
+
+    /// Puts segments in the place of others.
+    pub(super) fn replace_segments(&self, old: &[u64], new: Option<Arc<Segment>>) {
+        let mut layout = self.layout_mut();
+        let segments = Arc::make_mut(&mut layout.segments);
+        segments.retain(|segment| !old.contains(&segment.entry().id));
+        segments.extend(new);
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let layout = self.layout();
+        let frozen = layout.frozen.iter().map(|frozen| &frozen.table);
+        Snapshot {
+            segments: Arc::clone(&layout.segments),
+            tables: frozen.chain([&layout.active]).cloned().collect(),
+        }
+    }
+
+    /// How many bytes all tables take.
+    pub(super) fn table_bytes(&self) -> u64 {
+        let layout = self.layout();
+        let frozen = layout.frozen.iter().map(|frozen| frozen.table.bytes());
+        frozen.sum::<u64>() + layout.active.bytes()
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn layout(&self) -> std::sync::RwLockReadGuard<'_, Layout> {
+        self.layout.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn layout_mut(&self) -> std::sync::RwLockWriteGuard<'_, Layout> {
+        self.layout.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

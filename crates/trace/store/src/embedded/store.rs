@@ -1,0 +1,426 @@
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use periplus_insight::{Trace, dependencies_where};
+use periplus_model::{Batch, SpanKind, TraceId};
+use tokio::sync::Semaphore;
+
+use super::disk::{Disk, RealDisk};
+use super::engine::{Engine, is_temporary};
+use super::intake::{Intake, now_unix_nano};
+use super::keep::Kept;
+use super::open::{self, LogStart, Recovery};
+use super::options::{Durability, Options};
+use super::part::Part;
+use super::search::{Search, collect, or_default, traces_in};
+use super::state::Snapshot;
+use super::stream::{Cancel, stream};
+use super::wal::{Log, LogOptions};
+use crate::{
+    BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreError, StoreStats,
+    StoredTrace, TimeRange, TraceQuery,
+};
+
+/// How many queries compute at the same time, for each core.
+const QUERIES_PER_CORE: usize = 2;
+
+/// How often segments are looked after.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// How long to wait before a table is tried again that could not be written.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Keeps spans in a directory, safe from crashes.
+///
+/// * **Durability.** See [`Durability`]. An acknowledged span is found exactly once after any crash.
+/// * **Limits.** When the queue or the tables are full, or the disk is, a batch is refused with
+///   [`StoreError::Busy`], and it is counted; the sender should try again. After a failure that
+///   leaves unknown what the disk holds nothing is taken until a restart; reads go on.
+/// * **Readers** see what was stored when they began. They never wait for the disk's writes, and
+///   writers wait for them only while a table in memory is looked at.
+/// * Reads run on threads for blocking work of the tokio runtime in which they are polled.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    engine: Arc<Engine>,
+    intake: Intake,
+    recovery: Recovery,
+    slots: Arc<Semaphore>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Given back last.
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// How the engine is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Segments on the disk.
+    pub segments: u64,
+    /// Their bytes.
+    pub segment_bytes: u64,
+    /// Their spans.
+    pub segment_spans: u64,
+    /// Bytes of the tables in memory.
+    pub table_bytes: u64,
+    /// Spans in tables.
+    pub table_spans: u64,
+    /// Tables that became segments since the start.
+    pub flushes: u64,
+    /// Merges of segments since the start.
+    pub merges: u64,
+    /// Segments dropped since the start, for their age or to stay under the limit.
+    pub dropped_segments: u64,
+    /// Spans refused since the start because something was full.
+    pub busy_spans: u64,
+    /// Reads of segments that met damage, since the start.
+    pub damages: u64,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in a directory, or makes one.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
+            action: "making the directory",
+            source,
+        })?;
+        Self::open_on(Arc::new(RealDisk), dir, options)
+    }
+
+    /// Opens the store in a directory of some disk; the directory must be there.
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Self, StoreError> {
+        let lock = disk
+            .lock(&dir.join("LOCK"))
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::WouldBlock => StoreError::InUse {
+                    path: dir.display().to_string(),
+                },
+                _ => StoreError::Io {
+                    action: "locking the directory",
+                    source,
+                },
+            })?;
+        let (engine, start, recovery) = open::open(disk, dir, options)?;
+        let engine = Arc::new(engine);
+        let intake = start_intake(&engine, &start)?;
+        let store = Self {
+            intake,
+            recovery,
+            slots: Arc::new(Semaphore::new(slots())),
+            threads: Mutex::default(),
+            engine,
+            _lock: lock,
+        };
+        if options.background {
+            store.start_threads()?;
+        }
+        Ok(store)
+    }
+
+    /// What the start found.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Turns what is in memory into segments.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.engine.flush()
+    }
+
+    /// Merges all small segments.
+    pub fn compact(&self) -> Result<Kept, StoreError> {
+        self.engine.compact(now_unix_nano(), true)
+    }
+
+    /// Drops segments that are too old at this time, or too many.
+    pub fn retain(&self, now_unix_nano: u64) -> Result<Kept, StoreError> {
+        self.engine.retain(now_unix_nano)
+    }
+
+    /// The segments that there are, the oldest number first.
+    pub fn segments(&self) -> Vec<super::SegmentEntry> {
+        let snapshot = self.engine.state.snapshot();
+        snapshot
+            .segments
+            .iter()
+            .map(|s| s.entry().clone())
+            .collect()
+    }
+
+    /// How the engine is doing.
+    pub fn engine_stats(&self) -> EngineStats {
+        let snapshot = self.engine.state.snapshot();
+        let counters = &self.engine.counters;
+        let mut stats = EngineStats {
+            segments: snapshot.segments.len() as u64,
+            flushes: counters.flushes.load(Ordering::Relaxed),
+            merges: counters.merges.load(Ordering::Relaxed),
+            dropped_segments: counters.dropped_segments.load(Ordering::Relaxed),
+            busy_spans: self.intake.busy_spans(),
+            ..EngineStats::default()
+        };
+        for segment in snapshot.segments.iter() {
+            stats.segment_bytes += segment.entry().bytes;
+            stats.segment_spans += segment.entry().spans;
+            stats.damages += segment.damages();
+        }
+        for table in &snapshot.tables {
+            stats.table_bytes += table.bytes();
+            stats.table_spans += table.spans();
+        }
+        stats
+    }
+
+    /// Stores what waits, and ends the engine's threads. Later batches are refused. What is in
+    /// memory becomes segments, so that the next start has nothing to replay.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.intake.close();
+        self.engine.signal.stop();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store has crashed");
+            }
+        }
+        self.engine.flush()
+    }
+
+    fn start_threads(&self) -> Result<(), StoreError> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let bodies: [(&str, fn(&Engine)); 2] = [("store-flush", flush), ("store-keep", keep)];
+        for (name, body) in bodies {
+            let engine = Arc::clone(&self.engine);
+            let spawned = thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || body(&engine));
+            threads.push(spawned.map_err(|source| StoreError::Io {
+                action: "starting a thread",
+                source,
+            })?);
+        }
+        Ok(())
+    }
+
+    async fn take(&self, batch: Batch) -> Result<(), StoreError> {
+        let spans = batch.span_count() as u64;
+        if spans == 0 {
+            return Ok(());
+        }
+        if self.engine.state.table_bytes() > self.engine.options.max_table_bytes {
+            return Err(self.intake.busy(spans, "too much waits to become segments"));
+        }
+        let answer = self.intake.submit(batch)?;
+        answer.await.unwrap_or_else(|_| {
+            Err(StoreError::Io {
+                action: "waiting for the log",
+                source: io::Error::other("its thread has ended"),
+            })
+        })
+    }
+
+    /// Computes an answer on a thread for blocking work.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Snapshot, &AtomicBool) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let cancel = Cancel::default();
+        let cancelled = cancel.flag();
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let snapshot = self.engine.state.snapshot();
+        let answer = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            read(&snapshot, &cancelled)
+        });
+        answer.await.unwrap_or_else(|error| {
+            Err(StoreError::Io {
+                action: "reading",
+                source: io::Error::other(error),
+            })
+        })
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "closing the store");
+        }
+    }
+}
+
+impl SpanStore for EmbeddedStore {
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.take(batch))
+    }
+
+    fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
+        Box::pin(self.read(move |snapshot, _| {
+            let parts: Vec<Arc<dyn Part>> = snapshot.parts().collect();
+            let groups = collect(&parts, id);
+            Ok((!groups.is_empty()).then_some(StoredTrace { id, groups }))
+        }))
+    }
+
+    fn find_traces(&self, query: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>> {
+        let snapshot = self.engine.state.snapshot();
+        let deadline = Instant::now() + self.engine.options.query_timeout;
+        let make = move || Search::new(&snapshot, query, deadline);
+        stream(make, Arc::clone(&self.slots))
+    }
+
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(self.read(|snapshot, _| {
+            let mut found = BTreeSet::new();
+            for part in snapshot.parts() {
+                or_default(&*part, part.services(&mut found));
+            }
+            found.remove("");
+            Ok(found.into_iter().collect())
+        }))
+    }
+
+    fn operations<'a>(
+        &'a self,
+        service: &'a str,
+        kind: Option<SpanKind>,
+    ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>> {
+        let service = service.to_owned();
+        Box::pin(self.read(move |snapshot, _| {
+            let mut found = BTreeSet::new();
+            for part in snapshot.parts() {
+                or_default(&*part, part.operations(&service, kind, &mut found));
+            }
+            Ok(found.into_iter().collect())
+        }))
+    }
+
+    fn dependencies(
+        &self,
+        range: TimeRange,
+    ) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>> {
+        let deadline = Instant::now() + self.engine.options.query_timeout;
+        Box::pin(
+            self.read(move |snapshot, cancelled| {
+                dependencies(snapshot, range, deadline, cancelled)
+            }),
+        )
+    }
+
+    fn stats(&self) -> StoreStats {
+        let snapshot = self.engine.state.snapshot();
+        let counters = &self.engine.counters;
+        let mut stats = StoreStats {
+            max_bytes: self.engine.options.max_disk_bytes.unwrap_or(u64::MAX),
+            accepted_spans: self.intake.accepted_spans(),
+            evicted_traces: counters.dropped_traces.load(Ordering::Relaxed),
+            evicted_spans: counters.dropped_spans.load(Ordering::Relaxed),
+            ..StoreStats::default()
+        };
+        for segment in snapshot.segments.iter() {
+            stats.traces += segment.entry().traces;
+            stats.spans += segment.entry().spans;
+            stats.bytes += segment.entry().bytes;
+        }
+        for table in &snapshot.tables {
+            stats.traces += table.traces();
+            stats.spans += table.spans();
+            stats.bytes += table.bytes();
+        }
+        stats
+    }
+}
+
+fn start_intake(engine: &Arc<Engine>, start: &LogStart) -> Result<Intake, StoreError> {
+    let options = &engine.options;
+    let store_id = engine.manifest().contents().store_id;
+    let log = (options.durability != Durability::Memory).then(|| {
+        let log_options = LogOptions {
+            file_bytes: options.log_file_bytes,
+            sync: options.durability == Durability::Fsync,
+        };
+        let next = (start.next_file, start.next_sequence);
+        let disk = Arc::clone(&engine.disk);
+        Log::new(disk, engine.wal_dir(), store_id, log_options, next)
+    });
+    let (sink, health) = (Arc::clone(engine), Arc::clone(&engine.health));
+    let intake = Intake::start(log, start.at, sink, health, options.queue_bytes);
+    intake.map_err(|source| StoreError::Io {
+        action: "starting a thread",
+        source,
+    })
+}
+
+/// Writes tables that are full or old, until it is time to end.
+fn flush(engine: &Engine) {
+    let age = engine.options.table_age;
+    let mut wait = age / 4;
+    while engine.signal.wait_for_flush(wait) {
+        engine
+            .state
+            .rotate(|table, since| table.spans() > 0 && since.elapsed() >= age);
+        wait = match engine.flush_frozen() {
+            Ok(()) => {
+                engine.signal.keep();
+                age / 4
+            }
+            Err(error) => {
+                tracing::error!(%error, "a table cannot be written, it is tried again");
+                RETRY_AFTER
+            }
+        };
+    }
+}
+
+/// Looks after segments, until it is time to end.
+fn keep(engine: &Engine) {
+    while engine.signal.wait_for_keep(KEEP_EVERY) {
+        if let Err(error) = engine.keep() {
+            if is_temporary(&error) {
+                tracing::warn!(%error, "segments are not merged: the disk is full");
+            } else {
+                tracing::error!(%error, "segments are not looked after");
+            }
+        }
+    }
+}
+
+fn dependencies(
+    snapshot: &Snapshot,
+    range: TimeRange,
+    deadline: Instant,
+    cancelled: &AtomicBool,
+) -> Result<Vec<DependencyEdge>, StoreError> {
+    let (parts, ids) = traces_in(snapshot, range);
+    let mut edges: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+    for id in ids {
+        if cancelled.load(Ordering::Relaxed) {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err(StoreError::QueryLimit {
+                reason: "it took too long; ask for a shorter time",
+            });
+        }
+        let trace = Trace::assemble(&collect(&parts, id));
+        for edge in dependencies_where(&trace, |span| range.contains(span.start_unix_nano)) {
+            let (calls, errors) = edges.entry((edge.parent, edge.child)).or_default();
+            *calls += edge.calls;
+            *errors += edge.errors;
+        }
+    }
+    let edge = |((parent, child), (call_count, error_count))| DependencyEdge {
+        parent,
+        child,
+        call_count,
+        error_count,
+    };
+    Ok(edges.into_iter().map(edge).collect())
+}
+
+fn slots() -> usize {
+    QUERIES_PER_CORE * thread::available_parallelism().map_or(1, usize::from)
+}

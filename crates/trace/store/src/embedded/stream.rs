@@ -1,0 +1,100 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::stream;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use super::search::Search;
+use crate::{BoxStream, StoreError, StoredTrace};
+
+/// How many traces are found before the reader gets them.
+const TRACES_AT_ONCE: usize = 32;
+
+/// How long a search runs before the reader gets what there is.
+const TURN: Duration = Duration::from_millis(20);
+
+/// Set when whoever asked is gone.
+#[derive(Debug, Default)]
+pub(super) struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Reading {
+    /// Nothing once the search is at its end.
+    search: Option<Search>,
+    ready: VecDeque<Result<StoredTrace, StoreError>>,
+    slots: Arc<Semaphore>,
+    cancel: Cancel,
+}
+
+/// The traces that a search finds. It runs on the runtime's threads for blocking work, a short turn
+/// at a time and only when the stream is read: a slow reader holds no thread, and one that goes away
+/// ends the search.
+pub(super) fn stream(
+    make: impl FnOnce() -> Search + Send + 'static,
+    slots: Arc<Semaphore>,
+) -> BoxStream<'static, Result<StoredTrace, StoreError>> {
+    let reading = Reading {
+        search: None,
+        ready: VecDeque::new(),
+        slots,
+        cancel: Cancel::default(),
+    };
+    let started = stream::unfold(
+        (reading, Some(make)),
+        async move |(mut reading, mut make)| {
+            loop {
+                if let Some(next) = reading.ready.pop_front() {
+                    return Some((next, (reading, make)));
+                }
+                let make = make.take();
+                let search = reading.search.take();
+                if make.is_none() && search.is_none() {
+                    return None;
+                }
+                // The semaphore is never closed.
+                let slot = Arc::clone(&reading.slots).acquire_owned().await.ok()?;
+                let cancelled = reading.cancel.flag();
+                let turn = spawn_blocking(move || {
+                    let _slot = slot;
+                    let mut search = search.or_else(|| make.map(|make| make()))?;
+                    let mut found = VecDeque::new();
+                    let end = Instant::now() + TURN;
+                    while found.len() < TRACES_AT_ONCE && Instant::now() < end {
+                        match search.next(&cancelled) {
+                            Some(next) => found.push_back(next),
+                            None => return Some((None, found)),
+                        }
+                    }
+                    Some((Some(search), found))
+                });
+                match turn.await {
+                    Ok(Some((search, found))) => {
+                        reading.search = search;
+                        reading.ready = found;
+                    }
+                    Ok(None) => return None,
+                    Err(_) => {
+                        reading.ready.push_back(Err(StoreError::QueryLimit {
+                            reason: "it was ended with the runtime, or crashed",
+                        }));
+                    }
+                }
+            }
+        },
+    );
+    Box::pin(started)
+}

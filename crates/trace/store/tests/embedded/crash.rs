@@ -1,0 +1,161 @@
+//! At every moment: what was acknowledged is there exactly once, what was not is there as a whole or
+//! not at all.
+
+use std::sync::Arc;
+
+use periplus_store::embedded::Durability;
+use periplus_store::embedded::disk::{Crash, Fault, SimulatedDisk};
+use periplus_store::{SpanStore as _, StoreError};
+
+use crate::script::{drafts, durability, open, options, present, run, runtime};
+use crate::suite::build::{Store, batch};
+
+const BATCHES: u64 = 17;
+
+/// How many operations the script takes when nothing fails.
+fn operations() -> u64 {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, options()).unwrap();
+    let log = run(&store, 0..BATCHES);
+    assert_eq!(log.acknowledged.len() as u64, BATCHES);
+    let stats = store.engine_stats();
+    assert!(stats.flushes >= 5 && stats.merges >= 2, "{stats:?}");
+    disk.operations()
+}
+
+/// Opens what a crash left, looks at it, writes on, and opens it once more.
+fn check(disk: &SimulatedDisk, acknowledged: &[u64], context: &str) {
+    let store = open(disk, options()).unwrap_or_else(|error| panic!("{context}: {error}"));
+    // What was not acknowledged may be there, as a whole.
+    let store: Store = Arc::new(store);
+    let found = present(&store, 0..BATCHES);
+    assert!(
+        acknowledged.iter().all(|number| found.contains(number)),
+        "{context}: {acknowledged:?} in {found:?}"
+    );
+    let runtime = runtime();
+    runtime
+        .block_on(store.append(batch(drafts(BATCHES))))
+        .unwrap();
+    drop(store);
+    let again: Store = Arc::new(open(&disk.after(Crash::DropUnsynced), options()).unwrap());
+    let mut expected = found;
+    expected.push(BATCHES);
+    assert_eq!(present(&again, 0..BATCHES + 1), expected, "{context}");
+}
+
+#[test]
+fn power_cuts_at_every_moment() {
+    for operation in 0..operations() {
+        let disk = SimulatedDisk::new();
+        disk.plan(Fault::Dead(operation));
+        let log = match open(&disk, options()) {
+            Ok(store) => run(&store, 0..BATCHES),
+            Err(_) => Default::default(),
+        };
+        for crash in [
+            Crash::KeepAll,
+            Crash::DropUnsynced,
+            Crash::Tear(operation),
+            Crash::Tear(operation + 10_000),
+        ] {
+            let context = format!("operation {operation}, {crash:?}");
+            check(&disk.after(crash), &log.acknowledged, &context);
+        }
+    }
+}
+
+#[test]
+fn a_crash_of_the_process_loses_nothing_that_the_system_has() {
+    for operation in (0..operations()).step_by(3) {
+        let disk = SimulatedDisk::new();
+        disk.plan(Fault::Dead(operation));
+        let log = match open(&disk, durability(Durability::Os)) {
+            Ok(store) => run(&store, 0..BATCHES),
+            Err(_) => Default::default(),
+        };
+        let context = format!("operation {operation}");
+        check(&disk.after(Crash::KeepAll), &log.acknowledged, &context);
+    }
+}
+
+#[test]
+fn without_a_log_what_is_in_segments_survives() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, durability(Durability::Memory)).unwrap();
+    assert_eq!(run(&store, 0..8).acknowledged.len(), 8);
+    let after = disk.after(Crash::DropUnsynced);
+    let reopened: Store = Arc::new(open(&after, options()).unwrap());
+    // Six were flushed; of two there was no log.
+    assert_eq!(present(&reopened, 0..8), [0, 1, 2, 3, 4, 5]);
+    // An orderly end loses nothing.
+    drop(store);
+    let after = disk.after(Crash::DropUnsynced);
+    let reopened: Store = Arc::new(open(&after, options()).unwrap());
+    assert_eq!(present(&reopened, 0..8).len(), 8);
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let mut refusals = 0;
+    for operation in 0..operations() {
+        let disk = SimulatedDisk::new();
+        disk.plan(Fault::Full(operation..operation + 6));
+        let Ok(store) = open(&disk, options()) else {
+            continue;
+        };
+        let store = Arc::new(store);
+        let log = run(&store, 0..BATCHES);
+        refusals += log.refused.len();
+        let context = format!("operation {operation}");
+        let shared: Store = store.clone();
+        assert_eq!(present(&shared, 0..BATCHES), log.acknowledged, "{context}");
+        let works = runtime().block_on(store.append(batch(drafts(BATCHES))));
+        let mut acknowledged = log.acknowledged.clone();
+        // Where not even what was half written could be taken back, it may still be there.
+        let stuck = match works {
+            Ok(()) => {
+                acknowledged.push(BATCHES);
+                false
+            }
+            Err(StoreError::Io { .. }) => true,
+            Err(error) => panic!("{context}: {error}"),
+        };
+        for crash in [Crash::KeepAll, Crash::DropUnsynced, Crash::Tear(operation)] {
+            let after: Store = Arc::new(open(&disk.after(crash), options()).unwrap());
+            let mut found = present(&after, 0..BATCHES + 1);
+            let context = format!("{context}, {crash:?}");
+            found.retain(|number| !stuck || acknowledged.contains(number));
+            // A refusal for want of room leaves nothing behind.
+            assert_eq!(found, acknowledged, "{context}");
+        }
+    }
+    assert!(refusals > 20, "{refusals}");
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
+    let mut refusals = 0;
+    for operation in 0..operations() {
+        let disk = SimulatedDisk::new();
+        disk.plan(Fault::FailedSync(operation));
+        let Ok(store) = open(&disk, options()) else {
+            continue;
+        };
+        let log = run(&store, 0..BATCHES);
+        if let Some(first) = log.refused.first() {
+            refusals += 1;
+            let after = log.acknowledged.iter().any(|number| number > first);
+            assert!(!after, "operation {operation}: {log:?}");
+            let refused = runtime().block_on(store.append(batch(drafts(BATCHES))));
+            assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+        }
+        let after: Store = Arc::new(open(&disk.after(Crash::DropUnsynced), options()).unwrap());
+        assert_eq!(
+            present(&after, 0..BATCHES),
+            log.acknowledged,
+            "operation {operation}"
+        );
+    }
+    assert!(refusals > 10, "{refusals}");
+}
