@@ -16,7 +16,7 @@ use crate::registry::Registered;
 use crate::relay::poll_flush;
 use crate::reply::Reply;
 use crate::timer::Timer;
-use crate::view::ListenerView;
+use crate::view::{ListenerView, View};
 use crate::worker::Worker;
 
 /// How long a connection that is to end may stay idle: a request may be on its way.
@@ -42,6 +42,10 @@ pub(crate) struct Connection {
     pub(crate) request: RequestHead,
     pub(crate) response: ResponseHead,
     pub(crate) timer: Timer,
+    /// Shortly before the last write of an answer.
+    pub(crate) answered_at: Micros,
+    /// What `view` was taken from.
+    seen: Rc<View>,
     /// The client has closed its side.
     pub(crate) ended: bool,
     /// When it did.
@@ -78,6 +82,7 @@ impl Connection {
         stream: Stream,
         peer: SocketAddr,
     ) -> Self {
+        let (now, seen) = (worker.clock.now(), worker.view());
         Self {
             registered: Registered::new(&worker, listener),
             timer: worker.timers.timer(),
@@ -90,6 +95,8 @@ impl Connection {
             out: Output::default(),
             request: RequestHead::default(),
             response: ResponseHead::default(),
+            answered_at: now,
+            seen,
             ended: false,
             ended_at: 0,
         }
@@ -195,17 +202,14 @@ impl Connection {
         if self.ended {
             return Err(NoRequest::Gone);
         }
-        let now = self.worker.clock.now();
-        self.timer.set(now, self.view.listener.manager.idle_timeout);
+        let timeout = self.view.listener.manager.idle_timeout;
+        self.timer.set(self.answered_at, timeout);
         let mut draining = false;
         poll_fn(|cx| {
             if self.registered.is_draining() && !std::mem::replace(&mut draining, true) {
                 self.timer.set(self.worker.clock.now(), Some(DRAIN_IDLE));
             }
             if !self.buffer.has_block() {
-                if self.stream.poll_readable(cx).is_pending() {
-                    return self.poll_idle(cx);
-                }
                 self.buffer = Buffer::on(self.worker.blocks.lend());
             }
             match self.stream.poll_read(cx, &mut self.buffer) {
@@ -251,8 +255,12 @@ impl Connection {
             // A large head must leave room for the body.
             self.buffer.grow(length + crate::buffer::BLOCK);
         }
-        if let Some(view) = self.worker.listener(self.registered.listener()) {
-            self.view = view;
+        let newest = self.worker.view();
+        if !Rc::ptr_eq(&newest, &self.seen) {
+            if let Some(view) = newest.listeners.get(self.registered.listener()) {
+                self.view = view.clone();
+            }
+            self.seen = newest;
         }
     }
 

@@ -149,11 +149,16 @@ impl<'a> Conversation<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>, first: bool) -> Poll<Result<(), Failure>> {
         let mut progress = false;
-        if let Poll::Ready(Err(failure)) = self.poll_request(cx, &mut progress) {
+        let sent = self.request_sent.is_some() && self.request_out.is_written() && !self.tunnel;
+        if !sent && let Poll::Ready(Err(failure)) = self.poll_request(cx, &mut progress) {
             return Poll::Ready(Err(failure));
         }
         if let Poll::Ready(result) = self.poll_response(cx, &mut progress) {
             return Poll::Ready(result);
+        }
+        // A client that only waits is looked at last: most often its response is complete by now.
+        if sent && self.client.poll_client(cx).is_ready() {
+            return Poll::Ready(Err(Failure::ClientGone));
         }
         if progress && !first {
             self.last_progress = self.client.worker.clock.now();
@@ -216,6 +221,8 @@ impl<'a> Conversation<'a> {
                 Poll::Ready(Ok(())) => {}
                 other => return other,
             }
+        } else {
+            self.client.answered_at = self.client.worker.clock.now();
         }
         let Some(response) = &mut self.response else {
             return Poll::Pending;
@@ -326,6 +333,7 @@ impl<'a> Conversation<'a> {
         let now = client.worker.clock.now();
         let since = self.request_sent.unwrap_or(self.begin);
         self.exchange.status = status;
+        client.answered_at = now;
         if let Some(attempt) = &mut self.exchange.attempt {
             attempt.status = status;
         }

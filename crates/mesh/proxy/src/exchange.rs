@@ -54,7 +54,15 @@ impl Connection {
                 self.reply(&mut exchange, &mut body, &reply).await
             }
         };
-        self.finish(&exchange);
+        let end = match next {
+            Next::Abort => self.worker.clock.now(),
+            // A tunnel ends when it closes, which may be long after its last byte.
+            Next::Close if exchange.status == 101 => self.worker.clock.now(),
+            // The client cannot have read the last bytes before they were written: so this span lies
+            // within the span of whoever waits for them, however late this thread goes on.
+            Next::Continue | Next::Close => self.answered_at,
+        };
+        self.finish(&exchange, end);
         next
     }
 
@@ -180,9 +188,8 @@ impl Connection {
             exchange.request_bytes = body.body_bytes;
             match ended {
                 Ended::Complete { reusable, next } => {
-                    let now = self.worker.clock.now();
                     if reusable {
-                        upstream.release(now, &self.worker.blocks);
+                        upstream.release(self.answered_at, &self.worker.blocks);
                     } else {
                         let block = upstream.buffer.take_block();
                         self.worker.blocks.give_back(block);
@@ -388,7 +395,8 @@ impl Connection {
             exchange.response_bytes = reply.body.len() as u64;
         }
         let timeout = self.view.listener.manager.stream_idle_timeout;
-        self.timer.set(self.worker.clock.now(), timeout);
+        self.answered_at = self.worker.clock.now();
+        self.timer.set(self.answered_at, timeout);
         let mut progress = false;
         let written = poll_fn(|cx| {
             let flushed = poll_flush(cx, &mut self.stream, &mut self.out, &mut progress);
@@ -427,7 +435,7 @@ impl Connection {
     }
 
     /// Counts the exchange and reports its spans.
-    fn finish(&self, exchange: &Exchange) {
+    fn finish(&self, exchange: &Exchange, end: Micros) {
         let http = &self.view.http;
         http.rq_completed.increment();
         match exchange.status / 100 {
@@ -455,7 +463,6 @@ impl Connection {
         let head = self.buffer.head();
         let edge = self.view.listener.manager.use_remote_address;
         let finished = Finished {
-            node: &self.worker.node,
             clock: &self.worker.clock,
             peer: &self.peer_text,
             request: &self.request,
@@ -464,12 +471,12 @@ impl Connection {
             edge,
             name: self.span_name(exchange, tracer.egress),
             begin: exchange.begin,
-            end: self.worker.clock.now(),
+            end,
             status: exchange.status,
             flags: exchange.flags,
             request_bytes: exchange.request_bytes,
             response_bytes: exchange.response_bytes,
-            cluster: exchange.cluster.as_ref().map(|state| &*state.cluster),
+            cluster: exchange.cluster.as_deref(),
             attempt: exchange.attempt.as_ref(),
         };
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());

@@ -60,11 +60,6 @@ impl Stream {
         Pin::new(&mut self.tcp).poll_write(cx, bytes)
     }
 
-    /// Waits until there is something to read, the end of the stream included.
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_read_ready(cx)
-    }
-
     /// Whether the peer has neither sent anything nor closed: what an idle pooled connection must be.
     ///
     /// Costs no system call unless an event has come in.

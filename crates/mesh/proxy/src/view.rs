@@ -71,7 +71,7 @@ impl View {
                 let manager = &listener.manager;
                 let tracer = manager.tracing.as_ref().map(|tracing| {
                     let exporter = worker.exporter(&tracing.provider);
-                    Tracer::new(tracing, listener.direction, exporter)
+                    Tracer::new(tracing, listener.direction, &worker.node, exporter)
                 });
                 let view = ListenerView {
                     http: worker.registry.http(&manager.stat_prefix),

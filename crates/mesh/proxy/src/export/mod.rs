@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use periplus_wire::export::{SpanRef, otlp, zipkin};
+use periplus_wire::export::{FixedTags, SpanRef, otlp, zipkin};
 use tokio::sync::Notify;
 
 use crate::export::client::{Client, PostError, Report};
@@ -130,8 +130,8 @@ impl Exporter {
         exporter
     }
 
-    /// Adds a span to the batch, or drops and counts it if too many wait.
-    pub(crate) fn append(&self, span: &SpanRef<'_>) {
+    /// Adds a span with these tags besides its own to the batch, or drops and counts it if too many wait.
+    pub(crate) fn append(&self, fixed: &[&FixedTags], span: &SpanRef<'_>) {
         let spans = self.spans.get();
         if spans + self.sending.get() >= self.most_pending {
             self.stats.spans_dropped.increment();
@@ -143,9 +143,9 @@ impl Exporter {
                 if spans == 0 {
                     zipkin::begin_list(&mut batch);
                 }
-                zipkin::append_span(&mut batch, endpoint, span);
+                zipkin::append_span_with(&mut batch, endpoint, fixed, span);
             }
-            Encoding::Otlp(_) => otlp::append_span(&mut batch, span),
+            Encoding::Otlp(_) => otlp::append_span_with(&mut batch, fixed, span),
         }
         self.spans.set(spans + 1);
         let full = spans + 1 >= FULL_SPANS || batch.len() >= FULL_BYTES;

@@ -75,64 +75,57 @@ names! {
 }
 
 impl Name {
-    /// Which name this is; case does not matter.
+    /// Which name this is; case does not matter. `text` must be a token.
     #[inline]
     pub(crate) fn of(text: &[u8]) -> Self {
-        let candidates: &[Name] = match text.len() {
-            2 => &[Name::Te, Name::B3],
-            4 => &[Name::Host, Name::Date],
-            6 => &[Name::Expect, Name::Server],
-            7 => &[Name::Upgrade, Name::Trailer],
-            _ => return Self::of_longer(text),
+        let Some(first) = text.first() else {
+            return Name::Other;
         };
-        Self::among(candidates, text)
-    }
-
-    fn of_longer(text: &[u8]) -> Self {
-        let candidates: &[Name] = match (text.len(), text[0] | 0x20) {
+        let candidates: &[Name] = match (text.len(), first | 0x20) {
+            (2, b't') => &[Name::Te],
+            (2, b'b') => &[Name::B3],
+            (4, b'h') => &[Name::Host],
+            (4, b'd') => &[Name::Date],
+            (6, b'e') => &[Name::Expect],
+            (6, b's') => &[Name::Server],
+            (7, b'u') => &[Name::Upgrade],
+            (7, b't') => &[Name::Trailer],
             (10, b'c') => &[Name::Connection],
             (10, b'u') => &[Name::UserAgent],
             (10, b'k') => &[Name::KeepAlive],
             (10, b't') => &[Name::TraceState],
             (11, b't') => &[Name::TraceParent],
+            (11, b'x') => &[Name::XB3SpanId],
             (12, b'c') => &[Name::ContentType],
+            (12, b'x') => &[Name::XRequestId, Name::XB3TraceId, Name::XB3Sampled],
             (14, b'c') => &[Name::ContentLength],
             (14, b'h') => &[Name::Http2Settings],
+            (15, b'x') => &[Name::XForwardedFor, Name::XEnvoyIpTags],
             (16, b'p') => &[Name::ProxyConnection],
             (17, b't') => &[Name::TransferEncoding],
-            (12, b'x') => &[Name::XRequestId, Name::XB3TraceId, Name::XB3Sampled],
-            (11, b'x') => &[Name::XB3SpanId],
-            (15, b'x') => &[Name::XForwardedFor, Name::XEnvoyIpTags],
             (17, b'x') => &[
                 Name::XForwardedProto,
                 Name::XClientTraceId,
                 Name::XB3ParentSpanId,
             ],
             (23, b'x') if text[2] | 0x20 == b'f' => &[Name::XForwardedClientCert],
-            (length, b'x') if text.len() > 8 && text[7] == b'-' => {
-                return Self::envoy(length, text);
-            }
+            (16.., b'x') if text[7] == b'-' => return Self::envoy(text),
             _ => return Name::Other,
         };
-        Self::among(candidates, text)
-    }
-
-    /// One of the `x-envoy-` names.
-    fn envoy(length: usize, text: &[u8]) -> Self {
-        let first = Name::XEnvoyInternal as usize;
-        Self::TEXTS[first..]
-            .iter()
-            .position(|name| name.len() == length && name.as_bytes().eq_ignore_ascii_case(text))
-            .map_or(Name::Other, |at| Self::ALL[first + at])
-    }
-
-    #[inline]
-    fn among(candidates: &[Name], text: &[u8]) -> Self {
         candidates
             .iter()
             .copied()
-            .find(|name| name.as_str().as_bytes().eq_ignore_ascii_case(text))
+            .find(|name| is_token(text, name.as_str().as_bytes()))
             .unwrap_or(Name::Other)
+    }
+
+    /// One of the `x-envoy-` names.
+    fn envoy(text: &[u8]) -> Self {
+        let first = Name::XEnvoyInternal as usize;
+        Self::TEXTS[first..]
+            .iter()
+            .position(|name| name.len() == text.len() && is_token(text, name.as_bytes()))
+            .map_or(Name::Other, |at| Self::ALL[first + at])
     }
 
     /// The name in lower case; empty for [`Name::Other`].
@@ -156,6 +149,34 @@ impl Name {
     }
 }
 
+/// Whether a token is this name in lower case, of the same length; a word at a time.
+///
+/// Setting bit 5 turns capitals into small letters and leaves digits and the hyphen alone; what else
+/// it would turn into these is no character of a token.
+#[inline]
+fn is_token(text: &[u8], name: &[u8]) -> bool {
+    const BIT_5: u64 = 0x2020_2020_2020_2020;
+    let word = |bytes: &[u8]| {
+        let mut word = [0x20; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(word) | BIT_5
+    };
+    let (text_words, text_rest) = text.as_chunks::<8>();
+    let (name_words, name_rest) = name.as_chunks::<8>();
+    let same =
+        |(a, b): (&[u8; 8], &[u8; 8])| u64::from_le_bytes(*a) | BIT_5 == u64::from_le_bytes(*b);
+    if text.len() > 8 {
+        // The last word overlaps the one before it.
+        let last = |bytes: &[u8]| {
+            bytes
+                .last_chunk()
+                .map_or(0, |word| u64::from_le_bytes(*word))
+        };
+        return text_words.iter().zip(name_words).all(same) && last(text) | BIT_5 == last(name);
+    }
+    text_words.iter().zip(name_words).all(same) && word(text_rest) == word(name_rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +189,13 @@ mod tests {
             assert_eq!(Name::of(text.to_uppercase().as_bytes()), name, "{text}");
             assert_eq!(Name::of(format!("{text}s").as_bytes()), Name::Other);
             assert_eq!(Name::of(&text.as_bytes()[1..]), Name::Other);
+            for i in 0..text.len() {
+                let mut other = text.as_bytes().to_vec();
+                other[i] = if other[i] == b'z' { b'y' } else { b'z' };
+                assert_eq!(Name::of(&other), Name::Other, "{text} at {i}");
+            }
         }
         assert_eq!(Name::of(b"x"), Name::Other);
+        assert_eq!(Name::of(b""), Name::Other);
     }
 }

@@ -7,17 +7,18 @@ mod tags;
 
 pub(crate) use context::TraceContext;
 pub(crate) use decide::RequestId;
-pub(crate) use spans::{Attempt, Finished, Scratch};
+pub(crate) use spans::{Attempt, Finished, Scratch, cluster_tags};
 
 use std::rc::Rc;
 
 use periplus_model::SpanKind;
 use periplus_model::propagation::ZipkinMode;
 use periplus_model::propagation::request_id::Sampling;
+use periplus_wire::export::FixedTags;
 
 use crate::export::Exporter;
 use crate::http1::name::Name;
-use crate::snapshot::{CustomTagValue, Direction, Tracing, TracingProvider};
+use crate::snapshot::{CustomTag, CustomTagValue, Direction, Node, Tracing, TracingProvider};
 
 /// The tracing of a connection manager, compiled.
 #[derive(Debug)]
@@ -31,7 +32,15 @@ pub(crate) struct Tracer {
     sampling: Sampling,
     format: Format,
     longest_path: usize,
+    /// The tags that are the same on every span of a request, and on every span of an attempt.
+    request_tags: FixedTags,
+    attempt_tags: FixedTags,
+    /// No custom tag replaces those of the cluster.
+    fixes_cluster_tags: bool,
+    /// The other custom tags.
     custom_tags: Vec<Tag>,
+    /// Some of them is a request header.
+    has_header_tags: bool,
     exporter: Rc<Exporter>,
 }
 
@@ -42,10 +51,12 @@ enum Format {
     W3c,
 }
 
-/// A custom tag, compiled.
+/// A custom tag whose value varies, or that replaces one that does.
 #[derive(Debug)]
 struct Tag {
     name: String,
+    /// There may be a tag of this name already.
+    replaces: bool,
     value: TagValue,
 }
 
@@ -58,9 +69,59 @@ enum TagValue {
     },
 }
 
+impl Tag {
+    fn that_vary(custom: &[CustomTag]) -> Vec<Self> {
+        let vary = |tag: &&CustomTag| match tag.value {
+            CustomTagValue::Literal(_) => VARYING.contains(&tag.name.as_str()),
+            CustomTagValue::RequestHeader { .. } => true,
+        };
+        custom
+            .iter()
+            .filter(vary)
+            .map(|tag| Self {
+                name: tag.name.clone(),
+                replaces: VARYING.contains(&tag.name.as_str())
+                    || custom.iter().filter(|other| other.name == tag.name).count() > 1,
+                value: match &tag.value {
+                    CustomTagValue::Literal(text) => TagValue::Literal(text.clone()),
+                    CustomTagValue::RequestHeader { name, default } => TagValue::Header {
+                        name: name.to_ascii_lowercase(),
+                        default: default.clone(),
+                    },
+                },
+            })
+            .collect()
+    }
+}
+
+/// Encodes the built-in tags and the literals among the custom ones, which replace them. What is
+/// replaced by a tag that varies is left to that one.
+fn fixed_tags(custom: &[CustomTag], built_in: &[(&str, &str)]) -> FixedTags {
+    let mut tags: Vec<(&str, &str)> = built_in.to_vec();
+    for tag in custom {
+        let name = tag.name.as_str();
+        match &tag.value {
+            _ if VARYING.contains(&name) => {}
+            CustomTagValue::Literal(text) => {
+                tags.retain(|(known, _)| *known != name);
+                tags.push((name, text));
+            }
+            CustomTagValue::RequestHeader { .. } => tags.retain(|(known, _)| *known != name),
+        }
+    }
+    FixedTags::new(&tags)
+}
+
 impl Tracer {
-    pub(crate) fn new(tracing: &Tracing, direction: Direction, exporter: Rc<Exporter>) -> Self {
+    pub(crate) fn new(
+        tracing: &Tracing,
+        direction: Direction,
+        node: &Node,
+        exporter: Rc<Exporter>,
+    ) -> Self {
         let egress = direction == Direction::Outbound;
+        let [component] = OF_EVERY_SPAN;
+        let of_node = [component, ("node_id", &*node.id), ("zone", &*node.zone)];
         let format = match &tracing.provider {
             TracingProvider::Zipkin {
                 trace_id_128bit,
@@ -91,20 +152,17 @@ impl Tracer {
             },
             format,
             longest_path: tracing.max_path_tag_length,
-            custom_tags: tracing
+            request_tags: fixed_tags(&tracing.custom_tags, &of_node),
+            attempt_tags: fixed_tags(&tracing.custom_tags, &OF_EVERY_SPAN),
+            fixes_cluster_tags: !tracing
                 .custom_tags
                 .iter()
-                .map(|tag| Tag {
-                    name: tag.name.clone(),
-                    value: match &tag.value {
-                        CustomTagValue::Literal(text) => TagValue::Literal(text.clone()),
-                        CustomTagValue::RequestHeader { name, default } => TagValue::Header {
-                            name: name.to_ascii_lowercase(),
-                            default: default.clone(),
-                        },
-                    },
-                })
-                .collect(),
+                .any(|tag| OF_CLUSTERS.contains(&tag.name.as_str())),
+            has_header_tags: tracing
+                .custom_tags
+                .iter()
+                .any(|tag| matches!(tag.value, CustomTagValue::RequestHeader { .. })),
+            custom_tags: Tag::that_vary(&tracing.custom_tags),
             exporter,
         }
     }
@@ -134,6 +192,34 @@ impl Tracer {
         }
     }
 }
+
+/// Built-in tags that are the same on every span.
+const OF_EVERY_SPAN: [(&str, &str); 1] = [("component", "proxy")];
+
+/// Built-in tags of a cluster.
+const OF_CLUSTERS: [&str; 2] = ["upstream_cluster", "upstream_cluster.name"];
+
+/// Built-in tags whose values vary from span to span.
+const VARYING: [&str; 18] = [
+    "guid:x-request-id",
+    "guid:x-client-trace-id",
+    "http.url",
+    "http.method",
+    "downstream_cluster",
+    "user_agent",
+    "http.protocol",
+    "peer.address",
+    "request_size",
+    "response_size",
+    "upstream_cluster",
+    "upstream_cluster.name",
+    "upstream_address",
+    "http.status_code",
+    "response_flags",
+    "error",
+    "error.reason",
+    "canceled",
+];
 
 /// The headers that B3 in several headers replaces; the parent only if there is one.
 const B3_MULTI: [Name; 3] = [Name::XB3TraceId, Name::XB3SpanId, Name::XB3Sampled];

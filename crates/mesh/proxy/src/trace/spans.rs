@@ -2,23 +2,25 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::rc::Rc;
+use std::sync::LazyLock;
 
 use periplus_model::propagation::SpanContext;
 use periplus_model::{SpanKind, StatusCode};
-use periplus_wire::export::SpanRef;
+use periplus_wire::export::{FixedTags, SpanRef};
 
 use crate::clock::{Clock, Micros};
 use crate::flags::{Flag, Flags};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
-use crate::snapshot::{Cluster, Node};
+use crate::snapshot::Cluster;
 use crate::trace::tags::{Tags, text};
 use crate::trace::{RequestId, TagValue, TraceContext, Tracer};
+use crate::upstream::{ClusterState, EndpointState};
 
 /// Everything about an exchange that its spans tell.
 #[derive(Debug)]
 pub(crate) struct Finished<'a> {
-    pub(crate) node: &'a Node,
     pub(crate) clock: &'a Clock,
     /// The client's address without its port.
     pub(crate) peer: &'a str,
@@ -36,7 +38,7 @@ pub(crate) struct Finished<'a> {
     pub(crate) flags: Flags,
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
-    pub(crate) cluster: Option<&'a Cluster>,
+    pub(crate) cluster: Option<&'a ClusterState>,
     pub(crate) attempt: Option<&'a Attempt>,
 }
 
@@ -46,7 +48,7 @@ pub(crate) struct Attempt {
     /// The ids of its span, if attempts have spans.
     pub(crate) span: Option<SpanContext>,
     /// `ip:port`.
-    pub(crate) address: std::rc::Rc<crate::upstream::EndpointState>,
+    pub(crate) address: Rc<EndpointState>,
     pub(crate) begin: Micros,
     pub(crate) connected: bool,
     /// 0 if there was no response.
@@ -139,11 +141,9 @@ impl Tracer {
         let sent = digits(&mut sent, finished.response_bytes);
         let received = digits(&mut received, finished.request_bytes);
         let flags_text = flags_text(flags);
-        let custom = self.custom_values(finished);
+        let custom = self.custom_headers(finished);
 
         let mut tags = Tags::new();
-        tags.push("node_id", &finished.node.id);
-        tags.push("zone", &finished.node.zone);
         if let Some(id) = &id {
             tags.push("guid:x-request-id", id);
         }
@@ -165,29 +165,31 @@ impl Tracer {
         tags.push("peer.address", finished.peer);
         tags.push("request_size", received);
         tags.push("response_size", sent);
-        push_common(&mut tags, finished.cluster, code, &flags_text);
+        tags.push("http.status_code", code);
+        tags.push("response_flags", &flags_text);
+        let cluster = self.push_cluster(&mut tags, finished.cluster);
         if status == 0 || status >= 500 {
             tags.push("error", "true");
         }
-        for (tag, value) in self.custom_tags.iter().zip(&custom) {
-            if let Some(value) = value {
-                tags.set(&tag.name, value);
-            }
-        }
-        self.exporter.append(&SpanRef {
-            trace_id: span.trace_id,
-            span_id: span.span_id,
-            parent_span_id: span.parent_span_id,
-            kind: self.kind,
-            name: &name,
-            start_unix_micros: finished.clock.wall(finished.begin),
-            duration_micros: finished.end - finished.begin,
-            tags: tags.as_slice(),
-            shared: span.shared,
-            trace_state,
-            flags: span.otlp_flags(),
-            status: status_code(self.kind, status),
-        });
+        self.push_custom(&mut tags, &custom);
+        let fixed = [&self.request_tags, cluster];
+        self.exporter.append(
+            &fixed,
+            &SpanRef {
+                trace_id: span.trace_id,
+                span_id: span.span_id,
+                parent_span_id: span.parent_span_id,
+                kind: self.kind,
+                name: &name,
+                start_unix_micros: finished.clock.wall(finished.begin),
+                duration_micros: finished.end - finished.begin,
+                tags: tags.as_slice(),
+                shared: span.shared,
+                trace_state,
+                flags: span.otlp_flags(),
+                status: status_code(self.kind, status),
+            },
+        );
     }
 
     fn report_attempt(
@@ -203,11 +205,11 @@ impl Tracer {
         };
         name.clear();
         // Writing to a `String` cannot fail.
-        let _ = write!(name, "router {} egress", cluster.observability_name);
+        let _ = write!(name, "router {} egress", cluster.cluster.observability_name);
         let mut code = Default::default();
         let code = digits(&mut code, u64::from(attempt.status));
         let flags = flags_text(attempt.flags);
-        let custom = self.custom_values(finished);
+        let custom = self.custom_headers(finished);
 
         let mut tags = Tags::new();
         tags.push(
@@ -216,7 +218,9 @@ impl Tracer {
         );
         tags.push("upstream_address", &attempt.address.text);
         tags.push("peer.address", &attempt.address.text);
-        push_common(&mut tags, Some(cluster), code, &flags);
+        tags.push("http.status_code", code);
+        tags.push("response_flags", &flags);
+        let cluster_tags = self.push_cluster(&mut tags, Some(cluster));
         let failed = attempt.reason.is_some() || attempt.canceled;
         if failed || attempt.status == 0 || attempt.status >= 500 {
             tags.push("error", "true");
@@ -227,25 +231,25 @@ impl Tracer {
         if attempt.canceled {
             tags.push("canceled", "true");
         }
-        for (tag, value) in self.custom_tags.iter().zip(&custom) {
-            if let Some(value) = value {
-                tags.set(&tag.name, value);
-            }
-        }
-        self.exporter.append(&SpanRef {
-            trace_id: span.trace_id,
-            span_id: span.span_id,
-            parent_span_id: span.parent_span_id,
-            kind: SpanKind::Client,
-            name,
-            start_unix_micros: finished.clock.wall(attempt.begin),
-            duration_micros: finished.end - attempt.begin,
-            tags: tags.as_slice(),
-            shared: false,
-            trace_state,
-            flags: span.otlp_flags(),
-            status: status_code(SpanKind::Client, attempt.status),
-        });
+        self.push_custom(&mut tags, &custom);
+        let fixed = [&self.attempt_tags, cluster_tags];
+        self.exporter.append(
+            &fixed,
+            &SpanRef {
+                trace_id: span.trace_id,
+                span_id: span.span_id,
+                parent_span_id: span.parent_span_id,
+                kind: SpanKind::Client,
+                name,
+                start_unix_micros: finished.clock.wall(attempt.begin),
+                duration_micros: finished.end - attempt.begin,
+                tags: tags.as_slice(),
+                shared: false,
+                trace_state,
+                flags: span.otlp_flags(),
+                status: status_code(SpanKind::Client, attempt.status),
+            },
+        );
     }
 
     /// `http://reviews:9080/reviews/0?x`, path and query cut.
@@ -274,40 +278,69 @@ impl Tracer {
         url.push_str(&path[..end]);
     }
 
-    /// The values of the custom tags, in their order; none where the header is absent.
-    fn custom_values<'a>(&'a self, finished: &Finished<'a>) -> CustomValues<'a> {
-        self.custom_tags
-            .iter()
-            .map(|tag| match &tag.value {
-                TagValue::Literal(text) => Some(Cow::Borrowed(text.as_str())),
-                TagValue::Header { name, default } => finished
-                    .request
-                    .fields
-                    .all_by_text(name, finished.head)
+    /// The values of the custom tags that are headers, in their order.
+    fn custom_headers<'a>(&'a self, finished: &Finished<'a>) -> CustomHeaders<'a> {
+        let mut headers = CustomHeaders::new();
+        if self.has_header_tags {
+            for tag in &self.custom_tags {
+                if let TagValue::Header { name, .. } = &tag.value {
+                    let fields = &finished.request.fields;
+                    headers.push(fields.all_by_text(name, finished.head).next().map(text));
+                }
+            }
+        }
+        headers
+    }
+
+    /// The tags of the cluster: encoded before, unless a custom tag replaces one.
+    fn push_cluster<'t>(
+        &self,
+        tags: &mut Tags<'t>,
+        cluster: Option<&'t ClusterState>,
+    ) -> &'t FixedTags {
+        match cluster {
+            Some(cluster) if self.fixes_cluster_tags => &cluster.tags,
+            Some(cluster) => {
+                tags.push("upstream_cluster", &cluster.cluster.name);
+                tags.push("upstream_cluster.name", &cluster.cluster.observability_name);
+                &NO_TAGS
+            }
+            None => &NO_TAGS,
+        }
+    }
+
+    /// Custom tags come last and replace those of the same name.
+    fn push_custom<'t>(&'t self, tags: &mut Tags<'t>, headers: &'t CustomHeaders<'_>) {
+        let mut headers = headers.iter();
+        for tag in &self.custom_tags {
+            let value = match &tag.value {
+                TagValue::Literal(text) => Some(text.as_str()),
+                TagValue::Header { default, .. } => headers
                     .next()
-                    .map(text)
-                    .or(default.as_deref().map(Cow::Borrowed)),
-            })
-            .collect()
+                    .and_then(|header| header.as_deref())
+                    .or(default.as_deref()),
+            };
+            match value {
+                Some(value) if tag.replaces => tags.set(&tag.name, value),
+                Some(value) => tags.push(&tag.name, value),
+                None => {}
+            }
+        }
     }
 }
 
-type CustomValues<'a> = smallvec::SmallVec<[Option<Cow<'a, str>>; 12]>;
+type CustomHeaders<'a> = smallvec::SmallVec<[Option<Cow<'a, str>>; 4]>;
 
-fn push_common<'a>(
-    tags: &mut Tags<'a>,
-    cluster: Option<&'a Cluster>,
-    code: &'a str,
-    flags: &'a str,
-) {
-    tags.push("component", "proxy");
-    if let Some(cluster) = cluster {
-        tags.push("upstream_cluster", &cluster.name);
-        tags.push("upstream_cluster.name", &cluster.observability_name);
-    }
-    tags.push("http.status_code", code);
-    tags.push("response_flags", flags);
+/// The tags of a cluster, encoded once.
+pub(crate) fn cluster_tags(cluster: &Cluster) -> FixedTags {
+    FixedTags::new(&[
+        ("upstream_cluster", &cluster.name),
+        ("upstream_cluster.name", &cluster.observability_name),
+    ])
 }
+
+/// The tags of no cluster.
+static NO_TAGS: LazyLock<FixedTags> = LazyLock::new(FixedTags::default);
 
 fn flags_text(flags: Flags) -> Cow<'static, str> {
     match flags.as_static() {

@@ -2,65 +2,45 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 /// More than an ordinary span has; beyond it, the list moves to the heap.
 const USUAL: usize = 48;
 
 /// Tags in the order in which they are written; a later one of the same name replaces an earlier.
-pub(super) struct Tags<'a> {
-    here: [(&'a str, &'a str); USUAL],
-    length: usize,
-    more: Vec<(&'a str, &'a str)>,
-}
+pub(super) struct Tags<'a>(SmallVec<[(&'a str, &'a str); USUAL]>);
 
 impl<'a> Tags<'a> {
     pub(super) fn new() -> Self {
-        Self {
-            here: [("", ""); USUAL],
-            length: 0,
-            more: Vec::new(),
-        }
+        Self(SmallVec::new())
     }
 
     /// Adds a tag of a new name.
     #[inline]
     pub(super) fn push(&mut self, name: &'a str, value: &'a str) {
-        if self.length < USUAL {
-            self.here[self.length] = (name, value);
-        } else {
-            if self.more.is_empty() {
-                self.more.extend_from_slice(&self.here);
-            }
-            self.more.push((name, value));
-        }
-        self.length += 1;
+        self.0.push((name, value));
     }
 
     /// Adds a tag, or replaces the one of this name.
     pub(super) fn set(&mut self, name: &'a str, value: &'a str) {
-        let tags = if self.more.is_empty() {
-            &mut self.here[..self.length]
-        } else {
-            &mut self.more[..]
-        };
-        match tags.iter_mut().find(|(known, _)| *known == name) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some(tag) => tag.1 = value,
             None => self.push(name, value),
         }
     }
 
     pub(super) fn as_slice(&self) -> &[(&'a str, &'a str)] {
-        if self.more.is_empty() {
-            &self.here[..self.length]
-        } else {
-            &self.more
-        }
+        &self.0
     }
 }
 
 /// A header value as text; bytes that are not UTF-8 become U+FFFD.
 #[inline]
 pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(value)
+    match std::str::from_utf8(value) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(value),
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use periplus_wire::export::FixedTags;
+
 use crate::clock::Micros;
 use crate::snapshot::Cluster;
 use crate::stats::ClusterStats;
+use crate::trace::cluster_tags;
 use crate::upstream::balance::Balancer;
 use crate::upstream::{EndpointState, Permit, Pooled, Usage};
 
@@ -19,6 +22,8 @@ type Endpoints = HashMap<SocketAddr, Rc<EndpointState>>;
 pub(crate) struct ClusterState {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) stats: Arc<ClusterStats>,
+    /// Its tags on spans.
+    pub(crate) tags: FixedTags,
     endpoints: Vec<Rc<EndpointState>>,
     balancer: Balancer,
     usage: Arc<Usage>,
@@ -58,6 +63,7 @@ impl ClusterState {
         let weights = cluster.endpoints.iter().map(|e| e.weight.max(1)).collect();
         Rc::new(Self {
             balancer: Balancer::new(cluster.balancing, weights, seed),
+            tags: cluster_tags(&cluster),
             cluster,
             stats,
             endpoints,
