@@ -101,7 +101,7 @@ impl Drop for Serve {
 /// The backend on free ports, other flags behind them.
 fn command(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
-    command.arg("serve").stdin(Stdio::null());
+    command.args(["serve", "--memory"]).stdin(Stdio::null());
     for flag in FLAGS {
         if !flags.contains(&flag) {
             command.args([flag, "0"]);
