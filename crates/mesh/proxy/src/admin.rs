@@ -105,11 +105,7 @@ async fn clusters(State(shared): State<Arc<Shared>>) -> String {
 }
 
 async fn config_dump(State(shared): State<Arc<Shared>>) -> Response {
-    let bind_errors = shared
-        .proxy()
-        .as_ref()
-        .map(crate::Proxy::bind_errors)
-        .unwrap_or_default();
+    let bind_errors = shared.bind_errors();
     Json(dump::config(
         &shared.bootstrap,
         &shared.state(),

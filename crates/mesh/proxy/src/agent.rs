@@ -3,6 +3,7 @@
 
 mod dns;
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,11 +18,12 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::bootstrap::Bootstrap;
 use crate::config::{Lookup, Store};
-use crate::snapshot::{Node, Snapshot};
+use crate::snapshot::{Listener, Node, Snapshot};
 use crate::{Options, Proxy, Published, StartError, admin};
 
-/// How often it is looked whether the workers have taken a new configuration.
-const APPLIED_POLL: Duration = Duration::from_millis(5);
+/// How often it is looked whether the workers have taken a new configuration, at first and in the end.
+const MIN_POLL: Duration = Duration::from_millis(2);
+const MAX_POLL: Duration = Duration::from_millis(250);
 
 /// A running proxy with everything that it needs.
 ///
@@ -76,7 +78,7 @@ pub(crate) struct State {
     /// Why there is no stream.
     pub(crate) stream_error: Option<String>,
     /// Accepted and refused responses, by type.
-    pub(crate) updates: std::collections::BTreeMap<String, (u64, u64)>,
+    pub(crate) updates: BTreeMap<String, (u64, u64)>,
 }
 
 impl Agent {
@@ -107,7 +109,7 @@ impl Agent {
         tasks.spawn(async move { match client::run(&config, &mut follower).await {} });
         tasks.spawn(keep_deadlines(Arc::clone(&shared)));
         tasks.spawn(dns::resolve(Arc::clone(&shared)));
-        tasks.spawn(watch_readiness(Arc::clone(&shared)));
+        tasks.spawn(watch_listeners(Arc::clone(&shared)));
         Ok(Self {
             shared,
             admin: admin_address,
@@ -137,8 +139,7 @@ impl Agent {
     /// The addresses that are accepted on, by listener name.
     pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
         let snapshot = self.shared.published.load();
-        let address =
-            |listener: &Arc<crate::snapshot::Listener>| (listener.name.clone(), listener.address);
+        let address = |listener: &Arc<Listener>| (listener.name.clone(), listener.address);
         snapshot.listeners.iter().map(address).collect()
     }
 
@@ -158,7 +159,7 @@ impl Shared {
         let published = Published::new(Snapshot {
             generation: 0,
             listeners: Vec::new(),
-            clusters: std::collections::HashMap::new(),
+            clusters: HashMap::new(),
         });
         let proxy = Proxy::start(Arc::clone(&published), node, options)?;
         Ok(Arc::new(Self {
@@ -180,6 +181,14 @@ impl Shared {
 
     pub(crate) fn proxy(&self) -> MutexGuard<'_, Option<Proxy>> {
         self.proxy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listeners that cannot accept: name, address, error.
+    pub(crate) fn bind_errors(&self) -> Vec<(String, SocketAddr, String)> {
+        self.proxy()
+            .as_ref()
+            .map(Proxy::bind_errors)
+            .unwrap_or_default()
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -218,9 +227,10 @@ impl Shared {
             }
             state.store.generation()
         };
-        self.proxy().as_ref().is_some_and(|proxy| {
+        let is_applied = |proxy: &Proxy| {
             proxy.applied_generation() >= generation && proxy.bind_errors().is_empty()
-        })
+        };
+        self.proxy().as_ref().is_some_and(is_applied)
     }
 }
 
@@ -263,23 +273,13 @@ impl Handler for Follower {
     fn disconnected(&mut self, error: &StreamError) {
         let mut state = self.shared.state();
         state.connected = false;
-        let text = with_causes(error);
+        let text = error.with_causes();
         // Each reason is told once, however often it is retried.
         if state.stream_error.as_ref() != Some(&text) {
             tracing::warn!(error = %text, "no stream from the control plane, trying again");
         }
         state.stream_error = Some(text);
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Takes into use what has waited for long enough.
@@ -302,11 +302,29 @@ async fn keep_deadlines(shared: Arc<Shared>) {
     }
 }
 
-/// Once ready is ready for good: a later configuration that is refused or cannot bind leaves the former one
-/// at work.
-async fn watch_readiness(shared: Arc<Shared>) {
-    while !shared.is_in_use() {
-        sleep(APPLIED_POLL).await;
+/// Tells when the proxy has become ready, and which listeners cannot accept.
+///
+/// Once ready is ready for good: a later configuration that is refused or cannot bind leaves the others at
+/// work.
+async fn watch_listeners(shared: Arc<Shared>) {
+    let mut changes = shared.changes.subscribe();
+    let mut told = BTreeSet::new();
+    let mut pause = MIN_POLL;
+    loop {
+        let errors: BTreeSet<_> = shared.bind_errors().into_iter().collect();
+        for (listener, address, error) in errors.difference(&told) {
+            tracing::warn!(%listener, %address, %error, "cannot listen, trying again");
+        }
+        told = errors;
+        if shared.is_in_use() {
+            shared.is_ready.send_replace(true);
+            pause = MIN_POLL;
+            if changes.changed().await.is_err() {
+                return;
+            }
+        } else {
+            sleep(pause).await;
+            pause = (pause * 2).min(MAX_POLL);
+        }
     }
-    shared.is_ready.send_replace(true);
 }

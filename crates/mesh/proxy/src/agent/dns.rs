@@ -1,6 +1,7 @@
 //! Resolving the names of STRICT_DNS and LOGICAL_DNS clusters, again and again.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +30,9 @@ pub(super) async fn resolve(shared: Arc<Shared>) {
             keep
         });
         for lookup in wanted {
-            if !running.contains_key(&lookup) {
-                let task = tasks.spawn(follow(Arc::clone(&shared), lookup.clone()));
-                running.insert(lookup, task);
+            if let Entry::Vacant(vacant) = running.entry(lookup) {
+                let task = tasks.spawn(follow(Arc::clone(&shared), vacant.key().clone()));
+                vacant.insert(task);
             }
         }
         while tasks.try_join_next().is_some() {}

@@ -228,7 +228,7 @@ impl Store {
             let cluster: EnvoyCluster = match decode(body, &At::ROOT) {
                 Ok(cluster) => cluster,
                 Err(refused) => {
-                    rejections.push(unnamed("cluster", index, refused));
+                    rejections.push(unnamed("cluster", index, &refused));
                     continue;
                 }
             };
@@ -250,7 +250,7 @@ impl Store {
                     let give_up = fetch_deadline(&spec, now);
                     put(&mut self.clusters, name, spec, hash, give_up);
                 }
-                Err(refused) => rejections.push(rejection("cluster", &name, refused)),
+                Err(refused) => rejections.push(rejection("cluster", &name, &refused)),
             }
         }
         self.clusters.retain(|name, _| named.contains(name));
@@ -268,7 +268,7 @@ impl Store {
             let listener: EnvoyListener = match decode(body, &At::ROOT) {
                 Ok(listener) => listener,
                 Err(refused) => {
-                    rejections.push(unnamed("listener", index, refused));
+                    rejections.push(unnamed("listener", index, &refused));
                     continue;
                 }
             };
@@ -287,7 +287,7 @@ impl Store {
             }
             match listener::compile(listener) {
                 Ok(spec) => changed.push((name, hash, spec)),
-                Err(refused) => rejections.push(rejection("listener", &name, refused)),
+                Err(refused) => rejections.push(rejection("listener", &name, &refused)),
             }
         }
         self.listeners.retain(|name, _| named.contains(name));
@@ -295,7 +295,7 @@ impl Store {
             if let Some(other) = self.listener_at(&spec, &name) {
                 let reason = format!("{} belongs to listener {other:?} already", spec.address);
                 let refused = At::ROOT.field("address").refuse(reason);
-                rejections.push(rejection("listener", &name, refused));
+                rejections.push(rejection("listener", &name, &refused));
                 continue;
             }
             let give_up = match &spec.manager.routes {
@@ -322,7 +322,7 @@ impl Store {
             let config: RouteConfiguration = match decode(body, &At::ROOT) {
                 Ok(config) => config,
                 Err(refused) => {
-                    rejections.push(unnamed("route configuration", index, refused));
+                    rejections.push(unnamed("route configuration", index, &refused));
                     continue;
                 }
             };
@@ -340,7 +340,7 @@ impl Store {
                     let value = Arc::new(table);
                     self.routes.insert(name, Accepted { value, hash });
                 }
-                Err(refused) => rejections.push(rejection("route configuration", &name, refused)),
+                Err(refused) => rejections.push(rejection("route configuration", &name, &refused)),
             }
         }
     }
@@ -350,7 +350,7 @@ impl Store {
             let assignment: ClusterLoadAssignment = match decode(body, &At::ROOT) {
                 Ok(assignment) => assignment,
                 Err(refused) => {
-                    rejections.push(unnamed("endpoints", index, refused));
+                    rejections.push(unnamed("endpoints", index, &refused));
                     continue;
                 }
             };
@@ -368,7 +368,7 @@ impl Store {
                 Ok(value) => {
                     self.assignments.insert(name, Accepted { value, hash });
                 }
-                Err(refused) => rejections.push(rejection("endpoints of cluster", &name, refused)),
+                Err(refused) => rejections.push(rejection("endpoints of cluster", &name, &refused)),
             }
         }
     }
@@ -447,14 +447,14 @@ fn hash_of(body: &Any) -> u64 {
     hasher.finish()
 }
 
-fn rejection(kind: &str, name: &str, refused: Refused) -> Rejection {
+fn rejection(kind: &str, name: &str, refused: &Refused) -> Rejection {
     Rejection {
         resource: format!("{kind} {name:?}"),
         reason: refused.to_string(),
     }
 }
 
-fn unnamed(kind: &str, index: usize, refused: Refused) -> Rejection {
+fn unnamed(kind: &str, index: usize, refused: &Refused) -> Rejection {
     Rejection {
         resource: format!("{kind} {index} of the response"),
         reason: refused.to_string(),

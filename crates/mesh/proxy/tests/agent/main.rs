@@ -232,3 +232,38 @@ async fn a_taken_admin_port_is_an_error_that_names_it() {
     );
     assert_eq!(error.to_string(), expected);
 }
+
+#[tokio::test]
+async fn a_listener_that_cannot_bind_is_named_and_tried_again() {
+    let plane = ControlPlane::start().await;
+    let origin = Origin::start("one").await;
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    let at = taken.local_addr().expect("address");
+    plane.worlds.set(NODE, world("c", origin.address, at));
+    let (agent, admin) = start(plane.address).await;
+    let deadline = tokio::time::Instant::now() + xds_support::PATIENCE;
+    loop {
+        let dump = page(admin, "/config_dump").await.body;
+        let dump: serde_json::Value = serde_json::from_str(&dump).expect("JSON");
+        let state = &dump["configs"][1]["dynamic_listeners"][0]["error_state"]["details"];
+        let expected = format!("cannot listen on {at}: ");
+        if state
+            .as_str()
+            .is_some_and(|details| details.starts_with(&expected))
+        {
+            break;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "no error is told: {dump:#}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(page(admin, "/ready").await.status(), 503);
+    drop(taken);
+    agent.ready().await;
+    answers(at, "one got 0 bytes").await;
+    agent.shutdown(Duration::from_secs(1)).await;
+}

@@ -127,6 +127,26 @@ pub enum StreamError {
     },
 }
 
+impl StreamError {
+    /// The error with its causes, on one line.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        let mut last = String::new();
+        while let Some(error) = cause {
+            let next = error.to_string();
+            // Some layers say what the one above has said.
+            if next != last {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            last = next;
+            cause = error.source();
+        }
+        text
+    }
+}
+
 /// Follows the control plane for ever; ends when the future is dropped.
 ///
 /// After a lost stream the client connects again and resumes with the versions that it runs on.
@@ -139,7 +159,7 @@ pub async fn run<H: Handler>(config: &Config, handler: &mut H) -> std::convert::
         if session.had_response() {
             failures = 0;
         }
-        tracing::debug!(error = %chain(&error), "no xDS stream");
+        tracing::debug!(error = %error.with_causes(), "no xDS stream");
         handler.disconnected(&error);
         sleep(backoff(config, failures)).await;
         failures += 1;
@@ -211,16 +231,4 @@ fn backoff(config: &Config, failures: u32) -> Duration {
     let random = RandomState::new().build_hasher().finish();
     let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
     full.mul_f64(0.5 + fraction / 2.0)
-}
-
-/// An error with its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
