@@ -32,14 +32,11 @@ pub(crate) fn lint() -> anyhow::Result<()> {
 /// The Rust tests: unit, integration, against real peers, end to end.
 pub(crate) fn test() -> anyhow::Result<()> {
     peers::install(&[Need::Envoy])?;
-    sh("cargo build --locked --profile e2e --package periplus")?;
     let runner = match has("cargo-nextest") {
         true => "cargo nextest run --workspace --locked --no-fail-fast",
         false => "cargo test --workspace --locked --no-fail-fast",
     };
-    run(command(runner)
-        .env("PERIPLUS_ENVOY", absolute(ENVOY)?)
-        .env("PERIPLUS_BIN", absolute("target/e2e/periplus")?))
+    run(command(runner).env("PERIPLUS_ENVOY", absolute(ENVOY)?))
 }
 
 /// Builds the UI and runs its unit tests; with `check`, the build must be what is committed.
@@ -47,7 +44,6 @@ pub(crate) fn ui(check: bool) -> anyhow::Result<()> {
     peers::install(&[Need::Node])?;
     let npm = |line: &str| run(command(line).current_dir(WEB));
     npm("npm ci --no-audit --no-fund")?;
-    npm("npm run typecheck")?;
     npm("npm run test:unit")?;
     npm("npm run build")?;
     if check {
@@ -66,9 +62,10 @@ pub(crate) fn ui(check: bool) -> anyhow::Result<()> {
 /// The UI in a real browser, on the real binary.
 fn browser() -> anyhow::Result<()> {
     peers::install(&[Need::Chromium, Need::Node])?;
+    sh("cargo build --locked --package periplus")?;
     run(command("npm run test:browser")
         .current_dir(WEB)
-        .env("PERIPLUS_BIN", absolute("target/e2e/periplus")?))
+        .env("PERIPLUS_BIN", absolute("target/debug/periplus")?))
 }
 
 /// Builds the product as it is released, and the bench tool, and runs it.
