@@ -104,7 +104,11 @@ mod tests {
             (regex, "more/x", false),
         ];
         for (condition, path, expected) in cases {
-            assert_eq!(condition.matches(path.as_bytes()), expected, "{condition:?} on {path}");
+            assert_eq!(
+                condition.matches(path.as_bytes()),
+                expected,
+                "{condition:?} on {path}"
+            );
         }
     }
 
@@ -127,10 +131,26 @@ mod tests {
             (header(ValueMatch::Present, false), None, false),
             (header(ValueMatch::Present, true), None, true),
             (header(ValueMatch::Present, true), Some("x"), false),
-            (header(ValueMatch::Prefix("ja".into()), false), Some("jason"), true),
-            (header(ValueMatch::Suffix("on".into()), false), Some("jason"), true),
-            (header(ValueMatch::Contains("aso".into()), false), Some("jason"), true),
-            (header(ValueMatch::Contains("asx".into()), false), Some("jason"), false),
+            (
+                header(ValueMatch::Prefix("ja".into()), false),
+                Some("jason"),
+                true,
+            ),
+            (
+                header(ValueMatch::Suffix("on".into()), false),
+                Some("jason"),
+                true,
+            ),
+            (
+                header(ValueMatch::Contains("aso".into()), false),
+                Some("jason"),
+                true,
+            ),
+            (
+                header(ValueMatch::Contains("asx".into()), false),
+                Some("jason"),
+                false,
+            ),
         ];
         for (condition, value, expected) in cases {
             let holds = condition.matches(value.map(str::as_bytes));
