@@ -21,6 +21,8 @@ enum Command {
     Demo(commands::demo::Args),
     /// The trace backend and its UI alone
     Serve(commands::serve::Args),
+    /// The directory that the trace backend keeps spans in: check, stats, compact
+    Store(commands::store::Args),
     /// The control plane alone
     Control(commands::control::Args),
     /// A sidecar or gateway alone
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     logging::start(match &command {
         // It talks to a person: what goes well is on the screen already.
-        Command::Demo(_) => "warn",
+        Command::Demo(_) | Command::Store(_) => "warn",
         Command::Proxy(args) => args.log_level(),
         _ => "info",
     });
@@ -55,6 +57,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => commands::demo::run(args),
         Command::Serve(args) => commands::serve::run(args),
+        Command::Store(args) => commands::store::run(args),
         Command::Control(args) => commands::control::run(args),
         Command::Proxy(args) => commands::proxy::run(args),
         Command::Bookinfo(args) => commands::bookinfo::run(args),

@@ -2,114 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
-use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+#[path = "support/serve.rs"]
+mod harness;
 
-use rustix::process::{Pid, Signal, kill_process};
+use std::net::TcpListener;
 
-const DEADLINE: Duration = Duration::from_secs(60);
-
-const FLAGS: [&str; 6] = [
-    "--ui-port",
-    "--otlp-grpc-port",
-    "--otlp-http-port",
-    "--zipkin-port",
-    "--health-port",
-    "--metrics-port",
-];
-
-struct Serve {
-    process: Child,
-    addresses: HashMap<&'static str, SocketAddr>,
-}
-
-impl Serve {
-    /// Starts the backend on free ports, and reads from its output which ones they are.
-    fn start() -> Self {
-        let mut process = command(&[])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut addresses = HashMap::new();
-        for line in BufReader::new(process.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            if line.starts_with("ready:") {
-                break;
-            }
-            let Some(address) = line.split_whitespace().last() else {
-                continue;
-            };
-            let address = address.trim_start_matches("http://");
-            let address = address.split('/').next().unwrap().parse().unwrap();
-            for name in [
-                "UI",
-                "OTLP over gRPC",
-                "OTLP over HTTP",
-                "Zipkin",
-                "health",
-                "own metrics",
-            ] {
-                if line.starts_with(name) {
-                    addresses.insert(name, address);
-                }
-            }
-        }
-        assert_eq!(addresses.len(), FLAGS.len(), "{addresses:?}");
-        Self { process, addresses }
-    }
-
-    fn request(&self, name: &str, head: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(self.addresses[name]).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(
-            stream,
-            "{head} HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn signal(&mut self, signal: Signal) -> Option<i32> {
-        kill_process(Pid::from_child(&self.process), signal).unwrap();
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "still running after {signal:?}");
-            std::thread::yield_now();
-        }
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        // It has ended already where all went well.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The backend on free ports, other flags behind them.
-fn command(flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
-    command.args(["serve", "--memory"]).stdin(Stdio::null());
-    for flag in FLAGS {
-        if !flags.contains(&flag) {
-            command.args([flag, "0"]);
-        }
-    }
-    command.args(flags);
-    command
-}
+use harness::{Serve, command};
+use rustix::process::Signal;
 
 #[test]
 fn what_is_sent_is_served() {
@@ -165,7 +64,9 @@ fn an_interrupt_ends_it() {
 fn a_busy_port_is_named_with_its_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let output = command(&["--zipkin-port", &port]).output().unwrap();
+    let output = command(&["--memory", "--zipkin-port", &port])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(
@@ -178,11 +79,84 @@ fn a_busy_port_is_named_with_its_flag() {
 #[test]
 fn a_foreign_address_is_named() {
     // TEST-NET-1 (RFC 5737): nobody's.
-    let output = command(&["--bind", "192.0.2.1"]).output().unwrap();
+    let output = command(&["--memory", "--bind", "192.0.2.1"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(
         error.contains("192.0.2.1 is no address of this machine"),
         "{error}"
     );
+}
+
+const SPAN: &str = r#"[{"traceId":"0000000000000abc","id":"1","name":"get","kind":"SERVER",
+    "timestamp":1795332552157501,"duration":1000,"localEndpoint":{"serviceName":"shop"}}]"#;
+
+#[test]
+fn what_is_sent_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let flags = ["--data", data.to_str().unwrap(), "--retention", "0"];
+    let mut serve = Serve::start_with(&flags);
+    let answer = serve.request("Zipkin", "POST /api/v2/spans", SPAN);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    // Two at once would write over each other.
+    let second = command(&flags).output().unwrap();
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert!(error.contains("in use by another process"), "{error}");
+    assert_eq!(serve.signal(Signal::KILL), None);
+
+    let mut serve = Serve::start_with(&flags);
+    let trace = serve.request("UI", "GET /api/traces/abc", "");
+    assert!(trace.contains(r#""operationName":"get""#), "{trace}");
+    let metrics = serve.request("own metrics", "GET /metrics", "");
+    assert!(metrics.contains("\nperiplus_store_spans 1\n"), "{metrics}");
+    let boot = serve.request("UI", "GET /api/periplus/v1/boot", "");
+    assert!(boot.contains(r#""engine":"embedded""#), "{boot}");
+    assert_eq!(serve.signal(Signal::TERM), Some(0));
+
+    let store = |command: &str| {
+        let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_periplus"));
+        process.args(["store", command, "--data"]).arg(&data);
+        let output = process.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = store("check");
+    assert_eq!(said, "1 segments with 1 spans, and 0 spans in the log\n");
+    let said = store("stats");
+    assert!(said.contains("BYTES/SPAN"), "{said}");
+    let said = store("compact");
+    assert!(said.starts_with("1 segments with "), "{said}");
+
+    for path in files(&data) {
+        if path.extension() == Some("seg".as_ref()) {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[20] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_periplus"));
+    check.args(["store", "check", "--data"]).arg(&data);
+    let output = check.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("damaged: ") && said.contains(".seg"),
+        "{said}"
+    );
+}
+
+fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
 }

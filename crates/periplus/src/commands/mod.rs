@@ -2,7 +2,10 @@
 
 pub(crate) mod bookinfo;
 pub(crate) mod control;
+mod data_dir;
 pub(crate) mod demo;
+mod duration;
 pub(crate) mod guard;
 pub(crate) mod proxy;
 pub(crate) mod serve;
+pub(crate) mod store;

@@ -4,6 +4,7 @@ mod health;
 mod listen;
 mod metrics;
 mod size;
+mod storage;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use periplus_collect::{AllowedOrigins, Collector, Limits, otlp, zipkin};
-use periplus_store::{MemoryStore, SpanStore};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -55,9 +55,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 8888)]
     metrics_port: u16,
 
-    /// Memory for spans; the oldest traces go first when it is full
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse)]
-    max_memory: u64,
+    #[command(flatten)]
+    storage: storage::Flags,
 
     /// Origin whose web pages may post spans, such as https://shop.example, or *; repeatable (pages
     /// of this machine always may)
@@ -76,12 +75,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 
 /// Serves until `stop` resolves.
 async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let store: Arc<dyn SpanStore> = Arc::new(MemoryStore::new(args.max_memory));
+    let storage = args.storage.open()?;
+    let store = Arc::clone(&storage.store);
     let collector = Collector::new(Arc::clone(&store), Limits::default());
     let origins = AllowedOrigins::new(args.cors_origins.iter().cloned());
     let options = periplus_query::Options {
         version: env!("CARGO_PKG_VERSION"),
-        engine: "memory",
+        engine: storage.engine,
     };
     let ui =
         periplus_query::router(Arc::clone(&store), options).fallback_service(periplus_ui::router());
@@ -131,7 +131,7 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         });
     }
     drop(stopped);
-    listen::announce(&addresses, args.max_memory);
+    listen::announce(&addresses, &storage.place);
 
     tokio::pin!(stop);
     let outcome = tokio::select! {
@@ -144,8 +144,9 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
     };
     drop(stopping);
     while servers.join_next().await.is_some() {}
+    let closed = storage.close().await;
     tracing::info!("stopped");
-    outcome
+    outcome.and(closed)
 }
 
 /// Resolves on SIGINT or SIGTERM.

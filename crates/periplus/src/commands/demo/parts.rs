@@ -110,6 +110,8 @@ impl Maker<'_> {
         ] {
             arguments.extend([flag.to_owned(), port.to_string()]);
         }
+        let data = self.state.traces().display().to_string();
+        arguments.extend(["--data".to_owned(), data]);
         let ready = Probe::Http {
             address: local(backend.ui),
             path: "/api/periplus/v1/boot".to_owned(),

@@ -76,6 +76,11 @@ impl State {
         self.directory.join("mesh-config.yaml")
     }
 
+    /// Where the backend keeps spans.
+    pub(super) fn traces(&self) -> PathBuf {
+        self.directory.join("traces")
+    }
+
     pub(super) fn logs(&self) -> PathBuf {
         self.directory.join("logs")
     }

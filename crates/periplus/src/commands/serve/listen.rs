@@ -50,7 +50,7 @@ impl Port {
 }
 
 /// Prints one line for each port, and what to do next.
-pub(super) fn announce(addresses: &[(&'static str, SocketAddr)], max_memory: u64) {
+pub(super) fn announce(addresses: &[(&'static str, SocketAddr)], place: &str) {
     let mut out = String::new();
     for (name, address) in addresses {
         let what = match *name {
@@ -65,9 +65,8 @@ pub(super) fn announce(addresses: &[(&'static str, SocketAddr)], max_memory: u64
         out.push_str(&what);
         out.push('\n');
     }
-    let memory = max_memory >> 20;
     out.push_str(&format!(
-        "\nready: spans are kept in memory, {memory} MiB of them; send some, then open the UI. Ctrl-C stops.\n"
+        "\nready: spans are kept {place}; send some, then open the UI. Ctrl-C stops.\n"
     ));
     // Nobody reads standard output if it is closed; the server serves all the same.
     let _ = io::stdout().write_all(out.as_bytes());

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, DiskFile, is_full, read_file};
+use super::partition;
 use super::wal::Position;
 
 /// The version of everything in the directory.
@@ -44,6 +45,13 @@ pub struct SegmentEntry {
     /// The number of merges behind it.
     #[serde(default)]
     pub level: u32,
+}
+
+impl SegmentEntry {
+    /// The hour that it belongs to, such as `2026-11-22T08`, in UTC.
+    pub fn hour_name(&self) -> String {
+        partition::name(self.hour)
+    }
 }
 
 /// One change. All of it happens, or nothing.

@@ -14,6 +14,7 @@
 //! ```
 
 mod batch;
+mod check;
 pub mod disk;
 mod engine;
 mod health;
@@ -34,6 +35,7 @@ mod stream;
 mod table;
 mod wal;
 
+pub use check::{Inventory, Report, check, inventory};
 pub use keep::Kept;
 pub use manifest::SegmentEntry;
 pub use open::Recovery;

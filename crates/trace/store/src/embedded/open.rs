@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::manifest::{Contents, Manifest, SegmentEntry};
 use super::options::Options;
 use super::segment::{self, Segment};
-use super::wal::{self, Gap, Kind, Position, Recovered};
+use super::wal::{self, Gap, Kind, Position, Recovered, ReplayFrom};
 use super::{batch, partition};
 use crate::StoreError;
 
@@ -168,7 +168,12 @@ fn replay(
     recovery: &mut Recovery,
 ) -> Result<LogStart, StoreError> {
     let dir = engine.wal_dir();
-    let (disk, from) = (&*engine.disk, contents.replay_from);
+    let disk = &*engine.disk;
+    let from = ReplayFrom {
+        store_id: contents.store_id,
+        position: contents.replay_from,
+        repair: true,
+    };
     let mut spans = 0;
     let take = |kind: Kind, _received, body: &[u8], upto| {
         let Kind::Batch = kind;
@@ -190,8 +195,7 @@ fn replay(
         next_sequence,
         old_files,
         end,
-    } = wal::replay(disk, &dir, contents.store_id, from, take)
-        .map_err(failed("replaying the log"))?;
+    } = wal::replay(disk, &dir, from, take).map_err(failed("replaying the log"))?;
     recovery.replayed_batches = records;
     recovery.replayed_spans = spans;
     for gap in &gaps {
@@ -252,7 +256,7 @@ fn finding(gap: &Gap, kept: &Result<String, String>) -> String {
     )
 }
 
-fn failed(action: &'static str) -> impl Fn(io::Error) -> StoreError {
+pub(super) fn failed(action: &'static str) -> impl Fn(io::Error) -> StoreError {
     move |source| match source.kind() {
         io::ErrorKind::InvalidData => StoreError::Damaged {
             reason: source.to_string(),

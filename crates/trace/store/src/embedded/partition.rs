@@ -27,8 +27,13 @@ pub(super) fn end_unix_nano(hour: u64) -> u64 {
 
 /// The directory of an hour.
 pub(super) fn dir(data: &Path, hour: u64) -> PathBuf {
+    data.join(format!("p={}", name(hour)))
+}
+
+/// The name of an hour.
+pub(super) fn name(hour: u64) -> String {
     let (year, month, day) = date(hour / 24);
-    data.join(format!("p={year:04}-{month:02}-{day:02}T{:02}", hour % 24))
+    format!("{year:04}-{month:02}-{day:02}T{:02}", hour % 24)
 }
 
 /// Whether this is the name of an hour's directory.

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use log::{AppendError, Log, LogOptions};
 pub(super) use record::{HEADER, Kind};
-pub(super) use recover::{Gap, Recovered, replay};
+pub(super) use recover::{Gap, Recovered, ReplayFrom, replay};
 
 /// A place in the log: everything before it is meant by "up to here".
 #[derive(

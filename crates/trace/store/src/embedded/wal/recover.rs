@@ -39,15 +39,28 @@ pub(crate) struct Gap {
     pub(crate) content: Option<Vec<u8>>,
 }
 
+/// Where to read the log from, and whether to cut off a torn end: it would be found again as damage
+/// in the middle of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplayFrom {
+    pub(crate) store_id: u64,
+    pub(crate) position: Position,
+    pub(crate) repair: bool,
+}
+
 /// Hands on every record from a place in the log, in order, with its end. `take` may refuse a
 /// record, with a reason; it is then a gap.
 pub(crate) fn replay(
     disk: &dyn Disk,
     dir: &Path,
-    store_id: u64,
-    from: Position,
+    replay_from: ReplayFrom,
     mut take: impl FnMut(Kind, u64, &[u8], Position) -> io::Result<Result<(), String>>,
 ) -> io::Result<Recovered> {
+    let ReplayFrom {
+        store_id,
+        position: from,
+        repair,
+    } = replay_from;
     let names = disk.list(dir)?;
     let mut files: Vec<u64> = names.iter().filter_map(|name| number(name)).collect();
     files.sort_unstable();
@@ -87,8 +100,7 @@ pub(crate) fn replay(
         };
         let is_last = i + 1 == live.len();
         let end = reader.read(start, is_last, &mut found, &mut take)?;
-        // A torn end in the middle of the log would be found again and again.
-        if is_last && end < bytes.len() {
+        if repair && is_last && end < bytes.len() {
             let opened = disk.open(&path)?;
             opened.truncate(end as u64)?;
             opened.sync()?;

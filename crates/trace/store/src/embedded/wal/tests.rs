@@ -38,7 +38,12 @@ fn append(log: &mut Log, numbers: &[u32]) -> Result<Vec<Position>, AppendError> 
 
 fn replay_all(disk: &dyn Disk, from: Position) -> (Vec<u32>, Recovered) {
     let mut numbers = Vec::new();
-    let recovered = replay(disk, dir(), STORE, from, |kind, received, bytes, _| {
+    let from = ReplayFrom {
+        store_id: STORE,
+        position: from,
+        repair: true,
+    };
+    let recovered = replay(disk, dir(), from, |kind, received, bytes, _| {
         assert_eq!((kind, received), (Kind::Batch, 7));
         let number = u32::from_le_bytes(*bytes.first_chunk().expect("a number"));
         assert_eq!(bytes, body(number));
@@ -209,7 +214,12 @@ fn bytes_inside_a_record_do_not_pass_for_one() {
     let written = victim.append(Kind::Batch, 7, bodies.iter().map(Vec::as_slice));
     written.expect("room");
     disk.flip(&path(dir(), 0), 41, 1);
-    let recovered = replay(&disk, dir(), 1, Position::default(), |_, _, _, _| {
+    let from = ReplayFrom {
+        store_id: 1,
+        position: Position::default(),
+        repair: true,
+    };
+    let recovered = replay(&disk, dir(), from, |_, _, _, _| {
         Err(io::Error::other("a forged record was read"))
     });
     assert_eq!(recovered.expect("no record").gaps.len(), 1);

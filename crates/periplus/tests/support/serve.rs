@@ -1,0 +1,122 @@
+//! The backend as a child process.
+
+#![allow(
+    clippy::allow_attributes,
+    dead_code,
+    reason = "shared by test binaries, each of which uses a part"
+)]
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const FLAGS: [&str; 6] = [
+    "--ui-port",
+    "--otlp-grpc-port",
+    "--otlp-http-port",
+    "--zipkin-port",
+    "--health-port",
+    "--metrics-port",
+];
+
+/// A running `periplus serve`.
+pub(crate) struct Serve {
+    process: Child,
+    pub(crate) addresses: HashMap<&'static str, SocketAddr>,
+}
+
+impl Serve {
+    /// Starts the backend in memory.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&["--memory"])
+    }
+
+    /// Starts the backend on free ports, and reads from its output which ones they are.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
+        let mut process = command(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut addresses = HashMap::new();
+        for line in BufReader::new(process.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if line.starts_with("ready:") {
+                break;
+            }
+            let Some(address) = line.split_whitespace().last() else {
+                continue;
+            };
+            let address = address.trim_start_matches("http://");
+            let address = address.split('/').next().unwrap().parse().unwrap();
+            for name in [
+                "UI",
+                "OTLP over gRPC",
+                "OTLP over HTTP",
+                "Zipkin",
+                "health",
+                "own metrics",
+            ] {
+                if line.starts_with(name) {
+                    addresses.insert(name, address);
+                }
+            }
+        }
+        assert_eq!(addresses.len(), FLAGS.len(), "{addresses:?}");
+        Self { process, addresses }
+    }
+
+    pub(crate) fn request(&self, name: &str, head: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.addresses[name]).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        write!(
+            stream,
+            "{head} HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) -> Option<i32> {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "still running after {signal:?}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        // It has ended already where all went well.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The backend on free ports, other flags behind them.
+pub(crate) fn command(flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
+    command.arg("serve").stdin(Stdio::null());
+    for flag in FLAGS {
+        if !flags.contains(&flag) {
+            command.args([flag, "0"]);
+        }
+    }
+    command.args(flags);
+    command
+}
