@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use crate::demo_attributes::{Call, attributes};
 use crate::otlp::{Value, attribute, bytes, fixed32, fixed64, number, resource_spans};
 use crate::rng::Rng;
@@ -37,12 +39,67 @@ const LANGUAGES: [&str; 6] = ["go", "java", "nodejs", "python", "dotnet", "rust"
 
 /// This many spans that begin at this time, about 10,000 a second, as requests of [`BATCH`].
 pub fn demo(spans: usize, start_unix_nano: u64) -> Vec<Vec<u8>> {
-    let mut generator = Generator::new(start_unix_nano);
-    while generator.spans.len() < spans {
-        generator.trace();
+    demo_requests(spans, start_unix_nano, BATCH).collect()
+}
+
+/// The same spans in the same order, in requests of another size, made one at a time: for more spans
+/// than fit into memory.
+pub fn demo_requests(
+    spans: usize,
+    start_unix_nano: u64,
+    per_request: usize,
+) -> impl Iterator<Item = Vec<u8>> {
+    let resources: Vec<Vec<u8>> = (0..SERVICES.len() * PODS).map(resource).collect();
+    let mut in_order = InOrder {
+        generator: Generator::new(start_unix_nano),
+        left: spans,
+        open: Vec::new(),
+        ended: VecDeque::new(),
+    };
+    std::iter::from_fn(move || {
+        let batch = in_order.take(per_request);
+        (!batch.is_empty()).then(|| request(&batch, &resources))
+    })
+}
+
+/// How many spans are made before those that have ended are looked for.
+const OPEN: usize = 2 * BATCH;
+
+/// Spans in the order in which they end.
+struct InOrder {
+    generator: Generator,
+    /// How many are to be made yet.
+    left: usize,
+    /// Spans that a later one may end before, in the order in which they were made or end.
+    open: Vec<Span>,
+    ended: VecDeque<Span>,
+}
+
+impl InOrder {
+    fn take(&mut self, count: usize) -> Vec<Span> {
+        while self.ended.len() < count && (self.left > 0 || !self.open.is_empty()) {
+            self.generate();
+        }
+        let count = count.min(self.ended.len());
+        self.ended.drain(..count).collect()
     }
-    generator.spans.truncate(spans);
-    requests(generator.spans)
+
+    fn generate(&mut self) {
+        while self.left > 0 && self.open.len() < OPEN {
+            let mut trace = self.generator.trace();
+            trace.truncate(self.left);
+            self.left -= trace.len();
+            self.open.extend(trace);
+        }
+        self.open.sort_by_key(|span| span.end);
+        // What is made later begins later, and ends after that.
+        let now = self.generator.time;
+        let ended = match self.left {
+            0 => self.open.len(),
+            _ => self.open.partition_point(|span| span.end <= now),
+        };
+        self.ended.extend(self.open.drain(..ended));
+    }
 }
 
 struct Span {
@@ -82,7 +139,6 @@ struct Place {
 
 struct Generator {
     rng: Rng,
-    spans: Vec<Span>,
     time: u64,
     agents: Vec<String>,
 }
@@ -99,27 +155,26 @@ impl Generator {
         };
         Self {
             rng: Rng(7),
-            spans: Vec::new(),
             time: start_unix_nano,
             agents: (0..60).map(agent).collect(),
         }
     }
 
-    fn trace(&mut self) {
+    fn trace(&mut self) -> Vec<Span> {
         self.time += (self.rng.exponential() * 1_200_000.0) as u64;
         let trace = self.rng.trace_id();
         let count = (1 + (self.rng.exponential() * 11.5) as usize).min(200);
         let user = self.rng.uuid();
         let session = self.rng.uuid();
-        let base = self.spans.len();
         let root_nano = self.rng.log_normal(17.5, 1.0) as u64;
         let mut places: Vec<Place> = Vec::with_capacity(count);
+        let mut spans: Vec<Span> = Vec::with_capacity(count);
         for i in 0..count {
             let (parent, place) = self.place(i, &places);
             places.push(place);
             let (start, nano) = match parent {
                 None => (self.time, root_nano.max(200_000)),
-                Some(parent) => self.within(base + parent),
+                Some(parent) => self.within(&spans[parent]),
             };
             let operation = self.rng.zipf(8);
             let failed = self.rng.unit() < 0.012;
@@ -139,10 +194,10 @@ impl Generator {
                 (start + nano / 2, trace)
             });
             let id = self.rng.next() | 1;
-            self.spans.push(Span {
+            spans.push(Span {
                 trace,
                 id,
-                parent: parent.map_or(0, |parent| self.spans[base + parent].id),
+                parent: parent.map_or(0, |parent| spans[parent].id),
                 name,
                 kind: place.kind,
                 start,
@@ -153,6 +208,7 @@ impl Generator {
                 resource: place.service * PODS + place.pod,
             });
         }
+        spans
     }
 
     /// Where the next span of a trace runs, and below which of the earlier ones.
@@ -201,9 +257,8 @@ impl Generator {
     }
 
     /// A time within that of a span.
-    fn within(&mut self, parent: usize) -> (u64, u64) {
-        let (start, end) = (self.spans[parent].start, self.spans[parent].end);
-        let nano = end - start;
+    fn within(&mut self, parent: &Span) -> (u64, u64) {
+        let (start, nano) = (parent.start, parent.end - parent.start);
         let offset = (self.rng.unit() * 0.6 * nano as f64) as u64;
         let own = ((0.05 + 0.9 * self.rng.unit()) * (nano - offset) as f64) as u64;
         (start + offset, own.max(1500))
@@ -218,15 +273,6 @@ fn stack_trace(rng: &mut Rng, service: usize, method: &str) -> String {
         method,
         rng.below(400)
     )
-}
-
-fn requests(mut spans: Vec<Span>) -> Vec<Vec<u8>> {
-    spans.sort_by_key(|span| span.end);
-    let resources: Vec<Vec<u8>> = (0..SERVICES.len() * PODS).map(resource).collect();
-    spans
-        .chunks(BATCH)
-        .map(|batch| request(batch, &resources))
-        .collect()
 }
 
 fn request(batch: &[Span], resources: &[Vec<u8>]) -> Vec<u8> {

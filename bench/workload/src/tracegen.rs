@@ -7,24 +7,38 @@ const CHILD_NANO: u64 = 123_000;
 /// This many traces of a root and `children`, from `services` services, spread over ten days; about
 /// 8,190 spans in a request.
 pub fn tracegen(traces: usize, children: usize, services: usize) -> Vec<Vec<u8>> {
+    tracegen_requests(traces, children, services, START_UNIX_NANO, 8190).collect()
+}
+
+/// The same spans from another time on, made one request at a time: of whole traces, as soon as there
+/// are `per_request` spans.
+pub fn tracegen_requests(
+    traces: usize,
+    children: usize,
+    services: usize,
+    start_unix_nano: u64,
+    per_request: usize,
+) -> impl Iterator<Item = Vec<u8>> {
     let mut generator = Generator {
+        start_unix_nano,
         rng: Rng(42),
         next_key: 0,
         next_value: 0,
         pending: Vec::new(),
     };
-    let mut requests = Vec::new();
-    for trace in 0..traces {
-        generator.trace(trace, traces, children, trace % services);
-        if generator.pending.len() >= 8190 || trace + 1 == traces {
-            requests.push(request(&generator.pending, services));
-            generator.pending.clear();
+    let mut trace = 0;
+    std::iter::from_fn(move || {
+        while trace < traces && generator.pending.len() < per_request {
+            generator.trace(trace, traces, children, trace % services);
+            trace += 1;
         }
-    }
-    requests
+        let pending = std::mem::take(&mut generator.pending);
+        (!pending.is_empty()).then(|| request(&pending, services))
+    })
 }
 
 struct Generator {
+    start_unix_nano: u64,
     rng: Rng,
     next_key: usize,
     next_value: usize,
@@ -35,7 +49,7 @@ struct Generator {
 impl Generator {
     fn trace(&mut self, trace: usize, traces: usize, children: usize, service: usize) {
         let id = self.rng.trace_id();
-        let start = START_UNIX_NANO + trace as u64 * 864_000_000_000_000 / traces as u64;
+        let start = self.start_unix_nano + trace as u64 * 864_000_000_000_000 / traces as u64;
         let root = self.rng.next() | 1;
         let end = start + children as u64 * CHILD_NANO;
         let attributes = [
