@@ -1,5 +1,6 @@
 //! One request's life: from its head to the record that counters and spans are made of.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -14,7 +15,7 @@ use crate::relay::{Relay, poll_flush};
 use crate::reply::{Failure, Reply};
 use crate::route::RouteAt;
 use crate::snapshot::{Forward, RouteAction};
-use crate::trace::{Attempt, Finished, RequestId, TraceContext};
+use crate::trace::{Attempt, Finished, RequestId, TraceContext, text};
 use crate::upstream::{ClusterState, EndpointState, Pooled, UpstreamConnection};
 
 /// The record of a request: what happened, and when.
@@ -483,14 +484,14 @@ impl Connection {
     }
 
     /// What names the span: the other side, else the route.
-    fn span_name<'a>(&'a self, exchange: &'a Exchange, egress: bool) -> Option<&'a [u8]> {
+    fn span_name<'a>(&'a self, exchange: &'a Exchange, egress: bool) -> Option<Cow<'a, str>> {
         if let Some(renamed) = &exchange.renamed {
-            return Some(renamed);
+            return Some(text(renamed));
         }
         let by_caller = (!egress).then(|| self.decorated_by_caller()).flatten();
-        by_caller.or_else(|| {
+        by_caller.map(text).or_else(|| {
             let decorator = self.decorator(exchange)?;
-            Some(decorator.operation.as_bytes())
+            Some(Cow::Borrowed(&*decorator.operation))
         })
     }
 

@@ -59,18 +59,18 @@ impl Connection {
         if let crate::trace::RequestId::Made(_) = exchange.id {
             drop.add(Name::XRequestId);
         }
-        let decorator = self.decorator_to_tell(exchange);
         let ingress = self
             .view
             .tracer
             .as_ref()
             .is_some_and(|tracer| !tracer.egress);
-        if ingress || decorator.is_some() {
+        if ingress {
             drop.add(Name::XEnvoyDecoratorOperation);
         }
-        let counts_attempts = self.counts_attempts(exchange);
-        if counts_attempts {
-            drop.add(Name::XEnvoyAttemptCount);
+        let plan = self.view.router.as_ref().zip(exchange.route);
+        let plan = plan.map(|(router, at)| router.plan(at));
+        if let Some(plan) = plan {
+            drop = drop.with(plan.replaced);
         }
         if !request.expects_continue {
             drop.add(Name::Expect);
@@ -111,21 +111,8 @@ impl Connection {
         if let crate::trace::RequestId::Made(id) = &exchange.id {
             append_field(out, "x-request-id", id);
         }
-        if let Some(operation) = decorator {
-            append_field(out, "x-envoy-decorator-operation", operation.as_bytes());
-        }
-        if counts_attempts {
-            out.extend_from_slice(b"x-envoy-attempt-count: 1\r\n");
-        }
-        let timeout = self
-            .forward_action(exchange)
-            .and_then(|forward| forward.timeout);
-        if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) {
-            append_number(
-                out,
-                "x-envoy-expected-rq-timeout-ms",
-                timeout.as_millis() as u64,
-            );
+        if let Some(plan) = plan {
+            out.extend_from_slice(&plan.lines);
         }
         if let Some(((tracer, trace), current)) = &context {
             tracer.inject(trace, current, fields, head, out);
@@ -172,18 +159,6 @@ impl Connection {
         out.extend_from_slice(&shown.0);
         out.extend_from_slice(b"\r\nx-forwarded-proto: http\r\n");
         append_field(out, "x-envoy-external-address", self.peer_text.as_bytes());
-    }
-
-    /// The operation that the upstream's proxy is told: only on the way out.
-    fn decorator_to_tell(&self, exchange: &Exchange) -> Option<&str> {
-        self.view.tracer.as_ref().filter(|tracer| tracer.egress)?;
-        let decorator = self.decorator(exchange)?;
-        decorator.propagate.then_some(decorator.operation.as_str())
-    }
-
-    fn counts_attempts(&self, exchange: &Exchange) -> bool {
-        let router = self.view.router.as_ref().zip(exchange.route);
-        router.is_some_and(|(router, at)| router.virtual_host(at).include_request_attempt_count)
     }
 
     /// Writes the head of the client's response from the one that was parsed at the beginning of

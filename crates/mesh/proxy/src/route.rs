@@ -6,9 +6,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::head::Fields;
+use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
-use crate::http1::target::without_port;
 use crate::snapshot::{Forward, HeaderMatch, Route, RouteAction, RouteTable, VirtualHost};
 use crate::upstream::ClusterState;
 
@@ -20,8 +21,19 @@ const LONGEST_HOST: usize = 264;
 pub(crate) struct Router {
     table: Arc<RouteTable>,
     exact: HashMap<Box<[u8]>, usize, BuildHasherDefault<Mix>>,
-    /// By virtual host, route and choice: the cluster, unless there is none of that name.
-    clusters: Vec<Vec<Vec<Option<Rc<ClusterState>>>>>,
+    /// By virtual host and route.
+    plans: Vec<Vec<RoutePlan>>,
+}
+
+/// What the requests of a route need, worked out beforehand.
+#[derive(Debug)]
+pub(crate) struct RoutePlan {
+    /// By choice: the cluster, unless there is none of that name.
+    clusters: Vec<Option<Rc<ClusterState>>>,
+    /// Lines that every upstream request gets,
+    pub(crate) lines: Vec<u8>,
+    /// and the fields that they replace.
+    pub(crate) replaced: Names,
 }
 
 /// Where a route is in its table.
@@ -32,28 +44,27 @@ pub(crate) struct RouteAt {
 }
 
 impl Router {
+    /// `tells_operations`: the upstream's proxy is told the decorator's operation.
     pub(crate) fn new(
         table: Arc<RouteTable>,
+        tells_operations: bool,
         cluster: impl Fn(&str) -> Option<Rc<ClusterState>>,
     ) -> Self {
-        let clusters_of = |route: &Arc<Route>| match &route.action {
-            RouteAction::Forward(forward) => forward
-                .clusters
-                .iter()
-                .map(|choice| cluster(&choice.name))
-                .collect(),
-            RouteAction::Respond { .. } => Vec::new(),
-        };
         Self {
             exact: table
                 .exact
                 .iter()
                 .map(|(domain, at)| (domain.as_bytes().into(), *at))
                 .collect(),
-            clusters: table
+            plans: table
                 .virtual_hosts
                 .iter()
-                .map(|host| host.routes.iter().map(clusters_of).collect())
+                .map(|host| {
+                    host.routes
+                        .iter()
+                        .map(|route| RoutePlan::new(host, route, tells_operations, &cluster))
+                        .collect()
+                })
                 .collect(),
             table,
         }
@@ -61,7 +72,11 @@ impl Router {
 
     /// The first route that matches.
     pub(crate) fn find(&self, request: &RequestHead, head: &[u8]) -> Option<RouteAt> {
-        let host = self.host(request.target.authority.get(head))?;
+        let host = self.host(if self.table.ignore_port {
+            request.target.host.get(head)
+        } else {
+            request.target.authority.get(head)
+        })?;
         let target = request.target.path.get(head);
         let path = memchr::memchr(b'?', target).map_or(target, |query| &target[..query]);
         let route = self
@@ -83,15 +98,16 @@ impl Router {
         })
     }
 
-    /// The virtual host of a route.
-    pub(crate) fn virtual_host(&self, at: RouteAt) -> &VirtualHost {
-        &self.table.virtual_hosts[at.host as usize]
-    }
-
     /// A route.
     #[inline]
     pub(crate) fn route(&self, at: RouteAt) -> &Route {
-        &self.virtual_host(at).routes[at.route as usize]
+        &self.table.virtual_hosts[at.host as usize].routes[at.route as usize]
+    }
+
+    /// What the requests of a route need.
+    #[inline]
+    pub(crate) fn plan(&self, at: RouteAt) -> &RoutePlan {
+        &self.plans[at.host as usize][at.route as usize]
     }
 
     /// One of the clusters of a forwarding route, by weight; `None` if its cluster is missing.
@@ -102,7 +118,7 @@ impl Router {
         forward: &Forward,
         random: impl FnOnce() -> u64,
     ) -> Option<&Rc<ClusterState>> {
-        let choices = &self.clusters[at.host as usize][at.route as usize];
+        let choices = &self.plan(at).clusters;
         let choice = if choices.len() < 2 {
             0
         } else {
@@ -113,12 +129,7 @@ impl Router {
 
     /// Exact, then the longest suffix, then the longest prefix, then `*`.
     #[inline]
-    fn host(&self, authority: &[u8]) -> Option<usize> {
-        let named = if self.table.ignore_port {
-            without_port(authority)
-        } else {
-            authority
-        };
+    fn host(&self, named: &[u8]) -> Option<usize> {
         let mut lower = [0; LONGEST_HOST];
         let Some(lower) = lower.get_mut(..named.len()) else {
             return self.table.any;
@@ -142,6 +153,44 @@ impl Router {
                 longest.map(|(_, at)| *at)
             })
             .or(self.table.any)
+    }
+}
+
+impl RoutePlan {
+    fn new(
+        host: &VirtualHost,
+        route: &Route,
+        tells_operations: bool,
+        cluster: impl Fn(&str) -> Option<Rc<ClusterState>>,
+    ) -> Self {
+        let mut plan = Self {
+            clusters: Vec::new(),
+            lines: Vec::new(),
+            replaced: Names::default(),
+        };
+        if let Some(decorator) = &route.decorator
+            && tells_operations
+            && decorator.propagate
+            && !decorator.operation.is_empty()
+        {
+            let operation = decorator.operation.as_bytes();
+            append_field(&mut plan.lines, "x-envoy-decorator-operation", operation);
+            plan.replaced.add(Name::XEnvoyDecoratorOperation);
+        }
+        if let RouteAction::Forward(forward) = &route.action {
+            let choices = forward.clusters.iter();
+            plan.clusters = choices.map(|choice| cluster(&choice.name)).collect();
+            if let Some(timeout) = forward.timeout.filter(|timeout| !timeout.is_zero()) {
+                let ms = timeout.as_millis() as u64;
+                append_number(&mut plan.lines, "x-envoy-expected-rq-timeout-ms", ms);
+            }
+        }
+        if host.include_request_attempt_count {
+            plan.lines
+                .extend_from_slice(b"x-envoy-attempt-count: 1\r\n");
+            plan.replaced.add(Name::XEnvoyAttemptCount);
+        }
+        plan
     }
 }
 

@@ -73,10 +73,12 @@ impl View {
                     let exporter = worker.exporter(&tracing.provider);
                     Tracer::new(tracing, listener.direction, &worker.node, exporter)
                 });
+                let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
                 let view = ListenerView {
                     http: worker.registry.http(&manager.stat_prefix),
                     router: manager.routes.as_ref().map(|table| {
-                        Router::new(table.clone(), |name| clusters.get(name).cloned())
+                        let cluster = |name: &str| clusters.get(name).cloned();
+                        Router::new(table.clone(), tells_operations, cluster)
                     }),
                     tracer,
                     listener: listener.clone(),

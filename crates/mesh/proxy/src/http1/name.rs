@@ -156,25 +156,15 @@ impl Name {
 #[inline]
 fn is_token(text: &[u8], name: &[u8]) -> bool {
     const BIT_5: u64 = 0x2020_2020_2020_2020;
-    let word = |bytes: &[u8]| {
-        let mut word = [0x20; 8];
-        word[..bytes.len()].copy_from_slice(bytes);
-        u64::from_le_bytes(word) | BIT_5
-    };
-    let (text_words, text_rest) = text.as_chunks::<8>();
-    let (name_words, name_rest) = name.as_chunks::<8>();
-    let same =
-        |(a, b): (&[u8; 8], &[u8; 8])| u64::from_le_bytes(*a) | BIT_5 == u64::from_le_bytes(*b);
-    if text.len() > 8 {
+    let same = |a: &[u8; 8], b: &[u8; 8]| u64::from_le_bytes(*a) | BIT_5 == u64::from_le_bytes(*b);
+    match (text.last_chunk(), name.last_chunk()) {
         // The last word overlaps the one before it.
-        let last = |bytes: &[u8]| {
-            bytes
-                .last_chunk()
-                .map_or(0, |word| u64::from_le_bytes(*word))
-        };
-        return text_words.iter().zip(name_words).all(same) && last(text) | BIT_5 == last(name);
+        (Some(text_last), Some(name_last)) => {
+            let mut words = text.as_chunks().0.iter().zip(name.as_chunks().0);
+            same(text_last, name_last) && words.all(|(a, b)| same(a, b))
+        }
+        _ => text.iter().zip(name).all(|(a, b)| a | 0x20 == *b),
     }
-    text_words.iter().zip(name_words).all(same) && word(text_rest) == word(name_rest)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use crate::http1::name::Name;
 pub(crate) struct Target {
     /// Host and port: of an absolute target, or of the `Host` field. Empty only with HTTP/1.0.
     pub(crate) authority: Slice,
+    /// The authority without its port; an address keeps its brackets.
+    pub(crate) host: Slice,
     /// Path and query, or `*`.
     pub(crate) path: Slice,
     /// The target came in absolute form.
@@ -36,20 +38,21 @@ pub(crate) fn resolve(
     if host.is_none() && minor_version == 1 {
         return Err(Refused::bad("no host field"));
     }
-    if host.is_some_and(|host| !is_authority(host)) {
-        return Err(Refused::bad("the host field is not host and port"));
-    }
+    let host_length = host.map_or(Some(0), host_length);
+    let host_length = host_length.ok_or(Refused::bad("the host field is not host and port"))?;
     if method.get(head) == b"CONNECT" {
         return Err(Refused::new(501, "CONNECT is not supported"));
     }
     let authority = fields
         .first(Name::Host)
         .map_or(Slice::EMPTY, |field| field.value);
+    let host = Slice::new(authority.start(), host_length);
     let target = raw.get(head);
     if target.first() == Some(&b'/') {
         check_path(target)?;
         return Ok(Target {
             authority,
+            host,
             path: raw,
             absolute: false,
         });
@@ -57,6 +60,7 @@ pub(crate) fn resolve(
     if target == b"*" && method.get(head) == b"OPTIONS" {
         return Ok(Target {
             authority,
+            host,
             path: raw,
             absolute: false,
         });
@@ -81,14 +85,15 @@ fn absolute(head: &mut [u8], method: Slice, raw: Slice) -> Result<Target, Refuse
         .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
         .unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    if authority.is_empty() || !is_authority(authority) {
-        return Err(Refused::bad("the request target has no valid authority"));
-    }
+    let host_length = host_length(authority)
+        .filter(|_| !authority.is_empty())
+        .ok_or(Refused::bad("the request target has no valid authority"))?;
     let authority = Slice::of(head, authority);
     if path.first() == Some(&b'/') {
         check_path(path)?;
         return Ok(Target {
             authority,
+            host: Slice::new(authority.start(), host_length),
             path: Slice::of(head, path),
             absolute: true,
         });
@@ -110,6 +115,7 @@ fn absolute(head: &mut [u8], method: Slice, raw: Slice) -> Result<Target, Refuse
     head[end - 1] = lead;
     Ok(Target {
         authority: Slice::new(start - 1, end - start),
+        host: Slice::new(start - 1, host_length),
         path: Slice::new(end - 1, path.end() - end + 1),
         absolute: true,
     })
@@ -128,23 +134,31 @@ fn check_path(path: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether this is `host [":" port]`, without user information.
-pub(crate) fn is_authority(text: &[u8]) -> bool {
+/// How long the host of a `host [":" port]` is; none if this is something else, or has user
+/// information.
+#[inline]
+pub(crate) fn host_length(text: &[u8]) -> Option<usize> {
     if text.first() == Some(&b'[') {
-        let Some(end) = memchr::memchr(b']', text) else {
-            return false;
-        };
-        return end > 2
-            && text[1..end]
-                .iter()
-                .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
-            && is_port(&text[end + 1..]);
+        return literal_length(text);
     }
-    let end = memchr::memchr(b':', text).unwrap_or(text.len());
-    let (host, port) = text.split_at(end);
-    (!host.is_empty() || port.is_empty())
-        && host.iter().all(|byte| HOST[usize::from(*byte)])
-        && is_port(port)
+    let length = text
+        .iter()
+        .position(|byte| !HOST[usize::from(*byte)])
+        .unwrap_or(text.len());
+    let port = &text[length..];
+    ((length > 0 || port.is_empty()) && is_port(port)).then_some(length)
+}
+
+/// The same for an address in brackets.
+#[cold]
+fn literal_length(text: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b']', text)?;
+    let is_literal = end > 2
+        && text[1..end]
+            .iter()
+            .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+        && is_port(&text[end + 1..]);
+    is_literal.then_some(end + 1)
 }
 
 /// Nothing, or a colon and a port number; the number may be left out.
@@ -183,52 +197,29 @@ const HOST: [bool; 256] = {
     table
 };
 
-/// Host and port of an authority: `("reviews", "9080")`, the brackets of an address kept.
-pub(crate) fn without_port(authority: &[u8]) -> &[u8] {
-    let from = memchr::memrchr(b']', authority).unwrap_or(0);
-    match memchr::memchr(b':', &authority[from..]) {
-        Some(colon) => &authority[..from + colon],
-        None => authority,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn authorities() {
-        for good in [
-            "h",
-            "h:80",
-            "h:",
-            "1.2.3.4:65535",
-            "[::1]",
-            "[::1]:80",
-            "a-b_c.d%20",
-            "",
+    fn the_host_of_an_authority() {
+        for (good, host) in [
+            ("h", "h"),
+            ("h:80", "h"),
+            ("h:", "h"),
+            ("1.2.3.4:65535", "1.2.3.4"),
+            ("[::1]", "[::1]"),
+            ("[::1]:80", "[::1]"),
+            ("a-b_c.d%20", "a-b_c.d%20"),
+            ("", ""),
         ] {
-            assert!(is_authority(good.as_bytes()), "{good}");
+            assert_eq!(host_length(good.as_bytes()), Some(host.len()), "{good}");
         }
         for bad in [
             "h:x", "h:65536", "h:123456", ":80", "u@h", "a b", "a/b", "[::1", "[]", "[::1]x",
             "[g]", "a\"b", "h:80:80", "\u{e4}",
         ] {
-            assert!(!is_authority(bad.as_bytes()), "{bad}");
-        }
-    }
-
-    #[test]
-    fn ports_are_taken_off() {
-        for (authority, host) in [
-            ("h:80", "h"),
-            ("h", "h"),
-            ("h:", "h"),
-            ("[::1]:80", "[::1]"),
-            ("[::1]", "[::1]"),
-            ("", ""),
-        ] {
-            assert_eq!(without_port(authority.as_bytes()), host.as_bytes());
+            assert_eq!(host_length(bad.as_bytes()), None, "{bad}");
         }
     }
 }

@@ -8,6 +8,7 @@ mod tags;
 pub(crate) use context::TraceContext;
 pub(crate) use decide::RequestId;
 pub(crate) use spans::{Attempt, Finished, Scratch, cluster_tags};
+pub(crate) use tags::text;
 
 use std::rc::Rc;
 
@@ -35,6 +36,8 @@ pub(crate) struct Tracer {
     /// The tags that are the same on every span of a request, and on every span of an attempt.
     request_tags: FixedTags,
     attempt_tags: FixedTags,
+    /// Those that a request nearly always has.
+    usual_tags: Option<FixedTags>,
     /// No custom tag replaces those of the cluster.
     fixes_cluster_tags: bool,
     /// The other custom tags.
@@ -154,6 +157,7 @@ impl Tracer {
             longest_path: tracing.max_path_tag_length,
             request_tags: fixed_tags(&tracing.custom_tags, &of_node),
             attempt_tags: fixed_tags(&tracing.custom_tags, &OF_EVERY_SPAN),
+            usual_tags: spans::usual_tags(&tracing.custom_tags),
             fixes_cluster_tags: !tracing
                 .custom_tags
                 .iter()

@@ -13,7 +13,7 @@ use crate::clock::{Clock, Micros};
 use crate::flags::{Flag, Flags};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
-use crate::snapshot::Cluster;
+use crate::snapshot::{Cluster, CustomTag};
 use crate::trace::tags::{Tags, text};
 use crate::trace::{RequestId, TagValue, TraceContext, Tracer};
 use crate::upstream::{ClusterState, EndpointState};
@@ -30,7 +30,7 @@ pub(crate) struct Finished<'a> {
     /// The request came over an edge listener, so that the scheme is ours to say.
     pub(crate) edge: bool,
     /// What names the span, besides the tracer's default.
-    pub(crate) name: Option<&'a [u8]>,
+    pub(crate) name: Option<Cow<'a, str>>,
     pub(crate) begin: Micros,
     pub(crate) end: Micros,
     /// 0 if the client got no response.
@@ -63,7 +63,7 @@ pub(crate) struct Attempt {
 /// Memory for texts that must be put together; a worker keeps it.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    url: String,
+    url: Vec<u8>,
     name: String,
 }
 
@@ -118,16 +118,15 @@ impl Tracer {
             ..
         } = *finished;
         let value = |name| request.fields.value(name, head).map(text);
-        let host = text(request.target.authority.get(head));
-        let proto = if finished.edge {
-            None
-        } else {
-            value(Name::XForwardedProto)
-        };
-        self.write_url(finished, &host, proto.as_deref(), &mut scratch.url);
-        let name = match finished.name {
-            Some(name) => text(name),
-            None => Cow::Borrowed(self.default_name(&host, &mut scratch.name)),
+        self.write_url(finished, &mut scratch.url);
+        let url = text(&scratch.url);
+        let host;
+        let name = match &finished.name {
+            Some(name) => name,
+            None => {
+                host = text(request.target.authority.get(head));
+                self.default_name(&host, &mut scratch.name)
+            }
         };
         let id = finished.id.get(&request.fields, head).map(text);
         let client_id = value(Name::XClientTraceId);
@@ -150,29 +149,34 @@ impl Tracer {
         if let Some(id) = &client_id {
             tags.push("guid:x-client-trace-id", id);
         }
-        tags.push("http.url", &scratch.url);
+        tags.push("http.url", &url);
         tags.push("http.method", &method);
-        tags.push("downstream_cluster", caller.as_deref().unwrap_or("-"));
         tags.push("user_agent", agent.as_deref().unwrap_or("-"));
-        tags.push(
-            "http.protocol",
-            if request.minor_version == 0 {
-                "HTTP/1.0"
-            } else {
-                "HTTP/1.1"
-            },
-        );
+        let caller = caller.as_deref().unwrap_or("-");
+        let protocol = if request.minor_version == 0 {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        };
+        let usual = self
+            .usual_tags
+            .as_ref()
+            .filter(|_| USUAL == values(caller, protocol, &flags_text));
+        if usual.is_none() {
+            for (name, value) in values(caller, protocol, &flags_text) {
+                tags.push(name, value);
+            }
+        }
         tags.push("peer.address", finished.peer);
         tags.push("request_size", received);
         tags.push("response_size", sent);
         tags.push("http.status_code", code);
-        tags.push("response_flags", &flags_text);
         let cluster = self.push_cluster(&mut tags, finished.cluster);
         if status == 0 || status >= 500 {
             tags.push("error", "true");
         }
         self.push_custom(&mut tags, &custom);
-        let fixed = [&self.request_tags, cluster];
+        let fixed = [&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster];
         self.exporter.append(
             &fixed,
             &SpanRef {
@@ -180,7 +184,7 @@ impl Tracer {
                 span_id: span.span_id,
                 parent_span_id: span.parent_span_id,
                 kind: self.kind,
-                name: &name,
+                name,
                 start_unix_micros: finished.clock.wall(finished.begin),
                 duration_micros: finished.end - finished.begin,
                 tags: tags.as_slice(),
@@ -253,29 +257,16 @@ impl Tracer {
     }
 
     /// `http://reviews:9080/reviews/0?x`, path and query cut.
-    fn write_url(
-        &self,
-        finished: &Finished<'_>,
-        host: &str,
-        proto: Option<&str>,
-        url: &mut String,
-    ) {
-        let original = finished
-            .request
-            .fields
-            .value(Name::XEnvoyOriginalPath, finished.head)
-            .filter(|_| !finished.edge)
-            .unwrap_or_else(|| finished.request.target.path.get(finished.head));
-        let path = text(original);
-        let mut end = path.len().min(self.longest_path);
-        while !path.is_char_boundary(end) {
-            end -= 1;
-        }
+    fn write_url(&self, finished: &Finished<'_>, url: &mut Vec<u8>) {
+        let (request, head) = (finished.request, finished.head);
+        // What a client says about itself is for an edge to say.
+        let value = |name| request.fields.value(name, head).filter(|_| !finished.edge);
+        let path = value(Name::XEnvoyOriginalPath).unwrap_or(request.target.path.get(head));
         url.clear();
-        url.push_str(proto.unwrap_or("http"));
-        url.push_str("://");
-        url.push_str(host);
-        url.push_str(&path[..end]);
+        url.extend_from_slice(value(Name::XForwardedProto).unwrap_or(b"http"));
+        url.extend_from_slice(b"://");
+        url.extend_from_slice(request.target.authority.get(head));
+        url.extend_from_slice(&path[..path.len().min(self.longest_path)]);
     }
 
     /// The values of the custom tags that are headers, in their order.
@@ -337,6 +328,28 @@ pub(crate) fn cluster_tags(cluster: &Cluster) -> FixedTags {
         ("upstream_cluster", &cluster.name),
         ("upstream_cluster.name", &cluster.observability_name),
     ])
+}
+
+/// Tags that vary, but hardly ever do.
+const fn values<'t>(
+    downstream_cluster: &'t str,
+    protocol: &'t str,
+    flags: &'t str,
+) -> [(&'static str, &'t str); 3] {
+    [
+        ("downstream_cluster", downstream_cluster),
+        ("http.protocol", protocol),
+        ("response_flags", flags),
+    ]
+}
+
+/// What they nearly always are.
+const USUAL: [(&str, &str); 3] = values("-", "HTTP/1.1", "-");
+
+/// The usual tags, encoded once; none if a custom tag replaces one.
+pub(super) fn usual_tags(custom: &[CustomTag]) -> Option<FixedTags> {
+    let replaced = |(name, _): &(&str, &str)| custom.iter().any(|tag| tag.name == *name);
+    (!USUAL.iter().any(replaced)).then(|| FixedTags::new(&USUAL))
 }
 
 /// The tags of no cluster.

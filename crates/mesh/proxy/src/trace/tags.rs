@@ -36,7 +36,7 @@ impl<'a> Tags<'a> {
 
 /// A header value as text; bytes that are not UTF-8 become U+FFFD.
 #[inline]
-pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
+pub(crate) fn text(value: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(value) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(value),
