@@ -1,4 +1,17 @@
+use periplus_wire::otlp::DecodeError;
 use thiserror::Error;
+
+/// Why the store did not take an OTLP request.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AppendOtlpError {
+    /// It is no such request.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The store could not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, Error)]

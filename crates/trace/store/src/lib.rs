@@ -9,7 +9,7 @@ mod error;
 mod memory;
 mod store;
 
-pub use error::StoreError;
+pub use error::{AppendOtlpError, StoreError};
 pub use memory::MemoryStore;
 pub use periplus_filter::{
     Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange, TraceFilter, TraceQuery,

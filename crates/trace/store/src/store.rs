@@ -1,10 +1,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use periplus_model::{Batch, SpanGroup, SpanKind, TraceId};
+use periplus_wire::otlp::{Refused, decode_protobuf};
 
-use crate::{StoreError, TimeRange, TraceQuery};
+use crate::{AppendOtlpError, StoreError, TimeRange, TraceQuery};
 
 /// A future without a name, so that a store can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -20,6 +22,17 @@ pub trait SpanStore: Send + Sync + 'static {
     /// Takes a batch. When the future resolves to `Ok`, the spans are searchable and as durable as
     /// the engine promises; [`StoreError::Busy`] asks the sender to come again.
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Takes an OTLP request (`ExportTraceServiceRequest` in protobuf) and says which of its spans
+    /// were refused, as `periplus_wire::otlp::decode_protobuf` does; otherwise as [`Self::append`].
+    /// An engine may take the bytes as they are.
+    fn append_otlp(&self, body: Bytes) -> BoxFuture<'_, Result<Refused, AppendOtlpError>> {
+        Box::pin(async move {
+            let decoded = decode_protobuf(&body)?;
+            self.append(decoded.batch).await?;
+            Ok(decoded.refused)
+        })
+    }
 
     /// All spans of one trace; `None` if there is none.
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>>;

@@ -10,10 +10,8 @@ use periplus_model::{
     Attribute, Batch, Event, Link, Resource, Scope, Span, SpanGroup, SpanId, SpanKind, Status,
     StatusCode, TraceId, Value,
 };
+use periplus_segment::limits::MAX_DEPTH;
 use thiserror::Error;
-
-/// How deep arrays and maps may nest.
-pub(super) const MAX_DEPTH: usize = 256;
 
 /// Why bytes are no batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -3,12 +3,15 @@
 use std::io;
 use std::path::Path;
 
+use periplus_wire::otlp::decode_protobuf;
+
 use super::disk::Disk;
 use super::manifest::{Contents, Manifest, SegmentEntry};
 use super::open::failed;
+use super::partition;
+use super::payload::Payload;
 use super::segment::{self, Segment};
 use super::wal::{self, Kind, ReplayFrom};
-use super::{batch, partition};
 use crate::StoreError;
 
 /// What is in a directory.
@@ -134,14 +137,14 @@ fn check_log(
 ) -> Result<(), StoreError> {
     let mut spans = 0;
     let take = |kind: Kind, _received, body: &[u8], _upto| {
-        let Kind::Batch = kind;
-        Ok(match batch::decode(body) {
-            Ok(batch) => {
-                spans += batch.span_count() as u64;
-                Ok(())
-            }
-            Err(error) => Err(error.to_string()),
-        })
+        Ok(Payload::from_record(kind, body).map(|payload| {
+            spans += match payload {
+                Payload::Batch(batch) => batch.span_count() as u64,
+                Payload::Otlp(body) => {
+                    decode_protobuf(&body).map_or(0, |decoded| decoded.batch.span_count() as u64)
+                }
+            };
+        }))
     };
     let from = ReplayFrom {
         store_id: contents.store_id,

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use periplus_model::Batch;
-
 use super::disk::{Disk, is_full};
 use super::health::Health;
 use super::intake::{Sink, now_unix_nano};
 use super::manifest::{Edit, EditError, Manifest, SegmentEntry};
 use super::options::Options;
+use super::payload::{Payload, Taken, Unfit};
 use super::segment::{self, Encoded, Segment};
 use super::signal::Signal;
 use super::state::State;
@@ -223,11 +222,13 @@ impl Engine {
 }
 
 impl Sink for Engine {
-    fn apply<'a>(&self, batches: &mut dyn Iterator<Item = &'a Batch>, upto: Position) {
-        let bytes = self.state.apply(batches, upto);
-        if bytes >= self.options.table_bytes && self.state.rotate(|_, _| true) {
+    fn apply(&self, payload: &Payload, upto: Position) -> Result<Taken, Unfit> {
+        let applied = self.state.apply(payload, upto);
+        let full = applied.table_bytes >= self.options.table_bytes;
+        if applied.frozen || (full && self.state.rotate(|_, _| true)) {
             self.signal.flush();
         }
+        applied.outcome
     }
 }
 

@@ -9,13 +9,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use periplus_model::Batch;
+use bytes::Bytes;
+use periplus_segment::limits::{MAX_DEPTH, MAX_HEAP_BYTES};
+use periplus_wire::otlp::Refused;
 use tokio::sync::oneshot;
 
 use super::batch;
 use super::health::Health;
-use super::wal::{AppendError, HEADER, Kind, Log, Position};
-use crate::StoreError;
+use super::payload::{Payload, Taken, Unfit};
+use super::wal::{AppendError, HEADER, Log, Position};
+use crate::{AppendOtlpError, StoreError};
 
 /// How many bytes of records go down with one sync.
 const GROUP_BYTES: usize = 4 << 20;
@@ -25,8 +28,8 @@ const BLOW_UP: u64 = 4;
 
 /// Where batches go when they are in the log.
 pub(super) trait Sink: Send + Sync + 'static {
-    /// Makes the batches visible. Their records end at `upto`.
-    fn apply<'a>(&self, batches: &mut dyn Iterator<Item = &'a Batch>, upto: Position);
+    /// Makes a payload visible. Its record ends at `upto`.
+    fn apply(&self, payload: &Payload, upto: Position) -> Result<Taken, Unfit>;
 }
 
 /// The way in.
@@ -45,7 +48,7 @@ struct Shared {
     bytes: AtomicU64,
     health: Arc<Health>,
     accepted_spans: AtomicU64,
-    busy_spans: AtomicU64,
+    busy_requests: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -56,16 +59,19 @@ struct Queue {
 
 #[derive(Debug)]
 struct Entry {
-    batch: Batch,
-    record: Vec<u8>,
-    spans: u64,
+    payload: Payload,
+    record: Bytes,
     cost: u64,
-    answer: oneshot::Sender<Result<(), StoreError>>,
+    answer: oneshot::Sender<Answer>,
 }
+
+/// What a sender is told.
+pub(super) type Answer = Result<Refused, AppendOtlpError>;
 
 struct Group {
     entries: Vec<Entry>,
-    upto: Position,
+    /// Where the records end, one by one.
+    ends: Vec<Position>,
 }
 
 impl Intake {
@@ -84,7 +90,7 @@ impl Intake {
             bytes: AtomicU64::new(0),
             health,
             accepted_spans: AtomicU64::new(0),
-            busy_spans: AtomicU64::new(0),
+            busy_requests: AtomicU64::new(0),
         });
         // One group in the making, one under way, one to apply: more would only be memory.
         let (sender, receiver) = sync_channel(1);
@@ -104,22 +110,20 @@ impl Intake {
         })
     }
 
-    /// Queues a batch; what is received says when it is stored.
-    pub(super) fn submit(
-        &self,
-        batch: Batch,
-    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+    /// Queues a payload; what is received says when it is stored.
+    pub(super) fn submit(&self, payload: Payload) -> Result<oneshot::Receiver<Answer>, StoreError> {
         self.shared.health.check()?;
-        let mut record = Vec::new();
-        if !batch::encode(&batch, &mut record) {
-            return Err(StoreError::TooLarge {
-                what: "of nesting in one value",
-                found_bytes: batch::MAX_DEPTH as u64 + 1,
-                max_bytes: batch::MAX_DEPTH as u64,
-            });
-        }
-        let spans = batch.span_count() as u64;
-        let cost = (record.len() + HEADER) as u64 * BLOW_UP;
+        let (record, blow_up) = match &payload {
+            Payload::Otlp(body) => (body.clone(), 1),
+            Payload::Batch(batch) => {
+                let mut record = Vec::new();
+                if !batch::encode(batch, &mut record) {
+                    return Err(too_deep());
+                }
+                (record.into(), BLOW_UP)
+            }
+        };
+        let cost = (record.len() + HEADER) as u64 * blow_up;
         let max_bytes = self.shared.max_bytes;
         if cost > max_bytes {
             return Err(StoreError::TooLarge {
@@ -134,17 +138,16 @@ impl Intake {
             .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         if taken.is_err() {
-            return Err(self.busy(spans, "too much waits to be written"));
+            return Err(self.busy("too much waits to be written"));
         }
         let (answer, receiver) = oneshot::channel();
         let mut queue = self.shared.queue();
         if queue.closed {
-            return Err(self.busy(spans, "the store is being closed"));
+            return Err(self.busy("the store is being closed"));
         }
         queue.entries.push_back(Entry {
-            batch,
+            payload,
             record,
-            spans,
             cost,
             answer,
         });
@@ -154,8 +157,8 @@ impl Intake {
     }
 
     /// A refusal that is counted.
-    pub(super) fn busy(&self, spans: u64, reason: &str) -> StoreError {
-        self.shared.busy_spans.fetch_add(spans, Ordering::Relaxed);
+    pub(super) fn busy(&self, reason: &str) -> StoreError {
+        self.shared.busy_requests.fetch_add(1, Ordering::Relaxed);
         StoreError::Busy {
             reason: reason.to_owned(),
         }
@@ -166,9 +169,9 @@ impl Intake {
         self.shared.accepted_spans.load(Ordering::Relaxed)
     }
 
-    /// Spans refused since the start because something was full.
-    pub(super) fn busy_spans(&self) -> u64 {
-        self.shared.busy_spans.load(Ordering::Relaxed)
+    /// Requests refused since the start because something was full.
+    pub(super) fn busy_requests(&self) -> u64 {
+        self.shared.busy_requests.load(Ordering::Relaxed)
     }
 
     /// Takes no more, finishes what waits, and ends the threads.
@@ -189,16 +192,16 @@ impl Shared {
         while let Some(mut entries) = self.next_group() {
             let written = match &mut log {
                 _ if self.health.check().is_err() => None,
-                None => Some(at),
+                None => Some(vec![at; entries.len()]),
                 Some(log) => self.write(log, &entries),
             };
             match written {
-                Some(upto) => {
+                Some(ends) => {
                     for entry in &mut entries {
-                        entry.record = Vec::new();
+                        entry.record = Bytes::new();
                     }
                     // The applier ends only after this thread.
-                    let _ = applier.send(Group { entries, upto });
+                    let _ = applier.send(Group { entries, ends });
                 }
                 None => self.refuse(entries),
             }
@@ -229,11 +232,13 @@ impl Shared {
         Some(group)
     }
 
-    /// Writes a group; where it ends, if that went well.
-    fn write(&self, log: &mut Log, entries: &[Entry]) -> Option<Position> {
-        let records = entries.iter().map(|entry| entry.record.as_slice());
-        match log.append(Kind::Batch, now_unix_nano(), records) {
-            Ok(_) => Some(log.end()),
+    /// Writes a group; where its records end, if that went well.
+    fn write(&self, log: &mut Log, entries: &[Entry]) -> Option<Vec<Position>> {
+        let record = |entry: &Entry| (entry.payload.kind(), entry.record.clone());
+        let records: Vec<_> = entries.iter().map(record).collect();
+        let bodies = records.iter().map(|(kind, body)| (*kind, &**body));
+        match log.append(now_unix_nano(), bodies) {
+            Ok(ends) => Some(ends),
             Err(AppendError::Full(error)) => {
                 tracing::warn!(%error, "the log finds no room; batches are refused until there is some");
                 None
@@ -249,33 +254,56 @@ impl Shared {
         for entry in entries {
             self.bytes.fetch_sub(entry.cost, Ordering::Relaxed);
             let outcome = self.health.check().and_then(|()| {
-                self.busy_spans.fetch_add(entry.spans, Ordering::Relaxed);
+                self.busy_requests.fetch_add(1, Ordering::Relaxed);
                 Err(StoreError::Busy {
                     reason: "the disk is full".to_owned(),
                 })
             });
-            let _ = entry.answer.send(outcome);
+            let answer = outcome.map(|()| Refused::default());
+            let _ = entry.answer.send(answer.map_err(Into::into));
         }
     }
 
     fn apply_groups(&self, groups: &Receiver<Group>, sink: &dyn Sink) {
         for group in groups {
-            sink.apply(
-                &mut group.entries.iter().map(|entry| &entry.batch),
-                group.upto,
-            );
-            for entry in group.entries {
-                self.accepted_spans
-                    .fetch_add(entry.spans, Ordering::Relaxed);
+            for (entry, upto) in group.entries.into_iter().zip(group.ends) {
+                let outcome = sink.apply(&entry.payload, upto);
                 self.bytes.fetch_sub(entry.cost, Ordering::Relaxed);
+                if let Ok(taken) = &outcome {
+                    self.accepted_spans
+                        .fetch_add(taken.spans, Ordering::Relaxed);
+                }
                 // Who no longer waits has its spans stored all the same.
-                let _ = entry.answer.send(Ok(()));
+                let _ = entry
+                    .answer
+                    .send(outcome.map(|taken| taken.refused).map_err(unfit));
             }
         }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unfit(unfit: Unfit) -> AppendOtlpError {
+    match unfit {
+        Unfit::Decode(error) => AppendOtlpError::Decode(error),
+        Unfit::TooDeep => too_deep().into(),
+        Unfit::TooLarge => StoreError::TooLarge {
+            what: "in columns",
+            found_bytes: MAX_HEAP_BYTES as u64,
+            max_bytes: MAX_HEAP_BYTES as u64,
+        }
+        .into(),
+    }
+}
+
+fn too_deep() -> StoreError {
+    StoreError::TooLarge {
+        what: "of nesting in one value",
+        found_bytes: MAX_DEPTH as u64 + 1,
+        max_bytes: MAX_DEPTH as u64,
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -287,7 +287,7 @@ fn name(number: u64) -> String {
     format!("MANIFEST-{number:06}")
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &PathBuf) -> io::Result<()> {
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     match disk.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,

@@ -25,6 +25,7 @@ mod open;
 mod options;
 mod part;
 mod partition;
+mod payload;
 mod rows;
 mod search;
 mod segment;

@@ -8,9 +8,10 @@ use super::disk::Disk;
 use super::engine::Engine;
 use super::manifest::{Contents, Manifest, SegmentEntry};
 use super::options::Options;
+use super::partition;
+use super::payload::Payload;
 use super::segment::{self, Segment};
 use super::wal::{self, Gap, Kind, Position, Recovered, ReplayFrom};
-use super::{batch, partition};
 use crate::StoreError;
 
 /// What a start found.
@@ -60,13 +61,8 @@ pub(super) fn open(
     }
     let contents = manifest.contents().clone();
     let segments = open_segments(&*disk, dir, &contents, &mut recovery);
-    let engine = Engine::new(
-        (Arc::clone(&disk), dir.to_owned()),
-        options,
-        manifest,
-        segments,
-    );
     sweep(&*disk, dir, &contents, &mut recovery).map_err(failed("sweeping the directory"))?;
+    let engine = Engine::new((disk, dir.to_owned()), options, manifest, segments);
     let start = replay(&engine, &contents, &mut recovery)?;
     for finding in &recovery.findings {
         tracing::warn!("{finding}");
@@ -176,14 +172,14 @@ fn replay(
     };
     let mut spans = 0;
     let take = |kind: Kind, _received, body: &[u8], upto| {
-        let Kind::Batch = kind;
-        let batch = match batch::decode(body) {
-            Ok(batch) => batch,
-            Err(error) => return Ok(Err(error.to_string())),
+        let payload = match Payload::from_record(kind, body) {
+            Ok(payload) => payload,
+            Err(reason) => return Ok(Err(reason)),
         };
-        spans += batch.span_count() as u64;
-        let bytes = engine.state.apply([&batch].into_iter(), upto);
-        if bytes >= engine.options.table_bytes {
+        let applied = engine.state.apply(&payload, upto);
+        // What does not fit did not fit when it came, and its sender was told.
+        spans += applied.outcome.map_or(0, |taken| taken.spans);
+        if applied.frozen || applied.table_bytes >= engine.options.table_bytes {
             engine.flush().map_err(io::Error::other)?;
         }
         Ok(Ok(()))

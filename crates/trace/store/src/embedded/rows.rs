@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use periplus_model::{Batch, SpanGroup, SpanKind, TraceId};
 
+use periplus_wire::otlp::decode_protobuf;
+
 use super::part::{Place, earlier};
+use super::payload::{Payload, Taken, Unfit};
 use crate::{Operation, SpanFilter, TimeRange, span_matches};
 
 #[derive(Clone, Debug, Default)]
@@ -15,6 +18,26 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    pub(super) fn append_payload(&mut self, payload: &Payload) -> Result<Taken, Unfit> {
+        match payload {
+            Payload::Batch(batch) => {
+                self.append(batch);
+                Ok(Taken {
+                    spans: batch.span_count() as u64,
+                    refused: Default::default(),
+                })
+            }
+            Payload::Otlp(body) => {
+                let decoded = decode_protobuf(body).map_err(Unfit::Decode)?;
+                self.append(&decoded.batch);
+                Ok(Taken {
+                    spans: decoded.batch.span_count() as u64,
+                    refused: decoded.refused,
+                })
+            }
+        }
+    }
+
     pub(super) fn append(&mut self, batch: &Batch) {
         for group in &batch.groups {
             for span in &group.spans {

@@ -1,9 +1,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use periplus_model::Batch;
-
 use super::part::Part;
+use super::payload::{Payload, Taken, Unfit};
 use super::segment::Segment;
 use super::table::Table;
 use super::wal::Position;
@@ -41,6 +40,16 @@ pub(super) struct Frozen {
     pub(super) upto: Position,
 }
 
+/// What became of a payload.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) outcome: Result<Taken, Unfit>,
+    /// The size of the active table.
+    pub(super) table_bytes: u64,
+    /// Whether a table was frozen to make room.
+    pub(super) frozen: bool,
+}
+
 /// Everything that was stored at one moment, each span once.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
@@ -74,36 +83,51 @@ impl State {
         }
     }
 
-    /// Puts batches into the active table; `upto` is where their records end in the log. Returns
-    /// the size of the table.
-    pub(super) fn apply<'a>(
-        &self,
-        batches: impl Iterator<Item = &'a Batch>,
-        upto: Position,
-    ) -> u64 {
+    /// Puts a payload into the active table; `upto` is where its record ends in the log.
+    pub(super) fn apply(&self, payload: &Payload, upto: Position) -> Applied {
         let mut turn = self.turn();
-        let active = Arc::clone(&self.layout().active);
         turn.since.get_or_insert_with(Instant::now);
-        active.append(batches);
+        let mut frozen = false;
+        let outcome = loop {
+            let active = Arc::clone(&self.layout().active);
+            match active.append(payload) {
+                Some(outcome) => break outcome,
+                None if active.spans() == 0 => break Err(Unfit::TooLarge),
+                None => {
+                    self.freeze(&mut turn);
+                    frozen = true;
+                }
+            }
+        };
+        turn.since.get_or_insert_with(Instant::now);
         turn.applied = upto;
-        active.bytes()
+        let table_bytes = self.layout().active.bytes();
+        Applied {
+            outcome,
+            table_bytes,
+            frozen,
+        }
     }
 
-    /// Freezes the active table if it has anything, and is as old as that.
+    /// Freezes the active table if it has anything, and is due.
     pub(super) fn rotate(&self, due: impl FnOnce(&Table, Instant) -> bool) -> bool {
         let mut turn = self.turn();
-        let mut layout = self.layout_mut();
-        match turn.since {
-            Some(since) if due(&layout.active, since) => {}
-            _ => return false,
+        let active = Arc::clone(&self.layout().active);
+        let rotated = turn.since.is_some_and(|since| due(&active, since));
+        if rotated {
+            self.freeze(&mut turn);
         }
+        rotated
+    }
+
+    fn freeze(&self, turn: &mut Turn) {
+        let mut layout = self.layout_mut();
         let table = std::mem::take(&mut layout.active);
         layout.frozen.push(Frozen {
             table,
             upto: turn.applied,
         });
         turn.since = None;
-        true
     }
 
     /// The oldest table that waits to be written.

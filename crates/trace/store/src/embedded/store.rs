@@ -7,24 +7,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use periplus_insight::{Trace, dependencies_where};
 use periplus_model::{Batch, SpanKind, TraceId};
+use periplus_wire::otlp::Refused;
 use tokio::sync::Semaphore;
 
 use super::disk::{Disk, RealDisk};
 use super::engine::{Engine, is_temporary};
-use super::intake::{Intake, now_unix_nano};
+use super::intake::{Answer, Intake, now_unix_nano};
 use super::keep::Kept;
 use super::open::{self, LogStart, Recovery};
 use super::options::{Durability, Options};
 use super::part::Part;
+use super::payload::Payload;
 use super::search::{Search, collect, or_default, traces_in};
 use super::state::Snapshot;
 use super::stream::{Cancel, stream};
 use super::wal::{Log, LogOptions};
 use crate::{
-    BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreError, StoreStats,
-    StoredTrace, TimeRange, TraceQuery,
+    AppendOtlpError, BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreError,
+    StoreStats, StoredTrace, TimeRange, TraceQuery,
 };
 
 /// How many queries compute at the same time, for each core.
@@ -75,8 +78,8 @@ pub struct EngineStats {
     pub merges: u64,
     /// Segments dropped since the start, for their age or to stay under the limit.
     pub dropped_segments: u64,
-    /// Spans refused since the start because something was full.
-    pub busy_spans: u64,
+    /// Requests refused since the start because something was full.
+    pub busy_requests: u64,
     /// Reads of segments that met damage, since the start.
     pub damages: u64,
 }
@@ -160,7 +163,7 @@ impl EmbeddedStore {
             flushes: counters.flushes.load(Ordering::Relaxed),
             merges: counters.merges.load(Ordering::Relaxed),
             dropped_segments: counters.dropped_segments.load(Ordering::Relaxed),
-            busy_spans: self.intake.busy_spans(),
+            busy_requests: self.intake.busy_requests(),
             ..EngineStats::default()
         };
         for segment in snapshot.segments.iter() {
@@ -191,17 +194,13 @@ impl EmbeddedStore {
 
     fn start_threads(&self) -> Result<(), StoreError> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let bodies: [(&str, fn(&Engine)); 2] = [("store-flush", flush), ("store-keep", keep)];
-        for (name, body) in bodies {
-            let engine = Arc::clone(&self.engine);
-            let spawned = thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(move || body(&engine));
-            threads.push(spawned.map_err(|source| StoreError::Io {
-                action: "starting a thread",
-                source,
-            })?);
-        }
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let engine = Arc::clone(&self.engine);
+        let flusher = named("store-flush").spawn(move || flush(&engine));
+        threads.push(flusher.map_err(cannot_start)?);
+        let engine = Arc::clone(&self.engine);
+        let keeper = named("store-keep").spawn(move || keep(&engine));
+        threads.push(keeper.map_err(cannot_start)?);
         Ok(())
     }
 
@@ -210,15 +209,28 @@ impl EmbeddedStore {
         if spans == 0 {
             return Ok(());
         }
-        if self.engine.state.table_bytes() > self.engine.options.max_table_bytes {
-            return Err(self.intake.busy(spans, "too much waits to become segments"));
+        match self.submit(Payload::Batch(batch)).await {
+            Ok(_) => Ok(()),
+            Err(AppendOtlpError::Store(error)) => Err(error),
+            // Spans of the model are not decoded.
+            Err(AppendOtlpError::Decode(error)) => Err(StoreError::Io {
+                action: "storing a batch",
+                source: io::Error::other(error),
+            }),
         }
-        let answer = self.intake.submit(batch)?;
+    }
+
+    async fn submit(&self, payload: Payload) -> Answer {
+        if self.engine.state.table_bytes() > self.engine.options.max_table_bytes {
+            return Err(self.intake.busy("too much waits to become segments").into());
+        }
+        let answer = self.intake.submit(payload)?;
         answer.await.unwrap_or_else(|_| {
             Err(StoreError::Io {
                 action: "waiting for the log",
                 source: io::Error::other("its thread has ended"),
-            })
+            }
+            .into())
         })
     }
 
@@ -255,6 +267,10 @@ impl Drop for EmbeddedStore {
 impl SpanStore for EmbeddedStore {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.take(batch))
+    }
+
+    fn append_otlp(&self, body: Bytes) -> BoxFuture<'_, Result<Refused, AppendOtlpError>> {
+        Box::pin(self.submit(Payload::Otlp(body)))
     }
 
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
@@ -348,10 +364,14 @@ fn start_intake(engine: &Arc<Engine>, start: &LogStart) -> Result<Intake, StoreE
     });
     let (sink, health) = (Arc::clone(engine), Arc::clone(&engine.health));
     let intake = Intake::start(log, start.at, sink, health, options.queue_bytes);
-    intake.map_err(|source| StoreError::Io {
+    intake.map_err(cannot_start)
+}
+
+fn cannot_start(source: io::Error) -> StoreError {
+    StoreError::Io {
         action: "starting a thread",
         source,
-    })
+    }
 }
 
 /// Writes tables that are full or old, until it is time to end.

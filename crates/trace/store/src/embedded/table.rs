@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use periplus_model::{Batch, SpanGroup, SpanKind, TraceId};
+use periplus_model::{SpanGroup, SpanKind, TraceId};
 
 use super::part::{Damage, Part, Place};
+use super::payload::{Payload, Taken, Unfit};
 use super::rows::Rows;
 use crate::{Operation, SpanFilter, TimeRange};
 
@@ -14,11 +15,10 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn append<'a>(&self, batches: impl Iterator<Item = &'a Batch>) {
+    /// Adds a payload; `None` if there is no room for it.
+    pub(super) fn append(&self, payload: &Payload) -> Option<Result<Taken, Unfit>> {
         let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-        for batch in batches {
-            rows.append(batch);
-        }
+        Some(rows.append_payload(payload))
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -157,7 +157,7 @@ fn too_much_at_once_is_refused_and_counted() {
     .unwrap();
     let log = run(&store, 0..2);
     assert_eq!((log.acknowledged, log.refused), (vec![0], vec![1]));
-    assert_eq!(store.engine_stats().busy_spans, 4);
+    assert_eq!(store.engine_stats().busy_requests, 1);
     store.flush().unwrap();
     assert_eq!(run(&store, 2..3).acknowledged, [2]);
 }

@@ -71,16 +71,18 @@ impl Log {
     /// Writes the bodies, syncs once, and says where each one's record ends.
     pub(crate) fn append<'a>(
         &mut self,
-        kind: Kind,
         received_unix_nano: u64,
-        bodies: impl Iterator<Item = &'a [u8]> + Clone,
+        bodies: impl Iterator<Item = (Kind, &'a [u8])> + Clone,
     ) -> Result<Vec<Position>, AppendError> {
-        let size: usize = bodies.clone().map(|body| record::size(body.len())).sum();
+        let size: usize = bodies
+            .clone()
+            .map(|(_, body)| record::size(body.len()))
+            .sum();
         let file = self.room(size as u64)?;
         let seed = Seed::new(self.store_id, self.end.file);
         self.buffer.clear();
         let mut ends = Vec::new();
-        for body in bodies {
+        for (kind, body) in bodies {
             let head = (kind, self.sequence, received_unix_nano);
             record::write(&mut self.buffer, self.end.offset, seed, head, body);
             self.sequence += 1;
@@ -104,11 +106,6 @@ impl Log {
         // A huge batch should not keep its room for ever.
         self.buffer.shrink_to(8 << 20);
         Ok(ends)
-    }
-
-    /// Where the next record will be.
-    pub(crate) fn end(&self) -> Position {
-        self.end
     }
 
     /// The file to write, with this much room behind its end; a new one if the last one is full.

@@ -8,7 +8,8 @@
 //!   4  length of the body  u32
 //!   8  crc32c              of bytes 4..8, 12..40 and the body, seeded with the store's id and the
 //!                          file's number
-//!  12  kind                u8: 1 = a batch of spans as [`super::batch`] writes it
+//!  12  kind                u8: 1 = a batch of spans as [`super::batch`] writes it,
+//!                          2 = an OTLP request in protobuf as it came
 //!  13  zeros               3 bytes
 //!  16  sequence            u64, grows by one with every record that is tried
 //!  24  offset              u64, where in the file this is

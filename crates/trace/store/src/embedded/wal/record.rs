@@ -12,12 +12,15 @@ pub(super) const ALIGNMENT: usize = 8;
 pub(crate) enum Kind {
     /// A batch of spans, as [`crate::embedded::batch`] writes it.
     Batch = 1,
+    /// An `ExportTraceServiceRequest` in protobuf, as it came.
+    Otlp = 2,
 }
 
 impl Kind {
     fn from_number(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Batch),
+            2 => Some(Self::Otlp),
             _ => None,
         }
     }

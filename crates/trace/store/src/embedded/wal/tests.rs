@@ -33,7 +33,7 @@ fn body(n: u32) -> Vec<u8> {
 
 fn append(log: &mut Log, numbers: &[u32]) -> Result<Vec<Position>, AppendError> {
     let bodies: Vec<Vec<u8>> = numbers.iter().map(|n| body(*n)).collect();
-    log.append(Kind::Batch, 7, bodies.iter().map(Vec::as_slice))
+    log.append(7, bodies.iter().map(|body| (Kind::Batch, body.as_slice())))
 }
 
 fn replay_all(disk: &dyn Disk, from: Position) -> (Vec<u32>, Recovered) {
@@ -211,7 +211,7 @@ fn bytes_inside_a_record_do_not_pass_for_one() {
     };
     let mut victim = Log::new(Arc::new(disk.clone()), dir().to_owned(), 1, options, (0, 0));
     let bodies = [forged];
-    let written = victim.append(Kind::Batch, 7, bodies.iter().map(Vec::as_slice));
+    let written = victim.append(7, bodies.iter().map(|body| (Kind::Batch, body.as_slice())));
     written.expect("room");
     disk.flip(&path(dir(), 0), 41, 1);
     let from = ReplayFrom {
