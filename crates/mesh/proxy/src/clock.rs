@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+const DATE_LINE: &[u8; 37] = b"date: DDD, 00 MMM 0000 00:00:00 GMT\r\n";
+
 /// Microseconds since the worker began.
 pub(crate) type Micros = u64;
 
@@ -14,7 +16,8 @@ pub(crate) struct Clock {
     wall_base: Cell<u64>,
     /// When `wall_base` and `date` are to be renewed.
     renew_at: Cell<Micros>,
-    date: RefCell<[u8; 29]>,
+    /// A whole `date` line.
+    date: RefCell<[u8; DATE_LINE.len()]>,
 }
 
 impl Clock {
@@ -23,7 +26,7 @@ impl Clock {
             base: Instant::now(),
             wall_base: Cell::new(0),
             renew_at: Cell::new(0),
-            date: RefCell::new([b' '; 29]),
+            date: RefCell::new(*DATE_LINE),
         };
         clock.renew(0);
         clock
@@ -53,9 +56,7 @@ impl Clock {
     /// Appends a `date` field with the current second (RFC 9110 §6.6.1).
     #[inline]
     pub(crate) fn append_date(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"date: ");
         out.extend_from_slice(&*self.date.borrow());
-        out.extend_from_slice(b"\r\n");
     }
 
     #[cold]
@@ -63,7 +64,7 @@ impl Clock {
         let (wall, at) = self.pair();
         self.wall_base.set(wall.saturating_sub(at));
         self.renew_at.set(now + 1_000_000 - wall % 1_000_000);
-        *self.date.borrow_mut() = imf_fixdate(wall / 1_000_000);
+        self.date.borrow_mut()[6..35].copy_from_slice(&imf_fixdate(wall / 1_000_000));
     }
 
     /// Both clocks at one moment. A thread that loses its core between the two readings would shift

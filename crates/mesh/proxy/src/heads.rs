@@ -109,7 +109,9 @@ impl Connection {
             out.extend_from_slice(b"x-forwarded-proto: http\r\n");
         }
         if let crate::trace::RequestId::Made(id) = &exchange.id {
-            append_field(out, "x-request-id", id);
+            let mut line = *b"x-request-id: 00000000-0000-0000-0000-000000000000\r\n";
+            line[14..50].copy_from_slice(id);
+            out.extend_from_slice(&line);
         }
         if let Some(plan) = plan {
             out.extend_from_slice(&plan.lines);

@@ -131,11 +131,59 @@ impl Tracer {
     }
 }
 
+/// The `x-b3-*` lines. With a 128-bit trace id, as usual, they have one length: then they are made
+/// on the stack and copied once.
 fn append_multi(current: &SpanContext, out: &mut Vec<u8>) {
-    append_field(out, propagation::X_B3_TRACE_ID, &current.b3_trace_id());
-    append_field(out, propagation::X_B3_SPAN_ID, &current.b3_span_id());
+    let span_id = current.b3_span_id();
+    if current.trace_id.is_64_bit() {
+        append_field(out, propagation::X_B3_TRACE_ID, &current.b3_trace_id());
+        append_field(out, propagation::X_B3_SPAN_ID, &span_id);
+        append_field(out, propagation::X_B3_SAMPLED, current.b3_sampled());
+    } else {
+        let mut lines = *b"x-b3-traceid: 00000000000000000000000000000000\r\n\
+            x-b3-spanid: 0000000000000000\r\nx-b3-sampled: 0\r\n";
+        lines[14..46].copy_from_slice(&current.trace_id.to_hex());
+        lines[61..77].copy_from_slice(&span_id);
+        lines[93] = current.b3_sampled()[0];
+        out.extend_from_slice(&lines);
+    }
     if let Some(parent) = current.b3_parent_span_id() {
         append_field(out, propagation::X_B3_PARENT_SPAN_ID, &parent);
     }
-    append_field(out, propagation::X_B3_SAMPLED, current.b3_sampled());
+}
+
+#[cfg(test)]
+mod tests {
+    use periplus_model::{SpanId, TraceId};
+
+    use super::*;
+
+    #[test]
+    fn b3_lines_of_either_width() {
+        let mut context = SpanContext {
+            trace_id: TraceId::from_halves(0x463a_c35c_9f64_13ad, 0x4848_5a39_53bb_6124),
+            span_id: SpanId::from_u64(0xa2fb_4a1d_1a96_d312),
+            parent_span_id: Some(SpanId::from_u64(5)),
+            sampled: true,
+            shared: false,
+            parent_is_remote: false,
+        };
+        let lines = |context: &SpanContext| {
+            let mut out = Vec::new();
+            append_multi(context, &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(
+            lines(&context),
+            "x-b3-traceid: 463ac35c9f6413ad48485a3953bb6124\r\nx-b3-spanid: a2fb4a1d1a96d312\r\n\
+             x-b3-sampled: 1\r\nx-b3-parentspanid: 0000000000000005\r\n"
+        );
+        context.trace_id = TraceId::from_halves(0, 7);
+        context.parent_span_id = None;
+        context.sampled = false;
+        assert_eq!(
+            lines(&context),
+            "x-b3-traceid: 0000000000000007\r\nx-b3-spanid: a2fb4a1d1a96d312\r\nx-b3-sampled: 0\r\n"
+        );
+    }
 }

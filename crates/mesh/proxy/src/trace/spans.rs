@@ -130,7 +130,10 @@ impl Tracer {
         };
         let id = finished.id.get(&request.fields, head).map(text);
         let client_id = value(Name::XClientTraceId);
-        let method = text(request.method(head));
+        let method = match request.method(head) {
+            b"GET" => Cow::Borrowed("GET"),
+            other => text(other),
+        };
         let caller = (!finished.edge)
             .then(|| value(Name::XEnvoyDownstreamServiceCluster))
             .flatten();
