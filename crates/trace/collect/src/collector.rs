@@ -5,11 +5,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use periplus_model::Batch;
 use periplus_store::SpanStore;
+use periplus_wire::otlp::Refused;
 use tokio::sync::Semaphore;
 
 use crate::body::{self, Encoding};
 use crate::limits::{Budget, Limits, Share};
-use crate::{Reason, Receiver, Refusal, Stats};
+use crate::{Reason, Receiver, Refusal, Stats, count};
 
 /// Bodies up to this size are decoded where they arrive; larger ones on a thread of their own.
 const INLINE_BYTES: usize = 64 << 10;
@@ -33,6 +34,12 @@ struct Inner {
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
     encoding: Encoding,
+    share: Share,
+}
+
+/// A body after decompression, and its share of the budget.
+pub(crate) struct Inflated {
+    bytes: Bytes,
     share: Share,
 }
 
@@ -126,6 +133,70 @@ impl Collector {
         outcome
     }
 
+    /// Decompresses a body, off the reactor.
+    pub(crate) async fn inflate(
+        &self,
+        receiver: Receiver,
+        payload: Payload,
+    ) -> Result<Inflated, Refusal> {
+        let mut share = payload.share;
+        let (encoding, bytes) = (payload.encoding, payload.bytes);
+        if encoding == Encoding::Identity {
+            self.inner.stats.read(receiver, bytes.len());
+            return Ok(Inflated { bytes, share });
+        }
+        let limit = self.inner.limits.max_message_bytes;
+        let compressed = bytes.len();
+        let work = move || {
+            let bytes = body::decompress(encoding, &bytes, limit, &mut share)?;
+            Ok(Inflated {
+                bytes: bytes.into(),
+                share,
+            })
+        };
+        let _turn = self.inner.decoders.acquire().await;
+        let outcome = tokio::task::spawn_blocking(work).await.map_err(|error| {
+            tracing::error!(%error, "a decompressor failed");
+            Refusal::new(Reason::Malformed, "the body could not be decompressed")
+        })?;
+        let bytes = outcome
+            .as_ref()
+            .map_or(compressed, |inflated: &Inflated| inflated.bytes.len());
+        self.inner.stats.read(receiver, bytes);
+        outcome
+    }
+
+    /// Stores an OTLP request as its protobuf bytes; the spans that it refused.
+    pub(crate) async fn store_otlp(
+        &self,
+        receiver: Receiver,
+        body: Inflated,
+    ) -> Result<Refused, Refusal> {
+        let append = self.inner.store.append_otlp(body.bytes.clone());
+        let outcome = match tokio::time::timeout(self.inner.limits.store_timeout, append).await {
+            Ok(outcome) => outcome.map_err(Refusal::from),
+            Err(_) => Err(too_slow()),
+        };
+        drop(body.share);
+        match outcome {
+            Ok(taken) => {
+                let spans = usize::try_from(taken.spans).unwrap_or(usize::MAX);
+                self.inner.stats.accept(receiver, spans);
+                Ok(taken.refused)
+            }
+            Err(refusal) => {
+                // How many spans are in a body that cannot be decoded nobody knows.
+                if refusal.reason != Reason::Malformed {
+                    let spans = count::spans(&body.bytes);
+                    self.inner
+                        .stats
+                        .refuse_spans(receiver, refusal.reason, spans);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
     /// Stores a batch.
     pub(crate) async fn store(&self, receiver: Receiver, batch: Batch) -> Result<(), Refusal> {
         let spans = batch.span_count();
@@ -134,10 +205,7 @@ impl Collector {
             let outcome = match tokio::time::timeout(self.inner.limits.store_timeout, append).await
             {
                 Ok(outcome) => outcome.map_err(Refusal::from),
-                Err(_) => Err(Refusal::new(
-                    Reason::Busy,
-                    "the store did not answer in time; send again later",
-                )),
+                Err(_) => Err(too_slow()),
             };
             if let Err(refusal) = outcome {
                 self.inner
@@ -149,4 +217,11 @@ impl Collector {
         self.inner.stats.accept(receiver, spans);
         Ok(())
     }
+}
+
+fn too_slow() -> Refusal {
+    Refusal::new(
+        Reason::Busy,
+        "the store did not answer in time; send again later",
+    )
 }

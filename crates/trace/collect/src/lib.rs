@@ -8,6 +8,7 @@
 mod body;
 mod collector;
 mod cors;
+mod count;
 mod limits;
 mod refusal;
 mod server;

@@ -1,4 +1,4 @@
-use periplus_store::StoreError;
+use periplus_store::{AppendOtlpError, StoreError};
 
 use crate::Reason;
 
@@ -34,6 +34,15 @@ impl From<StoreError> for Refusal {
                 tracing::error!(error = %chain(&error), "the store refused a batch");
                 Self::new(Reason::StoreFailed, "the store failed; its log says why")
             }
+        }
+    }
+}
+
+impl From<AppendOtlpError> for Refusal {
+    fn from(error: AppendOtlpError) -> Self {
+        match error {
+            AppendOtlpError::Store(error) => error.into(),
+            error => Self::new(Reason::Malformed, error.to_string()),
         }
     }
 }

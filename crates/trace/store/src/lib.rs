@@ -16,5 +16,5 @@ pub use periplus_filter::{
     matches, span_matches,
 };
 pub use store::{
-    BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreStats, StoredTrace,
+    BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanStore, StoreStats, StoredTrace,
 };

@@ -26,11 +26,15 @@ pub trait SpanStore: Send + Sync + 'static {
     /// Takes an OTLP request (`ExportTraceServiceRequest` in protobuf) and says which of its spans
     /// were refused, as `periplus_wire::otlp::decode_protobuf` does; otherwise as [`Self::append`].
     /// An engine may take the bytes as they are.
-    fn append_otlp(&self, body: Bytes) -> BoxFuture<'_, Result<Refused, AppendOtlpError>> {
+    fn append_otlp(&self, body: Bytes) -> BoxFuture<'_, Result<OtlpTaken, AppendOtlpError>> {
         Box::pin(async move {
             let decoded = decode_protobuf(&body)?;
+            let spans = decoded.batch.span_count() as u64;
             self.append(decoded.batch).await?;
-            Ok(decoded.refused)
+            Ok(OtlpTaken {
+                spans,
+                refused: decoded.refused,
+            })
         })
     }
 
@@ -63,6 +67,15 @@ pub trait SpanStore: Send + Sync + 'static {
 
     /// What the store holds and what it has dropped.
     fn stats(&self) -> StoreStats;
+}
+
+/// What became of the spans of an OTLP request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtlpTaken {
+    /// How many were taken.
+    pub spans: u64,
+    /// Those that break a rule of the format.
+    pub refused: Refused,
 }
 
 /// One trace as it was stored: groups in the order of arrival, nothing merged.

@@ -1,30 +1,40 @@
 //! From a request's bytes to what the store got, and the answer to that.
 
-use periplus_wire::otlp::{self, Decoded};
+use periplus_wire::otlp::{Refused, decode_json};
 
 use super::reply::Format;
+use crate::collector::Payload;
 use crate::{Collector, Reason, Receiver, Refusal};
 
-/// Decodes a request.
-pub(super) fn decode(format: Format, bytes: &[u8]) -> Result<Decoded, Refusal> {
-    match format {
-        Format::Protobuf => otlp::decode_protobuf(bytes),
-        Format::Json => otlp::decode_json(bytes),
-    }
-    .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))
-}
-
-/// Stores what was taken; the answer tells what was not.
+/// Stores what a request brings; the answer tells what was not taken. Protobuf goes to the store as
+/// it came.
 pub(super) async fn store(
     collector: &Collector,
     receiver: Receiver,
-    decoded: Decoded,
+    payload: Payload,
     format: Format,
 ) -> Result<Vec<u8>, Refusal> {
-    let refused = decoded.refused;
-    collector.store(receiver, decoded.batch).await?;
+    let refused = match format {
+        Format::Protobuf => {
+            let body = collector.inflate(receiver, payload).await?;
+            collector.store_otlp(receiver, body).await?
+        }
+        Format::Json => {
+            let decoded = collector.decode(receiver, payload, |bytes| {
+                decode_json(bytes)
+                    .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))
+            });
+            let decoded = decoded.await?;
+            collector.store(receiver, decoded.batch).await?;
+            decoded.refused
+        }
+    };
+    Ok(answer(collector, receiver, &refused, format))
+}
+
+fn answer(collector: &Collector, receiver: Receiver, refused: &Refused, format: Format) -> Vec<u8> {
     if refused.is_empty() {
-        return Ok(format.response(None));
+        return format.response(None);
     }
     let spans = usize::try_from(refused.spans).unwrap_or(usize::MAX);
     collector
@@ -32,5 +42,5 @@ pub(super) async fn store(
         .refuse_spans(receiver, Reason::Malformed, spans);
     let message = refused.to_string();
     tracing::debug!(%message, "spans refused");
-    Ok(format.response(Some((refused.spans, &message))))
+    format.response(Some((refused.spans, &message)))
 }

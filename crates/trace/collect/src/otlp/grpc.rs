@@ -143,12 +143,7 @@ impl UnaryService<Bytes> for Export {
 
 async fn take(collector: &Collector, message: Bytes) -> Result<Bytes, Refusal> {
     let payload = collector.admit(message)?;
-    let decoded = collector
-        .decode(RECEIVER, payload, |bytes| {
-            decode::decode(Format::Protobuf, bytes)
-        })
-        .await?;
-    let reply = decode::store(collector, RECEIVER, decoded, Format::Protobuf).await?;
+    let reply = decode::store(collector, RECEIVER, payload, Format::Protobuf).await?;
     Ok(Bytes::from(reply))
 }
 

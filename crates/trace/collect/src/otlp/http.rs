@@ -52,12 +52,7 @@ async fn take(
     body: Body,
 ) -> Result<Vec<u8>, Refusal> {
     let payload = collector.read(headers, body).await?;
-    let decoded = collector
-        .decode(RECEIVER, payload, move |bytes| {
-            decode::decode(format, bytes)
-        })
-        .await?;
-    decode::store(collector, RECEIVER, decoded, format).await
+    decode::store(collector, RECEIVER, payload, format).await
 }
 
 /// The encoding that `Content-Type` names; parameters such as `charset` do not matter.

@@ -10,13 +10,13 @@ use super::health::Health;
 use super::intake::{Sink, now_unix_nano};
 use super::manifest::{Edit, EditError, Manifest, SegmentEntry};
 use super::options::Options;
-use super::payload::{Payload, Taken, Unfit};
+use super::payload::{Payload, Unfit};
 use super::segment::{self, Encoded, Segment};
 use super::signal::Signal;
 use super::state::State;
 use super::wal::{self, Position};
 use super::{partition, table::Table};
-use crate::StoreError;
+use crate::{OtlpTaken, StoreError};
 
 /// Everything but the way in.
 #[derive(Debug)]
@@ -222,7 +222,7 @@ impl Engine {
 }
 
 impl Sink for Engine {
-    fn apply(&self, payload: &Payload, upto: Position) -> Result<Taken, Unfit> {
+    fn apply(&self, payload: &Payload, upto: Position) -> Result<OtlpTaken, Unfit> {
         let applied = self.state.apply(payload, upto);
         let full = applied.table_bytes >= self.options.table_bytes;
         if applied.frozen || (full && self.state.rotate(|_, _| true)) {

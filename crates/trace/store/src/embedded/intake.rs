@@ -11,14 +11,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use periplus_segment::limits::{MAX_DEPTH, MAX_HEAP_BYTES};
-use periplus_wire::otlp::Refused;
 use tokio::sync::oneshot;
 
 use super::batch;
 use super::health::Health;
-use super::payload::{Payload, Taken, Unfit};
+use super::payload::{Payload, Unfit};
 use super::wal::{AppendError, HEADER, Log, Position};
-use crate::{AppendOtlpError, StoreError};
+use crate::{AppendOtlpError, OtlpTaken, StoreError};
 
 /// How many bytes of records go down with one sync.
 const GROUP_BYTES: usize = 4 << 20;
@@ -29,7 +28,7 @@ const BLOW_UP: u64 = 4;
 /// Where batches go when they are in the log.
 pub(super) trait Sink: Send + Sync + 'static {
     /// Makes a payload visible. Its record ends at `upto`.
-    fn apply(&self, payload: &Payload, upto: Position) -> Result<Taken, Unfit>;
+    fn apply(&self, payload: &Payload, upto: Position) -> Result<OtlpTaken, Unfit>;
 }
 
 /// The way in.
@@ -66,7 +65,7 @@ struct Entry {
 }
 
 /// What a sender is told.
-pub(super) type Answer = Result<Refused, AppendOtlpError>;
+pub(super) type Answer = Result<OtlpTaken, AppendOtlpError>;
 
 struct Group {
     entries: Vec<Entry>,
@@ -259,7 +258,7 @@ impl Shared {
                     reason: "the disk is full".to_owned(),
                 })
             });
-            let answer = outcome.map(|()| Refused::default());
+            let answer = outcome.map(|()| OtlpTaken::default());
             let _ = entry.answer.send(answer.map_err(Into::into));
         }
     }
@@ -274,9 +273,7 @@ impl Shared {
                         .fetch_add(taken.spans, Ordering::Relaxed);
                 }
                 // Who no longer waits has its spans stored all the same.
-                let _ = entry
-                    .answer
-                    .send(outcome.map(|taken| taken.refused).map_err(unfit));
+                let _ = entry.answer.send(outcome.map_err(unfit));
             }
         }
     }

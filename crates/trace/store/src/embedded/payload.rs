@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use periplus_model::Batch;
-use periplus_wire::otlp::{DecodeError, Refused};
+use periplus_wire::otlp::DecodeError;
 
 use super::batch;
 use super::wal::Kind;
@@ -23,15 +23,6 @@ pub(super) enum Unfit {
     TooDeep,
     /// Not even an empty table has room for it.
     TooLarge,
-}
-
-/// What became of a payload.
-#[derive(Clone, Debug)]
-pub(super) struct Taken {
-    /// How many spans were taken.
-    pub(super) spans: u64,
-    /// Those that were not, one by one.
-    pub(super) refused: Refused,
 }
 
 impl Payload {

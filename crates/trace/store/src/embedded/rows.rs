@@ -7,8 +7,8 @@ use periplus_model::{Batch, SpanGroup, SpanKind, TraceId};
 use periplus_wire::otlp::decode_protobuf;
 
 use super::part::{Place, earlier};
-use super::payload::{Payload, Taken, Unfit};
-use crate::{Operation, SpanFilter, TimeRange, span_matches};
+use super::payload::{Payload, Unfit};
+use crate::{Operation, OtlpTaken, SpanFilter, TimeRange, span_matches};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
@@ -18,11 +18,11 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn append_payload(&mut self, payload: &Payload) -> Result<Taken, Unfit> {
+    pub(super) fn append_payload(&mut self, payload: &Payload) -> Result<OtlpTaken, Unfit> {
         match payload {
             Payload::Batch(batch) => {
                 self.append(batch);
-                Ok(Taken {
+                Ok(OtlpTaken {
                     spans: batch.span_count() as u64,
                     refused: Default::default(),
                 })
@@ -30,7 +30,7 @@ impl Rows {
             Payload::Otlp(body) => {
                 let decoded = decode_protobuf(body).map_err(Unfit::Decode)?;
                 self.append(&decoded.batch);
-                Ok(Taken {
+                Ok(OtlpTaken {
                     spans: decoded.batch.span_count() as u64,
                     refused: decoded.refused,
                 })

@@ -2,10 +2,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use super::part::Part;
-use super::payload::{Payload, Taken, Unfit};
+use super::payload::{Payload, Unfit};
 use super::segment::Segment;
 use super::table::Table;
 use super::wal::Position;
+use crate::OtlpTaken;
 
 /// The tables and segments that there are.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub(super) struct Frozen {
 /// What became of a payload.
 #[derive(Debug)]
 pub(super) struct Applied {
-    pub(super) outcome: Result<Taken, Unfit>,
+    pub(super) outcome: Result<OtlpTaken, Unfit>,
     /// The size of the active table.
     pub(super) table_bytes: u64,
     /// Whether a table was frozen to make room.

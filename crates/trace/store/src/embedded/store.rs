@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use periplus_insight::{Trace, dependencies_where};
 use periplus_model::{Batch, SpanKind, TraceId};
-use periplus_wire::otlp::Refused;
 use tokio::sync::Semaphore;
 
 use super::disk::{Disk, RealDisk};
@@ -26,8 +25,8 @@ use super::state::Snapshot;
 use super::stream::{Cancel, stream};
 use super::wal::{Log, LogOptions};
 use crate::{
-    AppendOtlpError, BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreError,
-    StoreStats, StoredTrace, TimeRange, TraceQuery,
+    AppendOtlpError, BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanStore,
+    StoreError, StoreStats, StoredTrace, TimeRange, TraceQuery,
 };
 
 /// How many queries compute at the same time, for each core.
@@ -269,7 +268,7 @@ impl SpanStore for EmbeddedStore {
         Box::pin(self.take(batch))
     }
 
-    fn append_otlp(&self, body: Bytes) -> BoxFuture<'_, Result<Refused, AppendOtlpError>> {
+    fn append_otlp(&self, body: Bytes) -> BoxFuture<'_, Result<OtlpTaken, AppendOtlpError>> {
         Box::pin(self.submit(Payload::Otlp(body)))
     }
 

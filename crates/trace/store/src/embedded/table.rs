@@ -4,9 +4,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use periplus_model::{SpanGroup, SpanKind, TraceId};
 
 use super::part::{Damage, Part, Place};
-use super::payload::{Payload, Taken, Unfit};
+use super::payload::{Payload, Unfit};
 use super::rows::Rows;
-use crate::{Operation, SpanFilter, TimeRange};
+use crate::{Operation, OtlpTaken, SpanFilter, TimeRange};
 
 /// Spans in memory, until they are in a segment.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub(super) struct Table {
 
 impl Table {
     /// Adds a payload; `None` if there is no room for it.
-    pub(super) fn append(&self, payload: &Payload) -> Option<Result<Taken, Unfit>> {
+    pub(super) fn append(&self, payload: &Payload) -> Option<Result<OtlpTaken, Unfit>> {
         let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         Some(rows.append_payload(payload))
     }

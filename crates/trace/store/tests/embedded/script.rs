@@ -9,6 +9,7 @@ use periplus_model::TraceId;
 use periplus_store::embedded::disk::{Disk, SimulatedDisk};
 use periplus_store::embedded::{Durability, EmbeddedStore, Options};
 use periplus_store::{SpanFilter, SpanStore as _, StoreError};
+use periplus_wire::otlp::encode_protobuf;
 use tokio::runtime::Runtime;
 
 use crate::suite::build::{Draft, Query, SECOND, Store, batch, noon, span, trace_id};
@@ -58,9 +59,18 @@ pub(crate) fn run(store: &EmbeddedStore, numbers: Range<u64>) -> Log {
     let runtime = runtime();
     let mut log = Log::default();
     for number in numbers {
-        match runtime.block_on(store.append(batch(drafts(number)))) {
-            Ok(()) => log.acknowledged.push(number),
-            Err(_) => log.refused.push(number),
+        // By either way in.
+        let written = if number % 2 == 0 {
+            runtime
+                .block_on(store.append(batch(drafts(number))))
+                .is_ok()
+        } else {
+            let request = encode_protobuf(&batch(drafts(number)));
+            runtime.block_on(store.append_otlp(request.into())).is_ok()
+        };
+        match written {
+            true => log.acknowledged.push(number),
+            false => log.refused.push(number),
         }
         // Failures of these must not matter.
         if number % 3 == 2 {

@@ -1,7 +1,8 @@
 //! What was written is what is read.
 
 use periplus_model::{Attribute, Scope, SpanId, SpanKind, Status, StatusCode, TraceId, Value};
-use periplus_store::Operation;
+use periplus_store::{AppendOtlpError, Operation};
+use periplus_wire::otlp::encode_protobuf;
 
 use super::build::{Draft, SECOND, Store, batch, contents, noon, span, trace_id, write};
 
@@ -252,4 +253,32 @@ pub(crate) async fn nothing_is_changed_on_the_way(store: Store) {
         .map(Into::into)
         .collect::<Vec<_>>();
     assert_eq!(contents(&found.groups), contents(&expected));
+}
+
+pub(crate) async fn otlp_requests_are_taken_as_they_come(store: Store) {
+    // Jaeger's example, and a span that no trace can have.
+    let nobody = example().remove(0).change(|draft| {
+        draft.span.trace_id = TraceId::ZERO;
+    });
+    let request = encode_protobuf(&batch(example().into_iter().chain([nobody])));
+    let taken = store.append_otlp(request.into()).await.expect("a request");
+    assert_eq!((taken.spans, taken.refused.spans), (5, 1));
+    let found = store
+        .trace(trace_id(0x11))
+        .await
+        .expect("an answer")
+        .expect("the trace");
+    let expected = batch(example())
+        .groups
+        .into_iter()
+        .map(Into::into)
+        .collect::<Vec<_>>();
+    assert_eq!(contents(&found.groups), contents(&expected));
+
+    let broken = store.append_otlp(vec![0x0a, 0xff].into()).await;
+    assert!(
+        matches!(broken, Err(AppendOtlpError::Decode(_))),
+        "{broken:?}"
+    );
+    assert_eq!(store.stats().accepted_spans, 5);
 }

@@ -32,6 +32,7 @@ macro_rules! conformance {
             a_batch_may_mix_traces
             odd_names_are_kept
             nothing_is_changed_on_the_way
+            otlp_requests_are_taken_as_they_come
             jaegers_find_traces_cases
             traces_are_found_without_a_service
             conditions_must_hold_on_one_span
