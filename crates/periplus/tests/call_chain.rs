@@ -16,7 +16,7 @@ const TRACE: &str = "463ac35c9f6413ad48485a3953bb6124";
 
 #[test]
 fn each_hop_has_a_client_and_a_server_span_inside_its_parent() {
-    let base = free_base(10);
+    let base = free_base();
     let mut demo = Demo::start(base, &["--no-traffic"]);
     demo.wait_for(&["Ctrl-C stops everything"]);
     demo.apply("virtual-service-reviews-v3.yaml");
@@ -83,7 +83,7 @@ fn each_hop_has_a_client_and_a_server_span_inside_its_parent() {
 
 #[test]
 fn rules_change_while_requests_run_and_none_is_lost() {
-    let base = free_base(11);
+    let base = free_base();
     let mut demo = Demo::start(base, &["--no-traffic"]);
     demo.wait_for(&["Ctrl-C stops everything"]);
 
@@ -152,7 +152,7 @@ fn rules_change_while_requests_run_and_none_is_lost() {
 
 #[test]
 fn an_application_that_drops_headers_splits_the_trace_and_breaks_nothing() {
-    let base = free_base(12);
+    let base = free_base();
     let mut demo = Demo::start(base, &["--no-traffic", "--drop-headers", "reviews"]);
     demo.wait_for(&["Ctrl-C stops everything"]);
     demo.apply("virtual-service-reviews-v3.yaml");

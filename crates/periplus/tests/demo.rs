@@ -10,7 +10,7 @@ use support::{Demo, PORTS, free_base, is_free};
 
 #[test]
 fn the_whole_story_once() {
-    let base = free_base(0);
+    let base = free_base();
     let mut demo = Demo::start(base, &["--once"]);
     let (status, said) = demo.finish();
     assert!(status.success(), "{said}");
@@ -32,7 +32,7 @@ fn real_envoys_do_as_well() {
         return;
     };
     let mut demo = Demo::start(
-        free_base(1),
+        free_base(),
         &["--once", "--proxy", &format!("envoy={envoy}")],
     );
     let (status, said) = demo.finish();
@@ -42,7 +42,7 @@ fn real_envoys_do_as_well() {
 
 #[test]
 fn a_crashed_part_is_named_and_comes_back_and_ctrl_c_stops_everything() {
-    let base = free_base(2);
+    let base = free_base();
     let mut demo = Demo::start(base, &["--no-traffic"]);
     demo.wait_for(&["Ctrl-C stops everything"]);
     let victim = child_with(demo.id(), "--version\0v3");
@@ -76,7 +76,7 @@ spec:
         subset: v2
 ";
     std::fs::write(config.join("routes.yaml"), rule).unwrap();
-    let mut demo = Demo::start_in(directory, free_base(6), &["--once"]);
+    let mut demo = Demo::start_in(directory, free_base(), &["--once"]);
     let (status, said) = demo.finish();
     assert!(!status.success());
     for text in [
@@ -105,7 +105,7 @@ fn child_with(parent: u32, text: &str) -> Pid {
 
 #[test]
 fn an_interrupted_check_has_not_passed() {
-    let base = free_base(8);
+    let base = free_base();
     let mut demo = Demo::start(base, &["--once"]);
     demo.wait_for(&["starting Bookinfo"]);
     demo.signal(Signal::INT);
@@ -117,7 +117,7 @@ fn an_interrupted_check_has_not_passed() {
 
 #[test]
 fn busy_ports_are_named() {
-    let base = free_base(3);
+    let base = free_base();
     let _taken = TcpListener::bind(("127.0.0.1", base + 1)).unwrap();
     let mut demo = Demo::start(base, &["--once"]);
     let (status, said) = demo.finish();
@@ -132,7 +132,7 @@ fn busy_ports_are_named() {
 #[test]
 fn a_part_that_cannot_start_is_explained() {
     let mut demo = Demo::start(
-        free_base(4),
+        free_base(),
         &["--once", "--proxy", "envoy=/nonexistent/envoy"],
     );
     let (status, said) = demo.finish();

@@ -148,13 +148,22 @@ impl Drop for Demo {
     }
 }
 
-/// A base whose ports are all free, away from those that the system gives out by itself; another
-/// one for each test, since they run at the same time.
-pub(crate) fn free_base(test: u16) -> u16 {
-    let first = 20_000 + (std::process::id() % 20) as u16 * 600 + test * 100;
-    (first..32_000)
-        .step_by(100)
-        .find(|&base| (base..base + PORTS).all(is_free))
+/// A base whose ports are all free, away from those that the system gives out by itself. It is this
+/// test's until its process ends: the port behind the demo's is kept bound, and tells the other
+/// tests, in whatever process they run.
+pub(crate) fn free_base() -> u16 {
+    let bases = (20_000..32_000).step_by(100).cycle();
+    let spread = std::process::id() as usize % 120;
+    bases
+        .skip(spread)
+        .take(120)
+        .find(|&base| {
+            let Ok(claim) = TcpListener::bind(("127.0.0.1", base + PORTS)) else {
+                return false;
+            };
+            std::mem::forget(claim);
+            (base..base + PORTS).all(is_free)
+        })
         .unwrap()
 }
 
