@@ -19,6 +19,9 @@ use crate::timer::Timer;
 use crate::view::{ListenerView, View};
 use crate::worker::Worker;
 
+/// How long a request head may take if `request_headers_timeout` is not set. Envoy has no limit then,
+/// so that a client may hold a connection and its buffer for ever.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection that is to end may stay idle: a request may be on its way.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// How long, and for how many bytes, a client may go on sending after its last answer.
@@ -177,9 +180,9 @@ impl Connection {
             }
             if !deadline_set {
                 deadline_set = true;
-                let timeout = self.view.listener.manager.request_headers_timeout;
-                let idle = self.view.listener.manager.stream_idle_timeout;
-                self.timer.set(self.worker.clock.now(), timeout.or(idle));
+                let configured = self.view.listener.manager.request_headers_timeout;
+                let timeout = configured.unwrap_or(HEAD_TIMEOUT);
+                self.timer.set(self.worker.clock.now(), Some(timeout));
             }
             let before = self.buffer.unread().len();
             if self.buffer.is_full() {

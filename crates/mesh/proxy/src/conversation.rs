@@ -416,22 +416,3 @@ impl<'a> Conversation<'a> {
         }
     }
 }
-
-impl Connection {
-    /// Watches a client that waits for its response: ready once it has gone. Requests that it sends
-    /// meanwhile stay in the buffer.
-    pub(crate) fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.ended && !self.buffer.is_full() {
-            match self.stream.poll_read(cx, &mut self.buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(0)) => {
-                    self.ended = true;
-                    self.ended_at = self.worker.clock.now();
-                }
-                Poll::Ready(Ok(_)) => {}
-            }
-        }
-        Poll::Pending
-    }
-}

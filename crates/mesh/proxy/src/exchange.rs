@@ -1,6 +1,5 @@
 //! One request's life: from its head to the record that counters and spans are made of.
 
-use std::borrow::Cow;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -10,13 +9,12 @@ use crate::connection::{Connection, Next};
 use crate::conversation::{Conversation, Ended};
 use crate::flags::{Flag, Flags};
 use crate::http1::framing::Framing;
-use crate::http1::name::Name;
 use crate::relay::{Relay, poll_flush};
 use crate::reply::{Failure, Reply};
 use crate::route::RouteAt;
 use crate::snapshot::{Forward, RouteAction};
-use crate::trace::{Attempt, Finished, RequestId, TraceContext, text};
-use crate::upstream::{ClusterState, EndpointState, Pooled, UpstreamConnection};
+use crate::trace::{Attempt, RequestId, TraceContext};
+use crate::upstream::{ClusterState, EndpointState};
 
 /// The record of a request: what happened, and when.
 #[derive(Debug)]
@@ -233,97 +231,6 @@ impl Connection {
         });
     }
 
-    /// A connection to the endpoint: from the pool unless `fresh`, else a new one.
-    async fn acquire(
-        &mut self,
-        exchange: &Exchange,
-        cluster: &Rc<ClusterState>,
-        endpoint: &Rc<EndpointState>,
-        fresh: bool,
-    ) -> Result<UpstreamConnection, Failure> {
-        if !fresh && let Some(connection) = endpoint.pop_idle() {
-            return Ok(connection);
-        }
-        self.acquire_slowly(exchange, cluster, endpoint).await
-    }
-
-    /// Opens a connection, or waits for one.
-    async fn acquire_slowly(
-        &mut self,
-        exchange: &Exchange,
-        cluster: &Rc<ClusterState>,
-        endpoint: &Rc<EndpointState>,
-    ) -> Result<UpstreamConnection, Failure> {
-        let stats = &cluster.stats;
-        let Some(_pending) = cluster.pending_permit() else {
-            stats.rq_pending_overflow.increment();
-            return Err(Failure::Overflow);
-        };
-        stats.rq_pending_total.increment();
-        stats.rq_pending_active.increment();
-        let connect = async {
-            loop {
-                let slot = match cluster.checkout(endpoint) {
-                    Pooled::Idle(connection) => return Ok(connection),
-                    Pooled::Open(slot) => slot,
-                    Pooled::Full => {
-                        let waiting = endpoint.wait();
-                        match poll_fn(|cx| waiting.poll(cx)).await {
-                            Some(connection) => return Ok(connection),
-                            None => continue,
-                        }
-                    }
-                };
-                let open = UpstreamConnection::open(slot);
-                return match tokio::time::timeout(cluster.cluster.connect_timeout, open).await {
-                    Ok(Ok(connection)) => Ok(connection),
-                    Ok(Err(error)) => {
-                        stats.cx_connect_fail.increment();
-                        let endpoint = &endpoint.text;
-                        let cluster = &cluster.cluster.name;
-                        tracing::debug!(cluster, endpoint, %error, "cannot connect");
-                        Err(Failure::Connect)
-                    }
-                    Err(_) => {
-                        stats.cx_connect_timeout.increment();
-                        Err(Failure::ConnectTimeout)
-                    }
-                };
-            }
-        };
-        let result = self.while_client_waits(exchange, connect).await;
-        stats.rq_pending_active.decrement();
-        if result.is_err() {
-            stats.rq_pending_failure_eject.increment();
-        }
-        result
-    }
-
-    /// Runs something within the route's timeout, as long as the client is there.
-    async fn while_client_waits<T>(
-        &mut self,
-        exchange: &Exchange,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let timeout = self
-            .forward_action(exchange)
-            .and_then(|forward| forward.timeout);
-        self.timer.set(exchange.begin, timeout);
-        let mut work = Box::pin(work);
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(done);
-            }
-            if self.poll_client(cx).is_ready() {
-                return Poll::Ready(Err(Failure::ClientGone));
-            }
-            self.timer
-                .poll_passed(|| self.worker.clock.now(), cx)
-                .map(|()| Err(Failure::RouteTimeout))
-        })
-        .await
-    }
-
     /// Ends the exchange with a failure: answers it if nothing was answered yet.
     async fn fail(&mut self, exchange: &mut Exchange, body: &mut Relay, failure: &Failure) -> Next {
         exchange.flags.set(failure.flag());
@@ -433,86 +340,5 @@ impl Connection {
         }
         self.worker.blocks.give_back_output(sink);
         body.is_taken()
-    }
-
-    /// Counts the exchange and reports its spans.
-    fn finish(&self, exchange: &Exchange, end: Micros) {
-        let http = &self.view.http;
-        http.rq_completed.increment();
-        match exchange.status / 100 {
-            1 => http.rq_1xx.increment(),
-            2 => http.rq_2xx.increment(),
-            3 => http.rq_3xx.increment(),
-            4 => http.rq_4xx.increment(),
-            5 => http.rq_5xx.increment(),
-            _ => {}
-        }
-        if let (Some(cluster), Some(_)) = (&exchange.cluster, &exchange.attempt) {
-            let stats = &cluster.stats;
-            stats.rq_completed.increment();
-            match exchange.status / 100 {
-                2 => stats.rq_2xx.increment(),
-                3 => stats.rq_3xx.increment(),
-                4 => stats.rq_4xx.increment(),
-                5 => stats.rq_5xx.increment(),
-                _ => {}
-            }
-        }
-        let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
-            return;
-        };
-        let head = self.buffer.head();
-        let edge = self.view.listener.manager.use_remote_address;
-        let finished = Finished {
-            clock: &self.worker.clock,
-            peer: &self.peer_text,
-            request: &self.request,
-            head,
-            id: &exchange.id,
-            edge,
-            name: self.span_name(exchange, tracer.egress),
-            begin: exchange.begin,
-            end,
-            status: exchange.status,
-            flags: exchange.flags,
-            request_bytes: exchange.request_bytes,
-            response_bytes: exchange.response_bytes,
-            cluster: exchange.cluster.as_deref(),
-            attempt: exchange.attempt.as_ref(),
-        };
-        tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
-    }
-
-    /// What names the span: the other side, else the route.
-    fn span_name<'a>(&'a self, exchange: &'a Exchange, egress: bool) -> Option<Cow<'a, str>> {
-        if let Some(renamed) = &exchange.renamed {
-            return Some(text(renamed));
-        }
-        let by_caller = (!egress).then(|| self.decorated_by_caller()).flatten();
-        by_caller.map(text).or_else(|| {
-            let decorator = self.decorator(exchange)?;
-            Some(Cow::Borrowed(&*decorator.operation))
-        })
-    }
-
-    /// The operation that the caller's proxy names; an edge listener does not listen to it.
-    pub(crate) fn decorated_by_caller(&self) -> Option<&[u8]> {
-        if self.view.listener.manager.use_remote_address {
-            return None;
-        }
-        self.request
-            .fields
-            .value(Name::XEnvoyDecoratorOperation, self.buffer.head())
-            .filter(|name| !name.is_empty())
-    }
-
-    /// The decorator of the exchange's route.
-    pub(crate) fn decorator(&self, exchange: &Exchange) -> Option<&crate::snapshot::Decorator> {
-        let router = self.view.router.as_ref()?;
-        router
-            .route(exchange.route?)
-            .decorator
-            .as_ref()
-            .filter(|decorator| !decorator.operation.is_empty())
     }
 }

@@ -1,5 +1,6 @@
 //! The data plane: an HTTP/1.1 sidecar and gateway that makes spans.
 
+mod acquire;
 mod admin;
 mod agent;
 pub mod bootstrap;
@@ -16,6 +17,7 @@ mod http1;
 mod listener;
 mod net;
 mod publish;
+mod record;
 mod registry;
 mod relay;
 mod reply;

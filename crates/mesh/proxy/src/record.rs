@@ -1,0 +1,93 @@
+//! The end of an exchange: counters and spans are made from its record.
+
+use std::borrow::Cow;
+
+use crate::clock::Micros;
+use crate::connection::Connection;
+use crate::exchange::Exchange;
+use crate::http1::name::Name;
+use crate::snapshot::Decorator;
+use crate::trace::{Finished, text};
+
+impl Connection {
+    /// Counts the exchange and reports its spans.
+    pub(crate) fn finish(&self, exchange: &Exchange, end: Micros) {
+        let http = &self.view.http;
+        http.rq_completed.increment();
+        match exchange.status / 100 {
+            1 => http.rq_1xx.increment(),
+            2 => http.rq_2xx.increment(),
+            3 => http.rq_3xx.increment(),
+            4 => http.rq_4xx.increment(),
+            5 => http.rq_5xx.increment(),
+            _ => {}
+        }
+        if let (Some(cluster), Some(_)) = (&exchange.cluster, &exchange.attempt) {
+            let stats = &cluster.stats;
+            stats.rq_completed.increment();
+            match exchange.status / 100 {
+                2 => stats.rq_2xx.increment(),
+                3 => stats.rq_3xx.increment(),
+                4 => stats.rq_4xx.increment(),
+                5 => stats.rq_5xx.increment(),
+                _ => {}
+            }
+        }
+        let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
+            return;
+        };
+        let head = self.buffer.head();
+        let edge = self.view.listener.manager.use_remote_address;
+        let finished = Finished {
+            clock: &self.worker.clock,
+            peer: &self.peer_text,
+            request: &self.request,
+            head,
+            id: &exchange.id,
+            edge,
+            name: self.span_name(exchange, tracer.egress),
+            begin: exchange.begin,
+            end,
+            status: exchange.status,
+            flags: exchange.flags,
+            request_bytes: exchange.request_bytes,
+            response_bytes: exchange.response_bytes,
+            cluster: exchange.cluster.as_deref(),
+            attempt: exchange.attempt.as_ref(),
+        };
+        tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
+    }
+
+    /// What names the span: the other side, else the route.
+    fn span_name<'a>(&'a self, exchange: &'a Exchange, egress: bool) -> Option<Cow<'a, str>> {
+        if let Some(renamed) = &exchange.renamed {
+            return Some(text(renamed));
+        }
+        let by_caller = (!egress).then(|| self.decorated_by_caller()).flatten();
+        by_caller.map(text).or_else(|| {
+            let decorator = self.decorator(exchange)?;
+            Some(Cow::Borrowed(&*decorator.operation))
+        })
+    }
+
+    /// The operation that the caller's proxy names; an edge listener does not listen to it.
+    pub(crate) fn decorated_by_caller(&self) -> Option<&[u8]> {
+        if self.view.listener.manager.use_remote_address {
+            return None;
+        }
+        self.request
+            .fields
+            .value(Name::XEnvoyDecoratorOperation, self.buffer.head())
+            .filter(|name| !name.is_empty())
+    }
+
+    /// The decorator of the exchange's route.
+    pub(crate) fn decorator(&self, exchange: &Exchange) -> Option<&Decorator> {
+        let router = self.view.router.as_ref()?;
+        router
+            .route(exchange.route?)
+            .decorator
+            .as_ref()
+            .filter(|decorator| !decorator.operation.is_empty())
+    }
+}
