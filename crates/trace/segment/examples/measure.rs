@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p periplus-segment --example measure -- [demo|tracegen] [spans]`
 
-use periplus_segment::Builder;
+use periplus_segment::{Builder, EncodeOptions};
 use rustix::time::{ClockId, clock_gettime};
 
 fn main() {
@@ -34,6 +34,12 @@ fn main() {
         builder.trace_count(),
         per_span(builder.heap_bytes(), spans)
     );
+    for group_spans in [8_192, 16_384, 65_536] {
+        let options = EncodeOptions::default().with_group_spans(group_spans);
+        let what = format!("sort and encode, groups of {group_spans}");
+        let segment = timed(&what, spans, 2, || builder.encode(&options));
+        println!("    {:.2} bytes per span", per_span(segment.len(), spans));
+    }
 }
 
 fn per_span(total: usize, spans: usize) -> f64 {

@@ -5,11 +5,18 @@
 
 mod build;
 mod bytes;
+mod codec;
+mod encode;
 mod error;
 mod hash;
+mod layout;
 pub mod limits;
+mod read;
 mod schema;
+mod trace_filter;
 mod value;
 
 pub use build::{Builder, Mark};
+pub use encode::EncodeOptions;
 pub use error::{BuildError, OtlpError, ReadError};
+pub use read::{Group, Info, Segment, Source, TracePlace};

@@ -292,6 +292,16 @@ impl Table {
         Ok(slot)
     }
 
+    /// The columns and places of a row's values, in the order of its attributes.
+    #[inline]
+    pub(crate) fn cells(&self, row: u32) -> impl Iterator<Item = (u32, u32)> {
+        let shape = &self.shapes[self.shape[row as usize] as usize];
+        let slots = &self.slots[self.first_slot[row as usize] as usize..];
+        (shape.entries.iter())
+            .zip(slots)
+            .map(|(entry, slot)| (entry.column, *slot))
+    }
+
     pub(crate) fn mark(&self) -> TableMark {
         TableMark {
             rows: self.rows(),

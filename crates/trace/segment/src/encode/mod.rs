@@ -1,0 +1,169 @@
+//! From a builder to the bytes of a segment.
+
+mod attributes;
+mod children;
+mod codes;
+mod dictionaries;
+mod footer;
+mod group;
+mod index;
+mod order;
+mod output;
+pub(crate) mod parents;
+
+pub(crate) use attributes::flip_of;
+
+use std::collections::BTreeMap;
+
+use crate::build::Builder;
+use crate::codec::chunk::{Chunk, put_chunk};
+use crate::layout::Section;
+use crate::limits::MAX_GROUP_SPANS;
+use attributes::Columns;
+use dictionaries::Dictionaries;
+use group::GroupHead;
+use order::Order;
+use output::Output;
+
+/// How a segment is written.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct EncodeOptions {
+    /// The most spans of a row group: what is decoded at once to read a trace.
+    pub group_spans: usize,
+    /// The level of zstd.
+    pub level: i32,
+}
+
+impl EncodeOptions {
+    /// This many spans in a row group, [`MAX_GROUP_SPANS`] at most.
+    #[must_use]
+    pub fn with_group_spans(mut self, spans: usize) -> Self {
+        self.group_spans = spans;
+        self
+    }
+
+    /// This level of zstd.
+    #[must_use]
+    pub fn with_level(mut self, level: i32) -> Self {
+        self.level = level;
+        self
+    }
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        Self {
+            group_spans: 16_384,
+            level: 1,
+        }
+    }
+}
+
+impl Builder {
+    /// Writes all spans as a segment.
+    pub fn encode(&self, options: &EncodeOptions) -> Vec<u8> {
+        let traces = (0..self.trace_count() as u32).collect();
+        self.encode_traces(options, traces)
+    }
+
+    /// Writes all spans as several segments: traces whose start gives the same key go to the same
+    /// one. The start is that of the trace's earliest span here, zero if none is known. The segments
+    /// come in the order of their keys.
+    pub fn encode_by(
+        &self,
+        options: &EncodeOptions,
+        key: impl Fn(u64) -> u64,
+    ) -> Vec<(u64, Vec<u8>)> {
+        let mut by_key: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        for (trace, start) in (0..).zip(&self.traces.start) {
+            by_key.entry(key(*start)).or_default().push(trace);
+        }
+        (by_key.into_iter())
+            .map(|(key, traces)| (key, self.encode_traces(options, traces)))
+            .collect()
+    }
+
+    fn encode_traces(&self, options: &EncodeOptions, traces: Vec<u32>) -> Vec<u8> {
+        let group_spans = options.group_spans.clamp(1, MAX_GROUP_SPANS);
+        let order = Order::of(self, traces, group_spans);
+        let mut encoder = Encoder::new(self, options, &order);
+        for traces in &order.groups {
+            encoder.put_group(traces);
+        }
+        encoder.put_dictionaries();
+        encoder.put_schema();
+        encoder.put_index();
+        encoder.finish()
+    }
+}
+
+/// A segment that is being written.
+struct Encoder<'b> {
+    builder: &'b Builder,
+    order: &'b Order,
+    out: Output,
+    dictionaries: Dictionaries,
+    /// Of spans, events and links.
+    tables: [Columns<'b>; 3],
+    /// Where the events and the links of each of the builder's rows begin; empty if there are none.
+    first_event: Vec<u32>,
+    first_link: Vec<u32>,
+    groups: Vec<GroupHead>,
+    sections: [Chunk; Section::COUNT],
+}
+
+impl<'b> Encoder<'b> {
+    fn new(builder: &'b Builder, options: &EncodeOptions, order: &'b Order) -> Self {
+        let all = order.rows.len() == builder.span_count();
+        let rows = (!all).then_some(&order.rows[..]);
+        let first_event = children::firsts(&builder.events.owner, builder.span_count());
+        let first_link = children::firsts(&builder.links.owner, builder.span_count());
+        let of_rows = |firsts: &[u32]| -> Option<Vec<u32>> {
+            rows.map(|rows| children::of_rows(firsts, rows).collect())
+        };
+        let events = of_rows(&first_event);
+        let links = of_rows(&first_link);
+        let tables = [
+            Columns::new(&builder.attributes, rows),
+            Columns::new(&builder.events.attributes, events.as_deref()),
+            Columns::new(&builder.links.attributes, links.as_deref()),
+        ];
+        Self {
+            builder,
+            order,
+            out: Output::new(options.level),
+            dictionaries: Dictionaries::new(builder, rows, events.as_deref(), links.as_deref()),
+            tables,
+            first_event,
+            first_link,
+            groups: Vec::new(),
+            sections: [Chunk::default(); Section::COUNT],
+        }
+    }
+
+    fn put_dictionaries(&mut self) {
+        let Output { file, squeeze, .. } = &mut self.out;
+        for (section, codes, strings) in self.dictionaries.sections(self.builder) {
+            self.sections[section as usize] = codes.put(file, squeeze, strings);
+        }
+    }
+
+    /// Writes the dictionaries of the attribute columns, and what the columns and the shapes of
+    /// spans, events and links are.
+    fn put_schema(&mut self) {
+        let Output { file, squeeze, .. } = &mut self.out;
+        let mut schema = Vec::new();
+        for table in &self.tables {
+            table.put_schema(&mut schema, file, squeeze);
+        }
+        let mut payload = Vec::new();
+        crate::bytes::put_varint(&mut payload, schema.len() as u64);
+        squeeze.put_blob(&mut payload, &schema);
+        self.put_section(Section::Schema, &payload);
+    }
+
+    fn put_section(&mut self, section: Section, payload: &[u8]) {
+        self.sections[section as usize] = put_chunk(&mut self.out.file, payload);
+    }
+}

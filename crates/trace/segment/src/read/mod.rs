@@ -1,0 +1,17 @@
+//! From the bytes of a segment to spans.
+
+mod bytes;
+mod footer;
+mod group;
+mod index;
+mod schema;
+mod segment;
+mod spans;
+mod traces;
+mod values;
+
+pub(crate) use bytes::Bytes;
+pub use bytes::Source;
+pub use group::Group;
+pub use segment::{Info, Segment};
+pub use traces::TracePlace;

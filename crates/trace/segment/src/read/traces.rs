@@ -1,0 +1,122 @@
+//! Traces by their ids, and all of them.
+
+use periplus_model::{SpanGroup, TraceId};
+
+use super::group::Group;
+use super::segment::Segment;
+use super::spans::grouped;
+use crate::ReadError;
+use crate::hash::hash_trace;
+
+/// Where a trace lies: a row group, and the trace's number in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TracePlace {
+    /// The number of the row group.
+    pub group: usize,
+    /// The number of the trace among those of the row group.
+    pub trace: usize,
+}
+
+impl Segment {
+    /// The spans of a trace: in the order of arrival, neighbours of one resource and scope in one
+    /// group. `None` if the segment has none.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn trace(&self, id: TraceId) -> Result<Option<Vec<SpanGroup>>, ReadError> {
+        let places = self.find(id)?;
+        let groups: Vec<Group> = places.iter().map(|place| self.group(place.group)).collect();
+        let mut spans = Vec::new();
+        for (place, group) in places.iter().zip(&groups) {
+            let mut rows = group.spans_from(place.trace)?;
+            rows.read_trace(place.trace, &mut spans)?;
+        }
+        match groups.first() {
+            Some(group) => Ok(Some(grouped(group, spans)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The start of the earliest span that the segment has of a trace; zero if it has spans but
+    /// knows no start, `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn trace_start(&self, id: TraceId) -> Result<Option<u64>, ReadError> {
+        let Some(place) = self.find(id)?.into_iter().next() else {
+            return Ok(None);
+        };
+        let group = self.group(place.group);
+        let start = group.trace_table()?.starts.get(place.trace).copied();
+        Ok(start)
+    }
+
+    /// Where the pieces of a trace lie: one, unless the trace is very large. Empty if the trace is
+    /// not here.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn find(&self, id: TraceId) -> Result<Vec<TracePlace>, ReadError> {
+        let hash = hash_trace(id.as_u128());
+        if !self.inner.filter()?.may_contain(hash) {
+            return Ok(Vec::new());
+        }
+        let mut places = Vec::new();
+        for piece in self.inner.index()?.find(hash) {
+            let groups = &self.inner.footer.groups;
+            let number = groups.partition_point(|group| group.first_piece <= piece) - 1;
+            let place = TracePlace {
+                group: number,
+                trace: (piece - groups[number].first_piece) as usize,
+            };
+            let group = self.group(number);
+            if group.trace_ids()?.get(place.trace) == Some(&id.to_bytes()) {
+                places.push(place);
+            }
+        }
+        places.sort_unstable();
+        Ok(places)
+    }
+}
+
+impl Group {
+    fn trace_ids(&self) -> Result<&[[u8; 16]], ReadError> {
+        let (ids, _) = self.raw(crate::layout::Core::TraceId)?.as_chunks::<16>();
+        Ok(ids)
+    }
+
+    /// The spans that it has of one of its traces, as [`Segment::trace`] gives them. Of a trace in
+    /// pieces, this is one piece.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged, or it has no such trace.
+    pub fn trace(&self, number: usize) -> Result<Vec<SpanGroup>, ReadError> {
+        if number >= self.head().traces as usize {
+            return Err(self.damaged(crate::layout::Core::TraceId, "one of them is missing"));
+        }
+        let mut spans = Vec::new();
+        self.spans_from(number)?.read_trace(number, &mut spans)?;
+        grouped(self, spans)
+    }
+
+    /// The spans of all of its traces, trace by trace: what a merge or an export reads. Of a trace
+    /// in pieces, this is one piece.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn all(&self) -> Result<Vec<Vec<SpanGroup>>, ReadError> {
+        let mut rows = self.spans_from(0)?;
+        (0..self.head().traces as usize)
+            .map(|trace| {
+                let mut spans = Vec::new();
+                rows.read_trace(trace, &mut spans)?;
+                grouped(self, spans)
+            })
+            .collect()
+    }
+}

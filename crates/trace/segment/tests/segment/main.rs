@@ -1,0 +1,5 @@
+//! Spans into columns, into a segment, and back.
+
+mod doors;
+mod round_trip;
+mod support;
