@@ -1,6 +1,7 @@
 //! Getting a connection to an endpoint while the client waits.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -21,7 +22,8 @@ impl Connection {
         if !fresh && let Some(connection) = endpoint.pop_idle() {
             return Ok(connection);
         }
-        self.acquire_slowly(exchange, cluster, endpoint).await
+        // Boxed, as it is rare: else every connection would hold the memory for it.
+        Box::pin(self.acquire_slowly(exchange, cluster, endpoint)).await
     }
 
     /// Opens a connection, or waits for one.
@@ -86,7 +88,7 @@ impl Connection {
             .forward_action(exchange)
             .and_then(|forward| forward.timeout);
         self.timer.set(exchange.begin, timeout);
-        let mut work = Box::pin(work);
+        let mut work = pin!(work);
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(done);

@@ -106,7 +106,7 @@ impl Connection {
     }
 
     /// Serves requests until one side ends the connection.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         let http = self.view.http.clone();
         http.cx_total.increment();
         http.cx_active.increment();

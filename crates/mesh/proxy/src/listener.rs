@@ -223,7 +223,7 @@ pub(crate) fn accept(
             let Some(view) = worker.listener(&name) else {
                 continue;
             };
-            let connection = Connection::new(
+            let mut connection = Connection::new(
                 worker.clone(),
                 name.clone(),
                 view,
@@ -239,4 +239,19 @@ pub(crate) fn accept(
         }
     });
     Ok(task.abort_handle())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<'a, F: Future>(_: fn(&'a mut Connection) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_takes_little_memory() {
+        let (state, task) = (size_of::<Connection>(), size_of_future(Connection::run));
+        assert!(state <= 700 && task <= 1200, "{state} and {task} bytes");
+    }
 }

@@ -115,7 +115,7 @@ pub(crate) struct Fields {
 impl Default for Fields {
     fn default() -> Self {
         Self {
-            list: Vec::with_capacity(32),
+            list: Vec::with_capacity(16),
             first: [0; Name::COUNT],
         }
     }
