@@ -106,7 +106,7 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         ),
         (
             Port::new("metrics", args.metrics_port, "--metrics-port"),
-            metrics::router(collector, store),
+            metrics::router(collector, &storage),
         ),
     ];
     // All ports or none: half a backend would lose spans in silence.

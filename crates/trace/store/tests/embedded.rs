@@ -11,6 +11,8 @@ mod suite {
     pub(crate) mod build;
 }
 
+#[path = "embedded/beside.rs"]
+mod beside;
 #[path = "embedded/crash.rs"]
 mod crash;
 #[path = "embedded/damage.rs"]

@@ -9,32 +9,44 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use periplus_collect::{Collector, Reason, Receiver, Stats};
+use periplus_store::embedded::{EmbeddedStore, EngineStats};
 use periplus_store::{SpanStore, StoreStats};
+
+use super::storage::Storage;
 
 #[derive(Clone)]
 struct Sources {
     collector: Collector,
     store: Arc<dyn SpanStore>,
+    embedded: Option<Arc<EmbeddedStore>>,
 }
 
-pub(super) fn router(collector: Collector, store: Arc<dyn SpanStore>) -> Router {
+pub(super) fn router(collector: Collector, storage: &Storage) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .with_state(Sources { collector, store })
+        .with_state(Sources {
+            collector,
+            store: Arc::clone(&storage.store),
+            embedded: storage.embedded.clone(),
+        })
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
-    let text = text(sources.collector.stats(), sources.store.stats());
+    let engine = sources.embedded.map(|store| store.engine_stats());
+    let text = text(sources.collector.stats(), sources.store.stats(), engine);
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
 
-fn text(stats: &Stats, store: StoreStats) -> String {
+fn text(stats: &Stats, store: StoreStats, engine: Option<EngineStats>) -> String {
     let mut page = Page::default();
     page.info();
     receivers(&mut page, stats);
     collector_names(&mut page, stats);
     stored(&mut page, store);
+    if let Some(engine) = engine {
+        embedded(&mut page, engine);
+    }
     page.text
 }
 
@@ -146,6 +158,69 @@ fn stored(page: &mut Page, store: StoreStats) {
             "counter",
             "Spans evicted to stay under the limit.",
             store.evicted_spans,
+        ),
+    ] {
+        page.family(name, kind, help);
+        page.sample("", value);
+    }
+}
+
+/// What only the engine with a disk has.
+fn embedded(page: &mut Page, engine: EngineStats) {
+    for (name, kind, help, value) in [
+        (
+            "periplus_store_segments",
+            "gauge",
+            "Segments on the disk.",
+            engine.segments,
+        ),
+        (
+            "periplus_store_segment_bytes",
+            "gauge",
+            "Bytes of the segments.",
+            engine.segment_bytes,
+        ),
+        (
+            "periplus_store_segment_spans",
+            "gauge",
+            "Spans in segments.",
+            engine.segment_spans,
+        ),
+        (
+            "periplus_store_table_bytes",
+            "gauge",
+            "Bytes of the tables in memory.",
+            engine.table_bytes,
+        ),
+        (
+            "periplus_store_flushes_total",
+            "counter",
+            "Tables that became segments.",
+            engine.flushes,
+        ),
+        (
+            "periplus_store_merges_total",
+            "counter",
+            "Merges of segments.",
+            engine.merges,
+        ),
+        (
+            "periplus_store_dropped_segments_total",
+            "counter",
+            "Segments dropped for their age or to stay under the limit.",
+            engine.dropped_segments,
+        ),
+        (
+            "periplus_store_busy_requests_total",
+            "counter",
+            "Requests refused because a queue, the memory or the disk was full.",
+            engine.busy_requests,
+        ),
+        (
+            "periplus_store_damaged_reads_total",
+            "counter",
+            "Reads of segments that met damage: their answers lack spans.",
+            engine.damages,
         ),
     ] {
         page.family(name, kind, help);

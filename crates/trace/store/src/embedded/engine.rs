@@ -123,16 +123,11 @@ impl Engine {
         encoded: &Encoded,
         level: u32,
     ) -> Result<Arc<Segment>, StoreError> {
-        let entry = SegmentEntry {
-            id: self.next_segment.fetch_add(1, Ordering::Relaxed),
-            hour: encoded.hour,
-            bytes: encoded.bytes.len() as u64,
-            spans: encoded.spans,
-            traces: encoded.traces,
-            min_start_unix_nano: encoded.starts.0,
-            max_start_unix_nano: encoded.starts.1,
-            level,
-        };
+        let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
+        let entry = encoded.entry(id, level).map_err(|error| StoreError::Io {
+            action: "writing a segment",
+            source: io::Error::other(error),
+        })?;
         let written = self
             .write_file(&entry, &encoded.bytes)
             .and_then(|()| Segment::open(&*self.disk, &self.dir, entry.clone()));
@@ -158,7 +153,7 @@ impl Engine {
 
     fn write_table(&self, table: &Table) -> Result<Vec<Arc<Segment>>, StoreError> {
         let now = now_unix_nano();
-        let encoded = segment::encode(&table.rows(), |start| partition::hour_of(start, now));
+        let encoded = table.encode(|start| partition::hour_of(start, now));
         let mut written = Vec::with_capacity(encoded.len());
         for encoded in encoded {
             match self.write_segment(&encoded, 0) {

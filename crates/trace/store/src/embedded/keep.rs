@@ -11,10 +11,11 @@ use super::partition;
 use super::segment::{self, Segment};
 use crate::StoreError;
 
-/// A segment of this many spans or more is not merged again.
-const FULL_SPANS: u64 = 1 << 20;
+/// A segment of this many spans or more is not merged again: it takes its memory to merge.
+const FULL_SPANS: u64 = 1 << 18;
 
-/// How many segments of one hour are merged at least while more may come.
+/// How many segments of one hour and level are merged at least while more may come. So a span is
+/// written about once more each time the number of spans grows by this factor.
 const FEW: usize = 4;
 
 /// After so many hours nothing much more comes.
@@ -84,19 +85,26 @@ impl Engine {
 
     /// Groups of segments to be merged into one each.
     fn small_segments(&self, now_unix_nano: u64, all: bool) -> Vec<Vec<Arc<Segment>>> {
-        let mut hours: BTreeMap<u64, Vec<Arc<Segment>>> = BTreeMap::new();
+        let mut sets: BTreeMap<(u64, u32), Vec<Arc<Segment>>> = BTreeMap::new();
+        let is_closed =
+            |hour| all || partition::end_unix_nano(hour + CLOSED_HOURS) <= now_unix_nano;
         for segment in self.state.snapshot().segments.iter() {
             let entry = segment.entry();
             // What cannot be read cannot be merged, and is not thrown away either.
             if entry.spans < FULL_SPANS && segment.damages() == 0 {
-                let hour = hours.entry(entry.hour).or_default();
-                hour.push(Arc::clone(segment));
+                let level = if is_closed(entry.hour) {
+                    0
+                } else {
+                    entry.level
+                };
+                let set = sets.entry((entry.hour, level)).or_default();
+                set.push(Arc::clone(segment));
             }
         }
         let mut groups = Vec::new();
-        for (hour, mut segments) in hours {
+        for ((hour, _), mut segments) in sets {
             segments.sort_by_key(|segment| segment.entry().spans);
-            let closed = all || partition::end_unix_nano(hour + CLOSED_HOURS) <= now_unix_nano;
+            let closed = is_closed(hour);
             let mut group = Vec::new();
             let mut spans = 0;
             for segment in segments {
@@ -119,7 +127,14 @@ impl Engine {
         let level = group.iter().map(|segment| segment.entry().level).max();
         let mut in_order = group.to_vec();
         in_order.sort_by_key(|segment| segment.entry().id);
-        let encoded = segment::merge(&in_order);
+        let hour = group.first().map_or(0, |segment| segment.entry().hour);
+        let encoded = match segment::merge(hour, &in_order) {
+            Ok(encoded) => encoded,
+            Err(reason) => {
+                tracing::error!(reason, "segments are not merged");
+                return Ok(());
+            }
+        };
         let new = self.write_segment(&encoded, level.unwrap_or_default() + 1)?;
         let old: Vec<SegmentEntry> = group.iter().map(|s| s.entry().clone()).collect();
         let ids: Vec<u64> = old.iter().map(|entry| entry.id).collect();

@@ -1,39 +1,76 @@
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use periplus_model::{SpanGroup, SpanKind, TraceId};
+use periplus_segment::{BuildError, Builder, OtlpError};
 
 use super::part::{Damage, Part, Place};
 use super::payload::{Payload, Unfit};
 use super::rows::Rows;
+use super::segment::{self, Encoded};
 use crate::{Operation, OtlpTaken, SpanFilter, TimeRange};
 
 /// Spans in memory, until they are in a segment.
 #[derive(Debug, Default)]
 pub(super) struct Table {
+    builder: RwLock<Builder>,
     rows: RwLock<Rows>,
+    /// Its size after the last payload, so that nobody has to wait for it.
+    bytes: AtomicU64,
 }
 
 impl Table {
     /// Adds a payload; `None` if there is no room for it.
     pub(super) fn append(&self, payload: &Payload) -> Option<Result<OtlpTaken, Unfit>> {
-        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-        Some(rows.append_payload(payload))
+        let mut builder = self.builder.write().unwrap_or_else(PoisonError::into_inner);
+        let before = builder.span_count();
+        let outcome = match payload {
+            Payload::Batch(batch) => match builder.append(batch) {
+                Ok(()) => Ok(Default::default()),
+                Err(error) => Err(error.into()),
+            },
+            Payload::Otlp(body) => builder.append_otlp(body),
+        };
+        self.bytes
+            .store(builder.heap_bytes() as u64, Ordering::Relaxed);
+        if outcome.is_ok() {
+            let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+            let _ = rows.append_payload(payload);
+        }
+        Some(match outcome {
+            Ok(refused) => Ok(OtlpTaken {
+                spans: (builder.span_count() - before) as u64,
+                refused,
+            }),
+            Err(OtlpError::Decode(error)) => Err(Unfit::Decode(error)),
+            Err(OtlpError::Build(BuildError::TooDeep)) => Err(Unfit::TooDeep),
+            Err(_) => return None,
+        })
+    }
+
+    /// Writes its spans as segments, one per hour.
+    pub(super) fn encode(&self, hour_of: impl Fn(u64) -> u64) -> Vec<Encoded> {
+        segment::encode(&self.builder(), hour_of)
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.rows().bytes
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn spans(&self) -> u64 {
-        self.rows().spans
+        self.builder().span_count() as u64
     }
 
     pub(super) fn traces(&self) -> u64 {
-        self.rows().traces.len() as u64
+        self.builder().trace_count() as u64
     }
 
-    pub(super) fn rows(&self) -> RwLockReadGuard<'_, Rows> {
+    fn builder(&self) -> RwLockReadGuard<'_, Builder> {
+        self.builder.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rows(&self) -> RwLockReadGuard<'_, Rows> {
         self.rows.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -174,11 +174,7 @@ impl From<SpanFilter> for Query {
 
 impl From<TraceFilter> for Query {
     fn from(filter: TraceFilter) -> Self {
-        Self(TraceQuery {
-            range: TimeRange::ALL,
-            filter,
-            limit: 1_000,
-        })
+        Self(TraceQuery::new(TimeRange::ALL, filter, 1_000))
     }
 }
 
