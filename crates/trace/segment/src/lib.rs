@@ -13,6 +13,7 @@ mod layout;
 pub mod limits;
 mod read;
 mod schema;
+mod search;
 mod trace_filter;
 mod value;
 
@@ -20,3 +21,4 @@ pub use build::{Builder, Mark};
 pub use encode::EncodeOptions;
 pub use error::{BuildError, OtlpError, ReadError};
 pub use read::{Group, Info, Segment, Source, TracePlace};
+pub use search::{Hit, Search};

@@ -7,7 +7,7 @@ use periplus_wire::otlp::{
 };
 
 use super::shape::{Attr, Datum};
-use super::{Blobs, Builder, Head, Reject};
+use super::{Blobs, Builder, Entry, Head, Reject};
 use crate::bytes::put_bytes;
 use crate::limits::MAX_SPANS;
 use crate::schema::Type;
@@ -176,8 +176,8 @@ impl<T> Blobs<T> {
             put_bytes(&mut self.scratch, message);
         }
         match self.seen.find(&self.scratch) {
-            super::intern::Entry::Known(seen) => Some(self.seen_codes[seen as usize]),
-            super::intern::Entry::Vacant(_) => {
+            Entry::Known(seen) => Some(self.seen_codes[seen as usize]),
+            Entry::Vacant(_) => {
                 std::mem::swap(&mut self.scratch, &mut self.asked);
                 None
             }

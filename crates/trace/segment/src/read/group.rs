@@ -38,13 +38,13 @@ pub(crate) enum Column {
 
 /// The traces of a group.
 #[derive(Debug)]
-pub(super) struct Traces {
-    pub(super) ids: Vec<TraceId>,
-    pub(super) starts: Vec<u64>,
+pub(crate) struct Traces {
+    pub(crate) ids: Vec<TraceId>,
+    pub(crate) starts: Vec<u64>,
     /// Where each trace's rows begin, and where those of the last one end.
-    pub(super) rows: Vec<u32>,
+    pub(crate) rows: Vec<u32>,
     /// Where each trace's ranks begin; `None` where the order of arrival is the expected one.
-    pub(super) ranks: Vec<Option<u32>>,
+    pub(crate) ranks: Vec<Option<u32>>,
 }
 
 impl Group {
@@ -102,7 +102,7 @@ impl Group {
         self.inner().head(self.number)
     }
 
-    pub(super) fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &Inner {
         &self.segment.inner
     }
 
@@ -121,7 +121,7 @@ impl Group {
         format!("row group {}: the values of {key}", self.number)
     }
 
-    pub(super) fn trace_table(&self) -> Result<&Traces, ReadError> {
+    pub(crate) fn trace_table(&self) -> Result<&Traces, ReadError> {
         if let Some(traces) = self.traces.get() {
             return Ok(traces);
         }

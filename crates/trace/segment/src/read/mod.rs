@@ -13,5 +13,7 @@ mod values;
 pub(crate) use bytes::Bytes;
 pub use bytes::Source;
 pub use group::Group;
+pub(crate) use group::{Column, at_or_zero};
+pub(crate) use segment::Inner;
 pub use segment::{Info, Segment};
 pub use traces::TracePlace;

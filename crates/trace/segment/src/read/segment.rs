@@ -19,12 +19,12 @@ use crate::{ReadError, value};
 /// all queries need of a segment (dictionaries, the trace index) stays decoded once it is used.
 #[derive(Clone, Debug)]
 pub struct Segment {
-    pub(super) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) bytes: Bytes,
+pub(crate) struct Inner {
+    pub(crate) bytes: Bytes,
     pub(super) footer: Footer,
     schema: OnceLock<Schema>,
     dictionaries: [OnceLock<Dictionary>; Section::COUNT],
@@ -133,7 +133,7 @@ impl Inner {
         &self.footer.groups[group]
     }
 
-    pub(super) fn schema(&self) -> Result<&Schema, ReadError> {
+    pub(crate) fn schema(&self) -> Result<&Schema, ReadError> {
         self.once(&self.schema, || {
             let schema = Schema::read(&self.bytes, self.section(Section::Schema))?;
             let bytes = schema.heap_bytes();
@@ -141,7 +141,7 @@ impl Inner {
         })
     }
 
-    pub(super) fn dictionary(&self, section: Section) -> Result<&Dictionary, ReadError> {
+    pub(crate) fn dictionary(&self, section: Section) -> Result<&Dictionary, ReadError> {
         self.once(&self.dictionaries[section as usize], || {
             let name = section.name().to_owned();
             let dictionary = Dictionary::open(&self.bytes, self.section(section), name)?;
@@ -149,14 +149,14 @@ impl Inner {
         })
     }
 
-    pub(super) fn resources(&self) -> Result<&[Arc<Resource>], ReadError> {
+    pub(crate) fn resources(&self) -> Result<&[Arc<Resource>], ReadError> {
         let resources = self.once(&self.resources, || {
             self.blobs(Section::Resources, value::read_resource)
         })?;
         Ok(resources)
     }
 
-    pub(super) fn scopes(&self) -> Result<&[Arc<Scope>], ReadError> {
+    pub(crate) fn scopes(&self) -> Result<&[Arc<Scope>], ReadError> {
         let scopes = self.once(&self.scopes, || {
             self.blobs(Section::Scopes, value::read_scope)
         })?;

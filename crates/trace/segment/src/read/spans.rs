@@ -220,6 +220,32 @@ impl Group {
         Ok(text.to_owned())
     }
 
+    /// All spans, each with its row and a group of its resource and scope without spans.
+    pub(crate) fn each_span(
+        &self,
+        mut see: impl FnMut(usize, &SpanGroup, &Span),
+    ) -> Result<(), ReadError> {
+        let (resources, scopes) = (self.inner().resources()?, self.inner().scopes()?);
+        let traces = self.trace_table()?;
+        let mut rows = Spans::from(self, 0)?;
+        let resource_codes = self.codes(Core::Resource)?;
+        let scope_codes = self.codes(Core::Scope)?;
+        for (trace, bounds) in traces.rows.windows(2).enumerate() {
+            for row in bounds[0] as usize..bounds[1] as usize {
+                let span = rows.read(row, bounds[0] as usize, trace)?;
+                let resource = resources.get(at_or_zero(resource_codes, row) as usize);
+                let scope = scopes.get(at_or_zero(scope_codes, row) as usize);
+                let group = SpanGroup {
+                    resource: known(resource, self, Core::Resource)?,
+                    scope: known(scope, self, Core::Scope)?,
+                    spans: Vec::new(),
+                };
+                see(row, &group, &span);
+            }
+        }
+        Ok(())
+    }
+
     /// The spans that it has of its traces from this one on: each with all spans that the row group
     /// has of it, in the order of arrival.
     ///

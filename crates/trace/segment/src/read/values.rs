@@ -98,7 +98,7 @@ impl<'g> Rows<'g> {
 
 impl Group {
     /// A value of a column of byte strings.
-    pub(super) fn string(
+    pub(crate) fn string(
         &self,
         place: Place,
         column: usize,

@@ -2,4 +2,5 @@
 
 mod doors;
 mod round_trip;
+mod search;
 mod support;

@@ -53,7 +53,11 @@ proptest! {
         group_spans in prop_oneof![1..8_usize, Just(1000)],
     ) {
         let options = EncodeOptions::default().with_group_spans(group_spans);
-        let bytes = build(&batches).encode(&options);
+        let builder = build(&batches);
+        for (id, spans) in by_trace(&batches) {
+            prop_assert_eq!(builder.trace(id).map(|trace| shown(&trace)), Some(spans));
+        }
+        let bytes = builder.encode(&options);
         let segment = Segment::open(bytes).expect("a sound segment");
         check(&segment, &batches);
     }

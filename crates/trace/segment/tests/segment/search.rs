@@ -1,0 +1,151 @@
+//! What is found in columns is what `span_matches` finds in spans.
+
+use std::collections::BTreeSet;
+
+use periplus_filter::{
+    Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange, span_matches,
+};
+use periplus_model::{Batch, TraceId};
+use periplus_segment::{Builder, EncodeOptions, Segment};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::support::{batch, text, time};
+
+fn field() -> impl Strategy<Value = Field> {
+    let intrinsic = proptest::sample::select(vec![
+        Intrinsic::Service,
+        Intrinsic::Name,
+        Intrinsic::Kind,
+        Intrinsic::Status,
+        Intrinsic::StatusMessage,
+        Intrinsic::Duration,
+        Intrinsic::ScopeName,
+        Intrinsic::ScopeVersion,
+    ]);
+    let scope = proptest::sample::select(vec![
+        Scope::Any,
+        Scope::Span,
+        Scope::Resource,
+        Scope::Instrumentation,
+        Scope::Event,
+        Scope::Link,
+    ]);
+    prop_oneof![
+        1 => intrinsic.prop_map(Field::Intrinsic),
+        2 => (scope, "[abc]").prop_map(|(scope, key)| Field::Attribute { scope, key }),
+    ]
+}
+
+fn literal() -> impl Strategy<Value = Literal> {
+    let word = proptest::sample::select(vec!["a", "b", "server", "client", "error", "ok", ""]);
+    prop_oneof![
+        text().prop_map(Literal::String),
+        word.prop_map(|word| Literal::Untyped(word.to_owned())),
+        (0..5_i64).prop_map(Literal::Int),
+        (0..5_i64).prop_map(|int| Literal::Untyped(int.to_string())),
+        prop_oneof![Just(0.0), Just(72.5), Just(f64::NAN)].prop_map(Literal::Double),
+        any::<bool>().prop_map(Literal::Bool),
+        any::<bool>().prop_map(|yes| Literal::Untyped(yes.to_string())),
+        (0..50_000_i64).prop_map(Literal::Int),
+    ]
+}
+
+fn comparison() -> impl Strategy<Value = Comparison> {
+    proptest::sample::select(vec![
+        Comparison::Equal,
+        Comparison::Equal,
+        Comparison::NotEqual,
+        Comparison::Less,
+        Comparison::LessOrEqual,
+        Comparison::Greater,
+        Comparison::GreaterOrEqual,
+        Comparison::Contains,
+    ])
+}
+
+fn filter() -> impl Strategy<Value = SpanFilter> {
+    let compare = (field(), comparison(), literal()).prop_map(|(field, comparison, literal)| {
+        SpanFilter::Compare {
+            field,
+            comparison,
+            literal,
+        }
+    });
+    let leaf = prop_oneof![
+        1 => Just(SpanFilter::True),
+        1 => field().prop_map(SpanFilter::Exists),
+        6 => compare,
+    ];
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(SpanFilter::And),
+            vec(inner.clone(), 0..3).prop_map(SpanFilter::Or),
+            inner.prop_map(|filter| SpanFilter::Not(Box::new(filter))),
+        ]
+    })
+}
+
+fn expected(batches: &[Batch], filter: &SpanFilter, range: TimeRange) -> BTreeSet<TraceId> {
+    let groups = batches.iter().flat_map(|batch| &batch.groups);
+    groups
+        .flat_map(|group| group.spans.iter().map(move |span| (group, span)))
+        .filter(|(_, span)| range.contains(span.start_unix_nano))
+        .filter(|(group, span)| span_matches(filter, group, span))
+        .map(|(_, span)| span.trace_id)
+        .collect()
+}
+
+fn in_segment(segment: &Segment, filter: &SpanFilter, range: TimeRange) -> BTreeSet<TraceId> {
+    let search = segment.search(filter).expect("a sound segment");
+    let mut found = BTreeSet::new();
+    for number in (0..segment.group_count()).rev() {
+        let hits = segment.group(number).hits(&search, range);
+        let hits = hits.expect("a sound segment");
+        assert!(hits.is_sorted_by_key(|hit| std::cmp::Reverse(hit.start_unix_nano)));
+        for hit in hits {
+            let start = segment.trace_start(hit.id).expect("a start");
+            assert_eq!(start, Some(hit.start_unix_nano));
+            found.insert(hit.id);
+        }
+    }
+    found
+}
+
+fn in_builder(builder: &Builder, filter: &SpanFilter, range: TimeRange) -> BTreeSet<TraceId> {
+    let hits = builder.hits(filter, range);
+    assert!(hits.is_sorted_by_key(|hit| std::cmp::Reverse(hit.start_unix_nano)));
+    for hit in &hits {
+        assert_eq!(builder.trace_start(hit.id), Some(hit.start_unix_nano));
+    }
+    hits.into_iter().map(|hit| hit.id).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn columns_find_what_spans_say(
+        batches in vec(batch(), 1..4),
+        filters in vec(filter(), 12),
+        (from, until) in (time(), time()),
+        group_spans in prop_oneof![1..8_usize, Just(1000)],
+    ) {
+        let mut builder = Builder::new();
+        for batch in &batches {
+            builder.append(batch).expect("room");
+        }
+        let options = EncodeOptions::default().with_group_spans(group_spans);
+        let segment = Segment::open(builder.encode(&options)).expect("a sound segment");
+        let some = TimeRange { start_unix_nano: from, end_unix_nano: until };
+        for filter in filters {
+            for range in [TimeRange::ALL, some] {
+                let expected = expected(&batches, &filter, range);
+                let found = in_segment(&segment, &filter, range);
+                prop_assert_eq!(&found, &expected, "segment: {:?}", &filter);
+                let found = in_builder(&builder, &filter, range);
+                prop_assert_eq!(&found, &expected, "builder: {:?}", &filter);
+            }
+        }
+    }
+}
