@@ -4,50 +4,77 @@ use std::sync::Arc;
 
 use periplus_model::{Attribute, Span, SpanGroup, StatusCode, Value};
 
-use crate::{
-    Comparison, Field, Intrinsic, Literal, Scalar, Scope, SpanFilter, TimeRange, TraceFilter,
-};
+use crate::tree::Tree;
+use crate::{Field, Intrinsic, Scalar, Scope, SpanFilter, TimeRange, TraceFilter};
 
 /// Whether a trace of these groups matches. Only spans that start inside the range count, and at
 /// least one of them must.
 pub fn matches(filter: &TraceFilter, groups: &[Arc<SpanGroup>], range: TimeRange) -> bool {
-    in_range(groups, range).next().is_some() && holds(filter, groups, range)
+    if in_range(groups, range).next().is_none() {
+        return false;
+    }
+    let any_span = |filter: &SpanFilter| {
+        in_range(groups, range).any(|(group, span)| span_holds(filter, group, span))
+    };
+    let bound = filter.local_bound();
+    let possible = holds(&bound, &any_span);
+    // Most traces fail here, and need no tree.
+    if !possible || filter.is_local() {
+        return possible;
+    }
+    let tree = Tree::new(groups, range);
+    holds(filter, &|filter: &SpanFilter| tree.any(filter))
 }
 
-/// Whether one span of a group matches.
+/// Whether one span of a group matches, as far as the span itself says: a filter that is not local
+/// is taken for its [`SpanFilter::local_bound`].
 pub fn span_matches(filter: &SpanFilter, group: &SpanGroup, span: &Span) -> bool {
+    span_holds(&filter.local_bound(), group, span)
+}
+
+pub(crate) fn span_holds(filter: &SpanFilter, group: &SpanGroup, span: &Span) -> bool {
     match filter {
         SpanFilter::True => true,
-        SpanFilter::Exists(Field::Intrinsic(_)) => true,
-        SpanFilter::Exists(Field::Attribute { scope, key }) => {
-            any_attribute(*scope, key, group, span, |_| true)
-        }
+        SpanFilter::Exists(field) => any_value(field, group, span, |_| true),
         SpanFilter::Compare {
             field,
             comparison,
             literal,
-        } => match field {
-            Field::Intrinsic(intrinsic) => {
-                intrinsic_compares(*intrinsic, *comparison, literal, group, span)
-            }
-            Field::Attribute { scope, key } => any_attribute(*scope, key, group, span, |value| {
-                Scalar::of(value).is_some_and(|value| value.compares(*comparison, literal))
-            }),
-        },
-        SpanFilter::And(filters) => filters.iter().all(|f| span_matches(f, group, span)),
-        SpanFilter::Or(filters) => filters.iter().any(|f| span_matches(f, group, span)),
-        SpanFilter::Not(filter) => !span_matches(filter, group, span),
+        } => any_value(field, group, span, |value| {
+            value.is_some_and(|value| value.compares(*comparison, literal))
+        }),
+        SpanFilter::And(filters) => filters.iter().all(|f| span_holds(f, group, span)),
+        SpanFilter::Or(filters) => filters.iter().any(|f| span_holds(f, group, span)),
+        SpanFilter::Not(filter) => !span_holds(filter, group, span),
     }
 }
 
-fn holds(filter: &TraceFilter, groups: &[Arc<SpanGroup>], range: TimeRange) -> bool {
+fn holds(filter: &TraceFilter, any_span: &impl Fn(&SpanFilter) -> bool) -> bool {
     match filter {
-        TraceFilter::AnySpan(filter) => {
-            in_range(groups, range).any(|(group, span)| span_matches(filter, group, span))
+        TraceFilter::AnySpan(filter) => any_span(filter),
+        TraceFilter::And(filters) => filters.iter().all(|f| holds(f, any_span)),
+        TraceFilter::Or(filters) => filters.iter().any(|f| holds(f, any_span)),
+        TraceFilter::Not(filter) => !holds(filter, any_span),
+    }
+}
+
+/// Whether one of the values that the field has on the span passes; `None` is a value that compares
+/// with nothing.
+fn any_value(
+    field: &Field,
+    group: &SpanGroup,
+    span: &Span,
+    passes: impl Fn(Option<Scalar<'_>>) -> bool,
+) -> bool {
+    match field {
+        Field::Intrinsic(intrinsic) => {
+            any_intrinsic(*intrinsic, group, span, |value| passes(Some(value)))
         }
-        TraceFilter::And(filters) => filters.iter().all(|f| holds(f, groups, range)),
-        TraceFilter::Or(filters) => filters.iter().any(|f| holds(f, groups, range)),
-        TraceFilter::Not(filter) => !holds(filter, groups, range),
+        Field::Attribute { scope, key } => {
+            any_attribute(*scope, key, group, span, |value| passes(Scalar::of(value)))
+        }
+        // Not local.
+        Field::Trace(_) | Field::Relatives { .. } => false,
     }
 }
 
@@ -61,13 +88,17 @@ fn in_range(
         .filter(move |(_, span)| range.contains(span.start_unix_nano))
 }
 
-fn intrinsic_compares(
+fn any_intrinsic(
     intrinsic: Intrinsic,
-    comparison: Comparison,
-    literal: &Literal,
     group: &SpanGroup,
     span: &Span,
+    passes: impl Fn(Scalar<'_>) -> bool,
 ) -> bool {
+    let hex = |digits: &[u8]| {
+        passes(Scalar::Text(
+            std::str::from_utf8(digits).unwrap_or_default(),
+        ))
+    };
     let text = match intrinsic {
         Intrinsic::Service => group.resource.service_name(),
         Intrinsic::Name => &span.name,
@@ -82,10 +113,29 @@ fn intrinsic_compares(
         Intrinsic::ScopeVersion => &group.scope.version,
         Intrinsic::Duration => {
             let nano = i64::try_from(span.duration_nano()).unwrap_or(i64::MAX);
-            return Scalar::Int(nano).compares(comparison, literal);
+            return passes(Scalar::Int(nano));
+        }
+        Intrinsic::TraceId => return hex(&span.trace_id.to_hex()),
+        Intrinsic::SpanId => return hex(&span.span_id.to_hex()),
+        Intrinsic::ParentId => return span.parent_span_id.is_some_and(|id| hex(&id.to_hex())),
+        Intrinsic::EventName => {
+            return (span.events.iter()).any(|event| passes(Scalar::Text(&event.name)));
+        }
+        Intrinsic::EventTime => {
+            return span.events.iter().any(|event| {
+                let after = i128::from(event.time_unix_nano) - i128::from(span.start_unix_nano);
+                let limit = if after < 0 { i64::MIN } else { i64::MAX };
+                passes(Scalar::Int(i64::try_from(after).unwrap_or(limit)))
+            });
+        }
+        Intrinsic::LinkTraceId => {
+            return span.links.iter().any(|link| hex(&link.trace_id.to_hex()));
+        }
+        Intrinsic::LinkSpanId => {
+            return span.links.iter().any(|link| hex(&link.span_id.to_hex()));
         }
     };
-    Scalar::Text(text).compares(comparison, literal)
+    passes(Scalar::Text(text))
 }
 
 /// Whether some attribute with this key, in any of the places that the scope names, passes.

@@ -1,11 +1,8 @@
-//! One query AST: Jaeger's search, Zipkin's search, TraceQL and our query line all parse into it.
-//!
-//! A query selects *traces*. A [`TraceFilter`] is a formula over "some span of the trace matches
-//! this [`SpanFilter`]"; all conditions inside one `SpanFilter` must hold on the same span.
+//! What is asked: a filter, a range of time, and how much of the answer.
 
-use std::fmt;
+use crate::{Budget, Comparison, Cursor, Field, Intrinsic, Literal};
 
-/// A search: newest traces first (by the start of their earliest span), an exact limit.
+/// A search: newest traces first (by the start of their earliest span, then by id), an exact limit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceQuery {
     /// Spans count only if they start inside this range.
@@ -14,6 +11,23 @@ pub struct TraceQuery {
     pub filter: TraceFilter,
     /// How many traces at most.
     pub limit: usize,
+    /// Only traces that stand behind this place: the next page.
+    pub after: Option<Cursor>,
+    /// What the query may take.
+    pub budget: Budget,
+}
+
+impl TraceQuery {
+    /// A query from the newest trace on, that may take as much as it needs.
+    pub fn new(range: TimeRange, filter: TraceFilter, limit: usize) -> Self {
+        Self {
+            range,
+            filter,
+            limit,
+            after: None,
+            budget: Budget::UNLIMITED,
+        }
+    }
 }
 
 /// A half-open range of span start times, nanoseconds since the Unix epoch.
@@ -64,7 +78,9 @@ impl TraceFilter {
     }
 }
 
-/// A formula over one span.
+/// A formula over one span. Through [`Field::Relatives`] it may speak of other spans of the trace
+/// and through [`Field::Trace`] of all of it: such a filter is not local, and only
+/// [`crate::matches()`] knows its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SpanFilter {
     /// Every span matches.
@@ -111,121 +127,5 @@ impl SpanFilter {
             Self::And(filters) => filters.iter().find_map(Self::pinned_service),
             _ => None,
         }
-    }
-}
-
-/// What a condition looks at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Field {
-    /// A property that every span has.
-    Intrinsic(Intrinsic),
-    /// An attribute.
-    Attribute {
-        /// Where it is looked for.
-        scope: Scope,
-        /// Its key.
-        key: String,
-    },
-}
-
-/// The properties that every span has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Intrinsic {
-    /// `service.name` of the resource, text.
-    Service,
-    /// The span's name, text.
-    Name,
-    /// The kind: Jaeger's lower-case word, text.
-    Kind,
-    /// The status: `unset`, `ok` or `error`, text.
-    Status,
-    /// The status message, text.
-    StatusMessage,
-    /// The duration in nanoseconds, a number; zero if the span ends before it starts.
-    Duration,
-    /// The name of the instrumentation scope, text.
-    ScopeName,
-    /// The version of the instrumentation scope, text.
-    ScopeVersion,
-}
-
-/// Where an attribute is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Span, resource, scope, events and links: Jaeger's tag search.
-    Any,
-    /// The span's own attributes.
-    Span,
-    /// The resource's attributes.
-    Resource,
-    /// The instrumentation scope's attributes.
-    Instrumentation,
-    /// An event's attributes.
-    Event,
-    /// A link's attributes.
-    Link,
-}
-
-/// How a field compares with a literal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Comparison {
-    /// Equal.
-    Equal,
-    /// The field is there and differs.
-    NotEqual,
-    /// Less than.
-    Less,
-    /// Less than or equal.
-    LessOrEqual,
-    /// Greater than.
-    Greater,
-    /// Greater than or equal.
-    GreaterOrEqual,
-    /// Text contains the literal text; text values only.
-    Contains,
-}
-
-/// The value that a field is compared with.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Literal {
-    /// Text: equal to a text value only.
-    String(String),
-    /// Text that equals any scalar written the same way: Jaeger's and Zipkin's untyped tags
-    /// (`http.status_code=500` finds the integer, the double and the text). It takes the type of
-    /// what it is compared with: a number's order is that of numbers, a text's that of texts.
-    Untyped(String),
-    /// An integer; compares with doubles by value.
-    Int(i64),
-    /// A double; compares with integers by value.
-    Double(f64),
-    /// True or false.
-    Bool(bool),
-}
-
-impl From<&str> for Literal {
-    fn from(v: &str) -> Self {
-        Self::String(v.to_owned())
-    }
-}
-
-impl From<i64> for Literal {
-    fn from(v: i64) -> Self {
-        Self::Int(v)
-    }
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Equal => "=",
-            Self::NotEqual => "!=",
-            Self::Less => "<",
-            Self::LessOrEqual => "<=",
-            Self::Greater => ">",
-            Self::GreaterOrEqual => ">=",
-            Self::Contains => "contains",
-        })
     }
 }

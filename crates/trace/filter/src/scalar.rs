@@ -38,6 +38,13 @@ impl<'a> Scalar<'a> {
                 Literal::String(part) | Literal::Untyped(part),
             ) => text.contains(part.as_str()),
             (Comparison::Contains, ..) => false,
+            (Comparison::Matches, Self::Text(text), Literal::Pattern(pattern)) => {
+                pattern.is_match(text)
+            }
+            (Comparison::NotMatches, Self::Text(text), Literal::Pattern(pattern)) => {
+                !pattern.is_match(text)
+            }
+            (Comparison::Matches | Comparison::NotMatches, ..) => false,
             (Comparison::Equal, _, Literal::Untyped(text)) => self.is_written(text),
             (Comparison::NotEqual, _, Literal::Untyped(text)) => !self.is_written(text),
             // Booleans have no order.
@@ -90,7 +97,7 @@ fn satisfies(order: Ordering, comparison: Comparison) -> bool {
         Comparison::LessOrEqual => order.is_le(),
         Comparison::Greater => order.is_gt(),
         Comparison::GreaterOrEqual => order.is_ge(),
-        Comparison::Contains => false,
+        Comparison::Contains | Comparison::Matches | Comparison::NotMatches => false,
     }
 }
 

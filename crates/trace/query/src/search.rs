@@ -94,20 +94,19 @@ pub(crate) fn parse(
         filters.push(duration(Comparison::LessOrEqual, max));
     }
     filters.extend(tags.iter().map(|(key, value)| tag(key, value)));
-    let query = TraceQuery {
-        range: TimeRange {
-            start_unix_nano,
-            // Jaeger's end is inclusive.
-            end_unix_nano: end_unix_nano.saturating_add(1),
-        },
-        filter: TraceFilter::AnySpan(SpanFilter::And(filters)),
-        limit: match limit {
-            None => defaults.limit,
-            // Jaeger's memory store: no limit.
-            Some(..=0) => MAX_LIMIT,
-            Some(limit) => usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT),
-        },
+    let range = TimeRange {
+        start_unix_nano,
+        // Jaeger's end is inclusive.
+        end_unix_nano: end_unix_nano.saturating_add(1),
     };
+    let limit = match limit {
+        None => defaults.limit,
+        // Jaeger's memory store: no limit.
+        Some(..=0) => MAX_LIMIT,
+        Some(limit) => usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT),
+    };
+    let filter = TraceFilter::AnySpan(SpanFilter::And(filters));
+    let query = TraceQuery::new(range, filter, limit);
     Ok(Unchecked {
         query,
         has_service: !service.is_empty(),
@@ -280,12 +279,12 @@ mod tests {
         .unwrap();
         assert_eq!(
             query,
-            TraceQuery {
-                range: TimeRange {
+            TraceQuery::new(
+                TimeRange {
                     start_unix_nano: 1_000,
                     end_unix_nano: 2_001
                 },
-                filter: TraceFilter::AnySpan(SpanFilter::And(vec![
+                TraceFilter::AnySpan(SpanFilter::And(vec![
                     intrinsic(Intrinsic::Service, "s"),
                     intrinsic(Intrinsic::Name, "o"),
                     duration(Comparison::GreaterOrEqual, 1_000_000),
@@ -293,8 +292,8 @@ mod tests {
                     attribute(Scope::Any, "a", "b:c"),
                     attribute(Scope::Any, "http.status_code", "200"),
                 ])),
-                limit: 7,
-            }
+                7,
+            )
         );
     }
 

@@ -12,8 +12,9 @@ mod store;
 pub use error::{AppendOtlpError, StoreError};
 pub use memory::MemoryStore;
 pub use periplus_filter::{
-    Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange, TraceFilter, TraceQuery,
-    matches, span_matches,
+    Budget, Comparison, Cursor, Field, Intrinsic, InvalidFilter, Literal, ParseCursorError,
+    ParseError, Pattern, PatternError, Relation, Scope, SpanFilter, TimeRange, TraceField,
+    TraceFilter, TraceQuery, matches, parse, span_matches,
 };
 pub use store::{
     BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanStore, StoreStats, StoredTrace,

@@ -189,6 +189,7 @@ fn values(field: &Field, draft: &Draft) -> Vec<Value> {
             }
             values
         }
+        other => unreachable!("not generated: {other}"),
     }
 }
 
@@ -312,7 +313,7 @@ proptest! {
         ];
         for filter in filters {
             for (range, limit) in ranges {
-                let query = TraceQuery { range, filter: filter.clone(), limit };
+                let query = TraceQuery::new(range, filter.clone(), limit);
                 let expected = plain_search(&spans, &query);
                 let found: Vec<_> = runtime
                     .block_on(store.find_traces(query).try_collect::<Vec<_>>())

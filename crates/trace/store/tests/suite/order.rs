@@ -65,11 +65,8 @@ pub(crate) async fn the_range_is_half_open_and_about_spans(store: Store) {
 }
 
 fn all() -> TraceQuery {
-    TraceQuery {
-        range: TimeRange::ALL,
-        filter: TraceFilter::AnySpan(SpanFilter::True),
-        limit: usize::MAX,
-    }
+    let filter = TraceFilter::AnySpan(SpanFilter::True);
+    TraceQuery::new(TimeRange::ALL, filter, usize::MAX)
 }
 
 pub(crate) async fn a_dropped_search_disturbs_nothing(store: Store) {
