@@ -36,11 +36,16 @@ pub struct BusyPorts {
     pub busy: Vec<(Claim, io::Error)>,
 }
 
+impl BusyPorts {
+    /// As many are named; that another demo has them all is seen from fewer.
+    const NAMED: usize = 4;
+}
+
 impl fmt::Display for BusyPorts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.busy.len() == 1 { "" } else { "s" };
         write!(f, "cannot use the port{plural}")?;
-        for (index, (claim, error)) in self.busy.iter().enumerate() {
+        for (index, (claim, error)) in self.busy.iter().take(Self::NAMED).enumerate() {
             let separator = if index == 0 { "" } else { "," };
             let why = match error.kind() {
                 io::ErrorKind::AddrInUse => "in use".to_owned(),
@@ -52,6 +57,9 @@ impl fmt::Display for BusyPorts {
                 purpose,
             } = claim;
             write!(f, "{separator} {port} ({part}, {purpose}: {why})")?;
+        }
+        if let Some(more @ 1..) = self.busy.len().checked_sub(Self::NAMED) {
+            write!(f, " and {more} more")?;
         }
         write!(
             f,
@@ -240,5 +248,9 @@ mod tests {
         assert!(error.contains("--port-base"), "{error}");
         let twice = [claims[0].clone(), claims[0].clone()];
         assert!(check_free(&twice).is_err());
+        let many = vec![claims[0].clone(); 34];
+        let error = check_free(&many).unwrap_err().to_string();
+        assert_eq!(error.matches("serve, UI").count(), 4, "{error}");
+        assert!(error.contains(" and 30 more; "), "{error}");
     }
 }
