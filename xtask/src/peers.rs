@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{bail, ensure};
 
-use crate::shell::{command, has, in_ci, run, sh};
+use crate::shell::{command, has, in_ci, run, sh, version};
 
 /// Where peers that are not packaged by the system are unpacked.
 pub(crate) const DIRECTORY: &str = ".peers";
@@ -30,7 +30,7 @@ pub(crate) enum Need {
     Haproxy,
     /// Valgrind, a Debian package.
     Valgrind,
-    /// Node.js with npm.
+    /// Node.js 20.19 or newer (what Vite asks for), with npm.
     Node,
 }
 
@@ -52,7 +52,7 @@ impl Need {
             Self::Chromium => has("chromium"),
             Self::Haproxy => Path::new("/usr/sbin/haproxy").exists(),
             Self::Valgrind => has("valgrind"),
-            Self::Node => has("node") && has("npm"),
+            Self::Node => has("npm") && version("node").is_some_and(|v| is_node_new_enough(&v)),
         }
     }
 
@@ -68,6 +68,19 @@ impl Need {
     }
 }
 
+/// Whether this answer of `node --version`, such as `v20.19.2`, is 20.19 or newer.
+fn is_node_new_enough(version: &str) -> bool {
+    let mut numbers = version
+        .trim()
+        .trim_start_matches('v')
+        .split('.')
+        .map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (20, 19),
+        _ => false,
+    }
+}
+
 /// Installs what is missing: from PyPI into the checkout; Debian packages only in CI, elsewhere
 /// they are named.
 pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
@@ -75,8 +88,12 @@ pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
     let packages: Vec<&str> = missing().filter_map(Need::debian_package).collect();
     if !packages.is_empty() {
         if !in_ci() {
+            let note = match needs.contains(&Need::Node) && !Need::Node.is_met() {
+                true => " (Node.js must be 20.19 or newer)",
+                false => "",
+            };
             bail!(
-                "missing: {0}; install them with: apt-get install {0}",
+                "missing: {0}{note}; install them with: apt-get install {0}",
                 packages.join(" ")
             );
         }
@@ -130,4 +147,22 @@ shutil.rmtree(folder)
     run(command("python3 -c")
         .arg(EXTRACT)
         .args([unpacked.as_str(), program, target]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_node_new_enough;
+
+    #[test]
+    fn an_old_node_is_as_good_as_none() {
+        for (version, good) in [
+            ("v20.19.2\n", true),
+            ("v24.0.0", true),
+            ("v20.9.0", false),
+            ("v18.20.4", false),
+            ("", false),
+        ] {
+            assert_eq!(is_node_new_enough(version), good, "{version}");
+        }
+    }
 }

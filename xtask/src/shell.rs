@@ -55,6 +55,12 @@ pub(crate) fn has(program: impl AsRef<OsStr>) -> bool {
     version.status().is_ok_and(|status| status.success())
 }
 
+/// What a program answers to `--version`, if it is there.
+pub(crate) fn version(program: &str) -> Option<String> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    String::from_utf8(output.stdout).ok()
+}
+
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words
