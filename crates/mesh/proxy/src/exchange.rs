@@ -236,8 +236,9 @@ impl Connection {
         exchange.flags.set(failure.flag());
         exchange.request_bytes = body.body_bytes;
         self.fail_attempt(exchange, failure);
-        if exchange.status != 0 {
-            // Part of the response has gone out: it must not look complete.
+        let half_written = !self.out.is_untouched() && !self.out.is_written();
+        if exchange.status != 0 || half_written {
+            // Part of a response has gone out: it must not look complete.
             return Next::Abort;
         }
         match failure.reply() {
