@@ -1,0 +1,105 @@
+//! Child processes and their addresses.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::{PROXY_CORE, Peer, Programs, Surroundings};
+
+/// A child process; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    pub(super) fn start(
+        name: &str,
+        core: &str,
+        command: &[String],
+        dir: &Path,
+    ) -> anyhow::Result<Self> {
+        let log = dir.join(format!("{name}.log"));
+        let output = File::create(&log)?;
+        let child = Command::new("taskset")
+            .args(["-c", core])
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {name}: {}", command.join(" ")))?;
+        Ok(Self {
+            name: name.to_owned(),
+            log,
+            child,
+        })
+    }
+
+    /// Starts it under callgrind, not pinned.
+    pub(crate) fn under_callgrind(
+        peer: Peer,
+        programs: &Programs,
+        around: &Surroundings,
+    ) -> anyhow::Result<(Self, SocketAddr, PathBuf)> {
+        let (command, address) = peer.command(programs, around)?;
+        let out = around.directory.join(format!("{}.callgrind", peer.name()));
+        let mut valgrind: Vec<String> = ["valgrind", "--tool=callgrind", "--cache-sim=no"]
+            .map(str::to_owned)
+            .to_vec();
+        valgrind.push(format!("--callgrind-out-file={}", out.display()));
+        valgrind.extend(command);
+        let process = Self::start(peer.name(), PROXY_CORE, &valgrind, &around.directory)?;
+        process.wait_for(address)?;
+        Ok((process, address, out))
+    }
+
+    /// Its process id. `taskset` replaces itself by the program, so this is the program's.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn wait_for(&self, address: SocketAddr) -> anyhow::Result<()> {
+        wait_for(address).with_context(|| {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(5).collect();
+            format!("{} did not come up; its last words: {tail:?}", self.name)
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing to do about a process that is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(super) fn wait_for(address: SocketAddr) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while TcpStream::connect(address).is_err() {
+        if Instant::now() > deadline {
+            bail!("nothing listens on {address}");
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+pub(super) fn absolute(path: &Path) -> anyhow::Result<String> {
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("{} is not there", path.display()))?;
+    Ok(path.display().to_string())
+}

@@ -1,0 +1,204 @@
+//! What stands around the proxies: origin, span sink and control planes.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::Programs;
+use super::config;
+use super::process::{Process, absolute, free_address, wait_for};
+
+/// The core of everything else: origin, sink, control plane, load generator.
+const OTHER_CORE: &str = "1";
+
+/// What stands around the proxies.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// Origin, sink and control planes; stopped when dropped.
+    _processes: Vec<Process>,
+    pub(super) origin: SocketAddr,
+    pub(super) sink: Sink,
+    pub(super) control_zipkin: SocketAddr,
+    pub(super) control_otlp: SocketAddr,
+    pub(super) outbound_zipkin: SocketAddr,
+    pub(super) outbound_otlp: SocketAddr,
+    pub(super) directory: PathBuf,
+}
+
+/// The ports of the span sink.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sink {
+    pub(super) zipkin: SocketAddr,
+    pub(super) otlp_http: SocketAddr,
+    pub(super) otlp_grpc: SocketAddr,
+    pub(super) stats: SocketAddr,
+}
+
+impl Surroundings {
+    /// Starts origin, sink and two control planes (one for each span format), all on one core.
+    pub(crate) fn start(programs: &Programs, directory: &Path) -> anyhow::Result<Self> {
+        let bench = absolute(&std::env::current_exe()?)?;
+        let origin = free_address()?;
+        let sink = Sink {
+            zipkin: free_address()?,
+            otlp_http: free_address()?,
+            otlp_grpc: free_address()?,
+            stats: free_address()?,
+        };
+        let own = |name: &str, flags: &[(&str, SocketAddr)]| {
+            let mut command = vec![bench.clone(), name.to_owned()];
+            for (flag, address) in flags {
+                command.extend([format!("--{flag}"), address.to_string()]);
+            }
+            Process::start(name, OTHER_CORE, &command, directory)
+        };
+        let mut around = Self {
+            _processes: vec![
+                own("origin", &[("address", origin)])?,
+                own(
+                    "sink",
+                    &[
+                        ("zipkin", sink.zipkin),
+                        ("otlp-http", sink.otlp_http),
+                        ("otlp-grpc", sink.otlp_grpc),
+                        ("stats", sink.stats),
+                    ],
+                )?,
+            ],
+            origin,
+            sink,
+            control_zipkin: free_address()?,
+            control_otlp: free_address()?,
+            outbound_zipkin: free_address()?,
+            outbound_otlp: free_address()?,
+            directory: directory.to_owned(),
+        };
+        for (name, control, outbound) in [
+            ("zipkin", around.control_zipkin, around.outbound_zipkin),
+            ("otlp", around.control_otlp, around.outbound_otlp),
+        ] {
+            let mesh = directory.join(format!("mesh-{name}"));
+            fs::create_dir_all(&mesh)?;
+            fs::write(mesh.join("mesh.yaml"), around.mesh(name, outbound))?;
+            let mesh_config = directory.join(format!("mesh-config-{name}.yaml"));
+            fs::write(&mesh_config, config::mesh_config(name))?;
+            let command = [
+                absolute(&programs.periplus)?,
+                "control".to_owned(),
+                "--dir".to_owned(),
+                mesh.display().to_string(),
+                "--mesh-config".to_owned(),
+                mesh_config.display().to_string(),
+                "--xds-port".to_owned(),
+                control.port().to_string(),
+                "--monitoring-port".to_owned(),
+                free_address()?.port().to_string(),
+            ];
+            let label = format!("control-{name}");
+            let process = Process::start(&label, OTHER_CORE, &command, directory)?;
+            process.wait_for(control)?;
+            around._processes.push(process);
+        }
+        for address in [
+            origin,
+            sink.zipkin,
+            sink.otlp_http,
+            sink.otlp_grpc,
+            sink.stats,
+        ] {
+            wait_for(address)?;
+        }
+        Ok(around)
+    }
+
+    /// What origin and sink have counted: requests, requests with trace context, spans.
+    pub(crate) fn counts(&self) -> anyhow::Result<Counts> {
+        let origin = http_get(self.origin, "/__stats")?;
+        let sink = http_get(self.sink.stats, "/__stats")?;
+        let number = |value: &Value, key: &str| value[key].as_u64().context("no such count");
+        Ok(Counts {
+            requests: number(&origin, "requests")?,
+            with_context: number(&origin, "with_context")?,
+            spans: number(&sink, "spans")?,
+        })
+    }
+
+    fn mesh(&self, provider: &str, outbound: SocketAddr) -> String {
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: origin, namespace: default}}
+spec:
+  hosts: [origin.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 9080, name: http, protocol: HTTP}}]
+  endpoints: [{{address: 127.0.0.1, ports: {{http: {origin}}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: collector, namespace: default}}
+spec:
+  hosts: [collector.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 9411, name: http, protocol: HTTP}}]
+  endpoints: [{{address: 127.0.0.1, ports: {{http: {sink}}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: bench, namespace: default}}
+spec:
+  workloadSelector: {{labels: {{app: bench}}}}
+  egress:
+  - port: {{number: {outbound}, protocol: HTTP_PROXY, name: http-proxy}}
+    bind: 127.0.0.1
+    captureMode: NONE
+    hosts: ['*/*']
+",
+            origin = self.origin.port(),
+            sink = match provider {
+                "zipkin" => self.sink.zipkin.port(),
+                _ => self.sink.otlp_http.port(),
+            },
+            outbound = outbound.port(),
+        )
+    }
+}
+
+/// What origin and sink have counted since they started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    /// Requests that reached the origin.
+    pub(crate) requests: u64,
+    /// Those that carried trace context.
+    pub(crate) with_context: u64,
+    /// Spans that reached the sink.
+    pub(crate) spans: u64,
+}
+
+fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<Value> {
+    use std::io::{Read, Write};
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_millis(2000)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    // The origin keeps the connection open: the closing brace ends the answer.
+    while !answer.ends_with(b"}") {
+        match stream.read(&mut buffer)? {
+            0 => break,
+            n => answer.extend_from_slice(&buffer[..n]),
+        }
+    }
+    let text = String::from_utf8(answer)?;
+    let (_, body) = text.split_once("\r\n\r\n").context("no body")?;
+    Ok(serde_json::from_str(body)?)
+}
