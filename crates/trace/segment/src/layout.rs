@@ -97,6 +97,5 @@ numbered! {
         Index = "the trace index",
         Filter = "the trace filter",
         Red = "the series of rates, errors and durations",
-        Calls = "the calls between services",
     }
 }

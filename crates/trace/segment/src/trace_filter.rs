@@ -62,7 +62,7 @@ impl<'a> TraceFilter<'a> {
 
     fn block(&self, hash: u64) -> usize {
         let blocks = (self.blocks.len() / BLOCK) as u64;
-        ((hash >> 32) * blocks >> 32) as usize * BLOCK
+        (((hash >> 32) * blocks) >> 32) as usize * BLOCK
     }
 }
 

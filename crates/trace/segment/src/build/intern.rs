@@ -61,10 +61,6 @@ impl Interner {
         str::from_utf8(self.get(code)).unwrap_or_default()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        (self.ends.windows(2)).map(|ends| &self.arena[ends[0] as usize..ends[1] as usize])
-    }
-
     #[inline]
     pub(crate) fn find(&self, bytes: &[u8]) -> Entry {
         let hash = hash(self.seed, bytes) & UPPER;
@@ -209,7 +205,6 @@ mod tests {
         }
         assert_eq!(strings.len(), 10_000);
         assert_eq!(strings.get(77), b"77");
-        assert_eq!(strings.iter().nth(9_999), Some(&b"9999"[..]));
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Builder {
 }
 
 impl Table {
-    fn attributes(&self, row: usize) -> Vec<Attribute> {
+    pub(crate) fn attributes(&self, row: usize) -> Vec<Attribute> {
         let mut attributes = Vec::new();
         for (column, slot) in self.cells(row as u32) {
             let column = &self.columns[column as usize];

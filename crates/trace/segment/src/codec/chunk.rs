@@ -27,10 +27,7 @@ pub(crate) fn put_chunk(out: &mut Vec<u8>, payload: &[u8]) -> Chunk {
 }
 
 /// What a frame holds, if the bytes are those that were written.
-pub(crate) fn check_chunk<'a>(
-    frame: &'a [u8],
-    name: impl Fn() -> String,
-) -> Result<&'a [u8], ReadError> {
+pub(crate) fn check_chunk(frame: &[u8], name: impl Fn() -> String) -> Result<&[u8], ReadError> {
     let damaged = |reason| ReadError::damaged(name(), reason);
     let Some((head, payload)) = frame.split_first_chunk::<FRAME>() else {
         return Err(damaged("it is cut short"));

@@ -225,9 +225,18 @@ impl Dictionary {
         Ok(block.strings.get_or_init(|| strings))
     }
 
-    /// Reads everything, for its checksums.
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = Chunk> {
-        self.blocks.iter().map(|block| block.chunk)
+    /// Reads all of it.
+    pub(crate) fn check(&self, bytes: &Bytes) -> Result<(), ReadError> {
+        for block in &self.blocks {
+            let payload = bytes.chunk(block.chunk, || self.name.clone())?;
+            if read_block(&payload, block.count as usize).is_none() {
+                return Err(ReadError::damaged(
+                    &*self.name,
+                    "a block of it makes no sense",
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

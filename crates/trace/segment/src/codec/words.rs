@@ -10,6 +10,9 @@ const PLANES: u8 = 1;
 /// Few values: each of them, then which one each is.
 const PALETTE: u8 = 2;
 
+/// The most numbers of a column: a wrong count must not ask for all of the memory.
+const MAX_COUNT: usize = 1 << 28;
+
 /// A value of a column of numbers.
 pub(crate) trait Word: Copy + Ord {
     fn to_u64(self) -> u64;
@@ -74,7 +77,7 @@ pub(crate) fn put_words<T: Word>(out: &mut Vec<u8>, squeeze: &mut Squeeze, value
             _ => plane.extend(
                 values
                     .iter()
-                    .map(|value| ((value.to_u64() - base) / factor >> shift) as u8),
+                    .map(|value| (((value.to_u64() - base) / factor) >> shift) as u8),
             ),
         }
         squeeze.put_plane(out, &plane);
@@ -86,6 +89,9 @@ pub(crate) fn put_words<T: Word>(out: &mut Vec<u8>, squeeze: &mut Squeeze, value
 pub(crate) fn read_words<T: Word>(cursor: &mut Cursor<'_>, count: usize) -> Option<Vec<T>> {
     if count == 0 {
         return Some(Vec::new());
+    }
+    if count > MAX_COUNT {
+        return None;
     }
     match cursor.byte()? {
         SAME => Some(vec![T::from_u64(cursor.varint()?)?; count]),

@@ -245,7 +245,7 @@ impl UsedValues {
                 if used.count() * 2 > self.count {
                     return Plan::Plain;
                 }
-                Plan::Dictionary(Codes::sorted(words, used))
+                Plan::Dictionary(Codes::sorted(words, &used))
             }
         }
     }

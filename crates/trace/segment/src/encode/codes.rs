@@ -6,21 +6,21 @@ use crate::codec::dictionary::put_dictionary;
 /// New numbers for the strings of a builder that a segment uses.
 pub(super) struct Codes {
     /// The builder's numbers of the used strings, in the order of their new ones.
-    pub(super) used: Vec<u32>,
+    used: Vec<u32>,
     /// From the builder's number to the new one.
     new: Vec<u32>,
 }
 
 impl Codes {
     /// Numbers in the order of the strings, so that a reader can look them up.
-    pub(super) fn sorted(strings: &Interner, used: Used) -> Self {
+    pub(super) fn sorted(strings: &Interner, used: &Used) -> Self {
         let mut codes = used.codes();
         codes.sort_unstable_by(|a, b| strings.get(*a).cmp(strings.get(*b)));
         Self::numbered(strings, codes)
     }
 
     /// Numbers in the order in which the strings came.
-    pub(super) fn in_order(strings: &Interner, used: Used) -> Self {
+    pub(super) fn in_order(strings: &Interner, used: &Used) -> Self {
         Self::numbered(strings, used.codes())
     }
 
@@ -30,10 +30,6 @@ impl Codes {
             new[*code as usize] = number;
         }
         Self { used, new }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.used.len()
     }
 
     #[inline]

@@ -38,13 +38,13 @@ impl Dictionaries {
         let resources = used(&builder.resources.bytes, &spans.resource, rows);
         let scopes = used(&builder.scopes.bytes, &spans.scope, rows);
         Self {
-            names: Codes::sorted(&builder.names, names),
-            event_names: Codes::sorted(&builder.events.names, event_names),
-            messages: Codes::sorted(&builder.messages, messages),
-            trace_states: Codes::sorted(&builder.trace_states, states),
+            names: Codes::sorted(&builder.names, &names),
+            event_names: Codes::sorted(&builder.events.names, &event_names),
+            messages: Codes::sorted(&builder.messages, &messages),
+            trace_states: Codes::sorted(&builder.trace_states, &states),
             // The expected order of arrival sorts by them: they keep theirs.
-            resources: Codes::in_order(&builder.resources.bytes, resources),
-            scopes: Codes::in_order(&builder.scopes.bytes, scopes),
+            resources: Codes::in_order(&builder.resources.bytes, &resources),
+            scopes: Codes::in_order(&builder.scopes.bytes, &scopes),
         }
     }
 

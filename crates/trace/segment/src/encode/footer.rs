@@ -11,6 +11,7 @@ impl Encoder<'_> {
         put_varint(out, spans);
         put_varint(out, self.order.traces.len() as u64);
         put_varint(out, self.last_end());
+        put_varint(out, self.sections.len() as u64);
         for section in self.sections {
             put_varint(out, section.offset);
             put_varint(out, u64::from(section.length));

@@ -19,6 +19,7 @@ use crate::build::Builder;
 use crate::codec::chunk::{Chunk, put_chunk};
 use crate::layout::Section;
 use crate::limits::MAX_GROUP_SPANS;
+use crate::red::Collector;
 use attributes::Columns;
 use dictionaries::Dictionaries;
 use group::GroupHead;
@@ -94,6 +95,7 @@ impl Builder {
         encoder.put_dictionaries();
         encoder.put_schema();
         encoder.put_index();
+        encoder.put_red();
         encoder.finish()
     }
 }
@@ -161,6 +163,14 @@ impl<'b> Encoder<'b> {
         crate::bytes::put_varint(&mut payload, schema.len() as u64);
         squeeze.put_blob(&mut payload, &schema);
         self.put_section(Section::Schema, &payload);
+    }
+
+    fn put_red(&mut self) {
+        let mut collector = Collector::new(self.builder);
+        collector.add(self.order.rows.iter().copied());
+        let mut payload = Vec::new();
+        collector.finish().put(&mut payload, &mut self.out.squeeze);
+        self.put_section(Section::Red, &payload);
     }
 
     fn put_section(&mut self, section: Section, payload: &[u8]) {

@@ -93,6 +93,9 @@ impl Footer {
         let spans = cursor.varint()?;
         let traces = cursor.varint()?;
         let last_end = cursor.varint()?;
+        if cursor.varint()? != Section::COUNT as u64 {
+            return None;
+        }
         let mut sections = [Chunk::default(); Section::COUNT];
         for section in &mut sections {
             section.offset = cursor.varint()?;

@@ -1,6 +1,7 @@
 //! From the bytes of a segment to spans.
 
 mod bytes;
+mod catalog;
 mod footer;
 mod group;
 mod index;

@@ -201,6 +201,29 @@ impl Inner {
         Ok((all, bytes))
     }
 
+    /// Reads all dictionaries.
+    pub(super) fn check_dictionaries(&self) -> Result<(), ReadError> {
+        for section in [
+            Section::Names,
+            Section::EventNames,
+            Section::Messages,
+            Section::TraceStates,
+            Section::Resources,
+            Section::Scopes,
+        ] {
+            self.dictionary(section)?.check(&self.bytes)?;
+        }
+        let columns = self
+            .schema()?
+            .tables
+            .iter()
+            .flat_map(|table| &table.columns);
+        for dictionary in columns.filter_map(|column| column.dictionary.as_ref()) {
+            dictionary.check(&self.bytes)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn section(&self, section: Section) -> crate::codec::Chunk {
         self.footer.sections[section as usize]
     }

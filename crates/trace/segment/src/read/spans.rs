@@ -246,12 +246,12 @@ impl Group {
         Ok(())
     }
 
-    /// The spans that it has of its traces from this one on: each with all spans that the row group
-    /// has of it, in the order of arrival.
-    ///
-    /// # Errors
-    ///
-    /// The bytes cannot be had or are damaged.
+    /// Reads all of its spans.
+    pub(super) fn check(&self) -> Result<(), ReadError> {
+        self.each_span(|_, _, _| {})
+    }
+
+    /// The spans of its traces from this one on, to be read in their order.
     pub(super) fn spans_from(&self, trace: usize) -> Result<Spans<'_>, ReadError> {
         Spans::from(self, trace)
     }

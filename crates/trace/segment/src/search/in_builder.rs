@@ -22,7 +22,8 @@ impl Builder {
     /// [`SpanFilter::local_bound`], so that it finds more.
     pub fn hits(&self, filter: &SpanFilter, range: TimeRange) -> Vec<Hit> {
         let in_range = Bits::of(&self.spans.start, |start| range.contains(start));
-        let found = prepare(filter, self).and_then(|node| run(&node, self, &in_range));
+        let found =
+            prepare(&filter.local_bound(), self).and_then(|node| run(&node, self, &in_range));
         // Reading memory does not fail.
         let found = found.unwrap_or_else(|_| Bits::none(0));
         let mut hit = vec![false; self.trace_count()];

@@ -39,7 +39,7 @@ impl Segment {
     ///
     /// The dictionaries cannot be had or are damaged.
     pub fn search(&self, filter: &SpanFilter) -> Result<Search, ReadError> {
-        let node = prepare(filter, &*self.inner)?;
+        let node = prepare(&filter.local_bound(), &*self.inner)?;
         Ok(Search { node })
     }
 }
@@ -184,9 +184,10 @@ impl Rows for Group {
         let offsets = self.numbers(Core::Start)?;
         let mut real = durations.to_vec();
         for (trace, bounds) in traces.rows.windows(2).enumerate() {
-            for row in bounds[0] as usize..bounds[1] as usize {
+            let first = bounds[0] as usize;
+            for (row, nano) in (first..).zip(&mut real[first..bounds[1] as usize]) {
                 let start = traces.starts[trace].wrapping_add(at_or_zero(offsets, row));
-                real[row] = start.wrapping_add(real[row]).saturating_sub(start);
+                *nano = start.wrapping_add(*nano).saturating_sub(start);
             }
         }
         Ok(Cow::Owned(real))

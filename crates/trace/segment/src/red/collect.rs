@@ -1,0 +1,198 @@
+use periplus_model::{SpanKind, Value};
+
+use super::{Point, Red, ServiceOperation, WINDOW_NANO, bucket_of};
+use crate::build::spans::HAS_PARENT;
+use crate::build::{Builder, Table};
+use crate::hash::hash_u64;
+use crate::schema::Type;
+
+/// Counts spans.
+pub(crate) struct Collector<'b> {
+    builder: &'b Builder,
+    failures: Failures<'b>,
+    /// The services by name, and for each resource which one it is.
+    services: Vec<&'b str>,
+    service_of: Vec<u32>,
+    series: Numbers,
+    points: Numbers,
+    errors: Vec<u32>,
+    /// A point and a bucket for each span.
+    samples: Vec<u64>,
+}
+
+impl<'b> Collector<'b> {
+    pub(crate) fn new(builder: &'b Builder) -> Self {
+        let mut services: Vec<&str> = (builder.resources.decoded.iter())
+            .map(|resource| resource.service_name())
+            .collect();
+        let of_resources = services.clone();
+        services.sort_unstable();
+        services.dedup();
+        let number = |name: &&str| services.partition_point(|service| service < name) as u32;
+        let service_of = of_resources.iter().map(number).collect();
+        Self {
+            builder,
+            failures: Failures::new(&builder.attributes),
+            services,
+            service_of,
+            series: Numbers::default(),
+            points: Numbers::default(),
+            errors: Vec::new(),
+            samples: Vec::new(),
+        }
+    }
+
+    /// Counts the spans of these rows.
+    pub(crate) fn add(&mut self, rows: impl Iterator<Item = u32>) {
+        let spans = &self.builder.spans;
+        for row in rows.map(|row| row as usize) {
+            let service = self.service_of[spans.resource[row] as usize];
+            let kind = u64::from(spans.kind_status[row] & 0xf);
+            let key = u64::from(service) << 36 | u64::from(spans.name[row]) << 4 | kind;
+            let series = self.series.of(key);
+            // Ten-second windows of 64-bit times have 31 bits.
+            let window = spans.start[row] / WINDOW_NANO;
+            let point = self.points.of(window << 32 | u64::from(series));
+            if point as usize == self.errors.len() {
+                self.errors.push(0);
+            }
+            let failed =
+                spans.kind_status[row] & !HAS_PARENT >= 2 << 4 || self.failures.failed(row as u32);
+            self.errors[point as usize] += u32::from(failed);
+            let duration = spans.end[row].saturating_sub(spans.start[row]);
+            self.samples
+                .push(u64::from(point) << 16 | u64::from(bucket_of(duration)));
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Red {
+        let names = &self.builder.names;
+        let mut series: Vec<(u32, ServiceOperation)> = (0..)
+            .zip(&self.series.keys)
+            .map(|(number, key)| {
+                let operation = ServiceOperation {
+                    service: self.services[(key >> 36) as usize].to_owned(),
+                    name: names.text((key >> 4) as u32).to_owned(),
+                    kind: SpanKind::from_number((key & 0xf) as i32),
+                };
+                (number, operation)
+            })
+            .collect();
+        series.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+        let mut new = vec![0_u32; series.len()];
+        for (number, (old, _)) in (0..).zip(&series) {
+            new[*old as usize] = number;
+        }
+        self.samples.sort_unstable();
+        let mut of_point: Vec<(u64, u32, usize)> = Vec::with_capacity(self.points.keys.len());
+        for (point, key) in self.points.keys.iter().enumerate() {
+            of_point.push((key >> 32, new[*key as u32 as usize], point));
+        }
+        let firsts: Vec<usize> = (0..=self.points.keys.len() as u64)
+            .map(|point| self.samples.partition_point(|sample| sample >> 16 < point))
+            .collect();
+        of_point.sort_unstable();
+        let mut red = Red {
+            series: series.into_iter().map(|(_, operation)| operation).collect(),
+            ..Red::default()
+        };
+        for (window, series, point) in of_point {
+            let samples = &self.samples[firsts[point]..firsts[point + 1]];
+            for same in samples.chunk_by(|a, b| a == b) {
+                red.buckets.push((same[0] as u16, same.len() as u32));
+            }
+            red.points.push(Point {
+                window,
+                series,
+                errors: self.errors[point],
+                end: red.buckets.len() as u32,
+            });
+        }
+        red
+    }
+}
+
+/// Running numbers for keys, in the order in which they come.
+#[derive(Default)]
+struct Numbers {
+    keys: Vec<u64>,
+    /// Open addressing: numbers plus one; zero is free.
+    table: Vec<u32>,
+}
+
+impl Numbers {
+    #[inline]
+    fn of(&mut self, key: u64) -> u32 {
+        if (self.keys.len() + 1) * 2 > self.table.len() {
+            self.grow();
+        }
+        let at = self.place(key);
+        if self.table[at] == 0 {
+            self.keys.push(key);
+            self.table[at] = self.keys.len() as u32;
+        }
+        self.table[at] - 1
+    }
+
+    #[inline]
+    fn place(&self, key: u64) -> usize {
+        let mask = self.table.len() - 1;
+        let mut at = hash_u64(0, key) as usize & mask;
+        while self.table[at] != 0 && self.keys[self.table[at] as usize - 1] != key {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    fn grow(&mut self) {
+        self.table = vec![0; (self.table.len() * 2).max(64)];
+        for number in 0..self.keys.len() {
+            let at = self.place(self.keys[number]);
+            self.table[at] = number as u32 + 1;
+        }
+    }
+}
+
+/// Which spans say that they failed by the attribute `error`, as `periplus_insight::is_error` has it.
+struct Failures<'b> {
+    table: &'b Table,
+    /// For each shape whether the attribute may be there.
+    possible: Vec<bool>,
+}
+
+impl<'b> Failures<'b> {
+    fn new(table: &'b Table) -> Self {
+        let possible = |column: u32| {
+            let column = &table.columns[column as usize];
+            column.ty == Type::Residual || table.keys.get(column.key) == b"error"
+        };
+        Self {
+            table,
+            possible: (table.shapes.iter())
+                .map(|shape| shape.entries.iter().any(|entry| possible(entry.column)))
+                .collect(),
+        }
+    }
+
+    fn failed(&self, row: u32) -> bool {
+        if !self.possible[self.table.shape[row as usize] as usize] {
+            return false;
+        }
+        let attributes = self.table.attributes(row as usize);
+        let error = attributes.iter().find(|attribute| attribute.key == "error");
+        match error.map(|attribute| &attribute.value) {
+            Some(Value::Bool(failed)) => *failed,
+            Some(Value::String(text)) => text == "true",
+            _ => false,
+        }
+    }
+}
+
+impl Builder {
+    /// The rates, errors and durations of its spans.
+    pub fn red(&self) -> Red {
+        let mut collector = Collector::new(self);
+        collector.add(0..self.span_count() as u32);
+        collector.finish()
+    }
+}

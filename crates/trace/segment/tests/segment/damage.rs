@@ -1,0 +1,156 @@
+//! Damaged bytes are an error or do not matter; they are never a panic and never a wrong answer.
+
+use std::sync::LazyLock;
+
+use periplus_filter::{Field, Literal, Scope, SpanFilter, TimeRange};
+use periplus_model::TraceId;
+use periplus_segment::{Builder, EncodeOptions, Info, ReadError, Red, Segment};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use crate::support::{batch, shown};
+
+/// Everything that a segment answers.
+#[derive(Debug, PartialEq)]
+struct Answers {
+    info: Info,
+    traces: Vec<(TraceId, u64, Vec<String>)>,
+    hits: Vec<TraceId>,
+    red: Red,
+}
+
+fn filter() -> SpanFilter {
+    let field = Field::Attribute {
+        scope: Scope::Any,
+        key: "a".to_owned(),
+    };
+    let literal = Literal::Untyped("a".to_owned());
+    SpanFilter::Or(vec![
+        SpanFilter::Exists(field.clone()),
+        SpanFilter::equals(field, literal),
+    ])
+}
+
+fn answers(segment: &Segment) -> Result<Answers, ReadError> {
+    let search = segment.search(&filter())?;
+    let mut answers = Answers {
+        info: segment.info(),
+        traces: Vec::new(),
+        hits: Vec::new(),
+        red: segment.red()?,
+    };
+    for number in 0..segment.group_count() {
+        let group = segment.group(number);
+        for (id, start) in group.traces()? {
+            let trace = segment.trace(id)?.unwrap_or_default();
+            answers.traces.push((id, start, shown(&trace)));
+        }
+        group.all()?;
+        let hits = group.hits(&search, TimeRange::ALL)?;
+        answers.hits.extend(hits.iter().map(|hit| hit.id));
+    }
+    Ok(answers)
+}
+
+fn sample() -> Vec<u8> {
+    let mut runner = TestRunner::deterministic();
+    let mut builder = Builder::new();
+    for _ in 0..2 {
+        let batch = batch().new_tree(&mut runner).expect("a batch").current();
+        builder.append(&batch).expect("room");
+    }
+    builder.encode(&EncodeOptions::default().with_group_spans(8))
+}
+
+#[test]
+fn each_damaged_byte_is_noticed_or_does_not_matter() {
+    let sound = sample();
+    let expected = answers(&Segment::open(sound.clone()).expect("sound")).expect("sound");
+    let mut noticed = 0;
+    for at in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << (at % 8);
+        match Segment::open(bytes).and_then(|segment| {
+            assert_eq!(segment.info(), expected.info, "byte {at}");
+            answers(&segment)
+        }) {
+            Ok(found) => assert_eq!(found, expected, "byte {at}"),
+            Err(_) => noticed += 1,
+        }
+    }
+    // Every byte lies in something that is read.
+    assert_eq!(noticed, sound.len());
+}
+
+#[test]
+fn a_cut_segment_is_none() {
+    let sound = sample();
+    for length in 0..sound.len() {
+        assert!(Segment::open(sound[..length].to_vec()).is_err(), "{length}");
+    }
+    let mut longer = sound;
+    longer.push(0);
+    assert!(Segment::open(longer).is_err());
+}
+
+#[test]
+fn verify_names_what_is_damaged() {
+    let sound = sample();
+    let segment = Segment::open(sound.clone()).expect("sound");
+    assert!(segment.verify().is_empty());
+    let mut bytes = sound.clone();
+    bytes[20] ^= 1;
+    let damages = Segment::open(bytes).expect("a sound footer").verify();
+    let text = damages.first().expect("damage").to_string();
+    assert_eq!(
+        text,
+        "row group 0: trace ids of the segment is damaged: its checksum is wrong"
+    );
+    let mut newer = sound;
+    let version = newer.len() - 12;
+    newer[version] = 9;
+    let text = Segment::open(newer)
+        .expect_err("another version")
+        .to_string();
+    assert_eq!(
+        text,
+        "the segment has version 9 of the format; version 1 can be read"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Damage that a checksum does not see: the content makes no sense.
+    #[test]
+    fn nonsense_with_good_checksums_never_panics(
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(sample);
+        let mut bytes = SAMPLE.clone();
+        let mut frames = Vec::new();
+        let mut at = 8;
+        while let Some(head) = bytes.get(at..at + 8) {
+            let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            if at + 8 + length > bytes.len() - 20 {
+                break;
+            }
+            frames.push((at, length));
+            at += 8 + length;
+        }
+        for (place, byte) in changes {
+            let (frame, length) = frames[place.index(frames.len())];
+            if length > 0 {
+                bytes[frame + 8 + place.index(length)] = byte;
+                let crc = crc32c::crc32c(&bytes[frame + 8..frame + 8 + length]);
+                bytes[frame + 4..frame + 8].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+        if let Ok(segment) = Segment::open(bytes) {
+            let _answers = answers(&segment);
+            let _damages = segment.verify();
+        }
+    }
+}
