@@ -9,6 +9,7 @@ mod origin;
 mod peers;
 mod proxy;
 mod sink;
+mod store;
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +24,8 @@ struct Cli {
 enum Command {
     /// CPU per request of our sidecar, Envoy and HAProxy, interleaved; prints a table
     Proxy(proxy::Args),
+    /// The store, ClickHouse, DuckDB and Parquet with the same spans; prints tables
+    Store(store::Args),
     /// User instructions per request, counted by callgrind; compares with the committed budget
     Instructions(instructions::Args),
     /// The origin behind the proxies (started by the drivers)
@@ -39,6 +42,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Proxy(args) => proxy::run(&args),
+        Command::Store(args) => store::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Origin(args) => origin::run(&args),
         Command::Sink(args) => sink::run(&args),
