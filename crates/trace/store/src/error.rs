@@ -1,3 +1,4 @@
+use periplus_filter::{InvalidFilter, ParseError, PatternError};
 use periplus_wire::otlp::DecodeError;
 use thiserror::Error;
 
@@ -47,6 +48,12 @@ pub enum StoreError {
         /// What there was too much of, and what to do.
         reason: &'static str,
     },
+    /// This engine does not answer such a question.
+    #[error("this store does not list {what}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// Another process has the store open.
     #[error("the store in {path} is in use by another process; stop it, or name another directory")]
     InUse {
@@ -68,4 +75,28 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl From<PatternError> for StoreError {
+    fn from(error: PatternError) -> Self {
+        Self::InvalidQuery {
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<ParseError> for StoreError {
+    fn from(error: ParseError) -> Self {
+        Self::InvalidQuery {
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<InvalidFilter> for StoreError {
+    fn from(error: InvalidFilter) -> Self {
+        Self::InvalidQuery {
+            reason: error.to_string(),
+        }
+    }
 }

@@ -4,11 +4,14 @@
 //! traces go first. [`matches()`] is what a query means; an engine may find its candidates as it
 //! likes, and the suite in `tests/suite` holds every engine to the same answers.
 
+mod attributes;
 pub mod embedded;
 mod error;
 mod memory;
+mod search;
 mod store;
 
+pub use attributes::AttributeKey;
 pub use error::{AppendOtlpError, StoreError};
 pub use memory::MemoryStore;
 pub use periplus_filter::{
@@ -16,6 +19,7 @@ pub use periplus_filter::{
     ParseError, Pattern, PatternError, Relation, Scope, SpanFilter, TimeRange, TraceField,
     TraceFilter, TraceQuery, matches, parse, span_matches,
 };
+pub use search::{Outcome, TraceSearch};
 pub use store::{
     BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanStore, StoreStats, StoredTrace,
 };

@@ -3,10 +3,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use periplus_model::{Batch, SpanGroup, SpanKind, TraceId};
+use periplus_model::{Batch, SpanGroup, SpanKind, TraceId, Value};
 use periplus_wire::otlp::{Refused, decode_protobuf};
 
-use crate::{AppendOtlpError, StoreError, TimeRange, TraceQuery};
+use crate::attributes::AttributeKey;
+use crate::search::TraceSearch;
+use crate::{AppendOtlpError, Cursor, Scope, StoreError, TimeRange, TraceQuery};
 
 /// A future without a name, so that a store can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -46,7 +48,52 @@ pub trait SpanStore: Send + Sync + 'static {
     /// [`crate::matches`]. Never more than the limit, never a trace twice.
     ///
     /// Dropping the stream cancels the query. What arrives while it runs may be missing.
+    ///
+    /// This is what an engine provides; [`Self::search`] is what a reader asks. The filter is a
+    /// local one ([`crate::TraceFilter::is_local`]). An engine may leave out `after` and all of the
+    /// `budget`; where the budget ends its search, it says so by [`StoreError::QueryLimit`].
     fn find_traces(&self, query: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>>;
+
+    /// The newest traces that match, as [`Self::find_traces`], for every filter, behind the cursor
+    /// and within the budget; and at the end whether these are all. [`StoreError::InvalidQuery`] if
+    /// nobody could answer it.
+    fn search(&self, query: TraceQuery) -> Result<TraceSearch<'_>, StoreError> {
+        TraceSearch::new(self, query)
+    }
+
+    /// The keys of the attributes in this scope, by scope, then by key: the first ones that begin
+    /// with the prefix. Keys of spans that are gone may still be among them.
+    fn attribute_keys<'a>(
+        &'a self,
+        scope: Scope,
+        prefix: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<AttributeKey>, StoreError>> {
+        let _ = (scope, prefix, limit);
+        Box::pin(async {
+            Err(StoreError::Unsupported {
+                what: "attribute keys",
+            })
+        })
+    }
+
+    /// The distinct values of an attribute in this scope, sorted by their text, then by type (text,
+    /// integer, double, boolean): the first ones whose text begins with the prefix. Values that are
+    /// no scalars are left out. Values of spans that are gone may still be among them.
+    fn attribute_values<'a>(
+        &'a self,
+        key: &'a str,
+        scope: Scope,
+        prefix: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Value>, StoreError>> {
+        let _ = (key, scope, prefix, limit);
+        Box::pin(async {
+            Err(StoreError::Unsupported {
+                what: "attribute values",
+            })
+        })
+    }
 
     /// The names of all services, sorted; spans without a service's name have none.
     fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
@@ -91,6 +138,17 @@ impl StoredTrace {
     /// How many spans it holds.
     pub fn span_count(&self) -> usize {
         self.groups.iter().map(|group| group.spans.len()).sum()
+    }
+
+    /// Where it stands among all traces: the next page begins behind it.
+    pub fn cursor(&self) -> Cursor {
+        let starts = (self.groups.iter())
+            .flat_map(|group| &group.spans)
+            .map(|span| span.start_unix_nano);
+        Cursor {
+            start_unix_nano: starts.filter(|start| *start > 0).min().unwrap_or(0),
+            trace_id: self.id,
+        }
     }
 }
 

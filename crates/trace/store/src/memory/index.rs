@@ -63,6 +63,8 @@ pub(super) struct Candidate {
     pub(super) place: Place,
     pub(super) groups: Groups,
     pub(super) last_start: u64,
+    /// Without resources and scopes.
+    pub(super) bytes: u64,
 }
 
 impl Index {
@@ -133,6 +135,7 @@ impl Index {
                     place,
                     groups: entry.groups.clone(),
                     last_start: entry.last_start,
+                    bytes: entry.bytes,
                 })
             })
             .collect()

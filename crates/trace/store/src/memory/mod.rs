@@ -1,18 +1,19 @@
 //! The engine without a disk.
 
 mod arrival;
+mod attributes;
 mod index;
 mod intern;
 mod search;
-mod size;
+pub(crate) mod size;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use periplus_model::{Batch, SpanKind, TraceId};
+use periplus_model::{Batch, SpanKind, TraceId, Value};
 
 use crate::{
-    BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreError, StoreStats,
-    StoredTrace, TimeRange, TraceQuery,
+    AttributeKey, BoxFuture, BoxStream, DependencyEdge, Operation, Scope, SpanStore, StoreError,
+    StoreStats, StoredTrace, TimeRange, TraceQuery,
 };
 use arrival::Arrival;
 use index::Index;
@@ -87,6 +88,25 @@ impl SpanStore for MemoryStore {
 
     fn find_traces(&self, query: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>> {
         Box::pin(search::Search::new(self, query))
+    }
+
+    fn attribute_keys<'a>(
+        &'a self,
+        scope: Scope,
+        prefix: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<AttributeKey>, StoreError>> {
+        Box::pin(async move { Ok(attributes::keys(self, scope, prefix, limit).await) })
+    }
+
+    fn attribute_values<'a>(
+        &'a self,
+        key: &'a str,
+        scope: Scope,
+        prefix: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Value>, StoreError>> {
+        Box::pin(async move { Ok(attributes::values(self, key, scope, prefix, limit).await) })
     }
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {

@@ -15,7 +15,7 @@ use crate::{DependencyEdge, StoreError, StoredTrace, TimeRange, TraceQuery, matc
 const TRACES_AT_ONCE: usize = 64;
 
 /// How many spans are looked at before others get a turn.
-const SPANS_AT_ONCE: usize = 20_000;
+pub(super) const SPANS_AT_ONCE: usize = 20_000;
 
 /// A search under way: a cursor into the order by start, newest first.
 pub(super) struct Search<'a> {
@@ -29,11 +29,29 @@ pub(super) struct Search<'a> {
 impl<'a> Search<'a> {
     pub(super) fn new(store: &'a MemoryStore, query: TraceQuery) -> Self {
         let service = query.filter.pinned_service().map(str::to_owned);
+        let mut cursor = Cursor::new(store, query.range, service);
+        if let Some(after) = query.after {
+            cursor.below = cursor.below.min((after.start_unix_nano, after.trace_id));
+        }
         Self {
-            cursor: Cursor::new(store, query.range, service),
+            cursor,
             query,
             found: HashSet::new(),
         }
+    }
+
+    /// Takes what it costs to look at a trace from what is left of the budget.
+    fn pay(&mut self, candidate: &Candidate) -> Result<(), StoreError> {
+        let budget = &mut self.query.budget;
+        let spans = budget.scanned_spans.checked_sub(candidate.spans() as u64);
+        budget.scanned_spans = spans.ok_or(StoreError::QueryLimit {
+            reason: "it looks at too many spans; ask for a shorter time or for one service",
+        })?;
+        let bytes = budget.scanned_bytes.checked_sub(candidate.bytes);
+        budget.scanned_bytes = bytes.ok_or(StoreError::QueryLimit {
+            reason: "it looks at too many bytes; ask for a shorter time or for one service",
+        })?;
+        Ok(())
     }
 }
 
@@ -52,6 +70,11 @@ impl Stream for Search<'_> {
                 None => return Poll::Ready(None),
             };
             spans += candidate.spans();
+            if let Err(error) = this.pay(&candidate) {
+                // Nothing comes after an error.
+                this.query.limit = 0;
+                return Poll::Ready(Some(Err(error)));
+            }
             let id = candidate.place.1;
             if matches(&this.query.filter, &candidate.groups, this.query.range)
                 && this.found.insert(id)
@@ -104,7 +127,7 @@ pub(super) async fn dependencies(
 }
 
 /// Walks all traces that may have a span in the range, newest first, fetching a few at a time.
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     store: &'a MemoryStore,
     range: TimeRange,
     service: Option<String>,
@@ -113,7 +136,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(store: &'a MemoryStore, range: TimeRange, service: Option<String>) -> Self {
+    pub(super) fn new(store: &'a MemoryStore, range: TimeRange, service: Option<String>) -> Self {
         Self {
             store,
             range,
@@ -125,7 +148,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next trace, and whether it is the last one before the lock is taken again.
-    fn next(&mut self) -> Option<(Candidate, bool)> {
+    pub(super) fn next(&mut self) -> Option<(Candidate, bool)> {
         while self.fetched.is_empty() {
             let service = self.service.as_deref();
             let chunk = self.store.read().below(self.below, service, TRACES_AT_ONCE);
@@ -140,12 +163,12 @@ impl<'a> Cursor<'a> {
 }
 
 impl Candidate {
-    fn spans(&self) -> usize {
+    pub(super) fn spans(&self) -> usize {
         self.groups.iter().map(|group| group.spans.len()).sum()
     }
 }
 
-async fn let_others_run() {
+pub(super) async fn let_others_run() {
     let mut ran = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut ran, true) {

@@ -22,7 +22,7 @@ pub(super) const fn table_entry(size: usize) -> usize {
 }
 
 /// A group without its resource and scope, which are shared.
-pub(super) fn group(spans: &[Span], capacity: usize) -> usize {
+pub(crate) fn group(spans: &[Span], capacity: usize) -> usize {
     let pointer = size_of::<Arc<SpanGroup>>();
     // The vector of pointers grows by doubling.
     2 * pointer

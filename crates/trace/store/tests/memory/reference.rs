@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use periplus_model::{Attribute, Resource, SpanKind, TraceId, Value};
+use periplus_model::{Attribute, Resource, SpanId, SpanKind, TraceId, Value};
 use periplus_store::{
-    Comparison, Field, Intrinsic, Literal, MemoryStore, Scope, SpanFilter, TimeRange, TraceFilter,
-    TraceQuery,
+    Comparison, Field, Intrinsic, Literal, MemoryStore, Pattern, Relation, Scope, SpanFilter,
+    TimeRange, TraceField, TraceFilter, TraceQuery, matches, parse,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -35,7 +35,15 @@ fn value() -> impl Strategy<Value = Value> {
 fn any_span() -> impl Strategy<Value = Draft> {
     let attribute = || option::of((word(), value()));
     (
-        (1..12_u64, word(), word(), 0..6_i32, 0..30_u64, 0..10_u64),
+        (
+            1..7_u64,
+            word(),
+            word(),
+            0..6_i32,
+            0..30_u64,
+            0..10_u64,
+            any::<u64>(),
+        ),
         (
             attribute(),
             attribute(),
@@ -45,8 +53,10 @@ fn any_span() -> impl Strategy<Value = Draft> {
         ),
     )
         .prop_map(
-            |((trace, service, name, kind, start, duration), attributes)| {
-                let mut draft = span(trace, service, 1)
+            |((trace, service, name, kind, start, duration, parent), attributes)| {
+                // Its id is given when all spans are known.
+                let mut draft = span(trace, service, 0)
+                    .below(parent)
                     .named(name)
                     .kind(SpanKind::from_number(kind))
                     .starting(noon() + start)
@@ -72,12 +82,38 @@ fn any_span() -> impl Strategy<Value = Draft> {
         )
 }
 
+/// Gives each span an id of its own; its parent is a span before it, of whatever trace, or nobody.
+fn identify(batches: &mut [Vec<Draft>]) {
+    for (at, draft) in batches.iter_mut().flatten().enumerate() {
+        let span = &mut draft.span;
+        span.span_id = SpanId::from_u64(at as u64 + 1);
+        let parent = span
+            .parent_span_id
+            .map_or(0, |id| id.as_u64() % (at as u64 + 1));
+        span.parent_span_id = (parent > 0).then(|| SpanId::from_u64(parent));
+    }
+}
+
+fn relation() -> impl Strategy<Value = Relation> {
+    proptest::sample::select(vec![
+        Relation::Parent,
+        Relation::Child,
+        Relation::Ancestor,
+        Relation::Descendant,
+        Relation::Sibling,
+        Relation::Trace,
+    ])
+}
+
 fn field() -> impl Strategy<Value = Field> {
     prop_oneof![
         2 => Just(Field::Intrinsic(Intrinsic::Service)),
         1 => Just(Field::Intrinsic(Intrinsic::Name)),
         1 => Just(Field::Intrinsic(Intrinsic::Kind)),
         1 => Just(Field::Intrinsic(Intrinsic::Duration)),
+        1 => Just(Field::Intrinsic(Intrinsic::ParentId)),
+        1 => Just(Field::Trace(TraceField::Spans)),
+        1 => Just(Field::Trace(TraceField::RootService)),
         4 => (0..6_usize, word()).prop_map(|(scope, key)| Field::Attribute {
             scope: [
                 Scope::Any, Scope::Span, Scope::Resource, Scope::Instrumentation, Scope::Event,
@@ -97,6 +133,19 @@ fn literal() -> impl Strategy<Value = Literal> {
         (12..18_i32).prop_map(|half| Literal::Double(f64::from(half) / 2.0)),
         any::<bool>().prop_map(Literal::Bool),
     ]
+}
+
+fn pattern() -> impl Strategy<Value = SpanFilter> {
+    let pattern = proptest::sample::select(vec!["[ab]", "7|true", "t.*", ""]);
+    (field(), pattern, any::<bool>()).prop_map(|(field, pattern, matches)| SpanFilter::Compare {
+        field,
+        comparison: if matches {
+            Comparison::Matches
+        } else {
+            Comparison::NotMatches
+        },
+        literal: Literal::Pattern(Pattern::new(pattern).expect("a pattern")),
+    })
 }
 
 const COMPARISONS: [Comparison; 7] = [
@@ -122,11 +171,24 @@ fn span_filter() -> impl Strategy<Value = SpanFilter> {
         1 => field().prop_map(SpanFilter::Exists),
         3 => word().prop_map(|name| SpanFilter::equals(Field::Intrinsic(Intrinsic::Service), name)),
         6 => compare,
+        1 => pattern(),
     ];
-    leaf.prop_recursive(2, 8, 3, |inner| {
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        let relatives = (relation(), inner.clone())
+            .prop_map(|(relation, filter)| Field::relatives(relation, filter))
+            .boxed();
+        let number = (relatives.clone(), 0..6_usize, 0..3_i64).prop_map(|(field, i, number)| {
+            SpanFilter::Compare {
+                field,
+                comparison: COMPARISONS[i],
+                literal: Literal::Int(number),
+            }
+        });
         prop_oneof![
             3 => vec(inner.clone(), 0..4).prop_map(SpanFilter::And),
             1 => vec(inner.clone(), 0..4).prop_map(SpanFilter::Or),
+            2 => relatives.prop_map(SpanFilter::Exists),
+            1 => number,
             1 => inner.prop_map(|filter| SpanFilter::Not(Box::new(filter))),
         ]
     })
@@ -143,8 +205,61 @@ fn trace_filter() -> impl Strategy<Value = TraceFilter> {
     })
 }
 
+/// All spans of a trace, and those of them that count.
+struct Spans<'a> {
+    all: Vec<&'a Draft>,
+    in_range: Vec<&'a Draft>,
+}
+
+impl<'a> Spans<'a> {
+    fn parent(&self, draft: &Draft) -> Option<&'a Draft> {
+        let parent = draft.span.parent_span_id?;
+        self.all
+            .iter()
+            .copied()
+            .find(|other| other.span.span_id == parent)
+    }
+
+    fn is_below(&self, draft: &Draft, other: &Draft) -> bool {
+        self.parent(draft)
+            .is_some_and(|parent| same(parent, other) || self.is_below(parent, other))
+    }
+
+    /// Whether the other one is this to the span.
+    fn is(&self, relation: Relation, draft: &Draft, other: &Draft) -> bool {
+        let is_parent = |parent: &Draft, child: &Draft| {
+            self.parent(child).is_some_and(|found| same(found, parent))
+        };
+        match relation {
+            Relation::Parent => is_parent(other, draft),
+            Relation::Child => is_parent(draft, other),
+            Relation::Ancestor => self.is_below(draft, other),
+            Relation::Descendant => self.is_below(other, draft),
+            Relation::Sibling => {
+                let parent = self.parent(draft);
+                !same(draft, other) && parent.is_some_and(|parent| is_parent(parent, other))
+            }
+            _ => true,
+        }
+    }
+
+    fn root(&self) -> Option<&'a Draft> {
+        let roots = self
+            .all
+            .iter()
+            .filter(|draft| draft.span.parent_span_id.is_none());
+        roots
+            .copied()
+            .min_by_key(|draft| draft.span.start_unix_nano)
+    }
+}
+
+fn same(draft: &Draft, other: &Draft) -> bool {
+    draft.span.span_id == other.span.span_id
+}
+
 /// The values of a field: text forms, so that comparing is done on other grounds than in the store.
-fn values(field: &Field, draft: &Draft) -> Vec<Value> {
+fn values(field: &Field, draft: &Draft, of_trace: &Spans<'_>) -> Vec<Value> {
     let of = |attributes: &[Attribute], key: &str| -> Vec<Value> {
         (attributes.iter().filter(|a| a.key == key))
             .map(|a| a.value.clone())
@@ -156,6 +271,27 @@ fn values(field: &Field, draft: &Draft) -> Vec<Value> {
         }
         Field::Intrinsic(Intrinsic::Name) => vec![draft.span.name.as_str().into()],
         Field::Intrinsic(Intrinsic::Kind) => vec![draft.span.kind.as_str().into()],
+        Field::Intrinsic(Intrinsic::ParentId) => {
+            let parent = draft.span.parent_span_id;
+            parent
+                .iter()
+                .map(|id| Value::from(id.to_string()))
+                .collect()
+        }
+        Field::Trace(TraceField::Spans) => vec![Value::Int(of_trace.all.len() as i64)],
+        Field::Trace(_) => {
+            let root = of_trace.root();
+            root.iter()
+                .map(|root| Value::from(root.resource.service_name()))
+                .collect()
+        }
+        Field::Relatives { relation, filter } => {
+            let number = (of_trace.in_range.iter())
+                .filter(|other| of_trace.is(*relation, draft, other))
+                .filter(|other| span_holds(filter, other, of_trace))
+                .count();
+            vec![Value::Int(number as i64)]
+        }
         Field::Intrinsic(_) => vec![Value::Int(draft.span.duration_nano() as i64)],
         Field::Attribute { scope, key } => {
             let mut values = Vec::new();
@@ -213,6 +349,16 @@ fn compares(value: &Value, comparison: Comparison, literal: &Literal) -> bool {
         return compares(value, comparison, &typed);
     }
     let order = match (value, literal) {
+        (Value::String(value), Literal::Pattern(pattern)) => {
+            // Written apart from the crate that the store uses.
+            let held = match pattern.as_str() {
+                "[ab]" => value == "a" || value == "b",
+                "7|true" => value == "7" || value == "true",
+                "t.*" => value.starts_with('t'),
+                _ => value.is_empty(),
+            };
+            return held == (comparison == Comparison::Matches);
+        }
         (Value::String(value), Literal::String(text)) if comparison == Comparison::Contains => {
             return value.contains(text.as_str());
         }
@@ -243,27 +389,34 @@ fn compares(value: &Value, comparison: Comparison, literal: &Literal) -> bool {
     }
 }
 
-fn span_holds(filter: &SpanFilter, draft: &Draft) -> bool {
+fn span_holds(filter: &SpanFilter, draft: &Draft, of_trace: &Spans<'_>) -> bool {
+    let holds = |filter: &SpanFilter| span_holds(filter, draft, of_trace);
     match filter {
         SpanFilter::True => true,
-        SpanFilter::Exists(field) => !values(field, draft).is_empty(),
+        SpanFilter::Exists(field @ Field::Relatives { .. }) => {
+            values(field, draft, of_trace) != [Value::Int(0)]
+        }
+        SpanFilter::Exists(field) => !values(field, draft, of_trace).is_empty(),
         SpanFilter::Compare {
             field,
             comparison,
             literal,
-        } => (values(field, draft).iter()).any(|value| compares(value, *comparison, literal)),
-        SpanFilter::And(filters) => filters.iter().all(|f| span_holds(f, draft)),
-        SpanFilter::Or(filters) => filters.iter().any(|f| span_holds(f, draft)),
-        SpanFilter::Not(filter) => !span_holds(filter, draft),
+        } => (values(field, draft, of_trace).iter())
+            .any(|value| compares(value, *comparison, literal)),
+        SpanFilter::And(filters) => filters.iter().all(holds),
+        SpanFilter::Or(filters) => filters.iter().any(holds),
+        SpanFilter::Not(filter) => !holds(filter),
     }
 }
 
-fn trace_holds(filter: &TraceFilter, in_range: &[&Draft]) -> bool {
+fn trace_holds(filter: &TraceFilter, spans: &Spans<'_>) -> bool {
     match filter {
-        TraceFilter::AnySpan(filter) => in_range.iter().any(|draft| span_holds(filter, draft)),
-        TraceFilter::And(filters) => filters.iter().all(|f| trace_holds(f, in_range)),
-        TraceFilter::Or(filters) => filters.iter().any(|f| trace_holds(f, in_range)),
-        TraceFilter::Not(filter) => !trace_holds(filter, in_range),
+        TraceFilter::AnySpan(filter) => {
+            (spans.in_range.iter()).any(|draft| span_holds(filter, draft, spans))
+        }
+        TraceFilter::And(filters) => filters.iter().all(|f| trace_holds(f, spans)),
+        TraceFilter::Or(filters) => filters.iter().any(|f| trace_holds(f, spans)),
+        TraceFilter::Not(filter) => !trace_holds(filter, spans),
     }
 }
 
@@ -275,13 +428,17 @@ fn plain_search(spans: &[Draft], query: &TraceQuery) -> Vec<TraceId> {
     let mut found = Vec::new();
     for (id, drafts) in traces {
         let start = drafts.iter().map(|draft| draft.span.start_unix_nano).min();
-        let in_range: Vec<&Draft> = (drafts.into_iter())
+        let in_range: Vec<&Draft> = (drafts.iter().copied())
             .filter(|draft| {
                 query.range.start_unix_nano <= draft.span.start_unix_nano
                     && draft.span.start_unix_nano < query.range.end_unix_nano
             })
             .collect();
-        if !in_range.is_empty() && trace_holds(&query.filter, &in_range) {
+        let spans = Spans {
+            all: drafts,
+            in_range,
+        };
+        if !spans.in_range.is_empty() && trace_holds(&query.filter, &spans) {
             found.push((start, id));
         }
     }
@@ -296,13 +453,14 @@ proptest! {
 
     #[test]
     fn the_indexed_search_finds_what_a_plain_one_finds(
-        batches in vec(vec(any_span(), 1..8), 1..8),
+        mut batches in vec(vec(any_span(), 1..8), 1..8),
         filters in vec(trace_filter(), 8),
         (from, until) in (0..30_u64, 0..40_u64),
         limit in 0..12_usize,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let store: Store = Arc::new(MemoryStore::default());
+        identify(&mut batches);
         for spans in &batches {
             runtime.block_on(write(&store, spans.clone()));
         }
@@ -315,13 +473,21 @@ proptest! {
             for (range, limit) in ranges {
                 let query = TraceQuery::new(range, filter.clone(), limit);
                 let expected = plain_search(&spans, &query);
-                let found: Vec<_> = runtime
-                    .block_on(store.find_traces(query).try_collect::<Vec<_>>())
-                    .expect("an answer")
-                    .into_iter()
-                    .map(|trace| trace.id)
-                    .collect();
-                prop_assert_eq!(&found, &expected, "{:?}", filter);
+                let search = store.search(query).expect("a query that can be answered");
+                let traces: Vec<_> = runtime.block_on(search.try_collect()).expect("an answer");
+                let found: Vec<_> = traces.iter().map(|trace| trace.id).collect();
+                prop_assert_eq!(&found, &expected, "{}", filter);
+                // What an engine looks at first leaves nothing out, and the text means the same.
+                let bound = filter.local_bound();
+                let shown = filter.to_string();
+                let read = parse(&shown).expect("what is shown can be read");
+                for trace in &traces {
+                    prop_assert!(matches(&bound, &trace.groups, range), "{} of {}", bound, filter);
+                }
+                let query = TraceQuery::new(range, read, limit);
+                let search = store.search(query).expect("a query that can be answered");
+                let again: Vec<_> = runtime.block_on(search.try_collect()).expect("an answer");
+                prop_assert_eq!(again, traces, "{}", shown);
             }
         }
     }

@@ -3,14 +3,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use futures_util::TryStreamExt;
+use futures_util::StreamExt;
 use periplus_model::{
     Attribute, Batch, Event, Link, Resource, Scope, Span, SpanGroup, SpanId, SpanKind, TraceId,
     Value,
 };
 use periplus_store::{
-    Field, Intrinsic, Literal, SpanFilter, SpanStore, StoredTrace, TimeRange, TraceFilter,
-    TraceQuery,
+    Budget, Cursor, Field, Intrinsic, Literal, Outcome, SpanFilter, SpanStore, StoredTrace,
+    TimeRange, TraceFilter, TraceQuery,
 };
 
 pub(crate) type Store = Arc<dyn SpanStore>;
@@ -178,6 +178,13 @@ impl From<TraceFilter> for Query {
     }
 }
 
+/// A query line.
+pub(crate) fn line(line: &str) -> Query {
+    periplus_store::parse(line)
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
+        .into()
+}
+
 /// A query over all of time with a high limit, to be refined.
 pub(crate) struct Query(TraceQuery);
 
@@ -195,9 +202,28 @@ impl Query {
         self
     }
 
+    /// Behind this trace.
+    pub(crate) fn after(mut self, cursor: Option<Cursor>) -> Self {
+        self.0.after = cursor;
+        self
+    }
+
+    pub(crate) fn within(mut self, budget: Budget) -> Self {
+        self.0.budget = budget;
+        self
+    }
+
     pub(crate) async fn run(self, store: &Store) -> Vec<StoredTrace> {
-        let found = store.find_traces(self.0).try_collect().await;
-        found.expect("the query is answered")
+        self.run_to_the_end(store).await.0
+    }
+
+    pub(crate) async fn run_to_the_end(self, store: &Store) -> (Vec<StoredTrace>, Outcome) {
+        let mut search = store.search(self.0).expect("the query can be answered");
+        let mut found = Vec::new();
+        while let Some(trace) = search.next().await {
+            found.push(trace.expect("the query is answered"));
+        }
+        (found, search.outcome().expect("the search is at its end"))
     }
 
     /// The ids of what is found, in the order of the answer.

@@ -10,13 +10,19 @@ mod calls;
 mod content;
 mod filters;
 mod jaeger;
+mod lists;
 mod order;
+mod pages;
+mod relatives;
 
 pub(crate) use calls::*;
 pub(crate) use content::*;
 pub(crate) use filters::*;
 pub(crate) use jaeger::*;
+pub(crate) use lists::*;
 pub(crate) use order::*;
+pub(crate) use pages::*;
+pub(crate) use relatives::*;
 
 /// A test per case for one engine: `conformance!(name, an expression that makes an empty store)`.
 macro_rules! conformance {
@@ -44,6 +50,16 @@ macro_rules! conformance {
             the_range_is_half_open_and_about_spans
             a_dropped_search_disturbs_nothing
             a_search_beside_writers_answers_each_trace_once
+            patterns_match_all_of_a_text
+            ids_events_and_links_compare
+            the_whole_trace_compares
+            relatives_are_those_of_the_tree
+            the_tree_is_that_of_the_whole_trace
+            each_trace_is_on_one_page
+            a_search_says_how_it_ended
+            what_nobody_could_answer_is_refused
+            attribute_keys_are_listed
+            attribute_values_are_listed
             calls_are_summed_over_traces
             calls_count_if_their_span_starts_in_the_range
         }

@@ -1,0 +1,141 @@
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use periplus_model::{Attribute, Span, SpanGroup, Value};
+
+use crate::Scope;
+
+/// A key under which some span has an attribute.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttributeKey {
+    /// Where it is; never [`Scope::Any`].
+    pub scope: Scope,
+    /// The key.
+    pub key: String,
+}
+
+/// The scopes that a span has attributes in, in the order in which keys are listed.
+const SCOPES: [Scope; 5] = [
+    Scope::Span,
+    Scope::Resource,
+    Scope::Instrumentation,
+    Scope::Event,
+    Scope::Link,
+];
+
+/// The smallest of many, each once.
+pub(crate) struct Smallest<T> {
+    found: BTreeSet<T>,
+    limit: usize,
+}
+
+impl<T: Ord> Smallest<T> {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            found: BTreeSet::new(),
+            limit,
+        }
+    }
+
+    pub(crate) fn insert(&mut self, item: T) {
+        let is_full = self.found.len() >= self.limit;
+        if is_full && self.found.last().is_none_or(|last| *last <= item) {
+            return;
+        }
+        self.found.insert(item);
+        if self.found.len() > self.limit {
+            self.found.pop_last();
+        }
+    }
+
+    pub(crate) fn into_sorted(self) -> impl Iterator<Item = T> {
+        self.found.into_iter()
+    }
+}
+
+/// A scalar value, in the order in which values are listed: by text, then by type.
+pub(crate) struct Listed {
+    text: String,
+    value: Value,
+}
+
+impl Listed {
+    /// Nothing if it is no scalar, or its text does not begin like this.
+    pub(crate) fn of(value: &Value, prefix: &str) -> Option<Self> {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Int(number) => number.to_string(),
+            Value::Double(number) => number.to_string(),
+            Value::Bool(value) => value.to_string(),
+            Value::Empty | Value::Bytes(_) | Value::Array(_) | Value::Map(_) => return None,
+        };
+        text.starts_with(prefix).then(|| Self {
+            text,
+            value: value.clone(),
+        })
+    }
+
+    pub(crate) fn into_value(self) -> Value {
+        self.value
+    }
+
+    fn order(&self) -> (&str, u8) {
+        let kind = match self.value {
+            Value::String(_) => 0,
+            Value::Int(_) => 1,
+            Value::Double(_) => 2,
+            _ => 3,
+        };
+        (&self.text, kind)
+    }
+}
+
+impl Ord for Listed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for Listed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Listed {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Listed {}
+
+/// Calls `found` for every attribute in these scopes of a group.
+pub(crate) fn visit<'a>(
+    group: &'a SpanGroup,
+    scope: Scope,
+    mut found: impl FnMut(Scope, &'a Attribute),
+) {
+    for place in SCOPES {
+        if scope != Scope::Any && scope != place {
+            continue;
+        }
+        let mut all = |attributes: &'a [Attribute]| {
+            for attribute in attributes {
+                found(place, attribute);
+            }
+        };
+        let each_span = |visit: &mut dyn FnMut(&'a Span)| group.spans.iter().for_each(visit);
+        match place {
+            Scope::Resource => all(&group.resource.attributes),
+            Scope::Instrumentation => all(&group.scope.attributes),
+            Scope::Event => each_span(&mut |span| {
+                span.events.iter().for_each(|event| all(&event.attributes));
+            }),
+            Scope::Link => each_span(&mut |span| {
+                span.links.iter().for_each(|link| all(&link.attributes));
+            }),
+            Scope::Span | Scope::Any => each_span(&mut |span| all(&span.attributes)),
+        }
+    }
+}
