@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use periplus_wire::otlp::decode_protobuf;
 
+use super::cache::GroupCache;
 use super::disk::Disk;
 use super::manifest::{Contents, Manifest, SegmentEntry};
 use super::open::failed;
@@ -79,14 +81,15 @@ pub fn check(disk: &dyn Disk, dir: &Path) -> Result<Report, StoreError> {
         let note = "the manifest's last line was not completely written";
         report.notes.push(note.to_owned());
     }
+    let cache = Arc::new(GroupCache::new(0));
     for entry in contents.segments.values() {
-        let checked = Segment::open(disk, dir, entry.clone())
+        let checked = Segment::open(disk, dir, entry.clone(), &cache)
             .map_err(|error| error.to_string())
             .and_then(|segment| segment.verify());
         match checked {
-            Ok(spans) => {
+            Ok(()) => {
                 report.segments += 1;
-                report.segment_spans += spans;
+                report.segment_spans += entry.spans;
             }
             Err(reason) => {
                 let path = segment::path(dir, entry);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::cache::GroupCache;
 use super::disk::{Disk, is_full};
 use super::health::Health;
 use super::intake::{Sink, now_unix_nano};
@@ -25,6 +26,7 @@ pub(super) struct Engine {
     pub(super) dir: PathBuf,
     pub(super) options: Options,
     pub(super) state: State,
+    pub(super) cache: Arc<GroupCache>,
     pub(super) health: Arc<Health>,
     pub(super) signal: Signal,
     pub(super) counters: Counters,
@@ -51,7 +53,7 @@ impl Engine {
         (disk, dir): (Arc<dyn Disk>, PathBuf),
         options: Options,
         manifest: Manifest,
-        segments: Vec<Arc<Segment>>,
+        (segments, cache): (Vec<Arc<Segment>>, Arc<GroupCache>),
     ) -> Self {
         let contents = manifest.contents();
         let (next_segment, replay_from) = (contents.next_segment, contents.replay_from);
@@ -60,6 +62,7 @@ impl Engine {
             dir,
             options,
             state: State::new(segments, replay_from),
+            cache,
             health: Arc::default(),
             signal: Signal::default(),
             counters: Counters::default(),
@@ -130,7 +133,7 @@ impl Engine {
         })?;
         let written = self
             .write_file(&entry, &encoded.bytes)
-            .and_then(|()| Segment::open(&*self.disk, &self.dir, entry.clone()));
+            .and_then(|()| Segment::open(&*self.disk, &self.dir, entry.clone(), &self.cache));
         written.map(Arc::new).map_err(|source| {
             self.remove_file(&entry);
             StoreError::Io {

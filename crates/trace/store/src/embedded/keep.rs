@@ -148,6 +148,7 @@ impl Engine {
             return Err(error);
         }
         self.state.replace_segments(&ids, Some(new));
+        self.cache.forget(&ids);
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
         self.remove_files(&old);
         Ok(())
@@ -163,6 +164,7 @@ impl Engine {
             ..Edit::default()
         })?;
         self.state.replace_segments(&ids, None);
+        self.cache.forget(&ids);
         self.remove_files(entries);
         let dropped = Kept {
             segments: ids.len() as u64,

@@ -14,19 +14,22 @@
 //! ```
 
 mod batch;
+mod cache;
 mod check;
+mod contract;
 pub mod disk;
 mod engine;
 mod health;
 mod intake;
 mod keep;
+mod lists;
 mod manifest;
+mod meter;
 mod open;
 mod options;
 mod part;
 mod partition;
 mod payload;
-mod rows;
 mod search;
 mod segment;
 mod signal;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::cache::GroupCache;
 use super::disk::Disk;
 use super::engine::Engine;
 use super::manifest::{Contents, Manifest, SegmentEntry};
@@ -60,9 +61,10 @@ pub(super) fn open(
         recovery.findings.push(finding.to_owned());
     }
     let contents = manifest.contents().clone();
-    let segments = open_segments(&*disk, dir, &contents, &mut recovery);
+    let cache = Arc::new(GroupCache::new(options.cache_bytes));
+    let segments = open_segments(&*disk, dir, (&contents, &cache), &mut recovery);
     sweep(&*disk, dir, &contents, &mut recovery).map_err(failed("sweeping the directory"))?;
-    let engine = Engine::new((disk, dir.to_owned()), options, manifest, segments);
+    let engine = Engine::new((disk, dir.to_owned()), options, manifest, (segments, cache));
     let start = replay(&engine, &contents, &mut recovery)?;
     for finding in &recovery.findings {
         tracing::warn!("{finding}");
@@ -111,12 +113,12 @@ fn refuse_half_a_truth(disk: &dyn Disk, dir: &Path, contents: &Contents) -> Resu
 fn open_segments(
     disk: &dyn Disk,
     dir: &Path,
-    contents: &Contents,
+    (contents, cache): (&Contents, &Arc<GroupCache>),
     recovery: &mut Recovery,
 ) -> Vec<Arc<Segment>> {
     let mut segments = Vec::with_capacity(contents.segments.len());
     for entry in contents.segments.values() {
-        match Segment::open(disk, dir, entry.clone()) {
+        match Segment::open(disk, dir, entry.clone(), cache) {
             Ok(segment) => segments.push(Arc::new(segment)),
             Err(error) => {
                 let path = segment::path(dir, entry);

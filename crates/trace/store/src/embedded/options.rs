@@ -71,6 +71,8 @@ pub struct Options {
     pub queue_bytes: u64,
     /// The size of the log's files.
     pub log_file_bytes: u64,
+    /// The most bytes of decoded row groups that are kept for the next query.
+    pub cache_bytes: usize,
     /// How long a query may take.
     pub query_timeout: Duration,
     /// Whether tables are written, and segments merged and dropped, by threads of the engine's own.
@@ -89,6 +91,7 @@ impl Default for Options {
             max_table_bytes: 192 << 20,
             queue_bytes: 64 << 20,
             log_file_bytes: 64 << 20,
+            cache_bytes: 64 << 20,
             query_timeout: Duration::from_secs(30),
             background: true,
         }

@@ -1,9 +1,10 @@
-use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
-use periplus_model::{SpanGroup, SpanKind, TraceId};
+use periplus_model::{SpanGroup, TraceId};
+use periplus_segment::ServiceOperation;
 
-use crate::{Operation, SpanFilter, TimeRange};
+use crate::{SpanFilter, TimeRange};
 
 /// Where a trace stands among all: by the start of its earliest span, then by id.
 pub(super) type Place = (u64, TraceId);
@@ -11,17 +12,16 @@ pub(super) type Place = (u64, TraceId);
 /// Something that holds spans: a table in memory or a segment on the disk. A trace may lie in
 /// several.
 pub(super) trait Part: fmt::Debug + Send + Sync {
-    /// For each chunk that is searched at once, the starts of its first and its last span.
-    fn chunks(&self) -> Vec<(u64, u64)>;
+    /// What is searched at once, piece by piece.
+    fn chunks(&self) -> Vec<Chunk>;
+
+    /// Looks up what a search needs once.
+    fn prepare(&self, filter: &SpanFilter) -> Result<Prepared, Damage>;
 
     /// The traces that have a span in this chunk which starts in the range and matches, with the
     /// start of their earliest span in this part; in any order.
-    fn hits(
-        &self,
-        chunk: usize,
-        filter: &SpanFilter,
-        range: TimeRange,
-    ) -> Result<Vec<Place>, Damage>;
+    fn hits(&self, chunk: usize, filter: &Prepared, range: TimeRange)
+    -> Result<Vec<Place>, Damage>;
 
     /// What it holds of a trace.
     fn trace(&self, id: TraceId) -> Result<Vec<SpanGroup>, Damage>;
@@ -29,19 +29,42 @@ pub(super) trait Part: fmt::Debug + Send + Sync {
     /// The start of the trace's earliest span in this part, if it has any; zero if none has one.
     fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage>;
 
-    /// Adds the names of its services.
-    fn services(&self, found: &mut BTreeSet<String>) -> Result<(), Damage>;
-
-    /// Adds the operations of a service.
-    fn operations(
-        &self,
-        service: &str,
-        kind: Option<SpanKind>,
-        found: &mut BTreeSet<Operation>,
-    ) -> Result<(), Damage>;
+    /// The operations of its services, sorted.
+    fn operations(&self) -> Result<Arc<Vec<ServiceOperation>>, Damage>;
 
     /// Notes that something of it cannot be read.
     fn damaged(&self, damage: &Damage);
+}
+
+/// A filter, prepared by a part for itself.
+#[derive(Clone, Debug)]
+pub(super) enum Prepared {
+    /// For a table.
+    Table(SpanFilter),
+    /// For a segment.
+    Segment(periplus_segment::Search),
+    /// Nothing of the part matches.
+    Nothing,
+}
+
+/// A piece of a part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk {
+    /// The start of the earliest of its spans.
+    pub(super) first: u64,
+    /// The start of the latest.
+    pub(super) last: u64,
+}
+
+impl Chunk {
+    /// Whether some of its spans may start in the range.
+    pub(super) fn overlaps(&self, range: TimeRange) -> bool {
+        let TimeRange {
+            start_unix_nano: start,
+            end_unix_nano: end,
+        } = range;
+        start < end && self.first < end && start <= self.last
+    }
 }
 
 /// A part of a segment cannot be read.

@@ -8,14 +8,16 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{self, AtomicBool};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
 use periplus_model::{SpanGroup, TraceId};
 
-use super::part::{Damage, Part, Place, earlier};
+use super::meter::Meter;
+use super::part::{Damage, Part, Place, Prepared, earlier};
 use super::state::Snapshot;
-use crate::{SpanFilter, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery, matches};
+use crate::{
+    Cursor, SpanFilter, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery, matches,
+};
 
 /// A query may hold this many places that wait for their turn: 32 bytes each.
 const MAX_PLACES: usize = 8 << 20;
@@ -26,11 +28,13 @@ pub(super) struct Search {
     query: TraceQuery,
     /// What some span of every trace that matches matches.
     necessary: SpanFilter,
+    /// That, as each part has prepared it.
+    prepared: Vec<Option<Prepared>>,
     heap: BinaryHeap<Item>,
     /// The traces that were looked at.
     seen: HashSet<TraceId>,
     found: usize,
-    deadline: Instant,
+    meter: Meter,
 }
 
 #[derive(Debug)]
@@ -50,17 +54,18 @@ enum Step {
 }
 
 impl Search {
-    pub(super) fn new(snapshot: &Snapshot, query: TraceQuery, deadline: Instant) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, query: TraceQuery, meter: Meter) -> Self {
         let parts: Vec<_> = snapshot.parts().collect();
-        let necessary = necessary(&query.filter).unwrap_or(SpanFilter::True);
+        let necessary = necessary(&query.filter.local_bound()).unwrap_or(SpanFilter::True);
         let mut search = Self {
+            prepared: vec![None; parts.len()],
             parts,
             query,
             necessary,
             heap: BinaryHeap::new(),
             seen: HashSet::new(),
             found: 0,
-            deadline,
+            meter,
         };
         if search.query.limit > 0 {
             search.plan();
@@ -76,22 +81,24 @@ impl Search {
     ) -> Option<Result<StoredTrace, StoreError>> {
         while self.found < self.query.limit {
             let item = self.heap.pop()?;
-            if cancelled.load(atomic::Ordering::Relaxed) {
-                return None;
-            }
-            if let Err(error) = self.check_limits() {
+            let outcome = match item.step {
+                Step::Chunk { part, chunk } => {
+                    self.search_chunk(part, chunk);
+                    None
+                }
+                Step::Partial(id) => {
+                    self.complete(id);
+                    None
+                }
+                Step::Whole(id) => self.look_at(id),
+            };
+            if let Err(error) = self.check_limits(cancelled) {
                 self.found = self.query.limit;
                 return Some(Err(error));
             }
-            match item.step {
-                Step::Chunk { part, chunk } => self.search_chunk(part, chunk),
-                Step::Partial(id) => self.complete(id),
-                Step::Whole(id) => {
-                    if let Some(trace) = self.look_at(id) {
-                        self.found += 1;
-                        return Some(Ok(trace));
-                    }
-                }
+            if let Some(trace) = outcome {
+                self.found += 1;
+                return Some(Ok(trace));
             }
         }
         None
@@ -100,12 +107,18 @@ impl Search {
     fn plan(&mut self) {
         let range = self.query.range;
         for (part, chunks) in self.parts.iter().map(|part| part.chunks()).enumerate() {
-            for (chunk, (first, last)) in chunks.into_iter().enumerate() {
-                let overlaps = first < range.end_unix_nano && range.start_unix_nano <= last;
-                if overlaps && range.start_unix_nano < range.end_unix_nano {
+            for (number, chunk) in chunks.into_iter().enumerate() {
+                if chunk.overlaps(range) {
                     // A span without a start says nothing of where its trace belongs.
-                    let start = if first == 0 { u64::MAX } else { last };
-                    let step = Step::Chunk { part, chunk };
+                    let start = if chunk.first == 0 {
+                        u64::MAX
+                    } else {
+                        chunk.last
+                    };
+                    let step = Step::Chunk {
+                        part,
+                        chunk: number,
+                    };
                     self.heap.push(Item { start, step });
                 }
             }
@@ -114,7 +127,14 @@ impl Search {
 
     fn search_chunk(&mut self, at: usize, chunk: usize) {
         let part = Arc::clone(&self.parts[at]);
-        let hits = part.hits(chunk, &self.necessary, self.query.range);
+        let prepared = self.prepared[at].get_or_insert_with(|| {
+            let prepared = part.prepare(&self.necessary);
+            prepared.unwrap_or_else(|damage| {
+                part.damaged(&damage);
+                Prepared::Nothing
+            })
+        });
+        let hits = part.hits(chunk, prepared, self.query.range);
         for (start, id) in or_default(&*part, hits) {
             if start == 0 {
                 self.complete(id);
@@ -136,21 +156,23 @@ impl Search {
                 start = earlier(start, other);
             }
         }
-        let step = Step::Whole(id);
-        self.heap.push(Item { start, step });
-    }
-
-    fn look_at(&self, id: TraceId) -> Option<StoredTrace> {
-        let groups = collect(&self.parts, id);
-        matches(&self.query.filter, &groups, self.query.range).then_some(StoredTrace { id, groups })
-    }
-
-    fn check_limits(&self) -> Result<(), StoreError> {
-        if Instant::now() > self.deadline {
-            return Err(StoreError::QueryLimit {
-                reason: "it took too long; ask for a shorter time or more precisely",
-            });
+        // What stands on earlier pages was answered before.
+        let behind = |after: Cursor| (start, id) < (after.start_unix_nano, after.trace_id);
+        if self.query.after.is_none_or(behind) {
+            let step = Step::Whole(id);
+            self.heap.push(Item { start, step });
         }
+    }
+
+    fn look_at(&mut self, id: TraceId) -> Option<StoredTrace> {
+        let groups = collect(&self.parts, id);
+        let is_match = matches(&self.query.filter, &groups, self.query.range);
+        self.meter.looked_at(&groups);
+        is_match.then_some(StoredTrace { id, groups })
+    }
+
+    fn check_limits(&self, cancelled: &AtomicBool) -> Result<(), StoreError> {
+        self.meter.check(cancelled)?;
         if self.heap.len() + self.seen.len() > MAX_PLACES {
             return Err(StoreError::QueryLimit {
                 reason: "it finds too many traces; ask for a shorter time or more precisely",
@@ -231,13 +253,20 @@ pub(super) fn traces_in(
     let parts: Vec<_> = snapshot.parts().collect();
     let mut places: Vec<Place> = Vec::new();
     for part in &parts {
-        for (chunk, (first, last)) in part.chunks().into_iter().enumerate() {
-            if first < range.end_unix_nano && range.start_unix_nano <= last {
-                places.extend(or_default(
-                    &**part,
-                    part.hits(chunk, &SpanFilter::True, range),
-                ));
+        let chunks = part.chunks().into_iter().enumerate();
+        let mut chunks = chunks.filter(|(_, chunk)| chunk.overlaps(range)).peekable();
+        if chunks.peek().is_none() {
+            continue;
+        }
+        let prepared = match part.prepare(&SpanFilter::True) {
+            Ok(prepared) => prepared,
+            Err(damage) => {
+                part.damaged(&damage);
+                continue;
             }
+        };
+        for (chunk, _) in chunks {
+            places.extend(or_default(&**part, part.hits(chunk, &prepared, range)));
         }
     }
     let mut ids: Vec<TraceId> = places.into_iter().map(|(_, id)| id).collect();

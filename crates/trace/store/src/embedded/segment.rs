@@ -1,25 +1,27 @@
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use periplus_model::{SpanGroup, SpanKind, TraceId};
-use periplus_segment::{Builder, EncodeOptions, ReadError, Source};
+use periplus_model::{SpanGroup, TraceId};
+use periplus_segment::{Builder, EncodeOptions, Group, ReadError, ServiceOperation, Source};
 
+use super::cache::GroupCache;
 use super::disk::{Disk, DiskFile};
 use super::manifest::SegmentEntry;
-use super::part::{Damage, Part, Place};
+use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::partition;
-use crate::{Operation, SpanFilter, TimeRange, span_matches};
+use crate::{SpanFilter, TimeRange};
 
 /// A segment on the disk.
 #[derive(Debug)]
 pub(super) struct Segment {
     entry: SegmentEntry,
     reader: periplus_segment::Segment,
+    cache: Arc<GroupCache>,
+    operations: OnceLock<Arc<Vec<ServiceOperation>>>,
     damages: AtomicU64,
 }
 
@@ -48,7 +50,12 @@ impl Encoded {
 
 impl Segment {
     /// Opens the file of a segment; only its footer is read.
-    pub(super) fn open(disk: &dyn Disk, dir: &Path, entry: SegmentEntry) -> io::Result<Self> {
+    pub(super) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        entry: SegmentEntry,
+        cache: &Arc<GroupCache>,
+    ) -> io::Result<Self> {
         let file = disk.open(&path(dir, &entry))?;
         let size = file.size()?;
         let source = FileSource { file, size };
@@ -63,6 +70,8 @@ impl Segment {
         Ok(Self {
             entry,
             reader,
+            cache: Arc::clone(cache),
+            operations: OnceLock::new(),
             damages: AtomicU64::new(0),
         })
     }
@@ -76,19 +85,20 @@ impl Segment {
         self.damages.load(Ordering::Relaxed)
     }
 
-    /// Reads all of it; how many spans it has, or what is wrong.
-    pub(super) fn verify(&self) -> Result<u64, String> {
-        let mut spans = 0;
-        for number in 0..self.reader.group_count() {
-            let traces = self.reader.group(number).all();
-            let traces = traces.map_err(|error| error.to_string())?;
-            let groups = traces.iter().flatten();
-            spans += groups.map(|group| group.spans.len() as u64).sum::<u64>();
+    /// Reads all of it; what is wrong.
+    pub(super) fn verify(&self) -> Result<(), String> {
+        match &self.reader.verify()[..] {
+            [] => Ok(()),
+            errors => {
+                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                Err(errors.join("; "))
+            }
         }
-        if spans != self.entry.spans {
-            return Err(format!("{spans} spans were read"));
-        }
-        Ok(spans)
+    }
+
+    fn group(&self, number: usize) -> Arc<Group> {
+        let key = (self.entry.id, number);
+        self.cache.group(key, || self.reader.group(number))
     }
 }
 
@@ -129,76 +139,69 @@ pub(super) fn path(dir: &Path, entry: &SegmentEntry) -> PathBuf {
 }
 
 impl Part for Segment {
-    fn chunks(&self) -> Vec<(u64, u64)> {
-        (0..self.reader.group_count())
-            .map(|number| self.reader.group(number).span_starts())
-            .collect()
+    fn chunks(&self) -> Vec<Chunk> {
+        let chunk = |number| {
+            let group = self.reader.group(number);
+            let (first, last) = group.span_starts();
+            Chunk { first, last }
+        };
+        (0..self.reader.group_count()).map(chunk).collect()
+    }
+
+    fn prepare(&self, filter: &SpanFilter) -> Result<Prepared, Damage> {
+        let search = self.reader.search(filter)?;
+        Ok(if search.may_match() {
+            Prepared::Segment(search)
+        } else {
+            Prepared::Nothing
+        })
     }
 
     fn hits(
         &self,
         chunk: usize,
-        filter: &SpanFilter,
+        filter: &Prepared,
         range: TimeRange,
     ) -> Result<Vec<Place>, Damage> {
-        let mut found = Vec::new();
-        for groups in self.reader.group(chunk).all()? {
-            let hit = groups.iter().any(|group| {
-                (group.spans.iter()).any(|span| {
-                    range.contains(span.start_unix_nano) && span_matches(filter, group, span)
-                })
-            });
-            if hit && let Some(span) = groups.first().and_then(|group| group.spans.first()) {
-                let start = self.reader.trace_start(span.trace_id)?;
-                found.push((start.unwrap_or_default(), span.trace_id));
-            }
-        }
-        Ok(found)
+        let Prepared::Segment(search) = filter else {
+            return Ok(Vec::new());
+        };
+        let hits = self.group(chunk).hits(search, range)?;
+        let hits = hits.iter().map(|hit| (hit.start_unix_nano, hit.id));
+        Ok(hits.collect())
     }
 
     fn trace(&self, id: TraceId) -> Result<Vec<SpanGroup>, Damage> {
-        Ok(self.reader.trace(id)?.unwrap_or_default())
+        Ok(match self.reader.find(id)?[..] {
+            [] => Vec::new(),
+            [place] => self.group(place.group).trace(place.trace)?,
+            // A very large one, which is put together from its pieces.
+            _ => self.reader.trace(id)?.unwrap_or_default(),
+        })
     }
 
     fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
-        Ok(self.reader.trace_start(id)?)
+        let Some(place) = self.reader.find(id)?.first().copied() else {
+            return Ok(None);
+        };
+        let group = self.group(place.group);
+        let start = group.traces()?.nth(place.trace);
+        Ok(start.map(|(_, start)| start))
     }
 
-    fn services(&self, found: &mut BTreeSet<String>) -> Result<(), Damage> {
-        for number in 0..self.reader.group_count() {
-            let groups = self.reader.group(number).all()?;
-            let names = groups.iter().flatten();
-            found.extend(names.map(|group| group.resource.service_name().to_owned()));
+    fn operations(&self) -> Result<Arc<Vec<ServiceOperation>>, Damage> {
+        if let Some(known) = self.operations.get() {
+            return Ok(Arc::clone(known));
         }
-        Ok(())
-    }
-
-    fn operations(
-        &self,
-        service: &str,
-        kind: Option<SpanKind>,
-        found: &mut BTreeSet<Operation>,
-    ) -> Result<(), Damage> {
-        for number in 0..self.reader.group_count() {
-            for group in self.reader.group(number).all()?.iter().flatten() {
-                if group.resource.service_name() != service {
-                    continue;
-                }
-                for span in &group.spans {
-                    if kind.is_none_or(|kind| kind == span.kind) {
-                        found.insert(Operation {
-                            name: span.name.clone(),
-                            kind: span.kind,
-                        });
-                    }
-                }
-            }
-        }
-        Ok(())
+        let found = Arc::new(self.reader.red()?.series);
+        Ok(Arc::clone(self.operations.get_or_init(|| found)))
     }
 
     fn damaged(&self, damage: &Damage) {
-        self.damages.fetch_add(1, Ordering::Relaxed);
+        // One line for each segment: the counter says how often it was met.
+        if self.damages.fetch_add(1, Ordering::Relaxed) > 0 {
+            return;
+        }
         tracing::error!(
             segment = self.entry.id,
             hour = self.entry.hour_name(),

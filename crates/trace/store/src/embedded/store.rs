@@ -1,33 +1,26 @@
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use periplus_insight::{Trace, dependencies_where};
-use periplus_model::{Batch, SpanKind, TraceId};
+use periplus_model::Batch;
 use tokio::sync::Semaphore;
 
 use super::disk::{Disk, RealDisk};
 use super::engine::{Engine, is_temporary};
 use super::intake::{Answer, Intake, now_unix_nano};
 use super::keep::Kept;
+use super::meter::Meter;
 use super::open::{self, LogStart, Recovery};
 use super::options::{Durability, Options};
-use super::part::Part;
 use super::payload::Payload;
-use super::search::{Search, collect, or_default, traces_in};
 use super::state::Snapshot;
-use super::stream::{Cancel, stream};
+use super::stream::Cancel;
 use super::wal::{Log, LogOptions};
-use crate::{
-    AppendOtlpError, BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanStore,
-    StoreError, StoreStats, StoredTrace, TimeRange, TraceQuery,
-};
+use crate::{AppendOtlpError, Budget, StoreError};
 
 /// How many queries compute at the same time, for each core.
 const QUERIES_PER_CORE: usize = 2;
@@ -49,10 +42,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// * Reads run on threads for blocking work of the tokio runtime in which they are polled.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    engine: Arc<Engine>,
-    intake: Intake,
+    pub(super) engine: Arc<Engine>,
+    pub(super) intake: Intake,
     recovery: Recovery,
-    slots: Arc<Semaphore>,
+    pub(super) slots: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Given back last.
     _lock: Box<dyn Any + Send + Sync>,
@@ -203,7 +196,7 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    async fn take(&self, batch: Batch) -> Result<(), StoreError> {
+    pub(super) async fn take(&self, batch: Batch) -> Result<(), StoreError> {
         let spans = batch.span_count() as u64;
         if spans == 0 {
             return Ok(());
@@ -219,7 +212,12 @@ impl EmbeddedStore {
         }
     }
 
-    async fn submit(&self, payload: Payload) -> Answer {
+    /// For what has no budget of its own.
+    pub(super) fn meter(&self) -> Meter {
+        Meter::new(Budget::UNLIMITED, self.engine.options.query_timeout)
+    }
+
+    pub(super) async fn submit(&self, payload: Payload) -> Answer {
         if self.engine.state.table_bytes() > self.engine.options.max_table_bytes {
             return Err(self.intake.busy("too much waits to become segments").into());
         }
@@ -234,7 +232,7 @@ impl EmbeddedStore {
     }
 
     /// Computes an answer on a thread for blocking work.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Snapshot, &AtomicBool) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -260,92 +258,6 @@ impl Drop for EmbeddedStore {
         if let Err(error) = self.close() {
             tracing::warn!(%error, "closing the store");
         }
-    }
-}
-
-impl SpanStore for EmbeddedStore {
-    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.take(batch))
-    }
-
-    fn append_otlp(&self, body: Bytes) -> BoxFuture<'_, Result<OtlpTaken, AppendOtlpError>> {
-        Box::pin(self.submit(Payload::Otlp(body)))
-    }
-
-    fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
-        Box::pin(self.read(move |snapshot, _| {
-            let parts: Vec<Arc<dyn Part>> = snapshot.parts().collect();
-            let groups = collect(&parts, id);
-            Ok((!groups.is_empty()).then_some(StoredTrace { id, groups }))
-        }))
-    }
-
-    fn find_traces(&self, query: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>> {
-        let snapshot = self.engine.state.snapshot();
-        let deadline = Instant::now() + self.engine.options.query_timeout;
-        let make = move || Search::new(&snapshot, query, deadline);
-        stream(make, Arc::clone(&self.slots))
-    }
-
-    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        Box::pin(self.read(|snapshot, _| {
-            let mut found = BTreeSet::new();
-            for part in snapshot.parts() {
-                or_default(&*part, part.services(&mut found));
-            }
-            found.remove("");
-            Ok(found.into_iter().collect())
-        }))
-    }
-
-    fn operations<'a>(
-        &'a self,
-        service: &'a str,
-        kind: Option<SpanKind>,
-    ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>> {
-        let service = service.to_owned();
-        Box::pin(self.read(move |snapshot, _| {
-            let mut found = BTreeSet::new();
-            for part in snapshot.parts() {
-                or_default(&*part, part.operations(&service, kind, &mut found));
-            }
-            Ok(found.into_iter().collect())
-        }))
-    }
-
-    fn dependencies(
-        &self,
-        range: TimeRange,
-    ) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>> {
-        let deadline = Instant::now() + self.engine.options.query_timeout;
-        Box::pin(
-            self.read(move |snapshot, cancelled| {
-                dependencies(snapshot, range, deadline, cancelled)
-            }),
-        )
-    }
-
-    fn stats(&self) -> StoreStats {
-        let snapshot = self.engine.state.snapshot();
-        let counters = &self.engine.counters;
-        let mut stats = StoreStats {
-            max_bytes: self.engine.options.max_disk_bytes.unwrap_or(u64::MAX),
-            accepted_spans: self.intake.accepted_spans(),
-            evicted_traces: counters.dropped_traces.load(Ordering::Relaxed),
-            evicted_spans: counters.dropped_spans.load(Ordering::Relaxed),
-            ..StoreStats::default()
-        };
-        for segment in snapshot.segments.iter() {
-            stats.traces += segment.entry().traces;
-            stats.spans += segment.entry().spans;
-            stats.bytes += segment.entry().bytes;
-        }
-        for table in &snapshot.tables {
-            stats.traces += table.traces();
-            stats.spans += table.spans();
-            stats.bytes += table.bytes();
-        }
-        stats
     }
 }
 
@@ -405,39 +317,6 @@ fn keep(engine: &Engine) {
             }
         }
     }
-}
-
-fn dependencies(
-    snapshot: &Snapshot,
-    range: TimeRange,
-    deadline: Instant,
-    cancelled: &AtomicBool,
-) -> Result<Vec<DependencyEdge>, StoreError> {
-    let (parts, ids) = traces_in(snapshot, range);
-    let mut edges: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
-    for id in ids {
-        if cancelled.load(Ordering::Relaxed) {
-            break;
-        }
-        if Instant::now() > deadline {
-            return Err(StoreError::QueryLimit {
-                reason: "it took too long; ask for a shorter time",
-            });
-        }
-        let trace = Trace::assemble(&collect(&parts, id));
-        for edge in dependencies_where(&trace, |span| range.contains(span.start_unix_nano)) {
-            let (calls, errors) = edges.entry((edge.parent, edge.child)).or_default();
-            *calls += edge.calls;
-            *errors += edge.errors;
-        }
-    }
-    let edge = |((parent, child), (call_count, error_count))| DependencyEdge {
-        parent,
-        child,
-        call_count,
-        error_count,
-    };
-    Ok(edges.into_iter().map(edge).collect())
 }
 
 fn slots() -> usize {

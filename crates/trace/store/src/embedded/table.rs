@@ -1,21 +1,20 @@
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use periplus_model::{SpanGroup, SpanKind, TraceId};
-use periplus_segment::{BuildError, Builder, OtlpError};
+use periplus_model::{SpanGroup, TraceId};
+use periplus_segment::{BuildError, Builder, OtlpError, ServiceOperation};
 
-use super::part::{Damage, Part, Place};
+use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::payload::{Payload, Unfit};
-use super::rows::Rows;
 use super::segment::{self, Encoded};
-use crate::{Operation, OtlpTaken, SpanFilter, TimeRange};
+use crate::{OtlpTaken, SpanFilter, TimeRange};
 
 /// Spans in memory, until they are in a segment.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     builder: RwLock<Builder>,
-    rows: RwLock<Rows>,
+    /// The operations of so many spans.
+    operations: Mutex<(usize, Arc<Vec<ServiceOperation>>)>,
     /// Its size after the last payload, so that nobody has to wait for it.
     bytes: AtomicU64,
 }
@@ -34,10 +33,6 @@ impl Table {
         };
         self.bytes
             .store(builder.heap_bytes() as u64, Ordering::Relaxed);
-        if outcome.is_ok() {
-            let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-            let _ = rows.append_payload(payload);
-        }
         Some(match outcome {
             Ok(refused) => Ok(OtlpTaken {
                 spans: (builder.span_count() - before) as u64,
@@ -69,42 +64,50 @@ impl Table {
     fn builder(&self) -> RwLockReadGuard<'_, Builder> {
         self.builder.read().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn rows(&self) -> RwLockReadGuard<'_, Rows> {
-        self.rows.read().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Part for Table {
-    fn chunks(&self) -> Vec<(u64, u64)> {
-        self.rows().chunks()
+    /// One: what comes now may start at any time, and is looked at first.
+    fn chunks(&self) -> Vec<Chunk> {
+        vec![Chunk {
+            first: 0,
+            last: u64::MAX,
+        }]
     }
 
-    fn hits(&self, _: usize, filter: &SpanFilter, range: TimeRange) -> Result<Vec<Place>, Damage> {
-        Ok(self.rows().hits(filter, range))
+    fn prepare(&self, filter: &SpanFilter) -> Result<Prepared, Damage> {
+        Ok(Prepared::Table(filter.clone()))
+    }
+
+    fn hits(&self, _: usize, filter: &Prepared, range: TimeRange) -> Result<Vec<Place>, Damage> {
+        let Prepared::Table(filter) = filter else {
+            return Ok(Vec::new());
+        };
+        let hits = self.builder().hits(filter, range);
+        Ok(hits
+            .iter()
+            .map(|hit| (hit.start_unix_nano, hit.id))
+            .collect())
     }
 
     fn trace(&self, id: TraceId) -> Result<Vec<SpanGroup>, Damage> {
-        Ok(self.rows().trace(id))
+        Ok(self.builder().trace(id).unwrap_or_default())
     }
 
     fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
-        Ok(self.rows().trace_start(id))
+        Ok(self.builder().trace_start(id))
     }
 
-    fn services(&self, found: &mut BTreeSet<String>) -> Result<(), Damage> {
-        self.rows().services(found);
-        Ok(())
-    }
-
-    fn operations(
-        &self,
-        service: &str,
-        kind: Option<SpanKind>,
-        found: &mut BTreeSet<Operation>,
-    ) -> Result<(), Damage> {
-        self.rows().operations(service, kind, found);
-        Ok(())
+    fn operations(&self) -> Result<Arc<Vec<ServiceOperation>>, Damage> {
+        let mut known = self
+            .operations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let builder = self.builder();
+        if known.0 != builder.span_count() {
+            *known = (builder.span_count(), Arc::new(builder.red().series));
+        }
+        Ok(Arc::clone(&known.1))
     }
 
     /// Memory is not damaged.
