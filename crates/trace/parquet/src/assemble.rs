@@ -194,7 +194,10 @@ impl Assembler {
         let json = self.optional_text(at.json, level)?;
         let json = json.map(|json| match serde_json::from_str(&json) {
             Ok(Read(value)) => Ok(value),
-            Err(e) => Err((at.json, Fault::Value(format!("the JSON of an attribute: {e}")))),
+            Err(e) => Err((
+                at.json,
+                Fault::Value(format!("the JSON of an attribute: {e}")),
+            )),
         });
         set(at.json, json.transpose()?)?;
         Ok(value.unwrap_or_default())

@@ -1,9 +1,7 @@
 //! One leaf column of the row group that is being filled.
 
 use bytes::Bytes;
-use parquet::data_type::{
-    BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type,
-};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedColumnWriter;
 

@@ -9,7 +9,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use periplus_model::TraceId;
-use periplus_store::{SpanFilter, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery};
+use periplus_store::{
+    SpanFilter, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery,
+};
 use thiserror::Error;
 
 use crate::schema::{

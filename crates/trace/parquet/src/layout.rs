@@ -182,10 +182,8 @@ impl Layout {
                 time_unix_nano: at.leaf("events.list.element.time_unix_nano", Kind::Int64),
                 name: at.leaf("events.list.element.name", Kind::Text),
                 attributes: at.attributes("events.list.element."),
-                dropped_attributes_count: at.leaf(
-                    "events.list.element.dropped_attributes_count",
-                    Kind::Int32,
-                ),
+                dropped_attributes_count: at
+                    .leaf("events.list.element.dropped_attributes_count", Kind::Int32),
             },
             dropped_events_count: at.leaf("dropped_events_count", Kind::Int32),
             links: LinksAt {
@@ -194,10 +192,8 @@ impl Layout {
                 trace_state: at.leaf("links.list.element.trace_state", Kind::Text),
                 flags: at.leaf("links.list.element.flags", Kind::Int32),
                 attributes: at.attributes("links.list.element."),
-                dropped_attributes_count: at.leaf(
-                    "links.list.element.dropped_attributes_count",
-                    Kind::Int32,
-                ),
+                dropped_attributes_count: at
+                    .leaf("links.list.element.dropped_attributes_count", Kind::Int32),
             },
             dropped_links_count: at.leaf("dropped_links_count", Kind::Int32),
         };
@@ -221,9 +217,8 @@ impl Builder {
     }
 
     fn attributes(&mut self, of: &str) -> AttributesAt {
-        let mut value = |name: &str, kind| {
-            self.leaf(&format!("{of}attributes.key_value.{name}"), kind)
-        };
+        let mut value =
+            |name: &str, kind| self.leaf(&format!("{of}attributes.key_value.{name}"), kind);
         AttributesAt {
             key: value("key", Kind::Text),
             string: value("value.string_value", Kind::Text),

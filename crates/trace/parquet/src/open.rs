@@ -7,8 +7,8 @@ use parquet::basic::Type;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{FileMetaData, KeyValue};
 use parquet::file::reader::ChunkReader;
-use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::file::reader::FileReader as _;
+use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::schema::types::SchemaDescriptor;
 
 use crate::error::ImportProblem;
@@ -16,6 +16,9 @@ use crate::layout::Layout;
 use crate::schema::{
     self, CHECKSUM_KEY, COUNT_KEY, CREATED_BY_US, FOOTER_TAIL, VERSION, VERSION_KEY,
 };
+
+/// What every Parquet file ends with.
+const MAGIC: &[u8] = b"PAR1";
 
 /// A problem, and the column that has it.
 pub(crate) type In = (Option<String>, ImportProblem);
@@ -83,14 +86,21 @@ fn check_places<R: ChunkReader + 'static>(
     file: &SerializedFileReader<R>,
     bytes: u64,
 ) -> Result<(), In> {
-    let chunks = file.metadata().row_groups().iter().flat_map(|g| g.columns());
+    let chunks = file
+        .metadata()
+        .row_groups()
+        .iter()
+        .flat_map(|g| g.columns());
     for chunk in chunks {
         let start = chunk
             .dictionary_page_offset()
             .unwrap_or(chunk.data_page_offset());
         let start = u64::try_from(start.min(chunk.data_page_offset()));
         let length = u64::try_from(chunk.compressed_size());
-        let end = start.ok().zip(length.ok()).and_then(|(a, b)| a.checked_add(b));
+        let end = start
+            .ok()
+            .zip(length.ok())
+            .and_then(|(a, b)| a.checked_add(b));
         let has_data = chunk.data_page_offset() >= 0 && chunk.num_values() >= 0;
         if !has_data || end.is_none_or(|end| end > bytes) {
             let column = chunk.column_path().string();
@@ -162,6 +172,9 @@ fn check_footer<R: ChunkReader>(reader: &R) -> Result<bool, ImportProblem> {
         return Ok(false);
     };
     let tail = read(end, FOOTER_TAIL)?;
+    if !tail.ends_with(MAGIC) {
+        return Ok(false);
+    }
     let length = tail.first_chunk().map_or(0, |n| u32::from_le_bytes(*n));
     let Some(start) = end.checked_sub(u64::from(length)) else {
         return Ok(false);

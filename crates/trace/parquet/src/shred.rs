@@ -215,7 +215,13 @@ impl Columns {
         }
         if let Some(leaf) = leaf {
             let definition = level.definition + 1;
-            self.buffers[leaf].push(item, Level { definition, ..level });
+            self.buffers[leaf].push(
+                item,
+                Level {
+                    definition,
+                    ..level
+                },
+            );
         }
     }
 
