@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 
-use crate::peers::{self, CARGO_DENY, ENVOY, Need};
+use crate::peers::{self, CARGO_DENY, ENVOY, Need, PYTHON};
 use crate::shell::{command, has, run, sh};
 
 const WEB: &str = "crates/trace/ui/web";
@@ -31,12 +31,14 @@ pub(crate) fn lint() -> anyhow::Result<()> {
 
 /// The Rust tests: unit, integration, against real peers, end to end.
 pub(crate) fn test() -> anyhow::Result<()> {
-    peers::install(&[Need::Envoy])?;
+    peers::install(&[Need::Envoy, Need::DuckDb])?;
     let runner = match has("cargo-nextest") {
         true => "cargo nextest run --workspace --locked --no-fail-fast",
         false => "cargo test --workspace --locked --no-fail-fast",
     };
-    run(command(runner).env("PERIPLUS_ENVOY", absolute(ENVOY)?))
+    run(command(runner)
+        .env("PERIPLUS_ENVOY", absolute(ENVOY)?)
+        .env("PERIPLUS_PEERS_PYTHON", absolute(PYTHON)?))
 }
 
 /// Builds the UI and runs its unit tests; with `check`, the build must be what is committed.

