@@ -1,10 +1,10 @@
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::middleware::from_fn;
 use futures_util::StreamExt;
-use periplus_store::{SpanStore, StoreError, StoredTrace, TraceQuery};
+use periplus_store::{Budget, Outcome, SpanStore, StoreError, StoredTrace, TraceQuery};
 
 use crate::{guard, jaeger, own};
 
@@ -38,6 +38,13 @@ const MAX_QUERIES: usize = 16;
 /// The most spans that one answer carries: searches stop there and say so.
 const MAX_ANSWER_SPANS: usize = 200_000;
 
+/// What one search may take: what a person waits for, and what sixteen at a time may hold.
+const BUDGET: Budget = Budget {
+    time: Some(Duration::from_secs(30)),
+    answer_bytes: 256 << 20,
+    ..Budget::UNLIMITED
+};
+
 /// What every handler works with.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -49,28 +56,32 @@ pub(crate) struct Api {
 /// What a search found.
 pub(crate) struct Found {
     pub(crate) traces: Vec<StoredTrace>,
-    /// Whether the search stopped because the answer would have become too large.
-    pub(crate) cut: bool,
+    /// Why the search was ended early, if it was: what there was too much of, and what to do.
+    pub(crate) partial: Option<&'static str>,
 }
 
 impl Api {
     /// Runs a search to its end, or until the answer is large enough.
-    pub(crate) async fn find(&self, query: TraceQuery) -> Result<Found, StoreError> {
+    pub(crate) async fn find(&self, mut query: TraceQuery) -> Result<Found, StoreError> {
+        query.budget = BUDGET;
         let _turn = self.turns.acquire().await;
-        let mut stream = self.store.find_traces(query);
+        let mut search = self.store.search(query)?;
         let mut found = Found {
             traces: Vec::new(),
-            cut: false,
+            partial: None,
         };
         let mut spans = 0;
-        while let Some(trace) = stream.next().await {
+        while let Some(trace) = search.next().await {
             let trace = trace?;
             spans += trace.span_count();
             if spans > MAX_ANSWER_SPANS && !found.traces.is_empty() {
-                found.cut = true;
-                break;
+                found.partial = Some("the answer was cut: ask for fewer traces or a shorter time");
+                return Ok(found);
             }
             found.traces.push(trace);
+        }
+        if let Some(Outcome::Partial { reason }) = search.outcome() {
+            found.partial = Some(reason);
         }
         Ok(found)
     }

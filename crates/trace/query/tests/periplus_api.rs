@@ -108,6 +108,88 @@ async fn a_search_looks_back_an_hour_or_as_far_as_it_is_told() {
 }
 
 #[tokio::test]
+async fn a_query_line_goes_with_the_other_parameters() {
+    let server = Server::start().await;
+    for trace in 1..=6_u64 {
+        let root = span(trace, 1, 0, "in", trace * 10);
+        let code = Attribute::new("http.status_code", (198 + trace * 100) as i64);
+        let call = with_attributes(span(trace, 2, 1, "call", trace * 10), vec![code]);
+        server.add_spans("gateway", vec![root]).await;
+        server.add_spans("shop", vec![call]).await;
+    }
+    for (query, expected) in [
+        ("q=http.status_code%3E%3D500", vec![6, 5, 4]),
+        ("q=http.status_code%3E%3D500&service=shop", vec![6, 5, 4]),
+        // One span is not of both services.
+        ("q=http.status_code%3E%3D500&service=gateway", vec![]),
+        ("q=%7Bhttp.status_code%3E%3D500%7D&service=gateway", vec![]),
+        (
+            "q=child%7Bhttp.status_code%3D298%7D&service=gateway",
+            vec![1],
+        ),
+        ("q=NOT+%7Bhttp.status_code%3E298%7D", vec![1]),
+        (
+            "q=trace:rootService%3Dgateway+service:shop&limit=2",
+            vec![6, 5],
+        ),
+        ("q=", vec![6, 5, 4, 3, 2, 1]),
+    ] {
+        let results = get(&server, &format!("/search?{WINDOW}&{query}"))
+            .await
+            .json();
+        let traces = results["traces"].as_array().unwrap();
+        let ids: Vec<u64> = (traces.iter())
+            .map(|trace| u64::from_str_radix(trace["traceId"].as_str().unwrap(), 16).unwrap())
+            .collect();
+        assert_eq!(ids, expected, "{query}");
+    }
+    for (query, error) in [
+        (
+            "q=service%3D",
+            "parameter 'q': expected a value, in quotes if it has spaces or braces, at character 9",
+        ),
+        (
+            "q=name%3D~%22%5B%22",
+            "parameter 'q': '[' is no regular expression: unclosed character class, at character 7",
+        ),
+        (
+            "after=x",
+            "parameter 'after': this is no cursor of this server: leave it out to begin with the newest trace",
+        ),
+    ] {
+        let answer = get(&server, &format!("/search?{WINDOW}&{query}")).await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert_eq!(answer.json()["error"], error, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn pages_follow_each_other() {
+    let server = Server::start().await;
+    for trace in 1..=7_u64 {
+        let span = span(trace, 1, 0, &trace.to_string(), trace / 2);
+        server.add_spans("shop", vec![span]).await;
+    }
+    let mut names = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = get(&server, &format!("/search?{WINDOW}&limit=3{after}"))
+            .await
+            .json();
+        assert_eq!(page.get("partial"), None);
+        for trace in page["traces"].as_array().unwrap() {
+            names.push(trace["root"]["operation"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(page["truncated"], page.get("next").is_some());
+        match page.get("next") {
+            Some(next) => after = format!("&after={}", next.as_str().unwrap()),
+            None => break,
+        }
+    }
+    assert_eq!(names, ["7", "6", "5", "4", "3", "2", "1"]);
+}
+
+#[tokio::test]
 async fn a_trace_without_its_root_shows_the_earliest_span() {
     let server = Server::start().await;
     server

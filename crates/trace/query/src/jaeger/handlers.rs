@@ -136,11 +136,7 @@ pub(super) async fn search(State(api): State<Api>, uri: Uri) -> Answer {
     if ids.is_empty() {
         let found = api.find(query).await?;
         traces = found.traces;
-        if found.cut {
-            errors.push(error(
-                "the answer was cut: ask for fewer traces or a shorter time",
-            ));
-        }
+        errors.extend(found.partial.map(error));
     } else {
         for id in ids {
             match api.store.trace(id).await? {

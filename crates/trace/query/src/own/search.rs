@@ -1,6 +1,6 @@
 use periplus_insight::{ServiceSummary, Summary, Trace, summary};
 use periplus_model::TraceId;
-use periplus_store::{StoredTrace, TraceQuery};
+use periplus_store::{ParseCursorError, SpanFilter, StoredTrace, TraceFilter, TraceQuery};
 use serde::Serialize;
 
 use super::unit::{micros, micros_between};
@@ -14,8 +14,31 @@ const SEARCH: Defaults = Defaults {
     lookback_counts: true,
 };
 
+/// Jaeger's parameters, the query line `q`, and the place behind which to go on.
 pub(super) fn parse(params: &Params<'_>, now_unix_nano: u64) -> Result<TraceQuery, String> {
-    search::parse(params, SEARCH, now_unix_nano)?.check(false)
+    let mut query = search::parse(params, SEARCH, now_unix_nano)?.check(false)?;
+    let line = periplus_store::parse(params.first("q"))
+        .map_err(|error| format!("parameter 'q': {error}"))?;
+    query.filter = both(query.filter, line);
+    query.after = match params.first("after") {
+        "" => None,
+        text => Some(
+            text.parse()
+                .map_err(|error: ParseCursorError| format!("parameter 'after': {error}"))?,
+        ),
+    };
+    Ok(query)
+}
+
+/// The form and the line. A line about one span is about the span that the form is about.
+fn both(form: TraceFilter, line: TraceFilter) -> TraceFilter {
+    match (form, line) {
+        (form, TraceFilter::AnySpan(SpanFilter::True)) => form,
+        (TraceFilter::AnySpan(form), TraceFilter::AnySpan(line)) => {
+            TraceFilter::AnySpan(SpanFilter::And(vec![form, line]))
+        }
+        (form, line) => TraceFilter::And(vec![form, line]),
+    }
 }
 
 /// The list of results.
@@ -24,6 +47,10 @@ pub(super) struct Results {
     traces: Vec<Item>,
     limit: usize,
     truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,10 +83,15 @@ struct Service {
 }
 
 pub(super) fn results(found: &Found, limit: usize) -> Results {
+    let truncated = found.partial.is_some() || found.traces.len() > limit;
+    let shown = &found.traces[..limit.min(found.traces.len())];
+    let next = shown.last().filter(|_| truncated);
     Results {
-        traces: found.traces.iter().take(limit).map(item).collect(),
+        traces: shown.iter().map(item).collect(),
         limit,
-        truncated: found.cut || found.traces.len() > limit,
+        truncated,
+        partial: found.partial,
+        next: next.map(|trace| trace.cursor().to_string()),
     }
 }
 
