@@ -96,6 +96,8 @@ numbered! {
         Scopes = "the scopes",
         Index = "the trace index",
         Filter = "the trace filter",
+        /// The names of services and their operations.
+        Operations = "the operations",
         Red = "the series of rates, errors and durations",
     }
 }

@@ -23,4 +23,5 @@ pub use encode::EncodeOptions;
 pub use error::{BuildError, OtlpError, ReadError};
 pub use read::{Group, Info, Segment, Source, TracePlace};
 pub use red::{Red, RedPoint, ServiceOperation, WINDOW_NANO, bucket_bounds, bucket_of};
+pub use schema::{AttributeKey, AttributeType};
 pub use search::{Hit, Search};

@@ -1,6 +1,67 @@
 //! What the attribute columns of a builder and of a segment are.
 
 use periplus_filter::Scope;
+use periplus_model::{Attribute, Value};
+
+/// An attribute's key and the type of its values.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttributeKey {
+    /// The key.
+    pub key: String,
+    /// The type.
+    pub ty: AttributeType,
+}
+
+/// The type of an attribute's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AttributeType {
+    /// Nothing set.
+    Empty,
+    /// Text.
+    Text,
+    /// True or false.
+    Bool,
+    /// Integers.
+    Int,
+    /// Doubles.
+    Double,
+    /// Raw bytes.
+    Bytes,
+    /// Arrays or maps.
+    Nested,
+}
+
+impl AttributeKey {
+    /// Of a column; `None` for one without a key.
+    pub(crate) fn of(key: &str, ty: Type) -> Option<Self> {
+        let ty = match ty {
+            Type::Empty => AttributeType::Empty,
+            Type::Text => AttributeType::Text,
+            Type::Bool => AttributeType::Bool,
+            Type::Int => AttributeType::Int,
+            Type::Double => AttributeType::Double,
+            Type::Bytes => AttributeType::Bytes,
+            Type::Nested => AttributeType::Nested,
+            Type::Residual => return None,
+        };
+        let key = key.to_owned();
+        Some(Self { key, ty })
+    }
+
+    pub(crate) fn of_attribute(attribute: &Attribute) -> Self {
+        let ty = match attribute.value {
+            Value::Empty => AttributeType::Empty,
+            Value::String(_) => AttributeType::Text,
+            Value::Bool(_) => AttributeType::Bool,
+            Value::Int(_) => AttributeType::Int,
+            Value::Double(_) => AttributeType::Double,
+            Value::Bytes(_) => AttributeType::Bytes,
+            Value::Array(_) | Value::Map(_) => AttributeType::Nested,
+        };
+        let key = attribute.key.clone();
+        Self { key, ty }
+    }
+}
 
 /// The type of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

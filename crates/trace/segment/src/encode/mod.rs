@@ -168,8 +168,12 @@ impl<'b> Encoder<'b> {
     fn put_red(&mut self) {
         let mut collector = Collector::new(self.builder);
         collector.add(self.order.rows.iter().copied());
+        let red = collector.finish();
         let mut payload = Vec::new();
-        collector.finish().put(&mut payload, &mut self.out.squeeze);
+        red.put_series(&mut payload, &mut self.out.squeeze);
+        self.put_section(Section::Operations, &payload);
+        payload.clear();
+        red.put_points(&mut payload, &mut self.out.squeeze);
         self.put_section(Section::Red, &payload);
     }
 

@@ -10,8 +10,9 @@ use crate::codec::dictionary::Dictionary;
 use crate::hash::hash_trace;
 use crate::layout::{Section, VERSION};
 use crate::read::{Bytes, Source};
+use crate::red::Red;
 use crate::trace_filter::TraceFilter;
-use crate::{ReadError, value};
+use crate::{ReadError, ServiceOperation, value};
 
 /// An open segment. A handle: clones share what has been decoded.
 ///
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     scopes: OnceLock<Vec<Arc<Scope>>>,
     index: OnceLock<Index>,
     filter: OnceLock<TraceFilter<'static>>,
+    operations: OnceLock<Vec<ServiceOperation>>,
 }
 
 /// What a segment holds.
@@ -73,6 +75,7 @@ impl Segment {
             scopes: OnceLock::new(),
             index: OnceLock::new(),
             filter: OnceLock::new(),
+            operations: OnceLock::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -181,6 +184,19 @@ impl Inner {
                 None => Err(ReadError::damaged(name(), "its size is wrong")),
             }
         })
+    }
+
+    pub(super) fn operations(&self) -> Result<&[ServiceOperation], ReadError> {
+        let operations = self.once(&self.operations, || {
+            let name = || Section::Operations.name().to_owned();
+            let payload = self.bytes.chunk(self.section(Section::Operations), name)?;
+            let damaged = || ReadError::damaged(name(), "they make no sense");
+            let operations = Red::read_series(&payload).ok_or_else(damaged)?;
+            let texts = operations.iter().map(|it| it.service.len() + it.name.len());
+            let bytes = texts.sum::<usize>() + operations.len() * size_of::<ServiceOperation>();
+            Ok((operations, bytes))
+        })?;
+        Ok(operations)
     }
 
     fn blobs<T>(

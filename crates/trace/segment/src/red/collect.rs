@@ -195,4 +195,25 @@ impl Builder {
         collector.add(0..self.span_count() as u32);
         collector.finish()
     }
+
+    /// The operations of its spans, sorted by service, name and kind. Spans without a service have
+    /// an empty one.
+    pub fn operations(&self) -> Vec<ServiceOperation> {
+        let mut seen = Numbers::default();
+        let spans = &self.spans;
+        for row in 0..spans.len() {
+            let kind = u64::from(spans.kind_status[row] & 0xf);
+            let resource = u64::from(spans.resource[row]);
+            seen.of(resource << 36 | u64::from(spans.name[row]) << 4 | kind);
+        }
+        let operation = |key: &u64| ServiceOperation {
+            service: (self.resources.decoded[(key >> 36) as usize].service_name()).to_owned(),
+            name: self.names.text((key >> 4) as u32).to_owned(),
+            kind: SpanKind::from_number((key & 0xf) as i32),
+        };
+        let mut operations: Vec<_> = seen.keys.iter().map(operation).collect();
+        operations.sort_unstable();
+        operations.dedup();
+        operations
+    }
 }

@@ -7,8 +7,8 @@ use crate::codec::strings::Strings;
 use crate::codec::words::{put_words, read_words};
 
 impl Red {
-    /// Appends it.
-    pub(crate) fn put(&self, out: &mut Vec<u8>, squeeze: &mut Squeeze) {
+    /// Appends what is counted.
+    pub(crate) fn put_series(&self, out: &mut Vec<u8>, squeeze: &mut Squeeze) {
         put_varint(out, self.series.len() as u64);
         let (mut services, mut names) = (Strings::default(), Strings::default());
         for series in &self.series {
@@ -21,6 +21,10 @@ impl Red {
             .map(|series| series.kind as u8)
             .collect();
         put_words(out, squeeze, &kinds);
+    }
+
+    /// Appends the counts.
+    pub(crate) fn put_points(&self, out: &mut Vec<u8>, squeeze: &mut Squeeze) {
         put_varint(out, self.points.len() as u64);
         let mut before = (0, 0);
         let mut windows = Vec::new();
@@ -58,8 +62,8 @@ impl Red {
         steps
     }
 
-    /// Reads what [`Self::put`] writes.
-    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
+    /// Reads what [`Self::put_series`] writes.
+    pub(crate) fn read_series(payload: &[u8]) -> Option<Vec<ServiceOperation>> {
         let mut cursor = Cursor(payload);
         let count = cursor.u32()? as usize;
         let services = Strings::read(&mut cursor, count)?;
@@ -76,8 +80,16 @@ impl Red {
                 kind: SpanKind::from_number(i32::from(kinds[at])),
             })
         });
+        let series = series.collect::<Option<_>>()?;
+        cursor.is_empty().then_some(series)
+    }
+
+    /// Reads what [`Self::put_points`] writes.
+    pub(crate) fn read(series: Vec<ServiceOperation>, payload: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor(payload);
+        let count = series.len();
         let mut red = Self {
-            series: series.collect::<Option<_>>()?,
+            series,
             ..Self::default()
         };
         let points = cursor.u32()? as usize;

@@ -82,15 +82,4 @@ impl Red {
             }
         })
     }
-
-    /// The names of all services, sorted; an empty one, if there are spans without.
-    pub fn services(&self) -> Vec<String> {
-        let mut services: Vec<String> = Vec::new();
-        for series in &self.series {
-            if services.last() != Some(&series.service) {
-                services.push(series.service.clone());
-            }
-        }
-        services
-    }
 }

@@ -8,3 +8,4 @@ mod rollback;
 mod round_trip;
 mod search;
 mod support;
+mod tags;

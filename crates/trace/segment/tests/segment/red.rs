@@ -81,9 +81,9 @@ proptest! {
         let red = builder.red();
         prop_assert_eq!(&found(&red), &expected);
         let bytes = builder.encode(&EncodeOptions::default());
-        let of_segment = Segment::open(bytes).expect("sound").red().expect("sound");
-        prop_assert_eq!(&of_segment, &red);
-        let services: Vec<&String> = expected.keys().map(|key| &key.1).collect();
-        prop_assert!(red.services().iter().all(|service| services.contains(&service)));
+        let segment = Segment::open(bytes).expect("sound");
+        prop_assert_eq!(&segment.red().expect("sound"), &red);
+        prop_assert_eq!(segment.operations().expect("sound"), &red.series);
+        prop_assert_eq!(&builder.operations(), &red.series);
     }
 }
