@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -88,7 +88,7 @@ impl Drop for Control {
     }
 }
 
-fn forward(lines: impl std::io::BufRead, to: &mpsc::Sender<String>) {
+fn forward(lines: impl BufRead, to: &mpsc::Sender<String>) {
     for line in lines.lines().map_while(Result::ok) {
         if to.send(line).is_err() {
             return;
