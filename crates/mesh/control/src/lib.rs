@@ -1,7 +1,7 @@
 //! The control plane: files to index to xDS resources.
 //!
 //! [`ControlPlane`] reads a directory of Istio resources, keeps an immutable [`Index`] of them, and
-//! gives each proxy what [`generate`] makes of it over the ADS server of `periplus-xds`. Files may
+//! gives each proxy what [`generate()`] makes of it over the ADS server of `periplus-xds`. Files may
 //! change at any time: a good one takes effect at once, of a bad one the last good content stays.
 
 mod control;

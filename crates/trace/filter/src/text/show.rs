@@ -1,4 +1,4 @@
-//! Filters as text that [`super::parse`] reads.
+//! Filters as text that [`super::parse()`] reads.
 
 use std::fmt;
 
