@@ -123,7 +123,7 @@ pub enum Intrinsic {
 }
 
 /// Where an attribute is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// Span, resource, scope, events and links: Jaeger's tag search.
     Any,
