@@ -10,7 +10,8 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use periplus_model::TraceId;
 use periplus_store::{
-    SpanFilter, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery,
+    Cursor, Outcome, SpanFilter, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter,
+    TraceQuery,
 };
 use thiserror::Error;
 
@@ -18,6 +19,9 @@ use crate::schema::{
     self, CHECKSUM_KEY, COUNT_KEY, CREATED_BY, FOOTER_KEY, FOOTER_TAIL, VERSION, VERSION_KEY,
 };
 use crate::shred::{Columns, Row};
+
+/// How many traces the store is asked for at once.
+const PAGE_TRACES: usize = 10_000;
 
 /// How a file is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,23 +252,37 @@ pub async fn export_range<W: Write + Send>(
     writer: W,
     options: ExportOptions,
 ) -> Result<(ExportCounts, W), ExportError> {
-    let mut elsewhere = 0;
-    let found = store.find_traces(TraceQuery {
-        range,
-        filter: TraceFilter::AnySpan(filter),
-        limit: usize::MAX,
-    });
-    let traces = found.filter(|trace| {
-        let here = trace.as_ref().map_or(true, |t| range.contains(start(t)));
-        elsewhere += u64::from(!here);
-        std::future::ready(here)
-    });
-    let (counts, writer) = export(traces, writer, options).await?;
-    let counts = ExportCounts {
-        traces_of_other_ranges: elsewhere,
-        ..counts
-    };
-    Ok((counts, writer))
+    let mut exporter = Exporter::new(writer, options)?;
+    let mut query = TraceQuery::new(range, TraceFilter::AnySpan(filter), PAGE_TRACES);
+    loop {
+        let failed = |spans| move |source| ExportError::Store { spans, source };
+        let spans = exporter.counts.spans;
+        let mut page = store.search(query.clone()).map_err(failed(spans))?;
+        let before = query.after;
+        while let Some(trace) = page.next().await {
+            let trace = trace.map_err(failed(exporter.counts.spans))?;
+            let start_unix_nano = start(&trace);
+            match range.contains(start_unix_nano) {
+                true => exporter.push(&trace)?,
+                false => exporter.counts.traces_of_other_ranges += 1,
+            }
+            query.after = Some(Cursor {
+                start_unix_nano,
+                trace_id: trace.id,
+            });
+        }
+        match page.outcome() {
+            Some(Outcome::Limit) => {}
+            // A store ends searches that take long; what is left is another page.
+            Some(Outcome::Partial { .. }) if query.after != before => {}
+            Some(Outcome::Partial { reason }) => {
+                return Err(failed(exporter.counts.spans)(StoreError::QueryLimit {
+                    reason,
+                }));
+            }
+            Some(Outcome::Complete) | None => return exporter.finish(),
+        }
+    }
 }
 
 /// The start of the earliest span, spans without a start left out.

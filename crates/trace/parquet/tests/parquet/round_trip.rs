@@ -169,11 +169,8 @@ async fn a_store_fills_a_store() {
 }
 
 async fn everything(store: &MemoryStore) -> Vec<StoredTrace> {
-    let query = TraceQuery {
-        range: TimeRange::ALL,
-        filter: TraceFilter::AnySpan(SpanFilter::True),
-        limit: usize::MAX,
-    };
+    let everything = TraceFilter::AnySpan(SpanFilter::True);
+    let query = TraceQuery::new(TimeRange::ALL, everything, usize::MAX);
     store.find_traces(query).try_collect().await.unwrap()
 }
 

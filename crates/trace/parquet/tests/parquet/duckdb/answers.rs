@@ -205,12 +205,7 @@ impl Ours {
 }
 
 async fn find(store: &MemoryStore, filter: TraceFilter, limit: usize) -> Vec<StoredTrace> {
-    let range = TimeRange::ALL;
-    let query = TraceQuery {
-        range,
-        filter,
-        limit,
-    };
+    let query = TraceQuery::new(TimeRange::ALL, filter, limit);
     store.find_traces(query).try_collect().await.unwrap()
 }
 
