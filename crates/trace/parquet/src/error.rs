@@ -19,7 +19,7 @@ pub struct ImportError {
     pub spans_before: u64,
     /// What is wrong.
     #[source]
-    pub problem: ImportProblem,
+    pub problem: Box<ImportProblem>,
 }
 
 impl fmt::Display for ImportError {

@@ -76,7 +76,7 @@ impl<R: ChunkReader + 'static> Import<R> {
     /// The same for anything that can be read at any place; errors call it by this name.
     pub fn new(reader: R, name: String) -> Result<Self, ImportError> {
         let layout = Arc::new(Layout::new());
-        match open(Shared::new(reader), &layout) {
+        match open(&Shared::new(reader), &layout) {
             Ok(Opened {
                 file,
                 columns,
@@ -274,7 +274,7 @@ fn error(file: String, problem: ImportProblem) -> ImportError {
         column: None,
         row: None,
         spans_before: 0,
-        problem,
+        problem: Box::new(problem),
     }
 }
 

@@ -35,10 +35,10 @@ pub(crate) struct Opened<R: ChunkReader> {
 }
 
 pub(crate) fn open<R: ChunkReader + Clone + 'static>(
-    reader: R,
+    reader: &R,
     layout: &Layout,
 ) -> Result<Opened<R>, In> {
-    let is_whole = check_footer(&reader).map_err(|problem| (None, problem))?;
+    let is_whole = check_footer(reader).map_err(|problem| (None, problem))?;
     let file = SerializedFileReader::new(reader.clone())
         .map_err(|e| (None, ImportProblem::NotParquet(e)))?;
     let footer = file.metadata().file_metadata();
@@ -65,7 +65,7 @@ pub(crate) fn open<R: ChunkReader + Clone + 'static>(
             };
             return Err((None, problem));
         }
-        check_bytes(&reader, value_of(footer, CHECKSUM_KEY)).map_err(|problem| (None, problem))?;
+        check_bytes(reader, value_of(footer, CHECKSUM_KEY)).map_err(|problem| (None, problem))?;
         let spans = value_of(footer, COUNT_KEY).and_then(|n| n.parse().ok());
         promised.push(spans.unwrap_or(0));
     }

@@ -107,7 +107,7 @@ fn what_is_no_parquet_is_refused() {
     ] {
         let error = read(bytes).unwrap_err();
         assert!(
-            matches!(error.problem, ImportProblem::NotParquet(_)),
+            matches!(*error.problem, ImportProblem::NotParquet(_)),
             "{error}"
         );
     }
@@ -144,7 +144,7 @@ fn foreign(schema: &str, rows: &[(&str, i64)]) -> Bytes {
 fn the_columns_that_are_missing_are_named() {
     let schema = "message m { required binary trace_id (STRING); required int64 start_unix_nano; }";
     let error = read(foreign(schema, &[("1", 1)])).unwrap_err();
-    let ImportProblem::MissingColumns(missing) = &error.problem else {
+    let ImportProblem::MissingColumns(missing) = &*error.problem else {
         panic!("{}", text(&error));
     };
     assert!(missing.contains(&"span_id".to_owned()));

@@ -41,12 +41,12 @@ fn with_bits(mut group: SpanGroup) -> SpanGroup {
         each_bits(&mut span.attributes);
         let events = span.events.iter_mut().map(|event| &mut event.attributes);
         let links = span.links.iter_mut().map(|link| &mut link.attributes);
-        events.chain(links).for_each(each_bits);
+        events.chain(links).for_each(|list| each_bits(list));
     }
     group
 }
 
-fn each_bits(attributes: &mut Vec<Attribute>) {
+fn each_bits(attributes: &mut [Attribute]) {
     attributes.iter_mut().for_each(|a| bits(&mut a.value));
 }
 
