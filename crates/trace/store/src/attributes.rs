@@ -15,7 +15,7 @@ pub struct AttributeKey {
 }
 
 /// The scopes that a span has attributes in, in the order in which keys are listed.
-const SCOPES: [Scope; 5] = [
+pub(crate) const SCOPES: [Scope; 5] = [
     Scope::Span,
     Scope::Resource,
     Scope::Instrumentation,

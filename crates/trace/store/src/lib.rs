@@ -8,6 +8,7 @@ mod attributes;
 pub mod embedded;
 mod error;
 mod memory;
+mod red;
 mod search;
 mod store;
 
@@ -19,6 +20,7 @@ pub use periplus_filter::{
     ParseError, Pattern, PatternError, Relation, Scope, SpanFilter, TimeRange, TraceField,
     TraceFilter, TraceQuery, matches, parse, span_matches,
 };
+pub use red::{RED_WINDOW_NANO, RedPoint, RedSeries, red_bucket_bounds};
 pub use search::{Outcome, TraceSearch};
 pub use store::{
     BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanStore, StoreStats, StoredTrace,

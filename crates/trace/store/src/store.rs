@@ -7,6 +7,7 @@ use periplus_model::{Batch, SpanGroup, SpanKind, TraceId, Value};
 use periplus_wire::otlp::{Refused, decode_protobuf};
 
 use crate::attributes::AttributeKey;
+use crate::red::RedSeries;
 use crate::search::TraceSearch;
 use crate::{AppendOtlpError, Cursor, Scope, StoreError, TimeRange, TraceQuery};
 
@@ -91,6 +92,17 @@ pub trait SpanStore: Send + Sync + 'static {
         Box::pin(async {
             Err(StoreError::Unsupported {
                 what: "attribute values",
+            })
+        })
+    }
+
+    /// The rates, errors and durations of the spans in the windows of [`crate::RED_WINDOW_NANO`] that
+    /// begin in the range, by service, name and kind.
+    fn red(&self, range: TimeRange) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
+        let _ = range;
+        Box::pin(async {
+            Err(StoreError::Unsupported {
+                what: "rates, errors and durations",
             })
         })
     }

@@ -1,4 +1,4 @@
-//! The in-memory engine's bounds, and its index against a search without one.
+//! The in-memory engine's bounds, and the engines' searches against one without an index.
 
 mod suite {
     #![expect(

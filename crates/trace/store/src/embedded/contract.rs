@@ -13,12 +13,13 @@ use super::lists;
 use super::meter::Meter;
 use super::part::Part;
 use super::payload::Payload;
+use super::red;
 use super::search::{Search, collect, or_default, traces_in};
 use super::state::Snapshot;
 use super::stream::stream;
 use crate::{
     AppendOtlpError, AttributeKey, BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken,
-    Scope, SpanStore, StoreError, StoreStats, StoredTrace, TimeRange, TraceQuery,
+    RedSeries, Scope, SpanStore, StoreError, StoreStats, StoredTrace, TimeRange, TraceQuery,
 };
 
 impl SpanStore for EmbeddedStore {
@@ -80,6 +81,13 @@ impl SpanStore for EmbeddedStore {
             }
             Ok(found.into_iter().collect())
         }))
+    }
+
+    fn red(&self, range: TimeRange) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
+        let meter = self.meter();
+        Box::pin(
+            self.read(move |snapshot, cancelled| red::series(snapshot, (&meter, cancelled), range)),
+        )
     }
 
     fn attribute_keys<'a>(

@@ -6,11 +6,13 @@ use std::sync::atomic::AtomicBool;
 use periplus_model::{SpanGroup, Value};
 
 use super::meter::Meter;
-use super::search::{collect, traces_in};
+use super::search::{collect, or_default, traces_in};
 use super::state::Snapshot;
-use crate::attributes::{Listed, Smallest, visit};
+use crate::attributes::{Listed, SCOPES, Smallest, visit};
 use crate::{AttributeKey, Scope, StoreError, TimeRange};
 
+/// Of segments from their schemas, in which keys that only a few spans of very many have are not
+/// listed one by one; of tables from their spans.
 pub(super) fn keys(
     snapshot: &Snapshot,
     (meter, cancelled): (&Meter, &AtomicBool),
@@ -19,7 +21,25 @@ pub(super) fn keys(
     limit: usize,
 ) -> Result<Vec<AttributeKey>, StoreError> {
     let mut found = Smallest::new(limit);
-    each_group(snapshot, (meter, cancelled), |group| {
+    for part in snapshot.parts() {
+        meter.check(cancelled)?;
+        for scope in SCOPES
+            .into_iter()
+            .filter(|place| scope == Scope::Any || scope == *place)
+        {
+            let listed = part.attribute_keys(scope);
+            for key in or_default(&*part, listed).into_iter().flatten() {
+                if key.starts_with(prefix) {
+                    found.insert(AttributeKey { scope, key });
+                }
+            }
+        }
+    }
+    let tables = Snapshot {
+        segments: Arc::default(),
+        tables: snapshot.tables.clone(),
+    };
+    each_group(&tables, (meter, cancelled), |group| {
         visit(group, scope, |scope, attribute| {
             if attribute.key.starts_with(prefix) {
                 let key = attribute.key.clone();

@@ -30,6 +30,7 @@ mod options;
 mod part;
 mod partition;
 mod payload;
+mod red;
 mod search;
 mod segment;
 mod signal;

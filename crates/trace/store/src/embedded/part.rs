@@ -2,9 +2,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::ServiceOperation;
+use periplus_segment::{Red, ServiceOperation};
 
-use crate::{SpanFilter, TimeRange};
+use crate::{Scope, SpanFilter, TimeRange};
 
 /// Where a trace stands among all: by the start of its earliest span, then by id.
 pub(super) type Place = (u64, TraceId);
@@ -31,6 +31,12 @@ pub(super) trait Part: fmt::Debug + Send + Sync {
 
     /// The operations of its services, sorted.
     fn operations(&self) -> Result<Arc<Vec<ServiceOperation>>, Damage>;
+
+    /// The rates, errors and durations of its spans.
+    fn red(&self) -> Result<Red, Damage>;
+
+    /// The keys of the attributes in one scope, if it has a list of them.
+    fn attribute_keys(&self, scope: Scope) -> Result<Option<Vec<String>>, Damage>;
 
     /// Notes that something of it cannot be read.
     fn damaged(&self, damage: &Damage);

@@ -6,14 +6,14 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{Builder, EncodeOptions, Group, ReadError, ServiceOperation, Source};
+use periplus_segment::{Builder, EncodeOptions, Group, ReadError, Red, ServiceOperation, Source};
 
 use super::cache::GroupCache;
 use super::disk::{Disk, DiskFile};
 use super::manifest::SegmentEntry;
 use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::partition;
-use crate::{SpanFilter, TimeRange};
+use crate::{Scope, SpanFilter, TimeRange};
 
 /// A segment on the disk.
 #[derive(Debug)]
@@ -193,8 +193,17 @@ impl Part for Segment {
         if let Some(known) = self.operations.get() {
             return Ok(Arc::clone(known));
         }
-        let found = Arc::new(self.reader.red()?.series);
+        let found = Arc::new(self.reader.operations()?.to_vec());
         Ok(Arc::clone(self.operations.get_or_init(|| found)))
+    }
+
+    fn red(&self) -> Result<Red, Damage> {
+        Ok(self.reader.red()?)
+    }
+
+    fn attribute_keys(&self, scope: Scope) -> Result<Option<Vec<String>>, Damage> {
+        let keys = self.reader.attribute_keys(scope)?;
+        Ok(Some(keys.into_iter().map(|key| key.key).collect()))
     }
 
     fn damaged(&self, damage: &Damage) {

@@ -2,12 +2,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{BuildError, Builder, OtlpError, ServiceOperation};
+use periplus_segment::{BuildError, Builder, OtlpError, Red, ServiceOperation};
 
 use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::payload::{Payload, Unfit};
 use super::segment::{self, Encoded};
-use crate::{OtlpTaken, SpanFilter, TimeRange};
+use crate::{OtlpTaken, Scope, SpanFilter, TimeRange};
 
 /// Spans in memory, until they are in a segment.
 #[derive(Debug, Default)]
@@ -105,9 +105,17 @@ impl Part for Table {
             .unwrap_or_else(PoisonError::into_inner);
         let builder = self.builder();
         if known.0 != builder.span_count() {
-            *known = (builder.span_count(), Arc::new(builder.red().series));
+            *known = (builder.span_count(), Arc::new(builder.operations()));
         }
         Ok(Arc::clone(&known.1))
+    }
+
+    fn red(&self) -> Result<Red, Damage> {
+        Ok(self.builder().red())
+    }
+
+    fn attribute_keys(&self, _: Scope) -> Result<Option<Vec<String>>, Damage> {
+        Ok(None)
     }
 
     /// Memory is not damaged.

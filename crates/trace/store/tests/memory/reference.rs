@@ -1,11 +1,14 @@
-//! The indexed search against a plain one that was written apart from it: collect everything, look
+//! The engines' searches against a plain one that was written apart from them: collect everything, look
 //! at every trace, sort, cut.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use periplus_model::{Attribute, Resource, SpanId, SpanKind, TraceId, Value};
+use periplus_store::embedded::disk::SimulatedDisk;
+use periplus_store::embedded::{EmbeddedStore, Options};
 use periplus_store::{
     Comparison, Field, Intrinsic, Literal, MemoryStore, Pattern, Relation, Scope, SpanFilter,
     TimeRange, TraceField, TraceFilter, TraceQuery, matches, parse,
@@ -13,6 +16,7 @@ use periplus_store::{
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use tokio::runtime::Runtime;
 
 use crate::suite::build::{Draft, Store, noon, span, write};
 
@@ -448,6 +452,56 @@ fn plain_search(spans: &[Draft], query: &TraceQuery) -> Vec<TraceId> {
     found.into_iter().map(|(_, id)| id).collect()
 }
 
+/// Writes the batches, and asks the store and the plain search.
+fn compare(
+    runtime: &Runtime,
+    store: &Store,
+    batches: &mut [Vec<Draft>],
+    filters: &[TraceFilter],
+    (from, until): (u64, u64),
+    limit: usize,
+) -> Result<(), TestCaseError> {
+    identify(batches);
+    for spans in &*batches {
+        runtime.block_on(write(store, spans.clone()));
+    }
+    let spans = batches.concat();
+    let part = TimeRange {
+        start_unix_nano: noon() + from,
+        end_unix_nano: noon() + until,
+    };
+    let ask = |query| {
+        let search = store.search(query).expect("a query that can be answered");
+        let traces: Result<Vec<_>, _> = runtime.block_on(search.try_collect());
+        traces.expect("an answer")
+    };
+    for filter in filters {
+        for (range, limit) in [(TimeRange::ALL, usize::MAX), (part, limit)] {
+            let query = TraceQuery::new(range, filter.clone(), limit);
+            let expected = plain_search(&spans, &query);
+            let traces = ask(query);
+            let found: Vec<_> = traces.iter().map(|trace| trace.id).collect();
+            prop_assert_eq!(&found, &expected, "{}", filter);
+            // What an engine looks at first leaves nothing out, and the text means the same.
+            let bound = filter.local_bound();
+            for trace in &traces {
+                let possible = matches(&bound, &trace.groups, range);
+                prop_assert!(possible, "{} of {}", bound, filter);
+            }
+            let shown = filter.to_string();
+            let read = parse(&shown).expect("what is shown can be read");
+            let again = ask(TraceQuery::new(range, read, limit));
+            prop_assert_eq!(again, traces, "{}", shown);
+        }
+    }
+    Ok(())
+}
+
+fn runtime() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -455,40 +509,29 @@ proptest! {
     fn the_indexed_search_finds_what_a_plain_one_finds(
         mut batches in vec(vec(any_span(), 1..8), 1..8),
         filters in vec(trace_filter(), 8),
-        (from, until) in (0..30_u64, 0..40_u64),
+        range in (0..30_u64, 0..40_u64),
         limit in 0..12_usize,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let store: Store = Arc::new(MemoryStore::default());
-        identify(&mut batches);
-        for spans in &batches {
-            runtime.block_on(write(&store, spans.clone()));
-        }
-        let spans = batches.concat();
-        let ranges = [
-            (TimeRange::ALL, usize::MAX),
-            (TimeRange { start_unix_nano: noon() + from, end_unix_nano: noon() + until }, limit),
-        ];
-        for filter in filters {
-            for (range, limit) in ranges {
-                let query = TraceQuery::new(range, filter.clone(), limit);
-                let expected = plain_search(&spans, &query);
-                let search = store.search(query).expect("a query that can be answered");
-                let traces: Vec<_> = runtime.block_on(search.try_collect()).expect("an answer");
-                let found: Vec<_> = traces.iter().map(|trace| trace.id).collect();
-                prop_assert_eq!(&found, &expected, "{}", filter);
-                // What an engine looks at first leaves nothing out, and the text means the same.
-                let bound = filter.local_bound();
-                let shown = filter.to_string();
-                let read = parse(&shown).expect("what is shown can be read");
-                for trace in &traces {
-                    prop_assert!(matches(&bound, &trace.groups, range), "{} of {}", bound, filter);
-                }
-                let query = TraceQuery::new(range, read, limit);
-                let search = store.search(query).expect("a query that can be answered");
-                let again: Vec<_> = runtime.block_on(search.try_collect()).expect("an answer");
-                prop_assert_eq!(again, traces, "{}", shown);
-            }
-        }
+        compare(&runtime(), &store, &mut batches, &filters, range, limit)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn the_embedded_engine_finds_what_a_plain_search_finds(
+        mut batches in vec(vec(any_span(), 1..8), 1..8),
+        filters in vec(trace_filter(), 60),
+        range in (0..30_u64, 0..40_u64),
+        limit in 0..12_usize,
+        table_bytes in proptest::sample::select(vec![1, 1 << 20]),
+    ) {
+        let disk = Arc::new(SimulatedDisk::new());
+        let options = Options { table_bytes, ..Options::default() };
+        let store = EmbeddedStore::open_on(disk, Path::new("/"), options).expect("an empty store");
+        let store: Store = Arc::new(store);
+        compare(&runtime(), &store, &mut batches, &filters, range, limit)?;
     }
 }

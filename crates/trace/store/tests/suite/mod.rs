@@ -13,6 +13,7 @@ mod jaeger;
 mod lists;
 mod order;
 mod pages;
+mod red;
 mod relatives;
 
 pub(crate) use calls::*;
@@ -22,6 +23,7 @@ pub(crate) use jaeger::*;
 pub(crate) use lists::*;
 pub(crate) use order::*;
 pub(crate) use pages::*;
+pub(crate) use red::*;
 pub(crate) use relatives::*;
 
 /// A test per case for one engine: `conformance!(name, an expression that makes an empty store)`.
@@ -39,6 +41,7 @@ macro_rules! conformance {
             odd_names_are_kept
             nothing_is_changed_on_the_way
             otlp_requests_are_taken_as_they_come
+            rates_errors_and_durations_are_summed
             jaegers_find_traces_cases
             traces_are_found_without_a_service
             conditions_must_hold_on_one_span
