@@ -1,5 +1,5 @@
-//! The engines' searches against a plain one that was written apart from them: collect everything, look
-//! at every trace, sort, cut.
+//! The engines' searches against a plain one that was written apart from them: collect everything,
+//! look at every trace, sort, cut.
 
 use std::collections::BTreeMap;
 use std::path::Path;
