@@ -6,6 +6,7 @@ mod data_dir;
 pub(crate) mod demo;
 mod duration;
 pub(crate) mod guard;
+mod instant;
 pub(crate) mod proxy;
 pub(crate) mod serve;
 pub(crate) mod store;

@@ -1,5 +1,7 @@
 //! A look at the directory that spans are kept in, without a server.
 
+mod parquet;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -32,6 +34,8 @@ enum Command {
     },
     /// Turn the log into segments and merge small segments; the server does so by itself
     Compact(Place),
+    #[command(flatten)]
+    Parquet(parquet::Command),
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -59,6 +63,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Check(place) => run_check(place),
         Command::Stats { place, output } => run_stats(place, output),
         Command::Compact(place) => run_compact(place),
+        Command::Parquet(command) => parquet::run(command),
     }
 }
 

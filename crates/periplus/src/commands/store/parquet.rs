@@ -1,0 +1,162 @@
+//! Spans into a Parquet file, and back.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use periplus_model::Batch;
+use periplus_parquet::{ExportOptions, Import, export_range};
+use periplus_store::embedded::disk::RealDisk;
+use periplus_store::embedded::{EmbeddedStore, Options, inventory};
+use periplus_store::{Field, Intrinsic, SpanFilter, SpanStore as _, StoreError, TimeRange};
+
+use super::Place;
+use crate::commands::instant;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Write traces as a Parquet file, for DuckDB and other tools
+    Export(Export),
+    /// Add the spans of a Parquet file that an export wrote
+    Import {
+        #[command(flatten)]
+        place: Place,
+
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    place: Place,
+
+    /// Only traces that begin then or later, such as 2026-11-22T07:30:00Z
+    #[arg(long, value_name = "TIME", value_parser = instant::parse, default_value = "1970-01-01T00:00:00Z")]
+    from: u64,
+
+    /// Only traces that begin before [default: all]
+    #[arg(long, value_name = "TIME", value_parser = instant::parse)]
+    to: Option<u64>,
+
+    /// Only traces with a span of this service
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+
+    /// The file; it must not exist
+    file: PathBuf,
+}
+
+/// Runs the command.
+pub(super) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Export(args) => export(args),
+        Command::Import { place, file } => import(place, &file),
+    }
+}
+
+fn export(args: Export) -> anyhow::Result<()> {
+    let file = args.file;
+    if file.exists() {
+        bail!("{} exists: name another file", file.display());
+    }
+    let range = TimeRange {
+        start_unix_nano: args.from,
+        end_unix_nano: args.to.unwrap_or(TimeRange::ALL.end_unix_nano),
+    };
+    let filter = match args.service {
+        Some(name) => SpanFilter::equals(Field::Intrinsic(Intrinsic::Service), &*name),
+        None => SpanFilter::True,
+    };
+    let dir = args.place.dir()?;
+    // Of a directory that is not there, none must be made.
+    inventory(&RealDisk, &dir)
+        .with_context(|| format!("cannot look into the store in {}", dir.display()))?;
+    let store = open(&dir, false)?;
+    // Under its name there is a whole file or none.
+    let part = file.with_added_extension("part");
+    let target =
+        File::create(&part).with_context(|| format!("cannot create {}", part.display()))?;
+    let exported = runtime()?.block_on(export_range(
+        &store,
+        range,
+        filter,
+        target,
+        ExportOptions::default(),
+    ));
+    let written = exported
+        .map_err(anyhow::Error::from)
+        .and_then(|(counts, target)| {
+            target.sync_all()?;
+            fs::rename(&part, &file)?;
+            Ok(counts)
+        });
+    store.close()?;
+    let counts = match written {
+        Ok(counts) => counts,
+        Err(e) => {
+            // What is wrong is said already; a part that stays does no harm.
+            let _ = fs::remove_file(&part);
+            return Err(e.context(format!("cannot export to {}", file.display())));
+        }
+    };
+    println!(
+        "{} traces with {} spans, {} bytes",
+        counts.traces, counts.spans, counts.bytes
+    );
+    Ok(())
+}
+
+fn import(place: Place, file: &Path) -> anyhow::Result<()> {
+    let mut import = Import::open(file)?;
+    for column in import.ignored_columns() {
+        println!("note: column {column} is none of an export, and left out");
+    }
+    let store = open(&place.dir()?, true)?;
+    let runtime = runtime()?;
+    let mut spans = 0;
+    while let Some(batch) = import.next() {
+        let batch = batch?;
+        let count = batch.span_count();
+        let appended = runtime.block_on(append(&store, batch));
+        appended.with_context(|| format!("{spans} spans were imported, then it failed"))?;
+        spans += count;
+    }
+    store.flush()?;
+    store.close()?;
+    let counts = import.counts();
+    println!("{} traces with {} spans", counts.traces, counts.spans);
+    Ok(())
+}
+
+/// Waits as long as the store is busy writing what it has.
+async fn append(store: &EmbeddedStore, batch: Batch) -> Result<(), StoreError> {
+    loop {
+        match store.append(batch.clone()).await {
+            Err(StoreError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+            done => return done,
+        }
+    }
+}
+
+/// The store, as it is: dropping what is old is for the server, which was told what to keep.
+fn open(dir: &Path, background: bool) -> anyhow::Result<EmbeddedStore> {
+    let options = Options {
+        background,
+        retention: None,
+        max_disk_bytes: None,
+        ..Options::default()
+    };
+    EmbeddedStore::open(dir, options)
+        .with_context(|| format!("cannot open the store in {}", dir.display()))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    runtime.context("cannot start a runtime")
+}
