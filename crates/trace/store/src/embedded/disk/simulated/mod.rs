@@ -1,6 +1,8 @@
 //! A disk in memory that loses what was not synced, tears what was being written, and fails on
 //! demand.
 
+mod state;
+
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile};
+use state::{Chance, Change, FileState, Node, State, apply, parent, put};
 
 /// What a disk writes in one piece.
 const SECTOR: usize = 512;
@@ -43,43 +46,6 @@ pub enum Fault {
     FailedSync(u64),
     /// From this operation on nothing works any more. Reads do.
     Dead(u64),
-}
-
-#[derive(Debug, Default)]
-struct State {
-    names: BTreeMap<PathBuf, Node>,
-    durable_names: BTreeMap<PathBuf, Node>,
-    /// Changes of names that are not durable, in order.
-    pending: Vec<NameChange>,
-    files: Vec<FileState>,
-    operations: u64,
-    faults: Vec<Fault>,
-    locks: Vec<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
-    Dir,
-    File(usize),
-}
-
-#[derive(Clone, Debug)]
-struct NameChange {
-    dir: PathBuf,
-    changes: Vec<(PathBuf, Option<Node>)>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct FileState {
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Write(usize, Vec<u8>),
-    Size(usize),
 }
 
 impl SimulatedDisk {
@@ -174,74 +140,6 @@ impl SimulatedDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl FileState {
-    /// What is left when only some sectors got down.
-    fn torn(&self, chance: &mut Chance) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        for change in &self.pending {
-            match change {
-                Change::Size(size) if chance.half() => bytes.resize(*size, 0),
-                Change::Size(_) => {}
-                Change::Write(offset, written) => {
-                    let mut from = 0;
-                    while from < written.len() {
-                        let to = written.len().min(from + SECTOR - (offset + from) % SECTOR);
-                        if chance.half() {
-                            put(&mut bytes, offset + from, &written[from..to]);
-                        }
-                        from = to;
-                    }
-                }
-            }
-        }
-        bytes
-    }
-
-    fn change(&mut self, change: Change) {
-        match &change {
-            Change::Write(offset, bytes) => put(&mut self.bytes, *offset, bytes),
-            Change::Size(size) => self.bytes.resize(*size, 0),
-        }
-        self.pending.push(change);
-    }
-}
-
-impl State {
-    /// Counts an operation; an error if it is planned to fail.
-    fn operation(&mut self) -> io::Result<()> {
-        let number = self.operations;
-        self.operations += 1;
-        for fault in &self.faults {
-            match fault {
-                Fault::Full(range) if range.contains(&number) => {
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
-                Fault::Dead(from) if number >= *from => {
-                    return Err(io::Error::other("the disk is dead"));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn rename(&mut self, dir: &Path, changes: Vec<(PathBuf, Option<Node>)>) {
-        apply(&mut self.names, &changes);
-        self.pending.push(NameChange {
-            dir: dir.to_owned(),
-            changes,
-        });
-    }
-
-    fn file(&self, path: &Path) -> io::Result<usize> {
-        match self.names.get(path) {
-            Some(Node::File(at)) => Ok(*at),
-            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
     }
 }
 
@@ -445,50 +343,5 @@ impl DiskFile for SimulatedFile {
             return Err(io::Error::from_raw_os_error(5));
         }
         outcome
-    }
-}
-
-fn parent(state: &State, path: &Path) -> io::Result<PathBuf> {
-    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    match state.names.get(parent) {
-        Some(Node::Dir) => Ok(parent.to_owned()),
-        _ => Err(io::ErrorKind::NotFound.into()),
-    }
-}
-
-fn apply(names: &mut BTreeMap<PathBuf, Node>, changes: &[(PathBuf, Option<Node>)]) {
-    for (path, node) in changes {
-        match node {
-            Some(node) => names.insert(path.clone(), *node),
-            None => names.remove(path),
-        };
-    }
-}
-
-fn put(bytes: &mut Vec<u8>, offset: usize, written: &[u8]) {
-    let end = offset + written.len();
-    if bytes.len() < end {
-        bytes.resize(end, 0);
-    }
-    bytes[offset..end].copy_from_slice(written);
-}
-
-/// A small generator (xorshift64): the same seed, the same crash.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 32) % bound
-    }
-
-    fn half(&mut self) -> bool {
-        self.below(2) == 0
     }
 }
