@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile};
-use state::{Chance, Change, FileState, Node, State, apply, parent, put};
+use state::{Chance, Change, FileState, NameChange, Node, State, apply, parent, put};
 
 /// What a disk writes in one piece.
 const SECTOR: usize = 512;
