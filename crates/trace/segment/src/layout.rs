@@ -99,5 +99,6 @@ numbered! {
         /// The names of services and their operations.
         Operations = "the operations",
         Red = "the series of rates, errors and durations",
+        Calls = "the calls between services",
     }
 }

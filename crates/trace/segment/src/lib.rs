@@ -5,9 +5,11 @@
 
 mod build;
 mod bytes;
+mod calls;
 mod codec;
 mod encode;
 mod error;
+mod facts;
 mod hash;
 mod layout;
 pub mod limits;
@@ -19,6 +21,7 @@ mod trace_filter;
 mod value;
 
 pub use build::{Builder, Mark};
+pub use calls::{CallEdge, Calls, MINUTE_NANO};
 pub use encode::EncodeOptions;
 pub use error::{BuildError, OtlpError, ReadError};
 pub use read::{Group, Info, Segment, Source, TracePlace};

@@ -123,7 +123,7 @@ impl Table {
         for (column, slot) in self.cells(row as u32) {
             let column = &self.columns[column as usize];
             if column.ty == Type::Residual {
-                attributes.extend(read_attributes(column.bytes(slot)).unwrap_or_default());
+                attributes.extend(column.list(slot));
             } else {
                 attributes.push(Attribute {
                     key: self.keys.text(column.key).to_owned(),
@@ -136,6 +136,19 @@ impl Table {
 }
 
 impl Column {
+    /// The text at this place, if this is a column of texts.
+    pub(crate) fn text(&self, slot: u32) -> Option<&str> {
+        match self.ty {
+            Type::Text => str::from_utf8(self.bytes(slot)).ok(),
+            _ => None,
+        }
+    }
+
+    /// The attributes at this place, if this is the residual column.
+    pub(crate) fn list(&self, slot: u32) -> Vec<Attribute> {
+        read_attributes(self.bytes(slot)).unwrap_or_default()
+    }
+
     fn bytes(&self, slot: u32) -> &[u8] {
         match &self.values {
             Values::Bytes(strings) => strings.get(slot),
@@ -143,7 +156,7 @@ impl Column {
         }
     }
 
-    fn value(&self, slot: u32) -> Value {
+    pub(crate) fn value(&self, slot: u32) -> Value {
         let text = |bytes| str::from_utf8(bytes).unwrap_or_default().to_owned();
         match (&self.values, self.ty) {
             (Values::Bools(bools), _) => Value::Bool(bools[slot as usize] != 0),

@@ -19,7 +19,7 @@ use crate::build::Builder;
 use crate::codec::chunk::{Chunk, put_chunk};
 use crate::layout::Section;
 use crate::limits::MAX_GROUP_SPANS;
-use crate::red::Collector;
+use crate::{calls, red};
 use attributes::Columns;
 use dictionaries::Dictionaries;
 use group::GroupHead;
@@ -96,6 +96,7 @@ impl Builder {
         encoder.put_schema();
         encoder.put_index();
         encoder.put_red();
+        encoder.put_calls();
         encoder.finish()
     }
 }
@@ -166,7 +167,7 @@ impl<'b> Encoder<'b> {
     }
 
     fn put_red(&mut self) {
-        let mut collector = Collector::new(self.builder);
+        let mut collector = red::Collector::new(self.builder);
         collector.add(self.order.rows.iter().copied());
         let red = collector.finish();
         let mut payload = Vec::new();
@@ -175,6 +176,18 @@ impl<'b> Encoder<'b> {
         payload.clear();
         red.put_points(&mut payload, &mut self.out.squeeze);
         self.put_section(Section::Red, &payload);
+    }
+
+    fn put_calls(&mut self) {
+        let mut collector = calls::Collector::new(self.builder);
+        for trace in &self.order.traces {
+            let rows = &self.order.rows[trace.begin as usize..trace.end as usize];
+            collector.add(trace.trace, rows);
+        }
+        let mut payload = Vec::new();
+        let calls = collector.finish();
+        calls.put(&mut payload, &mut self.out.squeeze);
+        self.put_section(Section::Calls, &payload);
     }
 
     fn put_section(&mut self, section: Section, payload: &[u8]) {

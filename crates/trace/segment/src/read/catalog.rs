@@ -9,7 +9,7 @@ use super::segment::Segment;
 use crate::codec::dictionary::Dictionary;
 use crate::layout::Section;
 use crate::schema::{Place, Type};
-use crate::{AttributeKey, ReadError, Red, ServiceOperation};
+use crate::{AttributeKey, Calls, ReadError, Red, ServiceOperation};
 
 impl Segment {
     /// The operations of its spans, sorted by service, name and kind. Spans without a service have
@@ -34,6 +34,18 @@ impl Segment {
         let series = self.inner.operations()?.to_vec();
         let red = Red::read(series, &payload);
         red.ok_or_else(|| ReadError::damaged(name(), "it makes no sense"))
+    }
+
+    /// The calls between services that its traces tell of.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn calls(&self) -> Result<Calls, ReadError> {
+        let name = || Section::Calls.name().to_owned();
+        let chunk = self.inner.section(Section::Calls);
+        let payload = self.inner.bytes.chunk(chunk, name)?;
+        Calls::read(&payload).ok_or_else(|| ReadError::damaged(name(), "it makes no sense"))
     }
 
     /// The keys of the attributes that are searched in this scope, each with the types of its
@@ -134,6 +146,7 @@ impl Segment {
             damages.extend(inner.bytes.chunk(inner.section(*section), name).err());
         }
         damages.extend(self.red().err());
+        damages.extend(self.calls().err());
         damages.extend(inner.index().err());
         damages.extend(inner.check_dictionaries().err());
         for number in 0..self.group_count() {

@@ -93,13 +93,13 @@ impl Footer {
         let spans = cursor.varint()?;
         let traces = cursor.varint()?;
         let last_end = cursor.varint()?;
-        if cursor.varint()? != Section::COUNT as u64 {
-            return None;
-        }
+        // Sections that a later writer has added are not missed.
         let mut sections = [Chunk::default(); Section::COUNT];
-        for section in &mut sections {
-            section.offset = cursor.varint()?;
-            section.length = cursor.u32()?;
+        for number in 0..cursor.count()? {
+            let (offset, length) = (cursor.varint()?, cursor.u32()?);
+            if let Some(section) = sections.get_mut(number) {
+                *section = Chunk { offset, length };
+            }
         }
         if cursor.varint()? != Core::COUNT as u64 {
             return None;

@@ -1,15 +1,14 @@
-use periplus_model::{SpanKind, Value};
+use periplus_model::SpanKind;
 
 use super::{Point, Red, ServiceOperation, WINDOW_NANO, bucket_of};
-use crate::build::spans::HAS_PARENT;
-use crate::build::{Builder, Table};
+use crate::build::Builder;
+use crate::facts::Facts;
 use crate::hash::hash_u64;
-use crate::schema::Type;
 
 /// Counts spans.
 pub(crate) struct Collector<'b> {
     builder: &'b Builder,
-    failures: Failures<'b>,
+    facts: Facts<'b>,
     /// The services by name, and for each resource which one it is.
     services: Vec<&'b str>,
     service_of: Vec<u32>,
@@ -22,17 +21,16 @@ pub(crate) struct Collector<'b> {
 
 impl<'b> Collector<'b> {
     pub(crate) fn new(builder: &'b Builder) -> Self {
-        let mut services: Vec<&str> = (builder.resources.decoded.iter())
-            .map(|resource| resource.service_name())
-            .collect();
-        let of_resources = services.clone();
+        let facts = Facts::new(builder);
+        let of_resources = facts.services();
+        let mut services = of_resources.to_vec();
         services.sort_unstable();
         services.dedup();
         let number = |name: &&str| services.partition_point(|service| service < name) as u32;
         let service_of = of_resources.iter().map(number).collect();
         Self {
             builder,
-            failures: Failures::new(&builder.attributes),
+            facts,
             services,
             service_of,
             series: Numbers::default(),
@@ -56,8 +54,7 @@ impl<'b> Collector<'b> {
             if point as usize == self.errors.len() {
                 self.errors.push(0);
             }
-            let failed =
-                spans.kind_status[row] & !HAS_PARENT >= 2 << 4 || self.failures.failed(row as u32);
+            let failed = self.facts.failed(row as u32);
             self.errors[point as usize] += u32::from(failed);
             let duration = spans.end[row].saturating_sub(spans.start[row]);
             self.samples
@@ -149,41 +146,6 @@ impl Numbers {
         for number in 0..self.keys.len() {
             let at = self.place(self.keys[number]);
             self.table[at] = number as u32 + 1;
-        }
-    }
-}
-
-/// Which spans say that they failed by the attribute `error`, as `periplus_insight::is_error` has it.
-struct Failures<'b> {
-    table: &'b Table,
-    /// For each shape whether the attribute may be there.
-    possible: Vec<bool>,
-}
-
-impl<'b> Failures<'b> {
-    fn new(table: &'b Table) -> Self {
-        let possible = |column: u32| {
-            let column = &table.columns[column as usize];
-            column.ty == Type::Residual || table.keys.get(column.key) == b"error"
-        };
-        Self {
-            table,
-            possible: (table.shapes.iter())
-                .map(|shape| shape.entries.iter().any(|entry| possible(entry.column)))
-                .collect(),
-        }
-    }
-
-    fn failed(&self, row: u32) -> bool {
-        if !self.possible[self.table.shape[row as usize] as usize] {
-            return false;
-        }
-        let attributes = self.table.attributes(row as usize);
-        let error = attributes.iter().find(|attribute| attribute.key == "error");
-        match error.map(|attribute| &attribute.value) {
-            Some(Value::Bool(failed)) => *failed,
-            Some(Value::String(text)) => text == "true",
-            _ => false,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use periplus_filter::{Field, Literal, Scope, SpanFilter, TimeRange};
 use periplus_model::TraceId;
-use periplus_segment::{Builder, EncodeOptions, Info, ReadError, Red, Segment};
+use periplus_segment::{Builder, Calls, EncodeOptions, Info, ReadError, Red, Segment};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -19,6 +19,7 @@ struct Answers {
     traces: Vec<(TraceId, u64, Vec<String>)>,
     hits: Vec<TraceId>,
     red: Red,
+    calls: Calls,
 }
 
 fn filter() -> SpanFilter {
@@ -40,6 +41,7 @@ fn answers(segment: &Segment) -> Result<Answers, ReadError> {
         traces: Vec::new(),
         hits: Vec::new(),
         red: segment.red()?,
+        calls: segment.calls()?,
     };
     for number in 0..segment.group_count() {
         let group = segment.group(number);

@@ -1,0 +1,133 @@
+//! What rates and calls want to know of a builder's spans.
+
+use periplus_model::{Resource, Value};
+
+use crate::build::Builder;
+use crate::build::spans::HAS_PARENT;
+use crate::schema::Type;
+
+/// Answers without making spans of rows.
+pub(crate) struct Facts<'b> {
+    builder: &'b Builder,
+    /// The service of each resource.
+    services: Vec<&'b str>,
+    /// For each shape whether it may say that the span failed, and whether it may name a peer.
+    may_fail: Vec<bool>,
+    may_name_peer: Vec<bool>,
+}
+
+/// A span's kind.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind(u8);
+
+impl Kind {
+    /// A client or a producer.
+    pub(crate) const fn sends(self) -> bool {
+        matches!(self.0, 3 | 4)
+    }
+
+    /// A server or a consumer.
+    pub(crate) const fn receives(self) -> bool {
+        matches!(self.0, 2 | 5)
+    }
+}
+
+const PEER_KEYS: [&str; 2] = ["service.peer.name", "peer.service"];
+
+impl<'b> Facts<'b> {
+    pub(crate) fn new(builder: &'b Builder) -> Self {
+        let table = &builder.attributes;
+        let has = |keys: &[&str]| -> Vec<bool> {
+            let wanted = |column: u32| {
+                let column = &table.columns[column as usize];
+                let key = table.keys.text(column.key);
+                column.ty == Type::Residual || keys.contains(&key)
+            };
+            let shapes = table.shapes.iter();
+            shapes
+                .map(|shape| shape.entries.iter().any(|entry| wanted(entry.column)))
+                .collect()
+        };
+        let resources = builder.resources.decoded.iter();
+        Self {
+            builder,
+            services: resources
+                .map(|resource| Resource::service_name(resource))
+                .collect(),
+            may_fail: has(&["error"]),
+            may_name_peer: has(&PEER_KEYS),
+        }
+    }
+
+    /// The service of each resource.
+    pub(crate) fn services(&self) -> &[&'b str] {
+        &self.services
+    }
+
+    pub(crate) fn service(&self, row: u32) -> &'b str {
+        self.services[self.builder.spans.resource[row as usize] as usize]
+    }
+
+    pub(crate) fn kind(&self, row: u32) -> Kind {
+        Kind(self.builder.spans.kind_status[row as usize] & 0xf)
+    }
+
+    /// Whether it failed, as `periplus_insight::is_error` has it: by its status or the attribute
+    /// `error`.
+    pub(crate) fn failed(&self, row: u32) -> bool {
+        if self.builder.spans.kind_status[row as usize] & !HAS_PARENT >= 2 << 4 {
+            return true;
+        }
+        self.may_fail[self.shape(row)]
+            && match self.first(row, "error") {
+                Some(Found::Value(Value::Bool(failed))) => failed,
+                Some(Found::Text(text)) => text == "true",
+                Some(Found::Value(Value::String(text))) => text == "true",
+                _ => false,
+            }
+    }
+
+    /// Whom it names as the other side of its call.
+    pub(crate) fn peer(&self, row: u32) -> Option<&'b str> {
+        if !self.may_name_peer[self.shape(row)] {
+            return None;
+        }
+        let texts = PEER_KEYS
+            .into_iter()
+            .find_map(|key| match self.first(row, key) {
+                Some(Found::Text(text)) => Some(text),
+                _ => None,
+            });
+        texts.filter(|name| !name.is_empty())
+    }
+
+    fn shape(&self, row: u32) -> usize {
+        self.builder.attributes.shape[row as usize] as usize
+    }
+
+    /// The first attribute with this key.
+    fn first(&self, row: u32, key: &str) -> Option<Found<'b>> {
+        let table = &self.builder.attributes;
+        for (column, slot) in table.cells(row) {
+            let column = &table.columns[column as usize];
+            if column.ty == Type::Residual {
+                let found = column.list(slot).into_iter().find(|it| it.key == key);
+                if let Some(attribute) = found {
+                    return Some(Found::Value(attribute.value));
+                }
+            } else if table.keys.text(column.key) == key {
+                return Some(match column.text(slot) {
+                    Some(text) => Found::Text(text),
+                    None => Found::Value(column.value(slot)),
+                });
+            }
+        }
+        None
+    }
+}
+
+/// A value; a text that has a column is borrowed.
+enum Found<'b> {
+    Text(&'b str),
+    Value(Value),
+}
