@@ -28,7 +28,7 @@ fn trace(n: u64) -> Batch {
         end_unix_nano: BEGIN + n * SECOND + 1,
         ..Span::default()
     };
-    let service = if n % 2 == 0 { "even" } else { "odd" };
+    let service = if n.is_multiple_of(2) { "even" } else { "odd" };
     Batch {
         groups: vec![SpanGroup {
             resource: Resource::of_service(service).into(),
