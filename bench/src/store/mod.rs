@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// The cores of the engine that is measured, as taskset takes them
     #[arg(long, default_value = "0")]
     cores: String,
-    /// The peers to compare with; none: only ours
+    /// The peers to compare with
     #[arg(
         long = "peer",
         value_enum,

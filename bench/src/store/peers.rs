@@ -26,7 +26,7 @@ pub(super) enum Peer {
     Jaeger,
     /// ClickHouse with those of the OpenTelemetry collector's exporter.
     Otel,
-    /// ClickHouse with `SigNoz`' tables.
+    /// ClickHouse with the tables of SigNoz.
     Signoz,
     /// DuckDB's own tables.
     Duckdb,

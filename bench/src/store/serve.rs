@@ -48,6 +48,7 @@ impl Setup<'_> {
         command
             .args(["-c", self.cores])
             .arg(self.program)
+            .env("RUST_LOG", "warn")
             .stdin(Stdio::null());
         command
     }

@@ -20,7 +20,7 @@ fn main() {
         "{workload}: {spans} spans, {:.1} bytes of OTLP each",
         per_span(bytes, spans)
     );
-    let builder = timed("walk and build", spans, 3, || {
+    let builder = timed("walk and build", spans, 5, || {
         let mut builder = Builder::new();
         for request in &requests {
             let refused = builder.append_otlp(request).expect("valid requests");
