@@ -1,4 +1,4 @@
-//! The span sink: our own receivers in front of a store that only counts.
+//! The span sink: our own receivers in front of one that only counts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,13 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::routing::get;
-use futures_util::stream;
 use periplus_collect::{AllowedOrigins, Collector, Limits, otlp, zipkin};
-use periplus_model::{Batch, SpanKind, TraceId};
-use periplus_store::{
-    BoxFuture, BoxStream, DependencyEdge, Operation, SpanStore, StoreError, StoreStats,
-    StoredTrace, TimeRange, TraceQuery,
-};
+use periplus_model::Batch;
+use periplus_store::{BoxFuture, SpanSink, StoreError};
 use tokio::net::TcpListener;
 
 /// Flags of the sink.
@@ -63,44 +59,16 @@ async fn serve(address: SocketAddr, router: Router) -> anyhow::Result<()> {
     Ok(periplus_collect::serve(listener, router, std::future::pending()).await?)
 }
 
-/// A store that keeps nothing and counts everything.
+/// Keeps nothing and counts everything.
 #[derive(Debug, Default)]
 struct Counter {
     spans: AtomicU64,
 }
 
-impl SpanStore for Counter {
+impl SpanSink for Counter {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
         self.spans
             .fetch_add(batch.span_count() as u64, Ordering::Relaxed);
         Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn trace(&self, _: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-
-    fn find_traces(&self, _: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>> {
-        Box::pin(stream::empty())
-    }
-
-    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    fn operations<'a>(
-        &'a self,
-        _: &'a str,
-        _: Option<SpanKind>,
-    ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    fn dependencies(&self, _: TimeRange) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    fn stats(&self) -> StoreStats {
-        StoreStats::default()
     }
 }

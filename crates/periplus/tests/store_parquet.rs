@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use periplus_model::{Batch, Resource, Span, SpanGroup, SpanId, TraceId};
+use periplus_store::SpanSink as _;
 use periplus_store::SpanStore as _;
 use periplus_store::embedded::{EmbeddedStore, Options};
 

@@ -77,7 +77,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let storage = args.storage.open()?;
     let store = Arc::clone(&storage.store);
-    let collector = Collector::new(Arc::clone(&store), Limits::default());
+    let collector = Collector::new(store.clone(), Limits::default());
     let origins = AllowedOrigins::new(args.cors_origins.iter().cloned());
     let options = periplus_query::Options {
         version: env!("CARGO_PKG_VERSION"),

@@ -4,7 +4,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
 use periplus_model::Batch;
-use periplus_store::SpanStore;
+use periplus_store::SpanSink;
 use periplus_wire::otlp::Refused;
 use tokio::sync::Semaphore;
 
@@ -15,14 +15,14 @@ use crate::{Reason, Receiver, Refusal, Stats, count};
 /// Bodies up to this size are decoded where they arrive; larger ones on a thread of their own.
 const INLINE_BYTES: usize = 64 << 10;
 
-/// What all receivers share: the store behind them, their limits and their counters.
+/// What all receivers share: where their spans go, their limits and their counters.
 #[derive(Clone)]
 pub struct Collector {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    store: Arc<dyn SpanStore>,
+    sink: Arc<dyn SpanSink>,
     limits: Limits,
     stats: Stats,
     budget: Arc<Budget>,
@@ -44,12 +44,12 @@ pub(crate) struct Inflated {
 }
 
 impl Collector {
-    /// Receivers that write to `store`.
-    pub fn new(store: Arc<dyn SpanStore>, limits: Limits) -> Self {
+    /// Receivers that write to `sink`.
+    pub fn new(sink: Arc<dyn SpanSink>, limits: Limits) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             inner: Arc::new(Inner {
-                store,
+                sink,
                 limits,
                 stats: Stats::default(),
                 budget: Budget::new(limits.max_inflight_bytes),
@@ -172,7 +172,7 @@ impl Collector {
         receiver: Receiver,
         body: Inflated,
     ) -> Result<Refused, Refusal> {
-        let append = self.inner.store.append_otlp(body.bytes.clone());
+        let append = self.inner.sink.append_otlp(body.bytes.clone());
         let outcome = match tokio::time::timeout(self.inner.limits.store_timeout, append).await {
             Ok(outcome) => outcome.map_err(Refusal::from),
             Err(_) => Err(too_slow()),
@@ -201,7 +201,7 @@ impl Collector {
     pub(crate) async fn store(&self, receiver: Receiver, batch: Batch) -> Result<(), Refusal> {
         let spans = batch.span_count();
         if spans > 0 {
-            let append = self.inner.store.append(batch);
+            let append = self.inner.sink.append(batch);
             let outcome = match tokio::time::timeout(self.inner.limits.store_timeout, append).await
             {
                 Ok(outcome) => outcome.map_err(Refusal::from),

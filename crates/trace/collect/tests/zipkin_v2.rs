@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use periplus_collect::{Limits, Reason, Receiver};
 use periplus_model::{SpanId, SpanKind, Value};
-use periplus_store::StoreError;
+use periplus_store::{SpanStore as _, StoreError};
 use support::{Receivers, Refusing, exchange, post, send};
 
 const JSON: &str = "content-type: application/json\r\n";

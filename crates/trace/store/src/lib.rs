@@ -1,6 +1,6 @@
 //! The span store: its trait, the query AST behind every API, and the engines.
 //!
-//! [`SpanStore`] is the contract. [`MemoryStore`] is the engine without a disk: bounded, the oldest
+//! [`SpanStore`] is the contract, [`SpanSink`] the part of it that takes spans. [`MemoryStore`] is the engine without a disk: bounded, the oldest
 //! traces go first. [`matches()`] is what a query means; an engine may find its candidates as it
 //! likes, and the suite in `tests/suite` holds every engine to the same answers.
 
@@ -23,5 +23,6 @@ pub use periplus_filter::{
 pub use red::{RED_WINDOW_NANO, RedPoint, RedSeries, red_bucket_bounds};
 pub use search::{Outcome, TraceSearch};
 pub use store::{
-    BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanStore, StoreStats, StoredTrace,
+    BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanSink, SpanStore, StoreStats,
+    StoredTrace,
 };

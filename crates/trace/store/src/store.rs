@@ -17,11 +17,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A stream without a name, so that a store can be a trait object.
 pub type BoxStream<'a, T> = Pin<Box<dyn Stream<Item = T> + Send + 'a>>;
 
-/// Where spans are kept: batches in, streams out, one query AST.
-///
-/// An engine keeps what arrives as it arrives: it neither merges spans that share an id nor mends
-/// parents or clocks. Readers do that (`periplus-insight`).
-pub trait SpanStore: Send + Sync + 'static {
+/// Where spans go: a store, or what stands before one (sampling, forwarding).
+pub trait SpanSink: Send + Sync + 'static {
     /// Takes a batch. When the future resolves to `Ok`, the spans are searchable and as durable as
     /// the engine promises; [`StoreError::Busy`] asks the sender to come again.
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -40,7 +37,13 @@ pub trait SpanStore: Send + Sync + 'static {
             })
         })
     }
+}
 
+/// Where spans are kept: batches in, streams out, one query AST.
+///
+/// An engine keeps what arrives as it arrives: it neither merges spans that share an id nor mends
+/// parents or clocks. Readers do that (`periplus-insight`).
+pub trait SpanStore: SpanSink {
     /// All spans of one trace; `None` if there is none.
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>>;
 

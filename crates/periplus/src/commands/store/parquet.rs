@@ -9,7 +9,7 @@ use periplus_model::Batch;
 use periplus_parquet::{ExportOptions, Import, export_range};
 use periplus_store::embedded::disk::RealDisk;
 use periplus_store::embedded::{EmbeddedStore, Options, inventory};
-use periplus_store::{Field, Intrinsic, SpanFilter, SpanStore as _, StoreError, TimeRange};
+use periplus_store::{Field, Intrinsic, SpanFilter, SpanSink as _, StoreError, TimeRange};
 
 use super::Place;
 use crate::commands::instant;
@@ -117,7 +117,7 @@ fn import(place: Place, file: &Path) -> anyhow::Result<()> {
     let store = open(&place.dir()?, true)?;
     let runtime = runtime()?;
     let mut spans = 0;
-    while let Some(batch) = import.next() {
+    for batch in import.by_ref() {
         let batch = batch?;
         let count = batch.span_count();
         let appended = runtime.block_on(append(&store, batch));

@@ -16,33 +16,36 @@ use periplus_collect::{AllowedOrigins, Collector, Limits, otlp, zipkin};
 use periplus_model::{
     Attribute, Batch, Resource, Scope, Span, SpanGroup, SpanId, SpanKind, TraceId,
 };
-use periplus_store::{
-    BoxFuture, BoxStream, DependencyEdge, MemoryStore, Operation, SpanStore, StoreError,
-    StoreStats, StoredTrace, TimeRange, TraceQuery,
-};
+use periplus_store::{BoxFuture, MemoryStore, SpanSink, SpanStore as _, StoreError, StoredTrace};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// All receivers over one store.
+/// All receivers over one sink.
 pub struct Receivers {
     pub otlp_http: SocketAddr,
     pub otlp_grpc: SocketAddr,
     pub zipkin: SocketAddr,
     pub collector: Collector,
-    pub store: Arc<dyn SpanStore>,
+    /// Where spans go, unless the test brought a sink of its own.
+    pub store: Arc<MemoryStore>,
 }
 
 impl Receivers {
     pub async fn start() -> Self {
-        Self::with(Limits::default(), Arc::new(MemoryStore::default())).await
+        Self::with_limits(Limits::default()).await
     }
 
     pub async fn with_limits(limits: Limits) -> Self {
-        Self::with(limits, Arc::new(MemoryStore::default())).await
+        let store = Arc::new(MemoryStore::default());
+        Self::over(limits, store.clone(), store).await
     }
 
-    pub async fn with(limits: Limits, store: Arc<dyn SpanStore>) -> Self {
-        let collector = Collector::new(store.clone(), limits);
+    pub async fn with(limits: Limits, sink: Arc<dyn SpanSink>) -> Self {
+        Self::over(limits, sink, Arc::default()).await
+    }
+
+    async fn over(limits: Limits, sink: Arc<dyn SpanSink>, store: Arc<MemoryStore>) -> Self {
+        let collector = Collector::new(sink, limits);
         let origins = AllowedOrigins::new(["https://shop.example".to_owned()]);
         Self {
             otlp_http: spawn(otlp::http::router(collector.clone(), origins.clone())).await,
@@ -208,37 +211,9 @@ pub fn id_of(trace: u64) -> String {
 /// A store that refuses what it is told to refuse with.
 pub struct Refusing(pub fn() -> StoreError);
 
-impl SpanStore for Refusing {
+impl SpanSink for Refusing {
     fn append(&self, _: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
         let error = self.0();
         Box::pin(async move { Err(error) })
-    }
-
-    fn trace(&self, _: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn find_traces(&self, _: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>> {
-        Box::pin(futures_util::stream::empty())
-    }
-
-    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn operations<'a>(
-        &'a self,
-        _: &'a str,
-        _: Option<SpanKind>,
-    ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn dependencies(&self, _: TimeRange) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn stats(&self) -> StoreStats {
-        StoreStats::default()
     }
 }

@@ -6,7 +6,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use periplus_model::{Attribute, Resource, Scope, Span, SpanGroup, SpanId, TraceId, Value};
 use periplus_parquet::{ExportError, ExportOptions, Exporter, Import, export, export_range};
 use periplus_store::{
-    MemoryStore, SpanFilter, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery,
+    MemoryStore, SpanFilter, SpanSink as _, SpanStore, StoreError, StoredTrace, TimeRange,
+    TraceFilter, TraceQuery,
 };
 use proptest::prelude::*;
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use periplus_model::{Attribute, Batch, Resource, Scope, Span, SpanGroup, SpanId, TraceId};
 use periplus_query::Options;
-use periplus_store::{MemoryStore, SpanStore};
+use periplus_store::{MemoryStore, SpanSink};
 use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

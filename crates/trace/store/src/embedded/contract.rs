@@ -19,10 +19,11 @@ use super::state::Snapshot;
 use super::stream::stream;
 use crate::{
     AppendOtlpError, AttributeKey, BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken,
-    RedSeries, Scope, SpanStore, StoreError, StoreStats, StoredTrace, TimeRange, TraceQuery,
+    RedSeries, Scope, SpanSink, SpanStore, StoreError, StoreStats, StoredTrace, TimeRange,
+    TraceQuery,
 };
 
-impl SpanStore for EmbeddedStore {
+impl SpanSink for EmbeddedStore {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.take(batch))
     }
@@ -30,7 +31,9 @@ impl SpanStore for EmbeddedStore {
     fn append_otlp(&self, body: Bytes) -> BoxFuture<'_, Result<OtlpTaken, AppendOtlpError>> {
         Box::pin(self.submit(Payload::Otlp(body)))
     }
+}
 
+impl SpanStore for EmbeddedStore {
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
         Box::pin(self.read(move |snapshot, _| {
             let parts: Vec<Arc<dyn Part>> = snapshot.parts().collect();

@@ -12,8 +12,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use periplus_model::{Batch, SpanKind, TraceId, Value};
 
 use crate::{
-    AttributeKey, BoxFuture, BoxStream, DependencyEdge, Operation, Scope, SpanStore, StoreError,
-    StoreStats, StoredTrace, TimeRange, TraceQuery,
+    AttributeKey, BoxFuture, BoxStream, DependencyEdge, Operation, Scope, SpanSink, SpanStore,
+    StoreError, StoreStats, StoredTrace, TimeRange, TraceQuery,
 };
 use arrival::Arrival;
 use index::Index;
@@ -71,11 +71,13 @@ impl Default for MemoryStore {
     }
 }
 
-impl SpanStore for MemoryStore {
+impl SpanSink for MemoryStore {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move { self.take(batch) })
     }
+}
 
+impl SpanStore for MemoryStore {
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
         Box::pin(async move {
             let groups = self.read().groups(id);

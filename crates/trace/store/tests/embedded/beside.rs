@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use periplus_store::embedded::Options;
 use periplus_store::embedded::disk::SimulatedDisk;
-use periplus_store::{SpanFilter, SpanStore as _, StoreError, TimeRange, TraceFilter, TraceQuery};
+use periplus_store::{
+    SpanFilter, SpanSink as _, SpanStore as _, StoreError, TimeRange, TraceFilter, TraceQuery,
+};
 
 use crate::script::open;
 use crate::suite::build::{batch, noon, span, trace_id};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use periplus_store::embedded::Durability;
 use periplus_store::embedded::disk::{Crash, Fault, SimulatedDisk};
-use periplus_store::{SpanStore as _, StoreError};
+use periplus_store::{SpanSink as _, StoreError};
 
 use crate::script::{drafts, durability, open, options, present, run, runtime};
 use crate::suite::build::{Store, batch};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use periplus_store::embedded::disk::SimulatedDisk;
 use periplus_store::embedded::{EmbeddedStore, Options};
-use periplus_store::{SpanFilter, SpanStore as _, StoreError};
+use periplus_store::{SpanFilter, SpanSink as _, SpanStore as _, StoreError};
 
 use crate::script::{drafts, open, options, present, run, runtime};
 use crate::suite::build::{Query, SECOND, Store, batch, noon, service_is, span};

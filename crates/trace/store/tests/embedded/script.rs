@@ -8,7 +8,7 @@ use std::time::Duration;
 use periplus_model::TraceId;
 use periplus_store::embedded::disk::{Disk, SimulatedDisk};
 use periplus_store::embedded::{Durability, EmbeddedStore, Options};
-use periplus_store::{SpanFilter, SpanStore as _, StoreError};
+use periplus_store::{SpanFilter, SpanSink as _, StoreError};
 use periplus_wire::otlp::encode_protobuf;
 use tokio::runtime::Runtime;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use periplus_model::{
     Attribute, Batch, Link, Resource, Scope, Span, SpanGroup, SpanId, TraceId, Value,
 };
-use periplus_store::{MemoryStore, SpanStore};
+use periplus_store::{MemoryStore, SpanSink};
 use periplus_wire::otlp::decode_protobuf;
 use serde_json::{Value as Json, json};
 

@@ -27,7 +27,7 @@ export async function startBackend(): Promise<Backend> {
 }
 
 function startPeriplus(binary: string): Promise<Backend> {
-  const args = ['serve', ...PORTS.flatMap((name) => [`--${name}-port`, '0'])];
+  const args = ['serve', '--memory', ...PORTS.flatMap((name) => [`--${name}-port`, '0'])];
   const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   return new Promise((resolve, reject) => {
