@@ -2,11 +2,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::middleware::from_fn;
 use futures_util::StreamExt;
 use periplus_store::{Budget, Outcome, SpanStore, StoreError, StoredTrace, TraceQuery};
 
-use crate::{guard, jaeger, own};
+use crate::{jaeger, own};
 
 /// What the APIs say about the process that serves them.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +16,8 @@ pub struct Options {
     pub engine: &'static str,
 }
 
-/// Jaeger's API and our own over `store`. Paths below `/api` that nobody serves answer 404 in
-/// JSON; all other paths are left to the caller's fallback.
+/// Jaeger's API and our own over `store`. Paths below `/api` that nobody serves answer 404; all
+/// other paths are left to the caller's fallback.
 pub fn router(store: Arc<dyn SpanStore>, options: Options) -> Router {
     let api = Api {
         store,
@@ -29,7 +28,6 @@ pub fn router(store: Arc<dyn SpanStore>, options: Options) -> Router {
         .merge(own::routes())
         .merge(jaeger::routes())
         .with_state(api)
-        .layer(from_fn(guard::long_queries))
 }
 
 /// Queries that may run at the same time; others wait for their turn.

@@ -8,16 +8,16 @@ use http::StatusCode;
 /// The longest query string that is read, in bytes.
 const MAX_QUERY_BYTES: usize = 16 << 10;
 
-/// Refuses query strings that no client has a reason to send.
-pub(crate) async fn long_queries(request: Request, next: Next) -> Response {
+/// Refuses query strings that no client has a reason to send, in the error shape of an API.
+pub(crate) async fn long_queries<E: IntoResponse>(
+    refusal: fn(StatusCode, String) -> E,
+    request: Request,
+    next: Next,
+) -> Response {
     let length = request.uri().query().map_or(0, str::len);
     if length <= MAX_QUERY_BYTES {
         return next.run(request).await;
     }
     let message = format!("the query string has {length} bytes, {MAX_QUERY_BYTES} are allowed");
-    (
-        StatusCode::URI_TOO_LONG,
-        axum::Json(serde_json::json!({ "error": message })),
-    )
-        .into_response()
+    refusal(StatusCode::URI_TOO_LONG, message).into_response()
 }

@@ -156,20 +156,6 @@ async fn what_is_not_there_says_so_as_jaeger_does() {
             500,
             "archive span storage was not configured",
         ),
-        ("GET", "/api/nothing", 404, "no such endpoint: /api/nothing"),
-        ("GET", "/api", 404, "no such endpoint: /api"),
-        (
-            "GET",
-            "/api/traces/1/2",
-            404,
-            "no such endpoint: /api/traces/1/2",
-        ),
-        (
-            "GET",
-            "/api/services/a",
-            404,
-            "no such endpoint: /api/services/a",
-        ),
         (
             "DELETE",
             "/api/traces",
@@ -185,6 +171,27 @@ async fn what_is_not_there_says_so_as_jaeger_does() {
     let v3 = server.get("/api/v3/services").await;
     assert_eq!(v3.status, 501);
     assert_eq!(v3.json()["error"]["httpCode"], 501);
+}
+
+#[tokio::test]
+async fn a_path_that_nobody_serves_is_404_in_the_words_of_gos_router() {
+    let server = Server::start().await;
+    for path in [
+        "/api",
+        "/api/nothing",
+        "/api/traces/1/2",
+        "/api/services/a",
+        "/api/metrics/nothing?service=s",
+    ] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.text(), "404 page not found\n", "{path}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    }
 }
 
 #[tokio::test]
@@ -216,7 +223,12 @@ async fn strange_requests_do_no_harm() {
         );
         assert!(answer.json().is_object(), "{path}");
     }
-    let long = format!("/api/traces?service={}", "x".repeat(17_000));
-    assert_eq!(server.get(&long).await.status, 414);
+    for path in ["/api/traces", "/api/nothing"] {
+        let long = format!("{path}?service={}", "x".repeat(17_000));
+        let answer = server.get(&long).await;
+        assert_eq!(answer.status, 414, "{path}");
+        assert_eq!(answer.json()["errors"][0]["code"], 414, "{path}");
+        assert!(answer.message().contains("17008 bytes"), "{path}");
+    }
     assert_eq!(server.get("/api/services").await.status, 200);
 }

@@ -306,6 +306,11 @@ async fn errors_say_what_is_wrong() {
         ("/search?limit=x".to_owned(), 400, "parsing \"x\""),
         ("/search?lookback=x".to_owned(), 400, "'lookback'"),
         ("/nothing".to_owned(), 404, "no such endpoint"),
+        (
+            format!("/search?service={}", "x".repeat(17_000)),
+            414,
+            "17008 bytes",
+        ),
     ] {
         let answer = get(&server, &path).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.text());

@@ -111,10 +111,7 @@ pub(super) async fn metrics(uri: Uri) -> Failure {
     match last_segment(&uri) {
         "calls" | "errors" => disabled(&Params::of(uri.query())),
         "minstep" => no_metrics(),
-        _ => Failure::new(
-            StatusCode::NOT_FOUND,
-            format!("no such endpoint: {}", uri.path()),
-        ),
+        _ => Failure::NotServed,
     }
 }
 

@@ -84,16 +84,18 @@ pub(super) fn ok(body: serde_json::Result<Vec<u8>>) -> Result<Response, Failure>
     Ok(response)
 }
 
-/// A failed answer: an envelope with one error, which Go's `http.Error` sends as plain text.
+/// A failed answer, as Go's `http.Error` sends it: plain text.
 #[derive(Debug)]
-pub(super) struct Failure {
-    status: StatusCode,
-    message: String,
+pub(super) enum Failure {
+    /// An envelope with one error.
+    Error { status: StatusCode, message: String },
+    /// No endpoint has this path: the answer of Go's router.
+    NotServed,
 }
 
 impl Failure {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
+        Self::Error {
             status,
             message: message.into(),
         }
@@ -119,16 +121,21 @@ impl From<StoreError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut envelope = Envelope::of(());
-        envelope.errors = Some(vec![EnvelopeError {
-            code: self.status.as_u16(),
-            msg: self.message,
-            trace_id: String::new(),
-        }]);
-        let mut body = serde_json::to_vec(&envelope).unwrap_or_default();
+        let (status, mut body) = match self {
+            Self::Error { status, message } => {
+                let mut envelope = Envelope::of(());
+                envelope.errors = Some(vec![EnvelopeError {
+                    code: status.as_u16(),
+                    msg: message,
+                    trace_id: String::new(),
+                }]);
+                (status, serde_json::to_vec(&envelope).unwrap_or_default())
+            }
+            Self::NotServed => (StatusCode::NOT_FOUND, b"404 page not found".to_vec()),
+        };
         body.push(b'\n');
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.status;
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

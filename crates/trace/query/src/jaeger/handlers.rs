@@ -41,7 +41,7 @@ pub(super) async fn service_operations(State(api): State<Api>, uri: Uri) -> Answ
         .and_then(|path| path.strip_suffix("/operations"))
         .filter(|service| !service.is_empty())
     else {
-        return Err(not_served(&uri));
+        return Err(Failure::NotServed);
     };
     let mut names = Vec::new();
     for service in readings(escaped) {
@@ -266,8 +266,8 @@ pub(super) async fn dependencies(State(api): State<Api>, uri: Uri) -> Answer {
 }
 
 /// A path below `/api` that nobody serves.
-pub(super) async fn unknown(uri: Uri) -> Failure {
-    not_served(&uri)
+pub(super) async fn unknown() -> Failure {
+    Failure::NotServed
 }
 
 /// A path that is served, but not for this method.
@@ -275,13 +275,6 @@ pub(super) async fn wrong_method(method: Method, uri: Uri) -> Failure {
     Failure::new(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not take {method}", uri.path()),
-    )
-}
-
-fn not_served(uri: &Uri) -> Failure {
-    Failure::new(
-        StatusCode::NOT_FOUND,
-        format!("no such endpoint: {}", uri.path()),
     )
 }
 

@@ -7,9 +7,12 @@ mod project;
 mod shapes;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::routing::{any, get, post};
 
 use crate::api::Api;
+use crate::guard::long_queries;
+use envelope::Failure;
 
 pub(crate) use project::NAMES_OF_NO_SERVICE;
 
@@ -31,4 +34,7 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/api/", any(handlers::unknown))
         .route("/api/{*path}", any(handlers::unknown))
         .method_not_allowed_fallback(handlers::wrong_method)
+        .layer(from_fn(|request, next| {
+            long_queries(Failure::new, request, next)
+        }))
 }

@@ -9,6 +9,7 @@ mod value;
 
 use axum::Router;
 use axum::extract::State;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use http::header::CONTENT_TYPE;
@@ -17,6 +18,7 @@ use periplus_model::TraceId;
 use periplus_store::StoredTrace;
 
 use crate::api::{Api, now_unix_nano};
+use crate::guard::long_queries;
 use crate::params::Params;
 use crate::reply::{Failure, Timing, render, send, takes_gzip};
 
@@ -32,7 +34,10 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/openapi.json", get(openapi))
         .route("/", any(unknown))
         .route("/{*path}", any(unknown))
-        .method_not_allowed_fallback(wrong_method);
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(|request, next| {
+            long_queries(Failure::new, request, next)
+        }));
     Router::new().nest("/api/periplus/v1", routes)
 }
 
