@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use periplus_store::{
     Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange, TraceFilter, TraceQuery,
 };
+use periplus_wire::jaeger::EMPTY_OPERATION;
 
 use crate::go;
 use crate::jaeger::NAMES_OF_NO_SERVICE;
@@ -85,7 +86,7 @@ pub(crate) fn parse(
     }
     let operation = params.first("operation");
     if !operation.is_empty() {
-        filters.push(intrinsic(Intrinsic::Name, operation));
+        filters.push(operation_filter(operation));
     }
     if min > 0 {
         filters.push(duration(Comparison::GreaterOrEqual, min));
@@ -197,6 +198,16 @@ fn service_filter(service: &str) -> SpanFilter {
     let named = intrinsic(Intrinsic::Service, service);
     if NAMES_OF_NO_SERVICE.contains(&service) {
         SpanFilter::Or(vec![named, intrinsic(Intrinsic::Service, "")])
+    } else {
+        named
+    }
+}
+
+/// Spans without a name go by the one that Jaeger gives them.
+fn operation_filter(operation: &str) -> SpanFilter {
+    let named = intrinsic(Intrinsic::Name, operation);
+    if operation == EMPTY_OPERATION {
+        SpanFilter::Or(vec![named, intrinsic(Intrinsic::Name, "")])
     } else {
         named
     }

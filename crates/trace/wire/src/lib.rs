@@ -1,6 +1,7 @@
-//! Codecs between wire formats (OTLP, Zipkin) and the span model.
+//! Codecs between wire formats (OTLP, Jaeger, Zipkin) and the span model.
 //!
 //! * [`export`] encodes spans on a proxy's hot path, without allocation and without the model.
+//! * [`jaeger`] reads Thrift and `jaeger.api_v2`, writes the latter, and projects the model to Jaeger's.
 //! * [`otlp`] reads and writes OTLP, protobuf and JSON.
 //! * [`zipkin`] reads and writes Zipkin v2 JSON.
 //!
@@ -9,7 +10,9 @@
 mod base64;
 mod json_text;
 mod protobuf;
+mod thrift;
 
 pub mod export;
+pub mod jaeger;
 pub mod otlp;
 pub mod zipkin;

@@ -63,13 +63,13 @@ pub(super) struct KeyValue<'a> {
     pub(super) key: &'a str,
     #[serde(rename = "type")]
     pub(super) kind: &'static str,
-    pub(super) value: TagValue<'a>,
+    pub(super) value: JsonValue<'a>,
 }
 
 /// The JSON value of a tag.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub(super) enum TagValue<'a> {
+pub(super) enum JsonValue<'a> {
     Text(Cow<'a, str>),
     Bool(bool),
     Int(i64),

@@ -15,7 +15,7 @@ pub struct Decoded {
     pub refused: Refused,
 }
 
-/// Spans of a request that were refused: OTLP's partial success.
+/// Spans of a request that were refused: OTLP's partial success, and what other formats have for it.
 ///
 /// Displays how many they are and what was wrong with the first ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Refused {
         self.spans == 0
     }
 
-    pub(super) fn add(&mut self, at: Place, reason: &dyn fmt::Display) {
+    pub(crate) fn add(&mut self, at: impl fmt::Display, reason: &dyn fmt::Display) {
         self.spans += 1;
         if self.reasons.len() < Self::MAX_REASONS {
             self.reasons.push(format!("{at}: {reason}"));

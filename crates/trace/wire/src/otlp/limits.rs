@@ -14,7 +14,7 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_VALUES: usize = 16 * 1024;
 
 /// Adds to a list until it is full; then counts what is dropped.
-pub(super) fn push_bounded<T>(list: &mut Vec<T>, max: usize, dropped: &mut u32, item: T) {
+pub(crate) fn push_bounded<T>(list: &mut Vec<T>, max: usize, dropped: &mut u32, item: T) {
     if list.len() < max {
         list.push(item);
     } else {

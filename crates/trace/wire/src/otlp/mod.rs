@@ -33,8 +33,8 @@ pub use encode::encode_protobuf;
 pub use error::{DecodeError, Decoded, Refused};
 pub use json_decode::decode_json;
 pub use json_encode::encode_json;
-pub(crate) use limits::within_limits;
 pub use limits::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_EVENTS, MAX_LINKS, MAX_VALUES};
+pub(crate) use limits::{push_bounded, within_limits};
 pub use walk::{
     AttributeRef, EventRef, LinkRef, ResourceRef, ScopeRef, Sink, SpanRef, Taken, ValueRef,
     walk_protobuf,

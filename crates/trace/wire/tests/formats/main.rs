@@ -2,6 +2,7 @@
 
 mod envoy;
 mod export;
+mod jaeger;
 mod otlp_json;
 mod otlp_protobuf;
 mod support;

@@ -1,6 +1,8 @@
 //! What the tests of the codecs share: arbitrary batches, and an independent reading of OTLP.
 
+pub(crate) mod jaeger;
 pub(crate) mod proto;
+pub(crate) mod thrift;
 
 use std::sync::Arc;
 
