@@ -2,7 +2,8 @@
 //! corpora (`crates/trace/wire/tests/fuzz_corpus.rs`). Each function panics if it does not.
 
 use periplus_model::propagation::{B3Headers, Extracted, SpanContext, request_id, w3c};
-use periplus_wire::{otlp, zipkin};
+use periplus_model::{Batch, SpanId, TraceId};
+use periplus_wire::{jaeger, otlp, zipkin};
 
 /// What is read can be written, and then reads and writes the same.
 pub(crate) fn otlp_protobuf(input: &[u8]) {
@@ -39,16 +40,64 @@ pub(crate) fn zipkin_json(input: &[u8]) {
         let written = zipkin::encode_json(&batch);
         let again = zipkin::decode_json(&written).expect("what was written");
         assert_eq!(again.span_count(), batch.span_count());
-        let ids = |batch: &periplus_model::Batch| {
-            let spans = batch.groups.iter().flat_map(|group| &group.spans);
-            let mut ids: Vec<_> = spans
-                .map(|span| (span.trace_id, span.span_id, span.parent_span_id))
-                .collect();
-            ids.sort_unstable();
-            ids
-        };
         assert_eq!(ids(&again), ids(&batch));
     }
+}
+
+/// A body of `POST /api/traces`, and a datagram of port 6832.
+pub(crate) fn jaeger_binary(input: &[u8]) {
+    check_jaeger(jaeger::decode_thrift_batch(input));
+    let protocol = jaeger::ThriftProtocol::Binary;
+    check_jaeger(jaeger::decode_agent_message(input, protocol));
+}
+
+/// A datagram of port 6831.
+pub(crate) fn jaeger_compact(input: &[u8]) {
+    let protocol = jaeger::ThriftProtocol::Compact;
+    check_jaeger(jaeger::decode_agent_message(input, protocol));
+}
+
+/// A `PostSpansRequest`.
+pub(crate) fn jaeger_protobuf(input: &[u8]) {
+    check_jaeger(jaeger::decode_post_spans(input));
+}
+
+/// What is read can be shown, and what is shown can be read.
+fn check_jaeger(read: Result<otlp::Decoded, jaeger::DecodeError>) {
+    let Ok(decoded) = read else {
+        return;
+    };
+    let mut batch = Vec::new();
+    for group in &decoded.batch.groups {
+        let process = jaeger::project_process(&group.resource);
+        for span in &group.spans {
+            let span = jaeger::project_span(span, &group.scope);
+            jaeger::append_span(&mut batch, 1, &span, &process, &[]);
+        }
+    }
+    // Field 1 of the request: the batch.
+    let mut request = vec![0x0a];
+    let mut length = batch.len();
+    while length >= 0x80 {
+        request.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    request.push(length as u8);
+    request.extend(batch);
+    let again = jaeger::decode_post_spans(&request).expect("what was written");
+    assert!(again.refused.is_empty(), "{}", again.refused);
+    assert_eq!(ids(&again.batch), ids(&decoded.batch));
+    otlp_protobuf(&otlp::encode_protobuf(&decoded.batch));
+}
+
+/// The ids of all spans, in an order of their own.
+fn ids(batch: &Batch) -> Vec<(TraceId, SpanId, Option<SpanId>)> {
+    let spans = batch.groups.iter().flat_map(|group| &group.spans);
+    let mut ids: Vec<_> = spans
+        .map(|span| (span.trace_id, span.span_id, span.parent_span_id))
+        .collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// Lines are header values: `b3`, `x-b3-traceid`, `x-b3-spanid`, `x-b3-parentspanid`,

@@ -41,3 +41,18 @@ fn zipkin_json() {
 fn propagation() {
     replay("propagation", checks::propagation);
 }
+
+#[test]
+fn jaeger_binary() {
+    replay("jaeger_binary", checks::jaeger_binary);
+}
+
+#[test]
+fn jaeger_compact() {
+    replay("jaeger_compact", checks::jaeger_compact);
+}
+
+#[test]
+fn jaeger_protobuf() {
+    replay("jaeger_protobuf", checks::jaeger_protobuf);
+}
