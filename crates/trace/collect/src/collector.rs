@@ -200,22 +200,26 @@ impl Collector {
     /// Stores a batch.
     pub(crate) async fn store(&self, receiver: Receiver, batch: Batch) -> Result<(), Refusal> {
         let spans = batch.span_count();
-        if spans > 0 {
-            let append = self.inner.sink.append(batch);
-            let outcome = match tokio::time::timeout(self.inner.limits.store_timeout, append).await
-            {
-                Ok(outcome) => outcome.map_err(Refusal::from),
-                Err(_) => Err(too_slow()),
-            };
-            if let Err(refusal) = outcome {
-                self.inner
-                    .stats
-                    .refuse_spans(receiver, refusal.reason, spans);
-                return Err(refusal);
-            }
+        if let Err(refusal) = self.append(batch).await {
+            self.inner
+                .stats
+                .refuse_spans(receiver, refusal.reason, spans);
+            return Err(refusal);
         }
         self.inner.stats.accept(receiver, spans);
         Ok(())
+    }
+
+    /// Hands a batch to the store; counts nothing.
+    pub(crate) async fn append(&self, batch: Batch) -> Result<(), Refusal> {
+        if batch.span_count() == 0 {
+            return Ok(());
+        }
+        let append = self.inner.sink.append(batch);
+        match tokio::time::timeout(self.inner.limits.store_timeout, append).await {
+            Ok(outcome) => outcome.map_err(Refusal::from),
+            Err(_) => Err(too_slow()),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! Receivers: OTLP and Zipkin on their ports, into the store.
+//! Receivers: OTLP, Zipkin and Jaeger on their ports, into the store.
 //!
-//! Each receiver is an axum router ([`otlp::http`], [`otlp::grpc`], [`zipkin`]) over one shared
-//! [`Collector`]; [`serve`] puts a router on a listener. What a sender does wrong costs the sender:
+//! Each receiver is an axum router ([`otlp::http`], [`otlp::grpc`], [`zipkin`], [`jaeger::http`],
+//! [`jaeger::grpc`]) over one shared [`Collector`]; [`serve`] puts a router on a listener, and
+//! [`jaeger::udp::serve`] reads datagrams. What a sender does wrong costs the sender:
 //! bodies are bounded before and after decompression, all bodies together are bounded too, and
 //! every refusal is counted by receiver and reason ([`Stats`]).
 
@@ -9,11 +10,13 @@ mod body;
 mod collector;
 mod cors;
 mod count;
+mod grpc;
 mod limits;
 mod refusal;
 mod server;
 mod stats;
 
+pub mod jaeger;
 pub mod otlp;
 pub mod zipkin;
 

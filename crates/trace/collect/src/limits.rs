@@ -15,6 +15,15 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// How long the store may take for a batch.
     pub store_timeout: Duration,
+    /// Bytes of one datagram.
+    pub max_packet_bytes: usize,
+    /// Datagrams of one socket that wait for the store.
+    pub max_queued_packets: usize,
+    /// Bytes of the datagrams of one socket that wait for the store.
+    pub max_queued_bytes: usize,
+    /// How long datagrams that a busy store refuses are offered to it: their sender cannot be asked
+    /// to come again.
+    pub datagram_retry: Duration,
 }
 
 impl Default for Limits {
@@ -25,6 +34,10 @@ impl Default for Limits {
             max_inflight_bytes: 128 << 20,
             body_timeout: Duration::from_secs(15),
             store_timeout: Duration::from_secs(10),
+            max_packet_bytes: 65_000,
+            max_queued_packets: 1_000,
+            max_queued_bytes: 16 << 20,
+            datagram_retry: Duration::from_secs(5),
         }
     }
 }

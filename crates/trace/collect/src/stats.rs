@@ -9,25 +9,48 @@ pub enum Receiver {
     OtlpHttp,
     /// Zipkin v2 over HTTP.
     Zipkin,
+    /// Jaeger's protobuf over gRPC.
+    JaegerGrpc,
+    /// Jaeger's Thrift over HTTP.
+    JaegerHttp,
+    /// Jaeger's Thrift in datagrams, in the compact protocol.
+    JaegerUdpCompact,
+    /// Jaeger's Thrift in datagrams, in the binary protocol.
+    JaegerUdpBinary,
 }
 
 impl Receiver {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::OtlpGrpc, Self::OtlpHttp, Self::Zipkin];
+    pub const ALL: [Self; 7] = [
+        Self::OtlpGrpc,
+        Self::OtlpHttp,
+        Self::Zipkin,
+        Self::JaegerGrpc,
+        Self::JaegerHttp,
+        Self::JaegerUdpCompact,
+        Self::JaegerUdpBinary,
+    ];
 
     /// The protocol, as metrics label it.
     pub const fn protocol(self) -> &'static str {
         match self {
             Self::OtlpGrpc | Self::OtlpHttp => "otlp",
             Self::Zipkin => "zipkin",
+            Self::JaegerGrpc
+            | Self::JaegerHttp
+            | Self::JaegerUdpCompact
+            | Self::JaegerUdpBinary => "jaeger",
         }
     }
 
-    /// The transport, as metrics label it.
+    /// The transport, as metrics label it; the names are those of an OpenTelemetry collector.
     pub const fn transport(self) -> &'static str {
         match self {
-            Self::OtlpGrpc => "grpc",
+            Self::OtlpGrpc | Self::JaegerGrpc => "grpc",
             Self::OtlpHttp | Self::Zipkin => "http",
+            Self::JaegerHttp => "collector_http",
+            Self::JaegerUdpCompact => "udp_thrift_compact",
+            Self::JaegerUdpBinary => "udp_thrift_binary",
         }
     }
 }
@@ -41,7 +64,7 @@ pub enum Reason {
     TooLarge,
     /// The body does not decompress.
     CorruptEncoding,
-    /// The content type is none that the receiver reads.
+    /// The content type, or the method that a datagram calls, is none that the receiver reads.
     UnsupportedType,
     /// The content encoding is none that the receiver reads.
     UnsupportedEncoding,
@@ -51,13 +74,15 @@ pub enum Reason {
     Aborted,
     /// The store, or the receiver's memory, is full for the moment.
     Busy,
+    /// The queue between a socket and the store was full; the sender of a datagram is not told.
+    QueueFull,
     /// The store failed.
     StoreFailed,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Malformed,
         Self::TooLarge,
         Self::CorruptEncoding,
@@ -66,6 +91,7 @@ impl Reason {
         Self::Timeout,
         Self::Aborted,
         Self::Busy,
+        Self::QueueFull,
         Self::StoreFailed,
     ];
 
@@ -80,6 +106,7 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::Aborted => "aborted",
             Self::Busy => "busy",
+            Self::QueueFull => "queue_full",
             Self::StoreFailed => "store_failed",
         }
     }

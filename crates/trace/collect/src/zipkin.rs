@@ -68,7 +68,7 @@ fn refuse(refusal: &Refusal) -> Response {
         Reason::UnsupportedType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::Timeout => StatusCode::REQUEST_TIMEOUT,
-        Reason::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::Busy | Reason::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
         Reason::StoreFailed => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let message = match refusal.reason {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use periplus_collect::{Limits, Reason, Receiver};
 use periplus_wire::otlp::{encode_json, encode_protobuf};
+use support::grpc::{call, client_of};
 use support::{Receivers, batch, id_of, post, read_answer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
 const JSON: &str = "content-type: application/json\r\n";
+const THRIFT: &str = "content-type: application/x-thrift\r\n";
 
 #[tokio::test]
 async fn bodies_share_a_budget_and_give_it_back() {
@@ -94,6 +96,7 @@ async fn bombs_are_refused_before_they_grow() {
     for (address, path, headers) in [
         (receivers.otlp_http, "/v1/traces", PROTOBUF),
         (receivers.zipkin, "/api/v2/spans", JSON),
+        (receivers.jaeger_http, "/api/traces", THRIFT),
     ] {
         let headers = format!("{headers}content-encoding: zstd\r\n");
         let answer = post(address, path, &headers, &bomb).await;
@@ -126,7 +129,7 @@ async fn broken_http_disturbs_nobody() {
         format!("{head}x: {}\r\n\r\n", "y".repeat(200_000)).into_bytes(),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxx".to_vec(),
     ] {
-        for address in [receivers.otlp_http, receivers.otlp_grpc, receivers.zipkin] {
+        for address in receivers.addresses() {
             let mut stream = TcpStream::connect(address).await.unwrap();
             // The server may close before all is written.
             let _ = stream.write_all(&bytes).await;
@@ -148,7 +151,7 @@ async fn broken_http_disturbs_nobody() {
 #[tokio::test(start_paused = true)]
 async fn connections_that_say_nothing_are_closed() {
     let receivers = Receivers::start().await;
-    for address in [receivers.otlp_http, receivers.otlp_grpc, receivers.zipkin] {
+    for address in receivers.addresses() {
         for said in [
             "",
             "P",
@@ -208,6 +211,71 @@ async fn a_flood_of_rubbish_leaves_others_alone() {
     for task in flood {
         task.await.unwrap();
     }
+}
+
+/// Rubbish that begins as a batch does, and announces more than there is.
+#[tokio::test]
+async fn a_malformed_flood_on_jaegers_ports_leaves_others_alone() {
+    const POST_SPANS: &str = "/jaeger.api_v2.CollectorService/PostSpans";
+    let receivers = Receivers::start().await;
+    let rubbish = |begin: &[u8], round: u32| {
+        let mut body = begin.to_vec();
+        body.extend((0..20_000_u32).map(|i| (i.wrapping_mul(round) >> 3) as u8));
+        body
+    };
+    let http = receivers.jaeger_http;
+    let begins: [&'static [u8]; 4] = [
+        b"\x0f\x00\x02\x0c\x7f\xff\xff\xff",
+        b"\x0f\x00\x02\x0c\x00\x00\x10\x00",
+        b"\x0c\x00\x01\x0b\x00\x01\x7f\xff\xff\xff",
+        b"\x0c\x00\x09\x0c\x00\x09\x0c\x00\x09",
+    ];
+    let mut flood: Vec<_> = begins
+        .into_iter()
+        .map(|begin| {
+            tokio::spawn(async move {
+                for round in 0..50 {
+                    let body = rubbish(begin, round);
+                    let answer = post(http, "/api/traces", THRIFT, &body).await;
+                    assert_eq!(answer.status, 400);
+                }
+            })
+        })
+        .collect();
+    let mut client = client_of(receivers.jaeger_grpc).await;
+    flood.push(tokio::spawn(async move {
+        for round in 0..50 {
+            let body = rubbish(b"\x0a\xff\xff\xff\x7f\x0a\x10", round);
+            let status = call(&mut client, POST_SPANS, body.into())
+                .await
+                .unwrap_err();
+            assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        }
+    }));
+    for trace in 1..=50 {
+        let body = encode_protobuf(&batch(trace, 10));
+        let answer = post(receivers.otlp_http, "/v1/traces", PROTOBUF, &body).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(receivers.trace(&id_of(trace)).await.span_count(), 10);
+    }
+    for task in flood {
+        task.await.unwrap();
+    }
+    let stats = receivers.collector.stats();
+    let refused = |receiver| stats.refused_requests(receiver, Reason::Malformed);
+    assert_eq!(refused(Receiver::JaegerHttp), 200);
+    assert_eq!(refused(Receiver::JaegerGrpc), 50);
+    // What was announced would be gigabytes.
+    let most = peak_memory_mib();
+    assert!(most < 300, "{most} MiB");
+}
+
+/// The most memory that this process has had.
+fn peak_memory_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() / 1024
 }
 
 #[tokio::test]

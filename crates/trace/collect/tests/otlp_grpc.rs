@@ -6,73 +6,22 @@ mod support;
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes};
-use http::uri::PathAndQuery;
+use bytes::Bytes;
 use periplus_collect::{Limits, Reason, Receiver};
 use periplus_model::{Batch, SpanId};
 use periplus_store::StoreError;
 use periplus_wire::otlp::encode_protobuf;
+use support::grpc::{call, client_of};
 use support::{Receivers, Refusing, batch, id_of};
 use tonic::client::Grpc;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-#[derive(Clone, Copy, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(message.copy_to_bytes(message.remaining())))
-    }
-}
-
 async fn client(receivers: &Receivers) -> Grpc<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", receivers.otlp_grpc)).unwrap();
-    Grpc::new(endpoint.connect().await.unwrap())
-}
-
-async fn call(
-    client: &mut Grpc<Channel>,
-    path: &'static str,
-    message: Bytes,
-) -> Result<Bytes, Status> {
-    client.ready().await.unwrap();
-    let path = PathAndQuery::from_static(path);
-    client
-        .unary(Request::new(message), path, Raw)
-        .await
-        .map(tonic::Response::into_inner)
+    client_of(receivers.otlp_grpc).await
 }
 
 async fn export(client: &mut Grpc<Channel>, batch: &Batch) -> Result<Bytes, Status> {

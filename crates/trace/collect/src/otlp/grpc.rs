@@ -1,33 +1,27 @@
 //! OTLP/gRPC: `TraceService/Export`.
-//!
-//! Tonic does the framing, the compression and the limits; the message itself goes to our decoder
-//! as it came.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use axum::body::Body;
+use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::post;
-use axum::{BoxError, Router};
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body::Frame;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::server::{Grpc, UnaryService};
-use tonic::{Code as GrpcCode, Status};
+use http::HeaderMap;
 
 use super::decode;
-use super::reply::{Code, Format, retry_status};
-use crate::limits::Share;
-use crate::{Collector, Reason, Receiver, Refusal};
-
-const RECEIVER: Receiver = Receiver::OtlpGrpc;
+use super::reply::Format;
+use crate::grpc::{Method, not_here, unary};
+use crate::{Collector, Receiver, Refusal};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+const METHOD: Method = Method {
+    receiver: Receiver::OtlpGrpc,
+    path: EXPORT,
+    take,
+    // For browsers, and for exporters of OTLP/HTTP that were given this port.
+    no_grpc: "this port speaks OTLP over gRPC; OTLP over HTTP has a port of its own, 4318 by default",
+};
 
 /// The receiver's service, as a router: [`serve`](crate::serve) speaks HTTP/2.
 pub fn router(collector: Collector) -> Router {
@@ -38,208 +32,17 @@ pub fn router(collector: Collector) -> Router {
 }
 
 async fn export(State(collector): State<Collector>, request: Request) -> Response {
-    if !is_grpc(request.headers()) {
-        collector
-            .stats()
-            .refuse_request(RECEIVER, Reason::UnsupportedType);
-        return no_grpc();
-    }
-    let limits = *collector.limits();
-    let mut grpc = Grpc::new(BytesCodec)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(limits.max_message_bytes);
-    let service = Export {
-        collector: collector.clone(),
-    };
-    // The whole exchange: tonic reads the body inside.
-    let deadline = limits.body_timeout + limits.store_timeout;
-    let request = request.map(|body| Metered {
-        body,
-        share: collector.share(),
-    });
-    match tokio::time::timeout(deadline, grpc.unary(service, request)).await {
-        Ok(response) => {
-            let mut response = response.map(Body::new);
-            settle_transport_refusal(&collector, response.headers_mut());
-            response
-        }
-        Err(_) => {
-            collector.stats().refuse_request(RECEIVER, Reason::Timeout);
-            Status::deadline_exceeded("the message did not arrive in time").into_http()
-        }
-    }
-}
-
-/// Marks the refusals that come from our code, so that they are told from tonic's.
-const COUNTED: &str = "x-periplus-counted";
-
-/// What tonic refused before our code saw the message (framing, compression, size) is counted here.
-/// Its code for a message over the limit, `OUT_OF_RANGE`, would make OTLP senders repeat the very
-/// message for ever: they get `RESOURCE_EXHAUSTED`, final without `RetryInfo`.
-fn settle_transport_refusal(collector: &Collector, headers: &mut HeaderMap) {
-    if headers.remove(COUNTED).is_some() {
-        return;
-    }
-    let Some(status) = headers.get("grpc-status") else {
-        return;
-    };
-    let reason = match status.as_bytes() {
-        b"0" => return,
-        b"8" | b"11" => {
-            headers.insert("grpc-status", HeaderValue::from_static("8"));
-            Reason::TooLarge
-        }
-        b"12" => Reason::UnsupportedEncoding,
-        b"14" => Reason::Busy,
-        _ => Reason::Malformed,
-    };
-    collector.stats().refuse_request(RECEIVER, reason);
+    unary(&METHOD, collector, request).await
 }
 
 async fn unimplemented(headers: HeaderMap) -> Response {
-    if !is_grpc(&headers) {
-        return no_grpc();
-    }
-    Status::unimplemented(format!("unknown method: only {EXPORT} is served here")).into_http()
+    not_here(&METHOD, &headers)
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// For browsers, and for exporters of OTLP/HTTP that were given this port.
-fn no_grpc() -> Response {
-    (
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "this port speaks OTLP over gRPC; OTLP over HTTP has a port of its own, 4318 by default",
-    )
-        .into_response()
-}
-
-struct Export {
-    collector: Collector,
-}
-
-impl UnaryService<Bytes> for Export {
-    type Response = Bytes;
-    type Future = BoxFuture<'static, Result<tonic::Response<Bytes>, Status>>;
-
-    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let collector = self.collector.clone();
-        Box::pin(async move {
-            match take(&collector, request.into_inner()).await {
-                Ok(body) => Ok(tonic::Response::new(body)),
-                Err(refusal) => {
-                    collector.stats().refuse_request(RECEIVER, refusal.reason);
-                    Err(refuse(&refusal))
-                }
-            }
-        })
-    }
-}
-
-async fn take(collector: &Collector, message: Bytes) -> Result<Bytes, Refusal> {
-    let payload = collector.admit(message)?;
-    let reply = decode::store(collector, RECEIVER, payload, Format::Protobuf).await?;
-    Ok(Bytes::from(reply))
-}
-
-fn refuse(refusal: &Refusal) -> Status {
-    let (code, number) = match refusal.reason {
-        Reason::TooLarge => (GrpcCode::ResourceExhausted, Code::ResourceExhausted),
-        Reason::UnsupportedType | Reason::UnsupportedEncoding => {
-            (GrpcCode::Unimplemented, Code::Unimplemented)
-        }
-        Reason::Timeout => (GrpcCode::DeadlineExceeded, Code::DeadlineExceeded),
-        Reason::Malformed | Reason::CorruptEncoding | Reason::Aborted => {
-            (GrpcCode::InvalidArgument, Code::InvalidArgument)
-        }
-        Reason::Busy => (GrpcCode::Unavailable, Code::Unavailable),
-        Reason::StoreFailed => (GrpcCode::Internal, Code::Internal),
-    };
-    let mut status = if refusal.reason == Reason::Busy {
-        let details = retry_status(number, &refusal.message, Refusal::RETRY_AFTER_SECONDS);
-        Status::with_details(code, &refusal.message, Bytes::from(details))
-    } else {
-        Status::new(code, &refusal.message)
-    };
-    status
-        .metadata_mut()
-        .insert(COUNTED, tonic::metadata::MetadataValue::from_static("1"));
-    status
-}
-
-/// A body whose bytes are taken from the budget while tonic collects them.
-struct Metered {
-    body: Body,
-    share: Share,
-}
-
-impl http_body::Body for Metered {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        Poll::Ready(frame.map(|frame| {
-            let frame = frame?;
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            if self.share.grow(bytes) {
-                Ok(frame)
-            } else {
-                // Tonic finds the status inside the error and answers with it.
-                Err(busy().into())
-            }
-        }))
-    }
-}
-
-fn busy() -> Status {
-    let message = "the receiver is busy with other requests; send again later";
-    let details = retry_status(Code::Unavailable, message, Refusal::RETRY_AFTER_SECONDS);
-    Status::with_details(GrpcCode::Unavailable, message, Bytes::from(details))
-}
-
-/// Passes messages through as bytes.
-#[derive(Clone, Copy, Debug, Default)]
-struct BytesCodec;
-
-impl Codec for BytesCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(message.copy_to_bytes(message.remaining())))
-    }
+fn take(collector: Collector, message: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+    Box::pin(async move {
+        let payload = collector.admit(message)?;
+        let reply = decode::store(&collector, METHOD.receiver, payload, Format::Protobuf).await?;
+        Ok(Bytes::from(reply))
+    })
 }

@@ -79,7 +79,7 @@ fn refuse(format: Format, refusal: &Refusal) -> Response {
         Reason::UnsupportedType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument),
         Reason::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
         Reason::Timeout => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
-        Reason::Busy => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        Reason::Busy | Reason::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
         Reason::StoreFailed => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
     };
     let mut response = answer(status, format, format.status(code, &refusal.message));

@@ -4,4 +4,4 @@ pub mod grpc;
 pub mod http;
 
 mod decode;
-mod reply;
+pub(crate) mod reply;

@@ -7,6 +7,13 @@
     reason = "each test file uses a part of this module, and fails where it stands"
 )]
 
+pub mod grpc;
+/// Jaeger's formats, written by the hand that tests their decoders.
+#[path = "../../../wire/tests/formats/support/jaeger.rs"]
+pub mod jaeger;
+#[path = "../../../wire/tests/formats/support/thrift.rs"]
+pub mod thrift;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +32,8 @@ pub struct Receivers {
     pub otlp_http: SocketAddr,
     pub otlp_grpc: SocketAddr,
     pub zipkin: SocketAddr,
+    pub jaeger_grpc: SocketAddr,
+    pub jaeger_http: SocketAddr,
     pub collector: Collector,
     /// Where spans go, unless the test brought a sink of its own.
     pub store: Arc<MemoryStore>,
@@ -51,9 +60,22 @@ impl Receivers {
             otlp_http: spawn(otlp::http::router(collector.clone(), origins.clone())).await,
             otlp_grpc: spawn(otlp::grpc::router(collector.clone())).await,
             zipkin: spawn(zipkin::router(collector.clone(), origins)).await,
+            jaeger_grpc: spawn(periplus_collect::jaeger::grpc::router(collector.clone())).await,
+            jaeger_http: spawn(periplus_collect::jaeger::http::router(collector.clone())).await,
             collector,
             store,
         }
+    }
+
+    /// Every port over TCP.
+    pub const fn addresses(&self) -> [SocketAddr; 5] {
+        [
+            self.otlp_http,
+            self.otlp_grpc,
+            self.zipkin,
+            self.jaeger_grpc,
+            self.jaeger_http,
+        ]
     }
 
     /// The trace, which must be there.
