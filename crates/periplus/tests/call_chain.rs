@@ -17,7 +17,8 @@ const TRACE: &str = "463ac35c9f6413ad48485a3953bb6124";
 #[test]
 fn each_hop_has_a_client_and_a_server_span_inside_its_parent() {
     let base = free_base();
-    let mut demo = Demo::start(base, &["--no-traffic"]);
+    let filter = "warn,periplus_bookinfo=debug";
+    let mut demo = Demo::start_logging(base, &["--no-traffic"], filter);
     demo.wait_for(&["Ctrl-C stops everything"]);
     demo.apply("virtual-service-reviews-v3.yaml");
     patiently("v3 only", || {
@@ -31,25 +32,31 @@ fn each_hop_has_a_client_and_a_server_span_inside_its_parent() {
             ("x-b3-traceid", TRACE),
             ("x-b3-spanid", "a2fb4a1d1a96d312"),
             ("x-b3-sampled", "1"),
+            ("x-b3-flags", "1"),
             ("x-ot-span-context", "opaque"),
         ],
     );
     assert_eq!(trace.status, 200);
     let spans = Spans::wait_for(base + 1, TRACE, 9);
 
-    let chain: Vec<(usize, &str, &str)> = spans.chain();
+    let page = "productpage.default.svc.cluster.local:9080/productpage";
+    let details = "details.default.svc.cluster.local:9080/*";
+    let reviews = "reviews.default.svc.cluster.local:9080/*";
+    let ratings = "ratings.default.svc.cluster.local:9080/*";
+    let to_page = "router outbound|9080||productpage.default.svc.cluster.local; egress";
+    let gateway = "istio-ingressgateway.istio-system";
     assert_eq!(
-        chain,
+        spans.chain(),
         [
-            (0, "server", "istio-ingressgateway.istio-system"),
-            (1, "client", "istio-ingressgateway.istio-system"),
-            (2, "server", "productpage.default"),
-            (3, "client", "productpage.default"),
-            (4, "server", "details.default"),
-            (3, "client", "productpage.default"),
-            (4, "server", "reviews.default"),
-            (5, "client", "reviews.default"),
-            (6, "server", "ratings.default"),
+            (0, "server", gateway, page),
+            (1, "client", gateway, to_page),
+            (2, "server", "productpage.default", page),
+            (3, "client", "productpage.default", details),
+            (4, "server", "details.default", details),
+            (3, "client", "productpage.default", reviews),
+            (4, "server", "reviews.default", reviews),
+            (5, "client", "reviews.default", ratings),
+            (6, "server", "ratings.default", ratings),
         ]
     );
     spans.assert_nested();
@@ -59,6 +66,39 @@ fn each_hop_has_a_client_and_a_server_span_inside_its_parent() {
         1,
         "one request id goes through all hops: {ids:?}"
     );
+    // What each application received. The calls of productpage and reviews were made with what these
+    // forwarded: that is how the applications behind them got it.
+    let request_id = ids.first().unwrap();
+    for (workload, service) in [
+        ("productpage-v1", "productpage.default"),
+        ("details-v1", "details.default"),
+        ("reviews-v3", "reviews.default"),
+        ("ratings-v1", "ratings.default"),
+    ] {
+        let span = spans.server(service);
+        let log = demo.log(workload);
+        let received: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("received context") && line.contains(TRACE))
+            .collect();
+        let [received] = received[..] else {
+            panic!("{workload} got one request of the trace: {received:?}");
+        };
+        for (name, value) in [
+            ("x-request-id", request_id.as_str()),
+            ("x-b3-traceid", TRACE),
+            ("x-b3-spanid", span["spanID"].as_str().unwrap()),
+            ("x-b3-parentspanid", parent(span).unwrap()),
+            ("x-b3-sampled", "1"),
+            ("x-b3-flags", "1"),
+            ("x-ot-span-context", "opaque"),
+        ] {
+            assert!(
+                received.contains(&format!("{name}=\"{value}\"")),
+                "{workload} gets {name}: {value}, but: {received}"
+            );
+        }
+    }
 
     let found = get_json(
         base + 1,
@@ -170,7 +210,7 @@ fn an_application_that_drops_headers_splits_the_trace_and_breaks_nothing() {
         !spans
             .chain()
             .iter()
-            .any(|(_, _, service)| *service == "ratings.default")
+            .any(|(_, _, service, _)| *service == "ratings.default")
     );
     // The call that reviews made without context is a trace of its own: client and server.
     patiently("the other half", || {
@@ -229,8 +269,8 @@ impl Spans {
         })
     }
 
-    /// Depth, kind and service, depth first, children by start time.
-    fn chain(&self) -> Vec<(usize, &str, &str)> {
+    /// Depth, kind, service and operation, depth first, children by start time.
+    fn chain(&self) -> Vec<(usize, &str, &str, &str)> {
         let mut chain = Vec::new();
         let known: BTreeSet<&str> = self
             .spans
@@ -251,11 +291,11 @@ impl Spans {
         &'a self,
         span: &'a Value,
         depth: usize,
-        to: &mut Vec<(usize, &'a str, &'a str)>,
+        to: &mut Vec<(usize, &'a str, &'a str, &'a str)>,
     ) {
-        let process = span["processID"].as_str().unwrap();
-        let service = self.processes[process]["serviceName"].as_str().unwrap();
-        to.push((depth, tag(span, "span.kind").unwrap(), service));
+        let name = span["operationName"].as_str().unwrap();
+        let kind = tag(span, "span.kind").unwrap();
+        to.push((depth, kind, self.service(span), name));
         let id = span["spanID"].as_str().unwrap();
         let mut children: Vec<&Value> = self
             .spans
@@ -266,6 +306,19 @@ impl Spans {
         for child in children {
             self.descend(child, depth + 1, to);
         }
+    }
+
+    fn service(&self, span: &Value) -> &str {
+        let process = span["processID"].as_str().unwrap();
+        self.processes[process]["serviceName"].as_str().unwrap()
+    }
+
+    /// The server span of a service that was called once.
+    fn server(&self, service: &str) -> &Value {
+        let is_it = |span: &&Value| {
+            self.service(span) == service && tag(span, "span.kind") == Some("server")
+        };
+        self.spans.iter().find(is_it).unwrap()
     }
 
     fn assert_nested(&self) {

@@ -2,16 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
-use std::io::{BufRead, BufReader};
+#[path = "support/program.rs"]
+mod program;
+
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-const DEADLINE: Duration = Duration::from_secs(60);
+use program::Program;
+use rustix::process::Signal;
 
 const SERVICE: &str = "\
 apiVersion: networking.istio.io/v1
@@ -25,99 +24,36 @@ spec:
   endpoints: [{address: 127.0.0.1}]
 ";
 
-fn command(directory: &Path, flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
-    command
-        .args([
-            "control",
-            "--xds-port",
-            "0",
-            "--monitoring-port",
-            "0",
-            "--dir",
-        ])
-        .arg(directory)
-        .args(flags)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null());
-    command
-}
-
-struct Control {
-    process: Child,
-    lines: Receiver<String>,
-}
-
-impl Control {
-    fn start(directory: &Path) -> Self {
-        let mut process = command(directory, &[])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, lines) = mpsc::channel();
-        let stdout = BufReader::new(process.stdout.take().unwrap());
-        let stderr = BufReader::new(process.stderr.take().unwrap());
-        let errors = sender.clone();
-        std::thread::spawn(move || forward(stdout, &sender));
-        std::thread::spawn(move || forward(stderr, &errors));
-        Self { process, lines }
-    }
-
-    fn wait_for(&self, words: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        let mut said = Vec::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("nothing with `{words}` in:\n{}", said.join("\n"));
-            };
-            if line.contains(words) {
-                return;
-            }
-            said.push(line);
-        }
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn forward(lines: impl BufRead, to: &mpsc::Sender<String>) {
-    for line in lines.lines().map_while(Result::ok) {
-        if to.send(line).is_err() {
-            return;
-        }
-    }
-}
-
 #[test]
 fn says_what_it_loads_and_what_changes() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("reviews.yaml");
     std::fs::write(&file, SERVICE).unwrap();
-    let mut control = Control::start(directory.path());
-    control.wait_for("loaded 1 service, 0 workloads, 0 VirtualServices");
-    control.wait_for("control plane is ready");
+    let mut control = Program::start(&[
+        "control",
+        "--xds-port",
+        "0",
+        "--monitoring-port",
+        "0",
+        "--dir",
+        directory.path().to_str().unwrap(),
+    ]);
+    control.wait_for(&["loaded 1 service, 0 workloads, 0 VirtualServices"]);
+    control.wait_for(&["control plane is ready"]);
 
     std::fs::write(&file, SERVICE.replace("number: 9080", "number: 9081")).unwrap();
-    control.wait_for("reviews.yaml: 1 ServiceEntry changed, no proxy needs to know");
+    control.wait_for(&["reviews.yaml: 1 ServiceEntry changed, no proxy needs to know"]);
     std::fs::write(&file, SERVICE.replace("ports:", "port:")).unwrap();
-    control.wait_for("reviews.yaml: 1 error, the last good content stays");
-    control.wait_for("reviews.yaml:8:3: spec.port: unknown field `port`, did you mean `ports`?");
+    control.wait_for(&["reviews.yaml: 1 error, the last good content stays"]);
+    control.wait_for(&["reviews.yaml:8:3: spec.port: unknown field `port`, did you mean `ports`?"]);
     std::fs::write(&file, SERVICE).unwrap();
-    control.wait_for("reviews.yaml: right again, 1 ServiceEntry changed");
+    control.wait_for(&["reviews.yaml: right again, 1 ServiceEntry changed"]);
     std::fs::remove_file(&file).unwrap();
-    control.wait_for("reviews.yaml: 1 ServiceEntry removed");
+    control.wait_for(&["reviews.yaml: 1 ServiceEntry removed"]);
 
-    let process = Pid::from_raw(control.process.id().cast_signed()).unwrap();
-    kill_process(process, Signal::TERM).unwrap();
-    assert!(control.process.wait().unwrap().success());
+    control.signal(Signal::TERM);
+    let (status, said) = control.finish();
+    assert!(status.success(), "{said}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! This is all that tracing asks of an application: sidecars see requests come in and go out, but
 //! only the application knows which outgoing request was made for which incoming one.
 
+use std::fmt;
+
 use http::HeaderMap;
 
 use crate::Environment;
@@ -59,5 +61,21 @@ impl Forward {
             }
         }
         headers
+    }
+}
+
+/// The context that a request came with, as a log shows it: `name="value"`, separated by spaces.
+pub(crate) struct Context<'a>(pub(crate) &'a HeaderMap);
+
+impl fmt::Display for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for name in CONTEXT {
+            for value in self.0.get_all(name) {
+                write!(f, "{separator}{name}={value:?}")?;
+                separator = " ";
+            }
+        }
+        Ok(())
     }
 }

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::App;
+use crate::forward::Context;
 
 /// More connections than this wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
@@ -85,6 +86,7 @@ async fn answer(
 ) -> Result<crate::reply::Reply, Infallible> {
     let begun = Instant::now();
     let (request, body) = request.into_parts();
+    tracing::debug!("received context: {}", Context(&request.headers));
     let reply = app.respond(request.clone(), body).await;
     tracing::info!(
         method = %request.method,

@@ -1,4 +1,4 @@
-//! The demo as a child process, and a plain HTTP client to look at it from outside.
+//! The demo and other roles as child processes, and a plain HTTP client to look at them from outside.
 
 #![allow(
     clippy::allow_attributes,
@@ -6,28 +6,27 @@
     reason = "shared by test binaries, each of which uses a part"
 )]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+mod program;
+
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything may take; generous, since other tests run at the same time.
-const DEADLINE: Duration = Duration::from_secs(90);
+use program::DEADLINE;
+pub(crate) use program::Program;
+
 /// Ports of the demo, from its base.
 pub(crate) const PORTS: u16 = 70;
 
-/// A running `periplus demo`.
+/// A running `periplus demo`. When it is killed, its parts follow it.
 pub(crate) struct Demo {
-    process: Child,
-    lines: Receiver<String>,
-    /// All that it has said so far.
-    said: Vec<String>,
+    program: Program,
     directory: TempDir,
 }
 
@@ -39,79 +38,66 @@ impl Demo {
 
     /// Starts it in a directory that may hold rules already.
     pub(crate) fn start_in(directory: TempDir, base: u16, flags: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_periplus"))
-            .args(["demo", "--port-base", &base.to_string(), "--dir"])
-            .arg(directory.path())
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, lines) = mpsc::channel();
-        let errors = sender.clone();
-        let stdout = BufReader::new(process.stdout.take().unwrap());
-        let stderr = BufReader::new(process.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            stdout
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
-        std::thread::spawn(move || {
-            stderr
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| errors.send(line))
-        });
+        let mut command = Self::command(base, flags);
+        command.arg("--dir").arg(directory.path());
+        Self::run(command, directory)
+    }
+
+    /// Starts it so that it and its parts log what passes `filter`.
+    pub(crate) fn start_logging(base: u16, flags: &[&str], filter: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Self::command(base, flags);
+        command.arg("--dir").arg(directory.path());
+        command.env("RUST_LOG", filter);
+        Self::run(command, directory)
+    }
+
+    /// Starts it so that it makes a directory of its own, within [`Demo::directory`].
+    pub(crate) fn start_in_temporary(base: u16, flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Self::command(base, flags);
+        command.env("TMPDIR", directory.path());
+        Self::run(command, directory)
+    }
+
+    fn command(base: u16, flags: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
+        command
+            .args(["demo", "--port-base", &base.to_string()])
+            .args(flags);
+        command
+    }
+
+    fn run(command: Command, directory: TempDir) -> Self {
         Self {
-            process,
-            lines,
-            said: Vec::new(),
+            program: Program::run(command),
             directory,
         }
     }
 
     /// Waits for a line that contains all of these words.
     pub(crate) fn wait_for(&mut self, words: &[&str]) -> String {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("nothing with {words:?} in:\n{}", self.said.join("\n"));
-            };
-            self.said.push(line.clone());
-            if words.iter().all(|word| line.contains(word)) {
-                return line;
-            }
-        }
+        self.program.wait_for(words)
     }
 
     /// Waits for its end; what it said is complete then.
     pub(crate) fn finish(&mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + DEADLINE;
-        while let Ok(line) = self
-            .lines
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
-            self.said.push(line);
-        }
-        assert!(
-            Instant::now() < deadline,
-            "it does not end:\n{}",
-            self.said.join("\n")
-        );
-        (self.process.wait().unwrap(), self.said.join("\n"))
+        self.program.finish()
     }
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.process.id().cast_signed()).unwrap();
-        kill_process(pid, signal).unwrap();
+        self.program.signal(signal);
     }
 
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
-        self.process.id()
+        self.program.id()
+    }
+
+    /// The directory that it was given.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Makes one of the examples the rules, as the demo tells its user to.
@@ -137,14 +123,6 @@ impl Demo {
 
     fn rules(&self) -> impl AsRef<Path> + use<> {
         self.directory.path().join("config/routes.yaml")
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        // Only where a test did not end it does it still run; its parts follow it.
-        self.process.kill().ok();
-        self.process.wait().ok();
     }
 }
 
