@@ -32,13 +32,20 @@ pub(crate) fn lint() -> anyhow::Result<()> {
 /// The Rust tests: unit, integration, against real peers, end to end.
 pub(crate) fn test() -> anyhow::Result<()> {
     peers::install(&[Need::Envoy, Need::DuckDb])?;
-    let runner = match has("cargo-nextest") {
-        true => "cargo nextest run --workspace --locked --no-fail-fast",
-        false => "cargo test --workspace --locked --no-fail-fast",
+    let envoy = absolute(ENVOY)?;
+    let python = absolute(PYTHON)?;
+    let with_peers = |line: &str| {
+        run(command(line)
+            .env("PERIPLUS_ENVOY", &envoy)
+            .env("PERIPLUS_PEERS_PYTHON", &python))
     };
-    run(command(runner)
-        .env("PERIPLUS_ENVOY", absolute(ENVOY)?)
-        .env("PERIPLUS_PEERS_PYTHON", absolute(PYTHON)?))
+    if has("cargo-nextest") {
+        with_peers("cargo nextest run --workspace --locked --no-fail-fast")?;
+        // nextest leaves out the examples in the documentation.
+        sh("cargo test --doc --workspace --locked")
+    } else {
+        with_peers("cargo test --workspace --locked --no-fail-fast")
+    }
 }
 
 /// Builds the UI and runs its unit tests; with `check`, the build must be what is committed.
@@ -72,9 +79,20 @@ fn browser() -> anyhow::Result<()> {
 
 /// Builds the product as it is released, and the bench tool, and runs it.
 pub(crate) fn bench(args: &[String]) -> anyhow::Result<()> {
-    peers::install(&[Need::Envoy, Need::Haproxy, Need::Valgrind])?;
+    peers::install(bench_needs(args))?;
     sh("cargo build --locked --release --package periplus --package periplus-bench")?;
     run(command("target/release/periplus-bench").args(args))
+}
+
+/// What a benchmark runs against. `store` installs its peers itself, since nobody else needs them.
+fn bench_needs(args: &[String]) -> &'static [Need] {
+    let names_peers = args.iter().any(|arg| arg.starts_with("--peer"));
+    match args.first().map(String::as_str) {
+        Some("proxy") => &[Need::Envoy, Need::Haproxy],
+        Some("instructions") if names_peers => &[Need::Envoy, Need::Haproxy, Need::Valgrind],
+        Some("instructions") => &[Need::Valgrind],
+        _ => &[],
+    }
 }
 
 fn timed(name: &str, chore: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {

@@ -27,7 +27,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Runs a benchmark: `proxy` (CPU per request against peers) or `instructions` (the CI gate)
+    /// Runs a benchmark: `proxy` (CPU per request against peers), `store` (spans on disk against
+    /// peers) or `instructions` (the CI gate)
     Bench {
         /// Which one, and its flags
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
