@@ -4,8 +4,10 @@
 
 mod support;
 
-use rustix::process::{Pid, Signal, kill_process};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
 use support::{Demo, PORTS, free_base, is_free};
 
 #[test]
@@ -23,12 +25,47 @@ fn the_whole_story_once() {
     ] {
         assert!(said.contains(text), "{text} in:\n{said}");
     }
+    let ready = said.lines().filter(|line| line.contains(" ready in "));
+    assert_eq!(ready.count(), PARTS, "each part is told of:\n{said}");
+    assert!(
+        demo.directory().join("traces").exists(),
+        "what the user has named stays"
+    );
     assert!((base..base + PORTS).all(is_free), "nothing is left behind");
+}
+
+/// Backend, control plane and gateway; six applications with a sidecar each.
+const PARTS: usize = 3 + 2 * 6;
+
+#[test]
+fn a_temporary_directory_goes_when_the_demo_does() {
+    let mut demo = Demo::start_in_temporary(free_base(), &["--no-traffic"]);
+    let begun = demo.wait_for(&["starting Bookinfo", "--dir keeps them"]);
+    demo.wait_for(&["Ctrl-C stops everything"]);
+    let made = entries(demo.directory());
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert!(begun.contains(made[0].to_str().unwrap()), "{begun}");
+    assert!(made[0].join("traces").exists());
+    demo.signal(Signal::INT);
+    let (status, said) = demo.finish();
+    assert!(status.success(), "{said}");
+    assert!(said.contains("all stopped"), "{said}");
+    assert_eq!(entries(demo.directory()), [PathBuf::new(); 0], "{said}");
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
 }
 
 #[test]
 fn real_envoys_do_as_well() {
     let Ok(envoy) = std::env::var("PERIPLUS_ENVOY") else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "PERIPLUS_ENVOY must name an Envoy binary on CI"
+        );
+        eprintln!("not run: PERIPLUS_ENVOY does not name an Envoy binary");
         return;
     };
     let mut demo = Demo::start(
@@ -43,7 +80,7 @@ fn real_envoys_do_as_well() {
 #[test]
 fn a_crashed_part_is_named_and_comes_back_and_ctrl_c_stops_everything() {
     let base = free_base();
-    let mut demo = Demo::start(base, &["--no-traffic"]);
+    let mut demo = Demo::start_in_temporary(base, &["--no-traffic"]);
     demo.wait_for(&["Ctrl-C stops everything"]);
     let victim = child_with(demo.id(), "--version\0v3");
     kill_process(victim, Signal::KILL).unwrap();
@@ -53,6 +90,15 @@ fn a_crashed_part_is_named_and_comes_back_and_ctrl_c_stops_everything() {
     let (status, said) = demo.finish();
     assert!(status.success(), "{said}");
     assert!(said.contains("all stopped"), "{said}");
+    let kept = entries(demo.directory());
+    assert!(
+        kept[0].join("logs/reviews-v3.log").exists(),
+        "the logs that it has pointed to are kept: {said}"
+    );
+    assert!(
+        said.contains(&format!("logs: {}", kept[0].join("logs").display())),
+        "{said}"
+    );
     assert!((base..base + PORTS).all(is_free), "nothing is left behind");
 }
 

@@ -26,8 +26,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     port_base: Option<u16>,
 
-    /// Keep configuration and logs in this directory; what this command generates there it
-    /// overwrites [default: a fresh temporary directory]
+    /// Keep configuration, traces and logs in this directory; what this command generates there it
+    /// overwrites [default: a temporary directory, removed in the end if nothing went wrong]
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
 
@@ -95,9 +95,14 @@ async fn demo(args: Args) -> anyhow::Result<()> {
     let parts = parts::parts(&mesh, &state, &args)?;
     let screen = Screen::new(parts.len());
     screen.line(&format!(
-        "starting Bookinfo in a mesh of {} processes; configuration and logs: {}",
+        "starting Bookinfo in a mesh of {} processes; configuration, traces and logs: {}{}",
         parts.len(),
-        state.directory().display()
+        state.directory().display(),
+        if state.is_temporary() {
+            " (until it ends; --dir keeps them)"
+        } else {
+            ""
+        }
     ));
 
     let (supervisor, mut events) = Supervisor::new(parts, Limits::default())?;
@@ -118,16 +123,19 @@ async fn demo(args: Args) -> anyhow::Result<()> {
         // Leashes and groups do the rest, see `periplus_local::follow_parent`.
         () = interruptions.next() => std::process::exit(130),
     }
-    match &outcome {
-        Ok(_) => screen.line("all stopped"),
-        Err(_) => screen.line(&format!("logs: {}", state.logs().display())),
+    if outcome.is_ok() {
+        screen.line("all stopped");
+    }
+    if outcome.is_err() || screen.has_shown_trouble() {
+        // What has been pointed to must be there to be looked into.
+        screen.line(&format!("logs: {}", state.logs().display()));
+    } else {
+        state.remove_if_temporary();
     }
     match outcome? {
         Outcome::Interrupted if args.once => anyhow::bail!("interrupted before it was done"),
-        Outcome::Interrupted => {}
-        Outcome::Done => state.remove_if_temporary(),
+        Outcome::Interrupted | Outcome::Done => Ok(()),
     }
-    Ok(())
 }
 
 /// The life of the demo, from the start to whatever ends it.
@@ -150,7 +158,7 @@ async fn live(
             Err(error) if args.once => return Err(error),
             Err(error) => {
                 // What runs is the best place to find out why.
-                screen.line(&format!("  {error:#}"));
+                screen.trouble(&format!("  {error:#}"));
                 None
             }
         }

@@ -21,6 +21,7 @@ pub(super) struct Screen {
     /// Parts that are on their way.
     starting: RefCell<BTreeSet<String>>,
     stopping: Cell<bool>,
+    trouble: Cell<bool>,
 }
 
 /// How many of the last lines of a crashed part are shown.
@@ -37,12 +38,24 @@ impl Screen {
             ready: RefCell::default(),
             starting: RefCell::default(),
             stopping: Cell::new(false),
+            trouble: Cell::new(false),
         }
     }
 
     /// Something that has happened.
     pub(super) fn line(&self, text: &str) {
         self.write(&format!("{}{text}\n", self.erase()));
+    }
+
+    /// Something that should not have happened.
+    pub(super) fn trouble(&self, text: &str) {
+        self.trouble.set(true);
+        self.line(text);
+    }
+
+    /// Whether something has happened that should not have.
+    pub(super) fn has_shown_trouble(&self) -> bool {
+        self.trouble.get()
     }
 
     /// What is happening; nothing where it could not be replaced later.
@@ -88,7 +101,7 @@ impl Screen {
                     None => "it stays down".to_owned(),
                 };
                 let mark = self.red("crashed");
-                self.line(&format!("  {part:<24} {mark}{how}; {next}"));
+                self.trouble(&format!("  {part:<24} {mark}{how}; {next}"));
                 let from = last_lines.len().saturating_sub(SHOWN_LINES);
                 for line in &last_lines[from..] {
                     self.line(&format!("  {:<24} | {line}", ""));
@@ -101,7 +114,7 @@ impl Screen {
                 self.starting.borrow_mut().remove(part);
                 if *killed {
                     let mark = self.red("killed");
-                    self.line(&format!(
+                    self.trouble(&format!(
                         "  {part:<24} {mark}: it did not stop when asked to"
                     ));
                 } else {

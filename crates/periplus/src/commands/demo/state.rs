@@ -62,6 +62,11 @@ impl State {
         &self.directory
     }
 
+    /// Whether nobody has asked for this directory.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
     /// What the control plane reads, and the user may edit.
     pub(super) fn config(&self) -> PathBuf {
         self.directory.join("config")
