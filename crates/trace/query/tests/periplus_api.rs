@@ -260,6 +260,25 @@ async fn details_hold_everything_about_a_span() {
 }
 
 #[tokio::test]
+async fn the_skeleton_tells_when_events_were() {
+    let server = Server::start().await;
+    let mut full = span(1, 2, 1, "full", 100);
+    let start = full.start_unix_nano;
+    let event = |name: &str, after: u64| Event {
+        time_unix_nano: start + after,
+        name: name.to_owned(),
+        ..Event::default()
+    };
+    full.events = vec![event("sent", 2_000), event("cr", 3_000)];
+    server
+        .add_spans("shop", vec![span(1, 1, 0, "root", 0), full])
+        .await;
+    let skeleton = get(&server, "/traces/1").await.json();
+    let begin = skeleton["rows"]["start"][1].as_u64().unwrap();
+    assert_eq!(skeleton["events"], serde_json::json!([[1, begin + 2]]));
+}
+
+#[tokio::test]
 async fn details_refuse_rows_that_have_moved() {
     let server = Server::with_bookinfo().await;
     let path = format!("/traces/{BOOKINFO_ID}");

@@ -9,6 +9,11 @@ use super::unit::{micros, micros_between};
 /// The version of the shape.
 const VERSION: u8 = 1;
 
+/// More events are not told of: who wants them asks for the details of the rows.
+const MOST_EVENTS: usize = 10_000;
+/// What Zipkin's annotations of a span's own begin and end are called: no news to a waterfall.
+const BEGIN_AND_END: [&str; 4] = ["cs", "cr", "sr", "ss"];
+
 /// Everything that the waterfall draws, in columns.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -22,6 +27,7 @@ pub(super) struct Skeleton<'a> {
     operations: Vec<&'a str>,
     rows: Columns,
     critical: Vec<[u64; 3]>,
+    events: Vec<[u64; 2]>,
     missing: Vec<HexSpanId>,
     warnings: Vec<Warning<'a>>,
 }
@@ -118,6 +124,20 @@ pub(super) fn skeleton(id: TraceId, trace: &Trace) -> Skeleton<'_> {
                 ]
             })
             .filter(|[_, start, end]| start < end)
+            .collect(),
+        events: rows
+            .iter()
+            .enumerate()
+            .flat_map(|(index, row)| {
+                let events = trace.span(row).events.iter();
+                events
+                    .filter(|event| !BEGIN_AND_END.contains(&event.name.as_str()))
+                    .map(move |event| {
+                        let time = event.time_unix_nano.saturating_add_signed(row.skew_nano);
+                        [index as u64, since_start(time)]
+                    })
+            })
+            .take(MOST_EVENTS)
             .collect(),
         missing: trace.missing.iter().copied().map(HexSpanId).collect(),
         warnings: rows

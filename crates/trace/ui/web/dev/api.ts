@@ -70,6 +70,7 @@ export function skeleton(id: string, spans: readonly Stored[]) {
       flags: rows.map(({ stored, orphan }, row) => (stored.failed ? 1 : 0) | (orphan ? 2 : 0) | (skewed.has(row) ? 4 | 32 : 0) | (stored.span.events ? 64 : 0) | (stored.span.links ? 128 : 0)),
     },
     critical: criticalPath(parent, start, end),
+    events: rows.flatMap(({ stored }, row) => (stored.span.events ?? []).map((event) => [row, Number(BigInt(event.timeUnixNano) / 1000n) - t0 + (starts[row] ?? 0) - stored.start])),
     missing: [...new Set(rows.filter((row) => row.orphan).map(({ stored }) => stored.span.parentSpanId))],
     warnings: [...skewed].map((row) => ({ row, text: 'clock skew: moved into its parent' })),
   };

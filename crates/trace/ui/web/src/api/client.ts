@@ -1,7 +1,8 @@
 /** The server, as functions. Every answer is checked before a page sees it. */
 
-import type { ServiceCount, Summary } from '../core/results.ts';
+import { summaryOf, type ServiceCount, type Summary } from '../core/results.ts';
 import { parseSkeleton, type Trace } from '../core/skeleton.ts';
+import { parseTraceId } from '../core/trace-url.ts';
 import { bool, list, nullableText, number, object, text, type Fields } from './decode.ts';
 import type { Attribute, Boot, SearchAnswer, SpanDetails } from './types.ts';
 
@@ -86,6 +87,30 @@ export async function fetchSearch(query: string, signal?: AbortSignal): Promise<
     traces: list(answer['traces']).map(summary),
     limit: number(answer['limit']),
     truncated: bool(answer['truncated']),
+    absent: [],
+  };
+}
+
+/** More traces than these are not fetched one by one. */
+const MOST_TRACES = 50;
+
+/** The traces of these ids, in any form that links carry. */
+export async function fetchTraces(written: readonly string[], signal?: AbortSignal): Promise<SearchAnswer> {
+  const ids = [...new Set(written.map((text) => parseTraceId(text) ?? text))];
+  const asked = ids.slice(0, MOST_TRACES);
+  const found = await Promise.all(
+    asked.map((id) =>
+      fetchTrace(id, signal).then(summaryOf, (error: unknown) => {
+        if (error instanceof ApiError && (error.status === 404 || error.status === 400)) return undefined;
+        throw error;
+      }),
+    ),
+  );
+  return {
+    traces: found.filter((trace) => trace !== undefined),
+    limit: MOST_TRACES,
+    truncated: ids.length > asked.length,
+    absent: asked.filter((_, index) => found[index] === undefined),
   };
 }
 

@@ -11,6 +11,8 @@ export interface SearchAnswer {
   traces: readonly Summary[];
   limit: number;
   truncated: boolean;
+  /** What was asked for by its id, and is not there. */
+  absent: readonly string[];
 }
 
 export interface Attribute {

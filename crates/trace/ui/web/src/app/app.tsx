@@ -2,15 +2,14 @@
 
 import { SearchPage } from '../pages/search/search-page.tsx';
 import { TracePage } from '../pages/trace/trace-page.tsx';
-import { parseTraceId } from '../core/trace-url.ts';
+import { isEmbedded, parseTraceId } from '../core/trace-url.ts';
 import { address, route } from './router.ts';
 import { Shell } from './shell.tsx';
 import { Notice } from './states.tsx';
 
 export function App() {
   const current = route.value;
-  const query = address.value.searchParams;
-  const bare = current.page === 'trace' && (query.get('embed') === '1' || query.get('uiEmbed') === 'v0');
+  const bare = current.page === 'trace' && isEmbedded(address.value.searchParams);
   return (
     <Shell bare={bare}>
       {current.page === 'search' && <SearchPage />}

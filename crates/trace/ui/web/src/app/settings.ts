@@ -2,6 +2,8 @@
 
 import { effect, signal, type Signal } from '@preact/signals';
 import type { Zone } from '../core/time.ts';
+import { embeddedTheme } from '../core/trace-url.ts';
+import { address } from './router.ts';
 
 export type Theme = 'system' | 'light' | 'dark';
 
@@ -50,7 +52,8 @@ systemDark.addEventListener('change', (event) => {
 
 /** Whether the page is dark now, whoever decided it. */
 export function isDark(): boolean {
-  return theme.value === 'system' ? systemIsDark.value : theme.value === 'dark';
+  const wanted = embeddedTheme(address.value.searchParams) ?? theme.value;
+  return wanted === 'system' ? systemIsDark.value : wanted === 'dark';
 }
 
 export function followTheme(): void {

@@ -1,5 +1,5 @@
 /**
- * Eight hues tell eight services apart; for more, the two letters of the chip do. A service prefers the hue of its
+ * Eight hues tell eight services apart; for more, the two letters of the chip and the pattern of its rail do. A service prefers the hue of its
  * name, so that it looks the same on every page, and gives way to a service that has it already: first of all to its
  * callers and those it calls.
  */
@@ -8,10 +8,13 @@ import { at } from './tree.ts';
 import type { Trace } from './skeleton.ts';
 
 export const HUES = 8;
+const LAPS = 3;
 
 export interface Identity {
   /** 0 to 7: `--s1` to `--s8`. */
   hue: number;
+  /** How the rail is drawn, 0 to 2: solid, dashed, dotted. The services of one hue take them in turn. */
+  lap: number;
   /** Two letters, unique within the set. */
   monogram: string;
 }
@@ -49,6 +52,18 @@ export function assignHues(names: readonly string[], neighbours: ReadonlyMap<num
     uses[best] = (uses[best] ?? 0) + 1;
   }
   return hues;
+}
+
+/** For each service which one of its hue it is. */
+export function assignLaps(names: readonly string[], hues: readonly number[]): number[] {
+  const laps: number[] = [];
+  const uses = new Array<number>(HUES).fill(0);
+  for (const index of alphabetical(names)) {
+    const hue = hues[index] ?? 0;
+    laps[index] = (uses[hue] ?? 0) % LAPS;
+    uses[hue] = (uses[hue] ?? 0) + 1;
+  }
+  return laps;
 }
 
 /** Which services call each other, by index. */
@@ -101,15 +116,19 @@ export function monograms(names: readonly string[]): string[] {
   return chosen;
 }
 
+function identify(names: readonly string[], calls: ReadonlyMap<number, ReadonlySet<number>>): Identity[] {
+  const hues = assignHues(names, calls);
+  const laps = assignLaps(names, hues);
+  const letters = monograms(names);
+  return names.map((_, index) => ({ hue: hues[index] ?? 0, lap: laps[index] ?? 0, monogram: letters[index] ?? '' }));
+}
+
 export function identities(trace: Trace): Identity[] {
-  const hues = assignHues(trace.services, neighbours(trace));
-  const letters = monograms(trace.services);
-  return trace.services.map((_, index) => ({ hue: hues[index] ?? 0, monogram: letters[index] ?? '' }));
+  return identify(trace.services, neighbours(trace));
 }
 
 /** For a set of names without calls between them, such as the services of a list of traces. */
 export function identitiesOf(names: readonly string[]): Map<string, Identity> {
-  const hues = assignHues(names, new Map());
-  const letters = monograms(names);
-  return new Map(names.map((name, index) => [name, { hue: hues[index] ?? 0, monogram: letters[index] ?? '' }]));
+  const known = identify(names, new Map());
+  return new Map(names.flatMap((name, index) => (known[index] ? [[name, known[index]] as const] : [])));
 }

@@ -80,8 +80,10 @@ function compile(trace: Trace, term: Term, details: ReadonlyMap<number, RowDetai
     case 'is':
       return [state(trace, value), false];
     case 'id':
-    case 'span':
-      return [(row) => (trace.ids[row] ?? '').startsWith(value), false];
+    case 'span': {
+      const wanted = value.split(',').filter(Boolean);
+      return [(row) => wanted.some((start) => (trace.ids[row] ?? '').startsWith(start)), false];
+    }
     case 'dur':
     case 'duration':
       return [compare(trace.length, term), false];

@@ -1,6 +1,8 @@
 /** The list of traces that a search found. */
 
 import type { Sort } from './search-url.ts';
+import { countFlag, FLAG, hasFlag, levels, operationOf, serviceOf, type Trace } from './skeleton.ts';
+import { at } from './tree.ts';
 
 export interface ServiceCount {
   name: string;
@@ -61,4 +63,25 @@ export function timeScale(traces: readonly Summary[]): Scale {
   const last = traces.reduce((most, trace) => Math.max(most, trace.startUs), 0);
   const room = Math.max((last - first) * 0.03, 500_000);
   return { min: first - room, max: last + room };
+}
+
+/** A whole trace as a search would list it. */
+export function summaryOf(trace: Trace): Summary {
+  const services = trace.services.map((name) => ({ name, spans: 0, errors: 0 }));
+  for (let row = 0; row < trace.size; row += 1) {
+    const service = services[at(trace.service, row)];
+    if (!service) continue;
+    service.spans += 1;
+    if (hasFlag(trace, row, FLAG.error)) service.errors += 1;
+  }
+  return {
+    traceId: trace.id,
+    root: { service: serviceOf(trace, 0), operation: operationOf(trace, 0), missing: hasFlag(trace, 0, FLAG.orphan) },
+    startUs: trace.t0,
+    durationUs: trace.duration,
+    spans: trace.size,
+    errors: countFlag(trace, FLAG.error),
+    depth: levels(trace),
+    services,
+  };
 }

@@ -2,6 +2,7 @@
 
 import { parseDuration } from './time.ts';
 import { formatTags, parseTags, type Tags } from './tags.ts';
+import { parseTraceId } from './trace-url.ts';
 
 export const SORTS = ['newest', 'oldest', 'longest', 'shortest', 'spans', 'errors'] as const;
 export type Sort = (typeof SORTS)[number];
@@ -25,6 +26,8 @@ export interface Search {
   maxDuration: string;
   limit: number;
   sort: Sort;
+  /** These very traces, whatever else is asked for; ids as they were written. */
+  traceIds: readonly string[];
   /** Parameters that this page does not know, kept as they came. */
   rest: ReadonlyArray<readonly [string, string]>;
 }
@@ -40,6 +43,7 @@ export const EMPTY_SEARCH: Search = {
   maxDuration: '',
   limit: DEFAULT_LIMIT,
   sort: 'newest',
+  traceIds: [],
   rest: [],
 };
 
@@ -55,6 +59,7 @@ const KNOWN = new Set([
   'maxDuration',
   'limit',
   'sort',
+  'traceID',
 ]);
 
 function micros(text: string | null): number | undefined {
@@ -85,6 +90,7 @@ export function parseSearch(query: URLSearchParams): Search {
     maxDuration: query.get('maxDuration') ?? '',
     limit: Number.isInteger(limit) && limit > 0 ? Math.min(limit, MAX_LIMIT) : DEFAULT_LIMIT,
     sort: SORTS.find((name) => name === query.get('sort')) ?? 'newest',
+    traceIds: query.getAll('traceID').filter(Boolean),
     rest: [...query].filter(([key]) => !KNOWN.has(key)),
   };
 }
@@ -109,9 +115,34 @@ function filters(search: Search): URLSearchParams {
 /** The page's address. */
 export function searchUrl(search: Search): string {
   const query = filters(search);
+  for (const id of search.traceIds) query.append('traceID', id);
   if (search.sort !== 'newest') query.set('sort', search.sort);
   for (const [key, value] of search.rest) query.append(key, value);
   return `/search?${query}`;
+}
+
+/** Where a result leads. Jaeger's `span=ID ID@TRACE` names spans of a trace: the first is selected, all are lit. */
+export function resultUrl(search: Search, traceId: string): string {
+  const query = new URLSearchParams();
+  for (const [key, value] of search.rest) {
+    const [ids = '', trace = ''] = key === 'span' ? value.split('@') : [];
+    const spans = ids.toLowerCase().split(/[\s,]+/).filter((id) => /^[0-9a-f]{1,16}$/.test(id));
+    if (spans.length === 0 || sameTrace(trace) !== sameTrace(traceId)) continue;
+    query.set('span', (spans[0] ?? '').padStart(16, '0'));
+    if (spans.length > 1) query.set('find', `id:${spans.map((id) => id.padStart(16, '0')).join(',')}`);
+  }
+  const text = query.toString();
+  return `/trace/${traceId}${text ? `?${text}` : ''}`;
+}
+
+/** Links leave out leading zeros, or not. */
+function sameTrace(id: string): string {
+  return (parseTraceId(id) ?? id).replace(/^0+/, '');
+}
+
+/** Whether the link is to the dependency graph of what is found. */
+export function wantsGraph(search: Search): boolean {
+  return search.rest.some(([key, value]) => key === 'view' && value === 'ddg');
 }
 
 /** The query of the API. */
@@ -121,6 +152,7 @@ export function searchApiQuery(search: Search): string {
 
 /** What was asked, as a sentence without its full stop. */
 export function describeSearch(search: Search): string {
+  if (search.traceIds.length > 0) return `the traces ${search.traceIds.join(', ')}`;
   const terms = [search.service ? `traces through ${search.service}` : 'traces of any service'];
   if (search.operation) terms.push(`with the operation ${search.operation}`);
   const tags = formatTags(search.tags);

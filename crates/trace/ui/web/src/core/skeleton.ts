@@ -38,6 +38,8 @@ export interface Trace {
   flags: Int32Array;
   siblings: Siblings;
   critical: CriticalPath;
+  /** When the events of a row were, in µs from the trace's start. */
+  events: ReadonlyMap<number, readonly number[]>;
   /** Ids of spans that others name as their parent and that are not here. */
   missing: readonly string[];
 }
@@ -110,6 +112,7 @@ export function parseSkeleton(value: unknown): Trace {
     flags: ints('flags'),
     siblings: siblings(parent),
     critical: parseCritical(list(top['critical'] ?? [], 'critical'), size),
+    events: parseEvents(list(top['events'] ?? [], 'events'), size),
     missing: strings(top['missing'] ?? [], 'missing'),
   };
 }
@@ -137,6 +140,18 @@ function parseCritical(segments: readonly unknown[], size: number): CriticalPath
     else ofRow.set(row, [index]);
   });
   return { ...path, ofRow };
+}
+
+function parseEvents(events: readonly unknown[], size: number): Map<number, number[]> {
+  const ofRow = new Map<number, number[]>();
+  for (const event of events) {
+    const [row, time] = list(event, 'an event').map(Number);
+    if (row === undefined || time === undefined || row < 0 || row >= size) throw new BadSkeleton('an event names no row');
+    const known = ofRow.get(row);
+    if (known) known.push(time);
+    else ofRow.set(row, [time]);
+  }
+  return ofRow;
 }
 
 /** The name of the row's service. */

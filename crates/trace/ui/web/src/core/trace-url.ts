@@ -11,12 +11,29 @@ export interface TraceView {
   critical: boolean;
   /** The visible part of the time line in µs from the trace's start; undefined for all. */
   zoom: readonly [number, number] | undefined;
+  /** Services whose rows do not show. */
+  hidden: readonly string[];
+  /** The same as Jaeger's links say it; what it means depends on the trace. */
+  serviceFilter: string;
   /** Without the frame around the trace, for other pages to embed. */
   embed: boolean;
+  /** What the page that embeds this one does not want either; Jaeger's parameters, which stay in `rest`. */
+  without: { facts: boolean; minimap: boolean };
   rest: ReadonlyArray<readonly [string, string]>;
 }
 
-const KNOWN = new Set(['span', 'find', 'uiFind', 'only', 'cp', 'z', 'embed', 'uiEmbed']);
+const KNOWN = new Set(['span', 'find', 'uiFind', 'only', 'cp', 'z', 'hide', 'svcFilter', 'embed', 'uiEmbed']);
+
+/** Whether another page embeds this one. */
+export function isEmbedded(query: URLSearchParams): boolean {
+  return query.get('embed') === '1' || query.get('uiEmbed') === 'v0';
+}
+
+/** The theme that an embedding page asks for. */
+export function embeddedTheme(query: URLSearchParams): 'light' | 'dark' | undefined {
+  const theme = query.get('uiTheme');
+  return isEmbedded(query) && (theme === 'light' || theme === 'dark') ? theme : undefined;
+}
 
 /** A trace id in any form that links carry (hex in any case, base64), as lower-case hex; undefined when it is none. */
 export function parseTraceId(text: string): string | undefined {
@@ -35,6 +52,9 @@ function parseZoom(text: string | null): readonly [number, number] | undefined {
 }
 
 export function parseTraceView(id: string, query: URLSearchParams): TraceView {
+  const embed = isEmbedded(query);
+  const asked = (name: string): boolean => embed && query.get(name) === '1';
+  const collapsed = asked('uiTimelineCollapseTitle');
   return {
     id,
     span: (query.get('span') ?? '').toLowerCase(),
@@ -42,7 +62,10 @@ export function parseTraceView(id: string, query: URLSearchParams): TraceView {
     only: query.get('only') === '1',
     critical: query.get('cp') !== '0',
     zoom: parseZoom(query.get('z')),
-    embed: query.get('embed') === '1' || query.get('uiEmbed') === 'v0',
+    hidden: query.getAll('hide').filter(Boolean),
+    serviceFilter: query.get('svcFilter') ?? '',
+    embed,
+    without: { facts: collapsed || asked('uiTimelineHideSummary'), minimap: collapsed || asked('uiTimelineHideMinimap') },
     rest: [...query].filter(([key]) => !KNOWN.has(key)),
   };
 }
@@ -55,6 +78,7 @@ export function traceUrl(view: TraceView): string {
   if (view.only) query.set('only', '1');
   if (!view.critical) query.set('cp', '0');
   if (view.zoom) query.set('z', view.zoom.map((us) => Math.round(us)).join('-'));
+  for (const service of view.hidden) query.append('hide', service);
   if (view.embed) query.set('embed', '1');
   for (const [key, value] of view.rest) query.append(key, value);
   const text = query.toString();

@@ -43,6 +43,7 @@ export class Tree {
   readonly end: Int32Array;
   private readonly collapsed: Uint8Array;
   private keep: Uint8Array | undefined;
+  private left: Uint8Array | undefined;
   /** The rows that show, in order. */
   visible: Int32Array = new Int32Array(0);
   /** For each row its index in `visible`, or -1. */
@@ -101,6 +102,13 @@ export class Tree {
     this.rebuild();
   }
 
+  /** Leaves out the rows of which this holds, but not what is below them; undefined leaves out none. */
+  leaveOut(holds: ((row: number) => boolean) | undefined): void {
+    if (holds === undefined && this.left === undefined) return;
+    this.left = holds === undefined ? undefined : Uint8Array.from(this.parent, (_, row) => (holds(row) ? 1 : 0));
+    this.rebuild();
+  }
+
   private withAncestors(rows: ArrayLike<number>): Uint8Array {
     const keep = new Uint8Array(this.parent.length);
     for (let i = 0; i < rows.length; i += 1) {
@@ -117,6 +125,10 @@ export class Tree {
     for (let row = 0; row < n; ) {
       if (this.keep && this.keep[row] === 0) {
         row = at(this.end, row);
+        continue;
+      }
+      if (this.left && this.left[row] === 1) {
+        row += 1;
         continue;
       }
       place[row] = count;

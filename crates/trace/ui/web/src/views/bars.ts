@@ -35,6 +35,8 @@ export function lineIn(range: Range, pixels: number): Line {
 const CLIENT = 3;
 const PRODUCER = 4;
 const BAR_HEIGHT = 12;
+/** Half the diamond of an event. */
+const EVENT_PX = 4;
 
 export class BarPainter {
   private readonly widths = new Map<string, number>();
@@ -66,6 +68,7 @@ export class BarPainter {
     paintBar(context, palette.hues[scene.hues[at(trace.service, row)] ?? 0] ?? palette.text, bar, y, isWaiting(trace, row));
     this.paintGaps(context, scene, palette, row, y, line);
     if (scene.critical) paintCritical(context, scene, palette, row, y, line);
+    paintEvents(context, scene, palette, row, y, line);
     if (hasFlag(trace, row, FLAG.error)) {
       context.fillStyle = palette.error;
       context.fillRect(bar.x + bar.width - 1, y - 2, 2, BAR_HEIGHT + 4);
@@ -106,7 +109,7 @@ export class BarPainter {
 
   private paintLabel(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, bar: Bar, y: number, line: Line): void {
     const { trace } = scene;
-    const duration = formatDuration(at(trace.length, row));
+    const duration = formatDuration(at(trace.length, row)) + (hasFlag(trace, row, FLAG.links) ? ' ↗' : '');
     const [words, colour] = markOf(trace, row, palette);
     const durationWidth = this.measure(context, duration);
     const edge = line.width + line.room - 4;
@@ -199,6 +202,28 @@ function paintCritical(context: CanvasRenderingContext2D, scene: Scene, palette:
     context.fillRect(segment.x - 1, y + BAR_HEIGHT - 4, segment.width + 2, 5);
     context.fillStyle = palette.critical;
     context.fillRect(segment.x, y + BAR_HEIGHT - 3, segment.width, 3);
+  }
+}
+
+/** A diamond for each event; those that would cover each other are one. */
+function paintEvents(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, row: number, y: number, line: Line): void {
+  let last = Number.NEGATIVE_INFINITY;
+  for (const time of scene.trace.events.get(row) ?? []) {
+    const { x, off } = barOf(time, 0, line);
+    if (off || Math.abs(x - last) < EVENT_PX) continue;
+    last = x;
+    const middle = y + BAR_HEIGHT / 2;
+    context.beginPath();
+    context.moveTo(x, middle - EVENT_PX);
+    context.lineTo(x + EVENT_PX, middle);
+    context.lineTo(x, middle + EVENT_PX);
+    context.lineTo(x - EVENT_PX, middle);
+    context.closePath();
+    context.fillStyle = palette.text;
+    context.fill();
+    context.strokeStyle = palette.background;
+    context.lineWidth = 1;
+    context.stroke();
   }
 }
 

@@ -163,7 +163,7 @@ function fill(slot: Slot, row: number, state: RowState): void {
     slot.indent = indent;
     slot.name.style.setProperty('--indent', `${indent}px`);
   }
-  setClass(slot.chip, `chip-letters hue-${identity?.hue ?? 0}`);
+  setClass(slot.chip, `chip-letters hue-${identity?.hue ?? 0} lap-${identity?.lap ?? 0}`);
   slot.chipText.data = identity?.monogram ?? '';
   [slot.service.data, slot.namespace.data] = splitNamespace(service);
   const kind = KINDS[at(trace.kind, row)] ?? 'unspecified';

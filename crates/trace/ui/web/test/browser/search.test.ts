@@ -39,6 +39,26 @@ test("obeys Jaeger's links", async () => {
   expect(await page.locator('[name=lookback]').inputValue()).toBe('custom');
 });
 
+test("a link of Jaeger's to one trace opens it, one to several lists them", async () => {
+  const { good, plain } = seeded.traces;
+  const one = await visit(browser, search(`?traceID=${good.toUpperCase()}`));
+  await one.page.waitForSelector('.row');
+  expect(new URL(one.page.url()).pathname).toBe(`/trace/${good}`);
+  expect(one.complaints).toEqual([]);
+
+  const absent = 'f'.repeat(32);
+  const { page } = await visit(browser, search(`?traceID=${good}&traceID=${plain}&traceID=${absent}&span=1%202@${good}&view=ddg&service=nobody`));
+  await page.waitForSelector(rows);
+  const links = await page.locator(`${rows} td.what a`).evaluateAll((list) => list.map((link) => link.getAttribute('href')));
+  expect(links).toEqual([`/trace/${good}?span=${'1'.padStart(16, '0')}&find=id%3A${'1'.padStart(16, '0')}%2C${'2'.padStart(16, '0')}`, `/trace/${plain}`]);
+  expect(await page.locator('.search-facts').textContent()).toContain('1 not here');
+  expect(await page.locator('.search-result').textContent()).toContain('asks for a graph');
+  // The form is a question of its own.
+  await page.selectOption('[name=service]', 'ratings.default');
+  await page.click('button.primary');
+  await page.waitForFunction(() => !new URLSearchParams(location.search).has('traceID'));
+});
+
 test('the form becomes the URL, and the way back works', async () => {
   const { page, complaints } = await visit(browser, search());
   await page.waitForSelector(rows);

@@ -307,6 +307,59 @@ describe('spans that come late', () => {
   });
 });
 
+describe('services', () => {
+  test('are chosen, which the link keeps', async () => {
+    const { page, complaints } = await open(trace('good'));
+    await page.getByRole('button', { name: 'Services' }).click();
+    await page.locator('.menu-panel').getByLabel(/details\.default/).uncheck();
+    await expect.poll(() => page.locator('.row').count()).toBe(8);
+    expect(await page.locator('.row .service').allTextContents()).not.toContain('details');
+    await page.keyboard.press('Escape');
+    await expect.poll(() => page.locator('.menu-panel').count()).toBe(0);
+    await page.waitForFunction(() => new URLSearchParams(location.search).get('hide') === 'details.default');
+    await page.reload();
+    await page.waitForSelector('.row');
+    await expect.poll(() => page.locator('.row').count()).toBe(8);
+    await page.getByRole('button', { name: 'Services: 4 of 5' }).click();
+    await page.getByRole('button', { name: 'Show all' }).click();
+    await expect.poll(() => page.locator('.row').count()).toBe(9);
+    expect(complaints).toEqual([]);
+  });
+
+  test('that do not show do when they are gone to', async () => {
+    const { page } = await open(trace('failing', '?hide=ratings.default'));
+    expect(await page.locator('.row .service').allTextContents()).not.toContain('ratings');
+    await page.fill('[aria-label="Find spans"]', 'service:ratings');
+    await page.press('[aria-label="Find spans"]', 'Enter');
+    await expect.poll(() => selectedRow(page)).toContain('ratings.default');
+  });
+
+  test("are those of Jaeger's svcFilter", async () => {
+    const { page } = await open(trace('good', '?svcFilter=463f.1e'));
+    await expect.poll(() => page.locator('.row').count()).toBe(8);
+    expect(new URL(page.url()).search).toBe('?hide=details.default');
+    const stale = await open(trace('good', '?svcFilter=1.1e'));
+    await expect.poll(() => stale.page.locator('.row').count()).toBe(9);
+  });
+});
+
+test.each([
+  ['uiTimelineHideMinimap=1', 0, 1],
+  ['uiTimelineHideSummary=1', 1, 0],
+  ['uiTimelineCollapseTitle=1', 0, 0],
+  ['uiTimelineCollapseTitle=0', 1, 1],
+])('embedded, the page leaves out what it is told to: %s', async (parameter, minimaps, facts) => {
+  const { page, complaints } = await open(trace('good', `?uiEmbed=v0&uiTheme=dark&${parameter}`));
+  await expect.poll(() => page.locator('.minimap').count()).toBe(minimaps);
+  expect(await page.locator('.facts').count()).toBe(facts);
+  expect(await page.locator('h1').textContent()).toContain('istio-ingressgateway.istio-system');
+  expect(await page.locator('html').getAttribute('data-theme')).toBe('dark');
+  expect(await page.evaluate(() => localStorage.getItem('periplus.theme'))).not.toBe('dark');
+  const whole = page.getByRole('link', { name: 'Open in a window of its own' });
+  expect(await whole.getAttribute('href')).not.toContain('embed=1');
+  expect(complaints).toEqual([]);
+});
+
 test('embedded, there is nothing around the trace', async () => {
   const { page } = await open(trace('good', '?uiEmbed=v0'));
   await expect.poll(() => page.locator('header.top, footer').count()).toBe(0);

@@ -4,7 +4,7 @@ import { assignHues, HUES, identities, identitiesOf, monograms } from '../../src
 import { density } from '../../src/core/density.ts';
 import { gapsOf } from '../../src/core/gaps.ts';
 import { clusterName, meshFacts, spellFlags } from '../../src/core/mesh-facts.ts';
-import { durationScale, servicesOf, sortResults, type Summary } from '../../src/core/results.ts';
+import { durationScale, servicesOf, sortResults, summaryOf, type Summary } from '../../src/core/results.ts';
 import { BadSkeleton, FLAG, levels, parseSkeleton } from '../../src/core/skeleton.ts';
 import { skeletonOf, traceOf } from './traces.ts';
 
@@ -14,6 +14,10 @@ describe('the skeleton', () => {
     expect(trace.size).toBe(2);
     expect(levels(trace)).toBe(2);
     expect(trace.critical.ofRow.get(1)).toEqual([1]);
+  });
+
+  test('events belong to rows', () => {
+    expect([...traceOf([{}, { parent: 0 }], { events: [[1, 5], [0, 7], [1, 9]] }).events]).toEqual([[1, [5, 9]], [0, [7]]]);
   });
 
   test('the duration covers every span, whatever the server said', () => {
@@ -29,6 +33,7 @@ describe('the skeleton', () => {
     ['no spans', skeletonOf([])],
     ['columns of different lengths', { ...good, rows: { ...rows, start: [0] } }],
     ['a parent behind its child', { ...good, rows: { ...rows, parent: [1, -1] } }],
+    ['an event of no row', { ...good, events: [[7, 0]] }],
     ['a critical segment of no row', { ...good, critical: [[7, 0, 1]] }],
   ])('with %s is refused', (_, value) => {
     expect(() => parseSkeleton(value)).toThrow(BadSkeleton);
@@ -62,6 +67,15 @@ describe('colours', () => {
     for (let row = 1; row < trace.size; row += 1) {
       expect(hues[trace.service[row] ?? 0]).not.toBe(hues[trace.service[row - 1] ?? 0]);
     }
+  });
+
+  test('services of one hue have rails of their own, three of them', () => {
+    const names = Array.from({ length: 3 * HUES }, (_, i) => `service-${i}`);
+    const known = [...identitiesOf(names).values()];
+    expect(new Set(known.map(({ hue, lap }) => `${hue} ${lap}`)).size).toBe(3 * HUES);
+    expect(known.filter(({ lap }) => lap === 0)).toHaveLength(HUES);
+    const many = [...identitiesOf([...names, 'service-24']).values()];
+    expect(many.every(({ lap }) => lap >= 0 && lap < 3)).toBe(true);
   });
 
   test('letters are unique and come from the name', () => {
@@ -146,6 +160,20 @@ describe('results', () => {
     expect(durationScale(list).log).toBe(false);
     expect(durationScale([...list, summary('w', { durationUs: 1e6 })]).log).toBe(true);
     expect(durationScale([summary('w', { durationUs: 0 })])).toMatchObject({ min: 0, log: false });
+  });
+});
+
+test('a trace can be listed as a search would', () => {
+  const trace = traceOf([{ service: 'a', operation: 'x' }, { service: 'b', parent: 0, flags: FLAG.error }, { service: 'b', parent: 1 }]);
+  expect(summaryOf(trace)).toEqual({
+    traceId: '1'.repeat(32),
+    root: { service: 'a', operation: 'x', missing: false },
+    startUs: 1_760_000_000_000_000,
+    durationUs: 100_000,
+    spans: 3,
+    errors: 1,
+    depth: 3,
+    services: [{ name: 'a', spans: 1, errors: 0 }, { name: 'b', spans: 2, errors: 1 }],
   });
 });
 

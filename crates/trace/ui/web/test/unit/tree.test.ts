@@ -67,6 +67,20 @@ test('restricted to matches, ancestors stay', () => {
   expect(visible(tree)).toEqual([0, 1, 5, 6]);
 });
 
+test('what is left out leaves what is below it', () => {
+  const tree = new Tree(PARENT);
+  tree.leaveOut((row) => row === 1 || row === 4);
+  expect(visible(tree)).toEqual([0, 2, 3, 5, 6]);
+  expect(tree.indexOf(3)).toBe(2);
+  tree.setCollapsed(1, true);
+  expect(visible(tree)).toEqual([0, 2, 3, 5, 6]);
+  tree.setCollapsed(0, true);
+  expect(visible(tree)).toEqual([0, 6]);
+  tree.leaveOut(undefined);
+  tree.setCollapsed(0, false);
+  expect(visible(tree)).toEqual([0, 1, 5, 6]);
+});
+
 test('any tree: what shows is exactly what has no collapsed ancestor', () => {
   const next = random(1);
   for (let round = 0; round < 50; round += 1) {

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { describeSearch, EMPTY_SEARCH, parseSearch, searchApiQuery, searchUrl, type Search } from '../../src/core/search-url.ts';
+import { describeSearch, EMPTY_SEARCH, parseSearch, resultUrl, searchApiQuery, searchUrl, wantsGraph, type Search } from '../../src/core/search-url.ts';
 import { formatTags, parseTags } from '../../src/core/tags.ts';
-import { parseTraceId, parseTraceView, traceUrl } from '../../src/core/trace-url.ts';
+import { hiddenByJaeger } from '../../src/core/service-filter.ts';
+import { embeddedTheme, parseTraceId, parseTraceView, traceUrl } from '../../src/core/trace-url.ts';
 
 const search = (query: string): Search => parseSearch(new URLSearchParams(query));
 
@@ -20,6 +21,7 @@ describe("Jaeger's search links", () => {
       maxDuration: '1.2s',
       limit: 50,
       sort: 'newest',
+      traceIds: [],
       rest: [],
     });
   });
@@ -40,13 +42,13 @@ describe("Jaeger's search links", () => {
     ['tag=a:b:c&tag=d:e', { tags: { a: 'b:c', d: 'e' } }],
     ['sort=longest', { sort: 'longest' }],
     ['sort=loudest', { sort: 'newest' }],
-    ['traceID=1&traceID=2&view=ddg', { rest: [['traceID', '1'], ['traceID', '2'], ['view', 'ddg']] }],
+    ['traceID=1&traceID=2&view=ddg', { traceIds: ['1', '2'], rest: [['view', 'ddg']] }],
   ])('%s', (query, expected) => {
     expect(search(query)).toEqual({ ...EMPTY_SEARCH, ...expected });
   });
 
   test('what is written is read again', () => {
-    for (const query of ['service=a&tags={"k":"v w"}&lookback=6h&limit=7&sort=errors', 'start=1&end=2&minDuration=1ms&keep=me']) {
+    for (const query of ['service=a&tags={"k":"v w"}&lookback=6h&limit=7&sort=errors', 'traceID=1&traceID=ab&span=2@1', 'start=1&end=2&minDuration=1ms&keep=me']) {
       const first = search(query);
       expect(parseSearch(new URL(searchUrl(first), 'http://x').searchParams)).toEqual(first);
     }
@@ -56,7 +58,19 @@ describe("Jaeger's search links", () => {
     expect(searchApiQuery(search('service=a&sort=longest&x=y'))).toBe('service=a&lookback=1h&limit=20');
   });
 
+  test('spans that a link names are selected and lit in their trace', () => {
+    const named = search('traceID=00ab&traceID=cd&span=1%202@AB&span=3@cd&span=x@cd');
+    expect(resultUrl(named, '00ab')).toBe('/trace/00ab?span=0000000000000001&find=id%3A0000000000000001%2C0000000000000002');
+    expect(resultUrl(named, 'cd')).toBe('/trace/cd?span=0000000000000003');
+    expect(resultUrl(named, 'ef')).toBe('/trace/ef');
+  });
+
+  test('the graph of a search is known to be asked for', () => {
+    expect([wantsGraph(search('view=ddg')), wantsGraph(search('view=list')), wantsGraph(search(''))]).toEqual([true, false, false]);
+  });
+
   test('a search can be said in words', () => {
+    expect(describeSearch(search('traceID=1&traceID=2'))).toBe('the traces 1, 2');
     expect(describeSearch(search('service=a&tags={"error":"true"}&minDuration=1s&lookback=6h'))).toBe(
       'traces through a, with a span that has error=true, with a span of at least 1s, in the last 6h',
     );
@@ -110,12 +124,55 @@ describe('the trace page', () => {
   });
 
   test('what is written is read again', () => {
-    const full = view('span=00ff&find=a%20b&only=1&cp=0&z=100-2500');
+    const full = view('span=00ff&find=a%20b&only=1&cp=0&z=100-2500&hide=a.b&hide=c&uiEmbed=v0&uiTimelineHideMinimap=1');
     expect(full.zoom).toEqual([100, 2500]);
     expect(parseTraceView('ab', new URL(traceUrl(full), 'http://x').searchParams)).toEqual(full);
   });
 
   test.each(['z=5-5', 'z=9-1', 'z=a-b', 'z=-1-5'])('a zoom that makes no sense is ignored: %s', (query) => {
     expect(view(query).zoom).toBeUndefined();
+  });
+
+  test.each<[string, { facts: boolean; minimap: boolean }]>([
+    ['uiEmbed=v0', { facts: false, minimap: false }],
+    ['uiEmbed=v0&uiTimelineHideMinimap=1', { facts: false, minimap: true }],
+    ['uiEmbed=v0&uiTimelineHideSummary=1', { facts: true, minimap: false }],
+    ['uiEmbed=v0&uiTimelineCollapseTitle=1', { facts: true, minimap: true }],
+    ['embed=1&uiTimelineCollapseTitle=1', { facts: true, minimap: true }],
+    ['uiEmbed=v0&uiTimelineCollapseTitle=0', { facts: false, minimap: false }],
+    ['uiTimelineCollapseTitle=1&uiTimelineHideMinimap=1', { facts: false, minimap: false }],
+  ])('what an embedding page does without: %s', (query, without) => {
+    expect(view(query).without).toEqual(without);
+    expect(parseTraceView('ab', new URL(traceUrl(view(query)), 'http://x').searchParams).without).toEqual(without);
+  });
+
+  test.each([
+    ['uiEmbed=v0&uiTheme=dark', 'dark'],
+    ['uiEmbed=v0&uiTheme=light', 'light'],
+    ['uiEmbed=v0&uiTheme=blue', undefined],
+    ['uiTheme=dark', undefined],
+  ])('an embedding page chooses the theme: %s', (query, theme) => {
+    expect(embeddedTheme(new URLSearchParams(query))).toBe(theme);
+  });
+});
+
+describe("Jaeger's service filter", () => {
+  // The checksums are worked out by hand: 0x811c, for each code unit xor, times 0x0101, 16 bits kept.
+  test.each<[readonly string[], string, readonly string[]]>([
+    [['a', 'b'], '9a1f.2', ['a']],
+    [['b', 'a'], '9a1f.1', ['b']],
+    [['a', 'b'], '9A1F.3', []],
+    [['a', 'b'], '9a1f.0', []],
+    [['a', 'b'], '9a1f.4', []],
+    [['a', 'b'], '9a1e.2', []],
+    [['a', 'c'], '9a1f.2', []],
+    [['a', 'b'], '9a1f', []],
+    [['a', 'b'], '9a1f.', []],
+    [['a', 'b'], '.2', []],
+    [['a', 'b'], '9a1f.x', []],
+    [['a'], 'fe7d.1', []],
+    [[], 'fe7d.1', []],
+  ])('%j with %s', (services, filter, hidden) => {
+    expect(hiddenByJaeger(services, filter)).toEqual(hidden);
   });
 });

@@ -14,6 +14,7 @@ import { formatAgo, formatCount, formatDay, formatDuration, formatMoment, plural
 
 interface Props {
   traces: readonly Summary[];
+  urlOf: (traceId: string) => string;
   identities: ReadonlyMap<string, Identity>;
   sort: Sort;
   hovered: string;
@@ -25,7 +26,7 @@ interface Props {
 const PAGE = 100;
 const MOST_CHIPS = 7;
 
-export function ResultTable({ traces, identities, sort, hovered, onHover, onSort }: Props) {
+export function ResultTable({ traces, urlOf, identities, sort, hovered, onHover, onSort }: Props) {
   const table = useRef<HTMLTableElement>(null);
   const pages = useSignal(1);
   useEffect(() => onKeys((key, event) => listKey(key, event, table.current)), []);
@@ -46,7 +47,7 @@ export function ResultTable({ traces, identities, sort, hovered, onHover, onSort
         </thead>
         <tbody onPointerLeave={() => onHover('')}>
           {shown.map((trace) => (
-            <Row key={trace.traceId} trace={trace} identities={identities} longest={longest} hovered={trace.traceId === hovered} onHover={onHover} />
+            <Row key={trace.traceId} trace={trace} url={urlOf(trace.traceId)} identities={identities} longest={longest} hovered={trace.traceId === hovered} onHover={onHover} />
           ))}
         </tbody>
       </table>
@@ -86,14 +87,14 @@ function SortHeader({ name, now: current, down, up, numeric, onSort }: SortHeade
 
 interface RowProps {
   trace: Summary;
+  url: string;
   identities: ReadonlyMap<string, Identity>;
   longest: number;
   hovered: boolean;
   onHover: (traceId: string) => void;
 }
 
-function Row({ trace, identities, longest, hovered, onHover }: RowProps) {
-  const url = `/trace/${trace.traceId}`;
+function Row({ trace, url, identities, longest, hovered, onHover }: RowProps) {
   const open = (event: MouseEvent): void => {
     if (event.target instanceof Element && event.target.closest('a')) return;
     if (event.ctrlKey || event.metaKey) window.open(url, '_blank', 'noopener');

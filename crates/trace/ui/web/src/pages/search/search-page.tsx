@@ -6,8 +6,9 @@ import { address, navigate, refine } from '../../app/router.ts';
 import { Failure, LoadingBar } from '../../app/states.tsx';
 import { identitiesOf } from '../../core/colours.ts';
 import { servicesOf, sortResults } from '../../core/results.ts';
-import { parseSearch, searchUrl, type Search, type Sort } from '../../core/search-url.ts';
+import { parseSearch, resultUrl, searchUrl, wantsGraph, type Search, type Sort } from '../../core/search-url.ts';
 import { formatCount, formatDuration, plural } from '../../core/time.ts';
+import { parseTraceId } from '../../core/trace-url.ts';
 import { NothingFound, WaitingForSpans } from './empty.tsx';
 import { SearchForm } from './form.tsx';
 import { ResultTable } from './result-table.tsx';
@@ -25,15 +26,20 @@ export function SearchPage() {
   const hovered = useSignal('');
   useSignalEffect(() => {
     void asked.value;
-    void runSearch(search.peek());
+    const now = search.peek();
+    const only = now.traceIds.length === 1 ? parseTraceId(now.traceIds[0] ?? '') : undefined;
+    if (only) refine(resultUrl(now, only));
+    else void runSearch(now);
   });
   useEffect(() => {
     document.title = search.value.service ? `${search.value.service} · Search · Periplus` : 'Search · Periplus';
   });
   const again = (): void => void runSearch(search.value);
   const submit = (next: Search): void => {
-    if (question(next) === asked.value) again();
-    else navigate(searchUrl(next));
+    // The form asks for what its fields say, no longer for the traces that a link has named.
+    const url = searchUrl({ ...next, traceIds: [] });
+    if (question({ ...next, traceIds: [] }) === asked.value) again();
+    else navigate(url);
   };
   const sort = (order: Sort): void => refine(searchUrl({ ...search.value, sort: order }));
   return (
@@ -61,7 +67,7 @@ function Result({ search, hovered, onHover, onSort, onSubmit, onRetry }: ResultP
   const result = outcome.value;
   if (result.state === 'loading') return null;
   if (result.state === 'failed') return <Failure what="The search failed" error={result.error} retry={onRetry} />;
-  const { traces, truncated } = result.answer;
+  const { traces, truncated, absent } = result.answer;
   if (traces.length === 0) {
     return boot.value?.store.spans === 0 ? <WaitingForSpans onSpans={onRetry} /> : <NothingFound search={search} onSubmit={onSubmit} />;
   }
@@ -74,14 +80,16 @@ function Result({ search, hovered, onHover, onSort, onSubmit, onRetry }: ResultP
         <p>
           <b>{formatCount(traces.length)}</b> {traces.length === 1 ? 'trace' : 'traces'}
           {truncated ? <span class="chip warn">◐ the newest {formatCount(traces.length)}; more match</span> : <span class="muted"> · all that match</span>}
+          {absent.length > 0 && <span class="chip warn" title={absent.join(', ')}>◌ {formatCount(absent.length)} not here</span>}
           {failed > 0 && <span class="chip err">✕ {formatCount(failed)} with errors</span>}
         </p>
         <p class="muted">
           {plural(identities.size, 'service')} · {formatDuration(result.tookMs * 1000)}
         </p>
       </div>
+      {wantsGraph(search) && <p class="muted">The link asks for a graph of these traces. There is none on this page yet: here they are one by one.</p>}
       <ScatterCard traces={traces} hovered={hovered} onHover={onHover} />
-      <ResultTable traces={sorted} identities={identities} sort={search.sort} hovered={hovered} onHover={onHover} onSort={onSort} />
+      <ResultTable traces={sorted} urlOf={(id) => resultUrl(search, id)} identities={identities} sort={search.sort} hovered={hovered} onHover={onHover} onSort={onSort} />
     </>
   );
 }

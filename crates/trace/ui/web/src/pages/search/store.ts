@@ -1,7 +1,7 @@
 /** What the search page knows: the services, the operations and the result of the URL's search. */
 
 import { batch, signal } from '@preact/signals';
-import { fetchBoot, fetchOperations, fetchSearch, fetchServices } from '../../api/client.ts';
+import { fetchBoot, fetchOperations, fetchSearch, fetchServices, fetchTraces } from '../../api/client.ts';
 import type { Boot, SearchAnswer } from '../../api/types.ts';
 import { announce } from '../../app/announce.ts';
 import { now } from '../../app/clock.ts';
@@ -29,7 +29,9 @@ export async function runSearch(search: Search): Promise<void> {
   busy.value = true;
   const begun = performance.now();
   try {
-    const answer = await fetchSearch(searchApiQuery(search), mine.signal);
+    const { traceIds } = search;
+    const answer = traceIds.length > 0 ? await fetchTraces(traceIds, mine.signal) : await fetchSearch(searchApiQuery(search), mine.signal);
+    if (mine.signal.aborted) return;
     batch(() => {
       outcome.value = { state: 'found', answer, tookMs: performance.now() - begun };
       now.value = Date.now() * 1000;

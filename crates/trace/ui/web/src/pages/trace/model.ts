@@ -4,7 +4,8 @@ import { computed, signal, type ReadonlySignal, type Signal } from '@preact/sign
 import { identities, type Identity } from '../../core/colours.ts';
 import { find, nextMatch, type Found, type RowDetails } from '../../core/find.ts';
 import { clampRange, isWhole, panRange, rangeAround, zoomRange, type Range } from '../../core/geometry.ts';
-import { FLAG, hasFlag, type Trace } from '../../core/skeleton.ts';
+import { FLAG, hasFlag, serviceOf, type Trace } from '../../core/skeleton.ts';
+import { hiddenByJaeger } from '../../core/service-filter.ts';
 import type { TraceView } from '../../core/trace-url.ts';
 import { at, Tree } from '../../core/tree.ts';
 import { Details } from './details.ts';
@@ -31,7 +32,7 @@ export class TraceModel {
     this.tree = new Tree(trace.parent);
     this.identities = identities(trace);
     this.details = new Details(trace);
-    this.view = signal(view);
+    this.view = signal(resolved(trace, view));
     this.selected = signal(trace.ids.indexOf(view.span));
     this.range = computed(() => {
       const { zoom } = this.view.value;
@@ -41,6 +42,7 @@ export class TraceModel {
     const rowDetails = computed<ReadonlyMap<number, RowDetails>>(() => this.details.texts.value);
     this.found = computed(() => find(trace, text.value, rowDetails.value));
     this.lit = computed(() => (text.value.trim() === '' ? undefined : new Set(this.found.value.rows)));
+    this.leaveOut();
   }
 
   /** The same trace with more spans: what was selected and collapsed stays so. */
@@ -57,7 +59,7 @@ export class TraceModel {
 
   /** Takes over what the address bar says, after a step back or forward. */
   follow(view: TraceView): void {
-    this.view.value = view;
+    this.view.value = resolved(this.trace, view);
     this.selected.value = this.trace.ids.indexOf(view.span);
     this.restrict();
   }
@@ -72,6 +74,7 @@ export class TraceModel {
     const { visible } = this.tree;
     this.tree.reveal(row);
     if (this.tree.indexOf(row) < 0) this.setOnly(false);
+    if (this.tree.indexOf(row) < 0) this.hideServices(this.view.value.hidden.filter((name) => name !== serviceOf(this.trace, row)));
     if (this.tree.visible !== visible) this.shape.value += 1;
     this.selected.value = row;
     this.refine({ span: this.trace.ids[row] ?? '' });
@@ -112,7 +115,11 @@ export class TraceModel {
     const row = this.selected.value;
     if (row < 0) return;
     if (this.tree.hasChildren(row) && !this.tree.isCollapsed(row)) this.toggle(row);
-    else this.select(at(this.trace.parent, row));
+    else {
+      let above = at(this.trace.parent, row);
+      while (above >= 0 && this.tree.indexOf(above) < 0) above = at(this.trace.parent, above);
+      this.select(above);
+    }
   }
 
   toggle(row: number): void {
@@ -165,7 +172,25 @@ export class TraceModel {
   restrict(): void {
     const { only } = this.view.value;
     this.tree.restrict(only && this.lit.value ? this.found.value.rows : undefined);
+    this.leaveOut();
     this.shape.value += 1;
+  }
+
+  /** Shows all services but these. */
+  hideServices(hidden: readonly string[]): void {
+    this.refine({ hidden });
+    this.restrict();
+  }
+
+  toggleService(name: string): void {
+    const { hidden } = this.view.value;
+    this.hideServices(hidden.includes(name) ? hidden.filter((other) => other !== name) : [...hidden, name]);
+  }
+
+  private leaveOut(): void {
+    const { services, service } = this.trace;
+    const hidden = services.map((name) => this.view.value.hidden.includes(name));
+    this.tree.leaveOut(hidden.includes(true) ? (row) => hidden[at(service, row)] ?? false : undefined);
   }
 
   setCritical(critical: boolean): void {
@@ -193,4 +218,10 @@ export class TraceModel {
   pan(share: number): void {
     this.setRange(panRange(this.range.value, share, this.trace.duration));
   }
+}
+
+/** The view with Jaeger's filter read, now that the services are known. */
+function resolved(trace: Trace, view: TraceView): TraceView {
+  if (!view.serviceFilter) return view;
+  return { ...view, serviceFilter: '', hidden: [...new Set([...view.hidden, ...hiddenByJaeger(trace.services, view.serviceFilter)])] };
 }

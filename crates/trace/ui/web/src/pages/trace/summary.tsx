@@ -8,6 +8,7 @@ import { zone } from '../../app/settings.ts';
 import { breakdown, percent, type Part } from '../../core/breakdown.ts';
 import { countFlag, FLAG, hasFlag, levels, operationOf, serviceOf, type Trace } from '../../core/skeleton.ts';
 import { formatAgo, formatClock, formatCount, formatDay, formatDuration, plural, zoneLabel } from '../../core/time.ts';
+import { traceUrl } from '../../core/trace-url.ts';
 import type { TraceModel } from './model.ts';
 
 interface Props {
@@ -17,8 +18,9 @@ interface Props {
 
 export function Summary({ model, receiving }: Props) {
   const { trace } = model;
+  const { embed, without } = model.view.value;
   return (
-    <section class="summary" aria-label="Trace summary">
+    <section class={without.facts ? 'summary bare' : 'summary'} aria-label="Trace summary">
       <div class="summary-title">
         <h1>
           {serviceOf(trace, 0)} <span class="operation">{operationOf(trace, 0)}</span>
@@ -28,9 +30,14 @@ export function Summary({ model, receiving }: Props) {
           {trace.id.slice(0, 8)}…{trace.id.slice(-4)} <Icon name="copy" />
         </button>
         <Chips model={model} receiving={receiving} />
+        {embed && (
+          <a class="button" href={traceUrl({ ...model.view.value, embed: false })} target="_blank" rel="noopener">
+            Open in a window of its own
+          </a>
+        )}
       </div>
-      <Facts trace={trace} />
-      <WhereTheTimeWent model={model} />
+      {!without.facts && <Facts trace={trace} />}
+      {!without.facts && <WhereTheTimeWent model={model} />}
     </section>
   );
 }

@@ -7,6 +7,7 @@ import { sidePanel } from '../../app/settings.ts';
 import { formatCount } from '../../core/time.ts';
 import { MOST_INDEXED } from './details.ts';
 import type { TraceModel } from './model.ts';
+import { ServicesMenu } from './services-menu.tsx';
 
 export function Tools({ model }: { model: TraceModel }) {
   const view = model.view.value;
@@ -15,6 +16,7 @@ export function Tools({ model }: { model: TraceModel }) {
     <div class="tools" role="toolbar" aria-label="Waterfall">
       <Find model={model} />
       <span class="tools-rest">
+        <ServicesMenu model={model} />
         <button type="button" aria-pressed={view.critical} title="Critical path (c)" onClick={() => model.setCritical(!view.critical)}>
           Critical path
         </button>

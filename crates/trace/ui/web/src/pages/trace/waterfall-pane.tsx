@@ -12,9 +12,10 @@ import { Splitter } from './splitter.tsx';
 
 export function WaterfallPane({ model }: { model: TraceModel }) {
   const wide = useSignal(1200);
+  const { minimap } = model.view.value.without;
   return (
-    <section class="waterfall" aria-label="Waterfall">
-      <MinimapPane model={model} />
+    <section class={minimap ? 'waterfall no-minimap' : 'waterfall'} aria-label="Waterfall">
+      {!minimap && <MinimapPane model={model} />}
       <Grid model={model} />
       <div class="name-splitter" style={{ transform: `translateX(${nameWidth.value}px)` }}>
         <Splitter label="Width of the names" size={nameWidth} least={160} most={Math.max(400, wide.value)} side="left" />
