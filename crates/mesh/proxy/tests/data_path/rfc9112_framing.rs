@@ -176,6 +176,28 @@ fn a_client_may_close_its_writing_side_after_its_request() {
 }
 
 #[test]
+fn a_client_that_has_closed_its_writing_side_waits_as_long_as_it_said() {
+    let origin = Origin::new(|_| {
+        pause(Duration::from_secs(3));
+        Some(ok("at last"))
+    });
+    let mesh = Config::to(&origin).start();
+    // One that says that this is its last request is believed to be waiting for the answer.
+    let mut patient = mesh.client();
+    patient.send("GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+    patient.shutdown();
+    // One that meant to go on has most likely gone.
+    let mut gone = mesh.client();
+    gone.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+    gone.shutdown();
+    assert!(gone.response(false).is_none(), "no answer, within a second");
+    assert!(gone.is_closed());
+    let response = patient.response(false).expect("an answer");
+    assert_eq!(response.text(), "at last");
+    assert!(patient.is_closed());
+}
+
+#[test]
 fn connection_close_is_honoured_on_both_sides() {
     let origin = Origin::new(|_| {
         Some(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok".to_vec())
