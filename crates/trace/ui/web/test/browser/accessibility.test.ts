@@ -30,6 +30,7 @@ interface State {
   url: string;
   ready: string;
   keys?: string;
+  click?: string;
   then?: string;
 }
 
@@ -39,18 +40,21 @@ const states: State[] = [
   { name: 'search that finds nothing', url: search('?minDuration=1h'), ready: '.notice' },
   { name: 'search before the first span', url: `${seeded.empty}/search`, ready: '.ways' },
   { name: 'trace', url: trace('good'), ready: '.row' },
+  { name: 'trace with its services to choose from', url: trace('good'), ready: '.row', click: '.menu > button', then: '.menu-panel' },
   { name: 'trace with a selected span', url: trace('failing'), ready: '.row', keys: 'e', then: '.attributes' },
   { name: 'trace with problems, found and filtered', url: trace('broken', '?find=Charge%20status:error'), ready: '.row', keys: 'n', then: '.events' },
+  { name: 'trace that is embedded', url: trace('good', '?uiEmbed=v0&uiTimelineCollapseTitle=1'), ready: '.row' },
   { name: 'trace of 10,000 spans', url: trace('big'), ready: '.row' },
   { name: 'trace that is not there', url: `${seeded.url}/trace/1`, ready: '.notice' },
   { name: 'help', url: trace('good'), ready: '.row', keys: '?', then: 'dialog[open]' },
 ];
 
 describe.each(['light', 'dark'] as const)('%s', (colorScheme) => {
-  test.each(states)('$name', async ({ url, ready, keys, then }) => {
+  test.each(states)('$name', async ({ url, ready, keys, click, then }) => {
     const { page } = await visit(browser, url, { colorScheme });
     await page.waitForSelector(ready);
     if (keys) await page.keyboard.press(keys);
+    if (click) await page.click(click);
     if (then) await page.waitForSelector(then);
     expect(await page.locator('html').getAttribute('data-theme')).toBe(colorScheme);
     expect(await violations(page)).toEqual([]);
@@ -58,10 +62,11 @@ describe.each(['light', 'dark'] as const)('%s', (colorScheme) => {
   });
 });
 
-test.each(states.slice(0, 7))('phone: $name', async ({ url, ready, keys, then }) => {
+test.each(states.slice(0, 9))('phone: $name', async ({ url, ready, keys, click, then }) => {
   const { page } = await visit(browser, url, { viewport: { width: 390, height: 844 } });
   await page.waitForSelector(ready);
   if (keys) await page.keyboard.press(keys);
+  if (click) await page.click(click);
   if (then) await page.waitForSelector(then);
   expect(await violations(page)).toEqual([]);
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
