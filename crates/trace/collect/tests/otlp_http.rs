@@ -210,6 +210,8 @@ async fn other_types_paths_and_methods_are_named() {
     }
     let answer = send(receivers.otlp_http, "GET", "/v1/traces", "", b"").await;
     assert_eq!(answer.status, 405);
+    assert_eq!(answer.text(), "405 method not allowed, supported: [POST]");
+    assert_eq!(answer.header("content-type"), Some("text/plain"));
     assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
     for path in ["/", "/v1/metrics", "/v1/logs", "/v1/traces/"] {
         let answer = post(receivers.otlp_http, path, JSON, b"{}").await;

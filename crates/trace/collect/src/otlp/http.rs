@@ -7,7 +7,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::post;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::decode;
 use super::reply::{Code, Format};
@@ -91,10 +91,10 @@ fn refuse(format: Format, refusal: &Refusal) -> Response {
     response
 }
 
-async fn wrong_method(method: Method) -> Response {
+async fn wrong_method() -> Response {
     let mut response = text(
         StatusCode::METHOD_NOT_ALLOWED,
-        &format!("405 method not allowed, supported: [POST], received: {method}"),
+        "405 method not allowed, supported: [POST]",
     );
     response
         .headers_mut()
@@ -119,12 +119,9 @@ fn answer(status: StatusCode, format: Format, body: Vec<u8>) -> Response {
     with_type(status, format.content_type(), Body::from(body))
 }
 
+/// Words and type of an OpenTelemetry collector.
 fn text(status: StatusCode, message: &str) -> Response {
-    with_type(
-        status,
-        "text/plain; charset=utf-8",
-        Body::from(message.to_owned()),
-    )
+    with_type(status, "text/plain", Body::from(message.to_owned()))
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response {
