@@ -8,6 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -74,11 +75,13 @@ pub async fn serve(
         dropped: LogLimit::default(),
     };
     let worker = tokio::spawn(worker.run(queue));
-    tokio::select! {
-        () = shutdown => {}
-        () = receive(&socket, receiver, &collector, &sender) => {}
-    }
-    drop(sender);
+    let intake = Intake {
+        receiver,
+        collector: &collector,
+        queue: sender,
+        budget: Budget::new(collector.limits().max_queued_bytes),
+    };
+    intake.run(&socket, shutdown).await;
     let mut worker = pin!(worker);
     if tokio::time::timeout(GRACE, &mut worker).await.is_err() {
         worker.abort();
@@ -95,42 +98,58 @@ struct Packet {
     _share: Share,
 }
 
-/// Queues what arrives; never ends.
-async fn receive(
-    socket: &UdpSocket,
+/// Queues what arrives.
+struct Intake<'a> {
     receiver: Receiver,
-    collector: &Collector,
-    queue: &mpsc::Sender<Packet>,
-) {
-    let limits = collector.limits();
-    let stats = collector.stats();
-    let budget = Budget::new(limits.max_queued_bytes);
-    // One byte more than is allowed shows what is larger.
-    let mut buffer = vec![0; limits.max_packet_bytes + 1];
-    let mut failures = LogLimit::default();
-    loop {
-        let length = match socket.recv(&mut buffer).await {
-            Ok(length) => length,
-            Err(error) => {
-                if let Some(more) = failures.allow() {
-                    tracing::warn!(%error, more, "cannot receive a datagram; trying again");
+    collector: &'a Collector,
+    queue: mpsc::Sender<Packet>,
+    budget: Arc<Budget>,
+}
+
+impl Intake<'_> {
+    /// Until `shutdown` resolves; then what the kernel still holds.
+    async fn run(self, socket: &UdpSocket, shutdown: impl Future<Output = ()>) {
+        // One byte more than is allowed shows what is larger.
+        let mut buffer = vec![0; self.collector.limits().max_packet_bytes + 1];
+        let mut failures = LogLimit::default();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let received = tokio::select! {
+                () = &mut shutdown => break,
+                received = socket.recv(&mut buffer) => received,
+            };
+            match received {
+                Ok(length) => self.take(&buffer[..length]),
+                Err(error) => {
+                    if let Some(more) = failures.allow() {
+                        tracing::warn!(%error, more, "cannot receive a datagram; trying again");
+                    }
+                    tokio::task::yield_now().await;
                 }
-                tokio::task::yield_now().await;
-                continue;
             }
-        };
-        if length > limits.max_packet_bytes {
-            stats.refuse_request(receiver, Reason::TooLarge);
-            continue;
         }
-        let mut share = budget.share();
-        let packet = share.grow(length).then(|| Packet {
-            bytes: Bytes::copy_from_slice(&buffer[..length]),
+        for _ in 0..self.queue.capacity() {
+            match socket.try_recv(&mut buffer) {
+                Ok(length) => self.take(&buffer[..length]),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn take(&self, datagram: &[u8]) {
+        let stats = self.collector.stats();
+        if datagram.len() > self.collector.limits().max_packet_bytes {
+            stats.refuse_request(self.receiver, Reason::TooLarge);
+            return;
+        }
+        let mut share = self.budget.share();
+        let packet = share.grow(datagram.len()).then(|| Packet {
+            bytes: Bytes::copy_from_slice(datagram),
             _share: share,
         });
-        let queued = packet.is_some_and(|packet| queue.try_send(packet).is_ok());
+        let queued = packet.is_some_and(|packet| self.queue.try_send(packet).is_ok());
         if !queued {
-            stats.refuse_request(receiver, Reason::QueueFull);
+            stats.refuse_request(self.receiver, Reason::QueueFull);
         }
     }
 }
