@@ -272,10 +272,10 @@ async fn a_malformed_flood_on_jaegers_ports_leaves_others_alone() {
 
 /// The most memory that this process has had.
 fn peak_memory_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = peak.unwrap().trim().trim_end_matches(" kB");
-    kib.parse::<u64>().unwrap() / 1024
+    let kib = peak.expect("a peak").trim().trim_end_matches(" kB");
+    kib.parse::<u64>().expect("a number") / 1024
 }
 
 #[tokio::test]

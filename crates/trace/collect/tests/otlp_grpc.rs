@@ -1,7 +1,5 @@
 //! OTLP/gRPC: `opentelemetry.proto.collector.trace.v1.TraceService/Export`, by a real client.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
-
 mod support;
 
 use std::sync::Arc;

@@ -9,17 +9,17 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-pub async fn client_of(address: SocketAddr) -> Grpc<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    Grpc::new(endpoint.connect().await.unwrap())
+pub(crate) async fn client_of(address: SocketAddr) -> Grpc<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    Grpc::new(endpoint.connect().await.expect("a listener"))
 }
 
-pub async fn call(
+pub(crate) async fn call(
     client: &mut Grpc<Channel>,
     path: &'static str,
     message: Bytes,
 ) -> Result<Bytes, Status> {
-    client.ready().await.unwrap();
+    client.ready().await.expect("a connection");
     let path = PathAndQuery::from_static(path);
     client
         .unary(Request::new(message), path, Raw)
