@@ -12,11 +12,15 @@ use serde::Deserialize;
 
 use super::process;
 
-const PORTS: [&str; 6] = [
+const PORTS: [&str; 10] = [
     "--ui-port",
     "--otlp-grpc-port",
     "--otlp-http-port",
     "--zipkin-port",
+    "--jaeger-grpc-port",
+    "--jaeger-http-port",
+    "--jaeger-compact-port",
+    "--jaeger-binary-port",
     "--health-port",
     "--metrics-port",
 ];

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use periplus_collect::{AllowedOrigins, Collector, Limits, otlp, zipkin};
+use periplus_collect::{AllowedOrigins, Collector, Limits, jaeger, otlp, zipkin};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -46,6 +46,22 @@ pub(crate) struct Args {
     /// Port that takes Zipkin v2 spans
     #[arg(long, value_name = "PORT", default_value_t = 9411)]
     zipkin_port: u16,
+
+    /// Port that takes Jaeger's protobuf over gRPC
+    #[arg(long, value_name = "PORT", default_value_t = 14250)]
+    jaeger_grpc_port: u16,
+
+    /// Port that takes Jaeger's Thrift over HTTP
+    #[arg(long, value_name = "PORT", default_value_t = 14268)]
+    jaeger_http_port: u16,
+
+    /// UDP port that takes Jaeger's Thrift in the compact protocol
+    #[arg(long, value_name = "PORT", default_value_t = 6831)]
+    jaeger_compact_port: u16,
+
+    /// UDP port that takes Jaeger's Thrift in the binary protocol
+    #[arg(long, value_name = "PORT", default_value_t = 6832)]
+    jaeger_binary_port: u16,
 
     /// Port of the health check
     #[arg(long, value_name = "PORT", default_value_t = 13133)]
@@ -86,7 +102,7 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
     let ui =
         periplus_query::router(Arc::clone(&store), options).fallback_service(periplus_ui::router());
 
-    let parts: [(Port, Router); 6] = [
+    let parts: [(Port, Router); 8] = [
         (Port::new("ui", args.ui_port, "--ui-port"), ui),
         (
             Port::new("otlp/grpc", args.otlp_grpc_port, "--otlp-grpc-port"),
@@ -101,12 +117,38 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
             zipkin::router(collector.clone(), origins),
         ),
         (
+            Port::new("jaeger/grpc", args.jaeger_grpc_port, "--jaeger-grpc-port"),
+            jaeger::grpc::router(collector.clone()),
+        ),
+        (
+            Port::new("jaeger/http", args.jaeger_http_port, "--jaeger-http-port"),
+            jaeger::http::router(collector.clone()),
+        ),
+        (
             Port::new("health", args.health_port, "--health-port"),
             health::router(),
         ),
         (
             Port::new("metrics", args.metrics_port, "--metrics-port"),
-            metrics::router(collector, &storage),
+            metrics::router(collector.clone(), &storage),
+        ),
+    ];
+    let agents = [
+        (
+            Port::new(
+                "jaeger/compact",
+                args.jaeger_compact_port,
+                "--jaeger-compact-port",
+            ),
+            jaeger::ThriftProtocol::Compact,
+        ),
+        (
+            Port::new(
+                "jaeger/binary",
+                args.jaeger_binary_port,
+                "--jaeger-binary-port",
+            ),
+            jaeger::ThriftProtocol::Binary,
         ),
     ];
     // All ports or none: half a backend would lose spans in silence.
@@ -115,10 +157,15 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         let (listener, address) = port.bind(args.bind).await?;
         bound.push((port.name, address, listener, router));
     }
+    let mut sockets = Vec::with_capacity(agents.len());
+    for (port, protocol) in agents {
+        let (socket, address) = port.bind_datagrams(args.bind)?;
+        sockets.push((port.name, address, socket, protocol));
+    }
 
     let (stopping, stopped) = watch::channel(());
     let mut servers = JoinSet::new();
-    let mut addresses = Vec::with_capacity(bound.len());
+    let mut addresses = Vec::with_capacity(bound.len() + sockets.len());
     for (name, address, listener, router) in bound {
         addresses.push((name, address));
         let mut stopped = stopped.clone();
@@ -128,6 +175,18 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
                 let _ = stopped.changed().await;
             };
             periplus_collect::serve(listener, router, stopped).await
+        });
+    }
+    for (name, address, socket, protocol) in sockets {
+        addresses.push((name, address));
+        let collector = collector.clone();
+        let mut stopped = stopped.clone();
+        servers.spawn(async move {
+            let stopped = async move {
+                let _ = stopped.changed().await;
+            };
+            jaeger::udp::serve(socket, protocol, collector, stopped).await;
+            Ok(())
         });
     }
     drop(stopped);

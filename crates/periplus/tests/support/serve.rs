@@ -16,11 +16,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const FLAGS: [&str; 6] = [
+const FLAGS: [&str; 10] = [
     "--ui-port",
     "--otlp-grpc-port",
     "--otlp-http-port",
     "--zipkin-port",
+    "--jaeger-grpc-port",
+    "--jaeger-http-port",
+    "--jaeger-compact-port",
+    "--jaeger-binary-port",
     "--health-port",
     "--metrics-port",
 ];
@@ -60,6 +64,10 @@ impl Serve {
                 "OTLP over gRPC",
                 "OTLP over HTTP",
                 "Zipkin",
+                "Jaeger over gRPC",
+                "Jaeger over HTTP",
+                "Jaeger UDP, compact",
+                "Jaeger UDP, binary",
                 "health",
                 "own metrics",
             ] {

@@ -107,6 +107,11 @@ impl Maker<'_> {
             ("--zipkin-port", backend.zipkin),
             ("--health-port", backend.health),
             ("--metrics-port", backend.metrics),
+            // Nothing in the demo sends these: any port will do.
+            ("--jaeger-grpc-port", 0),
+            ("--jaeger-http-port", 0),
+            ("--jaeger-compact-port", 0),
+            ("--jaeger-binary-port", 0),
         ] {
             arguments.extend([flag.to_owned(), port.to_string()]);
         }

@@ -2,7 +2,8 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use periplus_collect::jaeger;
+use tokio::net::{TcpListener, UdpSocket};
 
 /// A port to listen on, and the flag that moves it.
 #[derive(Clone, Copy, Debug)]
@@ -19,33 +20,51 @@ impl Port {
 
     /// Listens; an error names the port, the flag and what to do.
     pub(super) async fn bind(&self, bind: IpAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
-        let Self { name, number, flag } = self;
-        let wanted = SocketAddr::new(bind, *number);
+        let wanted = SocketAddr::new(bind, self.number);
         let listener = TcpListener::bind(wanted)
             .await
-            .with_context(|| format!("cannot listen on {wanted} ({name})"))
-            .map_err(|error| {
-                let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-                error.context(match kind {
-                    Some(io::ErrorKind::AddrInUse) => format!(
-                        "port {number} ({name}) is taken: stop what listens there \
-                         (`ss -ltnp 'sport = :{number}'` names it), or choose another with {flag}"
-                    ),
-                    Some(io::ErrorKind::PermissionDenied) => format!(
-                        "port {number} ({name}) needs privileges: choose one above 1023 with {flag}"
-                    ),
-                    Some(io::ErrorKind::AddrNotAvailable) => {
-                        format!("{bind} is no address of this machine: choose another with --bind")
-                    }
-                    _ => {
-                        format!("port {number} ({name}) cannot be used: choose another with {flag}")
-                    }
-                })
-            })?;
-        let address = listener
-            .local_addr()
-            .with_context(|| format!("cannot tell the address of {wanted} ({name})"))?;
-        Ok((listener, address))
+            .map_err(|error| self.unusable(wanted, error, "ss -ltnp"))?;
+        let address = listener.local_addr();
+        Ok((listener, self.known(wanted, address)?))
+    }
+
+    /// Opens a socket for datagrams; an error says as much.
+    pub(super) fn bind_datagrams(&self, bind: IpAddr) -> anyhow::Result<(UdpSocket, SocketAddr)> {
+        let wanted = SocketAddr::new(bind, self.number);
+        let socket =
+            jaeger::udp::bind(wanted).map_err(|error| self.unusable(wanted, error, "ss -lunp"))?;
+        let address = socket.local_addr();
+        Ok((socket, self.known(wanted, address)?))
+    }
+
+    fn known(
+        &self,
+        wanted: SocketAddr,
+        address: io::Result<SocketAddr>,
+    ) -> anyhow::Result<SocketAddr> {
+        let name = self.name;
+        address.with_context(|| format!("cannot tell the address of {wanted} ({name})"))
+    }
+
+    fn unusable(&self, wanted: SocketAddr, error: io::Error, lister: &str) -> anyhow::Error {
+        let Self { name, number, flag } = self;
+        let bind = wanted.ip();
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "port {number} ({name}) is taken: stop what listens there \
+                 (`{lister} 'sport = :{number}'` names it), or choose another with {flag}"
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "port {number} ({name}) needs privileges: choose one above 1023 with {flag}"
+            ),
+            io::ErrorKind::AddrNotAvailable => {
+                format!("{bind} is no address of this machine: choose another with --bind")
+            }
+            _ => format!("port {number} ({name}) cannot be used: choose another with {flag}"),
+        };
+        anyhow::Error::new(error)
+            .context(format!("cannot listen on {wanted} ({name})"))
+            .context(advice)
     }
 }
 
@@ -58,6 +77,10 @@ pub(super) fn announce(addresses: &[(&'static str, SocketAddr)], place: &str) {
             "otlp/grpc" => format!("OTLP over gRPC       {address}"),
             "otlp/http" => format!("OTLP over HTTP       http://{address}/v1/traces"),
             "zipkin" => format!("Zipkin v2            http://{address}/api/v2/spans"),
+            "jaeger/grpc" => format!("Jaeger over gRPC     {address}"),
+            "jaeger/http" => format!("Jaeger over HTTP     http://{address}/api/traces"),
+            "jaeger/compact" => format!("Jaeger UDP, compact  {address}"),
+            "jaeger/binary" => format!("Jaeger UDP, binary   {address}"),
             "health" => format!("health               http://{address}/"),
             "metrics" => format!("own metrics          http://{address}/metrics"),
             other => format!("{other:<20} {address}"),
