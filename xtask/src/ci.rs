@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 
+use crate::clients::CLIENTS;
 use crate::peers::{self, CARGO_DENY, ENVOY, Need, PYTHON};
 use crate::shell::{command, has, run, sh};
 
@@ -31,13 +32,21 @@ pub(crate) fn lint() -> anyhow::Result<()> {
 
 /// The Rust tests: unit, integration, against real peers, end to end.
 pub(crate) fn test() -> anyhow::Result<()> {
-    peers::install(&[Need::Envoy, Need::DuckDb])?;
+    peers::install(&[
+        Need::Envoy,
+        Need::DuckDb,
+        Need::Node,
+        Need::PythonClients,
+        Need::NodeClients,
+    ])?;
     let envoy = absolute(ENVOY)?;
     let python = absolute(PYTHON)?;
+    let clients = absolute(CLIENTS)?;
     let with_peers = |line: &str| {
         run(command(line)
             .env("PERIPLUS_ENVOY", &envoy)
-            .env("PERIPLUS_PEERS_PYTHON", &python))
+            .env("PERIPLUS_PEERS_PYTHON", &python)
+            .env("PERIPLUS_CLIENTS", &clients))
     };
     if has("cargo-nextest") {
         with_peers("cargo nextest run --workspace --locked --no-fail-fast")?;

@@ -1,6 +1,7 @@
 //! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `peers`.
 
 mod ci;
+mod clients;
 mod peers;
 mod shell;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{bail, ensure};
 
+use crate::clients;
 use crate::shell::{command, has, in_ci, run, sh, version};
 
 /// Where peers that are not packaged by the system are unpacked.
@@ -39,11 +40,15 @@ pub(crate) enum Need {
     Valgrind,
     /// Node.js 20.19 or newer (what Vite asks for), with npm.
     Node,
+    /// Tracing clients of Python, from PyPI into virtual environments of their own.
+    PythonClients,
+    /// Tracing clients of Node.js, from npm; they need [`Need::Node`].
+    NodeClients,
 }
 
 impl Need {
     /// Everything.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Envoy,
         Self::CargoDeny,
         Self::DuckDb,
@@ -51,6 +56,8 @@ impl Need {
         Self::Haproxy,
         Self::Valgrind,
         Self::Node,
+        Self::PythonClients,
+        Self::NodeClients,
     ];
 
     fn is_met(self) -> bool {
@@ -62,13 +69,19 @@ impl Need {
             Self::Haproxy => Path::new("/usr/sbin/haproxy").exists(),
             Self::Valgrind => has("valgrind"),
             Self::Node => has("npm") && version("node").is_some_and(|v| is_node_new_enough(&v)),
+            Self::PythonClients => clients::has_python(),
+            Self::NodeClients => clients::has_node(),
         }
     }
 
     /// The Debian package that brings it, if one does.
     const fn debian_package(self) -> Option<&'static str> {
         match self {
-            Self::Envoy | Self::CargoDeny | Self::DuckDb => None,
+            Self::Envoy
+            | Self::CargoDeny
+            | Self::DuckDb
+            | Self::PythonClients
+            | Self::NodeClients => None,
             Self::Chromium => Some("chromium"),
             Self::Haproxy => Some("haproxy"),
             Self::Valgrind => Some("valgrind"),
@@ -123,6 +136,8 @@ pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
                 CARGO_DENY,
             )?,
             Need::DuckDb => duckdb()?,
+            Need::PythonClients => clients::python()?,
+            Need::NodeClients => clients::node()?,
             _ => {}
         }
         ensure!(
