@@ -294,15 +294,15 @@ fn attribute(bytes: &[u8], room: &mut Room) -> Result<Attribute, DecodeError> {
     while let Some((field, payload)) = reader.next()? {
         match field {
             1 => key = payload.text("KeyValue.key")?,
-            2 => value = any_value(payload.bytes("KeyValue.value")?, room)?,
+            2 => value = any_value(payload.bytes("KeyValue.value")?, value, room)?,
             _ => {}
         }
     }
     Ok(Attribute { key, value })
 }
 
-fn any_value(bytes: &[u8], room: &mut Room) -> Result<Value, DecodeError> {
-    let mut value = Value::Empty;
+/// `AnyValue`, on top of what an earlier piece of the same message has said.
+fn any_value(bytes: &[u8], mut value: Value, room: &mut Room) -> Result<Value, DecodeError> {
     let mut reader = Reader::new("AnyValue", bytes);
     while let Some((field, payload)) = reader.next()? {
         value = match field {
@@ -312,11 +312,20 @@ fn any_value(bytes: &[u8], room: &mut Room) -> Result<Value, DecodeError> {
             4 => Value::Double(f64::from_bits(payload.fixed64("AnyValue.double_value")?)),
             5 => {
                 let bytes = payload.bytes("AnyValue.array_value")?;
-                Value::Array(list("ArrayValue", bytes, room, any_value)?)
+                let items = match value {
+                    Value::Array(items) => items,
+                    _ => Vec::new(),
+                };
+                let item = |bytes: &[u8], room: &mut Room| any_value(bytes, Value::Empty, room);
+                Value::Array(list("ArrayValue", bytes, items, room, item)?)
             }
             6 => {
                 let bytes = payload.bytes("AnyValue.kvlist_value")?;
-                Value::Map(list("KeyValueList", bytes, room, attribute)?)
+                let items = match value {
+                    Value::Map(items) => items,
+                    _ => Vec::new(),
+                };
+                Value::Map(list("KeyValueList", bytes, items, room, attribute)?)
             }
             7 => Value::Bytes(payload.bytes("AnyValue.bytes_value")?.to_vec()),
             _ => value,
@@ -325,15 +334,15 @@ fn any_value(bytes: &[u8], room: &mut Room) -> Result<Value, DecodeError> {
     Ok(value)
 }
 
-/// `ArrayValue` and `KeyValueList`: a repeated field 1.
+/// `ArrayValue` and `KeyValueList`: a repeated field 1, behind the items that there are.
 fn list<T>(
     message: &'static str,
     bytes: &[u8],
+    mut items: Vec<T>,
     room: &mut Room,
     item: impl Fn(&[u8], &mut Room) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
     room.enter()?;
-    let mut items = Vec::new();
     let mut reader = Reader::new(message, bytes);
     while let Some((field, payload)) = reader.next()? {
         if field == 1 {

@@ -230,7 +230,8 @@ impl<'a> Rest<'a> {
             value |= u64::from(byte & 0x7f) << (7 * i);
             if byte < 0x80 {
                 self.0 = &self.0[i + 1..];
-                return Some(value);
+                // A number of more than 64 bits is an error.
+                return (i < 9 || byte <= 1).then_some(value);
             }
         }
         None

@@ -4,6 +4,13 @@ use thiserror::Error;
 
 use super::{FIXED32, FIXED64, LENGTH, VARINT};
 
+/// The wire types of a group's begin and end.
+const GROUP: u32 = 3;
+const END_GROUP: u32 = 4;
+
+/// The most groups in each other.
+const MAX_GROUPS: usize = 100;
+
 /// Reads the fields of one message.
 pub(crate) struct Reader<'a> {
     message: &'static str,
@@ -21,6 +28,8 @@ pub(crate) enum Payload<'a> {
     Bytes(&'a [u8]),
     /// Wire type 5.
     Fixed32(u32),
+    /// Wire type 3: a group, which no field of ours is.
+    Group,
 }
 
 /// Why bytes are not the message that they should be.
@@ -28,7 +37,7 @@ pub(crate) enum Payload<'a> {
 pub(crate) enum WireError {
     #[error("{message} is cut short")]
     CutShort { message: &'static str },
-    #[error("{message} has a number of more than 10 bytes")]
+    #[error("{message} has a number of more than 64 bits")]
     LongVarint { message: &'static str },
     #[error("{message} has an invalid field key")]
     BadKey { message: &'static str },
@@ -51,41 +60,59 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next field, unknown groups skipped; None at the end.
+    /// The next field; None at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Payload<'a>)>, WireError> {
-        /// The wire types of a group's begin and end, which proto3 no longer writes.
-        const GROUP: u32 = 3;
-        const END_GROUP: u32 = 4;
-        let mut open_groups = 0_u32;
-        while !self.rest.is_empty() {
-            let key = self.varint()?;
-            let (field, wire_type) = match u32::try_from(key >> 3) {
-                Ok(field) if field != 0 => (field, (key & 7) as u32),
-                _ => return Err(self.bad_key()),
-            };
-            let payload = match wire_type {
-                VARINT => Payload::Varint(self.varint()?),
-                FIXED64 => Payload::Fixed64(u64::from_le_bytes(self.array()?)),
-                LENGTH => Payload::Bytes(self.bytes()?),
-                FIXED32 => Payload::Fixed32(u32::from_le_bytes(self.array()?)),
-                GROUP => {
-                    open_groups += 1;
-                    continue;
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let (field, wire_type) = self.key()?;
+        let payload = match wire_type {
+            GROUP => {
+                self.skip_group(field)?;
+                Payload::Group
+            }
+            _ => self.payload(wire_type)?,
+        };
+        Ok(Some((field, payload)))
+    }
+
+    /// A field's number and its wire type.
+    fn key(&mut self) -> Result<(u32, u32), WireError> {
+        match u32::try_from(self.varint()?) {
+            Ok(key) if key >> 3 != 0 => Ok((key >> 3, key & 7)),
+            _ => Err(self.bad_key()),
+        }
+    }
+
+    fn payload(&mut self, wire_type: u32) -> Result<Payload<'a>, WireError> {
+        Ok(match wire_type {
+            VARINT => Payload::Varint(self.varint()?),
+            FIXED64 => Payload::Fixed64(u64::from_le_bytes(self.array()?)),
+            LENGTH => Payload::Bytes(self.bytes()?),
+            FIXED32 => Payload::Fixed32(u32::from_le_bytes(self.array()?)),
+            _ => return Err(self.bad_key()),
+        })
+    }
+
+    /// Goes behind the end of a group, which proto3 no longer writes.
+    #[cold]
+    fn skip_group(&mut self, field: u32) -> Result<(), WireError> {
+        let mut open = vec![field];
+        while let Some(&innermost) = open.last() {
+            if self.rest.is_empty() {
+                return Err(self.cut_short());
+            }
+            match self.key()? {
+                (field, GROUP) if open.len() < MAX_GROUPS => open.push(field),
+                (field, END_GROUP) if field == innermost => {
+                    open.pop();
                 }
-                END_GROUP if open_groups > 0 => {
-                    open_groups -= 1;
-                    continue;
+                (_, wire_type) => {
+                    self.payload(wire_type)?;
                 }
-                _ => return Err(self.bad_key()),
-            };
-            if open_groups == 0 {
-                return Ok(Some((field, payload)));
             }
         }
-        match open_groups {
-            0 => Ok(None),
-            _ => Err(self.cut_short()),
-        }
+        Ok(())
     }
 
     fn varint(&mut self) -> Result<u64, WireError> {
@@ -93,6 +120,10 @@ impl<'a> Reader<'a> {
         for (i, &byte) in self.rest.iter().enumerate().take(10) {
             value |= u64::from(byte & 0x7f) << (7 * i);
             if byte < 0x80 {
+                // Of the tenth byte a number of 64 bits has one bit.
+                if i == 9 && byte > 1 {
+                    break;
+                }
                 self.rest = &self.rest[i + 1..];
                 return Ok(value);
             }
@@ -190,6 +221,7 @@ impl<'a> Payload<'a> {
                 Self::Fixed64(_) => FIXED64,
                 Self::Bytes(_) => LENGTH,
                 Self::Fixed32(_) => FIXED32,
+                Self::Group => GROUP,
             },
             expected,
         }
@@ -228,7 +260,8 @@ mod tests {
     #[test]
     fn groups_are_skipped() {
         let bytes = [0x0b, 0x13, 0x08, 1, 0x14, 0x1a, 1, 0, 0x0c, 0x10, 7];
-        assert_eq!(fields(&bytes), Ok(vec![(2, Payload::Varint(7))]));
+        let expected = vec![(1, Payload::Group), (2, Payload::Varint(7))];
+        assert_eq!(fields(&bytes), Ok(expected));
     }
 
     #[test]
@@ -236,7 +269,7 @@ mod tests {
         let cut = WireError::CutShort { message: "M" };
         let key = WireError::BadKey { message: "M" };
         let long = WireError::LongVarint { message: "M" };
-        let cases: [(&[u8], WireError); 11] = [
+        let cases: [(&[u8], WireError); 15] = [
             (&[0x08], cut),
             (&[0x08, 0x80], cut),
             (&[0x0a, 5, 1], cut),
@@ -250,11 +283,23 @@ mod tests {
             (&[0x0d, 1, 2, 3], cut),
             (&[0x0b, 0x08, 1], cut),
             (&[0x0c], key),
+            // The end of another group.
+            (&[0x0b, 0x14], key),
+            // One group too many.
+            (&[0x0b; 101], key),
+            // A field's number of more than 29 bits.
+            (&[0x80, 0x80, 0x80, 0x80, 0x10, 0], key),
             (&[0x00], key),
             (&[0x0e], key),
             (
                 &[
                     0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1,
+                ],
+                long,
+            ),
+            (
+                &[
+                    0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2,
                 ],
                 long,
             ),

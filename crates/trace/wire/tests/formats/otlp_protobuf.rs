@@ -329,7 +329,7 @@ fn malformed_requests_are_refused_with_the_fields_name() {
             around(&[
                 0x30, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
             ]),
-            "Span has a number of more than 10 bytes",
+            "Span has a number of more than 64 bits",
         ),
         (
             around(&[0x08, 1]),
