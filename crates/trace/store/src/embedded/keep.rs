@@ -86,8 +86,9 @@ impl Engine {
     /// Groups of segments to be merged into one each.
     fn small_segments(&self, now_unix_nano: u64, all: bool) -> Vec<Vec<Arc<Segment>>> {
         let mut sets: BTreeMap<(u64, u32), Vec<Arc<Segment>>> = BTreeMap::new();
-        let is_closed =
-            |hour| all || partition::end_unix_nano(hour + CLOSED_HOURS) <= now_unix_nano;
+        let is_closed = |hour: u64| {
+            all || partition::end_unix_nano(hour.saturating_add(CLOSED_HOURS)) <= now_unix_nano
+        };
         for segment in self.state.snapshot().segments.iter() {
             let entry = segment.entry();
             // What cannot be read cannot be merged, and is not thrown away either.

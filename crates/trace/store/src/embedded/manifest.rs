@@ -93,7 +93,7 @@ impl Contents {
             self.segments.remove(id);
         }
         for entry in &edit.add {
-            self.next_segment = self.next_segment.max(entry.id + 1);
+            self.next_segment = self.next_segment.max(entry.id.saturating_add(1));
             self.segments.insert(entry.id, entry.clone());
         }
         self.replay_from = self.replay_from.max(edit.replay_from.unwrap_or_default());

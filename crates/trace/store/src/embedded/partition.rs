@@ -22,7 +22,7 @@ pub(super) fn hour_of(start_unix_nano: u64, now_unix_nano: u64) -> u64 {
 
 /// The end of an hour, nanoseconds since the Unix epoch.
 pub(super) fn end_unix_nano(hour: u64) -> u64 {
-    (hour + 1).saturating_mul(HOUR_NANO)
+    hour.saturating_add(1).saturating_mul(HOUR_NANO)
 }
 
 /// The directory of an hour.

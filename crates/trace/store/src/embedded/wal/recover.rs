@@ -67,7 +67,7 @@ pub(crate) fn replay(
     let mut found = Recovered {
         next_file: files
             .last()
-            .map_or(from.file, |last| last + 1)
+            .map_or(from.file, |last| last.saturating_add(1))
             .max(from.file),
         end: from,
         ..Recovered::default()
@@ -88,7 +88,7 @@ pub(crate) fn replay(
                 });
             }
         }
-        expected = file + 1;
+        expected = file.saturating_add(1);
         let path = path(dir, file);
         let bytes = read_file(disk, &path)?;
         let start = if file == from.file { from.offset } else { 0 };
@@ -149,7 +149,7 @@ impl FileReader<'_> {
                 Ok(()) => found.records += 1,
                 Err(reason) => found.gaps.push(self.gap(at..end, false, &reason)),
             }
-            found.next_sequence = record.sequence + 1;
+            found.next_sequence = record.sequence.saturating_add(1);
             found.end = self.position(end);
             at = end;
         }
