@@ -19,5 +19,7 @@ mod crash;
 mod damage;
 #[path = "embedded/lifecycle.rs"]
 mod lifecycle;
+#[path = "embedded/reads.rs"]
+mod reads;
 #[path = "embedded/script.rs"]
 mod script;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use periplus_store::embedded::disk::SimulatedDisk;
 use periplus_store::embedded::{EmbeddedStore, Options};
 use periplus_store::{SpanFilter, SpanSink as _, SpanStore as _, StoreError};
@@ -140,12 +141,28 @@ fn too_much_at_once_is_refused_and_counted() {
         },
     )
     .unwrap();
-    let large = || batch([span(1, "a", 1).with("k", "x".repeat(6_000))]);
-    let too_large = runtime().block_on(store.append(large()));
+    let large = |bytes: usize| batch([span(1, "a", 1).with("k", "x".repeat(bytes))]);
+    let too_large = runtime().block_on(store.append(large(6_000)));
     assert!(
         matches!(too_large, Err(StoreError::TooLarge { .. })),
         "{too_large:?}"
     );
+
+    // One at a time there is room; of many at once some must come again, and then they are taken.
+    let requests = 64;
+    let together = join_all((0..requests).map(|_| store.append(large(4_000))));
+    let answers = runtime().block_on(together);
+    let busy = |answer: &Result<(), StoreError>| matches!(answer, Err(StoreError::Busy { .. }));
+    let refused = answers.iter().filter(|answer| busy(answer)).count() as u64;
+    let taken = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+    assert_eq!(refused + taken, requests, "{answers:?}");
+    assert!(
+        refused > 0 && taken > 0,
+        "{refused} of {requests} are refused"
+    );
+    assert_eq!(store.engine_stats().busy_requests, refused);
+    assert_eq!(store.stats().spans, taken);
+    runtime().block_on(store.append(large(4_000))).unwrap();
 
     let store = open(
         &SimulatedDisk::new(),

@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Disk, DiskFile};
 use state::{Chance, Change, FileState, NameChange, Node, State, apply, parent, put};
 
+/// The error of a device.
+const EIO: i32 = 5;
+
 /// What a disk writes in one piece.
 const SECTOR: usize = 512;
 
@@ -44,6 +47,13 @@ pub enum Fault {
     /// A sync with this number or a later one fails once: what was written is lost, though it can
     /// still be read.
     FailedSync(u64),
+    /// A sync of a directory with this number or a later one fails once: the names are as before, and
+    /// a power cut may still lose them.
+    FailedDirSync(u64),
+    /// These reads, by number, fail with an error of the device.
+    FailedRead(Range<u64>),
+    /// These reads, by number, find the file shorter than it is.
+    ShortRead(Range<u64>),
     /// From this operation on nothing works any more. Reads do.
     Dead(u64),
 }
@@ -61,6 +71,16 @@ impl SimulatedDisk {
     /// How many operations that change something there were.
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// How many reads of bytes there were.
+    pub fn reads(&self) -> u64 {
+        self.state().reads
+    }
+
+    /// Forgets the faults that were planned: the disk is well again.
+    pub fn heal(&self) {
+        self.state().faults.clear();
     }
 
     /// Plans a fault.
@@ -227,8 +247,13 @@ impl Disk for SimulatedDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
+        let number = state.operations;
         state.operation()?;
         let state = &mut *state;
+        if state.fails_once(|fault| matches!(fault, Fault::FailedDirSync(from) if number >= *from))
+        {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let (synced, rest) = std::mem::take(&mut state.pending)
             .into_iter()
             .partition(|change: &NameChange| change.dir == path);
@@ -276,7 +301,8 @@ impl DiskFile for SimulatedFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
+        state.read()?;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let bytes = (state.files[self.at].bytes)
             .get(start..start.saturating_add(buffer.len()))
@@ -325,10 +351,10 @@ impl DiskFile for SimulatedFile {
         let mut state = self.disk.state();
         let number = state.operations;
         let outcome = state.operation();
-        let failed = |fault: &Fault| matches!(fault, Fault::FailedSync(from) if number >= *from);
-        let failing = state.faults.iter().position(failed);
+        let failed =
+            state.fails_once(|fault| matches!(fault, Fault::FailedSync(from) if number >= *from));
         let file = &mut state.files[self.at];
-        if outcome.is_ok() && failing.is_none() {
+        if outcome.is_ok() && !failed {
             for change in std::mem::take(&mut file.pending) {
                 match change {
                     Change::Write(offset, bytes) => put(&mut file.durable, offset, &bytes),
@@ -336,11 +362,10 @@ impl DiskFile for SimulatedFile {
                 }
             }
         }
-        if let Some(failing) = failing {
+        if failed {
             // The system has marked the pages as clean: no later sync writes them.
             file.pending.clear();
-            state.faults.remove(failing);
-            return Err(io::Error::from_raw_os_error(5));
+            return Err(io::Error::from_raw_os_error(EIO));
         }
         outcome
     }

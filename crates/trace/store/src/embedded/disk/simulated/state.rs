@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Fault, SECTOR};
+use super::{EIO, Fault, SECTOR};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -14,6 +14,7 @@ pub(super) struct State {
     pub(super) pending: Vec<NameChange>,
     pub(super) files: Vec<FileState>,
     pub(super) operations: u64,
+    pub(super) reads: u64,
     pub(super) faults: Vec<Fault>,
     pub(super) locks: Vec<PathBuf>,
 }
@@ -92,6 +93,30 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Counts a read; an error if it is planned to fail.
+    pub(super) fn read(&mut self) -> io::Result<()> {
+        let number = self.reads;
+        self.reads += 1;
+        for fault in &self.faults {
+            match fault {
+                Fault::FailedRead(range) if range.contains(&number) => {
+                    return Err(io::Error::from_raw_os_error(EIO));
+                }
+                Fault::ShortRead(range) if range.contains(&number) => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether such a fault is planned; it is forgotten then.
+    pub(super) fn fails_once(&mut self, fault: impl Fn(&Fault) -> bool) -> bool {
+        let failing = self.faults.iter().position(fault);
+        failing.map(|failing| self.faults.remove(failing)).is_some()
     }
 
     pub(super) fn rename(&mut self, dir: &Path, changes: Vec<(PathBuf, Option<Node>)>) {
