@@ -1,4 +1,5 @@
-//! The in-memory engine's bounds, and the engines' searches against one without an index.
+//! The in-memory engine's bounds, the engines' searches against one without an index, and the engines
+//! against each other.
 
 mod suite {
     #![expect(
@@ -13,3 +14,5 @@ mod suite {
 mod bounds;
 #[path = "memory/reference.rs"]
 mod reference;
+#[path = "memory/steps.rs"]
+mod steps;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use periplus_filter::{
-    Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange, span_matches,
+    Comparison, Field, Intrinsic, Literal, Pattern, Scope, SpanFilter, TimeRange, span_matches,
 };
 use periplus_model::{Batch, TraceId};
 use periplus_segment::{Builder, EncodeOptions, Segment};
@@ -22,6 +22,14 @@ fn field() -> impl Strategy<Value = Field> {
         Intrinsic::Duration,
         Intrinsic::ScopeName,
         Intrinsic::ScopeVersion,
+        // These have no column of codes.
+        Intrinsic::TraceId,
+        Intrinsic::SpanId,
+        Intrinsic::ParentId,
+        Intrinsic::EventName,
+        Intrinsic::EventTime,
+        Intrinsic::LinkTraceId,
+        Intrinsic::LinkSpanId,
     ]);
     let scope = proptest::sample::select(vec![
         Scope::Any,
@@ -48,7 +56,31 @@ fn literal() -> impl Strategy<Value = Literal> {
         any::<bool>().prop_map(Literal::Bool),
         any::<bool>().prop_map(|yes| Literal::Untyped(yes.to_string())),
         (0..50_000_i64).prop_map(Literal::Int),
+        // The ids that batches have, and half of one.
+        (0..8_u64).prop_map(|id| Literal::String(format!("{id:016x}"))),
+        (0..6_u64).prop_map(|id| Literal::Untyped(format!("{id:032x}"))),
     ]
+}
+
+fn pattern() -> impl Strategy<Value = SpanFilter> {
+    let patterns = vec![
+        "[ab]",
+        "a.*",
+        "",
+        "server|client|error",
+        "0+[0-5]",
+        ".*b",
+        "(?i)A+",
+    ];
+    let pattern = proptest::sample::select(patterns);
+    (field(), pattern, any::<bool>()).prop_map(|(field, pattern, matches)| SpanFilter::Compare {
+        field,
+        comparison: match matches {
+            true => Comparison::Matches,
+            false => Comparison::NotMatches,
+        },
+        literal: Literal::Pattern(Pattern::new(pattern).expect("a pattern")),
+    })
 }
 
 fn comparison() -> impl Strategy<Value = Comparison> {
@@ -76,6 +108,7 @@ fn filter() -> impl Strategy<Value = SpanFilter> {
         1 => Just(SpanFilter::True),
         1 => field().prop_map(SpanFilter::Exists),
         6 => compare,
+        2 => pattern(),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![

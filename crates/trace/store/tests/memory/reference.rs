@@ -36,7 +36,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn any_span() -> impl Strategy<Value = Draft> {
+pub(crate) fn any_span() -> impl Strategy<Value = Draft> {
     let attribute = || option::of((word(), value()));
     (
         (
@@ -87,8 +87,8 @@ fn any_span() -> impl Strategy<Value = Draft> {
 }
 
 /// Gives each span an id of its own; its parent is a span before it, of whatever trace, or nobody.
-fn identify(batches: &mut [Vec<Draft>]) {
-    for (at, draft) in batches.iter_mut().flatten().enumerate() {
+pub(crate) fn identify<'a>(batches: impl IntoIterator<Item = &'a mut Vec<Draft>>) {
+    for (at, draft) in batches.into_iter().flatten().enumerate() {
         let span = &mut draft.span;
         span.span_id = SpanId::from_u64(at as u64 + 1);
         let parent = span
@@ -198,7 +198,7 @@ fn span_filter() -> impl Strategy<Value = SpanFilter> {
     })
 }
 
-fn trace_filter() -> impl Strategy<Value = TraceFilter> {
+pub(crate) fn trace_filter() -> impl Strategy<Value = TraceFilter> {
     let leaf = span_filter().prop_map(TraceFilter::AnySpan);
     leaf.prop_recursive(2, 6, 3, |inner| {
         prop_oneof![
@@ -461,7 +461,7 @@ fn compare(
     (from, until): (u64, u64),
     limit: usize,
 ) -> Result<(), TestCaseError> {
-    identify(batches);
+    identify(batches.iter_mut());
     for spans in &*batches {
         runtime.block_on(write(store, spans.clone()));
     }
