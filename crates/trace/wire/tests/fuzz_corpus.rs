@@ -3,56 +3,46 @@
 #[path = "../../../../fuzz/checks.rs"]
 mod checks;
 
-use std::fs;
+#[path = "../../../../fuzz/replay.rs"]
+mod replay;
+
 use std::path::Path;
 
-fn replay(target: &str, check: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../fuzz/corpus")
-        .join(target);
-    let mut inputs = 0;
-    for entry in fs::read_dir(&corpus).expect("the corpus is committed") {
-        let path = entry.expect("a readable directory").path();
-        let input = fs::read(&path).expect("a readable file");
-        // A panic names the input that is at fault.
-        println!("{}", path.display());
-        check(&input);
-        inputs += 1;
-    }
-    assert!(inputs >= 5, "{inputs} inputs in {}", corpus.display());
-}
+use replay::replay;
+
+const CORPORA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../fuzz/corpus");
 
 #[test]
 fn otlp_protobuf() {
-    replay("otlp_protobuf", checks::otlp_protobuf);
+    replay(Path::new(CORPORA), "otlp_protobuf", checks::otlp_protobuf);
 }
 
 #[test]
 fn otlp_json() {
-    replay("otlp_json", checks::otlp_json);
+    replay(Path::new(CORPORA), "otlp_json", checks::otlp_json);
 }
 
 #[test]
 fn zipkin_json() {
-    replay("zipkin_json", checks::zipkin_json);
+    replay(Path::new(CORPORA), "zipkin_json", checks::zipkin_json);
 }
 
 #[test]
 fn propagation() {
-    replay("propagation", checks::propagation);
+    replay(Path::new(CORPORA), "propagation", checks::propagation);
 }
 
 #[test]
 fn jaeger_binary() {
-    replay("jaeger_binary", checks::jaeger_binary);
+    replay(Path::new(CORPORA), "jaeger_binary", checks::jaeger_binary);
 }
 
 #[test]
 fn jaeger_compact() {
-    replay("jaeger_compact", checks::jaeger_compact);
+    replay(Path::new(CORPORA), "jaeger_compact", checks::jaeger_compact);
 }
 
 #[test]
 fn jaeger_protobuf() {
-    replay("jaeger_protobuf", checks::jaeger_protobuf);
+    replay(Path::new(CORPORA), "jaeger_protobuf", checks::jaeger_protobuf);
 }
