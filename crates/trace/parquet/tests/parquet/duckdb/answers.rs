@@ -3,34 +3,35 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use periplus_model::{Resource, Span, SpanKind, StatusCode, Value};
 use periplus_parquet::{ExportOptions, Import, export_range};
 use periplus_store::{
-    Comparison, Field, Intrinsic, Literal, MemoryStore, Scope, SpanFilter, SpanStore, StoredTrace,
-    TimeRange, TraceFilter, TraceQuery,
+    Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, SpanStore, StoredTrace, TimeRange,
+    TraceFilter, TraceQuery,
 };
 use serde_json::{Value as Json, json};
 use tokio::runtime::{Builder, Runtime};
 
-use super::data;
+use super::data::Engine;
 use crate::support::contents;
 
 pub(crate) struct Ours {
     runtime: Runtime,
-    store: MemoryStore,
+    store: Arc<dyn SpanStore>,
     /// Newest first.
     traces: Vec<StoredTrace>,
 }
 
 impl Ours {
     /// Of the demo's spans, and of odd ones.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(engine: Engine) -> Self {
         let runtime = Builder::new_current_thread().build().unwrap();
-        let store = runtime.block_on(data::store());
+        let store = engine.store(&runtime);
         let everything = TraceFilter::AnySpan(SpanFilter::True);
-        let traces = runtime.block_on(find(&store, everything, usize::MAX));
+        let traces = runtime.block_on(find(&*store, everything, usize::MAX));
         Self {
             runtime,
             store,
@@ -45,7 +46,7 @@ impl Ours {
             ..ExportOptions::default()
         };
         let all = (TimeRange::ALL, SpanFilter::True);
-        let exported = export_range(&self.store, all.0, all.1, file, options);
+        let exported = export_range(&*self.store, all.0, all.1, file, options);
         let (counts, file) = self.runtime.block_on(exported).unwrap();
         assert_eq!(counts.bytes, file.metadata().unwrap().len());
         assert_eq!(counts.traces, self.traces.len() as u64);
@@ -98,7 +99,7 @@ impl Ours {
     }
 
     fn search(&self, filter: TraceFilter, limit: usize) -> Vec<String> {
-        let found = self.runtime.block_on(find(&self.store, filter, limit));
+        let found = self.runtime.block_on(find(&*self.store, filter, limit));
         found.iter().map(|trace| trace.id.to_string()).collect()
     }
 
@@ -147,6 +148,52 @@ impl Ours {
         }
         let windows = windows.into_iter();
         windows.map(|(w, (c, e, l))| json!([w, c, e, l])).collect()
+    }
+
+    /// Of the store's own series: a row for each bucket of each window of each operation.
+    pub(crate) fn durations(&self) -> Json {
+        let series = self
+            .runtime
+            .block_on(self.store.red(TimeRange::ALL))
+            .unwrap();
+        let mut rows = Vec::new();
+        for series in &series {
+            for point in &series.points {
+                for (bucket, spans) in &point.durations {
+                    let window = point.start_unix_nano / 10_000_000_000;
+                    let kind = series.kind.as_str();
+                    rows.push(json!([
+                        series.service,
+                        series.name,
+                        kind,
+                        window,
+                        bucket,
+                        spans
+                    ]));
+                }
+            }
+        }
+        sorted(rows)
+    }
+
+    /// Of the store's own series: spans and errors of each operation.
+    pub(crate) fn rates(&self) -> Json {
+        let series = self
+            .runtime
+            .block_on(self.store.red(TimeRange::ALL))
+            .unwrap();
+        let rows = series.iter().map(|series| {
+            let spans: u64 = series.points.iter().map(|point| point.spans).sum();
+            let errors: u64 = series.points.iter().map(|point| point.errors).sum();
+            json!([
+                series.service,
+                series.name,
+                series.kind.as_str(),
+                spans,
+                errors
+            ])
+        });
+        sorted(rows.collect())
     }
 
     pub(crate) fn one_trace(&self) -> Json {
@@ -204,9 +251,15 @@ impl Ours {
     }
 }
 
-async fn find(store: &MemoryStore, filter: TraceFilter, limit: usize) -> Vec<StoredTrace> {
+async fn find(store: &dyn SpanStore, filter: TraceFilter, limit: usize) -> Vec<StoredTrace> {
     let query = TraceQuery::new(TimeRange::ALL, filter, limit);
     store.find_traces(query).try_collect().await.unwrap()
+}
+
+/// Rows in the order of their texts, as kinds sort by number on one side and by name on the other.
+pub(crate) fn sorted(mut rows: Vec<Json>) -> Json {
+    rows.sort_by_cached_key(Json::to_string);
+    Json::Array(rows)
 }
 
 fn failed(span: &Span) -> bool {

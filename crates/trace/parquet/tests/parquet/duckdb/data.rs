@@ -1,28 +1,87 @@
 //! The spans that both are asked about.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use periplus_model::{
     Attribute, Batch, Link, Resource, Scope, Span, SpanGroup, SpanId, TraceId, Value,
 };
-use periplus_store::{MemoryStore, SpanSink};
-use periplus_wire::otlp::decode_protobuf;
+use periplus_store::embedded::disk::SimulatedDisk;
+use periplus_store::embedded::{EmbeddedStore, Options};
+use periplus_store::{MemoryStore, SpanStore};
 use serde_json::{Value as Json, json};
+use tokio::runtime::Runtime;
 
 const SPANS: usize = 10_000;
-const START: u64 = 1_760_000_000_000_000_000;
 
-/// A store with the demo's spans, and with spans that are odd.
-pub(crate) async fn store() -> MemoryStore {
-    let store = MemoryStore::default();
-    for request in periplus_workload::demo(SPANS, START) {
-        let decoded = decode_protobuf(&request).unwrap();
-        assert!(decoded.refused.is_empty());
-        store.append(decoded.batch).await.unwrap();
+/// Where the spans lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// The engine without a disk.
+    Memory,
+    /// The engine with a disk: all in the table.
+    Table,
+    /// In several segments of two hours.
+    Segments,
+    /// In a merged segment of each hour.
+    Merged,
+}
+
+impl Engine {
+    pub(crate) const ALL: [Self; 4] = [Self::Memory, Self::Table, Self::Segments, Self::Merged];
+
+    /// A store with the demo's spans, and with spans that are odd.
+    pub(crate) fn store(self, runtime: &Runtime) -> Arc<dyn SpanStore> {
+        let mut requests: Vec<_> =
+            periplus_workload::demo_requests(SPANS, start(), SPANS / 8).collect();
+        let groups = vec![group(1, every_type()), group(2, twice())];
+        let odd = periplus_wire::otlp::encode_protobuf(&Batch { groups });
+        requests.insert(requests.len() / 2, odd);
+        let send = |store: &dyn SpanStore, request: Vec<u8>| {
+            let taken = runtime.block_on(store.append_otlp(request.into())).unwrap();
+            assert!(taken.refused.is_empty());
+        };
+        if self == Self::Memory {
+            let store = MemoryStore::default();
+            requests
+                .into_iter()
+                .for_each(|request| send(&store, request));
+            return Arc::new(store);
+        }
+        let options = Options {
+            background: false,
+            ..Options::default()
+        };
+        let disk = Arc::new(SimulatedDisk::new());
+        let store = EmbeddedStore::open_on(disk, Path::new("/"), options).unwrap();
+        for request in requests {
+            send(&store, request);
+            if self != Self::Table {
+                store.flush().unwrap();
+            }
+        }
+        if self == Self::Merged {
+            store.compact().unwrap();
+        }
+        let segments = store.segments().len();
+        match self {
+            Self::Memory | Self::Table => assert_eq!(segments, 0),
+            Self::Segments => assert!(segments > 8, "{segments}"),
+            Self::Merged => assert_eq!(segments, 2),
+        }
+        Arc::new(store)
     }
-    let groups = vec![group(1, every_type()), group(2, twice())];
-    store.append(Batch { groups }).await.unwrap();
-    store
+}
+
+/// Half a second before an hour of today or yesterday ends: the demo's spans take a second.
+fn start() -> u64 {
+    static START: OnceLock<u64> = OnceLock::new();
+    *START.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let hours = now.as_secs() / 3_600 - 5;
+        hours * 3_600_000_000_000 - 500_000_000
+    })
 }
 
 fn group(trace: u64, span: Span) -> SpanGroup {
@@ -42,9 +101,9 @@ fn every_type() -> Span {
     let list = vec![Value::Int(1), "second".into(), Value::Empty];
     Span {
         name: "every type".to_owned(),
-        start_unix_nano: START + 999,
+        start_unix_nano: start() + 999,
         // It ends before it starts.
-        end_unix_nano: START - 1,
+        end_unix_nano: start() - 1,
         flags: u32::MAX,
         attributes: vec![
             Attribute::new("empty", Value::Empty),
@@ -81,7 +140,7 @@ pub(crate) fn every_type_in_sql() -> Json {
         "retry",
         0,
         u32::MAX,
-        START / 1_000
+        start() / 1_000
     ]])
 }
 
@@ -89,8 +148,8 @@ pub(crate) fn every_type_in_sql() -> Json {
 fn twice() -> Span {
     Span {
         name: "twice".to_owned(),
-        start_unix_nano: START,
-        end_unix_nano: START + 1,
+        start_unix_nano: start(),
+        end_unix_nano: start() + 1,
         attributes: vec![Attribute::new("key", "first"), Attribute::new("key", 2)],
         ..Span::default()
     }
