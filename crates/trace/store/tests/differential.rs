@@ -5,6 +5,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
 #[path = "../../wire/tests/formats/support/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "written for the codecs' tests, of which this needs a part"
+)]
 mod support;
 
 #[path = "differential/engine.rs"]

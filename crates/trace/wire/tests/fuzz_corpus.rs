@@ -44,5 +44,9 @@ fn jaeger_compact() {
 
 #[test]
 fn jaeger_protobuf() {
-    replay(Path::new(CORPORA), "jaeger_protobuf", checks::jaeger_protobuf);
+    replay(
+        Path::new(CORPORA),
+        "jaeger_protobuf",
+        checks::jaeger_protobuf,
+    );
 }
