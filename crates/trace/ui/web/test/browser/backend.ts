@@ -17,7 +17,8 @@ export interface Backend {
 }
 
 const START_MS = 30_000;
-const PORTS = ['ui', 'otlp-grpc', 'otlp-http', 'zipkin', 'health', 'metrics'];
+const JAEGER = ['jaeger-grpc', 'jaeger-http', 'jaeger-compact', 'jaeger-binary'];
+const PORTS = ['ui', 'otlp-grpc', 'otlp-http', 'zipkin', ...JAEGER, 'health', 'metrics'];
 
 export async function startBackend(): Promise<Backend> {
   const binary = process.env['PERIPLUS_BIN'];
