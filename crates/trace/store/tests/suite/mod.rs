@@ -10,6 +10,7 @@ mod calls;
 mod content;
 mod filters;
 mod jaeger;
+mod jaeger_cases;
 mod lists;
 mod order;
 mod pages;
