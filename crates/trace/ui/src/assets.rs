@@ -7,6 +7,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::HeaderValue;
 
+use crate::MenuLink;
+
 /// Changes with the contents of the assets; the page refers to them by it.
 const STAMP: &str = include_str!("../dist/BUILD");
 
@@ -22,13 +24,14 @@ pub(crate) struct Asset {
 }
 
 impl Asset {
-    fn new(name: &'static str, content_type: &'static str, body: &'static [u8]) -> Self {
-        let hash = fnv1a(body);
+    fn new(name: &'static str, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        let hash = fnv1a(&body);
         Self {
             name,
             content_type,
-            body: Bytes::from_static(body),
-            gzip: compress(body),
+            gzip: compress(&body),
+            body,
             etag: etag(&format!("\"{hash:016x}\"")),
             gzip_etag: etag(&format!("\"{hash:016x}-gzip\"")),
         }
@@ -44,28 +47,28 @@ pub(crate) struct Assets {
 }
 
 impl Assets {
-    pub(crate) fn embedded() -> Self {
+    pub(crate) fn embedded(base_path: &str, menu: &[MenuLink]) -> Self {
         Self {
             page: Asset::new(
                 "index.html",
                 "text/html; charset=utf-8",
-                include_bytes!("../dist/index.html"),
+                page(base_path, menu),
             ),
             favicon: Asset::new(
                 "favicon.svg",
                 "image/svg+xml",
-                include_bytes!("../dist/favicon.svg"),
+                include_bytes!("../dist/favicon.svg").as_slice(),
             ),
             loaded: [
                 Asset::new(
                     "app.js",
                     "text/javascript; charset=utf-8",
-                    include_bytes!("../dist/assets/app.js"),
+                    include_bytes!("../dist/assets/app.js").as_slice(),
                 ),
                 Asset::new(
                     "app.css",
                     "text/css; charset=utf-8",
-                    include_bytes!("../dist/assets/app.css"),
+                    include_bytes!("../dist/assets/app.css").as_slice(),
                 ),
             ],
         }
@@ -86,6 +89,43 @@ impl Assets {
         }
         self.loaded.iter().find(|asset| asset.name == name)
     }
+}
+
+/// The page as it is below this path: what it loads, and what its script asks, is there too. What the script has to
+/// know stands in `meta` elements, since the page has no script of its own.
+fn page(base_path: &str, menu: &[MenuLink]) -> String {
+    const PAGE: &str = include_str!("../dist/index.html");
+    let page = PAGE
+        .replace("href=\"/", &format!("href=\"{base_path}/"))
+        .replace("src=\"/", &format!("src=\"{base_path}/"));
+    let mut head = "<head>".to_owned();
+    let mut meta = |name: &str, content: &str| {
+        head.push_str(&format!(
+            "\n    <meta name=\"{name}\" content=\"{}\" />",
+            escaped(content)
+        ));
+    };
+    if !base_path.is_empty() {
+        meta("base-path", base_path);
+    }
+    for link in menu {
+        meta("menu-link", &format!("{} {}", link.url, link.label));
+    }
+    page.replacen("<head>", &head, 1)
+}
+
+/// As the value of an attribute in double quotes.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            '<' => out.push_str("&lt;"),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn etag(text: &str) -> HeaderValue {

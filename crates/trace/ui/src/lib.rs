@@ -26,17 +26,27 @@ const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const REVALIDATE: &str = "no-cache";
 const A_DAY: &str = "public, max-age=86400";
 
+/// A link that the page's header shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MenuLink {
+    /// What it says.
+    pub label: String,
+    /// Where it leads: an address, or a path of this server.
+    pub url: String,
+}
+
 /// The routes of the UI: `/`, `/search` and `/trace/{id}` are the page, `/assets/…` and `/favicon.svg` what it loads.
 ///
-/// Other paths are not claimed, so that a typo in an API's path stays a 404.
-pub fn router() -> Router {
+/// `base_path` is the path below which browsers see all of this, such as `/jaeger`; empty at the root. `menu` are links
+/// for the page's header. Other paths are not claimed, so that a typo in an API's path stays a 404.
+pub fn router(base_path: &str, menu: &[MenuLink]) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/search", get(page))
         .route("/trace/{id}", get(page))
         .route("/favicon.svg", get(favicon))
         .route("/assets/{stamp}/{file}", get(asset))
-        .with_state(Arc::new(Assets::embedded()))
+        .with_state(Arc::new(Assets::embedded(base_path, menu)))
 }
 
 async fn page(State(assets): State<Arc<Assets>>, request: HeaderMap) -> Response {

@@ -28,7 +28,7 @@ async fn ask(method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = periplus_ui::router()
+    let response = periplus_ui::router("", &[])
         .call(
             request
                 .body(Body::empty())
@@ -194,4 +194,28 @@ async fn head_has_no_body_and_posting_is_refused() {
         ask(Method::POST, "/search", &[]).await.status,
         StatusCode::METHOD_NOT_ALLOWED
     );
+}
+
+#[tokio::test]
+async fn below_a_base_path_the_page_says_so() {
+    let menu = [periplus_ui::MenuLink {
+        label: "Docs & \"more\" <x>".to_owned(),
+        url: "https://docs.example/".to_owned(),
+    }];
+    let request = Request::builder().uri("/search").body(Body::empty());
+    let response = periplus_ui::router("/jaeger", &menu)
+        .call(request.expect("the request is well-formed"))
+        .await
+        .expect("a router does not fail");
+    let body = response.into_body().collect().await;
+    let page = body.expect("the body is in memory").to_bytes();
+    let page = std::str::from_utf8(&page).expect("the page is text");
+    for part in [
+        r#"<meta name="base-path" content="/jaeger" />"#,
+        r#"<meta name="menu-link" content="https://docs.example/ Docs &amp; &quot;more&quot; &lt;x>" />"#,
+        r#"src="/jaeger/assets/"#,
+        r#"href="/jaeger/favicon.svg""#,
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
 }

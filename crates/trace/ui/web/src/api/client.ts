@@ -5,6 +5,7 @@ import { parseSkeleton, type Trace } from '../core/skeleton.ts';
 import { parseTraceId } from '../core/trace-url.ts';
 import { bool, list, nullableText, number, object, text, type Fields } from './decode.ts';
 import type { Attribute, Boot, SearchAnswer, SpanDetails } from './types.ts';
+import { at } from '../core/base.ts';
 
 const ROOT = '/api/periplus/v1';
 
@@ -28,7 +29,7 @@ export const DETAIL_ROWS = 200;
 async function getJson(path: string, signal?: AbortSignal): Promise<unknown> {
   let response: Response;
   try {
-    response = await fetch(path, { headers: { accept: 'application/json' }, ...(signal ? { signal } : {}) });
+    response = await fetch(at(path), { headers: { accept: 'application/json' }, ...(signal ? { signal } : {}) });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, path, 'the server does not answer; is periplus still running?');

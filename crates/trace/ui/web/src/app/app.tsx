@@ -6,6 +6,7 @@ import { isEmbedded, parseTraceId } from '../core/trace-url.ts';
 import { address, route } from './router.ts';
 import { Shell } from './shell.tsx';
 import { Notice } from './states.tsx';
+import { at } from '../core/base.ts';
 
 export function App() {
   const current = route.value;
@@ -17,7 +18,7 @@ export function App() {
       {current.page === 'unknown' && (
         <Notice title="There is no such page">
           <p>
-            This server has a <a href="/search">search</a>, and a page for each trace.
+            This server has a <a href={at('/search')}>search</a>, and a page for each trace.
           </p>
         </Notice>
       )}

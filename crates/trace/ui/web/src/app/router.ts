@@ -1,8 +1,14 @@
 /** The address bar as a signal. */
 
 import { computed, signal } from '@preact/signals';
+import { at, within } from '../core/base.ts';
 
-const here = (): URL => new URL(window.location.href);
+/** Without the base path; what lies outside of it stays as it is: the UI is at the root too. */
+function here(): URL {
+  const url = new URL(window.location.href);
+  url.pathname = within(url.pathname) ?? url.pathname;
+  return url;
+}
 
 export const address = signal(here());
 
@@ -29,15 +35,15 @@ function decode(text: string): string {
 
 /** Goes to another view: one step in the history. */
 export function navigate(url: string): void {
-  history.pushState(null, '', url);
+  history.pushState(null, '', at(url));
   address.value = here();
 }
 
 /** Refines the same view: no step in the history. */
 export function refine(url: string): void {
-  const { pathname, search } = window.location;
+  const { pathname, search } = here();
   if (url === pathname + search) return;
-  history.replaceState(null, '', url);
+  history.replaceState(null, '', at(url));
   address.value = here();
 }
 
@@ -51,8 +57,9 @@ export function followLinks(): void {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     const link = event.target instanceof Element ? event.target.closest('a') : null;
     if (!link || link.target || link.hasAttribute('download') || link.origin !== window.location.origin) return;
-    if (matchRoute(link.pathname).page === 'unknown' || link.hash) return;
+    const path = within(link.pathname) ?? link.pathname;
+    if (matchRoute(path).page === 'unknown' || link.hash) return;
     event.preventDefault();
-    navigate(link.pathname + link.search);
+    navigate(path + link.search);
   });
 }

@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
+import { at, menu } from '../core/base.ts';
 import { parseTraceId } from '../core/trace-url.ts';
 import { announcement, copy, notify, toast } from './announce.ts';
 import { HelpDialog, helpOpen } from './help.tsx';
@@ -9,6 +10,8 @@ import { Icon } from './icon.tsx';
 import { onKeys } from './keys.ts';
 import { address, navigate, route } from './router.ts';
 import { cycleTheme, theme, toggleZone, zone } from './settings.ts';
+
+const MENU = menu();
 
 const THEME_NAMES = { system: 'as the system', light: 'light', dark: 'dark' } as const;
 const THEME_ICONS = { system: 'system', light: 'sun', dark: 'moon' } as const;
@@ -41,18 +44,23 @@ function TopBar() {
   const onSearch = route.value.page === 'search';
   return (
     <header class="top">
-      <a class="brand" href="/search">
+      <a class="brand" href={at('/search')}>
         <Mark /> Periplus
       </a>
       <nav aria-label="Main">
-        <a href="/search" aria-current={onSearch ? 'page' : undefined}>
+        <a href={at('/search')} aria-current={onSearch ? 'page' : undefined}>
           Search
         </a>
         {route.value.page === 'trace' && (
-          <a href={address.value.pathname + address.value.search} aria-current="page">
+          <a href={at(address.value.pathname + address.value.search)} aria-current="page">
             Trace
           </a>
         )}
+        {MENU.map(({ url, label }) => (
+          <a key={url + label} href={url} target="_blank" rel="noopener">
+            {label}
+          </a>
+        ))}
       </nav>
       <GoTo />
       <button type="button" class="plain" onClick={toggleZone} title="Time zone (u)" aria-label={`Time zone: ${zone.value === 'utc' ? 'UTC' : 'local'}`}>

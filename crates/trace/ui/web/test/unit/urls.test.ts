@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { menuLink, within } from '../../src/core/base.ts';
 import { describeSearch, EMPTY_SEARCH, parseSearch, resultUrl, searchApiQuery, searchUrl, wantsGraph, type Search } from '../../src/core/search-url.ts';
 import { formatTags, parseTags } from '../../src/core/tags.ts';
 import { hiddenByJaeger } from '../../src/core/service-filter.ts';
@@ -175,4 +176,21 @@ describe("Jaeger's service filter", () => {
   ])('%j with %s', (services, filter, hidden) => {
     expect(hiddenByJaeger(services, filter)).toEqual(hidden);
   });
+});
+
+test.each<[string, string, string | null]>([
+  ['/search', '', '/search'],
+  ['/jaeger/trace/1', '/jaeger', '/trace/1'],
+  ['/jaeger', '/jaeger', '/'],
+  ['/jaeger/', '/jaeger', '/'],
+  ['/jaegers', '/jaeger', null],
+  ['/search', '/jaeger', null],
+])('%s below "%s" is %s', (path, base, ours) => {
+  expect(within(path, base)).toBe(ours);
+});
+
+test('a link of the menu is an address and a label', () => {
+  expect(menuLink('https://docs.example/ The docs')).toEqual({ url: 'https://docs.example/', label: 'The docs' });
+  expect(menuLink('/api Docs')).toEqual({ url: '/api', label: 'Docs' });
+  for (const content of ['', 'x', '/only', 'javascript:alert(1) x']) expect(menuLink(content)).toBeUndefined();
 });

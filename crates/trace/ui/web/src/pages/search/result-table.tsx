@@ -11,6 +11,7 @@ import type { Identity } from '../../core/colours.ts';
 import type { Summary } from '../../core/results.ts';
 import type { Sort } from '../../core/search-url.ts';
 import { formatAgo, formatCount, formatDay, formatDuration, formatMoment, plural } from '../../core/time.ts';
+import { at } from '../../core/base.ts';
 
 interface Props {
   traces: readonly Summary[];
@@ -97,7 +98,7 @@ interface RowProps {
 function Row({ trace, url, identities, longest, hovered, onHover }: RowProps) {
   const open = (event: MouseEvent): void => {
     if (event.target instanceof Element && event.target.closest('a')) return;
-    if (event.ctrlKey || event.metaKey) window.open(url, '_blank', 'noopener');
+    if (event.ctrlKey || event.metaKey) window.open(at(url), '_blank', 'noopener');
     else if (!window.getSelection()?.toString()) navigate(url);
   };
   return (
@@ -109,7 +110,7 @@ function Row({ trace, url, identities, longest, hovered, onHover }: RowProps) {
         <span class="muted">{formatAgo(trace.startUs, now.value)}</span>
       </td>
       <td class="what">
-        <a href={url} onFocus={() => onHover(trace.traceId)}>
+        <a href={at(url)} onFocus={() => onHover(trace.traceId)}>
           <b>{trace.root.service}</b> <span class="operation">{trace.root.operation}</span>
         </a>
         {trace.root.missing && <span class="chip warn">◌ root missing</span>}

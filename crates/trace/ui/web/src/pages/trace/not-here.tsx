@@ -6,6 +6,7 @@ import { fetchBoot } from '../../api/client.ts';
 import type { Boot } from '../../api/types.ts';
 import { Notice } from '../../app/states.tsx';
 import { formatCount, plural } from '../../core/time.ts';
+import { at } from '../../core/base.ts';
 
 const LOOK_AGAIN_MS = 2000;
 
@@ -21,7 +22,7 @@ export function NotHere({ id, onRetry }: { id: string; onRetry: () => void }) {
   useEffect(() => {
     if (!watching.value) return undefined;
     const timer = window.setInterval(() => {
-      void fetch(`/api/periplus/v1/traces/${encodeURIComponent(id)}`, { method: 'GET' }).then(
+      void fetch(at(`/api/periplus/v1/traces/${encodeURIComponent(id)}`), { method: 'GET' }).then(
         (response) => response.ok && onRetry(),
         () => undefined,
       );
@@ -61,7 +62,7 @@ export function NotHere({ id, onRetry }: { id: string; onRetry: () => void }) {
         <button type="button" aria-pressed={watching.value} onClick={() => (watching.value = !watching.value)}>
           {watching.value ? 'Watching: opens when it arrives' : 'Watch for it'}
         </button>
-        <a class="button" href="/search">
+        <a class="button" href={at('/search')}>
           Search
         </a>
       </p>

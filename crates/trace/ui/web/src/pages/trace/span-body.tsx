@@ -10,6 +10,7 @@ import { meshFacts } from '../../core/mesh-facts.ts';
 import { EMPTY_SEARCH, searchUrl } from '../../core/search-url.ts';
 import { formatClock, formatDuration } from '../../core/time.ts';
 import type { TraceModel } from './model.ts';
+import { at } from '../../core/base.ts';
 
 /** From this many attributes on there is a box to filter them. */
 const FILTER_FROM = 9;
@@ -154,7 +155,7 @@ function AttributeRow({ model, service, attribute }: { model: TraceModel; servic
                 class="button plain tiny"
                 aria-label={`Search for traces with ${term}`}
                 title={`Search for traces with ${term}`}
-                href={searchUrl({ ...EMPTY_SEARCH, service, tags: { [attribute.key]: text } })}
+                href={at(searchUrl({ ...EMPTY_SEARCH, service, tags: { [attribute.key]: text } }))}
               >
                 <Icon name="search" />
               </a>
@@ -189,7 +190,7 @@ function Links({ links }: { links: readonly SpanLink[] }) {
     <ul class="links">
       {links.map((link) => (
         <li key={link.traceId + link.spanId}>
-          <a href={`/trace/${link.traceId}?span=${link.spanId}`}>
+          <a href={at(`/trace/${link.traceId}?span=${link.spanId}`)}>
             trace {link.traceId.slice(0, 8)}… span {link.spanId.slice(0, 8)}…
           </a>
           {link.attributes.map((attribute) => (

@@ -10,6 +10,7 @@ import { countFlag, FLAG, hasFlag, levels, operationOf, serviceOf, type Trace } 
 import { formatAgo, formatClock, formatCount, formatDay, formatDuration, plural, zoneLabel } from '../../core/time.ts';
 import { traceUrl } from '../../core/trace-url.ts';
 import type { TraceModel } from './model.ts';
+import { at } from '../../core/base.ts';
 
 interface Props {
   model: TraceModel;
@@ -31,7 +32,7 @@ export function Summary({ model, receiving }: Props) {
         </button>
         <Chips model={model} receiving={receiving} />
         {embed && (
-          <a class="button" href={traceUrl({ ...model.view.value, embed: false })} target="_blank" rel="noopener">
+          <a class="button" href={at(traceUrl({ ...model.view.value, embed: false }))} target="_blank" rel="noopener">
             Open in a window of its own
           </a>
         )}

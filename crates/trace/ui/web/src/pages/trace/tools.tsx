@@ -7,6 +7,7 @@ import { sidePanel } from '../../app/settings.ts';
 import { formatCount } from '../../core/time.ts';
 import { MOST_INDEXED } from './details.ts';
 import type { TraceModel } from './model.ts';
+import { at } from '../../core/base.ts';
 import { ServicesMenu } from './services-menu.tsx';
 
 export function Tools({ model }: { model: TraceModel }) {
@@ -29,7 +30,7 @@ export function Tools({ model }: { model: TraceModel }) {
         <button type="button" disabled={!view.zoom} title="Show all of the time (0)" onClick={() => model.zoomOut()}>
           Whole trace
         </button>
-        <a class="button wide-only" href={`/api/traces/${model.trace.id}`} target="_blank" rel="noopener">
+        <a class="button wide-only" href={at(`/api/traces/${model.trace.id}`)} target="_blank" rel="noopener">
           JSON
         </a>
         <button
