@@ -1,33 +1,111 @@
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use futures_util::StreamExt;
-use periplus_store::{Budget, Outcome, SpanStore, StoreError, StoredTrace, TraceQuery};
+use periplus_model::TraceId;
+use periplus_store::{Budget, Outcome, SpanSink, SpanStore, StoreError, StoredTrace, TraceQuery};
 
-use crate::{jaeger, own};
+use crate::live::{Feed, Tap};
+use crate::view::View;
+use crate::{grpc, jaeger, own, v3};
 
-/// What the APIs say about the process that serves them.
-#[derive(Clone, Copy, Debug)]
+/// What the APIs say about the process that serves them, and how they show traces.
+#[derive(Clone)]
 pub struct Options {
     /// The product's version.
     pub version: &'static str,
     /// The name of the store's engine.
     pub engine: &'static str,
+    /// The most that Jaeger's API moves a span whose host's clock is off; zero, Jaeger's default,
+    /// moves none and says in a warning by how much it would have.
+    pub max_clock_skew: Duration,
+    /// The most spans of one trace that Jaeger's API shows; zero, Jaeger's default, shows all.
+    pub max_trace_spans: usize,
+    /// Where archived traces are kept; without it nothing can be archived.
+    pub archive: Option<Arc<dyn SpanStore>>,
 }
 
-/// Jaeger's API and our own over `store`. Paths below `/api` that nobody serves answer 404; all
-/// other paths are left to the caller's fallback.
-pub fn router(store: Arc<dyn SpanStore>, options: Options) -> Router {
-    let api = Api {
-        store,
-        options,
-        turns: Arc::new(tokio::sync::Semaphore::new(MAX_QUERIES)),
-    };
-    Router::new()
-        .merge(own::routes())
-        .merge(jaeger::routes())
-        .with_state(api)
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            version: "",
+            engine: "",
+            max_clock_skew: Duration::ZERO,
+            max_trace_spans: 0,
+            archive: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("version", &self.version)
+            .field("engine", &self.engine)
+            .field("max_clock_skew", &self.max_clock_skew)
+            .field("max_trace_spans", &self.max_trace_spans)
+            .field("archive", &self.archive.is_some())
+            .finish()
+    }
+}
+
+/// The query APIs over a store.
+#[derive(Clone)]
+pub struct QueryService {
+    api: Api,
+}
+
+impl QueryService {
+    /// Over this store.
+    pub fn new(store: Arc<dyn SpanStore>, options: Options) -> Self {
+        Self {
+            api: Api {
+                store,
+                options: Arc::new(options),
+                feed: Arc::default(),
+                turns: Arc::new(tokio::sync::Semaphore::new(MAX_QUERIES)),
+            },
+        }
+    }
+
+    /// Jaeger's HTTP API and our own. Paths below `/api` that nobody serves answer 404; all
+    /// other paths are left to the caller's fallback.
+    pub fn http(&self) -> Router {
+        Router::new()
+            .merge(own::routes())
+            .merge(v3::routes())
+            .merge(jaeger::routes())
+            .with_state(self.api.clone())
+    }
+
+    /// A sink that also shows the live tail what `sink` has stored.
+    pub fn tap(&self, sink: Arc<dyn SpanSink>) -> Arc<dyn SpanSink> {
+        Arc::new(Tap {
+            sink,
+            feed: Arc::clone(&self.api.feed),
+        })
+    }
+
+    /// Ends all live tails, so that a server that waits for its answers can stop.
+    pub fn close(&self) {
+        self.api.feed.close();
+    }
+
+    /// Jaeger's gRPC services `jaeger.api_v2.QueryService` and `jaeger.api_v3.QueryService`, server
+    /// reflection and health: for a server that speaks HTTP/2.
+    pub fn grpc(&self) -> Router {
+        grpc::router(self.api.clone())
+    }
+}
+
+impl fmt::Debug for QueryService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueryService")
+            .field("options", &self.api.options)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Queries that may run at the same time; others wait for their turn.
@@ -47,7 +125,8 @@ const BUDGET: Budget = Budget {
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) store: Arc<dyn SpanStore>,
-    pub(crate) options: Options,
+    pub(crate) options: Arc<Options>,
+    pub(crate) feed: Arc<Feed>,
     turns: Arc<tokio::sync::Semaphore>,
 }
 
@@ -59,6 +138,22 @@ pub(crate) struct Found {
 }
 
 impl Api {
+    /// How this API shows a trace; `raw` is without Jaeger's adjusters.
+    pub(crate) fn view(&self, raw: bool) -> View {
+        View::new(&self.options, raw)
+    }
+
+    /// A trace, from the archive if it is no longer in the store.
+    pub(crate) async fn trace(&self, id: TraceId) -> Result<Option<StoredTrace>, StoreError> {
+        if let Some(trace) = self.store.trace(id).await? {
+            return Ok(Some(trace));
+        }
+        match &self.options.archive {
+            Some(archive) => archive.trace(id).await,
+            None => Ok(None),
+        }
+    }
+
     /// Runs a search to its end, or until the answer is large enough.
     pub(crate) async fn find(&self, mut query: TraceQuery) -> Result<Found, StoreError> {
         query.budget = BUDGET;

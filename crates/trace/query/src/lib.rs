@@ -1,18 +1,25 @@
-//! The query APIs: Jaeger's and our own, as one axum router for port 16686.
+//! The query APIs, as axum routers: HTTP for port 16686, gRPC for port 16685.
 //!
-//! * Jaeger's HTTP API as of v1.76: what its UI, Grafana and Kiali call.
+//! * Jaeger's HTTP API as of v1.76 and `/api/v3`: what its UI, Grafana and Kiali call.
+//! * Jaeger's gRPC services, `jaeger.api_v2` and `jaeger.api_v3`.
 //! * Our own, described in `docs/periplus-api.md`: what our UI calls.
 //!
-//! Both read the same store through the same query AST, and neither trusts what it is given:
+//! All read the same store through the same query AST, and none trusts what it is given:
 //! query strings, limits and answers are bounded. The `Host` header is never looked at.
 
 mod api;
+mod archive;
 mod go;
+mod grpc;
 mod guard;
 mod jaeger;
+mod live;
 mod own;
 mod params;
 mod reply;
 mod search;
+mod time;
+mod v3;
+mod view;
 
-pub use api::{Options, router};
+pub use api::{Options, QueryService};

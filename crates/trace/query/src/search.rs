@@ -14,6 +14,53 @@ use crate::params::Params;
 /// The most traces that one search returns.
 const MAX_LIMIT: usize = 10_000;
 
+/// As many traces as are asked for, but not more than one search returns.
+pub(crate) fn within_limit(limit: i64) -> usize {
+    usize::try_from(limit).unwrap_or(0).min(MAX_LIMIT)
+}
+
+/// What every search form of Jaeger's asks of one span.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Conditions<'a> {
+    /// Empty: any.
+    pub(crate) service: &'a str,
+    /// Empty: any.
+    pub(crate) operation: &'a str,
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Nanoseconds, both ends included; zero: none.
+    pub(crate) min_nano: i64,
+    pub(crate) max_nano: i64,
+}
+
+impl Conditions<'_> {
+    /// Whether nothing is asked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.service.is_empty()
+            && self.operation.is_empty()
+            && self.tags.is_empty()
+            && self.min_nano == 0
+            && self.max_nano == 0
+    }
+
+    pub(crate) fn filter(&self) -> TraceFilter {
+        let mut filters = Vec::new();
+        if !self.service.is_empty() {
+            filters.push(service_filter(self.service));
+        }
+        if !self.operation.is_empty() {
+            filters.push(operation_filter(self.operation));
+        }
+        if self.min_nano > 0 {
+            filters.push(duration(Comparison::GreaterOrEqual, self.min_nano));
+        }
+        if self.max_nano != 0 {
+            filters.push(duration(Comparison::LessOrEqual, self.max_nano));
+        }
+        filters.extend(self.tags.iter().map(|(key, value)| tag(key, value)));
+        TraceFilter::AnySpan(SpanFilter::And(filters))
+    }
+}
+
 /// How the two search APIs differ.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Defaults {
@@ -80,21 +127,13 @@ pub(crate) fn parse(
         }
         (None, None) => now_unix_nano.saturating_sub(defaults.lookback_nano),
     };
-    let mut filters = Vec::new();
-    if !service.is_empty() {
-        filters.push(service_filter(service));
-    }
-    let operation = params.first("operation");
-    if !operation.is_empty() {
-        filters.push(operation_filter(operation));
-    }
-    if min > 0 {
-        filters.push(duration(Comparison::GreaterOrEqual, min));
-    }
-    if max != 0 {
-        filters.push(duration(Comparison::LessOrEqual, max));
-    }
-    filters.extend(tags.iter().map(|(key, value)| tag(key, value)));
+    let conditions = Conditions {
+        service,
+        operation: params.first("operation"),
+        tags,
+        min_nano: min,
+        max_nano: max,
+    };
     let range = TimeRange {
         start_unix_nano,
         // Jaeger's end is inclusive.
@@ -104,10 +143,9 @@ pub(crate) fn parse(
         None => defaults.limit,
         // Jaeger's memory store: no limit.
         Some(..=0) => MAX_LIMIT,
-        Some(limit) => usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT),
+        Some(limit) => within_limit(limit),
     };
-    let filter = TraceFilter::AnySpan(SpanFilter::And(filters));
-    let query = TraceQuery::new(range, filter, limit);
+    let query = TraceQuery::new(range, conditions.filter(), limit);
     Ok(Unchecked {
         query,
         has_service: !service.is_empty(),
@@ -140,7 +178,7 @@ fn tags(params: &Params<'_>) -> Result<BTreeMap<String, String>, String> {
 }
 
 /// A JSON object of strings, as Go's `map[string]string` takes it.
-fn json_tags(text: &str) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn json_tags(text: &str) -> Result<Vec<(String, String)>, String> {
     let mismatch = |found: &serde_json::Value, wanted: &str| {
         let found = match found {
             serde_json::Value::Null => "null",
@@ -189,12 +227,12 @@ fn syntax_error(text: &str, error: &serde_json::Error) -> String {
     }
 }
 
-fn intrinsic(field: Intrinsic, value: &str) -> SpanFilter {
+pub(crate) fn intrinsic(field: Intrinsic, value: &str) -> SpanFilter {
     SpanFilter::equals(Field::Intrinsic(field), value)
 }
 
 /// Spans without a service go by the names that Jaeger gives them.
-fn service_filter(service: &str) -> SpanFilter {
+pub(crate) fn service_filter(service: &str) -> SpanFilter {
     let named = intrinsic(Intrinsic::Service, service);
     if NAMES_OF_NO_SERVICE.contains(&service) {
         SpanFilter::Or(vec![named, intrinsic(Intrinsic::Service, "")])

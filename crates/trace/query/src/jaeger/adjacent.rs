@@ -1,36 +1,38 @@
-//! The rest of Jaeger's API: what is not there says so as Jaeger does when it is not configured.
+//! What is done with one trace besides showing it: archived, or turned from OTLP to Jaeger's JSON.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
 use http::{StatusCode, Uri};
 use periplus_insight::jaeger::unadjusted;
 use periplus_model::{Batch, SpanGroup, TraceId};
 
 use super::envelope::{Envelope, Failure, is_pretty, ok, to_json};
-use super::handlers::{last_segment, trace_id};
+use super::handlers::{Answer, last_segment, trace_id};
 use super::project;
 use crate::api::Api;
-use crate::go;
+use crate::archive::Archived;
 use crate::params::Params;
-
-type Answer = Result<Response, Failure>;
 
 /// The largest upload that is transformed, in bytes.
 const MAX_UPLOAD: usize = 16 << 20;
 
-/// `POST /api/archive/{traceID}`: there is no second storage to copy to.
-pub(super) async fn archive(uri: Uri) -> Failure {
-    match trace_id(last_segment(&uri)) {
-        Ok(_) => Failure::new(
+/// `POST /api/archive/{traceID}`: copies a trace to where retention does not take it.
+pub(super) async fn archive(State(api): State<Api>, uri: Uri) -> Answer {
+    let id = trace_id(last_segment(&uri)).map_err(Failure::bad_request)?;
+    match api.archive(id).await? {
+        Archived::Done => {
+            let mut done = Envelope::of([(); 0]);
+            done.errors = Some(Vec::new());
+            ok(to_json(&done, is_pretty(&Params::of(uri.query()))))
+        }
+        Archived::NotFound => Err(Failure::new(StatusCode::NOT_FOUND, "trace not found")),
+        Archived::NotConfigured => Err(Failure::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "archive span storage was not configured",
-        ),
-        Err(error) => Failure::bad_request(error),
+        )),
     }
 }
 
@@ -91,57 +93,4 @@ fn by_trace(batch: Batch) -> Vec<(TraceId, Vec<Arc<SpanGroup>>)> {
         .into_iter()
         .map(|(id, groups)| (id, groups.into_iter().map(Arc::new).collect()))
         .collect()
-}
-
-/// `GET /api/metrics/latencies`.
-pub(super) async fn latencies(uri: Uri) -> Failure {
-    let params = Params::of(uri.query());
-    let quantile = params.first("quantile");
-    if quantile.parse::<f64>().is_err() {
-        return Failure::bad_request(format!(
-            "unable to parse param 'quantile': strconv.ParseFloat: parsing {}: invalid syntax",
-            go::quote(quantile)
-        ));
-    }
-    disabled(&params)
-}
-
-/// `GET /api/metrics/{calls|errors|minstep}`.
-pub(super) async fn metrics(uri: Uri) -> Failure {
-    match last_segment(&uri) {
-        "calls" | "errors" => disabled(&Params::of(uri.query())),
-        "minstep" => no_metrics(),
-        _ => Failure::NotServed,
-    }
-}
-
-fn disabled(params: &Params<'_>) -> Failure {
-    if params.all("service").next().is_none() {
-        return Failure::bad_request(
-            "unable to parse param 'service': please provide at least one service name",
-        );
-    }
-    no_metrics()
-}
-
-fn no_metrics() -> Failure {
-    Failure::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "trace metrics are currently disabled - no metrics backend configured",
-    )
-}
-
-/// `/api/v3`: its own error shape, and a pointer to what is served.
-pub(super) async fn v3() -> Response {
-    let body = serde_json::json!({"error": {
-        "httpCode": 501,
-        "message": "this server does not serve /api/v3 yet: /api/services, /api/operations and \
-                    /api/traces give the same data",
-    }});
-    (
-        StatusCode::NOT_IMPLEMENTED,
-        [(CONTENT_TYPE, "text/plain; charset=utf-8")],
-        format!("{body}\n"),
-    )
-        .into_response()
 }

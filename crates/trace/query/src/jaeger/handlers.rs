@@ -1,9 +1,8 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::{Method, StatusCode, Uri};
-use periplus_insight::jaeger::{adjust, unadjusted};
 use periplus_model::{SpanKind, TraceId};
-use periplus_store::{StoredTrace, TimeRange};
+use periplus_store::{StoreError, StoredTrace, TimeRange};
 
 use super::envelope::{Envelope, EnvelopeError, Failure, is_pretty, ok, to_json};
 use super::project;
@@ -13,7 +12,7 @@ use crate::go;
 use crate::params::{Params, unescape};
 use crate::search::{self, Defaults};
 
-type Answer = Result<Response, Failure>;
+pub(super) type Answer = Result<Response, Failure>;
 
 /// Jaeger's search looks back two days when it is not told otherwise.
 const SEARCH: Defaults = Defaults {
@@ -82,14 +81,8 @@ pub(super) async fn operations(State(api): State<Api>, uri: Uri) -> Answer {
     if service.is_empty() {
         return Err(Failure::bad_request("parameter 'service' is required"));
     }
-    let operations = match params.first("spanKind") {
-        "" => api.store.operations(service, None).await?,
-        word => match kind_of(word) {
-            Some(kind) => api.store.operations(service, Some(kind)).await?,
-            None => Vec::new(),
-        },
-    };
-    let data: Vec<_> = operations
+    let data: Vec<_> = operations_of(&api, service, params.first("spanKind"))
+        .await?
         .into_iter()
         .map(|operation| Operation {
             name: operation.name,
@@ -103,7 +96,22 @@ pub(super) async fn operations(State(api): State<Api>, uri: Uri) -> Answer {
     ))
 }
 
-fn kind_of(word: &str) -> Option<SpanKind> {
+/// The operations of a service, of all kinds or of the kind of this name: none if no kind has it.
+pub(crate) async fn operations_of(
+    api: &Api,
+    service: &str,
+    kind: &str,
+) -> Result<Vec<periplus_store::Operation>, StoreError> {
+    match kind {
+        "" => api.store.operations(service, None).await,
+        word => match kind_of(word) {
+            Some(kind) => api.store.operations(service, Some(kind)).await,
+            None => Ok(Vec::new()),
+        },
+    }
+}
+
+pub(crate) fn kind_of(word: &str) -> Option<SpanKind> {
     [
         SpanKind::Internal,
         SpanKind::Server,
@@ -139,7 +147,7 @@ pub(super) async fn search(State(api): State<Api>, uri: Uri) -> Answer {
         errors.extend(found.partial.map(error));
     } else {
         for id in ids {
-            match api.store.trace(id).await? {
+            match api.trace(id).await? {
                 Some(trace) => traces.push(trace),
                 None => errors.push(EnvelopeError {
                     trace_id: ShortTraceId(id).to_string(),
@@ -170,19 +178,19 @@ pub(super) async fn trace(State(api): State<Api>, uri: Uri) -> Answer {
             .map_err(Failure::bad_request)?;
     }
     let raw = params.flag("raw").map_err(Failure::bad_request)?;
-    let Some(trace) = api.store.trace(id).await? else {
+    let Some(trace) = api.trace(id).await? else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "trace not found"));
     };
     answer(&api, vec![trace], Vec::new(), raw, is_pretty(&params)).await
 }
 
 /// The part of the path behind the last slash, still escaped.
-pub(super) fn last_segment(uri: &Uri) -> &str {
+pub(crate) fn last_segment(uri: &Uri) -> &str {
     uri.path().rsplit('/').next().unwrap_or_default()
 }
 
 /// A trace id as Jaeger reads it: 1 to 32 hex digits, padded on the left.
-pub(super) fn trace_id(text: &str) -> Result<TraceId, String> {
+pub(crate) fn trace_id(text: &str) -> Result<TraceId, String> {
     if text.len() > 32 {
         return Err(format!(
             "TraceID cannot be longer than 32 hex characters: {text}"
@@ -208,19 +216,12 @@ async fn answer(
     pretty: bool,
 ) -> Answer {
     let spans = traces.iter().map(StoredTrace::span_count).sum();
+    let view = api.view(raw);
     let body = api
         .compute(spans, move || {
             let adjusted: Vec<_> = traces
                 .iter()
-                .map(|trace| {
-                    let groups = if raw {
-                        unadjusted(&trace.groups)
-                    } else {
-                        // Jaeger's default: skew is reported in warnings, not corrected.
-                        adjust(&trace.groups, 0)
-                    };
-                    (trace.id, groups)
-                })
+                .map(|trace| (trace.id, view.of(trace)))
                 .collect();
             let data: Vec<_> = adjusted
                 .iter()
@@ -232,6 +233,21 @@ async fn answer(
         })
         .await?;
     ok(body)
+}
+
+/// The time from `start` to `end`, in µs; without an `end` until now, without a `start` so far back.
+pub(super) fn recent(params: &Params<'_>, lookback_micros: i64) -> Result<TimeRange, String> {
+    let micros = |name| params.parse(name, |text| go::parse_int(text, 64));
+    let to_nano = |micros: i64| u64::try_from(micros).unwrap_or(0).saturating_mul(1_000);
+    let end_unix_nano = micros("end")?.map_or_else(now_unix_nano, to_nano);
+    let start_unix_nano = match micros("start")? {
+        Some(start) => to_nano(start),
+        None => end_unix_nano.saturating_sub(to_nano(lookback_micros)),
+    };
+    Ok(TimeRange {
+        start_unix_nano,
+        end_unix_nano: end_unix_nano.saturating_add(1),
+    })
 }
 
 /// `GET /api/dependencies`: times in milliseconds.

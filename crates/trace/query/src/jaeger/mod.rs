@@ -1,9 +1,12 @@
 //! Jaeger's HTTP API as of v1.76: paths, parameters, shapes, status codes and error texts.
 
 mod adjacent;
+mod deep;
 mod envelope;
 mod handlers;
+mod metrics;
 mod project;
+mod quality;
 mod shapes;
 
 use axum::Router;
@@ -14,6 +17,7 @@ use crate::api::Api;
 use crate::guard::long_queries;
 use envelope::Failure;
 
+pub(crate) use handlers::{last_segment, operations_of, trace_id};
 pub(crate) use project::NAMES_OF_NO_SERVICE;
 
 /// Below `/api`.
@@ -27,9 +31,9 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/api/dependencies", get(handlers::dependencies))
         .route("/api/archive/{id}", post(adjacent::archive))
         .route("/api/transform", post(adjacent::transform))
-        .route("/api/metrics/latencies", get(adjacent::latencies))
-        .route("/api/metrics/{name}", get(adjacent::metrics))
-        .route("/api/v3/{*path}", any(adjacent::v3))
+        .route("/api/metrics/{name}", get(metrics::metrics))
+        .route("/api/deep-dependencies", get(deep::deep_dependencies))
+        .route("/api/quality-metrics", get(quality::quality_metrics))
         .route("/api", any(handlers::unknown))
         .route("/api/", any(handlers::unknown))
         .route("/api/{*path}", any(handlers::unknown))

@@ -23,7 +23,7 @@ struct Store {
     evicted_spans: u64,
 }
 
-pub(super) fn boot(options: Options, stats: StoreStats) -> Boot {
+pub(super) fn boot(options: &Options, stats: StoreStats) -> Boot {
     Boot {
         version: options.version,
         store: Store {

@@ -2,6 +2,7 @@
 
 mod boot;
 mod details;
+mod live;
 mod search;
 mod skeleton;
 mod unit;
@@ -29,6 +30,7 @@ pub(crate) fn routes() -> Router<Api> {
     let routes = Router::new()
         .route("/boot", get(boot))
         .route("/search", get(search))
+        .route("/live", get(live::live))
         .route("/traces/{id}", get(skeleton))
         .route("/traces/{id}/spans", get(details))
         .route("/openapi.json", get(openapi))
@@ -43,7 +45,7 @@ pub(crate) fn routes() -> Router<Api> {
 
 async fn boot(State(api): State<Api>, headers: HeaderMap) -> Answer {
     let mut timing = Timing::start();
-    let boot = boot::boot(api.options, api.store.stats());
+    let boot = boot::boot(&api.options, api.store.stats());
     timing.lap("store");
     Ok(send(
         render(&boot, takes_gzip(&headers))?,
@@ -129,7 +131,7 @@ async fn load(api: &Api, id: &str) -> Result<StoredTrace, Failure> {
             "'{id}' is not a trace id of 1 to 32 hex digits: {error}"
         ))
     })?;
-    api.store.trace(id).await?.ok_or_else(|| {
+    api.trace(id).await?.ok_or_else(|| {
         Failure::new(
             StatusCode::NOT_FOUND,
             format!("no trace {id}: it has not arrived yet, or it was evicted"),

@@ -11,8 +11,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use periplus_model::{Attribute, Batch, Resource, Scope, Span, SpanGroup, SpanId, TraceId};
-use periplus_query::Options;
-use periplus_store::{MemoryStore, SpanSink};
+use periplus_query::{Options, QueryService};
+use periplus_store::embedded::EmbeddedStore;
+use periplus_store::embedded::disk::SimulatedDisk;
+use periplus_store::{MemoryStore, SpanStore};
 use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,7 +29,9 @@ pub const BOOKINFO_START_US: u64 = 1_795_332_558_270_715;
 /// The query APIs over an empty store.
 pub struct Server {
     pub address: SocketAddr,
-    pub store: Arc<MemoryStore>,
+    /// Where gRPC is served.
+    pub grpc: SocketAddr,
+    pub store: Arc<dyn SpanStore>,
 }
 
 /// An answer.
@@ -40,16 +44,35 @@ pub struct Answer {
 
 impl Server {
     pub async fn start() -> Self {
-        let store = Arc::new(MemoryStore::default());
+        Self::over(Arc::new(MemoryStore::default())).await
+    }
+
+    pub async fn over(store: Arc<dyn SpanStore>) -> Self {
+        Self::with(store, Options::default()).await
+    }
+
+    pub async fn with(store: Arc<dyn SpanStore>, options: Options) -> Self {
         let options = Options {
             version: "0.0.0-test",
             engine: "memory",
+            ..options
         };
-        let router = periplus_query::router(store.clone(), options);
+        let query = QueryService::new(store.clone(), options);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, store }
+        let http = query.http();
+        tokio::spawn(async move { axum::serve(listener, http).await });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let grpc = listener.local_addr().unwrap();
+        let routes = tonic::service::Routes::from(query.grpc());
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server = tonic::transport::Server::builder().add_routes(routes);
+        tokio::spawn(server.serve_with_incoming(incoming));
+        Self {
+            address,
+            grpc,
+            store,
+        }
     }
 
     /// A server that holds the Bookinfo trace.
@@ -93,6 +116,16 @@ impl Server {
         stream.read_to_end(&mut answer).await.unwrap();
         Answer::parse(&answer)
     }
+}
+
+/// The engine with a disk, in memory, that writes a segment for each group of batches.
+pub fn embedded() -> EmbeddedStore {
+    let options = periplus_store::embedded::Options {
+        table_bytes: 1,
+        ..Default::default()
+    };
+    let disk = Arc::new(SimulatedDisk::new());
+    EmbeddedStore::open_on(disk, std::path::Path::new("/"), options).unwrap()
 }
 
 impl Answer {
