@@ -12,8 +12,9 @@ use serde::Deserialize;
 
 use super::process;
 
-const PORTS: [&str; 10] = [
+const PORTS: [&str; 11] = [
     "--ui-port",
+    "--query-grpc-port",
     "--otlp-grpc-port",
     "--otlp-http-port",
     "--zipkin-port",

@@ -157,3 +157,66 @@ fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     }
     files
 }
+
+#[test]
+fn all_is_below_the_base_path_and_at_the_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("ui.json");
+    let menu = r#"{"menu": [{"label": "Docs", "url": "https://docs.example/"}], "search": {}}"#;
+    std::fs::write(&config, menu).unwrap();
+    let flags = ["--memory", "--base-path", "/jaeger", "--ui-config"];
+    let mut serve = Serve::start_with(&[&flags[..], &[config.to_str().unwrap()]].concat());
+    for base in ["", "/jaeger"] {
+        for (path, part) in [
+            ("/api/services", r#""data":[]"#),
+            ("/api/v3/services", r#"{"services":[]}"#),
+            ("/api/periplus/v1/boot", r#""engine":"memory""#),
+            ("/api/nothing", "404 page not found"),
+            ("/search", r#"<meta name="base-path" content="/jaeger" />"#),
+            ("/trace/abc", r#"content="https://docs.example/ Docs""#),
+            ("/", r#"src="/jaeger/assets/"#),
+        ] {
+            let answer = serve.request("UI", &format!("GET {base}{path}"), "");
+            assert!(answer.contains(part), "{base}{path}: {answer}");
+        }
+    }
+    let page = serve.request("UI", "GET /jaeger", "");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert_eq!(serve.signal(Signal::TERM), Some(0));
+
+    let script = dir.path().join("ui.js");
+    std::fs::write(&script, "function UIConfig() {}").unwrap();
+    let output = command(&["--memory", "--ui-config", script.to_str().unwrap()]).output();
+    let error = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(
+        error.contains("only a configuration in JSON is taken"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_archived_trace_is_there_when_the_store_has_lost_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let flags = ["--data", data.to_str().unwrap(), "--retention", "0"];
+    let mut serve = Serve::start_with(&flags);
+    serve.request("Zipkin", "POST /api/v2/spans", SPAN);
+    let archived = serve.request("UI", "POST /api/archive/abc", "");
+    assert!(archived.starts_with("HTTP/1.1 200"), "{archived}");
+    assert_eq!(serve.signal(Signal::TERM), Some(0));
+    // As if retention had taken everything.
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name() != Some("archive".as_ref()) {
+            std::fs::remove_dir_all(path).unwrap();
+        } else if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let mut serve = Serve::start_with(&flags);
+    let trace = serve.request("UI", "GET /api/traces/abc", "");
+    assert!(trace.contains(r#""operationName":"get""#), "{trace}");
+    let services = serve.request("UI", "GET /api/services", "");
+    assert!(services.contains(r#""data":[]"#), "{services}");
+    assert_eq!(serve.signal(Signal::TERM), Some(0));
+}

@@ -1,22 +1,30 @@
 //! The trace backend and its UI: every receiver, the query APIs, health and metrics.
 
+mod base_path;
 mod health;
 mod listen;
 mod metrics;
 mod size;
 mod storage;
+mod ui_config;
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use periplus_collect::{AllowedOrigins, Collector, Limits, jaeger, otlp, zipkin};
+use periplus_query::QueryService;
+use periplus_store::SpanSink;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::duration;
+use base_path::BasePath;
 use listen::Port;
 
 /// Flags.
@@ -34,6 +42,10 @@ pub(crate) struct Args {
     /// Port of the UI and the query APIs (0 takes any free port, as for every port)
     #[arg(long, value_name = "PORT", default_value_t = 16686)]
     ui_port: u16,
+
+    /// Port of Jaeger's gRPC query services
+    #[arg(long, value_name = "PORT", default_value_t = 16685)]
+    query_grpc_port: u16,
 
     /// Port that takes OTLP over gRPC
     #[arg(long, value_name = "PORT", default_value_t = 4317)]
@@ -74,6 +86,23 @@ pub(crate) struct Args {
     #[command(flatten)]
     storage: storage::Flags,
 
+    /// Path below which a proxy in front shows the UI and the query APIs, such as /jaeger; they stay
+    /// at the root too
+    #[arg(long, value_name = "PATH", env = "QUERY_BASE_PATH", value_parser = base_path::parse, default_value = "/")]
+    base_path: BasePath,
+
+    /// Configuration of Jaeger's UI, in JSON: the links of its menu are shown
+    #[arg(long, value_name = "FILE", env = "QUERY_UI_CONFIG")]
+    ui_config: Option<PathBuf>,
+
+    /// The most that Jaeger's API moves a span whose host's clock is off, such as 500ms; 0 moves none
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration::parse)]
+    max_clock_skew: Duration,
+
+    /// The most spans of one trace that Jaeger's API shows; 0 shows all
+    #[arg(long, value_name = "SPANS", default_value_t = 0)]
+    max_trace_spans: usize,
+
     /// Origin whose web pages may post spans, such as https://shop.example, or *; repeatable (pages
     /// of this machine always may)
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
@@ -92,18 +121,32 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 /// Serves until `stop` resolves.
 async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let storage = args.storage.open()?;
-    let store = Arc::clone(&storage.store);
-    let collector = Collector::new(store.clone(), Limits::default());
-    let origins = AllowedOrigins::new(args.cors_origins.iter().cloned());
     let options = periplus_query::Options {
         version: env!("CARGO_PKG_VERSION"),
         engine: storage.engine,
+        max_clock_skew: args.max_clock_skew,
+        max_trace_spans: args.max_trace_spans,
+        archive: Some(Arc::clone(&storage.archive)),
     };
-    let ui =
-        periplus_query::router(Arc::clone(&store), options).fallback_service(periplus_ui::router());
+    let query = QueryService::new(Arc::clone(&storage.store), options);
+    let sink = query.tap(Arc::clone(&storage.store) as Arc<dyn SpanSink>);
+    let collector = Collector::new(sink, Limits::default());
+    let origins = AllowedOrigins::new(args.cors_origins.iter().cloned());
+    let menu = match &args.ui_config {
+        Some(path) => ui_config::read(path)?,
+        None => Vec::new(),
+    };
+    let ui = args.base_path.mount(|base_path| {
+        let ui = periplus_ui::router(base_path, &menu);
+        query.http().fallback_service(ui)
+    });
 
-    let parts: [(Port, Router); 8] = [
+    let parts: [(Port, Router); 9] = [
         (Port::new("ui", args.ui_port, "--ui-port"), ui),
+        (
+            Port::new("query/grpc", args.query_grpc_port, "--query-grpc-port"),
+            query.grpc(),
+        ),
         (
             Port::new("otlp/grpc", args.otlp_grpc_port, "--otlp-grpc-port"),
             otlp::grpc::router(collector.clone()),
@@ -201,6 +244,7 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
             .context("a server crashed")?
             .context("a server failed"),
     };
+    query.close();
     drop(stopping);
     while servers.join_next().await.is_some() {}
     let closed = storage.close().await;

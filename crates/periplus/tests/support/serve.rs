@@ -16,8 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 11] = [
     "--ui-port",
+    "--query-grpc-port",
     "--otlp-grpc-port",
     "--otlp-http-port",
     "--zipkin-port",
@@ -61,6 +62,7 @@ impl Serve {
             let address = address.split('/').next().unwrap().parse().unwrap();
             for name in [
                 "UI",
+                "Jaeger query, gRPC",
                 "OTLP over gRPC",
                 "OTLP over HTTP",
                 "Zipkin",

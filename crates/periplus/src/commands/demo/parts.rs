@@ -107,7 +107,8 @@ impl Maker<'_> {
             ("--zipkin-port", backend.zipkin),
             ("--health-port", backend.health),
             ("--metrics-port", backend.metrics),
-            // Nothing in the demo sends these: any port will do.
+            // Nothing in the demo uses these: any port will do.
+            ("--query-grpc-port", 0),
             ("--jaeger-grpc-port", 0),
             ("--jaeger-http-port", 0),
             ("--jaeger-compact-port", 0),

@@ -74,6 +74,7 @@ pub(super) fn announce(addresses: &[(&'static str, SocketAddr)], place: &str) {
     for (name, address) in addresses {
         let what = match *name {
             "ui" => format!("UI and query APIs    http://{address}/"),
+            "query/grpc" => format!("Jaeger query, gRPC   {address}"),
             "otlp/grpc" => format!("OTLP over gRPC       {address}"),
             "otlp/http" => format!("OTLP over HTTP       http://{address}/v1/traces"),
             "zipkin" => format!("Zipkin v2            http://{address}/api/v2/spans"),

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +52,16 @@ pub(super) struct Storage {
     /// Where spans are, in words.
     pub(super) place: String,
     pub(super) embedded: Option<Arc<EmbeddedStore>>,
+    /// Where archived traces are: nothing is dropped from it.
+    pub(super) archive: Arc<dyn SpanStore>,
+    embedded_archive: Option<Arc<EmbeddedStore>>,
 }
+
+/// The directory of archived traces, inside of the one of all spans.
+const ARCHIVE: &str = "archive";
+
+/// Memory for archived traces with --memory.
+const MAX_ARCHIVE_MEMORY: u64 = 64 << 20;
 
 impl Flags {
     /// Opens the store.
@@ -63,6 +72,8 @@ impl Flags {
                 engine: "memory",
                 place: format!("in memory, {} MiB of them", self.max_memory >> 20),
                 embedded: None,
+                archive: Arc::new(MemoryStore::new(MAX_ARCHIVE_MEMORY)),
+                embedded_archive: None,
             });
         }
         let dir = match &self.data {
@@ -85,23 +96,50 @@ impl Flags {
             "the store is open"
         );
         let store = Arc::new(store);
+        let archive = Arc::new(open_archive(&dir, self.durability)?);
         Ok(Storage {
             store: Arc::clone(&store) as Arc<dyn SpanStore>,
             engine: "embedded",
             place: format!("in {} (durability {})", dir.display(), self.durability),
             embedded: Some(store),
+            archive: Arc::clone(&archive) as Arc<dyn SpanStore>,
+            embedded_archive: Some(archive),
         })
     }
+}
+
+/// People archive single traces by hand, so little memory is enough.
+fn open_archive(dir: &Path, durability: Durability) -> anyhow::Result<EmbeddedStore> {
+    let dir = dir.join(ARCHIVE);
+    let options = Options {
+        durability,
+        retention: None,
+        max_disk_bytes: None,
+        table_bytes: 4 << 20,
+        max_table_bytes: 64 << 20,
+        queue_bytes: 64 << 20,
+        log_file_bytes: 4 << 20,
+        cache_bytes: 8 << 20,
+        ..Options::default()
+    };
+    EmbeddedStore::open(&dir, options)
+        .with_context(|| format!("cannot open the archive in {}", dir.display()))
 }
 
 impl Storage {
     /// Stores what waits, when all receivers have ended.
     pub(super) async fn close(self) -> anyhow::Result<()> {
-        let Some(store) = self.embedded else {
-            return Ok(());
-        };
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        let stores = [self.embedded, self.embedded_archive];
+        let closed = tokio::task::spawn_blocking(move || {
+            let closed = stores.into_iter().flatten().map(|store| store.close());
+            // All of them, then the first error.
+            closed
+                .collect::<Vec<_>>()
+                .into_iter()
+                .collect::<Result<(), _>>()
+        });
         closed
+            .await
             .context("closing the store crashed")?
             .context("cannot write what is in memory; if there is a log, the next start reads it")
     }
