@@ -17,7 +17,7 @@ export interface Backend {
 }
 
 const START_MS = 30_000;
-const JAEGER = ['jaeger-grpc', 'jaeger-http', 'jaeger-compact', 'jaeger-binary'];
+const JAEGER = ['query-grpc', 'jaeger-grpc', 'jaeger-http', 'jaeger-compact', 'jaeger-binary'];
 const PORTS = ['ui', 'otlp-grpc', 'otlp-http', 'zipkin', ...JAEGER, 'health', 'metrics'];
 
 export async function startBackend(): Promise<Backend> {
