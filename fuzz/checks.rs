@@ -36,9 +36,30 @@ pub(crate) fn otlp_json(input: &[u8]) {
 
 /// What is read can be written and read again.
 pub(crate) fn zipkin_json(input: &[u8]) {
-    if let Ok(batch) = zipkin::decode_json(input) {
-        let written = zipkin::encode_json(&batch);
-        let again = zipkin::decode_json(&written).expect("what was written");
+    written_again(zipkin::decode_json(input));
+}
+
+/// As [`zipkin_json`].
+pub(crate) fn zipkin_proto(input: &[u8]) {
+    written_again(zipkin::decode_proto(input));
+}
+
+/// As [`zipkin_json`]: version 1 is written as version 2.
+pub(crate) fn zipkin_json_v1(input: &[u8]) {
+    written_again(zipkin::decode_json_v1(input));
+}
+
+/// As [`zipkin_json`]: version 1 is written as version 2.
+pub(crate) fn zipkin_thrift(input: &[u8]) {
+    written_again(zipkin::decode_thrift(input));
+}
+
+fn written_again(read: Result<periplus_model::Batch, zipkin::DecodeError>) {
+    let Ok(batch) = read else { return };
+    let json = zipkin::decode_json(&zipkin::encode_json(&batch));
+    let proto = zipkin::decode_proto(&zipkin::encode_proto(&batch));
+    for again in [json, proto] {
+        let again = again.expect("what was written");
         assert_eq!(again.span_count(), batch.span_count());
         assert_eq!(ids(&again), ids(&batch));
     }

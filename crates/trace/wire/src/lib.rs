@@ -3,7 +3,7 @@
 //! * [`export`] encodes spans on a proxy's hot path, without allocation and without the model.
 //! * [`jaeger`] reads Thrift and `jaeger.api_v2`, writes the latter, and projects the model to Jaeger's.
 //! * [`otlp`] reads and writes OTLP, protobuf and JSON.
-//! * [`zipkin`] reads and writes Zipkin v2 JSON.
+//! * [`zipkin`] reads Zipkin v1 and v2 in all their encodings, and writes v2.
 //!
 //! No I/O: bytes in, values out. Decoders never panic and never recurse without a bound.
 

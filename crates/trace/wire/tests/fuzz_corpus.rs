@@ -28,6 +28,21 @@ fn zipkin_json() {
 }
 
 #[test]
+fn zipkin_proto() {
+    replay(Path::new(CORPORA), "zipkin_proto", checks::zipkin_proto);
+}
+
+#[test]
+fn zipkin_json_v1() {
+    replay(Path::new(CORPORA), "zipkin_json_v1", checks::zipkin_json_v1);
+}
+
+#[test]
+fn zipkin_thrift() {
+    replay(Path::new(CORPORA), "zipkin_thrift", checks::zipkin_thrift);
+}
+
+#[test]
 fn propagation() {
     replay(Path::new(CORPORA), "propagation", checks::propagation);
 }

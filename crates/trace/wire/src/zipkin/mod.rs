@@ -1,4 +1,7 @@
-//! Zipkin v2 JSON.
+//! Zipkin: version 2 in JSON and protobuf, read and written; version 1 in JSON and Thrift, read.
+//!
+//! Every encoding is read into version 2's span ([`Encoding`] names them; [`decode`] reads any), of
+//! version 1 by the rules in `v1/convert.rs`.
 //!
 //! Zipkin has one flat span; the model has OpenTelemetry's. The mapping is that of the OpenTelemetry
 //! collector's translator, mended where the collector loses something:
@@ -23,7 +26,7 @@
 //! | tags `otel.dropped_…_count` | dropped counts | |
 //! | `shared`, `debug` | attributes [`SHARED`], [`DEBUG`] = true | as in Zipkin, a client's `shared` does not count |
 //!
-//! [`encode_json`] is the inverse. For spans that were born elsewhere it follows the OpenTelemetry
+//! [`encode_json`] and [`encode_proto`] are the inverse. For spans that were born elsewhere it follows the OpenTelemetry
 //! specification: attributes that are no text become their JSON, an error without an `error`
 //! attribute gets one, the remote endpoint of a client or producer is the first that names a peer.
 //!
@@ -37,13 +40,39 @@ mod decode;
 mod encode;
 mod endpoint;
 mod error;
+mod ids;
 mod json_value;
+mod parts;
+mod proto;
 mod raw;
+mod span;
 mod tags;
+mod v1;
+
+use periplus_model::Batch;
 
 pub use decode::decode_json;
-pub use encode::{append_span, encode_json};
-pub use error::{DecodeError, SpanProblem};
+pub use encode::{append_normalised_span, append_span, encode_json};
+pub use endpoint::{Endpoint, PEER_NAMES, PEER_SERVICE, endpoints};
+pub use error::{DecodeError, Encoding, SpanProblem};
+pub use proto::{decode_proto, encode_proto};
+pub use v1::{decode_json_v1, decode_thrift};
+
+/// Decodes a list of spans in any encoding.
+///
+/// # Errors
+///
+/// The body is no list in this encoding, or one of the spans breaks a rule.
+pub fn decode(encoding: Encoding, body: &[u8]) -> Result<Batch, DecodeError> {
+    match encoding {
+        // An empty list of JSON is one in every encoding, as in Zipkin.
+        _ if body == b"[]" => Ok(Batch::default()),
+        Encoding::JsonV1 => decode_json_v1(body),
+        Encoding::JsonV2 => decode_json(body),
+        Encoding::Thrift => decode_thrift(body),
+        Encoding::Proto3 => decode_proto(body),
+    }
+}
 
 /// Attribute of a span that Zipkin marked as `shared`: its id is the caller's.
 pub const SHARED: &str = "zipkin.shared";

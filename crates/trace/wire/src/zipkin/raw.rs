@@ -1,4 +1,4 @@
-//! A span as its JSON says it. Nulls count as absent, numbers may be texts, unknown fields are
+//! A span of version 2 as its JSON says it. Nulls count as absent, numbers may be texts, unknown fields are
 //! skipped.
 
 use std::fmt;
@@ -52,7 +52,7 @@ pub(super) struct Number(pub(super) i64);
 
 /// Deserializes a struct from an object alone, field by field.
 macro_rules! from_object {
-    ($type:ident, $expecting:literal, |$to:ident, $map:ident| { $($name:literal => $read:expr,)* }) => {
+    ($type:ident, $expecting:literal, |$to:ident, $map:ident| { $($($name:literal)|+ => $read:expr,)* }) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct ObjectVisitor;
@@ -68,7 +68,7 @@ macro_rules! from_object {
                         let mut $to = $type::default();
                         while let Some(Key(key)) = $map.next_key()? {
                             match key.as_ref() {
-                                $($name => $read,)*
+                                $($($name)|+ => $read,)*
                                 _ => {
                                     $map.next_value::<IgnoredAny>()?;
                                 }
@@ -116,8 +116,10 @@ from_object!(RawAnnotation, "an annotation", |annotation, map| {
     "value" => annotation.value = map.next_value()?,
 });
 
+pub(super) use from_object;
+
 /// A field's name, borrowed from the input where it has no escapes.
-struct Key<'a>(std::borrow::Cow<'a, str>);
+pub(super) struct Key<'a>(pub(super) std::borrow::Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

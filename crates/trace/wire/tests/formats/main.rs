@@ -7,3 +7,5 @@ mod otlp_json;
 mod otlp_protobuf;
 mod support;
 mod zipkin;
+mod zipkin_proto;
+mod zipkin_v1;

@@ -523,7 +523,7 @@ fn the_peer_of_a_client_is_the_first_that_names_one() {
 }
 
 /// Spans as Zipkin's own libraries report them.
-fn born_as_zipkin() -> impl Strategy<Value = Json> {
+pub(crate) fn born_as_zipkin() -> impl Strategy<Value = Json> {
     let ids = (
         "[1-9a-f]{16}([0-9a-f]{15}[1-9a-f])?",
         "[1-9a-f]{16}",

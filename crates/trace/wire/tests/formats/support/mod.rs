@@ -3,6 +3,7 @@
 pub(crate) mod jaeger;
 pub(crate) mod proto;
 pub(crate) mod thrift;
+pub(crate) mod zipkin_thrift;
 
 use std::sync::Arc;
 

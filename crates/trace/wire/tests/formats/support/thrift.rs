@@ -4,6 +4,7 @@
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Thrift {
     Bool(bool),
+    I16(i16),
     I32(i32),
     I64(i64),
     Double(f64),
@@ -30,6 +31,7 @@ impl Thrift {
         match self {
             Self::Bool(_) => 2,
             Self::Double(_) => 4,
+            Self::I16(_) => 6,
             Self::I32(_) => 8,
             Self::I64(_) => 10,
             Self::Bytes(_) => 11,
@@ -42,6 +44,7 @@ impl Thrift {
         match self {
             Self::Bool(true) => 1,
             Self::Bool(false) => 2,
+            Self::I16(_) => 4,
             Self::I32(_) => 5,
             Self::I64(_) => 6,
             Self::Double(_) => 7,
@@ -54,6 +57,7 @@ impl Thrift {
     fn write_binary(&self, out: &mut Vec<u8>) {
         match self {
             Self::Bool(value) => out.push(u8::from(*value)),
+            Self::I16(number) => out.extend(number.to_be_bytes()),
             Self::I32(number) => out.extend(number.to_be_bytes()),
             Self::I64(number) => out.extend(number.to_be_bytes()),
             Self::Double(number) => out.extend(number.to_be_bytes()),
@@ -80,6 +84,7 @@ impl Thrift {
     fn write_compact(&self, out: &mut Vec<u8>) {
         match self {
             Self::Bool(value) => out.push(if *value { 1 } else { 2 }),
+            Self::I16(number) => varint(out, zigzag(i64::from(*number))),
             Self::I32(number) => varint(out, zigzag(i64::from(*number))),
             Self::I64(number) => varint(out, zigzag(*number)),
             Self::Double(number) => out.extend(number.to_le_bytes()),
