@@ -10,3 +10,4 @@ mod properties;
 mod scale;
 mod summary;
 mod tree;
+mod zipkin;
