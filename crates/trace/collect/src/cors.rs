@@ -7,8 +7,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN, VARY,
 };
 use http::{HeaderValue, Method, StatusCode, Uri};
 
@@ -35,6 +35,16 @@ impl AllowedOrigins {
     }
 }
 
+/// Who may ask what from a page of another origin.
+#[derive(Clone, Debug)]
+pub(crate) struct Cors {
+    pub(crate) origins: AllowedOrigins,
+    /// As `Access-Control-Allow-Methods` lists them.
+    pub(crate) methods: &'static str,
+    /// As `Access-Control-Expose-Headers` lists them; empty for none.
+    pub(crate) exposed_headers: &'static str,
+}
+
 fn is_local(origin: &str) -> bool {
     origin.parse::<Uri>().is_ok_and(|uri| {
         matches!(
@@ -46,15 +56,11 @@ fn is_local(origin: &str) -> bool {
 
 /// Answers preflights and marks the answers for allowed origins. A foreign origin gets its answer
 /// without the mark: the browser keeps it from the page.
-pub(crate) async fn middleware(
-    State(allowed): State<AllowedOrigins>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn middleware(State(cors): State<Cors>, request: Request, next: Next) -> Response {
     let origin = request
         .headers()
         .get(ORIGIN)
-        .filter(|origin| origin.to_str().is_ok_and(|origin| allowed.allows(origin)))
+        .filter(|origin| (origin.to_str()).is_ok_and(|origin| cors.origins.allows(origin)))
         .cloned();
     let preflight = request.method() == Method::OPTIONS;
     let asked_headers = request
@@ -67,9 +73,9 @@ pub(crate) async fn middleware(
 
     let mut response = if preflight {
         let mut response = StatusCode::NO_CONTENT.into_response();
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+        if let Ok(methods) = HeaderValue::from_str(&format!("{}, OPTIONS", cors.methods)) {
+            response.headers_mut().insert(ALLOW, methods);
+        }
         response
     } else {
         next.run(request).await
@@ -78,10 +84,16 @@ pub(crate) async fn middleware(
     headers.append(VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        if !cors.exposed_headers.is_empty() {
+            headers.insert(
+                ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static(cors.exposed_headers),
+            );
+        }
         if preflight && asked {
             headers.insert(
                 ACCESS_CONTROL_ALLOW_METHODS,
-                HeaderValue::from_static("POST"),
+                HeaderValue::from_static(cors.methods),
             );
             headers.insert(
                 ACCESS_CONTROL_ALLOW_HEADERS,

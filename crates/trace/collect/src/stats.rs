@@ -7,8 +7,10 @@ pub enum Receiver {
     OtlpGrpc,
     /// OTLP over HTTP, protobuf or JSON.
     OtlpHttp,
-    /// Zipkin v2 over HTTP.
+    /// Zipkin over HTTP, in any version and encoding.
     Zipkin,
+    /// Zipkin over gRPC.
+    ZipkinGrpc,
     /// Jaeger's protobuf over gRPC.
     JaegerGrpc,
     /// Jaeger's Thrift over HTTP.
@@ -21,10 +23,11 @@ pub enum Receiver {
 
 impl Receiver {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::OtlpGrpc,
         Self::OtlpHttp,
         Self::Zipkin,
+        Self::ZipkinGrpc,
         Self::JaegerGrpc,
         Self::JaegerHttp,
         Self::JaegerUdpCompact,
@@ -35,7 +38,7 @@ impl Receiver {
     pub const fn protocol(self) -> &'static str {
         match self {
             Self::OtlpGrpc | Self::OtlpHttp => "otlp",
-            Self::Zipkin => "zipkin",
+            Self::Zipkin | Self::ZipkinGrpc => "zipkin",
             Self::JaegerGrpc
             | Self::JaegerHttp
             | Self::JaegerUdpCompact
@@ -46,7 +49,7 @@ impl Receiver {
     /// The transport, as metrics label it; the names are those of an OpenTelemetry collector.
     pub const fn transport(self) -> &'static str {
         match self {
-            Self::OtlpGrpc | Self::JaegerGrpc => "grpc",
+            Self::OtlpGrpc | Self::ZipkinGrpc | Self::JaegerGrpc => "grpc",
             Self::OtlpHttp | Self::Zipkin => "http",
             Self::JaegerHttp => "collector_http",
             Self::JaegerUdpCompact => "udp_thrift_compact",
@@ -122,7 +125,9 @@ pub struct Stats {
 struct Counters {
     accepted_requests: AtomicU64,
     accepted_spans: AtomicU64,
+    last_spans: AtomicU64,
     body_bytes: AtomicU64,
+    last_bytes: AtomicU64,
     refused_requests: [AtomicU64; Reason::ALL.len()],
     refused_spans: [AtomicU64; Reason::ALL.len()],
 }
@@ -132,10 +137,13 @@ impl Stats {
         let counters = self.of(receiver);
         counters.accepted_requests.fetch_add(1, Ordering::Relaxed);
         add(&counters.accepted_spans, spans);
+        counters.last_spans.store(spans as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self, receiver: Receiver, bytes: usize) {
-        add(&self.of(receiver).body_bytes, bytes);
+        let counters = self.of(receiver);
+        add(&counters.body_bytes, bytes);
+        counters.last_bytes.store(bytes as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn refuse_request(&self, receiver: Receiver, reason: Reason) {
@@ -154,6 +162,16 @@ impl Stats {
     /// Spans stored.
     pub fn accepted_spans(&self, receiver: Receiver) -> u64 {
         self.of(receiver).accepted_spans.load(Ordering::Relaxed)
+    }
+
+    /// Spans of the last request that was stored.
+    pub fn last_spans(&self, receiver: Receiver) -> u64 {
+        self.of(receiver).last_spans.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the last body read, after decompression.
+    pub fn last_bytes(&self, receiver: Receiver) -> u64 {
+        self.of(receiver).last_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes of bodies read, after decompression.

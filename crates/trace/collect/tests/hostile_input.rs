@@ -278,6 +278,50 @@ fn peak_memory_mib() -> u64 {
     kib.parse::<u64>().expect("a number") / 1024
 }
 
+/// Every decoder of Zipkin's port at once: rubbish that begins as its format does.
+#[tokio::test]
+async fn a_malformed_flood_on_zipkins_port_leaves_others_alone() {
+    let receivers = Receivers::start().await;
+    let address = receivers.zipkin;
+    let flood = [
+        (
+            "/api/v2/spans",
+            JSON,
+            &b"[{\"traceId\":\"1\",\"id\":\"2\",\"tags\":{"[..],
+        ),
+        ("/api/v2/spans", PROTOBUF, b"\x0a\xff\xff\x03\x0a\x10"),
+        ("/api/v1/spans", JSON, b"[{\"annotations\":[[[[[[[["),
+        (
+            "/api/v1/spans",
+            THRIFT,
+            b"\x0c\x7f\xff\xff\xff\x0f\x00\x06\x0c\x7f\xff\xff\xff",
+        ),
+    ];
+    let flood = flood.map(|(path, headers, begin)| {
+        tokio::spawn(async move {
+            for round in 0..50_u32 {
+                let mut body = begin.to_vec();
+                body.extend((0..2_000_u32).map(|i| (i.wrapping_mul(round) >> 3) as u8));
+                let answer = post(address, path, headers, &body).await;
+                assert_eq!(answer.status, 400, "{path} {headers}");
+            }
+        })
+    });
+    for trace in 1..=50 {
+        let body = periplus_wire::zipkin::encode_json(&batch(trace, 10));
+        let answer = post(address, "/api/v2/spans", JSON, &body).await;
+        assert_eq!(answer.status, 202);
+        assert_eq!(receivers.trace(&id_of(trace)).await.span_count(), 10);
+    }
+    for task in flood {
+        task.await.unwrap();
+    }
+    let stats = receivers.collector.stats();
+    let refused = stats.refused_requests(Receiver::Zipkin, Reason::Malformed);
+    assert_eq!(refused, 200);
+    assert_eq!(stats.accepted_spans(Receiver::Zipkin), 500);
+}
+
 #[tokio::test]
 async fn every_cut_of_a_good_request_is_refused_cleanly() {
     let receivers = Receivers::start().await;

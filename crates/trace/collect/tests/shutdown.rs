@@ -25,7 +25,7 @@ async fn requests_in_flight_finish_and_idle_connections_end() {
     }));
 
     let mut idle = TcpStream::connect(address).await.unwrap();
-    idle.write_all(b"GET /health HTTP/1.1\r\nhost: t\r\n\r\n")
+    idle.write_all(b"GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n")
         .await
         .unwrap();
     assert_eq!(read_answer(&mut idle).await.status, 200);

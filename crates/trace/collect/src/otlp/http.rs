@@ -11,18 +11,24 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::decode;
 use super::reply::{Code, Format};
-use crate::{AllowedOrigins, Collector, Reason, Receiver, Refusal, cors};
+use crate::cors::{self, Cors};
+use crate::{AllowedOrigins, Collector, Reason, Receiver, Refusal};
 
 const RECEIVER: Receiver = Receiver::OtlpHttp;
 
 /// The receiver's routes; pages of `origins` may post as well.
 pub fn router(collector: Collector, origins: AllowedOrigins) -> Router {
+    let cors = Cors {
+        origins,
+        methods: "POST",
+        exposed_headers: "",
+    };
     Router::new()
         .route("/v1/traces", post(export))
         .method_not_allowed_fallback(wrong_method)
         .fallback(wrong_path)
         .with_state(collector)
-        .layer(from_fn_with_state(origins, cors::middleware))
+        .layer(from_fn_with_state(cors, cors::middleware))
 }
 
 async fn export(State(collector): State<Collector>, request: Request) -> Response {
