@@ -7,6 +7,7 @@ mod attribute;
 mod id;
 mod span;
 
+pub mod heap;
 pub mod propagation;
 
 pub use attribute::{Attribute, Value};

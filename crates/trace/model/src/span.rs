@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::{Attribute, SpanId, TraceId, Value};
@@ -229,6 +230,33 @@ impl Batch {
     /// How many spans it holds.
     pub fn span_count(&self) -> usize {
         self.groups.iter().map(|group| group.spans.len()).sum()
+    }
+
+    /// Its spans by trace, the traces in the order of their first spans. Within each the order of
+    /// arrival is kept, and so are the groups.
+    pub fn by_trace(self) -> Vec<(TraceId, Vec<SpanGroup>)> {
+        let mut by_trace: HashMap<TraceId, usize> = HashMap::new();
+        let mut traces: Vec<(TraceId, Vec<SpanGroup>)> = Vec::new();
+        for group in self.groups {
+            let mut at_of_trace: HashMap<usize, usize> = HashMap::new();
+            for span in group.spans {
+                let at = *by_trace.entry(span.trace_id).or_insert_with(|| {
+                    traces.push((span.trace_id, Vec::new()));
+                    traces.len() - 1
+                });
+                let groups = &mut traces[at].1;
+                let target = *at_of_trace.entry(at).or_insert_with(|| {
+                    groups.push(SpanGroup {
+                        resource: group.resource.clone(),
+                        scope: group.scope.clone(),
+                        spans: Vec::new(),
+                    });
+                    groups.len() - 1
+                });
+                groups[target].spans.push(span);
+            }
+        }
+        traces
     }
 }
 

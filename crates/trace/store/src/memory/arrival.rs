@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use periplus_model::{Batch, SpanGroup, TraceId};
 
 use super::index::{PLACE_BYTES, TRACE_BYTES, operation_bytes, service_bytes};
@@ -22,37 +20,19 @@ pub(super) struct Arrival {
 impl Arrival {
     /// The batch by traces; the order of arrival is kept within each.
     pub(super) fn split(batch: Batch) -> Vec<Self> {
-        let mut by_trace: HashMap<TraceId, usize> = HashMap::new();
-        let mut arrivals: Vec<Self> = Vec::new();
-        for group in batch.groups {
-            let mut at_of_trace: HashMap<usize, usize> = HashMap::new();
-            for span in group.spans {
-                let at = *by_trace.entry(span.trace_id).or_insert_with(|| {
-                    arrivals.push(Self::new(span.trace_id));
-                    arrivals.len() - 1
-                });
-                let groups = &mut arrivals[at].groups;
-                let target = *at_of_trace.entry(at).or_insert_with(|| {
-                    groups.push(SpanGroup {
-                        resource: group.resource.clone(),
-                        scope: group.scope.clone(),
-                        spans: Vec::new(),
-                    });
-                    groups.len() - 1
-                });
-                groups[target].spans.push(span);
-            }
-        }
+        let mut arrivals: Vec<Self> = (batch.by_trace().into_iter())
+            .map(|(id, groups)| Self::new(id, groups))
+            .collect();
         for arrival in &mut arrivals {
             arrival.measure();
         }
         arrivals
     }
 
-    fn new(id: TraceId) -> Self {
+    fn new(id: TraceId, groups: Vec<SpanGroup>) -> Self {
         Self {
             id,
-            groups: Vec::new(),
+            groups,
             spans: 0,
             bytes: 0,
             start: 0,
