@@ -4,6 +4,7 @@
 //! * [`jaeger`] reads Thrift and `jaeger.api_v2`, writes the latter, and projects the model to Jaeger's.
 //! * [`otlp`] reads and writes OTLP, protobuf and JSON.
 //! * [`zipkin`] reads Zipkin v1 and v2 in all their encodings, and writes v2.
+//! * [`sampling`] writes what clients are told about sampling (Jaeger's remote sampling).
 //!
 //! No I/O: bytes in, values out. Decoders never panic and never recurse without a bound.
 
@@ -15,4 +16,5 @@ mod thrift;
 pub mod export;
 pub mod jaeger;
 pub mod otlp;
+pub mod sampling;
 pub mod zipkin;
