@@ -110,7 +110,8 @@ fn settle_transport_refusal(collector: &Collector, receiver: Receiver, headers: 
     collector.stats().refuse_request(receiver, reason);
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether a request says that it is gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
@@ -206,7 +207,7 @@ fn busy() -> Status {
 
 /// Passes messages through as bytes.
 #[derive(Clone, Copy, Debug, Default)]
-struct BytesCodec;
+pub(crate) struct BytesCodec;
 
 impl Codec for BytesCodec {
     type Encode = Bytes;

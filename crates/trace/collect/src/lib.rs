@@ -18,6 +18,7 @@ mod stats;
 
 pub mod jaeger;
 pub mod otlp;
+pub mod sampling;
 pub mod zipkin;
 
 pub use collector::Collector;

@@ -88,7 +88,7 @@ impl Receivers {
     }
 }
 
-async fn spawn(router: Router) -> SocketAddr {
+pub async fn spawn(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(periplus_collect::serve(
