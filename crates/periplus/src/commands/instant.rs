@@ -1,4 +1,50 @@
-//! Points in time, as flags have them.
+//! Points in time, as flags have them and as people read them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Now, in µs since 1970.
+pub(super) fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The instant in UTC, to the second (RFC 3339).
+pub(super) fn rfc3339(unix_us: u64) -> String {
+    let (date, time) = civil(unix_us);
+    format!("{date}T{time}Z")
+}
+
+/// The instant in UTC, to the millisecond, for people.
+pub(super) fn text(unix_us: u64) -> String {
+    let (date, time) = civil(unix_us);
+    format!("{date} {time}.{:03}", unix_us / 1_000 % 1_000)
+}
+
+/// The date and the time of day, in UTC.
+fn civil(unix_us: u64) -> (String, String) {
+    let seconds = unix_us / 1_000_000;
+    let (days, seconds) = (seconds / 86_400, seconds % 86_400);
+    // Days are counted from 0000-03-01, so that the leap day ends the year.
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    (
+        format!("{year:04}-{month:02}-{day:02}"),
+        format!("{hour:02}:{minute:02}:{second:02}"),
+    )
+}
 
 /// Parses an instant of RFC 3339 in UTC, such as `2026-11-22T07:30:00Z` or with a fraction of a
 /// second, as nanoseconds since 1970.
@@ -64,6 +110,21 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(nano), "{text}");
         }
+    }
+
+    #[test]
+    fn instants_are_written_as_utc() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_795_332_558, "2026-11-22T07:29:18Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(seconds * 1_000_000), expected);
+        }
+        assert_eq!(text(1_795_332_558_270_715), "2026-11-22 07:29:18.270");
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod base_path;
 mod health;
 mod listen;
 mod metrics;
+mod metrics_sampling;
+mod sampling;
 mod size;
 mod storage;
 mod ui_config;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use periplus_collect::sampling::{api, grpc, http};
 use periplus_collect::{AllowedOrigins, Collector, Limits, jaeger, otlp, zipkin};
 use periplus_query::QueryService;
 use periplus_store::SpanSink;
@@ -26,6 +29,7 @@ use tokio::task::JoinSet;
 use super::duration;
 use base_path::BasePath;
 use listen::Port;
+pub(in crate::commands) use sampling::read_tail_sampling;
 
 /// Flags.
 #[derive(Debug, clap::Args)]
@@ -103,6 +107,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SPANS", default_value_t = 0)]
     max_trace_spans: usize,
 
+    #[command(flatten)]
+    sampling: sampling::Flags,
+
     /// Origin whose web pages may post spans, such as https://shop.example, or *; repeatable (pages
     /// of this machine always may)
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
@@ -130,18 +137,25 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
     };
     let query = QueryService::new(Arc::clone(&storage.store), options);
     let sink = query.tap(Arc::clone(&storage.store) as Arc<dyn SpanSink>);
-    let collector = Collector::new(sink, Limits::default());
+    let sampling = args.sampling.open(&storage, sink).await?;
+    let collector = Collector::new(Arc::clone(&sampling.sink), Limits::default());
     let origins = AllowedOrigins::new(args.cors_origins.iter().cloned());
     let menu = match &args.ui_config {
         Some(path) => ui_config::read(path)?,
         None => Vec::new(),
     };
     let ui = args.base_path.mount(|base_path| {
-        let ui = periplus_ui::router(base_path, &menu);
-        query.http().fallback_service(ui)
+        query
+            .http()
+            .merge(api::router(
+                sampling.tail.clone(),
+                Arc::clone(&storage.store),
+            ))
+            .merge(http::api(sampling.remote.clone()))
+            .fallback_service(periplus_ui::router(base_path, &menu))
     });
 
-    let parts: [(Port, Router); 9] = [
+    let parts: [(Port, Router); 11] = [
         (Port::new("ui", args.ui_port, "--ui-port"), ui),
         (
             Port::new("query/grpc", args.query_grpc_port, "--query-grpc-port"),
@@ -161,11 +175,11 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         ),
         (
             Port::new("jaeger/grpc", args.jaeger_grpc_port, "--jaeger-grpc-port"),
-            jaeger::grpc::router(collector.clone()),
+            jaeger::grpc::router(collector.clone()).merge(grpc::service(sampling.remote.clone())),
         ),
         (
             Port::new("jaeger/http", args.jaeger_http_port, "--jaeger-http-port"),
-            jaeger::http::router(collector.clone()),
+            jaeger::http::router(collector.clone()).merge(http::api(sampling.remote.clone())),
         ),
         (
             Port::new("health", args.health_port, "--health-port"),
@@ -173,7 +187,19 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         ),
         (
             Port::new("metrics", args.metrics_port, "--metrics-port"),
-            metrics::router(collector.clone(), &storage),
+            metrics::router(collector.clone(), &storage, &sampling),
+        ),
+        (
+            Port::new("sampling", args.sampling.sampling_port, "--sampling-port"),
+            http::router(sampling.remote.clone()),
+        ),
+        (
+            Port::new(
+                "sampling/grpc",
+                args.sampling.sampling_grpc_port,
+                "--sampling-grpc-port",
+            ),
+            grpc::router(sampling.remote.clone()),
         ),
     ];
     let agents = [
@@ -206,6 +232,7 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         sockets.push((port.name, address, socket, protocol));
     }
 
+    let sampling = sampling.start();
     let (stopping, stopped) = watch::channel(());
     let mut servers = JoinSet::new();
     let mut addresses = Vec::with_capacity(bound.len() + sockets.len());
@@ -247,9 +274,10 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
     query.close();
     drop(stopping);
     while servers.join_next().await.is_some() {}
+    let sampled = sampling.end().await;
     let closed = storage.close().await;
     tracing::info!("stopped");
-    outcome.and(closed)
+    outcome.and(sampled).and(closed)
 }
 
 /// Resolves on SIGINT or SIGTERM.

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const FLAGS: [&str; 11] = [
+const FLAGS: [&str; 13] = [
     "--ui-port",
     "--query-grpc-port",
     "--otlp-grpc-port",
@@ -28,6 +28,8 @@ const FLAGS: [&str; 11] = [
     "--jaeger-binary-port",
     "--health-port",
     "--metrics-port",
+    "--sampling-port",
+    "--sampling-grpc-port",
 ];
 
 /// A running `periplus serve`.
@@ -72,6 +74,8 @@ impl Serve {
                 "Jaeger UDP, binary",
                 "health",
                 "own metrics",
+                "sampling over HTTP",
+                "sampling over gRPC",
             ] {
                 if line.starts_with(name) {
                     addresses.insert(name, address);

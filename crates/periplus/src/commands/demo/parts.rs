@@ -113,6 +113,9 @@ impl Maker<'_> {
             ("--jaeger-http-port", 0),
             ("--jaeger-compact-port", 0),
             ("--jaeger-binary-port", 0),
+            // Its sidecars take their share from the mesh: any port will do.
+            ("--sampling-port", 0),
+            ("--sampling-grpc-port", 0),
         ] {
             arguments.extend([flag.to_owned(), port.to_string()]);
         }

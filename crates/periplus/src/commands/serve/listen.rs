@@ -84,6 +84,8 @@ pub(super) fn announce(addresses: &[(&'static str, SocketAddr)], place: &str) {
             "jaeger/binary" => format!("Jaeger UDP, binary   {address}"),
             "health" => format!("health               http://{address}/"),
             "metrics" => format!("own metrics          http://{address}/metrics"),
+            "sampling" => format!("sampling over HTTP   http://{address}/sampling"),
+            "sampling/grpc" => format!("sampling over gRPC   {address}"),
             other => format!("{other:<20} {address}"),
         };
         out.push_str(&what);

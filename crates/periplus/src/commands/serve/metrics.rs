@@ -8,10 +8,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
+use periplus_collect::sampling::{AdaptiveSampling, RemoteSampling, ShareSampling, TailSampling};
 use periplus_collect::{Collector, Reason, Receiver, Stats};
 use periplus_store::embedded::{EmbeddedStore, EngineStats};
 use periplus_store::{SpanStore, StoreStats};
 
+use super::metrics_sampling;
+use super::sampling::Sampling;
 use super::storage::Storage;
 
 #[derive(Clone)]
@@ -19,33 +22,56 @@ struct Sources {
     collector: Collector,
     store: Arc<dyn SpanStore>,
     embedded: Option<Arc<EmbeddedStore>>,
+    remote: RemoteSampling,
+    adaptive: Option<AdaptiveSampling>,
+    tail: Option<TailSampling>,
+    share: Option<ShareSampling>,
 }
 
-pub(super) fn router(collector: Collector, storage: &Storage) -> Router {
+pub(super) fn router(collector: Collector, storage: &Storage, sampling: &Sampling) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .with_state(Sources {
             collector,
             store: Arc::clone(&storage.store),
             embedded: storage.embedded.clone(),
+            remote: sampling.remote.clone(),
+            adaptive: sampling.adaptive.clone(),
+            tail: sampling.tail.clone(),
+            share: sampling.share.clone(),
         })
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
-    let engine = sources.embedded.map(|store| store.engine_stats());
-    let text = text(sources.collector.stats(), sources.store.stats(), engine);
+    let text = text(&sources);
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
 
-fn text(stats: &Stats, store: StoreStats, engine: Option<EngineStats>) -> String {
+fn text(sources: &Sources) -> String {
+    let stats = sources.collector.stats();
     let mut page = Page::default();
     page.info();
     receivers(&mut page, stats);
     collector_names(&mut page, stats);
-    stored(&mut page, store);
-    if let Some(engine) = engine {
-        embedded(&mut page, engine);
+    stored(&mut page, sources.store.stats());
+    if let Some(store) = &sources.embedded {
+        embedded(&mut page, store.engine_stats());
+    }
+    metrics_sampling::remote(&mut page, sources.remote.stats());
+    if let Some(share) = &sources.share {
+        page.family(
+            "periplus_sample_rate_dropped_spans_total",
+            "counter",
+            "Spans of traces outside of the share that is kept.",
+        );
+        page.sample("", share.dropped_spans());
+    }
+    if let Some(adaptive) = &sources.adaptive {
+        metrics_sampling::adaptive(&mut page, adaptive.stats());
+    }
+    if let Some(tail) = &sources.tail {
+        metrics_sampling::tail(&mut page, tail);
     }
     page.text
 }
@@ -246,8 +272,8 @@ fn labels(receiver: Receiver) -> String {
 
 /// A page of metrics. Writing to a string cannot fail, so the results of `write!` say nothing.
 #[derive(Default)]
-struct Page {
-    text: String,
+pub(super) struct Page {
+    pub(super) text: String,
     name: &'static str,
 }
 
@@ -257,12 +283,12 @@ impl Page {
         self.sample(concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1);
     }
 
-    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &'static str, kind: &str, help: &str) {
         self.name = name;
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, labels: &str, value: u64) {
+    pub(super) fn sample(&mut self, labels: &str, value: u64) {
         let name = self.name;
         let _ = if labels.is_empty() {
             writeln!(self.text, "{name} {value}")

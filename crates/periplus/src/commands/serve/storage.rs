@@ -51,6 +51,8 @@ pub(super) struct Storage {
     pub(super) engine: &'static str,
     /// Where spans are, in words.
     pub(super) place: String,
+    /// The directory, if they are on the disk.
+    pub(super) dir: Option<PathBuf>,
     pub(super) embedded: Option<Arc<EmbeddedStore>>,
     /// Where archived traces are: nothing is dropped from it.
     pub(super) archive: Arc<dyn SpanStore>,
@@ -71,6 +73,7 @@ impl Flags {
                 store: Arc::new(MemoryStore::new(self.max_memory)),
                 engine: "memory",
                 place: format!("in memory, {} MiB of them", self.max_memory >> 20),
+                dir: None,
                 embedded: None,
                 archive: Arc::new(MemoryStore::new(MAX_ARCHIVE_MEMORY)),
                 embedded_archive: None,
@@ -101,6 +104,7 @@ impl Flags {
             store: Arc::clone(&store) as Arc<dyn SpanStore>,
             engine: "embedded",
             place: format!("in {} (durability {})", dir.display(), self.durability),
+            dir: Some(dir),
             embedded: Some(store),
             archive: Arc::clone(&archive) as Arc<dyn SpanStore>,
             embedded_archive: Some(archive),
