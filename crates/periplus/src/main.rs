@@ -23,6 +23,14 @@ enum Command {
     Serve(commands::serve::Args),
     /// The directory that the trace backend keeps spans in: check, stats, compact
     Store(commands::store::Args),
+    /// Traces of a running server: get, search, tail
+    Trace(commands::trace::Args),
+    /// The services of a running server, and their operations
+    Services(commands::services::Args),
+    /// Traces of a running server, into a file
+    Export(commands::export::Args),
+    /// Try tail sampling on the traces that are stored
+    Sampling(commands::sampling::Args),
     /// The control plane alone
     Control(commands::control::Args),
     /// A sidecar or gateway alone
@@ -43,13 +51,21 @@ fn main() -> ExitCode {
     for cause in error.chain().skip(1) {
         eprintln!("  caused by: {cause}");
     }
-    ExitCode::FAILURE
+    match error.downcast_ref::<commands::client::Failure>() {
+        Some(failure) => failure.exit_code().into(),
+        None => ExitCode::FAILURE,
+    }
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
     logging::start(match &command {
         // It talks to a person: what goes well is on the screen already.
-        Command::Demo(_) | Command::Store(_) => "warn",
+        Command::Demo(_)
+        | Command::Store(_)
+        | Command::Trace(_)
+        | Command::Services(_)
+        | Command::Export(_)
+        | Command::Sampling(_) => "warn",
         Command::Proxy(args) => args.log_level(),
         _ => "info",
     });
@@ -58,6 +74,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => commands::demo::run(args),
         Command::Serve(args) => commands::serve::run(args),
         Command::Store(args) => commands::store::run(args),
+        Command::Trace(args) => commands::trace::run(args),
+        Command::Services(args) => commands::services::run(args),
+        Command::Export(args) => commands::export::run(args),
+        Command::Sampling(args) => commands::sampling::run(args),
         Command::Control(args) => commands::control::run(args),
         Command::Proxy(args) => commands::proxy::run(args),
         Command::Bookinfo(args) => commands::bookinfo::run(args),

@@ -1,0 +1,350 @@
+//! The HTTP API of a running server, as the commands that read it see it.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Scheme, Uri};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Where the server is unless somebody says otherwise.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:16686";
+
+/// The largest answer.
+const MAX_ANSWER_BYTES: usize = 512 << 20;
+
+/// Flags that say which server to ask.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ServerFlags {
+    /// Address of the server, with its base path if it has one [default: http://127.0.0.1:16686]
+    #[arg(long, value_name = "URL", env = "PERIPLUS_SERVER")]
+    pub(super) server: Option<String>,
+
+    /// How long an answer may take, such as 30s
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::duration::parse)]
+    timeout: Duration,
+}
+
+impl ServerFlags {
+    /// A client; `other` is the server that an argument names, if it is a link.
+    pub(super) fn client(&self, other: Option<&str>) -> Result<Client, Failure> {
+        let server = self.server.as_deref().or(other).unwrap_or(DEFAULT_SERVER);
+        Client::new(server, self.timeout)
+    }
+}
+
+/// Why a command has no answer. Each kind has an exit code of its own.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command makes no sense as it was written.
+    Usage(String),
+    /// Nobody answers there.
+    Unreachable { server: String, cause: String },
+    /// The answer does not come.
+    Timeout { server: String, after: Duration },
+    /// The answer is a refusal.
+    Refused { status: StatusCode, message: String },
+    /// The answer is none that this program understands.
+    Unreadable { server: String, cause: String },
+    /// What was asked for is not there.
+    Nothing(String),
+}
+
+impl Failure {
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Refused { status, .. } if *status == StatusCode::BAD_REQUEST => 2,
+            Self::Unreachable { .. } => 3,
+            Self::Timeout { .. } => 4,
+            Self::Refused { .. } | Self::Unreadable { .. } | Self::Nothing(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(message) | Self::Nothing(message) => f.write_str(message),
+            Self::Unreachable { server, cause } => write!(
+                f,
+                "cannot reach {server}: {cause}; start it with `periplus serve`, or name another \
+                 with --server"
+            ),
+            Self::Timeout { server, after } => write!(
+                f,
+                "no answer from {server} after {} s: ask for less, or give it more with --timeout",
+                after.as_secs()
+            ),
+            Self::Refused { status, message } if status.is_client_error() => f.write_str(message),
+            Self::Refused { status, message } => {
+                write!(f, "the server answers {}: {message}", status.as_u16())
+            }
+            Self::Unreadable { server, cause } => write!(
+                f,
+                "{server} is no Periplus of this version: its answer cannot be read ({cause})"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A server.
+pub(super) struct Client {
+    /// Without a slash at the end.
+    base: String,
+    timeout: Duration,
+    http: HyperClient<HttpConnector, Full<Bytes>>,
+}
+
+impl Client {
+    fn new(server: &str, timeout: Duration) -> Result<Self, Failure> {
+        let wrong = |what: &str| Failure::Usage(format!("--server {server}: {what}"));
+        let base = match server.contains("://") {
+            true => server.to_owned(),
+            false => format!("http://{server}"),
+        };
+        let uri: Uri = base
+            .parse()
+            .map_err(|_| wrong("this is no address: write it as http://host:16686"))?;
+        if uri.scheme() != Some(&Scheme::HTTP) || uri.host().is_none_or(str::is_empty) {
+            return Err(wrong(
+                "only http:// is spoken here: write it as http://host:16686",
+            ));
+        }
+        if uri.query().is_some() {
+            return Err(wrong("an address has no query"));
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(timeout.min(Duration::from_secs(10))));
+        Ok(Self {
+            base: base.trim_end_matches('/').to_owned(),
+            timeout,
+            http: HyperClient::builder(TokioExecutor::new()).build(connector),
+        })
+    }
+
+    /// The address, as it was given.
+    pub(super) fn server(&self) -> &str {
+        &self.base
+    }
+
+    /// `GET` of JSON.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let body = self.bytes(Method::GET, path, Bytes::new()).await?;
+        self.read(&body)
+    }
+
+    /// `POST` of a text, which is answered by JSON.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: String,
+    ) -> Result<T, Failure> {
+        let body = self.bytes(Method::POST, path, body.into()).await?;
+        self.read(&body)
+    }
+
+    /// `GET` of an answer that does not end by itself.
+    pub(super) async fn stream(&self, path: &str) -> Result<hyper::body::Incoming, Failure> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        Ok(response.into_body())
+    }
+
+    /// What it means that an answer breaks off.
+    pub(super) fn broken(&self, cause: &dyn std::error::Error) -> Failure {
+        Failure::Unreachable {
+            server: self.base.clone(),
+            cause: last(cause),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
+        serde_json::from_slice(body).map_err(|error| Failure::Unreadable {
+            server: self.base.clone(),
+            cause: error.to_string(),
+        })
+    }
+
+    async fn bytes(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
+        let answer = async {
+            let response = self.send(method, path, body).await?;
+            self.collect(response.into_body()).await
+        };
+        (tokio::time::timeout(self.timeout, answer).await).map_err(|_| self.late())?
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<http::Response<hyper::body::Incoming>, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .body(Full::new(body))
+            .map_err(|error| Failure::Usage(format!("{path}: {error}")))?;
+        let response = tokio::time::timeout(self.timeout, self.http.request(request))
+            .await
+            .map_err(|_| self.late())?
+            .map_err(|error| self.broken(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = self.collect(response.into_body()).await?;
+        Err(Failure::Refused {
+            status,
+            message: message(&body),
+        })
+    }
+
+    async fn collect(&self, body: hyper::body::Incoming) -> Result<Bytes, Failure> {
+        match Limited::new(body, MAX_ANSWER_BYTES).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                Err(Failure::Unreadable {
+                    server: self.base.clone(),
+                    cause: format!("it has more than {} MiB", MAX_ANSWER_BYTES >> 20),
+                })
+            }
+            Err(error) => Err(self.broken(&*error)),
+        }
+    }
+
+    fn late(&self) -> Failure {
+        Failure::Timeout {
+            server: self.base.clone(),
+            after: self.timeout,
+        }
+    }
+}
+
+/// The words of a refusal: our API's, Jaeger's, or the body as it is.
+fn message(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Ours {
+        error: String,
+    }
+    #[derive(Deserialize)]
+    struct Jaegers {
+        errors: Vec<Jaeger>,
+    }
+    #[derive(Deserialize)]
+    struct Jaeger {
+        msg: String,
+    }
+    if let Ok(ours) = serde_json::from_slice::<Ours>(body) {
+        return ours.error;
+    }
+    if let Ok(mut jaegers) = serde_json::from_slice::<Jaegers>(body)
+        && let Some(first) = jaegers.errors.pop()
+    {
+        return first.msg;
+    }
+    let text = String::from_utf8_lossy(body);
+    super::output::clean(text.trim())
+        .chars()
+        .take(200)
+        .collect()
+}
+
+/// The innermost cause, which says most.
+fn last(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    text
+}
+
+/// A query string from pairs; empty values are left out.
+pub(super) fn query(pairs: &[(&str, &str)]) -> String {
+    let pairs: Vec<String> = (pairs.iter())
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| format!("{key}={}", escape(value)))
+        .collect();
+    match pairs.is_empty() {
+        true => String::new(),
+        false => format!("?{}", pairs.join("&")),
+    }
+}
+
+/// A text inside a URL: everything but letters, digits and `-_.~` escaped.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked() {
+        let new = |server| Client::new(server, Duration::from_secs(1));
+        for (server, base) in [
+            ("http://127.0.0.1:16686", "http://127.0.0.1:16686"),
+            ("localhost:16686", "http://localhost:16686"),
+            ("http://host/jaeger/", "http://host/jaeger"),
+        ] {
+            assert_eq!(
+                new(server).map(|client| client.base).ok().as_deref(),
+                Some(base)
+            );
+        }
+        for server in [
+            "",
+            "https://host",
+            "http://",
+            "http://host?x=1",
+            "not a host",
+        ] {
+            assert!(matches!(new(server), Err(Failure::Usage(_))), "{server}");
+        }
+    }
+
+    #[test]
+    fn query_strings_are_escaped() {
+        assert_eq!(query(&[]), "");
+        assert_eq!(
+            query(&[("q", "a=b c"), ("x", ""), ("y", "ä")]),
+            "?q=a%3Db%20c&y=%C3%A4"
+        );
+    }
+
+    #[test]
+    fn refusals_say_what_the_server_says() {
+        for (body, expected) in [
+            (r#"{"error":"no such trace"}"#, "no such trace"),
+            (
+                r#"{"data":null,"errors":[{"code":404,"msg":"trace not found"}]}"#,
+                "trace not found",
+            ),
+            (
+                "404 page\u{1b}[31m not found\n",
+                "404 page\u{fffd}[31m not found",
+            ),
+        ] {
+            assert_eq!(message(body.as_bytes()), expected);
+        }
+    }
+}
