@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::process;
 
-const PORTS: [&str; 11] = [
+const PORTS: [&str; 13] = [
     "--ui-port",
     "--query-grpc-port",
     "--otlp-grpc-port",
@@ -24,6 +24,8 @@ const PORTS: [&str; 11] = [
     "--jaeger-binary-port",
     "--health-port",
     "--metrics-port",
+    "--sampling-port",
+    "--sampling-grpc-port",
 ];
 
 /// A running `periplus serve`.
