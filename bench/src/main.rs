@@ -8,6 +8,7 @@ mod load;
 mod origin;
 mod peers;
 mod proxy;
+mod receivers;
 mod sink;
 mod store;
 
@@ -26,6 +27,8 @@ enum Command {
     Proxy(proxy::Args),
     /// The store, ClickHouse, DuckDB and Parquet with the same spans; prints tables
     Store(store::Args),
+    /// CPU per span of each receiver, with the same spans; prints a table
+    Receivers(receivers::Args),
     /// User instructions per request, counted by callgrind; compares with the committed budget
     Instructions(instructions::Args),
     /// The origin behind the proxies (started by the drivers)
@@ -34,6 +37,9 @@ enum Command {
     /// The span sink (started by the drivers)
     #[command(hide = true)]
     Sink(sink::Args),
+    /// The receivers (started by the driver)
+    #[command(hide = true)]
+    ReceiversServer(receivers::server::Args),
     /// The load generator (started by the drivers)
     #[command(hide = true)]
     Load(load::Args),
@@ -43,6 +49,8 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Proxy(args) => proxy::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Receivers(args) => receivers::run(&args),
+        Command::ReceiversServer(args) => receivers::server::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Origin(args) => origin::run(&args),
         Command::Sink(args) => sink::run(&args),

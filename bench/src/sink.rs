@@ -61,7 +61,7 @@ async fn serve(address: SocketAddr, router: Router) -> anyhow::Result<()> {
 
 /// Keeps nothing and counts everything.
 #[derive(Debug, Default)]
-struct Counter {
+pub(crate) struct Counter {
     spans: AtomicU64,
 }
 

@@ -11,13 +11,13 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: BufReader<TcpStream>,
     head: Vec<u8>,
 }
 
 impl Client {
-    pub(super) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
         let stream =
             TcpStream::connect(address).with_context(|| format!("no connection to {address}"))?;
         stream.set_nodelay(true)?;
@@ -29,21 +29,36 @@ impl Client {
     }
 
     /// The status and the body of the answer.
-    pub(super) fn get(&mut self, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
-        self.send("GET", path, &[])
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+        self.send("GET", path, "", &[])
     }
 
     /// Sends OTLP/protobuf.
-    pub(super) fn post(&mut self, path: &str, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
-        self.send("POST", path, body)
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
+        self.post_as(path, "content-type: application/x-protobuf\r\n", body)
     }
 
-    fn send(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
+    /// Sends a body with these header lines.
+    pub(crate) fn post_as(
+        &mut self,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> anyhow::Result<(u16, Vec<u8>)> {
+        self.send("POST", path, headers, body)
+    }
+
+    fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> anyhow::Result<(u16, Vec<u8>)> {
         self.head.clear();
         write!(
             self.head,
-            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/x-protobuf\r\n\
-             content-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: bench\r\n{headers}content-length: {}\r\n\r\n",
             body.len()
         )?;
         let stream = self.stream.get_mut();

@@ -2,11 +2,11 @@
 
 mod ask;
 mod corpus;
-mod http;
+pub(crate) mod http;
 mod load;
 mod ours;
 mod peers;
-mod process;
+pub(crate) mod process;
 mod questions;
 mod report;
 mod rows;

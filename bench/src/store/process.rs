@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_millis(50);
 
 /// CPU time of the process and of its threads, those that have ended included: unlike the
 /// scheduler's books of the single threads, this forgets none.
-pub(super) fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
+pub(crate) fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
     let fields = stat(&pid.to_string())?;
     Ok(TICK * (fields[0] + fields[1]))
 }
