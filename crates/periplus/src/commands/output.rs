@@ -224,9 +224,9 @@ pub(super) fn duration(micros: u64, style: Style) -> String {
     };
     match micros {
         ..1_000 => format!("{micros}{}", style.pick("µs", "us")),
-        ..999_500 => digits(micros as f64 / 1e3, "ms"),
-        ..59_950_000 => digits(micros as f64 / 1e6, "s"),
-        ..3_600_000_000 => {
+        1_000..999_500 => digits(micros as f64 / 1e3, "ms"),
+        999_500..59_950_000 => digits(micros as f64 / 1e6, "s"),
+        59_950_000..3_600_000_000 => {
             let seconds = micros / 1_000_000;
             format!("{}m{:02}s", seconds / 60, seconds % 60)
         }

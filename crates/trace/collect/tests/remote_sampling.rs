@@ -1,5 +1,7 @@
 //! Jaeger's remote sampling, over HTTP and gRPC.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+
 mod support;
 
 use std::net::SocketAddr;

@@ -1,7 +1,5 @@
 //! Zipkin's `COLLECTOR_SAMPLE_RATE`: a share of all traces, by their ids.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
-
 mod support;
 
 use std::sync::Arc;

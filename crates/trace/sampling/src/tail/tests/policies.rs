@@ -257,7 +257,7 @@ fn the_strongest_verdict_counts() {
             vec!["sampled", "inverted_not_sampled", "not_sampled"]
         )
     );
-    let health = with(plain.clone(), "route", "/health");
+    let health = with(plain, "route", "/health");
     assert_eq!(
         judge(&mut policies, vec![group("shop", vec![health.clone()])]),
         (false, vec!["sampled", "inverted_sampled", "dropped"])
