@@ -6,10 +6,12 @@ use axum::Router;
 use futures_util::StreamExt;
 use periplus_model::TraceId;
 use periplus_store::{Budget, Outcome, SpanSink, SpanStore, StoreError, StoredTrace, TraceQuery};
+use tokio::sync::SemaphorePermit;
 
 use crate::live::{Feed, Tap};
 use crate::view::View;
-use crate::{grpc, jaeger, own, v3};
+use crate::zipkin::ZipkinOptions;
+use crate::{grpc, jaeger, own, v3, zipkin};
 
 /// What the APIs say about the process that serves them, and how they show traces.
 #[derive(Clone)]
@@ -25,6 +27,8 @@ pub struct Options {
     pub max_trace_spans: usize,
     /// Where archived traces are kept; without it nothing can be archived.
     pub archive: Option<Arc<dyn SpanStore>>,
+    /// What Zipkin's API reads from its environment.
+    pub zipkin: Arc<ZipkinOptions>,
 }
 
 impl Default for Options {
@@ -35,6 +39,7 @@ impl Default for Options {
             max_clock_skew: Duration::ZERO,
             max_trace_spans: 0,
             archive: None,
+            zipkin: Arc::default(),
         }
     }
 }
@@ -70,7 +75,7 @@ impl QueryService {
         }
     }
 
-    /// Jaeger's HTTP API and our own. Paths below `/api` that nobody serves answer 404; all
+    /// Jaeger's HTTP API, our own, and Zipkin's below `/zipkin`. Paths below `/api` that nobody serves answer 404; all
     /// other paths are left to the caller's fallback.
     pub fn http(&self) -> Router {
         Router::new()
@@ -78,6 +83,17 @@ impl QueryService {
             .merge(v3::routes())
             .merge(jaeger::routes())
             .with_state(self.api.clone())
+            .merge(zipkin::below_zipkin(
+                self.api.clone(),
+                Arc::clone(&self.api.options.zipkin),
+            ))
+    }
+
+    /// What Zipkin's port answers: its read API, at the root and below `/zipkin`, and, so that its
+    /// UI's links lead to pages that work, everything that [`Self::http`] has.
+    pub fn zipkin(&self) -> Router {
+        let options = Arc::clone(&self.api.options.zipkin);
+        self.http().merge(zipkin::port(self.api.clone(), options))
     }
 
     /// A sink that also shows the live tail what `sink` has stored.
@@ -112,10 +128,10 @@ impl fmt::Debug for QueryService {
 const MAX_QUERIES: usize = 16;
 
 /// The most spans that one answer carries: searches stop there and say so.
-const MAX_ANSWER_SPANS: usize = 200_000;
+pub(crate) const MAX_ANSWER_SPANS: usize = 200_000;
 
 /// What one search may take: what a person waits for, and what sixteen at a time may hold.
-const BUDGET: Budget = Budget {
+pub(crate) const BUDGET: Budget = Budget {
     time: Some(Duration::from_secs(30)),
     answer_bytes: 256 << 20,
     ..Budget::UNLIMITED
@@ -155,7 +171,24 @@ impl Api {
     }
 
     /// Runs a search to its end, or until the answer is large enough.
-    pub(crate) async fn find(&self, mut query: TraceQuery) -> Result<Found, StoreError> {
+    pub(crate) async fn find(&self, query: TraceQuery) -> Result<Found, StoreError> {
+        self.find_where(query, usize::MAX, |_| true).await
+    }
+
+    /// Waits for a turn to search.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // None only if the semaphore were closed, which nobody does.
+        self.turns.acquire().await.ok()
+    }
+
+    /// As [`Self::find`], but only up to `limit` traces that `wanted` picks: what the filter of a query
+    /// cannot say.
+    pub(crate) async fn find_where(
+        &self,
+        mut query: TraceQuery,
+        limit: usize,
+        wanted: impl Fn(&StoredTrace) -> bool,
+    ) -> Result<Found, StoreError> {
         query.budget = BUDGET;
         let _turn = self.turns.acquire().await;
         let mut search = self.store.search(query)?;
@@ -164,8 +197,13 @@ impl Api {
             partial: None,
         };
         let mut spans = 0;
-        while let Some(trace) = search.next().await {
+        while found.traces.len() < limit
+            && let Some(trace) = search.next().await
+        {
             let trace = trace?;
+            if !wanted(&trace) {
+                continue;
+            }
             spans += trace.span_count();
             if spans > MAX_ANSWER_SPANS && !found.traces.is_empty() {
                 found.partial = Some("the answer was cut: ask for fewer traces or a shorter time");

@@ -2,6 +2,7 @@
 //!
 //! * Jaeger's HTTP API as of v1.76 and `/api/v3`: what its UI, Grafana and Kiali call.
 //! * Jaeger's gRPC services, `jaeger.api_v2` and `jaeger.api_v3`.
+//! * Zipkin's v2 read API, for a port of its own and below `/zipkin`.
 //! * Our own, described in `docs/periplus-api.md`: what our UI calls.
 //!
 //! All read the same store through the same query AST, and none trusts what it is given:
@@ -21,5 +22,7 @@ mod search;
 mod time;
 mod v3;
 mod view;
+mod zipkin;
 
 pub use api::{Options, QueryService};
+pub use zipkin::ZipkinOptions;

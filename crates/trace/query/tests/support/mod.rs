@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use periplus_model::{Attribute, Batch, Resource, Scope, Span, SpanGroup, SpanId, TraceId};
-use periplus_query::{Options, QueryService};
+use periplus_query::{Options, QueryService, ZipkinOptions};
 use periplus_store::embedded::EmbeddedStore;
 use periplus_store::embedded::disk::SimulatedDisk;
 use periplus_store::{MemoryStore, SpanStore};
@@ -58,9 +58,31 @@ impl Server {
             ..options
         };
         let query = QueryService::new(store.clone(), options);
+        let http = query.http();
+        Self::serve(store, &query, http).await
+    }
+
+    /// What Zipkin's port answers.
+    pub async fn zipkin() -> Self {
+        let store = Arc::new(MemoryStore::default());
+        let zipkin = ZipkinOptions {
+            autocomplete_keys: vec!["env".to_owned()],
+            ..ZipkinOptions::default()
+        };
+        let options = Options {
+            version: "0.0.0-test",
+            engine: "memory",
+            zipkin: Arc::new(zipkin),
+            ..Options::default()
+        };
+        let query = QueryService::new(store.clone(), options);
+        let http = query.zipkin();
+        Self::serve(store, &query, http).await
+    }
+
+    async fn serve(store: Arc<dyn SpanStore>, query: &QueryService, http: axum::Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let http = query.http();
         tokio::spawn(async move { axum::serve(listener, http).await });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grpc = listener.local_addr().unwrap();
