@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 4318)]
     otlp_http_port: u16,
 
-    /// Port that takes Zipkin v2 spans
+    /// Port of Zipkin: spans of v1 and v2, its read API
     #[arg(long, value_name = "PORT", default_value_t = 9411)]
     zipkin_port: u16,
 
@@ -86,6 +86,24 @@ pub(crate) struct Args {
     /// Port of the server's own metrics, in Prometheus' format
     #[arg(long, value_name = "PORT", default_value_t = 8888)]
     metrics_port: u16,
+
+    /// Tags that Zipkin's UI offers as search criteria, separated by commas
+    #[arg(
+        long,
+        value_name = "KEYS",
+        env = "AUTOCOMPLETE_KEYS",
+        value_delimiter = ','
+    )]
+    zipkin_autocomplete_keys: Vec<String>,
+
+    /// How far back, in milliseconds, a search of Zipkin's API goes that does not say it
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        env = "QUERY_LOOKBACK",
+        default_value_t = 86_400_000
+    )]
+    zipkin_lookback: u64,
 
     #[command(flatten)]
     storage: storage::Flags,
@@ -116,6 +134,16 @@ pub(crate) struct Args {
     cors_origins: Vec<String>,
 }
 
+impl Args {
+    fn zipkin_options(&self) -> periplus_query::ZipkinOptions {
+        let keys = self.zipkin_autocomplete_keys.iter();
+        periplus_query::ZipkinOptions {
+            lookback_ms: self.zipkin_lookback,
+            autocomplete_keys: keys.filter(|key| !key.is_empty()).cloned().collect(),
+        }
+    }
+}
+
 /// Runs the role until it ends.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread()
@@ -134,6 +162,7 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         max_clock_skew: args.max_clock_skew,
         max_trace_spans: args.max_trace_spans,
         archive: Some(Arc::clone(&storage.archive)),
+        zipkin: Arc::new(args.zipkin_options()),
     };
     let query = QueryService::new(Arc::clone(&storage.store), options);
     let sink = query.tap(Arc::clone(&storage.store) as Arc<dyn SpanSink>);
@@ -154,6 +183,9 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
             .merge(http::api(sampling.remote.clone()))
             .fallback_service(periplus_ui::router(base_path, &menu))
     });
+    let zipkin_queries = query
+        .zipkin()
+        .fallback_service(periplus_ui::router("", &menu).fallback(zipkin::wrong_path));
 
     let parts: [(Port, Router); 11] = [
         (Port::new("ui", args.ui_port, "--ui-port"), ui),
@@ -171,7 +203,7 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         ),
         (
             Port::new("zipkin", args.zipkin_port, "--zipkin-port"),
-            zipkin::router(collector.clone(), origins),
+            zipkin::server(collector.clone(), origins, zipkin_queries),
         ),
         (
             Port::new("jaeger/grpc", args.jaeger_grpc_port, "--jaeger-grpc-port"),

@@ -77,7 +77,7 @@ pub(super) fn announce(addresses: &[(&'static str, SocketAddr)], place: &str) {
             "query/grpc" => format!("Jaeger query, gRPC   {address}"),
             "otlp/grpc" => format!("OTLP over gRPC       {address}"),
             "otlp/http" => format!("OTLP over HTTP       http://{address}/v1/traces"),
-            "zipkin" => format!("Zipkin v2            http://{address}/api/v2/spans"),
+            "zipkin" => format!("Zipkin               http://{address}/"),
             "jaeger/grpc" => format!("Jaeger over gRPC     {address}"),
             "jaeger/http" => format!("Jaeger over HTTP     http://{address}/api/traces"),
             "jaeger/compact" => format!("Jaeger UDP, compact  {address}"),
