@@ -13,9 +13,11 @@ const LISTS: &str = "crates/periplus/tests/clients";
 
 /// Virtual environments and their lists: clients whose dependencies cannot go together have
 /// environments of their own.
-const PYTHON: [(&str, &str); 2] = [
+const PYTHON: [(&str, &str); 4] = [
     ("python", "python/requirements.txt"),
     ("python-old", "python/requirements-old.txt"),
+    ("python-zipkin", "python/requirements-zipkin.txt"),
+    ("python-zipkin-old", "python/requirements-zipkin-old.txt"),
 ];
 
 const NODE: (&str, &str) = ("node", "node/package.json");
