@@ -339,10 +339,7 @@ mod tests {
                 r#"{"data":null,"errors":[{"code":404,"msg":"trace not found"}]}"#,
                 "trace not found",
             ),
-            (
-                "404 page\u{1b}[31m not found\n",
-                "404 page\u{fffd}[31m not found",
-            ),
+            ("404 page\u{1b}[31m not found\n", "404 page?[31m not found"),
         ] {
             assert_eq!(message(body.as_bytes()), expected);
         }

@@ -20,6 +20,7 @@ const ADAPTIVE: &str = "sampling/adaptive.json";
 
 /// Flags that say what is sampled.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Port that tells clients what to sample, over HTTP
     #[arg(long, value_name = "PORT", default_value_t = 5778)]

@@ -11,6 +11,7 @@ use crate::commands::{data_dir, duration};
 
 /// Flags that say where spans are kept.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Directory to keep spans in; made if it is not there [default: $XDG_DATA_HOME/periplus, or
     /// ~/.local/share/periplus]

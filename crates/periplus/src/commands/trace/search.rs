@@ -200,6 +200,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let client = args.server.client(None)?;
     let line = args.search.line();
     let found = Found::load(&client, &line, args.search.start_us(), args.limit, "").await?;
+    let nothing = "no trace matches: look further back with --since, or ask for less";
+    if found.traces.is_empty() && args.fail_on_empty {
+        return Err(Failure::Nothing(nothing.to_owned()).into());
+    }
     output::print(&render(&found, args.output, args.looks.style())?)?;
     if let Some(reason) = &found.partial {
         eprintln!("note: the search ended early, these are the newest: {reason}");
@@ -207,11 +211,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("note: there are more; --limit shows more of them");
     }
     if found.traces.is_empty() {
-        let note = "no trace matches: look further back with --since, or ask for less";
-        if args.fail_on_empty {
-            return Err(Failure::Nothing(note.to_owned()).into());
-        }
-        eprintln!("note: {note}");
+        eprintln!("note: {nothing}");
     }
     Ok(())
 }

@@ -233,7 +233,7 @@ mod tests {
         };
         assert_eq!(
             show(&span, style),
-            "2026-11-22 07:29:18.270   41.2ms 463ac35c9f6413ad48485a3953bb6124 ! shop GET /b~\n"
+            "2026-11-22 07:29:18.270   41.2ms 463ac35c9f6413ad48485a3953bb6124 ! shop GET /buy?[~\n"
         );
     }
 }
