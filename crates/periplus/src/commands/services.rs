@@ -115,13 +115,10 @@ async fn list(args: Args) -> anyhow::Result<()> {
             )
         }
     };
-    output::print(&text)?;
     match empty {
-        Some(note) if args.fail_on_empty => Err(Failure::Nothing(note.to_owned()).into()),
-        Some(note) => {
-            eprintln!("note: {note}");
-            Ok(())
-        }
-        None => Ok(()),
+        Some(note) if args.fail_on_empty => return Err(Failure::Nothing(note.to_owned()).into()),
+        Some(note) => eprintln!("note: {note}"),
+        None => {}
     }
+    output::print(&text)
 }
