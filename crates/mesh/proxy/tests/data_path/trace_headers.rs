@@ -87,10 +87,12 @@ fn the_context_of_malformed_headers_passes_untouched() {
         for line in headers.lines() {
             assert!(request.head.contains(line), "{}", request.head);
         }
-        assert_eq!(
-            request.head.matches("b3").count(),
-            headers.matches("b3").count()
-        );
+        // By name: a random x-request-id may have these two digits as well.
+        let b3 = |head: &str| {
+            let names = head.lines().map(|line| line.trim_start_matches("x-"));
+            names.filter(|name| name.starts_with("b3")).count()
+        };
+        assert_eq!(b3(&request.head), b3(headers));
     }
 }
 
