@@ -18,7 +18,8 @@ export interface Backend {
 
 const START_MS = 30_000;
 const JAEGER = ['query-grpc', 'jaeger-grpc', 'jaeger-http', 'jaeger-compact', 'jaeger-binary'];
-const PORTS = ['ui', 'otlp-grpc', 'otlp-http', 'zipkin', ...JAEGER, 'health', 'metrics'];
+const SAMPLING = ['sampling', 'sampling-grpc'];
+const PORTS = ['ui', 'otlp-grpc', 'otlp-http', 'zipkin', ...JAEGER, ...SAMPLING, 'health', 'metrics'];
 
 export async function startBackend(): Promise<Backend> {
   const binary = process.env['PERIPLUS_BIN'];

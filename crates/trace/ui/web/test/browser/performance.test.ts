@@ -3,12 +3,14 @@
  * counts it (CDP `Performance` with `timeDomain: threadTicks`), so that a busy machine hardly changes the numbers:
  * TaskDuration from the navigation to the frame after the first rows were filled, everything included (HTML, script,
  * JSON, layout, painting). The median of five loads counts. A frame of scrolling aims at 8 ms; the limit allows for
- * caches that others use at the same time. Wall times and frame rates are printed, not judged.
+ * caches that others use at the same time. On a machine that is slow at the moment the limits are longer in the same
+ * measure (`speed.ts`). Wall times and frame rates are printed, not judged.
  */
 
 import type { Browser, CDPSession, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { launch, seeded, trace, visit } from './browser.ts';
+import { slowness } from './speed.ts';
 
 const LOADS = 5;
 const FIRST_ROWS_MS = 250;
@@ -63,7 +65,9 @@ test(`the first rows of 10,000 spans cost at most ${FIRST_ROWS_MS} ms of the mai
     await page.context().close();
   }
   console.log('first rows, main-thread ms:', runs.map((run) => Object.fromEntries(Object.entries(run).map(([name, ms]) => [name, Math.round(ms)]))));
-  expect(median(runs.map((run) => run['task'] ?? Number.NaN))).toBeLessThanOrEqual(FIRST_ROWS_MS);
+  const slow = slowness();
+  console.log(`this machine is ${slow.toFixed(2)} times as slow as the one of the limits`);
+  expect(median(runs.map((run) => run['task'] ?? Number.NaN))).toBeLessThanOrEqual(FIRST_ROWS_MS * slow);
 });
 
 test(`scrolling through 10,000 spans keeps at most ${MOST_NODES} nodes and costs at most ${SCROLL_FRAME_MS} ms a frame`, async () => {
@@ -102,7 +106,7 @@ test(`scrolling through 10,000 spans keeps at most ${MOST_NODES} nodes and costs
   await page.waitForFunction(() => [...document.querySelectorAll('.row')].some((row) => row.getAttribute('aria-rowindex') === '10001'));
   counts.push(await nodesOf(page));
   expect(Math.max(...counts)).toBeLessThanOrEqual(MOST_NODES);
-  expect(perFrame).toBeLessThanOrEqual(SCROLL_FRAME_MS);
+  expect(perFrame).toBeLessThanOrEqual(SCROLL_FRAME_MS * slowness());
 });
 
 test('the focus waits while its row is out of view, and comes back with it', async () => {
