@@ -498,7 +498,9 @@ fn compare(
 }
 
 fn runtime() -> Runtime {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     runtime.expect("a runtime")
 }
 
