@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use periplus_store::embedded::{Durability, EmbeddedStore, Options};
 use periplus_store::{MemoryStore, SpanStore};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::size;
 use crate::commands::{data_dir, duration};
@@ -42,6 +43,25 @@ pub(super) struct Flags {
     /// Memory for spans with --memory; the oldest traces go first when it is full
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse)]
     max_memory: u64,
+
+    #[command(flatten)]
+    tuning: Tuning,
+}
+
+/// Sizes that nobody needs to change but tests, which want many small files.
+#[derive(Debug, clap::Args)]
+struct Tuning {
+    /// Bytes of a table in memory at which it becomes a segment
+    #[arg(long, hide = true, value_name = "BYTES", default_value_t = Options::default().table_bytes)]
+    table_bytes: u64,
+
+    /// Age of a table in memory at which it becomes a segment, in milliseconds
+    #[arg(long, hide = true, value_name = "MS", default_value_t = 60_000)]
+    table_age_ms: u64,
+
+    /// Bytes of a file of the log
+    #[arg(long, hide = true, value_name = "BYTES", default_value_t = Options::default().log_file_bytes)]
+    log_file_bytes: u64,
 }
 
 /// The store that the flags ask for.
@@ -84,8 +104,12 @@ impl Flags {
             durability: self.durability,
             retention: (!self.retention.is_zero()).then_some(self.retention),
             max_disk_bytes: Some(self.max_disk),
+            table_bytes: self.tuning.table_bytes,
+            table_age: Duration::from_millis(self.tuning.table_age_ms),
+            log_file_bytes: self.tuning.log_file_bytes,
             ..Options::default()
         };
+        allow_open_files();
         let store = EmbeddedStore::open(&dir, options)
             .with_context(|| format!("cannot open the store in {}", dir.display()))?;
         let recovery = store.recovery();
@@ -124,6 +148,21 @@ fn open_archive(dir: &Path, durability: Durability) -> anyhow::Result<EmbeddedSt
     };
     EmbeddedStore::open(&dir, options)
         .with_context(|| format!("cannot open the archive in {}", dir.display()))
+}
+
+/// As many files and connections as this process may have: the usual limit of 1,024 is one for programs
+/// that use `select`.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 impl Storage {

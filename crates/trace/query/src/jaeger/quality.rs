@@ -3,6 +3,7 @@
 use axum::extract::State;
 use http::Uri;
 use periplus_insight::{Flags, Row, Trace};
+use periplus_model::SpanId;
 use periplus_store::{StoredTrace, TraceFilter, TraceQuery};
 use serde_json::{Value as Json, json};
 
@@ -83,11 +84,11 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, trace: &StoredTrace, span: String) {
+    fn add(&mut self, trace: &StoredTrace, span: SpanId) {
         self.count += 1;
         if self.examples.len() < MAX_EXAMPLES {
             self.examples
-                .push(json!({ "traceID": trace.id.to_string(), "spanIDs": [span] }));
+                .push(json!({ "traceID": trace.id.to_string(), "spanIDs": [span.to_string()] }));
         }
     }
 }
@@ -103,7 +104,7 @@ fn payload(traces: &[StoredTrace], service: &str) -> Json {
         {
             for (check, (passed, failed)) in CHECKS.iter().zip(&mut tallies) {
                 let tally = if (check.fails)(row) { failed } else { passed };
-                tally.add(stored, trace.span(row).span_id.to_string());
+                tally.add(stored, trace.span(row).span_id);
             }
         }
     }

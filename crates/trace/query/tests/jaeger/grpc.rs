@@ -224,13 +224,6 @@ pub(crate) struct Spans {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Nothing {}
 
-/// `grpc.health.v1`.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Health {
-    #[prost(int32, tag = "1")]
-    pub(crate) status: i32,
-}
-
 /// One connection; each call to a service and a method.
 pub(crate) struct Client {
     grpc: Grpc<Channel>,
