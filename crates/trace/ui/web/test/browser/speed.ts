@@ -4,7 +4,7 @@
  * made for. Never less than 1, so that a fast machine does not get a smaller limit, and at most 3.
  */
 
-const REFERENCE_MS = 45;
+const REFERENCE_MS = 40;
 const MOST = 3;
 
 function work(): number {
