@@ -498,7 +498,8 @@ fn compare(
 }
 
 /// The traces with their spans. The order of a trace's spans does not count: a merge of segments may
-/// have happened between two searches, and does not keep the order of arrival.
+/// have happened between two searches, and does not keep the order of arrival. That is a defect of
+/// the merge: once it is mended, the traces themselves are to be compared again.
 fn contents(traces: &[StoredTrace]) -> Vec<(TraceId, Vec<String>)> {
     let spans = |trace: &StoredTrace| {
         let groups = trace.groups.iter();

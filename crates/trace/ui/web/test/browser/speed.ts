@@ -1,7 +1,8 @@
 /**
  * How slow this machine is at the moment, so that limits in CPU time mean the same everywhere: the CPU time of a fixed
  * piece of work (JSON, objects, sorting: what the page does) against what it took on the machine that the limits were
- * made for. Never less than 1, so that a fast machine does not get a smaller limit, and at most 3.
+ * made for. That number is an estimate: nobody measured it there, so what passes only by this factor proves nothing
+ * about the limit itself. Never less than 1, so that a fast machine does not get a smaller limit, and at most 3.
  */
 
 const REFERENCE_MS = 40;
