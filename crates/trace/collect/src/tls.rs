@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 /// How often the files are looked at.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The files that a server's TLS is made of, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl Tls {
     }
 
     /// Follows the files until the future is dropped.
-    pub async fn follow(&self) {
+    pub async fn follow(&self) -> Infallible {
         let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
         loop {
             ticks.tick().await;

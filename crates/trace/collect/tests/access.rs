@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::routing::any;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
-use periplus_collect::access::{Access, Guard, Routers, Scope};
+use periplus_collect::access::{Access, Guard, Need, Needs, Routers, Scope};
 use tower_service::Service as _;
 
 const ADA: &str = "ada-secret-0123456789";
@@ -22,11 +22,12 @@ fn guard() -> Router {
             {{"name": "bob", "token": "{BOB}", "tenant": "shop", "scopes": ["read"]}}]}}"#
     );
     let access = Access::new(&serde_json::from_str(&config).unwrap()).unwrap();
-    let needs = |method: &Method, path: &str| match path {
-        "/public" => None,
-        _ if method == Method::POST => Some(Scope::Write),
-        _ => Some(Scope::Read),
-    };
+    let needs: Needs = Arc::new(|method: &Method, path: &str| match path {
+        "/public" => Need::Nothing,
+        "/strategies" => Need::Token,
+        _ if method == Method::POST => Need::Scope(Scope::Write),
+        _ => Need::Scope(Scope::Read),
+    });
     let routers: Routers = Arc::new(|tenant| {
         Box::pin(async move {
             let name = tenant.unwrap().to_string();
@@ -68,14 +69,32 @@ async fn requests_go_to_their_tenant_or_no_further() {
     };
     let cases = [
         (get("", "", "/public"), 200, "for everybody"),
+        (get(BOB, "", "/strategies"), 200, "for everybody"),
+        (
+            get("nobodys-secret-0123", "shop", "/strategies"),
+            401,
+            "unknown token",
+        ),
         (get(ADA, "shop", "/x"), 200, "shop"),
         (get(BOB, "", "/x"), 200, "shop"),
-        (get(BOB, "", "/x").method(Method::POST), 403, "token 'bob' lacks the scope 'write'"),
+        (
+            get(BOB, "", "/x").method(Method::POST),
+            403,
+            "token 'bob' lacks the scope 'write'",
+        ),
         (get(ADA, "", "/x"), 401, "missing tenant header"),
         (get(ADA, "mill", "/x"), 401, "unknown tenant"),
-        (get("nobodys-secret-0123", "shop", "/x"), 401, "unknown token"),
+        (
+            get("nobodys-secret-0123", "shop", "/x"),
+            401,
+            "unknown token",
+        ),
         (get(ADA, "full", "/x"), 503, "too many tenants"),
-        (get("", "", "/x").method(Method::OPTIONS), 200, "for everybody"),
+        (
+            get("", "", "/x").method(Method::OPTIONS),
+            200,
+            "for everybody",
+        ),
     ];
     for (request, status, text) in cases {
         let (head, body) = ask(request).await;
@@ -83,7 +102,10 @@ async fn requests_go_to_their_tenant_or_no_further() {
     }
     let (head, body) = ask(get("", "shop", "/x")).await;
     assert_eq!(head.status(), 401);
-    assert_eq!(head.headers()["www-authenticate"], "Bearer realm=\"periplus\"");
+    assert_eq!(
+        head.headers()["www-authenticate"],
+        "Bearer realm=\"periplus\""
+    );
     assert!(body.starts_with("missing token: "), "{body}");
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use http::StatusCode;
-use periplus_collect::forward::{Counts, Endpoint, Forwarding};
+use periplus_collect::forward::{Counts, Endpoint, Forwarding, Forwards};
 use periplus_store::{MemoryStore, SpanSink as _, SpanStore as _};
 use periplus_wire::otlp;
 use support::{Receivers, batch, id_of};
@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Near {
     sink: Forwarding,
     store: Arc<MemoryStore>,
-    counts: Box<dyn Fn() -> Counts>,
+    forwards: Forwards,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<()>,
 }
@@ -33,9 +33,9 @@ impl Near {
     fn to(endpoint: &str) -> Self {
         let store = Arc::new(MemoryStore::default());
         let endpoint: Endpoint = endpoint.parse().unwrap();
-        let (sink, mut forwarders) = Forwarding::new(store.clone(), vec![endpoint]).unwrap();
+        let (forwards, mut forwarders) = Forwards::new(vec![endpoint]).unwrap();
+        let sink = forwards.before(store.clone(), None);
         let forwarder = forwarders.pop().unwrap();
-        let counts = Box::new(forwarder.counts());
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(forwarder.run(async {
             let _ = stopped.await;
@@ -43,16 +43,20 @@ impl Near {
         Self {
             sink,
             store,
-            counts,
+            forwards,
             stop,
             ended,
         }
     }
 
+    fn counts(&self) -> Counts {
+        counts(&self.forwards)
+    }
+
     async fn until(&self, what: impl Fn(Counts) -> bool) -> Counts {
         let wait = async {
             loop {
-                let counts = (self.counts)();
+                let counts = self.counts();
                 if what(counts) {
                     return counts;
                 }
@@ -60,15 +64,20 @@ impl Near {
             }
         };
         let waited = tokio::time::timeout(DEADLINE, wait).await;
-        waited.unwrap_or_else(|_| panic!("{:?}", (self.counts)()))
+        waited.unwrap_or_else(|_| panic!("{:?}", self.counts()))
     }
 
     /// Stops the forwarder, which sends what waits.
     async fn end(self) -> Counts {
+        let forwards = self.forwards.clone();
         self.stop.send(()).unwrap();
         self.ended.await.unwrap();
-        (self.counts)()
+        counts(&forwards)
     }
+}
+
+fn counts(forwards: &Forwards) -> Counts {
+    forwards.counts().next().unwrap().1
 }
 
 #[tokio::test]
@@ -116,7 +125,10 @@ async fn an_endpoint_that_is_away_gets_its_spans_later() {
 
 #[tokio::test]
 async fn what_is_refused_for_good_is_counted() {
-    let near = Near::to(&format!("zipkin+http://{}", start(StatusCode::BAD_REQUEST).await));
+    let near = Near::to(&format!(
+        "zipkin+http://{}",
+        start(StatusCode::BAD_REQUEST).await
+    ));
     near.sink.append(batch(1, 2)).await.unwrap();
     let counts = near.until(|counts| counts.given_up_spans == 2).await;
     assert_eq!((counts.failed_requests, counts.queued_bytes), (0, 0));

@@ -135,7 +135,10 @@ async fn a_listener_speaks_tls_and_nothing_else() {
     // Who does not trust the authority, and who speaks plain HTTP, gets no answer.
     assert!(post(address, &Authority::new(), None).await.is_err());
     let mut plain = TcpStream::connect(address).await.unwrap();
-    plain.write_all(b"GET /health HTTP/1.1\r\n\r\n").await.unwrap();
+    plain
+        .write_all(b"GET /health HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     // A reset is as good as an end.
     let _ = plain.read_to_end(&mut answer).await;
@@ -181,7 +184,10 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
     later(&files.key, 2);
     let error = tls.reload().unwrap_err();
     assert!(matches!(error, TlsError::Missing { .. }), "{error}");
-    assert!(error.to_string().starts_with("no private key in "), "{error}");
+    assert!(
+        error.to_string().starts_with("no private key in "),
+        "{error}"
+    );
     assert_eq!(shown().await, second);
 }
 

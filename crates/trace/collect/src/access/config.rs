@@ -13,6 +13,9 @@ const TENANT_HEADER: &str = "x-tenant";
 /// Secrets shorter than this can be guessed.
 const SHORTEST_TOKEN: usize = 16;
 
+/// More tenants than this are not kept apart: each has a store of its own.
+const MOST_TENANTS: usize = 1_000;
+
 /// Who may do what, as it is written down.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -101,6 +104,15 @@ pub enum InvalidAccess {
          makes a good one"
     )]
     Short(String),
+    /// A secret has a character that a header, a cookie or an address would change.
+    #[error(
+        "the secret of token '{0}' has a character that is none of RFC 6750's: use letters, \
+         digits, '-', '.', '_', '~', '+', '/' and, at the end, '='"
+    )]
+    Characters(String),
+    /// There are none, or more than can be kept apart.
+    #[error("'max' of the tenants is {0}: use 1 to {MOST_TENANTS}")]
+    Max(usize),
     /// Two tokens are the same.
     #[error("tokens '{0}' and '{1}' have the same secret")]
     Same(String, String),
@@ -148,6 +160,14 @@ impl TenantsConfig {
         }
     }
 
+    /// The most tenants at a time.
+    pub fn most(&self) -> usize {
+        match self.known.len() {
+            0 => self.max,
+            known => known,
+        }
+    }
+
     /// What this tenant may take.
     pub fn quota(&self, tenant: &Tenant) -> Quota {
         let own = self.known.get(tenant.as_str());
@@ -164,6 +184,9 @@ impl Access {
     pub fn new(config: &AccessConfig) -> Result<Self, InvalidAccess> {
         let tenants = match &config.tenants {
             None => None,
+            Some(tenants) if !(1..=MOST_TENANTS).contains(&tenants.most()) => {
+                return Err(InvalidAccess::Max(tenants.most()));
+            }
             Some(tenants) => Some(Tenants {
                 header: (tenants.header.parse())
                     .map_err(|_| InvalidAccess::Header(tenants.header.clone()))?,
@@ -180,7 +203,11 @@ impl Access {
             }
             tokens.push(token);
         }
-        Ok(Self { tenants, tokens })
+        Ok(Self {
+            tenants,
+            tokens,
+            ..Self::default()
+        })
     }
 }
 
@@ -202,6 +229,10 @@ fn token(config: &TokenConfig, tenants: Option<&Tenants>) -> Result<Token, Inval
     let secret = secret.trim();
     if secret.len() < SHORTEST_TOKEN {
         return Err(InvalidAccess::Short(name));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    if !secret.trim_end_matches('=').bytes().all(plain) {
+        return Err(InvalidAccess::Characters(name));
     }
     if config.scopes.is_empty() {
         return Err(InvalidAccess::Scopes(name));

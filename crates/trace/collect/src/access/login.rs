@@ -22,7 +22,12 @@ pub(super) fn cookie(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// The answer to a page that is opened with `?token=`: the same page without it, and a cookie that
 /// scripts and other sites cannot use. `None` if the request is no such.
-pub(super) fn answer(access: &Access, method: &Method, uri: &Uri, secure: bool) -> Option<Response> {
+pub(super) fn answer(
+    access: &Access,
+    method: &Method,
+    uri: &Uri,
+    secure: bool,
+) -> Option<Response> {
     if method != Method::GET {
         return None;
     }

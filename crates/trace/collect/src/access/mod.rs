@@ -9,12 +9,13 @@ mod login;
 mod quota;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 pub use config::{AccessConfig, InvalidAccess, Quota, TenantsConfig, TokenConfig};
-pub use guard::{Guard, Routers};
+pub use guard::{Guard, Need, Needs, Routers};
 pub use quota::{QuotaStats, WithQuota};
 
 /// What a request needs.
@@ -68,6 +69,7 @@ impl fmt::Display for Tenant {
 pub struct Access {
     tenants: Option<Tenants>,
     tokens: Vec<Token>,
+    denied: DeniedCounts,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,16 @@ impl fmt::Debug for Token {
             .field("tenant", &self.tenant)
             .field("scopes", &self.scopes)
             .finish_non_exhaustive()
+    }
+}
+
+/// Requests that went no further, by [`Denied::KINDS`].
+#[derive(Debug, Default)]
+struct DeniedCounts([AtomicU64; Denied::KINDS.len()]);
+
+impl DeniedCounts {
+    fn add(&self, kind: usize) {
+        self.0[kind].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -126,6 +138,32 @@ impl fmt::Display for Denied {
     }
 }
 
+impl Denied {
+    /// What each is called in metrics.
+    const KINDS: [&str; 7] = [
+        "no_token",
+        "unknown_token",
+        "lacks_scope",
+        "no_tenant",
+        "unknown_tenant",
+        "extra_tenant",
+        "foreign_tenant",
+    ];
+
+    /// Its place in [`Self::KINDS`].
+    const fn kind(&self) -> usize {
+        match self {
+            Self::NoToken => 0,
+            Self::UnknownToken => 1,
+            Self::LacksScope(..) => 2,
+            Self::NoTenant => 3,
+            Self::UnknownTenant => 4,
+            Self::ExtraTenant => 5,
+            Self::ForeignTenant(_) => 6,
+        }
+    }
+}
+
 impl Access {
     /// Whether everybody may do everything, and there are no tenants.
     pub fn is_open(&self) -> bool {
@@ -137,6 +175,19 @@ impl Access {
         self.tenants.is_some()
     }
 
+    /// The header that names the tenant, where there are tenants.
+    pub fn tenant_header(&self) -> Option<&http::HeaderName> {
+        self.tenants.as_ref().map(|tenants| &tenants.header)
+    }
+
+    /// Requests that were denied since the start, by reason.
+    pub fn denied(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.denied.0.iter();
+        Denied::KINDS
+            .into_iter()
+            .zip(counts.map(|count| count.load(Ordering::Relaxed)))
+    }
+
     /// Whether a request with these headers may do what needs `scope`, and for which tenant: `None`
     /// if there are no tenants.
     pub(crate) fn check(
@@ -144,17 +195,23 @@ impl Access {
         headers: &HeaderMap,
         scope: Scope,
     ) -> Result<Option<Tenant>, Denied> {
-        let token = self.token(headers, scope)?;
+        let token = self.token(headers, Some(scope))?;
         match &self.tenants {
             None => Ok(None),
             Some(tenants) => tenants.of(headers, token).map(Some),
         }
     }
 
+    /// Whether a request with these headers may see what is of no tenant and no secret, such as
+    /// strategies of sampling.
+    pub(crate) fn check_token(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        self.token(headers, None).map(|_| ())
+    }
+
     /// Whether a request with these headers may see what is of no tenant, such as the server's own
     /// metrics.
     pub(crate) fn check_operator(&self, headers: &HeaderMap) -> Result<(), Denied> {
-        match self.token(headers, Scope::Read)? {
+        match self.token(headers, Some(Scope::Read))? {
             Some(Token {
                 name,
                 tenant: Some(_),
@@ -164,17 +221,19 @@ impl Access {
         }
     }
 
-    fn token(&self, headers: &HeaderMap, scope: Scope) -> Result<Option<&Token>, Denied> {
+    fn token(&self, headers: &HeaderMap, scope: Option<Scope>) -> Result<Option<&Token>, Denied> {
         if self.tokens.is_empty() {
             return Ok(None);
         }
         let given = bearer(headers).or_else(|| login::cookie(headers));
         let token = self.find(given.ok_or(Denied::NoToken)?);
         let token = token.ok_or(Denied::UnknownToken)?;
-        if !token.scopes.contains(&scope) {
-            return Err(Denied::LacksScope(token.name.clone(), scope));
+        match scope {
+            Some(scope) if !token.scopes.contains(&scope) => {
+                Err(Denied::LacksScope(token.name.clone(), scope))
+            }
+            _ => Ok(Some(token)),
         }
-        Ok(Some(token))
     }
 
     fn find(&self, secret: &[u8]) -> Option<&Token> {
@@ -207,7 +266,10 @@ impl Tenants {
                 Some(name)
             }
         };
-        match (named, token.and_then(|token| Some((token, token.tenant.as_ref()?)))) {
+        match (
+            named,
+            token.and_then(|token| Some((token, token.tenant.as_ref()?))),
+        ) {
             (None, None) => Err(Denied::NoTenant),
             (Some(named), None) => Ok(named),
             (None, Some((_, own))) => Ok(own.clone()),

@@ -90,8 +90,16 @@ fn tenants_are_named_by_a_header_or_by_the_token() {
         let found = access.check(&headers(&pairs), Scope::Read);
         assert_eq!(found, expected, "{names:?}");
     }
-    assert!(access.check_operator(&headers(&[(reader.0, &reader.1)])).is_ok());
-    assert!(access.check_operator(&headers(&[(shop.0, &shop.1)])).is_err());
+    assert!(
+        access
+            .check_operator(&headers(&[(reader.0, &reader.1)]))
+            .is_ok()
+    );
+    assert!(
+        access
+            .check_operator(&headers(&[(shop.0, &shop.1)]))
+            .is_err()
+    );
 }
 
 #[test]

@@ -78,16 +78,24 @@ impl Client {
     }
 
     /// Sends one body; the answer says whether it was taken.
-    pub(super) async fn send(&self, body: Bytes) -> Result<(), Failure> {
-        match tokio::time::timeout(TIMEOUT, self.exchange(body)).await {
+    pub(super) async fn send(
+        &self,
+        body: Bytes,
+        header: Option<&(HeaderName, HeaderValue)>,
+    ) -> Result<(), Failure> {
+        match tokio::time::timeout(TIMEOUT, self.exchange(body, header)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::Passing("no answer in time".to_owned())),
         }
     }
 
-    async fn exchange(&self, body: Bytes) -> Result<(), Failure> {
+    async fn exchange(
+        &self,
+        body: Bytes,
+        header: Option<&(HeaderName, HeaderValue)>,
+    ) -> Result<(), Failure> {
         let passing = |error: &dyn std::error::Error| Failure::Passing(chain(error));
-        let request = self.request(body)?;
+        let request = self.request(body, header)?;
         let response = (self.http.request(request).await).map_err(|error| passing(&error))?;
         let (head, body) = response.into_parts();
         let collected = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
@@ -97,11 +105,17 @@ impl Client {
             return grpc_outcome(head.status, &head.headers, trailers);
         }
         // Its text only explains a failure.
-        let text = collected.map(|collected| collected.to_bytes()).unwrap_or_default();
+        let text = collected
+            .map(|collected| collected.to_bytes())
+            .unwrap_or_default();
         http_outcome(head.status, &text)
     }
 
-    fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
+    fn request(
+        &self,
+        body: Bytes,
+        header: Option<&(HeaderName, HeaderValue)>,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
         let (kind, body) = match self.endpoint.protocol {
             Protocol::OtlpHttp => ("application/x-protobuf", body),
             Protocol::Zipkin => ("application/json", body),
@@ -114,6 +128,9 @@ impl Client {
             .header(USER_AGENT, concat!("periplus/", env!("CARGO_PKG_VERSION")));
         if self.endpoint.protocol == Protocol::OtlpGrpc {
             request = request.header(TE, "trailers");
+        }
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
         }
         request
             .body(Full::new(body))
@@ -147,17 +164,15 @@ fn http_outcome(status: StatusCode, text: &[u8]) -> Result<(), Failure> {
 
 /// OTLP/gRPC's rule: these codes may be tried again, `RESOURCE_EXHAUSTED` only where the endpoint
 /// says when.
-fn grpc_outcome(
-    status: StatusCode,
-    head: &HeaderMap,
-    trailers: &HeaderMap,
-) -> Result<(), Failure> {
+fn grpc_outcome(status: StatusCode, head: &HeaderMap, trailers: &HeaderMap) -> Result<(), Failure> {
     let find = |name: &'static str| {
         let name = HeaderName::from_static(name);
         trailers.get(&name).or_else(|| head.get(&name))
     };
     let text = |value: Option<&HeaderValue>| {
-        value.map_or("", |value| value.to_str().unwrap_or("")).to_owned()
+        value
+            .map_or("", |value| value.to_str().unwrap_or(""))
+            .to_owned()
     };
     let code = text(find("grpc-status"));
     if status != StatusCode::OK {

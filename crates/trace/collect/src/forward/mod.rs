@@ -1,6 +1,6 @@
 //! Forwarding: what is stored also goes to another endpoint, OTLP or Zipkin.
 //!
-//! [`Forwarding`] stands before the store. What the store has taken waits in a queue that is bounded
+//! A [`Forwarding`] stands before each store. What the store has taken waits in a queue that is bounded
 //! in bytes; [`Forwarder::run`] sends it, in order, and tries again while the endpoint is away. A
 //! full queue and what is given up are counted, and never hold up who sends to us.
 
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use periplus_model::Batch;
 use periplus_store::{AppendOtlpError, BoxFuture, OtlpTaken, SpanSink, StoreError};
 use periplus_wire::{otlp, zipkin};
@@ -38,10 +39,17 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How long the queue may be emptied when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// The endpoints that spans are forwarded to, and what waits for each.
+#[derive(Clone)]
+pub struct Forwards {
+    targets: Arc<[Arc<Target>]>,
+}
+
 /// A sink that hands on what the sink behind it has taken.
 pub struct Forwarding {
     sink: Arc<dyn SpanSink>,
-    targets: Vec<Arc<Target>>,
+    forwards: Forwards,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 /// Sends to one endpoint what waits for it.
@@ -64,16 +72,13 @@ struct Stats {
     failures: AtomicU64,
 }
 
-impl Forwarding {
-    /// A sink before `sink` that hands on to these endpoints, and what sends to each.
+impl Forwards {
+    /// Forwards to these endpoints, and what sends to each.
     ///
     /// # Errors
     ///
     /// The authorities of an endpoint cannot be read.
-    pub fn new(
-        sink: Arc<dyn SpanSink>,
-        endpoints: Vec<Endpoint>,
-    ) -> Result<(Self, Vec<Forwarder>), ClientError> {
+    pub fn new(endpoints: Vec<Endpoint>) -> Result<(Self, Vec<Forwarder>), ClientError> {
         let mut targets = Vec::with_capacity(endpoints.len());
         let mut forwarders = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
@@ -86,16 +91,53 @@ impl Forwarding {
             targets.push(Arc::clone(&target));
             forwarders.push(Forwarder { target, client });
         }
-        Ok((Self { sink, targets }, forwarders))
+        let targets = targets.into();
+        Ok((Self { targets }, forwarders))
     }
 
+    /// A sink before `sink`; `header`, such as that of a tenant, goes along with its spans.
+    pub fn before(
+        &self,
+        sink: Arc<dyn SpanSink>,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> Forwarding {
+        Forwarding {
+            sink,
+            forwards: self.clone(),
+            header,
+        }
+    }
+
+    /// What became of the spans for each endpoint.
+    pub fn counts(&self) -> impl Iterator<Item = (&Endpoint, Counts)> {
+        self.targets
+            .iter()
+            .map(|target| (&target.endpoint, target.counts()))
+    }
+}
+
+impl Target {
+    fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            sent_spans: read(&self.stats.sent),
+            overflowed_spans: read(&self.stats.overflowed),
+            given_up_spans: read(&self.stats.given_up),
+            failed_requests: read(&self.stats.failures),
+            queued_bytes: self.queue.bytes() as u64,
+        }
+    }
+}
+
+impl Forwarding {
     fn hand_on(&self, body: &Bytes, spans: usize) {
         if spans == 0 {
             return;
         }
-        for target in &self.targets {
+        for target in self.forwards.targets.iter() {
             let item = Item {
                 body: body.clone(),
+                header: self.header.clone(),
                 spans,
             };
             if !target.queue.push(item) {
@@ -137,19 +179,6 @@ impl Forwarder {
         &self.target.endpoint
     }
 
-    /// Tells what became of the spans, while it runs and after it.
-    pub fn counts(&self) -> impl Fn() -> Counts + Send + Sync + 'static {
-        let target = Arc::clone(&self.target);
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        move || Counts {
-            sent_spans: read(&target.stats.sent),
-            overflowed_spans: read(&target.stats.overflowed),
-            given_up_spans: read(&target.stats.given_up),
-            failed_requests: read(&target.stats.failures),
-            queued_bytes: target.queue.bytes() as u64,
-        }
-    }
-
     /// Sends until `stop` resolves, then what still waits, for a few seconds.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
@@ -183,15 +212,15 @@ impl Forwarder {
     async fn deliver(&self, item: &Item, patience: Duration) {
         let body = match self.target.endpoint.protocol {
             Protocol::OtlpHttp | Protocol::OtlpGrpc => item.body.clone(),
-            Protocol::Zipkin => match otlp::decode_protobuf(&item.body) {
-                Ok(decoded) => Bytes::from(zipkin::encode_json(&decoded.batch)),
-                Err(error) => return self.give_up(item.spans, &error.to_string()),
+            Protocol::Zipkin => match to_zipkin(item.body.clone()).await {
+                Ok(body) => body,
+                Err(reason) => return self.give_up(item.spans, &reason),
             },
         };
         let deadline = Instant::now() + patience;
         let mut wait = FIRST_WAIT;
         loop {
-            let reason = match self.client.send(body.clone()).await {
+            let reason = match self.client.send(body.clone(), item.header.as_ref()).await {
                 Ok(()) => {
                     let sent = &self.target.stats.sent;
                     sent.fetch_add(item.spans as u64, Ordering::Relaxed);
@@ -220,6 +249,16 @@ impl Forwarder {
             "spans were not forwarded"
         );
     }
+}
+
+/// OTLP in protobuf as Zipkin's JSON, made where it disturbs nobody.
+async fn to_zipkin(body: Bytes) -> Result<Bytes, String> {
+    let convert = move || match otlp::decode_protobuf(&body) {
+        Ok(decoded) => Ok(Bytes::from(zipkin::encode_json(&decoded.batch))),
+        Err(error) => Err(error.to_string()),
+    };
+    let converted = tokio::task::spawn_blocking(convert).await;
+    converted.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// What became of the spans for one endpoint, at one moment.

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
 /// Requests in order, up to a number of bytes. One task takes, many put.
@@ -21,6 +22,8 @@ struct Inner {
 #[derive(Clone)]
 pub(super) struct Item {
     pub(super) body: Bytes,
+    /// Goes along with it.
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
     pub(super) spans: usize,
 }
 
