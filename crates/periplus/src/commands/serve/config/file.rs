@@ -2,13 +2,12 @@
 //! whose keys are read as far as they mean something here, with ours below `periplus`.
 
 use anyhow::{Context as _, bail};
+use periplus_collect::access::AccessConfig;
 use serde_json::{Map, Value};
+use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter as _, UserMessageFormatter};
 
 use super::jaeger_v2;
 use super::setting::Settings;
-
-/// A file longer than this is refused.
-const MAX_BYTES: usize = 1 << 20;
 
 /// The keys at the top of a Jaeger v2, or any OpenTelemetry collector.
 const COLLECTOR_KEYS: [&str; 6] = [
@@ -24,13 +23,20 @@ pub(super) fn read(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> anyhow::Result<Settings> {
-    if text.len() > MAX_BYTES {
-        bail!("it has {} bytes; {MAX_BYTES} at most", text.len());
-    }
     let text = substitute(text, variable)?;
-    let document: Value = serde_saphyr::from_str(&text).map_err(|error| {
-        let message = error.to_string();
-        anyhow::anyhow!("{message}")
+    // Without the lines around an error: they may have a secret.
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        with_snippet: false,
+        // `off` is a word: it turns a port off.
+        strict_booleans: true,
+    };
+    let document: Value = serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
+        let message = UserMessageFormatter.format_message(error.without_snippet());
+        match error.location() {
+            Some(at) => anyhow::anyhow!("line {}: {message}", at.line()),
+            None => anyhow::anyhow!("{message}"),
+        }
     })?;
     let Value::Object(mut document) = document else {
         if document.is_null() {
@@ -56,20 +62,35 @@ pub(super) fn read(
 fn ours(settings: &mut Settings, document: Map<String, Value>) -> anyhow::Result<()> {
     for (key, value) in document {
         if key == "access" {
-            let access = serde_json::from_value(value).context("in 'access'")?;
-            settings.access = Some(access);
+            access(settings, value).context("in 'access'")?;
         } else {
-            settings.flags.push((key, value));
+            settings.flag(&key, value);
         }
     }
     Ok(())
 }
 
+fn access(settings: &mut Settings, value: Value) -> anyhow::Result<()> {
+    let access: AccessConfig = serde_json::from_value(value).map_err(|error| {
+        let text = error.to_string();
+        // It quotes what it has found, which may be a secret.
+        let (found, expected) = text.split_once(", expected ").unwrap_or((&text, ""));
+        match found.starts_with("invalid ") {
+            true => anyhow::anyhow!("a value is of the wrong kind: expected {expected}"),
+            false => anyhow::anyhow!("{text}"),
+        }
+    })?;
+    if access.tenants.is_some() {
+        settings.tenants = access.tenants;
+    }
+    if !access.tokens.is_empty() {
+        settings.tokens = Some(access.tokens);
+    }
+    Ok(())
+}
+
 /// Replaces `${env:NAME}` and `${env:NAME:-default}`, as a collector does.
-fn substitute(
-    text: &str,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> anyhow::Result<String> {
+fn substitute(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${env:") {

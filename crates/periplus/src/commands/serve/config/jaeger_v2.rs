@@ -1,16 +1,18 @@
 //! The file of a Jaeger v2, which is that of an OpenTelemetry collector: as far as its keys mean
 //! something here.
 
-use anyhow::Context as _;
-use periplus_collect::access::{AccessConfig, TenantsConfig};
+use anyhow::{Context as _, bail};
+use periplus_collect::access::TenantsConfig;
 use serde_json::{Map, Value};
 
+use super::jaeger_tls;
 use super::setting::Meaning::{Duration, Flag, Listen, Needless, Refused};
-use super::setting::{Meaning, Settings};
+use super::setting::{Flag as OurFlag, Meaning, Settings};
 
 const OWN_STORE: &str = "spans are kept in a store of our own";
 const PIPELINE: &str = "there is one pipeline: from the receivers into the store";
-const TLS: &str = "name the files with --tls-cert, --tls-key and --tls-client-ca";
+const TLS: &str = "only the first of a kind can have TLS; name its files with --tls-cert, --tls-key and \
+                   --tls-client-ca";
 
 /// What the value at each path means. `*` is any one name; a path stands for all that lies below
 /// it. The first that fits counts.
@@ -47,16 +49,11 @@ const KEYS: &[(&str, Meaning)] = &[
     ("receivers.*.protocols.*.tls", Refused(TLS)),
     ("receivers.*.tls", Refused(TLS)),
     ("receivers.nop", Needless(PIPELINE)),
-    (
-        "extensions.jaeger_query.http.endpoint",
-        Listen("ui-port"),
-    ),
+    ("extensions.jaeger_query.http.endpoint", Listen("ui-port")),
     (
         "extensions.jaeger_query.grpc.endpoint",
         Listen("query-grpc-port"),
     ),
-    ("extensions.jaeger_query.http.tls", Refused(TLS)),
-    ("extensions.jaeger_query.grpc.tls", Refused(TLS)),
     ("extensions.jaeger_query.base_path", Flag("base-path")),
     ("extensions.jaeger_query.ui.config_file", Flag("ui-config")),
     (
@@ -68,6 +65,26 @@ const KEYS: &[(&str, Meaning)] = &[
         Flag("max-trace-spans"),
     ),
     ("extensions.jaeger_query.storage", Needless(OWN_STORE)),
+    (
+        "extensions.jaeger_query.ui.assets_path",
+        Needless("the UI is inside of the program"),
+    ),
+    (
+        "extensions.jaeger_query.bearer_token_propagation",
+        Needless("there is no store behind us that a token could be for"),
+    ),
+    (
+        "extensions.jaeger_query.header_forwarding",
+        Needless("there is no store behind us that a header could be for"),
+    ),
+    (
+        "extensions.jaeger_storage.metric_backends",
+        Needless("metrics come from the spans themselves"),
+    ),
+    (
+        "extensions.remote_sampling.file.default_sampling_probability",
+        Flag("sampling-default-probability"),
+    ),
     (
         "extensions.jaeger_query.enable_tracing",
         Needless("our own requests are not traced"),
@@ -88,19 +105,40 @@ const KEYS: &[(&str, Meaning)] = &[
         "extensions.remote_sampling.grpc.endpoint",
         Listen("sampling-grpc-port"),
     ),
+    ("extensions.jaeger_storage.backends", Needless(OWN_STORE)),
     (
-        "extensions.jaeger_storage.backends",
-        Needless(OWN_STORE),
+        "extensions.healthcheckv2.http.endpoint",
+        Listen("health-port"),
     ),
-    ("extensions.healthcheckv2.http.endpoint", Listen("health-port")),
-    ("extensions.healthcheckv2.use_v2", Needless("there is one health check")),
-    ("extensions.healthcheckv2.http", Needless("there is one health check")),
-    ("extensions.expvar", Needless("metrics are on --metrics-port")),
-    ("extensions.zpages", Needless("metrics are on --metrics-port")),
-    ("extensions.pprof", Needless("metrics are on --metrics-port")),
+    (
+        "extensions.healthcheckv2.use_v2",
+        Needless("there is one health check"),
+    ),
+    (
+        "extensions.healthcheckv2.http",
+        Needless("there is one health check"),
+    ),
+    (
+        "extensions.expvar",
+        Needless("metrics are on --metrics-port"),
+    ),
+    (
+        "extensions.zpages",
+        Needless("metrics are on --metrics-port"),
+    ),
+    (
+        "extensions.pprof",
+        Needless("metrics are on --metrics-port"),
+    ),
     ("processors.batch", Needless(PIPELINE)),
-    ("processors.memory_limiter", Needless("memory is always limited")),
-    ("processors.adaptive_sampling", Needless("--adaptive-sampling does it")),
+    (
+        "processors.memory_limiter",
+        Needless("memory is always limited"),
+    ),
+    (
+        "processors.adaptive_sampling",
+        Needless("--adaptive-sampling does it"),
+    ),
     ("exporters.jaeger_storage_exporter", Needless(OWN_STORE)),
     ("exporters.debug", Needless(PIPELINE)),
     ("exporters.nop", Needless(PIPELINE)),
@@ -111,28 +149,69 @@ const KEYS: &[(&str, Meaning)] = &[
     ),
     ("service.pipelines", Needless(PIPELINE)),
     ("service.extensions", Needless("all parts are always there")),
-    ("service.telemetry", Needless("metrics are on --metrics-port")),
+    (
+        "service.telemetry",
+        Needless("metrics are on --metrics-port"),
+    ),
+];
+
+/// Where a port's TLS stands.
+const TLS_PORTS: [(&[&str], &str); 9] = [
+    (&["receivers", "otlp", "protocols", "grpc"], "otlp/grpc"),
+    (&["receivers", "otlp", "protocols", "http"], "otlp/http"),
+    (&["receivers", "jaeger", "protocols", "grpc"], "jaeger/grpc"),
+    (
+        &["receivers", "jaeger", "protocols", "thrift_http"],
+        "jaeger/http",
+    ),
+    (&["receivers", "zipkin"], "zipkin"),
+    (&["extensions", "jaeger_query", "http"], "ui"),
+    (&["extensions", "jaeger_query", "grpc"], "query/grpc"),
+    (&["extensions", "remote_sampling", "http"], "sampling"),
+    (&["extensions", "remote_sampling", "grpc"], "sampling/grpc"),
 ];
 
 /// Reads the document.
 pub(super) fn read(mut document: Map<String, Value>) -> anyhow::Result<Settings> {
     let mut settings = Settings::default();
     backends(&mut settings, &document)?;
-    settings.access = tenancy(&mut document);
+    settings.tenants = tenancy(&mut document);
+    for (path, port) in TLS_PORTS {
+        if let Some(value) = take(&mut document, &[path, &["tls"]].concat()) {
+            let path = format!("{}.tls", path.join("."));
+            for key in jaeger_tls::of_server(&mut settings.tls, port, &path, value)? {
+                settings.note(format!("{key} is not known here and has no effect"));
+            }
+        }
+    }
+    if let Some(policies) = take(&mut document, &["processors", "tail_sampling"]) {
+        if is_used(&document, "processors", "tail_sampling") {
+            // JSON is YAML.
+            let policies = serde_json::json!({ "tail_sampling": policies });
+            settings.tail_sampling = Some(policies.to_string());
+        } else {
+            settings.note("processors.tail_sampling is in no pipeline and has no effect");
+        }
+    }
     if at(&document, &["extensions", "remote_sampling", "adaptive"]).is_some() {
         settings.flag("adaptive-sampling", true);
         settings.note(
             "extensions.remote_sampling.adaptive: adaptive sampling is on, with our own settings",
         );
-        take(&mut document, &["extensions", "remote_sampling", "adaptive"]);
+        take(
+            &mut document,
+            &["extensions", "remote_sampling", "adaptive"],
+        );
     }
-    exporters(&mut settings, &mut document);
+    exporters(&mut settings, &mut document)?;
     let mut leaves = Vec::new();
     collect(&Value::Object(document), String::new(), &mut leaves);
     for (path, value) in leaves {
+        // What is written without a value is left as it is.
+        if value.is_null() || value.as_object().is_some_and(Map::is_empty) {
+            continue;
+        }
         match KEYS.iter().find(|(pattern, _)| fits(pattern, &path)) {
-            // What is written without a value is left as it is.
-            Some(_) if value.is_null() => {}
             Some((_, meaning)) => settings
                 .apply(&path, *meaning, &value)
                 .with_context(|| path.clone())?,
@@ -224,7 +303,7 @@ fn backends(settings: &mut Settings, document: &Map<String, Value>) -> anyhow::R
     Ok(())
 }
 
-fn tenancy(document: &mut Map<String, Value>) -> Option<AccessConfig> {
+fn tenancy(document: &mut Map<String, Value>) -> Option<TenantsConfig> {
     let path = ["extensions", "jaeger_query", "multi_tenancy"];
     let found = take(document, &path)?;
     if found.get("enabled") != Some(&Value::Bool(true)) {
@@ -233,20 +312,31 @@ fn tenancy(document: &mut Map<String, Value>) -> Option<AccessConfig> {
     let header = found.get("header").and_then(Value::as_str);
     let tenants = found.get("tenants").and_then(Value::as_array);
     let names = tenants.into_iter().flatten().filter_map(Value::as_str);
-    Some(AccessConfig {
-        tenants: Some(TenantsConfig::new(
-            header.map(str::to_owned),
-            names.map(str::to_owned),
-        )),
-        tokens: Vec::new(),
-    })
+    Some(TenantsConfig::new(
+        header.map(str::to_owned),
+        names.map(str::to_owned),
+    ))
+}
+
+/// Whether a pipeline of traces names this part: one that none names does nothing in a collector.
+fn is_used(document: &Map<String, Value>, kind: &str, name: &str) -> bool {
+    let pipelines = at(document, &["service", "pipelines"]).and_then(Value::as_object);
+    let traces = pipelines
+        .into_iter()
+        .flatten()
+        .filter(|(pipeline, _)| pipeline.as_str() == "traces" || pipeline.starts_with("traces/"));
+    let mut parts = traces
+        .filter_map(|(_, pipeline)| pipeline.get(kind)?.as_array())
+        .flatten();
+    parts.any(|part| part == name)
 }
 
 /// Exporters to other endpoints: spans are forwarded there.
-fn exporters(settings: &mut Settings, document: &mut Map<String, Value>) {
-    let Some(Value::Object(exporters)) = document.get_mut("exporters") else {
-        return;
+fn exporters(settings: &mut Settings, document: &mut Map<String, Value>) -> anyhow::Result<()> {
+    let Some(Value::Object(mut exporters)) = document.remove("exporters") else {
+        return Ok(());
     };
+    let mut authorities: Vec<Value> = Vec::new();
     exporters.retain(|name, options| {
         let endpoint = options.get("endpoint").and_then(Value::as_str);
         let insecure = options.pointer("/tls/insecure") == Some(&Value::Bool(true));
@@ -262,14 +352,37 @@ fn exporters(settings: &mut Settings, document: &mut Map<String, Value>) {
             }
             _ => return true,
         };
-        settings.flag("forward", Value::Array(vec![Value::String(forward)]));
-        for option in options.as_object().into_iter().flat_map(Map::keys) {
-            if option != "endpoint" && !(option == "tls" && insecure) {
-                settings.note(format!(
-                    "exporters.{name}.{option} is not known here and has no effect"
-                ));
+        if !is_used(document, "exporters", name) {
+            settings.note(format!(
+                "exporters.{name} is in no pipeline and has no effect"
+            ));
+            return false;
+        }
+        settings.flags.push(OurFlag {
+            origin: Some(format!("exporters.{name}.endpoint")),
+            ..OurFlag::new("forward", forward)
+        });
+        if let Some(file) = options.pointer("/tls/ca_file")
+            && !authorities.contains(file)
+        {
+            authorities.push(file.clone());
+        }
+        let mut leaves = Vec::new();
+        collect(options, format!("exporters.{name}"), &mut leaves);
+        for (path, value) in leaves {
+            let known = ["endpoint", "tls.insecure", "tls.ca_file"];
+            let own = path.strip_prefix(&format!("exporters.{name}."));
+            if !value.is_null() && own.is_some_and(|own| !known.contains(&own)) {
+                settings.note(format!("{path} is not known here and has no effect"));
             }
         }
         false
     });
+    match authorities.as_slice() {
+        [] => {}
+        [one] => settings.flag("forward-ca", one.clone()),
+        _ => bail!("the exporters have different values of tls.ca_file: use one file for all"),
+    }
+    document.insert("exporters".to_owned(), Value::Object(exporters));
+    Ok(())
 }

@@ -1,15 +1,40 @@
 use anyhow::{Context as _, bail};
-use periplus_collect::access::AccessConfig;
+use periplus_collect::access::{TenantsConfig, TokenConfig};
 use serde_json::Value;
 
-/// Settings from one place, the later ones counting more.
+use super::jaeger_tls::JaegerTls;
+
+/// Settings from one place.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
-    /// Names of flags, without dashes, and their values.
-    pub(super) flags: Vec<(String, Value)>,
-    pub(super) access: Option<AccessConfig>,
+    pub(super) flags: Vec<Flag>,
+    pub(super) tls: JaegerTls,
+    pub(super) tenants: Option<TenantsConfig>,
+    pub(super) tokens: Option<Vec<TokenConfig>>,
+    /// Policies of tail sampling, as YAML.
+    pub(super) tail_sampling: Option<String>,
     /// What has no effect.
     pub(super) notes: Vec<String>,
+}
+
+/// A flag of ours.
+#[derive(Debug)]
+pub(super) struct Flag {
+    /// Without dashes.
+    pub(super) name: String,
+    pub(super) value: Value,
+    /// Which setting of Jaeger's it comes from.
+    pub(super) origin: Option<String>,
+}
+
+impl Flag {
+    pub(super) fn new(name: &str, value: impl Into<Value>) -> Self {
+        Self {
+            name: name.to_owned(),
+            value: value.into(),
+            origin: None,
+        }
+    }
 }
 
 /// What a setting of Jaeger's means here.
@@ -29,7 +54,7 @@ pub(super) enum Meaning {
 
 impl Settings {
     pub(super) fn flag(&mut self, name: &str, value: impl Into<Value>) {
-        self.flags.push((name.to_owned(), value.into()));
+        self.flags.push(Flag::new(name, value));
     }
 
     pub(super) fn note(&mut self, note: impl Into<String>) {
@@ -43,19 +68,28 @@ impl Settings {
         meaning: Meaning,
         value: &Value,
     ) -> anyhow::Result<()> {
-        match meaning {
-            Meaning::Flag(flag) => self.flag(flag, value.clone()),
+        let (flag, value) = match meaning {
+            Meaning::Flag(flag) => (flag, value.clone()),
             Meaning::Listen(flag) => {
                 let text = value.as_str().context("expected HOST:PORT")?;
-                self.flag(flag, listen(text));
+                (flag, listen(text).into())
             }
             Meaning::Duration(flag) => {
-                let text = value.as_str().context("expected a duration such as 72h0m0s")?;
-                self.flag(flag, duration(text)?);
+                let text = value
+                    .as_str()
+                    .context("expected a duration such as 72h0m0s")?;
+                (flag, duration(text)?.into())
             }
-            Meaning::Needless(why) => tracing::debug!("{origin} has no effect: {why}"),
-            Meaning::Refused(why) => bail!("{origin} cannot be done: {why}"),
-        }
+            Meaning::Needless(why) => {
+                tracing::debug!("{origin} has no effect: {why}");
+                return Ok(());
+            }
+            Meaning::Refused(why) => bail!("it cannot be done: {why}"),
+        };
+        self.flags.push(Flag {
+            origin: Some(origin.to_owned()),
+            ..Flag::new(flag, value)
+        });
         Ok(())
     }
 }
