@@ -10,6 +10,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prost::Message as _;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::endpoint::{Endpoint, Protocol};
@@ -40,6 +41,28 @@ pub(super) enum Failure {
     Passing(String),
     /// It never will be.
     Final(String),
+}
+
+/// What the endpoint did not take of a request that it took.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rejected {
+    pub(super) spans: u64,
+    pub(super) reason: String,
+}
+
+/// `ExportTraceServiceResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ExportResponse {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected_spans: i64,
+    #[prost(string, tag = "2")]
+    error_message: String,
 }
 
 /// Sends requests to one endpoint, over connections that it keeps.
@@ -77,12 +100,12 @@ impl Client {
         })
     }
 
-    /// Sends one body; the answer says whether it was taken.
+    /// Sends one body; the answer says whether it was taken, and what of it was not.
     pub(super) async fn send(
         &self,
         body: Bytes,
         header: Option<&(HeaderName, HeaderValue)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Rejected, Failure> {
         match tokio::time::timeout(TIMEOUT, self.exchange(body, header)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::Passing("no answer in time".to_owned())),
@@ -93,7 +116,7 @@ impl Client {
         &self,
         body: Bytes,
         header: Option<&(HeaderName, HeaderValue)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Rejected, Failure> {
         let passing = |error: &dyn std::error::Error| Failure::Passing(chain(error));
         let request = self.request(body, header)?;
         let response = (self.http.request(request).await).map_err(|error| passing(&error))?;
@@ -102,13 +125,20 @@ impl Client {
         if self.endpoint.protocol == Protocol::OtlpGrpc {
             let collected = collected.map_err(|error| passing(&*error))?;
             let trailers = collected.trailers().unwrap_or(&head.headers);
-            return grpc_outcome(head.status, &head.headers, trailers);
+            grpc_outcome(head.status, &head.headers, trailers)?;
+            let message = collected.to_bytes();
+            // After the five bytes of the frame.
+            return Ok(rejected(message.get(5..).unwrap_or_default()));
         }
-        // Its text only explains a failure.
-        let text = collected
+        // What was taken stays taken if the rest of the answer is lost.
+        let body = collected
             .map(|collected| collected.to_bytes())
             .unwrap_or_default();
-        http_outcome(head.status, &text)
+        http_outcome(head.status, &body)?;
+        Ok(match self.endpoint.protocol {
+            Protocol::OtlpHttp => rejected(&body),
+            Protocol::OtlpGrpc | Protocol::Zipkin => Rejected::default(),
+        })
     }
 
     fn request(
@@ -135,6 +165,16 @@ impl Client {
         request
             .body(Full::new(body))
             .map_err(|error| Failure::Final(error.to_string()))
+    }
+}
+
+/// What an answer of OTLP says about spans that were not taken; one that is none says nothing.
+fn rejected(message: &[u8]) -> Rejected {
+    let response = ExportResponse::decode(message).unwrap_or_default();
+    let partial = response.partial_success.unwrap_or_default();
+    Rejected {
+        spans: partial.rejected_spans.try_into().unwrap_or_default(),
+        reason: partial.error_message.chars().take(200).collect(),
     }
 }
 
@@ -204,6 +244,17 @@ fn system() -> Result<RootCertStore, ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_rejected_is_read() {
+        assert_eq!(rejected(b""), Rejected::default());
+        assert_eq!(rejected(b"no protobuf"), Rejected::default());
+        let some = Rejected {
+            spans: 3,
+            reason: "no".to_owned(),
+        };
+        assert_eq!(rejected(b"\x0a\x06\x08\x03\x12\x02no"), some);
+    }
 
     #[test]
     fn some_answers_are_final_and_some_pass() {
