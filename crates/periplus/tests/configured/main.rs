@@ -9,5 +9,6 @@ mod access;
 mod client;
 mod config;
 mod forward;
+mod sampling_api;
 mod spans;
 mod tls;
