@@ -6,6 +6,7 @@
 mod harness;
 
 mod access;
+mod cli;
 mod client;
 mod config;
 mod forward;

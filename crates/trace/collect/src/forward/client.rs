@@ -1,5 +1,3 @@
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,28 +9,16 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prost::Message as _;
-use rustls::{ClientConfig, RootCertStore};
 
 use super::endpoint::{Endpoint, Protocol};
 use crate::refusal::chain;
-use crate::tls::{TlsError, authorities};
+use crate::tls::{TlsError, client_config};
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
-
-/// Why nothing can be sent to an endpoint at all.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Its authorities cannot be used.
-    #[error(transparent)]
-    Authorities(#[from] TlsError),
-    /// The system's authorities cannot be read.
-    #[error("cannot read the system's authorities: name a file of them")]
-    System(#[source] io::Error),
-}
 
 /// Why a request was not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,15 +58,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &Endpoint) -> Result<Self, ClientError> {
-        let roots = match &endpoint.authorities {
-            Some(path) => authorities(path)?,
-            None if endpoint.uri.scheme_str() == Some("https") => system()?,
-            None => RootCertStore::empty(),
-        };
-        let tls = ClientConfig::builder()
-            .with_root_certificates(Arc::new(roots))
-            .with_no_client_auth();
+    pub(super) fn new(endpoint: &Endpoint) -> Result<Self, TlsError> {
+        let secure = endpoint.uri.scheme_str() == Some("https");
+        let tls = client_config(secure, endpoint.authorities.as_deref(), None)?;
         let builder = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http();
@@ -226,19 +206,6 @@ fn grpc_outcome(status: StatusCode, head: &HeaderMap, trailers: &HeaderMap) -> R
         "8" if find("grpc-status-details-bin").is_some() => Err(Failure::Passing(reason)),
         _ => Err(Failure::Final(reason)),
     }
-}
-
-/// Authorities that the system trusts.
-fn system() -> Result<RootCertStore, ClientError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let errors = found.errors.iter().map(ToString::to_string);
-        let text = errors.collect::<Vec<_>>().join("; ");
-        return Err(ClientError::System(io::Error::other(text)));
-    }
-    Ok(roots)
 }
 
 #[cfg(test)]

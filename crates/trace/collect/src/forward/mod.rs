@@ -20,11 +20,10 @@ use periplus_store::{AppendOtlpError, BoxFuture, OtlpTaken, SpanSink, StoreError
 use periplus_wire::{otlp, zipkin};
 use tokio::time::Instant;
 
-use crate::count;
+use crate::{TlsError, count};
 use client::{Client, Failure};
 use queue::{Item, Queue};
 
-pub use client::ClientError;
 pub use endpoint::{Endpoint, InvalidEndpoint, Protocol};
 
 /// Bytes that wait for one endpoint at the same time, as OTLP.
@@ -78,7 +77,7 @@ impl Forwards {
     /// # Errors
     ///
     /// The authorities of an endpoint cannot be read.
-    pub fn new(endpoints: Vec<Endpoint>) -> Result<(Self, Vec<Forwarder>), ClientError> {
+    pub fn new(endpoints: Vec<Endpoint>) -> Result<(Self, Vec<Forwarder>), TlsError> {
         let mut targets = Vec::with_capacity(endpoints.len());
         let mut forwarders = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {

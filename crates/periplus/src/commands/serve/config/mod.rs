@@ -45,7 +45,12 @@ pub(super) fn resolve(args: Args, matches: &ArgMatches) -> anyhow::Result<Config
     let line: Vec<OsString> = std::env::args_os().skip(2).collect();
     let command = command();
     let names: Vec<String> = names.collect();
-    let layers = gather(&command, matches, args.config.as_deref(), &variable, &names)?;
+    // A variable that is set to nothing names no file.
+    let path = args
+        .config
+        .as_deref()
+        .filter(|path| !path.as_os_str().is_empty());
+    let layers = gather(&command, matches, path, &variable, &names)?;
     let args = if layers.flags.is_empty() {
         args
     } else {
