@@ -16,6 +16,7 @@ mod tls;
 mod ui_config;
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ pub(in crate::commands) use sampling::read_tail_sampling;
 pub(crate) struct Args {
     /// File of settings: its keys are these flags, or those of a Jaeger v2
     #[arg(long, value_name = "FILE", env = "PERIPLUS_CONFIG")]
-    config: Option<PathBuf>,
+    config: Option<OsString>,
 
     /// Address to listen on; 0.0.0.0 lets other machines in, and whoever they are unless 'access' in
     /// the file of --config says who may

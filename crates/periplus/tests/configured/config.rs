@@ -98,6 +98,13 @@ async fn a_port_that_is_off_is_not_there() {
     }
 }
 
+#[test]
+fn a_variable_that_is_set_to_nothing_names_no_file() {
+    let mut command = crate::harness::command(&["--memory"]);
+    command.env("PERIPLUS_CONFIG", "");
+    assert_eq!(Serve::run(command).addresses.len(), 13);
+}
+
 /// The shape of what Istio's add-on mounts, on free ports.
 const JAEGER: &str = r"
 service:

@@ -114,7 +114,8 @@ impl Flags {
         };
         let dir = dir.join(TENANTS).join(tenant.as_str());
         let max_disk = quota.max_disk_bytes.unwrap_or(self.max_disk);
-        // All of them together take about as much memory as one that is alone.
+        // All of them together take about as much memory as one that is alone, but none less than
+        // the largest request needs.
         let whole = Options::default();
         let share = |bytes: u64, least: u64| (bytes / tenants as u64).clamp(least, bytes);
         let options = Options {

@@ -46,11 +46,8 @@ pub(super) fn resolve(args: Args, matches: &ArgMatches) -> anyhow::Result<Config
     let command = command();
     let names: Vec<String> = names.collect();
     // A variable that is set to nothing names no file.
-    let path = args
-        .config
-        .as_deref()
-        .filter(|path| !path.as_os_str().is_empty());
-    let layers = gather(&command, matches, path, &variable, &names)?;
+    let path = args.config.as_deref().filter(|path| !path.is_empty());
+    let layers = gather(&command, matches, path.map(Path::new), &variable, &names)?;
     let args = if layers.flags.is_empty() {
         args
     } else {
