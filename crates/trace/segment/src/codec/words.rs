@@ -53,7 +53,7 @@ pub(crate) fn put_words<T: Word>(out: &mut Vec<u8>, squeeze: &mut Squeeze, value
         return;
     }
     if width_of(most - base) > 1
-        && let Some(palette) = Palette::of(values)
+        && let Some(palette) = Palette::of(values, base, most)
     {
         palette.put(out, squeeze, values);
         return;
@@ -146,41 +146,54 @@ fn factor<T: Word>(values: &[T], base: u64, most: u64) -> u64 {
 struct Palette {
     /// Ascending.
     colours: Vec<u64>,
-    /// Open addressing: a value and its index in `colours`; the index is 256 where nothing is.
-    table: Vec<(u64, u16)>,
+    places: Places,
+}
+
+/// Where a value's index in [`Palette::colours`] stands; [`FREE`] where nothing is.
+enum Places {
+    /// By the distance from the least value: codes of dictionaries lie close together.
+    Direct { base: u64, indices: Vec<u16> },
+    /// Open addressing: a value and its index.
+    Hashed(Vec<(u64, u16)>),
 }
 
 const TABLE_SIZE: usize = 1024;
 const FREE: u16 = 256;
+/// Values that lie further apart are hashed.
+const MAX_DIRECT: u64 = 1 << 15;
 
 impl Palette {
-    /// `None` if there are too many, or too many for so few rows.
-    fn of<T: Word>(values: &[T]) -> Option<Self> {
+    /// Of values from `base` to `last`. `None` if there are too many, or too many for so few rows.
+    fn of<T: Word>(values: &[T], base: u64, last: u64) -> Option<Self> {
         let most = 256.min(values.len() / 4);
-        let mut table = vec![(0, FREE); TABLE_SIZE];
+        let mut places = match last - base {
+            range if range < MAX_DIRECT => Places::Direct {
+                base,
+                indices: vec![FREE; range as usize + 1],
+            },
+            _ => Places::Hashed(vec![(0, FREE); TABLE_SIZE]),
+        };
         let mut colours = Vec::new();
-        let mut last = None;
+        let mut before = None;
         for &value in values {
-            if last == Some(value) {
+            if before == Some(value) {
                 continue;
             }
-            last = Some(value);
+            before = Some(value);
             let value = value.to_u64();
-            let at = place(&table, value);
-            if table[at].1 == FREE {
+            if places.index(value) == FREE {
                 if colours.len() == most {
                     return None;
                 }
-                table[at] = (value, 0);
+                places.set(value, 0);
                 colours.push(value);
             }
         }
         colours.sort_unstable();
         for (index, &colour) in colours.iter().enumerate() {
-            let at = place(&table, colour);
-            table[at].1 = index as u16;
+            places.set(colour, index as u16);
         }
-        Some(Self { colours, table })
+        Some(Self { colours, places })
     }
 
     fn put<T: Word>(&self, out: &mut Vec<u8>, squeeze: &mut Squeeze, values: &[T]) {
@@ -193,10 +206,15 @@ impl Palette {
         }
         let mut plane = std::mem::take(&mut squeeze.plane);
         plane.clear();
-        plane.extend(values.iter().map(|value| {
-            let at = place(&self.table, value.to_u64());
-            self.table[at].1 as u8
-        }));
+        let indices = values.iter().map(|value| value.to_u64());
+        match &self.places {
+            Places::Direct { base, indices: of } => {
+                plane.extend(indices.map(|value| of[(value - base) as usize] as u8));
+            }
+            Places::Hashed(table) => {
+                plane.extend(indices.map(|value| table[place(table, value)].1 as u8));
+            }
+        }
         squeeze.put_plane(out, &plane);
         squeeze.plane = plane;
     }
@@ -210,6 +228,26 @@ impl Palette {
                 T::from_u64(before)
             })
             .collect()
+    }
+}
+
+impl Places {
+    #[inline]
+    fn index(&self, value: u64) -> u16 {
+        match self {
+            Self::Direct { base, indices } => indices[(value - base) as usize],
+            Self::Hashed(table) => table[place(table, value)].1,
+        }
+    }
+
+    fn set(&mut self, value: u64, index: u16) {
+        match self {
+            Self::Direct { base, indices } => indices[(value - *base) as usize] = index,
+            Self::Hashed(table) => {
+                let at = place(table, value);
+                table[at] = (value, index);
+            }
+        }
     }
 }
 
