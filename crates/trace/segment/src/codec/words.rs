@@ -18,6 +18,8 @@ pub(crate) trait Word: Copy + Ord {
     fn to_u64(self) -> u64;
     /// `None`: too large.
     fn from_u64(value: u64) -> Option<Self>;
+    /// Of a number that is not too large.
+    fn wrap(value: u64) -> Self;
 }
 
 macro_rules! word {
@@ -31,6 +33,11 @@ macro_rules! word {
             #[inline]
             fn from_u64(value: u64) -> Option<Self> {
                 Self::try_from(value).ok()
+            }
+
+            #[inline]
+            fn wrap(value: u64) -> Self {
+                value as Self
             }
         })*
     };
@@ -102,17 +109,27 @@ pub(crate) fn read_words<T: Word>(cursor: &mut Cursor<'_>, count: usize) -> Opti
             if !(1..=8).contains(&width) {
                 return None;
             }
-            let mut sums: Vec<u64> = Vec::new();
-            for k in 0..u32::from(width) {
+            let most = u64::MAX >> (64 - 8 * u32::from(width));
+            let in_bounds = (most.checked_mul(factor))
+                .and_then(|most| most.checked_add(base))
+                .is_some_and(|most| T::from_u64(most).is_some());
+            let first = read_plane(cursor, count)?;
+            if width == 1 && in_bounds {
+                let value = |byte: &u8| T::wrap(u64::from(*byte) * factor + base);
+                return Some(first.iter().map(value).collect());
+            }
+            let mut sums: Vec<u64> = first.iter().map(|byte| u64::from(*byte)).collect();
+            for k in 1..u32::from(width) {
                 let plane = read_plane(cursor, count)?;
-                if k == 0 {
-                    sums.extend(plane.iter().map(|byte| u64::from(*byte)));
-                } else {
-                    for (sum, byte) in sums.iter_mut().zip(plane.iter()) {
-                        *sum |= u64::from(*byte) << (8 * k);
-                    }
+                for (sum, byte) in sums.iter_mut().zip(plane.iter()) {
+                    *sum |= u64::from(*byte) << (8 * k);
                 }
             }
+            if in_bounds {
+                let value = |sum: u64| T::wrap(sum * factor + base);
+                return Some(sums.into_iter().map(value).collect());
+            }
+            // The largest ones come here, and numbers that nobody has written.
             (sums.into_iter())
                 .map(|sum| T::from_u64(sum.checked_mul(factor)?.checked_add(base)?))
                 .collect()
