@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use periplus_store::embedded::Durability;
 use periplus_store::embedded::disk::{Crash, Fault, SimulatedDisk};
+use periplus_store::embedded::{Durability, Options};
 use periplus_store::{SpanSink as _, StoreError};
 
 use crate::script::{
@@ -110,6 +110,11 @@ fn power_cuts_at_every_moment_of_a_start_after_a_power_cut() {
 
 #[test]
 fn a_disk_that_is_full_at_a_start_loses_nothing() {
+    // Where nothing may be dropped to make room.
+    let options = || Options {
+        max_disk_bytes: None,
+        ..options()
+    };
     let mut refused = 0;
     for operation in moments(operations(), 12) {
         let (disk, log) = interrupted(Fault::Dead(operation));
@@ -160,6 +165,11 @@ fn without_a_log_what_is_in_segments_survives() {
 
 #[test]
 fn a_full_disk_refuses_and_recovers() {
+    // Where nothing may be dropped to make room.
+    let options = || Options {
+        max_disk_bytes: None,
+        ..options()
+    };
     let mut refusals = 0;
     for operation in moments(operations(), 3) {
         let disk = SimulatedDisk::new();

@@ -517,7 +517,9 @@ fn contents(traces: &[StoredTrace]) -> Vec<(TraceId, Vec<String>)> {
 }
 
 fn runtime() -> Runtime {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     runtime.expect("a runtime")
 }
 

@@ -88,6 +88,16 @@ impl SimulatedDisk {
         self.state().faults.push(fault);
     }
 
+    /// Gives it this much room for all files together.
+    pub fn limit(&self, bytes: u64) {
+        self.state().limit = Some(bytes);
+    }
+
+    /// How many bytes all files have together.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
     /// The disk after a crash at this moment, without faults and locks.
     pub fn after(&self, crash: Crash) -> Self {
         let state = self.state();
@@ -223,6 +233,15 @@ impl Disk for SimulatedDisk {
         }))
     }
 
+    fn open_to_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path)
+    }
+
+    /// Few, so that tests meet the limit.
+    fn most_open_files(&self) -> usize {
+        4
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         let at = state.file(from)?;
@@ -314,13 +333,16 @@ impl DiskFile for SimulatedFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let outcome = state.operation();
+        let end = offset.saturating_add(bytes.len());
+        let outcome = state.operation().and_then(|()| state.room(self.at, end));
         let full = outcome.as_ref().is_err_and(super::is_full);
         if outcome.is_err() && !full {
             return outcome;
         }
-        let written = if full {
+        let written = if full && state.limit.is_none() {
             &bytes[..bytes.len() / 2]
+        } else if full {
+            &[]
         } else {
             bytes
         };
@@ -332,6 +354,7 @@ impl DiskFile for SimulatedFile {
         let mut state = self.disk.state();
         state.operation()?;
         let size = usize::try_from(size).map_err(io::Error::other)?;
+        state.room(self.at, size)?;
         let file = &mut state.files[self.at];
         if size > file.bytes.len() {
             file.change(Change::Size(size));
