@@ -40,9 +40,10 @@ fn interrupted(fault: Fault) -> (SimulatedDisk, Log) {
 
 /// Opens what a crash left, looks at it, writes on, and opens it once more.
 fn check(disk: &SimulatedDisk, log: &Log, context: &str) {
-    let store = open(disk, options()).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let opened = open(disk, options()).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let opened = Arc::new(opened);
     // What was not acknowledged may be there, as a whole.
-    let store: Store = Arc::new(store);
+    let store: Store = opened.clone();
     let found = present(&store, 0..BATCHES);
     let acknowledged = &log.acknowledged;
     assert!(
@@ -54,7 +55,10 @@ fn check(disk: &SimulatedDisk, log: &Log, context: &str) {
     runtime
         .block_on(store.append(batch(drafts(BATCHES))))
         .unwrap();
-    drop(store);
+    // What is in memory becomes segments: only those can be dropped.
+    let closed = opened.close();
+    closed.unwrap_or_else(|error| panic!("{context}: {error}"));
+    drop((opened, store));
     let again = Arc::new(open(&disk.after(Crash::DropUnsynced), options()).unwrap());
     let shared: Store = again.clone();
     let mut expected = found;

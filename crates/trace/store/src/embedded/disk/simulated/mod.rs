@@ -194,7 +194,15 @@ impl Disk for SimulatedDisk {
         let mut state = self.state();
         state.operation()?;
         let parent = parent(&state, path)?;
-        state.rename(&parent, vec![(path.to_owned(), None)]);
+        // No disk keeps a file in a directory that is not there: once this is durable, so is that what
+        // was in it is gone, whether or not that was synced.
+        let inside = state
+            .durable_names
+            .keys()
+            .filter(|name| name.starts_with(path));
+        let mut changes: Vec<_> = inside.map(|name| (name.clone(), None)).collect();
+        changes.push((path.to_owned(), None));
+        state.rename(&parent, changes);
         Ok(())
     }
 
@@ -391,5 +399,29 @@ impl DiskFile for SimulatedFile {
             return Err(io::Error::from_raw_os_error(EIO));
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_directory_takes_what_was_in_it_along() {
+        let (root, dir, file) = (Path::new("/"), Path::new("/dir"), Path::new("/dir/file"));
+        let disk = SimulatedDisk::new();
+        disk.create_dir(dir).unwrap();
+        disk.sync_dir(root).unwrap();
+        disk.create(file).unwrap().sync().unwrap();
+        disk.sync_dir(dir).unwrap();
+        disk.remove(file).unwrap();
+        disk.remove_dir(dir).unwrap();
+        // Nothing of it is durable yet.
+        assert_eq!(disk.after(Crash::DropUnsynced).files(), [file]);
+        disk.sync_dir(root).unwrap();
+        let after = disk.after(Crash::DropUnsynced);
+        assert!(after.list(dir).is_err());
+        after.create_dir(dir).unwrap();
+        assert!(after.create(file).is_ok());
     }
 }
