@@ -215,7 +215,7 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         ),
         (
             Port::new("health", args.health_port, "--health-port"),
-            health::router(),
+            health::router(storage.embedded.clone()),
         ),
         (
             Port::new("metrics", args.metrics_port, "--metrics-port"),

@@ -58,6 +58,8 @@ pub struct ExportCounts {
     pub bytes: u64,
     /// Traces that were left out, as they begin outside of the range.
     pub traces_of_other_ranges: u64,
+    /// Whether the store could not read all that may belong to the range: then something is missing.
+    pub incomplete: bool,
 }
 
 /// Why an export ended early. The file is of no use then.
@@ -275,6 +277,11 @@ pub async fn export_range<W: Write + Send>(
             Some(Outcome::Limit) => {}
             // A store ends searches that take long; what is left is another page.
             Some(Outcome::Partial { .. }) if query.after != before => {}
+            // There is no other way to get out what is not damaged.
+            Some(Outcome::Partial { .. }) if page.met_damage() => {
+                exporter.counts.incomplete = true;
+                return exporter.finish();
+            }
             Some(Outcome::Partial { reason }) => {
                 return Err(failed(exporter.counts.spans)(StoreError::QueryLimit {
                     reason,

@@ -20,7 +20,11 @@ pub type BoxStream<'a, T> = Pin<Box<dyn Stream<Item = T> + Send + 'a>>;
 /// Where spans go: a store, or what stands before one (sampling, forwarding).
 pub trait SpanSink: Send + Sync + 'static {
     /// Takes a batch. When the future resolves to `Ok`, the spans are searchable and as durable as
-    /// the engine promises; [`StoreError::Busy`] asks the sender to come again.
+    /// the engine promises; [`StoreError::Busy`] asks the sender to come again, and nothing of the
+    /// batch is kept.
+    ///
+    /// It gives up by itself when it takes too long. Who drops the future before it resolves does not
+    /// know what became of the spans, and must not tell a sender that they are refused.
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Takes an OTLP request (`ExportTraceServiceRequest` in protobuf) and says which of its spans
@@ -44,7 +48,8 @@ pub trait SpanSink: Send + Sync + 'static {
 /// An engine keeps what arrives as it arrives: it neither merges spans that share an id nor mends
 /// parents or clocks. Readers do that (`periplus-insight`).
 pub trait SpanStore: SpanSink {
-    /// All spans of one trace; `None` if there is none.
+    /// All spans of one trace; `None` if there is none. [`StoreError::Damaged`] if there may be some in
+    /// what cannot be read.
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>>;
 
     /// The newest traces that match, whole (spans outside of the range too), newest first: by the
@@ -55,7 +60,9 @@ pub trait SpanStore: SpanSink {
     ///
     /// This is what an engine provides; [`Self::search`] is what a reader asks. The filter is a
     /// local one ([`crate::TraceFilter::is_local`]). An engine may leave out `after` and all of the
-    /// `budget`; where the budget ends its search, it says so by [`StoreError::QueryLimit`].
+    /// `budget`; where the budget ends its search, it says so by [`StoreError::QueryLimit`]. Where it
+    /// cannot read something that may belong to the answer, it says so by [`StoreError::Damaged`], once
+    /// and as soon as it knows, and goes on.
     fn find_traces(&self, query: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>>;
 
     /// The newest traces that match, as [`Self::find_traces`], for every filter, behind the cursor
@@ -127,6 +134,12 @@ pub trait SpanStore: SpanSink {
         range: TimeRange,
     ) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>>;
 
+    /// What is to be said with every list (of services, operations, attributes, calls, series) when a
+    /// part of the store is known to be damaged: something may be missing in it.
+    fn damage(&self) -> Option<String> {
+        None
+    }
+
     /// What the store holds and what it has dropped.
     fn stats(&self) -> StoreStats;
 }
@@ -147,6 +160,8 @@ pub struct StoredTrace {
     pub id: TraceId,
     /// Its spans. Shared with the store, so that reading copies nothing.
     pub groups: Vec<Arc<SpanGroup>>,
+    /// Whether there may be more of them, in what is damaged and cannot be read.
+    pub incomplete: bool,
 }
 
 impl StoredTrace {

@@ -106,6 +106,13 @@ fn export(args: Export) -> anyhow::Result<()> {
         "{} traces with {} spans, {} bytes",
         counts.traces, counts.spans, counts.bytes
     );
+    if counts.incomplete {
+        bail!(
+            "a part of the store is damaged: {} has only what can be read; 'periplus store check' \
+             says what is missing",
+            file.display()
+        );
+    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use periplus_model::TraceId;
 use periplus_store::StoredTrace;
 
-use crate::api::{Api, now_unix_nano};
+use crate::api::{Api, INCOMPLETE, now_unix_nano};
 use crate::guard::long_queries;
 use crate::params::Params;
 use crate::reply::{Failure, Timing, render, send, takes_gzip};
@@ -80,7 +80,11 @@ async fn skeleton(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Answe
     let rendered = api
         .compute(trace.span_count(), move || {
             let assembled = periplus_insight::Trace::assemble(&trace.groups);
-            render(&skeleton::skeleton(trace.id, &assembled), gzip)
+            let partial = trace.incomplete.then_some(INCOMPLETE);
+            render(
+                &skeleton::skeleton(trace.id, &assembled).partial(partial),
+                gzip,
+            )
         })
         .await??;
     timing.lap("render");

@@ -10,6 +10,7 @@ mod index;
 mod order;
 mod output;
 pub(crate) mod parents;
+mod weight;
 
 pub(crate) use attributes::flip_of;
 
@@ -23,7 +24,7 @@ use crate::{calls, red};
 use attributes::Columns;
 use dictionaries::Dictionaries;
 use group::GroupHead;
-use order::Order;
+use order::{Most, Order};
 use output::Output;
 
 /// How a segment is written.
@@ -32,6 +33,8 @@ use output::Output;
 pub struct EncodeOptions {
     /// The most spans of a row group: what is decoded at once to read a trace.
     pub group_spans: usize,
+    /// The most bytes of a row group's large values; a span with more is a group of its own.
+    pub group_bytes: usize,
     /// The level of zstd.
     pub level: i32,
 }
@@ -41,6 +44,13 @@ impl EncodeOptions {
     #[must_use]
     pub fn with_group_spans(mut self, spans: usize) -> Self {
         self.group_spans = spans;
+        self
+    }
+
+    /// This many bytes of large values in a row group.
+    #[must_use]
+    pub fn with_group_bytes(mut self, bytes: usize) -> Self {
+        self.group_bytes = bytes;
         self
     }
 
@@ -56,6 +66,7 @@ impl Default for EncodeOptions {
     fn default() -> Self {
         Self {
             group_spans: 16_384,
+            group_bytes: 8 << 20,
             level: 1,
         }
     }
@@ -87,7 +98,11 @@ impl Builder {
 
     fn encode_traces(&self, options: &EncodeOptions, traces: Vec<u32>) -> Vec<u8> {
         let group_spans = options.group_spans.clamp(1, MAX_GROUP_SPANS);
-        let order = Order::of(self, traces, group_spans);
+        let most = Most {
+            spans: group_spans,
+            bytes: options.group_bytes,
+        };
+        let order = Order::of(self, traces, most);
         let mut encoder = Encoder::new(self, options, &order);
         for traces in &order.groups {
             encoder.put_group(traces);

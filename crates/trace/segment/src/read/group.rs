@@ -86,6 +86,14 @@ impl Group {
         Ok((traces.ids.iter().copied()).zip(traces.starts.iter().copied()))
     }
 
+    /// Where in the file its bytes are.
+    pub fn byte_range(&self) -> std::ops::Range<u64> {
+        let chunks = self.head().chunks();
+        let end = |chunk: &Chunk| chunk.offset + u64::from(chunk.length);
+        let begin = chunks.first().map_or(0, |chunk| chunk.offset);
+        begin..chunks.last().map_or(begin, end)
+    }
+
     /// The bytes of heap that its decoded columns take.
     pub fn heap_bytes(&self) -> usize {
         let columns = self.core.iter().chain(&self.attributes);

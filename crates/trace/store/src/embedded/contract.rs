@@ -38,7 +38,20 @@ impl SpanStore for EmbeddedStore {
         Box::pin(self.read(move |snapshot, _| {
             let parts: Vec<Arc<dyn Part>> = snapshot.parts().collect();
             let groups = collect(&parts, id);
-            Ok((!groups.is_empty()).then_some(StoredTrace { id, groups }))
+            match (groups.is_empty(), snapshot.met_damage()) {
+                (true, true) => Err(StoreError::Damaged {
+                    reason: format!(
+                        "no span of trace {id} is in what can be read, and a part cannot be; \
+                         `periplus store check` says what it is"
+                    ),
+                }),
+                (true, false) => Ok(None),
+                (false, incomplete) => Ok(Some(StoredTrace {
+                    id,
+                    groups,
+                    incomplete,
+                })),
+            }
         }))
     }
 
@@ -128,6 +141,19 @@ impl SpanStore for EmbeddedStore {
         Box::pin(
             self.read(move |snapshot, cancelled| dependencies(snapshot, range, &meter, cancelled)),
         )
+    }
+
+    fn damage(&self) -> Option<String> {
+        let snapshot = self.engine.state.snapshot();
+        let damaged = snapshot.segments.iter();
+        let damaged = damaged.filter(|segment| segment.is_damaged()).count();
+        let parts = damaged + snapshot.lost.len();
+        (parts > 0).then(|| {
+            format!(
+                "{parts} of the store's segments are damaged and could not be read, so something may \
+                 be missing; `periplus store check` says what it is"
+            )
+        })
     }
 
     fn stats(&self) -> StoreStats {

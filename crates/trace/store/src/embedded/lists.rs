@@ -36,8 +36,8 @@ pub(super) fn keys(
         }
     }
     let tables = Snapshot {
-        segments: Arc::default(),
         tables: snapshot.tables.clone(),
+        ..Snapshot::default()
     };
     each_group(&tables, (meter, cancelled), |group| {
         visit(group, scope, |scope, attribute| {

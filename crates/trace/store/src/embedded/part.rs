@@ -78,6 +78,8 @@ impl Chunk {
 pub(super) struct Damage {
     /// What is wrong.
     pub(super) reason: String,
+    /// Whether its bytes are wrong; else they could only not be had this time.
+    pub(super) lasting: bool,
 }
 
 /// The earlier of two starts; zero means unknown.

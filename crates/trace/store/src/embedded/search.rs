@@ -31,6 +31,12 @@ pub(super) struct Search {
     /// That, as each part has prepared it.
     prepared: Vec<Option<Prepared>>,
     heap: BinaryHeap<Item>,
+    /// What was taken when the search began.
+    snapshot: Snapshot,
+    /// Whether the reader was told of damage.
+    told: bool,
+    /// What the reader gets after that.
+    late: Option<StoredTrace>,
     /// The traces that were looked at.
     seen: HashSet<TraceId>,
     found: usize,
@@ -63,6 +69,9 @@ impl Search {
             query,
             necessary,
             heap: BinaryHeap::new(),
+            snapshot: snapshot.clone(),
+            told: false,
+            late: None,
             seen: HashSet::new(),
             found: 0,
             meter,
@@ -79,8 +88,15 @@ impl Search {
         &mut self,
         cancelled: &AtomicBool,
     ) -> Option<Result<StoredTrace, StoreError>> {
+        if let Some(trace) = self.late.take() {
+            return Some(Ok(trace));
+        }
         while self.found < self.query.limit {
-            let item = self.heap.pop()?;
+            let Some(item) = self.heap.pop() else {
+                let tell = self.snapshot.met_damage() && !self.told;
+                self.told |= tell;
+                return tell.then(|| Err(damaged()));
+            };
             let outcome = match item.step {
                 Step::Chunk { part, chunk } => {
                     self.search_chunk(part, chunk);
@@ -98,6 +114,11 @@ impl Search {
             }
             if let Some(trace) = outcome {
                 self.found += 1;
+                if self.snapshot.met_damage() && !self.told {
+                    self.told = true;
+                    self.late = Some(trace);
+                    return Some(Err(damaged()));
+                }
                 return Some(Ok(trace));
             }
         }
@@ -168,7 +189,11 @@ impl Search {
         let groups = collect(&self.parts, id);
         let is_match = matches(&self.query.filter, &groups, self.query.range);
         self.meter.looked_at(&groups);
-        is_match.then_some(StoredTrace { id, groups })
+        is_match.then_some(StoredTrace {
+            id,
+            groups,
+            incomplete: self.snapshot.met_damage(),
+        })
     }
 
     fn check_limits(&self, cancelled: &AtomicBool) -> Result<(), StoreError> {
@@ -179,6 +204,12 @@ impl Search {
             });
         }
         Ok(())
+    }
+}
+
+fn damaged() -> StoreError {
+    StoreError::Damaged {
+        reason: "a part of it cannot be read".to_owned(),
     }
 }
 

@@ -1,15 +1,14 @@
-use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{Builder, EncodeOptions, Group, ReadError, Red, ServiceOperation, Source};
+use periplus_segment::{Builder, EncodeOptions, Group, ReadError, Red, ServiceOperation};
 
 use super::cache::GroupCache;
-use super::disk::{Disk, DiskFile};
+use super::files::{Files, SegmentFile};
 use super::manifest::SegmentEntry;
 use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::partition;
@@ -23,6 +22,9 @@ pub(super) struct Segment {
     cache: Arc<GroupCache>,
     operations: OnceLock<Arc<Vec<ServiceOperation>>>,
     damages: AtomicU64,
+    /// Set when a read has met bytes that are wrong, until they were looked into.
+    suspect: AtomicBool,
+    unwanted: Arc<AtomicBool>,
 }
 
 /// A segment that is not on the disk yet.
@@ -31,19 +33,37 @@ pub(super) struct Encoded {
     pub(super) bytes: Bytes,
 }
 
+/// Where a segment comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Origin {
+    /// The number of merges behind it.
+    pub(super) level: u32,
+    /// See [`SegmentEntry::merged_from`].
+    pub(super) merged_from: Option<(u64, u64)>,
+}
+
 impl Encoded {
     /// What the manifest will say of it.
-    pub(super) fn entry(&self, id: u64, level: u32) -> Result<SegmentEntry, ReadError> {
+    pub(super) fn entry(
+        &self,
+        id: u64,
+        origin: Origin,
+        written_unix_nano: u64,
+    ) -> Result<SegmentEntry, ReadError> {
         let info = periplus_segment::Segment::open(self.bytes.clone())?.info();
         Ok(SegmentEntry {
             id,
+            level: origin.level,
+            merged_from: origin.merged_from,
+            written_unix_nano,
+            damaged_groups: Vec::new(),
+            damaged: false,
             hour: self.hour,
             bytes: info.bytes,
             spans: info.spans,
             traces: info.traces,
             min_start_unix_nano: info.first_start_unix_nano,
             max_start_unix_nano: info.last_start_unix_nano,
-            level,
         })
     }
 }
@@ -51,15 +71,13 @@ impl Encoded {
 impl Segment {
     /// Opens the file of a segment; only its footer is read.
     pub(super) fn open(
-        disk: &dyn Disk,
+        files: &Arc<Files>,
         dir: &Path,
         entry: SegmentEntry,
         cache: &Arc<GroupCache>,
     ) -> io::Result<Self> {
-        let file = disk.open(&path(dir, &entry))?;
-        let size = file.size()?;
-        let source = FileSource { file, size };
-        let reader = periplus_segment::Segment::open(source).map_err(into_io)?;
+        let (file, unwanted) = SegmentFile::open(files, path(dir, &entry))?;
+        let reader = periplus_segment::Segment::open(file).map_err(into_io)?;
         let info = reader.info();
         if (info.bytes, info.spans) != (entry.bytes, entry.spans) {
             return Err(io::Error::new(
@@ -73,16 +91,50 @@ impl Segment {
             cache: Arc::clone(cache),
             operations: OnceLock::new(),
             damages: AtomicU64::new(0),
+            suspect: AtomicBool::new(false),
+            unwanted,
         })
+    }
+
+    /// The same segment, of which more is known.
+    pub(super) fn with_entry(&self, entry: SegmentEntry) -> Self {
+        Self {
+            entry,
+            reader: self.reader.clone(),
+            cache: Arc::clone(&self.cache),
+            operations: OnceLock::new(),
+            damages: AtomicU64::new(self.damages()),
+            suspect: AtomicBool::new(false),
+            unwanted: Arc::clone(&self.unwanted),
+        }
     }
 
     pub(super) fn entry(&self) -> &SegmentEntry {
         &self.entry
     }
 
+    pub(super) fn reader(&self) -> &periplus_segment::Segment {
+        &self.reader
+    }
+
+    /// Its file is removed when nobody reads it any more.
+    pub(super) fn remove_when_unused(&self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a read has met wrong bytes that were not looked into yet.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
     /// How many reads have met damage.
     pub(super) fn damages(&self) -> u64 {
         self.damages.load(Ordering::Relaxed)
+    }
+
+    /// Whether wrong bytes were met, now or earlier.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.is_suspect() || self.entry.is_damaged()
     }
 
     /// Reads all of it; what is wrong.
@@ -110,27 +162,6 @@ pub(super) fn encode(builder: &Builder, hour_of: impl Fn(u64) -> u64) -> Vec<Enc
         bytes: bytes.into(),
     });
     encoded.collect()
-}
-
-/// Puts the spans of segments of one hour into one.
-pub(super) fn merge(hour: u64, segments: &[Arc<Segment>]) -> Result<Encoded, String> {
-    let mut builder = Builder::new();
-    for segment in segments {
-        for number in 0..segment.reader.group_count() {
-            let read = segment.reader.group(number).all();
-            let traces = read.map_err(|error| {
-                segment.damaged(&error.into());
-                format!("segment {} is damaged", segment.entry.id)
-            })?;
-            let appended = builder.append_groups(traces.iter().flatten());
-            appended.map_err(|error| error.to_string())?;
-        }
-    }
-    let bytes = builder.encode(&EncodeOptions::default());
-    Ok(Encoded {
-        hour,
-        bytes: bytes.into(),
-    })
 }
 
 /// The path of a segment's file.
@@ -207,6 +238,9 @@ impl Part for Segment {
     }
 
     fn damaged(&self, damage: &Damage) {
+        if damage.lasting {
+            self.suspect.store(true, Ordering::Relaxed);
+        }
         // One line for each segment: the counter says how often it was met.
         if self.damages.fetch_add(1, Ordering::Relaxed) > 0 {
             return;
@@ -222,9 +256,16 @@ impl Part for Segment {
 
 impl From<ReadError> for Damage {
     fn from(error: ReadError) -> Self {
-        Self {
-            reason: error.to_string(),
-        }
+        let lasting = match &error {
+            // A file that ends early is damaged; all else may be the disk's or the system's fault.
+            ReadError::Io { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
+            _ => true,
+        };
+        let reason = match &error {
+            ReadError::Io { source, .. } => format!("{error}: {source}"),
+            error => error.to_string(),
+        };
+        Self { reason, lasting }
     }
 }
 
@@ -232,23 +273,5 @@ fn into_io(error: ReadError) -> io::Error {
     match error {
         ReadError::Io { source, .. } => source,
         error => io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
-    }
-}
-
-/// An open file that a segment is read from.
-struct FileSource {
-    file: Arc<dyn DiskFile>,
-    size: u64,
-}
-
-impl Source for FileSource {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_at(&self, offset: u64, length: usize) -> io::Result<Cow<'_, [u8]>> {
-        let mut bytes = vec![0; length];
-        self.file.read_at(&mut bytes, offset)?;
-        Ok(Cow::Owned(bytes))
     }
 }

@@ -78,7 +78,9 @@ struct Both {
 impl Both {
     fn new() -> Self {
         let disk = SimulatedDisk::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
         Self {
             runtime: runtime.expect("a runtime"),
             embedded: open(&disk),
