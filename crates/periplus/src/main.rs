@@ -6,7 +6,7 @@ mod logging;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 #[derive(Debug, Parser)]
 #[command(name = "periplus", version, about, propagate_version = true)]
@@ -20,7 +20,7 @@ enum Command {
     /// Bookinfo with sidecars, gateway, control plane, trace backend and UI on this machine
     Demo(commands::demo::Args),
     /// The trace backend and its UI alone
-    Serve(commands::serve::Args),
+    Serve(Box<commands::serve::Args>),
     /// The directory that the trace backend keeps spans in: check, stats, compact
     Store(commands::store::Args),
     /// Traces of a running server: get, search, tail
@@ -43,7 +43,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Err(error) = run(Cli::parse().command) else {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let Err(error) = run(cli.command, &matches) else {
         return ExitCode::SUCCESS;
     };
     // Not by returning the error: that would print backtraces, which say nothing to users.
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
     logging::start(match &command {
         // It talks to a person: what goes well is on the screen already.
         Command::Demo(_)
@@ -72,7 +74,10 @@ fn run(command: Command) -> anyhow::Result<()> {
     periplus_local::follow_parent().context("cannot watch the standard input")?;
     match command {
         Command::Demo(args) => commands::demo::run(args),
-        Command::Serve(args) => commands::serve::run(args),
+        Command::Serve(args) => {
+            let (_, matches) = matches.subcommand().context("no command")?;
+            commands::serve::run(*args, matches)
+        }
         Command::Store(args) => commands::store::run(args),
         Command::Trace(args) => commands::trace::run(args),
         Command::Services(args) => commands::services::run(args),

@@ -1,40 +1,52 @@
 //! The trace backend and its UI: every receiver, the query APIs, health and metrics.
 
+mod backend;
 mod base_path;
+mod config;
+mod forward;
 mod health;
 mod listen;
 mod metrics;
 mod metrics_sampling;
+mod needs;
 mod sampling;
 mod size;
 mod storage;
+mod tls;
 mod ui_config;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use axum::Router;
-use periplus_collect::sampling::{api, grpc, http};
-use periplus_collect::{AllowedOrigins, Collector, Limits, jaeger, otlp, zipkin};
-use periplus_query::QueryService;
-use periplus_store::SpanSink;
+use anyhow::{Context as _, bail};
+use clap::ArgMatches;
+use periplus_collect::access::{Access, Guard};
+use periplus_collect::sampling::{grpc, http};
+use periplus_collect::{AllowedOrigins, Tls, jaeger};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::duration;
+use backend::{Backends, Common, Service};
 use base_path::BasePath;
-use listen::Port;
+use config::Config;
+use listen::{Listen, Open, Port};
 pub(in crate::commands) use sampling::read_tail_sampling;
 
 /// Flags.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Address to listen on; 0.0.0.0 lets other machines in, and there is no password
+    /// File of settings: its keys are these flags, or those of a Jaeger v2
+    #[arg(long, value_name = "FILE", env = "PERIPLUS_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Address to listen on; 0.0.0.0 lets other machines in, and whoever they are unless 'access' in
+    /// the file of --config says who may
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -43,49 +55,50 @@ pub(crate) struct Args {
     )]
     bind: IpAddr,
 
-    /// Port of the UI and the query APIs (0 takes any free port, as for every port)
-    #[arg(long, value_name = "PORT", default_value_t = 16686)]
-    ui_port: u16,
+    /// Port of the UI and the query APIs. As every port: PORT (0 is any free one), ADDRESS:PORT, :PORT
+    /// for all addresses, or off
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(16686), value_parser = listen::parse)]
+    ui_port: Listen,
 
     /// Port of Jaeger's gRPC query services
-    #[arg(long, value_name = "PORT", default_value_t = 16685)]
-    query_grpc_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(16685), value_parser = listen::parse)]
+    query_grpc_port: Listen,
 
     /// Port that takes OTLP over gRPC
-    #[arg(long, value_name = "PORT", default_value_t = 4317)]
-    otlp_grpc_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(4317), value_parser = listen::parse)]
+    otlp_grpc_port: Listen,
 
     /// Port that takes OTLP over HTTP
-    #[arg(long, value_name = "PORT", default_value_t = 4318)]
-    otlp_http_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(4318), value_parser = listen::parse)]
+    otlp_http_port: Listen,
 
     /// Port of Zipkin: spans of v1 and v2, its read API
-    #[arg(long, value_name = "PORT", default_value_t = 9411)]
-    zipkin_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(9411), value_parser = listen::parse)]
+    zipkin_port: Listen,
 
     /// Port that takes Jaeger's protobuf over gRPC
-    #[arg(long, value_name = "PORT", default_value_t = 14250)]
-    jaeger_grpc_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(14250), value_parser = listen::parse)]
+    jaeger_grpc_port: Listen,
 
     /// Port that takes Jaeger's Thrift over HTTP
-    #[arg(long, value_name = "PORT", default_value_t = 14268)]
-    jaeger_http_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(14268), value_parser = listen::parse)]
+    jaeger_http_port: Listen,
 
     /// UDP port that takes Jaeger's Thrift in the compact protocol
-    #[arg(long, value_name = "PORT", default_value_t = 6831)]
-    jaeger_compact_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(6831), value_parser = listen::parse)]
+    jaeger_compact_port: Listen,
 
     /// UDP port that takes Jaeger's Thrift in the binary protocol
-    #[arg(long, value_name = "PORT", default_value_t = 6832)]
-    jaeger_binary_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(6832), value_parser = listen::parse)]
+    jaeger_binary_port: Listen,
 
     /// Port of the health check
-    #[arg(long, value_name = "PORT", default_value_t = 13133)]
-    health_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(13133), value_parser = listen::parse)]
+    health_port: Listen,
 
     /// Port of the server's own metrics, in Prometheus' format
-    #[arg(long, value_name = "PORT", default_value_t = 8888)]
-    metrics_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(8888), value_parser = listen::parse)]
+    metrics_port: Listen,
 
     /// Tags that Zipkin's UI offers as search criteria, separated by commas
     #[arg(
@@ -128,6 +141,12 @@ pub(crate) struct Args {
     #[command(flatten)]
     sampling: sampling::Flags,
 
+    #[command(flatten)]
+    forward: forward::Flags,
+
+    #[command(flatten)]
+    tls: tls::Flags,
+
     /// Origin whose web pages may post spans, such as https://shop.example, or *; repeatable (pages
     /// of this machine always may)
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
@@ -135,95 +154,171 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn zipkin_options(&self) -> periplus_query::ZipkinOptions {
+    fn query_options(&self) -> periplus_query::Options {
         let keys = self.zipkin_autocomplete_keys.iter();
-        periplus_query::ZipkinOptions {
-            lookback_ms: self.zipkin_lookback,
-            autocomplete_keys: keys.filter(|key| !key.is_empty()).cloned().collect(),
+        periplus_query::Options {
+            version: env!("CARGO_PKG_VERSION"),
+            max_clock_skew: self.max_clock_skew,
+            max_trace_spans: self.max_trace_spans,
+            zipkin: Arc::new(periplus_query::ZipkinOptions {
+                lookback_ms: self.zipkin_lookback,
+                autocomplete_keys: keys.filter(|key| !key.is_empty()).cloned().collect(),
+            }),
+            ..Default::default()
         }
+    }
+
+    /// The ports that speak to a store.
+    fn services(&self) -> [(Port, Service); 7] {
+        [
+            (Port::new("ui", self.ui_port, "--ui-port"), Service::Ui),
+            (
+                Port::new("query/grpc", self.query_grpc_port, "--query-grpc-port"),
+                Service::QueryGrpc,
+            ),
+            (
+                Port::new("otlp/grpc", self.otlp_grpc_port, "--otlp-grpc-port"),
+                Service::OtlpGrpc,
+            ),
+            (
+                Port::new("otlp/http", self.otlp_http_port, "--otlp-http-port"),
+                Service::OtlpHttp,
+            ),
+            (
+                Port::new("zipkin", self.zipkin_port, "--zipkin-port"),
+                Service::Zipkin,
+            ),
+            (
+                Port::new("jaeger/grpc", self.jaeger_grpc_port, "--jaeger-grpc-port"),
+                Service::JaegerGrpc,
+            ),
+            (
+                Port::new("jaeger/http", self.jaeger_http_port, "--jaeger-http-port"),
+                Service::JaegerHttp,
+            ),
+        ]
+    }
+
+    /// The ports of Jaeger's agent.
+    fn agents(&self) -> [(Port, jaeger::ThriftProtocol); 2] {
+        [
+            (
+                Port::new(
+                    "jaeger/compact",
+                    self.jaeger_compact_port,
+                    "--jaeger-compact-port",
+                ),
+                jaeger::ThriftProtocol::Compact,
+            ),
+            (
+                Port::new(
+                    "jaeger/binary",
+                    self.jaeger_binary_port,
+                    "--jaeger-binary-port",
+                ),
+                jaeger::ThriftProtocol::Binary,
+            ),
+        ]
     }
 }
 
-/// Runs the role until it ends.
-pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+/// Runs the role until it ends; `matches` is what `args` were made of.
+pub(crate) fn run(args: Args, matches: &ArgMatches) -> anyhow::Result<()> {
+    let config = config::resolve(args, matches)?;
+    for note in &config.notes {
+        tracing::warn!("{note}");
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(async { serve(args, terminated()?).await })
+        .block_on(async { serve(config, terminated()?).await })
+}
+
+/// The stores that the server's health depends on.
+fn health_of(backends: &Arc<Backends>) -> health::Stores {
+    let backends = Arc::clone(backends);
+    Arc::new(move || {
+        let all = backends.all().into_iter();
+        all.filter_map(|(_, backend)| backend.storage.embedded.clone())
+            .collect()
+    })
 }
 
 /// Serves until `stop` resolves.
-async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let storage = args.storage.open()?;
-    let options = periplus_query::Options {
-        version: env!("CARGO_PKG_VERSION"),
-        engine: storage.engine,
-        max_clock_skew: args.max_clock_skew,
-        max_trace_spans: args.max_trace_spans,
-        archive: Some(Arc::clone(&storage.archive)),
-        zipkin: Arc::new(args.zipkin_options()),
+async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let args = config.args;
+    let access = Arc::new(Access::new(&config.access).context("in 'access'")?);
+    let agents = args.agents();
+    refuse_datagrams(&access, &agents)?;
+    let tls = args.tls.load()?;
+    let dir = args.storage.dir()?;
+    let asked = (args.sampling).open(
+        dir.as_deref(),
+        config.tail_sampling.as_deref(),
+        access.has_tenants(),
+    );
+    let sampling::Asked {
+        sampling,
+        tail,
+        file,
+    } = asked.await?;
+    let (forwards, forwarders) = args.forward.open()?.unzip();
+    let common = Common {
+        base_path: args.base_path.clone(),
+        menu: match &args.ui_config {
+            Some(path) => ui_config::read(path)?,
+            None => Vec::new(),
+        },
+        origins: AllowedOrigins::new(args.cors_origins.iter().cloned()),
+        query: args.query_options(),
+        sampling: sampling.clone(),
+        forwards: forwards.clone(),
+        tenant_header: access.tenant_header().cloned(),
     };
-    let query = QueryService::new(Arc::clone(&storage.store), options);
-    let sink = query.tap(Arc::clone(&storage.store) as Arc<dyn SpanSink>);
-    let sampling = args.sampling.open(&storage, sink).await?;
-    let collector = Collector::new(Arc::clone(&sampling.sink), Limits::default());
-    let origins = AllowedOrigins::new(args.cors_origins.iter().cloned());
-    let menu = match &args.ui_config {
-        Some(path) => ui_config::read(path)?,
-        None => Vec::new(),
+    let backends = Backends::new(common, args.storage.clone(), config.access.tenants);
+    let backends = Arc::new(backends);
+    let single = backends.open(tail).await?;
+    // What is asked of nobody, and what is the same for all tenants.
+    let common = match &single {
+        Some(backend) => Arc::clone(backend),
+        None => Arc::new(backends.of_nobody()),
     };
-    let ui = args.base_path.mount(|base_path| {
-        query
-            .http()
-            .merge(api::router(
-                sampling.tail.clone(),
-                Arc::clone(&storage.store),
-            ))
-            .merge(http::api(sampling.remote.clone()))
-            .fallback_service(periplus_ui::router(base_path, &menu))
-    });
-    let zipkin_queries = query
-        .zipkin()
-        .fallback_service(periplus_ui::router("", &menu).fallback(zipkin::wrong_path));
 
-    let parts: [(Port, Router); 11] = [
-        (Port::new("ui", args.ui_port, "--ui-port"), ui),
-        (
-            Port::new("query/grpc", args.query_grpc_port, "--query-grpc-port"),
-            query.grpc(),
-        ),
-        (
-            Port::new("otlp/grpc", args.otlp_grpc_port, "--otlp-grpc-port"),
-            otlp::grpc::router(collector.clone()),
-        ),
-        (
-            Port::new("otlp/http", args.otlp_http_port, "--otlp-http-port"),
-            otlp::http::router(collector.clone(), origins.clone()),
-        ),
-        (
-            Port::new("zipkin", args.zipkin_port, "--zipkin-port"),
-            zipkin::server(collector.clone(), origins, zipkin_queries),
-        ),
-        (
-            Port::new("jaeger/grpc", args.jaeger_grpc_port, "--jaeger-grpc-port"),
-            jaeger::grpc::router(collector.clone()).merge(grpc::service(sampling.remote.clone())),
-        ),
-        (
-            Port::new("jaeger/http", args.jaeger_http_port, "--jaeger-http-port"),
-            jaeger::http::router(collector.clone()).merge(http::api(sampling.remote.clone())),
-        ),
+    let sources = metrics::Sources {
+        backends: Arc::clone(&backends),
+        sampling: sampling.clone(),
+        forwards,
+        access: Arc::clone(&access),
+    };
+    let secure = |port: &Port| tls.is_some() && !args.tls.excepts(port.name);
+    let mut parts = Vec::new();
+    for (port, service) in args.services() {
+        let router = match access.is_open() {
+            true => common.router(service),
+            false => Guard::new(
+                Arc::clone(&access),
+                needs::of(service, args.base_path.as_str()),
+                backends.routers(service),
+                common.router(service),
+                secure(&port),
+            )
+            .into_router(),
+        };
+        parts.push((port, router));
+    }
+    parts.extend([
         (
             Port::new("health", args.health_port, "--health-port"),
-            health::router(storage.embedded.clone()),
+            health::router(health_of(&backends)),
         ),
         (
             Port::new("metrics", args.metrics_port, "--metrics-port"),
-            metrics::router(collector.clone(), &storage, &sampling),
+            Arc::clone(&access).for_operators(metrics::router(sources)),
         ),
         (
             Port::new("sampling", args.sampling.sampling_port, "--sampling-port"),
-            http::router(sampling.remote.clone()),
+            Arc::clone(&access).for_clients(http::router(sampling.remote.clone())),
         ),
         (
             Port::new(
@@ -231,57 +326,56 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
                 args.sampling.sampling_grpc_port,
                 "--sampling-grpc-port",
             ),
-            grpc::router(sampling.remote.clone()),
+            Arc::clone(&access).for_clients(grpc::router(sampling.remote.clone())),
         ),
-    ];
-    let agents = [
-        (
-            Port::new(
-                "jaeger/compact",
-                args.jaeger_compact_port,
-                "--jaeger-compact-port",
-            ),
-            jaeger::ThriftProtocol::Compact,
-        ),
-        (
-            Port::new(
-                "jaeger/binary",
-                args.jaeger_binary_port,
-                "--jaeger-binary-port",
-            ),
-            jaeger::ThriftProtocol::Binary,
-        ),
-    ];
+    ]);
     // All ports or none: half a backend would lose spans in silence.
     let mut bound = Vec::with_capacity(parts.len());
     for (port, router) in parts {
-        let (listener, address) = port.bind(args.bind).await?;
-        bound.push((port.name, address, listener, router));
+        if let Some((listener, address)) = port.bind(args.bind).await? {
+            let open = Open {
+                name: port.name,
+                address,
+                secure: secure(&port),
+            };
+            bound.push((open, listener, router));
+        }
     }
     let mut sockets = Vec::with_capacity(agents.len());
     for (port, protocol) in agents {
-        let (socket, address) = port.bind_datagrams(args.bind)?;
-        sockets.push((port.name, address, socket, protocol));
+        if let Some((socket, address)) = port.bind_datagrams(args.bind)? {
+            let open = Open {
+                name: port.name,
+                address,
+                secure: false,
+            };
+            sockets.push((open, socket, protocol));
+        }
     }
 
-    let sampling = sampling.start();
+    let running = sampling.start(common.tail.clone(), file);
+    let forwarding = forward::Running::start(forwarders.unwrap_or_default());
     let (stopping, stopped) = watch::channel(());
     let mut servers = JoinSet::new();
-    let mut addresses = Vec::with_capacity(bound.len() + sockets.len());
-    for (name, address, listener, router) in bound {
-        addresses.push((name, address));
+    let mut open = Vec::with_capacity(bound.len() + sockets.len());
+    for (port, listener, router) in bound {
+        open.push(port);
+        let tls = tls.clone().filter(|_| port.secure);
         let mut stopped = stopped.clone();
         servers.spawn(async move {
             let stopped = async move {
                 // An error means that the sender is gone, which is a stop as well.
                 let _ = stopped.changed().await;
             };
-            periplus_collect::serve(listener, router, stopped).await
+            match tls {
+                Some(tls) => periplus_collect::serve_tls(listener, router, tls, stopped).await,
+                None => periplus_collect::serve(listener, router, stopped).await,
+            }
         });
     }
-    for (name, address, socket, protocol) in sockets {
-        addresses.push((name, address));
-        let collector = collector.clone();
+    for (port, socket, protocol) in sockets {
+        open.push(port);
+        let collector = common.collector.clone();
         let mut stopped = stopped.clone();
         servers.spawn(async move {
             let stopped = async move {
@@ -292,7 +386,8 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
         });
     }
     drop(stopped);
-    listen::announce(&addresses, &storage.place);
+    let place = args.storage.place(access.has_tenants())?;
+    listen::announce(&open, &place);
 
     tokio::pin!(stop);
     let outcome = tokio::select! {
@@ -302,14 +397,52 @@ async fn serve(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result<()>
             .context("no server is left")?
             .context("a server crashed")?
             .context("a server failed"),
+        never = follow(tls.as_ref()) => match never {},
     };
-    query.close();
+    for (_, backend) in backends.all() {
+        backend.query.close();
+    }
     drop(stopping);
     while servers.join_next().await.is_some() {}
-    let sampled = sampling.end().await;
-    let closed = storage.close().await;
+    let sampled = running.end().await;
+    let forwarded = forwarding.end().await;
+    let mut closed = Ok(());
+    for (_, backend) in backends.all() {
+        closed = closed.and(backend.storage.close().await);
+    }
     tracing::info!("stopped");
-    outcome.and(sampled).and(closed)
+    outcome.and(sampled).and(forwarded).and(closed)
+}
+
+/// Reads certificates again when their files change, for ever.
+async fn follow(tls: Option<&Tls>) -> Infallible {
+    match tls {
+        Some(tls) => tls.follow().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Datagrams say neither who sends them nor for which tenant: taking them would go around both.
+fn refuse_datagrams(
+    access: &Access,
+    agents: &[(Port, jaeger::ThriftProtocol)],
+) -> anyhow::Result<()> {
+    let open = agents.iter().filter(|(port, _)| !port.is_off());
+    let flags: Vec<String> = open
+        .map(|(port, _)| format!("{} off", port.flag()))
+        .collect();
+    if access.is_open() || flags.is_empty() {
+        return Ok(());
+    }
+    let what = if access.has_tenants() {
+        "tenants"
+    } else {
+        "tokens"
+    };
+    bail!(
+        "datagrams carry no headers, so the ports of Jaeger's agent do not go with {what}: add {}",
+        flags.join(" ")
+    )
 }
 
 /// Resolves on SIGINT or SIGTERM.

@@ -46,11 +46,16 @@ impl Serve {
 
     /// Starts the backend on free ports, and reads from its output which ones they are.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
-        let mut process = command(flags)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = command(flags);
+        command.stderr(Stdio::null());
+        let serve = Self::run(command);
+        assert_eq!(serve.addresses.len(), FLAGS.len(), "{:?}", serve.addresses);
+        serve
+    }
+
+    /// Starts a command that is a backend, and reads which ports it has.
+    pub(crate) fn run(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut addresses = HashMap::new();
         for line in BufReader::new(process.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
@@ -61,6 +66,7 @@ impl Serve {
                 continue;
             };
             let address = address.trim_start_matches("http://");
+            let address = address.trim_start_matches("https://");
             let address = address.split('/').next().unwrap().parse().unwrap();
             for name in [
                 "UI",
@@ -82,7 +88,6 @@ impl Serve {
                 }
             }
         }
-        assert_eq!(addresses.len(), FLAGS.len(), "{addresses:?}");
         Self { process, addresses }
     }
 

@@ -27,7 +27,7 @@ struct Inner {
     stats: Stats,
     budget: Arc<Budget>,
     /// Decoding blows bytes up into spans: at most as many at a time as there are cores.
-    decoders: Semaphore,
+    decoders: Arc<Semaphore>,
 }
 
 /// A body in memory, and its share of the budget.
@@ -53,7 +53,20 @@ impl Collector {
                 limits,
                 stats: Stats::default(),
                 budget: Budget::new(limits.max_inflight_bytes),
-                decoders: Semaphore::new(cores),
+                decoders: Arc::new(Semaphore::new(cores)),
+            }),
+        }
+    }
+
+    /// Receivers that write to another sink within the same limits, with counters of their own.
+    pub fn beside(&self, sink: Arc<dyn SpanSink>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                sink,
+                limits: self.inner.limits,
+                stats: Stats::default(),
+                budget: Arc::clone(&self.inner.budget),
+                decoders: Arc::clone(&self.inner.decoders),
             }),
         }
     }

@@ -15,7 +15,10 @@ mod limits;
 mod refusal;
 mod server;
 mod stats;
+mod tls;
 
+pub mod access;
+pub mod forward;
 pub mod jaeger;
 pub mod otlp;
 pub mod sampling;
@@ -24,7 +27,8 @@ pub mod zipkin;
 pub use collector::Collector;
 pub use cors::AllowedOrigins;
 pub use limits::Limits;
-pub use server::serve;
+pub use server::{serve, serve_tls};
 pub use stats::{Reason, Receiver, Stats};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 pub(crate) use refusal::Refusal;

@@ -23,5 +23,5 @@ pub use critical::{Segment, critical_path};
 pub use dependency::{Dependency, dependencies, dependencies_where};
 pub use failure::is_error;
 pub use summary::{RootSummary, ServiceSummary, Summary, summary};
-pub use text::go_duration;
+pub use text::{date, go_duration};
 pub use trace::{Flags, Row, Trace};

@@ -23,6 +23,35 @@ pub fn go_duration(nano: i128) -> String {
     }
 }
 
+/// A point in time as Go prints it (`2026-11-22 07:29:18.5 +0000 UTC`).
+pub(crate) fn go_time(unix_nano: u64) -> String {
+    let (seconds, nano) = (unix_nano / 1_000_000_000, unix_nano % 1_000_000_000);
+    let (year, month, day) = date((seconds / 86_400) as i64);
+    let of_day = seconds % 86_400;
+    let fraction = match nano {
+        0 => String::new(),
+        nano => format!(".{nano:09}").trim_end_matches('0').to_owned(),
+    };
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}{fraction} +0000 UTC",
+        of_day / 3_600,
+        of_day / 60 % 60,
+        of_day % 60
+    )
+}
+
+/// Year, month and day of a day since the epoch (`civil_from_days`).
+pub fn date(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let march = (5 * of_year + 2) / 153;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    let day = of_year - (153 * march + 2) / 5 + 1;
+    (era * 400 + year + i64::from(month <= 2), month, day)
+}
+
 /// A duration for people: three digits after the point at most (`5.2 ms`).
 pub(crate) fn short_duration(nano: u64) -> String {
     let (unit, suffix) = match nano {
@@ -64,6 +93,17 @@ mod tests {
             (7_384_050_000_000, "2h3m4.05s"),
         ] {
             assert_eq!(go_duration(nano), text);
+        }
+    }
+
+    #[test]
+    fn times_look_like_gos() {
+        for (nano, text) in [
+            (0, "1970-01-01 00:00:00 +0000 UTC"),
+            (1, "1970-01-01 00:00:00.000000001 +0000 UTC"),
+            (951_782_400_500_000_000, "2000-02-29 00:00:00.5 +0000 UTC"),
+        ] {
+            assert_eq!(go_time(nano), text);
         }
     }
 

@@ -75,6 +75,18 @@ impl QueryService {
         }
     }
 
+    /// Over another store; as many queries run at the same time as over one.
+    pub fn beside(&self, store: Arc<dyn SpanStore>, options: Options) -> Self {
+        Self {
+            api: Api {
+                store,
+                options: Arc::new(options),
+                feed: Arc::default(),
+                turns: Arc::clone(&self.api.turns),
+            },
+        }
+    }
+
     /// Jaeger's HTTP API, our own, and Zipkin's below `/zipkin`. Paths below `/api` that nobody serves answer 404; all
     /// other paths are left to the caller's fallback.
     pub fn http(&self) -> Router {

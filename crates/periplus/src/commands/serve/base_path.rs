@@ -30,6 +30,11 @@ impl FromStr for BasePath {
 }
 
 impl BasePath {
+    /// The path; empty at the root.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// What `make` makes, at the root and below this path: some clients forget the path, and a proxy
     /// may or may not take it away.
     pub(super) fn mount(&self, make: impl Fn(&str) -> Router) -> Router {

@@ -11,21 +11,24 @@ use serde::Serialize;
 
 use crate::commands::instant;
 
+/// The stores that are open.
+pub(super) type Stores = Arc<dyn Fn() -> Vec<Arc<EmbeddedStore>> + Send + Sync>;
+
 /// When the server became healthy, and what may have changed that.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Since {
     instant: Instant,
     text: String,
-    store: Option<Arc<EmbeddedStore>>,
+    stores: Stores,
 }
 
 /// Jaeger v1's answer on its admin port, at both places where probes look: `/` (v1) and `/status`
-/// (v2). 503 with the reason when the store takes no more spans until a restart.
-pub(super) fn router(store: Option<Arc<EmbeddedStore>>) -> Router {
+/// (v2). 503 with the reason when a store takes no more spans until a restart.
+pub(super) fn router(stores: Stores) -> Router {
     let since = Since {
         instant: Instant::now(),
         text: instant::rfc3339(instant::now_us()),
-        store,
+        stores,
     };
     Router::new()
         .route("/", get(health))
@@ -44,7 +47,9 @@ struct Health {
 }
 
 async fn health(State(since): State<Since>) -> Response {
-    let failure = since.store.as_ref().and_then(|store| store.health().err());
+    let failure = (since.stores)()
+        .iter()
+        .find_map(|store| store.health().err());
     let (code, status) = match failure {
         None => (StatusCode::OK, "Server available"),
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "Server not available"),
@@ -82,10 +87,11 @@ mod tests {
         };
         let opened = EmbeddedStore::open_on(Arc::new(disk.clone()), Path::new("/"), options);
         let store = Arc::new(opened.expect("an empty store"));
+        let stores = vec![Arc::clone(&store)];
         let since = Since {
             instant: Instant::now(),
             text: String::new(),
-            store: Some(Arc::clone(&store)),
+            stores: Arc::new(move || stores.clone()),
         };
         let answer = health(State(since.clone())).await;
         assert_eq!(answer.status(), StatusCode::OK);

@@ -8,38 +8,35 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
-use periplus_collect::sampling::{AdaptiveSampling, RemoteSampling, ShareSampling, TailSampling};
-use periplus_collect::{Collector, Reason, Receiver, Stats};
-use periplus_store::embedded::{EmbeddedStore, EngineStats};
-use periplus_store::{SpanStore, StoreStats};
+use periplus_collect::access::Access;
+use periplus_collect::forward::{Counts, Forwards};
+use periplus_collect::{Reason, Receiver, Stats};
+use periplus_store::StoreStats;
+use periplus_store::embedded::EngineStats;
 
+use super::backend::{Backend, Backends};
 use super::metrics_sampling;
 use super::sampling::Sampling;
-use super::storage::Storage;
 
+/// Where the numbers come from.
 #[derive(Clone)]
-struct Sources {
-    collector: Collector,
-    store: Arc<dyn SpanStore>,
-    embedded: Option<Arc<EmbeddedStore>>,
-    remote: RemoteSampling,
-    adaptive: Option<AdaptiveSampling>,
-    tail: Option<TailSampling>,
-    share: Option<ShareSampling>,
+pub(super) struct Sources {
+    pub(super) backends: Arc<Backends>,
+    pub(super) sampling: Sampling,
+    pub(super) forwards: Option<Forwards>,
+    pub(super) access: Arc<Access>,
 }
 
-pub(super) fn router(collector: Collector, storage: &Storage, sampling: &Sampling) -> Router {
+/// A backend, and its label: empty where there are no tenants.
+struct Labelled {
+    label: String,
+    backend: Arc<Backend>,
+}
+
+pub(super) fn router(sources: Sources) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .with_state(Sources {
-            collector,
-            store: Arc::clone(&storage.store),
-            embedded: storage.embedded.clone(),
-            remote: sampling.remote.clone(),
-            adaptive: sampling.adaptive.clone(),
-            tail: sampling.tail.clone(),
-            share: sampling.share.clone(),
-        })
+        .with_state(sources)
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
@@ -49,250 +46,377 @@ async fn metrics(State(sources): State<Sources>) -> Response {
 }
 
 fn text(sources: &Sources) -> String {
-    let stats = sources.collector.stats();
+    let backends: Vec<Labelled> = (sources.backends.all().into_iter())
+        .map(|(tenant, backend)| {
+            // A tenant's name has no character that a label would have to escape.
+            let label = tenant.map(|tenant| format!("tenant=\"{tenant}\""));
+            Labelled {
+                label: label.unwrap_or_default(),
+                backend,
+            }
+        })
+        .collect();
     let mut page = Page::default();
     page.info();
-    receivers(&mut page, stats);
-    collector_names(&mut page, stats);
-    stored(&mut page, sources.store.stats());
-    if let Some(store) = &sources.embedded {
-        embedded(&mut page, store.engine_stats());
-    }
-    metrics_sampling::remote(&mut page, sources.remote.stats());
-    if let Some(share) = &sources.share {
-        page.family(
-            "periplus_sample_rate_dropped_spans_total",
-            "counter",
-            "Spans of traces outside of the share that is kept.",
-        );
-        page.sample("", share.dropped_spans());
-    }
-    if let Some(adaptive) = &sources.adaptive {
+    receivers(&mut page, &backends);
+    collector_names(&mut page, &backends);
+    stored(&mut page, &backends);
+    embedded(&mut page, &backends);
+    metrics_sampling::remote(&mut page, sources.sampling.remote.stats());
+    shares(&mut page, &backends);
+    if let Some(adaptive) = &sources.sampling.adaptive {
         metrics_sampling::adaptive(&mut page, adaptive.stats());
     }
-    if let Some(tail) = &sources.tail {
+    // At most one has it.
+    for tail in backends
+        .iter()
+        .filter_map(|Labelled { backend, .. }| backend.tail.as_ref())
+    {
         metrics_sampling::tail(&mut page, tail);
+    }
+    if !sources.access.is_open() {
+        access(&mut page, sources, &backends);
+    }
+    if let Some(forwards) = &sources.forwards {
+        forwarded(&mut page, forwards);
     }
     page.text
 }
 
-fn receivers(page: &mut Page, stats: &Stats) {
-    page.family(
-        "periplus_receiver_accepted_requests_total",
-        "counter",
-        "Requests whose spans were stored, all or in part.",
-    );
-    for receiver in Receiver::ALL {
-        page.sample(&labels(receiver), stats.accepted_requests(receiver));
+fn receivers(page: &mut Page, backends: &[Labelled]) {
+    for (name, help, value) in [
+        (
+            "periplus_receiver_accepted_requests_total",
+            "Requests whose spans were stored, all or in part.",
+            Stats::accepted_requests as fn(&Stats, Receiver) -> u64,
+        ),
+        (
+            "periplus_receiver_accepted_spans_total",
+            "Spans stored.",
+            Stats::accepted_spans,
+        ),
+        (
+            "periplus_receiver_body_bytes_total",
+            "Bytes of bodies read, after decompression.",
+            Stats::body_bytes,
+        ),
+    ] {
+        page.family(name, "counter", help);
+        for Labelled { label, backend } in backends {
+            for receiver in Receiver::ALL {
+                let labels = join(label, &labels(receiver));
+                page.sample(&labels, value(backend.collector.stats(), receiver));
+            }
+        }
     }
-    page.family(
-        "periplus_receiver_accepted_spans_total",
-        "counter",
-        "Spans stored.",
-    );
-    for receiver in Receiver::ALL {
-        page.sample(&labels(receiver), stats.accepted_spans(receiver));
-    }
-    page.family(
-        "periplus_receiver_body_bytes_total",
-        "counter",
-        "Bytes of bodies read, after decompression.",
-    );
-    for receiver in Receiver::ALL {
-        page.sample(&labels(receiver), stats.body_bytes(receiver));
-    }
-    page.family(
-        "periplus_receiver_refused_requests_total",
-        "counter",
-        "Requests refused as a whole, by reason.",
-    );
-    for (receiver, reason) in receivers_and_reasons() {
-        let labels = format!("{},reason=\"{}\"", labels(receiver), reason.as_str());
-        page.sample(&labels, stats.refused_requests(receiver, reason));
-    }
-    page.family(
-        "periplus_receiver_refused_spans_total",
-        "counter",
-        "Spans refused, by reason; those of requests that could not be decoded are not known.",
-    );
-    for (receiver, reason) in receivers_and_reasons() {
-        let labels = format!("{},reason=\"{}\"", labels(receiver), reason.as_str());
-        page.sample(&labels, stats.refused_spans(receiver, reason));
+    for (name, help, value) in [
+        (
+            "periplus_receiver_refused_requests_total",
+            "Requests refused as a whole, by reason.",
+            Stats::refused_requests as fn(&Stats, Receiver, Reason) -> u64,
+        ),
+        (
+            "periplus_receiver_refused_spans_total",
+            "Spans refused, by reason; those of requests that could not be decoded are not known.",
+            Stats::refused_spans,
+        ),
+    ] {
+        page.family(name, "counter", help);
+        for Labelled { label, backend } in backends {
+            for (receiver, reason) in receivers_and_reasons() {
+                let own = format!("{},reason=\"{}\"", labels(receiver), reason.as_str());
+                let value = value(backend.collector.stats(), receiver, reason);
+                page.sample(&join(label, &own), value);
+            }
+        }
     }
 }
 
 /// The names that an OpenTelemetry collector, and so Jaeger v2, has for the same: dashboards and
 /// alerts made for them keep working.
-fn collector_names(page: &mut Page, stats: &Stats) {
+fn collector_names(page: &mut Page, backends: &[Labelled]) {
     page.family(
         "otelcol_receiver_accepted_spans_total",
         "counter",
         "Spans stored.",
     );
-    for receiver in Receiver::ALL {
-        page.sample(&labels(receiver), stats.accepted_spans(receiver));
+    for Labelled { label, backend } in backends {
+        for receiver in Receiver::ALL {
+            let accepted = backend.collector.stats().accepted_spans(receiver);
+            page.sample(&join(label, &labels(receiver)), accepted);
+        }
     }
     page.family(
         "otelcol_receiver_refused_spans_total",
         "counter",
         "Spans refused.",
     );
-    for receiver in Receiver::ALL {
-        let refused = Reason::ALL
-            .into_iter()
-            .map(|reason| stats.refused_spans(receiver, reason))
-            .sum();
-        page.sample(&labels(receiver), refused);
+    for Labelled { label, backend } in backends {
+        let stats = backend.collector.stats();
+        for receiver in Receiver::ALL {
+            let refused = Reason::ALL
+                .into_iter()
+                .map(|reason| stats.refused_spans(receiver, reason))
+                .sum();
+            page.sample(&join(label, &labels(receiver)), refused);
+        }
     }
 }
 
-fn stored(page: &mut Page, store: StoreStats) {
+fn stored(page: &mut Page, backends: &[Labelled]) {
+    let stats: Vec<(&str, StoreStats)> = (backends.iter())
+        .map(|Labelled { label, backend }| (label.as_str(), backend.storage.store.stats()))
+        .collect();
     for (name, kind, help, value) in [
         (
             "periplus_store_traces",
             "gauge",
             "Traces held.",
-            store.traces,
+            (|store| store.traces) as fn(&StoreStats) -> u64,
         ),
-        ("periplus_store_spans", "gauge", "Spans held.", store.spans),
+        ("periplus_store_spans", "gauge", "Spans held.", |store| {
+            store.spans
+        }),
         (
             "periplus_store_bytes",
             "gauge",
             "Bytes that the spans take.",
-            store.bytes,
+            |store| store.bytes,
         ),
         (
             "periplus_store_max_bytes",
             "gauge",
             "Bytes that the spans may take.",
-            store.max_bytes,
+            |store| store.max_bytes,
         ),
         (
             "periplus_store_accepted_spans_total",
             "counter",
             "Spans accepted by the store.",
-            store.accepted_spans,
+            |store| store.accepted_spans,
         ),
         (
             "periplus_store_evicted_traces_total",
             "counter",
             "Traces evicted to stay under the limit.",
-            store.evicted_traces,
+            |store| store.evicted_traces,
         ),
         (
             "periplus_store_evicted_spans_total",
             "counter",
             "Spans evicted to stay under the limit.",
-            store.evicted_spans,
+            |store| store.evicted_spans,
         ),
     ] {
         page.family(name, kind, help);
-        page.sample("", value);
+        for (label, stats) in &stats {
+            page.sample(label, value(stats));
+        }
     }
 }
 
 /// What only the engine with a disk has.
-fn embedded(page: &mut Page, engine: EngineStats) {
+fn embedded(page: &mut Page, backends: &[Labelled]) {
+    let stats: Vec<(&str, EngineStats)> = (backends.iter())
+        .filter_map(|Labelled { label, backend }| {
+            let store = backend.storage.embedded.as_ref()?;
+            Some((label.as_str(), store.engine_stats()))
+        })
+        .collect();
+    if stats.is_empty() {
+        return;
+    }
     for (name, kind, help, value) in [
         (
             "periplus_store_segments",
             "gauge",
             "Segments on the disk.",
-            engine.segments,
+            (|engine| engine.segments) as fn(&EngineStats) -> u64,
         ),
         (
             "periplus_store_segment_bytes",
             "gauge",
             "Bytes of the segments.",
-            engine.segment_bytes,
+            |engine| engine.segment_bytes,
         ),
         (
             "periplus_store_segment_spans",
             "gauge",
             "Spans in segments.",
-            engine.segment_spans,
+            |engine| engine.segment_spans,
         ),
         (
             "periplus_store_table_bytes",
             "gauge",
             "Bytes of the tables in memory.",
-            engine.table_bytes,
+            |engine| engine.table_bytes,
         ),
         (
             "periplus_store_flushes_total",
             "counter",
             "Tables that became segments.",
-            engine.flushes,
+            |engine| engine.flushes,
         ),
         (
             "periplus_store_healthy",
             "gauge",
             "1 while spans are taken; 0 after a failure that only a restart mends.",
-            u64::from(engine.healthy),
+            |engine| u64::from(engine.healthy),
         ),
         (
             "periplus_store_log_bytes",
             "gauge",
             "Bytes of the log, what is reserved included.",
-            engine.log_bytes,
+            |engine| engine.log_bytes,
         ),
         (
             "periplus_store_quarantine_bytes",
             "gauge",
             "Bytes of copies of what could not be read.",
-            engine.quarantine_bytes,
+            |engine| engine.quarantine_bytes,
         ),
         (
             "periplus_store_damaged_segments",
             "gauge",
             "Segments of which a part cannot be read.",
-            engine.damaged_segments,
+            |engine| engine.damaged_segments,
         ),
         (
             "periplus_store_flushed_spans_total",
             "counter",
             "Spans of the tables that became segments.",
-            engine.flushed_spans,
+            |engine| engine.flushed_spans,
         ),
         (
             "periplus_store_merged_spans_total",
             "counter",
             "Spans that merges wrote again: by flushed spans, the write amplification.",
-            engine.merged_spans,
+            |engine| engine.merged_spans,
         ),
         (
             "periplus_store_abandoned_requests_total",
             "counter",
             "Requests that were not stored since nobody waited for them any more.",
-            engine.abandoned_requests,
+            |engine| engine.abandoned_requests,
         ),
         (
             "periplus_store_merges_total",
             "counter",
             "Merges of segments.",
-            engine.merges,
+            |engine| engine.merges,
         ),
         (
             "periplus_store_dropped_segments_total",
             "counter",
             "Segments dropped for their age or to stay under the limit.",
-            engine.dropped_segments,
+            |engine| engine.dropped_segments,
         ),
         (
             "periplus_store_busy_requests_total",
             "counter",
             "Requests refused because a queue, the memory or the disk was full.",
-            engine.busy_requests,
+            |engine| engine.busy_requests,
         ),
         (
             "periplus_store_damaged_reads_total",
             "counter",
             "Reads of segments that met damage: their answers lack spans.",
-            engine.damages,
+            |engine| engine.damages,
         ),
     ] {
         page.family(name, kind, help);
-        page.sample("", value);
+        for (label, stats) in &stats {
+            page.sample(label, value(stats));
+        }
+    }
+}
+
+fn shares(page: &mut Page, backends: &[Labelled]) {
+    let shares = backends.iter().filter_map(|Labelled { label, backend }| {
+        let share = backend.share.as_ref()?;
+        Some((label, share.dropped_spans()))
+    });
+    let shares: Vec<_> = shares.collect();
+    if shares.is_empty() {
+        return;
+    }
+    page.family(
+        "periplus_sample_rate_dropped_spans_total",
+        "counter",
+        "Spans of traces outside of the share that is kept.",
+    );
+    for (label, dropped) in shares {
+        page.sample(label, dropped);
+    }
+}
+
+fn access(page: &mut Page, sources: &Sources, backends: &[Labelled]) {
+    page.family(
+        "periplus_denied_requests_total",
+        "counter",
+        "Requests that went no further for want of a token or a tenant, by reason.",
+    );
+    for (reason, count) in sources.access.denied() {
+        page.sample(&format!("reason=\"{reason}\""), count);
+    }
+    if !sources.access.has_tenants() {
+        return;
+    }
+    page.family(
+        "periplus_quota_refused_spans_total",
+        "counter",
+        "Spans over the quota of their tenant; those that come again count again.",
+    );
+    for Labelled { label, backend } in backends {
+        if let Some(quota) = &backend.quota {
+            page.sample(label, quota.refused_spans());
+        }
+    }
+}
+
+fn forwarded(page: &mut Page, forwards: &Forwards) {
+    let counts: Vec<_> = (forwards.counts())
+        .map(|(endpoint, counts)| {
+            let endpoint = metrics_sampling::escape(&endpoint.to_string());
+            (format!("endpoint=\"{endpoint}\""), counts)
+        })
+        .collect();
+    for (name, kind, help, value) in [
+        (
+            "periplus_forward_sent_spans_total",
+            "counter",
+            "Spans that the endpoint has taken.",
+            (|counts| counts.sent_spans) as fn(&Counts) -> u64,
+        ),
+        (
+            "periplus_forward_overflowed_spans_total",
+            "counter",
+            "Spans dropped because too many waited for the endpoint.",
+            |counts| counts.overflowed_spans,
+        ),
+        (
+            "periplus_forward_given_up_spans_total",
+            "counter",
+            "Spans dropped because the endpoint refused them, or stayed away.",
+            |counts| counts.given_up_spans,
+        ),
+        (
+            "periplus_forward_failed_requests_total",
+            "counter",
+            "Requests that failed and were tried again.",
+            |counts| counts.failed_requests,
+        ),
+        (
+            "periplus_forward_queued_bytes",
+            "gauge",
+            "Bytes that wait for the endpoint.",
+            |counts| counts.queued_bytes,
+        ),
+    ] {
+        page.family(name, kind, help);
+        for (label, counts) in &counts {
+            page.sample(label, value(counts));
+        }
     }
 }
 
@@ -302,6 +426,14 @@ fn receivers_and_reasons() -> impl Iterator<Item = (Receiver, Reason)> {
             .into_iter()
             .map(move |reason| (receiver, reason))
     })
+}
+
+/// Labels, of which there may be none.
+fn join(label: &str, labels: &str) -> String {
+    match label {
+        "" => labels.to_owned(),
+        label => format!("{label},{labels}"),
+    }
 }
 
 fn labels(receiver: Receiver) -> String {

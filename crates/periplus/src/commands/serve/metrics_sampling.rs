@@ -220,7 +220,7 @@ fn histogram(page: &mut Page, name: &'static str, help: &str, histogram: &Histog
 }
 
 /// A label's value, as Prometheus' text format wants it.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")

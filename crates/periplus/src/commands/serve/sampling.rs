@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use periplus_collect::sampling::{
     AdaptiveSampling, RemoteSampling, ShareSampling, StrategiesFile, TailSampling,
 };
@@ -12,7 +12,7 @@ use periplus_store::SpanSink;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::storage::Storage;
+use super::listen::{self, Listen};
 use crate::commands::duration;
 
 /// Where adaptive probabilities are kept, in the directory of the store.
@@ -23,12 +23,12 @@ const ADAPTIVE: &str = "sampling/adaptive.json";
 #[group(skip)]
 pub(super) struct Flags {
     /// Port that tells clients what to sample, over HTTP
-    #[arg(long, value_name = "PORT", default_value_t = 5778)]
-    pub(super) sampling_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(5778), value_parser = listen::parse)]
+    pub(super) sampling_port: Listen,
 
     /// Port that tells clients what to sample, over gRPC
-    #[arg(long, value_name = "PORT", default_value_t = 5779)]
-    pub(super) sampling_grpc_port: u16,
+    #[arg(long, value_name = "PORT", default_value_t = Listen::port(5779), value_parser = listen::parse)]
+    pub(super) sampling_grpc_port: Listen,
 
     /// File of sampling strategies for clients, in Jaeger's JSON; without it all is sampled
     #[arg(long, value_name = "FILE")]
@@ -64,14 +64,33 @@ pub(super) struct Flags {
 }
 
 /// What the flags ask for.
+pub(super) struct Asked {
+    pub(super) sampling: Sampling,
+    /// Tail sampling, until it stands before the store.
+    pub(super) tail: Option<TailSampler>,
+    pub(super) file: Option<WatchedFile>,
+}
+
+/// What all stores have in common.
+#[derive(Clone)]
 pub(super) struct Sampling {
     pub(super) remote: RemoteSampling,
     pub(super) adaptive: Option<AdaptiveSampling>,
-    pub(super) tail: Option<TailSampling>,
-    pub(super) share: Option<ShareSampling>,
+    share: f64,
+}
+
+/// A file of strategies, and how often to look whether it has changed.
+pub(super) struct WatchedFile {
+    file: StrategiesFile,
+    every: Duration,
+}
+
+/// What stands before a store.
+pub(super) struct Sampled {
     /// Where receivers send spans to.
     pub(super) sink: Arc<dyn SpanSink>,
-    file: Option<(StrategiesFile, Duration)>,
+    pub(super) tail: Option<TailSampling>,
+    pub(super) share: Option<ShareSampling>,
 }
 
 /// What runs beside the receivers.
@@ -81,58 +100,79 @@ pub(super) struct Running {
 }
 
 impl Flags {
-    /// Reads the files; what is kept goes to `sink`.
+    /// Reads the files; `policies` of tail sampling may stand in that of the settings. What adaptive sampling has learnt is kept in `dir`.
     pub(super) async fn open(
         &self,
-        storage: &Storage,
-        mut sink: Arc<dyn SpanSink>,
-    ) -> anyhow::Result<Sampling> {
+        dir: Option<&Path>,
+        policies: Option<&str>,
+        has_tenants: bool,
+    ) -> anyhow::Result<Asked> {
+        // Both know all traces, and would tell one tenant about another.
+        if has_tenants && (self.tail_sampling.is_some() || policies.is_some()) {
+            bail!(
+                "tail sampling (--tail-sampling) does not go with tenants: leave one of them out"
+            );
+        }
+        if has_tenants && self.adaptive_sampling {
+            bail!("--adaptive-sampling does not go with tenants: leave one of them out");
+        }
         let probability = self.sampling_default_probability;
         let (strategies, file) = match &self.sampling_strategies {
             Some(path) => {
                 let (file, strategies) = StrategiesFile::open(path, probability).await?;
-                let reload = self.sampling_reload;
-                (strategies, (!reload.is_zero()).then_some((file, reload)))
+                let every = self.sampling_reload;
+                let watched = WatchedFile { file, every };
+                (strategies, (!every.is_zero()).then_some(watched))
             }
             None => (Strategies::probabilistic(probability), None),
         };
         let adaptive = self.adaptive_sampling.then(|| {
-            let path = storage.dir.as_ref().map(|dir| dir.join(ADAPTIVE));
+            let path = dir.map(|dir| dir.join(ADAPTIVE));
             AdaptiveSampling::new(AdaptiveOptions::default(), path)
         });
         let remote = match &adaptive {
             Some(adaptive) => RemoteSampling::adaptive(adaptive.clone()),
             None => RemoteSampling::new(strategies),
         };
-        let tail = match &self.tail_sampling {
-            Some(path) => Some(TailSampling::new(tail_sampler(path)?, Arc::clone(&sink))),
-            None => None,
+        let tail = match (&self.tail_sampling, policies) {
+            (Some(path), _) => Some(tail_sampler(path)),
+            (None, Some(text)) => {
+                Some(parse("processors", text).map(|read| sampler("processors", read)))
+            }
+            (None, None) => None,
         };
-        if let Some(tail) = &tail {
-            sink = Arc::new(tail.clone());
-        }
-        if let Some(adaptive) = &adaptive {
-            sink = adaptive.counting(sink);
-        }
-        let share = (self.sample_rate < 1.0)
-            .then(|| ShareSampling::new(self.sample_rate, Arc::clone(&sink)));
-        if let Some(share) = &share {
-            sink = Arc::new(share.clone());
-        }
-        Ok(Sampling {
+        let sampling = Sampling {
             remote,
             adaptive,
-            tail,
-            share,
-            sink,
+            share: self.sample_rate,
+        };
+        Ok(Asked {
+            sampling,
+            tail: tail.transpose()?,
             file,
         })
     }
 }
 
 impl Sampling {
+    /// What stands before `sink`.
+    pub(super) fn before(&self, mut sink: Arc<dyn SpanSink>, tail: Option<TailSampler>) -> Sampled {
+        let tail = tail.map(|sampler| TailSampling::new(sampler, Arc::clone(&sink)));
+        if let Some(tail) = &tail {
+            sink = Arc::new(tail.clone());
+        }
+        if let Some(adaptive) = &self.adaptive {
+            sink = adaptive.counting(sink);
+        }
+        let share = (self.share < 1.0).then(|| ShareSampling::new(self.share, Arc::clone(&sink)));
+        if let Some(share) = &share {
+            sink = Arc::new(share.clone());
+        }
+        Sampled { sink, tail, share }
+    }
+
     /// Starts what runs beside the receivers.
-    pub(super) fn start(self) -> Running {
+    pub(super) fn start(&self, tail: Option<TailSampling>, file: Option<WatchedFile>) -> Running {
         let (end, ended) = watch::channel(());
         let until_end = || {
             let mut ended = ended.clone();
@@ -142,17 +182,17 @@ impl Sampling {
             }
         };
         let mut tasks = JoinSet::new();
-        if let Some(tail) = self.tail {
+        if let Some(tail) = tail {
             tasks.spawn(tail.run(until_end()));
         }
-        if let Some(adaptive) = self.adaptive {
+        if let Some(adaptive) = self.adaptive.clone() {
             tasks.spawn(adaptive.run(until_end()));
         }
-        if let Some((file, every)) = self.file {
-            let stop = until_end();
+        if let Some(WatchedFile { file, every }) = file {
+            let (remote, stop) = (self.remote.clone(), until_end());
             tasks.spawn(async move {
                 tokio::select! {
-                    () = file.watch(every, self.remote) => {}
+                    () = file.watch(every, remote) => {}
                     () = stop => {}
                 }
             });
@@ -174,11 +214,15 @@ impl Running {
 
 /// A sampler as the file asks for it.
 fn tail_sampler(path: &Path) -> anyhow::Result<TailSampler> {
-    let (config, policies) = read_tail_sampling(path)?;
+    let read = read_tail_sampling(path)?;
+    Ok(sampler(&path.display().to_string(), read))
+}
+
+fn sampler(file: &str, (config, policies): (TailConfig, Policies)) -> TailSampler {
     for key in config.without_effect() {
-        tracing::warn!(file = %path.display(), "'{key}' has no effect here");
+        tracing::warn!(file, "'{key}' has no effect here");
     }
-    Ok(TailSampler::new(config, policies))
+    TailSampler::new(config, policies)
 }
 
 /// Reads a file of tail sampling policies.
@@ -188,8 +232,12 @@ pub(in crate::commands) fn read_tail_sampling(
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the tail sampling policies in {name}"))?;
-    let config = TailConfig::parse(&name, &text)?;
-    let policies = Policies::new(&name, &config)?;
+    parse(&name, &text)
+}
+
+fn parse(name: &str, text: &str) -> anyhow::Result<(TailConfig, Policies)> {
+    let config = TailConfig::parse(name, text)?;
+    let policies = Policies::new(name, &config)?;
     Ok((config, policies))
 }
 

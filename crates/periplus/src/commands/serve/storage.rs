@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use periplus_collect::access::{Quota, Tenant};
 use periplus_store::embedded::{Durability, EmbeddedStore, Options};
 use periplus_store::{MemoryStore, SpanStore};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,7 +12,7 @@ use super::size;
 use crate::commands::{data_dir, duration};
 
 /// Flags that say where spans are kept.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Flags {
     /// Directory to keep spans in; made if it is not there [default: $XDG_DATA_HOME/periplus, or
@@ -51,10 +52,6 @@ pub(super) struct Storage {
     pub(super) store: Arc<dyn SpanStore>,
     /// The engine's name.
     pub(super) engine: &'static str,
-    /// Where spans are, in words.
-    pub(super) place: String,
-    /// The directory, if they are on the disk.
-    pub(super) dir: Option<PathBuf>,
     pub(super) embedded: Option<Arc<EmbeddedStore>>,
     /// Where archived traces are: nothing is dropped from it.
     pub(super) archive: Arc<dyn SpanStore>,
@@ -64,50 +61,97 @@ pub(super) struct Storage {
 /// The directory of archived traces, inside of the one of all spans.
 const ARCHIVE: &str = "archive";
 
+/// The directory of tenants, each of which has one inside.
+const TENANTS: &str = "tenants";
+
 /// Memory for archived traces with --memory.
 const MAX_ARCHIVE_MEMORY: u64 = 64 << 20;
 
 impl Flags {
-    /// Opens the store.
-    pub(super) fn open(&self) -> anyhow::Result<Storage> {
-        if self.memory {
-            return Ok(Storage {
-                store: Arc::new(MemoryStore::new(self.max_memory)),
-                engine: "memory",
-                place: format!("in memory, {} MiB of them", self.max_memory >> 20),
-                dir: None,
-                embedded: None,
-                archive: Arc::new(MemoryStore::new(MAX_ARCHIVE_MEMORY)),
-                embedded_archive: None,
-            });
+    /// The directory that spans are kept in; none with --memory.
+    pub(super) fn dir(&self) -> anyhow::Result<Option<PathBuf>> {
+        match (&self.data, self.memory) {
+            (_, true) => Ok(None),
+            (Some(dir), false) => Ok(Some(dir.clone())),
+            (None, false) => data_dir::default().map(Some),
         }
-        let dir = match &self.data {
-            Some(dir) => dir.clone(),
-            None => data_dir::default()?,
+    }
+
+    /// Where spans are kept, in words.
+    pub(super) fn place(&self, has_tenants: bool) -> anyhow::Result<String> {
+        let each = if has_tenants { " for each tenant" } else { "" };
+        Ok(match self.dir()? {
+            None => format!("in memory, {} MiB of them{each}", self.max_memory >> 20),
+            Some(dir) => format!(
+                "in {}{each} (durability {})",
+                match has_tenants {
+                    true => dir.join(TENANTS),
+                    false => dir,
+                }
+                .display(),
+                self.durability
+            ),
+        })
+    }
+
+    /// Opens the store of all.
+    pub(super) fn open(&self) -> anyhow::Result<Storage> {
+        match self.dir()? {
+            None => Ok(Storage::in_memory(self.max_memory)),
+            Some(dir) => self.open_in(&dir, self.max_disk, Options::default()),
+        }
+    }
+
+    /// Opens the store of a tenant, one of `tenants`.
+    pub(super) fn open_for(
+        &self,
+        tenant: &Tenant,
+        quota: Quota,
+        tenants: usize,
+    ) -> anyhow::Result<Storage> {
+        let Some(dir) = self.dir()? else {
+            let bytes = quota.max_disk_bytes.unwrap_or(u64::MAX);
+            return Ok(Storage::in_memory(self.max_memory.min(bytes)));
         };
+        let dir = dir.join(TENANTS).join(tenant.as_str());
+        let max_disk = quota.max_disk_bytes.unwrap_or(self.max_disk);
+        // All of them together take about as much memory as one that is alone.
+        let whole = Options::default();
+        let share = |bytes: u64, least: u64| (bytes / tenants as u64).clamp(least, bytes);
+        let options = Options {
+            table_bytes: share(whole.table_bytes, 4 << 20),
+            max_table_bytes: share(whole.max_table_bytes, 32 << 20),
+            queue_bytes: share(whole.queue_bytes, 32 << 20),
+            log_file_bytes: share(whole.log_file_bytes, 4 << 20),
+            cache_bytes: share(whole.cache_bytes as u64, 4 << 20) as usize,
+            ..whole
+        };
+        self.open_in(&dir, max_disk, options)
+    }
+
+    fn open_in(&self, dir: &Path, max_disk: u64, options: Options) -> anyhow::Result<Storage> {
         let options = Options {
             durability: self.durability,
             retention: (!self.retention.is_zero()).then_some(self.retention),
-            max_disk_bytes: Some(self.max_disk),
-            ..Options::default()
+            max_disk_bytes: Some(max_disk),
+            ..options
         };
         allow_open_files();
-        let store = EmbeddedStore::open(&dir, options)
+        let store = EmbeddedStore::open(dir, options)
             .with_context(|| format!("cannot open the store in {}", dir.display()))?;
         let recovery = store.recovery();
         tracing::info!(
             segments = recovery.segments,
             replayed_spans = recovery.replayed_spans,
             swept_files = recovery.swept_files,
+            directory = %dir.display(),
             "the store is open"
         );
         let store = Arc::new(store);
-        let archive = Arc::new(open_archive(&dir, self.durability)?);
+        let archive = Arc::new(open_archive(dir, self.durability)?);
         Ok(Storage {
             store: Arc::clone(&store) as Arc<dyn SpanStore>,
             engine: "embedded",
-            place: format!("in {} (durability {})", dir.display(), self.durability),
-            dir: Some(dir),
             embedded: Some(store),
             archive: Arc::clone(&archive) as Arc<dyn SpanStore>,
             embedded_archive: Some(archive),
@@ -149,9 +193,24 @@ fn allow_open_files() {
 }
 
 impl Storage {
+    fn in_memory(bytes: u64) -> Self {
+        Self {
+            store: Arc::new(MemoryStore::new(bytes)),
+            engine: "memory",
+            embedded: None,
+            archive: Arc::new(MemoryStore::new(MAX_ARCHIVE_MEMORY)),
+            embedded_archive: None,
+        }
+    }
+
+    /// A store of nobody's, which stays empty.
+    pub(super) fn of_nobody() -> Self {
+        Self::in_memory(0)
+    }
+
     /// Stores what waits, when all receivers have ended.
-    pub(super) async fn close(self) -> anyhow::Result<()> {
-        let stores = [self.embedded, self.embedded_archive];
+    pub(super) async fn close(&self) -> anyhow::Result<()> {
+        let stores = [self.embedded.clone(), self.embedded_archive.clone()];
         let closed = tokio::task::spawn_blocking(move || {
             let closed = stores.into_iter().flatten().map(|store| store.close());
             // All of them, then the first error.

@@ -7,6 +7,7 @@
 //! parent even if there are several server halves.
 
 mod attributes;
+mod duration;
 mod ids;
 mod skew;
 
@@ -34,8 +35,14 @@ pub struct AdjustedSpan {
     pub warnings: Vec<String>,
 }
 
-/// The spans as they arrived: what Jaeger answers with `raw=true`.
+/// The spans as Jaeger would have stored them, before its adjusters: what it answers with `raw=true`.
 pub fn unadjusted(groups: &[Arc<SpanGroup>]) -> Vec<AdjustedGroup> {
+    let mut adjusted = as_they_arrived(groups);
+    duration::sanitize(&mut adjusted);
+    adjusted
+}
+
+fn as_they_arrived(groups: &[Arc<SpanGroup>]) -> Vec<AdjustedGroup> {
     groups
         .iter()
         .map(|group| AdjustedGroup {

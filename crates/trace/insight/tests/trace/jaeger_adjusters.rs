@@ -260,3 +260,29 @@ fn raw_means_raw() {
     assert_eq!(ids(&raw), [(5, 0), (5, 0), (5, 0)]);
     assert_eq!(spans(&raw)[0].span, groups[0].spans[0]);
 }
+
+#[test]
+fn spans_that_do_not_end_after_they_start_last_a_nanosecond() {
+    let start = 1_795_332_558_000_000_000;
+    let groups = groups([
+        span("a", 1).at_nano(start, start - 500_000_000),
+        span("a", 2).below(1).at_nano(start, start),
+        span("a", 3).below(1).at_nano(start, start + 1),
+    ]);
+    let warning = |end: &str| {
+        format!(
+            "Negative duration detected, sanitizing end timestamp. Original end timestamp: \
+             2026-11-22 07:29:{end} +0000 UTC, adjusted to: 2026-11-22 07:29:18.000000001 +0000 UTC"
+        )
+    };
+    // Jaeger does it before it stores, so that raw spans have it too.
+    for shown in [unadjusted(&groups), adjust(&groups, 0)] {
+        let spans = spans(&shown);
+        for adjusted in &spans {
+            assert_eq!(adjusted.span.end_unix_nano, start + 1);
+        }
+        assert_eq!(spans[0].warnings, [warning("17.5")]);
+        assert_eq!(spans[1].warnings, [warning("18")]);
+        assert_eq!(spans[2].warnings, [""; 0]);
+    }
+}

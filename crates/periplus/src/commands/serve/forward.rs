@@ -1,0 +1,70 @@
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use periplus_collect::forward::{Endpoint, Forwarder, Forwards};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Flags that say where spans are forwarded.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Flags {
+    /// Endpoint that also gets what is stored: otlp+http://host:4318, otlp-grpc+https://host:4317 or
+    /// zipkin+http://host:9411; repeatable
+    #[arg(long, value_name = "PROTOCOL+URL")]
+    forward: Vec<Endpoint>,
+
+    /// Authorities in PEM that may have signed the certificates of these endpoints [default: those
+    /// of the system]
+    #[arg(long, value_name = "FILE", requires = "forward")]
+    forward_ca: Option<PathBuf>,
+}
+
+/// What sends to the endpoints.
+pub(super) struct Running {
+    tasks: JoinSet<()>,
+    end: watch::Sender<()>,
+}
+
+impl Flags {
+    /// The endpoints and what will send to them; `None` if there are none.
+    pub(super) fn open(&self) -> anyhow::Result<Option<(Forwards, Vec<Forwarder>)>> {
+        if self.forward.is_empty() {
+            return Ok(None);
+        }
+        let endpoints = self.forward.iter().map(|endpoint| Endpoint {
+            authorities: self.forward_ca.clone(),
+            ..endpoint.clone()
+        });
+        let forwards = Forwards::new(endpoints.collect());
+        forwards
+            .context("cannot forward: see --forward and --forward-ca")
+            .map(Some)
+    }
+}
+
+impl Running {
+    pub(super) fn start(forwarders: Vec<Forwarder>) -> Self {
+        let (end, ended) = watch::channel(());
+        let mut tasks = JoinSet::new();
+        for forwarder in forwarders {
+            tracing::info!(endpoint = %forwarder.endpoint(), "spans are forwarded");
+            tasks.spawn(forwarder.run(until(ended.clone())));
+        }
+        Self { tasks, end }
+    }
+
+    /// Sends what still waits, for a few seconds, when no more spans come.
+    pub(super) async fn end(mut self) -> anyhow::Result<()> {
+        drop(self.end);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.context("forwarding crashed")?;
+        }
+        Ok(())
+    }
+}
+
+/// An error means that the sender is gone, which is an end as well.
+async fn until(mut ended: watch::Receiver<()>) {
+    let _ = ended.changed().await;
+}

@@ -1,0 +1,13 @@
+//! `periplus serve` with settings: TLS, tokens and tenants, forwarding, a file of settings.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+
+#[path = "../support/serve.rs"]
+mod harness;
+
+mod access;
+mod client;
+mod config;
+mod forward;
+mod spans;
+mod tls;
