@@ -204,7 +204,7 @@ fn exit_codes_say_what_went_wrong() {
             "parameter 'q'",
         ),
         (
-            vec!["trace", "search", "--server", "https://x"],
+            vec!["trace", "search", "--server", "ftp://x"],
             2,
             "only http://",
         ),

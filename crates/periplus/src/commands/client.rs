@@ -1,15 +1,19 @@
 //! The HTTP API of a running server, as the commands that read it see it.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::uri::{Scheme, Uri};
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use periplus_collect::client_config;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -29,14 +33,67 @@ pub(super) struct ServerFlags {
     /// How long an answer may take, such as 30s
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::duration::parse)]
     timeout: Duration,
+
+    /// File with the token that the server asks for; it goes to no server that only a link names
+    #[arg(long, value_name = "FILE", env = "PERIPLUS_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Tenant whose traces are meant
+    #[arg(long, value_name = "NAME", env = "PERIPLUS_TENANT")]
+    tenant: Option<String>,
+
+    /// Header that names the tenant
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "x-tenant",
+        requires = "tenant"
+    )]
+    tenant_header: HeaderName,
+
+    /// Authorities in PEM that may have signed the server's certificate [default: those of the
+    /// system]
+    #[arg(long, value_name = "FILE", env = "PERIPLUS_CA")]
+    ca: Option<PathBuf>,
+
+    /// Certificate in PEM to show to the server
+    #[arg(long, value_name = "FILE", requires = "key", env = "PERIPLUS_CERT")]
+    cert: Option<PathBuf>,
+
+    /// The certificate's private key in PEM
+    #[arg(long, value_name = "FILE", requires = "cert", env = "PERIPLUS_KEY")]
+    key: Option<PathBuf>,
 }
 
 impl ServerFlags {
     /// A client; `other` is the server that an argument names, if it is a link.
     pub(super) fn client(&self, other: Option<&str>) -> Result<Client, Failure> {
         let server = self.server.as_deref().or(other).unwrap_or(DEFAULT_SERVER);
-        Client::new(server, self.timeout)
+        let mut client = Client::new(server, self)?;
+        // A link may lead anywhere: it gets no secret.
+        let is_named = self.server.is_some() || other.is_none();
+        if let Some(path) = self.token_file.as_deref().filter(|_| is_named) {
+            client.headers.insert(AUTHORIZATION, bearer(path)?);
+        }
+        if let Some(tenant) = &self.tenant {
+            let value = HeaderValue::from_str(tenant)
+                .map_err(|_| Failure::Usage(format!("--tenant {tenant:?} cannot be a header")))?;
+            client.headers.insert(self.tenant_header.clone(), value);
+        }
+        Ok(client)
     }
+}
+
+/// What shows the token in this file.
+fn bearer(path: &Path) -> Result<HeaderValue, Failure> {
+    let wrong = |cause: &dyn fmt::Display| {
+        Failure::Usage(format!("--token-file {}: {cause}", path.display()))
+    };
+    let token = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+        .map_err(|_| wrong(&"it has characters that no token has"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Why a command has no answer. Each kind has an exit code of its own.
@@ -102,11 +159,14 @@ pub(super) struct Client {
     /// Without a slash at the end.
     base: String,
     timeout: Duration,
-    http: HyperClient<HttpConnector, Full<Bytes>>,
+    http: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Those of every request.
+    headers: HeaderMap,
 }
 
 impl Client {
-    fn new(server: &str, timeout: Duration) -> Result<Self, Failure> {
+    fn new(server: &str, flags: &ServerFlags) -> Result<Self, Failure> {
+        let timeout = flags.timeout;
         let wrong = |what: &str| Failure::Usage(format!("--server {server}: {what}"));
         let base = match server.contains("://") {
             true => server.to_owned(),
@@ -115,9 +175,11 @@ impl Client {
         let uri: Uri = base
             .parse()
             .map_err(|_| wrong("this is no address: write it as http://host:16686"))?;
-        if uri.scheme() != Some(&Scheme::HTTP) || uri.host().is_none_or(str::is_empty) {
+        let secure = uri.scheme() == Some(&Scheme::HTTPS);
+        let speaks = secure || uri.scheme() == Some(&Scheme::HTTP);
+        if !speaks || uri.host().is_none_or(str::is_empty) {
             return Err(wrong(
-                "only http:// is spoken here: write it as http://host:16686",
+                "only http:// and https:// are spoken here: write it as http://host:16686",
             ));
         }
         if uri.query().is_some() {
@@ -125,10 +187,24 @@ impl Client {
         }
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(timeout.min(Duration::from_secs(10))));
+        connector.enforce_http(false);
+        let identity = flags.cert.as_deref().zip(flags.key.as_deref());
+        let tls = client_config(secure, flags.ca.as_deref(), identity).map_err(|error| {
+            Failure::Usage(match last(&error) {
+                cause if cause == error.to_string() => cause,
+                cause => format!("{error}: {cause}"),
+            })
+        })?;
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         Ok(Self {
             base: base.trim_end_matches('/').to_owned(),
             timeout,
             http: HyperClient::builder(TokioExecutor::new()).build(connector),
+            headers: HeaderMap::new(),
         })
     }
 
@@ -188,11 +264,12 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<http::Response<hyper::body::Incoming>, Failure> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .body(Full::new(body))
             .map_err(|error| Failure::Usage(format!("{path}: {error}")))?;
+        request.headers_mut().extend(self.headers.clone());
         let response = tokio::time::timeout(self.timeout, self.http.request(request))
             .await
             .map_err(|_| self.late())?
@@ -296,11 +373,13 @@ pub(super) fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
     use super::*;
 
     #[test]
     fn addresses_are_checked() {
-        let new = |server| Client::new(server, Duration::from_secs(1));
+        let new = |server| flags(&["--timeout", "1s"]).client(Some(server));
         for (server, base) in [
             ("http://127.0.0.1:16686", "http://127.0.0.1:16686"),
             ("localhost:16686", "http://localhost:16686"),
@@ -311,14 +390,34 @@ mod tests {
                 Some(base)
             );
         }
-        for server in [
-            "",
-            "https://host",
-            "http://",
-            "http://host?x=1",
-            "not a host",
-        ] {
+        for server in ["", "ftp://host", "http://", "http://host?x=1", "not a host"] {
             assert!(matches!(new(server), Err(Failure::Usage(_))), "{server}");
+        }
+    }
+
+    fn flags(line: &[&str]) -> ServerFlags {
+        let command = ServerFlags::augment_args(clap::Command::new("test"));
+        let matches = command.get_matches_from([&["test"][..], line].concat());
+        ServerFlags::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn a_link_gets_no_token() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a-secret\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let line = ["--token-file", path, "--tenant", "shop"];
+        let named = [&line[..], &["--server", "http://named"]].concat();
+        for (flags, link, token) in [
+            (flags(&line), None, Some("Bearer a-secret")),
+            (flags(&line), Some("http://link"), None),
+            (flags(&named), Some("http://link"), Some("Bearer a-secret")),
+        ] {
+            let client = flags.client(link).unwrap();
+            let found = client.headers.get(AUTHORIZATION);
+            assert_eq!(found.map(|value| value.to_str().unwrap()), token);
+            assert_eq!(client.headers["x-tenant"], "shop");
+            assert!(!format!("{:?}", client.headers).contains("a-secret"));
         }
     }
 

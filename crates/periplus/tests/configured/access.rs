@@ -414,7 +414,7 @@ async fn sees_its_own_only(
 async fn no_tenant_sees_another() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let settings = TENANTS.replace("spans-per-second: 10", "");
+    let settings = TENANTS.replace("spans-per-second: 10", "max-disk-bytes: 5000000000");
     let flags = ["--data", data.to_str().unwrap()];
     let mut serve = start(dir.path(), &settings, &flags);
     let client = Client::plain();
@@ -423,6 +423,12 @@ async fn no_tenant_sees_another() {
     send_by_all(&client, &serve, "bank", bank.0, bank.1).await;
     sees_its_own_only(&client, &serve, "shop", shop, bank).await;
     sees_its_own_only(&client, &serve, "bank", bank, shop).await;
+
+    for (tenant, bytes) in [("shop", 5_000_000_000_u64), ("bank", 10 << 30)] {
+        let boot = format!("{}/api/periplus/v1/boot", serve.addresses["UI"]);
+        let boot = client.get_json(&boot, &[("x-tenant", tenant)]).await;
+        assert_eq!(boot["store"]["maxBytes"], bytes, "{boot}");
+    }
 
     // What is archived for one is not in the archive of the other.
     let archive = format!("{}/api/archive/{:032x}", serve.addresses["UI"], shop.0);

@@ -6,8 +6,10 @@
 mod harness;
 
 mod access;
+mod cli;
 mod client;
 mod config;
 mod forward;
+mod sampling_api;
 mod spans;
 mod tls;

@@ -307,7 +307,7 @@ fn real_clients_speak_tls_and_mtls() {
 }
 
 /// `None`, and a notice, where it is not prepared; in CI it must be.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let python = std::env::var_os("PERIPLUS_PEERS_PYTHON");
     assert!(
         python.is_some() || std::env::var_os("CI").is_none(),

@@ -29,6 +29,6 @@ pub use cors::AllowedOrigins;
 pub use limits::Limits;
 pub use server::{serve, serve_tls};
 pub use stats::{Reason, Receiver, Stats};
-pub use tls::{Tls, TlsError, TlsFiles};
+pub use tls::{Tls, TlsError, TlsFiles, client_config};
 
 pub(crate) use refusal::Refusal;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 /// How often the files are looked at.
@@ -72,6 +72,9 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
+    /// The system's authorities cannot be read.
+    #[error("cannot read the system's authorities: name a file of them")]
+    System(#[source] io::Error),
     /// An authority cannot be used.
     #[error("the authorities in {} cannot be used", path.display())]
     Authorities {
@@ -145,17 +148,7 @@ impl Loaded {
         // Looked at first: a change while they are read is read again.
         let changed = changes(files);
         let certificates = certificates("certificate", &files.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
-            pem::Error::NoItemsFound => TlsError::Missing {
-                what: "private key",
-                path: files.key.clone(),
-            },
-            source => TlsError::Read {
-                what: "private key",
-                path: files.key.clone(),
-                source,
-            },
-        })?;
+        let key = private_key(&files.key)?;
         let builder = ServerConfig::builder();
         let builder = match &files.client_authorities {
             None => builder.with_no_client_auth(),
@@ -184,12 +177,48 @@ impl Loaded {
     }
 }
 
-/// The certificates of authorities in a file.
+/// How a client speaks TLS: it trusts the authorities in this file, without one those of the system;
+/// and shows the certificate, and proves it with the key, of these files. A client that is not
+/// `secure` has no use for authorities, and none are read for it.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
-pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+/// What is wrong with which file.
+pub fn client_config(
+    secure: bool,
+    authorities_file: Option<&Path>,
+    identity: Option<(&Path, &Path)>,
+) -> Result<ClientConfig, TlsError> {
+    let roots = match authorities_file {
+        Some(path) => authorities(path)?,
+        None if secure => authorities_of_system()?,
+        None => RootCertStore::empty(),
+    };
+    let builder = ClientConfig::builder().with_root_certificates(roots);
+    let Some((certificate, key)) = identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = certificates("certificate", certificate)?;
+    let config = builder.with_client_auth_cert(chain, private_key(key)?);
+    config.map_err(|source| TlsError::Certificate {
+        path: certificate.to_owned(),
+        source,
+    })
+}
+
+fn authorities_of_system() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let errors = found.errors.iter().map(ToString::to_string);
+        let text = errors.collect::<Vec<_>>().join("; ");
+        return Err(TlsError::System(io::Error::other(text)));
+    }
+    Ok(roots)
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("certificate of an authority", path)? {
         roots
@@ -200,6 +229,21 @@ pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
             })?;
     }
     Ok(roots)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let what = "private key";
+    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::Missing {
+            what,
+            path: path.to_owned(),
+        },
+        source => TlsError::Read {
+            what,
+            path: path.to_owned(),
+            source,
+        },
+    })
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

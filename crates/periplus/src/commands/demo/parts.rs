@@ -125,7 +125,12 @@ impl Maker<'_> {
             address: local(backend.ui),
             path: "/api/periplus/v1/boot".to_owned(),
         };
-        self.part(SERVE, arguments, ready, &[])
+        let mut part = self.part(SERVE, arguments, ready, &[]);
+        // Settings of whoever runs the demo are not meant for it.
+        part.environment = ["PERIPLUS_CONFIG", "MULTI_TENANCY_ENABLED"]
+            .map(|name| (name.to_owned(), String::new()))
+            .to_vec();
+        part
     }
 
     fn control(&self, mesh: &Mesh) -> Part {

@@ -1,6 +1,7 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use periplus_collect::forward::{Endpoint, Forwarder, Forwards};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -31,6 +32,12 @@ impl Flags {
     pub(super) fn open(&self) -> anyhow::Result<Option<(Forwards, Vec<Forwarder>)>> {
         if self.forward.is_empty() {
             return Ok(None);
+        }
+        let mut seen = BTreeSet::new();
+        for endpoint in &self.forward {
+            if !seen.insert(endpoint.to_string()) {
+                bail!("--forward {endpoint} is there twice: leave one out");
+            }
         }
         let endpoints = self.forward.iter().map(|endpoint| Endpoint {
             authorities: self.forward_ca.clone(),

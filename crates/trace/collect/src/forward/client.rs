@@ -1,5 +1,3 @@
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,28 +8,17 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use prost::Message as _;
 
 use super::endpoint::{Endpoint, Protocol};
 use crate::refusal::chain;
-use crate::tls::{TlsError, authorities};
+use crate::tls::{TlsError, client_config};
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
-
-/// Why nothing can be sent to an endpoint at all.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Its authorities cannot be used.
-    #[error(transparent)]
-    Authorities(#[from] TlsError),
-    /// The system's authorities cannot be read.
-    #[error("cannot read the system's authorities: name a file of them")]
-    System(#[source] io::Error),
-}
 
 /// Why a request was not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +29,28 @@ pub(super) enum Failure {
     Final(String),
 }
 
+/// What the endpoint did not take of a request that it took.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rejected {
+    pub(super) spans: u64,
+    pub(super) reason: String,
+}
+
+/// `ExportTraceServiceResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ExportResponse {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected_spans: i64,
+    #[prost(string, tag = "2")]
+    error_message: String,
+}
+
 /// Sends requests to one endpoint, over connections that it keeps.
 pub(super) struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -49,15 +58,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &Endpoint) -> Result<Self, ClientError> {
-        let roots = match &endpoint.authorities {
-            Some(path) => authorities(path)?,
-            None if endpoint.uri.scheme_str() == Some("https") => system()?,
-            None => RootCertStore::empty(),
-        };
-        let tls = ClientConfig::builder()
-            .with_root_certificates(Arc::new(roots))
-            .with_no_client_auth();
+    pub(super) fn new(endpoint: &Endpoint) -> Result<Self, TlsError> {
+        let secure = endpoint.uri.scheme_str() == Some("https");
+        let tls = client_config(secure, endpoint.authorities.as_deref(), None)?;
         let builder = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http();
@@ -77,12 +80,12 @@ impl Client {
         })
     }
 
-    /// Sends one body; the answer says whether it was taken.
+    /// Sends one body; the answer says whether it was taken, and what of it was not.
     pub(super) async fn send(
         &self,
         body: Bytes,
         header: Option<&(HeaderName, HeaderValue)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Rejected, Failure> {
         match tokio::time::timeout(TIMEOUT, self.exchange(body, header)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::Passing("no answer in time".to_owned())),
@@ -93,7 +96,7 @@ impl Client {
         &self,
         body: Bytes,
         header: Option<&(HeaderName, HeaderValue)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Rejected, Failure> {
         let passing = |error: &dyn std::error::Error| Failure::Passing(chain(error));
         let request = self.request(body, header)?;
         let response = (self.http.request(request).await).map_err(|error| passing(&error))?;
@@ -102,13 +105,20 @@ impl Client {
         if self.endpoint.protocol == Protocol::OtlpGrpc {
             let collected = collected.map_err(|error| passing(&*error))?;
             let trailers = collected.trailers().unwrap_or(&head.headers);
-            return grpc_outcome(head.status, &head.headers, trailers);
+            grpc_outcome(head.status, &head.headers, trailers)?;
+            let message = collected.to_bytes();
+            // After the five bytes of the frame.
+            return Ok(rejected(message.get(5..).unwrap_or_default()));
         }
-        // Its text only explains a failure.
-        let text = collected
+        // What was taken stays taken if the rest of the answer is lost.
+        let body = collected
             .map(|collected| collected.to_bytes())
             .unwrap_or_default();
-        http_outcome(head.status, &text)
+        http_outcome(head.status, &body)?;
+        Ok(match self.endpoint.protocol {
+            Protocol::OtlpHttp => rejected(&body),
+            Protocol::OtlpGrpc | Protocol::Zipkin => Rejected::default(),
+        })
     }
 
     fn request(
@@ -135,6 +145,16 @@ impl Client {
         request
             .body(Full::new(body))
             .map_err(|error| Failure::Final(error.to_string()))
+    }
+}
+
+/// What an answer of OTLP says about spans that were not taken; one that is none says nothing.
+fn rejected(message: &[u8]) -> Rejected {
+    let response = ExportResponse::decode(message).unwrap_or_default();
+    let partial = response.partial_success.unwrap_or_default();
+    Rejected {
+        spans: partial.rejected_spans.try_into().unwrap_or_default(),
+        reason: partial.error_message.chars().take(200).collect(),
     }
 }
 
@@ -188,22 +208,20 @@ fn grpc_outcome(status: StatusCode, head: &HeaderMap, trailers: &HeaderMap) -> R
     }
 }
 
-/// Authorities that the system trusts.
-fn system() -> Result<RootCertStore, ClientError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let errors = found.errors.iter().map(ToString::to_string);
-        let text = errors.collect::<Vec<_>>().join("; ");
-        return Err(ClientError::System(io::Error::other(text)));
-    }
-    Ok(roots)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_rejected_is_read() {
+        assert_eq!(rejected(b""), Rejected::default());
+        assert_eq!(rejected(b"no protobuf"), Rejected::default());
+        let some = Rejected {
+            spans: 3,
+            reason: "no".to_owned(),
+        };
+        assert_eq!(rejected(b"\x0a\x06\x08\x03\x12\x02no"), some);
+    }
 
     #[test]
     fn some_answers_are_final_and_some_pass() {

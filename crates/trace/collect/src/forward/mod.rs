@@ -20,11 +20,10 @@ use periplus_store::{AppendOtlpError, BoxFuture, OtlpTaken, SpanSink, StoreError
 use periplus_wire::{otlp, zipkin};
 use tokio::time::Instant;
 
-use crate::count;
+use crate::{TlsError, count};
 use client::{Client, Failure};
 use queue::{Item, Queue};
 
-pub use client::ClientError;
 pub use endpoint::{Endpoint, InvalidEndpoint, Protocol};
 
 /// Bytes that wait for one endpoint at the same time, as OTLP.
@@ -78,7 +77,7 @@ impl Forwards {
     /// # Errors
     ///
     /// The authorities of an endpoint cannot be read.
-    pub fn new(endpoints: Vec<Endpoint>) -> Result<(Self, Vec<Forwarder>), ClientError> {
+    pub fn new(endpoints: Vec<Endpoint>) -> Result<(Self, Vec<Forwarder>), TlsError> {
         let mut targets = Vec::with_capacity(endpoints.len());
         let mut forwarders = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
@@ -204,7 +203,7 @@ impl Forwarder {
         }
         let spans = self.target.queue.clear();
         if spans > 0 {
-            self.give_up(spans, "the server stops");
+            self.give_up(spans as u64, "the server stops");
         }
     }
 
@@ -214,34 +213,44 @@ impl Forwarder {
             Protocol::OtlpHttp | Protocol::OtlpGrpc => item.body.clone(),
             Protocol::Zipkin => match to_zipkin(item.body.clone()).await {
                 Ok(body) => body,
-                Err(reason) => return self.give_up(item.spans, &reason),
+                Err(reason) => return self.give_up(item.spans as u64, &reason),
             },
         };
         let deadline = Instant::now() + patience;
         let mut wait = FIRST_WAIT;
         loop {
             let reason = match self.client.send(body.clone(), item.header.as_ref()).await {
-                Ok(()) => {
+                Ok(rejected) => {
+                    let lost = rejected.spans.min(item.spans as u64);
                     let sent = &self.target.stats.sent;
-                    sent.fetch_add(item.spans as u64, Ordering::Relaxed);
+                    sent.fetch_add(item.spans as u64 - lost, Ordering::Relaxed);
+                    if lost > 0 {
+                        self.give_up(lost, &rejected.reason);
+                    }
                     return;
                 }
-                Err(Failure::Final(reason)) => return self.give_up(item.spans, &reason),
+                Err(Failure::Final(reason)) => {
+                    return self.give_up(item.spans as u64, &reason);
+                }
                 Err(Failure::Passing(reason)) => reason,
             };
             self.target.stats.failures.fetch_add(1, Ordering::Relaxed);
             if Instant::now() + wait >= deadline {
-                return self.give_up(item.spans, &reason);
+                return self.give_up(item.spans as u64, &reason);
             }
-            tracing::debug!(endpoint = %self.target.endpoint, reason, "forwarding waits");
+            let endpoint = &self.target.endpoint;
+            match wait {
+                FIRST_WAIT => tracing::warn!(%endpoint, reason, "forwarding failed; trying again"),
+                _ => tracing::debug!(%endpoint, reason, "forwarding failed again"),
+            }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 
-    fn give_up(&self, spans: usize, reason: &str) {
+    fn give_up(&self, spans: u64, reason: &str) {
         let given_up = &self.target.stats.given_up;
-        given_up.fetch_add(spans as u64, Ordering::Relaxed);
+        given_up.fetch_add(spans, Ordering::Relaxed);
         tracing::warn!(
             endpoint = %self.target.endpoint,
             spans,

@@ -87,3 +87,27 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_has_a_limit_in_bytes() {
+        let item = |bytes: usize| Item {
+            body: vec![0; bytes].into(),
+            header: None,
+            spans: 1,
+        };
+        let queue = Queue::new(10);
+        assert!(queue.push(item(6)));
+        assert!(!queue.push(item(5)));
+        assert!(queue.push(item(4)));
+        assert_eq!(queue.bytes(), 10);
+        assert_eq!(queue.try_front().map(|item| item.body.len()), Some(6));
+        queue.pop();
+        assert!(queue.push(item(6)));
+        assert_eq!((queue.clear(), queue.bytes()), (2, 0));
+        assert!(queue.try_front().is_none());
+    }
+}

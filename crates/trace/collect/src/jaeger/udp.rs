@@ -5,8 +5,10 @@
 //! what a busy store refuses is offered to it again for a while, then dropped. Every drop is counted
 //! by its reason.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +54,32 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+/// Which socket it is, for [`kernel_drops`]; `None` where the system does not say.
+pub fn inode(socket: &UdpSocket) -> Option<u64> {
+    let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).ok()?;
+    let inode = link.to_str()?.strip_prefix("socket:[")?;
+    inode.strip_suffix(']')?.parse().ok()
+}
+
+/// Datagrams that the kernel has dropped before the socket of this inode was read, because its
+/// buffer was full; `None` where the system does not say.
+pub fn kernel_drops(inode: u64) -> Option<u64> {
+    let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"];
+    let tables = tables
+        .into_iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
+    tables.into_iter().find_map(|table| drops_in(&table, inode))
+}
+
+/// The last column of the socket's line; the tenth is the inode (proc_pid_net(5)).
+fn drops_in(table: &str, inode: u64) -> Option<u64> {
+    table.lines().skip(1).find_map(|line| {
+        let mut columns = line.split_ascii_whitespace();
+        (columns.nth(9)?.parse() == Ok(inode)).then_some(())?;
+        columns.last()?.parse().ok()
+    })
 }
 
 /// Takes the datagrams of `socket` until `shutdown` resolves; then gives those that are queued a few

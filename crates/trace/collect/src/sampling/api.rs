@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::extract::rejection::{QueryRejection, StringRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -61,7 +62,7 @@ struct DecisionsParams {
 
 async fn decisions(
     State(api): State<Api>,
-    params: Result<Query<DecisionsParams>, axum::extract::rejection::QueryRejection>,
+    params: Result<Query<DecisionsParams>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(params) = params.map_err(|error| Failure::bad_request(error.body_text()))?;
     let Some(tail) = &api.tail else {
@@ -194,9 +195,13 @@ struct DryRunParams {
 
 async fn try_out(
     State(api): State<Api>,
-    params: Result<Query<DryRunParams>, axum::extract::rejection::QueryRejection>,
-    body: String,
+    params: Result<Query<DryRunParams>, QueryRejection>,
+    body: Result<String, StringRejection>,
 ) -> Result<Response, Failure> {
+    let body = body.map_err(|error| Failure {
+        status: error.status(),
+        message: error.body_text(),
+    })?;
     let Query(params) = params.map_err(|error| Failure::bad_request(error.body_text()))?;
     let config =
         TailConfig::parse("config", &body).map_err(|e| Failure::bad_request(e.to_string()))?;

@@ -270,7 +270,21 @@ fn take(document: &mut Map<String, Value>, path: &[&str]) -> Option<Value> {
 /// Which of Jaeger's stores was asked for.
 fn backends(settings: &mut Settings, document: &Map<String, Value>) -> anyhow::Result<()> {
     let found = at(document, &["extensions", "jaeger_storage", "backends"]);
-    for (name, backend) in found.and_then(Value::as_object).into_iter().flatten() {
+    let found = found.and_then(Value::as_object);
+    let exporter = at(
+        document,
+        &["exporters", "jaeger_storage_exporter", "trace_storage"],
+    );
+    let query = at(
+        document,
+        &["extensions", "jaeger_query", "storage", "traces"],
+    );
+    // Others are for archived traces and for metrics, which have their places here.
+    let chosen = exporter.or(query).and_then(Value::as_str);
+    for (name, backend) in found.into_iter().flatten() {
+        if chosen.is_some_and(|chosen| chosen != name) {
+            continue;
+        }
         let Some((kind, options)) = backend.as_object().and_then(|map| map.iter().next()) else {
             continue;
         };

@@ -45,12 +45,20 @@ pub(super) fn resolve(args: Args, matches: &ArgMatches) -> anyhow::Result<Config
     let line: Vec<OsString> = std::env::args_os().skip(2).collect();
     let command = command();
     let names: Vec<String> = names.collect();
-    let layers = gather(&command, matches, args.config.as_deref(), &variable, &names)?;
+    // A variable that is set to nothing names no file.
+    let path = args
+        .config
+        .as_deref()
+        .filter(|path| !path.as_os_str().is_empty());
+    let layers = gather(&command, matches, path, &variable, &names)?;
     let args = if layers.flags.is_empty() {
         args
     } else {
         let program = OsString::from("periplus serve");
-        let line = [program].into_iter().chain(layers.flags).chain(line);
+        let line = [program]
+            .into_iter()
+            .chain(layers.flags.into_iter().map(|(_, flag)| flag))
+            .chain(line);
         let matches = command.clone().try_get_matches_from(line);
         // Each flag was right by itself.
         let matches = matches.map_err(|error| anyhow::anyhow!(message(&error)))?;
@@ -111,7 +119,7 @@ struct Layers<'a> {
     command: &'a Command,
     /// The flags that have been said.
     said: BTreeSet<String>,
-    flags: Vec<OsString>,
+    flags: Vec<(Id, OsString)>,
     tenants: Option<TenantsConfig>,
     tokens: Option<Vec<TokenConfig>>,
     tail_sampling: Option<String>,
@@ -186,11 +194,17 @@ impl<'a> Layers<'a> {
         if counts_less {
             return Ok(());
         }
-        let from = self.flags.len();
-        push(&mut self.flags, arg, name, value)?;
-        for flag in &self.flags[from..] {
+        let mut flags = Vec::new();
+        push(&mut flags, arg, name, value)?;
+        for flag in &flags {
             self.check(flag)?;
         }
+        // Said twice in one place, the last one counts; only a list has several.
+        if !matches!(arg.get_action(), ArgAction::Append) {
+            self.flags.retain(|(id, _)| id != arg.get_id());
+        }
+        self.flags
+            .extend(flags.into_iter().map(|flag| (id.clone(), flag)));
         new.insert(id.to_string());
         Ok(())
     }

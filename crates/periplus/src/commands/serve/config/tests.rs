@@ -39,10 +39,10 @@ fn read_with(
     };
     let path = text.map(|_| path.as_path());
     let layers = gather(&command, &parse(&[]), path, &variable, &names)?;
+    let flags: Vec<OsString> = layers.flags.into_iter().map(|(_, flag)| flag).collect();
     Ok(Found {
-        args: Args::from_arg_matches(&parse(&layers.flags)).unwrap(),
-        flags: layers
-            .flags
+        args: Args::from_arg_matches(&parse(&flags)).unwrap(),
+        flags: flags
             .iter()
             .map(|flag| flag.to_str().unwrap().to_owned())
             .collect(),
@@ -119,6 +119,30 @@ fn the_command_line_counts_most_and_the_file_least() {
     // does not count at all.
     assert_eq!(args.cors_origins, ["https://b.example"]);
     assert_eq!(args.storage.dir().unwrap(), Some("/x".into()));
+}
+
+#[test]
+fn what_one_place_says_twice_counts_once() {
+    let variables = [
+        ("COLLECTOR_OTLP_GRPC_HOST_PORT", ":4317"),
+        ("COLLECTOR_OTLP_ENABLED", "false"),
+    ];
+    let found = read_with(&[], &variables, None).unwrap();
+    assert_eq!(
+        found.flags,
+        ["--otlp-grpc-port=off", "--otlp-http-port=off"]
+    );
+    let backends = |chosen: &str| {
+        format!(
+            "extensions:\n  jaeger_query: {{storage: {{traces: {chosen}, traces_archive: old}}}}\n\
+             \x20 jaeger_storage:\n    backends:\n      some: {{memory: {{}}}}\n\
+             \x20     old: {{badger: {{ephemeral: false, directories: {{keys: /x}}}}}}\n"
+        )
+    };
+    for (chosen, flags) in [("some", ["--memory"]), ("old", ["--data=/x"])] {
+        let found = read_with(&[], &[], Some(&backends(chosen))).unwrap();
+        assert_eq!(found.flags, flags);
+    }
 }
 
 #[test]
