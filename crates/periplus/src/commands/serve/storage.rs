@@ -44,6 +44,25 @@ pub(super) struct Flags {
     /// Memory for spans with --memory; the oldest traces go first when it is full
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse)]
     max_memory: u64,
+
+    #[command(flatten)]
+    tuning: Tuning,
+}
+
+/// Sizes that nobody needs to change but tests, which want many small files.
+#[derive(Debug, clap::Args)]
+struct Tuning {
+    /// Bytes of a table in memory at which it becomes a segment
+    #[arg(long, hide = true, value_name = "BYTES", default_value_t = Options::default().table_bytes)]
+    table_bytes: u64,
+
+    /// Age of a table in memory at which it becomes a segment, in milliseconds
+    #[arg(long, hide = true, value_name = "MS", default_value_t = 60_000)]
+    table_age_ms: u64,
+
+    /// Bytes of a file of the log
+    #[arg(long, hide = true, value_name = "BYTES", default_value_t = Options::default().log_file_bytes)]
+    log_file_bytes: u64,
 }
 
 /// The store that the flags ask for.
@@ -89,6 +108,9 @@ impl Flags {
             durability: self.durability,
             retention: (!self.retention.is_zero()).then_some(self.retention),
             max_disk_bytes: Some(self.max_disk),
+            table_bytes: self.tuning.table_bytes,
+            table_age: Duration::from_millis(self.tuning.table_age_ms),
+            log_file_bytes: self.tuning.log_file_bytes,
             ..Options::default()
         };
         allow_open_files();
