@@ -20,9 +20,6 @@ use crate::schema::{
 };
 use crate::shred::{Columns, Row};
 
-/// How many traces the store is asked for at once.
-const PAGE_TRACES: usize = 10_000;
-
 /// How a file is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExportOptions {
@@ -255,13 +252,14 @@ pub async fn export_range<W: Write + Send>(
     options: ExportOptions,
 ) -> Result<(ExportCounts, W), ExportError> {
     let mut exporter = Exporter::new(writer, options)?;
-    let mut query = TraceQuery::new(range, TraceFilter::AnySpan(filter), PAGE_TRACES);
+    let mut query = TraceQuery::new(range, TraceFilter::AnySpan(filter), usize::MAX);
     loop {
         let failed = |spans| move |source| ExportError::Store { spans, source };
         let spans = exporter.counts.spans;
-        let mut page = store.search(query.clone()).map_err(failed(spans))?;
+        // One search for all: it keeps what is still to come, not what has come.
+        let mut traces = store.search(query.clone()).map_err(failed(spans))?;
         let before = query.after;
-        while let Some(trace) = page.next().await {
+        while let Some(trace) = traces.next().await {
             let trace = trace.map_err(failed(exporter.counts.spans))?;
             let start_unix_nano = start(&trace);
             match range.contains(start_unix_nano) {
@@ -273,12 +271,11 @@ pub async fn export_range<W: Write + Send>(
                 trace_id: trace.id,
             });
         }
-        match page.outcome() {
-            Some(Outcome::Limit) => {}
-            // A store ends searches that take long; what is left is another page.
+        match traces.outcome() {
+            // A store ends searches that take long: the next one goes on behind.
             Some(Outcome::Partial { .. }) if query.after != before => {}
             // There is no other way to get out what is not damaged.
-            Some(Outcome::Partial { .. }) if page.met_damage() => {
+            Some(Outcome::Partial { .. }) if traces.met_damage() => {
                 exporter.counts.incomplete = true;
                 return exporter.finish();
             }
@@ -287,7 +284,7 @@ pub async fn export_range<W: Write + Send>(
                     reason,
                 }));
             }
-            Some(Outcome::Complete) | None => return exporter.finish(),
+            Some(Outcome::Complete | Outcome::Limit) | None => return exporter.finish(),
         }
     }
 }

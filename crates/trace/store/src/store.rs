@@ -7,7 +7,8 @@ use periplus_model::{Batch, SpanGroup, SpanKind, TraceId, Value};
 use periplus_wire::otlp::{Refused, decode_protobuf};
 
 use crate::attributes::AttributeKey;
-use crate::red::RedSeries;
+use crate::red::{RedQuery, RedSeries};
+use crate::scan::ScanQuery;
 use crate::search::TraceSearch;
 use crate::{AppendOtlpError, Cursor, Scope, StoreError, TimeRange, TraceQuery};
 
@@ -72,6 +73,26 @@ pub trait SpanStore: SpanSink {
         TraceSearch::new(self, query)
     }
 
+    /// The spans that start in the range and match, a few at a time, in no order. No more of them is
+    /// in memory than what is answered at once. [`StoreError::QueryLimit`] where the budget ends it.
+    fn scan(&self, query: ScanQuery) -> BoxStream<'_, Result<Vec<SpanGroup>, StoreError>> {
+        let _ = query;
+        let error = StoreError::Unsupported {
+            what: "spans without their traces",
+        };
+        Box::pin(futures_util::stream::once(async { Err(error) }))
+    }
+
+    /// How many spans start in the range and match.
+    fn count(&self, query: ScanQuery) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let _ = query;
+        Box::pin(async {
+            Err(StoreError::Unsupported {
+                what: "counts of spans",
+            })
+        })
+    }
+
     /// The keys of the attributes in this scope, by scope, then by key: the first ones that begin
     /// with the prefix. Keys of spans that are gone may still be among them.
     fn attribute_keys<'a>(
@@ -109,7 +130,12 @@ pub trait SpanStore: SpanSink {
     /// The rates, errors and durations of the spans in the windows of [`crate::RED_WINDOW_NANO`] that
     /// begin in the range, by service, name and kind.
     fn red(&self, range: TimeRange) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
-        let _ = range;
+        self.red_by(RedQuery::new(range))
+    }
+
+    /// Rates, errors and durations by service, name and kind: those that are asked for.
+    fn red_by(&self, query: RedQuery) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
+        let _ = query;
         Box::pin(async {
             Err(StoreError::Unsupported {
                 what: "rates, errors and durations",
@@ -128,7 +154,9 @@ pub trait SpanStore: SpanSink {
     ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>>;
 
     /// Who called whom how often, from the spans that start inside the range; sorted by caller,
-    /// then by callee. What a call is, is said by `periplus_insight::dependencies`.
+    /// then by callee. What a call is, is said by `periplus_insight::dependencies` of whole traces;
+    /// spans that start more than an hour outside of the range need not be looked for. A range that
+    /// begins and ends with a minute may be answered much faster.
     fn dependencies(
         &self,
         range: TimeRange,

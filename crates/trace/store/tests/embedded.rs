@@ -13,6 +13,8 @@ mod suite {
 
 #[path = "embedded/beside.rs"]
 mod beside;
+#[path = "embedded/calls.rs"]
+mod calls;
 #[path = "embedded/crash.rs"]
 mod crash;
 #[path = "embedded/damage.rs"]
@@ -35,6 +37,8 @@ mod lost_files;
 mod merges;
 #[path = "embedded/open_files.rs"]
 mod open_files;
+#[path = "embedded/queries.rs"]
+mod queries;
 #[path = "embedded/queue.rs"]
 mod queue;
 #[path = "embedded/reads.rs"]

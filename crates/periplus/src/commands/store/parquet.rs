@@ -154,6 +154,8 @@ fn open(dir: &Path, background: bool) -> anyhow::Result<EmbeddedStore> {
         background,
         retention: None,
         max_disk_bytes: None,
+        // An export reads for as long as it takes; whoever waits for it can end it.
+        query_timeout: Duration::MAX,
         ..Options::default()
     };
     EmbeddedStore::open(dir, options)

@@ -142,9 +142,11 @@ pub(super) async fn search(State(api): State<Api>, uri: Uri) -> Answer {
 
     let mut errors = Vec::new();
     let mut traces = Vec::new();
+    let mut _turn = None;
     if ids.is_empty() {
         let found = api.find(query).await?;
         traces = found.traces;
+        _turn = found.turn;
         errors.extend(found.partial.map(error));
     } else {
         for id in ids {

@@ -20,6 +20,7 @@ use crate::build::Builder;
 use crate::codec::chunk::{Chunk, put_chunk};
 use crate::layout::Section;
 use crate::limits::MAX_GROUP_SPANS;
+use crate::zone::{TextFilters, Zone};
 use crate::{calls, red};
 use attributes::Columns;
 use dictionaries::Dictionaries;
@@ -65,7 +66,7 @@ impl EncodeOptions {
 impl Default for EncodeOptions {
     fn default() -> Self {
         Self {
-            group_spans: 16_384,
+            group_spans: 4_096,
             group_bytes: 8 << 20,
             level: 1,
         }
@@ -112,6 +113,7 @@ impl Builder {
         encoder.put_index();
         encoder.put_red();
         encoder.put_calls();
+        encoder.put_zones();
         encoder.finish()
     }
 }
@@ -203,6 +205,20 @@ impl<'b> Encoder<'b> {
         let calls = collector.finish();
         calls.put(&mut payload, &mut self.out.squeeze);
         self.put_section(Section::Calls, &payload);
+    }
+
+    fn put_zones(&mut self) {
+        let mut payload = Vec::new();
+        Zone::put_all(self.groups.iter().map(|group| group.zone), &mut payload);
+        self.put_section(Section::Zones, &payload);
+        if self.groups.iter().any(|group| !group.texts.is_empty()) {
+            payload.clear();
+            TextFilters::put_all(
+                self.groups.iter().map(|group| &group.texts[..]),
+                &mut payload,
+            );
+            self.put_section(Section::Texts, &payload);
+        }
     }
 
     fn put_section(&mut self, section: Section, payload: &[u8]) {

@@ -17,7 +17,7 @@ use crate::schema::{Place, Type};
 #[derive(Debug)]
 pub struct Group {
     pub(super) segment: Segment,
-    pub(super) number: usize,
+    pub(crate) number: usize,
     traces: OnceLock<Traces>,
     core: [OnceLock<Column>; Core::COUNT],
     attributes: Box<[OnceLock<Column>]>,

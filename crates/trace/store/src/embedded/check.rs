@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use periplus_wire::otlp::decode_protobuf;
 
-use super::cache::GroupCache;
+use super::cache::Cache;
 use super::disk::{Disk, is_out_of_files};
 use super::files::Files;
 use super::manifest::{Contents, Manifest, SegmentEntry};
@@ -86,7 +86,7 @@ pub fn check<D: Disk + Clone>(disk: &D, dir: &Path) -> Result<Report, StoreError
         let note = "the manifest's last line was not completely written";
         report.notes.push(note.to_owned());
     }
-    let cache = Arc::new(GroupCache::new(0));
+    let cache = Arc::new(Cache::new(0));
     for entry in contents.segments.values() {
         let opened = Segment::open(&files, dir, entry.clone(), &cache);
         if let Err(error) = &opened

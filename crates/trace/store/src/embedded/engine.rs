@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::cache::GroupCache;
+use super::cache::Cache;
 use super::disk::{Disk, is_full, is_out_of_files};
 use super::files::{self, Files};
 use super::health::Health;
@@ -30,7 +30,7 @@ pub(super) struct Engine {
     pub(super) dir: PathBuf,
     pub(super) options: Options,
     pub(super) state: State,
-    pub(super) cache: Arc<GroupCache>,
+    pub(super) cache: Arc<Cache>,
     pub(super) files: Arc<Files>,
     pub(super) health: Arc<Health>,
     pub(super) signal: Signal,
@@ -66,7 +66,7 @@ impl Engine {
         options: Options,
         manifest: Manifest,
         (segments, lost): (Vec<Arc<Segment>>, Vec<SegmentEntry>),
-        (files, cache): (Arc<Files>, Arc<GroupCache>),
+        (files, cache): (Arc<Files>, Arc<Cache>),
     ) -> Self {
         let contents = manifest.contents();
         let (next_segment, replay_from) = (contents.next_segment, contents.replay_from);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{BuildError, Builder, EncodeOptions, ReadError};
+use periplus_segment::{BuildError, Builder, EncodeOptions, ReadError, Segment as Reader};
 use thiserror::Error;
 
 use super::part::{Damage, Part as _};
@@ -43,8 +43,10 @@ fn append(builder: &mut Builder, segment: &Segment) -> Result<(), Unmerged> {
     let reader = segment.reader();
     let mut before = None;
     for number in 0..reader.group_count() {
-        let next = first_trace(segment, number + 1)?;
-        let (traces, last) = whole_traces(segment, number, before, next)?;
+        let read = first_trace(&reader, number + 1)
+            .and_then(|next| whole_traces(&reader, number, before, next));
+        let (traces, last) = read.map_err(|error| unread(segment, error))?;
+        let traces = traces.ok_or(Unmerged::TooLarge)?;
         let appended = builder.append_groups(traces.iter().flatten());
         match appended {
             Ok(()) if builder.heap_bytes() <= MAX_HEAP_BYTES => {}
@@ -56,60 +58,53 @@ fn append(builder: &mut Builder, segment: &Segment) -> Result<(), Unmerged> {
     Ok(())
 }
 
+/// The spans of some traces.
+type Traces = Vec<Vec<SpanGroup>>;
+
 /// The traces of a row group, without the one that was there before, and with all of the last one if
-/// it goes on in the next; and the id of the last one.
+/// it goes on in the next, unless that is too large; and the id of the last one.
 fn whole_traces(
-    segment: &Segment,
+    reader: &Reader,
     number: usize,
     before: Option<TraceId>,
     next: Option<TraceId>,
-) -> Result<(Vec<Vec<SpanGroup>>, Option<TraceId>), Unmerged> {
-    let whole = |id: TraceId| match segment.reader().find(id)?.len() {
+) -> Result<(Option<Traces>, Option<TraceId>), ReadError> {
+    let whole = |id: TraceId| match reader.find(id)?.len() {
         pieces if pieces > MAX_PIECES => Ok(None),
-        _ => segment
-            .reader()
-            .trace(id)
-            .map(Option::unwrap_or_default)
-            .map(Some),
+        _ => Ok(Some(reader.trace(id)?.unwrap_or_default())),
     };
-    let read = || -> Result<_, ReadError> {
-        let group = segment.reader().group(number);
-        let ids: Vec<TraceId> = group.traces()?.map(|(id, _)| id).collect();
-        let (first, last) = (ids.first().copied(), ids.last().copied());
-        let goes_on = last.is_some() && last == next;
-        let is_rest = first.is_some() && first == before;
-        if ids.len() == 1 && (goes_on || is_rest) {
-            let trace = match (is_rest, first) {
-                (false, Some(id)) => whole(id)?,
-                _ => Some(Vec::new()),
-            };
-            return Ok((trace.map(|trace| vec![trace]), last));
+    let group = reader.group(number);
+    let ids: Vec<TraceId> = group.traces()?.map(|(id, _)| id).collect();
+    let (first, last) = (ids.first().copied(), ids.last().copied());
+    let goes_on = last.is_some() && last == next;
+    let is_rest = first.is_some() && first == before;
+    if ids.len() == 1 && (goes_on || is_rest) {
+        let trace = match (is_rest, first) {
+            (false, Some(id)) => whole(id)?,
+            _ => Some(Vec::new()),
+        };
+        return Ok((trace.map(|trace| vec![trace]), last));
+    }
+    let mut traces = group.all()?;
+    if let (true, Some(id), Some(trace)) = (goes_on, last, traces.last_mut()) {
+        match whole(id)? {
+            Some(all) => *trace = all,
+            None => return Ok((None, last)),
         }
-        let mut traces = group.all()?;
-        if let (true, Some(id), Some(trace)) = (goes_on, last, traces.last_mut()) {
-            match whole(id)? {
-                Some(all) => *trace = all,
-                None => return Ok((None, last)),
-            }
-        }
-        if is_rest && !traces.is_empty() {
-            traces.remove(0);
-        }
-        Ok((Some(traces), last))
-    };
-    let (traces, last) = read().map_err(|error| unread(segment, error))?;
-    Ok((traces.ok_or(Unmerged::TooLarge)?, last))
+    }
+    if is_rest && !traces.is_empty() {
+        traces.remove(0);
+    }
+    Ok((Some(traces), last))
 }
 
-fn first_trace(segment: &Segment, number: usize) -> Result<Option<TraceId>, Unmerged> {
-    if number >= segment.reader().group_count() {
+fn first_trace(reader: &Reader, number: usize) -> Result<Option<TraceId>, ReadError> {
+    if number >= reader.group_count() {
         return Ok(None);
     }
-    let group = segment.reader().group(number);
-    let first = group
-        .traces()
-        .map(|mut traces| traces.next().map(|(id, _)| id));
-    first.map_err(|error| unread(segment, error))
+    let group = reader.group(number);
+    let mut traces = group.traces()?;
+    Ok(traces.next().map(|(id, _)| id))
 }
 
 fn unread(segment: &Segment, error: ReadError) -> Unmerged {
@@ -123,23 +118,25 @@ fn unread(segment: &Segment, error: ReadError) -> Unmerged {
 pub(super) fn would_mix(group: &[Arc<Segment>], all: &[Arc<Segment>]) -> Result<bool, Unmerged> {
     let covers = covers(group);
     let ids: HashSet<u64> = group.iter().map(|segment| segment.entry().id).collect();
-    let between: Vec<&Arc<Segment>> = (all.iter())
+    let between: Vec<Reader> = (all.iter())
         .filter(|other| {
             let (first, last) = other.entry().covers();
             !ids.contains(&other.entry().id) && first <= covers.1 && last >= covers.0
         })
+        .map(|other| other.reader())
         .collect();
     if between.is_empty() {
         return Ok(false);
     }
     let mut seen = HashSet::new();
     for segment in group {
-        for number in 0..segment.reader().group_count() {
-            let row_group = segment.reader().group(number);
+        let reader = segment.reader();
+        for number in 0..reader.group_count() {
+            let row_group = reader.group(number);
             let traces = row_group.traces().map_err(|error| unread(segment, error))?;
             for (id, _) in traces.filter(|(id, _)| seen.insert(*id)) {
                 for other in &between {
-                    let mixes = match other.reader().find(id) {
+                    let mixes = match other.find(id) {
                         Ok(places) => !places.is_empty(),
                         // What is damaged there nobody can read.
                         Err(error) => !Damage::from(error).lasting,

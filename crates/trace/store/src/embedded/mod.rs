@@ -16,6 +16,7 @@
 
 mod batch;
 mod cache;
+mod calls;
 mod check;
 mod contract;
 mod damaged;
@@ -39,6 +40,7 @@ mod red;
 mod reserve;
 mod room;
 mod salvage;
+mod scan;
 mod search;
 mod segment;
 mod signal;
@@ -46,6 +48,7 @@ mod state;
 mod store;
 mod stream;
 mod table;
+mod view;
 mod wal;
 
 pub use check::{Inventory, Report, check, inventory};

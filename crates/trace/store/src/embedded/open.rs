@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cache::GroupCache;
+use super::cache::Cache;
 use super::disk::{Disk, is_full, is_out_of_files};
 use super::engine::{Engine, is_temporary};
 use super::files::Files;
@@ -74,7 +74,7 @@ pub(super) fn open(
         recovery.findings.push(finding.to_owned());
     }
     let contents = manifest.contents().clone();
-    let cache = Arc::new(GroupCache::new(options.cache_bytes));
+    let cache = Arc::new(Cache::new(options.cache_bytes));
     let files = Arc::new(Files::new(Arc::clone(&disk)));
     let segments = open_segments((&files, &cache), dir, &contents, &mut recovery)?;
     let sweep = Sweep {
@@ -139,7 +139,7 @@ fn refuse_half_a_truth(disk: &dyn Disk, dir: &Path, contents: &Contents) -> Resu
 /// Segments that are damaged are left out, with a finding. What cannot be had for another reason may
 /// be had at the next start: to go on without it would be to answer as if it were not there.
 fn open_segments(
-    (files, cache): (&Arc<Files>, &Arc<GroupCache>),
+    (files, cache): (&Arc<Files>, &Arc<Cache>),
     dir: &Path,
     contents: &Contents,
     recovery: &mut Recovery,

@@ -77,8 +77,13 @@ pub struct Options {
     pub queue_timeout: Duration,
     /// The size of the log's files.
     pub log_file_bytes: u64,
-    /// The most bytes of decoded row groups that are kept for the next query.
+    /// The most bytes of what was decoded of segments (row groups, dictionaries, indexes) that are
+    /// kept for the next query.
     pub cache_bytes: usize,
+    /// The most bytes that one query takes; what exceeds it is ended.
+    pub query_bytes: u64,
+    /// The most bytes that all queries take.
+    pub max_query_bytes: u64,
     /// How long a query may take.
     pub query_timeout: Duration,
     /// Whether tables are written, and segments merged and dropped, by threads of the engine's own.
@@ -100,6 +105,8 @@ impl Default for Options {
             queue_timeout: Duration::from_secs(10),
             log_file_bytes: 64 << 20,
             cache_bytes: 64 << 20,
+            query_bytes: 256 << 20,
+            max_query_bytes: 512 << 20,
             query_timeout: Duration::from_secs(30),
             background: true,
         }

@@ -1,26 +1,33 @@
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use periplus_filter::Scalar;
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{Builder, EncodeOptions, Group, ReadError, Red, ServiceOperation};
+use periplus_segment::{
+    Builder, Calls, EncodeOptions, Group, ReadError, ServiceOperation, TracePlace,
+};
 
-use super::cache::GroupCache;
+use super::cache::{Cache, What};
 use super::files::{Files, SegmentFile};
 use super::manifest::SegmentEntry;
-use super::part::{Chunk, Damage, Part, Place, Prepared};
+use super::meter::{Meter, bytes_of};
+use super::part::{Chunk, Damage, Part, Place, Prepared, SeeRed};
 use super::partition;
 use crate::{Scope, SpanFilter, TimeRange};
+
+/// About what a span takes in memory, as long as nobody knows.
+const SPAN_BYTES: u64 = 512;
 
 /// A segment on the disk.
 #[derive(Debug)]
 pub(super) struct Segment {
     entry: SegmentEntry,
+    /// Nothing is decoded through it: see [`Self::summary`] and [`Self::content`].
     reader: periplus_segment::Segment,
-    cache: Arc<GroupCache>,
-    operations: OnceLock<Arc<Vec<ServiceOperation>>>,
+    cache: Arc<Cache>,
     damages: AtomicU64,
     /// Set when a read has met bytes that are wrong, until they were looked into.
     suspect: AtomicBool,
@@ -74,7 +81,7 @@ impl Segment {
         files: &Arc<Files>,
         dir: &Path,
         entry: SegmentEntry,
-        cache: &Arc<GroupCache>,
+        cache: &Arc<Cache>,
     ) -> io::Result<Self> {
         let (file, unwanted) = SegmentFile::open(files, path(dir, &entry))?;
         let reader = periplus_segment::Segment::open(file).map_err(into_io)?;
@@ -89,7 +96,6 @@ impl Segment {
             entry,
             reader,
             cache: Arc::clone(cache),
-            operations: OnceLock::new(),
             damages: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             unwanted,
@@ -102,7 +108,6 @@ impl Segment {
             entry,
             reader: self.reader.clone(),
             cache: Arc::clone(&self.cache),
-            operations: OnceLock::new(),
             damages: AtomicU64::new(self.damages()),
             suspect: AtomicBool::new(false),
             unwanted: Arc::clone(&self.unwanted),
@@ -113,8 +118,9 @@ impl Segment {
         &self.entry
     }
 
-    pub(super) fn reader(&self) -> &periplus_segment::Segment {
-        &self.reader
+    /// A reader of its own: what is decoded through it goes with it.
+    pub(super) fn reader(&self) -> periplus_segment::Segment {
+        self.reader.undecoded()
     }
 
     /// Its file is removed when nobody reads it any more.
@@ -139,7 +145,7 @@ impl Segment {
 
     /// Reads all of it; what is wrong.
     pub(super) fn verify(&self) -> Result<(), String> {
-        match &self.reader.verify()[..] {
+        match &self.reader.undecoded().verify()[..] {
             [] => Ok(()),
             errors => {
                 let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -149,8 +155,34 @@ impl Segment {
     }
 
     fn group(&self, number: usize) -> Arc<Group> {
-        let key = (self.entry.id, number);
-        self.cache.group(key, || self.reader.group(number))
+        // Asked for before: the cache is locked while it makes something.
+        let content = self.content();
+        self.cache
+            .group(self.entry.id, number, || content.group(number))
+    }
+
+    /// Where the pieces of a trace lie.
+    fn places(&self, id: TraceId) -> Result<Vec<TracePlace>, ReadError> {
+        let mut places = Vec::new();
+        for place in self.summary().find_by_hash(id)? {
+            // What is found by its hash must be compared; the row group is needed next anyway.
+            if self.group(place.group).trace_id(place.trace)? == Some(id) {
+                places.push(place);
+            }
+        }
+        Ok(places)
+    }
+
+    /// A handle for what says something of all traces.
+    fn summary(&self) -> periplus_segment::Segment {
+        let key = (self.entry.id, What::Summary);
+        self.cache.segment(key, || self.reader.undecoded())
+    }
+
+    /// A handle for dictionaries and row groups.
+    fn content(&self) -> periplus_segment::Segment {
+        let key = (self.entry.id, What::Content);
+        self.cache.segment(key, || self.reader.undecoded())
     }
 }
 
@@ -170,6 +202,15 @@ pub(super) fn path(dir: &Path, entry: &SegmentEntry) -> PathBuf {
 }
 
 impl Part for Segment {
+    fn segment(&self) -> Option<u64> {
+        Some(self.entry.id)
+    }
+
+    fn starts(&self) -> (u64, u64) {
+        let entry = &self.entry;
+        (entry.min_start_unix_nano, entry.max_start_unix_nano)
+    }
+
     fn chunks(&self) -> Vec<Chunk> {
         let chunk = |number| {
             let group = self.reader.group(number);
@@ -180,7 +221,7 @@ impl Part for Segment {
     }
 
     fn prepare(&self, filter: &SpanFilter) -> Result<Prepared, Damage> {
-        let search = self.reader.search(filter)?;
+        let search = self.content().search(filter)?;
         Ok(if search.may_match() {
             Prepared::Segment(search)
         } else {
@@ -193,6 +234,7 @@ impl Part for Segment {
         chunk: usize,
         filter: &Prepared,
         range: TimeRange,
+        _: &Meter,
     ) -> Result<Vec<Place>, Damage> {
         let Prepared::Segment(search) = filter else {
             return Ok(Vec::new());
@@ -202,17 +244,54 @@ impl Part for Segment {
         Ok(hits.collect())
     }
 
-    fn trace(&self, id: TraceId) -> Result<Vec<SpanGroup>, Damage> {
-        Ok(match self.reader.find(id)?[..] {
-            [] => Vec::new(),
+    fn count(
+        &self,
+        chunk: usize,
+        filter: &Prepared,
+        range: TimeRange,
+        _: &Meter,
+    ) -> Result<u64, Damage> {
+        let Prepared::Segment(search) = filter else {
+            return Ok(0);
+        };
+        Ok(self.group(chunk).match_count(search, range)?)
+    }
+
+    fn spans(
+        &self,
+        (chunk, _): (usize, usize),
+        filter: &Prepared,
+        range: TimeRange,
+        _: &Meter,
+    ) -> Result<(Vec<SpanGroup>, Option<usize>), Damage> {
+        let Prepared::Segment(search) = filter else {
+            return Ok(Default::default());
+        };
+        Ok((self.group(chunk).matching_spans(search, range)?, None))
+    }
+
+    fn trace(&self, id: TraceId, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
+        let places = self.places(id)?;
+        // What it takes is known when it is there: until then a guess, so that it is not too late.
+        let mut guess = 0;
+        for place in &places {
+            guess += self.group(place.group).trace_spans(place.trace)? as u64 * SPAN_BYTES;
+        }
+        if !meter.take(guess) {
+            return Ok(Vec::new());
+        }
+        let groups = match places[..] {
+            [] => return Ok(Vec::new()),
             [place] => self.group(place.group).trace(place.trace)?,
             // A very large one, which is put together from its pieces.
-            _ => self.reader.trace(id)?.unwrap_or_default(),
-        })
+            _ => self.content().trace(id)?.unwrap_or_default(),
+        };
+        meter.resize(guess, bytes_of(groups.iter()));
+        Ok(groups)
     }
 
     fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
-        let Some(place) = self.reader.find(id)?.first().copied() else {
+        let Some(place) = self.places(id)?.first().copied() else {
             return Ok(None);
         };
         let group = self.group(place.group);
@@ -220,21 +299,84 @@ impl Part for Segment {
         Ok(start.map(|(_, start)| start))
     }
 
-    fn operations(&self) -> Result<Arc<Vec<ServiceOperation>>, Damage> {
-        if let Some(known) = self.operations.get() {
-            return Ok(Arc::clone(known));
+    fn operations(&self, _: &Meter) -> Result<Arc<Vec<ServiceOperation>>, Damage> {
+        Ok(self.summary().operations()?)
+    }
+
+    fn red(&self, range: TimeRange, _: &Meter, see: &mut SeeRed<'_>) -> Result<(), Damage> {
+        let red = self.summary().red()?;
+        for point in red.points_in(range) {
+            if let Some(operation) = red.series.get(point.series) {
+                see(operation, &point);
+            }
         }
-        let found = Arc::new(self.reader.operations()?.to_vec());
-        Ok(Arc::clone(self.operations.get_or_init(|| found)))
+        Ok(())
     }
 
-    fn red(&self) -> Result<Red, Damage> {
-        Ok(self.reader.red()?)
+    fn calls(&self, _: &Meter) -> Result<Arc<Calls>, Damage> {
+        Ok(self.summary().calls()?)
     }
 
-    fn attribute_keys(&self, scope: Scope) -> Result<Option<Vec<String>>, Damage> {
-        let keys = self.reader.attribute_keys(scope)?;
-        Ok(Some(keys.into_iter().map(|key| key.key).collect()))
+    fn calls_of(&self, id: TraceId, meter: &Meter) -> Result<Calls, Damage> {
+        let groups = self.trace(id, meter)?;
+        meter.give_back(bytes_of(groups.iter()));
+        let mut builder = Builder::new();
+        let appended = builder.append_groups(&groups);
+        // It was in a builder before.
+        appended.map_err(|error| Damage {
+            reason: error.to_string(),
+            lasting: false,
+        })?;
+        Ok(builder.calls(0..builder.trace_count(), builder.span_count()))
+    }
+
+    fn trace_hashes(&self, _: &Meter) -> Result<Arc<Vec<u64>>, Damage> {
+        Ok(self.summary().trace_hashes()?)
+    }
+
+    fn id_of(&self, number: u32) -> Result<Option<TraceId>, Damage> {
+        let place = self.reader.place_of(number);
+        Ok(self.group(place.group).trace_id(place.trace)?)
+    }
+
+    fn attribute_keys(
+        &self,
+        scope: Scope,
+        meter: &Meter,
+        see: &mut dyn FnMut(&str),
+    ) -> Result<(), Damage> {
+        let content = self.content();
+        content.attribute_keys(scope, |key| see(&key.key))?;
+        if content.has_residual(scope)? {
+            for number in 0..content.group_count() {
+                if meter.is_over() {
+                    break;
+                }
+                content.group(number).residual_keys(scope, &mut *see)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attribute_values(
+        &self,
+        (scope, key): (Scope, &str),
+        (prefix, limit): (&str, usize),
+        meter: &Meter,
+        see: &mut dyn FnMut(Scalar<'_>),
+    ) -> Result<(), Damage> {
+        let content = self.content();
+        content.attribute_values((scope, key), prefix, limit, &mut *see)?;
+        if content.has_plain_values(scope, key)? {
+            for number in 0..content.group_count() {
+                if meter.is_over() {
+                    break;
+                }
+                let group = content.group(number);
+                group.attribute_values((scope, key), &mut *see)?;
+            }
+        }
+        Ok(())
     }
 
     fn damaged(&self, damage: &Damage) {

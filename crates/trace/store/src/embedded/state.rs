@@ -9,6 +9,7 @@ use super::part::Part;
 use super::payload::{Payload, Unfit};
 use super::segment::Segment;
 use super::table::Table;
+use super::view::View;
 use super::wal::Position;
 use crate::OtlpTaken;
 
@@ -81,7 +82,8 @@ impl Snapshot {
         };
         let segments = self.segments.iter().map(|s| Arc::clone(s) as Arc<dyn Part>);
         let lost = self.lost.iter().map(|l| Arc::clone(l) as Arc<dyn Part>);
-        let tables = self.tables.iter().map(|t| Arc::clone(t) as Arc<dyn Part>);
+        let view = |table| Arc::new(View::of(table)) as Arc<dyn Part>;
+        let tables = self.tables.iter().map(view);
         segments.chain(lost).map(watched).chain(tables)
     }
 

@@ -1,7 +1,7 @@
 use std::any::Any;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::disk::{Disk, RealDisk};
 use super::engine::{Engine, is_temporary};
 use super::intake::{Answer, Intake, now_unix_nano};
 use super::keep::Kept;
-use super::meter::Meter;
+use super::meter::{Memory, Meter};
 use super::open::{self, LogStart, Recovery};
 use super::options::{Durability, Options};
 use super::payload::Payload;
@@ -40,7 +40,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 ///   [`StoreError::Busy`], and it is counted; the sender should try again. After a failure that
 ///   leaves unknown what the disk holds nothing is taken until a restart; reads go on.
 /// * **Readers** see what was stored when they began. They never wait for the disk's writes, and
-///   writers wait for them only while a table in memory is looked at.
+///   writers wait for them no longer than a short turn: a table in memory is looked at a few rows at
+///   a time. All queries share a limit of memory, and each has one of its own.
 /// * Reads run on threads for blocking work of the tokio runtime in which they are polled.
 /// * A batch waits for its turn no longer than [`Options::queue_timeout`]: the runtime in which it is
 ///   appended needs its timer.
@@ -50,6 +51,7 @@ pub struct EmbeddedStore {
     pub(super) intake: Intake,
     recovery: Recovery,
     pub(super) slots: Arc<Semaphore>,
+    memory: Arc<Memory>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Given back last.
     _lock: Box<dyn Any + Send + Sync>,
@@ -84,6 +86,10 @@ pub struct EngineStats {
     pub abandoned_requests: u64,
     /// Reads of segments that met damage, since the start.
     pub damages: u64,
+    /// Bytes of segments that are kept decoded.
+    pub cached_bytes: u64,
+    /// Bytes that queries under way take.
+    pub query_bytes: u64,
     /// Segments of which a part cannot be read.
     pub damaged_segments: u64,
     /// Bytes of the log, what is reserved included.
@@ -124,6 +130,7 @@ impl EmbeddedStore {
             intake,
             recovery,
             slots: Arc::new(Semaphore::new(slots())),
+            memory: Arc::new(Memory::new(options.query_bytes, options.max_query_bytes)),
             threads: Mutex::default(),
             engine,
             _lock: lock,
@@ -193,6 +200,8 @@ impl EmbeddedStore {
             merged_spans: counters.merged_spans.load(Ordering::Relaxed),
             dropped_segments: counters.dropped_segments.load(Ordering::Relaxed),
             busy_requests: self.intake.busy_requests(),
+            cached_bytes: self.engine.cache.bytes() as u64,
+            query_bytes: self.memory.used(),
             abandoned_requests: self.intake.abandoned_requests(),
             damaged_segments: snapshot.lost.len() as u64,
             log_bytes: self.engine.log_bytes(),
@@ -256,9 +265,10 @@ impl EmbeddedStore {
         }
     }
 
-    /// For what has no budget of its own.
-    pub(super) fn meter(&self) -> Meter {
-        Meter::new(Budget::UNLIMITED, self.engine.options.query_timeout)
+    /// For a query with this budget, which ends with `cancel`.
+    pub(super) fn meter(&self, budget: Budget, cancel: &Cancel) -> Meter {
+        let most = self.engine.options.query_timeout;
+        Meter::new(budget, most, &self.memory, cancel.flag())
     }
 
     pub(super) async fn submit(&self, payload: Payload) -> Answer {
@@ -275,15 +285,27 @@ impl EmbeddedStore {
     /// Computes an answer on a thread for blocking work.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Snapshot, &AtomicBool) -> Result<T, StoreError> + Send + 'static,
+        read: impl FnOnce(&Snapshot, &Meter) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read_within(Budget::UNLIMITED, move |snapshot, meter| {
+            read(snapshot, &meter)
+        })
+        .await
+    }
+
+    /// The same, for a query with this budget.
+    pub(super) async fn read_within<T: Send + 'static>(
+        &self,
+        budget: Budget,
+        read: impl FnOnce(&Snapshot, Meter) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let cancel = Cancel::default();
-        let cancelled = cancel.flag();
+        let meter = self.meter(budget, &cancel);
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let snapshot = self.engine.state.snapshot();
         let answer = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            read(&snapshot, &cancelled)
+            read(&snapshot, meter)
         });
         answer.await.unwrap_or_else(|error| {
             Err(StoreError::Io {
