@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use periplus_insight::{Trace, dependencies_where};
 use periplus_model::{SpanKind, Status, StatusCode};
 use periplus_store::embedded::EmbeddedStore;
-use periplus_store::embedded::disk::SimulatedDisk;
+use periplus_store::embedded::disk::{Crash, Fault, SimulatedDisk};
 use periplus_store::{DependencyEdge, SpanSink as _, SpanStore as _, TimeRange};
 use proptest::collection::vec;
 use proptest::option;
@@ -99,6 +99,38 @@ fn expected(runtime: &Runtime, store: &EmbeddedStore, range: TimeRange) -> Vec<D
         error_count,
     };
     edges.into_iter().map(edge).collect()
+}
+
+#[test]
+fn what_could_not_be_read_once_is_read_the_next_time() {
+    let runtime = runtime();
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, options()).unwrap();
+    let caller = span(1, "a", 1).kind(SpanKind::Client);
+    let called = span(1, "b", 2).below(1).kind(SpanKind::Server);
+    for draft in [caller, called] {
+        runtime.block_on(store.append(batch([draft]))).unwrap();
+        store.flush().unwrap();
+    }
+    let expected = ask(&runtime, &store, TimeRange::ALL);
+    assert_eq!(expected.len(), 1);
+    drop(store);
+    for failing in 0.. {
+        let disk = disk.after(Crash::KeepAll);
+        let store = open(&disk, options()).unwrap();
+        let before = disk.reads();
+        let at = before + failing;
+        disk.plan(Fault::FailedRead(at..at + 1));
+        let _lacking = ask(&runtime, &store, TimeRange::ALL);
+        let reads = disk.reads() - before;
+        disk.heal();
+        let found = ask(&runtime, &store, TimeRange::ALL);
+        assert_eq!(found, expected, "read {failing} of {reads}");
+        if failing >= reads {
+            assert!(reads > 4, "{reads}");
+            break;
+        }
+    }
 }
 
 proptest! {
