@@ -94,7 +94,7 @@ fn read(segment: &Segment) -> Result<(), ReadError> {
         segment.operations().map(drop),
         segment.red().map(drop),
         segment.calls().map(drop),
-        segment.attribute_keys(Scope::Any).map(drop),
+        segment.attribute_keys(Scope::Any, |_| {}),
         segment.may_contain(TraceId::from_halves(0, 1)).map(drop),
         segment.trace(TraceId::from_halves(0, 1)).map(drop),
     ];

@@ -88,6 +88,18 @@ fn browser() -> anyhow::Result<()> {
         .env("PERIPLUS_BIN", absolute("target/debug/periplus")?))
 }
 
+/// Kills the server under load so many times.
+pub(crate) fn kill(rounds: u32) -> anyhow::Result<()> {
+    let test = "cargo test --locked --package periplus --test durability -- --nocapture";
+    run(command(test).env("PERIPLUS_KILL_ROUNDS", rounds.to_string()))
+}
+
+/// Lets the disk below the store fail at every operation, and runs what is large.
+pub(crate) fn crash() -> anyhow::Result<()> {
+    let tests = "cargo test --locked --release --package periplus-store --test embedded --test differential";
+    run(command(tests).env("PERIPLUS_CRASH_SWEEP", "1"))
+}
+
 /// Builds the product as it is released, and the bench tool, and runs it.
 pub(crate) fn bench(args: &[String]) -> anyhow::Result<()> {
     peers::install(bench_needs(args))?;

@@ -1,4 +1,4 @@
-//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `peers`.
+//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `peers`.
 
 mod ci;
 mod clients;
@@ -35,6 +35,14 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
+    /// Kills the server under load so many times, and looks for each acknowledged span after it
+    Kill {
+        /// How often
+        #[arg(default_value_t = 1_000)]
+        rounds: u32,
+    },
+    /// Lets the disk below the store fail at every operation, where CI takes a sample
+    Crash,
     /// Installs the real programs that tests and benchmarks run against
     Peers,
 }
@@ -47,6 +55,8 @@ fn main() -> anyhow::Result<()> {
         Chore::Lint => ci::lint(),
         Chore::Ui { check } => ci::ui(check),
         Chore::Bench { args } => ci::bench(&args),
+        Chore::Kill { rounds } => ci::kill(rounds),
+        Chore::Crash => ci::crash(),
         Chore::Peers => peers::install(&peers::Need::ALL),
     }
 }

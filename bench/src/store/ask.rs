@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use periplus_model::TraceId;
 use periplus_store::embedded::{EmbeddedStore, Options};
 use periplus_store::{
-    Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, SpanStore, TimeRange, TraceFilter,
-    TraceQuery,
+    Comparison, Field, Intrinsic, Literal, RedQuery, ScanQuery, Scope, SpanFilter, SpanStore,
+    TimeRange, TraceFilter, TraceQuery,
 };
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ use super::serve::Server;
 /// whole traces.
 pub(super) fn server(
     server: &Server,
-    questions: &[Question],
+    questions: &[&Question],
     patience: Patience,
 ) -> anyhow::Result<Answers> {
     let mut client = Client::connect(server.api)?;
@@ -58,17 +58,13 @@ fn path(name: &str, arguments: &Arguments) -> Option<String> {
         }
         questions::SERVICES => Some("/api/services".to_owned()),
         questions::OPERATIONS => Some(format!("/api/operations?service={}", of("service"))),
-        questions::DEPENDENCIES => Some(format!(
-            "/api/dependencies?endTs={}&lookback={}",
-            end.div_ceil(1_000_000),
-            (end - start).div_ceil(1_000_000)
-        )),
+        questions::DEPENDENCIES => Some(format!("/api/periplus/v1/dependencies?{range}")),
+        questions::RED => Some(format!("/api/periplus/v1/red?{range}&step=1m")),
         questions::SCAN => search(format!(
             "service={}&tag=error:true&minDuration={}ns",
             of("service"),
             of("duration")
         )),
-        // Not served.
         _ => None,
     }
 }
@@ -79,6 +75,8 @@ fn rows(name: &str, answer: &Value) -> Option<usize> {
         questions::NEWEST | questions::RARE | questions::ABSENT_VALUE | questions::SCAN => {
             &answer["traces"]
         }
+        questions::DEPENDENCIES => &answer["edges"],
+        questions::RED => &answer["series"],
         _ => &answer["data"],
     };
     list.as_array().map(Vec::len)
@@ -107,7 +105,8 @@ pub(super) fn library(
         let rows = runtime.block_on(look(&store, name, arguments))?;
         Ok(rows.map(|rows| (begin.elapsed(), rows)))
     };
-    let answers = questions::ask(questions, patience, answer, || {
+    let all: Vec<&Question> = questions.iter().collect();
+    let answers = questions::ask(&all, patience, answer, || {
         process::cpu_of(std::process::id())
     });
     store.close()?;
@@ -156,19 +155,25 @@ async fn look(
                 comparison: Comparison::GreaterOrEqual,
                 literal: Literal::Int(duration),
             };
-            let rows = search(SpanFilter::And(vec![
+            let filter = SpanFilter::And(vec![
                 intrinsic(Intrinsic::Service, of("service")),
                 intrinsic(Intrinsic::Status, "error"),
                 long,
-            ]))
-            .await?;
+            ]);
+            let rows = store.count(ScanQuery::new(range, filter)).await? as usize;
             ensure!(rows == 0, "the scan found something");
             rows
         }
         questions::SERVICES => store.services().await?.len(),
         questions::OPERATIONS => store.operations(of("service"), None).await?.len(),
         questions::DEPENDENCIES => store.dependencies(range).await?.len(),
-        // Not offered.
+        questions::RED => {
+            let query = RedQuery {
+                step_nano: Some(60_000_000_000),
+                ..RedQuery::new(range)
+            };
+            store.red_by(query).await?.len()
+        }
         _ => return Ok(None),
     }))
 }

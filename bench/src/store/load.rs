@@ -81,22 +81,33 @@ fn send(
             break;
         }
         let begin = Instant::now();
-        loop {
-            let (status, body) = client.post("/v1/traces", &request)?;
-            match status {
-                200 => break,
-                429 | 503 => {
-                    refused.fetch_add(1, Ordering::Relaxed);
-                    thread::park_timeout(BACK_OFF);
-                }
-                _ => {
-                    let body = String::from_utf8_lossy(&body);
-                    return Err(anyhow::anyhow!("{status}: {body}"))
-                        .context("a request was refused for good");
-                }
-            }
-        }
+        deliver(&mut client, &request, Some(refused))?;
         latencies.saturating_record(u64::try_from(begin.elapsed().as_micros())?);
     }
     Ok(latencies)
+}
+
+/// Sends a request until it is taken.
+pub(super) fn deliver(
+    client: &mut Client,
+    request: &[u8],
+    refused: Option<&AtomicU64>,
+) -> anyhow::Result<()> {
+    loop {
+        let (status, body) = client.post("/v1/traces", request)?;
+        match status {
+            200 => return Ok(()),
+            429 | 503 => {
+                if let Some(refused) = refused {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+                thread::park_timeout(BACK_OFF);
+            }
+            _ => {
+                let body = String::from_utf8_lossy(&body);
+                return Err(anyhow::anyhow!("{status}: {body}"))
+                    .context("a request was refused for good");
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod questions;
 mod report;
 mod rows;
 mod serve;
+mod soak;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,6 +77,9 @@ pub(crate) struct Args {
     /// Where the files of the run are made and removed: on the disk that is to be measured
     #[arg(long, default_value = "target/bench")]
     directory: PathBuf,
+    /// Instead of the comparison: take spans for so many minutes, and fail if memory grows
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..))]
+    soak: Option<u32>,
     /// Leave the files of the run where they are
     #[arg(long)]
     keep: bool,
@@ -105,6 +109,9 @@ impl Args {
 
 /// Runs the comparison and prints Markdown tables; fails when a promise is missed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(minutes) = args.soak {
+        return soak::run(args, minutes);
+    }
     let peers = args.peers();
     let python = match peers.is_empty() {
         true => None,

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
 use super::corpus::{Corpus, Facts, Workload};
 use super::process::Watch;
-use super::questions::{Answers, Patience, Question};
+use super::questions::{self, Answers, Question};
 use super::serve::{Server, Setup};
 use super::{Args, ask, corpus, http, load, process};
 
@@ -55,6 +55,7 @@ pub(super) fn measure(
         cores: &args.cores,
         data: &data,
         durability: &args.durability,
+        max_disk: "1000GiB",
     };
     let server = setup.serve()?;
     let idle = server.cpu()?;
@@ -81,7 +82,8 @@ pub(super) fn measure(
     let server = setup.serve()?;
     let ready_after = server.ready_after;
     check(&server, &corpus.facts).context("after a restart")?;
-    let http = ask::server(&server, questions, args.patience())?;
+    let asked: Vec<&Question> = questions.iter().collect();
+    let http = ask::server(&server, &asked, args.patience())?;
     let served_mib = process::resident_kib(server.pid())? as f64 / 1024.0;
     let directory_bytes = size(&data)?;
     eprintln!("  the same while spans are stored");
@@ -125,7 +127,11 @@ fn check(server: &Server, facts: &Facts) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two questions while the spans of the other workload come in as fast as they are taken.
+/// The questions that are asked while spans are stored, too.
+pub(super) const WHILE_LOADING: [&str; 3] = [questions::TRACE, questions::NEWEST, questions::RARE];
+
+/// Some questions while the spans of the other workload come in as fast as they are taken, over and
+/// over until all are asked.
 fn while_loading(
     args: &Args,
     server: &Server,
@@ -140,32 +146,29 @@ fn while_loading(
     let directory = directory.join("other");
     fs::create_dir_all(&directory)?;
     let load = corpus::Corpus::make(&directory, other, args.spans, args.per_request, None)?;
+    let asked: Vec<&Question> = questions
+        .iter()
+        .filter(|question| WHILE_LOADING.contains(&question.name))
+        .collect();
     let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let loading = scope.spawn(|| load::run(&load, server.otlp, args.connections, Some(&stop)));
-        let patience = Patience {
-            per_question: Duration::from_secs(2),
-            ..args.patience()
-        };
-        // The first two are about traces by id.
-        let two = questions.get(..2).unwrap_or_default();
-        let begin = Instant::now();
-        let answers = ask::server(server, two, patience);
-        let asked = begin.elapsed();
+    let answers = thread::scope(|scope| {
+        let loading = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                load::run(&load, server.otlp, args.connections, Some(&stop))?;
+            }
+            anyhow::Ok(())
+        });
+        let answers = ask::server(server, &asked, args.patience());
         let still = !loading.is_finished();
         stop.store(true, Ordering::Relaxed);
-        let report = loading
+        loading
             .join()
             .unwrap_or_else(|_| anyhow::bail!("the load crashed"))?;
-        if !still {
-            eprintln!(
-                "    the load ended after {:.1} s of {:.1} s: take more spans",
-                report.seconds,
-                asked.as_secs_f64()
-            );
-        }
+        ensure!(still, "the load ended before the questions did");
         answers
-    })
+    });
+    fs::remove_dir_all(&directory)?;
+    answers
 }
 
 /// The bytes of all files.

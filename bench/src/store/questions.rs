@@ -134,7 +134,7 @@ pub(super) fn about(facts: &Facts) -> Vec<Question> {
 /// Asks every question several times. `answer` gives the number of rows, or `None` where the engine
 /// cannot say; `cpu` the CPU time that the engine has used so far.
 pub(super) fn ask(
-    questions: &[Question],
+    questions: &[&Question],
     patience: Patience,
     mut answer: impl FnMut(&str, &Arguments) -> anyhow::Result<Option<(Duration, usize)>>,
     cpu: impl Fn() -> anyhow::Result<Duration>,

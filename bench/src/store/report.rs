@@ -199,7 +199,7 @@ fn right<'a>(answers: &'a Answers, question: &str) -> Option<&'a Answer> {
 
 /// What was promised and what was measured.
 struct Gate {
-    promise: &'static str,
+    promise: String,
     measured: Option<(f64, String)>,
     limit: f64,
 }
@@ -233,24 +233,24 @@ fn gates(corpus: &Corpus, ours: &ours::Result) -> Vec<Gate> {
         );
         Some((answer.p50_ms, text))
     };
-    let http = |promise, question, limit| Gate {
-        promise,
+    let http = |promise: &str, question, limit| Gate {
+        promise: promise.to_owned(),
         measured: p50(&ours.http, question),
         limit,
     };
     let mut gates = vec![
         Gate {
-            promise: "CPU per span in all ≤ 2.5 µs (400,000 spans/s per core)",
+            promise: "CPU per span in all ≤ 2.5 µs (400,000 spans/s per core)".to_owned(),
             measured: number(all, "µs"),
             limit: 2.5,
         },
         Gate {
-            promise: "≤ 40 bytes per span on disk (of `demo`)",
+            promise: "≤ 40 bytes per span on disk (of `demo`)".to_owned(),
             measured: number(ours.segment_bytes as f64 / spans, "B"),
             limit: 40.0,
         },
         Gate {
-            promise: "trace by id, p99 ≤ 5 ms",
+            promise: "trace by id, p99 ≤ 5 ms".to_owned(),
             measured: p50(&ours.http, questions::TRACE)
                 .map(|(_, text)| (ours.http[questions::TRACE].p99_ms, text)),
             limit: 5.0,
@@ -267,17 +267,12 @@ fn gates(corpus: &Corpus, ours: &ours::Result) -> Vec<Gate> {
         ),
         http("RED of 1 h ≤ 10 ms", questions::RED, 10.0),
         Gate {
-            promise: "resident memory while spans are taken ≤ 300 MB",
+            promise: "resident memory while spans are taken ≤ 300 MB".to_owned(),
             measured: number(ours.peak_mib * 1.048_576, "MB"),
             limit: 300.0,
         },
         Gate {
-            promise: "trace by id while spans are taken ≤ 2 × idle",
-            measured: slowdown(ours),
-            limit: 2.0,
-        },
-        Gate {
-            promise: "open ≤ 200 ms",
+            promise: "open ≤ 200 ms".to_owned(),
             measured: Some((
                 ours.ready_after.as_secs_f64() * 1e3,
                 format!(
@@ -289,9 +284,16 @@ fn gates(corpus: &Corpus, ours: &ours::Result) -> Vec<Gate> {
             limit: 200.0,
         },
     ];
+    for question in ours::WHILE_LOADING {
+        gates.push(Gate {
+            promise: format!("{question} while spans are taken ≤ 2 × idle, p50 and p99"),
+            measured: slowdown(ours, question),
+            limit: 2.0,
+        });
+    }
     if corpus.facts.too_long.is_some() {
         gates.push(Gate {
-            promise: "scan of 3 predicates ≥ 300 M spans/s per core",
+            promise: "scan of 3 predicates ≥ 300 M spans/s per core".to_owned(),
             measured: right(&ours.library, questions::SCAN).map(|answer| {
                 let nano = answer.cpu_ms * 1e6 / spans;
                 (nano, format!("{:.0} M spans/s per core", 1e3 / nano))
@@ -302,9 +304,15 @@ fn gates(corpus: &Corpus, ours: &ours::Result) -> Vec<Gate> {
     gates
 }
 
-fn slowdown(ours: &ours::Result) -> Option<(f64, String)> {
-    let idle = right(&ours.http, questions::TRACE)?.p50_ms;
-    let busy = right(&ours.while_loading, questions::TRACE)?.p50_ms;
-    let text = format!("{:.1} × (p50 {} ms)", busy / idle, short(busy));
-    Some((busy / idle, text))
+/// By how much answers are slower while spans come in: the larger of median and 99th percentile.
+fn slowdown(ours: &ours::Result, question: &str) -> Option<(f64, String)> {
+    let idle = right(&ours.http, question)?;
+    let busy = right(&ours.while_loading, question)?;
+    let (p50, p99) = (busy.p50_ms / idle.p50_ms, busy.p99_ms / idle.p99_ms);
+    let text = format!(
+        "{p50:.1} × (p50 {} ms), {p99:.1} × (p99 {} ms)",
+        short(busy.p50_ms),
+        short(busy.p99_ms)
+    );
+    Some((p50.max(p99), text))
 }

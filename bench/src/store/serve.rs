@@ -47,6 +47,7 @@ pub(super) struct Setup<'a> {
     pub(super) cores: &'a str,
     pub(super) data: &'a Path,
     pub(super) durability: &'a str,
+    pub(super) max_disk: &'a str,
 }
 
 impl Setup<'_> {
@@ -63,7 +64,7 @@ impl Setup<'_> {
     /// Starts the server and waits until it is ready.
     pub(super) fn serve(&self) -> anyhow::Result<Server> {
         let mut command = self.command();
-        command.args(["serve", "--retention", "0", "--max-disk", "1000GiB"]);
+        command.args(["serve", "--retention", "0", "--max-disk", self.max_disk]);
         command.args(["--durability", self.durability]);
         command.arg("--data").arg(self.data);
         for port in PORTS {

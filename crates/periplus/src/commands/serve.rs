@@ -236,6 +236,16 @@ pub(crate) fn run(args: Args, matches: &ArgMatches) -> anyhow::Result<()> {
         .block_on(async { serve(config, terminated()?).await })
 }
 
+/// The stores that the server's health depends on.
+fn health_of(backends: &Arc<Backends>) -> health::Stores {
+    let backends = Arc::clone(backends);
+    Arc::new(move || {
+        let all = backends.all().into_iter();
+        all.filter_map(|(_, backend)| backend.storage.embedded.clone())
+            .collect()
+    })
+}
+
 /// Serves until `stop` resolves.
 async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let args = config.args;
@@ -301,7 +311,7 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
     parts.extend([
         (
             Port::new("health", args.health_port, "--health-port"),
-            health::router(),
+            health::router(health_of(&backends)),
         ),
         (
             Port::new("metrics", args.metrics_port, "--metrics-port"),

@@ -3,7 +3,7 @@
 mod parquet;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use periplus_store::embedded::disk::RealDisk;
@@ -21,8 +21,16 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Read all that is stored and say what is damaged; changes nothing
-    Check(Place),
+    /// Read all that is stored and say what is damaged; changes nothing, unless told to
+    Check {
+        #[command(flatten)]
+        place: Place,
+
+        /// Save what can be read of damaged segments and drop the rest of them; their bytes are copied
+        /// to quarantine/ first
+        #[arg(long)]
+        repair: bool,
+    },
     /// How many spans and bytes there are, by hour
     Stats {
         #[command(flatten)]
@@ -60,21 +68,31 @@ impl Place {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
-        Command::Check(place) => run_check(place),
+        Command::Check { place, repair } => run_check(place, repair),
         Command::Stats { place, output } => run_stats(place, output),
         Command::Compact(place) => run_compact(place),
         Command::Parquet(command) => parquet::run(command),
     }
 }
 
-fn run_check(place: Place) -> anyhow::Result<()> {
+fn run_check(place: Place, repair: bool) -> anyhow::Result<()> {
     let dir = place.dir()?;
+    if repair {
+        run_repair(&dir)?;
+    }
     let found = check(&RealDisk, &dir)
         .with_context(|| format!("cannot check the store in {}", dir.display()))?;
     println!(
         "{} segments with {} spans, and {} spans in the log",
         found.segments, found.segment_spans, found.log_spans
     );
+    if found.quarantine_bytes > 0 {
+        println!(
+            "note: {} holds {} bytes of what could not be read; nothing needs them",
+            dir.join("quarantine").display(),
+            found.quarantine_bytes
+        );
+    }
     for note in &found.notes {
         println!("note: {note} (the next start takes care of it)");
     }
@@ -83,11 +101,58 @@ fn run_check(place: Place) -> anyhow::Result<()> {
     }
     match found.damages.len() {
         0 => Ok(()),
-        1 => bail!("1 part is damaged: its spans are left out of answers, all others are served"),
+        1 => bail!(
+            "1 part is damaged: its spans are left out of answers, all others are served; 'periplus \
+             store check --repair' saves what can be read of a segment"
+        ),
         n => bail!(
-            "{n} parts are damaged: their spans are left out of answers, all others are served"
+            "{n} parts are damaged: their spans are left out of answers, all others are served; \
+             'periplus store check --repair' saves what can be read of segments"
         ),
     }
+}
+
+fn run_repair(dir: &Path) -> anyhow::Result<()> {
+    let store = open_quietly(dir)?;
+    // What the start has found, which includes what is damaged in the log.
+    for finding in &store.recovery().findings {
+        println!("found: {finding}");
+    }
+    let salvaged = store.salvage()?;
+    for segment in &salvaged {
+        println!(
+            "repaired: segment {} of {}: {} spans saved, {} dropped; {}",
+            segment.segment,
+            segment.hour,
+            segment.saved_spans,
+            segment.dropped_spans,
+            match &segment.copy {
+                Some(copy) => format!("its bytes are in {copy}"),
+                None => "its file was missing".to_owned(),
+            }
+        );
+    }
+    if salvaged.is_empty() {
+        println!("no segment is damaged");
+    }
+    store.close()?;
+    Ok(())
+}
+
+/// Opens the store of a directory that is there, to change only what is asked for.
+fn open_quietly(dir: &Path) -> anyhow::Result<EmbeddedStore> {
+    // Of a directory that is not there, none must be made.
+    inventory(&RealDisk, dir)
+        .with_context(|| format!("cannot look into the store in {}", dir.display()))?;
+    let options = Options {
+        background: false,
+        // Dropping is for the server, which was told what to keep.
+        retention: None,
+        max_disk_bytes: None,
+        ..Options::default()
+    };
+    EmbeddedStore::open(dir, options)
+        .with_context(|| format!("cannot open the store in {}", dir.display()))
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -169,18 +234,7 @@ fn sum_up(found: &Inventory) -> Stats {
 
 fn run_compact(place: Place) -> anyhow::Result<()> {
     let dir = place.dir()?;
-    // Of a directory that is not there, none must be made.
-    inventory(&RealDisk, &dir)
-        .with_context(|| format!("cannot look into the store in {}", dir.display()))?;
-    let options = Options {
-        background: false,
-        // Dropping is for the server, which was told what to keep.
-        retention: None,
-        max_disk_bytes: None,
-        ..Options::default()
-    };
-    let store = EmbeddedStore::open(&dir, options)
-        .with_context(|| format!("cannot open the store in {}", dir.display()))?;
+    let store = open_quietly(&dir)?;
     store.flush()?;
     let (segments, before) = size(&store.segments());
     store.compact()?;

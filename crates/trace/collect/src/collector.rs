@@ -185,13 +185,11 @@ impl Collector {
         receiver: Receiver,
         body: Inflated,
     ) -> Result<Refused, Refusal> {
-        let append = self.inner.sink.append_otlp(body.bytes.clone());
-        let outcome = match tokio::time::timeout(self.inner.limits.store_timeout, append).await {
-            Ok(outcome) => outcome.map_err(Refusal::from),
-            Err(_) => Err(too_slow()),
-        };
+        // The store gives up by itself. To do so here would be to refuse what may yet be stored, and
+        // the sender would send it again.
+        let outcome = self.inner.sink.append_otlp(body.bytes.clone()).await;
         drop(body.share);
-        match outcome {
+        match outcome.map_err(Refusal::from) {
             Ok(taken) => {
                 let spans = usize::try_from(taken.spans).unwrap_or(usize::MAX);
                 self.inner.stats.accept(receiver, spans);
@@ -228,17 +226,6 @@ impl Collector {
         if batch.span_count() == 0 {
             return Ok(());
         }
-        let append = self.inner.sink.append(batch);
-        match tokio::time::timeout(self.inner.limits.store_timeout, append).await {
-            Ok(outcome) => outcome.map_err(Refusal::from),
-            Err(_) => Err(too_slow()),
-        }
+        self.inner.sink.append(batch).await.map_err(Refusal::from)
     }
-}
-
-fn too_slow() -> Refusal {
-    Refusal::new(
-        Reason::Busy,
-        "the store did not answer in time; send again later",
-    )
 }

@@ -3,7 +3,9 @@
 //! Tonic does the framing, the compression and the limits; the message itself goes to our decoders
 //! as it came.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use axum::BoxError;
@@ -50,29 +52,31 @@ pub(crate) async fn unary(
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(limits.max_message_bytes);
+    let arrived = Arc::new(AtomicBool::new(false));
     let service = Call {
         method,
         collector: collector.clone(),
+        arrived: Arc::clone(&arrived),
     };
-    // The whole exchange: tonic reads the body inside.
-    let deadline = limits.body_timeout + limits.store_timeout;
     let request = request.map(|body| Metered {
         body,
         share: collector.share(),
     });
-    match tokio::time::timeout(deadline, grpc.unary(service, request)).await {
-        Ok(response) => {
-            let mut response = response.map(Body::new);
-            settle_transport_refusal(&collector, method.receiver, response.headers_mut());
-            response
-        }
+    let mut exchange = pin!(grpc.unary(service, request));
+    let response = match tokio::time::timeout(limits.body_timeout, &mut exchange).await {
+        Ok(response) => response,
+        // The store has the message: only its own answer is the truth.
+        Err(_) if arrived.load(Ordering::Relaxed) => exchange.await,
         Err(_) => {
             collector
                 .stats()
                 .refuse_request(method.receiver, Reason::Timeout);
-            Status::deadline_exceeded("the message did not arrive in time").into_http()
+            return Status::deadline_exceeded("the message did not arrive in time").into_http();
         }
-    }
+    };
+    let mut response = response.map(Body::new);
+    settle_transport_refusal(&collector, method.receiver, response.headers_mut());
+    response
 }
 
 /// Answers every other path of a port that has this method alone.
@@ -124,6 +128,8 @@ fn no_grpc(method: &Method) -> Response {
 struct Call {
     method: &'static Method,
     collector: Collector,
+    /// Set when the whole message is here.
+    arrived: Arc<AtomicBool>,
 }
 
 impl UnaryService<Bytes> for Call {
@@ -131,7 +137,10 @@ impl UnaryService<Bytes> for Call {
     type Future = BoxFuture<'static, Result<tonic::Response<Bytes>, Status>>;
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let Self { method, collector } = self;
+        self.arrived.store(true, Ordering::Relaxed);
+        let Self {
+            method, collector, ..
+        } = self;
         let (receiver, collector) = (method.receiver, collector.clone());
         let taking = (method.take)(collector.clone(), request.into_inner());
         Box::pin(async move {

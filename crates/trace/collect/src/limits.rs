@@ -13,8 +13,6 @@ pub struct Limits {
     pub max_inflight_bytes: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
-    /// How long the store may take for a batch.
-    pub store_timeout: Duration,
     /// Bytes of one datagram.
     pub max_packet_bytes: usize,
     /// Datagrams of one socket that wait for the store.
@@ -33,7 +31,6 @@ impl Default for Limits {
             max_message_bytes: 16 << 20,
             max_inflight_bytes: 128 << 20,
             body_timeout: Duration::from_secs(15),
-            store_timeout: Duration::from_secs(10),
             max_packet_bytes: 65_000,
             max_queued_packets: 1_000,
             max_queued_bytes: 16 << 20,

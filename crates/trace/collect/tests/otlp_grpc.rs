@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use periplus_collect::{Limits, Reason, Receiver};
@@ -10,7 +11,7 @@ use periplus_model::{Batch, SpanId};
 use periplus_store::StoreError;
 use periplus_wire::otlp::encode_protobuf;
 use support::grpc::{call, client_of};
-use support::{Receivers, Refusing, batch, id_of};
+use support::{Receivers, Refusing, Slow, batch, id_of};
 use tonic::client::Grpc;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
@@ -67,6 +68,25 @@ async fn a_bad_span_is_refused_and_the_rest_is_kept() {
             .refused_spans(Receiver::OtlpGrpc, Reason::Malformed),
         1
     );
+}
+
+#[tokio::test]
+async fn what_the_store_may_have_taken_is_not_refused_for_the_time_it_takes() {
+    let limits = Limits {
+        body_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let store = Arc::new(Slow::default());
+    let receivers = Receivers::with(limits, store.clone()).await;
+    let mut client = client(&receivers).await;
+    let sent = tokio::spawn(async move { export(&mut client, &batch(1, 3)).await });
+    store.arrived.notified().await;
+    tokio::time::sleep(limits.body_timeout * 4).await;
+    assert!(!sent.is_finished());
+    store.go_on.notify_one();
+    assert_eq!(sent.await.unwrap().unwrap(), "");
+    let stats = receivers.collector.stats();
+    assert_eq!(stats.accepted_spans(Receiver::OtlpGrpc), 3);
 }
 
 #[tokio::test]

@@ -20,9 +20,6 @@ use crate::schema::{
 };
 use crate::shred::{Columns, Row};
 
-/// How many traces the store is asked for at once.
-const PAGE_TRACES: usize = 10_000;
-
 /// How a file is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExportOptions {
@@ -58,6 +55,8 @@ pub struct ExportCounts {
     pub bytes: u64,
     /// Traces that were left out, as they begin outside of the range.
     pub traces_of_other_ranges: u64,
+    /// Whether the store could not read all that may belong to the range: then something is missing.
+    pub incomplete: bool,
 }
 
 /// Why an export ended early. The file is of no use then.
@@ -253,13 +252,14 @@ pub async fn export_range<W: Write + Send>(
     options: ExportOptions,
 ) -> Result<(ExportCounts, W), ExportError> {
     let mut exporter = Exporter::new(writer, options)?;
-    let mut query = TraceQuery::new(range, TraceFilter::AnySpan(filter), PAGE_TRACES);
+    let mut query = TraceQuery::new(range, TraceFilter::AnySpan(filter), usize::MAX);
     loop {
         let failed = |spans| move |source| ExportError::Store { spans, source };
         let spans = exporter.counts.spans;
-        let mut page = store.search(query.clone()).map_err(failed(spans))?;
+        // One search for all: it keeps what is still to come, not what has come.
+        let mut traces = store.search(query.clone()).map_err(failed(spans))?;
         let before = query.after;
-        while let Some(trace) = page.next().await {
+        while let Some(trace) = traces.next().await {
             let trace = trace.map_err(failed(exporter.counts.spans))?;
             let start_unix_nano = start(&trace);
             match range.contains(start_unix_nano) {
@@ -271,16 +271,20 @@ pub async fn export_range<W: Write + Send>(
                 trace_id: trace.id,
             });
         }
-        match page.outcome() {
-            Some(Outcome::Limit) => {}
-            // A store ends searches that take long; what is left is another page.
+        match traces.outcome() {
+            // A store ends searches that take long: the next one goes on behind.
             Some(Outcome::Partial { .. }) if query.after != before => {}
+            // There is no other way to get out what is not damaged.
+            Some(Outcome::Partial { .. }) if traces.met_damage() => {
+                exporter.counts.incomplete = true;
+                return exporter.finish();
+            }
             Some(Outcome::Partial { reason }) => {
                 return Err(failed(exporter.counts.spans)(StoreError::QueryLimit {
                     reason,
                 }));
             }
-            Some(Outcome::Complete) | None => return exporter.finish(),
+            Some(Outcome::Complete | Outcome::Limit) | None => return exporter.finish(),
         }
     }
 }

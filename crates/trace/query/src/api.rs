@@ -6,7 +6,7 @@ use axum::Router;
 use futures_util::StreamExt;
 use periplus_model::TraceId;
 use periplus_store::{Budget, Outcome, SpanSink, SpanStore, StoreError, StoredTrace, TraceQuery};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::live::{Feed, Tap};
 use crate::view::View;
@@ -70,7 +70,8 @@ impl QueryService {
                 store,
                 options: Arc::new(options),
                 feed: Arc::default(),
-                turns: Arc::new(tokio::sync::Semaphore::new(MAX_QUERIES)),
+                turns: Arc::new(Semaphore::new(MAX_QUERIES)),
+                renders: Arc::new(Semaphore::new(MAX_RENDERS)),
             },
         }
     }
@@ -83,6 +84,7 @@ impl QueryService {
                 options: Arc::new(options),
                 feed: Arc::default(),
                 turns: Arc::clone(&self.api.turns),
+                renders: Arc::clone(&self.api.renders),
             },
         }
     }
@@ -136,18 +138,25 @@ impl fmt::Debug for QueryService {
     }
 }
 
-/// Queries that may run at the same time; others wait for their turn.
-const MAX_QUERIES: usize = 16;
+/// Searches whose answers may be in memory at the same time; others wait for their turn.
+const MAX_QUERIES: usize = 8;
+
+/// Answers that are turned into JSON at the same time.
+const MAX_RENDERS: usize = 16;
 
 /// The most spans that one answer carries: searches stop there and say so.
 pub(crate) const MAX_ANSWER_SPANS: usize = 200_000;
 
-/// What one search may take: what a person waits for, and what sixteen at a time may hold.
+/// What one search may take: what a person waits for, and what [`MAX_QUERIES`] at a time may hold.
 pub(crate) const BUDGET: Budget = Budget {
     time: Some(Duration::from_secs(30)),
-    answer_bytes: 256 << 20,
+    answer_bytes: 64 << 20,
     ..Budget::UNLIMITED
 };
+
+/// What is said of a trace that may have more spans than are shown.
+pub(crate) const INCOMPLETE: &str = "a part of the store is damaged and could not be read, so spans of \
+                                     this trace may be missing; `periplus store check` says what it is";
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -155,7 +164,8 @@ pub(crate) struct Api {
     pub(crate) store: Arc<dyn SpanStore>,
     pub(crate) options: Arc<Options>,
     pub(crate) feed: Arc<Feed>,
-    turns: Arc<tokio::sync::Semaphore>,
+    turns: Arc<Semaphore>,
+    renders: Arc<Semaphore>,
 }
 
 /// What a search found.
@@ -163,6 +173,8 @@ pub(crate) struct Found {
     pub(crate) traces: Vec<StoredTrace>,
     /// Why the search was ended early, if it was: what there was too much of, and what to do.
     pub(crate) partial: Option<&'static str>,
+    /// Held as long as the traces are in memory.
+    pub(crate) turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Api {
@@ -202,11 +214,13 @@ impl Api {
         wanted: impl Fn(&StoredTrace) -> bool,
     ) -> Result<Found, StoreError> {
         query.budget = BUDGET;
-        let _turn = self.turns.acquire().await;
+        // The semaphore is never closed.
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
         let mut search = self.store.search(query)?;
         let mut found = Found {
             traces: Vec::new(),
             partial: None,
+            turn,
         };
         let mut spans = 0;
         while found.traces.len() < limit
@@ -240,7 +254,7 @@ impl Api {
         if spans <= INLINE {
             return Ok(work());
         }
-        let _turn = self.turns.acquire().await;
+        let _turn = self.renders.acquire().await;
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| StoreError::Io {

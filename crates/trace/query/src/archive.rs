@@ -99,6 +99,7 @@ mod tests {
                 spans: ids.iter().copied().map(span).collect(),
                 ..SpanGroup::default()
             })],
+            incomplete: false,
         };
         let ids = |batch: Batch| -> Vec<SpanId> {
             let spans = batch.groups.into_iter().flat_map(|group| group.spans);

@@ -133,18 +133,6 @@ async fn what_is_not_there_says_so_as_jaeger_does() {
     let server = Server::start().await;
     for (method, path, status, message) in [
         (
-            "GET",
-            "/api/metrics/latencies?service=s&quantile=0.95",
-            501,
-            "trace metrics are currently disabled - no metrics backend configured",
-        ),
-        (
-            "GET",
-            "/api/metrics/errors?service=s",
-            501,
-            "trace metrics are currently disabled - no metrics backend configured",
-        ),
-        (
             "POST",
             "/api/archive/123",
             500,

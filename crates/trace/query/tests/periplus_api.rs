@@ -419,3 +419,60 @@ async fn ten_thousand_spans_are_a_small_and_quick_answer() {
     assert!(took.as_secs_f64() < 5.0, "{took:?}");
     assert_eq!(skeleton["t0"], BOOKINFO_START_US + 1);
 }
+
+#[tokio::test]
+async fn rates_errors_and_durations_are_those_of_the_spans() {
+    let server = Server::with_bookinfo().await;
+    let all = get(&server, &format!("/red?{WINDOW}&step=1m")).await.json();
+    assert_eq!(all["stepUs"], 60_000_000);
+    let calls = |answer: &serde_json::Value| -> u64 {
+        let series = answer["series"].as_array().unwrap().iter();
+        series.map(|series| series["calls"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(calls(&all), 9);
+    let servers = get(&server, &format!("/red?{WINDOW}&kind=server"))
+        .await
+        .json();
+    let clients = get(&server, &format!("/red?{WINDOW}&kind=client"))
+        .await
+        .json();
+    assert_eq!(calls(&servers) + calls(&clients), 9);
+    let one = &servers["series"][0];
+    let path = format!("/red?{WINDOW}&service={}", one["service"].as_str().unwrap());
+    let of_service = get(&server, &path).await.json();
+    let names: Vec<_> = of_service["series"].as_array().unwrap().iter().collect();
+    assert!(
+        !names.is_empty()
+            && names
+                .iter()
+                .all(|series| series["service"] == one["service"])
+    );
+    let point = &one["points"][0];
+    assert_eq!(point["startUs"].as_u64().unwrap() % 10_000_000, 0);
+    let quantiles = ["p50Us", "p90Us", "p95Us", "p99Us"].map(|name| point[name].as_u64().unwrap());
+    assert!(quantiles.is_sorted() && quantiles[0] > 0, "{quantiles:?}");
+    let none = get(&server, "/red?start=1&end=2").await.json();
+    assert_eq!(none["series"], json!([]));
+}
+
+#[tokio::test]
+async fn the_graph_of_bookinfo_is_drawn() {
+    let server = Server::with_bookinfo().await;
+    let graph = get(&server, &format!("/dependencies?{WINDOW}"))
+        .await
+        .json();
+    let edges = graph["edges"].as_array().unwrap();
+    let called = edges.iter().any(|edge| {
+        edge["caller"] == "productpage.default"
+            && edge["called"] == "details.default"
+            && edge["calls"] == 1
+            && edge["errors"] == 0
+    });
+    assert!(called, "{graph}");
+    // Seconds before the trace, in the same minute.
+    let minute = BOOKINFO_START_US - BOOKINFO_START_US % 60_000_000;
+    let early = format!("/dependencies?start={minute}&end={}", minute + 1);
+    assert_eq!(get(&server, &early).await.json()["edges"], graph["edges"]);
+    let never = get(&server, "/dependencies?start=0&end=1").await.json();
+    assert_eq!(never["edges"], json!([]));
+}

@@ -104,6 +104,18 @@ async fn every_answer_is_as_documented() {
             "/traces/{id}/spans",
             409,
         ),
+        (
+            "/red?start=1795332550000000&step=10s&end=1795332570000000".to_owned(),
+            "/red",
+            200,
+        ),
+        ("/red?step=x".to_owned(), "/red", 400),
+        (
+            "/dependencies?start=1795332550000000".to_owned(),
+            "/dependencies",
+            200,
+        ),
+        ("/dependencies?start=x".to_owned(), "/dependencies", 400),
         ("/openapi.json".to_owned(), "/openapi.json", 200),
     ] {
         let answer = server.get(&format!("{BASE}{path}")).await;

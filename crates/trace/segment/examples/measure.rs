@@ -34,7 +34,7 @@ fn main() {
         builder.trace_count(),
         per_span(builder.heap_bytes(), spans)
     );
-    for group_spans in [8_192, 16_384, 65_536] {
+    for group_spans in [2_048, 4_096, 8_192, 16_384] {
         let options = EncodeOptions::default().with_group_spans(group_spans);
         let what = format!("sort and encode, groups of {group_spans}");
         let segment = timed(&what, spans, 2, || builder.encode(&options));

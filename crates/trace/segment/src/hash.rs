@@ -64,6 +64,20 @@ pub(crate) const fn hash_trace(id: u128) -> u64 {
     mix(id as u64 ^ K0, (id >> 64) as u64 ^ K1)
 }
 
+/// How many bytes of a text its hash is taken of.
+const HASHED_TEXT: usize = 256;
+
+/// The hash of a text, by which filters of texts know it: of its first bytes FNV-1a, mixed with its
+/// length.
+#[inline]
+pub(crate) fn hash_text(text: &[u8]) -> u64 {
+    let mut fnv = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in text.iter().take(HASHED_TEXT) {
+        fnv = (fnv ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    mix(fnv ^ K0, text.len() as u64 ^ K1)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -83,6 +97,19 @@ mod tests {
             }
         }
         assert_ne!(hash(1, b"a"), hash(2, b"a"));
+    }
+
+    /// The filters of written segments depend on it.
+    #[test]
+    fn the_hash_of_texts_stays_as_it_is() {
+        // FNV-1a's own test vectors, mixed.
+        assert_eq!(hash_text(b""), mix(0xcbf2_9ce4_8422_2325 ^ K0, K1));
+        assert_eq!(
+            hash_text(b"foobar"),
+            mix(0x8594_4171_f739_67e8 ^ K0, 6 ^ K1)
+        );
+        let long = [7; 300];
+        assert_ne!(hash_text(&long), hash_text(&long[..299]));
     }
 
     /// The trace index and filter of written segments depend on it.

@@ -100,5 +100,16 @@ numbered! {
         Operations = "the operations",
         Red = "the series of rates, errors and durations",
         Calls = "the calls between services",
+        /// What the spans of each row group are like.
+        Zones = "the zones",
+        /// Which texts the columns without a dictionary have.
+        Texts = "the filters of texts",
+    }
+}
+
+impl Section {
+    /// Whether segments may lack it.
+    pub(crate) const fn is_optional(self) -> bool {
+        matches!(self, Self::Zones | Self::Texts)
     }
 }

@@ -19,6 +19,7 @@ mod schema;
 mod search;
 mod trace_filter;
 mod value;
+mod zone;
 
 pub use build::{Builder, Mark};
 pub use calls::{CallEdge, Calls, MINUTE_NANO};

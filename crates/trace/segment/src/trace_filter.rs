@@ -1,5 +1,5 @@
-//! A split-block Bloom filter, as Parquet defines it: one block of 32 bytes for each trace, one bit in
-//! each of the block's eight words.
+//! A split-block Bloom filter, as Parquet defines it: one block of 32 bytes for each trace or text, one
+//! bit in each of the block's eight words.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,12 @@ const SALTS: [u32; 8] = [
 impl TraceFilter<'static> {
     /// An empty one that has room for this many traces.
     pub(crate) fn for_traces(traces: usize) -> Self {
-        let blocks = (traces * BITS_PER_TRACE).div_ceil(8 * BLOCK).max(1);
+        Self::with_bits(traces * BITS_PER_TRACE)
+    }
+
+    /// An empty one of at least this many bits.
+    pub(crate) fn with_bits(bits: usize) -> Self {
+        let blocks = bits.div_ceil(8 * BLOCK).max(1);
         Self {
             blocks: Cow::Owned(vec![0; blocks * BLOCK]),
         }

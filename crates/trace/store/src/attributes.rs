@@ -1,6 +1,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use periplus_filter::Scalar;
 use periplus_model::{Attribute, Span, SpanGroup, Value};
 
 use crate::Scope;
@@ -37,15 +38,21 @@ impl<T: Ord> Smallest<T> {
         }
     }
 
-    pub(crate) fn insert(&mut self, item: T) {
-        let is_full = self.found.len() >= self.limit;
-        if is_full && self.found.last().is_none_or(|last| *last <= item) {
-            return;
+    /// Whether it was new, and small enough.
+    pub(crate) fn insert(&mut self, item: T) -> bool {
+        if self.is_behind(|last| *last <= item) {
+            return false;
         }
-        self.found.insert(item);
+        let is_new = self.found.insert(item);
         if self.found.len() > self.limit {
             self.found.pop_last();
         }
+        is_new
+    }
+
+    /// Whether there are enough already, and something comes behind the last of them.
+    pub(crate) fn is_behind(&self, last: impl FnOnce(&T) -> bool) -> bool {
+        self.found.len() >= self.limit && self.found.last().is_none_or(last)
     }
 
     pub(crate) fn into_sorted(self) -> impl Iterator<Item = T> {
@@ -62,17 +69,28 @@ pub(crate) struct Listed {
 impl Listed {
     /// Nothing if it is no scalar, or its text does not begin like this.
     pub(crate) fn of(value: &Value, prefix: &str) -> Option<Self> {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Int(number) => number.to_string(),
-            Value::Double(number) => number.to_string(),
-            Value::Bool(value) => value.to_string(),
-            Value::Empty | Value::Bytes(_) | Value::Array(_) | Value::Map(_) => return None,
+        Self::of_scalar(Scalar::of(value)?, prefix)
+    }
+
+    /// Nothing if its text does not begin like this.
+    pub(crate) fn of_scalar(value: Scalar<'_>, prefix: &str) -> Option<Self> {
+        let (text, value) = match value {
+            Scalar::Text(text) if !text.starts_with(prefix) => return None,
+            Scalar::Text(text) => (text.to_owned(), Value::from(text)),
+            Scalar::Int(number) => (number.to_string(), number.into()),
+            Scalar::Double(number) => (number.to_string(), number.into()),
+            Scalar::Bool(value) => (value.to_string(), value.into()),
         };
-        text.starts_with(prefix).then(|| Self {
-            text,
-            value: value.clone(),
-        })
+        text.starts_with(prefix).then_some(Self { text, value })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The bytes of heap that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + 2 * self.text.len()
     }
 
     pub(crate) fn into_value(self) -> Value {

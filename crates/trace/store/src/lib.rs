@@ -9,6 +9,7 @@ pub mod embedded;
 mod error;
 mod memory;
 mod red;
+mod scan;
 mod search;
 mod store;
 
@@ -20,7 +21,8 @@ pub use periplus_filter::{
     ParseError, Pattern, PatternError, Relation, Scope, SpanFilter, TimeRange, TraceField,
     TraceFilter, TraceQuery, matches, parse, span_matches,
 };
-pub use red::{RED_WINDOW_NANO, RedPoint, RedSeries, red_bucket_bounds};
+pub use red::{RED_WINDOW_NANO, RedPoint, RedQuery, RedSeries, red_bucket_bounds};
+pub use scan::ScanQuery;
 pub use search::{Outcome, TraceSearch};
 pub use store::{
     BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanSink, SpanStore, StoreStats,

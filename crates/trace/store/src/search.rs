@@ -16,6 +16,10 @@ use crate::{
 /// How many spans of traces that are left out are looked at before others get a turn.
 const SPANS_AT_ONCE: u64 = 20_000;
 
+/// Why an answer is partial when something cannot be read.
+const DAMAGED: &str = "a part of the store is damaged and could not be read, so traces may be missing; \
+                       `periplus store check` says what it is";
+
 /// How a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -23,9 +27,10 @@ pub enum Outcome {
     Complete,
     /// As many traces as were asked for were answered; there may be more.
     Limit,
-    /// The budget ended the search: these are the newest ones that match, and there may be more.
+    /// The budget ended the search: these are the newest ones that match, and there may be more. Or a
+    /// part of the store could not be read: others may match, too.
     Partial {
-        /// What there was too much of, and what to do.
+        /// What there was too much of, or what is wrong, and what to do.
         reason: &'static str,
     },
 }
@@ -44,6 +49,8 @@ pub struct TraceSearch<'a> {
     scanned_spans: u64,
     answer_bytes: u64,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Whether something could not be read.
+    damaged: bool,
     outcome: Option<Outcome>,
 }
 
@@ -76,6 +83,7 @@ impl<'a> TraceSearch<'a> {
             scanned_spans: query.budget.scanned_spans,
             answer_bytes: query.budget.answer_bytes,
             deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline))),
+            damaged: false,
             outcome: None,
         })
     }
@@ -85,8 +93,18 @@ impl<'a> TraceSearch<'a> {
         self.outcome
     }
 
+    /// Whether a part of the store that may belong to the answer could not be read.
+    pub fn met_damage(&self) -> bool {
+        self.damaged
+    }
+
     fn end(&mut self, outcome: Outcome) -> Poll<Option<Result<StoredTrace, StoreError>>> {
-        self.outcome = Some(outcome);
+        self.outcome = Some(match outcome {
+            Outcome::Complete | Outcome::Limit if self.damaged => {
+                Outcome::Partial { reason: DAMAGED }
+            }
+            outcome => outcome,
+        });
         self.limit = 0;
         // What the engine holds for it is given back now.
         self.found = Box::pin(futures_util::stream::empty());
@@ -123,6 +141,10 @@ impl Stream for TraceSearch<'_> {
                 None => return this.end(Outcome::Complete),
                 Some(Err(StoreError::QueryLimit { reason })) => {
                     return this.end(Outcome::Partial { reason });
+                }
+                Some(Err(StoreError::Damaged { .. })) => {
+                    this.damaged = true;
+                    continue;
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(trace)) => trace,

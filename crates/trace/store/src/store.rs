@@ -7,7 +7,8 @@ use periplus_model::{Batch, SpanGroup, SpanKind, TraceId, Value};
 use periplus_wire::otlp::{Refused, decode_protobuf};
 
 use crate::attributes::AttributeKey;
-use crate::red::RedSeries;
+use crate::red::{RedQuery, RedSeries};
+use crate::scan::ScanQuery;
 use crate::search::TraceSearch;
 use crate::{AppendOtlpError, Cursor, Scope, StoreError, TimeRange, TraceQuery};
 
@@ -20,7 +21,11 @@ pub type BoxStream<'a, T> = Pin<Box<dyn Stream<Item = T> + Send + 'a>>;
 /// Where spans go: a store, or what stands before one (sampling, forwarding).
 pub trait SpanSink: Send + Sync + 'static {
     /// Takes a batch. When the future resolves to `Ok`, the spans are searchable and as durable as
-    /// the engine promises; [`StoreError::Busy`] asks the sender to come again.
+    /// the engine promises; [`StoreError::Busy`] asks the sender to come again, and nothing of the
+    /// batch is kept.
+    ///
+    /// It gives up by itself when it takes too long. Who drops the future before it resolves does not
+    /// know what became of the spans, and must not tell a sender that they are refused.
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Takes an OTLP request (`ExportTraceServiceRequest` in protobuf) and says which of its spans
@@ -44,7 +49,8 @@ pub trait SpanSink: Send + Sync + 'static {
 /// An engine keeps what arrives as it arrives: it neither merges spans that share an id nor mends
 /// parents or clocks. Readers do that (`periplus-insight`).
 pub trait SpanStore: SpanSink {
-    /// All spans of one trace; `None` if there is none.
+    /// All spans of one trace; `None` if there is none. [`StoreError::Damaged`] if there may be some in
+    /// what cannot be read.
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>>;
 
     /// The newest traces that match, whole (spans outside of the range too), newest first: by the
@@ -55,7 +61,9 @@ pub trait SpanStore: SpanSink {
     ///
     /// This is what an engine provides; [`Self::search`] is what a reader asks. The filter is a
     /// local one ([`crate::TraceFilter::is_local`]). An engine may leave out `after` and all of the
-    /// `budget`; where the budget ends its search, it says so by [`StoreError::QueryLimit`].
+    /// `budget`; where the budget ends its search, it says so by [`StoreError::QueryLimit`]. Where it
+    /// cannot read something that may belong to the answer, it says so by [`StoreError::Damaged`], once
+    /// and as soon as it knows, and goes on.
     fn find_traces(&self, query: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>>;
 
     /// The newest traces that match, as [`Self::find_traces`], for every filter, behind the cursor
@@ -63,6 +71,26 @@ pub trait SpanStore: SpanSink {
     /// nobody could answer it.
     fn search(&self, query: TraceQuery) -> Result<TraceSearch<'_>, StoreError> {
         TraceSearch::new(self, query)
+    }
+
+    /// The spans that start in the range and match, a few at a time, in no order. No more of them is
+    /// in memory than what is answered at once. [`StoreError::QueryLimit`] where the budget ends it.
+    fn scan(&self, query: ScanQuery) -> BoxStream<'_, Result<Vec<SpanGroup>, StoreError>> {
+        let _ = query;
+        let error = StoreError::Unsupported {
+            what: "spans without their traces",
+        };
+        Box::pin(futures_util::stream::once(async { Err(error) }))
+    }
+
+    /// How many spans start in the range and match.
+    fn count(&self, query: ScanQuery) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let _ = query;
+        Box::pin(async {
+            Err(StoreError::Unsupported {
+                what: "counts of spans",
+            })
+        })
     }
 
     /// The keys of the attributes in this scope, by scope, then by key: the first ones that begin
@@ -102,7 +130,12 @@ pub trait SpanStore: SpanSink {
     /// The rates, errors and durations of the spans in the windows of [`crate::RED_WINDOW_NANO`] that
     /// begin in the range, by service, name and kind.
     fn red(&self, range: TimeRange) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
-        let _ = range;
+        self.red_by(RedQuery::new(range))
+    }
+
+    /// Rates, errors and durations by service, name and kind: those that are asked for.
+    fn red_by(&self, query: RedQuery) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
+        let _ = query;
         Box::pin(async {
             Err(StoreError::Unsupported {
                 what: "rates, errors and durations",
@@ -121,11 +154,19 @@ pub trait SpanStore: SpanSink {
     ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>>;
 
     /// Who called whom how often, from the spans that start inside the range; sorted by caller,
-    /// then by callee. What a call is, is said by `periplus_insight::dependencies`.
+    /// then by callee. What a call is, is said by `periplus_insight::dependencies` of whole traces;
+    /// spans that start more than an hour outside of the range need not be looked for. A range that
+    /// begins and ends with a minute may be answered much faster.
     fn dependencies(
         &self,
         range: TimeRange,
     ) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>>;
+
+    /// What is to be said with every list (of services, operations, attributes, calls, series) when a
+    /// part of the store is known to be damaged: something may be missing in it.
+    fn damage(&self) -> Option<String> {
+        None
+    }
 
     /// What the store holds and what it has dropped.
     fn stats(&self) -> StoreStats;
@@ -147,6 +188,8 @@ pub struct StoredTrace {
     pub id: TraceId,
     /// Its spans. Shared with the store, so that reading copies nothing.
     pub groups: Vec<Arc<SpanGroup>>,
+    /// Whether there may be more of them, in what is damaged and cannot be read.
+    pub incomplete: bool,
 }
 
 impl StoredTrace {

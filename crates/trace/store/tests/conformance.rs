@@ -23,6 +23,11 @@ fn embedded() -> EmbeddedStore {
         ..Options::default()
     };
     let disk = Arc::new(SimulatedDisk::new());
+    let options = Options {
+        // The disk has its zeros in memory, too.
+        log_file_bytes: 1 << 20,
+        ..options
+    };
     EmbeddedStore::open_on(disk, Path::new("/"), options).expect("an empty store")
 }
 

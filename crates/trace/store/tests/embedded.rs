@@ -13,13 +13,37 @@ mod suite {
 
 #[path = "embedded/beside.rs"]
 mod beside;
+#[path = "embedded/calls.rs"]
+mod calls;
 #[path = "embedded/crash.rs"]
 mod crash;
 #[path = "embedded/damage.rs"]
 mod damage;
+#[path = "embedded/full_disk.rs"]
+mod full_disk;
+#[path = "embedded/gate.rs"]
+mod gate;
+#[path = "embedded/golden.rs"]
+mod golden;
+#[path = "embedded/health.rs"]
+mod health;
+#[path = "embedded/large_trace.rs"]
+mod large_trace;
 #[path = "embedded/lifecycle.rs"]
 mod lifecycle;
+#[path = "embedded/lost_files.rs"]
+mod lost_files;
+#[path = "embedded/merges.rs"]
+mod merges;
+#[path = "embedded/open_files.rs"]
+mod open_files;
+#[path = "embedded/queries.rs"]
+mod queries;
+#[path = "embedded/queue.rs"]
+mod queue;
 #[path = "embedded/reads.rs"]
 mod reads;
+#[path = "embedded/salvage.rs"]
+mod salvage;
 #[path = "embedded/script.rs"]
 mod script;

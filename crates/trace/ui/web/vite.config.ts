@@ -13,6 +13,8 @@ export default defineConfig({
     reportCompressedSize: true,
     rollupOptions: {
       output: {
+        // Chromium compiles the script off the main thread while it arrives, instead of function by function when they are called.
+        postBanner: '//# allFunctionsCalledOnLoad',
         entryFileNames: 'assets/app.js',
         chunkFileNames: 'assets/[name].js',
         assetFileNames: 'assets/app[extname]',

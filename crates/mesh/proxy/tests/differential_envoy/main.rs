@@ -111,7 +111,9 @@ async fn the_same_as_envoy_but_for_what_is_meant() {
     let agent = Agent::start(parsed, Options::default())
         .await
         .expect("start");
-    agent.ready().await;
+    tokio::time::timeout(PATIENCE, agent.ready())
+        .await
+        .expect("the agent does not get ready");
     envoy_is_ready(&envoy).await;
     for bench in [&ours, &envoys] {
         plane.in_sync(bench.node).await;

@@ -258,6 +258,48 @@ fn embedded(page: &mut Page, backends: &[Labelled]) {
             |engine| engine.flushes,
         ),
         (
+            "periplus_store_healthy",
+            "gauge",
+            "1 while spans are taken; 0 after a failure that only a restart mends.",
+            |engine| u64::from(engine.healthy),
+        ),
+        (
+            "periplus_store_log_bytes",
+            "gauge",
+            "Bytes of the log, what is reserved included.",
+            |engine| engine.log_bytes,
+        ),
+        (
+            "periplus_store_quarantine_bytes",
+            "gauge",
+            "Bytes of copies of what could not be read.",
+            |engine| engine.quarantine_bytes,
+        ),
+        (
+            "periplus_store_damaged_segments",
+            "gauge",
+            "Segments of which a part cannot be read.",
+            |engine| engine.damaged_segments,
+        ),
+        (
+            "periplus_store_flushed_spans_total",
+            "counter",
+            "Spans of the tables that became segments.",
+            |engine| engine.flushed_spans,
+        ),
+        (
+            "periplus_store_merged_spans_total",
+            "counter",
+            "Spans that merges wrote again: by flushed spans, the write amplification.",
+            |engine| engine.merged_spans,
+        ),
+        (
+            "periplus_store_abandoned_requests_total",
+            "counter",
+            "Requests that were not stored since nobody waited for them any more.",
+            |engine| engine.abandoned_requests,
+        ),
+        (
             "periplus_store_merges_total",
             "counter",
             "Merges of segments.",

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use periplus_collect::access::{Quota, Tenant};
 use periplus_store::embedded::{Durability, EmbeddedStore, Options};
 use periplus_store::{MemoryStore, SpanStore};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::size;
 use crate::commands::{data_dir, duration};
@@ -44,6 +45,25 @@ pub(super) struct Flags {
     /// Memory for spans with --memory; the oldest traces go first when it is full
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse)]
     max_memory: u64,
+
+    #[command(flatten)]
+    tuning: Tuning,
+}
+
+/// Sizes that nobody needs to change but tests, which want many small files.
+#[derive(Clone, Debug, clap::Args)]
+struct Tuning {
+    /// Bytes of a table in memory at which it becomes a segment
+    #[arg(long, hide = true, value_name = "BYTES", default_value_t = Options::default().table_bytes)]
+    table_bytes: u64,
+
+    /// Age of a table in memory at which it becomes a segment, in milliseconds
+    #[arg(long, hide = true, value_name = "MS", default_value_t = 60_000)]
+    table_age_ms: u64,
+
+    /// Bytes of a file of the log
+    #[arg(long, hide = true, value_name = "BYTES", default_value_t = Options::default().log_file_bytes)]
+    log_file_bytes: u64,
 }
 
 /// The store that the flags ask for.
@@ -97,7 +117,7 @@ impl Flags {
     pub(super) fn open(&self) -> anyhow::Result<Storage> {
         match self.dir()? {
             None => Ok(Storage::in_memory(self.max_memory)),
-            Some(dir) => self.open_in(&dir, self.max_disk, Options::default()),
+            Some(dir) => self.open_in(&dir, self.max_disk, self.options()),
         }
     }
 
@@ -116,7 +136,7 @@ impl Flags {
         let max_disk = quota.max_disk_bytes.unwrap_or(self.max_disk);
         // All of them together take about as much memory as one that is alone, but none less than
         // the largest request needs.
-        let whole = Options::default();
+        let whole = self.options();
         let share = |bytes: u64, least: u64| (bytes / tenants as u64).clamp(least, bytes);
         let options = Options {
             table_bytes: share(whole.table_bytes, 4 << 20),
@@ -129,13 +149,24 @@ impl Flags {
         self.open_in(&dir, max_disk, options)
     }
 
-    fn open_in(&self, dir: &Path, max_disk: u64, options: Options) -> anyhow::Result<Storage> {
-        let options = Options {
+    /// Of a store that is alone.
+    fn options(&self) -> Options {
+        Options {
             durability: self.durability,
             retention: (!self.retention.is_zero()).then_some(self.retention),
+            table_bytes: self.tuning.table_bytes,
+            table_age: Duration::from_millis(self.tuning.table_age_ms),
+            log_file_bytes: self.tuning.log_file_bytes,
+            ..Options::default()
+        }
+    }
+
+    fn open_in(&self, dir: &Path, max_disk: u64, options: Options) -> anyhow::Result<Storage> {
+        let options = Options {
             max_disk_bytes: Some(max_disk),
             ..options
         };
+        allow_open_files();
         let store = EmbeddedStore::open(dir, options)
             .with_context(|| format!("cannot open the store in {}", dir.display()))?;
         let recovery = store.recovery();
@@ -174,6 +205,21 @@ fn open_archive(dir: &Path, durability: Durability) -> anyhow::Result<EmbeddedSt
     };
     EmbeddedStore::open(&dir, options)
         .with_context(|| format!("cannot open the archive in {}", dir.display()))
+}
+
+/// As many files and connections as this process may have: the usual limit of 1,024 is one for programs
+/// that use `select`.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 impl Storage {

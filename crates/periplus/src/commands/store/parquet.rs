@@ -106,6 +106,13 @@ fn export(args: Export) -> anyhow::Result<()> {
         "{} traces with {} spans, {} bytes",
         counts.traces, counts.spans, counts.bytes
     );
+    if counts.incomplete {
+        bail!(
+            "a part of the store is damaged: {} has only what can be read; 'periplus store check' \
+             says what is missing",
+            file.display()
+        );
+    }
     Ok(())
 }
 
@@ -147,6 +154,8 @@ fn open(dir: &Path, background: bool) -> anyhow::Result<EmbeddedStore> {
         background,
         retention: None,
         max_disk_bytes: None,
+        // An export reads for as long as it takes; whoever waits for it can end it.
+        query_timeout: Duration::MAX,
         ..Options::default()
     };
     EmbeddedStore::open(dir, options)

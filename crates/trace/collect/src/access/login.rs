@@ -40,8 +40,8 @@ pub(super) fn answer(
         .split('&')
         .filter(|pair| !pair.starts_with("token="))
         .collect();
-    // Only a path: the answer must not lead elsewhere.
-    let path = format!("/{}", uri.path().trim_start_matches('/'));
+    // Only a path: the answer must not lead elsewhere. Browsers take a backslash for a slash.
+    let path = format!("/{}", uri.path().trim_start_matches(['/', '\\']));
     let location = match others.as_slice() {
         [] => path,
         others => format!("{path}?{}", others.join("&")),

@@ -239,3 +239,20 @@ impl SpanSink for Refusing {
         Box::pin(async move { Err(error) })
     }
 }
+
+/// A store that takes its time: it answers when it is told to.
+#[derive(Default)]
+pub struct Slow {
+    pub arrived: tokio::sync::Notify,
+    pub go_on: tokio::sync::Notify,
+}
+
+impl SpanSink for Slow {
+    fn append(&self, _: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.arrived.notify_one();
+            self.go_on.notified().await;
+            Ok(())
+        })
+    }
+}

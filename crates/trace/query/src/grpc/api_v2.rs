@@ -91,7 +91,11 @@ async fn traces(api: Api, request: FindTracesRequest) -> Reply {
         .query(["start_time_min", "start_time_max"])
         .map_err(failed)?;
     let found = api.find(query).await;
-    let Found { traces, partial } = found.map_err(|error| failed(error.into()))?;
+    let Found {
+        traces,
+        partial,
+        turn: _turn,
+    } = found.map_err(|error| failed(error.into()))?;
     Ok((chunks(&api, traces, search.raw).await?, partial))
 }
 

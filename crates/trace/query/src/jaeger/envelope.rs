@@ -51,6 +51,21 @@ impl<T> Envelope<T> {
     }
 }
 
+impl<T> Envelope<T> {
+    /// With a note that the answer may lack something, if there is one.
+    pub(super) fn noting(mut self, note: Option<String>) -> Self {
+        let errors = note.map(|msg| {
+            vec![EnvelopeError {
+                code: 0,
+                msg,
+                trace_id: String::new(),
+            }]
+        });
+        self.errors = self.errors.or(errors);
+        self
+    }
+}
+
 /// Whether the answer is to be indented: `prettyPrint` with any value but `false`.
 pub(super) fn is_pretty(params: &Params<'_>) -> bool {
     !matches!(params.first("prettyPrint"), "" | "false")

@@ -7,7 +7,7 @@ use periplus_store::{StoreError, StoredTrace, TimeRange};
 use super::envelope::{Envelope, EnvelopeError, Failure, is_pretty, ok, to_json};
 use super::project;
 use super::shapes::{DependencyLink, Operation, ShortTraceId};
-use crate::api::{Api, now_unix_nano};
+use crate::api::{Api, INCOMPLETE, now_unix_nano};
 use crate::go;
 use crate::params::{Params, unescape};
 use crate::search::{self, Defaults};
@@ -29,7 +29,8 @@ pub(super) async fn services(State(api): State<Api>, uri: Uri) -> Answer {
     let services = api.store.services().await?;
     let total = services.len();
     let pretty = is_pretty(&Params::of(uri.query()));
-    ok(to_json(&Envelope::with_total(services, total), pretty))
+    let envelope = Envelope::with_total(services, total);
+    ok(to_json(&envelope.noting(api.store.damage()), pretty))
 }
 
 /// `GET /api/services/{service}/operations`. The name may hold slashes, escaped or not.
@@ -54,7 +55,8 @@ pub(super) async fn service_operations(State(api): State<Api>, uri: Uri) -> Answ
     names.dedup();
     let total = names.len();
     let pretty = is_pretty(&Params::of(uri.query()));
-    ok(to_json(&Envelope::with_total(names, total), pretty))
+    let envelope = Envelope::with_total(names, total);
+    ok(to_json(&envelope.noting(api.store.damage()), pretty))
 }
 
 /// What a client may have meant by a name in a path: escaped once as a form (Jaeger's reading),
@@ -90,10 +92,9 @@ pub(super) async fn operations(State(api): State<Api>, uri: Uri) -> Answer {
         })
         .collect();
     let total = data.len();
-    ok(to_json(
-        &Envelope::with_total(data, total),
-        is_pretty(&params),
-    ))
+    let envelope = Envelope::with_total(data, total);
+    let envelope = envelope.noting(api.store.damage());
+    ok(to_json(&envelope, is_pretty(&params)))
 }
 
 /// The operations of a service, of all kinds or of the kind of this name: none if no kind has it.
@@ -141,9 +142,11 @@ pub(super) async fn search(State(api): State<Api>, uri: Uri) -> Answer {
 
     let mut errors = Vec::new();
     let mut traces = Vec::new();
+    let mut _turn = None;
     if ids.is_empty() {
         let found = api.find(query).await?;
         traces = found.traces;
+        _turn = found.turn;
         errors.extend(found.partial.map(error));
     } else {
         for id in ids {
@@ -211,10 +214,15 @@ pub(crate) fn trace_id(text: &str) -> Result<TraceId, String> {
 async fn answer(
     api: &Api,
     traces: Vec<StoredTrace>,
-    errors: Vec<EnvelopeError>,
+    mut errors: Vec<EnvelopeError>,
     raw: bool,
     pretty: bool,
 ) -> Answer {
+    let incomplete = traces.iter().filter(|trace| trace.incomplete);
+    errors.extend(incomplete.map(|trace| EnvelopeError {
+        trace_id: ShortTraceId(trace.id).to_string(),
+        ..error(INCOMPLETE)
+    }));
     let spans = traces.iter().map(StoredTrace::span_count).sum();
     let view = api.view(raw);
     let body = api
@@ -278,7 +286,8 @@ pub(super) async fn dependencies(State(api): State<Api>, uri: Uri) -> Answer {
             call_count: edge.call_count,
         })
         .collect();
-    ok(to_json(&Envelope::of(data), is_pretty(&params)))
+    let envelope = Envelope::of(data).noting(api.store.damage());
+    ok(to_json(&envelope, is_pretty(&params)))
 }
 
 /// A path below `/api` that nobody serves.

@@ -3,6 +3,7 @@
 mod boot;
 mod details;
 mod live;
+mod metrics;
 mod search;
 mod skeleton;
 mod unit;
@@ -18,7 +19,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use periplus_model::TraceId;
 use periplus_store::StoredTrace;
 
-use crate::api::{Api, now_unix_nano};
+use crate::api::{Api, INCOMPLETE, now_unix_nano};
 use crate::guard::long_queries;
 use crate::params::Params;
 use crate::reply::{Failure, Timing, render, send, takes_gzip};
@@ -33,6 +34,8 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/live", get(live::live))
         .route("/traces/{id}", get(skeleton))
         .route("/traces/{id}/spans", get(details))
+        .route("/red", get(red))
+        .route("/dependencies", get(dependencies))
         .route("/openapi.json", get(openapi))
         .route("/", any(unknown))
         .route("/{*path}", any(unknown))
@@ -80,7 +83,11 @@ async fn skeleton(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Answe
     let rendered = api
         .compute(trace.span_count(), move || {
             let assembled = periplus_insight::Trace::assemble(&trace.groups);
-            render(&skeleton::skeleton(trace.id, &assembled), gzip)
+            let partial = trace.incomplete.then_some(INCOMPLETE);
+            render(
+                &skeleton::skeleton(trace.id, &assembled).partial(partial),
+                gzip,
+            )
         })
         .await??;
     timing.lap("render");
@@ -108,6 +115,32 @@ async fn details(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Answer
             render(&details, gzip)
         })
         .await??;
+    timing.lap("render");
+    Ok(send(rendered, &headers, &timing))
+}
+
+async fn red(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Answer {
+    let mut timing = Timing::start();
+    let query = metrics::red_query(&Params::of(uri.query()), now_unix_nano())
+        .map_err(Failure::bad_request)?;
+    let series = api.store.red_by(query.clone()).await?;
+    timing.lap("store");
+    let gzip = takes_gzip(&headers);
+    let points = series.iter().map(|series| series.points.len()).sum();
+    let rendered = api
+        .compute(points, move || render(&metrics::red(&query, series), gzip))
+        .await??;
+    timing.lap("render");
+    Ok(send(rendered, &headers, &timing))
+}
+
+async fn dependencies(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Answer {
+    let mut timing = Timing::start();
+    let range = metrics::minutes(&Params::of(uri.query()), now_unix_nano())
+        .map_err(Failure::bad_request)?;
+    let edges = api.store.dependencies(range).await?;
+    timing.lap("store");
+    let rendered = render(&metrics::graph(range, edges), takes_gzip(&headers))?;
     timing.lap("render");
     Ok(send(rendered, &headers, &timing))
 }

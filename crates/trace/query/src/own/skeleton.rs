@@ -29,6 +29,8 @@ pub(super) struct Skeleton<'a> {
     critical: Vec<[u64; 3]>,
     events: Vec<[u64; 2]>,
     missing: Vec<HexSpanId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial: Option<&'static str>,
     warnings: Vec<Warning<'a>>,
 }
 
@@ -56,6 +58,14 @@ struct Warning<'a> {
 /// 16 hex digits, written without a temporary.
 #[derive(Clone, Copy, Debug)]
 struct HexSpanId(SpanId);
+
+impl Skeleton<'_> {
+    /// With the reason why spans may be missing, if they may.
+    pub(super) fn partial(mut self, reason: Option<&'static str>) -> Self {
+        self.partial = reason;
+        self
+    }
+}
 
 impl Serialize for HexSpanId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -139,6 +149,7 @@ pub(super) fn skeleton(id: TraceId, trace: &Trace) -> Skeleton<'_> {
             })
             .take(MOST_EVENTS)
             .collect(),
+        partial: None,
         missing: trace.missing.iter().copied().map(HexSpanId).collect(),
         warnings: rows
             .iter()

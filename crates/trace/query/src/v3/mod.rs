@@ -120,7 +120,11 @@ pub(crate) async fn find_traces(
     query: TraceQuery,
     raw: bool,
 ) -> Result<(Vec<Batch>, Option<&'static str>), Problem> {
-    let Found { traces, partial } = api.find(query).await?;
+    let Found {
+        traces,
+        partial,
+        turn: _turn,
+    } = api.find(query).await?;
     let view = api.view(raw);
     let spans = traces.iter().map(StoredTrace::span_count).sum();
     let batches = api
@@ -137,7 +141,11 @@ pub(crate) async fn find_summaries(
     api: &Api,
     query: TraceQuery,
 ) -> Result<(Vec<TraceSummary>, Option<&'static str>), Problem> {
-    let Found { traces, partial } = api.find(query).await?;
+    let Found {
+        traces,
+        partial,
+        turn: _turn,
+    } = api.find(query).await?;
     let spans = traces.iter().map(StoredTrace::span_count).sum();
     let summaries = api
         .compute(spans, move || traces.iter().map(summary).collect())

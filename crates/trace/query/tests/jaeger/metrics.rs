@@ -39,7 +39,11 @@ fn values(family: &Json) -> Vec<(Json, Json)> {
 
 #[tokio::test]
 async fn the_monitor_page_gets_rates_errors_and_latencies() {
-    let server = Server::over(Arc::new(embedded())).await;
+    the_monitor_page_works(Server::over(Arc::new(embedded())).await).await;
+    the_monitor_page_works(Server::start().await).await;
+}
+
+async fn the_monitor_page_works(server: Server) {
     let server_side = |i, failed| call(i, "get", SpanKind::Server, 100, failed);
     let mut spans: Vec<Span> = (1..=8).map(|i| server_side(i, i <= 2)).collect();
     spans.push(call(9, "put", SpanKind::Server, 400, false));

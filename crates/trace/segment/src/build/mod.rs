@@ -10,6 +10,7 @@ mod rows;
 mod shape;
 pub(crate) mod spans;
 mod table;
+mod tags;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

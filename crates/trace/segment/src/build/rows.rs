@@ -1,5 +1,8 @@
 //! A builder's rows back into spans.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use periplus_model::{
     Attribute, Event, Link, Span, SpanGroup, SpanId, SpanKind, Status, StatusCode, TraceId, Value,
 };
@@ -8,6 +11,7 @@ use super::children::owned_by;
 use super::spans::NONE;
 use super::table::Table;
 use super::{Builder, Column, Entry, Values};
+use crate::hash::hash_trace;
 use crate::schema::Type;
 use crate::value::{read_attributes, read_value};
 
@@ -17,26 +21,87 @@ impl Builder {
     pub fn trace(&self, id: TraceId) -> Option<Vec<SpanGroup>> {
         let trace = self.trace_number(id)?;
         let mut rows = Vec::with_capacity(self.traces.spans[trace] as usize);
-        let mut row = self.traces.last[trace];
-        while row != NONE {
-            rows.push(row as usize);
-            row = self.spans.before[row as usize];
-        }
-        let mut groups: Vec<SpanGroup> = Vec::new();
-        let mut last = None;
-        for row in rows.into_iter().rev() {
-            let key = (self.spans.resource[row], self.spans.scope[row]);
+        self.rows_of_trace(trace, self.span_count(), &mut rows);
+        let mut groups = Vec::new();
+        self.read_rows(&rows, &mut groups);
+        Some(groups)
+    }
+
+    /// Adds the first spans of these rows, which are in the order of arrival, to the groups of those
+    /// before them.
+    pub fn read_rows(&self, rows: &[u32], groups: &mut Vec<SpanGroup>) {
+        for row in rows.iter().map(|row| *row as usize) {
+            let resource = &self.resources.decoded[self.spans.resource[row] as usize];
+            let scope = &self.scopes.decoded[self.spans.scope[row] as usize];
             match groups.last_mut() {
-                Some(group) if last == Some(key) => group.spans.push(self.span(row)),
+                Some(group)
+                    if Arc::ptr_eq(&group.resource, resource)
+                        && Arc::ptr_eq(&group.scope, scope) =>
+                {
+                    group.spans.push(self.span(row));
+                }
                 _ => {
                     let mut group = self.empty_group(row);
                     group.spans.push(self.span(row));
                     groups.push(group);
-                    last = Some(key);
                 }
             }
         }
-        Some(groups)
+    }
+
+    /// Appends the rows of a trace that are among the first `rows`, in the order of arrival.
+    pub(crate) fn rows_of_trace(&self, trace: usize, rows: usize, to: &mut Vec<u32>) {
+        let first = to.len();
+        let mut row = self.traces.last[trace];
+        while row != NONE {
+            if (row as usize) < rows {
+                to.push(row);
+            }
+            row = self.spans.before[row as usize];
+        }
+        to[first..].reverse();
+    }
+
+    /// The newest row of a trace that is among the first `rows`, if it has any.
+    pub fn last_row(&self, id: TraceId, rows: usize) -> Option<u32> {
+        let mut row = self.traces.last[self.trace_number(id)?];
+        while row != NONE && row as usize >= rows {
+            row = self.spans.before[row as usize];
+        }
+        (row != NONE).then_some(row)
+    }
+
+    /// Appends this row and those of the same trace before it, the newest first, up to so many;
+    /// returns the one to go on with.
+    pub fn rows_before(&self, mut row: u32, most: usize, to: &mut Vec<u32>) -> Option<u32> {
+        for _ in 0..most {
+            to.push(row);
+            row = self.spans.before[row as usize];
+            if row == NONE {
+                return None;
+            }
+        }
+        Some(row)
+    }
+
+    /// The start and the id of a trace, by its number.
+    pub fn trace_at(&self, trace: usize) -> (u64, TraceId) {
+        (self.traces.start[trace], self.trace_id(trace))
+    }
+
+    /// The least and the most start of the spans in these rows.
+    pub fn starts(&self, rows: Range<usize>) -> Option<(u64, u64)> {
+        let starts = &self.spans.start[rows];
+        Some((*starts.iter().min()?, *starts.iter().max()?))
+    }
+
+    /// Appends for each of these traces the upper half of its id's hash, and its number below that:
+    /// what a segment's index knows of its pieces.
+    pub fn trace_hashes(&self, traces: Range<usize>, to: &mut Vec<u64>) {
+        to.extend(traces.map(|trace| {
+            let hash = hash_trace(self.trace_id(trace).as_u128());
+            hash & 0xffff_ffff_0000_0000 | trace as u64
+        }));
     }
 
     /// The start of the earliest span that it has of a trace; zero if it has spans but knows no
@@ -45,7 +110,8 @@ impl Builder {
         Some(self.traces.start[self.trace_number(id)?])
     }
 
-    fn trace_number(&self, id: TraceId) -> Option<usize> {
+    /// The number of a trace, if it has spans of it.
+    pub fn trace_number(&self, id: TraceId) -> Option<usize> {
         match self.trace_ids.find(&id.to_bytes()) {
             Entry::Known(trace) => Some(trace as usize),
             Entry::Vacant(_) => None,

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use periplus_model::{SpanId, SpanKind, StatusCode, TraceId};
 
 /// What a span says about itself besides attributes, events and links; texts are borrowed bytes.
@@ -120,13 +122,10 @@ impl Sparse {
         }
     }
 
-    /// All values, up to this many rows.
-    pub(crate) fn dense(&self, rows: usize) -> Vec<u32> {
-        let mut dense = vec![0; rows];
-        for &(row, value) in &self.0 {
-            dense[row as usize] = value;
-        }
-        dense
+    /// The rows of a range that have a value, and what they have.
+    pub(crate) fn within(&self, rows: &Range<usize>) -> &[(u32, u32)] {
+        let at = |end: usize| self.0.partition_point(|(row, _)| (*row as usize) < end);
+        &self.0[at(rows.start)..at(rows.end)]
     }
 
     pub(crate) fn truncate(&mut self, rows: usize) {

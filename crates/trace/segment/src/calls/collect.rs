@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::ops::Range;
 
 use periplus_model::TraceId;
 
@@ -14,6 +15,8 @@ pub(crate) struct Collector<'b> {
     unsettled: Vec<TraceId>,
     /// For each row of the trace the row of its parent, [`NONE`] for roots.
     parents: Vec<u32>,
+    /// The rows of the trace, parents before their children.
+    order: Vec<u32>,
     /// The nearest row upwards, itself included, that has a service.
     named: Vec<u32>,
     /// Whether the other side of the row's call is there.
@@ -31,6 +34,7 @@ impl<'b> Collector<'b> {
             edges: HashMap::new(),
             unsettled: Vec::new(),
             parents: Vec::new(),
+            order: Vec::new(),
             named: Vec::new(),
             answered: Vec::new(),
             row_of_id: HashMap::new(),
@@ -39,7 +43,11 @@ impl<'b> Collector<'b> {
 
     /// Counts the calls of a trace. Its rows are sorted by start.
     pub(crate) fn add(&mut self, trace: u32, rows: &[u32]) {
-        if self.find_parents(rows).is_some() {
+        if self
+            .find_parents(rows)
+            .and_then(|()| self.find_order())
+            .is_some()
+        {
             self.between_rows(rows);
             self.silent_peers(rows);
         } else {
@@ -53,24 +61,60 @@ impl<'b> Collector<'b> {
         self.parents.clear();
         self.row_of_id.clear();
         let large = rows.len() > 32;
+        if large {
+            for (at, row) in (0..).zip(rows) {
+                if (self.row_of_id)
+                    .insert(spans.id[*row as usize], at)
+                    .is_some()
+                {
+                    return None;
+                }
+            }
+        }
         for (at, row) in rows.iter().map(|row| *row as usize).enumerate() {
-            let above = &rows[..at];
-            let find = |of: &HashMap<u64, u32>, id: u64| match large {
-                true => of.get(&id).copied(),
-                false => (above.iter().rposition(|row| spans.id[*row as usize] == id))
-                    .map(|at| at as u32),
+            let find = |id: u64| match large {
+                true => self.row_of_id.get(&id).copied(),
+                false => {
+                    (rows.iter().position(|row| spans.id[*row as usize] == id)).map(|at| at as u32)
+                }
             };
-            let (id, parent) = (spans.id[row], spans.parent[row]);
-            if find(&self.row_of_id, id).is_some() {
+            if !large && find(spans.id[row]) != Some(at as u32) {
                 return None;
             }
-            self.parents.push(match parent {
+            self.parents.push(match spans.parent[row] {
                 0 => NONE,
-                parent => find(&self.row_of_id, parent)?,
+                parent => find(parent)?,
             });
-            if large {
-                self.row_of_id.insert(id, at as u32);
+        }
+        Some(())
+    }
+
+    /// Parents before their children: as they are sorted, unless clocks differ. `None` if some are
+    /// below themselves.
+    fn find_order(&mut self) -> Option<()> {
+        let parents = &self.parents;
+        self.order.clear();
+        if (0..)
+            .zip(parents)
+            .all(|(at, parent)| *parent == NONE || *parent < at)
+        {
+            self.order.extend(0..parents.len() as u32);
+            return Some(());
+        }
+        // The number of the walk upwards that came by first.
+        let mut walked = vec![0_u32; parents.len()];
+        for (walk, start) in (1..).zip(0..parents.len() as u32) {
+            let first = self.order.len();
+            let mut at = start;
+            while at != NONE && walked[at as usize] == 0 {
+                walked[at as usize] = walk;
+                self.order.push(at);
+                at = parents[at as usize];
             }
+            if at != NONE && walked[at as usize] == walk {
+                return None;
+            }
+            self.order[first..].reverse();
         }
         Some(())
     }
@@ -78,22 +122,22 @@ impl<'b> Collector<'b> {
     fn between_rows(&mut self, rows: &[u32]) {
         let spans = &self.builder.spans;
         self.named.clear();
+        self.named.resize(rows.len(), NONE);
         self.answered.clear();
         self.answered.resize(rows.len(), false);
-        for (at, &row) in rows.iter().enumerate() {
+        for next in 0..self.order.len() {
+            let at = self.order[next] as usize;
+            let row = rows[at];
             let service = self.facts.service(row);
             let caller = match self.parents[at] {
                 NONE => NONE,
                 parent => self.named[parent as usize],
             };
-            self.named.push(if service.is_empty() {
-                caller
-            } else {
-                at as u32
-            });
             if service.is_empty() {
+                self.named[at] = caller;
                 continue;
             }
+            self.named[at] = at as u32;
             let start = spans.start[row as usize];
             let kind = self.facts.kind(row);
             if caller == NONE {
@@ -120,7 +164,9 @@ impl<'b> Collector<'b> {
     }
 
     fn silent_peers(&mut self, rows: &[u32]) {
-        for (at, &row) in rows.iter().enumerate().rev() {
+        for next in (0..self.order.len()).rev() {
+            let at = self.order[next] as usize;
+            let row = rows[at];
             let service = self.facts.service(row);
             if service.is_empty() || !self.facts.kind(row).sends() {
                 continue;
@@ -163,5 +209,23 @@ impl<'b> Collector<'b> {
             edges,
             unsettled: self.unsettled,
         }
+    }
+}
+
+impl Builder {
+    /// The calls between services that these of its traces tell of, as far as its first `rows` spans
+    /// say: what a segment of them would say.
+    pub fn calls(&self, traces: Range<usize>, rows: usize) -> Calls {
+        let mut collector = Collector::new(self);
+        let mut of_trace = Vec::new();
+        for trace in traces.start..traces.end.min(self.trace_count()) {
+            of_trace.clear();
+            self.rows_of_trace(trace, rows, &mut of_trace);
+            of_trace.sort_by_key(|row| self.spans.start[*row as usize]);
+            if !of_trace.is_empty() {
+                collector.add(trace as u32, &of_trace);
+            }
+        }
+        collector.finish()
     }
 }

@@ -14,7 +14,8 @@ pub const MINUTE_NANO: u64 = 60_000_000_000;
 /// finds them in what the segment has of each trace.
 ///
 /// Traces that cannot be judged by their parents alone (a span id that occurs twice, a parent that
-/// is not here or starts later than its child) are not counted: they are named, to be looked at whole.
+/// is not here, a span below itself) are not counted: they are named, to be looked at whole. A trace
+/// of which another segment has spans too must be looked at whole as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     /// The calls, sorted by minute, caller and called.
@@ -36,4 +37,13 @@ pub struct CallEdge {
     pub calls: u64,
     /// How many of them failed.
     pub errors: u64,
+}
+
+impl Calls {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let texts = self.edges.iter().map(|it| it.parent.len() + it.child.len());
+        texts.sum::<usize>()
+            + self.edges.capacity() * size_of::<CallEdge>()
+            + self.unsettled.capacity() * size_of::<TraceId>()
+    }
 }

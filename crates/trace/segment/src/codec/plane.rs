@@ -1,6 +1,9 @@
 //! One byte of each value of a column.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+
+use zstd::bulk::Decompressor;
 
 use crate::bytes::{Cursor, put_varint};
 
@@ -111,7 +114,7 @@ pub(crate) fn read_blob<'a>(cursor: &mut Cursor<'a>, length: usize) -> Option<Co
             let compressed = cursor.bytes()?;
             // A length that was damaged must not ask for all of the memory.
             let plausible = compressed.len().checked_mul(MOST_TIMES_SMALLER)? >= length;
-            let bytes = plausible.then(|| zstd::bulk::decompress(compressed, length).ok())??;
+            let bytes = plausible.then(|| decompress(compressed, length))??;
             (bytes.len() == length).then_some(Cow::Owned(bytes))
         }
         BITS => {
@@ -125,6 +128,15 @@ pub(crate) fn read_blob<'a>(cursor: &mut Cursor<'a>, length: usize) -> Option<Co
         }
         _ => None,
     }
+}
+
+/// At most this many bytes.
+fn decompress(compressed: &[u8], length: usize) -> Option<Vec<u8>> {
+    thread_local! {
+        // To make one takes longer than most planes.
+        static CONTEXT: RefCell<Decompressor<'static>> = RefCell::default();
+    }
+    CONTEXT.with_borrow_mut(|context| context.decompress(compressed, length).ok())
 }
 
 /// Zstandard packs a run of one byte into a few bytes for each block of 128 KiB.

@@ -18,6 +18,8 @@ pub(crate) trait Word: Copy + Ord {
     fn to_u64(self) -> u64;
     /// `None`: too large.
     fn from_u64(value: u64) -> Option<Self>;
+    /// Of a number that is not too large.
+    fn wrap(value: u64) -> Self;
 }
 
 macro_rules! word {
@@ -31,6 +33,11 @@ macro_rules! word {
             #[inline]
             fn from_u64(value: u64) -> Option<Self> {
                 Self::try_from(value).ok()
+            }
+
+            #[inline]
+            fn wrap(value: u64) -> Self {
+                value as Self
             }
         })*
     };
@@ -53,7 +60,7 @@ pub(crate) fn put_words<T: Word>(out: &mut Vec<u8>, squeeze: &mut Squeeze, value
         return;
     }
     if width_of(most - base) > 1
-        && let Some(palette) = Palette::of(values)
+        && let Some(palette) = Palette::of(values, base, most)
     {
         palette.put(out, squeeze, values);
         return;
@@ -102,17 +109,27 @@ pub(crate) fn read_words<T: Word>(cursor: &mut Cursor<'_>, count: usize) -> Opti
             if !(1..=8).contains(&width) {
                 return None;
             }
-            let mut sums: Vec<u64> = Vec::new();
-            for k in 0..u32::from(width) {
+            let most = u64::MAX >> (64 - 8 * u32::from(width));
+            let in_bounds = (most.checked_mul(factor))
+                .and_then(|most| most.checked_add(base))
+                .is_some_and(|most| T::from_u64(most).is_some());
+            let first = read_plane(cursor, count)?;
+            if width == 1 && in_bounds {
+                let value = |byte: &u8| T::wrap(u64::from(*byte) * factor + base);
+                return Some(first.iter().map(value).collect());
+            }
+            let mut sums: Vec<u64> = first.iter().map(|byte| u64::from(*byte)).collect();
+            for k in 1..u32::from(width) {
                 let plane = read_plane(cursor, count)?;
-                if k == 0 {
-                    sums.extend(plane.iter().map(|byte| u64::from(*byte)));
-                } else {
-                    for (sum, byte) in sums.iter_mut().zip(plane.iter()) {
-                        *sum |= u64::from(*byte) << (8 * k);
-                    }
+                for (sum, byte) in sums.iter_mut().zip(plane.iter()) {
+                    *sum |= u64::from(*byte) << (8 * k);
                 }
             }
+            if in_bounds {
+                let value = |sum: u64| T::wrap(sum * factor + base);
+                return Some(sums.into_iter().map(value).collect());
+            }
+            // The largest ones come here, and numbers that nobody has written.
             (sums.into_iter())
                 .map(|sum| T::from_u64(sum.checked_mul(factor)?.checked_add(base)?))
                 .collect()
@@ -146,41 +163,54 @@ fn factor<T: Word>(values: &[T], base: u64, most: u64) -> u64 {
 struct Palette {
     /// Ascending.
     colours: Vec<u64>,
-    /// Open addressing: a value and its index in `colours`; the index is 256 where nothing is.
-    table: Vec<(u64, u16)>,
+    places: Places,
+}
+
+/// Where a value's index in [`Palette::colours`] stands; [`FREE`] where nothing is.
+enum Places {
+    /// By the distance from the least value: codes of dictionaries lie close together.
+    Direct { base: u64, indices: Vec<u16> },
+    /// Open addressing: a value and its index.
+    Hashed(Vec<(u64, u16)>),
 }
 
 const TABLE_SIZE: usize = 1024;
 const FREE: u16 = 256;
+/// Values that lie further apart are hashed.
+const MAX_DIRECT: u64 = 1 << 15;
 
 impl Palette {
-    /// `None` if there are too many, or too many for so few rows.
-    fn of<T: Word>(values: &[T]) -> Option<Self> {
+    /// Of values from `base` to `last`. `None` if there are too many, or too many for so few rows.
+    fn of<T: Word>(values: &[T], base: u64, last: u64) -> Option<Self> {
         let most = 256.min(values.len() / 4);
-        let mut table = vec![(0, FREE); TABLE_SIZE];
+        let mut places = match last - base {
+            range if range < MAX_DIRECT => Places::Direct {
+                base,
+                indices: vec![FREE; range as usize + 1],
+            },
+            _ => Places::Hashed(vec![(0, FREE); TABLE_SIZE]),
+        };
         let mut colours = Vec::new();
-        let mut last = None;
+        let mut before = None;
         for &value in values {
-            if last == Some(value) {
+            if before == Some(value) {
                 continue;
             }
-            last = Some(value);
+            before = Some(value);
             let value = value.to_u64();
-            let at = place(&table, value);
-            if table[at].1 == FREE {
+            if places.index(value) == FREE {
                 if colours.len() == most {
                     return None;
                 }
-                table[at] = (value, 0);
+                places.set(value, 0);
                 colours.push(value);
             }
         }
         colours.sort_unstable();
         for (index, &colour) in colours.iter().enumerate() {
-            let at = place(&table, colour);
-            table[at].1 = index as u16;
+            places.set(colour, index as u16);
         }
-        Some(Self { colours, table })
+        Some(Self { colours, places })
     }
 
     fn put<T: Word>(&self, out: &mut Vec<u8>, squeeze: &mut Squeeze, values: &[T]) {
@@ -193,10 +223,15 @@ impl Palette {
         }
         let mut plane = std::mem::take(&mut squeeze.plane);
         plane.clear();
-        plane.extend(values.iter().map(|value| {
-            let at = place(&self.table, value.to_u64());
-            self.table[at].1 as u8
-        }));
+        let indices = values.iter().map(|value| value.to_u64());
+        match &self.places {
+            Places::Direct { base, indices: of } => {
+                plane.extend(indices.map(|value| of[(value - base) as usize] as u8));
+            }
+            Places::Hashed(table) => {
+                plane.extend(indices.map(|value| table[place(table, value)].1 as u8));
+            }
+        }
         squeeze.put_plane(out, &plane);
         squeeze.plane = plane;
     }
@@ -210,6 +245,26 @@ impl Palette {
                 T::from_u64(before)
             })
             .collect()
+    }
+}
+
+impl Places {
+    #[inline]
+    fn index(&self, value: u64) -> u16 {
+        match self {
+            Self::Direct { base, indices } => indices[(value - base) as usize],
+            Self::Hashed(table) => table[place(table, value)].1,
+        }
+    }
+
+    fn set(&mut self, value: u64, index: u16) {
+        match self {
+            Self::Direct { base, indices } => indices[(value - *base) as usize] = index,
+            Self::Hashed(table) => {
+                let at = place(table, value);
+                table[at] = (value, index);
+            }
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use crate::codec::Squeeze;
 use crate::codec::chunk::Chunk;
 use crate::codec::strings::Strings as Plain;
 use crate::codec::words::put_words;
+use crate::hash::hash_text;
 use crate::schema::Type;
+use crate::trace_filter::TraceFilter;
 
 /// How the columns of a table are written.
 pub(super) struct Columns<'b> {
@@ -25,6 +27,9 @@ pub(super) struct Columns<'b> {
 }
 
 const UNUSED: u32 = u32::MAX;
+
+/// So that one of about 150 texts that are not there is taken for one that is.
+const BITS_PER_TEXT: usize = 12;
 
 /// How one column is written.
 enum Plan {
@@ -145,6 +150,31 @@ impl<'b> Columns<'b> {
             if self.plans[column].is_used() {
                 out.column(|payload, squeeze| self.put_column(column, payload, squeeze));
             }
+        }
+    }
+
+    /// How many columns are used.
+    pub(super) fn used(&self) -> u32 {
+        self.plans.iter().filter(|plan| plan.is_used()).count() as u32
+    }
+
+    /// For the columns that have texts one after the other, and some of the rows that were written
+    /// last: the column's number, and which texts there are.
+    pub(super) fn filters(&self, first: u32, to: &mut Vec<(u32, TraceFilter<'static>)>) {
+        let columns = self.table.columns.iter().zip(&self.plans).enumerate();
+        for (number, (column, plan)) in columns {
+            let slots = &self.slots[number];
+            let (Plan::Plain, Values::Bytes(strings)) = (plan, &column.values) else {
+                continue;
+            };
+            if slots.is_empty() || column.ty != Type::Text {
+                continue;
+            }
+            let mut filter = TraceFilter::with_bits(slots.len() * BITS_PER_TEXT);
+            for slot in slots {
+                filter.insert(hash_text(strings.get(*slot)));
+            }
+            to.push((first + self.numbers[number], filter));
         }
     }
 

@@ -5,6 +5,8 @@ use crate::build::spans::{HAS_PARENT, Sparse};
 use crate::bytes::zigzag;
 use crate::codec::words::Word;
 use crate::layout::Core;
+use crate::trace_filter::TraceFilter;
+use crate::zone::Zone;
 
 /// What the footer says about a row group.
 pub(super) struct GroupHead {
@@ -19,6 +21,8 @@ pub(super) struct GroupHead {
     pub(super) offset: u64,
     /// The lengths of its chunks: the core columns, then the attribute columns that are used.
     pub(super) lengths: Vec<u32>,
+    pub(super) zone: Zone,
+    pub(super) texts: Vec<(u32, TraceFilter<'static>)>,
 }
 
 impl Encoder<'_> {
@@ -35,6 +39,11 @@ impl Encoder<'_> {
             rows.iter()
                 .map(|row| self.builder.spans.start[*row as usize])
         };
+        let spans = &self.builder.spans;
+        let zone = Zone::of(rows.iter().map(|row| *row as usize).map(|row| {
+            let duration = spans.end[row].saturating_sub(spans.start[row]);
+            (duration, spans.kind_status[row] & !HAS_PARENT)
+        }));
         let mut head = GroupHead {
             spans: rows.len() as u32,
             traces: traces.len() as u32,
@@ -47,13 +56,18 @@ impl Encoder<'_> {
             ),
             offset: self.out.file.len() as u64,
             lengths: Vec::new(),
+            zone,
+            texts: Vec::new(),
         };
         self.put_traces(traces);
         self.put_rows(traces, rows);
         self.put_events(&events);
         self.put_links(&links);
+        let mut first = 0;
         for (table, rows) in self.tables.iter_mut().zip([rows, &events, &links]) {
             table.put_columns(rows, &mut self.out);
+            table.filters(first, &mut head.texts);
+            first += table.used();
         }
         head.lengths = self.out.take_lengths();
         self.groups.push(head);

@@ -10,6 +10,7 @@ mod index;
 mod order;
 mod output;
 pub(crate) mod parents;
+mod weight;
 
 pub(crate) use attributes::flip_of;
 
@@ -19,11 +20,12 @@ use crate::build::Builder;
 use crate::codec::chunk::{Chunk, put_chunk};
 use crate::layout::Section;
 use crate::limits::MAX_GROUP_SPANS;
+use crate::zone::{TextFilters, Zone};
 use crate::{calls, red};
 use attributes::Columns;
 use dictionaries::Dictionaries;
 use group::GroupHead;
-use order::Order;
+use order::{Most, Order};
 use output::Output;
 
 /// How a segment is written.
@@ -32,6 +34,8 @@ use output::Output;
 pub struct EncodeOptions {
     /// The most spans of a row group: what is decoded at once to read a trace.
     pub group_spans: usize,
+    /// The most bytes of a row group's large values; a span with more is a group of its own.
+    pub group_bytes: usize,
     /// The level of zstd.
     pub level: i32,
 }
@@ -41,6 +45,13 @@ impl EncodeOptions {
     #[must_use]
     pub fn with_group_spans(mut self, spans: usize) -> Self {
         self.group_spans = spans;
+        self
+    }
+
+    /// This many bytes of large values in a row group.
+    #[must_use]
+    pub fn with_group_bytes(mut self, bytes: usize) -> Self {
+        self.group_bytes = bytes;
         self
     }
 
@@ -55,7 +66,8 @@ impl EncodeOptions {
 impl Default for EncodeOptions {
     fn default() -> Self {
         Self {
-            group_spans: 16_384,
+            group_spans: 4_096,
+            group_bytes: 8 << 20,
             level: 1,
         }
     }
@@ -87,7 +99,11 @@ impl Builder {
 
     fn encode_traces(&self, options: &EncodeOptions, traces: Vec<u32>) -> Vec<u8> {
         let group_spans = options.group_spans.clamp(1, MAX_GROUP_SPANS);
-        let order = Order::of(self, traces, group_spans);
+        let most = Most {
+            spans: group_spans,
+            bytes: options.group_bytes,
+        };
+        let order = Order::of(self, traces, most);
         let mut encoder = Encoder::new(self, options, &order);
         for traces in &order.groups {
             encoder.put_group(traces);
@@ -97,6 +113,7 @@ impl Builder {
         encoder.put_index();
         encoder.put_red();
         encoder.put_calls();
+        encoder.put_zones();
         encoder.finish()
     }
 }
@@ -188,6 +205,20 @@ impl<'b> Encoder<'b> {
         let calls = collector.finish();
         calls.put(&mut payload, &mut self.out.squeeze);
         self.put_section(Section::Calls, &payload);
+    }
+
+    fn put_zones(&mut self) {
+        let mut payload = Vec::new();
+        Zone::put_all(self.groups.iter().map(|group| group.zone), &mut payload);
+        self.put_section(Section::Zones, &payload);
+        if self.groups.iter().any(|group| !group.texts.is_empty()) {
+            payload.clear();
+            TextFilters::put_all(
+                self.groups.iter().map(|group| &group.texts[..]),
+                &mut payload,
+            );
+            self.put_section(Section::Texts, &payload);
+        }
     }
 
     fn put_section(&mut self, section: Section, payload: &[u8]) {

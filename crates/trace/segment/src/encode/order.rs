@@ -1,3 +1,6 @@
+use std::collections::HashMap;
+
+use super::weight::weights;
 use crate::build::Builder;
 
 /// The order in which spans are written: by the trace's start, the trace, the span's start, the
@@ -8,6 +11,16 @@ pub(super) struct Order {
     pub(super) rows: Vec<u32>,
     /// The traces of each row group, of which large ones may be in pieces.
     pub(super) groups: Vec<Vec<TraceRows>>,
+    /// Of each trace in pieces, for each of its rows, its place in the order of arrival.
+    arrivals: HashMap<u32, Vec<u32>>,
+}
+
+/// What a row group may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) spans: usize,
+    /// Of large values.
+    pub(super) bytes: usize,
 }
 
 /// A trace and its rows in [`Order::rows`].
@@ -25,7 +38,11 @@ pub(super) struct TraceRows {
 impl TraceRows {
     /// Whether the rows need not say in which order they arrived.
     pub(super) fn is_as_expected(&self) -> bool {
-        self.as_expected && self.whole == (self.begin, self.end)
+        self.as_expected && !self.is_piece()
+    }
+
+    fn is_piece(&self) -> bool {
+        self.whole != (self.begin, self.end)
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -46,8 +63,8 @@ fn expected_key(builder: &Builder, row: u32) -> (u32, u32, u64, u64) {
 }
 
 impl Order {
-    /// Of these traces of a builder, in groups of this many spans.
-    pub(super) fn of(builder: &Builder, mut chosen: Vec<u32>, most_of_group: usize) -> Self {
+    /// Of these traces of a builder, in groups of this size.
+    pub(super) fn of(builder: &Builder, mut chosen: Vec<u32>, most_of_group: Most) -> Self {
         let start = &builder.traces.start;
         let key = |trace: u32| (start[trace as usize], builder.trace_ids.get(trace));
         chosen.sort_unstable_by(|a, b| key(*a).cmp(&key(*b)));
@@ -83,25 +100,29 @@ impl Order {
             traces,
             rows,
             groups: Vec::new(),
+            arrivals: HashMap::new(),
         };
-        order.groups = order.cut(most_of_group);
+        order.groups = order.cut(most_of_group, &weights(builder));
+        // Once for each trace: to sort a trace of a million spans for each of its pieces takes seconds.
+        for piece in order.groups.iter().flatten() {
+            if piece.is_piece() && !order.arrivals.contains_key(&piece.trace) {
+                let arrivals =
+                    arrivals(&order.rows[piece.whole.0 as usize..piece.whole.1 as usize]);
+                order.arrivals.insert(piece.trace, arrivals);
+            }
+        }
         order
     }
 
     /// Appends for each span of a piece of a trace the place that it has in the order of arrival of
     /// the whole trace.
     pub(super) fn put_ranks(&self, piece: &TraceRows, ranks: &mut Vec<u32>) {
-        let whole = &self.rows[piece.whole.0 as usize..piece.whole.1 as usize];
-        let mut arrivals: Vec<u32> = (0..whole.len() as u32).collect();
-        arrivals.sort_unstable_by_key(|at| whole[*at as usize]);
-        let first = ranks.len();
-        ranks.resize(first + piece.len(), 0);
-        let offset = piece.begin - piece.whole.0;
-        for (rank, at) in (0..).zip(arrivals) {
-            if let Some(at) = at.checked_sub(offset)
-                && (at as usize) < piece.len()
-            {
-                ranks[first + at as usize] = rank;
+        let offset = (piece.begin - piece.whole.0) as usize;
+        match self.arrivals.get(&piece.trace) {
+            Some(arrivals) => ranks.extend_from_slice(&arrivals[offset..offset + piece.len()]),
+            None => {
+                let whole = &self.rows[piece.whole.0 as usize..piece.whole.1 as usize];
+                ranks.extend(arrivals(whole));
             }
         }
     }
@@ -111,23 +132,44 @@ impl Order {
         self.groups.iter().flatten()
     }
 
-    /// Cuts the traces into groups of at most this many spans; a trace with more is cut as well.
-    fn cut(&self, most: usize) -> Vec<Vec<TraceRows>> {
+    /// Cuts the traces into groups that are not larger; a trace that is larger is cut as well.
+    fn cut(&self, most: Most, weights: &[u32]) -> Vec<Vec<TraceRows>> {
+        let weight = |at: u32| match weights.is_empty() {
+            true => 0,
+            false => weights[self.rows[at as usize] as usize] as usize,
+        };
         let mut groups = Vec::new();
         let mut group: Vec<TraceRows> = Vec::new();
-        let mut spans = 0;
+        let (mut spans, mut bytes) = (0, 0);
         for &trace in &self.traces {
-            if spans + trace.len() > most && !group.is_empty() {
-                groups.push(std::mem::take(&mut group));
-                spans = 0;
-            }
             let mut rest = trace;
-            while rest.len() > most {
-                let cut = rest.begin + most as u32;
+            let mut rest_bytes = match weights.is_empty() {
+                true => 0,
+                false => (trace.begin..trace.end).map(weight).sum::<usize>(),
+            };
+            let is_larger = spans + rest.len() > most.spans || bytes + rest_bytes > most.bytes;
+            if is_larger && !group.is_empty() {
+                groups.push(std::mem::take(&mut group));
+                (spans, bytes) = (0, 0);
+            }
+            while rest.len() > most.spans || rest_bytes > most.bytes {
+                let (mut cut, mut cut_bytes) = (rest.begin, 0);
+                while cut < rest.end
+                    && ((cut - rest.begin) as usize) < most.spans
+                    && (cut == rest.begin || cut_bytes + weight(cut) <= most.bytes)
+                {
+                    cut_bytes += weight(cut);
+                    cut += 1;
+                }
+                if cut == rest.end {
+                    break;
+                }
                 groups.push(vec![TraceRows { end: cut, ..rest }]);
                 rest.begin = cut;
+                rest_bytes -= cut_bytes;
             }
             spans += rest.len();
+            bytes += rest_bytes;
             group.push(rest);
         }
         if !group.is_empty() {
@@ -135,4 +177,15 @@ impl Order {
         }
         groups
     }
+}
+
+/// For each row of a trace its place in the order of arrival.
+fn arrivals(rows: &[u32]) -> Vec<u32> {
+    let mut by_arrival: Vec<u32> = (0..rows.len() as u32).collect();
+    by_arrival.sort_unstable_by_key(|at| rows[*at as usize]);
+    let mut arrivals = vec![0; rows.len()];
+    for (arrival, at) in (0..).zip(by_arrival) {
+        arrivals[at as usize] = arrival;
+    }
+    arrivals
 }

@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ReadError;
@@ -35,18 +36,23 @@ impl<T: AsRef<[u8]> + Send + Sync> Source for T {
 
 /// The bytes of an open segment, and how much of them is kept decoded.
 pub(crate) struct Bytes {
-    source: Box<dyn Source>,
+    source: Arc<dyn Source>,
     length: u64,
     cached: AtomicUsize,
 }
 
 impl Bytes {
-    pub(crate) fn new(source: Box<dyn Source>) -> Self {
+    pub(crate) fn new(source: Arc<dyn Source>) -> Self {
         Self {
             length: source.size(),
             source,
             cached: AtomicUsize::new(0),
         }
+    }
+
+    /// The same bytes, of which nothing is decoded yet.
+    pub(crate) fn uncached(&self) -> Self {
+        Self::new(Arc::clone(&self.source))
     }
 
     pub(crate) const fn len(&self) -> u64 {

@@ -17,7 +17,7 @@ use crate::schema::{Place, Type};
 #[derive(Debug)]
 pub struct Group {
     pub(super) segment: Segment,
-    pub(super) number: usize,
+    pub(crate) number: usize,
     traces: OnceLock<Traces>,
     core: [OnceLock<Column>; Core::COUNT],
     attributes: Box<[OnceLock<Column>]>,
@@ -84,6 +84,14 @@ impl Group {
     pub fn traces(&self) -> Result<impl Iterator<Item = (TraceId, u64)>, ReadError> {
         let traces = self.trace_table()?;
         Ok((traces.ids.iter().copied()).zip(traces.starts.iter().copied()))
+    }
+
+    /// Where in the file its bytes are.
+    pub fn byte_range(&self) -> std::ops::Range<u64> {
+        let chunks = self.head().chunks();
+        let end = |chunk: &Chunk| chunk.offset + u64::from(chunk.length);
+        let begin = chunks.first().map_or(0, |chunk| chunk.offset);
+        begin..chunks.last().map_or(begin, end)
     }
 
     /// The bytes of heap that its decoded columns take.

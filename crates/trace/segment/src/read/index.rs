@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::footer::Footer;
 use crate::ReadError;
 use crate::bytes::Cursor;
@@ -9,7 +11,7 @@ use crate::read::Bytes;
 /// Where each trace lies: the upper half of its hash and the number of its piece, sorted.
 #[derive(Debug)]
 pub(crate) struct Index {
-    entries: Vec<u64>,
+    entries: Arc<Vec<u64>>,
 }
 
 impl Index {
@@ -19,7 +21,9 @@ impl Index {
         let groups = footer.groups.iter();
         let pieces: usize = groups.map(|group| group.traces as usize).sum();
         match Self::parse(&payload, pieces) {
-            Some(entries) => Ok(Self { entries }),
+            Some(entries) => Ok(Self {
+                entries: Arc::new(entries),
+            }),
             None => Err(ReadError::damaged(name(), "it makes no sense")),
         }
     }
@@ -46,6 +50,10 @@ impl Index {
         (self.entries[begin..].iter())
             .take_while(move |entry| **entry >> 32 == upper)
             .map(|entry| *entry as u32)
+    }
+
+    pub(super) fn entries(&self) -> &Arc<Vec<u64>> {
+        &self.entries
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

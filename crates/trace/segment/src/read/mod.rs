@@ -8,6 +8,7 @@ mod index;
 mod schema;
 mod segment;
 mod spans;
+mod tags;
 mod traces;
 mod values;
 

@@ -12,12 +12,14 @@ use crate::layout::{Section, VERSION};
 use crate::read::{Bytes, Source};
 use crate::red::Red;
 use crate::trace_filter::TraceFilter;
-use crate::{ReadError, ServiceOperation, value};
+use crate::zone::{TextFilters, Zone};
+use crate::{Calls, ReadError, ServiceOperation, value};
 
 /// An open segment. A handle: clones share what has been decoded.
 ///
 /// Everything that is read is checked first: damaged bytes are an error, never a wrong answer. What
-/// all queries need of a segment (dictionaries, the trace index) stays decoded once it is used.
+/// all queries need of a segment (dictionaries, the trace index) stays decoded once it is used, as
+/// long as the handle does ([`Segment::undecoded`]).
 #[derive(Clone, Debug)]
 pub struct Segment {
     pub(crate) inner: Arc<Inner>,
@@ -26,14 +28,18 @@ pub struct Segment {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) bytes: Bytes,
-    pub(super) footer: Footer,
+    pub(super) footer: Arc<Footer>,
     schema: OnceLock<Schema>,
     dictionaries: [OnceLock<Dictionary>; Section::COUNT],
     resources: OnceLock<Vec<Arc<Resource>>>,
     scopes: OnceLock<Vec<Arc<Scope>>>,
     index: OnceLock<Index>,
     filter: OnceLock<TraceFilter<'static>>,
-    operations: OnceLock<Vec<ServiceOperation>>,
+    operations: OnceLock<Arc<Vec<ServiceOperation>>>,
+    red: OnceLock<Arc<Red>>,
+    calls: OnceLock<Arc<Calls>>,
+    zones: OnceLock<Vec<Zone>>,
+    texts: OnceLock<TextFilters>,
 }
 
 /// What a segment holds.
@@ -64,8 +70,20 @@ impl Segment {
     ///
     /// The bytes cannot be had, or are no segment, or the footer is damaged.
     pub fn open(source: impl Source + 'static) -> Result<Self, ReadError> {
-        let bytes = Bytes::new(Box::new(source));
-        let footer = Footer::read(&bytes)?;
+        let bytes = Bytes::new(Arc::new(source));
+        let footer = Arc::new(Footer::read(&bytes)?);
+        Ok(Self::with(bytes, footer))
+    }
+
+    /// The same segment, of which nothing has been decoded yet but the footer. Dropping a handle and
+    /// its row groups gives back what was decoded through it and no other.
+    #[must_use]
+    pub fn undecoded(&self) -> Self {
+        let Inner { bytes, footer, .. } = &*self.inner;
+        Self::with(bytes.uncached(), Arc::clone(footer))
+    }
+
+    fn with(bytes: Bytes, footer: Arc<Footer>) -> Self {
         let inner = Inner {
             bytes,
             footer,
@@ -76,10 +94,14 @@ impl Segment {
             index: OnceLock::new(),
             filter: OnceLock::new(),
             operations: OnceLock::new(),
+            red: OnceLock::new(),
+            calls: OnceLock::new(),
+            zones: OnceLock::new(),
+            texts: OnceLock::new(),
         };
-        Ok(Self {
+        Self {
             inner: Arc::new(inner),
-        })
+        }
     }
 
     /// What it holds.
@@ -186,7 +208,7 @@ impl Inner {
         })
     }
 
-    pub(super) fn operations(&self) -> Result<&[ServiceOperation], ReadError> {
+    pub(super) fn operations(&self) -> Result<&Arc<Vec<ServiceOperation>>, ReadError> {
         let operations = self.once(&self.operations, || {
             let name = || Section::Operations.name().to_owned();
             let payload = self.bytes.chunk(self.section(Section::Operations), name)?;
@@ -194,9 +216,72 @@ impl Inner {
             let operations = Red::read_series(&payload).ok_or_else(damaged)?;
             let texts = operations.iter().map(|it| it.service.len() + it.name.len());
             let bytes = texts.sum::<usize>() + operations.len() * size_of::<ServiceOperation>();
-            Ok((operations, bytes))
+            Ok((Arc::new(operations), bytes))
         })?;
         Ok(operations)
+    }
+
+    pub(super) fn red(&self) -> Result<&Arc<Red>, ReadError> {
+        self.once(&self.red, || {
+            let name = || Section::Red.name().to_owned();
+            let payload = self.bytes.chunk(self.section(Section::Red), name)?;
+            let red = Red::read(self.operations()?.to_vec(), &payload);
+            let red = red.ok_or_else(|| ReadError::damaged(name(), "it makes no sense"))?;
+            let bytes = red.heap_bytes();
+            Ok((Arc::new(red), bytes))
+        })
+    }
+
+    pub(super) fn calls(&self) -> Result<&Arc<Calls>, ReadError> {
+        self.once(&self.calls, || {
+            let name = || Section::Calls.name().to_owned();
+            let payload = self.bytes.chunk(self.section(Section::Calls), name)?;
+            let calls = Calls::read(&payload);
+            let calls = calls.ok_or_else(|| ReadError::damaged(name(), "it makes no sense"))?;
+            let bytes = calls.heap_bytes();
+            Ok((Arc::new(calls), bytes))
+        })
+    }
+
+    /// What is known of a row group; nothing if it was written before zones were.
+    pub(crate) fn zone(&self, group: usize) -> Result<Option<Zone>, ReadError> {
+        let zones = self.once(&self.zones, || {
+            let groups = self.footer.groups.len();
+            let zones = self.optional(Section::Zones, |payload| Zone::read_all(payload, groups))?;
+            let zones = zones.unwrap_or_default();
+            let bytes = zones.capacity() * size_of::<Zone>();
+            Ok((zones, bytes))
+        })?;
+        Ok(zones.get(group).copied())
+    }
+
+    /// Which texts the columns without a dictionary have.
+    pub(crate) fn texts(&self) -> Result<&TextFilters, ReadError> {
+        self.once(&self.texts, || {
+            let groups = self.footer.groups.len();
+            let read = |payload: &[u8]| TextFilters::read_all(payload, groups);
+            let filters = self.optional(Section::Texts, read)?.unwrap_or_default();
+            let bytes = filters.heap_bytes();
+            Ok((filters, bytes))
+        })
+    }
+
+    /// A section that older segments do not have.
+    fn optional<T>(
+        &self,
+        section: Section,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, ReadError> {
+        let chunk = self.section(section);
+        if chunk.length == 0 {
+            return Ok(None);
+        }
+        let name = || section.name().to_owned();
+        let payload = self.bytes.chunk(chunk, name)?;
+        match read(&payload) {
+            Some(found) => Ok(Some(found)),
+            None => Err(ReadError::damaged(name(), "they make no sense")),
+        }
     }
 
     fn blobs<T>(

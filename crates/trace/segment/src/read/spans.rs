@@ -132,6 +132,24 @@ impl<'g> Spans<'g> {
         Ok(span)
     }
 
+    /// Goes on behind a span without making it.
+    fn skip(&mut self, row: usize) -> Result<(), ReadError> {
+        let group = self.group;
+        self.attributes.skip()?;
+        for _ in 0..at_or_zero(group.codes(Core::Events)?, row) {
+            self.check_row(Core::Events, self.events.row, Place::Event)?;
+            self.events.skip()?;
+        }
+        for _ in 0..at_or_zero(group.codes(Core::Links)?, row) {
+            self.check_row(Core::Links, self.links.row, Place::Link)?;
+            self.links.skip()?;
+        }
+        let parent = at_or_zero(group.codes(Core::Parent)?, row);
+        self.far += usize::from(parent == u32::from(parents::FAR));
+        self.elsewhere += usize::from(parent == u32::from(parents::ELSEWHERE));
+        Ok(())
+    }
+
     fn span_id(&self, row: usize) -> Result<SpanId, ReadError> {
         let (ids, _) = self.group.raw(Core::SpanId)?.as_chunks::<8>();
         match ids.get(row) {
@@ -220,10 +238,12 @@ impl Group {
         Ok(text.to_owned())
     }
 
-    /// All spans, each with its row and a group of its resource and scope without spans.
-    pub(crate) fn each_span(
+    /// The spans of the rows that are wanted, each with its row and a group of its resource and scope
+    /// without spans.
+    pub(crate) fn each_span_of(
         &self,
-        mut see: impl FnMut(usize, &SpanGroup, &Span),
+        wanted: impl Fn(usize) -> bool,
+        mut see: impl FnMut(usize, &SpanGroup, Span),
     ) -> Result<(), ReadError> {
         let (resources, scopes) = (self.inner().resources()?, self.inner().scopes()?);
         let traces = self.trace_table()?;
@@ -232,6 +252,10 @@ impl Group {
         let scope_codes = self.codes(Core::Scope)?;
         for (trace, bounds) in traces.rows.windows(2).enumerate() {
             for row in bounds[0] as usize..bounds[1] as usize {
+                if !wanted(row) {
+                    rows.skip(row)?;
+                    continue;
+                }
                 let span = rows.read(row, bounds[0] as usize, trace)?;
                 let resource = resources.get(at_or_zero(resource_codes, row) as usize);
                 let scope = scopes.get(at_or_zero(scope_codes, row) as usize);
@@ -240,7 +264,7 @@ impl Group {
                     scope: known(scope, self, Core::Scope)?,
                     spans: Vec::new(),
                 };
-                see(row, &group, &span);
+                see(row, &group, span);
             }
         }
         Ok(())
@@ -248,7 +272,7 @@ impl Group {
 
     /// Reads all of its spans.
     pub(super) fn check(&self) -> Result<(), ReadError> {
-        self.each_span(|_, _, _| {})
+        self.each_span_of(|_| true, |_, _, _| {})
     }
 
     /// The spans of its traces from this one on, to be read in their order.

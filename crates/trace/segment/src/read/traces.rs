@@ -1,5 +1,7 @@
 //! Traces by their ids, and all of them.
 
+use std::sync::Arc;
+
 use periplus_model::{SpanGroup, TraceId};
 
 use super::group::Group;
@@ -60,25 +62,50 @@ impl Segment {
     ///
     /// The bytes cannot be had or are damaged.
     pub fn find(&self, id: TraceId) -> Result<Vec<TracePlace>, ReadError> {
-        let hash = hash_trace(id.as_u128());
-        if !self.inner.filter()?.may_contain(hash) {
-            return Ok(Vec::new());
-        }
         let mut places = Vec::new();
-        for piece in self.inner.index()?.find(hash) {
-            let groups = &self.inner.footer.groups;
-            let number = groups.partition_point(|group| group.first_piece <= piece) - 1;
-            let place = TracePlace {
-                group: number,
-                trace: (piece - groups[number].first_piece) as usize,
-            };
-            let group = self.group(number);
+        for place in self.find_by_hash(id)? {
+            let group = self.group(place.group);
             if group.trace_ids()?.get(place.trace) == Some(&id.to_bytes()) {
                 places.push(place);
             }
         }
+        Ok(places)
+    }
+
+    /// Where pieces of a trace may lie, or of another one, which is unlikely: by the id's hash.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn find_by_hash(&self, id: TraceId) -> Result<Vec<TracePlace>, ReadError> {
+        let hash = hash_trace(id.as_u128());
+        if !self.inner.filter()?.may_contain(hash) {
+            return Ok(Vec::new());
+        }
+        let pieces = self.inner.index()?.find(hash);
+        let mut places: Vec<TracePlace> = pieces.map(|piece| self.place_of(piece)).collect();
         places.sort_unstable();
         Ok(places)
+    }
+
+    /// For each piece of a trace the upper half of the id's hash and the piece's number below that,
+    /// sorted.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn trace_hashes(&self) -> Result<Arc<Vec<u64>>, ReadError> {
+        Ok(Arc::clone(self.inner.index()?.entries()))
+    }
+
+    /// Where a piece lies, by its number from [`Segment::trace_hashes`].
+    pub fn place_of(&self, piece: u32) -> TracePlace {
+        let groups = &self.inner.footer.groups;
+        let number = groups.partition_point(|group| group.first_piece <= piece) - 1;
+        TracePlace {
+            group: number,
+            trace: (piece - groups[number].first_piece) as usize,
+        }
     }
 }
 
@@ -86,6 +113,25 @@ impl Group {
     fn trace_ids(&self) -> Result<&[[u8; 16]], ReadError> {
         let (ids, _) = self.raw(crate::layout::Core::TraceId)?.as_chunks::<16>();
         Ok(ids)
+    }
+
+    /// The id of one of its traces.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn trace_id(&self, number: usize) -> Result<Option<TraceId>, ReadError> {
+        Ok((self.trace_ids()?.get(number)).map(|id| TraceId::from_bytes(*id)))
+    }
+
+    /// How many spans it has of one of its traces.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn trace_spans(&self, number: usize) -> Result<usize, ReadError> {
+        let lengths = self.codes(crate::layout::Core::TraceSpans)?;
+        Ok(super::group::at_or_zero(lengths, number) as usize)
     }
 
     /// The spans that it has of one of its traces, as [`Segment::trace`] gives them. Of a trace in

@@ -29,15 +29,33 @@ impl<'g> Rows<'g> {
         })
     }
 
+    /// The columns of the next row's attributes.
+    fn shape(&mut self) -> Result<&'g [u32], ReadError> {
+        let table = self.group.inner().schema()?.table(self.place);
+        let shape = at_or_zero(self.group.shapes(self.place)?, self.row) as usize;
+        self.row += 1;
+        table
+            .shapes
+            .get(shape)
+            .map(|shape| &**shape)
+            .ok_or_else(|| {
+                let column = super::group::shape_column(self.place);
+                self.group.damaged(column, "they are unknown")
+            })
+    }
+
+    /// Goes on behind the next row.
+    pub(super) fn skip(&mut self) -> Result<(), ReadError> {
+        for &column in self.shape()? {
+            self.next[column as usize] += 1;
+        }
+        Ok(())
+    }
+
     /// The attributes of the next row.
     pub(super) fn read(&mut self) -> Result<Vec<Attribute>, ReadError> {
         let table = self.group.inner().schema()?.table(self.place);
-        let shape = at_or_zero(self.group.shapes(self.place)?, self.row) as usize;
-        let Some(shape) = table.shapes.get(shape) else {
-            let column = super::group::shape_column(self.place);
-            return Err(self.group.damaged(column, "they are unknown"));
-        };
-        self.row += 1;
+        let shape = self.shape()?;
         let mut attributes = Vec::with_capacity(shape.len());
         for &column in shape {
             let column = column as usize;

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use periplus_model::SpanKind;
 
 use super::{Point, Red, ServiceOperation, WINDOW_NANO, bucket_of};
@@ -153,8 +155,13 @@ impl Numbers {
 impl Builder {
     /// The rates, errors and durations of its spans.
     pub fn red(&self) -> Red {
+        self.red_of(0..self.span_count())
+    }
+
+    /// The rates, errors and durations of some of its spans.
+    pub fn red_of(&self, rows: Range<usize>) -> Red {
         let mut collector = Collector::new(self);
-        collector.add(0..self.span_count() as u32);
+        collector.add(rows.start as u32..rows.end as u32);
         collector.finish()
     }
 

@@ -4,6 +4,9 @@ mod collect;
 mod format;
 mod histogram;
 
+use std::ops::Range;
+
+use periplus_filter::TimeRange;
 use periplus_model::SpanKind;
 
 pub(crate) use collect::Collector;
@@ -67,10 +70,29 @@ impl RedPoint<'_> {
 }
 
 impl Red {
+    /// The points of the windows that begin in a range.
+    pub fn points_in(&self, range: TimeRange) -> impl Iterator<Item = RedPoint<'_>> {
+        let before = |end: u64| {
+            // Where a window begins at the end or behind it.
+            let window = end.div_ceil(WINDOW_NANO);
+            self.points.partition_point(|point| point.window < window)
+        };
+        let first = before(range.start_unix_nano);
+        let last = before(range.end_unix_nano).max(first);
+        self.points_of(first..last)
+    }
+
     /// All points, by time, then by series.
     pub fn points(&self) -> impl Iterator<Item = RedPoint<'_>> {
-        let mut begin = 0;
-        self.points.iter().map(move |point| {
+        self.points_of(0..self.points.len())
+    }
+
+    fn points_of(&self, points: Range<usize>) -> impl Iterator<Item = RedPoint<'_>> {
+        let mut begin = match points.start.checked_sub(1) {
+            Some(before) => self.points[before].end as usize,
+            None => 0,
+        };
+        self.points[points].iter().map(move |point| {
             let end = point.end as usize;
             let durations = &self.buckets[begin..end];
             begin = end;
@@ -81,5 +103,16 @@ impl Red {
                 durations,
             }
         })
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let texts = self
+            .series
+            .iter()
+            .map(|it| it.service.len() + it.name.len());
+        texts.sum::<usize>()
+            + self.series.capacity() * size_of::<ServiceOperation>()
+            + self.points.capacity() * size_of::<Point>()
+            + self.buckets.capacity() * size_of::<(u16, u32)>()
     }
 }

@@ -73,6 +73,13 @@ impl Bits {
         }
     }
 
+    /// How many rows.
+    pub(crate) fn count(&self) -> u64 {
+        (self.words.iter())
+            .map(|word| u64::from(word.count_ones()))
+            .sum()
+    }
+
     /// The rows, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
         self.words.iter().enumerate().flat_map(|(at, word)| {

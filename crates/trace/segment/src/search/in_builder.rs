@@ -1,5 +1,5 @@
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::ops::Range;
 
 use periplus_filter::{SpanFilter, TimeRange, span_matches};
 use periplus_model::{Resource, Scope, TraceId};
@@ -8,7 +8,7 @@ use super::Hit;
 use super::bits::Bits;
 use super::prepare::{Catalog, prepare};
 use super::run::{Rows, Values, run};
-use super::test::{CodeSet, Test, Texts};
+use super::test::{CodeSet, Test};
 use crate::ReadError;
 use crate::build::spans::HAS_PARENT;
 use crate::build::{Builder, Entry, Interner, Strings, Table, Values as Column};
@@ -21,25 +21,77 @@ impl Builder {
     /// The filter is one that speaks of single spans; one that is not local is taken for its
     /// [`SpanFilter::local_bound`], so that it finds more.
     pub fn hits(&self, filter: &SpanFilter, range: TimeRange) -> Vec<Hit> {
-        let in_range = Bits::of(&self.spans.start, |start| range.contains(start));
-        let found =
-            prepare(&filter.local_bound(), self).and_then(|node| run(&node, self, &in_range));
-        // Reading memory does not fail.
-        let found = found.unwrap_or_else(|_| Bits::none(0));
-        let mut hit = vec![false; self.trace_count()];
-        for row in found.iter() {
-            hit[self.spans.trace[row] as usize] = true;
-        }
-        let traces = (0..self.trace_count()).filter(|trace| hit[*trace]);
-        let mut hits: Vec<Hit> = traces
-            .map(|trace| Hit {
-                start_unix_nano: self.traces.start[trace],
-                id: self.trace_id(trace),
-                trace,
-            })
-            .collect();
+        let mut traces = self.traces_with(filter, range, 0..self.span_count());
+        traces.sort_unstable();
+        traces.dedup();
+        let hit = |trace: u32| {
+            let (start_unix_nano, id) = self.trace_at(trace as usize);
+            Hit {
+                start_unix_nano,
+                id,
+                trace: trace as usize,
+            }
+        };
+        let mut hits: Vec<Hit> = traces.into_iter().map(hit).collect();
         hits.sort_unstable_by(|a, b| b.cmp(a));
         hits
+    }
+
+    /// The numbers of the traces that have a span in these rows which starts in the range and
+    /// matches, some more than once.
+    ///
+    /// What it takes depends on the rows alone, not on how large the builder is, but for a few bytes
+    /// for each text that a column has. The filter is taken as by [`Self::hits`].
+    pub fn traces_with(
+        &self,
+        filter: &SpanFilter,
+        range: TimeRange,
+        rows: Range<usize>,
+    ) -> Vec<u32> {
+        let mut traces: Vec<u32> = Vec::new();
+        self.each_match(filter, range, rows, |row| {
+            let trace = self.spans.trace[row];
+            if traces.last() != Some(&trace) {
+                traces.push(trace);
+            }
+        });
+        traces
+    }
+
+    /// How many spans in these rows start in the range and match.
+    pub fn count(&self, filter: &SpanFilter, range: TimeRange, rows: Range<usize>) -> u64 {
+        let mut count = 0;
+        self.each_match(filter, range, rows, |_| count += 1);
+        count
+    }
+
+    /// The rows of these that start in the range and match.
+    pub fn matching_rows(
+        &self,
+        filter: &SpanFilter,
+        range: TimeRange,
+        rows: Range<usize>,
+    ) -> Vec<u32> {
+        let mut found = Vec::new();
+        self.each_match(filter, range, rows, |row| found.push(row as u32));
+        found
+    }
+
+    fn each_match(
+        &self,
+        filter: &SpanFilter,
+        range: TimeRange,
+        rows: Range<usize>,
+        mut see: impl FnMut(usize),
+    ) {
+        let window = Window::of(self, rows);
+        let starts = &self.spans.start[window.spans.clone()];
+        let in_range = Bits::of(starts, |start| range.contains(start));
+        let found =
+            prepare(&filter.local_bound(), &window).and_then(|node| run(&node, &window, &in_range));
+        // Reading memory does not fail.
+        let found = found.unwrap_or_else(|_| Bits::none(0));
+        found.iter().for_each(|row| see(window.spans.start + row));
     }
 
     pub(crate) fn trace_id(&self, trace: usize) -> TraceId {
@@ -47,7 +99,7 @@ impl Builder {
         bytes.map_or(TraceId::ZERO, TraceId::from_bytes)
     }
 
-    fn table(&self, place: Place) -> &Table {
+    pub(crate) fn table(&self, place: Place) -> &Table {
         match place {
             Place::Span => &self.attributes,
             Place::Event => &self.events.attributes,
@@ -56,41 +108,111 @@ impl Builder {
     }
 }
 
-impl Texts for Interner {
-    fn len(&self) -> u32 {
-        Self::len(self) as u32
+/// Some of a builder's spans, which follow each other, with their events and links.
+pub(crate) struct Window<'b> {
+    builder: &'b Builder,
+    spans: Range<usize>,
+    events: Range<usize>,
+    links: Range<usize>,
+}
+
+impl<'b> Window<'b> {
+    pub(crate) fn of(builder: &'b Builder, rows: Range<usize>) -> Self {
+        let end = rows.end.min(builder.span_count());
+        let spans = rows.start.min(end)..end;
+        let owned = |owners: &[u32]| {
+            let at = |row: usize| owners.partition_point(|owner| (*owner as usize) < row);
+            at(spans.start)..at(spans.end)
+        };
+        Self {
+            builder,
+            events: owned(&builder.events.owner),
+            links: owned(&builder.links.owner),
+            spans,
+        }
     }
 
-    fn find(&self, bytes: &[u8]) -> Result<Option<u32>, ReadError> {
-        Ok(match Self::find(self, bytes) {
-            Entry::Known(code) => Some(code),
-            Entry::Vacant(_) => None,
-        })
+    /// The rows of a table that are inside.
+    pub(crate) fn range(&self, place: Place) -> Range<usize> {
+        match place {
+            Place::Span => self.spans.clone(),
+            Place::Event => self.events.clone(),
+            Place::Link => self.links.clone(),
+        }
     }
 
-    fn text(&self, code: u32) -> Result<&str, ReadError> {
-        Ok(Self::text(self, code))
+    /// The places of the values of a column that the rows inside have: they follow each other.
+    pub(crate) fn slots(&self, place: Place, column: usize) -> Range<usize> {
+        let table = self.builder.table(place);
+        let column = column as u32;
+        let mut slots = self
+            .range(place)
+            .flat_map(|row| table.cells(row as u32))
+            .filter(|(of, _)| *of == column)
+            .map(|(_, slot)| slot as usize);
+        match slots.next() {
+            Some(first) => first..slots.last().unwrap_or(first) + 1,
+            None => 0..0,
+        }
+    }
+
+    fn core(&self, column: Core) -> &'b [u32] {
+        let spans = &self.builder.spans;
+        let column = match column {
+            Core::Name => &spans.name,
+            Core::Resource => &spans.resource,
+            Core::Scope => &spans.scope,
+            _ => return &[],
+        };
+        &column[self.spans.clone()]
     }
 }
 
-impl Catalog for Builder {
+/// The strings of an interner that pass, of those with these codes.
+fn passing(words: &Interner, codes: impl Iterator<Item = u32>, test: &Test) -> CodeSet {
+    let find = |text: &[u8]| match words.find(text) {
+        Entry::Known(code) => Some(code),
+        Entry::Vacant(_) => None,
+    };
+    test.only_code(find).unwrap_or_else(|| {
+        CodeSet::among(words.len(), codes, |code| {
+            test.passes_bytes(words.get(code))
+        })
+    })
+}
+
+impl Catalog for Window<'_> {
     fn strings(&self, column: Core, test: &Test) -> Result<CodeSet, ReadError> {
-        test.codes(match column {
-            Core::Message => &self.messages,
-            _ => &self.names,
+        let builder = self.builder;
+        Ok(match column {
+            Core::Message => {
+                let messages = builder.spans.message.within(&self.spans);
+                let codes = messages.iter().map(|(_, message)| *message);
+                // Zero is the empty text, which those have that are not in the list.
+                passing(&builder.messages, codes.chain([0]), test)
+            }
+            column => passing(&builder.names, self.core(column).iter().copied(), test),
         })
     }
 
-    fn resources(&self) -> Result<&[Arc<Resource>], ReadError> {
-        Ok(&self.resources.decoded)
+    fn resources(&self, passes: impl Fn(&Resource) -> bool) -> Result<CodeSet, ReadError> {
+        let all = &self.builder.resources.decoded;
+        let codes = self.core(Core::Resource).iter().copied();
+        Ok(CodeSet::among(all.len(), codes, |code| {
+            passes(&all[code as usize])
+        }))
     }
 
-    fn scopes(&self) -> Result<&[Arc<Scope>], ReadError> {
-        Ok(&self.scopes.decoded)
+    fn scopes(&self, passes: impl Fn(&Scope) -> bool) -> Result<CodeSet, ReadError> {
+        let all = &self.builder.scopes.decoded;
+        let codes = self.core(Core::Scope).iter().copied();
+        Ok(CodeSet::among(all.len(), codes, |code| {
+            passes(&all[code as usize])
+        }))
     }
 
     fn columns(&self, place: Place, key: &str) -> Result<Vec<(usize, Type)>, ReadError> {
-        let table = self.table(place);
+        let table = self.builder.table(place);
         let named = |column: &crate::build::Column| table.keys.get(column.key) == key.as_bytes();
         let columns = table.columns.iter().enumerate();
         Ok(columns
@@ -105,45 +227,54 @@ impl Catalog for Builder {
         column: usize,
         test: &Test,
     ) -> Result<Option<CodeSet>, ReadError> {
-        match &self.table(place).columns[column].values {
-            Column::Bytes(Strings::Dictionary { words, .. }) => Ok(Some(test.codes(words)?)),
+        let slots = self.slots(place, column);
+        match &self.builder.table(place).columns[column].values {
+            Column::Bytes(Strings::Dictionary { words, codes }) => {
+                let codes = codes[slots].iter().copied();
+                Ok(Some(passing(words, codes, test)))
+            }
             _ => Ok(None),
         }
     }
 }
 
-impl Rows for Builder {
+impl Rows for Window<'_> {
     fn rows(&self, place: Place) -> usize {
-        self.table(place).rows()
+        self.range(place).len()
     }
 
     fn codes(&self, column: Core) -> Result<Cow<'_, [u32]>, ReadError> {
-        let spans = &self.spans;
+        let spans = &self.builder.spans;
         Ok(match column {
-            Core::Name => Cow::Borrowed(&spans.name[..]),
-            Core::Resource => Cow::Borrowed(&spans.resource[..]),
-            Core::Scope => Cow::Borrowed(&spans.scope[..]),
-            Core::Message => Cow::Owned(spans.message.dense(spans.len())),
+            Core::Message => {
+                let mut dense = vec![0; self.spans.len()];
+                for (row, message) in spans.message.within(&self.spans) {
+                    dense[*row as usize - self.spans.start] = *message;
+                }
+                Cow::Owned(dense)
+            }
             Core::KindStatus => {
-                let codes = spans.kind_status.iter();
+                let codes = spans.kind_status[self.spans.clone()].iter();
                 Cow::Owned(codes.map(|code| u32::from(code & !HAS_PARENT)).collect())
             }
-            _ => Cow::Borrowed(&[]),
+            column => Cow::Borrowed(self.core(column)),
         })
     }
 
     fn durations(&self) -> Result<Cow<'_, [u64]>, ReadError> {
-        let spans = self.spans.start.iter().zip(&self.spans.end);
-        let durations = spans.map(|(start, end)| end.saturating_sub(*start));
+        let spans = &self.builder.spans;
+        let starts = spans.start[self.spans.clone()].iter();
+        let durations = (starts.zip(&spans.end[self.spans.clone()]))
+            .map(|(start, end)| end.saturating_sub(*start));
         Ok(Cow::Owned(durations.collect()))
     }
 
     fn shapes(&self, place: Place) -> Result<&[u32], ReadError> {
-        Ok(&self.table(place).shape)
+        Ok(&self.builder.table(place).shape[self.range(place)])
     }
 
     fn occurrences(&self, place: Place, column: usize) -> Result<Vec<u32>, ReadError> {
-        let shapes = self.table(place).shapes.iter();
+        let shapes = self.builder.table(place).shapes.iter();
         let count = |shape: &crate::build::Shape| {
             let entries = shape.entries.iter();
             entries.filter(|e| e.column as usize == column).count() as u32
@@ -152,29 +283,30 @@ impl Rows for Builder {
     }
 
     fn values(&self, place: Place, column: usize) -> Result<Values<'_>, ReadError> {
-        let column = &self.table(place).columns[column];
+        let slots = self.slots(place, column);
+        let column = &self.builder.table(place).columns[column];
         Ok(match &column.values {
             Column::Nothing(_) => Values::Nothing,
-            Column::Bools(bools) => Values::Bools(bools),
-            Column::Words(words) => Values::Numbers(words, 0),
+            Column::Bools(bools) => Values::Bools(&bools[slots]),
+            Column::Words(words) => Values::Numbers(&words[slots], 0),
             Column::Bytes(Strings::Dictionary { codes, .. }) if column.ty == Type::Text => {
-                Values::Codes(codes)
+                Values::Codes(&codes[slots])
             }
             Column::Bytes(strings) => {
-                let get = |value: usize| Ok(strings.get(value as u32));
-                Values::Strings(strings.len(), Box::new(get))
+                let get = move |value: usize| Ok(strings.get((slots.start + value) as u32));
+                Values::Strings(slots.len(), Box::new(get))
             }
         })
     }
 
     fn counts(&self, place: Place) -> Result<Cow<'_, [u32]>, ReadError> {
         let owners = match place {
-            Place::Event => &self.events.owner,
-            Place::Span | Place::Link => &self.links.owner,
+            Place::Event => &self.builder.events.owner[self.events.clone()],
+            Place::Span | Place::Link => &self.builder.links.owner[self.links.clone()],
         };
-        let mut counts = vec![0; self.span_count()];
+        let mut counts = vec![0; self.spans.len()];
         for owner in owners {
-            counts[*owner as usize] += 1;
+            counts[*owner as usize - self.spans.start] += 1;
         }
         Ok(Cow::Owned(counts))
     }
@@ -182,7 +314,9 @@ impl Rows for Builder {
     fn ask_spans(&self, filter: &SpanFilter, of: &Bits) -> Result<Bits, ReadError> {
         let mut found = Bits::none(of.len());
         for row in of.iter() {
-            if span_matches(filter, &self.empty_group(row), &self.span(row)) {
+            let at = self.spans.start + row;
+            let group = self.builder.empty_group(at);
+            if span_matches(filter, &group, &self.builder.span(at)) {
                 found.set(row);
             }
         }

@@ -2,11 +2,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use periplus_filter::{SpanFilter, TimeRange, span_matches};
-use periplus_model::{Resource, Scope};
+use periplus_model::{Resource, Scope, SpanGroup};
 
 use super::Hit;
 use super::bits::Bits;
-use super::prepare::{Catalog, Node, prepare};
+use super::prepare::{Catalog, ColumnTest, Node, prepare};
 use super::run::{Rows, Values, run};
 use super::test::{CodeSet, Test, Texts};
 use crate::ReadError;
@@ -55,8 +55,7 @@ impl Group {
         if !search.may_match() {
             return Ok(Vec::new());
         }
-        let rows = self.rows_in(range)?;
-        let found = run(&search.node, self, &rows)?;
+        let found = self.matching(search, range)?;
         if found.is_empty() {
             return Ok(Vec::new());
         }
@@ -77,6 +76,99 @@ impl Group {
         }
         hits.reverse();
         Ok(hits)
+    }
+
+    /// How many of its spans start in the range and match.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn match_count(&self, search: &Search, range: TimeRange) -> Result<u64, ReadError> {
+        Ok(self.matching(search, range)?.count())
+    }
+
+    /// The spans that start in the range and match, in the order of the rows.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be had or are damaged.
+    pub fn matching_spans(
+        &self,
+        search: &Search,
+        range: TimeRange,
+    ) -> Result<Vec<SpanGroup>, ReadError> {
+        let found = self.matching(search, range)?;
+        let mut groups: Vec<SpanGroup> = Vec::new();
+        if !found.is_empty() {
+            self.each_span_of(
+                |row| found.has(row),
+                |_, group, span| match groups.last_mut() {
+                    Some(last)
+                        if Arc::ptr_eq(&last.resource, &group.resource)
+                            && Arc::ptr_eq(&last.scope, &group.scope) =>
+                    {
+                        last.spans.push(span);
+                    }
+                    _ => groups.push(SpanGroup {
+                        spans: vec![span],
+                        ..group.clone()
+                    }),
+                },
+            )?;
+        }
+        Ok(groups)
+    }
+
+    fn matching(&self, search: &Search, range: TimeRange) -> Result<Bits, ReadError> {
+        if !search.may_match() || !self.may_match(&search.node)? {
+            return Ok(Bits::none(0));
+        }
+        run(&search.node, self, &self.rows_in(range)?)
+    }
+
+    /// False: no span matches. It does not look at columns.
+    fn may_match(&self, node: &Node) -> Result<bool, ReadError> {
+        let inner = self.inner();
+        Ok(match node {
+            Node::Nothing => false,
+            Node::And(nodes) => {
+                for node in nodes {
+                    if !self.may_match(node)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            Node::Or(nodes) => {
+                for node in nodes {
+                    if self.may_match(node)? {
+                        return Ok(true);
+                    }
+                }
+                false
+            }
+            Node::Codes(Core::KindStatus, set) => match inner.zone(self.number)? {
+                Some(zone) => {
+                    (0..64).any(|code| zone.kind_statuses >> code & 1 == 1 && set.has(code))
+                }
+                None => true,
+            },
+            Node::Duration(test) => match inner.zone(self.number)? {
+                Some(zone) => {
+                    let nano = |nano: u64| i64::try_from(nano).unwrap_or(i64::MAX);
+                    test.may_pass((nano(zone.durations.0), nano(zone.durations.1)))
+                }
+                None => true,
+            },
+            Node::Column(place, column, ColumnTest::Texts(test)) => match test.only_hash() {
+                Some(hash) => {
+                    let number = inner.schema()?.table(*place).first + column;
+                    inner.texts()?.may_have(self.number, number as u32, hash)
+                }
+                None => true,
+            },
+            _ => true,
+        })
     }
 
     /// The rows that start inside a range.
@@ -131,12 +223,14 @@ impl Catalog for Inner {
         test.codes(&Read(self.dictionary(section)?, &self.bytes))
     }
 
-    fn resources(&self) -> Result<&[Arc<Resource>], ReadError> {
-        Self::resources(self)
+    fn resources(&self, passes: impl Fn(&Resource) -> bool) -> Result<CodeSet, ReadError> {
+        let all = Self::resources(self)?;
+        CodeSet::of(all.len() as u32, |code| Ok(passes(&all[code as usize])))
     }
 
-    fn scopes(&self) -> Result<&[Arc<Scope>], ReadError> {
-        Self::scopes(self)
+    fn scopes(&self, passes: impl Fn(&Scope) -> bool) -> Result<CodeSet, ReadError> {
+        let all = Self::scopes(self)?;
+        CodeSet::of(all.len() as u32, |code| Ok(passes(&all[code as usize])))
     }
 
     fn columns(&self, place: Place, key: &str) -> Result<Vec<(usize, Type)>, ReadError> {
@@ -230,11 +324,14 @@ impl Rows for Group {
 
     fn ask_spans(&self, filter: &SpanFilter, of: &Bits) -> Result<Bits, ReadError> {
         let mut found = Bits::none(of.len());
-        self.each_span(|row, group, span| {
-            if of.has(row) && span_matches(filter, group, span) {
-                found.set(row);
-            }
-        })?;
+        self.each_span_of(
+            |row| of.has(row),
+            |row, group, span| {
+                if span_matches(filter, group, &span) {
+                    found.set(row);
+                }
+            },
+        )?;
         Ok(found)
     }
 }

@@ -10,6 +10,7 @@ mod test;
 
 use periplus_model::TraceId;
 
+pub(crate) use in_builder::Window;
 pub use in_segment::Search;
 
 /// A trace of which a span matches.

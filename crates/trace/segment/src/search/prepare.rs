@@ -1,7 +1,5 @@
 //! A filter in terms of columns and codes.
 
-use std::sync::Arc;
-
 use periplus_filter::{Field, Intrinsic, Scalar, Scope as Where, SpanFilter};
 use periplus_model::{Attribute, Resource, Scope, SpanKind, StatusCode};
 
@@ -52,8 +50,10 @@ pub(crate) enum ColumnTest {
 pub(crate) trait Catalog {
     /// The codes of a core column whose strings pass.
     fn strings(&self, column: Core, test: &Test) -> Result<CodeSet, ReadError>;
-    fn resources(&self) -> Result<&[Arc<Resource>], ReadError>;
-    fn scopes(&self) -> Result<&[Arc<Scope>], ReadError>;
+    /// The codes of the resources that pass.
+    fn resources(&self, passes: impl Fn(&Resource) -> bool) -> Result<CodeSet, ReadError>;
+    /// The codes of the scopes that pass.
+    fn scopes(&self, passes: impl Fn(&Scope) -> bool) -> Result<CodeSet, ReadError>;
     /// The columns with this key, and those of lists.
     fn columns(&self, place: Place, key: &str) -> Result<Vec<(usize, Type)>, ReadError>;
     /// The codes of a column's strings that pass; `None` if it has no dictionary.
@@ -187,15 +187,11 @@ fn kind_status(passes: impl Fn(u32) -> bool) -> Result<Node, ReadError> {
 }
 
 fn resources(of: &impl Catalog, passes: impl Fn(&Resource) -> bool) -> Result<Node, ReadError> {
-    let all = of.resources()?;
-    let codes = CodeSet::of(all.len() as u32, |code| Ok(passes(&all[code as usize])))?;
-    Ok(Node::codes(Core::Resource, codes))
+    Ok(Node::codes(Core::Resource, of.resources(passes)?))
 }
 
 fn scopes(of: &impl Catalog, passes: impl Fn(&Scope) -> bool) -> Result<Node, ReadError> {
-    let all = of.scopes()?;
-    let codes = CodeSet::of(all.len() as u32, |code| Ok(passes(&all[code as usize])))?;
-    Ok(Node::codes(Core::Scope, codes))
+    Ok(Node::codes(Core::Scope, of.scopes(passes)?))
 }
 
 /// Whether an attribute with this key is there and passes.

@@ -2,7 +2,9 @@
 
 use periplus_filter::{Comparison, Literal, Scalar};
 
+use super::bits::Bits;
 use crate::ReadError;
+use crate::hash::hash_text;
 
 /// A comparison with a literal.
 #[derive(Clone, Debug)]
@@ -24,12 +26,23 @@ impl Test {
         }
     }
 
+    /// The hash of the only text that can pass, if there is only one.
+    pub(crate) fn only_hash(&self) -> Option<u64> {
+        Some(hash_text(self.only_text()?.as_bytes()))
+    }
+
     /// Whether these bytes, which are text, pass.
     pub(crate) fn passes_bytes(&self, bytes: &[u8]) -> bool {
         match self.only_text() {
             Some(text) => text.as_bytes() == bytes,
             None => str::from_utf8(bytes).is_ok_and(|text| self.passes(Scalar::Text(text))),
         }
+    }
+
+    /// The code that passes, if only one text can; looked up by `find`.
+    pub(crate) fn only_code(&self, find: impl FnOnce(&[u8]) -> Option<u32>) -> Option<CodeSet> {
+        let text = self.only_text()?;
+        Some(find(text.as_bytes()).map_or(CodeSet::None, CodeSet::One))
     }
 
     /// The strings that pass.
@@ -76,6 +89,26 @@ impl CodeSet {
             _ if set.iter().all(|is| *is) => Self::All,
             _ => Self::Some(set),
         })
+    }
+
+    /// Those of these codes, all below `len`, for which it holds; nothing is said of others.
+    pub(crate) fn among(
+        len: usize,
+        codes: impl Iterator<Item = u32>,
+        mut holds: impl FnMut(u32) -> bool,
+    ) -> Self {
+        let mut set = vec![false; len].into_boxed_slice();
+        let mut asked = Bits::none(len);
+        let mut any = false;
+        for code in codes {
+            let at = code as usize;
+            if !asked.has(at) {
+                asked.set(at);
+                set[at] = holds(code);
+                any |= set[at];
+            }
+        }
+        if any { Self::Some(set) } else { Self::None }
     }
 
     #[inline]
@@ -133,6 +166,16 @@ impl IntTest {
                 false => Self::Never,
             },
             _ => Self::Each(test.clone()),
+        }
+    }
+
+    /// Whether some integer of these may pass.
+    pub(crate) fn may_pass(&self, (first, last): (i64, i64)) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always | Self::Each(_) => true,
+            Self::Within(least, most) => *least <= last && first <= *most,
+            Self::AllBut(other) => (first, last) != (*other, *other),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use periplus_filter::{Field, Literal, Scope, SpanFilter, TimeRange};
+use periplus_filter::{Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange};
 use periplus_model::TraceId;
 use periplus_segment::{Builder, Calls, EncodeOptions, Info, ReadError, Red, Segment};
 use proptest::collection::vec;
@@ -18,6 +18,7 @@ struct Answers {
     info: Info,
     traces: Vec<(TraceId, u64, Vec<String>)>,
     hits: Vec<TraceId>,
+    none: u64,
     red: Red,
     calls: Calls,
 }
@@ -34,14 +35,33 @@ fn filter() -> SpanFilter {
     ])
 }
 
+/// Nothing matches, which is known without a look at columns.
+fn none() -> SpanFilter {
+    let long = SpanFilter::Compare {
+        field: Field::Intrinsic(Intrinsic::Duration),
+        comparison: Comparison::GreaterOrEqual,
+        literal: Literal::Int(i64::MAX),
+    };
+    let texts = ["a", "b", "c"].map(|key| {
+        let field = Field::Attribute {
+            scope: Scope::Any,
+            key: key.to_owned(),
+        };
+        SpanFilter::equals(field, Literal::String("nobody has it".to_owned()))
+    });
+    SpanFilter::Or(texts.into_iter().chain([long]).collect())
+}
+
 fn answers(segment: &Segment) -> Result<Answers, ReadError> {
     let search = segment.search(&filter())?;
+    let none = segment.search(&none())?;
     let mut answers = Answers {
         info: segment.info(),
         traces: Vec::new(),
         hits: Vec::new(),
-        red: segment.red()?,
-        calls: segment.calls()?,
+        none: 0,
+        red: (*segment.red()?).clone(),
+        calls: (*segment.calls()?).clone(),
     };
     for number in 0..segment.group_count() {
         let group = segment.group(number);
@@ -52,6 +72,7 @@ fn answers(segment: &Segment) -> Result<Answers, ReadError> {
         group.all()?;
         let hits = group.hits(&search, TimeRange::ALL)?;
         answers.hits.extend(hits.iter().map(|hit| hit.id));
+        answers.none += group.match_count(&none, TimeRange::ALL)?;
     }
     Ok(answers)
 }

@@ -151,8 +151,8 @@ fn version_1_is_read() {
 #[test]
 fn version_1_answers() {
     let (segment, builder) = (golden(), builder());
-    assert_eq!(segment.red().expect("sound"), builder.red());
-    assert_eq!(segment.operations().expect("sound"), builder.operations());
+    assert_eq!(*segment.red().expect("sound"), builder.red());
+    assert_eq!(*segment.operations().expect("sound"), builder.operations());
     let fresh = builder.encode(&EncodeOptions::default());
     let fresh = Segment::open(fresh).expect("a sound segment");
     assert_eq!(

@@ -82,8 +82,8 @@ proptest! {
         prop_assert_eq!(&found(&red), &expected);
         let bytes = builder.encode(&EncodeOptions::default());
         let segment = Segment::open(bytes).expect("sound");
-        prop_assert_eq!(&segment.red().expect("sound"), &red);
-        prop_assert_eq!(segment.operations().expect("sound"), &red.series);
+        prop_assert_eq!(&*segment.red().expect("sound"), &red);
+        prop_assert_eq!(&*segment.operations().expect("sound"), &red.series);
         prop_assert_eq!(&builder.operations(), &red.series);
     }
 }

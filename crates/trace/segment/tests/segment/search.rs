@@ -136,6 +136,26 @@ fn in_segment(segment: &Segment, filter: &SpanFilter, range: TimeRange) -> BTree
         let hits = segment.group(number).hits(&search, range);
         let hits = hits.expect("a sound segment");
         assert!(hits.is_sorted_by_key(|hit| std::cmp::Reverse(hit.start_unix_nano)));
+        let group = segment.group(number);
+        let spans = group
+            .matching_spans(&search, range)
+            .expect("a sound segment");
+        let spans: Vec<_> = spans.iter().flat_map(|group| &group.spans).collect();
+        let count = group.match_count(&search, range).expect("a sound segment");
+        assert_eq!(spans.len() as u64, count);
+        let of_spans: BTreeSet<TraceId> = spans.iter().map(|span| span.trace_id).collect();
+        let of_hits: BTreeSet<TraceId> = hits.iter().map(|hit| hit.id).collect();
+        assert_eq!(of_spans, of_hits);
+        for span in spans {
+            let whole = segment
+                .trace(span.trace_id)
+                .expect("sound")
+                .expect("it is there");
+            let mut spans = whole.iter().flat_map(|group| &group.spans);
+            // In text: a NaN is not equal to itself.
+            let shown = format!("{span:?}");
+            assert!(spans.any(|other| format!("{other:?}") == shown), "{shown}");
+        }
         for hit in hits {
             let start = segment.trace_start(hit.id).expect("a start");
             assert_eq!(start, Some(hit.start_unix_nano));
@@ -151,7 +171,28 @@ fn in_builder(builder: &Builder, filter: &SpanFilter, range: TimeRange) -> BTree
     for hit in &hits {
         assert_eq!(builder.trace_start(hit.id), Some(hit.start_unix_nano));
     }
-    hits.into_iter().map(|hit| hit.id).collect()
+    let whole: BTreeSet<TraceId> = hits.into_iter().map(|hit| hit.id).collect();
+    // A few rows at a time it is the same.
+    let mut by_turns = BTreeSet::new();
+    let mut count = 0;
+    for step in [1, 3] {
+        for first in (0..builder.span_count()).step_by(step) {
+            let rows = first..first + step;
+            let found = builder.traces_with(filter, range, rows.clone());
+            by_turns.extend(
+                found
+                    .into_iter()
+                    .map(|trace| builder.trace_at(trace as usize).1),
+            );
+            count += builder.count(filter, range, rows);
+        }
+    }
+    assert_eq!(by_turns, whole, "{filter:?}");
+    assert_eq!(
+        count,
+        2 * builder.count(filter, range, 0..builder.span_count())
+    );
+    whole
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use periplus_filter::Scope as Where;
+use periplus_filter::{Scalar, Scope as Where};
 use periplus_model::{Attribute, Batch, Event, Resource, Scope, Span, SpanGroup, Value};
 use periplus_segment::{AttributeKey, AttributeType, Builder, EncodeOptions, Segment};
 
@@ -43,7 +43,14 @@ fn segment() -> Segment {
 #[test]
 fn keys_are_listed_by_scope() {
     let segment = segment();
-    let keys = |scope| segment.attribute_keys(scope).expect("a sound segment");
+    let keys = |scope| {
+        let mut keys = std::collections::BTreeSet::new();
+        let listed = segment.attribute_keys(scope, |key| {
+            keys.insert(key);
+        });
+        listed.expect("a sound segment");
+        keys.into_iter().collect::<Vec<_>>()
+    };
     let key = |key: &str, ty| AttributeKey {
         key: key.to_owned(),
         ty,
@@ -73,8 +80,15 @@ fn keys_are_listed_by_scope() {
 fn values_are_listed_by_prefix() {
     let segment = segment();
     let values = |scope, key, prefix, limit| {
-        let values = segment.attribute_values(scope, key, prefix, limit);
-        values.expect("a sound segment")
+        let mut values: Vec<String> = Vec::new();
+        let listed = segment.attribute_values((scope, key), prefix, limit, |value| {
+            if let Scalar::Text(text) = value {
+                values.push(text.to_owned());
+            }
+        });
+        listed.expect("a sound segment");
+        values.sort();
+        values
     };
     assert_eq!(
         values(Where::Span, "route", "", 9),
@@ -88,6 +102,20 @@ fn values_are_listed_by_prefix() {
     assert_eq!(values(Where::Span, "route", "", 2), ["/a", "/b/1"]);
     assert_eq!(values(Where::Any, "service.name", "s", 9), ["shop"]);
     assert!(values(Where::Any, "route", "x", 9).is_empty());
-    // Most of these are unique: no dictionary has them.
+    // Most of these are unique: no dictionary has them, the row groups do.
     assert!(values(Where::Span, "id", "", 9).is_empty());
+    assert!(
+        !segment
+            .has_plain_values(Where::Span, "route")
+            .expect("sound")
+    );
+    for (key, count) in [("id", 100), ("code", 100)] {
+        assert!(segment.has_plain_values(Where::Span, key).expect("sound"));
+        let mut found = 0;
+        let listed = segment
+            .group(0)
+            .attribute_values((Where::Span, key), |_| found += 1);
+        listed.expect("a sound segment");
+        assert_eq!(found, count, "{key}");
+    }
 }

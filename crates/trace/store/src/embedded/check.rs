@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use periplus_wire::otlp::decode_protobuf;
 
-use super::cache::GroupCache;
-use super::disk::Disk;
+use super::cache::Cache;
+use super::disk::{Disk, is_out_of_files};
+use super::files::Files;
 use super::manifest::{Contents, Manifest, SegmentEntry};
 use super::open::failed;
 use super::partition;
 use super::payload::Payload;
+use super::quarantine;
 use super::segment::{self, Segment};
 use super::wal::{self, Kind, ReplayFrom};
 use crate::StoreError;
@@ -40,6 +42,8 @@ pub struct Report {
     pub log_spans: u64,
     /// What would be taken care of at the next start, such as files that a crash left.
     pub notes: Vec<String>,
+    /// Bytes of copies of what could not be read earlier.
+    pub quarantine_bytes: u64,
     /// What is damaged or missing.
     pub damages: Vec<String>,
 }
@@ -74,16 +78,23 @@ pub fn inventory(disk: &dyn Disk, dir: &Path) -> Result<Inventory, StoreError> {
 
 /// Reads all that there is. The store should not be in use: what another process changes meanwhile
 /// would be reported as damage.
-pub fn check(disk: &dyn Disk, dir: &Path) -> Result<Report, StoreError> {
+pub fn check<D: Disk + Clone>(disk: &D, dir: &Path) -> Result<Report, StoreError> {
+    let files = Arc::new(Files::new(Arc::new(disk.clone())));
     let (contents, torn) = contents(disk, dir)?;
     let mut report = Report::default();
     if torn {
         let note = "the manifest's last line was not completely written";
         report.notes.push(note.to_owned());
     }
-    let cache = Arc::new(GroupCache::new(0));
+    let cache = Arc::new(Cache::new(0));
     for entry in contents.segments.values() {
-        let checked = Segment::open(disk, dir, entry.clone(), &cache)
+        let opened = Segment::open(&files, dir, entry.clone(), &cache);
+        if let Err(error) = &opened
+            && is_out_of_files(error)
+        {
+            return opened.map(|_| report).map_err(failed("opening a segment"));
+        }
+        let checked = opened
             .map_err(|error| error.to_string())
             .and_then(|segment| segment.verify());
         match checked {
@@ -100,6 +111,10 @@ pub fn check(disk: &dyn Disk, dir: &Path) -> Result<Report, StoreError> {
     }
     check_files(disk, dir, &contents, &mut report).map_err(failed("listing the directory"))?;
     check_log(disk, dir, &contents, &mut report)?;
+    match quarantine::used_bytes(disk, dir) {
+        Ok(bytes) if bytes > 0 => report.quarantine_bytes = bytes,
+        _ => {}
+    }
     Ok(report)
 }
 
@@ -152,6 +167,7 @@ fn check_log(
     let from = ReplayFrom {
         store_id: contents.store_id,
         position: contents.replay_from,
+        last_file: contents.log_file,
         repair: false,
     };
     let found =

@@ -1,26 +1,22 @@
 //! The contract of a store, on the engine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use periplus_insight::{Trace, dependencies_where};
-use periplus_model::{Batch, SpanKind, TraceId, Value};
+use periplus_model::{Batch, SpanGroup, SpanKind, TraceId, Value};
 
-use super::EmbeddedStore;
-use super::lists;
-use super::meter::Meter;
 use super::part::Part;
 use super::payload::Payload;
-use super::red;
-use super::search::{Search, collect, or_default, traces_in};
-use super::state::Snapshot;
-use super::stream::stream;
+use super::scan::Scan;
+use super::search::{Search, collect, or_default};
+use super::stream::{Cancel, stream};
+use super::{EmbeddedStore, calls, lists, red};
 use crate::{
     AppendOtlpError, AttributeKey, BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken,
-    RedSeries, Scope, SpanSink, SpanStore, StoreError, StoreStats, StoredTrace, TimeRange,
-    TraceQuery,
+    RedQuery, RedSeries, ScanQuery, Scope, SpanSink, SpanStore, StoreError, StoreStats,
+    StoredTrace, TimeRange, TraceQuery,
 };
 
 impl SpanSink for EmbeddedStore {
@@ -35,25 +31,63 @@ impl SpanSink for EmbeddedStore {
 
 impl SpanStore for EmbeddedStore {
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
-        Box::pin(self.read(move |snapshot, _| {
+        Box::pin(self.read(move |snapshot, meter| {
             let parts: Vec<Arc<dyn Part>> = snapshot.parts().collect();
-            let groups = collect(&parts, id);
-            Ok((!groups.is_empty()).then_some(StoredTrace { id, groups }))
+            let groups = collect(&parts, id, meter);
+            meter.check()?;
+            match (groups.is_empty(), snapshot.met_damage()) {
+                (true, true) => Err(StoreError::Damaged {
+                    reason: format!(
+                        "no span of trace {id} is in what can be read, and a part cannot be; \
+                         `periplus store check` says what it is"
+                    ),
+                }),
+                (true, false) => Ok(None),
+                (false, incomplete) => Ok(Some(StoredTrace {
+                    id,
+                    groups,
+                    incomplete,
+                })),
+            }
         }))
     }
 
     fn find_traces(&self, query: TraceQuery) -> BoxStream<'_, Result<StoredTrace, StoreError>> {
         let snapshot = self.engine.state.snapshot();
-        let meter = Meter::new(query.budget, self.engine.options.query_timeout);
+        let cancel = Cancel::default();
+        let meter = self.meter(query.budget, &cancel);
         let make = move || Search::new(&snapshot, query, meter);
-        stream(make, Arc::clone(&self.slots))
+        stream(make, cancel, Arc::clone(&self.slots))
+    }
+
+    fn scan(&self, query: ScanQuery) -> BoxStream<'_, Result<Vec<SpanGroup>, StoreError>> {
+        if let Err(error) = check_scan(&query) {
+            return Box::pin(futures_util::stream::once(async { Err(error) }));
+        }
+        let snapshot = self.engine.state.snapshot();
+        let cancel = Cancel::default();
+        let meter = self.meter(query.budget, &cancel);
+        let make = move || Scan::new(snapshot, query, meter);
+        stream(make, cancel, Arc::clone(&self.slots))
+    }
+
+    fn count(&self, query: ScanQuery) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            check_scan(&query)?;
+            let budget = query.budget;
+            self.read_within(budget, move |snapshot, meter| {
+                Scan::new(snapshot.clone(), query, meter).count()
+            })
+            .await
+        })
     }
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        Box::pin(self.read(|snapshot, _| {
+        Box::pin(self.read(|snapshot, meter| {
             let mut found: BTreeSet<String> = BTreeSet::new();
             for part in snapshot.parts() {
-                for operation in or_default(&*part, part.operations()).iter() {
+                meter.check()?;
+                for operation in or_default(&*part, part.operations(meter)).iter() {
                     if !found.contains(&operation.service) {
                         found.insert(operation.service.clone());
                     }
@@ -70,10 +104,11 @@ impl SpanStore for EmbeddedStore {
         kind: Option<SpanKind>,
     ) -> BoxFuture<'a, Result<Vec<Operation>, StoreError>> {
         let service = service.to_owned();
-        Box::pin(self.read(move |snapshot, _| {
+        Box::pin(self.read(move |snapshot, meter| {
             let mut found = BTreeSet::new();
             for part in snapshot.parts() {
-                for operation in or_default(&*part, part.operations()).iter() {
+                meter.check()?;
+                for operation in or_default(&*part, part.operations(meter)).iter() {
                     if operation.service == service && kind.is_none_or(|k| k == operation.kind) {
                         found.insert(Operation {
                             name: operation.name.clone(),
@@ -86,11 +121,8 @@ impl SpanStore for EmbeddedStore {
         }))
     }
 
-    fn red(&self, range: TimeRange) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
-        let meter = self.meter();
-        Box::pin(
-            self.read(move |snapshot, cancelled| red::series(snapshot, (&meter, cancelled), range)),
-        )
+    fn red_by(&self, query: RedQuery) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
+        Box::pin(self.read(move |snapshot, meter| red::series(snapshot, meter, &query)))
     }
 
     fn attribute_keys<'a>(
@@ -99,11 +131,10 @@ impl SpanStore for EmbeddedStore {
         prefix: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<AttributeKey>, StoreError>> {
-        let meter = self.meter();
         let prefix = prefix.to_owned();
-        Box::pin(self.read(move |snapshot, cancelled| {
-            lists::keys(snapshot, (&meter, cancelled), scope, &prefix, limit)
-        }))
+        Box::pin(
+            self.read(move |snapshot, meter| lists::keys(snapshot, meter, scope, &prefix, limit)),
+        )
     }
 
     fn attribute_values<'a>(
@@ -113,10 +144,9 @@ impl SpanStore for EmbeddedStore {
         prefix: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Value>, StoreError>> {
-        let meter = self.meter();
         let (key, prefix) = (key.to_owned(), prefix.to_owned());
-        Box::pin(self.read(move |snapshot, cancelled| {
-            lists::values(snapshot, (&meter, cancelled), (&key, scope), &prefix, limit)
+        Box::pin(self.read(move |snapshot, meter| {
+            lists::values(snapshot, meter, (&key, scope), &prefix, limit)
         }))
     }
 
@@ -124,10 +154,23 @@ impl SpanStore for EmbeddedStore {
         &self,
         range: TimeRange,
     ) -> BoxFuture<'_, Result<Vec<DependencyEdge>, StoreError>> {
-        let meter = self.meter();
+        let cache = Arc::clone(&self.engine.cache);
         Box::pin(
-            self.read(move |snapshot, cancelled| dependencies(snapshot, range, &meter, cancelled)),
+            self.read(move |snapshot, meter| calls::dependencies(snapshot, range, meter, &cache)),
         )
+    }
+
+    fn damage(&self) -> Option<String> {
+        let snapshot = self.engine.state.snapshot();
+        let damaged = snapshot.segments.iter();
+        let damaged = damaged.filter(|segment| segment.is_damaged()).count();
+        let parts = damaged + snapshot.lost.len();
+        (parts > 0).then(|| {
+            format!(
+                "{parts} of the store's segments are damaged and could not be read, so something may \
+                 be missing; `periplus store check` says what it is"
+            )
+        })
     }
 
     fn stats(&self) -> StoreStats {
@@ -154,28 +197,13 @@ impl SpanStore for EmbeddedStore {
     }
 }
 
-fn dependencies(
-    snapshot: &Snapshot,
-    range: TimeRange,
-    meter: &Meter,
-    cancelled: &AtomicBool,
-) -> Result<Vec<DependencyEdge>, StoreError> {
-    let (parts, ids) = traces_in(snapshot, range);
-    let mut edges: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
-    for id in ids {
-        meter.check(cancelled)?;
-        let trace = Trace::assemble(&collect(&parts, id));
-        for edge in dependencies_where(&trace, |span| range.contains(span.start_unix_nano)) {
-            let (calls, errors) = edges.entry((edge.parent, edge.child)).or_default();
-            *calls += edge.calls;
-            *errors += edge.errors;
-        }
+fn check_scan(query: &ScanQuery) -> Result<(), StoreError> {
+    match query.filter.is_local() {
+        true => Ok(()),
+        false => Err(StoreError::InvalidQuery {
+            reason: "it speaks of other spans of the trace, and a scan looks at single spans: \
+                     search for traces"
+                .to_owned(),
+        }),
     }
-    let edge = |((parent, child), (call_count, error_count))| DependencyEdge {
-        parent,
-        child,
-        call_count,
-        error_count,
-    };
-    Ok(edges.into_iter().map(edge).collect())
 }

@@ -1,21 +1,25 @@
 //! What turns tables into segments, and keeps the manifest and the segments in step.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use super::cache::GroupCache;
-use super::disk::{Disk, is_full};
+use super::cache::Cache;
+use super::disk::{Disk, is_full, is_out_of_files};
+use super::files::{self, Files};
 use super::health::Health;
 use super::intake::{Sink, now_unix_nano};
 use super::manifest::{Edit, EditError, Manifest, SegmentEntry};
 use super::options::Options;
 use super::payload::{Payload, Unfit};
-use super::segment::{self, Encoded, Segment};
+use super::room::COLUMNS_SHRINK;
+use super::segment::{self, Encoded, Origin, Segment};
 use super::signal::Signal;
-use super::state::State;
-use super::wal::{self, Position};
+use super::state::{Frozen, State};
+use super::wal::{self, AppendError, Position};
 use super::{partition, table::Table};
 use crate::{OtlpTaken, StoreError};
 
@@ -26,23 +30,31 @@ pub(super) struct Engine {
     pub(super) dir: PathBuf,
     pub(super) options: Options,
     pub(super) state: State,
-    pub(super) cache: Arc<GroupCache>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) files: Arc<Files>,
     pub(super) health: Arc<Health>,
     pub(super) signal: Signal,
     pub(super) counters: Counters,
+    /// How many bytes found no room on the disk; zero if all did.
+    pub(super) wanted_bytes: AtomicU64,
+    /// When segments were last dropped for that, if it was not seen to help.
+    pub(super) made_room: Mutex<Option<Instant>>,
     manifest: Mutex<Manifest>,
     next_segment: AtomicU64,
     /// Held by who turns tables into segments.
     flushing: Mutex<()>,
-    /// Held by who merges or drops segments.
-    pub(super) keeping: Mutex<()>,
+    /// Held by who merges or drops segments: the groups, by number, that could not be merged.
+    pub(super) keeping: Mutex<HashSet<Vec<u64>>>,
 }
 
 /// What has happened since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) flushes: AtomicU64,
+    /// Spans that tables had which became segments, and those of segments that became one.
+    pub(super) flushed_spans: AtomicU64,
     pub(super) merges: AtomicU64,
+    pub(super) merged_spans: AtomicU64,
     pub(super) dropped_segments: AtomicU64,
     pub(super) dropped_spans: AtomicU64,
     pub(super) dropped_traces: AtomicU64,
@@ -53,7 +65,8 @@ impl Engine {
         (disk, dir): (Arc<dyn Disk>, PathBuf),
         options: Options,
         manifest: Manifest,
-        (segments, cache): (Vec<Arc<Segment>>, Arc<GroupCache>),
+        (segments, lost): (Vec<Arc<Segment>>, Vec<SegmentEntry>),
+        (files, cache): (Arc<Files>, Arc<Cache>),
     ) -> Self {
         let contents = manifest.contents();
         let (next_segment, replay_from) = (contents.next_segment, contents.replay_from);
@@ -61,11 +74,14 @@ impl Engine {
             disk,
             dir,
             options,
-            state: State::new(segments, replay_from),
+            state: State::new(segments, lost, replay_from),
             cache,
+            files,
             health: Arc::default(),
             signal: Signal::default(),
             counters: Counters::default(),
+            wanted_bytes: AtomicU64::new(0),
+            made_room: Mutex::default(),
             manifest: Mutex::new(manifest),
             next_segment: AtomicU64::new(next_segment),
             flushing: Mutex::default(),
@@ -87,31 +103,86 @@ impl Engine {
         self.flush_frozen()
     }
 
+    /// Turns all tables into segments, and leaves the log as it is.
+    pub(super) fn flush_during_replay(&self) -> Result<(), StoreError> {
+        self.state.rotate(|table, _| table.spans() > 0);
+        self.write_frozen(|_| {})
+    }
+
     /// Turns the tables that take no more spans into segments.
     pub(super) fn flush_frozen(&self) -> Result<(), StoreError> {
+        self.write_frozen(|upto| self.trim_log(upto))
+    }
+
+    fn write_frozen(&self, written: impl Fn(Position)) -> Result<(), StoreError> {
         let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _watch = self.health.watch("writing a table");
         while let Some(frozen) = self.state.oldest_frozen() {
-            let segments = self.write_table(&frozen.table)?;
-            let edit = Edit {
-                add: segments.iter().map(|s| s.entry().clone()).collect(),
-                replay_from: Some(frozen.upto),
-                ..Edit::default()
-            };
-            if let Err(error) = self.edit(&edit) {
-                self.discard(&segments);
-                return Err(error);
-            }
+            self.health.check_tables()?;
+            let table = &frozen.table;
+            self.retain_before(table.bytes())?;
+            let segments = self.name_table(&frozen).or_else(|error| {
+                if !is_temporary(&error) {
+                    return Err(error);
+                }
+                self.note_full(table.bytes() / COLUMNS_SHRINK);
+                match self.make_room()?.segments {
+                    0 => Err(error),
+                    _ => self.name_table(&frozen),
+                }
+            })?;
+            self.forget_full();
             self.state.replace_oldest_frozen(segments);
+            let spans = frozen.table.spans();
+            (self.counters.flushed_spans).fetch_add(spans, Ordering::Relaxed);
             self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-            self.trim_log(frozen.upto);
+            written(frozen.upto);
         }
         Ok(())
+    }
+
+    /// Writes a table, and says so in the manifest.
+    fn name_table(&self, frozen: &Frozen) -> Result<Vec<Arc<Segment>>, StoreError> {
+        let segments = self.write_table(&frozen.table)?;
+        let edit = Edit {
+            add: segments.iter().map(|s| s.entry().clone()).collect(),
+            replay_from: Some(frozen.upto),
+            ..Edit::default()
+        };
+        if let Err(error) = self.edit(&edit) {
+            self.discard(&segments);
+            return Err(error);
+        }
+        Ok(segments)
+    }
+
+    /// Notes that the log has a file of this number, before there is anything in it.
+    pub(super) fn announce_log_file(&self, number: u64) -> Result<(), AppendError> {
+        let edit = Edit {
+            log_file: Some(number),
+            ..Edit::default()
+        };
+        self.edit(&edit).map_err(|error| match error {
+            StoreError::Io { source, .. } if is_full(&source) => AppendError::Full(source),
+            error => AppendError::Broken {
+                action: "naming a file of the log",
+                source: io::Error::other(error),
+            },
+        })
     }
 
     /// Changes the manifest.
     pub(super) fn edit(&self, edit: &Edit) -> Result<(), StoreError> {
         let action = "changing the manifest";
-        self.manifest().edit(edit).map_err(|error| match error {
+        let mut manifest = self.manifest();
+        let edited = manifest.edit(edit).or_else(|error| match error {
+            // What frees room must find some.
+            EditError::Full(full) if edit.frees_room() && self.release_reserve(&full) => {
+                manifest.edit(edit)
+            }
+            error => Err(error),
+        });
+        edited.map_err(|error| match error {
             EditError::Full(source) => StoreError::Io { action, source },
             EditError::Broken(source) => {
                 self.health.fail(action, &source);
@@ -124,16 +195,17 @@ impl Engine {
     pub(super) fn write_segment(
         &self,
         encoded: &Encoded,
-        level: u32,
+        origin: Origin,
     ) -> Result<Arc<Segment>, StoreError> {
         let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
-        let entry = encoded.entry(id, level).map_err(|error| StoreError::Io {
+        let entry = encoded.entry(id, origin, now_unix_nano());
+        let entry = entry.map_err(|error| StoreError::Io {
             action: "writing a segment",
             source: io::Error::other(error),
         })?;
         let written = self
             .write_file(&entry, &encoded.bytes)
-            .and_then(|()| Segment::open(&*self.disk, &self.dir, entry.clone(), &self.cache));
+            .and_then(|()| Segment::open(&self.files, &self.dir, entry.clone(), &self.cache));
         written.map(Arc::new).map_err(|source| {
             self.remove_file(&entry);
             StoreError::Io {
@@ -156,10 +228,10 @@ impl Engine {
 
     fn write_table(&self, table: &Table) -> Result<Vec<Arc<Segment>>, StoreError> {
         let now = now_unix_nano();
-        let encoded = table.encode(|start| partition::hour_of(start, now));
+        let encoded = table.encode(|start| partition::hour_of(start, now, self.options.retention));
         let mut written = Vec::with_capacity(encoded.len());
         for encoded in encoded {
-            match self.write_segment(&encoded, 0) {
+            match self.write_segment(&encoded, Origin::default()) {
                 Ok(segment) => written.push(segment),
                 Err(error) => {
                     self.discard(&written);
@@ -172,41 +244,29 @@ impl Engine {
 
     fn write_file(&self, entry: &SegmentEntry, bytes: &[u8]) -> io::Result<()> {
         let dir = partition::dir(&self.dir, entry.hour);
+        let path = segment::path(&self.dir, entry);
         self.disk.create_dir(&dir)?;
         self.disk.sync_dir(&self.dir)?;
-        let file = self.disk.create(&segment::path(&self.dir, entry))?;
+        let file = match self.disk.create(&path) {
+            // The last segment in it was just removed, and the directory with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.disk.create_dir(&dir)?;
+                self.disk.sync_dir(&self.dir)?;
+                self.disk.create(&path)?
+            }
+            created => created?,
+        };
         file.write_at(bytes, 0)?;
         file.sync()?;
         self.disk.sync_dir(&dir)
     }
 
-    /// A file that stays behind is swept away at the next start.
-    fn remove_file(&self, entry: &SegmentEntry) {
-        let path = segment::path(&self.dir, entry);
-        match self.disk.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, path = %path.display(), "cannot remove a segment");
-            }
-            _ => {}
-        }
-    }
-
-    /// Removes the files of segments that the manifest no longer names, and directories that are
-    /// empty then.
-    pub(super) fn remove_files(&self, entries: &[SegmentEntry]) {
-        for entry in entries {
-            self.remove_file(entry);
-        }
-        let mut hours: Vec<u64> = entries.iter().map(|entry| entry.hour).collect();
-        hours.dedup();
-        for hour in hours {
-            // Fails while there is anything in it, as it should.
-            let _ = self.disk.remove_dir(&partition::dir(&self.dir, hour));
-        }
+    pub(super) fn remove_file(&self, entry: &SegmentEntry) {
+        files::remove(&*self.disk, &segment::path(&self.dir, entry));
     }
 
     /// Removes the files of the log of which all is in segments.
-    fn trim_log(&self, upto: Position) {
+    pub(super) fn trim_log(&self, upto: Position) {
         let dir = self.wal_dir();
         let names = self.disk.list(&dir).unwrap_or_default();
         for number in names.iter().filter_map(|name| wal::number(name)) {
@@ -228,9 +288,17 @@ impl Sink for Engine {
         }
         applied.outcome
     }
+
+    fn out_of_room(&self, bytes: u64) {
+        self.note_full(bytes.max(self.options.log_file_bytes));
+    }
+
+    fn found_room(&self) {
+        self.forget_full();
+    }
 }
 
 /// Whether trying again later may help.
 pub(super) fn is_temporary(error: &StoreError) -> bool {
-    matches!(error, StoreError::Io { source, .. } if is_full(source))
+    matches!(error, StoreError::Io { source, .. } if is_full(source) || is_out_of_files(source))
 }

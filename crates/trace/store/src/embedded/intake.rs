@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use periplus_segment::limits::{MAX_DEPTH, MAX_HEAP_BYTES};
@@ -29,6 +29,12 @@ const BLOW_UP: u64 = 4;
 pub(super) trait Sink: Send + Sync + 'static {
     /// Makes a payload visible. Its record ends at `upto`.
     fn apply(&self, payload: &Payload, upto: Position) -> Result<OtlpTaken, Unfit>;
+
+    /// The log has found no room for so many bytes.
+    fn out_of_room(&self, bytes: u64);
+
+    /// The log has found room again.
+    fn found_room(&self);
 }
 
 /// The way in.
@@ -48,6 +54,7 @@ struct Shared {
     health: Arc<Health>,
     accepted_spans: AtomicU64,
     busy_requests: AtomicU64,
+    abandoned_requests: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +68,53 @@ struct Entry {
     payload: Payload,
     record: Bytes,
     cost: u64,
+    claim: Arc<Claim>,
     answer: oneshot::Sender<Answer>,
+}
+
+impl Entry {
+    /// Takes it out of the hands of its sender; `false` if the sender is gone: then it is not to be
+    /// stored.
+    fn claim(&self) -> bool {
+        !self.answer.is_closed() && self.claim.take()
+    }
+}
+
+/// Taken once: by the writer, and then the sender waits for what comes of it; or by the sender, and
+/// then nothing comes of it.
+#[derive(Debug, Default)]
+struct Claim(AtomicBool);
+
+impl Claim {
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// A payload on its way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    claim: Arc<Claim>,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Pending {
+    /// Waits for the answer; `None` if the payload was still in the queue after so long, and is out
+    /// of it now. What is on its way to the log is waited for: it may be stored.
+    pub(super) async fn answer(mut self, patience: Duration) -> Option<Answer> {
+        let received = match tokio::time::timeout(patience, &mut self.answer).await {
+            Ok(received) => received,
+            Err(_) if self.claim.take() => return None,
+            Err(_) => self.answer.await,
+        };
+        Some(received.unwrap_or_else(|_| {
+            Err(StoreError::Io {
+                action: "waiting for the log",
+                source: io::Error::other("its thread has ended"),
+            }
+            .into())
+        }))
+    }
 }
 
 /// What a sender is told.
@@ -90,18 +143,25 @@ impl Intake {
             health,
             accepted_spans: AtomicU64::new(0),
             busy_requests: AtomicU64::new(0),
+            abandoned_requests: AtomicU64::new(0),
         });
         // One group in the making, one under way, one to apply: more would only be memory.
         let (sender, receiver) = sync_channel(1);
         let writer = {
-            let shared = Arc::clone(&shared);
+            let (shared, sink) = (Arc::clone(&shared), Arc::clone(&sink));
             let name = thread::Builder::new().name("store-log".to_owned());
-            name.spawn(move || shared.write_groups(log, at, &sender))?
+            name.spawn(move || {
+                let _watch = shared.health.watch("writing the log");
+                shared.write_groups(log, at, &sender, &*sink);
+            })?
         };
         let applier = {
             let shared = Arc::clone(&shared);
             let name = thread::Builder::new().name("store-table".to_owned());
-            name.spawn(move || shared.apply_groups(&receiver, &*sink))?
+            name.spawn(move || {
+                let _watch = shared.health.watch("filling a table");
+                shared.apply_groups(&receiver, &*sink);
+            })?
         };
         Ok(Self {
             shared,
@@ -109,8 +169,8 @@ impl Intake {
         })
     }
 
-    /// Queues a payload; what is received says when it is stored.
-    pub(super) fn submit(&self, payload: Payload) -> Result<oneshot::Receiver<Answer>, StoreError> {
+    /// Queues a payload.
+    pub(super) fn submit(&self, payload: Payload) -> Result<Pending, StoreError> {
         self.shared.health.check()?;
         let (record, blow_up) = match &payload {
             Payload::Otlp(body) => (body.clone(), 1),
@@ -140,19 +200,25 @@ impl Intake {
             return Err(self.busy("too much waits to be written"));
         }
         let (answer, receiver) = oneshot::channel();
+        let claim = Arc::new(Claim::default());
         let mut queue = self.shared.queue();
         if queue.closed {
+            self.shared.release(cost);
             return Err(self.busy("the store is being closed"));
         }
         queue.entries.push_back(Entry {
             payload,
             record,
             cost,
+            claim: Arc::clone(&claim),
             answer,
         });
         drop(queue);
         self.shared.wake.notify_one();
-        Ok(receiver)
+        Ok(Pending {
+            claim,
+            answer: receiver,
+        })
     }
 
     /// A refusal that is counted.
@@ -173,6 +239,11 @@ impl Intake {
         self.shared.busy_requests.load(Ordering::Relaxed)
     }
 
+    /// Requests since the start whose senders went away, or were sent away, before the log had them.
+    pub(super) fn abandoned_requests(&self) -> u64 {
+        self.shared.abandoned_requests.load(Ordering::Relaxed)
+    }
+
     /// Takes no more, finishes what waits, and ends the threads.
     pub(super) fn close(&self) {
         self.shared.queue().closed = true;
@@ -187,19 +258,30 @@ impl Intake {
 }
 
 impl Shared {
-    fn write_groups(&self, mut log: Option<Log>, at: Position, applier: &SyncSender<Group>) {
+    fn write_groups(
+        &self,
+        mut log: Option<Log>,
+        at: Position,
+        applier: &SyncSender<Group>,
+        sink: &dyn Sink,
+    ) {
+        let mut was_full = false;
         while let Some(mut entries) = self.next_group() {
             let written = match &mut log {
                 _ if self.health.check().is_err() => None,
                 None => Some(vec![at; entries.len()]),
-                Some(log) => self.write(log, &entries),
+                Some(log) => self.write(log, &entries, sink),
             };
+            if std::mem::replace(&mut was_full, written.is_none()) && written.is_some() {
+                sink.found_room();
+            }
             match written {
                 Some(ends) => {
                     for entry in &mut entries {
                         entry.record = Bytes::new();
                     }
-                    // The applier ends only after this thread.
+                    // The applier ends only after this thread, unless it crashes; then its watch has
+                    // told, and the senders learn that nobody knows.
                     let _ = applier.send(Group { entries, ends });
                 }
                 None => self.refuse(entries),
@@ -208,31 +290,41 @@ impl Shared {
     }
 
     /// Waits for batches, and takes as many as one sync is for; nothing when it is time to end.
+    /// Batches that nobody waits for any more are left out: their senders will send them again.
     fn next_group(&self) -> Option<Vec<Entry>> {
         let mut queue = self.queue();
-        while queue.entries.is_empty() {
-            if queue.closed {
-                return None;
-            }
-            queue = self
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
         let mut bytes = 0;
-        let mut group = Vec::new();
-        while let Some(entry) = queue.entries.front() {
-            bytes += entry.record.len();
-            if bytes > GROUP_BYTES && !group.is_empty() {
-                break;
+        let mut group: Vec<Entry> = Vec::new();
+        loop {
+            match queue.entries.pop_front() {
+                Some(entry) if bytes + entry.record.len() > GROUP_BYTES && !group.is_empty() => {
+                    queue.entries.push_front(entry);
+                    return Some(group);
+                }
+                Some(entry) if entry.claim() => {
+                    bytes += entry.record.len();
+                    group.push(entry);
+                }
+                Some(entry) => {
+                    self.release(entry.cost);
+                    self.abandoned_requests.fetch_add(1, Ordering::Relaxed);
+                }
+                None if !group.is_empty() => return Some(group),
+                None if queue.closed => return None,
+                None => {
+                    let woken = self.wake.wait(queue);
+                    queue = woken.unwrap_or_else(PoisonError::into_inner);
+                }
             }
-            group.extend(queue.entries.pop_front());
         }
-        Some(group)
+    }
+
+    fn release(&self, cost: u64) {
+        self.bytes.fetch_sub(cost, Ordering::Relaxed);
     }
 
     /// Writes a group; where its records end, if that went well.
-    fn write(&self, log: &mut Log, entries: &[Entry]) -> Option<Vec<Position>> {
+    fn write(&self, log: &mut Log, entries: &[Entry], sink: &dyn Sink) -> Option<Vec<Position>> {
         let record = |entry: &Entry| (entry.payload.kind(), entry.record.clone());
         let records: Vec<_> = entries.iter().map(record).collect();
         let bodies = records.iter().map(|(kind, body)| (*kind, &**body));
@@ -240,6 +332,8 @@ impl Shared {
             Ok(ends) => Some(ends),
             Err(AppendError::Full(error)) => {
                 tracing::warn!(%error, "the log finds no room; batches are refused until there is some");
+                let bytes = records.iter().map(|(_, body)| (body.len() + HEADER) as u64);
+                sink.out_of_room(bytes.sum());
                 None
             }
             Err(AppendError::Broken { action, source }) => {
@@ -251,11 +345,11 @@ impl Shared {
 
     fn refuse(&self, entries: Vec<Entry>) {
         for entry in entries {
-            self.bytes.fetch_sub(entry.cost, Ordering::Relaxed);
+            self.release(entry.cost);
             let outcome = self.health.check().and_then(|()| {
                 self.busy_requests.fetch_add(1, Ordering::Relaxed);
                 Err(StoreError::Busy {
-                    reason: "the disk is full".to_owned(),
+                    reason: "the disk is full, or too many files are open".to_owned(),
                 })
             });
             let answer = outcome.map(|()| OtlpTaken::default());
@@ -267,7 +361,7 @@ impl Shared {
         for group in groups {
             for (entry, upto) in group.entries.into_iter().zip(group.ends) {
                 let outcome = sink.apply(&entry.payload, upto);
-                self.bytes.fetch_sub(entry.cost, Ordering::Relaxed);
+                self.release(entry.cost);
                 if let Ok(taken) = &outcome {
                     self.accepted_spans
                         .fetch_add(taken.spans, Ordering::Relaxed);

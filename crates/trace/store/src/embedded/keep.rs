@@ -1,25 +1,32 @@
 //! Looking after segments: small ones are merged, old ones dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::engine::Engine;
-use super::intake::now_unix_nano;
 use super::manifest::{Edit, SegmentEntry};
+use super::merge;
 use super::partition;
-use super::segment::{self, Segment};
+use super::segment::{Origin, Segment};
 use crate::StoreError;
 
-/// A segment of this many spans or more is not merged again: it takes its memory to merge.
+/// A segment of this many spans or more, or of so many bytes, is not merged again: it takes its memory
+/// to merge.
 const FULL_SPANS: u64 = 1 << 18;
+const FULL_BYTES: u64 = 32 << 20;
 
 /// How many segments of one hour and level are merged at least while more may come. So a span is
 /// written about once more each time the number of spans grows by this factor.
 const FEW: usize = 4;
 
-/// After so many hours nothing much more comes.
+/// After so many hours nothing much more comes. Once nothing has come for so long, all segments of the
+/// hour that are not full are merged.
 const CLOSED_HOURS: u64 = 2;
+const QUIET_NANO: u64 = 30 * 60 * 1_000_000_000;
+
+/// So many groups that could not be merged are remembered, so that they are not tried again and again.
+const MAX_REFUSED: usize = 1_024;
 
 /// When more space is used than allowed, this part of it is freed beyond what must be, so that it
 /// need not be done again at once.
@@ -37,9 +44,9 @@ pub struct Kept {
 }
 
 impl Engine {
-    /// Drops the segments of which all is older than the retention, and the oldest while all take
-    /// more than they may.
-    pub(super) fn retain(&self, now_unix_nano: u64) -> Result<Kept, StoreError> {
+    /// Drops the segments of which all is older than the retention, and the oldest while all, the log,
+    /// and what is about to be written take more than they may.
+    pub(super) fn retain(&self, now_unix_nano: u64, more: u64) -> Result<Kept, StoreError> {
         let _turn = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries: Vec<SegmentEntry> = {
             let manifest = self.manifest();
@@ -54,91 +61,134 @@ impl Engine {
             })
         };
         let by_age = entries.iter().take_while(|entry| expired(entry)).count();
-        let left = |from: usize| entries[from..].iter().map(|entry| entry.bytes).sum::<u64>();
         let mut count = by_age;
-        if let Some(max) = self.options.max_disk_bytes
-            && left(count) > max
-        {
-            let goal = max - max / 100 * SLACK_PERCENT;
-            while count < entries.len() && left(count) > goal {
-                count += 1;
+        if let Some(max) = self.options.max_disk_bytes {
+            let segments: u64 = entries[count..].iter().map(|entry| entry.bytes).sum();
+            let mut left = segments + self.log_bytes() + more;
+            if left > max {
+                let goal = max - max / 100 * SLACK_PERCENT;
+                while count < entries.len() && left > goal {
+                    left -= entries[count].bytes;
+                    count += 1;
+                }
             }
         }
         entries.truncate(count);
         self.drop_segments(&entries)
     }
 
-    /// Merges the small segments of each hour; of an hour in which more may come only when there
-    /// are a few, unless `all` are wanted.
+    /// Merges the small segments of each hour: as many as there are if `all` are wanted, or if no more
+    /// come into the hour; else only when there are a few of about one size.
     pub(super) fn compact(&self, now_unix_nano: u64, all: bool) -> Result<Kept, StoreError> {
-        let _turn = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let mut merged = Kept::default();
         for group in self.small_segments(now_unix_nano, all) {
-            self.merge(&group)?;
-            let entries = || group.iter().map(|segment| segment.entry());
-            merged.segments += group.len() as u64 - 1;
-            merged.spans += entries().map(|entry| entry.spans).sum::<u64>();
-            merged.bytes += entries().map(|entry| entry.bytes).sum::<u64>();
+            let ids: Vec<u64> = group.iter().map(|segment| segment.entry().id).collect();
+            if refused.contains(&ids) {
+                continue;
+            }
+            let before = merged.segments;
+            for run in self.unmixed(group) {
+                if let Some(kept) = self.merge(&run)? {
+                    merged.segments += kept.segments;
+                    merged.spans += kept.spans;
+                    merged.bytes += kept.bytes;
+                }
+            }
+            if merged.segments == before {
+                // It would go the same way the next time.
+                if refused.len() >= MAX_REFUSED {
+                    refused.clear();
+                }
+                refused.insert(ids);
+            }
         }
         Ok(merged)
     }
 
-    /// Groups of segments to be merged into one each.
+    /// Groups of segments to be merged into one each: neighbours of one hour, in the order in which
+    /// their spans came.
     fn small_segments(&self, now_unix_nano: u64, all: bool) -> Vec<Vec<Arc<Segment>>> {
-        let mut sets: BTreeMap<(u64, u32), Vec<Arc<Segment>>> = BTreeMap::new();
-        let is_closed = |hour: u64| {
-            all || partition::end_unix_nano(hour.saturating_add(CLOSED_HOURS)) <= now_unix_nano
-        };
+        let mut hours: BTreeMap<u64, Vec<Arc<Segment>>> = BTreeMap::new();
         for segment in self.state.snapshot().segments.iter() {
-            let entry = segment.entry();
-            // What cannot be read cannot be merged, and is not thrown away either.
-            if entry.spans < FULL_SPANS && segment.damages() == 0 {
-                let level = if is_closed(entry.hour) {
-                    0
-                } else {
-                    entry.level
-                };
-                let set = sets.entry((entry.hour, level)).or_default();
-                set.push(Arc::clone(segment));
-            }
+            let hour = hours.entry(segment.entry().hour).or_default();
+            hour.push(Arc::clone(segment));
         }
         let mut groups = Vec::new();
-        for ((hour, _), mut segments) in sets {
-            segments.sort_by_key(|segment| segment.entry().spans);
-            let closed = is_closed(hour);
-            let mut group = Vec::new();
-            let mut spans = 0;
-            for segment in segments {
-                spans += segment.entry().spans;
-                if spans > FULL_SPANS && !group.is_empty() {
-                    groups.push(std::mem::take(&mut group));
-                    spans = segment.entry().spans;
+        for segments in hours.into_values() {
+            let entries = || segments.iter().map(|segment| segment.entry());
+            let newest = entries().map(|entry| entry.written_unix_nano).max();
+            let quiet_since = newest.unwrap_or_default().saturating_add(QUIET_NANO);
+            let is_closed = entries().any(|entry| {
+                partition::end_unix_nano(entry.hour.saturating_add(CLOSED_HOURS)) <= now_unix_nano
+            });
+            let whole = all || (is_closed && quiet_since <= now_unix_nano);
+            let tier = |segment: &Arc<Segment>| {
+                let entry = segment.entry();
+                // What cannot be read cannot be merged, and is not thrown away either.
+                let mergeable =
+                    entry.spans < FULL_SPANS && entry.bytes < FULL_BYTES && !entry.is_damaged();
+                mergeable.then_some(if whole { 0 } else { entry.level })
+            };
+            for run in segments.chunk_by(|a, b| tier(a) == tier(b)) {
+                if run.first().is_some_and(|first| tier(first).is_some()) {
+                    let few = if whole { 2 } else { FEW };
+                    groups.extend(cut(run).filter(|group| group.len() >= few));
                 }
-                group.push(segment);
-            }
-            if group.len() >= if closed { 2 } else { FEW } {
-                groups.push(group);
             }
         }
-        groups.retain(|group| group.len() > 1);
         groups
     }
 
-    fn merge(&self, group: &[Arc<Segment>]) -> Result<(), StoreError> {
-        let level = group.iter().map(|segment| segment.entry().level).max();
-        let mut in_order = group.to_vec();
-        in_order.sort_by_key(|segment| segment.entry().id);
-        let hour = group.first().map_or(0, |segment| segment.entry().hour);
-        let encoded = match segment::merge(hour, &in_order) {
-            Ok(encoded) => encoded,
+    /// The group, or runs of it, such that no trace of a run has spans that came between those of the
+    /// run and lie elsewhere.
+    fn unmixed(&self, group: Vec<Arc<Segment>>) -> Vec<Vec<Arc<Segment>>> {
+        let all = self.state.snapshot().segments;
+        let is_fine = |run: &[Arc<Segment>]| match merge::would_mix(run, &all) {
+            Ok(mixes) => !mixes,
             Err(reason) => {
-                tracing::error!(reason, "segments are not merged");
-                return Ok(());
+                tracing::warn!(%reason, "segments are not merged");
+                false
             }
         };
-        let new = self.write_segment(&encoded, level.unwrap_or_default() + 1)?;
-        let old: Vec<SegmentEntry> = group.iter().map(|s| s.entry().clone()).collect();
-        let ids: Vec<u64> = old.iter().map(|entry| entry.id).collect();
+        if is_fine(&group) {
+            return vec![group];
+        }
+        let mut runs: Vec<Vec<Arc<Segment>>> = Vec::new();
+        for segment in group {
+            match runs.last_mut() {
+                Some(run) => {
+                    run.push(Arc::clone(&segment));
+                    if !is_fine(run) {
+                        run.pop();
+                        runs.push(vec![segment]);
+                    }
+                }
+                None => runs.push(vec![segment]),
+            }
+        }
+        runs.retain(|run| run.len() > 1);
+        runs
+    }
+
+    /// What was merged; nothing if that cannot be.
+    fn merge(&self, group: &[Arc<Segment>]) -> Result<Option<Kept>, StoreError> {
+        let level = group.iter().map(|segment| segment.entry().level).max();
+        let hour = group.first().map_or(0, |segment| segment.entry().hour);
+        let encoded = match merge::merge(hour, group) {
+            Ok(encoded) => encoded,
+            Err(reason) => {
+                tracing::warn!(%reason, "segments are not merged");
+                return Ok(None);
+            }
+        };
+        let origin = Origin {
+            level: level.unwrap_or_default() + 1,
+            merged_from: Some(merge::covers(group)),
+        };
+        let new = self.write_segment(&encoded, origin)?;
+        let old = || group.iter().map(|segment| segment.entry());
+        let ids: Vec<u64> = old().map(|entry| entry.id).collect();
         let edit = Edit {
             add: vec![new.entry().clone()],
             remove: ids.clone(),
@@ -148,14 +198,21 @@ impl Engine {
             self.discard(&[new]);
             return Err(error);
         }
-        self.state.replace_segments(&ids, Some(new));
+        let spans = new.entry().spans;
+        for old in self.state.replace_segments(&ids, Some(new)) {
+            old.remove_when_unused();
+        }
         self.cache.forget(&ids);
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
-        self.remove_files(&old);
-        Ok(())
+        (self.counters.merged_spans).fetch_add(spans, Ordering::Relaxed);
+        Ok(Some(Kept {
+            segments: ids.len() as u64 - 1,
+            spans: old().map(|entry| entry.spans).sum(),
+            bytes: old().map(|entry| entry.bytes).sum(),
+        }))
     }
 
-    fn drop_segments(&self, entries: &[SegmentEntry]) -> Result<Kept, StoreError> {
+    pub(super) fn drop_segments(&self, entries: &[SegmentEntry]) -> Result<Kept, StoreError> {
         if entries.is_empty() {
             return Ok(Kept::default());
         }
@@ -164,9 +221,15 @@ impl Engine {
             remove: ids.clone(),
             ..Edit::default()
         })?;
-        self.state.replace_segments(&ids, None);
+        let removed = self.state.replace_segments(&ids, None);
         self.cache.forget(&ids);
-        self.remove_files(entries);
+        let open: HashSet<u64> = removed.iter().map(|segment| segment.entry().id).collect();
+        for segment in removed {
+            segment.remove_when_unused();
+        }
+        for entry in entries.iter().filter(|entry| !open.contains(&entry.id)) {
+            self.remove_file(entry);
+        }
         let dropped = Kept {
             segments: ids.len() as u64,
             spans: entries.iter().map(|entry| entry.spans).sum(),
@@ -184,11 +247,34 @@ impl Engine {
         Ok(dropped)
     }
 
-    /// Both, now.
-    pub(super) fn keep(&self) -> Result<(), StoreError> {
-        let now = now_unix_nano();
-        self.retain(now)?;
-        self.compact(now, false)?;
+    /// All that is to be done every now and then.
+    pub(super) fn keep(&self, now_unix_nano: u64) -> Result<(), StoreError> {
+        self.make_room()?;
+        self.fill_reserve();
+        self.retain(now_unix_nano, 0)?;
+        self.inspect()?;
+        self.compact(now_unix_nano, false)?;
         Ok(())
     }
+}
+
+/// Cuts a run of segments where one would become too large.
+fn cut(run: &[Arc<Segment>]) -> impl Iterator<Item = Vec<Arc<Segment>>> {
+    let mut groups: Vec<Vec<Arc<Segment>>> = Vec::new();
+    let (mut spans, mut bytes) = (0, 0);
+    for segment in run {
+        let entry = segment.entry();
+        spans += entry.spans;
+        bytes += entry.bytes;
+        match groups.last_mut() {
+            Some(group) if spans <= FULL_SPANS && bytes <= FULL_BYTES => {
+                group.push(Arc::clone(segment));
+            }
+            _ => {
+                groups.push(vec![Arc::clone(segment)]);
+                (spans, bytes) = (entry.spans, entry.bytes);
+            }
+        }
+    }
+    groups.into_iter()
 }

@@ -1,85 +1,81 @@
-//! The keys and values of attributes.
+//! The keys and values of attributes: from schemas, dictionaries and columns, never from spans.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::collections::HashSet;
 
-use periplus_model::{SpanGroup, Value};
+use periplus_filter::Scalar;
+use periplus_model::Value;
 
 use super::meter::Meter;
-use super::search::{collect, or_default, traces_in};
+use super::search::or_default;
 use super::state::Snapshot;
-use crate::attributes::{Listed, SCOPES, Smallest, visit};
-use crate::{AttributeKey, Scope, StoreError, TimeRange};
+use crate::attributes::{Listed, SCOPES, Smallest};
+use crate::{AttributeKey, Scope, StoreError};
 
-/// Of segments from their schemas, in which keys that only a few spans of very many have are not
-/// listed one by one; of tables from their spans.
+/// Keys that are remembered, so that they are not looked at again.
+const MAX_SEEN: usize = 4096;
+
 pub(super) fn keys(
     snapshot: &Snapshot,
-    (meter, cancelled): (&Meter, &AtomicBool),
+    meter: &Meter,
     scope: Scope,
     prefix: &str,
     limit: usize,
 ) -> Result<Vec<AttributeKey>, StoreError> {
     let mut found = Smallest::new(limit);
-    for part in snapshot.parts() {
-        meter.check(cancelled)?;
-        for scope in SCOPES
-            .into_iter()
-            .filter(|place| scope == Scope::Any || scope == *place)
-        {
-            let listed = part.attribute_keys(scope);
-            for key in or_default(&*part, listed).into_iter().flatten() {
-                if key.starts_with(prefix) {
-                    found.insert(AttributeKey { scope, key });
+    let parts: Vec<_> = snapshot.parts().collect();
+    let mut scopes = SCOPES.to_vec();
+    scopes.retain(|place| scope == Scope::Any || scope == *place);
+    for scope in scopes {
+        let mut seen: HashSet<String> = HashSet::new();
+        for part in &parts {
+            meter.check()?;
+            let listed = part.attribute_keys(scope, meter, &mut |key| {
+                if !key.starts_with(prefix) || seen.contains(key) {
+                    return;
                 }
-            }
+                if seen.len() < MAX_SEEN {
+                    seen.insert(key.to_owned());
+                }
+                let key = key.to_owned();
+                let bytes = size_of::<AttributeKey>() + key.len();
+                if found.insert(AttributeKey { scope, key }) {
+                    meter.take(bytes as u64);
+                }
+            });
+            or_default(&**part, listed);
         }
     }
-    let tables = Snapshot {
-        segments: Arc::default(),
-        tables: snapshot.tables.clone(),
-    };
-    each_group(&tables, (meter, cancelled), |group| {
-        visit(group, scope, |scope, attribute| {
-            if attribute.key.starts_with(prefix) {
-                let key = attribute.key.clone();
-                found.insert(AttributeKey { scope, key });
-            }
-        });
-    })?;
+    meter.check()?;
     Ok(found.into_sorted().collect())
 }
 
 pub(super) fn values(
     snapshot: &Snapshot,
-    (meter, cancelled): (&Meter, &AtomicBool),
+    meter: &Meter,
     (key, scope): (&str, Scope),
     prefix: &str,
     limit: usize,
 ) -> Result<Vec<Value>, StoreError> {
     let mut found = Smallest::new(limit);
-    each_group(snapshot, (meter, cancelled), |group| {
-        visit(group, scope, |_, attribute| {
-            if attribute.key == key
-                && let Some(value) = Listed::of(&attribute.value, prefix)
+    for part in snapshot.parts() {
+        meter.check()?;
+        let mut see = |value: Scalar<'_>| {
+            // Most are known, or behind the last that is wanted: no need to copy them.
+            if let Scalar::Text(text) = value
+                && found.is_behind(|last: &Listed| last.text() < text)
             {
-                found.insert(value);
+                return;
             }
-        });
-    })?;
-    Ok(found.into_sorted().map(Listed::into_value).collect())
-}
-
-fn each_group(
-    snapshot: &Snapshot,
-    (meter, cancelled): (&Meter, &AtomicBool),
-    mut look_at: impl FnMut(&SpanGroup),
-) -> Result<(), StoreError> {
-    let (parts, ids) = traces_in(snapshot, TimeRange::ALL);
-    for id in ids {
-        meter.check(cancelled)?;
-        let groups: Vec<Arc<SpanGroup>> = collect(&parts, id);
-        groups.iter().for_each(|group| look_at(group));
+            if let Some(value) = Listed::of_scalar(value, prefix) {
+                let bytes = value.bytes();
+                if found.insert(value) {
+                    meter.take(bytes as u64);
+                }
+            }
+        };
+        let listed = part.attribute_values((scope, key), (prefix, limit), meter, &mut see);
+        or_default(&*part, listed);
     }
-    Ok(())
+    meter.check()?;
+    Ok(found.into_sorted().map(Listed::into_value).collect())
 }

@@ -7,11 +7,12 @@
 //!
 //! An edit is one line, so it is there as a whole or not at all. The last line may be torn: then the
 //! edit was never finished, what it would have removed is still there, and what it would have added
-//! is swept away. A store that is opened writes a fresh manifest, so the log of edits stays short.
+//! is put aside. A store that is opened writes a fresh manifest, and so does one whose manifest has
+//! grown, so the log of edits stays short.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,12 @@ use super::wal::Position;
 const FORMAT: u32 = 1;
 
 const CURRENT: &str = "CURRENT";
+
+/// What becomes [`CURRENT`] in one step.
+const CURRENT_NEW: &str = "CURRENT.new";
+
+/// A manifest is written anew when it has so many bytes, and four times those of its first line.
+const ROLL_BYTES: u64 = 256 << 10;
 
 /// What is known of a segment without opening it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,9 +52,34 @@ pub struct SegmentEntry {
     /// The number of merges behind it.
     #[serde(default)]
     pub level: u32,
+    /// When it was written, nanoseconds since the Unix epoch.
+    #[serde(default)]
+    pub written_unix_nano: u64,
+    /// If it was merged from others: the least and the greatest number of those that were written
+    /// from tables. See [`Self::covers`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_from: Option<(u64, u64)>,
+    /// The row groups that were found to be damaged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged_groups: Vec<u32>,
+    /// Whether a part was found to be damaged that all row groups need.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
 }
 
 impl SegmentEntry {
+    /// When its spans came, as the least and the greatest number of a segment that was written from a
+    /// table. Two segments that overlap in this share no trace, so that the spans of a trace are in
+    /// the order in which they came when the segments are in this order.
+    pub fn covers(&self) -> (u64, u64) {
+        self.merged_from.unwrap_or((self.id, self.id))
+    }
+
+    /// Whether a part of it was found to be damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged || !self.damaged_groups.is_empty()
+    }
+
     /// The hour that it belongs to, such as `2026-11-22T08`, in UTC.
     pub fn hour_name(&self) -> String {
         partition::name(self.hour)
@@ -76,6 +108,16 @@ pub(super) struct Edit {
     /// Every number of a segment is below this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next_segment: Option<u64>,
+    /// The log has files up to this number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) log_file: Option<u64>,
+}
+
+impl Edit {
+    /// Whether files can be removed once it is made.
+    pub(super) fn frees_room(&self) -> bool {
+        !self.remove.is_empty() || self.replay_from.is_some()
+    }
 }
 
 /// What the edits add up to.
@@ -85,6 +127,7 @@ pub(super) struct Contents {
     pub(super) segments: BTreeMap<u64, SegmentEntry>,
     pub(super) replay_from: Position,
     pub(super) next_segment: u64,
+    pub(super) log_file: Option<u64>,
 }
 
 impl Contents {
@@ -98,6 +141,7 @@ impl Contents {
         }
         self.replay_from = self.replay_from.max(edit.replay_from.unwrap_or_default());
         self.next_segment = self.next_segment.max(edit.next_segment.unwrap_or_default());
+        self.log_file = self.log_file.max(edit.log_file);
     }
 
     fn as_edit(&self) -> Edit {
@@ -108,6 +152,7 @@ impl Contents {
             remove: Vec::new(),
             replay_from: Some(self.replay_from),
             next_segment: Some(self.next_segment),
+            log_file: self.log_file,
         }
     }
 }
@@ -124,8 +169,12 @@ pub(super) enum EditError {
 /// The open manifest.
 #[derive(Debug)]
 pub(super) struct Manifest {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    number: u64,
     file: Arc<dyn DiskFile>,
     size: u64,
+    first_line: u64,
     contents: Contents,
     /// An edit is in a state that nobody knows.
     broken: bool,
@@ -134,8 +183,8 @@ pub(super) struct Manifest {
 impl Manifest {
     /// Reads the manifest of a directory, or makes one, and starts a fresh file. Says, too, whether
     /// the last edit was torn.
-    pub(super) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(Self, bool)> {
-        let (contents, number, torn) = match read(disk, dir)? {
+    pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<(Self, bool)> {
+        let (contents, number, torn) = match read(&*disk, dir)? {
             Some(found) => found,
             None => (
                 Contents {
@@ -146,7 +195,18 @@ impl Manifest {
                 false,
             ),
         };
-        let manifest = Self::write(disk, dir, contents, number + 1)?;
+        let (file, size) = prepare(&*disk, dir, &contents, number + 1)?;
+        publish(&*disk, dir, number + 1)?;
+        let manifest = Self {
+            disk,
+            dir: dir.to_owned(),
+            number: number + 1,
+            file,
+            size,
+            first_line: size,
+            contents,
+            broken: false,
+        };
         Ok((manifest, torn))
     }
 
@@ -155,41 +215,15 @@ impl Manifest {
         Ok(read(disk, dir)?.map(|(contents, _, torn)| (contents, torn)))
     }
 
-    fn write(disk: &dyn Disk, dir: &Path, contents: Contents, number: u64) -> io::Result<Self> {
-        let path = dir.join(name(number));
-        // A start that failed half-way leaves one behind.
-        remove_if_there(disk, &path)?;
-        let file = disk.create(&path)?;
-        let line = line(&contents.as_edit())?;
-        file.write_at(&line, 0)?;
-        file.sync()?;
-        let temporary = dir.join("CURRENT.new");
-        remove_if_there(disk, &temporary)?;
-        let pointer = disk.create(&temporary)?;
-        pointer.write_at(format!("{}\n", name(number)).as_bytes(), 0)?;
-        pointer.sync()?;
-        disk.sync_dir(dir)?;
-        disk.rename(&temporary, &dir.join(CURRENT))?;
-        disk.sync_dir(dir)?;
-        for other in disk.list(dir)? {
-            if other.starts_with("MANIFEST-") && other != name(number) {
-                disk.remove(&dir.join(other))?;
-            }
-        }
-        Ok(Self {
-            file,
-            size: line.len() as u64,
-            contents,
-            broken: false,
-        })
-    }
-
     /// Makes a change, durably.
     pub(super) fn edit(&mut self, edit: &Edit) -> Result<(), EditError> {
         if self.broken {
             return Err(EditError::Broken(io::Error::other(
                 "an earlier edit of the manifest failed; restart when the disk is well",
             )));
+        }
+        if self.size > ROLL_BYTES.max(4 * self.first_line) {
+            self.roll()?;
         }
         let line = line(edit).map_err(EditError::Broken)?;
         if let Err(error) = self.file.write_at(&line, self.size) {
@@ -201,6 +235,29 @@ impl Manifest {
         }
         self.size += line.len() as u64;
         self.contents.apply(edit);
+        Ok(())
+    }
+
+    /// Goes on in a fresh file. Where none can be made, the old one is as good.
+    fn roll(&mut self) -> Result<(), EditError> {
+        let number = self.number + 1;
+        let (file, size) = match prepare(&*self.disk, &self.dir, &self.contents, number) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::warn!(%error, "the manifest cannot be written anew");
+                let _ = remove_if_there(&*self.disk, &self.dir.join(name(number)));
+                return Ok(());
+            }
+        };
+        if let Err(error) = publish(&*self.disk, &self.dir, number) {
+            // Which of the two counts is not known, so none must get an edit.
+            self.broken = true;
+            return Err(EditError::Broken(error));
+        }
+        self.number = number;
+        self.file = file;
+        self.size = size;
+        self.first_line = size;
         Ok(())
     }
 
@@ -219,6 +276,44 @@ impl Manifest {
         self.broken = true;
         EditError::Broken(error)
     }
+}
+
+/// Writes a manifest that says this, and what will name it.
+fn prepare(
+    disk: &dyn Disk,
+    dir: &Path,
+    contents: &Contents,
+    number: u64,
+) -> io::Result<(Arc<dyn DiskFile>, u64)> {
+    let path = dir.join(name(number));
+    // A start that failed half-way leaves one behind.
+    remove_if_there(disk, &path)?;
+    let file = disk.create(&path)?;
+    let line = line(&contents.as_edit())?;
+    file.write_at(&line, 0)?;
+    file.sync()?;
+    let temporary = dir.join(CURRENT_NEW);
+    remove_if_there(disk, &temporary)?;
+    let pointer = disk.create(&temporary)?;
+    pointer.write_at(format!("{}\n", name(number)).as_bytes(), 0)?;
+    pointer.sync()?;
+    disk.sync_dir(dir)?;
+    Ok((file, line.len() as u64))
+}
+
+/// Makes a manifest that was prepared the one that counts, and removes all others.
+fn publish(disk: &dyn Disk, dir: &Path, number: u64) -> io::Result<()> {
+    disk.rename(&dir.join(CURRENT_NEW), &dir.join(CURRENT))?;
+    disk.sync_dir(dir)?;
+    for other in disk.list(dir)? {
+        if other.starts_with("MANIFEST-")
+            && other != name(number)
+            && let Err(error) = disk.remove(&dir.join(&other))
+        {
+            tracing::warn!(%error, other, "cannot remove an old manifest");
+        }
+    }
+    Ok(())
 }
 
 fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<(Contents, u64, bool)>> {
@@ -303,3 +398,7 @@ fn random() -> io::Result<u64> {
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(u64::from_le_bytes(bytes))
 }
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

@@ -11,26 +11,36 @@
 //! wal/000000000012.wal        what is in no segment yet: [`wal`]
 //! p=2026-11-22T08/*.seg       segments, by the hour in which their traces began
 //! quarantine/                 copies of what could not be read
+//! RESERVE                     room for when the disk is full
 //! ```
 
 mod batch;
 mod cache;
+mod calls;
 mod check;
 mod contract;
+mod damaged;
 pub mod disk;
 mod engine;
+mod files;
 mod health;
 mod intake;
 mod keep;
 mod lists;
 mod manifest;
+mod merge;
 mod meter;
 mod open;
 mod options;
 mod part;
 mod partition;
 mod payload;
+mod quarantine;
 mod red;
+mod reserve;
+mod room;
+mod salvage;
+mod scan;
 mod search;
 mod segment;
 mod signal;
@@ -38,6 +48,7 @@ mod state;
 mod store;
 mod stream;
 mod table;
+mod view;
 mod wal;
 
 pub use check::{Inventory, Report, check, inventory};
@@ -45,4 +56,5 @@ pub use keep::Kept;
 pub use manifest::SegmentEntry;
 pub use open::Recovery;
 pub use options::{Durability, Options};
+pub use salvage::Salvaged;
 pub use store::{EmbeddedStore, EngineStats};

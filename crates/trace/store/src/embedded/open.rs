@@ -1,18 +1,22 @@
 //! From a directory to a running engine.
 
+use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cache::GroupCache;
-use super::disk::Disk;
-use super::engine::Engine;
+use super::cache::Cache;
+use super::disk::{Disk, is_full, is_out_of_files};
+use super::engine::{Engine, is_temporary};
+use super::files::Files;
 use super::manifest::{Contents, Manifest, SegmentEntry};
 use super::options::Options;
 use super::partition;
 use super::payload::Payload;
+use super::quarantine;
+use super::reserve;
 use super::segment::{self, Segment};
-use super::wal::{self, Gap, Kind, Position, Recovered, ReplayFrom};
+use super::wal::{self, Gap, Kind, Position, Recovered, ReplayFrom, Visitor};
 use crate::StoreError;
 
 /// What a start found.
@@ -54,17 +58,35 @@ pub(super) fn open(
     if let Some((contents, true)) = &known {
         refuse_half_a_truth(&*disk, dir, contents)?;
     }
-    let (manifest, _) = Manifest::open(&*disk, dir).map_err(failed("opening the manifest"))?;
+    let open_manifest = || Manifest::open(Arc::clone(&disk), dir);
+    let opened = open_manifest().or_else(|error| {
+        // A start needs room for a manifest.
+        if is_full(&error) && reserve::release(&*disk, dir) {
+            return open_manifest();
+        }
+        Err(error)
+    });
+    let (manifest, _) = opened.map_err(failed("opening the manifest"))?;
     if torn {
-        let finding = "the manifest's last line was not completely written: what it said had not \
-                       happened yet, and nothing is lost";
+        let finding = "the manifest's last line was not completely written, or is damaged: what it \
+                       said is taken as not having happened; segments that nothing else names are \
+                       put into the quarantine";
         recovery.findings.push(finding.to_owned());
     }
     let contents = manifest.contents().clone();
-    let cache = Arc::new(GroupCache::new(options.cache_bytes));
-    let segments = open_segments(&*disk, dir, (&contents, &cache), &mut recovery);
-    sweep(&*disk, dir, &contents, &mut recovery).map_err(failed("sweeping the directory"))?;
-    let engine = Engine::new((disk, dir.to_owned()), options, manifest, (segments, cache));
+    let cache = Arc::new(Cache::new(options.cache_bytes));
+    let files = Arc::new(Files::new(Arc::clone(&disk)));
+    let segments = open_segments((&files, &cache), dir, &contents, &mut recovery)?;
+    let sweep = Sweep {
+        disk: &*disk,
+        dir,
+        contents: &contents,
+        quarantine: torn,
+    };
+    (sweep.run(&mut recovery)).map_err(failed("sweeping the directory"))?;
+    let readers = (files, cache);
+    let engine = Engine::new((disk, dir.to_owned()), options, manifest, segments, readers);
+    engine.fill_reserve();
     let start = replay(&engine, &contents, &mut recovery)?;
     for finding in &recovery.findings {
         tracing::warn!("{finding}");
@@ -98,7 +120,11 @@ fn refuse_half_a_truth(disk: &dyn Disk, dir: &Path, contents: &Contents) -> Resu
         opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     };
     let from = contents.replay_from;
-    let no_log = from.offset > 0 && missing(&wal::path(&dir.join("wal"), from.file));
+    let logs = dir.join("wal");
+    let names = disk.list(&logs).map_err(failed("listing the log"))?;
+    // Where there is a log at all, it begins with the file that is to be read first.
+    let began = from.offset > 0 || contents.log_file.is_some() || !names.is_empty();
+    let no_log = began && missing(&wal::path(&logs, from.file));
     let no_segment = |entry: &SegmentEntry| missing(&segment::path(dir, entry));
     if no_log || contents.segments.values().any(no_segment) {
         return Err(StoreError::Damaged {
@@ -110,16 +136,25 @@ fn refuse_half_a_truth(disk: &dyn Disk, dir: &Path, contents: &Contents) -> Resu
     Ok(())
 }
 
+/// Segments that are damaged are left out, with a finding. What cannot be had for another reason may
+/// be had at the next start: to go on without it would be to answer as if it were not there.
 fn open_segments(
-    disk: &dyn Disk,
+    (files, cache): (&Arc<Files>, &Arc<Cache>),
     dir: &Path,
-    (contents, cache): (&Contents, &Arc<GroupCache>),
+    contents: &Contents,
     recovery: &mut Recovery,
-) -> Vec<Arc<Segment>> {
+) -> Result<(Vec<Arc<Segment>>, Vec<SegmentEntry>), StoreError> {
     let mut segments = Vec::with_capacity(contents.segments.len());
+    let mut lost = Vec::new();
     for entry in contents.segments.values() {
-        match Segment::open(disk, dir, entry.clone(), cache) {
+        match Segment::open(files, dir, entry.clone(), cache) {
             Ok(segment) => segments.push(Arc::new(segment)),
+            Err(source) if is_out_of_files(&source) => {
+                return Err(StoreError::Io {
+                    action: "opening a segment; allow this process more open files (ulimit -n)",
+                    source,
+                });
+            }
             Err(error) => {
                 let path = segment::path(dir, entry);
                 recovery.findings.push(format!(
@@ -127,37 +162,56 @@ fn open_segments(
                     path.display(),
                     entry.spans
                 ));
+                lost.push(entry.clone());
             }
         }
     }
     recovery.segments = segments.len() as u64;
-    segments
+    Ok((segments, lost))
 }
 
-/// Removes what a crash left: segments that no edit names.
-fn sweep(
-    disk: &dyn Disk,
-    dir: &Path,
-    contents: &Contents,
-    recovery: &mut Recovery,
-) -> io::Result<()> {
-    let named: Vec<_> = contents.segments.values().collect();
-    for name in disk.list(dir)? {
-        if !partition::is_dir_name(&name) {
-            continue;
-        }
-        let partition = dir.join(&name);
-        for file in disk.list(&partition)? {
-            let path = partition.join(&file);
-            if !named.iter().any(|entry| segment::path(dir, entry) == path) {
-                disk.remove(&path)?;
-                recovery.swept_files += 1;
+/// Looks after what a crash left: segments that no edit names.
+struct Sweep<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    contents: &'a Contents,
+    /// Whether an edit may have named them that cannot be read: then they are kept aside.
+    quarantine: bool,
+}
+
+impl Sweep<'_> {
+    fn run(&self, recovery: &mut Recovery) -> io::Result<()> {
+        let Self { disk, dir, .. } = *self;
+        let named: HashSet<PathBuf> = (self.contents.segments.values())
+            .map(|entry| segment::path(dir, entry))
+            .collect();
+        for name in disk.list(dir)? {
+            if !partition::is_dir_name(&name) {
+                continue;
             }
+            let partition = dir.join(&name);
+            for file in disk.list(&partition)? {
+                let path = partition.join(&file);
+                if named.contains(&path) {
+                    continue;
+                }
+                if self.quarantine {
+                    let kept = quarantine::move_file(disk, dir, &path)?;
+                    recovery.findings.push(format!(
+                        "{} is kept as {}",
+                        path.display(),
+                        kept.display()
+                    ));
+                } else {
+                    disk.remove(&path)?;
+                    recovery.swept_files += 1;
+                }
+            }
+            // Fails while there is anything in it, as it should.
+            let _ = disk.remove_dir(&partition);
         }
-        // Fails while there is anything in it, as it should.
-        let _ = disk.remove_dir(&partition);
+        Ok(())
     }
-    Ok(())
 }
 
 fn replay(
@@ -166,47 +220,30 @@ fn replay(
     recovery: &mut Recovery,
 ) -> Result<LogStart, StoreError> {
     let dir = engine.wal_dir();
-    let disk = &*engine.disk;
     let from = ReplayFrom {
         store_id: contents.store_id,
         position: contents.replay_from,
+        last_file: contents.log_file,
         repair: true,
     };
-    let mut spans = 0;
-    let take = |kind: Kind, _received, body: &[u8], upto| {
-        let payload = match Payload::from_record(kind, body) {
-            Ok(payload) => payload,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let applied = engine.state.apply(&payload, upto);
-        // What does not fit did not fit when it came, and its sender was told.
-        spans += applied.outcome.map_or(0, |taken| taken.spans);
-        if applied.frozen || applied.table_bytes >= engine.options.table_bytes {
-            engine.flush().map_err(io::Error::other)?;
-        }
-        Ok(Ok(()))
+    let mut replayer = Replayer {
+        engine,
+        spans: 0,
+        findings: Vec::new(),
     };
+    let found = wal::replay(&*engine.disk, &dir, from, &mut replayer);
     let Recovered {
         records,
-        gaps,
         next_file,
         next_sequence,
-        old_files,
         end,
-    } = wal::replay(disk, &dir, from, take).map_err(failed("replaying the log"))?;
+        ..
+    } = found.map_err(failed("replaying the log"))?;
     recovery.replayed_batches = records;
-    recovery.replayed_spans = spans;
-    for gap in &gaps {
-        let kept = keep_gap(engine, gap);
-        recovery.findings.push(finding(gap, &kept));
-    }
-    for number in old_files {
-        let path = wal::path(&dir, number);
-        match disk.remove(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            outcome => outcome.map_err(failed("removing an old file of the log"))?,
-        }
-    }
+    recovery.replayed_spans = replayer.spans;
+    recovery.findings.append(&mut replayer.findings);
+    let upto = engine.manifest().contents().replay_from;
+    engine.trim_log(upto);
     Ok(LogStart {
         at: end,
         next_file,
@@ -214,20 +251,53 @@ fn replay(
     })
 }
 
-/// Keeps a copy of bytes that could not be read, for whoever can make something of them.
-fn keep_gap(engine: &Engine, gap: &Gap) -> Result<String, String> {
-    let Some(bytes) = &gap.content else {
-        return Err("no bytes are left".to_owned());
-    };
-    let name = format!("wal-{:012}-{:012}.bin", gap.file, gap.bytes.start);
-    let path = engine.dir.join("quarantine").join(&name);
-    let copied = engine.disk.create(&path).and_then(|file| {
-        file.write_at(bytes, 0)?;
-        file.sync()
-    });
-    match copied {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.to_string()),
-        _ => Ok(path.display().to_string()),
+/// Puts what is in the log into tables, and keeps copies of what cannot be read.
+struct Replayer<'a> {
+    engine: &'a Engine,
+    spans: u64,
+    findings: Vec<String>,
+}
+
+impl Visitor for &mut Replayer<'_> {
+    fn record(
+        &mut self,
+        kind: Kind,
+        _received_unix_nano: u64,
+        body: &[u8],
+        end: Position,
+    ) -> io::Result<Result<(), String>> {
+        let payload = match Payload::from_record(kind, body) {
+            Ok(payload) => payload,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let engine = self.engine;
+        let applied = engine.state.apply(&payload, end);
+        // What does not fit did not fit when it came, and its sender was told.
+        self.spans += applied.outcome.map_or(0, |taken| taken.spans);
+        if applied.frozen || applied.table_bytes >= engine.options.table_bytes {
+            match engine.flush_during_replay() {
+                // All of it was in memory before the restart, too: it waits for room there.
+                Err(error) if is_temporary(&error) => {
+                    tracing::warn!(%error, "what is in the log cannot become segments yet");
+                }
+                outcome => outcome.map_err(io::Error::other)?,
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn gap(&mut self, gap: &Gap) -> io::Result<()> {
+        let kept = match &gap.content {
+            Some(bytes) => {
+                let name = format!("wal-{:012}-{:012}", gap.file, gap.bytes.start);
+                let kept = quarantine::keep(&*self.engine.disk, &self.engine.dir, &name, bytes);
+                kept.map(|path| path.display().to_string())
+                    .map_err(|error| error.to_string())
+            }
+            None => Err("no bytes are left".to_owned()),
+        };
+        self.findings.push(finding(gap, &kept));
+        Ok(())
     }
 }
 

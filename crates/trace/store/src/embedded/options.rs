@@ -57,9 +57,12 @@ pub struct Options {
     pub durability: Durability,
     /// How long spans are kept at least; a segment goes when all of it is older. `None`: for ever.
     pub retention: Option<Duration>,
-    /// The most bytes that segments may take; the oldest go when there are more. `None`: as many as
-    /// the disk has.
+    /// The most bytes that segments and the log may take; the oldest segments go when there are more,
+    /// and when the disk is full. `None`: as many as the disk has, and when it is full, spans are
+    /// refused.
     pub max_disk_bytes: Option<u64>,
+    /// Bytes that are kept free for when the disk is full, so that segments can be dropped then.
+    pub reserve_bytes: u64,
     /// The size of a table in memory at which it becomes a segment.
     pub table_bytes: u64,
     /// The age of a table in memory at which it becomes a segment.
@@ -69,10 +72,18 @@ pub struct Options {
     pub max_table_bytes: u64,
     /// The most bytes of batches that may wait to be stored.
     pub queue_bytes: u64,
+    /// How long a batch may wait for its turn to be written to the log; then it is refused, and
+    /// nothing of it is kept. What is being written already is waited for.
+    pub queue_timeout: Duration,
     /// The size of the log's files.
     pub log_file_bytes: u64,
-    /// The most bytes of decoded row groups that are kept for the next query.
+    /// The most bytes of what was decoded of segments (row groups, dictionaries, indexes) that are
+    /// kept for the next query.
     pub cache_bytes: usize,
+    /// The most bytes that one query takes; what exceeds it is ended.
+    pub query_bytes: u64,
+    /// The most bytes that all queries take.
+    pub max_query_bytes: u64,
     /// How long a query may take.
     pub query_timeout: Duration,
     /// Whether tables are written, and segments merged and dropped, by threads of the engine's own.
@@ -86,14 +97,30 @@ impl Default for Options {
             durability: Durability::Fsync,
             retention: Some(Duration::from_secs(72 * 3_600)),
             max_disk_bytes: Some(10 << 30),
+            reserve_bytes: 1 << 20,
             table_bytes: 64 << 20,
             table_age: Duration::from_secs(60),
             max_table_bytes: 192 << 20,
             queue_bytes: 64 << 20,
+            queue_timeout: Duration::from_secs(10),
             log_file_bytes: 64 << 20,
             cache_bytes: 64 << 20,
+            query_bytes: 256 << 20,
+            max_query_bytes: 512 << 20,
             query_timeout: Duration::from_secs(30),
             background: true,
         }
+    }
+}
+
+impl Options {
+    /// With files of the log, and tables, that are small beside all that there may be.
+    pub(super) fn fitted(mut self) -> Self {
+        const LEAST: u64 = 1 << 20;
+        if let Some(max) = self.max_disk_bytes {
+            self.log_file_bytes = self.log_file_bytes.min((max / 16).max(LEAST));
+            self.table_bytes = self.table_bytes.min((max / 16).max(LEAST));
+        }
+        self
     }
 }

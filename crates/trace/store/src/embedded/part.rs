@@ -1,9 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use periplus_filter::Scalar;
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{Red, ServiceOperation};
+use periplus_segment::{Calls, RedPoint, ServiceOperation};
 
+use super::meter::Meter;
 use crate::{Scope, SpanFilter, TimeRange};
 
 /// Where a trace stands among all: by the start of its earliest span, then by id.
@@ -11,7 +13,16 @@ pub(super) type Place = (u64, TraceId);
 
 /// Something that holds spans: a table in memory or a segment on the disk. A trace may lie in
 /// several.
+///
+/// What takes a while ends early when the meter is over; then the answer lacks something, and
+/// [`Meter::check`] says why.
 pub(super) trait Part: fmt::Debug + Send + Sync {
+    /// The number of a segment, which never changes; a table has none.
+    fn segment(&self) -> Option<u64>;
+
+    /// The start of its earliest span, and that of its latest.
+    fn starts(&self) -> (u64, u64);
+
     /// What is searched at once, piece by piece.
     fn chunks(&self) -> Vec<Chunk>;
 
@@ -20,27 +31,82 @@ pub(super) trait Part: fmt::Debug + Send + Sync {
 
     /// The traces that have a span in this chunk which starts in the range and matches, with the
     /// start of their earliest span in this part; in any order.
-    fn hits(&self, chunk: usize, filter: &Prepared, range: TimeRange)
-    -> Result<Vec<Place>, Damage>;
+    fn hits(
+        &self,
+        chunk: usize,
+        filter: &Prepared,
+        range: TimeRange,
+        meter: &Meter,
+    ) -> Result<Vec<Place>, Damage>;
 
-    /// What it holds of a trace.
-    fn trace(&self, id: TraceId) -> Result<Vec<SpanGroup>, Damage>;
+    /// How many spans of this chunk start in the range and match.
+    fn count(
+        &self,
+        chunk: usize,
+        filter: &Prepared,
+        range: TimeRange,
+        meter: &Meter,
+    ) -> Result<u64, Damage>;
+
+    /// Some of the spans of a chunk that start in the range and match, from a place in it on; and the
+    /// place behind them, if it is not the end.
+    fn spans(
+        &self,
+        from: (usize, usize),
+        filter: &Prepared,
+        range: TimeRange,
+        meter: &Meter,
+    ) -> Result<(Vec<SpanGroup>, Option<usize>), Damage>;
+
+    /// What it holds of a trace. The memory for it is taken from the meter.
+    fn trace(&self, id: TraceId, meter: &Meter) -> Result<Vec<SpanGroup>, Damage>;
 
     /// The start of the trace's earliest span in this part, if it has any; zero if none has one.
     fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage>;
 
     /// The operations of its services, sorted.
-    fn operations(&self) -> Result<Arc<Vec<ServiceOperation>>, Damage>;
+    fn operations(&self, meter: &Meter) -> Result<Arc<Vec<ServiceOperation>>, Damage>;
 
-    /// The rates, errors and durations of its spans.
-    fn red(&self) -> Result<Red, Damage>;
+    /// The rates, errors and durations of its spans in the windows that begin in the range.
+    fn red(&self, range: TimeRange, meter: &Meter, see: &mut SeeRed<'_>) -> Result<(), Damage>;
 
-    /// The keys of the attributes in one scope, if it has a list of them.
-    fn attribute_keys(&self, scope: Scope) -> Result<Option<Vec<String>>, Damage>;
+    /// The calls that its traces tell of, each as if it had no spans elsewhere.
+    fn calls(&self, meter: &Meter) -> Result<Arc<Calls>, Damage>;
+
+    /// The calls that what it has of one trace tells of.
+    fn calls_of(&self, id: TraceId, meter: &Meter) -> Result<Calls, Damage>;
+
+    /// For each of its traces the upper half of the id's hash, and below that a number for
+    /// [`Self::id_of`]; sorted, some more than once.
+    fn trace_hashes(&self, meter: &Meter) -> Result<Arc<Vec<u64>>, Damage>;
+
+    /// The trace with this number.
+    fn id_of(&self, number: u32) -> Result<Option<TraceId>, Damage>;
+
+    /// The keys of the attributes in one scope, some more than once.
+    fn attribute_keys(
+        &self,
+        scope: Scope,
+        meter: &Meter,
+        see: &mut dyn FnMut(&str),
+    ) -> Result<(), Damage>;
+
+    /// The values of an attribute, some more than once. `first` is a prefix and a limit: values that
+    /// do not begin with it may be left out, and those that come behind so many others.
+    fn attribute_values(
+        &self,
+        attribute: (Scope, &str),
+        first: (&str, usize),
+        meter: &Meter,
+        see: &mut dyn FnMut(Scalar<'_>),
+    ) -> Result<(), Damage>;
 
     /// Notes that something of it cannot be read.
     fn damaged(&self, damage: &Damage);
 }
+
+/// Takes what is counted of one operation in one window.
+pub(super) type SeeRed<'a> = dyn FnMut(&ServiceOperation, &RedPoint<'_>) + 'a;
 
 /// A filter, prepared by a part for itself.
 #[derive(Clone, Debug)]
@@ -73,11 +139,19 @@ impl Chunk {
     }
 }
 
+/// Whether some spans of a part may start in the range.
+pub(super) fn overlaps(part: &dyn Part, range: TimeRange) -> bool {
+    let (first, last) = part.starts();
+    Chunk { first, last }.overlaps(range)
+}
+
 /// A part of a segment cannot be read.
 #[derive(Clone, Debug)]
 pub(super) struct Damage {
     /// What is wrong.
     pub(super) reason: String,
+    /// Whether its bytes are wrong; else they could only not be had this time.
+    pub(super) lasting: bool,
 }
 
 /// The earlier of two starts; zero means unknown.

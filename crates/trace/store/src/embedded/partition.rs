@@ -1,6 +1,7 @@
 //! Where segments lie: a directory per hour, `p=2026-11-22T08`, and a file per segment in it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const HOUR_NANO: u64 = 3_600_000_000_000;
 
@@ -10,10 +11,17 @@ const HOUR_NANO: u64 = 3_600_000_000_000;
 const MOST_HOURS_LATE: u64 = 48;
 const MOST_HOURS_EARLY: u64 = 1;
 
-/// The hour in which something that starts then and arrives now is put.
-pub(super) fn hour_of(start_unix_nano: u64, now_unix_nano: u64) -> u64 {
+/// The hour in which something that starts then and arrives now is put. What is late lies in its hour
+/// only if that is kept for another hour at least: else it would be dropped as soon as it is there.
+pub(super) fn hour_of(
+    start_unix_nano: u64,
+    now_unix_nano: u64,
+    retention: Option<Duration>,
+) -> u64 {
     let (start, now) = (start_unix_nano / HOUR_NANO, now_unix_nano / HOUR_NANO);
-    if start + MOST_HOURS_LATE >= now && start <= now + MOST_HOURS_EARLY {
+    let kept = retention.map_or(u64::MAX, |retention| retention.as_secs() / 3_600);
+    let late = MOST_HOURS_LATE.min(kept.saturating_sub(1));
+    if start + late >= now && start <= now + MOST_HOURS_EARLY {
         start
     } else {
         now
@@ -88,9 +96,30 @@ mod tests {
             (1_001, 1_001),
             (1_002, 1_000),
         ] {
-            assert_eq!(hour_of(at(start), at(1_000)), hour, "{start}");
+            assert_eq!(hour_of(at(start), at(1_000), None), hour, "{start}");
         }
-        assert_eq!(hour_of(0, at(1_000)), 1_000);
-        assert_eq!(hour_of(u64::MAX, at(1_000)), 1_000);
+        assert_eq!(hour_of(0, at(1_000), None), 1_000);
+        assert_eq!(hour_of(u64::MAX, at(1_000), None), 1_000);
+    }
+
+    #[test]
+    fn what_is_late_is_not_put_where_it_is_dropped_at_once() {
+        let at = |hour: u64| hour * HOUR_NANO + 5;
+        for (minutes, start, hour) in [
+            (24 * 60, 977, 977),
+            (24 * 60, 976, 1_000),
+            (90, 1_000, 1_000),
+            (90, 999, 1_000),
+            (30, 999, 1_000),
+            (0, 999, 1_000),
+            (100 * 60, 952, 952),
+            (100 * 60, 951, 1_000),
+        ] {
+            let retention = Duration::from_secs(minutes * 60);
+            let put = hour_of(at(start), at(1_000), Some(retention));
+            assert_eq!(put, hour, "{minutes} minutes, {start}");
+            // It stays for as long as is promised, counted from the end of its hour, and an hour more.
+            assert!(end_unix_nano(put) + minutes * 60_000_000_000 > at(1_000));
+        }
     }
 }

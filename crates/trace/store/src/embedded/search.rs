@@ -8,19 +8,20 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use periplus_model::{SpanGroup, TraceId};
 
 use super::meter::Meter;
 use super::part::{Damage, Part, Place, Prepared, earlier};
 use super::state::Snapshot;
+use super::stream::Work;
 use crate::{
     Cursor, SpanFilter, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery, matches,
 };
 
-/// A query may hold this many places that wait for their turn: 32 bytes each.
-const MAX_PLACES: usize = 8 << 20;
+/// The bytes of an entry of the heap, and of one of the set.
+const ITEM_BYTES: u64 = size_of::<Item>() as u64;
+const SEEN_BYTES: u64 = 2 * size_of::<TraceId>() as u64;
 
 /// A search under way.
 pub(super) struct Search {
@@ -31,10 +32,21 @@ pub(super) struct Search {
     /// That, as each part has prepared it.
     prepared: Vec<Option<Prepared>>,
     heap: BinaryHeap<Item>,
-    /// The traces that were looked at.
+    /// What was taken when the search began.
+    snapshot: Snapshot,
+    /// Whether the reader was told of damage.
+    told: bool,
+    /// What the reader gets after that.
+    late: Option<StoredTrace>,
+    /// The traces whose place among all is known and in the heap. One that has come up from there
+    /// does not come again: all parts of it begin no earlier, and were taken a step further before.
     seen: HashSet<TraceId>,
     found: usize,
     meter: Meter,
+    /// What heap and set take of the memory.
+    held: u64,
+    /// What the trace takes that was answered last.
+    answered: u64,
 }
 
 #[derive(Debug)]
@@ -63,45 +75,19 @@ impl Search {
             query,
             necessary,
             heap: BinaryHeap::new(),
+            snapshot: snapshot.clone(),
+            told: false,
+            late: None,
             seen: HashSet::new(),
             found: 0,
             meter,
+            held: 0,
+            answered: 0,
         };
         if search.query.limit > 0 {
             search.plan();
         }
         search
-    }
-
-    /// The next trace; `None` when there is none. Stops early, with an error, when it takes too long
-    /// or too much, and without one when it is `cancelled`.
-    pub(super) fn next(
-        &mut self,
-        cancelled: &AtomicBool,
-    ) -> Option<Result<StoredTrace, StoreError>> {
-        while self.found < self.query.limit {
-            let item = self.heap.pop()?;
-            let outcome = match item.step {
-                Step::Chunk { part, chunk } => {
-                    self.search_chunk(part, chunk);
-                    None
-                }
-                Step::Partial(id) => {
-                    self.complete(id);
-                    None
-                }
-                Step::Whole(id) => self.look_at(id),
-            };
-            if let Err(error) = self.check_limits(cancelled) {
-                self.found = self.query.limit;
-                return Some(Err(error));
-            }
-            if let Some(trace) = outcome {
-                self.found += 1;
-                return Some(Ok(trace));
-            }
-        }
-        None
     }
 
     fn plan(&mut self) {
@@ -134,7 +120,7 @@ impl Search {
                 Prepared::Nothing
             })
         });
-        let hits = part.hits(chunk, prepared, self.query.range);
+        let hits = part.hits(chunk, prepared, self.query.range, &self.meter);
         for (start, id) in or_default(&*part, hits) {
             if start == 0 {
                 self.complete(id);
@@ -147,7 +133,7 @@ impl Search {
 
     /// Finds out where the trace belongs, now that nothing newer than this part of it is left.
     fn complete(&mut self, id: TraceId) {
-        if !self.seen.insert(id) {
+        if self.seen.contains(&id) {
             return;
         }
         let mut start = 0;
@@ -159,33 +145,108 @@ impl Search {
         // What stands on earlier pages was answered before.
         let behind = |after: Cursor| (start, id) < (after.start_unix_nano, after.trace_id);
         if self.query.after.is_none_or(behind) {
+            self.seen.insert(id);
             let step = Step::Whole(id);
             self.heap.push(Item { start, step });
         }
     }
 
     fn look_at(&mut self, id: TraceId) -> Option<StoredTrace> {
-        let groups = collect(&self.parts, id);
-        let is_match = matches(&self.query.filter, &groups, self.query.range);
-        self.meter.looked_at(&groups);
-        is_match.then_some(StoredTrace { id, groups })
-    }
-
-    fn check_limits(&self, cancelled: &AtomicBool) -> Result<(), StoreError> {
-        self.meter.check(cancelled)?;
-        if self.heap.len() + self.seen.len() > MAX_PLACES {
-            return Err(StoreError::QueryLimit {
-                reason: "it finds too many traces; ask for a shorter time or more precisely",
+        self.seen.remove(&id);
+        let groups = collect(&self.parts, id, &self.meter);
+        let bytes = self.meter.looked_at(&groups);
+        if matches(&self.query.filter, &groups, self.query.range) {
+            self.answered = bytes;
+            return Some(StoredTrace {
+                id,
+                groups,
+                incomplete: self.snapshot.met_damage(),
             });
         }
-        Ok(())
+        drop(groups);
+        self.meter.give_back(bytes);
+        None
+    }
+
+    fn check_limits(&mut self) -> Result<(), StoreError> {
+        let held =
+            self.heap.capacity() as u64 * ITEM_BYTES + self.seen.capacity() as u64 * SEEN_BYTES;
+        if held != self.held {
+            self.meter.resize(self.held, held);
+            self.held = held;
+        }
+        self.meter.check()
     }
 }
 
-/// All groups of a trace, the oldest part first.
-pub(super) fn collect(parts: &[Arc<dyn Part>], id: TraceId) -> Vec<Arc<SpanGroup>> {
-    let groups = |part: &Arc<dyn Part>| or_default(&**part, part.trace(id));
-    parts.iter().flat_map(groups).map(Arc::new).collect()
+impl Work for Search {
+    type Item = StoredTrace;
+
+    /// The next trace; `None` when there is none. Stops early, with an error, when it takes too long
+    /// or too much, and without one when it is `cancelled`.
+    fn next(&mut self) -> Option<Result<StoredTrace, StoreError>> {
+        if let Some(trace) = self.late.take() {
+            return Some(Ok(trace));
+        }
+        // Whoever got it looks after it now.
+        self.meter.give_back(std::mem::take(&mut self.answered));
+        while self.found < self.query.limit {
+            let Some(item) = self.heap.pop() else {
+                let tell = self.snapshot.met_damage() && !self.told;
+                self.told |= tell;
+                return tell.then(|| Err(damaged()));
+            };
+            let outcome = match item.step {
+                Step::Chunk { part, chunk } => {
+                    self.search_chunk(part, chunk);
+                    None
+                }
+                Step::Partial(id) => {
+                    self.complete(id);
+                    None
+                }
+                Step::Whole(id) => self.look_at(id),
+            };
+            if let Err(error) = self.check_limits() {
+                self.found = self.query.limit;
+                return Some(Err(error));
+            }
+            if let Some(trace) = outcome {
+                self.found += 1;
+                if self.snapshot.met_damage() && !self.told {
+                    self.told = true;
+                    self.late = Some(trace);
+                    return Some(Err(damaged()));
+                }
+                return Some(Ok(trace));
+            }
+        }
+        None
+    }
+}
+
+pub(super) fn damaged() -> StoreError {
+    StoreError::Damaged {
+        reason: "a part of it cannot be read".to_owned(),
+    }
+}
+
+/// All groups of a trace, the oldest part first. Where one part ends and the next begins does not show:
+/// a merge between two answers does not change them.
+pub(super) fn collect(parts: &[Arc<dyn Part>], id: TraceId, meter: &Meter) -> Vec<Arc<SpanGroup>> {
+    let mut groups: Vec<SpanGroup> = Vec::new();
+    for part in parts {
+        let mut more = or_default(&**part, part.trace(id, meter)).into_iter();
+        if let (Some(last), Some(first)) = (groups.last_mut(), more.as_slice().first())
+            && last.resource == first.resource
+            && last.scope == first.scope
+            && let Some(first) = more.next()
+        {
+            last.spans.extend(first.spans);
+        }
+        groups.extend(more);
+    }
+    groups.into_iter().map(Arc::new).collect()
 }
 
 /// What was read, or, from a part that cannot be read, nothing and a message.
@@ -245,14 +306,14 @@ impl PartialEq for Item {
 
 impl Eq for Item {}
 
-/// Every trace with a span in the range, in any order.
+/// Every trace with a span in the range, in any order, some more than once.
 pub(super) fn traces_in(
-    snapshot: &Snapshot,
+    parts: &[Arc<dyn Part>],
     range: TimeRange,
-) -> (Vec<Arc<dyn Part>>, Vec<TraceId>) {
-    let parts: Vec<_> = snapshot.parts().collect();
-    let mut places: Vec<Place> = Vec::new();
-    for part in &parts {
+    meter: &Meter,
+) -> Result<Vec<TraceId>, StoreError> {
+    let mut ids: Vec<TraceId> = Vec::new();
+    for part in parts {
         let chunks = part.chunks().into_iter().enumerate();
         let mut chunks = chunks.filter(|(_, chunk)| chunk.overlaps(range)).peekable();
         if chunks.peek().is_none() {
@@ -266,11 +327,11 @@ pub(super) fn traces_in(
             }
         };
         for (chunk, _) in chunks {
-            places.extend(or_default(&**part, part.hits(chunk, &prepared, range)));
+            let hits: Vec<Place> = or_default(&**part, part.hits(chunk, &prepared, range, meter));
+            meter.take((hits.len() * size_of::<TraceId>()) as u64);
+            meter.check()?;
+            ids.extend(hits.into_iter().map(|(_, id)| id));
         }
     }
-    let mut ids: Vec<TraceId> = places.into_iter().map(|(_, id)| id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    (parts, ids)
+    Ok(ids)
 }

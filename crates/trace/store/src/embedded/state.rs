@@ -1,10 +1,15 @@
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use super::damaged::{Lost, Watched};
+use super::manifest::SegmentEntry;
 use super::part::Part;
 use super::payload::{Payload, Unfit};
 use super::segment::Segment;
 use super::table::Table;
+use super::view::View;
 use super::wal::Position;
 use crate::OtlpTaken;
 
@@ -21,8 +26,10 @@ struct Layout {
     active: Arc<Table>,
     /// Tables that are being written, the oldest first.
     frozen: Vec<Frozen>,
-    /// The oldest first, by number.
+    /// In the order in which their spans came.
     segments: Arc<Vec<Arc<Segment>>>,
+    /// Those that cannot be opened.
+    lost: Arc<Vec<Arc<Lost>>>,
 }
 
 #[derive(Debug)]
@@ -52,30 +59,54 @@ pub(super) struct Applied {
 }
 
 /// Everything that was stored at one moment, each span once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Snapshot {
-    /// The oldest first.
+    /// In the order in which their spans came.
     pub(super) segments: Arc<Vec<Arc<Segment>>>,
+    /// Those that cannot be opened.
+    pub(super) lost: Arc<Vec<Arc<Lost>>>,
     /// The oldest first.
     pub(super) tables: Vec<Arc<Table>>,
+    /// Set when something of it could not be read.
+    pub(super) damage: Arc<AtomicBool>,
 }
 
 impl Snapshot {
-    /// The oldest first.
+    /// In the order in which their spans came.
     pub(super) fn parts(&self) -> impl Iterator<Item = Arc<dyn Part>> {
+        let watched = |part: Arc<dyn Part>| -> Arc<dyn Part> {
+            Arc::new(Watched {
+                part,
+                damage: Arc::clone(&self.damage),
+            })
+        };
         let segments = self.segments.iter().map(|s| Arc::clone(s) as Arc<dyn Part>);
-        let tables = self.tables.iter().map(|t| Arc::clone(t) as Arc<dyn Part>);
-        segments.chain(tables)
+        let lost = self.lost.iter().map(|l| Arc::clone(l) as Arc<dyn Part>);
+        let view = |table| Arc::new(View::of(table)) as Arc<dyn Part>;
+        let tables = self.tables.iter().map(view);
+        segments.chain(lost).map(watched).chain(tables)
+    }
+
+    /// Whether something of it could not be read since it was taken, so that an answer lacks spans.
+    pub(super) fn met_damage(&self) -> bool {
+        self.damage.load(Ordering::Relaxed)
     }
 }
 
 impl State {
-    pub(super) fn new(segments: Vec<Arc<Segment>>, applied: Position) -> Self {
+    pub(super) fn new(
+        mut segments: Vec<Arc<Segment>>,
+        lost: Vec<SegmentEntry>,
+        applied: Position,
+    ) -> Self {
+        let lost = lost.into_iter().map(|entry| Arc::new(Lost { entry }));
+        segments.sort_by_key(|segment| segment.entry().covers());
         Self {
             layout: RwLock::new(Layout {
                 active: Arc::default(),
                 frozen: Vec::new(),
                 segments: Arc::new(segments),
+                lost: Arc::new(lost.collect()),
             }),
             turn: Mutex::new(Turn {
                 applied,
@@ -143,12 +174,21 @@ impl State {
         Arc::make_mut(&mut layout.segments).extend(new);
     }
 
-    /// Puts segments in the place of others.
-    pub(super) fn replace_segments(&self, old: &[u64], new: Option<Arc<Segment>>) {
+    /// Puts segments in the place of others, which are returned.
+    pub(super) fn replace_segments(
+        &self,
+        old: &[u64],
+        new: Option<Arc<Segment>>,
+    ) -> Vec<Arc<Segment>> {
         let mut layout = self.layout_mut();
         let segments = Arc::make_mut(&mut layout.segments);
-        segments.retain(|segment| !old.contains(&segment.entry().id));
+        let old: HashSet<u64> = old.iter().copied().collect();
+        let is_old = |segment: &mut Arc<Segment>| old.contains(&segment.entry().id);
+        let replaced = segments.extract_if(.., is_old).collect();
         segments.extend(new);
+        segments.sort_by_key(|segment| segment.entry().covers());
+        Arc::make_mut(&mut layout.lost).retain(|lost| !old.contains(&lost.entry.id));
+        replaced
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -156,6 +196,8 @@ impl State {
         let frozen = layout.frozen.iter().map(|frozen| &frozen.table);
         Snapshot {
             segments: Arc::clone(&layout.segments),
+            lost: Arc::clone(&layout.lost),
+            damage: Arc::default(),
             tables: frozen.chain([&layout.active]).cloned().collect(),
         }
     }

@@ -1,7 +1,7 @@
 use std::any::Any;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -13,10 +13,12 @@ use super::disk::{Disk, RealDisk};
 use super::engine::{Engine, is_temporary};
 use super::intake::{Answer, Intake, now_unix_nano};
 use super::keep::Kept;
-use super::meter::Meter;
+use super::meter::{Memory, Meter};
 use super::open::{self, LogStart, Recovery};
 use super::options::{Durability, Options};
 use super::payload::Payload;
+use super::quarantine;
+use super::salvage::Salvaged;
 use super::state::Snapshot;
 use super::stream::Cancel;
 use super::wal::{Log, LogOptions};
@@ -38,14 +40,18 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 ///   [`StoreError::Busy`], and it is counted; the sender should try again. After a failure that
 ///   leaves unknown what the disk holds nothing is taken until a restart; reads go on.
 /// * **Readers** see what was stored when they began. They never wait for the disk's writes, and
-///   writers wait for them only while a table in memory is looked at.
+///   writers wait for them no longer than a short turn: a table in memory is looked at a few rows at
+///   a time. All queries share a limit of memory, and each has one of its own.
 /// * Reads run on threads for blocking work of the tokio runtime in which they are polled.
+/// * A batch waits for its turn no longer than [`Options::queue_timeout`]: the runtime in which it is
+///   appended needs its timer.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     pub(super) engine: Arc<Engine>,
     pub(super) intake: Intake,
     recovery: Recovery,
     pub(super) slots: Arc<Semaphore>,
+    memory: Arc<Memory>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Given back last.
     _lock: Box<dyn Any + Send + Sync>,
@@ -66,28 +72,46 @@ pub struct EngineStats {
     pub table_spans: u64,
     /// Tables that became segments since the start.
     pub flushes: u64,
+    /// Their spans.
+    pub flushed_spans: u64,
     /// Merges of segments since the start.
     pub merges: u64,
+    /// The spans that they wrote: with those of the tables, how often a span is written.
+    pub merged_spans: u64,
     /// Segments dropped since the start, for their age or to stay under the limit.
     pub dropped_segments: u64,
     /// Requests refused since the start because something was full.
     pub busy_requests: u64,
+    /// Requests since the start that were not stored, since nobody waited for them any more.
+    pub abandoned_requests: u64,
     /// Reads of segments that met damage, since the start.
     pub damages: u64,
+    /// Bytes of segments that are kept decoded.
+    pub cached_bytes: u64,
+    /// Bytes that queries under way take.
+    pub query_bytes: u64,
+    /// Segments of which a part cannot be read.
+    pub damaged_segments: u64,
+    /// Bytes of the log, what is reserved included.
+    pub log_bytes: u64,
+    /// Bytes of copies of what could not be read.
+    pub quarantine_bytes: u64,
+    /// Whether spans are taken; if not, until a restart.
+    pub healthy: bool,
 }
 
 impl EmbeddedStore {
     /// Opens the store in a directory, or makes one.
     pub fn open(dir: &Path, options: Options) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
-            action: "making the directory",
-            source,
-        })?;
         Self::open_on(Arc::new(RealDisk), dir, options)
     }
 
-    /// Opens the store in a directory of some disk; the directory must be there.
+    /// Opens the store in a directory of some disk, or makes one.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Self, StoreError> {
+        make_dir(&*disk, dir).map_err(|source| StoreError::Io {
+            action: "making the directory",
+            source,
+        })?;
         let lock = disk
             .lock(&dir.join("LOCK"))
             .map_err(|source| match source.kind() {
@@ -99,13 +123,14 @@ impl EmbeddedStore {
                     source,
                 },
             })?;
-        let (engine, start, recovery) = open::open(disk, dir, options)?;
+        let (engine, start, recovery) = open::open(disk, dir, options.fitted())?;
         let engine = Arc::new(engine);
         let intake = start_intake(&engine, &start)?;
         let store = Self {
             intake,
             recovery,
             slots: Arc::new(Semaphore::new(slots())),
+            memory: Arc::new(Memory::new(options.query_bytes, options.max_query_bytes)),
             threads: Mutex::default(),
             engine,
             _lock: lock,
@@ -121,6 +146,11 @@ impl EmbeddedStore {
         &self.recovery
     }
 
+    /// An error, with the reason, if spans are no longer taken until a restart.
+    pub fn health(&self) -> Result<(), StoreError> {
+        self.engine.health.check()
+    }
+
     /// Turns what is in memory into segments.
     pub fn flush(&self) -> Result<(), StoreError> {
         self.engine.flush()
@@ -131,9 +161,21 @@ impl EmbeddedStore {
         self.engine.compact(now_unix_nano(), true)
     }
 
+    /// What the engine's own threads do every now and then: drops what is too old at this time, or too
+    /// much, and merges segments where that pays.
+    pub fn keep(&self, now_unix_nano: u64) -> Result<(), StoreError> {
+        self.engine.keep(now_unix_nano)
+    }
+
+    /// Saves what can be read of segments that are damaged, and drops the rest of them. Their bytes are
+    /// copied to `quarantine/` first.
+    pub fn salvage(&self) -> Result<Vec<Salvaged>, StoreError> {
+        self.engine.salvage()
+    }
+
     /// Drops segments that are too old at this time, or too many.
     pub fn retain(&self, now_unix_nano: u64) -> Result<Kept, StoreError> {
-        self.engine.retain(now_unix_nano)
+        self.engine.retain(now_unix_nano, 0)
     }
 
     /// The segments that there are, the oldest number first.
@@ -153,15 +195,26 @@ impl EmbeddedStore {
         let mut stats = EngineStats {
             segments: snapshot.segments.len() as u64,
             flushes: counters.flushes.load(Ordering::Relaxed),
+            flushed_spans: counters.flushed_spans.load(Ordering::Relaxed),
             merges: counters.merges.load(Ordering::Relaxed),
+            merged_spans: counters.merged_spans.load(Ordering::Relaxed),
             dropped_segments: counters.dropped_segments.load(Ordering::Relaxed),
             busy_requests: self.intake.busy_requests(),
+            cached_bytes: self.engine.cache.bytes() as u64,
+            query_bytes: self.memory.used(),
+            abandoned_requests: self.intake.abandoned_requests(),
+            damaged_segments: snapshot.lost.len() as u64,
+            log_bytes: self.engine.log_bytes(),
+            quarantine_bytes: quarantine::used_bytes(&*self.engine.disk, &self.engine.dir)
+                .unwrap_or_default(),
+            healthy: self.engine.health.check().is_ok(),
             ..EngineStats::default()
         };
         for segment in snapshot.segments.iter() {
             stats.segment_bytes += segment.entry().bytes;
             stats.segment_spans += segment.entry().spans;
             stats.damages += segment.damages();
+            stats.damaged_segments += u64::from(segment.is_damaged());
         }
         for table in &snapshot.tables {
             stats.table_bytes += table.bytes();
@@ -212,37 +265,47 @@ impl EmbeddedStore {
         }
     }
 
-    /// For what has no budget of its own.
-    pub(super) fn meter(&self) -> Meter {
-        Meter::new(Budget::UNLIMITED, self.engine.options.query_timeout)
+    /// For a query with this budget, which ends with `cancel`.
+    pub(super) fn meter(&self, budget: Budget, cancel: &Cancel) -> Meter {
+        let most = self.engine.options.query_timeout;
+        Meter::new(budget, most, &self.memory, cancel.flag())
     }
 
     pub(super) async fn submit(&self, payload: Payload) -> Answer {
         if self.engine.state.table_bytes() > self.engine.options.max_table_bytes {
             return Err(self.intake.busy("too much waits to become segments").into());
         }
-        let answer = self.intake.submit(payload)?;
-        answer.await.unwrap_or_else(|_| {
-            Err(StoreError::Io {
-                action: "waiting for the log",
-                source: io::Error::other("its thread has ended"),
-            }
-            .into())
-        })
+        let pending = self.intake.submit(payload)?;
+        match pending.answer(self.engine.options.queue_timeout).await {
+            Some(answer) => answer,
+            None => Err(self.intake.busy("its turn did not come in time").into()),
+        }
     }
 
     /// Computes an answer on a thread for blocking work.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Snapshot, &AtomicBool) -> Result<T, StoreError> + Send + 'static,
+        read: impl FnOnce(&Snapshot, &Meter) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read_within(Budget::UNLIMITED, move |snapshot, meter| {
+            read(snapshot, &meter)
+        })
+        .await
+    }
+
+    /// The same, for a query with this budget.
+    pub(super) async fn read_within<T: Send + 'static>(
+        &self,
+        budget: Budget,
+        read: impl FnOnce(&Snapshot, Meter) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let cancel = Cancel::default();
-        let cancelled = cancel.flag();
+        let meter = self.meter(budget, &cancel);
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let snapshot = self.engine.state.snapshot();
         let answer = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            read(&snapshot, &cancelled)
+            read(&snapshot, meter)
         });
         answer.await.unwrap_or_else(|error| {
             Err(StoreError::Io {
@@ -265,6 +328,7 @@ fn start_intake(engine: &Arc<Engine>, start: &LogStart) -> Result<Intake, StoreE
     let options = &engine.options;
     let store_id = engine.manifest().contents().store_id;
     let log = (options.durability != Durability::Memory).then(|| {
+        let announcer = Arc::clone(engine);
         let log_options = LogOptions {
             file_bytes: options.log_file_bytes,
             sync: options.durability == Durability::Fsync,
@@ -272,10 +336,28 @@ fn start_intake(engine: &Arc<Engine>, start: &LogStart) -> Result<Intake, StoreE
         let next = (start.next_file, start.next_sequence);
         let disk = Arc::clone(&engine.disk);
         Log::new(disk, engine.wal_dir(), store_id, log_options, next)
+            .announced_to(Box::new(move |number| announcer.announce_log_file(number)))
     });
     let (sink, health) = (Arc::clone(engine), Arc::clone(&engine.health));
     let intake = Intake::start(log, start.at, sink, health, options.queue_bytes);
     intake.map_err(cannot_start)
+}
+
+/// Makes a directory, and those above it that are not there, so that their names survive a power cut.
+fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    if disk.list(dir).is_ok() {
+        return Ok(());
+    }
+    let Some(parent) = dir.parent() else {
+        return disk.create_dir(dir);
+    };
+    let parent = match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    };
+    make_dir(disk, parent)?;
+    disk.create_dir(dir)?;
+    disk.sync_dir(parent)
 }
 
 fn cannot_start(source: io::Error) -> StoreError {
@@ -289,6 +371,7 @@ fn cannot_start(source: io::Error) -> StoreError {
 fn flush(engine: &Engine) {
     let age = engine.options.table_age;
     let mut wait = age / 4;
+    let _watch = engine.health.watch("writing tables");
     while engine.signal.wait_for_flush(wait) {
         engine
             .state
@@ -309,7 +392,7 @@ fn flush(engine: &Engine) {
 /// Looks after segments, until it is time to end.
 fn keep(engine: &Engine) {
     while engine.signal.wait_for_keep(KEEP_EVERY) {
-        if let Err(error) = engine.keep() {
+        if let Err(error) = engine.keep(now_unix_nano()) {
             if is_temporary(&error) {
                 tracing::warn!(%error, "segments are not merged: the disk is full");
             } else {

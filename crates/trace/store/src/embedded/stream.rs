@@ -7,11 +7,19 @@ use futures_util::stream;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::search::Search;
-use crate::{BoxStream, StoreError, StoredTrace};
+use crate::{BoxStream, StoreError};
 
-/// How many traces are found before the reader gets them.
-const TRACES_AT_ONCE: usize = 32;
+/// What is computed piece by piece.
+pub(super) trait Work: Send + 'static {
+    /// A piece.
+    type Item: Send + 'static;
+
+    /// The next one; nothing at the end, and after an error.
+    fn next(&mut self) -> Option<Result<Self::Item, StoreError>>;
+}
+
+/// How many pieces are found before the reader gets them.
+const PIECES_AT_ONCE: usize = 32;
 
 /// How long a search runs before the reader gets what there is.
 const TURN: Duration = Duration::from_millis(20);
@@ -32,26 +40,28 @@ impl Drop for Cancel {
     }
 }
 
-struct Reading {
+struct Reading<W: Work> {
     /// Nothing once the search is at its end.
-    search: Option<Search>,
-    ready: VecDeque<Result<StoredTrace, StoreError>>,
+    search: Option<W>,
+    ready: VecDeque<Result<W::Item, StoreError>>,
     slots: Arc<Semaphore>,
+    #[expect(dead_code, reason = "ends the search when it is dropped")]
     cancel: Cancel,
 }
 
-/// The traces that a search finds. It runs on the runtime's threads for blocking work, a short turn
+/// What a search finds. It runs on the runtime's threads for blocking work, a short turn
 /// at a time and only when the stream is read: a slow reader holds no thread, and one that goes away
 /// ends the search.
-pub(super) fn stream(
-    make: impl FnOnce() -> Search + Send + 'static,
+pub(super) fn stream<W: Work>(
+    make: impl FnOnce() -> W + Send + 'static,
+    cancel: Cancel,
     slots: Arc<Semaphore>,
-) -> BoxStream<'static, Result<StoredTrace, StoreError>> {
-    let reading = Reading {
+) -> BoxStream<'static, Result<W::Item, StoreError>> {
+    let reading = Reading::<W> {
         search: None,
         ready: VecDeque::new(),
         slots,
-        cancel: Cancel::default(),
+        cancel,
     };
     let started = stream::unfold(
         (reading, Some(make)),
@@ -67,14 +77,13 @@ pub(super) fn stream(
                 }
                 // The semaphore is never closed.
                 let slot = Arc::clone(&reading.slots).acquire_owned().await.ok()?;
-                let cancelled = reading.cancel.flag();
                 let turn = spawn_blocking(move || {
                     let _slot = slot;
                     let mut search = search.or_else(|| make.map(|make| make()))?;
                     let mut found = VecDeque::new();
                     let end = Instant::now() + TURN;
-                    while found.len() < TRACES_AT_ONCE && Instant::now() < end {
-                        match search.next(&cancelled) {
+                    while found.len() < PIECES_AT_ONCE && Instant::now() < end {
+                        match search.next() {
                             Some(next) => found.push_back(next),
                             None => return Some((None, found)),
                         }

@@ -1,22 +1,38 @@
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{BuildError, Builder, OtlpError, Red, ServiceOperation};
+use periplus_segment::{BuildError, Builder, OtlpError};
 
-use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::payload::{Payload, Unfit};
 use super::segment::{self, Encoded};
-use crate::{OtlpTaken, Scope, SpanFilter, TimeRange};
+use super::view::Known;
+use crate::OtlpTaken;
 
 /// Spans in memory, until they are in a segment.
-#[derive(Debug, Default)]
+///
+/// Queries read it through a [`super::view::View`], which lets the lock go often.
+#[derive(Debug)]
 pub(super) struct Table {
     builder: RwLock<Builder>,
-    /// The operations of so many spans.
-    operations: Mutex<(usize, Arc<Vec<ServiceOperation>>)>,
+    /// What queries have found out about it.
+    pub(super) known: Mutex<Known>,
     /// Its size after the last payload, so that nobody has to wait for it.
     bytes: AtomicU64,
+    /// The start of its earliest span, and of its latest.
+    first: AtomicU64,
+    last: AtomicU64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            builder: RwLock::default(),
+            known: Mutex::default(),
+            bytes: AtomicU64::new(0),
+            first: AtomicU64::new(u64::MAX),
+            last: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Table {
@@ -31,6 +47,10 @@ impl Table {
             },
             Payload::Otlp(body) => builder.append_otlp(body),
         };
+        if let Some((first, last)) = builder.starts(before..builder.span_count()) {
+            self.first.fetch_min(first, Ordering::Relaxed);
+            self.last.fetch_max(last, Ordering::Relaxed);
+        }
         self.bytes
             .store(builder.heap_bytes() as u64, Ordering::Relaxed);
         Some(match outcome {
@@ -61,63 +81,14 @@ impl Table {
         self.builder().trace_count() as u64
     }
 
-    fn builder(&self) -> RwLockReadGuard<'_, Builder> {
+    /// The start of its earliest span, and of its latest.
+    pub(super) fn starts(&self) -> (u64, u64) {
+        let last = self.last.load(Ordering::Relaxed);
+        (self.first.load(Ordering::Relaxed).min(last), last)
+    }
+
+    /// For a short look: a writer waits meanwhile.
+    pub(super) fn builder(&self) -> RwLockReadGuard<'_, Builder> {
         self.builder.read().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Part for Table {
-    /// One: what comes now may start at any time, and is looked at first.
-    fn chunks(&self) -> Vec<Chunk> {
-        vec![Chunk {
-            first: 0,
-            last: u64::MAX,
-        }]
-    }
-
-    fn prepare(&self, filter: &SpanFilter) -> Result<Prepared, Damage> {
-        Ok(Prepared::Table(filter.clone()))
-    }
-
-    fn hits(&self, _: usize, filter: &Prepared, range: TimeRange) -> Result<Vec<Place>, Damage> {
-        let Prepared::Table(filter) = filter else {
-            return Ok(Vec::new());
-        };
-        let hits = self.builder().hits(filter, range);
-        Ok(hits
-            .iter()
-            .map(|hit| (hit.start_unix_nano, hit.id))
-            .collect())
-    }
-
-    fn trace(&self, id: TraceId) -> Result<Vec<SpanGroup>, Damage> {
-        Ok(self.builder().trace(id).unwrap_or_default())
-    }
-
-    fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
-        Ok(self.builder().trace_start(id))
-    }
-
-    fn operations(&self) -> Result<Arc<Vec<ServiceOperation>>, Damage> {
-        let mut known = self
-            .operations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let builder = self.builder();
-        if known.0 != builder.span_count() {
-            *known = (builder.span_count(), Arc::new(builder.operations()));
-        }
-        Ok(Arc::clone(&known.1))
-    }
-
-    fn red(&self) -> Result<Red, Damage> {
-        Ok(self.builder().red())
-    }
-
-    fn attribute_keys(&self, _: Scope) -> Result<Option<Vec<String>>, Damage> {
-        Ok(None)
-    }
-
-    /// Memory is not damaged.
-    fn damaged(&self, _: &Damage) {}
 }

@@ -14,7 +14,7 @@ pub(super) async fn keys(
     limit: usize,
 ) -> Vec<AttributeKey> {
     let mut found = Smallest::new(limit);
-    each_group(store, |group| {
+    each_group(store, TimeRange::ALL, |group| {
         visit(group, scope, |scope, attribute| {
             if attribute.key.starts_with(prefix) {
                 let key = attribute.key.clone();
@@ -34,7 +34,7 @@ pub(super) async fn values(
     limit: usize,
 ) -> Vec<Value> {
     let mut found = Smallest::new(limit);
-    each_group(store, |group| {
+    each_group(store, TimeRange::ALL, |group| {
         visit(group, scope, |_, attribute| {
             if attribute.key == key
                 && let Some(value) = Listed::of(&attribute.value, prefix)
@@ -47,9 +47,13 @@ pub(super) async fn values(
     found.into_sorted().map(Listed::into_value).collect()
 }
 
-/// Looks at all groups of all traces, giving others a turn now and then.
-async fn each_group(store: &MemoryStore, mut look_at: impl FnMut(&SpanGroup)) {
-    let mut cursor = Cursor::new(store, TimeRange::ALL, None);
+/// Looks at all groups of all traces with a span in the range, giving others a turn now and then.
+pub(super) async fn each_group(
+    store: &MemoryStore,
+    range: TimeRange,
+    mut look_at: impl FnMut(&SpanGroup),
+) {
+    let mut cursor = Cursor::new(store, range, None);
     // A trace to which an earlier span arrives meanwhile comes by again.
     let mut seen: HashSet<TraceId> = HashSet::new();
     let mut spans = 0;

@@ -4,6 +4,7 @@ mod arrival;
 mod attributes;
 mod index;
 mod intern;
+mod red;
 mod search;
 pub(crate) mod size;
 
@@ -12,8 +13,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use periplus_model::{Batch, SpanKind, TraceId, Value};
 
 use crate::{
-    AttributeKey, BoxFuture, BoxStream, DependencyEdge, Operation, Scope, SpanSink, SpanStore,
-    StoreError, StoreStats, StoredTrace, TimeRange, TraceQuery,
+    AttributeKey, BoxFuture, BoxStream, DependencyEdge, Operation, RedQuery, RedSeries, Scope,
+    SpanSink, SpanStore, StoreError, StoreStats, StoredTrace, TimeRange, TraceQuery,
 };
 use arrival::Arrival;
 use index::Index;
@@ -84,6 +85,7 @@ impl SpanStore for MemoryStore {
             Ok(groups.map(|groups| StoredTrace {
                 id,
                 groups: groups.to_vec(),
+                incomplete: false,
             }))
         })
     }
@@ -109,6 +111,10 @@ impl SpanStore for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Value>, StoreError>> {
         Box::pin(async move { Ok(attributes::values(self, key, scope, prefix, limit).await) })
+    }
+
+    fn red_by(&self, query: RedQuery) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
+        Box::pin(async move { Ok(red::series(self, &query).await) })
     }
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {

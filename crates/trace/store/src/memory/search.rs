@@ -82,6 +82,7 @@ impl Stream for Search<'_> {
                 return Poll::Ready(Some(Ok(StoredTrace {
                     id,
                     groups: candidate.groups.to_vec(),
+                    incomplete: false,
                 })));
             }
             if last_of_chunk {

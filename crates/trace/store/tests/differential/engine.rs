@@ -34,6 +34,7 @@ impl Steps {
             store: open(&disk),
             disk,
             runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_time()
                 .build()
                 .unwrap(),
             expected: Traces::new(),

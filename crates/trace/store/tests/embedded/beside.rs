@@ -31,6 +31,7 @@ fn what_is_acknowledged_is_found_at_once_and_once() {
     let store = Arc::new(store.unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .enable_time()
         .build()
         .unwrap();
     let done = Arc::new(AtomicBool::new(false));

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use periplus_store::embedded::Durability;
 use periplus_store::embedded::disk::{Crash, Fault, SimulatedDisk};
+use periplus_store::embedded::{Durability, Options};
 use periplus_store::{SpanSink as _, StoreError};
 
 use crate::script::{
@@ -40,9 +40,10 @@ fn interrupted(fault: Fault) -> (SimulatedDisk, Log) {
 
 /// Opens what a crash left, looks at it, writes on, and opens it once more.
 fn check(disk: &SimulatedDisk, log: &Log, context: &str) {
-    let store = open(disk, options()).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let opened = open(disk, options()).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let opened = Arc::new(opened);
     // What was not acknowledged may be there, as a whole.
-    let store: Store = Arc::new(store);
+    let store: Store = opened.clone();
     let found = present(&store, 0..BATCHES);
     let acknowledged = &log.acknowledged;
     assert!(
@@ -54,7 +55,10 @@ fn check(disk: &SimulatedDisk, log: &Log, context: &str) {
     runtime
         .block_on(store.append(batch(drafts(BATCHES))))
         .unwrap();
-    drop(store);
+    // What is in memory becomes segments: only those can be dropped.
+    let closed = opened.close();
+    closed.unwrap_or_else(|error| panic!("{context}: {error}"));
+    drop((opened, store));
     let again = Arc::new(open(&disk.after(Crash::DropUnsynced), options()).unwrap());
     let shared: Store = again.clone();
     let mut expected = found;
@@ -110,6 +114,11 @@ fn power_cuts_at_every_moment_of_a_start_after_a_power_cut() {
 
 #[test]
 fn a_disk_that_is_full_at_a_start_loses_nothing() {
+    // Where nothing may be dropped to make room.
+    let options = || Options {
+        max_disk_bytes: None,
+        ..options()
+    };
     let mut refused = 0;
     for operation in moments(operations(), 12) {
         let (disk, log) = interrupted(Fault::Dead(operation));
@@ -160,6 +169,11 @@ fn without_a_log_what_is_in_segments_survives() {
 
 #[test]
 fn a_full_disk_refuses_and_recovers() {
+    // Where nothing may be dropped to make room.
+    let options = || Options {
+        max_disk_bytes: None,
+        ..options()
+    };
     let mut refusals = 0;
     for operation in moments(operations(), 3) {
         let disk = SimulatedDisk::new();

@@ -21,6 +21,7 @@ pub(crate) fn options() -> Options {
     Options {
         background: false,
         log_file_bytes: 4_096,
+        reserve_bytes: 1_024,
         retention: Some(Duration::from_secs(100 * 3_600)),
         ..Options::default()
     }

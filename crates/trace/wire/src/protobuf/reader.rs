@@ -61,6 +61,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field; None at the end.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Payload<'a>)>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -115,7 +116,22 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, WireError> {
+        match self.rest {
+            [first, rest @ ..] if *first < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*first))
+            }
+            [first, second, rest @ ..] if *second < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(first & 0x7f) | u64::from(*second) << 7)
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0;
         for (i, &byte) in self.rest.iter().enumerate().take(10) {
             value |= u64::from(byte & 0x7f) << (7 * i);

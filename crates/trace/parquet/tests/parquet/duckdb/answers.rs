@@ -28,7 +28,7 @@ pub(crate) struct Ours {
 impl Ours {
     /// Of the demo's spans, and of odd ones.
     pub(crate) fn new(engine: Engine) -> Self {
-        let runtime = Builder::new_current_thread().build().unwrap();
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         let store = engine.store(&runtime);
         let everything = TraceFilter::AnySpan(SpanFilter::True);
         let traces = runtime.block_on(find(&*store, everything, usize::MAX));

@@ -27,8 +27,11 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes a file, to be read and written; an error if it is there already.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file, to be read and written.
+    /// Opens a file, to be read.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file, to be read and written.
+    fn open_to_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Gives a file another name in one step; what had that name is gone.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -38,6 +41,9 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
     /// Makes durable which names a directory has.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// How many files may well be open at the same time to be read.
+    fn most_open_files(&self) -> usize;
 
     /// Makes a lock file, or takes the one that is there. [`io::ErrorKind::WouldBlock`] if somebody
     /// holds it; it is free when the guard is dropped or the process ends, however it ends.
@@ -73,6 +79,15 @@ pub(super) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; size];
     file.read_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+/// Whether this process, or the machine, has too many files open. It says nothing about the file.
+pub(super) fn is_out_of_files(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(
+        errno,
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
+    )
 }
 
 /// Whether there is no room: the one failure after which it is worth trying again.

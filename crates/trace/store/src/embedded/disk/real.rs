@@ -7,8 +7,12 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::{Disk, DiskFile};
+
+/// More files need not be open to be read quickly.
+const MOST_OPEN: usize = 512;
 
 /// The disk of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,8 +49,18 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(File::open(path)?)))
+    }
+
+    fn open_to_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         Ok(Arc::new(RealFile(file)))
+    }
+
+    /// A quarter of what this process may have: connections need them, too.
+    fn most_open_files(&self) -> usize {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        usize::try_from(limit / 4).map_or(MOST_OPEN, |quarter| quarter.clamp(1, MOST_OPEN))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

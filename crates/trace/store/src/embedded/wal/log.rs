@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::record::{self, Seed};
 use super::{Kind, Position, path};
-use crate::embedded::disk::{Disk, DiskFile, is_full};
+use crate::embedded::disk::{Disk, DiskFile, is_full, is_out_of_files};
 
 /// How a log is written.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,8 @@ pub(crate) struct LogOptions {
 /// Why an append failed.
 #[derive(Debug)]
 pub(crate) enum AppendError {
-    /// There is no room. Nothing of it is in the log; trying again later is fine.
+    /// There is no room, on the disk or for open files. Nothing of it is in the log; trying again
+    /// later is fine.
     Full(io::Error),
     /// It is not known what the disk holds: the log must not be written any more.
     Broken {
@@ -27,8 +28,10 @@ pub(crate) enum AppendError {
     },
 }
 
+/// Tells somebody the number of a file before the first record comes into it.
+pub(crate) type Announce = Box<dyn FnMut(u64) -> Result<(), AppendError> + Send>;
+
 /// The end of the log, where it is written.
-#[derive(Debug)]
 pub(crate) struct Log {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
@@ -41,6 +44,16 @@ pub(crate) struct Log {
     end: Position,
     sequence: u64,
     buffer: Vec<u8>,
+    announce: Option<Announce>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.dir)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Log {
@@ -65,7 +78,14 @@ impl Log {
             },
             sequence,
             buffer: Vec::new(),
+            announce: None,
         }
+    }
+
+    /// With somebody who is told of each file, so that one that is lost is missed.
+    pub(crate) fn announced_to(mut self, announce: Announce) -> Self {
+        self.announce = Some(announce);
+        self
     }
 
     /// Writes the bodies, syncs once, and says where each one's record ends.
@@ -139,10 +159,15 @@ impl Log {
         });
         match made {
             Ok((file, reserved)) => {
+                if let Some(announce) = &mut self.announce {
+                    announce(self.end.file)?;
+                }
                 self.reserved = reserved;
                 Ok(Arc::clone(self.file.insert(file)))
             }
-            Err(error) if is_full(&error) => Err(AppendError::Full(error)),
+            Err(error) if is_full(&error) || is_out_of_files(&error) => {
+                Err(AppendError::Full(error))
+            }
             Err(source) => Err(AppendError::Broken {
                 action: "making a file of the log",
                 source,
@@ -154,7 +179,7 @@ impl Log {
         let file = match self.disk.create(path) {
             // Left of an attempt before, which could not even be taken back.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let file = self.disk.open(path)?;
+                let file = self.disk.open_to_write(path)?;
                 file.truncate(0)?;
                 file
             }

@@ -10,7 +10,8 @@
 //!                          file's number
 //!  12  kind                u8: 1 = a batch of spans as [`super::batch`] writes it,
 //!                          2 = an OTLP request in protobuf as it came
-//!  13  zeros               3 bytes
+//!  13  version             u8: 0
+//!  14  zeros               2 bytes
 //!  16  sequence            u64, grows by one with every record that is tried
 //!  24  offset              u64, where in the file this is
 //!  32  received            u64, nanoseconds since the Unix epoch
@@ -34,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use log::{AppendError, Log, LogOptions};
 pub(super) use record::{HEADER, Kind};
-pub(super) use recover::{Gap, Recovered, ReplayFrom, replay};
+pub(super) use recover::{Gap, Recovered, ReplayFrom, Visitor, replay};
 
 /// A place in the log: everything before it is meant by "up to here".
 #[derive(
@@ -53,6 +54,9 @@ impl fmt::Display for Position {
     }
 }
 
+/// The greatest number of a file. A greater one is in no name that is ours, and none could follow it.
+const MAX_NUMBER: u64 = u64::MAX >> 1;
+
 /// The path of a file of the log.
 pub(super) fn path(dir: &Path, file: u64) -> PathBuf {
     dir.join(format!("{file:012}.wal"))
@@ -60,5 +64,6 @@ pub(super) fn path(dir: &Path, file: u64) -> PathBuf {
 
 /// The number in a file's name.
 pub(super) fn number(name: &str) -> Option<u64> {
-    name.strip_suffix(".wal")?.parse().ok()
+    let number = name.strip_suffix(".wal")?.parse().ok()?;
+    (number <= MAX_NUMBER).then_some(number)
 }

@@ -93,7 +93,8 @@ pub(super) fn read(bytes: &[u8], at: usize, seed: Seed) -> Option<Record<'_>> {
         return None;
     }
     Some(Record {
-        kind: Kind::from_number(header[12]),
+        // The version is zero.
+        kind: Kind::from_number(header[12]).filter(|_| header[13] == 0),
         sequence: long(16),
         received_unix_nano: long(32),
         body: &record[HEADER..],

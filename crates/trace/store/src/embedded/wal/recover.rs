@@ -26,7 +26,7 @@ pub(crate) struct Recovered {
 /// A part of the log that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gap {
-    /// The file.
+    /// The file; the first of those that are missing.
     pub(crate) file: u64,
     /// Its bytes.
     pub(crate) bytes: Range<u64>,
@@ -45,28 +45,63 @@ pub(crate) struct Gap {
 pub(crate) struct ReplayFrom {
     pub(crate) store_id: u64,
     pub(crate) position: Position,
+    /// The last file that was begun, as far as the manifest knows.
+    pub(crate) last_file: Option<u64>,
     pub(crate) repair: bool,
 }
 
-/// Hands on every record from a place in the log, in order, with its end. `take` may refuse a
-/// record, with a reason; it is then a gap.
+/// Who a replay tells.
+pub(crate) trait Visitor {
+    /// A record, when it was received and where it ends. It may be refused, with a reason; it is then
+    /// a gap.
+    fn record(
+        &mut self,
+        kind: Kind,
+        received_unix_nano: u64,
+        body: &[u8],
+        end: Position,
+    ) -> io::Result<Result<(), String>>;
+
+    /// A part of the log that cannot be read, before anything that comes behind it.
+    fn gap(&mut self, _gap: &Gap) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: FnMut(Kind, u64, &[u8], Position) -> io::Result<Result<(), String>>> Visitor for F {
+    fn record(
+        &mut self,
+        kind: Kind,
+        received_unix_nano: u64,
+        body: &[u8],
+        end: Position,
+    ) -> io::Result<Result<(), String>> {
+        self(kind, received_unix_nano, body, end)
+    }
+}
+
+/// Hands on every record from a place in the log, in order, and what is between them.
 pub(crate) fn replay(
     disk: &dyn Disk,
     dir: &Path,
     replay_from: ReplayFrom,
-    mut take: impl FnMut(Kind, u64, &[u8], Position) -> io::Result<Result<(), String>>,
+    mut visitor: impl Visitor,
 ) -> io::Result<Recovered> {
     let ReplayFrom {
         store_id,
         position: from,
+        last_file,
         repair,
     } = replay_from;
     let names = disk.list(dir)?;
     let mut files: Vec<u64> = names.iter().filter_map(|name| number(name)).collect();
     files.sort_unstable();
+    // A file that is missing has had its number, too: in a new one of the same number, what comes
+    // before the place where the replay begins would never be read.
+    let begun = (from.offset > 0).then_some(from.file).max(last_file);
+    let last = files.last().copied().max(begun);
     let mut found = Recovered {
-        next_file: files
-            .last()
+        next_file: last
             .map_or(from.file, |last| last.saturating_add(1))
             .max(from.file),
         end: from,
@@ -76,18 +111,7 @@ pub(crate) fn replay(
     let live: Vec<u64> = files.into_iter().filter(|&n| n >= from.file).collect();
     let mut expected = from.file;
     for (i, &file) in live.iter().enumerate() {
-        for missing in expected..file {
-            // Before the first record there may be no file yet.
-            if missing > from.file || from.offset > 0 {
-                found.gaps.push(Gap {
-                    file: missing,
-                    bytes: 0..0,
-                    torn: false,
-                    reason: "the file is missing".to_owned(),
-                    content: None,
-                });
-            }
-        }
+        found.missing(expected..file, &mut visitor)?;
         expected = file.saturating_add(1);
         let path = path(dir, file);
         let bytes = read_file(disk, &path)?;
@@ -99,14 +123,46 @@ pub(crate) fn replay(
             seed: Seed::new(store_id, file),
         };
         let is_last = i + 1 == live.len();
-        let end = reader.read(start, is_last, &mut found, &mut take)?;
+        let end = reader.read(start, is_last, &mut found, &mut visitor)?;
         if repair && is_last && end < bytes.len() {
-            let opened = disk.open(&path)?;
+            let opened = disk.open_to_write(&path)?;
             opened.truncate(end as u64)?;
             opened.sync()?;
         }
     }
+    let missing = begun.map_or(0..0, |begun| expected..begun.saturating_add(1));
+    found.missing(missing, &mut visitor)?;
     Ok(found)
+}
+
+impl Recovered {
+    fn gap(&mut self, mut gap: Gap, visitor: &mut impl Visitor) -> io::Result<()> {
+        visitor.gap(&gap)?;
+        // Many large ones should not all stay in memory.
+        gap.content = None;
+        self.gaps.push(gap);
+        Ok(())
+    }
+
+    /// One gap for all of them: the name of a stray file may make them as many as there are numbers.
+    fn missing(&mut self, files: Range<u64>, visitor: &mut impl Visitor) -> io::Result<()> {
+        let Some(last) = files.clone().next_back() else {
+            return Ok(());
+        };
+        let reason = if files.start == last {
+            "the file is missing".to_owned()
+        } else {
+            format!("the files up to {last} are missing")
+        };
+        let gap = Gap {
+            file: files.start,
+            bytes: 0..0,
+            torn: false,
+            reason,
+            content: None,
+        };
+        self.gap(gap, visitor)
+    }
 }
 
 struct FileReader<'a> {
@@ -122,22 +178,22 @@ impl FileReader<'_> {
         start: usize,
         is_last: bool,
         found: &mut Recovered,
-        take: &mut impl FnMut(Kind, u64, &[u8], Position) -> io::Result<Result<(), String>>,
+        visitor: &mut impl Visitor,
     ) -> io::Result<usize> {
         let mut at = start;
         while at < self.bytes.len() {
             let Some(record) = self.next(at, found.next_sequence) else {
                 let Some(next) = self.find(at + 1, found.next_sequence) else {
-                    self.end(at, is_last, found);
+                    self.end(at, is_last, found, visitor)?;
                     return Ok(at);
                 };
-                found.gaps.push(self.gap(at..next, false, "damaged"));
+                found.gap(self.gap(at..next, false, "damaged"), visitor)?;
                 at = next;
                 continue;
             };
             let end = at + record.end;
             let outcome = match record.kind {
-                Some(kind) => take(
+                Some(kind) => visitor.record(
                     kind,
                     record.received_unix_nano,
                     record.body,
@@ -147,7 +203,7 @@ impl FileReader<'_> {
             };
             match outcome {
                 Ok(()) => found.records += 1,
-                Err(reason) => found.gaps.push(self.gap(at..end, false, &reason)),
+                Err(reason) => found.gap(self.gap(at..end, false, &reason), visitor)?,
             }
             found.next_sequence = record.sequence.saturating_add(1);
             found.end = self.position(end);
@@ -157,7 +213,13 @@ impl FileReader<'_> {
     }
 
     /// Behind the last record there are zeros, or what a crash left of a write.
-    fn end(&self, at: usize, is_last: bool, found: &mut Recovered) {
+    fn end(
+        &self,
+        at: usize,
+        is_last: bool,
+        found: &mut Recovered,
+        visitor: &mut impl Visitor,
+    ) -> io::Result<()> {
         let rest = self.bytes.get(at..).unwrap_or_default();
         if let Some(last) = rest.iter().rposition(|byte| *byte != 0) {
             let reason = if is_last {
@@ -166,8 +228,9 @@ impl FileReader<'_> {
                 "damaged"
             };
             let gap = self.gap(at..at + last + 1, is_last, reason);
-            found.gaps.push(gap);
+            found.gap(gap, visitor)?;
         }
+        Ok(())
     }
 
     /// A record that is not what an earlier, failed write left behind.

@@ -41,9 +41,10 @@ fn replay_all(disk: &dyn Disk, from: Position) -> (Vec<u32>, Recovered) {
     let from = ReplayFrom {
         store_id: STORE,
         position: from,
+        last_file: None,
         repair: true,
     };
-    let recovered = replay(disk, dir(), from, |kind, received, bytes, _| {
+    let recovered = replay(disk, dir(), from, |kind, received, bytes: &[u8], _| {
         assert_eq!((kind, received), (Kind::Batch, 7));
         let number = u32::from_le_bytes(*bytes.first_chunk().expect("a number"));
         assert_eq!(bytes, body(number));
@@ -217,9 +218,10 @@ fn bytes_inside_a_record_do_not_pass_for_one() {
     let from = ReplayFrom {
         store_id: 1,
         position: Position::default(),
+        last_file: None,
         repair: true,
     };
-    let recovered = replay(&disk, dir(), from, |_, _, _, _| {
+    let recovered = replay(&disk, dir(), from, |_, _, _: &[u8], _| {
         Err(io::Error::other("a forged record was read"))
     });
     assert_eq!(recovered.expect("no record").gaps.len(), 1);
@@ -238,4 +240,23 @@ fn a_missing_file_is_reported() {
     assert_eq!(recovered.gaps.len(), 1);
     assert_eq!(recovered.gaps[0].file, 1);
     assert_eq!(recovered.gaps[0].reason, "the file is missing");
+}
+
+#[test]
+fn a_stray_file_makes_one_gap_of_all_that_are_missing() {
+    let disk = SimulatedDisk::new();
+    let mut log = log(&disk, (0, 0));
+    append(&mut log, &[1]).expect("room");
+    for stray in [1_000_000_000_000, u64::MAX] {
+        disk.create(&path(dir(), stray)).expect("a new file");
+    }
+    let (numbers, recovered) = replay_all(&disk, Position::default());
+    assert_eq!(numbers, [1]);
+    assert_eq!(recovered.gaps.len(), 1);
+    assert_eq!(recovered.gaps[0].file, 1);
+    assert_eq!(
+        recovered.gaps[0].reason,
+        "the files up to 999999999999 are missing"
+    );
+    assert_eq!(recovered.next_file, 1_000_000_000_001);
 }

@@ -74,11 +74,15 @@ export function neighbours(trace: Trace): Map<number, Set<number>> {
     if (known) known.add(b);
     else map.set(a, new Set([b]));
   };
+  const seen = new Set<number>();
   for (let row = 0; row < trace.size; row += 1) {
     const above = at(trace.parent, row);
     if (above < 0) continue;
-    const [a, b] = [at(trace.service, row), at(trace.service, above)];
-    if (a === b) continue;
+    const a = at(trace.service, row);
+    const b = at(trace.service, above);
+    const pair = a * trace.services.length + b;
+    if (a === b || seen.has(pair)) continue;
+    seen.add(pair);
     link(a, b);
     link(b, a);
   }

@@ -30,12 +30,17 @@ export class Minimap {
   private palette: Palette | undefined;
   private known: Density | undefined;
   private brush: { from: number; to: number } | undefined;
+  /** The size that was drawn last. */
+  private width = 0;
+  private height = 0;
 
   constructor(host: HTMLElement, canvas: HTMLCanvasElement, onRange: (range: Range) => void) {
     this.host = host;
     this.canvas = canvas;
     this.onRange = onRange;
-    this.observer = new ResizeObserver(() => this.frame.request());
+    this.observer = new ResizeObserver(() => {
+      if (host.clientWidth !== this.width || host.clientHeight !== this.height) this.frame.request();
+    });
     this.observer.observe(host);
     dragOn(host, {
       start: (x) => {
@@ -83,6 +88,7 @@ export class Minimap {
     const { state, palette } = this;
     const [width, height] = [this.host.clientWidth, this.host.clientHeight];
     if (!state || !palette || width === 0) return;
+    [this.width, this.height] = [width, height];
     const surface = prepare(this.canvas, width, height, palette.font);
     if (!surface) return;
     const columns = Math.max(1, Math.floor(width / COLUMN_PX));

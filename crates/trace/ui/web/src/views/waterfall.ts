@@ -130,9 +130,12 @@ export class Waterfall {
     return this.narrow() ? NARROW_ROW_PX : ROW_PX;
   }
 
+  /** Draws anew if the view has another size; the observer's first call comes after the first drawing and finds none. */
   private measure(): void {
-    this.width = this.elements.scroller.clientWidth;
-    this.height = this.elements.scroller.clientHeight;
+    const { clientWidth, clientHeight } = this.elements.scroller;
+    if (clientWidth === this.width && clientHeight === this.height) return;
+    this.width = clientWidth;
+    this.height = clientHeight;
     this.elements.grid.classList.toggle('narrow', this.narrow());
     this.refill = true;
     this.draw();

@@ -88,6 +88,16 @@ impl SimulatedDisk {
         self.state().faults.push(fault);
     }
 
+    /// Gives it this much room for all files together.
+    pub fn limit(&self, bytes: u64) {
+        self.state().limit = Some(bytes);
+    }
+
+    /// How many bytes all files have together.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
     /// The disk after a crash at this moment, without faults and locks.
     pub fn after(&self, crash: Crash) -> Self {
         let state = self.state();
@@ -184,7 +194,15 @@ impl Disk for SimulatedDisk {
         let mut state = self.state();
         state.operation()?;
         let parent = parent(&state, path)?;
-        state.rename(&parent, vec![(path.to_owned(), None)]);
+        // No disk keeps a file in a directory that is not there: once this is durable, so is that what
+        // was in it is gone, whether or not that was synced.
+        let inside = state
+            .durable_names
+            .keys()
+            .filter(|name| name.starts_with(path));
+        let mut changes: Vec<_> = inside.map(|name| (name.clone(), None)).collect();
+        changes.push((path.to_owned(), None));
+        state.rename(&parent, changes);
         Ok(())
     }
 
@@ -221,6 +239,15 @@ impl Disk for SimulatedDisk {
             disk: self.clone(),
             at,
         }))
+    }
+
+    fn open_to_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path)
+    }
+
+    /// Few, so that tests meet the limit.
+    fn most_open_files(&self) -> usize {
+        4
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -314,13 +341,16 @@ impl DiskFile for SimulatedFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let outcome = state.operation();
+        let end = offset.saturating_add(bytes.len());
+        let outcome = state.operation().and_then(|()| state.room(self.at, end));
         let full = outcome.as_ref().is_err_and(super::is_full);
         if outcome.is_err() && !full {
             return outcome;
         }
-        let written = if full {
+        let written = if full && state.limit.is_none() {
             &bytes[..bytes.len() / 2]
+        } else if full {
+            &[]
         } else {
             bytes
         };
@@ -332,6 +362,7 @@ impl DiskFile for SimulatedFile {
         let mut state = self.disk.state();
         state.operation()?;
         let size = usize::try_from(size).map_err(io::Error::other)?;
+        state.room(self.at, size)?;
         let file = &mut state.files[self.at];
         if size > file.bytes.len() {
             file.change(Change::Size(size));
@@ -368,5 +399,29 @@ impl DiskFile for SimulatedFile {
             return Err(io::Error::from_raw_os_error(EIO));
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_directory_takes_what_was_in_it_along() {
+        let (root, dir, file) = (Path::new("/"), Path::new("/dir"), Path::new("/dir/file"));
+        let disk = SimulatedDisk::new();
+        disk.create_dir(dir).unwrap();
+        disk.sync_dir(root).unwrap();
+        disk.create(file).unwrap().sync().unwrap();
+        disk.sync_dir(dir).unwrap();
+        disk.remove(file).unwrap();
+        disk.remove_dir(dir).unwrap();
+        // Nothing of it is durable yet.
+        assert_eq!(disk.after(Crash::DropUnsynced).files(), [file]);
+        disk.sync_dir(root).unwrap();
+        let after = disk.after(Crash::DropUnsynced);
+        assert!(after.list(dir).is_err());
+        after.create_dir(dir).unwrap();
+        assert!(after.create(file).is_ok());
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct State {
     pub(super) reads: u64,
     pub(super) faults: Vec<Fault>,
     pub(super) locks: Vec<PathBuf>,
+    /// The most bytes of all files.
+    pub(super) limit: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +119,25 @@ impl State {
     pub(super) fn fails_once(&mut self, fault: impl Fn(&Fault) -> bool) -> bool {
         let failing = self.faults.iter().position(fault);
         failing.map(|failing| self.faults.remove(failing)).is_some()
+    }
+
+    /// An error if the file cannot grow to this size.
+    pub(super) fn room(&self, at: usize, size: usize) -> io::Result<()> {
+        let more = size.saturating_sub(self.files[at].bytes.len()) as u64;
+        match self.limit {
+            Some(limit) if more > 0 && self.used_bytes() + more > limit => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        let files = self.names.values().filter_map(|node| match node {
+            Node::File(at) => Some(self.files[*at].bytes.len() as u64),
+            Node::Dir => None,
+        });
+        files.sum()
     }
 
     pub(super) fn rename(&mut self, dir: &Path, changes: Vec<(PathBuf, Option<Node>)>) {

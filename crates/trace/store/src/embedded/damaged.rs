@@ -1,0 +1,228 @@
+//! What cannot be read: an answer that lacks it must say so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use periplus_filter::Scalar;
+use periplus_model::{SpanGroup, TraceId};
+use periplus_segment::{Calls, ServiceOperation};
+
+use super::manifest::SegmentEntry;
+use super::meter::Meter;
+use super::part::{Chunk, Damage, Part, Place, Prepared, SeeRed};
+use crate::{Scope, SpanFilter, TimeRange};
+
+/// A part, and who wants to know when something of it cannot be read.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) part: Arc<dyn Part>,
+    pub(super) damage: Arc<AtomicBool>,
+}
+
+impl Part for Watched {
+    fn segment(&self) -> Option<u64> {
+        self.part.segment()
+    }
+
+    fn starts(&self) -> (u64, u64) {
+        self.part.starts()
+    }
+
+    fn chunks(&self) -> Vec<Chunk> {
+        self.part.chunks()
+    }
+
+    fn prepare(&self, filter: &SpanFilter) -> Result<Prepared, Damage> {
+        self.part.prepare(filter)
+    }
+
+    fn hits(
+        &self,
+        chunk: usize,
+        filter: &Prepared,
+        range: TimeRange,
+        meter: &Meter,
+    ) -> Result<Vec<Place>, Damage> {
+        self.part.hits(chunk, filter, range, meter)
+    }
+
+    fn count(
+        &self,
+        chunk: usize,
+        filter: &Prepared,
+        range: TimeRange,
+        meter: &Meter,
+    ) -> Result<u64, Damage> {
+        self.part.count(chunk, filter, range, meter)
+    }
+
+    fn spans(
+        &self,
+        place: (usize, usize),
+        filter: &Prepared,
+        range: TimeRange,
+        meter: &Meter,
+    ) -> Result<(Vec<SpanGroup>, Option<usize>), Damage> {
+        self.part.spans(place, filter, range, meter)
+    }
+
+    fn trace(&self, id: TraceId, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
+        self.part.trace(id, meter)
+    }
+
+    fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
+        self.part.trace_start(id)
+    }
+
+    fn operations(&self, meter: &Meter) -> Result<Arc<Vec<ServiceOperation>>, Damage> {
+        self.part.operations(meter)
+    }
+
+    fn red(&self, range: TimeRange, meter: &Meter, see: &mut SeeRed<'_>) -> Result<(), Damage> {
+        self.part.red(range, meter, see)
+    }
+
+    fn calls(&self, meter: &Meter) -> Result<Arc<Calls>, Damage> {
+        self.part.calls(meter)
+    }
+
+    fn calls_of(&self, id: TraceId, meter: &Meter) -> Result<Calls, Damage> {
+        self.part.calls_of(id, meter)
+    }
+
+    fn trace_hashes(&self, meter: &Meter) -> Result<Arc<Vec<u64>>, Damage> {
+        self.part.trace_hashes(meter)
+    }
+
+    fn id_of(&self, number: u32) -> Result<Option<TraceId>, Damage> {
+        self.part.id_of(number)
+    }
+
+    fn attribute_keys(
+        &self,
+        scope: Scope,
+        meter: &Meter,
+        see: &mut dyn FnMut(&str),
+    ) -> Result<(), Damage> {
+        self.part.attribute_keys(scope, meter, see)
+    }
+
+    fn attribute_values(
+        &self,
+        attribute: (Scope, &str),
+        first: (&str, usize),
+        meter: &Meter,
+        see: &mut dyn FnMut(Scalar<'_>),
+    ) -> Result<(), Damage> {
+        self.part.attribute_values(attribute, first, meter, see)
+    }
+
+    fn damaged(&self, damage: &Damage) {
+        self.damage.store(true, Ordering::Relaxed);
+        self.part.damaged(damage);
+    }
+}
+
+/// A segment that cannot be opened: nobody knows which of its spans an answer lacks.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) entry: SegmentEntry,
+}
+
+impl Lost {
+    fn damage(&self) -> Damage {
+        Damage {
+            reason: format!("segment {} cannot be opened", self.entry.id),
+            lasting: true,
+        }
+    }
+}
+
+impl Part for Lost {
+    fn segment(&self) -> Option<u64> {
+        Some(self.entry.id)
+    }
+
+    fn starts(&self) -> (u64, u64) {
+        (
+            self.entry.min_start_unix_nano,
+            self.entry.max_start_unix_nano,
+        )
+    }
+
+    fn chunks(&self) -> Vec<Chunk> {
+        let (first, last) = self.starts();
+        vec![Chunk { first, last }]
+    }
+
+    fn prepare(&self, _: &SpanFilter) -> Result<Prepared, Damage> {
+        Err(self.damage())
+    }
+
+    fn hits(&self, _: usize, _: &Prepared, _: TimeRange, _: &Meter) -> Result<Vec<Place>, Damage> {
+        Err(self.damage())
+    }
+
+    fn count(&self, _: usize, _: &Prepared, _: TimeRange, _: &Meter) -> Result<u64, Damage> {
+        Err(self.damage())
+    }
+
+    fn spans(
+        &self,
+        _: (usize, usize),
+        _: &Prepared,
+        _: TimeRange,
+        _: &Meter,
+    ) -> Result<(Vec<SpanGroup>, Option<usize>), Damage> {
+        Err(self.damage())
+    }
+
+    fn trace(&self, _: TraceId, _: &Meter) -> Result<Vec<SpanGroup>, Damage> {
+        Err(self.damage())
+    }
+
+    fn trace_start(&self, _: TraceId) -> Result<Option<u64>, Damage> {
+        Err(self.damage())
+    }
+
+    fn operations(&self, _: &Meter) -> Result<Arc<Vec<ServiceOperation>>, Damage> {
+        Err(self.damage())
+    }
+
+    fn red(&self, _: TimeRange, _: &Meter, _: &mut SeeRed<'_>) -> Result<(), Damage> {
+        Err(self.damage())
+    }
+
+    fn calls(&self, _: &Meter) -> Result<Arc<Calls>, Damage> {
+        Err(self.damage())
+    }
+
+    fn calls_of(&self, _: TraceId, _: &Meter) -> Result<Calls, Damage> {
+        Err(self.damage())
+    }
+
+    fn trace_hashes(&self, _: &Meter) -> Result<Arc<Vec<u64>>, Damage> {
+        Err(self.damage())
+    }
+
+    fn id_of(&self, _: u32) -> Result<Option<TraceId>, Damage> {
+        Err(self.damage())
+    }
+
+    fn attribute_keys(&self, _: Scope, _: &Meter, _: &mut dyn FnMut(&str)) -> Result<(), Damage> {
+        Err(self.damage())
+    }
+
+    fn attribute_values(
+        &self,
+        _: (Scope, &str),
+        _: (&str, usize),
+        _: &Meter,
+        _: &mut dyn FnMut(Scalar<'_>),
+    ) -> Result<(), Damage> {
+        Err(self.damage())
+    }
+
+    /// The start has told of it.
+    fn damaged(&self, _: &Damage) {}
+}
