@@ -26,22 +26,30 @@ pub(super) fn server(
     patience: Patience,
 ) -> anyhow::Result<Answers> {
     let mut client = Client::connect(server.api)?;
-    let answer = |name: &str, arguments: &Arguments| {
-        let Some(path) = path(name, arguments) else {
-            return Ok(None);
-        };
-        let begin = Instant::now();
-        let (status, body) = client.get(&path)?;
-        let time = begin.elapsed();
-        let rows = match status {
-            404 => 0,
-            200 => rows(name, &serde_json::from_slice(&body)?)
-                .with_context(|| format!("the answer to {path} has another form"))?,
-            _ => bail!("{status} for {path}: {}", String::from_utf8_lossy(&body)),
-        };
-        Ok(Some((time, rows)))
-    };
+    let answer = |name: &str, arguments: &Arguments| over_http(&mut client, name, arguments);
     Ok(questions::ask(questions, patience, answer, || server.cpu()))
+}
+
+/// The time until the whole answer was there, and how many rows it has; `None` if it is none that the
+/// server is asked.
+pub(super) fn over_http(
+    client: &mut Client,
+    name: &str,
+    arguments: &Arguments,
+) -> anyhow::Result<Option<(Duration, usize)>> {
+    let Some(path) = path(name, arguments) else {
+        return Ok(None);
+    };
+    let begin = Instant::now();
+    let (status, body) = client.get(&path)?;
+    let time = begin.elapsed();
+    let rows = match status {
+        404 => 0,
+        200 => rows(name, &serde_json::from_slice(&body)?)
+            .with_context(|| format!("the answer to {path} has another form"))?,
+        _ => bail!("{status} for {path}: {}", String::from_utf8_lossy(&body)),
+    };
+    Ok(Some((time, rows)))
 }
 
 fn path(name: &str, arguments: &Arguments) -> Option<String> {

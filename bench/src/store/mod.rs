@@ -2,6 +2,7 @@
 
 mod ask;
 mod corpus;
+mod crowd;
 pub(crate) mod http;
 mod load;
 mod ours;

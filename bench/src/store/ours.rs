@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use super::corpus::{Corpus, Facts, Workload};
+use super::crowd::{self, Crowd};
 use super::process::Watch;
 use super::questions::{self, Answers, Question};
 use super::serve::{Server, Setup};
@@ -40,6 +41,8 @@ pub(super) struct Result {
     pub(super) library: Answers,
     /// The same over HTTP while another workload was stored.
     pub(super) while_loading: Answers,
+    /// What many at once got meanwhile, and how many spans were stored in a second of it.
+    pub(super) crowd: (Crowd, f64),
 }
 
 /// Stores the corpus, then asks.
@@ -87,7 +90,7 @@ pub(super) fn measure(
     let served_mib = process::resident_kib(server.pid())? as f64 / 1024.0;
     let directory_bytes = size(&data)?;
     eprintln!("  the same while spans are stored");
-    let while_loading = while_loading(args, &server, corpus, directory, questions)?;
+    let (while_loading, crowd) = while_loading(args, &server, corpus, directory, questions)?;
     server.stop()?;
     eprintln!("  as a library");
     let (opened, library) = ask::library(&data, questions, args.patience())?;
@@ -111,6 +114,7 @@ pub(super) fn measure(
         http,
         library,
         while_loading,
+        crowd,
     })
 }
 
@@ -131,14 +135,14 @@ fn check(server: &Server, facts: &Facts) -> anyhow::Result<()> {
 pub(super) const WHILE_LOADING: [&str; 3] = [questions::TRACE, questions::NEWEST, questions::RARE];
 
 /// Some questions while the spans of the other workload come in as fast as they are taken, over and
-/// over until all are asked.
+/// over until all are asked; then the same by many at once.
 fn while_loading(
     args: &Args,
     server: &Server,
     corpus: &Corpus,
     directory: &Path,
     questions: &[Question],
-) -> anyhow::Result<Answers> {
+) -> anyhow::Result<(Answers, (Crowd, f64))> {
     let other = match corpus.workload {
         Workload::Demo => Workload::Tracegen,
         Workload::Tracegen => Workload::Demo,
@@ -150,25 +154,45 @@ fn while_loading(
         .iter()
         .filter(|question| WHILE_LOADING.contains(&question.name))
         .collect();
+    let alone = loading(args, server, &load, || {
+        ask::server(server, &asked, args.patience())
+    });
+    let crowd = alone.and_then(|(answers, _)| {
+        eprintln!("    by {} at once", crowd::PEOPLE);
+        let crowd = loading(args, server, &load, || crowd::ask(server, &asked))?;
+        Ok((answers, crowd))
+    });
+    fs::remove_dir_all(&directory)?;
+    crowd
+}
+
+/// What `ask` gives while spans come in, and how many came in a second.
+fn loading<T>(
+    args: &Args,
+    server: &Server,
+    load: &Corpus,
+    ask: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<(T, f64)> {
     let stop = AtomicBool::new(false);
-    let answers = thread::scope(|scope| {
+    thread::scope(|scope| {
         let loading = scope.spawn(|| {
+            let (mut requests, mut seconds) = (0, 0.0);
             while !stop.load(Ordering::Relaxed) {
-                load::run(&load, server.otlp, args.connections, Some(&stop))?;
+                let report = load::run(load, server.otlp, args.connections, Some(&stop))?;
+                requests += report.requests;
+                seconds += report.seconds;
             }
-            anyhow::Ok(())
+            anyhow::Ok((requests * args.per_request as u64) as f64 / seconds)
         });
-        let answers = ask::server(server, &asked, args.patience());
+        let answers = ask();
         let still = !loading.is_finished();
         stop.store(true, Ordering::Relaxed);
-        loading
+        let spans_per_second = loading
             .join()
             .unwrap_or_else(|_| anyhow::bail!("the load crashed"))?;
         ensure!(still, "the load ended before the questions did");
-        answers
-    });
-    fs::remove_dir_all(&directory)?;
-    answers
+        Ok((answers?, spans_per_second))
+    })
 }
 
 /// The bytes of all files.

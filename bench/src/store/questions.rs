@@ -199,7 +199,7 @@ fn ask_one(
     }))
 }
 
-fn quantile(sorted: &[Duration], q: f64) -> f64 {
+pub(super) fn quantile(sorted: &[Duration], q: f64) -> f64 {
     let rank = (q * sorted.len() as f64).ceil() as usize;
     sorted[rank.saturating_sub(1)].as_secs_f64() * 1e3
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::corpus::Corpus;
 use super::questions::{self, Answer, Answers};
-use super::{ours, peers};
+use super::{crowd, ours, peers};
 
 /// A line of the first table.
 struct Line<'a> {
@@ -39,9 +39,24 @@ pub(super) fn print(corpus: &Corpus, ours: Option<&ours::Result>, theirs: &[peer
     }
     columns.extend(theirs.iter().map(|r| (&*r.title, &r.answers)));
     print_answers(&columns);
-    if ours.is_some() {
+    if let Some(ours) = ours {
         print_losses(&lines, &columns);
+        print_crowd(ours);
     }
+}
+
+fn print_crowd(ours: &ours::Result) {
+    let (crowd, spans_per_second) = &ours.crowd;
+    println!(
+        "\n{} at once, with traces by id, the newest 20 of a service and rare values in turns, while {spans_per_second:.0} \
+         spans/s came in: {:.0} answers/s, p50 {} ms, p99 {} ms; {} of {} wrong.",
+        crowd::PEOPLE,
+        crowd.per_second,
+        short(crowd.p50_ms),
+        short(crowd.p99_ms),
+        crowd.wrong,
+        crowd.answers
+    );
 }
 
 fn line_of_ours(ours: &ours::Result, spans: f64) -> Line<'static> {
@@ -284,6 +299,14 @@ fn gates(corpus: &Corpus, ours: &ours::Result) -> Vec<Gate> {
             limit: 200.0,
         },
     ];
+    gates.push(Gate {
+        promise: format!(
+            "{} at once while spans are taken: none wrong",
+            crowd::PEOPLE
+        ),
+        measured: number(ours.crowd.0.wrong as f64, "wrong"),
+        limit: 0.0,
+    });
     for question in ours::WHILE_LOADING {
         gates.push(Gate {
             promise: format!("{question} while spans are taken ≤ 2 × idle, p50 and p99"),
