@@ -252,6 +252,12 @@ fn variables_of_jaeger_v1_are_read() {
     // Zipkin's that are ours as well.
     let zipkin = [("QUERY_LOOKBACK", "1000"), ("COLLECTOR_SAMPLE_RATE", "0.5")];
     assert_eq!(read_with(&[], &zipkin, None).unwrap().notes, [""; 0]);
+    let loose = [("STRICT_TRACE_ID", "false")];
+    let notes = read_with(&[], &loose, None).unwrap().notes;
+    assert!(
+        notes[0].contains("STRICT_TRACE_ID=false has no effect"),
+        "{notes:?}"
+    );
     let wrong = failure(&[("COLLECTOR_ZIPKIN_HOST_PORT", "zipkin")], None);
     assert!(
         wrong.starts_with("COLLECTOR_ZIPKIN_HOST_PORT: invalid value"),
