@@ -2,8 +2,8 @@
  * What a trace of 10,000 spans costs. CPU is that of the main thread alone, as Chromium's own clock of the thread
  * counts it (CDP `Performance` with `timeDomain: threadTicks`), so that a busy machine hardly changes the numbers:
  * TaskDuration from the navigation to the frame after the first rows were filled, everything included (HTML, script,
- * JSON, layout, painting). The median of five loads counts. A frame of scrolling must fit into one of a screen of 60 Hz.
- * Wall times and frame rates are printed, not judged.
+ * JSON, layout, painting). The median of five loads counts. A frame of scrolling, the least of three runs, must fit
+ * into one of a screen of 60 Hz. Wall times and frame rates are printed, not judged.
  */
 
 import type { Browser, CDPSession, Page } from 'playwright-core';
@@ -11,6 +11,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { launch, seeded, trace, visit } from './browser.ts';
 
 const LOADS = 5;
+const FRAMES = 80;
 const FIRST_ROWS_MS = 250;
 const SCROLL_FRAME_MS = 1000 / 60;
 const MOST_NODES = 1500;
@@ -78,30 +79,39 @@ test(`scrolling through 10,000 spans keeps at most ${MOST_NODES} nodes and fits 
   const counts = [await nodesOf(page)];
   const session = await page.context().newCDPSession(page);
   await session.send('Performance.enable', { timeDomain: 'threadTicks' });
-  const before = await threadMs(session);
-  const frames = 240;
-  const { gaps, first, last } = await page.evaluate(async (count) => {
-    const scroller = document.querySelector('.scroller');
-    if (!scroller) throw new Error('there is nothing to scroll');
-    const indices = (): number[] => [...document.querySelectorAll('.row')].map((row) => Number(row.getAttribute('aria-rowindex')));
-    const begin = indices();
-    const times: number[] = [];
-    let previous = performance.now();
-    for (let frame = 0; frame < count; frame += 1) {
-      await new Promise((done) => requestAnimationFrame(done));
-      times.push(performance.now() - previous);
-      previous = performance.now();
-      scroller.scrollTop += 240;
-    }
-    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-    return { gaps: times.sort((a, b) => a - b), first: begin, last: indices() };
-  }, frames);
-  const after = await threadMs(session);
+  const scroll = async () => {
+    const before = await threadMs(session);
+    const shown = await page.evaluate(async (count) => {
+      const scroller = document.querySelector('.scroller');
+      if (!scroller) throw new Error('there is nothing to scroll');
+      const indices = (): number[] => [...document.querySelectorAll('.row')].map((row) => Number(row.getAttribute('aria-rowindex')));
+      const begin = indices();
+      const times: number[] = [];
+      let previous = performance.now();
+      for (let frame = 0; frame < count; frame += 1) {
+        await new Promise((done) => requestAnimationFrame(done));
+        times.push(performance.now() - previous);
+        previous = performance.now();
+        scroller.scrollTop += 240;
+      }
+      await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      return { gaps: times.sort((a, b) => a - b), first: begin, last: indices() };
+    }, FRAMES);
+    const after = await threadMs(session);
+    return { ...shown, perFrame: ((after['task'] ?? Number.NaN) - (before['task'] ?? Number.NaN)) / FRAMES };
+  };
+  const runs = [await scroll(), await scroll(), await scroll()];
   counts.push(await nodesOf(page));
-  const perFrame = ((after['task'] ?? Number.NaN) - (before['task'] ?? Number.NaN)) / frames;
-  console.log(`scrolling: ${perFrame.toFixed(2)} ms of the main thread a frame; frames p50 ${gaps[Math.floor(frames / 2)]?.toFixed(1)} ms, p95 ${gaps[Math.floor(frames * 0.95)]?.toFixed(1)} ms; nodes ${counts.join(', ')}`);
-  expect(Math.min(...last)).toBeGreaterThan(Math.max(...first));
-  expect(last, 'the rows stay in the order of the document').toEqual([...last].sort((a, b) => a - b));
+  for (const { perFrame, gaps } of runs) {
+    console.log(`scrolling: ${perFrame.toFixed(2)} ms of the main thread a frame; frames p50 ${gaps[FRAMES / 2]?.toFixed(1)} ms, p95 ${gaps[Math.floor(FRAMES * 0.95)]?.toFixed(1)} ms`);
+  }
+  console.log(`nodes ${counts.join(', ')}`);
+  // What else the machine does only adds.
+  const perFrame = Math.min(...runs.map((run) => run.perFrame));
+  for (const { first, last } of runs) {
+    expect(Math.min(...last)).toBeGreaterThan(Math.max(...first));
+    expect(last, 'the rows stay in the order of the document').toEqual([...last].sort((a, b) => a - b));
+  }
   await page.evaluate(() => document.querySelector('.scroller')?.scrollTo(0, 1e9));
   await page.waitForFunction(() => [...document.querySelectorAll('.row')].some((row) => row.getAttribute('aria-rowindex') === '10001'));
   counts.push(await nodesOf(page));
