@@ -87,9 +87,11 @@ impl SpanStore for EmbeddedStore {
             let mut found: BTreeSet<String> = BTreeSet::new();
             for part in snapshot.parts() {
                 meter.check()?;
-                for operation in or_default(&*part, part.operations(meter)).iter() {
-                    if !found.contains(&operation.service) {
-                        found.insert(operation.service.clone());
+                let operations = or_default(&*part, part.operations(meter));
+                // They are sorted by service.
+                for of_service in operations.chunk_by(|a, b| a.service == b.service) {
+                    if !found.contains(&of_service[0].service) {
+                        found.insert(of_service[0].service.clone());
                     }
                 }
             }

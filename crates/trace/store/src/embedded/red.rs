@@ -10,20 +10,23 @@ use super::search::or_default;
 use super::state::Snapshot;
 use crate::{RED_WINDOW_NANO, RedPoint, RedQuery, RedSeries, StoreError, TimeRange};
 
-/// So many buckets are kept one by one; more are summed.
-const FEW_BUCKETS: usize = 128;
-
 /// Buckets that there are: those of all 64-bit durations.
 const BUCKETS: usize = 1_920;
+
+/// Counts are kept for so many neighbouring buckets at once.
+const STRIDE: usize = 32;
+
+/// What a bucket takes, in the sum or in the answer.
+const BUCKET_BYTES: u64 = 16;
 
 #[derive(Default)]
 struct Sum {
     spans: u64,
     errors: u64,
-    /// Some buckets more than once, until there are too many.
-    few: Vec<(u16, u64)>,
-    /// A count for each bucket, or nothing yet.
-    all: Vec<u64>,
+    /// The bucket of the first count, a multiple of [`STRIDE`].
+    first: usize,
+    /// A count for each bucket from the shortest duration to the longest, which lie close together.
+    counts: Vec<u64>,
 }
 
 /// The series that are asked for.
@@ -86,46 +89,75 @@ pub(super) fn series(
 impl Sum {
     fn add(&mut self, errors: u64, durations: &[(u16, u32)], meter: &Meter) {
         self.errors += errors;
-        let counts = || durations.iter().map(|(_, count)| u64::from(*count));
-        self.spans += counts().sum::<u64>();
-        if self.all.is_empty() && self.few.len() + durations.len() <= FEW_BUCKETS {
-            // In the answer, each takes about twice as much.
-            meter.take(48 * durations.len() as u64);
-            let buckets = durations.iter().map(|(bucket, _)| *bucket);
-            self.few.extend(buckets.zip(counts()));
+        let before = self.counts.len();
+        for &(bucket, count) in durations {
+            self.spans += u64::from(count);
+            self.put(usize::from(bucket), u64::from(count));
+        }
+        meter.take((self.counts.len() - before) as u64 * BUCKET_BYTES);
+    }
+
+    fn put(&mut self, bucket: usize, count: u64) {
+        // What is not a bucket of any duration is none that was written by us.
+        if bucket >= BUCKETS {
             return;
         }
-        if self.all.is_empty() {
-            meter.take(48 * BUCKETS as u64);
-            self.all = vec![0; BUCKETS];
-            for (bucket, count) in std::mem::take(&mut self.few) {
-                self.put(bucket, count);
-            }
+        if self.counts.is_empty() {
+            self.first = bucket / STRIDE * STRIDE;
         }
-        for (bucket, count) in durations {
-            self.put(*bucket, u64::from(*count));
+        if bucket < self.first {
+            let first = bucket / STRIDE * STRIDE;
+            let more = std::iter::repeat_n(0, self.first - first);
+            self.counts.splice(0..0, more);
+            self.first = first;
         }
+        let at = bucket - self.first;
+        if at >= self.counts.len() {
+            self.counts.resize((at / STRIDE + 1) * STRIDE, 0);
+        }
+        self.counts[at] += count;
     }
 
-    fn put(&mut self, bucket: u16, count: u64) {
-        // What is not a bucket of any duration is none that was written by us.
-        if let Some(sum) = self.all.get_mut(usize::from(bucket)) {
-            *sum += count;
-        }
-    }
-
-    fn into_point(mut self, start_unix_nano: u64) -> RedPoint {
-        let mut durations: BTreeMap<u16, u64> = BTreeMap::new();
-        for (bucket, count) in self.few.drain(..) {
-            *durations.entry(bucket).or_default() += count;
-        }
-        let all = (0..).zip(&self.all).filter(|(_, count)| **count > 0);
-        durations.extend(all.map(|(bucket, count)| (bucket, *count)));
+    fn into_point(self, start_unix_nano: u64) -> RedPoint {
+        let counts = (self.first..).zip(&self.counts);
         RedPoint {
             start_unix_nano,
             spans: self.spans,
             errors: self.errors,
-            durations,
+            durations: counts
+                .filter(|(_, count)| **count > 0)
+                .map(|(bucket, count)| (bucket as u16, *count))
+                .collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Budget;
+    use crate::embedded::meter::Memory;
+
+    #[test]
+    fn buckets_are_summed_in_whatever_order_they_come() {
+        let memory = Arc::new(Memory::new(1 << 20, 1 << 20));
+        let never = Arc::new(AtomicBool::new(false));
+        let meter = Meter::new(Budget::UNLIMITED, Duration::from_secs(60), &memory, never);
+        let mut sum = Sum::default();
+        sum.add(1, &[(700, 2), (703, 1)], &meter);
+        sum.add(0, &[(5, 4), (700, 1), (1_919, 1)], &meter);
+        sum.add(2, &[(1_920, 9), (u16::MAX, 9)], &meter);
+        assert_eq!(memory.used(), BUCKETS as u64 * BUCKET_BYTES);
+        let point = sum.into_point(7);
+        assert_eq!(
+            (point.start_unix_nano, point.spans, point.errors),
+            (7, 27, 3)
+        );
+        let durations: Vec<(u16, u64)> = point.durations.into_iter().collect();
+        assert_eq!(durations, [(5, 4), (700, 3), (703, 1), (1_919, 1)]);
     }
 }
