@@ -19,7 +19,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
     timed("ui", || ui(true))?;
     timed("test", test)?;
     timed("browser", browser)?;
-    timed("instructions", || bench(&["instructions".to_owned()]))
+    timed("instructions", instructions)
 }
 
 /// Formatting, lints, licences and duplicate versions.
@@ -82,7 +82,7 @@ pub(crate) fn ui(check: bool) -> anyhow::Result<()> {
 /// The UI in a real browser, on the real binary.
 fn browser() -> anyhow::Result<()> {
     peers::install(&[Need::Chromium, Need::Node])?;
-    sh("cargo build --locked --package periplus")?;
+    sh(DEV_BUILD)?;
     run(command("npm run test:browser")
         .current_dir(WEB)
         .env("PERIPLUS_BIN", absolute("target/debug/periplus")?))
@@ -98,6 +98,18 @@ pub(crate) fn kill(rounds: u32) -> anyhow::Result<()> {
 pub(crate) fn crash() -> anyhow::Result<()> {
     let tests = "cargo test --locked --release --package periplus-store --test embedded --test differential";
     run(command(tests).env("PERIPLUS_CRASH_SWEEP", "1"))
+}
+
+/// What the tests have built already, with the same features: nothing is compiled again.
+const DEV_BUILD: &str = "cargo build --locked --workspace --tests --bins";
+
+/// Counts the instructions of the product as it is released. Those of the bench tool are not counted, so
+/// it may be a debug build, which is there.
+fn instructions() -> anyhow::Result<()> {
+    peers::install(bench_needs(&["instructions".to_owned()]))?;
+    sh(DEV_BUILD)?;
+    sh("cargo build --locked --release --package periplus")?;
+    sh("target/debug/periplus-bench instructions")
 }
 
 /// Builds the product as it is released, and the bench tool, and runs it.
