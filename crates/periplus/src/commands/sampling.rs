@@ -2,16 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use periplus_collect::sampling::dry_run;
 use periplus_sampling::tail::{DryRunReport, Example, Sum};
-use periplus_store::embedded::disk::RealDisk;
-use periplus_store::embedded::{EmbeddedStore, Options, inventory};
 use periplus_store::{TimeRange, TraceQuery};
 
 use super::client::{Failure, ServerFlags, query};
 use super::output::{self, Looks, Style, Table, Tone, clean, left, right};
 use super::serve::read_tail_sampling;
+use super::store::open_quietly;
 use super::trace::SearchFlags;
 
 /// Flags.
@@ -67,17 +65,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (_, policies) = read_tail_sampling(&args.config)?;
     let report = match &args.data {
         Some(dir) => {
-            // Of a directory that is not there, none must be made.
-            inventory(&RealDisk, dir)
-                .with_context(|| format!("cannot look into the store in {}", dir.display()))?;
-            let options = Options {
-                background: false,
-                retention: None,
-                max_disk_bytes: None,
-                ..Options::default()
-            };
-            let store = EmbeddedStore::open(dir, options)
-                .with_context(|| format!("cannot open the store in {}", dir.display()))?;
+            let store = open_quietly(dir)?;
             let line = args.search.line();
             let filter = periplus_store::parse(&line).map_err(|e| Failure::Usage(e.to_string()))?;
             let range = TimeRange {

@@ -140,7 +140,7 @@ fn run_repair(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Opens the store of a directory that is there, to change only what is asked for.
-fn open_quietly(dir: &Path) -> anyhow::Result<EmbeddedStore> {
+pub(super) fn open_quietly(dir: &Path) -> anyhow::Result<EmbeddedStore> {
     // Of a directory that is not there, none must be made.
     inventory(&RealDisk, dir)
         .with_context(|| format!("cannot look into the store in {}", dir.display()))?;

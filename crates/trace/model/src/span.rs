@@ -72,6 +72,16 @@ pub enum SpanKind {
 }
 
 impl SpanKind {
+    /// All kinds, in the order of OTLP's numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Unspecified,
+        Self::Internal,
+        Self::Server,
+        Self::Client,
+        Self::Producer,
+        Self::Consumer,
+    ];
+
     /// From OTLP's number; an unknown number is [`SpanKind::Unspecified`].
     pub const fn from_number(n: i32) -> Self {
         match n {

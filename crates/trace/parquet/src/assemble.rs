@@ -73,7 +73,7 @@ impl Assembler {
             trace_state: self.text(at.trace_state, 0)?,
             flags: self.u32(at.flags, 0)?,
             name: self.text(at.name, 0)?,
-            kind: self.word(at.kind, &KINDS, kind_text)?,
+            kind: self.word(at.kind, &SpanKind::ALL, kind_text)?,
             start_unix_nano: self.u64(at.start_unix_nano, 0)?,
             end_unix_nano: self.u64(at.end_unix_nano, 0)?,
             attributes: self.attributes(at.attributes, 0, 0)?,
@@ -276,15 +276,6 @@ impl Assembler {
         taken.map_err(|fault| (leaf, fault))
     }
 }
-
-const KINDS: [SpanKind; 6] = [
-    SpanKind::Unspecified,
-    SpanKind::Internal,
-    SpanKind::Server,
-    SpanKind::Client,
-    SpanKind::Producer,
-    SpanKind::Consumer,
-];
 
 const CODES: [StatusCode; 3] = [StatusCode::Unset, StatusCode::Ok, StatusCode::Error];
 

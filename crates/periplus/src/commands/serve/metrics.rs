@@ -167,13 +167,10 @@ fn stored(page: &mut Page, backends: &[Labelled]) {
     let stats: Vec<(&str, StoreStats)> = (backends.iter())
         .map(|Labelled { label, backend }| (label.as_str(), backend.storage.store.stats()))
         .collect();
-    for (name, kind, help, value) in [
-        (
-            "periplus_store_traces",
-            "gauge",
-            "Traces held.",
-            (|store| store.traces) as fn(&StoreStats) -> u64,
-        ),
+    let families: [Family<StoreStats>; 7] = [
+        ("periplus_store_traces", "gauge", "Traces held.", |store| {
+            store.traces
+        }),
         ("periplus_store_spans", "gauge", "Spans held.", |store| {
             store.spans
         }),
@@ -207,12 +204,8 @@ fn stored(page: &mut Page, backends: &[Labelled]) {
             "Spans evicted to stay under the limit.",
             |store| store.evicted_spans,
         ),
-    ] {
-        page.family(name, kind, help);
-        for (label, stats) in &stats {
-            page.sample(label, value(stats));
-        }
-    }
+    ];
+    page.families(&families, &stats);
 }
 
 /// What only the engine with a disk has.
@@ -226,12 +219,12 @@ fn embedded(page: &mut Page, backends: &[Labelled]) {
     if stats.is_empty() {
         return;
     }
-    for (name, kind, help, value) in [
+    let families: [Family<EngineStats>; 16] = [
         (
             "periplus_store_segments",
             "gauge",
             "Segments on the disk.",
-            (|engine| engine.segments) as fn(&EngineStats) -> u64,
+            |engine| engine.segments,
         ),
         (
             "periplus_store_segment_bytes",
@@ -323,12 +316,8 @@ fn embedded(page: &mut Page, backends: &[Labelled]) {
             "Reads of segments that met damage: their answers lack spans.",
             |engine| engine.damages,
         ),
-    ] {
-        page.family(name, kind, help);
-        for (label, stats) in &stats {
-            page.sample(label, value(stats));
-        }
-    }
+    ];
+    page.families(&families, &stats);
 }
 
 fn shares(page: &mut Page, backends: &[Labelled]) {
@@ -381,12 +370,12 @@ fn forwarded(page: &mut Page, forwards: &Forwards) {
             (format!("endpoint=\"{endpoint}\""), counts)
         })
         .collect();
-    for (name, kind, help, value) in [
+    let families: [Family<Counts>; 5] = [
         (
             "periplus_forward_sent_spans_total",
             "counter",
             "Spans that the endpoint has taken.",
-            (|counts| counts.sent_spans) as fn(&Counts) -> u64,
+            |counts| counts.sent_spans,
         ),
         (
             "periplus_forward_overflowed_spans_total",
@@ -412,12 +401,8 @@ fn forwarded(page: &mut Page, forwards: &Forwards) {
             "Bytes that wait for the endpoint.",
             |counts| counts.queued_bytes,
         ),
-    ] {
-        page.family(name, kind, help);
-        for (label, counts) in &counts {
-            page.sample(label, value(counts));
-        }
-    }
+    ];
+    page.families(&families, &counts);
 }
 
 fn receivers_and_reasons() -> impl Iterator<Item = (Receiver, Reason)> {
@@ -444,6 +429,9 @@ fn labels(receiver: Receiver) -> String {
     )
 }
 
+/// A name, a kind, a help text, and a number of each thing that is counted.
+type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
+
 /// A page of metrics. Writing to a string cannot fail, so the results of `write!` say nothing.
 #[derive(Default)]
 pub(super) struct Page {
@@ -460,6 +448,16 @@ impl Page {
     pub(super) fn family(&mut self, name: &'static str, kind: &str, help: &str) {
         self.name = name;
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// Families with a sample of each of these, by its labels.
+    fn families<L: AsRef<str>, T>(&mut self, families: &[Family<T>], of: &[(L, T)]) {
+        for (name, kind, help, value) in families {
+            self.family(name, kind, help);
+            for (labels, counted) in of {
+                self.sample(labels.as_ref(), value(counted));
+            }
+        }
     }
 
     pub(super) fn sample(&mut self, labels: &str, value: u64) {

@@ -19,15 +19,6 @@ const MAX_POINTS: u64 = 11_000;
 
 const MINUTE_NANO: u64 = 60_000_000_000;
 
-const KINDS: [SpanKind; 6] = [
-    SpanKind::Unspecified,
-    SpanKind::Internal,
-    SpanKind::Server,
-    SpanKind::Client,
-    SpanKind::Producer,
-    SpanKind::Consumer,
-];
-
 /// `start` and `end` in microseconds: the hour before the end, which is now, unless they say more.
 fn range(params: &Params<'_>, now_unix_nano: u64) -> Result<TimeRange, String> {
     let nano = |name| {
@@ -70,11 +61,11 @@ pub(super) fn red_query(params: &Params<'_>, now_unix_nano: u64) -> Result<RedQu
     let kind = match params.first("kind") {
         "" => None,
         name => Some(
-            KINDS
+            SpanKind::ALL
                 .into_iter()
                 .find(|kind| kind.as_str() == name)
                 .ok_or_else(|| {
-                    let known = KINDS.map(SpanKind::as_str).join(", ");
+                    let known = SpanKind::ALL.map(SpanKind::as_str).join(", ");
                     format!("parameter 'kind' is '{name}', which is none of {known}")
                 })?,
         ),

@@ -223,15 +223,8 @@ impl Palette {
         }
         let mut plane = std::mem::take(&mut squeeze.plane);
         plane.clear();
-        let indices = values.iter().map(|value| value.to_u64());
-        match &self.places {
-            Places::Direct { base, indices: of } => {
-                plane.extend(indices.map(|value| of[(value - base) as usize] as u8));
-            }
-            Places::Hashed(table) => {
-                plane.extend(indices.map(|value| table[place(table, value)].1 as u8));
-            }
-        }
+        let index = |value: &T| self.places.index(value.to_u64()) as u8;
+        plane.extend(values.iter().map(index));
         squeeze.put_plane(out, &plane);
         squeeze.plane = plane;
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use periplus_filter::Scalar;
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{Calls, RedPoint, ServiceOperation};
+use periplus_segment::{Calls, Red, RedPoint, ServiceOperation};
 
 use super::meter::Meter;
 use crate::{Scope, SpanFilter, TimeRange};
@@ -159,5 +159,14 @@ pub(super) fn earlier(a: u64, b: u64) -> u64 {
     match (a, b) {
         (0, known) | (known, 0) => known,
         (a, b) => a.min(b),
+    }
+}
+
+/// Shows what was counted in the windows that begin in the range.
+pub(super) fn see_red(red: &Red, range: TimeRange, see: &mut SeeRed<'_>) {
+    for point in red.points_in(range) {
+        if let Some(operation) = red.series.get(point.series) {
+            see(operation, &point);
+        }
     }
 }

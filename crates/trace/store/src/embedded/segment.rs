@@ -14,7 +14,7 @@ use super::cache::{Cache, What};
 use super::files::{Files, SegmentFile};
 use super::manifest::SegmentEntry;
 use super::meter::{Meter, bytes_of};
-use super::part::{Chunk, Damage, Part, Place, Prepared, SeeRed};
+use super::part::{Chunk, Damage, Part, Place, Prepared, SeeRed, see_red};
 use super::partition;
 use crate::{Scope, SpanFilter, TimeRange};
 
@@ -304,12 +304,7 @@ impl Part for Segment {
     }
 
     fn red(&self, range: TimeRange, _: &Meter, see: &mut SeeRed<'_>) -> Result<(), Damage> {
-        let red = self.summary().red()?;
-        for point in red.points_in(range) {
-            if let Some(operation) = red.series.get(point.series) {
-                see(operation, &point);
-            }
-        }
+        see_red(&*self.summary().red()?, range, see);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use periplus_model::{SpanGroup, TraceId};
 use periplus_segment::{Builder, Calls, Red, ServiceOperation};
 
 use super::meter::{Meter, bytes_of};
-use super::part::{Chunk, Damage, Part, Place, Prepared, SeeRed};
+use super::part::{Chunk, Damage, Part, Place, Prepared, SeeRed, see_red};
 use super::table::Table;
 use crate::{Scope, SpanFilter, TimeRange};
 
@@ -277,11 +277,7 @@ impl Part for View {
 
     fn red(&self, range: TimeRange, meter: &Meter, see: &mut SeeRed<'_>) -> Result<(), Damage> {
         for red in self.reds(meter) {
-            for point in red.points_in(range) {
-                if let Some(operation) = red.series.get(point.series) {
-                    see(operation, &point);
-                }
-            }
+            see_red(&red, range, see);
         }
         Ok(())
     }
