@@ -40,11 +40,11 @@ pub(crate) struct Args {
         default_value = "demo,tracegen"
     )]
     workloads: Vec<Workload>,
-    /// Spans of a request
-    #[arg(long, default_value_t = 512)]
+    /// Spans of a request: those of the reference workloads, about 4 MB; SDKs send 512
+    #[arg(long, default_value_t = 8_192)]
     per_request: usize,
     /// Requests under way
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 4)]
     connections: usize,
     /// When our server says that spans are stored
     #[arg(long, default_value = "fsync")]

@@ -89,11 +89,13 @@ pub(super) fn measure(
     let http = ask::server(&server, &asked, args.patience())?;
     let served_mib = process::resident_kib(server.pid())? as f64 / 1024.0;
     let directory_bytes = size(&data)?;
-    eprintln!("  the same while spans are stored");
-    let (while_loading, crowd) = while_loading(args, &server, corpus, directory, questions)?;
     server.stop()?;
     eprintln!("  as a library");
     let (opened, library) = ask::library(&data, questions, args.patience())?;
+    eprintln!("  the same as over HTTP, while spans are stored");
+    let server = setup.serve()?;
+    let (while_loading, crowd) = while_loading(args, &server, corpus, directory, questions)?;
+    server.stop()?;
     fs::remove_dir_all(&data)?;
 
     let ack = |q| report.latencies.value_at_quantile(q) as f64 / 1e3;

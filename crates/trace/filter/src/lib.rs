@@ -32,6 +32,6 @@ pub use cursor::{Cursor, ParseCursorError};
 pub use eval::{matches, span_matches};
 pub use field::{Comparison, Field, Intrinsic, Literal, Relation, Scope, TraceField};
 pub use pattern::{Pattern, PatternError};
-pub use query::{SpanFilter, TimeRange, TraceFilter, TraceQuery};
+pub use query::{Detail, SpanFilter, TimeRange, TraceFilter, TraceQuery};
 pub use scalar::Scalar;
 pub use text::{ParseError, parse};

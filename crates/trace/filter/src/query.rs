@@ -15,6 +15,19 @@ pub struct TraceQuery {
     pub after: Option<Cursor>,
     /// What the query may take.
     pub budget: Budget,
+    /// How much of the traces is wanted.
+    pub detail: Detail,
+}
+
+/// How much of a trace is wanted. An engine may give more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// All of it.
+    #[default]
+    Full,
+    /// Its spans without events and links, and of their attributes those with these keys; resources
+    /// and scopes as they are. A trace in which ids of spans come twice is whole.
+    Outline(&'static [&'static str]),
 }
 
 impl TraceQuery {
@@ -26,6 +39,7 @@ impl TraceQuery {
             limit,
             after: None,
             budget: Budget::UNLIMITED,
+            detail: Detail::Full,
         }
     }
 }

@@ -22,6 +22,6 @@ pub use breakdown::{Share, breakdown};
 pub use critical::{Segment, critical_path};
 pub use dependency::{Dependency, dependencies, dependencies_where};
 pub use failure::is_error;
-pub use summary::{RootSummary, ServiceSummary, Summary, summary};
+pub use summary::{RootSummary, SUMMARY_ATTRIBUTES, ServiceSummary, Summary, summary};
 pub use text::{date, go_duration};
 pub use trace::{Flags, Row, Trace};

@@ -47,7 +47,13 @@ pub struct ServiceSummary {
     pub errors: u64,
 }
 
-/// What a list of traces shows of this one.
+const STATUS_CODES: [&str; 2] = ["http.response.status_code", "http.status_code"];
+
+/// The attributes of spans that a [`Summary`] depends on.
+pub const SUMMARY_ATTRIBUTES: &[&str] = &[STATUS_CODES[0], STATUS_CODES[1], "error"];
+
+/// What a list of traces shows of this one. Of its spans' attributes only those with the keys
+/// [`SUMMARY_ATTRIBUTES`] count, unless two spans have the same id.
 pub fn summary(trace: &Trace) -> Summary {
     let mut by_group = vec![(0, 0); trace.groups.len()];
     let mut depth = 0;
@@ -91,7 +97,7 @@ fn root_summary(trace: &Trace, root: usize) -> RootSummary {
         service: trace.service(row).to_owned(),
         operation: span.name.clone(),
         missing: row.flags.contains(Flags::PARENT_MISSING),
-        status_code: ["http.response.status_code", "http.status_code"]
+        status_code: STATUS_CODES
             .into_iter()
             .find_map(|key| match span.attribute(key)? {
                 Value::Int(code) => Some(code.to_string()),

@@ -21,7 +21,7 @@ mod trace_filter;
 mod value;
 mod zone;
 
-pub use build::{Builder, Mark};
+pub use build::{Builder, Mark, Turns};
 pub use calls::{CallEdge, Calls, MINUTE_NANO};
 pub use encode::EncodeOptions;
 pub use error::{BuildError, OtlpError, ReadError};

@@ -17,11 +17,11 @@ pub use attributes::AttributeKey;
 pub use error::{AppendOtlpError, StoreError};
 pub use memory::MemoryStore;
 pub use periplus_filter::{
-    Budget, Comparison, Cursor, Field, Intrinsic, InvalidFilter, Literal, ParseCursorError,
+    Budget, Comparison, Cursor, Detail, Field, Intrinsic, InvalidFilter, Literal, ParseCursorError,
     ParseError, Pattern, PatternError, Relation, Scope, SpanFilter, TimeRange, TraceField,
     TraceFilter, TraceQuery, matches, parse, span_matches,
 };
-pub use red::{RED_WINDOW_NANO, RedPoint, RedQuery, RedSeries, red_bucket_bounds};
+pub use red::{Durations, RED_WINDOW_NANO, RedPoint, RedQuery, RedSeries, red_bucket_bounds};
 pub use scan::ScanQuery;
 pub use search::{Outcome, TraceSearch};
 pub use store::{

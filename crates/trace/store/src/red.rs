@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use periplus_model::SpanKind;
 
 use crate::TimeRange;
@@ -80,26 +78,95 @@ pub struct RedPoint {
     pub spans: u64,
     /// How many of them failed.
     pub errors: u64,
-    /// How many durations lie in which bucket ([`red_bucket_bounds`]).
-    pub durations: BTreeMap<u16, u64>,
+    /// How long they took.
+    pub durations: Durations,
 }
 
 impl RedPoint {
-    /// The duration, in nanoseconds, that this part of the spans (from 0 to 1) stays below or at: of a
-    /// bucket the middle, at most 1.6 % off. `None` if there are no spans.
-    pub fn quantile(&self, part: f64) -> Option<u64> {
-        let rank = (part.clamp(0.0, 1.0) * self.spans as f64).ceil().max(1.0) as u64;
-        let mut count = 0;
-        for (bucket, spans) in &self.durations {
-            count += spans;
-            if count >= rank {
-                let (least, most) = red_bucket_bounds(*bucket);
-                return Some(least + (most - least) / 2);
+    /// The durations, in nanoseconds, that these parts of the spans (from 0 to 1, ascending) stay below
+    /// or at: of a bucket the middle, at most 1.6 % off. `None` if there are no spans.
+    pub fn quantiles<const N: usize>(&self, parts: [f64; N]) -> Option<[u64; N]> {
+        let mut counted = self.durations.iter();
+        let (mut bucket, mut count) = counted.next()?;
+        Some(parts.map(|part| {
+            let rank = (part.clamp(0.0, 1.0) * self.spans as f64).ceil().max(1.0) as u64;
+            while count < rank
+                && let Some((next, spans)) = counted.next()
+            {
+                bucket = next;
+                count += spans;
             }
-        }
-        None
+            let (least, most) = red_bucket_bounds(bucket);
+            least + (most - least) / 2
+        }))
     }
 }
+
+/// How many durations lie in which bucket ([`red_bucket_bounds`]).
+#[derive(Clone, Debug, Default)]
+pub struct Durations {
+    /// The bucket of the first count, a multiple of [`STRIDE`].
+    first: usize,
+    /// A count for each bucket from the shortest duration to the longest, which lie close together.
+    counts: Vec<u64>,
+}
+
+/// Buckets that there are: those of all 64-bit durations.
+const BUCKETS: usize = 1_920;
+
+/// Counts are kept for so many neighbouring buckets at once.
+const STRIDE: usize = 64;
+
+impl Durations {
+    /// Counts some, by ascending bucket. What is not a bucket of any duration is left out.
+    pub fn add(&mut self, counted: &[(u16, u32)]) {
+        let known = counted.partition_point(|(bucket, _)| usize::from(*bucket) < BUCKETS);
+        let counted = &counted[..known];
+        let (Some((least, _)), Some((most, _))) = (counted.first(), counted.last()) else {
+            return;
+        };
+        self.make_room(usize::from(*least), usize::from(*most));
+        for (bucket, count) in counted {
+            self.counts[usize::from(*bucket) - self.first] += u64::from(*count);
+        }
+    }
+
+    fn make_room(&mut self, least: usize, most: usize) {
+        if self.counts.is_empty() {
+            self.first = least / STRIDE * STRIDE;
+        }
+        if least < self.first {
+            let first = least / STRIDE * STRIDE;
+            let more = std::iter::repeat_n(0, self.first - first);
+            self.counts.splice(0..0, more);
+            self.first = first;
+        }
+        let end = (most / STRIDE + 1) * STRIDE - self.first;
+        if end > self.counts.len() {
+            self.counts.resize(end, 0);
+        }
+    }
+
+    /// The buckets, ascending, each with how many durations lie in it; those with none are left out.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
+        let counts = (self.first as u16..).zip(&self.counts);
+        counts
+            .filter(|(_, count)| **count > 0)
+            .map(|(bucket, count)| (bucket, *count))
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.counts.capacity() * size_of::<u64>()
+    }
+}
+
+impl PartialEq for Durations {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Durations {}
 
 #[cfg(test)]
 mod tests {
@@ -114,18 +181,25 @@ mod tests {
         };
         for nano in &nano {
             let bucket = periplus_segment::bucket_of(*nano);
-            *point.durations.entry(bucket).or_default() += 1;
+            point.durations.add(&[(bucket, 1)]);
         }
-        for (part, expected) in [
-            (0.0, 1_000),
-            (0.5, 500_000),
-            (0.99, 990_000),
-            (1.0, 1_000_000),
-        ] {
-            let found = point.quantile(part).expect("there are spans");
-            assert!(found.abs_diff(expected) * 60 <= expected, "{part}: {found}");
+        let found = point.quantiles([0.0, 0.5, 0.99, 1.0]);
+        let found = found.expect("there are spans");
+        for (found, expected) in found.into_iter().zip([1_000, 500_000, 990_000, 1_000_000]) {
+            assert!(found.abs_diff(expected) * 60 <= expected, "{found}");
         }
-        assert_eq!(RedPoint::default().quantile(0.5), None);
+        assert_eq!(RedPoint::default().quantiles([0.5]), None);
+    }
+
+    #[test]
+    fn buckets_are_counted_in_whatever_order_they_come() {
+        let mut durations = Durations::default();
+        durations.add(&[(700, 2), (703, 1)]);
+        durations.add(&[(5, 4), (700, 1), (1_919, 1)]);
+        durations.add(&[(1_920, 9), (u16::MAX, 9)]);
+        let counted: Vec<(u16, u64)> = durations.iter().collect();
+        assert_eq!(counted, [(5, 4), (700, 3), (703, 1), (1_919, 1)]);
+        assert_eq!(durations.heap_bytes(), BUCKETS * 8);
     }
 
     #[test]

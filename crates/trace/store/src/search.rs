@@ -9,8 +9,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::memory::size;
 use crate::{
-    BoxStream, Cursor, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery,
-    matches,
+    BoxStream, Cursor, Detail, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter,
+    TraceQuery, matches,
 };
 
 /// How many spans of traces that are left out are looked at before others get a turn.
@@ -66,17 +66,23 @@ impl<'a> TraceSearch<'a> {
             .budget
             .time
             .and_then(|time| Instant::now().checked_add(time));
+        let rest = (!query.filter.is_local()).then_some(query.filter);
+        let (limit, detail) = match rest {
+            None => (query.limit, query.detail),
+            // Some of what it finds will be left out here.
+            Some(_) => (usize::MAX, Detail::Full),
+        };
         let found = store.find_traces(TraceQuery {
             range: query.range,
             filter: local,
-            // Some of what it finds may be left out here.
-            limit: usize::MAX,
+            limit,
             after: query.after,
             budget: query.budget,
+            detail,
         });
         Ok(Self {
             found,
-            rest: (!query.filter.is_local()).then_some(query.filter),
+            rest,
             range: query.range,
             after: query.after,
             limit: query.limit,

@@ -295,16 +295,16 @@ impl Sum {
     fn add(&mut self, point: &RedPoint) {
         self.spans += point.spans;
         self.errors += point.errors;
-        for (bucket, count) in &point.durations {
-            *self.durations.entry(*bucket).or_default() += count;
+        for (bucket, count) in point.durations.iter() {
+            *self.durations.entry(bucket).or_default() += count;
         }
     }
 
     fn remove(&mut self, point: &RedPoint) {
         self.spans -= point.spans;
         self.errors -= point.errors;
-        for (bucket, count) in &point.durations {
-            if let Some(sum) = self.durations.get_mut(bucket) {
+        for (bucket, count) in point.durations.iter() {
+            if let Some(sum) = self.durations.get_mut(&bucket) {
                 *sum -= count;
             }
         }
@@ -339,6 +339,8 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
+    use periplus_store::Durations;
+
     use super::*;
 
     fn request(query: &str) -> Result<Request, String> {
@@ -384,11 +386,15 @@ mod tests {
     #[test]
     fn windows_slide_over_a_series() {
         // Windows of ten seconds: 6 calls in the first, one that failed in the fourth.
-        let point = |window: u64, spans, errors, bucket| RedPoint {
-            start_unix_nano: window * RED_WINDOW_NANO,
-            spans,
-            errors,
-            durations: [(bucket, spans)].into(),
+        let point = |window: u64, spans: u32, errors, bucket| {
+            let mut durations = Durations::default();
+            durations.add(&[(bucket, spans)]);
+            RedPoint {
+                start_unix_nano: window * RED_WINDOW_NANO,
+                spans: spans.into(),
+                errors,
+                durations,
+            }
         };
         let series = [RedSeries {
             service: "a".to_owned(),

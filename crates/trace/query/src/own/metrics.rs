@@ -128,15 +128,16 @@ pub(super) fn red(query: &RedQuery, series: Vec<RedSeries>) -> Red {
 }
 
 fn point(point: &RedPoint) -> Point {
-    let quantile = |part| micros(point.quantile(part).unwrap_or_default());
+    let quantiles = point.quantiles([0.5, 0.9, 0.95, 0.99]);
+    let [p50_us, p90_us, p95_us, p99_us] = quantiles.unwrap_or_default().map(micros);
     Point {
         start_us: micros(point.start_unix_nano),
         calls: point.spans,
         errors: point.errors,
-        p50_us: quantile(0.5),
-        p90_us: quantile(0.9),
-        p95_us: quantile(0.95),
-        p99_us: quantile(0.99),
+        p50_us,
+        p90_us,
+        p95_us,
+        p99_us,
     }
 }
 

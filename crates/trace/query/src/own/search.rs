@@ -1,6 +1,6 @@
-use periplus_insight::{ServiceSummary, Summary, Trace, summary};
+use periplus_insight::{SUMMARY_ATTRIBUTES, ServiceSummary, Summary, Trace, summary};
 use periplus_model::TraceId;
-use periplus_store::{ParseCursorError, SpanFilter, StoredTrace, TraceFilter, TraceQuery};
+use periplus_store::{Detail, ParseCursorError, SpanFilter, StoredTrace, TraceFilter, TraceQuery};
 use serde::Serialize;
 
 use super::unit::{micros, micros_between};
@@ -20,6 +20,7 @@ pub(super) fn parse(params: &Params<'_>, now_unix_nano: u64) -> Result<TraceQuer
     let line = periplus_store::parse(params.first("q"))
         .map_err(|error| format!("parameter 'q': {error}"))?;
     query.filter = both(query.filter, line);
+    query.detail = Detail::Outline(SUMMARY_ATTRIBUTES);
     query.after = match params.first("after") {
         "" => None,
         text => Some(

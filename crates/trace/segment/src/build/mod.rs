@@ -11,6 +11,7 @@ mod shape;
 pub(crate) mod spans;
 mod table;
 mod tags;
+mod turns;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -27,6 +28,7 @@ pub(crate) use shape::Shape;
 use spans::{HAS_PARENT, NONE, earlier, kind_status};
 pub(crate) use spans::{Head, Spans, Traces};
 pub(crate) use table::Table;
+pub use turns::Turns;
 
 use crate::BuildError;
 use crate::limits::{MAX_HEAP_BYTES, MAX_SPANS};

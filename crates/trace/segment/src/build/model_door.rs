@@ -5,6 +5,7 @@ use std::ops::Range;
 use periplus_model::{Attribute, Batch, Event, Link, Resource, Scope, Span, SpanGroup, Value};
 
 use super::shape::{Attr, Datum};
+use super::turns::{SPANS_AT_ONCE, Turns};
 use super::{Builder, Head, Reject};
 use crate::schema::Type;
 use crate::{BuildError, value};
@@ -28,15 +29,32 @@ impl Builder {
         &mut self,
         groups: impl IntoIterator<Item = &'a SpanGroup>,
     ) -> Result<(), BuildError> {
-        self.check_room()?;
-        let mark = self.mark();
+        Self::append_groups_by(&mut { self }, groups)
+    }
+
+    /// The same, some spans at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append`].
+    pub fn append_groups_by<'a>(
+        turns: &mut impl Turns,
+        groups: impl IntoIterator<Item = &'a SpanGroup>,
+    ) -> Result<(), BuildError> {
+        turns.builder().check_room()?;
+        let mark = turns.builder().mark();
         let taken = groups.into_iter().try_for_each(|group| {
-            self.set_resource(&group.resource)?;
-            self.set_scope(&group.scope)?;
-            group.spans.iter().try_for_each(|span| self.add_span(span))
+            turns.builder().set_resource(&group.resource)?;
+            turns.builder().set_scope(&group.scope)?;
+            for spans in group.spans.chunks(SPANS_AT_ONCE) {
+                turns.pause();
+                let builder = turns.builder();
+                spans.iter().try_for_each(|span| builder.add_span(span))?;
+            }
+            Ok(())
         });
         taken.map_err(|reject| {
-            self.rollback(mark);
+            turns.builder().rollback(mark);
             match reject {
                 Reject::TooDeep => BuildError::TooDeep,
                 // The model's texts are UTF-8.

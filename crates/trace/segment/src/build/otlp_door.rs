@@ -7,6 +7,7 @@ use periplus_wire::otlp::{
 };
 
 use super::shape::{Attr, Datum};
+use super::turns::{SPANS_AT_ONCE, Turns};
 use super::{Blobs, Builder, Entry, Head, Reject};
 use crate::bytes::put_bytes;
 use crate::limits::MAX_SPANS;
@@ -25,11 +26,20 @@ impl Builder {
     ///
     /// The bytes are no such request, or there is no room for the spans. None is added then.
     pub fn append_otlp(&mut self, body: &[u8]) -> Result<Refused, OtlpError> {
-        self.check_room()?;
-        let mark = self.mark();
-        let walked = walk_protobuf(body, &mut Door(self));
+        Self::append_otlp_by(&mut { self }, body)
+    }
+
+    /// The same, some spans at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append_otlp`].
+    pub fn append_otlp_by(turns: &mut impl Turns, body: &[u8]) -> Result<Refused, OtlpError> {
+        turns.builder().check_room()?;
+        let mark = turns.builder().mark();
+        let walked = walk_protobuf(body, &mut Door { turns, spans: 0 });
         walked.map_err(|stop| {
-            self.rollback(mark);
+            turns.builder().rollback(mark);
             match stop {
                 Stop::Decode(error) => OtlpError::Decode(error),
                 Stop::Reject(Reject::TooDeep) => BuildError::TooDeep.into(),
@@ -58,28 +68,34 @@ impl From<Reject> for Stop {
 }
 
 /// Keeps the sink's methods off the builder.
-struct Door<'b>(&'b mut Builder);
+struct Door<'t, T> {
+    turns: &'t mut T,
+    /// Those of this turn.
+    spans: usize,
+}
 
-impl Sink for Door<'_> {
+impl<T: Turns> Sink for Door<'_, T> {
     type Error = Stop;
 
     fn resource(&mut self, resource: &ResourceRef<'_>) -> Result<(), Stop> {
-        match (self.0.resources).seen_as(resource.messages, resource.schema_url) {
-            Some(code) => self.0.resource = code,
+        let builder = self.turns.builder();
+        match (builder.resources).seen_as(resource.messages, resource.schema_url) {
+            Some(code) => builder.resource = code,
             None => {
-                self.0.set_resource(&resource.decode()?)?;
-                self.0.resources.remember(self.0.resource)?;
+                builder.set_resource(&resource.decode()?)?;
+                builder.resources.remember(builder.resource)?;
             }
         }
         Ok(())
     }
 
     fn scope(&mut self, scope: &ScopeRef<'_>) -> Result<(), Stop> {
-        match self.0.scopes.seen_as(scope.messages, scope.schema_url) {
-            Some(code) => self.0.scope = code,
+        let builder = self.turns.builder();
+        match builder.scopes.seen_as(scope.messages, scope.schema_url) {
+            Some(code) => builder.scope = code,
             None => {
-                self.0.set_scope(&scope.decode()?)?;
-                self.0.scopes.remember(self.0.scope)?;
+                builder.set_scope(&scope.decode()?)?;
+                builder.scopes.remember(builder.scope)?;
             }
         }
         Ok(())
@@ -87,7 +103,12 @@ impl Sink for Door<'_> {
 
     #[inline]
     fn span(&mut self, span: &SpanRef<'_, '_>) -> Result<Taken, Stop> {
-        match self.0.add_ref(span) {
+        self.spans += 1;
+        if self.spans > SPANS_AT_ONCE {
+            self.spans = 1;
+            self.turns.pause();
+        }
+        match self.turns.builder().add_ref(span) {
             Ok(()) => Ok(Taken::Yes),
             Err(Reject::NotUtf8) => Ok(Taken::NotUtf8),
             Err(reject) => Err(reject.into()),
@@ -95,7 +116,7 @@ impl Sink for Door<'_> {
     }
 
     fn decoded_span(&mut self, span: Span) -> Result<(), Stop> {
-        Ok(self.0.add_span(&span)?)
+        Ok(self.turns.builder().add_span(&span)?)
     }
 }
 

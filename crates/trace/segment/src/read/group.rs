@@ -23,6 +23,8 @@ pub struct Group {
     attributes: Box<[OnceLock<Column>]>,
     /// How many values each attribute column has, for each table.
     counts: [OnceLock<Vec<u32>>; 3],
+    /// For each table whether its shapes were looked at, and are known.
+    shapes_known: [OnceLock<()>; 3],
 }
 
 /// A decoded column.
@@ -57,6 +59,7 @@ impl Group {
             core: [const { OnceLock::new() }; Core::COUNT],
             attributes: (0..attributes).map(|_| OnceLock::new()).collect(),
             counts: [const { OnceLock::new() }; 3],
+            shapes_known: [const { OnceLock::new() }; 3],
         }
     }
 
@@ -277,10 +280,15 @@ impl Group {
     pub(crate) fn shapes(&self, place: Place) -> Result<&[u32], ReadError> {
         let column = shape_column(place);
         let shapes = self.codes(column)?;
+        if self.shapes_known[place as usize].get().is_some() {
+            return Ok(shapes);
+        }
         let known = self.inner().schema()?.table(place).shapes.len();
         match shapes.iter().max().map_or(0, |most| *most as usize) {
-            0 => Ok(shapes),
-            most if most < known => Ok(shapes),
+            most if most == 0 || most < known => {
+                self.shapes_known[place as usize].get_or_init(|| ());
+                Ok(shapes)
+            }
             _ => Err(self.damaged(column, "they are unknown")),
         }
     }

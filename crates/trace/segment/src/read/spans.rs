@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use periplus_filter::Detail;
 use periplus_model::{Event, Link, Span, SpanGroup, SpanId, SpanKind, Status, StatusCode, TraceId};
 
 use super::group::{Group, Traces, at_or_zero};
@@ -31,6 +32,7 @@ pub(super) struct Spans<'g> {
     attributes: Rows<'g>,
     events: Rows<'g>,
     links: Rows<'g>,
+    detail: Detail,
     /// The far parents and those elsewhere that are read next.
     far: usize,
     elsewhere: usize,
@@ -38,7 +40,7 @@ pub(super) struct Spans<'g> {
 
 impl<'g> Spans<'g> {
     /// From the first span of this trace on.
-    pub(super) fn from(group: &'g Group, trace: usize) -> Result<Self, ReadError> {
+    pub(super) fn from(group: &'g Group, trace: usize, detail: Detail) -> Result<Self, ReadError> {
         let traces = group.trace_table()?;
         let row = at_or_zero(&traces.rows, trace) as usize;
         let before = |column| -> Result<usize, ReadError> {
@@ -58,6 +60,7 @@ impl<'g> Spans<'g> {
             attributes: Rows::from(group, Place::Span, row)?,
             events: Rows::from(group, Place::Event, before(Core::Events)?)?,
             links: Rows::from(group, Place::Link, before(Core::Links)?)?,
+            detail,
             far: count(parents::FAR),
             elsewhere: count(parents::ELSEWHERE),
         })
@@ -114,13 +117,13 @@ impl<'g> Spans<'g> {
             kind: SpanKind::from_number((kind_status & 0xf) as i32),
             start_unix_nano: start,
             end_unix_nano: start.wrapping_add(number(Core::Duration)?),
-            attributes: self.attributes.read()?,
+            attributes: self.attributes.read(self.detail)?,
             dropped_attributes_count: code(Core::DroppedAttributes)?,
-            events: (0..code(Core::Events)?)
+            events: (0..self.wanted(code(Core::Events)?))
                 .map(|_| self.event(start))
                 .collect::<Result<_, _>>()?,
             dropped_events_count: code(Core::DroppedEvents)?,
-            links: (0..code(Core::Links)?)
+            links: (0..self.wanted(code(Core::Links)?))
                 .map(|_| self.link())
                 .collect::<Result<_, _>>()?,
             dropped_links_count: code(Core::DroppedLinks)?,
@@ -130,6 +133,15 @@ impl<'g> Spans<'g> {
             },
         };
         Ok(span)
+    }
+
+    /// How many events or links of a span are read. Of an outline none ever are, so it does not matter
+    /// where they lie.
+    const fn wanted(&self, count: u32) -> u32 {
+        match self.detail {
+            Detail::Full => count,
+            Detail::Outline(_) => 0,
+        }
     }
 
     /// Goes on behind a span without making it.
@@ -197,7 +209,7 @@ impl<'g> Spans<'g> {
         Ok(Event {
             time_unix_nano: span_start.wrapping_add(since as u64),
             name: group.text(Section::EventNames, name)?,
-            attributes: self.events.read()?,
+            attributes: self.events.read(Detail::Full)?,
             dropped_attributes_count: at_or_zero(group.codes(Core::EventDropped)?, row),
         })
     }
@@ -216,7 +228,7 @@ impl<'g> Spans<'g> {
             span_id: SpanId::from_bytes(*span_id),
             trace_state: group.text(Section::TraceStates, state)?,
             flags: at_or_zero(group.codes(Core::LinkFlags)?, row),
-            attributes: self.links.read()?,
+            attributes: self.links.read(Detail::Full)?,
             dropped_attributes_count: at_or_zero(group.codes(Core::LinkDropped)?, row),
         })
     }
@@ -247,7 +259,7 @@ impl Group {
     ) -> Result<(), ReadError> {
         let (resources, scopes) = (self.inner().resources()?, self.inner().scopes()?);
         let traces = self.trace_table()?;
-        let mut rows = Spans::from(self, 0)?;
+        let mut rows = Spans::from(self, 0, Detail::Full)?;
         let resource_codes = self.codes(Core::Resource)?;
         let scope_codes = self.codes(Core::Scope)?;
         for (trace, bounds) in traces.rows.windows(2).enumerate() {
@@ -276,8 +288,8 @@ impl Group {
     }
 
     /// The spans of its traces from this one on, to be read in their order.
-    pub(super) fn spans_from(&self, trace: usize) -> Result<Spans<'_>, ReadError> {
-        Spans::from(self, trace)
+    pub(super) fn spans_from(&self, trace: usize, detail: Detail) -> Result<Spans<'_>, ReadError> {
+        Spans::from(self, trace, detail)
     }
 }
 

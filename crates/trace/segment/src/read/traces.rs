@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use periplus_filter::Detail;
 use periplus_model::{SpanGroup, TraceId};
 
 use super::group::Group;
@@ -31,7 +32,7 @@ impl Segment {
         let groups: Vec<Group> = places.iter().map(|place| self.group(place.group)).collect();
         let mut spans = Vec::new();
         for (place, group) in places.iter().zip(&groups) {
-            let mut rows = group.spans_from(place.trace)?;
+            let mut rows = group.spans_from(place.trace, Detail::Full)?;
             rows.read_trace(place.trace, &mut spans)?;
         }
         match groups.first() {
@@ -141,11 +142,21 @@ impl Group {
     ///
     /// The bytes cannot be had or are damaged, or it has no such trace.
     pub fn trace(&self, number: usize) -> Result<Vec<SpanGroup>, ReadError> {
+        self.trace_in(number, Detail::Full)
+    }
+
+    /// As much as is wanted of [`Self::trace`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::trace`].
+    pub fn trace_in(&self, number: usize, detail: Detail) -> Result<Vec<SpanGroup>, ReadError> {
         if number >= self.head().traces as usize {
             return Err(self.damaged(crate::layout::Core::TraceId, "one of them is missing"));
         }
         let mut spans = Vec::new();
-        self.spans_from(number)?.read_trace(number, &mut spans)?;
+        let mut rows = self.spans_from(number, detail)?;
+        rows.read_trace(number, &mut spans)?;
         grouped(self, spans)
     }
 
@@ -156,7 +167,7 @@ impl Group {
     ///
     /// The bytes cannot be had or are damaged.
     pub fn all(&self) -> Result<Vec<Vec<SpanGroup>>, ReadError> {
-        let mut rows = self.spans_from(0)?;
+        let mut rows = self.spans_from(0, Detail::Full)?;
         (0..self.head().traces as usize)
             .map(|trace| {
                 let mut spans = Vec::new();

@@ -1,5 +1,6 @@
 //! The attributes of a table, one row after the other.
 
+use periplus_filter::Detail;
 use periplus_model::{Attribute, Value};
 
 use super::group::{Column, Group, at_or_zero};
@@ -52,17 +53,28 @@ impl<'g> Rows<'g> {
         Ok(())
     }
 
-    /// The attributes of the next row.
-    pub(super) fn read(&mut self) -> Result<Vec<Attribute>, ReadError> {
+    /// The attributes of the next row that are wanted.
+    pub(super) fn read(&mut self, detail: Detail) -> Result<Vec<Attribute>, ReadError> {
         let table = self.group.inner().schema()?.table(self.place);
         let shape = self.shape()?;
-        let mut attributes = Vec::with_capacity(shape.len());
+        let mut attributes = match detail {
+            Detail::Full => Vec::with_capacity(shape.len()),
+            Detail::Outline(_) => Vec::new(),
+        };
+        let wanted = |key: &str| match detail {
+            Detail::Full => true,
+            Detail::Outline(keys) => keys.contains(&key),
+        };
         for &column in shape {
             let column = column as usize;
             let slot = self.next[column] as usize;
             self.next[column] += 1;
             if table.columns[column].ty == Type::Residual {
-                attributes.extend(self.residual(column, slot)?);
+                let residual = self.residual(column, slot)?.into_iter();
+                attributes.extend(residual.filter(|attribute| wanted(&attribute.key)));
+                continue;
+            }
+            if !wanted(&table.columns[column].key) {
                 continue;
             }
             attributes.push(Attribute {

@@ -1,6 +1,7 @@
 //! What is appended is what a segment gives back.
 
-use periplus_model::{Batch, TraceId};
+use periplus_filter::Detail;
+use periplus_model::{Batch, SpanGroup, TraceId};
 use periplus_segment::{Builder, EncodeOptions, Segment};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,6 +14,17 @@ fn build(batches: &[Batch]) -> Builder {
         builder.append(batch).expect("room");
     }
     builder
+}
+
+/// What is left of spans without events, links, and all attributes but `a` and `c`.
+fn outline_of(groups: &[SpanGroup]) -> Vec<SpanGroup> {
+    let mut groups = groups.to_vec();
+    for span in groups.iter_mut().flat_map(|group| &mut group.spans) {
+        span.events.clear();
+        span.links.clear();
+        (span.attributes).retain(|attribute| ["a", "c"].contains(&attribute.key.as_str()));
+    }
+    groups
 }
 
 /// Every way to read the segment gives the spans of these batches.
@@ -37,6 +49,9 @@ pub(crate) fn check(segment: &Segment, batches: &[Batch]) {
         assert_eq!(all.len(), traces.len());
         for (number, (spans, (id, start))) in all.iter().zip(&traces).enumerate() {
             assert_eq!(shown(spans), shown(&group.trace(number).expect("a trace")));
+            let outline = group.trace_in(number, Detail::Outline(&["a", "c"]));
+            let outline = outline.expect("an outline");
+            assert_eq!(shown(&outline_of(spans)), shown(&outline));
             assert_eq!(segment.trace_start(*id).expect("a start"), Some(*start));
             read += shown(spans).len();
         }

@@ -22,7 +22,7 @@ use super::meter::Meter;
 use super::part::{Part, overlaps};
 use super::search::{collect, or_default, traces_in};
 use super::state::Snapshot;
-use crate::{DependencyEdge, StoreError, TimeRange};
+use crate::{DependencyEdge, Detail, StoreError, TimeRange};
 
 /// Parts of a trace that lie further than this outside of the range are not looked for.
 const HORIZON_NANO: u64 = 3_600_000_000_000;
@@ -226,7 +226,7 @@ fn mend(
     let counted: Vec<Calls> = (parts.iter())
         .map(|part| or_default(&**part, part.calls_of(id, meter)))
         .collect();
-    let groups = collect(parts, id, meter);
+    let groups = collect(parts, id, Detail::Full, meter);
     let bytes = meter.looked_at(&groups);
     let trace = Trace::assemble(&groups);
     let spans = groups.iter().flat_map(|group| &group.spans);

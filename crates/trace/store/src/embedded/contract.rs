@@ -14,8 +14,8 @@ use super::search::{Search, collect, or_default};
 use super::stream::{Cancel, stream};
 use super::{EmbeddedStore, calls, lists, red};
 use crate::{
-    AppendOtlpError, AttributeKey, BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken,
-    RedQuery, RedSeries, ScanQuery, Scope, SpanSink, SpanStore, StoreError, StoreStats,
+    AppendOtlpError, AttributeKey, BoxFuture, BoxStream, DependencyEdge, Detail, Operation,
+    OtlpTaken, RedQuery, RedSeries, ScanQuery, Scope, SpanSink, SpanStore, StoreError, StoreStats,
     StoredTrace, TimeRange, TraceQuery,
 };
 
@@ -33,7 +33,7 @@ impl SpanStore for EmbeddedStore {
     fn trace(&self, id: TraceId) -> BoxFuture<'_, Result<Option<StoredTrace>, StoreError>> {
         Box::pin(self.read(move |snapshot, meter| {
             let parts: Vec<Arc<dyn Part>> = snapshot.parts().collect();
-            let groups = collect(&parts, id, meter);
+            let groups = collect(&parts, id, Detail::Full, meter);
             meter.check()?;
             match (groups.is_empty(), snapshot.met_damage()) {
                 (true, true) => Err(StoreError::Damaged {

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use periplus_filter::Scalar;
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{Calls, ServiceOperation};
+use periplus_segment::{Calls, Red, ServiceOperation};
 
 use super::manifest::SegmentEntry;
 use super::meter::Meter;
-use super::part::{Chunk, Damage, Part, Place, Prepared, SeeRed};
-use crate::{Scope, SpanFilter, TimeRange};
+use super::part::{Chunk, Damage, Part, Place, Prepared};
+use crate::{Detail, Scope, SpanFilter, TimeRange};
 
 /// A part, and who wants to know when something of it cannot be read.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ impl Part for Watched {
         self.part.spans(place, filter, range, meter)
     }
 
-    fn trace(&self, id: TraceId, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
-        self.part.trace(id, meter)
+    fn trace(&self, id: TraceId, detail: Detail, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
+        self.part.trace(id, detail, meter)
     }
 
     fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
@@ -78,8 +78,8 @@ impl Part for Watched {
         self.part.operations(meter)
     }
 
-    fn red(&self, range: TimeRange, meter: &Meter, see: &mut SeeRed<'_>) -> Result<(), Damage> {
-        self.part.red(range, meter, see)
+    fn red(&self, meter: &Meter) -> Result<Vec<Arc<Red>>, Damage> {
+        self.part.red(meter)
     }
 
     fn calls(&self, meter: &Meter) -> Result<Arc<Calls>, Damage> {
@@ -177,7 +177,7 @@ impl Part for Lost {
         Err(self.damage())
     }
 
-    fn trace(&self, _: TraceId, _: &Meter) -> Result<Vec<SpanGroup>, Damage> {
+    fn trace(&self, _: TraceId, _: Detail, _: &Meter) -> Result<Vec<SpanGroup>, Damage> {
         Err(self.damage())
     }
 
@@ -189,7 +189,7 @@ impl Part for Lost {
         Err(self.damage())
     }
 
-    fn red(&self, _: TimeRange, _: &Meter, _: &mut SeeRed<'_>) -> Result<(), Damage> {
+    fn red(&self, _: &Meter) -> Result<Vec<Arc<Red>>, Damage> {
         Err(self.damage())
     }
 

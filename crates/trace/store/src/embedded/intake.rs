@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::batch;
 use super::health::Health;
 use super::payload::{Payload, Unfit};
+use super::priority;
 use super::wal::{AppendError, HEADER, Log, Position};
 use crate::{AppendOtlpError, OtlpTaken, StoreError};
 
@@ -160,6 +161,7 @@ impl Intake {
             let name = thread::Builder::new().name("store-table".to_owned());
             name.spawn(move || {
                 let _watch = shared.health.watch("filling a table");
+                priority::lower(priority::SOON);
                 shared.apply_groups(&receiver, &*sink);
             })?
         };

@@ -35,6 +35,7 @@ mod options;
 mod part;
 mod partition;
 mod payload;
+mod priority;
 mod quarantine;
 mod red;
 mod reserve;

@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use periplus_filter::Scalar;
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{Calls, Red, RedPoint, ServiceOperation};
+use periplus_segment::{Calls, Red, ServiceOperation};
 
 use super::meter::Meter;
-use crate::{Scope, SpanFilter, TimeRange};
+use crate::{Detail, Scope, SpanFilter, TimeRange};
 
 /// Where a trace stands among all: by the start of its earliest span, then by id.
 pub(super) type Place = (u64, TraceId);
@@ -58,8 +58,8 @@ pub(super) trait Part: fmt::Debug + Send + Sync {
         meter: &Meter,
     ) -> Result<(Vec<SpanGroup>, Option<usize>), Damage>;
 
-    /// What it holds of a trace. The memory for it is taken from the meter.
-    fn trace(&self, id: TraceId, meter: &Meter) -> Result<Vec<SpanGroup>, Damage>;
+    /// What it holds of a trace, or an outline of that. The memory for it is taken from the meter.
+    fn trace(&self, id: TraceId, detail: Detail, meter: &Meter) -> Result<Vec<SpanGroup>, Damage>;
 
     /// The start of the trace's earliest span in this part, if it has any; zero if none has one.
     fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage>;
@@ -67,8 +67,8 @@ pub(super) trait Part: fmt::Debug + Send + Sync {
     /// The operations of its services, sorted.
     fn operations(&self, meter: &Meter) -> Result<Arc<Vec<ServiceOperation>>, Damage>;
 
-    /// The rates, errors and durations of its spans in the windows that begin in the range.
-    fn red(&self, range: TimeRange, meter: &Meter, see: &mut SeeRed<'_>) -> Result<(), Damage>;
+    /// The rates, errors and durations of its spans, in one or more pieces.
+    fn red(&self, meter: &Meter) -> Result<Vec<Arc<Red>>, Damage>;
 
     /// The calls that its traces tell of, each as if it had no spans elsewhere.
     fn calls(&self, meter: &Meter) -> Result<Arc<Calls>, Damage>;
@@ -104,9 +104,6 @@ pub(super) trait Part: fmt::Debug + Send + Sync {
     /// Notes that something of it cannot be read.
     fn damaged(&self, damage: &Damage);
 }
-
-/// Takes what is counted of one operation in one window.
-pub(super) type SeeRed<'a> = dyn FnMut(&ServiceOperation, &RedPoint<'_>) + 'a;
 
 /// A filter, prepared by a part for itself.
 #[derive(Clone, Debug)]
@@ -159,14 +156,5 @@ pub(super) fn earlier(a: u64, b: u64) -> u64 {
     match (a, b) {
         (0, known) | (known, 0) => known,
         (a, b) => a.min(b),
-    }
-}
-
-/// Shows what was counted in the windows that begin in the range.
-pub(super) fn see_red(red: &Red, range: TimeRange, see: &mut SeeRed<'_>) {
-    for point in red.points_in(range) {
-        if let Some(operation) = red.series.get(point.series) {
-            see(operation, &point);
-        }
     }
 }

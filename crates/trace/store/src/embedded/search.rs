@@ -9,14 +9,15 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 
-use periplus_model::{SpanGroup, TraceId};
+use periplus_model::{SpanGroup, SpanId, TraceId};
 
-use super::meter::Meter;
+use super::meter::{Meter, bytes_of};
 use super::part::{Damage, Part, Place, Prepared, earlier};
 use super::state::Snapshot;
 use super::stream::Work;
 use crate::{
-    Cursor, SpanFilter, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery, matches,
+    Cursor, Detail, SpanFilter, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery,
+    matches,
 };
 
 /// The bytes of an entry of the heap, and of one of the set.
@@ -29,6 +30,8 @@ pub(super) struct Search {
     query: TraceQuery,
     /// What some span of every trace that matches matches.
     necessary: SpanFilter,
+    /// Whether that is all that is asked: what has such a span matches.
+    exact: bool,
     /// That, as each part has prepared it.
     prepared: Vec<Option<Prepared>>,
     heap: BinaryHeap<Item>,
@@ -69,7 +72,9 @@ impl Search {
     pub(super) fn new(snapshot: &Snapshot, query: TraceQuery, meter: Meter) -> Self {
         let parts: Vec<_> = snapshot.parts().collect();
         let necessary = necessary(&query.filter.local_bound()).unwrap_or(SpanFilter::True);
+        let exact = matches!(&query.filter, TraceFilter::AnySpan(filter) if filter.is_local());
         let mut search = Self {
+            exact,
             prepared: vec![None; parts.len()],
             parts,
             query,
@@ -153,9 +158,18 @@ impl Search {
 
     fn look_at(&mut self, id: TraceId) -> Option<StoredTrace> {
         self.seen.remove(&id);
-        let groups = collect(&self.parts, id, &self.meter);
+        let wanted = if self.exact {
+            self.query.detail
+        } else {
+            Detail::Full
+        };
+        let mut groups = collect(&self.parts, id, wanted, &self.meter);
+        if wanted != Detail::Full && ids_repeat(&groups) {
+            (self.meter).give_back(bytes_of(groups.iter().map(|group| &**group)));
+            groups = collect(&self.parts, id, Detail::Full, &self.meter);
+        }
         let bytes = self.meter.looked_at(&groups);
-        if matches(&self.query.filter, &groups, self.query.range) {
+        if self.exact || matches(&self.query.filter, &groups, self.query.range) {
             self.answered = bytes;
             return Some(StoredTrace {
                 id,
@@ -233,10 +247,15 @@ pub(super) fn damaged() -> StoreError {
 
 /// All groups of a trace, the oldest part first. Where one part ends and the next begins does not show:
 /// a merge between two answers does not change them.
-pub(super) fn collect(parts: &[Arc<dyn Part>], id: TraceId, meter: &Meter) -> Vec<Arc<SpanGroup>> {
+pub(super) fn collect(
+    parts: &[Arc<dyn Part>],
+    id: TraceId,
+    detail: Detail,
+    meter: &Meter,
+) -> Vec<Arc<SpanGroup>> {
     let mut groups: Vec<SpanGroup> = Vec::new();
     for part in parts {
-        let mut more = or_default(&**part, part.trace(id, meter)).into_iter();
+        let mut more = or_default(&**part, part.trace(id, detail, meter)).into_iter();
         if let (Some(last), Some(first)) = (groups.last_mut(), more.as_slice().first())
             && last.resource == first.resource
             && last.scope == first.scope
@@ -247,6 +266,14 @@ pub(super) fn collect(parts: &[Arc<dyn Part>], id: TraceId, meter: &Meter) -> Ve
         groups.extend(more);
     }
     groups.into_iter().map(Arc::new).collect()
+}
+
+/// Whether two spans have the same id.
+fn ids_repeat(groups: &[Arc<SpanGroup>]) -> bool {
+    let spans = groups.iter().flat_map(|group| &group.spans);
+    let mut ids: Vec<SpanId> = spans.map(|span| span.span_id).collect();
+    ids.sort_unstable();
+    ids.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// What was read, or, from a part that cannot be read, nothing and a message.

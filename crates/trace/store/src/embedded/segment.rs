@@ -7,16 +7,16 @@ use bytes::Bytes;
 use periplus_filter::Scalar;
 use periplus_model::{SpanGroup, TraceId};
 use periplus_segment::{
-    Builder, Calls, EncodeOptions, Group, ReadError, ServiceOperation, TracePlace,
+    Builder, Calls, EncodeOptions, Group, ReadError, Red, ServiceOperation, TracePlace,
 };
 
 use super::cache::{Cache, What};
 use super::files::{Files, SegmentFile};
 use super::manifest::SegmentEntry;
 use super::meter::{Meter, bytes_of};
-use super::part::{Chunk, Damage, Part, Place, Prepared, SeeRed, see_red};
+use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::partition;
-use crate::{Scope, SpanFilter, TimeRange};
+use crate::{Detail, Scope, SpanFilter, TimeRange};
 
 /// About what a span takes in memory, as long as nobody knows.
 const SPAN_BYTES: u64 = 512;
@@ -270,7 +270,7 @@ impl Part for Segment {
         Ok((self.group(chunk).matching_spans(search, range)?, None))
     }
 
-    fn trace(&self, id: TraceId, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
+    fn trace(&self, id: TraceId, detail: Detail, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
         let places = self.places(id)?;
         // What it takes is known when it is there: until then a guess, so that it is not too late.
         let mut guess = 0;
@@ -282,7 +282,7 @@ impl Part for Segment {
         }
         let groups = match places[..] {
             [] => return Ok(Vec::new()),
-            [place] => self.group(place.group).trace(place.trace)?,
+            [place] => self.group(place.group).trace_in(place.trace, detail)?,
             // A very large one, which is put together from its pieces.
             _ => self.content().trace(id)?.unwrap_or_default(),
         };
@@ -303,9 +303,8 @@ impl Part for Segment {
         Ok(self.summary().operations()?)
     }
 
-    fn red(&self, range: TimeRange, _: &Meter, see: &mut SeeRed<'_>) -> Result<(), Damage> {
-        see_red(&*self.summary().red()?, range, see);
-        Ok(())
+    fn red(&self, _: &Meter) -> Result<Vec<Arc<Red>>, Damage> {
+        Ok(vec![self.summary().red()?])
     }
 
     fn calls(&self, _: &Meter) -> Result<Arc<Calls>, Damage> {
@@ -313,7 +312,7 @@ impl Part for Segment {
     }
 
     fn calls_of(&self, id: TraceId, meter: &Meter) -> Result<Calls, Damage> {
-        let groups = self.trace(id, meter)?;
+        let groups = self.trace(id, Detail::Full, meter)?;
         meter.give_back(bytes_of(groups.iter()));
         let mut builder = Builder::new();
         let appended = builder.append_groups(&groups);

@@ -17,6 +17,7 @@ use super::meter::{Memory, Meter};
 use super::open::{self, LogStart, Recovery};
 use super::options::{Durability, Options};
 use super::payload::Payload;
+use super::priority;
 use super::quarantine;
 use super::salvage::Salvaged;
 use super::state::Snapshot;
@@ -241,10 +242,16 @@ impl EmbeddedStore {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         let engine = Arc::clone(&self.engine);
-        let flusher = named("store-flush").spawn(move || flush(&engine));
+        let flusher = named("store-flush").spawn(move || {
+            priority::lower(priority::LATER);
+            flush(&engine);
+        });
         threads.push(flusher.map_err(cannot_start)?);
         let engine = Arc::clone(&self.engine);
-        let keeper = named("store-keep").spawn(move || keep(&engine));
+        let keeper = named("store-keep").spawn(move || {
+            priority::lower(priority::LATER);
+            keep(&engine);
+        });
         threads.push(keeper.map_err(cannot_start)?);
         Ok(())
     }

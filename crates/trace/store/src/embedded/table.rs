@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use periplus_segment::{BuildError, Builder, OtlpError};
+use periplus_segment::{BuildError, Builder, OtlpError, Turns};
 
 use super::payload::{Payload, Unfit};
 use super::segment::{self, Encoded};
@@ -14,6 +14,9 @@ use crate::OtlpTaken;
 #[derive(Debug)]
 pub(super) struct Table {
     builder: RwLock<Builder>,
+    /// How many rows and traces it has of whole payloads: rows above, traces below. What is behind them
+    /// is being added, and may be taken back.
+    whole: AtomicU64,
     /// What queries have found out about it.
     pub(super) known: Mutex<Known>,
     /// Its size after the last payload, so that nobody has to wait for it.
@@ -27,6 +30,7 @@ impl Default for Table {
     fn default() -> Self {
         Self {
             builder: RwLock::default(),
+            whole: AtomicU64::new(0),
             known: Mutex::default(),
             bytes: AtomicU64::new(0),
             first: AtomicU64::new(u64::MAX),
@@ -38,21 +42,27 @@ impl Default for Table {
 impl Table {
     /// Adds a payload; `None` if there is no room for it.
     pub(super) fn append(&self, payload: &Payload) -> Option<Result<OtlpTaken, Unfit>> {
-        let mut builder = self.builder.write().unwrap_or_else(PoisonError::into_inner);
-        let before = builder.span_count();
-        let outcome = match payload {
-            Payload::Batch(batch) => match builder.append(batch) {
-                Ok(()) => Ok(Default::default()),
-                Err(error) => Err(error.into()),
-            },
-            Payload::Otlp(body) => builder.append_otlp(body),
+        let (before, _) = self.whole();
+        let mut writing = Writing {
+            table: self,
+            turn: None,
         };
+        let outcome = match payload {
+            Payload::Batch(batch) => Builder::append_groups_by(&mut writing, &batch.groups)
+                .map(|()| Default::default())
+                .map_err(Into::into),
+            Payload::Otlp(body) => Builder::append_otlp_by(&mut writing, body),
+        };
+        let builder = writing.builder();
         if let Some((first, last)) = builder.starts(before..builder.span_count()) {
             self.first.fetch_min(first, Ordering::Relaxed);
             self.last.fetch_max(last, Ordering::Relaxed);
         }
         self.bytes
             .store(builder.heap_bytes() as u64, Ordering::Relaxed);
+        let (rows, traces) = (builder.span_count() as u64, builder.trace_count() as u64);
+        // Whoever sees these rows sees their starts.
+        self.whole.store(rows << 32 | traces, Ordering::Release);
         Some(match outcome {
             Ok(refused) => Ok(OtlpTaken {
                 spans: (builder.span_count() - before) as u64,
@@ -74,11 +84,17 @@ impl Table {
     }
 
     pub(super) fn spans(&self) -> u64 {
-        self.builder().span_count() as u64
+        self.whole().0 as u64
     }
 
     pub(super) fn traces(&self) -> u64 {
-        self.builder().trace_count() as u64
+        self.whole().1 as u64
+    }
+
+    /// The rows and traces of whole payloads.
+    pub(super) fn whole(&self) -> (usize, usize) {
+        let whole = self.whole.load(Ordering::Acquire);
+        ((whole >> 32) as usize, whole as u32 as usize)
     }
 
     /// The start of its earliest span, and of its latest.
@@ -90,5 +106,25 @@ impl Table {
     /// For a short look: a writer waits meanwhile.
     pub(super) fn builder(&self) -> RwLockReadGuard<'_, Builder> {
         self.builder.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Payloads on their way into a table: who reads it gets a turn now and then.
+struct Writing<'t> {
+    table: &'t Table,
+    turn: Option<RwLockWriteGuard<'t, Builder>>,
+}
+
+impl Turns for Writing<'_> {
+    fn builder(&mut self) -> &mut Builder {
+        let table = self.table;
+        self.turn.get_or_insert_with(|| {
+            let locked = table.builder.write();
+            locked.unwrap_or_else(PoisonError::into_inner)
+        })
+    }
+
+    fn pause(&mut self) {
+        self.turn = None;
     }
 }

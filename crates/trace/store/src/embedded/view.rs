@@ -13,9 +13,9 @@ use periplus_model::{SpanGroup, TraceId};
 use periplus_segment::{Builder, Calls, Red, ServiceOperation};
 
 use super::meter::{Meter, bytes_of};
-use super::part::{Chunk, Damage, Part, Place, Prepared, SeeRed, see_red};
+use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::table::Table;
-use crate::{Scope, SpanFilter, TimeRange};
+use crate::{Detail, Scope, SpanFilter, TimeRange};
 
 /// About how long a table is looked at before its writer gets a turn.
 const TURN: Duration = Duration::from_micros(300);
@@ -52,11 +52,11 @@ const RED_PIECES: usize = 64;
 
 impl View {
     pub(super) fn of(table: &Arc<Table>) -> Self {
-        let builder = table.builder();
+        let (rows, traces) = table.whole();
         Self {
             table: Arc::clone(table),
-            rows: builder.span_count(),
-            traces: builder.trace_count(),
+            rows,
+            traces,
         }
     }
 
@@ -240,9 +240,9 @@ impl Part for View {
         Ok((groups, (until < self.rows).then_some(until)))
     }
 
-    fn trace(&self, id: TraceId, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
+    fn trace(&self, id: TraceId, _: Detail, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
         let mut rows = Vec::new();
-        let mut next = self.table.builder().last_row(id, usize::MAX);
+        let mut next = self.table.builder().last_row(id, self.rows);
         while let Some(row) = next
             && !meter.is_over()
         {
@@ -275,11 +275,8 @@ impl Part for View {
         Ok(operations)
     }
 
-    fn red(&self, range: TimeRange, meter: &Meter, see: &mut SeeRed<'_>) -> Result<(), Damage> {
-        for red in self.reds(meter) {
-            see_red(&red, range, see);
-        }
-        Ok(())
+    fn red(&self, meter: &Meter) -> Result<Vec<Arc<Red>>, Damage> {
+        Ok(self.reds(meter))
     }
 
     fn calls(&self, meter: &Meter) -> Result<Arc<Calls>, Damage> {
@@ -439,16 +436,9 @@ mod tests {
             Arc::default(),
         );
         let count = |view: &View| {
-            let mut spans = 0;
-            let see = &mut |_: &ServiceOperation, point: &periplus_segment::RedPoint<'_>| {
-                spans += point
-                    .durations
-                    .iter()
-                    .map(|(_, n)| u64::from(*n))
-                    .sum::<u64>();
-            };
-            view.red(TimeRange::ALL, &meter, see)
-                .map(|()| spans)
+            let spans = |red: &Arc<Red>| red.points().map(|point| point.spans()).sum::<u64>();
+            view.red(&meter)
+                .map(|pieces| pieces.iter().map(spans).sum::<u64>())
                 .map_err(|damage| damage.reason)
         };
         let table = Arc::new(Table::default());

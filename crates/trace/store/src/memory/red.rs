@@ -30,7 +30,7 @@ pub(super) async fn series(store: &MemoryStore, query: &RedQuery) -> Vec<RedSeri
             point.spans += 1;
             point.errors += u64::from(is_error(span));
             let bucket = bucket_of(span.duration_nano());
-            *point.durations.entry(bucket).or_default() += 1;
+            point.durations.add(&[(bucket, 1)]);
         }
     })
     .await;

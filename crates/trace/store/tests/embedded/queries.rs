@@ -232,7 +232,7 @@ fn red_is_summed_by_step_and_of_what_is_asked_for() {
     };
     let found = runtime.block_on(store.red_by(whole)).unwrap();
     assert_eq!(found[0].points.len(), 1);
-    let median = found[0].points[0].quantile(0.5).unwrap();
+    let [median] = found[0].points[0].quantiles([0.5]).unwrap();
     assert!(median.abs_diff(29_000) < 1_000, "{median}");
 }
 

@@ -248,7 +248,7 @@ fn plain_red(spans: &[Draft], range: TimeRange) -> Vec<RedSeries> {
             ..Default::default()
         };
         for duration in &durations {
-            *point.durations.entry(bucket(duration)).or_default() += 1;
+            point.durations.add(&[(bucket(duration), 1)]);
         }
         point
     };

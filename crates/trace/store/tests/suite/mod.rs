@@ -52,6 +52,7 @@ macro_rules! conformance {
             scopes_are_looked_at_separately
             the_newest_traces_come_first_up_to_the_limit
             the_range_is_half_open_and_about_spans
+            an_outline_has_what_it_was_asked_for
             a_dropped_search_disturbs_nothing
             a_search_beside_writers_answers_each_trace_once
             patterns_match_all_of_a_text

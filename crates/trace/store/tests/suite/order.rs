@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 
 use futures_util::StreamExt;
-use periplus_store::{SpanFilter, TimeRange, TraceFilter, TraceQuery};
+use periplus_store::{Detail, SpanFilter, TimeRange, TraceFilter, TraceQuery};
 
-use super::build::{Query, SECOND, Store, noon, service_is, span, trace_id, write};
+use super::build::{
+    Query, SECOND, Store, contents, noon, service_is, span, tag_is, trace_id, write,
+};
 
 pub(crate) async fn the_newest_traces_come_first_up_to_the_limit(store: Store) {
     let at = |trace, second: u64| span(trace, "a", 1).starting(noon() + second * SECOND);
@@ -62,6 +64,57 @@ pub(crate) async fn the_range_is_half_open_and_about_spans(store: Store) {
         .run(&store)
         .await;
     assert_eq!(found[0].span_count(), 2);
+}
+
+pub(crate) async fn an_outline_has_what_it_was_asked_for(store: Store) {
+    let full = span(1, "a", 1)
+        .with("kept", 1_i64)
+        .with("other", 2_i64)
+        .with_event("of", "an event")
+        .with_link("of", "a link");
+    write(&store, [full, span(1, "b", 2).with("kept", "text")]).await;
+    // The same id twice: only their attributes tell them apart.
+    write(
+        &store,
+        [
+            span(2, "a", 1).with("other", 1_i64),
+            span(2, "a", 1).with("other", 2_i64),
+        ],
+    )
+    .await;
+    let query = |filter| TraceQuery {
+        detail: Detail::Outline(&["kept"]),
+        ..TraceQuery::new(TimeRange::ALL, TraceFilter::AnySpan(filter), 10)
+    };
+    let search = async |query| {
+        let search = store.search(query).expect("a query");
+        let found: Vec<_> = search.map(|trace| trace.expect("a trace")).collect().await;
+        assert!(!found.is_empty());
+        found
+    };
+    let found = search(query(SpanFilter::True)).await;
+    assert_eq!(found.len(), 2);
+    let groups = |id| {
+        let trace = found.iter().find(|trace| trace.id == trace_id(id));
+        contents(&trace.expect("the trace").groups)
+    };
+    for (_, _, span) in groups(1) {
+        assert!(span.attribute("kept").is_some(), "{span:?}");
+    }
+    let numbers: Vec<_> = groups(2)
+        .iter()
+        .map(|(_, _, span)| span.attribute("other").cloned())
+        .collect();
+    assert_eq!(numbers, [Some(1_i64.into()), Some(2_i64.into())]);
+    // What is not shown is searched all the same.
+    let found = search(query(tag_is("other", "2"))).await;
+    assert_eq!(found.len(), 2);
+    let negated = TraceFilter::Not(Box::new(TraceFilter::AnySpan(tag_is("of", "an event"))));
+    let found = search(TraceQuery {
+        filter: negated,
+        ..query(SpanFilter::True)
+    });
+    assert_eq!(found.await[0].id, trace_id(2));
 }
 
 fn all() -> TraceQuery {

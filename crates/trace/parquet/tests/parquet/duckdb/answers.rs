@@ -159,7 +159,7 @@ impl Ours {
         let mut rows = Vec::new();
         for series in &series {
             for point in &series.points {
-                for (bucket, spans) in &point.durations {
+                for (bucket, spans) in point.durations.iter() {
                     let window = point.start_unix_nano / 10_000_000_000;
                     let kind = series.kind.as_str();
                     rows.push(json!([
