@@ -46,6 +46,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse)]
     max_memory: u64,
 
+    /// Spans that are taken each second; what is more is refused so that the sender comes again
+    /// [default: as many as there are]
+    #[arg(long, value_name = "SPANS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) max_spans_per_second: Option<u64>,
+
     #[command(flatten)]
     tuning: Tuning,
 }
