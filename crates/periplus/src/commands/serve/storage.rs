@@ -15,14 +15,9 @@ use crate::commands::{data_dir, duration};
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Flags {
-    /// Directory to keep spans in; made if it is not there [default: $XDG_DATA_HOME/periplus, or
-    /// ~/.local/share/periplus]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "PERIPLUS_DATA",
-        conflicts_with = "memory"
-    )]
+    /// Directory to keep spans in; made if it is not there [default: $PERIPLUS_DATA,
+    /// $XDG_DATA_HOME/periplus, or ~/.local/share/periplus]
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
     data: Option<PathBuf>,
 
     /// When a span counts as stored: fsync (it survives a power cut), os (a crash of this process),
