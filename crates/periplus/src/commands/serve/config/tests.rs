@@ -273,6 +273,16 @@ fn variables_of_jaeger_v1_are_read() {
     // Zipkin's that are ours as well.
     let zipkin = [("QUERY_LOOKBACK", "1000"), ("COLLECTOR_SAMPLE_RATE", "0.5")];
     assert_eq!(read_with(&[], &zipkin, None).unwrap().notes, [""; 0]);
+    let zipkin = [
+        ("QUERY_PORT", "9412"),
+        ("ZIPKIN_QUERY_ALLOWED_ORIGINS", "https://shop.example"),
+    ];
+    let found = read_with(&[], &zipkin, None).unwrap();
+    let flags = ["--zipkin-port=9412", "--cors-origin=https://shop.example"];
+    assert_eq!(
+        (found.flags, found.notes),
+        (flags.map(str::to_owned).to_vec(), vec![])
+    );
     let loose = [("STRICT_TRACE_ID", "false")];
     let notes = read_with(&[], &loose, None).unwrap().notes;
     assert!(
