@@ -105,7 +105,8 @@ fn gather<'a>(
     let ours = |name: &str| (command.get_arguments()).any(|arg| is_variable_of(arg, name));
     layers.add(jaeger_v1::read(variable, names, &ours)?)?;
     if variable("STRICT_TRACE_ID").is_some_and(|strict| strict.eq_ignore_ascii_case("false")) {
-        let note = "Zipkin's STRICT_TRACE_ID=false has no effect: a trace of 64 bits and one of 128 are different ones";
+        let note = "Zipkin's STRICT_TRACE_ID=false has no effect: the store finds a trace by all bits of its id, \
+                    so one of 64 bits and one of 128 are different ones; let all services send the same length";
         layers.notes.push(note.to_owned());
     }
     if let Some(path) = path {
