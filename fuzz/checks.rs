@@ -3,7 +3,7 @@
 
 use periplus_model::propagation::{B3Headers, Extracted, SpanContext, request_id, w3c};
 use periplus_model::{Batch, SpanId, TraceId};
-use periplus_wire::{jaeger, otlp, zipkin};
+use periplus_wire::{jaeger, otlp, sampling, zipkin};
 
 /// What is read can be written, and then reads and writes the same.
 pub(crate) fn otlp_protobuf(input: &[u8]) {
@@ -70,6 +70,21 @@ pub(crate) fn jaeger_binary(input: &[u8]) {
     check_jaeger(jaeger::decode_thrift_batch(input));
     let protocol = jaeger::ThriftProtocol::Binary;
     check_jaeger(jaeger::decode_agent_message(input, protocol));
+}
+
+/// A call of `SamplingManager/GetSamplingStrategy`: the service that it names is read again.
+pub(crate) fn sampling(input: &[u8]) {
+    if let Ok(service) = sampling::decode_parameters(input) {
+        let mut written = vec![0x0a];
+        let mut length = service.len();
+        while length >= 0x80 {
+            written.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        written.push(length as u8);
+        written.extend(service.as_bytes());
+        assert_eq!(sampling::decode_parameters(&written), Ok(service));
+    }
 }
 
 /// A datagram of port 6831.

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+#[path = "support/apis.rs"]
+mod apis;
 #[path = "support/serve.rs"]
 mod harness;
 
@@ -12,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use apis::Everywhere;
 use harness::Serve;
+use periplus_model::{Attribute, Batch, SpanKind, StatusCode, Value};
 use serde_json::{Value as Json, json};
 
 /// How long a trace may take from a client's end until it is served: a datagram is not waited for.
@@ -175,9 +179,13 @@ fn run(environment: &str, cases: &[Case]) {
         let name = format!("{} {} {}", case.script, case.mode, case.compression);
         println!("{name}");
         let id = send(&clients.join(environment), &serve, case);
-        let trace = arrived(&serve, &id);
-        check_jaeger(&name, case, &trace);
-        check_own(&name, case, &serve, &id);
+        arrived(&serve, &id);
+        let trace = Everywhere::read(&serve, &id, 2);
+        trace.agree(&name);
+        check_jaeger(&name, case, &trace.jaeger);
+        check_own(&name, case, &trace.own);
+        check_zipkin(&name, case, &trace.zipkin);
+        check_otlp(&name, case, &trace.v3_grpc);
     }
 }
 
@@ -219,20 +227,15 @@ fn send(environment: &Path, serve: &Serve, case: &Case) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The body of an answer of the UI's port.
-fn get(serve: &Serve, path: &str) -> Json {
-    let answer = serve.request("UI", &format!("GET {path}"), "");
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
-}
-
-/// Jaeger's view of the trace, as soon as both of its spans are there.
-fn arrived(serve: &Serve, id: &str) -> Json {
+/// Waits until both spans of the trace are there.
+fn arrived(serve: &Serve, id: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let answer = get(serve, &format!("/api/traces/{id}"));
-        if answer["data"][0]["spans"].as_array().map(Vec::len) == Some(2) {
-            return answer["data"][0].clone();
+        let answer = serve.request("UI", &format!("GET /api/traces/{id}"), "");
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let trace: Json = serde_json::from_str(body).unwrap();
+        if trace["data"][0]["spans"].as_array().map(Vec::len) == Some(2) {
+            return;
         }
         assert!(Instant::now() < deadline, "{id} has not arrived: {answer}");
         std::thread::yield_now();
@@ -360,13 +363,9 @@ fn check_jaeger(name: &str, case: &Case, trace: &Json) {
     assert_eq!(client["logs"], json!([]), "{name}");
 }
 
-fn check_own(name: &str, case: &Case, serve: &Serve, id: &str) {
-    let details = get(
-        serve,
-        &format!("/api/periplus/v1/traces/{id}/spans?rows=0,1"),
-    );
-    let [server, client] = &details["spans"].as_array().unwrap()[..] else {
-        panic!("{name}: {details:#}");
+fn check_own(name: &str, case: &Case, spans: &Json) {
+    let [server, client] = &spans.as_array().unwrap()[..] else {
+        panic!("{name}: {spans:#}");
     };
     assert_eq!(server["operation"], "GET /cart", "{name}");
     assert_eq!(server["kind"], "server", "{name}");
@@ -392,5 +391,110 @@ fn check_own(name: &str, case: &Case, serve: &Serve, id: &str) {
     if case.family.is_opentelemetry() {
         assert_eq!(client["status"]["message"], "timed out", "{name}");
         assert_eq!(client["links"][0]["spanId"], "0000000000000002", "{name}");
+    }
+}
+
+/// Zipkin's shape has texts only.
+fn check_zipkin(name: &str, case: &Case, spans: &Json) {
+    let of = |kind: &str| {
+        let mut spans = spans.as_array().unwrap().iter();
+        let span = spans.find(|span| span["kind"] == kind);
+        span.unwrap_or_else(|| panic!("{name}: no {kind} in {spans:#?}"))
+    };
+    let (server, client) = (of("SERVER"), of("CLIENT"));
+    let number = int(case).to_string();
+    let mut tags = vec![
+        ("text", "grüße"),
+        ("int", &number),
+        ("double", "0.5"),
+        ("bool", "true"),
+    ];
+    tags.extend(match case.family {
+        Family::Otlp => Some(("list", r#"["a","b"]"#)),
+        family => family.list().map(|list| ("list", list)),
+    });
+    if case.family.has_scope() {
+        tags.push(("otel.scope.name", "shop.lib"));
+        tags.push(("otel.scope.version", "1.2"));
+    }
+    if case.family.is_opentelemetry() {
+        tags.push(("host.name", "h1"));
+    }
+    for (key, value) in tags {
+        assert_eq!(server["tags"][key], value, "{name}: {key} in {server:#}");
+    }
+    // The name, the attributes, and how many were dropped, as a collector writes them.
+    let attempt = match case.family {
+        Family::OtelNode | Family::JaegerNode => "2.0",
+        _ => "2",
+    };
+    let attributes = format!(r#""key":"cart-7","attempt":{attempt}"#);
+    let annotation = match case.family {
+        Family::OtelPython => format!(r#"|{{{attributes},"message":"cache miss"}}|0"#),
+        _ => format!("cache miss|{{{attributes}}}|0"),
+    };
+    assert_eq!(server["annotations"][0]["value"], annotation, "{name}");
+    assert_eq!(client["tags"]["otel.status_code"], "ERROR", "{name}");
+    if case.family.is_opentelemetry() {
+        // Jaeger's references say what they are.
+        let attributes = match case.family {
+            Family::Otlp => "{}",
+            _ => r#"{"opentracing.ref_type":"follows_from"}"#,
+        };
+        let link = format!("00000000000000000000000000000001|0000000000000002||{attributes}|0");
+        assert_eq!(client["tags"]["otlp.link.0"], link, "{name}: {client:#}");
+        let why = &client["tags"]["otel.status_description"];
+        assert_eq!(why, "timed out", "{name}: {client:#}");
+    }
+}
+
+/// `api_v3` has all that the model has.
+fn check_otlp(name: &str, case: &Case, batch: &Batch) {
+    let spans = (batch.groups.iter()).flat_map(|group| group.spans.iter().map(move |s| (group, s)));
+    let of = |kind: SpanKind| {
+        let mut spans = spans.clone();
+        let span = spans.find(|(_, span)| span.kind == kind);
+        span.unwrap_or_else(|| panic!("{name}: no {kind:?} in {batch:#?}"))
+    };
+    let ((group, server), (_, client)) = (of(SpanKind::Server), of(SpanKind::Client));
+    assert_eq!(group.resource.service_name(), "cart service", "{name}");
+    let floats = matches!(case.family, Family::OtelNode | Family::JaegerNode);
+    let number = |number: i64| match floats {
+        true => Value::Double(number as f64),
+        false => Value::Int(number),
+    };
+    let mut attributes = vec![
+        ("text", Value::from("grüße")),
+        ("int", number(int(case))),
+        ("double", Value::Double(0.5)),
+        ("bool", Value::Bool(true)),
+    ];
+    attributes.extend(match case.family {
+        Family::Otlp => {
+            let list = ["a", "b"].map(Value::from);
+            Some(("list", Value::Array(list.to_vec())))
+        }
+        family => family.list().map(|list| ("list", Value::from(list))),
+    });
+    for (key, value) in attributes {
+        assert_eq!(server.attribute(key), Some(&value), "{name}: {key}");
+    }
+    let [event] = &server.events[..] else {
+        panic!("{name}: {server:#?}");
+    };
+    if case.family != Family::OtelPython {
+        assert_eq!(event.name, "cache miss", "{name}");
+    }
+    let attempt = Attribute::new("attempt", number(2));
+    assert!(event.attributes.contains(&attempt), "{name}: {event:#?}");
+    assert_eq!(client.parent_span_id, Some(server.span_id), "{name}");
+    assert_eq!(client.status.code, StatusCode::Error, "{name}");
+    if case.family.has_scope() {
+        let scope = (&*group.scope.name, &*group.scope.version);
+        assert_eq!(scope, ("shop.lib", "1.2"), "{name}");
+    }
+    if case.family.is_opentelemetry() {
+        assert_eq!(client.status.message, "timed out", "{name}");
+        assert_eq!(client.links[0].span_id.as_u64(), 2, "{name}");
     }
 }

@@ -6,14 +6,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+#[path = "support/apis.rs"]
+mod apis;
 #[path = "support/serve.rs"]
 mod harness;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use apis::{Everywhere, get};
 use harness::Serve;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 /// Where the clients are, if they are installed.
 fn clients() -> Option<PathBuf> {
@@ -52,16 +55,11 @@ fn send(serve: &Serve, program: &Path, name: &str, kind: &str, modules: &Path) -
     id
 }
 
-fn get(serve: &Serve, port: &str, path: &str) -> Json {
-    let answer = serve.request(port, &format!("GET {path}"), "");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error} in {answer}"))
-}
-
 /// What every client sent: a server span, and a failed client span below it.
 fn check(serve: &Serve, id: &str, what: &str) {
-    let trace = get(serve, "Zipkin", &format!("/api/v2/trace/{id}"));
+    let everywhere = Everywhere::read(serve, id, 2);
+    everywhere.agree(what);
+    let trace = &everywhere.zipkin;
     let spans = trace.as_array().unwrap();
     assert_eq!(spans.len(), 2, "{what}: {trace}");
     let of_kind = |kind: &str| {
@@ -95,19 +93,6 @@ fn check(serve: &Serve, id: &str, what: &str) {
     );
     let ids = found.as_array().unwrap().iter();
     assert!(ids.clone().any(|trace| trace[0]["traceId"] == id), "{what}");
-
-    let jaeger = get(serve, "UI", &format!("/api/traces/{id}"));
-    let spans = jaeger["data"][0]["spans"].as_array().unwrap();
-    assert_eq!(spans.len(), 2, "{what}: {jaeger}");
-    let names = spans
-        .iter()
-        .map(|span| span["operationName"].as_str().unwrap());
-    let mut names: Vec<_> = names.map(str::to_lowercase).collect();
-    names.sort();
-    assert_eq!(names, ["get /cart", "get /prices"], "{what}");
-
-    let ours = get(serve, "UI", &format!("/api/periplus/v1/traces/{id}"));
-    assert_eq!(ours["traceId"], id, "{what}: {ours}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::future::Future;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ pub(crate) struct Args {
 
     /// Configuration of Jaeger's UI, in JSON: the links of its menu are shown
     #[arg(long, value_name = "FILE", env = "QUERY_UI_CONFIG")]
-    ui_config: Option<PathBuf>,
+    ui_config: Option<OsString>,
 
     /// The most that Jaeger's API moves a span whose host's clock is off, such as 500ms; 0 moves none
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration::parse)]
@@ -264,11 +264,12 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
         tail,
         file,
     } = asked.await?;
-    let (forwards, forwarders) = args.forward.open()?.unzip();
+    let (forwards, forwarders) = args.forward.open(&config.endpoints)?.unzip();
     let common = Common {
         base_path: args.base_path.clone(),
-        menu: match &args.ui_config {
-            Some(path) => ui_config::read(path)?,
+        // A variable that is set to nothing names no file.
+        menu: match args.ui_config.as_deref().filter(|path| !path.is_empty()) {
+            Some(path) => ui_config::read(Path::new(path))?,
             None => Vec::new(),
         },
         origins: AllowedOrigins::new(args.cors_origins.iter().cloned()),

@@ -616,6 +616,26 @@ async fn a_quota_refuses_so_that_the_sender_comes_again() {
     .await;
 }
 
+#[tokio::test]
+async fn a_server_without_tenants_may_have_a_quota_too() {
+    let serve = Serve::start_with(&["--memory", "--max-spans-per-second", "10"]);
+    let client = Client::plain();
+    let otlp = format!("{}/v1/traces", serve.addresses["OTLP over HTTP"]);
+    let json = [("content-type", "application/json")];
+    let taken = client
+        .post(&otlp, &json, spans::otlp_json(1, "a", 60))
+        .await;
+    assert_eq!(taken.status, 200, "{taken:?}");
+    let zipkin = format!("{}/api/v2/spans", serve.addresses["Zipkin"]);
+    let refused = client.post(&zipkin, &json, spans::zipkin(100, "a")).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(refused.headers["retry-after"], "1");
+    let metrics = format!("{}/metrics", serve.addresses["own metrics"]);
+    let metrics = client.get(&metrics, &[]).await.text;
+    let line = "periplus_quota_refused_spans_total 1";
+    assert!(metrics.lines().any(|found| found == line), "{metrics}");
+}
+
 #[test]
 fn what_cannot_be_kept_apart_is_refused_at_the_start() {
     let dir = tempfile::tempdir().unwrap();

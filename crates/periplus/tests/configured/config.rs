@@ -102,6 +102,8 @@ async fn a_port_that_is_off_is_not_there() {
 fn a_variable_that_is_set_to_nothing_names_no_file() {
     let mut command = crate::harness::command(&["--memory"]);
     command.env("PERIPLUS_CONFIG", "");
+    command.env("PERIPLUS_DATA", "");
+    command.env("QUERY_UI_CONFIG", "");
     assert_eq!(Serve::run(command).addresses.len(), 13);
 }
 

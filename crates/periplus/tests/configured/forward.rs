@@ -200,6 +200,74 @@ async fn an_endpoint_s_certificate_must_be_an_authority_s() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_asks_who_sends_is_told() {
+    const TOKEN: &str = "0123456789abcdef-write";
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let files = Files::write(dir.path(), &authority);
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let identity = authority.sign();
+    let (cert, key) = (
+        file("near.crt", &identity.certificate),
+        file("near.key", &identity.key),
+    );
+    let token = file("token", TOKEN);
+    let reader = "0123456789abcdef-read";
+    let access = format!(
+        "access: {{tokens: [{{name: near, token: {TOKEN}, scopes: [write]}}, \
+         {{name: we, token: {reader}, scopes: [read]}}]}}\n"
+    );
+    let config = file("far.yaml", &access);
+    let no_agent = [
+        "--jaeger-compact-port",
+        "off",
+        "--jaeger-binary-port",
+        "off",
+    ];
+    let far = [
+        &[
+            "--memory",
+            "--config",
+            &config,
+            "--tls-client-ca",
+            files.authorities(),
+        ][..],
+        &no_agent,
+        &files.flags(),
+    ]
+    .concat();
+    let far = Serve::run(crate::harness::command(&far));
+    let client = Client::plain();
+    let reads = Client::trusting(&authority.pem, Some(&identity));
+    for (id, scheme, port) in [
+        (1, "otlp", "OTLP over HTTP"),
+        (2, "otlp-grpc", "OTLP over gRPC"),
+        (3, "zipkin", "Zipkin"),
+    ] {
+        let forward = format!(
+            "forward: [{{to: {scheme}+https://{}, ca: {}, cert: {cert}, key: {key}, \
+             token-file: {token}}}]\n",
+            far.addresses[port],
+            files.authorities()
+        );
+        let near = file("near.yaml", &forward);
+        let near = Serve::start_with(&["--memory", "--config", &near]);
+        let url = format!("{}/api/v2/spans", near.addresses["Zipkin"]);
+        let json = [("content-type", "application/json")];
+        let answer = client.post(&url, &json, spans::zipkin(id, "shop")).await;
+        assert_eq!(answer.status, 202);
+        let bearer = format!("Bearer {reader}");
+        let headers = [("authorization", bearer.as_str())];
+        let ui = far.addresses["UI"];
+        let arrived = async || has_trace(&reads, ui, id, &headers).await.then_some(());
+        patiently("the trace", arrived).await;
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_s_spans_are_forwarded_in_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("periplus.yaml");

@@ -1,6 +1,7 @@
-//! The API of tail sampling is as its description says.
+//! The APIs of tail sampling and of remote sampling are as their description says.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::client::{Client, patiently};
@@ -46,14 +47,27 @@ async fn schemathesis_finds_the_description_of_sampling_true() {
     );
 
     let document = format!("http://{ui}/api/periplus/v1/openapi.json");
+    // Policies and query lines have grammars that no schema says: what fits the schema may be
+    // refused.
+    let own = [
+        "--include-path-regex",
+        "^/sampling/",
+        "--exclude-checks",
+        "positive_data_acceptance",
+    ];
+    schemathesis(&python, &document, &own).await;
+    // It takes the document's own server for all paths, and Jaeger's is elsewhere.
+    let root = format!("http://{ui}");
+    let jaeger = ["--include-path", "/api/sampling", "--url", &root];
+    schemathesis(&python, &document, &jaeger).await;
+}
+
+async fn schemathesis(python: &Path, document: &str, flags: &[&str]) {
     let mut command = Command::new(python);
     // It leaves files where it runs.
     command.current_dir(env!("CARGO_TARGET_TMPDIR"));
-    command.args(["-m", "schemathesis.cli", "run", &document]);
-    command.args(["--include-path-regex", "^/sampling/"]);
-    // Policies and query lines have grammars that no schema says: what fits the schema may be
-    // refused.
-    command.args(["--exclude-checks", "positive_data_acceptance"]);
+    command.args(["-m", "schemathesis.cli", "run", document]);
+    command.args(flags);
     command.args(["--max-examples", "20", "--generation-deterministic"]);
     command.args(["--phases", "coverage,fuzzing"]);
     command.args(["--suppress-health-check", "all", "--no-color"]);

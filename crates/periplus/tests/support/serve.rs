@@ -106,6 +106,15 @@ impl Serve {
         answer
     }
 
+    /// The most memory that it has had.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.unwrap().trim().trim_end_matches(" kB");
+        kib.parse().unwrap()
+    }
+
     pub(crate) fn signal(&mut self, signal: Signal) -> Option<i32> {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
         let deadline = Instant::now() + DEADLINE;

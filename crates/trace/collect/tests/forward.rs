@@ -5,13 +5,13 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use bytes::Bytes;
-use http::StatusCode;
-use periplus_collect::forward::{Counts, Endpoint, Forwarding, Forwards};
+use http::{HeaderMap, StatusCode};
+use periplus_collect::forward::{Counts, Endpoint, EndpointConfig, Forwarding, Forwards};
 use periplus_store::{MemoryStore, SpanSink as _, SpanStore as _};
 use periplus_wire::otlp;
 use support::{Receivers, batch, id_of};
@@ -31,8 +31,11 @@ struct Near {
 
 impl Near {
     fn to(endpoint: &str) -> Self {
+        Self::with(endpoint.parse().unwrap())
+    }
+
+    fn with(endpoint: Endpoint) -> Self {
         let store = Arc::new(MemoryStore::default());
-        let endpoint: Endpoint = endpoint.parse().unwrap();
         let (forwards, mut forwarders) = Forwards::new(vec![endpoint]).unwrap();
         let sink = forwards.before(store.clone(), None);
         let forwarder = forwarders.pop().unwrap();
@@ -121,6 +124,105 @@ async fn an_endpoint_that_is_away_gets_its_spans_later() {
     answer(TcpListener::bind(address).await.unwrap(), StatusCode::OK);
     let counts = near.until(|counts| counts.sent_spans == 2).await;
     assert_eq!((counts.queued_bytes, counts.given_up_spans), (0, 0));
+}
+
+/// Half a second is what we would wait ourselves.
+#[tokio::test]
+async fn an_endpoint_that_says_when_is_not_asked_before() {
+    // `google.rpc.Status` with a `google.rpc.RetryInfo` of one second.
+    let details = "CA4aMAoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIECgIIAQ";
+    for (protocol, headers) in [
+        ("otlp", vec![("retry-after", "1")]),
+        ("zipkin", vec![("retry-after", "1")]),
+        (
+            "otlp-grpc",
+            vec![("grpc-status", "14"), ("grpc-status-details-bin", details)],
+        ),
+    ] {
+        let asked: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let times = Arc::clone(&asked);
+        let router = Router::new().fallback(async move || {
+            let mut times = times.lock().unwrap();
+            times.push(Instant::now());
+            let mut answer = HeaderMap::new();
+            let grpc = headers[0].0.starts_with("grpc");
+            let again = times.len() == 1;
+            for (name, value) in headers.iter().filter(|_| again) {
+                answer.insert(*name, value.parse().unwrap());
+            }
+            if !again {
+                answer.insert("grpc-status", "0".parse().unwrap());
+            }
+            let status = match again && !grpc {
+                true => StatusCode::SERVICE_UNAVAILABLE,
+                false => StatusCode::OK,
+            };
+            (status, answer)
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = Near::to(&format!(
+            "{protocol}+http://{}",
+            listener.local_addr().unwrap()
+        ));
+        tokio::spawn(periplus_collect::serve(
+            listener,
+            router,
+            std::future::pending(),
+        ));
+        near.sink.append(batch(1, 2)).await.unwrap();
+        let counts = near.until(|counts| counts.sent_spans == 2).await;
+        assert_eq!(counts.failed_requests, 1, "{protocol}");
+        let asked = asked.lock().unwrap();
+        let waited = asked[1] - asked[0];
+        assert!(
+            waited >= Duration::from_millis(950),
+            "{protocol}: {waited:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn credentials_go_along_and_a_new_token_counts_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let token_file = directory.path().join("token");
+    std::fs::write(&token_file, "first\n").unwrap();
+    for protocol in ["otlp", "otlp-grpc", "zipkin"] {
+        let seen: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
+        let heads = Arc::clone(&seen);
+        let router = Router::new().fallback(async move |headers: HeaderMap| {
+            heads.lock().unwrap().push(headers);
+            ([("grpc-status", "0")], StatusCode::OK)
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = EndpointConfig {
+            to: format!("{protocol}+http://{}", listener.local_addr().unwrap()),
+            token_file: Some(token_file.clone()),
+            headers: [("x-team".to_owned(), "shop".to_owned())].into(),
+            ..EndpointConfig::default()
+        };
+        tokio::spawn(periplus_collect::serve(
+            listener,
+            router,
+            std::future::pending(),
+        ));
+        let near = Near::with(config.endpoint().unwrap());
+        for (spans, token) in [(2, "first"), (4, "second")] {
+            std::fs::write(&token_file, token).unwrap();
+            near.sink.append(batch(spans, 2)).await.unwrap();
+            near.until(|counts| counts.sent_spans == spans).await;
+            let seen = seen.lock().unwrap();
+            let head = seen.last().unwrap();
+            assert_eq!(head["authorization"], format!("Bearer {token}"));
+            assert_eq!(head["x-team"], "shop", "{protocol}");
+        }
+        // Without the file nothing is sent, and nothing is lost.
+        std::fs::remove_file(&token_file).unwrap();
+        near.sink.append(batch(9, 1)).await.unwrap();
+        near.until(|counts| counts.failed_requests > 0).await;
+        assert_eq!(seen.lock().unwrap().len(), 2, "{protocol}");
+        std::fs::write(&token_file, "third").unwrap();
+        near.until(|counts| counts.sent_spans == 5).await;
+    }
 }
 
 #[tokio::test]

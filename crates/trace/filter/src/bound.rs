@@ -75,6 +75,12 @@ impl SpanFilter {
     fn bound(&self, side: Side) -> Self {
         let all = |filters: &[Self]| filters.iter().map(|filter| filter.bound(side)).collect();
         match self {
+            // Where a part matches alone, its span does with all of them.
+            Self::Exists(Field::Relatives { relation, filter })
+                if relation.is_part() && side == Side::Above =>
+            {
+                filter.of_all_parts()
+            }
             Self::Exists(field) | Self::Compare { field, .. } if !field.is_local() => match side {
                 Side::Above => Self::True,
                 Side::Below => Self::Or(Vec::new()),
@@ -87,8 +93,22 @@ impl SpanFilter {
     }
 }
 
+impl SpanFilter {
+    /// What holds on a span wherever this holds on the span with fewer events or links: what is
+    /// there stays there, what is not may come.
+    fn of_all_parts(&self) -> Self {
+        let all = |filters: &[Self]| filters.iter().map(Self::of_all_parts).collect();
+        match self {
+            Self::True | Self::Not(_) => Self::True,
+            Self::Exists(_) | Self::Compare { .. } => self.clone(),
+            Self::And(filters) => Self::And(all(filters)),
+            Self::Or(filters) => Self::Or(all(filters)),
+        }
+    }
+}
+
 impl Field {
-    /// Whether the span alone says what its values are.
+    /// Whether the span alone says what its values are, and one look at its columns is enough.
     pub const fn is_local(&self) -> bool {
         match self {
             Self::Intrinsic(_) | Self::Attribute { .. } => true,

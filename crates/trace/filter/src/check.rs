@@ -20,6 +20,9 @@ pub enum InvalidFilter {
     /// A comparison and its literal do not go together.
     #[error("'=~' and '!~' compare with a regular expression, and nothing else does")]
     NotAPattern,
+    /// An event has no relatives.
+    #[error("event{{…}} and link{{…}} take no conditions on other spans or the trace inside")]
+    NotAPart,
 }
 
 impl TraceFilter {
@@ -69,6 +72,9 @@ impl SpanFilter {
 impl Field {
     fn walk(&self, depth: usize, parts: &mut usize) -> Result<(), InvalidFilter> {
         match self {
+            Self::Relatives { relation, filter } if relation.is_part() && !filter.is_local() => {
+                Err(InvalidFilter::NotAPart)
+            }
             Self::Relatives { filter, .. } => filter.walk(depth, parts),
             Self::Intrinsic(_) | Self::Attribute { .. } | Self::Trace(_) => Ok(()),
         }

@@ -64,7 +64,7 @@ pub enum TraceField {
     Spans,
 }
 
-/// What one span is to another, in the tree that `periplus_insight::Trace::assemble` makes of the
+/// What one span, or a part of a span, is to a span, in the tree that `periplus_insight::Trace::assemble` makes of the
 /// whole trace, also of what lies outside of the query's range. So the two halves of a span that
 /// Zipkin shares are parent and child, a circle is cut at its earliest span, and a span whose parent
 /// has not arrived has neither parent nor siblings, but it has children.
@@ -83,6 +83,18 @@ pub enum Relation {
     Sibling,
     /// Any span of the trace, the span itself too.
     Trace,
+    /// An event of the span: the span as if it had that event alone. So several conditions hold on
+    /// the same event. It counts whenever the span does.
+    Event,
+    /// A link of the span: the span as if it had that link alone.
+    Link,
+}
+
+impl Relation {
+    /// Whether it is a part of the span, and no other span.
+    pub(crate) const fn is_part(self) -> bool {
+        matches!(self, Self::Event | Self::Link)
+    }
 }
 
 /// The properties of a span.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use periplus_insight::{Flags, Trace};
-use periplus_model::SpanGroup;
+use periplus_model::{Span, SpanGroup};
 
 use crate::eval::span_holds;
 use crate::{Field, Relation, Scalar, SpanFilter, TimeRange, TraceField};
@@ -94,6 +94,19 @@ impl Tree {
             Field::Trace(field) => {
                 vec![value_passes(self.trace_value(*field)); self.trace.rows.len()]
             }
+            Field::Relatives { relation, filter } if relation.is_part() => {
+                let rows = self.trace.rows.iter().zip(&self.in_range);
+                rows.map(|(row, in_range)| {
+                    let group = &self.trace.groups[row.group];
+                    let parts = |span| matching_parts(*relation, filter, group, span);
+                    number_passes(if *in_range {
+                        parts(&group.spans[row.span])
+                    } else {
+                        0
+                    })
+                })
+                .collect()
+            }
             Field::Relatives { relation, filter } => {
                 let numbers = self.count(*relation, &self.select(filter));
                 numbers.into_iter().map(number_passes).collect()
@@ -162,7 +175,35 @@ impl Tree {
                 }
             }
             Relation::Trace => numbers.fill(rows.map(of).sum()),
+            // Parts of a span are no rows.
+            Relation::Event | Relation::Link => {}
         }
         numbers
     }
+}
+
+/// How many of the span's events or links match: the span, with nothing else in their place.
+fn matching_parts(relation: Relation, filter: &SpanFilter, group: &SpanGroup, span: &Span) -> i64 {
+    let holds = |span: &Span| i64::from(span_holds(filter, group, span));
+    let mut alone = Span {
+        events: Vec::new(),
+        links: Vec::new(),
+        ..span.clone()
+    };
+    if relation == Relation::Event {
+        alone.links = span.links.clone();
+        let events = span.events.iter();
+        let numbers = events.map(|event| {
+            alone.events = vec![event.clone()];
+            holds(&alone)
+        });
+        return numbers.sum();
+    }
+    alone.events = span.events.clone();
+    let links = span.links.iter();
+    let numbers = links.map(|link| {
+        alone.links = vec![link.clone()];
+        holds(&alone)
+    });
+    numbers.sum()
 }

@@ -65,3 +65,8 @@ fn jaeger_protobuf() {
         checks::jaeger_protobuf,
     );
 }
+
+#[test]
+fn sampling() {
+    replay(Path::new(CORPORA), "sampling", checks::sampling);
+}

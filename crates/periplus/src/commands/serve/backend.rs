@@ -104,7 +104,8 @@ impl Backends {
         tail: Option<TailSampler>,
     ) -> anyhow::Result<Option<Arc<Backend>>> {
         let Some(tenants) = &self.tenants else {
-            let backend = Arc::new(self.make(self.flags.open()?, tail, None));
+            let rate = self.flags.max_spans_per_second;
+            let backend = Arc::new(self.make(self.flags.open()?, tail, None, rate));
             let slot = Slot {
                 backend: OnceCell::new_with(Some(Arc::clone(&backend))),
             };
@@ -125,7 +126,7 @@ impl Backends {
     /// What answers what is of no tenant: requests from whom nothing is asked, strategies of
     /// sampling.
     pub(super) fn of_nobody(&self) -> Backend {
-        self.make(Storage::of_nobody(), None, None)
+        self.make(Storage::of_nobody(), None, None, None)
     }
 
     /// Finds the router of a tenant's, and opens its store if it is not open yet.
@@ -198,7 +199,8 @@ impl Backends {
         // It may have a log to read.
         let opening = tokio::task::spawn_blocking(move || flags.open_for(&name, quota, most));
         let storage = opening.await.context("opening a store crashed")??;
-        let backend = self.make(storage, None, Some((tenant, quota.spans_per_second)));
+        let rate = quota.spans_per_second.or(self.flags.max_spans_per_second);
+        let backend = self.make(storage, None, Some(tenant), rate);
         Ok(Arc::new(backend))
     }
 
@@ -206,7 +208,8 @@ impl Backends {
         &self,
         storage: Storage,
         tail: Option<TailSampler>,
-        tenant: Option<(&Tenant, Option<u64>)>,
+        tenant: Option<&Tenant>,
+        spans_per_second: Option<u64>,
     ) -> Backend {
         let common = &self.common;
         let (limits, queries) = &self.limits;
@@ -220,14 +223,14 @@ impl Backends {
         );
         let mut sink = query.tap(Arc::clone(&storage.store) as Arc<dyn SpanSink>);
         if let Some(forwards) = &common.forwards {
-            let value = tenant.and_then(|(tenant, _)| HeaderValue::from_str(tenant.as_str()).ok());
+            let value = tenant.and_then(|tenant| HeaderValue::from_str(tenant.as_str()).ok());
             let header = common.tenant_header.clone().zip(value);
             sink = Arc::new(forwards.before(sink, header));
         }
         let sampled = common.sampling.before(sink, tail);
         let mut sink = sampled.sink;
         let mut quota = None;
-        if let Some((_, Some(spans_per_second))) = tenant {
+        if let Some(spans_per_second) = spans_per_second {
             let limited = WithQuota::new(sink, spans_per_second);
             quota = Some(limited.stats());
             sink = Arc::new(limited);

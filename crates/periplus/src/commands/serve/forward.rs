@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use periplus_collect::forward::{Endpoint, Forwarder, Forwards};
+use periplus_collect::forward::{Endpoint, EndpointConfig, Forwarder, Forwards};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -28,8 +28,16 @@ pub(super) struct Running {
 }
 
 impl Flags {
-    /// The endpoints and what will send to them; `None` if there are none.
-    pub(super) fn open(&self) -> anyhow::Result<Option<(Forwards, Vec<Forwarder>)>> {
+    /// The endpoints and what will send to them; `None` if there are none. `configs` is what the file
+    /// of settings says about some of them.
+    pub(super) fn open(
+        &self,
+        configs: &[EndpointConfig],
+    ) -> anyhow::Result<Option<(Forwards, Vec<Forwarder>)>> {
+        let configured = configs
+            .iter()
+            .map(|config| (config.endpoint()).with_context(|| format!("forward to {}", config.to)));
+        let configured = configured.collect::<anyhow::Result<Vec<_>>>()?;
         if self.forward.is_empty() {
             return Ok(None);
         }
@@ -39,11 +47,22 @@ impl Flags {
                 bail!("--forward {endpoint} is there twice: leave one out");
             }
         }
-        let endpoints = self.forward.iter().map(|endpoint| Endpoint {
-            authorities: self.forward_ca.clone(),
-            ..endpoint.clone()
-        });
-        let forwards = Forwards::new(endpoints.collect());
+        let mut endpoints = Vec::with_capacity(self.forward.len());
+        for endpoint in &self.forward {
+            let is_it =
+                |one: &&Endpoint| one.protocol == endpoint.protocol && one.uri == endpoint.uri;
+            let mut endpoint = configured.iter().find(is_it).unwrap_or(endpoint).clone();
+            endpoint.authorities = endpoint.authorities.or_else(|| self.forward_ca.clone());
+            if let Some(path) = &endpoint.token_file {
+                std::fs::File::open(path)
+                    .with_context(|| format!("cannot read the token in {}", path.display()))?;
+            }
+            if endpoint.has_secrets() && endpoint.uri.scheme_str() == Some("http") {
+                tracing::warn!(%endpoint, "its credentials go over the network in plain text: use https");
+            }
+            endpoints.push(endpoint);
+        }
+        let forwards = Forwards::new(endpoints);
         forwards
             .context("cannot forward: see --forward and --forward-ca")
             .map(Some)

@@ -75,8 +75,9 @@ fn text(sources: &Sources) -> String {
         metrics_sampling::tail(&mut page, tail);
     }
     if !sources.access.is_open() {
-        access(&mut page, sources, &backends);
+        denied(&mut page, sources);
     }
+    quotas(&mut page, sources, &backends);
     if let Some(forwards) = &sources.forwards {
         forwarded(&mut page, forwards);
     }
@@ -339,7 +340,7 @@ fn shares(page: &mut Page, backends: &[Labelled]) {
     }
 }
 
-fn access(page: &mut Page, sources: &Sources, backends: &[Labelled]) {
+fn denied(page: &mut Page, sources: &Sources) {
     page.family(
         "periplus_denied_requests_total",
         "counter",
@@ -348,13 +349,17 @@ fn access(page: &mut Page, sources: &Sources, backends: &[Labelled]) {
     for (reason, count) in sources.access.denied() {
         page.sample(&format!("reason=\"{reason}\""), count);
     }
-    if !sources.access.has_tenants() {
+}
+
+fn quotas(page: &mut Page, sources: &Sources, backends: &[Labelled]) {
+    let is_limited = |one: &Labelled| one.backend.quota.is_some();
+    if !sources.access.has_tenants() && !backends.iter().any(is_limited) {
         return;
     }
     page.family(
         "periplus_quota_refused_spans_total",
         "counter",
-        "Spans over the quota of their tenant; those that come again count again.",
+        "Spans over the quota; those that come again count again.",
     );
     for Labelled { label, backend } in backends {
         if let Some(quota) = &backend.quota {

@@ -15,14 +15,9 @@ use crate::commands::{data_dir, duration};
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Flags {
-    /// Directory to keep spans in; made if it is not there [default: $XDG_DATA_HOME/periplus, or
-    /// ~/.local/share/periplus]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "PERIPLUS_DATA",
-        conflicts_with = "memory"
-    )]
+    /// Directory to keep spans in; made if it is not there [default: $PERIPLUS_DATA,
+    /// $XDG_DATA_HOME/periplus, or ~/.local/share/periplus]
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
     data: Option<PathBuf>,
 
     /// When a span counts as stored: fsync (it survives a power cut), os (a crash of this process),
@@ -45,6 +40,11 @@ pub(super) struct Flags {
     /// Memory for spans with --memory; the oldest traces go first when it is full
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse)]
     max_memory: u64,
+
+    /// Spans that are taken each second; what is more is refused so that the sender comes again
+    /// [default: as many as there are]
+    #[arg(long, value_name = "SPANS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) max_spans_per_second: Option<u64>,
 
     #[command(flatten)]
     tuning: Tuning,

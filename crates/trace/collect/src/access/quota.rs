@@ -73,7 +73,7 @@ impl WithQuota {
                 .fetch_add(spans as u64, Ordering::Relaxed);
             return Err(StoreError::Busy {
                 reason: format!(
-                    "the tenant's quota of {} spans per second is used up",
+                    "the quota of {} spans per second is used up",
                     self.spans_per_second
                 ),
             });

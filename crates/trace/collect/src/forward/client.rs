@@ -1,7 +1,12 @@
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD as STANDARD_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
+use http::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, TE, USER_AGENT,
+};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -24,9 +29,23 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Another time it may be.
-    Passing(String),
+    Passing {
+        reason: String,
+        /// How long the endpoint asks to wait.
+        after: Option<Duration>,
+    },
     /// It never will be.
     Final(String),
+}
+
+impl Failure {
+    /// Another time it may be, and nobody says when.
+    fn passing(reason: String) -> Self {
+        Self::Passing {
+            reason,
+            after: None,
+        }
+    }
 }
 
 /// What the endpoint did not take of a request that it took.
@@ -51,6 +70,20 @@ struct PartialSuccess {
     error_message: String,
 }
 
+/// `google.rpc.Status`, as far as it matters here.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RpcStatus {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<prost_types::Any>,
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<prost_types::Duration>,
+}
+
 /// Sends requests to one endpoint, over connections that it keeps.
 pub(super) struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -60,7 +93,9 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, TlsError> {
         let secure = endpoint.uri.scheme_str() == Some("https");
-        let tls = client_config(secure, endpoint.authorities.as_deref(), None)?;
+        let identity = endpoint.identity.as_ref();
+        let identity = identity.map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+        let tls = client_config(secure, endpoint.authorities.as_deref(), identity)?;
         let builder = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http();
@@ -88,7 +123,7 @@ impl Client {
     ) -> Result<Rejected, Failure> {
         match tokio::time::timeout(TIMEOUT, self.exchange(body, header)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Failure::Passing("no answer in time".to_owned())),
+            Err(_) => Err(Failure::passing("no answer in time".to_owned())),
         }
     }
 
@@ -97,8 +132,12 @@ impl Client {
         body: Bytes,
         header: Option<&(HeaderName, HeaderValue)>,
     ) -> Result<Rejected, Failure> {
-        let passing = |error: &dyn std::error::Error| Failure::Passing(chain(error));
-        let request = self.request(body, header)?;
+        let passing = |error: &dyn std::error::Error| Failure::passing(chain(error));
+        let token = match &self.endpoint.token_file {
+            Some(path) => Some(bearer(path).await.map_err(Failure::passing)?),
+            None => None,
+        };
+        let request = self.request(body, header, token)?;
         let response = (self.http.request(request).await).map_err(|error| passing(&error))?;
         let (head, body) = response.into_parts();
         let collected = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
@@ -114,7 +153,7 @@ impl Client {
         let body = collected
             .map(|collected| collected.to_bytes())
             .unwrap_or_default();
-        http_outcome(head.status, &body)?;
+        http_outcome(head.status, &head.headers, &body)?;
         Ok(match self.endpoint.protocol {
             Protocol::OtlpHttp => rejected(&body),
             Protocol::OtlpGrpc | Protocol::Zipkin => Rejected::default(),
@@ -125,6 +164,7 @@ impl Client {
         &self,
         body: Bytes,
         header: Option<&(HeaderName, HeaderValue)>,
+        token: Option<HeaderValue>,
     ) -> Result<Request<Full<Bytes>>, Failure> {
         let (kind, body) = match self.endpoint.protocol {
             Protocol::OtlpHttp => ("application/x-protobuf", body),
@@ -139,13 +179,31 @@ impl Client {
         if self.endpoint.protocol == Protocol::OtlpGrpc {
             request = request.header(TE, "trailers");
         }
-        if let Some((name, value)) = header {
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token);
+        }
+        for (name, value) in self.endpoint.headers.iter().chain(header) {
             request = request.header(name, value);
         }
         request
             .body(Full::new(body))
             .map_err(|error| Failure::Final(error.to_string()))
     }
+}
+
+/// What shows the token in this file.
+pub(super) async fn bearer(path: &Path) -> Result<HeaderValue, String> {
+    let wrong = |cause: &str| format!("cannot use the token in {}: {cause}", path.display());
+    let text = tokio::fs::read_to_string(path).await;
+    let text = text.map_err(|error| wrong(&error.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(wrong("the file is empty"));
+    }
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| wrong("it has characters that no token has"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// What an answer of OTLP says about spans that were not taken; one that is none says nothing.
@@ -168,17 +226,32 @@ fn framed(body: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// OTLP/HTTP's rule: 429, 502, 503 and 504 may be tried again. A Zipkin server says 500 when its
-/// storage is away.
-fn http_outcome(status: StatusCode, text: &[u8]) -> Result<(), Failure> {
+/// OTLP/HTTP's rule: 429, 502, 503 and 504 may be tried again, and `Retry-After` says when. A Zipkin
+/// server says 500 when its storage is away.
+fn http_outcome(status: StatusCode, head: &HeaderMap, text: &[u8]) -> Result<(), Failure> {
     if status.is_success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&text[..text.len().min(200)]);
     let reason = format!("{status}: {}", text.trim());
     match status.as_u16() {
-        429 | 500 | 502 | 503 | 504 => Err(Failure::Passing(reason)),
+        429 | 500 | 502 | 503 | 504 => Err(Failure::Passing {
+            reason,
+            after: head.get(RETRY_AFTER).and_then(retry_after),
+        }),
         _ => Err(Failure::Final(reason)),
+    }
+}
+
+/// Seconds, or a date (RFC 9110 §10.2.3).
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate::parse_http_date(text).ok()?;
+            Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+        }
     }
 }
 
@@ -196,21 +269,39 @@ fn grpc_outcome(status: StatusCode, head: &HeaderMap, trailers: &HeaderMap) -> R
     };
     let code = text(find("grpc-status"));
     if status != StatusCode::OK {
-        return http_outcome(status, b"no gRPC answer");
+        return http_outcome(status, head, b"no gRPC answer");
     }
+    let details = find("grpc-status-details-bin");
+    let passing = |reason| Failure::Passing {
+        reason,
+        after: details.and_then(retry_delay),
+    };
     let reason = format!("gRPC status {code}: {}", text(find("grpc-message")));
     match code.as_str() {
         "0" => Ok(()),
         // cancelled, deadline exceeded, aborted, out of range, unavailable, data loss
-        "1" | "4" | "10" | "11" | "14" | "15" => Err(Failure::Passing(reason)),
-        "8" if find("grpc-status-details-bin").is_some() => Err(Failure::Passing(reason)),
+        "1" | "4" | "10" | "11" | "14" | "15" => Err(passing(reason)),
+        "8" if details.is_some() => Err(passing(reason)),
         _ => Err(Failure::Final(reason)),
     }
+}
+
+/// The delay of the `google.rpc.RetryInfo` in a status, if it has one.
+fn retry_delay(details: &HeaderValue) -> Option<Duration> {
+    let text = details.as_bytes();
+    let unpadded = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"="));
+    let bytes = STANDARD_NO_PAD.decode(unpadded.unwrap_or(text)).ok()?;
+    let status = RpcStatus::decode(&*bytes).ok()?;
+    let mut details = status.details.iter();
+    let info = details.find(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo"))?;
+    let delay = RetryInfo::decode(&*info.value).ok()?.retry_delay?;
+    delay.try_into().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::otlp::reply::{Code, retry_status};
 
     #[test]
     fn what_was_rejected_is_read() {
@@ -234,10 +325,11 @@ mod tests {
             (503, true),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            let outcome = http_outcome(status, b"why");
-            assert_eq!(matches!(outcome, Err(Failure::Passing(_))), passing);
+            let outcome = http_outcome(status, &HeaderMap::new(), b"why");
+            assert_eq!(matches!(outcome, Err(Failure::Passing { .. })), passing);
         }
-        assert_eq!(http_outcome(StatusCode::ACCEPTED, b""), Ok(()));
+        let accepted = http_outcome(StatusCode::ACCEPTED, &HeaderMap::new(), b"");
+        assert_eq!(accepted, Ok(()));
         let with = |pairs: &[(&'static str, &'static str)]| {
             let mut map = HeaderMap::new();
             for (name, value) in pairs {
@@ -258,12 +350,36 @@ mod tests {
         ] {
             let outcome = grpc_outcome(StatusCode::OK, &none, &trailers);
             assert_eq!(
-                matches!(outcome, Err(Failure::Passing(_))),
+                matches!(outcome, Err(Failure::Passing { .. })),
                 passing,
                 "{trailers:?}"
             );
         }
         let taken = with(&[("grpc-status", "0")]);
         assert_eq!(grpc_outcome(StatusCode::OK, &none, &taken), Ok(()));
+    }
+
+    #[test]
+    fn an_endpoint_may_say_when_to_come_again() {
+        let after = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(after("soon"), None);
+        assert_eq!(after("-1"), None);
+        assert_eq!(after("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
+        let wait = after(&date).unwrap().as_secs();
+        assert!((98..=100).contains(&wait), "{wait}");
+
+        let status = retry_status(Code::Unavailable, "busy", 7);
+        for text in [
+            base64::prelude::BASE64_STANDARD.encode(&status),
+            STANDARD_NO_PAD.encode(&status),
+        ] {
+            let value = HeaderValue::from_str(&text).unwrap();
+            assert_eq!(retry_delay(&value), Some(Duration::from_secs(7)), "{text}");
+        }
+        for text in ["CAg", "", "%"] {
+            assert_eq!(retry_delay(&HeaderValue::from_static(text)), None, "{text}");
+        }
     }
 }

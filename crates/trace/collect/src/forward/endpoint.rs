@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use http::Uri;
+use http::{HeaderName, HeaderValue, Uri};
 
 /// What an endpoint speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,12 @@ pub struct Endpoint {
     pub uri: Uri,
     /// Authorities that may have signed its certificate, in PEM; none: those of the system.
     pub authorities: Option<PathBuf>,
+    /// Certificate to show to it and the certificate's key, in PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// What goes along with every request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// File of a bearer token: read for each request, so that a new one counts at once.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Why a text names no endpoint.
@@ -51,6 +57,19 @@ pub enum InvalidEndpoint {
     /// It would be in logs and metrics. The text is not told for the same reason.
     #[error("the URL of an endpoint takes no user and no password")]
     Password,
+    /// A header cannot be one, or is not for others to set. Its value is a secret.
+    #[error("header '{0}' cannot be sent along: {1}")]
+    Header(String, &'static str),
+    /// One of the two files is missing.
+    #[error("'cert' and 'key' go together")]
+    Identity,
+}
+
+impl Endpoint {
+    /// Whether what is sent to it has secrets.
+    pub fn has_secrets(&self) -> bool {
+        self.token_file.is_some() || !self.headers.is_empty()
+    }
 }
 
 impl FromStr for Endpoint {
@@ -85,6 +104,9 @@ impl FromStr for Endpoint {
             protocol,
             uri,
             authorities: None,
+            identity: None,
+            headers: Vec::new(),
+            token_file: None,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! full queue and what is given up are counted, and never hold up who sends to us.
 
 mod client;
+mod config;
 mod endpoint;
 mod queue;
 
@@ -24,6 +25,7 @@ use crate::{TlsError, count};
 use client::{Client, Failure};
 use queue::{Item, Queue};
 
+pub use config::EndpointConfig;
 pub use endpoint::{Endpoint, InvalidEndpoint, Protocol};
 
 /// Bytes that wait for one endpoint at the same time, as OTLP.
@@ -33,6 +35,8 @@ const QUEUE_BYTES: usize = 64 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The longest that an endpoint may ask us to wait.
+const LONGEST_HINT: Duration = Duration::from_secs(60);
 /// How long one request is tried.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long the queue may be emptied when the server stops.
@@ -219,7 +223,7 @@ impl Forwarder {
         let deadline = Instant::now() + patience;
         let mut wait = FIRST_WAIT;
         loop {
-            let reason = match self.client.send(body.clone(), item.header.as_ref()).await {
+            let (reason, after) = match self.client.send(body.clone(), item.header.as_ref()).await {
                 Ok(rejected) => {
                     let lost = rejected.spans.min(item.spans as u64);
                     let sent = &self.target.stats.sent;
@@ -232,10 +236,12 @@ impl Forwarder {
                 Err(Failure::Final(reason)) => {
                     return self.give_up(item.spans as u64, &reason);
                 }
-                Err(Failure::Passing(reason)) => reason,
+                Err(Failure::Passing { reason, after }) => (reason, after),
             };
+            // Never sooner than we would ourselves.
+            let pause = after.map_or(wait, |after| after.clamp(wait, LONGEST_HINT));
             self.target.stats.failures.fetch_add(1, Ordering::Relaxed);
-            if Instant::now() + wait >= deadline {
+            if Instant::now() + pause >= deadline {
                 return self.give_up(item.spans as u64, &reason);
             }
             let endpoint = &self.target.endpoint;
@@ -243,7 +249,7 @@ impl Forwarder {
                 FIRST_WAIT => tracing::warn!(%endpoint, reason, "forwarding failed; trying again"),
                 _ => tracing::debug!(%endpoint, reason, "forwarding failed again"),
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(pause).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }

@@ -25,7 +25,8 @@
 //!   what stands outside of braces there, side by side, is one span too.
 //! * **Relatives**: `parent{…}`, `child{…}`, `ancestor{…}`, `descendant{…}`, `sibling{…}` and
 //!   `trace{…}` (any span of it) are conditions on a span: it has such a relative, or, with a number
-//!   behind, as in `child{error}>=2`, so many. `{a} >> {b}` is short for `{b ancestor{a}}`, and so are
+//!   behind, as in `child{error}>=2`, so many. `event{…}` and `link{…}` are conditions of which all
+//!   hold on the same event or link. `{a} >> {b}` is short for `{b ancestor{a}}`, and so are
 //!   `>` for a parent, `<` a child, `<<` a descendant and `~` a sibling; `!>>` and so on for none.
 
 mod literal;

@@ -181,7 +181,7 @@ fn span_condition(
     let word = scanner.take_while(is_key);
     if scanner.peek() == Some('{') {
         let Some(relation) = words::relation(word) else {
-            let hint = "expected parent, child, ancestor, descendant, sibling or trace before {";
+            let hint = "expected parent, child, ancestor, descendant, sibling, trace, event or link before {";
             return Err(scanner.error(start, hint));
         };
         let field = Field::relatives(relation, in_braces(scanner, depth)?);

@@ -67,6 +67,10 @@ const LINES: &[(&str, &str)] = &[
         "child{error} >= 2",
         "child{status=error OR span.error=true}>=2",
     ),
+    (
+        "event{event:name=exception exception.type=IO} !link{link:spanID=a}>1",
+        "event{event:name=exception exception.type=IO} NOT link{link:spanID=a}>1",
+    ),
     ("!trace{}", "NOT trace{*}"),
     ("{a=1} >> {b=1}", "b=1 ancestor{a=1}"),
     ("{a=1} > {b=1} !~ {c=1}", "c=1 NOT sibling{b=1 parent{a=1}}"),
@@ -110,6 +114,10 @@ fn what_is_wrong_is_said_with_its_place() {
             "a=1)",
             "nothing is open that this could close, at character 4",
         ),
+        (
+            "event{child{a=1}}",
+            "event{…} and link{…} take no conditions on other spans or the trace inside, at character 1",
+        ),
         ("{a=1", "this is not closed by }, at character 1"),
         ("a=\"b", "this quote is not closed, at character 3"),
         ("a=1 =2", "expected a condition, at character 5"),
@@ -119,7 +127,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "uncle{a=1}",
-            "expected parent, child, ancestor, descendant, sibling or trace before {, at character 1",
+            "expected parent, child, ancestor, descendant, sibling, trace, event or link before {, at character 1",
         ),
         (
             "duration>5",

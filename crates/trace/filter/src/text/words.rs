@@ -54,13 +54,15 @@ const SCOPES: [(&str, Scope); 6] = [
     ("link", Scope::Link),
 ];
 
-const RELATIONS: [(&str, Relation); 6] = [
+const RELATIONS: [(&str, Relation); 8] = [
     ("parent", Relation::Parent),
     ("child", Relation::Child),
     ("ancestor", Relation::Ancestor),
     ("descendant", Relation::Descendant),
     ("sibling", Relation::Sibling),
     ("trace", Relation::Trace),
+    ("event", Relation::Event),
+    ("link", Relation::Link),
 ];
 
 const KEYWORDS: [&str; 6] = ["AND", "OR", "NOT", "contains", "error", "root"];

@@ -25,7 +25,7 @@ pub(super) async fn live(State(api): State<Api>, uri: Uri) -> Result<Response, F
     let filter = on_one_span(query.filter).ok_or_else(|| {
         Failure::bad_request(
             "the live tail shows single spans: several {…}, relatives and trace: speak of whole \
-             traces, search for those",
+             traces, and event{…} and link{…} are not looked at here; search for those",
         )
     })?;
     let watch = api.feed.watch(filter).ok_or_else(|| {

@@ -1,6 +1,6 @@
 //! What Jaeger's structured filter means as a query of ours.
 
-use periplus_store::{Comparison, Field, Intrinsic, Literal, Pattern, Scope, SpanFilter};
+use periplus_store::{Comparison, Field, Intrinsic, Literal, Pattern, Relation, Scope, SpanFilter};
 
 use super::Problem;
 use super::expression::{
@@ -360,8 +360,7 @@ fn any_of(call: &Call) -> Result<(Reference, SpanFilter), Problem> {
     Ok((reference, SpanFilter::Or(one_of)))
 }
 
-/// That one event, or one link, satisfies a predicate. A condition of ours looks at all events by
-/// itself, so only what one condition says, or one of several, can be asked.
+/// That one event, or one link, satisfies a predicate.
 fn some(call: &Call) -> Result<SpanFilter, Problem> {
     let [collection, predicate] = call.args.as_slice() else {
         let wanted = "a collection and a predicate";
@@ -372,41 +371,54 @@ fn some(call: &Call) -> Result<SpanFilter, Problem> {
             "'some' wants a nested reference as its first operand",
         ));
     };
-    if !matches!(level.as_str(), "event" | "link") {
-        return Err(invalid(format!(
-            "'some' speaks of the level event or link, not of '{level}'"
-        )));
-    }
+    let relation = match level.as_str() {
+        "event" => Relation::Event,
+        "link" => Relation::Link,
+        _ => {
+            return Err(invalid(format!(
+                "'some' speaks of the level event or link, not of '{level}'"
+            )));
+        }
+    };
     let predicate = as_call(predicate, call)?;
-    alternatives(predicate, level)?;
-    span_filter(predicate)
+    within(predicate, level)?;
+    let filter = span_filter(predicate)?;
+    // A condition of ours looks at all events by itself, so one that stands alone needs no more.
+    Ok(match is_alternatives(&filter) {
+        true => filter,
+        false => SpanFilter::Exists(Field::relatives(relation, filter)),
+    })
 }
 
-fn alternatives(call: &Call, level: &str) -> Result<(), Problem> {
-    match call.op.as_str() {
-        "or" => call
-            .args
-            .iter()
-            .try_for_each(|argument| alternatives(as_call(argument, call)?, level)),
-        "and" | "not" | "ne" | "not_in" | "some" => Err(unsupported(format!(
-            "'{}' inside of 'some' (several conditions on the same {level})",
-            call.op
-        ))),
-        _ => {
-            let of_level = |argument: &Expression| match &argument.term {
-                Some(Term::Attr(attribute)) => attribute.level == level,
-                Some(Term::Field(field)) => field.level == level,
-                _ => true,
-            };
-            if call.args.iter().all(of_level) {
-                Ok(())
-            } else {
-                Err(invalid(format!(
-                    "a predicate inside of 'some' may only refer to the level '{level}'"
-                )))
+/// Whether it is one condition, or one of several.
+fn is_alternatives(filter: &SpanFilter) -> bool {
+    match filter {
+        SpanFilter::Exists(_) | SpanFilter::Compare { .. } => true,
+        SpanFilter::Or(filters) => filters.iter().all(is_alternatives),
+        SpanFilter::True | SpanFilter::And(_) | SpanFilter::Not(_) => false,
+    }
+}
+
+/// Whether everything in the call refers to the level.
+fn within(call: &Call, level: &str) -> Result<(), Problem> {
+    for argument in &call.args {
+        let is_within = match &argument.term {
+            Some(Term::Attr(attribute)) => attribute.level == level,
+            Some(Term::Field(field)) => field.level == level,
+            Some(Term::Nested(_)) => false,
+            Some(Term::Call(inner)) => {
+                within(inner, level)?;
+                true
             }
+            _ => true,
+        };
+        if !is_within {
+            return Err(invalid(format!(
+                "a predicate inside of 'some' may only refer to the level '{level}'"
+            )));
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -474,6 +486,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn several_conditions_may_be_about_the_same_event() {
+        let nested = |call: &str| format!(r#"{{"call":{call}}}"#);
+        let of = |op: &str, value: &str| nested(&call(op, &[TYPE, &scalar(value, "")]));
+        let name = r#"{"field":{"name":"name","level":"event"}}"#;
+        let name = nested(&call("eq", &[name, &scalar("exception", "")]));
+        for (predicate, line) in [
+            (
+                nested(&call("and", &[&name, &of("eq", "IO")])),
+                "event{event:name=exception event.type=IO}",
+            ),
+            (of("ne", "IO"), "event{event.type? NOT event.type=IO}"),
+            (
+                nested(&call("not", &[&of("eq", "IO")])),
+                "event{NOT event.type=IO}",
+            ),
+            (
+                nested(&call("or", &[&name, &of("eq", "IO")])),
+                "event:name=exception OR event.type=IO",
+            ),
+        ] {
+            let filter = filter(&call("some", &[EVENTS, &predicate])).unwrap();
+            assert_eq!(filter.to_string_form(), line);
+        }
+    }
+
     trait StringForm {
         fn to_string_form(&self) -> String;
     }
@@ -495,16 +533,10 @@ mod tests {
                 &scalar("x", ""),
             ],
         );
-        let leaf = format!(r#"{{"call":{}}}"#, call("eq", &[TYPE, &scalar("x", "")]));
-        let both = format!(r#"{{"call":{}}}"#, call("and", &[&leaf, &leaf]));
         for (json, what) in [
             (phrase, "operator 'phrase'"),
             (two, "'eq' of two references"),
             (time, "field 'span.startTime'"),
-            (
-                call("some", &[EVENTS, &both]),
-                "'and' inside of 'some' (several conditions on the same event)",
-            ),
         ] {
             match filter(&json) {
                 Err(Problem::Unsupported(text)) => assert_eq!(
@@ -546,6 +578,16 @@ mod tests {
             (
                 call("exists", &[r#"{"attr":{"key":"k","level":"trace"}}"#]),
                 "unknown level 'trace': use span, resource, scope, event or link",
+            ),
+            (
+                call(
+                    "some",
+                    &[
+                        EVENTS,
+                        &format!(r#"{{"call":{}}}"#, call("exists", &[STATUS])),
+                    ],
+                ),
+                "a predicate inside of 'some' may only refer to the level 'event'",
             ),
             (call("and", &[]), "'and' takes predicates, not 0 operands"),
         ] {

@@ -177,7 +177,14 @@ async fn the_structured_filter_finds_spans() {
         span(2, 1, 0, "put", 1),
         vec![Attribute::new("http.status_code", 200_i64)],
     );
-    let plain = span(3, 1, 0, "post", 2);
+    let mut plain = span(3, 1, 0, "post", 2);
+    plain.events = [("exception", "exception.type"), ("retry", "reason")]
+        .map(|(name, key)| Event {
+            name: name.to_owned(),
+            attributes: vec![Attribute::new(key, "IO")],
+            ..Event::default()
+        })
+        .to_vec();
     server.add_spans("shop", vec![failed, good, plain]).await;
 
     let attribute = |key: &str, level: &str| json!({"attr": {"key": key, "level": level}});
@@ -186,6 +193,12 @@ async fn the_structured_filter_finds_spans() {
     let call = |op: &str, args: Json| json!({"call": {"op": op, "args": args}});
     let status = || attribute("http.status_code", "span");
     let slow = call("gt", json!([field("duration", "span"), scalar("1s", "")]));
+    let on_one_event = |name: &str| {
+        let name = json!([field("name", "event"), scalar(name, "")]);
+        let kind = json!([attribute("exception.type", "event"), scalar("IO", "")]);
+        let both = json!([call("eq", name), call("eq", kind)]);
+        json!([{"nested": {"level": "event"}}, call("and", both)])
+    };
     for (op, args, expected) in [
         ("eq", json!([status(), scalar("503", "")]), vec![1]),
         ("gte", json!([status(), scalar("200", "int")]), vec![1, 2]),
@@ -231,6 +244,9 @@ async fn the_structured_filter_finds_spans() {
             ]),
             vec![1],
         ),
+        ("some", on_one_event("exception"), vec![3]),
+        // Each holds on an event of the same span, both on none.
+        ("some", on_one_event("retry"), vec![]),
     ] {
         let filter = json!({ "op": op, "args": args }).to_string();
         let filter: String = filter.bytes().map(|byte| format!("%{byte:02x}")).collect();

@@ -52,8 +52,8 @@ pub(crate) fn any_span() -> impl Strategy<Value = Draft> {
             attribute(),
             attribute(),
             attribute(),
-            attribute(),
-            attribute(),
+            vec((word(), value()), 0..3),
+            vec((word(), value()), 0..3),
         ),
     )
         .prop_map(
@@ -75,10 +75,10 @@ pub(crate) fn any_span() -> impl Strategy<Value = Draft> {
                 if let Some((key, value)) = on_scope {
                     draft = draft.with_scope(key, value);
                 }
-                if let Some((key, value)) = on_event {
+                for (key, value) in on_event {
                     draft = draft.with_event(key, value);
                 }
-                if let Some((key, value)) = on_link {
+                for (key, value) in on_link {
                     draft = draft.with_link(key, value);
                 }
                 draft
@@ -176,6 +176,28 @@ fn span_filter() -> impl Strategy<Value = SpanFilter> {
         3 => word().prop_map(|name| SpanFilter::equals(Field::Intrinsic(Intrinsic::Service), name)),
         6 => compare,
         1 => pattern(),
+    ];
+    let local = leaf
+        .clone()
+        .prop_filter("about one span", SpanFilter::is_local);
+    let parts = (any::<bool>(), vec(local, 0..3), any::<bool>());
+    let part = parts.prop_map(|(event, filters, negated)| {
+        let relation = match event {
+            true => Relation::Event,
+            false => Relation::Link,
+        };
+        let filter = SpanFilter::And(filters);
+        Field::relatives(
+            relation,
+            match negated {
+                true => SpanFilter::Not(Box::new(filter)),
+                false => filter,
+            },
+        )
+    });
+    let leaf = prop_oneof![
+        8 => leaf,
+        1 => part.prop_map(SpanFilter::Exists),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
         let relatives = (relation(), inner.clone())
@@ -288,6 +310,25 @@ fn values(field: &Field, draft: &Draft, of_trace: &Spans<'_>) -> Vec<Value> {
             root.iter()
                 .map(|root| Value::from(root.resource.service_name()))
                 .collect()
+        }
+        Field::Relatives {
+            relation: relation @ (Relation::Event | Relation::Link),
+            filter,
+        } => {
+            let span = &draft.span;
+            let parts = match relation {
+                Relation::Event => span.events.len(),
+                _ => span.links.len(),
+            };
+            let number = (0..parts).filter(|part| {
+                let mut alone = draft.clone();
+                match relation {
+                    Relation::Event => alone.span.events = vec![span.events[*part].clone()],
+                    _ => alone.span.links = vec![span.links[*part].clone()],
+                }
+                span_holds(filter, &alone, of_trace)
+            });
+            vec![Value::Int(number.count() as i64)]
         }
         Field::Relatives { relation, filter } => {
             let number = (of_trace.in_range.iter())

@@ -21,13 +21,21 @@ pub(super) fn to_text(value: &Value) -> Cow<'_, str> {
             base64::push(&mut out, bytes);
             Cow::Owned(into_text(out))
         }
-        Value::Double(number) if !number.is_finite() => Cow::Owned(number.to_string()),
+        // A text has no type, so a whole number looks like one: clients in JavaScript know no others.
+        Value::Double(number) if !number.is_finite() || is_whole(*number) => {
+            Cow::Owned(number.to_string())
+        }
         _ => {
             let mut out = Vec::new();
             push_value(&mut out, value);
             Cow::Owned(into_text(out))
         }
     }
+}
+
+/// Whether it is a whole number that is written in digits alone.
+fn is_whole(number: f64) -> bool {
+    number.fract() == 0.0 && number.abs() < 1e21
 }
 
 /// `{"key":value,…}`.

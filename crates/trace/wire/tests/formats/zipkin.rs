@@ -496,6 +496,31 @@ fn a_span_of_opentelemetry_is_written_by_its_specification() {
 }
 
 #[test]
+fn values_that_are_no_texts_become_texts() {
+    for (value, text) in [
+        (Value::Int(200), "200"),
+        (Value::Double(200.0), "200"),
+        (Value::Double(-0.5), "-0.5"),
+        (Value::Double(1e20), "100000000000000000000"),
+        (Value::Double(1e21), "1e21"),
+        (Value::Double(f64::NAN), "NaN"),
+        (Value::Bool(true), "true"),
+        (Value::Bytes(b"ab".to_vec()), "YWI="),
+        (
+            Value::Array(vec![Value::Double(2.0), Value::from("x")]),
+            r#"[2.0,"x"]"#,
+        ),
+    ] {
+        let mut batch = periplus_model::Batch {
+            groups: vec![decode(&json!({})).expect("well-formed")],
+        };
+        batch.groups[0].spans[0].attributes = vec![Attribute::new("tag", value.clone())];
+        let written: Json = serde_json::from_slice(&encode_json(&batch)).expect("JSON");
+        assert_eq!(written[0]["tags"]["tag"], text, "{value:?}");
+    }
+}
+
+#[test]
 fn the_peer_of_a_client_is_the_first_that_names_one() {
     let remote = |kind: i32, attributes: &[(&str, &str)]| {
         let span = periplus_model::Span {

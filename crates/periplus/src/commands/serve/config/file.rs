@@ -1,8 +1,11 @@
-//! The configuration file: YAML whose keys are our flags, and `access`; or the file of a Jaeger v2,
+//! The configuration file: YAML whose keys are our flags, and `access`, and `forward` with more than an
+//! address; or the file of a Jaeger v2,
 //! whose keys are read as far as they mean something here, with ours below `periplus`.
 
 use anyhow::{Context as _, bail};
 use periplus_collect::access::AccessConfig;
+use periplus_collect::forward::EndpointConfig;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter as _, UserMessageFormatter};
 
@@ -63,6 +66,8 @@ fn ours(settings: &mut Settings, document: Map<String, Value>) -> anyhow::Result
     for (key, value) in document {
         if key == "access" {
             access(settings, value).context("in 'access'")?;
+        } else if key == "forward" {
+            forward(settings, value).context("in 'forward'")?;
         } else {
             settings.flag(&key, value);
         }
@@ -70,16 +75,38 @@ fn ours(settings: &mut Settings, document: Map<String, Value>) -> anyhow::Result
     Ok(())
 }
 
-fn access(settings: &mut Settings, value: Value) -> anyhow::Result<()> {
-    let access: AccessConfig = serde_json::from_value(value).map_err(|error| {
+/// Reads what may hold secrets: no error quotes it.
+fn typed<T: DeserializeOwned>(value: Value) -> anyhow::Result<T> {
+    serde_json::from_value(value).map_err(|error| {
         let text = error.to_string();
-        // It quotes what it has found, which may be a secret.
         let (found, expected) = text.split_once(", expected ").unwrap_or((&text, ""));
         match found.starts_with("invalid ") {
             true => anyhow::anyhow!("a value is of the wrong kind: expected {expected}"),
             false => anyhow::anyhow!("{text}"),
         }
-    })?;
+    })
+}
+
+/// Endpoints, each an address or a group of keys.
+fn forward(settings: &mut Settings, value: Value) -> anyhow::Result<()> {
+    let endpoints = match value {
+        Value::Array(endpoints) => endpoints,
+        one => vec![one],
+    };
+    for endpoint in endpoints {
+        if !endpoint.is_object() {
+            settings.flag("forward", endpoint);
+            continue;
+        }
+        let config: EndpointConfig = typed(endpoint)?;
+        settings.flag("forward", config.to.as_str());
+        settings.endpoints.push(config);
+    }
+    Ok(())
+}
+
+fn access(settings: &mut Settings, value: Value) -> anyhow::Result<()> {
+    let access: AccessConfig = typed(value)?;
     if access.tenants.is_some() {
         settings.tenants = access.tenants;
     }

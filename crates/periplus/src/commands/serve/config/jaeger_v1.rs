@@ -1,4 +1,4 @@
-//! The variables of Jaeger v1, which most containers are still started with.
+//! The variables of Jaeger v1, which most containers are still started with, and a few of Zipkin's.
 
 use anyhow::Context as _;
 use periplus_collect::access::TenantsConfig;
@@ -29,6 +29,9 @@ const VARIABLES: &[(&str, Meaning)] = &[
     ("QUERY_GRPC_SERVER_HOST_PORT", Listen("query-grpc-port")),
     ("ADMIN_HTTP_HOST_PORT", Listen("health-port")),
     ("COLLECTOR_ZIPKIN_ALLOWED_ORIGINS", Flag("cors-origin")),
+    // Zipkin's.
+    ("QUERY_PORT", Flag("zipkin-port")),
+    ("ZIPKIN_QUERY_ALLOWED_ORIGINS", Flag("cors-origin")),
     ("COLLECTOR_QUEUE_SIZE", Needless(NO_QUEUE)),
     ("COLLECTOR_NUM_WORKERS", Needless(NO_QUEUE)),
     ("QUERY_BASE_PATH", Flag("base-path")),

@@ -1,8 +1,9 @@
 //! The file of a Jaeger v2, which is that of an OpenTelemetry collector: as far as its keys mean
 //! something here.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use periplus_collect::access::TenantsConfig;
+use periplus_collect::forward::EndpointConfig;
 use serde_json::{Map, Value};
 
 use super::jaeger_tls;
@@ -350,7 +351,6 @@ fn exporters(settings: &mut Settings, document: &mut Map<String, Value>) -> anyh
     let Some(Value::Object(mut exporters)) = document.remove("exporters") else {
         return Ok(());
     };
-    let mut authorities: Vec<Value> = Vec::new();
     exporters.retain(|name, options| {
         let endpoint = options.get("endpoint").and_then(Value::as_str);
         let insecure = options.pointer("/tls/insecure") == Some(&Value::Bool(true));
@@ -372,31 +372,41 @@ fn exporters(settings: &mut Settings, document: &mut Map<String, Value>) -> anyh
             ));
             return false;
         }
+        let file = |key: &str| Some(options.pointer(key)?.as_str()?.into());
+        let headers = options.get("headers").and_then(Value::as_object);
+        let headers = headers.into_iter().flatten();
+        settings.endpoints.push(EndpointConfig {
+            to: forward.clone(),
+            headers: headers
+                .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+                .collect(),
+            ca: file("/tls/ca_file"),
+            cert: file("/tls/cert_file"),
+            key: file("/tls/key_file"),
+            ..EndpointConfig::default()
+        });
         settings.flags.push(OurFlag {
             origin: Some(format!("exporters.{name}.endpoint")),
             ..OurFlag::new("forward", forward)
         });
-        if let Some(file) = options.pointer("/tls/ca_file")
-            && !authorities.contains(file)
-        {
-            authorities.push(file.clone());
-        }
         let mut leaves = Vec::new();
         collect(options, format!("exporters.{name}"), &mut leaves);
         for (path, value) in leaves {
-            let known = ["endpoint", "tls.insecure", "tls.ca_file"];
+            let known = [
+                "endpoint",
+                "tls.insecure",
+                "tls.ca_file",
+                "tls.cert_file",
+                "tls.key_file",
+            ];
             let own = path.strip_prefix(&format!("exporters.{name}."));
-            if !value.is_null() && own.is_some_and(|own| !known.contains(&own)) {
+            let is_known = |own: &str| known.contains(&own) || own.starts_with("headers.");
+            if !value.is_null() && own.is_some_and(|own| !is_known(own)) {
                 settings.note(format!("{path} is not known here and has no effect"));
             }
         }
         false
     });
-    match authorities.as_slice() {
-        [] => {}
-        [one] => settings.flag("forward-ca", one.clone()),
-        _ => bail!("the exporters have different values of tls.ca_file: use one file for all"),
-    }
     document.insert("exporters".to_owned(), Value::Object(exporters));
     Ok(())
 }

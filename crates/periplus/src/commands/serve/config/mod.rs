@@ -9,6 +9,7 @@ mod jaeger_v2;
 mod setting;
 
 use std::collections::BTreeSet;
+use std::env::VarError;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _, Id};
 use periplus_collect::access::{AccessConfig, TenantsConfig, TokenConfig};
+use periplus_collect::forward::EndpointConfig;
 use serde_json::Value;
 
 use super::Args;
@@ -27,6 +29,8 @@ use setting::{Flag, Settings};
 pub(super) struct Config {
     pub(super) args: Args,
     pub(super) access: AccessConfig,
+    /// What is said about endpoints besides where they are.
+    pub(super) endpoints: Vec<EndpointConfig>,
     /// Policies of tail sampling that stand in the file itself, as YAML.
     pub(super) tail_sampling: Option<String>,
     /// What has no effect, for the log.
@@ -40,6 +44,9 @@ pub(super) struct Config {
 /// The file cannot be read, or something says what cannot be done.
 pub(super) fn resolve(args: Args, matches: &ArgMatches) -> anyhow::Result<Config> {
     let variable = |name: &str| std::env::var(name).ok();
+    if let Err(VarError::NotUnicode(_)) = std::env::var(DATA) {
+        bail!("the variable {DATA} is not UTF-8: name the directory with --data");
+    }
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     // The first is the program, the second the command.
     let line: Vec<OsString> = std::env::args_os().skip(2).collect();
@@ -67,10 +74,14 @@ pub(super) fn resolve(args: Args, matches: &ArgMatches) -> anyhow::Result<Config
             tenants: layers.tenants,
             tokens: layers.tokens.unwrap_or_default(),
         },
+        endpoints: layers.endpoints,
         tail_sampling: layers.tail_sampling,
         notes: layers.notes,
     })
 }
+
+/// Names the directory of the spans.
+const DATA: &str = "PERIPLUS_DATA";
 
 fn command() -> Command {
     Args::augment_args(Command::new("periplus serve"))
@@ -85,10 +96,17 @@ fn gather<'a>(
     names: &[String],
 ) -> anyhow::Result<Layers<'a>> {
     let mut layers = Layers::over(command, matches, variable);
+    // No variable of clap's: on the command line, --memory counts more.
+    if let Some(directory) = variable(DATA).filter(|directory| !directory.is_empty()) {
+        let mut settings = Settings::default();
+        settings.flag("data", directory);
+        layers.add(settings)?;
+    }
     let ours = |name: &str| (command.get_arguments()).any(|arg| is_variable_of(arg, name));
     layers.add(jaeger_v1::read(variable, names, &ours)?)?;
     if variable("STRICT_TRACE_ID").is_some_and(|strict| strict.eq_ignore_ascii_case("false")) {
-        let note = "Zipkin's STRICT_TRACE_ID=false has no effect: a trace of 64 bits and one of 128 are different ones";
+        let note = "Zipkin's STRICT_TRACE_ID=false has no effect: the store finds a trace by all bits of its id, \
+                    so one of 64 bits and one of 128 are different ones; let all services send the same length";
         layers.notes.push(note.to_owned());
     }
     if let Some(path) = path {
@@ -123,6 +141,7 @@ struct Layers<'a> {
     flags: Vec<(Id, OsString)>,
     tenants: Option<TenantsConfig>,
     tokens: Option<Vec<TokenConfig>>,
+    endpoints: Vec<EndpointConfig>,
     tail_sampling: Option<String>,
     notes: Vec<String>,
 }
@@ -147,6 +166,7 @@ impl<'a> Layers<'a> {
             flags: Vec::new(),
             tenants: None,
             tokens: None,
+            endpoints: Vec::new(),
             tail_sampling: None,
             notes: Vec::new(),
         }
@@ -175,6 +195,7 @@ impl<'a> Layers<'a> {
         self.said.append(&mut new);
         self.tenants = self.tenants.take().or(settings.tenants);
         self.tokens = self.tokens.take().or(settings.tokens);
+        self.endpoints.extend(settings.endpoints);
         self.tail_sampling = self.tail_sampling.take().or(settings.tail_sampling);
         self.notes.extend(settings.notes);
         Ok(())

@@ -1,5 +1,6 @@
 use anyhow::{Context as _, bail};
 use periplus_collect::access::{TenantsConfig, TokenConfig};
+use periplus_collect::forward::EndpointConfig;
 use serde_json::Value;
 
 use super::jaeger_tls::JaegerTls;
@@ -11,6 +12,8 @@ pub(super) struct Settings {
     pub(super) tls: JaegerTls,
     pub(super) tenants: Option<TenantsConfig>,
     pub(super) tokens: Option<Vec<TokenConfig>>,
+    /// What is said about endpoints besides where they are.
+    pub(super) endpoints: Vec<EndpointConfig>,
     /// Policies of tail sampling, as YAML.
     pub(super) tail_sampling: Option<String>,
     /// What has no effect.

@@ -6,6 +6,7 @@ struct Found {
     flags: Vec<String>,
     tenants: Option<TenantsConfig>,
     tokens: Vec<TokenConfig>,
+    endpoints: Vec<EndpointConfig>,
     tail_sampling: Option<String>,
     notes: Vec<String>,
 }
@@ -48,6 +49,7 @@ fn read_with(
             .collect(),
         tenants: layers.tenants,
         tokens: layers.tokens.unwrap_or_default(),
+        endpoints: layers.endpoints,
         tail_sampling: layers.tail_sampling,
         notes: layers.notes,
     })
@@ -119,6 +121,25 @@ fn the_command_line_counts_most_and_the_file_least() {
     // does not count at all.
     assert_eq!(args.cors_origins, ["https://b.example"]);
     assert_eq!(args.storage.dir().unwrap(), Some("/x".into()));
+}
+
+#[test]
+fn memory_counts_more_than_a_directory_in_a_variable() {
+    let variables = [("PERIPLUS_DATA", "/x")];
+    let dir = |line: &[&str], variables: &[(&str, &str)], file: &str| {
+        let found = read_with(line, variables, Some(file)).unwrap();
+        found.args.storage.dir().unwrap()
+    };
+    assert_eq!(dir(&["--memory"], &variables, "data: /y"), None);
+    // The variable counts more than Jaeger's and than the file.
+    let jaeger = [("PERIPLUS_DATA", "/x"), ("SPAN_STORAGE_TYPE", "memory")];
+    assert_eq!(dir(&[], &jaeger, "memory: true"), Some("/x".into()));
+    assert_eq!(dir(&["--data", "/z"], &variables, ""), Some("/z".into()));
+    assert_eq!(dir(&[], &[("PERIPLUS_DATA", "")], "memory: true"), None);
+    // Both on the command line make no sense.
+    let line = ["periplus serve", "--memory", "--data", "/x"];
+    let error = command().try_get_matches_from(line).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
 }
 
 #[test]
@@ -252,6 +273,16 @@ fn variables_of_jaeger_v1_are_read() {
     // Zipkin's that are ours as well.
     let zipkin = [("QUERY_LOOKBACK", "1000"), ("COLLECTOR_SAMPLE_RATE", "0.5")];
     assert_eq!(read_with(&[], &zipkin, None).unwrap().notes, [""; 0]);
+    let zipkin = [
+        ("QUERY_PORT", "9412"),
+        ("ZIPKIN_QUERY_ALLOWED_ORIGINS", "https://shop.example"),
+    ];
+    let found = read_with(&[], &zipkin, None).unwrap();
+    let flags = ["--zipkin-port=9412", "--cors-origin=https://shop.example"];
+    assert_eq!(
+        (found.flags, found.notes),
+        (flags.map(str::to_owned).to_vec(), vec![])
+    );
     let loose = [("STRICT_TRACE_ID", "false")];
     let notes = read_with(&[], &loose, None).unwrap().notes;
     assert!(
@@ -412,6 +443,65 @@ fn the_file_of_a_jaeger_v2_is_read() {
     assert_eq!(
         found.notes,
         ["exporters.zipkin is in no pipeline and has no effect"]
+    );
+}
+
+#[test]
+fn an_endpoint_may_have_credentials() {
+    let text = "forward:\n- otlp+http://near:4318\n- to: otlp-grpc+https://far:4317\n\
+                \x20 token-file: /run/token\n  headers: {x-team: s3cret}\n\
+                \x20 ca: /ca.crt\n  cert: /own.crt\n  key: /own.key\n";
+    let found = read_with(&[], &[], Some(text)).unwrap();
+    let flags = [
+        "--forward=otlp+http://near:4318",
+        "--forward=otlp-grpc+https://far:4317",
+    ];
+    assert_eq!(found.flags, flags);
+    let [config] = &found.endpoints[..] else {
+        panic!("{:?}", found.endpoints);
+    };
+    let endpoint = config.endpoint().unwrap();
+    assert_eq!(endpoint.token_file, Some("/run/token".into()));
+    assert_eq!(endpoint.headers[0].1, "s3cret");
+    assert_eq!(endpoint.authorities, Some("/ca.crt".into()));
+    let identity = Some(("/own.crt".into(), "/own.key".into()));
+    assert_eq!(endpoint.identity, identity);
+
+    for (text, error) in [
+        (
+            "forward: [{to: otlp+http://far, headers: {x-team: [s3cret]}}]",
+            "a value is of the wrong kind: expected a string",
+        ),
+        (
+            "forward: [{to: otlp+http://far, tokn: s3cret}]",
+            "unknown field `tokn`",
+        ),
+        ("forward: [{token-file: s3cret}]", "missing field `to`"),
+        ("forward: [{to: far}]", "'far' names no endpoint"),
+    ] {
+        let said = failure(&[], Some(text));
+        assert!(said.contains(error) && !said.contains("s3cret"), "{said}");
+    }
+}
+
+#[test]
+fn exporters_of_a_jaeger_v2_keep_their_credentials() {
+    let exporter = "{endpoint: 'https://far:4318', headers: {x-key: s3cret}, \
+                    tls: {ca_file: /ca.crt, cert_file: /own.crt, key_file: /own.key, \
+                    server_name_override: far}}";
+    let text = format!(
+        "service: {{pipelines: {{traces: {{exporters: [otlphttp]}}}}}}\n\
+         exporters: {{otlphttp: {exporter}}}\n"
+    );
+    let found = read_with(&[], &[], Some(&text)).unwrap();
+    assert_eq!(found.flags, ["--forward=otlp+https://far:4318"]);
+    let endpoint = found.endpoints[0].endpoint().unwrap();
+    assert_eq!(endpoint.headers[0].0, "x-key");
+    assert_eq!(endpoint.authorities, Some("/ca.crt".into()));
+    assert!(endpoint.identity.is_some());
+    assert_eq!(
+        found.notes,
+        ["exporters.otlphttp.tls.server_name_override is not known here and has no effect"]
     );
 }
 
