@@ -100,7 +100,7 @@ impl Default for Options {
             reserve_bytes: 1 << 20,
             table_bytes: 64 << 20,
             table_age: Duration::from_secs(60),
-            max_table_bytes: 144 << 20,
+            max_table_bytes: 160 << 20,
             queue_bytes: 64 << 20,
             queue_timeout: Duration::from_secs(10),
             log_file_bytes: 64 << 20,

@@ -1,11 +1,11 @@
 //! Who goes first where there is less processor than work: queries, and the log, before what makes
-//! tables, and that before what makes and merges segments.
+//! tables and segments, and that before what merges segments.
 //!
-//! When segments fall behind, batches are refused until they have caught up.
+//! Tables and segments have the same priority: if segments fell behind, batches would be refused.
 
 use rustix::process::setpriority_process;
 
-/// For work that senders wait for, and that could take the whole processor from queries.
+/// For work that senders wait for in the end, and that could take the whole processor from queries.
 pub(super) const SOON: i32 = 5;
 
 /// For work that nobody waits for.

@@ -243,7 +243,7 @@ impl EmbeddedStore {
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         let engine = Arc::clone(&self.engine);
         let flusher = named("store-flush").spawn(move || {
-            priority::lower(priority::LATER);
+            priority::lower(priority::SOON);
             flush(&engine);
         });
         threads.push(flusher.map_err(cannot_start)?);
