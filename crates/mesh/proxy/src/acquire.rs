@@ -85,9 +85,10 @@ impl Connection {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let timeout = self
+            .call
             .forward_action(exchange)
             .and_then(|forward| forward.timeout);
-        self.timer.set(exchange.begin, timeout);
+        self.call.timer.set(exchange.begin, timeout);
         let mut work = pin!(work);
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
@@ -96,8 +97,9 @@ impl Connection {
             if self.poll_client(cx).is_ready() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            self.timer
-                .poll_passed(|| self.worker.clock.now(), cx)
+            self.call
+                .timer
+                .poll_passed(|| self.call.worker.clock.now(), cx)
                 .map(|()| Err(Failure::RouteTimeout))
         })
         .await
@@ -106,13 +108,13 @@ impl Connection {
     /// Watches a client that waits for its response: ready once it has gone. Requests that it sends
     /// meanwhile stay in the buffer.
     pub(crate) fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.ended && !self.buffer.is_full() {
-            match self.stream.poll_read(cx, &mut self.buffer) {
+        while !self.ended && !self.call.buffer.is_full() {
+            match self.stream.poll_read(cx, &mut self.call.buffer) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(0)) => {
                     self.ended = true;
-                    self.ended_at = self.worker.clock.now();
+                    self.ended_at = self.call.worker.clock.now();
                 }
                 Poll::Ready(Ok(_)) => {}
             }

@@ -124,8 +124,8 @@ impl<'a> Conversation<'a> {
         let request_complete = self.request_sent.is_some() && !self.refused;
         let reusable = request_complete
             && !self.tunnel
-            && self.client.response.keep_alive
-            && self.client.response.framing != Framing::Close
+            && self.client.call.response.keep_alive
+            && self.client.call.response.framing != Framing::Close
             && self.upstream.buffer.is_empty();
         Ended::Complete {
             reusable,
@@ -144,7 +144,11 @@ impl<'a> Conversation<'a> {
             && !self.heard
             && self.request.replayable
             && (self.request_out.is_untouched()
-                || self.client.request.is_idempotent(self.client.buffer.head()))
+                || self
+                    .client
+                    .call
+                    .request
+                    .is_idempotent(self.client.call.buffer.head()))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, first: bool) -> Poll<Result<(), Failure>> {
@@ -161,7 +165,7 @@ impl<'a> Conversation<'a> {
             return Poll::Ready(Err(Failure::ClientGone));
         }
         if progress && !first {
-            self.last_progress = self.client.worker.clock.now();
+            self.last_progress = self.client.call.worker.clock.now();
             self.arm();
         }
         self.poll_deadline(cx)
@@ -185,7 +189,7 @@ impl<'a> Conversation<'a> {
         let was_taken = self.request.is_taken();
         let moved = self.request.poll(
             cx,
-            (&mut self.client.stream, &mut self.client.buffer),
+            (&mut self.client.stream, &mut self.client.call.buffer),
             (&mut self.upstream.stream, self.request_out),
             progress,
         );
@@ -193,7 +197,7 @@ impl<'a> Conversation<'a> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
                 if !was_taken {
-                    self.request_is_complete(self.client.worker.clock.now());
+                    self.request_is_complete(self.client.call.worker.clock.now());
                     self.arm();
                 }
                 if self.tunnel {
@@ -222,7 +226,7 @@ impl<'a> Conversation<'a> {
                 other => return other,
             }
         } else {
-            self.client.answered_at = self.client.worker.clock.now();
+            self.client.call.answered_at = self.client.call.worker.clock.now();
         }
         let Some(response) = &mut self.response else {
             return Poll::Pending;
@@ -230,7 +234,7 @@ impl<'a> Conversation<'a> {
         let moved = response.poll(
             cx,
             (&mut self.upstream.stream, &mut self.upstream.buffer),
-            (&mut self.client.stream, &mut self.client.out),
+            (&mut self.client.stream, &mut self.client.call.out),
             progress,
         );
         moved.map(|moved| match moved {
@@ -254,7 +258,7 @@ impl<'a> Conversation<'a> {
                 return Poll::Ready(Ok(()));
             }
             let client = &mut *self.client;
-            let flushed = poll_flush(cx, &mut client.stream, &mut client.out, progress);
+            let flushed = poll_flush(cx, &mut client.stream, &mut client.call.out, progress);
             if let Poll::Ready(Err(_)) = flushed {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
@@ -280,33 +284,33 @@ impl<'a> Conversation<'a> {
     fn take_head(&mut self) -> Result<bool, Failure> {
         loop {
             let client = &mut *self.client;
-            let parsed = client.response.parse(
+            let parsed = client.call.response.parse(
                 self.upstream.buffer.unread(),
                 RESPONSE_LIMITS,
-                client.request.is_head,
+                client.call.request.is_head,
             );
             let length = match parsed {
                 Ok(Some(length)) => length,
                 Ok(None) => return Ok(false),
                 Err(refused) => return Err(Failure::Protocol(refused.reason)),
             };
-            if !client.response.is_interim() {
+            if !client.call.response.is_interim() {
                 self.begin_response(length)?;
                 return Ok(true);
             }
             // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
-            if client.request.minor_version == 1 {
+            if client.call.request.minor_version == 1 {
                 let head = &self.upstream.buffer.unread()[..length];
-                let fields = &client.response.fields;
+                let fields = &client.call.response.fields;
                 copy_lines(
-                    &mut client.out.bytes,
+                    &mut client.call.out.bytes,
                     head,
                     fields,
                     0,
                     HOP_BY_HOP,
-                    client.response.nominates,
+                    client.call.response.nominates,
                 );
-                client.out.bytes.extend_from_slice(b"\r\n");
+                client.call.out.bytes.extend_from_slice(b"\r\n");
             }
             self.upstream.buffer.consume(length);
         }
@@ -314,35 +318,37 @@ impl<'a> Conversation<'a> {
 
     fn begin_response(&mut self, length: usize) -> Result<(), Failure> {
         let client = &mut *self.client;
-        let status = client.response.status;
+        let status = client.call.response.status;
         self.tunnel = status == 101;
-        if self.tunnel && !client.request.upgrade {
+        if self.tunnel && !client.call.request.upgrade {
             return Err(Failure::Protocol("an upgrade that nobody asked for"));
         }
-        let modern = client.request.minor_version == 1;
-        let (framing, chunks) = match client.response.framing {
+        let modern = client.call.request.minor_version == 1;
+        let (framing, chunks) = match client.call.response.framing {
             _ if self.tunnel => (Framing::Close, false),
             framing @ (Framing::Chunked | Framing::Close) => (framing, modern),
             framing => (framing, false),
         };
-        self.keep = client.request.keep_alive
+        self.keep = client.call.request.keep_alive
             && !self.tunnel
             && !self.refused
             && !client.registered.is_draining()
             && (modern || !matches!(framing, Framing::Chunked | Framing::Close));
-        let now = client.worker.clock.now();
+        let now = client.call.worker.clock.now();
         let since = self.request_sent.unwrap_or(self.begin);
         self.exchange.status = status;
-        client.answered_at = now;
+        client.call.answered_at = now;
         if let Some(attempt) = &mut self.exchange.attempt {
             attempt.status = status;
         }
         let head = &self.upstream.buffer.unread()[..length];
         let upstream_ms = now.saturating_sub(since) / 1000;
-        client.write_response(self.exchange, head, upstream_ms, chunks, self.keep);
+        client
+            .call
+            .write_response(self.exchange, head, upstream_ms, chunks, self.keep);
         self.upstream.buffer.consume(length);
         let mut response = Relay::new(framing, chunks);
-        let filled = response.fill(&mut self.upstream.buffer, &mut client.out);
+        let filled = response.fill(&mut self.upstream.buffer, &mut client.call.out);
         self.response = Some(response);
         if self.tunnel {
             // From here on bytes are bytes, and no timeout of the route applies.
@@ -358,7 +364,7 @@ impl<'a> Conversation<'a> {
 
     fn request_is_complete(&mut self, now: Micros) {
         self.request_sent = Some(now);
-        let action = self.client.forward_action(self.exchange);
+        let action = self.client.call.forward_action(self.exchange);
         self.route_deadline = action
             .and_then(|forward| forward.timeout)
             .filter(|timeout| !timeout.is_zero())
@@ -369,18 +375,19 @@ impl<'a> Conversation<'a> {
     fn arm(&self) {
         let deadlines = [self.route_deadline, self.idle_deadline(), self.grace()];
         self.client
+            .call
             .timer
             .set_at(deadlines.into_iter().flatten().min());
     }
 
     fn idle_deadline(&self) -> Option<Micros> {
-        let timeout = self.client.view.listener.manager.stream_idle_timeout?;
+        let timeout = self.client.call.view.listener.manager.stream_idle_timeout?;
         Some(self.last_progress + timeout.as_micros() as u64)
     }
 
     /// When a client that has closed its side counts as gone.
     fn grace(&self) -> Option<Micros> {
-        let applies = self.client.ended && self.client.request.keep_alive && !self.tunnel;
+        let applies = self.client.ended && self.client.call.request.keep_alive && !self.tunnel;
         let since = self.client.ended_at.max(self.last_progress);
         applies.then(|| since + GRACE.as_micros() as u64)
     }
@@ -390,9 +397,10 @@ impl<'a> Conversation<'a> {
             if self.client.ended && self.client.ended_at > self.last_progress {
                 self.arm();
             }
-            let clock = &self.client.worker.clock;
+            let clock = &self.client.call.worker.clock;
             if self
                 .client
+                .call
                 .timer
                 .poll_passed(|| clock.now(), cx)
                 .is_pending()

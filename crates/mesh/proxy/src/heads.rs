@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::connection::Connection;
+use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::http1::edit::{
     HOP_BY_HOP, INTERNAL_ONLY, Names, append_field, append_number, copy_lines,
@@ -33,7 +33,7 @@ const FROM_EDGE_REQUEST: Names = FROM_REQUEST.with(Names::of(&[
 /// Dropped from every response.
 const FROM_RESPONSE: Names = HOP_BY_HOP.with(Names::of(&[Name::XEnvoyUpstreamServiceTime]));
 
-impl Connection {
+impl Call {
     /// Writes the head of the upstream request.
     pub(crate) fn write_request(&self, exchange: &Exchange, out: &mut Vec<u8>) {
         let request = &self.request;

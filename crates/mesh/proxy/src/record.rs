@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
+use crate::call::Call;
 use crate::clock::Micros;
-use crate::connection::Connection;
 use crate::exchange::Exchange;
 use crate::http1::name::Name;
 use crate::snapshot::Decorator;
 use crate::trace::{Finished, text};
 
-impl Connection {
+impl Call {
     /// Counts the exchange and reports its spans.
     pub(crate) fn finish(&self, exchange: &Exchange, end: Micros) {
         let http = &self.view.http;

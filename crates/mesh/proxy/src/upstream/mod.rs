@@ -1,5 +1,6 @@
 //! The way to the endpoints: clusters as a worker sees them, balancing, pools, limits.
 
+mod admit;
 mod balance;
 mod cluster;
 mod connection;
