@@ -11,6 +11,14 @@ use crate::timer::Timer;
 use crate::view::{ListenerView, View};
 use crate::worker::Worker;
 
+/// The protocol of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1 or HTTP/1.0.
+    Http1,
+    Http2,
+}
+
 /// What a request is worked on with. A connection of HTTP/1.1 has one for all its requests, one of
 /// HTTP/2 has one for each stream.
 ///
@@ -18,6 +26,10 @@ use crate::worker::Worker;
 /// place. So whatever reads or edits them exists once.
 #[derive(Debug)]
 pub(crate) struct Call {
+    /// What the client speaks.
+    pub(crate) protocol: Protocol,
+    /// The client says that its scheme is `https`, as only HTTP/2 can.
+    pub(crate) is_https: bool,
     pub(crate) worker: Rc<Worker>,
     pub(crate) view: Rc<ListenerView>,
     pub(crate) peer: SocketAddr,

@@ -7,15 +7,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Output};
-use crate::call::{Call, Current};
+use crate::call::{Call, Current, Protocol};
 use crate::clock::Micros;
 use crate::http1::head::{Limits, Refused};
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
+use crate::http2;
 use crate::net::Stream;
 use crate::registry::Registered;
 use crate::relay::poll_flush;
 use crate::reply::Reply;
+use crate::snapshot::Codec;
 use crate::view::ListenerView;
 use crate::worker::Worker;
 
@@ -34,7 +36,7 @@ pub(crate) struct Connection {
     pub(crate) call: Call,
     pub(crate) registered: Registered,
     pub(crate) stream: Stream,
-    current: Current,
+    pub(crate) current: Current,
     /// The client has closed its side.
     pub(crate) ended: bool,
     /// When it did.
@@ -75,6 +77,8 @@ impl Connection {
             registered: Registered::new(&worker, listener),
             current: Current::new(&worker, view.clone()),
             call: Call {
+                protocol: Protocol::Http1,
+                is_https: false,
                 view,
                 peer,
                 peer_text: peer.ip().to_canonical().to_string().into(),
@@ -92,17 +96,52 @@ impl Connection {
         }
     }
 
-    /// Serves requests until one side ends the connection.
-    pub(crate) async fn run(&mut self) {
-        let http = self.call.view.http.clone();
-        http.cx_total.increment();
-        http.cx_active.increment();
-        while self.serve_one().await {}
+    /// Serves requests of HTTP/1.1 until one side ends the connection; unless the client speaks
+    /// HTTP/2, which is said.
+    pub(crate) async fn run(&mut self) -> Protocol {
+        match self.detect().await {
+            Ok(Protocol::Http1) => {
+                self.call.view.http.cx_http1_total.increment();
+                while self.serve_one().await {}
+                let block = self.call.buffer.take_block();
+                self.call.worker.blocks.give_back(block);
+                Protocol::Http1
+            }
+            Ok(Protocol::Http2) => Protocol::Http2,
+            Err(_) => Protocol::Http1,
+        }
+    }
+
+    /// Finds out which protocol the client speaks, from its first bytes.
+    async fn detect(&mut self) -> Result<Protocol, NoRequest> {
+        let codec = self.call.view.listener.manager.codec;
+        if codec == Codec::Http1 {
+            return Ok(Protocol::Http1);
+        }
+        self.idle().await?;
+        self.set_head_timeout();
+        loop {
+            let unread = self.call.buffer.unread();
+            let length = unread.len().min(http2::PREFACE.len());
+            let is_preface = unread[..length] == http2::PREFACE[..length];
+            if codec == Codec::Http2 || is_preface && length == http2::PREFACE.len() {
+                return Ok(Protocol::Http2);
+            }
+            if !is_preface {
+                return Ok(Protocol::Http1);
+            }
+            if poll_fn(|cx| self.poll_more(cx)).await? == 0 {
+                return Ok(Protocol::Http1);
+            }
+        }
+    }
+
+    fn set_head_timeout(&self) {
+        let configured = self.call.view.listener.manager.request_headers_timeout;
+        let timeout = configured.unwrap_or(HEAD_TIMEOUT);
         self.call
-            .worker
-            .blocks
-            .give_back(self.call.buffer.take_block());
-        http.cx_active.decrement();
+            .timer
+            .set(self.call.worker.clock.now(), Some(timeout));
     }
 
     /// Serves a request: whether another one may follow.
@@ -174,11 +213,7 @@ impl Connection {
             }
             if !deadline_set {
                 deadline_set = true;
-                let configured = self.call.view.listener.manager.request_headers_timeout;
-                let timeout = configured.unwrap_or(HEAD_TIMEOUT);
-                self.call
-                    .timer
-                    .set(self.call.worker.clock.now(), Some(timeout));
+                self.set_head_timeout();
             }
             let before = self.call.buffer.unread().len();
             if self.call.buffer.is_full() {

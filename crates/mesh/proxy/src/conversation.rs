@@ -1,14 +1,13 @@
 //! The two directions of an exchange, polled by one task.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::buffer::Output;
 use crate::clock::Micros;
 use crate::connection::{Connection, Next};
 use crate::exchange::Exchange;
-use crate::http1::edit::{HOP_BY_HOP, copy_lines};
 use crate::http1::framing::Framing;
 use crate::http1::head::{Limits, MOST_FIELDS};
 use crate::relay::{Relay, RelayError, poll_flush};
@@ -16,14 +15,14 @@ use crate::reply::Failure;
 use crate::upstream::UpstreamConnection;
 
 /// The limits of response heads; Envoy's default for the bytes.
-const RESPONSE_LIMITS: Limits = Limits {
+pub(crate) const RESPONSE_LIMITS: Limits = Limits {
     bytes: 60 * 1024,
     fields: MOST_FIELDS,
 };
 
 /// How long a client that has closed its side, and has not asked to close, waits for the next byte:
 /// it may have shut down its writing side only, but most likely it has gone.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// How a conversation ended.
 #[derive(Debug)]
@@ -262,21 +261,9 @@ impl<'a> Conversation<'a> {
             if let Poll::Ready(Err(_)) = flushed {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            let buffer = &mut self.upstream.buffer;
-            if buffer.is_full() {
-                buffer.grow((2 * buffer.capacity()).min(RESPONSE_LIMITS.bytes + 1));
-            }
-            match self.upstream.stream.poll_read(cx, buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) if !buffer.is_empty() => {
-                    return Poll::Ready(Err(Failure::Protocol("the head ends early")));
-                }
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::Terminated)),
-                Poll::Ready(Ok(_)) => {
-                    self.heard = true;
-                    *progress = true;
-                }
-            }
+            ready!(poll_more_of_head(cx, self.upstream))?;
+            self.heard = true;
+            *progress = true;
         }
     }
 
@@ -301,16 +288,10 @@ impl<'a> Conversation<'a> {
             // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
             if client.call.request.minor_version == 1 {
                 let head = &self.upstream.buffer.unread()[..length];
-                let fields = &client.call.response.fields;
-                copy_lines(
-                    &mut client.call.out.bytes,
-                    head,
-                    fields,
-                    0,
-                    HOP_BY_HOP,
-                    client.call.response.nominates,
-                );
-                client.call.out.bytes.extend_from_slice(b"\r\n");
+                client
+                    .call
+                    .response
+                    .copy_interim(head, &mut client.call.out.bytes);
             }
             self.upstream.buffer.consume(length);
         }
@@ -364,9 +345,9 @@ impl<'a> Conversation<'a> {
 
     fn request_is_complete(&mut self, now: Micros) {
         self.request_sent = Some(now);
-        let action = self.client.call.forward_action(self.exchange);
-        self.route_deadline = action
-            .and_then(|forward| forward.timeout)
+        self.route_deadline = self
+            .exchange
+            .timeout
             .filter(|timeout| !timeout.is_zero())
             .map(|timeout| now + timeout.as_micros() as u64);
     }
@@ -423,4 +404,21 @@ impl<'a> Conversation<'a> {
             self.arm();
         }
     }
+}
+
+/// Reads more of a response head that is not complete.
+#[inline]
+pub(crate) fn poll_more_of_head(
+    cx: &mut Context<'_>,
+    upstream: &mut UpstreamConnection,
+) -> Poll<Result<(), Failure>> {
+    let buffer = &mut upstream.buffer;
+    if buffer.is_full() {
+        buffer.grow((2 * buffer.capacity()).min(RESPONSE_LIMITS.bytes + 1));
+    }
+    Poll::Ready(match ready!(upstream.stream.poll_read(cx, buffer)) {
+        Ok(0) if !buffer.is_empty() => Err(Failure::Protocol("the head ends early")),
+        Ok(0) | Err(_) => Err(Failure::Terminated),
+        Ok(_) => Ok(()),
+    })
 }

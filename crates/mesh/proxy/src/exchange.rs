@@ -1,13 +1,17 @@
 //! One request's life: from its head to the record that counters and spans are made of.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use crate::call::Call;
+use crate::call::{Call, Protocol};
 use crate::clock::Micros;
 use crate::flags::{Flag, Flags};
+use crate::grpc::{self, GrpcStatus};
+use crate::http1::edit::append_field;
+use crate::http1::name::Name;
 use crate::reply::{Failure, Reply};
 use crate::route::RouteAt;
-use crate::snapshot::{Forward, RouteAction};
+use crate::snapshot::{Forward, GrpcTimeouts, RouteAction};
 use crate::trace::{Attempt, RequestId, TraceContext};
 use crate::upstream::{ClusterState, EndpointState};
 
@@ -27,6 +31,16 @@ pub(crate) struct Exchange {
     pub(crate) response_bytes: u64,
     /// The name that the other side gave to the span.
     pub(crate) renamed: Option<Vec<u8>>,
+    /// For the response, from the moment when the request is complete; zero is no limit.
+    pub(crate) timeout: Option<Duration>,
+    /// For the whole of it; zero is no limit.
+    pub(crate) stream_timeout: Option<Duration>,
+    /// The request is gRPC,
+    pub(crate) is_grpc: bool,
+    /// and the endpoint is told how much time it has.
+    pub(crate) sets_grpc_timeout: bool,
+    /// How the call ended, if the response says so as gRPC does.
+    pub(crate) grpc: Option<Box<GrpcStatus>>,
 }
 
 /// What a request leads to.
@@ -61,6 +75,11 @@ impl Call {
             request_bytes: 0,
             response_bytes: 0,
             renamed: None,
+            timeout: None,
+            stream_timeout: None,
+            is_grpc: self.is_grpc(),
+            sets_grpc_timeout: false,
+            grpc: None,
         }
     }
 
@@ -83,6 +102,7 @@ impl Call {
                 Plan::Reply(Reply::new(*status, body.clone()))
             }
             RouteAction::Forward(forward) => {
+                self.limit_time(exchange, forward);
                 match router.cluster(at, forward, || self.worker.random()) {
                     Some(cluster) => {
                         exchange.cluster = Some(cluster.clone());
@@ -98,12 +118,55 @@ impl Call {
         }
     }
 
-    /// The forwarding action of the exchange's route.
-    pub(crate) fn forward_action(&self, exchange: &Exchange) -> Option<&Forward> {
-        let router = self.view.router.as_ref()?;
-        match &router.route(exchange.route?).action {
-            RouteAction::Forward(forward) => Some(forward),
-            RouteAction::Respond { .. } => None,
+    /// Whether the request is gRPC.
+    #[inline]
+    fn is_grpc(&self) -> bool {
+        let content_type = self
+            .request
+            .fields
+            .value(Name::ContentType, self.buffer.head());
+        content_type.is_some_and(grpc::is_grpc)
+    }
+
+    /// How much time the exchange has: the route's, unless a gRPC client says something else.
+    #[inline]
+    fn limit_time(&self, exchange: &mut Exchange, forward: &Forward) {
+        exchange.timeout = forward.timeout;
+        if exchange.is_grpc {
+            self.limit_grpc_time(exchange, forward.grpc);
+        }
+    }
+
+    #[cold]
+    fn limit_grpc_time(&self, exchange: &mut Exchange, timeouts: GrpcTimeouts) {
+        let cut = |timeout: Duration, max: Duration| {
+            if max.is_zero() {
+                timeout
+            } else {
+                timeout.min(max)
+            }
+        };
+        let asked = self
+            .request
+            .fields
+            .value(Name::GrpcTimeout, self.buffer.head())
+            .and_then(grpc::timeout);
+        if let Some(max) = timeouts.max {
+            let asked = asked.unwrap_or_default();
+            // The offset applies only if something is left.
+            let asked = match asked.checked_sub(timeouts.offset) {
+                Some(rest) if !rest.is_zero() => rest,
+                _ => asked,
+            };
+            let endless = asked.is_zero();
+            let timeout = if endless { max } else { cut(asked, max) };
+            exchange.timeout = Some(timeout);
+            exchange.sets_grpc_timeout = !timeout.is_zero();
+        }
+        if let (Some(max), Some(asked)) = (timeouts.stream_max, asked) {
+            let time = cut(asked, max).saturating_sub(timeouts.stream_offset);
+            // A deadline that has come already is one, and not the lack of one.
+            exchange.stream_timeout = Some(time.max(Duration::from_millis(1)));
         }
     }
 
@@ -125,11 +188,18 @@ impl Call {
             flags: Flags::default(),
             reason: None,
             canceled: false,
+            is_http2: false,
         });
     }
 
     pub(crate) fn fail_attempt(&self, exchange: &mut Exchange, failure: &Failure) {
         let http = &self.view.http;
+        if let Failure::StreamTimeout { .. } = failure {
+            http.rq_max_duration_reached.increment();
+        }
+        if *failure == Failure::ClientReset {
+            http.rq_rx_reset.increment();
+        }
         if *failure == Failure::ClientGone {
             http.rq_rx_reset.increment();
             http.cx_destroy_remote_active_rq.increment();
@@ -150,13 +220,49 @@ impl Call {
         let stats = &cluster.stats;
         match failure {
             Failure::RouteTimeout => stats.rq_timeout.increment(),
-            Failure::Terminated => stats.rq_rx_reset.increment(),
+            Failure::Terminated | Failure::Reset(_) => stats.rq_rx_reset.increment(),
             Failure::Protocol(problem) => {
                 stats.cx_protocol_error.increment();
                 tracing::debug!(endpoint = attempt.address.text, problem, "bad response");
             }
-            Failure::ClientGone | Failure::Idle { .. } => stats.rq_tx_reset.increment(),
+            Failure::ClientGone
+            | Failure::ClientReset
+            | Failure::StreamTimeout { .. }
+            | Failure::Idle { .. } => stats.rq_tx_reset.increment(),
             _ => {}
         }
+    }
+
+    /// Writes the head of an answer of the proxy's own, and notes it as what the client gets: the
+    /// body that follows.
+    pub(crate) fn write_reply<'r>(
+        &mut self,
+        exchange: &mut Exchange,
+        reply: &'r Reply<'_>,
+        close: bool,
+    ) -> &'r [u8] {
+        self.out.clear();
+        let out = &mut self.out.bytes;
+        let server = &self.view.listener.manager.server_name;
+        let is_head = self.request.is_head;
+        let body = if exchange.is_grpc {
+            let status = reply.grpc(is_head);
+            exchange.status = 200;
+            reply.append_grpc_head(&status, out, &self.worker.clock, server, close);
+            if self.protocol == Protocol::Http1 {
+                append_field(out, "content-length", b"0");
+            }
+            exchange.grpc = Some(Box::new(status));
+            ""
+        } else {
+            exchange.status = reply.status;
+            reply.append_head(out, &self.worker.clock, server, close);
+            &reply.body
+        };
+        self.append_response_context(exchange);
+        self.out.bytes.extend_from_slice(b"\r\n");
+        let body = if is_head { "" } else { body };
+        exchange.response_bytes = body.len() as u64;
+        body.as_bytes()
     }
 }

@@ -4,6 +4,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::acquire::acquire;
+use crate::bridge::{Bridge, Client};
+use crate::call::Protocol;
 use crate::clock::Micros;
 use crate::connection::{Connection, Next};
 use crate::conversation::{Conversation, Ended};
@@ -59,6 +62,19 @@ impl Connection {
         body: &mut Relay,
     ) -> Next {
         self.call.begin_attempt(exchange, endpoint);
+        let http2 = cluster.cluster.http2(Protocol::Http1);
+        if http2.is_some() || exchange.is_grpc {
+            // Boxed, so that the usual request does not hold the memory for it.
+            let client = Client::Http1 {
+                connection: self,
+                body,
+            };
+            let bridge = Bridge::new(client, exchange, cluster, endpoint, http2);
+            return match Box::pin(bridge.run()).await {
+                Ok(next) => next,
+                Err(failure) => self.fail(exchange, body, &failure).await,
+            };
+        }
         let mut request = self.call.worker.blocks.lend_output();
         self.call.write_request(exchange, &mut request.bytes);
         if let Err(error) = body.fill(&mut self.call.buffer, &mut request) {
@@ -68,7 +84,7 @@ impl Connection {
         }
         let mut fresh = false;
         let result = loop {
-            let mut upstream = match self.acquire(exchange, cluster, endpoint, fresh).await {
+            let mut upstream = match acquire(self, exchange, cluster, endpoint, fresh).await {
                 Ok(upstream) => upstream,
                 Err(failure) => break Err(failure),
             };
@@ -106,7 +122,9 @@ impl Connection {
 
     /// Ends the exchange with a failure: answers it if nothing was answered yet.
     async fn fail(&mut self, exchange: &mut Exchange, body: &mut Relay, failure: &Failure) -> Next {
-        exchange.flags.set(failure.flag());
+        if let Some(flag) = failure.flag() {
+            exchange.flags.set(flag);
+        }
         exchange.request_bytes = body.body_bytes;
         self.call.fail_attempt(exchange, failure);
         let half_written = !self.call.out.is_untouched() && !self.call.out.is_written();
@@ -127,23 +145,14 @@ impl Connection {
         body: &mut Relay,
         reply: &Reply<'_>,
     ) -> Next {
-        exchange.status = reply.status;
         let request_complete = self.skip_body(body);
         exchange.request_bytes = body.body_bytes;
         let keep = self.call.request.keep_alive
             && request_complete
             && !self.registered.is_draining()
             && self.call.request.minor_version == 1;
-        self.call.out.clear();
-        let server = &self.call.view.listener.manager.server_name;
-        let out = &mut self.call.out.bytes;
-        reply.append_head(out, &self.call.worker.clock, server, !keep);
-        self.call.append_response_context(exchange);
-        self.call.out.bytes.extend_from_slice(b"\r\n");
-        if !self.call.request.is_head {
-            self.call.out.bytes.extend_from_slice(reply.body.as_bytes());
-            exchange.response_bytes = reply.body.len() as u64;
-        }
+        let body = self.call.write_reply(exchange, reply, !keep);
+        self.call.out.bytes.extend_from_slice(body);
         let timeout = self.call.view.listener.manager.stream_idle_timeout;
         self.call.answered_at = self.call.worker.clock.now();
         self.call.timer.set(self.call.answered_at, timeout);

@@ -54,6 +54,9 @@ impl Call {
             response_bytes: exchange.response_bytes,
             cluster: exchange.cluster.as_deref(),
             attempt: exchange.attempt.as_ref(),
+            protocol: self.protocol,
+            is_grpc: exchange.is_grpc,
+            grpc: exchange.grpc.as_deref(),
         };
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
     }
