@@ -318,6 +318,7 @@ impl Connection {
             &mut self.call.out.bytes,
             &self.call.worker.clock,
             server,
+            Protocol::Http1,
             true,
         );
         self.call.out.bytes.extend_from_slice(b"\r\n");

@@ -256,7 +256,7 @@ impl Call {
             ""
         } else {
             exchange.status = reply.status;
-            reply.append_head(out, &self.worker.clock, server, close);
+            reply.append_head(out, &self.worker.clock, server, self.protocol, close);
             &reply.body
         };
         self.append_response_context(exchange);

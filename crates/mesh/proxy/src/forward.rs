@@ -146,7 +146,10 @@ impl Connection {
         reply: &Reply<'_>,
     ) -> Next {
         let request_complete = self.skip_body(body);
-        exchange.request_bytes = body.body_bytes;
+        if exchange.attempt.is_some() {
+            // Else nobody has ever wanted it.
+            exchange.request_bytes = body.body_bytes;
+        }
         let keep = self.call.request.keep_alive
             && request_complete
             && !self.registered.is_draining()

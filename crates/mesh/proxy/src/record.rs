@@ -56,6 +56,7 @@ impl Call {
             attempt: exchange.attempt.as_ref(),
             protocol: self.protocol,
             is_grpc: exchange.is_grpc,
+            grpc_timeout: exchange.timeout.filter(|_| exchange.sets_grpc_timeout),
             grpc: exchange.grpc.as_deref(),
         };
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use h2::Reason;
 
+use crate::call::Protocol;
 use crate::clock::Clock;
 use crate::flags::Flag;
 use crate::grpc::{self, GrpcStatus};
@@ -32,8 +33,15 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Appends the head, but for its last empty line.
-    pub(crate) fn append_head(&self, out: &mut Vec<u8>, clock: &Clock, server: &str, close: bool) {
+    /// Appends the head, but for its last empty line; `of` is what the client speaks.
+    pub(crate) fn append_head(
+        &self,
+        out: &mut Vec<u8>,
+        clock: &Clock,
+        server: &str,
+        of: Protocol,
+        close: bool,
+    ) {
         append_status_line(out, self.status);
         if self.overloaded {
             append_field(out, "x-envoy-overloaded", b"true");
@@ -41,7 +49,7 @@ impl<'a> Reply<'a> {
         if !self.body.is_empty() {
             append_number(out, "content-length", self.body.len() as u64);
             append_field(out, "content-type", b"text/plain");
-        } else if !matches!(self.status, 204 | 304) {
+        } else if of == Protocol::Http1 && !matches!(self.status, 204 | 304) {
             append_field(out, "content-length", b"0");
         }
         append_common(out, clock, server, close);

@@ -1,7 +1,7 @@
 //! A client's stream: one request and its answer.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -105,7 +105,7 @@ impl ServerStream {
     async fn forward(&mut self, exchange: &mut Exchange, cluster: &Rc<ClusterState>) -> Next {
         let admitted = match cluster.admit(|| self.call.worker.random()) {
             Ok(admitted) => admitted,
-            Err(failure) => return self.fail(exchange, &failure),
+            Err(failure) => return self.fail(exchange, &failure).await,
         };
         let endpoint = admitted.endpoint();
         self.call.begin_attempt(exchange, endpoint);
@@ -113,20 +113,27 @@ impl ServerStream {
         let bridge = Bridge::new(Client::Http2(self), exchange, cluster, endpoint, http2);
         match bridge.run().await {
             Ok(next) => next,
-            Err(failure) => self.fail(exchange, &failure),
+            Err(failure) => self.fail(exchange, &failure).await,
         }
     }
 
     /// Ends the exchange with a failure: answers it if nothing was answered yet.
-    fn fail(&mut self, exchange: &mut Exchange, failure: &Failure) -> Next {
+    async fn fail(&mut self, exchange: &mut Exchange, failure: &Failure) -> Next {
         if let Some(flag) = failure.flag() {
             exchange.flags.set(flag);
         }
         self.call.fail_attempt(exchange, failure);
         match failure.reply() {
-            Some(reply) if exchange.status == 0 => self.reply(exchange, &reply),
+            Some(reply) if exchange.status == 0 => {
+                let connected = exchange.attempt.as_ref().map(|attempt| attempt.connected);
+                if connected == Some(false) {
+                    exchange.request_bytes = self.skip_body();
+                }
+                self.reply(exchange, &reply)
+            }
             _ => {
-                // What the endpoint says about the stream, it says about all of it.
+                // A reset takes along what was not written yet: the connection gets a turn before.
+                tokio::task::yield_now().await;
                 self.reset(match failure {
                     Failure::Reset(reason) => *reason,
                     _ => Reason::INTERNAL_ERROR,
@@ -134,6 +141,18 @@ impl ServerStream {
                 Next::Abort
             }
         }
+    }
+
+    /// Passes over what has come of a body that nobody will read: how much it is.
+    fn skip_body(&mut self) -> u64 {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut bytes = 0;
+        while let Poll::Ready(Some(Ok(data))) = self.recv.poll_data(&mut cx) {
+            bytes += data.len() as u64;
+            // Fails only if more is released than has arrived.
+            let _ = self.recv.flow_control().release_capacity(data.len());
+        }
+        bytes
     }
 
     /// Answers without the upstream.
@@ -158,7 +177,13 @@ impl ServerStream {
         let call = &mut self.call;
         call.out.clear();
         let server = &call.view.listener.manager.server_name;
-        reply.append_head(&mut call.out.bytes, &call.worker.clock, server, false);
+        reply.append_head(
+            &mut call.out.bytes,
+            &call.worker.clock,
+            server,
+            call.protocol,
+            false,
+        );
         call.out.bytes.extend_from_slice(b"\r\n");
         self.send_whole(reply.body.as_bytes());
     }

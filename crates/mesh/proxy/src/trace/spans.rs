@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use periplus_model::propagation::SpanContext;
 use periplus_model::{SpanKind, StatusCode};
@@ -44,6 +45,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) attempt: Option<&'a Attempt>,
     pub(crate) protocol: Protocol,
     pub(crate) is_grpc: bool,
+    /// What the endpoint was told instead of the client's `grpc-timeout`.
+    pub(crate) grpc_timeout: Option<Duration>,
     /// How the call ended, if the response said so.
     pub(crate) grpc: Option<&'a GrpcStatus>,
 }
@@ -420,7 +423,10 @@ impl<'a> GrpcRequest<'a> {
             path: text(request.target.path.get(head)),
             authority: text(request.target.authority.get(head)),
             content_type: value(Name::ContentType).unwrap_or_default(),
-            timeout: value(Name::GrpcTimeout),
+            timeout: match finished.grpc_timeout {
+                Some(timeout) => Some(Cow::Owned(grpc::timeout_text(timeout))),
+                None => value(Name::GrpcTimeout),
+            },
         }
     }
 
