@@ -139,7 +139,6 @@ impl<'a> Bridge<'a> {
     async fn converse(&mut self, mut upstream: Upstream) -> Result<Next, NoResponse> {
         let mut text = Vec::new();
         let reused = upstream.is_reused();
-        self.arm();
         let result = poll_fn(|cx| self.poll(cx, &mut upstream, &mut text)).await;
         self.exchange.request_bytes = self.request.body_bytes;
         if let Some(response) = &mut self.response {
@@ -220,7 +219,6 @@ impl<'a> Bridge<'a> {
         }
         if progress {
             self.last_progress = self.now();
-            self.arm();
         }
         self.poll_deadline(cx).map(|failure| Err(failure.into()))
     }
@@ -239,7 +237,6 @@ impl<'a> Bridge<'a> {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
                 self.request_sent = Some(self.now());
-                self.arm();
             }
             Poll::Ready(Err(PipeError::Relay(RelayError::Sink))) => self.refused = true,
             Poll::Ready(Err(PipeError::Relay(RelayError::Body(error)))) => {
@@ -352,6 +349,7 @@ impl<'a> Bridge<'a> {
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         loop {
+            self.arm();
             let call = self.client.call();
             ready!(call.timer.poll_passed(|| call.worker.clock.now(), cx));
             let now = self.now();
@@ -369,7 +367,6 @@ impl<'a> Bridge<'a> {
             if passed(self.idle_deadline()) {
                 return Poll::Ready(Failure::Idle { request_complete });
             }
-            self.arm();
         }
     }
 }

@@ -233,3 +233,167 @@ impl Pipe {
         Poll::Ready(Ok(piece))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A source of given pieces, some of which are late.
+    struct Script {
+        pieces: VecDeque<Option<Piece>>,
+        given: usize,
+        taken: usize,
+        knows_its_end: bool,
+    }
+
+    impl Source for Script {
+        fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Result<Piece, PipeError>> {
+            match self.pieces.pop_front() {
+                Some(Some(piece)) => {
+                    if let Piece::Data(data) = &piece {
+                        self.given += data.len();
+                    }
+                    Poll::Ready(Ok(piece))
+                }
+                Some(None) => Poll::Pending,
+                None => Poll::Ready(Ok(Piece::End(None))),
+            }
+        }
+
+        fn is_ended(&self) -> bool {
+            self.knows_its_end && self.pieces.is_empty()
+        }
+
+        fn taken(&mut self, bytes: usize) {
+            self.taken += bytes;
+            assert!(self.taken <= self.given, "more was taken than was given");
+        }
+    }
+
+    /// A sink with little room, which it has at times only.
+    #[derive(Default)]
+    struct Narrow {
+        rooms: VecDeque<usize>,
+        body: Vec<u8>,
+        trailers: Option<Vec<u8>>,
+        ends: usize,
+    }
+
+    impl Sink for Narrow {
+        fn poll_room(&mut self, _: &mut Context<'_>, _: usize) -> Poll<Result<usize, PipeError>> {
+            match self.rooms.pop_front() {
+                Some(0) => Poll::Pending,
+                Some(room) => Poll::Ready(Ok(room)),
+                None => Poll::Ready(Ok(usize::MAX)),
+            }
+        }
+
+        fn data(&mut self, data: Bytes, last: bool) -> Result<(), PipeError> {
+            assert_eq!(self.ends, 0, "data behind the end");
+            self.body.extend_from_slice(&data);
+            self.ends += usize::from(last);
+            Ok(())
+        }
+
+        fn end(&mut self, trailers: Option<&[u8]>) -> Result<(), PipeError> {
+            self.trailers = trailers.map(<[u8]>::to_vec);
+            self.ends += 1;
+            Ok(())
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>, _: &mut bool) -> Poll<Result<(), PipeError>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Polls at most so often: whether it came to the end.
+    fn pass(pipe: &mut Pipe, source: &mut Script, sink: &mut Narrow, polls: usize) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        (0..polls).any(|_| match pipe.poll(&mut cx, source, sink, &mut false) {
+            Poll::Ready(result) => {
+                result.expect("no failure");
+                true
+            }
+            Poll::Pending => false,
+        })
+    }
+
+    fn script(sizes: &[Option<usize>], trailers: Option<&'static [u8]>, knows: bool) -> Script {
+        let mut next = 0_u8;
+        let mut pieces: VecDeque<_> = sizes
+            .iter()
+            .map(|size| {
+                size.map(|size| {
+                    Piece::Data(
+                        (0..size)
+                            .map(|_| {
+                                next = next.wrapping_add(1);
+                                next
+                            })
+                            .collect(),
+                    )
+                })
+            })
+            .collect();
+        if let Some(trailers) = trailers {
+            pieces.push_back(Some(Piece::End(Some(Bytes::from_static(trailers)))));
+        }
+        Script {
+            pieces,
+            given: 0,
+            taken: 0,
+            knows_its_end: knows,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_body_passes_whole_however_it_comes_and_goes_twice_if_need_be(
+            sizes in prop::collection::vec(prop::option::of(0_usize..300), 0..12),
+            rooms in prop::collection::vec(0_usize..100, 0..20),
+            trailers in any::<bool>(),
+            knows in any::<bool>(),
+            first in 0_usize..20,
+        ) {
+            let trailers = trailers.then_some(&b"a: b\r\n"[..]);
+            let expected: Vec<u8> = (1..=sizes.iter().flatten().sum()).map(|n| n as u8).collect();
+            let mut source = script(&sizes, trailers, knows);
+            let mut pipe = Pipe::replayable(false);
+            // A first attempt, which may have come to any point.
+            let mut lost = Narrow { rooms: rooms.clone().into(), ..Narrow::default() };
+            pass(&mut pipe, &mut source, &mut lost, first);
+            prop_assert!(expected.starts_with(&lost.body));
+            prop_assert!(pipe.rewind(false));
+            let mut sink = Narrow { rooms: rooms.into(), ..Narrow::default() };
+            prop_assert!(pass(&mut pipe, &mut source, &mut sink, 100));
+            prop_assert_eq!(&sink.body, &expected);
+            prop_assert_eq!(pipe.body_bytes, expected.len() as u64);
+            prop_assert_eq!((sink.trailers.as_deref(), sink.ends), (trailers, 1));
+            prop_assert_eq!(source.taken, source.given);
+        }
+    }
+
+    #[test]
+    fn a_beginning_that_is_too_long_is_not_kept() {
+        let mut source = script(&[Some(MOST_KEPT), Some(1)], None, true);
+        let mut pipe = Pipe::replayable(false);
+        assert!(pass(&mut pipe, &mut source, &mut Narrow::default(), 2));
+        assert!(!pipe.rewind(false));
+    }
+
+    #[test]
+    fn data_where_no_body_may_be_is_an_error() {
+        let mut source = script(&[Some(0), Some(1)], None, true);
+        let mut cx = Context::from_waker(Waker::noop());
+        let moved =
+            Pipe::bodiless(false).poll(&mut cx, &mut source, &mut Narrow::default(), &mut false);
+        assert!(matches!(moved, Poll::Ready(Err(PipeError::Malformed))));
+    }
+}

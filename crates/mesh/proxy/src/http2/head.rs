@@ -198,3 +198,123 @@ impl<'a> Iterator for Lines<'a> {
         (!line.is_empty()).then_some(line)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text_of(request: http::Request<()>, ended: bool) -> Result<String, Malformed> {
+        let mut out = Vec::new();
+        append_request(&request.into_parts().0, ended, &mut out)?;
+        Ok(String::from_utf8(out).expect("text"))
+    }
+
+    fn get(uri: &str) -> http::request::Builder {
+        http::Request::get(uri)
+    }
+
+    #[test]
+    fn a_request_in_the_text_of_http1() {
+        let request = get("http://h.example:80/a?b")
+            .header("cookie", "a=1")
+            .header("x", "y")
+            .header("host", "H.example:80")
+            .header("cookie", "b=2")
+            .body(())
+            .expect("valid");
+        assert_eq!(
+            text_of(request, true).as_deref(),
+            Ok("GET /a?b HTTP/1.1\r\nhost: h.example:80\r\nx: y\r\ncookie: a=1; b=2\r\n\r\n")
+        );
+        let request = get("/a").header("host", "h").body(()).expect("valid");
+        assert_eq!(
+            text_of(request, false).as_deref(),
+            Ok("GET /a HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+        );
+        let request = get("/a")
+            .header("content-length", "3")
+            .body(())
+            .expect("valid");
+        assert_eq!(
+            text_of(request, false).as_deref(),
+            Ok("GET /a HTTP/1.1\r\ncontent-length: 3\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn what_is_malformed() {
+        let other_host = get("http://h/").header("host", "other").body(());
+        assert!(text_of(other_host.expect("valid"), true).is_err());
+        let blank = get("http://h/").header("a", "b ").body(());
+        assert!(text_of(blank.expect("valid"), true).is_err());
+    }
+
+    #[test]
+    fn the_text_of_http1_as_a_request() {
+        let text = b"POST /a?b HTTP/1.1\r\nHost: h\r\nX-Y:  z \r\nconnection: close\r\nte: trailers\r\n\
+            transfer-encoding: chunked\r\nupgrade: x\r\nkeep-alive: 3\r\nproxy-connection: x\r\n\r\n";
+        let made = request(text, Scheme::HTTP, "other").expect("valid");
+        assert_eq!(made.uri().to_string(), "http://h/a?b");
+        let fields: Vec<_> = made
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))
+            .collect();
+        assert_eq!(fields, [("x-y", "z"), ("te", "trailers")]);
+        let made = request(b"OPTIONS * HTTP/1.1\r\n\r\n", Scheme::HTTP, "1.2.3.4:5");
+        let made = made.expect("valid");
+        assert_eq!(made.uri().authority().expect("one").as_str(), "1.2.3.4:5");
+        assert_eq!(made.uri().path(), "*");
+        let bad = request(b"GET /<x> HTTP/1.1\r\nhost: h\r\n\r\n", Scheme::HTTP, "x");
+        assert_eq!(bad.expect_err("no URI"), Malformed("the path"));
+    }
+
+    #[test]
+    fn trailers_that_would_lie_are_dropped() {
+        let made = trailers(b"A: b\r\ncontent-length: 3\r\nhost: x\r\nc: d\r\n").expect("valid");
+        assert_eq!(made.len(), 2);
+        assert_eq!(
+            (&made["a"], &made["c"]),
+            (
+                &HeaderValue::from_static("b"),
+                &HeaderValue::from_static("d")
+            )
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever the codec lets through is one head in the text, and the same fields again.
+        #[test]
+        fn a_response_survives_the_text(
+            status in 200_u16..600,
+            fields in prop::collection::vec(("x-[a-z0-9-]{1,12}", prop::collection::vec(any::<u8>(), 0..30)), 0..12),
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &fields {
+                if let Ok(value) = HeaderValue::from_bytes(value.trim_ascii()) {
+                    headers.append(HeaderName::from_bytes(name.as_bytes()).expect("a name"), value);
+                }
+            }
+            let status = StatusCode::from_u16(status).expect("a status");
+            let mut text = Vec::new();
+            append_response(status, &headers, &mut text);
+            let ends = text.windows(4).filter(|window| window == b"\r\n\r\n").count();
+            prop_assert_eq!(ends, 1);
+            let again = response(&text).expect("valid");
+            prop_assert_eq!(again.status(), status);
+            let sorted = |headers: &HeaderMap| {
+                let mut all: Vec<_> = headers
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+                    .collect();
+                all.sort();
+                all
+            };
+            prop_assert_eq!(sorted(again.headers()), sorted(&headers));
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod rfc9112_hostile_input;
 mod rfc9113_bridges;
 mod rfc9113_conformance;
 mod rfc9113_connections;
+mod rfc9113_failures;
 mod routing;
 mod support;
 mod trace_headers;

@@ -1,5 +1,7 @@
 //! All four ways between HTTP/1.1 and HTTP/2 (RFC 9113 §8).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -207,13 +209,42 @@ fn interim_responses_go_on() {
     });
 }
 
+/// More than all windows and buffers on the way hold together.
+const BOUND: usize = 4 * 1024 * 1024;
+const MUCH: usize = 16 * 1024 * 1024;
+
+/// Sends `MUCH`, and counts what the window has let go.
+async fn pour(send: &mut h2::SendStream<Bytes>, sent: &AtomicUsize) -> Result<(), h2::Error> {
+    let piece = vec![b'x'; 64 * 1024];
+    for n in 1..=MUCH / piece.len() {
+        write(send, &piece, n * piece.len() == MUCH).await?;
+        sent.store(n * piece.len(), Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+/// Waits until nothing has moved for a while: how much has.
+async fn settled(sent: &AtomicUsize) -> usize {
+    loop {
+        let before = sent.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = sent.load(Ordering::SeqCst);
+        if now > 0 && now == before {
+            return now;
+        }
+    }
+}
+
 #[test]
-fn back_pressure_reaches_the_sender_and_releases_it() {
-    const SIZE: usize = 16 * 1024 * 1024;
-    let origin = H2Origin::new(|mut incoming| async move {
-        let mut send = incoming.answer(Response::new(()), false);
-        // As much as the proxy takes.
-        let _ = write(&mut send, &vec![b'x'; SIZE], true).await;
+fn back_pressure_reaches_the_endpoint_and_releases_it() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    let origin = H2Origin::new(move |mut incoming| {
+        let sent = counted.clone();
+        async move {
+            let mut send = incoming.answer(Response::new(()), false);
+            pour(&mut send, &sent).await.expect("all is taken");
+        }
     });
     let mesh = mesh_to(&origin);
     run(async {
@@ -225,19 +256,48 @@ fn back_pressure_reaches_the_sender_and_releases_it() {
             .send_request(request, true)
             .expect("sent");
         let mut body = response.await.expect("a head").into_body();
-        // Nothing is released: what is under way is bounded by the windows, not by the body.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let mut seen = 0;
-        while seen < SIZE {
-            let data = body.data().await.expect("more").expect("data");
-            seen += data.len();
-            body.flow_control()
-                .release_capacity(data.len())
-                .expect("released");
-        }
-        assert!(body.data().await.is_none());
+        let held = settled(&sent).await;
+        assert!(held < BOUND, "{held} bytes are under way");
+        // Another stream of the same connections is not held up.
+        let mut other = client.clone();
+        let request = other.request("GET", "/");
+        let (response, _) = other.send.send_request(request, true).expect("sent");
+        assert_eq!(response.await.expect("a head").status(), 200);
+        let (all, _) = read(&mut body).await.expect("the rest");
+        assert_eq!(all.len(), MUCH);
     });
-    mesh.wait_stat("http.test.downstream_rq_active", 0);
+}
+
+#[test]
+fn back_pressure_reaches_the_client_and_releases_it() {
+    let (go, wait) = tokio::sync::watch::channel(false);
+    let origin = H2Origin::new(move |mut incoming| {
+        let mut wait = wait.clone();
+        async move {
+            wait.wait_for(|go| *go).await.expect("the test goes on");
+            let (body, _) = read(&mut incoming.body).await.expect("a body");
+            incoming.say(body.len().to_string().as_bytes()).await;
+        }
+    });
+    let mesh = mesh_to(&origin);
+    run(async {
+        let client = H2Client::connect(mesh.address).await;
+        let request = client.request("POST", "/");
+        let (response, mut send) = client
+            .send
+            .clone()
+            .send_request(request, false)
+            .expect("sent");
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = sent.clone();
+        let pouring = tokio::spawn(async move { pour(&mut send, &counted).await });
+        let held = settled(&sent).await;
+        assert!(held < BOUND, "{held} bytes are under way");
+        go.send(true).expect("the origin waits");
+        let answer = finish(response).await.expect("a response");
+        assert_eq!(answer.text(), MUCH.to_string());
+        pouring.await.expect("a task").expect("all is taken");
+    });
 }
 
 #[test]
