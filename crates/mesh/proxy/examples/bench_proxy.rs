@@ -1,7 +1,8 @@
 //! A sidecar with a fixed configuration, to be measured: one outbound listener, one cluster, 100 %
 //! tracing.
 //!
-//! `bench_proxy LISTEN UPSTREAM [zipkin=COLLECTOR | otlp=COLLECTOR]`, all of them `ip:port`.
+//! `bench_proxy LISTEN UPSTREAM [zipkin=COLLECTOR | otlp=COLLECTOR] [http2]`, all of them `ip:port`;
+//! `http2` is what the upstream speaks.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -23,8 +24,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let listen = arguments.next().ok_or("no address to listen on")?.parse()?;
     let upstream = arguments.next().ok_or("no upstream")?.parse()?;
-    let provider = arguments.next().map(|text| provider(&text)).transpose()?;
+    let (mut http2, mut traced) = (false, None);
+    for argument in arguments {
+        match argument.as_str() {
+            "http2" => http2 = true,
+            text => traced = Some(provider(text)?),
+        }
+    }
+    let provider = traced;
     let mut clusters = vec![cluster(SERVICE, upstream)];
+    if http2 {
+        clusters[0].protocol = UpstreamProtocol::Http2(Http2Options::default());
+    }
     if let Some((_, collector)) = &provider {
         clusters.push(cluster("collector", *collector));
     }

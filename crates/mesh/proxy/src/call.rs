@@ -11,6 +11,9 @@ use crate::timer::Timer;
 use crate::view::{ListenerView, View};
 use crate::worker::Worker;
 
+/// How much memory for text a call leaves to the next one.
+const KEPT_BYTES: usize = 4096;
+
 /// The protocol of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -28,8 +31,6 @@ pub(crate) enum Protocol {
 pub(crate) struct Call {
     /// What the client speaks.
     pub(crate) protocol: Protocol,
-    /// The client says that its scheme is `https`, as only HTTP/2 can.
-    pub(crate) is_https: bool,
     pub(crate) worker: Rc<Worker>,
     pub(crate) view: Rc<ListenerView>,
     pub(crate) peer: SocketAddr,
@@ -44,6 +45,72 @@ pub(crate) struct Call {
     pub(crate) timer: Timer,
     /// Shortly before the last write of an answer.
     pub(crate) answered_at: Micros,
+}
+
+/// What calls need one after the other: a worker keeps it between the streams of HTTP/2.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    request: RequestHead,
+    response: ResponseHead,
+    timer: Timer,
+    /// For the text of a head.
+    head: Vec<u8>,
+    out: Output,
+}
+
+impl Parts {
+    pub(crate) fn new(worker: &Worker) -> Self {
+        Self {
+            request: RequestHead::default(),
+            response: ResponseHead::default(),
+            timer: worker.timers.timer(),
+            head: Vec::new(),
+            out: Output::default(),
+        }
+    }
+}
+
+impl Call {
+    /// A call on parts that nobody else uses.
+    pub(crate) fn new(
+        protocol: Protocol,
+        worker: Rc<Worker>,
+        view: Rc<ListenerView>,
+        peer: SocketAddr,
+        peer_text: Rc<str>,
+        parts: Parts,
+    ) -> Self {
+        Self {
+            protocol,
+            view,
+            peer,
+            peer_text,
+            buffer: Buffer::of(parts.head),
+            out: parts.out,
+            request: parts.request,
+            response: parts.response,
+            timer: parts.timer,
+            answered_at: worker.clock.now(),
+            worker,
+        }
+    }
+
+    /// The parts, for the next one.
+    pub(crate) fn into_parts(mut self) -> Parts {
+        let mut head = self.buffer.take_block();
+        head.clear();
+        head.shrink_to(KEPT_BYTES);
+        self.out.clear();
+        self.out.bytes.shrink_to(KEPT_BYTES);
+        self.timer.rest();
+        Parts {
+            request: self.request,
+            response: self.response,
+            timer: self.timer,
+            head,
+            out: self.out,
+        }
+    }
 }
 
 /// The configuration that the requests of a connection run on: the newest when each begins.

@@ -6,12 +6,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::buffer::{Buffer, Output};
-use crate::call::{Call, Current, Protocol};
+use crate::buffer::Buffer;
+use crate::call::{Call, Current, Parts, Protocol};
 use crate::clock::Micros;
 use crate::http1::head::{Limits, Refused};
-use crate::http1::request::RequestHead;
-use crate::http1::response::ResponseHead;
 use crate::http2;
 use crate::net::Stream;
 use crate::registry::Registered;
@@ -67,29 +65,23 @@ enum NoRequest {
 
 impl Connection {
     pub(crate) fn new(
-        worker: Rc<Worker>,
+        worker: &Rc<Worker>,
         listener: Rc<str>,
         view: Rc<ListenerView>,
         stream: Stream,
         peer: SocketAddr,
     ) -> Self {
         Self {
-            registered: Registered::new(&worker, listener),
-            current: Current::new(&worker, view.clone()),
-            call: Call {
-                protocol: Protocol::Http1,
-                is_https: false,
+            registered: Registered::new(worker, listener),
+            current: Current::new(worker, view.clone()),
+            call: Call::new(
+                Protocol::Http1,
+                worker.clone(),
                 view,
                 peer,
-                peer_text: peer.ip().to_canonical().to_string().into(),
-                buffer: Buffer::default(),
-                out: Output::default(),
-                request: RequestHead::default(),
-                response: ResponseHead::default(),
-                timer: worker.timers.timer(),
-                answered_at: worker.clock.now(),
-                worker,
-            },
+                peer.ip().to_canonical().to_string().into(),
+                Parts::new(worker),
+            ),
             stream,
             ended: false,
             ended_at: 0,

@@ -225,13 +225,8 @@ pub(crate) fn accept(
             let Some(view) = worker.listener(&name) else {
                 continue;
             };
-            let mut connection = Connection::new(
-                worker.clone(),
-                name.clone(),
-                view,
-                Stream::new(stream),
-                peer,
-            );
+            let mut connection =
+                Connection::new(&worker, name.clone(), view, Stream::new(stream), peer);
             let stats = stats.clone();
             tokio::task::spawn_local(async move {
                 let http = connection.call.view.http.clone();

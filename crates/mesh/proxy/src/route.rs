@@ -229,6 +229,7 @@ fn matches_header(condition: &HeaderMatch, request: &RequestHead, head: &[u8]) -
         ":method" => Some(Cow::Borrowed(request.method(head))),
         ":authority" | "host" => Some(Cow::Borrowed(request.target.authority.get(head))),
         ":path" => Some(Cow::Borrowed(request.target.path.get(head))),
+        ":scheme" if request.is_https => Some(Cow::Borrowed(&b"https"[..])),
         ":scheme" => Some(Cow::Borrowed(&b"http"[..])),
         name => joined(&request.fields, name, head),
     };

@@ -95,11 +95,10 @@ impl<'a> Bridge<'a> {
                 Err(failure) => failure,
             };
             match failure {
-                NoResponse::Unprocessed(_)
-                    if !again && !self.refused && self.request.rewind(bodiless) =>
-                {
+                NoResponse::Unprocessed(_) if !again && self.request.rewind(bodiless) => {
                     self.cluster.stats.rq_stale_retry.increment();
                     again = true;
+                    self.refused = false;
                     self.request_sent = None;
                 }
                 NoResponse::Unprocessed(failure) | NoResponse::Failed(failure) => {

@@ -78,7 +78,7 @@ impl Upstream {
         head: &[u8],
         ended: bool,
     ) -> Result<Self, NoResponse> {
-        let scheme = if call.is_https {
+        let scheme = if call.request.is_https {
             Scheme::HTTPS
         } else {
             Scheme::HTTP

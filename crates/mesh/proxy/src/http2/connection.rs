@@ -11,12 +11,9 @@ use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 
-use crate::buffer::{Buffer, Output};
-use crate::call::{Call, Current, Protocol};
+use crate::call::{Call, Current, Parts, Protocol};
 use crate::clock::Micros;
 use crate::connection::Connection;
-use crate::http1::request::RequestHead;
-use crate::http1::response::ResponseHead;
 use crate::http2::{Pinger, ServerStream};
 use crate::net::Rewound;
 use crate::registry::Registered;
@@ -28,6 +25,8 @@ use crate::worker::Worker;
 /// half, each within the time, and the connection is closed.
 const RESETS_OF: u64 = 500;
 const EARLY: Duration = Duration::from_secs(1);
+/// The parts of calls that a worker keeps for the next streams.
+const KEPT_PARTS: usize = 256;
 /// How much of the responses of one stream waits to be written.
 const MAX_SEND_BUFFER: usize = 256 * 1024;
 
@@ -182,7 +181,7 @@ impl Server {
             let begin = shared.worker.clock.now();
             let mut stream = ServerStream::new(call, body, respond);
             let given_up = stream.serve(&head).await;
-            drop(stream);
+            shared.recycle(stream.into_call());
             shared.end(begin, given_up);
         });
     }
@@ -190,19 +189,23 @@ impl Server {
 
 impl Shared {
     fn call(&self, view: Rc<ListenerView>) -> Call {
-        Call {
-            protocol: Protocol::Http2,
-            is_https: false,
-            worker: self.worker.clone(),
+        let parts = self.worker.parts.borrow_mut().pop();
+        Call::new(
+            Protocol::Http2,
+            self.worker.clone(),
             view,
-            peer: self.peer,
-            peer_text: self.peer_text.clone(),
-            buffer: Buffer::default(),
-            out: Output::default(),
-            request: RequestHead::default(),
-            response: ResponseHead::default(),
-            timer: self.worker.timers.timer(),
-            answered_at: self.worker.clock.now(),
+            self.peer,
+            self.peer_text.clone(),
+            parts.unwrap_or_else(|| Parts::new(&self.worker)),
+        )
+    }
+
+    /// Keeps the parts of a call that has ended.
+    fn recycle(&self, call: Call) {
+        let parts = call.into_parts();
+        let mut kept = self.worker.parts.borrow_mut();
+        if kept.len() < KEPT_PARTS {
+            kept.push(parts);
         }
     }
 

@@ -38,6 +38,10 @@ impl ServerStream {
         }
     }
 
+    pub(super) fn into_call(self) -> Call {
+        self.call
+    }
+
     /// Has the request answered. Whether the client gave it up without having waited for an answer.
     pub(super) async fn serve(&mut self, request: &http::request::Parts) -> bool {
         let begin = self.call.worker.clock.now();
@@ -69,9 +73,9 @@ impl ServerStream {
         request: &http::request::Parts,
     ) -> Result<Result<(), Refused>, Malformed> {
         let call = &mut self.call;
-        let mut text = Vec::with_capacity(1024);
+        let mut text = call.buffer.take_block();
         head::append_request(request, self.recv.is_end_stream(), &mut text)?;
-        call.is_https = request.uri.scheme() == Some(&Scheme::HTTPS);
+        call.request.is_https = request.uri.scheme() == Some(&Scheme::HTTPS);
         call.buffer = Buffer::of(text);
         // The size was checked as that of a header list.
         let limits = Limits {

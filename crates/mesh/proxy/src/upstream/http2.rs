@@ -256,13 +256,13 @@ impl ClusterState {
                 idle_since: Cell::new(None),
             });
             let weak = Rc::downgrade(&shared);
-            if !endpoint.is_retired() {
-                endpoint.http2.connections.borrow_mut().push(shared.clone());
-            }
+            endpoint.http2.connections.borrow_mut().push(shared);
             ended.end(Ok(()));
             // Whoever waits gets the first turn at it.
             tokio::task::yield_now().await;
-            drop(shared);
+            if endpoint.is_retired() {
+                endpoint.http2.clear();
+            }
             drive(connection, &weak, options).await;
             drop(slot);
         });
