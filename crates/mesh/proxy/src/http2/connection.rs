@@ -25,6 +25,8 @@ use crate::worker::Worker;
 /// half, each within the time, and the connection is closed.
 const RESETS_OF: u64 = 500;
 const EARLY: Duration = Duration::from_secs(1);
+/// How long a client without streams may take to answer that it has seen the GOAWAY.
+const CLOSING: Duration = Duration::from_secs(1);
 /// The parts of calls that a worker keeps for the next streams.
 const KEPT_PARTS: usize = 256;
 /// How much of the responses of one stream waits to be written.
@@ -53,7 +55,8 @@ struct Server {
     current: Current,
     pinger: Pinger,
     timer: Timer,
-    closing: bool,
+    /// Since when the client is asked to open no more streams.
+    closing: Option<Micros>,
 }
 
 /// Serves a connection that begins with the preface, which is in its buffer.
@@ -96,7 +99,7 @@ pub(crate) async fn serve(connection: Connection) {
         pinger,
         current,
         timer: call.timer,
-        closing: false,
+        closing: None,
         shared: Rc::new(Shared {
             idle_since: Cell::new(call.worker.clock.now()),
             worker: call.worker,
@@ -150,22 +153,31 @@ impl Server {
     /// Closes a connection that has had no stream for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = &self.shared;
-        let timeout = self.current.view.listener.manager.idle_timeout;
-        let timeout = timeout.filter(|_| shared.active.get() == 0 && !self.closing);
-        self.timer.set(shared.idle_since.get(), timeout);
-        let now = || shared.worker.clock.now();
-        if self.timer.poll_passed(now, cx).is_ready() {
-            self.current.view.http.cx_idle_timeout.increment();
-            self.close();
-            // The GOAWAY is written by another round.
-            cx.waker().wake_by_ref();
+        let since = shared.idle_since.get();
+        let idle_timeout = self.current.view.listener.manager.idle_timeout;
+        match self.closing {
+            _ if shared.active.get() > 0 => self.timer.set_at(None),
+            Some(closing) => self.timer.set(since.max(closing), Some(CLOSING)),
+            None => self.timer.set(since, idle_timeout),
         }
+        let now = || shared.worker.clock.now();
+        if self.timer.poll_passed(now, cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.closing.is_some() {
+            return Poll::Ready(());
+        }
+        self.current.view.http.cx_idle_timeout.increment();
+        self.close();
+        // The GOAWAY is written by another round.
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     /// Tells the client to open no more streams; those that are open go on to their end.
     fn close(&mut self) {
-        if !std::mem::replace(&mut self.closing, true) {
+        if self.closing.is_none() {
+            self.closing = Some(self.shared.worker.clock.now());
             self.h2.graceful_shutdown();
         }
     }

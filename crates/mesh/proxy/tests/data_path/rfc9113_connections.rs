@@ -242,6 +242,21 @@ fn a_drain_lets_streams_finish_and_takes_no_new_ones() {
 }
 
 #[test]
+fn a_listener_that_goes_takes_its_connections_along() {
+    let mesh = Config::to(&Origin::saying("ok")).start();
+    let mut client = connect(mesh.address);
+    client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, block(&GET)));
+    next_of(&mut client, DATA).expect("a body");
+    mesh.published.publish(mesh.config.snapshot(2, Vec::new()));
+    mesh.applied(2);
+    let goaway = next_of(&mut client, GOAWAY).expect("a GOAWAY");
+    assert_eq!(goaway.number(4), NO_ERROR);
+    // Whether or not the client says that it has seen it.
+    while next(&mut client).is_some() {}
+    mesh.wait_stat("http.test.downstream_cx_active", 0);
+}
+
+#[test]
 fn a_client_that_resets_what_it_opens_is_cut_off() {
     let mesh = Config::to(&silent()).start();
     let mut client = connect(mesh.address);
