@@ -1,7 +1,8 @@
 //! A sidecar with a fixed configuration, to be measured: one outbound listener, one cluster, 100 %
 //! tracing.
 //!
-//! `bench_proxy LISTEN UPSTREAM [zipkin=COLLECTOR | otlp=COLLECTOR]`, all of them `ip:port`.
+//! `bench_proxy LISTEN UPSTREAM [zipkin=COLLECTOR | otlp=COLLECTOR] [http2]`, all of them `ip:port`;
+//! `http2` is what the upstream speaks.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -10,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, ClusterLimits, ConnectionManager, Decorator, Direction, Endpoint, Forward,
-    Listener, Node, PathMatch, Route, RouteAction, RouteTable, ServerHeader, Snapshot, Tracing,
-    TracingProvider, VirtualHost, WeightedCluster,
+    Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
+    Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
+    ServerHeader, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
+    WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -22,8 +24,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let listen = arguments.next().ok_or("no address to listen on")?.parse()?;
     let upstream = arguments.next().ok_or("no upstream")?.parse()?;
-    let provider = arguments.next().map(|text| provider(&text)).transpose()?;
+    let (mut http2, mut traced) = (false, None);
+    for argument in arguments {
+        match argument.as_str() {
+            "http2" => http2 = true,
+            text => traced = Some(provider(text)?),
+        }
+    }
+    let provider = traced;
     let mut clusters = vec![cluster(SERVICE, upstream)];
+    if http2 {
+        clusters[0].protocol = UpstreamProtocol::Http2(Http2Options::default());
+    }
     if let Some((_, collector)) = &provider {
         clusters.push(cluster("collector", *collector));
     }
@@ -89,6 +101,7 @@ fn cluster(name: &str, address: SocketAddr) -> Cluster {
             max_requests: u32::MAX,
         },
         idle_timeout: Some(Duration::from_secs(3600)),
+        protocol: UpstreamProtocol::Http1,
     }
 }
 
@@ -104,6 +117,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             }],
             total_weight: 1,
             timeout: None,
+            grpc: GrpcTimeouts::default(),
         }),
         decorator: Some(Decorator {
             operation: "reviews.default.svc.cluster.local:9080/*".to_owned(),
@@ -152,6 +166,8 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            codec: Codec::Auto,
+            http2: Http2Options::default(),
         },
     }
 }

@@ -164,6 +164,12 @@ impl Timer {
         }
     }
 
+    /// Removes the deadline, and forgets whom it would wake.
+    pub(crate) fn rest(&self) {
+        self.entry.deadline.set(NEVER);
+        self.entry.waker.borrow_mut().take();
+    }
+
     fn reach(&self, deadline: u64) {
         let visited = self.timers.visited.get();
         let soonest = visited + 1;
@@ -190,8 +196,7 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.entry.deadline.set(NEVER);
-        self.entry.waker.borrow_mut().take();
+        self.rest();
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::buffer::Blocks;
+use crate::call::Parts;
 use crate::clock::Clock;
 use crate::export::Exporter;
 use crate::listener;
@@ -81,6 +82,8 @@ pub(crate) struct Worker {
     view: RefCell<Rc<View>>,
     /// Lent to whoever makes a span.
     pub(crate) scratch: RefCell<Scratch>,
+    /// Of calls that have ended.
+    pub(crate) parts: RefCell<Vec<Parts>>,
     random: RefCell<fastrand::Rng>,
     exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
     draining: Cell<bool>,
@@ -146,6 +149,7 @@ impl Worker {
                 clusters: HashMap::new(),
             }))),
             scratch: RefCell::default(),
+            parts: RefCell::default(),
             random: RefCell::new(random),
             exporters: RefCell::default(),
             draining: Cell::new(false),

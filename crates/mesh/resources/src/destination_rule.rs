@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::host::Host;
 use crate::meta::{ExportTo, Labels};
-use crate::view::{Shape, View, first_duplicate};
+use crate::view::{Object, Shape, View, first_duplicate};
 
 /// Subsets of a host's workloads, and how to connect to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,22 @@ pub struct ConnectionPool {
     pub max_pending_requests: Option<u32>,
     /// `http.http2MaxRequests`: of both versions, in spite of its name.
     pub max_requests: Option<u32>,
+    /// `http.maxConcurrentStreams` of one connection of HTTP/2.
+    pub max_concurrent_streams: Option<u32>,
+    /// `http.h2UpgradePolicy` and `http.useClientProtocol`.
+    pub http_version: HttpVersion,
+}
+
+/// What is spoken to the workloads of a port of HTTP/1.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// What the port says.
+    #[default]
+    OfPort,
+    /// HTTP/2 (`h2UpgradePolicy: UPGRADE`).
+    Http2,
+    /// What the client speaks (`useClientProtocol`).
+    OfClient,
 }
 
 const DESTINATION_RULE: Shape = Shape {
@@ -214,7 +230,13 @@ impl ConnectionPool {
             ],
         };
         const HTTP: Shape = Shape {
-            known: &["http1MaxPendingRequests", "http2MaxRequests"],
+            known: &[
+                "http1MaxPendingRequests",
+                "http2MaxRequests",
+                "h2UpgradePolicy",
+                "useClientProtocol",
+                "maxConcurrentStreams",
+            ],
             refused: &[
                 (
                     "maxRequestsPerConnection",
@@ -222,13 +244,7 @@ impl ConnectionPool {
                 ),
                 ("maxRetries", "requests are not retried yet"),
                 ("idleTimeout", "idle connections are kept for one hour"),
-                ("h2UpgradePolicy", "HTTP/2 is not spoken to workloads yet"),
-                ("useClientProtocol", "HTTP/2 is not spoken to workloads yet"),
-                (
-                    "maxConcurrentStreams",
-                    "HTTP/2 is not spoken to workloads yet",
-                ),
-                ("http2KeepAlive", "HTTP/2 is not spoken to workloads yet"),
+                ("http2KeepAlive", "connections are not probed yet"),
             ],
         };
         let pool = view.object(&POOL)?;
@@ -249,8 +265,25 @@ impl ConnectionPool {
             let http = http.object(&HTTP)?;
             limits.max_pending_requests = http.get("http1MaxPendingRequests").and_then(read_limit);
             limits.max_requests = http.get("http2MaxRequests").and_then(read_limit);
+            limits.max_concurrent_streams = http.get("maxConcurrentStreams").and_then(read_limit);
+            limits.http_version = read_version(&http);
         }
         Some(limits)
+    }
+}
+
+fn read_version(http: &Object<'_>) -> HttpVersion {
+    let policies = [
+        ("DEFAULT", HttpVersion::OfPort),
+        ("DO_NOT_UPGRADE", HttpVersion::OfPort),
+        ("UPGRADE", HttpVersion::Http2),
+    ];
+    let policy = http.get("h2UpgradePolicy");
+    let version = policy.and_then(|policy| policy.choice(&policies));
+    // As in Istio, it makes the policy ineffective.
+    match http.get("useClientProtocol").and_then(View::bool) {
+        Some(true) => HttpVersion::OfClient,
+        _ => version.unwrap_or_default(),
     }
 }
 

@@ -84,7 +84,7 @@ impl Server {
             name.text()?;
         }
         let port = object.require("port");
-        let port = port.and_then(|view| Port::read(view, &[Protocol::Http]));
+        let port = port.and_then(|view| Port::read(view, &Protocol::OF_SERVERS));
         let bind = object.optional("bind", View::ip)?;
         let items = object.require("hosts").map(View::items).unwrap_or_default();
         if object.get("hosts").is_some() && items.is_empty() {

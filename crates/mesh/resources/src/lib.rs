@@ -25,7 +25,9 @@ mod view;
 mod virtual_service;
 mod workload;
 
-pub use destination_rule::{ConnectionPool, DestinationRule, LoadBalancing, Subset, TrafficPolicy};
+pub use destination_rule::{
+    ConnectionPool, DestinationRule, HttpVersion, LoadBalancing, Subset, TrafficPolicy,
+};
 pub use diagnostic::{At, Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
 pub use host::Host;

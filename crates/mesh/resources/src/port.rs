@@ -5,6 +5,8 @@ use crate::view::{Shape, View};
 pub enum Protocol {
     /// HTTP/1.1.
     Http,
+    /// HTTP/2 with prior knowledge, gRPC among it.
+    Http2,
     /// HTTP/1.1 with absolute request targets, as to a forward proxy.
     HttpProxy,
 }
@@ -23,9 +25,12 @@ pub struct Port {
 }
 
 /// Istio's names of protocols which the mesh cannot carry yet.
-const NOT_YET: [&str; 9] = [
-    "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "MONGO", "REDIS", "MYSQL", "TCP", "TLS",
-];
+const NOT_YET: [&str; 6] = ["HTTPS", "MONGO", "REDIS", "MYSQL", "TCP", "TLS"];
+
+impl Protocol {
+    /// What a port of a workload or a gateway may speak.
+    pub(crate) const OF_SERVERS: [Self; 2] = [Self::Http, Self::Http2];
+}
 
 impl Port {
     /// Reads a port whose protocol may be one of `protocols`.
@@ -40,13 +45,21 @@ impl Port {
         let protocol = match port.get("protocol") {
             Some(protocol) => read_protocol(protocol, protocols),
             // Without `protocol` the name's first part tells, as in Kubernetes.
-            None => match name.as_deref().and_then(|name| name.split('-').next()) {
-                Some("http") => Some(Protocol::Http),
-                _ => {
-                    port.fail("missing field `protocol`, and the name does not begin with `http`");
-                    None
+            None => {
+                let first = name.as_deref().and_then(|name| name.split('-').next());
+                let protocol = match first {
+                    Some("http") => Some(Protocol::Http),
+                    Some("http2" | "grpc") => Some(Protocol::Http2),
+                    _ => None,
+                };
+                if protocol.is_none() {
+                    port.fail(
+                        "missing field `protocol`, and the name does not begin with `http`, \
+                         `http2` or `grpc`",
+                    );
                 }
-            },
+                protocol
+            }
         };
         let target_port = port.optional("targetPort", View::port)?;
         Some(Self {
@@ -63,12 +76,13 @@ fn read_protocol(view: &View<'_>, accepted: &[Protocol]) -> Option<Protocol> {
     let name = written.to_ascii_uppercase().replace('_', "-");
     let protocol = match name.as_str() {
         "HTTP" => Some(Protocol::Http),
+        "HTTP2" | "GRPC" | "GRPC-WEB" => Some(Protocol::Http2),
         "HTTP-PROXY" => Some(Protocol::HttpProxy),
         _ => None,
     };
     let valid = match accepted {
         [Protocol::HttpProxy] => "`HTTP_PROXY`",
-        _ => "`HTTP`",
+        _ => "`HTTP`, `HTTP2` or `GRPC`",
     };
     match protocol {
         Some(protocol) if accepted.contains(&protocol) => Some(protocol),

@@ -79,7 +79,7 @@ impl ServiceEntry {
         let ports = object.require("ports").map(View::items).unwrap_or_default();
         let ports: Vec<_> = ports
             .iter()
-            .filter_map(|view| Port::read(view, &[Protocol::Http]))
+            .filter_map(|view| Port::read(view, &Protocol::OF_SERVERS))
             .collect();
         if let Some(port) = first_duplicate(&ports, |port| port.number) {
             object.fail(format!("port {} is listed twice", port.number));

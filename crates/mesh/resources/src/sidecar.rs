@@ -143,7 +143,7 @@ impl Ingress {
         let object = view.object(&INGRESS)?;
         read_capture_mode(&object);
         let port = object.require("port");
-        let port = port.and_then(|view| Port::read(view, &[Protocol::Http]));
+        let port = port.and_then(|view| Port::read(view, &Protocol::OF_SERVERS));
         let bind = read_bind(&object);
         let endpoint = object.require("defaultEndpoint").and_then(read_endpoint);
         Some(Self {

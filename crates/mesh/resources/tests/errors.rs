@@ -208,7 +208,7 @@ fn resources() {
                 "ServiceEntry",
                 "a",
                 "  hosts: [a.b]\n  resolution: STATIC\n  ports:\n  \
-                 - {number: 80, name: a, protocol: GRPC}\n  - {number: 81, name: b, protocol: HTTTP}\n",
+                 - {number: 80, name: a, protocol: MONGO}\n  - {number: 81, name: b, protocol: HTTTP}\n",
             ),
         ),
         (

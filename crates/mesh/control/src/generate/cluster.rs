@@ -1,6 +1,6 @@
 //! CDS and EDS.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
@@ -8,15 +8,25 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
-use envoy_types::pb::envoy::config::core::v3::Metadata;
+use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, Metadata};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
-use periplus_resources::{Host, Labels, LoadBalancing, Port, TrafficPolicy};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
+};
+use envoy_types::pb::google::protobuf::Any;
+use periplus_resources::{
+    Host, HttpVersion, Labels, LoadBalancing, Port, Protocol, TrafficPolicy,
+};
 
 use super::Generated;
-use super::proto::{ads, duration, istio_config, load_assignment, uint32};
+use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, is_subset};
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The services that a proxy gets clusters for.
 pub(super) struct Clusters<'a> {
@@ -76,7 +86,7 @@ fn add(
         let name = names::outbound_cluster(port.number, subset, host);
         made.endpoints.push(endpoints(&name, service, port, labels));
         made.clusters
-            .push(outbound(index, &name, policy, metadata.clone()));
+            .push(outbound(index, &name, port, policy, metadata.clone()));
     };
     push("", &Labels::new(), &rules.policy);
     for subset in &rules.subsets {
@@ -91,6 +101,7 @@ fn add(
 fn outbound(
     index: &Index,
     name: &str,
+    port: &Port,
     policy: &TrafficPolicy,
     metadata: Option<Metadata>,
 ) -> Cluster {
@@ -106,22 +117,54 @@ fn outbound(
         }),
         lb_policy: balancing.into(),
         metadata,
+        typed_extension_protocol_options: http_options(port.protocol, policy),
         ..base(index, name, DiscoveryType::Eds, policy)
     }
 }
 
 /// The cluster of an application behind its own sidecar.
-pub(super) fn application(index: &Index, name: &str, target: SocketAddr) -> Cluster {
+pub(super) fn application(
+    index: &Index,
+    name: &str,
+    protocol: Protocol,
+    target: SocketAddr,
+) -> Cluster {
+    let policy = TrafficPolicy::default();
     Cluster {
+        typed_extension_protocol_options: http_options(protocol, &policy),
         load_assignment: Some(load_assignment(name, [(target, 1)])),
         lb_policy: LbPolicy::RoundRobin.into(),
-        ..base(
-            index,
-            name,
-            DiscoveryType::Static,
-            &TrafficPolicy::default(),
-        )
+        ..base(index, name, DiscoveryType::Static, &policy)
     }
+}
+
+/// The options of HTTP/2, if it is spoken to a port of this protocol; of HTTP/1.1 there are none.
+fn http_options(protocol: Protocol, policy: &TrafficPolicy) -> HashMap<String, Any> {
+    let pool = policy.connection_pool.unwrap_or_default();
+    let http2 = Http2ProtocolOptions {
+        max_concurrent_streams: pool.max_concurrent_streams.and_then(uint32),
+        ..Http2ProtocolOptions::default()
+    };
+    let explicit = |options| {
+        UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(options)),
+        })
+    };
+    let options = match (protocol, pool.http_version) {
+        (Protocol::Http | Protocol::HttpProxy, HttpVersion::OfPort) => return HashMap::new(),
+        (_, HttpVersion::OfClient) => {
+            UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+                http2_protocol_options: Some(http2),
+                ..UseDownstreamHttpConfig::default()
+            })
+        }
+        (Protocol::Http2, _) | (_, HttpVersion::Http2) => explicit(http2),
+    };
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(options),
+        ..HttpProtocolOptions::default()
+    };
+    HashMap::from([(HTTP_OPTIONS.to_owned(), any(&options))])
 }
 
 fn base(index: &Index, name: &str, discovery: DiscoveryType, policy: &TrafficPolicy) -> Cluster {

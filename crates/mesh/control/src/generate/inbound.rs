@@ -35,9 +35,10 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
             (ingress.bind.unwrap_or(proxy.ip), port),
             Routes::Inline(Box::new(routes)),
         ));
+        let protocol = ingress.port.protocol;
         let target = ingress.default_endpoint;
         made.clusters
-            .push(cluster::application(index, &cluster, target));
+            .push(cluster::application(index, &cluster, protocol, target));
     }
 }
 

@@ -53,11 +53,7 @@ pub(super) fn default_route(cluster: String, operation: String) -> Route {
     Route {
         name: "default".into(),
         r#match: Some(any_request()),
-        action: Some(EnvoyAction::Route(RouteAction {
-            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
-            timeout: duration(Duration::ZERO),
-            ..RouteAction::default()
-        })),
+        action: Some(route_to(ClusterSpecifier::Cluster(cluster), Duration::ZERO)),
         decorator: decorator(operation),
         ..Route::default()
     }
@@ -185,12 +181,22 @@ fn forward(
             (ClusterSpecifier::WeightedClusters(clusters), None)
         }
     };
-    let action = EnvoyAction::Route(RouteAction {
-        cluster_specifier: Some(specifier),
-        timeout: duration(rule.timeout.unwrap_or_default()),
-        ..RouteAction::default()
-    });
+    let action = route_to(specifier, rule.timeout.unwrap_or_default());
     (action, target)
+}
+
+/// A gRPC client's own deadline counts, cut to the timeout.
+#[expect(
+    deprecated,
+    reason = "Istio says it in this form, which every Envoy reads"
+)]
+fn route_to(specifier: ClusterSpecifier, timeout: Duration) -> EnvoyAction {
+    EnvoyAction::Route(RouteAction {
+        cluster_specifier: Some(specifier),
+        timeout: duration(timeout),
+        max_grpc_timeout: duration(timeout),
+        ..RouteAction::default()
+    })
 }
 
 fn respond(response: &DirectResponse) -> EnvoyAction {

@@ -2,8 +2,11 @@
 
 use crate::support::{MESH_CONFIG, Plan, gateway, invariants, networking, node, render, sidecar};
 use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use periplus_control::{Generated, Index, Proxy, generate};
 use periplus_resources::{MeshConfig, parse_mesh_config, parse_resources};
+use prost::Message;
 
 /// An index of Bookinfo with these files besides.
 fn index_of(files: &[&str], more: &str, mesh: MeshConfig) -> Index {
@@ -471,4 +474,87 @@ spec:
     let listeners: Vec<_> = made.listeners.iter().map(|l| l.name.as_str()).collect();
     let report = format!("{}\n{}", listeners.join(" "), render::routing(&made));
     insta::assert_snapshot!(report);
+}
+
+/// Ports of HTTP/2, and rules that speak of it.
+#[test]
+fn http2() {
+    let more = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: calls}
+spec:
+  hosts: [calls.example]
+  resolution: STATIC
+  ports:
+  - {number: 50051, name: grpc-api}
+  - {number: 8080, name: web, protocol: HTTP2}
+  - {number: 80, name: http}
+  endpoints: [{address: 10.1.1.1}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: calls}
+spec:
+  host: calls.example
+  trafficPolicy:
+    connectionPool: {http: {maxConcurrentStreams: 7}}
+  subsets:
+  - name: upgraded
+    trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}
+  - name: preserved
+    trafficPolicy: {connectionPool: {http: {useClientProtocol: true, h2UpgradePolicy: UPGRADE}}}
+";
+    let index = index_of(&ALL, more, mesh_config(MESH_CONFIG));
+    let made = made(&index, &sidecar("productpage", "v1"));
+    let options: Vec<_> = made
+        .clusters
+        .iter()
+        .filter(|cluster| cluster.name.ends_with("calls.example"))
+        .map(|cluster| {
+            let options = cluster.typed_extension_protocol_options.values().next();
+            let text = options.map(|any| {
+                let options = HttpProtocolOptions::decode(&*any.value).expect("options of HTTP");
+                match options.upstream_protocol_options {
+                    Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
+                        format!("{:?}", explicit.protocol_config)
+                    }
+                    other => format!("{other:?}"),
+                }
+            });
+            let text = text.unwrap_or_default();
+            let kind = if text.starts_with("Some(Http2") {
+                "HTTP/2"
+            } else if text.contains("UseDownstream") {
+                "the client's"
+            } else {
+                "HTTP/1.1"
+            };
+            let limited = text.contains("max_concurrent_streams: Some(UInt32Value { value: 7 })");
+            (cluster.name.as_str(), kind, limited)
+        })
+        .collect();
+    let mut expected = [
+        ("outbound|50051||calls.example", "HTTP/2", true),
+        (
+            "outbound|50051|preserved|calls.example",
+            "the client's",
+            false,
+        ),
+        ("outbound|50051|upgraded|calls.example", "HTTP/2", false),
+        ("outbound|80||calls.example", "HTTP/1.1", false),
+        ("outbound|80|preserved|calls.example", "the client's", false),
+        ("outbound|80|upgraded|calls.example", "HTTP/2", false),
+        ("outbound|8080||calls.example", "HTTP/2", true),
+        (
+            "outbound|8080|preserved|calls.example",
+            "the client's",
+            false,
+        ),
+        ("outbound|8080|upgraded|calls.example", "HTTP/2", false),
+    ];
+    let mut options = options;
+    options.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(options, expected);
 }

@@ -30,6 +30,8 @@ pub(crate) struct RequestHead {
     pub(crate) expects_continue: bool,
     /// The method is HEAD.
     pub(crate) is_head: bool,
+    /// The client says that its scheme is `https`, as only HTTP/2 can.
+    pub(crate) is_https: bool,
 }
 
 impl RequestHead {

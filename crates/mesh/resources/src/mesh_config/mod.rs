@@ -112,7 +112,7 @@ const MESH_CONFIG: Shape = Shape {
         ),
         ("defaultHttpRetryPolicy", "requests are not retried yet"),
         ("serviceSettings", "there is one cluster only"),
-        ("h2UpgradePolicy", "HTTP/2 is not spoken to workloads yet"),
+        ("h2UpgradePolicy", "give it in a DestinationRule"),
         ("tcpKeepalive", "the system's defaults are used"),
         ("defaultTrafficPolicy", "write a DestinationRule"),
         (
