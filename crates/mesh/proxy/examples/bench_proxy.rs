@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, ClusterLimits, ConnectionManager, Decorator, Direction, Endpoint, Forward,
-    Listener, Node, PathMatch, Route, RouteAction, RouteTable, ServerHeader, Snapshot, Tracing,
-    TracingProvider, VirtualHost, WeightedCluster,
+    Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
+    Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
+    ServerHeader, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
+    WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -89,6 +90,7 @@ fn cluster(name: &str, address: SocketAddr) -> Cluster {
             max_requests: u32::MAX,
         },
         idle_timeout: Some(Duration::from_secs(3600)),
+        protocol: UpstreamProtocol::Http1,
     }
 }
 
@@ -104,6 +106,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             }],
             total_weight: 1,
             timeout: None,
+            grpc: GrpcTimeouts::default(),
         }),
         decorator: Some(Decorator {
             operation: "reviews.default.svc.cluster.local:9080/*".to_owned(),
@@ -152,6 +155,8 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            codec: Codec::Auto,
+            http2: Http2Options::default(),
         },
     }
 }

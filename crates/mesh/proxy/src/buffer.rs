@@ -31,6 +31,15 @@ impl Buffer {
         }
     }
 
+    /// A buffer that has read these bytes.
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        Self {
+            end: bytes.len(),
+            block: bytes,
+            ..Self::default()
+        }
+    }
+
     /// Whether there is a block to read into.
     pub(crate) fn has_block(&self) -> bool {
         !self.block.is_empty()

@@ -7,16 +7,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Output};
+use crate::call::{Call, Current, Protocol};
 use crate::clock::Micros;
 use crate::http1::head::{Limits, Refused};
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
+use crate::http2;
 use crate::net::Stream;
 use crate::registry::Registered;
 use crate::relay::poll_flush;
 use crate::reply::Reply;
-use crate::timer::Timer;
-use crate::view::{ListenerView, View};
+use crate::snapshot::Codec;
+use crate::view::ListenerView;
 use crate::worker::Worker;
 
 /// How long a request head may take if `request_headers_timeout` is not set. Envoy has no limit then,
@@ -31,24 +33,10 @@ const LINGER_BYTES: usize = 1024 * 1024;
 /// A downstream connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) view: Rc<ListenerView>,
+    pub(crate) call: Call,
     pub(crate) registered: Registered,
-    pub(crate) peer: SocketAddr,
-    /// The peer without its port: the tag `peer.address`.
-    pub(crate) peer_text: String,
     pub(crate) stream: Stream,
-    /// Requests, as they come.
-    pub(crate) buffer: Buffer,
-    /// Responses, as they go.
-    pub(crate) out: Output,
-    pub(crate) request: RequestHead,
-    pub(crate) response: ResponseHead,
-    pub(crate) timer: Timer,
-    /// Shortly before the last write of an answer.
-    pub(crate) answered_at: Micros,
-    /// What `view` was taken from.
-    seen: Rc<View>,
+    pub(crate) current: Current,
     /// The client has closed its side.
     pub(crate) ended: bool,
     /// When it did.
@@ -85,34 +73,75 @@ impl Connection {
         stream: Stream,
         peer: SocketAddr,
     ) -> Self {
-        let (now, seen) = (worker.clock.now(), worker.view());
         Self {
             registered: Registered::new(&worker, listener),
-            timer: worker.timers.timer(),
-            worker,
-            view,
-            peer,
-            peer_text: peer.ip().to_canonical().to_string(),
+            current: Current::new(&worker, view.clone()),
+            call: Call {
+                protocol: Protocol::Http1,
+                is_https: false,
+                view,
+                peer,
+                peer_text: peer.ip().to_canonical().to_string().into(),
+                buffer: Buffer::default(),
+                out: Output::default(),
+                request: RequestHead::default(),
+                response: ResponseHead::default(),
+                timer: worker.timers.timer(),
+                answered_at: worker.clock.now(),
+                worker,
+            },
             stream,
-            buffer: Buffer::default(),
-            out: Output::default(),
-            request: RequestHead::default(),
-            response: ResponseHead::default(),
-            answered_at: now,
-            seen,
             ended: false,
             ended_at: 0,
         }
     }
 
-    /// Serves requests until one side ends the connection.
-    pub(crate) async fn run(&mut self) {
-        let http = self.view.http.clone();
-        http.cx_total.increment();
-        http.cx_active.increment();
-        while self.serve_one().await {}
-        self.worker.blocks.give_back(self.buffer.take_block());
-        http.cx_active.decrement();
+    /// Serves requests of HTTP/1.1 until one side ends the connection; unless the client speaks
+    /// HTTP/2, which is said.
+    pub(crate) async fn run(&mut self) -> Protocol {
+        match self.detect().await {
+            Ok(Protocol::Http1) => {
+                self.call.view.http.cx_http1_total.increment();
+                while self.serve_one().await {}
+                let block = self.call.buffer.take_block();
+                self.call.worker.blocks.give_back(block);
+                Protocol::Http1
+            }
+            Ok(Protocol::Http2) => Protocol::Http2,
+            Err(_) => Protocol::Http1,
+        }
+    }
+
+    /// Finds out which protocol the client speaks, from its first bytes.
+    async fn detect(&mut self) -> Result<Protocol, NoRequest> {
+        let codec = self.call.view.listener.manager.codec;
+        if codec == Codec::Http1 {
+            return Ok(Protocol::Http1);
+        }
+        self.idle().await?;
+        self.set_head_timeout();
+        loop {
+            let unread = self.call.buffer.unread();
+            let length = unread.len().min(http2::PREFACE.len());
+            let is_preface = unread[..length] == http2::PREFACE[..length];
+            if codec == Codec::Http2 || is_preface && length == http2::PREFACE.len() {
+                return Ok(Protocol::Http2);
+            }
+            if !is_preface {
+                return Ok(Protocol::Http1);
+            }
+            if poll_fn(|cx| self.poll_more(cx)).await? == 0 {
+                return Ok(Protocol::Http1);
+            }
+        }
+    }
+
+    fn set_head_timeout(&self) {
+        let configured = self.call.view.listener.manager.request_headers_timeout;
+        let timeout = configured.unwrap_or(HEAD_TIMEOUT);
+        self.call
+            .timer
+            .set(self.call.worker.clock.now(), Some(timeout));
     }
 
     /// Serves a request: whether another one may follow.
@@ -121,32 +150,32 @@ impl Connection {
             Ok(begin) => begin,
             Err(NoRequest::Gone) => return false,
             Err(NoRequest::Refused(refused)) => {
-                self.view.http.cx_protocol_error.increment();
+                self.call.view.http.cx_protocol_error.increment();
                 if refused.status == 431 {
-                    self.view.http.rq_too_large.increment();
+                    self.call.view.http.rq_too_large.increment();
                 }
                 self.refuse(Reply::new(refused.status, refused.reason))
                     .await;
                 return false;
             }
             Err(NoRequest::TimedOut) => {
-                self.view.http.rq_header_timeout.increment();
+                self.call.view.http.rq_header_timeout.increment();
                 self.refuse(Reply::new(408, "the request head did not arrive in time"))
                     .await;
                 return false;
             }
         };
-        self.view.http.rq_total.increment();
-        self.view.http.rq_active.increment();
-        self.out = self.worker.blocks.lend_output();
-        let http = self.view.http.clone();
+        self.call.view.http.rq_total.increment();
+        self.call.view.http.rq_active.increment();
+        self.call.out = self.call.worker.blocks.lend_output();
+        let http = self.call.view.http.clone();
         let next = self.exchange(begin).await;
         http.rq_active.decrement();
-        let out = std::mem::take(&mut self.out);
-        self.worker.blocks.give_back_output(out);
-        self.buffer.unpin();
+        let out = std::mem::take(&mut self.call.out);
+        self.call.worker.blocks.give_back_output(out);
+        self.call.buffer.unpin();
         match next {
-            Next::Continue if !self.ended || !self.buffer.is_empty() => true,
+            Next::Continue if !self.ended || !self.call.buffer.is_empty() => true,
             Next::Continue => false,
             Next::Close => {
                 self.linger().await;
@@ -161,7 +190,7 @@ impl Connection {
 
     /// Waits for a request and pins its head: the moment at which it was complete.
     async fn next_request(&mut self) -> Result<Micros, NoRequest> {
-        if self.buffer.is_empty() {
+        if self.call.buffer.is_empty() {
             self.idle().await?;
         }
         let mut deadline_set = false;
@@ -169,10 +198,14 @@ impl Connection {
         loop {
             if parse_next {
                 let limits = self.limits();
-                match self.request.parse(self.buffer.unread_mut(), limits) {
+                match self
+                    .call
+                    .request
+                    .parse(self.call.buffer.unread_mut(), limits)
+                {
                     Ok(Some(length)) => {
                         self.begin_request(length);
-                        return Ok(self.worker.clock.now());
+                        return Ok(self.call.worker.clock.now());
                     }
                     Ok(None) => {}
                     Err(refused) => return Err(NoRequest::Refused(refused)),
@@ -180,21 +213,19 @@ impl Connection {
             }
             if !deadline_set {
                 deadline_set = true;
-                let configured = self.view.listener.manager.request_headers_timeout;
-                let timeout = configured.unwrap_or(HEAD_TIMEOUT);
-                self.timer.set(self.worker.clock.now(), Some(timeout));
+                self.set_head_timeout();
             }
-            let before = self.buffer.unread().len();
-            if self.buffer.is_full() {
+            let before = self.call.buffer.unread().len();
+            if self.call.buffer.is_full() {
                 let limit = self.limits().bytes;
-                let double = 2 * self.buffer.capacity();
-                self.buffer.grow(double.min(limit + 1).max(before + 1));
+                let double = 2 * self.call.buffer.capacity();
+                self.call.buffer.grow(double.min(limit + 1).max(before + 1));
             }
             if poll_fn(|cx| self.poll_more(cx)).await? == 0 {
                 return Err(NoRequest::Gone);
             }
             // Only the end of a line can complete a head; so bytes that trickle in cost little.
-            let unread = self.buffer.unread();
+            let unread = self.call.buffer.unread();
             parse_next = unread.len() >= self.limits().bytes
                 || memchr::memchr(b'\n', &unread[before..]).is_some();
         }
@@ -205,21 +236,26 @@ impl Connection {
         if self.ended {
             return Err(NoRequest::Gone);
         }
-        let timeout = self.view.listener.manager.idle_timeout;
-        self.timer.set(self.answered_at, timeout);
+        let timeout = self.call.view.listener.manager.idle_timeout;
+        self.call.timer.set(self.call.answered_at, timeout);
         let mut draining = false;
         poll_fn(|cx| {
             if self.registered.is_draining() && !std::mem::replace(&mut draining, true) {
-                self.timer.set(self.worker.clock.now(), Some(DRAIN_IDLE));
+                self.call
+                    .timer
+                    .set(self.call.worker.clock.now(), Some(DRAIN_IDLE));
             }
-            if !self.buffer.has_block() {
-                self.buffer = Buffer::on(self.worker.blocks.lend());
+            if !self.call.buffer.has_block() {
+                self.call.buffer = Buffer::on(self.call.worker.blocks.lend());
             }
-            match self.stream.poll_read(cx, &mut self.buffer) {
+            match self.stream.poll_read(cx, &mut self.call.buffer) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(NoRequest::Gone)),
                 Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
                 Poll::Pending => {
-                    self.worker.blocks.give_back(self.buffer.take_block());
+                    self.call
+                        .worker
+                        .blocks
+                        .give_back(self.call.buffer.take_block());
                     self.poll_idle(cx)
                 }
             }
@@ -230,45 +266,44 @@ impl Connection {
     fn poll_idle(&self, cx: &Context<'_>) -> Poll<Result<(), NoRequest>> {
         self.registered.watch(cx);
         if self
+            .call
             .timer
-            .poll_passed(|| self.worker.clock.now(), cx)
+            .poll_passed(|| self.call.worker.clock.now(), cx)
             .is_ready()
         {
-            self.view.http.cx_idle_timeout.increment();
+            self.call.view.http.cx_idle_timeout.increment();
             return Poll::Ready(Err(NoRequest::Gone));
         }
         Poll::Pending
     }
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NoRequest>> {
-        match self.stream.poll_read(cx, &mut self.buffer) {
+        match self.stream.poll_read(cx, &mut self.call.buffer) {
             Poll::Ready(Ok(n)) => return Poll::Ready(Ok(n)),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(NoRequest::Gone)),
             Poll::Pending => {}
         }
-        self.timer
-            .poll_passed(|| self.worker.clock.now(), cx)
+        self.call
+            .timer
+            .poll_passed(|| self.call.worker.clock.now(), cx)
             .map(|()| Err(NoRequest::TimedOut))
     }
 
     /// A request begins: it runs on the newest configuration.
     fn begin_request(&mut self, length: usize) {
-        self.buffer.pin(length);
-        if self.buffer.capacity() - length < 4096 {
+        self.call.buffer.pin(length);
+        if self.call.buffer.capacity() - length < 4096 {
             // A large head must leave room for the body.
-            self.buffer.grow(length + crate::buffer::BLOCK);
+            self.call.buffer.grow(length + crate::buffer::BLOCK);
         }
-        let newest = self.worker.view();
-        if !Rc::ptr_eq(&newest, &self.seen) {
-            if let Some(view) = newest.listeners.get(self.registered.listener()) {
-                self.view = view.clone();
-            }
-            self.seen = newest;
+        let listener = self.registered.listener();
+        if self.current.renew(&self.call.worker, listener) {
+            self.call.view = self.current.view.clone();
         }
     }
 
     fn limits(&self) -> Limits {
-        let manager = &self.view.listener.manager;
+        let manager = &self.call.view.listener.manager;
         Limits {
             bytes: manager.max_request_head_bytes,
             fields: manager.max_headers,
@@ -277,31 +312,40 @@ impl Connection {
 
     /// Answers what is no request, and closes.
     async fn refuse(&mut self, reply: Reply<'_>) {
-        self.out = self.worker.blocks.lend_output();
-        let server = &self.view.listener.manager.server_name;
-        reply.append_head(&mut self.out.bytes, &self.worker.clock, server, true);
-        self.out.bytes.extend_from_slice(b"\r\n");
-        self.out.bytes.extend_from_slice(reply.body.as_bytes());
-        let http = &self.view.http;
+        self.call.out = self.call.worker.blocks.lend_output();
+        let server = &self.call.view.listener.manager.server_name;
+        reply.append_head(
+            &mut self.call.out.bytes,
+            &self.call.worker.clock,
+            server,
+            Protocol::Http1,
+            true,
+        );
+        self.call.out.bytes.extend_from_slice(b"\r\n");
+        self.call.out.bytes.extend_from_slice(reply.body.as_bytes());
+        let http = &self.call.view.http;
         if reply.status < 500 {
             http.rq_4xx.increment();
         } else {
             http.rq_5xx.increment();
         }
-        self.timer.set(self.worker.clock.now(), Some(LINGER));
+        self.call
+            .timer
+            .set(self.call.worker.clock.now(), Some(LINGER));
         let mut progress = false;
         let written = poll_fn(|cx| {
-            let flushed = poll_flush(cx, &mut self.stream, &mut self.out, &mut progress);
+            let flushed = poll_flush(cx, &mut self.stream, &mut self.call.out, &mut progress);
             if flushed.is_ready() {
                 return flushed.map(|flushed| flushed.is_ok());
             }
-            self.timer
-                .poll_passed(|| self.worker.clock.now(), cx)
+            self.call
+                .timer
+                .poll_passed(|| self.call.worker.clock.now(), cx)
                 .map(|()| false)
         })
         .await;
-        let out = std::mem::take(&mut self.out);
-        self.worker.blocks.give_back_output(out);
+        let out = std::mem::take(&mut self.call.out);
+        self.call.worker.blocks.give_back_output(out);
         if written {
             self.linger().await;
         }
@@ -313,23 +357,28 @@ impl Connection {
         if self.ended {
             return;
         }
-        self.timer.set(self.worker.clock.now(), Some(LINGER));
+        self.call
+            .timer
+            .set(self.call.worker.clock.now(), Some(LINGER));
         let mut left = LINGER_BYTES;
         let mut shut = false;
-        self.buffer.unpin();
+        self.call.buffer.unpin();
         poll_fn(|cx| {
             if !shut {
                 shut = self.stream.poll_shutdown(cx).is_ready();
             }
             loop {
-                let unread = self.buffer.unread().len();
-                self.buffer.consume(unread);
-                match self.stream.poll_read(cx, &mut self.buffer) {
+                let unread = self.call.buffer.unread().len();
+                self.call.buffer.consume(unread);
+                match self.stream.poll_read(cx, &mut self.call.buffer) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                     Poll::Ready(Ok(n)) if n >= left => return Poll::Ready(()),
                     Poll::Ready(Ok(n)) => left -= n,
                     Poll::Pending => {
-                        return self.timer.poll_passed(|| self.worker.clock.now(), cx);
+                        return self
+                            .call
+                            .timer
+                            .poll_passed(|| self.call.worker.clock.now(), cx);
                     }
                 }
             }

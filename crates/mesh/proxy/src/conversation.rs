@@ -1,14 +1,13 @@
 //! The two directions of an exchange, polled by one task.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::buffer::Output;
 use crate::clock::Micros;
 use crate::connection::{Connection, Next};
 use crate::exchange::Exchange;
-use crate::http1::edit::{HOP_BY_HOP, copy_lines};
 use crate::http1::framing::Framing;
 use crate::http1::head::{Limits, MOST_FIELDS};
 use crate::relay::{Relay, RelayError, poll_flush};
@@ -16,14 +15,14 @@ use crate::reply::Failure;
 use crate::upstream::UpstreamConnection;
 
 /// The limits of response heads; Envoy's default for the bytes.
-const RESPONSE_LIMITS: Limits = Limits {
+pub(crate) const RESPONSE_LIMITS: Limits = Limits {
     bytes: 60 * 1024,
     fields: MOST_FIELDS,
 };
 
 /// How long a client that has closed its side, and has not asked to close, waits for the next byte:
 /// it may have shut down its writing side only, but most likely it has gone.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// How a conversation ended.
 #[derive(Debug)]
@@ -124,8 +123,8 @@ impl<'a> Conversation<'a> {
         let request_complete = self.request_sent.is_some() && !self.refused;
         let reusable = request_complete
             && !self.tunnel
-            && self.client.response.keep_alive
-            && self.client.response.framing != Framing::Close
+            && self.client.call.response.keep_alive
+            && self.client.call.response.framing != Framing::Close
             && self.upstream.buffer.is_empty();
         Ended::Complete {
             reusable,
@@ -144,7 +143,11 @@ impl<'a> Conversation<'a> {
             && !self.heard
             && self.request.replayable
             && (self.request_out.is_untouched()
-                || self.client.request.is_idempotent(self.client.buffer.head()))
+                || self
+                    .client
+                    .call
+                    .request
+                    .is_idempotent(self.client.call.buffer.head()))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, first: bool) -> Poll<Result<(), Failure>> {
@@ -161,7 +164,7 @@ impl<'a> Conversation<'a> {
             return Poll::Ready(Err(Failure::ClientGone));
         }
         if progress && !first {
-            self.last_progress = self.client.worker.clock.now();
+            self.last_progress = self.client.call.worker.clock.now();
             self.arm();
         }
         self.poll_deadline(cx)
@@ -185,7 +188,7 @@ impl<'a> Conversation<'a> {
         let was_taken = self.request.is_taken();
         let moved = self.request.poll(
             cx,
-            (&mut self.client.stream, &mut self.client.buffer),
+            (&mut self.client.stream, &mut self.client.call.buffer),
             (&mut self.upstream.stream, self.request_out),
             progress,
         );
@@ -193,7 +196,7 @@ impl<'a> Conversation<'a> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
                 if !was_taken {
-                    self.request_is_complete(self.client.worker.clock.now());
+                    self.request_is_complete(self.client.call.worker.clock.now());
                     self.arm();
                 }
                 if self.tunnel {
@@ -222,7 +225,7 @@ impl<'a> Conversation<'a> {
                 other => return other,
             }
         } else {
-            self.client.answered_at = self.client.worker.clock.now();
+            self.client.call.answered_at = self.client.call.worker.clock.now();
         }
         let Some(response) = &mut self.response else {
             return Poll::Pending;
@@ -230,7 +233,7 @@ impl<'a> Conversation<'a> {
         let moved = response.poll(
             cx,
             (&mut self.upstream.stream, &mut self.upstream.buffer),
-            (&mut self.client.stream, &mut self.client.out),
+            (&mut self.client.stream, &mut self.client.call.out),
             progress,
         );
         moved.map(|moved| match moved {
@@ -254,25 +257,13 @@ impl<'a> Conversation<'a> {
                 return Poll::Ready(Ok(()));
             }
             let client = &mut *self.client;
-            let flushed = poll_flush(cx, &mut client.stream, &mut client.out, progress);
+            let flushed = poll_flush(cx, &mut client.stream, &mut client.call.out, progress);
             if let Poll::Ready(Err(_)) = flushed {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            let buffer = &mut self.upstream.buffer;
-            if buffer.is_full() {
-                buffer.grow((2 * buffer.capacity()).min(RESPONSE_LIMITS.bytes + 1));
-            }
-            match self.upstream.stream.poll_read(cx, buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) if !buffer.is_empty() => {
-                    return Poll::Ready(Err(Failure::Protocol("the head ends early")));
-                }
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::Terminated)),
-                Poll::Ready(Ok(_)) => {
-                    self.heard = true;
-                    *progress = true;
-                }
-            }
+            ready!(poll_more_of_head(cx, self.upstream))?;
+            self.heard = true;
+            *progress = true;
         }
     }
 
@@ -280,33 +271,27 @@ impl<'a> Conversation<'a> {
     fn take_head(&mut self) -> Result<bool, Failure> {
         loop {
             let client = &mut *self.client;
-            let parsed = client.response.parse(
+            let parsed = client.call.response.parse(
                 self.upstream.buffer.unread(),
                 RESPONSE_LIMITS,
-                client.request.is_head,
+                client.call.request.is_head,
             );
             let length = match parsed {
                 Ok(Some(length)) => length,
                 Ok(None) => return Ok(false),
                 Err(refused) => return Err(Failure::Protocol(refused.reason)),
             };
-            if !client.response.is_interim() {
+            if !client.call.response.is_interim() {
                 self.begin_response(length)?;
                 return Ok(true);
             }
             // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
-            if client.request.minor_version == 1 {
+            if client.call.request.minor_version == 1 {
                 let head = &self.upstream.buffer.unread()[..length];
-                let fields = &client.response.fields;
-                copy_lines(
-                    &mut client.out.bytes,
-                    head,
-                    fields,
-                    0,
-                    HOP_BY_HOP,
-                    client.response.nominates,
-                );
-                client.out.bytes.extend_from_slice(b"\r\n");
+                client
+                    .call
+                    .response
+                    .copy_interim(head, &mut client.call.out.bytes);
             }
             self.upstream.buffer.consume(length);
         }
@@ -314,35 +299,37 @@ impl<'a> Conversation<'a> {
 
     fn begin_response(&mut self, length: usize) -> Result<(), Failure> {
         let client = &mut *self.client;
-        let status = client.response.status;
+        let status = client.call.response.status;
         self.tunnel = status == 101;
-        if self.tunnel && !client.request.upgrade {
+        if self.tunnel && !client.call.request.upgrade {
             return Err(Failure::Protocol("an upgrade that nobody asked for"));
         }
-        let modern = client.request.minor_version == 1;
-        let (framing, chunks) = match client.response.framing {
+        let modern = client.call.request.minor_version == 1;
+        let (framing, chunks) = match client.call.response.framing {
             _ if self.tunnel => (Framing::Close, false),
             framing @ (Framing::Chunked | Framing::Close) => (framing, modern),
             framing => (framing, false),
         };
-        self.keep = client.request.keep_alive
+        self.keep = client.call.request.keep_alive
             && !self.tunnel
             && !self.refused
             && !client.registered.is_draining()
             && (modern || !matches!(framing, Framing::Chunked | Framing::Close));
-        let now = client.worker.clock.now();
+        let now = client.call.worker.clock.now();
         let since = self.request_sent.unwrap_or(self.begin);
         self.exchange.status = status;
-        client.answered_at = now;
+        client.call.answered_at = now;
         if let Some(attempt) = &mut self.exchange.attempt {
             attempt.status = status;
         }
         let head = &self.upstream.buffer.unread()[..length];
         let upstream_ms = now.saturating_sub(since) / 1000;
-        client.write_response(self.exchange, head, upstream_ms, chunks, self.keep);
+        client
+            .call
+            .write_response(self.exchange, head, upstream_ms, chunks, self.keep);
         self.upstream.buffer.consume(length);
         let mut response = Relay::new(framing, chunks);
-        let filled = response.fill(&mut self.upstream.buffer, &mut client.out);
+        let filled = response.fill(&mut self.upstream.buffer, &mut client.call.out);
         self.response = Some(response);
         if self.tunnel {
             // From here on bytes are bytes, and no timeout of the route applies.
@@ -358,9 +345,9 @@ impl<'a> Conversation<'a> {
 
     fn request_is_complete(&mut self, now: Micros) {
         self.request_sent = Some(now);
-        let action = self.client.forward_action(self.exchange);
-        self.route_deadline = action
-            .and_then(|forward| forward.timeout)
+        self.route_deadline = self
+            .exchange
+            .timeout
             .filter(|timeout| !timeout.is_zero())
             .map(|timeout| now + timeout.as_micros() as u64);
     }
@@ -369,18 +356,19 @@ impl<'a> Conversation<'a> {
     fn arm(&self) {
         let deadlines = [self.route_deadline, self.idle_deadline(), self.grace()];
         self.client
+            .call
             .timer
             .set_at(deadlines.into_iter().flatten().min());
     }
 
     fn idle_deadline(&self) -> Option<Micros> {
-        let timeout = self.client.view.listener.manager.stream_idle_timeout?;
+        let timeout = self.client.call.view.listener.manager.stream_idle_timeout?;
         Some(self.last_progress + timeout.as_micros() as u64)
     }
 
     /// When a client that has closed its side counts as gone.
     fn grace(&self) -> Option<Micros> {
-        let applies = self.client.ended && self.client.request.keep_alive && !self.tunnel;
+        let applies = self.client.ended && self.client.call.request.keep_alive && !self.tunnel;
         let since = self.client.ended_at.max(self.last_progress);
         applies.then(|| since + GRACE.as_micros() as u64)
     }
@@ -390,9 +378,10 @@ impl<'a> Conversation<'a> {
             if self.client.ended && self.client.ended_at > self.last_progress {
                 self.arm();
             }
-            let clock = &self.client.worker.clock;
+            let clock = &self.client.call.worker.clock;
             if self
                 .client
+                .call
                 .timer
                 .poll_passed(|| clock.now(), cx)
                 .is_pending()
@@ -415,4 +404,21 @@ impl<'a> Conversation<'a> {
             self.arm();
         }
     }
+}
+
+/// Reads more of a response head that is not complete.
+#[inline]
+pub(crate) fn poll_more_of_head(
+    cx: &mut Context<'_>,
+    upstream: &mut UpstreamConnection,
+) -> Poll<Result<(), Failure>> {
+    let buffer = &mut upstream.buffer;
+    if buffer.is_full() {
+        buffer.grow((2 * buffer.capacity()).min(RESPONSE_LIMITS.bytes + 1));
+    }
+    Poll::Ready(match ready!(upstream.stream.poll_read(cx, buffer)) {
+        Ok(0) if !buffer.is_empty() => Err(Failure::Protocol("the head ends early")),
+        Ok(0) | Err(_) => Err(Failure::Terminated),
+        Ok(_) => Ok(()),
+    })
 }

@@ -21,6 +21,10 @@ pub(crate) enum Flag {
     NC,
     /// Downstream connection termination.
     DC,
+    /// Downstream remote reset.
+    DR,
+    /// Upstream remote reset.
+    UR,
     /// Upstream request timeout.
     UT,
     /// Upstream connection termination.
@@ -42,6 +46,8 @@ impl Flag {
             Self::NR => "NR",
             Self::NC => "NC",
             Self::DC => "DC",
+            Self::DR => "DR",
+            Self::UR => "UR",
             Self::UT => "UT",
             Self::UC => "UC",
             Self::UPE => "UPE",

@@ -2,14 +2,16 @@
 
 use std::net::IpAddr;
 
-use crate::connection::Connection;
+use crate::call::Call;
 use crate::exchange::Exchange;
+use crate::grpc;
 use crate::http1::edit::{
     HOP_BY_HOP, INTERNAL_ONLY, Names, append_field, append_number, copy_lines,
 };
 use crate::http1::framing::Framing;
 use crate::http1::head::list;
 use crate::http1::name::Name;
+use crate::route::append_timeout;
 use crate::snapshot::ServerHeader;
 
 /// Dropped from every request.
@@ -33,7 +35,7 @@ const FROM_EDGE_REQUEST: Names = FROM_REQUEST.with(Names::of(&[
 /// Dropped from every response.
 const FROM_RESPONSE: Names = HOP_BY_HOP.with(Names::of(&[Name::XEnvoyUpstreamServiceTime]));
 
-impl Connection {
+impl Call {
     /// Writes the head of the upstream request.
     pub(crate) fn write_request(&self, exchange: &Exchange, out: &mut Vec<u8>) {
         let request = &self.request;
@@ -75,6 +77,9 @@ impl Connection {
         if !request.expects_continue {
             drop.add(Name::Expect);
         }
+        if exchange.sets_grpc_timeout {
+            drop.add(Name::GrpcTimeout);
+        }
         let context = self
             .view
             .tracer
@@ -114,7 +119,17 @@ impl Connection {
             out.extend_from_slice(&line);
         }
         if let Some(plan) = plan {
-            out.extend_from_slice(&plan.lines);
+            match exchange.timeout {
+                Some(timeout) if exchange.is_grpc => {
+                    out.extend_from_slice(plan.untimed_lines());
+                    append_timeout(out, timeout);
+                    if exchange.sets_grpc_timeout {
+                        let text = grpc::timeout_text(timeout);
+                        append_field(out, "grpc-timeout", text.as_bytes());
+                    }
+                }
+                _ => out.extend_from_slice(&plan.lines),
+            }
         }
         if let Some(((tracer, trace), current)) = &context {
             tracer.inject(trace, current, fields, head, out);

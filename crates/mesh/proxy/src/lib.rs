@@ -1,10 +1,12 @@
-//! The data plane: an HTTP/1.1 sidecar and gateway that makes spans.
+//! The data plane: an HTTP/1.1 and HTTP/2 sidecar and gateway that makes spans.
 
 mod acquire;
 mod admin;
 mod agent;
 pub mod bootstrap;
+mod bridge;
 mod buffer;
+mod call;
 mod clock;
 mod config;
 mod connection;
@@ -12,8 +14,11 @@ mod conversation;
 mod exchange;
 mod export;
 mod flags;
+mod forward;
+mod grpc;
 mod heads;
 mod http1;
+mod http2;
 mod listener;
 mod net;
 mod publish;

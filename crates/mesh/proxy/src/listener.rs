@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::Published;
+use crate::call;
 use crate::connection::Connection;
+use crate::http2;
 use crate::net::Stream;
 use crate::worker::{Command, Worker};
 
@@ -232,8 +234,15 @@ pub(crate) fn accept(
             );
             let stats = stats.clone();
             tokio::task::spawn_local(async move {
+                let http = connection.call.view.http.clone();
                 stats.cx_active.increment();
-                connection.run().await;
+                http.cx_total.increment();
+                http.cx_active.increment();
+                if connection.run().await == call::Protocol::Http2 {
+                    // Boxed, so that a connection of HTTP/1.1 does not hold the memory for it.
+                    Box::pin(http2::serve(connection)).await;
+                }
+                http.cx_active.decrement();
                 stats.cx_active.decrement();
             });
         }

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
+use crate::call::Call;
 use crate::clock::Micros;
-use crate::connection::Connection;
 use crate::exchange::Exchange;
 use crate::http1::name::Name;
 use crate::snapshot::Decorator;
 use crate::trace::{Finished, text};
 
-impl Connection {
+impl Call {
     /// Counts the exchange and reports its spans.
     pub(crate) fn finish(&self, exchange: &Exchange, end: Micros) {
         let http = &self.view.http;
@@ -54,6 +54,10 @@ impl Connection {
             response_bytes: exchange.response_bytes,
             cluster: exchange.cluster.as_deref(),
             attempt: exchange.attempt.as_ref(),
+            protocol: self.protocol,
+            is_grpc: exchange.is_grpc,
+            grpc_timeout: exchange.timeout.filter(|_| exchange.sets_grpc_timeout),
+            grpc: exchange.grpc.as_deref(),
         };
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+
 use crate::buffer::{BLOCK, Buffer, Output};
 use crate::http1::chunked::{ChunkError, append_chunk_head};
 use crate::http1::framing::{Decoder, Framing};
@@ -85,6 +87,38 @@ impl Relay {
             self.end(out);
         }
         Ok(())
+    }
+
+    /// Takes the next part of the body out of what has arrived, without its framing.
+    pub(crate) fn take(&mut self, buffer: &mut Buffer) -> Result<Option<Bytes>, RelayError> {
+        loop {
+            let piece = self
+                .decoder
+                .decode(buffer.unread())
+                .map_err(RelayError::Body)?;
+            let end = piece.skip + piece.data;
+            let data = Bytes::copy_from_slice(&buffer.unread()[piece.skip..end]);
+            buffer.consume(end);
+            self.ended = self.decoder.is_done();
+            if !data.is_empty() {
+                self.body_bytes += data.len() as u64;
+                return Ok(Some(data));
+            }
+            if end == 0 || self.ended {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The source has closed: whether the body is complete.
+    pub(crate) fn finish(&mut self) -> bool {
+        self.ended = self.decoder.finish();
+        self.ended
+    }
+
+    /// The lines of the trailer section of a body that was taken.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        self.decoder.trailers()
     }
 
     /// Moves what can be moved. Ready once the sink has the whole body.
@@ -175,29 +209,33 @@ pub(crate) fn poll_flush(
     Poll::Ready(Ok(()))
 }
 
-/// Trailer fields go on, but for those that a trailer must not change (RFC 9110 §6.5.1).
-fn append_trailers(out: &mut Vec<u8>, section: &[u8]) {
+/// Trailer fields go on, but for those that a trailer must not change.
+pub(crate) fn append_trailers(out: &mut Vec<u8>, section: &[u8]) {
     for line in section.split_inclusive(|byte| *byte == b'\n') {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        let forbidden = matches!(
-            Name::of(name),
-            Name::Host
-                | Name::ContentLength
-                | Name::TransferEncoding
-                | Name::Connection
-                | Name::Te
-                | Name::Trailer
-                | Name::Upgrade
-                | Name::KeepAlive
-                | Name::ProxyConnection
-                | Name::Expect
-                | Name::ContentType
-                | Name::XRequestId
-        );
-        if !forbidden {
+        if !is_forbidden_trailer(Name::of(name)) {
             out.extend_from_slice(line);
         }
     }
+}
+
+/// Whether a trailer must not change this field (RFC 9110 §6.5.1).
+pub(crate) fn is_forbidden_trailer(name: Name) -> bool {
+    matches!(
+        name,
+        Name::Host
+            | Name::ContentLength
+            | Name::TransferEncoding
+            | Name::Connection
+            | Name::Te
+            | Name::Trailer
+            | Name::Upgrade
+            | Name::KeepAlive
+            | Name::ProxyConnection
+            | Name::Expect
+            | Name::ContentType
+            | Name::XRequestId
+    )
 }
 
 #[cfg(test)]

@@ -2,8 +2,12 @@
 
 use std::borrow::Cow;
 
+use h2::Reason;
+
+use crate::call::Protocol;
 use crate::clock::Clock;
 use crate::flags::Flag;
+use crate::grpc::{self, GrpcStatus};
 use crate::http1::chunked::ChunkError;
 use crate::http1::edit::{append_field, append_number};
 use crate::http1::status::append_status_line;
@@ -15,6 +19,8 @@ pub(crate) struct Reply<'a> {
     pub(crate) body: Cow<'a, str>,
     /// A circuit breaker is the reason: `x-envoy-overloaded`.
     pub(crate) overloaded: bool,
+    /// What a gRPC client is told, if it is not what the status says.
+    pub(crate) grpc_status: Option<u8>,
 }
 
 impl<'a> Reply<'a> {
@@ -23,11 +29,19 @@ impl<'a> Reply<'a> {
             status,
             body: body.into(),
             overloaded: false,
+            grpc_status: None,
         }
     }
 
-    /// Appends the head, but for its last empty line.
-    pub(crate) fn append_head(&self, out: &mut Vec<u8>, clock: &Clock, server: &str, close: bool) {
+    /// Appends the head, but for its last empty line; `of` is what the client speaks.
+    pub(crate) fn append_head(
+        &self,
+        out: &mut Vec<u8>,
+        clock: &Clock,
+        server: &str,
+        of: Protocol,
+        close: bool,
+    ) {
         append_status_line(out, self.status);
         if self.overloaded {
             append_field(out, "x-envoy-overloaded", b"true");
@@ -35,14 +49,48 @@ impl<'a> Reply<'a> {
         if !self.body.is_empty() {
             append_number(out, "content-length", self.body.len() as u64);
             append_field(out, "content-type", b"text/plain");
-        } else if !matches!(self.status, 204 | 304) {
+        } else if of == Protocol::Http1 && !matches!(self.status, 204 | 304) {
             append_field(out, "content-length", b"0");
         }
-        clock.append_date(out);
-        append_field(out, "server", server.as_bytes());
-        if close {
-            append_field(out, "connection", b"close");
+        append_common(out, clock, server, close);
+    }
+
+    /// The same for a gRPC client: a response of trailers only, whose HTTP status is 200.
+    pub(crate) fn append_grpc_head(
+        &self,
+        status: &GrpcStatus,
+        out: &mut Vec<u8>,
+        clock: &Clock,
+        server: &str,
+        close: bool,
+    ) {
+        append_status_line(out, 200);
+        if self.overloaded {
+            append_field(out, "x-envoy-overloaded", b"true");
         }
+        append_field(out, "content-type", b"application/grpc");
+        append_field(out, "grpc-status", status.code.as_bytes());
+        if let Some(message) = &status.message {
+            append_field(out, "grpc-message", message.as_bytes());
+        }
+        append_common(out, clock, server, close);
+    }
+
+    /// What a gRPC client is told.
+    pub(crate) fn grpc(&self, is_head: bool) -> GrpcStatus {
+        let code = self.grpc_status.unwrap_or(grpc::status_of(self.status));
+        GrpcStatus {
+            code: code.to_string(),
+            message: (!self.body.is_empty() && !is_head).then(|| grpc::encode_message(&self.body)),
+        }
+    }
+}
+
+fn append_common(out: &mut Vec<u8>, clock: &Clock, server: &str, close: bool) {
+    clock.append_date(out);
+    append_field(out, "server", server.as_bytes());
+    if close {
+        append_field(out, "connection", b"close");
     }
 }
 
@@ -69,12 +117,22 @@ pub(crate) enum Failure {
     ClientGone,
     /// The client's body is malformed.
     ClientBody(ChunkError),
+    /// The client has reset its stream.
+    ClientReset,
+    /// The client's stream is no valid HTTP/2; it has been reset.
+    ClientMalformed,
+    /// The request cannot be said in the endpoint's protocol.
+    Untranslatable(&'static str),
+    /// The endpoint has reset the stream.
+    Reset(Reason),
+    /// The time that `grpc-timeout` gives to the whole stream has passed.
+    StreamTimeout { request_complete: bool },
 }
 
 impl Failure {
     /// Envoy's response flag.
-    pub(crate) fn flag(&self) -> Flag {
-        match self {
+    pub(crate) fn flag(&self) -> Option<Flag> {
+        Some(match self {
             Self::NoEndpoint => Flag::UH,
             Self::Overflow => Flag::UO,
             Self::Connect | Self::ConnectTimeout => Flag::UF,
@@ -83,8 +141,11 @@ impl Failure {
             Self::RouteTimeout => Flag::UT,
             Self::Idle { .. } => Flag::SI,
             Self::ClientGone => Flag::DC,
-            Self::ClientBody(_) => Flag::DPE,
-        }
+            Self::ClientBody(_) | Self::ClientMalformed | Self::Untranslatable(_) => Flag::DPE,
+            Self::ClientReset => Flag::DR,
+            Self::Reset(_) => Flag::UR,
+            Self::StreamTimeout { .. } => return None,
+        })
     }
 
     /// Envoy's text for the reset: the tag `error.reason` of the attempt's span. None if the proxy
@@ -96,10 +157,16 @@ impl Failure {
             Self::Overflow => Some("overflow"),
             Self::Terminated => Some("connection termination"),
             Self::Protocol(_) => Some("protocol error"),
+            Self::Reset(Reason::REFUSED_STREAM) => Some("remote refused stream reset"),
+            Self::Reset(_) => Some("remote reset"),
             Self::NoEndpoint
             | Self::RouteTimeout
+            | Self::StreamTimeout { .. }
             | Self::Idle { .. }
             | Self::ClientGone
+            | Self::ClientReset
+            | Self::ClientMalformed
+            | Self::Untranslatable(_)
             | Self::ClientBody(_) => None,
         }
     }
@@ -122,7 +189,7 @@ impl Failure {
                 overloaded: true,
                 ..reset(503)
             },
-            Self::Connect | Self::ConnectTimeout | Self::Terminated => reset(503),
+            Self::Connect | Self::ConnectTimeout | Self::Terminated | Self::Reset(_) => reset(503),
             Self::Protocol(_) => reset(502),
             Self::RouteTimeout => Reply::new(504, "upstream request timeout"),
             Self::Idle {
@@ -132,7 +199,15 @@ impl Failure {
                 request_complete: true,
             } => Reply::new(504, "stream timeout"),
             Self::ClientBody(error) => Reply::new(400, error.to_string()),
-            Self::ClientGone => return None,
+            Self::Untranslatable(problem) => Reply::new(400, *problem),
+            Self::StreamTimeout { request_complete } => Reply {
+                grpc_status: Some(grpc::DEADLINE_EXCEEDED),
+                ..Reply::new(
+                    if *request_complete { 504 } else { 408 },
+                    "downstream duration timeout",
+                )
+            },
+            Self::ClientGone | Self::ClientReset | Self::ClientMalformed => return None,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::head::Fields;
@@ -32,6 +33,8 @@ pub(crate) struct RoutePlan {
     clusters: Vec<Option<Rc<ClusterState>>>,
     /// Lines that every upstream request gets,
     pub(crate) lines: Vec<u8>,
+    /// Where the line begins that tells the route's timeout.
+    untimed: usize,
     /// and the fields that they replace.
     pub(crate) replaced: Names,
 }
@@ -157,6 +160,11 @@ impl Router {
 }
 
 impl RoutePlan {
+    /// The lines without that of the route's timeout.
+    pub(crate) fn untimed_lines(&self) -> &[u8] {
+        &self.lines[..self.untimed]
+    }
+
     fn new(
         host: &VirtualHost,
         route: &Route,
@@ -166,6 +174,7 @@ impl RoutePlan {
         let mut plan = Self {
             clusters: Vec::new(),
             lines: Vec::new(),
+            untimed: 0,
             replaced: Names::default(),
         };
         if let Some(decorator) = &route.decorator
@@ -180,17 +189,27 @@ impl RoutePlan {
         if let RouteAction::Forward(forward) = &route.action {
             let choices = forward.clusters.iter();
             plan.clusters = choices.map(|choice| cluster(&choice.name)).collect();
-            if let Some(timeout) = forward.timeout.filter(|timeout| !timeout.is_zero()) {
-                let ms = timeout.as_millis() as u64;
-                append_number(&mut plan.lines, "x-envoy-expected-rq-timeout-ms", ms);
-            }
         }
         if host.include_request_attempt_count {
             plan.lines
                 .extend_from_slice(b"x-envoy-attempt-count: 1\r\n");
             plan.replaced.add(Name::XEnvoyAttemptCount);
         }
+        plan.untimed = plan.lines.len();
+        if let RouteAction::Forward(forward) = &route.action
+            && let Some(timeout) = forward.timeout
+        {
+            append_timeout(&mut plan.lines, timeout);
+        }
         plan
+    }
+}
+
+/// How long the proxy waits for the response.
+pub(crate) fn append_timeout(out: &mut Vec<u8>, timeout: Duration) {
+    if !timeout.is_zero() {
+        let ms = timeout.as_millis() as u64;
+        append_number(out, "x-envoy-expected-rq-timeout-ms", ms);
     }
 }
 

@@ -9,13 +9,17 @@
 //! notices a change by `Arc::ptr_eq`.
 
 mod pattern;
+mod protocol;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::call::Protocol;
+
 pub use self::pattern::Pattern;
+pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 
 /// One consistent configuration of the whole proxy.
 #[derive(Debug)]
@@ -96,6 +100,10 @@ pub struct ConnectionManager {
     pub stream_idle_timeout: Option<Duration>,
     /// `request_headers_timeout`: the slowloris guard.
     pub request_headers_timeout: Option<Duration>,
+    /// `codec_type`.
+    pub codec: Codec,
+    /// `http2_protocol_options`.
+    pub http2: Http2Options,
 }
 
 /// Envoy's `ServerHeaderTransformation`.
@@ -302,6 +310,8 @@ pub struct Forward {
     pub total_weight: u32,
     /// `timeout` of the whole exchange; `None` is no limit (`0s`). Envoy's default is 15 s.
     pub timeout: Option<Duration>,
+    /// What the `grpc-timeout` header of a gRPC request changes.
+    pub grpc: GrpcTimeouts,
 }
 
 /// One choice of a `WeightedCluster`.
@@ -330,6 +340,21 @@ pub struct Cluster {
     pub limits: ClusterLimits,
     /// `common_http_protocol_options.idle_timeout` of a pooled connection; Envoy's default is 1 h.
     pub idle_timeout: Option<Duration>,
+    /// What its endpoints speak.
+    pub protocol: UpstreamProtocol,
+}
+
+impl Cluster {
+    /// The options of HTTP/2, if its endpoints speak that to requests that came by `downstream`.
+    pub(crate) fn http2(&self, downstream: Protocol) -> Option<Http2Options> {
+        match self.protocol {
+            UpstreamProtocol::Http1 => None,
+            UpstreamProtocol::Http2(options) => Some(options),
+            UpstreamProtocol::Downstream(options) => {
+                (downstream == Protocol::Http2).then_some(options)
+            }
+        }
+    }
 }
 
 /// One endpoint of a cluster.

@@ -67,6 +67,7 @@ pub(super) fn build_cluster(
         balancing: spec.balancing,
         limits: spec.limits,
         idle_timeout: spec.idle_timeout,
+        protocol: spec.protocol,
     }
 }
 
@@ -87,6 +88,8 @@ pub(super) fn build_listener(spec: &ListenerSpec, routes: Option<Arc<RouteTable>
         idle_timeout,
         stream_idle_timeout,
         request_headers_timeout,
+        codec,
+        http2,
     } = spec.manager.clone();
     Listener {
         name: spec.name.clone(),
@@ -107,6 +110,8 @@ pub(super) fn build_listener(spec: &ListenerSpec, routes: Option<Arc<RouteTable>
             idle_timeout,
             stream_idle_timeout,
             request_headers_timeout,
+            codec,
+            http2,
         },
     }
 }

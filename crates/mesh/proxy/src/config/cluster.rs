@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, LbConfig, LbPolicy,
+    ClusterDiscoveryType, ClusterProtocolSelection, CommonLbConfig, DiscoveryType, DnsLookupFamily, LbConfig, LbPolicy,
 };
 use envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, RoutingPriority};
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
@@ -13,9 +13,10 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 
 use super::check::{At, Refused, decode, duration, ignored, nothing_else, timeout};
 use super::endpoint::{self, Assignment};
+use super::http2;
 use super::listener::plaintext;
 use super::manager::{http1_options, over_ads};
-use crate::snapshot::{Balancing, ClusterLimits};
+use crate::snapshot::{Balancing, ClusterLimits, Http2Options, UpstreamProtocol};
 
 /// A checked cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,7 @@ pub(crate) struct ClusterSpec {
     pub(crate) balancing: Balancing,
     pub(crate) limits: ClusterLimits,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) protocol: UpstreamProtocol,
     /// Below this share of healthy endpoints, in percent, all are used.
     pub(crate) panic_threshold: f64,
     pub(crate) discovery: Discovery,
@@ -79,11 +81,14 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
     }
     let balancing = balancing(&mut cluster, at)?;
     let discovery = discovery(&mut cluster, &name, at)?;
-    let (idle_timeout, connection_limits) = http_options(&mut cluster, at)?;
-    nothing_else(
-        &connection_limits,
-        &at.field("common_http_protocol_options"),
+    let (protocol, mut common) = http_options(&mut cluster, at)?;
+    let at_common = at.field("common_http_protocol_options");
+    let idle_timeout = timeout(
+        common.idle_timeout.take(),
+        Some(DEFAULT_IDLE_TIMEOUT),
+        &at_common.field("idle_timeout"),
     )?;
+    nothing_else(&common, &at_common)?;
     let connect_timeout = duration(cluster.connect_timeout.take(), &at.field("connect_timeout"))?;
     if connect_timeout == Some(Duration::ZERO) {
         return Err(at
@@ -113,6 +118,7 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
         balancing,
         limits,
         idle_timeout,
+        protocol,
         panic_threshold,
         discovery,
     })
@@ -225,13 +231,29 @@ fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Disco
     }
 }
 
-/// HTTP/1.1 only; the idle timeout, and what else the common options still hold.
+/// The protocol, and the options that do not depend on it.
 fn http_options(
     cluster: &mut pb::Cluster,
     at: &At<'_>,
-) -> Result<(Option<Duration>, HttpProtocolOptions), Refused> {
+) -> Result<(UpstreamProtocol, HttpProtocolOptions), Refused> {
     if let Some(options) = cluster.http_protocol_options.take() {
         http1_options(options, &at.field("http_protocol_options"))?;
+    }
+    let mut protocol = UpstreamProtocol::Http1;
+    if let Some(options) = cluster.http2_protocol_options.take() {
+        let options = http2::compile(options, &at.field("http2_protocol_options"))?;
+        protocol = UpstreamProtocol::Http2(options);
+    }
+    let selection = std::mem::take(&mut cluster.protocol_selection);
+    match ClusterProtocolSelection::try_from(selection) {
+        Ok(ClusterProtocolSelection::UseConfiguredProtocol) => {}
+        Ok(ClusterProtocolSelection::UseDownstreamProtocol) => {
+            protocol = UpstreamProtocol::Downstream(match protocol {
+                UpstreamProtocol::Http2(options) => options,
+                _ => Http2Options::default(),
+            });
+        }
+        Err(_) => return Err(at.field("protocol_selection").refuse("is not known")),
     }
     let mut common = cluster.common_http_protocol_options.take();
     let at_all = at.field("typed_extension_protocol_options");
@@ -242,46 +264,51 @@ fn http_options(
         }
         let mut options: upstream::HttpProtocolOptions = decode(&value, &at)?;
         common = options.common_http_protocol_options.take().or(common);
-        match options.upstream_protocol_options.take() {
-            Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
-                let at = at.field("explicit_http_config");
-                match explicit.protocol_config {
-                    Some(ProtocolConfig::HttpProtocolOptions(options)) => {
-                        http1_options(options, &at.field("http_protocol_options"))?;
-                    }
-                    Some(ProtocolConfig::Http2ProtocolOptions(_)) => {
-                        let reason = "HTTP/2 to the endpoints is not supported";
-                        return Err(at.field("http2_protocol_options").refuse(reason));
-                    }
-                    Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
-                        let reason = "HTTP/3 to the endpoints is not supported";
-                        return Err(at.field("http3_protocol_options").refuse(reason));
-                    }
-                    None => return Err(at.refuse("the protocol must be given")),
-                }
-            }
-            // The other side speaks HTTP/1.1 only, and so does this one.
-            Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(mut options)) => {
-                let at = at.field("use_downstream_protocol_config");
-                if let Some(options) = options.http_protocol_options.take() {
-                    http1_options(options, &at.field("http_protocol_options"))?;
-                }
-            }
-            Some(UpstreamProtocolOptions::AutoConfig(_)) => {
-                return Err(at.field("auto_config").refuse("is not supported"));
-            }
-            None => return Err(at.refuse("the protocol must be given")),
-        }
+        protocol = upstream_protocol(options.upstream_protocol_options.take(), &at)?;
         nothing_else(&options, &at)?;
     }
-    let mut common = common.unwrap_or_default();
-    let idle_timeout = timeout(
-        common.idle_timeout.take(),
-        Some(DEFAULT_IDLE_TIMEOUT),
-        &at.field("common_http_protocol_options")
-            .field("idle_timeout"),
-    )?;
-    Ok((idle_timeout, common))
+    Ok((protocol, common.unwrap_or_default()))
+}
+
+fn upstream_protocol(
+    options: Option<UpstreamProtocolOptions>,
+    at: &At<'_>,
+) -> Result<UpstreamProtocol, Refused> {
+    match options {
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
+            let at = at.field("explicit_http_config");
+            match explicit.protocol_config {
+                Some(ProtocolConfig::HttpProtocolOptions(options)) => {
+                    http1_options(options, &at.field("http_protocol_options"))?;
+                    Ok(UpstreamProtocol::Http1)
+                }
+                Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
+                    let options = http2::compile(options, &at.field("http2_protocol_options"))?;
+                    Ok(UpstreamProtocol::Http2(options))
+                }
+                Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                    let reason = "HTTP/3 to the endpoints is not supported";
+                    Err(at.field("http3_protocol_options").refuse(reason))
+                }
+                None => Err(at.refuse("the protocol must be given")),
+            }
+        }
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(mut options)) => {
+            let at = at.field("use_downstream_protocol_config");
+            if let Some(options) = options.http_protocol_options.take() {
+                http1_options(options, &at.field("http_protocol_options"))?;
+            }
+            let options = match options.http2_protocol_options.take() {
+                Some(options) => http2::compile(options, &at.field("http2_protocol_options"))?,
+                None => Http2Options::default(),
+            };
+            Ok(UpstreamProtocol::Downstream(options))
+        }
+        Some(UpstreamProtocolOptions::AutoConfig(_)) => {
+            Err(at.field("auto_config").refuse("is not supported"))
+        }
+        None => Err(at.refuse("the protocol must be given")),
+    }
 }
 
 fn limits(mut breakers: pb::CircuitBreakers, at: &At<'_>) -> Result<ClusterLimits, Refused> {

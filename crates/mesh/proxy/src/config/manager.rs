@@ -17,8 +17,8 @@ use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfi
 use super::check::{
     At, Refused, decode, duration, flag, ignored, must_be, nothing_else, short_type, timeout,
 };
-use super::{route, tracing};
-use crate::snapshot::{RouteTable, ServerHeader, Tracing};
+use super::{http2, route, tracing};
+use crate::snapshot::{Codec, Http2Options, RouteTable, ServerHeader, Tracing};
 
 /// A checked connection manager, without the routes that come by RDS.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct ManagerSpec {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) stream_idle_timeout: Option<Duration>,
     pub(crate) request_headers_timeout: Option<Duration>,
+    pub(crate) codec: Codec,
+    pub(crate) http2: Http2Options,
 }
 
 /// Where the routes come from.
@@ -64,7 +66,7 @@ pub(crate) fn compile(
     mut manager: pb::HttpConnectionManager,
     at: &At<'_>,
 ) -> Result<ManagerSpec, Refused> {
-    check_codec(&mut manager, at)?;
+    let (codec, http2) = codec(&mut manager, at)?;
     check_filters(
         std::mem::take(&mut manager.http_filters),
         &at.field("http_filters"),
@@ -141,6 +143,8 @@ pub(crate) fn compile(
             None,
             &at.field("request_headers_timeout"),
         )?,
+        codec,
+        http2,
     };
     ignored!(manager: access_log, access_log_flush_interval,
         flush_access_log_on_new_request, access_log_options, drain_timeout, drain_timeout_jitter,
@@ -149,27 +153,34 @@ pub(crate) fn compile(
     Ok(spec)
 }
 
-fn check_codec(manager: &mut pb::HttpConnectionManager, at: &At<'_>) -> Result<(), Refused> {
-    match CodecType::try_from(std::mem::take(&mut manager.codec_type)) {
-        Ok(CodecType::Auto | CodecType::Http1) => {}
-        Ok(CodecType::Http2) => {
-            return Err(at.field("codec_type").refuse("HTTP2 is not supported"));
-        }
+fn codec(
+    manager: &mut pb::HttpConnectionManager,
+    at: &At<'_>,
+) -> Result<(Codec, Http2Options), Refused> {
+    let codec = match CodecType::try_from(std::mem::take(&mut manager.codec_type)) {
+        Ok(CodecType::Auto) => Codec::Auto,
+        Ok(CodecType::Http1) => Codec::Http1,
+        Ok(CodecType::Http2) => Codec::Http2,
         Ok(CodecType::Http3) => {
             return Err(at.field("codec_type").refuse("HTTP3 is not supported"));
         }
         Err(_) => return Err(at.field("codec_type").refuse("is not known")),
-    }
-    // Only HTTP/1.1 is spoken, so that what holds for the others never applies.
-    ignored!(manager: http2_protocol_options, http3_protocol_options);
+    };
+    // HTTP/3 is not spoken, so that what holds for it never applies.
+    ignored!(manager: http3_protocol_options);
     if let Some(options) = manager.http_protocol_options.take() {
         http1_options(options, &at.field("http_protocol_options"))?;
     }
+    let http2 = match manager.http2_protocol_options.take() {
+        Some(options) => http2::compile(options, &at.field("http2_protocol_options"))?,
+        None => Http2Options::default(),
+    };
     must_be(
         manager.stream_error_on_invalid_http_message.take(),
         false,
         &at.field("stream_error_on_invalid_http_message"),
-    )
+    )?;
+    Ok((codec, http2))
 }
 
 /// Accepts HTTP/1 options that ask for what is done anyway.

@@ -13,6 +13,7 @@ mod build;
 mod check;
 mod cluster;
 mod endpoint;
+mod http2;
 mod listener;
 mod manager;
 mod matcher;

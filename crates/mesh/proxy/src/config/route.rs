@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use super::check::{At, Refused, duration, flag, ignored, nothing_else, timeout};
 use super::matcher;
 use crate::snapshot::{
-    Decorator, Forward, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster,
+    Decorator, Forward, GrpcTimeouts, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -221,25 +221,45 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
         return Err(at.refuse("only SERVICE_UNAVAILABLE is supported"));
     }
     no_retries(action.retry_policy.take(), &at.field("retry_policy"))?;
-    if let Some(mut limits) = action.max_stream_duration.take() {
-        let at = &at.field("max_stream_duration");
-        let limit = limits.max_stream_duration.take();
-        if duration(limit, &at.field("max_stream_duration"))?.is_some_and(|limit| !limit.is_zero())
-        {
-            return Err(at
-                .field("max_stream_duration")
-                .refuse("only 0s is supported"));
-        }
-        ignored!(limits: grpc_timeout_header_max, grpc_timeout_header_offset);
-        nothing_else(&limits, at)?;
-    }
-    ignored!(action: max_grpc_timeout, grpc_timeout_offset, include_vh_rate_limits);
+    let grpc = grpc_timeouts(&mut action, at)?;
+    ignored!(action: include_vh_rate_limits);
     nothing_else(&action, at)?;
     Ok(Forward {
         clusters,
         total_weight,
         timeout,
+        grpc,
     })
+}
+
+/// What is made of the `grpc-timeout` header, in its older and its newer form.
+fn grpc_timeouts(action: &mut pb::RouteAction, at: &At<'_>) -> Result<GrpcTimeouts, Refused> {
+    let mut timeouts = GrpcTimeouts {
+        max: duration(
+            action.max_grpc_timeout.take(),
+            &at.field("max_grpc_timeout"),
+        )?,
+        ..GrpcTimeouts::default()
+    };
+    let offset = action.grpc_timeout_offset.take();
+    timeouts.offset = duration(offset, &at.field("grpc_timeout_offset"))?.unwrap_or_default();
+    let Some(mut limits) = action.max_stream_duration.take() else {
+        return Ok(timeouts);
+    };
+    let at = &at.field("max_stream_duration");
+    let limit = limits.max_stream_duration.take();
+    if duration(limit, &at.field("max_stream_duration"))?.is_some_and(|limit| !limit.is_zero()) {
+        return Err(at
+            .field("max_stream_duration")
+            .refuse("only 0s is supported"));
+    }
+    let max = limits.grpc_timeout_header_max.take();
+    timeouts.stream_max = duration(max, &at.field("grpc_timeout_header_max"))?;
+    let offset = limits.grpc_timeout_header_offset.take();
+    let offset = duration(offset, &at.field("grpc_timeout_header_offset"))?;
+    timeouts.stream_offset = offset.unwrap_or_default();
+    nothing_else(&limits, at)?;
+    Ok(timeouts)
 }
 
 fn weighted(mut list: pb::WeightedCluster, at: &At<'_>) -> Result<Vec<WeightedCluster>, Refused> {

@@ -39,11 +39,16 @@ use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
 use super::{Lookup, Store};
 use crate::snapshot::{
-    Balancing, Direction, PathMatch, RouteAction, Snapshot, TracingProvider, ValueMatch,
+    Balancing, Codec, Direction, GrpcTimeouts, Http2Options, Keepalive, PathMatch, RouteAction,
+    Snapshot, TracingProvider, UpstreamProtocol, ValueMatch,
 };
 
 fn seconds(seconds: i64) -> Option<protobuf::Duration> {
     Some(protobuf::Duration { seconds, nanos: 0 })
+}
+
+fn number(value: u32) -> Option<UInt32Value> {
+    Some(UInt32Value { value })
 }
 
 fn yes() -> Option<BoolValue> {
@@ -293,8 +298,40 @@ fn listeners_are_refused_by_field() {
             "filter_chains[0].filters[0]: the fields via, proxy_100_continue, merge_slashes are not supported",
         ),
         (
-            |_, m| m.codec_type = hcm::http_connection_manager::CodecType::Http2 as i32,
-            "filter_chains[0].filters[0].codec_type: HTTP2 is not supported",
+            |_, m| m.codec_type = hcm::http_connection_manager::CodecType::Http3 as i32,
+            "filter_chains[0].filters[0].codec_type: HTTP3 is not supported",
+        ),
+        (
+            |_, m| {
+                m.http2_protocol_options = Some(core::Http2ProtocolOptions {
+                    allow_connect: true,
+                    ..Default::default()
+                });
+            },
+            "filter_chains[0].filters[0].http2_protocol_options.allow_connect: is not supported",
+        ),
+        (
+            |_, m| {
+                m.http2_protocol_options = Some(core::Http2ProtocolOptions {
+                    initial_stream_window_size: number(1000),
+                    ..Default::default()
+                });
+            },
+            "filter_chains[0].filters[0].http2_protocol_options.initial_stream_window_size: \
+             it must be 65535 to 2147483647",
+        ),
+        (
+            |_, m| {
+                m.http2_protocol_options = Some(core::Http2ProtocolOptions {
+                    connection_keepalive: Some(core::KeepaliveSettings {
+                        interval: seconds(1),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                });
+            },
+            "filter_chains[0].filters[0].http2_protocol_options.connection_keepalive.timeout: \
+             it must be at least 0.001s",
         ),
         (
             |_, m| m.stream_idle_timeout = seconds(-1),
@@ -499,16 +536,6 @@ fn routes_are_refused_by_field() {
 #[test]
 fn clusters_and_endpoints_are_refused_by_field() {
     type Change = fn(&mut cluster::Cluster);
-    let http2 = || {
-        pack_any(upstream::HttpProtocolOptions {
-            upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(
-                ExplicitHttpConfig {
-                    protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Default::default())),
-                },
-            )),
-            ..Default::default()
-        })
-    };
     let cases: Vec<(Change, &str)> = vec![
         (
             |c| c.lb_policy = LbPolicy::Maglev as i32,
@@ -541,18 +568,6 @@ fn clusters_and_endpoints_are_refused_by_field() {
         let expected = format!("cluster {:?}: {expected}", cluster.name);
         assert_eq!(refused(CLUSTER, &[pack_any(cluster)]), expected);
     }
-    let mut cluster = eds_cluster("c");
-    cluster.typed_extension_protocol_options.insert(
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
-        http2(),
-    );
-    assert_eq!(
-        refused(CLUSTER, &[pack_any(cluster)]),
-        "cluster \"c\": typed_extension_protocol_options.envoy.extensions.upstreams.http.v3.\
-         HttpProtocolOptions.explicit_http_config.http2_protocol_options: HTTP/2 to the endpoints is \
-         not supported"
-    );
-
     let mut low = assignment("c", &[("10.0.0.1", 1)]);
     low.endpoints[0].priority = 1;
     assert_eq!(
@@ -564,6 +579,94 @@ fn clusters_and_endpoints_are_refused_by_field() {
         refused(ENDPOINT, &[pack_any(named)]),
         "endpoints of cluster \"c\": endpoints: \"a.local\" is not an IP address"
     );
+}
+
+#[test]
+fn protocols_of_clusters_listeners_and_grpc_timeouts() {
+    let now = Instant::now();
+    let options = core::Http2ProtocolOptions {
+        max_concurrent_streams: number(7),
+        initial_stream_window_size: number(70_000),
+        initial_connection_window_size: number(90_000),
+        connection_keepalive: Some(core::KeepaliveSettings {
+            interval: seconds(30),
+            timeout: seconds(5),
+            ..Default::default()
+        }),
+        max_outbound_frames: number(9),
+        ..Default::default()
+    };
+    let compiled = Http2Options {
+        max_concurrent_streams: 7,
+        initial_stream_window_size: 70_000,
+        initial_connection_window_size: 90_000,
+        keepalive: Some(Keepalive {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+            jitter_percent: 15,
+        }),
+        ..Http2Options::default()
+    };
+    let extension = |protocol: UpstreamProtocolOptions| {
+        let options = pack_any(upstream::HttpProtocolOptions {
+            upstream_protocol_options: Some(protocol),
+            ..Default::default()
+        });
+        let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        [(key.to_owned(), options)].into()
+    };
+    let explicit = UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+        protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(options.clone())),
+    });
+    let downstream = UpstreamProtocolOptions::UseDownstreamProtocolConfig(
+        upstream::http_protocol_options::UseDownstreamHttpConfig {
+            http2_protocol_options: Some(options.clone()),
+            ..Default::default()
+        },
+    );
+    let mut clusters = [eds_cluster("a"), eds_cluster("b"), eds_cluster("c")];
+    clusters[0].typed_extension_protocol_options = extension(explicit);
+    clusters[1].typed_extension_protocol_options = extension(downstream);
+    clusters[2].http2_protocol_options = Some(options.clone());
+    let (mut store, _) = ready(now);
+    take(&mut store, CLUSTER, &clusters.map(pack_any), now);
+    let assigned = ["a", "b", "c"].map(|name| pack_any(assignment(name, &[("10.0.0.1", 1)])));
+    take(&mut store, ENDPOINT, &assigned, now);
+    let snapshot = store.advance(now).expect("a change");
+    let protocol = |name: &str| snapshot.clusters[name].protocol;
+    assert_eq!(protocol("a"), UpstreamProtocol::Http2(compiled));
+    assert_eq!(protocol("b"), UpstreamProtocol::Downstream(compiled));
+    assert_eq!(protocol("c"), UpstreamProtocol::Http2(compiled));
+
+    let mut manager = manager("r");
+    manager.http2_protocol_options = Some(options);
+    manager.codec_type = hcm::http_connection_manager::CodecType::Http2 as i32;
+    let mut table = routes("r", "c");
+    let action = table.virtual_hosts[0].routes[0].action_mut();
+    action.max_grpc_timeout = seconds(0);
+    action.grpc_timeout_offset = seconds(1);
+    action.max_stream_duration = Some(route::route_action::MaxStreamDuration {
+        max_stream_duration: seconds(0),
+        grpc_timeout_header_max: seconds(60),
+        grpc_timeout_header_offset: seconds(2),
+    });
+    let listener = listener_with("l", 80, manager);
+    take(&mut store, LISTENER, &[pack_any(listener)], now);
+    take(&mut store, ROUTE, &[pack_any(table)], now);
+    let snapshot = store.advance(now).expect("a change");
+    let manager = &snapshot.listeners[0].manager;
+    assert_eq!((manager.codec, manager.http2), (Codec::Http2, compiled));
+    let table = manager.routes.as_ref().expect("routes");
+    let RouteAction::Forward(forward) = &table.virtual_hosts[0].routes[0].action else {
+        panic!("it forwards");
+    };
+    let expected = GrpcTimeouts {
+        max: Some(Duration::ZERO),
+        offset: Duration::from_secs(1),
+        stream_max: Some(Duration::from_secs(60)),
+        stream_offset: Duration::from_secs(2),
+    };
+    assert_eq!(forward.grpc, expected);
 }
 
 #[test]
@@ -975,6 +1078,7 @@ fn every_ignored_field_is_documented() {
     let sources = [
         include_str!("cluster.rs"),
         include_str!("endpoint.rs"),
+        include_str!("http2.rs"),
         include_str!("listener.rs"),
         include_str!("manager.rs"),
         include_str!("matcher.rs"),

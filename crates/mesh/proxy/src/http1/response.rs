@@ -2,6 +2,7 @@
 
 use httparse::{Error, Status};
 
+use crate::http1::edit::{HOP_BY_HOP, copy_lines};
 use crate::http1::framing::{self, Framing};
 use crate::http1::head::{Fields, Limits, Refused, Slice, list, raw_fields};
 use crate::http1::name::Name;
@@ -77,6 +78,12 @@ impl ResponseHead {
     /// Whether a final response follows (RFC 9110 §15.2). After 101 none does.
     pub(crate) fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.status != 101
+    }
+
+    /// Copies the head of an interim response, without what concerns one connection only.
+    pub(crate) fn copy_interim(&self, head: &[u8], out: &mut Vec<u8>) {
+        copy_lines(out, head, &self.fields, 0, HOP_BY_HOP, self.nominates);
+        out.extend_from_slice(b"\r\n");
     }
 
     fn check_connection(&mut self, head: &[u8]) {

@@ -204,7 +204,7 @@ const OF_EVERY_SPAN: [(&str, &str); 1] = [("component", "proxy")];
 const OF_CLUSTERS: [&str; 2] = ["upstream_cluster", "upstream_cluster.name"];
 
 /// Built-in tags whose values vary from span to span.
-const VARYING: [&str; 18] = [
+const VARYING: [&str; 24] = [
     "guid:x-request-id",
     "guid:x-client-trace-id",
     "http.url",
@@ -219,6 +219,12 @@ const VARYING: [&str; 18] = [
     "upstream_cluster.name",
     "upstream_address",
     "http.status_code",
+    "grpc.path",
+    "grpc.authority",
+    "grpc.content_type",
+    "grpc.timeout",
+    "grpc.status_code",
+    "grpc.message",
     "response_flags",
     "error",
     "error.reason",

@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use periplus_model::propagation::SpanContext;
 use periplus_model::{SpanKind, StatusCode};
 use periplus_wire::export::{FixedTags, SpanRef};
 
+use crate::call::Protocol;
 use crate::clock::{Clock, Micros};
 use crate::flags::{Flag, Flags};
+use crate::grpc::{self, GrpcStatus};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::snapshot::{Cluster, CustomTag};
@@ -40,6 +43,12 @@ pub(crate) struct Finished<'a> {
     pub(crate) response_bytes: u64,
     pub(crate) cluster: Option<&'a ClusterState>,
     pub(crate) attempt: Option<&'a Attempt>,
+    pub(crate) protocol: Protocol,
+    pub(crate) is_grpc: bool,
+    /// What the endpoint was told instead of the client's `grpc-timeout`.
+    pub(crate) grpc_timeout: Option<Duration>,
+    /// How the call ended, if the response said so.
+    pub(crate) grpc: Option<&'a GrpcStatus>,
 }
 
 /// One attempt at an endpoint.
@@ -58,6 +67,8 @@ pub(crate) struct Attempt {
     pub(crate) reason: Option<&'static str>,
     /// The proxy gave it up.
     pub(crate) canceled: bool,
+    /// The endpoint speaks HTTP/2.
+    pub(crate) is_http2: bool,
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -144,6 +155,7 @@ impl Tracer {
         let received = digits(&mut received, finished.request_bytes);
         let flags_text = flags_text(flags);
         let custom = self.custom_headers(finished);
+        let grpc = finished.is_grpc.then(|| GrpcRequest::of(finished));
 
         let mut tags = Tags::new();
         if let Some(id) = &id {
@@ -156,10 +168,10 @@ impl Tracer {
         tags.push("http.method", &method);
         tags.push("user_agent", agent.as_deref().unwrap_or("-"));
         let caller = caller.as_deref().unwrap_or("-");
-        let protocol = if request.minor_version == 0 {
-            "HTTP/1.0"
-        } else {
-            "HTTP/1.1"
+        let protocol = match (finished.protocol, request.minor_version) {
+            (Protocol::Http2, _) => "HTTP/2",
+            (Protocol::Http1, 0) => "HTTP/1.0",
+            (Protocol::Http1, _) => "HTTP/1.1",
         };
         let usual = self
             .usual_tags
@@ -174,8 +186,12 @@ impl Tracer {
         tags.push("request_size", received);
         tags.push("response_size", sent);
         tags.push("http.status_code", code);
+        if let Some(request) = &grpc {
+            request.push(&mut tags);
+        }
+        push_grpc_status(&mut tags, finished.grpc);
         let cluster = self.push_cluster(&mut tags, finished.cluster);
-        if status == 0 || status >= 500 {
+        if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {
             tags.push("error", "true");
         }
         self.push_custom(&mut tags, &custom);
@@ -194,7 +210,7 @@ impl Tracer {
                 shared: span.shared,
                 trace_state,
                 flags: span.otlp_flags(),
-                status: status_code(self.kind, status),
+                status: status_code(self.kind, status, finished.grpc),
             },
         );
     }
@@ -221,14 +237,23 @@ impl Tracer {
         let mut tags = Tags::new();
         tags.push(
             "http.protocol",
-            if attempt.connected { "HTTP/1.1" } else { "-" },
+            match (attempt.connected, attempt.is_http2) {
+                (false, _) => "-",
+                (true, false) => "HTTP/1.1",
+                (true, true) => "HTTP/2",
+            },
         );
         tags.push("upstream_address", &attempt.address.text);
         tags.push("peer.address", &attempt.address.text);
         tags.push("http.status_code", code);
         tags.push("response_flags", &flags);
         let cluster_tags = self.push_cluster(&mut tags, Some(cluster));
-        let failed = attempt.reason.is_some() || attempt.canceled;
+        // What the proxy itself tells a gRPC client is nothing that the endpoint has said.
+        let grpc = finished.grpc.filter(|_| attempt.status != 0);
+        push_grpc_status(&mut tags, grpc);
+        let failed = attempt.reason.is_some()
+            || attempt.canceled
+            || grpc.is_some_and(GrpcStatus::is_failure);
         if failed || attempt.status == 0 || attempt.status >= 500 {
             tags.push("error", "true");
         }
@@ -254,7 +279,7 @@ impl Tracer {
                 shared: false,
                 trace_state,
                 flags: span.otlp_flags(),
-                status: status_code(SpanKind::Client, attempt.status),
+                status: status_code(SpanKind::Client, attempt.status, grpc),
             },
         );
     }
@@ -365,13 +390,63 @@ fn flags_text(flags: Flags) -> Cow<'static, str> {
     }
 }
 
-/// OTLP's status: a client calls 4xx an error, a server does not; no response leaves it unset.
-fn status_code(kind: SpanKind, status: u16) -> StatusCode {
-    let error_from = if kind == SpanKind::Client { 400 } else { 500 };
-    if status >= error_from {
+/// OTLP's status: a client calls 4xx an error, a server does not; no response leaves it unset. Of
+/// gRPC, a client calls everything but OK an error.
+fn status_code(kind: SpanKind, status: u16, grpc: Option<&GrpcStatus>) -> StatusCode {
+    let is_client = kind == SpanKind::Client;
+    let error_from = if is_client { 400 } else { 500 };
+    let is_grpc_error = grpc
+        .and_then(GrpcStatus::number)
+        // RESOURCE_EXHAUSTED is none of the server's.
+        .is_some_and(|code| code != 0 && (is_client || grpc::is_failure(code) && code != 8));
+    if status >= error_from || is_grpc_error {
         StatusCode::Error
     } else {
         StatusCode::Unset
+    }
+}
+
+/// What a gRPC request says about itself.
+struct GrpcRequest<'a> {
+    path: Cow<'a, str>,
+    authority: Cow<'a, str>,
+    content_type: Cow<'a, str>,
+    timeout: Option<Cow<'a, str>>,
+}
+
+impl<'a> GrpcRequest<'a> {
+    #[cold]
+    fn of(finished: &Finished<'a>) -> Self {
+        let (request, head) = (finished.request, finished.head);
+        let value = |name| request.fields.value(name, head).map(text);
+        Self {
+            path: text(request.target.path.get(head)),
+            authority: text(request.target.authority.get(head)),
+            content_type: value(Name::ContentType).unwrap_or_default(),
+            timeout: match finished.grpc_timeout {
+                Some(timeout) => Some(Cow::Owned(grpc::timeout_text(timeout))),
+                None => value(Name::GrpcTimeout),
+            },
+        }
+    }
+
+    fn push<'t>(&'t self, tags: &mut Tags<'t>) {
+        tags.push("grpc.path", &self.path);
+        tags.push("grpc.authority", &self.authority);
+        tags.push("grpc.content_type", &self.content_type);
+        if let Some(timeout) = &self.timeout {
+            tags.push("grpc.timeout", timeout);
+        }
+    }
+}
+
+fn push_grpc_status<'t>(tags: &mut Tags<'t>, status: Option<&'t GrpcStatus>) {
+    let Some(status) = status else {
+        return;
+    };
+    tags.push("grpc.status_code", &status.code);
+    if let Some(message) = &status.message {
+        tags.push("grpc.message", message);
     }
 }
 
@@ -382,8 +457,10 @@ fn digits(buffer: &mut itoa::Buffer, number: u64) -> &str {
 
 impl Attempt {
     /// Notes why the attempt failed.
-    pub(crate) fn fail(&mut self, flag: Flag, reason: &'static str) {
-        self.flags.set(flag);
+    pub(crate) fn fail(&mut self, flag: Option<Flag>, reason: &'static str) {
+        if let Some(flag) = flag {
+            self.flags.set(flag);
+        }
         self.reason = Some(reason);
     }
 }

@@ -1,17 +1,22 @@
 //! A cluster as a worker sees it.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use periplus_wire::export::FixedTags;
+use tokio::time::error::Elapsed;
 
 use crate::clock::Micros;
+use crate::reply::Failure;
 use crate::snapshot::Cluster;
 use crate::stats::ClusterStats;
 use crate::trace::cluster_tags;
 use crate::upstream::balance::Balancer;
+use crate::upstream::connection::Slot;
 use crate::upstream::{EndpointState, Permit, Pooled, Usage};
 
 /// The endpoints of a cluster by address: what survives a change of configuration.
@@ -92,27 +97,56 @@ impl ClusterState {
 
     /// A connection of the endpoint's pool, or leave to open one.
     pub(crate) fn checkout(&self, endpoint: &Rc<EndpointState>) -> Pooled {
+        endpoint.checkout(&self.stats, |first| self.connection_permit(first))
+    }
+
+    /// Leave to open a connection to the endpoint.
+    pub(super) fn slot(&self, endpoint: &Rc<EndpointState>) -> Option<Slot> {
+        endpoint.slot(&self.stats, |first| self.connection_permit(first))
+    }
+
+    /// Leave to have one more connection; the first one to an endpoint is always allowed.
+    fn connection_permit(&self, first: bool) -> Option<Permit> {
         let limit = self.cluster.limits.max_connections;
-        endpoint.checkout(&self.stats, |first| {
-            let permit = Permit::take(&self.usage, |usage| &usage.connections, limit);
-            if permit.is_none() {
-                self.stats.cx_overflow.increment();
-                if first {
-                    return Some(Permit::force(
-                        &self.usage,
-                        |usage| &usage.connections,
-                        limit,
-                    ));
-                }
+        fn connections(usage: &Usage) -> &AtomicU32 {
+            &usage.connections
+        }
+
+        let permit = Permit::take(&self.usage, connections, limit);
+        if permit.is_none() {
+            self.stats.cx_overflow.increment();
+            if first {
+                return Some(Permit::force(&self.usage, connections, limit));
             }
-            permit
-        })
+        }
+        permit
+    }
+
+    /// Counts how an attempt to connect went.
+    pub(crate) fn connected<T>(
+        &self,
+        endpoint: &EndpointState,
+        opened: Result<io::Result<T>, Elapsed>,
+    ) -> Result<T, Failure> {
+        match opened {
+            Ok(Ok(connected)) => Ok(connected),
+            Ok(Err(error)) => {
+                self.stats.cx_connect_fail.increment();
+                let (cluster, endpoint) = (&self.cluster.name, &endpoint.text);
+                tracing::debug!(cluster, endpoint, %error, "cannot connect");
+                Err(Failure::Connect)
+            }
+            Err(_) => {
+                self.stats.cx_connect_timeout.increment();
+                Err(Failure::ConnectTimeout)
+            }
+        }
     }
 
     /// Closes connections that were idle for too long or that the endpoint has closed.
     pub(crate) fn sweep(&self, now: Micros) {
         for endpoint in &self.endpoints {
-            endpoint.sweep(now, self.cluster.idle_timeout);
+            endpoint.sweep(now, self.cluster.idle_timeout, &self.stats);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::clock::Micros;
 use crate::net::Stream;
 use crate::stats::ClusterStats;
 use crate::upstream::Permit;
+use crate::upstream::http2::Http2Pool;
 
 /// The most idle connections that a worker keeps for one endpoint.
 const MOST_IDLE: usize = 1024;
@@ -32,6 +33,8 @@ pub(crate) struct EndpointState {
     connections: Cell<u32>,
     idle: RefCell<Vec<UpstreamConnection>>,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
+    /// Its connections of HTTP/2.
+    pub(super) http2: Http2Pool,
     /// The endpoint has left its cluster: connections are not pooled any more.
     retired: Cell<bool>,
 }
@@ -90,6 +93,7 @@ impl EndpointState {
             connections: Cell::new(0),
             idle: RefCell::default(),
             waiters: RefCell::default(),
+            http2: Http2Pool::default(),
             retired: Cell::new(false),
         })
     }
@@ -117,10 +121,20 @@ impl EndpointState {
         if let Some(connection) = self.pop_idle() {
             return Pooled::Idle(connection);
         }
-        match permit(self.connections.get() == 0) {
-            Some(permit) => Pooled::Open(Slot::new(self.clone(), stats.clone(), permit)),
+        match self.slot(stats, permit) {
+            Some(slot) => Pooled::Open(slot),
             None => Pooled::Full,
         }
+    }
+
+    /// Leave to open a connection.
+    pub(super) fn slot(
+        self: &Rc<Self>,
+        stats: &Arc<ClusterStats>,
+        permit: impl FnOnce(bool) -> Option<Permit>,
+    ) -> Option<Slot> {
+        let permit = permit(self.connections.get() == 0)?;
+        Some(Slot::new(self.clone(), stats.clone(), permit))
     }
 
     /// Takes a place in the line.
@@ -138,6 +152,11 @@ impl EndpointState {
         self.retired.set(true);
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         drop(idle);
+        self.http2.clear();
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     /// The endpoint has come back.
@@ -146,7 +165,10 @@ impl EndpointState {
     }
 
     /// Closes connections that were idle for too long or that the endpoint has closed.
-    pub(crate) fn sweep(&self, now: Micros, idle_timeout: Option<Duration>) {
+    pub(crate) fn sweep(&self, now: Micros, idle_timeout: Option<Duration>, stats: &ClusterStats) {
+        stats
+            .cx_idle_timeout
+            .add(self.http2.sweep(now, idle_timeout));
         let mut gone = Vec::new();
         {
             let mut idle = self.idle.borrow_mut();
@@ -170,7 +192,10 @@ impl EndpointState {
     }
 
     /// The next who waits gets the connection, or the news that one has gone.
-    fn offer(&self, mut offer: Option<UpstreamConnection>) -> Option<UpstreamConnection> {
+    pub(super) fn offer(
+        &self,
+        mut offer: Option<UpstreamConnection>,
+    ) -> Option<UpstreamConnection> {
         loop {
             let Some(waiter) = self.waiters.borrow_mut().pop_front() else {
                 return offer;

@@ -44,7 +44,7 @@ fn world(cluster: &str, origin: SocketAddr, at: SocketAddr) -> Snapshot {
     let to = a_route(path_prefix("/"), to_cluster(cluster));
     let accepts = listener("l", at, TrafficDirection::Outbound, manager("r"));
     Snapshot::default()
-        .with(CLUSTER, only(eds_cluster(cluster)))
+        .with(CLUSTER, only(eds_cluster(cluster, |_| ())))
         .with(ENDPOINT, only(endpoints(cluster, &[origin])))
         .with(LISTENER, only(Resource::new("l", &accepts)))
         .with(ROUTE, only(route_configuration("r", vec![to])))

@@ -1,11 +1,15 @@
 //! The data path over real sockets: one file per behaviour.
 
 mod differential_hyper;
+mod grpc;
 mod keep_alive_and_pools;
 mod listeners_live;
 mod rfc9110_semantics;
 mod rfc9112_framing;
 mod rfc9112_hostile_input;
+mod rfc9113_bridges;
+mod rfc9113_conformance;
+mod rfc9113_connections;
 mod routing;
 mod support;
 mod trace_headers;

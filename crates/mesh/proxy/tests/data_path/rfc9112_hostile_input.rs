@@ -334,7 +334,7 @@ fn refused() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("an unknown expectation", head("expect: magic\r\n"), 417),
         // The request line.
         ("no version", raw("GET /\r\nhost: h\r\n\r\n"), 400),
-        ("HTTP/2.0", raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505),
+        ("HTTP/2.0", raw("GET / HTTP/2.0\r\nhost: h\r\n\r\n"), 505),
         ("HTTP/1.2", raw("GET / HTTP/1.2\r\nhost: h\r\n\r\n"), 505),
         ("HTTP/0.9", raw("GET / HTTP/0.9\r\nhost: h\r\n\r\n"), 505),
         (

@@ -1,7 +1,7 @@
 //! Which route and which cluster a request gets.
 
 use periplus_proxy::snapshot::{
-    Forward, HeaderMatch, PathMatch, RouteAction, ValueMatch, WeightedCluster,
+    Forward, GrpcTimeouts, HeaderMatch, PathMatch, RouteAction, ValueMatch, WeightedCluster,
 };
 
 use crate::support::config::{Mesh, cluster};
@@ -189,6 +189,7 @@ fn weights_split_the_requests() {
             .to_vec(),
         total_weight: 100,
         timeout: None,
+        grpc: GrpcTimeouts::default(),
     });
     let mesh = Config::to(&heavy)
         .cluster(cluster("heavy", &[heavy.address]))

@@ -8,6 +8,8 @@ pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) listener: &'static str,
     pub(crate) request: String,
+    /// The client speaks HTTP/2.
+    pub(crate) http2: bool,
 }
 
 const TRACE_ID: &str = "463ac35c9f6413ad48485a3953bb6124";
@@ -501,14 +503,132 @@ pub(crate) fn all() -> Vec<Case> {
         add(&format!("http-{name}"), &["outbound"], request);
     }
 
+    let http1 = cases.into_iter().map(|(name, listener, request)| Case {
+        request: with_own_trace(&request, &name).replace("CASE", &name),
+        name,
+        listener,
+        http2: false,
+    });
+    http1.chain(over_bridges()).collect()
+}
+
+/// HTTP/2 on one side or both, and gRPC.
+fn over_bridges() -> Vec<Case> {
+    let listeners = [
+        "outbound",
+        "inbound",
+        "gateway",
+        "otlp_outbound",
+        "otlp_inbound",
+        "otlp_gateway",
+    ];
+    let mut cases = Vec::new();
+    let mut add = |name: &str, http2: bool, request: &str| {
+        for listener in listeners {
+            let side = if http2 { "h2" } else { "h1" };
+            let name = format!("{side}-{name}@{listener}");
+            cases.push(Case {
+                request: with_own_trace(request, &name).replace("CASE", &name),
+                name,
+                listener,
+                http2,
+            });
+        }
+    };
+    let b3 = format!("x-b3-traceid: {TRACE_ID}\nx-b3-spanid: {SPAN_ID}\nx-b3-sampled: 1\n");
+    // To an origin of HTTP/1.1.
+    for (name, path) in [
+        ("plain", "/ok"),
+        ("chunked-response", "/chunked"),
+        ("no-route", "/nothing"),
+        ("direct-response", "/direct"),
+        ("response-headers", "/headers"),
+        ("refused", "/refused"),
+        ("no-endpoints", "/empty"),
+        ("no-cluster", "/missing"),
+        ("timeout", "/slow"),
+        ("cut-body", "/cut"),
+        ("not-http", "/garbage"),
+        ("status-204", "/status/204"),
+        ("status-304", "/status/304"),
+        ("status-503", "/status/503"),
+    ] {
+        add(name, true, &get(path, ""));
+    }
+    add("context", true, &get("/ok", &b3));
+    for http2 in [false, true] {
+        let host = "host: test\r\nconnection: close\r\n";
+        let post = format!("HTTP/1.1\r\n{host}content-length: 5\r\n\r\nhello");
+        add("post", http2, &format!("POST /ok?case=CASE. {post}"));
+        // To an origin of HTTP/2.
+        for path in [
+            "ok",
+            "empty",
+            "length",
+            "trailers",
+            "reset",
+            "refuse",
+            "cut",
+            "slow",
+            "status/204",
+            "status/304",
+            "status/404",
+            "status/500",
+        ] {
+            let name = format!("to-h2-{}", path.replace('/', "-"));
+            add(&name, http2, &get(&format!("/h2/{path}"), ""));
+        }
+        add(
+            "to-h2-post",
+            http2,
+            &format!("POST /h2/ok?case=CASE. {post}"),
+        );
+        add("to-h2-context", http2, &get("/h2/ok", &b3));
+        let head = format!("HEAD /h2/length?case=CASE. HTTP/1.1\r\n{host}\r\n");
+        add("to-h2-head", http2, &head);
+        // gRPC.
+        let call = |path: &str, fields: &str| {
+            let fields = fields.replace('\n', "\r\n");
+            format!(
+                "POST {path}?case=CASE. HTTP/1.1\r\n{host}content-type: application/grpc\r\n\
+                 te: trailers\r\n{fields}content-length: 7\r\n\r\n\0\0\0\0\x02hi"
+            )
+        };
+        for code in ["0", "2", "7", "8", "14"] {
+            add(
+                &format!("grpc-{code}"),
+                http2,
+                &call(&format!("/grpc/{code}"), ""),
+            );
+            let only = call(&format!("/grpc/only/{code}"), "grpc-timeout: 3S\n");
+            add(&format!("grpc-only-{code}"), http2, &only);
+        }
+        for (name, path) in [
+            ("no-route", "/nothing"),
+            ("direct-response", "/direct"),
+            ("refused", "/refused"),
+            ("no-endpoints", "/empty"),
+            ("no-cluster", "/missing"),
+        ] {
+            add(&format!("grpc-{name}"), http2, &call(path, ""));
+        }
+        for (name, timeout) in [
+            ("limit", "grpc-timeout: 100m\n"),
+            ("limit-cut", "grpc-timeout: 10S\n"),
+            ("limit-none", ""),
+        ] {
+            add(
+                &format!("grpc-{name}"),
+                http2,
+                &call("/grpc-limit/slow", timeout),
+            );
+        }
+        let stream = call("/grpc-stream/slow", "grpc-timeout: 100m\n");
+        add("grpc-stream-limit", http2, &stream);
+        let passed = call("/grpc-limit/0", "grpc-timeout: 10S\n");
+        add("grpc-limit-told", http2, &passed);
+    }
     cases
-        .into_iter()
-        .map(|(name, listener, request)| Case {
-            request: with_own_trace(&request, &name).replace("CASE", &name),
-            name,
-            listener,
-        })
-        .collect()
 }
 
 /// Replaces the trace id, so that no two cases are of one trace.

@@ -4,6 +4,7 @@
 mod cases;
 mod collector;
 mod envoy;
+mod http2;
 mod outcome;
 mod tolerated;
 mod world;
@@ -33,6 +34,7 @@ const ENVOYS: &str = "sidecar~127.0.0.1~envoy.default~default.svc.cluster.local"
 struct Bench {
     node: &'static str,
     origin: Origin,
+    http2_origin: http2::Origin,
     collector: Collector,
     addresses: Addresses,
 }
@@ -53,10 +55,13 @@ impl Bench {
     async fn new(node: &'static str) -> Self {
         let origin = Origin::start("origin").await;
         let collector = Collector::start().await;
-        let addresses = Addresses::new(origin.address, collector.address).await;
+        let http2_origin = http2::Origin::start().await;
+        let addresses =
+            Addresses::new(origin.address, http2_origin.address, collector.address).await;
         Self {
             node,
             origin,
+            http2_origin,
             collector,
             addresses,
         }
@@ -73,11 +78,15 @@ impl Bench {
     }
 
     async fn run(&self, case: &Case) -> Seen {
-        let response = exchange(self.addresses.listeners[case.listener], &case.request).await;
-        Seen {
-            response,
-            upstream: self.origin.take(),
-        }
+        let address = self.addresses.listeners[case.listener];
+        let response = if case.http2 {
+            http2::exchange(address, &case.request).await
+        } else {
+            exchange(address, &case.request).await
+        };
+        let mut upstream = self.origin.take();
+        upstream.extend(self.http2_origin.take());
+        Seen { response, upstream }
     }
 
     /// Spans are sent in order: when one of a last request has arrived, those before it have.

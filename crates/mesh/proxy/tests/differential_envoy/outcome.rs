@@ -70,6 +70,8 @@ impl Names<'_> {
             let at = |address: SocketAddr| address.port() == port;
             if at(self.addresses.origin) {
                 "<origin>".to_owned()
+            } else if at(self.addresses.http2_origin) {
+                "<h2 origin>".to_owned()
             } else if at(self.addresses.nobody) {
                 "<nobody>".to_owned()
             } else if self

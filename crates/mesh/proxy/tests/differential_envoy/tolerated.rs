@@ -39,7 +39,7 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
     Tolerated {
         name: "Fields that the response's connection header names",
         covers: |case, side, line| {
-            case.starts_with("response-headers@")
+            (case.starts_with("response-headers@") || case.starts_with("h2-response-headers@"))
                 && side == Side::Envoy
                 && line == "response header x-hop: 1"
         },
@@ -56,6 +56,12 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         name: "A pooled connection that dies",
         covers: |case, side, line| {
             case.starts_with("reset@") && side == Side::Ours && line.starts_with("upstream 1 ")
+        },
+    },
+    Tolerated {
+        name: "Streams that were not worked on",
+        covers: |case, side, line| {
+            case.contains("-to-h2-refuse@") && side == Side::Ours && line.starts_with("upstream 1 ")
         },
     },
     Tolerated {

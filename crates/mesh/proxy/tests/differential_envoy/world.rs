@@ -1,6 +1,11 @@
 //! The configuration that both proxies get: the same but for the addresses of their own.
 
-use std::collections::BTreeMap;
+#![expect(
+    deprecated,
+    reason = "control planes still send the older forms of some fields"
+)]
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -14,6 +19,11 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::trace::v3 as trace;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions,
+};
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::tracing::v3 as tag;
@@ -52,10 +62,15 @@ pub(crate) struct Addresses {
     pub(crate) origin: SocketAddr,
     pub(crate) collector: SocketAddr,
     pub(crate) nobody: SocketAddr,
+    pub(crate) http2_origin: SocketAddr,
 }
 
 impl Addresses {
-    pub(crate) async fn new(origin: SocketAddr, collector: SocketAddr) -> Self {
+    pub(crate) async fn new(
+        origin: SocketAddr,
+        http2_origin: SocketAddr,
+        collector: SocketAddr,
+    ) -> Self {
         let mut listeners = BTreeMap::new();
         for name in LISTENERS {
             listeners.insert(name, free_address().await);
@@ -65,14 +80,16 @@ impl Addresses {
             origin,
             collector,
             nobody: free_address().await,
+            http2_origin,
         }
     }
 }
 
 pub(crate) fn snapshot(addresses: &Addresses) -> Snapshot {
-    let clusters = ["origin", "v2", "refused", "empty", "zipkin", "otel"];
+    let clusters = ["origin", "v2", "h2", "refused", "empty", "zipkin", "otel"];
     let at = |name: &str| match name {
         "origin" | "v2" => vec![addresses.origin],
+        "h2" => vec![addresses.http2_origin],
         "refused" => vec![addresses.nobody],
         "zipkin" | "otel" => vec![addresses.collector],
         _ => Vec::new(),
@@ -85,7 +102,19 @@ pub(crate) fn snapshot(addresses: &Addresses) -> Snapshot {
         )
     });
     Snapshot::default()
-        .with(CLUSTER, clusters.map(eds_cluster).into_iter().collect())
+        .with(
+            CLUSTER,
+            clusters
+                .map(|name| {
+                    eds_cluster(name, |cluster| {
+                        if name == "h2" {
+                            cluster.typed_extension_protocol_options = http2_options();
+                        }
+                    })
+                })
+                .into_iter()
+                .collect(),
+        )
         .with(
             ENDPOINT,
             clusters
@@ -247,6 +276,19 @@ fn open_telemetry() -> trace::tracing::Http {
     }
 }
 
+fn http2_options() -> HashMap<String, protobuf::Any> {
+    let options = upstream::HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(
+            ExplicitHttpConfig {
+                protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Default::default())),
+            },
+        )),
+        ..Default::default()
+    };
+    let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    [(key.to_owned(), pack_any(options))].into()
+}
+
 fn routes() -> Vec<route::Route> {
     let to = |prefix: &str, cluster: &str| a_route(path_prefix(prefix), to_cluster(cluster));
     let named = |mut route: route::Route, operation: &str, propagate: bool| {
@@ -281,6 +323,17 @@ fn routes() -> Vec<route::Route> {
         seconds: 0,
         nanos: 100_000_000,
     });
+    let time = |seconds, nanos| Some(protobuf::Duration { seconds, nanos });
+    let mut h2_slow = to_cluster("h2");
+    h2_slow.timeout = time(0, 100_000_000);
+    let mut grpc_limit = to_cluster("h2");
+    grpc_limit.max_grpc_timeout = time(0, 200_000_000);
+    let mut grpc_stream = to_cluster("h2");
+    grpc_stream.timeout = time(0, 0);
+    grpc_stream.max_stream_duration = Some(route::route_action::MaxStreamDuration {
+        grpc_timeout_header_max: time(0, 0),
+        ..Default::default()
+    });
     let direct = route::Route {
         r#match: Some(path_prefix("/direct")),
         action: Some(Action::DirectResponse(route::DirectResponseAction {
@@ -303,6 +356,11 @@ fn routes() -> Vec<route::Route> {
         a_route(path_prefix("/weighted"), weighted),
         a_route(path_prefix("/slow"), slow),
         direct,
+        a_route(path_prefix("/h2/slow"), h2_slow),
+        to("/h2", "h2"),
+        a_route(path_prefix("/grpc-limit"), grpc_limit),
+        a_route(path_prefix("/grpc-stream"), grpc_stream),
+        to("/grpc", "h2"),
         to("/refused", "refused"),
         to("/empty", "empty"),
         to("/missing", "missing"),

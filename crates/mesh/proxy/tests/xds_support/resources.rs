@@ -41,8 +41,8 @@ pub(crate) fn ads() -> Option<core::ConfigSource> {
 }
 
 /// A cluster whose endpoints come by EDS.
-pub(crate) fn eds_cluster(name: &str) -> Resource {
-    let cluster = cluster::Cluster {
+pub(crate) fn eds_cluster(name: &str, edit: impl FnOnce(&mut cluster::Cluster)) -> Resource {
+    let mut cluster = cluster::Cluster {
         name: name.to_owned(),
         connect_timeout: Some(protobuf::Duration {
             seconds: 1,
@@ -55,6 +55,7 @@ pub(crate) fn eds_cluster(name: &str) -> Resource {
         }),
         ..Default::default()
     };
+    edit(&mut cluster);
     Resource::new(name, &cluster)
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, ClusterLimits, ConnectionManager, Decorator, Direction, Endpoint, Forward,
-    Listener, Node, PathMatch, Route, RouteAction, RouteTable, ServerHeader, Snapshot, Tracing,
-    TracingProvider, VirtualHost, WeightedCluster,
+    Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
+    Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
+    ServerHeader, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
+    WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -157,6 +158,8 @@ impl Config {
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            codec: Codec::Auto,
+            http2: Http2Options::default(),
         };
         (self.manager)(&mut manager);
         Listener {
@@ -278,6 +281,7 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
             max_requests: u32::MAX,
         },
         idle_timeout: Some(Duration::from_secs(3600)),
+        protocol: UpstreamProtocol::Http1,
     }
 }
 
@@ -322,6 +326,7 @@ pub(crate) fn forward_within(cluster: &str, timeout: Option<Duration>) -> RouteA
         }],
         total_weight: 1,
         timeout,
+        grpc: GrpcTimeouts::default(),
     })
 }
 

@@ -3,6 +3,8 @@
 
 pub(crate) mod collector;
 pub(crate) mod config;
+pub(crate) mod frames;
+pub(crate) mod h2;
 pub(crate) mod origin;
 pub(crate) mod wire;
 

@@ -1,0 +1,159 @@
+//! The client's side of a bridged exchange.
+
+use std::task::{Context, Poll};
+
+use crate::acquire::Waits;
+use crate::bridge::http1::{Http1Sink, Http1Source};
+use crate::bridge::http2::{Http2Sink, Http2Source};
+use crate::bridge::pipe::{Pipe, PipeError};
+use crate::bridge::upstream::Upstream;
+use crate::call::Call;
+use crate::connection::Connection;
+use crate::http1::framing::Framing;
+use crate::http2::ServerStream;
+use crate::relay::{Relay, RelayError, poll_flush};
+
+/// Whoever sent the request.
+pub(crate) enum Client<'a> {
+    Http1 {
+        connection: &'a mut Connection,
+        /// The request's body.
+        body: &'a mut Relay,
+    },
+    Http2(&'a mut ServerStream),
+}
+
+impl Client<'_> {
+    pub(super) fn call_mut(&mut self) -> &mut Call {
+        match self {
+            Client::Http1 { connection, .. } => &mut connection.call,
+            Client::Http2(stream) => &mut stream.call,
+        }
+    }
+
+    /// Whether the request is known to have no body, or none any more.
+    pub(super) fn has_sent_all(&self) -> bool {
+        match self {
+            Client::Http1 { body, .. } => body.is_taken(),
+            Client::Http2(stream) => stream.recv.is_end_stream(),
+        }
+    }
+
+    /// Whether the connection may take another request after this response, and whether the
+    /// response's body goes in chunks.
+    pub(super) fn framing_of_response(&self) -> (bool, bool) {
+        let Client::Http1 { connection, .. } = self else {
+            return (true, false);
+        };
+        let call = &connection.call;
+        let is_modern = call.request.minor_version == 1;
+        let is_open = matches!(call.response.framing, Framing::Chunked | Framing::Close);
+        let keep = call.request.keep_alive
+            && !connection.registered.is_draining()
+            && (is_modern || !is_open);
+        (keep, is_open && is_modern)
+    }
+
+    /// Sends an interim response whose text this is.
+    pub(super) fn send_interim(&mut self, text: &[u8]) {
+        match self {
+            Client::Http1 { connection, .. } => {
+                let call = &mut connection.call;
+                // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
+                if call.request.minor_version == 1 {
+                    call.response.copy_interim(text, &mut call.out.bytes);
+                }
+            }
+            Client::Http2(stream) => stream.send_interim(text),
+        }
+    }
+
+    /// Writes what was not written yet of interim responses.
+    pub(super) fn poll_interim(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<Result<(), PipeError>> {
+        match self {
+            Client::Http1 { connection, .. } => {
+                let (stream, out) = (&mut connection.stream, &mut connection.call.out);
+                poll_flush(cx, stream, out, progress).map_err(|_| RelayError::Sink.into())
+            }
+            Client::Http2(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Sends the head of the response, which is in the output; `ended` says that nothing follows.
+    pub(super) fn send_head(&mut self, ended: bool) -> Result<(), PipeError> {
+        match self {
+            // The output is written before, or with, the first of the body.
+            Client::Http1 { .. } => Ok(()),
+            Client::Http2(stream) => stream.send_head(ended).map_err(|_| RelayError::Sink.into()),
+        }
+    }
+
+    /// Moves the request's body on.
+    pub(super) fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        upstream: &mut Upstream,
+        progress: &mut bool,
+    ) -> Poll<Result<(), PipeError>> {
+        match self {
+            Client::Http1 { connection, body } => {
+                let mut source = Http1Source {
+                    stream: &mut connection.stream,
+                    buffer: &mut connection.call.buffer,
+                    body,
+                };
+                upstream.poll_sink(cx, pipe, &mut source, progress)
+            }
+            Client::Http2(stream) => {
+                let mut source = Http2Source(&mut stream.recv);
+                upstream.poll_sink(cx, pipe, &mut source, progress)
+            }
+        }
+    }
+
+    /// Moves the response's body on.
+    pub(super) fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        upstream: &mut Upstream,
+        chunks: bool,
+        progress: &mut bool,
+    ) -> Poll<Result<(), PipeError>> {
+        match self {
+            Client::Http1 { connection, .. } => {
+                let mut sink = Http1Sink {
+                    stream: &mut connection.stream,
+                    out: &mut connection.call.out,
+                    chunks,
+                };
+                upstream.poll_source(cx, pipe, &mut sink, progress)
+            }
+            Client::Http2(stream) => match &mut stream.send {
+                Some(send) => upstream.poll_source(cx, pipe, &mut Http2Sink(send), progress),
+                None => Poll::Ready(Err(RelayError::Sink.into())),
+            },
+        }
+    }
+}
+
+impl Waits for Client<'_> {
+    fn call(&self) -> &Call {
+        match self {
+            Client::Http1 { connection, .. } => &connection.call,
+            Client::Http2(stream) => &stream.call,
+        }
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<crate::reply::Failure> {
+        match self {
+            Client::Http1 { connection, .. } => connection.poll_gone(cx),
+            Client::Http2(stream) => stream.poll_gone(cx),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Bodies of HTTP/2: streams as sources and sinks, with their flow control (RFC 9113 §5.2).
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+
+use crate::bridge::pipe::{Piece, PipeError, Sink, Source};
+use crate::http2::head;
+use crate::relay::RelayError;
+
+/// What arrives on a stream. Its window opens again only as far as the other side has taken it.
+pub(crate) struct Http2Source<'a>(pub(crate) &'a mut RecvStream);
+
+impl Source for Http2Source<'_> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, PipeError>> {
+        match ready!(self.0.poll_data(cx)) {
+            Some(Ok(data)) => return Poll::Ready(Ok(Piece::Data(data))),
+            Some(Err(error)) => return Poll::Ready(Err(source_error(&error))),
+            None => {}
+        }
+        Poll::Ready(match ready!(self.0.poll_trailers(cx)) {
+            Ok(None) => Ok(Piece::End(None)),
+            Ok(Some(fields)) => {
+                let mut lines = Vec::new();
+                head::append_fields(&fields, &mut lines);
+                Ok(Piece::End(Some(lines.into())))
+            }
+            Err(error) => Err(source_error(&error)),
+        })
+    }
+
+    fn is_ended(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn taken(&mut self, bytes: usize) {
+        // Fails only if more is released than has arrived.
+        let _ = self.0.flow_control().release_capacity(bytes);
+    }
+}
+
+/// What leaves on a stream.
+pub(crate) struct Http2Sink<'a>(pub(crate) &'a mut SendStream<Bytes>);
+
+impl Sink for Http2Sink<'_> {
+    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, PipeError>> {
+        self.0.reserve_capacity(wanted);
+        let room = self.0.capacity();
+        if room > 0 {
+            return Poll::Ready(Ok(room));
+        }
+        match ready!(self.0.poll_capacity(cx)) {
+            Some(Ok(room)) => Poll::Ready(Ok(room)),
+            Some(Err(_)) | None => Poll::Ready(Err(RelayError::Sink.into())),
+        }
+    }
+
+    fn data(&mut self, data: Bytes, last: bool) -> Result<(), PipeError> {
+        self.0
+            .send_data(data, last)
+            .map_err(|_| RelayError::Sink.into())
+    }
+
+    fn end(&mut self, trailers: Option<&[u8]>) -> Result<(), PipeError> {
+        let fields = trailers.map(head::trailers).transpose();
+        match fields.map_err(|_| PipeError::Malformed)? {
+            Some(fields) if !fields.is_empty() => self.0.send_trailers(fields),
+            _ => self.0.send_data(Bytes::new(), true),
+        }
+        .map_err(|_| RelayError::Sink.into())
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>, _: &mut bool) -> Poll<Result<(), PipeError>> {
+        // The connection's task writes; what is sent has been paid for with capacity.
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Why nothing more arrives.
+pub(crate) fn source_error(error: &h2::Error) -> PipeError {
+    match error.reason() {
+        Some(reason) if error.is_reset() && error.is_remote() => PipeError::Reset(reason),
+        Some(_) if error.is_reset() => PipeError::Malformed,
+        Some(_) if error.is_go_away() && error.is_library() => PipeError::Malformed,
+        _ => RelayError::Source.into(),
+    }
+}

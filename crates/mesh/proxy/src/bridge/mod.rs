@@ -1,0 +1,380 @@
+//! Exchanges that change between HTTP/1.1 and HTTP/2, or that are HTTP/2 on both sides.
+//!
+//! Plain HTTP/1.1 on both sides has a faster way of its own (`conversation`); gRPC goes over a bridge in
+//! any case, since its time limits are those of this one.
+
+mod client;
+mod http1;
+mod http2;
+mod pipe;
+mod upstream;
+
+pub(crate) use client::Client;
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::acquire::{Waits, acquire, while_pending};
+use crate::bridge::pipe::{Pipe, PipeError};
+use crate::bridge::upstream::{NoResponse, Upstream};
+use crate::call::Protocol;
+use crate::clock::Micros;
+use crate::connection::Next;
+use crate::conversation::GRACE;
+use crate::exchange::Exchange;
+use crate::grpc::GrpcStatus;
+use crate::http1::framing::Framing;
+use crate::relay::RelayError;
+use crate::reply::Failure;
+use crate::snapshot::Http2Options;
+use crate::upstream::{ClusterState, EndpointState};
+
+/// An exchange between a client and an endpoint.
+pub(crate) struct Bridge<'a> {
+    client: Client<'a>,
+    exchange: &'a mut Exchange,
+    cluster: &'a Rc<ClusterState>,
+    endpoint: &'a Rc<EndpointState>,
+    /// The endpoint speaks HTTP/2.
+    http2: Option<Http2Options>,
+    /// The text of the request's head.
+    head: Vec<u8>,
+    request: Pipe,
+    /// When the endpoint had the whole request.
+    request_sent: Option<Micros>,
+    /// The endpoint takes no more of the request; its response may be there all the same.
+    refused: bool,
+    response: Option<Response>,
+    last_progress: Micros,
+}
+
+/// A response whose head has gone out.
+struct Response {
+    body: Pipe,
+    chunks: bool,
+    keep: bool,
+}
+
+impl<'a> Bridge<'a> {
+    pub(crate) fn new(
+        client: Client<'a>,
+        exchange: &'a mut Exchange,
+        cluster: &'a Rc<ClusterState>,
+        endpoint: &'a Rc<EndpointState>,
+        http2: Option<Http2Options>,
+    ) -> Self {
+        let mut head = Vec::with_capacity(1024);
+        client.call().write_request(exchange, &mut head);
+        Self {
+            request: Pipe::replayable(client.has_sent_all()),
+            last_progress: exchange.begin,
+            client,
+            exchange,
+            cluster,
+            endpoint,
+            http2,
+            head,
+            request_sent: None,
+            refused: false,
+            response: None,
+        }
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(mut self) -> Result<Next, Failure> {
+        let bodiless = self.request.is_ended();
+        let mut again = false;
+        loop {
+            let failure = match self.connect(bodiless, again).await {
+                Ok(upstream) => match self.converse(upstream).await {
+                    Ok(next) => return Ok(next),
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            match failure {
+                NoResponse::Unprocessed(_)
+                    if !again && !self.refused && self.request.rewind(bodiless) =>
+                {
+                    self.cluster.stats.rq_stale_retry.increment();
+                    again = true;
+                    self.request_sent = None;
+                }
+                NoResponse::Unprocessed(failure) | NoResponse::Failed(failure) => {
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    /// Gets a connection and sends the head of the request on it.
+    async fn connect(&mut self, bodiless: bool, again: bool) -> Result<Upstream, NoResponse> {
+        let (client, cluster, endpoint) = (&mut self.client, self.cluster, self.endpoint);
+        let upstream = match self.http2 {
+            Some(options) => {
+                let lease = match cluster.http2_lease(endpoint) {
+                    Some(lease) => lease,
+                    None => {
+                        let open = cluster.http2_open(endpoint, options);
+                        let open = while_pending(client, self.exchange, cluster, open);
+                        Box::pin(open).await?
+                    }
+                };
+                Upstream::http2(lease, &endpoint.text, client.call(), &self.head, bodiless)?
+            }
+            None => {
+                let connection = acquire(client, self.exchange, cluster, endpoint, again).await?;
+                Upstream::http1(connection, client.call(), &self.head)
+            }
+        };
+        if let Some(attempt) = &mut self.exchange.attempt {
+            attempt.connected = true;
+            attempt.is_http2 = upstream.protocol() == Protocol::Http2;
+        }
+        Ok(upstream)
+    }
+
+    async fn converse(&mut self, mut upstream: Upstream) -> Result<Next, NoResponse> {
+        let mut text = Vec::new();
+        let reused = upstream.is_reused();
+        self.arm();
+        let result = poll_fn(|cx| self.poll(cx, &mut upstream, &mut text)).await;
+        self.exchange.request_bytes = self.request.body_bytes;
+        if let Some(response) = &mut self.response {
+            self.exchange.response_bytes = response.body.body_bytes;
+            let trailers = response.body.trailers.as_deref();
+            if let Some(status) = trailers.and_then(GrpcStatus::in_lines) {
+                self.exchange.grpc = Some(Box::new(status));
+            }
+        }
+        let sent_all = self.request_sent.is_some() && !self.refused;
+        upstream.release(self.client.call(), result.is_ok() && sent_all);
+        match result {
+            Ok(()) => {
+                let keep = self.response.as_ref().is_some_and(|response| response.keep);
+                Ok(if keep && sent_all {
+                    Next::Continue
+                } else {
+                    Next::Close
+                })
+            }
+            // An old connection has died, and the request can do no harm twice (RFC 9110 §9.2.2).
+            Err(NoResponse::Failed(failure @ Failure::Terminated))
+                if reused && self.response.is_none() && self.is_idempotent() =>
+            {
+                Err(NoResponse::Unprocessed(failure))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn is_idempotent(&self) -> bool {
+        let call = self.client.call();
+        call.request.is_idempotent(call.buffer.head())
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut Upstream,
+        text: &mut Vec<u8>,
+    ) -> Poll<Result<(), NoResponse>> {
+        let mut progress = false;
+        if !self.refused && (self.request_sent.is_none() || !self.request.is_ended()) {
+            self.poll_request(cx, upstream, &mut progress)?;
+        }
+        if self.response.is_none() {
+            while let Poll::Ready(ended) = upstream.poll_head(cx, self.client.call_mut(), text)? {
+                progress = true;
+                if self.client.call().response.is_interim() {
+                    self.client.send_interim(text);
+                } else {
+                    self.begin_response(text, ended)?;
+                    break;
+                }
+            }
+            if self.response.is_none()
+                && let Poll::Ready(Err(error)) = self.client.poll_interim(cx, &mut progress)
+            {
+                return Poll::Ready(Err(self.response_failure(cx, error).into()));
+            }
+        } else {
+            self.client.call_mut().answered_at = self.now();
+        }
+        if let Some(response) = &mut self.response {
+            let moved = self.client.poll_response(
+                cx,
+                &mut response.body,
+                upstream,
+                response.chunks,
+                &mut progress,
+            );
+            if let Poll::Ready(moved) = moved {
+                return Poll::Ready(moved.map_err(|error| self.response_failure(cx, error).into()));
+            }
+        }
+        if let Poll::Ready(gone) = self.client.poll_gone(cx) {
+            return Poll::Ready(Err(gone.into()));
+        }
+        if progress {
+            self.last_progress = self.now();
+            self.arm();
+        }
+        self.poll_deadline(cx).map(|failure| Err(failure.into()))
+    }
+
+    /// The client's direction: an error only if the exchange has failed.
+    fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut Upstream,
+        progress: &mut bool,
+    ) -> Result<(), Failure> {
+        let moved = self
+            .client
+            .poll_request(cx, &mut self.request, upstream, progress);
+        match moved {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                self.request_sent = Some(self.now());
+                self.arm();
+            }
+            Poll::Ready(Err(PipeError::Relay(RelayError::Sink))) => self.refused = true,
+            Poll::Ready(Err(PipeError::Relay(RelayError::Body(error)))) => {
+                return Err(Failure::ClientBody(error));
+            }
+            Poll::Ready(Err(PipeError::Reset(_))) => return Err(Failure::ClientReset),
+            Poll::Ready(Err(PipeError::Malformed)) => return Err(Failure::ClientMalformed),
+            Poll::Ready(Err(PipeError::Relay(RelayError::Source | RelayError::SourceEnded))) => {
+                return Err(Failure::ClientGone);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a failure of the endpoint's direction means.
+    fn response_failure(&mut self, cx: &mut Context<'_>, error: PipeError) -> Failure {
+        match error {
+            PipeError::Relay(RelayError::Sink) => match self.client.poll_gone(cx) {
+                Poll::Ready(gone) => gone,
+                Poll::Pending => Failure::ClientGone,
+            },
+            PipeError::Reset(reason) => Failure::Reset(reason),
+            PipeError::Malformed => Failure::Protocol("the body is no valid HTTP/2"),
+            PipeError::Relay(RelayError::SourceEnded) => Failure::Protocol("the body ends early"),
+            PipeError::Relay(RelayError::Source) => Failure::Terminated,
+            PipeError::Relay(RelayError::Body(_)) => Failure::Protocol("a chunk is malformed"),
+        }
+    }
+
+    /// Sends the head of the final response, whose text this is; `ended` says that nothing follows.
+    fn begin_response(&mut self, text: &[u8], ended: bool) -> Result<(), NoResponse> {
+        let now = self.now();
+        let since = self.request_sent.unwrap_or(self.exchange.begin);
+        let (keep, chunks) = self.client.framing_of_response();
+        let call = self.client.call_mut();
+        let status = call.response.status;
+        if status == 101 {
+            return Err(Failure::Protocol("an upgrade that nobody asked for").into());
+        }
+        let bodiless = call.response.framing == Framing::None;
+        self.exchange.status = status;
+        call.answered_at = now;
+        if let Some(attempt) = &mut self.exchange.attempt {
+            attempt.status = status;
+        }
+        if let Some(grpc) = GrpcStatus::in_fields(&call.response.fields, text) {
+            self.exchange.grpc = Some(Box::new(grpc));
+        }
+        let keep = keep && !self.refused;
+        call.write_response(
+            self.exchange,
+            text,
+            now.saturating_sub(since) / 1000,
+            chunks,
+            keep,
+        );
+        self.request.let_go();
+        self.response = Some(Response {
+            body: if bodiless {
+                Pipe::bodiless(ended)
+            } else {
+                Pipe::new(ended)
+            },
+            chunks,
+            keep,
+        });
+        self.client
+            .send_head(ended)
+            .map_err(|_| Failure::ClientGone.into())
+    }
+
+    fn now(&self) -> Micros {
+        self.client.call().worker.clock.now()
+    }
+
+    /// Sets the timer to the nearest deadline.
+    fn arm(&self) {
+        let deadlines = [
+            self.route_deadline(),
+            self.stream_deadline(),
+            self.idle_deadline(),
+            self.grace(),
+        ];
+        let timer = &self.client.call().timer;
+        timer.set_at(deadlines.into_iter().flatten().min());
+    }
+
+    fn route_deadline(&self) -> Option<Micros> {
+        after(self.request_sent?, self.exchange.timeout?)
+    }
+
+    fn stream_deadline(&self) -> Option<Micros> {
+        after(self.exchange.begin, self.exchange.stream_timeout?)
+    }
+
+    fn idle_deadline(&self) -> Option<Micros> {
+        let manager = &self.client.call().view.listener.manager;
+        after(self.last_progress, manager.stream_idle_timeout?)
+    }
+
+    /// When a client that has closed its side of a connection counts as gone.
+    fn grace(&self) -> Option<Micros> {
+        let Client::Http1 { connection, .. } = &self.client else {
+            return None;
+        };
+        let applies = connection.ended && connection.call.request.keep_alive;
+        let since = connection.ended_at.max(self.last_progress);
+        applies.then(|| since + GRACE.as_micros() as u64)
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        loop {
+            let call = self.client.call();
+            ready!(call.timer.poll_passed(|| call.worker.clock.now(), cx));
+            let now = self.now();
+            let passed = |deadline: Option<Micros>| deadline.is_some_and(|at| at <= now);
+            let request_complete = self.request_sent.is_some();
+            if passed(self.grace()) {
+                return Poll::Ready(Failure::ClientGone);
+            }
+            if passed(self.stream_deadline()) {
+                return Poll::Ready(Failure::StreamTimeout { request_complete });
+            }
+            if passed(self.route_deadline()) {
+                return Poll::Ready(Failure::RouteTimeout);
+            }
+            if passed(self.idle_deadline()) {
+                return Poll::Ready(Failure::Idle { request_complete });
+            }
+            self.arm();
+        }
+    }
+}
+
+/// Zero is no limit.
+fn after(since: Micros, time: Duration) -> Option<Micros> {
+    (!time.is_zero()).then(|| since + time.as_micros() as u64)
+}

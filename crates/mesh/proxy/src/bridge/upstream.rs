@@ -1,0 +1,270 @@
+//! The endpoint's side of a bridged exchange.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{RecvStream, SendStream};
+use http::uri::Scheme;
+
+use crate::bridge::http1::{Http1Sink, Http1Source};
+use crate::bridge::http2::{Http2Sink, Http2Source, source_error};
+use crate::bridge::pipe::{Pipe, PipeError, Sink, Source};
+use crate::buffer::Output;
+use crate::call::{Call, Protocol};
+use crate::conversation::{RESPONSE_LIMITS, poll_more_of_head};
+use crate::http1::framing::Framing;
+use crate::http2::head::{self, Malformed};
+use crate::relay::{Relay, RelayError};
+use crate::reply::Failure;
+use crate::upstream::{Lease, UpstreamConnection};
+
+/// Whoever answers the request.
+pub(super) enum Upstream {
+    Http1 {
+        connection: UpstreamConnection,
+        /// The request, as it goes.
+        out: Output,
+        /// The body of the request goes in chunks.
+        chunks: bool,
+        /// The response's body.
+        body: Relay,
+    },
+    Http2 {
+        send: SendStream<Bytes>,
+        response: ResponseFuture,
+        /// The response's body, once its head is there.
+        recv: Option<RecvStream>,
+        lease: Lease,
+    },
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(super) enum NoResponse {
+    /// The endpoint has surely not worked on the request (RFC 9113 §8.7).
+    Unprocessed(Failure),
+    Failed(Failure),
+}
+
+impl From<Failure> for NoResponse {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Upstream {
+    /// Sends the head of a request, whose text this is, over HTTP/1.1.
+    pub(super) fn http1(mut connection: UpstreamConnection, call: &Call, head: &[u8]) -> Self {
+        if !connection.buffer.has_block() {
+            connection.buffer = crate::buffer::Buffer::on(call.worker.blocks.lend());
+        }
+        let mut out = call.worker.blocks.lend_output();
+        out.bytes.extend_from_slice(head);
+        Self::Http1 {
+            connection,
+            out,
+            chunks: call.request.framing == Framing::Chunked,
+            body: Relay::default(),
+        }
+    }
+
+    /// Sends it as a stream of HTTP/2; `ended` says that no body follows.
+    pub(super) fn http2(
+        lease: Lease,
+        endpoint: &str,
+        call: &Call,
+        head: &[u8],
+        ended: bool,
+    ) -> Result<Self, NoResponse> {
+        let scheme = if call.is_https {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        };
+        let request = head::request(head, scheme, endpoint)
+            .map_err(|Malformed(problem)| Failure::Untranslatable(problem))?;
+        let (response, send) = lease
+            .sender()
+            .send_request(request, ended)
+            .map_err(|_| NoResponse::Unprocessed(Failure::Terminated))?;
+        Ok(Self::Http2 {
+            send,
+            response,
+            recv: None,
+            lease,
+        })
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        match self {
+            Upstream::Http1 { .. } => Protocol::Http1,
+            Upstream::Http2 { .. } => Protocol::Http2,
+        }
+    }
+
+    /// Whether the connection has served an exchange before.
+    pub(super) fn is_reused(&self) -> bool {
+        match self {
+            Upstream::Http1 { connection, .. } => connection.reused,
+            Upstream::Http2 { lease, .. } => lease.reused,
+        }
+    }
+
+    /// Waits for a response head, and writes its text: whether nothing follows it.
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: &mut Call,
+        text: &mut Vec<u8>,
+    ) -> Poll<Result<bool, NoResponse>> {
+        let to_head = call.request.is_head;
+        text.clear();
+        match self {
+            Upstream::Http1 {
+                connection, body, ..
+            } => loop {
+                let unread = connection.buffer.unread();
+                if !unread.is_empty() {
+                    let parsed = call.response.parse(unread, RESPONSE_LIMITS, to_head);
+                    let parsed = parsed.map_err(|refused| Failure::Protocol(refused.reason))?;
+                    if let Some(length) = parsed {
+                        text.extend_from_slice(&unread[..length]);
+                        connection.buffer.consume(length);
+                        *body = Relay::new(call.response.framing, false);
+                        return Poll::Ready(Ok(body.is_taken()));
+                    }
+                }
+                ready!(poll_more_of_head(cx, connection))?;
+            },
+            Upstream::Http2 {
+                response,
+                recv,
+                lease,
+                ..
+            } => {
+                let failed = |error: &h2::Error| no_response(error, lease);
+                if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+                    let interim = interim.map_err(|error| failed(&error))?;
+                    head::append_response(interim.status(), interim.headers(), text);
+                } else {
+                    let (head, body) = ready!(Pin::new(response).poll(cx))
+                        .map_err(|error| failed(&error))?
+                        .into_parts();
+                    head::append_response(head.status, &head.headers, text);
+                    if body.is_end_stream()
+                        && call.protocol == Protocol::Http1
+                        && !head.headers.contains_key(http::header::CONTENT_LENGTH)
+                        && !to_head
+                        && !matches!(head.status.as_u16(), 204 | 304)
+                    {
+                        // Else it would have to go in chunks, or to end the connection.
+                        text.truncate(text.len() - 2);
+                        text.extend_from_slice(b"content-length: 0\r\n\r\n");
+                    }
+                    *recv = Some(body);
+                }
+                let parsed = call.response.parse(text, RESPONSE_LIMITS, to_head);
+                match parsed.map_err(|refused| Failure::Protocol(refused.reason))? {
+                    Some(_) => {
+                        let ended = recv.as_ref().is_some_and(RecvStream::is_end_stream);
+                        Poll::Ready(Ok(ended))
+                    }
+                    None => Err(Failure::Protocol("the head is incomplete"))?,
+                }
+            }
+        }
+    }
+
+    /// Moves the request's body on.
+    pub(super) fn poll_sink(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        source: &mut dyn Source,
+        progress: &mut bool,
+    ) -> Poll<Result<(), PipeError>> {
+        match self {
+            Upstream::Http1 {
+                connection,
+                out,
+                chunks,
+                ..
+            } => {
+                let mut sink = Http1Sink {
+                    stream: &mut connection.stream,
+                    out,
+                    chunks: *chunks,
+                };
+                pipe.poll(cx, source, &mut sink, progress)
+            }
+            Upstream::Http2 { send, .. } => pipe.poll(cx, source, &mut Http2Sink(send), progress),
+        }
+    }
+
+    /// Moves the response's body on.
+    pub(super) fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        sink: &mut dyn Sink,
+        progress: &mut bool,
+    ) -> Poll<Result<(), PipeError>> {
+        match self {
+            Upstream::Http1 {
+                connection, body, ..
+            } => {
+                let mut source = Http1Source {
+                    stream: &mut connection.stream,
+                    buffer: &mut connection.buffer,
+                    body,
+                };
+                pipe.poll(cx, &mut source, sink, progress)
+            }
+            Upstream::Http2 {
+                recv: Some(recv), ..
+            } => pipe.poll(cx, &mut Http2Source(recv), sink, progress),
+            Upstream::Http2 { recv: None, .. } => Poll::Ready(Err(RelayError::Source.into())),
+        }
+    }
+
+    /// Gives back what it has; the connection too, if it is `clean`.
+    pub(super) fn release(self, call: &Call, clean: bool) {
+        if let Upstream::Http1 {
+            mut connection,
+            out,
+            ..
+        } = self
+        {
+            let blocks = &call.worker.blocks;
+            blocks.give_back_output(out);
+            if clean
+                && call.response.keep_alive
+                && call.response.framing != Framing::Close
+                && connection.buffer.is_empty()
+            {
+                connection.release(call.answered_at, blocks);
+            } else {
+                blocks.give_back(connection.buffer.take_block());
+            }
+        }
+    }
+}
+
+fn no_response(error: &h2::Error, lease: &Lease) -> NoResponse {
+    let failure = match source_error(error) {
+        PipeError::Reset(reason) => Failure::Reset(reason),
+        PipeError::Malformed => Failure::Protocol("no valid HTTP/2"),
+        _ => Failure::Terminated,
+    };
+    // A GOAWAY takes the streams that the endpoint has not seen while the connection still stands;
+    // those that end with the connection it may have worked on.
+    let refused = failure == Failure::Reset(h2::Reason::REFUSED_STREAM)
+        || error.is_go_away() && error.is_remote() && !lease.is_closed();
+    if refused {
+        NoResponse::Unprocessed(failure)
+    } else {
+        NoResponse::Failed(failure)
+    }
+}

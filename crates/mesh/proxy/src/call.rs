@@ -1,0 +1,76 @@
+//! A request and its answer, whichever protocol they came by.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::buffer::{Buffer, Output};
+use crate::clock::Micros;
+use crate::http1::request::RequestHead;
+use crate::http1::response::ResponseHead;
+use crate::timer::Timer;
+use crate::view::{ListenerView, View};
+use crate::worker::Worker;
+
+/// The protocol of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1 or HTTP/1.0.
+    Http1,
+    Http2,
+}
+
+/// What a request is worked on with. A connection of HTTP/1.1 has one for all its requests, one of
+/// HTTP/2 has one for each stream.
+///
+/// Heads have one form here, whatever they looked like on the wire: the text of HTTP/1.1, parsed in
+/// place. So whatever reads or edits them exists once.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What the client speaks.
+    pub(crate) protocol: Protocol,
+    /// The client says that its scheme is `https`, as only HTTP/2 can.
+    pub(crate) is_https: bool,
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) view: Rc<ListenerView>,
+    pub(crate) peer: SocketAddr,
+    /// The peer without its port: the tag `peer.address`.
+    pub(crate) peer_text: Rc<str>,
+    /// Requests, as they come; the head of the current one is pinned.
+    pub(crate) buffer: Buffer,
+    /// Responses, as they go.
+    pub(crate) out: Output,
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    pub(crate) timer: Timer,
+    /// Shortly before the last write of an answer.
+    pub(crate) answered_at: Micros,
+}
+
+/// The configuration that the requests of a connection run on: the newest when each begins.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) view: Rc<ListenerView>,
+    /// What `view` was taken from.
+    seen: Rc<View>,
+}
+
+impl Current {
+    pub(crate) fn new(worker: &Worker, view: Rc<ListenerView>) -> Self {
+        let seen = worker.view();
+        Self { view, seen }
+    }
+
+    /// Looks for a newer configuration of the listener: whether there is one.
+    #[inline]
+    pub(crate) fn renew(&mut self, worker: &Worker, listener: &str) -> bool {
+        let newest = worker.view();
+        if Rc::ptr_eq(&newest, &self.seen) {
+            return false;
+        }
+        if let Some(view) = newest.listeners.get(listener) {
+            self.view = view.clone();
+        }
+        self.seen = newest;
+        true
+    }
+}

@@ -1,0 +1,235 @@
+//! A client's connection: accepts streams, and ends it when it should.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+
+use crate::buffer::{Buffer, Output};
+use crate::call::{Call, Current, Protocol};
+use crate::clock::Micros;
+use crate::connection::Connection;
+use crate::http1::request::RequestHead;
+use crate::http1::response::ResponseHead;
+use crate::http2::{Pinger, ServerStream};
+use crate::net::Rewound;
+use crate::registry::Registered;
+use crate::timer::Timer;
+use crate::view::ListenerView;
+use crate::worker::Worker;
+
+/// Envoy's limit of streams that a client gives up early (CVE-2023-44487): of this many at least
+/// half, each within the time, and the connection is closed.
+const RESETS_OF: u64 = 500;
+const EARLY: Duration = Duration::from_secs(1);
+/// How much of the responses of one stream waits to be written.
+const MAX_SEND_BUFFER: usize = 256 * 1024;
+
+/// What the streams of a connection share.
+struct Shared {
+    worker: Rc<Worker>,
+    peer: SocketAddr,
+    peer_text: Rc<str>,
+    /// Held until the last stream has ended.
+    registered: Registered,
+    active: Cell<usize>,
+    /// When there was last one.
+    idle_since: Cell<Micros>,
+    ended: Cell<u64>,
+    given_up_early: Cell<u64>,
+    /// Wakes the connection when a stream ends.
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The connection, without its streams.
+struct Server {
+    h2: h2::server::Connection<Rewound, Bytes>,
+    shared: Rc<Shared>,
+    current: Current,
+    pinger: Pinger,
+    timer: Timer,
+    closing: bool,
+}
+
+/// Serves a connection that begins with the preface, which is in its buffer.
+pub(crate) async fn serve(connection: Connection) {
+    let Connection {
+        mut call,
+        registered,
+        stream,
+        current,
+        ..
+    } = connection;
+    let http = call.view.http.clone();
+    http.cx_http2_total.increment();
+    let stream = Rewound::new(call.buffer.unread(), stream);
+    call.worker.blocks.give_back(call.buffer.take_block());
+    let manager = &call.view.listener.manager;
+    let mut handshake = Builder::new()
+        .header_table_size(manager.http2.header_table_size)
+        .max_concurrent_streams(manager.http2.max_concurrent_streams)
+        .initial_window_size(manager.http2.initial_stream_window_size)
+        .initial_connection_window_size(manager.http2.initial_connection_window_size)
+        .max_header_list_size(u32::try_from(manager.max_request_head_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(MAX_SEND_BUFFER)
+        .handshake(stream);
+    let begun = poll_fn(|cx| {
+        if let Poll::Ready(begun) = std::pin::Pin::new(&mut handshake).poll(cx) {
+            return Poll::Ready(begun.ok());
+        }
+        let now = || call.worker.clock.now();
+        call.timer.poll_passed(now, cx).map(|()| None)
+    })
+    .await;
+    let Some(mut h2) = begun else {
+        http.cx_protocol_error.increment();
+        return;
+    };
+    let pinger = Pinger::new(manager.http2.keepalive, h2.ping_pong());
+    let mut server = Server {
+        h2,
+        pinger,
+        current,
+        timer: call.timer,
+        closing: false,
+        shared: Rc::new(Shared {
+            idle_since: Cell::new(call.worker.clock.now()),
+            worker: call.worker,
+            peer: call.peer,
+            peer_text: call.peer_text,
+            registered,
+            active: Cell::new(0),
+            ended: Cell::new(0),
+            given_up_early: Cell::new(0),
+            waker: RefCell::default(),
+        }),
+    };
+    poll_fn(|cx| server.poll(cx)).await;
+}
+
+impl Server {
+    /// Ready once the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = &self.shared;
+        shared.registered.watch(cx);
+        shared.watch(cx);
+        if shared.registered.is_draining() {
+            self.close();
+        }
+        if self.shared.too_many_given_up() {
+            let http = &self.current.view.http;
+            http.rq_too_many_premature_resets.increment();
+            self.h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+        loop {
+            match self.h2.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Poll::Ready(Some(Err(error))) => {
+                    if error.is_library() {
+                        self.current.view.http.cx_protocol_error.increment();
+                    }
+                    let peer = &*self.shared.peer_text;
+                    tracing::debug!(peer, %error, "the connection has ended");
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        if self.pinger.poll_lost(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_idle(cx)
+    }
+
+    /// Closes a connection that has had no stream for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = &self.shared;
+        let timeout = self.current.view.listener.manager.idle_timeout;
+        let timeout = timeout.filter(|_| shared.active.get() == 0 && !self.closing);
+        self.timer.set(shared.idle_since.get(), timeout);
+        let now = || shared.worker.clock.now();
+        if self.timer.poll_passed(now, cx).is_ready() {
+            self.current.view.http.cx_idle_timeout.increment();
+            self.close();
+            // The GOAWAY is written by another round.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Tells the client to open no more streams; those that are open go on to their end.
+    fn close(&mut self) {
+        if !std::mem::replace(&mut self.closing, true) {
+            self.h2.graceful_shutdown();
+        }
+    }
+
+    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let shared = self.shared.clone();
+        self.current
+            .renew(&shared.worker, shared.registered.listener());
+        let (head, body) = request.into_parts();
+        let call = shared.call(self.current.view.clone());
+        shared.active.set(shared.active.get() + 1);
+        tokio::task::spawn_local(async move {
+            let begin = shared.worker.clock.now();
+            let mut stream = ServerStream::new(call, body, respond);
+            let given_up = stream.serve(&head).await;
+            drop(stream);
+            shared.end(begin, given_up);
+        });
+    }
+}
+
+impl Shared {
+    fn call(&self, view: Rc<ListenerView>) -> Call {
+        Call {
+            protocol: Protocol::Http2,
+            is_https: false,
+            worker: self.worker.clone(),
+            view,
+            peer: self.peer,
+            peer_text: self.peer_text.clone(),
+            buffer: Buffer::default(),
+            out: Output::default(),
+            request: RequestHead::default(),
+            response: ResponseHead::default(),
+            timer: self.worker.timers.timer(),
+            answered_at: self.worker.clock.now(),
+        }
+    }
+
+    fn watch(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|old| old.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// A stream has ended.
+    fn end(&self, begin: Micros, given_up: bool) {
+        let now = self.worker.clock.now();
+        if given_up && now - begin < EARLY.as_micros() as u64 {
+            self.given_up_early.set(self.given_up_early.get() + 1);
+        }
+        self.ended.set(self.ended.get() + 1);
+        self.active.set(self.active.get() - 1);
+        self.idle_since.set(now);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether half of all streams were given up early, or will be even if all others are not.
+    fn too_many_given_up(&self) -> bool {
+        let given_up = self.given_up_early.get();
+        given_up > 0 && 2 * given_up >= self.ended.get().max(RESETS_OF)
+    }
+}

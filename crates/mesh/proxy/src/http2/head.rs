@@ -1,0 +1,200 @@
+//! Heads of HTTP/2 in the text of HTTP/1.1, and back (RFC 9113 §8.2, §8.3).
+//!
+//! The `h2` crate has seen to it that names are lower-case tokens, that values have no control
+//! characters, that no field concerns one connection only, and that the pseudo-header fields are
+//! complete: so nothing in a head can be anything else in its text.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+
+use crate::http1::name::Name;
+use crate::http1::status::append_status_line;
+use crate::relay::is_forbidden_trailer;
+
+/// The message is malformed (RFC 9113 §8.1.1): a stream error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// Appends the text of a request head; `ended` says that no body follows.
+pub(crate) fn append_request(
+    head: &http::request::Parts,
+    ended: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let authority = head.uri.authority().map(Authority::as_str);
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    match head.uri.path_and_query() {
+        _ if head.method == Method::CONNECT => {
+            out.extend_from_slice(authority.unwrap_or_default().as_bytes());
+        }
+        Some(path) => out.extend_from_slice(path.as_str().as_bytes()),
+        None => return Err(Malformed("no path")),
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if let Some(authority) = authority {
+        // RFC 9113 §8.3.1: two parties may take two different ones for true.
+        let same = |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
+        if !head.headers.get_all(HOST).iter().all(same) {
+            return Err(Malformed("host is not what :authority says"));
+        }
+        append_line(out, "host", authority.as_bytes());
+    }
+    let mut cookies = 0;
+    for (name, value) in &head.headers {
+        if *name == HOST && authority.is_some() {
+            continue;
+        }
+        if *name == COOKIE {
+            cookies += 1;
+            continue;
+        }
+        if value.as_bytes().trim_ascii().len() != value.len() {
+            return Err(Malformed("a value begins or ends with a blank"));
+        }
+        append_line(out, name.as_str(), value.as_bytes());
+    }
+    if cookies > 0 {
+        // One field again (RFC 9113 §8.2.3).
+        out.extend_from_slice(b"cookie: ");
+        for (index, cookie) in head.headers.get_all(COOKIE).iter().enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b"; ");
+            }
+            out.extend_from_slice(cookie.as_bytes().trim_ascii());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    if !ended && !head.headers.contains_key(CONTENT_LENGTH) {
+        // What HTTP/1.1 would say of a body of unknown length.
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Appends the text of a response head, interim or final.
+pub(crate) fn append_response(status: StatusCode, headers: &HeaderMap, out: &mut Vec<u8>) {
+    append_status_line(out, status.as_u16());
+    append_fields(headers, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the lines of a trailer section.
+pub(crate) fn append_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        append_line(out, name.as_str(), value.as_bytes().trim_ascii());
+    }
+}
+
+fn append_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    crate::http1::edit::append_field(out, name, value);
+}
+
+/// The request whose text this is; `host` stands in if it names none.
+pub(crate) fn request(
+    text: &[u8],
+    scheme: Scheme,
+    host: &str,
+) -> Result<http::Request<()>, Malformed> {
+    let text = Bytes::copy_from_slice(text);
+    let mut lines = Lines::new(&text);
+    let first = lines.next().ok_or(Malformed("no request line"))?;
+    let mut words = first.split(|byte| *byte == b' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next());
+    let method = Method::from_bytes(method).map_err(|_| Malformed("the method"))?;
+    let path = text.slice_ref(path.unwrap_or_default());
+    let path = PathAndQuery::from_maybe_shared(path).map_err(|_| Malformed("the path"))?;
+    let mut authority = None;
+    let headers = fields(&text, lines, |name, value| {
+        if name == Name::Host {
+            authority = Some(value.clone());
+        }
+        name != Name::Host
+    })?;
+    let authority = match authority.filter(|authority| !authority.is_empty()) {
+        Some(authority) => Authority::from_maybe_shared(authority),
+        None => Authority::try_from(host),
+    };
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(scheme);
+    uri.authority = Some(authority.map_err(|_| Malformed("the authority"))?);
+    uri.path_and_query = Some(path);
+    let mut request = http::Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Malformed("the target"))?;
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// The response whose text this is.
+pub(crate) fn response(text: &[u8]) -> Result<http::Response<()>, Malformed> {
+    let text = Bytes::copy_from_slice(text);
+    let mut lines = Lines::new(&text);
+    let status = lines
+        .next()
+        .and_then(|line| line.get(9..12))
+        .and_then(|status| StatusCode::from_bytes(status).ok())
+        .ok_or(Malformed("the status"))?;
+    let mut response = http::Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = fields(&text, lines, |_, _| true)?;
+    Ok(response)
+}
+
+/// The trailer fields whose lines these are, but for those that a trailer must not change.
+pub(crate) fn trailers(lines: &[u8]) -> Result<HeaderMap, Malformed> {
+    let text = Bytes::copy_from_slice(lines);
+    fields(&text, Lines::new(&text), |name, _| {
+        !is_forbidden_trailer(name)
+    })
+}
+
+/// The fields that `keep` keeps, without those that concern one connection only.
+fn fields(
+    text: &Bytes,
+    lines: Lines<'_>,
+    mut keep: impl FnMut(Name, &Bytes) -> bool,
+) -> Result<HeaderMap, Malformed> {
+    let mut fields = HeaderMap::with_capacity(16);
+    for line in lines {
+        let colon = memchr::memchr(b':', line).ok_or(Malformed("a line without a colon"))?;
+        let known = Name::of(&line[..colon]);
+        // `te: trailers` alone is left of `te` by now.
+        if known.is_hop_by_hop() && known != Name::Te {
+            continue;
+        }
+        let value = text.slice_ref(line[colon + 1..].trim_ascii());
+        if !keep(known, &value) {
+            continue;
+        }
+        let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Malformed("a name"))?;
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Malformed("a value"))?;
+        fields.append(name, value);
+    }
+    Ok(fields)
+}
+
+/// The lines of a head up to the empty one.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self(text)
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let end = memchr::memchr(b'\n', self.0)?;
+        let (line, rest) = self.0.split_at(end + 1);
+        self.0 = rest;
+        let line = line.trim_ascii_end();
+        (!line.is_empty()).then_some(line)
+    }
+}

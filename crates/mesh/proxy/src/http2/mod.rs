@@ -1,0 +1,13 @@
+//! HTTP/2 (RFC 9113) on the `h2` crate: connections of clients, and what both sides need.
+
+mod connection;
+pub(crate) mod head;
+mod keepalive;
+mod stream;
+
+pub(crate) use connection::serve;
+pub(crate) use keepalive::Pinger;
+pub(crate) use stream::ServerStream;
+
+/// What a client sends first (RFC 9113 §3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

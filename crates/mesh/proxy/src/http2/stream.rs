@@ -1,0 +1,244 @@
+//! A client's stream: one request and its answer.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::uri::Scheme;
+
+use crate::bridge::{Bridge, Client};
+use crate::buffer::Buffer;
+use crate::call::{Call, Protocol};
+use crate::clock::Micros;
+use crate::connection::Next;
+use crate::exchange::{Exchange, Plan};
+use crate::http1::head::{Limits, Refused};
+use crate::http2::head::{self, Malformed};
+use crate::reply::{Failure, Reply};
+use crate::upstream::ClusterState;
+
+/// A stream that a client has opened.
+pub(crate) struct ServerStream {
+    pub(crate) call: Call,
+    pub(crate) recv: RecvStream,
+    respond: SendResponse<Bytes>,
+    /// For the body of the response, once its head has gone.
+    pub(crate) send: Option<SendStream<Bytes>>,
+}
+
+impl ServerStream {
+    pub(super) fn new(call: Call, recv: RecvStream, respond: SendResponse<Bytes>) -> Self {
+        Self {
+            call,
+            recv,
+            respond,
+            send: None,
+        }
+    }
+
+    /// Has the request answered. Whether the client gave it up without having waited for an answer.
+    pub(super) async fn serve(&mut self, request: &http::request::Parts) -> bool {
+        let begin = self.call.worker.clock.now();
+        match self.take_head(request) {
+            Ok(Ok(())) => {}
+            Ok(Err(refused)) => {
+                self.refuse(refused);
+                return false;
+            }
+            Err(Malformed(problem)) => {
+                tracing::debug!(peer = &*self.call.peer_text, problem, "malformed request");
+                self.call.view.http.cx_protocol_error.increment();
+                self.reset(Reason::PROTOCOL_ERROR);
+                return false;
+            }
+        }
+        let http = self.call.view.http.clone();
+        http.rq_total.increment();
+        http.rq_http2_total.increment();
+        http.rq_active.increment();
+        let given_up = self.exchange(begin).await;
+        http.rq_active.decrement();
+        given_up
+    }
+
+    /// Brings the head into the form of all heads.
+    fn take_head(
+        &mut self,
+        request: &http::request::Parts,
+    ) -> Result<Result<(), Refused>, Malformed> {
+        let call = &mut self.call;
+        let mut text = Vec::with_capacity(1024);
+        head::append_request(request, self.recv.is_end_stream(), &mut text)?;
+        call.is_https = request.uri.scheme() == Some(&Scheme::HTTPS);
+        call.buffer = Buffer::of(text);
+        // The size was checked as that of a header list.
+        let limits = Limits {
+            bytes: usize::MAX,
+            fields: call.view.listener.manager.max_headers,
+        };
+        Ok(match call.request.parse(call.buffer.unread_mut(), limits) {
+            Ok(Some(length)) => {
+                call.buffer.pin(length);
+                Ok(())
+            }
+            Ok(None) => Err(Refused::bad("the head is incomplete")),
+            Err(refused) => Err(refused),
+        })
+    }
+
+    async fn exchange(&mut self, begin: Micros) -> bool {
+        let mut exchange = self.call.begin_exchange(begin);
+        let next = match self.call.plan(&mut exchange) {
+            Plan::Forward(cluster) => self.forward(&mut exchange, &cluster).await,
+            Plan::Reply(reply) => self.reply(&mut exchange, &reply),
+        };
+        let end = match next {
+            Next::Abort => self.call.worker.clock.now(),
+            Next::Continue | Next::Close => self.call.answered_at,
+        };
+        self.call.finish(&exchange, end);
+        next == Next::Abort && exchange.status == 0
+    }
+
+    async fn forward(&mut self, exchange: &mut Exchange, cluster: &Rc<ClusterState>) -> Next {
+        let admitted = match cluster.admit(|| self.call.worker.random()) {
+            Ok(admitted) => admitted,
+            Err(failure) => return self.fail(exchange, &failure).await,
+        };
+        let endpoint = admitted.endpoint();
+        self.call.begin_attempt(exchange, endpoint);
+        let http2 = cluster.cluster.http2(Protocol::Http2);
+        let bridge = Bridge::new(Client::Http2(self), exchange, cluster, endpoint, http2);
+        match bridge.run().await {
+            Ok(next) => next,
+            Err(failure) => self.fail(exchange, &failure).await,
+        }
+    }
+
+    /// Ends the exchange with a failure: answers it if nothing was answered yet.
+    async fn fail(&mut self, exchange: &mut Exchange, failure: &Failure) -> Next {
+        if let Some(flag) = failure.flag() {
+            exchange.flags.set(flag);
+        }
+        self.call.fail_attempt(exchange, failure);
+        match failure.reply() {
+            Some(reply) if exchange.status == 0 => {
+                let connected = exchange.attempt.as_ref().map(|attempt| attempt.connected);
+                if connected == Some(false) {
+                    exchange.request_bytes = self.skip_body();
+                }
+                self.reply(exchange, &reply)
+            }
+            _ => {
+                // A reset takes along what was not written yet: the connection gets a turn before.
+                tokio::task::yield_now().await;
+                self.reset(match failure {
+                    Failure::Reset(reason) => *reason,
+                    _ => Reason::INTERNAL_ERROR,
+                });
+                Next::Abort
+            }
+        }
+    }
+
+    /// Passes over what has come of a body that nobody will read: how much it is.
+    fn skip_body(&mut self) -> u64 {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut bytes = 0;
+        while let Poll::Ready(Some(Ok(data))) = self.recv.poll_data(&mut cx) {
+            bytes += data.len() as u64;
+            // Fails only if more is released than has arrived.
+            let _ = self.recv.flow_control().release_capacity(data.len());
+        }
+        bytes
+    }
+
+    /// Answers without the upstream.
+    fn reply(&mut self, exchange: &mut Exchange, reply: &Reply<'_>) -> Next {
+        let body = self.call.write_reply(exchange, reply, false);
+        self.call.answered_at = self.call.worker.clock.now();
+        self.send_whole(body)
+    }
+
+    /// Answers what is no request that could have a span.
+    fn refuse(&mut self, refused: Refused) {
+        let http = self.call.view.http.clone();
+        if refused.status == 431 {
+            http.rq_too_large.increment();
+        }
+        if refused.status < 500 {
+            http.rq_4xx.increment();
+        } else {
+            http.rq_5xx.increment();
+        }
+        let reply = Reply::new(refused.status, refused.reason);
+        let call = &mut self.call;
+        call.out.clear();
+        let server = &call.view.listener.manager.server_name;
+        reply.append_head(
+            &mut call.out.bytes,
+            &call.worker.clock,
+            server,
+            call.protocol,
+            false,
+        );
+        call.out.bytes.extend_from_slice(b"\r\n");
+        self.send_whole(reply.body.as_bytes());
+    }
+
+    /// Sends the head in the output, and the body.
+    fn send_whole(&mut self, body: &[u8]) -> Next {
+        let sent = self.send_head(body.is_empty()).and_then(|()| {
+            let send = self.send.as_mut().filter(|_| !body.is_empty());
+            send.map_or(Ok(()), |send| {
+                send.send_data(Bytes::copy_from_slice(body), true)
+            })
+        });
+        match sent {
+            Ok(()) => Next::Continue,
+            Err(_) => Next::Abort,
+        }
+    }
+
+    /// Sends the head whose text is in the output; `ended` says that nothing follows.
+    pub(crate) fn send_head(&mut self, ended: bool) -> Result<(), h2::Error> {
+        let response = match head::response(&self.call.out.bytes) {
+            Ok(response) => response,
+            Err(Malformed(problem)) => {
+                tracing::debug!(problem, "a response that cannot be said in HTTP/2");
+                return Err(Reason::INTERNAL_ERROR.into());
+            }
+        };
+        self.call.out.clear();
+        self.send = Some(self.respond.send_response(response, ended)?);
+        Ok(())
+    }
+
+    /// Sends an interim response whose text this is.
+    pub(crate) fn send_interim(&mut self, text: &[u8]) {
+        if let Ok(response) = head::response(text) {
+            // A client that has gone is noticed elsewhere.
+            let _ = self.respond.send_informational(response);
+        }
+    }
+
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        let reset = match &mut self.send {
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        };
+        reset.map(|reset| match reset {
+            Ok(_) => Failure::ClientReset,
+            Err(_) => Failure::ClientGone,
+        })
+    }
+
+    fn reset(&mut self, reason: Reason) {
+        match &mut self.send {
+            Some(send) => send.send_reset(reason),
+            None => self.respond.send_reset(reason),
+        }
+    }
+}
