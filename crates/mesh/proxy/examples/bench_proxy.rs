@@ -12,7 +12,7 @@ use std::time::Duration;
 use periplus_proxy::snapshot::{
     Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
     Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
-    ServerHeader, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
+    ServerHeader, Service, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
     WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
@@ -117,7 +117,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
         name: "outbound".to_owned(),
         address,
         direction: Direction::Outbound,
-        manager: ConnectionManager {
+        service: Service::Http(Arc::new(ConnectionManager {
             stat_prefix: "outbound".to_owned(),
             routes: Some(Arc::new(RouteTable {
                 name: "http_proxy".to_owned(),
@@ -157,6 +157,6 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             request_headers_timeout: None,
             codec: Codec::Auto,
             http2: Http2Options::default(),
-        },
+        })),
     }
 }

@@ -8,7 +8,7 @@ use crate::clock::Micros;
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
 use crate::timer::Timer;
-use crate::view::{ListenerView, View};
+use crate::view::{HttpView, View};
 use crate::worker::Worker;
 
 /// The protocol of a message.
@@ -31,7 +31,7 @@ pub(crate) struct Call {
     /// The client says that its scheme is `https`, as only HTTP/2 can.
     pub(crate) is_https: bool,
     pub(crate) worker: Rc<Worker>,
-    pub(crate) view: Rc<ListenerView>,
+    pub(crate) view: Rc<HttpView>,
     pub(crate) peer: SocketAddr,
     /// The peer without its port: the tag `peer.address`.
     pub(crate) peer_text: Rc<str>,
@@ -49,13 +49,13 @@ pub(crate) struct Call {
 /// The configuration that the requests of a connection run on: the newest when each begins.
 #[derive(Debug)]
 pub(crate) struct Current {
-    pub(crate) view: Rc<ListenerView>,
+    pub(crate) view: Rc<HttpView>,
     /// What `view` was taken from.
     seen: Rc<View>,
 }
 
 impl Current {
-    pub(crate) fn new(worker: &Worker, view: Rc<ListenerView>) -> Self {
+    pub(crate) fn new(worker: &Worker, view: Rc<HttpView>) -> Self {
         let seen = worker.view();
         Self { view, seen }
     }
@@ -67,7 +67,7 @@ impl Current {
         if Rc::ptr_eq(&newest, &self.seen) {
             return false;
         }
-        if let Some(view) = newest.listeners.get(listener) {
+        if let Some(view) = newest.listeners.get(listener).and_then(|l| l.http()) {
             self.view = view.clone();
         }
         self.seen = newest;

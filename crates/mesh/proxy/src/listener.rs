@@ -18,6 +18,8 @@ use crate::call;
 use crate::connection::Connection;
 use crate::http2;
 use crate::net::Stream;
+use crate::tcp::Session;
+use crate::view::{ListenerView, ServiceView};
 use crate::worker::{Command, Worker};
 
 /// Connections that the kernel holds until they are accepted.
@@ -225,17 +227,21 @@ pub(crate) fn accept(
             let Some(view) = worker.listener(&name) else {
                 continue;
             };
-            let mut connection = Connection::new(
-                worker.clone(),
-                name.clone(),
-                view,
-                Stream::new(stream),
-                peer,
-            );
-            let stats = stats.clone();
+            serve(worker.clone(), &view, Stream::new(stream), peer);
+        }
+    });
+    Ok(task.abort_handle())
+}
+
+/// Serves a connection in a task of its own.
+fn serve(worker: Rc<Worker>, view: &ListenerView, stream: Stream, peer: SocketAddr) {
+    let (name, stats) = (view.name.clone(), view.stats.clone());
+    stats.cx_active.increment();
+    match &view.service {
+        ServiceView::Http(view) => {
+            let mut connection = Connection::new(worker, name, view.clone(), stream, peer);
             tokio::task::spawn_local(async move {
                 let http = connection.call.view.http.clone();
-                stats.cx_active.increment();
                 http.cx_total.increment();
                 http.cx_active.increment();
                 if connection.run().await == call::Protocol::Http2 {
@@ -246,8 +252,14 @@ pub(crate) fn accept(
                 stats.cx_active.decrement();
             });
         }
-    });
-    Ok(task.abort_handle())
+        ServiceView::Tcp(view) => {
+            let session = Session::new(worker, view.clone(), name, stream);
+            tokio::task::spawn_local(async move {
+                session.run().await;
+                stats.cx_active.decrement();
+            });
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! they do not change: a worker keys its own state (pools, load balancing) by cluster name and
 //! notices a change by `Arc::ptr_eq`.
 
+mod listener;
 mod pattern;
 mod protocol;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use crate::call::Protocol;
 
+pub use self::listener::{Backoff, Listener, Service, TcpProxy};
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 
@@ -41,19 +43,6 @@ pub struct Node {
     pub cluster: String,
     /// `node.locality.zone`, the `zone` tag.
     pub zone: String,
-}
-
-/// A bound address and what serves it.
-#[derive(Debug)]
-pub struct Listener {
-    /// The xDS name.
-    pub name: String,
-    /// Where it accepts.
-    pub address: SocketAddr,
-    /// `traffic_direction`: decides the span kind.
-    pub direction: Direction,
-    /// The HTTP connection manager.
-    pub manager: ConnectionManager,
 }
 
 /// Envoy's `TrafficDirection`.
@@ -321,6 +310,18 @@ pub struct WeightedCluster {
     pub name: String,
     /// Its weight.
     pub weight: u32,
+}
+
+/// Chooses by weight: an index into `clusters`.
+pub(crate) fn choose(clusters: &[WeightedCluster], total_weight: u32, random: u64) -> usize {
+    let mut at = (random % u64::from(total_weight.max(1))) as u32;
+    for (index, choice) in clusters.iter().enumerate() {
+        match at.checked_sub(choice.weight) {
+            Some(rest) => at = rest,
+            None => return index,
+        }
+    }
+    0
 }
 
 /// A compiled `Cluster` with its endpoints.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::export::Exporter;
 use crate::route::Router;
-use crate::snapshot::{Listener, Snapshot};
-use crate::stats::HttpStats;
+use crate::snapshot::{ConnectionManager, Direction, Service, Snapshot, TcpProxy};
+use crate::stats::{HttpStats, ListenerStats, TcpStats};
 use crate::trace::Tracer;
 use crate::upstream::ClusterState;
 use crate::worker::Worker;
@@ -20,13 +20,37 @@ pub(crate) struct View {
     pub(crate) clusters: HashMap<String, Rc<ClusterState>>,
 }
 
-/// A listener and everything that its requests need.
+/// A listener with the services of this worker.
 #[derive(Debug)]
 pub(crate) struct ListenerView {
-    pub(crate) listener: Arc<Listener>,
+    pub(crate) name: Rc<str>,
+    pub(crate) stats: Arc<ListenerStats>,
+    pub(crate) service: ServiceView,
+}
+
+/// What is done with a connection.
+#[derive(Debug)]
+pub(crate) enum ServiceView {
+    Http(Rc<HttpView>),
+    Tcp(Rc<TcpView>),
+}
+
+/// A connection manager and everything that its requests need.
+#[derive(Debug)]
+pub(crate) struct HttpView {
+    pub(crate) manager: Arc<ConnectionManager>,
     pub(crate) http: Arc<HttpStats>,
     pub(crate) router: Option<Router>,
     pub(crate) tracer: Option<Tracer>,
+}
+
+/// A TCP proxy and its clusters.
+#[derive(Debug)]
+pub(crate) struct TcpView {
+    pub(crate) proxy: Arc<TcpProxy>,
+    pub(crate) stats: Arc<TcpStats>,
+    /// By choice: the cluster, unless there is none of that name.
+    pub(crate) clusters: Vec<Option<Rc<ClusterState>>>,
 }
 
 impl View {
@@ -68,20 +92,15 @@ impl View {
             .listeners
             .iter()
             .map(|listener| {
-                let manager = &listener.manager;
-                let tracer = manager.tracing.as_ref().map(|tracing| {
-                    let exporter = worker.exporter(&tracing.provider);
-                    Tracer::new(tracing, listener.direction, &worker.node, exporter)
-                });
-                let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
                 let view = ListenerView {
-                    http: worker.registry.http(&manager.stat_prefix),
-                    router: manager.routes.as_ref().map(|table| {
-                        let cluster = |name: &str| clusters.get(name).cloned();
-                        Router::new(table.clone(), tells_operations, cluster)
-                    }),
-                    tracer,
-                    listener: listener.clone(),
+                    name: listener.name.as_str().into(),
+                    stats: worker.registry.listener(&listener.name),
+                    service: ServiceView::new(
+                        &listener.service,
+                        listener.direction,
+                        &clusters,
+                        worker,
+                    ),
                 };
                 (listener.name.clone(), Rc::new(view))
             })
@@ -97,9 +116,57 @@ impl View {
     pub(crate) fn uses(&self, exporter: &Rc<Exporter>) -> bool {
         self.listeners.values().any(|listener| {
             listener
-                .tracer
-                .as_ref()
+                .http()
+                .and_then(|http| http.tracer.as_ref())
                 .is_some_and(|tracer| Rc::ptr_eq(tracer.exporter(), exporter))
         })
+    }
+}
+
+impl ListenerView {
+    /// Its connection manager.
+    pub(crate) fn http(&self) -> Option<&Rc<HttpView>> {
+        match &self.service {
+            ServiceView::Http(http) => Some(http),
+            ServiceView::Tcp(_) => None,
+        }
+    }
+}
+
+impl ServiceView {
+    fn new(
+        service: &Service,
+        direction: Direction,
+        clusters: &HashMap<String, Rc<ClusterState>>,
+        worker: &Worker,
+    ) -> Self {
+        let cluster = |name: &str| clusters.get(name).cloned();
+        match service {
+            Service::Http(manager) => {
+                let tracer = manager.tracing.as_ref().map(|tracing| {
+                    let exporter = worker.exporter(&tracing.provider);
+                    Tracer::new(tracing, direction, &worker.node, exporter)
+                });
+                let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
+                Self::Http(Rc::new(HttpView {
+                    http: worker.registry.http(&manager.stat_prefix),
+                    router: manager
+                        .routes
+                        .as_ref()
+                        .map(|table| Router::new(table.clone(), tells_operations, cluster)),
+                    tracer,
+                    manager: manager.clone(),
+                }))
+            }
+            Service::Tcp(proxy) => Self::Tcp(Rc::new(TcpView {
+                stats: worker.registry.tcp(&proxy.stat_prefix),
+                clusters: proxy
+                    .clusters
+                    .iter()
+                    .map(|choice| cluster(&choice.name))
+                    .collect(),
+                proxy: proxy.clone(),
+            })),
+        }
     }
 }

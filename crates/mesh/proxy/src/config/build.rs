@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::cluster::{ClusterSpec, Discovery, Family};
 use super::endpoint::Assignment;
-use super::listener::ListenerSpec;
-use super::manager::ManagerSpec;
-use crate::snapshot::{Cluster, ConnectionManager, Listener, RouteTable};
+use super::listener::{ListenerSpec, ServiceSpec};
+use super::manager::{ManagerSpec, RouteSource};
+use crate::snapshot::{Cluster, ConnectionManager, Listener, RouteTable, Service};
 
 /// A name to be resolved again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,8 +71,37 @@ pub(super) fn build_cluster(
     }
 }
 
-/// A listener with the routes of now.
-pub(super) fn build_listener(spec: &ListenerSpec, routes: Option<Arc<RouteTable>>) -> Listener {
+/// A listener with the routes of now; `routes` gives those that came by RDS.
+pub(super) fn build_listener(
+    spec: &ListenerSpec,
+    routes: impl Fn(&str) -> Option<Arc<RouteTable>>,
+) -> Listener {
+    Listener {
+        name: spec.name.clone(),
+        address: spec.address,
+        direction: spec.direction,
+        service: match &spec.service {
+            ServiceSpec::Tcp(proxy) => Service::Tcp(proxy.clone()),
+            ServiceSpec::Http(manager) => {
+                let routes = routes_of(&manager.routes, &routes);
+                Service::Http(Arc::new(build_manager(manager, routes)))
+            }
+        },
+    }
+}
+
+/// The routes of a connection manager.
+pub(super) fn routes_of(
+    source: &RouteSource,
+    named: impl Fn(&str) -> Option<Arc<RouteTable>>,
+) -> Option<Arc<RouteTable>> {
+    match source {
+        RouteSource::Inline(table) => Some(table.clone()),
+        RouteSource::Named { name, .. } => named(name),
+    }
+}
+
+fn build_manager(spec: &ManagerSpec, routes: Option<Arc<RouteTable>>) -> ConnectionManager {
     let ManagerSpec {
         routes: _,
         stat_prefix,
@@ -90,29 +119,24 @@ pub(super) fn build_listener(spec: &ListenerSpec, routes: Option<Arc<RouteTable>
         request_headers_timeout,
         codec,
         http2,
-    } = spec.manager.clone();
-    Listener {
-        name: spec.name.clone(),
-        address: spec.address,
-        direction: spec.direction,
-        manager: ConnectionManager {
-            stat_prefix,
-            routes,
-            tracing,
-            use_remote_address,
-            generate_request_id,
-            preserve_external_request_id,
-            always_set_request_id_in_response,
-            server_name,
-            server_header,
-            max_request_head_bytes,
-            max_headers,
-            idle_timeout,
-            stream_idle_timeout,
-            request_headers_timeout,
-            codec,
-            http2,
-        },
+    } = spec.clone();
+    ConnectionManager {
+        stat_prefix,
+        routes,
+        tracing,
+        use_remote_address,
+        generate_request_id,
+        preserve_external_request_id,
+        always_set_request_id_in_response,
+        server_name,
+        server_header,
+        max_request_head_bytes,
+        max_headers,
+        idle_timeout,
+        stream_idle_timeout,
+        request_headers_timeout,
+        codec,
+        http2,
     }
 }
 

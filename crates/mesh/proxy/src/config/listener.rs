@@ -1,6 +1,8 @@
-//! `envoy.config.listener.v3.Listener`: one address, one filter chain, one HTTP connection manager.
+//! `envoy.config.listener.v3.Listener`: one address, one filter chain, one filter that ends it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
@@ -9,11 +11,14 @@ use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as So
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as TcpProxyConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use prost::Name as _;
 
 use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
-use super::manager::{self, ManagerSpec};
-use crate::snapshot::Direction;
+use super::manager::{self, ManagerSpec, RouteSource};
+use super::tcp_proxy;
+use crate::snapshot::{Direction, TcpProxy};
 
 /// A checked listener, without the routes that come by RDS.
 #[derive(Clone, Debug)]
@@ -21,7 +26,41 @@ pub(crate) struct ListenerSpec {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     pub(crate) direction: Direction,
-    pub(crate) manager: ManagerSpec,
+    pub(crate) service: ServiceSpec,
+}
+
+/// What ends a filter chain.
+#[derive(Clone, Debug)]
+pub(crate) enum ServiceSpec {
+    Http(Box<ManagerSpec>),
+    Tcp(Arc<TcpProxy>),
+}
+
+impl ListenerSpec {
+    /// Where the routes of its connection managers come from.
+    pub(crate) fn route_sources(&self) -> impl Iterator<Item = &RouteSource> {
+        std::iter::once(&self.service).filter_map(|service| match service {
+            ServiceSpec::Http(manager) => Some(&manager.routes),
+            ServiceSpec::Tcp(_) => None,
+        })
+    }
+
+    /// The names of the routes that come by RDS.
+    pub(crate) fn route_names(&self) -> impl Iterator<Item = &String> {
+        self.route_sources().filter_map(|source| match source {
+            RouteSource::Named { name, .. } => Some(name),
+            RouteSource::Inline(_) => None,
+        })
+    }
+
+    /// How long it waits for its routes at first; `None` for ever, or if it waits for none.
+    pub(crate) fn fetch_timeout(&self) -> Option<Duration> {
+        let timeouts = self.route_sources().filter_map(|source| match source {
+            RouteSource::Named { fetch_timeout, .. } => Some(*fetch_timeout),
+            RouteSource::Inline(_) => None,
+        });
+        timeouts.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
 }
 
 pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refused> {
@@ -43,7 +82,7 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
 
     let chains = std::mem::take(&mut listener.filter_chains);
     let chain = exactly_one(chains, &at.field("filter_chains"))?;
-    let manager = filter_chain(chain, &at.field("filter_chains").index(0))?;
+    let service = filter_chain(chain, &at.field("filter_chains").index(0))?;
 
     must_be(
         listener.bind_to_port.take(),
@@ -67,11 +106,11 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
         name,
         address,
         direction,
-        manager,
+        service,
     })
 }
 
-fn filter_chain(mut chain: pb::FilterChain, at: &At<'_>) -> Result<ManagerSpec, Refused> {
+fn filter_chain(mut chain: pb::FilterChain, at: &At<'_>) -> Result<ServiceSpec, Refused> {
     if let Some(conditions) = chain.filter_chain_match.take() {
         nothing_else(&conditions, &at.field("filter_chain_match"))?;
     }
@@ -88,16 +127,19 @@ fn filter_chain(mut chain: pb::FilterChain, at: &At<'_>) -> Result<ManagerSpec, 
     let Some(ConfigType::TypedConfig(config)) = filter.config_type else {
         return Err(at.field("typed_config").refuse("it must be given"));
     };
-    if short_type(&config.type_url)
-        != short_type(&<HttpConnectionManager as prost::Name>::type_url())
-    {
-        return Err(at.refuse(format!(
-            "filter {:?} ({}) is not supported, only the HTTP connection manager is",
-            filter.name,
-            short_type(&config.type_url)
-        )));
+    let kind = short_type(&config.type_url);
+    if kind == HttpConnectionManager::full_name() {
+        let manager = manager::compile(decode(&config, at)?, at)?;
+        return Ok(ServiceSpec::Http(Box::new(manager)));
     }
-    manager::compile(decode(&config, at)?, at)
+    if kind == TcpProxyConfig::full_name() {
+        let proxy = tcp_proxy::compile(decode(&config, at)?, at)?;
+        return Ok(ServiceSpec::Tcp(Arc::new(proxy)));
+    }
+    Err(at.refuse(format!(
+        "filter {:?} ({kind}) is not supported, only the HTTP connection manager and the TCP proxy are",
+        filter.name
+    )))
 }
 
 fn exactly_one<T>(list: Vec<T>, at: &At<'_>) -> Result<T, Refused> {
@@ -113,9 +155,7 @@ fn exactly_one<T>(list: Vec<T>, at: &At<'_>) -> Result<T, Refused> {
 pub(crate) fn plaintext(socket: &core::TransportSocket, at: &At<'_>) -> Result<(), Refused> {
     let is_raw = match &socket.config_type {
         None => socket.name == "envoy.transport_sockets.raw_buffer",
-        Some(SocketConfig::TypedConfig(config)) => {
-            config.type_url == <RawBuffer as prost::Name>::type_url()
-        }
+        Some(SocketConfig::TypedConfig(config)) => config.type_url == RawBuffer::type_url(),
     };
     if is_raw {
         return Ok(());

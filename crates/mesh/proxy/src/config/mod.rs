@@ -20,6 +20,7 @@ mod matcher;
 mod route;
 mod slot;
 mod store;
+mod tcp_proxy;
 mod tracing;
 
 pub(crate) use self::build::Lookup;

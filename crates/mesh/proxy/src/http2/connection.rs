@@ -21,7 +21,7 @@ use crate::http2::{Pinger, ServerStream};
 use crate::net::Rewound;
 use crate::registry::Registered;
 use crate::timer::Timer;
-use crate::view::ListenerView;
+use crate::view::HttpView;
 use crate::worker::Worker;
 
 /// Envoy's limit of streams that a client gives up early (CVE-2023-44487): of this many at least
@@ -70,7 +70,7 @@ pub(crate) async fn serve(connection: Connection) {
     http.cx_http2_total.increment();
     let stream = Rewound::new(call.buffer.unread(), stream);
     call.worker.blocks.give_back(call.buffer.take_block());
-    let manager = &call.view.listener.manager;
+    let manager = &call.view.manager;
     let mut handshake = Builder::new()
         .header_table_size(manager.http2.header_table_size)
         .max_concurrent_streams(manager.http2.max_concurrent_streams)
@@ -151,7 +151,7 @@ impl Server {
     /// Closes a connection that has had no stream for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = &self.shared;
-        let timeout = self.current.view.listener.manager.idle_timeout;
+        let timeout = self.current.view.manager.idle_timeout;
         let timeout = timeout.filter(|_| shared.active.get() == 0 && !self.closing);
         self.timer.set(shared.idle_since.get(), timeout);
         let now = || shared.worker.clock.now();
@@ -189,7 +189,7 @@ impl Server {
 }
 
 impl Shared {
-    fn call(&self, view: Rc<ListenerView>) -> Call {
+    fn call(&self, view: Rc<HttpView>) -> Call {
         Call {
             protocol: Protocol::Http2,
             is_https: false,

@@ -76,7 +76,7 @@ impl ServerStream {
         // The size was checked as that of a header list.
         let limits = Limits {
             bytes: usize::MAX,
-            fields: call.view.listener.manager.max_headers,
+            fields: call.view.manager.max_headers,
         };
         Ok(match call.request.parse(call.buffer.unread_mut(), limits) {
             Ok(Some(length)) => {
@@ -176,7 +176,7 @@ impl ServerStream {
         let reply = Reply::new(refused.status, refused.reason);
         let call = &mut self.call;
         call.out.clear();
-        let server = &call.view.listener.manager.server_name;
+        let server = &call.view.manager.server_name;
         reply.append_head(
             &mut call.out.bytes,
             &call.worker.clock,

@@ -105,6 +105,12 @@ impl ClusterState {
         endpoint.slot(&self.stats, |first| self.connection_permit(first))
     }
 
+    /// Leave to open a connection to the endpoint that no pool will have.
+    pub(crate) fn own_slot(&self, endpoint: &Rc<EndpointState>) -> Option<Slot> {
+        // Nobody waits for it, so that the limit holds for the first one too.
+        endpoint.slot(&self.stats, |_| self.connection_permit(false))
+    }
+
     /// Leave to have one more connection; the first one to an endpoint is always allowed.
     fn connection_permit(&self, first: bool) -> Option<Permit> {
         let limit = self.cluster.limits.max_connections;

@@ -224,8 +224,7 @@ impl fmt::Debug for EndpointState {
 impl UpstreamConnection {
     /// Opens a connection.
     pub(crate) async fn open(slot: Slot) -> io::Result<Self> {
-        let stream = Stream::connect(slot.endpoint.address).await?;
-        slot.stats.cx_total.increment();
+        let stream = slot.connect().await?;
         slot.stats.cx_http1_total.increment();
         Ok(Self {
             stream,
@@ -267,6 +266,13 @@ impl Slot {
             stats,
             _permit: permit,
         }
+    }
+
+    /// Opens the connection.
+    pub(crate) async fn connect(&self) -> io::Result<Stream> {
+        let stream = Stream::connect(self.endpoint.address).await?;
+        self.stats.cx_total.increment();
+        Ok(stream)
     }
 }
 

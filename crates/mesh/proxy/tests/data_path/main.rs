@@ -12,6 +12,7 @@ mod rfc9113_conformance;
 mod rfc9113_connections;
 mod routing;
 mod support;
+mod tcp_proxy;
 mod trace_headers;
 mod trace_spans;
 mod upstream_failures;
