@@ -82,6 +82,8 @@ fn cluster(name: &str, address: SocketAddr) -> Cluster {
         name: name.to_owned(),
         observability_name: name.to_owned(),
         endpoints: vec![Endpoint { address, weight: 1 }],
+        original_destination: None,
+        sources: Vec::new(),
         connect_timeout: Duration::from_secs(10),
         balancing: Balancing::LeastRequest,
         limits: ClusterLimits {
@@ -113,11 +115,11 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             propagate: true,
         }),
     };
-    Listener {
-        name: "outbound".to_owned(),
+    Listener::simple(
+        "outbound".to_owned(),
         address,
-        direction: Direction::Outbound,
-        service: Service::Http(Arc::new(ConnectionManager {
+        Direction::Outbound,
+        Service::Http(Arc::new(ConnectionManager {
             stat_prefix: "outbound".to_owned(),
             routes: Some(Arc::new(RouteTable {
                 name: "http_proxy".to_owned(),
@@ -158,5 +160,5 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             codec: Codec::Auto,
             http2: Http2Options::default(),
         })),
-    }
+    )
 }

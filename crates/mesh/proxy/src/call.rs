@@ -35,6 +35,8 @@ pub(crate) struct Call {
     pub(crate) peer: SocketAddr,
     /// The peer without its port: the tag `peer.address`.
     pub(crate) peer_text: Rc<str>,
+    /// Where the client wanted to go, if it was redirected.
+    pub(crate) original: Option<SocketAddr>,
     /// Requests, as they come; the head of the current one is pinned.
     pub(crate) buffer: Buffer,
     /// Responses, as they go.
@@ -67,7 +69,8 @@ impl Current {
         if Rc::ptr_eq(&newest, &self.seen) {
             return false;
         }
-        if let Some(view) = newest.listeners.get(listener).and_then(|l| l.http()) {
+        let listener = newest.listeners.get(listener);
+        if let Some(view) = listener.and_then(|listener| listener.successor(&self.view)) {
             self.view = view.clone();
         }
         self.seen = newest;

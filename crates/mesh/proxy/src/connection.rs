@@ -72,6 +72,7 @@ impl Connection {
         view: Rc<HttpView>,
         stream: Stream,
         peer: SocketAddr,
+        original: Option<SocketAddr>,
     ) -> Self {
         Self {
             registered: Registered::new(&worker, listener),
@@ -81,6 +82,7 @@ impl Connection {
                 is_https: false,
                 view,
                 peer,
+                original,
                 peer_text: peer.ip().to_canonical().to_string().into(),
                 buffer: Buffer::default(),
                 out: Output::default(),

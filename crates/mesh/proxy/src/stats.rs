@@ -143,6 +143,7 @@ group! {
         cx_active = "downstream_cx_active",
         cx_overflow = "downstream_cx_overflow",
         accept_error = "accept_error",
+        no_filter_chain_match = "no_filter_chain_match",
     }
 }
 

@@ -125,7 +125,20 @@ fn listener(listener: &Listener) -> Value {
         "name": listener.name,
         "address": listener.address,
         "traffic_direction": format!("{:?}", listener.direction).to_uppercase(),
-        "filter_chains": [{"filters": [filter(&listener.service)]}],
+        "bind_to_port": listener.socket.is_some(),
+        "use_original_dst": listener.hands_over,
+        "filter_chains": listener
+            .chains
+            .iter()
+            .map(|chain| json!({
+                "filter_chain_match": format!("{:?}", chain.conditions),
+                "filters": [filter(&chain.service)],
+            }))
+            .collect::<Vec<_>>(),
+        "default_filter_chain": listener
+            .default_chain
+            .as_ref()
+            .map(|service| json!({"filters": [filter(service)]})),
     })
 }
 

@@ -9,14 +9,17 @@
     reason = "control planes still send the older forms of some fields"
 )]
 
+mod bind;
 mod build;
 mod check;
 mod cluster;
 mod endpoint;
+mod filter_chain;
 mod http2;
 mod listener;
 mod manager;
 mod matcher;
+mod original_destination;
 mod route;
 mod slot;
 mod store;

@@ -106,7 +106,7 @@ impl Store {
             ENDPOINT => specs(&self.clusters)
                 .filter_map(|spec| match &spec.discovery {
                     Discovery::Eds { service_name, .. } => Some(service_name),
-                    Discovery::Static(_) | Discovery::Dns { .. } => None,
+                    _ => None,
                 })
                 .collect(),
             _ => BTreeSet::new(),
@@ -371,7 +371,7 @@ impl Store {
         let resolved = &self.resolved;
         for slot in self.clusters.values_mut() {
             let is_ready = |spec: &ClusterSpec| match &spec.discovery {
-                Discovery::Static(_) => true,
+                Discovery::Static(_) | Discovery::OriginalDestination(_) => true,
                 Discovery::Eds { service_name, .. } => assignments.contains_key(service_name),
                 Discovery::Dns { .. } => {
                     lookups_of(spec).all(|lookup| resolved.contains_key(&lookup))
@@ -380,7 +380,7 @@ impl Store {
             let build = |spec: &ClusterSpec| {
                 let assigned = match &spec.discovery {
                     Discovery::Eds { service_name, .. } => assignments.get(service_name),
-                    Discovery::Static(_) | Discovery::Dns { .. } => None,
+                    _ => None,
                 };
                 build_cluster(spec, assigned.map(|accepted| &accepted.value), resolved)
             };

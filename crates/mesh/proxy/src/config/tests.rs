@@ -55,7 +55,7 @@ fn yes() -> Option<BoolValue> {
     Some(BoolValue { value: true })
 }
 
-fn address(host: &str, port: u32) -> Option<core::Address> {
+pub(super) fn address(host: &str, port: u32) -> Option<core::Address> {
     Some(core::Address {
         address: Some(AddressKind::SocketAddress(core::SocketAddress {
             address: host.to_owned(),
@@ -384,16 +384,16 @@ fn listeners_are_refused_by_field() {
             "address.socket_address.port_value: 65536 is not a port",
         ),
         (
-            |l, _| l.use_original_dst = yes(),
-            "use_original_dst: true is not supported",
+            |l, _| l.enable_mptcp = true,
+            "enable_mptcp: is not supported",
         ),
         (
             |l, _| l.listener_filters.push(Default::default()),
-            "listener_filters: is not supported",
+            "listener_filters[0].typed_config: it must be given",
         ),
         (
             |l, _| l.filter_chains.push(Default::default()),
-            "filter_chains: there are 2, exactly one is supported",
+            "filter_chains[1].filters: there are 0, exactly one is supported",
         ),
         (
             |l, _| {
@@ -548,7 +548,7 @@ fn clusters_and_endpoints_are_refused_by_field() {
         ),
         (
             |c| c.cluster_discovery_type = Some(ClusterDiscoveryType::Type(4)),
-            "type: ORIGINAL_DST is not supported",
+            "lb_policy: an ORIGINAL_DST cluster must have CLUSTER_PROVIDED",
         ),
         (
             |c| c.outlier_detection = Some(Default::default()),
@@ -972,7 +972,7 @@ fn a_refused_resource_keeps_its_last_good_form_and_the_others_move_on() {
     let now = Instant::now();
     let (mut store, _) = ready(now);
     let mut bad = listener_with("l", 81, manager("r"));
-    bad.use_original_dst = yes();
+    bad.enable_mptcp = true;
     let good = listener_with("m", 82, manager("r"));
     let outcome = store.apply(
         LISTENER,

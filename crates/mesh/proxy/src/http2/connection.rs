@@ -35,6 +35,7 @@ const MAX_SEND_BUFFER: usize = 256 * 1024;
 struct Shared {
     worker: Rc<Worker>,
     peer: SocketAddr,
+    original: Option<SocketAddr>,
     peer_text: Rc<str>,
     /// Held until the last stream has ended.
     registered: Registered,
@@ -102,6 +103,7 @@ pub(crate) async fn serve(connection: Connection) {
             idle_since: Cell::new(call.worker.clock.now()),
             worker: call.worker,
             peer: call.peer,
+            original: call.original,
             peer_text: call.peer_text,
             registered,
             active: Cell::new(0),
@@ -196,6 +198,7 @@ impl Shared {
             worker: self.worker.clone(),
             view,
             peer: self.peer,
+            original: self.original,
             peer_text: self.peer_text.clone(),
             buffer: Buffer::default(),
             out: Output::default(),

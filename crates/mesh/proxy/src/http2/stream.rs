@@ -103,7 +103,7 @@ impl ServerStream {
     }
 
     async fn forward(&mut self, exchange: &mut Exchange, cluster: &Rc<ClusterState>) -> Next {
-        let admitted = match cluster.admit(|| self.call.worker.random()) {
+        let admitted = match cluster.admit(self.call.original, || self.call.worker.random()) {
             Ok(admitted) => admitted,
             Err(failure) => return self.fail(exchange, &failure).await,
         };

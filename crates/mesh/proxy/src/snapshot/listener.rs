@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ConnectionManager, Direction, WeightedCluster, choose};
+use super::{ChainMatch, ConnectionManager, Direction, WeightedCluster, choose};
 
 /// An address and what serves its connections.
 #[derive(Debug)]
@@ -15,14 +15,69 @@ pub struct Listener {
     pub address: SocketAddr,
     /// `traffic_direction`: decides the span kind.
     pub direction: Direction,
-    /// `filter_chains`: the one filter of each that ends it.
+    /// Its socket; without one (`bind_to_port: false`) it gets connections to its address that another
+    /// listener has accepted.
+    pub socket: Option<SocketKind>,
+    /// The listener filter `original_dst`: asks the kernel where a redirected client wanted to go.
+    pub original_destination: bool,
+    /// `use_original_dst`: connections go to the listener at that address, if there is one.
+    pub hands_over: bool,
+    /// `filter_chains`.
+    pub chains: Vec<FilterChain>,
+    /// `default_filter_chain`: for connections that no other takes; without one they are closed.
+    pub default_chain: Option<Service>,
+}
+
+/// How a listening socket is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketKind {
+    /// `transparent`: accepts connections to any address (TPROXY).
+    pub transparent: bool,
+    /// `freebind`: the address need not be this host's.
+    pub freebind: bool,
+}
+
+/// `FilterChain`.
+#[derive(Clone, Debug)]
+pub struct FilterChain {
+    /// `filter_chain_match`: which connections it serves.
+    pub conditions: ChainMatch,
+    /// The one filter that ends it.
     pub service: Service,
 }
 
 impl Listener {
-    /// The connection managers of its filter chains.
+    /// A listener with one service for all connections to its address.
+    pub fn simple(
+        name: String,
+        address: SocketAddr,
+        direction: Direction,
+        service: Service,
+    ) -> Self {
+        Self {
+            name,
+            address,
+            direction,
+            socket: Some(SocketKind::default()),
+            original_destination: false,
+            hands_over: false,
+            chains: vec![FilterChain {
+                conditions: ChainMatch::default(),
+                service,
+            }],
+            default_chain: None,
+        }
+    }
+
+    /// The services of its filter chains, that of the default chain last.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
+        let chains = self.chains.iter().map(|chain| &chain.service);
+        chains.chain(&self.default_chain)
+    }
+
+    /// The connection managers among them.
     pub(crate) fn managers(&self) -> impl Iterator<Item = &ConnectionManager> {
-        std::iter::once(&self.service).filter_map(|service| match service {
+        self.services().filter_map(|service| match service {
             Service::Http(manager) => Some(&**manager),
             Service::Tcp(_) => None,
         })

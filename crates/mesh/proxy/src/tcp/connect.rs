@@ -45,13 +45,13 @@ impl Session {
     }
 
     async fn attempt(&self, cluster: &Rc<ClusterState>) -> Result<Upstream, Failure> {
-        let Some(endpoint) = cluster.pick(|| self.worker.random()) else {
+        let Some(endpoint) = cluster.pick(self.original, || self.worker.random()) else {
             cluster.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };
-        let slot = cluster.own_slot(endpoint).ok_or(Failure::Overflow)?;
+        let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
         let opened = tokio::time::timeout(cluster.cluster.connect_timeout, slot.connect()).await;
-        let stream = cluster.connected(endpoint, opened)?;
+        let stream = cluster.connected(&endpoint, opened)?;
         Ok(Upstream {
             stream,
             _slot: slot,

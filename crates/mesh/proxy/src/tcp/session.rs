@@ -1,5 +1,6 @@
 //! A client's connection from its first moment to the record of its end.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(crate) struct Session {
     pub(super) view: Rc<TcpView>,
     pub(super) registered: Registered,
     pub(super) client: Stream,
+    /// Where the client wanted to go, if it was redirected.
+    pub(super) original: Option<SocketAddr>,
     pub(super) timer: Timer,
     pub(super) flags: Flags,
     /// When the connection has lasted for long enough.
@@ -35,6 +38,7 @@ impl Session {
         view: Rc<TcpView>,
         listener: Rc<str>,
         client: Stream,
+        original: Option<SocketAddr>,
     ) -> Self {
         let begin = worker.clock.now();
         let last_moment = view.proxy.max_duration.map(|duration| {
@@ -47,6 +51,7 @@ impl Session {
             timer: worker.timers.timer(),
             flags: Flags::default(),
             client,
+            original,
             last_moment,
             is_draining: false,
             begin,

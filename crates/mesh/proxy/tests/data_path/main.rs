@@ -1,6 +1,7 @@
 //! The data path over real sockets: one file per behaviour.
 
 mod differential_hyper;
+mod filter_chains;
 mod grpc;
 mod keep_alive_and_pools;
 mod listeners_live;

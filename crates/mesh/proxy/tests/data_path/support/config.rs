@@ -186,15 +186,11 @@ impl Config {
             http2: Http2Options::default(),
         };
         (self.manager)(&mut manager);
-        Listener {
-            name: name.into(),
-            address,
-            direction: self.direction,
-            service: match &self.tcp {
-                Some(proxy) => Service::Tcp(Arc::new(proxy.clone())),
-                None => Service::Http(Arc::new(manager)),
-            },
-        }
+        let service = match &self.tcp {
+            Some(proxy) => Service::Tcp(Arc::new(proxy.clone())),
+            None => Service::Http(Arc::new(manager)),
+        };
+        Listener::simple(name.into(), address, self.direction, service)
     }
 
     pub(crate) fn snapshot(&self, generation: u64, listeners: Vec<Listener>) -> Snapshot {
@@ -204,7 +200,7 @@ impl Config {
             clusters: self
                 .clusters
                 .iter()
-                .map(|cluster| (cluster.name.clone(), Arc::new(copy_cluster(cluster))))
+                .map(|cluster| (cluster.name.clone(), Arc::new(cluster.clone())))
                 .collect::<HashMap<_, _>>(),
         }
     }
@@ -300,6 +296,8 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
                 weight: 1,
             })
             .collect(),
+        original_destination: None,
+        sources: Vec::new(),
         connect_timeout: Duration::from_secs(5),
         balancing: Balancing::RoundRobin,
         limits: ClusterLimits {
@@ -309,15 +307,6 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
         },
         idle_timeout: Some(Duration::from_secs(3600)),
         protocol: UpstreamProtocol::Http1,
-    }
-}
-
-fn copy_cluster(cluster: &Cluster) -> Cluster {
-    Cluster {
-        name: cluster.name.clone(),
-        observability_name: cluster.observability_name.clone(),
-        endpoints: cluster.endpoints.clone(),
-        ..*cluster
     }
 }
 
