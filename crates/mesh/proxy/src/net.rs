@@ -139,19 +139,20 @@ pub(crate) fn original_destination(
     local: SocketAddr,
     is_transparent: bool,
 ) -> Option<SocketAddr> {
+    // A socket of IPv6 takes IPv4 too.
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     if is_transparent {
         return Some(local);
     }
     let socket = SockRef::from(stream);
-    let original = if local.ip().to_canonical().is_ipv4() {
+    let original = if local.is_ipv4() {
         socket.original_dst_v4()
     } else {
         socket.original_dst_v6()
     };
     // Without connection tracking, or without an entry, there is no answer.
     let original = original.ok()?.as_socket()?;
-    let (ip, port) = (local.ip().to_canonical(), local.port());
-    (original != SocketAddr::new(ip, port)).then_some(original)
+    (original != local).then_some(original)
 }
 
 /// A stream some of whose bytes were read already, to find out what they are.
