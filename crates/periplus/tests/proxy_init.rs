@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use namespaces::{INSIDE, INSIDE_V6, OTHER, OTHER_V6, OUTSIDE, OUTSIDE_V6, World};
 use periplus_proxy::snapshot::{
-    Balancing, ChainMatch, Cluster, ClusterLimits, Direction, Endpoint, FilterChain, Listener,
-    Node, OriginalDestination, Service, Snapshot, SocketKind, TcpProxy, UpstreamProtocol,
-    WeightedCluster,
+    Balancing, ChainMatch, Cluster, ClusterLimits, Codec, ConnectionManager, Direction, Endpoint,
+    FilterChain, Forward, GrpcTimeouts, Http2Options, Listener, Node, OriginalDestination,
+    PathMatch, Route, RouteAction, RouteTable, ServerHeader, Service, Snapshot, SocketKind,
+    TcpProxy, UpstreamProtocol, VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -29,6 +30,7 @@ const VIRTUAL: u16 = 8080;
 /// Ports of the application.
 const APP: u16 = 9080;
 const APP_EXCLUDED: u16 = 9090;
+const APP_HTTP: [u16; 2] = [9081, 9082];
 
 fn cluster(name: &str, endpoints: &[SocketAddr]) -> Arc<Cluster> {
     Arc::new(Cluster {
@@ -85,6 +87,52 @@ fn tcp(stat_prefix: &str, cluster: &str) -> Service {
     }))
 }
 
+/// Requests, to where each client wanted to go.
+fn http(stat_prefix: &str, cluster: &str) -> Service {
+    let route = Route {
+        name: String::new(),
+        path: PathMatch::Prefix("/".to_owned()),
+        headers: Vec::new(),
+        action: RouteAction::Forward(Forward {
+            clusters: vec![WeightedCluster {
+                name: cluster.to_owned(),
+                weight: 1,
+            }],
+            total_weight: 1,
+            timeout: None,
+            grpc: GrpcTimeouts::default(),
+        }),
+        decorator: None,
+    };
+    let host = VirtualHost {
+        name: "any".to_owned(),
+        include_request_attempt_count: false,
+        routes: vec![Arc::new(route)],
+    };
+    Service::Http(Arc::new(ConnectionManager {
+        stat_prefix: stat_prefix.to_owned(),
+        routes: Some(Arc::new(RouteTable {
+            any: Some(0),
+            virtual_hosts: vec![host],
+            ..RouteTable::default()
+        })),
+        tracing: None,
+        use_remote_address: false,
+        generate_request_id: true,
+        preserve_external_request_id: false,
+        always_set_request_id_in_response: false,
+        server_name: "envoy".to_owned(),
+        server_header: ServerHeader::Overwrite,
+        max_request_head_bytes: 60 * 1024,
+        max_headers: 100,
+        idle_timeout: None,
+        stream_idle_timeout: None,
+        request_headers_timeout: None,
+        codec: Codec::Auto,
+        http2: Http2Options::default(),
+    }))
+}
+
 /// A listener that intercepts, with the guard against connections to itself.
 fn intercepting(name: &str, port: u16, default: Service) -> Listener {
     Listener {
@@ -118,6 +166,15 @@ fn snapshot(is_transparent: bool) -> Snapshot {
         transparent: is_transparent,
         freebind: false,
     });
+    for port in APP_HTTP {
+        inbound.chains.push(FilterChain {
+            conditions: ChainMatch {
+                destination_port: Some(port),
+                ..ChainMatch::default()
+            },
+            service: http("inbound_http", "InboundPassthrough"),
+        });
+    }
     let virtual_address = SocketAddr::new(OUTSIDE, VIRTUAL);
     let virtual_listener = Listener {
         socket: None,
@@ -158,6 +215,9 @@ impl Sidecar {
         }
         for port in [APP, APP_EXCLUDED] {
             world.serve_inside(port);
+        }
+        for port in APP_HTTP {
+            world.serve_http_inside(port);
         }
         let proxy = world.inside(move || {
             let published = Published::new(snapshot(is_transparent));
@@ -228,7 +288,20 @@ impl Sidecar {
                 self.outsider_connects(inside, APP_EXCLUDED),
                 (format!("{APP_EXCLUDED} for {outside}"), None)
             );
+            // Each request goes to the port that its client has asked for, over connections that are kept.
+            for port in APP_HTTP.repeat(2) {
+                let response = self.world.request_outside(inside, port);
+                let body = format!("\r\n\r\n{port} for {source}");
+                assert!(response.ends_with(&body), "{response}");
+            }
         }
+        let stats = self.proxy.stats();
+        let count = |name: &str| stats.iter().find(|(known, _)| known == name).unwrap().1;
+        assert_eq!(count("http.inbound_http.downstream_rq_2xx"), 8);
+        assert_eq!(
+            count("cluster.InboundPassthrough.upstream_cx_http1_total"),
+            4
+        );
     }
 
     fn check_outbound(&self) {
@@ -308,6 +381,37 @@ fn transparent_connections_keep_their_destination() {
     sidecar.init(&["-m", "TPROXY", "--cleanup"]);
     assert_eq!(sidecar.world.rules(), before);
     assert_eq!(sidecar.outsider_connects(INSIDE, APP).1, None);
+}
+
+#[test]
+fn a_dry_run_prints_what_would_be_done_and_does_nothing() {
+    let said = |flags: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_periplus"))
+            .args(["proxy-init", "--dry-run", "-m", "TPROXY"])
+            .args(flags)
+            .env("PATH", "/nonexistent")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let one = said(&["--ipv6", "never"]);
+    assert!(
+        one.starts_with("# iptables-restore --noflush\n*mangle\n"),
+        "{one}"
+    );
+    assert!(
+        one.contains("\n# ip -4 rule add fwmark 1337 lookup 133\n"),
+        "{one}"
+    );
+    assert!(!one.contains("ip6tables"), "{one}");
+    let both = said(&["--ipv6", "always"]);
+    assert!(both.starts_with(&one), "{both}");
+    assert!(both.contains("\n# ip6tables-restore --noflush\n"), "{both}");
+    assert!(
+        both.contains("\n# ip -6 addr add ::6/128 dev lo\n"),
+        "{both}"
+    );
 }
 
 #[test]

@@ -365,4 +365,14 @@ mod tests {
         let (state, task) = (size_of::<Connection>(), size_of_future(Connection::run));
         assert!(state <= 700 && task <= 1200, "{state} and {task} bytes");
     }
+
+    fn size_of_session<F: Future>(_: fn(Session) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_tcp_connection_takes_little_memory() {
+        let task = size_of_session(Session::run);
+        assert!(task <= 1100, "{task} bytes");
+    }
 }

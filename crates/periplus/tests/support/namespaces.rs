@@ -1,8 +1,8 @@
 //! Two network namespaces with a cable between them: a workload's, and the world outside.
 
 use std::fs::File;
-use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -76,6 +76,16 @@ impl World {
         serve(&self.inside, port);
     }
 
+    /// Serves requests to a port of the workload.
+    pub(crate) fn serve_http_inside(&self, port: u16) {
+        let listener = listen(&self.inside, port);
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                std::thread::spawn(move || answer_requests(&stream, port));
+            }
+        });
+    }
+
     /// Serves connections to a port of all addresses outside.
     pub(crate) fn serve_outside(&self, port: u16) {
         serve(&self.outside, port);
@@ -89,6 +99,17 @@ impl World {
     /// What somebody outside hears from a server.
     pub(crate) fn connect_outside(&self, to: IpAddr, port: u16) -> String {
         hear(within(&self.outside, "bash"), to, port)
+    }
+
+    /// What somebody outside gets for a request.
+    pub(crate) fn request_outside(&self, to: IpAddr, port: u16) -> String {
+        let request = r"GET / HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n";
+        let mut bash = within(&self.outside, "bash");
+        let script =
+            format!("exec 3<>/dev/tcp/{to}/{port} && printf '{request}' >&3 && timeout 10 cat <&3");
+        let output = bash.args(["-c", &script]).output().unwrap();
+        assert!(output.status.success(), "{to} {port}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// A program in the workload's namespace, run by root.
@@ -202,11 +223,29 @@ fn on<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+fn listen(namespace: &str, port: u16) -> TcpListener {
+    on(namespace, || {
+        TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap()
+    })
+}
+
+/// Says the same to each request of a connection, which is kept.
+fn answer_requests(mut stream: &TcpStream, port: u16) {
+    let peer = stream.peer_addr().unwrap().ip().to_canonical();
+    let body = format!("{port} for {peer}");
+    let length = body.len();
+    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+    let lines = BufReader::new(stream).lines();
+    for line in lines.map_while(Result::ok) {
+        if line.is_empty() && stream.write_all(response.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
 /// Says to each client which port it has reached, and whom it is taken for.
 fn serve(namespace: &str, port: u16) {
-    let listener = on(namespace, || {
-        TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap()
-    });
+    let listener = listen(namespace, port);
     std::thread::spawn(move || {
         while let Ok((mut stream, peer)) = listener.accept() {
             let said = format!("{port} for {}", peer.ip().to_canonical());

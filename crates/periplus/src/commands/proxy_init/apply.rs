@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use super::PREFIX;
 use super::options::{Mode, Options};
 use super::rules::{Family, tables};
+use crate::commands::output;
 
 const TABLES: [&str; 2] = ["mangle", "nat"];
 /// How long a rule is looked for that was written more than once.
@@ -83,7 +84,7 @@ pub(super) fn clean(options: &Options, family: Family, dry: bool) -> anyhow::Res
         let mut line = vec!["--wait", "-t", table, action];
         line.extend(words);
         if dry {
-            println!("{program} {}", line.join(" "));
+            output::print(&format!("{program} {}\n", line.join(" ")))?;
             return anyhow::Ok(false);
         }
         Ok(run(&program, &line)?.status.success())
@@ -129,7 +130,7 @@ pub(super) fn clean(options: &Options, family: Family, dry: bool) -> anyhow::Res
     }
     for command in ip_commands(options, family) {
         if dry {
-            println!("ip {}", command.delete.join(" "));
+            output::print(&format!("ip {}\n", command.delete.join(" ")))?;
         } else {
             // An error means that it is not there.
             run("ip", &command.delete)?;

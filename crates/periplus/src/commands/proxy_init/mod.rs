@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use self::options::{Mode, Options};
 use self::rules::{Family, tables};
+use super::output;
 
 /// What the names of our chains begin with.
 const PREFIX: &str = "ISTIO_";
@@ -206,16 +207,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         families.push(Family::V6);
     }
     if args.dry_run && !args.cleanup {
-        for family in families {
-            println!("# {}", family.program("-restore --noflush"));
-            for table in tables(&options, family) {
-                print!("{}", table.restore_text());
-            }
-            for command in apply::ip_commands(&options, family) {
-                println!("# ip {}", command.add.join(" "));
-            }
-        }
-        return Ok(());
+        let text: String = families
+            .into_iter()
+            .map(|family| dry_run(&options, family))
+            .collect();
+        return output::print(&text);
     }
     for family in families {
         // What an earlier run has left would come first.
@@ -227,6 +223,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What would be written.
+fn dry_run(options: &Options, family: Family) -> String {
+    let mut text = format!("# {}\n", family.program("-restore --noflush"));
+    for table in tables(options, family) {
+        text += &table.restore_text();
+    }
+    for command in apply::ip_commands(options, family) {
+        text += &format!("# ip {}\n", command.add.join(" "));
+    }
+    text
 }
 
 fn has_ipv6(when: Ipv6) -> bool {
