@@ -37,6 +37,8 @@ pub(crate) fn test() -> anyhow::Result<()> {
         Need::DuckDb,
         Need::Grpcio,
         Need::Schemathesis,
+        Need::Iptables,
+        Need::Iproute,
         Need::Node,
         Need::PythonClients,
         Need::NodeClients,

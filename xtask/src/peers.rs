@@ -44,6 +44,10 @@ pub(crate) enum Need {
     Haproxy,
     /// Valgrind, a Debian package.
     Valgrind,
+    /// iptables, a Debian package.
+    Iptables,
+    /// `ip`, a Debian package.
+    Iproute,
     /// Node.js 20.19 or newer (what Vite asks for), with npm.
     Node,
     /// Tracing clients of Python, from PyPI into virtual environments of their own.
@@ -54,7 +58,7 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Envoy,
         Self::CargoDeny,
         Self::DuckDb,
@@ -63,6 +67,8 @@ impl Need {
         Self::Chromium,
         Self::Haproxy,
         Self::Valgrind,
+        Self::Iptables,
+        Self::Iproute,
         Self::Node,
         Self::PythonClients,
         Self::NodeClients,
@@ -78,6 +84,8 @@ impl Need {
             Self::Chromium => has("chromium"),
             Self::Haproxy => Path::new("/usr/sbin/haproxy").exists(),
             Self::Valgrind => has("valgrind"),
+            Self::Iptables => has("iptables"),
+            Self::Iproute => Path::new("/bin/ip").exists(),
             Self::Node => has("npm") && version("node").is_some_and(|v| is_node_new_enough(&v)),
             Self::PythonClients => clients::has_python(),
             Self::NodeClients => clients::has_node(),
@@ -97,6 +105,8 @@ impl Need {
             Self::Chromium => Some("chromium"),
             Self::Haproxy => Some("haproxy"),
             Self::Valgrind => Some("valgrind"),
+            Self::Iptables => Some("iptables"),
+            Self::Iproute => Some("iproute2"),
             Self::Node => Some("npm"),
         }
     }

@@ -35,6 +35,8 @@ enum Command {
     Control(commands::control::Args),
     /// A sidecar or gateway alone
     Proxy(commands::proxy::Args),
+    /// Redirect this network namespace's connections to its proxy, by Istio's rules
+    ProxyInit(Box<commands::proxy_init::Args>),
     /// One service of the Bookinfo sample
     Bookinfo(commands::bookinfo::Args),
     /// Another program, which then ends together with whoever has started this
@@ -85,6 +87,7 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
         Command::Sampling(args) => commands::sampling::run(args),
         Command::Control(args) => commands::control::run(args),
         Command::Proxy(args) => commands::proxy::run(args),
+        Command::ProxyInit(args) => commands::proxy_init::run(&args),
         Command::Bookinfo(args) => commands::bookinfo::run(args),
         Command::Guard(args) => commands::guard::run(&args),
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use periplus_proxy::snapshot::{
     Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
     Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
-    ServerHeader, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
+    ServerHeader, Service, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
     WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
@@ -93,6 +93,8 @@ fn cluster(name: &str, address: SocketAddr) -> Cluster {
         name: name.to_owned(),
         observability_name: name.to_owned(),
         endpoints: vec![Endpoint { address, weight: 1 }],
+        original_destination: None,
+        sources: Vec::new(),
         connect_timeout: Duration::from_secs(10),
         balancing: Balancing::LeastRequest,
         limits: ClusterLimits {
@@ -124,11 +126,11 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             propagate: true,
         }),
     };
-    Listener {
-        name: "outbound".to_owned(),
+    Listener::simple(
+        "outbound".to_owned(),
         address,
-        direction: Direction::Outbound,
-        manager: ConnectionManager {
+        Direction::Outbound,
+        Service::Http(Arc::new(ConnectionManager {
             stat_prefix: "outbound".to_owned(),
             routes: Some(Arc::new(RouteTable {
                 name: "http_proxy".to_owned(),
@@ -168,6 +170,6 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             request_headers_timeout: None,
             codec: Codec::Auto,
             http2: Http2Options::default(),
-        },
-    }
+        })),
+    )
 }

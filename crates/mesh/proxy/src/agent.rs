@@ -140,7 +140,9 @@ impl Agent {
     pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
         let snapshot = self.shared.published.load();
         let address = |listener: &Arc<Listener>| (listener.name.clone(), listener.address);
-        snapshot.listeners.iter().map(address).collect()
+        let listeners = snapshot.listeners.iter();
+        let bound = listeners.filter(|listener| listener.socket.is_some());
+        bound.map(address).collect()
     }
 
     /// Stops accepting, lets requests finish until the deadline, sends what spans there are.

@@ -8,7 +8,7 @@ use crate::clock::Micros;
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
 use crate::timer::Timer;
-use crate::view::{ListenerView, View};
+use crate::view::{HttpView, View};
 use crate::worker::Worker;
 
 /// How much memory for text a call leaves to the next one.
@@ -32,10 +32,12 @@ pub(crate) struct Call {
     /// What the client speaks.
     pub(crate) protocol: Protocol,
     pub(crate) worker: Rc<Worker>,
-    pub(crate) view: Rc<ListenerView>,
+    pub(crate) view: Rc<HttpView>,
     pub(crate) peer: SocketAddr,
     /// The peer without its port: the tag `peer.address`.
     pub(crate) peer_text: Rc<str>,
+    /// Where the client wanted to go, if it was redirected.
+    pub(crate) original: Option<SocketAddr>,
     /// Requests, as they come; the head of the current one is pinned.
     pub(crate) buffer: Buffer,
     /// Responses, as they go.
@@ -75,8 +77,9 @@ impl Call {
     pub(crate) fn new(
         protocol: Protocol,
         worker: Rc<Worker>,
-        view: Rc<ListenerView>,
+        view: Rc<HttpView>,
         peer: SocketAddr,
+        original: Option<SocketAddr>,
         peer_text: Rc<str>,
         parts: Parts,
     ) -> Self {
@@ -84,6 +87,7 @@ impl Call {
             protocol,
             view,
             peer,
+            original,
             peer_text,
             buffer: Buffer::of(parts.head),
             out: parts.out,
@@ -116,13 +120,13 @@ impl Call {
 /// The configuration that the requests of a connection run on: the newest when each begins.
 #[derive(Debug)]
 pub(crate) struct Current {
-    pub(crate) view: Rc<ListenerView>,
+    pub(crate) view: Rc<HttpView>,
     /// What `view` was taken from.
     seen: Rc<View>,
 }
 
 impl Current {
-    pub(crate) fn new(worker: &Worker, view: Rc<ListenerView>) -> Self {
+    pub(crate) fn new(worker: &Worker, view: Rc<HttpView>) -> Self {
         let seen = worker.view();
         Self { view, seen }
     }
@@ -134,7 +138,8 @@ impl Current {
         if Rc::ptr_eq(&newest, &self.seen) {
             return false;
         }
-        if let Some(view) = newest.listeners.get(listener) {
+        let listener = newest.listeners.get(listener);
+        if let Some(view) = listener.and_then(|listener| listener.successor(&self.view)) {
             self.view = view.clone();
         }
         self.seen = newest;

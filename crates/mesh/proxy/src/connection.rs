@@ -16,7 +16,7 @@ use crate::registry::Registered;
 use crate::relay::poll_flush;
 use crate::reply::Reply;
 use crate::snapshot::Codec;
-use crate::view::ListenerView;
+use crate::view::HttpView;
 use crate::worker::Worker;
 
 /// How long a request head may take if `request_headers_timeout` is not set. Envoy has no limit then,
@@ -67,9 +67,10 @@ impl Connection {
     pub(crate) fn new(
         worker: &Rc<Worker>,
         listener: Rc<str>,
-        view: Rc<ListenerView>,
+        view: Rc<HttpView>,
         stream: Stream,
         peer: SocketAddr,
+        original: Option<SocketAddr>,
     ) -> Self {
         Self {
             registered: Registered::new(worker, listener),
@@ -79,6 +80,7 @@ impl Connection {
                 worker.clone(),
                 view,
                 peer,
+                original,
                 peer.ip().to_canonical().to_string().into(),
                 Parts::new(worker),
             ),
@@ -106,7 +108,7 @@ impl Connection {
 
     /// Finds out which protocol the client speaks, from its first bytes.
     async fn detect(&mut self) -> Result<Protocol, NoRequest> {
-        let codec = self.call.view.listener.manager.codec;
+        let codec = self.call.view.manager.codec;
         if codec == Codec::Http1 {
             return Ok(Protocol::Http1);
         }
@@ -129,7 +131,7 @@ impl Connection {
     }
 
     fn set_head_timeout(&self) {
-        let configured = self.call.view.listener.manager.request_headers_timeout;
+        let configured = self.call.view.manager.request_headers_timeout;
         let timeout = configured.unwrap_or(HEAD_TIMEOUT);
         self.call
             .timer
@@ -228,7 +230,7 @@ impl Connection {
         if self.ended {
             return Err(NoRequest::Gone);
         }
-        let timeout = self.call.view.listener.manager.idle_timeout;
+        let timeout = self.call.view.manager.idle_timeout;
         self.call.timer.set(self.call.answered_at, timeout);
         let mut draining = false;
         poll_fn(|cx| {
@@ -295,7 +297,7 @@ impl Connection {
     }
 
     fn limits(&self) -> Limits {
-        let manager = &self.call.view.listener.manager;
+        let manager = &self.call.view.manager;
         Limits {
             bytes: manager.max_request_head_bytes,
             fields: manager.max_headers,
@@ -305,7 +307,7 @@ impl Connection {
     /// Answers what is no request, and closes.
     async fn refuse(&mut self, reply: Reply<'_>) {
         self.call.out = self.call.worker.blocks.lend_output();
-        let server = &self.call.view.listener.manager.server_name;
+        let server = &self.call.view.manager.server_name;
         reply.append_head(
             &mut self.call.out.bytes,
             &self.call.worker.clock,

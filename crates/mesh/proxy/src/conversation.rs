@@ -362,7 +362,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn idle_deadline(&self) -> Option<Micros> {
-        let timeout = self.client.call.view.listener.manager.stream_idle_timeout?;
+        let timeout = self.client.call.view.manager.stream_idle_timeout?;
         Some(self.last_progress + timeout.as_micros() as u64)
     }
 

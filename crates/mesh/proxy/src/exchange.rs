@@ -55,7 +55,7 @@ impl Call {
     pub(crate) fn begin_exchange(&self, begin: Micros) -> Exchange {
         let head = self.buffer.head();
         let fields = &self.request.fields;
-        let manager = &self.view.listener.manager;
+        let manager = &self.view.manager;
         let random = || self.worker.random();
         let mut id = RequestId::on_arrival(manager, fields, head, random);
         let trace = self
@@ -243,7 +243,7 @@ impl Call {
     ) -> &'r [u8] {
         self.out.clear();
         let out = &mut self.out.bytes;
-        let server = &self.view.listener.manager.server_name;
+        let server = &self.view.manager.server_name;
         let is_head = self.request.is_head;
         let body = if exchange.is_grpc {
             let status = reply.grpc(is_head);

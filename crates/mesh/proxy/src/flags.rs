@@ -35,6 +35,10 @@ pub(crate) enum Flag {
     DPE,
     /// Stream idle timeout.
     SI,
+    /// Upstream retry limit exceeded.
+    URX,
+    /// Downstream connection duration.
+    DT,
 }
 
 impl Flag {
@@ -53,6 +57,8 @@ impl Flag {
             Self::UPE => "UPE",
             Self::DPE => "DPE",
             Self::SI => "SI",
+            Self::URX => "URX",
+            Self::DT => "DT",
         }
     }
 }

@@ -44,7 +44,7 @@ impl Connection {
             self.call.request.framing,
             self.call.request.framing == Framing::Chunked,
         );
-        match cluster.admit(|| self.call.worker.random()) {
+        match cluster.admit(self.call.original, || self.call.worker.random()) {
             Ok(admitted) => {
                 let endpoint = admitted.endpoint();
                 self.attempt(exchange, cluster, endpoint, &mut body).await
@@ -156,7 +156,7 @@ impl Connection {
             && self.call.request.minor_version == 1;
         let body = self.call.write_reply(exchange, reply, !keep);
         self.call.out.bytes.extend_from_slice(body);
-        let timeout = self.call.view.listener.manager.stream_idle_timeout;
+        let timeout = self.call.view.manager.stream_idle_timeout;
         self.call.answered_at = self.call.worker.clock.now();
         self.call.timer.set(self.call.answered_at, timeout);
         let mut progress = false;

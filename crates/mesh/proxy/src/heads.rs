@@ -41,7 +41,7 @@ impl Call {
         let request = &self.request;
         let head = self.buffer.head();
         let fields = &request.fields;
-        let edge = self.view.listener.manager.use_remote_address;
+        let edge = self.view.manager.use_remote_address;
         let current = exchange.trace.as_ref().map(|trace| {
             let attempt = exchange.attempt.as_ref();
             attempt
@@ -188,7 +188,7 @@ impl Call {
         chunks: bool,
         keep: bool,
     ) {
-        let manager = &self.view.listener.manager;
+        let manager = &self.view.manager;
         let response = &self.response;
         let fields = &response.fields;
         let mut drop = FROM_RESPONSE;
@@ -259,7 +259,7 @@ impl Call {
     /// What every response tells the client about its request, the proxy's own answers included.
     pub(crate) fn append_response_context(&mut self, exchange: &Exchange) {
         let out = &mut self.out.bytes;
-        if self.view.listener.manager.always_set_request_id_in_response
+        if self.view.manager.always_set_request_id_in_response
             && let Some(id) = exchange.id.get(&self.request.fields, self.buffer.head())
         {
             append_field(out, "x-request-id", id);

@@ -1,4 +1,4 @@
-//! The data plane: an HTTP/1.1 and HTTP/2 sidecar and gateway that makes spans.
+//! The data plane: an HTTP/1.1, HTTP/2 and TCP sidecar and gateway that makes spans.
 
 mod acquire;
 mod admin;
@@ -30,6 +30,7 @@ mod route;
 mod runtime;
 pub mod snapshot;
 mod stats;
+mod tcp;
 mod timer;
 mod trace;
 mod upstream;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
@@ -17,7 +17,10 @@ use crate::Published;
 use crate::call;
 use crate::connection::Connection;
 use crate::http2;
-use crate::net::Stream;
+use crate::net::{Stream, original_destination};
+use crate::snapshot::{Ends, Listener, SocketKind};
+use crate::tcp::Session;
+use crate::view::{ListenerView, ServiceView};
 use crate::worker::{Command, Worker};
 
 /// Connections that the kernel holds until they are accepted.
@@ -51,7 +54,24 @@ pub(crate) struct Listeners {
     published: Arc<Published>,
     workers: Vec<mpsc::UnboundedSender<Command>>,
     progress: Arc<Progress>,
-    bound: HashMap<String, SocketAddr>,
+    placed: HashMap<String, Place>,
+}
+
+/// Where a listener is, and how: when any of it changes, it is opened anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    address: SocketAddr,
+    /// None if it has no socket.
+    socket: Option<SocketKind>,
+}
+
+impl Place {
+    fn of(listener: &Listener) -> Self {
+        Self {
+            address: listener.address,
+            socket: listener.socket,
+        }
+    }
 }
 
 impl Listeners {
@@ -64,7 +84,7 @@ impl Listeners {
             published,
             workers,
             progress,
-            bound: HashMap::new(),
+            placed: HashMap::new(),
         }
     }
 
@@ -94,39 +114,43 @@ impl Listeners {
     /// Brings the sockets to the newest snapshot: whether any could not be bound.
     async fn apply(&mut self) -> bool {
         let snapshot = self.published.load();
-        let wanted: HashMap<&str, SocketAddr> = snapshot
+        let wanted: HashMap<&str, Place> = snapshot
             .listeners
             .iter()
-            .map(|listener| (listener.name.as_str(), listener.address))
+            .map(|listener| (listener.name.as_str(), Place::of(listener)))
             .collect();
         let gone: Vec<String> = self
-            .bound
+            .placed
             .iter()
-            .filter(|(name, address)| wanted.get(name.as_str()) != Some(address))
+            .filter(|(name, place)| wanted.get(name.as_str()) != Some(place))
             .map(|(name, _)| name.clone())
             .collect();
         for name in &gone {
-            self.bound.remove(name);
+            self.placed.remove(name);
             self.tell(|| Command::Unlisten { name: name.clone() });
         }
         // Addresses that are given up are free again only after this, and workers know the new
         // listeners before the first connection comes.
         self.refresh().await;
         let mut errors = Vec::new();
-        for (name, address) in wanted {
-            if self.bound.contains_key(name) {
+        for (name, place) in wanted {
+            if self.placed.contains_key(name) {
                 continue;
             }
-            match bind(address, self.workers.len()) {
+            let Some(kind) = place.socket else {
+                self.placed.insert(name.to_owned(), place);
+                continue;
+            };
+            match bind(place.address, kind, self.workers.len()) {
                 Ok(sockets) => {
                     for (worker, socket) in self.workers.iter().zip(sockets) {
                         let name = name.to_owned();
                         // A worker that has ended needs no socket.
                         let _ = worker.send(Command::Listen { name, socket });
                     }
-                    self.bound.insert(name.to_owned(), address);
+                    self.placed.insert(name.to_owned(), place);
                 }
-                Err(error) => errors.push((name.to_owned(), address, error.to_string())),
+                Err(error) => errors.push((name.to_owned(), place.address, error.to_string())),
             }
         }
         self.refresh().await;
@@ -169,16 +193,20 @@ impl Listeners {
 ///
 /// Several need SO_REUSEPORT, which would also let a stranger of the same user share the port: so a
 /// first socket without it finds out whether the port is free.
-fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    let first = listen(address, false)?;
+fn bind(
+    address: SocketAddr,
+    kind: SocketKind,
+    workers: usize,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    let first = listen(address, kind, false)?;
     if workers < 2 {
         return Ok(vec![first]);
     }
     drop(first);
-    (0..workers).map(|_| listen(address, true)).collect()
+    (0..workers).map(|_| listen(address, kind, true)).collect()
 }
 
-fn listen(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
+fn listen(address: SocketAddr, kind: SocketKind, share: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking().cloexec(),
@@ -191,6 +219,20 @@ fn listen(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener>
     socket.set_reuse_address(true)?;
     if share {
         socket.set_reuse_port(true)?;
+    }
+    if kind.transparent {
+        if address.is_ipv6() {
+            socket.set_ip_transparent_v6(true)?;
+        } else {
+            socket.set_ip_transparent_v4(true)?;
+        }
+    }
+    if kind.freebind {
+        if address.is_ipv6() {
+            socket.set_freebind_v6(true)?;
+        } else {
+            socket.set_freebind_v4(true)?;
+        }
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -217,20 +259,79 @@ pub(crate) fn accept(
                     continue;
                 }
             };
-            stats.cx_total.increment();
             if worker.connections.len() >= worker.options.max_connections {
+                stats.cx_total.increment();
                 stats.cx_overflow.increment();
                 continue;
             }
-            let Some(view) = worker.listener(&name) else {
-                continue;
-            };
+            if let Some(view) = worker.listener(&name) {
+                take(&worker, &view, stream, peer);
+            }
+        }
+    });
+    Ok(task.abort_handle())
+}
+
+/// Finds out what serves a connection that a listener has accepted.
+fn take(worker: &Rc<Worker>, accepted: &Rc<ListenerView>, stream: TcpStream, peer: SocketAddr) {
+    if accepted.is_simple() {
+        accepted.stats.cx_total.increment();
+        if let Some(service) = accepted.only_service() {
+            serve(
+                worker.clone(),
+                accepted,
+                service,
+                Stream::new(stream),
+                (peer, None),
+            );
+        }
+        return;
+    }
+    let Ok(local) = stream.local_addr() else {
+        // The client has gone.
+        return;
+    };
+    let listener = &accepted.listener;
+    let is_transparent = listener.socket.is_some_and(|socket| socket.transparent);
+    let original = listener
+        .original_destination
+        .then(|| original_destination(&stream, local, is_transparent))
+        .flatten();
+    let world = worker.view();
+    let view = original
+        .filter(|_| listener.hands_over)
+        .and_then(|original| world.listener_at(original))
+        .unwrap_or(accepted);
+    view.stats.cx_total.increment();
+    let ends = Ends {
+        client: peer,
+        destination: original.unwrap_or(local),
+    };
+    match view.service(&ends) {
+        Some(service) => {
+            let stream = Stream::new(stream);
+            serve(worker.clone(), view, service, stream, (peer, original));
+        }
+        None => view.stats.no_filter_chain_match.increment(),
+    }
+}
+
+/// Serves a connection in a task of its own.
+fn serve(
+    worker: Rc<Worker>,
+    listener: &ListenerView,
+    service: &ServiceView,
+    stream: Stream,
+    (peer, original): (SocketAddr, Option<SocketAddr>),
+) {
+    let (name, stats) = (listener.name.clone(), listener.stats.clone());
+    stats.cx_active.increment();
+    match service {
+        ServiceView::Http(view) => {
             let mut connection =
-                Connection::new(&worker, name.clone(), view, Stream::new(stream), peer);
-            let stats = stats.clone();
+                Connection::new(&worker, name, view.clone(), stream, peer, original);
             tokio::task::spawn_local(async move {
                 let http = connection.call.view.http.clone();
-                stats.cx_active.increment();
                 http.cx_total.increment();
                 http.cx_active.increment();
                 if connection.run().await == call::Protocol::Http2 {
@@ -241,8 +342,14 @@ pub(crate) fn accept(
                 stats.cx_active.decrement();
             });
         }
-    });
-    Ok(task.abort_handle())
+        ServiceView::Tcp(view) => {
+            let session = Session::new(worker, view.clone(), name, stream, original);
+            tokio::task::spawn_local(async move {
+                session.run().await;
+                stats.cx_active.decrement();
+            });
+        }
+    }
 }
 
 #[cfg(test)]
@@ -257,5 +364,15 @@ mod tests {
     fn a_connection_takes_little_memory() {
         let (state, task) = (size_of::<Connection>(), size_of_future(Connection::run));
         assert!(state <= 700 && task <= 1200, "{state} and {task} bytes");
+    }
+
+    fn size_of_session<F: Future>(_: fn(Session) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_tcp_connection_takes_little_memory() {
+        let task = size_of_session(Session::run);
+        assert!(task <= 1100, "{task} bytes");
     }
 }

@@ -1,14 +1,14 @@
 //! A byte stream to a peer. Plain TCP today; everything above sees only polls.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::buffer::Buffer;
 
@@ -26,9 +26,17 @@ impl Stream {
         Self { tcp }
     }
 
-    /// Opens a connection.
-    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self::new(TcpStream::connect(address).await?))
+    /// Opens a connection, from the given address if there is one.
+    pub(crate) async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Self> {
+        let Some(source) = source else {
+            return Ok(Self::new(TcpStream::connect(address).await?));
+        };
+        let socket = match source {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.bind(SocketAddr::new(source, 0))?;
+        Ok(Self::new(socket.connect(address).await?))
     }
 
     /// Reads what there is into the buffer's space: zero is the end of the stream.
@@ -122,6 +130,29 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
+}
+
+/// Where the client wanted to go: what it asked for before the kernel redirected it to this socket
+/// (REDIRECT), or the address of the socket itself if that is another one than is listened on (TPROXY).
+pub(crate) fn original_destination(
+    stream: &TcpStream,
+    local: SocketAddr,
+    is_transparent: bool,
+) -> Option<SocketAddr> {
+    // A socket of IPv6 takes IPv4 too.
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    if is_transparent {
+        return Some(local);
+    }
+    let socket = SockRef::from(stream);
+    let original = if local.is_ipv4() {
+        socket.original_dst_v4()
+    } else {
+        socket.original_dst_v6()
+    };
+    // Without connection tracking, or without an entry, there is no answer.
+    let original = original.ok()?.as_socket()?;
+    (original != local).then_some(original)
 }
 
 /// A stream some of whose bytes were read already, to find out what they are.

@@ -37,7 +37,7 @@ impl Call {
             return;
         };
         let head = self.buffer.head();
-        let edge = self.view.listener.manager.use_remote_address;
+        let edge = self.view.manager.use_remote_address;
         let finished = Finished {
             clock: &self.worker.clock,
             peer: &self.peer_text,
@@ -76,7 +76,7 @@ impl Call {
 
     /// The operation that the caller's proxy names; an edge listener does not listen to it.
     pub(crate) fn decorated_by_caller(&self) -> Option<&[u8]> {
-        if self.view.listener.manager.use_remote_address {
+        if self.view.manager.use_remote_address {
             return None;
         }
         self.request

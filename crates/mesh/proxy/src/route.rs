@@ -11,7 +11,7 @@ use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::head::Fields;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
-use crate::snapshot::{Forward, HeaderMatch, Route, RouteAction, RouteTable, VirtualHost};
+use crate::snapshot::{Forward, HeaderMatch, Route, RouteAction, RouteTable, VirtualHost, choose};
 use crate::upstream::ClusterState;
 
 /// The longest host name that is looked up (RFC 1035 §2.3.4 allows 253 characters), with a port.
@@ -125,7 +125,7 @@ impl Router {
         let choice = if choices.len() < 2 {
             0
         } else {
-            weighted(forward, random())
+            choose(&forward.clusters, forward.total_weight, random())
         };
         choices.get(choice)?.as_ref()
     }
@@ -211,17 +211,6 @@ pub(crate) fn append_timeout(out: &mut Vec<u8>, timeout: Duration) {
         let ms = timeout.as_millis() as u64;
         append_number(out, "x-envoy-expected-rq-timeout-ms", ms);
     }
-}
-
-fn weighted(forward: &Forward, random: u64) -> usize {
-    let mut at = (random % u64::from(forward.total_weight.max(1))) as u32;
-    for (index, choice) in forward.clusters.iter().enumerate() {
-        match at.checked_sub(choice.weight) {
-            Some(rest) => at = rest,
-            None => return index,
-        }
-    }
-    0
 }
 
 fn matches_header(condition: &HeaderMatch, request: &RequestHead, head: &[u8]) -> bool {

@@ -8,16 +8,21 @@
 //! they do not change: a worker keys its own state (pools, load balancing) by cluster name and
 //! notices a change by `Arc::ptr_eq`.
 
+mod chain_match;
+mod listener;
 mod pattern;
 mod protocol;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::Protocol;
 
+pub use self::chain_match::{ChainMatch, Cidr, SourceType};
+pub(crate) use self::chain_match::{Ends, select};
+pub use self::listener::{Backoff, FilterChain, Listener, Service, SocketKind, TcpProxy};
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 
@@ -41,19 +46,6 @@ pub struct Node {
     pub cluster: String,
     /// `node.locality.zone`, the `zone` tag.
     pub zone: String,
-}
-
-/// A bound address and what serves it.
-#[derive(Debug)]
-pub struct Listener {
-    /// The xDS name.
-    pub name: String,
-    /// Where it accepts.
-    pub address: SocketAddr,
-    /// `traffic_direction`: decides the span kind.
-    pub direction: Direction,
-    /// The HTTP connection manager.
-    pub manager: ConnectionManager,
 }
 
 /// Envoy's `TrafficDirection`.
@@ -323,8 +315,20 @@ pub struct WeightedCluster {
     pub weight: u32,
 }
 
+/// Chooses by weight: an index into `clusters`.
+pub(crate) fn choose(clusters: &[WeightedCluster], total_weight: u32, random: u64) -> usize {
+    let mut at = (random % u64::from(total_weight.max(1))) as u32;
+    for (index, choice) in clusters.iter().enumerate() {
+        match at.checked_sub(choice.weight) {
+            Some(rest) => at = rest,
+            None => return index,
+        }
+    }
+    0
+}
+
 /// A compiled `Cluster` with its endpoints.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     /// Its name, the `upstream_cluster` tag.
     pub name: String,
@@ -332,6 +336,10 @@ pub struct Cluster {
     pub observability_name: String,
     /// The healthy endpoints, with weights; empty: 503, `UH`.
     pub endpoints: Vec<Endpoint>,
+    /// Type ORIGINAL_DST: there is no list, each connection goes where its client wanted to go.
+    pub original_destination: Option<OriginalDestination>,
+    /// `upstream_bind_config`: the addresses that connections are made from, at most one of a family.
+    pub sources: Vec<IpAddr>,
     /// `connect_timeout`.
     pub connect_timeout: Duration,
     /// `lb_policy`.
@@ -364,6 +372,15 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Its weight; at least 1.
     pub weight: u32,
+}
+
+/// Options of a cluster of type ORIGINAL_DST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginalDestination {
+    /// `upstream_port_override`: in place of the client's.
+    pub port: Option<u16>,
+    /// `cleanup_interval`: how long a connection that nobody uses is kept.
+    pub cleanup_interval: Duration,
 }
 
 /// How a cluster chooses an endpoint.

@@ -118,6 +118,21 @@ group! {
         rq_tx_reset = "upstream_rq_tx_reset",
         rq_stale_retry = "upstream_rq_stale_retry",
         cx_none_healthy = "upstream_cx_none_healthy",
+        cx_connect_attempts_exceeded = "upstream_cx_connect_attempts_exceeded",
+        cx_rx_bytes = "upstream_cx_rx_bytes_total",
+        cx_tx_bytes = "upstream_cx_tx_bytes_total",
+    }
+}
+
+group! {
+    /// `tcp.PREFIX.…`
+    TcpStats {
+        cx_total = "downstream_cx_total",
+        cx_no_route = "downstream_cx_no_route",
+        cx_rx_bytes = "downstream_cx_rx_bytes_total",
+        cx_tx_bytes = "downstream_cx_tx_bytes_total",
+        idle_timeout = "idle_timeout",
+        max_duration = "max_downstream_connection_duration",
     }
 }
 
@@ -128,6 +143,7 @@ group! {
         cx_active = "downstream_cx_active",
         cx_overflow = "downstream_cx_overflow",
         accept_error = "accept_error",
+        no_filter_chain_match = "no_filter_chain_match",
     }
 }
 
@@ -148,6 +164,7 @@ group! {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     http: Groups<HttpStats>,
+    tcp: Groups<TcpStats>,
     clusters: Groups<ClusterStats>,
     listeners: Groups<ListenerStats>,
     tracers: Groups<TracerStats>,
@@ -157,6 +174,11 @@ impl Registry {
     /// The counts of all connection managers with this `stat_prefix`.
     pub(crate) fn http(&self, prefix: &str) -> Arc<HttpStats> {
         self.http.get(prefix)
+    }
+
+    /// The counts of all TCP proxies with this `stat_prefix`.
+    pub(crate) fn tcp(&self, prefix: &str) -> Arc<TcpStats> {
+        self.tcp.get(prefix)
     }
 
     /// The counts of a cluster.
@@ -177,6 +199,7 @@ impl Registry {
     /// Forgets what nobody counts any more.
     pub(crate) fn prune(&self) {
         self.http.prune();
+        self.tcp.prune();
         self.clusters.prune();
         self.listeners.prune();
     }
@@ -184,6 +207,7 @@ impl Registry {
     /// Adds all counts to `sums`.
     pub(crate) fn add_to(&self, sums: &mut BTreeMap<String, u64>) {
         self.http.add_to("http", sums);
+        self.tcp.add_to("tcp", sums);
         self.clusters.add_to("cluster", sums);
         self.listeners.add_to("listener", sums);
         self.tracers.add_to("tracing", sums);

@@ -1,13 +1,16 @@
 //! A snapshot as one worker sees it: with its own pools, counts and exporters attached.
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::export::Exporter;
 use crate::route::Router;
-use crate::snapshot::{Listener, Snapshot};
-use crate::stats::HttpStats;
+use crate::snapshot::{
+    ChainMatch, ConnectionManager, Direction, Ends, Listener, Service, Snapshot, TcpProxy, select,
+};
+use crate::stats::{HttpStats, ListenerStats, TcpStats};
 use crate::trace::Tracer;
 use crate::upstream::ClusterState;
 use crate::worker::Worker;
@@ -17,16 +20,47 @@ use crate::worker::Worker;
 pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) listeners: HashMap<String, Rc<ListenerView>>,
+    by_address: HashMap<SocketAddr, Rc<ListenerView>>,
     pub(crate) clusters: HashMap<String, Rc<ClusterState>>,
 }
 
-/// A listener and everything that its requests need.
+/// A listener with the services of this worker.
 #[derive(Debug)]
 pub(crate) struct ListenerView {
     pub(crate) listener: Arc<Listener>,
+    pub(crate) name: Rc<str>,
+    pub(crate) stats: Arc<ListenerStats>,
+    /// One for each filter chain, that of the default chain last.
+    services: Vec<ServiceView>,
+    /// One chain serves all connections, and nothing is asked about them.
+    is_simple: bool,
+}
+
+/// What is done with a connection.
+#[derive(Debug)]
+pub(crate) enum ServiceView {
+    Http(Rc<HttpView>),
+    Tcp(Rc<TcpView>),
+}
+
+/// A connection manager and everything that its requests need.
+#[derive(Debug)]
+pub(crate) struct HttpView {
+    /// Those of its filter chain; none of the default chain.
+    conditions: Option<ChainMatch>,
+    pub(crate) manager: Arc<ConnectionManager>,
     pub(crate) http: Arc<HttpStats>,
     pub(crate) router: Option<Router>,
     pub(crate) tracer: Option<Tracer>,
+}
+
+/// A TCP proxy and its clusters.
+#[derive(Debug)]
+pub(crate) struct TcpView {
+    pub(crate) proxy: Arc<TcpProxy>,
+    pub(crate) stats: Arc<TcpStats>,
+    /// By choice: the cluster, unless there is none of that name.
+    pub(crate) clusters: Vec<Option<Rc<ClusterState>>>,
 }
 
 impl View {
@@ -35,6 +69,7 @@ impl View {
         Rc::new(Self {
             snapshot,
             listeners: HashMap::new(),
+            by_address: HashMap::new(),
             clusters: HashMap::new(),
         })
     }
@@ -68,38 +103,140 @@ impl View {
             .listeners
             .iter()
             .map(|listener| {
-                let manager = &listener.manager;
-                let tracer = manager.tracing.as_ref().map(|tracing| {
-                    let exporter = worker.exporter(&tracing.provider);
-                    Tracer::new(tracing, listener.direction, &worker.node, exporter)
-                });
-                let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
-                let view = ListenerView {
-                    http: worker.registry.http(&manager.stat_prefix),
-                    router: manager.routes.as_ref().map(|table| {
-                        let cluster = |name: &str| clusters.get(name).cloned();
-                        Router::new(table.clone(), tells_operations, cluster)
-                    }),
-                    tracer,
-                    listener: listener.clone(),
-                };
+                let view = ListenerView::new(listener, &clusters, worker);
                 (listener.name.clone(), Rc::new(view))
             })
-            .collect();
+            .collect::<HashMap<_, _>>();
         Rc::new(Self {
             snapshot,
+            by_address: listeners
+                .values()
+                .map(|view: &Rc<ListenerView>| (view.listener.address, view.clone()))
+                .collect(),
             listeners,
             clusters,
         })
     }
 
+    /// The listener for connections to an address: the one at the address itself, or at its port and any
+    /// address.
+    pub(crate) fn listener_at(&self, address: SocketAddr) -> Option<&Rc<ListenerView>> {
+        let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        // `::` takes IPv4 too.
+        let any = if address.is_ipv4() {
+            &any[..]
+        } else {
+            &any[1..]
+        };
+        let any = any.iter().map(|ip| SocketAddr::new(*ip, address.port()));
+        std::iter::once(address)
+            .chain(any)
+            .find_map(|address| self.by_address.get(&address))
+    }
+
     /// Whether any listener reports to this exporter.
     pub(crate) fn uses(&self, exporter: &Rc<Exporter>) -> bool {
-        self.listeners.values().any(|listener| {
-            listener
-                .tracer
-                .as_ref()
-                .is_some_and(|tracer| Rc::ptr_eq(tracer.exporter(), exporter))
+        self.listeners
+            .values()
+            .flat_map(|listener| listener.managers())
+            .filter_map(|http| http.tracer.as_ref())
+            .any(|tracer| Rc::ptr_eq(tracer.exporter(), exporter))
+    }
+}
+
+impl ListenerView {
+    fn new(
+        listener: &Arc<Listener>,
+        clusters: &HashMap<String, Rc<ClusterState>>,
+        worker: &Worker,
+    ) -> Self {
+        let conditions = listener.chains.iter().map(|chain| Some(&chain.conditions));
+        let services = listener
+            .services()
+            .zip(conditions.chain([None]))
+            .map(|(service, conditions)| {
+                ServiceView::new(service, conditions, listener.direction, clusters, worker)
+            })
+            .collect();
+        Self {
+            name: listener.name.as_str().into(),
+            stats: worker.registry.listener(&listener.name),
+            services,
+            is_simple: !listener.original_destination
+                && matches!(&*listener.chains, [one] if one.conditions == ChainMatch::default()),
+            listener: listener.clone(),
+        }
+    }
+
+    /// Whether connections are served without a look at where they go.
+    #[inline]
+    pub(crate) fn is_simple(&self) -> bool {
+        self.is_simple
+    }
+
+    /// The service of a simple listener's connections.
+    pub(crate) fn only_service(&self) -> Option<&ServiceView> {
+        self.services.first()
+    }
+
+    /// The service of a connection; none if no chain takes it.
+    pub(crate) fn service(&self, ends: &Ends) -> Option<&ServiceView> {
+        let chains = &self.listener.chains;
+        let chosen = select(chains.iter().map(|chain| &chain.conditions), ends);
+        // The default chain stands behind the others, if there is one.
+        self.services.get(chosen.unwrap_or(chains.len()))
+    }
+
+    /// The connection manager of the same filter chain as another one, which was in use before.
+    pub(crate) fn successor(&self, of: &HttpView) -> Option<&Rc<HttpView>> {
+        self.managers()
+            .find(|http| http.conditions == of.conditions)
+    }
+
+    fn managers(&self) -> impl Iterator<Item = &Rc<HttpView>> {
+        self.services.iter().filter_map(|service| match service {
+            ServiceView::Http(http) => Some(http),
+            ServiceView::Tcp(_) => None,
         })
+    }
+}
+
+impl ServiceView {
+    fn new(
+        service: &Service,
+        conditions: Option<&ChainMatch>,
+        direction: Direction,
+        clusters: &HashMap<String, Rc<ClusterState>>,
+        worker: &Worker,
+    ) -> Self {
+        let cluster = |name: &str| clusters.get(name).cloned();
+        match service {
+            Service::Http(manager) => {
+                let tracer = manager.tracing.as_ref().map(|tracing| {
+                    let exporter = worker.exporter(&tracing.provider);
+                    Tracer::new(tracing, direction, &worker.node, exporter)
+                });
+                let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
+                Self::Http(Rc::new(HttpView {
+                    conditions: conditions.cloned(),
+                    http: worker.registry.http(&manager.stat_prefix),
+                    router: manager
+                        .routes
+                        .as_ref()
+                        .map(|table| Router::new(table.clone(), tells_operations, cluster)),
+                    tracer,
+                    manager: manager.clone(),
+                }))
+            }
+            Service::Tcp(proxy) => Self::Tcp(Rc::new(TcpView {
+                stats: worker.registry.tcp(&proxy.stat_prefix),
+                clusters: proxy
+                    .clusters
+                    .iter()
+                    .map(|choice| cluster(&choice.name))
+                    .collect(),
+                proxy: proxy.clone(),
+            })),
+        }
     }
 }

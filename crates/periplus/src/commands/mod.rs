@@ -11,6 +11,7 @@ pub(crate) mod guard;
 mod instant;
 mod output;
 pub(crate) mod proxy;
+pub(crate) mod proxy_init;
 pub(crate) mod sampling;
 pub(crate) mod serve;
 pub(crate) mod services;

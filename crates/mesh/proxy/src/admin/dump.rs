@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::agent::State;
 use crate::bootstrap::Bootstrap;
-use crate::snapshot::{Cluster, Listener, RouteTable};
+use crate::snapshot::{Cluster, Listener, RouteTable, Service};
 
 /// The layout is Envoy's, the resources are told in short: names, addresses and references.
 pub(super) fn config(
@@ -125,10 +125,41 @@ fn listener(listener: &Listener) -> Value {
         "name": listener.name,
         "address": listener.address,
         "traffic_direction": format!("{:?}", listener.direction).to_uppercase(),
-        "stat_prefix": listener.manager.stat_prefix,
-        "route_config_name": listener.manager.routes.as_ref().map(|table| &table.name),
-        "tracing": listener.manager.tracing.as_ref().map(|tracing| format!("{:?}", tracing.provider)),
+        "bind_to_port": listener.socket.is_some(),
+        "use_original_dst": listener.hands_over,
+        "filter_chains": listener
+            .chains
+            .iter()
+            .map(|chain| json!({
+                "filter_chain_match": format!("{:?}", chain.conditions),
+                "filters": [filter(&chain.service)],
+            }))
+            .collect::<Vec<_>>(),
+        "default_filter_chain": listener
+            .default_chain
+            .as_ref()
+            .map(|service| json!({"filters": [filter(service)]})),
     })
+}
+
+fn filter(service: &Service) -> Value {
+    match service {
+        Service::Http(manager) => json!({
+            "name": "envoy.filters.network.http_connection_manager",
+            "stat_prefix": manager.stat_prefix,
+            "route_config_name": manager.routes.as_ref().map(|table| &table.name),
+            "tracing": manager.tracing.as_ref().map(|tracing| format!("{:?}", tracing.provider)),
+        }),
+        Service::Tcp(proxy) => json!({
+            "name": "envoy.filters.network.tcp_proxy",
+            "stat_prefix": proxy.stat_prefix,
+            "weighted_clusters": proxy
+                .clusters
+                .iter()
+                .map(|choice| json!({"name": choice.name, "weight": choice.weight}))
+                .collect::<Vec<_>>(),
+        }),
+    }
 }
 
 fn cluster(cluster: &Cluster) -> Value {

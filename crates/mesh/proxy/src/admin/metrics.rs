@@ -127,6 +127,13 @@ fn label(name: &str, clusters: &[String]) -> (String, String) {
             labels("envoy_http_conn_manager_prefix", prefix),
         );
     }
+    if let Some((prefix, metric)) = name
+        .strip_prefix("tcp.")
+        .and_then(|tcp| tcp.rsplit_once('.'))
+    {
+        let metric = format!("tcp.{metric}");
+        return (plain(&metric), labels("envoy_tcp_prefix", prefix));
+    }
     (plain(name), String::new())
 }
 
@@ -185,6 +192,11 @@ mod tests {
                 "http.a.tracing.random_sampling",
                 "envoy_http_tracing_random_sampling",
                 "{envoy_http_conn_manager_prefix=\"a\"}",
+            ),
+            (
+                "tcp.10.0.0.1_3306.downstream_cx_total",
+                "envoy_tcp_downstream_cx_total",
+                "{envoy_tcp_prefix=\"10.0.0.1_3306\"}",
             ),
             ("server.live", "envoy_server_live", ""),
         ];

@@ -332,7 +332,7 @@ impl<'a> Bridge<'a> {
     }
 
     fn idle_deadline(&self) -> Option<Micros> {
-        let manager = &self.client.call().view.listener.manager;
+        let manager = &self.client.call().view.manager;
         after(self.last_progress, manager.stream_idle_timeout?)
     }
 

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::cluster::{ClusterSpec, Discovery, Family};
 use super::endpoint::Assignment;
+use super::filter_chain::{ChainSpec, ServiceSpec};
 use super::listener::ListenerSpec;
-use super::manager::ManagerSpec;
-use crate::snapshot::{Cluster, ConnectionManager, Listener, RouteTable};
+use super::manager::{ManagerSpec, RouteSource};
+use crate::snapshot::{Cluster, ConnectionManager, FilterChain, Listener, RouteTable, Service};
 
 /// A name to be resolved again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,7 +30,7 @@ pub(super) fn lookups_of(spec: &ClusterSpec) -> impl Iterator<Item = Lookup> {
             family,
             refresh,
         } => Some((assignment, *all_addresses, *family, *refresh)),
-        Discovery::Static(_) | Discovery::Eds { .. } => None,
+        Discovery::Static(_) | Discovery::Eds { .. } | Discovery::OriginalDestination(_) => None,
     };
     dns.into_iter()
         .flat_map(|(assignment, all_addresses, family, refresh)| {
@@ -57,12 +58,18 @@ pub(super) fn build_cluster(
     let assignment = match &spec.discovery {
         Discovery::Static(assignment) | Discovery::Dns { assignment, .. } => Some(assignment),
         Discovery::Eds { .. } => assigned,
+        Discovery::OriginalDestination(_) => None,
     };
     let endpoints = assignment.map(|known| known.usable(spec.panic_threshold, addresses));
     Cluster {
         name: spec.name.clone(),
         observability_name: spec.observability_name.clone(),
         endpoints: endpoints.unwrap_or_default(),
+        original_destination: match &spec.discovery {
+            Discovery::OriginalDestination(options) => Some(*options),
+            _ => None,
+        },
+        sources: spec.sources.clone(),
         connect_timeout: spec.connect_timeout,
         balancing: spec.balancing,
         limits: spec.limits,
@@ -71,8 +78,46 @@ pub(super) fn build_cluster(
     }
 }
 
-/// A listener with the routes of now.
-pub(super) fn build_listener(spec: &ListenerSpec, routes: Option<Arc<RouteTable>>) -> Listener {
+/// A listener with the routes of now; `routes` gives those that came by RDS.
+pub(super) fn build_listener(
+    spec: &ListenerSpec,
+    routes: impl Fn(&str) -> Option<Arc<RouteTable>>,
+) -> Listener {
+    let service = |service: &ServiceSpec| match service {
+        ServiceSpec::Tcp(proxy) => Service::Tcp(proxy.clone()),
+        ServiceSpec::Http(manager) => {
+            let routes = routes_of(&manager.routes, &routes);
+            Service::Http(Arc::new(build_manager(manager, routes)))
+        }
+    };
+    let chain = |chain: &ChainSpec| FilterChain {
+        conditions: chain.conditions.clone(),
+        service: service(&chain.service),
+    };
+    Listener {
+        name: spec.name.clone(),
+        address: spec.address,
+        direction: spec.direction,
+        socket: spec.socket,
+        original_destination: spec.original_destination,
+        hands_over: spec.hands_over,
+        chains: spec.chains.iter().map(chain).collect(),
+        default_chain: spec.default_chain.as_ref().map(service),
+    }
+}
+
+/// The routes of a connection manager.
+pub(super) fn routes_of(
+    source: &RouteSource,
+    named: impl Fn(&str) -> Option<Arc<RouteTable>>,
+) -> Option<Arc<RouteTable>> {
+    match source {
+        RouteSource::Inline(table) => Some(table.clone()),
+        RouteSource::Named { name, .. } => named(name),
+    }
+}
+
+fn build_manager(spec: &ManagerSpec, routes: Option<Arc<RouteTable>>) -> ConnectionManager {
     let ManagerSpec {
         routes: _,
         stat_prefix,
@@ -90,29 +135,24 @@ pub(super) fn build_listener(spec: &ListenerSpec, routes: Option<Arc<RouteTable>
         request_headers_timeout,
         codec,
         http2,
-    } = spec.manager.clone();
-    Listener {
-        name: spec.name.clone(),
-        address: spec.address,
-        direction: spec.direction,
-        manager: ConnectionManager {
-            stat_prefix,
-            routes,
-            tracing,
-            use_remote_address,
-            generate_request_id,
-            preserve_external_request_id,
-            always_set_request_id_in_response,
-            server_name,
-            server_header,
-            max_request_head_bytes,
-            max_headers,
-            idle_timeout,
-            stream_idle_timeout,
-            request_headers_timeout,
-            codec,
-            http2,
-        },
+    } = spec.clone();
+    ConnectionManager {
+        stat_prefix,
+        routes,
+        tracing,
+        use_remote_address,
+        generate_request_id,
+        preserve_external_request_id,
+        always_set_request_id_in_response,
+        server_name,
+        server_header,
+        max_request_head_bytes,
+        max_headers,
+        idle_timeout,
+        stream_idle_timeout,
+        request_headers_timeout,
+        codec,
+        http2,
     }
 }
 
@@ -120,6 +160,6 @@ pub(super) fn build_listener(spec: &ListenerSpec, routes: Option<Arc<RouteTable>
 pub(super) fn fetch_deadline(spec: &ClusterSpec, now: Instant) -> Option<Instant> {
     match &spec.discovery {
         Discovery::Eds { fetch_timeout, .. } => fetch_timeout.map(|wait| now + wait),
-        Discovery::Static(_) | Discovery::Dns { .. } => None,
+        _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! `envoy.config.cluster.v3.Cluster`, without the endpoints that come from elsewhere.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
@@ -13,10 +14,12 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 
 use super::check::{At, Refused, decode, duration, ignored, nothing_else, timeout};
 use super::endpoint::{self, Assignment};
-use super::http2;
 use super::listener::plaintext;
 use super::manager::{http1_options, over_ads};
-use crate::snapshot::{Balancing, ClusterLimits, Http2Options, UpstreamProtocol};
+use super::{bind, http2, original_destination};
+use crate::snapshot::{
+    Balancing, ClusterLimits, Http2Options, OriginalDestination, UpstreamProtocol,
+};
 
 /// A checked cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +34,8 @@ pub(crate) struct ClusterSpec {
     /// Below this share of healthy endpoints, in percent, all are used.
     pub(crate) panic_threshold: f64,
     pub(crate) discovery: Discovery,
+    /// The addresses that connections are made from, at most one of a family.
+    pub(crate) sources: Vec<IpAddr>,
 }
 
 /// Where the endpoints come from.
@@ -52,6 +57,8 @@ pub(crate) enum Discovery {
         family: Family,
         refresh: Duration,
     },
+    /// Where each client wanted to go.
+    OriginalDestination(OriginalDestination),
 }
 
 /// Which addresses of a name are used.
@@ -79,8 +86,21 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
     if name.is_empty() {
         return Err(at.field("name").refuse("it must not be empty"));
     }
-    let balancing = balancing(&mut cluster, at)?;
-    let discovery = discovery(&mut cluster, &name, at)?;
+    let (discovery, balancing) = if is_original_destination(&cluster) {
+        let options = original_destination::compile(&mut cluster, at)?;
+        // There is nothing to choose from.
+        (
+            Discovery::OriginalDestination(options),
+            Balancing::RoundRobin,
+        )
+    } else {
+        let balancing = balancing(&mut cluster, at)?;
+        (discovery(&mut cluster, &name, at)?, balancing)
+    };
+    let sources = match cluster.upstream_bind_config.take() {
+        Some(config) => bind::compile(config, &at.field("upstream_bind_config"))?,
+        None => Vec::new(),
+    };
     let (protocol, mut common) = http_options(&mut cluster, at)?;
     let at_common = at.field("common_http_protocol_options");
     let idle_timeout = timeout(
@@ -121,7 +141,13 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
         protocol,
         panic_threshold,
         discovery,
+        sources,
     })
+}
+
+fn is_original_destination(cluster: &pb::Cluster) -> bool {
+    let kind = DiscoveryType::OriginalDst as i32;
+    cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(kind))
 }
 
 fn balancing(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<Balancing, Refused> {

@@ -1,19 +1,22 @@
-//! `envoy.config.listener.v3.Listener`: one address, one filter chain, one HTTP connection manager.
+//! `envoy.config.listener.v3.Listener`: an address and its filter chains.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
 use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as SocketConfig;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
-use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType as FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use prost::Name as _;
 
-use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
-use super::manager::{self, ManagerSpec};
-use crate::snapshot::Direction;
+use super::check::{At, Refused, decode, flag, ignored, nothing_else, short_type};
+use super::filter_chain::{self, ChainSpec, ServiceSpec};
+use super::manager::RouteSource;
+use crate::snapshot::{Direction, SocketKind};
 
 /// A checked listener, without the routes that come by RDS.
 #[derive(Clone, Debug)]
@@ -21,7 +24,41 @@ pub(crate) struct ListenerSpec {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     pub(crate) direction: Direction,
-    pub(crate) manager: ManagerSpec,
+    /// None if it does not bind to its port.
+    pub(crate) socket: Option<SocketKind>,
+    pub(crate) original_destination: bool,
+    pub(crate) hands_over: bool,
+    pub(crate) chains: Vec<ChainSpec>,
+    pub(crate) default_chain: Option<ServiceSpec>,
+}
+
+impl ListenerSpec {
+    /// Where the routes of its connection managers come from.
+    pub(crate) fn route_sources(&self) -> impl Iterator<Item = &RouteSource> {
+        let chains = self.chains.iter().map(|chain| &chain.service);
+        let services = chains.chain(&self.default_chain);
+        services.filter_map(|service| match service {
+            ServiceSpec::Http(manager) => Some(&manager.routes),
+            ServiceSpec::Tcp(_) => None,
+        })
+    }
+
+    /// The names of the routes that come by RDS.
+    pub(crate) fn route_names(&self) -> impl Iterator<Item = &String> {
+        self.route_sources().filter_map(|source| match source {
+            RouteSource::Named { name, .. } => Some(name),
+            RouteSource::Inline(_) => None,
+        })
+    }
+
+    /// How long it waits for its routes at first; `None` for ever, or if it waits for none.
+    pub(crate) fn fetch_timeout(&self) -> Option<Duration> {
+        let timeouts = self.route_sources().filter_map(|source| match source {
+            RouteSource::Named { fetch_timeout, .. } => Some(*fetch_timeout),
+            RouteSource::Inline(_) => None,
+        });
+        timeouts.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
 }
 
 pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refused> {
@@ -41,22 +78,15 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
             }
         };
 
-    let chains = std::mem::take(&mut listener.filter_chains);
-    let chain = exactly_one(chains, &at.field("filter_chains"))?;
-    let manager = filter_chain(chain, &at.field("filter_chains").index(0))?;
-
-    must_be(
-        listener.bind_to_port.take(),
-        true,
-        &at.field("bind_to_port"),
-    )?;
-    must_be(
-        listener.use_original_dst.take(),
-        false,
-        &at.field("use_original_dst"),
-    )?;
-    must_be(listener.transparent.take(), false, &at.field("transparent"))?;
-    must_be(listener.freebind.take(), false, &at.field("freebind"))?;
+    let (chains, default_chain) = filter_chains(&mut listener, at)?;
+    let hands_over = flag(listener.use_original_dst.take(), false);
+    let filters = std::mem::take(&mut listener.listener_filters);
+    let restores = restores_destination(filters, &at.field("listener_filters"))?;
+    let socket = SocketKind {
+        transparent: flag(listener.transparent.take(), false),
+        freebind: flag(listener.freebind.take(), false),
+    };
+    let binds = flag(listener.bind_to_port.take(), true);
     ignored!(listener: stat_prefix, stats_matcher, metadata, drain_type, access_log,
         per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout, enable_reuse_port,
         connection_balance_config, listener_filters_timeout, continue_on_listener_filters_timeout,
@@ -67,55 +97,78 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
         name,
         address,
         direction,
-        manager,
+        socket: binds.then_some(socket),
+        original_destination: restores || hands_over,
+        hands_over,
+        chains,
+        default_chain,
     })
 }
 
-fn filter_chain(mut chain: pb::FilterChain, at: &At<'_>) -> Result<ManagerSpec, Refused> {
-    if let Some(conditions) = chain.filter_chain_match.take() {
-        nothing_else(&conditions, &at.field("filter_chain_match"))?;
-    }
-    if let Some(socket) = chain.transport_socket.take() {
-        plaintext(&socket, &at.field("transport_socket"))?;
-    }
-    let filters = std::mem::take(&mut chain.filters);
-    let filter = exactly_one(filters, &at.field("filters"))?;
-    ignored!(chain: name, metadata);
-    nothing_else(&chain, at)?;
-
-    let filters = at.field("filters");
-    let at = &filters.index(0);
-    let Some(ConfigType::TypedConfig(config)) = filter.config_type else {
-        return Err(at.field("typed_config").refuse("it must be given"));
-    };
-    if short_type(&config.type_url)
-        != short_type(&<HttpConnectionManager as prost::Name>::type_url())
+fn filter_chains(
+    listener: &mut pb::Listener,
+    at: &At<'_>,
+) -> Result<(Vec<ChainSpec>, Option<ServiceSpec>), Refused> {
+    let at_chains = &at.field("filter_chains");
+    let mut chains: Vec<ChainSpec> = Vec::new();
+    for (index, chain) in std::mem::take(&mut listener.filter_chains)
+        .into_iter()
+        .enumerate()
     {
-        return Err(at.refuse(format!(
-            "filter {:?} ({}) is not supported, only the HTTP connection manager is",
-            filter.name,
-            short_type(&config.type_url)
-        )));
+        let at = &at_chains.index(index);
+        let chain = filter_chain::compile(chain, at)?;
+        let same = |other: &ChainSpec| other.conditions == chain.conditions;
+        if let Some(other) = chains.iter().position(same) {
+            let reason = format!("its conditions are those of filter_chains[{other}]");
+            return Err(at.field("filter_chain_match").refuse(reason));
+        }
+        chains.push(chain);
     }
-    manager::compile(decode(&config, at)?, at)
+    let at_default = &at.field("default_filter_chain");
+    let default_chain = match listener.default_filter_chain.take() {
+        Some(mut chain) => {
+            // Envoy does not look at them.
+            chain.filter_chain_match = None;
+            Some(filter_chain::compile(chain, at_default)?.service)
+        }
+        None => None,
+    };
+    if chains.is_empty() && default_chain.is_none() {
+        return Err(at_chains.refuse("there is none"));
+    }
+    Ok((chains, default_chain))
 }
 
-fn exactly_one<T>(list: Vec<T>, at: &At<'_>) -> Result<T, Refused> {
-    let count = list.len();
-    let mut list = list.into_iter();
-    match (list.next(), count) {
-        (Some(one), 1) => Ok(one),
-        _ => Err(at.refuse(format!("there are {count}, exactly one is supported"))),
+/// Whether the filter is there that finds out where a redirected client wanted to go; others are refused.
+fn restores_destination(filters: Vec<pb::ListenerFilter>, at: &At<'_>) -> Result<bool, Refused> {
+    let mut restores = false;
+    for (index, filter) in filters.into_iter().enumerate() {
+        let at = &at.index(index);
+        let Some(FilterConfig::TypedConfig(config)) = filter.config_type else {
+            return Err(at.field("typed_config").refuse("it must be given"));
+        };
+        let kind = short_type(&config.type_url);
+        if kind != OriginalDst::full_name() {
+            return Err(at.refuse(format!(
+                "filter {:?} ({kind}) is not supported, only original_dst is",
+                filter.name
+            )));
+        }
+        let config: OriginalDst = decode(&config, at)?;
+        nothing_else(&config, at)?;
+        if filter.filter_disabled.is_some() {
+            return Err(at.field("filter_disabled").refuse("is not supported"));
+        }
+        restores = true;
     }
+    Ok(restores)
 }
 
 /// Accepts the plaintext transport socket only.
 pub(crate) fn plaintext(socket: &core::TransportSocket, at: &At<'_>) -> Result<(), Refused> {
     let is_raw = match &socket.config_type {
         None => socket.name == "envoy.transport_sockets.raw_buffer",
-        Some(SocketConfig::TypedConfig(config)) => {
-            config.type_url == <RawBuffer as prost::Name>::type_url()
-        }
+        Some(SocketConfig::TypedConfig(config)) => config.type_url == RawBuffer::type_url(),
     };
     if is_raw {
         return Ok(());

@@ -9,17 +9,21 @@
     reason = "control planes still send the older forms of some fields"
 )]
 
+mod bind;
 mod build;
 mod check;
 mod cluster;
 mod endpoint;
+mod filter_chain;
 mod http2;
 mod listener;
 mod manager;
 mod matcher;
+mod original_destination;
 mod route;
 mod slot;
 mod store;
+mod tcp_proxy;
 mod tracing;
 
 pub(crate) use self::build::Lookup;

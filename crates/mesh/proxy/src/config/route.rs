@@ -194,21 +194,7 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
         }
         None => return Err(at.refuse("one of cluster and weighted_clusters must be given")),
     };
-    let total = clusters
-        .iter()
-        .try_fold(0_u32, |sum, cluster| sum.checked_add(cluster.weight));
-    let total_weight = match total {
-        Some(0) => {
-            return Err(at
-                .field("weighted_clusters")
-                .refuse("the weights add up to 0"));
-        }
-        Some(total) => total,
-        None => {
-            let at = at.field("weighted_clusters");
-            return Err(at.refuse(format!("the weights add up to more than {}", u32::MAX)));
-        }
-    };
+    let total_weight = total_weight(&clusters, &at.field("weighted_clusters"))?;
     let timeout = timeout(
         action.timeout.take(),
         Some(DEFAULT_TIMEOUT),
@@ -260,6 +246,18 @@ fn grpc_timeouts(action: &mut pb::RouteAction, at: &At<'_>) -> Result<GrpcTimeou
     timeouts.stream_offset = offset.unwrap_or_default();
     nothing_else(&limits, at)?;
     Ok(timeouts)
+}
+
+/// The sum of the weights, which must be one.
+pub(super) fn total_weight(clusters: &[WeightedCluster], at: &At<'_>) -> Result<u32, Refused> {
+    let total = clusters
+        .iter()
+        .try_fold(0_u32, |sum, cluster| sum.checked_add(cluster.weight));
+    match total {
+        Some(0) => Err(at.refuse("the weights add up to 0")),
+        Some(total) => Ok(total),
+        None => Err(at.refuse(format!("the weights add up to more than {}", u32::MAX))),
+    }
 }
 
 fn weighted(mut list: pb::WeightedCluster, at: &At<'_>) -> Result<Vec<WeightedCluster>, Refused> {

@@ -19,12 +19,11 @@ use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
-use super::build::{Lookup, build_cluster, build_listener, fetch_deadline, lookups_of};
+use super::build::{Lookup, build_cluster, build_listener, fetch_deadline, lookups_of, routes_of};
 use super::check::{At, Refused, decode};
 use super::cluster::{self, ClusterSpec, Discovery};
 use super::endpoint::{self, Assignment};
 use super::listener::{self, ListenerSpec};
-use super::manager::RouteSource;
 use super::route;
 use super::slot::{Slot, active, put, specs};
 use crate::snapshot::{Cluster, Listener, RouteTable, Snapshot};
@@ -102,15 +101,12 @@ impl Store {
     pub(crate) fn wanted(&self, type_url: &str) -> Vec<String> {
         let names: BTreeSet<&String> = match type_url {
             ROUTE => specs(&self.listeners)
-                .filter_map(|spec| match &spec.manager.routes {
-                    RouteSource::Named { name, .. } => Some(name),
-                    RouteSource::Inline(_) => None,
-                })
+                .flat_map(ListenerSpec::route_names)
                 .collect(),
             ENDPOINT => specs(&self.clusters)
                 .filter_map(|spec| match &spec.discovery {
                     Discovery::Eds { service_name, .. } => Some(service_name),
-                    Discovery::Static(_) | Discovery::Dns { .. } => None,
+                    _ => None,
                 })
                 .collect(),
             _ => BTreeSet::new(),
@@ -298,10 +294,7 @@ impl Store {
                 rejections.push(rejection("listener", &name, &refused));
                 continue;
             }
-            let give_up = match &spec.manager.routes {
-                RouteSource::Inline(_) => None,
-                RouteSource::Named { fetch_timeout, .. } => fetch_timeout.map(|wait| now + wait),
-            };
+            let give_up = spec.fetch_timeout().map(|wait| now + wait);
             put(&mut self.listeners, name, spec, hash, give_up);
         }
     }
@@ -378,7 +371,7 @@ impl Store {
         let resolved = &self.resolved;
         for slot in self.clusters.values_mut() {
             let is_ready = |spec: &ClusterSpec| match &spec.discovery {
-                Discovery::Static(_) => true,
+                Discovery::Static(_) | Discovery::OriginalDestination(_) => true,
                 Discovery::Eds { service_name, .. } => assignments.contains_key(service_name),
                 Discovery::Dns { .. } => {
                     lookups_of(spec).all(|lookup| resolved.contains_key(&lookup))
@@ -387,7 +380,7 @@ impl Store {
             let build = |spec: &ClusterSpec| {
                 let assigned = match &spec.discovery {
                     Discovery::Eds { service_name, .. } => assignments.get(service_name),
-                    Discovery::Static(_) | Discovery::Dns { .. } => None,
+                    _ => None,
                 };
                 build_cluster(spec, assigned.map(|accepted| &accepted.value), resolved)
             };
@@ -409,20 +402,19 @@ impl Store {
             return;
         }
         let routes = &self.routes;
-        let routes_of = |spec: &ListenerSpec| match &spec.manager.routes {
-            RouteSource::Inline(table) => Some(Arc::clone(table)),
-            RouteSource::Named { name, .. } => {
-                routes.get(name).map(|known| Arc::clone(&known.value))
-            }
-        };
+        let named = |name: &str| routes.get(name).map(|known| Arc::clone(&known.value));
         for slot in self.listeners.values_mut() {
-            let is_ready = |spec: &ListenerSpec| routes_of(spec).is_some();
-            slot.promote(now, is_ready, |spec| build_listener(spec, routes_of(spec)));
+            let is_ready =
+                |spec: &ListenerSpec| spec.route_names().all(|name| routes.contains_key(name));
+            slot.promote(now, is_ready, |spec| build_listener(spec, named));
             if let Some(active) = &mut slot.active {
-                let newest = routes_of(&active.spec);
-                let in_use = active.built.manager.routes.as_ref();
-                if newest.as_ref().map(Arc::as_ptr) != in_use.map(Arc::as_ptr) {
-                    active.built = Arc::new(build_listener(&active.spec, newest));
+                let address = |table: Arc<RouteTable>| Arc::as_ptr(&table);
+                let newest = active.spec.route_sources();
+                let newest = newest.map(|source| routes_of(source, named).map(address));
+                let in_use = active.built.managers();
+                let in_use = in_use.map(|manager| manager.routes.as_ref().map(Arc::as_ptr));
+                if !newest.eq(in_use) {
+                    active.built = Arc::new(build_listener(&active.spec, named));
                 }
             }
         }

@@ -55,7 +55,7 @@ fn yes() -> Option<BoolValue> {
     Some(BoolValue { value: true })
 }
 
-fn address(host: &str, port: u32) -> Option<core::Address> {
+pub(super) fn address(host: &str, port: u32) -> Option<core::Address> {
     Some(core::Address {
         address: Some(AddressKind::SocketAddress(core::SocketAddress {
             address: host.to_owned(),
@@ -216,6 +216,11 @@ fn refused(type_url: &str, resources: &[Any]) -> String {
         .join("\n")
 }
 
+/// The connection manager of a listener.
+fn manager_of(listener: &crate::snapshot::Listener) -> &crate::snapshot::ConnectionManager {
+    listener.managers().next().expect("a connection manager")
+}
+
 #[test]
 fn a_full_configuration_becomes_a_snapshot() {
     let now = Instant::now();
@@ -225,7 +230,7 @@ fn a_full_configuration_becomes_a_snapshot() {
     assert_eq!(listener.name, "l");
     assert_eq!(listener.address, SocketAddr::from(([127, 0, 0, 1], 80)));
     assert_eq!(listener.direction, Direction::Outbound);
-    let manager = &listener.manager;
+    let manager = manager_of(listener);
     assert_eq!(manager.stat_prefix, "test");
     assert_eq!(manager.server_name, "envoy");
     assert!(manager.generate_request_id && !manager.use_remote_address);
@@ -379,16 +384,16 @@ fn listeners_are_refused_by_field() {
             "address.socket_address.port_value: 65536 is not a port",
         ),
         (
-            |l, _| l.use_original_dst = yes(),
-            "use_original_dst: true is not supported",
+            |l, _| l.enable_mptcp = true,
+            "enable_mptcp: is not supported",
         ),
         (
             |l, _| l.listener_filters.push(Default::default()),
-            "listener_filters: is not supported",
+            "listener_filters[0].typed_config: it must be given",
         ),
         (
             |l, _| l.filter_chains.push(Default::default()),
-            "filter_chains: there are 2, exactly one is supported",
+            "filter_chains[1].filters: there are 0, exactly one is supported",
         ),
         (
             |l, _| {
@@ -543,7 +548,7 @@ fn clusters_and_endpoints_are_refused_by_field() {
         ),
         (
             |c| c.cluster_discovery_type = Some(ClusterDiscoveryType::Type(4)),
-            "type: ORIGINAL_DST is not supported",
+            "lb_policy: an ORIGINAL_DST cluster must have CLUSTER_PROVIDED",
         ),
         (
             |c| c.outlier_detection = Some(Default::default()),
@@ -654,7 +659,7 @@ fn protocols_of_clusters_listeners_and_grpc_timeouts() {
     take(&mut store, LISTENER, &[pack_any(listener)], now);
     take(&mut store, ROUTE, &[pack_any(table)], now);
     let snapshot = store.advance(now).expect("a change");
-    let manager = &snapshot.listeners[0].manager;
+    let manager = manager_of(&snapshot.listeners[0]);
     assert_eq!((manager.codec, manager.http2), (Codec::Http2, compiled));
     let table = manager.routes.as_ref().expect("routes");
     let RouteAction::Forward(forward) = &table.virtual_hosts[0].routes[0].action else {
@@ -694,8 +699,7 @@ fn tracers() {
         take(&mut store, ROUTE, &[pack_any(routes("r", "c"))], now);
         let snapshot = store.advance(now).expect("a snapshot");
         Ok::<_, String>(
-            snapshot.listeners[0]
-                .manager
+            manager_of(&snapshot.listeners[0])
                 .tracing
                 .clone()
                 .expect("a tracer"),
@@ -905,7 +909,7 @@ fn nobody_waits_for_longer_than_the_fetch_timeout() {
     assert!(store.advance(deadline - Duration::from_millis(1)).is_none());
     let snapshot = store.advance(deadline).expect("used as it is");
     assert!(snapshot.clusters["c"].endpoints.is_empty());
-    assert!(snapshot.listeners[0].manager.routes.is_none());
+    assert!(manager_of(&snapshot.listeners[0]).routes.is_none());
     assert_eq!(store.next_deadline(), None);
 }
 
@@ -924,8 +928,7 @@ fn the_former_form_stays_until_the_new_one_is_ready() {
     take(&mut store, ROUTE, &[pack_any(routes("other", "c"))], now);
     let second = store.advance(now).expect("ready");
     let table = |snapshot: &Snapshot| {
-        snapshot.listeners[0]
-            .manager
+        manager_of(&snapshot.listeners[0])
             .routes
             .as_ref()
             .expect("routes")
@@ -969,7 +972,7 @@ fn a_refused_resource_keeps_its_last_good_form_and_the_others_move_on() {
     let now = Instant::now();
     let (mut store, _) = ready(now);
     let mut bad = listener_with("l", 81, manager("r"));
-    bad.use_original_dst = yes();
+    bad.enable_mptcp = true;
     let good = listener_with("m", 82, manager("r"));
     let outcome = store.apply(
         LISTENER,

@@ -132,9 +132,9 @@ async fn connect(worker: &Worker, cluster: &ClusterState) -> Result<UpstreamConn
         reason: reason.to_owned(),
     };
     let endpoint = cluster
-        .pick(|| worker.random())
+        .pick(None, || worker.random())
         .ok_or_else(|| failed("the collector's cluster has no endpoints"))?;
-    match cluster.checkout(endpoint) {
+    match cluster.checkout(&endpoint) {
         Pooled::Idle(connection) => Ok(connection),
         Pooled::Open(slot) => UpstreamConnection::open(slot).await.map_err(|error| {
             cluster.stats.cx_connect_fail.increment();

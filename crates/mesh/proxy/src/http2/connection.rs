@@ -18,7 +18,7 @@ use crate::http2::{Pinger, ServerStream};
 use crate::net::Rewound;
 use crate::registry::Registered;
 use crate::timer::Timer;
-use crate::view::ListenerView;
+use crate::view::HttpView;
 use crate::worker::Worker;
 
 /// Envoy's limit of streams that a client gives up early (CVE-2023-44487): of this many at least
@@ -36,6 +36,7 @@ const MAX_SEND_BUFFER: usize = 256 * 1024;
 struct Shared {
     worker: Rc<Worker>,
     peer: SocketAddr,
+    original: Option<SocketAddr>,
     peer_text: Rc<str>,
     /// Held until the last stream has ended.
     registered: Registered,
@@ -72,7 +73,7 @@ pub(crate) async fn serve(connection: Connection) {
     http.cx_http2_total.increment();
     let stream = Rewound::new(call.buffer.unread(), stream);
     call.worker.blocks.give_back(call.buffer.take_block());
-    let manager = &call.view.listener.manager;
+    let manager = &call.view.manager;
     let mut handshake = Builder::new()
         .header_table_size(manager.http2.header_table_size)
         .max_concurrent_streams(manager.http2.max_concurrent_streams)
@@ -104,6 +105,7 @@ pub(crate) async fn serve(connection: Connection) {
             idle_since: Cell::new(call.worker.clock.now()),
             worker: call.worker,
             peer: call.peer,
+            original: call.original,
             peer_text: call.peer_text,
             registered,
             active: Cell::new(0),
@@ -154,7 +156,7 @@ impl Server {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = &self.shared;
         let since = shared.idle_since.get();
-        let idle_timeout = self.current.view.listener.manager.idle_timeout;
+        let idle_timeout = self.current.view.manager.idle_timeout;
         match self.closing {
             _ if shared.active.get() > 0 => self.timer.set_at(None),
             Some(closing) => self.timer.set(since.max(closing), Some(CLOSING)),
@@ -200,13 +202,14 @@ impl Server {
 }
 
 impl Shared {
-    fn call(&self, view: Rc<ListenerView>) -> Call {
+    fn call(&self, view: Rc<HttpView>) -> Call {
         let parts = self.worker.parts.borrow_mut().pop();
         Call::new(
             Protocol::Http2,
             self.worker.clone(),
             view,
             self.peer,
+            self.original,
             self.peer_text.clone(),
             parts.unwrap_or_else(|| Parts::new(&self.worker)),
         )

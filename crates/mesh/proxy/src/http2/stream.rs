@@ -80,7 +80,7 @@ impl ServerStream {
         // The size was checked as that of a header list.
         let limits = Limits {
             bytes: usize::MAX,
-            fields: call.view.listener.manager.max_headers,
+            fields: call.view.manager.max_headers,
         };
         Ok(match call.request.parse(call.buffer.unread_mut(), limits) {
             Ok(Some(length)) => {
@@ -107,7 +107,7 @@ impl ServerStream {
     }
 
     async fn forward(&mut self, exchange: &mut Exchange, cluster: &Rc<ClusterState>) -> Next {
-        let admitted = match cluster.admit(|| self.call.worker.random()) {
+        let admitted = match cluster.admit(self.call.original, || self.call.worker.random()) {
             Ok(admitted) => admitted,
             Err(failure) => return self.fail(exchange, &failure).await,
         };
@@ -180,7 +180,7 @@ impl ServerStream {
         let reply = Reply::new(refused.status, refused.reason);
         let call = &mut self.call;
         call.out.clear();
-        let server = &call.view.listener.manager.server_name;
+        let server = &call.view.manager.server_name;
         reply.append_head(
             &mut call.out.bytes,
             &call.worker.clock,

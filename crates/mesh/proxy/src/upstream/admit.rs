@@ -1,5 +1,6 @@
 //! Leave to send a request.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::reply::Failure;
@@ -15,8 +16,12 @@ pub(crate) struct Admitted {
 
 impl ClusterState {
     /// Picks an endpoint, unless there is none or the circuit breaker is open.
-    pub(crate) fn admit(self: &Rc<Self>, random: impl FnMut() -> u64) -> Result<Admitted, Failure> {
-        let Some(endpoint) = self.pick(random).cloned() else {
+    pub(crate) fn admit(
+        self: &Rc<Self>,
+        original: Option<SocketAddr>,
+        random: impl FnMut() -> u64,
+    ) -> Result<Admitted, Failure> {
+        let Some(endpoint) = self.pick(original, random) else {
             self.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };

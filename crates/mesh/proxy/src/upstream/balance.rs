@@ -97,7 +97,7 @@ mod tests {
 
     fn endpoints(n: u16) -> Vec<Rc<EndpointState>> {
         (1..=n)
-            .map(|port| EndpointState::new(([127, 0, 0, 1], port).into()))
+            .map(|port| EndpointState::new(([127, 0, 0, 1], port).into(), None))
             .collect()
     }
 

@@ -1,8 +1,9 @@
 //! A cluster as a worker sees it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -30,6 +31,8 @@ pub(crate) struct ClusterState {
     /// Its tags on spans.
     pub(crate) tags: FixedTags,
     endpoints: Vec<Rc<EndpointState>>,
+    /// Those that clients of an ORIGINAL_DST cluster have asked for.
+    asked_for: RefCell<Endpoints>,
     balancer: Balancer,
     usage: Arc<Usage>,
 }
@@ -46,17 +49,23 @@ impl ClusterState {
     ) -> Rc<Self> {
         let mut old: Endpoints = previous
             .into_iter()
-            .flat_map(|previous| &previous.endpoints)
-            .map(|endpoint| (endpoint.address, endpoint.clone()))
+            .flat_map(|previous| {
+                let asked_for = previous.asked_for.take().into_values();
+                previous.endpoints.iter().cloned().chain(asked_for)
+            })
+            .map(|endpoint| (endpoint.address, endpoint))
             .collect();
         let mut kept = Endpoints::new();
         let endpoints = cluster
             .endpoints
             .iter()
             .map(|endpoint| {
+                let source = source_for(&cluster, endpoint.address);
                 let state = kept.entry(endpoint.address).or_insert_with(|| {
-                    old.remove(&endpoint.address)
-                        .unwrap_or_else(|| EndpointState::new(endpoint.address))
+                    let known = old.remove(&endpoint.address);
+                    known
+                        .filter(|known| known.source == source)
+                        .unwrap_or_else(|| EndpointState::new(endpoint.address, source))
                 });
                 state.restore();
                 state.clone()
@@ -72,14 +81,32 @@ impl ClusterState {
             cluster,
             stats,
             endpoints,
+            asked_for: RefCell::default(),
             usage,
         })
     }
 
-    /// The endpoint for the next request; none if the cluster has none.
+    /// The endpoint for the next request; none if the cluster has none. `original` is where the client
+    /// wanted to go.
     #[inline]
-    pub(crate) fn pick(&self, random: impl FnMut() -> u64) -> Option<&Rc<EndpointState>> {
-        self.balancer.pick(&self.endpoints, random)
+    pub(crate) fn pick(
+        &self,
+        original: Option<SocketAddr>,
+        random: impl FnMut() -> u64,
+    ) -> Option<Rc<EndpointState>> {
+        match self.cluster.original_destination {
+            None => self.balancer.pick(&self.endpoints, random).cloned(),
+            Some(options) => original.map(|original| self.ask_for(original, options.port)),
+        }
+    }
+
+    fn ask_for(&self, mut address: SocketAddr, port: Option<u16>) -> Rc<EndpointState> {
+        address.set_port(port.unwrap_or(address.port()));
+        let mut asked_for = self.asked_for.borrow_mut();
+        let endpoint = asked_for
+            .entry(address)
+            .or_insert_with(|| EndpointState::new(address, source_for(&self.cluster, address)));
+        endpoint.clone()
     }
 
     /// Leave to have one more request under way, unless the circuit breaker is open.
@@ -103,6 +130,12 @@ impl ClusterState {
     /// Leave to open a connection to the endpoint.
     pub(super) fn slot(&self, endpoint: &Rc<EndpointState>) -> Option<Slot> {
         endpoint.slot(&self.stats, |first| self.connection_permit(first))
+    }
+
+    /// Leave to open a connection to the endpoint that no pool will have.
+    pub(crate) fn own_slot(&self, endpoint: &Rc<EndpointState>) -> Option<Slot> {
+        // Nobody waits for it, so that the limit holds for the first one too.
+        endpoint.slot(&self.stats, |_| self.connection_permit(false))
     }
 
     /// Leave to have one more connection; the first one to an endpoint is always allowed.
@@ -148,12 +181,30 @@ impl ClusterState {
         for endpoint in &self.endpoints {
             endpoint.sweep(now, self.cluster.idle_timeout, &self.stats);
         }
+        if let Some(options) = self.cluster.original_destination {
+            let most = options.cleanup_interval;
+            let idle = self
+                .cluster
+                .idle_timeout
+                .map_or(most, |idle| idle.min(most));
+            self.asked_for.borrow_mut().retain(|_, endpoint| {
+                endpoint.sweep(now, Some(idle), &self.stats);
+                endpoint.is_used()
+            });
+        }
     }
 
     /// The cluster has gone.
     pub(crate) fn retire(&self) {
-        for endpoint in &self.endpoints {
+        let asked_for = self.asked_for.take();
+        for endpoint in self.endpoints.iter().chain(asked_for.values()) {
             endpoint.retire();
         }
     }
+}
+
+/// The address that connections of a cluster to another one are made from, if that is said.
+fn source_for(cluster: &Cluster, address: SocketAddr) -> Option<IpAddr> {
+    let mut sources = cluster.sources.iter().copied();
+    sources.find(|source| source.is_ipv4() == address.is_ipv4())
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -25,7 +25,9 @@ const MOST_IDLE: usize = 1024;
 pub(crate) struct EndpointState {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// The same as text: the tags `upstream_address` and `peer.address`.
+    /// The address that connections to it are made from, if that is said.
+    pub(crate) source: Option<IpAddr>,
+    /// `address` as text: the tags `upstream_address` and `peer.address`.
     pub(crate) text: String,
     /// Requests that it is working on for this worker.
     pub(crate) active: Cell<u32>,
@@ -85,9 +87,10 @@ pub(crate) struct Waiting {
 }
 
 impl EndpointState {
-    pub(crate) fn new(address: SocketAddr) -> Rc<Self> {
+    pub(crate) fn new(address: SocketAddr, source: Option<IpAddr>) -> Rc<Self> {
         Rc::new(Self {
             address,
+            source,
             text: address.to_string(),
             active: Cell::new(0),
             connections: Cell::new(0),
@@ -135,6 +138,16 @@ impl EndpointState {
     ) -> Option<Slot> {
         let permit = permit(self.connections.get() == 0)?;
         Some(Slot::new(self.clone(), stats.clone(), permit))
+    }
+
+    /// Opens a connection.
+    pub(super) async fn connect(&self) -> io::Result<Stream> {
+        Stream::connect(self.address, self.source).await
+    }
+
+    /// Whether there is a connection, or somebody who means to have one.
+    pub(super) fn is_used(self: &Rc<Self>) -> bool {
+        self.connections.get() > 0 || Rc::strong_count(self) > 1
     }
 
     /// Takes a place in the line.
@@ -224,8 +237,7 @@ impl fmt::Debug for EndpointState {
 impl UpstreamConnection {
     /// Opens a connection.
     pub(crate) async fn open(slot: Slot) -> io::Result<Self> {
-        let stream = Stream::connect(slot.endpoint.address).await?;
-        slot.stats.cx_total.increment();
+        let stream = slot.connect().await?;
         slot.stats.cx_http1_total.increment();
         Ok(Self {
             stream,
@@ -267,6 +279,13 @@ impl Slot {
             stats,
             _permit: permit,
         }
+    }
+
+    /// Opens the connection.
+    pub(crate) async fn connect(&self) -> io::Result<Stream> {
+        let stream = self.endpoint.connect().await?;
+        self.stats.cx_total.increment();
+        Ok(stream)
     }
 }
 

@@ -273,7 +273,7 @@ impl ClusterState {
 type Connected = (SendRequest<Bytes>, Connection<Stream, Bytes>);
 
 async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<Connected> {
-    let stream = Stream::connect(endpoint.address).await?;
+    let stream = endpoint.connect().await?;
     let mut builder = Builder::new();
     match endpoint.http2.limit_of_peer.get() {
         // The codec's own guess.

@@ -8,6 +8,6 @@ mod http2;
 mod usage;
 
 pub(crate) use cluster::ClusterState;
-pub(crate) use connection::{EndpointState, Pooled, UpstreamConnection};
+pub(crate) use connection::{EndpointState, Pooled, Slot, UpstreamConnection};
 pub(crate) use http2::Lease;
 pub(crate) use usage::{Permit, Usage, Usages};

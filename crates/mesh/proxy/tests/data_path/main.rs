@@ -1,6 +1,7 @@
 //! The data path over real sockets: one file per behaviour.
 
 mod differential_hyper;
+mod filter_chains;
 mod grpc;
 mod keep_alive_and_pools;
 mod listeners_live;
@@ -13,6 +14,7 @@ mod rfc9113_connections;
 mod rfc9113_failures;
 mod routing;
 mod support;
+mod tcp_proxy;
 mod trace_headers;
 mod trace_spans;
 mod upstream_failures;

@@ -6,6 +6,7 @@ mod collector;
 mod envoy;
 mod http2;
 mod outcome;
+mod tcp;
 mod tolerated;
 mod world;
 #[path = "../xds_support/mod.rs"]

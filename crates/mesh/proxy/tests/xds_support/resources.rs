@@ -110,14 +110,26 @@ pub(crate) fn listener(
     direction: core::TrafficDirection,
     manager: hcm::HttpConnectionManager,
 ) -> listener::Listener {
+    let filter = "envoy.filters.network.http_connection_manager";
+    listener_of(name, address, direction, filter, manager)
+}
+
+/// A listener with one filter.
+pub(crate) fn listener_of(
+    name: &str,
+    address: SocketAddr,
+    direction: core::TrafficDirection,
+    filter: &str,
+    config: impl prost::Name,
+) -> listener::Listener {
     listener::Listener {
         name: name.to_owned(),
         address: socket(address),
         traffic_direction: direction as i32,
         filter_chains: vec![listener::FilterChain {
             filters: vec![listener::Filter {
-                name: "envoy.filters.network.http_connection_manager".to_owned(),
-                config_type: Some(listener::filter::ConfigType::TypedConfig(pack_any(manager))),
+                name: filter.to_owned(),
+                config_type: Some(listener::filter::ConfigType::TypedConfig(pack_any(config))),
             }],
             ..Default::default()
         }],

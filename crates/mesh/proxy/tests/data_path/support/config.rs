@@ -8,8 +8,8 @@ use std::time::Duration;
 use periplus_proxy::snapshot::{
     Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
     Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
-    ServerHeader, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
-    WeightedCluster,
+    ServerHeader, Service, Snapshot, TcpProxy, Tracing, TracingProvider, UpstreamProtocol,
+    VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) tracing: Option<Tracing>,
     pub(crate) edge: bool,
     pub(crate) manager: Box<dyn Fn(&mut ConnectionManager) + Send + Sync>,
+    /// In place of the connection manager.
+    pub(crate) tcp: Option<TcpProxy>,
     pub(crate) options: Options,
     pub(crate) node: Node,
 }
@@ -47,6 +49,7 @@ impl Config {
             tracing: None,
             edge: false,
             manager: Box::new(|_| ()),
+            tcp: None,
             options: Options::default(),
             node: Node {
                 id: "sidecar~10.0.0.2~productpage-v1-xyz.default~default.svc.cluster.local".into(),
@@ -120,6 +123,27 @@ impl Config {
         self
     }
 
+    /// Passes bytes on, to cluster `app` unless `edit` says otherwise.
+    pub(crate) fn tcp(mut self, edit: impl FnOnce(&mut TcpProxy)) -> Self {
+        let mut proxy = TcpProxy {
+            stat_prefix: "test".into(),
+            clusters: vec![WeightedCluster {
+                name: "app".into(),
+                weight: 1,
+            }],
+            total_weight: 1,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_connect_attempts: 1,
+            backoff: None,
+            max_duration: None,
+            max_duration_jitter: 0.0,
+            check_drain_close: false,
+        };
+        edit(&mut proxy);
+        self.tcp = Some(proxy);
+        self
+    }
+
     pub(crate) fn start(self) -> Mesh {
         Mesh::start(self)
     }
@@ -162,12 +186,11 @@ impl Config {
             http2: Http2Options::default(),
         };
         (self.manager)(&mut manager);
-        Listener {
-            name: name.into(),
-            address,
-            direction: self.direction,
-            manager,
-        }
+        let service = match &self.tcp {
+            Some(proxy) => Service::Tcp(Arc::new(proxy.clone())),
+            None => Service::Http(Arc::new(manager)),
+        };
+        Listener::simple(name.into(), address, self.direction, service)
     }
 
     pub(crate) fn snapshot(&self, generation: u64, listeners: Vec<Listener>) -> Snapshot {
@@ -177,7 +200,7 @@ impl Config {
             clusters: self
                 .clusters
                 .iter()
-                .map(|cluster| (cluster.name.clone(), Arc::new(copy_cluster(cluster))))
+                .map(|cluster| (cluster.name.clone(), Arc::new(cluster.clone())))
                 .collect::<HashMap<_, _>>(),
         }
     }
@@ -273,6 +296,8 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
                 weight: 1,
             })
             .collect(),
+        original_destination: None,
+        sources: Vec::new(),
         connect_timeout: Duration::from_secs(5),
         balancing: Balancing::RoundRobin,
         limits: ClusterLimits {
@@ -282,15 +307,6 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
         },
         idle_timeout: Some(Duration::from_secs(3600)),
         protocol: UpstreamProtocol::Http1,
-    }
-}
-
-fn copy_cluster(cluster: &Cluster) -> Cluster {
-    Cluster {
-        name: cluster.name.clone(),
-        observability_name: cluster.observability_name.clone(),
-        endpoints: cluster.endpoints.clone(),
-        ..*cluster
     }
 }
 

@@ -1,0 +1,304 @@
+//! `FilterChain`: which connections it serves, and the filter that ends it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::CidrRange;
+use envoy_types::pb::envoy::config::listener::v3 as pb;
+use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
+use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as TcpProxyConfig;
+use prost::Name as _;
+
+use super::check::{At, Refused, decode, ignored, nothing_else, short_type};
+use super::listener::plaintext;
+use super::manager::{self, ManagerSpec};
+use super::tcp_proxy;
+use crate::snapshot::{ChainMatch, Cidr, SourceType, TcpProxy};
+
+/// A checked filter chain.
+#[derive(Clone, Debug)]
+pub(crate) struct ChainSpec {
+    pub(crate) conditions: ChainMatch,
+    pub(crate) service: ServiceSpec,
+}
+
+/// What ends a filter chain.
+#[derive(Clone, Debug)]
+pub(crate) enum ServiceSpec {
+    Http(Box<ManagerSpec>),
+    Tcp(Arc<TcpProxy>),
+}
+
+pub(super) fn compile(mut chain: pb::FilterChain, at: &At<'_>) -> Result<ChainSpec, Refused> {
+    let conditions = match chain.filter_chain_match.take() {
+        Some(conditions) => self::conditions(conditions, &at.field("filter_chain_match"))?,
+        None => ChainMatch::default(),
+    };
+    if let Some(socket) = chain.transport_socket.take() {
+        plaintext(&socket, &at.field("transport_socket"))?;
+    }
+    let service = service(std::mem::take(&mut chain.filters), &at.field("filters"))?;
+    ignored!(chain: name, metadata);
+    nothing_else(&chain, at)?;
+    Ok(ChainSpec {
+        conditions,
+        service,
+    })
+}
+
+fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Refused> {
+    let filter = match (filters.pop(), filters.len()) {
+        (Some(filter), 0) => filter,
+        (last, others) => {
+            let count = others + usize::from(last.is_some());
+            let reason = format!("there are {count}, exactly one is supported");
+            return Err(at.refuse(reason));
+        }
+    };
+    let at = &at.index(0);
+    let Some(ConfigType::TypedConfig(config)) = filter.config_type else {
+        return Err(at.field("typed_config").refuse("it must be given"));
+    };
+    let kind = short_type(&config.type_url);
+    if kind == HttpConnectionManager::full_name() {
+        let manager = manager::compile(decode(&config, at)?, at)?;
+        return Ok(ServiceSpec::Http(Box::new(manager)));
+    }
+    if kind == TcpProxyConfig::full_name() {
+        let proxy = tcp_proxy::compile(decode(&config, at)?, at)?;
+        return Ok(ServiceSpec::Tcp(Arc::new(proxy)));
+    }
+    Err(at.refuse(format!(
+        "filter {:?} ({kind}) is not supported, only the HTTP connection manager and the TCP proxy are",
+        filter.name
+    )))
+}
+
+fn conditions(mut given: pb::FilterChainMatch, at: &At<'_>) -> Result<ChainMatch, Refused> {
+    let at_port = &at.field("destination_port");
+    let destination_port = match given.destination_port.take() {
+        Some(number) => Some(port(number.value, at_port)?),
+        None => None,
+    };
+    let at_type = at.field("source_type");
+    let source_type = match ConnectionSourceType::try_from(std::mem::take(&mut given.source_type)) {
+        Ok(ConnectionSourceType::Any) => SourceType::Any,
+        Ok(ConnectionSourceType::SameIpOrLoopback) => SourceType::SameIpOrLoopback,
+        Ok(ConnectionSourceType::External) => SourceType::External,
+        Err(_) => return Err(at_type.refuse("is not known")),
+    };
+    let at_ports = &at.field("source_ports");
+    let conditions = ChainMatch {
+        destination_port,
+        prefix_ranges: blocks(
+            std::mem::take(&mut given.prefix_ranges),
+            &at.field("prefix_ranges"),
+        )?,
+        direct_source_prefix_ranges: blocks(
+            std::mem::take(&mut given.direct_source_prefix_ranges),
+            &at.field("direct_source_prefix_ranges"),
+        )?,
+        source_type,
+        source_prefix_ranges: blocks(
+            std::mem::take(&mut given.source_prefix_ranges),
+            &at.field("source_prefix_ranges"),
+        )?,
+        source_ports: std::mem::take(&mut given.source_ports)
+            .into_iter()
+            .map(|number| port(number, at_ports))
+            .collect::<Result<_, _>>()?,
+    };
+    nothing_else(&given, at)?;
+    Ok(conditions)
+}
+
+fn port(number: u32, at: &At<'_>) -> Result<u16, Refused> {
+    match u16::try_from(number) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(at.refuse(format!("{number} is not a port"))),
+    }
+}
+
+fn blocks(ranges: Vec<CidrRange>, at: &At<'_>) -> Result<Vec<Cidr>, Refused> {
+    let block = |(index, mut range): (usize, CidrRange)| {
+        let at = &at.index(index);
+        let text = std::mem::take(&mut range.address_prefix);
+        let address: IpAddr = text.parse().map_err(|_| {
+            at.field("address_prefix")
+                .refuse(format!("{text:?} is not an IP address"))
+        })?;
+        let length = range.prefix_len.take().map_or(0, |length| length.value);
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        match u8::try_from(length) {
+            Ok(length) if length <= most => Ok(Cidr { address, length }),
+            _ => Err(at
+                .field("prefix_len")
+                .refuse(format!("{length} is more than {most}"))),
+        }
+    };
+    ranges.into_iter().enumerate().map(block).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+    use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+    use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
+    use envoy_types::pb::google::protobuf::{BoolValue, UInt32Value};
+    use envoy_types::util::pack_any;
+    use pb::listener_filter::ConfigType as ListenerFilterConfig;
+
+    use super::super::listener::{self, ListenerSpec};
+    use super::*;
+
+    fn chain(conditions: pb::FilterChainMatch) -> pb::FilterChain {
+        let proxy = TcpProxyConfig {
+            stat_prefix: "t".to_owned(),
+            cluster_specifier: Some(ClusterSpecifier::Cluster("c".to_owned())),
+            ..Default::default()
+        };
+        pb::FilterChain {
+            filter_chain_match: Some(conditions),
+            filters: vec![pb::Filter {
+                name: "tcp".to_owned(),
+                config_type: Some(ConfigType::TypedConfig(pack_any(proxy))),
+            }],
+            ..Default::default()
+        }
+    }
+
+    fn to_port(port: u32) -> pb::FilterChainMatch {
+        pb::FilterChainMatch {
+            destination_port: Some(UInt32Value { value: port }),
+            ..Default::default()
+        }
+    }
+
+    fn to_block(prefix: &str, length: u32) -> pb::FilterChainMatch {
+        pb::FilterChainMatch {
+            prefix_ranges: vec![CidrRange {
+                address_prefix: prefix.to_owned(),
+                prefix_len: Some(UInt32Value { value: length }),
+            }],
+            ..Default::default()
+        }
+    }
+
+    fn listener_filter(config: impl prost::Name) -> pb::ListenerFilter {
+        pb::ListenerFilter {
+            name: "filter".to_owned(),
+            config_type: Some(ListenerFilterConfig::TypedConfig(pack_any(config))),
+            ..Default::default()
+        }
+    }
+
+    const YES: Option<BoolValue> = Some(BoolValue { value: true });
+    const NO: Option<BoolValue> = Some(BoolValue { value: false });
+
+    /// What Istio calls virtualOutbound.
+    fn config(edit: impl FnOnce(&mut pb::Listener)) -> Result<ListenerSpec, String> {
+        let mut config = pb::Listener {
+            name: "virtualOutbound".to_owned(),
+            address: crate::config::tests::address("0.0.0.0", 15001),
+            use_original_dst: YES,
+            filter_chains: vec![chain(to_port(15001))],
+            default_filter_chain: Some(chain(pb::FilterChainMatch::default())),
+            ..Default::default()
+        };
+        edit(&mut config);
+        listener::compile(config).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn what_istio_sends_is_taken() {
+        let spec = config(|_| ()).expect("valid");
+        assert!(spec.hands_over && spec.original_destination);
+        assert_eq!(spec.chains[0].conditions.destination_port, Some(15001));
+        assert!(spec.default_chain.is_some());
+        assert_eq!(spec.socket, Some(crate::snapshot::SocketKind::default()));
+
+        let spec = config(|l| {
+            l.use_original_dst = None;
+            l.transparent = YES;
+            l.freebind = YES;
+            l.listener_filters = vec![listener_filter(OriginalDst::default())];
+            l.filter_chains.push(chain(to_block("10.0.0.0", 8)));
+        })
+        .expect("valid");
+        assert!(!spec.hands_over && spec.original_destination);
+        assert!(spec.socket.is_some_and(|s| s.transparent && s.freebind));
+        assert_eq!(spec.chains[1].conditions.prefix_ranges[0].length, 8);
+
+        let spec = config(|l| l.bind_to_port = NO).expect("valid");
+        assert_eq!(spec.socket, None);
+    }
+
+    #[test]
+    fn the_rest_is_refused_by_field() {
+        type Change = fn(&mut pb::Listener);
+        let cases: Vec<(Change, &str)> = vec![
+            (
+                |l| {
+                    l.filter_chains.clear();
+                    l.default_filter_chain = None;
+                },
+                "filter_chains: there is none",
+            ),
+            (
+                |l| l.filter_chains.push(chain(to_port(15001))),
+                "filter_chains[1].filter_chain_match: its conditions are those of filter_chains[0]",
+            ),
+            (
+                |l| l.filter_chains.push(chain(to_port(70_000))),
+                "filter_chains[1].filter_chain_match.destination_port: 70000 is not a port",
+            ),
+            (
+                |l| l.filter_chains.push(chain(to_block("10.0.0.0", 33))),
+                "filter_chains[1].filter_chain_match.prefix_ranges[0].prefix_len: 33 is more than 32",
+            ),
+            (
+                |l| l.filter_chains.push(chain(to_block("here", 8))),
+                "filter_chains[1].filter_chain_match.prefix_ranges[0].address_prefix: \"here\" is not an IP address",
+            ),
+            (
+                |l| {
+                    l.filter_chains.push(chain(pb::FilterChainMatch {
+                        server_names: vec!["a".to_owned()],
+                        ..Default::default()
+                    }));
+                },
+                "filter_chains[1].filter_chain_match.server_names: is not supported",
+            ),
+            (
+                |l| l.listener_filters = vec![listener_filter(TlsInspector::default())],
+                "listener_filters[0]: filter \"filter\" \
+                 (envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector) \
+                 is not supported, only original_dst is",
+            ),
+            (
+                |l| {
+                    let mut filter = listener_filter(OriginalDst::default());
+                    filter.filter_disabled = Some(Default::default());
+                    l.listener_filters = vec![filter];
+                },
+                "listener_filters[0].filter_disabled: is not supported",
+            ),
+            (
+                |l| l.filter_chains[0].filters.clear(),
+                "filter_chains[0].filters: there are 0, exactly one is supported",
+            ),
+            (
+                |l| {
+                    let filter = l.filter_chains[0].filters[0].clone();
+                    l.filter_chains[0].filters.push(filter);
+                },
+                "filter_chains[0].filters: there are 2, exactly one is supported",
+            ),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(config(change).expect_err("refused"), expected);
+        }
+    }
+}

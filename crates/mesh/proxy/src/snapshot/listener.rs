@@ -1,0 +1,137 @@
+//! Listeners: where connections come in, and what serves them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ChainMatch, ConnectionManager, Direction, WeightedCluster, choose};
+
+/// An address and what serves its connections.
+#[derive(Debug)]
+pub struct Listener {
+    /// The xDS name.
+    pub name: String,
+    /// Where it accepts.
+    pub address: SocketAddr,
+    /// `traffic_direction`: decides the span kind.
+    pub direction: Direction,
+    /// Its socket; without one (`bind_to_port: false`) it gets connections to its address that another
+    /// listener has accepted.
+    pub socket: Option<SocketKind>,
+    /// The listener filter `original_dst`: asks the kernel where a redirected client wanted to go.
+    pub original_destination: bool,
+    /// `use_original_dst`: connections go to the listener at that address, if there is one.
+    pub hands_over: bool,
+    /// `filter_chains`.
+    pub chains: Vec<FilterChain>,
+    /// `default_filter_chain`: for connections that no other takes; without one they are closed.
+    pub default_chain: Option<Service>,
+}
+
+/// How a listening socket is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketKind {
+    /// `transparent`: accepts connections to any address (TPROXY).
+    pub transparent: bool,
+    /// `freebind`: the address need not be this host's.
+    pub freebind: bool,
+}
+
+/// `FilterChain`.
+#[derive(Clone, Debug)]
+pub struct FilterChain {
+    /// `filter_chain_match`: which connections it serves.
+    pub conditions: ChainMatch,
+    /// The one filter that ends it.
+    pub service: Service,
+}
+
+impl Listener {
+    /// A listener with one service for all connections to its address.
+    pub fn simple(
+        name: String,
+        address: SocketAddr,
+        direction: Direction,
+        service: Service,
+    ) -> Self {
+        Self {
+            name,
+            address,
+            direction,
+            socket: Some(SocketKind::default()),
+            original_destination: false,
+            hands_over: false,
+            chains: vec![FilterChain {
+                conditions: ChainMatch::default(),
+                service,
+            }],
+            default_chain: None,
+        }
+    }
+
+    /// The services of its filter chains, that of the default chain last.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
+        let chains = self.chains.iter().map(|chain| &chain.service);
+        chains.chain(&self.default_chain)
+    }
+
+    /// The connection managers among them.
+    pub(crate) fn managers(&self) -> impl Iterator<Item = &ConnectionManager> {
+        self.services().filter_map(|service| match service {
+            Service::Http(manager) => Some(&**manager),
+            Service::Tcp(_) => None,
+        })
+    }
+}
+
+/// What is done with a connection.
+#[derive(Clone, Debug)]
+pub enum Service {
+    /// Its requests are served.
+    Http(Arc<ConnectionManager>),
+    /// Its bytes are passed on.
+    Tcp(Arc<TcpProxy>),
+}
+
+/// Envoy's `TcpProxy`, as far as it is supported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TcpProxy {
+    /// `stat_prefix`.
+    pub stat_prefix: String,
+    /// Clusters and their weights; one cluster is a list of one.
+    pub clusters: Vec<WeightedCluster>,
+    /// Sum of all weights; never zero.
+    pub total_weight: u32,
+    /// `idle_timeout`: how long no byte may move in either direction.
+    pub idle_timeout: Option<Duration>,
+    /// `max_connect_attempts`; at least 1.
+    pub max_connect_attempts: u32,
+    /// `backoff_options`: the pause between two attempts.
+    pub backoff: Option<Backoff>,
+    /// `max_downstream_connection_duration`.
+    pub max_duration: Option<Duration>,
+    /// `max_downstream_connection_duration_jitter_percentage`: up to this much is added at random.
+    pub max_duration_jitter: f64,
+    /// `check_drain_close`: the connection ends as soon as nothing of it is under way once the
+    /// listener drains.
+    pub check_drain_close: bool,
+}
+
+impl TcpProxy {
+    /// The choice of a connection: an index into `clusters`.
+    pub(crate) fn choose(&self, random: impl FnOnce() -> u64) -> usize {
+        match self.clusters.len() {
+            1 => 0,
+            _ => choose(&self.clusters, self.total_weight, random()),
+        }
+    }
+}
+
+/// `BackoffStrategy`: a random time, whose limit doubles with each attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// `base_interval`: the limit of the first pause.
+    pub base: Duration,
+    /// `max_interval`: the limit of all.
+    pub max: Duration,
+}

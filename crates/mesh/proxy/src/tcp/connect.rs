@@ -1,0 +1,73 @@
+//! Getting a connection to an endpoint.
+//!
+//! Nothing is read of the client meanwhile: what it sends waits in the kernel, within its bounds.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::flags::Flag;
+use crate::net::Stream;
+use crate::reply::Failure;
+use crate::tcp::Session;
+use crate::upstream::{ClusterState, Slot};
+
+/// A connection to an endpoint, and what it occupies.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) stream: Stream,
+    _slot: Slot,
+}
+
+impl Session {
+    /// Connects to an endpoint of the cluster, to another one if the first cannot be reached and
+    /// more attempts are allowed. The flags say why there is none.
+    pub(super) async fn connect(&mut self, cluster: &Rc<ClusterState>) -> Option<Upstream> {
+        let most = self.view.proxy.max_connect_attempts;
+        for attempt in 1..=most {
+            match self.attempt(cluster).await {
+                Ok(upstream) => return Some(upstream),
+                Err(failure) => {
+                    if let Some(flag) = failure.flag() {
+                        self.flags.set(flag);
+                    }
+                    if !matches!(failure, Failure::Connect | Failure::ConnectTimeout) {
+                        return None;
+                    }
+                }
+            }
+            if attempt < most {
+                self.pause(attempt).await;
+            }
+        }
+        cluster.stats.cx_connect_attempts_exceeded.increment();
+        self.flags.set(Flag::URX);
+        None
+    }
+
+    async fn attempt(&self, cluster: &Rc<ClusterState>) -> Result<Upstream, Failure> {
+        let Some(endpoint) = cluster.pick(self.original, || self.worker.random()) else {
+            cluster.stats.cx_none_healthy.increment();
+            return Err(Failure::NoEndpoint);
+        };
+        let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
+        let opened = tokio::time::timeout(cluster.cluster.connect_timeout, slot.connect()).await;
+        let stream = cluster.connected(&endpoint, opened)?;
+        Ok(Upstream {
+            stream,
+            _slot: slot,
+        })
+    }
+
+    /// Waits before the next attempt for a random time below a limit that doubles.
+    async fn pause(&self, attempt: u32) {
+        let Some(backoff) = self.view.proxy.backoff else {
+            return;
+        };
+        let limit = backoff
+            .base
+            .saturating_mul(2_u32.saturating_pow(attempt - 1))
+            .min(backoff.max);
+        let limit = (limit.as_micros() as u64).max(1);
+        tokio::time::sleep(Duration::from_micros(self.worker.random() % limit)).await;
+    }
+}

@@ -1,0 +1,246 @@
+//! The two directions of a connection, polled by one task.
+//!
+//! Each holds a block only while bytes of it are under way, and reads no more than its sink has
+//! taken: one block is the bound of a direction. The end of one direction is passed on, and the
+//! other one goes on (RFC 9293 §3.6).
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::buffer::{Blocks, Buffer, Output};
+use crate::clock::Micros;
+use crate::http1::framing::Framing;
+use crate::net::Stream;
+use crate::relay::{Relay, RelayError};
+use crate::tcp::Session;
+use crate::tcp::connect::Upstream;
+use crate::upstream::ClusterState;
+
+/// How long a connection may go on after its listener has gone: Envoy's `--drain-time-s`.
+const DRAIN: Duration = Duration::from_secs(600);
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Both sides have closed.
+    Complete,
+    /// The client has reset the connection.
+    ClientGone,
+    /// The endpoint has.
+    EndpointGone,
+    /// No byte has moved for too long.
+    Idle,
+    /// It has lasted for long enough.
+    TooLong,
+    /// Its listener has gone.
+    Drained,
+}
+
+/// How many bytes were passed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Carried {
+    pub(super) from_client: u64,
+    pub(super) to_client: u64,
+}
+
+/// What came of a connection.
+#[derive(Debug)]
+pub(super) struct Relayed {
+    pub(super) end: End,
+    pub(super) carried: Carried,
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Direction {
+    relay: Relay,
+    buffer: Buffer,
+    /// Always empty: bytes go from the buffer as they are.
+    out: Output,
+    /// The sink has been told that no more will come.
+    closed: bool,
+}
+
+impl Direction {
+    fn new() -> Self {
+        Self {
+            relay: Relay::new(Framing::Close, false),
+            buffer: Buffer::default(),
+            out: Output::default(),
+            closed: false,
+        }
+    }
+
+    /// Moves what can be moved. Ready once the end has been passed on.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        blocks: &Blocks,
+        source: &mut Stream,
+        sink: &mut Stream,
+        progress: &mut bool,
+    ) -> Poll<Result<(), RelayError>> {
+        if self.closed {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.relay.is_taken() {
+            if !self.buffer.has_block() {
+                self.buffer = Buffer::on(blocks.lend());
+            }
+            let from = (source, &mut self.buffer);
+            let moved = self
+                .relay
+                .poll(cx, from, (&mut *sink, &mut self.out), progress);
+            if self.buffer.is_empty() {
+                blocks.give_back(self.buffer.take_block());
+            }
+            ready!(moved)?;
+        }
+        let shut = ready!(sink.poll_shutdown(cx));
+        self.closed = true;
+        Poll::Ready(shut.map_err(|_| RelayError::Sink))
+    }
+}
+
+impl Session {
+    /// Passes bytes on until both sides have ended.
+    pub(super) async fn relay(&mut self, cluster: &ClusterState, upstream: Upstream) -> Relayed {
+        let mut conversation = Conversation {
+            to_endpoint: Direction::new(),
+            to_client: Direction::new(),
+            counted: Carried::default(),
+            idle_since: self.worker.clock.now(),
+            session: self,
+            cluster,
+            upstream,
+        };
+        conversation.arm();
+        let end = poll_fn(|cx| conversation.poll(cx)).await;
+        conversation.finish(end)
+    }
+}
+
+struct Conversation<'a> {
+    session: &'a mut Session,
+    cluster: &'a ClusterState,
+    upstream: Upstream,
+    to_endpoint: Direction,
+    to_client: Direction,
+    counted: Carried,
+    idle_since: Micros,
+}
+
+impl Conversation<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut progress = false;
+        let blocks = &self.session.worker.blocks;
+        let (client, endpoint) = (&mut self.session.client, &mut self.upstream.stream);
+        let up = self
+            .to_endpoint
+            .poll(cx, blocks, client, endpoint, &mut progress);
+        let down = self
+            .to_client
+            .poll(cx, blocks, endpoint, client, &mut progress);
+        if progress {
+            self.count();
+            self.idle_since = self.session.worker.clock.now();
+            self.arm();
+        }
+        match (up, down) {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(End::Complete),
+            (Poll::Ready(Err(RelayError::Sink)), _) => Poll::Ready(End::EndpointGone),
+            (Poll::Ready(Err(_)), _) => Poll::Ready(End::ClientGone),
+            (_, Poll::Ready(Err(RelayError::Sink))) => Poll::Ready(End::ClientGone),
+            (_, Poll::Ready(Err(_))) => Poll::Ready(End::EndpointGone),
+            _ => self.poll_end(cx),
+        }
+    }
+
+    /// Whether the connection is to end although both sides could go on.
+    fn poll_end(&mut self, cx: &Context<'_>) -> Poll<End> {
+        self.session.registered.watch(cx);
+        if self.session.registered.is_draining() && self.drain() {
+            return Poll::Ready(End::Drained);
+        }
+        let clock = &self.session.worker.clock;
+        while self
+            .session
+            .timer
+            .poll_passed(|| clock.now(), cx)
+            .is_ready()
+        {
+            let passed = |at: Option<Micros>| at.is_some_and(|at| at <= clock.now());
+            if passed(self.session.last_moment) {
+                return Poll::Ready(End::TooLong);
+            }
+            if passed(self.idle_deadline()) {
+                return Poll::Ready(End::Idle);
+            }
+            self.arm();
+        }
+        Poll::Pending
+    }
+
+    /// The listener has gone, or the proxy ends: whether the connection does so at once.
+    fn drain(&mut self) -> bool {
+        let is_idle = self.to_endpoint.buffer.is_empty() && self.to_client.buffer.is_empty();
+        if self.session.view.proxy.check_drain_close && is_idle {
+            return true;
+        }
+        let latest = self.session.after(DRAIN);
+        let session = &mut *self.session;
+        if !std::mem::replace(&mut session.is_draining, true) {
+            session.last_moment = Some(session.last_moment.map_or(latest, |at| at.min(latest)));
+            self.arm();
+        }
+        false
+    }
+
+    fn idle_deadline(&self) -> Option<Micros> {
+        let timeout = self.session.view.proxy.idle_timeout?;
+        Some(self.idle_since.saturating_add(timeout.as_micros() as u64))
+    }
+
+    /// Sets the timer to the nearest deadline.
+    fn arm(&self) {
+        let deadlines = [self.session.last_moment, self.idle_deadline()];
+        let nearest = deadlines.into_iter().flatten().min();
+        self.session.timer.set_at(nearest);
+    }
+
+    /// Counts what has moved since the last time.
+    fn count(&mut self) {
+        let now = Carried {
+            from_client: self.to_endpoint.relay.body_bytes,
+            to_client: self.to_client.relay.body_bytes,
+        };
+        let received = now.from_client - self.counted.from_client;
+        let sent = now.to_client - self.counted.to_client;
+        self.counted = now;
+        let stats = &self.session.view.stats;
+        stats.cx_rx_bytes.add(received);
+        stats.cx_tx_bytes.add(sent);
+        self.cluster.stats.cx_tx_bytes.add(received);
+        self.cluster.stats.cx_rx_bytes.add(sent);
+    }
+
+    fn finish(mut self, end: End) -> Relayed {
+        self.count();
+        match end {
+            End::Complete | End::Drained => {}
+            // Whoever is left must not take the end for a clean one.
+            End::ClientGone => self.upstream.stream.reset_on_close(),
+            End::EndpointGone => self.session.client.reset_on_close(),
+            End::Idle | End::TooLong => {}
+        }
+        for direction in [&mut self.to_endpoint, &mut self.to_client] {
+            let block = direction.buffer.take_block();
+            self.session.worker.blocks.give_back(block);
+        }
+        Relayed {
+            end,
+            carried: self.counted,
+        }
+    }
+}

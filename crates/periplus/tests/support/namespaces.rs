@@ -1,0 +1,262 @@
+//! Two network namespaces with a cable between them: a workload's, and the world outside.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+pub(crate) const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+pub(crate) const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));
+/// Another address outside.
+pub(crate) const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 3));
+pub(crate) const INSIDE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
+pub(crate) const OUTSIDE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2));
+pub(crate) const OTHER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 3));
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The namespaces; deleted when dropped.
+pub(crate) struct World {
+    inside: String,
+    outside: String,
+}
+
+impl World {
+    /// None if this host cannot have them, which is an error on CI.
+    pub(crate) fn new() -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if let Err(missing) = requirements() {
+            assert!(std::env::var_os("CI").is_none(), "{missing}");
+            eprintln!("not run: {missing}");
+            return None;
+        }
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = |side: &str| format!("periplus-{}-{id}-{side}", std::process::id());
+        let world = Self {
+            inside: name("in"),
+            outside: name("out"),
+        };
+        let (inside, outside) = (&world.inside, &world.outside);
+        for line in [
+            format!("ip netns add {inside}"),
+            format!("ip netns add {outside}"),
+            format!("ip -n {inside} link add eth0 type veth peer name eth0 netns {outside}"),
+        ] {
+            run(&line);
+        }
+        for (side, addresses) in [
+            (inside, &[INSIDE, INSIDE_V6][..]),
+            // A connection is made from the first of IPv4, and the last of IPv6.
+            (outside, &[OUTSIDE, OTHER, OTHER_V6, OUTSIDE_V6]),
+        ] {
+            for address in addresses {
+                let length = if address.is_ipv4() { "24" } else { "64 nodad" };
+                run(&format!(
+                    "ip -n {side} addr add {address}/{length} dev eth0"
+                ));
+            }
+            run(&format!("ip -n {side} link set lo up"));
+            run(&format!("ip -n {side} link set eth0 up"));
+        }
+        Some(world)
+    }
+
+    /// Runs something on a thread in the workload's namespace; threads that it starts are there too.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        on(&self.inside, work)
+    }
+
+    /// Serves connections to a port of the workload.
+    pub(crate) fn serve_inside(&self, port: u16) {
+        serve(&self.inside, port);
+    }
+
+    /// Serves requests to a port of the workload.
+    pub(crate) fn serve_http_inside(&self, port: u16) {
+        let listener = listen(&self.inside, port);
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                std::thread::spawn(move || answer_requests(&stream, port));
+            }
+        });
+    }
+
+    /// Serves connections to a port of all addresses outside.
+    pub(crate) fn serve_outside(&self, port: u16) {
+        serve(&self.outside, port);
+    }
+
+    /// What a user of the workload hears from a server.
+    pub(crate) fn connect_inside(&self, uid: u32, to: IpAddr, port: u16) -> String {
+        hear(self.command_as(uid, "bash"), to, port)
+    }
+
+    /// What somebody outside hears from a server.
+    pub(crate) fn connect_outside(&self, to: IpAddr, port: u16) -> String {
+        hear(within(&self.outside, "bash"), to, port)
+    }
+
+    /// What somebody outside gets for a request.
+    pub(crate) fn request_outside(&self, to: IpAddr, port: u16) -> String {
+        let request = r"GET / HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n";
+        let mut bash = within(&self.outside, "bash");
+        let script =
+            format!("exec 3<>/dev/tcp/{to}/{port} && printf '{request}' >&3 && timeout 10 cat <&3");
+        let output = bash.args(["-c", &script]).output().unwrap();
+        assert!(output.status.success(), "{to} {port}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A program in the workload's namespace, run by root.
+    pub(crate) fn command_inside(&self, program: &str) -> Command {
+        within(&self.inside, program)
+    }
+
+    /// The same, run by another user.
+    pub(crate) fn command_as(&self, uid: u32, program: &str) -> Command {
+        let mut command = within(&self.inside, "setpriv");
+        let uid = uid.to_string();
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", program]);
+        command
+    }
+
+    pub(crate) fn run_inside(&self, line: &str) {
+        run(&format!("ip netns exec {} {line}", self.inside));
+    }
+
+    /// The rules, routes and addresses that redirection may change.
+    pub(crate) fn rules(&self) -> String {
+        let mut all = String::new();
+        for line in [
+            "iptables-save -t nat",
+            "iptables-save -t mangle",
+            "ip6tables-save -t nat",
+            "ip6tables-save -t mangle",
+            "ip -4 rule",
+            "ip -6 rule",
+            "ip -4 route show table all",
+            "ip -6 addr show dev lo",
+        ] {
+            let said = run(&format!("ip netns exec {} {line}", self.inside));
+            // Without comments, which tell the time, and built-in chains, which tell counts.
+            let kept = said.lines().filter(|line| {
+                let is_table = ["#", "*", "COMMIT"].iter().any(|c| line.starts_with(c));
+                let is_builtin = line.starts_with(':') && !line.starts_with(":ISTIO");
+                !is_table && !is_builtin
+            });
+            for line in kept {
+                all.push_str(line);
+                all.push('\n');
+            }
+        }
+        all
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for side in [&self.inside, &self.outside] {
+            // Whoever still runs in it ends with the test.
+            Command::new("ip")
+                .args(["netns", "del", side])
+                .status()
+                .ok();
+        }
+    }
+}
+
+/// What is missing for namespaces.
+fn requirements() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("network namespaces need root".to_owned());
+    }
+    for program in ["ip", "iptables", "ip6tables", "setpriv", "bash"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            return Err(format!("{program} is not installed"));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until `check` gives something.
+pub(crate) fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(begin.elapsed() < DEADLINE, "waited too long for {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn run(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn within(namespace: &str, program: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, program]);
+    command
+}
+
+fn on<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(format!("/var/run/netns/{namespace}")).unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
+fn listen(namespace: &str, port: u16) -> TcpListener {
+    on(namespace, || {
+        TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap()
+    })
+}
+
+/// Says the same to each request of a connection, which is kept.
+fn answer_requests(mut stream: &TcpStream, port: u16) {
+    let peer = stream.peer_addr().unwrap().ip().to_canonical();
+    let body = format!("{port} for {peer}");
+    let length = body.len();
+    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+    let lines = BufReader::new(stream).lines();
+    for line in lines.map_while(Result::ok) {
+        if line.is_empty() && stream.write_all(response.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Says to each client which port it has reached, and whom it is taken for.
+fn serve(namespace: &str, port: u16) {
+    let listener = listen(namespace, port);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, peer)) = listener.accept() {
+            let said = format!("{port} for {}", peer.ip().to_canonical());
+            stream.write_all(said.as_bytes()).ok();
+        }
+    });
+}
+
+fn hear(mut bash: Command, to: IpAddr, port: u16) -> String {
+    let script = format!("exec 3<>/dev/tcp/{to}/{port} && timeout 10 cat <&3");
+    let output = bash.args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{to} {port}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
