@@ -15,6 +15,7 @@ pub(crate) struct Admitted {
 
 impl ClusterState {
     /// Picks an endpoint, unless there is none or the circuit breaker is open.
+    #[inline]
     pub(crate) fn admit(self: &Rc<Self>, random: impl FnMut() -> u64) -> Result<Admitted, Failure> {
         let Some(endpoint) = self.pick(random).cloned() else {
             self.stats.cx_none_healthy.increment();
