@@ -52,6 +52,7 @@ pub(crate) enum Plan {
 }
 
 impl Call {
+    #[inline]
     pub(crate) fn begin_exchange(&self, begin: Micros) -> Exchange {
         let head = self.buffer.head();
         let fields = &self.request.fields;
@@ -84,6 +85,7 @@ impl Call {
     }
 
     /// Finds the route and the cluster.
+    #[inline]
     pub(crate) fn plan(&self, exchange: &mut Exchange) -> Plan {
         let http = &self.view.http;
         let found = self.view.router.as_ref().and_then(|router| {
@@ -170,6 +172,7 @@ impl Call {
         }
     }
 
+    #[inline]
     pub(crate) fn begin_attempt(&self, exchange: &mut Exchange, endpoint: &Rc<EndpointState>) {
         let spawns = self
             .view
@@ -192,6 +195,7 @@ impl Call {
         });
     }
 
+    #[cold]
     pub(crate) fn fail_attempt(&self, exchange: &mut Exchange, failure: &Failure) {
         let http = &self.view.http;
         if let Failure::StreamTimeout { .. } = failure {
@@ -235,6 +239,7 @@ impl Call {
 
     /// Writes the head of an answer of the proxy's own, and notes it as what the client gets: the
     /// body that follows.
+    #[cold]
     pub(crate) fn write_reply<'r>(
         &mut self,
         exchange: &mut Exchange,

@@ -14,6 +14,7 @@ use crate::exchange::{Exchange, Plan};
 use crate::http1::framing::Framing;
 use crate::relay::{Relay, poll_flush};
 use crate::reply::{Failure, Reply};
+use crate::snapshot::UpstreamProtocol;
 use crate::upstream::{ClusterState, EndpointState};
 
 impl Connection {
@@ -62,8 +63,8 @@ impl Connection {
         body: &mut Relay,
     ) -> Next {
         self.call.begin_attempt(exchange, endpoint);
-        let http2 = cluster.cluster.http2(Protocol::Http1);
-        if http2.is_some() || exchange.is_grpc {
+        if exchange.is_grpc || cluster.cluster.protocol != UpstreamProtocol::Http1 {
+            let http2 = cluster.cluster.http2(Protocol::Http1);
             // Boxed, so that the usual request does not hold the memory for it.
             let client = Client::Http1 {
                 connection: self,

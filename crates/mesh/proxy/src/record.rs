@@ -11,6 +11,7 @@ use crate::trace::{Finished, text};
 
 impl Call {
     /// Counts the exchange and reports its spans.
+    #[inline]
     pub(crate) fn finish(&self, exchange: &Exchange, end: Micros) {
         let http = &self.view.http;
         http.rq_completed.increment();

@@ -16,6 +16,7 @@ pub(crate) struct Admitted {
 
 impl ClusterState {
     /// Picks an endpoint, unless there is none or the circuit breaker is open.
+    #[inline]
     pub(crate) fn admit(
         self: &Rc<Self>,
         original: Option<SocketAddr>,
