@@ -610,7 +610,10 @@ fn over_bridges() -> Vec<Case> {
             ("no-endpoints", "/empty"),
             ("no-cluster", "/missing"),
         ] {
-            add(&format!("grpc-{name}"), http2, &call(path, ""));
+            // Whether a body has come before the answer is chance, so there is none.
+            let call =
+                call(path, "").replace("length: 7\r\n\r\n\0\0\0\0\x02hi", "length: 0\r\n\r\n");
+            add(&format!("grpc-{name}"), http2, &call);
         }
         for (name, timeout) in [
             ("limit", "grpc-timeout: 100m\n"),
