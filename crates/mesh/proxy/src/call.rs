@@ -78,8 +78,7 @@ impl Call {
         protocol: Protocol,
         worker: Rc<Worker>,
         view: Rc<HttpView>,
-        peer: SocketAddr,
-        original: Option<SocketAddr>,
+        (peer, original): (SocketAddr, Option<SocketAddr>),
         peer_text: Rc<str>,
         parts: Parts,
     ) -> Self {

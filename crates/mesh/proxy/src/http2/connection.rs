@@ -208,8 +208,7 @@ impl Shared {
             Protocol::Http2,
             self.worker.clone(),
             view,
-            self.peer,
-            self.original,
+            (self.peer, self.original),
             self.peer_text.clone(),
             parts.unwrap_or_else(|| Parts::new(&self.worker)),
         )
