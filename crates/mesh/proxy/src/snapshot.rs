@@ -61,7 +61,7 @@ pub enum Direction {
 }
 
 /// Envoy's `HttpConnectionManager`, as far as it is supported.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectionManager {
     /// `stat_prefix`.
     pub stat_prefix: String,

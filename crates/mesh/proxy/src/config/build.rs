@@ -9,7 +9,7 @@ use super::cluster::{ClusterSpec, Discovery, Family};
 use super::endpoint::Assignment;
 use super::filter_chain::{ChainSpec, ServiceSpec};
 use super::listener::ListenerSpec;
-use super::manager::{ManagerSpec, RouteSource};
+use super::manager::RouteSource;
 use crate::snapshot::{Cluster, ConnectionManager, FilterChain, Listener, RouteTable, Service};
 
 /// A name to be resolved again and again.
@@ -87,7 +87,10 @@ pub(super) fn build_listener(
         ServiceSpec::Tcp(proxy) => Service::Tcp(proxy.clone()),
         ServiceSpec::Http(manager) => {
             let routes = routes_of(&manager.routes, &routes);
-            Service::Http(Arc::new(build_manager(manager, routes)))
+            Service::Http(Arc::new(ConnectionManager {
+                routes,
+                ..manager.manager.clone()
+            }))
         }
     };
     let chain = |chain: &ChainSpec| FilterChain {
@@ -114,45 +117,6 @@ pub(super) fn routes_of(
     match source {
         RouteSource::Inline(table) => Some(table.clone()),
         RouteSource::Named { name, .. } => named(name),
-    }
-}
-
-fn build_manager(spec: &ManagerSpec, routes: Option<Arc<RouteTable>>) -> ConnectionManager {
-    let ManagerSpec {
-        routes: _,
-        stat_prefix,
-        tracing,
-        use_remote_address,
-        generate_request_id,
-        preserve_external_request_id,
-        always_set_request_id_in_response,
-        server_name,
-        server_header,
-        max_request_head_bytes,
-        max_headers,
-        idle_timeout,
-        stream_idle_timeout,
-        request_headers_timeout,
-        codec,
-        http2,
-    } = spec.clone();
-    ConnectionManager {
-        stat_prefix,
-        routes,
-        tracing,
-        use_remote_address,
-        generate_request_id,
-        preserve_external_request_id,
-        always_set_request_id_in_response,
-        server_name,
-        server_header,
-        max_request_head_bytes,
-        max_headers,
-        idle_timeout,
-        stream_idle_timeout,
-        request_headers_timeout,
-        codec,
-        http2,
     }
 }
 

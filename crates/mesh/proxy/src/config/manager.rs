@@ -18,27 +18,14 @@ use super::check::{
     At, Refused, decode, duration, flag, ignored, must_be, nothing_else, short_type, timeout,
 };
 use super::{http2, route, tracing};
-use crate::snapshot::{Codec, Http2Options, RouteTable, ServerHeader, Tracing};
+use crate::snapshot::{Codec, ConnectionManager, Http2Options, RouteTable, ServerHeader};
 
-/// A checked connection manager, without the routes that come by RDS.
+/// A checked connection manager.
 #[derive(Clone, Debug)]
 pub(crate) struct ManagerSpec {
     pub(crate) routes: RouteSource,
-    pub(crate) stat_prefix: String,
-    pub(crate) tracing: Option<Tracing>,
-    pub(crate) use_remote_address: bool,
-    pub(crate) generate_request_id: bool,
-    pub(crate) preserve_external_request_id: bool,
-    pub(crate) always_set_request_id_in_response: bool,
-    pub(crate) server_name: String,
-    pub(crate) server_header: ServerHeader,
-    pub(crate) max_request_head_bytes: usize,
-    pub(crate) max_headers: usize,
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) stream_idle_timeout: Option<Duration>,
-    pub(crate) request_headers_timeout: Option<Duration>,
-    pub(crate) codec: Codec,
-    pub(crate) http2: Http2Options,
+    /// All of it but its routes.
+    pub(crate) manager: ConnectionManager,
 }
 
 /// Where the routes come from.
@@ -118,8 +105,8 @@ pub(crate) fn compile(
         unset if unset.is_empty() => DEFAULT_SERVER_NAME.to_owned(),
         name => name,
     };
-    let spec = ManagerSpec {
-        routes,
+    let compiled = ConnectionManager {
+        routes: None,
         stat_prefix: std::mem::take(&mut manager.stat_prefix),
         tracing,
         use_remote_address: flag(manager.use_remote_address.take(), false),
@@ -150,7 +137,10 @@ pub(crate) fn compile(
         flush_access_log_on_new_request, access_log_options, drain_timeout, drain_timeout_jitter,
         delayed_close_timeout, stream_flush_timeout);
     nothing_else(&manager, at)?;
-    Ok(spec)
+    Ok(ManagerSpec {
+        routes,
+        manager: compiled,
+    })
 }
 
 fn codec(

@@ -75,12 +75,7 @@ impl Sums {
             };
             if let Some(number) = number {
                 let start = query.point_of(point.start_unix_nano);
-                let sum = self.point(number, start);
-                let before = sum.durations.heap_bytes();
-                sum.spans += point.spans();
-                sum.errors += point.errors;
-                sum.durations.add(point.durations);
-                meter.take((sum.durations.heap_bytes() - before) as u64);
+                add(self.point(number, start), &point, meter);
             }
         }
     }
@@ -116,5 +111,49 @@ impl Sums {
             points.insert(at, point);
         }
         &mut points[at]
+    }
+}
+
+/// Adds what was counted in one window.
+fn add(sum: &mut RedPoint, window: &periplus_segment::RedPoint<'_>, meter: &Meter) {
+    let before = sum.durations.heap_bytes();
+    sum.spans += window.spans();
+    sum.errors += window.errors;
+    sum.durations.add(window.durations);
+    meter.take((sum.durations.heap_bytes() - before) as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Budget;
+    use crate::embedded::meter::Memory;
+
+    #[test]
+    fn windows_are_summed_in_whatever_order_their_buckets_come() {
+        let memory = Arc::new(Memory::new(1 << 20, 1 << 20));
+        let time = Duration::from_secs(60);
+        let meter = Meter::new(Budget::UNLIMITED, time, &memory, Arc::default());
+        let mut sum = RedPoint::default();
+        for (errors, durations) in [
+            (1, &[(700, 2), (703, 1)][..]),
+            (0, &[(5, 4), (700, 1), (1_919, 1)]),
+            (2, &[(1_920, 9), (u16::MAX, 9)]),
+        ] {
+            let window = periplus_segment::RedPoint {
+                start_unix_nano: 0,
+                series: 0,
+                errors,
+                durations,
+            };
+            add(&mut sum, &window, &meter);
+        }
+        assert_eq!(memory.used(), sum.durations.heap_bytes() as u64);
+        assert_eq!((sum.spans, sum.errors), (27, 3));
+        let durations: Vec<(u16, u64)> = sum.durations.iter().collect();
+        assert_eq!(durations, [(5, 4), (700, 3), (703, 1), (1_919, 1)]);
     }
 }
