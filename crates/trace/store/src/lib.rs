@@ -5,6 +5,7 @@
 //! likes, and the suite in `tests/suite` holds every engine to the same answers.
 
 mod attributes;
+mod durations;
 pub mod embedded;
 mod error;
 mod memory;
@@ -14,6 +15,7 @@ mod search;
 mod store;
 
 pub use attributes::AttributeKey;
+pub use durations::Durations;
 pub use error::{AppendOtlpError, StoreError};
 pub use memory::MemoryStore;
 pub use periplus_filter::{
@@ -21,7 +23,7 @@ pub use periplus_filter::{
     ParseError, Pattern, PatternError, Relation, Scope, SpanFilter, TimeRange, TraceField,
     TraceFilter, TraceQuery, matches, parse, span_matches,
 };
-pub use red::{Durations, RED_WINDOW_NANO, RedPoint, RedQuery, RedSeries, red_bucket_bounds};
+pub use red::{RED_WINDOW_NANO, RedPoint, RedQuery, RedSeries, red_bucket_bounds};
 pub use scan::ScanQuery;
 pub use search::{Outcome, TraceSearch};
 pub use store::{

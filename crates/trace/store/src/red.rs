@@ -1,6 +1,7 @@
 use periplus_model::SpanKind;
+use periplus_segment::MINUTE_NANO;
 
-use crate::TimeRange;
+use crate::{Durations, TimeRange};
 
 /// The length of a window of a [`RedSeries`], nanoseconds.
 pub use periplus_segment::WINDOW_NANO as RED_WINDOW_NANO;
@@ -41,6 +42,14 @@ impl RedQuery {
             .is_none_or(|wanted| wanted == service)
             && self.name.as_deref().is_none_or(|wanted| wanted == name)
             && self.kind.is_none_or(|wanted| wanted == kind)
+    }
+
+    /// Whether it counts no less than a minute at once.
+    pub(crate) fn counts_minutes(&self) -> bool {
+        self.step_nano.is_none_or(|step| {
+            let step = step.max(1).checked_next_multiple_of(RED_WINDOW_NANO);
+            step.is_none_or(|step| step.is_multiple_of(MINUTE_NANO))
+        })
     }
 
     /// When the point begins in which a window is counted: a multiple of the step since the epoch,
@@ -102,72 +111,6 @@ impl RedPoint {
     }
 }
 
-/// How many durations lie in which bucket ([`red_bucket_bounds`]).
-#[derive(Clone, Debug, Default)]
-pub struct Durations {
-    /// The bucket of the first count, a multiple of [`STRIDE`].
-    first: usize,
-    /// A count for each bucket from the shortest duration to the longest, which lie close together.
-    counts: Vec<u64>,
-}
-
-/// Buckets that there are: those of all 64-bit durations.
-const BUCKETS: usize = 1_920;
-
-/// Counts are kept for so many neighbouring buckets at once.
-const STRIDE: usize = 64;
-
-impl Durations {
-    /// Counts some, by ascending bucket. What is not a bucket of any duration is left out.
-    pub fn add(&mut self, counted: &[(u16, u32)]) {
-        let known = counted.partition_point(|(bucket, _)| usize::from(*bucket) < BUCKETS);
-        let counted = &counted[..known];
-        let (Some((least, _)), Some((most, _))) = (counted.first(), counted.last()) else {
-            return;
-        };
-        self.make_room(usize::from(*least), usize::from(*most));
-        for (bucket, count) in counted {
-            self.counts[usize::from(*bucket) - self.first] += u64::from(*count);
-        }
-    }
-
-    fn make_room(&mut self, least: usize, most: usize) {
-        if self.counts.is_empty() {
-            self.first = least / STRIDE * STRIDE;
-        }
-        if least < self.first {
-            let first = least / STRIDE * STRIDE;
-            let more = std::iter::repeat_n(0, self.first - first);
-            self.counts.splice(0..0, more);
-            self.first = first;
-        }
-        let end = (most / STRIDE + 1) * STRIDE - self.first;
-        if end > self.counts.len() {
-            self.counts.resize(end, 0);
-        }
-    }
-
-    /// The buckets, ascending, each with how many durations lie in it; those with none are left out.
-    pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
-        let counts = (self.first as u16..).zip(&self.counts);
-        counts
-            .filter(|(_, count)| **count > 0)
-            .map(|(bucket, count)| (bucket, *count))
-    }
-
-    pub(crate) fn heap_bytes(&self) -> usize {
-        self.counts.capacity() * size_of::<u64>()
-    }
-}
-
-impl PartialEq for Durations {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for Durations {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,17 +132,6 @@ mod tests {
             assert!(found.abs_diff(expected) * 60 <= expected, "{found}");
         }
         assert_eq!(RedPoint::default().quantiles([0.5]), None);
-    }
-
-    #[test]
-    fn buckets_are_counted_in_whatever_order_they_come() {
-        let mut durations = Durations::default();
-        durations.add(&[(700, 2), (703, 1)]);
-        durations.add(&[(5, 4), (700, 1), (1_919, 1)]);
-        durations.add(&[(1_920, 9), (u16::MAX, 9)]);
-        let counted: Vec<(u16, u64)> = durations.iter().collect();
-        assert_eq!(counted, [(5, 4), (700, 3), (703, 1), (1_919, 1)]);
-        assert_eq!(durations.heap_bytes(), BUCKETS * 8);
     }
 
     #[test]

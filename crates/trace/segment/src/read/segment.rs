@@ -130,6 +130,15 @@ impl Segment {
         self.inner.footer.groups.len()
     }
 
+    /// The start of a row group's earliest span, and that of its latest.
+    ///
+    /// # Panics
+    ///
+    /// There is no such row group.
+    pub fn span_starts(&self, group: usize) -> (u64, u64) {
+        self.inner.head(group).starts
+    }
+
     /// A row group. Nothing is read yet; what is, is kept in it.
     ///
     /// # Panics

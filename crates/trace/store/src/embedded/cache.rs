@@ -4,6 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use periplus_segment::{Group, Segment};
 
 use super::calls::Settled;
+use super::minutes::Minutes;
+
+/// One part in so many of what may be kept is for sums over minutes.
+const MINUTES_PART: usize = 3;
 
 /// What of segments was read last, decoded as far as somebody needed it: all within one limit.
 #[derive(Debug)]
@@ -12,6 +16,8 @@ pub(super) struct Cache {
     max_bytes: usize,
     /// Traces of which several segments have spans.
     pub(super) settled: Settled,
+    /// What spans of whole minutes took.
+    pub(super) minutes: Minutes,
 }
 
 #[derive(Debug, Default)]
@@ -65,8 +71,9 @@ impl Cache {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self {
             inner: Mutex::default(),
-            max_bytes,
+            max_bytes: max_bytes - max_bytes / MINUTES_PART,
             settled: Settled::default(),
+            minutes: Minutes::new(max_bytes / MINUTES_PART),
         }
     }
 
@@ -107,16 +114,18 @@ impl Cache {
     pub(super) fn bytes(&self) -> usize {
         let mut inner = self.inner();
         inner.weigh();
-        inner.bytes
+        inner.bytes + self.minutes.bytes()
     }
 
-    /// Forgets what there is of segments that are no more.
-    pub(super) fn forget(&self, segments: &[u64]) {
+    /// Forgets what there is of segments that are no more; another may have come in their place, with
+    /// the same spans.
+    pub(super) fn forget(&self, segments: &[u64], merged_into: Option<u64>) {
         let mut inner = self.inner();
         inner.weigh();
         inner.retain(|(segment, _)| !segments.contains(segment));
         drop(inner);
         self.settled.forget(segments);
+        self.minutes.replace(segments, merged_into);
     }
 
     fn begin(&self, key: Key) -> MutexGuard<'_, Inner> {

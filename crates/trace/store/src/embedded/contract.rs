@@ -89,10 +89,12 @@ impl SpanStore for EmbeddedStore {
                 meter.check()?;
                 let operations = or_default(&*part, part.operations(meter));
                 // They are sorted by service.
-                for of_service in operations.chunk_by(|a, b| a.service == b.service) {
-                    if !found.contains(&of_service[0].service) {
-                        found.insert(of_service[0].service.clone());
+                let mut rest = &operations[..];
+                while let Some(first) = rest.first() {
+                    if !found.contains(&first.service) {
+                        found.insert(first.service.clone());
                     }
+                    rest = &rest[rest.partition_point(|one| one.service <= first.service)..];
                 }
             }
             found.remove("");
@@ -110,8 +112,11 @@ impl SpanStore for EmbeddedStore {
             let mut found = BTreeSet::new();
             for part in snapshot.parts() {
                 meter.check()?;
-                for operation in or_default(&*part, part.operations(meter)).iter() {
-                    if operation.service == service && kind.is_none_or(|k| k == operation.kind) {
+                let operations = or_default(&*part, part.operations(meter));
+                let first = operations.partition_point(|one| one.service < service);
+                let of_service = operations[first..].iter();
+                for operation in of_service.take_while(|one| one.service == service) {
+                    if kind.is_none_or(|k| k == operation.kind) {
                         found.insert(Operation {
                             name: operation.name.clone(),
                             kind: operation.kind,
@@ -124,7 +129,10 @@ impl SpanStore for EmbeddedStore {
     }
 
     fn red_by(&self, query: RedQuery) -> BoxFuture<'_, Result<Vec<RedSeries>, StoreError>> {
-        Box::pin(self.read(move |snapshot, meter| red::series(snapshot, meter, &query)))
+        let cache = Arc::clone(&self.engine.cache);
+        Box::pin(
+            self.read(move |snapshot, meter| red::series(snapshot, meter, &query, &cache.minutes)),
+        )
     }
 
     fn attribute_keys<'a>(

@@ -12,121 +12,12 @@ use super::meter::Meter;
 use super::part::{Chunk, Damage, Part, Place, Prepared};
 use crate::{Detail, Scope, SpanFilter, TimeRange};
 
-/// A part, and who wants to know when something of it cannot be read.
-#[derive(Debug)]
-pub(super) struct Watched {
-    pub(super) part: Arc<dyn Part>,
-    pub(super) damage: Arc<AtomicBool>,
-}
-
-impl Part for Watched {
-    fn segment(&self) -> Option<u64> {
-        self.part.segment()
-    }
-
-    fn starts(&self) -> (u64, u64) {
-        self.part.starts()
-    }
-
-    fn chunks(&self) -> Vec<Chunk> {
-        self.part.chunks()
-    }
-
-    fn prepare(&self, filter: &SpanFilter) -> Result<Prepared, Damage> {
-        self.part.prepare(filter)
-    }
-
-    fn hits(
-        &self,
-        chunk: usize,
-        filter: &Prepared,
-        range: TimeRange,
-        meter: &Meter,
-    ) -> Result<Vec<Place>, Damage> {
-        self.part.hits(chunk, filter, range, meter)
-    }
-
-    fn count(
-        &self,
-        chunk: usize,
-        filter: &Prepared,
-        range: TimeRange,
-        meter: &Meter,
-    ) -> Result<u64, Damage> {
-        self.part.count(chunk, filter, range, meter)
-    }
-
-    fn spans(
-        &self,
-        place: (usize, usize),
-        filter: &Prepared,
-        range: TimeRange,
-        meter: &Meter,
-    ) -> Result<(Vec<SpanGroup>, Option<usize>), Damage> {
-        self.part.spans(place, filter, range, meter)
-    }
-
-    fn trace(&self, id: TraceId, detail: Detail, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
-        self.part.trace(id, detail, meter)
-    }
-
-    fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
-        self.part.trace_start(id)
-    }
-
-    fn operations(&self, meter: &Meter) -> Result<Arc<Vec<ServiceOperation>>, Damage> {
-        self.part.operations(meter)
-    }
-
-    fn red(&self, meter: &Meter) -> Result<Vec<Arc<Red>>, Damage> {
-        self.part.red(meter)
-    }
-
-    fn calls(&self, meter: &Meter) -> Result<Arc<Calls>, Damage> {
-        self.part.calls(meter)
-    }
-
-    fn calls_of(&self, id: TraceId, meter: &Meter) -> Result<Calls, Damage> {
-        self.part.calls_of(id, meter)
-    }
-
-    fn trace_hashes(&self, meter: &Meter) -> Result<Arc<Vec<u64>>, Damage> {
-        self.part.trace_hashes(meter)
-    }
-
-    fn id_of(&self, number: u32) -> Result<Option<TraceId>, Damage> {
-        self.part.id_of(number)
-    }
-
-    fn attribute_keys(
-        &self,
-        scope: Scope,
-        meter: &Meter,
-        see: &mut dyn FnMut(&str),
-    ) -> Result<(), Damage> {
-        self.part.attribute_keys(scope, meter, see)
-    }
-
-    fn attribute_values(
-        &self,
-        attribute: (Scope, &str),
-        first: (&str, usize),
-        meter: &Meter,
-        see: &mut dyn FnMut(Scalar<'_>),
-    ) -> Result<(), Damage> {
-        self.part.attribute_values(attribute, first, meter, see)
-    }
-
-    fn damaged(&self, damage: &Damage) {
-        self.damage.store(true, Ordering::Relaxed);
-        self.part.damaged(damage);
-    }
-}
-
 /// A segment that cannot be opened: nobody knows which of its spans an answer lacks.
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) entry: SegmentEntry,
+    /// Set when a query has needed it.
+    pub(super) damage: Arc<AtomicBool>,
 }
 
 impl Lost {
@@ -223,6 +114,8 @@ impl Part for Lost {
         Err(self.damage())
     }
 
-    /// The start has told of it.
-    fn damaged(&self, _: &Damage) {}
+    /// The start has told the log of it.
+    fn damaged(&self, _: &Damage) {
+        self.damage.store(true, Ordering::Relaxed);
+    }
 }

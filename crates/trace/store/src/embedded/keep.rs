@@ -198,11 +198,11 @@ impl Engine {
             self.discard(&[new]);
             return Err(error);
         }
-        let spans = new.entry().spans;
+        let (merged, spans) = (new.entry().id, new.entry().spans);
         for old in self.state.replace_segments(&ids, Some(new)) {
             old.remove_when_unused();
         }
-        self.cache.forget(&ids);
+        self.cache.forget(&ids, Some(merged));
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
         (self.counters.merged_spans).fetch_add(spans, Ordering::Relaxed);
         Ok(Some(Kept {
@@ -222,7 +222,7 @@ impl Engine {
             ..Edit::default()
         })?;
         let removed = self.state.replace_segments(&ids, None);
-        self.cache.forget(&ids);
+        self.cache.forget(&ids, None);
         let open: HashSet<u64> = removed.iter().map(|segment| segment.entry().id).collect();
         for segment in removed {
             segment.remove_when_unused();

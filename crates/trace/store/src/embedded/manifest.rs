@@ -18,8 +18,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, DiskFile, is_full, read_file};
+use super::part::Chunk;
 use super::partition;
 use super::wal::Position;
+use crate::TimeRange;
 
 /// The version of everything in the directory.
 const FORMAT: u32 = 1;
@@ -73,6 +75,12 @@ impl SegmentEntry {
     /// the order in which they came when the segments are in this order.
     pub fn covers(&self) -> (u64, u64) {
         self.merged_from.unwrap_or((self.id, self.id))
+    }
+
+    /// Whether some of its spans may start in a range.
+    pub(super) fn overlaps(&self, range: TimeRange) -> bool {
+        let (first, last) = (self.min_start_unix_nano, self.max_start_unix_nano);
+        Chunk { first, last }.overlaps(range)
     }
 
     /// Whether a part of it was found to be damaged.

@@ -7,7 +7,7 @@ use periplus_model::{SpanGroup, TraceId};
 use periplus_segment::{BuildError, Builder, EncodeOptions, ReadError, Segment as Reader};
 use thiserror::Error;
 
-use super::part::{Damage, Part as _};
+use super::part::Damage;
 use super::segment::{Encoded, Segment};
 
 /// The most heap that a merge takes for spans.

@@ -1,11 +1,13 @@
 //! Rates, errors and durations, summed over tables and segments.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use periplus_segment::{Red, ServiceOperation};
+use periplus_segment::{MINUTE_NANO, Red, ServiceOperation};
 
 use super::meter::Meter;
-use super::part::overlaps;
+use super::minutes::{HourSums, Minutes};
+use super::part::{Part, overlaps};
 use super::search::or_default;
 use super::state::Snapshot;
 use crate::{RED_WINDOW_NANO, RedPoint, RedQuery, RedSeries, StoreError, TimeRange};
@@ -23,23 +25,36 @@ pub(super) fn series(
     snapshot: &Snapshot,
     meter: &Meter,
     query: &RedQuery,
+    minutes: &Minutes,
 ) -> Result<Vec<RedSeries>, StoreError> {
     let mut sums = Sums::default();
-    // A window that begins in the range has spans beyond its end.
-    let TimeRange { end_unix_nano, .. } = query.range;
-    let spans = TimeRange {
-        end_unix_nano: end_unix_nano.saturating_add(RED_WINDOW_NANO),
-        ..query.range
-    };
-    for part in snapshot.parts() {
-        meter.check()?;
-        if !overlaps(&*part, spans) {
-            continue;
+    match whole_minutes(snapshot, query) {
+        None => {
+            sums.add_parts(snapshot.readings(), query, meter)?;
         }
-        for red in or_default(&*part, part.red(meter)) {
-            sums.add(&red, query, meter);
+        Some(whole) => {
+            minutes.sums(snapshot, whole, meter, |hour| {
+                sums.add_hour(hour, whole, query, meter);
+            })?;
+            let TimeRange {
+                start_unix_nano: start,
+                end_unix_nano: end,
+            } = query.range;
+            for (start, end) in [(start, whole.start_unix_nano), (whole.end_unix_nano, end)] {
+                let rest = RedQuery {
+                    range: TimeRange {
+                        start_unix_nano: start,
+                        end_unix_nano: end,
+                    },
+                    ..query.clone()
+                };
+                if start < end {
+                    sums.add_parts(snapshot.readings(), &rest, meter)?;
+                }
+            }
         }
     }
+    sums.add_parts(snapshot.others(), query, meter)?;
     meter.check()?;
     let Sums {
         numbers,
@@ -59,7 +74,74 @@ pub(super) fn series(
     Ok(series)
 }
 
+/// The minutes that are counted as a whole, if minutes are fine enough. An end of the range behind which
+/// no segment has spans is none.
+fn whole_minutes(snapshot: &Snapshot, query: &RedQuery) -> Option<TimeRange> {
+    if !query.counts_minutes() {
+        return None;
+    }
+    let entries = || snapshot.segments.iter().map(|segment| segment.entry());
+    let TimeRange {
+        start_unix_nano: start,
+        end_unix_nano: end,
+    } = query.range;
+    let window = |time: u64| time - time % RED_WINDOW_NANO;
+    let first = match entries().all(|entry| window(entry.min_start_unix_nano) >= start) {
+        true => start - start % MINUTE_NANO,
+        false => start.checked_next_multiple_of(MINUTE_NANO)?,
+    };
+    let last = match entries().all(|entry| entry.max_start_unix_nano < end) {
+        true => end.checked_next_multiple_of(MINUTE_NANO).unwrap_or(end),
+        false => end - end % MINUTE_NANO,
+    };
+    (first < last).then_some(TimeRange {
+        start_unix_nano: first,
+        end_unix_nano: last,
+    })
+}
+
 impl Sums {
+    fn add_parts(
+        &mut self,
+        parts: impl Iterator<Item = Arc<dyn Part>>,
+        query: &RedQuery,
+        meter: &Meter,
+    ) -> Result<(), StoreError> {
+        // A window that begins in the range has spans beyond its end.
+        let TimeRange { end_unix_nano, .. } = query.range;
+        let spans = TimeRange {
+            end_unix_nano: end_unix_nano.saturating_add(RED_WINDOW_NANO),
+            ..query.range
+        };
+        for part in parts {
+            meter.check()?;
+            if !overlaps(&*part, spans) {
+                continue;
+            }
+            for red in or_default(&*part, part.red(meter)) {
+                self.add(&red, query, meter);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_hour(&mut self, hour: &HourSums, range: TimeRange, query: &RedQuery, meter: &Meter) {
+        for (series, minutes) in hour.within(range) {
+            let Some(number) = self.number(&series.operation, query, meter) else {
+                continue;
+            };
+            for minute in minutes {
+                let start = query.point_of(minute.start_unix_nano);
+                let sum = self.point(number, start);
+                let before = sum.durations.heap_bytes();
+                sum.spans += minute.spans;
+                sum.errors += minute.errors;
+                sum.durations.add_all(&minute.durations);
+                meter.take((sum.durations.heap_bytes() - before) as u64);
+            }
+        }
+    }
+
     fn add(&mut self, red: &Red, query: &RedQuery, meter: &Meter) {
         // Each operation is looked up once, when its first point comes; `None` is not wanted.
         let mut of_series: Vec<Option<Option<usize>>> = vec![None; red.series.len()];

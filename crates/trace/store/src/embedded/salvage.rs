@@ -94,9 +94,9 @@ impl Engine {
             }
         }
         for lost in snapshot.lost.iter() {
-            let copy = self.keep_file(&lost.entry)?;
-            salvaged.push(self.replace(&lost.entry, &Builder::new(), copy)?);
-            self.remove_file(&lost.entry);
+            let copy = self.keep_file(lost)?;
+            salvaged.push(self.replace(lost, &Builder::new(), copy)?);
+            self.remove_file(lost);
         }
         Ok(salvaged)
     }
@@ -132,7 +132,7 @@ impl Engine {
             return Err(error);
         }
         self.state.replace_segments(&[old.id], new);
-        self.cache.forget(&[old.id]);
+        self.cache.forget(&[old.id], None);
         let saved_spans = readable.span_count() as u64;
         Ok(Salvaged {
             segment: old.id,

@@ -4,22 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use periplus_filter::Scalar;
-use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{
-    Builder, Calls, EncodeOptions, Group, ReadError, Red, ServiceOperation, TracePlace,
-};
+use periplus_segment::{Builder, EncodeOptions, Group, ReadError, Red, TracePlace};
 
 use super::cache::{Cache, What};
 use super::files::{Files, SegmentFile};
 use super::manifest::SegmentEntry;
-use super::meter::{Meter, bytes_of};
-use super::part::{Chunk, Damage, Part, Place, Prepared};
+use super::part::Damage;
 use super::partition;
-use crate::{Detail, Scope, SpanFilter, TimeRange};
-
-/// About what a span takes in memory, as long as nobody knows.
-const SPAN_BYTES: u64 = 512;
 
 /// A segment on the disk.
 #[derive(Debug)]
@@ -154,35 +145,58 @@ impl Segment {
         }
     }
 
-    fn group(&self, number: usize) -> Arc<Group> {
-        // Asked for before: the cache is locked while it makes something.
-        let content = self.content();
-        self.cache
-            .group(self.entry.id, number, || content.group(number))
-    }
-
-    /// Where the pieces of a trace lie.
-    fn places(&self, id: TraceId) -> Result<Vec<TracePlace>, ReadError> {
-        let mut places = Vec::new();
-        for place in self.summary().find_by_hash(id)? {
-            // What is found by its hash must be compared; the row group is needed next anyway.
-            if self.group(place.group).trace_id(place.trace)? == Some(id) {
-                places.push(place);
-            }
-        }
-        Ok(places)
+    /// Its rates, errors and durations, which are not kept.
+    pub(super) fn red_once(&self) -> Result<Arc<Red>, Damage> {
+        Ok(self.reader.undecoded().red()?)
     }
 
     /// A handle for what says something of all traces.
-    fn summary(&self) -> periplus_segment::Segment {
+    pub(super) fn summary(&self) -> periplus_segment::Segment {
         let key = (self.entry.id, What::Summary);
         self.cache.segment(key, || self.reader.undecoded())
     }
 
     /// A handle for dictionaries and row groups.
-    fn content(&self) -> periplus_segment::Segment {
+    pub(super) fn content(&self) -> periplus_segment::Segment {
         let key = (self.entry.id, What::Content);
         self.cache.segment(key, || self.reader.undecoded())
+    }
+
+    /// How many row groups it has.
+    pub(super) fn group_count(&self) -> usize {
+        self.reader.group_count()
+    }
+
+    /// The start of a row group's earliest span, and that of its latest.
+    pub(super) fn span_starts(&self, group: usize) -> (u64, u64) {
+        self.reader.span_starts(group)
+    }
+
+    /// Where a piece of a trace lies, by its number.
+    pub(super) fn place_of(&self, number: u32) -> TracePlace {
+        self.reader.place_of(number)
+    }
+
+    /// The row group that is kept, or the one that is made now.
+    pub(super) fn group(&self, number: usize, make: impl FnOnce() -> Group) -> Arc<Group> {
+        self.cache.group(self.entry.id, number, make)
+    }
+
+    /// Notes that something of it cannot be read.
+    pub(super) fn damaged(&self, damage: &Damage) {
+        if damage.lasting {
+            self.suspect.store(true, Ordering::Relaxed);
+        }
+        // One line for each segment: the counter says how often it was met.
+        if self.damages.fetch_add(1, Ordering::Relaxed) > 0 {
+            return;
+        }
+        tracing::error!(
+            segment = self.entry.id,
+            hour = self.entry.hour_name(),
+            reason = %damage.reason,
+            "a segment is damaged: the answer lacks spans"
+        );
     }
 }
 
@@ -199,195 +213,6 @@ pub(super) fn encode(builder: &Builder, hour_of: impl Fn(u64) -> u64) -> Vec<Enc
 /// The path of a segment's file.
 pub(super) fn path(dir: &Path, entry: &SegmentEntry) -> PathBuf {
     partition::dir(dir, entry.hour).join(partition::file_name(entry.id))
-}
-
-impl Part for Segment {
-    fn segment(&self) -> Option<u64> {
-        Some(self.entry.id)
-    }
-
-    fn starts(&self) -> (u64, u64) {
-        let entry = &self.entry;
-        (entry.min_start_unix_nano, entry.max_start_unix_nano)
-    }
-
-    fn chunks(&self) -> Vec<Chunk> {
-        let chunk = |number| {
-            let group = self.reader.group(number);
-            let (first, last) = group.span_starts();
-            Chunk { first, last }
-        };
-        (0..self.reader.group_count()).map(chunk).collect()
-    }
-
-    fn prepare(&self, filter: &SpanFilter) -> Result<Prepared, Damage> {
-        let search = self.content().search(filter)?;
-        Ok(if search.may_match() {
-            Prepared::Segment(search)
-        } else {
-            Prepared::Nothing
-        })
-    }
-
-    fn hits(
-        &self,
-        chunk: usize,
-        filter: &Prepared,
-        range: TimeRange,
-        _: &Meter,
-    ) -> Result<Vec<Place>, Damage> {
-        let Prepared::Segment(search) = filter else {
-            return Ok(Vec::new());
-        };
-        let hits = self.group(chunk).hits(search, range)?;
-        let hits = hits.iter().map(|hit| (hit.start_unix_nano, hit.id));
-        Ok(hits.collect())
-    }
-
-    fn count(
-        &self,
-        chunk: usize,
-        filter: &Prepared,
-        range: TimeRange,
-        _: &Meter,
-    ) -> Result<u64, Damage> {
-        let Prepared::Segment(search) = filter else {
-            return Ok(0);
-        };
-        Ok(self.group(chunk).match_count(search, range)?)
-    }
-
-    fn spans(
-        &self,
-        (chunk, _): (usize, usize),
-        filter: &Prepared,
-        range: TimeRange,
-        _: &Meter,
-    ) -> Result<(Vec<SpanGroup>, Option<usize>), Damage> {
-        let Prepared::Segment(search) = filter else {
-            return Ok(Default::default());
-        };
-        Ok((self.group(chunk).matching_spans(search, range)?, None))
-    }
-
-    fn trace(&self, id: TraceId, detail: Detail, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
-        let places = self.places(id)?;
-        // What it takes is known when it is there: until then a guess, so that it is not too late.
-        let mut guess = 0;
-        for place in &places {
-            guess += self.group(place.group).trace_spans(place.trace)? as u64 * SPAN_BYTES;
-        }
-        if !meter.take(guess) {
-            return Ok(Vec::new());
-        }
-        let groups = match places[..] {
-            [] => return Ok(Vec::new()),
-            [place] => self.group(place.group).trace_in(place.trace, detail)?,
-            // A very large one, which is put together from its pieces.
-            _ => self.content().trace(id)?.unwrap_or_default(),
-        };
-        meter.resize(guess, bytes_of(groups.iter()));
-        Ok(groups)
-    }
-
-    fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
-        let Some(place) = self.places(id)?.first().copied() else {
-            return Ok(None);
-        };
-        let group = self.group(place.group);
-        let start = group.traces()?.nth(place.trace);
-        Ok(start.map(|(_, start)| start))
-    }
-
-    fn operations(&self, _: &Meter) -> Result<Arc<Vec<ServiceOperation>>, Damage> {
-        Ok(self.summary().operations()?)
-    }
-
-    fn red(&self, _: &Meter) -> Result<Vec<Arc<Red>>, Damage> {
-        Ok(vec![self.summary().red()?])
-    }
-
-    fn calls(&self, _: &Meter) -> Result<Arc<Calls>, Damage> {
-        Ok(self.summary().calls()?)
-    }
-
-    fn calls_of(&self, id: TraceId, meter: &Meter) -> Result<Calls, Damage> {
-        let groups = self.trace(id, Detail::Full, meter)?;
-        meter.give_back(bytes_of(groups.iter()));
-        let mut builder = Builder::new();
-        let appended = builder.append_groups(&groups);
-        // It was in a builder before.
-        appended.map_err(|error| Damage {
-            reason: error.to_string(),
-            lasting: false,
-        })?;
-        Ok(builder.calls(0..builder.trace_count(), builder.span_count()))
-    }
-
-    fn trace_hashes(&self, _: &Meter) -> Result<Arc<Vec<u64>>, Damage> {
-        Ok(self.summary().trace_hashes()?)
-    }
-
-    fn id_of(&self, number: u32) -> Result<Option<TraceId>, Damage> {
-        let place = self.reader.place_of(number);
-        Ok(self.group(place.group).trace_id(place.trace)?)
-    }
-
-    fn attribute_keys(
-        &self,
-        scope: Scope,
-        meter: &Meter,
-        see: &mut dyn FnMut(&str),
-    ) -> Result<(), Damage> {
-        let content = self.content();
-        content.attribute_keys(scope, |key| see(&key.key))?;
-        if content.has_residual(scope)? {
-            for number in 0..content.group_count() {
-                if meter.is_over() {
-                    break;
-                }
-                content.group(number).residual_keys(scope, &mut *see)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn attribute_values(
-        &self,
-        (scope, key): (Scope, &str),
-        (prefix, limit): (&str, usize),
-        meter: &Meter,
-        see: &mut dyn FnMut(Scalar<'_>),
-    ) -> Result<(), Damage> {
-        let content = self.content();
-        content.attribute_values((scope, key), prefix, limit, &mut *see)?;
-        if content.has_plain_values(scope, key)? {
-            for number in 0..content.group_count() {
-                if meter.is_over() {
-                    break;
-                }
-                let group = content.group(number);
-                group.attribute_values((scope, key), &mut *see)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn damaged(&self, damage: &Damage) {
-        if damage.lasting {
-            self.suspect.store(true, Ordering::Relaxed);
-        }
-        // One line for each segment: the counter says how often it was met.
-        if self.damages.fetch_add(1, Ordering::Relaxed) > 0 {
-            return;
-        }
-        tracing::error!(
-            segment = self.entry.id,
-            hour = self.entry.hour_name(),
-            reason = %damage.reason,
-            "a segment is damaged: the answer lacks spans"
-        );
-    }
 }
 
 impl From<ReadError> for Damage {

@@ -3,10 +3,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::damaged::{Lost, Watched};
+use super::damaged::Lost;
 use super::manifest::SegmentEntry;
-use super::part::Part;
+use super::part::{Damage, Part};
 use super::payload::{Payload, Unfit};
+use super::reading::Reading;
 use super::segment::Segment;
 use super::table::Table;
 use super::view::View;
@@ -29,7 +30,7 @@ struct Layout {
     /// In the order in which their spans came.
     segments: Arc<Vec<Arc<Segment>>>,
     /// Those that cannot be opened.
-    lost: Arc<Vec<Arc<Lost>>>,
+    lost: Arc<Vec<SegmentEntry>>,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,7 @@ pub(super) struct Snapshot {
     /// In the order in which their spans came.
     pub(super) segments: Arc<Vec<Arc<Segment>>>,
     /// Those that cannot be opened.
-    pub(super) lost: Arc<Vec<Arc<Lost>>>,
+    pub(super) lost: Arc<Vec<SegmentEntry>>,
     /// The oldest first.
     pub(super) tables: Vec<Arc<Table>>,
     /// Set when something of it could not be read.
@@ -74,17 +75,32 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// In the order in which their spans came.
     pub(super) fn parts(&self) -> impl Iterator<Item = Arc<dyn Part>> {
-        let watched = |part: Arc<dyn Part>| -> Arc<dyn Part> {
-            Arc::new(Watched {
-                part,
+        self.readings().chain(self.others())
+    }
+
+    /// The segments that can be read.
+    pub(super) fn readings(&self) -> impl Iterator<Item = Arc<dyn Part>> {
+        let reading = |segment| Arc::new(Reading::new(segment, &self.damage)) as Arc<dyn Part>;
+        self.segments.iter().map(reading)
+    }
+
+    /// All parts but those.
+    pub(super) fn others(&self) -> impl Iterator<Item = Arc<dyn Part>> {
+        let lost = self.lost.iter().map(|entry| {
+            let lost = Lost {
+                entry: entry.clone(),
                 damage: Arc::clone(&self.damage),
-            })
-        };
-        let segments = self.segments.iter().map(|s| Arc::clone(s) as Arc<dyn Part>);
-        let lost = self.lost.iter().map(|l| Arc::clone(l) as Arc<dyn Part>);
+            };
+            Arc::new(lost) as Arc<dyn Part>
+        });
         let view = |table| Arc::new(View::of(table)) as Arc<dyn Part>;
-        let tables = self.tables.iter().map(view);
-        segments.chain(lost).map(watched).chain(tables)
+        lost.chain(self.tables.iter().map(view))
+    }
+
+    /// Notes that something of one of its segments could not be read.
+    pub(super) fn damaged(&self, segment: &Segment, damage: &Damage) {
+        segment.damaged(damage);
+        self.damage.store(true, Ordering::Relaxed);
     }
 
     /// Whether something of it could not be read since it was taken, so that an answer lacks spans.
@@ -99,14 +115,13 @@ impl State {
         lost: Vec<SegmentEntry>,
         applied: Position,
     ) -> Self {
-        let lost = lost.into_iter().map(|entry| Arc::new(Lost { entry }));
         segments.sort_by_key(|segment| segment.entry().covers());
         Self {
             layout: RwLock::new(Layout {
                 active: Arc::default(),
                 frozen: Vec::new(),
                 segments: Arc::new(segments),
-                lost: Arc::new(lost.collect()),
+                lost: Arc::new(lost),
             }),
             turn: Mutex::new(Turn {
                 applied,
@@ -187,7 +202,7 @@ impl State {
         let replaced = segments.extract_if(.., is_old).collect();
         segments.extend(new);
         segments.sort_by_key(|segment| segment.entry().covers());
-        Arc::make_mut(&mut layout.lost).retain(|lost| !old.contains(&lost.entry.id));
+        Arc::make_mut(&mut layout.lost).retain(|lost| !old.contains(&lost.id));
         replaced
     }
 

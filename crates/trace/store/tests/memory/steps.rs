@@ -10,8 +10,8 @@ use futures_util::TryStreamExt;
 use periplus_store::embedded::disk::{Crash, SimulatedDisk};
 use periplus_store::embedded::{EmbeddedStore, Options};
 use periplus_store::{
-    MemoryStore, RED_WINDOW_NANO, RedSeries, Scope, SpanSink as _, TimeRange, TraceFilter,
-    TraceQuery, red_bucket_bounds,
+    MemoryStore, RED_WINDOW_NANO, RedQuery, RedSeries, Scope, SpanSink as _, TimeRange,
+    TraceFilter, TraceQuery, red_bucket_bounds,
 };
 use periplus_wire::otlp::encode_protobuf;
 use proptest::collection::vec;
@@ -154,8 +154,16 @@ impl Both {
             if self.lies_near(range) {
                 assert_eq!(found, expected, "{range:?}");
             }
-            let found = self.runtime.block_on(embedded.red(range));
-            assert_eq!(found.expect("an answer"), plain_red(&self.spans, range));
+            for step in [Some(10), Some(30), Some(60), Some(300), None] {
+                let step_nano = step.map(|seconds| seconds * SECOND);
+                let query = RedQuery {
+                    step_nano,
+                    ..RedQuery::new(range)
+                };
+                let found = self.runtime.block_on(embedded.red_by(query));
+                let expected = plain_red(&self.spans, range, step_nano);
+                assert_eq!(found.expect("an answer"), expected, "{range:?} {step:?}");
+            }
         }
     }
 
@@ -219,7 +227,7 @@ impl Both {
 }
 
 /// Rates, errors and durations, span by span. None of the spans here fails.
-fn plain_red(spans: &[Draft], range: TimeRange) -> Vec<RedSeries> {
+fn plain_red(spans: &[Draft], range: TimeRange, step: Option<u64>) -> Vec<RedSeries> {
     let mut series: BTreeMap<_, BTreeMap<u64, Vec<u64>>> = BTreeMap::new();
     for draft in spans {
         let span = &draft.span;
@@ -227,10 +235,8 @@ fn plain_red(spans: &[Draft], range: TimeRange) -> Vec<RedSeries> {
         if range.contains(window) {
             let of = (draft.resource.service_name(), &*span.name, span.kind);
             let windows = series.entry(of).or_default();
-            windows
-                .entry(window)
-                .or_default()
-                .push(span.duration_nano());
+            let point = step.map_or(range.start_unix_nano, |step| window / step * step);
+            windows.entry(point).or_default().push(span.duration_nano());
         }
     }
     let bucket = |duration: &u64| {

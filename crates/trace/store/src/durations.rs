@@ -1,0 +1,233 @@
+//! How many spans took how long.
+
+use std::ops::AddAssign;
+
+/// Buckets that there are: those of all 64-bit durations.
+const BUCKETS: usize = 1_920;
+
+/// Counts are kept for so many neighbouring buckets at once.
+const STRIDE: usize = 16;
+
+/// How many durations lie in which bucket ([`crate::red_bucket_bounds`]).
+#[derive(Clone, Debug, Default)]
+pub struct Durations(Dense<u64>);
+
+impl Durations {
+    /// Counts some, by ascending bucket. What is not a bucket of any duration is left out.
+    pub fn add(&mut self, counted: &[(u16, u32)]) {
+        let counted = known(counted);
+        self.0.make_room(counted);
+        for (bucket, count) in counted {
+            self.0.counts[usize::from(*bucket) - self.0.first] += u64::from(*count);
+        }
+    }
+
+    /// Counts those of others.
+    pub(crate) fn add_all(&mut self, others: &Compact) {
+        match others {
+            Compact::Narrow(others) => self.0.add_all(others),
+            Compact::Wide(others) => self.0.add_all(others),
+        }
+    }
+
+    /// The buckets, ascending, each with how many durations lie in it; those with none are left out.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
+        let counts = (self.0.first as u16..).zip(&self.0.counts);
+        counts
+            .filter(|(_, count)| **count > 0)
+            .map(|(bucket, count)| (bucket, *count))
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.0.heap_bytes()
+    }
+}
+
+impl PartialEq for Durations {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Durations {}
+
+/// The same in little memory, as long as the counts are small.
+#[derive(Clone, Debug)]
+pub(crate) enum Compact {
+    Narrow(Dense<u16>),
+    /// A count stays at the most that it can be; no minute has so many spans.
+    Wide(Dense<u32>),
+}
+
+impl Default for Compact {
+    fn default() -> Self {
+        Self::Narrow(Dense::default())
+    }
+}
+
+impl Compact {
+    /// As [`Durations::add`].
+    pub(crate) fn add(&mut self, counted: &[(u16, u32)]) {
+        let counted = known(counted);
+        if let Self::Narrow(dense) = self
+            && !dense.holds(counted)
+        {
+            *self = Self::Wide(dense.widened());
+        }
+        match self {
+            Self::Narrow(dense) => {
+                dense.make_room(counted);
+                for (bucket, count) in counted {
+                    dense.counts[usize::from(*bucket) - dense.first] += *count as u16;
+                }
+            }
+            Self::Wide(dense) => {
+                dense.make_room(counted);
+                for (bucket, count) in counted {
+                    let sum = &mut dense.counts[usize::from(*bucket) - dense.first];
+                    *sum = sum.saturating_add(*count);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Narrow(dense) => dense.heap_bytes(),
+            Self::Wide(dense) => dense.heap_bytes(),
+        }
+    }
+}
+
+/// The counts of buckets that there are.
+fn known(counted: &[(u16, u32)]) -> &[(u16, u32)] {
+    &counted[..counted.partition_point(|(bucket, _)| usize::from(*bucket) < BUCKETS)]
+}
+
+/// A count for each bucket from the shortest duration to the longest, which lie close together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dense<T> {
+    /// The bucket of the first count, a multiple of [`STRIDE`].
+    first: usize,
+    counts: Vec<T>,
+}
+
+impl<T: Copy + Default> Dense<T> {
+    fn make_room(&mut self, counted: &[(u16, u32)]) {
+        if let (Some((least, _)), Some((most, _))) = (counted.first(), counted.last()) {
+            self.make_room_for(usize::from(*least), usize::from(*most));
+        }
+    }
+
+    fn make_room_for(&mut self, least: usize, most: usize) {
+        if self.counts.is_empty() {
+            self.first = least / STRIDE * STRIDE;
+        }
+        let before = self.first.saturating_sub(least / STRIDE * STRIDE);
+        let end = (most / STRIDE + 1) * STRIDE - (self.first - before);
+        let behind = end.saturating_sub(before + self.counts.len());
+        if before == 0 {
+            self.counts.reserve_exact(behind);
+            self.counts.resize(self.counts.len() + behind, T::default());
+        } else {
+            let mut counts = Vec::with_capacity(before + self.counts.len() + behind);
+            counts.resize(before, T::default());
+            counts.extend_from_slice(&self.counts);
+            counts.resize(counts.len() + behind, T::default());
+            self.counts = counts;
+            self.first -= before;
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.counts.capacity() * size_of::<T>()
+    }
+}
+
+impl Dense<u16> {
+    /// Whether no count becomes too large.
+    fn holds(&self, more: &[(u16, u32)]) -> bool {
+        more.iter().all(|(bucket, count)| {
+            let at = usize::from(*bucket).checked_sub(self.first);
+            let before = at.and_then(|at| self.counts.get(at)).copied();
+            let sum = count.checked_add(u32::from(before.unwrap_or_default()));
+            sum.is_some_and(|sum| sum <= u32::from(u16::MAX))
+        })
+    }
+
+    fn widened(&self) -> Dense<u32> {
+        Dense {
+            first: self.first,
+            counts: self.counts.iter().copied().map(u32::from).collect(),
+        }
+    }
+}
+
+impl Dense<u64> {
+    fn add_all<T: Copy>(&mut self, others: &Dense<T>)
+    where
+        u64: AddAssign<u64> + From<T>,
+    {
+        if others.counts.is_empty() {
+            return;
+        }
+        self.make_room_for(others.first, others.first + others.counts.len() - 1);
+        let sums = &mut self.counts[others.first - self.first..];
+        for (sum, count) in sums.iter_mut().zip(&others.counts) {
+            *sum += u64::from(*count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_counted_in_whatever_order_they_come() {
+        let mut durations = Durations::default();
+        durations.add(&[(700, 2), (703, 1)]);
+        durations.add(&[(5, 4), (700, 1), (1_919, 1)]);
+        durations.add(&[(1_920, 9), (u16::MAX, 9)]);
+        let counted: Vec<(u16, u64)> = durations.iter().collect();
+        assert_eq!(counted, [(5, 4), (700, 3), (703, 1), (1_919, 1)]);
+        assert_eq!(durations.heap_bytes(), BUCKETS * 8);
+    }
+
+    #[test]
+    fn small_counts_become_large_ones() {
+        let all: [&[(u16, u32)]; 5] = [
+            &[(700, 65_534), (703, 1)],
+            &[(700, 1), (690, 3)],
+            &[(5, 4), (700, 1), (1_919, 70_000)],
+            &[(700, u32::MAX)],
+            &[(1_920, 9)],
+        ];
+        let mut sorted = all.map(<[_]>::to_vec);
+        sorted
+            .iter_mut()
+            .for_each(|counted| counted.sort_unstable());
+        let mut compact = Compact::default();
+        let mut expected = Durations::default();
+        for (number, counted) in sorted.iter().enumerate() {
+            compact.add(counted);
+            assert_eq!(
+                matches!(compact, Compact::Narrow(_)),
+                number < 2,
+                "{number}"
+            );
+            if number != 3 {
+                expected.add(counted);
+            }
+            let mut found = Durations::default();
+            found.add_all(&compact);
+            if number < 3 {
+                assert_eq!(found, expected);
+            } else {
+                // The most that there can be.
+                let most = found.iter().find(|(bucket, _)| *bucket == 700);
+                assert_eq!(most, Some((700, u64::from(u32::MAX))));
+            }
+        }
+    }
+}
