@@ -25,8 +25,9 @@ impl Durations {
     /// Counts those of others.
     pub(crate) fn add_all(&mut self, others: &Compact) {
         match others {
-            Compact::Narrow(others) => self.0.add_all(others),
-            Compact::Wide(others) => self.0.add_all(others),
+            Compact::Small(others) => self.0.add_all(others),
+            Compact::Medium(others) => self.0.add_all(others),
+            Compact::Large(others) => self.0.add_all(others),
         }
     }
 
@@ -54,14 +55,15 @@ impl Eq for Durations {}
 /// The same in little memory, as long as the counts are small.
 #[derive(Clone, Debug)]
 pub(crate) enum Compact {
-    Narrow(Dense<u16>),
-    /// A count stays at the most that it can be; no minute has so many spans.
-    Wide(Dense<u32>),
+    Small(Dense<u8>),
+    Medium(Dense<u16>),
+    /// A count stays at the most that it can be; no ten minutes have so many spans.
+    Large(Dense<u32>),
 }
 
 impl Default for Compact {
     fn default() -> Self {
-        Self::Narrow(Dense::default())
+        Self::Small(Dense::default())
     }
 }
 
@@ -69,32 +71,28 @@ impl Compact {
     /// As [`Durations::add`].
     pub(crate) fn add(&mut self, counted: &[(u16, u32)]) {
         let counted = known(counted);
-        if let Self::Narrow(dense) = self
+        if let Self::Small(dense) = self
             && !dense.holds(counted)
         {
-            *self = Self::Wide(dense.widened());
+            *self = Self::Medium(dense.widened());
+        }
+        if let Self::Medium(dense) = self
+            && !dense.holds(counted)
+        {
+            *self = Self::Large(dense.widened());
         }
         match self {
-            Self::Narrow(dense) => {
-                dense.make_room(counted);
-                for (bucket, count) in counted {
-                    dense.counts[usize::from(*bucket) - dense.first] += *count as u16;
-                }
-            }
-            Self::Wide(dense) => {
-                dense.make_room(counted);
-                for (bucket, count) in counted {
-                    let sum = &mut dense.counts[usize::from(*bucket) - dense.first];
-                    *sum = sum.saturating_add(*count);
-                }
-            }
+            Self::Small(dense) => dense.add(counted),
+            Self::Medium(dense) => dense.add(counted),
+            Self::Large(dense) => dense.add(counted),
         }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
-            Self::Narrow(dense) => dense.heap_bytes(),
-            Self::Wide(dense) => dense.heap_bytes(),
+            Self::Small(dense) => dense.heap_bytes(),
+            Self::Medium(dense) => dense.heap_bytes(),
+            Self::Large(dense) => dense.heap_bytes(),
         }
     }
 }
@@ -144,21 +142,33 @@ impl<T: Copy + Default> Dense<T> {
     }
 }
 
-impl Dense<u16> {
-    /// Whether no count becomes too large.
-    fn holds(&self, more: &[(u16, u32)]) -> bool {
-        more.iter().all(|(bucket, count)| {
-            let at = usize::from(*bucket).checked_sub(self.first);
-            let before = at.and_then(|at| self.counts.get(at)).copied();
-            let sum = count.checked_add(u32::from(before.unwrap_or_default()));
-            sum.is_some_and(|sum| sum <= u32::from(u16::MAX))
-        })
+impl<T: Copy + Default + Into<u32> + TryFrom<u32>> Dense<T> {
+    /// A count and some more, if that is not too large.
+    fn sum(&self, bucket: u16, more: u32) -> Option<T> {
+        let at = usize::from(bucket).checked_sub(self.first);
+        let before = at.and_then(|at| self.counts.get(at)).copied();
+        T::try_from(before.unwrap_or_default().into().saturating_add(more)).ok()
     }
 
-    fn widened(&self) -> Dense<u32> {
+    /// Whether no count becomes too large.
+    fn holds(&self, more: &[(u16, u32)]) -> bool {
+        more.iter()
+            .all(|(bucket, count)| self.sum(*bucket, *count).is_some())
+    }
+
+    fn add(&mut self, counted: &[(u16, u32)]) {
+        self.make_room(counted);
+        for (bucket, count) in counted {
+            if let Some(sum) = self.sum(*bucket, *count) {
+                self.counts[usize::from(*bucket) - self.first] = sum;
+            }
+        }
+    }
+
+    fn widened<U: From<T>>(&self) -> Dense<U> {
         Dense {
             first: self.first,
-            counts: self.counts.iter().copied().map(u32::from).collect(),
+            counts: self.counts.iter().copied().map(U::from).collect(),
         }
     }
 }
@@ -196,33 +206,30 @@ mod tests {
 
     #[test]
     fn small_counts_become_large_ones() {
-        let all: [&[(u16, u32)]; 5] = [
-            &[(700, 65_534), (703, 1)],
-            &[(700, 1), (690, 3)],
-            &[(5, 4), (700, 1), (1_919, 70_000)],
+        let all: [&[(u16, u32)]; 6] = [
+            &[(700, 254), (703, 1)],
+            &[(690, 3), (700, 1)],
+            &[(5, 4), (700, 65_279), (1_919, 256)],
+            &[(700, 1), (1_919, 65_536)],
             &[(700, u32::MAX)],
             &[(1_920, 9)],
         ];
-        let mut sorted = all.map(<[_]>::to_vec);
-        sorted
-            .iter_mut()
-            .for_each(|counted| counted.sort_unstable());
+        let sizes = [1, 1, 2, 4, 4, 4];
         let mut compact = Compact::default();
         let mut expected = Durations::default();
-        for (number, counted) in sorted.iter().enumerate() {
+        for (number, (counted, size)) in all.into_iter().zip(sizes).enumerate() {
             compact.add(counted);
-            assert_eq!(
-                matches!(compact, Compact::Narrow(_)),
-                number < 2,
-                "{number}"
-            );
-            if number != 3 {
-                expected.add(counted);
-            }
+            let counts = match &compact {
+                Compact::Small(_) => 1,
+                Compact::Medium(_) => 2,
+                Compact::Large(_) => 4,
+            };
+            assert_eq!(counts, size, "{number}");
             let mut found = Durations::default();
             found.add_all(&compact);
-            if number < 3 {
-                assert_eq!(found, expected);
+            if number < 4 {
+                expected.add(counted);
+                assert_eq!(found, expected, "{number}");
             } else {
                 // The most that there can be.
                 let most = found.iter().find(|(bucket, _)| *bucket == 700);

@@ -1,5 +1,4 @@
 use periplus_model::SpanKind;
-use periplus_segment::MINUTE_NANO;
 
 use crate::{Durations, TimeRange};
 
@@ -44,11 +43,11 @@ impl RedQuery {
             && self.kind.is_none_or(|wanted| wanted == kind)
     }
 
-    /// Whether it counts no less than a minute at once.
-    pub(crate) fn counts_minutes(&self) -> bool {
+    /// Whether no two of its points share a space of time of this length.
+    pub(crate) fn is_multiple_of(&self, space_nano: u64) -> bool {
         self.step_nano.is_none_or(|step| {
             let step = step.max(1).checked_next_multiple_of(RED_WINDOW_NANO);
-            step.is_none_or(|step| step.is_multiple_of(MINUTE_NANO))
+            step.is_none_or(|step| step.is_multiple_of(space_nano))
         })
     }
 

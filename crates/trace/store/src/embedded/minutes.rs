@@ -1,4 +1,5 @@
-//! Rates, errors and durations by the minute: summed once over the segments of an hour, and kept.
+//! Rates, errors and durations by one minute and by ten: summed once over the segments of an hour, and
+//! kept.
 //!
 //! The footers of an hour's segments say for every ten seconds what their spans took, which is a lot to
 //! read for each answer. Segments do not change, and a merge changes no sum: what was summed
@@ -7,13 +8,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use periplus_segment::{MINUTE_NANO, Red, ServiceOperation};
+use periplus_segment::{MINUTE_NANO, Red, RedPoint, ServiceOperation};
 
 use super::meter::Meter;
+use super::part::Damage;
 use super::segment::Segment;
 use super::state::Snapshot;
 use crate::durations::Compact;
 use crate::{StoreError, TimeRange};
+
+/// The lengths of time that are summed, the longest first.
+pub(super) const SPACES_NANO: [u64; 2] = [10 * MINUTE_NANO, MINUTE_NANO];
 
 /// What is kept of hours.
 #[derive(Debug)]
@@ -48,15 +53,15 @@ pub(super) struct HourSums {
 
 /// Of one operation.
 #[derive(Debug)]
-pub(super) struct Series {
-    pub(super) operation: Arc<ServiceOperation>,
-    /// By time.
-    minutes: Vec<Minute>,
+struct Series {
+    operation: Arc<ServiceOperation>,
+    /// For each of [`SPACES_NANO`], by time.
+    sums: [Vec<Sum>; 2],
 }
 
-/// The spans that start in one minute.
+/// The spans that start in one space of time.
 #[derive(Debug)]
-pub(super) struct Minute {
+pub(super) struct Sum {
     pub(super) start_unix_nano: u64,
     pub(super) spans: u64,
     pub(super) errors: u64,
@@ -71,8 +76,7 @@ impl Minutes {
         }
     }
 
-    /// Calls `see` with the sums of each hour of which segments have spans in the range, which is one
-    /// of whole minutes.
+    /// Calls `see` with the sums of each hour of which segments have spans in the range.
     pub(super) fn sums(
         &self,
         snapshot: &Snapshot,
@@ -177,27 +181,28 @@ impl Hours {
 }
 
 impl HourSums {
-    /// The operations, each with its minutes that begin in a range.
-    pub(super) fn within(&self, range: TimeRange) -> impl Iterator<Item = (&Series, &[Minute])> {
+    /// The operations, each with its sums over spaces of this number that begin in a range.
+    pub(super) fn within(
+        &self,
+        space: usize,
+        range: TimeRange,
+    ) -> impl Iterator<Item = (&ServiceOperation, &[Sum])> {
         self.series.iter().filter_map(move |series| {
-            let before = |time: u64| {
-                let minutes = &series.minutes;
-                minutes.partition_point(|minute| minute.start_unix_nano < time)
-            };
+            let sums = &series.sums[space];
+            let before = |time: u64| sums.partition_point(|sum| sum.start_unix_nano < time);
             let (first, last) = (before(range.start_unix_nano), before(range.end_unix_nano));
-            let minutes = series.minutes.get(first..last)?;
-            (!minutes.is_empty()).then_some((series, minutes))
+            let sums = sums.get(first..last)?;
+            (!sums.is_empty()).then_some((&*series.operation, sums))
         })
     }
 
     /// Adds what a segment has counted, once.
-    fn add(&mut self, segment: &Segment) -> Result<(), super::part::Damage> {
+    fn add(&mut self, segment: &Segment) -> Result<(), Damage> {
         let id = segment.entry().id;
         let Err(place) = self.segments.binary_search(&id) else {
             return Ok(());
         };
-        let red = segment.red_once()?;
-        self.add_all(&red);
+        self.add_all(&*segment.red_once()?);
         self.segments.insert(place, id);
         Ok(())
     }
@@ -205,22 +210,11 @@ impl HourSums {
     fn add_all(&mut self, red: &Red) {
         let numbers: Vec<usize> = red.series.iter().map(|one| self.number(one)).collect();
         for point in red.points() {
-            let start = point.start_unix_nano - point.start_unix_nano % MINUTE_NANO;
-            let minutes = &mut self.series[numbers[point.series]].minutes;
-            let at = minutes.partition_point(|minute| minute.start_unix_nano < start);
-            if minutes
-                .get(at)
-                .is_none_or(|minute| minute.start_unix_nano != start)
-            {
-                minutes.insert(at, Minute::new(start));
-                self.bytes += size_of::<Minute>();
+            let series = &mut self.series[numbers[point.series]];
+            for (sums, space) in series.sums.iter_mut().zip(SPACES_NANO) {
+                let start = point.start_unix_nano - point.start_unix_nano % space;
+                self.bytes += add(sums, start, &point);
             }
-            let minute = &mut minutes[at];
-            let before = minute.durations.heap_bytes();
-            minute.spans += point.spans();
-            minute.errors += point.errors;
-            minute.durations.add(point.durations);
-            self.bytes += minute.durations.heap_bytes() - before;
         }
     }
 
@@ -234,7 +228,7 @@ impl HourSums {
         self.numbers.insert(Arc::clone(&operation), number);
         self.series.push(Series {
             operation,
-            minutes: Vec::new(),
+            sums: Default::default(),
         });
         number
     }
@@ -257,13 +251,24 @@ impl HourSums {
     }
 }
 
-impl Minute {
-    fn new(start_unix_nano: u64) -> Self {
-        Self {
+/// Adds what was counted in a window; how many bytes more it takes now.
+fn add(sums: &mut Vec<Sum>, start_unix_nano: u64, window: &RedPoint<'_>) -> usize {
+    let at = sums.partition_point(|sum| sum.start_unix_nano < start_unix_nano);
+    let mut more = 0;
+    if (sums.get(at)).is_none_or(|sum| sum.start_unix_nano != start_unix_nano) {
+        let sum = Sum {
             start_unix_nano,
             spans: 0,
             errors: 0,
             durations: Compact::default(),
-        }
+        };
+        sums.insert(at, sum);
+        more += size_of::<Sum>();
     }
+    let sum = &mut sums[at];
+    let before = sum.durations.heap_bytes();
+    sum.spans += window.spans();
+    sum.errors += window.errors;
+    sum.durations.add(window.durations);
+    more + sum.durations.heap_bytes() - before
 }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use periplus_segment::{MINUTE_NANO, Red, ServiceOperation};
+use periplus_segment::{Red, ServiceOperation};
 
 use super::meter::Meter;
-use super::minutes::{HourSums, Minutes};
+use super::minutes::{HourSums, Minutes, SPACES_NANO};
 use super::part::{Part, overlaps};
 use super::search::or_default;
 use super::state::Snapshot;
@@ -28,31 +28,29 @@ pub(super) fn series(
     minutes: &Minutes,
 ) -> Result<Vec<RedSeries>, StoreError> {
     let mut sums = Sums::default();
-    match whole_minutes(snapshot, query) {
-        None => {
-            sums.add_parts(snapshot.readings(), query, meter)?;
+    let mut rest = vec![query.range];
+    for (number, space) in SPACES_NANO.into_iter().enumerate() {
+        if !query.is_multiple_of(space) {
+            continue;
         }
-        Some(whole) => {
+        for range in std::mem::take(&mut rest) {
+            let whole = whole(snapshot, range, space);
             minutes.sums(snapshot, whole, meter, |hour| {
-                sums.add_hour(hour, whole, query, meter);
+                sums.add_hour(hour, (number, whole), query, meter);
             })?;
-            let TimeRange {
-                start_unix_nano: start,
-                end_unix_nano: end,
-            } = query.range;
-            for (start, end) in [(start, whole.start_unix_nano), (whole.end_unix_nano, end)] {
-                let rest = RedQuery {
-                    range: TimeRange {
-                        start_unix_nano: start,
-                        end_unix_nano: end,
-                    },
-                    ..query.clone()
-                };
-                if start < end {
-                    sums.add_parts(snapshot.readings(), &rest, meter)?;
-                }
-            }
+            let pairs = [
+                (range.start_unix_nano, whole.start_unix_nano),
+                (whole.end_unix_nano, range.end_unix_nano),
+            ];
+            rest.extend(pairs.into_iter().filter_map(between));
         }
+    }
+    for range in rest {
+        let query = RedQuery {
+            range,
+            ..query.clone()
+        };
+        sums.add_parts(snapshot.readings(), &query, meter)?;
     }
     sums.add_parts(snapshot.others(), query, meter)?;
     meter.check()?;
@@ -74,29 +72,33 @@ pub(super) fn series(
     Ok(series)
 }
 
-/// The minutes that are counted as a whole, if minutes are fine enough. An end of the range behind which
-/// no segment has spans is none.
-fn whole_minutes(snapshot: &Snapshot, query: &RedQuery) -> Option<TimeRange> {
-    if !query.counts_minutes() {
-        return None;
-    }
+/// The part of a range that is one of whole spaces of time. An end of the range behind which no segment
+/// has spans is none.
+fn whole(snapshot: &Snapshot, range: TimeRange, space: u64) -> TimeRange {
     let entries = || snapshot.segments.iter().map(|segment| segment.entry());
     let TimeRange {
         start_unix_nano: start,
         end_unix_nano: end,
-    } = query.range;
+    } = range;
     let window = |time: u64| time - time % RED_WINDOW_NANO;
     let first = match entries().all(|entry| window(entry.min_start_unix_nano) >= start) {
-        true => start - start % MINUTE_NANO,
-        false => start.checked_next_multiple_of(MINUTE_NANO)?,
+        true => start - start % space,
+        false => start.checked_next_multiple_of(space).unwrap_or(end),
     };
     let last = match entries().all(|entry| entry.max_start_unix_nano < end) {
-        true => end.checked_next_multiple_of(MINUTE_NANO).unwrap_or(end),
-        false => end - end % MINUTE_NANO,
+        true => end.checked_next_multiple_of(space).unwrap_or(end),
+        false => end - end % space,
     };
-    (first < last).then_some(TimeRange {
-        start_unix_nano: first,
-        end_unix_nano: last,
+    TimeRange {
+        start_unix_nano: first.min(end),
+        end_unix_nano: last.max(first.min(end)),
+    }
+}
+
+fn between((start, end): (u64, u64)) -> Option<TimeRange> {
+    (start < end).then_some(TimeRange {
+        start_unix_nano: start,
+        end_unix_nano: end,
     })
 }
 
@@ -125,18 +127,23 @@ impl Sums {
         Ok(())
     }
 
-    fn add_hour(&mut self, hour: &HourSums, range: TimeRange, query: &RedQuery, meter: &Meter) {
-        for (series, minutes) in hour.within(range) {
-            let Some(number) = self.number(&series.operation, query, meter) else {
+    fn add_hour(
+        &mut self,
+        hour: &HourSums,
+        (space, range): (usize, TimeRange),
+        query: &RedQuery,
+        meter: &Meter,
+    ) {
+        for (operation, spaces) in hour.within(space, range) {
+            let Some(number) = self.number(operation, query, meter) else {
                 continue;
             };
-            for minute in minutes {
-                let start = query.point_of(minute.start_unix_nano);
-                let sum = self.point(number, start);
+            for space in spaces {
+                let sum = self.point(number, query.point_of(space.start_unix_nano));
                 let before = sum.durations.heap_bytes();
-                sum.spans += minute.spans;
-                sum.errors += minute.errors;
-                sum.durations.add_all(&minute.durations);
+                sum.spans += space.spans;
+                sum.errors += space.errors;
+                sum.durations.add_all(&space.durations);
                 meter.take((sum.durations.heap_bytes() - before) as u64);
             }
         }

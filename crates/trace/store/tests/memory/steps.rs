@@ -154,7 +154,7 @@ impl Both {
             if self.lies_near(range) {
                 assert_eq!(found, expected, "{range:?}");
             }
-            for step in [Some(10), Some(30), Some(60), Some(300), None] {
+            for step in [Some(10), Some(30), Some(60), Some(300), Some(1_200), None] {
                 let step_nano = step.map(|seconds| seconds * SECOND);
                 let query = RedQuery {
                     step_nano,
