@@ -49,6 +49,10 @@ impl Encoding {
     }
 }
 
+/// Room that is made for a body that was announced, before any of it has come. It takes no memory until
+/// something is written to it.
+const ROOM: usize = 8 << 20;
+
 /// Reads a body as it came over the wire.
 pub(crate) async fn read(
     headers: &HeaderMap,
@@ -64,7 +68,7 @@ pub(crate) async fn read(
         return Err(too_large("body", limit));
     }
     let reading = async {
-        let mut buffer = BytesMut::new();
+        let mut buffer = BytesMut::with_capacity(announced.unwrap_or_default().min(ROOM));
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 Refusal::new(Reason::Aborted, format!("the body broke off: {error}"))

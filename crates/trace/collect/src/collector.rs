@@ -5,12 +5,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use periplus_model::Batch;
 use periplus_store::SpanSink;
-use periplus_wire::otlp::Refused;
+use periplus_wire::otlp::{Refused, count_spans};
 use tokio::sync::Semaphore;
 
 use crate::body::{self, Encoding};
 use crate::limits::{Budget, Limits, Share};
-use crate::{Reason, Receiver, Refusal, Stats, count};
+use crate::{Reason, Receiver, Refusal, Stats};
 
 /// Bodies up to this size are decoded where they arrive; larger ones on a thread of their own.
 const INLINE_BYTES: usize = 64 << 10;
@@ -198,7 +198,7 @@ impl Collector {
             Err(refusal) => {
                 // How many spans are in a body that cannot be decoded nobody knows.
                 if refusal.reason != Reason::Malformed {
-                    let spans = count::spans(&body.bytes);
+                    let spans = count_spans(&body.bytes);
                     self.inner
                         .stats
                         .refuse_spans(receiver, refusal.reason, spans);

@@ -9,7 +9,6 @@
 mod body;
 mod collector;
 mod cors;
-mod count;
 mod grpc;
 mod limits;
 mod refusal;

@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use periplus_model::Batch;
 use periplus_store::{AppendOtlpError, BoxFuture, OtlpTaken, SpanSink, StoreError};
+use periplus_wire::otlp::count_spans;
 use tokio::time::Instant;
-
-use crate::count;
 
 /// A sink that takes so many spans a second: a token bucket that holds two seconds' worth.
 ///
@@ -93,7 +92,7 @@ impl SpanSink for WithQuota {
 
     fn append_otlp(&self, body: Bytes) -> BoxFuture<'_, Result<OtlpTaken, AppendOtlpError>> {
         Box::pin(async move {
-            self.take(count::spans(&body))?;
+            self.take(count_spans(&body))?;
             self.sink.append_otlp(body).await
         })
     }

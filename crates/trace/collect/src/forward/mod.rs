@@ -21,7 +21,7 @@ use periplus_store::{AppendOtlpError, BoxFuture, OtlpTaken, SpanSink, StoreError
 use periplus_wire::{otlp, zipkin};
 use tokio::time::Instant;
 
-use crate::{TlsError, count};
+use crate::TlsError;
 use client::{Client, Failure};
 use queue::{Item, Queue};
 
@@ -165,7 +165,7 @@ impl SpanSink for Forwarding {
         Box::pin(async move {
             let taken = self.sink.append_otlp(body.clone()).await?;
             if taken.refused.is_empty() {
-                self.hand_on(&body, count::spans(&body));
+                self.hand_on(&body, otlp::count_spans(&body));
             } else if let Ok(decoded) = otlp::decode_protobuf(&body) {
                 // Without those that break a rule: the endpoint may refuse the whole request.
                 let spans = decoded.batch.span_count();

@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use tokio::sync::Notify;
 
 use super::cache::Cache;
 use super::disk::{Disk, is_full, is_out_of_files};
@@ -34,6 +37,8 @@ pub(super) struct Engine {
     pub(super) files: Arc<Files>,
     pub(super) health: Arc<Health>,
     pub(super) signal: Signal,
+    /// Told when a table has become segments.
+    written: Notify,
     pub(super) counters: Counters,
     /// How many bytes found no room on the disk; zero if all did.
     pub(super) wanted_bytes: AtomicU64,
@@ -79,6 +84,7 @@ impl Engine {
             files,
             health: Arc::default(),
             signal: Signal::default(),
+            written: Notify::new(),
             counters: Counters::default(),
             wanted_bytes: AtomicU64::new(0),
             made_room: Mutex::default(),
@@ -95,6 +101,19 @@ impl Engine {
 
     pub(super) fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the tables take no more memory than they may.
+    pub(super) async fn room_for_spans(&self) {
+        loop {
+            let mut written = pin!(self.written.notified());
+            // From here on nothing is missed.
+            written.as_mut().enable();
+            if self.state.table_bytes() <= self.options.max_table_bytes {
+                return;
+            }
+            written.await;
+        }
     }
 
     /// Turns all tables into segments, the active one too.
@@ -133,6 +152,7 @@ impl Engine {
             })?;
             self.forget_full();
             self.state.replace_oldest_frozen(segments);
+            self.written.notify_waiters();
             let spans = frozen.table.spans();
             (self.counters.flushed_spans).fetch_add(spans, Ordering::Relaxed);
             self.counters.flushes.fetch_add(1, Ordering::Relaxed);

@@ -68,9 +68,30 @@ struct Queue {
 struct Entry {
     payload: Payload,
     record: Bytes,
-    cost: u64,
+    room: Room,
     claim: Arc<Claim>,
     answer: oneshot::Sender<Answer>,
+}
+
+/// A payload that has room in the queue.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    payload: Payload,
+    record: Bytes,
+    room: Room,
+}
+
+/// Room in the queue, given back with it.
+#[derive(Debug)]
+struct Room {
+    shared: Arc<Shared>,
+    cost: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.bytes.fetch_sub(self.cost, Ordering::Relaxed);
+    }
 }
 
 impl Entry {
@@ -171,8 +192,8 @@ impl Intake {
         })
     }
 
-    /// Queues a payload.
-    pub(super) fn submit(&self, payload: Payload) -> Result<Pending, StoreError> {
+    /// Takes room in the queue for a payload.
+    pub(super) fn reserve(&self, payload: Payload) -> Result<Reserved, StoreError> {
         self.shared.health.check()?;
         let (record, blow_up) = match &payload {
             Payload::Otlp(body) => (body.clone(), 1),
@@ -201,17 +222,29 @@ impl Intake {
         if taken.is_err() {
             return Err(self.busy("too much waits to be written"));
         }
+        Ok(Reserved {
+            payload,
+            record,
+            room: Room {
+                shared: Arc::clone(&self.shared),
+                cost,
+            },
+        })
+    }
+
+    /// Queues a payload.
+    pub(super) fn submit(&self, reserved: Reserved) -> Result<Pending, StoreError> {
         let (answer, receiver) = oneshot::channel();
         let claim = Arc::new(Claim::default());
         let mut queue = self.shared.queue();
         if queue.closed {
-            self.shared.release(cost);
+            drop(queue);
             return Err(self.busy("the store is being closed"));
         }
         queue.entries.push_back(Entry {
-            payload,
-            record,
-            cost,
+            payload: reserved.payload,
+            record: reserved.record,
+            room: reserved.room,
             claim: Arc::clone(&claim),
             answer,
         });
@@ -307,8 +340,7 @@ impl Shared {
                     bytes += entry.record.len();
                     group.push(entry);
                 }
-                Some(entry) => {
-                    self.release(entry.cost);
+                Some(_) => {
                     self.abandoned_requests.fetch_add(1, Ordering::Relaxed);
                 }
                 None if !group.is_empty() => return Some(group),
@@ -319,10 +351,6 @@ impl Shared {
                 }
             }
         }
-    }
-
-    fn release(&self, cost: u64) {
-        self.bytes.fetch_sub(cost, Ordering::Relaxed);
     }
 
     /// Writes a group; where its records end, if that went well.
@@ -346,30 +374,36 @@ impl Shared {
     }
 
     fn refuse(&self, entries: Vec<Entry>) {
-        for entry in entries {
-            self.release(entry.cost);
+        for Entry { room, answer, .. } in entries {
+            drop(room);
             let outcome = self.health.check().and_then(|()| {
                 self.busy_requests.fetch_add(1, Ordering::Relaxed);
                 Err(StoreError::Busy {
                     reason: "the disk is full, or too many files are open".to_owned(),
                 })
             });
-            let answer = outcome.map(|()| OtlpTaken::default());
-            let _ = entry.answer.send(answer.map_err(Into::into));
+            let outcome = outcome.map(|()| OtlpTaken::default());
+            let _ = answer.send(outcome.map_err(Into::into));
         }
     }
 
     fn apply_groups(&self, groups: &Receiver<Group>, sink: &dyn Sink) {
         for group in groups {
             for (entry, upto) in group.entries.into_iter().zip(group.ends) {
-                let outcome = sink.apply(&entry.payload, upto);
-                self.release(entry.cost);
+                let Entry {
+                    payload,
+                    room,
+                    answer,
+                    ..
+                } = entry;
+                let outcome = sink.apply(&payload, upto);
+                drop((payload, room));
                 if let Ok(taken) = &outcome {
                     self.accepted_spans
                         .fetch_add(taken.spans, Ordering::Relaxed);
                 }
                 // Who no longer waits has its spans stored all the same.
-                let _ = entry.answer.send(outcome.map_err(unfit));
+                let _ = answer.send(outcome.map_err(unfit));
             }
         }
     }

@@ -25,6 +25,10 @@ use super::stream::Cancel;
 use super::wal::{Log, LogOptions};
 use crate::{AppendOtlpError, Budget, StoreError};
 
+/// For this part of the time that a batch may wait, it may wait for tables to become segments: most
+/// senders would only send the same once more.
+const PART_FOR_ROOM: u32 = 4;
+
 /// How many queries compute at the same time, for each core.
 const QUERIES_PER_CORE: usize = 2;
 
@@ -279,11 +283,17 @@ impl EmbeddedStore {
     }
 
     pub(super) async fn submit(&self, payload: Payload) -> Answer {
-        if self.engine.state.table_bytes() > self.engine.options.max_table_bytes {
+        let patience = self.engine.options.queue_timeout;
+        let reserved = self.intake.reserve(payload)?;
+        let room = self.engine.room_for_spans();
+        if tokio::time::timeout(patience / PART_FOR_ROOM, room)
+            .await
+            .is_err()
+        {
             return Err(self.intake.busy("too much waits to become segments").into());
         }
-        let pending = self.intake.submit(payload)?;
-        match pending.answer(self.engine.options.queue_timeout).await {
+        let pending = self.intake.submit(reserved)?;
+        match pending.answer(patience).await {
             Some(answer) => answer,
             None => Err(self.intake.busy("its turn did not come in time").into()),
         }

@@ -18,6 +18,7 @@
 //! | [`MAX_EVENTS`], [`MAX_LINKS`] of one span | is dropped, and counted in its `dropped_events_count`, `dropped_links_count` |
 //! | [`MAX_DEPTH`] of arrays and maps in one attribute, [`MAX_VALUES`] in them | refuses the span (on a resource or a scope: the request) |
 
+mod count;
 mod decode;
 mod encode;
 mod error;
@@ -28,6 +29,7 @@ mod limits;
 mod walk;
 mod walk_span;
 
+pub use count::count_spans;
 pub use decode::decode_protobuf;
 pub use encode::encode_protobuf;
 pub use error::{DecodeError, Decoded, Refused};
