@@ -139,10 +139,14 @@ JAEGER = Schema(
         "FROM spans AS c JOIN spans AS p ON c.trace_id = p.trace_id AND c.parent_span_id = p.id "
         "WHERE c.start_time >= fromUnixTimestamp64Nano({start}) AND c.start_time < fromUnixTimestamp64Nano({end}) "
         "AND p.service_name != c.service_name GROUP BY 1, 2",
-        "RED": "SELECT service_name, name, toStartOfMinute(start_time) AS t, count(), countIf(status_code = 'Error'), "
+        "RED by the minute": "SELECT service_name, name, toStartOfMinute(start_time) AS t, count(), countIf(status_code = 'Error'), "
         "quantilesTDigest(0.5, 0.95, 0.99)(duration) FROM spans "
         "WHERE start_time >= fromUnixTimestamp64Nano({start}) AND start_time < fromUnixTimestamp64Nano({end}) "
         "GROUP BY service_name, name, t",
+        "RED of the hour": "SELECT service_name, name, count(), countIf(status_code = 'Error'), "
+        "quantilesTDigest(0.5, 0.95, 0.99)(duration) FROM spans "
+        "WHERE start_time >= fromUnixTimestamp64Nano({start}) AND start_time < fromUnixTimestamp64Nano({end}) "
+        "GROUP BY service_name, name",
         "scan of 3 predicates": "SELECT trace_id FROM spans WHERE service_name = '{service}' AND status_code = 'Error' "
         "AND duration >= {duration} LIMIT 20",
     },
@@ -236,10 +240,14 @@ OTEL = Schema(
         "FROM spans AS c JOIN spans AS p ON c.TraceId = p.TraceId AND c.ParentSpanId = p.SpanId "
         "WHERE c.Timestamp >= fromUnixTimestamp64Nano({start}) AND c.Timestamp < fromUnixTimestamp64Nano({end}) "
         "AND p.ServiceName != c.ServiceName GROUP BY 1, 2",
-        "RED": "SELECT ServiceName, SpanName, toStartOfMinute(Timestamp) AS t, count(), countIf(StatusCode = 'Error'), "
+        "RED by the minute": "SELECT ServiceName, SpanName, toStartOfMinute(Timestamp) AS t, count(), countIf(StatusCode = 'Error'), "
         "quantilesTDigest(0.5, 0.95, 0.99)(Duration) FROM spans "
         "WHERE Timestamp >= fromUnixTimestamp64Nano({start}) AND Timestamp < fromUnixTimestamp64Nano({end}) "
         "GROUP BY ServiceName, SpanName, t",
+        "RED of the hour": "SELECT ServiceName, SpanName, count(), countIf(StatusCode = 'Error'), "
+        "quantilesTDigest(0.5, 0.95, 0.99)(Duration) FROM spans "
+        "WHERE Timestamp >= fromUnixTimestamp64Nano({start}) AND Timestamp < fromUnixTimestamp64Nano({end}) "
+        "GROUP BY ServiceName, SpanName",
         "scan of 3 predicates": "SELECT TraceId FROM spans WHERE ServiceName = '{service}' AND StatusCode = 'Error' "
         "AND Duration >= {duration} LIMIT 20",
     },
@@ -380,9 +388,12 @@ SIGNOZ = Schema(
         "operations": "SELECT DISTINCT name, kind FROM signoz_index_v3 WHERE `resource_string_service$$name` = '{service}'",
         "dependency graph": "SELECT src, dest, sum(total_count), sum(error_count) FROM dependency_graph_minutes_v2 "
         "WHERE timestamp >= toStartOfMinute(fromUnixTimestamp64Nano({start})) AND timestamp < fromUnixTimestamp64Nano({end}) GROUP BY src, dest",
-        "RED": "SELECT `resource_string_service$$name` AS s, name, toStartOfMinute(timestamp) AS t, count(), countIf(has_error), "
+        "RED by the minute": "SELECT `resource_string_service$$name` AS s, name, toStartOfMinute(timestamp) AS t, count(), countIf(has_error), "
         "quantilesTDigest(0.5, 0.95, 0.99)(duration_nano) FROM signoz_index_v3 "
         "WHERE timestamp >= fromUnixTimestamp64Nano({start}) AND timestamp < fromUnixTimestamp64Nano({end}) GROUP BY s, name, t",
+        "RED of the hour": "SELECT `resource_string_service$$name` AS s, name, count(), countIf(has_error), "
+        "quantilesTDigest(0.5, 0.95, 0.99)(duration_nano) FROM signoz_index_v3 "
+        "WHERE timestamp >= fromUnixTimestamp64Nano({start}) AND timestamp < fromUnixTimestamp64Nano({end}) GROUP BY s, name",
         "scan of 3 predicates": "SELECT trace_id FROM signoz_index_v3 WHERE `resource_string_service$$name` = '{service}' "
         "AND has_error AND duration_nano >= {duration} LIMIT 20",
     },

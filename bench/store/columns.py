@@ -91,8 +91,10 @@ class Engine:
             "dependency graph": "SELECT p.service, c.service, count(*), count(*) FILTER (c.status = 2) FROM spans c JOIN spans p "
             "ON c.trace_id = p.trace_id AND c.parent_span_id = p.span_id "
             "WHERE c.start >= {start} AND c.start < {end} AND p.service != c.service GROUP BY 1, 2",
-            "RED": "SELECT service, name, start // 60000000000 AS t, count(*), count(*) FILTER (status = 2), "
+            "RED by the minute": "SELECT service, name, start // 60000000000 AS t, count(*), count(*) FILTER (status = 2), "
             "approx_quantile(duration, [0.5, 0.95, 0.99]) FROM spans WHERE start >= {start} AND start < {end} GROUP BY 1, 2, 3",
+            "RED of the hour": "SELECT service, name, count(*), count(*) FILTER (status = 2), "
+            "approx_quantile(duration, [0.5, 0.95, 0.99]) FROM spans WHERE start >= {start} AND start < {end} GROUP BY 1, 2",
             "scan of 3 predicates": "SELECT trace_id FROM spans WHERE service = '{service}' AND status = 2 "
             "AND duration >= {duration} LIMIT 20",
         }

@@ -67,7 +67,12 @@ fn path(name: &str, arguments: &Arguments) -> Option<String> {
         questions::SERVICES => Some("/api/services".to_owned()),
         questions::OPERATIONS => Some(format!("/api/operations?service={}", of("service"))),
         questions::DEPENDENCIES => Some(format!("/api/periplus/v1/dependencies?{range}")),
-        questions::RED => Some(format!("/api/periplus/v1/red?{range}&step=1m")),
+        questions::RED_HOUR => Some(format!("/api/periplus/v1/red?{range}&step=1h")),
+        questions::RED_MINUTES => Some(format!("/api/periplus/v1/red?{range}&step=1m")),
+        questions::RED_SERVICE => Some(format!(
+            "/api/periplus/v1/red?{range}&step=1m&service={}",
+            of("service")
+        )),
         questions::SCAN => search(format!(
             "service={}&tag=error:true&minDuration={}ns",
             of("service"),
@@ -84,7 +89,7 @@ fn rows(name: &str, answer: &Value) -> Option<usize> {
             &answer["traces"]
         }
         questions::DEPENDENCIES => &answer["edges"],
-        questions::RED => &answer["series"],
+        questions::RED_HOUR | questions::RED_SERVICE | questions::RED_MINUTES => &answer["series"],
         _ => &answer["data"],
     };
     list.as_array().map(Vec::len)
@@ -141,6 +146,14 @@ async fn look(
         }
         anyhow::Ok(rows)
     };
+    let red = async |seconds: u64, service| {
+        let query = RedQuery {
+            step_nano: Some(seconds * 1_000_000_000),
+            service,
+            ..RedQuery::new(range)
+        };
+        anyhow::Ok(store.red_by(query).await?.len())
+    };
     let intrinsic = |which, text: &str| SpanFilter::equals(Field::Intrinsic(which), text);
     Ok(Some(match name {
         questions::TRACE | questions::ABSENT_TRACE => {
@@ -175,13 +188,9 @@ async fn look(
         questions::SERVICES => store.services().await?.len(),
         questions::OPERATIONS => store.operations(of("service"), None).await?.len(),
         questions::DEPENDENCIES => store.dependencies(range).await?.len(),
-        questions::RED => {
-            let query = RedQuery {
-                step_nano: Some(60_000_000_000),
-                ..RedQuery::new(range)
-            };
-            store.red_by(query).await?.len()
-        }
+        questions::RED_HOUR => red(3_600, None).await?,
+        questions::RED_SERVICE => red(60, Some(of("service").to_owned())).await?,
+        questions::RED_MINUTES => red(60, None).await?,
         _ => return Ok(None),
     }))
 }

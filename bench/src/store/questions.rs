@@ -15,11 +15,13 @@ pub(super) const ABSENT_VALUE: &str = "absent value";
 pub(super) const SERVICES: &str = "services";
 pub(super) const OPERATIONS: &str = "operations";
 pub(super) const DEPENDENCIES: &str = "dependency graph";
-pub(super) const RED: &str = "RED";
+pub(super) const RED_HOUR: &str = "RED of the hour";
+pub(super) const RED_SERVICE: &str = "RED of a service by the minute";
+pub(super) const RED_MINUTES: &str = "RED by the minute";
 pub(super) const SCAN: &str = "scan of 3 predicates";
 
 /// All of them, in the order of the tables.
-pub(super) const ALL: [&str; 10] = [
+pub(super) const ALL: [&str; 12] = [
     TRACE,
     ABSENT_TRACE,
     NEWEST,
@@ -28,7 +30,9 @@ pub(super) const ALL: [&str; 10] = [
     SERVICES,
     OPERATIONS,
     DEPENDENCIES,
-    RED,
+    RED_HOUR,
+    RED_SERVICE,
+    RED_MINUTES,
     SCAN,
 ];
 
@@ -107,6 +111,8 @@ pub(super) fn about(facts: &Facts) -> Vec<Question> {
     });
     let operations = facts.services.iter().zip(&facts.operations);
     let operations = operations.map(|(name, n)| ask(&[("service", name.clone())], Some(*n)));
+    let services = facts.services.iter();
+    let red_of_services = services.map(|name| ask(&[("service", name.clone())], None));
     let mut questions = vec![
         (TRACE, traces.collect()),
         (ABSENT_TRACE, absent.collect()),
@@ -116,7 +122,9 @@ pub(super) fn about(facts: &Facts) -> Vec<Question> {
         (SERVICES, vec![ask(&[], Some(facts.services.len()))]),
         (OPERATIONS, operations.collect()),
         (DEPENDENCIES, vec![ask(&[], None)]),
-        (RED, vec![ask(&[], None)]),
+        (RED_HOUR, vec![ask(&[], None)]),
+        (RED_SERVICE, red_of_services.collect()),
+        (RED_MINUTES, vec![ask(&[], None)]),
     ];
     if let Some((service, duration)) = &facts.too_long {
         let arguments = [
