@@ -1,6 +1,6 @@
 //! What merges cost: CPU time of a span, and memory beyond the segments that are merged.
 //!
-//! `cargo run --release -p periplus-segment --example merge -- [demo|tracegen] [spans] [segments]`
+//! `cargo run --release -p periplus-segment --example merge -- [demo|tracegen] [spans] [segments] [times]`
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn main() {
         let given = arguments.next().and_then(|n| n.parse().ok());
         given.unwrap_or(default)
     };
-    let (spans, segments) = (number(640_000), number(4));
+    let (spans, segments, times) = (number(640_000), number(4), number(3));
     let requests = match workload.as_str() {
         "demo" => periplus_workload::demo(spans, periplus_workload::START_UNIX_NANO),
         "tracegen" => periplus_workload::tracegen(spans / 10, 9, 10),
@@ -38,7 +38,7 @@ fn main() {
         inputs.len(),
         bytes as f64 / spans as f64
     );
-    for _ in 0..8 {
+    for _ in 0..times {
         let bytes = measured("column by column", spans, || {
             merge(&inputs, &EncodeOptions::default(), &|| false).expect("a merge")
         });

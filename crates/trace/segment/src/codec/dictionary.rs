@@ -219,8 +219,7 @@ impl Dictionary {
             return Ok(strings);
         }
         let payload = bytes.chunk(block.chunk, || self.name.clone())?;
-        let strings = read_block(&payload, block.count as usize)
-            .ok_or_else(|| self.nonsense())?;
+        let strings = read_block(&payload, block.count as usize).ok_or_else(|| self.nonsense())?;
         bytes.note_cached(strings.heap_bytes());
         Ok(block.strings.get_or_init(|| strings))
     }

@@ -34,7 +34,8 @@ impl Strings {
         }
         let offset = self.arena.len() as u32;
         self.arena.extend_from_slice(bytes);
-        self.ends.extend(ends.iter().map(|end| end - begin + offset));
+        self.ends
+            .extend(ends.iter().map(|end| end - begin + offset));
         Some(())
     }
 

@@ -59,7 +59,9 @@ impl Merger<'_> {
         let mended = &mut self.mended;
         mended.mixed.insert(pieces[0].id);
         let first = mended.builder.span_count() as u32;
-        mended.ends.push(ends.into_iter().map(|end| first + end).collect());
+        mended
+            .ends
+            .push(ends.into_iter().map(|end| first + end).collect());
         let groups = groups.iter().map(|(_, group)| group);
         let appended = mended.builder.append_groups(groups);
         appended.map_err(|_| MergeError::TooLarge)?;
@@ -178,21 +180,24 @@ impl Mended {
                 edge.child.clone(),
             );
             let sum = self.sums.entry(key).or_default();
-            sum.0 += sign * edge.calls as i64;
-            sum.1 += sign * edge.errors as i64;
+            let signed = |count: u64| sign * i64::try_from(count).unwrap_or(i64::MAX);
+            sum.0 = sum.0.saturating_add(signed(edge.calls));
+            sum.1 = sum.1.saturating_add(signed(edge.errors));
         }
     }
 
     fn finish(self, pieces: &[Piece]) -> Calls {
         let count = |sum: i64| u64::try_from(sum).unwrap_or_default();
         let edges = self.sums.into_iter().filter(|(_, sum)| *sum != (0, 0));
-        let edges = edges.map(|((start_unix_nano, parent, child), (calls, errors))| CallEdge {
-            start_unix_nano,
-            parent,
-            child,
-            calls: count(calls),
-            errors: count(errors),
-        });
+        let edges = edges.map(
+            |((start_unix_nano, parent, child), (calls, errors))| CallEdge {
+                start_unix_nano,
+                parent,
+                child,
+                calls: count(calls),
+                errors: count(errors),
+            },
+        );
         let mut unsettled = pieces.iter().map(|piece| piece.id).collect::<Vec<_>>();
         unsettled.dedup();
         unsettled.retain(|id| self.unsettled.contains(id));

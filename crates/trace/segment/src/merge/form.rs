@@ -121,7 +121,9 @@ impl<'i> Former<'i> {
             }
         }
         for &input in plain {
-            let Some(number) = numbers[input] else { continue };
+            let Some(number) = numbers[input] else {
+                continue;
+            };
             for group in 0..self.inputs[input].group_count() {
                 let group = self.inputs[input].group(group);
                 let column = group.attribute(place, number);

@@ -49,10 +49,17 @@ impl Merger<'_> {
             let source = self.source(piece)?;
             let first = pieces.iter().filter(|before| before.input < piece.input);
             let first: u32 = first.map(|before| before.spans).sum();
-            let is_only = !pieces.iter().enumerate().any(|(other, it)| {
-                other != number && it.input == piece.input
-            });
-            let read = read_rows(&source, (piece, number, is_only), first, &mut rows, &self.words);
+            let is_only = !pieces
+                .iter()
+                .enumerate()
+                .any(|(other, it)| other != number && it.input == piece.input);
+            let read = read_rows(
+                &source,
+                (piece, number, is_only),
+                first,
+                &mut rows,
+                &self.words,
+            );
             read.map_err(MergeError::of(piece.input as usize))?;
         }
         if pieces.iter().any(|piece| piece.input != pieces[0].input) {
@@ -114,9 +121,11 @@ impl Merger<'_> {
             added.map_err(MergeError::of(piece.input as usize))?;
         }
         let plan = &mut self.plan;
-        plan.parents.add(rows.iter().map(|row| (row.id, row.parent)));
+        plan.parents
+            .add(rows.iter().map(|row| (row.id, row.parent)));
         let ranks = || rows.iter().map(|row| row.arrival).collect();
-        plan.traces.add(&pieces[0], rows.len(), with_ranks.then(ranks));
+        plan.traces
+            .add(&pieces[0], rows.len(), with_ranks.then(ranks));
         for row in rows {
             plan.starts.push(row.start);
             plan.offsets.push(row.start.wrapping_sub(pieces[0].start));
@@ -135,7 +144,13 @@ fn add_values(
 ) -> Result<(), ReadError> {
     let number = plan.source(source);
     for row in rows {
-        add_row(plan, (source, number), (Place::Span, row.row), cursor, tables)?;
+        add_row(
+            plan,
+            (source, number),
+            (Place::Span, row.row),
+            cursor,
+            tables,
+        )?;
         let counts = [Core::Events, Core::Links];
         for (child, place) in [Place::Event, Place::Link].into_iter().enumerate() {
             let count = at_or_zero(source.group.codes(counts[child])?, row.row as usize);

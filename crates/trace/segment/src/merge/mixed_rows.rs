@@ -118,7 +118,9 @@ fn parents(source: &Source, trace: usize) -> Result<Vec<Option<u64>>, ReadError>
                 let found = (at as i64).checked_sub(distance);
                 found.and_then(|found| ids.get(usize::try_from(found).ok()?))
             }
-            up => at.checked_sub(usize::from(up)).and_then(|found| ids.get(found)),
+            up => at
+                .checked_sub(usize::from(up))
+                .and_then(|found| ids.get(found)),
         };
         match found {
             Some(id) => Ok(Some(u64::from_be_bytes(*id))),

@@ -108,17 +108,17 @@ impl Merger<'_> {
         if !is_of_one || !self.all_fit(pieces)? {
             return self.add_mixed(pieces);
         }
-        let (Some((last, before)), spans) = (
-            pieces.split_last(),
-            pieces.iter().map(|piece| piece.spans as usize).sum(),
-        ) else {
+        let Some((last, before)) = pieces.split_last() else {
             return Ok(());
         };
-        let bytes = match before {
-            [] => self.weight(last)?,
-            _ => 0,
-        };
-        self.make_room(spans, bytes)?;
+        match before {
+            [] => {
+                let bytes = self.weight(last)?;
+                self.make_room(last.spans as usize, bytes)?;
+            }
+            // It was cut since it is larger than a row group.
+            _ => self.end_group()?,
+        }
         for piece in before {
             self.add_as_it_is(piece)?;
             self.end_group()?;

@@ -58,7 +58,9 @@ pub(super) struct Traces {
 impl Plan {
     pub(super) fn new(tables: &Tables) -> Self {
         Self {
-            values: tables.each_ref().map(|it| vec![Vec::new(); it.columns.len()]),
+            values: tables
+                .each_ref()
+                .map(|it| vec![Vec::new(); it.columns.len()]),
             ..Self::default()
         }
     }

@@ -135,7 +135,9 @@ fn unite_shapes(
         let schema = segment.inner.schema().map_err(MergeError::of(input))?;
         let mut new = Vec::new();
         for shape in &schema.table(place).shapes {
-            let columns = shape.iter().map(|column| column_of[input][*column as usize]);
+            let columns = shape
+                .iter()
+                .map(|column| column_of[input][*column as usize]);
             let columns: Box<[u32]> = columns.collect();
             let next = shapes.len() as u32;
             let at = *known.entry(columns.clone()).or_insert(next);

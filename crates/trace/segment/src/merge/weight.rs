@@ -100,12 +100,7 @@ impl Weights<'_> {
     }
 
     /// The lengths of a column's large strings, zero for others; empty if there are none.
-    fn lengths(
-        &self,
-        place: Place,
-        column: usize,
-        tables: &Tables,
-    ) -> Result<Vec<u32>, ReadError> {
+    fn lengths(&self, place: Place, column: usize, tables: &Tables) -> Result<Vec<u32>, ReadError> {
         let (group, input) = (&self.source.group, self.source.input);
         let table = &tables[place as usize];
         let new = &table.columns[table.column_of[input][column] as usize];

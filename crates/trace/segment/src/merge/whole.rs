@@ -75,9 +75,11 @@ impl Merger<'_> {
             }
             parents.near.push(near);
         }
-        let mut distances = (far.iter()).zip((0_i64..).zip(&parents.near[first..]).filter_map(
-            |(at, near)| (*near == FAR).then_some(at),
-        ));
+        let mut distances = (far.iter()).zip(
+            (0_i64..)
+                .zip(&parents.near[first..])
+                .filter_map(|(at, near)| (*near == FAR).then_some(at)),
+        );
         let lies_here = |(distance, at): (&u64, i64)| {
             let parent = at.checked_sub(unzigzag(*distance));
             parent.is_some_and(|parent| (0..rows.len() as i64).contains(&parent))
@@ -86,6 +88,9 @@ impl Merger<'_> {
             return Err(wrong());
         }
         parents.far.append(&mut far);
+        if elsewhere == 0 {
+            return Ok(());
+        }
         let ids = group.raw(Core::RawParent)?;
         let begin = first_elsewhere as usize * 8;
         let ids = ids.get(begin..begin + elsewhere * 8).ok_or_else(wrong)?;
@@ -121,7 +126,12 @@ pub(super) fn arrival_keys(source: &Source, trace: usize) -> Result<Vec<ArrivalK
     let key = |row: usize| {
         let start = start.wrapping_add(at_or_zero(offsets, row));
         let end = start.wrapping_add(at_or_zero(durations, row));
-        (at_or_zero(resources, row), at_or_zero(scopes, row), end, start)
+        (
+            at_or_zero(resources, row),
+            at_or_zero(scopes, row),
+            end,
+            start,
+        )
     };
     Ok((begin as usize..end as usize).map(key).collect())
 }
@@ -144,11 +154,7 @@ pub(super) fn ranks_of(by_arrival: &[u32]) -> Vec<u32> {
 
 /// The ranks of a trace that came in the expected order, if that is another one with the new codes of
 /// resources and scopes.
-fn unexpected(
-    source: &Source,
-    trace: usize,
-    words: &Words,
-) -> Result<Option<Vec<u32>>, ReadError> {
+fn unexpected(source: &Source, trace: usize, words: &Words) -> Result<Option<Vec<u32>>, ReadError> {
     let keys = arrival_keys(source, trace)?;
     let by_arrival = by_arrival(&keys);
     let resources = words.resources.codes_of(source.input);

@@ -2,10 +2,10 @@
 
 use super::error::MergeError;
 use super::united::{United, Uniting};
+use crate::Segment;
 use crate::encode::Writer;
 use crate::layout::Section;
 use crate::value::{read_resource, read_scope};
-use crate::Segment;
 
 /// The strings of the new segment that are no attributes.
 pub(super) struct Words {

@@ -215,12 +215,7 @@ fn extend<T: Copy>(
 }
 
 /// The new codes of values, of which those behind the last one are zero.
-fn add_united(
-    codes: &[u32],
-    run: &Run,
-    new: &[u32],
-    to: &mut Vec<u32>,
-) -> Option<()> {
+fn add_united(codes: &[u32], run: &Run, new: &[u32], to: &mut Vec<u32>) -> Option<()> {
     if codes.is_empty() {
         let zero = *new.first()?;
         to.resize(to.len() + run.range().len(), zero);
@@ -341,11 +336,14 @@ impl Target {
     ) -> Result<(), ReadError> {
         let (number, column) = self.of(source)?;
         if let Column::Strings(strings) = column {
-            return to.extend(strings, run.range()).ok_or_else(|| self.damaged(source));
+            return to
+                .extend(strings, run.range())
+                .ok_or_else(|| self.damaged(source));
         }
         for at in run.range() {
             let string = source.group.string(self.place, number, at)?;
-            to.push_checked(string).ok_or_else(|| self.damaged(source))?;
+            to.push_checked(string)
+                .ok_or_else(|| self.damaged(source))?;
         }
         Ok(())
     }

@@ -14,7 +14,10 @@ impl Red {
             let new: Vec<u32> = red.series.iter().map(number).collect();
             for (point, told) in red.points.iter().zip(red.points()) {
                 let key = (point.window, new[point.series as usize]);
-                points.entry(key).or_default().add(point.errors, told.durations);
+                points
+                    .entry(key)
+                    .or_default()
+                    .add(point.errors, told.durations);
             }
         }
         let mut sum = Self {
