@@ -21,8 +21,7 @@ use crate::support::batch;
 struct Answers {
     traces: u64,
     last_end: u64,
-    /// How many spans each row group has, and when its traces and spans start.
-    groups: Vec<(usize, (u64, u64), (u64, u64))>,
+    groups: Vec<GroupLooks>,
     red: Red,
     calls: Calls,
     operations: Vec<ServiceOperation>,
@@ -31,6 +30,9 @@ struct Answers {
     /// For each filter how many spans match, and the traces with them.
     hits: Vec<(u64, BTreeSet<(u64, TraceId)>)>,
 }
+
+/// How many spans a row group has, and when its traces and spans start.
+type GroupLooks = (usize, (u64, u64), (u64, u64));
 
 const SCOPES: [Scope; 5] = [
     Scope::Any,
