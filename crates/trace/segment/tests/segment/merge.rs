@@ -233,7 +233,19 @@ fn columns_are_dictionaries_where_values_repeat() {
             }];
             span
         });
-        of(Resource::of_service("a"), spans.collect())
+        // Two services, which the inputs meet in turn: the order of arrival is another one then.
+        let (mut one, mut other): (Vec<Span>, Vec<Span>) =
+            spans.partition(|span| span.span_id.as_u64() % 2 == 0);
+        let mut services = ["a", "b"];
+        if first % 200 > 0 {
+            (one, other) = (other, one);
+            services.reverse();
+        }
+        let mut batch = of(Resource::of_service(services[0]), one);
+        batch
+            .groups
+            .extend(of(Resource::of_service(services[1]), other).groups);
+        batch
     };
     let unique = |n: u64| format!("value {n}");
     let few = |n: u64| format!("value {}", n % 5);
@@ -250,12 +262,16 @@ fn columns_are_dictionaries_where_values_repeat() {
             .collect();
         // One without any of it.
         batches.push(vec![of(Resource::of_service("b"), vec![span(1, 9_000, 3)])]);
-        let inputs: Vec<Segment> = batches
-            .iter()
-            .map(|batches| build(batches, &of_spans(30)))
-            .collect();
-        check_merge(&batches, &inputs, &of_spans(64), &[]);
-        let merged = merged(&inputs, &of_spans(64));
+        let inputs = |spans: usize| -> Vec<Segment> {
+            let build = |batches: &Vec<Batch>| build(batches, &of_spans(spans));
+            batches.iter().map(build).collect()
+        };
+        check_merge(&batches, &inputs(30), &of_spans(64), &[]);
+        check_merge(&batches, &inputs(50), &of_spans(64), &[]);
+        let merged = merged(&inputs(50), &of_spans(64));
+        // Those of twelve traces stay as they are, but for one that has a trace of the last input.
+        let groups = (0..merged.group_count()).map(|number| merged.group(number));
+        assert_eq!(groups.filter(|group| group.span_count() == 48).count(), 7);
         let plain = |key| merged.has_plain_values(Scope::Span, key).expect("sound");
         let all = batches.concat();
         let anew = build(&all, &of_spans(64));
