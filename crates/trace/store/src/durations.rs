@@ -5,42 +5,84 @@ use std::ops::AddAssign;
 /// Buckets that there are: those of all 64-bit durations.
 const BUCKETS: usize = 1_920;
 
-/// Counts are kept for so many neighbouring buckets at once.
-const STRIDE: usize = 16;
+/// Counts are kept for so many neighbouring buckets at once: sums of several are wide anyway.
+const WIDE: usize = 128;
+const NARROW: usize = 16;
 
 /// How many durations lie in which bucket ([`crate::red_bucket_bounds`]).
 #[derive(Clone, Debug, Default)]
-pub struct Durations(Dense<u64>);
+pub struct Durations {
+    /// Of all buckets together: no count is larger.
+    total: u64,
+    counts: Counts,
+}
+
+#[derive(Clone, Debug)]
+enum Counts {
+    Small(Dense<u32, WIDE>),
+    Large(Dense<u64, WIDE>),
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self::Small(Dense::default())
+    }
+}
 
 impl Durations {
     /// Counts some, by ascending bucket. What is not a bucket of any duration is left out.
     pub fn add(&mut self, counted: &[(u16, u32)]) {
         let counted = known(counted);
-        self.0.make_room(counted);
-        for (bucket, count) in counted {
-            self.0.counts[usize::from(*bucket) - self.0.first] += u64::from(*count);
+        self.count(counted.iter().map(|(_, count)| u64::from(*count)).sum());
+        match &mut self.counts {
+            Counts::Small(dense) => dense.sum(counted),
+            Counts::Large(dense) => dense.sum(counted),
         }
     }
 
     /// Counts those of others.
     pub(crate) fn add_all(&mut self, others: &Compact) {
         match others {
-            Compact::Small(others) => self.0.add_all(others),
-            Compact::Medium(others) => self.0.add_all(others),
-            Compact::Large(others) => self.0.add_all(others),
+            Compact::Small(others) => self.add_dense(others),
+            Compact::Medium(others) => self.add_dense(others),
+            Compact::Large(others) => self.add_dense(others),
+        }
+    }
+
+    fn add_dense<T: Copy + Default + Into<u32>>(&mut self, others: &Dense<T, NARROW>) {
+        let counts = others.counts.iter().map(|count| (*count).into());
+        self.count(counts.map(u64::from).sum());
+        match &mut self.counts {
+            Counts::Small(dense) => dense.sum_dense(others),
+            Counts::Large(dense) => dense.sum_dense(others),
+        }
+    }
+
+    /// Notes that so many come, so that no count becomes too large.
+    fn count(&mut self, more: u64) {
+        self.total = self.total.saturating_add(more);
+        if let Counts::Small(dense) = &self.counts
+            && self.total > u64::from(u32::MAX)
+        {
+            self.counts = Counts::Large(dense.widened());
         }
     }
 
     /// The buckets, ascending, each with how many durations lie in it; those with none are left out.
     pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
-        let counts = (self.0.first as u16..).zip(&self.0.counts);
-        counts
-            .filter(|(_, count)| **count > 0)
-            .map(|(bucket, count)| (bucket, *count))
+        let (small, large) = match &self.counts {
+            Counts::Small(dense) => (Some(dense.iter()), None),
+            Counts::Large(dense) => (None, Some(dense.iter())),
+        };
+        let small = small.into_iter().flatten();
+        small.chain(large.into_iter().flatten())
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.heap_bytes()
+        match &self.counts {
+            Counts::Small(dense) => dense.heap_bytes(),
+            Counts::Large(dense) => dense.heap_bytes(),
+        }
     }
 }
 
@@ -55,10 +97,10 @@ impl Eq for Durations {}
 /// The same in little memory, as long as the counts are small.
 #[derive(Clone, Debug)]
 pub(crate) enum Compact {
-    Small(Dense<u8>),
-    Medium(Dense<u16>),
+    Small(Dense<u8, NARROW>),
+    Medium(Dense<u16, NARROW>),
     /// A count stays at the most that it can be; no ten minutes have so many spans.
-    Large(Dense<u32>),
+    Large(Dense<u32, NARROW>),
 }
 
 impl Default for Compact {
@@ -104,13 +146,13 @@ fn known(counted: &[(u16, u32)]) -> &[(u16, u32)] {
 
 /// A count for each bucket from the shortest duration to the longest, which lie close together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Dense<T> {
-    /// The bucket of the first count, a multiple of [`STRIDE`].
+pub(crate) struct Dense<T, const STRIDE: usize> {
+    /// The bucket of the first count, a multiple of the stride.
     first: usize,
     counts: Vec<T>,
 }
 
-impl<T: Copy + Default> Dense<T> {
+impl<T: Copy + Default, const STRIDE: usize> Dense<T, STRIDE> {
     fn make_room(&mut self, counted: &[(u16, u32)]) {
         if let (Some((least, _)), Some((most, _))) = (counted.first(), counted.last()) {
             self.make_room_for(usize::from(*least), usize::from(*most));
@@ -140,9 +182,16 @@ impl<T: Copy + Default> Dense<T> {
     fn heap_bytes(&self) -> usize {
         self.counts.capacity() * size_of::<T>()
     }
+
+    fn widened<U: From<T>>(&self) -> Dense<U, STRIDE> {
+        Dense {
+            first: self.first,
+            counts: self.counts.iter().copied().map(U::from).collect(),
+        }
+    }
 }
 
-impl<T: Copy + Default + Into<u32> + TryFrom<u32>> Dense<T> {
+impl<T: Copy + Default + Into<u32> + TryFrom<u32>> Dense<T, NARROW> {
     /// A count and some more, if that is not too large.
     fn sum(&self, bucket: u16, more: u32) -> Option<T> {
         let at = usize::from(bucket).checked_sub(self.first);
@@ -164,28 +213,35 @@ impl<T: Copy + Default + Into<u32> + TryFrom<u32>> Dense<T> {
             }
         }
     }
-
-    fn widened<U: From<T>>(&self) -> Dense<U> {
-        Dense {
-            first: self.first,
-            counts: self.counts.iter().copied().map(U::from).collect(),
-        }
-    }
 }
 
-impl Dense<u64> {
-    fn add_all<T: Copy>(&mut self, others: &Dense<T>)
-    where
-        u64: AddAssign<u64> + From<T>,
-    {
+impl<T> Dense<T, WIDE>
+where
+    T: Copy + Default + AddAssign<T> + From<u32> + Into<u64>,
+{
+    fn sum(&mut self, counted: &[(u16, u32)]) {
+        self.make_room(counted);
+        for (bucket, count) in counted {
+            self.counts[usize::from(*bucket) - self.first] += T::from(*count);
+        }
+    }
+
+    fn sum_dense<O: Copy + Into<u32>>(&mut self, others: &Dense<O, NARROW>) {
         if others.counts.is_empty() {
             return;
         }
         self.make_room_for(others.first, others.first + others.counts.len() - 1);
         let sums = &mut self.counts[others.first - self.first..];
         for (sum, count) in sums.iter_mut().zip(&others.counts) {
-            *sum += u64::from(*count);
+            *sum += T::from((*count).into());
         }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
+        let counts = (self.first as u16..).zip(&self.counts);
+        counts
+            .map(|(bucket, count)| (bucket, (*count).into()))
+            .filter(|(_, count)| *count > 0)
     }
 }
 
@@ -201,7 +257,11 @@ mod tests {
         durations.add(&[(1_920, 9), (u16::MAX, 9)]);
         let counted: Vec<(u16, u64)> = durations.iter().collect();
         assert_eq!(counted, [(5, 4), (700, 3), (703, 1), (1_919, 1)]);
-        assert_eq!(durations.heap_bytes(), BUCKETS * 8);
+        assert_eq!(durations.heap_bytes(), BUCKETS * 4);
+        durations.add(&[(700, u32::MAX)]);
+        let counted: Vec<(u16, u64)> = durations.iter().collect();
+        let sum = u64::from(u32::MAX) + 3;
+        assert_eq!(counted, [(5, 4), (700, sum), (703, 1), (1_919, 1)]);
     }
 
     #[test]

@@ -67,8 +67,10 @@ pub(super) fn series(
             points: std::mem::take(&mut points[number]),
         })
         .collect();
-    let order = |series: &RedSeries| (series.service.clone(), series.name.clone(), series.kind);
-    series.sort_by_cached_key(order);
+    series.sort_unstable_by(|a, b| {
+        let of_a = (&a.service, &a.name, a.kind);
+        of_a.cmp(&(&b.service, &b.name, b.kind))
+    });
     Ok(series)
 }
 
