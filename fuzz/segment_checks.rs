@@ -8,7 +8,7 @@ use periplus_filter::{
     Comparison, Field, Intrinsic, Literal, Pattern, Scope, SpanFilter, TimeRange,
 };
 use periplus_model::{Batch, SpanGroup, TraceId};
-use periplus_segment::{Builder, EncodeOptions, OtlpError, ReadError, Segment};
+use periplus_segment::{Builder, EncodeOptions, OtlpError, ReadError, Segment, merge};
 use periplus_wire::otlp::{decode_protobuf, encode_protobuf};
 
 /// The walk takes what the decoder takes, refuses what it refuses, and a segment gives it back.
@@ -48,6 +48,14 @@ pub(crate) fn segment(input: &[u8]) {
         if let Ok(segment) = Segment::open(bytes) {
             let _answers = read(&segment);
             let _damages = segment.verify();
+            if segment.group_count() <= 64 {
+                let options = EncodeOptions::default().with_group_spans(5);
+                let twice = [segment.clone(), segment];
+                if let Ok(merged) = merge(&twice, &options, &|| false) {
+                    let merged = Segment::open(merged).expect("a segment");
+                    let _answers = read(&merged);
+                }
+            }
         }
     };
     ask(input.to_vec());

@@ -34,6 +34,9 @@ impl Kind {
 
 const PEER_KEYS: [&str; 2] = ["service.peer.name", "peer.service"];
 
+/// The keys of all attributes that say something here.
+pub(crate) const TOLD_BY: [&str; 3] = ["error", PEER_KEYS[0], PEER_KEYS[1]];
+
 impl<'b> Facts<'b> {
     pub(crate) fn new(builder: &'b Builder) -> Self {
         let table = &builder.attributes;

@@ -219,10 +219,28 @@ impl Dictionary {
             return Ok(strings);
         }
         let payload = bytes.chunk(block.chunk, || self.name.clone())?;
-        let strings = read_block(&payload, block.count as usize)
-            .ok_or_else(|| ReadError::damaged(&*self.name, "a block of it makes no sense"))?;
+        let strings = read_block(&payload, block.count as usize).ok_or_else(|| self.nonsense())?;
         bytes.note_cached(strings.heap_bytes());
         Ok(block.strings.get_or_init(|| strings))
+    }
+
+    /// All strings in their order; none is kept.
+    pub(crate) fn each<E: From<ReadError>>(
+        &self,
+        bytes: &Bytes,
+        mut see: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for block in &self.blocks {
+            let payload = bytes.chunk(block.chunk, || self.name.clone())?;
+            let strings = read_block(&payload, block.count as usize);
+            let strings = strings.ok_or_else(|| self.nonsense())?;
+            (0..strings.len()).try_for_each(|at| see(strings.get(at).unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn nonsense(&self) -> ReadError {
+        ReadError::damaged(&*self.name, "a block of it makes no sense")
     }
 
     /// Reads all of it.
@@ -230,10 +248,7 @@ impl Dictionary {
         for block in &self.blocks {
             let payload = bytes.chunk(block.chunk, || self.name.clone())?;
             if read_block(&payload, block.count as usize).is_none() {
-                return Err(ReadError::damaged(
-                    &*self.name,
-                    "a block of it makes no sense",
-                ));
+                return Err(self.nonsense());
             }
         }
         Ok(())

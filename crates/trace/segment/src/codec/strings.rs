@@ -18,6 +18,27 @@ impl Strings {
         self.ends.push(self.arena.len() as u32);
     }
 
+    /// Adds some of the strings of another one.
+    pub(crate) fn extend(&mut self, from: &Self, range: std::ops::Range<usize>) -> Option<()> {
+        let ends = from.ends.get(range.clone())?;
+        let begin = match range.start.checked_sub(1) {
+            Some(before) => from.ends[before],
+            None => 0,
+        };
+        let bytes = match ends.last() {
+            Some(end) => from.arena.get(begin as usize..*end as usize)?,
+            None => &[],
+        };
+        if bytes.len() > MAX_CHUNK_BYTES - self.arena.len() {
+            return None;
+        }
+        let offset = self.arena.len() as u32;
+        self.arena.extend_from_slice(bytes);
+        self.ends
+            .extend(ends.iter().map(|end| end - begin + offset));
+        Some(())
+    }
+
     /// Adds a string unless there would be more bytes than a chunk may have.
     pub(crate) fn push_checked(&mut self, bytes: &[u8]) -> Option<()> {
         (bytes.len() <= MAX_CHUNK_BYTES - self.arena.len()).then(|| self.push(bytes))

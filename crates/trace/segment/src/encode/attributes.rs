@@ -29,7 +29,7 @@ pub(super) struct Columns<'b> {
 const UNUSED: u32 = u32::MAX;
 
 /// So that one of about 150 texts that are not there is taken for one that is.
-const BITS_PER_TEXT: usize = 12;
+pub(crate) const BITS_PER_TEXT: usize = 12;
 
 /// How one column is written.
 enum Plan {

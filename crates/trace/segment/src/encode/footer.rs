@@ -1,16 +1,16 @@
-use super::Encoder;
+use super::Writer;
 use crate::bytes::put_varint;
 use crate::layout::{Core, MAGIC, VERSION};
 
-impl Encoder<'_> {
+impl Writer {
     /// Writes the footer and the tail.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self, traces: u64, last_end: u64) -> Vec<u8> {
         let mut footer = Vec::new();
         let out = &mut footer;
         let spans: u64 = self.groups.iter().map(|group| u64::from(group.spans)).sum();
         put_varint(out, spans);
-        put_varint(out, self.order.traces.len() as u64);
-        put_varint(out, self.last_end());
+        put_varint(out, traces);
+        put_varint(out, last_end);
         put_varint(out, self.sections.len() as u64);
         for section in self.sections {
             put_varint(out, section.offset);
@@ -47,13 +47,5 @@ impl Encoder<'_> {
         file.extend_from_slice(&VERSION.to_le_bytes());
         file.extend_from_slice(&MAGIC);
         file
-    }
-
-    fn last_end(&self) -> u64 {
-        let ends = &self.builder.spans.end;
-        (self.order.rows.iter())
-            .map(|row| ends[*row as usize])
-            .max()
-            .unwrap_or_default()
     }
 }

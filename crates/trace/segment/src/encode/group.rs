@@ -1,6 +1,6 @@
 use super::order::TraceRows;
 use super::parents::Parents;
-use super::{Encoder, children};
+use super::{Encoder, Writer, children};
 use crate::build::spans::{HAS_PARENT, Sparse};
 use crate::bytes::zigzag;
 use crate::codec::words::Word;
@@ -9,20 +9,20 @@ use crate::trace_filter::TraceFilter;
 use crate::zone::Zone;
 
 /// What the footer says about a row group.
-pub(super) struct GroupHead {
-    pub(super) spans: u32,
-    pub(super) traces: u32,
-    pub(super) events: u32,
-    pub(super) links: u32,
+pub(crate) struct GroupHead {
+    pub(crate) spans: u32,
+    pub(crate) traces: u32,
+    pub(crate) events: u32,
+    pub(crate) links: u32,
     /// The start of the group's first trace and of its last one.
-    pub(super) trace_starts: (u64, u64),
+    pub(crate) trace_starts: (u64, u64),
     /// The least and the most start of its spans.
-    pub(super) starts: (u64, u64),
-    pub(super) offset: u64,
+    pub(crate) starts: (u64, u64),
+    pub(crate) offset: u64,
     /// The lengths of its chunks: the core columns, then the attribute columns that are used.
-    pub(super) lengths: Vec<u32>,
-    pub(super) zone: Zone,
-    pub(super) texts: Vec<(u32, TraceFilter<'static>)>,
+    pub(crate) lengths: Vec<u32>,
+    pub(crate) zone: Zone,
+    pub(crate) texts: Vec<(u32, TraceFilter<'static>)>,
 }
 
 impl Encoder<'_> {
@@ -54,7 +54,7 @@ impl Encoder<'_> {
                 starts().min().unwrap_or_default(),
                 starts().max().unwrap_or_default(),
             ),
-            offset: self.out.file.len() as u64,
+            offset: self.writer.out.file.len() as u64,
             lengths: Vec::new(),
             zone,
             texts: Vec::new(),
@@ -65,12 +65,12 @@ impl Encoder<'_> {
         self.put_links(&links);
         let mut first = 0;
         for (table, rows) in self.tables.iter_mut().zip([rows, &events, &links]) {
-            table.put_columns(rows, &mut self.out);
+            table.put_columns(rows, &mut self.writer.out);
             table.filters(first, &mut head.texts);
             first += table.used();
         }
-        head.lengths = self.out.take_lengths();
-        self.groups.push(head);
+        head.lengths = self.writer.out.take_lengths();
+        self.writer.groups.push(head);
     }
 
     fn put_traces(&mut self, traces: &[TraceRows]) {
@@ -92,18 +92,18 @@ impl Encoder<'_> {
             }
         }
         let lengths: Vec<u32> = traces.iter().map(|trace| trace.len() as u32).collect();
-        self.out.raw(Core::TraceId, &ids);
-        self.out.numbers(Core::TraceStart, &steps);
-        self.out.numbers(Core::TraceSpans, &lengths);
-        self.out.numbers(Core::Arrival, &unexpected);
-        self.out.numbers(Core::Rank, &ranks);
+        self.writer.out.raw(Core::TraceId, &ids);
+        self.writer.out.numbers(Core::TraceStart, &steps);
+        self.writer.out.numbers(Core::TraceSpans, &lengths);
+        self.writer.out.numbers(Core::Arrival, &unexpected);
+        self.writer.out.numbers(Core::Rank, &ranks);
     }
 
     fn put_rows(&mut self, traces: &[TraceRows], rows: &[u32]) {
         let Self {
             builder,
             order,
-            out,
+            writer: Writer { out, .. },
             dictionaries,
             ..
         } = self;
@@ -163,7 +163,7 @@ impl Encoder<'_> {
             let start = spans.start[events.owner[row] as usize];
             zigzag(events.time[row].wrapping_sub(start) as i64)
         };
-        let out = &mut self.out;
+        let out = &mut self.writer.out;
         out.numbers(Core::EventTime, &mapped(rows, since));
         let name = |row: usize| self.dictionaries.event_names.of(events.name[row]);
         out.numbers(Core::EventName, &mapped(rows, name));
@@ -180,7 +180,7 @@ impl Encoder<'_> {
             trace_ids.extend_from_slice(&links.trace_id[*row as usize].to_be_bytes());
             span_ids.extend_from_slice(&links.span_id[*row as usize].to_be_bytes());
         }
-        let out = &mut self.out;
+        let out = &mut self.writer.out;
         out.raw(Core::LinkTrace, &trace_ids);
         out.raw(Core::LinkSpan, &span_ids);
         let state = |row: usize| self.dictionaries.trace_states.of(links.trace_state[row]);

@@ -1,24 +1,18 @@
-use super::Encoder;
+use super::Writer;
 use crate::codec::words::put_words;
-use crate::hash::hash_trace;
 use crate::layout::Section;
 use crate::trace_filter::TraceFilter;
 
-impl Encoder<'_> {
-    /// Writes where each trace lies, and the filter that knows most of those that are not there.
-    pub(super) fn put_index(&mut self) {
-        let ids = self.order.pieces().map(|piece| {
-            let id = self.builder.trace_ids.get(piece.trace);
-            hash_trace(id.try_into().map_or(0, u128::from_be_bytes))
-        });
-        let hashes: Vec<u64> = ids.collect();
+impl Writer {
+    /// Writes where each piece of a trace lies, of which these are the hashes, and the filter that knows most of those that are not there.
+    pub(crate) fn put_index(&mut self, hashes: &[u64]) {
         let mut filter = TraceFilter::for_traces(hashes.len());
-        for hash in &hashes {
+        for hash in hashes {
             filter.insert(*hash);
         }
         let mut entries: Vec<u64> = (0..)
             .zip(hashes)
-            .map(|(piece, hash): (u64, u64)| hash & UPPER | piece)
+            .map(|(piece, hash): (u64, &u64)| hash & UPPER | piece)
             .collect();
         entries.sort_unstable();
         let mut before = 0;

@@ -10,23 +10,23 @@ mod index;
 mod order;
 mod output;
 pub(crate) mod parents;
-mod weight;
+pub(crate) mod weight;
+mod writer;
 
-pub(crate) use attributes::flip_of;
+pub(crate) use attributes::{BITS_PER_TEXT, flip_of};
+pub(crate) use group::GroupHead;
+pub(crate) use output::Output;
+pub(crate) use writer::Writer;
 
 use std::collections::BTreeMap;
 
 use crate::build::Builder;
-use crate::codec::chunk::{Chunk, put_chunk};
-use crate::layout::Section;
+use crate::hash::hash_trace;
 use crate::limits::MAX_GROUP_SPANS;
-use crate::zone::{TextFilters, Zone};
 use crate::{calls, red};
 use attributes::Columns;
 use dictionaries::Dictionaries;
-use group::GroupHead;
 use order::{Most, Order};
-use output::Output;
 
 /// How a segment is written.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ impl Builder {
         encoder.put_index();
         encoder.put_red();
         encoder.put_calls();
-        encoder.put_zones();
+        encoder.writer.put_zones();
         encoder.finish()
     }
 }
@@ -122,15 +122,13 @@ impl Builder {
 struct Encoder<'b> {
     builder: &'b Builder,
     order: &'b Order,
-    out: Output,
+    writer: Writer,
     dictionaries: Dictionaries,
     /// Of spans, events and links.
     tables: [Columns<'b>; 3],
     /// Where the events and the links of each of the builder's rows begin; empty if there are none.
     first_event: Vec<u32>,
     first_link: Vec<u32>,
-    groups: Vec<GroupHead>,
-    sections: [Chunk; Section::COUNT],
 }
 
 impl<'b> Encoder<'b> {
@@ -152,47 +150,46 @@ impl<'b> Encoder<'b> {
         Self {
             builder,
             order,
-            out: Output::new(options.level),
+            writer: Writer::new(options.level),
             dictionaries: Dictionaries::new(builder, rows, events.as_deref(), links.as_deref()),
             tables,
             first_event,
             first_link,
-            groups: Vec::new(),
-            sections: [Chunk::default(); Section::COUNT],
         }
     }
 
     fn put_dictionaries(&mut self) {
-        let Output { file, squeeze, .. } = &mut self.out;
+        let Writer { out, sections, .. } = &mut self.writer;
         for (section, codes, strings) in self.dictionaries.sections(self.builder) {
-            self.sections[section as usize] = codes.put(file, squeeze, strings);
+            sections[section as usize] = codes.put(&mut out.file, &mut out.squeeze, strings);
         }
     }
 
     /// Writes the dictionaries of the attribute columns, and what the columns and the shapes of
     /// spans, events and links are.
     fn put_schema(&mut self) {
-        let Output { file, squeeze, .. } = &mut self.out;
+        let Output { file, squeeze, .. } = &mut self.writer.out;
         let mut schema = Vec::new();
         for table in &self.tables {
             table.put_schema(&mut schema, file, squeeze);
         }
-        let mut payload = Vec::new();
-        crate::bytes::put_varint(&mut payload, schema.len() as u64);
-        squeeze.put_blob(&mut payload, &schema);
-        self.put_section(Section::Schema, &payload);
+        self.writer.put_schema(&schema);
+    }
+
+    /// Writes where each trace lies.
+    fn put_index(&mut self) {
+        let hashes = self.order.pieces().map(|piece| {
+            let id = self.builder.trace_ids.get(piece.trace);
+            hash_trace(id.try_into().map_or(0, u128::from_be_bytes))
+        });
+        let hashes: Vec<u64> = hashes.collect();
+        self.writer.put_index(&hashes);
     }
 
     fn put_red(&mut self) {
         let mut collector = red::Collector::new(self.builder);
         collector.add(self.order.rows.iter().copied());
-        let red = collector.finish();
-        let mut payload = Vec::new();
-        red.put_series(&mut payload, &mut self.out.squeeze);
-        self.put_section(Section::Operations, &payload);
-        payload.clear();
-        red.put_points(&mut payload, &mut self.out.squeeze);
-        self.put_section(Section::Red, &payload);
+        self.writer.put_red(&collector.finish());
     }
 
     fn put_calls(&mut self) {
@@ -201,27 +198,13 @@ impl<'b> Encoder<'b> {
             let rows = &self.order.rows[trace.begin as usize..trace.end as usize];
             collector.add(trace.trace, rows);
         }
-        let mut payload = Vec::new();
-        let calls = collector.finish();
-        calls.put(&mut payload, &mut self.out.squeeze);
-        self.put_section(Section::Calls, &payload);
+        self.writer.put_calls(&collector.finish());
     }
 
-    fn put_zones(&mut self) {
-        let mut payload = Vec::new();
-        Zone::put_all(self.groups.iter().map(|group| group.zone), &mut payload);
-        self.put_section(Section::Zones, &payload);
-        if self.groups.iter().any(|group| !group.texts.is_empty()) {
-            payload.clear();
-            TextFilters::put_all(
-                self.groups.iter().map(|group| &group.texts[..]),
-                &mut payload,
-            );
-            self.put_section(Section::Texts, &payload);
-        }
-    }
-
-    fn put_section(&mut self, section: Section, payload: &[u8]) {
-        self.sections[section as usize] = put_chunk(&mut self.out.file, payload);
+    fn finish(self) -> Vec<u8> {
+        let ends = &self.builder.spans.end;
+        let ends = self.order.rows.iter().map(|row| ends[*row as usize]);
+        let last_end = ends.max().unwrap_or_default();
+        self.writer.finish(self.order.traces.len() as u64, last_end)
     }
 }

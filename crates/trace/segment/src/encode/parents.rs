@@ -18,10 +18,10 @@ pub(crate) const ELSEWHERE: u8 = 253;
 
 /// The parents of a row group's spans.
 #[derive(Default)]
-pub(super) struct Parents {
-    pub(super) near: Vec<u8>,
-    pub(super) far: Vec<u64>,
-    pub(super) elsewhere: Vec<u8>,
+pub(crate) struct Parents {
+    pub(crate) near: Vec<u8>,
+    pub(crate) far: Vec<u64>,
+    pub(crate) elsewhere: Vec<u8>,
     ids: Vec<u64>,
     /// Scratch: the first row of each id, in large traces.
     rows_of_id: HashMap<u64, u32>,
@@ -34,24 +34,28 @@ impl Parents {
     /// Adds the spans of a trace.
     pub(super) fn add_trace(&mut self, builder: &Builder, rows: &[u32]) {
         let spans = &builder.spans;
+        self.add(rows.iter().map(|row| {
+            let row = *row as usize;
+            let parent = spans.has_parent(row).then_some(spans.parent[row]);
+            (spans.id[row], parent)
+        }));
+    }
+
+    /// Adds the spans of a trace, or of a piece of one: the ids of each and of its parent.
+    pub(crate) fn add(&mut self, spans: impl Iterator<Item = (u64, Option<u64>)> + Clone) {
         self.ids.clear();
-        self.ids
-            .extend(rows.iter().map(|row| spans.id[*row as usize]));
+        self.ids.extend(spans.clone().map(|(id, _)| id));
         self.rows_of_id.clear();
-        if rows.len() > LARGE {
+        if self.ids.len() > LARGE {
             for (at, id) in (0..).zip(&self.ids) {
                 self.rows_of_id.entry(*id).or_insert(at);
             }
         }
-        for (at, &row) in rows.iter().enumerate() {
-            let row = row as usize;
-            let parent = spans.parent[row];
-            let near = if !spans.has_parent(row) {
-                ROOT
-            } else if parent == 0 {
-                ZERO
-            } else {
-                self.find(at, parent)
+        for (at, (_, parent)) in spans.enumerate() {
+            let near = match parent {
+                None => ROOT,
+                Some(0) => ZERO,
+                Some(parent) => self.find(at, parent),
             };
             self.near.push(near);
         }

@@ -3,7 +3,7 @@
 use crate::build::{Builder, Interner, Strings, Table, Values};
 
 /// Values from this size on are weighed. Of smaller ones a group has few enough by its number of spans.
-const LARGE: usize = 1_024;
+pub(crate) const LARGE: usize = 1_024;
 
 /// For each row of a builder the bytes of its large values; empty if there are none.
 pub(super) fn weights(builder: &Builder) -> Vec<u32> {

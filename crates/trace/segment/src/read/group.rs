@@ -117,7 +117,7 @@ impl Group {
         &self.segment.inner
     }
 
-    pub(super) fn damaged(&self, column: Core, reason: &'static str) -> ReadError {
+    pub(crate) fn damaged(&self, column: Core, reason: &'static str) -> ReadError {
         ReadError::damaged(self.core_name(column), reason)
     }
 
@@ -125,7 +125,7 @@ impl Group {
         format!("row group {}: {}", self.number, column.name())
     }
 
-    pub(super) fn attribute_name(&self, place: Place, column: usize) -> String {
+    pub(crate) fn attribute_name(&self, place: Place, column: usize) -> String {
         let key = self.inner().schema().ok();
         let key = key.and_then(|schema| schema.table(place).columns.get(column));
         let key = key.map_or("an attribute", |column| &column.key);
@@ -376,6 +376,17 @@ impl Group {
 }
 
 impl Column {
+    /// How many values there are, if they say something.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Codes(codes) => codes.len(),
+            Self::Numbers(numbers) => numbers.len(),
+            Self::Raw(bytes) => bytes.len(),
+            Self::Strings(strings) => strings.len(),
+            Self::Nothing => 0,
+        }
+    }
+
     fn heap_bytes(&self) -> usize {
         match self {
             Self::Codes(codes) => codes.capacity() * 4,

@@ -19,3 +19,4 @@ pub(crate) use group::{Column, at_or_zero};
 pub(crate) use segment::Inner;
 pub use segment::{Info, Segment};
 pub use traces::TracePlace;
+pub(crate) use values::Rows;

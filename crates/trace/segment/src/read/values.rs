@@ -10,11 +10,11 @@ use crate::schema::{Place, Type};
 use crate::value::{read_attributes, read_value};
 
 /// Reads the attributes of rows in their order.
-pub(super) struct Rows<'g> {
+pub(crate) struct Rows<'g> {
     group: &'g Group,
     place: Place,
     /// The row that is read next.
-    pub(super) row: usize,
+    pub(crate) row: usize,
     /// For each column the place of the value that is read next.
     next: Vec<u32>,
 }
@@ -28,6 +28,16 @@ impl<'g> Rows<'g> {
             row,
             next: group.values_before(place, row)?,
         })
+    }
+
+    /// From a row on, of which the values lie there in each column.
+    pub(crate) fn at(group: &'g Group, place: Place, row: usize, next: Vec<u32>) -> Self {
+        Self {
+            group,
+            place,
+            row,
+            next,
+        }
     }
 
     /// The columns of the next row's attributes.
@@ -54,7 +64,7 @@ impl<'g> Rows<'g> {
     }
 
     /// The attributes of the next row that are wanted.
-    pub(super) fn read(&mut self, detail: Detail) -> Result<Vec<Attribute>, ReadError> {
+    pub(crate) fn read(&mut self, detail: Detail) -> Result<Vec<Attribute>, ReadError> {
         let table = self.group.inner().schema()?.table(self.place);
         let shape = self.shape()?;
         let mut attributes = match detail {

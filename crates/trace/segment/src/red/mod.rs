@@ -3,6 +3,7 @@
 mod collect;
 mod format;
 mod histogram;
+mod sum;
 
 use std::ops::Range;
 

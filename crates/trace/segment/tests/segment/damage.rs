@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use periplus_filter::{Comparison, Field, Intrinsic, Literal, Scope, SpanFilter, TimeRange};
 use periplus_model::TraceId;
-use periplus_segment::{Builder, Calls, EncodeOptions, Info, ReadError, Red, Segment};
+use periplus_segment::{
+    Builder, Calls, EncodeOptions, Info, MergeError, ReadError, Red, Segment, merge,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -108,6 +110,33 @@ fn each_damaged_byte_is_noticed_or_does_not_matter() {
 }
 
 #[test]
+fn a_damaged_byte_fails_a_merge_or_does_not_matter() {
+    let bytes = sample();
+    let sound = Segment::open(bytes.clone()).expect("sound");
+    let options = EncodeOptions::default().with_group_spans(8);
+    let with = |bytes: Vec<u8>| match Segment::open(bytes) {
+        Ok(segment) => merge(&[sound.clone(), segment], &options, &|| false),
+        Err(source) => Err(MergeError::Read { input: 1, source }),
+    };
+    let expected = with(bytes.clone()).expect("sound");
+    let mut harmless = 0;
+    for at in 0..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1 << (at % 8);
+        match with(bytes) {
+            Ok(merged) => {
+                assert!(merged == expected, "byte {at}");
+                harmless += 1;
+            }
+            Err(MergeError::Read { input: 1, .. }) => {}
+            Err(error) => panic!("byte {at}: {error:?}"),
+        }
+    }
+    // Of the index, the filters and the zones nothing is taken over.
+    assert!(harmless > 0 && harmless < bytes.len() / 2, "{harmless}");
+}
+
+#[test]
 fn a_cut_segment_is_none() {
     let sound = sample();
     for length in 0..sound.len() {
@@ -174,6 +203,11 @@ proptest! {
         if let Ok(segment) = Segment::open(bytes) {
             let _answers = answers(&segment);
             let _damages = segment.verify();
+            let options = EncodeOptions::default().with_group_spans(8);
+            let sound = Segment::open(SAMPLE.clone()).expect("sound");
+            if let Ok(merged) = merge(&[sound, segment], &options, &|| false) {
+                let _answers = Segment::open(merged).and_then(|merged| answers(&merged));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ mod damage;
 mod doors;
 mod extremes;
 mod golden;
+mod merge;
 mod red;
 mod rollback;
 mod round_trip;

@@ -96,7 +96,7 @@ fn comparison() -> impl Strategy<Value = Comparison> {
     ])
 }
 
-fn filter() -> impl Strategy<Value = SpanFilter> {
+pub(crate) fn filter() -> impl Strategy<Value = SpanFilter> {
     let compare = (field(), comparison(), literal()).prop_map(|(field, comparison, literal)| {
         SpanFilter::Compare {
             field,

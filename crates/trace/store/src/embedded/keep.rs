@@ -6,15 +6,15 @@ use std::sync::{Arc, PoisonError};
 
 use super::engine::Engine;
 use super::manifest::{Edit, SegmentEntry};
-use super::merge;
+use super::merge::{self, Unmerged};
 use super::partition;
-use super::segment::{Origin, Segment};
+use super::segment::{Encoded, Origin, Segment};
 use crate::StoreError;
 
-/// A segment of this many spans or more, or of so many bytes, is not merged again: it takes its memory
-/// to merge.
-const FULL_SPANS: u64 = 1 << 18;
-const FULL_BYTES: u64 = 32 << 20;
+/// A segment of this many spans or more, or of so many bytes, is not merged again: what is merged lies
+/// in memory until it is written.
+const FULL_SPANS: u64 = 1 << 20;
+const FULL_BYTES: u64 = 48 << 20;
 
 /// How many segments of one hour and level are merged at least while more may come. So a span is
 /// written about once more each time the number of spans grows by this factor.
@@ -41,6 +41,14 @@ pub struct Kept {
     pub spans: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+impl Kept {
+    fn add(&mut self, more: Self) {
+        self.segments += more.segments;
+        self.spans += more.spans;
+        self.bytes += more.bytes;
+    }
 }
 
 impl Engine {
@@ -89,11 +97,10 @@ impl Engine {
             }
             let before = merged.segments;
             for run in self.unmixed(group) {
-                if let Some(kept) = self.merge(&run)? {
-                    merged.segments += kept.segments;
-                    merged.spans += kept.spans;
-                    merged.bytes += kept.bytes;
-                }
+                merged.add(self.merge_or_parts(&run)?);
+            }
+            if self.signal.is_stopped() {
+                break;
             }
             if merged.segments == before {
                 // It would go the same way the next time.
@@ -171,22 +178,33 @@ impl Engine {
         runs
     }
 
-    /// What was merged; nothing if that cannot be.
-    fn merge(&self, group: &[Arc<Segment>]) -> Result<Option<Kept>, StoreError> {
-        let level = group.iter().map(|segment| segment.entry().level).max();
+    /// Merges a group, or halves of it where all of it takes too much memory.
+    fn merge_or_parts(&self, group: &[Arc<Segment>]) -> Result<Kept, StoreError> {
         let hour = group.first().map_or(0, |segment| segment.entry().hour);
-        let encoded = match merge::merge(hour, group) {
-            Ok(encoded) => encoded,
+        match merge::merge(hour, group, &|| self.signal.is_stopped()) {
+            Ok(encoded) => self.merge(group, &encoded),
+            Err(Unmerged::TooLarge) if group.len() > 3 => {
+                let (before, behind) = group.split_at(group.len() / 2);
+                let mut kept = self.merge_or_parts(before)?;
+                kept.add(self.merge_or_parts(behind)?);
+                Ok(kept)
+            }
+            Err(Unmerged::Stopped) => Ok(Kept::default()),
             Err(reason) => {
                 tracing::warn!(%reason, "segments are not merged");
-                return Ok(None);
+                Ok(Kept::default())
             }
-        };
+        }
+    }
+
+    /// Replaces a group by what was merged of it.
+    fn merge(&self, group: &[Arc<Segment>], encoded: &Encoded) -> Result<Kept, StoreError> {
+        let level = group.iter().map(|segment| segment.entry().level).max();
         let origin = Origin {
             level: level.unwrap_or_default() + 1,
             merged_from: Some(merge::covers(group)),
         };
-        let new = self.write_segment(&encoded, origin)?;
+        let new = self.write_segment(encoded, origin)?;
         let old = || group.iter().map(|segment| segment.entry());
         let ids: Vec<u64> = old().map(|entry| entry.id).collect();
         let edit = Edit {
@@ -205,11 +223,11 @@ impl Engine {
         self.cache.forget(&ids, Some(merged));
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
         (self.counters.merged_spans).fetch_add(spans, Ordering::Relaxed);
-        Ok(Some(Kept {
+        Ok(Kept {
             segments: ids.len() as u64 - 1,
             spans: old().map(|entry| entry.spans).sum(),
             bytes: old().map(|entry| entry.bytes).sum(),
-        }))
+        })
     }
 
     pub(super) fn drop_segments(&self, entries: &[SegmentEntry]) -> Result<Kept, StoreError> {

@@ -4,16 +4,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use periplus_model::{SpanGroup, TraceId};
-use periplus_segment::{BuildError, Builder, EncodeOptions, ReadError, Segment as Reader};
+use periplus_segment::{
+    BuildError, Builder, EncodeOptions, MergeError, ReadError, Segment as Reader,
+};
 use thiserror::Error;
 
 use super::part::Damage;
 use super::segment::{Encoded, Segment};
 
-/// The most heap that a merge takes for spans.
+/// The most heap for the spans of segments that are built anew.
 const MAX_HEAP_BYTES: usize = 128 << 20;
 
-/// The most row groups that a trace may lie in to be merged: all of them are decoded at once.
+/// The most row groups that a trace may lie in to be built anew: all of them are decoded at once.
 const MAX_PIECES: usize = 16;
 
 /// Why segments are not merged.
@@ -23,20 +25,42 @@ pub(super) enum Unmerged {
     Unread(u64, String),
     #[error("together they take too much memory")]
     TooLarge,
+    #[error("the store is being closed")]
+    Stopped,
 }
 
 /// Puts the spans of segments of one hour, given in the order in which their spans came, into one.
-/// The spans of each trace stay in that order.
-pub(super) fn merge(hour: u64, segments: &[Arc<Segment>]) -> Result<Encoded, Unmerged> {
-    let mut builder = Builder::new();
-    for segment in segments {
-        append(&mut builder, segment)?;
-    }
-    let bytes = builder.encode(&EncodeOptions::default());
+/// The spans of each trace stay in that order. Asks now and then whether to stop.
+pub(super) fn merge(
+    hour: u64,
+    segments: &[Arc<Segment>],
+    stop: &dyn Fn() -> bool,
+) -> Result<Encoded, Unmerged> {
+    let readers: Vec<Reader> = segments.iter().map(|segment| segment.reader()).collect();
+    let merged = periplus_segment::merge(&readers, &EncodeOptions::default(), stop);
+    let bytes = match merged {
+        Ok(bytes) => bytes,
+        Err(MergeError::TooManyKeys) => build_anew(segments, stop)?,
+        Err(MergeError::Read { input, source }) => return Err(unread(&segments[input], source)),
+        Err(MergeError::Stopped) => return Err(Unmerged::Stopped),
+        Err(_) => return Err(Unmerged::TooLarge),
+    };
     Ok(Encoded {
         hour,
         bytes: bytes.into(),
     })
+}
+
+/// The same, span by span: where some attributes must move to the residual column.
+fn build_anew(segments: &[Arc<Segment>], stop: &dyn Fn() -> bool) -> Result<Vec<u8>, Unmerged> {
+    let mut builder = Builder::new();
+    for segment in segments {
+        if stop() {
+            return Err(Unmerged::Stopped);
+        }
+        append(&mut builder, segment)?;
+    }
+    Ok(builder.encode(&EncodeOptions::default()))
 }
 
 fn append(builder: &mut Builder, segment: &Segment) -> Result<(), Unmerged> {

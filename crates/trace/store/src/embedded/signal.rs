@@ -31,6 +31,11 @@ impl Signal {
         self.set(|wanted| wanted.stop = true);
     }
 
+    /// Whether it is time to end.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().stop
+    }
+
     /// Waits for a table to be written, or for so long; `false` when it is time to end.
     pub(super) fn wait_for_flush(&self, timeout: Duration) -> bool {
         self.wait(timeout, |wanted| &mut wanted.flush)
