@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::peers::{HOST, Peer, Process, Programs, Surroundings};
+use crate::peers::{Peer, Process, Programs, Surroundings};
 use crate::proxy::run_load;
 
 /// Flags of the count.
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let budgets = fs::read_to_string(&args.budget)
         .with_context(|| format!("no budget in {}", args.budget.display()))?;
     let peers: Vec<Peer> = match args.peer.as_slice() {
-        [] => vec![Peer::PeriplusZipkin, Peer::PeriplusOtlp],
+        [] => vec![Peer::PeriplusZipkin, Peer::PeriplusOtlp, Peer::PeriplusGrpc],
         names => Peer::ALL
             .into_iter()
             .filter(|p| names.iter().any(|n| n == p.name()))
@@ -62,14 +62,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// The difference of two runs of N and 2N requests: connections and start-up cancel out.
 fn count(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<u64> {
     let (process, address, out) = Process::under_callgrind(peer, &args.programs, around)?;
+    let [generator, host] = peer.load();
+    let connections = if peer.is_grpc() { "2" } else { "16" };
     let load = |requests: u64| {
         run_load(&[
+            generator,
             "--address",
             &address.to_string(),
             "--host",
-            HOST,
+            host,
             "--connections",
-            "16",
+            connections,
             "--warmup-ms",
             "0",
             "--requests",

@@ -3,6 +3,7 @@
 //! The method is in `bench/README.md`. Everything is on loopback; every loop is bounded.
 
 mod cpu;
+mod grpc;
 mod instructions;
 mod load;
 mod origin;
@@ -34,6 +35,12 @@ enum Command {
     /// The origin behind the proxies (started by the drivers)
     #[command(hide = true)]
     Origin(origin::Args),
+    /// The origin of calls behind the proxies (started by the drivers)
+    #[command(hide = true)]
+    GrpcOrigin(grpc::origin::Args),
+    /// The load generator of calls (started by the drivers)
+    #[command(hide = true)]
+    GrpcLoad(grpc::load::Args),
     /// The span sink (started by the drivers)
     #[command(hide = true)]
     Sink(sink::Args),
@@ -53,6 +60,8 @@ fn main() -> anyhow::Result<()> {
         Command::ReceiversServer(args) => receivers::server::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Origin(args) => origin::run(&args),
+        Command::GrpcOrigin(args) => grpc::origin::run(&args),
+        Command::GrpcLoad(args) => grpc::load::run(&args),
         Command::Sink(args) => sink::run(&args),
         Command::Load(args) => load::run(&args),
     }

@@ -17,7 +17,9 @@ pub(crate) use surroundings::{Counts, Surroundings};
 const PROXY_CORE: &str = "0";
 
 /// The host that the load generator asks for.
-pub(crate) const HOST: &str = "origin.default.svc.cluster.local:9080";
+const HOST: &str = "origin.default.svc.cluster.local:9080";
+/// The same for calls.
+const GRPC_HOST: &str = "echo.default.svc.cluster.local:9090";
 
 /// The real programs that we measure against, and our own.
 #[derive(Debug, clap::Args)]
@@ -40,10 +42,14 @@ pub(crate) enum Peer {
     PeriplusZipkin,
     /// Our sidecar, every request traced, reported as OTLP over HTTP.
     PeriplusOtlp,
+    /// The same for calls over HTTP/2.
+    PeriplusGrpc,
     /// Envoy, every request traced, reported as Zipkin JSON.
     EnvoyZipkin,
     /// Envoy, every request traced, reported as OTLP over gRPC.
     EnvoyOtlp,
+    /// Envoy, every call over HTTP/2 traced, reported as Zipkin JSON.
+    EnvoyGrpc,
     /// Envoy without tracing.
     EnvoyPlain,
     /// HAProxy in HTTP mode, no tracing.
@@ -54,11 +60,13 @@ pub(crate) enum Peer {
 
 impl Peer {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::PeriplusZipkin,
         Self::PeriplusOtlp,
+        Self::PeriplusGrpc,
         Self::EnvoyZipkin,
         Self::EnvoyOtlp,
+        Self::EnvoyGrpc,
         Self::EnvoyPlain,
         Self::HaproxyHttp,
         Self::HaproxyTcp,
@@ -69,6 +77,8 @@ impl Peer {
         match self {
             Self::PeriplusZipkin => "periplus-zipkin",
             Self::PeriplusOtlp => "periplus-otlp",
+            Self::PeriplusGrpc => "periplus-grpc",
+            Self::EnvoyGrpc => "envoy-grpc",
             Self::EnvoyZipkin => "envoy-zipkin",
             Self::EnvoyOtlp => "envoy-otlp-grpc",
             Self::EnvoyPlain => "envoy-plain",
@@ -79,10 +89,23 @@ impl Peer {
 
     /// Whether it reports one span for each request.
     pub(crate) const fn traces(self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Self::PeriplusZipkin | Self::PeriplusOtlp | Self::EnvoyZipkin | Self::EnvoyOtlp
+            Self::EnvoyPlain | Self::HaproxyHttp | Self::HaproxyTcp
         )
+    }
+
+    /// Whether it is sent calls over HTTP/2 instead of requests over HTTP/1.1.
+    pub(crate) const fn is_grpc(self) -> bool {
+        matches!(self, Self::PeriplusGrpc | Self::EnvoyGrpc)
+    }
+
+    /// The load generator for it, and the host that it asks for.
+    pub(crate) const fn load(self) -> [&'static str; 2] {
+        match self.is_grpc() {
+            true => ["grpc-load", GRPC_HOST],
+            false => ["load", HOST],
+        }
     }
 
     /// Writes its configuration and gives the command that runs it and the address it listens on.
@@ -94,17 +117,17 @@ impl Peer {
         let file = around.directory.join(format!("{}.conf", self.name()));
         let path = file.display().to_string();
         let address = match self {
-            Self::PeriplusZipkin => around.outbound_zipkin,
+            Self::PeriplusZipkin | Self::PeriplusGrpc => around.outbound_zipkin,
             Self::PeriplusOtlp => around.outbound_otlp,
             _ => free_address()?,
         };
         let (content, program) = match self {
-            Self::PeriplusZipkin => (
+            Self::PeriplusZipkin | Self::PeriplusGrpc => (
                 config::bootstrap(around.control_zipkin)?,
                 &programs.periplus,
             ),
             Self::PeriplusOtlp => (config::bootstrap(around.control_otlp)?, &programs.periplus),
-            Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyPlain => (
+            Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyGrpc | Self::EnvoyPlain => (
                 config::envoy(self, address, around).to_string(),
                 &programs.envoy,
             ),
@@ -117,10 +140,10 @@ impl Peer {
         let mut command = vec![absolute(program)?];
         command.extend(
             match self {
-                Self::PeriplusZipkin | Self::PeriplusOtlp => {
+                Self::PeriplusZipkin | Self::PeriplusOtlp | Self::PeriplusGrpc => {
                     vec!["proxy", "-c", &path, "--workers", "1"]
                 }
-                Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyPlain => {
+                Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyGrpc | Self::EnvoyPlain => {
                     vec![
                         "-c",
                         &path,

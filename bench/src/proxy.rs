@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 
 use crate::cpu;
 use crate::load::Report;
-use crate::peers::{HOST, Peer, Programs, Surroundings};
+use crate::peers::{Peer, Programs, Surroundings};
 
 /// Flags of the comparison.
 #[derive(Debug, clap::Args)]
@@ -20,16 +20,17 @@ pub(crate) struct Args {
     /// Milliseconds of each measurement
     #[arg(long, default_value_t = 2500)]
     duration_ms: u64,
-    /// Keep-alive connections of the load generator
+    /// Requests under way: each on a keep-alive connection of its own, calls by eights
     #[arg(long, default_value_t = 64)]
     connections: usize,
 }
 
 /// What we promise: the median ratio of the first peer's CPU per request to the second's.
-const GATES: [(Peer, Peer, f64); 3] = [
+const GATES: [(Peer, Peer, f64); 4] = [
     (Peer::PeriplusZipkin, Peer::EnvoyZipkin, 0.2),
     (Peer::PeriplusOtlp, Peer::EnvoyOtlp, 0.3),
     (Peer::PeriplusZipkin, Peer::HaproxyHttp, 1.4),
+    (Peer::PeriplusGrpc, Peer::EnvoyGrpc, 0.15),
 ];
 
 struct Sample {
@@ -68,17 +69,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sample> {
     let (process, address) = peer.start(&args.programs, around)?;
-    let before = around.counts()?;
+    let before = around.counts(peer)?;
     let pid = process.id();
+    let [load, host] = peer.load();
+    let connections = match peer.is_grpc() {
+        true => args.connections.div_ceil(8),
+        false => args.connections,
+    };
     let report = run_load(&[
+        load,
         "--address",
         &address.to_string(),
         "--host",
-        HOST,
+        host,
         "--pid",
         &pid.to_string(),
         "--connections",
-        &args.connections.to_string(),
+        &connections.to_string(),
         "--duration-ms",
         &args.duration_ms.to_string(),
     ])?;
@@ -112,7 +119,7 @@ fn settled(
 ) -> anyhow::Result<crate::peers::Counts> {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(6);
     loop {
-        let counts = around.counts()?;
+        let counts = around.counts(peer)?;
         let enough = !peer.traces() || counts.spans - before.spans >= report.total;
         if enough || std::time::Instant::now() > deadline {
             return Ok(counts);
@@ -126,7 +133,6 @@ pub(crate) fn run_load(flags: &[&str]) -> anyhow::Result<Report> {
     let output = Command::new("taskset")
         .args(["-c", "1"])
         .arg(std::env::current_exe()?)
-        .arg("load")
         .args(flags)
         .output()?;
     ensure!(

@@ -84,10 +84,15 @@ pub(super) fn envoy(peer: Peer, address: SocketAddr, around: &Surroundings) -> V
         }
         cluster
     };
-    let mut clusters = vec![cluster("backend", around.origin, false)];
+    let backend = match peer.is_grpc() {
+        true => cluster("backend", around.echo, true),
+        false => cluster("backend", around.origin, false),
+    };
+    let mut clusters = vec![backend];
+    let codec = if peer.is_grpc() { "HTTP2" } else { "HTTP1" };
     let mut manager = json!({
         "@type": kind("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-        "stat_prefix": "bench", "codec_type": "HTTP1",
+        "stat_prefix": "bench", "codec_type": codec,
         "route_config": {"name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
             {"match": {"prefix": "/"}, "route": {"cluster": "backend", "timeout": "15s"}}
         ]}]},
@@ -97,7 +102,7 @@ pub(super) fn envoy(peer: Peer, address: SocketAddr, around: &Surroundings) -> V
         }]
     });
     let provider = match peer {
-        Peer::EnvoyZipkin => {
+        Peer::EnvoyZipkin | Peer::EnvoyGrpc => {
             clusters.push(cluster("sink", around.sink.zipkin, false));
             Some(json!({
                 "name": "envoy.tracers.zipkin",

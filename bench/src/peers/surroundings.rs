@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::Value;
 
-use super::Programs;
 use super::config;
 use super::process::{Process, absolute, free_address, wait_for};
+use super::{Peer, Programs};
 
 /// The core of everything else: origin, sink, control plane, load generator.
 const OTHER_CORE: &str = "1";
@@ -21,6 +21,9 @@ pub(crate) struct Surroundings {
     /// Origin, sink and control planes; stopped when dropped.
     _processes: Vec<Process>,
     pub(super) origin: SocketAddr,
+    /// The origin of calls, and where it tells what it has counted.
+    pub(super) echo: SocketAddr,
+    echo_stats: SocketAddr,
     pub(super) sink: Sink,
     pub(super) control_zipkin: SocketAddr,
     pub(super) control_otlp: SocketAddr,
@@ -43,6 +46,7 @@ impl Surroundings {
     pub(crate) fn start(programs: &Programs, directory: &Path) -> anyhow::Result<Self> {
         let bench = absolute(&std::env::current_exe()?)?;
         let origin = free_address()?;
+        let (echo, echo_stats) = (free_address()?, free_address()?);
         let sink = Sink {
             zipkin: free_address()?,
             otlp_http: free_address()?,
@@ -59,6 +63,7 @@ impl Surroundings {
         let mut around = Self {
             _processes: vec![
                 own("origin", &[("address", origin)])?,
+                own("grpc-origin", &[("address", echo), ("stats", echo_stats)])?,
                 own(
                     "sink",
                     &[
@@ -70,6 +75,8 @@ impl Surroundings {
                 )?,
             ],
             origin,
+            echo,
+            echo_stats,
             sink,
             control_zipkin: free_address()?,
             control_otlp: free_address()?,
@@ -105,6 +112,8 @@ impl Surroundings {
         }
         for address in [
             origin,
+            echo,
+            echo_stats,
             sink.zipkin,
             sink.otlp_http,
             sink.otlp_grpc,
@@ -116,8 +125,13 @@ impl Surroundings {
     }
 
     /// What origin and sink have counted: requests, requests with trace context, spans.
-    pub(crate) fn counts(&self) -> anyhow::Result<Counts> {
-        let origin = http_get(self.origin, "/__stats")?;
+    pub(crate) fn counts(&self, peer: Peer) -> anyhow::Result<Counts> {
+        let origin = if peer.is_grpc() {
+            self.echo_stats
+        } else {
+            self.origin
+        };
+        let origin = http_get(origin, "/__stats")?;
         let sink = http_get(self.sink.stats, "/__stats")?;
         let number = |value: &Value, key: &str| value[key].as_u64().context("no such count");
         Ok(Counts {
@@ -141,6 +155,16 @@ spec:
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
+metadata: {{name: echo, namespace: default}}
+spec:
+  hosts: [echo.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 9090, name: grpc, protocol: GRPC}}]
+  endpoints: [{{address: 127.0.0.1, ports: {{grpc: {echo}}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
 metadata: {{name: collector, namespace: default}}
 spec:
   hosts: [collector.default.svc.cluster.local]
@@ -161,6 +185,7 @@ spec:
     hosts: ['*/*']
 ",
             origin = self.origin.port(),
+            echo = self.echo.port(),
             sink = match provider {
                 "zipkin" => self.sink.zipkin.port(),
                 _ => self.sink.otlp_http.port(),

@@ -78,6 +78,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A field's number and its wire type.
+    #[inline]
     fn key(&mut self) -> Result<(u32, u32), WireError> {
         match u32::try_from(self.varint()?) {
             Ok(key) if key >> 3 != 0 => Ok((key >> 3, key & 7)),
@@ -85,6 +86,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn payload(&mut self, wire_type: u32) -> Result<Payload<'a>, WireError> {
         Ok(match wire_type {
             VARINT => Payload::Varint(self.varint()?),
