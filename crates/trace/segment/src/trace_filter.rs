@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 /// Knows for most traces that they are not there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TraceFilter<'a> {
     blocks: Cow<'a, [u8]>,
 }

@@ -107,10 +107,14 @@ impl TextFilters {
         cursor.is_empty().then_some(all)
     }
 
+    /// The filters of a row group, each with the number of its column.
+    pub(crate) fn of_group(&self, group: usize) -> &[(u32, TraceFilter<'static>)] {
+        self.groups.get(group).map_or(&[], |filters| filters)
+    }
+
     /// False: the column has no text with this hash in the group.
     pub(crate) fn may_have(&self, group: usize, column: u32, hash: u64) -> bool {
-        let filters = self.groups.get(group).map_or(&[][..], |filters| filters);
-        let filter = filters.iter().find(|(of, _)| *of == column);
+        let filter = self.of_group(group).iter().find(|(of, _)| *of == column);
         filter.is_none_or(|(_, filter)| filter.may_contain(hash))
     }
 

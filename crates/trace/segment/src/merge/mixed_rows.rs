@@ -46,7 +46,7 @@ pub(super) fn read_rows(
     let (begin, end) = source.rows(Place::Span, &(trace..trace + 1));
     let rows = begin as usize..end as usize;
     let parents = parents(source, trace)?;
-    let keys = arrival_keys(source, trace)?;
+    let keys = arrival_keys(&source.group, trace)?;
     let arrivals = arrivals(source, trace, is_only)?;
     let unknown = |core| move || group.damaged(core, "one of them is unknown");
     let (ids, _) = group.raw(Core::SpanId)?.as_chunks::<8>();
@@ -87,7 +87,7 @@ fn arrivals(source: &Source, trace: usize, is_only: bool) -> Result<Vec<u32>, Re
             let rank = |at: u32| at_or_zero(ranks, (first + at) as usize);
             Ok((0..end - begin).map(rank).collect())
         }
-        None if is_only => Ok(ranks_of(&by_arrival(&arrival_keys(source, trace)?))),
+        None if is_only => Ok(ranks_of(&by_arrival(&arrival_keys(&source.group, trace)?))),
         None => Err(group.damaged(Core::Rank, "they are missing")),
     }
 }

@@ -1,14 +1,18 @@
 //! Several segments become one, column by column: no span is made of its values on the way.
 //!
 //! First the dictionaries and the schemas are united; then the traces are written in their order, a
-//! row group at a time. Of a trace that one input has, the values are taken as they lie there. The
-//! rows of others are put into their order one by one.
+//! row group at a time. A row group of an input between whose traces no other one begins stays as it
+//! is, but for codes that are new. Else, of a trace that one input has, the values are taken as they
+//! lie there, and the rows of others are put into their order one by one.
 
 mod calls;
+mod columns;
+mod copy;
 mod error;
 mod form;
 mod mixed;
 mod mixed_rows;
+mod parts;
 mod pieces;
 mod plan;
 mod source;
@@ -29,6 +33,7 @@ use crate::hash::hash_trace;
 use crate::limits::MAX_GROUP_SPANS;
 use crate::{ReadError, Red, Segment};
 use calls::Mended;
+use parts::{Part, parts};
 use pieces::{Piece, pieces};
 use plan::Plan;
 use source::Source;
@@ -55,6 +60,7 @@ pub fn merge(
 ) -> Result<Vec<u8>, MergeError> {
     let pieces = pieces(inputs)?;
     let mut merger = Merger {
+        inputs,
         words: Words::unite(inputs)?,
         tables: Table::unite_all(inputs)?,
         sources: Sources::new(inputs),
@@ -63,6 +69,7 @@ pub fn merge(
             spans: options.group_spans.clamp(1, MAX_GROUP_SPANS),
             bytes: options.group_bytes,
         },
+        fill: 0,
         plan: Plan::default(),
         mended: Mended::default(),
         hashes: Vec::new(),
@@ -71,12 +78,14 @@ pub fn merge(
     merger.plan = Plan::new(&merger.tables);
     let bytes = inputs.iter().map(|input| input.info().bytes).sum::<u64>();
     (merger.writer.out.file).reserve(usize::try_from(bytes).unwrap_or_default());
-    let mut traces = 0;
-    for trace in pieces.chunk_by(|a, b| a.id == b.id) {
-        merger.add(trace)?;
-        traces += 1;
+    for part in parts(inputs, &pieces, merger.most.spans) {
+        match part {
+            Part::Group(range) => merger.add_group(&pieces[range])?,
+            Part::Traces(range, spans) => merger.add_traces(&pieces[range], spans)?,
+        }
     }
     merger.end_group()?;
+    let traces = pieces.chunk_by(|a, b| a.id == b.id).count() as u64;
     merger.finish(inputs, &pieces, traces)
 }
 
@@ -89,11 +98,14 @@ struct Most {
 }
 
 struct Merger<'i> {
+    inputs: &'i [Segment],
     words: Words,
     tables: Tables,
     sources: Sources<'i>,
     writer: Writer,
     most: Most,
+    /// The most spans of the row groups that are made now.
+    fill: usize,
     plan: Plan,
     mended: Mended,
     /// Of the traces that were written, piece by piece.
@@ -102,6 +114,23 @@ struct Merger<'i> {
 }
 
 impl Merger<'_> {
+    /// Adds a row group as it is, of which these are all pieces.
+    fn add_group(&mut self, pieces: &[Piece]) -> Result<(), MergeError> {
+        match self.copy_group(pieces)? {
+            true => Ok(()),
+            false => self.add_traces(pieces, self.most.spans),
+        }
+    }
+
+    /// Adds traces, of which these are all pieces, to row groups of so many spans.
+    fn add_traces(&mut self, pieces: &[Piece], spans: usize) -> Result<(), MergeError> {
+        self.fill = spans;
+        for trace in pieces.chunk_by(|a, b| a.id == b.id) {
+            self.add(trace)?;
+        }
+        Ok(())
+    }
+
     /// Adds a trace, of which these are all pieces.
     fn add(&mut self, pieces: &[Piece]) -> Result<(), MergeError> {
         let is_of_one = pieces.iter().all(|piece| piece.input == pieces[0].input);
@@ -129,7 +158,7 @@ impl Merger<'_> {
     /// Ends the row group, if it has no room for a trace with so many spans and bytes.
     fn make_room(&mut self, spans: usize, bytes: usize) -> Result<(), MergeError> {
         let plan = &self.plan;
-        let is_larger = plan.span_count() + spans > self.most.spans
+        let is_larger = plan.span_count() + spans > self.fill
             || plan.bytes + bytes > self.most.bytes
             || plan.source_bytes > MAX_SOURCE_BYTES;
         match is_larger {
@@ -178,14 +207,19 @@ impl Merger<'_> {
         if self.plan.is_empty() {
             return Ok(());
         }
-        if (self.stop)() {
-            return Err(MergeError::Stopped);
-        }
+        self.check_stop()?;
         self.plan.settle(&self.tables);
         let plan = std::mem::replace(&mut self.plan, Plan::new(&self.tables));
         let ids = plan.traces.ids.iter();
         self.hashes.extend(ids.map(|id| hash_trace(id.as_u128())));
         write::put_group(&plan, (&self.words, &self.tables), &mut self.writer)
+    }
+
+    fn check_stop(&self) -> Result<(), MergeError> {
+        match (self.stop)() {
+            true => Err(MergeError::Stopped),
+            false => Ok(()),
+        }
     }
 
     /// Writes what is there once.

@@ -1,5 +1,6 @@
 //! A row group of an input, decoded, with where in each column each of its traces begins.
 
+use super::columns::Of;
 use super::weight;
 use super::{Tables, Words};
 use crate::ReadError;
@@ -56,6 +57,13 @@ impl Source {
         };
         source.weights = weight::weights(&source, words, tables)?;
         Ok(source)
+    }
+
+    pub(super) fn of(&self) -> Of<'_> {
+        Of {
+            input: self.input,
+            group: &self.group,
+        }
     }
 
     /// The rows of a table that some of the traces have.

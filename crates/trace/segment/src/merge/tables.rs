@@ -30,6 +30,12 @@ pub(super) struct Column {
     pub(super) has_large: bool,
 }
 
+impl Column {
+    pub(super) fn is_text(&self) -> bool {
+        self.ty == Type::Text
+    }
+}
+
 /// The number that each input gives to a column, if it has it.
 pub(super) type Numbers = Vec<Option<usize>>;
 

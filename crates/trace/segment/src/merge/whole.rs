@@ -1,5 +1,6 @@
 //! Traces that one input has, as it has them: their rows need no new order.
 
+use super::columns::Of;
 use super::error::MergeError;
 use super::pieces::Piece;
 use super::source::Source;
@@ -8,7 +9,7 @@ use crate::ReadError;
 use crate::bytes::unzigzag;
 use crate::encode::parents::{ELSEWHERE, FAR, MAX_NEAR, ROOT, ZERO};
 use crate::layout::Core;
-use crate::read::at_or_zero;
+use crate::read::{Group, at_or_zero};
 use crate::schema::Place;
 
 impl Merger<'_> {
@@ -28,15 +29,7 @@ impl Merger<'_> {
         let (begin, end) = source.rows(Place::Span, &(trace..trace + 1));
         let rows = begin as usize..end as usize;
         self.add_parents(source, trace, &rows)?;
-        let ranks = match source.group.trace_table()?.ranks[trace] {
-            Some(first) => {
-                let ranks = source.group.codes(Core::Rank)?;
-                let rank = |at| at_or_zero(ranks, first as usize + at);
-                Some((0..rows.len()).map(rank).collect())
-            }
-            None if self.words.keeps_order[source.input] => None,
-            None => unexpected(source, trace, &self.words)?,
-        };
+        let ranks = ranks(source.of(), trace, &self.words)?;
         let plan = &mut self.plan;
         plan.traces.add(piece, rows.len(), ranks);
         let offsets = source.group.numbers(Core::Start)?;
@@ -115,10 +108,10 @@ pub(super) type ArrivalKey = (u32, u32, u64, u64);
 
 /// For each row of a trace that came in the expected order, what its place in it goes by: with the
 /// codes of the input.
-pub(super) fn arrival_keys(source: &Source, trace: usize) -> Result<Vec<ArrivalKey>, ReadError> {
-    let group = &source.group;
-    let (begin, end) = source.rows(Place::Span, &(trace..trace + 1));
-    let start = group.trace_table()?.starts[trace];
+pub(super) fn arrival_keys(group: &Group, trace: usize) -> Result<Vec<ArrivalKey>, ReadError> {
+    let traces = group.trace_table()?;
+    let (begin, end) = (traces.rows[trace], traces.rows[trace + 1]);
+    let start = traces.starts[trace];
     let resources = group.codes(Core::Resource)?;
     let scopes = group.codes(Core::Scope)?;
     let offsets = group.numbers(Core::Start)?;
@@ -152,13 +145,27 @@ pub(super) fn ranks_of(by_arrival: &[u32]) -> Vec<u32> {
     ranks
 }
 
-/// The ranks of a trace that came in the expected order, if that is another one with the new codes of
-/// resources and scopes.
-fn unexpected(source: &Source, trace: usize, words: &Words) -> Result<Option<Vec<u32>>, ReadError> {
-    let keys = arrival_keys(source, trace)?;
+/// The places of a trace's rows in the order of arrival, if that is not the expected one with the new
+/// codes of resources and scopes.
+pub(super) fn ranks(
+    of: Of<'_>,
+    trace: usize,
+    words: &Words,
+) -> Result<Option<Vec<u32>>, ReadError> {
+    let traces = of.group.trace_table()?;
+    if let Some(first) = traces.ranks[trace] {
+        let ranks = of.group.codes(Core::Rank)?;
+        let rank = |at| at_or_zero(ranks, (first + at) as usize);
+        let rows = traces.rows[trace + 1] - traces.rows[trace];
+        return Ok(Some((0..rows).map(rank).collect()));
+    }
+    if words.keeps_order[of.input] {
+        return Ok(None);
+    }
+    let keys = arrival_keys(of.group, trace)?;
     let by_arrival = by_arrival(&keys);
-    let resources = words.resources.codes_of(source.input);
-    let scopes = words.scopes.codes_of(source.input);
+    let resources = words.resources.codes_of(of.input);
+    let scopes = words.scopes.codes_of(of.input);
     let new = |row: &u32| {
         let (resource, scope, end, start) = keys[*row as usize];
         let resource = at_or_zero(resources, resource as usize);

@@ -1,5 +1,6 @@
 //! Writes a planned row group: the values of each column, one source after the other.
 
+use super::columns::{add_united, filter_of};
 use super::error::MergeError;
 use super::form::Form;
 use super::plan::{Plan, Run};
@@ -10,10 +11,9 @@ use super::{Tables, Words};
 use crate::ReadError;
 use crate::codec::strings::Strings;
 use crate::codec::words::put_words;
-use crate::encode::{BITS_PER_TEXT, GroupHead, Output, Writer};
-use crate::hash::hash_text;
+use crate::encode::{GroupHead, Output, Writer};
 use crate::layout::Core;
-use crate::read::{Column, at_or_zero};
+use crate::read::at_or_zero;
 use crate::schema::{Place, Type};
 use crate::trace_filter::TraceFilter;
 use crate::zone::Zone;
@@ -24,37 +24,10 @@ pub(super) fn put_group(
     (words, tables): (&Words, &Tables),
     writer: &mut Writer,
 ) -> Result<(), MergeError> {
-    let count = |place: Place| -> u32 {
-        let runs = plan.rows[place as usize].iter();
-        runs.map(|run| run.end - run.begin).sum()
-    };
     let durations = plan.numbers(Core::Duration, Place::Span)?;
     let kind_status = plan.codes(Core::KindStatus, Place::Span)?;
-    let zone = (plan.starts.iter().zip(&durations).zip(&kind_status)).map(
-        |((start, duration), kind_status)| {
-            // A span that ends before it starts has none.
-            let duration = start.checked_add(*duration).map_or(0, |_| *duration);
-            (duration, *kind_status as u8)
-        },
-    );
-    let starts = || plan.starts.iter().copied();
-    let of_traces = &plan.traces.starts;
-    let first = of_traces.first().copied().unwrap_or_default();
-    let mut head = GroupHead {
-        spans: plan.span_count() as u32,
-        traces: plan.traces.ids.len() as u32,
-        events: count(Place::Event),
-        links: count(Place::Link),
-        trace_starts: (first, of_traces.last().copied().unwrap_or_default()),
-        starts: (
-            starts().min().unwrap_or_default(),
-            starts().max().unwrap_or_default(),
-        ),
-        offset: writer.out.file.len() as u64,
-        lengths: Vec::new(),
-        zone: Zone::of(zone),
-        texts: Vec::new(),
-    };
+    let offset = writer.out.file.len() as u64;
+    let mut head = head_of(plan, (&durations, &kind_status), offset);
     let out = &mut writer.out;
     put_traces(plan, out);
     put_rows(plan, (&durations, &kind_status), (words, tables), out)?;
@@ -71,6 +44,39 @@ pub(super) fn put_group(
     head.lengths = out.take_lengths();
     writer.groups.push(head);
     Ok(())
+}
+
+/// What the footer says about the row group, but for its chunks.
+fn head_of(plan: &Plan, (durations, kind_status): (&[u64], &[u32]), offset: u64) -> GroupHead {
+    let count = |place: Place| -> u32 {
+        let runs = plan.rows[place as usize].iter();
+        runs.map(|run| run.end - run.begin).sum()
+    };
+    let zone = (plan.starts.iter().zip(durations).zip(kind_status)).map(
+        |((start, duration), kind_status)| {
+            // A span that ends before it starts has none.
+            let duration = start.checked_add(*duration).map_or(0, |_| *duration);
+            (duration, *kind_status as u8)
+        },
+    );
+    let starts = || plan.starts.iter().copied();
+    let of_traces = &plan.traces.starts;
+    let first = of_traces.first().copied().unwrap_or_default();
+    GroupHead {
+        spans: plan.span_count() as u32,
+        traces: plan.traces.ids.len() as u32,
+        events: count(Place::Event),
+        links: count(Place::Link),
+        trace_starts: (first, of_traces.last().copied().unwrap_or_default()),
+        starts: (
+            starts().min().unwrap_or_default(),
+            starts().max().unwrap_or_default(),
+        ),
+        offset,
+        lengths: Vec::new(),
+        zone: Zone::of(zone),
+        texts: Vec::new(),
+    }
 }
 
 fn put_traces(plan: &Plan, out: &mut Output) {
@@ -165,21 +171,21 @@ fn put_column(
         Form::Nothing => out.column(|_, _| {}),
         Form::Numbers if target.ty == Type::Bool => {
             let values = plan.gather(runs, |source, run, to| {
-                let codes = target.codes(source)?;
-                extend(to, codes.get(run.range()), || target.damaged(source))
+                let codes = target.codes(source.of())?;
+                extend(to, codes.get(run.range()), || target.damaged(source.of()))
             })?;
             out.column(|payload, squeeze| put_words::<u32>(payload, squeeze, &values));
         }
         Form::Numbers => {
             let values = plan.gather(runs, |source, run, to| {
-                let numbers = target.numbers(source)?;
-                extend(to, numbers.get(run.range()), || target.damaged(source))
+                let numbers = target.numbers(source.of())?;
+                extend(to, numbers.get(run.range()), || target.damaged(source.of()))
             })?;
             out.column(|payload, squeeze| put_words::<u64>(payload, squeeze, &values));
         }
         Form::Dictionary(united) => {
             let codes = plan.gather(runs, |source, run, to| {
-                target.add_codes(united, (source, run), to)
+                target.add_codes(united, (source.of(), run), to)
             })?;
             out.column(|payload, squeeze| put_words::<u32>(payload, squeeze, &codes));
         }
@@ -187,22 +193,14 @@ fn put_column(
             let mut strings = Strings::default();
             for run in runs {
                 let source = &*plan.sources[run.source as usize];
-                let added = target.add_strings((source, run), &mut strings);
+                let added = target.add_strings((source.of(), run), &mut strings);
                 added.map_err(MergeError::of(source.input))?;
             }
             out.column(|payload, squeeze| strings.put(payload, squeeze));
-            filter = (target.ty == Type::Text).then(|| filter_of(&strings));
+            filter = target.is_text().then(|| filter_of(&strings));
         }
     }
     Ok(filter)
-}
-
-fn filter_of(strings: &Strings) -> TraceFilter<'static> {
-    let mut filter = TraceFilter::with_bits(strings.len() * BITS_PER_TEXT);
-    for string in (0..strings.len()).filter_map(|at| strings.get(at)) {
-        filter.insert(hash_text(string));
-    }
-    filter
 }
 
 fn extend<T: Copy>(
@@ -212,19 +210,6 @@ fn extend<T: Copy>(
 ) -> Result<(), ReadError> {
     to.extend_from_slice(values.ok_or_else(damaged)?);
     Ok(())
-}
-
-/// The new codes of values, of which those behind the last one are zero.
-fn add_united(codes: &[u32], run: &Run, new: &[u32], to: &mut Vec<u32>) -> Option<()> {
-    if codes.is_empty() {
-        let zero = *new.first()?;
-        to.resize(to.len() + run.range().len(), zero);
-        return Some(());
-    }
-    for code in codes.get(run.range())? {
-        to.push(*new.get(*code as usize)?);
-    }
-    Some(())
 }
 
 impl Plan {
@@ -288,69 +273,5 @@ fn add_or_zeros<T: Copy + Default>(column: &[T], run: &Run, to: &mut Vec<T>) {
     match column.get(run.range()) {
         Some(values) => to.extend_from_slice(values),
         None => to.extend(run.range().map(|row| at_or_zero(column, row))),
-    }
-}
-
-impl Target {
-    /// What a source calls the column; it has values of it.
-    fn of<'s>(&self, source: &'s Source) -> Result<(usize, &'s Column), ReadError> {
-        let number = self.numbers[source.input].ok_or_else(|| self.damaged(source))?;
-        Ok((number, source.group.attribute(self.place, number)?))
-    }
-
-    fn codes<'s>(&self, source: &'s Source) -> Result<&'s [u32], ReadError> {
-        match self.of(source)? {
-            (_, Column::Codes(codes)) => Ok(codes),
-            _ => Err(self.damaged(source)),
-        }
-    }
-
-    fn numbers<'s>(&self, source: &'s Source) -> Result<&'s [u64], ReadError> {
-        match self.of(source)? {
-            (_, Column::Numbers(numbers)) => Ok(numbers),
-            _ => Err(self.damaged(source)),
-        }
-    }
-
-    fn add_codes(
-        &self,
-        united: &United,
-        (source, run): (&Source, &Run),
-        to: &mut Vec<u32>,
-    ) -> Result<(), ReadError> {
-        let added = match self.of(source)?.1 {
-            Column::Codes(codes) => add_united(codes, run, united.codes_of(source.input), to),
-            Column::Strings(strings) => run.range().try_for_each(|at| {
-                to.push(united.find(strings.get(at)?)?);
-                Some(())
-            }),
-            _ => None,
-        };
-        added.ok_or_else(|| self.damaged(source))
-    }
-
-    fn add_strings(
-        &self,
-        (source, run): (&Source, &Run),
-        to: &mut Strings,
-    ) -> Result<(), ReadError> {
-        let (number, column) = self.of(source)?;
-        if let Column::Strings(strings) = column {
-            return to
-                .extend(strings, run.range())
-                .ok_or_else(|| self.damaged(source));
-        }
-        for at in run.range() {
-            let string = source.group.string(self.place, number, at)?;
-            to.push_checked(string)
-                .ok_or_else(|| self.damaged(source))?;
-        }
-        Ok(())
-    }
-
-    fn damaged(&self, source: &Source) -> ReadError {
-        let number = self.numbers[source.input].unwrap_or(usize::MAX);
-        let name = source.group.attribute_name(self.place, number);
-        ReadError::damaged(name, "one of them makes no sense")
     }
 }

@@ -18,32 +18,32 @@ pub(super) struct Footer {
 
 /// What the footer says about a row group.
 #[derive(Debug)]
-pub(super) struct GroupHead {
-    pub(super) spans: u32,
-    pub(super) traces: u32,
-    pub(super) events: u32,
-    pub(super) links: u32,
+pub(crate) struct GroupHead {
+    pub(crate) spans: u32,
+    pub(crate) traces: u32,
+    pub(crate) events: u32,
+    pub(crate) links: u32,
     /// The start of its first trace and of its last one.
-    pub(super) trace_starts: (u64, u64),
+    pub(crate) trace_starts: (u64, u64),
     /// The least and the most start of its spans.
-    pub(super) starts: (u64, u64),
+    pub(crate) starts: (u64, u64),
     /// How many traces, or pieces of them, lie in the groups before.
-    pub(super) first_piece: u32,
+    pub(crate) first_piece: u32,
     chunks: Vec<Chunk>,
 }
 
 impl GroupHead {
-    pub(super) fn core(&self, column: Core) -> Chunk {
+    pub(crate) fn core(&self, column: Core) -> Chunk {
         self.chunks[column as usize]
     }
 
     /// An attribute column, by its number among those of all tables.
-    pub(super) fn attribute(&self, number: usize) -> Chunk {
+    pub(crate) fn attribute(&self, number: usize) -> Chunk {
         let chunk = self.chunks.get(Core::COUNT + number);
         chunk.copied().unwrap_or_default()
     }
 
-    pub(super) fn chunks(&self) -> &[Chunk] {
+    pub(crate) fn chunks(&self) -> &[Chunk] {
         &self.chunks
     }
 }

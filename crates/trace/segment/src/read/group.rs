@@ -109,7 +109,7 @@ impl Group {
             + size_of::<Self>()
     }
 
-    pub(super) fn head(&self) -> &GroupHead {
+    pub(crate) fn head(&self) -> &GroupHead {
         self.inner().head(self.number)
     }
 
@@ -121,7 +121,7 @@ impl Group {
         ReadError::damaged(self.core_name(column), reason)
     }
 
-    fn core_name(&self, column: Core) -> String {
+    pub(crate) fn core_name(&self, column: Core) -> String {
         format!("row group {}: {}", self.number, column.name())
     }
 
@@ -268,7 +268,8 @@ impl Group {
         Ok(place.get_or_init(|| decoded))
     }
 
-    fn payload(
+    /// What a chunk of the group holds.
+    pub(crate) fn payload(
         &self,
         chunk: Chunk,
         name: impl Fn() -> String,

@@ -163,7 +163,7 @@ impl Segment {
 }
 
 impl Inner {
-    pub(super) fn head(&self, group: usize) -> &GroupHead {
+    pub(crate) fn head(&self, group: usize) -> &GroupHead {
         &self.footer.groups[group]
     }
 

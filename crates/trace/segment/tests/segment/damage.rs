@@ -120,7 +120,7 @@ fn a_damaged_byte_fails_a_merge_or_does_not_matter() {
     };
     let expected = with(bytes.clone()).expect("sound");
     let mut harmless = 0;
-    for at in 0..bytes.len() {
+    for at in (0..bytes.len()).step_by(7) {
         let mut bytes = bytes.clone();
         bytes[at] ^= 1 << (at % 8);
         match with(bytes) {
@@ -133,7 +133,7 @@ fn a_damaged_byte_fails_a_merge_or_does_not_matter() {
         }
     }
     // Of the index, the filters and the zones nothing is taken over.
-    assert!(harmless > 0 && harmless < bytes.len() / 2, "{harmless}");
+    assert!(harmless > 0 && harmless < bytes.len() / 7 / 2, "{harmless}");
 }
 
 #[test]

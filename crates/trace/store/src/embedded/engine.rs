@@ -26,6 +26,9 @@ use super::wal::{self, AppendError, Position};
 use super::{partition, table::Table};
 use crate::{OtlpTaken, StoreError};
 
+/// So much of a segment is written and synced at once, so that the log never waits for much more.
+const BYTES_AT_ONCE: usize = 4 << 20;
+
 /// Everything but the way in.
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -276,8 +279,12 @@ impl Engine {
             }
             created => created?,
         };
-        file.write_at(bytes, 0)?;
-        file.sync()?;
+        let mut offset = 0;
+        for piece in bytes.chunks(BYTES_AT_ONCE) {
+            file.write_at(piece, offset)?;
+            file.sync()?;
+            offset += piece.len() as u64;
+        }
         self.disk.sync_dir(&dir)
     }
 

@@ -88,9 +88,16 @@ impl Engine {
     /// Merges the small segments of each hour: as many as there are if `all` are wanted, or if no more
     /// come into the hour; else only when there are a few of about one size.
     pub(super) fn compact(&self, now_unix_nano: u64, all: bool) -> Result<Kept, StoreError> {
-        let mut refused = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let mut merged = Kept::default();
         for group in self.small_segments(now_unix_nano, all) {
+            // Given back after each group, for those who must drop something.
+            let mut refused = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.signal.is_stopped() {
+                break;
+            }
+            if !self.are_there(&group) {
+                continue;
+            }
             let ids: Vec<u64> = group.iter().map(|segment| segment.entry().id).collect();
             if refused.contains(&ids) {
                 continue;
@@ -99,10 +106,7 @@ impl Engine {
             for run in self.unmixed(group) {
                 merged.add(self.merge_or_parts(&run)?);
             }
-            if self.signal.is_stopped() {
-                break;
-            }
-            if merged.segments == before {
+            if merged.segments == before && !self.signal.is_stopped() {
                 // It would go the same way the next time.
                 if refused.len() >= MAX_REFUSED {
                     refused.clear();
@@ -111,6 +115,13 @@ impl Engine {
             }
         }
         Ok(merged)
+    }
+
+    /// Whether the segments of a group are still there, and nothing new is known of them.
+    fn are_there(&self, group: &[Arc<Segment>]) -> bool {
+        let all = self.state.snapshot().segments;
+        let is_there = |segment| all.iter().any(|other| Arc::ptr_eq(segment, other));
+        group.iter().all(is_there)
     }
 
     /// Groups of segments to be merged into one each: neighbours of one hour, in the order in which

@@ -111,3 +111,69 @@ fn late_spans_are_not_written_again_and_again() {
     assert_eq!(stats.segments, 1, "{stats:?}");
     assert!(stats.merged_spans <= 500, "{stats:?}");
 }
+
+#[test]
+fn more_attribute_keys_than_columns_are_merged() {
+    let store = open(&SimulatedDisk::new(), options()).unwrap();
+    let keys = 600;
+    let number = |part: u64, n: u64| part * keys + n;
+    for part in 0..3 {
+        let drafts = (0..keys).map(|n| {
+            let n = number(part, n);
+            // The same of all parts, and one that each has of its own.
+            let start = noon() + n * 1_000;
+            let own = span(n % 100, "s", n + 1).starting(start);
+            own.with(&format!("key {n}"), n as i64)
+        });
+        write(&store, drafts);
+    }
+    let attributes = |store: &EmbeddedStore, trace: u64| {
+        let found = runtime().block_on(store.trace(trace_id(trace))).unwrap();
+        let groups = found.unwrap().groups;
+        let spans = groups.iter().flat_map(|group| &group.spans);
+        let attributes = spans.map(|span| format!("{:?}", span.attributes));
+        attributes.collect::<Vec<_>>()
+    };
+    let read_all = |store| {
+        (0..100)
+            .map(|trace| attributes(store, trace))
+            .collect::<Vec<_>>()
+    };
+    let before = read_all(&store);
+    assert_eq!(before.iter().map(Vec::len).sum::<usize>() as u64, 3 * keys);
+    store.compact().unwrap();
+    assert_eq!(store.segments().len(), 1, "{:?}", store.segments());
+    assert_eq!(read_all(&store), before);
+}
+
+#[test]
+fn what_takes_too_much_memory_does_not_keep_the_rest_from_being_merged() {
+    let store = open(&SimulatedDisk::new(), options()).unwrap();
+    // So many row groups of one trace, of which another segment has a span, are not put together.
+    let large = (0..17 * 4_096).map(|n| span(1, "large", n + 1).starting(noon() + n));
+    write(&store, large);
+    write(&store, [span(1, "large", 99_999).starting(noon())]);
+    for n in 0..2 {
+        write(&store, [span(10 + n, "small", 1).starting(noon())]);
+    }
+    let before = read(&store, 1);
+    store.compact().unwrap();
+    let spans: Vec<u64> = store
+        .segments()
+        .iter()
+        .map(|segment| segment.spans)
+        .collect();
+    assert_eq!(spans, [17 * 4_096, 1, 2]);
+    assert!(read(&store, 1) == before);
+}
+
+#[test]
+fn a_closed_store_merges_nothing() {
+    let store = open(&SimulatedDisk::new(), options()).unwrap();
+    for n in 0..4 {
+        write(&store, [span(n, "s", 1).starting(noon())]);
+    }
+    store.close().unwrap();
+    assert_eq!(store.compact().unwrap().segments, 0);
+    assert_eq!(store.segments().len(), 4);
+}
