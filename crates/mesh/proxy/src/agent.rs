@@ -109,6 +109,7 @@ impl Agent {
         tasks.spawn(async move { match client::run(&config, &mut follower).await {} });
         tasks.spawn(keep_deadlines(Arc::clone(&shared)));
         tasks.spawn(dns::resolve(Arc::clone(&shared)));
+        tasks.spawn(follow_checks(Arc::clone(&shared)));
         tasks.spawn(watch_listeners(Arc::clone(&shared)));
         Ok(Self {
             shared,
@@ -207,7 +208,11 @@ impl Shared {
 
     /// Publishes what has become ready, and wakes whoever waits for a change.
     fn advance(&self) {
-        let next = self.state().store.advance(Instant::now());
+        let (next, to_check) = {
+            let mut state = self.state();
+            let next = state.store.advance(Instant::now());
+            (next, state.store.to_check())
+        };
         if let Some(next) = next {
             tracing::debug!(
                 generation = next.generation,
@@ -217,6 +222,7 @@ impl Shared {
             );
             self.published.publish(next);
         }
+        self.published.warm(to_check);
         self.changes.send_modify(|changes| *changes += 1);
     }
 
@@ -301,6 +307,14 @@ async fn keep_deadlines(shared: Arc<Shared>) {
                 return;
             },
         }
+    }
+}
+
+/// Takes clusters into use whose endpoints have been checked.
+async fn follow_checks(shared: Arc<Shared>) {
+    let mut checked = shared.published.checked();
+    while checked.changed().await.is_ok() {
+        shared.advance();
     }
 }
 

@@ -9,20 +9,27 @@
     reason = "control planes still send the older forms of some fields"
 )]
 
+mod balancing;
 mod bind;
+mod breakers;
 mod build;
 mod check;
 mod cluster;
 mod endpoint;
 mod filter_chain;
+mod hash_policy;
+mod health_check;
 mod http2;
 mod listener;
 mod manager;
 mod matcher;
 mod original_destination;
+mod outlier;
+mod policy;
 mod route;
 mod slot;
 mod store;
+mod subset;
 mod tcp_proxy;
 mod tracing;
 
@@ -32,3 +39,5 @@ pub(crate) use self::store::Store;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_upstream;

@@ -19,7 +19,9 @@ use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
-use super::build::{Lookup, build_cluster, build_listener, fetch_deadline, lookups_of, routes_of};
+use super::build::{
+    Lookup, build_cluster, build_listener, fetch_deadline, keep_leaving, lookups_of, routes_of,
+};
 use super::check::{At, Refused, decode};
 use super::cluster::{self, ClusterSpec, Discovery};
 use super::endpoint::{self, Assignment};
@@ -170,6 +172,15 @@ impl Store {
             listeners,
             clusters,
         })
+    }
+
+    /// Clusters that wait for nothing but the checks of their endpoints.
+    pub(crate) fn to_check(&self) -> Vec<Arc<Cluster>> {
+        let warming = self.clusters.values().filter_map(|slot| {
+            let warming = slot.warming.as_ref()?;
+            warming.built.clone()
+        });
+        warming.collect()
     }
 
     /// When something that warms is used as it is.
@@ -377,17 +388,31 @@ impl Store {
                     lookups_of(spec).all(|lookup| resolved.contains_key(&lookup))
                 }
             };
-            let build = |spec: &ClusterSpec| {
+            let build = |spec: &ClusterSpec, before: Option<&Cluster>| {
                 let assigned = match &spec.discovery {
                     Discovery::Eds { service_name, .. } => assignments.get(service_name),
                     _ => None,
                 };
-                build_cluster(spec, assigned.map(|accepted| &accepted.value), resolved)
+                let assigned = assigned.map(|accepted| &accepted.value);
+                let mut built = build_cluster(spec, assigned, resolved);
+                if let Some(before) = before {
+                    keep_leaving(&mut built, before);
+                }
+                built
             };
-            slot.promote(now, is_ready, build);
+            let build_next = |spec: &ClusterSpec, before: Option<&Cluster>| {
+                let built = build(spec, before);
+                if let Some(before) = before {
+                    built.members.adopt(&built, before.members());
+                }
+                built
+            };
+            let are_checked = |built: &Cluster| built.members().are_checked();
+            slot.promote(now, is_ready, build_next, Cluster::eq, are_checked);
             if let Some(active) = &mut slot.active {
-                let built = build(&active.spec);
+                let built = build(&active.spec, Some(&active.built));
                 if built != *active.built {
+                    built.members.adopt(&built, active.built.members());
                     active.built = Arc::new(built);
                 }
             }
@@ -406,7 +431,8 @@ impl Store {
         for slot in self.listeners.values_mut() {
             let is_ready =
                 |spec: &ListenerSpec| spec.route_names().all(|name| routes.contains_key(name));
-            slot.promote(now, is_ready, |spec| build_listener(spec, named));
+            let build = |spec: &ListenerSpec, _: Option<&Listener>| build_listener(spec, named);
+            slot.promote(now, is_ready, build, |_, _| false, |_| true);
             if let Some(active) = &mut slot.active {
                 let address = |table: Arc<RouteTable>| Arc::as_ptr(&table);
                 let newest = active.spec.route_sources();

@@ -251,7 +251,7 @@ fn a_full_configuration_becomes_a_snapshot() {
     assert_eq!(cluster.observability_name, "c");
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!(cluster.balancing, Balancing::RoundRobin);
-    assert_eq!(cluster.limits.max_requests, 1024);
+    assert_eq!(cluster.limits.default.max_requests, 1024);
     assert_eq!(
         cluster.endpoints[0].address,
         SocketAddr::from(([10, 0, 0, 1], 1))
@@ -543,16 +543,21 @@ fn clusters_and_endpoints_are_refused_by_field() {
     type Change = fn(&mut cluster::Cluster);
     let cases: Vec<(Change, &str)> = vec![
         (
-            |c| c.lb_policy = LbPolicy::Maglev as i32,
-            "lb_policy: MAGLEV is not supported",
+            |c| c.lb_policy = LbPolicy::ClusterProvided as i32,
+            "lb_policy: CLUSTER_PROVIDED is not supported",
         ),
         (
             |c| c.cluster_discovery_type = Some(ClusterDiscoveryType::Type(4)),
             "lb_policy: an ORIGINAL_DST cluster must have CLUSTER_PROVIDED",
         ),
         (
-            |c| c.outlier_detection = Some(Default::default()),
-            "outlier_detection: is not supported",
+            |c| {
+                c.outlier_detection = Some(cluster::OutlierDetection {
+                    monitors: vec![Default::default()],
+                    ..Default::default()
+                });
+            },
+            "outlier_detection.monitors: is not supported",
         ),
         (
             |c| c.connect_timeout = seconds(0),
@@ -574,10 +579,10 @@ fn clusters_and_endpoints_are_refused_by_field() {
         assert_eq!(refused(CLUSTER, &[pack_any(cluster)]), expected);
     }
     let mut low = assignment("c", &[("10.0.0.1", 1)]);
-    low.endpoints[0].priority = 1;
+    low.endpoints[0].priority = 129;
     assert_eq!(
         refused(ENDPOINT, &[pack_any(low)]),
-        "endpoints of cluster \"c\": endpoints[0].priority: 1 is not supported, only 0 is"
+        "endpoints of cluster \"c\": endpoints[0].priority: it must not be more than 128"
     );
     let named = assignment("c", &[("a.local", 1)]);
     assert_eq!(
@@ -1059,9 +1064,9 @@ fn unhealthy_endpoints_are_used_only_in_panic() {
         let mut store = Store::default();
         take(&mut store, CLUSTER, &[pack_any(cluster)], now);
         take(&mut store, ENDPOINT, &[pack_any(all)], now);
-        store.advance(now).expect("a snapshot").clusters["c"]
-            .endpoints
-            .len()
+        let snapshot = store.advance(now).expect("a snapshot");
+        let plan = snapshot.clusters["c"].members().plan();
+        plan.in_use().len()
     };
     assert_eq!(usable(0, None), 3);
     assert_eq!(usable(1, None), 2);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use periplus_proxy::snapshot::{Balancing, Endpoint};
+use periplus_proxy::snapshot::{Balancing, Endpoint, LeastRequest};
 
 use crate::support::config::cluster;
 use crate::support::origin::{Origin, ok, read_request};
@@ -113,8 +113,8 @@ fn spread(balancing: Balancing, weights: &[u32], requests: usize) -> Vec<usize> 
         .iter()
         .zip(weights)
         .map(|(origin, weight)| Endpoint {
-            address: origin.address,
             weight: *weight,
+            ..Endpoint::new(origin.address)
         })
         .collect();
     let mut config = Config::to(&origins[0]);
@@ -138,7 +138,10 @@ fn round_robin_takes_turns_and_weights_count() {
 
 #[test]
 fn random_policies_reach_everybody() {
-    for balancing in [Balancing::Random, Balancing::LeastRequest] {
+    for balancing in [
+        Balancing::Random,
+        Balancing::LeastRequest(LeastRequest::default()),
+    ] {
         let counts = spread(balancing, &[1, 1], 200);
         assert!(
             counts.iter().all(|count| *count > 50),
@@ -155,7 +158,7 @@ fn least_request_avoids_the_busy_endpoint() {
     });
     let idle = Origin::saying("fast");
     let mut app = cluster("app", &[busy.address, idle.address]);
-    app.balancing = Balancing::LeastRequest;
+    app.balancing = Balancing::LeastRequest(LeastRequest::default());
     let mut config = Config::to(&idle);
     config.clusters = vec![app];
     let mesh = config.start();

@@ -385,10 +385,10 @@ fn circuit_breakers_refuse_what_is_over_the_limit() {
         Some(ok("fine"))
     });
     let mut limited = cluster("limited", &[origin.address]);
-    limited.limits.max_requests = 1;
+    limited.limits.default.max_requests = 1;
     let mut single = cluster("single", &[origin.address]);
-    single.limits.max_connections = 1;
-    single.limits.max_pending_requests = 1;
+    single.limits.default.max_connections = 1;
+    single.limits.default.max_pending_requests = 1;
     let mut routes = vec![
         route("/hold", forward("limited")),
         route("/limited", forward("limited")),
@@ -431,7 +431,7 @@ fn requests_over_the_connection_limit_wait_for_a_connection() {
         Some(ok("fine"))
     });
     let mut single = cluster("app", &[origin.address]);
-    single.limits.max_connections = 1;
+    single.limits.default.max_connections = 1;
     let mut config = Config::to(&origin);
     config.clusters = vec![single];
     let mesh = config.start();
