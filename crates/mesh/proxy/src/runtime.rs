@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -28,6 +29,8 @@ pub struct Options {
     pub max_connections: usize,
     /// The most spans that wait for export in one worker; more are dropped and counted.
     pub max_pending_spans: usize,
+    /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
+    pub config_cache: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -36,6 +39,7 @@ impl Default for Options {
             workers: 1,
             max_connections: 16 * 1024,
             max_pending_spans: 16 * 1024,
+            config_cache: None,
         }
     }
 }

@@ -35,7 +35,7 @@ mod tracing;
 
 pub(crate) use self::build::Lookup;
 pub(crate) use self::cluster::Family;
-pub(crate) use self::store::Store;
+pub(crate) use self::store::{Extent, Store};
 
 #[cfg(test)]
 mod tests;

@@ -45,6 +45,27 @@ pub(crate) struct Store {
     generation: u64,
 }
 
+/// How much of a type the resources of a response are.
+///
+/// Routes and endpoints stay for as long as somebody refers to them, whatever this says: Envoy too keeps
+/// those that a response takes away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Extent<'a> {
+    /// All of it.
+    Whole,
+    /// What has changed; these have gone.
+    Changes(&'a [String]),
+}
+
+impl Extent<'_> {
+    fn keeps(self, name: &String, named: &BTreeSet<String>) -> bool {
+        match self {
+            Self::Whole => named.contains(name),
+            Self::Changes(removed) => named.contains(name) || !removed.contains(name),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Accepted<T> {
     value: T,
@@ -74,13 +95,13 @@ impl Store {
         &mut self,
         type_url: &str,
         version: &str,
-        resources: &[Any],
+        (resources, extent): (&[Any], Extent<'_>),
         now: Instant,
     ) -> Result<(), Vec<Rejection>> {
         let mut rejections = Vec::new();
         match type_url {
-            CLUSTER => self.apply_clusters(resources, now, &mut rejections),
-            LISTENER => self.apply_listeners(resources, now, &mut rejections),
+            CLUSTER => self.apply_clusters(resources, extent, now, &mut rejections),
+            LISTENER => self.apply_listeners(resources, extent, now, &mut rejections),
             ROUTE => self.apply_routes(resources, &mut rejections),
             ENDPOINT => self.apply_assignments(resources, &mut rejections),
             _ => rejections.push(Rejection {
@@ -229,7 +250,13 @@ impl Store {
         &self.types
     }
 
-    fn apply_clusters(&mut self, resources: &[Any], now: Instant, rejections: &mut Vec<Rejection>) {
+    fn apply_clusters(
+        &mut self,
+        resources: &[Any],
+        extent: Extent<'_>,
+        now: Instant,
+        rejections: &mut Vec<Rejection>,
+    ) {
         let mut named = BTreeSet::new();
         for (index, body) in resources.iter().enumerate() {
             let cluster: EnvoyCluster = match decode(body, &At::ROOT) {
@@ -260,12 +287,13 @@ impl Store {
                 Err(refused) => rejections.push(rejection("cluster", &name, &refused)),
             }
         }
-        self.clusters.retain(|name, _| named.contains(name));
+        self.clusters.retain(|name, _| extent.keeps(name, &named));
     }
 
     fn apply_listeners(
         &mut self,
         resources: &[Any],
+        extent: Extent<'_>,
         now: Instant,
         rejections: &mut Vec<Rejection>,
     ) {
@@ -297,7 +325,7 @@ impl Store {
                 Err(refused) => rejections.push(rejection("listener", &name, &refused)),
             }
         }
-        self.listeners.retain(|name, _| named.contains(name));
+        self.listeners.retain(|name, _| extent.keeps(name, &named));
         for (name, hash, spec) in changed {
             if let Some(other) = self.listener_at(&spec, &name) {
                 let reason = format!("{} belongs to listener {other:?} already", spec.address);

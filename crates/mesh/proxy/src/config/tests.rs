@@ -37,7 +37,7 @@ use envoy_types::pb::google::protobuf::{self, Any, BoolValue, UInt32Value};
 use envoy_types::util::pack_any;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
-use super::{Lookup, Store};
+use super::{Extent, Lookup, Store};
 use crate::snapshot::{
     Balancing, Codec, Direction, GrpcTimeouts, Http2Options, Keepalive, PathMatch, RouteAction,
     Snapshot, TracingProvider, UpstreamProtocol, ValueMatch,
@@ -202,12 +202,12 @@ fn ready(now: Instant) -> (Store, Snapshot) {
 
 fn take(store: &mut Store, type_url: &str, resources: &[Any], now: Instant) {
     store
-        .apply(type_url, "v", resources, now)
+        .apply(type_url, "v", (resources, Extent::Whole), now)
         .expect("accepted");
 }
 
 fn refused(type_url: &str, resources: &[Any]) -> String {
-    let outcome = Store::default().apply(type_url, "v", resources, Instant::now());
+    let outcome = Store::default().apply(type_url, "v", (resources, Extent::Whole), Instant::now());
     let rejections = outcome.expect_err("a refusal");
     rejections
         .iter()
@@ -699,7 +699,7 @@ fn tracers() {
         let now = Instant::now();
         take(&mut store, CLUSTER, &[], now);
         store
-            .apply(LISTENER, "v", &[resource], now)
+            .apply(LISTENER, "v", (&[resource], Extent::Whole), now)
             .map_err(|all| all[0].reason.clone())?;
         take(&mut store, ROUTE, &[pack_any(routes("r", "c"))], now);
         let snapshot = store.advance(now).expect("a snapshot");
@@ -982,7 +982,7 @@ fn a_refused_resource_keeps_its_last_good_form_and_the_others_move_on() {
     let outcome = store.apply(
         LISTENER,
         "v2",
-        &[pack_any(bad.clone()), pack_any(good)],
+        (&[pack_any(bad.clone()), pack_any(good)], Extent::Whole),
         now,
     );
     assert_eq!(outcome.expect_err("refused").len(), 1);
@@ -995,7 +995,11 @@ fn a_refused_resource_keeps_its_last_good_form_and_the_others_move_on() {
     assert_eq!(ports, [80, 82]);
 
     // The same bad form is refused again, and what is gone from the response is gone.
-    assert!(store.apply(LISTENER, "v3", &[pack_any(bad)], now).is_err());
+    assert!(
+        store
+            .apply(LISTENER, "v3", (&[pack_any(bad)], Extent::Whole), now)
+            .is_err()
+    );
     assert_eq!(store.advance(now).expect("m is gone").listeners.len(), 1);
 }
 
