@@ -219,6 +219,20 @@ pub struct RouteTable {
     pub virtual_hosts: Vec<VirtualHost>,
 }
 
+impl RouteTable {
+    /// The clusters that its routes lead to.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &str> {
+        let hosts = self.virtual_hosts.iter();
+        let routes = hosts.flat_map(|host| &host.routes);
+        let forwards = routes.filter_map(|route| match &route.action {
+            RouteAction::Forward(forward) => Some(forward),
+            RouteAction::Respond { .. } => None,
+        });
+        let choices = forwards.flat_map(|forward| &forward.clusters);
+        choices.map(|choice| choice.name.as_str())
+    }
+}
+
 /// A compiled `VirtualHost`.
 #[derive(Debug)]
 pub struct VirtualHost {

@@ -9,6 +9,7 @@
     reason = "control planes still send the older forms of some fields"
 )]
 
+mod apply;
 mod balancing;
 mod bind;
 mod breakers;
@@ -30,12 +31,14 @@ mod route;
 mod slot;
 mod store;
 mod subset;
+mod tables;
 mod tcp_proxy;
 mod tracing;
 
+pub(crate) use self::apply::Extent;
 pub(crate) use self::build::Lookup;
 pub(crate) use self::cluster::Family;
-pub(crate) use self::store::{Extent, Store};
+pub(crate) use self::store::Store;
 
 #[cfg(test)]
 mod tests;

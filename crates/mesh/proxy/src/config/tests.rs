@@ -1083,17 +1083,91 @@ fn unhealthy_endpoints_are_used_only_in_panic() {
     assert_eq!(usable(3, Some(0.0)), 0);
 }
 
+/// Where a request of listener `l` goes.
+fn destination(snapshot: &Snapshot) -> &str {
+    let manager = manager_of(&snapshot.listeners[0]);
+    let table = manager.routes.as_ref().expect("routes");
+    let RouteAction::Forward(forward) = &table.virtual_hosts[0].routes[0].action else {
+        panic!("not forwarded");
+    };
+    &forward.clusters[0].name
+}
+
+#[test]
+fn routes_wait_for_the_clusters_that_they_lead_to() {
+    let now = Instant::now();
+    let (mut store, _) = ready(now);
+    let clusters = [eds_cluster("c"), eds_cluster("d")].map(pack_any);
+    take(&mut store, CLUSTER, &clusters, now);
+    take(&mut store, ROUTE, &[pack_any(routes("r", "d"))], now);
+    assert!(store.advance(now).is_none(), "d has no endpoints yet");
+    take(
+        &mut store,
+        ENDPOINT,
+        &[pack_any(assignment("d", &[("10.0.0.2", 1)]))],
+        now,
+    );
+    let snapshot = store.advance(now).expect("both at once");
+    assert_eq!(destination(&snapshot), "d");
+    // A cluster that nobody knows is not waited for, and one that does not come not for ever.
+    take(&mut store, ROUTE, &[pack_any(routes("r", "unknown"))], now);
+    let snapshot = store.advance(now).expect("new routes");
+    assert_eq!(destination(&snapshot), "unknown");
+    let clusters = ["c", "d", "e"].map(|name| pack_any(eds_cluster(name)));
+    take(&mut store, CLUSTER, &clusters, now);
+    take(&mut store, ROUTE, &[pack_any(routes("r", "e"))], now);
+    assert!(store.advance(now).is_none());
+    let later = store.next_deadline().expect("a deadline");
+    let snapshot = store.advance(later).expect("it has waited long enough");
+    assert_eq!(destination(&snapshot), "e");
+}
+
+#[test]
+fn changes_take_away_what_they_name() {
+    let now = Instant::now();
+    let (mut store, _) = ready(now);
+    let mut change = |type_url: &str, resources: &[Any], removed: &[&str]| {
+        let removed: Vec<String> = removed.iter().map(|name| (*name).to_owned()).collect();
+        let extent = Extent::Changes(&removed);
+        let taken = store.apply(type_url, "v2", (resources, extent), now);
+        taken.expect("accepted");
+        store.advance(now)
+    };
+    let other = cluster::Cluster {
+        name: "d".to_owned(),
+        ..Default::default()
+    };
+    let snapshot = change(CLUSTER, &[pack_any(other)], &[]).expect("a second one");
+    assert_eq!(snapshot.clusters.len(), 2);
+    assert!(
+        change(ENDPOINT, &[], &["c"]).is_none(),
+        "endpoints stay with their cluster"
+    );
+    assert!(
+        change(ROUTE, &[], &["r"]).is_none(),
+        "routes with their listener"
+    );
+    let snapshot = change(CLUSTER, &[], &["c", "nobody"]).expect("one less");
+    assert_eq!(snapshot.clusters.keys().collect::<Vec<_>>(), ["d"]);
+    let snapshot = change(LISTENER, &[], &["l"]).expect("none");
+    assert!(snapshot.listeners.is_empty());
+}
+
 #[test]
 fn every_ignored_field_is_documented() {
     let documented = include_str!("../../../../../docs/xds-support.md");
     let ignored = documented.split("## Ignored").nth(1).expect("the section");
     let sources = [
+        include_str!("balancing.rs"),
+        include_str!("breakers.rs"),
         include_str!("cluster.rs"),
         include_str!("endpoint.rs"),
+        include_str!("health_check.rs"),
         include_str!("http2.rs"),
         include_str!("listener.rs"),
         include_str!("manager.rs"),
         include_str!("matcher.rs"),
+        include_str!("policy.rs"),
         include_str!("route.rs"),
         include_str!("tracing.rs"),
     ];
