@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::cluster::{ClusterSpec, Discovery, Family};
+use super::cluster::{ClusterSpec, Discovery, DnsRate, Family};
 use super::endpoint::Assignment;
 use super::filter_chain::{ChainSpec, ServiceSpec};
 use super::listener::ListenerSpec;
@@ -21,7 +21,7 @@ pub(crate) struct Lookup {
     pub(crate) name: String,
     pub(crate) family: Family,
     pub(crate) all_addresses: bool,
-    pub(crate) refresh: Duration,
+    pub(crate) rate: DnsRate,
 }
 
 /// The names that a cluster needs resolved.
@@ -31,17 +31,17 @@ pub(super) fn lookups_of(spec: &ClusterSpec) -> impl Iterator<Item = Lookup> {
             assignment,
             all_addresses,
             family,
-            refresh,
-        } => Some((assignment, *all_addresses, *family, *refresh)),
+            rate,
+        } => Some((assignment, *all_addresses, *family, *rate)),
         Discovery::Static(_) | Discovery::Eds { .. } | Discovery::OriginalDestination(_) => None,
     };
     dns.into_iter()
-        .flat_map(|(assignment, all_addresses, family, refresh)| {
+        .flat_map(|(assignment, all_addresses, family, rate)| {
             assignment.names().map(move |name| Lookup {
                 name: name.to_owned(),
                 family,
                 all_addresses,
-                refresh,
+                rate,
             })
         })
 }

@@ -62,10 +62,21 @@ pub(crate) enum Discovery {
         /// All addresses of a name (STRICT_DNS), or its first one (LOGICAL_DNS).
         all_addresses: bool,
         family: Family,
-        refresh: Duration,
+        rate: DnsRate,
     },
     /// Where each client wanted to go.
     OriginalDestination(OriginalDestination),
+}
+
+/// How often a name is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct DnsRate {
+    /// `dns_refresh_rate`.
+    pub(crate) refresh: Duration,
+    /// `dns_jitter`: up to so much is added.
+    pub(crate) jitter: Duration,
+    /// `dns_failure_refresh_rate`: the limit of the wait after a first failure, and of all.
+    pub(crate) failure: Option<(Duration, Duration)>,
 }
 
 /// Which addresses of a name are used.
@@ -197,14 +208,11 @@ fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Disco
             return Err(at.field("cluster_type").refuse(reason));
         }
     };
-    let refresh = duration(
-        cluster.dns_refresh_rate.take(),
-        &at.field("dns_refresh_rate"),
-    )?;
+    let rate = dns_rate(cluster, at)?;
     let family = DnsLookupFamily::try_from(std::mem::take(&mut cluster.dns_lookup_family))
         .map_err(|_| at.field("dns_lookup_family").refuse("is not known"))?;
     // Names are looked up by the system's resolver, which does not tell for how long an answer holds.
-    ignored!(cluster: respect_dns_ttl, dns_jitter, dns_failure_refresh_rate);
+    ignored!(cluster: respect_dns_ttl);
 
     if kind == DiscoveryType::Eds {
         let mut eds = cluster.eds_cluster_config.take().unwrap_or_default();
@@ -245,13 +253,42 @@ fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Disco
                     DnsLookupFamily::V4Preferred => Family::V4Preferred,
                     DnsLookupFamily::All => Family::All,
                 },
-                refresh: refresh.unwrap_or(DEFAULT_DNS_REFRESH).max(MIN_DNS_REFRESH),
+                rate,
             })
         }
         DiscoveryType::Eds | DiscoveryType::OriginalDst => Err(at
             .field("type")
             .refuse(format!("{} is not supported", kind.as_str_name()))),
     }
+}
+
+fn dns_rate(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<DnsRate, Refused> {
+    let refresh = cluster.dns_refresh_rate.take();
+    let refresh = duration(refresh, &at.field("dns_refresh_rate"))?;
+    let jitter = duration(cluster.dns_jitter.take(), &at.field("dns_jitter"))?;
+    let failure = match cluster.dns_failure_refresh_rate.take() {
+        None => None,
+        Some(rate) => {
+            let at = &at.field("dns_failure_refresh_rate");
+            let base = duration(rate.base_interval, &at.field("base_interval"))?;
+            let Some(base) = base.filter(|base| !base.is_zero()) else {
+                let at = at.field("base_interval");
+                return Err(at.refuse("it must be given, and more than 0s"));
+            };
+            let max = duration(rate.max_interval, &at.field("max_interval"))?;
+            let max = max.unwrap_or(base * 10);
+            if max < base {
+                let at = at.field("max_interval");
+                return Err(at.refuse("it must not be less than base_interval"));
+            }
+            Some((base, max))
+        }
+    };
+    Ok(DnsRate {
+        refresh: refresh.unwrap_or(DEFAULT_DNS_REFRESH).max(MIN_DNS_REFRESH),
+        jitter: jitter.unwrap_or_default(),
+        failure,
+    })
 }
 
 /// The protocol, and the options that do not depend on it.

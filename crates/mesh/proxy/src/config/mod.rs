@@ -37,7 +37,7 @@ mod tracing;
 
 pub(crate) use self::apply::Extent;
 pub(crate) use self::build::Lookup;
-pub(crate) use self::cluster::Family;
+pub(crate) use self::cluster::{DnsRate, Family};
 pub(crate) use self::store::Store;
 
 #[cfg(test)]

@@ -45,9 +45,7 @@ impl Tables {
     pub(super) fn advance(&mut self, now: Instant, is_usable: impl Fn(&str) -> bool) {
         for entry in self.0.values_mut().filter(|entry| entry.waits()) {
             let mut clusters = entry.newest.clusters();
-            let may_go = entry.in_use.is_none()
-                || entry.give_up <= now
-                || clusters.all(|cluster| is_usable(cluster));
+            let may_go = entry.in_use.is_none() || entry.give_up <= now || clusters.all(&is_usable);
             if may_go {
                 entry.in_use = Some(Arc::clone(&entry.newest));
             }

@@ -27,7 +27,6 @@ impl ClusterState {
         if self.cluster.spread.drops_per_million > 0 {
             self.drop_some(chance)?;
         }
-        self.note_use();
         let Some(endpoint) = self.pick(ask, chance) else {
             self.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);

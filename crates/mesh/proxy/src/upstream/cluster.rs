@@ -36,7 +36,10 @@ pub(crate) struct ClusterState {
     picker: RefCell<Picker>,
     seen: Cell<u64>,
     seed: usize,
+    /// It counts how its endpoints do.
     watches: bool,
+    /// Its endpoints are checked.
+    is_checked: bool,
     pub(super) usage: Arc<Usage>,
 }
 
@@ -88,6 +91,7 @@ impl ClusterState {
             tags: cluster_tags(&cluster),
             watches: cluster.outlier_detection.is_some()
                 || matches!(cluster.balancing, Balancing::PeakEwma(_)),
+            is_checked: cluster.health_check.is_some(),
             cluster,
             stats,
             endpoints,
@@ -109,6 +113,10 @@ impl ClusterState {
         }
         if self.members.generation() != self.seen.get() {
             self.renew();
+        }
+        if self.is_checked {
+            // Clusters that are never used are checked less often.
+            self.members.note_use();
         }
         let picked = self.picker.borrow().pick(ask, &self.endpoints, chance)?;
         Some(self.endpoints[picked].clone())
@@ -167,12 +175,6 @@ impl ClusterState {
             let took_ms = took as f64 / 1000.0;
             endpoint.latency.observe(took_ms, balance::now(), options);
         }
-    }
-
-    /// Notes that the cluster is used.
-    #[inline]
-    pub(super) fn note_use(&self) {
-        self.members.note_use();
     }
 
     /// Counts how an attempt to connect went.

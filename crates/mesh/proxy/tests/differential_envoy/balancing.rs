@@ -202,7 +202,6 @@ fn assignment(cluster: &Cluster, origins: &[SocketAddr]) -> Resource {
                     address: socket(*address),
                     ..Default::default()
                 })),
-                ..Default::default()
             }],
             ..Default::default()
         }
