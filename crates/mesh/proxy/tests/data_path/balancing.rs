@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, Endpoint, Fallback, Forward, HashPolicy, HashSource, HostStatus,
+    Balancing, Cluster, Endpoint, Fallback, Forward, HashPolicy, HashSource, HostStatus, PeakEwma,
     RouteAction, Selector, Subsets, WeightedCluster,
 };
 
 use crate::support::config::{Mesh, cluster};
-use crate::support::{Client, Config, Origin, route};
+use crate::support::origin::ok;
+use crate::support::{Client, Config, Origin, pause, route};
 
 const MAGLEV: Balancing = Balancing::Maglev { table_size: 1009 };
 
@@ -236,4 +237,40 @@ fn unhealthy_endpoints_serve_in_panic_only() {
     }
     let others = other.received().len();
     assert!((45..85).contains(&others), "65 are expected: {others}");
+}
+
+#[test]
+fn tcp_connections_of_one_address_stay_together() {
+    let origins = origins(4);
+    let mut config = Config::to(&origins[0]).tcp(|proxy| proxy.hashes_source = true);
+    config.clusters = vec![to_all(&origins, MAGLEV)];
+    let mesh = config.start();
+    for _ in 0..6 {
+        let mut client = mesh.client();
+        assert_eq!(client.get("/").status, 200);
+    }
+    let mut counts: Vec<_> = origins
+        .iter()
+        .map(|origin| origin.received().len())
+        .collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [0, 0, 0, 6]);
+}
+
+#[test]
+fn the_faster_endpoint_gets_most_of_the_requests() {
+    let fast = Origin::saying("fast");
+    let slow = Origin::new(|_| {
+        pause(Duration::from_millis(30));
+        Some(ok("slow"))
+    });
+    let origins = [fast, slow];
+    let app = to_all(&origins, Balancing::PeakEwma(PeakEwma::default()));
+    let mesh = mesh(app, &origins[0], Forward::to("app"));
+    let mut client = mesh.client();
+    for _ in 0..60 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let of_slow = origins[1].received().len();
+    assert!(of_slow <= 3, "{of_slow} of 60");
 }

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Cluster, HealthCheck, HealthCheckKind, HttpCheck, Intervals, OutlierDetection, TcpCheck,
+    Cluster, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Intervals, OutlierDetection,
+    TcpCheck,
 };
 
 use crate::support::config::{Mesh, cluster, free_address};
+use crate::support::h2::{H2Origin, read};
 use crate::support::{Config, Origin, wait_for};
 
 const SOON: Duration = Duration::from_millis(20);
@@ -258,4 +260,70 @@ fn connections_close_with_the_health_of_their_endpoint() {
     one.answer(500);
     mesh.wait_stat("cluster.app.upstream_cx_active", 0);
     assert_eq!(client.get("/").status, 503);
+}
+
+/// A server of `grpc.health.v1`, whose service `good` serves; other paths say that they are healthy.
+fn grpc_health() -> H2Origin {
+    H2Origin::new(|mut incoming| async move {
+        let Ok((body, _)) = read(&mut incoming.body).await else {
+            return;
+        };
+        if incoming.head.uri().path() != "/grpc.health.v1.Health/Check" {
+            incoming.say(b"ready").await;
+            return;
+        }
+        // The request's only field: the name of the service.
+        let is_good = body.get(7..) == Some(b"good");
+        let mut send = incoming.answer(http::Response::new(()), false);
+        let message: &'static [u8] = if is_good {
+            b"\0\0\0\0\x02\x08\x01"
+        } else {
+            b"\0\0\0\0\x02\x08\x02"
+        };
+        let _ = send.send_data(bytes::Bytes::from_static(message), false);
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().expect("a value"));
+        let _ = send.send_trailers(trailers);
+    })
+}
+
+#[test]
+fn checks_by_grpc_and_http2() {
+    let origin = grpc_health();
+    let grpc = |service: &str| {
+        HealthCheckKind::Grpc(GrpcCheck {
+            service: service.into(),
+            authority: "health.local".into(),
+            metadata: Vec::new(),
+        })
+    };
+    let http2 = HealthCheckKind::Http(HttpCheck {
+        is_http2: true,
+        ..http()
+    });
+    let mut mesh = {
+        let mut config = Config::to(&Origin::saying(""));
+        let mut app = cluster("app", &[origin.address]);
+        app.spread.panic_threshold = 0;
+        app.health_check = check(grpc("good"));
+        config.clusters = vec![app];
+        config.start()
+    };
+    mesh.wait_stat("cluster.app.membership_healthy", 1);
+    let asked = origin.heads()[0].clone();
+    assert_eq!(
+        asked.uri().authority().map(|at| at.as_str()),
+        Some("health.local")
+    );
+    assert_eq!(origin.connections(), 1, "the connection is used again");
+    for (kind, healthy) in [(grpc("bad"), 0), (http2, 1)] {
+        mesh.config.clusters[0].health_check = check(kind);
+        mesh.publish();
+        wait_for("some checks", || {
+            (mesh.stat("cluster.app.health_check.attempt") >= 2).then_some(())
+        });
+        mesh.wait_stat("cluster.app.membership_healthy", healthy);
+    }
+    let last = origin.heads().pop().expect("a request");
+    assert_eq!(last.uri().path(), "/healthz");
 }

@@ -196,3 +196,26 @@ fn several_workers_serve_the_same_port() {
         origin.connections()
     );
 }
+
+#[test]
+fn connections_are_used_for_so_many_requests_and_so_long() {
+    let origin = Origin::saying("fine");
+    let mut app = cluster("app", &[origin.address]);
+    app.max_requests_per_connection = Some(3);
+    let mut config = Config::to(&origin);
+    config.clusters = vec![app];
+    let mut mesh = config.start();
+    let mut client = mesh.client();
+    for _ in 0..7 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert_eq!(origin.connections(), 3);
+    assert_eq!(mesh.stat("cluster.app.upstream_cx_max_requests"), 2);
+    mesh.config.clusters[0].max_requests_per_connection = None;
+    mesh.config.clusters[0].max_connection_duration = Some(Duration::from_millis(50));
+    mesh.publish();
+    assert_eq!(client.get("/").status, 200);
+    // Idle ones are closed too when their time is over.
+    mesh.wait_stat("cluster.app.upstream_cx_active", 0);
+    assert!(mesh.stat("cluster.app.upstream_cx_max_duration_reached") >= 1);
+}
