@@ -32,7 +32,7 @@ pub(crate) async fn acquire(
     }
     let connect = async {
         loop {
-            let slot = match cluster.checkout(endpoint) {
+            let slot = match cluster.checkout(endpoint, exchange.is_high_priority) {
                 Pooled::Idle(connection) => return Ok(connection),
                 Pooled::Open(slot) => slot,
                 Pooled::Full => {
@@ -61,7 +61,7 @@ pub(crate) async fn while_pending<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let stats = &cluster.stats;
-    let Some(_pending) = cluster.pending_permit() else {
+    let Some(_pending) = cluster.pending_permit(exchange.is_high_priority) else {
         stats.rq_pending_overflow.increment();
         return Err(Failure::Overflow);
     };

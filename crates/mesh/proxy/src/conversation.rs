@@ -319,9 +319,7 @@ impl<'a> Conversation<'a> {
         let since = self.request_sent.unwrap_or(self.begin);
         self.exchange.status = status;
         client.call.answered_at = now;
-        if let Some(attempt) = &mut self.exchange.attempt {
-            attempt.status = status;
-        }
+        self.exchange.answered(status, now);
         let head = &self.upstream.buffer.unread()[..length];
         let upstream_ms = now.saturating_sub(since) / 1000;
         client

@@ -1,8 +1,10 @@
 //! One request's life: from its head to the record that counters and spans are made of.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::balance::{Ask, Criteria, Verdict};
 use crate::call::{Call, Protocol};
 use crate::clock::Micros;
 use crate::flags::{Flag, Flags};
@@ -39,6 +41,14 @@ pub(crate) struct Exchange {
     pub(crate) is_grpc: bool,
     /// and the endpoint is told how much time it has.
     pub(crate) sets_grpc_timeout: bool,
+    /// What the route's hash policies made of the request.
+    pub(crate) hash: Option<NonZeroU64>,
+    /// `set-cookie` lines that they add to the response.
+    pub(crate) cookies: Option<Box<str>>,
+    /// The subset of the cluster that the route asks for.
+    pub(crate) criteria: Option<Rc<Criteria>>,
+    /// The route's priority.
+    pub(crate) is_high_priority: bool,
     /// How the call ended, if the response says so as gRPC does.
     pub(crate) grpc: Option<Box<GrpcStatus>>,
 }
@@ -49,6 +59,51 @@ pub(crate) enum Plan {
     Reply(Reply<'static>),
     /// A request to this cluster.
     Forward(Rc<ClusterState>),
+}
+
+impl Exchange {
+    /// What decides about the endpoint.
+    #[inline]
+    pub(crate) fn ask(&self, call: &Call) -> Ask<'_> {
+        Ask {
+            original: call.original,
+            hash: self.hash.map(NonZeroU64::get),
+            criteria: self.criteria.as_deref(),
+            is_high_priority: self.is_high_priority,
+        }
+    }
+}
+
+impl Exchange {
+    /// The endpoint has answered with this status.
+    #[inline]
+    pub(crate) fn answered(&mut self, status: u16, now: Micros) {
+        let Some(attempt) = &mut self.attempt else {
+            return;
+        };
+        attempt.status = status;
+        if let Some(cluster) = &self.cluster
+            && cluster.watches()
+        {
+            cluster.observe(&attempt.address, now.saturating_sub(attempt.begin));
+            if !self.is_grpc {
+                cluster.report(&attempt.address, Verdict::Answered(status));
+            }
+        }
+    }
+
+    /// The call has ended as far as the endpoint is concerned, and only now it is known how.
+    #[cold]
+    pub(crate) fn report_grpc(&self) {
+        if let (Some(attempt), Some(cluster)) = (&self.attempt, &self.cluster)
+            && attempt.status != 0
+            && cluster.watches()
+        {
+            let told = self.grpc.as_ref().and_then(|told| told.code.parse().ok());
+            let status = told.map_or(attempt.status, grpc::http_status);
+            cluster.report(&attempt.address, Verdict::Answered(status));
+        }
+    }
 }
 
 impl Call {
@@ -80,6 +135,10 @@ impl Call {
             stream_timeout: None,
             is_grpc: self.is_grpc(),
             sets_grpc_timeout: false,
+            hash: None,
+            cookies: None,
+            criteria: None,
+            is_high_priority: false,
             grpc: None,
         }
     }
@@ -106,7 +165,13 @@ impl Call {
             RouteAction::Forward(forward) => {
                 self.limit_time(exchange, forward);
                 match router.cluster(at, forward, || self.worker.random()) {
-                    Some(cluster) => {
+                    Some(choice) => {
+                        exchange.is_high_priority = forward.is_high_priority;
+                        exchange.criteria.clone_from(&choice.criteria);
+                        let cluster = &choice.cluster;
+                        if cluster.cluster.balancing.is_by_hash() {
+                            self.hash_request(exchange, &forward.hash_policies);
+                        }
                         exchange.cluster = Some(cluster.clone());
                         Plan::Forward(cluster.clone())
                     }
@@ -221,6 +286,15 @@ impl Call {
         let Some(cluster) = &exchange.cluster else {
             return;
         };
+        match failure {
+            Failure::Connect | Failure::Terminated | Failure::Reset(_) | Failure::Protocol(_) => {
+                cluster.report(&attempt.address, Verdict::Failed);
+            }
+            Failure::ConnectTimeout | Failure::RouteTimeout => {
+                cluster.report(&attempt.address, Verdict::TimedOut);
+            }
+            _ => {}
+        }
         let stats = &cluster.stats;
         match failure {
             Failure::RouteTimeout => stats.rq_timeout.increment(),

@@ -272,6 +272,9 @@ impl Call {
                 operation.as_bytes(),
             );
         }
+        if let Some(cookies) = &exchange.cookies {
+            out.extend_from_slice(cookies.as_bytes());
+        }
         self.out.bytes = out;
     }
 

@@ -3,6 +3,7 @@
 mod acquire;
 mod admin;
 mod agent;
+mod balance;
 pub mod bootstrap;
 mod bridge;
 mod buffer;
@@ -16,7 +17,9 @@ mod export;
 mod flags;
 mod forward;
 mod grpc;
+mod hashing;
 mod heads;
+mod health;
 mod http1;
 mod http2;
 mod listener;

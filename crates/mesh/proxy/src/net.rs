@@ -39,6 +39,11 @@ impl Stream {
         Ok(Self::new(socket.connect(address).await?))
     }
 
+    /// Who is on the other side.
+    pub(crate) fn peer(&self) -> io::Result<SocketAddr> {
+        self.tcp.peer_addr()
+    }
+
     /// Reads what there is into the buffer's space: zero is the end of the stream.
     #[inline]
     pub(crate) fn poll_read(

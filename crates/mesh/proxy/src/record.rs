@@ -34,6 +34,9 @@ impl Call {
                 _ => {}
             }
         }
+        if exchange.is_grpc {
+            exchange.report_grpc();
+        }
         let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
             return;
         };

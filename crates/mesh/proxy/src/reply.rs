@@ -101,6 +101,8 @@ pub(crate) enum Failure {
     NoEndpoint,
     /// A circuit breaker is open.
     Overflow,
+    /// The control plane wants a share of the requests refused, or `always` all of them.
+    Dropped { always: bool },
     /// The endpoint refused the connection, or is not to be reached.
     Connect,
     /// The endpoint did not accept in time.
@@ -135,6 +137,8 @@ impl Failure {
         Some(match self {
             Self::NoEndpoint => Flag::UH,
             Self::Overflow => Flag::UO,
+            Self::Dropped { always: false } => Flag::DO,
+            Self::Dropped { always: true } => Flag::UDO,
             Self::Connect | Self::ConnectTimeout => Flag::UF,
             Self::Terminated => Flag::UC,
             Self::Protocol(_) => Flag::UPE,
@@ -160,6 +164,7 @@ impl Failure {
             Self::Reset(Reason::REFUSED_STREAM) => Some("remote refused stream reset"),
             Self::Reset(_) => Some("remote reset"),
             Self::NoEndpoint
+            | Self::Dropped { .. }
             | Self::RouteTimeout
             | Self::StreamTimeout { .. }
             | Self::Idle { .. }
@@ -185,6 +190,8 @@ impl Failure {
         };
         Some(match self {
             Self::NoEndpoint => Reply::new(503, "no healthy upstream"),
+            Self::Dropped { always: false } => Reply::new(503, "drop overload"),
+            Self::Dropped { always: true } => Reply::new(503, "unconditional drop overload"),
             Self::Overflow => Reply {
                 overloaded: true,
                 ..reset(503)

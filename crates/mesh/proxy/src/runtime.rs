@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -12,12 +13,12 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::Published;
 use crate::listener::{Listeners, Progress};
 use crate::snapshot::Node;
 use crate::stats::Registry;
-use crate::upstream::Usages;
+use crate::upstream::{Usages, add_gauges};
 use crate::worker::{self, Command, Setup};
+use crate::{Published, health};
 
 /// How the workers run.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Options {
     pub max_connections: usize,
     /// The most spans that wait for export in one worker; more are dropped and counted.
     pub max_pending_spans: usize,
+    /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
+    pub config_cache: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -36,6 +39,7 @@ impl Default for Options {
             workers: 1,
             max_connections: 16 * 1024,
             max_pending_spans: 16 * 1024,
+            config_cache: None,
         }
     }
 }
@@ -49,6 +53,13 @@ pub enum StartError {
     Worker {
         /// Which.
         worker: usize,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread that looks after the endpoints' health could not be made.
+    #[error("the thread of health checks could not start")]
+    Health {
         /// The cause.
         #[source]
         source: io::Error,
@@ -67,11 +78,16 @@ pub enum StartError {
 /// Dropping it ends them at once; [`Proxy::shutdown`] lets them finish.
 #[derive(Debug)]
 pub struct Proxy {
+    published: Arc<Published>,
+    usages: Arc<Usages>,
     workers: Vec<WorkerThread>,
     progress: Arc<Progress>,
     /// Dropped to end the listeners' thread.
     stop: Option<oneshot::Sender<()>>,
     listeners: Option<JoinHandle<()>>,
+    /// Dropped to end the health checks.
+    stop_health: Option<oneshot::Sender<()>>,
+    health: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -123,15 +139,22 @@ impl Proxy {
             .collect::<Result<Vec<_>, StartError>>()?;
         let progress = Arc::<Progress>::default();
         let senders = workers.iter().map(|w| w.commands.clone()).collect();
-        let listeners = Listeners::new(published, senders, progress.clone());
+        let listeners = Listeners::new(published.clone(), senders, progress.clone());
         let (stop, stopped) = oneshot::channel();
         let listeners = start_listeners(listeners, stopped)
             .map_err(|source| StartError::Listeners { source })?;
+        let (stop_health, stopped) = oneshot::channel();
+        let health = health::start(published.clone(), stopped)
+            .map_err(|source| StartError::Health { source })?;
         Ok(Self {
+            published,
+            usages,
             workers,
             progress,
             stop: Some(stop),
             listeners: Some(listeners),
+            stop_health: Some(stop_health),
+            health: Some(health),
         })
     }
 
@@ -152,12 +175,16 @@ impl Proxy {
         for worker in &self.workers {
             worker.registry.add_to(&mut sums);
         }
+        for cluster in self.published.load().clusters.values() {
+            add_gauges(cluster, &self.usages.of(&cluster.name), &mut sums);
+        }
         sums.into_iter().collect()
     }
 
     /// Stops accepting, lets requests finish until the deadline, flushes the spans.
     pub async fn shutdown(mut self, deadline: Duration) {
         self.stop.take();
+        self.stop_health.take();
         let deadline = Instant::now() + deadline;
         for worker in &self.workers {
             // A worker that has ended has nothing to drain.
@@ -167,7 +194,8 @@ impl Proxy {
             .workers
             .drain(..)
             .map(|worker| worker.thread)
-            .chain(self.listeners.take());
+            .chain(self.listeners.take())
+            .chain(self.health.take());
         for thread in threads {
             // A worker that panicked has been reported by the panic hook.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;

@@ -21,6 +21,11 @@ impl Count {
     }
 
     /// Only for gauges.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Only for gauges.
     #[inline]
     pub(crate) fn decrement(&self) {
         self.add(u64::MAX);
@@ -121,6 +126,43 @@ group! {
         cx_connect_attempts_exceeded = "upstream_cx_connect_attempts_exceeded",
         cx_rx_bytes = "upstream_cx_rx_bytes_total",
         cx_tx_bytes = "upstream_cx_tx_bytes_total",
+        cx_max_requests = "upstream_cx_max_requests",
+        cx_max_duration_reached = "upstream_cx_max_duration_reached",
+        cx_pool_overflow = "upstream_cx_pool_overflow",
+        lb_healthy_panic = "lb_healthy_panic",
+        lb_subsets_selected = "lb_subsets_selected",
+        lb_subsets_fallback = "lb_subsets_fallback",
+        rq_dropped = "upstream_rq_drop_overload",
+    }
+}
+
+group! {
+    /// `cluster.NAME.health_check.…` and `cluster.NAME.outlier_detection.…`, counted for all workers.
+    HealthStats {
+        check_attempt = "health_check.attempt",
+        check_success = "health_check.success",
+        check_failure = "health_check.failure",
+        check_network_failure = "health_check.network_failure",
+        check_verify_cluster = "health_check.verify_cluster",
+        check_healthy = "health_check.healthy",
+        check_degraded = "health_check.degraded",
+        ejections_active = "outlier_detection.ejections_active",
+        ejections_overflow = "outlier_detection.ejections_overflow",
+        ejections_enforced_total = "outlier_detection.ejections_enforced_total",
+        enforced_consecutive_5xx = "outlier_detection.ejections_enforced_consecutive_5xx",
+        detected_consecutive_5xx = "outlier_detection.ejections_detected_consecutive_5xx",
+        enforced_gateway = "outlier_detection.ejections_enforced_consecutive_gateway_failure",
+        detected_gateway = "outlier_detection.ejections_detected_consecutive_gateway_failure",
+        enforced_local = "outlier_detection.ejections_enforced_consecutive_local_origin_failure",
+        detected_local = "outlier_detection.ejections_detected_consecutive_local_origin_failure",
+        enforced_success_rate = "outlier_detection.ejections_enforced_success_rate",
+        detected_success_rate = "outlier_detection.ejections_detected_success_rate",
+        enforced_local_success_rate = "outlier_detection.ejections_enforced_local_origin_success_rate",
+        detected_local_success_rate = "outlier_detection.ejections_detected_local_origin_success_rate",
+        enforced_failure_percentage = "outlier_detection.ejections_enforced_failure_percentage",
+        detected_failure_percentage = "outlier_detection.ejections_detected_failure_percentage",
+        enforced_local_failure_percentage = "outlier_detection.ejections_enforced_local_origin_failure_percentage",
+        detected_local_failure_percentage = "outlier_detection.ejections_detected_local_origin_failure_percentage",
     }
 }
 

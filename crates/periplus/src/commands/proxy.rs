@@ -22,6 +22,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     drain_time: u64,
 
+    /// File that keeps the last good configuration, for a start while there is no control plane
+    #[arg(long, value_name = "FILE")]
+    config_cache: Option<PathBuf>,
+
     /// What is logged: error, warn, info, debug, trace, or a filter by module (RUST_LOG goes first)
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
@@ -51,6 +55,7 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
     let node = bootstrap.node.id.clone();
     let options = Options {
         workers: args.workers.into(),
+        config_cache: args.config_cache,
         ..Options::default()
     };
     let agent = Agent::start(bootstrap, options).await?;

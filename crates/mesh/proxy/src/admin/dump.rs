@@ -209,7 +209,6 @@ pub(super) fn clusters_text(state: &State) -> String {
             continue;
         };
         let cluster = &active.built;
-        let limits = cluster.limits;
         let mut line = |fact: String| {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name}::{fact}");
@@ -218,22 +217,32 @@ pub(super) fn clusters_text(state: &State) -> String {
             "observability_name::{}",
             cluster.observability_name
         ));
-        line(format!(
-            "default_priority::max_connections::{}",
-            limits.max_connections
-        ));
-        line(format!(
-            "default_priority::max_pending_requests::{}",
-            limits.max_pending_requests
-        ));
-        line(format!(
-            "default_priority::max_requests::{}",
-            limits.max_requests
-        ));
+        for (priority, limits) in [
+            ("default", cluster.limits.default),
+            ("high", cluster.limits.high),
+        ] {
+            for (what, limit) in [
+                ("connections", limits.max_connections),
+                ("pending_requests", limits.max_pending_requests),
+                ("requests", limits.max_requests),
+            ] {
+                line(format!("{priority}_priority::max_{what}::{limit}"));
+            }
+        }
         line("added_via_api::true".to_owned());
-        for endpoint in &cluster.endpoints {
-            line(format!("{}::health_flags::healthy", endpoint.address));
-            line(format!("{}::weight::{}", endpoint.address, endpoint.weight));
+        let members = cluster.members();
+        for (index, endpoint) in cluster.endpoints.iter().enumerate() {
+            let address = endpoint.address;
+            let locality = cluster.localities.get(endpoint.locality);
+            let locality = locality.cloned().unwrap_or_default();
+            let flags = members.host(index).flags_text(endpoint);
+            line(format!("{address}::hostname::{}", endpoint.hostname));
+            line(format!("{address}::health_flags::{flags}"));
+            line(format!("{address}::weight::{}", endpoint.weight));
+            line(format!("{address}::region::{}", locality.region));
+            line(format!("{address}::zone::{}", locality.zone));
+            line(format!("{address}::sub_zone::{}", locality.sub_zone));
+            line(format!("{address}::priority::{}", endpoint.priority));
         }
     }
     text

@@ -60,6 +60,10 @@ pub(super) fn collect(shared: &Shared) -> Vec<(String, u64)> {
             "listener_manager.total_listeners_warming",
             count(warming_listeners.count()),
         ),
+        ("config_cache.loaded", u64::from(state.cache.loaded)),
+        ("config_cache.rejected", state.cache.rejected),
+        ("config_cache.written", state.cache.written),
+        ("config_cache.write_failed", state.cache.write_failed),
     ] {
         all.push((name.to_owned(), value));
     }

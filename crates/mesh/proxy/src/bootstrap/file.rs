@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use envoy_types::pb::envoy::config::core::v3::{self as core, node};
 use envoy_types::pb::google::protobuf::{self, value::Kind};
+use periplus_xds::client::Form;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -104,12 +105,13 @@ struct AdsConfig {
     _set_node_on_first_message_only: bool,
 }
 
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum ApiType {
-    #[serde(rename = "GRPC")]
     Grpc,
-    #[serde(rename = "DELTA_GRPC")]
     DeltaGrpc,
+    AggregatedGrpc,
+    AggregatedDeltaGrpc,
 }
 
 #[derive(Debug, Deserialize)]
@@ -228,6 +230,10 @@ type Problem = (String, String);
 impl File {
     pub(super) fn check(self) -> Result<Bootstrap, Problem> {
         let control_plane = self.control_plane()?;
+        let form = match self.dynamic_resources.ads_config.api_type {
+            ApiType::Grpc | ApiType::AggregatedGrpc => Form::StateOfTheWorld,
+            ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => Form::Delta,
+        };
         if self.node.id.is_empty() {
             return Err(problem("node.id", "it must not be empty"));
         }
@@ -241,18 +247,13 @@ impl File {
             node: self.node.into_envoy(),
             admin,
             control_plane,
+            form,
         })
     }
 
     fn control_plane(&self) -> Result<String, Problem> {
         let ads = &self.dynamic_resources.ads_config;
         let ApiVersion::V3 = ads.transport_api_version;
-        if ads.api_type == ApiType::DeltaGrpc {
-            return Err(problem(
-                "dynamic_resources.ads_config.api_type",
-                "DELTA_GRPC is not supported, write GRPC",
-            ));
-        }
         let [service] = ads.grpc_services.as_slice() else {
             return Err(problem(
                 "dynamic_resources.ads_config.grpc_services",

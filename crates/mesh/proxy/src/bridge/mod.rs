@@ -116,7 +116,8 @@ impl<'a> Bridge<'a> {
                 let lease = match cluster.http2_lease(endpoint) {
                     Some(lease) => lease,
                     None => {
-                        let open = cluster.http2_open(endpoint, options);
+                        let open =
+                            cluster.http2_open(endpoint, options, self.exchange.is_high_priority);
                         let open = while_pending(client, self.exchange, cluster, open);
                         Box::pin(open).await?
                     }
@@ -278,9 +279,7 @@ impl<'a> Bridge<'a> {
         let bodiless = call.response.framing == Framing::None;
         self.exchange.status = status;
         call.answered_at = now;
-        if let Some(attempt) = &mut self.exchange.attempt {
-            attempt.status = status;
-        }
+        self.exchange.answered(status, now);
         if let Some(grpc) = GrpcStatus::in_fields(&call.response.fields, text) {
             self.exchange.grpc = Some(Box::new(grpc));
         }

@@ -1,16 +1,19 @@
 //! From checked resources to what the workers run on.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::cluster::{ClusterSpec, Discovery, Family};
+use super::cluster::{ClusterSpec, Discovery, DnsRate, Family};
 use super::endpoint::Assignment;
 use super::filter_chain::{ChainSpec, ServiceSpec};
 use super::listener::ListenerSpec;
 use super::manager::RouteSource;
-use crate::snapshot::{Cluster, ConnectionManager, FilterChain, Listener, RouteTable, Service};
+use crate::balance::{HostFlag, MembersCell};
+use crate::snapshot::{
+    Cluster, ConnectionManager, Endpoint, FilterChain, Listener, RouteTable, Service,
+};
 
 /// A name to be resolved again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,7 +21,7 @@ pub(crate) struct Lookup {
     pub(crate) name: String,
     pub(crate) family: Family,
     pub(crate) all_addresses: bool,
-    pub(crate) refresh: Duration,
+    pub(crate) rate: DnsRate,
 }
 
 /// The names that a cluster needs resolved.
@@ -28,17 +31,17 @@ pub(super) fn lookups_of(spec: &ClusterSpec) -> impl Iterator<Item = Lookup> {
             assignment,
             all_addresses,
             family,
-            refresh,
-        } => Some((assignment, *all_addresses, *family, *refresh)),
+            rate,
+        } => Some((assignment, *all_addresses, *family, *rate)),
         Discovery::Static(_) | Discovery::Eds { .. } | Discovery::OriginalDestination(_) => None,
     };
     dns.into_iter()
-        .flat_map(|(assignment, all_addresses, family, refresh)| {
+        .flat_map(|(assignment, all_addresses, family, rate)| {
             assignment.names().map(move |name| Lookup {
                 name: name.to_owned(),
                 family,
                 all_addresses,
-                refresh,
+                rate,
             })
         })
 }
@@ -60,11 +63,13 @@ pub(super) fn build_cluster(
         Discovery::Eds { .. } => assigned,
         Discovery::OriginalDestination(_) => None,
     };
-    let endpoints = assignment.map(|known| known.usable(spec.panic_threshold, addresses));
+    let none = Assignment::default();
+    let assignment = assignment.unwrap_or(&none);
     Cluster {
         name: spec.name.clone(),
         observability_name: spec.observability_name.clone(),
-        endpoints: endpoints.unwrap_or_default(),
+        endpoints: assignment.endpoints(addresses),
+        localities: assignment.localities().to_vec(),
         original_destination: match &spec.discovery {
             Discovery::OriginalDestination(options) => Some(*options),
             _ => None,
@@ -72,9 +77,53 @@ pub(super) fn build_cluster(
         sources: spec.sources.clone(),
         connect_timeout: spec.connect_timeout,
         balancing: spec.balancing,
+        spread: assignment.spread(&spec.spread),
         limits: spec.limits,
         idle_timeout: spec.idle_timeout,
+        max_connection_duration: spec.max_connection_duration,
+        max_requests_per_connection: spec.max_requests_per_connection,
         protocol: spec.protocol,
+        health_check: spec.health_check.clone(),
+        outlier_detection: spec.outlier_detection.clone(),
+        ignores_health_on_removal: spec.ignores_health_on_removal,
+        closes_on_failure: spec.closes_on_failure,
+        members: MembersCell::default(),
+    }
+}
+
+/// Endpoints that have left the configuration stay for as long as they pass their checks.
+pub(super) fn keep_leaving(built: &mut Cluster, before: &Cluster) {
+    let members = before.members();
+    for endpoint in &built.endpoints {
+        if let Some(host) = members.host_at(endpoint.address) {
+            host.clear(HostFlag::Leaving);
+        }
+    }
+    let is_checked = built.health_check.is_some() && before.health_check.is_some();
+    if !is_checked || built.ignores_health_on_removal {
+        return;
+    }
+    let present: HashSet<SocketAddr> = built.endpoints.iter().map(|one| one.address).collect();
+    for (index, endpoint) in before.endpoints.iter().enumerate() {
+        let host = members.host(index);
+        if present.contains(&endpoint.address)
+            || endpoint.is_unchecked
+            || host.has(HostFlag::FailedCheck)
+        {
+            continue;
+        }
+        host.set(HostFlag::Leaving);
+        let locality = before.localities.get(endpoint.locality);
+        let locality = locality.cloned().unwrap_or_default();
+        let known = built.localities.iter().position(|one| *one == locality);
+        let place = known.unwrap_or_else(|| {
+            built.localities.push(locality);
+            built.localities.len() - 1
+        });
+        built.endpoints.push(Endpoint {
+            locality: place,
+            ..endpoint.clone()
+        });
     }
 }
 

@@ -43,6 +43,23 @@ impl ListenerSpec {
         })
     }
 
+    /// The clusters that it leads to itself, rather than by routes that come by RDS.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &str> {
+        let chains = self.chains.iter().map(|chain| &chain.service);
+        let services = chains.chain(&self.default_chain);
+        services.flat_map(|service| -> Box<dyn Iterator<Item = &str>> {
+            match service {
+                ServiceSpec::Tcp(proxy) => {
+                    Box::new(proxy.clusters.iter().map(|choice| choice.name.as_str()))
+                }
+                ServiceSpec::Http(manager) => match &manager.routes {
+                    RouteSource::Inline(table) => Box::new(table.clusters()),
+                    RouteSource::Named { .. } => Box::new(std::iter::empty()),
+                },
+            }
+        })
+    }
+
     /// The names of the routes that come by RDS.
     pub(crate) fn route_names(&self) -> impl Iterator<Item = &String> {
         self.route_sources().filter_map(|source| match source {

@@ -9,26 +9,38 @@
     reason = "control planes still send the older forms of some fields"
 )]
 
+mod apply;
+mod balancing;
 mod bind;
+mod breakers;
 mod build;
 mod check;
 mod cluster;
 mod endpoint;
 mod filter_chain;
+mod hash_policy;
+mod health_check;
 mod http2;
 mod listener;
 mod manager;
 mod matcher;
 mod original_destination;
+mod outlier;
+mod policy;
 mod route;
 mod slot;
 mod store;
+mod subset;
+mod tables;
 mod tcp_proxy;
 mod tracing;
 
+pub(crate) use self::apply::Extent;
 pub(crate) use self::build::Lookup;
-pub(crate) use self::cluster::Family;
+pub(crate) use self::cluster::{DnsRate, Family};
 pub(crate) use self::store::Store;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_upstream;

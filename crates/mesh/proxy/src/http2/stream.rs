@@ -107,7 +107,7 @@ impl ServerStream {
     }
 
     async fn forward(&mut self, exchange: &mut Exchange, cluster: &Rc<ClusterState>) -> Next {
-        let admitted = match cluster.admit(self.call.original, || self.call.worker.random()) {
+        let admitted = match cluster.admit(exchange.ask(&self.call), &*self.call.worker) {
             Ok(admitted) => admitted,
             Err(failure) => return self.fail(exchange, &failure).await,
         };

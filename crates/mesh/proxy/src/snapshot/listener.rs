@@ -112,6 +112,8 @@ pub struct TcpProxy {
     pub max_duration: Option<Duration>,
     /// `max_downstream_connection_duration_jitter_percentage`: up to this much is added at random.
     pub max_duration_jitter: f64,
+    /// `hash_policy` with `source_ip`: what clusters with consistent hashing choose by.
+    pub hashes_source: bool,
     /// `check_drain_close`: the connection ends as soon as nothing of it is under way once the
     /// listener drains.
     pub check_drain_close: bool,

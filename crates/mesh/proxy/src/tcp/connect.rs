@@ -5,6 +5,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::balance::{Ask, Verdict};
 use crate::flags::Flag;
 use crate::net::Stream;
 use crate::reply::Failure;
@@ -45,13 +46,27 @@ impl Session {
     }
 
     async fn attempt(&self, cluster: &Rc<ClusterState>) -> Result<Upstream, Failure> {
-        let Some(endpoint) = cluster.pick(self.original, || self.worker.random()) else {
+        let ask = Ask {
+            original: self.original,
+            hash: self.hash(),
+            ..Ask::default()
+        };
+        let Some(endpoint) = cluster.pick(ask, &*self.worker) else {
             cluster.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };
         let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
         let opened = tokio::time::timeout(cluster.cluster.connect_timeout, slot.connect()).await;
-        let stream = cluster.connected(&endpoint, opened)?;
+        let connected = cluster.connected(&endpoint, opened);
+        cluster.report(
+            &endpoint,
+            match &connected {
+                Ok(_) => Verdict::Connected,
+                Err(Failure::ConnectTimeout) => Verdict::TimedOut,
+                Err(_) => Verdict::Failed,
+            },
+        );
+        let stream = connected?;
         Ok(Upstream {
             stream,
             _slot: slot,

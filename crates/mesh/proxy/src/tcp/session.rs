@@ -114,6 +114,15 @@ impl Session {
         );
     }
 
+    /// The client, if its address decides about the endpoint.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        if self.view.proxy.hashes_source {
+            self.client.peer().ok()
+        } else {
+            None
+        }
+    }
+
     /// A moment after now.
     pub(super) fn after(&self, time: Duration) -> Micros {
         let now = self.worker.clock.now();

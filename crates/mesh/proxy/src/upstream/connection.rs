@@ -10,11 +10,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::balance::{Host, Latency};
 use crate::buffer::{Blocks, Buffer};
 use crate::clock::Micros;
 use crate::net::Stream;
+use crate::snapshot::Cluster;
 use crate::stats::ClusterStats;
 use crate::upstream::Permit;
+use crate::upstream::age::{Age, Lifetime};
 use crate::upstream::http2::Http2Pool;
 
 /// The most idle connections that a worker keeps for one endpoint.
@@ -31,6 +34,10 @@ pub(crate) struct EndpointState {
     pub(crate) text: String,
     /// Requests that it is working on for this worker.
     pub(crate) active: Cell<u32>,
+    /// How fast it answers this worker.
+    pub(crate) latency: Latency,
+    /// What all workers know of it.
+    pub(crate) host: RefCell<Option<Arc<Host>>>,
     /// Its connections of this worker, idle or not, those being opened included.
     connections: Cell<u32>,
     idle: RefCell<Vec<UpstreamConnection>>,
@@ -39,6 +46,8 @@ pub(crate) struct EndpointState {
     pub(super) http2: Http2Pool,
     /// The endpoint has left its cluster: connections are not pooled any more.
     retired: Cell<bool>,
+    /// For how long connections are used.
+    pub(super) lifetime: Cell<Lifetime>,
 }
 
 /// A connection to an endpoint.
@@ -49,6 +58,7 @@ pub(crate) struct UpstreamConnection {
     pub(crate) buffer: Buffer,
     /// It has served an exchange before.
     pub(crate) reused: bool,
+    age: Age,
     idle_since: Micros,
     slot: Slot,
 }
@@ -93,11 +103,14 @@ impl EndpointState {
             source,
             text: address.to_string(),
             active: Cell::new(0),
+            latency: Latency::default(),
+            host: RefCell::default(),
             connections: Cell::new(0),
             idle: RefCell::default(),
             waiters: RefCell::default(),
             http2: Http2Pool::default(),
             retired: Cell::new(false),
+            lifetime: Cell::new(Lifetime::ENDLESS),
         })
     }
 
@@ -145,6 +158,11 @@ impl EndpointState {
         Stream::connect(self.address, self.source).await
     }
 
+    /// How many connections this worker has to it.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.get()
+    }
+
     /// Whether there is a connection, or somebody who means to have one.
     pub(super) fn is_used(self: &Rc<Self>) -> bool {
         self.connections.get() > 0 || Rc::strong_count(self) > 1
@@ -168,6 +186,14 @@ impl EndpointState {
         self.http2.clear();
     }
 
+    /// The endpoint has failed: closes its connections, those at work when their requests end.
+    pub(super) fn close_all(&self) {
+        self.lifetime.set(self.lifetime.get().next_epoch());
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        drop(idle);
+        self.http2.clear();
+    }
+
     pub(super) fn is_retired(&self) -> bool {
         self.retired.get()
     }
@@ -175,6 +201,11 @@ impl EndpointState {
     /// The endpoint has come back.
     pub(crate) fn restore(&self) {
         self.retired.set(false);
+    }
+
+    /// Connections are used for as long as the cluster says.
+    pub(super) fn limit(&self, cluster: &Cluster) {
+        self.lifetime.set(self.lifetime.get().limited_by(cluster));
     }
 
     /// Closes connections that were idle for too long or that the endpoint has closed.
@@ -194,7 +225,8 @@ impl EndpointState {
                 if expired {
                     connection.slot.stats.cx_idle_timeout.increment();
                 }
-                if expired || !connection.stream.is_quiet() {
+                let is_over = connection.age.is_over(self.lifetime.get(), stats);
+                if expired || is_over || !connection.stream.is_quiet() {
                     gone.push(idle.swap_remove(at));
                 } else {
                     at += 1;
@@ -243,6 +275,7 @@ impl UpstreamConnection {
             stream,
             buffer: Buffer::default(),
             reused: false,
+            age: slot.endpoint.lifetime.get().begin(),
             idle_since: 0,
             slot,
         })
@@ -255,7 +288,8 @@ impl UpstreamConnection {
         self.reused = true;
         self.idle_since = now;
         let endpoint = self.slot.endpoint.clone();
-        if endpoint.retired.get() {
+        self.age.count();
+        if endpoint.retired.get() || self.age.is_over(endpoint.lifetime.get(), &self.slot.stats) {
             return;
         }
         if let Some(connection) = endpoint.offer(Some(self)) {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::http2::Pinger;
 use crate::net::Stream;
 use crate::reply::Failure;
 use crate::snapshot::Http2Options;
+use crate::stats::ClusterStats;
+use crate::upstream::age::Age;
 use crate::upstream::connection::Slot;
 use crate::upstream::{ClusterState, EndpointState};
 
@@ -42,6 +45,8 @@ pub(crate) struct Shared {
     limit: u32,
     /// It has carried a stream before.
     reused: Cell<bool>,
+    age: Age,
+    stats: Arc<ClusterStats>,
     /// Its task has ended: nothing comes from it any more.
     closed: Cell<bool>,
     /// Since when a sweep has seen no stream.
@@ -74,6 +79,13 @@ impl Http2Pool {
             let Some(shared) = connections.get(at) else {
                 break None;
             };
+            if shared
+                .age
+                .is_over(shared.endpoint.lifetime.get(), &shared.stats)
+            {
+                gone.push(connections.swap_remove(at));
+                continue;
+            }
             match shared.has_room() {
                 Ok(true) => break Some(shared.lease()),
                 Ok(false) => at += 1,
@@ -125,6 +137,7 @@ impl Shared {
     fn lease(self: &Rc<Self>) -> Lease {
         self.active.set(self.active.get() + 1);
         self.idle_since.set(None);
+        self.age.count();
         Lease {
             shared: self.clone(),
             reused: self.reused.replace(true),
@@ -198,6 +211,7 @@ impl ClusterState {
         self: &Rc<Self>,
         endpoint: &Rc<EndpointState>,
         options: Http2Options,
+        is_high: bool,
     ) -> Result<Lease, Failure> {
         loop {
             if let Some(lease) = endpoint.http2.lease() {
@@ -206,7 +220,7 @@ impl ClusterState {
             let opening = endpoint.http2.opening.borrow().clone();
             let opening = match opening {
                 Some(opening) => opening,
-                None => match self.slot(endpoint) {
+                None => match self.slot(endpoint, is_high) {
                     Some(slot) => self.http2_connect(endpoint, slot, options),
                     None => {
                         let waiting = endpoint.wait();
@@ -252,6 +266,8 @@ impl ClusterState {
                 active: Cell::new(0),
                 limit: options.max_concurrent_streams,
                 reused: Cell::new(false),
+                age: endpoint.lifetime.get().begin(),
+                stats,
                 closed: Cell::new(false),
                 idle_since: Cell::new(None),
             });

@@ -1,6 +1,9 @@
 //! A whole proxy under a control plane: ready when configured, following changes, keeping what is good,
 //! and telling about it on the admin pages.
 
+mod control_plane;
+#[path = "../../../xds/tests/support/fake.rs"]
+mod fake;
 #[path = "../xds_support/mod.rs"]
 mod xds_support;
 
