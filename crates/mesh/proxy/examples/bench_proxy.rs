@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
-    Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
-    ServerHeader, Service, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
-    WeightedCluster,
+    Balancing, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction,
+    Endpoint, Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction,
+    RouteTable, ServerHeader, Service, Snapshot, Tracing, TracingProvider, Transport,
+    UpstreamProtocol, VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -92,7 +92,11 @@ fn cluster(name: &str, address: SocketAddr) -> Cluster {
     Cluster {
         name: name.to_owned(),
         observability_name: name.to_owned(),
-        endpoints: vec![Endpoint { address, weight: 1 }],
+        endpoints: vec![Endpoint {
+            address,
+            weight: 1,
+            transport: Transport::default(),
+        }],
         original_destination: None,
         sources: Vec::new(),
         connect_timeout: Duration::from_secs(10),
@@ -104,6 +108,7 @@ fn cluster(name: &str, address: SocketAddr) -> Cluster {
         },
         idle_timeout: Some(Duration::from_secs(3600)),
         protocol: UpstreamProtocol::Http1,
+        transport: Transport::default(),
     }
 }
 
@@ -168,6 +173,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            client_cert: ClientCert::default(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
         })),

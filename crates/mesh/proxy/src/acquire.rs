@@ -30,6 +30,7 @@ pub(crate) async fn acquire(
     if !fresh && let Some(connection) = endpoint.pop_idle() {
         return Ok(connection);
     }
+    let behind = client.call().client.ends();
     let connect = async {
         loop {
             let slot = match cluster.checkout(endpoint) {
@@ -43,7 +44,7 @@ pub(crate) async fn acquire(
                     }
                 }
             };
-            let open = UpstreamConnection::open(slot);
+            let open = UpstreamConnection::open(slot, behind);
             let opened = tokio::time::timeout(cluster.cluster.connect_timeout, open).await;
             return cluster.connected(endpoint, opened);
         }

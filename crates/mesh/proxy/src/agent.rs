@@ -2,6 +2,7 @@
 //! configuration is published to the workers, the admin pages tell how it stands.
 
 mod dns;
+mod files;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Bootstrap, StaticSecret};
 use crate::config::{Lookup, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
 use crate::{Options, Proxy, Published, StartError, admin};
@@ -48,6 +49,14 @@ pub enum AgentError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// A secret of the bootstrap file is not usable.
+    #[error("secret {name:?} of the bootstrap file: {problem}")]
+    Secret {
+        /// Which.
+        name: String,
+        /// The field, and what is wrong with it.
+        problem: String,
     },
     /// The workers could not start.
     #[error(transparent)]
@@ -95,6 +104,7 @@ impl Agent {
         let node = bootstrap.telemetry_node();
         let config = Config::new(bootstrap.control_plane.clone(), bootstrap.node.clone());
         let shared = Shared::start(bootstrap, node, options)?;
+        shared.take_static_secrets()?;
 
         let mut tasks = JoinSet::new();
         let admin_address = admin
@@ -109,6 +119,7 @@ impl Agent {
         tasks.spawn(async move { match client::run(&config, &mut follower).await {} });
         tasks.spawn(keep_deadlines(Arc::clone(&shared)));
         tasks.spawn(dns::resolve(Arc::clone(&shared)));
+        tasks.spawn(files::watch(Arc::clone(&shared)));
         tasks.spawn(watch_listeners(Arc::clone(&shared)));
         Ok(Self {
             shared,
@@ -175,6 +186,18 @@ impl Shared {
             is_ready: watch::Sender::new(false),
             quit: watch::Sender::new(false),
         }))
+    }
+
+    fn take_static_secrets(&self) -> Result<(), AgentError> {
+        let mut state = self.state();
+        for StaticSecret(secret) in &self.bootstrap.secrets {
+            let taken = state.store.put_static_secret(secret.clone());
+            taken.map_err(|refused| AgentError::Secret {
+                name: secret.name.clone(),
+                problem: refused.to_string(),
+            })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

@@ -5,6 +5,7 @@
 //! file that this proxy and a real Envoy take alike.
 
 mod file;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,6 +16,7 @@ use serde_saphyr::MessageFormatter;
 use thiserror::Error;
 
 use self::file::File;
+pub use self::secrets::StaticSecret;
 use crate::snapshot;
 
 /// What a bootstrap file says.
@@ -26,6 +28,8 @@ pub struct Bootstrap {
     pub admin: Option<SocketAddr>,
     /// The control plane, as `http://HOST:PORT`.
     pub control_plane: String,
+    /// `static_resources.secrets`.
+    pub secrets: Vec<StaticSecret>,
 }
 
 impl Bootstrap {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::buffer::Buffer;
-use crate::call::{Call, Current, Parts, Protocol};
+use crate::call::{Call, Client, Current, Parts, Protocol};
 use crate::clock::Micros;
 use crate::http1::head::{Limits, Refused};
 use crate::http2;
@@ -66,21 +66,26 @@ enum NoRequest {
 impl Connection {
     pub(crate) fn new(
         worker: &Rc<Worker>,
-        listener: Rc<str>,
+        registered: Registered,
         view: Rc<HttpView>,
         stream: Stream,
-        peer: SocketAddr,
-        original: Option<SocketAddr>,
+        (peer, original): (SocketAddr, Option<SocketAddr>),
     ) -> Self {
+        let client = Client {
+            peer,
+            original,
+            local: stream.local_address(),
+            text: peer.ip().to_canonical().to_string(),
+            secured: stream.secured().cloned(),
+        };
         Self {
-            registered: Registered::new(worker, listener),
+            registered,
             current: Current::new(worker, view.clone()),
             call: Call::new(
                 Protocol::Http1,
                 worker.clone(),
                 view,
-                (peer, original),
-                peer.ip().to_canonical().to_string().into(),
+                Rc::new(client),
                 Parts::new(worker),
             ),
             stream,

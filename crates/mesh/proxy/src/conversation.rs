@@ -72,6 +72,7 @@ impl<'a> Conversation<'a> {
     ) -> Self {
         if let Some(attempt) = &mut exchange.attempt {
             attempt.connected = true;
+            attempt.secured = upstream.stream.secured().cloned();
         }
         let begin = exchange.begin;
         Self {

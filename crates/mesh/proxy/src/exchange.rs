@@ -190,6 +190,8 @@ impl Call {
             status: 0,
             flags: Flags::default(),
             reason: None,
+            transport_failure: None,
+            secured: None,
             canceled: false,
             is_http2: false,
         });
@@ -214,6 +216,9 @@ impl Call {
         let Some(attempt) = &mut exchange.attempt else {
             return;
         };
+        if let Failure::Transport(why) = failure {
+            attempt.transport_failure = Some(why.clone());
+        }
         match failure.reset_reason() {
             Some(reason) => attempt.fail(failure.flag(), reason),
             None => attempt.canceled = true,

@@ -1,6 +1,7 @@
 //! The proxy's own answers, with Envoy's statuses and texts.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use h2::Reason;
 
@@ -103,6 +104,8 @@ pub(crate) enum Failure {
     Overflow,
     /// The endpoint refused the connection, or is not to be reached.
     Connect,
+    /// There is no agreement on TLS with the endpoint: why.
+    Transport(Rc<str>),
     /// The endpoint did not accept in time.
     ConnectTimeout,
     /// The endpoint closed before its response was complete.
@@ -135,7 +138,7 @@ impl Failure {
         Some(match self {
             Self::NoEndpoint => Flag::UH,
             Self::Overflow => Flag::UO,
-            Self::Connect | Self::ConnectTimeout => Flag::UF,
+            Self::Connect | Self::ConnectTimeout | Self::Transport(_) => Flag::UF,
             Self::Terminated => Flag::UC,
             Self::Protocol(_) => Flag::UPE,
             Self::RouteTimeout => Flag::UT,
@@ -152,7 +155,7 @@ impl Failure {
     /// itself gave the attempt up.
     pub(crate) fn reset_reason(&self) -> Option<&'static str> {
         match self {
-            Self::Connect => Some("remote connection failure"),
+            Self::Connect | Self::Transport(_) => Some("remote connection failure"),
             Self::ConnectTimeout => Some("connection timeout"),
             Self::Overflow => Some("overflow"),
             Self::Terminated => Some("connection termination"),
@@ -190,6 +193,13 @@ impl Failure {
                 ..reset(503)
             },
             Self::Connect | Self::ConnectTimeout | Self::Terminated | Self::Reset(_) => reset(503),
+            Self::Transport(why) => {
+                let plain = reset(503);
+                Reply::new(
+                    503,
+                    format!("{}, transport failure reason: {why}", plain.body),
+                )
+            }
             Self::Protocol(_) => reset(502),
             Self::RouteTimeout => Reply::new(504, "upstream request timeout"),
             Self::Idle {

@@ -9,9 +9,11 @@
 //! notices a change by `Arc::ptr_eq`.
 
 mod chain_match;
+mod inspection;
 mod listener;
 mod pattern;
 mod protocol;
+mod transport;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,9 +24,13 @@ use crate::call::Protocol;
 
 pub use self::chain_match::{ChainMatch, Cidr, SourceType};
 pub(crate) use self::chain_match::{Ends, select};
+pub(crate) use self::inspection::Sniffed;
+pub use self::inspection::{FilterKind, Inspection, ListenerFilter, PortPredicate};
 pub use self::listener::{Backoff, FilterChain, Listener, Service, SocketKind, TcpProxy};
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
+pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
+pub use crate::tls::{ClientTls, ServerTls};
 
 /// One consistent configuration of the whole proxy.
 #[derive(Debug)]
@@ -92,6 +98,8 @@ pub struct ConnectionManager {
     pub stream_idle_timeout: Option<Duration>,
     /// `request_headers_timeout`: the slowloris guard.
     pub request_headers_timeout: Option<Duration>,
+    /// What is done with `x-forwarded-client-cert`.
+    pub client_cert: ClientCert,
     /// `codec_type`.
     pub codec: Codec,
     /// `http2_protocol_options`.
@@ -107,6 +115,47 @@ pub enum ServerHeader {
     AppendIfAbsent,
     /// Leave it.
     PassThrough,
+}
+
+/// What is done with the header `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientCert {
+    /// `forward_client_cert_details`.
+    pub mode: ForwardClientCert,
+    /// `set_current_client_cert_details`.
+    pub details: CertDetails,
+}
+
+/// `ForwardClientCertDetails`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardClientCert {
+    /// It is taken away.
+    #[default]
+    Sanitize,
+    /// It stays if the client has shown a certificate.
+    ForwardOnly,
+    /// What the client has shown is appended.
+    AppendForward,
+    /// What the client has shown replaces it.
+    SanitizeSet,
+    /// It stays, whoever sent it.
+    AlwaysForwardOnly,
+}
+
+/// `SetCurrentClientCertDetails`: what is told besides the hash of the certificate and the URIs of
+/// the proxy's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CertDetails {
+    /// `subject`.
+    pub subject: bool,
+    /// `cert`.
+    pub cert: bool,
+    /// `chain`.
+    pub chain: bool,
+    /// `dns`.
+    pub dns: bool,
+    /// `uri`.
+    pub uri: bool,
 }
 
 /// `HttpConnectionManager.Tracing` with its provider.
@@ -350,6 +399,8 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// What its endpoints speak.
     pub protocol: UpstreamProtocol,
+    /// How connections are made to where each client wanted to go; other endpoints have their own.
+    pub transport: Transport,
 }
 
 impl Cluster {
@@ -372,6 +423,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Its weight; at least 1.
     pub weight: u32,
+    /// How connections to it are made.
+    pub transport: Transport,
 }
 
 /// Options of a cluster of type ORIGINAL_DST.

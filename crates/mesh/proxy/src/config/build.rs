@@ -10,7 +10,11 @@ use super::endpoint::Assignment;
 use super::filter_chain::{ChainSpec, ServiceSpec};
 use super::listener::ListenerSpec;
 use super::manager::RouteSource;
-use crate::snapshot::{Cluster, ConnectionManager, FilterChain, Listener, RouteTable, Service};
+use super::secrets::Secrets;
+use super::transport::Labels;
+use crate::snapshot::{
+    ChainTls, Cluster, ConnectionManager, FilterChain, Listener, RouteTable, Service,
+};
 
 /// A name to be resolved again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +52,7 @@ pub(super) fn build_cluster(
     spec: &ClusterSpec,
     assigned: Option<&Assignment>,
     resolved: &HashMap<Lookup, Vec<IpAddr>>,
+    secrets: &Secrets,
 ) -> Cluster {
     let addresses = |name: &str| {
         lookups_of(spec)
@@ -60,7 +65,9 @@ pub(super) fn build_cluster(
         Discovery::Eds { .. } => assigned,
         Discovery::OriginalDestination(_) => None,
     };
-    let endpoints = assignment.map(|known| known.usable(spec.panic_threshold, addresses));
+    let transport = |labels: &Labels| spec.transports.choose(labels, secrets);
+    let endpoints =
+        assignment.map(|known| known.usable(spec.panic_threshold, addresses, transport));
     Cluster {
         name: spec.name.clone(),
         observability_name: spec.observability_name.clone(),
@@ -75,6 +82,7 @@ pub(super) fn build_cluster(
         limits: spec.limits,
         idle_timeout: spec.idle_timeout,
         protocol: spec.protocol,
+        transport: transport(&Labels::new()),
     }
 }
 
@@ -82,6 +90,7 @@ pub(super) fn build_cluster(
 pub(super) fn build_listener(
     spec: &ListenerSpec,
     routes: impl Fn(&str) -> Option<Arc<RouteTable>>,
+    secrets: &Secrets,
 ) -> Listener {
     let service = |service: &ServiceSpec| match service {
         ServiceSpec::Tcp(proxy) => Service::Tcp(proxy.clone()),
@@ -95,6 +104,8 @@ pub(super) fn build_listener(
     };
     let chain = |chain: &ChainSpec| FilterChain {
         conditions: chain.conditions.clone(),
+        tls: tls_of(chain, secrets),
+        handshake_timeout: chain.handshake_timeout,
         service: service(&chain.service),
     };
     Listener {
@@ -104,9 +115,17 @@ pub(super) fn build_listener(
         socket: spec.socket,
         original_destination: spec.original_destination,
         hands_over: spec.hands_over,
+        inspection: spec.inspection.clone(),
         chains: spec.chains.iter().map(chain).collect(),
-        default_chain: spec.default_chain.as_ref().map(service),
+        default_chain: spec.default_chain.as_ref().map(chain),
     }
+}
+
+/// The TLS that a chain terminates, with the secrets of now.
+pub(super) fn tls_of(chain: &ChainSpec, secrets: &Secrets) -> Option<ChainTls> {
+    let tls = chain.tls.as_ref()?;
+    let made = tls.make(secrets);
+    Some(made.map_or(ChainTls::NotReady, ChainTls::Ready))
 }
 
 /// The routes of a connection manager.
@@ -120,10 +139,14 @@ pub(super) fn routes_of(
     }
 }
 
-/// When a cluster is used without its endpoints.
+/// When a cluster is used without its endpoints or secrets.
 pub(super) fn fetch_deadline(spec: &ClusterSpec, now: Instant) -> Option<Instant> {
-    match &spec.discovery {
-        Discovery::Eds { fetch_timeout, .. } => fetch_timeout.map(|wait| now + wait),
+    let endpoints = match &spec.discovery {
+        Discovery::Eds { fetch_timeout, .. } => Some(*fetch_timeout),
         _ => None,
-    }
+    };
+    let secrets = spec.transports.tls().map(|tls| tls.context.fetch_timeout);
+    let waits = endpoints.into_iter().chain(secrets);
+    let longest = waits.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+    Some(now + longest)
 }

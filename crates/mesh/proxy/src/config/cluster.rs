@@ -14,9 +14,10 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 
 use super::check::{At, Refused, decode, duration, ignored, nothing_else, timeout};
 use super::endpoint::{self, Assignment};
-use super::listener::plaintext;
 use super::manager::{http1_options, over_ads};
-use super::{bind, http2, original_destination};
+use super::tls::Names;
+use super::transport::Transports;
+use super::{bind, http2, original_destination, transport};
 use crate::snapshot::{
     Balancing, ClusterLimits, Http2Options, OriginalDestination, UpstreamProtocol,
 };
@@ -36,6 +37,7 @@ pub(crate) struct ClusterSpec {
     pub(crate) discovery: Discovery,
     /// The addresses that connections are made from, at most one of a family.
     pub(crate) sources: Vec<IpAddr>,
+    pub(crate) transports: Transports,
 }
 
 /// Where the endpoints come from.
@@ -80,7 +82,7 @@ const DEFAULT_DNS_REFRESH: Duration = Duration::from_secs(5);
 const MIN_DNS_REFRESH: Duration = Duration::from_secs(1);
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> {
+pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<ClusterSpec, Refused> {
     let at = &At::ROOT;
     let name = std::mem::take(&mut cluster.name);
     if name.is_empty() {
@@ -119,9 +121,8 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
     let limits = limits(breakers, &at.field("circuit_breakers"))?;
     let common = cluster.common_lb_config.take().unwrap_or_default();
     let panic_threshold = common_lb(common, &at.field("common_lb_config"))?;
-    if let Some(socket) = cluster.transport_socket.take() {
-        plaintext(&socket, &at.field("transport_socket"))?;
-    }
+    let matches = std::mem::take(&mut cluster.transport_socket_matches);
+    let transports = transport::of_cluster(cluster.transport_socket.take(), matches, names, at)?;
     let observability_name = match std::mem::take(&mut cluster.alt_stat_name) {
         unset if unset.is_empty() => name.clone(),
         given => given,
@@ -142,6 +143,7 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
         panic_threshold,
         discovery,
         sources,
+        transports,
     })
 }
 

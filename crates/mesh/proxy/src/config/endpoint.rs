@@ -8,7 +8,8 @@ use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 
 use super::check::{At, Refused, ignored, nothing_else};
 use super::listener::host_and_port;
-use crate::snapshot::Endpoint;
+use super::transport::{self, Labels};
+use crate::snapshot::{Endpoint, Transport};
 
 /// Checked endpoints.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +24,8 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     pub(crate) weight: u32,
     pub(crate) healthy: bool,
+    /// What its metadata says about its transport socket.
+    pub(crate) labels: Labels,
 }
 
 /// Where an endpoint is.
@@ -53,11 +56,12 @@ impl Assignment {
     }
 
     /// The endpoints to be used: the healthy ones or, when their share in percent is below the
-    /// threshold, all. `resolve` gives the addresses of a name.
+    /// threshold, all. `resolve` gives the addresses of a name, `choose` how connections are made.
     pub(crate) fn usable(
         &self,
         panic_threshold: f64,
         resolve: impl Fn(&str) -> Vec<IpAddr>,
+        choose: impl Fn(&Labels) -> Transport,
     ) -> Vec<Endpoint> {
         let all: Vec<(Endpoint, bool)> = self
             .endpoints
@@ -67,10 +71,12 @@ impl Assignment {
                     Host::Address(address) => vec![*address],
                     Host::Name(name) => resolve(name),
                 };
-                addresses.into_iter().map(|address| {
+                let transport = choose(&target.labels);
+                addresses.into_iter().map(move |address| {
                     let endpoint = Endpoint {
                         address: SocketAddr::new(address, target.port),
                         weight: target.weight,
+                        transport: transport.clone(),
                     };
                     (endpoint, target.healthy)
                 })
@@ -162,12 +168,13 @@ fn target(mut endpoint: pb::LbEndpoint, at: &At<'_>) -> Result<Target, Refused> 
             .field("load_balancing_weight")
             .refuse("it must be at least 1"));
     }
-    ignored!(endpoint: metadata);
+    let labels = transport::labels(endpoint.metadata.take());
     nothing_else(&endpoint, at)?;
     Ok(Target {
         host: host.parse().map_or(Host::Name(host), Host::Address),
         port,
         weight,
         healthy,
+        labels,
     })
 }

@@ -13,21 +13,30 @@ mod bind;
 mod build;
 mod check;
 mod cluster;
+mod data;
 mod endpoint;
 mod filter_chain;
 mod http2;
+mod inspection;
 mod listener;
 mod manager;
 mod matcher;
 mod original_destination;
 mod route;
+mod secret;
+mod secrets;
 mod slot;
 mod store;
 mod tcp_proxy;
+mod tls;
+mod tls_params;
 mod tracing;
+mod transport;
 
 pub(crate) use self::build::Lookup;
 pub(crate) use self::cluster::Family;
+pub(crate) use self::secret::SecretSpec;
+pub(crate) use self::secrets::look_at;
 pub(crate) use self::store::Store;
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! as it is. Listeners first open when all clusters of the first response are ready, so that no request
 //! finds a cluster missing at the start.
 
+mod apply_secrets;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -17,16 +19,20 @@ use envoy_types::pb::envoy::config::listener::v3::Listener as EnvoyListener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
-use super::build::{Lookup, build_cluster, build_listener, fetch_deadline, lookups_of, routes_of};
+use super::build::{
+    Lookup, build_cluster, build_listener, fetch_deadline, lookups_of, routes_of, tls_of,
+};
 use super::check::{At, Refused, decode};
 use super::cluster::{self, ClusterSpec, Discovery};
 use super::endpoint::{self, Assignment};
 use super::listener::{self, ListenerSpec};
 use super::route;
+use super::secrets::{Material, Secrets};
 use super::slot::{Slot, active, put, specs};
-use crate::snapshot::{Cluster, Listener, RouteTable, Snapshot};
+use super::tls::Names;
+use crate::snapshot::{ChainTls, Cluster, Listener, RouteTable, Snapshot};
 
 /// Everything that the control plane said, as far as it was accepted.
 #[derive(Debug, Default)]
@@ -35,6 +41,7 @@ pub(crate) struct Store {
     clusters: BTreeMap<String, Slot<ClusterSpec, Cluster>>,
     routes: BTreeMap<String, Accepted<Arc<RouteTable>>>,
     assignments: BTreeMap<String, Accepted<Assignment>>,
+    secrets: Secrets,
     resolved: HashMap<Lookup, Vec<IpAddr>>,
     types: BTreeMap<String, TypeState>,
     /// All clusters of the first response have been ready.
@@ -81,6 +88,7 @@ impl Store {
             LISTENER => self.apply_listeners(resources, now, &mut rejections),
             ROUTE => self.apply_routes(resources, &mut rejections),
             ENDPOINT => self.apply_assignments(resources, &mut rejections),
+            SECRET => self.apply_secrets(resources, &mut rejections),
             _ => rejections.push(Rejection {
                 resource: format!("resources of type {type_url:?}"),
                 reason: "the type is not supported".to_owned(),
@@ -109,6 +117,7 @@ impl Store {
                     _ => None,
                 })
                 .collect(),
+            SECRET => self.secret_names(),
             _ => BTreeSet::new(),
         };
         names.into_iter().cloned().collect()
@@ -241,7 +250,11 @@ impl Store {
             {
                 continue;
             }
-            match cluster::compile(cluster) {
+            let is_static = |name: &str| self.secrets.is_static(name);
+            let names = &Names {
+                is_static: &is_static,
+            };
+            match cluster::compile(cluster, names) {
                 Ok(spec) => {
                     let give_up = fetch_deadline(&spec, now);
                     put(&mut self.clusters, name, spec, hash, give_up);
@@ -281,7 +294,11 @@ impl Store {
             {
                 continue;
             }
-            match listener::compile(listener) {
+            let is_static = |name: &str| self.secrets.is_static(name);
+            let names = &Names {
+                is_static: &is_static,
+            };
+            match listener::compile(listener, names) {
                 Ok(spec) => changed.push((name, hash, spec)),
                 Err(refused) => rejections.push(rejection("listener", &name, &refused)),
             }
@@ -369,20 +386,27 @@ impl Store {
     fn advance_clusters(&mut self, now: Instant) {
         let assignments = &self.assignments;
         let resolved = &self.resolved;
+        let secrets = &self.secrets;
         for slot in self.clusters.values_mut() {
-            let is_ready = |spec: &ClusterSpec| match &spec.discovery {
+            let has_endpoints = |spec: &ClusterSpec| match &spec.discovery {
                 Discovery::Static(_) | Discovery::OriginalDestination(_) => true,
                 Discovery::Eds { service_name, .. } => assignments.contains_key(service_name),
                 Discovery::Dns { .. } => {
                     lookups_of(spec).all(|lookup| resolved.contains_key(&lookup))
                 }
             };
+            let has_secrets = |material: &Material| material.is_there(secrets);
+            let is_ready = |spec: &ClusterSpec| {
+                let mut tls = spec.transports.tls();
+                has_endpoints(spec) && tls.all(|tls| has_secrets(&tls.context.material))
+            };
             let build = |spec: &ClusterSpec| {
                 let assigned = match &spec.discovery {
                     Discovery::Eds { service_name, .. } => assignments.get(service_name),
                     _ => None,
                 };
-                build_cluster(spec, assigned.map(|accepted| &accepted.value), resolved)
+                let assigned = assigned.map(|accepted| &accepted.value);
+                build_cluster(spec, assigned, resolved, secrets)
             };
             slot.promote(now, is_ready, build);
             if let Some(active) = &mut slot.active {
@@ -401,26 +425,30 @@ impl Store {
         if !self.clusters_ready {
             return;
         }
-        let routes = &self.routes;
+        let (routes, secrets) = (&self.routes, &self.secrets);
         let named = |name: &str| routes.get(name).map(|known| Arc::clone(&known.value));
+        let build = |spec: &ListenerSpec| build_listener(spec, named, secrets);
         for slot in self.listeners.values_mut() {
-            let is_ready =
-                |spec: &ListenerSpec| spec.route_names().all(|name| routes.contains_key(name));
-            slot.promote(now, is_ready, |spec| build_listener(spec, named));
+            let is_ready = |spec: &ListenerSpec| {
+                let mut tls = spec.tls();
+                spec.route_names().all(|name| routes.contains_key(name))
+                    && tls.all(|tls| tls.context.material.is_there(secrets))
+            };
+            slot.promote(now, is_ready, build);
             if let Some(active) = &mut slot.active {
                 let address = |table: Arc<RouteTable>| Arc::as_ptr(&table);
                 let newest = active.spec.route_sources();
                 let newest = newest.map(|source| routes_of(source, named).map(address));
                 let in_use = active.built.managers();
                 let in_use = in_use.map(|manager| manager.routes.as_ref().map(Arc::as_ptr));
-                if !newest.eq(in_use) {
-                    active.built = Arc::new(build_listener(&active.spec, named));
+                if !newest.eq(in_use) || !has_newest_tls(&active.spec, &active.built, secrets) {
+                    active.built = Arc::new(build(&active.spec));
                 }
             }
         }
     }
 
-    /// Drops routes, endpoints and addresses that nothing refers to any more.
+    /// Drops routes, endpoints, secrets and addresses that nothing refers to any more.
     fn forget_unused(&mut self) {
         let wanted = self.wanted(ROUTE);
         self.routes
@@ -428,9 +456,25 @@ impl Store {
         let wanted = self.wanted(ENDPOINT);
         self.assignments
             .retain(|name, _| wanted.binary_search(name).is_ok());
+        let wanted = self.wanted(SECRET);
+        self.secrets.retain(&wanted);
         let lookups = self.lookups();
         self.resolved.retain(|lookup, _| lookups.contains(lookup));
     }
+}
+
+/// Whether a listener's chains have the TLS that the secrets of now make.
+fn has_newest_tls(spec: &ListenerSpec, built: &Listener, secrets: &Secrets) -> bool {
+    let is_newest = |newest: Option<ChainTls>, in_use: Option<&ChainTls>| match (newest, in_use) {
+        (None, None) => true,
+        (Some(newest), Some(in_use)) => newest.is(in_use),
+        _ => false,
+    };
+    let newest = spec.all_chains().map(|chain| tls_of(chain, secrets));
+    let in_use = built.all_chains().map(|chain| chain.tls.as_ref());
+    newest
+        .zip(in_use)
+        .all(|(newest, in_use)| is_newest(newest, in_use))
 }
 
 fn hash_of(body: &Any) -> u64 {

@@ -204,7 +204,7 @@ const OF_EVERY_SPAN: [(&str, &str); 1] = [("component", "proxy")];
 const OF_CLUSTERS: [&str; 2] = ["upstream_cluster", "upstream_cluster.name"];
 
 /// Built-in tags whose values vary from span to span.
-const VARYING: [&str; 24] = [
+const VARYING: [&str; 27] = [
     "guid:x-request-id",
     "guid:x-client-trace-id",
     "http.url",
@@ -229,6 +229,9 @@ const VARYING: [&str; 24] = [
     "error",
     "error.reason",
     "canceled",
+    "source_principal",
+    "destination_principal",
+    "upstream_transport_failure_reason",
 ];
 
 /// The headers that B3 in several headers replaces; the parent only if there is one.

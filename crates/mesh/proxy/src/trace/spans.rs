@@ -17,6 +17,7 @@ use crate::grpc::{self, GrpcStatus};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::snapshot::{Cluster, CustomTag};
+use crate::tls::Secured;
 use crate::trace::tags::{Tags, text};
 use crate::trace::{RequestId, TagValue, TraceContext, Tracer};
 use crate::upstream::{ClusterState, EndpointState};
@@ -27,6 +28,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) clock: &'a Clock,
     /// The client's address without its port.
     pub(crate) peer: &'a str,
+    /// What the TLS of the client's connection has shown.
+    pub(crate) secured: Option<&'a Secured>,
     pub(crate) request: &'a RequestHead,
     pub(crate) head: &'a [u8],
     pub(crate) id: &'a RequestId,
@@ -65,6 +68,10 @@ pub(crate) struct Attempt {
     pub(crate) flags: Flags,
     /// Why it failed.
     pub(crate) reason: Option<&'static str>,
+    /// Why there is no TLS with the endpoint.
+    pub(crate) transport_failure: Option<Rc<str>>,
+    /// What the TLS of the connection has shown.
+    pub(crate) secured: Option<Rc<Secured>>,
     /// The proxy gave it up.
     pub(crate) canceled: bool,
     /// The endpoint speaks HTTP/2.
@@ -190,6 +197,7 @@ impl Tracer {
             request.push(&mut tags);
         }
         push_grpc_status(&mut tags, finished.grpc);
+        finished.push_identities(&mut tags);
         let cluster = self.push_cluster(&mut tags, finished.cluster);
         if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {
             tags.push("error", "true");
@@ -260,6 +268,10 @@ impl Tracer {
         if let Some(reason) = attempt.reason {
             tags.push("error.reason", reason);
         }
+        attempt.push_transport(&mut tags);
+        if let Some(secured) = &attempt.secured {
+            push_peers(&mut tags, secured.own_id(), secured.peer_id());
+        }
         if attempt.canceled {
             tags.push("canceled", "true");
         }
@@ -290,8 +302,13 @@ impl Tracer {
         // What a client says about itself is for an edge to say.
         let value = |name| request.fields.value(name, head).filter(|_| !finished.edge);
         let path = value(Name::XEnvoyOriginalPath).unwrap_or(request.target.path.get(head));
+        let scheme: &[u8] = if finished.secured.is_some() {
+            b"https"
+        } else {
+            b"http"
+        };
         url.clear();
-        url.extend_from_slice(value(Name::XForwardedProto).unwrap_or(b"http"));
+        url.extend_from_slice(value(Name::XForwardedProto).unwrap_or(scheme));
         url.extend_from_slice(b"://");
         url.extend_from_slice(request.target.authority.get(head));
         url.extend_from_slice(&path[..path.len().min(self.longest_path)]);
@@ -455,7 +472,41 @@ fn digits(buffer: &mut itoa::Buffer, number: u64) -> &str {
     buffer.format(number)
 }
 
+/// The identities that both ends have proven, by Istio's names.
+fn push_peers<'t>(tags: &mut Tags<'t>, client: Option<&'t str>, server: Option<&'t str>) {
+    if let Some(client) = client {
+        tags.push("source_principal", client);
+    }
+    if let Some(server) = server {
+        tags.push("destination_principal", server);
+    }
+}
+
+impl Finished<'_> {
+    /// Those of the client's connection or, if that is plaintext, of the endpoint's.
+    #[inline]
+    fn push_identities<'t>(&'t self, tags: &mut Tags<'t>) {
+        if let Some(secured) = self.secured {
+            push_peers(tags, secured.peer_id(), secured.own_id());
+        }
+        let Some(attempt) = self.attempt else {
+            return;
+        };
+        if let (None, Some(secured)) = (self.secured, &attempt.secured) {
+            push_peers(tags, secured.own_id(), secured.peer_id());
+        }
+        attempt.push_transport(tags);
+    }
+}
+
 impl Attempt {
+    /// Why there is no TLS with the endpoint.
+    fn push_transport<'t>(&'t self, tags: &mut Tags<'t>) {
+        if let Some(reason) = &self.transport_failure {
+            tags.push("upstream_transport_failure_reason", reason);
+        }
+    }
+
     /// Notes why the attempt failed.
     pub(crate) fn fail(&mut self, flag: Option<Flag>, reason: &'static str) {
         if let Some(flag) = flag {

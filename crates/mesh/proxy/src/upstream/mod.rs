@@ -5,6 +5,7 @@ mod balance;
 mod cluster;
 mod connection;
 mod http2;
+mod link;
 mod usage;
 
 pub(crate) use cluster::ClusterState;

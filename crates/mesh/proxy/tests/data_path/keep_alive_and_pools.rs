@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use periplus_proxy::snapshot::{Balancing, Endpoint};
+use periplus_proxy::snapshot::{Balancing, Endpoint, Transport};
 
 use crate::support::config::cluster;
 use crate::support::origin::{Origin, ok, read_request};
@@ -115,6 +115,7 @@ fn spread(balancing: Balancing, weights: &[u32], requests: usize) -> Vec<usize> 
         .map(|(origin, weight)| Endpoint {
             address: origin.address,
             weight: *weight,
+            transport: Transport::default(),
         })
         .collect();
     let mut config = Config::to(&origins[0]);

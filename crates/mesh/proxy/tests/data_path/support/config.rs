@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
-    Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
-    ServerHeader, Service, Snapshot, TcpProxy, Tracing, TracingProvider, UpstreamProtocol,
-    VirtualHost, WeightedCluster,
+    Balancing, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction,
+    Endpoint, Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction,
+    RouteTable, ServerHeader, Service, Snapshot, TcpProxy, Tracing, TracingProvider, Transport,
+    UpstreamProtocol, VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -182,6 +182,7 @@ impl Config {
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            client_cert: ClientCert::default(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
         };
@@ -294,6 +295,7 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
             .map(|address| Endpoint {
                 address: *address,
                 weight: 1,
+                transport: Transport::default(),
             })
             .collect(),
         original_destination: None,
@@ -307,6 +309,7 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
         },
         idle_timeout: Some(Duration::from_secs(3600)),
         protocol: UpstreamProtocol::Http1,
+        transport: Transport::default(),
     }
 }
 
