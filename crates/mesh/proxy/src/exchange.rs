@@ -12,7 +12,7 @@ use crate::http1::name::Name;
 use crate::reply::{Failure, Reply};
 use crate::route::RouteAt;
 use crate::snapshot::{Forward, GrpcTimeouts, RouteAction};
-use crate::trace::{Attempt, RequestId, TraceContext};
+use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext};
 use crate::upstream::{ClusterState, EndpointState};
 
 /// The record of a request: what happened, and when.
@@ -189,9 +189,7 @@ impl Call {
             connected: false,
             status: 0,
             flags: Flags::default(),
-            reason: None,
-            transport_failure: None,
-            secured: None,
+            rare: None,
             canceled: false,
             is_http2: false,
         });
@@ -217,7 +215,7 @@ impl Call {
             return;
         };
         if let Failure::Transport(why) = failure {
-            attempt.transport_failure = Some(why.clone());
+            attempt.tls_is(TlsOutcome::Failed(why.clone()));
         }
         match failure.reset_reason() {
             Some(reason) => attempt.fail(failure.flag(), reason),

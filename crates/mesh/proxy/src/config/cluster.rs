@@ -123,6 +123,11 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
     let panic_threshold = common_lb(common, &at.field("common_lb_config"))?;
     let matches = std::mem::take(&mut cluster.transport_socket_matches);
     let transports = transport::of_cluster(cluster.transport_socket.take(), matches, names, at)?;
+    if transports.has_proxy_protocol() && protocol != UpstreamProtocol::Http1 {
+        let reason =
+            "the PROXY protocol is not supported with HTTP/2, whose connections clients share";
+        return Err(at.field("transport_socket").refuse(reason));
+    }
     let observability_name = match std::mem::take(&mut cluster.alt_stat_name) {
         unset if unset.is_empty() => name.clone(),
         given => given,

@@ -278,17 +278,16 @@ fn client_cert(
         }
     };
     let details = manager.set_current_client_cert_details.take();
-    let details = details.unwrap_or_default();
-    Ok(ClientCert {
-        mode,
-        details: CertDetails {
-            subject: flag(details.subject, false),
-            cert: details.cert,
-            chain: details.chain,
-            dns: details.dns,
-            uri: details.uri,
-        },
-    })
+    let mut given = details.unwrap_or_default();
+    let details = CertDetails {
+        subject: flag(given.subject.take(), false),
+        cert: std::mem::take(&mut given.cert),
+        chain: std::mem::take(&mut given.chain),
+        dns: std::mem::take(&mut given.dns),
+        uri: std::mem::take(&mut given.uri),
+    };
+    nothing_else(&given, &at.field("set_current_client_cert_details"))?;
+    Ok(ClientCert { mode, details })
 }
 
 fn check_request_ids(manager: &mut pb::HttpConnectionManager, at: &At<'_>) -> Result<(), Refused> {

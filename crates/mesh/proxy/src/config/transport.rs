@@ -157,6 +157,13 @@ pub(super) fn labels(metadata: Option<core::Metadata>) -> Labels {
 }
 
 impl Transports {
+    /// Whether a header says whose connection an endpoint gets.
+    pub(super) fn has_proxy_protocol(&self) -> bool {
+        let matches = self.matches.iter().map(|(_, socket)| socket);
+        let mut all = matches.chain([&self.default]);
+        all.any(|socket| socket.proxy_protocol.is_some())
+    }
+
     /// The TLS of all of them.
     pub(crate) fn tls(&self) -> impl Iterator<Item = &Arc<UpstreamTls>> {
         let matches = self.matches.iter().map(|(_, socket)| socket);

@@ -153,10 +153,7 @@ impl TlsLayer {
                 Ok(Next::Read) => return Ok(()),
                 Ok(Next::Closed) => self.end = End::Closed,
                 Err(error) => {
-                    // Takes the alert out of the session.
-                    let _ = self
-                        .session
-                        .advance(&mut [], &mut plain, &mut self.outgoing);
+                    self.session.alert(&mut self.incoming, &mut self.outgoing);
                     return Err(failed(error));
                 }
             }
@@ -233,10 +230,7 @@ impl TlsLayer {
                 Ok(Next::Read) => {}
                 Err(error) => {
                     self.end = End::Broken;
-                    // Takes the alert out of the session.
-                    let _ = self
-                        .session
-                        .advance(&mut [], &mut plain, &mut self.outgoing);
+                    self.session.alert(&mut block[..filled], &mut self.outgoing);
                     return (0, Poll::Ready(Err(failed(error))));
                 }
             }

@@ -90,6 +90,15 @@ impl Session {
         }
     }
 
+    /// Appends the alert that an error has left behind. The session is of no use any more.
+    pub(super) fn alert(&mut self, records: &mut [u8], out: &mut Vec<u8>) {
+        // One look only: after the alert it would go on with the records.
+        match &mut self.0 {
+            Side::Client(client) => take_alert(client.process_tls_records(records), out),
+            Side::Server(server) => take_alert(server.process_tls_records(records), out),
+        }
+    }
+
     /// Appends plaintext as records; `records` are those that arrived and are not complete.
     pub(super) fn encrypt(
         &mut self,
@@ -179,6 +188,13 @@ fn step<Data>(
         _ => Err(Error::General("an unexpected state".to_owned())),
     });
     (discard, next)
+}
+
+fn take_alert<Data>(status: UnbufferedStatus<'_, '_, Data>, out: &mut Vec<u8>) {
+    if let Ok(ConnectionState::EncodeTlsData(mut state)) = status.state {
+        // Without room for it there is none.
+        let _ = append(out, OVERHEAD, |into| state.encode(into).map_err(|_| 0));
+    }
 }
 
 fn write<Data>(

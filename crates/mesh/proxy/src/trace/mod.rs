@@ -7,7 +7,7 @@ mod tags;
 
 pub(crate) use context::TraceContext;
 pub(crate) use decide::RequestId;
-pub(crate) use spans::{Attempt, Finished, Scratch, cluster_tags};
+pub(crate) use spans::{Attempt, Finished, Scratch, TlsOutcome, cluster_tags};
 pub(crate) use tags::text;
 
 use std::rc::Rc;

@@ -66,16 +66,29 @@ pub(crate) struct Attempt {
     /// 0 if there was no response.
     pub(crate) status: u16,
     pub(crate) flags: Flags,
-    /// Why it failed.
-    pub(crate) reason: Option<&'static str>,
-    /// Why there is no TLS with the endpoint.
-    pub(crate) transport_failure: Option<Rc<str>>,
-    /// What the TLS of the connection has shown.
-    pub(crate) secured: Option<Rc<Secured>>,
+    /// What most attempts do not have; boxed, so that a connection does not hold the memory for it.
+    pub(crate) rare: Option<Box<Rare>>,
     /// The proxy gave it up.
     pub(crate) canceled: bool,
     /// The endpoint speaks HTTP/2.
     pub(crate) is_http2: bool,
+}
+
+/// What most attempts do not have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rare {
+    /// Why it failed.
+    reason: Option<&'static str>,
+    tls: Option<TlsOutcome>,
+}
+
+/// What came of TLS with an endpoint.
+#[derive(Clone, Debug)]
+pub(crate) enum TlsOutcome {
+    /// What its handshake has shown.
+    Secured(Rc<Secured>),
+    /// Why there is none.
+    Failed(Rc<str>),
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -259,19 +272,16 @@ impl Tracer {
         // What the proxy itself tells a gRPC client is nothing that the endpoint has said.
         let grpc = finished.grpc.filter(|_| attempt.status != 0);
         push_grpc_status(&mut tags, grpc);
-        let failed = attempt.reason.is_some()
-            || attempt.canceled
-            || grpc.is_some_and(GrpcStatus::is_failure);
+        let reason = attempt.rare.as_ref().and_then(|rare| rare.reason);
+        let failed =
+            reason.is_some() || attempt.canceled || grpc.is_some_and(GrpcStatus::is_failure);
         if failed || attempt.status == 0 || attempt.status >= 500 {
             tags.push("error", "true");
         }
-        if let Some(reason) = attempt.reason {
+        if let Some(reason) = reason {
             tags.push("error.reason", reason);
         }
-        attempt.push_transport(&mut tags);
-        if let Some(secured) = &attempt.secured {
-            push_peers(&mut tags, secured.own_id(), secured.peer_id());
-        }
+        attempt.push_tls(&mut tags, true);
         if attempt.canceled {
             tags.push("canceled", "true");
         }
@@ -489,21 +499,38 @@ impl Finished<'_> {
         if let Some(secured) = self.secured {
             push_peers(tags, secured.peer_id(), secured.own_id());
         }
-        let Some(attempt) = self.attempt else {
-            return;
-        };
-        if let (None, Some(secured)) = (self.secured, &attempt.secured) {
-            push_peers(tags, secured.own_id(), secured.peer_id());
+        if let Some(attempt) = self.attempt {
+            attempt.push_tls(tags, self.secured.is_none());
         }
-        attempt.push_transport(tags);
     }
 }
 
 impl Attempt {
-    /// Why there is no TLS with the endpoint.
-    fn push_transport<'t>(&'t self, tags: &mut Tags<'t>) {
-        if let Some(reason) = &self.transport_failure {
-            tags.push("upstream_transport_failure_reason", reason);
+    /// Notes what the TLS of the connection has shown.
+    #[inline]
+    pub(crate) fn secured_by(&mut self, secured: Option<&Rc<Secured>>) {
+        if let Some(secured) = secured {
+            self.tls_is(TlsOutcome::Secured(secured.clone()));
+        }
+    }
+
+    /// Notes what came of TLS with the endpoint.
+    #[cold]
+    pub(crate) fn tls_is(&mut self, outcome: TlsOutcome) {
+        self.rare.get_or_insert_default().tls = Some(outcome);
+    }
+
+    /// What came of TLS with the endpoint, with the identities if they are asked for.
+    #[inline]
+    fn push_tls<'t>(&'t self, tags: &mut Tags<'t>, identities: bool) {
+        match self.rare.as_ref().and_then(|rare| rare.tls.as_ref()) {
+            Some(TlsOutcome::Secured(secured)) if identities => {
+                push_peers(tags, secured.own_id(), secured.peer_id());
+            }
+            Some(TlsOutcome::Failed(reason)) => {
+                tags.push("upstream_transport_failure_reason", reason);
+            }
+            _ => {}
         }
     }
 
@@ -512,6 +539,6 @@ impl Attempt {
         if let Some(flag) = flag {
             self.flags.set(flag);
         }
-        self.reason = Some(reason);
+        self.rare.get_or_insert_default().reason = Some(reason);
     }
 }

@@ -157,13 +157,12 @@ impl EndpointState {
 
     /// Opens a connection.
     pub(super) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
-        let stream = Stream::connect(self.address, self.source).await?;
         if self.link.borrow().is_plain() {
-            return Ok(stream);
+            return Stream::connect(self.address, self.source).await;
         }
         let link = self.link.borrow().clone();
         // Boxed, so that a plaintext connection does not need the memory for it.
-        Box::pin(link.secure(stream, self.address, alpn, behind)).await
+        Box::pin(link.connect((self.address, self.source), alpn, behind)).await
     }
 
     /// Whether there is a connection, or somebody who means to have one.

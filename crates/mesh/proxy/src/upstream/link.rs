@@ -1,7 +1,7 @@
 //! What connections to an endpoint begin with: a PROXY header, the handshake of TLS.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -33,24 +33,30 @@ impl Link {
         self.transport.proxy_protocol.is_none()
     }
 
-    /// Begins a connection.
-    pub(super) async fn secure(
+    /// Opens a connection, unless the secrets for it are missing.
+    pub(super) async fn connect(
         self,
-        mut stream: Stream,
-        address: SocketAddr,
+        (address, source): (SocketAddr, Option<IpAddr>),
         alpn: &[u8],
         behind: Behind,
     ) -> io::Result<Stream> {
+        if self
+            .transport
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.ready.is_none())
+        {
+            return Err(io::Error::other(NotReady));
+        }
+        let mut stream = Stream::connect(address, source).await?;
         if let Some(version) = self.transport.proxy_protocol {
             send_header(&mut stream, version, behind).await?;
         }
-        let Some(tls) = &self.transport.tls else {
+        let tls = self.transport.tls.and_then(|tls| tls.ready);
+        let Some(tls) = tls else {
             return Ok(stream);
         };
-        let Some(tls) = &tls.ready else {
-            return Err(io::Error::other(NotReady));
-        };
-        let shaken = shake(stream, address, tls, alpn).await;
+        let shaken = shake(stream, address, &tls, alpn).await;
         if let Some(stats) = &self.stats {
             match &shaken {
                 Ok(stream) => {
