@@ -112,7 +112,10 @@ impl Connection {
 
     /// Finds out which protocol the client speaks, from its first bytes.
     async fn detect(&mut self) -> Result<Protocol, NoRequest> {
-        let codec = self.call.view.manager.codec;
+        let codec = match self.call.view.manager.codec {
+            Codec::Auto => self.agreed_codec(),
+            codec => codec,
+        };
         if codec == Codec::Http1 {
             return Ok(Protocol::Http1);
         }
@@ -131,6 +134,16 @@ impl Connection {
             if poll_fn(|cx| self.poll_more(cx)).await? == 0 {
                 return Ok(Protocol::Http1);
             }
+        }
+    }
+
+    /// What was agreed on by ALPN, if anything was.
+    fn agreed_codec(&self) -> Codec {
+        let state = self.stream.tls_state();
+        match state.and_then(|state| state.alpn_protocol()) {
+            None => Codec::Auto,
+            Some(b"h2") => Codec::Http2,
+            Some(_) => Codec::Http1,
         }
     }
 

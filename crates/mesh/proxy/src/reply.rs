@@ -192,14 +192,12 @@ impl Failure {
                 overloaded: true,
                 ..reset(503)
             },
-            Self::Connect | Self::ConnectTimeout | Self::Terminated | Self::Reset(_) => reset(503),
-            Self::Transport(why) => {
-                let plain = reset(503);
-                Reply::new(
-                    503,
-                    format!("{}, transport failure reason: {why}", plain.body),
-                )
-            }
+            // Why there is no TLS is for the mesh to know, and not for the client.
+            Self::Connect
+            | Self::Transport(_)
+            | Self::ConnectTimeout
+            | Self::Terminated
+            | Self::Reset(_) => reset(503),
             Self::Protocol(_) => reset(502),
             Self::RouteTimeout => Reply::new(504, "upstream request timeout"),
             Self::Idle {

@@ -9,6 +9,7 @@
 //! notices a change by `Arc::ptr_eq`.
 
 mod chain_match;
+mod client_cert;
 mod inspection;
 mod listener;
 mod pattern;
@@ -24,6 +25,7 @@ use crate::call::Protocol;
 
 pub use self::chain_match::{ChainMatch, Cidr, SourceType};
 pub(crate) use self::chain_match::{Ends, select};
+pub use self::client_cert::{CertDetails, ClientCert, ForwardClientCert};
 pub(crate) use self::inspection::Sniffed;
 pub use self::inspection::{FilterKind, Inspection, ListenerFilter, PortPredicate};
 pub use self::listener::{Backoff, FilterChain, Listener, Service, SocketKind, TcpProxy};
@@ -115,47 +117,6 @@ pub enum ServerHeader {
     AppendIfAbsent,
     /// Leave it.
     PassThrough,
-}
-
-/// What is done with the header `x-forwarded-client-cert`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClientCert {
-    /// `forward_client_cert_details`.
-    pub mode: ForwardClientCert,
-    /// `set_current_client_cert_details`.
-    pub details: CertDetails,
-}
-
-/// `ForwardClientCertDetails`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ForwardClientCert {
-    /// It is taken away.
-    #[default]
-    Sanitize,
-    /// It stays if the client has shown a certificate.
-    ForwardOnly,
-    /// What the client has shown is appended.
-    AppendForward,
-    /// What the client has shown replaces it.
-    SanitizeSet,
-    /// It stays, whoever sent it.
-    AlwaysForwardOnly,
-}
-
-/// `SetCurrentClientCertDetails`: what is told besides the hash of the certificate and the URIs of
-/// the proxy's own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CertDetails {
-    /// `subject`.
-    pub subject: bool,
-    /// `cert`.
-    pub cert: bool,
-    /// `chain`.
-    pub chain: bool,
-    /// `dns`.
-    pub dns: bool,
-    /// `uri`.
-    pub uri: bool,
 }
 
 /// `HttpConnectionManager.Tracing` with its provider.

@@ -107,7 +107,7 @@ impl Lookout {
                 FilterKind::Http if self.sniffed.is_tls => {}
                 FilterKind::Http => {
                     self.look_for_http(&worker.registry.http_inspector())
-                        .await?
+                        .await?;
                 }
                 FilterKind::ProxyProtocol { .. } => {
                     let stats = worker.registry.proxy_protocol();
@@ -133,9 +133,9 @@ impl Lookout {
         stats.tls_found.increment();
         let count = |found, yes: &crate::stats::Count, no: &crate::stats::Count| {
             if found {
-                yes.increment()
+                yes.increment();
             } else {
-                no.increment()
+                no.increment();
             }
         };
         count(

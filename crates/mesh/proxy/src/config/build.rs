@@ -122,10 +122,24 @@ pub(super) fn build_listener(
 }
 
 /// The TLS that a chain terminates, with the secrets of now.
-pub(super) fn tls_of(chain: &ChainSpec, secrets: &Secrets) -> Option<ChainTls> {
+fn tls_of(chain: &ChainSpec, secrets: &Secrets) -> Option<ChainTls> {
     let tls = chain.tls.as_ref()?;
     let made = tls.make(secrets);
     Some(made.map_or(ChainTls::NotReady, ChainTls::Ready))
+}
+
+/// Whether a listener's chains have the TLS that the secrets of now make.
+pub(super) fn has_newest_tls(spec: &ListenerSpec, built: &Listener, secrets: &Secrets) -> bool {
+    let is_newest = |newest: Option<ChainTls>, in_use: Option<&ChainTls>| match (newest, in_use) {
+        (None, None) => true,
+        (Some(newest), Some(in_use)) => newest.is(in_use),
+        _ => false,
+    };
+    let newest = spec.all_chains().map(|chain| tls_of(chain, secrets));
+    let in_use = built.all_chains().map(|chain| chain.tls.as_ref());
+    newest
+        .zip(in_use)
+        .all(|(newest, in_use)| is_newest(newest, in_use))
 }
 
 /// The routes of a connection manager.

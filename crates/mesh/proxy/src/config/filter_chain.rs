@@ -46,7 +46,7 @@ pub(super) fn compile(
         None => ChainMatch::default(),
     };
     let tls = match chain.transport_socket.take() {
-        Some(socket) => transport::of_chain(socket, names, &at.field("transport_socket"))?,
+        Some(socket) => transport::of_chain(&socket, names, &at.field("transport_socket"))?,
         None => None,
     };
     let handshake_timeout = timeout(

@@ -6,9 +6,9 @@
 //! finds a cluster missing at the start.
 
 mod apply_secrets;
+mod rejections;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -21,10 +21,11 @@ use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
+use self::rejections::{duplicate, hash_of, rejection, unnamed};
 use super::build::{
-    Lookup, build_cluster, build_listener, fetch_deadline, lookups_of, routes_of, tls_of,
+    Lookup, build_cluster, build_listener, fetch_deadline, has_newest_tls, lookups_of, routes_of,
 };
-use super::check::{At, Refused, decode};
+use super::check::{At, decode};
 use super::cluster::{self, ClusterSpec, Discovery};
 use super::endpoint::{self, Assignment};
 use super::listener::{self, ListenerSpec};
@@ -32,7 +33,7 @@ use super::route;
 use super::secrets::{Material, Secrets};
 use super::slot::{Slot, active, put, specs};
 use super::tls::Names;
-use crate::snapshot::{ChainTls, Cluster, Listener, RouteTable, Snapshot};
+use crate::snapshot::{Cluster, Listener, RouteTable, Snapshot};
 
 /// Everything that the control plane said, as far as it was accepted.
 #[derive(Debug, Default)]
@@ -460,46 +461,5 @@ impl Store {
         self.secrets.retain(&wanted);
         let lookups = self.lookups();
         self.resolved.retain(|lookup, _| lookups.contains(lookup));
-    }
-}
-
-/// Whether a listener's chains have the TLS that the secrets of now make.
-fn has_newest_tls(spec: &ListenerSpec, built: &Listener, secrets: &Secrets) -> bool {
-    let is_newest = |newest: Option<ChainTls>, in_use: Option<&ChainTls>| match (newest, in_use) {
-        (None, None) => true,
-        (Some(newest), Some(in_use)) => newest.is(in_use),
-        _ => false,
-    };
-    let newest = spec.all_chains().map(|chain| tls_of(chain, secrets));
-    let in_use = built.all_chains().map(|chain| chain.tls.as_ref());
-    newest
-        .zip(in_use)
-        .all(|(newest, in_use)| is_newest(newest, in_use))
-}
-
-fn hash_of(body: &Any) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    body.value.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn rejection(kind: &str, name: &str, refused: &Refused) -> Rejection {
-    Rejection {
-        resource: format!("{kind} {name:?}"),
-        reason: refused.to_string(),
-    }
-}
-
-fn unnamed(kind: &str, index: usize, refused: &Refused) -> Rejection {
-    Rejection {
-        resource: format!("{kind} {index} of the response"),
-        reason: refused.to_string(),
-    }
-}
-
-fn duplicate(kind: &str, name: &str) -> Rejection {
-    Rejection {
-        resource: format!("{kind} {name:?}"),
-        reason: "its name must be unique and not empty".to_owned(),
     }
 }

@@ -45,15 +45,15 @@ pub(crate) struct TransportSpec {
 
 /// The TLS that a filter chain terminates, if its socket is not plaintext.
 pub(super) fn of_chain(
-    socket: core::TransportSocket,
+    socket: &core::TransportSocket,
     names: &Names<'_>,
     at: &At<'_>,
 ) -> Result<Option<Arc<DownstreamTls>>, Refused> {
-    let Some(config) = typed(&socket, at)? else {
+    let Some(config) = typed(socket, at)? else {
         return Ok(None);
     };
     if short_type(&config.type_url) != DownstreamTlsContext::full_name() {
-        return Err(unsupported(&socket, at));
+        return Err(unsupported(socket, at));
     }
     let context = decode(&config, at)?;
     Ok(Some(Arc::new(tls::downstream(context, names, at)?)))
@@ -68,13 +68,13 @@ pub(super) fn of_cluster(
 ) -> Result<Transports, Refused> {
     let mut transports = Transports::default();
     if let Some(socket) = default {
-        transports.default = upstream(socket, names, &at.field("transport_socket"))?;
+        transports.default = upstream(&socket, names, &at.field("transport_socket"))?;
     }
     let at_matches = &at.field("transport_socket_matches");
     for (index, mut given) in matches.into_iter().enumerate() {
         let at = &at_matches.index(index);
         let socket = given.transport_socket.take().unwrap_or_default();
-        let socket = upstream(socket, names, &at.field("transport_socket"))?;
+        let socket = upstream(&socket, names, &at.field("transport_socket"))?;
         let labels = given.r#match.take().unwrap_or_default().fields;
         given.name.clear();
         nothing_else(&given, at)?;
@@ -86,11 +86,11 @@ pub(super) fn of_cluster(
 }
 
 fn upstream(
-    socket: core::TransportSocket,
+    socket: &core::TransportSocket,
     names: &Names<'_>,
     at: &At<'_>,
 ) -> Result<TransportSpec, Refused> {
-    let Some(config) = typed(&socket, at)? else {
+    let Some(config) = typed(socket, at)? else {
         return Ok(TransportSpec::default());
     };
     match short_type(&config.type_url) {
@@ -115,7 +115,7 @@ fn upstream(
             nothing_else(&config, &at_config)?;
             let inner = outer.transport_socket.take().unwrap_or_default();
             nothing_else(&outer, at)?;
-            let inner = upstream(inner, names, &at.field("transport_socket"))?;
+            let inner = upstream(&inner, names, &at.field("transport_socket"))?;
             if inner.proxy_protocol.is_some() {
                 return Err(at
                     .field("transport_socket")
@@ -126,7 +126,7 @@ fn upstream(
                 ..inner
             })
         }
-        _ => Err(unsupported(&socket, at)),
+        _ => Err(unsupported(socket, at)),
     }
 }
 

@@ -1,13 +1,15 @@
 //! Tracing: whether a request is traced, what the next hop is told, and the spans that are made.
 
+mod attempt;
 mod context;
 mod decide;
 mod spans;
 mod tags;
 
+pub(crate) use attempt::{Attempt, TlsOutcome};
 pub(crate) use context::TraceContext;
 pub(crate) use decide::RequestId;
-pub(crate) use spans::{Attempt, Finished, Scratch, TlsOutcome, cluster_tags};
+pub(crate) use spans::{Finished, Scratch, cluster_tags};
 pub(crate) use tags::text;
 
 use std::rc::Rc;

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -12,15 +11,16 @@ use periplus_wire::export::{FixedTags, SpanRef};
 
 use crate::call::Protocol;
 use crate::clock::{Clock, Micros};
-use crate::flags::{Flag, Flags};
+use crate::flags::Flags;
 use crate::grpc::{self, GrpcStatus};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
+use crate::trace::attempt::{Attempt, push_peers};
 use crate::trace::tags::{Tags, text};
 use crate::trace::{RequestId, TagValue, TraceContext, Tracer};
-use crate::upstream::{ClusterState, EndpointState};
+use crate::upstream::ClusterState;
 
 /// Everything about an exchange that its spans tell.
 #[derive(Debug)]
@@ -52,43 +52,6 @@ pub(crate) struct Finished<'a> {
     pub(crate) grpc_timeout: Option<Duration>,
     /// How the call ended, if the response said so.
     pub(crate) grpc: Option<&'a GrpcStatus>,
-}
-
-/// One attempt at an endpoint.
-#[derive(Clone, Debug)]
-pub(crate) struct Attempt {
-    /// The ids of its span, if attempts have spans.
-    pub(crate) span: Option<SpanContext>,
-    /// `ip:port`.
-    pub(crate) address: Rc<EndpointState>,
-    pub(crate) begin: Micros,
-    pub(crate) connected: bool,
-    /// 0 if there was no response.
-    pub(crate) status: u16,
-    pub(crate) flags: Flags,
-    /// What most attempts do not have; boxed, so that a connection does not hold the memory for it.
-    pub(crate) rare: Option<Box<Rare>>,
-    /// The proxy gave it up.
-    pub(crate) canceled: bool,
-    /// The endpoint speaks HTTP/2.
-    pub(crate) is_http2: bool,
-}
-
-/// What most attempts do not have.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rare {
-    /// Why it failed.
-    reason: Option<&'static str>,
-    tls: Option<TlsOutcome>,
-}
-
-/// What came of TLS with an endpoint.
-#[derive(Clone, Debug)]
-pub(crate) enum TlsOutcome {
-    /// What its handshake has shown.
-    Secured(Rc<Secured>),
-    /// Why there is none.
-    Failed(Rc<str>),
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -272,7 +235,7 @@ impl Tracer {
         // What the proxy itself tells a gRPC client is nothing that the endpoint has said.
         let grpc = finished.grpc.filter(|_| attempt.status != 0);
         push_grpc_status(&mut tags, grpc);
-        let reason = attempt.rare.as_ref().and_then(|rare| rare.reason);
+        let reason = attempt.reason();
         let failed =
             reason.is_some() || attempt.canceled || grpc.is_some_and(GrpcStatus::is_failure);
         if failed || attempt.status == 0 || attempt.status >= 500 {
@@ -482,16 +445,6 @@ fn digits(buffer: &mut itoa::Buffer, number: u64) -> &str {
     buffer.format(number)
 }
 
-/// The identities that both ends have proven, by Istio's names.
-fn push_peers<'t>(tags: &mut Tags<'t>, client: Option<&'t str>, server: Option<&'t str>) {
-    if let Some(client) = client {
-        tags.push("source_principal", client);
-    }
-    if let Some(server) = server {
-        tags.push("destination_principal", server);
-    }
-}
-
 impl Finished<'_> {
     /// Those of the client's connection or, if that is plaintext, of the endpoint's.
     #[inline]
@@ -502,43 +455,5 @@ impl Finished<'_> {
         if let Some(attempt) = self.attempt {
             attempt.push_tls(tags, self.secured.is_none());
         }
-    }
-}
-
-impl Attempt {
-    /// Notes what the TLS of the connection has shown.
-    #[inline]
-    pub(crate) fn secured_by(&mut self, secured: Option<&Rc<Secured>>) {
-        if let Some(secured) = secured {
-            self.tls_is(TlsOutcome::Secured(secured.clone()));
-        }
-    }
-
-    /// Notes what came of TLS with the endpoint.
-    #[cold]
-    pub(crate) fn tls_is(&mut self, outcome: TlsOutcome) {
-        self.rare.get_or_insert_default().tls = Some(outcome);
-    }
-
-    /// What came of TLS with the endpoint, with the identities if they are asked for.
-    #[inline]
-    fn push_tls<'t>(&'t self, tags: &mut Tags<'t>, identities: bool) {
-        match self.rare.as_ref().and_then(|rare| rare.tls.as_ref()) {
-            Some(TlsOutcome::Secured(secured)) if identities => {
-                push_peers(tags, secured.own_id(), secured.peer_id());
-            }
-            Some(TlsOutcome::Failed(reason)) => {
-                tags.push("upstream_transport_failure_reason", reason);
-            }
-            _ => {}
-        }
-    }
-
-    /// Notes why the attempt failed.
-    pub(crate) fn fail(&mut self, flag: Option<Flag>, reason: &'static str) {
-        if let Some(flag) = flag {
-            self.flags.set(flag);
-        }
-        self.rare.get_or_insert_default().reason = Some(reason);
     }
 }

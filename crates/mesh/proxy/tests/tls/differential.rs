@@ -110,7 +110,14 @@ fn told(at: &BTreeMap<&'static str, SocketAddr>, origin: SocketAddr, other: Sock
             listener.filter_chains[0].filters = filter(manager);
             listener.filter_chains[0].transport_socket = terminating(mesh_context(&[]), |_| ());
         })
-        .http("permissive", at["permissive"], "origin", permissive);
+        .http(
+            "permissive",
+            at["permissive"],
+            "origin",
+            |listener, manager| {
+                permissive(listener, &manager);
+            },
+        );
     for (name, mode) in MODES {
         told = told.http(name, at[name], "origin", |listener, mut manager| {
             listener.stat_prefix = name.to_owned();
@@ -131,7 +138,7 @@ fn told(at: &BTreeMap<&'static str, SocketAddr>, origin: SocketAddr, other: Sock
 }
 
 /// A port that takes the mesh's TLS, an application's own, and plaintext.
-fn permissive(listener: &mut listener::Listener, manager: HttpConnectionManager) {
+fn permissive(listener: &mut listener::Listener, manager: &HttpConnectionManager) {
     let on = |transport: &str, names: &[&str], protocols: &[&str]| listener::FilterChainMatch {
         transport_protocol: transport.to_owned(),
         server_names: names.iter().map(|name| (*name).to_owned()).collect(),

@@ -148,10 +148,10 @@ async fn a_protocol_whose_server_speaks_first_does_not_stall() {
     let told = Told::default()
         .cluster("talkative", server, |_| ())
         .tcp("patient", patient, "talkative", |listener| {
-            inspecting(listener, true)
+            inspecting(listener, true);
         })
         .tcp("strict", strict, "talkative", |listener| {
-            inspecting(listener, false)
+            inspecting(listener, false);
         })
         .tcp("free", free, "talkative", |listener| {
             inspecting(listener, false);
@@ -238,7 +238,7 @@ async fn the_header_of_another_proxy_says_who_the_client_is() {
             optional,
             "app",
             edge(proxy_protocol(|p| {
-                p.allow_requests_without_proxy_protocol = true
+                p.allow_requests_without_proxy_protocol = true;
             })),
         )
         .http(

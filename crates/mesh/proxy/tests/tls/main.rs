@@ -11,6 +11,7 @@ mod downstream;
 mod inspection;
 mod istio_chains;
 mod other_clients;
+mod refusals;
 mod rotation;
 mod secrets;
 mod spans;

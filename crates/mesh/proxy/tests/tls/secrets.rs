@@ -6,13 +6,17 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CommonTlsContext, GenericSecret, SdsSecretConfig,
 };
+use envoy_types::pb::google::protobuf;
 use periplus_xds::type_url::{LISTENER, SECRET};
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
 use crate::authority::{Authority, Wish};
 use crate::client::Client;
 use crate::world::{
-    Told, World, certificate_secret, mesh_context, originating, root_secret, secret_of, terminating,
+    Told, World, certificate_secret, mesh_context, originating, root_secret, sds, secret_of,
+    terminating,
 };
 use crate::xds_support::http::{Origin, get};
 use crate::xds_support::{PATIENCE, eventually, free_address};
@@ -70,46 +74,44 @@ async fn a_listener_and_a_cluster_wait_for_their_secrets() {
 }
 
 #[tokio::test]
-async fn without_its_secrets_a_listener_closes_connections_and_a_cluster_answers_503() {
+async fn without_its_secrets_neither_a_listener_nor_a_cluster_has_connections() {
     let origin = Origin::start("app").await;
     let (out, inbound) = (free_address().await, free_address().await);
-    let soon = |mut context: CommonTlsContext| {
-        for config in &mut context.tls_certificate_sds_secret_configs {
-            if let Some(source) = &mut config.sds_config {
-                source.initial_fetch_timeout = Some(envoy_types::pb::google::protobuf::Duration {
-                    seconds: 0,
-                    nanos: 100_000_000,
-                });
-            }
+    // Each wait is short: the longest of them counts.
+    let soon = Some(protobuf::Duration {
+        seconds: 0,
+        nanos: 100_000_000,
+    });
+    let impatient = || {
+        let mut config = sds("default");
+        if let Some(source) = &mut config.sds_config {
+            source.initial_fetch_timeout = soon;
         }
-        context.validation_context_type = None;
-        context
+        CommonTlsContext {
+            tls_certificate_sds_secret_configs: vec![config],
+            ..Default::default()
+        }
     };
     let told = Told::default()
         .cluster("app", origin.address, |_| ())
         .cluster("reviews", inbound, |cluster| {
-            cluster.transport_socket = originating(soon(mesh_context(&[])), |_| ());
+            cluster.transport_socket = originating(impatient(), |_| ());
+            let eds = cluster.eds_cluster_config.as_mut();
+            let source = eds.and_then(|eds| eds.eds_config.as_mut());
+            source.expect("it comes by EDS").initial_fetch_timeout = soon;
         })
-        .http("out", out, "reviews", |_, _| ())
-        .http("in", inbound, "app", |listener, _| {
-            listener.filter_chains[0].transport_socket =
-                terminating(soon(mesh_context(&[])), |_| ());
+        .tcp("out", out, "reviews", |_| ())
+        .tcp("in", inbound, "app", |listener| {
+            listener.filter_chains[0].transport_socket = terminating(impatient(), |_| ());
         });
     let world = World::begin(&told, json!([])).await;
     tokio::time::timeout(PATIENCE, world.agent.ready())
         .await
         .expect("ready");
-    let answer = get(out, "/").await.expect("an answer");
-    assert_eq!(answer.status(), 503);
-    assert!(
-        answer
-            .body
-            .ends_with("TLS error: the secrets have not come"),
-        "{}",
-        answer.body
-    );
+    let mut stream = TcpStream::connect(out).await.expect("a connection");
+    assert_eq!(stream.read(&mut [0; 1]).await.expect("the end"), 0);
     let counter = "cluster.reviews.client_ssl_socket_factory.upstream_context_secrets_not_ready";
-    assert_eq!(world.stat(counter).await, 1);
+    world.wait_stat(counter, 1).await;
     let client = Client::credulous("x", None, &[]);
     assert!(client.connect(inbound).await.is_err());
     let counter = "listener.in.server_ssl_socket_factory.downstream_context_secrets_not_ready";

@@ -47,21 +47,32 @@ fn traced(
     }
 }
 
-/// The tags of the next span of a path.
-async fn tags_of(collector: &Origin, path: &str) -> Value {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        for report in collector.take() {
-            let spans: Vec<Value> = serde_json::from_str(&report.body).expect("spans");
-            for span in spans {
-                let url = span["tags"]["http.url"].as_str().unwrap_or_default();
-                if url.ends_with(path) {
-                    return span["tags"].clone();
-                }
+/// The spans that a collector has got and nobody has asked for yet.
+struct Spans {
+    collector: Origin,
+    kept: Vec<Value>,
+}
+
+impl Spans {
+    /// The tags of the next span of a path.
+    async fn tags_of(&mut self, path: &str) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            for report in self.collector.take() {
+                let spans: Vec<Value> = serde_json::from_str(&report.body).expect("spans");
+                self.kept.extend(spans);
             }
+            let is_of_path = |span: &Value| {
+                let url = span["tags"]["http.url"].as_str().unwrap_or_default();
+                url.ends_with(path)
+            };
+            if let Some(at) = self.kept.iter().position(is_of_path) {
+                return self.kept.swap_remove(at)["tags"].clone();
+            }
+            let is_late = tokio::time::Instant::now() > deadline;
+            assert!(!is_late, "no span of {path}: {:#?}", self.kept);
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(tokio::time::Instant::now() < deadline, "no span of {path}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -91,6 +102,10 @@ async fn both_identities_stand_on_the_span() {
         .http("in", inbound, "app", traced(server));
     let _world = World::start(&told.identity(&authority, &authority.workload(SERVER))).await;
 
+    let mut spans = Spans {
+        collector,
+        kept: Vec::new(),
+    };
     let client = Client::credulous("x", Some(&authority.workload(CLIENT)), &[]);
     assert_eq!(
         client
@@ -100,7 +115,7 @@ async fn both_identities_stand_on_the_span() {
             .status(),
         200
     );
-    let tags = tags_of(&collector, "/direct").await;
+    let tags = spans.tags_of("/direct").await;
     assert_eq!(tags["source_principal"], CLIENT);
     assert_eq!(tags["destination_principal"], SERVER);
     assert_eq!(tags["http.url"], "https://test/direct");
@@ -108,7 +123,7 @@ async fn both_identities_stand_on_the_span() {
     // The client's own sidecar knows them from its connection to the endpoint.
     assert_eq!(get(out, "/meshed").await.expect("an answer").status(), 200);
     for _ in 0..2 {
-        let tags = tags_of(&collector, "/meshed").await;
+        let tags = spans.tags_of("/meshed").await;
         assert_eq!(tags["source_principal"], SERVER, "{tags}");
         assert_eq!(tags["destination_principal"], SERVER, "{tags}");
     }
@@ -117,7 +132,7 @@ async fn both_identities_stand_on_the_span() {
         get(wrong, "/refused").await.expect("an answer").status(),
         503
     );
-    let tags = tags_of(&collector, "/refused").await;
+    let tags = spans.tags_of("/refused").await;
     assert_eq!(tags["response_flags"], "UF");
     assert_eq!(
         tags["upstream_transport_failure_reason"],

@@ -16,9 +16,8 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     ForwardClientCertDetails, SetCurrentClientCertDetails,
 };
 use envoy_types::util::pack_any;
-use periplus_xds::type_url::{CLUSTER, LISTENER};
 
-use crate::authority::{Authority, Pair, Wish};
+use crate::authority::{Authority, Wish};
 use crate::world::{
     TRUE, Told, World, alpn, certificate, inline_context, mesh_context, originating, terminating,
     trusting,
@@ -200,18 +199,13 @@ async fn an_endpoint_that_cannot_prove_who_it_is_gets_no_request() {
         expires: Err(Duration::from_secs(60)),
         ..Wish::default()
     };
-    for (pair, counter, reason) in [
+    for (pair, counter) in [
         (
             authority.workload("spiffe://cluster.local/ns/default/sa/ratings"),
             "fail_verify_san",
-            "none of the certificate's subject alternative names is asked for",
         ),
-        (
-            foreign.workload(SERVER),
-            "fail_verify_error",
-            "UnknownIssuer",
-        ),
-        (authority.issue(&expired), "fail_verify_error", "Expired"),
+        (foreign.workload(SERVER), "fail_verify_error"),
+        (authority.issue(&expired), "fail_verify_error"),
     ] {
         let pairing = pairing(origin.address, mutual(&[SERVER]), |listener, _| {
             listener.filter_chains[0].transport_socket = terminating(inline_context(&pair), |_| ());
@@ -223,10 +217,10 @@ async fn an_endpoint_that_cannot_prove_who_it_is_gets_no_request() {
         let world = World::start(&told).await;
         let answer = refused(pairing.out).await;
         assert_eq!(answer.status(), 503);
-        let begin = "upstream connect error or disconnect/reset before headers. reset reason: \
-                     remote connection failure, transport failure reason: TLS error: ";
-        assert!(answer.body.starts_with(begin), "{}", answer.body);
-        assert!(answer.body.contains(reason), "{}", answer.body);
+        // Why is for the mesh to know: it stands on the span.
+        let expected = "upstream connect error or disconnect/reset before headers. reset reason: \
+                        remote connection failure";
+        assert_eq!(answer.body, expected);
         let counter = format!("cluster.reviews.ssl.{counter}");
         assert_eq!(world.stat(&counter).await, 1);
         assert_eq!(
@@ -260,11 +254,6 @@ async fn what_the_server_says_no_to_is_told() {
     let world = World::start(&pairing.told).await;
     let answer = refused(pairing.out).await;
     assert_eq!(answer.status(), 503);
-    assert!(
-        answer.body.contains("TLS error: received fatal alert"),
-        "{}",
-        answer.body
-    );
     world
         .wait_stat("listener.in.ssl.fail_verify_no_cert", 1)
         .await;
@@ -390,75 +379,4 @@ async fn endpoints_choose_their_transport_by_their_metadata() {
         assert!(tokio::time::Instant::now() < deadline, "no plaintext");
     }
     assert_eq!(world.stat("cluster.reviews.ssl.handshake").await, 1);
-}
-
-#[tokio::test]
-async fn what_is_not_supported_is_refused_by_name() {
-    let authority = Authority::new("root");
-    let at = free_address().await;
-    let good = Told::default().cluster("app", at, |_| ());
-    let world = World::begin(&good, serde_json::json!([])).await;
-    let told = |edit: &dyn Fn(&mut cluster::Cluster)| good.clone().cluster("c", at, edit);
-    type Change<'a> = &'a dyn Fn(&mut cluster::Cluster);
-    let context = || trusting(&authority);
-    let other: Pair = Authority::new("other").server("y");
-    let mixed = || {
-        let mut pair = authority.server("x");
-        pair.key.clone_from(&other.key);
-        inline_context(&pair)
-    };
-    let cases: [(Change<'_>, &str); 6] = [
-        (
-            &|c| c.transport_socket = originating(context(), |tls| tls.allow_renegotiation = true),
-            "cluster \"c\": transport_socket.allow_renegotiation: is not supported",
-        ),
-        (
-            &|c| c.transport_socket = originating(context(), |tls| tls.sni = "10.0.0.1".to_owned()),
-            "cluster \"c\": transport_socket.sni: \"10.0.0.1\" is not a DNS name",
-        ),
-        (
-            &|c| c.transport_socket = originating(mixed(), |_| ()),
-            "cluster \"c\": transport_socket.common_tls_context.tls_certificates[0].private_key: ",
-        ),
-        (
-            &|c| {
-                let mut context = context();
-                context.tls_params = Some(super::world::suites(&["RC4-MD5"]));
-                c.transport_socket = originating(context, |_| ());
-            },
-            "common_tls_context.tls_params.cipher_suites[0]: \"RC4-MD5\" is not supported",
-        ),
-        (
-            &|c| {
-                let mut context = context();
-                context.tls_params = Some(super::world::suites(&["AES128-SHA"]));
-                c.transport_socket = originating(context, |_| ());
-            },
-            "common_tls_context.tls_params.cipher_suites: none of them is supported",
-        ),
-        (
-            &|c| c.transport_socket = originating(context(), |tls| tls.auto_host_sni = true),
-            "transport_socket.auto_host_sni: is not supported",
-        ),
-    ];
-    for (change, expected) in cases {
-        world.tell(&told(change));
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let message = world.refusal(CLUSTER).await;
-            if message.contains(expected) {
-                break;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{message}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-    let no_certificate = good.clone().http("l", at, "app", |listener, _| {
-        listener.filter_chains[0].transport_socket = terminating(Default::default(), |_| ());
-    });
-    world.tell(&no_certificate);
-    let message = world.refusal(LISTENER).await;
-    let expected = "listener \"l\": filter_chains[0].transport_socket.common_tls_context: \
-                    a certificate must be given";
-    assert!(message.contains(expected), "{message}");
 }

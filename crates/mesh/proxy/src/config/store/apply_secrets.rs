@@ -6,7 +6,8 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
 
-use super::{ClusterSpec, ListenerSpec, Store, duplicate, hash_of, rejection, specs, unnamed};
+use super::rejections::{duplicate, hash_of, rejection, unnamed};
+use super::{ClusterSpec, ListenerSpec, Store, specs};
 use crate::config::check::{At, Refused, decode};
 use crate::config::secret::{self, SecretSpec};
 use crate::config::secrets::{Material, Secrets};
