@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
-    Forward, Http2Options, LeastRequest, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
-    ServerHeader, Service, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
+    Balancing, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction,
+    Endpoint, Forward, Http2Options, LeastRequest, Listener, Node, PathMatch, Route, RouteAction,
+    RouteTable, ServerHeader, Service, Snapshot, Tracing, TracingProvider, UpstreamProtocol,
+    VirtualHost,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -152,6 +153,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            client_cert: ClientCert::default(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
         })),

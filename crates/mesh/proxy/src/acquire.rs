@@ -30,6 +30,18 @@ pub(crate) async fn acquire(
     if !fresh && let Some(connection) = endpoint.pop_idle() {
         return Ok(connection);
     }
+    // Boxed, as it is rare: else every connection would hold the memory for it.
+    Box::pin(wait_for(client, exchange, cluster, endpoint)).await
+}
+
+/// A connection that becomes free, or a new one.
+async fn wait_for(
+    client: &mut impl Waits,
+    exchange: &Exchange,
+    cluster: &Rc<ClusterState>,
+    endpoint: &Rc<EndpointState>,
+) -> Result<UpstreamConnection, Failure> {
+    let behind = client.call().client.ends();
     let connect = async {
         loop {
             let slot = match cluster.checkout(endpoint, exchange.is_high_priority) {
@@ -43,13 +55,12 @@ pub(crate) async fn acquire(
                     }
                 }
             };
-            let open = UpstreamConnection::open(slot);
+            let open = UpstreamConnection::open(slot, behind);
             let opened = tokio::time::timeout(cluster.cluster.connect_timeout, open).await;
             return cluster.connected(endpoint, opened);
         }
     };
-    // Boxed, as it is rare: else every connection would hold the memory for it.
-    Box::pin(while_pending(client, exchange, cluster, connect)).await
+    while_pending(client, exchange, cluster, connect).await
 }
 
 /// Runs something that gets a connection: as one of the requests that wait for one, within the

@@ -1,5 +1,6 @@
 //! The admin pages, at Envoy's paths, so that what watches an Envoy can watch this proxy.
 
+mod certificates;
 mod dump;
 mod metrics;
 
@@ -23,6 +24,7 @@ GET  /ready             whether requests are served
 GET  /server_info       version, state, node
 GET  /listeners         the listeners that are in use
 GET  /clusters          the clusters that are in use, with their endpoints
+GET  /certs             the certificates that are in use, and until when
 GET  /config_dump       what was accepted and refused, with versions
 GET  /stats             counters and gauges; ?filter=REGEX, ?usedonly, ?format=prometheus
 GET  /stats/prometheus  the same for Prometheus
@@ -38,6 +40,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/server_info", get(server_info))
         .route("/listeners", get(listeners))
         .route("/clusters", get(clusters))
+        .route("/certs", get(certs))
         .route("/config_dump", get(config_dump))
         .route("/stats", get(stats))
         .route("/stats/prometheus", get(prometheus))
@@ -102,6 +105,10 @@ async fn listeners(State(shared): State<Arc<Shared>>) -> String {
 
 async fn clusters(State(shared): State<Arc<Shared>>) -> String {
     dump::clusters_text(&shared.state())
+}
+
+async fn certs(State(shared): State<Arc<Shared>>) -> Response {
+    Json(certificates::certs(&shared.state())).into_response()
 }
 
 async fn config_dump(State(shared): State<Arc<Shared>>) -> Response {

@@ -3,6 +3,7 @@
 
 mod cache;
 mod dns;
+mod files;
 mod follow;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,7 +20,7 @@ use tokio::time::{sleep, sleep_until};
 
 use self::cache::{Cache, Cached};
 use self::follow::Follower;
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Bootstrap, StaticSecret};
 use crate::config::{Lookup, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
 use crate::{Options, Proxy, Published, StartError, admin};
@@ -51,6 +52,14 @@ pub enum AgentError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// A secret of the bootstrap file is not usable.
+    #[error("secret {name:?} of the bootstrap file: {problem}")]
+    Secret {
+        /// Which.
+        name: String,
+        /// The field, and what is wrong with it.
+        problem: String,
     },
     /// The workers could not start.
     #[error(transparent)]
@@ -117,6 +126,8 @@ impl Agent {
         config.form = bootstrap.form;
         let cache = options.config_cache.clone().map(Cache::new);
         let shared = Shared::start(bootstrap, node, options)?;
+        let store = shared.new_store()?;
+        shared.state().store = store;
         if let Some(cache) = &cache {
             follow::restore(&shared, cache).await;
         }
@@ -136,6 +147,7 @@ impl Agent {
         tasks.spawn(keep_deadlines(Arc::clone(&shared)));
         tasks.spawn(dns::resolve(Arc::clone(&shared)));
         tasks.spawn(follow_checks(Arc::clone(&shared)));
+        tasks.spawn(files::watch(Arc::clone(&shared)));
         tasks.spawn(watch_listeners(Arc::clone(&shared)));
         Ok(Self {
             shared,
@@ -203,6 +215,19 @@ impl Shared {
             is_ready: watch::Sender::new(false),
             quit: watch::Sender::new(false),
         }))
+    }
+
+    /// A configuration that has nothing but the secrets of the bootstrap file.
+    fn new_store(&self) -> Result<Store, AgentError> {
+        let mut store = Store::default();
+        for StaticSecret(secret) in &self.bootstrap.secrets {
+            let taken = store.put_static_secret(secret.clone());
+            taken.map_err(|refused| AgentError::Secret {
+                name: secret.name.clone(),
+                problem: refused.to_string(),
+            })?;
+        }
+        Ok(store)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

@@ -5,6 +5,7 @@
 //! file that this proxy and a real Envoy take alike.
 
 mod file;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,6 +17,7 @@ use serde_saphyr::MessageFormatter;
 use thiserror::Error;
 
 use self::file::File;
+pub use self::secrets::StaticSecret;
 use crate::snapshot;
 
 /// What a bootstrap file says.
@@ -29,6 +31,8 @@ pub struct Bootstrap {
     pub control_plane: String,
     /// `ads_config.api_type`: which form of the protocol is spoken.
     pub form: Form,
+    /// `static_resources.secrets`.
+    pub secrets: Vec<StaticSecret>,
 }
 
 impl Bootstrap {

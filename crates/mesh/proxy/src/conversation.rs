@@ -72,6 +72,7 @@ impl<'a> Conversation<'a> {
     ) -> Self {
         if let Some(attempt) = &mut exchange.attempt {
             attempt.connected = true;
+            attempt.secured_by(upstream.stream.secured());
         }
         let begin = exchange.begin;
         Self {

@@ -14,7 +14,7 @@ use crate::http1::name::Name;
 use crate::reply::{Failure, Reply};
 use crate::route::RouteAt;
 use crate::snapshot::{Forward, GrpcTimeouts, RouteAction};
-use crate::trace::{Attempt, RequestId, TraceContext};
+use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext};
 use crate::upstream::{ClusterState, EndpointState};
 
 /// The record of a request: what happened, and when.
@@ -66,7 +66,7 @@ impl Exchange {
     #[inline]
     pub(crate) fn ask(&self, call: &Call) -> Ask<'_> {
         Ask {
-            original: call.original,
+            original: call.client.original,
             hash: self.hash.map(NonZeroU64::get),
             criteria: self.criteria.as_deref(),
             is_high_priority: self.is_high_priority,
@@ -254,7 +254,7 @@ impl Call {
             connected: false,
             status: 0,
             flags: Flags::default(),
-            reason: None,
+            rare: None,
             canceled: false,
             is_http2: false,
         });
@@ -279,6 +279,9 @@ impl Call {
         let Some(attempt) = &mut exchange.attempt else {
             return;
         };
+        if let Failure::Transport(why) = failure {
+            attempt.tls_is(TlsOutcome::Failed(why.clone()));
+        }
         match failure.reset_reason() {
             Some(reason) => attempt.fail(failure.flag(), reason),
             None => attempt.canceled = true,
@@ -287,7 +290,11 @@ impl Call {
             return;
         };
         match failure {
-            Failure::Connect | Failure::Terminated | Failure::Reset(_) | Failure::Protocol(_) => {
+            Failure::Connect
+            | Failure::Transport(_)
+            | Failure::Terminated
+            | Failure::Reset(_)
+            | Failure::Protocol(_) => {
                 cluster.report(&attempt.address, Verdict::Failed);
             }
             Failure::ConnectTimeout | Failure::RouteTimeout => {

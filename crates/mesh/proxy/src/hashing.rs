@@ -96,7 +96,7 @@ impl Call {
         else {
             return None;
         };
-        let ends = format!("{}{}", self.peer, self.view.manager.stat_prefix);
+        let ends = format!("{}{}", self.client.peer, self.view.manager.stat_prefix);
         let value = format!("{:016x}", xxh64(ends.as_bytes(), 0));
         let line = cookies;
         line.push_str(&format!("set-cookie: {name}=\"{value}\""));
@@ -122,7 +122,7 @@ impl Call {
 
     /// The client's address: for an edge proxy its peer's, else what the proxies before this one say.
     fn client_address(&self) -> IpAddr {
-        let peer = self.peer.ip().to_canonical();
+        let peer = self.client.peer.ip().to_canonical();
         if self.view.manager.use_remote_address {
             return peer;
         }
@@ -137,7 +137,7 @@ impl Call {
 impl Session {
     /// What consistent hashing chooses by: the client's address, if the configuration says so.
     pub(crate) fn hash(&self) -> Option<u64> {
-        let address = self.peer()?.ip().to_canonical().to_string();
+        let address = self.hashed_peer()?.ip().to_canonical().to_string();
         Some(xxh64(address.as_bytes(), 0))
     }
 }

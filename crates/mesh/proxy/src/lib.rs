@@ -1,5 +1,6 @@
 //! The data plane: an HTTP/1.1, HTTP/2 and TCP sidecar and gateway that makes spans.
 
+mod accept;
 mod acquire;
 mod admin;
 mod agent;
@@ -22,6 +23,7 @@ mod heads;
 mod health;
 mod http1;
 mod http2;
+pub mod inspect;
 mod listener;
 mod net;
 mod publish;
@@ -35,10 +37,12 @@ pub mod snapshot;
 mod stats;
 mod tcp;
 mod timer;
+mod tls;
 mod trace;
 mod upstream;
 mod view;
 mod worker;
+mod xfcc;
 
 pub use agent::{Agent, AgentError};
 pub use publish::Published;

@@ -44,7 +44,8 @@ impl Call {
         let edge = self.view.manager.use_remote_address;
         let finished = Finished {
             clock: &self.worker.clock,
-            peer: &self.peer_text,
+            peer: &self.client.text,
+            secured: self.client.secured.as_deref(),
             request: &self.request,
             head,
             id: &exchange.id,

@@ -1,6 +1,7 @@
 //! The proxy's own answers, with Envoy's statuses and texts.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use h2::Reason;
 
@@ -105,6 +106,8 @@ pub(crate) enum Failure {
     Dropped { always: bool },
     /// The endpoint refused the connection, or is not to be reached.
     Connect,
+    /// There is no agreement on TLS with the endpoint: why.
+    Transport(Rc<str>),
     /// The endpoint did not accept in time.
     ConnectTimeout,
     /// The endpoint closed before its response was complete.
@@ -139,7 +142,7 @@ impl Failure {
             Self::Overflow => Flag::UO,
             Self::Dropped { always: false } => Flag::DO,
             Self::Dropped { always: true } => Flag::UDO,
-            Self::Connect | Self::ConnectTimeout => Flag::UF,
+            Self::Connect | Self::ConnectTimeout | Self::Transport(_) => Flag::UF,
             Self::Terminated => Flag::UC,
             Self::Protocol(_) => Flag::UPE,
             Self::RouteTimeout => Flag::UT,
@@ -156,7 +159,7 @@ impl Failure {
     /// itself gave the attempt up.
     pub(crate) fn reset_reason(&self) -> Option<&'static str> {
         match self {
-            Self::Connect => Some("remote connection failure"),
+            Self::Connect | Self::Transport(_) => Some("remote connection failure"),
             Self::ConnectTimeout => Some("connection timeout"),
             Self::Overflow => Some("overflow"),
             Self::Terminated => Some("connection termination"),
@@ -196,7 +199,12 @@ impl Failure {
                 overloaded: true,
                 ..reset(503)
             },
-            Self::Connect | Self::ConnectTimeout | Self::Terminated | Self::Reset(_) => reset(503),
+            // Why there is no TLS is for the mesh to know, and not for the client.
+            Self::Connect
+            | Self::Transport(_)
+            | Self::ConnectTimeout
+            | Self::Terminated
+            | Self::Reset(_) => reset(503),
             Self::Protocol(_) => reset(502),
             Self::RouteTimeout => Reply::new(504, "upstream request timeout"),
             Self::Idle {

@@ -10,12 +10,15 @@
 
 mod balancing;
 mod chain_match;
+mod client_cert;
 mod cluster;
 mod forward;
 mod health;
+mod inspection;
 mod listener;
 mod pattern;
 mod protocol;
+mod transport;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +32,7 @@ pub use self::balancing::{
 };
 pub use self::chain_match::{ChainMatch, Cidr, SourceType};
 pub(crate) use self::chain_match::{Ends, select};
+pub use self::client_cert::{CertDetails, ClientCert, ForwardClientCert};
 pub use self::cluster::{
     Cluster, ClusterLimits, Endpoint, HostStatus, Locality, OriginalDestination, Thresholds,
 };
@@ -38,9 +42,13 @@ pub use self::health::{
     Enforcing, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Intervals, OutlierDetection,
     TcpCheck,
 };
+pub(crate) use self::inspection::Sniffed;
+pub use self::inspection::{FilterKind, Inspection, ListenerFilter, PortPredicate};
 pub use self::listener::{Backoff, FilterChain, Listener, Service, SocketKind, TcpProxy};
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
+pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
+pub use crate::tls::{ClientTls, ServerTls};
 
 /// One consistent configuration of the whole proxy.
 #[derive(Debug)]
@@ -108,6 +116,8 @@ pub struct ConnectionManager {
     pub stream_idle_timeout: Option<Duration>,
     /// `request_headers_timeout`: the slowloris guard.
     pub request_headers_timeout: Option<Duration>,
+    /// What is done with `x-forwarded-client-cert`.
+    pub client_cert: ClientCert,
     /// `codec_type`.
     pub codec: Codec,
     /// `http2_protocol_options`.

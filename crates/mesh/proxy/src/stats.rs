@@ -129,6 +129,7 @@ group! {
         cx_max_requests = "upstream_cx_max_requests",
         cx_max_duration_reached = "upstream_cx_max_duration_reached",
         cx_pool_overflow = "upstream_cx_pool_overflow",
+        secrets_not_ready = "client_ssl_socket_factory.upstream_context_secrets_not_ready",
         lb_healthy_panic = "lb_healthy_panic",
         lb_subsets_selected = "lb_subsets_selected",
         lb_subsets_fallback = "lb_subsets_fallback",
@@ -186,6 +187,67 @@ group! {
         cx_overflow = "downstream_cx_overflow",
         accept_error = "accept_error",
         no_filter_chain_match = "no_filter_chain_match",
+        pre_cx_active = "downstream_pre_cx_active",
+        pre_cx_timeout = "downstream_pre_cx_timeout",
+        filter_remote_close = "downstream_listener_filter_remote_close",
+        filter_error = "downstream_listener_filter_error",
+        handshake_timeout = "downstream_cx_transport_socket_connect_timeout",
+        secrets_not_ready = "server_ssl_socket_factory.downstream_context_secrets_not_ready",
+    }
+}
+
+group! {
+    /// `listener.NAME.ssl.…` and `cluster.NAME.ssl.…`
+    TlsStats {
+        handshake = "ssl.handshake",
+        connection_error = "ssl.connection_error",
+        session_reused = "ssl.session_reused",
+        no_certificate = "ssl.no_certificate",
+        fail_verify_no_cert = "ssl.fail_verify_no_cert",
+        fail_verify_error = "ssl.fail_verify_error",
+        fail_verify_san = "ssl.fail_verify_san",
+        fail_verify_cert_hash = "ssl.fail_verify_cert_hash",
+        version_1_2 = "ssl.versions.TLSv1.2",
+        version_1_3 = "ssl.versions.TLSv1.3",
+    }
+}
+
+group! {
+    /// `tls_inspector.…`
+    TlsInspectorStats {
+        tls_found = "tls_found",
+        tls_not_found = "tls_not_found",
+        sni_found = "sni_found",
+        sni_not_found = "sni_not_found",
+        alpn_found = "alpn_found",
+        alpn_not_found = "alpn_not_found",
+        client_hello_too_large = "client_hello_too_large",
+        connection_closed = "connection_closed",
+    }
+}
+
+group! {
+    /// `http_inspector.…`
+    HttpInspectorStats {
+        http10_found = "http10_found",
+        http11_found = "http11_found",
+        http2_found = "http2_found",
+        http_not_found = "http_not_found",
+        read_error = "read_error",
+    }
+}
+
+group! {
+    /// `proxy_proto.…`
+    ProxyProtocolStats {
+        not_found_allowed = "not_found_allowed",
+        not_found_disallowed = "not_found_disallowed",
+        v1_found = "versions.v1.found",
+        v1_disallowed = "versions.v1.disallowed",
+        v1_error = "versions.v1.error",
+        v2_found = "versions.v2.found",
+        v2_disallowed = "versions.v2.disallowed",
+        v2_error = "versions.v2.error",
     }
 }
 
@@ -210,6 +272,11 @@ pub(crate) struct Registry {
     clusters: Groups<ClusterStats>,
     listeners: Groups<ListenerStats>,
     tracers: Groups<TracerStats>,
+    listeners_tls: Groups<TlsStats>,
+    clusters_tls: Groups<TlsStats>,
+    tls_inspector: Groups<TlsInspectorStats>,
+    http_inspector: Groups<HttpInspectorStats>,
+    proxy_protocol: Groups<ProxyProtocolStats>,
 }
 
 impl Registry {
@@ -238,12 +305,39 @@ impl Registry {
         self.tracers.get(kind)
     }
 
+    /// The counts of the TLS that a listener terminates.
+    pub(crate) fn listener_tls(&self, name: &str) -> Arc<TlsStats> {
+        self.listeners_tls.get(name)
+    }
+
+    /// The counts of the TLS that is spoken to a cluster.
+    pub(crate) fn cluster_tls(&self, name: &str) -> Arc<TlsStats> {
+        self.clusters_tls.get(name)
+    }
+
+    /// The counts of all TLS inspectors.
+    pub(crate) fn tls_inspector(&self) -> Arc<TlsInspectorStats> {
+        self.tls_inspector.get("")
+    }
+
+    /// The counts of all HTTP inspectors.
+    pub(crate) fn http_inspector(&self) -> Arc<HttpInspectorStats> {
+        self.http_inspector.get("")
+    }
+
+    /// The counts of all readers of the PROXY protocol.
+    pub(crate) fn proxy_protocol(&self) -> Arc<ProxyProtocolStats> {
+        self.proxy_protocol.get("")
+    }
+
     /// Forgets what nobody counts any more.
     pub(crate) fn prune(&self) {
         self.http.prune();
         self.tcp.prune();
         self.clusters.prune();
         self.listeners.prune();
+        self.listeners_tls.prune();
+        self.clusters_tls.prune();
     }
 
     /// Adds all counts to `sums`.
@@ -253,6 +347,11 @@ impl Registry {
         self.clusters.add_to("cluster", sums);
         self.listeners.add_to("listener", sums);
         self.tracers.add_to("tracing", sums);
+        self.listeners_tls.add_to("listener", sums);
+        self.clusters_tls.add_to("cluster", sums);
+        self.tls_inspector.add_to("tls_inspector", sums);
+        self.http_inspector.add_to("http_inspector", sums);
+        self.proxy_protocol.add_to("proxy_proto", sums);
     }
 }
 
@@ -282,7 +381,12 @@ impl<T: Group> Groups<T> {
     fn add_to(&self, prefix: &str, sums: &mut BTreeMap<String, u64>) {
         for (name, group) in &*self.lock() {
             group.visit(&mut |count, value| {
-                let sum = sums.entry(format!("{prefix}.{name}.{count}")).or_default();
+                let key = if name.is_empty() {
+                    format!("{prefix}.{count}")
+                } else {
+                    format!("{prefix}.{name}.{count}")
+                };
+                let sum = sums.entry(key).or_default();
                 *sum = sum.wrapping_add(value);
             });
         }

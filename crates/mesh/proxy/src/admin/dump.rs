@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use periplus_xds::type_url::{self, CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE};
+use periplus_xds::type_url::{self, CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE, SECRET};
 use serde_json::{Value, json};
 
+use super::certificates;
 use crate::agent::State;
 use crate::bootstrap::Bootstrap;
-use crate::snapshot::{Cluster, Listener, RouteTable, Service};
+use crate::snapshot::{ChainTls, Cluster, FilterChain, Listener, RouteTable, Service};
 
 /// The layout is Envoy's, the resources are told in short: names, addresses and references.
 pub(super) fn config(
@@ -77,6 +78,7 @@ pub(super) fn config(
                 "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",
                 "version_info": version(state, ENDPOINT),
             },
+            certificates::secrets(state, version(state, SECRET)),
         ],
         "control_plane": {
             "connected": state.connected,
@@ -130,15 +132,22 @@ fn listener(listener: &Listener) -> Value {
         "filter_chains": listener
             .chains
             .iter()
-            .map(|chain| json!({
-                "filter_chain_match": format!("{:?}", chain.conditions),
-                "filters": [filter(&chain.service)],
-            }))
+            .map(filter_chain)
             .collect::<Vec<_>>(),
-        "default_filter_chain": listener
-            .default_chain
-            .as_ref()
-            .map(|service| json!({"filters": [filter(service)]})),
+        "default_filter_chain": listener.default_chain.as_ref().map(filter_chain),
+        "listener_filters": format!("{:?}", listener.inspection.filters),
+    })
+}
+
+fn filter_chain(chain: &FilterChain) -> Value {
+    let tls = chain.tls.as_ref().map(|tls| match tls {
+        ChainTls::NotReady => json!("its secrets have not come"),
+        ChainTls::Ready(tls) => json!(format!("{tls:?}")),
+    });
+    json!({
+        "filter_chain_match": format!("{:?}", chain.conditions),
+        "transport_socket": tls,
+        "filters": [filter(&chain.service)],
     })
 }
 

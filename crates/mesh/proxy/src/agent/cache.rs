@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use envoy_types::pb::google::protobuf::Any;
@@ -107,7 +108,10 @@ impl Cache {
         name.push(format!(".{}", std::process::id()));
         let temporary = PathBuf::from(name);
         let written = (|| {
-            let mut file = std::fs::File::create(&temporary)?;
+            let mut options = std::fs::OpenOptions::new();
+            // A private key may stand in a listener.
+            let options = options.write(true).create(true).truncate(true).mode(0o600);
+            let mut file = options.open(&temporary)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
             std::fs::rename(&temporary, &self.path)

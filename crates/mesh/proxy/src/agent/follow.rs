@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::{Handler, Named, Rejection, StreamError};
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, is_full_state};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, is_full_state};
 use prost::Message;
 use tokio::time::{sleep, timeout};
 
@@ -65,8 +65,12 @@ impl Follower {
 }
 
 impl State {
-    /// Holds what was accepted. Routes and endpoints that nothing refers to are let go.
+    /// Holds what was accepted. Routes and endpoints that nothing refers to are let go, secrets are not held:
+    /// private keys do not belong on a disk.
     fn hold(&mut self, type_url: &str, version: &str, resources: Vec<Named>, extent: Extent<'_>) {
+        if type_url == SECRET {
+            return;
+        }
         let resources: Vec<_> = resources
             .into_iter()
             .map(|resource| {
@@ -147,7 +151,7 @@ impl Handler for Follower {
 }
 
 /// The name of a resource of the state-of-the-world form, which says it only inside: the first field of
-/// each of the four types.
+/// each of these types.
 fn name_of(body: &Any) -> String {
     #[derive(Clone, PartialEq, Message)]
     struct Name {
@@ -191,7 +195,7 @@ pub(super) async fn restore(shared: &Arc<Shared>, cache: &Cache) {
 
 /// All of it, or nothing: another version of this program may refuse what the one before took.
 fn take_cached(shared: &Shared, types: &BTreeMap<String, CachedType>) -> Result<(), String> {
-    let mut store = crate::config::Store::default();
+    let mut store = shared.new_store().map_err(|error| error.to_string())?;
     for type_url in ORDER {
         let Some(held) = types.get(type_url) else {
             continue;

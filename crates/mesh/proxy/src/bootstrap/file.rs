@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Bootstrap;
+use super::secrets::Secret;
 
 /// What the proxy says of itself to the control plane, as Envoy does.
 const USER_AGENT: &str = "periplus";
@@ -157,6 +158,8 @@ struct Empty {}
 #[serde(deny_unknown_fields)]
 struct StaticResources {
     clusters: Vec<Cluster>,
+    #[serde(default)]
+    secrets: Vec<Secret>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -225,7 +228,7 @@ struct Endpoint {
     address: Address,
 }
 
-type Problem = (String, String);
+pub(super) type Problem = (String, String);
 
 impl File {
     pub(super) fn check(self) -> Result<Bootstrap, Problem> {
@@ -243,11 +246,17 @@ impl File {
             .transpose();
         let admin =
             admin.map_err(|message| problem("admin.address.socket_address.address", message))?;
+        let mut secrets = Vec::new();
+        for (index, secret) in self.static_resources.secrets.into_iter().enumerate() {
+            let at = format!("static_resources.secrets[{index}]");
+            secrets.push(secret.check(&at)?);
+        }
         Ok(Bootstrap {
             node: self.node.into_envoy(),
             admin,
             control_plane,
             form,
+            secrets,
         })
     }
 

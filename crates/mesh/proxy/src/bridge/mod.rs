@@ -131,6 +131,7 @@ impl<'a> Bridge<'a> {
         };
         if let Some(attempt) = &mut self.exchange.attempt {
             attempt.connected = true;
+            attempt.secured_by(upstream.secured());
             attempt.is_http2 = upstream.protocol() == Protocol::Http2;
         }
         Ok(upstream)

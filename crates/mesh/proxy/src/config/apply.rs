@@ -1,7 +1,9 @@
 //! Taking the resources of a response.
 
+mod rejections;
+mod secrets;
+
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -11,22 +13,24 @@ use envoy_types::pb::envoy::config::listener::v3::Listener as EnvoyListener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
+use self::rejections::{duplicate, hash_of, rejection, unnamed};
 use super::build::fetch_deadline;
-use super::check::{At, Refused, decode};
+use super::check::{At, decode};
 use super::cluster;
 use super::endpoint::{self, Assignment};
 use super::listener::{self, ListenerSpec};
 use super::route;
 use super::slot::{Slot, put};
 use super::store::{Accepted, Store};
+use super::tls::Names;
 use crate::snapshot::Listener;
 
 /// How much of a type the resources of a response are.
 ///
-/// Routes and endpoints stay for as long as somebody refers to them, whatever this says: Envoy too keeps
-/// those that a response takes away.
+/// Routes, endpoints and secrets stay for as long as somebody refers to them, whatever this says: Envoy too
+/// keeps those that a response takes away.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Extent<'a> {
     /// All of it.
@@ -59,6 +63,7 @@ impl Store {
             LISTENER => self.apply_listeners(resources, extent, now, &mut rejections),
             ROUTE => self.apply_routes(resources, now, &mut rejections),
             ENDPOINT => self.apply_assignments(resources, &mut rejections),
+            SECRET => self.apply_secrets(resources, &mut rejections),
             _ => rejections.push(Rejection {
                 resource: format!("resources of type {type_url:?}"),
                 reason: "the type is not supported".to_owned(),
@@ -104,7 +109,11 @@ impl Store {
             {
                 continue;
             }
-            match cluster::compile(cluster) {
+            let is_static = |name: &str| self.secrets.is_static(name);
+            let names = &Names {
+                is_static: &is_static,
+            };
+            match cluster::compile(cluster, names) {
                 Ok(spec) => {
                     let give_up = fetch_deadline(&spec, now);
                     put(&mut self.clusters, name, spec, hash, give_up);
@@ -145,7 +154,11 @@ impl Store {
             {
                 continue;
             }
-            match listener::compile(listener) {
+            let is_static = |name: &str| self.secrets.is_static(name);
+            let names = &Names {
+                is_static: &is_static,
+            };
+            match listener::compile(listener, names) {
                 Ok(spec) => changed.push((name, hash, spec)),
                 Err(refused) => rejections.push(rejection("listener", &name, &refused)),
             }
@@ -221,32 +234,5 @@ impl Store {
                 Err(refused) => rejections.push(rejection("endpoints of cluster", &name, &refused)),
             }
         }
-    }
-}
-
-fn hash_of(body: &Any) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    body.value.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn rejection(kind: &str, name: &str, refused: &Refused) -> Rejection {
-    Rejection {
-        resource: format!("{kind} {name:?}"),
-        reason: refused.to_string(),
-    }
-}
-
-fn unnamed(kind: &str, index: usize, refused: &Refused) -> Rejection {
-    Rejection {
-        resource: format!("{kind} {index} of the response"),
-        reason: refused.to_string(),
-    }
-}
-
-fn duplicate(kind: &str, name: &str) -> Rejection {
-    Rejection {
-        resource: format!("{kind} {name:?}"),
-        reason: "its name must be unique and not empty".to_owned(),
     }
 }

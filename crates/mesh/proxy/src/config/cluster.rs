@@ -15,9 +15,12 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 
 use super::check::{At, Refused, decode, duration, ignored, nothing_else, timeout};
 use super::endpoint::{self, Assignment};
-use super::listener::plaintext;
 use super::manager::{http1_options, over_ads};
-use super::{balancing, bind, breakers, health_check, http2, original_destination, outlier};
+use super::tls::Names;
+use super::transport::Transports;
+use super::{
+    balancing, bind, breakers, health_check, http2, original_destination, outlier, transport,
+};
 use crate::snapshot::{
     Balancing, ClusterLimits, HealthCheck, Http2Options, OriginalDestination, OutlierDetection,
     Spread, UpstreamProtocol,
@@ -43,6 +46,7 @@ pub(crate) struct ClusterSpec {
     pub(crate) discovery: Discovery,
     /// The addresses that connections are made from, at most one of a family.
     pub(crate) sources: Vec<IpAddr>,
+    pub(crate) transports: Transports,
 }
 
 /// Where the endpoints come from.
@@ -96,7 +100,7 @@ const DEFAULT_DNS_REFRESH: Duration = Duration::from_secs(5);
 const MIN_DNS_REFRESH: Duration = Duration::from_secs(1);
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> {
+pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<ClusterSpec, Refused> {
     let at = &At::ROOT;
     let name = std::mem::take(&mut cluster.name);
     if name.is_empty() {
@@ -148,8 +152,12 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
     };
     let ignores_health_on_removal = std::mem::take(&mut cluster.ignore_health_on_host_removal);
     let closes_on_failure = std::mem::take(&mut cluster.close_connections_on_host_health_failure);
-    if let Some(socket) = cluster.transport_socket.take() {
-        plaintext(&socket, &at.field("transport_socket"))?;
+    let matches = std::mem::take(&mut cluster.transport_socket_matches);
+    let transports = transport::of_cluster(cluster.transport_socket.take(), matches, names, at)?;
+    if transports.has_proxy_protocol() && protocol != UpstreamProtocol::Http1 {
+        let reason =
+            "the PROXY protocol is not supported with HTTP/2, whose connections clients share";
+        return Err(at.field("transport_socket").refuse(reason));
     }
     let observability_name = match std::mem::take(&mut cluster.alt_stat_name) {
         unset if unset.is_empty() => name.clone(),
@@ -177,6 +185,7 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
         closes_on_failure,
         discovery,
         sources,
+        transports,
     })
 }
 

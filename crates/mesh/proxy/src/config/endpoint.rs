@@ -13,8 +13,8 @@ use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
 use super::check::{At, Refused, ignored, nothing_else};
 use super::listener::host_and_port;
-use super::subset::labels;
-use crate::snapshot::{Endpoint, HostStatus, Labels, Locality, Spread};
+use super::{subset, transport};
+use crate::snapshot::{Endpoint, HostStatus, Labels, Locality, Spread, Transport};
 
 const MAX_PRIORITY: u32 = 128;
 const DEFAULT_OVERPROVISIONING: u32 = 140;
@@ -51,7 +51,10 @@ pub(crate) struct Target {
     priority: u32,
     locality: usize,
     status: HostStatus,
-    labels: Labels,
+    /// What its metadata says for subsets,
+    subset_labels: Labels,
+    /// and about its transport socket.
+    transport_labels: transport::Labels,
     check: CheckedAt,
 }
 
@@ -91,14 +94,22 @@ impl Assignment {
         Ok(self)
     }
 
-    /// The endpoints; `resolve` gives the addresses of a name.
-    pub(crate) fn endpoints(&self, resolve: impl Fn(&str) -> Vec<IpAddr>) -> Vec<Endpoint> {
+    /// The endpoints; `resolve` gives the addresses of a name, `choose` how connections are made.
+    pub(crate) fn endpoints(
+        &self,
+        resolve: impl Fn(&str) -> Vec<IpAddr>,
+        choose: impl Fn(&transport::Labels) -> Transport,
+    ) -> Vec<Endpoint> {
         let of_target = |target: &Target| {
             let addresses = match &target.host {
                 Host::Address(address) => vec![*address],
                 Host::Name(name) => resolve(name),
             };
-            let endpoints = addresses.into_iter().map(|address| target.at(address));
+            let transport = choose(&target.transport_labels);
+            let endpoints = addresses.into_iter().map(|address| Endpoint {
+                transport: transport.clone(),
+                ..target.at(address)
+            });
             endpoints.collect::<Vec<_>>()
         };
         self.endpoints.iter().flat_map(of_target).collect()
@@ -134,7 +145,7 @@ impl Target {
             priority: self.priority,
             locality: self.locality,
             status: self.status,
-            labels: self.labels.clone(),
+            labels: self.subset_labels.clone(),
             check_address: is_elsewhere.then(|| {
                 let ip = check.address.unwrap_or(address);
                 SocketAddr::new(ip, check.port.unwrap_or(self.port))
@@ -270,7 +281,8 @@ fn target(mut endpoint: pb::LbEndpoint, at: &At<'_>) -> Result<Target, Refused> 
             .field("load_balancing_weight")
             .refuse("it must be at least 1"));
     }
-    let labels = labels(endpoint.metadata.take());
+    let transport_labels = transport::labels(endpoint.metadata.as_mut());
+    let subset_labels = subset::labels(endpoint.metadata.take());
     nothing_else(&endpoint, at)?;
     Ok(Target {
         host: host.parse().map_or(Host::Name(host), Host::Address),
@@ -280,7 +292,8 @@ fn target(mut endpoint: pb::LbEndpoint, at: &At<'_>) -> Result<Target, Refused> 
         priority: 0,
         locality: 0,
         status,
-        labels,
+        subset_labels,
+        transport_labels,
         check,
     })
 }

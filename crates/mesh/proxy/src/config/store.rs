@@ -1,9 +1,9 @@
 //! The state of the configuration: what was accepted, what still warms, what is in use.
 //!
-//! A cluster is used once its endpoints are known, a listener once its routes are; until then its former
-//! form stays in use (make before break). Whoever waits for longer than its `initial_fetch_timeout` is used
-//! as it is. Listeners first open when all clusters of the first response are ready, so that no request
-//! finds a cluster missing at the start.
+//! A cluster is used once its endpoints and secrets are known, a listener once its routes and secrets are;
+//! until then its former form stays in use (make before break). Whoever waits for longer than its
+//! `initial_fetch_timeout` is used as it is. Listeners first open when all clusters of the first response are
+//! ready, so that no request finds a cluster missing at the start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -11,15 +11,18 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use periplus_xds::client::Rejection;
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
-use super::build::{Lookup, build_cluster, build_listener, keep_leaving, lookups_of, routes_of};
+use super::build::{
+    Lookup, build_cluster, build_listener, has_newest_tls, keep_leaving, lookups_of, routes_of,
+};
 use super::cluster::{ClusterSpec, Discovery};
 use super::endpoint::Assignment;
 use super::listener::ListenerSpec;
+use super::secrets::{Material, Secrets};
 use super::slot::{Slot, active, specs};
 use super::tables::Tables;
-use crate::snapshot::{Cluster, Listener, RouteTable, Snapshot};
+use crate::snapshot::{Cluster, Listener, RouteTable, Snapshot, Transport};
 
 /// Everything that the control plane said, as far as it was accepted.
 #[derive(Debug, Default)]
@@ -28,6 +31,7 @@ pub(crate) struct Store {
     pub(super) clusters: BTreeMap<String, Slot<ClusterSpec, Cluster>>,
     pub(super) routes: Tables,
     pub(super) assignments: BTreeMap<String, Accepted<Assignment>>,
+    pub(super) secrets: Secrets,
     resolved: HashMap<Lookup, Vec<IpAddr>>,
     pub(super) types: BTreeMap<String, TypeState>,
     /// All clusters of the first response have been ready.
@@ -72,6 +76,7 @@ impl Store {
                     _ => None,
                 })
                 .collect(),
+            SECRET => self.secret_names(),
             _ => BTreeSet::new(),
         };
         names.into_iter().cloned().collect()
@@ -195,13 +200,19 @@ impl Store {
     fn advance_clusters(&mut self, now: Instant) {
         let assignments = &self.assignments;
         let resolved = &self.resolved;
+        let secrets = &self.secrets;
         for slot in self.clusters.values_mut() {
-            let is_ready = |spec: &ClusterSpec| match &spec.discovery {
+            let has_endpoints = |spec: &ClusterSpec| match &spec.discovery {
                 Discovery::Static(_) | Discovery::OriginalDestination(_) => true,
                 Discovery::Eds { service_name, .. } => assignments.contains_key(service_name),
                 Discovery::Dns { .. } => {
                     lookups_of(spec).all(|lookup| resolved.contains_key(&lookup))
                 }
+            };
+            let has_secrets = |material: &Material| material.is_there(secrets);
+            let is_ready = |spec: &ClusterSpec| {
+                let mut tls = spec.transports.tls();
+                has_endpoints(spec) && tls.all(|tls| has_secrets(&tls.context.material))
             };
             let build = |spec: &ClusterSpec, before: Option<&Cluster>| {
                 let assigned = match &spec.discovery {
@@ -209,9 +220,10 @@ impl Store {
                     _ => None,
                 };
                 let assigned = assigned.map(|accepted| &accepted.value);
-                let mut built = build_cluster(spec, assigned, resolved);
+                let mut built = build_cluster(spec, assigned, resolved, secrets);
                 if let Some(before) = before {
-                    keep_leaving(&mut built, before);
+                    let renew = |transport: &Transport| spec.transports.renew(transport, secrets);
+                    keep_leaving(&mut built, before, renew);
                 }
                 built
             };
@@ -248,32 +260,35 @@ impl Store {
         if !self.clusters_ready {
             return;
         }
-        let routes = &self.routes;
+        let (routes, secrets) = (&self.routes, &self.secrets);
         let named = |name: &str| routes.get(name).cloned();
         let clusters = &self.clusters;
+        let build = |spec: &ListenerSpec| build_listener(spec, named, secrets);
         for slot in self.listeners.values_mut() {
             let has_active = slot.active.is_some();
             let is_ready = |spec: &ListenerSpec| {
                 let mut own = spec.clusters();
                 let may_wait = has_active && own.any(|name| warms(clusters, name));
-                !may_wait && spec.route_names().all(|name| routes.get(name).is_some())
+                let mut tls = spec.tls();
+                !may_wait
+                    && spec.route_names().all(|name| routes.get(name).is_some())
+                    && tls.all(|tls| tls.context.material.is_there(secrets))
             };
-            let build = |spec: &ListenerSpec, _: Option<&Listener>| build_listener(spec, named);
-            slot.promote(now, is_ready, build, |_, _| false, |_| true);
+            slot.promote(now, is_ready, |spec, _| build(spec), |_, _| false, |_| true);
             if let Some(active) = &mut slot.active {
                 let address = |table: Arc<RouteTable>| Arc::as_ptr(&table);
                 let newest = active.spec.route_sources();
                 let newest = newest.map(|source| routes_of(source, named).map(address));
                 let in_use = active.built.managers();
                 let in_use = in_use.map(|manager| manager.routes.as_ref().map(Arc::as_ptr));
-                if !newest.eq(in_use) {
-                    active.built = Arc::new(build_listener(&active.spec, named));
+                if !newest.eq(in_use) || !has_newest_tls(&active.spec, &active.built, secrets) {
+                    active.built = Arc::new(build(&active.spec));
                 }
             }
         }
     }
 
-    /// Drops routes, endpoints and addresses that nothing refers to any more.
+    /// Drops routes, endpoints, secrets and addresses that nothing refers to any more.
     fn forget_unused(&mut self) {
         let wanted = self.wanted(ROUTE);
         self.routes
@@ -281,6 +296,8 @@ impl Store {
         let wanted = self.wanted(ENDPOINT);
         self.assignments
             .retain(|name, _| wanted.binary_search(name).is_ok());
+        let wanted = self.wanted(SECRET);
+        self.secrets.retain(&wanted);
         let lookups = self.lookups();
         self.resolved.retain(|lookup, _| lookups.contains(lookup));
     }

@@ -398,11 +398,11 @@ fn listeners_are_refused_by_field() {
         (
             |l, _| {
                 l.filter_chains[0].filter_chain_match = Some(listener::FilterChainMatch {
-                    transport_protocol: "tls".to_owned(),
+                    transport_protocol: "quic".to_owned(),
                     ..Default::default()
                 });
             },
-            "filter_chains[0].filter_chain_match.transport_protocol: is not supported",
+            "filter_chains[0].filter_chain_match.transport_protocol: \"quic\" is not supported",
         ),
         (
             |l, _| {
@@ -412,7 +412,7 @@ fn listeners_are_refused_by_field() {
                 });
             },
             "filter_chains[0].transport_socket: transport socket \"envoy.transport_sockets.tls\" is not \
-             supported, only plaintext is",
+             supported, only plaintext, TLS and (of clusters) the PROXY protocol are",
         ),
     ];
     for (change, expected) in cases {

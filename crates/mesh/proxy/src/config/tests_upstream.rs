@@ -32,6 +32,7 @@ use envoy_types::util::pack_any;
 use super::check::At;
 use super::cluster::{self, ClusterSpec};
 use super::policy::PeakEwma;
+use super::tls::Names;
 use super::{endpoint as assignments, hash_policy};
 use crate::snapshot::{self, Balancing, HashSource, HealthCheckKind, Thresholds};
 
@@ -53,7 +54,7 @@ fn compile(edit: impl FnOnce(&mut pb::Cluster)) -> Result<ClusterSpec, String> {
         ..Default::default()
     };
     edit(&mut config);
-    cluster::compile(config).map_err(|refused| refused.to_string())
+    cluster::compile(config, &Names::NONE).map_err(|refused| refused.to_string())
 }
 
 fn taken(edit: impl FnOnce(&mut pb::Cluster)) -> ClusterSpec {

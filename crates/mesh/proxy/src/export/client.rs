@@ -137,7 +137,7 @@ async fn connect(worker: &Worker, cluster: &ClusterState) -> Result<UpstreamConn
         .ok_or_else(|| failed("the collector's cluster has no endpoints"))?;
     match cluster.checkout(&endpoint, false) {
         Pooled::Idle(connection) => Ok(connection),
-        Pooled::Open(slot) => UpstreamConnection::open(slot).await.map_err(|error| {
+        Pooled::Open(slot) => UpstreamConnection::open(slot, None).await.map_err(|error| {
             cluster.stats.cx_connect_fail.increment();
             error.into()
         }),

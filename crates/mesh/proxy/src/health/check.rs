@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::balance::HostFlag;
+use crate::health::probe::{Kept, Probe};
 use crate::health::watched::{Subject, Watched};
 use crate::health::{grpc, http, http2, tcp};
-use crate::net::Stream;
 use crate::snapshot::{HealthCheck, HealthCheckKind, Intervals};
 
 /// What a check has found.
@@ -24,21 +24,6 @@ pub(super) enum Found {
     Unreachable,
     /// or not in time.
     TimedOut,
-}
-
-/// What a check is made with: where to, what is asked, and a connection that was left over.
-pub(super) struct Probe<'a> {
-    pub(super) subject: &'a Subject,
-    pub(super) check: &'a HealthCheck,
-    pub(super) address: SocketAddr,
-    pub(super) kept: &'a mut Kept,
-}
-
-/// A connection for the next check.
-#[derive(Default)]
-pub(super) struct Kept {
-    pub(super) http1: Option<Stream>,
-    pub(super) http2: Option<h2::client::SendRequest<bytes::Bytes>>,
 }
 
 /// Results in a row.
@@ -97,6 +82,7 @@ async fn examine(subject: &Subject, check: &HealthCheck, kept: &mut Kept) -> Fou
         address.set_port(port);
     }
     subject.cluster.members().stats.check_attempt.increment();
+    kept.fit(&subject.endpoint.transport);
     let probe = Probe {
         subject,
         check,

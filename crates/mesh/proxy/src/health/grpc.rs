@@ -5,8 +5,9 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use crate::health::check::{Found, Probe};
+use crate::health::check::Found;
 use crate::health::http2::{Answer, with_headers};
+use crate::health::probe::Probe;
 use crate::snapshot::GrpcCheck;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -27,8 +28,8 @@ const SERVING: i32 = 1;
 const PREFIX: usize = 5;
 
 pub(super) async fn check(mut probe: Probe<'_>, rules: &GrpcCheck) -> io::Result<Found> {
-    let authority = probe.host(&rules.authority);
-    let target = format!("http://{authority}/grpc.health.v1.Health/Check");
+    let (scheme, authority) = (probe.scheme(), probe.host(&rules.authority));
+    let target = format!("{scheme}://{authority}/grpc.health.v1.Health/Check");
     let request = http::Request::builder()
         .method("POST")
         .uri(target)

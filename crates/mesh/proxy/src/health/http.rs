@@ -4,7 +4,8 @@ use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::health::check::{Found, Probe};
+use crate::health::check::Found;
+use crate::health::probe::Probe;
 use crate::http1::framing::Decoder;
 use crate::http1::head::Limits;
 use crate::http1::response::ResponseHead;
@@ -17,12 +18,11 @@ const LIMITS: Limits = Limits {
 };
 
 pub(super) async fn check(probe: Probe<'_>, rules: &HttpCheck) -> io::Result<Found> {
-    let source = probe.subject.source(probe.address);
     let kept = probe.kept.http1.take();
     let kept = kept.and_then(|mut kept| kept.is_quiet().then_some(kept));
     let mut stream = match kept {
         Some(kept) => kept,
-        None => Stream::connect(probe.address, source).await?,
+        None => probe.connect(b"http/1.1").await?,
     };
     stream.write_all(&request(&probe, rules)).await?;
     let answer = Answer::read(&mut stream, rules).await?;

@@ -6,15 +6,16 @@ use std::io;
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use crate::health::check::{Found, Probe};
-use crate::net::Stream;
+use crate::health::check::Found;
+use crate::health::probe::Probe;
 use crate::snapshot::HttpCheck;
 
 /// How much of a response's body is read at most.
 const MOST_BODY: usize = 64 * 1024;
 
 pub(super) async fn check(mut probe: Probe<'_>, rules: &HttpCheck) -> io::Result<Found> {
-    let target = format!("http://{}{}", probe.host(&rules.host), rules.path);
+    let (scheme, host) = (probe.scheme(), probe.host(&rules.host));
+    let target = format!("{scheme}://{host}{}", rules.path);
     let request = http::Request::builder().method(rules.method).uri(target);
     let request = with_headers(request, &rules.headers).body(());
     let answer = probe.exchange(request, Bytes::new(), false).await?;
@@ -89,8 +90,7 @@ impl Probe<'_> {
         {
             return Ok(ready);
         }
-        let source = self.subject.source(self.address);
-        let stream = Stream::connect(self.address, source).await?;
+        let stream = self.connect(b"h2").await?;
         let handshake = h2::client::handshake(stream).await;
         let (send, connection) = handshake.map_err(io::Error::other)?;
         // It ends with its last user.

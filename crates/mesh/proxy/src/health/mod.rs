@@ -9,6 +9,7 @@ mod detect;
 mod grpc;
 mod http;
 mod http2;
+mod probe;
 mod tcp;
 mod watched;
 

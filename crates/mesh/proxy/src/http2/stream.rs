@@ -52,7 +52,7 @@ impl ServerStream {
                 return false;
             }
             Err(Malformed(problem)) => {
-                tracing::debug!(peer = &*self.call.peer_text, problem, "malformed request");
+                tracing::debug!(peer = self.call.client.text, problem, "malformed request");
                 self.call.view.http.cx_protocol_error.increment();
                 self.reset(Reason::PROTOCOL_ERROR);
                 return false;

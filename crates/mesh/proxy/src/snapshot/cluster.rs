@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Balancing, HealthCheck, Http2Options, Labels, OutlierDetection, Spread, UpstreamProtocol,
+    Balancing, HealthCheck, Http2Options, Labels, OutlierDetection, Spread, Transport,
+    UpstreamProtocol,
 };
 use crate::balance::{Members, MembersCell};
 use crate::call::Protocol;
@@ -49,6 +50,8 @@ pub struct Cluster {
     pub ignores_health_on_removal: bool,
     /// `close_connections_on_host_health_failure`.
     pub closes_on_failure: bool,
+    /// How connections are made to where each client wanted to go; other endpoints have their own.
+    pub transport: Transport,
     /// What is known of the endpoints now: the one part that changes.
     pub members: MembersCell,
 }
@@ -93,6 +96,7 @@ impl Default for Cluster {
             outlier_detection: None,
             ignores_health_on_removal: false,
             closes_on_failure: false,
+            transport: Transport::default(),
             members: MembersCell::default(),
         }
     }
@@ -115,6 +119,8 @@ pub struct Endpoint {
     pub status: HostStatus,
     /// Its metadata of `envoy.lb`.
     pub labels: Labels,
+    /// How connections to it are made.
+    pub transport: Transport,
     /// `health_check_config`: where it is checked, if that is not at its address.
     pub check_address: Option<SocketAddr>,
     /// The host name for its checks; may be empty.
@@ -134,6 +140,7 @@ impl Endpoint {
             locality: 0,
             status: HostStatus::Healthy,
             labels: Labels::default(),
+            transport: Transport::default(),
             check_address: None,
             check_hostname: String::new(),
             is_unchecked: false,

@@ -19,6 +19,14 @@ pub(super) struct Upstream {
     _slot: Slot,
 }
 
+/// Whether another endpoint may do better.
+fn is_about_connecting(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Connect | Failure::ConnectTimeout | Failure::Transport(_)
+    )
+}
+
 impl Session {
     /// Connects to an endpoint of the cluster, to another one if the first cannot be reached and
     /// more attempts are allowed. The flags say why there is none.
@@ -28,10 +36,13 @@ impl Session {
             match self.attempt(cluster).await {
                 Ok(upstream) => return Some(upstream),
                 Err(failure) => {
+                    if let Failure::Transport(why) = &failure {
+                        self.transport_failure = Some(why.clone());
+                    }
                     if let Some(flag) = failure.flag() {
                         self.flags.set(flag);
                     }
-                    if !matches!(failure, Failure::Connect | Failure::ConnectTimeout) {
+                    if !is_about_connecting(&failure) {
                         return None;
                     }
                 }
@@ -56,7 +67,8 @@ impl Session {
             return Err(Failure::NoEndpoint);
         };
         let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
-        let opened = tokio::time::timeout(cluster.cluster.connect_timeout, slot.connect()).await;
+        let connecting = slot.connect(b"", self.ends());
+        let opened = tokio::time::timeout(cluster.cluster.connect_timeout, connecting).await;
         let connected = cluster.connected(&endpoint, opened);
         cluster.report(
             &endpoint,

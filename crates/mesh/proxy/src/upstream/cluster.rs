@@ -14,8 +14,10 @@ use crate::balance::{self, Ask, Chance, HostFlag, Latency, Load, Members, Picker
 use crate::clock::Micros;
 use crate::reply::Failure;
 use crate::snapshot::{Balancing, Cluster};
-use crate::stats::ClusterStats;
+use crate::stats::{ClusterStats, TlsStats};
+use crate::tls;
 use crate::trace::cluster_tags;
+use crate::upstream::link::{Link, NotReady};
 use crate::upstream::{EndpointState, Usage};
 
 /// The endpoints of a cluster by address: what survives a change of configuration.
@@ -26,6 +28,7 @@ type Endpoints = HashMap<SocketAddr, Rc<EndpointState>>;
 pub(crate) struct ClusterState {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) stats: Arc<ClusterStats>,
+    tls_stats: Option<Arc<TlsStats>>,
     /// Its tags on spans.
     pub(crate) tags: FixedTags,
     endpoints: Vec<Rc<EndpointState>>,
@@ -49,7 +52,7 @@ impl ClusterState {
     pub(crate) fn new(
         cluster: Arc<Cluster>,
         previous: Option<&Self>,
-        stats: Arc<ClusterStats>,
+        (stats, tls_stats): (Arc<ClusterStats>, Option<Arc<TlsStats>>),
         usage: Arc<Usage>,
         seed: usize,
     ) -> Rc<Self> {
@@ -72,8 +75,12 @@ impl ClusterState {
                 let state = kept.entry(endpoint.address).or_insert_with(|| {
                     let known = old.remove(&endpoint.address);
                     known
-                        .filter(|known| known.source == source)
+                        .filter(|known| known.source == source && known.fits(&endpoint.transport))
                         .unwrap_or_else(|| EndpointState::new(endpoint.address, source))
+                });
+                state.set_link(Link {
+                    transport: endpoint.transport.clone(),
+                    stats: tls_stats.clone(),
                 });
                 state.restore();
                 state.limit(&cluster);
@@ -94,6 +101,7 @@ impl ClusterState {
             is_checked: cluster.health_check.is_some(),
             cluster,
             stats,
+            tls_stats,
             endpoints,
             asked_for: RefCell::default(),
             members,
@@ -142,9 +150,14 @@ impl ClusterState {
     fn ask_for(&self, mut address: SocketAddr, port: Option<u16>) -> Rc<EndpointState> {
         address.set_port(port.unwrap_or(address.port()));
         let mut asked_for = self.asked_for.borrow_mut();
-        let endpoint = asked_for
-            .entry(address)
-            .or_insert_with(|| EndpointState::new(address, source_for(&self.cluster, address)));
+        let endpoint = asked_for.entry(address).or_insert_with(|| {
+            let state = EndpointState::new(address, source_for(&self.cluster, address));
+            state.set_link(Link {
+                transport: self.cluster.transport.clone(),
+                stats: self.tls_stats.clone(),
+            });
+            state
+        });
         endpoint.clone()
     }
 
@@ -189,7 +202,15 @@ impl ClusterState {
                 self.stats.cx_connect_fail.increment();
                 let (cluster, endpoint) = (&self.cluster.name, &endpoint.text);
                 tracing::debug!(cluster, endpoint, %error, "cannot connect");
-                Err(Failure::Connect)
+                let inner = error.get_ref();
+                if inner.is_some_and(|inner| inner.is::<NotReady>()) {
+                    self.stats.secrets_not_ready.increment();
+                    return Err(Failure::Transport(error.to_string().into()));
+                }
+                Err(match tls::reason(&error) {
+                    Some(reason) => Failure::Transport(format!("TLS error: {reason}").into()),
+                    None => Failure::Connect,
+                })
             }
             Err(_) => {
                 self.stats.cx_connect_timeout.increment();

@@ -14,11 +14,12 @@ use crate::balance::{Host, Latency};
 use crate::buffer::{Blocks, Buffer};
 use crate::clock::Micros;
 use crate::net::Stream;
-use crate::snapshot::Cluster;
+use crate::snapshot::{Cluster, Transport};
 use crate::stats::ClusterStats;
 use crate::upstream::Permit;
 use crate::upstream::age::{Age, Lifetime};
 use crate::upstream::http2::Http2Pool;
+use crate::upstream::link::{Behind, Link};
 
 /// The most idle connections that a worker keeps for one endpoint.
 const MOST_IDLE: usize = 1024;
@@ -44,6 +45,8 @@ pub(crate) struct EndpointState {
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Its connections of HTTP/2.
     pub(super) http2: Http2Pool,
+    /// How connections to it are made.
+    link: RefCell<Link>,
     /// The endpoint has left its cluster: connections are not pooled any more.
     retired: Cell<bool>,
     /// For how long connections are used.
@@ -109,9 +112,20 @@ impl EndpointState {
             idle: RefCell::default(),
             waiters: RefCell::default(),
             http2: Http2Pool::default(),
+            link: RefCell::default(),
             retired: Cell::new(false),
             lifetime: Cell::new(Lifetime::ENDLESS),
         })
+    }
+
+    /// Says how connections are made from now on; those that there are stay.
+    pub(super) fn set_link(&self, link: Link) {
+        *self.link.borrow_mut() = link;
+    }
+
+    /// Whether connections that are made in this way are as good as those that there are.
+    pub(super) fn fits(&self, transport: &Transport) -> bool {
+        self.link.borrow().transport.takes_over(transport)
     }
 
     /// The most recently used idle connection that is still good.
@@ -154,8 +168,13 @@ impl EndpointState {
     }
 
     /// Opens a connection.
-    pub(super) async fn connect(&self) -> io::Result<Stream> {
-        Stream::connect(self.address, self.source).await
+    pub(super) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
+        if self.link.borrow().is_plain() {
+            return Stream::connect(self.address, self.source).await;
+        }
+        let link = self.link.borrow().clone();
+        // Boxed, so that a plaintext connection does not need the memory for it.
+        Box::pin(link.connect((self.address, self.source), alpn, behind)).await
     }
 
     /// How many connections this worker has to it.
@@ -268,8 +287,8 @@ impl fmt::Debug for EndpointState {
 
 impl UpstreamConnection {
     /// Opens a connection.
-    pub(crate) async fn open(slot: Slot) -> io::Result<Self> {
-        let stream = slot.connect().await?;
+    pub(crate) async fn open(slot: Slot, behind: Behind) -> io::Result<Self> {
+        let stream = slot.connect(b"http/1.1", behind).await?;
         slot.stats.cx_http1_total.increment();
         Ok(Self {
             stream,
@@ -289,7 +308,8 @@ impl UpstreamConnection {
         self.idle_since = now;
         let endpoint = self.slot.endpoint.clone();
         self.age.count();
-        if endpoint.retired.get() || self.age.is_over(endpoint.lifetime.get(), &self.slot.stats) {
+        let is_over = self.age.is_over(endpoint.lifetime.get(), &self.slot.stats);
+        if is_over || endpoint.retired.get() || !endpoint.link.borrow().is_shared() {
             return;
         }
         if let Some(connection) = endpoint.offer(Some(self)) {
@@ -316,8 +336,8 @@ impl Slot {
     }
 
     /// Opens the connection.
-    pub(crate) async fn connect(&self) -> io::Result<Stream> {
-        let stream = self.endpoint.connect().await?;
+    pub(crate) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
+        let stream = self.endpoint.connect(alpn, behind).await?;
         self.stats.cx_total.increment();
         Ok(stream)
     }

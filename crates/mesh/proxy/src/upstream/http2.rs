@@ -18,6 +18,7 @@ use crate::net::Stream;
 use crate::reply::Failure;
 use crate::snapshot::Http2Options;
 use crate::stats::ClusterStats;
+use crate::tls::Secured;
 use crate::upstream::age::Age;
 use crate::upstream::connection::Slot;
 use crate::upstream::{ClusterState, EndpointState};
@@ -39,6 +40,8 @@ pub(crate) struct Http2Pool {
 pub(crate) struct Shared {
     send: RefCell<SendRequest<Bytes>>,
     endpoint: Rc<EndpointState>,
+    /// What its TLS has shown.
+    secured: Option<Rc<Secured>>,
     /// Streams under way.
     active: Cell<u32>,
     /// The most that the configuration allows; the peer may allow fewer.
@@ -166,6 +169,11 @@ impl Lease {
         self.shared.send.borrow().clone()
     }
 
+    /// What the connection's TLS has shown.
+    pub(crate) fn secured(&self) -> Option<&Rc<Secured>> {
+        self.shared.secured.as_ref()
+    }
+
     /// Whether the connection is closed, rather than this stream alone.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.get()
@@ -251,7 +259,7 @@ impl ClusterState {
             let connected = cluster.connected(&endpoint, opened);
             drop(cluster);
             endpoint.http2.opening.borrow_mut().take();
-            let (send, connection) = match connected {
+            let (send, connection, secured) = match connected {
                 Ok(connected) => connected,
                 Err(failure) => {
                     ended.end(Err(failure));
@@ -263,6 +271,7 @@ impl ClusterState {
             let shared = Rc::new(Shared {
                 send: RefCell::new(send),
                 endpoint: endpoint.clone(),
+                secured,
                 active: Cell::new(0),
                 limit: options.max_concurrent_streams,
                 reused: Cell::new(false),
@@ -286,10 +295,15 @@ impl ClusterState {
     }
 }
 
-type Connected = (SendRequest<Bytes>, Connection<Stream, Bytes>);
+type Connected = (
+    SendRequest<Bytes>,
+    Connection<Stream, Bytes>,
+    Option<Rc<Secured>>,
+);
 
 async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<Connected> {
-    let stream = endpoint.connect().await?;
+    let stream = endpoint.connect(b"h2", None).await?;
+    let secured = stream.secured().cloned();
     let mut builder = Builder::new();
     match endpoint.http2.limit_of_peer.get() {
         // The codec's own guess.
@@ -299,7 +313,7 @@ async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<
             builder.initial_max_send_streams(known);
         }
     }
-    builder
+    let (send, connection) = builder
         .enable_push(false)
         .header_table_size(options.header_table_size)
         .initial_window_size(options.initial_stream_window_size)
@@ -307,7 +321,8 @@ async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<
         .max_header_list_size(MAX_HEADER_LIST)
         .handshake(stream)
         .await
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?;
+    Ok((send, connection, secured))
 }
 
 /// Reads and writes the connection until it ends.

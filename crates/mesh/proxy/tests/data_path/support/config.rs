@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint, Forward,
-    Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable, ServerHeader, Service,
-    Snapshot, TcpProxy, Tracing, TracingProvider, VirtualHost, WeightedCluster,
+    ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
+    Forward, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable, ServerHeader,
+    Service, Snapshot, TcpProxy, Tracing, TracingProvider, VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -179,6 +179,7 @@ impl Config {
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            client_cert: ClientCert::default(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
         };
