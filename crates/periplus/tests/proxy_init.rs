@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use namespaces::{INSIDE, INSIDE_V6, OTHER, OTHER_V6, OUTSIDE, OUTSIDE_V6, World};
 use periplus_proxy::snapshot::{
-    Balancing, ChainMatch, Cluster, ClusterLimits, Codec, ConnectionManager, Direction, Endpoint,
-    FilterChain, Forward, GrpcTimeouts, Http2Options, Listener, Node, OriginalDestination,
-    PathMatch, Route, RouteAction, RouteTable, ServerHeader, Service, Snapshot, SocketKind,
-    TcpProxy, UpstreamProtocol, VirtualHost, WeightedCluster,
+    Balancing, ChainMatch, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Direction,
+    Endpoint, FilterChain, Forward, GrpcTimeouts, Http2Options, Inspection, Listener, Node,
+    OriginalDestination, PathMatch, Route, RouteAction, RouteTable, ServerHeader, Service,
+    Snapshot, SocketKind, TcpProxy, Transport, UpstreamProtocol, VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -41,6 +41,7 @@ fn cluster(name: &str, endpoints: &[SocketAddr]) -> Arc<Cluster> {
             .map(|address| Endpoint {
                 address: *address,
                 weight: 1,
+                transport: Transport::default(),
             })
             .collect(),
         original_destination: None,
@@ -54,6 +55,7 @@ fn cluster(name: &str, endpoints: &[SocketAddr]) -> Arc<Cluster> {
         },
         idle_timeout: None,
         protocol: UpstreamProtocol::Http1,
+        transport: Transport::default(),
     })
 }
 
@@ -128,6 +130,7 @@ fn http(stat_prefix: &str, cluster: &str) -> Service {
         idle_timeout: None,
         stream_idle_timeout: None,
         request_headers_timeout: None,
+        client_cert: ClientCert::default(),
         codec: Codec::Auto,
         http2: Http2Options::default(),
     }))
@@ -147,9 +150,10 @@ fn intercepting(name: &str, port: u16, default: Service) -> Listener {
                 destination_port: Some(port),
                 ..ChainMatch::default()
             },
-            service: tcp("guard", "BlackHoleCluster"),
+            ..tcp("guard", "BlackHoleCluster").into()
         }],
-        default_chain: Some(default),
+        inspection: Inspection::default(),
+        default_chain: Some(default.into()),
     }
 }
 
@@ -172,7 +176,7 @@ fn snapshot(is_transparent: bool) -> Snapshot {
                 destination_port: Some(port),
                 ..ChainMatch::default()
             },
-            service: http("inbound_http", "InboundPassthrough"),
+            ..http("inbound_http", "InboundPassthrough").into()
         });
     }
     let virtual_address = SocketAddr::new(OUTSIDE, VIRTUAL);

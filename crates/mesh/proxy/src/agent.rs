@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::{self, Config, Handler, Rejection, StreamError};
+use periplus_xds::type_url::SECRET;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -102,7 +103,8 @@ impl Agent {
             }
         };
         let node = bootstrap.telemetry_node();
-        let config = Config::new(bootstrap.control_plane.clone(), bootstrap.node.clone());
+        let mut config = Config::new(bootstrap.control_plane.clone(), bootstrap.node.clone());
+        config.named_types.push(SECRET);
         let shared = Shared::start(bootstrap, node, options)?;
         shared.take_static_secrets()?;
 
