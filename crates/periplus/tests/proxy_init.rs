@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use namespaces::{INSIDE, INSIDE_V6, OTHER, OTHER_V6, OUTSIDE, OUTSIDE_V6, World};
 use periplus_proxy::snapshot::{
-    ChainMatch, Cluster, ClusterLimits, Codec, ConnectionManager, Direction, Endpoint, FilterChain,
-    Forward, Http2Options, Listener, Node, OriginalDestination, PathMatch, Route, RouteAction,
-    RouteTable, ServerHeader, Service, Snapshot, SocketKind, TcpProxy, VirtualHost,
-    WeightedCluster,
+    ChainMatch, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Direction, Endpoint,
+    FilterChain, Forward, Http2Options, Inspection, Listener, Node, OriginalDestination, PathMatch,
+    Route, RouteAction, RouteTable, ServerHeader, Service, Snapshot, SocketKind, TcpProxy,
+    VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -104,6 +104,7 @@ fn http(stat_prefix: &str, cluster: &str) -> Service {
         idle_timeout: None,
         stream_idle_timeout: None,
         request_headers_timeout: None,
+        client_cert: ClientCert::default(),
         codec: Codec::Auto,
         http2: Http2Options::default(),
     }))
@@ -123,9 +124,10 @@ fn intercepting(name: &str, port: u16, default: Service) -> Listener {
                 destination_port: Some(port),
                 ..ChainMatch::default()
             },
-            service: tcp("guard", "BlackHoleCluster"),
+            ..tcp("guard", "BlackHoleCluster").into()
         }],
-        default_chain: Some(default),
+        inspection: Inspection::default(),
+        default_chain: Some(default.into()),
     }
 }
 
@@ -148,7 +150,7 @@ fn snapshot(is_transparent: bool) -> Snapshot {
                 destination_port: Some(port),
                 ..ChainMatch::default()
             },
-            service: http("inbound_http", "InboundPassthrough"),
+            ..http("inbound_http", "InboundPassthrough").into()
         });
     }
     let virtual_address = SocketAddr::new(OUTSIDE, VIRTUAL);

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use periplus_xds::client::{self, Config};
+use periplus_xds::type_url::SECRET;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -124,6 +125,7 @@ impl Agent {
         let node = bootstrap.telemetry_node();
         let mut config = Config::new(bootstrap.control_plane.clone(), bootstrap.node.clone());
         config.form = bootstrap.form;
+        config.named_types.push(SECRET);
         let cache = options.config_cache.clone().map(Cache::new);
         let shared = Shared::start(bootstrap, node, options)?;
         let store = shared.new_store()?;

@@ -221,7 +221,6 @@ group! {
         sni_not_found = "sni_not_found",
         alpn_found = "alpn_found",
         alpn_not_found = "alpn_not_found",
-        client_hello_too_large = "client_hello_too_large",
         connection_closed = "connection_closed",
     }
 }

@@ -54,7 +54,7 @@ async fn shake(tls: &ServerTls, mut lookout: Lookout) -> io::Result<Stream> {
     }
     let (ahead, stream) = lookout.into_parts();
     let config = tls.config_for(&hello.protocols);
-    let layer = TlsLayer::server(config, &ahead).map_err(io::Error::other)?;
+    let layer = TlsLayer::server(config, ahead)?;
     let own = tls.identities.first().cloned();
     let secured = |layer: &TlsLayer| Secured::of(layer.state(), own, hello.server_name);
     stream.with_tls(layer, secured).await

@@ -16,6 +16,9 @@ use crate::worker::Worker;
 /// The most that is read before it is decided what a connection is.
 const MAX_AHEAD: usize = 128 * 1024;
 
+/// How much is read at a time: most often the first bytes of a client come at once.
+const READ: usize = 2048;
+
 /// A connection that is looked at.
 pub(super) struct Lookout {
     tcp: TcpStream,
@@ -251,6 +254,7 @@ impl Lookout {
         }
         loop {
             self.tcp.readable().await?;
+            self.ahead.reserve(READ);
             match self.tcp.try_read_buf(&mut self.ahead) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => return Ok(()),

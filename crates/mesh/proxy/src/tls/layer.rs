@@ -63,8 +63,12 @@ enum End {
 
 impl TlsLayer {
     /// The side that accepts; these bytes were read already.
-    pub(crate) fn server(config: Arc<ServerConfig>, read: &[u8]) -> Result<Self, rustls::Error> {
-        Ok(Self::new(Session::server(config)?, read.to_vec()))
+    pub(crate) fn server(config: Arc<ServerConfig>, read: Vec<u8>) -> io::Result<Self> {
+        if read.len() > MAX_INCOMING {
+            return Err(too_large());
+        }
+        let session = Session::server(config).map_err(failed)?;
+        Ok(Self::new(session, read))
     }
 
     /// The side that connects.
@@ -72,8 +76,8 @@ impl TlsLayer {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
         alpn: Vec<Vec<u8>>,
-    ) -> Result<Self, rustls::Error> {
-        let session = Session::client(config, name, alpn)?;
+    ) -> io::Result<Self> {
+        let session = Session::client(config, name, alpn).map_err(failed)?;
         Ok(Self::new(session, Vec::new()))
     }
 

@@ -100,7 +100,7 @@ async fn shake(
         [] => vec![alpn.to_vec()],
         configured => configured.to_vec(),
     };
-    let layer = TlsLayer::client(tls.config.clone(), name, alpn).map_err(io::Error::other)?;
+    let layer = TlsLayer::client(tls.config.clone(), name, alpn)?;
     let own = tls.identity.clone();
     let secured = |layer: &TlsLayer| Secured::of(layer.state(), own, None);
     stream.with_tls(layer, secured).await

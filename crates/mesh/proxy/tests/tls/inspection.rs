@@ -305,6 +305,25 @@ async fn the_header_of_another_proxy_says_who_the_client_is() {
     );
 }
 
+/// A transport socket that sends a PROXY header first.
+pub(crate) fn with_header(
+    version: proxy_protocol_config::Version,
+    inner: Option<TransportSocket>,
+) -> Option<TransportSocket> {
+    let wrapper = ProxyProtocolUpstreamTransport {
+        config: Some(ProxyProtocolConfig {
+            version: version as i32,
+            ..Default::default()
+        }),
+        transport_socket: inner,
+        ..Default::default()
+    };
+    Some(TransportSocket {
+        name: "envoy.transport_sockets.upstream_proxy_protocol".to_owned(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(pack_any(wrapper))),
+    })
+}
+
 #[tokio::test]
 async fn an_endpoint_is_told_who_the_client_is_before_tls() {
     let authority = Authority::new("root");
@@ -314,20 +333,6 @@ async fn an_endpoint_is_told_who_the_client_is_before_tls() {
         free_address().await,
         free_address().await,
     );
-    let with_header = |version: proxy_protocol_config::Version, inner: Option<TransportSocket>| {
-        let wrapper = ProxyProtocolUpstreamTransport {
-            config: Some(ProxyProtocolConfig {
-                version: version as i32,
-                ..Default::default()
-            }),
-            transport_socket: inner,
-            ..Default::default()
-        };
-        Some(TransportSocket {
-            name: "envoy.transport_sockets.upstream_proxy_protocol".to_owned(),
-            config_type: Some(transport_socket::ConfigType::TypedConfig(pack_any(wrapper))),
-        })
-    };
     let plain = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let plain_at = plain.local_addr().expect("an address");
     let told = Told::default()

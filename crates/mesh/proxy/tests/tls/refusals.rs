@@ -1,12 +1,19 @@
 //! What the proxy does not support of TLS is refused by name.
 
+#![expect(
+    deprecated,
+    reason = "control planes still send the older forms of some fields"
+)]
+
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster;
+use envoy_types::pb::envoy::config::core::v3::proxy_protocol_config;
 use periplus_xds::type_url::{CLUSTER, LISTENER};
 
 use crate::authority::{Authority, Pair};
-use crate::world::{Told, World, inline_context, originating, terminating, trusting};
+use crate::inspection::with_header;
+use crate::world::{Told, World, inline_context, originating, plaintext, terminating, trusting};
 use crate::xds_support::{PATIENCE, free_address};
 
 #[tokio::test]
@@ -24,7 +31,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         pair.key.clone_from(&other.key);
         inline_context(&pair)
     };
-    let cases: [(Change<'_>, &str); 6] = [
+    let cases: [(Change<'_>, &str); 7] = [
         (
             &|c| c.transport_socket = originating(context(), |tls| tls.allow_renegotiation = true),
             "cluster \"c\": transport_socket.allow_renegotiation: is not supported",
@@ -56,6 +63,14 @@ async fn what_is_not_supported_is_refused_by_name() {
         (
             &|c| c.transport_socket = originating(context(), |tls| tls.auto_host_sni = true),
             "transport_socket.auto_host_sni: is not supported",
+        ),
+        (
+            &|c| {
+                c.http2_protocol_options = Some(Default::default());
+                let version = proxy_protocol_config::Version::V2;
+                c.transport_socket = with_header(version, Some(plaintext()));
+            },
+            "transport_socket: the PROXY protocol is not supported with HTTP/2",
         ),
     ];
     for (change, expected) in cases {

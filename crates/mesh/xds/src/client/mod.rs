@@ -122,15 +122,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Clusters and listeners, with their endpoints, routes and secrets; back-off from 0.5 s to 15 s.
+    /// Clusters and listeners, with their endpoints and routes; back-off from 0.5 s to 15 s.
     pub fn new(endpoint: impl Into<String>, node: Node) -> Self {
-        use crate::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
+        use crate::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
         Self {
             endpoint: endpoint.into(),
             node,
             form: Form::default(),
             wildcard_types: vec![CLUSTER, LISTENER],
-            named_types: vec![ENDPOINT, ROUTE, SECRET],
+            named_types: vec![ENDPOINT, ROUTE],
             base_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(5),
