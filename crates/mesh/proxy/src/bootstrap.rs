@@ -275,7 +275,7 @@ staticResources:
                 ADS,
                 "api_type",
                 json!("REST"),
-                "unknown variant `REST`, expected one of `GRPC`, `DELTA_GRPC`",
+                "unknown variant `REST`, expected one of GRPC, DELTA_GRPC",
             ),
             (
                 ADS,
