@@ -28,6 +28,8 @@ GET  /certs             the certificates that are in use, and until when
 GET  /config_dump       what was accepted and refused, with versions
 GET  /stats             counters and gauges; ?filter=REGEX, ?usedonly, ?format=prometheus
 GET  /stats/prometheus  the same for Prometheus
+POST /healthcheck/fail  be not ready, so that no new requests come
+POST /healthcheck/ok    be ready again
 POST /quitquitquit      drain and end
 ";
 
@@ -44,6 +46,8 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/config_dump", get(config_dump))
         .route("/stats", get(stats))
         .route("/stats/prometheus", get(prometheus))
+        .route("/healthcheck/fail", post(fail_checks))
+        .route("/healthcheck/ok", post(pass_checks))
         .route("/quitquitquit", post(quit))
         .fallback(async || {
             (
@@ -170,6 +174,16 @@ fn exposition(text: &str) -> Response {
         "text/plain; version=0.0.4; charset=utf-8",
     )];
     (content_type, text.to_owned()).into_response()
+}
+
+async fn fail_checks(State(shared): State<Arc<Shared>>) -> &'static str {
+    shared.fail_checks(true);
+    "OK\n"
+}
+
+async fn pass_checks(State(shared): State<Arc<Shared>>) -> &'static str {
+    shared.fail_checks(false);
+    "OK\n"
 }
 
 async fn quit(State(shared): State<Arc<Shared>>) -> &'static str {

@@ -8,6 +8,7 @@ mod follow;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,8 @@ pub(crate) struct Shared {
     accepted: watch::Sender<u64>,
     is_ready: watch::Sender<bool>,
     quit: watch::Sender<bool>,
+    /// Somebody wants no new requests to come here.
+    fails_checks: AtomicBool,
 }
 
 /// The configuration and the stream that brings it.
@@ -198,7 +201,7 @@ impl Agent {
 
 impl Shared {
     fn start(bootstrap: Bootstrap, node: Node, options: Options) -> Result<Arc<Self>, AgentError> {
-        let workers = options.workers;
+        let workers = options.worker_count();
         let published = Published::new(Snapshot {
             generation: 0,
             listeners: Vec::new(),
@@ -216,6 +219,7 @@ impl Shared {
             accepted: watch::Sender::new(0),
             is_ready: watch::Sender::new(false),
             quit: watch::Sender::new(false),
+            fails_checks: AtomicBool::new(false),
         }))
     }
 
@@ -252,8 +256,14 @@ impl Shared {
         *self.is_ready.borrow()
     }
 
+    /// Whether new requests had better go elsewhere.
     pub(crate) fn is_draining(&self) -> bool {
-        self.proxy().is_none()
+        self.fails_checks.load(Ordering::Relaxed) || self.proxy().is_none()
+    }
+
+    /// Tells whoever asks whether the proxy is ready that it is not, or that it is again.
+    pub(crate) fn fail_checks(&self, fails: bool) {
+        self.fails_checks.store(fails, Ordering::Relaxed);
     }
 
     pub(crate) fn quit(&self) {

@@ -279,7 +279,7 @@ staticResources:
                 ADS,
                 "api_type",
                 json!("REST"),
-                "unknown variant `REST`, expected one of `GRPC`, `DELTA_GRPC`",
+                "unknown variant `REST`, expected one of GRPC, DELTA_GRPC",
             ),
             (
                 ADS,

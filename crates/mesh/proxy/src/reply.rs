@@ -18,8 +18,8 @@ use crate::http1::status::append_status_line;
 pub(crate) struct Reply<'a> {
     pub(crate) status: u16,
     pub(crate) body: Cow<'a, str>,
-    /// A circuit breaker is the reason: `x-envoy-overloaded`.
-    pub(crate) overloaded: bool,
+    /// A header that says why, with the value `true`: for clients that look for nothing else.
+    pub(crate) reason: Option<&'static str>,
     /// What a gRPC client is told, if it is not what the status says.
     pub(crate) grpc_status: Option<u8>,
 }
@@ -29,7 +29,7 @@ impl<'a> Reply<'a> {
         Self {
             status,
             body: body.into(),
-            overloaded: false,
+            reason: None,
             grpc_status: None,
         }
     }
@@ -44,8 +44,8 @@ impl<'a> Reply<'a> {
         close: bool,
     ) {
         append_status_line(out, self.status);
-        if self.overloaded {
-            append_field(out, "x-envoy-overloaded", b"true");
+        if let Some(reason) = self.reason {
+            append_field(out, reason, b"true");
         }
         if !self.body.is_empty() {
             append_number(out, "content-length", self.body.len() as u64);
@@ -66,8 +66,8 @@ impl<'a> Reply<'a> {
         close: bool,
     ) {
         append_status_line(out, 200);
-        if self.overloaded {
-            append_field(out, "x-envoy-overloaded", b"true");
+        if let Some(reason) = self.reason {
+            append_field(out, reason, b"true");
         }
         append_field(out, "content-type", b"application/grpc");
         append_field(out, "grpc-status", status.code.as_bytes());
@@ -193,10 +193,16 @@ impl Failure {
         };
         Some(match self {
             Self::NoEndpoint => Reply::new(503, "no healthy upstream"),
-            Self::Dropped { always: false } => Reply::new(503, "drop overload"),
-            Self::Dropped { always: true } => Reply::new(503, "unconditional drop overload"),
+            Self::Dropped { always: false } => Reply {
+                reason: Some("x-envoy-drop-overload"),
+                ..Reply::new(503, "drop overload")
+            },
+            Self::Dropped { always: true } => Reply {
+                reason: Some("x-envoy-unconditional-drop-overload"),
+                ..Reply::new(503, "unconditional drop overload")
+            },
             Self::Overflow => Reply {
-                overloaded: true,
+                reason: Some("x-envoy-overloaded"),
                 ..reset(503)
             },
             // Why there is no TLS is for the mesh to know, and not for the client.

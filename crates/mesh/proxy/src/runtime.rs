@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +24,8 @@ use crate::{Published, health};
 /// How the workers run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many workers; each listens with SO_REUSEPORT and shares nothing on the request path.
+    /// How many workers; each listens with SO_REUSEPORT and shares nothing on the request path. Zero is as
+    /// many as the CPU quota of this process gives.
     pub workers: usize,
     /// The most downstream connections of one worker; more are closed at once and counted.
     pub max_connections: usize,
@@ -31,6 +33,17 @@ pub struct Options {
     pub max_pending_spans: usize,
     /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
     pub config_cache: Option<PathBuf>,
+}
+
+impl Options {
+    /// How many workers there will be.
+    pub(crate) fn worker_count(&self) -> usize {
+        if self.workers > 0 {
+            return self.workers;
+        }
+        // It knows of affinity and of the quota of control groups.
+        std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    }
 }
 
 impl Default for Options {
@@ -114,7 +127,7 @@ impl Proxy {
         let node = Arc::new(node);
         let own_address = worker::own_address();
         let usages = Arc::<Usages>::default();
-        let workers = (0..options.workers.max(1))
+        let workers = (0..options.worker_count())
             .map(|index| {
                 let registry = Arc::<Registry>::default();
                 let setup = Setup {

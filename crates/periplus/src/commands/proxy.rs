@@ -14,8 +14,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
 
-    /// Worker threads; each accepts for itself and keeps its own connections
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Worker threads, each of which accepts for itself and keeps its own connections; 0: as many as the CPU quota gives
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
     workers: u16,
 
     /// Seconds that requests may take to finish when the proxy is told to end

@@ -24,6 +24,7 @@ use super::listener::{self, ListenerSpec};
 use super::route;
 use super::slot::{Slot, put};
 use super::store::{Accepted, Store};
+use super::tables::PATIENCE;
 use super::tls::Names;
 use crate::snapshot::Listener;
 
@@ -171,7 +172,14 @@ impl Store {
                 rejections.push(rejection("listener", &name, &refused));
                 continue;
             }
-            let give_up = spec.fetch_timeout().map(|wait| now + wait);
+            let has_no_names = spec.route_names().next().is_none();
+            let wait = if has_no_names {
+                // For the clusters that it leads to.
+                Some(PATIENCE)
+            } else {
+                spec.fetch_timeout()
+            };
+            let give_up = wait.map(|wait| now + wait);
             put(&mut self.listeners, name, spec, hash, give_up);
         }
     }

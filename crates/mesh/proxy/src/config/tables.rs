@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::snapshot::RouteTable;
 
 /// How long new routes wait for the clusters that they lead to.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Route tables by name.
 #[derive(Debug, Default)]
