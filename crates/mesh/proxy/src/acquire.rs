@@ -82,7 +82,7 @@ pub(crate) async fn while_pending<T>(
         time.filter(|time| !time.is_zero())
             .map(|time| exchange.begin + time.as_micros() as u64)
     };
-    let (timeout, stream) = (after(exchange.timeout), after(exchange.stream_timeout));
+    let (timeout, stream) = (after(exchange.timeout), after(exchange.stream_timeout()));
     let deadline = [timeout, stream].into_iter().flatten().min();
     client.call().timer.set_at(deadline);
     let mut work = pin!(work);

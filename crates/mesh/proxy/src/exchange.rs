@@ -32,25 +32,32 @@ pub(crate) struct Exchange {
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
     /// The name that the other side gave to the span.
-    pub(crate) renamed: Option<Vec<u8>>,
+    pub(crate) renamed: Option<Box<[u8]>>,
     /// For the response, from the moment when the request is complete; zero is no limit.
     pub(crate) timeout: Option<Duration>,
-    /// For the whole of it; zero is no limit.
-    pub(crate) stream_timeout: Option<Duration>,
     /// The request is gRPC,
     pub(crate) is_grpc: bool,
     /// and the endpoint is told how much time it has.
     pub(crate) sets_grpc_timeout: bool,
     /// What the route's hash policies made of the request.
     pub(crate) hash: Option<NonZeroU64>,
-    /// `set-cookie` lines that they add to the response.
-    pub(crate) cookies: Option<Box<str>>,
     /// The subset of the cluster that the route asks for.
     pub(crate) criteria: Option<Rc<Criteria>>,
     /// The route's priority.
     pub(crate) is_high_priority: bool,
+    /// What most requests do not have; boxed, so that a connection does not hold the memory for it.
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// What most requests do not have.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// For the whole of the exchange; zero is no limit.
+    pub(crate) stream_timeout: Option<Duration>,
+    /// `set-cookie` lines that the route's hash policies add to the response.
+    pub(crate) cookies: String,
     /// How the call ended, if the response says so as gRPC does.
-    pub(crate) grpc: Option<Box<GrpcStatus>>,
+    pub(crate) grpc: Option<GrpcStatus>,
 }
 
 /// What a request leads to.
@@ -72,9 +79,22 @@ impl Exchange {
             is_high_priority: self.is_high_priority,
         }
     }
-}
 
-impl Exchange {
+    /// For the whole of it; zero is no limit.
+    pub(crate) fn stream_timeout(&self) -> Option<Duration> {
+        self.rare.as_ref()?.stream_timeout
+    }
+
+    /// How the call ended, if the response says so as gRPC does.
+    pub(crate) fn grpc(&self) -> Option<&GrpcStatus> {
+        self.rare.as_ref()?.grpc.as_ref()
+    }
+
+    #[cold]
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
     /// The endpoint has answered with this status.
     #[inline]
     pub(crate) fn answered(&mut self, status: u16, now: Micros) {
@@ -99,7 +119,7 @@ impl Exchange {
             && attempt.status != 0
             && cluster.watches()
         {
-            let told = self.grpc.as_ref().and_then(|told| told.code.parse().ok());
+            let told = self.grpc().and_then(|told| told.code.parse().ok());
             let status = told.map_or(attempt.status, grpc::http_status);
             cluster.report(&attempt.address, Verdict::Answered(status));
         }
@@ -132,14 +152,12 @@ impl Call {
             response_bytes: 0,
             renamed: None,
             timeout: None,
-            stream_timeout: None,
             is_grpc: self.is_grpc(),
             sets_grpc_timeout: false,
             hash: None,
-            cookies: None,
             criteria: None,
             is_high_priority: false,
-            grpc: None,
+            rare: None,
         }
     }
 
@@ -233,7 +251,7 @@ impl Call {
         if let (Some(max), Some(asked)) = (timeouts.stream_max, asked) {
             let time = cut(asked, max).saturating_sub(timeouts.stream_offset);
             // A deadline that has come already is one, and not the lack of one.
-            exchange.stream_timeout = Some(time.max(Duration::from_millis(1)));
+            exchange.rare().stream_timeout = Some(time.max(Duration::from_millis(1)));
         }
     }
 
@@ -338,7 +356,7 @@ impl Call {
             if self.protocol == Protocol::Http1 {
                 append_field(out, "content-length", b"0");
             }
-            exchange.grpc = Some(Box::new(status));
+            exchange.rare().grpc = Some(status);
             ""
         } else {
             exchange.status = reply.status;

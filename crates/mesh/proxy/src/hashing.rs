@@ -30,7 +30,9 @@ impl Call {
         }
         // One of 2^64 is not worth the room that it takes.
         exchange.hash = known.and_then(NonZeroU64::new);
-        exchange.cookies = (!cookies.is_empty()).then(|| cookies.into());
+        if !cookies.is_empty() {
+            exchange.rare().cookies = cookies;
+        }
     }
 
     fn hash_of(&self, source: &HashSource, cookies: &mut String) -> Option<u64> {

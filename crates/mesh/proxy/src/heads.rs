@@ -228,7 +228,7 @@ impl Call {
                 if let Some(name) = fields.value(Name::XEnvoyDecoratorOperation, head)
                     && !name.is_empty()
                 {
-                    exchange.renamed = Some(name.to_vec());
+                    exchange.renamed = Some(name.into());
                 }
             } else if self.decorator_to_answer(exchange).is_some() {
                 drop.add(Name::XEnvoyDecoratorOperation);
@@ -288,8 +288,8 @@ impl Call {
                 operation.as_bytes(),
             );
         }
-        if let Some(cookies) = &exchange.cookies {
-            out.extend_from_slice(cookies.as_bytes());
+        if let Some(rare) = &exchange.rare {
+            out.extend_from_slice(rare.cookies.as_bytes());
         }
         self.out.bytes = out;
     }

@@ -62,7 +62,7 @@ impl Call {
             protocol: self.protocol,
             is_grpc: exchange.is_grpc,
             grpc_timeout: exchange.timeout.filter(|_| exchange.sets_grpc_timeout),
-            grpc: exchange.grpc.as_deref(),
+            grpc: exchange.grpc(),
         };
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
     }

@@ -146,7 +146,7 @@ impl<'a> Bridge<'a> {
             self.exchange.response_bytes = response.body.body_bytes;
             let trailers = response.body.trailers.as_deref();
             if let Some(status) = trailers.and_then(GrpcStatus::in_lines) {
-                self.exchange.grpc = Some(Box::new(status));
+                self.exchange.rare().grpc = Some(status);
             }
         }
         let sent_all = self.request_sent.is_some() && !self.refused;
@@ -282,7 +282,7 @@ impl<'a> Bridge<'a> {
         call.answered_at = now;
         self.exchange.answered(status, now);
         if let Some(grpc) = GrpcStatus::in_fields(&call.response.fields, text) {
-            self.exchange.grpc = Some(Box::new(grpc));
+            self.exchange.rare().grpc = Some(grpc);
         }
         let keep = keep && !self.refused;
         call.write_response(
@@ -328,7 +328,7 @@ impl<'a> Bridge<'a> {
     }
 
     fn stream_deadline(&self) -> Option<Micros> {
-        after(self.exchange.begin, self.exchange.stream_timeout?)
+        after(self.exchange.begin, self.exchange.stream_timeout()?)
     }
 
     fn idle_deadline(&self) -> Option<Micros> {

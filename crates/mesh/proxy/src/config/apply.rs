@@ -172,12 +172,11 @@ impl Store {
                 rejections.push(rejection("listener", &name, &refused));
                 continue;
             }
-            let has_no_names = spec.route_names().next().is_none();
-            let wait = if has_no_names {
+            let wait = if spec.fetches() {
+                spec.fetch_timeout()
+            } else {
                 // For the clusters that it leads to.
                 Some(PATIENCE)
-            } else {
-                spec.fetch_timeout()
             };
             let give_up = wait.map(|wait| now + wait);
             put(&mut self.listeners, name, spec, hash, give_up);

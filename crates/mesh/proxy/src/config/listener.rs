@@ -74,6 +74,12 @@ impl ListenerSpec {
         })
     }
 
+    /// Whether it waits for routes or secrets.
+    pub(crate) fn fetches(&self) -> bool {
+        let mut secrets = self.tls().flat_map(|tls| tls.context.material.names());
+        self.route_names().next().is_some() || secrets.next().is_some()
+    }
+
     /// How long it waits for its routes and secrets at first; `None` for ever, or if it waits for none.
     pub(crate) fn fetch_timeout(&self) -> Option<Duration> {
         let routes = self.route_sources().filter_map(|source| match source {

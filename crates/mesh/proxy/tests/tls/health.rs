@@ -155,15 +155,17 @@ async fn checks_speak_the_tls_of_each_endpoint() {
         let origin = Origin::start("app").await;
         let (out, mutual) = (free_address().await, free_address().await);
         let (other, plain) = (free_address().await, free_address().await);
+        let soon = Some(Duration {
+            seconds: 0,
+            nanos: 20_000_000,
+        });
         let check = HealthCheck {
             timeout: Some(Duration {
                 seconds: 5,
                 nanos: 0,
             }),
-            interval: Some(Duration {
-                seconds: 0,
-                nanos: 20_000_000,
-            }),
+            interval: soon,
+            no_traffic_interval: soon,
             unhealthy_threshold: number(1),
             healthy_threshold: number(1),
             health_checker: Some(kind.clone()),

@@ -4,9 +4,14 @@
 #[expect(dead_code, reason = "other tests need more of it")]
 mod xds_support;
 
+#[path = "../../../xds/tests/support/fake.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod fake;
+
 mod authority;
 mod cache;
 mod client;
+mod delta;
 mod differential;
 mod downstream;
 mod health;
