@@ -18,10 +18,31 @@ use crate::http1::status::append_status_line;
 pub(crate) struct Reply<'a> {
     pub(crate) status: u16,
     pub(crate) body: Cow<'a, str>,
-    /// A header that says why, with the value `true`: for clients that look for nothing else.
-    pub(crate) reason: Option<&'static str>,
+    /// Why, for clients that look for a header.
+    pub(crate) notice: Option<Notice>,
     /// What a gRPC client is told, if it is not what the status says.
     pub(crate) grpc_status: Option<u8>,
+}
+
+/// Why the proxy answers itself; a header of the value `true` says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A circuit breaker is open.
+    Overloaded,
+    /// A share of the requests is refused,
+    Dropped,
+    /// or all of them are.
+    AllDropped,
+}
+
+impl Notice {
+    fn header(self) -> &'static str {
+        match self {
+            Self::Overloaded => "x-envoy-overloaded",
+            Self::Dropped => "x-envoy-drop-overload",
+            Self::AllDropped => "x-envoy-unconditional-drop-overload",
+        }
+    }
 }
 
 impl<'a> Reply<'a> {
@@ -29,7 +50,7 @@ impl<'a> Reply<'a> {
         Self {
             status,
             body: body.into(),
-            reason: None,
+            notice: None,
             grpc_status: None,
         }
     }
@@ -44,8 +65,8 @@ impl<'a> Reply<'a> {
         close: bool,
     ) {
         append_status_line(out, self.status);
-        if let Some(reason) = self.reason {
-            append_field(out, reason, b"true");
+        if let Some(notice) = self.notice {
+            append_field(out, notice.header(), b"true");
         }
         if !self.body.is_empty() {
             append_number(out, "content-length", self.body.len() as u64);
@@ -66,8 +87,8 @@ impl<'a> Reply<'a> {
         close: bool,
     ) {
         append_status_line(out, 200);
-        if let Some(reason) = self.reason {
-            append_field(out, reason, b"true");
+        if let Some(notice) = self.notice {
+            append_field(out, notice.header(), b"true");
         }
         append_field(out, "content-type", b"application/grpc");
         append_field(out, "grpc-status", status.code.as_bytes());
@@ -194,15 +215,15 @@ impl Failure {
         Some(match self {
             Self::NoEndpoint => Reply::new(503, "no healthy upstream"),
             Self::Dropped { always: false } => Reply {
-                reason: Some("x-envoy-drop-overload"),
+                notice: Some(Notice::Dropped),
                 ..Reply::new(503, "drop overload")
             },
             Self::Dropped { always: true } => Reply {
-                reason: Some("x-envoy-unconditional-drop-overload"),
+                notice: Some(Notice::AllDropped),
                 ..Reply::new(503, "unconditional drop overload")
             },
             Self::Overflow => Reply {
-                reason: Some("x-envoy-overloaded"),
+                notice: Some(Notice::Overloaded),
                 ..reset(503)
             },
             // Why there is no TLS is for the mesh to know, and not for the client.
