@@ -237,7 +237,7 @@ fn columns_are_dictionaries_where_values_repeat() {
         let (mut one, mut other): (Vec<Span>, Vec<Span>) =
             spans.partition(|span| span.span_id.as_u64() % 2 == 0);
         let mut services = ["a", "b"];
-        if first % 200 > 0 {
+        if !first.is_multiple_of(200) {
             (one, other) = (other, one);
             services.reverse();
         }
