@@ -7,7 +7,7 @@ use super::calls::Settled;
 use super::minutes::Minutes;
 
 /// One part in so many of what may be kept is for sums over minutes.
-const MINUTES_PART: usize = 2;
+const MINUTES_PART: usize = 3;
 
 /// What of segments was read last, decoded as far as somebody needed it: all within one limit.
 #[derive(Debug)]

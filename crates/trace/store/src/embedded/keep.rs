@@ -12,9 +12,10 @@ use super::segment::{Encoded, Origin, Segment};
 use crate::StoreError;
 
 /// A segment of this many spans or more, or of so many bytes, is not merged again: what is merged lies
-/// in memory until it is written.
-const FULL_SPANS: u64 = 1 << 20;
-const FULL_BYTES: u64 = 48 << 20;
+/// in memory until it is written, and to find a value that few spans have, all row groups of a segment are
+/// looked at.
+const FULL_SPANS: u64 = 1 << 19;
+const FULL_BYTES: u64 = 24 << 20;
 
 /// How many segments of one hour and level are merged at least while more may come. So a span is
 /// written about once more each time the number of spans grows by this factor.

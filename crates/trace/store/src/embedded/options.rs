@@ -77,8 +77,8 @@ pub struct Options {
     pub queue_timeout: Duration,
     /// The size of the log's files.
     pub log_file_bytes: u64,
-    /// The most bytes of what was decoded of segments (row groups, dictionaries, indexes) that are
-    /// kept for the next query.
+    /// The most bytes of what was decoded of segments (row groups, dictionaries, indexes), and of sums
+    /// over them, that are kept for the next query.
     pub cache_bytes: usize,
     /// The most bytes that one query takes; what exceeds it is ended.
     pub query_bytes: u64,
@@ -100,11 +100,11 @@ impl Default for Options {
             reserve_bytes: 1 << 20,
             table_bytes: 48 << 20,
             table_age: Duration::from_secs(60),
-            max_table_bytes: 128 << 20,
+            max_table_bytes: 112 << 20,
             queue_bytes: 64 << 20,
             queue_timeout: Duration::from_secs(10),
             log_file_bytes: 64 << 20,
-            cache_bytes: 64 << 20,
+            cache_bytes: 96 << 20,
             query_bytes: 256 << 20,
             max_query_bytes: 512 << 20,
             query_timeout: Duration::from_secs(30),
