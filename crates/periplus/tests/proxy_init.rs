@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use namespaces::{INSIDE, INSIDE_V6, OTHER, OTHER_V6, OUTSIDE, OUTSIDE_V6, World};
 use periplus_proxy::snapshot::{
-    Balancing, ChainMatch, Cluster, ClusterLimits, Codec, ConnectionManager, Direction, Endpoint,
-    FilterChain, Forward, GrpcTimeouts, Http2Options, Listener, Node, OriginalDestination,
-    PathMatch, Route, RouteAction, RouteTable, ServerHeader, Service, Snapshot, SocketKind,
-    TcpProxy, UpstreamProtocol, VirtualHost, WeightedCluster,
+    ChainMatch, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Direction, Endpoint,
+    FilterChain, Forward, Http2Options, Inspection, Listener, Node, OriginalDestination, PathMatch,
+    Route, RouteAction, RouteTable, ServerHeader, Service, Snapshot, SocketKind, TcpProxy,
+    VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -36,24 +36,10 @@ fn cluster(name: &str, endpoints: &[SocketAddr]) -> Arc<Cluster> {
     Arc::new(Cluster {
         name: name.to_owned(),
         observability_name: name.to_owned(),
-        endpoints: endpoints
-            .iter()
-            .map(|address| Endpoint {
-                address: *address,
-                weight: 1,
-            })
-            .collect(),
-        original_destination: None,
-        sources: Vec::new(),
-        connect_timeout: Duration::from_secs(5),
-        balancing: Balancing::RoundRobin,
-        limits: ClusterLimits {
-            max_connections: u32::MAX,
-            max_pending_requests: u32::MAX,
-            max_requests: u32::MAX,
-        },
+        endpoints: endpoints.iter().copied().map(Endpoint::new).collect(),
+        limits: ClusterLimits::UNLIMITED,
         idle_timeout: None,
-        protocol: UpstreamProtocol::Http1,
+        ..Cluster::default()
     })
 }
 
@@ -73,16 +59,14 @@ fn passthrough(name: &str, sources: &[&str]) -> Arc<Cluster> {
 fn tcp(stat_prefix: &str, cluster: &str) -> Service {
     Service::Tcp(Arc::new(TcpProxy {
         stat_prefix: stat_prefix.to_owned(),
-        clusters: vec![WeightedCluster {
-            name: cluster.to_owned(),
-            weight: 1,
-        }],
+        clusters: vec![WeightedCluster::new(cluster, 1)],
         total_weight: 1,
         idle_timeout: None,
         max_connect_attempts: 1,
         backoff: None,
         max_duration: None,
         max_duration_jitter: 0.0,
+        hashes_source: false,
         check_drain_close: false,
     }))
 }
@@ -93,15 +77,7 @@ fn http(stat_prefix: &str, cluster: &str) -> Service {
         name: String::new(),
         path: PathMatch::Prefix("/".to_owned()),
         headers: Vec::new(),
-        action: RouteAction::Forward(Forward {
-            clusters: vec![WeightedCluster {
-                name: cluster.to_owned(),
-                weight: 1,
-            }],
-            total_weight: 1,
-            timeout: None,
-            grpc: GrpcTimeouts::default(),
-        }),
+        action: RouteAction::Forward(Forward::to(cluster)),
         decorator: None,
     };
     let host = VirtualHost {
@@ -128,6 +104,7 @@ fn http(stat_prefix: &str, cluster: &str) -> Service {
         idle_timeout: None,
         stream_idle_timeout: None,
         request_headers_timeout: None,
+        client_cert: ClientCert::default(),
         codec: Codec::Auto,
         http2: Http2Options::default(),
     }))
@@ -147,9 +124,10 @@ fn intercepting(name: &str, port: u16, default: Service) -> Listener {
                 destination_port: Some(port),
                 ..ChainMatch::default()
             },
-            service: tcp("guard", "BlackHoleCluster"),
+            ..tcp("guard", "BlackHoleCluster").into()
         }],
-        default_chain: Some(default),
+        inspection: Inspection::default(),
+        default_chain: Some(default.into()),
     }
 }
 
@@ -172,7 +150,7 @@ fn snapshot(is_transparent: bool) -> Snapshot {
                 destination_port: Some(port),
                 ..ChainMatch::default()
             },
-            service: http("inbound_http", "InboundPassthrough"),
+            ..http("inbound_http", "InboundPassthrough").into()
         });
     }
     let virtual_address = SocketAddr::new(OUTSIDE, VIRTUAL);

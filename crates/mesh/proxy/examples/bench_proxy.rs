@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
-    Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
-    ServerHeader, Service, Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
-    WeightedCluster,
+    Balancing, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction,
+    Endpoint, Forward, Http2Options, LeastRequest, Listener, Node, PathMatch, Route, RouteAction,
+    RouteTable, ServerHeader, Service, Snapshot, Tracing, TracingProvider, UpstreamProtocol,
+    VirtualHost,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -92,18 +92,11 @@ fn cluster(name: &str, address: SocketAddr) -> Cluster {
     Cluster {
         name: name.to_owned(),
         observability_name: name.to_owned(),
-        endpoints: vec![Endpoint { address, weight: 1 }],
-        original_destination: None,
-        sources: Vec::new(),
+        endpoints: vec![Endpoint::new(address)],
         connect_timeout: Duration::from_secs(10),
-        balancing: Balancing::LeastRequest,
-        limits: ClusterLimits {
-            max_connections: u32::MAX,
-            max_pending_requests: u32::MAX,
-            max_requests: u32::MAX,
-        },
-        idle_timeout: Some(Duration::from_secs(3600)),
-        protocol: UpstreamProtocol::Http1,
+        balancing: Balancing::LeastRequest(LeastRequest::default()),
+        limits: ClusterLimits::UNLIMITED,
+        ..Cluster::default()
     }
 }
 
@@ -112,15 +105,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
         name: "default".to_owned(),
         path: PathMatch::Prefix("/".to_owned()),
         headers: Vec::new(),
-        action: RouteAction::Forward(Forward {
-            clusters: vec![WeightedCluster {
-                name: SERVICE.to_owned(),
-                weight: 1,
-            }],
-            total_weight: 1,
-            timeout: None,
-            grpc: GrpcTimeouts::default(),
-        }),
+        action: RouteAction::Forward(Forward::to(SERVICE)),
         decorator: Some(Decorator {
             operation: "reviews.default.svc.cluster.local:9080/*".to_owned(),
             propagate: true,
@@ -168,6 +153,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            client_cert: ClientCert::default(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
         })),

@@ -30,9 +30,21 @@ pub(crate) async fn acquire(
     if !fresh && let Some(connection) = endpoint.pop_idle() {
         return Ok(connection);
     }
+    // Boxed, as it is rare: else every connection would hold the memory for it.
+    Box::pin(wait_for(client, exchange, cluster, endpoint)).await
+}
+
+/// A connection that becomes free, or a new one.
+async fn wait_for(
+    client: &mut impl Waits,
+    exchange: &Exchange,
+    cluster: &Rc<ClusterState>,
+    endpoint: &Rc<EndpointState>,
+) -> Result<UpstreamConnection, Failure> {
+    let behind = client.call().client.ends();
     let connect = async {
         loop {
-            let slot = match cluster.checkout(endpoint) {
+            let slot = match cluster.checkout(endpoint, exchange.is_high_priority) {
                 Pooled::Idle(connection) => return Ok(connection),
                 Pooled::Open(slot) => slot,
                 Pooled::Full => {
@@ -43,13 +55,12 @@ pub(crate) async fn acquire(
                     }
                 }
             };
-            let open = UpstreamConnection::open(slot);
+            let open = UpstreamConnection::open(slot, behind);
             let opened = tokio::time::timeout(cluster.cluster.connect_timeout, open).await;
             return cluster.connected(endpoint, opened);
         }
     };
-    // Boxed, as it is rare: else every connection would hold the memory for it.
-    Box::pin(while_pending(client, exchange, cluster, connect)).await
+    while_pending(client, exchange, cluster, connect).await
 }
 
 /// Runs something that gets a connection: as one of the requests that wait for one, within the
@@ -61,7 +72,7 @@ pub(crate) async fn while_pending<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let stats = &cluster.stats;
-    let Some(_pending) = cluster.pending_permit() else {
+    let Some(_pending) = cluster.pending_permit(exchange.is_high_priority) else {
         stats.rq_pending_overflow.increment();
         return Err(Failure::Overflow);
     };
@@ -71,7 +82,7 @@ pub(crate) async fn while_pending<T>(
         time.filter(|time| !time.is_zero())
             .map(|time| exchange.begin + time.as_micros() as u64)
     };
-    let (timeout, stream) = (after(exchange.timeout), after(exchange.stream_timeout));
+    let (timeout, stream) = (after(exchange.timeout), after(exchange.stream_timeout()));
     let deadline = [timeout, stream].into_iter().flatten().min();
     client.call().timer.set_at(deadline);
     let mut work = pin!(work);

@@ -1,5 +1,6 @@
 //! The admin pages, at Envoy's paths, so that what watches an Envoy can watch this proxy.
 
+mod certificates;
 mod dump;
 mod metrics;
 
@@ -23,9 +24,12 @@ GET  /ready             whether requests are served
 GET  /server_info       version, state, node
 GET  /listeners         the listeners that are in use
 GET  /clusters          the clusters that are in use, with their endpoints
+GET  /certs             the certificates that are in use, and until when
 GET  /config_dump       what was accepted and refused, with versions
 GET  /stats             counters and gauges; ?filter=REGEX, ?usedonly, ?format=prometheus
 GET  /stats/prometheus  the same for Prometheus
+POST /healthcheck/fail  be not ready, so that no new requests come
+POST /healthcheck/ok    be ready again
 POST /quitquitquit      drain and end
 ";
 
@@ -38,9 +42,12 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/server_info", get(server_info))
         .route("/listeners", get(listeners))
         .route("/clusters", get(clusters))
+        .route("/certs", get(certs))
         .route("/config_dump", get(config_dump))
         .route("/stats", get(stats))
         .route("/stats/prometheus", get(prometheus))
+        .route("/healthcheck/fail", post(fail_checks))
+        .route("/healthcheck/ok", post(pass_checks))
         .route("/quitquitquit", post(quit))
         .fallback(async || {
             (
@@ -104,6 +111,10 @@ async fn clusters(State(shared): State<Arc<Shared>>) -> String {
     dump::clusters_text(&shared.state())
 }
 
+async fn certs(State(shared): State<Arc<Shared>>) -> Response {
+    Json(certificates::certs(&shared.state())).into_response()
+}
+
 async fn config_dump(State(shared): State<Arc<Shared>>) -> Response {
     let bind_errors = shared.bind_errors();
     Json(dump::config(
@@ -163,6 +174,16 @@ fn exposition(text: &str) -> Response {
         "text/plain; version=0.0.4; charset=utf-8",
     )];
     (content_type, text.to_owned()).into_response()
+}
+
+async fn fail_checks(State(shared): State<Arc<Shared>>) -> &'static str {
+    shared.fail_checks(true);
+    "OK\n"
+}
+
+async fn pass_checks(State(shared): State<Arc<Shared>>) -> &'static str {
+    shared.fail_checks(false);
+    "OK\n"
 }
 
 async fn quit(State(shared): State<Arc<Shared>>) -> &'static str {

@@ -1,22 +1,28 @@
 //! One proxy, from its bootstrap file to its workers: the ADS stream feeds the configuration, the
 //! configuration is published to the workers, the admin pages tell how it stands.
 
+mod cache;
 mod dns;
+mod files;
+mod follow;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use envoy_types::pb::google::protobuf::Any;
-use periplus_xds::client::{self, Config, Handler, Rejection, StreamError};
+use periplus_xds::client::{self, Config};
+use periplus_xds::type_url::SECRET;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use crate::bootstrap::Bootstrap;
+use self::cache::{Cache, Cached};
+use self::follow::Follower;
+use crate::bootstrap::{Bootstrap, StaticSecret};
 use crate::config::{Lookup, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
 use crate::{Options, Proxy, Published, StartError, admin};
@@ -49,6 +55,14 @@ pub enum AgentError {
         #[source]
         source: std::io::Error,
     },
+    /// A secret of the bootstrap file is not usable.
+    #[error("secret {name:?} of the bootstrap file: {problem}")]
+    Secret {
+        /// Which.
+        name: String,
+        /// The field, and what is wrong with it.
+        problem: String,
+    },
     /// The workers could not start.
     #[error(transparent)]
     Workers(#[from] StartError),
@@ -66,8 +80,12 @@ pub(crate) struct Shared {
     proxy: Mutex<Option<Proxy>>,
     /// Counts up when the configuration changed: someone may have to wait for something else.
     changes: watch::Sender<u64>,
+    /// Counts up when there is something new to be kept on disk.
+    accepted: watch::Sender<u64>,
     is_ready: watch::Sender<bool>,
     quit: watch::Sender<bool>,
+    /// Somebody wants no new requests to come here.
+    fails_checks: AtomicBool,
 }
 
 /// The configuration and the stream that brings it.
@@ -79,6 +97,21 @@ pub(crate) struct State {
     pub(crate) stream_error: Option<String>,
     /// Accepted and refused responses, by type.
     pub(crate) updates: BTreeMap<String, (u64, u64)>,
+    /// The resources as they came, to be kept on disk.
+    held: Cached,
+    /// How it went with the file that they are kept in.
+    pub(crate) cache: CacheState,
+}
+
+/// How it went with the file of the last good configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CacheState {
+    /// The proxy has started on it.
+    pub(crate) loaded: bool,
+    /// It could not be used.
+    pub(crate) rejected: u64,
+    pub(crate) written: u64,
+    pub(crate) write_failed: u64,
 }
 
 impl Agent {
@@ -93,8 +126,16 @@ impl Agent {
             }
         };
         let node = bootstrap.telemetry_node();
-        let config = Config::new(bootstrap.control_plane.clone(), bootstrap.node.clone());
+        let mut config = Config::new(bootstrap.control_plane.clone(), bootstrap.node.clone());
+        config.form = bootstrap.form;
+        config.named_types.push(SECRET);
+        let cache = options.config_cache.clone().map(Cache::new);
         let shared = Shared::start(bootstrap, node, options)?;
+        let store = shared.new_store()?;
+        shared.state().store = store;
+        if let Some(cache) = &cache {
+            follow::restore(&shared, cache).await;
+        }
 
         let mut tasks = JoinSet::new();
         let admin_address = admin
@@ -103,12 +144,15 @@ impl Agent {
         if let Some(listener) = admin {
             tasks.spawn(admin::serve(listener, Arc::clone(&shared)));
         }
-        let mut follower = Follower {
-            shared: Arc::clone(&shared),
-        };
+        let mut follower = Follower::new(&shared, cache.is_some());
+        if let Some(cache) = cache {
+            tasks.spawn(follow::keep(Arc::clone(&shared), cache));
+        }
         tasks.spawn(async move { match client::run(&config, &mut follower).await {} });
         tasks.spawn(keep_deadlines(Arc::clone(&shared)));
         tasks.spawn(dns::resolve(Arc::clone(&shared)));
+        tasks.spawn(follow_checks(Arc::clone(&shared)));
+        tasks.spawn(files::watch(Arc::clone(&shared)));
         tasks.spawn(watch_listeners(Arc::clone(&shared)));
         Ok(Self {
             shared,
@@ -157,7 +201,7 @@ impl Agent {
 
 impl Shared {
     fn start(bootstrap: Bootstrap, node: Node, options: Options) -> Result<Arc<Self>, AgentError> {
-        let workers = options.workers;
+        let workers = options.worker_count();
         let published = Published::new(Snapshot {
             generation: 0,
             listeners: Vec::new(),
@@ -172,9 +216,24 @@ impl Shared {
             published,
             proxy: Mutex::new(Some(proxy)),
             changes: watch::Sender::new(0),
+            accepted: watch::Sender::new(0),
             is_ready: watch::Sender::new(false),
             quit: watch::Sender::new(false),
+            fails_checks: AtomicBool::new(false),
         }))
+    }
+
+    /// A configuration that has nothing but the secrets of the bootstrap file.
+    fn new_store(&self) -> Result<Store, AgentError> {
+        let mut store = Store::default();
+        for StaticSecret(secret) in &self.bootstrap.secrets {
+            let taken = store.put_static_secret(secret.clone());
+            taken.map_err(|refused| AgentError::Secret {
+                name: secret.name.clone(),
+                problem: refused.to_string(),
+            })?;
+        }
+        Ok(store)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -197,8 +256,14 @@ impl Shared {
         *self.is_ready.borrow()
     }
 
+    /// Whether new requests had better go elsewhere.
     pub(crate) fn is_draining(&self) -> bool {
-        self.proxy().is_none()
+        self.fails_checks.load(Ordering::Relaxed) || self.proxy().is_none()
+    }
+
+    /// Tells whoever asks whether the proxy is ready that it is not, or that it is again.
+    pub(crate) fn fail_checks(&self, fails: bool) {
+        self.fails_checks.store(fails, Ordering::Relaxed);
     }
 
     pub(crate) fn quit(&self) {
@@ -207,7 +272,11 @@ impl Shared {
 
     /// Publishes what has become ready, and wakes whoever waits for a change.
     fn advance(&self) {
-        let next = self.state().store.advance(Instant::now());
+        let (next, to_check) = {
+            let mut state = self.state();
+            let next = state.store.advance(Instant::now());
+            (next, state.store.to_check())
+        };
         if let Some(next) = next {
             tracing::debug!(
                 generation = next.generation,
@@ -217,6 +286,7 @@ impl Shared {
             );
             self.published.publish(next);
         }
+        self.published.warm(to_check);
         self.changes.send_modify(|changes| *changes += 1);
     }
 
@@ -233,54 +303,6 @@ impl Shared {
             proxy.applied_generation() >= generation && proxy.bind_errors().is_empty()
         };
         self.proxy().as_ref().is_some_and(is_applied)
-    }
-}
-
-/// Takes what the control plane sends.
-struct Follower {
-    shared: Arc<Shared>,
-}
-
-impl Handler for Follower {
-    fn apply(
-        &mut self,
-        type_url: &str,
-        version: &str,
-        resources: Vec<Any>,
-    ) -> Result<(), Vec<Rejection>> {
-        let outcome = {
-            let mut state = self.shared.state();
-            let outcome = state
-                .store
-                .apply(type_url, version, &resources, Instant::now());
-            let (accepted, refused) = state.updates.entry(type_url.to_owned()).or_default();
-            *(if outcome.is_ok() { accepted } else { refused }) += 1;
-            outcome
-        };
-        self.shared.advance();
-        outcome
-    }
-
-    fn wanted(&self, type_url: &str) -> Vec<String> {
-        self.shared.state().store.wanted(type_url)
-    }
-
-    fn connected(&mut self) {
-        let mut state = self.shared.state();
-        state.connected = true;
-        state.stream_error = None;
-        tracing::info!(control_plane = %self.shared.bootstrap.control_plane, "connected to the control plane");
-    }
-
-    fn disconnected(&mut self, error: &StreamError) {
-        let mut state = self.shared.state();
-        state.connected = false;
-        let text = error.with_causes();
-        // Each reason is told once, however often it is retried.
-        if state.stream_error.as_ref() != Some(&text) {
-            tracing::warn!(error = %text, "no stream from the control plane, trying again");
-        }
-        state.stream_error = Some(text);
     }
 }
 
@@ -301,6 +323,14 @@ async fn keep_deadlines(shared: Arc<Shared>) {
                 return;
             },
         }
+    }
+}
+
+/// Takes clusters into use whose endpoints have been checked.
+async fn follow_checks(shared: Arc<Shared>) {
+    let mut checked = shared.published.checked();
+    while checked.changed().await.is_ok() {
+        shared.advance();
     }
 }
 

@@ -5,16 +5,19 @@
 //! file that this proxy and a real Envoy take alike.
 
 mod file;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
+use periplus_xds::client::Form;
 use serde_json::{Value, json};
 use serde_saphyr::MessageFormatter;
 use thiserror::Error;
 
 use self::file::File;
+pub use self::secrets::StaticSecret;
 use crate::snapshot;
 
 /// What a bootstrap file says.
@@ -26,6 +29,10 @@ pub struct Bootstrap {
     pub admin: Option<SocketAddr>,
     /// The control plane, as `http://HOST:PORT`.
     pub control_plane: String,
+    /// `ads_config.api_type`: which form of the protocol is spoken.
+    pub form: Form,
+    /// `static_resources.secrets`.
+    pub secrets: Vec<StaticSecret>,
 }
 
 impl Bootstrap {
@@ -216,6 +223,21 @@ mod tests {
     }
 
     #[test]
+    fn the_form_of_the_protocol_is_said() {
+        for (api_type, form) in [
+            ("GRPC", Form::StateOfTheWorld),
+            ("AGGREGATED_GRPC", Form::StateOfTheWorld),
+            ("DELTA_GRPC", Form::Delta),
+            ("AGGREGATED_DELTA_GRPC", Form::Delta),
+        ] {
+            let mut file: Value = serde_json::from_str(&sample()).expect("JSON");
+            file["dynamic_resources"]["ads_config"]["api_type"] = json!(api_type);
+            let bootstrap = parse("sample", &file.to_string()).expect("valid");
+            assert_eq!(bootstrap.form, form, "{api_type}");
+        }
+    }
+
+    #[test]
     fn yaml_and_both_spellings_are_read() {
         let text = "
 node:
@@ -256,8 +278,8 @@ staticResources:
             (
                 ADS,
                 "api_type",
-                json!("DELTA_GRPC"),
-                "api_type: DELTA_GRPC is not supported, write GRPC",
+                json!("REST"),
+                "unknown variant `REST`, expected one of GRPC, DELTA_GRPC",
             ),
             (
                 ADS,

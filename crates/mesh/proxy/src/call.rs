@@ -8,6 +8,7 @@ use crate::clock::Micros;
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
 use crate::timer::Timer;
+use crate::tls::Secured;
 use crate::view::{HttpView, View};
 use crate::worker::Worker;
 
@@ -33,11 +34,7 @@ pub(crate) struct Call {
     pub(crate) protocol: Protocol,
     pub(crate) worker: Rc<Worker>,
     pub(crate) view: Rc<HttpView>,
-    pub(crate) peer: SocketAddr,
-    /// The peer without its port: the tag `peer.address`.
-    pub(crate) peer_text: Rc<str>,
-    /// Where the client wanted to go, if it was redirected.
-    pub(crate) original: Option<SocketAddr>,
+    pub(crate) client: Rc<Client>,
     /// Requests, as they come; the head of the current one is pinned.
     pub(crate) buffer: Buffer,
     /// Responses, as they go.
@@ -47,6 +44,27 @@ pub(crate) struct Call {
     pub(crate) timer: Timer,
     /// Shortly before the last write of an answer.
     pub(crate) answered_at: Micros,
+}
+
+/// The client of a connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) peer: SocketAddr,
+    /// Where it wanted to go, if it was redirected.
+    pub(crate) original: Option<SocketAddr>,
+    /// The address of the socket.
+    pub(crate) local: Option<SocketAddr>,
+    /// The peer without its port: the tag `peer.address`.
+    pub(crate) text: String,
+    /// What its TLS has shown; none on a plaintext connection.
+    pub(crate) secured: Option<Rc<Secured>>,
+}
+
+impl Client {
+    /// Its address, and where it connected to.
+    pub(crate) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        Some((self.peer, self.original.or(self.local)?))
+    }
 }
 
 /// What calls need one after the other: a worker keeps it between the streams of HTTP/2.
@@ -78,16 +96,13 @@ impl Call {
         protocol: Protocol,
         worker: Rc<Worker>,
         view: Rc<HttpView>,
-        (peer, original): (SocketAddr, Option<SocketAddr>),
-        peer_text: Rc<str>,
+        client: Rc<Client>,
         parts: Parts,
     ) -> Self {
         Self {
             protocol,
             view,
-            peer,
-            original,
-            peer_text,
+            client,
             buffer: Buffer::of(parts.head),
             out: parts.out,
             request: parts.request,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::buffer::Buffer;
-use crate::call::{Call, Current, Parts, Protocol};
+use crate::call::{Call, Client, Current, Parts, Protocol};
 use crate::clock::Micros;
 use crate::http1::head::{Limits, Refused};
 use crate::http2;
@@ -66,21 +66,26 @@ enum NoRequest {
 impl Connection {
     pub(crate) fn new(
         worker: &Rc<Worker>,
-        listener: Rc<str>,
+        registered: Registered,
         view: Rc<HttpView>,
         stream: Stream,
-        peer: SocketAddr,
-        original: Option<SocketAddr>,
+        (peer, original): (SocketAddr, Option<SocketAddr>),
     ) -> Self {
+        let client = Client {
+            peer,
+            original,
+            local: stream.local_address(),
+            text: peer.ip().to_canonical().to_string(),
+            secured: stream.secured().cloned(),
+        };
         Self {
-            registered: Registered::new(worker, listener),
+            registered,
             current: Current::new(worker, view.clone()),
             call: Call::new(
                 Protocol::Http1,
                 worker.clone(),
                 view,
-                (peer, original),
-                peer.ip().to_canonical().to_string().into(),
+                Rc::new(client),
                 Parts::new(worker),
             ),
             stream,
@@ -107,7 +112,10 @@ impl Connection {
 
     /// Finds out which protocol the client speaks, from its first bytes.
     async fn detect(&mut self) -> Result<Protocol, NoRequest> {
-        let codec = self.call.view.manager.codec;
+        let codec = match self.call.view.manager.codec {
+            Codec::Auto => self.agreed_codec(),
+            codec => codec,
+        };
         if codec == Codec::Http1 {
             return Ok(Protocol::Http1);
         }
@@ -126,6 +134,16 @@ impl Connection {
             if poll_fn(|cx| self.poll_more(cx)).await? == 0 {
                 return Ok(Protocol::Http1);
             }
+        }
+    }
+
+    /// What was agreed on by ALPN, if anything was.
+    fn agreed_codec(&self) -> Codec {
+        let state = self.stream.tls_state();
+        match state.and_then(|state| state.alpn_protocol()) {
+            None => Codec::Auto,
+            Some(b"h2") => Codec::Http2,
+            Some(_) => Codec::Http1,
         }
     }
 

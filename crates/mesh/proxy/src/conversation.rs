@@ -72,6 +72,7 @@ impl<'a> Conversation<'a> {
     ) -> Self {
         if let Some(attempt) = &mut exchange.attempt {
             attempt.connected = true;
+            attempt.secured_by(upstream.stream.secured());
         }
         let begin = exchange.begin;
         Self {
@@ -319,9 +320,7 @@ impl<'a> Conversation<'a> {
         let since = self.request_sent.unwrap_or(self.begin);
         self.exchange.status = status;
         client.call.answered_at = now;
-        if let Some(attempt) = &mut self.exchange.attempt {
-            attempt.status = status;
-        }
+        self.exchange.answered(status, now);
         let head = &self.upstream.buffer.unread()[..length];
         let upstream_ms = now.saturating_sub(since) / 1000;
         client

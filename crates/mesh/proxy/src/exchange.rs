@@ -1,8 +1,10 @@
 //! One request's life: from its head to the record that counters and spans are made of.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::balance::{Ask, Criteria, Verdict};
 use crate::call::{Call, Protocol};
 use crate::clock::Micros;
 use crate::flags::{Flag, Flags};
@@ -12,7 +14,7 @@ use crate::http1::name::Name;
 use crate::reply::{Failure, Reply};
 use crate::route::RouteAt;
 use crate::snapshot::{Forward, GrpcTimeouts, RouteAction};
-use crate::trace::{Attempt, RequestId, TraceContext};
+use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext};
 use crate::upstream::{ClusterState, EndpointState};
 
 /// The record of a request: what happened, and when.
@@ -30,17 +32,32 @@ pub(crate) struct Exchange {
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
     /// The name that the other side gave to the span.
-    pub(crate) renamed: Option<Vec<u8>>,
+    pub(crate) renamed: Option<Box<[u8]>>,
     /// For the response, from the moment when the request is complete; zero is no limit.
     pub(crate) timeout: Option<Duration>,
-    /// For the whole of it; zero is no limit.
-    pub(crate) stream_timeout: Option<Duration>,
     /// The request is gRPC,
     pub(crate) is_grpc: bool,
     /// and the endpoint is told how much time it has.
     pub(crate) sets_grpc_timeout: bool,
+    /// What the route's hash policies made of the request.
+    pub(crate) hash: Option<NonZeroU64>,
+    /// The subset of the cluster that the route asks for.
+    pub(crate) criteria: Option<Rc<Criteria>>,
+    /// The route's priority.
+    pub(crate) is_high_priority: bool,
+    /// What most requests do not have; boxed, so that a connection does not hold the memory for it.
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// What most requests do not have.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// For the whole of the exchange; zero is no limit.
+    pub(crate) stream_timeout: Option<Duration>,
+    /// `set-cookie` lines that the route's hash policies add to the response.
+    pub(crate) cookies: String,
     /// How the call ended, if the response says so as gRPC does.
-    pub(crate) grpc: Option<Box<GrpcStatus>>,
+    pub(crate) grpc: Option<GrpcStatus>,
 }
 
 /// What a request leads to.
@@ -49,6 +66,64 @@ pub(crate) enum Plan {
     Reply(Reply<'static>),
     /// A request to this cluster.
     Forward(Rc<ClusterState>),
+}
+
+impl Exchange {
+    /// What decides about the endpoint.
+    #[inline]
+    pub(crate) fn ask(&self, call: &Call) -> Ask<'_> {
+        Ask {
+            original: call.client.original,
+            hash: self.hash.map(NonZeroU64::get),
+            criteria: self.criteria.as_deref(),
+            is_high_priority: self.is_high_priority,
+        }
+    }
+
+    /// For the whole of it; zero is no limit.
+    pub(crate) fn stream_timeout(&self) -> Option<Duration> {
+        self.rare.as_ref()?.stream_timeout
+    }
+
+    /// How the call ended, if the response says so as gRPC does.
+    pub(crate) fn grpc(&self) -> Option<&GrpcStatus> {
+        self.rare.as_ref()?.grpc.as_ref()
+    }
+
+    #[cold]
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// The endpoint has answered with this status.
+    #[inline]
+    pub(crate) fn answered(&mut self, status: u16, now: Micros) {
+        let Some(attempt) = &mut self.attempt else {
+            return;
+        };
+        attempt.status = status;
+        if let Some(cluster) = &self.cluster
+            && cluster.watches()
+        {
+            cluster.observe(&attempt.address, now.saturating_sub(attempt.begin));
+            if !self.is_grpc {
+                cluster.report(&attempt.address, Verdict::Answered(status));
+            }
+        }
+    }
+
+    /// The call has ended as far as the endpoint is concerned, and only now it is known how.
+    #[cold]
+    pub(crate) fn report_grpc(&self) {
+        if let (Some(attempt), Some(cluster)) = (&self.attempt, &self.cluster)
+            && attempt.status != 0
+            && cluster.watches()
+        {
+            let told = self.grpc().and_then(|told| told.code.parse().ok());
+            let status = told.map_or(attempt.status, grpc::http_status);
+            cluster.report(&attempt.address, Verdict::Answered(status));
+        }
+    }
 }
 
 impl Call {
@@ -77,10 +152,12 @@ impl Call {
             response_bytes: 0,
             renamed: None,
             timeout: None,
-            stream_timeout: None,
             is_grpc: self.is_grpc(),
             sets_grpc_timeout: false,
-            grpc: None,
+            hash: None,
+            criteria: None,
+            is_high_priority: false,
+            rare: None,
         }
     }
 
@@ -106,7 +183,13 @@ impl Call {
             RouteAction::Forward(forward) => {
                 self.limit_time(exchange, forward);
                 match router.cluster(at, forward, || self.worker.random()) {
-                    Some(cluster) => {
+                    Some(choice) => {
+                        exchange.is_high_priority = forward.is_high_priority;
+                        exchange.criteria.clone_from(&choice.criteria);
+                        let cluster = &choice.cluster;
+                        if cluster.cluster.balancing.is_by_hash() {
+                            self.hash_request(exchange, &forward.hash_policies);
+                        }
                         exchange.cluster = Some(cluster.clone());
                         Plan::Forward(cluster.clone())
                     }
@@ -168,7 +251,7 @@ impl Call {
         if let (Some(max), Some(asked)) = (timeouts.stream_max, asked) {
             let time = cut(asked, max).saturating_sub(timeouts.stream_offset);
             // A deadline that has come already is one, and not the lack of one.
-            exchange.stream_timeout = Some(time.max(Duration::from_millis(1)));
+            exchange.rare().stream_timeout = Some(time.max(Duration::from_millis(1)));
         }
     }
 
@@ -189,7 +272,7 @@ impl Call {
             connected: false,
             status: 0,
             flags: Flags::default(),
-            reason: None,
+            rare: None,
             canceled: false,
             is_http2: false,
         });
@@ -214,6 +297,9 @@ impl Call {
         let Some(attempt) = &mut exchange.attempt else {
             return;
         };
+        if let Failure::Transport(why) = failure {
+            attempt.tls_is(TlsOutcome::Failed(why.clone()));
+        }
         match failure.reset_reason() {
             Some(reason) => attempt.fail(failure.flag(), reason),
             None => attempt.canceled = true,
@@ -221,6 +307,19 @@ impl Call {
         let Some(cluster) = &exchange.cluster else {
             return;
         };
+        match failure {
+            Failure::Connect
+            | Failure::Transport(_)
+            | Failure::Terminated
+            | Failure::Reset(_)
+            | Failure::Protocol(_) => {
+                cluster.report(&attempt.address, Verdict::Failed);
+            }
+            Failure::ConnectTimeout | Failure::RouteTimeout => {
+                cluster.report(&attempt.address, Verdict::TimedOut);
+            }
+            _ => {}
+        }
         let stats = &cluster.stats;
         match failure {
             Failure::RouteTimeout => stats.rq_timeout.increment(),
@@ -257,7 +356,7 @@ impl Call {
             if self.protocol == Protocol::Http1 {
                 append_field(out, "content-length", b"0");
             }
-            exchange.grpc = Some(Box::new(status));
+            exchange.rare().grpc = Some(status);
             ""
         } else {
             exchange.status = reply.status;

@@ -39,6 +39,10 @@ pub(crate) enum Flag {
     URX,
     /// Downstream connection duration.
     DT,
+    /// Drop overload: the control plane wants a share of the requests refused.
+    DO,
+    /// Unconditional drop overload: it wants all of them refused.
+    UDO,
 }
 
 impl Flag {
@@ -59,6 +63,8 @@ impl Flag {
             Self::SI => "SI",
             Self::URX => "URX",
             Self::DT => "DT",
+            Self::DO => "DO",
+            Self::UDO => "UDO",
         }
     }
 }

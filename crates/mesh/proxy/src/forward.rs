@@ -45,7 +45,7 @@ impl Connection {
             self.call.request.framing,
             self.call.request.framing == Framing::Chunked,
         );
-        match cluster.admit(self.call.original, || self.call.worker.random()) {
+        match cluster.admit(exchange.ask(&self.call), &*self.call.worker) {
             Ok(admitted) => {
                 let endpoint = admitted.endpoint();
                 self.attempt(exchange, cluster, endpoint, &mut body).await

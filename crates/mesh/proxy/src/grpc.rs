@@ -78,6 +78,24 @@ pub(crate) fn status_of(http: u16) -> u8 {
     }
 }
 
+/// What a status of gRPC is as one of HTTP, for those who look at endpoints alone.
+pub(crate) fn http_status(code: u8) -> u16 {
+    match code {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
 /// Whether a code says that the server failed, rather than that it refused: then the span has the
 /// tag `error`.
 pub(crate) fn is_failure(code: u32) -> bool {

@@ -13,13 +13,12 @@ use crate::http1::head::list;
 use crate::http1::name::Name;
 use crate::route::append_timeout;
 use crate::snapshot::ServerHeader;
+use crate::xfcc;
 
 /// Dropped from every request.
-const FROM_REQUEST: Names = HOP_BY_HOP.with(INTERNAL_ONLY).with(Names::of(&[
-    Name::XEnvoyInternal,
-    // Nobody can have proven anything on a plaintext connection.
-    Name::XForwardedClientCert,
-]));
+const FROM_REQUEST: Names = HOP_BY_HOP
+    .with(INTERNAL_ONLY)
+    .with(Names::of(&[Name::XEnvoyInternal]));
 
 /// Dropped from, or replaced in, requests from outside.
 const FROM_EDGE_REQUEST: Names = FROM_REQUEST.with(Names::of(&[
@@ -60,6 +59,10 @@ impl Call {
         }
         if let crate::trace::RequestId::Made(_) = exchange.id {
             drop.add(Name::XRequestId);
+        }
+        let client_cert = self.client_cert_header();
+        if client_cert != xfcc::Header::Keep {
+            drop.add(Name::XForwardedClientCert);
         }
         let ingress = self
             .view
@@ -111,7 +114,10 @@ impl Call {
         if edge {
             self.append_edge(out);
         } else if !fields.has(Name::XForwardedProto) {
-            out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+            self.append_proto(out);
+        }
+        if let xfcc::Header::Set(value) = &client_cert {
+            append_field(out, "x-forwarded-client-cert", value);
         }
         if let crate::trace::RequestId::Made(id) = &exchange.id {
             let mut line = *b"x-request-id: 00000000-0000-0000-0000-000000000000\r\n";
@@ -160,10 +166,19 @@ impl Call {
         }
     }
 
+    /// The scheme that the client has used.
+    fn append_proto(&self, out: &mut Vec<u8>) {
+        if self.client.secured.is_some() {
+            out.extend_from_slice(b"x-forwarded-proto: https\r\n");
+        } else {
+            out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+        }
+    }
+
     /// The client's address, as only an edge proxy knows it.
     fn append_edge(&self, out: &mut Vec<u8>) {
         let head = self.buffer.head();
-        let client = self.peer.ip().to_canonical();
+        let client = self.client.peer.ip().to_canonical();
         let shown = match self.worker.own_address {
             Some(own) if client.is_loopback() => AddressText::new(own),
             _ => AddressText::new(client),
@@ -174,8 +189,9 @@ impl Call {
             out.push(b',');
         }
         out.extend_from_slice(&shown.0);
-        out.extend_from_slice(b"\r\nx-forwarded-proto: http\r\n");
-        append_field(out, "x-envoy-external-address", self.peer_text.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        self.append_proto(out);
+        append_field(out, "x-envoy-external-address", self.client.text.as_bytes());
     }
 
     /// Writes the head of the client's response from the one that was parsed at the beginning of
@@ -212,7 +228,7 @@ impl Call {
                 if let Some(name) = fields.value(Name::XEnvoyDecoratorOperation, head)
                     && !name.is_empty()
                 {
-                    exchange.renamed = Some(name.to_vec());
+                    exchange.renamed = Some(name.into());
                 }
             } else if self.decorator_to_answer(exchange).is_some() {
                 drop.add(Name::XEnvoyDecoratorOperation);
@@ -271,6 +287,9 @@ impl Call {
                 "x-envoy-decorator-operation",
                 operation.as_bytes(),
             );
+        }
+        if let Some(rare) = &exchange.rare {
+            out.extend_from_slice(rare.cookies.as_bytes());
         }
         self.out.bytes = out;
     }

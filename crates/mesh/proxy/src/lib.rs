@@ -1,8 +1,10 @@
 //! The data plane: an HTTP/1.1, HTTP/2 and TCP sidecar and gateway that makes spans.
 
+mod accept;
 mod acquire;
 mod admin;
 mod agent;
+mod balance;
 pub mod bootstrap;
 mod bridge;
 mod buffer;
@@ -16,9 +18,12 @@ mod export;
 mod flags;
 mod forward;
 mod grpc;
+mod hashing;
 mod heads;
+mod health;
 mod http1;
 mod http2;
+pub mod inspect;
 mod listener;
 mod net;
 mod publish;
@@ -32,10 +37,12 @@ pub mod snapshot;
 mod stats;
 mod tcp;
 mod timer;
+mod tls;
 mod trace;
 mod upstream;
 mod view;
 mod worker;
+mod xfcc;
 
 pub use agent::{Agent, AgentError};
 pub use publish::Published;

@@ -9,18 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::Published;
-use crate::call;
-use crate::connection::Connection;
-use crate::http2;
-use crate::net::{Stream, original_destination};
-use crate::snapshot::{Ends, Listener, SocketKind};
-use crate::tcp::Session;
-use crate::view::{ListenerView, ServiceView};
+use crate::accept;
+use crate::snapshot::{Listener, SocketKind};
 use crate::worker::{Command, Worker};
 
 /// Connections that the kernel holds until they are accepted.
@@ -265,96 +260,17 @@ pub(crate) fn accept(
                 continue;
             }
             if let Some(view) = worker.listener(&name) {
-                take(&worker, &view, stream, peer);
+                accept::take(&worker, &view, stream, peer);
             }
         }
     });
     Ok(task.abort_handle())
 }
 
-/// Finds out what serves a connection that a listener has accepted.
-fn take(worker: &Rc<Worker>, accepted: &Rc<ListenerView>, stream: TcpStream, peer: SocketAddr) {
-    if accepted.is_simple() {
-        accepted.stats.cx_total.increment();
-        if let Some(service) = accepted.only_service() {
-            serve(
-                worker.clone(),
-                accepted,
-                service,
-                Stream::new(stream),
-                (peer, None),
-            );
-        }
-        return;
-    }
-    let Ok(local) = stream.local_addr() else {
-        // The client has gone.
-        return;
-    };
-    let listener = &accepted.listener;
-    let is_transparent = listener.socket.is_some_and(|socket| socket.transparent);
-    let original = listener
-        .original_destination
-        .then(|| original_destination(&stream, local, is_transparent))
-        .flatten();
-    let world = worker.view();
-    let view = original
-        .filter(|_| listener.hands_over)
-        .and_then(|original| world.listener_at(original))
-        .unwrap_or(accepted);
-    view.stats.cx_total.increment();
-    let ends = Ends {
-        client: peer,
-        destination: original.unwrap_or(local),
-    };
-    match view.service(&ends) {
-        Some(service) => {
-            let stream = Stream::new(stream);
-            serve(worker.clone(), view, service, stream, (peer, original));
-        }
-        None => view.stats.no_filter_chain_match.increment(),
-    }
-}
-
-/// Serves a connection in a task of its own.
-fn serve(
-    worker: Rc<Worker>,
-    listener: &ListenerView,
-    service: &ServiceView,
-    stream: Stream,
-    (peer, original): (SocketAddr, Option<SocketAddr>),
-) {
-    let (name, stats) = (listener.name.clone(), listener.stats.clone());
-    stats.cx_active.increment();
-    match service {
-        ServiceView::Http(view) => {
-            let mut connection =
-                Connection::new(&worker, name, view.clone(), stream, peer, original);
-            tokio::task::spawn_local(async move {
-                let http = connection.call.view.http.clone();
-                http.cx_total.increment();
-                http.cx_active.increment();
-                if connection.run().await == call::Protocol::Http2 {
-                    // Boxed, so that a connection of HTTP/1.1 does not hold the memory for it.
-                    Box::pin(http2::serve(connection)).await;
-                }
-                http.cx_active.decrement();
-                stats.cx_active.decrement();
-            });
-        }
-        ServiceView::Tcp(view) => {
-            let session = Session::new(worker, view.clone(), name, stream, original);
-            tokio::task::spawn_local(async move {
-                session.run().await;
-                stats.cx_active.decrement();
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::connection::Connection;
+    use crate::tcp::Session;
 
     fn size_of_future<'a, F: Future>(_: fn(&'a mut Connection) -> F) -> usize {
         size_of::<F>()

@@ -1,8 +1,9 @@
-//! A byte stream to a peer. Plain TCP today; everything above sees only polls.
+//! A byte stream to a peer, over TCP or TLS: everything above sees only polls.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -11,11 +12,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::buffer::Buffer;
+use crate::tls::{Secured, TlsLayer};
 
 /// One connection to a client or to an endpoint.
 #[derive(Debug)]
 pub(crate) struct Stream {
     tcp: TcpStream,
+    /// What lies between the socket's bytes and those of the stream; most often nothing.
+    layer: Option<Box<Layer>>,
+}
+
+/// What may lie there.
+#[derive(Debug)]
+enum Layer {
+    /// Bytes that were read to find out what they are: they come first.
+    Ahead { bytes: Vec<u8>, taken: usize },
+    /// TLS, and what its handshake has shown.
+    Tls(TlsLayer, Option<Rc<Secured>>),
 }
 
 impl Stream {
@@ -23,7 +36,7 @@ impl Stream {
     pub(crate) fn new(tcp: TcpStream) -> Self {
         // A socket that cannot do this still works.
         let _ = tcp.set_nodelay(true);
-        Self { tcp }
+        Self { tcp, layer: None }
     }
 
     /// Opens a connection, from the given address if there is one.
@@ -39,6 +52,55 @@ impl Stream {
         Ok(Self::new(socket.connect(address).await?))
     }
 
+    /// The same stream, which begins with bytes that were read of it already.
+    pub(crate) fn with_ahead(mut self, bytes: Vec<u8>) -> Self {
+        debug_assert!(self.layer.is_none(), "nothing is read ahead of TLS");
+        if !bytes.is_empty() {
+            self.layer = Some(Box::new(Layer::Ahead { bytes, taken: 0 }));
+        }
+        self
+    }
+
+    /// The same stream under TLS: does the handshake, and tells with `secured` what it has shown.
+    pub(crate) async fn with_tls(
+        mut self,
+        tls: TlsLayer,
+        secured: impl FnOnce(&TlsLayer) -> Secured,
+    ) -> io::Result<Self> {
+        let layer = self.layer.insert(Box::new(Layer::Tls(tls, None)));
+        let tcp = &mut self.tcp;
+        std::future::poll_fn(|cx| match &mut **layer {
+            Layer::Tls(tls, _) => tls.poll_handshake(cx, tcp),
+            Layer::Ahead { .. } => Poll::Ready(Ok(())),
+        })
+        .await?;
+        if let Layer::Tls(tls, shown) = &mut **layer {
+            *shown = Some(Rc::new(secured(tls)));
+        }
+        Ok(self)
+    }
+
+    /// What the handshake has shown, if this is TLS.
+    pub(crate) fn secured(&self) -> Option<&Rc<Secured>> {
+        match self.layer.as_deref()? {
+            Layer::Tls(_, shown) => shown.as_ref(),
+            Layer::Ahead { .. } => None,
+        }
+    }
+
+    /// What is known about the connection, if this is TLS.
+    pub(crate) fn tls_state(&self) -> Option<&rustls::CommonState> {
+        match self.layer.as_deref()? {
+            Layer::Tls(tls, _) => Some(tls.state()),
+            Layer::Ahead { .. } => None,
+        }
+    }
+
+    /// The address of this side.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.tcp.local_addr().ok()
+    }
+
     /// Reads what there is into the buffer's space: zero is the end of the stream.
     #[inline]
     pub(crate) fn poll_read(
@@ -46,6 +108,13 @@ impl Stream {
         cx: &mut Context<'_>,
         buffer: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
+        if self.layer.is_some() {
+            let read = self.poll_read_layer(cx, buffer.space());
+            if let Poll::Ready(Ok(n)) = read {
+                buffer.commit(n);
+            }
+            return read;
+        }
         let mut read = ReadBuf::new(buffer.space());
         debug_assert!(read.remaining() > 0, "a full buffer reads as end of stream");
         match Pin::new(&mut self.tcp).poll_read(cx, &mut read) {
@@ -59,14 +128,56 @@ impl Stream {
         }
     }
 
-    /// Writes some of the bytes.
+    /// Reads through the layer that there is.
+    #[cold]
+    fn poll_read_layer(
+        &mut self,
+        cx: &mut Context<'_>,
+        space: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.layer.as_deref_mut() {
+            Some(Layer::Tls(tls, _)) => tls.poll_read(cx, &mut self.tcp, space),
+            Some(Layer::Ahead { bytes, taken }) => {
+                let n = space.len().min(bytes.len() - *taken);
+                space[..n].copy_from_slice(&bytes[*taken..*taken + n]);
+                *taken += n;
+                if *taken == bytes.len() {
+                    self.layer = None;
+                }
+                Poll::Ready(Ok(n))
+            }
+            None => {
+                let mut read = ReadBuf::new(space);
+                Pin::new(&mut self.tcp)
+                    .poll_read(cx, &mut read)
+                    .map_ok(|()| read.filled().len())
+            }
+        }
+    }
+
+    /// Writes some of the bytes. Called again after it was pending, they must begin as they did.
     #[inline]
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.layer.is_some() {
+            return self.poll_write_layer(cx, &[IoSlice::new(bytes)]);
+        }
         Pin::new(&mut self.tcp).poll_write(cx, bytes)
+    }
+
+    #[cold]
+    fn poll_write_layer(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.layer.as_deref_mut() {
+            Some(Layer::Tls(tls, _)) => tls.poll_write(cx, &mut self.tcp, parts),
+            _ => Pin::new(&mut self.tcp).poll_write_vectored(cx, parts),
+        }
     }
 
     /// Whether the peer has neither sent anything nor closed: what an idle pooled connection must be.
@@ -74,21 +185,37 @@ impl Stream {
     /// Costs no system call unless an event has come in.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut probe = [0; 1];
-        let mut read = ReadBuf::new(&mut probe);
         let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.tcp)
-            .poll_read(&mut cx, &mut read)
-            .is_pending()
+        self.poll_read_layer(&mut cx, &mut probe).is_pending()
+    }
+
+    /// Whether the peer has ended TLS without saying so: what was read may have been cut.
+    pub(crate) fn was_truncated(&self) -> bool {
+        matches!(self.layer.as_deref(), Some(Layer::Tls(tls, _)) if tls.was_truncated())
     }
 
     /// Tells the peer that no more bytes will come.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(Layer::Tls(tls, _)) = self.layer.as_deref_mut() {
+            return tls.poll_shutdown(cx, &mut self.tcp);
+        }
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 
     /// Makes the coming close a reset, so that the peer cannot take it for a clean end.
-    pub(crate) fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&mut self) {
+        if let Some(Layer::Tls(tls, _)) = self.layer.as_deref_mut() {
+            tls.forget_goodbye();
+        }
         let _ = SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(Layer::Tls(tls, _)) = self.layer.as_deref_mut() {
+            tls.say_goodbye(&self.tcp);
+        }
     }
 }
 
@@ -98,6 +225,11 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.layer.is_some() {
+            return self
+                .poll_read_layer(cx, into.initialize_unfilled())
+                .map_ok(|n| into.advance(n));
+        }
         Pin::new(&mut self.tcp).poll_read(cx, into)
     }
 }
@@ -108,7 +240,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        Stream::poll_write(&mut self, cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -116,6 +248,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.layer.is_some() {
+            return self.poll_write_layer(cx, parts);
+        }
         Pin::new(&mut self.tcp).poll_write_vectored(cx, parts)
     }
 
@@ -124,11 +259,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What is written through TLS stands in the socket already.
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Stream::poll_shutdown(&mut self, cx)
     }
 }
 

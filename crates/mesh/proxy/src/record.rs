@@ -34,6 +34,9 @@ impl Call {
                 _ => {}
             }
         }
+        if exchange.is_grpc {
+            exchange.report_grpc();
+        }
         let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
             return;
         };
@@ -41,7 +44,8 @@ impl Call {
         let edge = self.view.manager.use_remote_address;
         let finished = Finished {
             clock: &self.worker.clock,
-            peer: &self.peer_text,
+            peer: &self.client.text,
+            secured: self.client.secured.as_deref(),
             request: &self.request,
             head,
             id: &exchange.id,
@@ -58,7 +62,7 @@ impl Call {
             protocol: self.protocol,
             is_grpc: exchange.is_grpc,
             grpc_timeout: exchange.timeout.filter(|_| exchange.sets_grpc_timeout),
-            grpc: exchange.grpc.as_deref(),
+            grpc: exchange.grpc(),
         };
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
     }

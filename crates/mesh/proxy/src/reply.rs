@@ -1,6 +1,7 @@
 //! The proxy's own answers, with Envoy's statuses and texts.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use h2::Reason;
 
@@ -17,10 +18,31 @@ use crate::http1::status::append_status_line;
 pub(crate) struct Reply<'a> {
     pub(crate) status: u16,
     pub(crate) body: Cow<'a, str>,
-    /// A circuit breaker is the reason: `x-envoy-overloaded`.
-    pub(crate) overloaded: bool,
+    /// Why, for clients that look for a header.
+    pub(crate) notice: Option<Notice>,
     /// What a gRPC client is told, if it is not what the status says.
     pub(crate) grpc_status: Option<u8>,
+}
+
+/// Why the proxy answers itself; a header of the value `true` says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A circuit breaker is open.
+    Overloaded,
+    /// A share of the requests is refused,
+    Dropped,
+    /// or all of them are.
+    AllDropped,
+}
+
+impl Notice {
+    fn header(self) -> &'static str {
+        match self {
+            Self::Overloaded => "x-envoy-overloaded",
+            Self::Dropped => "x-envoy-drop-overload",
+            Self::AllDropped => "x-envoy-unconditional-drop-overload",
+        }
+    }
 }
 
 impl<'a> Reply<'a> {
@@ -28,7 +50,7 @@ impl<'a> Reply<'a> {
         Self {
             status,
             body: body.into(),
-            overloaded: false,
+            notice: None,
             grpc_status: None,
         }
     }
@@ -43,8 +65,8 @@ impl<'a> Reply<'a> {
         close: bool,
     ) {
         append_status_line(out, self.status);
-        if self.overloaded {
-            append_field(out, "x-envoy-overloaded", b"true");
+        if let Some(notice) = self.notice {
+            append_field(out, notice.header(), b"true");
         }
         if !self.body.is_empty() {
             append_number(out, "content-length", self.body.len() as u64);
@@ -65,8 +87,8 @@ impl<'a> Reply<'a> {
         close: bool,
     ) {
         append_status_line(out, 200);
-        if self.overloaded {
-            append_field(out, "x-envoy-overloaded", b"true");
+        if let Some(notice) = self.notice {
+            append_field(out, notice.header(), b"true");
         }
         append_field(out, "content-type", b"application/grpc");
         append_field(out, "grpc-status", status.code.as_bytes());
@@ -101,8 +123,12 @@ pub(crate) enum Failure {
     NoEndpoint,
     /// A circuit breaker is open.
     Overflow,
+    /// The control plane wants a share of the requests refused, or `always` all of them.
+    Dropped { always: bool },
     /// The endpoint refused the connection, or is not to be reached.
     Connect,
+    /// There is no agreement on TLS with the endpoint: why.
+    Transport(Rc<str>),
     /// The endpoint did not accept in time.
     ConnectTimeout,
     /// The endpoint closed before its response was complete.
@@ -135,7 +161,9 @@ impl Failure {
         Some(match self {
             Self::NoEndpoint => Flag::UH,
             Self::Overflow => Flag::UO,
-            Self::Connect | Self::ConnectTimeout => Flag::UF,
+            Self::Dropped { always: false } => Flag::DO,
+            Self::Dropped { always: true } => Flag::UDO,
+            Self::Connect | Self::ConnectTimeout | Self::Transport(_) => Flag::UF,
             Self::Terminated => Flag::UC,
             Self::Protocol(_) => Flag::UPE,
             Self::RouteTimeout => Flag::UT,
@@ -152,7 +180,7 @@ impl Failure {
     /// itself gave the attempt up.
     pub(crate) fn reset_reason(&self) -> Option<&'static str> {
         match self {
-            Self::Connect => Some("remote connection failure"),
+            Self::Connect | Self::Transport(_) => Some("remote connection failure"),
             Self::ConnectTimeout => Some("connection timeout"),
             Self::Overflow => Some("overflow"),
             Self::Terminated => Some("connection termination"),
@@ -160,6 +188,7 @@ impl Failure {
             Self::Reset(Reason::REFUSED_STREAM) => Some("remote refused stream reset"),
             Self::Reset(_) => Some("remote reset"),
             Self::NoEndpoint
+            | Self::Dropped { .. }
             | Self::RouteTimeout
             | Self::StreamTimeout { .. }
             | Self::Idle { .. }
@@ -185,11 +214,24 @@ impl Failure {
         };
         Some(match self {
             Self::NoEndpoint => Reply::new(503, "no healthy upstream"),
+            Self::Dropped { always: false } => Reply {
+                notice: Some(Notice::Dropped),
+                ..Reply::new(503, "drop overload")
+            },
+            Self::Dropped { always: true } => Reply {
+                notice: Some(Notice::AllDropped),
+                ..Reply::new(503, "unconditional drop overload")
+            },
             Self::Overflow => Reply {
-                overloaded: true,
+                notice: Some(Notice::Overloaded),
                 ..reset(503)
             },
-            Self::Connect | Self::ConnectTimeout | Self::Terminated | Self::Reset(_) => reset(503),
+            // Why there is no TLS is for the mesh to know, and not for the client.
+            Self::Connect
+            | Self::Transport(_)
+            | Self::ConnectTimeout
+            | Self::Terminated
+            | Self::Reset(_) => reset(503),
             Self::Protocol(_) => reset(502),
             Self::RouteTimeout => Reply::new(504, "upstream request timeout"),
             Self::Idle {

@@ -7,11 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::balance::Criteria;
 use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::head::Fields;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
-use crate::snapshot::{Forward, HeaderMatch, Route, RouteAction, RouteTable, VirtualHost, choose};
+use crate::snapshot::{
+    Forward, HeaderMatch, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster, choose,
+};
 use crate::upstream::ClusterState;
 
 /// The longest host name that is looked up (RFC 1035 §2.3.4 allows 253 characters), with a port.
@@ -30,13 +33,21 @@ pub(crate) struct Router {
 #[derive(Debug)]
 pub(crate) struct RoutePlan {
     /// By choice: the cluster, unless there is none of that name.
-    clusters: Vec<Option<Rc<ClusterState>>>,
+    clusters: Vec<Option<ClusterChoice>>,
     /// Lines that every upstream request gets,
     pub(crate) lines: Vec<u8>,
     /// Where the line begins that tells the route's timeout.
     untimed: usize,
     /// and the fields that they replace.
     pub(crate) replaced: Names,
+}
+
+/// A cluster that a route may forward to.
+#[derive(Debug)]
+pub(crate) struct ClusterChoice {
+    pub(crate) cluster: Rc<ClusterState>,
+    /// The subset of it, if it has subsets.
+    pub(crate) criteria: Option<Rc<Criteria>>,
 }
 
 /// Where a route is in its table.
@@ -120,7 +131,7 @@ impl Router {
         at: RouteAt,
         forward: &Forward,
         random: impl FnOnce() -> u64,
-    ) -> Option<&Rc<ClusterState>> {
+    ) -> Option<&ClusterChoice> {
         let choices = &self.plan(at).clusters;
         let choice = if choices.len() < 2 {
             0
@@ -188,7 +199,13 @@ impl RoutePlan {
         }
         if let RouteAction::Forward(forward) = &route.action {
             let choices = forward.clusters.iter();
-            plan.clusters = choices.map(|choice| cluster(&choice.name)).collect();
+            let choice = |choice: &WeightedCluster| {
+                let cluster = cluster(&choice.name)?;
+                let subsets = cluster.cluster.spread.subsets.as_ref();
+                let criteria = subsets.map(|all| Rc::new(Criteria::new(&choice.labels, all)));
+                Some(ClusterChoice { cluster, criteria })
+            };
+            plan.clusters = choices.map(choice).collect();
         }
         if host.include_request_attempt_count {
             plan.lines

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -12,22 +14,36 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::Published;
 use crate::listener::{Listeners, Progress};
 use crate::snapshot::Node;
 use crate::stats::Registry;
-use crate::upstream::Usages;
+use crate::upstream::{Usages, add_gauges};
 use crate::worker::{self, Command, Setup};
+use crate::{Published, health};
 
 /// How the workers run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many workers; each listens with SO_REUSEPORT and shares nothing on the request path.
+    /// How many workers; each listens with SO_REUSEPORT and shares nothing on the request path. Zero is as
+    /// many as the CPU quota of this process gives.
     pub workers: usize,
     /// The most downstream connections of one worker; more are closed at once and counted.
     pub max_connections: usize,
     /// The most spans that wait for export in one worker; more are dropped and counted.
     pub max_pending_spans: usize,
+    /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
+    pub config_cache: Option<PathBuf>,
+}
+
+impl Options {
+    /// How many workers there will be.
+    pub(crate) fn worker_count(&self) -> usize {
+        if self.workers > 0 {
+            return self.workers;
+        }
+        // It knows of affinity and of the quota of control groups.
+        std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    }
 }
 
 impl Default for Options {
@@ -36,6 +52,7 @@ impl Default for Options {
             workers: 1,
             max_connections: 16 * 1024,
             max_pending_spans: 16 * 1024,
+            config_cache: None,
         }
     }
 }
@@ -49,6 +66,13 @@ pub enum StartError {
     Worker {
         /// Which.
         worker: usize,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread that looks after the endpoints' health could not be made.
+    #[error("the thread of health checks could not start")]
+    Health {
         /// The cause.
         #[source]
         source: io::Error,
@@ -67,11 +91,16 @@ pub enum StartError {
 /// Dropping it ends them at once; [`Proxy::shutdown`] lets them finish.
 #[derive(Debug)]
 pub struct Proxy {
+    published: Arc<Published>,
+    usages: Arc<Usages>,
     workers: Vec<WorkerThread>,
     progress: Arc<Progress>,
     /// Dropped to end the listeners' thread.
     stop: Option<oneshot::Sender<()>>,
     listeners: Option<JoinHandle<()>>,
+    /// Dropped to end the health checks.
+    stop_health: Option<oneshot::Sender<()>>,
+    health: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -98,7 +127,7 @@ impl Proxy {
         let node = Arc::new(node);
         let own_address = worker::own_address();
         let usages = Arc::<Usages>::default();
-        let workers = (0..options.workers.max(1))
+        let workers = (0..options.worker_count())
             .map(|index| {
                 let registry = Arc::<Registry>::default();
                 let setup = Setup {
@@ -123,15 +152,22 @@ impl Proxy {
             .collect::<Result<Vec<_>, StartError>>()?;
         let progress = Arc::<Progress>::default();
         let senders = workers.iter().map(|w| w.commands.clone()).collect();
-        let listeners = Listeners::new(published, senders, progress.clone());
+        let listeners = Listeners::new(published.clone(), senders, progress.clone());
         let (stop, stopped) = oneshot::channel();
         let listeners = start_listeners(listeners, stopped)
             .map_err(|source| StartError::Listeners { source })?;
+        let (stop_health, stopped) = oneshot::channel();
+        let health = health::start(published.clone(), stopped)
+            .map_err(|source| StartError::Health { source })?;
         Ok(Self {
+            published,
+            usages,
             workers,
             progress,
             stop: Some(stop),
             listeners: Some(listeners),
+            stop_health: Some(stop_health),
+            health: Some(health),
         })
     }
 
@@ -152,12 +188,16 @@ impl Proxy {
         for worker in &self.workers {
             worker.registry.add_to(&mut sums);
         }
+        for cluster in self.published.load().clusters.values() {
+            add_gauges(cluster, &self.usages.of(&cluster.name), &mut sums);
+        }
         sums.into_iter().collect()
     }
 
     /// Stops accepting, lets requests finish until the deadline, flushes the spans.
     pub async fn shutdown(mut self, deadline: Duration) {
         self.stop.take();
+        self.stop_health.take();
         let deadline = Instant::now() + deadline;
         for worker in &self.workers {
             // A worker that has ended has nothing to drain.
@@ -167,7 +207,8 @@ impl Proxy {
             .workers
             .drain(..)
             .map(|worker| worker.thread)
-            .chain(self.listeners.take());
+            .chain(self.listeners.take())
+            .chain(self.health.take());
         for thread in threads {
             // A worker that panicked has been reported by the panic hook.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;

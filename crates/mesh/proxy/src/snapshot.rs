@@ -8,23 +8,47 @@
 //! they do not change: a worker keys its own state (pools, load balancing) by cluster name and
 //! notices a change by `Arc::ptr_eq`.
 
+mod balancing;
 mod chain_match;
+mod client_cert;
+mod cluster;
+mod forward;
+mod health;
+mod inspection;
 mod listener;
 mod pattern;
 mod protocol;
+mod transport;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::Protocol;
+pub use crate::balance::MembersCell;
 
+pub use self::balancing::{
+    Balancing, Fallback, Labels, LeastRequest, PeakEwma, RingHash, RingHashFunction, Selector,
+    SlowStart, Spread, Subsets,
+};
 pub use self::chain_match::{ChainMatch, Cidr, SourceType};
 pub(crate) use self::chain_match::{Ends, select};
+pub use self::client_cert::{CertDetails, ClientCert, ForwardClientCert};
+pub use self::cluster::{
+    Cluster, ClusterLimits, Endpoint, HostStatus, Locality, OriginalDestination, Thresholds,
+};
+pub(crate) use self::forward::choose;
+pub use self::forward::{Forward, HashPolicy, HashSource, WeightedCluster};
+pub use self::health::{
+    Enforcing, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Intervals, OutlierDetection,
+    TcpCheck,
+};
+pub(crate) use self::inspection::Sniffed;
+pub use self::inspection::{FilterKind, Inspection, ListenerFilter, PortPredicate};
 pub use self::listener::{Backoff, FilterChain, Listener, Service, SocketKind, TcpProxy};
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
+pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
+pub use crate::tls::{ClientTls, ServerTls};
 
 /// One consistent configuration of the whole proxy.
 #[derive(Debug)]
@@ -92,6 +116,8 @@ pub struct ConnectionManager {
     pub stream_idle_timeout: Option<Duration>,
     /// `request_headers_timeout`: the slowloris guard.
     pub request_headers_timeout: Option<Duration>,
+    /// What is done with `x-forwarded-client-cert`.
+    pub client_cert: ClientCert,
     /// `codec_type`.
     pub codec: Codec,
     /// `http2_protocol_options`.
@@ -203,6 +229,20 @@ pub struct RouteTable {
     pub virtual_hosts: Vec<VirtualHost>,
 }
 
+impl RouteTable {
+    /// The clusters that its routes lead to.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &str> {
+        let hosts = self.virtual_hosts.iter();
+        let routes = hosts.flat_map(|host| &host.routes);
+        let forwards = routes.filter_map(|route| match &route.action {
+            RouteAction::Forward(forward) => Some(forward),
+            RouteAction::Respond { .. } => None,
+        });
+        let choices = forwards.flat_map(|forward| &forward.clusters);
+        choices.map(|choice| choice.name.as_str())
+    }
+}
+
 /// A compiled `VirtualHost`.
 #[derive(Debug)]
 pub struct VirtualHost {
@@ -291,116 +331,4 @@ pub enum RouteAction {
         /// The body; may be empty.
         body: String,
     },
-}
-
-/// `RouteAction` of Envoy: where to, and within which time.
-#[derive(Debug)]
-pub struct Forward {
-    /// Clusters and their weights; one cluster is a list of one.
-    pub clusters: Vec<WeightedCluster>,
-    /// Sum of all weights; never zero.
-    pub total_weight: u32,
-    /// `timeout` of the whole exchange; `None` is no limit (`0s`). Envoy's default is 15 s.
-    pub timeout: Option<Duration>,
-    /// What the `grpc-timeout` header of a gRPC request changes.
-    pub grpc: GrpcTimeouts,
-}
-
-/// One choice of a `WeightedCluster`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WeightedCluster {
-    /// The cluster's name. It may be missing from the snapshot: 503, `NC`.
-    pub name: String,
-    /// Its weight.
-    pub weight: u32,
-}
-
-/// Chooses by weight: an index into `clusters`.
-pub(crate) fn choose(clusters: &[WeightedCluster], total_weight: u32, random: u64) -> usize {
-    let mut at = (random % u64::from(total_weight.max(1))) as u32;
-    for (index, choice) in clusters.iter().enumerate() {
-        match at.checked_sub(choice.weight) {
-            Some(rest) => at = rest,
-            None => return index,
-        }
-    }
-    0
-}
-
-/// A compiled `Cluster` with its endpoints.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cluster {
-    /// Its name, the `upstream_cluster` tag.
-    pub name: String,
-    /// `alt_stat_name`, or the name: the `upstream_cluster.name` tag.
-    pub observability_name: String,
-    /// The healthy endpoints, with weights; empty: 503, `UH`.
-    pub endpoints: Vec<Endpoint>,
-    /// Type ORIGINAL_DST: there is no list, each connection goes where its client wanted to go.
-    pub original_destination: Option<OriginalDestination>,
-    /// `upstream_bind_config`: the addresses that connections are made from, at most one of a family.
-    pub sources: Vec<IpAddr>,
-    /// `connect_timeout`.
-    pub connect_timeout: Duration,
-    /// `lb_policy`.
-    pub balancing: Balancing,
-    /// `circuit_breakers.thresholds[DEFAULT]`, per proxy.
-    pub limits: ClusterLimits,
-    /// `common_http_protocol_options.idle_timeout` of a pooled connection; Envoy's default is 1 h.
-    pub idle_timeout: Option<Duration>,
-    /// What its endpoints speak.
-    pub protocol: UpstreamProtocol,
-}
-
-impl Cluster {
-    /// The options of HTTP/2, if its endpoints speak that to requests that came by `downstream`.
-    pub(crate) fn http2(&self, downstream: Protocol) -> Option<Http2Options> {
-        match self.protocol {
-            UpstreamProtocol::Http1 => None,
-            UpstreamProtocol::Http2(options) => Some(options),
-            UpstreamProtocol::Downstream(options) => {
-                (downstream == Protocol::Http2).then_some(options)
-            }
-        }
-    }
-}
-
-/// One endpoint of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Its address.
-    pub address: SocketAddr,
-    /// Its weight; at least 1.
-    pub weight: u32,
-}
-
-/// Options of a cluster of type ORIGINAL_DST.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OriginalDestination {
-    /// `upstream_port_override`: in place of the client's.
-    pub port: Option<u16>,
-    /// `cleanup_interval`: how long a connection that nobody uses is kept.
-    pub cleanup_interval: Duration,
-}
-
-/// How a cluster chooses an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balancing {
-    /// In turn.
-    RoundRobin,
-    /// The less loaded of two random choices.
-    LeastRequest,
-    /// At random.
-    Random,
-}
-
-/// Circuit breaker thresholds; Envoy's defaults are 1024 each, Istio's 2^32-1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClusterLimits {
-    /// `max_connections`.
-    pub max_connections: u32,
-    /// `max_pending_requests`.
-    pub max_pending_requests: u32,
-    /// `max_requests`.
-    pub max_requests: u32,
 }

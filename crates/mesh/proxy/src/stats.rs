@@ -21,6 +21,11 @@ impl Count {
     }
 
     /// Only for gauges.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Only for gauges.
     #[inline]
     pub(crate) fn decrement(&self) {
         self.add(u64::MAX);
@@ -121,6 +126,44 @@ group! {
         cx_connect_attempts_exceeded = "upstream_cx_connect_attempts_exceeded",
         cx_rx_bytes = "upstream_cx_rx_bytes_total",
         cx_tx_bytes = "upstream_cx_tx_bytes_total",
+        cx_max_requests = "upstream_cx_max_requests",
+        cx_max_duration_reached = "upstream_cx_max_duration_reached",
+        cx_pool_overflow = "upstream_cx_pool_overflow",
+        secrets_not_ready = "client_ssl_socket_factory.upstream_context_secrets_not_ready",
+        lb_healthy_panic = "lb_healthy_panic",
+        lb_subsets_selected = "lb_subsets_selected",
+        lb_subsets_fallback = "lb_subsets_fallback",
+        rq_dropped = "upstream_rq_drop_overload",
+    }
+}
+
+group! {
+    /// `cluster.NAME.health_check.…` and `cluster.NAME.outlier_detection.…`, counted for all workers.
+    HealthStats {
+        check_attempt = "health_check.attempt",
+        check_success = "health_check.success",
+        check_failure = "health_check.failure",
+        check_network_failure = "health_check.network_failure",
+        check_verify_cluster = "health_check.verify_cluster",
+        check_healthy = "health_check.healthy",
+        check_degraded = "health_check.degraded",
+        ejections_active = "outlier_detection.ejections_active",
+        ejections_overflow = "outlier_detection.ejections_overflow",
+        ejections_enforced_total = "outlier_detection.ejections_enforced_total",
+        enforced_consecutive_5xx = "outlier_detection.ejections_enforced_consecutive_5xx",
+        detected_consecutive_5xx = "outlier_detection.ejections_detected_consecutive_5xx",
+        enforced_gateway = "outlier_detection.ejections_enforced_consecutive_gateway_failure",
+        detected_gateway = "outlier_detection.ejections_detected_consecutive_gateway_failure",
+        enforced_local = "outlier_detection.ejections_enforced_consecutive_local_origin_failure",
+        detected_local = "outlier_detection.ejections_detected_consecutive_local_origin_failure",
+        enforced_success_rate = "outlier_detection.ejections_enforced_success_rate",
+        detected_success_rate = "outlier_detection.ejections_detected_success_rate",
+        enforced_local_success_rate = "outlier_detection.ejections_enforced_local_origin_success_rate",
+        detected_local_success_rate = "outlier_detection.ejections_detected_local_origin_success_rate",
+        enforced_failure_percentage = "outlier_detection.ejections_enforced_failure_percentage",
+        detected_failure_percentage = "outlier_detection.ejections_detected_failure_percentage",
+        enforced_local_failure_percentage = "outlier_detection.ejections_enforced_local_origin_failure_percentage",
+        detected_local_failure_percentage = "outlier_detection.ejections_detected_local_origin_failure_percentage",
     }
 }
 
@@ -144,6 +187,66 @@ group! {
         cx_overflow = "downstream_cx_overflow",
         accept_error = "accept_error",
         no_filter_chain_match = "no_filter_chain_match",
+        pre_cx_active = "downstream_pre_cx_active",
+        pre_cx_timeout = "downstream_pre_cx_timeout",
+        filter_remote_close = "downstream_listener_filter_remote_close",
+        filter_error = "downstream_listener_filter_error",
+        handshake_timeout = "downstream_cx_transport_socket_connect_timeout",
+        secrets_not_ready = "server_ssl_socket_factory.downstream_context_secrets_not_ready",
+    }
+}
+
+group! {
+    /// `listener.NAME.ssl.…` and `cluster.NAME.ssl.…`
+    TlsStats {
+        handshake = "ssl.handshake",
+        connection_error = "ssl.connection_error",
+        session_reused = "ssl.session_reused",
+        no_certificate = "ssl.no_certificate",
+        fail_verify_no_cert = "ssl.fail_verify_no_cert",
+        fail_verify_error = "ssl.fail_verify_error",
+        fail_verify_san = "ssl.fail_verify_san",
+        fail_verify_cert_hash = "ssl.fail_verify_cert_hash",
+        version_1_2 = "ssl.versions.TLSv1.2",
+        version_1_3 = "ssl.versions.TLSv1.3",
+    }
+}
+
+group! {
+    /// `tls_inspector.…`
+    TlsInspectorStats {
+        tls_found = "tls_found",
+        tls_not_found = "tls_not_found",
+        sni_found = "sni_found",
+        sni_not_found = "sni_not_found",
+        alpn_found = "alpn_found",
+        alpn_not_found = "alpn_not_found",
+        connection_closed = "connection_closed",
+    }
+}
+
+group! {
+    /// `http_inspector.…`
+    HttpInspectorStats {
+        http10_found = "http10_found",
+        http11_found = "http11_found",
+        http2_found = "http2_found",
+        http_not_found = "http_not_found",
+        read_error = "read_error",
+    }
+}
+
+group! {
+    /// `proxy_proto.…`
+    ProxyProtocolStats {
+        not_found_allowed = "not_found_allowed",
+        not_found_disallowed = "not_found_disallowed",
+        v1_found = "versions.v1.found",
+        v1_disallowed = "versions.v1.disallowed",
+        v1_error = "versions.v1.error",
+        v2_found = "versions.v2.found",
+        v2_disallowed = "versions.v2.disallowed",
+        v2_error = "versions.v2.error",
     }
 }
 
@@ -168,6 +271,11 @@ pub(crate) struct Registry {
     clusters: Groups<ClusterStats>,
     listeners: Groups<ListenerStats>,
     tracers: Groups<TracerStats>,
+    listeners_tls: Groups<TlsStats>,
+    clusters_tls: Groups<TlsStats>,
+    tls_inspector: Groups<TlsInspectorStats>,
+    http_inspector: Groups<HttpInspectorStats>,
+    proxy_protocol: Groups<ProxyProtocolStats>,
 }
 
 impl Registry {
@@ -196,12 +304,39 @@ impl Registry {
         self.tracers.get(kind)
     }
 
+    /// The counts of the TLS that a listener terminates.
+    pub(crate) fn listener_tls(&self, name: &str) -> Arc<TlsStats> {
+        self.listeners_tls.get(name)
+    }
+
+    /// The counts of the TLS that is spoken to a cluster.
+    pub(crate) fn cluster_tls(&self, name: &str) -> Arc<TlsStats> {
+        self.clusters_tls.get(name)
+    }
+
+    /// The counts of all TLS inspectors.
+    pub(crate) fn tls_inspector(&self) -> Arc<TlsInspectorStats> {
+        self.tls_inspector.get("")
+    }
+
+    /// The counts of all HTTP inspectors.
+    pub(crate) fn http_inspector(&self) -> Arc<HttpInspectorStats> {
+        self.http_inspector.get("")
+    }
+
+    /// The counts of all readers of the PROXY protocol.
+    pub(crate) fn proxy_protocol(&self) -> Arc<ProxyProtocolStats> {
+        self.proxy_protocol.get("")
+    }
+
     /// Forgets what nobody counts any more.
     pub(crate) fn prune(&self) {
         self.http.prune();
         self.tcp.prune();
         self.clusters.prune();
         self.listeners.prune();
+        self.listeners_tls.prune();
+        self.clusters_tls.prune();
     }
 
     /// Adds all counts to `sums`.
@@ -211,6 +346,11 @@ impl Registry {
         self.clusters.add_to("cluster", sums);
         self.listeners.add_to("listener", sums);
         self.tracers.add_to("tracing", sums);
+        self.listeners_tls.add_to("listener", sums);
+        self.clusters_tls.add_to("cluster", sums);
+        self.tls_inspector.add_to("tls_inspector", sums);
+        self.http_inspector.add_to("http_inspector", sums);
+        self.proxy_protocol.add_to("proxy_proto", sums);
     }
 }
 
@@ -240,7 +380,12 @@ impl<T: Group> Groups<T> {
     fn add_to(&self, prefix: &str, sums: &mut BTreeMap<String, u64>) {
         for (name, group) in &*self.lock() {
             group.visit(&mut |count, value| {
-                let sum = sums.entry(format!("{prefix}.{name}.{count}")).or_default();
+                let key = if name.is_empty() {
+                    format!("{prefix}.{count}")
+                } else {
+                    format!("{prefix}.{name}.{count}")
+                };
+                let sum = sums.entry(key).or_default();
                 *sum = sum.wrapping_add(value);
             });
         }

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::export::Exporter;
 use crate::route::Router;
 use crate::snapshot::{
-    ChainMatch, ConnectionManager, Direction, Ends, Listener, Service, Snapshot, TcpProxy, select,
+    ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
+    Service, Snapshot, TcpProxy, select,
 };
-use crate::stats::{HttpStats, ListenerStats, TcpStats};
+use crate::stats::{ClusterStats, HttpStats, ListenerStats, TcpStats, TlsStats};
 use crate::trace::Tracer;
 use crate::upstream::ClusterState;
 use crate::worker::Worker;
@@ -30,10 +32,23 @@ pub(crate) struct ListenerView {
     pub(crate) listener: Arc<Listener>,
     pub(crate) name: Rc<str>,
     pub(crate) stats: Arc<ListenerStats>,
-    /// One for each filter chain, that of the default chain last.
-    services: Vec<ServiceView>,
+    /// None if no chain terminates TLS.
+    pub(crate) tls_stats: Option<Arc<TlsStats>>,
+    /// One for each filter chain, the default chain last.
+    chains: Vec<Rc<ChainView>>,
     /// One chain serves all connections, and nothing is asked about them.
     is_simple: bool,
+    /// What the client sends first is looked at.
+    waits_for_client: bool,
+}
+
+/// A filter chain.
+#[derive(Debug)]
+pub(crate) struct ChainView {
+    /// The TLS that it terminates.
+    pub(crate) tls: Option<ChainTls>,
+    pub(crate) handshake_timeout: Option<Duration>,
+    pub(crate) service: ServiceView,
 }
 
 /// What is done with a connection.
@@ -86,7 +101,7 @@ impl View {
                     _ => ClusterState::new(
                         cluster.clone(),
                         before.map(Rc::as_ref),
-                        worker.registry.cluster(name),
+                        cluster_stats(cluster, worker),
                         worker.usages.of(name),
                         worker.random() as usize,
                     ),
@@ -144,6 +159,17 @@ impl View {
     }
 }
 
+/// The counts of a cluster; those of TLS only if it is spoken.
+fn cluster_stats(cluster: &Cluster, worker: &Worker) -> (Arc<ClusterStats>, Option<Arc<TlsStats>>) {
+    let own = [&cluster.transport];
+    let endpoints = cluster.endpoints.iter().map(|endpoint| &endpoint.transport);
+    let has_tls = endpoints
+        .chain(own)
+        .any(|transport| transport.tls.is_some());
+    let tls = has_tls.then(|| worker.registry.cluster_tls(&cluster.name));
+    (worker.registry.cluster(&cluster.name), tls)
+}
+
 impl ListenerView {
     fn new(
         listener: &Arc<Listener>,
@@ -151,19 +177,30 @@ impl ListenerView {
         worker: &Worker,
     ) -> Self {
         let conditions = listener.chains.iter().map(|chain| Some(&chain.conditions));
-        let services = listener
-            .services()
-            .zip(conditions.chain([None]))
-            .map(|(service, conditions)| {
-                ServiceView::new(service, conditions, listener.direction, clusters, worker)
+        let chain = |(chain, conditions): (&FilterChain, Option<&ChainMatch>)| {
+            let (service, direction) = (&chain.service, listener.direction);
+            Rc::new(ChainView {
+                tls: chain.tls.clone(),
+                handshake_timeout: chain.handshake_timeout,
+                service: ServiceView::new(service, conditions, direction, clusters, worker),
             })
+        };
+        let chains: Vec<_> = listener
+            .all_chains()
+            .zip(conditions.chain([None]))
+            .map(chain)
             .collect();
+        let has_tls = chains.iter().any(|chain| chain.tls.is_some());
         Self {
             name: listener.name.as_str().into(),
             stats: worker.registry.listener(&listener.name),
-            services,
+            tls_stats: has_tls.then(|| worker.registry.listener_tls(&listener.name)),
+            waits_for_client: has_tls || !listener.inspection.filters.is_empty(),
             is_simple: !listener.original_destination
+                && !has_tls
+                && listener.inspection.filters.is_empty()
                 && matches!(&*listener.chains, [one] if one.conditions == ChainMatch::default()),
+            chains,
             listener: listener.clone(),
         }
     }
@@ -174,17 +211,22 @@ impl ListenerView {
         self.is_simple
     }
 
-    /// The service of a simple listener's connections.
-    pub(crate) fn only_service(&self) -> Option<&ServiceView> {
-        self.services.first()
+    /// Whether a connection is looked at before it is served, or does a handshake.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.waits_for_client
     }
 
-    /// The service of a connection; none if no chain takes it.
-    pub(crate) fn service(&self, ends: &Ends) -> Option<&ServiceView> {
+    /// The filter chain of a simple listener's connections.
+    pub(crate) fn only_chain(&self) -> Option<&ChainView> {
+        self.chains.first().map(Rc::as_ref)
+    }
+
+    /// The filter chain of a connection; none if none takes it.
+    pub(crate) fn chain(&self, ends: &Ends<'_>) -> Option<&Rc<ChainView>> {
         let chains = &self.listener.chains;
         let chosen = select(chains.iter().map(|chain| &chain.conditions), ends);
         // The default chain stands behind the others, if there is one.
-        self.services.get(chosen.unwrap_or(chains.len()))
+        self.chains.get(chosen.unwrap_or(chains.len()))
     }
 
     /// The connection manager of the same filter chain as another one, which was in use before.
@@ -194,7 +236,7 @@ impl ListenerView {
     }
 
     fn managers(&self) -> impl Iterator<Item = &Rc<HttpView>> {
-        self.services.iter().filter_map(|service| match service {
+        self.chains.iter().filter_map(|chain| match &chain.service {
             ServiceView::Http(http) => Some(http),
             ServiceView::Tcp(_) => None,
         })

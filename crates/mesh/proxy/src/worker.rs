@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::balance::{self, Chance};
 use crate::buffer::Blocks;
 use crate::call::Parts;
 use crate::clock::Clock;
@@ -283,6 +284,17 @@ impl Worker {
     /// Whether the proxy is about to end.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+}
+
+impl Chance for Worker {
+    #[inline]
+    fn random(&self) -> u64 {
+        Worker::random(self)
+    }
+
+    fn now(&self) -> u64 {
+        balance::now()
     }
 }
 

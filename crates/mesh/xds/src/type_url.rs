@@ -9,8 +9,11 @@ pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listene
 /// `envoy.config.route.v3.RouteConfiguration` (RDS).
 pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 
+/// `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS).
+pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+
 /// The order in which changed types are sent, so that what is referred to arrives before what refers to it.
-pub const PUSH_ORDER: [&str; 4] = [CLUSTER, ENDPOINT, LISTENER, ROUTE];
+pub const PUSH_ORDER: [&str; 5] = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET];
 
 /// The place of a type in [`PUSH_ORDER`]; types that are not in it come last.
 pub fn push_rank(type_url: &str) -> usize {
@@ -26,13 +29,14 @@ pub fn is_full_state(type_url: &str) -> bool {
     matches!(type_url, CLUSTER | LISTENER)
 }
 
-/// A short name for logs: `CDS`, `EDS`, `LDS`, `RDS`, or the type URL itself.
+/// A short name for logs: `CDS`, `EDS`, `LDS`, `RDS`, `SDS`, or the type URL itself.
 pub fn short(type_url: &str) -> &str {
     match type_url {
         CLUSTER => "CDS",
         ENDPOINT => "EDS",
         LISTENER => "LDS",
         ROUTE => "RDS",
+        SECRET => "SDS",
         other => other,
     }
 }

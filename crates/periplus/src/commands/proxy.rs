@@ -14,13 +14,17 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
 
-    /// Worker threads; each accepts for itself and keeps its own connections
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Worker threads, each of which accepts for itself and keeps its own connections; 0: as many as the CPU quota gives
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
     workers: u16,
 
     /// Seconds that requests may take to finish when the proxy is told to end
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     drain_time: u64,
+
+    /// File that keeps the last good configuration, for a start while there is no control plane
+    #[arg(long, value_name = "FILE")]
+    config_cache: Option<PathBuf>,
 
     /// What is logged: error, warn, info, debug, trace, or a filter by module (RUST_LOG goes first)
     #[arg(long, value_name = "LEVEL", default_value = "info")]
@@ -51,6 +55,7 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
     let node = bootstrap.node.id.clone();
     let options = Options {
         workers: args.workers.into(),
+        config_cache: args.config_cache,
         ..Options::default()
     };
     let agent = Agent::start(bootstrap, options).await?;

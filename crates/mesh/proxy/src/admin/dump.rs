@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use periplus_xds::type_url::{self, CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE};
+use periplus_xds::type_url::{self, CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE, SECRET};
 use serde_json::{Value, json};
 
+use super::certificates;
 use crate::agent::State;
 use crate::bootstrap::Bootstrap;
-use crate::snapshot::{Cluster, Listener, RouteTable, Service};
+use crate::snapshot::{ChainTls, Cluster, FilterChain, Listener, RouteTable, Service};
 
 /// The layout is Envoy's, the resources are told in short: names, addresses and references.
 pub(super) fn config(
@@ -77,6 +78,7 @@ pub(super) fn config(
                 "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",
                 "version_info": version(state, ENDPOINT),
             },
+            certificates::secrets(state, version(state, SECRET)),
         ],
         "control_plane": {
             "connected": state.connected,
@@ -130,15 +132,22 @@ fn listener(listener: &Listener) -> Value {
         "filter_chains": listener
             .chains
             .iter()
-            .map(|chain| json!({
-                "filter_chain_match": format!("{:?}", chain.conditions),
-                "filters": [filter(&chain.service)],
-            }))
+            .map(filter_chain)
             .collect::<Vec<_>>(),
-        "default_filter_chain": listener
-            .default_chain
-            .as_ref()
-            .map(|service| json!({"filters": [filter(service)]})),
+        "default_filter_chain": listener.default_chain.as_ref().map(filter_chain),
+        "listener_filters": format!("{:?}", listener.inspection.filters),
+    })
+}
+
+fn filter_chain(chain: &FilterChain) -> Value {
+    let tls = chain.tls.as_ref().map(|tls| match tls {
+        ChainTls::NotReady => json!("its secrets have not come"),
+        ChainTls::Ready(tls) => json!(format!("{tls:?}")),
+    });
+    json!({
+        "filter_chain_match": format!("{:?}", chain.conditions),
+        "transport_socket": tls,
+        "filters": [filter(&chain.service)],
     })
 }
 
@@ -209,7 +218,6 @@ pub(super) fn clusters_text(state: &State) -> String {
             continue;
         };
         let cluster = &active.built;
-        let limits = cluster.limits;
         let mut line = |fact: String| {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name}::{fact}");
@@ -218,22 +226,32 @@ pub(super) fn clusters_text(state: &State) -> String {
             "observability_name::{}",
             cluster.observability_name
         ));
-        line(format!(
-            "default_priority::max_connections::{}",
-            limits.max_connections
-        ));
-        line(format!(
-            "default_priority::max_pending_requests::{}",
-            limits.max_pending_requests
-        ));
-        line(format!(
-            "default_priority::max_requests::{}",
-            limits.max_requests
-        ));
+        for (priority, limits) in [
+            ("default", cluster.limits.default),
+            ("high", cluster.limits.high),
+        ] {
+            for (what, limit) in [
+                ("connections", limits.max_connections),
+                ("pending_requests", limits.max_pending_requests),
+                ("requests", limits.max_requests),
+            ] {
+                line(format!("{priority}_priority::max_{what}::{limit}"));
+            }
+        }
         line("added_via_api::true".to_owned());
-        for endpoint in &cluster.endpoints {
-            line(format!("{}::health_flags::healthy", endpoint.address));
-            line(format!("{}::weight::{}", endpoint.address, endpoint.weight));
+        let members = cluster.members();
+        for (index, endpoint) in cluster.endpoints.iter().enumerate() {
+            let address = endpoint.address;
+            let locality = cluster.localities.get(endpoint.locality);
+            let locality = locality.cloned().unwrap_or_default();
+            let flags = members.host(index).flags_text(endpoint);
+            line(format!("{address}::hostname::{}", endpoint.hostname));
+            line(format!("{address}::health_flags::{flags}"));
+            line(format!("{address}::weight::{}", endpoint.weight));
+            line(format!("{address}::region::{}", locality.region));
+            line(format!("{address}::zone::{}", locality.zone));
+            line(format!("{address}::sub_zone::{}", locality.sub_zone));
+            line(format!("{address}::priority::{}", endpoint.priority));
         }
     }
     text

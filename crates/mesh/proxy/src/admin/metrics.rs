@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
+use super::certificates;
 use crate::agent::Shared;
 
 /// All of them, sorted by name.
@@ -60,6 +61,10 @@ pub(super) fn collect(shared: &Shared) -> Vec<(String, u64)> {
             "listener_manager.total_listeners_warming",
             count(warming_listeners.count()),
         ),
+        ("config_cache.loaded", u64::from(state.cache.loaded)),
+        ("config_cache.rejected", state.cache.rejected),
+        ("config_cache.written", state.cache.written),
+        ("config_cache.write_failed", state.cache.write_failed),
     ] {
         all.push((name.to_owned(), value));
     }
@@ -68,11 +73,16 @@ pub(super) fn collect(shared: &Shared) -> Vec<(String, u64)> {
         (LISTENER, "listener_manager.lds"),
         (ROUTE, "rds"),
         (ENDPOINT, "eds"),
+        (SECRET, "sds"),
     ] {
         let (accepted, refused) = state.updates.get(type_url).copied().unwrap_or_default();
         all.push((format!("{prefix}.update_success"), accepted));
         all.push((format!("{prefix}.update_rejected"), refused));
     }
+    all.push((
+        "server.days_until_first_cert_expiring".to_owned(),
+        certificates::days_until_first_expires(&state),
+    ));
     drop(state);
     all.sort();
     all

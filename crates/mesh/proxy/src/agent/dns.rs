@@ -10,10 +10,12 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{Lookup, Shared};
-use crate::config::Family;
+use crate::config::{DnsRate, Family};
 
 /// The longest that one resolution may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The least time between two look-ups that fail.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Keeps one task for each name that the configuration has.
 pub(super) async fn resolve(shared: Arc<Shared>) {
@@ -43,8 +45,14 @@ pub(super) async fn resolve(shared: Arc<Shared>) {
 }
 
 async fn follow(shared: Arc<Shared>, lookup: Lookup) {
+    let mut failures = 0;
     loop {
         let addresses = addresses_of(&lookup).await;
+        failures = if addresses.is_empty() {
+            failures + 1
+        } else {
+            0
+        };
         let changed = {
             let mut state = shared.state();
             state.store.resolved(lookup.clone(), addresses)
@@ -52,7 +60,18 @@ async fn follow(shared: Arc<Shared>, lookup: Lookup) {
         if changed {
             shared.advance();
         }
-        sleep(lookup.refresh).await;
+        sleep(pause(&lookup.rate, failures)).await;
+    }
+}
+
+/// The time until the next look-up: after failures a random part of a limit that doubles.
+fn pause(rate: &DnsRate, failures: u32) -> Duration {
+    match rate.failure {
+        Some((base, max)) if failures > 0 => {
+            let limit = base.saturating_mul(1 << (failures - 1).min(16)).min(max);
+            limit.mul_f64(fastrand::f64()).max(MIN_PAUSE)
+        }
+        _ => rate.refresh + rate.jitter.mul_f64(fastrand::f64()),
     }
 }
 
@@ -107,6 +126,26 @@ fn choose(mut found: Vec<IpAddr>, family: Family, all: bool) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_have_a_rate_of_their_own() {
+        let seconds = Duration::from_secs;
+        let mut rate = DnsRate {
+            refresh: seconds(5),
+            jitter: seconds(1),
+            failure: None,
+        };
+        for _ in 0..50 {
+            assert!((seconds(5)..seconds(6)).contains(&pause(&rate, 0)));
+            assert!((seconds(5)..seconds(6)).contains(&pause(&rate, 3)));
+        }
+        rate.failure = Some((seconds(1), seconds(3)));
+        for (failures, most) in [(1, 1), (2, 2), (3, 3), (40, 3)] {
+            let longest = (0..50).map(|_| pause(&rate, failures)).max();
+            assert!(longest.is_some_and(|time| time <= seconds(most) && time > seconds(most) / 2));
+        }
+        assert!(pause(&rate, 0) >= seconds(5));
+    }
 
     #[test]
     fn families() {

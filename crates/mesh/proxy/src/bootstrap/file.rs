@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use envoy_types::pb::envoy::config::core::v3::{self as core, node};
 use envoy_types::pb::google::protobuf::{self, value::Kind};
+use periplus_xds::client::Form;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Bootstrap;
+use super::secrets::Secret;
 
 /// What the proxy says of itself to the control plane, as Envoy does.
 const USER_AGENT: &str = "periplus";
@@ -104,12 +106,13 @@ struct AdsConfig {
     _set_node_on_first_message_only: bool,
 }
 
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum ApiType {
-    #[serde(rename = "GRPC")]
     Grpc,
-    #[serde(rename = "DELTA_GRPC")]
     DeltaGrpc,
+    AggregatedGrpc,
+    AggregatedDeltaGrpc,
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,6 +158,8 @@ struct Empty {}
 #[serde(deny_unknown_fields)]
 struct StaticResources {
     clusters: Vec<Cluster>,
+    #[serde(default)]
+    secrets: Vec<Secret>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -223,11 +228,15 @@ struct Endpoint {
     address: Address,
 }
 
-type Problem = (String, String);
+pub(super) type Problem = (String, String);
 
 impl File {
     pub(super) fn check(self) -> Result<Bootstrap, Problem> {
         let control_plane = self.control_plane()?;
+        let form = match self.dynamic_resources.ads_config.api_type {
+            ApiType::Grpc | ApiType::AggregatedGrpc => Form::StateOfTheWorld,
+            ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => Form::Delta,
+        };
         if self.node.id.is_empty() {
             return Err(problem("node.id", "it must not be empty"));
         }
@@ -237,22 +246,23 @@ impl File {
             .transpose();
         let admin =
             admin.map_err(|message| problem("admin.address.socket_address.address", message))?;
+        let mut secrets = Vec::new();
+        for (index, secret) in self.static_resources.secrets.into_iter().enumerate() {
+            let at = format!("static_resources.secrets[{index}]");
+            secrets.push(secret.check(&at)?);
+        }
         Ok(Bootstrap {
             node: self.node.into_envoy(),
             admin,
             control_plane,
+            form,
+            secrets,
         })
     }
 
     fn control_plane(&self) -> Result<String, Problem> {
         let ads = &self.dynamic_resources.ads_config;
         let ApiVersion::V3 = ads.transport_api_version;
-        if ads.api_type == ApiType::DeltaGrpc {
-            return Err(problem(
-                "dynamic_resources.ads_config.api_type",
-                "DELTA_GRPC is not supported, write GRPC",
-            ));
-        }
         let [service] = ads.grpc_services.as_slice() else {
             return Err(problem(
                 "dynamic_resources.ads_config.grpc_services",

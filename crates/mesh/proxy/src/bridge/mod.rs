@@ -116,7 +116,8 @@ impl<'a> Bridge<'a> {
                 let lease = match cluster.http2_lease(endpoint) {
                     Some(lease) => lease,
                     None => {
-                        let open = cluster.http2_open(endpoint, options);
+                        let open =
+                            cluster.http2_open(endpoint, options, self.exchange.is_high_priority);
                         let open = while_pending(client, self.exchange, cluster, open);
                         Box::pin(open).await?
                     }
@@ -130,6 +131,7 @@ impl<'a> Bridge<'a> {
         };
         if let Some(attempt) = &mut self.exchange.attempt {
             attempt.connected = true;
+            attempt.secured_by(upstream.secured());
             attempt.is_http2 = upstream.protocol() == Protocol::Http2;
         }
         Ok(upstream)
@@ -144,7 +146,7 @@ impl<'a> Bridge<'a> {
             self.exchange.response_bytes = response.body.body_bytes;
             let trailers = response.body.trailers.as_deref();
             if let Some(status) = trailers.and_then(GrpcStatus::in_lines) {
-                self.exchange.grpc = Some(Box::new(status));
+                self.exchange.rare().grpc = Some(status);
             }
         }
         let sent_all = self.request_sent.is_some() && !self.refused;
@@ -278,11 +280,9 @@ impl<'a> Bridge<'a> {
         let bodiless = call.response.framing == Framing::None;
         self.exchange.status = status;
         call.answered_at = now;
-        if let Some(attempt) = &mut self.exchange.attempt {
-            attempt.status = status;
-        }
+        self.exchange.answered(status, now);
         if let Some(grpc) = GrpcStatus::in_fields(&call.response.fields, text) {
-            self.exchange.grpc = Some(Box::new(grpc));
+            self.exchange.rare().grpc = Some(grpc);
         }
         let keep = keep && !self.refused;
         call.write_response(
@@ -328,7 +328,7 @@ impl<'a> Bridge<'a> {
     }
 
     fn stream_deadline(&self) -> Option<Micros> {
-        after(self.exchange.begin, self.exchange.stream_timeout?)
+        after(self.exchange.begin, self.exchange.stream_timeout()?)
     }
 
     fn idle_deadline(&self) -> Option<Micros> {

@@ -1,6 +1,7 @@
 //! The endpoint's side of a bridged exchange.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use crate::http1::framing::Framing;
 use crate::http2::head::{self, Malformed};
 use crate::relay::{Relay, RelayError};
 use crate::reply::Failure;
+use crate::tls::Secured;
 use crate::upstream::{Lease, UpstreamConnection};
 
 /// Whoever answers the request.
@@ -101,6 +103,14 @@ impl Upstream {
         match self {
             Upstream::Http1 { .. } => Protocol::Http1,
             Upstream::Http2 { .. } => Protocol::Http2,
+        }
+    }
+
+    /// What the TLS of the connection has shown.
+    pub(super) fn secured(&self) -> Option<&Rc<Secured>> {
+        match self {
+            Upstream::Http1 { connection, .. } => connection.stream.secured(),
+            Upstream::Http2 { lease, .. } => lease.secured(),
         }
     }
 

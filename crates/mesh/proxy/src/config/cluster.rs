@@ -1,24 +1,29 @@
 //! `envoy.config.cluster.v3.Cluster`, without the endpoints that come from elsewhere.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, ClusterProtocolSelection, CommonLbConfig, DiscoveryType, DnsLookupFamily, LbConfig, LbPolicy,
+    ClusterDiscoveryType, ClusterProtocolSelection, DiscoveryType, DnsLookupFamily,
 };
-use envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, RoutingPriority};
+use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
 
 use super::check::{At, Refused, decode, duration, ignored, nothing_else, timeout};
 use super::endpoint::{self, Assignment};
-use super::listener::plaintext;
 use super::manager::{http1_options, over_ads};
-use super::{bind, http2, original_destination};
+use super::tls::Names;
+use super::transport::Transports;
+use super::{
+    balancing, bind, breakers, health_check, http2, original_destination, outlier, transport,
+};
 use crate::snapshot::{
-    Balancing, ClusterLimits, Http2Options, OriginalDestination, UpstreamProtocol,
+    Balancing, ClusterLimits, HealthCheck, Http2Options, OriginalDestination, OutlierDetection,
+    Spread, UpstreamProtocol,
 };
 
 /// A checked cluster.
@@ -31,11 +36,17 @@ pub(crate) struct ClusterSpec {
     pub(crate) limits: ClusterLimits,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) protocol: UpstreamProtocol,
-    /// Below this share of healthy endpoints, in percent, all are used.
-    pub(crate) panic_threshold: f64,
+    pub(crate) max_connection_duration: Option<Duration>,
+    pub(crate) max_requests_per_connection: Option<u32>,
+    pub(crate) spread: Spread,
+    pub(crate) health_check: Option<Arc<HealthCheck>>,
+    pub(crate) outlier_detection: Option<Arc<OutlierDetection>>,
+    pub(crate) ignores_health_on_removal: bool,
+    pub(crate) closes_on_failure: bool,
     pub(crate) discovery: Discovery,
     /// The addresses that connections are made from, at most one of a family.
     pub(crate) sources: Vec<IpAddr>,
+    pub(crate) transports: Transports,
 }
 
 /// Where the endpoints come from.
@@ -55,10 +66,21 @@ pub(crate) enum Discovery {
         /// All addresses of a name (STRICT_DNS), or its first one (LOGICAL_DNS).
         all_addresses: bool,
         family: Family,
-        refresh: Duration,
+        rate: DnsRate,
     },
     /// Where each client wanted to go.
     OriginalDestination(OriginalDestination),
+}
+
+/// How often a name is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct DnsRate {
+    /// `dns_refresh_rate`.
+    pub(crate) refresh: Duration,
+    /// `dns_jitter`: up to so much is added.
+    pub(crate) jitter: Duration,
+    /// `dns_failure_refresh_rate`: the limit of the wait after a first failure, and of all.
+    pub(crate) failure: Option<(Duration, Duration)>,
 }
 
 /// Which addresses of a name are used.
@@ -74,28 +96,27 @@ pub(crate) enum Family {
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-const DEFAULT_LIMIT: u32 = 1024;
-const DEFAULT_PANIC_THRESHOLD: f64 = 50.0;
 const DEFAULT_DNS_REFRESH: Duration = Duration::from_secs(5);
 const MIN_DNS_REFRESH: Duration = Duration::from_secs(1);
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> {
+pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<ClusterSpec, Refused> {
     let at = &At::ROOT;
     let name = std::mem::take(&mut cluster.name);
     if name.is_empty() {
         return Err(at.field("name").refuse("it must not be empty"));
     }
-    let (discovery, balancing) = if is_original_destination(&cluster) {
+    let (discovery, balancing, spread) = if is_original_destination(&cluster) {
         let options = original_destination::compile(&mut cluster, at)?;
         // There is nothing to choose from.
         (
             Discovery::OriginalDestination(options),
             Balancing::RoundRobin,
+            Spread::default(),
         )
     } else {
-        let balancing = balancing(&mut cluster, at)?;
-        (discovery(&mut cluster, &name, at)?, balancing)
+        let (balancing, spread) = balancing::compile(&mut cluster, at)?;
+        (discovery(&mut cluster, &name, at)?, balancing, spread)
     };
     let sources = match cluster.upstream_bind_config.take() {
         Some(config) => bind::compile(config, &at.field("upstream_bind_config"))?,
@@ -108,6 +129,13 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
         Some(DEFAULT_IDLE_TIMEOUT),
         &at_common.field("idle_timeout"),
     )?;
+    let max_connection_duration = timeout(
+        common.max_connection_duration.take(),
+        None,
+        &at_common.field("max_connection_duration"),
+    )?;
+    let of_cluster = cluster.max_requests_per_connection.take();
+    let max_requests = common.max_requests_per_connection.take().or(of_cluster);
     nothing_else(&common, &at_common)?;
     let connect_timeout = duration(cluster.connect_timeout.take(), &at.field("connect_timeout"))?;
     if connect_timeout == Some(Duration::ZERO) {
@@ -116,11 +144,20 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
             .refuse("it must be more than 0s"));
     }
     let breakers = cluster.circuit_breakers.take().unwrap_or_default();
-    let limits = limits(breakers, &at.field("circuit_breakers"))?;
-    let common = cluster.common_lb_config.take().unwrap_or_default();
-    let panic_threshold = common_lb(common, &at.field("common_lb_config"))?;
-    if let Some(socket) = cluster.transport_socket.take() {
-        plaintext(&socket, &at.field("transport_socket"))?;
+    let limits = breakers::compile(breakers, &at.field("circuit_breakers"))?;
+    let health_check = health_check(&mut cluster, at)?;
+    let outlier_detection = match cluster.outlier_detection.take() {
+        Some(config) => Some(outlier::compile(config, &at.field("outlier_detection"))?),
+        None => None,
+    };
+    let ignores_health_on_removal = std::mem::take(&mut cluster.ignore_health_on_host_removal);
+    let closes_on_failure = std::mem::take(&mut cluster.close_connections_on_host_health_failure);
+    let matches = std::mem::take(&mut cluster.transport_socket_matches);
+    let transports = transport::of_cluster(cluster.transport_socket.take(), matches, names, at)?;
+    if transports.has_proxy_protocol() && protocol != UpstreamProtocol::Http1 {
+        let reason =
+            "the PROXY protocol is not supported with HTTP/2, whose connections clients share";
+        return Err(at.field("transport_socket").refuse(reason));
     }
     let observability_name = match std::mem::take(&mut cluster.alt_stat_name) {
         unset if unset.is_empty() => name.clone(),
@@ -128,8 +165,7 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
     };
     ignored!(cluster: metadata, stats_matcher, per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout, track_timeout_budgets, track_cluster_stats,
-        wait_for_warm_on_init, ignore_health_on_host_removal, close_connections_on_host_health_failure,
-        cleanup_interval);
+        wait_for_warm_on_init, cleanup_interval);
     nothing_else(&cluster, at)?;
     Ok(ClusterSpec {
         name,
@@ -139,54 +175,35 @@ pub(crate) fn compile(mut cluster: pb::Cluster) -> Result<ClusterSpec, Refused> 
         limits,
         idle_timeout,
         protocol,
-        panic_threshold,
+        max_connection_duration,
+        // Zero is no limit.
+        max_requests_per_connection: max_requests.map(|most| most.value).filter(|most| *most > 0),
+        spread,
+        health_check: health_check.map(Arc::new),
+        outlier_detection: outlier_detection.map(Arc::new),
+        ignores_health_on_removal,
+        closes_on_failure,
         discovery,
         sources,
+        transports,
     })
+}
+
+fn health_check(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<Option<HealthCheck>, Refused> {
+    let at = &at.field("health_checks");
+    let mut checks = std::mem::take(&mut cluster.health_checks).into_iter();
+    let first = checks.next();
+    if checks.next().is_some() {
+        return Err(at.refuse("only one is supported"));
+    }
+    first
+        .map(|check| health_check::compile(check, &at.index(0)))
+        .transpose()
 }
 
 fn is_original_destination(cluster: &pb::Cluster) -> bool {
     let kind = DiscoveryType::OriginalDst as i32;
     cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(kind))
-}
-
-fn balancing(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<Balancing, Refused> {
-    let at_policy = at.field("lb_policy");
-    let balancing = match LbPolicy::try_from(std::mem::take(&mut cluster.lb_policy)) {
-        Ok(LbPolicy::RoundRobin) => Balancing::RoundRobin,
-        Ok(LbPolicy::LeastRequest) => Balancing::LeastRequest,
-        Ok(LbPolicy::Random) => Balancing::Random,
-        Ok(other) => {
-            return Err(at_policy.refuse(format!("{} is not supported", other.as_str_name())));
-        }
-        Err(_) => return Err(at_policy.refuse("is not known")),
-    };
-    match cluster.lb_config.take() {
-        None => {}
-        Some(LbConfig::LeastRequestLbConfig(mut config)) => {
-            let at = at.field("least_request_lb_config");
-            if config
-                .choice_count
-                .take()
-                .is_some_and(|count| count.value != 2)
-            {
-                return Err(at.field("choice_count").refuse("only 2 is supported"));
-            }
-            nothing_else(&config, &at)?;
-        }
-        Some(LbConfig::RoundRobinLbConfig(config)) => {
-            nothing_else(&config, &at.field("round_robin_lb_config"))?;
-        }
-        Some(LbConfig::RingHashLbConfig(_) | LbConfig::MaglevLbConfig(_)) => {
-            return Err(at.refuse("consistent hashing is not supported"));
-        }
-        Some(LbConfig::OriginalDstLbConfig(_)) => {
-            return Err(at
-                .field("original_dst_lb_config")
-                .refuse("is not supported"));
-        }
-    }
-    Ok(balancing)
 }
 
 fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Discovery, Refused> {
@@ -200,14 +217,11 @@ fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Disco
             return Err(at.field("cluster_type").refuse(reason));
         }
     };
-    let refresh = duration(
-        cluster.dns_refresh_rate.take(),
-        &at.field("dns_refresh_rate"),
-    )?;
+    let rate = dns_rate(cluster, at)?;
     let family = DnsLookupFamily::try_from(std::mem::take(&mut cluster.dns_lookup_family))
         .map_err(|_| at.field("dns_lookup_family").refuse("is not known"))?;
     // Names are looked up by the system's resolver, which does not tell for how long an answer holds.
-    ignored!(cluster: respect_dns_ttl, dns_jitter, dns_failure_refresh_rate);
+    ignored!(cluster: respect_dns_ttl);
 
     if kind == DiscoveryType::Eds {
         let mut eds = cluster.eds_cluster_config.take().unwrap_or_default();
@@ -248,13 +262,42 @@ fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Disco
                     DnsLookupFamily::V4Preferred => Family::V4Preferred,
                     DnsLookupFamily::All => Family::All,
                 },
-                refresh: refresh.unwrap_or(DEFAULT_DNS_REFRESH).max(MIN_DNS_REFRESH),
+                rate,
             })
         }
         DiscoveryType::Eds | DiscoveryType::OriginalDst => Err(at
             .field("type")
             .refuse(format!("{} is not supported", kind.as_str_name()))),
     }
+}
+
+fn dns_rate(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<DnsRate, Refused> {
+    let refresh = cluster.dns_refresh_rate.take();
+    let refresh = duration(refresh, &at.field("dns_refresh_rate"))?;
+    let jitter = duration(cluster.dns_jitter.take(), &at.field("dns_jitter"))?;
+    let failure = match cluster.dns_failure_refresh_rate.take() {
+        None => None,
+        Some(rate) => {
+            let at = &at.field("dns_failure_refresh_rate");
+            let base = duration(rate.base_interval, &at.field("base_interval"))?;
+            let Some(base) = base.filter(|base| !base.is_zero()) else {
+                let at = at.field("base_interval");
+                return Err(at.refuse("it must be given, and more than 0s"));
+            };
+            let max = duration(rate.max_interval, &at.field("max_interval"))?;
+            let max = max.unwrap_or(base * 10);
+            if max < base {
+                let at = at.field("max_interval");
+                return Err(at.refuse("it must not be less than base_interval"));
+            }
+            Some((base, max))
+        }
+    };
+    Ok(DnsRate {
+        refresh: refresh.unwrap_or(DEFAULT_DNS_REFRESH).max(MIN_DNS_REFRESH),
+        jitter: jitter.unwrap_or_default(),
+        failure,
+    })
 }
 
 /// The protocol, and the options that do not depend on it.
@@ -335,42 +378,4 @@ fn upstream_protocol(
         }
         None => Err(at.refuse("the protocol must be given")),
     }
-}
-
-fn limits(mut breakers: pb::CircuitBreakers, at: &At<'_>) -> Result<ClusterLimits, Refused> {
-    let mut limits = ClusterLimits {
-        max_connections: DEFAULT_LIMIT,
-        max_pending_requests: DEFAULT_LIMIT,
-        max_requests: DEFAULT_LIMIT,
-    };
-    let at_thresholds = &at.field("thresholds");
-    for (index, mut threshold) in std::mem::take(&mut breakers.thresholds)
-        .into_iter()
-        .enumerate()
-    {
-        // No route can be of another priority, and nothing is retried.
-        ignored!(threshold: max_retries, retry_budget, track_remaining);
-        if threshold.priority != RoutingPriority::Default as i32 {
-            continue;
-        }
-        let value = |value: Option<_>| {
-            value.map_or(
-                DEFAULT_LIMIT,
-                |v: envoy_types::pb::google::protobuf::UInt32Value| v.value,
-            )
-        };
-        limits.max_connections = value(threshold.max_connections.take());
-        limits.max_pending_requests = value(threshold.max_pending_requests.take());
-        limits.max_requests = value(threshold.max_requests.take());
-        nothing_else(&threshold, &at_thresholds.index(index))?;
-    }
-    nothing_else(&breakers, at)?;
-    Ok(limits)
-}
-
-fn common_lb(mut common: CommonLbConfig, at: &At<'_>) -> Result<f64, Refused> {
-    let threshold = common.healthy_panic_threshold.take();
-    ignored!(common: update_merge_window, ignore_new_hosts_until_first_hc);
-    nothing_else(&common, at)?;
-    Ok(threshold.map_or(DEFAULT_PANIC_THRESHOLD, |percent| percent.value))
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::CidrRange;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
@@ -11,16 +12,20 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as TcpProxyConfig;
 use prost::Name as _;
 
-use super::check::{At, Refused, decode, ignored, nothing_else, short_type};
-use super::listener::plaintext;
+use super::check::{At, Refused, decode, ignored, nothing_else, short_type, timeout};
 use super::manager::{self, ManagerSpec};
 use super::tcp_proxy;
+use super::tls::{DownstreamTls, Names};
+use super::transport;
 use crate::snapshot::{ChainMatch, Cidr, SourceType, TcpProxy};
 
 /// A checked filter chain.
 #[derive(Clone, Debug)]
 pub(crate) struct ChainSpec {
     pub(crate) conditions: ChainMatch,
+    pub(crate) tls: Option<Arc<DownstreamTls>>,
+    /// How long a handshake may take.
+    pub(crate) handshake_timeout: Option<Duration>,
     pub(crate) service: ServiceSpec,
 }
 
@@ -31,19 +36,31 @@ pub(crate) enum ServiceSpec {
     Tcp(Arc<TcpProxy>),
 }
 
-pub(super) fn compile(mut chain: pb::FilterChain, at: &At<'_>) -> Result<ChainSpec, Refused> {
+pub(super) fn compile(
+    mut chain: pb::FilterChain,
+    names: &Names<'_>,
+    at: &At<'_>,
+) -> Result<ChainSpec, Refused> {
     let conditions = match chain.filter_chain_match.take() {
         Some(conditions) => self::conditions(conditions, &at.field("filter_chain_match"))?,
         None => ChainMatch::default(),
     };
-    if let Some(socket) = chain.transport_socket.take() {
-        plaintext(&socket, &at.field("transport_socket"))?;
-    }
+    let tls = match chain.transport_socket.take() {
+        Some(socket) => transport::of_chain(&socket, names, &at.field("transport_socket"))?,
+        None => None,
+    };
+    let handshake_timeout = timeout(
+        chain.transport_socket_connect_timeout.take(),
+        None,
+        &at.field("transport_socket_connect_timeout"),
+    )?;
     let service = service(std::mem::take(&mut chain.filters), &at.field("filters"))?;
     ignored!(chain: name, metadata);
     nothing_else(&chain, at)?;
     Ok(ChainSpec {
         conditions,
+        tls,
+        handshake_timeout,
         service,
     })
 }
@@ -90,12 +107,28 @@ fn conditions(mut given: pb::FilterChainMatch, at: &At<'_>) -> Result<ChainMatch
         Err(_) => return Err(at_type.refuse("is not known")),
     };
     let at_ports = &at.field("source_ports");
+    let at_transport = at.field("transport_protocol");
+    let is_tls = match std::mem::take(&mut given.transport_protocol).as_str() {
+        "" => None,
+        "tls" => Some(true),
+        "raw_buffer" => Some(false),
+        other => return Err(at_transport.refuse(format!("{other:?} is not supported"))),
+    };
     let conditions = ChainMatch {
         destination_port,
         prefix_ranges: blocks(
             std::mem::take(&mut given.prefix_ranges),
             &at.field("prefix_ranges"),
         )?,
+        server_names: server_names(
+            std::mem::take(&mut given.server_names),
+            &at.field("server_names"),
+        )?,
+        is_tls,
+        application_protocols: std::mem::take(&mut given.application_protocols)
+            .into_iter()
+            .map(String::into_bytes)
+            .collect(),
         direct_source_prefix_ranges: blocks(
             std::mem::take(&mut given.direct_source_prefix_ranges),
             &at.field("direct_source_prefix_ranges"),
@@ -112,6 +145,19 @@ fn conditions(mut given: pb::FilterChainMatch, at: &At<'_>) -> Result<ChainMatch
     };
     nothing_else(&given, at)?;
     Ok(conditions)
+}
+
+/// Exact names, and those that begin with `*.`.
+fn server_names(names: Vec<String>, at: &At<'_>) -> Result<Vec<String>, Refused> {
+    let name = |(index, name): (usize, String)| {
+        let rest = name.strip_prefix("*.").unwrap_or(&name);
+        if rest.is_empty() || rest.contains('*') {
+            let reason = format!("{name:?} is not supported, exact names and \"*.suffix\" are");
+            return Err(at.index(index).refuse(reason));
+        }
+        Ok(name.to_ascii_lowercase())
+    };
+    names.into_iter().enumerate().map(name).collect()
 }
 
 fn port(number: u32, at: &At<'_>) -> Result<u16, Refused> {
@@ -143,12 +189,14 @@ fn blocks(ranges: Vec<CidrRange>, at: &At<'_>) -> Result<Vec<Cidr>, Refused> {
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::envoy::extensions::filters::listener::local_ratelimit::v3::LocalRateLimit;
     use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
     use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
     use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
     use envoy_types::pb::google::protobuf::{BoolValue, UInt32Value};
     use envoy_types::util::pack_any;
     use pb::listener_filter::ConfigType as ListenerFilterConfig;
+    use pb::listener_filter_chain_match_predicate::Rule;
 
     use super::super::listener::{self, ListenerSpec};
     use super::*;
@@ -208,7 +256,7 @@ mod tests {
             ..Default::default()
         };
         edit(&mut config);
-        listener::compile(config).map_err(|refused| refused.to_string())
+        listener::compile(config, &Names::NONE).map_err(|refused| refused.to_string())
     }
 
     #[test]
@@ -265,25 +313,47 @@ mod tests {
             (
                 |l| {
                     l.filter_chains.push(chain(pb::FilterChainMatch {
-                        server_names: vec!["a".to_owned()],
+                        server_names: vec!["a".to_owned(), "a*.b".to_owned()],
                         ..Default::default()
                     }));
                 },
-                "filter_chains[1].filter_chain_match.server_names: is not supported",
+                "filter_chains[1].filter_chain_match.server_names[1]: \"a*.b\" is not supported, \
+                 exact names and \"*.suffix\" are",
             ),
             (
-                |l| l.listener_filters = vec![listener_filter(TlsInspector::default())],
+                |l| l.listener_filters = vec![listener_filter(LocalRateLimit::default())],
                 "listener_filters[0]: filter \"filter\" \
-                 (envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector) \
-                 is not supported, only original_dst is",
+                 (envoy.extensions.filters.listener.local_ratelimit.v3.LocalRateLimit) \
+                 is not supported, only original_dst, tls_inspector, http_inspector and \
+                 proxy_protocol are",
             ),
             (
                 |l| {
                     let mut filter = listener_filter(OriginalDst::default());
+                    filter.filter_disabled = Some(pb::ListenerFilterChainMatchPredicate {
+                        rule: Some(Rule::AnyMatch(true)),
+                    });
+                    l.listener_filters = vec![filter];
+                },
+                "listener_filters[0].filter_disabled: is not supported for original_dst",
+            ),
+            (
+                |l| {
+                    let mut filter = listener_filter(TlsInspector::default());
                     filter.filter_disabled = Some(Default::default());
                     l.listener_filters = vec![filter];
                 },
-                "listener_filters[0].filter_disabled: is not supported",
+                "listener_filters[0].filter_disabled: a rule must be given",
+            ),
+            (
+                |l| {
+                    let inspector = TlsInspector {
+                        enable_ja3_fingerprinting: YES,
+                        ..Default::default()
+                    };
+                    l.listener_filters = vec![listener_filter(inspector)];
+                },
+                "listener_filters[0].enable_ja3_fingerprinting: is not supported",
             ),
             (
                 |l| l.filter_chains[0].filters.clear(),

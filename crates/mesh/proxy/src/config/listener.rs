@@ -1,22 +1,20 @@
 //! `envoy.config.listener.v3.Listener`: an address and its filter chains.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
-use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as SocketConfig;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
-use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType as FilterConfig;
-use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
-use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
-use prost::Name as _;
 
-use super::check::{At, Refused, decode, flag, ignored, nothing_else, short_type};
+use super::check::{At, Refused, flag, ignored, nothing_else, timeout};
 use super::filter_chain::{self, ChainSpec, ServiceSpec};
+use super::inspection;
 use super::manager::RouteSource;
-use crate::snapshot::{Direction, SocketKind};
+use super::tls::{DownstreamTls, Names};
+use crate::snapshot::{Direction, FilterKind, Inspection, ListenerFilter, SocketKind};
 
 /// A checked listener, without the routes that come by RDS.
 #[derive(Clone, Debug)]
@@ -28,18 +26,43 @@ pub(crate) struct ListenerSpec {
     pub(crate) socket: Option<SocketKind>,
     pub(crate) original_destination: bool,
     pub(crate) hands_over: bool,
+    pub(crate) inspection: Inspection,
     pub(crate) chains: Vec<ChainSpec>,
-    pub(crate) default_chain: Option<ServiceSpec>,
+    pub(crate) default_chain: Option<ChainSpec>,
 }
 
 impl ListenerSpec {
+    /// Its filter chains, the default chain last.
+    pub(crate) fn all_chains(&self) -> impl Iterator<Item = &ChainSpec> {
+        self.chains.iter().chain(&self.default_chain)
+    }
+
+    /// The TLS that they terminate.
+    pub(crate) fn tls(&self) -> impl Iterator<Item = &Arc<DownstreamTls>> {
+        self.all_chains().filter_map(|chain| chain.tls.as_ref())
+    }
+
     /// Where the routes of its connection managers come from.
     pub(crate) fn route_sources(&self) -> impl Iterator<Item = &RouteSource> {
-        let chains = self.chains.iter().map(|chain| &chain.service);
-        let services = chains.chain(&self.default_chain);
-        services.filter_map(|service| match service {
+        self.all_chains().filter_map(|chain| match &chain.service {
             ServiceSpec::Http(manager) => Some(&manager.routes),
             ServiceSpec::Tcp(_) => None,
+        })
+    }
+
+    /// The clusters that it leads to itself, rather than by routes that come by RDS.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &str> {
+        let services = self.all_chains().map(|chain| &chain.service);
+        services.flat_map(|service| -> Box<dyn Iterator<Item = &str>> {
+            match service {
+                ServiceSpec::Tcp(proxy) => {
+                    Box::new(proxy.clusters.iter().map(|choice| choice.name.as_str()))
+                }
+                ServiceSpec::Http(manager) => match &manager.routes {
+                    RouteSource::Inline(table) => Box::new(table.clusters()),
+                    RouteSource::Named { .. } => Box::new(std::iter::empty()),
+                },
+            }
         })
     }
 
@@ -51,17 +74,28 @@ impl ListenerSpec {
         })
     }
 
-    /// How long it waits for its routes at first; `None` for ever, or if it waits for none.
+    /// Whether it waits for routes or secrets.
+    pub(crate) fn fetches(&self) -> bool {
+        let mut secrets = self.tls().flat_map(|tls| tls.context.material.names());
+        self.route_names().next().is_some() || secrets.next().is_some()
+    }
+
+    /// How long it waits for its routes and secrets at first; `None` for ever, or if it waits for none.
     pub(crate) fn fetch_timeout(&self) -> Option<Duration> {
-        let timeouts = self.route_sources().filter_map(|source| match source {
+        let routes = self.route_sources().filter_map(|source| match source {
             RouteSource::Named { fetch_timeout, .. } => Some(*fetch_timeout),
             RouteSource::Inline(_) => None,
         });
+        let secrets = self.tls().map(|tls| tls.context.fetch_timeout);
+        let timeouts = routes.chain(secrets);
         timeouts.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 }
 
-pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refused> {
+pub(crate) fn compile(
+    mut listener: pb::Listener,
+    names: &Names<'_>,
+) -> Result<ListenerSpec, Refused> {
     let at = &At::ROOT;
     let name = std::mem::take(&mut listener.name);
     let address = listener.address.take();
@@ -78,10 +112,26 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
             }
         };
 
-    let (chains, default_chain) = filter_chains(&mut listener, at)?;
+    let (chains, default_chain) = filter_chains(&mut listener, names, at)?;
     let hands_over = flag(listener.use_original_dst.take(), false);
     let filters = std::mem::take(&mut listener.listener_filters);
-    let restores = restores_destination(filters, &at.field("listener_filters"))?;
+    let (mut filters, restores) = inspection::compile(filters, &at.field("listener_filters"))?;
+    if needs_tls_inspector(&filters, &chains) {
+        // As Envoy does, which warns about it.
+        filters.push(ListenerFilter {
+            kind: FilterKind::Tls,
+            disabled: None,
+        });
+    }
+    let inspection = Inspection {
+        filters,
+        timeout: timeout(
+            listener.listener_filters_timeout.take(),
+            Inspection::default().timeout,
+            &at.field("listener_filters_timeout"),
+        )?,
+        continue_on_timeout: std::mem::take(&mut listener.continue_on_listener_filters_timeout),
+    };
     let socket = SocketKind {
         transparent: flag(listener.transparent.take(), false),
         freebind: flag(listener.freebind.take(), false),
@@ -89,8 +139,7 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
     let binds = flag(listener.bind_to_port.take(), true);
     ignored!(listener: stat_prefix, stats_matcher, metadata, drain_type, access_log,
         per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout, enable_reuse_port,
-        connection_balance_config, listener_filters_timeout, continue_on_listener_filters_timeout,
-        tcp_backlog_size, max_connections_to_accept_per_socket_event, ignore_global_conn_limit,
+        connection_balance_config, tcp_backlog_size, max_connections_to_accept_per_socket_event, ignore_global_conn_limit,
         bypass_overload_manager);
     nothing_else(&listener, at)?;
     Ok(ListenerSpec {
@@ -100,6 +149,7 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
         socket: binds.then_some(socket),
         original_destination: restores || hands_over,
         hands_over,
+        inspection,
         chains,
         default_chain,
     })
@@ -107,8 +157,9 @@ pub(crate) fn compile(mut listener: pb::Listener) -> Result<ListenerSpec, Refuse
 
 fn filter_chains(
     listener: &mut pb::Listener,
+    names: &Names<'_>,
     at: &At<'_>,
-) -> Result<(Vec<ChainSpec>, Option<ServiceSpec>), Refused> {
+) -> Result<(Vec<ChainSpec>, Option<ChainSpec>), Refused> {
     let at_chains = &at.field("filter_chains");
     let mut chains: Vec<ChainSpec> = Vec::new();
     for (index, chain) in std::mem::take(&mut listener.filter_chains)
@@ -116,7 +167,7 @@ fn filter_chains(
         .enumerate()
     {
         let at = &at_chains.index(index);
-        let chain = filter_chain::compile(chain, at)?;
+        let chain = filter_chain::compile(chain, names, at)?;
         let same = |other: &ChainSpec| other.conditions == chain.conditions;
         if let Some(other) = chains.iter().position(same) {
             let reason = format!("its conditions are those of filter_chains[{other}]");
@@ -129,7 +180,7 @@ fn filter_chains(
         Some(mut chain) => {
             // Envoy does not look at them.
             chain.filter_chain_match = None;
-            Some(filter_chain::compile(chain, at_default)?.service)
+            Some(filter_chain::compile(chain, names, at_default)?)
         }
         None => None,
     };
@@ -139,44 +190,17 @@ fn filter_chains(
     Ok((chains, default_chain))
 }
 
-/// Whether the filter is there that finds out where a redirected client wanted to go; others are refused.
-fn restores_destination(filters: Vec<pb::ListenerFilter>, at: &At<'_>) -> Result<bool, Refused> {
-    let mut restores = false;
-    for (index, filter) in filters.into_iter().enumerate() {
-        let at = &at.index(index);
-        let Some(FilterConfig::TypedConfig(config)) = filter.config_type else {
-            return Err(at.field("typed_config").refuse("it must be given"));
-        };
-        let kind = short_type(&config.type_url);
-        if kind != OriginalDst::full_name() {
-            return Err(at.refuse(format!(
-                "filter {:?} ({kind}) is not supported, only original_dst is",
-                filter.name
-            )));
+/// Whether chains ask for what only the TLS inspector finds out, and it is not there.
+fn needs_tls_inspector(filters: &[ListenerFilter], chains: &[ChainSpec]) -> bool {
+    let asks = |chain: &ChainSpec| match chain.conditions.is_tls {
+        Some(is_tls) => is_tls,
+        None => {
+            let conditions = &chain.conditions;
+            !conditions.server_names.is_empty() || !conditions.application_protocols.is_empty()
         }
-        let config: OriginalDst = decode(&config, at)?;
-        nothing_else(&config, at)?;
-        if filter.filter_disabled.is_some() {
-            return Err(at.field("filter_disabled").refuse("is not supported"));
-        }
-        restores = true;
-    }
-    Ok(restores)
-}
-
-/// Accepts the plaintext transport socket only.
-pub(crate) fn plaintext(socket: &core::TransportSocket, at: &At<'_>) -> Result<(), Refused> {
-    let is_raw = match &socket.config_type {
-        None => socket.name == "envoy.transport_sockets.raw_buffer",
-        Some(SocketConfig::TypedConfig(config)) => config.type_url == RawBuffer::type_url(),
     };
-    if is_raw {
-        return Ok(());
-    }
-    Err(at.refuse(format!(
-        "transport socket {:?} is not supported, only plaintext is",
-        socket.name
-    )))
+    let is_there = |filter: &ListenerFilter| filter.kind == FilterKind::Tls;
+    chains.iter().any(asks) && !filters.iter().any(is_there)
 }
 
 /// An IP address with a port.

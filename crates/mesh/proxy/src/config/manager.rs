@@ -18,7 +18,10 @@ use super::check::{
     At, Refused, decode, duration, flag, ignored, must_be, nothing_else, short_type, timeout,
 };
 use super::{http2, route, tracing};
-use crate::snapshot::{Codec, ConnectionManager, Http2Options, RouteTable, ServerHeader};
+use crate::snapshot::{
+    CertDetails, ClientCert, Codec, ConnectionManager, ForwardClientCert, Http2Options, RouteTable,
+    ServerHeader,
+};
 
 /// A checked connection manager.
 #[derive(Clone, Debug)]
@@ -58,7 +61,8 @@ pub(crate) fn compile(
         std::mem::take(&mut manager.http_filters),
         &at.field("http_filters"),
     )?;
-    check_trust(&mut manager, at)?;
+    let client_cert = client_cert(&mut manager, at)?;
+    check_request_ids(&mut manager, at)?;
     check_paths(&mut manager, at)?;
     let routes = route_source(manager.route_specifier.take(), at)?;
     let tracing = match manager.tracing.take() {
@@ -130,6 +134,7 @@ pub(crate) fn compile(
             None,
             &at.field("request_headers_timeout"),
         )?,
+        client_cert,
         codec,
         http2,
     };
@@ -255,15 +260,37 @@ fn router(mut router: Router, at: &At<'_>) -> Result<(), Refused> {
 }
 
 /// What concerns whom to believe.
-fn check_trust(manager: &mut pb::HttpConnectionManager, at: &At<'_>) -> Result<(), Refused> {
-    // There are no client certificates on plaintext connections: each mode but this one then removes the
-    // header `x-forwarded-client-cert`.
+/// Who is believed about the certificates of clients.
+fn client_cert(
+    manager: &mut pb::HttpConnectionManager,
+    at: &At<'_>,
+) -> Result<ClientCert, Refused> {
     let mode = std::mem::take(&mut manager.forward_client_cert_details);
-    if mode == ForwardClientCertDetails::AlwaysForwardOnly as i32 {
-        let at = at.field("forward_client_cert_details");
-        return Err(at.refuse("ALWAYS_FORWARD_ONLY is not supported"));
-    }
-    ignored!(manager: set_current_client_cert_details);
+    let mode = match ForwardClientCertDetails::try_from(mode) {
+        Ok(ForwardClientCertDetails::Sanitize) => ForwardClientCert::Sanitize,
+        Ok(ForwardClientCertDetails::ForwardOnly) => ForwardClientCert::ForwardOnly,
+        Ok(ForwardClientCertDetails::AppendForward) => ForwardClientCert::AppendForward,
+        Ok(ForwardClientCertDetails::SanitizeSet) => ForwardClientCert::SanitizeSet,
+        Ok(ForwardClientCertDetails::AlwaysForwardOnly) => ForwardClientCert::AlwaysForwardOnly,
+        Err(_) => {
+            let at = at.field("forward_client_cert_details");
+            return Err(at.refuse("is not known"));
+        }
+    };
+    let details = manager.set_current_client_cert_details.take();
+    let mut given = details.unwrap_or_default();
+    let details = CertDetails {
+        subject: flag(given.subject.take(), false),
+        cert: std::mem::take(&mut given.cert),
+        chain: std::mem::take(&mut given.chain),
+        dns: std::mem::take(&mut given.dns),
+        uri: std::mem::take(&mut given.uri),
+    };
+    nothing_else(&given, &at.field("set_current_client_cert_details"))?;
+    Ok(ClientCert { mode, details })
+}
+
+fn check_request_ids(manager: &mut pb::HttpConnectionManager, at: &At<'_>) -> Result<(), Refused> {
     if let Some(extension) = manager.request_id_extension.take()
         && let Some(config) = extension.typed_config
     {

@@ -91,7 +91,7 @@ fn header(matcher: pb::HeaderMatcher, at: &At<'_>) -> Result<HeaderMatch, Refuse
     })
 }
 
-fn string(matcher: StringMatcher, at: &At<'_>) -> Result<ValueMatch, Refused> {
+pub(super) fn string(matcher: StringMatcher, at: &At<'_>) -> Result<ValueMatch, Refused> {
     if matcher.ignore_case {
         return Err(at.field("ignore_case").refuse("is not supported"));
     }

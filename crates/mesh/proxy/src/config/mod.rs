@@ -9,26 +9,47 @@
     reason = "control planes still send the older forms of some fields"
 )]
 
+mod apply;
+mod balancing;
 mod bind;
+mod breakers;
 mod build;
 mod check;
 mod cluster;
+mod data;
 mod endpoint;
 mod filter_chain;
+mod hash_policy;
+mod health_check;
 mod http2;
+mod inspection;
 mod listener;
 mod manager;
 mod matcher;
 mod original_destination;
+mod outlier;
+mod policy;
 mod route;
+mod secret;
+mod secrets;
 mod slot;
 mod store;
+mod subset;
+mod tables;
 mod tcp_proxy;
+mod tls;
+mod tls_params;
 mod tracing;
+mod transport;
 
+pub(crate) use self::apply::Extent;
 pub(crate) use self::build::Lookup;
-pub(crate) use self::cluster::Family;
+pub(crate) use self::cluster::{DnsRate, Family};
+pub(crate) use self::secret::SecretSpec;
+pub(crate) use self::secrets::look_at;
 pub(crate) use self::store::Store;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_upstream;

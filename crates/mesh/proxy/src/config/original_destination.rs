@@ -63,6 +63,7 @@ mod tests {
     use envoy_types::pb::google::protobuf;
 
     use super::super::cluster::{self, ClusterSpec, Discovery};
+    use super::super::tls::Names;
     use super::*;
 
     fn config(edit: impl FnOnce(&mut pb::Cluster)) -> Result<ClusterSpec, String> {
@@ -75,7 +76,7 @@ mod tests {
             ..Default::default()
         };
         edit(&mut config);
-        cluster::compile(config).map_err(|refused| refused.to_string())
+        cluster::compile(config, &Names::NONE).map_err(|refused| refused.to_string())
     }
 
     fn number(value: u32) -> Option<protobuf::UInt32Value> {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
@@ -13,7 +14,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 
 use super::check::{At, Refused, duration, flag, ignored, nothing_else, timeout};
-use super::matcher;
+use super::{hash_policy, matcher, subset};
 use crate::snapshot::{
     Decorator, Forward, GrpcTimeouts, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster,
 };
@@ -171,7 +172,7 @@ fn route(mut route: pb::Route, max_body: u32, at: &At<'_>) -> Result<Route, Refu
 fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused> {
     let clusters = match action.cluster_specifier.take() {
         Some(ClusterSpecifier::Cluster(name)) if !name.is_empty() => {
-            vec![WeightedCluster { name, weight: 1 }]
+            vec![WeightedCluster::new(name, 1)]
         }
         Some(ClusterSpecifier::Cluster(_)) => {
             return Err(at.field("cluster").refuse("it must not be empty"));
@@ -194,6 +195,11 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
         }
         None => return Err(at.refuse("one of cluster and weighted_clusters must be given")),
     };
+    let labels = subset::labels(action.metadata_match.take());
+    let clusters: Vec<_> = clusters
+        .into_iter()
+        .map(|cluster| cluster.with(&labels))
+        .collect();
     let total_weight = total_weight(&clusters, &at.field("weighted_clusters"))?;
     let timeout = timeout(
         action.timeout.take(),
@@ -208,6 +214,12 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
     }
     no_retries(action.retry_policy.take(), &at.field("retry_policy"))?;
     let grpc = grpc_timeouts(&mut action, at)?;
+    let policies = std::mem::take(&mut action.hash_policy);
+    let hash_policies = hash_policy::compile(policies, &at.field("hash_policy"))?;
+    let is_high_priority = match RoutingPriority::try_from(std::mem::take(&mut action.priority)) {
+        Ok(priority) => priority == RoutingPriority::High,
+        Err(_) => return Err(at.field("priority").refuse("is not known")),
+    };
     ignored!(action: include_vh_rate_limits);
     nothing_else(&action, at)?;
     Ok(Forward {
@@ -215,6 +227,8 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
         total_weight,
         timeout,
         grpc,
+        hash_policies,
+        is_high_priority,
     })
 }
 
@@ -272,8 +286,13 @@ fn weighted(mut list: pb::WeightedCluster, at: &At<'_>) -> Result<Vec<WeightedCl
                 return Err(at.field("name").refuse("it must not be empty"));
             }
             let weight = cluster.weight.take().map_or(0, |weight| weight.value);
+            let labels = subset::labels(cluster.metadata_match.take());
             nothing_else(&cluster, at)?;
-            Ok(WeightedCluster { name, weight })
+            Ok(WeightedCluster {
+                name,
+                weight,
+                labels,
+            })
         })
         .collect::<Result<Vec<_>, _>>()?;
     // Envoy takes the sum of the weights, whatever this says.

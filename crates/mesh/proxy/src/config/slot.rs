@@ -8,7 +8,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Slot<S, A> {
     pub(crate) active: Option<Active<S, A>>,
-    pub(crate) warming: Option<Warming<S>>,
+    pub(crate) warming: Option<Warming<S, A>>,
     /// Of the body that was accepted last.
     pub(super) hash: u64,
 }
@@ -20,30 +20,56 @@ pub(crate) struct Active<S, A> {
 }
 
 #[derive(Debug)]
-pub(crate) struct Warming<S> {
+pub(crate) struct Warming<S, A> {
     pub(crate) spec: S,
+    /// What it will be, once it needs nothing more than checks of its endpoints.
+    pub(super) built: Option<Arc<A>>,
     /// When it is used as it is; `None` for never.
     pub(super) give_up: Option<Instant>,
 }
 
 impl<S, A> Slot<S, A> {
     /// Takes the warming form into use when it is ready or has waited for long enough.
+    ///
+    /// It is ready when its specification is, and what was made of it too.
     pub(super) fn promote(
         &mut self,
         now: Instant,
         is_ready: impl Fn(&S) -> bool,
-        build: impl Fn(&S) -> A,
+        build: impl Fn(&S, Option<&A>) -> A,
+        is_same: impl Fn(&A, &A) -> bool,
+        is_built_ready: impl Fn(&A) -> bool,
     ) {
-        let Some(warming) = self.warming.take() else {
+        let Some(mut warming) = self.warming.take() else {
             return;
         };
         let waited = warming.give_up.is_some_and(|give_up| give_up <= now);
-        if waited || is_ready(&warming.spec) {
-            let built = Arc::new(build(&warming.spec));
+        if !waited && !is_ready(&warming.spec) {
+            self.warming = Some(warming);
+            return;
+        }
+        let built = self.renewed(&mut warming, build, is_same);
+        if waited || is_built_ready(&built) {
             let spec = warming.spec;
             self.active = Some(Active { spec, built });
         } else {
             self.warming = Some(warming);
+        }
+    }
+
+    /// What the warming form is now: the same as before, unless something has changed.
+    fn renewed(
+        &self,
+        warming: &mut Warming<S, A>,
+        build: impl Fn(&S, Option<&A>) -> A,
+        is_same: impl Fn(&A, &A) -> bool,
+    ) -> Arc<A> {
+        let active = self.active.as_ref().map(|active| &*active.built);
+        let before = warming.built.as_deref().or(active);
+        let built = build(&warming.spec, before);
+        match &warming.built {
+            Some(known) if is_same(known, &built) => known.clone(),
+            _ => warming.built.insert(Arc::new(built)).clone(),
         }
     }
 }
@@ -62,7 +88,11 @@ pub(super) fn put<S, A>(
         hash,
     });
     slot.hash = hash;
-    slot.warming = Some(Warming { spec, give_up });
+    slot.warming = Some(Warming {
+        spec,
+        built: None,
+        give_up,
+    });
 }
 
 pub(super) fn specs<S, A>(slots: &BTreeMap<String, Slot<S, A>>) -> impl Iterator<Item = &S> {

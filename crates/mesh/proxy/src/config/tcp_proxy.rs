@@ -6,6 +6,9 @@ use envoy_types::pb::envoy::config::core::v3::BackoffStrategy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 
+use envoy_types::pb::envoy::r#type::v3::HashPolicy;
+use envoy_types::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
+
 use super::check::{At, Refused, duration, flag, ignored, nothing_else, timeout};
 use super::route::total_weight;
 use crate::snapshot::{Backoff, TcpProxy, WeightedCluster};
@@ -49,9 +52,10 @@ pub(super) fn compile(mut proxy: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, 
         let at = at.field("max_downstream_connection_duration_jitter_percentage");
         return Err(at.refuse("it must be between 0 and 100"));
     }
+    let hashes_source = hashes_source(std::mem::take(&mut proxy.hash_policy), at)?;
     let check_drain_close = flag(proxy.check_drain_close.take(), false);
     ignored!(proxy: access_log, access_log_flush_interval, flush_access_log_on_connected,
-        access_log_options, hash_policy, downstream_idle_timeout, upstream_idle_timeout);
+        access_log_options, downstream_idle_timeout, upstream_idle_timeout);
     nothing_else(&proxy, at)?;
     Ok(TcpProxy {
         stat_prefix,
@@ -62,6 +66,7 @@ pub(super) fn compile(mut proxy: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, 
         backoff,
         max_duration,
         max_duration_jitter: jitter,
+        hashes_source,
         check_drain_close,
     })
 }
@@ -72,7 +77,7 @@ fn clusters(
 ) -> Result<Vec<WeightedCluster>, Refused> {
     match specifier {
         Some(ClusterSpecifier::Cluster(name)) if !name.is_empty() => {
-            Ok(vec![WeightedCluster { name, weight: 1 }])
+            Ok(vec![WeightedCluster::new(name, 1)])
         }
         Some(ClusterSpecifier::Cluster(_)) => {
             Err(at.field("cluster").refuse("it must not be empty"))
@@ -94,11 +99,26 @@ fn clusters(
                         return Err(at.field("weight").refuse("it must be at least 1"));
                     }
                     nothing_else(&cluster, at)?;
-                    Ok(WeightedCluster { name, weight })
+                    Ok(WeightedCluster::new(name, weight))
                 })
                 .collect()
         }
         None => Err(at.refuse("one of cluster and weighted_clusters must be given")),
+    }
+}
+
+/// Envoy takes one hash policy at most.
+fn hashes_source(policies: Vec<HashPolicy>, at: &At<'_>) -> Result<bool, Refused> {
+    let at = &at.field("hash_policy");
+    let mut policies = policies.into_iter().map(|policy| policy.policy_specifier);
+    match (policies.next(), policies.next()) {
+        (None, _) => Ok(false),
+        (Some(Some(PolicySpecifier::SourceIp(_))), None) => Ok(true),
+        (Some(Some(PolicySpecifier::FilterState(_))), None) => {
+            Err(at.index(0).field("filter_state").refuse("is not supported"))
+        }
+        (Some(None), None) => Err(at.index(0).refuse("its kind must be given")),
+        (Some(_), Some(_)) => Err(at.refuse("there must be at most one")),
     }
 }
 
@@ -182,7 +202,9 @@ mod tests {
             p.max_downstream_connection_duration_jitter_percentage = Some(Percent { value: 10.0 });
             p.check_drain_close = Some(protobuf::BoolValue { value: true });
             p.flush_access_log_on_connected = true;
-            p.hash_policy = vec![HashPolicy::default()];
+            p.hash_policy = vec![HashPolicy {
+                policy_specifier: Some(PolicySpecifier::SourceIp(Default::default())),
+            }];
         })
         .expect("valid");
         assert_eq!(proxy.total_weight, 4);
@@ -192,7 +214,7 @@ mod tests {
         assert_eq!(backoff.max, 10 * backoff.base);
         assert_eq!(proxy.max_duration, Some(Duration::from_millis(900)));
         assert_eq!(proxy.max_duration_jitter, 10.0);
-        assert!(proxy.check_drain_close);
+        assert!(proxy.check_drain_close && proxy.hashes_source);
     }
 
     #[test]

@@ -37,7 +37,7 @@ use envoy_types::pb::google::protobuf::{self, Any, BoolValue, UInt32Value};
 use envoy_types::util::pack_any;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
-use super::{Lookup, Store};
+use super::{Extent, Lookup, Store};
 use crate::snapshot::{
     Balancing, Codec, Direction, GrpcTimeouts, Http2Options, Keepalive, PathMatch, RouteAction,
     Snapshot, TracingProvider, UpstreamProtocol, ValueMatch,
@@ -202,12 +202,12 @@ fn ready(now: Instant) -> (Store, Snapshot) {
 
 fn take(store: &mut Store, type_url: &str, resources: &[Any], now: Instant) {
     store
-        .apply(type_url, "v", resources, now)
+        .apply(type_url, "v", (resources, Extent::Whole), now)
         .expect("accepted");
 }
 
 fn refused(type_url: &str, resources: &[Any]) -> String {
-    let outcome = Store::default().apply(type_url, "v", resources, Instant::now());
+    let outcome = Store::default().apply(type_url, "v", (resources, Extent::Whole), Instant::now());
     let rejections = outcome.expect_err("a refusal");
     rejections
         .iter()
@@ -251,7 +251,7 @@ fn a_full_configuration_becomes_a_snapshot() {
     assert_eq!(cluster.observability_name, "c");
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!(cluster.balancing, Balancing::RoundRobin);
-    assert_eq!(cluster.limits.max_requests, 1024);
+    assert_eq!(cluster.limits.default.max_requests, 1024);
     assert_eq!(
         cluster.endpoints[0].address,
         SocketAddr::from(([10, 0, 0, 1], 1))
@@ -398,11 +398,11 @@ fn listeners_are_refused_by_field() {
         (
             |l, _| {
                 l.filter_chains[0].filter_chain_match = Some(listener::FilterChainMatch {
-                    transport_protocol: "tls".to_owned(),
+                    transport_protocol: "quic".to_owned(),
                     ..Default::default()
                 });
             },
-            "filter_chains[0].filter_chain_match.transport_protocol: is not supported",
+            "filter_chains[0].filter_chain_match.transport_protocol: \"quic\" is not supported",
         ),
         (
             |l, _| {
@@ -412,7 +412,7 @@ fn listeners_are_refused_by_field() {
                 });
             },
             "filter_chains[0].transport_socket: transport socket \"envoy.transport_sockets.tls\" is not \
-             supported, only plaintext is",
+             supported, only plaintext, TLS and (of clusters) the PROXY protocol are",
         ),
     ];
     for (change, expected) in cases {
@@ -543,16 +543,21 @@ fn clusters_and_endpoints_are_refused_by_field() {
     type Change = fn(&mut cluster::Cluster);
     let cases: Vec<(Change, &str)> = vec![
         (
-            |c| c.lb_policy = LbPolicy::Maglev as i32,
-            "lb_policy: MAGLEV is not supported",
+            |c| c.lb_policy = LbPolicy::ClusterProvided as i32,
+            "lb_policy: CLUSTER_PROVIDED is not supported",
         ),
         (
             |c| c.cluster_discovery_type = Some(ClusterDiscoveryType::Type(4)),
             "lb_policy: an ORIGINAL_DST cluster must have CLUSTER_PROVIDED",
         ),
         (
-            |c| c.outlier_detection = Some(Default::default()),
-            "outlier_detection: is not supported",
+            |c| {
+                c.outlier_detection = Some(cluster::OutlierDetection {
+                    monitors: vec![Default::default()],
+                    ..Default::default()
+                });
+            },
+            "outlier_detection.monitors: is not supported",
         ),
         (
             |c| c.connect_timeout = seconds(0),
@@ -574,10 +579,10 @@ fn clusters_and_endpoints_are_refused_by_field() {
         assert_eq!(refused(CLUSTER, &[pack_any(cluster)]), expected);
     }
     let mut low = assignment("c", &[("10.0.0.1", 1)]);
-    low.endpoints[0].priority = 1;
+    low.endpoints[0].priority = 129;
     assert_eq!(
         refused(ENDPOINT, &[pack_any(low)]),
-        "endpoints of cluster \"c\": endpoints[0].priority: 1 is not supported, only 0 is"
+        "endpoints of cluster \"c\": endpoints[0].priority: it must not be more than 128"
     );
     let named = assignment("c", &[("a.local", 1)]);
     assert_eq!(
@@ -694,7 +699,7 @@ fn tracers() {
         let now = Instant::now();
         take(&mut store, CLUSTER, &[], now);
         store
-            .apply(LISTENER, "v", &[resource], now)
+            .apply(LISTENER, "v", (&[resource], Extent::Whole), now)
             .map_err(|all| all[0].reason.clone())?;
         take(&mut store, ROUTE, &[pack_any(routes("r", "c"))], now);
         let snapshot = store.advance(now).expect("a snapshot");
@@ -977,7 +982,7 @@ fn a_refused_resource_keeps_its_last_good_form_and_the_others_move_on() {
     let outcome = store.apply(
         LISTENER,
         "v2",
-        &[pack_any(bad.clone()), pack_any(good)],
+        (&[pack_any(bad.clone()), pack_any(good)], Extent::Whole),
         now,
     );
     assert_eq!(outcome.expect_err("refused").len(), 1);
@@ -990,7 +995,11 @@ fn a_refused_resource_keeps_its_last_good_form_and_the_others_move_on() {
     assert_eq!(ports, [80, 82]);
 
     // The same bad form is refused again, and what is gone from the response is gone.
-    assert!(store.apply(LISTENER, "v3", &[pack_any(bad)], now).is_err());
+    assert!(
+        store
+            .apply(LISTENER, "v3", (&[pack_any(bad)], Extent::Whole), now)
+            .is_err()
+    );
     assert_eq!(store.advance(now).expect("m is gone").listeners.len(), 1);
 }
 
@@ -1059,9 +1068,9 @@ fn unhealthy_endpoints_are_used_only_in_panic() {
         let mut store = Store::default();
         take(&mut store, CLUSTER, &[pack_any(cluster)], now);
         take(&mut store, ENDPOINT, &[pack_any(all)], now);
-        store.advance(now).expect("a snapshot").clusters["c"]
-            .endpoints
-            .len()
+        let snapshot = store.advance(now).expect("a snapshot");
+        let plan = snapshot.clusters["c"].members().plan();
+        plan.in_use().len()
     };
     assert_eq!(usable(0, None), 3);
     assert_eq!(usable(1, None), 2);
@@ -1074,17 +1083,91 @@ fn unhealthy_endpoints_are_used_only_in_panic() {
     assert_eq!(usable(3, Some(0.0)), 0);
 }
 
+/// Where a request of listener `l` goes.
+fn destination(snapshot: &Snapshot) -> &str {
+    let manager = manager_of(&snapshot.listeners[0]);
+    let table = manager.routes.as_ref().expect("routes");
+    let RouteAction::Forward(forward) = &table.virtual_hosts[0].routes[0].action else {
+        panic!("not forwarded");
+    };
+    &forward.clusters[0].name
+}
+
+#[test]
+fn routes_wait_for_the_clusters_that_they_lead_to() {
+    let now = Instant::now();
+    let (mut store, _) = ready(now);
+    let clusters = [eds_cluster("c"), eds_cluster("d")].map(pack_any);
+    take(&mut store, CLUSTER, &clusters, now);
+    take(&mut store, ROUTE, &[pack_any(routes("r", "d"))], now);
+    assert!(store.advance(now).is_none(), "d has no endpoints yet");
+    take(
+        &mut store,
+        ENDPOINT,
+        &[pack_any(assignment("d", &[("10.0.0.2", 1)]))],
+        now,
+    );
+    let snapshot = store.advance(now).expect("both at once");
+    assert_eq!(destination(&snapshot), "d");
+    // A cluster that nobody knows is not waited for, and one that does not come not for ever.
+    take(&mut store, ROUTE, &[pack_any(routes("r", "unknown"))], now);
+    let snapshot = store.advance(now).expect("new routes");
+    assert_eq!(destination(&snapshot), "unknown");
+    let clusters = ["c", "d", "e"].map(|name| pack_any(eds_cluster(name)));
+    take(&mut store, CLUSTER, &clusters, now);
+    take(&mut store, ROUTE, &[pack_any(routes("r", "e"))], now);
+    assert!(store.advance(now).is_none());
+    let later = store.next_deadline().expect("a deadline");
+    let snapshot = store.advance(later).expect("it has waited long enough");
+    assert_eq!(destination(&snapshot), "e");
+}
+
+#[test]
+fn changes_take_away_what_they_name() {
+    let now = Instant::now();
+    let (mut store, _) = ready(now);
+    let mut change = |type_url: &str, resources: &[Any], removed: &[&str]| {
+        let removed: Vec<String> = removed.iter().map(|name| (*name).to_owned()).collect();
+        let extent = Extent::Changes(&removed);
+        let taken = store.apply(type_url, "v2", (resources, extent), now);
+        taken.expect("accepted");
+        store.advance(now)
+    };
+    let other = cluster::Cluster {
+        name: "d".to_owned(),
+        ..Default::default()
+    };
+    let snapshot = change(CLUSTER, &[pack_any(other)], &[]).expect("a second one");
+    assert_eq!(snapshot.clusters.len(), 2);
+    assert!(
+        change(ENDPOINT, &[], &["c"]).is_none(),
+        "endpoints stay with their cluster"
+    );
+    assert!(
+        change(ROUTE, &[], &["r"]).is_none(),
+        "routes with their listener"
+    );
+    let snapshot = change(CLUSTER, &[], &["c", "nobody"]).expect("one less");
+    assert_eq!(snapshot.clusters.keys().collect::<Vec<_>>(), ["d"]);
+    let snapshot = change(LISTENER, &[], &["l"]).expect("none");
+    assert!(snapshot.listeners.is_empty());
+}
+
 #[test]
 fn every_ignored_field_is_documented() {
     let documented = include_str!("../../../../../docs/xds-support.md");
     let ignored = documented.split("## Ignored").nth(1).expect("the section");
     let sources = [
+        include_str!("balancing.rs"),
+        include_str!("breakers.rs"),
         include_str!("cluster.rs"),
         include_str!("endpoint.rs"),
+        include_str!("health_check.rs"),
         include_str!("http2.rs"),
         include_str!("listener.rs"),
         include_str!("manager.rs"),
         include_str!("matcher.rs"),
+        include_str!("policy.rs"),
         include_str!("route.rs"),
         include_str!("tracing.rs"),
     ];

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use thiserror::Error;
 
+use crate::balance::Ask;
 use crate::buffer::Buffer;
 use crate::export::Target;
 use crate::http1::framing::Decoder;
@@ -132,11 +133,11 @@ async fn connect(worker: &Worker, cluster: &ClusterState) -> Result<UpstreamConn
         reason: reason.to_owned(),
     };
     let endpoint = cluster
-        .pick(None, || worker.random())
+        .pick(Ask::default(), worker)
         .ok_or_else(|| failed("the collector's cluster has no endpoints"))?;
-    match cluster.checkout(&endpoint) {
+    match cluster.checkout(&endpoint, false) {
         Pooled::Idle(connection) => Ok(connection),
-        Pooled::Open(slot) => UpstreamConnection::open(slot).await.map_err(|error| {
+        Pooled::Open(slot) => UpstreamConnection::open(slot, None).await.map_err(|error| {
             cluster.stats.cx_connect_fail.increment();
             error.into()
         }),

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 
-use crate::call::{Call, Current, Parts, Protocol};
+use crate::call::{Call, Client, Current, Parts, Protocol};
 use crate::clock::Micros;
 use crate::connection::Connection;
 use crate::http2::{Pinger, ServerStream};
@@ -35,9 +34,7 @@ const MAX_SEND_BUFFER: usize = 256 * 1024;
 /// What the streams of a connection share.
 struct Shared {
     worker: Rc<Worker>,
-    peer: SocketAddr,
-    original: Option<SocketAddr>,
-    peer_text: Rc<str>,
+    client: Rc<Client>,
     /// Held until the last stream has ended.
     registered: Registered,
     active: Cell<usize>,
@@ -104,9 +101,7 @@ pub(crate) async fn serve(connection: Connection) {
         shared: Rc::new(Shared {
             idle_since: Cell::new(call.worker.clock.now()),
             worker: call.worker,
-            peer: call.peer,
-            original: call.original,
-            peer_text: call.peer_text,
+            client: call.client,
             registered,
             active: Cell::new(0),
             ended: Cell::new(0),
@@ -138,7 +133,7 @@ impl Server {
                     if error.is_library() {
                         self.current.view.http.cx_protocol_error.increment();
                     }
-                    let peer = &*self.shared.peer_text;
+                    let peer = &self.shared.client.text;
                     tracing::debug!(peer, %error, "the connection has ended");
                     return Poll::Ready(());
                 }
@@ -208,8 +203,7 @@ impl Shared {
             Protocol::Http2,
             self.worker.clone(),
             view,
-            (self.peer, self.original),
-            self.peer_text.clone(),
+            self.client.clone(),
             parts.unwrap_or_else(|| Parts::new(&self.worker)),
         )
     }

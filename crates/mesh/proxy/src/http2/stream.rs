@@ -52,7 +52,7 @@ impl ServerStream {
                 return false;
             }
             Err(Malformed(problem)) => {
-                tracing::debug!(peer = &*self.call.peer_text, problem, "malformed request");
+                tracing::debug!(peer = self.call.client.text, problem, "malformed request");
                 self.call.view.http.cx_protocol_error.increment();
                 self.reset(Reason::PROTOCOL_ERROR);
                 return false;
@@ -107,7 +107,7 @@ impl ServerStream {
     }
 
     async fn forward(&mut self, exchange: &mut Exchange, cluster: &Rc<ClusterState>) -> Next {
-        let admitted = match cluster.admit(self.call.original, || self.call.worker.random()) {
+        let admitted = match cluster.admit(exchange.ask(&self.call), &*self.call.worker) {
             Ok(admitted) => admitted,
             Err(failure) => return self.fail(exchange, &failure).await,
         };

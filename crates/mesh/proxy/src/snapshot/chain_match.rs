@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
+use super::inspection::Sniffed;
+
 /// The conditions of a filter chain; an empty list is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainMatch {
@@ -11,6 +13,12 @@ pub struct ChainMatch {
     pub destination_port: Option<u16>,
     /// `prefix_ranges` of the destination.
     pub prefix_ranges: Vec<Cidr>,
+    /// `server_names`, in lower case: exact, or `*.` and the rest.
+    pub server_names: Vec<String>,
+    /// `transport_protocol`: whether it is `tls`, else `raw_buffer`.
+    pub is_tls: Option<bool>,
+    /// `application_protocols`.
+    pub application_protocols: Vec<Vec<u8>>,
     /// `direct_source_prefix_ranges` of the peer.
     pub direct_source_prefix_ranges: Vec<Cidr>,
     /// `source_type`.
@@ -58,25 +66,32 @@ impl Cidr {
     }
 }
 
-/// The two ends of a connection, as the client sees them.
+/// The two ends of a connection, as the client sees them, and what it has said at first.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
+pub(crate) struct Ends<'a> {
     pub(crate) client: SocketAddr,
     pub(crate) destination: SocketAddr,
+    pub(crate) sniffed: &'a Sniffed,
 }
 
 /// How well a condition fits: the higher the more specific, 0 if nothing is asked for, none if it
 /// does not hold.
-type Fit = fn(&ChainMatch, &Ends) -> Option<u8>;
+type Fit = fn(&ChainMatch, &Ends<'_>) -> Option<u16>;
 
 /// Envoy's order: the most specific chains by the first criterion, of these those by the second, and so
 /// on. A chain that was passed over by one criterion does not come back.
-const CRITERIA: [Fit; 6] = [
+const CRITERIA: [Fit; 9] = [
     |chain, ends| match chain.destination_port {
         None => Some(0),
         Some(port) => (port == ends.destination.port()).then_some(1),
     },
     |chain, ends| longest(&chain.prefix_ranges, ends.destination.ip()),
+    |chain, ends| closest_name(&chain.server_names, ends.sniffed.server_name.as_deref()),
+    |chain, ends| match chain.is_tls {
+        None => Some(0),
+        Some(is_tls) => (is_tls == ends.sniffed.is_tls).then_some(1),
+    },
+    |chain, ends| first_protocol(&chain.application_protocols, &ends.sniffed.protocols),
     |chain, ends| longest(&chain.direct_source_prefix_ranges, ends.client.ip()),
     |chain, ends| match chain.source_type {
         SourceType::Any => Some(0),
@@ -93,9 +108,10 @@ const CRITERIA: [Fit; 6] = [
 /// The chain that serves a connection: its index.
 pub(crate) fn select<'a>(
     chains: impl Iterator<Item = &'a ChainMatch>,
-    ends: &Ends,
+    ends: &Ends<'_>,
 ) -> Option<usize> {
     let ends = Ends {
+        sniffed: ends.sniffed,
         client: canonical(ends.client),
         destination: canonical(ends.destination),
     };
@@ -110,15 +126,40 @@ pub(crate) fn select<'a>(
     left.first().map(|(index, _)| *index)
 }
 
-fn longest(blocks: &[Cidr], address: IpAddr) -> Option<u8> {
+/// An exact name fits best, then the longest one that begins with `*.`.
+fn closest_name(names: &[String], wanted: Option<&str>) -> Option<u16> {
+    if names.is_empty() {
+        return Some(0);
+    }
+    let wanted = wanted?;
+    let fit = |name: &String| match name.strip_prefix('*') {
+        Some(suffix) => {
+            let fits = wanted.len() > suffix.len() && wanted.ends_with(suffix);
+            fits.then(|| 1 + name.len().min(u16::MAX as usize - 2) as u16)
+        }
+        None => (name == wanted).then_some(u16::MAX),
+    };
+    names.iter().filter_map(fit).max()
+}
+
+/// What the client would like best decides.
+fn first_protocol(protocols: &[Vec<u8>], offered: &[Vec<u8>]) -> Option<u16> {
+    if protocols.is_empty() {
+        return Some(0);
+    }
+    let place = offered.iter().position(|offer| protocols.contains(offer))?;
+    Some(u16::MAX.saturating_sub(place as u16).max(1))
+}
+
+fn longest(blocks: &[Cidr], address: IpAddr) -> Option<u16> {
     if blocks.is_empty() {
         return Some(0);
     }
     let fitting = blocks.iter().filter(|block| block.contains(address));
-    fitting.map(|block| 1 + block.length).max()
+    fitting.map(|block| 1 + u16::from(block.length)).max()
 }
 
-fn is_local(ends: &Ends) -> bool {
+fn is_local(ends: &Ends<'_>) -> bool {
     ends.client.ip().is_loopback() || ends.client.ip() == ends.destination.ip()
 }
 
@@ -180,6 +221,7 @@ mod tests {
             let ends = Ends {
                 client: client.parse().expect("an address"),
                 destination: destination.parse().expect("an address"),
+                sniffed: &Sniffed::default(),
             };
             select(chains.iter(), &ends)
         };
@@ -272,5 +314,71 @@ mod tests {
             Some(0)
         );
         assert_eq!(chains(sources, "10.8.0.1:3", "10.0.0.1:80"), None);
+    }
+
+    #[test]
+    fn what_the_client_says_first_chooses_too() {
+        let sni = |names: &[&str]| ChainMatch {
+            server_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..ChainMatch::default()
+        };
+        let protocols = |is_tls, names: &[&str]| ChainMatch {
+            is_tls,
+            application_protocols: names.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            ..ChainMatch::default()
+        };
+        let any = ChainMatch::default;
+        let named = vec![
+            sni(&["*.example.com"]),
+            sni(&["a.example.com", "b.example.com"]),
+            sni(&["*.x.example.com"]),
+            any(),
+        ];
+        let port = ChainMatch {
+            destination_port: Some(80),
+            ..any()
+        };
+        let permissive = vec![
+            protocols(Some(true), &["istio", "istio-http/1.1"]),
+            protocols(Some(true), &[]),
+            protocols(Some(false), &["http/1.1", "h2c"]),
+            protocols(Some(false), &[]),
+        ];
+        let best = vec![protocols(None, &["h2"]), protocols(None, &["http/1.1"])];
+        for (chains, is_tls, name, offered, expected) in [
+            (&named, true, Some("a.example.com"), &[][..], Some(1)),
+            (&named, true, Some("c.example.com"), &[], Some(0)),
+            (&named, true, Some("c.d.example.com"), &[], Some(0)),
+            (&named, true, Some("y.x.example.com"), &[], Some(2)),
+            (&named, true, Some("example.com"), &[], Some(3)),
+            (&named, true, Some(".example.com"), &[], Some(3)),
+            (&named, false, None, &[], Some(3)),
+            (&named[..3].to_vec(), true, Some("example.org"), &[], None),
+            (&vec![port, sni(&["a.b"])], true, Some("a.b"), &[], Some(0)),
+            (&permissive, true, None, &["h2", "istio"], Some(0)),
+            (&permissive, true, None, &["h2"], Some(1)),
+            (&permissive, true, None, &[], Some(1)),
+            (&permissive, false, None, &["h2c"], Some(2)),
+            (&permissive, false, None, &[], Some(3)),
+            (&best, true, None, &["http/1.1", "h2"], Some(1)),
+            (&best, true, None, &["h2", "http/1.1"], Some(0)),
+            (&best, true, None, &["x"], None),
+        ] {
+            let sniffed = Sniffed {
+                is_tls,
+                server_name: name.map(str::to_owned),
+                protocols: offered
+                    .iter()
+                    .map(|name| name.as_bytes().to_vec())
+                    .collect(),
+            };
+            let ends = Ends {
+                client: "10.9.9.9:40000".parse().expect("an address"),
+                destination: "10.0.0.1:80".parse().expect("an address"),
+                sniffed: &sniffed,
+            };
+            let got = select(chains.iter(), &ends);
+            assert_eq!(got, expected, "{sniffed:?}: {chains:#?}");
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ChainMatch, ConnectionManager, Direction, WeightedCluster, choose};
+use super::{
+    ChainMatch, ChainTls, ConnectionManager, Direction, Inspection, WeightedCluster, choose,
+};
 
 /// An address and what serves its connections.
 #[derive(Debug)]
@@ -22,10 +24,12 @@ pub struct Listener {
     pub original_destination: bool,
     /// `use_original_dst`: connections go to the listener at that address, if there is one.
     pub hands_over: bool,
+    /// What is found out about its connections first.
+    pub inspection: Inspection,
     /// `filter_chains`.
     pub chains: Vec<FilterChain>,
     /// `default_filter_chain`: for connections that no other takes; without one they are closed.
-    pub default_chain: Option<Service>,
+    pub default_chain: Option<FilterChain>,
 }
 
 /// How a listening socket is made.
@@ -42,8 +46,24 @@ pub struct SocketKind {
 pub struct FilterChain {
     /// `filter_chain_match`: which connections it serves.
     pub conditions: ChainMatch,
+    /// The TLS that it terminates, if it does.
+    pub tls: Option<ChainTls>,
+    /// `transport_socket_connect_timeout`: how long a handshake may take.
+    pub handshake_timeout: Option<Duration>,
     /// The one filter that ends it.
     pub service: Service,
+}
+
+/// A chain for all connections, in plaintext.
+impl From<Service> for FilterChain {
+    fn from(service: Service) -> Self {
+        Self {
+            conditions: ChainMatch::default(),
+            tls: None,
+            handshake_timeout: None,
+            service,
+        }
+    }
 }
 
 impl Listener {
@@ -61,23 +81,20 @@ impl Listener {
             socket: Some(SocketKind::default()),
             original_destination: false,
             hands_over: false,
-            chains: vec![FilterChain {
-                conditions: ChainMatch::default(),
-                service,
-            }],
+            inspection: Inspection::default(),
+            chains: vec![service.into()],
             default_chain: None,
         }
     }
 
-    /// The services of its filter chains, that of the default chain last.
-    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
-        let chains = self.chains.iter().map(|chain| &chain.service);
-        chains.chain(&self.default_chain)
+    /// Its filter chains, the default chain last.
+    pub(crate) fn all_chains(&self) -> impl Iterator<Item = &FilterChain> {
+        self.chains.iter().chain(&self.default_chain)
     }
 
     /// The connection managers among them.
     pub(crate) fn managers(&self) -> impl Iterator<Item = &ConnectionManager> {
-        self.services().filter_map(|service| match service {
+        self.all_chains().filter_map(|chain| match &chain.service {
             Service::Http(manager) => Some(&**manager),
             Service::Tcp(_) => None,
         })
@@ -112,6 +129,8 @@ pub struct TcpProxy {
     pub max_duration: Option<Duration>,
     /// `max_downstream_connection_duration_jitter_percentage`: up to this much is added at random.
     pub max_duration_jitter: f64,
+    /// `hash_policy` with `source_ip`: what clusters with consistent hashing choose by.
+    pub hashes_source: bool,
     /// `check_drain_close`: the connection ends as soon as nothing of it is under way once the
     /// listener drains.
     pub check_drain_close: bool,

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::balance::{Ask, Verdict};
 use crate::flags::Flag;
 use crate::net::Stream;
 use crate::reply::Failure;
@@ -18,6 +19,14 @@ pub(super) struct Upstream {
     _slot: Slot,
 }
 
+/// Whether another endpoint may do better.
+fn is_about_connecting(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Connect | Failure::ConnectTimeout | Failure::Transport(_)
+    )
+}
+
 impl Session {
     /// Connects to an endpoint of the cluster, to another one if the first cannot be reached and
     /// more attempts are allowed. The flags say why there is none.
@@ -27,10 +36,13 @@ impl Session {
             match self.attempt(cluster).await {
                 Ok(upstream) => return Some(upstream),
                 Err(failure) => {
+                    if let Failure::Transport(why) = &failure {
+                        self.transport_failure = Some(why.clone());
+                    }
                     if let Some(flag) = failure.flag() {
                         self.flags.set(flag);
                     }
-                    if !matches!(failure, Failure::Connect | Failure::ConnectTimeout) {
+                    if !is_about_connecting(&failure) {
                         return None;
                     }
                 }
@@ -45,13 +57,28 @@ impl Session {
     }
 
     async fn attempt(&self, cluster: &Rc<ClusterState>) -> Result<Upstream, Failure> {
-        let Some(endpoint) = cluster.pick(self.original, || self.worker.random()) else {
+        let ask = Ask {
+            original: self.original,
+            hash: self.hash(),
+            ..Ask::default()
+        };
+        let Some(endpoint) = cluster.pick(ask, &*self.worker) else {
             cluster.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };
         let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
-        let opened = tokio::time::timeout(cluster.cluster.connect_timeout, slot.connect()).await;
-        let stream = cluster.connected(&endpoint, opened)?;
+        let connecting = slot.connect(b"", self.ends());
+        let opened = tokio::time::timeout(cluster.cluster.connect_timeout, connecting).await;
+        let connected = cluster.connected(&endpoint, opened);
+        cluster.report(
+            &endpoint,
+            match &connected {
+                Ok(_) => Verdict::Connected,
+                Err(Failure::ConnectTimeout) => Verdict::TimedOut,
+                Err(_) => Verdict::Failed,
+            },
+        );
+        let stream = connected?;
         Ok(Upstream {
             stream,
             _slot: slot,

@@ -88,14 +88,18 @@ impl Direction {
             if !self.buffer.has_block() {
                 self.buffer = Buffer::on(blocks.lend());
             }
-            let from = (source, &mut self.buffer);
+            let from = (&mut *source, &mut self.buffer);
             let moved = self
                 .relay
                 .poll(cx, from, (&mut *sink, &mut self.out), progress);
             if self.buffer.is_empty() {
                 blocks.give_back(self.buffer.take_block());
             }
-            ready!(moved)?;
+            match ready!(moved) {
+                // Who ends TLS without saying so ends it all the same, as most clients do.
+                Err(RelayError::Source) if source.was_truncated() => {}
+                moved => moved?,
+            }
         }
         let shut = ready!(sink.poll_shutdown(cx));
         self.closed = true;

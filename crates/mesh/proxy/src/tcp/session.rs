@@ -21,10 +21,13 @@ pub(crate) struct Session {
     pub(super) view: Rc<TcpView>,
     pub(super) registered: Registered,
     pub(super) client: Stream,
+    pub(super) peer: SocketAddr,
     /// Where the client wanted to go, if it was redirected.
     pub(super) original: Option<SocketAddr>,
     pub(super) timer: Timer,
     pub(super) flags: Flags,
+    /// Why there is no TLS with the endpoint.
+    pub(super) transport_failure: Option<Rc<str>>,
     /// When the connection has lasted for long enough.
     pub(super) last_moment: Option<Micros>,
     /// It has been told that it is to end.
@@ -34,11 +37,11 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(
-        worker: Rc<Worker>,
+        worker: &Rc<Worker>,
+        registered: Registered,
         view: Rc<TcpView>,
-        listener: Rc<str>,
         client: Stream,
-        original: Option<SocketAddr>,
+        (peer, original): (SocketAddr, Option<SocketAddr>),
     ) -> Self {
         let begin = worker.clock.now();
         let last_moment = view.proxy.max_duration.map(|duration| {
@@ -47,15 +50,17 @@ impl Session {
             begin.saturating_add((duration + jitter).as_micros() as u64)
         });
         Self {
-            registered: Registered::new(&worker, listener),
+            registered,
             timer: worker.timers.timer(),
             flags: Flags::default(),
+            transport_failure: None,
             client,
+            peer,
             original,
             last_moment,
             is_draining: false,
             begin,
-            worker,
+            worker: worker.clone(),
             view,
         }
     }
@@ -107,11 +112,25 @@ impl Session {
             listener = self.registered.listener(),
             cluster = cluster.map(|cluster| cluster.cluster.name.as_str()),
             flags = %self.flags,
+            server_name = self.client.secured().and_then(|secured| secured.server_name.as_deref()),
+            client_id = self.client.secured().and_then(|secured| secured.peer_id()),
+            transport_failure = self.transport_failure.as_deref(),
             received = carried.from_client,
             sent = carried.to_client,
             duration_ms = duration / 1000,
             "connection ended"
         );
+    }
+
+    /// The client, if its address decides about the endpoint.
+    pub(crate) fn hashed_peer(&self) -> Option<SocketAddr> {
+        self.view.proxy.hashes_source.then_some(self.peer)
+    }
+
+    /// The client's address, and where it connected to.
+    pub(super) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let destination = self.original.or_else(|| self.client.local_address());
+        Some((self.peer, destination?))
     }
 
     /// A moment after now.

@@ -1,13 +1,15 @@
 //! Tracing: whether a request is traced, what the next hop is told, and the spans that are made.
 
+mod attempt;
 mod context;
 mod decide;
 mod spans;
 mod tags;
 
+pub(crate) use attempt::{Attempt, TlsOutcome};
 pub(crate) use context::TraceContext;
 pub(crate) use decide::RequestId;
-pub(crate) use spans::{Attempt, Finished, Scratch, cluster_tags};
+pub(crate) use spans::{Finished, Scratch, cluster_tags};
 pub(crate) use tags::text;
 
 use std::rc::Rc;
@@ -204,7 +206,7 @@ const OF_EVERY_SPAN: [(&str, &str); 1] = [("component", "proxy")];
 const OF_CLUSTERS: [&str; 2] = ["upstream_cluster", "upstream_cluster.name"];
 
 /// Built-in tags whose values vary from span to span.
-const VARYING: [&str; 24] = [
+const VARYING: [&str; 27] = [
     "guid:x-request-id",
     "guid:x-client-trace-id",
     "http.url",
@@ -229,6 +231,9 @@ const VARYING: [&str; 24] = [
     "error",
     "error.reason",
     "canceled",
+    "source_principal",
+    "destination_principal",
+    "upstream_transport_failure_reason",
 ];
 
 /// The headers that B3 in several headers replaces; the parent only if there is one.

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -12,14 +11,16 @@ use periplus_wire::export::{FixedTags, SpanRef};
 
 use crate::call::Protocol;
 use crate::clock::{Clock, Micros};
-use crate::flags::{Flag, Flags};
+use crate::flags::Flags;
 use crate::grpc::{self, GrpcStatus};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::snapshot::{Cluster, CustomTag};
+use crate::tls::Secured;
+use crate::trace::attempt::{Attempt, push_peers};
 use crate::trace::tags::{Tags, text};
 use crate::trace::{RequestId, TagValue, TraceContext, Tracer};
-use crate::upstream::{ClusterState, EndpointState};
+use crate::upstream::ClusterState;
 
 /// Everything about an exchange that its spans tell.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) clock: &'a Clock,
     /// The client's address without its port.
     pub(crate) peer: &'a str,
+    /// What the TLS of the client's connection has shown.
+    pub(crate) secured: Option<&'a Secured>,
     pub(crate) request: &'a RequestHead,
     pub(crate) head: &'a [u8],
     pub(crate) id: &'a RequestId,
@@ -49,26 +52,6 @@ pub(crate) struct Finished<'a> {
     pub(crate) grpc_timeout: Option<Duration>,
     /// How the call ended, if the response said so.
     pub(crate) grpc: Option<&'a GrpcStatus>,
-}
-
-/// One attempt at an endpoint.
-#[derive(Clone, Debug)]
-pub(crate) struct Attempt {
-    /// The ids of its span, if attempts have spans.
-    pub(crate) span: Option<SpanContext>,
-    /// `ip:port`.
-    pub(crate) address: Rc<EndpointState>,
-    pub(crate) begin: Micros,
-    pub(crate) connected: bool,
-    /// 0 if there was no response.
-    pub(crate) status: u16,
-    pub(crate) flags: Flags,
-    /// Why it failed.
-    pub(crate) reason: Option<&'static str>,
-    /// The proxy gave it up.
-    pub(crate) canceled: bool,
-    /// The endpoint speaks HTTP/2.
-    pub(crate) is_http2: bool,
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -190,6 +173,7 @@ impl Tracer {
             request.push(&mut tags);
         }
         push_grpc_status(&mut tags, finished.grpc);
+        finished.push_identities(&mut tags);
         let cluster = self.push_cluster(&mut tags, finished.cluster);
         if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {
             tags.push("error", "true");
@@ -251,15 +235,16 @@ impl Tracer {
         // What the proxy itself tells a gRPC client is nothing that the endpoint has said.
         let grpc = finished.grpc.filter(|_| attempt.status != 0);
         push_grpc_status(&mut tags, grpc);
-        let failed = attempt.reason.is_some()
-            || attempt.canceled
-            || grpc.is_some_and(GrpcStatus::is_failure);
+        let reason = attempt.reason();
+        let failed =
+            reason.is_some() || attempt.canceled || grpc.is_some_and(GrpcStatus::is_failure);
         if failed || attempt.status == 0 || attempt.status >= 500 {
             tags.push("error", "true");
         }
-        if let Some(reason) = attempt.reason {
+        if let Some(reason) = reason {
             tags.push("error.reason", reason);
         }
+        attempt.push_tls(&mut tags, true);
         if attempt.canceled {
             tags.push("canceled", "true");
         }
@@ -290,8 +275,13 @@ impl Tracer {
         // What a client says about itself is for an edge to say.
         let value = |name| request.fields.value(name, head).filter(|_| !finished.edge);
         let path = value(Name::XEnvoyOriginalPath).unwrap_or(request.target.path.get(head));
+        let scheme: &[u8] = if finished.secured.is_some() {
+            b"https"
+        } else {
+            b"http"
+        };
         url.clear();
-        url.extend_from_slice(value(Name::XForwardedProto).unwrap_or(b"http"));
+        url.extend_from_slice(value(Name::XForwardedProto).unwrap_or(scheme));
         url.extend_from_slice(b"://");
         url.extend_from_slice(request.target.authority.get(head));
         url.extend_from_slice(&path[..path.len().min(self.longest_path)]);
@@ -455,12 +445,15 @@ fn digits(buffer: &mut itoa::Buffer, number: u64) -> &str {
     buffer.format(number)
 }
 
-impl Attempt {
-    /// Notes why the attempt failed.
-    pub(crate) fn fail(&mut self, flag: Option<Flag>, reason: &'static str) {
-        if let Some(flag) = flag {
-            self.flags.set(flag);
+impl Finished<'_> {
+    /// Those of the client's connection or, if that is plaintext, of the endpoint's.
+    #[inline]
+    fn push_identities<'t>(&'t self, tags: &mut Tags<'t>) {
+        if let Some(secured) = self.secured {
+            push_peers(tags, secured.peer_id(), secured.own_id());
         }
-        self.reason = Some(reason);
+        if let Some(attempt) = self.attempt {
+            attempt.push_tls(tags, self.secured.is_none());
+        }
     }
 }

@@ -1,10 +1,12 @@
-//! Leave to send a request.
+//! Leave to send a request, to wait for a connection, to open one: the circuit breakers.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
+use crate::balance::{Ask, Chance};
 use crate::reply::Failure;
-use crate::upstream::{ClusterState, EndpointState, Permit};
+use crate::upstream::connection::Slot;
+use crate::upstream::usage::Counter;
+use crate::upstream::{ClusterState, EndpointState, Permit, Pooled};
 
 /// A request that may be sent to an endpoint; it counts as active until this is dropped.
 #[derive(Debug)]
@@ -19,14 +21,17 @@ impl ClusterState {
     #[inline]
     pub(crate) fn admit(
         self: &Rc<Self>,
-        original: Option<SocketAddr>,
-        random: impl FnMut() -> u64,
+        ask: Ask<'_>,
+        chance: &impl Chance,
     ) -> Result<Admitted, Failure> {
-        let Some(endpoint) = self.pick(original, random) else {
+        if self.cluster.spread.drops_per_million > 0 {
+            self.drop_some(chance)?;
+        }
+        let Some(endpoint) = self.pick(ask, chance) else {
             self.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };
-        let Some(permit) = self.request_permit() else {
+        let Some(permit) = self.request_permit(ask.is_high_priority) else {
             self.stats.rq_pending_overflow.increment();
             return Err(Failure::Overflow);
         };
@@ -38,6 +43,79 @@ impl ClusterState {
             endpoint,
             _permit: permit,
         })
+    }
+
+    /// Refuses the share of the requests that the control plane wants to be refused.
+    #[cold]
+    fn drop_some(&self, chance: &impl Chance) -> Result<(), Failure> {
+        let share = self.cluster.spread.drops_per_million;
+        if chance.random() % 1_000_000 >= u64::from(share) {
+            return Ok(());
+        }
+        self.stats.rq_dropped.increment();
+        Err(Failure::Dropped {
+            always: share >= 1_000_000,
+        })
+    }
+
+    /// Leave to have one more request under way, unless the circuit breaker is open.
+    #[inline]
+    fn request_permit(&self, is_high: bool) -> Option<Permit> {
+        let limit = self.cluster.limits.of(is_high).max_requests;
+        Permit::take(&self.usage, Counter::requests(is_high), limit)
+    }
+
+    /// Leave to have one more request waiting for a connection.
+    pub(crate) fn pending_permit(&self, is_high: bool) -> Option<Permit> {
+        let limit = self.cluster.limits.of(is_high).max_pending_requests;
+        Permit::take(&self.usage, Counter::pending(is_high), limit)
+    }
+
+    /// A connection of the endpoint's pool, or leave to open one.
+    pub(crate) fn checkout(&self, endpoint: &Rc<EndpointState>, is_high: bool) -> Pooled {
+        endpoint.checkout(&self.stats, |first| {
+            self.connection_permit(endpoint, first, is_high)
+        })
+    }
+
+    /// Leave to open a connection to the endpoint.
+    pub(super) fn slot(&self, endpoint: &Rc<EndpointState>, is_high: bool) -> Option<Slot> {
+        endpoint.slot(&self.stats, |first| {
+            self.connection_permit(endpoint, first, is_high)
+        })
+    }
+
+    /// Leave to open a connection to the endpoint that no pool will have.
+    pub(crate) fn own_slot(&self, endpoint: &Rc<EndpointState>) -> Option<Slot> {
+        // Nobody waits for it, so that the limit holds for the first one too.
+        endpoint.slot(&self.stats, |_| {
+            self.connection_permit(endpoint, false, false)
+        })
+    }
+
+    /// Leave to have one more connection; the first one to an endpoint is always allowed.
+    fn connection_permit(
+        &self,
+        endpoint: &EndpointState,
+        first: bool,
+        is_high: bool,
+    ) -> Option<Permit> {
+        let counter = Counter::connections(is_high);
+        let limits = &self.cluster.limits;
+        let limit = limits.of(is_high).max_connections;
+        let is_full = |most: u32| endpoint.connections() >= most;
+        let permit = if limits.connections_per_host.is_some_and(is_full) {
+            None
+        } else {
+            Permit::take(&self.usage, counter, limit)
+        };
+        if permit.is_none() {
+            self.stats.cx_overflow.increment();
+            if first {
+                return Some(Permit::force(&self.usage, counter, limit));
+            }
+        }
+        permit
     }
 }
 

@@ -1,24 +1,24 @@
 //! A cluster as a worker sees it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use periplus_wire::export::FixedTags;
 use tokio::time::error::Elapsed;
 
+use crate::balance::{self, Ask, Chance, HostFlag, Latency, Load, Members, Picker, Verdict};
 use crate::clock::Micros;
 use crate::reply::Failure;
-use crate::snapshot::Cluster;
-use crate::stats::ClusterStats;
+use crate::snapshot::{Balancing, Cluster};
+use crate::stats::{ClusterStats, TlsStats};
+use crate::tls;
 use crate::trace::cluster_tags;
-use crate::upstream::balance::Balancer;
-use crate::upstream::connection::Slot;
-use crate::upstream::{EndpointState, Permit, Pooled, Usage};
+use crate::upstream::link::{Link, NotReady};
+use crate::upstream::{EndpointState, Usage};
 
 /// The endpoints of a cluster by address: what survives a change of configuration.
 type Endpoints = HashMap<SocketAddr, Rc<EndpointState>>;
@@ -28,13 +28,22 @@ type Endpoints = HashMap<SocketAddr, Rc<EndpointState>>;
 pub(crate) struct ClusterState {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) stats: Arc<ClusterStats>,
+    tls_stats: Option<Arc<TlsStats>>,
     /// Its tags on spans.
     pub(crate) tags: FixedTags,
     endpoints: Vec<Rc<EndpointState>>,
     /// Those that clients of an ORIGINAL_DST cluster have asked for.
     asked_for: RefCell<Endpoints>,
-    balancer: Balancer,
-    usage: Arc<Usage>,
+    members: Arc<Members>,
+    /// Over the plan of the generation that was seen last.
+    picker: RefCell<Picker>,
+    seen: Cell<u64>,
+    seed: usize,
+    /// It counts how its endpoints do.
+    watches: bool,
+    /// Its endpoints are checked.
+    is_checked: bool,
+    pub(super) usage: Arc<Usage>,
 }
 
 impl ClusterState {
@@ -43,7 +52,7 @@ impl ClusterState {
     pub(crate) fn new(
         cluster: Arc<Cluster>,
         previous: Option<&Self>,
-        stats: Arc<ClusterStats>,
+        (stats, tls_stats): (Arc<ClusterStats>, Option<Arc<TlsStats>>),
         usage: Arc<Usage>,
         seed: usize,
     ) -> Rc<Self> {
@@ -55,104 +64,130 @@ impl ClusterState {
             })
             .map(|endpoint| (endpoint.address, endpoint))
             .collect();
+        let members = cluster.members().clone();
         let mut kept = Endpoints::new();
         let endpoints = cluster
             .endpoints
             .iter()
-            .map(|endpoint| {
+            .enumerate()
+            .map(|(index, endpoint)| {
                 let source = source_for(&cluster, endpoint.address);
                 let state = kept.entry(endpoint.address).or_insert_with(|| {
                     let known = old.remove(&endpoint.address);
                     known
-                        .filter(|known| known.source == source)
+                        .filter(|known| known.source == source && known.fits(&endpoint.transport))
                         .unwrap_or_else(|| EndpointState::new(endpoint.address, source))
                 });
+                state.set_link(Link {
+                    transport: endpoint.transport.clone(),
+                    stats: tls_stats.clone(),
+                });
                 state.restore();
+                state.limit(&cluster);
+                *state.host.borrow_mut() = Some(members.host(index).clone());
                 state.clone()
             })
             .collect();
         for endpoint in old.values() {
             endpoint.retire();
         }
-        let weights = cluster.endpoints.iter().map(|e| e.weight.max(1)).collect();
+        // Before the plan: a newer one is at worst taken once more.
+        let seen = members.generation();
         Rc::new(Self {
-            balancer: Balancer::new(cluster.balancing, weights, seed),
+            picker: RefCell::new(picker(&cluster, &members, &stats, seed)),
             tags: cluster_tags(&cluster),
+            watches: cluster.outlier_detection.is_some()
+                || matches!(cluster.balancing, Balancing::PeakEwma(_)),
+            is_checked: cluster.health_check.is_some(),
             cluster,
             stats,
+            tls_stats,
             endpoints,
             asked_for: RefCell::default(),
+            members,
+            seen: Cell::new(seen),
+            seed,
             usage,
         })
     }
 
-    /// The endpoint for the next request; none if the cluster has none. `original` is where the client
-    /// wanted to go.
+    /// The endpoint for the next request; none if there is none for it.
     #[inline]
-    pub(crate) fn pick(
-        &self,
-        original: Option<SocketAddr>,
-        random: impl FnMut() -> u64,
-    ) -> Option<Rc<EndpointState>> {
-        match self.cluster.original_destination {
-            None => self.balancer.pick(&self.endpoints, random).cloned(),
-            Some(options) => original.map(|original| self.ask_for(original, options.port)),
+    pub(crate) fn pick(&self, ask: Ask<'_>, chance: &impl Chance) -> Option<Rc<EndpointState>> {
+        if let Some(options) = self.cluster.original_destination {
+            return ask
+                .original
+                .map(|original| self.ask_for(original, options.port));
+        }
+        if self.members.generation() != self.seen.get() {
+            self.renew();
+        }
+        if self.is_checked {
+            // Clusters that are never used are checked less often.
+            self.members.note_use();
+        }
+        let picked = self.picker.borrow().pick(ask, &self.endpoints, chance)?;
+        Some(self.endpoints[picked].clone())
+    }
+
+    /// Takes the newest plan.
+    #[cold]
+    fn renew(&self) {
+        self.seen.set(self.members.generation());
+        *self.picker.borrow_mut() = picker(&self.cluster, &self.members, &self.stats, self.seed);
+        if self.cluster.closes_on_failure {
+            let failed = |endpoint: &&Rc<EndpointState>| {
+                let host = endpoint.host.borrow();
+                let host = host.as_ref();
+                host.is_some_and(|host| host.has(HostFlag::FailedCheck))
+            };
+            for endpoint in self.endpoints.iter().filter(failed) {
+                endpoint.close_all();
+            }
         }
     }
 
     fn ask_for(&self, mut address: SocketAddr, port: Option<u16>) -> Rc<EndpointState> {
         address.set_port(port.unwrap_or(address.port()));
         let mut asked_for = self.asked_for.borrow_mut();
-        let endpoint = asked_for
-            .entry(address)
-            .or_insert_with(|| EndpointState::new(address, source_for(&self.cluster, address)));
+        let endpoint = asked_for.entry(address).or_insert_with(|| {
+            let state = EndpointState::new(address, source_for(&self.cluster, address));
+            state.set_link(Link {
+                transport: self.cluster.transport.clone(),
+                stats: self.tls_stats.clone(),
+            });
+            state
+        });
         endpoint.clone()
     }
 
-    /// Leave to have one more request under way, unless the circuit breaker is open.
+    /// Whether it counts how its endpoints do.
     #[inline]
-    pub(crate) fn request_permit(&self) -> Option<Permit> {
-        let limit = self.cluster.limits.max_requests;
-        Permit::take(&self.usage, |usage| &usage.requests, limit)
+    pub(crate) fn watches(&self) -> bool {
+        self.watches
     }
 
-    /// Leave to have one more request waiting for a connection.
-    pub(crate) fn pending_permit(&self) -> Option<Permit> {
-        let limit = self.cluster.limits.max_pending_requests;
-        Permit::take(&self.usage, |usage| &usage.pending, limit)
-    }
-
-    /// A connection of the endpoint's pool, or leave to open one.
-    pub(crate) fn checkout(&self, endpoint: &Rc<EndpointState>) -> Pooled {
-        endpoint.checkout(&self.stats, |first| self.connection_permit(first))
-    }
-
-    /// Leave to open a connection to the endpoint.
-    pub(super) fn slot(&self, endpoint: &Rc<EndpointState>) -> Option<Slot> {
-        endpoint.slot(&self.stats, |first| self.connection_permit(first))
-    }
-
-    /// Leave to open a connection to the endpoint that no pool will have.
-    pub(crate) fn own_slot(&self, endpoint: &Rc<EndpointState>) -> Option<Slot> {
-        // Nobody waits for it, so that the limit holds for the first one too.
-        endpoint.slot(&self.stats, |_| self.connection_permit(false))
-    }
-
-    /// Leave to have one more connection; the first one to an endpoint is always allowed.
-    fn connection_permit(&self, first: bool) -> Option<Permit> {
-        let limit = self.cluster.limits.max_connections;
-        fn connections(usage: &Usage) -> &AtomicU32 {
-            &usage.connections
+    /// An attempt has ended.
+    #[cold]
+    pub(crate) fn report(&self, endpoint: &EndpointState, verdict: Verdict) {
+        let Some(rules) = &self.cluster.outlier_detection else {
+            return;
+        };
+        let host = endpoint.host.borrow();
+        if let Some(host) = &*host
+            && host.monitor.put(verdict, rules)
+        {
+            self.members.trouble.notify_one();
         }
+    }
 
-        let permit = Permit::take(&self.usage, connections, limit);
-        if permit.is_none() {
-            self.stats.cx_overflow.increment();
-            if first {
-                return Some(Permit::force(&self.usage, connections, limit));
-            }
+    /// An endpoint has answered after so long.
+    #[cold]
+    pub(crate) fn observe(&self, endpoint: &EndpointState, took: Micros) {
+        if let Balancing::PeakEwma(options) = &self.cluster.balancing {
+            let took_ms = took as f64 / 1000.0;
+            endpoint.latency.observe(took_ms, balance::now(), options);
         }
-        permit
     }
 
     /// Counts how an attempt to connect went.
@@ -167,7 +202,15 @@ impl ClusterState {
                 self.stats.cx_connect_fail.increment();
                 let (cluster, endpoint) = (&self.cluster.name, &endpoint.text);
                 tracing::debug!(cluster, endpoint, %error, "cannot connect");
-                Err(Failure::Connect)
+                let inner = error.get_ref();
+                if inner.is_some_and(|inner| inner.is::<NotReady>()) {
+                    self.stats.secrets_not_ready.increment();
+                    return Err(Failure::Transport(error.to_string().into()));
+                }
+                Err(match tls::reason(&error) {
+                    Some(reason) => Failure::Transport(format!("TLS error: {reason}").into()),
+                    None => Failure::Connect,
+                })
             }
             Err(_) => {
                 self.stats.cx_connect_timeout.increment();
@@ -178,6 +221,9 @@ impl ClusterState {
 
     /// Closes connections that were idle for too long or that the endpoint has closed.
     pub(crate) fn sweep(&self, now: Micros) {
+        if self.members.generation() != self.seen.get() {
+            self.renew();
+        }
         for endpoint in &self.endpoints {
             endpoint.sweep(now, self.cluster.idle_timeout, &self.stats);
         }
@@ -207,4 +253,20 @@ impl ClusterState {
 fn source_for(cluster: &Cluster, address: SocketAddr) -> Option<IpAddr> {
     let mut sources = cluster.sources.iter().copied();
     sources.find(|source| source.is_ipv4() == address.is_ipv4())
+}
+
+fn picker(cluster: &Cluster, members: &Members, stats: &Arc<ClusterStats>, seed: usize) -> Picker {
+    let slow_start = cluster.spread.slow_start;
+    let policy = cluster.balancing;
+    Picker::new(members.plan(), policy, slow_start, stats.clone(), seed)
+}
+
+impl Load for Vec<Rc<EndpointState>> {
+    fn active(&self, index: usize) -> u32 {
+        self[index].active.get()
+    }
+
+    fn latency(&self, index: usize) -> &Latency {
+        &self[index].latency
+    }
 }

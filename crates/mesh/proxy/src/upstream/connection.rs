@@ -10,12 +10,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::balance::{Host, Latency};
 use crate::buffer::{Blocks, Buffer};
 use crate::clock::Micros;
 use crate::net::Stream;
+use crate::snapshot::{Cluster, Transport};
 use crate::stats::ClusterStats;
 use crate::upstream::Permit;
+use crate::upstream::age::{Age, Lifetime};
 use crate::upstream::http2::Http2Pool;
+use crate::upstream::link::{Behind, Link};
 
 /// The most idle connections that a worker keeps for one endpoint.
 const MOST_IDLE: usize = 1024;
@@ -31,14 +35,22 @@ pub(crate) struct EndpointState {
     pub(crate) text: String,
     /// Requests that it is working on for this worker.
     pub(crate) active: Cell<u32>,
+    /// How fast it answers this worker.
+    pub(crate) latency: Latency,
+    /// What all workers know of it.
+    pub(crate) host: RefCell<Option<Arc<Host>>>,
     /// Its connections of this worker, idle or not, those being opened included.
     connections: Cell<u32>,
     idle: RefCell<Vec<UpstreamConnection>>,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Its connections of HTTP/2.
     pub(super) http2: Http2Pool,
+    /// How connections to it are made.
+    link: RefCell<Link>,
     /// The endpoint has left its cluster: connections are not pooled any more.
     retired: Cell<bool>,
+    /// For how long connections are used.
+    pub(super) lifetime: Cell<Lifetime>,
 }
 
 /// A connection to an endpoint.
@@ -49,6 +61,7 @@ pub(crate) struct UpstreamConnection {
     pub(crate) buffer: Buffer,
     /// It has served an exchange before.
     pub(crate) reused: bool,
+    age: Age,
     idle_since: Micros,
     slot: Slot,
 }
@@ -93,12 +106,26 @@ impl EndpointState {
             source,
             text: address.to_string(),
             active: Cell::new(0),
+            latency: Latency::default(),
+            host: RefCell::default(),
             connections: Cell::new(0),
             idle: RefCell::default(),
             waiters: RefCell::default(),
             http2: Http2Pool::default(),
+            link: RefCell::default(),
             retired: Cell::new(false),
+            lifetime: Cell::new(Lifetime::ENDLESS),
         })
+    }
+
+    /// Says how connections are made from now on; those that there are stay.
+    pub(super) fn set_link(&self, link: Link) {
+        *self.link.borrow_mut() = link;
+    }
+
+    /// Whether connections that are made in this way are as good as those that there are.
+    pub(super) fn fits(&self, transport: &Transport) -> bool {
+        self.link.borrow().transport.takes_over(transport)
     }
 
     /// The most recently used idle connection that is still good.
@@ -141,8 +168,18 @@ impl EndpointState {
     }
 
     /// Opens a connection.
-    pub(super) async fn connect(&self) -> io::Result<Stream> {
-        Stream::connect(self.address, self.source).await
+    pub(super) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
+        if self.link.borrow().is_plain() {
+            return Stream::connect(self.address, self.source).await;
+        }
+        let link = self.link.borrow().clone();
+        // Boxed, so that a plaintext connection does not need the memory for it.
+        Box::pin(link.connect((self.address, self.source), alpn, behind)).await
+    }
+
+    /// How many connections this worker has to it.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.get()
     }
 
     /// Whether there is a connection, or somebody who means to have one.
@@ -168,6 +205,14 @@ impl EndpointState {
         self.http2.clear();
     }
 
+    /// The endpoint has failed: closes its connections, those at work when their requests end.
+    pub(super) fn close_all(&self) {
+        self.lifetime.set(self.lifetime.get().next_epoch());
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        drop(idle);
+        self.http2.clear();
+    }
+
     pub(super) fn is_retired(&self) -> bool {
         self.retired.get()
     }
@@ -175,6 +220,11 @@ impl EndpointState {
     /// The endpoint has come back.
     pub(crate) fn restore(&self) {
         self.retired.set(false);
+    }
+
+    /// Connections are used for as long as the cluster says.
+    pub(super) fn limit(&self, cluster: &Cluster) {
+        self.lifetime.set(self.lifetime.get().limited_by(cluster));
     }
 
     /// Closes connections that were idle for too long or that the endpoint has closed.
@@ -194,7 +244,8 @@ impl EndpointState {
                 if expired {
                     connection.slot.stats.cx_idle_timeout.increment();
                 }
-                if expired || !connection.stream.is_quiet() {
+                let is_over = connection.age.is_over(self.lifetime.get(), stats);
+                if expired || is_over || !connection.stream.is_quiet() {
                     gone.push(idle.swap_remove(at));
                 } else {
                     at += 1;
@@ -236,13 +287,14 @@ impl fmt::Debug for EndpointState {
 
 impl UpstreamConnection {
     /// Opens a connection.
-    pub(crate) async fn open(slot: Slot) -> io::Result<Self> {
-        let stream = slot.connect().await?;
+    pub(crate) async fn open(slot: Slot, behind: Behind) -> io::Result<Self> {
+        let stream = slot.connect(b"http/1.1", behind).await?;
         slot.stats.cx_http1_total.increment();
         Ok(Self {
             stream,
             buffer: Buffer::default(),
             reused: false,
+            age: slot.endpoint.lifetime.get().begin(),
             idle_since: 0,
             slot,
         })
@@ -255,7 +307,9 @@ impl UpstreamConnection {
         self.reused = true;
         self.idle_since = now;
         let endpoint = self.slot.endpoint.clone();
-        if endpoint.retired.get() {
+        self.age.count();
+        let is_over = self.age.is_over(endpoint.lifetime.get(), &self.slot.stats);
+        if is_over || endpoint.retired.get() || !endpoint.link.borrow().is_shared() {
             return;
         }
         if let Some(connection) = endpoint.offer(Some(self)) {
@@ -282,8 +336,8 @@ impl Slot {
     }
 
     /// Opens the connection.
-    pub(crate) async fn connect(&self) -> io::Result<Stream> {
-        let stream = self.endpoint.connect().await?;
+    pub(crate) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
+        let stream = self.endpoint.connect(alpn, behind).await?;
         self.stats.cx_total.increment();
         Ok(stream)
     }

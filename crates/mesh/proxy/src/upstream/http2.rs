@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::http2::Pinger;
 use crate::net::Stream;
 use crate::reply::Failure;
 use crate::snapshot::Http2Options;
+use crate::stats::ClusterStats;
+use crate::tls::Secured;
+use crate::upstream::age::Age;
 use crate::upstream::connection::Slot;
 use crate::upstream::{ClusterState, EndpointState};
 
@@ -36,12 +40,16 @@ pub(crate) struct Http2Pool {
 pub(crate) struct Shared {
     send: RefCell<SendRequest<Bytes>>,
     endpoint: Rc<EndpointState>,
+    /// What its TLS has shown.
+    secured: Option<Rc<Secured>>,
     /// Streams under way.
     active: Cell<u32>,
     /// The most that the configuration allows; the peer may allow fewer.
     limit: u32,
     /// It has carried a stream before.
     reused: Cell<bool>,
+    age: Age,
+    stats: Arc<ClusterStats>,
     /// Its task has ended: nothing comes from it any more.
     closed: Cell<bool>,
     /// Since when a sweep has seen no stream.
@@ -74,6 +82,13 @@ impl Http2Pool {
             let Some(shared) = connections.get(at) else {
                 break None;
             };
+            if shared
+                .age
+                .is_over(shared.endpoint.lifetime.get(), &shared.stats)
+            {
+                gone.push(connections.swap_remove(at));
+                continue;
+            }
             match shared.has_room() {
                 Ok(true) => break Some(shared.lease()),
                 Ok(false) => at += 1,
@@ -125,6 +140,7 @@ impl Shared {
     fn lease(self: &Rc<Self>) -> Lease {
         self.active.set(self.active.get() + 1);
         self.idle_since.set(None);
+        self.age.count();
         Lease {
             shared: self.clone(),
             reused: self.reused.replace(true),
@@ -151,6 +167,11 @@ impl Lease {
     /// The way to begin a stream.
     pub(crate) fn sender(&self) -> SendRequest<Bytes> {
         self.shared.send.borrow().clone()
+    }
+
+    /// What the connection's TLS has shown.
+    pub(crate) fn secured(&self) -> Option<&Rc<Secured>> {
+        self.shared.secured.as_ref()
     }
 
     /// Whether the connection is closed, rather than this stream alone.
@@ -198,6 +219,7 @@ impl ClusterState {
         self: &Rc<Self>,
         endpoint: &Rc<EndpointState>,
         options: Http2Options,
+        is_high: bool,
     ) -> Result<Lease, Failure> {
         loop {
             if let Some(lease) = endpoint.http2.lease() {
@@ -206,7 +228,7 @@ impl ClusterState {
             let opening = endpoint.http2.opening.borrow().clone();
             let opening = match opening {
                 Some(opening) => opening,
-                None => match self.slot(endpoint) {
+                None => match self.slot(endpoint, is_high) {
                     Some(slot) => self.http2_connect(endpoint, slot, options),
                     None => {
                         let waiting = endpoint.wait();
@@ -237,7 +259,7 @@ impl ClusterState {
             let connected = cluster.connected(&endpoint, opened);
             drop(cluster);
             endpoint.http2.opening.borrow_mut().take();
-            let (send, connection) = match connected {
+            let (send, connection, secured) = match connected {
                 Ok(connected) => connected,
                 Err(failure) => {
                     ended.end(Err(failure));
@@ -249,9 +271,12 @@ impl ClusterState {
             let shared = Rc::new(Shared {
                 send: RefCell::new(send),
                 endpoint: endpoint.clone(),
+                secured,
                 active: Cell::new(0),
                 limit: options.max_concurrent_streams,
                 reused: Cell::new(false),
+                age: endpoint.lifetime.get().begin(),
+                stats,
                 closed: Cell::new(false),
                 idle_since: Cell::new(None),
             });
@@ -270,10 +295,15 @@ impl ClusterState {
     }
 }
 
-type Connected = (SendRequest<Bytes>, Connection<Stream, Bytes>);
+type Connected = (
+    SendRequest<Bytes>,
+    Connection<Stream, Bytes>,
+    Option<Rc<Secured>>,
+);
 
 async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<Connected> {
-    let stream = endpoint.connect().await?;
+    let stream = endpoint.connect(b"h2", None).await?;
+    let secured = stream.secured().cloned();
     let mut builder = Builder::new();
     match endpoint.http2.limit_of_peer.get() {
         // The codec's own guess.
@@ -283,7 +313,7 @@ async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<
             builder.initial_max_send_streams(known);
         }
     }
-    builder
+    let (send, connection) = builder
         .enable_push(false)
         .header_table_size(options.header_table_size)
         .initial_window_size(options.initial_stream_window_size)
@@ -291,7 +321,8 @@ async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<
         .max_header_list_size(MAX_HEADER_LIST)
         .handshake(stream)
         .await
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?;
+    Ok((send, connection, secured))
 }
 
 /// Reads and writes the connection until it ends.

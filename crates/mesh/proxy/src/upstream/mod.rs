@@ -1,13 +1,17 @@
 //! The way to the endpoints: clusters as a worker sees them, balancing, pools, limits.
 
 mod admit;
-mod balance;
+mod age;
 mod cluster;
 mod connection;
+mod gauges;
 mod http2;
+mod link;
 mod usage;
 
 pub(crate) use cluster::ClusterState;
 pub(crate) use connection::{EndpointState, Pooled, Slot, UpstreamConnection};
+pub(crate) use gauges::add_gauges;
 pub(crate) use http2::Lease;
+pub(crate) use link::Link;
 pub(crate) use usage::{Permit, Usage, Usages};

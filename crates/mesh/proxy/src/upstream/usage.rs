@@ -7,9 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Envoy's largest threshold, and Istio's default: no limit, so nothing is counted.
 const UNLIMITED: u32 = u32::MAX;
 
-/// The connections, waiting and active requests of one cluster over all workers.
+/// What all workers use of one cluster, by the priority of the requests.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
+    pub(crate) default: Used,
+    pub(crate) high: Used,
+}
+
+/// Connections, waiting and active requests.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
     pub(crate) connections: AtomicU32,
     pub(crate) pending: AtomicU32,
     pub(crate) requests: AtomicU32,
@@ -40,8 +47,36 @@ pub(crate) struct Permit {
     counted: Option<(Arc<Usage>, Counter)>,
 }
 
-/// Which of the counters.
-type Counter = fn(&Usage) -> &AtomicU32;
+/// Which of the counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counter(fn(&Usage) -> &AtomicU32);
+
+impl Counter {
+    pub(crate) fn connections(is_high: bool) -> Self {
+        if is_high {
+            Self(|usage| &usage.high.connections)
+        } else {
+            Self(|usage| &usage.default.connections)
+        }
+    }
+
+    pub(crate) fn pending(is_high: bool) -> Self {
+        if is_high {
+            Self(|usage| &usage.high.pending)
+        } else {
+            Self(|usage| &usage.default.pending)
+        }
+    }
+
+    #[inline]
+    pub(crate) fn requests(is_high: bool) -> Self {
+        if is_high {
+            Self(|usage| &usage.high.requests)
+        } else {
+            Self(|usage| &usage.default.requests)
+        }
+    }
+}
 
 impl Permit {
     /// Takes one, unless the limit is reached.
@@ -50,7 +85,7 @@ impl Permit {
         if limit == UNLIMITED {
             return Some(Self { counted: None });
         }
-        let taken = counter(usage)
+        let taken = (counter.0)(usage)
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
                 (now < limit).then_some(now + 1)
             })
@@ -65,7 +100,7 @@ impl Permit {
         if limit == UNLIMITED {
             return Self { counted: None };
         }
-        counter(usage).fetch_add(1, Ordering::Relaxed);
+        (counter.0)(usage).fetch_add(1, Ordering::Relaxed);
         Self {
             counted: Some((usage.clone(), counter)),
         }
@@ -75,7 +110,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some((usage, counter)) = &self.counted {
-            counter(usage).fetch_sub(1, Ordering::Relaxed);
+            (counter.0)(usage).fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -89,14 +124,16 @@ mod tests {
         let usages = Usages::default();
         let usage = usages.of("a");
         assert!(Arc::ptr_eq(&usage, &usages.of("a")));
-        let first = Permit::take(&usage, |usage| &usage.requests, 1);
+        let take = |is_high, limit| Permit::take(&usage, Counter::requests(is_high), limit);
+        let first = take(false, 1);
         assert!(first.is_some());
-        assert!(Permit::take(&usage, |usage| &usage.requests, 1).is_none());
-        let forced = Permit::force(&usage, |usage| &usage.requests, 1);
+        assert!(take(false, 1).is_none());
+        assert!(take(true, 1).is_some(), "another priority");
+        let forced = Permit::force(&usage, Counter::requests(false), 1);
         drop(first);
-        assert!(Permit::take(&usage, |usage| &usage.requests, 1).is_none());
+        assert!(take(false, 1).is_none());
         drop(forced);
-        assert!(Permit::take(&usage, |usage| &usage.requests, 1).is_some());
-        assert!(Permit::take(&usage, |usage| &usage.requests, u32::MAX).is_some());
+        assert!(take(false, 1).is_some());
+        assert!(take(false, u32::MAX).is_some());
     }
 }

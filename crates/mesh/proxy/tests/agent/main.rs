@@ -1,6 +1,9 @@
 //! A whole proxy under a control plane: ready when configured, following changes, keeping what is good,
 //! and telling about it on the admin pages.
 
+mod control_plane;
+#[path = "../../../xds/tests/support/fake.rs"]
+mod fake;
 #[path = "../xds_support/mod.rs"]
 mod xds_support;
 
@@ -192,6 +195,30 @@ async fn what_is_refused_is_told_and_changes_nothing() {
         stats.contains("listener_manager.lds.update_rejected: 1\n"),
         "{stats}"
     );
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_proxy_can_be_told_to_be_not_ready() {
+    let plane = ControlPlane::start().await;
+    let origin = Origin::start("one").await;
+    let at = free_address().await;
+    plane.worlds.set(NODE, world("c", origin.address, at));
+    let (agent, admin) = start(plane.address).await;
+    agent.ready().await;
+    for (path, status, state) in [("fail", 503, "DRAINING\n"), ("ok", 200, "LIVE\n")] {
+        let request = format!(
+            "POST /healthcheck/{path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        assert_eq!(
+            exchange(admin, &request).await.expect("an answer").body,
+            "OK\n"
+        );
+        let ready = page(admin, "/ready").await;
+        assert_eq!((ready.status(), ready.body.as_str()), (status, state));
+        // Requests that come all the same are served.
+        assert_eq!(get(at, "/").await.expect("an answer").status(), 200);
+    }
     agent.shutdown(Duration::from_secs(1)).await;
 }
 

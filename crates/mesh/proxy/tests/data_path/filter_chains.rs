@@ -29,7 +29,7 @@ fn to(config: &Config, cluster: &str) -> Service {
 fn chain(conditions: ChainMatch, service: Service) -> FilterChain {
     FilterChain {
         conditions,
-        service,
+        ..service.into()
     }
 }
 
@@ -52,7 +52,7 @@ fn the_chain_that_fits_serves_else_the_default_one_else_none() {
         generation += 1;
         let listener = Listener {
             chains: vec![chain(conditions, to(&mesh.config, "app"))],
-            default_chain: default.then(|| to(&mesh.config, "two")),
+            default_chain: default.then(|| to(&mesh.config, "two").into()),
             ..mesh.config.listener("test", mesh.address)
         };
         let snapshot = mesh.config.snapshot(generation, vec![listener]);

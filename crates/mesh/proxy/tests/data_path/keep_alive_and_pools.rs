@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use periplus_proxy::snapshot::{Balancing, Endpoint};
+use periplus_proxy::snapshot::{Balancing, Endpoint, LeastRequest};
 
 use crate::support::config::cluster;
 use crate::support::origin::{Origin, ok, read_request};
@@ -113,8 +113,8 @@ fn spread(balancing: Balancing, weights: &[u32], requests: usize) -> Vec<usize> 
         .iter()
         .zip(weights)
         .map(|(origin, weight)| Endpoint {
-            address: origin.address,
             weight: *weight,
+            ..Endpoint::new(origin.address)
         })
         .collect();
     let mut config = Config::to(&origins[0]);
@@ -138,7 +138,10 @@ fn round_robin_takes_turns_and_weights_count() {
 
 #[test]
 fn random_policies_reach_everybody() {
-    for balancing in [Balancing::Random, Balancing::LeastRequest] {
+    for balancing in [
+        Balancing::Random,
+        Balancing::LeastRequest(LeastRequest::default()),
+    ] {
         let counts = spread(balancing, &[1, 1], 200);
         assert!(
             counts.iter().all(|count| *count > 50),
@@ -155,7 +158,7 @@ fn least_request_avoids_the_busy_endpoint() {
     });
     let idle = Origin::saying("fast");
     let mut app = cluster("app", &[busy.address, idle.address]);
-    app.balancing = Balancing::LeastRequest;
+    app.balancing = Balancing::LeastRequest(LeastRequest::default());
     let mut config = Config::to(&idle);
     config.clusters = vec![app];
     let mesh = config.start();
@@ -192,4 +195,27 @@ fn several_workers_serve_the_same_port() {
         "{}",
         origin.connections()
     );
+}
+
+#[test]
+fn connections_are_used_for_so_many_requests_and_so_long() {
+    let origin = Origin::saying("fine");
+    let mut app = cluster("app", &[origin.address]);
+    app.max_requests_per_connection = Some(3);
+    let mut config = Config::to(&origin);
+    config.clusters = vec![app];
+    let mut mesh = config.start();
+    let mut client = mesh.client();
+    for _ in 0..7 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert_eq!(origin.connections(), 3);
+    assert_eq!(mesh.stat("cluster.app.upstream_cx_max_requests"), 2);
+    mesh.config.clusters[0].max_requests_per_connection = None;
+    mesh.config.clusters[0].max_connection_duration = Some(Duration::from_millis(50));
+    mesh.publish();
+    assert_eq!(client.get("/").status, 200);
+    // Idle ones are closed too when their time is over.
+    mesh.wait_stat("cluster.app.upstream_cx_active", 0);
+    assert!(mesh.stat("cluster.app.upstream_cx_max_duration_reached") >= 1);
 }

@@ -1,8 +1,10 @@
 //! The data path over real sockets: one file per behaviour.
 
+mod balancing;
 mod differential_hyper;
 mod filter_chains;
 mod grpc;
+mod health;
 mod keep_alive_and_pools;
 mod listeners_live;
 mod rfc9110_semantics;

@@ -422,7 +422,7 @@ fn a_circuit_breaker_keeps_streams_on_one_connection() {
     });
     let mut config = Config::to(&Origin::saying(""));
     let mut limited = http2_cluster(&origin);
-    limited.limits.max_connections = 1;
+    limited.limits.default.max_connections = 1;
     config.clusters = vec![limited];
     let mesh = config.start();
     run(async {

@@ -1,7 +1,7 @@
 //! Which route and which cluster a request gets.
 
 use periplus_proxy::snapshot::{
-    Forward, GrpcTimeouts, HeaderMatch, PathMatch, RouteAction, ValueMatch, WeightedCluster,
+    Forward, HeaderMatch, PathMatch, RouteAction, ValueMatch, WeightedCluster,
 };
 
 use crate::support::config::{Mesh, cluster};
@@ -182,14 +182,10 @@ fn weights_split_the_requests() {
     let light = Origin::saying("light");
     let split = RouteAction::Forward(Forward {
         clusters: [("heavy", 90), ("light", 10), ("never", 0)]
-            .map(|(name, weight)| WeightedCluster {
-                name: name.into(),
-                weight,
-            })
+            .map(|(name, weight)| WeightedCluster::new(name, weight))
             .to_vec(),
         total_weight: 100,
-        timeout: None,
-        grpc: GrpcTimeouts::default(),
+        ..Forward::default()
     });
     let mesh = Config::to(&heavy)
         .cluster(cluster("heavy", &[heavy.address]))

@@ -187,7 +187,7 @@ fn without_a_way_the_connection_is_closed_and_counted() {
 #[test]
 fn the_limit_of_connections_holds() {
     let mut config = Config::to(&echo()).tcp(|_| ());
-    config.clusters[0].limits.max_connections = 2;
+    config.clusters[0].limits.default.max_connections = 2;
     let mesh = config.start();
     let open = || {
         let mut client = mesh.client();
@@ -206,11 +206,7 @@ fn the_limit_of_connections_holds() {
 #[test]
 fn clusters_are_chosen_by_weight() {
     let mut config = Config::to(&naming("a")).tcp(|proxy| {
-        let weighted = |name: &str, weight| WeightedCluster {
-            name: name.into(),
-            weight,
-        };
-        proxy.clusters = vec![weighted("app", 1), weighted("b", 3)];
+        proxy.clusters = vec![WeightedCluster::new("app", 1), WeightedCluster::new("b", 3)];
         proxy.total_weight = 4;
     });
     config.clusters.push(cluster("b", &[naming("b").address]));

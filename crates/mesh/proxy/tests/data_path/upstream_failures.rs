@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use periplus_proxy::snapshot::RouteAction;
+use periplus_proxy::snapshot::{Forward, RouteAction};
 
 use crate::support::collector::TestSpan;
 use crate::support::config::{Mesh, cluster, forward_within, free_address};
@@ -385,10 +385,10 @@ fn circuit_breakers_refuse_what_is_over_the_limit() {
         Some(ok("fine"))
     });
     let mut limited = cluster("limited", &[origin.address]);
-    limited.limits.max_requests = 1;
+    limited.limits.default.max_requests = 1;
     let mut single = cluster("single", &[origin.address]);
-    single.limits.max_connections = 1;
-    single.limits.max_pending_requests = 1;
+    single.limits.default.max_connections = 1;
+    single.limits.default.max_pending_requests = 1;
     let mut routes = vec![
         route("/hold", forward("limited")),
         route("/limited", forward("limited")),
@@ -431,7 +431,7 @@ fn requests_over_the_connection_limit_wait_for_a_connection() {
         Some(ok("fine"))
     });
     let mut single = cluster("app", &[origin.address]);
-    single.limits.max_connections = 1;
+    single.limits.default.max_connections = 1;
     let mut config = Config::to(&origin);
     config.clusters = vec![single];
     let mesh = config.start();
@@ -445,4 +445,43 @@ fn requests_over_the_connection_limit_wait_for_a_connection() {
     assert_eq!(origin.connections(), 1);
     assert!(mesh.stat("cluster.app.upstream_cx_overflow") >= 7);
     mesh.wait_stat("cluster.app.upstream_rq_pending_active", 0);
+}
+
+#[test]
+fn each_priority_has_its_own_breakers() {
+    let origin = Origin::new(|request| {
+        if request.path() == "/hold" {
+            pause(Duration::from_millis(500));
+        }
+        Some(ok("fine"))
+    });
+    let mut limited = cluster("app", &[origin.address]);
+    limited.limits.default.max_requests = 1;
+    limited.limits.default.tracks_remaining = true;
+    limited.limits.high.max_requests = 2;
+    let high = RouteAction::Forward(Forward {
+        is_high_priority: true,
+        ..Forward::to("app")
+    });
+    let mut config = Config::to(&origin);
+    config.clusters = vec![limited];
+    config.routes = vec![route("/high", high), route("/", forward("app"))];
+    let mesh = config.start();
+    let breaker = |name: &str| mesh.stat(&format!("cluster.app.circuit_breakers.{name}"));
+    assert_eq!(
+        (breaker("default.rq_open"), breaker("default.remaining_rq")),
+        (0, 1)
+    );
+    let mut holder = mesh.client();
+    holder.send("GET /hold HTTP/1.1\r\nhost: h\r\n\r\n");
+    origin.nth(1);
+    assert_eq!(
+        (breaker("default.rq_open"), breaker("default.remaining_rq")),
+        (1, 0)
+    );
+    assert_eq!(breaker("high.rq_open"), 0);
+    assert_eq!(mesh.client().get("/").status, 503);
+    assert_eq!(mesh.client().get("/high").status, 200);
+    assert_eq!(holder.response(false).expect("a response").status, 200);
+    mesh.wait_stat("cluster.app.circuit_breakers.default.rq_open", 0);
 }

@@ -35,6 +35,17 @@ impl Message {
             .unwrap_or(0)
     }
 
+    /// A whole response.
+    pub(crate) fn parse(answer: &str) -> Self {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+        let mut message = Self::parse_head(head);
+        message.body = match message.header("transfer-encoding") {
+            Some(_) => dechunk(body),
+            None => body.to_owned(),
+        };
+        message
+    }
+
     fn parse_head(head: &str) -> Self {
         let mut lines = head.split("\r\n");
         let line = lines.next().unwrap_or_default().to_owned();
@@ -61,14 +72,7 @@ pub(crate) async fn exchange(address: SocketAddr, request: &str) -> std::io::Res
     {
         return Err(error);
     }
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let mut message = Message::parse_head(head);
-    message.body = match message.header("transfer-encoding") {
-        Some(_) => dechunk(body),
-        None => body.to_owned(),
-    };
-    Ok(message)
+    Ok(Message::parse(&String::from_utf8_lossy(&answer)))
 }
 
 /// A plain GET.

@@ -1,7 +1,11 @@
-//! The client side: one ADS stream that follows a control plane, through reconnects.
+//! The client side: one ADS stream that follows a control plane, through reconnects. It is of the
+//! state-of-the-world form or of the incremental one.
 
+mod delta;
 mod session;
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
@@ -15,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
+use self::delta::DeltaSession;
 use self::session::Session;
 
 /// Takes what the control plane sends.
@@ -30,6 +35,27 @@ pub trait Handler: Send {
         resources: Vec<Any>,
     ) -> Result<(), Vec<Rejection>>;
 
+    /// Takes what has changed: resources that are new or other than before, and the names of those that
+    /// have gone. Only asked with [`Form::Delta`]; as for [`Handler::apply`], an error refuses the response.
+    fn apply_delta(
+        &mut self,
+        type_url: &str,
+        _version: &str,
+        _resources: Vec<Named>,
+        _removed: &[String],
+    ) -> Result<(), Vec<Rejection>> {
+        Err(vec![Rejection {
+            resource: format!("{type_url:?}"),
+            reason: "the incremental form is not supported".to_owned(),
+        }])
+    }
+
+    /// The resources of this type that it holds before the first stream, with their versions: with
+    /// [`Form::Delta`] the control plane sends only what has changed since.
+    fn versions(&self, _type_url: &str) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
     /// The names of this type to be subscribed to, sorted: the routes that the listeners name, the
     /// endpoints that the clusters name. Asked again after each [`Handler::apply`].
     fn wanted(&self, type_url: &str) -> Vec<String>;
@@ -39,6 +65,27 @@ pub trait Handler: Send {
 
     /// The stream has ended or could not be opened; the next attempt comes by itself.
     fn disconnected(&mut self, _error: &StreamError) {}
+}
+
+/// A resource of the incremental form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// The resource.
+    pub body: Any,
+}
+
+/// The forms of the protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// State of the world: each response is all there is of a type, or of the names that were asked for.
+    #[default]
+    StateOfTheWorld,
+    /// Incremental: each response is what has changed.
+    Delta,
 }
 
 /// A resource that was refused.
@@ -58,6 +105,8 @@ pub struct Config {
     pub endpoint: String,
     /// Who this is; sent with the first request of each stream.
     pub node: Node,
+    /// Which form of the protocol is spoken.
+    pub form: Form,
     /// The types that are subscribed to without names, in this order.
     pub wildcard_types: Vec<&'static str>,
     /// The types that are subscribed to by the names that the handler wants, in this order.
@@ -79,6 +128,7 @@ impl Config {
         Self {
             endpoint: endpoint.into(),
             node,
+            form: Form::default(),
             wildcard_types: vec![CLUSTER, LISTENER],
             named_types: vec![ENDPOINT, ROUTE],
             base_backoff: Duration::from_millis(500),
@@ -150,7 +200,14 @@ impl StreamError {
 /// Follows the control plane for ever; ends when the future is dropped.
 ///
 /// After a lost stream the client connects again and resumes with the versions that it runs on.
-pub async fn run<H: Handler>(config: &Config, handler: &mut H) -> std::convert::Infallible {
+pub async fn run<H: Handler>(config: &Config, handler: &mut H) -> Infallible {
+    match config.form {
+        Form::StateOfTheWorld => run_whole(config, handler).await,
+        Form::Delta => run_delta(config, handler).await,
+    }
+}
+
+async fn run_whole<H: Handler>(config: &Config, handler: &mut H) -> Infallible {
     let mut session = Session::new(config);
     let mut failures = 0;
     loop {
@@ -159,64 +216,128 @@ pub async fn run<H: Handler>(config: &Config, handler: &mut H) -> std::convert::
         if session.had_response() {
             failures = 0;
         }
-        tracing::debug!(error = %error.with_causes(), "no xDS stream");
-        handler.disconnected(&error);
-        sleep(backoff(config, failures)).await;
-        failures += 1;
+        pause_after(&error, config, handler, &mut failures).await;
     }
+}
+
+async fn run_delta<H: Handler>(config: &Config, handler: &mut H) -> Infallible {
+    let mut session = DeltaSession::new(config, handler);
+    let mut failures = 0;
+    loop {
+        session.reset();
+        let Err(error) = delta_stream(config, &mut session, handler).await;
+        if session.had_response() {
+            failures = 0;
+        }
+        pause_after(&error, config, handler, &mut failures).await;
+    }
+}
+
+async fn pause_after<H: Handler>(
+    error: &StreamError,
+    config: &Config,
+    handler: &mut H,
+    failures: &mut u32,
+) {
+    tracing::debug!(error = %error.with_causes(), "no xDS stream");
+    handler.disconnected(error);
+    sleep(backoff(config, *failures)).await;
+    *failures = failures.saturating_add(1);
+}
+
+impl Config {
+    async fn connect(
+        &self,
+    ) -> Result<AggregatedDiscoveryServiceClient<tonic::transport::Channel>, StreamError> {
+        let channel = Endpoint::from_shared(self.endpoint.clone())
+            .map_err(|source| StreamError::Endpoint {
+                endpoint: self.endpoint.clone(),
+                source,
+            })?
+            .connect_timeout(self.connect_timeout)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(|source| StreamError::Connect {
+                endpoint: self.endpoint.clone(),
+                source,
+            })?;
+        let client = AggregatedDiscoveryServiceClient::new(channel);
+        Ok(client.max_decoding_message_size(self.max_message_bytes))
+    }
+
+    fn ended(&self, status: Status) -> StreamError {
+        StreamError::Ended {
+            endpoint: self.endpoint.clone(),
+            status: Box::new(status),
+        }
+    }
+
+    fn closed(&self) -> StreamError {
+        StreamError::Closed {
+            endpoint: self.endpoint.clone(),
+        }
+    }
+}
+
+/// A channel that holds the first requests: they must be under way before the server answers.
+async fn filled<T>(
+    config: &Config,
+    first: Vec<T>,
+) -> Result<(mpsc::Sender<T>, ReceiverStream<T>), StreamError> {
+    let (requests, outgoing) = mpsc::channel(first.len().max(16));
+    for request in first {
+        let sent = requests.send(request).await;
+        sent.map_err(|_| config.closed())?;
+    }
+    Ok((requests, ReceiverStream::new(outgoing)))
 }
 
 async fn stream<H: Handler>(
     config: &Config,
     session: &mut Session,
     handler: &mut H,
-) -> Result<std::convert::Infallible, StreamError> {
-    let endpoint = || config.endpoint.clone();
-    let channel = Endpoint::from_shared(config.endpoint.clone())
-        .map_err(|source| StreamError::Endpoint {
-            endpoint: endpoint(),
-            source,
-        })?
-        .connect_timeout(config.connect_timeout)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .connect()
-        .await
-        .map_err(|source| StreamError::Connect {
-            endpoint: endpoint(),
-            source,
-        })?;
-    let mut client = AggregatedDiscoveryServiceClient::new(channel)
-        .max_decoding_message_size(config.max_message_bytes);
-
-    let ended = |status: Status| StreamError::Ended {
-        endpoint: endpoint(),
-        status: Box::new(status),
-    };
-    let closed = || StreamError::Closed {
-        endpoint: endpoint(),
-    };
-
-    // The initial requests fit into the channel: they must be under way before the server answers.
-    let first = session.opening(handler);
-    let (requests, outgoing) = mpsc::channel(first.len().max(16));
-    for request in first {
-        requests.send(request).await.map_err(|_| closed())?;
-    }
-    let mut responses = client
-        .stream_aggregated_resources(ReceiverStream::new(outgoing))
-        .await
-        .map_err(ended)?
-        .into_inner();
+) -> Result<Infallible, StreamError> {
+    let mut client = config.connect().await?;
+    let (requests, outgoing) = filled(config, session.opening(handler)).await?;
+    let opened = client.stream_aggregated_resources(outgoing).await;
+    let mut responses = opened.map_err(|status| config.ended(status))?.into_inner();
     handler.connected();
-    while let Some(response) = responses.message().await.map_err(ended)? {
+    loop {
+        let response = responses.message().await;
+        let Some(response) = response.map_err(|status| config.ended(status))? else {
+            return Err(config.closed());
+        };
         for request in session.on_response(response, handler) {
-            requests.send(request).await.map_err(|_| closed())?;
+            let sent = requests.send(request).await;
+            sent.map_err(|_| config.closed())?;
         }
     }
-    Err(closed())
+}
+
+async fn delta_stream<H: Handler>(
+    config: &Config,
+    session: &mut DeltaSession,
+    handler: &mut H,
+) -> Result<Infallible, StreamError> {
+    let mut client = config.connect().await?;
+    let (requests, outgoing) = filled(config, session.opening(handler)).await?;
+    let opened = client.delta_aggregated_resources(outgoing).await;
+    let mut responses = opened.map_err(|status| config.ended(status))?.into_inner();
+    handler.connected();
+    loop {
+        let response = responses.message().await;
+        let Some(response) = response.map_err(|status| config.ended(status))? else {
+            return Err(config.closed());
+        };
+        for request in session.on_response(response, handler) {
+            let sent = requests.send(request).await;
+            sent.map_err(|_| config.closed())?;
+        }
+    }
 }
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);

@@ -146,17 +146,21 @@ impl Session {
             resource_names: state.names.clone(),
             type_url: type_url.to_owned(),
             response_nonce: state.nonce.clone(),
-            error_detail: error.map(|message| rpc::Status {
-                code: INVALID_ARGUMENT,
-                message,
-                details: Vec::new(),
-            }),
+            error_detail: error.map(invalid),
             ..DiscoveryRequest::default()
         }
     }
 }
 
-fn text_of(rejections: &[Rejection]) -> String {
+pub(super) fn invalid(message: String) -> rpc::Status {
+    rpc::Status {
+        code: INVALID_ARGUMENT,
+        message,
+        details: Vec::new(),
+    }
+}
+
+pub(super) fn text_of(rejections: &[Rejection]) -> String {
     let mut text = rejections
         .iter()
         .map(ToString::to_string)

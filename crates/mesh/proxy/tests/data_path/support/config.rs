@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
-    Forward, GrpcTimeouts, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable,
-    ServerHeader, Service, Snapshot, TcpProxy, Tracing, TracingProvider, UpstreamProtocol,
-    VirtualHost, WeightedCluster,
+    ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
+    Forward, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable, ServerHeader,
+    Service, Snapshot, TcpProxy, Tracing, TracingProvider, VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -127,16 +126,14 @@ impl Config {
     pub(crate) fn tcp(mut self, edit: impl FnOnce(&mut TcpProxy)) -> Self {
         let mut proxy = TcpProxy {
             stat_prefix: "test".into(),
-            clusters: vec![WeightedCluster {
-                name: "app".into(),
-                weight: 1,
-            }],
+            clusters: vec![WeightedCluster::new("app", 1)],
             total_weight: 1,
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connect_attempts: 1,
             backoff: None,
             max_duration: None,
             max_duration_jitter: 0.0,
+            hashes_source: false,
             check_drain_close: false,
         };
         edit(&mut proxy);
@@ -182,6 +179,7 @@ impl Config {
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            client_cert: ClientCert::default(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
         };
@@ -289,24 +287,9 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
     Cluster {
         name: name.into(),
         observability_name: name.into(),
-        endpoints: endpoints
-            .iter()
-            .map(|address| Endpoint {
-                address: *address,
-                weight: 1,
-            })
-            .collect(),
-        original_destination: None,
-        sources: Vec::new(),
-        connect_timeout: Duration::from_secs(5),
-        balancing: Balancing::RoundRobin,
-        limits: ClusterLimits {
-            max_connections: u32::MAX,
-            max_pending_requests: u32::MAX,
-            max_requests: u32::MAX,
-        },
-        idle_timeout: Some(Duration::from_secs(3600)),
-        protocol: UpstreamProtocol::Http1,
+        endpoints: endpoints.iter().copied().map(Endpoint::new).collect(),
+        limits: ClusterLimits::UNLIMITED,
+        ..Cluster::default()
     }
 }
 
@@ -336,13 +319,8 @@ pub(crate) fn forward(cluster: &str) -> RouteAction {
 
 pub(crate) fn forward_within(cluster: &str, timeout: Option<Duration>) -> RouteAction {
     RouteAction::Forward(Forward {
-        clusters: vec![WeightedCluster {
-            name: cluster.into(),
-            weight: 1,
-        }],
-        total_weight: 1,
         timeout,
-        grpc: GrpcTimeouts::default(),
+        ..Forward::to(cluster)
     })
 }
 
@@ -352,10 +330,7 @@ fn copy(route: &Route) -> Route {
         path: route.path.clone(),
         headers: route.headers.clone(),
         action: match &route.action {
-            RouteAction::Forward(forward) => RouteAction::Forward(Forward {
-                clusters: forward.clusters.clone(),
-                ..*forward
-            }),
+            RouteAction::Forward(forward) => RouteAction::Forward(forward.clone()),
             RouteAction::Respond { status, body } => RouteAction::Respond {
                 status: *status,
                 body: body.clone(),

@@ -1,0 +1,195 @@
+//! What becomes of a connection that a listener has accepted: what it is, which filter chain takes
+//! it, and the handshake if that terminates TLS.
+
+mod handshake;
+mod lookout;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+
+use self::lookout::Lookout;
+use crate::call::Protocol;
+use crate::connection::Connection;
+use crate::http2;
+use crate::net::{Stream, original_destination};
+use crate::registry::Registered;
+use crate::snapshot::{ChainTls, Ends, Sniffed};
+use crate::tcp::Session;
+use crate::view::{ChainView, ListenerView, ServiceView};
+use crate::worker::Worker;
+
+/// Who is connected to whom.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    peer: SocketAddr,
+    /// Where the client wanted to go, if it was redirected.
+    original: Option<SocketAddr>,
+    /// The address of the socket.
+    local: SocketAddr,
+}
+
+/// Finds out what serves a connection.
+pub(crate) fn take(
+    worker: &Rc<Worker>,
+    accepted: &Rc<ListenerView>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    if accepted.is_simple() {
+        accepted.stats.cx_total.increment();
+        if let Some(chain) = accepted.only_chain() {
+            spawn(worker, accepted, chain, Stream::new(stream), (peer, None));
+        }
+        return;
+    }
+    let Ok(local) = stream.local_addr() else {
+        // The client has gone.
+        return;
+    };
+    let listener = &accepted.listener;
+    let is_transparent = listener.socket.is_some_and(|socket| socket.transparent);
+    let original = listener
+        .original_destination
+        .then(|| original_destination(&stream, local, is_transparent))
+        .flatten();
+    let world = worker.view();
+    let view = original
+        .filter(|_| listener.hands_over)
+        .and_then(|original| world.listener_at(original))
+        .unwrap_or(accepted);
+    view.stats.cx_total.increment();
+    let arrival = Arrival {
+        peer,
+        original,
+        local,
+    };
+    if view.waits_for_client() {
+        let (worker, view) = (worker.clone(), view.clone());
+        tokio::task::spawn_local(look_and_serve(worker, view, stream, arrival));
+        return;
+    }
+    let sniffed = Sniffed::default();
+    if let Some(chain) = arrival.chain(view, &sniffed) {
+        let stream = Stream::new(stream);
+        spawn(worker, view, chain, stream, (peer, original));
+    }
+}
+
+impl Arrival {
+    /// The filter chain that takes the connection; without one it is counted.
+    fn chain<'a>(&self, view: &'a ListenerView, sniffed: &Sniffed) -> Option<&'a Rc<ChainView>> {
+        let ends = Ends {
+            client: self.peer,
+            destination: self.original.unwrap_or(self.local),
+            sniffed,
+        };
+        let chain = view.chain(&ends);
+        if chain.is_none() {
+            view.stats.no_filter_chain_match.increment();
+        }
+        chain
+    }
+}
+
+/// Serves a connection in a task of its own.
+fn spawn(
+    worker: &Rc<Worker>,
+    listener: &ListenerView,
+    chain: &ChainView,
+    stream: Stream,
+    (peer, original): (SocketAddr, Option<SocketAddr>),
+) {
+    let registered = Registered::new(worker, listener.name.clone());
+    let stats = listener.stats.clone();
+    stats.cx_active.increment();
+    match &chain.service {
+        ServiceView::Http(view) => {
+            let view = view.clone();
+            let connection = Connection::new(worker, registered, view, stream, (peer, original));
+            tokio::task::spawn_local(async move {
+                serve_http(connection).await;
+                stats.cx_active.decrement();
+            });
+        }
+        ServiceView::Tcp(view) => {
+            let session = Session::new(worker, registered, view.clone(), stream, (peer, original));
+            tokio::task::spawn_local(async move {
+                session.run().await;
+                stats.cx_active.decrement();
+            });
+        }
+    }
+}
+
+async fn serve_http(mut connection: Connection) {
+    let http = connection.call.view.http.clone();
+    http.cx_total.increment();
+    http.cx_active.increment();
+    if connection.run().await == Protocol::Http2 {
+        // Boxed, so that a connection of HTTP/1.1 does not hold the memory for it.
+        Box::pin(http2::serve(connection)).await;
+    }
+    http.cx_active.decrement();
+}
+
+/// Looks at the first bytes of a connection, and serves it in this task.
+async fn look_and_serve(
+    worker: Rc<Worker>,
+    view: Rc<ListenerView>,
+    stream: TcpStream,
+    arrival: Arrival,
+) {
+    let registered = Registered::new(&worker, view.name.clone());
+    // Boxed, so that a connection at work does not hold the memory for it.
+    let ready = Box::pin(secure(&worker, &view, stream, arrival)).await;
+    let Some((chain, stream, ends)) = ready else {
+        return;
+    };
+    let stats = view.stats.clone();
+    drop(view);
+    stats.cx_active.increment();
+    match &chain.service {
+        ServiceView::Http(http) => {
+            let connection = Connection::new(&worker, registered, http.clone(), stream, ends);
+            drop(worker);
+            serve_http(connection).await;
+        }
+        ServiceView::Tcp(tcp) => {
+            Session::new(&worker, registered, tcp.clone(), stream, ends)
+                .run()
+                .await;
+        }
+    }
+    stats.cx_active.decrement();
+}
+
+type Ready = (Rc<ChainView>, Stream, (SocketAddr, Option<SocketAddr>));
+
+/// What takes a connection, and its bytes as that shall see them; none if it was closed, which is
+/// counted.
+async fn secure(
+    worker: &Worker,
+    view: &ListenerView,
+    stream: TcpStream,
+    mut arrival: Arrival,
+) -> Option<Ready> {
+    let mut lookout = Lookout::new(stream);
+    let stats = &view.stats;
+    stats.pre_cx_active.increment();
+    let inspected = lookout.inspect(worker, view, &mut arrival).await;
+    stats.pre_cx_active.decrement();
+    inspected?;
+    let chain = arrival.chain(view, &lookout.sniffed)?.clone();
+    let ends = (arrival.peer, arrival.original);
+    let stream = match &chain.tls {
+        None => lookout.into_stream(),
+        Some(ChainTls::NotReady) => {
+            stats.secrets_not_ready.increment();
+            return None;
+        }
+        Some(ChainTls::Ready(tls)) => handshake::run(view, &chain, tls, lookout).await?,
+    };
+    Some((chain, stream, ends))
+}

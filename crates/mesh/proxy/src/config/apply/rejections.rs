@@ -1,0 +1,35 @@
+//! How a resource is told from its former form, and how it is refused.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use envoy_types::pb::google::protobuf::Any;
+use periplus_xds::client::Rejection;
+
+use crate::config::check::Refused;
+
+pub(super) fn hash_of(body: &Any) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    body.value.hash(&mut hasher);
+    hasher.finish()
+}
+
+pub(super) fn rejection(kind: &str, name: &str, refused: &Refused) -> Rejection {
+    Rejection {
+        resource: format!("{kind} {name:?}"),
+        reason: refused.to_string(),
+    }
+}
+
+pub(super) fn unnamed(kind: &str, index: usize, refused: &Refused) -> Rejection {
+    Rejection {
+        resource: format!("{kind} {index} of the response"),
+        reason: refused.to_string(),
+    }
+}
+
+pub(super) fn duplicate(kind: &str, name: &str) -> Rejection {
+    Rejection {
+        resource: format!("{kind} {name:?}"),
+        reason: "its name must be unique and not empty".to_owned(),
+    }
+}

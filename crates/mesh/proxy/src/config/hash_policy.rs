@@ -1,0 +1,97 @@
+//! `RouteAction.HashPolicy`.
+
+use envoy_types::pb::envoy::config::route::v3::route_action as pb;
+use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::{
+    Cookie, PolicySpecifier,
+};
+use std::time::Duration;
+
+use super::check::{At, Refused, duration};
+use crate::snapshot::{HashPolicy, HashSource};
+
+pub(super) fn compile(
+    policies: Vec<pb::HashPolicy>,
+    at: &At<'_>,
+) -> Result<Vec<HashPolicy>, Refused> {
+    let mut compiled = Vec::new();
+    for (index, policy) in policies.into_iter().enumerate() {
+        let is_terminal = policy.terminal;
+        if let Some(source) = source(policy.policy_specifier, &at.index(index))? {
+            compiled.push(HashPolicy {
+                source,
+                is_terminal,
+            });
+        }
+    }
+    Ok(compiled)
+}
+
+/// None if the policy looks at nothing.
+fn source(specifier: Option<PolicySpecifier>, at: &At<'_>) -> Result<Option<HashSource>, Refused> {
+    let named = |name: String, at: &At<'_>| {
+        if name.is_empty() {
+            Err(at.refuse("it must not be empty"))
+        } else {
+            Ok(name)
+        }
+    };
+    Ok(Some(match specifier {
+        Some(PolicySpecifier::Header(header)) => {
+            let at = &at.field("header");
+            if header.regex_rewrite.is_some() {
+                return Err(at.field("regex_rewrite").refuse("is not supported"));
+            }
+            let name = named(header.header_name, &at.field("header_name"))?;
+            HashSource::Header(name.to_ascii_lowercase())
+        }
+        Some(PolicySpecifier::Cookie(cookie)) => self::cookie(cookie, &at.field("cookie"))?,
+        Some(PolicySpecifier::ConnectionProperties(properties)) => {
+            return Ok(properties.source_ip.then_some(HashSource::SourceIp));
+        }
+        Some(PolicySpecifier::QueryParameter(parameter)) => {
+            let at = &at.field("query_parameter");
+            HashSource::QueryParameter(named(parameter.name, &at.field("name"))?)
+        }
+        Some(PolicySpecifier::FilterState(_)) => {
+            return Err(at.field("filter_state").refuse("is not supported"));
+        }
+        None => return Err(at.refuse("its kind must be given")),
+    }))
+}
+
+fn cookie(cookie: Cookie, at: &At<'_>) -> Result<HashSource, Refused> {
+    let is_plain = |text: &str| {
+        !text
+            .bytes()
+            .any(|byte| byte < b' ' || byte == b';' || byte == 0x7f)
+    };
+    let name_is_token = !cookie.name.is_empty()
+        && http::HeaderName::from_bytes(cookie.name.to_ascii_lowercase().as_bytes()).is_ok();
+    if !name_is_token {
+        return Err(at.field("name").refuse("it must be a token"));
+    }
+    if !is_plain(&cookie.path) {
+        return Err(at.field("path").refuse("it has characters that end it"));
+    }
+    let attributes: Vec<_> = cookie
+        .attributes
+        .into_iter()
+        .map(|attribute| (attribute.name, attribute.value))
+        .collect();
+    if attributes
+        .iter()
+        .any(|(name, value)| !is_plain(name) || !is_plain(value))
+    {
+        return Err(at
+            .field("attributes")
+            .refuse("one has characters that end it"));
+    }
+    let ttl = duration(cookie.ttl, &at.field("ttl"))?;
+    Ok(HashSource::Cookie {
+        name: cookie.name,
+        // Envoy takes whole seconds.
+        ttl: ttl.map(|ttl| Duration::from_secs(ttl.as_secs())),
+        path: cookie.path,
+        attributes,
+    })
+}

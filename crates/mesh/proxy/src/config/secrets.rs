@@ -1,0 +1,249 @@
+//! The secrets of now, and what contexts make of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::check::{At, Refused};
+use super::data;
+use super::secret::{CertificateSpec, SecretSpec, ValidationSpec};
+use crate::tls::{Identity, Validation};
+
+/// All secrets that have a name, and how often a file has changed.
+#[derive(Debug, Default)]
+pub(crate) struct Secrets {
+    named: BTreeMap<String, Named>,
+    /// The contents of files, in short.
+    files: BTreeMap<String, u64>,
+    /// Counts up when a file changes.
+    epoch: u64,
+}
+
+#[derive(Debug)]
+struct Named {
+    spec: SecretSpec,
+    hash: u64,
+    /// It stands in the bootstrap file, and stays.
+    is_static: bool,
+}
+
+/// Either what is needed, or the name of the secret that has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source<T> {
+    Given(T),
+    /// By SDS, or from the bootstrap file.
+    Named(String),
+}
+
+impl Secrets {
+    /// Takes a secret.
+    pub(super) fn put(&mut self, name: String, spec: SecretSpec, hash: u64, is_static: bool) {
+        let named = Named {
+            spec,
+            hash,
+            is_static,
+        };
+        self.named.insert(name, named);
+    }
+
+    /// Whether a secret is the one with this hash.
+    pub(super) fn is_known(&self, name: &str, hash: u64) -> bool {
+        self.named.get(name).is_some_and(|known| known.hash == hash)
+    }
+
+    /// Whether the bootstrap file has it.
+    pub(crate) fn is_static(&self, name: &str) -> bool {
+        self.named.get(name).is_some_and(|known| known.is_static)
+    }
+
+    /// Whether it is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named.contains_key(name)
+    }
+
+    /// Forgets what came by SDS and nobody wants any more.
+    pub(super) fn retain(&mut self, wanted: &[String]) {
+        self.named
+            .retain(|name, known| known.is_static || wanted.binary_search(name).is_ok());
+    }
+
+    /// All of them, by name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &SecretSpec)> {
+        self.named.iter().map(|(name, known)| (name, &known.spec))
+    }
+
+    /// The files that named secrets are in.
+    pub(super) fn files(&self) -> impl Iterator<Item = &String> {
+        self.named.values().flat_map(|known| known.spec.files())
+    }
+
+    /// Takes what the files have now, by their paths: whether any may have changed since it was read.
+    pub(super) fn refresh(&mut self, now: BTreeMap<String, u64>) -> bool {
+        let changed = now
+            .iter()
+            .any(|(path, hash)| self.files.get(path) != Some(hash));
+        self.files = now;
+        self.epoch += u64::from(changed);
+        changed
+    }
+
+    fn certificate<'a>(&'a self, source: &'a Source<CertificateSpec>) -> Result<Identity, Refused> {
+        let at = At::ROOT.field("tls_certificate");
+        match source {
+            Source::Given(spec) => spec.load(&at),
+            Source::Named(name) => match self.named.get(name).map(|known| &known.spec) {
+                Some(SecretSpec::Certificate(spec)) => spec.load(&at),
+                _ => Err(at.refuse(format!("secret {name:?} is no certificate"))),
+            },
+        }
+    }
+
+    fn validation<'a>(&'a self, source: &'a Source<ValidationSpec>) -> Result<Validation, Refused> {
+        let at = At::ROOT.field("validation_context");
+        match source {
+            Source::Given(spec) => spec.load(&at),
+            Source::Named(name) => match self.named.get(name).map(|known| &known.spec) {
+                Some(SecretSpec::Validation(spec)) => spec.load(&at),
+                _ => Err(at.refuse(format!("secret {name:?} is no validation context"))),
+            },
+        }
+    }
+}
+
+/// What a context is made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Material {
+    pub(crate) certificates: Vec<Source<CertificateSpec>>,
+    /// Together they say what is expected of a peer: the last one that says something once counts.
+    pub(crate) validation: Vec<Source<ValidationSpec>>,
+}
+
+impl Material {
+    /// The names of the secrets with certificates, and of those with validation contexts.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&String, bool)> {
+        let certificates = self.certificates.iter().filter_map(Source::name);
+        let validation = self.validation.iter().filter_map(Source::name);
+        certificates
+            .map(|name| (name, true))
+            .chain(validation.map(|name| (name, false)))
+    }
+
+    /// The files that it refers to without a name.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &String> {
+        let certificates = self.certificates.iter().filter_map(Source::given);
+        let validation = self.validation.iter().filter_map(Source::given);
+        certificates
+            .flat_map(CertificateSpec::files)
+            .chain(validation.flat_map(ValidationSpec::files))
+    }
+
+    /// Whether all secrets are there.
+    pub(crate) fn is_there(&self, secrets: &Secrets) -> bool {
+        self.names().all(|(name, _)| secrets.has(name))
+    }
+
+    /// Changes whenever something that it is made of does.
+    fn version(&self, secrets: &Secrets) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let mut has_files = self.files().next().is_some();
+        for (name, _) in self.names() {
+            if let Some(known) = secrets.named.get(name) {
+                known.hash.hash(&mut hasher);
+                has_files |= !known.spec.files().is_empty();
+            }
+        }
+        if has_files {
+            secrets.epoch.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    pub(super) fn identities(&self, secrets: &Secrets) -> Result<Vec<Identity>, Refused> {
+        let sources = self.certificates.iter();
+        sources.map(|source| secrets.certificate(source)).collect()
+    }
+
+    pub(super) fn expected(&self, secrets: &Secrets) -> Result<Validation, Refused> {
+        let mut whole = Validation::default();
+        for source in &self.validation {
+            let part = secrets.validation(source)?;
+            whole.trusted = part.trusted.or(whole.trusted);
+            whole.sans.extend(part.sans);
+            whole.hashes.extend(part.hashes);
+            whole.keys.extend(part.keys);
+            whole.accepts_untrusted |= part.accepts_untrusted;
+            whole.hides_roots |= part.hides_roots;
+        }
+        Ok(whole)
+    }
+}
+
+impl<T> Source<T> {
+    fn name(&self) -> Option<&String> {
+        match self {
+            Self::Given(_) => None,
+            Self::Named(name) => Some(name),
+        }
+    }
+
+    fn given(&self) -> Option<&T> {
+        match self {
+            Self::Given(given) => Some(given),
+            Self::Named(_) => None,
+        }
+    }
+}
+
+/// What was made of some material last, so that it is made again only if that changes: a new context
+/// knows none of the sessions of the former one.
+#[derive(Debug)]
+pub(crate) struct Made<T>(Mutex<Option<(u64, Arc<T>)>>);
+
+impl<T> Default for Made<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Made<T> {
+    /// What is made of the material as it is now; none while secrets are missing. Of material that
+    /// cannot be used, such as a half-written file, nothing is made: the former stays.
+    pub(super) fn of(
+        &self,
+        material: &Material,
+        secrets: &Secrets,
+        make: impl FnOnce() -> Result<T, Refused>,
+    ) -> Option<Arc<T>> {
+        if !material.is_there(secrets) {
+            return None;
+        }
+        let version = material.version(secrets);
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, known)) = &*made
+            && *of == version
+        {
+            return Some(known.clone());
+        }
+        match make() {
+            Ok(new) => *made = Some((version, Arc::new(new))),
+            Err(refused) => {
+                tracing::warn!(%refused, "a TLS context is not usable, the former one stays");
+                if let Some((of, _)) = &mut *made {
+                    *of = version;
+                }
+            }
+        }
+        made.as_ref().map(|(_, made)| made.clone())
+    }
+}
+
+/// The contents of files, in short; one that cannot be read is left out.
+pub(crate) fn look_at(paths: BTreeSet<String>) -> BTreeMap<String, u64> {
+    let content = |path: String| {
+        let bytes = data::read(&path).ok()?;
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        Some((path, hasher.finish()))
+    };
+    paths.into_iter().filter_map(content).collect()
+}

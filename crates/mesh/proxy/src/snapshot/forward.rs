@@ -1,0 +1,112 @@
+//! Where a route forwards its requests to.
+
+use std::time::Duration;
+
+use super::{GrpcTimeouts, Labels};
+
+/// `RouteAction` of Envoy: where to, and within which time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Forward {
+    /// Clusters and their weights; one cluster is a list of one.
+    pub clusters: Vec<WeightedCluster>,
+    /// Sum of all weights; never zero.
+    pub total_weight: u32,
+    /// `timeout` of the whole exchange; `None` is no limit (`0s`). Envoy's default is 15 s.
+    pub timeout: Option<Duration>,
+    /// What the `grpc-timeout` header of a gRPC request changes.
+    pub grpc: GrpcTimeouts,
+    /// `hash_policy`: what clusters with consistent hashing choose by.
+    pub hash_policies: Vec<HashPolicy>,
+    /// `priority: HIGH`: the other set of circuit breakers.
+    pub is_high_priority: bool,
+}
+
+impl Forward {
+    /// To one cluster, without a time limit.
+    pub fn to(cluster: impl Into<String>) -> Self {
+        Self {
+            clusters: vec![WeightedCluster::new(cluster, 1)],
+            total_weight: 1,
+            ..Self::default()
+        }
+    }
+}
+
+/// One choice of a `WeightedCluster`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WeightedCluster {
+    /// The cluster's name. It may be missing from the snapshot: 503, `NC`.
+    pub name: String,
+    /// Its weight.
+    pub weight: u32,
+    /// `metadata_match`, that of the route included: the subset of the cluster.
+    pub labels: Labels,
+}
+
+impl WeightedCluster {
+    /// All of a cluster.
+    pub fn new(name: impl Into<String>, weight: u32) -> Self {
+        Self {
+            name: name.into(),
+            weight,
+            labels: Labels::default(),
+        }
+    }
+}
+
+impl WeightedCluster {
+    /// The same, with the labels of the route where it has none of its own.
+    pub(crate) fn with(mut self, labels: &Labels) -> Self {
+        for (name, value) in labels {
+            if self.labels.iter().all(|(known, _)| known != name) {
+                self.labels.push((name.clone(), value.clone()));
+            }
+        }
+        self.labels.sort_unstable();
+        self
+    }
+}
+
+/// Chooses by weight: an index into `clusters`.
+pub(crate) fn choose(clusters: &[WeightedCluster], total_weight: u32, random: u64) -> usize {
+    let mut at = (random % u64::from(total_weight.max(1))) as u32;
+    for (index, choice) in clusters.iter().enumerate() {
+        match at.checked_sub(choice.weight) {
+            Some(rest) => at = rest,
+            None => return index,
+        }
+    }
+    0
+}
+
+/// `HashPolicy`: a part of a request that decides about its endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashPolicy {
+    /// The part.
+    pub source: HashSource,
+    /// Whether the policies after this one count only if the request has not got this part.
+    pub is_terminal: bool,
+}
+
+/// A part of a request, or of its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashSource {
+    /// A header, by its name in lower case.
+    Header(String),
+    /// A cookie.
+    Cookie {
+        /// Its name.
+        name: String,
+        /// If the request has none: for how long the one is to live that it gets; zero is until the
+        /// client's session ends. `None` gives it none.
+        ttl: Option<Duration>,
+        /// The path of the cookie that it gets; empty is none.
+        path: String,
+        /// More attributes of it: names and values, which may be empty.
+        attributes: Vec<(String, String)>,
+    },
+    /// The address of the client, without its port.
+    SourceIp,
+    /// A parameter of the query.
+    QueryParameter(String),
+}

@@ -1,0 +1,110 @@
+//! What a handshake has shown, and why it failed.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, CommonState, Error, HandshakeKind};
+
+use super::verify::Mismatch;
+use crate::stats::TlsStats;
+use crate::tls::Certificate;
+
+/// What is known of a TLS connection once it stands.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    /// The peer's certificate, if it has shown one.
+    pub(crate) peer: Option<Certificate>,
+    /// The certificates that it has shown besides.
+    pub(crate) peer_issuers: Vec<CertificateDer<'static>>,
+    /// This proxy's own, if it has one.
+    pub(crate) own: Option<Arc<Certificate>>,
+    /// The name that the client asked for.
+    pub(crate) server_name: Option<String>,
+}
+
+impl Secured {
+    /// What the state of a connection says after its handshake.
+    pub(crate) fn of(
+        state: &CommonState,
+        own: Option<Arc<Certificate>>,
+        server_name: Option<String>,
+    ) -> Self {
+        let chain = state.peer_certificates().unwrap_or_default();
+        Self {
+            peer: chain.first().and_then(Certificate::read),
+            peer_issuers: chain.iter().skip(1).cloned().collect(),
+            own,
+            server_name,
+        }
+    }
+
+    /// The SPIFFE id of the peer.
+    pub(crate) fn peer_id(&self) -> Option<&str> {
+        spiffe_id(self.peer.as_ref()?)
+    }
+
+    /// The SPIFFE id of this proxy.
+    pub(crate) fn own_id(&self) -> Option<&str> {
+        spiffe_id(self.own.as_deref()?)
+    }
+}
+
+fn spiffe_id(certificate: &Certificate) -> Option<&str> {
+    let mut uris = certificate.uris.iter();
+    let id = uris.find(|uri| uri.starts_with("spiffe://"));
+    id.map(String::as_str)
+}
+
+impl TlsStats {
+    /// Counts a handshake that went well.
+    pub(crate) fn count_handshake(&self, state: &CommonState) {
+        self.handshake.increment();
+        if state.handshake_kind() == Some(HandshakeKind::Resumed) {
+            self.session_reused.increment();
+        }
+        if state.peer_certificates().is_none() {
+            self.no_certificate.increment();
+        }
+        match state.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => self.version_1_2.increment(),
+            Some(rustls::ProtocolVersion::TLSv1_3) => self.version_1_3.increment(),
+            _ => {}
+        }
+    }
+
+    /// Counts a handshake that failed, under Envoy's name for the reason.
+    pub(crate) fn count_failure(&self, error: &io::Error) {
+        let Some(error) = tls_error(error) else {
+            self.connection_error.increment();
+            return;
+        };
+        match error {
+            Error::NoCertificatesPresented => self.fail_verify_no_cert.increment(),
+            Error::InvalidCertificate(CertificateError::Other(other)) => {
+                match other.0.downcast_ref::<Mismatch>() {
+                    Some(Mismatch::San) => self.fail_verify_san.increment(),
+                    Some(Mismatch::Hash) => self.fail_verify_cert_hash.increment(),
+                    None => self.fail_verify_error.increment(),
+                }
+            }
+            Error::InvalidCertificate(_) => self.fail_verify_error.increment(),
+            _ => self.connection_error.increment(),
+        }
+    }
+}
+
+/// The error of the TLS protocol, if it is one.
+fn tls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Why a handshake failed, for spans and logs; none if it is not about TLS.
+pub(crate) fn reason(error: &io::Error) -> Option<String> {
+    tls_error(error).map(|error| match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            format!("invalid peer certificate: {}", other.0)
+        }
+        error => error.to_string(),
+    })
+}

@@ -1,0 +1,22 @@
+//! Replays the corpora of the fuzz targets (`fuzz/corpus`).
+
+#[path = "../../../../fuzz/inspect_checks.rs"]
+mod checks;
+#[path = "../../../../fuzz/replay.rs"]
+mod replay;
+
+use std::path::Path;
+
+use replay::replay;
+
+const CORPORA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../fuzz/corpus");
+
+#[test]
+fn client_hello() {
+    replay(Path::new(CORPORA), "client_hello", checks::client_hello);
+}
+
+#[test]
+fn proxy_header() {
+    replay(Path::new(CORPORA), "proxy_header", checks::proxy_header);
+}

@@ -1,0 +1,26 @@
+//! TLS over real sockets: terminated, originated, passed through, with secrets that come and change.
+
+#[path = "../xds_support/mod.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod xds_support;
+
+#[path = "../../../xds/tests/support/fake.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod fake;
+
+mod authority;
+mod cache;
+mod client;
+mod delta;
+mod differential;
+mod downstream;
+mod health;
+mod inspection;
+mod istio_chains;
+mod other_clients;
+mod refusals;
+mod rotation;
+mod secrets;
+mod spans;
+mod upstream;
+mod world;
