@@ -46,13 +46,9 @@ pub(super) fn series(
         }
     }
     for range in rest {
-        let query = RedQuery {
-            range,
-            ..query.clone()
-        };
-        sums.add_parts(snapshot.readings(), &query, meter)?;
+        sums.add_parts(snapshot.readings(), range, query, meter)?;
     }
-    sums.add_parts(snapshot.others(), query, meter)?;
+    sums.add_parts(snapshot.others(), query.range, query, meter)?;
     meter.check()?;
     let Sums {
         numbers,
@@ -108,14 +104,14 @@ impl Sums {
     fn add_parts(
         &mut self,
         parts: impl Iterator<Item = Arc<dyn Part>>,
+        range: TimeRange,
         query: &RedQuery,
         meter: &Meter,
     ) -> Result<(), StoreError> {
         // A window that begins in the range has spans beyond its end.
-        let TimeRange { end_unix_nano, .. } = query.range;
         let spans = TimeRange {
-            end_unix_nano: end_unix_nano.saturating_add(RED_WINDOW_NANO),
-            ..query.range
+            end_unix_nano: range.end_unix_nano.saturating_add(RED_WINDOW_NANO),
+            ..range
         };
         for part in parts {
             meter.check()?;
@@ -123,7 +119,7 @@ impl Sums {
                 continue;
             }
             for red in or_default(&*part, part.red(meter)) {
-                self.add(&red, query, meter);
+                self.add(&red, range, query, meter);
             }
         }
         Ok(())
@@ -151,10 +147,10 @@ impl Sums {
         }
     }
 
-    fn add(&mut self, red: &Red, query: &RedQuery, meter: &Meter) {
+    fn add(&mut self, red: &Red, range: TimeRange, query: &RedQuery, meter: &Meter) {
         // Each operation is looked up once, when its first point comes; `None` is not wanted.
         let mut of_series: Vec<Option<Option<usize>>> = vec![None; red.series.len()];
-        for point in red.points_in(query.range) {
+        for point in red.points_in(range) {
             let number = match of_series.get(point.series) {
                 None => continue,
                 Some(Some(number)) => *number,
