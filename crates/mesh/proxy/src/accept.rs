@@ -6,6 +6,7 @@ mod lookout;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
@@ -16,6 +17,7 @@ use crate::http2;
 use crate::net::{Stream, original_destination};
 use crate::registry::Registered;
 use crate::snapshot::{ChainTls, Ends, Sniffed};
+use crate::stats::ListenerStats;
 use crate::tcp::Session;
 use crate::view::{ChainView, ListenerView, ServiceView};
 use crate::worker::Worker;
@@ -108,10 +110,7 @@ fn spawn(
         ServiceView::Http(view) => {
             let view = view.clone();
             let connection = Connection::new(worker, registered, view, stream, (peer, original));
-            tokio::task::spawn_local(async move {
-                serve_http(connection).await;
-                stats.cx_active.decrement();
-            });
+            tokio::task::spawn_local(serve_http(connection, stats));
         }
         ServiceView::Tcp(view) => {
             let session = Session::new(worker, registered, view.clone(), stream, (peer, original));
@@ -123,7 +122,7 @@ fn spawn(
     }
 }
 
-async fn serve_http(mut connection: Connection) {
+async fn serve_http(mut connection: Connection, stats: Arc<ListenerStats>) {
     let http = connection.call.view.http.clone();
     http.cx_total.increment();
     http.cx_active.increment();
@@ -132,6 +131,7 @@ async fn serve_http(mut connection: Connection) {
         Box::pin(http2::serve(connection)).await;
     }
     http.cx_active.decrement();
+    stats.cx_active.decrement();
 }
 
 /// Looks at the first bytes of a connection, and serves it in this task.
@@ -154,15 +154,15 @@ async fn look_and_serve(
         ServiceView::Http(http) => {
             let connection = Connection::new(&worker, registered, http.clone(), stream, ends);
             drop(worker);
-            serve_http(connection).await;
+            serve_http(connection, stats).await;
         }
         ServiceView::Tcp(tcp) => {
             Session::new(&worker, registered, tcp.clone(), stream, ends)
                 .run()
                 .await;
+            stats.cx_active.decrement();
         }
     }
-    stats.cx_active.decrement();
 }
 
 type Ready = (Rc<ChainView>, Stream, (SocketAddr, Option<SocketAddr>));

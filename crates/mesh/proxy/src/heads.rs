@@ -280,6 +280,13 @@ impl Call {
         {
             append_field(out, "x-request-id", id);
         }
+        if exchange.rare.is_some() || self.decorator_to_answer(exchange).is_some() {
+            self.append_rare_context(exchange);
+        }
+    }
+
+    /// What few answers have.
+    fn append_rare_context(&mut self, exchange: &Exchange) {
         let mut out = std::mem::take(&mut self.out.bytes);
         if let Some(operation) = self.decorator_to_answer(exchange) {
             append_field(

@@ -63,6 +63,8 @@ pub(crate) struct Picker {
     /// One for each choice among localities.
     localities: Vec<RefCell<Option<Edf>>>,
     seed: usize,
+    /// There is nothing to choose from.
+    only: Option<usize>,
 }
 
 /// Whose turn it is in a set.
@@ -92,6 +94,7 @@ impl Picker {
         Self {
             turns: plan.sets.iter().map(turn).collect(),
             localities: (0..plan.schedules).map(|_| RefCell::default()).collect(),
+            only: plan.only(),
             plan,
             policy,
             slow_start,
@@ -108,6 +111,9 @@ impl Picker {
         load: &impl Load,
         chance: &impl Chance,
     ) -> Option<usize> {
+        if let (Some(only), None) = (self.only, ask.criteria) {
+            return Some(only);
+        }
         let candidates = self.plan.candidates(ask.criteria);
         if let Some(group) = candidates.first
             && let Some(found) = self.pick_of_group(group, ask, load, chance)

@@ -113,6 +113,26 @@ impl Plan {
         }
     }
 
+    /// The endpoint of a cluster that has one, whatever a request brings along but a subset.
+    pub(super) fn only(&self) -> Option<usize> {
+        let Group {
+            choices,
+            by_percent,
+            ..
+        } = &self.all;
+        let choice = choices.first()?;
+        if self.subsets.is_some() || !by_percent.is_empty() || choice.panics {
+            return None;
+        }
+        match &choice.places {
+            Places::One(set) => match &self.sets[*set].members[..] {
+                [only] => Some(*only as usize),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     #[cfg(test)]
     /// The places in the cluster's list of all endpoints that get requests without a subset.
     pub(crate) fn in_use(&self) -> Vec<usize> {

@@ -288,6 +288,7 @@ impl Tracer {
     }
 
     /// The values of the custom tags that are headers, in their order.
+    #[inline]
     fn custom_headers<'a>(&'a self, finished: &Finished<'a>) -> CustomHeaders<'a> {
         let mut headers = CustomHeaders::new();
         if self.has_header_tags {
