@@ -15,9 +15,9 @@ use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
-use self::rejections::{duplicate, hash_of, rejection, unnamed};
+use self::rejections::{duplicate, read, rejection};
 use super::build::fetch_deadline;
-use super::check::{At, decode};
+use super::check::At;
 use super::cluster;
 use super::endpoint::{self, Assignment};
 use super::listener::{self, ListenerSpec};
@@ -90,19 +90,15 @@ impl Store {
     ) {
         let mut named = BTreeSet::new();
         for (index, body) in resources.iter().enumerate() {
-            let cluster: EnvoyCluster = match decode(body, &At::ROOT) {
-                Ok(cluster) => cluster,
-                Err(refused) => {
-                    rejections.push(unnamed("cluster", index, &refused));
-                    continue;
-                }
+            let Some((cluster, hash)) = read::<EnvoyCluster>(body, ("cluster", index), rejections)
+            else {
+                continue;
             };
             let name = cluster.name.clone();
             if !named.insert(name.clone()) {
                 rejections.push(duplicate("cluster", &name));
                 continue;
             }
-            let hash = hash_of(body);
             if self
                 .clusters
                 .get(&name)
@@ -135,19 +131,16 @@ impl Store {
         let mut named = BTreeSet::new();
         let mut changed = Vec::new();
         for (index, body) in resources.iter().enumerate() {
-            let listener: EnvoyListener = match decode(body, &At::ROOT) {
-                Ok(listener) => listener,
-                Err(refused) => {
-                    rejections.push(unnamed("listener", index, &refused));
-                    continue;
-                }
+            let Some((listener, hash)) =
+                read::<EnvoyListener>(body, ("listener", index), rejections)
+            else {
+                continue;
             };
             let name = listener.name.clone();
             if name.is_empty() || !named.insert(name.clone()) {
                 rejections.push(duplicate("listener", &name));
                 continue;
             }
-            let hash = hash_of(body);
             if self
                 .listeners
                 .get(&name)
@@ -196,14 +189,11 @@ impl Store {
 
     fn apply_routes(&mut self, resources: &[Any], now: Instant, rejections: &mut Vec<Rejection>) {
         for (index, body) in resources.iter().enumerate() {
-            let config: RouteConfiguration = match decode(body, &At::ROOT) {
-                Ok(config) => config,
-                Err(refused) => {
-                    rejections.push(unnamed("route configuration", index, &refused));
-                    continue;
-                }
+            let Some((config, hash)) =
+                read::<RouteConfiguration>(body, ("route configuration", index), rejections)
+            else {
+                continue;
             };
-            let hash = hash_of(body);
             let name = config.name.clone();
             if self.routes.has(&name, hash) {
                 continue;
@@ -217,14 +207,11 @@ impl Store {
 
     fn apply_assignments(&mut self, resources: &[Any], rejections: &mut Vec<Rejection>) {
         for (index, body) in resources.iter().enumerate() {
-            let assignment: ClusterLoadAssignment = match decode(body, &At::ROOT) {
-                Ok(assignment) => assignment,
-                Err(refused) => {
-                    rejections.push(unnamed("endpoints", index, &refused));
-                    continue;
-                }
+            let Some((assignment, hash)) =
+                read::<ClusterLoadAssignment>(body, ("endpoints", index), rejections)
+            else {
+                continue;
             };
-            let hash = hash_of(body);
             let name = assignment.cluster_name.clone();
             if self
                 .assignments

@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
 
-use super::rejections::{duplicate, hash_of, rejection, unnamed};
-use crate::config::check::{At, Refused, decode};
+use super::rejections::{duplicate, read, rejection};
+use crate::config::check::{At, Refused};
 use crate::config::cluster::ClusterSpec;
 use crate::config::listener::ListenerSpec;
 use crate::config::secret::{self, SecretSpec};
@@ -27,14 +27,10 @@ impl Store {
 
     pub(super) fn apply_secrets(&mut self, resources: &[Any], rejections: &mut Vec<Rejection>) {
         for (index, body) in resources.iter().enumerate() {
-            let given: Secret = match decode(body, &At::ROOT) {
-                Ok(given) => given,
-                Err(refused) => {
-                    rejections.push(unnamed("secret", index, &refused));
-                    continue;
-                }
+            let Some((given, hash)) = read::<Secret>(body, ("secret", index), rejections) else {
+                continue;
             };
-            let (name, hash) = (given.name.clone(), hash_of(body));
+            let name = given.name.clone();
             if self.secrets.is_known(&name, hash) {
                 continue;
             }
