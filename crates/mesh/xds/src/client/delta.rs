@@ -6,9 +6,11 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse,
 };
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
 
 use super::session::{invalid, text_of};
-use super::{Config, Handler, Named, Rejection};
+use super::{Client, Config, Dialogue, Handler, Named, Rejection};
 use crate::type_url::short;
 
 /// Which resources are held in which version, and what has been asked for on the stream of now.
@@ -47,81 +49,6 @@ impl DeltaSession {
             types: types.collect(),
             had_response: false,
         }
-    }
-
-    /// Forgets what belongs to one stream; the versions stay.
-    pub(super) fn reset(&mut self) {
-        self.had_response = false;
-        for state in self.types.values_mut() {
-            state.names.clear();
-        }
-    }
-
-    /// The requests that open a stream; the first carries the node.
-    pub(super) fn opening(&mut self, handler: &impl Handler) -> Vec<DeltaDiscoveryRequest> {
-        let mut requests = Vec::new();
-        for type_url in self.wildcard_types.clone() {
-            let state = self.types.entry(type_url.to_owned()).or_default();
-            requests.push(DeltaDiscoveryRequest {
-                type_url: type_url.to_owned(),
-                initial_resource_versions: versions(state.versions.iter()),
-                ..DeltaDiscoveryRequest::default()
-            });
-        }
-        for type_url in self.named_types.clone() {
-            if let Some(mut request) = self.changed_names(type_url, handler) {
-                let state = &self.types[type_url];
-                let wanted = |(name, _): &(&String, &String)| state.names.contains(*name);
-                request.initial_resource_versions = versions(state.versions.iter().filter(wanted));
-                requests.push(request);
-            }
-        }
-        if let Some(first) = requests.first_mut() {
-            first.node = Some(self.node.clone());
-        }
-        requests
-    }
-
-    /// Hands a response to the handler; the requests that follow from it.
-    pub(super) fn on_response(
-        &mut self,
-        response: DeltaDiscoveryResponse,
-        handler: &mut impl Handler,
-    ) -> Vec<DeltaDiscoveryRequest> {
-        let type_url = response.type_url.clone();
-        if !self.types.contains_key(&type_url) {
-            tracing::warn!(%type_url, "the control plane sent resources of a type that was not asked for");
-            return Vec::new();
-        }
-        self.had_response = true;
-        let nonce = response.nonce.clone();
-        let version = response.system_version_info.clone();
-        let outcome = self.take(response, handler);
-        // What follows from the response is asked for before it is acknowledged: then the control plane
-        // knows what the new clusters still wait for.
-        let mut requests: Vec<_> = self
-            .named_types
-            .clone()
-            .into_iter()
-            .filter_map(|type_url| self.changed_names(type_url, handler))
-            .collect();
-        let error = outcome.err().map(|rejections| {
-            let error = text_of(&rejections);
-            tracing::warn!(resources = short(&type_url), %version, %error, "refused configuration");
-            invalid(error)
-        });
-        requests.push(DeltaDiscoveryRequest {
-            type_url,
-            response_nonce: nonce,
-            error_detail: error,
-            ..DeltaDiscoveryRequest::default()
-        });
-        requests
-    }
-
-    /// Whether this stream brought anything: then the control plane is up, and back-off starts over.
-    pub(super) fn had_response(&self) -> bool {
-        self.had_response
     }
 
     fn take(
@@ -187,6 +114,89 @@ impl DeltaSession {
             resource_names_unsubscribe: gone,
             ..DeltaDiscoveryRequest::default()
         })
+    }
+}
+
+impl Dialogue for DeltaSession {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
+
+    fn reset(&mut self) {
+        self.had_response = false;
+        for state in self.types.values_mut() {
+            state.names.clear();
+        }
+    }
+
+    fn opening(&mut self, handler: &impl Handler) -> Vec<DeltaDiscoveryRequest> {
+        let mut requests = Vec::new();
+        for type_url in self.wildcard_types.clone() {
+            let state = self.types.entry(type_url.to_owned()).or_default();
+            requests.push(DeltaDiscoveryRequest {
+                type_url: type_url.to_owned(),
+                initial_resource_versions: versions(state.versions.iter()),
+                ..DeltaDiscoveryRequest::default()
+            });
+        }
+        for type_url in self.named_types.clone() {
+            if let Some(mut request) = self.changed_names(type_url, handler) {
+                let state = &self.types[type_url];
+                let wanted = |(name, _): &(&String, &String)| state.names.contains(*name);
+                request.initial_resource_versions = versions(state.versions.iter().filter(wanted));
+                requests.push(request);
+            }
+        }
+        if let Some(first) = requests.first_mut() {
+            first.node = Some(self.node.clone());
+        }
+        requests
+    }
+
+    fn on_response(
+        &mut self,
+        response: DeltaDiscoveryResponse,
+        handler: &mut impl Handler,
+    ) -> Vec<DeltaDiscoveryRequest> {
+        let type_url = response.type_url.clone();
+        if !self.types.contains_key(&type_url) {
+            tracing::warn!(%type_url, "the control plane sent resources of a type that was not asked for");
+            return Vec::new();
+        }
+        self.had_response = true;
+        let nonce = response.nonce.clone();
+        let version = response.system_version_info.clone();
+        let outcome = self.take(response, handler);
+        // What follows from the response is asked for before it is acknowledged: then the control plane
+        // knows what the new clusters still wait for.
+        let mut requests: Vec<_> = self
+            .named_types
+            .clone()
+            .into_iter()
+            .filter_map(|type_url| self.changed_names(type_url, handler))
+            .collect();
+        let error = outcome.err().map(|rejections| {
+            let error = text_of(&rejections);
+            tracing::warn!(resources = short(&type_url), %version, %error, "refused configuration");
+            invalid(error)
+        });
+        requests.push(DeltaDiscoveryRequest {
+            type_url,
+            response_nonce: nonce,
+            error_detail: error,
+            ..DeltaDiscoveryRequest::default()
+        });
+        requests
+    }
+
+    fn had_response(&self) -> bool {
+        self.had_response
+    }
+
+    async fn call(
+        client: &mut Client,
+        requests: ReceiverStream<DeltaDiscoveryRequest>,
+    ) -> Result<Response<Streaming<DeltaDiscoveryResponse>>, Status> {
+        client.delta_aggregated_resources(requests).await
     }
 }
 

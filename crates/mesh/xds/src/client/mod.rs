@@ -16,8 +16,8 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status, Streaming};
 
 use self::delta::DeltaSession;
 use self::session::Session;
@@ -202,30 +202,50 @@ impl StreamError {
 /// After a lost stream the client connects again and resumes with the versions that it runs on.
 pub async fn run<H: Handler>(config: &Config, handler: &mut H) -> Infallible {
     match config.form {
-        Form::StateOfTheWorld => run_whole(config, handler).await,
-        Form::Delta => run_delta(config, handler).await,
+        Form::StateOfTheWorld => follow(config, Session::new(config), handler).await,
+        Form::Delta => follow(config, DeltaSession::new(config, handler), handler).await,
     }
 }
 
-async fn run_whole<H: Handler>(config: &Config, handler: &mut H) -> Infallible {
-    let mut session = Session::new(config);
+/// One form of the protocol; but for [`Dialogue::call`] without I/O.
+trait Dialogue {
+    type Request: Send + 'static;
+    type Response;
+
+    /// Forgets what belongs to one stream; the versions stay.
+    fn reset(&mut self);
+
+    /// The requests that open a stream; the first carries the node.
+    fn opening(&mut self, handler: &impl Handler) -> Vec<Self::Request>;
+
+    /// Hands a response to the handler; the requests that follow from it.
+    fn on_response(
+        &mut self,
+        response: Self::Response,
+        handler: &mut impl Handler,
+    ) -> Vec<Self::Request>;
+
+    /// Whether this stream brought anything: then the control plane is up, and back-off starts over.
+    fn had_response(&self) -> bool;
+
+    /// Opens the stream.
+    async fn call(
+        client: &mut Client,
+        requests: ReceiverStream<Self::Request>,
+    ) -> Result<Response<Streaming<Self::Response>>, Status>;
+}
+
+type Client = AggregatedDiscoveryServiceClient<Channel>;
+
+async fn follow<H: Handler>(
+    config: &Config,
+    mut session: impl Dialogue,
+    handler: &mut H,
+) -> Infallible {
     let mut failures = 0;
     loop {
         session.reset();
         let Err(error) = stream(config, &mut session, handler).await;
-        if session.had_response() {
-            failures = 0;
-        }
-        pause_after(&error, config, handler, &mut failures).await;
-    }
-}
-
-async fn run_delta<H: Handler>(config: &Config, handler: &mut H) -> Infallible {
-    let mut session = DeltaSession::new(config, handler);
-    let mut failures = 0;
-    loop {
-        session.reset();
-        let Err(error) = delta_stream(config, &mut session, handler).await;
         if session.had_response() {
             failures = 0;
         }
@@ -246,9 +266,7 @@ async fn pause_after<H: Handler>(
 }
 
 impl Config {
-    async fn connect(
-        &self,
-    ) -> Result<AggregatedDiscoveryServiceClient<tonic::transport::Channel>, StreamError> {
+    async fn connect(&self) -> Result<Client, StreamError> {
         let channel = Endpoint::from_shared(self.endpoint.clone())
             .map_err(|source| StreamError::Endpoint {
                 endpoint: self.endpoint.clone(),
@@ -265,7 +283,7 @@ impl Config {
                 endpoint: self.endpoint.clone(),
                 source,
             })?;
-        let client = AggregatedDiscoveryServiceClient::new(channel);
+        let client = Client::new(channel);
         Ok(client.max_decoding_message_size(self.max_message_bytes))
     }
 
@@ -296,36 +314,14 @@ async fn filled<T>(
     Ok((requests, ReceiverStream::new(outgoing)))
 }
 
-async fn stream<H: Handler>(
+async fn stream<H: Handler, D: Dialogue>(
     config: &Config,
-    session: &mut Session,
+    session: &mut D,
     handler: &mut H,
 ) -> Result<Infallible, StreamError> {
     let mut client = config.connect().await?;
     let (requests, outgoing) = filled(config, session.opening(handler)).await?;
-    let opened = client.stream_aggregated_resources(outgoing).await;
-    let mut responses = opened.map_err(|status| config.ended(status))?.into_inner();
-    handler.connected();
-    loop {
-        let response = responses.message().await;
-        let Some(response) = response.map_err(|status| config.ended(status))? else {
-            return Err(config.closed());
-        };
-        for request in session.on_response(response, handler) {
-            let sent = requests.send(request).await;
-            sent.map_err(|_| config.closed())?;
-        }
-    }
-}
-
-async fn delta_stream<H: Handler>(
-    config: &Config,
-    session: &mut DeltaSession,
-    handler: &mut H,
-) -> Result<Infallible, StreamError> {
-    let mut client = config.connect().await?;
-    let (requests, outgoing) = filled(config, session.opening(handler)).await?;
-    let opened = client.delta_aggregated_resources(outgoing).await;
+    let opened = D::call(&mut client, outgoing).await;
     let mut responses = opened.map_err(|status| config.ended(status))?.into_inner();
     handler.connected();
     loop {

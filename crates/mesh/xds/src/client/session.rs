@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::rpc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
 
-use super::{Config, Handler, Rejection};
+use super::{Client, Config, Dialogue, Handler, Rejection};
 use crate::type_url::short;
 
 /// `google.rpc.Code.INVALID_ARGUMENT`.
@@ -45,8 +47,38 @@ impl Session {
         }
     }
 
-    /// Forgets what belongs to one stream; the versions stay.
-    pub(super) fn reset(&mut self) {
+    /// Requests for the named types whose names are not what the handler wants.
+    fn changed_names(&mut self, handler: &impl Handler) -> Vec<DiscoveryRequest> {
+        let mut requests = Vec::new();
+        for type_url in self.named_types.clone() {
+            let wanted = handler.wanted(type_url);
+            let state = self.types.entry(type_url.to_owned()).or_default();
+            if state.names != wanted {
+                state.names = wanted;
+                requests.push(self.request(type_url, None));
+            }
+        }
+        requests
+    }
+
+    fn request(&mut self, type_url: &str, error: Option<String>) -> DiscoveryRequest {
+        let state = self.types.entry(type_url.to_owned()).or_default();
+        DiscoveryRequest {
+            version_info: state.version.clone(),
+            resource_names: state.names.clone(),
+            type_url: type_url.to_owned(),
+            response_nonce: state.nonce.clone(),
+            error_detail: error.map(invalid),
+            ..DiscoveryRequest::default()
+        }
+    }
+}
+
+impl Dialogue for Session {
+    type Request = DiscoveryRequest;
+    type Response = DiscoveryResponse;
+
+    fn reset(&mut self) {
         self.had_response = false;
         for state in self.types.values_mut() {
             state.nonce.clear();
@@ -54,8 +86,7 @@ impl Session {
         }
     }
 
-    /// The requests that open a stream; the first carries the node.
-    pub(super) fn opening(&mut self, handler: &impl Handler) -> Vec<DiscoveryRequest> {
+    fn opening(&mut self, handler: &impl Handler) -> Vec<DiscoveryRequest> {
         let mut requests: Vec<_> = self
             .wildcard_types
             .clone()
@@ -69,8 +100,7 @@ impl Session {
         requests
     }
 
-    /// Hands a response to the handler; the requests that follow from it.
-    pub(super) fn on_response(
+    fn on_response(
         &mut self,
         response: DiscoveryResponse,
         handler: &mut impl Handler,
@@ -120,35 +150,15 @@ impl Session {
         requests
     }
 
-    /// Whether this stream brought anything: then the control plane is up, and back-off starts over.
-    pub(super) fn had_response(&self) -> bool {
+    fn had_response(&self) -> bool {
         self.had_response
     }
 
-    /// Requests for the named types whose names are not what the handler wants.
-    fn changed_names(&mut self, handler: &impl Handler) -> Vec<DiscoveryRequest> {
-        let mut requests = Vec::new();
-        for type_url in self.named_types.clone() {
-            let wanted = handler.wanted(type_url);
-            let state = self.types.entry(type_url.to_owned()).or_default();
-            if state.names != wanted {
-                state.names = wanted;
-                requests.push(self.request(type_url, None));
-            }
-        }
-        requests
-    }
-
-    fn request(&mut self, type_url: &str, error: Option<String>) -> DiscoveryRequest {
-        let state = self.types.entry(type_url.to_owned()).or_default();
-        DiscoveryRequest {
-            version_info: state.version.clone(),
-            resource_names: state.names.clone(),
-            type_url: type_url.to_owned(),
-            response_nonce: state.nonce.clone(),
-            error_detail: error.map(invalid),
-            ..DiscoveryRequest::default()
-        }
+    async fn call(
+        client: &mut Client,
+        requests: ReceiverStream<DiscoveryRequest>,
+    ) -> Result<Response<Streaming<DiscoveryResponse>>, Status> {
+        client.stream_aggregated_resources(requests).await
     }
 }
 
