@@ -107,6 +107,7 @@ fn http(stat_prefix: &str, cluster: &str) -> Service {
         client_cert: ClientCert::default(),
         codec: Codec::Auto,
         http2: Http2Options::default(),
+        upgrades: Vec::new(),
     }))
 }
 
