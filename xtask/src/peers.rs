@@ -21,6 +21,7 @@ const VENV: &str = ".peers/venv";
 
 const DUCKDB: &[&str] = &["duckdb==2.0.0"];
 const GRPCIO: &[&str] = &["grpcio==1.85.3", "grpcio-reflection==1.85.1"];
+const WEBSOCKETS: &[&str] = &["websockets==15.0.1"];
 const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
 const ENVOY_VERSION: &str = "1.40.0";
 const CARGO_DENY_VERSION: &str = "0.20.2";
@@ -36,6 +37,8 @@ pub(crate) enum Need {
     DuckDb,
     /// gRPC's Python client with reflection, from PyPI into the same environment.
     Grpcio,
+    /// Python's WebSocket, from PyPI into the same environment.
+    Websockets,
     /// The tester of OpenAPI documents, from PyPI into the same environment.
     Schemathesis,
     /// Chromium, a Debian package.
@@ -46,6 +49,8 @@ pub(crate) enum Need {
     Valgrind,
     /// iptables, a Debian package.
     Iptables,
+    /// `nft`, a Debian package.
+    Nftables,
     /// `ip`, a Debian package.
     Iproute,
     /// Node.js 20.19 or newer (what Vite asks for), with npm.
@@ -58,16 +63,18 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Envoy,
         Self::CargoDeny,
         Self::DuckDb,
         Self::Grpcio,
+        Self::Websockets,
         Self::Schemathesis,
         Self::Chromium,
         Self::Haproxy,
         Self::Valgrind,
         Self::Iptables,
+        Self::Nftables,
         Self::Iproute,
         Self::Node,
         Self::PythonClients,
@@ -80,11 +87,13 @@ impl Need {
             Self::CargoDeny => Path::new(CARGO_DENY).exists(),
             Self::DuckDb => has_module("duckdb"),
             Self::Grpcio => has_module("grpc_reflection"),
+            Self::Websockets => has_module("websockets"),
             Self::Schemathesis => has_module("schemathesis"),
             Self::Chromium => has("chromium"),
             Self::Haproxy => Path::new("/usr/sbin/haproxy").exists(),
             Self::Valgrind => has("valgrind"),
             Self::Iptables => has("iptables"),
+            Self::Nftables => Path::new("/usr/sbin/nft").exists(),
             Self::Iproute => Path::new("/bin/ip").exists(),
             Self::Node => has("npm") && version("node").is_some_and(|v| is_node_new_enough(&v)),
             Self::PythonClients => clients::has_python(),
@@ -99,6 +108,7 @@ impl Need {
             | Self::CargoDeny
             | Self::DuckDb
             | Self::Grpcio
+            | Self::Websockets
             | Self::Schemathesis
             | Self::PythonClients
             | Self::NodeClients => None,
@@ -106,6 +116,7 @@ impl Need {
             Self::Haproxy => Some("haproxy"),
             Self::Valgrind => Some("valgrind"),
             Self::Iptables => Some("iptables"),
+            Self::Nftables => Some("nftables"),
             Self::Iproute => Some("iproute2"),
             Self::Node => Some("npm"),
         }
@@ -159,6 +170,7 @@ pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
             )?,
             Need::DuckDb => python_packages(DUCKDB)?,
             Need::Grpcio => python_packages(GRPCIO)?,
+            Need::Websockets => python_packages(WEBSOCKETS)?,
             Need::Schemathesis => python_packages(SCHEMATHESIS)?,
             Need::PythonClients => clients::python()?,
             Need::NodeClients => clients::node()?,

@@ -107,6 +107,7 @@ fn http(stat_prefix: &str, cluster: &str) -> Service {
         client_cert: ClientCert::default(),
         codec: Codec::Auto,
         http2: Http2Options::default(),
+        upgrades: Vec::new(),
     }))
 }
 
@@ -362,6 +363,36 @@ fn transparent_connections_keep_their_destination() {
 }
 
 #[test]
+fn nftables_do_the_same() {
+    for (flags, is_transparent) in [
+        (&["--native-nftables"][..], false),
+        (&["--native-nftables", "-m", "TPROXY"], true),
+    ] {
+        let Some(sidecar) = Sidecar::start(is_transparent) else {
+            return;
+        };
+        let world = &sidecar.world;
+        // Somebody else's table, which must stay.
+        world.run_inside("nft add table inet theirs");
+        let before = world.rules();
+        sidecar.init(flags);
+        sidecar.check_inbound();
+        sidecar.check_outbound();
+        let once = world.rules();
+        assert_ne!(once, before);
+        sidecar.init(flags);
+        assert_eq!(world.rules(), once, "a second run changes nothing");
+        let cleanup = [flags, &["--cleanup"]].concat();
+        sidecar.init(&cleanup);
+        assert_eq!(world.rules(), before);
+        assert_eq!(sidecar.app_connects(OUTSIDE, PLAIN).1, None);
+        assert_eq!(sidecar.outsider_connects(INSIDE, APP).1, None);
+        // There is nothing left to take away, which is no error.
+        sidecar.init(&cleanup);
+    }
+}
+
+#[test]
 fn a_dry_run_prints_what_would_be_done_and_does_nothing() {
     let said = |flags: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_periplus"))
@@ -406,6 +437,12 @@ fn what_is_missing_is_said() {
     };
     let said = run("/nonexistent", &[]);
     assert!(said.contains("install the package iptables"), "{said}");
+    let said = run("/nonexistent", &["--native-nftables"]);
+    assert!(said.contains("install the package nftables"), "{said}");
+    for flag in ["--redirect-dns", "--capture-all-dns"] {
+        let said = run("/nonexistent", &[flag]);
+        assert!(said.contains(&format!("{flag} is not supported")), "{said}");
+    }
     let said = run("/nonexistent", &["-x", "10.0.0.0"]);
     assert!(said.contains("--istio-service-exclude-cidr"), "{said}");
     assert!(said.contains("ADDRESS/LENGTH"), "{said}");

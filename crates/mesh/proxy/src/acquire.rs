@@ -34,6 +34,24 @@ pub(crate) async fn acquire(
     Box::pin(wait_for(client, exchange, cluster, endpoint)).await
 }
 
+/// A connection of the client's own, whatever is spoken on it.
+#[cold]
+pub(crate) async fn acquire_raw(
+    client: &mut impl Waits,
+    exchange: &Exchange,
+    cluster: &Rc<ClusterState>,
+    endpoint: &Rc<EndpointState>,
+) -> Result<UpstreamConnection, Failure> {
+    let behind = client.call().client.ends();
+    let connect = async {
+        let slot = cluster.own_slot(endpoint).ok_or(Failure::Overflow)?;
+        let open = UpstreamConnection::open_raw(slot, behind);
+        let opened = tokio::time::timeout(cluster.cluster.connect_timeout, open).await;
+        cluster.connected(endpoint, opened)
+    };
+    Box::pin(while_pending(client, exchange, cluster, connect)).await
+}
+
 /// A connection that becomes free, or a new one.
 async fn wait_for(
     client: &mut impl Waits,

@@ -56,7 +56,6 @@ pub(crate) struct Conversation<'a> {
     /// The endpoint has sent something.
     heard: bool,
     keep: bool,
-    tunnel: bool,
     begin: Micros,
     last_progress: Micros,
     route_deadline: Option<Micros>,
@@ -86,7 +85,6 @@ impl<'a> Conversation<'a> {
             response: None,
             heard: false,
             keep: false,
-            tunnel: false,
             begin,
             last_progress: begin,
             route_deadline: None,
@@ -123,7 +121,6 @@ impl<'a> Conversation<'a> {
     fn complete(self) -> Ended {
         let request_complete = self.request_sent.is_some() && !self.refused;
         let reusable = request_complete
-            && !self.tunnel
             && self.client.call.response.keep_alive
             && self.client.call.response.framing != Framing::Close
             && self.upstream.buffer.is_empty();
@@ -153,7 +150,7 @@ impl<'a> Conversation<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>, first: bool) -> Poll<Result<(), Failure>> {
         let mut progress = false;
-        let sent = self.request_sent.is_some() && self.request_out.is_written() && !self.tunnel;
+        let sent = self.request_sent.is_some() && self.request_out.is_written();
         if !sent && let Poll::Ready(Err(failure)) = self.poll_request(cx, &mut progress) {
             return Poll::Ready(Err(failure));
         }
@@ -180,7 +177,7 @@ impl<'a> Conversation<'a> {
         if self.refused {
             return Poll::Pending;
         }
-        if !self.tunnel && self.request.is_taken() && self.request_out.is_written() {
+        if self.request.is_taken() && self.request_out.is_written() {
             return self
                 .client
                 .poll_client(cx)
@@ -199,9 +196,6 @@ impl<'a> Conversation<'a> {
                 if !was_taken {
                     self.request_is_complete(self.client.call.worker.clock.now());
                     self.arm();
-                }
-                if self.tunnel {
-                    return self.upstream.stream.poll_shutdown(cx).map(|_| Ok(()));
                 }
                 self.client
                     .poll_client(cx)
@@ -301,18 +295,15 @@ impl<'a> Conversation<'a> {
     fn begin_response(&mut self, length: usize) -> Result<(), Failure> {
         let client = &mut *self.client;
         let status = client.call.response.status;
-        self.tunnel = status == 101;
-        if self.tunnel && !client.call.request.upgrade {
+        if status == 101 {
             return Err(Failure::Protocol("an upgrade that nobody asked for"));
         }
         let modern = client.call.request.minor_version == 1;
         let (framing, chunks) = match client.call.response.framing {
-            _ if self.tunnel => (Framing::Close, false),
             framing @ (Framing::Chunked | Framing::Close) => (framing, modern),
             framing => (framing, false),
         };
         self.keep = client.call.request.keep_alive
-            && !self.tunnel
             && !self.refused
             && !client.registered.is_draining()
             && (modern || !matches!(framing, Framing::Chunked | Framing::Close));
@@ -330,11 +321,6 @@ impl<'a> Conversation<'a> {
         let mut response = Relay::new(framing, chunks);
         let filled = response.fill(&mut self.upstream.buffer, &mut client.call.out);
         self.response = Some(response);
-        if self.tunnel {
-            // From here on bytes are bytes, and no timeout of the route applies.
-            *self.request = Relay::new(Framing::Close, false);
-            self.route_deadline = None;
-        }
         filled.map_err(|_| {
             // Nothing of it has been sent.
             self.exchange.status = 0;
@@ -367,7 +353,7 @@ impl<'a> Conversation<'a> {
 
     /// When a client that has closed its side counts as gone.
     fn grace(&self) -> Option<Micros> {
-        let applies = self.client.ended && self.client.call.request.keep_alive && !self.tunnel;
+        let applies = self.client.ended && self.client.call.request.keep_alive;
         let since = self.client.ended_at.max(self.last_progress);
         applies.then(|| since + GRACE.as_micros() as u64)
     }

@@ -11,9 +11,10 @@ use crate::flags::{Flag, Flags};
 use crate::grpc::{self, GrpcStatus};
 use crate::http1::edit::append_field;
 use crate::http1::name::Name;
+use crate::http1::request::Tunnel;
 use crate::reply::{Failure, Reply};
 use crate::route::RouteAt;
-use crate::snapshot::{Forward, GrpcTimeouts, RouteAction};
+use crate::snapshot::{Forward, GrpcTimeouts, RouteAction, Upgrade};
 use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext};
 use crate::upstream::{ClusterState, EndpointState};
 
@@ -58,6 +59,10 @@ pub(crate) struct Rare {
     pub(crate) cookies: String,
     /// How the call ended, if the response says so as gRPC does.
     pub(crate) grpc: Option<GrpcStatus>,
+    /// The protocol that the request asks for may be changed to.
+    pub(crate) is_upgrade: bool,
+    /// The tunnel ends here: its bytes are all that the endpoint gets.
+    pub(crate) is_terminated: bool,
 }
 
 /// What a request leads to.
@@ -83,6 +88,11 @@ impl Exchange {
     /// For the whole of it; zero is no limit.
     pub(crate) fn stream_timeout(&self) -> Option<Duration> {
         self.rare.as_ref()?.stream_timeout
+    }
+
+    /// The tunnel that it asks for ends here: its bytes are all that the endpoint gets.
+    pub(crate) fn is_terminated(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_terminated)
     }
 
     /// How the call ended, if the response says so as gRPC does.
@@ -171,11 +181,17 @@ impl Call {
         });
         let Some((router, at)) = found else {
             http.no_route.increment();
+            self.may_change(exchange, None);
             exchange.flags.set(Flag::NR);
             return Plan::Reply(Reply::new(404, ""));
         };
         exchange.route = Some(at);
-        match &router.route(at).action {
+        let action = &router.route(at).action;
+        if self.request.tunnel != Tunnel::None && !self.may_change(exchange, Some(action)) {
+            http.rq_upgrade_refused.increment();
+            return Plan::Reply(Reply::new(403, ""));
+        }
+        match action {
             RouteAction::Respond { status, body } => {
                 http.rq_direct_response.increment();
                 Plan::Reply(Reply::new(*status, body.clone()))
@@ -201,6 +217,37 @@ impl Call {
                 }
             }
         }
+    }
+
+    /// Whether the protocol may be changed as the request asks: what its route says goes before what
+    /// the connection manager does.
+    #[cold]
+    fn may_change(&self, exchange: &mut Exchange, action: Option<&RouteAction>) -> bool {
+        let protocol = match self.request.tunnel {
+            Tunnel::None => return false,
+            Tunnel::Connect => b"CONNECT",
+            Tunnel::Upgrade => self.upgrade_protocol(),
+        };
+        let by_route = match action {
+            Some(RouteAction::Forward(forward)) => Upgrade::find(&forward.upgrades, protocol),
+            _ => None,
+        };
+        let by_manager = || Upgrade::find(&self.view.manager.upgrades, protocol);
+        let Some(found) = by_route.or_else(by_manager).filter(|one| one.is_enabled) else {
+            return false;
+        };
+        self.view.http.cx_upgrades_total.increment();
+        self.view.http.cx_upgrades_active.increment();
+        let rare = exchange.rare();
+        rare.is_upgrade = true;
+        rare.is_terminated = found.is_terminated;
+        true
+    }
+
+    /// What the request wants to change to.
+    pub(crate) fn upgrade_protocol(&self) -> &[u8] {
+        let asked = self.request.fields.value(Name::Upgrade, self.buffer.head());
+        asked.unwrap_or_default()
     }
 
     /// Whether the request is gRPC.

@@ -12,6 +12,7 @@ use crate::connection::{Connection, Next};
 use crate::conversation::{Conversation, Ended};
 use crate::exchange::{Exchange, Plan};
 use crate::http1::framing::Framing;
+use crate::http1::request::Tunnel;
 use crate::relay::{Relay, poll_flush};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::UpstreamProtocol;
@@ -30,8 +31,6 @@ impl Connection {
         };
         let end = match next {
             Next::Abort => self.call.worker.clock.now(),
-            // A tunnel ends when it closes, which may be long after its last byte.
-            Next::Close if exchange.status == 101 => self.call.worker.clock.now(),
             // The client cannot have read the last bytes before they were written: so this span lies
             // within the span of whoever waits for them, however late this thread goes on.
             Next::Continue | Next::Close => self.call.answered_at,
@@ -63,7 +62,8 @@ impl Connection {
         body: &mut Relay,
     ) -> Next {
         self.call.begin_attempt(exchange, endpoint);
-        if exchange.is_grpc || cluster.cluster.protocol != UpstreamProtocol::Http1 {
+        let is_plain = !exchange.is_grpc && self.call.request.tunnel == Tunnel::None;
+        if !is_plain || cluster.cluster.protocol != UpstreamProtocol::Http1 {
             let http2 = cluster.cluster.http2(Protocol::Http1);
             // Boxed, so that the usual request does not hold the memory for it.
             let client = Client::Http1 {

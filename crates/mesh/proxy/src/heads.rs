@@ -11,6 +11,7 @@ use crate::http1::edit::{
 use crate::http1::framing::Framing;
 use crate::http1::head::list;
 use crate::http1::name::Name;
+use crate::http1::request::Tunnel;
 use crate::route::append_timeout;
 use crate::snapshot::ServerHeader;
 use crate::xfcc;
@@ -95,7 +96,10 @@ impl Call {
 
         out.extend_from_slice(request.method(head));
         out.push(b' ');
-        out.extend_from_slice(request.target.path.get(head));
+        out.extend_from_slice(match request.tunnel {
+            Tunnel::Connect => request.target.authority.get(head),
+            _ => request.target.path.get(head),
+        });
         out.extend_from_slice(b" HTTP/1.1\r\n");
         if host_first {
             append_field(out, "host", request.target.authority.get(head));
@@ -158,7 +162,7 @@ impl Call {
         {
             out.extend_from_slice(b"te: trailers\r\n");
         }
-        if request.upgrade {
+        if request.tunnel == Tunnel::Upgrade {
             out.extend_from_slice(b"connection: upgrade\r\n");
             for protocols in request.fields.all(Name::Upgrade, head) {
                 append_field(out, "upgrade", protocols);
@@ -219,7 +223,8 @@ impl Call {
         if manager.always_set_request_id_in_response {
             drop.add(Name::XRequestId);
         }
-        if response.status == 204 || response.status == 101 {
+        let tunnel = self.opens_tunnel();
+        if response.status == 204 || tunnel {
             drop.add(Name::ContentLength);
         }
         if let Some(tracer) = &self.view.tracer {
@@ -251,7 +256,9 @@ impl Call {
         if chunks {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
-        append_number(out, "x-envoy-upstream-service-time", upstream_ms);
+        if self.request.tunnel == Tunnel::None {
+            append_number(out, "x-envoy-upstream-service-time", upstream_ms);
+        }
         if !fields.has(Name::Date) {
             self.worker.clock.append_date(out);
         }
@@ -263,6 +270,8 @@ impl Call {
             for protocol in fields.all(Name::Upgrade, head) {
                 append_field(out, "upgrade", protocol);
             }
+        } else if tunnel {
+            // Nothing follows that `connection` could be about.
         } else if !keep {
             out.extend_from_slice(b"connection: close\r\n");
         } else if self.request.minor_version == 0 {
@@ -270,6 +279,16 @@ impl Call {
         }
         self.append_response_context(exchange);
         self.out.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether the response turns the request into a tunnel.
+    #[inline]
+    pub(crate) fn opens_tunnel(&self) -> bool {
+        match self.request.tunnel {
+            Tunnel::None => false,
+            Tunnel::Upgrade => self.response.status == 101,
+            Tunnel::Connect => self.response.status / 100 == 2,
+        }
     }
 
     /// What every response tells the client about its request, the proxy's own answers included.

@@ -34,6 +34,9 @@ impl Call {
                 _ => {}
             }
         }
+        if exchange.rare.as_ref().is_some_and(|rare| rare.is_upgrade) {
+            http.cx_upgrades_active.decrement();
+        }
         if exchange.is_grpc {
             exchange.report_grpc();
         }

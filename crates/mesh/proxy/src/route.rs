@@ -11,9 +11,10 @@ use crate::balance::Criteria;
 use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::head::Fields;
 use crate::http1::name::Name;
-use crate::http1::request::RequestHead;
+use crate::http1::request::{RequestHead, Tunnel};
 use crate::snapshot::{
-    Forward, HeaderMatch, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster, choose,
+    Forward, HeaderMatch, PathMatch, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster,
+    choose,
 };
 use crate::upstream::ClusterState;
 
@@ -100,7 +101,12 @@ impl Router {
             .routes
             .iter()
             .position(|route| {
-                route.path.matches(path)
+                let is_there = match request.tunnel {
+                    // It has no path.
+                    Tunnel::Connect => route.path == PathMatch::Connect,
+                    _ => route.path.matches(path),
+                };
+                is_there
                     && route
                         .headers
                         .iter()

@@ -37,7 +37,7 @@ pub use self::cluster::{
     Cluster, ClusterLimits, Endpoint, HostStatus, Locality, OriginalDestination, Thresholds,
 };
 pub(crate) use self::forward::choose;
-pub use self::forward::{Forward, HashPolicy, HashSource, WeightedCluster};
+pub use self::forward::{Forward, HashPolicy, HashSource, Upgrade, WeightedCluster};
 pub use self::health::{
     Enforcing, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Intervals, OutlierDetection,
     TcpCheck,
@@ -122,6 +122,8 @@ pub struct ConnectionManager {
     pub codec: Codec,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// `upgrade_configs`.
+    pub upgrades: Vec<Upgrade>,
 }
 
 /// Envoy's `ServerHeaderTransformation`.
@@ -289,6 +291,8 @@ pub enum PathMatch {
     PathSeparatedPrefix(String),
     /// The whole path matches.
     Regex(Pattern),
+    /// `connect_matcher`: the request is a CONNECT. No other condition matches one.
+    Connect,
 }
 
 /// A condition on a header.

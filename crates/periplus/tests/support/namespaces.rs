@@ -1,5 +1,6 @@
 //! Two network namespaces with a cable between them: a workload's, and the world outside.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
@@ -78,12 +79,17 @@ impl World {
 
     /// Serves requests to a port of the workload.
     pub(crate) fn serve_http_inside(&self, port: u16) {
-        let listener = listen(&self.inside, port);
-        std::thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                std::thread::spawn(move || answer_requests(&stream, port));
-            }
-        });
+        serve_http(&self.inside, port);
+    }
+
+    /// Serves requests to a port of all addresses outside.
+    pub(crate) fn serve_http_outside(&self, port: u16) {
+        serve_http(&self.outside, port);
+    }
+
+    /// Listens on a port of all addresses outside.
+    pub(crate) fn listen_outside(&self, port: u16) -> TcpListener {
+        listen(&self.outside, port)
     }
 
     /// Serves connections to a port of all addresses outside.
@@ -103,17 +109,16 @@ impl World {
 
     /// What somebody outside gets for a request.
     pub(crate) fn request_outside(&self, to: IpAddr, port: u16) -> String {
-        let request = r"GET / HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n";
-        let mut bash = within(&self.outside, "bash");
-        let script =
-            format!("exec 3<>/dev/tcp/{to}/{port} && printf '{request}' >&3 && timeout 10 cat <&3");
-        let output = bash.args(["-c", &script]).output().unwrap();
-        assert!(output.status.success(), "{to} {port}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        request(within(&self.outside, "bash"), to, port, "app")
+    }
+
+    /// What a user of the workload gets for a request.
+    pub(crate) fn request_as(&self, uid: u32, to: IpAddr, port: u16, host: &str) -> String {
+        request(self.command_as(uid, "bash"), to, port, host)
     }
 
     /// A program in the workload's namespace, run by root.
-    pub(crate) fn command_inside(&self, program: &str) -> Command {
+    pub(crate) fn command_inside(&self, program: impl AsRef<OsStr>) -> Command {
         within(&self.inside, program)
     }
 
@@ -137,6 +142,7 @@ impl World {
             "iptables-save -t mangle",
             "ip6tables-save -t nat",
             "ip6tables-save -t mangle",
+            "nft list ruleset inet",
             "ip -4 rule",
             "ip -6 rule",
             "ip -4 route show table all",
@@ -175,7 +181,7 @@ fn requirements() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("network namespaces need root".to_owned());
     }
-    for program in ["ip", "iptables", "ip6tables", "setpriv", "bash"] {
+    for program in ["ip", "iptables", "ip6tables", "nft", "setpriv", "bash"] {
         if Command::new(program).arg("--version").output().is_err() {
             return Err(format!("{program} is not installed"));
         }
@@ -205,9 +211,9 @@ fn run(line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn within(namespace: &str, program: &str) -> Command {
+fn within(namespace: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace, program]);
+    command.args(["netns", "exec", namespace]).arg(program);
     command
 }
 
@@ -227,6 +233,24 @@ fn listen(namespace: &str, port: u16) -> TcpListener {
     on(namespace, || {
         TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap()
     })
+}
+
+fn serve_http(namespace: &str, port: u16) {
+    let listener = listen(namespace, port);
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            std::thread::spawn(move || answer_requests(&stream, port));
+        }
+    });
+}
+
+fn request(mut bash: Command, to: IpAddr, port: u16, host: &str) -> String {
+    let request = format!(r"GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let script =
+        format!("exec 3<>/dev/tcp/{to}/{port} && printf '{request}' >&3 && timeout 10 cat <&3");
+    let output = bash.args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{to} {port}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Says the same to each request of a connection, which is kept.

@@ -31,6 +31,22 @@ impl Client<'_> {
         }
     }
 
+    /// From here on the bytes behind the request are those of a tunnel.
+    #[cold]
+    pub(super) fn open_tunnel(&mut self) {
+        if let Client::Http1 { body, .. } = self {
+            **body = Relay::new(Framing::Close, false);
+        }
+    }
+
+    /// Tells the client that nothing more comes through the tunnel; HTTP/2 has said so already.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Client::Http1 { connection, .. } => connection.stream.poll_shutdown(cx).map(|_| ()),
+            Client::Http2(_) => Poll::Ready(()),
+        }
+    }
+
     /// Whether the request is known to have no body, or none any more.
     pub(super) fn has_sent_all(&self) -> bool {
         match self {

@@ -1,7 +1,8 @@
 //! Exchanges that change between HTTP/1.1 and HTTP/2, or that are HTTP/2 on both sides.
 //!
 //! Plain HTTP/1.1 on both sides has a faster way of its own (`conversation`); gRPC goes over a bridge in
-//! any case, since its time limits are those of this one.
+//! any case, since its time limits are those of this one, and so do upgrades and CONNECT: an answer that
+//! accepts one makes a tunnel of the exchange, whose directions end one after the other.
 
 mod client;
 mod http1;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::acquire::{Waits, acquire, while_pending};
+use crate::acquire::{Waits, acquire, acquire_raw, while_pending};
 use crate::bridge::pipe::{Pipe, PipeError};
 use crate::bridge::upstream::{NoResponse, Upstream};
 use crate::call::Protocol;
@@ -26,6 +27,7 @@ use crate::conversation::GRACE;
 use crate::exchange::Exchange;
 use crate::grpc::GrpcStatus;
 use crate::http1::framing::Framing;
+use crate::http1::request::Tunnel;
 use crate::relay::RelayError;
 use crate::reply::Failure;
 use crate::snapshot::Http2Options;
@@ -47,7 +49,16 @@ pub(crate) struct Bridge<'a> {
     /// The endpoint takes no more of the request; its response may be there all the same.
     refused: bool,
     response: Option<Response>,
+    /// The response has made a tunnel of the exchange.
+    tunnel: Option<Ends>,
     last_progress: Micros,
+}
+
+/// Which directions of a tunnel have ended, so that the other side knows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    of_client: bool,
+    of_endpoint: bool,
 }
 
 /// A response whose head has gone out.
@@ -67,8 +78,11 @@ impl<'a> Bridge<'a> {
     ) -> Self {
         let mut head = Vec::with_capacity(1024);
         client.call().write_request(exchange, &mut head);
+        let request = &client.call().request;
+        // What follows a request for a tunnel waits until there is one.
+        let waits = request.tunnel != Tunnel::None && request.framing == Framing::None;
         Self {
-            request: Pipe::replayable(client.has_sent_all()),
+            request: Pipe::replayable(waits || client.has_sent_all()),
             last_progress: exchange.begin,
             client,
             exchange,
@@ -79,6 +93,7 @@ impl<'a> Bridge<'a> {
             request_sent: None,
             refused: false,
             response: None,
+            tunnel: None,
         }
     }
 
@@ -112,6 +127,10 @@ impl<'a> Bridge<'a> {
     async fn connect(&mut self, bodiless: bool, again: bool) -> Result<Upstream, NoResponse> {
         let (client, cluster, endpoint) = (&mut self.client, self.cluster, self.endpoint);
         let upstream = match self.http2 {
+            _ if self.exchange.is_terminated() => {
+                let connection = acquire_raw(client, self.exchange, cluster, endpoint).await?;
+                Upstream::raw(connection, client.call())
+            }
             Some(options) => {
                 let lease = match cluster.http2_lease(endpoint) {
                     Some(lease) => lease,
@@ -150,7 +169,13 @@ impl<'a> Bridge<'a> {
             }
         }
         let sent_all = self.request_sent.is_some() && !self.refused;
-        upstream.release(self.client.call(), result.is_ok() && sent_all);
+        match &self.tunnel {
+            None => upstream.release(self.client.call(), result.is_ok() && sent_all),
+            Some(_) => {
+                self.client.call_mut().answered_at = self.now();
+                upstream.close(self.client.call(), result.is_ok());
+            }
+        }
         match result {
             Ok(()) => {
                 let keep = self.response.as_ref().is_some_and(|response| response.keep);
@@ -191,6 +216,13 @@ impl<'a> Bridge<'a> {
                 if self.client.call().response.is_interim() {
                     self.client.send_interim(text);
                 } else {
+                    let ended = if self.client.call().opens_tunnel() {
+                        // The client's direction begins anew.
+                        cx.waker().wake_by_ref();
+                        self.open_tunnel(upstream)?
+                    } else {
+                        ended
+                    };
                     self.begin_response(text, ended)?;
                     break;
                 }
@@ -211,8 +243,16 @@ impl<'a> Bridge<'a> {
                 response.chunks,
                 &mut progress,
             );
-            if let Poll::Ready(moved) = moved {
-                return Poll::Ready(moved.map_err(|error| self.response_failure(cx, error).into()));
+            match moved {
+                Poll::Ready(Ok(())) if self.tunnel.is_some() => {}
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(self.response_failure(cx, error).into()));
+                }
+                Poll::Pending => {}
+            }
+            if self.tunnel.is_some() && self.poll_ends(cx, upstream, moved.is_ready()) {
+                return Poll::Ready(Ok(()));
             }
         }
         if let Poll::Ready(gone) = self.client.poll_gone(cx) {
@@ -222,6 +262,35 @@ impl<'a> Bridge<'a> {
             self.last_progress = self.now();
         }
         self.poll_deadline(cx).map(|failure| Err(failure.into()))
+    }
+
+    /// The endpoint has accepted: bytes are bytes from here on, and no timeout of the route applies.
+    /// Whether it has sent the last one already.
+    #[cold]
+    fn open_tunnel(&mut self, upstream: &mut Upstream) -> Result<bool, Failure> {
+        if !self.request.is_ended() {
+            return Err(Failure::Protocol(
+                "an upgrade before the end of the request",
+            ));
+        }
+        self.tunnel = Some(Ends::default());
+        self.client.open_tunnel();
+        Ok(upstream.open_tunnel())
+    }
+
+    /// Passes on that a direction of the tunnel has ended: whether both have.
+    #[cold]
+    fn poll_ends(&mut self, cx: &mut Context<'_>, upstream: &mut Upstream, ended: bool) -> bool {
+        let Some(ends) = &mut self.tunnel else {
+            return false;
+        };
+        if !ends.of_client && self.request_sent.is_some() {
+            ends.of_client = upstream.poll_shutdown(cx).is_ready();
+        }
+        if !ends.of_endpoint && ended {
+            ends.of_endpoint = self.client.poll_shutdown(cx).is_ready();
+        }
+        (ends.of_client || self.refused) && ends.of_endpoint
     }
 
     /// The client's direction: an error only if the exchange has failed.
@@ -271,13 +340,16 @@ impl<'a> Bridge<'a> {
     fn begin_response(&mut self, text: &[u8], ended: bool) -> Result<(), NoResponse> {
         let now = self.now();
         let since = self.request_sent.unwrap_or(self.exchange.begin);
-        let (keep, chunks) = self.client.framing_of_response();
+        let (keep, chunks) = match &self.tunnel {
+            Some(_) => (false, false),
+            None => self.client.framing_of_response(),
+        };
         let call = self.client.call_mut();
         let status = call.response.status;
-        if status == 101 {
+        if status == 101 && self.tunnel.is_none() {
             return Err(Failure::Protocol("an upgrade that nobody asked for").into());
         }
-        let bodiless = call.response.framing == Framing::None;
+        let bodiless = call.response.framing == Framing::None && self.tunnel.is_none();
         self.exchange.status = status;
         call.answered_at = now;
         self.exchange.answered(status, now);
@@ -292,7 +364,12 @@ impl<'a> Bridge<'a> {
             chunks,
             keep,
         );
-        self.request.let_go();
+        if self.tunnel.is_some() {
+            self.request = Pipe::new(false);
+            self.request_sent = None;
+        } else {
+            self.request.let_go();
+        }
         self.response = Some(Response {
             body: if bodiless {
                 Pipe::bodiless(ended)
@@ -324,7 +401,8 @@ impl<'a> Bridge<'a> {
     }
 
     fn route_deadline(&self) -> Option<Micros> {
-        after(self.request_sent?, self.exchange.timeout?)
+        let sent = self.request_sent.filter(|_| self.tunnel.is_none())?;
+        after(sent, self.exchange.timeout?)
     }
 
     fn stream_deadline(&self) -> Option<Micros> {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
+use http::StatusCode;
 use http::uri::Scheme;
 
 use crate::bridge::http1::{Http1Sink, Http1Source};
@@ -15,7 +16,10 @@ use crate::bridge::pipe::{Pipe, PipeError, Sink, Source};
 use crate::buffer::Output;
 use crate::call::{Call, Protocol};
 use crate::conversation::{RESPONSE_LIMITS, poll_more_of_head};
+use crate::http1::edit::append_field;
 use crate::http1::framing::Framing;
+use crate::http1::request::Tunnel;
+use crate::http1::status::append_status_line;
 use crate::http2::head::{self, Malformed};
 use crate::relay::{Relay, RelayError};
 use crate::reply::Failure;
@@ -30,6 +34,8 @@ pub(super) enum Upstream {
         out: Output,
         /// The body of the request goes in chunks.
         chunks: bool,
+        /// It knows nothing of HTTP: whatever it is sent, and sends, belongs to a tunnel.
+        is_raw: bool,
         /// The response's body.
         body: Relay,
     },
@@ -68,6 +74,19 @@ impl Upstream {
             connection,
             out,
             chunks: call.request.framing == Framing::Chunked,
+            is_raw: false,
+            body: Relay::default(),
+        }
+    }
+
+    /// Sends the bytes of a tunnel, and nothing else.
+    pub(super) fn raw(mut connection: UpstreamConnection, call: &Call) -> Self {
+        connection.buffer = crate::buffer::Buffer::on(call.worker.blocks.lend());
+        Self::Http1 {
+            connection,
+            out: call.worker.blocks.lend_output(),
+            chunks: false,
+            is_raw: true,
             body: Relay::default(),
         }
     }
@@ -85,8 +104,13 @@ impl Upstream {
         } else {
             Scheme::HTTP
         };
-        let request = head::request(head, scheme, endpoint)
+        let mut request = head::request(head, scheme, endpoint)
             .map_err(|Malformed(problem)| Failure::Untranslatable(problem))?;
+        let tunnel = call.request.tunnel;
+        if tunnel == Tunnel::Upgrade {
+            ask_for_upgrade(&mut request, call)?;
+        }
+        let ended = ended && tunnel == Tunnel::None;
         let (response, send) = lease
             .sender()
             .send_request(request, ended)
@@ -132,6 +156,12 @@ impl Upstream {
         let to_head = call.request.is_head;
         text.clear();
         match self {
+            Upstream::Http1 { is_raw: true, .. } => {
+                text.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n");
+                let parsed = call.response.parse(text, RESPONSE_LIMITS, to_head);
+                parsed.map_err(|refused| Failure::Protocol(refused.reason))?;
+                Poll::Ready(Ok(false))
+            }
             Upstream::Http1 {
                 connection, body, ..
             } => loop {
@@ -162,7 +192,14 @@ impl Upstream {
                     let (head, body) = ready!(Pin::new(response).poll(cx))
                         .map_err(|error| failed(&error))?
                         .into_parts();
-                    head::append_response(head.status, &head.headers, text);
+                    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                        Err(Failure::Protocol("an upgrade as of HTTP/1.1"))?;
+                    }
+                    if head.status == StatusCode::OK && call.request.tunnel == Tunnel::Upgrade {
+                        append_switch(&head.headers, call, text);
+                    } else {
+                        head::append_response(head.status, &head.headers, text);
+                    }
                     if body.is_end_stream()
                         && call.protocol == Protocol::Http1
                         && !head.headers.contains_key(http::header::CONTENT_LENGTH)
@@ -185,6 +222,37 @@ impl Upstream {
                 }
             }
         }
+    }
+
+    /// It has accepted a tunnel: whether it has sent all that it will already.
+    #[cold]
+    pub(super) fn open_tunnel(&mut self) -> bool {
+        match self {
+            Upstream::Http1 { chunks, body, .. } => {
+                *chunks = false;
+                *body = Relay::new(Framing::Close, false);
+                false
+            }
+            Upstream::Http2 { recv, .. } => recv.as_ref().is_some_and(RecvStream::is_end_stream),
+        }
+    }
+
+    /// Tells it that nothing more comes through the tunnel; HTTP/2 has said so already.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Upstream::Http1 { connection, .. } => connection.stream.poll_shutdown(cx).map(|_| ()),
+            Upstream::Http2 { .. } => Poll::Ready(()),
+        }
+    }
+
+    /// Ends a tunnel; the endpoint must not take one that broke off for one that has ended.
+    pub(super) fn close(mut self, call: &Call, is_complete: bool) {
+        if let Upstream::Http1 { connection, .. } = &mut self
+            && !is_complete
+        {
+            connection.stream.reset_on_close();
+        }
+        self.release(call, false);
     }
 
     /// Moves the request's body on.
@@ -260,6 +328,31 @@ impl Upstream {
             }
         }
     }
+}
+
+/// Makes a request for an upgrade one of HTTP/2 (RFC 8441 §4).
+#[cold]
+fn ask_for_upgrade(request: &mut http::Request<()>, call: &Call) -> Result<(), Failure> {
+    if call.request.framing != Framing::None {
+        return Err(Failure::Untranslatable("an upgrade with a body"));
+    }
+    let protocol = call.upgrade_protocol();
+    let protocol = std::str::from_utf8(protocol).map_err(|_| Failure::Untranslatable("upgrade"))?;
+    request
+        .extensions_mut()
+        .insert(h2::ext::Protocol::from(protocol));
+    *request.method_mut() = http::Method::CONNECT;
+    Ok(())
+}
+
+/// Appends what HTTP/1.1 says when a protocol changes: HTTP/2 says 200.
+#[cold]
+fn append_switch(headers: &http::HeaderMap, call: &Call, text: &mut Vec<u8>) {
+    append_status_line(text, 101);
+    text.extend_from_slice(b"connection: upgrade\r\n");
+    append_field(text, "upgrade", call.upgrade_protocol());
+    head::append_fields(headers, text);
+    text.extend_from_slice(b"\r\n");
 }
 
 fn no_response(error: &h2::Error, lease: &Lease) -> NoResponse {

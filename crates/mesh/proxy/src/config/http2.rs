@@ -59,6 +59,7 @@ pub(crate) fn compile(
             Some(settings) => keepalive(settings, &at.field("connection_keepalive"))?,
             None => None,
         },
+        allow_connect: std::mem::take(&mut options.allow_connect),
     };
     // Floods are met by limits of the codec's own, and a stream in error never ends the connection.
     ignored!(options: max_outbound_frames, max_outbound_control_frames,

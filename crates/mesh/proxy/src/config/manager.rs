@@ -17,7 +17,7 @@ use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfi
 use super::check::{
     At, Refused, decode, duration, flag, ignored, must_be, nothing_else, short_type, timeout,
 };
-use super::{http2, route, tracing};
+use super::{http2, route, tracing, upgrade};
 use crate::snapshot::{
     CertDetails, ClientCert, Codec, ConnectionManager, ForwardClientCert, Http2Options, RouteTable,
     ServerHeader,
@@ -93,6 +93,8 @@ pub(crate) fn compile(
         let reason = format!("{limit:?} is not supported, only 0s is");
         return Err(at.field("request_timeout").refuse(reason));
     }
+    let upgrades = std::mem::take(&mut manager.upgrade_configs);
+    let upgrades = upgrade::of_manager(upgrades, &at.field("upgrade_configs"))?;
     let server_header = match ServerHeaderTransformation::try_from(std::mem::take(
         &mut manager.server_header_transformation,
     )) {
@@ -137,6 +139,7 @@ pub(crate) fn compile(
         client_cert,
         codec,
         http2,
+        upgrades,
     };
     ignored!(manager: access_log, access_log_flush_interval,
         flush_access_log_on_new_request, access_log_options, drain_timeout, drain_timeout_jitter,

@@ -26,9 +26,7 @@ pub(super) fn compile(
             }
             PathMatch::PathSeparatedPrefix(prefix)
         }
-        Some(PathSpecifier::ConnectMatcher(_)) => {
-            return Err(at.field("connect_matcher").refuse("is not supported"));
-        }
+        Some(PathSpecifier::ConnectMatcher(_)) => PathMatch::Connect,
         Some(PathSpecifier::PathMatchPolicy(_)) => {
             return Err(at.field("path_match_policy").refuse("is not supported"));
         }

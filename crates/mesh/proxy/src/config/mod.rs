@@ -41,6 +41,7 @@ mod tls;
 mod tls_params;
 mod tracing;
 mod transport;
+mod upgrade;
 
 pub(crate) use self::apply::Extent;
 pub(crate) use self::build::Lookup;

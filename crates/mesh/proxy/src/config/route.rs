@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 
 use super::check::{At, Refused, duration, flag, ignored, nothing_else, timeout};
-use super::{hash_policy, matcher, subset};
+use super::{hash_policy, matcher, subset, upgrade};
 use crate::snapshot::{
     Decorator, Forward, GrpcTimeouts, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster,
 };
@@ -220,6 +220,8 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
         Ok(priority) => priority == RoutingPriority::High,
         Err(_) => return Err(at.field("priority").refuse("is not known")),
     };
+    let upgrades = std::mem::take(&mut action.upgrade_configs);
+    let upgrades = upgrade::of_route(upgrades, &at.field("upgrade_configs"))?;
     ignored!(action: include_vh_rate_limits);
     nothing_else(&action, at)?;
     Ok(Forward {
@@ -229,6 +231,7 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
         grpc,
         hash_policies,
         is_high_priority,
+        upgrades,
     })
 }
 

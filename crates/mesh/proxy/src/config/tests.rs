@@ -72,6 +72,13 @@ fn ads() -> Option<core::ConfigSource> {
     })
 }
 
+fn upgrade(protocol: &str) -> hcm::http_connection_manager::UpgradeConfig {
+    hcm::http_connection_manager::UpgradeConfig {
+        upgrade_type: protocol.to_owned(),
+        ..Default::default()
+    }
+}
+
 fn router() -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
@@ -309,11 +316,32 @@ fn listeners_are_refused_by_field() {
         (
             |_, m| {
                 m.http2_protocol_options = Some(core::Http2ProtocolOptions {
-                    allow_connect: true,
+                    allow_metadata: true,
                     ..Default::default()
                 });
             },
-            "filter_chains[0].filters[0].http2_protocol_options.allow_connect: is not supported",
+            "filter_chains[0].filters[0].http2_protocol_options.allow_metadata: is not supported",
+        ),
+        (
+            |_, m| m.upgrade_configs = vec![upgrade(""), upgrade("a")],
+            "filter_chains[0].filters[0].upgrade_configs[0].upgrade_type: it must not be empty",
+        ),
+        (
+            |_, m| m.upgrade_configs = vec![upgrade("a"), upgrade("A")],
+            "filter_chains[0].filters[0].upgrade_configs[1].upgrade_type: \"A\" is given twice",
+        ),
+        (
+            |_, m| m.upgrade_configs = vec![upgrade("connect-udp")],
+            "filter_chains[0].filters[0].upgrade_configs[0].upgrade_type: \
+             \"connect-udp\" is not supported",
+        ),
+        (
+            |_, m| {
+                m.upgrade_configs = vec![upgrade("a")];
+                m.upgrade_configs[0].filters.push(router());
+            },
+            "filter_chains[0].filters[0].upgrade_configs[0].filters: is not supported, \
+             the filters of the connection manager apply",
         ),
         (
             |_, m| {
@@ -466,6 +494,31 @@ fn routes_are_refused_by_field() {
         (
             |_, r| r.action_mut().prefix_rewrite = "/x".to_owned(),
             "virtual_hosts[0].routes[0].route.prefix_rewrite: is not supported",
+        ),
+        (
+            |_, r| {
+                r.action_mut().upgrade_configs = vec![route::route_action::UpgradeConfig {
+                    upgrade_type: "websocket".to_owned(),
+                    connect_config: Some(Default::default()),
+                    ..Default::default()
+                }];
+            },
+            "virtual_hosts[0].routes[0].route.upgrade_configs[0].connect_config: \
+             is for upgrade_type CONNECT only",
+        ),
+        (
+            |_, r| {
+                r.action_mut().upgrade_configs = vec![route::route_action::UpgradeConfig {
+                    upgrade_type: "CONNECT".to_owned(),
+                    connect_config: Some(route::route_action::upgrade_config::ConnectConfig {
+                        allow_post: true,
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }];
+            },
+            "virtual_hosts[0].routes[0].route.upgrade_configs[0].connect_config.allow_post: \
+             is not supported",
         ),
         (
             |_, r| {

@@ -24,14 +24,27 @@ pub(crate) struct RequestHead {
     pub(crate) keep_alive: bool,
     /// `Connection` nominates fields that are not among those always removed.
     pub(crate) nominates: bool,
-    /// The client wants to change the protocol, to something other than `h2c`.
-    pub(crate) upgrade: bool,
+    /// What the client wants the connection, or the stream, to become.
+    pub(crate) tunnel: Tunnel,
     /// The client waits for `100 Continue` before it sends its body.
     pub(crate) expects_continue: bool,
     /// The method is HEAD.
     pub(crate) is_head: bool,
     /// The client says that its scheme is `https`, as only HTTP/2 can.
     pub(crate) is_https: bool,
+}
+
+/// What a request asks for in place of an answer. It is the last one on its connection, whatever
+/// comes of it: the client may have sent bytes behind it that are no HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Tunnel {
+    /// Nothing: most requests.
+    #[default]
+    None,
+    /// Another protocol, but for `h2c` (RFC 9110 §7.8).
+    Upgrade,
+    /// A tunnel to an authority (RFC 9110 §9.3.6).
+    Connect,
 }
 
 impl RequestHead {
@@ -57,6 +70,9 @@ impl RequestHead {
             self.minor_version,
         )?;
         self.framing = framing::of_request(head, &self.fields, self.minor_version)?;
+        if self.tunnel != Tunnel::None {
+            self.check_tunnel()?;
+        }
         self.check_expectation(head)?;
         Ok(Some(length))
     }
@@ -106,6 +122,11 @@ impl RequestHead {
             return Err(Refused::bad("empty lines before the request line"));
         }
         self.is_head = method == "HEAD";
+        self.tunnel = if method == "CONNECT" {
+            Tunnel::Connect
+        } else {
+            Tunnel::None
+        };
         self.target = Target::raw(Slice::of(head, path.as_bytes()));
         self.minor_version = minor;
         self.fields.fill(head, parsed.headers)?;
@@ -115,7 +136,6 @@ impl RequestHead {
     fn check_connection(&mut self, head: &[u8]) -> Result<(), Refused> {
         self.keep_alive = self.minor_version == 1;
         self.nominates = false;
-        self.upgrade = false;
         if !self.fields.has(Name::Connection) {
             return Ok(());
         }
@@ -137,13 +157,22 @@ impl RequestHead {
                 }
             }
         }
-        if wants_upgrade && self.minor_version == 1 {
+        if wants_upgrade && self.minor_version == 1 && self.tunnel == Tunnel::None {
             // RFC 9113 §3.1 took `h2c` out of HTTP; it is ignored, like any upgrade may be.
-            self.upgrade = self
-                .fields
-                .all(Name::Upgrade, head)
-                .flat_map(list)
-                .any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"));
+            let mut protocols = self.fields.all(Name::Upgrade, head).flat_map(list);
+            if protocols.any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c")) {
+                self.tunnel = Tunnel::Upgrade;
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn check_tunnel(&mut self) -> Result<(), Refused> {
+        self.keep_alive = false;
+        let has_body = self.framing != Framing::None || self.fields.has(Name::ContentLength);
+        if self.tunnel == Tunnel::Connect && has_body {
+            return Err(Refused::bad("CONNECT has no body"));
         }
         Ok(())
     }

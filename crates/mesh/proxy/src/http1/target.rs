@@ -41,7 +41,7 @@ pub(crate) fn resolve(
     let host_length = host.map_or(Some(0), host_length);
     let host_length = host_length.ok_or(Refused::bad("the host field is not host and port"))?;
     if method.get(head) == b"CONNECT" {
-        return Err(Refused::new(501, "CONNECT is not supported"));
+        return authority_form(head, raw);
     }
     let authority = fields
         .first(Name::Host)
@@ -66,6 +66,19 @@ pub(crate) fn resolve(
         });
     }
     absolute(head, method, raw)
+}
+
+/// `host:port`, the form of CONNECT alone: it replaces `Host` (RFC 9112 §3.2.3).
+fn authority_form(head: &[u8], raw: Slice) -> Result<Target, Refused> {
+    let target = raw.get(head);
+    let length = host_length(target).filter(|length| *length > 0 && target.len() > length + 1);
+    let length = length.ok_or(Refused::bad("the target of CONNECT is not host and port"))?;
+    Ok(Target {
+        authority: raw,
+        host: Slice::new(raw.start(), length),
+        path: Slice::EMPTY,
+        absolute: true,
+    })
 }
 
 /// `http://authority/path?query`: the authority replaces `Host` (RFC 9112 §3.2.2).

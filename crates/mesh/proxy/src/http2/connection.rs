@@ -71,7 +71,11 @@ pub(crate) async fn serve(connection: Connection) {
     let stream = Rewound::new(call.buffer.unread(), stream);
     call.worker.blocks.give_back(call.buffer.take_block());
     let manager = &call.view.manager;
-    let mut handshake = Builder::new()
+    let mut builder = Builder::new();
+    if manager.http2.allow_connect {
+        builder.enable_connect_protocol();
+    }
+    let mut handshake = builder
         .header_table_size(manager.http2.header_table_size)
         .max_concurrent_streams(manager.http2.max_concurrent_streams)
         .initial_window_size(manager.http2.initial_stream_window_size)

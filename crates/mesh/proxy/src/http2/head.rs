@@ -5,6 +5,7 @@
 //! complete: so nothing in a head can be anything else in its text.
 
 use bytes::Bytes;
+use h2::ext::Protocol;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -24,10 +25,14 @@ pub(crate) fn append_request(
     out: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
     let authority = head.uri.authority().map(Authority::as_str);
-    out.extend_from_slice(head.method.as_str().as_bytes());
+    let is_connect = head.method == Method::CONNECT;
+    let protocol = head.extensions.get::<Protocol>().filter(|_| is_connect);
+    // A request for another protocol than TCP is an upgrade in HTTP/1.1 (RFC 8441 §5).
+    let method = protocol.map_or(head.method.as_str(), |_| "GET");
+    out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     match head.uri.path_and_query() {
-        _ if head.method == Method::CONNECT => {
+        _ if is_connect && protocol.is_none() => {
             out.extend_from_slice(authority.unwrap_or_default().as_bytes());
         }
         Some(path) => out.extend_from_slice(path.as_str().as_bytes()),
@@ -67,12 +72,29 @@ pub(crate) fn append_request(
         }
         out.extend_from_slice(b"\r\n");
     }
-    if !ended && !head.headers.contains_key(CONTENT_LENGTH) {
+    if let Some(protocol) = protocol {
+        if head.headers.contains_key(CONTENT_LENGTH) {
+            return Err(Malformed("a tunnel has no length"));
+        }
+        append_line(out, "connection", b"upgrade");
+        append_line(out, "upgrade", check_protocol(protocol)?);
+    }
+    if !ended && !is_connect && !head.headers.contains_key(CONTENT_LENGTH) {
         // What HTTP/1.1 would say of a body of unknown length.
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
+}
+
+/// The name of a protocol, which is a token, and not one that HTTP/1.1 would pass over.
+fn check_protocol(protocol: &Protocol) -> Result<&[u8], Malformed> {
+    let name = protocol.as_str();
+    let is_token = HeaderName::from_bytes(name.as_bytes()).is_ok();
+    if !is_token || name.eq_ignore_ascii_case("h2c") {
+        return Err(Malformed("the protocol"));
+    }
+    Ok(name.as_bytes())
 }
 
 /// Appends the text of a response head, interim or final.
@@ -106,7 +128,11 @@ pub(crate) fn request(
     let (method, path) = (words.next().unwrap_or_default(), words.next());
     let method = Method::from_bytes(method).map_err(|_| Malformed("the method"))?;
     let path = text.slice_ref(path.unwrap_or_default());
-    let path = PathAndQuery::from_maybe_shared(path).map_err(|_| Malformed("the path"))?;
+    let path = match method {
+        // Its target is the authority, which `Host` says too.
+        Method::CONNECT => None,
+        _ => Some(PathAndQuery::from_maybe_shared(path).map_err(|_| Malformed("the path"))?),
+    };
     let mut authority = None;
     let headers = fields(&text, lines, |name, value| {
         if name == Name::Host {
@@ -119,9 +145,9 @@ pub(crate) fn request(
         None => Authority::try_from(host),
     };
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(scheme);
+    uri.scheme = path.as_ref().map(|_| scheme);
     uri.authority = Some(authority.map_err(|_| Malformed("the authority"))?);
-    uri.path_and_query = Some(path);
+    uri.path_and_query = path;
     let mut request = http::Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Malformed("the target"))?;
@@ -138,6 +164,11 @@ pub(crate) fn response(text: &[u8]) -> Result<http::Response<()>, Malformed> {
         .next()
         .and_then(|line| line.get(9..12))
         .and_then(|status| StatusCode::from_bytes(status).ok())
+        .map(|status| match status {
+            // HTTP/2 has another way to change the protocol (RFC 8441 §4).
+            StatusCode::SWITCHING_PROTOCOLS => StatusCode::OK,
+            status => status,
+        })
         .ok_or(Malformed("the status"))?;
     let mut response = http::Response::new(());
     *response.status_mut() = status;

@@ -19,6 +19,27 @@ pub struct Forward {
     pub hash_policies: Vec<HashPolicy>,
     /// `priority: HIGH`: the other set of circuit breakers.
     pub is_high_priority: bool,
+    /// `upgrade_configs`: goes before that of the connection manager.
+    pub upgrades: Vec<Upgrade>,
+}
+
+/// `UpgradeConfig`: whether requests may ask for a protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// `upgrade_type`: a value of the `Upgrade` header, in whatever case, or `CONNECT`.
+    pub protocol: String,
+    /// `enabled`.
+    pub is_enabled: bool,
+    /// `connect_config`, of routes only: the tunnel ends here, and its bytes go to the endpoint.
+    pub is_terminated: bool,
+}
+
+impl Upgrade {
+    /// What is said about a protocol.
+    pub(crate) fn find<'u>(upgrades: &'u [Self], protocol: &[u8]) -> Option<&'u Self> {
+        let is_it = |one: &&Self| one.protocol.as_bytes().eq_ignore_ascii_case(protocol);
+        upgrades.iter().find(is_it)
+    }
 }
 
 impl Forward {

@@ -51,6 +51,7 @@ impl PathMatch {
                 .strip_prefix(prefix.as_bytes())
                 .is_some_and(|rest| rest.is_empty() || rest[0] == b'/'),
             Self::Regex(pattern) => pattern.matches(path),
+            Self::Connect => false,
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Http2Options {
     pub initial_connection_window_size: u32,
     /// `connection_keepalive`.
     pub keepalive: Option<Keepalive>,
+    /// `allow_connect`: clients may open tunnels of other protocols (RFC 8441).
+    pub allow_connect: bool,
 }
 
 /// `KeepaliveSettings`: PINGs that find out whether the other side is still there.
@@ -58,6 +60,7 @@ impl Default for Http2Options {
             initial_stream_window_size: 1024 * 1024,
             initial_connection_window_size: 4 * 1024 * 1024,
             keepalive: None,
+            allow_connect: false,
         }
     }
 }

@@ -288,8 +288,18 @@ impl fmt::Debug for EndpointState {
 impl UpstreamConnection {
     /// Opens a connection.
     pub(crate) async fn open(slot: Slot, behind: Behind) -> io::Result<Self> {
-        let stream = slot.connect(b"http/1.1", behind).await?;
-        slot.stats.cx_http1_total.increment();
+        let connection = Self::open_as(b"http/1.1", slot, behind).await?;
+        connection.slot.stats.cx_http1_total.increment();
+        Ok(connection)
+    }
+
+    /// Opens a connection for other bytes than those of HTTP.
+    pub(crate) async fn open_raw(slot: Slot, behind: Behind) -> io::Result<Self> {
+        Self::open_as(b"", slot, behind).await
+    }
+
+    async fn open_as(alpn: &[u8], slot: Slot, behind: Behind) -> io::Result<Self> {
+        let stream = slot.connect(alpn, behind).await?;
         Ok(Self {
             stream,
             buffer: Buffer::default(),

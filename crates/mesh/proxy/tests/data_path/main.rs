@@ -19,4 +19,5 @@ mod support;
 mod tcp_proxy;
 mod trace_headers;
 mod trace_spans;
+mod upgrades;
 mod upstream_failures;

@@ -1,7 +1,7 @@
 //! What methods, statuses and connection fields mean for a proxy (RFC 9110).
 
 use crate::support::Config;
-use crate::support::origin::{Origin, ok, read_request};
+use crate::support::origin::{Origin, ok};
 
 #[test]
 fn a_head_response_has_no_body_whatever_it_says() {
@@ -149,38 +149,6 @@ fn options_asterisk_passes() {
         .exchange("OPTIONS * HTTP/1.1\r\nhost: h\r\n\r\n");
     assert_eq!(response.status, 200);
     assert_eq!(origin.last().line(), "OPTIONS * HTTP/1.1");
-}
-
-#[test]
-fn an_upgrade_turns_the_connection_into_a_tunnel() {
-    let origin = Origin::raw(|mut client, origin| {
-        let Some(request) = read_request(&mut client) else {
-            return;
-        };
-        origin.note(request);
-        client.send(
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhi",
-        );
-        while client.more().is_some() {
-            let bytes = std::mem::take(&mut client.unread);
-            client.send(bytes);
-        }
-    });
-    let mesh = Config::to(&origin).start();
-    let mut client = mesh.client();
-    let response = client
-        .exchange("GET / HTTP/1.1\r\nhost: h\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n");
-    assert_eq!(response.status, 101);
-    assert_eq!(response.header("upgrade").as_deref(), Some("echo"));
-    assert_eq!(response.header("connection").as_deref(), Some("upgrade"));
-    assert_eq!(origin.last().header("upgrade").as_deref(), Some("echo"));
-    assert_eq!(client.exactly(2).expect("bytes"), b"hi");
-    for text in ["one", "two"] {
-        client.send(text);
-        assert_eq!(client.exactly(3).expect("bytes"), text.as_bytes());
-    }
-    client.shutdown();
-    assert!(client.is_closed());
 }
 
 #[test]

@@ -282,9 +282,14 @@ fn refused() -> Vec<(&'static str, Vec<u8>, u16)> {
             400,
         ),
         (
-            "CONNECT",
-            raw("CONNECT h:80 HTTP/1.1\r\nhost: h\r\n\r\n"),
-            501,
+            "CONNECT to a path",
+            raw("CONNECT /x HTTP/1.1\r\nhost: h\r\n\r\n"),
+            400,
+        ),
+        (
+            "CONNECT without a port",
+            raw("CONNECT h: HTTP/1.1\r\nhost: h\r\n\r\n"),
+            400,
         ),
         // Lines and fields.
         ("bare LF", raw("GET / HTTP/1.1\nhost: h\n\n"), 400),

@@ -82,7 +82,6 @@ pub(crate) const OTHER_ENDS: &[(&str, &str, u16, u16)] = &[
     ("Bare line feeds", "http-bare-lf@outbound", 200, 400),
     ("Chunked twice", "http-chunked-twice@outbound", 501, 400),
     ("Unknown methods", "http-own-method@outbound", 400, 200),
-    ("CONNECT", "http-connect@outbound", 404, 501),
     ("Expectations", "http-expect-continue@outbound", 100, 200),
     ("Expectations", "http-expect-other@outbound", 200, 417),
 ];

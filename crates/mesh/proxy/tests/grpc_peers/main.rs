@@ -1,5 +1,7 @@
 //! Real gRPC, `grpcio` and `@grpc/grpc-js`, as client and as server through the proxy: the basic cases of
-//! gRPC's interoperability tests. `cargo xtask peers` installs both.
+//! gRPC's interoperability tests; and real WebSocket. `cargo xtask peers` installs all of them.
+
+mod websocket;
 
 use std::env;
 use std::ffi::OsString;
@@ -64,7 +66,11 @@ struct Server {
 
 impl Server {
     fn start(language: Language) -> Option<Self> {
-        let mut command = language.script("server")?;
+        Self::start_as(language, "server")
+    }
+
+    fn start_as(language: Language, role: &str) -> Option<Self> {
+        let mut command = language.script(role)?;
         let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let mut line = String::new();
         let out = process.stdout.take().expect("a pipe");

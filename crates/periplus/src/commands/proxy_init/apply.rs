@@ -54,26 +54,37 @@ pub(super) fn ip_commands(options: &Options, family: Family) -> Vec<IpCommand> {
 
 /// Writes the rules.
 pub(super) fn write(options: &Options, family: Family) -> anyhow::Result<()> {
-    for command in ip_commands(options, family) {
-        expect("ip", run("ip", &command.add)?)?;
-    }
+    write_ip(options, family)?;
     let program = family.program("-restore");
     let rules: String = tables(options, family)
         .iter()
         .map(|table| table.restore_text())
         .collect();
-    let mut process = Command::new(&program)
-        .args(["--noflush", "--wait"])
+    feed(&program, &["--noflush", "--wait"], &rules)
+}
+
+/// Writes what the rules need of addresses and routes.
+pub(super) fn write_ip(options: &Options, family: Family) -> anyhow::Result<()> {
+    for command in ip_commands(options, family) {
+        expect("ip", run("ip", &command.add)?)?;
+    }
+    Ok(())
+}
+
+/// Runs a program on an input.
+pub(super) fn feed(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<()> {
+    let mut process = Command::new(program)
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| missing(&program, error))?;
-    if let Some(mut input) = process.stdin.take() {
+        .map_err(|error| missing(program, error))?;
+    if let Some(mut pipe) = process.stdin.take() {
         // Where it has ended early, its own words say more.
-        let _ = input.write_all(rules.as_bytes());
+        let _ = pipe.write_all(input.as_bytes());
     }
-    expect(&program, process.wait_with_output()?)?;
+    expect(program, process.wait_with_output()?)?;
     Ok(())
 }
 
@@ -128,6 +139,11 @@ pub(super) fn clean(options: &Options, family: Family, dry: bool) -> anyhow::Res
             }
         }
     }
+    clean_ip(options, family, dry)
+}
+
+/// Takes away what [`write_ip`] has written. Only says so if it is `dry`.
+pub(super) fn clean_ip(options: &Options, family: Family, dry: bool) -> anyhow::Result<()> {
     for command in ip_commands(options, family) {
         if dry {
             output::print(&format!("ip {}\n", command.delete.join(" ")))?;
@@ -148,10 +164,10 @@ fn run(program: &str, arguments: &[impl AsRef<std::ffi::OsStr>]) -> anyhow::Resu
 }
 
 fn missing(program: &str, error: std::io::Error) -> anyhow::Error {
-    let package = if program == "ip" {
-        "iproute2"
-    } else {
-        "iptables"
+    let package = match program {
+        "ip" => "iproute2",
+        "nft" => "nftables",
+        _ => "iptables",
     };
     match error.kind() {
         std::io::ErrorKind::NotFound => {

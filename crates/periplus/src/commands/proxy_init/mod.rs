@@ -1,10 +1,11 @@
 //! The redirection of a workload's connections to its proxy: Istio's rules, flags and environment.
 
 mod apply;
+mod nft;
 mod options;
 mod rules;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use self::options::{Mode, Options};
 use self::rules::{Family, tables};
@@ -175,6 +176,18 @@ pub(crate) struct Args {
     #[arg(long, env = "INVALID_DROP")]
     pub(crate) drop_invalid: bool,
 
+    /// Write the rules with nft instead of iptables
+    #[arg(long, env = "NATIVE_NFTABLES")]
+    pub(crate) native_nftables: bool,
+
+    /// Not supported, as there is no DNS proxy
+    #[arg(long, env = "REDIRECT_DNS", hide = true)]
+    pub(crate) redirect_dns: bool,
+
+    /// Not supported, as there is no DNS proxy
+    #[arg(long, env = "CAPTURE_ALL_DNS", hide = true)]
+    pub(crate) capture_all_dns: bool,
+
     /// Rules for IPv6 too: auto, if this host has an address of it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(crate) ipv6: Ipv6,
@@ -201,10 +214,22 @@ pub(crate) enum Ipv6 {
 
 /// Writes the rules, prints them, or takes them away.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    for (flag, is_set) in [
+        ("--redirect-dns", args.redirect_dns),
+        ("--capture-all-dns", args.capture_all_dns),
+    ] {
+        ensure!(
+            !is_set,
+            "{flag} is not supported: there is no DNS proxy that queries could go to, leave it out"
+        );
+    }
     let options = Options::of(args)?;
     let mut families = vec![Family::V4];
     if has_ipv6(args.ipv6) {
         families.push(Family::V6);
+    }
+    if args.native_nftables {
+        return with_nftables(&options, &families, args);
     }
     if args.dry_run && !args.cleanup {
         let text: String = families
@@ -220,6 +245,35 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         if !args.cleanup {
             apply::write(&options, family)
                 .with_context(|| format!("cannot write the rules of {family}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same with nftables, whose tables are replaced as a whole.
+fn with_nftables(options: &Options, families: &[Family], args: &Args) -> anyhow::Result<()> {
+    let script = match args.cleanup {
+        true => nft::removal(),
+        false => nft::script(options, families)?,
+    };
+    if args.dry_run {
+        output::print(&format!("# nft -f -\n{script}"))?;
+    } else {
+        apply::feed("nft", &["-f", "-"], &script).context("cannot change the rules")?;
+    }
+    for family in families {
+        if args.cleanup || !args.dry_run {
+            apply::clean_ip(options, *family, args.dry_run)?;
+        }
+        if args.cleanup {
+            continue;
+        }
+        if args.dry_run {
+            for command in apply::ip_commands(options, *family) {
+                output::print(&format!("# ip {}\n", command.add.join(" ")))?;
+            }
+        } else {
+            apply::write_ip(options, *family)?;
         }
     }
     Ok(())

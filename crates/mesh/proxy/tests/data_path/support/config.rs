@@ -182,6 +182,7 @@ impl Config {
             client_cert: ClientCert::default(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
+            upgrades: Vec::new(),
         };
         (self.manager)(&mut manager);
         let service = match &self.tcp {
