@@ -39,6 +39,7 @@ mod tcp;
 mod timer;
 mod tls;
 mod trace;
+pub mod translate;
 mod upstream;
 mod view;
 mod worker;

@@ -85,7 +85,7 @@ impl Upstream {
         } else {
             Scheme::HTTP
         };
-        let request = head::request(head, scheme, endpoint)
+        let request = head::request(head, scheme, endpoint, !lease.reused)
             .map_err(|Malformed(problem)| Failure::Untranslatable(problem))?;
         let (response, send) = lease
             .sender()
