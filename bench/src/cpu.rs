@@ -28,6 +28,24 @@ pub(crate) fn time_of(pid: u32) -> anyhow::Result<Duration> {
     Ok(total)
 }
 
+/// The CPU time of each thread whose name begins like this, in seconds.
+pub(crate) fn of_threads(pid: u32, name: &str) -> anyhow::Result<Vec<f64>> {
+    let mut times = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).context("the process is gone")? {
+        let task = task?.path();
+        if !fs::read_to_string(task.join("comm"))?.starts_with(name) {
+            continue;
+        }
+        let books = fs::read_to_string(task.join("schedstat"))?;
+        let nanos = books
+            .split(' ')
+            .next()
+            .and_then(|field| field.parse::<u64>().ok());
+        times.push(nanos.context("schedstat has no CPU time")? as f64 / 1e9);
+    }
+    Ok(times)
+}
+
 /// Resident memory of the process in KiB.
 pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<u64> {
     let status =

@@ -22,9 +22,12 @@ pub(crate) struct Args {
     /// The `Host` that is asked for
     #[arg(long)]
     host: String,
-    /// The process whose CPU time is measured
+    /// The processes whose CPU time is measured
     #[arg(long)]
-    pid: Option<u32>,
+    pid: Vec<u32>,
+    /// So many requests per second, whatever the answers take; as many as there can be without it
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rate: Option<u64>,
     /// Connections; each has one request under way
     #[arg(long, default_value_t = 64)]
     connections: usize,
@@ -91,7 +94,9 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
         let mut stream = TcpStream::from_std(stream);
         poll.registry()
             .register(&mut stream, Token(i), Interest::READABLE)?;
-        stream.write_all(&request)?;
+        if args.rate.is_none() {
+            stream.write_all(&request)?;
+        }
         let head = Vec::with_capacity(1024);
         let sent = Instant::now();
         connections.push(Connection {
@@ -103,18 +108,34 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
         });
     }
 
+    let mut pace = args.rate.map(|rate| Pace {
+        interval: Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX),
+        next: Instant::now(),
+        idle: (0..args.connections).collect(),
+    });
+    let patience = Duration::from_secs(10);
+    let mut heard = Instant::now();
     let begin = Instant::now() + Duration::from_millis(args.warmup_ms);
     let mut window: Option<(Instant, Duration)> = None;
     let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
     let (mut requests, mut errors, mut total) = (0, 0, 0);
     let mut events = Events::with_capacity(1024);
-    let cpu_now = || args.pid.map_or(Ok(Duration::ZERO), cpu::time_of);
+    let cpu_now = || {
+        args.pid
+            .iter()
+            .map(|pid| cpu::time_of(*pid))
+            .sum::<anyhow::Result<Duration>>()
+    };
     loop {
-        poll.poll(&mut events, Some(Duration::from_secs(10)))?;
-        if events.is_empty() {
+        let tick = pace.as_ref().map(|_| Duration::from_millis(1));
+        poll.poll(&mut events, Some(tick.unwrap_or(patience)))?;
+        let now = Instant::now();
+        if !events.is_empty() {
+            heard = now;
+        }
+        if now.duration_since(heard) >= patience {
             bail!("{} has not answered for 10 s", args.address);
         }
-        let now = Instant::now();
         if window.is_none() && now >= begin {
             window = Some((now, cpu_now()?));
         }
@@ -133,8 +154,15 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
                     errors += 1;
                 }
             }
+            if let Some(pace) = &mut pace {
+                pace.idle.push(event.token().0);
+                continue;
+            }
             connection.stream.write_all(&request)?;
             connection.sent = now;
+        }
+        if let Some(pace) = &mut pace {
+            pace.send(now, &mut connections, &request)?;
         }
         let Some((opened, cpu_before)) = window else {
             continue;
@@ -154,6 +182,35 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
                 p99_us: latencies.value_at_quantile(0.99),
             });
         }
+    }
+}
+
+/// Requests at a steady rate.
+struct Pace {
+    interval: Duration,
+    /// When the next request is due.
+    next: Instant,
+    /// Connections without a request under way.
+    idle: Vec<usize>,
+}
+
+impl Pace {
+    /// Sends what is due. Latency counts from then on, so that a late answer does not hide that the
+    /// next request waits for a connection.
+    fn send(
+        &mut self,
+        now: Instant,
+        connections: &mut [Connection],
+        request: &[u8],
+    ) -> anyhow::Result<()> {
+        while self.next <= now
+            && let Some(at) = self.idle.pop()
+        {
+            connections[at].stream.write_all(request)?;
+            connections[at].sent = self.next;
+            self.next += self.interval;
+        }
+        Ok(())
     }
 }
 

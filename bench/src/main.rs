@@ -2,14 +2,19 @@
 //!
 //! The method is in `bench/README.md`. Everything is on loopback; every loop is bounded.
 
+mod chain;
 mod cpu;
+mod footprint;
 mod grpc;
 mod instructions;
 mod load;
+mod mesh;
 mod origin;
 mod peers;
 mod proxy;
 mod receivers;
+mod relay;
+mod scaling;
 mod sink;
 mod store;
 
@@ -26,6 +31,14 @@ struct Cli {
 enum Command {
     /// CPU per request of our sidecar, Envoy and HAProxy, interleaved; prints a table
     Proxy(proxy::Args),
+    /// Two sidecars with mutual TLS between them, ours and Envoy's; prints tables
+    Chain(chain::Args),
+    /// Time to start, idle memory and memory per idle connection; prints a table
+    Footprint(footprint::Args),
+    /// CPU per answer of blind relays, ours and HAProxy's; prints tables
+    Relay(relay::Args),
+    /// CPU per request with one worker and with two; prints a table
+    Scaling(scaling::Args),
     /// The store, ClickHouse, DuckDB and Parquet with the same spans; prints tables
     Store(store::Args),
     /// CPU per span of each receiver, with the same spans; prints a table
@@ -55,6 +68,10 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Proxy(args) => proxy::run(&args),
+        Command::Chain(args) => chain::run(&args),
+        Command::Footprint(args) => footprint::run(&args),
+        Command::Relay(args) => relay::run(&args),
+        Command::Scaling(args) => scaling::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Receivers(args) => receivers::run(&args),
         Command::ReceiversServer(args) => receivers::server::run(&args),

@@ -6,15 +6,15 @@ mod surroundings;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use process::{absolute, free_address};
+use process::absolute;
 
-pub(crate) use process::Process;
+pub(crate) use process::{Process, free_address};
 pub(crate) use surroundings::{Counts, Surroundings};
 
 /// The core of the proxy under measurement.
-const PROXY_CORE: &str = "0";
+pub(crate) const PROXY_CORE: &str = "0";
 
 /// The host that the load generator asks for.
 const HOST: &str = "origin.default.svc.cluster.local:9080";
@@ -56,6 +56,52 @@ pub(crate) enum Peer {
     HaproxyHttp,
     /// HAProxy as a blind TCP relay: the floor of any userspace hop.
     HaproxyTcp,
+}
+
+/// A program that a control plane tells what to do: ours and Envoy take the same bootstrap file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Member {
+    Periplus,
+    Envoy,
+}
+
+impl Member {
+    /// The name in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Periplus => "periplus",
+            Self::Envoy => "envoy",
+        }
+    }
+
+    /// Starts it as this node, with one worker on the core of proxies.
+    pub(crate) fn start(
+        self,
+        programs: &Programs,
+        node: &str,
+        control: SocketAddr,
+        directory: &Path,
+    ) -> anyhow::Result<Process> {
+        let name = format!("{}-{node}", self.name());
+        let file = directory.join(format!("{name}.json"));
+        fs::write(&file, config::bootstrap_of(node, control)?)?;
+        let path = file.display().to_string();
+        let mut command = match self {
+            Self::Periplus => vec![absolute(&programs.periplus)?, "proxy".to_owned()],
+            Self::Envoy => vec![absolute(&programs.envoy)?],
+        };
+        let flags: &[&str] = match self {
+            Self::Periplus => &["--workers", "1"],
+            Self::Envoy => &["--concurrency", "1", "--disable-hot-restart", "-l", "error"],
+        };
+        command.extend(
+            ["-c", &path]
+                .iter()
+                .chain(flags)
+                .map(|&flag| flag.to_owned()),
+        );
+        Process::start(&name, PROXY_CORE, &command, directory)
+    }
 }
 
 impl Peer {

@@ -127,7 +127,9 @@ pub(crate) fn bench(args: &[String]) -> anyhow::Result<()> {
 fn bench_needs(args: &[String]) -> &'static [Need] {
     let names_peers = args.iter().any(|arg| arg.starts_with("--peer"));
     match args.first().map(String::as_str) {
-        Some("proxy") => &[Need::Envoy, Need::Haproxy],
+        Some("proxy" | "footprint") => &[Need::Envoy, Need::Haproxy],
+        Some("chain") => &[Need::Envoy],
+        Some("relay") => &[Need::Haproxy],
         Some("instructions") if names_peers => &[Need::Envoy, Need::Haproxy, Need::Valgrind],
         Some("instructions") => &[Need::Valgrind],
         _ => &[],

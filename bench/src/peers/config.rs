@@ -9,6 +9,12 @@ use super::{Peer, Surroundings};
 
 /// The bootstrap file of our proxy.
 pub(super) fn bootstrap(control: SocketAddr) -> anyhow::Result<String> {
+    let id = "sidecar~127.0.0.1~bench-v1.default~default.svc.cluster.local";
+    bootstrap_of(id, control)
+}
+
+/// The bootstrap file of a node, for ours and for Envoy.
+pub(super) fn bootstrap_of(id: &str, control: SocketAddr) -> anyhow::Result<String> {
     let ads = json!({
         "api_type": "GRPC", "transport_api_version": "V3",
         "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]
@@ -16,7 +22,7 @@ pub(super) fn bootstrap(control: SocketAddr) -> anyhow::Result<String> {
     let from_ads = json!({"ads": {}, "resource_api_version": "V3"});
     Ok(json!({
         "node": {
-            "id": "sidecar~127.0.0.1~bench-v1.default~default.svc.cluster.local",
+            "id": id,
             "cluster": "bench.default",
             "metadata": {
                 "NAMESPACE": "default", "NAME": "bench-v1", "WORKLOAD_NAME": "bench-v1",
@@ -156,7 +162,7 @@ pub(super) fn haproxy(peer: Peer, address: SocketAddr, origin: SocketAddr) -> St
     format!(
         "global
   nbthread 1
-  maxconn 4000
+  maxconn 12000
 defaults
   mode {mode}
   timeout connect 2s

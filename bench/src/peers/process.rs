@@ -19,7 +19,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(
+    /// Starts a command on these cores.
+    pub(crate) fn start(
         name: &str,
         core: &str,
         command: &[String],
@@ -65,7 +66,8 @@ impl Process {
         self.child.id()
     }
 
-    pub(super) fn wait_for(&self, address: SocketAddr) -> anyhow::Result<()> {
+    /// Waits until it listens there.
+    pub(crate) fn wait_for(&self, address: SocketAddr) -> anyhow::Result<()> {
         wait_for(address).with_context(|| {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(5).collect();
@@ -93,7 +95,8 @@ pub(super) fn wait_for(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
+/// An address that nobody listens on.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 

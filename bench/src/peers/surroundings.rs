@@ -20,7 +20,7 @@ const OTHER_CORE: &str = "1";
 pub(crate) struct Surroundings {
     /// Origin, sink and control planes; stopped when dropped.
     _processes: Vec<Process>,
-    pub(super) origin: SocketAddr,
+    pub(crate) origin: SocketAddr,
     /// The origin of calls, and where it tells what it has counted.
     pub(super) echo: SocketAddr,
     echo_stats: SocketAddr,
@@ -29,7 +29,7 @@ pub(crate) struct Surroundings {
     pub(super) control_otlp: SocketAddr,
     pub(super) outbound_zipkin: SocketAddr,
     pub(super) outbound_otlp: SocketAddr,
-    pub(super) directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 /// The ports of the span sink.
@@ -122,6 +122,42 @@ impl Surroundings {
             wait_for(address)?;
         }
         Ok(around)
+    }
+
+    /// One more origin, whose answers have so many bytes.
+    pub(crate) fn add_origin(&mut self, body: usize) -> anyhow::Result<SocketAddr> {
+        let address = free_address()?;
+        let bench = absolute(&std::env::current_exe()?)?;
+        let (at, bytes) = (address.to_string(), body.to_string());
+        let command = [&bench, "origin", "--address", &at, "--body", &bytes].map(str::to_owned);
+        let process = Process::start("origin-large", OTHER_CORE, &command, &self.directory)?;
+        process.wait_for(address)?;
+        self._processes.push(process);
+        Ok(address)
+    }
+
+    /// Where spans are sent as Zipkin JSON.
+    pub(crate) fn sink_zipkin(&self) -> SocketAddr {
+        self.sink.zipkin
+    }
+
+    /// The spans that have reached the sink.
+    pub(crate) fn spans(&self) -> anyhow::Result<u64> {
+        let sink = http_get(self.sink.stats, "/__stats")?;
+        sink["spans"].as_u64().context("no such count")
+    }
+
+    /// The spans that have reached the sink since there were `before`, once all are there that are
+    /// expected, or Envoy's interval of reports has passed.
+    pub(crate) fn wait_for_spans(&self, before: u64, expected: u64) -> anyhow::Result<u64> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(6);
+        loop {
+            let spans = self.spans()? - before;
+            if spans >= expected || std::time::Instant::now() > deadline {
+                return Ok(spans);
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
     }
 
     /// What origin and sink have counted: requests, requests with trace context, spans.

@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::agent::Shared;
+use crate::worker::Scope;
 
 const HELP: &str = "\
 GET  /ready             whether requests are served
@@ -30,6 +31,7 @@ GET  /stats             counters and gauges; ?filter=REGEX, ?usedonly, ?format=p
 GET  /stats/prometheus  the same for Prometheus
 POST /healthcheck/fail  be not ready, so that no new requests come
 POST /healthcheck/ok    be ready again
+POST /drain_listeners   close the listeners; ?graceful: let connections end first; ?inboundonly, ?skip_exit
 POST /quitquitquit      drain and end
 ";
 
@@ -48,6 +50,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/stats/prometheus", get(prometheus))
         .route("/healthcheck/fail", post(fail_checks))
         .route("/healthcheck/ok", post(pass_checks))
+        .route("/drain_listeners", post(drain_listeners))
         .route("/quitquitquit", post(quit))
         .fallback(async || {
             (
@@ -184,6 +187,22 @@ async fn fail_checks(State(shared): State<Arc<Shared>>) -> &'static str {
 async fn pass_checks(State(shared): State<Arc<Shared>>) -> &'static str {
     shared.fail_checks(false);
     "OK\n"
+}
+
+async fn drain_listeners(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> (StatusCode, &'static str) {
+    let has = |name: &str| query.contains_key(name);
+    if has("skip_exit") && !has("graceful") {
+        return (StatusCode::BAD_REQUEST, "skip_exit requires graceful\n");
+    }
+    let scope = match has("inboundonly") {
+        true => Scope::Inbound,
+        false => Scope::All,
+    };
+    shared.drain_listeners(scope, has("graceful"), has("skip_exit"));
+    (StatusCode::OK, "OK\n")
 }
 
 async fn quit(State(shared): State<Arc<Shared>>) -> &'static str {

@@ -5,6 +5,7 @@ mod cache;
 mod dns;
 mod files;
 mod follow;
+mod overload;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -22,9 +23,11 @@ use tokio::time::{sleep, sleep_until};
 
 use self::cache::{Cache, Cached};
 use self::follow::Follower;
+use self::overload::Pressures;
 use crate::bootstrap::{Bootstrap, StaticSecret};
 use crate::config::{Lookup, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
+use crate::worker::Scope;
 use crate::{Options, Proxy, Published, StartError, admin};
 
 /// How often it is looked whether the workers have taken a new configuration, at first and in the end.
@@ -74,6 +77,9 @@ pub(crate) struct Shared {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) workers: usize,
     pub(crate) started: Instant,
+    drain_time: Duration,
+    /// Somebody has asked for the listeners to be drained.
+    drains: AtomicBool,
     state: Mutex<State>,
     published: Arc<Published>,
     /// Gone once the proxy shuts down.
@@ -101,6 +107,8 @@ pub(crate) struct State {
     held: Cached,
     /// How it went with the file that they are kept in.
     pub(crate) cache: CacheState,
+    /// How much there is to do.
+    pub(crate) pressures: Pressures,
 }
 
 /// How it went with the file of the last good configuration.
@@ -154,6 +162,7 @@ impl Agent {
         tasks.spawn(follow_checks(Arc::clone(&shared)));
         tasks.spawn(files::watch(Arc::clone(&shared)));
         tasks.spawn(watch_listeners(Arc::clone(&shared)));
+        tasks.spawn(overload::watch(Arc::clone(&shared)));
         Ok(Self {
             shared,
             admin: admin_address,
@@ -189,18 +198,28 @@ impl Agent {
         bound.map(address).collect()
     }
 
-    /// Stops accepting, lets requests finish until the deadline, sends what spans there are.
-    pub async fn shutdown(self, deadline: Duration) {
+    /// Lets connections end, and sends what spans there are: how many connections were left at the end and
+    /// had to be closed. See [`Proxy::shutdown`].
+    pub async fn shutdown(self, most: Duration) -> usize {
         self.shared.is_ready.send_replace(false);
         let proxy = self.shared.proxy().take();
-        if let Some(proxy) = proxy {
-            proxy.shutdown(deadline).await;
+        match proxy {
+            Some(proxy) => proxy.shutdown(most).await,
+            None => 0,
         }
     }
 }
 
 impl Shared {
-    fn start(bootstrap: Bootstrap, node: Node, options: Options) -> Result<Arc<Self>, AgentError> {
+    fn start(
+        bootstrap: Bootstrap,
+        node: Node,
+        mut options: Options,
+    ) -> Result<Arc<Self>, AgentError> {
+        if let Some(most) = bootstrap.overload.max_connections {
+            options.max_connections = usize::try_from(most).unwrap_or(usize::MAX);
+        }
+        let drain_time = options.drain_time;
         let workers = options.worker_count();
         let published = Published::new(Snapshot {
             generation: 0,
@@ -212,6 +231,8 @@ impl Shared {
             bootstrap,
             workers,
             started: Instant::now(),
+            drain_time,
+            drains: AtomicBool::new(false),
             state: Mutex::default(),
             published,
             proxy: Mutex::new(Some(proxy)),
@@ -264,6 +285,34 @@ impl Shared {
     /// Tells whoever asks whether the proxy is ready that it is not, or that it is again.
     pub(crate) fn fail_checks(&self, fails: bool) {
         self.fails_checks.store(fails, Ordering::Relaxed);
+    }
+
+    /// Lets the connections of listeners end, and closes their sockets: at once, or after the drain time if
+    /// `graceful`, unless they are to stay.
+    pub(crate) fn drain_listeners(self: &Arc<Self>, scope: Scope, graceful: bool, stays: bool) {
+        if !graceful {
+            if let Some(proxy) = self.proxy().as_ref() {
+                proxy.stop(scope);
+            }
+            return;
+        }
+        if self.drains.swap(true, Ordering::Relaxed) {
+            // As Envoy does, which drains once.
+            return;
+        }
+        if let Some(proxy) = self.proxy().as_ref() {
+            proxy.drain(scope);
+        }
+        if stays {
+            return;
+        }
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(shared.drain_time).await;
+            if let Some(proxy) = shared.proxy().as_ref() {
+                proxy.stop(scope);
+            }
+        });
     }
 
     pub(crate) fn quit(&self) {

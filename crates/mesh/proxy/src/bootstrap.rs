@@ -5,6 +5,7 @@
 //! file that this proxy and a real Envoy take alike.
 
 mod file;
+mod overload;
 mod secrets;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use serde_saphyr::MessageFormatter;
 use thiserror::Error;
 
 use self::file::File;
+pub use self::overload::{Action, Overload, Resource, Trigger};
 pub use self::secrets::StaticSecret;
 use crate::snapshot;
 
@@ -33,6 +35,8 @@ pub struct Bootstrap {
     pub form: Form,
     /// `static_resources.secrets`.
     pub secrets: Vec<StaticSecret>,
+    /// `overload_manager`.
+    pub overload: Overload,
 }
 
 impl Bootstrap {

@@ -305,7 +305,7 @@ impl<'a> Conversation<'a> {
         };
         self.keep = client.call.request.keep_alive
             && !self.refused
-            && !client.registered.is_draining()
+            && !client.is_to_end()
             && (modern || !matches!(framing, Framing::Chunked | Framing::Close));
         let now = client.call.worker.clock.now();
         let since = self.request_sent.unwrap_or(self.begin);

@@ -171,9 +171,34 @@ impl Call {
         }
     }
 
+    /// Whether the request is refused because there is too much to do, which is counted.
+    #[inline]
+    fn is_shed(&self) -> bool {
+        let share = self.worker.overload.actions().get().stop_requests;
+        let shed = share.hits(|| self.worker.random()) && !self.view.bypasses_overload;
+        if shed {
+            self.view.http.rq_overload_close.increment();
+        }
+        shed
+    }
+
+    /// Whether the connection is given up because there is too much to do, which is counted.
+    #[inline]
+    pub(crate) fn gives_up_connection(&self) -> bool {
+        let share = self.worker.overload.actions().get().no_keepalive;
+        let gives_up = share.hits(|| self.worker.random()) && !self.view.bypasses_overload;
+        if gives_up {
+            self.view.http.cx_overload_disable_keepalive.increment();
+        }
+        gives_up
+    }
+
     /// Finds the route and the cluster.
     #[inline]
     pub(crate) fn plan(&self, exchange: &mut Exchange) -> Plan {
+        if self.is_shed() {
+            return Plan::Reply(Reply::new(503, "envoy overloaded"));
+        }
         let http = &self.view.http;
         let found = self.view.router.as_ref().and_then(|router| {
             let at = router.find(&self.request, self.buffer.head())?;

@@ -153,7 +153,7 @@ impl Connection {
         }
         let keep = self.call.request.keep_alive
             && request_complete
-            && !self.registered.is_draining()
+            && !self.is_to_end()
             && self.call.request.minor_version == 1;
         let body = self.call.write_reply(exchange, reply, !keep);
         self.call.out.bytes.extend_from_slice(body);

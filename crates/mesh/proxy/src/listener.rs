@@ -1,22 +1,24 @@
 //! Listening sockets: bound when a snapshot brings them, closed when it takes them away.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::Published;
 use crate::accept;
 use crate::snapshot::{Listener, SocketKind};
-use crate::worker::{Command, Worker};
+use crate::worker::{Command, Scope, Worker};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -31,9 +33,23 @@ pub(crate) struct Progress {
     /// The newest generation that all workers have applied.
     pub(crate) applied: AtomicU64,
     errors: Mutex<Vec<(String, SocketAddr, String)>>,
+    stopped: Mutex<Option<Scope>>,
 }
 
 impl Progress {
+    /// Listeners of this kind are not opened any more.
+    pub(crate) fn stop(&self, scope: Scope) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stopped != Some(Scope::All) {
+            *stopped = Some(scope);
+        }
+    }
+
+    fn has_stopped(&self, listener: &Listener) -> bool {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.is_some_and(|scope| scope.has(listener))
+    }
+
     /// Listeners that could not bind.
     pub(crate) fn errors(&self) -> Vec<(String, SocketAddr, String)> {
         self.errors
@@ -112,7 +128,14 @@ impl Listeners {
         let wanted: HashMap<&str, Place> = snapshot
             .listeners
             .iter()
-            .map(|listener| (listener.name.as_str(), Place::of(listener)))
+            .map(|listener| {
+                let mut place = Place::of(listener);
+                let is_new = self.placed.get(&listener.name) != Some(&place);
+                if is_new && self.progress.has_stopped(listener) {
+                    place.socket = None;
+                }
+                (listener.name.as_str(), place)
+            })
             .collect();
         let gone: Vec<String> = self
             .placed
@@ -245,7 +268,8 @@ pub(crate) fn accept(
     let stats = worker.registry.listener(&name);
     let task = tokio::task::spawn_local(async move {
         loop {
-            let (stream, peer) = match socket.accept().await {
+            let (stream, peer) = match poll_fn(|cx| poll_accept(&worker, &name, &socket, cx)).await
+            {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     stats.accept_error.increment();
@@ -254,17 +278,41 @@ pub(crate) fn accept(
                     continue;
                 }
             };
-            if worker.connections.len() >= worker.options.max_connections {
+            let Some(view) = worker.listener(&name) else {
+                continue;
+            };
+            let exempt = view.listener.exempt;
+            if worker.open.count() >= worker.options.max_connections && !exempt.from_limit {
                 stats.cx_total.increment();
-                stats.cx_overflow.increment();
+                stats.cx_global_overflow.increment();
                 continue;
             }
-            if let Some(view) = worker.listener(&name) {
-                accept::take(&worker, &view, stream, peer);
+            let rejects = worker.overload.actions().get().reject_connections;
+            if rejects.hits(|| worker.random()) && !exempt.from_overload {
+                stats.cx_overload_reject.increment();
+                continue;
             }
+            accept::take(&worker, &view, stream, peer);
         }
     });
     Ok(task.abort_handle())
+}
+
+/// The next connection, unless there is too much to do for one.
+fn poll_accept(
+    worker: &Worker,
+    name: &str,
+    socket: &TcpListener,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    if worker.overload.stops_connections(cx)
+        && !worker
+            .listener(name)
+            .is_some_and(|view| view.listener.exempt.from_overload)
+    {
+        return Poll::Pending;
+    }
+    socket.poll_accept(cx)
 }
 
 #[cfg(test)]

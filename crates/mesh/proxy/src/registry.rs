@@ -36,10 +36,10 @@ impl Connections {
         self.list.borrow().len()
     }
 
-    /// Tells the connections of a listener, or all, to end after their current exchange.
-    pub(crate) fn drain(&self, listener: Option<&str>) {
+    /// Tells the connections of some listeners to end after their current exchange.
+    pub(crate) fn drain(&self, is_of: impl Fn(&str) -> bool) {
         for (_, handle) in &*self.list.borrow() {
-            if listener.is_none_or(|name| name == &*handle.listener) {
+            if is_of(&handle.listener) {
                 handle.draining.set(true);
                 if let Some(waker) = handle.waker.borrow().as_ref() {
                     waker.wake_by_ref();
@@ -64,12 +64,14 @@ impl Connections {
 impl Registered {
     /// Enters a connection into its worker's list.
     pub(crate) fn new(worker: &Rc<crate::worker::Worker>, listener: Rc<str>) -> Self {
+        let draining = Cell::new(worker.drains(&listener));
         let handle = Rc::new(Handle {
             listener,
-            draining: Cell::new(worker.is_draining()),
+            draining,
             waker: RefCell::default(),
         });
         let key = worker.connections.list.borrow_mut().insert(handle.clone());
+        worker.open.add();
         Self {
             worker: worker.clone(),
             key,
@@ -102,6 +104,7 @@ impl Drop for Registered {
     fn drop(&mut self) {
         let connections = &self.worker.connections;
         connections.list.borrow_mut().remove(self.key);
+        self.worker.open.remove();
         if connections.len() == 0
             && let Some(waiting) = connections.waiting.borrow_mut().take()
         {

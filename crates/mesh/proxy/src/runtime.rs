@@ -15,10 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::listener::{Listeners, Progress};
+use crate::overload::{Actions, Open};
 use crate::snapshot::Node;
 use crate::stats::Registry;
 use crate::upstream::{Usages, add_gauges};
-use crate::worker::{self, Command, Setup};
+use crate::worker::{self, Command, Ending, Scope, Setup};
 use crate::{Published, health};
 
 /// How the workers run.
@@ -27,8 +28,13 @@ pub struct Options {
     /// How many workers; each listens with SO_REUSEPORT and shares nothing on the request path. Zero is as
     /// many as the CPU quota of this process gives.
     pub workers: usize,
-    /// The most downstream connections of one worker; more are closed at once and counted.
+    /// The most downstream connections of all workers; more are closed at once and counted.
     pub max_connections: usize,
+    /// How long connections may go on after [`Agent`](crate::Agent)'s `POST /drain_listeners?graceful`, until
+    /// their listeners' sockets are closed.
+    pub drain_time: Duration,
+    /// How long new connections are taken when the proxy is to end, though none may be left.
+    pub min_drain_time: Duration,
     /// The most spans that wait for export in one worker; more are dropped and counted.
     pub max_pending_spans: usize,
     /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
@@ -51,6 +57,8 @@ impl Default for Options {
         Self {
             workers: 1,
             max_connections: 16 * 1024,
+            drain_time: Duration::from_secs(5),
+            min_drain_time: Duration::ZERO,
             max_pending_spans: 16 * 1024,
             config_cache: None,
         }
@@ -93,6 +101,8 @@ pub enum StartError {
 pub struct Proxy {
     published: Arc<Published>,
     usages: Arc<Usages>,
+    open: Arc<Open>,
+    min_drain_time: Duration,
     workers: Vec<WorkerThread>,
     progress: Arc<Progress>,
     /// Dropped to end the listeners' thread.
@@ -127,6 +137,7 @@ impl Proxy {
         let node = Arc::new(node);
         let own_address = worker::own_address();
         let usages = Arc::<Usages>::default();
+        let open = Arc::<Open>::default();
         let workers = (0..options.worker_count())
             .map(|index| {
                 let registry = Arc::<Registry>::default();
@@ -137,6 +148,7 @@ impl Proxy {
                     options: options.clone(),
                     registry: registry.clone(),
                     usages: usages.clone(),
+                    open: open.clone(),
                 };
                 let (commands, thread) =
                     start_worker(index, setup).map_err(|source| StartError::Worker {
@@ -162,6 +174,8 @@ impl Proxy {
         Ok(Self {
             published,
             usages,
+            open,
+            min_drain_time: options.min_drain_time,
             workers,
             progress,
             stop: Some(stop),
@@ -194,14 +208,57 @@ impl Proxy {
         sums.into_iter().collect()
     }
 
-    /// Stops accepting, lets requests finish until the deadline, flushes the spans.
-    pub async fn shutdown(mut self, deadline: Duration) {
+    /// The downstream connections of all workers.
+    pub(crate) fn connections(&self) -> usize {
+        self.open.count()
+    }
+
+    /// Asks the connections of listeners to end, while new ones are still taken.
+    pub(crate) fn drain(&self, scope: Scope) {
+        self.tell(|| Command::Drain(scope));
+    }
+
+    /// Closes the sockets of listeners for good; their connections stay.
+    pub(crate) fn stop(&self, scope: Scope) {
+        self.progress.stop(scope);
+        self.tell(|| Command::Stop(scope));
+    }
+
+    /// Has the workers do what there is to do about too much work.
+    pub(crate) fn shed(&self, actions: Actions) {
+        self.tell(|| Command::Shed(actions));
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            // A worker that has ended has nothing to do.
+            let _ = worker.commands.send(command());
+        }
+    }
+
+    /// Lets all connections end, and flushes the spans: how many connections were left at the end and had
+    /// to be closed.
+    ///
+    /// New connections are taken until there are none any more, at least for [`Options::min_drain_time`] and
+    /// at most for `most`: those who send requests here may learn only now that they should not.
+    pub async fn shutdown(mut self, most: Duration) -> usize {
         self.stop.take();
         self.stop_health.take();
-        let deadline = Instant::now() + deadline;
-        for worker in &self.workers {
-            // A worker that has ended has nothing to drain.
-            let _ = worker.commands.send(Command::Drain { deadline });
+        let now = Instant::now();
+        let ending = Ending {
+            not_before: now + self.min_drain_time,
+            deadline: now + most,
+        };
+        let left = self.workers.iter().filter_map(|worker| {
+            let (left, answer) = oneshot::channel();
+            worker.commands.send(Command::End(ending, left)).ok()?;
+            Some(answer)
+        });
+        let left: Vec<_> = left.collect();
+        let mut closed = 0;
+        for left in left {
+            // A worker that panicked has been reported by the panic hook.
+            closed += left.await.unwrap_or_default();
         }
         let threads = self
             .workers
@@ -213,6 +270,7 @@ impl Proxy {
             // A worker that panicked has been reported by the panic hook.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+        closed
     }
 }
 

@@ -44,7 +44,7 @@ pub use self::health::{
 };
 pub(crate) use self::inspection::Sniffed;
 pub use self::inspection::{FilterKind, Inspection, ListenerFilter, PortPredicate};
-pub use self::listener::{Backoff, FilterChain, Listener, Service, SocketKind, TcpProxy};
+pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, SocketKind, TcpProxy};
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};

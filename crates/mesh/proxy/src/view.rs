@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::export::Exporter;
 use crate::route::Router;
 use crate::snapshot::{
-    ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
-    Service, Snapshot, TcpProxy, select,
+    ChainMatch, ChainTls, Cluster, ConnectionManager, Ends, FilterChain, Listener, Service,
+    Snapshot, TcpProxy, select,
 };
 use crate::stats::{ClusterStats, HttpStats, ListenerStats, TcpStats, TlsStats};
 use crate::trace::Tracer;
@@ -67,6 +67,8 @@ pub(crate) struct HttpView {
     pub(crate) http: Arc<HttpStats>,
     pub(crate) router: Option<Router>,
     pub(crate) tracer: Option<Tracer>,
+    /// It serves requests even if there is too much to do.
+    pub(crate) bypasses_overload: bool,
 }
 
 /// A TCP proxy and its clusters.
@@ -178,11 +180,11 @@ impl ListenerView {
     ) -> Self {
         let conditions = listener.chains.iter().map(|chain| Some(&chain.conditions));
         let chain = |(chain, conditions): (&FilterChain, Option<&ChainMatch>)| {
-            let (service, direction) = (&chain.service, listener.direction);
+            let service = &chain.service;
             Rc::new(ChainView {
                 tls: chain.tls.clone(),
                 handshake_timeout: chain.handshake_timeout,
-                service: ServiceView::new(service, conditions, direction, clusters, worker),
+                service: ServiceView::new(service, conditions, listener, clusters, worker),
             })
         };
         let chains: Vec<_> = listener
@@ -247,7 +249,7 @@ impl ServiceView {
     fn new(
         service: &Service,
         conditions: Option<&ChainMatch>,
-        direction: Direction,
+        listener: &Listener,
         clusters: &HashMap<String, Rc<ClusterState>>,
         worker: &Worker,
     ) -> Self {
@@ -256,7 +258,7 @@ impl ServiceView {
             Service::Http(manager) => {
                 let tracer = manager.tracing.as_ref().map(|tracing| {
                     let exporter = worker.exporter(&tracing.provider);
-                    Tracer::new(tracing, direction, &worker.node, exporter)
+                    Tracer::new(tracing, listener.direction, &worker.node, exporter)
                 });
                 let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
                 Self::Http(Rc::new(HttpView {
@@ -267,6 +269,7 @@ impl ServiceView {
                         .as_ref()
                         .map(|table| Router::new(table.clone(), tells_operations, cluster)),
                     tracer,
+                    bypasses_overload: listener.exempt.from_overload,
                     manager: manager.clone(),
                 }))
             }

@@ -25,8 +25,9 @@ use crate::call::Parts;
 use crate::clock::Clock;
 use crate::export::Exporter;
 use crate::listener;
+use crate::overload::{Actions, Open, Overload};
 use crate::registry::Connections;
-use crate::snapshot::{Node, Snapshot, TracingProvider};
+use crate::snapshot::{Direction, Listener, Node, Snapshot, TracingProvider};
 use crate::stats::Registry;
 use crate::timer::Timers;
 use crate::trace::Scratch;
@@ -34,6 +35,8 @@ use crate::upstream::Usages;
 use crate::view::{ListenerView, View};
 use crate::{Options, Published};
 
+/// How long the last spans may take to be sent, at the least.
+const FLUSH: Duration = Duration::from_millis(500);
 /// How often idle upstream connections are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,7 @@ pub(crate) struct Setup {
     pub(crate) options: Options,
     pub(crate) registry: Arc<Registry>,
     pub(crate) usages: Arc<Usages>,
+    pub(crate) open: Arc<Open>,
 }
 
 /// What a worker is told.
@@ -62,8 +66,37 @@ pub(crate) enum Command {
     Unlisten { name: String },
     /// Look at the newest snapshot, then answer.
     Refresh(oneshot::Sender<()>),
-    /// Let all requests finish until then, flush the spans, and end.
-    Drain { deadline: Instant },
+    /// Let connections end, while new ones are still taken.
+    Drain(Scope),
+    /// Close the sockets of listeners; their connections stay.
+    Stop(Scope),
+    /// Do what there is to do about too much work.
+    Shed(Actions),
+    /// Let all connections end, flush the spans, and end: how many connections were left.
+    End(Ending, oneshot::Sender<usize>),
+}
+
+/// How long a worker that is to end goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// New connections are taken at least until then, even if there are none,
+    pub(crate) not_before: Instant,
+    /// and at the most until then.
+    pub(crate) deadline: Instant,
+}
+
+/// Some of the listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    All,
+    /// Those whose `traffic_direction` is INBOUND.
+    Inbound,
+}
+
+impl Scope {
+    pub(crate) fn has(self, listener: &Listener) -> bool {
+        self == Self::All || listener.direction == Direction::Inbound
+    }
 }
 
 /// The state of a worker.
@@ -79,6 +112,9 @@ pub(crate) struct Worker {
     pub(crate) own_address: Option<IpAddr>,
     pub(crate) options: Options,
     pub(crate) connections: Connections,
+    /// The connections of all workers.
+    pub(crate) open: Arc<Open>,
+    pub(crate) overload: Overload,
     published: RefCell<Cache<Newest, Arc<Snapshot>>>,
     view: RefCell<Rc<View>>,
     /// Lent to whoever makes a span.
@@ -87,7 +123,8 @@ pub(crate) struct Worker {
     pub(crate) parts: RefCell<Vec<Parts>>,
     random: RefCell<fastrand::Rng>,
     exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
-    draining: Cell<bool>,
+    /// Whose connections are to end.
+    draining: Cell<Option<Scope>>,
 }
 
 /// The cell of [`Published`], for a cache over it.
@@ -143,6 +180,8 @@ impl Worker {
             own_address: setup.own_address,
             options: setup.options,
             connections: Connections::default(),
+            open: setup.open,
+            overload: Overload::default(),
             published: RefCell::new(Cache::new(Newest(setup.published))),
             view: RefCell::new(View::empty(Arc::new(Snapshot {
                 generation: snapshot.generation,
@@ -153,7 +192,7 @@ impl Worker {
             parts: RefCell::default(),
             random: RefCell::new(random),
             exporters: RefCell::default(),
-            draining: Cell::new(false),
+            draining: Cell::new(None),
         })
     }
 
@@ -182,17 +221,34 @@ impl Worker {
                     }
                     // The aborted task drops its socket before the next command is answered.
                     tokio::task::yield_now().await;
-                    self.connections.drain(Some(&name));
+                    self.connections.drain(|of| of == name);
                 }
                 Command::Refresh(done) => {
                     self.view();
                     let _ = done.send(());
                 }
-                Command::Drain { deadline } => {
+                Command::Drain(scope) => self.drain(scope),
+                Command::Stop(scope) => {
+                    accepting.retain(|name, task| {
+                        let stops = self.is_in(scope, name);
+                        if stops {
+                            task.abort();
+                        }
+                        !stops
+                    });
+                    // The aborted tasks drop their sockets.
+                    tokio::task::yield_now().await;
+                }
+                Command::Shed(actions) => self.overload.set(actions),
+                Command::End(ending, left) => {
+                    self.drain(Scope::All);
+                    self.wait_for_end(ending).await;
                     for task in accepting.into_values() {
                         task.abort();
                     }
-                    self.drain(deadline).await;
+                    // Whoever asked may have gone.
+                    let _ = left.send(self.connections.len());
+                    self.flush(ending.deadline).await;
                     break;
                 }
             }
@@ -203,10 +259,25 @@ impl Worker {
         }
     }
 
-    async fn drain(&self, deadline: Instant) {
-        self.draining.set(true);
-        self.connections.drain(None);
-        let _ = tokio::time::timeout_at(deadline, self.connections.gone()).await;
+    /// Lets the connections of listeners end, those that are still to come too.
+    fn drain(&self, scope: Scope) {
+        if self.draining.get() != Some(Scope::All) {
+            self.draining.set(Some(scope));
+        }
+        self.connections.drain(|name| self.is_in(scope, name));
+    }
+
+    /// Waits until all connections have ended, or may no longer go on.
+    async fn wait_for_end(&self, ending: Ending) {
+        let gone = async {
+            tokio::time::sleep_until(ending.not_before.min(ending.deadline)).await;
+            self.connections.gone().await;
+        };
+        let _ = tokio::time::timeout_at(ending.deadline, gone).await;
+    }
+
+    async fn flush(&self, deadline: Instant) {
+        let deadline = deadline.max(Instant::now() + FLUSH);
         let exporters: Vec<_> = self.exporters.borrow().clone();
         for (_, exporter) in exporters {
             let _ = tokio::time::timeout_at(deadline, exporter.flush()).await;
@@ -281,9 +352,18 @@ impl Worker {
         self.me.clone()
     }
 
-    /// Whether the proxy is about to end.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get()
+    /// Whether the connections of a listener are to end.
+    pub(crate) fn drains(&self, listener: &str) -> bool {
+        self.draining
+            .get()
+            .is_some_and(|scope| self.is_in(scope, listener))
+    }
+
+    fn is_in(&self, scope: Scope, listener: &str) -> bool {
+        let view = self.view.borrow();
+        // A listener that has gone drains by itself.
+        let listener = view.listeners.get(listener);
+        scope == Scope::All || listener.is_some_and(|view| scope.has(&view.listener))
     }
 }
 

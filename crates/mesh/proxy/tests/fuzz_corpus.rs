@@ -1,5 +1,7 @@
 //! Replays the corpora of the fuzz targets (`fuzz/corpus`).
 
+#[path = "../../../../fuzz/bridge_checks.rs"]
+mod bridge_checks;
 #[path = "../../../../fuzz/inspect_checks.rs"]
 mod checks;
 #[path = "../../../../fuzz/replay.rs"]
@@ -19,4 +21,9 @@ fn client_hello() {
 #[test]
 fn proxy_header() {
     replay(Path::new(CORPORA), "proxy_header", checks::proxy_header);
+}
+
+#[test]
+fn h2_bridge() {
+    replay(Path::new(CORPORA), "h2_bridge", bridge_checks::h2_bridge);
 }

@@ -18,9 +18,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
     workers: u16,
 
-    /// Seconds that requests may take to finish when the proxy is told to end
+    /// Seconds that connections may go on when the proxy is told to end, or its listeners to drain
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     drain_time: u64,
+
+    /// Seconds for which new connections are still taken when the proxy is told to end, though none may be left
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    min_drain_time: u64,
+
+    /// The most client connections; the bootstrap file's overload manager may say another number
+    #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
 
     /// File that keeps the last good configuration, for a start while there is no control plane
     #[arg(long, value_name = "FILE")]
@@ -56,6 +64,9 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
     let options = Options {
         workers: args.workers.into(),
         config_cache: args.config_cache,
+        max_connections: args.max_connections as usize,
+        drain_time: Duration::from_secs(args.drain_time),
+        min_drain_time: Duration::from_secs(args.min_drain_time),
         ..Options::default()
     };
     let agent = Agent::start(bootstrap, options).await?;
@@ -80,7 +91,9 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
     }
     tracing::info!("stopping: requests in flight may finish");
     tokio::select! {
-        () = agent.shutdown(Duration::from_secs(args.drain_time)) => {}
+        left = agent.shutdown(Duration::from_secs(args.drain_time)) => if left > 0 {
+            tracing::warn!(connections = left, "closed at the end of the drain time");
+        },
         _ = interrupt.recv() => tracing::warn!("stopped at once"),
     }
     tracing::info!("stopped");

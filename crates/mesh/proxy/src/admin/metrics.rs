@@ -83,6 +83,7 @@ pub(super) fn collect(shared: &Shared) -> Vec<(String, u64)> {
         "server.days_until_first_cert_expiring".to_owned(),
         certificates::days_until_first_expires(&state),
     ));
+    all.extend(state.pressures.stats());
     drop(state);
     all.sort();
     all

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Bootstrap;
+use super::overload::OverloadManager;
 use super::secrets::Secret;
 
 /// What the proxy says of itself to the control plane, as Envoy does.
@@ -24,6 +25,8 @@ pub(super) struct File {
     dynamic_resources: DynamicResources,
     #[serde(alias = "staticResources")]
     static_resources: StaticResources,
+    #[serde(default, alias = "overloadManager")]
+    overload_manager: OverloadManager,
 }
 
 #[derive(Debug, Deserialize)]
@@ -251,7 +254,9 @@ impl File {
             let at = format!("static_resources.secrets[{index}]");
             secrets.push(secret.check(&at)?);
         }
+        let overload = self.overload_manager.check()?;
         Ok(Bootstrap {
+            overload,
             node: self.node.into_envoy(),
             admin,
             control_plane,
@@ -306,7 +311,7 @@ impl File {
     }
 }
 
-fn problem(field: &str, message: impl Into<String>) -> Problem {
+pub(super) fn problem(field: &str, message: impl Into<String>) -> Problem {
     (field.to_owned(), message.into())
 }
 

@@ -64,9 +64,7 @@ impl Client<'_> {
         let call = &connection.call;
         let is_modern = call.request.minor_version == 1;
         let is_open = matches!(call.response.framing, Framing::Chunked | Framing::Close);
-        let keep = call.request.keep_alive
-            && !connection.registered.is_draining()
-            && (is_modern || !is_open);
+        let keep = call.request.keep_alive && !connection.is_to_end() && (is_modern || !is_open);
         (keep, is_open && is_modern)
     }
 

@@ -104,7 +104,7 @@ impl Upstream {
         } else {
             Scheme::HTTP
         };
-        let mut request = head::request(head, scheme, endpoint)
+        let mut request = head::request(head, scheme, endpoint, !lease.reused)
             .map_err(|Malformed(problem)| Failure::Untranslatable(problem))?;
         let tunnel = call.request.tunnel;
         if tunnel == Tunnel::Upgrade {

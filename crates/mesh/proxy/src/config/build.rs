@@ -168,6 +168,7 @@ pub(super) fn build_listener(
         socket: spec.socket,
         original_destination: spec.original_destination,
         hands_over: spec.hands_over,
+        exempt: spec.exempt,
         inspection: spec.inspection.clone(),
         chains: spec.chains.iter().map(chain).collect(),
         default_chain: spec.default_chain.as_ref().map(chain),

@@ -14,7 +14,7 @@ use super::filter_chain::{self, ChainSpec, ServiceSpec};
 use super::inspection;
 use super::manager::RouteSource;
 use super::tls::{DownstreamTls, Names};
-use crate::snapshot::{Direction, FilterKind, Inspection, ListenerFilter, SocketKind};
+use crate::snapshot::{Direction, Exempt, FilterKind, Inspection, ListenerFilter, SocketKind};
 
 /// A checked listener, without the routes that come by RDS.
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ pub(crate) struct ListenerSpec {
     pub(crate) inspection: Inspection,
     pub(crate) chains: Vec<ChainSpec>,
     pub(crate) default_chain: Option<ChainSpec>,
+    pub(crate) exempt: Exempt,
 }
 
 impl ListenerSpec {
@@ -136,11 +137,14 @@ pub(crate) fn compile(
         transparent: flag(listener.transparent.take(), false),
         freebind: flag(listener.freebind.take(), false),
     };
+    let exempt = Exempt {
+        from_limit: std::mem::take(&mut listener.ignore_global_conn_limit),
+        from_overload: std::mem::take(&mut listener.bypass_overload_manager),
+    };
     let binds = flag(listener.bind_to_port.take(), true);
     ignored!(listener: stat_prefix, stats_matcher, metadata, drain_type, access_log,
         per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout, enable_reuse_port,
-        connection_balance_config, tcp_backlog_size, max_connections_to_accept_per_socket_event, ignore_global_conn_limit,
-        bypass_overload_manager);
+        connection_balance_config, tcp_backlog_size, max_connections_to_accept_per_socket_event);
     nothing_else(&listener, at)?;
     Ok(ListenerSpec {
         name,
@@ -152,6 +156,7 @@ pub(crate) fn compile(
         inspection,
         chains,
         default_chain,
+        exempt,
     })
 }
 

@@ -1,5 +1,7 @@
 //! The field names that the proxy knows.
 
+use http::HeaderName;
+
 macro_rules! names {
     ($($(#[$meta:meta])* $variant:ident = $text:literal,)*) => {
         #[expect(clippy::enum_variant_names, reason = "a field's name may end in `name`")]
@@ -19,6 +21,9 @@ macro_rules! names {
             const ALL: [Name; Name::COUNT] = [$(Name::$variant,)*];
             const TEXTS: [&'static str; Name::COUNT] = [$($text,)*];
         }
+
+        /// The names as the codec of HTTP/2 has them.
+        static HEADERS: [HeaderName; Name::COUNT] = [$(HeaderName::from_static($text),)*];
     };
 }
 
@@ -135,6 +140,24 @@ impl Name {
         Self::TEXTS.get(self as usize).copied().unwrap_or("")
     }
 
+    /// The name as the codec of HTTP/2 has it, which needs no memory; none for [`Name::Other`].
+    pub(crate) fn header(self) -> Option<&'static HeaderName> {
+        HEADERS.get(self as usize)
+    }
+
+    /// Whether its value is another one in each request.
+    pub(crate) fn is_unique(self) -> bool {
+        matches!(
+            self,
+            Name::XRequestId
+                | Name::B3
+                | Name::XB3TraceId
+                | Name::XB3SpanId
+                | Name::XB3ParentSpanId
+                | Name::TraceParent
+        )
+    }
+
     /// Whether it concerns one connection only and is never forwarded as it is (RFC 9110 §7.6.1).
     #[inline]
     pub(crate) fn is_hop_by_hop(self) -> bool {
@@ -177,6 +200,7 @@ mod tests {
     fn every_name_is_recognised_in_any_case() {
         for name in Name::ALL {
             let text = name.as_str();
+            assert_eq!(name.header().expect("one").as_str(), text);
             assert_eq!(Name::of(text.as_bytes()), name, "{text}");
             assert_eq!(Name::of(text.to_uppercase().as_bytes()), name, "{text}");
             assert_eq!(Name::of(format!("{text}s").as_bytes()), Name::Other);

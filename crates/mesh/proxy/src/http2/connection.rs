@@ -189,6 +189,9 @@ impl Server {
             .renew(&shared.worker, shared.registered.listener());
         let (head, body) = request.into_parts();
         let call = shared.call(self.current.view.clone());
+        if call.gives_up_connection() {
+            self.close();
+        }
         shared.active.set(shared.active.get() + 1);
         tokio::task::spawn_local(async move {
             let begin = shared.worker.clock.now();

@@ -116,10 +116,14 @@ fn append_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// The request whose text this is; `host` stands in if it names none.
+///
+/// What is another one in each request must not drive the rest out of the connection's table (RFC 7541
+/// §2.3.2). Only the first request on a connection has it put there, for its name.
 pub(crate) fn request(
     text: &[u8],
     scheme: Scheme,
     host: &str,
+    is_first: bool,
 ) -> Result<http::Request<()>, Malformed> {
     let text = Bytes::copy_from_slice(text);
     let mut lines = Lines::new(&text);
@@ -138,7 +142,11 @@ pub(crate) fn request(
         if name == Name::Host {
             authority = Some(value.clone());
         }
-        name != Name::Host
+        match name {
+            Name::Host => Keep::Not,
+            name if name.is_unique() && !is_first => Keep::OutOfTable,
+            _ => Keep::Whole,
+        }
     })?;
     let authority = match authority.filter(|authority| !authority.is_empty()) {
         Some(authority) => Authority::from_maybe_shared(authority),
@@ -172,23 +180,36 @@ pub(crate) fn response(text: &[u8]) -> Result<http::Response<()>, Malformed> {
         .ok_or(Malformed("the status"))?;
     let mut response = http::Response::new(());
     *response.status_mut() = status;
-    *response.headers_mut() = fields(&text, lines, |_, _| true)?;
+    *response.headers_mut() = fields(&text, lines, |_, _| Keep::Whole)?;
     Ok(response)
 }
 
 /// The trailer fields whose lines these are, but for those that a trailer must not change.
 pub(crate) fn trailers(lines: &[u8]) -> Result<HeaderMap, Malformed> {
     let text = Bytes::copy_from_slice(lines);
-    fields(&text, Lines::new(&text), |name, _| {
-        !is_forbidden_trailer(name)
-    })
+    fields(
+        &text,
+        Lines::new(&text),
+        |name, _| match is_forbidden_trailer(name) {
+            true => Keep::Not,
+            false => Keep::Whole,
+        },
+    )
+}
+
+/// What becomes of a field.
+enum Keep {
+    Not,
+    Whole,
+    /// It is never put into the table of the compression.
+    OutOfTable,
 }
 
 /// The fields that `keep` keeps, without those that concern one connection only.
 fn fields(
     text: &Bytes,
     lines: Lines<'_>,
-    mut keep: impl FnMut(Name, &Bytes) -> bool,
+    mut keep: impl FnMut(Name, &Bytes) -> Keep,
 ) -> Result<HeaderMap, Malformed> {
     let mut fields = HeaderMap::with_capacity(16);
     for line in lines {
@@ -199,11 +220,16 @@ fn fields(
             continue;
         }
         let value = text.slice_ref(line[colon + 1..].trim_ascii());
-        if !keep(known, &value) {
+        let keep = keep(known, &value);
+        if let Keep::Not = keep {
             continue;
         }
-        let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Malformed("a name"))?;
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Malformed("a value"))?;
+        let name = match known.header() {
+            Some(name) => name.clone(),
+            None => HeaderName::from_bytes(&line[..colon]).map_err(|_| Malformed("a name"))?,
+        };
+        let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| Malformed("a value"))?;
+        value.set_sensitive(matches!(keep, Keep::OutOfTable));
         fields.append(name, value);
     }
     Ok(fields)
@@ -286,7 +312,7 @@ mod tests {
     fn the_text_of_http1_as_a_request() {
         let text = b"POST /a?b HTTP/1.1\r\nHost: h\r\nX-Y:  z \r\nconnection: close\r\nte: trailers\r\n\
             transfer-encoding: chunked\r\nupgrade: x\r\nkeep-alive: 3\r\nproxy-connection: x\r\n\r\n";
-        let made = request(text, Scheme::HTTP, "other").expect("valid");
+        let made = request(text, Scheme::HTTP, "other", true).expect("valid");
         assert_eq!(made.uri().to_string(), "http://h/a?b");
         let fields: Vec<_> = made
             .headers()
@@ -294,12 +320,32 @@ mod tests {
             .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))
             .collect();
         assert_eq!(fields, [("x-y", "z"), ("te", "trailers")]);
-        let made = request(b"OPTIONS * HTTP/1.1\r\n\r\n", Scheme::HTTP, "1.2.3.4:5");
+        let made = request(
+            b"OPTIONS * HTTP/1.1\r\n\r\n",
+            Scheme::HTTP,
+            "1.2.3.4:5",
+            true,
+        );
         let made = made.expect("valid");
         assert_eq!(made.uri().authority().expect("one").as_str(), "1.2.3.4:5");
         assert_eq!(made.uri().path(), "*");
-        let bad = request(b"GET /<x> HTTP/1.1\r\nhost: h\r\n\r\n", Scheme::HTTP, "x");
+        let bad = b"GET /<x> HTTP/1.1\r\nhost: h\r\n\r\n";
+        let bad = request(bad, Scheme::HTTP, "x", true);
         assert_eq!(bad.expect_err("no URI"), Malformed("the path"));
+    }
+
+    #[test]
+    fn what_each_request_has_anew_stays_out_of_the_table_but_for_the_first_time() {
+        let text =
+            b"GET / HTTP/1.1\r\nhost: h\r\nx-request-id: 1\r\nx-b3-traceid: 2\r\nx: 3\r\n\r\n";
+        for is_first in [true, false] {
+            let made = request(text, Scheme::HTTP, "h", is_first).expect("valid");
+            for (name, is_unique) in [("x-request-id", true), ("x-b3-traceid", true), ("x", false)]
+            {
+                let is_sensitive = made.headers()[name].is_sensitive();
+                assert_eq!(is_sensitive, is_unique && !is_first, "{name}");
+            }
+        }
     }
 
     #[test]

@@ -30,6 +30,17 @@ pub struct Listener {
     pub chains: Vec<FilterChain>,
     /// `default_filter_chain`: for connections that no other takes; without one they are closed.
     pub default_chain: Option<FilterChain>,
+    /// What does not apply to it.
+    pub exempt: Exempt,
+}
+
+/// What does not apply to a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exempt {
+    /// `ignore_global_conn_limit`: the limit of connections.
+    pub from_limit: bool,
+    /// `bypass_overload_manager`: what is done when there is too much to do.
+    pub from_overload: bool,
 }
 
 /// How a listening socket is made.
@@ -84,6 +95,7 @@ impl Listener {
             inspection: Inspection::default(),
             chains: vec![service.into()],
             default_chain: None,
+            exempt: Exempt::default(),
         }
     }
 

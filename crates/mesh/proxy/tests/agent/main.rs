@@ -4,6 +4,7 @@
 mod control_plane;
 #[path = "../../../xds/tests/support/fake.rs"]
 mod fake;
+mod lifecycle;
 #[path = "../xds_support/mod.rs"]
 mod xds_support;
 

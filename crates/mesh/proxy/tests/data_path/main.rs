@@ -2,6 +2,7 @@
 
 mod balancing;
 mod differential_hyper;
+mod faults;
 mod filter_chains;
 mod grpc;
 mod health;
@@ -14,6 +15,7 @@ mod rfc9113_bridges;
 mod rfc9113_conformance;
 mod rfc9113_connections;
 mod rfc9113_failures;
+mod rfc9113_h2spec;
 mod routing;
 mod support;
 mod tcp_proxy;

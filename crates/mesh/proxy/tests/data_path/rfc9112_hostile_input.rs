@@ -568,7 +568,7 @@ fn connections_over_the_limit_are_closed_and_counted() {
     assert_eq!(first.get("/").status, 200);
     assert_eq!(second.get("/").status, 200);
     assert!(mesh.client().is_closed());
-    mesh.wait_stat("listener.test.downstream_cx_overflow", 1);
+    mesh.wait_stat("listener.test.downstream_global_cx_overflow", 1);
     drop(first);
     mesh.wait_stat("http.test.downstream_cx_active", 1);
     assert_eq!(mesh.client().get("/").status, 200);

@@ -300,9 +300,11 @@ fn shutdown_lets_connections_go_on_until_its_deadline() {
     let address = mesh.address;
     let begin = Instant::now();
     let stopping = std::thread::spawn(move || mesh.shutdown(Duration::from_millis(600)));
-    wait_for("the socket to close", || TcpStream::connect(address).err());
     client.send("y");
     assert!(client.exactly(1).is_some(), "it is still served");
+    let mut late = Client::connect(address);
+    late.send("z");
+    assert!(late.exactly(1).is_some(), "and so is who comes now");
     assert!(client.is_closed());
     assert!(begin.elapsed() >= Duration::from_millis(500));
     stopping.join().expect("stopped");

@@ -1,0 +1,133 @@
+//! What a proxy costs that has nothing to do: the time until it serves, its memory, and that of each idle
+//! connection.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use crate::cpu;
+use crate::peers::{Peer, Process, Programs, Surroundings};
+use crate::proxy::quartiles;
+
+/// Flags of the comparison.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    /// Starts of each
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Idle keep-alive connections
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+}
+
+/// What we promise.
+const READY_MS: f64 = 20.0;
+const IDLE_MIB: f64 = 10.0;
+const CONNECTION_BYTES: f64 = 4096.0;
+
+/// How long a proxy has to come to rest before its memory is looked at.
+const REST: Duration = Duration::from_millis(700);
+
+struct Sample {
+    ready_ms: f64,
+    idle_mib: f64,
+    bytes_per_connection: f64,
+}
+
+/// Prints a Markdown table; fails when a promise is missed.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let around = Surroundings::start(&args.programs, directory.path())?;
+    println!(
+        "| | ready after ms | idle RSS MiB | B/idle connection, of {} |",
+        args.connections
+    );
+    println!("|---|---|---|---|");
+    let mut missed = Vec::new();
+    for peer in [Peer::PeriplusZipkin, Peer::EnvoyZipkin, Peer::HaproxyHttp] {
+        let samples = (0..args.rounds).map(|_| measure(args, peer, &around));
+        let samples = samples.collect::<anyhow::Result<Vec<_>>>()?;
+        let of = |field: &dyn Fn(&Sample) -> f64| quartiles(samples.iter().map(field).collect()).1;
+        let ready = of(&|s| s.ready_ms);
+        let idle = of(&|s| s.idle_mib);
+        let bytes = of(&|s| s.bytes_per_connection);
+        println!("| {} | {ready:.1} | {idle:.1} | {bytes:.0} |", peer.name());
+        if peer == Peer::PeriplusZipkin {
+            let promises = [
+                ("ready", ready, READY_MS),
+                ("idle RSS", idle, IDLE_MIB),
+                ("idle connection", bytes, CONNECTION_BYTES),
+            ];
+            let over = promises.into_iter().filter(|(_, value, most)| value > most);
+            missed.extend(over.map(|(name, value, most)| format!("{name}: {value:.1} > {most}")));
+        }
+    }
+    println!("| promised of ours | ≤ {READY_MS} | ≤ {IDLE_MIB} | ≤ {CONNECTION_BYTES} |");
+    ensure!(missed.is_empty(), "missed: {}", missed.join(", "));
+    Ok(())
+}
+
+fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sample> {
+    let (command, address) = peer.command(&args.programs, around)?;
+    let begin = Instant::now();
+    let process = Process::start(
+        peer.name(),
+        crate::peers::PROXY_CORE,
+        &command,
+        &around.directory,
+    )?;
+    while TcpStream::connect(address).is_err() {
+        ensure!(
+            begin.elapsed() < Duration::from_secs(60),
+            "{} does not come up",
+            peer.name()
+        );
+        std::thread::park_timeout(Duration::from_micros(200));
+    }
+    let ready_ms = begin.elapsed().as_secs_f64() * 1e3;
+    // Before it has served anything there is memory that only a first request makes it take.
+    drop(ask(address, peer)?);
+    std::thread::park_timeout(REST);
+    let idle_kib = cpu::resident_kib(process.id())?;
+    let open = (0..args.connections).map(|_| ask(address, peer));
+    let open = open
+        .collect::<anyhow::Result<Vec<_>>>()
+        .context("the connections cannot be opened; mind the limit of open files (ulimit -n)")?;
+    std::thread::park_timeout(REST);
+    let busy_kib = cpu::resident_kib(process.id())?;
+    drop(open);
+    Ok(Sample {
+        ready_ms,
+        idle_mib: idle_kib as f64 / 1024.0,
+        bytes_per_connection: busy_kib.saturating_sub(idle_kib) as f64 * 1024.0
+            / args.connections as f64,
+    })
+}
+
+/// A connection that has had one answer.
+fn ask(address: SocketAddr, peer: Peer) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let [_, host] = peer.load();
+    write!(stream, "GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    // The body is 1 KiB.
+    while !memchr::memmem::find(&answer, b"\r\n\r\n")
+        .is_some_and(|head| answer.len() >= head + 4 + 1024)
+    {
+        let count = stream.read(&mut part)?;
+        ensure!(count > 0, "{} has closed a connection", peer.name());
+        answer.extend_from_slice(&part[..count]);
+    }
+    ensure!(
+        answer.starts_with(b"HTTP/1.1 200 "),
+        "{} does not serve",
+        peer.name()
+    );
+    Ok(stream)
+}

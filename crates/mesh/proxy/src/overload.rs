@@ -1,0 +1,119 @@
+//! What is done when the process has too much to do: the actions of Envoy's overload manager.
+//!
+//! A task of the agent measures (`agent::overload`) and tells the workers what to do; a worker only looks
+//! at a cell of its own, once for each request and connection.
+
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+
+/// A probability: zero is never, the greatest number always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share(u64);
+
+impl Share {
+    /// From zero to one.
+    pub(crate) fn of(share: f64) -> Self {
+        Self((share * u64::MAX as f64) as u64)
+    }
+
+    /// In whole percent.
+    pub(crate) fn percent(self) -> u64 {
+        (self.0 as f64 * 100.0 / u64::MAX as f64).round() as u64
+    }
+
+    pub(crate) fn is_all(self) -> bool {
+        self.0 == u64::MAX
+    }
+
+    /// Whether it is so this time.
+    #[inline]
+    pub(crate) fn hits(self, random: impl FnOnce() -> u64) -> bool {
+        self.0 != 0 && (self.is_all() || random() < self.0)
+    }
+}
+
+/// How much of each action there is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Actions {
+    /// Requests that are answered with 503.
+    pub(crate) stop_requests: Share,
+    /// Connections that are closed as soon as they are accepted.
+    pub(crate) reject_connections: Share,
+    /// Whether connections are left to the kernel: only if it is all of them.
+    pub(crate) stop_connections: Share,
+    /// Connections of HTTP that end after their current exchange.
+    pub(crate) no_keepalive: Share,
+}
+
+/// What a worker is told to do.
+#[derive(Debug, Default)]
+pub(crate) struct Overload {
+    actions: Cell<Actions>,
+    /// Listeners that wait until they may accept again.
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Overload {
+    #[inline]
+    pub(crate) fn actions(&self) -> &Cell<Actions> {
+        &self.actions
+    }
+
+    /// Does something else from now on.
+    pub(crate) fn set(&self, actions: Actions) {
+        self.actions.set(actions);
+        for waker in self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether no connection is accepted now; if so, whoever asks is woken when that changes.
+    pub(crate) fn stops_connections(&self, cx: &Context<'_>) -> bool {
+        let stops = self.actions.get().stop_connections.is_all();
+        if stops {
+            self.waiting.borrow_mut().push(cx.waker().clone());
+        }
+        stops
+    }
+}
+
+/// The downstream connections of all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Open(AtomicUsize);
+
+impl Open {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_as_often_as_it_says() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for (share, percent) in [(0.0, 0), (0.25, 25), (1.0, 100)] {
+            let share = Share::of(share);
+            assert_eq!(share.percent(), percent);
+            let hits = (0..10_000)
+                .filter(|_| share.hits(|| random.u64(..)))
+                .count();
+            assert!(
+                hits.abs_diff(percent as usize * 100) < 200,
+                "{hits} of {percent} %"
+            );
+        }
+        assert!(Share::of(1.0).is_all() && !Share::of(0.99).is_all());
+    }
+}

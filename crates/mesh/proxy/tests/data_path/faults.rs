@@ -1,0 +1,190 @@
+//! Many bad clients at once: nobody else notices, every loss is counted, and in the end nothing of them is left.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::support::frames::{
+    CONTINUATION, END_STREAM, GOAWAY, HEADERS, block, connect, frame, next,
+};
+use crate::support::wire::Client;
+use crate::support::{Config, Origin, wait_for};
+
+/// Open files of this process.
+fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").expect("proc(5)").count()
+}
+
+/// Resident memory in KiB.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").expect("proc(5)");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let text = line.expect("VmRSS").trim().trim_end_matches(" kB");
+    text.parse().expect("a number")
+}
+
+/// How many slow clients there may be, given what this process may open: a client and the proxy's end of it
+/// are two files, and what they make the proxy open at the origin are two more.
+fn most_clients() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").expect("proc(5)");
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    let soft: usize = soft.and_then(|soft| soft.parse().ok()).unwrap_or(1024);
+    (soft.saturating_sub(1500) / 2).clamp(100, 3000)
+}
+
+#[test]
+fn slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing() {
+    let large = vec![b'x'; 8 << 20];
+    let origin = Origin::new(move |request| {
+        let body = if request.path() == "/large" {
+            &large[..]
+        } else {
+            b"fine"
+        };
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        Some([head.as_bytes(), body].concat())
+    });
+    let mesh = Config::to(&origin)
+        .with_manager(|manager| {
+            manager.request_headers_timeout = Some(Duration::from_secs(4));
+            manager.stream_idle_timeout = Some(Duration::from_secs(4));
+        })
+        .start();
+    assert_eq!(mesh.client().get("/").status, 200);
+    let (files, memory) = (open_files(), resident());
+    let many = most_clients();
+    let few = 50;
+    let begin = |count: usize, text: &str| {
+        let clients = (0..count).map(|_| {
+            let mut client = mesh.client();
+            client.send(text);
+            client
+        });
+        clients.collect::<Vec<Client>>()
+    };
+    let heads = begin(many, "GET / HTTP/1.1\r\nhost: h\r\nx-slow: ");
+    mesh.wait_stat("listener.test.downstream_cx_active", many as u64);
+    let per_client = resident().saturating_sub(memory) / many;
+    // A block of 16 KiB, which the next bytes are read into, and the connection itself.
+    assert!(per_client <= 20, "{per_client} KiB for each slow head");
+    let bodies = begin(
+        few,
+        "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\nx",
+    );
+    let readers = begin(few, "GET /large HTTP/1.1\r\nhost: h\r\n\r\n");
+    mesh.wait_stat("http.test.downstream_rq_active", 2 * few as u64);
+    assert_eq!(mesh.client().get("/").status, 200, "others are served");
+    // Each is cut off, and counted.
+    mesh.wait_stat("http.test.downstream_rq_header_timeout", many as u64);
+    mesh.wait_stat("http.test.downstream_rq_idle_timeout", 2 * few as u64);
+    for mut client in bodies {
+        assert_eq!(client.response(false).expect("an answer").status, 408);
+    }
+    for mut client in heads {
+        assert_eq!(client.response(false).expect("an answer").status, 408);
+    }
+    drop(readers);
+    for gauge in [
+        "listener.test.downstream_cx_active",
+        "http.test.downstream_cx_active",
+        "http.test.downstream_rq_active",
+        "cluster.app.upstream_rq_active",
+    ] {
+        mesh.wait_stat(gauge, 0);
+    }
+    // The pool may keep what it has opened for a while.
+    wait_for("the files to be closed", || {
+        (open_files() <= files + few + 10).then_some(())
+    });
+    assert_eq!(mesh.client().get("/").status, 200);
+}
+
+#[test]
+fn a_flood_of_continuations_ends_the_connection_and_takes_no_memory() {
+    let origin = Origin::saying("fine");
+    let mesh = Config::to(&origin).start();
+    assert_eq!(mesh.client().get("/").status, 200);
+    let memory = resident();
+    let part = block(&[("x-flood", "y".repeat(120))]).repeat(100);
+    for part in [&part[..], b""] {
+        let mut client = connect(mesh.address);
+        client.send(frame(HEADERS, END_STREAM, 1, block(&[(":method", "GET")])));
+        let flood = frame(CONTINUATION, 0, 1, part).repeat(8);
+        let mut sent = 0;
+        // The proxy stops reading at some point, and this side's writes end in an error.
+        use std::io::Write as _;
+        while sent < 200 << 20 {
+            match client.stream.write_all(&flood) {
+                Ok(()) => sent += flood.len(),
+                Err(_) => break,
+            }
+        }
+        assert!(sent < 200 << 20, "the flood is never stopped");
+        while let Some(frame) = next(&mut client) {
+            if frame.kind == GOAWAY {
+                break;
+            }
+        }
+    }
+    let grown = resident().saturating_sub(memory);
+    assert!(grown < 8 * 1024, "{grown} KiB");
+    mesh.wait_stat("http.test.downstream_cx_active", 0);
+    assert_eq!(mesh.client().get("/").status, 200);
+    assert_eq!(
+        origin.received().len(),
+        2,
+        "nothing of it has reached the origin"
+    );
+}
+
+#[test]
+fn an_endpoint_that_dies_in_many_exchanges_leaves_no_request_behind() {
+    // It says that more will come than it sends, and is gone.
+    let origin = Origin::raw(|mut client, origin| {
+        while let Some(request) = crate::support::origin::read_request(&mut client) {
+            let dies = request.path() == "/dies";
+            origin.note(request);
+            if dies {
+                client.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart");
+                let _ = socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO));
+                return;
+            }
+            client.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine");
+        }
+    });
+    let mesh = Config::to(&origin).start();
+    assert_eq!(mesh.client().get("/").status, 200);
+    let files = open_files();
+    let clients: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = mesh.client();
+            client.send("GET /dies HTTP/1.1\r\nhost: h\r\n\r\n");
+            client
+        })
+        .collect();
+    for mut client in clients {
+        let seen = client.rest();
+        let text = String::from_utf8_lossy(&seen);
+        let whole = text.contains("content-length: 100") && text.ends_with(&"x".repeat(100));
+        assert!(!whole, "it looks complete: {text}");
+    }
+    for gauge in [
+        "http.test.downstream_rq_active",
+        "http.test.downstream_cx_active",
+        "cluster.app.upstream_rq_active",
+    ] {
+        mesh.wait_stat(gauge, 0);
+    }
+    let ends = ["upstream_rq_rx_reset", "upstream_cx_protocol_error"];
+    let counted: u64 = ends
+        .iter()
+        .map(|end| mesh.stat(&format!("cluster.app.{end}")))
+        .sum();
+    assert_eq!(counted, 100);
+    wait_for("the files to be closed", || {
+        (open_files() <= files + 2).then_some(())
+    });
+    assert_eq!(mesh.client().get("/").status, 200);
+}
