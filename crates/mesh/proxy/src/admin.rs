@@ -30,6 +30,7 @@ GET  /stats             counters and gauges; ?filter=REGEX, ?usedonly, ?format=p
 GET  /stats/prometheus  the same for Prometheus
 POST /healthcheck/fail  be not ready, so that no new requests come
 POST /healthcheck/ok    be ready again
+POST /reopen_logs       open the files of access logs anew
 POST /quitquitquit      drain and end
 ";
 
@@ -49,6 +50,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/healthcheck/fail", post(fail_checks))
         .route("/healthcheck/ok", post(pass_checks))
         .route("/quitquitquit", post(quit))
+        .route("/reopen_logs", post(reopen_logs))
         .fallback(async || {
             (
                 StatusCode::NOT_FOUND,
@@ -183,6 +185,13 @@ async fn fail_checks(State(shared): State<Arc<Shared>>) -> &'static str {
 
 async fn pass_checks(State(shared): State<Arc<Shared>>) -> &'static str {
     shared.fail_checks(false);
+    "OK\n"
+}
+
+async fn reopen_logs(State(shared): State<Arc<Shared>>) -> &'static str {
+    if let Some(proxy) = &*shared.proxy() {
+        proxy.reopen_logs();
+    }
     "OK\n"
 }
 

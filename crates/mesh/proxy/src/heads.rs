@@ -204,6 +204,7 @@ impl Call {
         chunks: bool,
         keep: bool,
     ) {
+        let begin = self.out.bytes.len();
         let manager = &self.view.manager;
         let response = &self.response;
         let fields = &response.fields;
@@ -270,6 +271,7 @@ impl Call {
         }
         self.append_response_context(exchange);
         self.out.bytes.extend_from_slice(b"\r\n");
+        self.keep_response(exchange, begin);
     }
 
     /// What every response tells the client about its request, the proxy's own answers included.

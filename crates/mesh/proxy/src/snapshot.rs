@@ -48,6 +48,7 @@ pub use self::listener::{Backoff, FilterChain, Listener, Service, SocketKind, Tc
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
+pub use crate::telemetry::AccessLog;
 pub use crate::tls::{ClientTls, ServerTls};
 
 /// One consistent configuration of the whole proxy.
@@ -122,6 +123,8 @@ pub struct ConnectionManager {
     pub codec: Codec,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// `access_log`.
+    pub access_logs: Vec<Arc<AccessLog>>,
 }
 
 /// Envoy's `ServerHeaderTransformation`.

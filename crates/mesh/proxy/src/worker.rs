@@ -28,6 +28,7 @@ use crate::listener;
 use crate::registry::Connections;
 use crate::snapshot::{Node, Snapshot, TracingProvider};
 use crate::stats::Registry;
+use crate::telemetry::{Destination, Logs, Sink};
 use crate::timer::Timers;
 use crate::trace::Scratch;
 use crate::upstream::Usages;
@@ -48,6 +49,7 @@ pub(crate) struct Setup {
     pub(crate) options: Options,
     pub(crate) registry: Arc<Registry>,
     pub(crate) usages: Arc<Usages>,
+    pub(crate) logs: Arc<Logs>,
 }
 
 /// What a worker is told.
@@ -87,6 +89,9 @@ pub(crate) struct Worker {
     pub(crate) parts: RefCell<Vec<Parts>>,
     random: RefCell<fastrand::Rng>,
     exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
+    logs: Arc<Logs>,
+    /// Where the lines of access logs wait.
+    sinks: RefCell<Vec<Rc<Sink>>>,
     draining: Cell<bool>,
 }
 
@@ -153,6 +158,8 @@ impl Worker {
             parts: RefCell::default(),
             random: RefCell::new(random),
             exporters: RefCell::default(),
+            logs: setup.logs,
+            sinks: RefCell::default(),
             draining: Cell::new(false),
         })
     }
@@ -211,6 +218,9 @@ impl Worker {
         for (_, exporter) in exporters {
             let _ = tokio::time::timeout_at(deadline, exporter.flush()).await;
         }
+        for sink in &*self.sinks.borrow() {
+            sink.flush();
+        }
     }
 
     async fn sweep(self: Rc<Self>) {
@@ -255,8 +265,26 @@ impl Worker {
             }
             used
         });
+        self.sinks.borrow_mut().retain(|sink| {
+            let used = view.writes_to(sink);
+            if !used {
+                sink.close();
+            }
+            used
+        });
         self.registry.prune();
         view
+    }
+
+    /// The sink for a destination: one per worker, however many logs go there.
+    pub(crate) fn sink(&self, destination: &Destination) -> Rc<Sink> {
+        let mut sinks = self.sinks.borrow_mut();
+        if let Some(sink) = sinks.iter().find(|sink| sink.destination == *destination) {
+            return sink.clone();
+        }
+        let sink = Sink::new(destination.clone(), self.logs.clone());
+        sinks.push(sink.clone());
+        sink
     }
 
     /// The exporter for a provider: one per worker, however many listeners report to it.
