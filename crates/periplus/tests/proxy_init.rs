@@ -15,9 +15,9 @@ use std::time::Duration;
 use namespaces::{INSIDE, INSIDE_V6, OTHER, OTHER_V6, OUTSIDE, OUTSIDE_V6, World};
 use periplus_proxy::snapshot::{
     ChainMatch, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Direction, Endpoint,
-    FilterChain, Forward, Http2Options, Inspection, Listener, Node, OriginalDestination, PathMatch,
-    Route, RouteAction, RouteTable, ServerHeader, Service, Snapshot, SocketKind, TcpProxy,
-    VirtualHost, WeightedCluster,
+    Exempt, FilterChain, Forward, Http2Options, Inspection, Listener, Node, OriginalDestination,
+    PathMatch, Route, RouteAction, RouteTable, ServerHeader, Service, Snapshot, SocketKind,
+    TcpProxy, VirtualHost, WeightedCluster,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -68,6 +68,7 @@ fn tcp(stat_prefix: &str, cluster: &str) -> Service {
         max_duration_jitter: 0.0,
         hashes_source: false,
         check_drain_close: false,
+        access_logs: Vec::new(),
     }))
 }
 
@@ -108,6 +109,7 @@ fn http(stat_prefix: &str, cluster: &str) -> Service {
         codec: Codec::Auto,
         http2: Http2Options::default(),
         upgrades: Vec::new(),
+        access_logs: Vec::new(),
     }))
 }
 
@@ -129,6 +131,8 @@ fn intercepting(name: &str, port: u16, default: Service) -> Listener {
         }],
         inspection: Inspection::default(),
         default_chain: Some(default.into()),
+        exempt: Exempt::default(),
+        access_logs: Vec::new(),
     }
 }
 

@@ -157,6 +157,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             codec: Codec::Auto,
             http2: Http2Options::default(),
             upgrades: Vec::new(),
+            access_logs: Vec::new(),
         })),
     )
 }

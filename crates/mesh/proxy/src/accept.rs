@@ -19,6 +19,7 @@ use crate::registry::Registered;
 use crate::snapshot::{ChainTls, Ends, Sniffed};
 use crate::stats::ListenerStats;
 use crate::tcp::Session;
+use crate::telemetry::{tell_connection, tell_no_chain};
 use crate::view::{ChainView, ListenerView, ServiceView};
 use crate::worker::Worker;
 
@@ -73,7 +74,7 @@ pub(crate) fn take(
         return;
     }
     let sniffed = Sniffed::default();
-    if let Some(chain) = arrival.chain(view, &sniffed) {
+    if let Some(chain) = arrival.chain(worker, view, &sniffed) {
         let stream = Stream::new(stream);
         spawn(worker, view, chain, stream, (peer, original));
     }
@@ -81,7 +82,12 @@ pub(crate) fn take(
 
 impl Arrival {
     /// The filter chain that takes the connection; without one it is counted.
-    fn chain<'a>(&self, view: &'a ListenerView, sniffed: &Sniffed) -> Option<&'a Rc<ChainView>> {
+    fn chain<'a>(
+        &self,
+        worker: &Worker,
+        view: &'a ListenerView,
+        sniffed: &Sniffed,
+    ) -> Option<&'a Rc<ChainView>> {
         let ends = Ends {
             client: self.peer,
             destination: self.original.unwrap_or(self.local),
@@ -90,6 +96,10 @@ impl Arrival {
         let chain = view.chain(&ends);
         if chain.is_none() {
             view.stats.no_filter_chain_match.increment();
+            if let Some(logs) = &view.logs {
+                let ends = (ends.client, ends.destination);
+                tell_no_chain(logs, worker, ends, sniffed.server_name.as_deref());
+            }
         }
         chain
     }
@@ -103,7 +113,7 @@ fn spawn(
     stream: Stream,
     (peer, original): (SocketAddr, Option<SocketAddr>),
 ) {
-    let registered = Registered::new(worker, listener.name.clone());
+    let registered = Registered::new(worker, listener);
     let stats = listener.stats.clone();
     stats.cx_active.increment();
     match &chain.service {
@@ -126,9 +136,21 @@ async fn serve_http(mut connection: Connection, stats: Arc<ListenerStats>) {
     let http = connection.call.view.http.clone();
     http.cx_total.increment();
     http.cx_active.increment();
+    let told = connection.registered.logs().cloned().map(|logs| {
+        let call = &connection.call;
+        (
+            logs,
+            call.worker.clone(),
+            call.client.clone(),
+            call.worker.clock.now(),
+        )
+    });
     if connection.run().await == Protocol::Http2 {
         // Boxed, so that a connection of HTTP/1.1 does not hold the memory for it.
         Box::pin(http2::serve(connection)).await;
+    }
+    if let Some((logs, worker, client, begin)) = told {
+        tell_connection(&logs, &worker, &client, begin);
     }
     http.cx_active.decrement();
     stats.cx_active.decrement();
@@ -141,12 +163,13 @@ async fn look_and_serve(
     stream: TcpStream,
     arrival: Arrival,
 ) {
-    let registered = Registered::new(&worker, view.name.clone());
+    let registered = Registered::new(&worker, &view);
     // Boxed, so that a connection at work does not hold the memory for it.
     let ready = Box::pin(secure(&worker, &view, stream, arrival)).await;
-    let Some((chain, stream, ends)) = ready else {
+    let Some((chain, stream, ends, server_name)) = ready else {
         return;
     };
+    registered.set_server_name(server_name);
     let stats = view.stats.clone();
     drop(view);
     stats.cx_active.increment();
@@ -165,7 +188,12 @@ async fn look_and_serve(
     }
 }
 
-type Ready = (Rc<ChainView>, Stream, (SocketAddr, Option<SocketAddr>));
+type Ready = (
+    Rc<ChainView>,
+    Stream,
+    (SocketAddr, Option<SocketAddr>),
+    Option<Box<str>>,
+);
 
 /// What takes a connection, and its bytes as that shall see them; none if it was closed, which is
 /// counted.
@@ -181,8 +209,9 @@ async fn secure(
     let inspected = lookout.inspect(worker, view, &mut arrival).await;
     stats.pre_cx_active.decrement();
     inspected?;
-    let chain = arrival.chain(view, &lookout.sniffed)?.clone();
+    let chain = arrival.chain(worker, view, &lookout.sniffed)?.clone();
     let ends = (arrival.peer, arrival.original);
+    let server_name = lookout.sniffed.server_name.as_deref().map(Into::into);
     let stream = match &chain.tls {
         None => lookout.into_stream(),
         Some(ChainTls::NotReady) => {
@@ -191,5 +220,5 @@ async fn secure(
         }
         Some(ChainTls::Ready(tls)) => handshake::run(view, &chain, tls, lookout).await?,
     };
-    Some((chain, stream, ends))
+    Some((chain, stream, ends, server_name))
 }

@@ -32,6 +32,7 @@ GET  /stats/prometheus  the same for Prometheus
 POST /healthcheck/fail  be not ready, so that no new requests come
 POST /healthcheck/ok    be ready again
 POST /drain_listeners   close the listeners; ?graceful: let connections end first; ?inboundonly, ?skip_exit
+POST /reopen_logs       open the files of access logs anew
 POST /quitquitquit      drain and end
 ";
 
@@ -52,6 +53,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/healthcheck/ok", post(pass_checks))
         .route("/drain_listeners", post(drain_listeners))
         .route("/quitquitquit", post(quit))
+        .route("/reopen_logs", post(reopen_logs))
         .fallback(async || {
             (
                 StatusCode::NOT_FOUND,
@@ -203,6 +205,13 @@ async fn drain_listeners(
     };
     shared.drain_listeners(scope, has("graceful"), has("skip_exit"));
     (StatusCode::OK, "OK\n")
+}
+
+async fn reopen_logs(State(shared): State<Arc<Shared>>) -> &'static str {
+    if let Some(proxy) = &*shared.proxy() {
+        proxy.reopen_logs();
+    }
+    "OK\n"
 }
 
 async fn quit(State(shared): State<Arc<Shared>>) -> &'static str {

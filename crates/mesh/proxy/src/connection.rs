@@ -16,6 +16,7 @@ use crate::registry::Registered;
 use crate::relay::poll_flush;
 use crate::reply::Reply;
 use crate::snapshot::Codec;
+use crate::telemetry::Refusal;
 use crate::view::HttpView;
 use crate::worker::Worker;
 
@@ -340,6 +341,7 @@ impl Connection {
         );
         self.call.out.bytes.extend_from_slice(b"\r\n");
         self.call.out.bytes.extend_from_slice(reply.body.as_bytes());
+        self.call.tell_refusal(&Refusal::of(&reply));
         let http = &self.call.view.http;
         if reply.status < 500 {
             http.rq_4xx.increment();

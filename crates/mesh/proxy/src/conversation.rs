@@ -73,6 +73,9 @@ impl<'a> Conversation<'a> {
             attempt.connected = true;
             attempt.secured_by(upstream.stream.secured());
         }
+        if let Some(telemetry) = &client.call.view.telemetry {
+            telemetry.keep_upstream(exchange, || upstream.stream.local_address());
+        }
         let begin = exchange.begin;
         Self {
             client,
@@ -102,6 +105,9 @@ impl<'a> Conversation<'a> {
         let result = poll_fn(|cx| self.poll(cx, std::mem::take(&mut first))).await;
         if let Some(response) = &self.response {
             self.exchange.response_bytes = response.body_bytes;
+            if let Some(telemetry) = &self.client.call.view.telemetry {
+                telemetry.keep_trailers(self.exchange, response.trailers());
+            }
         }
         match result {
             Ok(()) => self.complete(),
@@ -330,6 +336,9 @@ impl<'a> Conversation<'a> {
 
     fn request_is_complete(&mut self, now: Micros) {
         self.request_sent = Some(now);
+        if let Some(telemetry) = &self.client.call.view.telemetry {
+            telemetry.keep_request(self.exchange, now);
+        }
         self.route_deadline = self
             .exchange
             .timeout

@@ -1,5 +1,7 @@
 //! One request's life: from its head to the record that counters and spans are made of.
 
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
@@ -63,6 +65,23 @@ pub(crate) struct Rare {
     pub(crate) is_upgrade: bool,
     /// The tunnel ends here: its bytes are all that the endpoint gets.
     pub(crate) is_terminated: bool,
+    /// Envoy's word for how it ended, if that is not to be seen from the rest.
+    pub(crate) details: Option<Cow<'static, str>>,
+    /// What access logs tell, if they do.
+    pub(crate) told: Told,
+}
+
+/// What is kept of an exchange for access logs that tell it.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// The lines of the response's head, as the client got it, and those of its trailers.
+    pub(crate) response: Vec<u8>,
+    pub(crate) trailers: Vec<u8>,
+    /// This proxy's address on the way to the endpoint.
+    pub(crate) upstream_local: Option<SocketAddr>,
+    /// When the endpoint had the whole request, and when its response began.
+    pub(crate) request_complete: Option<Micros>,
+    pub(crate) response_begun: Option<Micros>,
 }
 
 /// What a request leads to.
@@ -366,6 +385,7 @@ impl Call {
         if let Failure::Idle { .. } = failure {
             http.rq_idle_timeout.increment();
         }
+        self.keep_failure(exchange, failure);
         let Some(attempt) = &mut exchange.attempt else {
             return;
         };
@@ -437,6 +457,7 @@ impl Call {
         };
         self.append_response_context(exchange);
         self.out.bytes.extend_from_slice(b"\r\n");
+        self.keep_response(exchange, 0);
         let body = if is_head { "" } else { body };
         exchange.response_bytes = body.len() as u64;
         body.as_bytes()

@@ -46,7 +46,7 @@ pub(crate) enum Flag {
 }
 
 impl Flag {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::UH => "UH",
             Self::UF => "UF",
@@ -67,6 +67,54 @@ impl Flag {
             Self::UDO => "UDO",
         }
     }
+
+    /// Envoy's long name.
+    const fn long(self) -> &'static str {
+        match self {
+            Self::UH => "NoHealthyUpstream",
+            Self::UF => "UpstreamConnectionFailure",
+            Self::UO => "UpstreamOverflow",
+            Self::NR => "NoRouteFound",
+            Self::NC => "NoClusterFound",
+            Self::DC => "DownstreamConnectionTermination",
+            Self::DR => "DownstreamRemoteReset",
+            Self::UR => "UpstreamRemoteReset",
+            Self::UT => "UpstreamRequestTimeout",
+            Self::UC => "UpstreamConnectionTermination",
+            Self::UPE => "UpstreamProtocolError",
+            Self::DPE => "DownstreamProtocolError",
+            Self::SI => "StreamIdleTimeout",
+            Self::URX => "UpstreamRetryLimitExceeded",
+            Self::DT => "DurationTimeout",
+            Self::DO => "DropOverload",
+            Self::UDO => "UnconditionalDropOverload",
+        }
+    }
+
+    const ALL: [Self; 17] = [
+        Self::UH,
+        Self::UF,
+        Self::UO,
+        Self::NR,
+        Self::NC,
+        Self::DC,
+        Self::DR,
+        Self::UR,
+        Self::UT,
+        Self::UC,
+        Self::UPE,
+        Self::DPE,
+        Self::SI,
+        Self::URX,
+        Self::DT,
+        Self::DO,
+        Self::UDO,
+    ];
+
+    /// The flag of a short name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|flag| flag.as_str() == name)
+    }
 }
 
 /// The flags of an exchange, in the order in which they were set; an exchange has one or two.
@@ -76,12 +124,29 @@ pub(crate) struct Flags([Option<Flag>; 2]);
 impl Flags {
     /// Sets a flag.
     pub(crate) fn set(&mut self, flag: Flag) {
-        if self.0.contains(&Some(flag)) {
+        if self.has(flag) {
             return;
         }
         if let Some(free) = self.0.iter_mut().find(|slot| slot.is_none()) {
             *free = Some(flag);
         }
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == [None, None]
+    }
+
+    pub(crate) fn has(self, flag: Flag) -> bool {
+        self.0.contains(&Some(flag))
+    }
+
+    /// Their long names, comma-joined.
+    pub(crate) fn long(self) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self.0 {
+            [Some(first), Some(second)] => write!(f, "{},{}", first.long(), second.long()),
+            [Some(flag), None] | [None, Some(flag)] => f.write_str(flag.long()),
+            [None, None] => f.write_str("-"),
+        })
     }
 
     /// The text of the `response_flags` tag where no memory is needed: none or one flag.

@@ -66,6 +66,32 @@ pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
         .is_some_and(|rest| matches!(rest, [] | [b'+', ..]))
 }
 
+/// The names of the codes: as Envoy's access log has them, and as the standard does.
+const NAMES: [(&str, &str); 17] = [
+    ("OK", "OK"),
+    ("Canceled", "CANCELLED"),
+    ("Unknown", "UNKNOWN"),
+    ("InvalidArgument", "INVALID_ARGUMENT"),
+    ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+    ("NotFound", "NOT_FOUND"),
+    ("AlreadyExists", "ALREADY_EXISTS"),
+    ("PermissionDenied", "PERMISSION_DENIED"),
+    ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+    ("FailedPrecondition", "FAILED_PRECONDITION"),
+    ("Aborted", "ABORTED"),
+    ("OutOfRange", "OUT_OF_RANGE"),
+    ("Unimplemented", "UNIMPLEMENTED"),
+    ("Internal", "INTERNAL"),
+    ("Unavailable", "UNAVAILABLE"),
+    ("DataLoss", "DATA_LOSS"),
+    ("Unauthenticated", "UNAUTHENTICATED"),
+];
+
+/// Both names of a code.
+pub(crate) fn name_of(code: u32) -> Option<(&'static str, &'static str)> {
+    NAMES.get(code as usize).copied()
+}
+
 /// What an HTTP status of the proxy's own is to a gRPC client (http-grpc-status-mapping.md).
 pub(crate) fn status_of(http: u16) -> u8 {
     match http {

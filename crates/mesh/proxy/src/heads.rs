@@ -208,6 +208,7 @@ impl Call {
         chunks: bool,
         keep: bool,
     ) {
+        let begin = self.out.bytes.len();
         let manager = &self.view.manager;
         let response = &self.response;
         let fields = &response.fields;
@@ -279,6 +280,7 @@ impl Call {
         }
         self.append_response_context(exchange);
         self.out.bytes.extend_from_slice(b"\r\n");
+        self.keep_response(exchange, begin);
     }
 
     /// Whether the response turns the request into a tunnel.

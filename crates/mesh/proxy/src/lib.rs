@@ -37,6 +37,7 @@ mod runtime;
 pub mod snapshot;
 mod stats;
 mod tcp;
+mod telemetry;
 mod timer;
 mod tls;
 mod trace;

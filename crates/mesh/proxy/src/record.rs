@@ -40,6 +40,9 @@ impl Call {
         if exchange.is_grpc {
             exchange.report_grpc();
         }
+        if let Some(telemetry) = &self.view.telemetry {
+            self.tell(telemetry, exchange, end);
+        }
         let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
             return;
         };

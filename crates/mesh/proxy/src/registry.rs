@@ -1,11 +1,14 @@
 //! The downstream connections of a worker, so that they can be told to end.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
+
+use crate::telemetry::LogView;
+use crate::view::ListenerView;
 
 /// All downstream connections of a worker.
 #[derive(Debug, Default)]
@@ -20,6 +23,10 @@ struct Handle {
     listener: Rc<str>,
     draining: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// Who is told of the connection when it has ended.
+    logs: Option<Rc<LogView>>,
+    /// The name that the client asked for in TLS that passes through.
+    server_name: OnceCell<Box<str>>,
 }
 
 /// A connection's place in the list; left when dropped.
@@ -63,12 +70,13 @@ impl Connections {
 
 impl Registered {
     /// Enters a connection into its worker's list.
-    pub(crate) fn new(worker: &Rc<crate::worker::Worker>, listener: Rc<str>) -> Self {
-        let draining = Cell::new(worker.drains(&listener));
+    pub(crate) fn new(worker: &Rc<crate::worker::Worker>, listener: &ListenerView) -> Self {
         let handle = Rc::new(Handle {
-            listener,
-            draining,
+            listener: listener.name.clone(),
+            draining: Cell::new(worker.drains(&listener.name)),
             waker: RefCell::default(),
+            logs: listener.logs.clone(),
+            server_name: OnceCell::new(),
         });
         let key = worker.connections.list.borrow_mut().insert(handle.clone());
         worker.open.add();
@@ -82,6 +90,23 @@ impl Registered {
     /// The name of the listener that accepted the connection.
     pub(crate) fn listener(&self) -> &str {
         &self.handle.listener
+    }
+
+    /// The access logs of the listener.
+    pub(crate) fn logs(&self) -> Option<&Rc<LogView>> {
+        self.handle.logs.as_ref()
+    }
+
+    /// The name that the client asked for in TLS that passes through.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.handle.server_name.get().map(|name| &**name)
+    }
+
+    /// Notes that name, which is known only once the connection was looked at.
+    pub(crate) fn set_server_name(&self, name: Option<Box<str>>) {
+        if let Some(name) = name {
+            self.handle.server_name.get_or_init(|| name);
+        }
     }
 
     /// Whether the connection is to end after its current exchange.

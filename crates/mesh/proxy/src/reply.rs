@@ -200,6 +200,31 @@ impl Failure {
         }
     }
 
+    /// Envoy's `%RESPONSE_CODE_DETAILS%`; `begun` says that part of the response was sent.
+    pub(crate) fn details(&self, begun: bool) -> Cow<'static, str> {
+        let when = if begun { "after" } else { "before" };
+        if let Some(reason) = self.reset_reason() {
+            let reason = reason.replace(' ', "_");
+            let reason = match self {
+                Self::Transport(why) => format!("{reason}|{}", why.replace(' ', "_")),
+                _ => reason,
+            };
+            return format!("upstream_reset_{when}_response_started{{{reason}}}").into();
+        }
+        Cow::Borrowed(match self {
+            Self::NoEndpoint => "no_healthy_upstream",
+            Self::Dropped { always: false } => "drop_overload",
+            Self::Dropped { always: true } => "unconditional_drop_overload",
+            Self::RouteTimeout => "response_timeout",
+            Self::StreamTimeout { .. } => "max_duration_timeout",
+            Self::Idle { .. } => "stream_idle_timeout",
+            Self::ClientGone => "downstream_remote_disconnect",
+            Self::ClientReset => "http2.remote_reset",
+            Self::ClientMalformed => "http2.violation.of.messaging.rule",
+            _ => "http1.codec_error",
+        })
+    }
+
     /// The answer, if nothing was answered yet. None if there is nobody to answer.
     pub(crate) fn reply(&self) -> Option<Reply<'static>> {
         let reset = |status: u16| {

@@ -18,6 +18,7 @@ use crate::listener::{Listeners, Progress};
 use crate::overload::{Actions, Open};
 use crate::snapshot::Node;
 use crate::stats::Registry;
+use crate::telemetry::Logs;
 use crate::upstream::{Usages, add_gauges};
 use crate::worker::{self, Command, Ending, Scope, Setup};
 use crate::{Published, health};
@@ -85,6 +86,13 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The thread that writes the access logs could not be made.
+    #[error("the thread of access logs could not start")]
+    Logs {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// The thread that binds the listeners could not be made.
     #[error("the listeners' thread could not start")]
     Listeners {
@@ -111,6 +119,9 @@ pub struct Proxy {
     /// Dropped to end the health checks.
     stop_health: Option<oneshot::Sender<()>>,
     health: Option<JoinHandle<()>>,
+    logs: Arc<Logs>,
+    /// The thread that writes the access logs.
+    log_writer: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -138,6 +149,7 @@ impl Proxy {
         let own_address = worker::own_address();
         let usages = Arc::<Usages>::default();
         let open = Arc::<Open>::default();
+        let (logs, log_writer) = Logs::start().map_err(|source| StartError::Logs { source })?;
         let workers = (0..options.worker_count())
             .map(|index| {
                 let registry = Arc::<Registry>::default();
@@ -149,6 +161,7 @@ impl Proxy {
                     registry: registry.clone(),
                     usages: usages.clone(),
                     open: open.clone(),
+                    logs: logs.clone(),
                 };
                 let (commands, thread) =
                     start_worker(index, setup).map_err(|source| StartError::Worker {
@@ -182,6 +195,8 @@ impl Proxy {
             listeners: Some(listeners),
             stop_health: Some(stop_health),
             health: Some(health),
+            logs,
+            log_writer: Some(log_writer),
         })
     }
 
@@ -205,7 +220,15 @@ impl Proxy {
         for cluster in self.published.load().clusters.values() {
             add_gauges(cluster, &self.usages.of(&cluster.name), &mut sums);
         }
+        self.logs.visit(&mut |name, value| {
+            sums.insert(name.to_owned(), value);
+        });
         sums.into_iter().collect()
+    }
+
+    /// Has the files of access logs opened anew, so that they can be rotated.
+    pub fn reopen_logs(&self) {
+        self.logs.reopen();
     }
 
     /// The downstream connections of all workers.
@@ -269,6 +292,15 @@ impl Proxy {
         for thread in threads {
             // A worker that panicked has been reported by the panic hook.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        // Only now has everybody handed over what there was to be written.
+        if let Some(writer) = self.log_writer.take() {
+            let logs = self.logs.clone();
+            let end = move || {
+                logs.stop();
+                writer.join()
+            };
+            let _ = tokio::task::spawn_blocking(end).await;
         }
         closed
     }

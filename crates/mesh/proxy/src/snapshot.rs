@@ -48,6 +48,7 @@ pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, Socket
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
+pub use crate::telemetry::AccessLog;
 pub use crate::tls::{ClientTls, ServerTls};
 
 /// One consistent configuration of the whole proxy.
@@ -124,6 +125,8 @@ pub struct ConnectionManager {
     pub http2: Http2Options,
     /// `upgrade_configs`.
     pub upgrades: Vec<Upgrade>,
+    /// `access_log`.
+    pub access_logs: Vec<Arc<AccessLog>>,
 }
 
 /// Envoy's `ServerHeaderTransformation`.

@@ -13,6 +13,7 @@ use crate::snapshot::{
     Snapshot, TcpProxy, select,
 };
 use crate::stats::{ClusterStats, HttpStats, ListenerStats, TcpStats, TlsStats};
+use crate::telemetry::{AccessLog, LogView, Sink, Telemetry};
 use crate::trace::Tracer;
 use crate::upstream::ClusterState;
 use crate::worker::Worker;
@@ -34,6 +35,8 @@ pub(crate) struct ListenerView {
     pub(crate) stats: Arc<ListenerStats>,
     /// None if no chain terminates TLS.
     pub(crate) tls_stats: Option<Arc<TlsStats>>,
+    /// What is told of its connections.
+    pub(crate) logs: Option<Rc<LogView>>,
     /// One for each filter chain, the default chain last.
     chains: Vec<Rc<ChainView>>,
     /// One chain serves all connections, and nothing is asked about them.
@@ -69,6 +72,8 @@ pub(crate) struct HttpView {
     pub(crate) tracer: Option<Tracer>,
     /// It serves requests even if there is too much to do.
     pub(crate) bypasses_overload: bool,
+    /// None if nothing else is told of requests.
+    pub(crate) telemetry: Option<Box<Telemetry>>,
 }
 
 /// A TCP proxy and its clusters.
@@ -78,6 +83,7 @@ pub(crate) struct TcpView {
     pub(crate) stats: Arc<TcpStats>,
     /// By choice: the cluster, unless there is none of that name.
     pub(crate) clusters: Vec<Option<Rc<ClusterState>>>,
+    pub(crate) logs: Option<LogView>,
 }
 
 impl View {
@@ -159,6 +165,26 @@ impl View {
             .filter_map(|http| http.tracer.as_ref())
             .any(|tracer| Rc::ptr_eq(tracer.exporter(), exporter))
     }
+
+    /// Whether any access log writes to this sink.
+    pub(crate) fn writes_to(&self, sink: &Rc<Sink>) -> bool {
+        self.listeners.values().any(|listener| {
+            let of_chains = listener
+                .chains
+                .iter()
+                .filter_map(|chain| match &chain.service {
+                    ServiceView::Http(http) => http.telemetry.as_ref().map(|it| it.logs()),
+                    ServiceView::Tcp(tcp) => tcp.logs.as_ref(),
+                });
+            let mut all = of_chains.chain(listener.logs.as_deref());
+            all.any(|logs| logs.uses(sink))
+        })
+    }
+}
+
+/// Access logs with the places of this worker where their lines wait.
+fn log_view(logs: &[Arc<AccessLog>], worker: &Worker) -> Option<LogView> {
+    LogView::new(logs, |destination| worker.sink(destination))
 }
 
 /// The counts of a cluster; those of TLS only if it is spoken.
@@ -196,6 +222,7 @@ impl ListenerView {
         Self {
             name: listener.name.as_str().into(),
             stats: worker.registry.listener(&listener.name),
+            logs: log_view(&listener.access_logs, worker).map(Rc::new),
             tls_stats: has_tls.then(|| worker.registry.listener_tls(&listener.name)),
             waits_for_client: has_tls || !listener.inspection.filters.is_empty(),
             is_simple: !listener.original_destination
@@ -270,6 +297,7 @@ impl ServiceView {
                         .map(|table| Router::new(table.clone(), tells_operations, cluster)),
                     tracer,
                     bypasses_overload: listener.exempt.from_overload,
+                    telemetry: Telemetry::new(log_view(&manager.access_logs, worker)),
                     manager: manager.clone(),
                 }))
             }
@@ -280,6 +308,7 @@ impl ServiceView {
                     .iter()
                     .map(|choice| cluster(&choice.name))
                     .collect(),
+                logs: log_view(&proxy.access_logs, worker),
                 proxy: proxy.clone(),
             })),
         }

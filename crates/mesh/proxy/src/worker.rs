@@ -29,6 +29,7 @@ use crate::overload::{Actions, Open, Overload};
 use crate::registry::Connections;
 use crate::snapshot::{Direction, Listener, Node, Snapshot, TracingProvider};
 use crate::stats::Registry;
+use crate::telemetry::{Destination, Logs, Sink};
 use crate::timer::Timers;
 use crate::trace::Scratch;
 use crate::upstream::Usages;
@@ -52,6 +53,7 @@ pub(crate) struct Setup {
     pub(crate) registry: Arc<Registry>,
     pub(crate) usages: Arc<Usages>,
     pub(crate) open: Arc<Open>,
+    pub(crate) logs: Arc<Logs>,
 }
 
 /// What a worker is told.
@@ -123,6 +125,9 @@ pub(crate) struct Worker {
     pub(crate) parts: RefCell<Vec<Parts>>,
     random: RefCell<fastrand::Rng>,
     exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
+    logs: Arc<Logs>,
+    /// Where the lines of access logs wait.
+    sinks: RefCell<Vec<Rc<Sink>>>,
     /// Whose connections are to end.
     draining: Cell<Option<Scope>>,
 }
@@ -192,6 +197,8 @@ impl Worker {
             parts: RefCell::default(),
             random: RefCell::new(random),
             exporters: RefCell::default(),
+            logs: setup.logs,
+            sinks: RefCell::default(),
             draining: Cell::new(None),
         })
     }
@@ -282,6 +289,9 @@ impl Worker {
         for (_, exporter) in exporters {
             let _ = tokio::time::timeout_at(deadline, exporter.flush()).await;
         }
+        for sink in &*self.sinks.borrow() {
+            sink.flush();
+        }
     }
 
     async fn sweep(self: Rc<Self>) {
@@ -326,8 +336,26 @@ impl Worker {
             }
             used
         });
+        self.sinks.borrow_mut().retain(|sink| {
+            let used = view.writes_to(sink);
+            if !used {
+                sink.close();
+            }
+            used
+        });
         self.registry.prune();
         view
+    }
+
+    /// The sink for a destination: one per worker, however many logs go there.
+    pub(crate) fn sink(&self, destination: &Destination) -> Rc<Sink> {
+        let mut sinks = self.sinks.borrow_mut();
+        if let Some(sink) = sinks.iter().find(|sink| sink.destination == *destination) {
+            return sink.clone();
+        }
+        let sink = Sink::new(destination.clone(), self.logs.clone());
+        sinks.push(sink.clone());
+        sink
     }
 
     /// The exporter for a provider: one per worker, however many listeners report to it.

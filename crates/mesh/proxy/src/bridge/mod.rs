@@ -153,6 +153,9 @@ impl<'a> Bridge<'a> {
             attempt.secured_by(upstream.secured());
             attempt.is_http2 = upstream.protocol() == Protocol::Http2;
         }
+        if let Some(telemetry) = &self.client.call().view.telemetry {
+            telemetry.keep_upstream(self.exchange, || upstream.local_address());
+        }
         Ok(upstream)
     }
 
@@ -166,6 +169,9 @@ impl<'a> Bridge<'a> {
             let trailers = response.body.trailers.as_deref();
             if let Some(status) = trailers.and_then(GrpcStatus::in_lines) {
                 self.exchange.rare().grpc = Some(status);
+            }
+            if let Some(telemetry) = &self.client.call().view.telemetry {
+                telemetry.keep_trailers(self.exchange, trailers.unwrap_or_default());
             }
         }
         let sent_all = self.request_sent.is_some() && !self.refused;
@@ -306,7 +312,11 @@ impl<'a> Bridge<'a> {
         match moved {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
-                self.request_sent = Some(self.now());
+                let now = self.now();
+                self.request_sent = Some(now);
+                if let Some(telemetry) = &self.client.call().view.telemetry {
+                    telemetry.keep_request(self.exchange, now);
+                }
             }
             Poll::Ready(Err(PipeError::Relay(RelayError::Sink))) => self.refused = true,
             Poll::Ready(Err(PipeError::Relay(RelayError::Body(error)))) => {

@@ -1,5 +1,6 @@
 //! The endpoint's side of a bridged exchange.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -135,6 +136,14 @@ impl Upstream {
         match self {
             Upstream::Http1 { connection, .. } => connection.stream.secured(),
             Upstream::Http2 { lease, .. } => lease.secured(),
+        }
+    }
+
+    /// This proxy's address.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Upstream::Http1 { connection, .. } => connection.stream.local_address(),
+            Upstream::Http2 { lease, .. } => lease.local_address(),
         }
     }
 

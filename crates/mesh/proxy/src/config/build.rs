@@ -172,6 +172,7 @@ pub(super) fn build_listener(
         inspection: spec.inspection.clone(),
         chains: spec.chains.iter().map(chain).collect(),
         default_chain: spec.default_chain.as_ref().map(chain),
+        access_logs: spec.access_logs.clone(),
     }
 }
 

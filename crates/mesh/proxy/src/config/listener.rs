@@ -11,10 +11,12 @@ use envoy_types::pb::envoy::config::listener::v3 as pb;
 
 use super::check::{At, Refused, flag, ignored, nothing_else, timeout};
 use super::filter_chain::{self, ChainSpec, ServiceSpec};
-use super::inspection;
 use super::manager::RouteSource;
 use super::tls::{DownstreamTls, Names};
-use crate::snapshot::{Direction, Exempt, FilterKind, Inspection, ListenerFilter, SocketKind};
+use super::{access_log, inspection};
+use crate::snapshot::{
+    AccessLog, Direction, Exempt, FilterKind, Inspection, ListenerFilter, SocketKind,
+};
 
 /// A checked listener, without the routes that come by RDS.
 #[derive(Clone, Debug)]
@@ -30,6 +32,7 @@ pub(crate) struct ListenerSpec {
     pub(crate) chains: Vec<ChainSpec>,
     pub(crate) default_chain: Option<ChainSpec>,
     pub(crate) exempt: Exempt,
+    pub(crate) access_logs: Vec<Arc<AccessLog>>,
 }
 
 impl ListenerSpec {
@@ -142,7 +145,9 @@ pub(crate) fn compile(
         from_overload: std::mem::take(&mut listener.bypass_overload_manager),
     };
     let binds = flag(listener.bind_to_port.take(), true);
-    ignored!(listener: stat_prefix, stats_matcher, metadata, drain_type, access_log,
+    let access_logs = std::mem::take(&mut listener.access_log);
+    let access_logs = access_log::compile(access_logs, &at.field("access_log"))?;
+    ignored!(listener: stat_prefix, stats_matcher, metadata, drain_type,
         per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout, enable_reuse_port,
         connection_balance_config, tcp_backlog_size, max_connections_to_accept_per_socket_event);
     nothing_else(&listener, at)?;
@@ -157,6 +162,7 @@ pub(crate) fn compile(
         chains,
         default_chain,
         exempt,
+        access_logs,
     })
 }
 

@@ -17,7 +17,7 @@ use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfi
 use super::check::{
     At, Refused, decode, duration, flag, ignored, must_be, nothing_else, short_type, timeout,
 };
-use super::{http2, route, tracing, upgrade};
+use super::{access_log, http2, route, tracing, upgrade};
 use crate::snapshot::{
     CertDetails, ClientCert, Codec, ConnectionManager, ForwardClientCert, Http2Options, RouteTable,
     ServerHeader,
@@ -111,6 +111,11 @@ pub(crate) fn compile(
         unset if unset.is_empty() => DEFAULT_SERVER_NAME.to_owned(),
         name => name,
     };
+    let access_logs = std::mem::take(&mut manager.access_log);
+    let access_logs = access_log::compile(access_logs, &at.field("access_log"))?;
+    if let Some(options) = manager.access_log_options.take() {
+        access_log::at_the_end_only(options, &at.field("access_log_options"))?;
+    }
     let compiled = ConnectionManager {
         routes: None,
         stat_prefix: std::mem::take(&mut manager.stat_prefix),
@@ -140,9 +145,9 @@ pub(crate) fn compile(
         codec,
         http2,
         upgrades,
+        access_logs,
     };
-    ignored!(manager: access_log, access_log_flush_interval,
-        flush_access_log_on_new_request, access_log_options, drain_timeout, drain_timeout_jitter,
+    ignored!(manager: drain_timeout, drain_timeout_jitter,
         delayed_close_timeout, stream_flush_timeout);
     nothing_else(&manager, at)?;
     Ok(ManagerSpec {

@@ -47,7 +47,7 @@ pub(super) fn compile(
     Ok((path, headers))
 }
 
-fn header(matcher: pb::HeaderMatcher, at: &At<'_>) -> Result<HeaderMatch, Refused> {
+pub(super) fn header(matcher: pb::HeaderMatcher, at: &At<'_>) -> Result<HeaderMatch, Refused> {
     let name = matcher.name.to_ascii_lowercase();
     let supported = match name.strip_prefix(':') {
         Some(pseudo) => matches!(pseudo, "method" | "authority"),

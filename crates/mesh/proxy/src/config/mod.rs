@@ -9,6 +9,7 @@
     reason = "control planes still send the older forms of some fields"
 )]
 
+mod access_log;
 mod apply;
 mod balancing;
 mod bind;

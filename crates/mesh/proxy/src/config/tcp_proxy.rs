@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use envoy_types::pb::envoy::r#type::v3::HashPolicy;
 use envoy_types::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
 
+use super::access_log;
 use super::check::{At, Refused, duration, flag, ignored, nothing_else, timeout};
 use super::route::total_weight;
 use crate::snapshot::{Backoff, TcpProxy, WeightedCluster};
@@ -54,8 +55,9 @@ pub(super) fn compile(mut proxy: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, 
     }
     let hashes_source = hashes_source(std::mem::take(&mut proxy.hash_policy), at)?;
     let check_drain_close = flag(proxy.check_drain_close.take(), false);
-    ignored!(proxy: access_log, access_log_flush_interval, flush_access_log_on_connected,
-        access_log_options, downstream_idle_timeout, upstream_idle_timeout);
+    let access_logs = std::mem::take(&mut proxy.access_log);
+    let access_logs = access_log::compile(access_logs, &at.field("access_log"))?;
+    ignored!(proxy: downstream_idle_timeout, upstream_idle_timeout);
     nothing_else(&proxy, at)?;
     Ok(TcpProxy {
         stat_prefix,
@@ -68,6 +70,7 @@ pub(super) fn compile(mut proxy: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, 
         max_duration_jitter: jitter,
         hashes_source,
         check_drain_close,
+        access_logs,
     })
 }
 
@@ -201,7 +204,6 @@ mod tests {
             p.max_downstream_connection_duration = millis(900);
             p.max_downstream_connection_duration_jitter_percentage = Some(Percent { value: 10.0 });
             p.check_drain_close = Some(protobuf::BoolValue { value: true });
-            p.flush_access_log_on_connected = true;
             p.hash_policy = vec![HashPolicy {
                 policy_specifier: Some(PolicySpecifier::SourceIp(Default::default())),
             }];

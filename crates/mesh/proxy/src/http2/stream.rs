@@ -17,6 +17,7 @@ use crate::exchange::{Exchange, Plan};
 use crate::http1::head::{Limits, Refused};
 use crate::http2::head::{self, Malformed};
 use crate::reply::{Failure, Reply};
+use crate::telemetry::Refusal;
 use crate::upstream::ClusterState;
 
 /// A stream that a client has opened.
@@ -189,6 +190,7 @@ impl ServerStream {
             false,
         );
         call.out.bytes.extend_from_slice(b"\r\n");
+        call.tell_refusal(&Refusal::of(&reply));
         self.send_whole(reply.body.as_bytes());
     }
 

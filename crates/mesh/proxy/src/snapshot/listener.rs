@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    ChainMatch, ChainTls, ConnectionManager, Direction, Inspection, WeightedCluster, choose,
+    AccessLog, ChainMatch, ChainTls, ConnectionManager, Direction, Inspection, WeightedCluster,
+    choose,
 };
 
 /// An address and what serves its connections.
@@ -30,6 +31,8 @@ pub struct Listener {
     pub chains: Vec<FilterChain>,
     /// `default_filter_chain`: for connections that no other takes; without one they are closed.
     pub default_chain: Option<FilterChain>,
+    /// `access_log`: of its connections.
+    pub access_logs: Vec<Arc<AccessLog>>,
     /// What does not apply to it.
     pub exempt: Exempt,
 }
@@ -96,6 +99,7 @@ impl Listener {
             chains: vec![service.into()],
             default_chain: None,
             exempt: Exempt::default(),
+            access_logs: Vec::new(),
         }
     }
 
@@ -146,6 +150,8 @@ pub struct TcpProxy {
     /// `check_drain_close`: the connection ends as soon as nothing of it is under way once the
     /// listener drains.
     pub check_drain_close: bool,
+    /// `access_log`.
+    pub access_logs: Vec<Arc<AccessLog>>,
 }
 
 impl TcpProxy {

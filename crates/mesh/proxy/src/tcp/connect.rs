@@ -10,7 +10,8 @@ use crate::flags::Flag;
 use crate::net::Stream;
 use crate::reply::Failure;
 use crate::tcp::Session;
-use crate::upstream::{ClusterState, Slot};
+use crate::tcp::session::Reached;
+use crate::upstream::{ClusterState, EndpointState, Slot};
 
 /// A connection to an endpoint, and what it occupies.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Session {
         None
     }
 
-    async fn attempt(&self, cluster: &Rc<ClusterState>) -> Result<Upstream, Failure> {
+    async fn attempt(&mut self, cluster: &Rc<ClusterState>) -> Result<Upstream, Failure> {
         let ask = Ask {
             original: self.original,
             hash: self.hash(),
@@ -66,6 +67,9 @@ impl Session {
             cluster.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };
+        if self.is_logged() {
+            self.reaches(&endpoint, None);
+        }
         let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
         let connecting = slot.connect(b"", self.ends());
         let opened = tokio::time::timeout(cluster.cluster.connect_timeout, connecting).await;
@@ -79,10 +83,23 @@ impl Session {
             },
         );
         let stream = connected?;
+        if self.is_logged() {
+            self.reaches(&endpoint, Some(&stream));
+        }
         Ok(Upstream {
             stream,
             _slot: slot,
         })
+    }
+
+    /// Notes where the connection leads, for the access logs.
+    #[cold]
+    fn reaches(&mut self, endpoint: &EndpointState, stream: Option<&Stream>) {
+        self.upstream = Some(Box::new(Reached {
+            address: endpoint.address,
+            local: stream.and_then(Stream::local_address),
+            secured: stream.and_then(Stream::secured).cloned(),
+        }));
     }
 
     /// Waits before the next attempt for a random time below a limit that doubles.

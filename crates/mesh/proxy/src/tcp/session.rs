@@ -9,7 +9,9 @@ use crate::flags::{Flag, Flags};
 use crate::net::Stream;
 use crate::registry::Registered;
 use crate::tcp::relay::{Carried, End};
+use crate::telemetry::{Entry, Upstream};
 use crate::timer::Timer;
+use crate::tls::Secured;
 use crate::upstream::ClusterState;
 use crate::view::TcpView;
 use crate::worker::Worker;
@@ -28,11 +30,21 @@ pub(crate) struct Session {
     pub(super) flags: Flags,
     /// Why there is no TLS with the endpoint.
     pub(super) transport_failure: Option<Rc<str>>,
+    /// The endpoint, and this proxy's address on the way to it.
+    pub(super) upstream: Option<Box<Reached>>,
     /// When the connection has lasted for long enough.
     pub(super) last_moment: Option<Micros>,
     /// It has been told that it is to end.
     pub(super) is_draining: bool,
     begin: Micros,
+}
+
+/// The endpoint of a connection that is logged.
+#[derive(Debug)]
+pub(super) struct Reached {
+    pub(super) address: SocketAddr,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) secured: Option<Rc<Secured>>,
 }
 
 impl Session {
@@ -54,6 +66,7 @@ impl Session {
             timer: worker.timers.timer(),
             flags: Flags::default(),
             transport_failure: None,
+            upstream: None,
             client,
             peer,
             original,
@@ -120,6 +133,51 @@ impl Session {
             duration_ms = duration / 1000,
             "connection ended"
         );
+        if self.is_logged() {
+            self.tell(cluster, carried);
+        }
+    }
+
+    pub(super) fn is_logged(&self) -> bool {
+        self.view.logs.is_some() || self.registered.logs().is_some()
+    }
+
+    /// Tells the access logs of the connection.
+    #[cold]
+    fn tell(&self, cluster: Option<&ClusterState>, carried: Carried) {
+        let clock = &self.worker.clock;
+        let local = self.client.local_address();
+        let ends = (self.peer, self.original.or(local));
+        let secured = self.client.secured().map(Rc::as_ref);
+        let entry = Entry {
+            direct_local: local,
+            secured,
+            server_name: match secured {
+                Some(secured) => secured.server_name.as_deref(),
+                None => self.registered.server_name(),
+            },
+            flags: self.flags,
+            received: carried.from_client,
+            sent: carried.to_client,
+            cluster: cluster.map(|cluster| &*cluster.cluster),
+            upstream: self.upstream.as_ref().map(|upstream| Upstream {
+                address: upstream.address,
+                local: upstream.local,
+                secured: upstream.secured.as_deref(),
+                is_connected: upstream.local.is_some(),
+                protocol: None,
+            }),
+            transport_failure: self.transport_failure.as_deref(),
+            attempts: self.upstream.is_some().into(),
+            ..Entry::of_connection(clock, ends, self.begin, clock.now())
+        };
+        let logs = [
+            self.view.logs.as_ref(),
+            self.registered.logs().map(Rc::as_ref),
+        ];
+        for logs in logs.into_iter().flatten() {
+            logs.write(&entry, || self.worker.random());
+        }
     }
 
     /// The client, if its address decides about the endpoint.

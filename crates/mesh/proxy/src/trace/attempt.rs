@@ -53,6 +53,22 @@ impl Attempt {
         self.rare.as_ref()?.reason
     }
 
+    /// What the TLS of the connection has shown.
+    pub(crate) fn secured(&self) -> Option<&Secured> {
+        match self.rare.as_ref()?.tls.as_ref()? {
+            TlsOutcome::Secured(secured) => Some(secured),
+            TlsOutcome::Failed(_) => None,
+        }
+    }
+
+    /// Why there is no TLS with the endpoint.
+    pub(crate) fn transport_failure(&self) -> Option<&str> {
+        match self.rare.as_ref()?.tls.as_ref()? {
+            TlsOutcome::Secured(_) => None,
+            TlsOutcome::Failed(why) => Some(why),
+        }
+    }
+
     /// Notes what the TLS of the connection has shown.
     #[inline]
     pub(crate) fn secured_by(&mut self, secured: Option<&Rc<Secured>>) {

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     endpoint: Rc<EndpointState>,
     /// What its TLS has shown.
     secured: Option<Rc<Secured>>,
+    /// This proxy's address.
+    local: Option<SocketAddr>,
     /// Streams under way.
     active: Cell<u32>,
     /// The most that the configuration allows; the peer may allow fewer.
@@ -174,6 +177,11 @@ impl Lease {
         self.shared.secured.as_ref()
     }
 
+    /// This proxy's address.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.shared.local
+    }
+
     /// Whether the connection is closed, rather than this stream alone.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.get()
@@ -259,7 +267,7 @@ impl ClusterState {
             let connected = cluster.connected(&endpoint, opened);
             drop(cluster);
             endpoint.http2.opening.borrow_mut().take();
-            let (send, connection, secured) = match connected {
+            let (send, connection, (secured, local)) = match connected {
                 Ok(connected) => connected,
                 Err(failure) => {
                     ended.end(Err(failure));
@@ -272,6 +280,7 @@ impl ClusterState {
                 send: RefCell::new(send),
                 endpoint: endpoint.clone(),
                 secured,
+                local,
                 active: Cell::new(0),
                 limit: options.max_concurrent_streams,
                 reused: Cell::new(false),
@@ -298,12 +307,12 @@ impl ClusterState {
 type Connected = (
     SendRequest<Bytes>,
     Connection<Stream, Bytes>,
-    Option<Rc<Secured>>,
+    (Option<Rc<Secured>>, Option<SocketAddr>),
 );
 
 async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<Connected> {
     let stream = endpoint.connect(b"h2", None).await?;
-    let secured = stream.secured().cloned();
+    let ends = (stream.secured().cloned(), stream.local_address());
     let mut builder = Builder::new();
     match endpoint.http2.limit_of_peer.get() {
         // The codec's own guess.
@@ -322,7 +331,7 @@ async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<
         .handshake(stream)
         .await
         .map_err(io::Error::other)?;
-    Ok((send, connection, secured))
+    Ok((send, connection, ends))
 }
 
 /// Reads and writes the connection until it ends.

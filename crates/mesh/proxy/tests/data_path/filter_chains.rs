@@ -53,6 +53,7 @@ fn the_chain_that_fits_serves_else_the_default_one_else_none() {
         let listener = Listener {
             chains: vec![chain(conditions, to(&mesh.config, "app"))],
             default_chain: default.then(|| to(&mesh.config, "two").into()),
+            access_logs: Vec::new(),
             ..mesh.config.listener("test", mesh.address)
         };
         let snapshot = mesh.config.snapshot(generation, vec![listener]);

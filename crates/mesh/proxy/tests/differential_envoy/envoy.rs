@@ -52,7 +52,8 @@ impl Envoy {
                 "--concurrency",
                 "1",
             ])
-            .args(["--log-level", "warning", "--admin-address-path"])
+            .args(["--log-level", "warning", "--file-flush-interval-msec", "50"])
+            .arg("--admin-address-path")
             .arg(directory.path().join("admin"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

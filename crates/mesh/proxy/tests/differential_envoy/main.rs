@@ -1,6 +1,7 @@
 //! This proxy and a real Envoy side by side: the same configuration from the same control plane, the same
 //! requests, and the same outcome but for the differences that are meant.
 
+mod access_logs;
 mod balancing;
 mod cases;
 mod collector;

@@ -135,6 +135,7 @@ impl Config {
             max_duration_jitter: 0.0,
             hashes_source: false,
             check_drain_close: false,
+            access_logs: Vec::new(),
         };
         edit(&mut proxy);
         self.tcp = Some(proxy);
@@ -183,6 +184,7 @@ impl Config {
             codec: Codec::Auto,
             http2: Http2Options::default(),
             upgrades: Vec::new(),
+            access_logs: Vec::new(),
         };
         (self.manager)(&mut manager);
         let service = match &self.tcp {

@@ -1,0 +1,181 @@
+//! What there is to be told about a request or a connection that has ended.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use periplus_model::propagation::SpanContext;
+
+use crate::clock::{Clock, Micros};
+use crate::flags::Flags;
+use crate::http1::name::Name;
+use crate::http1::request::RequestHead;
+use crate::snapshot::Cluster;
+use crate::tls::Secured;
+
+/// A request or a connection that has ended.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) clock: &'a Clock,
+    pub(crate) begin: Micros,
+    pub(crate) end: Micros,
+    /// The client, as far as its connection tells.
+    pub(crate) peer: SocketAddr,
+    /// Where the client wanted to go.
+    pub(crate) local: Option<SocketAddr>,
+    /// The address of the socket.
+    pub(crate) direct_local: Option<SocketAddr>,
+    pub(crate) secured: Option<&'a Secured>,
+    /// The name that the client asked for in its TLS, whoever terminates that.
+    pub(crate) server_name: Option<&'a str>,
+    /// None of a connection, and of what is no request.
+    pub(crate) request: Option<Request<'a>>,
+    pub(crate) protocol: Option<&'static str>,
+    /// The lines of the response's head and trailers as they went to the client.
+    pub(crate) response: &'a [u8],
+    pub(crate) trailers: &'a [u8],
+    /// 0 if the client got no response.
+    pub(crate) status: u16,
+    pub(crate) flags: Flags,
+    /// `%RESPONSE_CODE_DETAILS%`
+    pub(crate) details: Option<&'a str>,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    /// When the request was complete, when the endpoint's response began, and when the last of what
+    /// the client gets was sent.
+    pub(crate) request_complete: Option<Micros>,
+    pub(crate) response_begun: Option<Micros>,
+    pub(crate) response_sent: Option<Micros>,
+    /// How many endpoints were tried.
+    pub(crate) attempts: u64,
+    pub(crate) cluster: Option<&'a Cluster>,
+    pub(crate) upstream: Option<Upstream<'a>>,
+    /// Why there was no connection to the endpoint.
+    pub(crate) transport_failure: Option<&'a str>,
+    pub(crate) route: Option<&'a str>,
+    pub(crate) span: Option<&'a SpanContext>,
+    /// gRPC's status, if the response said it.
+    pub(crate) grpc: Option<u32>,
+}
+
+/// The request.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) head: &'a RequestHead,
+    pub(crate) text: &'a [u8],
+    /// The lines of the head that the endpoint gets, if somebody needs them.
+    pub(crate) sent: &'a [u8],
+    pub(crate) id: Option<&'a [u8]>,
+    /// The client is no proxy of the mesh.
+    pub(crate) is_edge: bool,
+}
+
+/// The endpoint, and the connection to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upstream<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) secured: Option<&'a Secured>,
+    /// There was a connection.
+    pub(crate) is_connected: bool,
+    /// Of HTTP, once there is a connection.
+    pub(crate) protocol: Option<&'static str>,
+}
+
+impl<'a> Entry<'a> {
+    /// A connection, of which no more is known than its ends.
+    pub(crate) fn of_connection(
+        clock: &'a Clock,
+        (peer, local): (SocketAddr, Option<SocketAddr>),
+        begin: Micros,
+        end: Micros,
+    ) -> Self {
+        Self {
+            clock,
+            begin,
+            end,
+            peer,
+            local,
+            direct_local: local,
+            secured: None,
+            server_name: None,
+            request: None,
+            protocol: None,
+            response: b"",
+            trailers: b"",
+            status: 0,
+            flags: Flags::default(),
+            details: None,
+            received: 0,
+            sent: 0,
+            request_complete: None,
+            response_begun: None,
+            response_sent: None,
+            attempts: 0,
+            cluster: None,
+            upstream: None,
+            transport_failure: None,
+            route: None,
+            span: None,
+            grpc: None,
+        }
+    }
+
+    /// How long it took.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_micros(self.end.saturating_sub(self.begin))
+    }
+
+    /// A header of the request, as the endpoint gets it.
+    pub(crate) fn request_header(&self, name: &str) -> Option<&'a [u8]> {
+        let request = self.request.as_ref()?;
+        let target = &request.head.target;
+        let value = match name {
+            ":method" => request.head.method(request.text),
+            ":path" => target.path.get(request.text),
+            ":authority" | "host" => target.authority.get(request.text),
+            ":scheme" if self.secured.is_some() || request.head.is_https => b"https",
+            ":scheme" => b"http",
+            "x-request-id" => return request.id,
+            _ if !request.sent.is_empty() => return header(request.sent, name),
+            _ => {
+                let fields = &request.head.fields;
+                return fields.all_by_text(name, request.text).next();
+            }
+        };
+        Some(value).filter(|value| !value.is_empty())
+    }
+
+    /// A header of the response.
+    pub(crate) fn response_header(&self, name: &str) -> Option<&'a [u8]> {
+        header(self.response, name)
+    }
+
+    /// A trailer of the response.
+    pub(crate) fn trailer(&self, name: &str) -> Option<&'a [u8]> {
+        header(self.trailers, name)
+    }
+
+    /// The client as the proxies in front have named it, else that of the connection.
+    pub(crate) fn client(&self) -> SocketAddr {
+        let named = || {
+            let request = self.request.as_ref().filter(|request| !request.is_edge)?;
+            let fields = &request.head.fields;
+            let all = fields.all(Name::XForwardedFor, request.text).last()?;
+            let last = all.rsplit(|byte| *byte == b',').next()?;
+            let ip: IpAddr = std::str::from_utf8(last).ok()?.trim().parse().ok()?;
+            Some(SocketAddr::new(ip, 0))
+        };
+        named().unwrap_or(self.peer)
+    }
+}
+
+/// The value of the first line of this name among the lines of a head; a line without a colon has none.
+fn header<'a>(lines: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    lines.split(|byte| *byte == b'\n').find_map(|line| {
+        let (known, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        known
+            .eq_ignore_ascii_case(name.as_bytes())
+            .then(|| value.trim_ascii())
+    })
+}

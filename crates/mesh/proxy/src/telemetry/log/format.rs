@@ -1,0 +1,157 @@
+//! Format strings: text with command operators between percent signs.
+
+use super::entry::Entry;
+use super::json::Json;
+use super::operator::{Operator, Simple};
+use super::value::Kind;
+
+/// Envoy's default.
+const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+    %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+    %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \
+    \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
+
+/// The layout of a line.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Format {
+    Text(Template),
+    Json(Json),
+}
+
+/// A text with operators.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Template {
+    pieces: Vec<Piece>,
+    /// What has no value is left out, rather than shown as `-`.
+    omits: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Piece {
+    Text(String),
+    Operator(Operator),
+}
+
+impl Format {
+    /// Envoy's.
+    pub(crate) fn default_text() -> Result<Self, String> {
+        Ok(Self::Text(Template::parse(DEFAULT, false)?))
+    }
+
+    /// Appends the line of an entry.
+    pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(template) => {
+                template.append(entry, out);
+            }
+            Self::Json(json) => json.append(entry, out),
+        }
+    }
+
+    fn any(&self, wanted: impl Fn(&Operator) -> bool + Copy) -> bool {
+        match self {
+            Self::Text(template) => template.any(wanted),
+            Self::Json(json) => json.any(wanted),
+        }
+    }
+
+    pub(super) fn needs_sent_head(&self) -> bool {
+        self.any(|operator| match operator {
+            Operator::Request(header) => header.names().any(is_written_by_proxies),
+            _ => false,
+        })
+    }
+
+    pub(super) fn needs_response(&self) -> bool {
+        self.any(|operator| matches!(operator, Operator::Response(_) | Operator::Trailer(_)))
+    }
+
+    pub(super) fn needs_upstream_local(&self) -> bool {
+        self.any(|operator| {
+            matches!(
+                operator,
+                Operator::Simple(
+                    Simple::UpstreamLocalAddress
+                        | Simple::UpstreamLocalIp
+                        | Simple::UpstreamLocalPort
+                )
+            )
+        })
+    }
+}
+
+/// Whether a proxy may write this header into a request.
+pub(super) fn is_written_by_proxies(name: &str) -> bool {
+    let prefixes = ["x-forwarded-", "x-b3-", "x-envoy-"];
+    let names = ["b3", "traceparent", "tracestate", "grpc-timeout"];
+    names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+impl Template {
+    /// Reads a format string; `%%` is a percent sign.
+    pub(crate) fn parse(text: &str, omits: bool) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            plain.push_str(&rest[..at]);
+            let after = &rest[at + 1..];
+            if let Some(after) = after.strip_prefix('%') {
+                plain.push('%');
+                rest = after;
+                continue;
+            }
+            let end = end_of_operator(after)
+                .ok_or_else(|| format!("an operator is not closed: {:?}", &rest[at..]))?;
+            if !plain.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut plain)));
+            }
+            pieces.push(Piece::Operator(Operator::parse(&after[..end])?));
+            rest = &after[end + 1..];
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(plain));
+        }
+        Ok(Self { pieces, omits })
+    }
+
+    /// Appends it with the values of an entry. A template of one operator says what that is.
+    pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {
+        if let [Piece::Operator(operator)] = &*self.pieces {
+            let kind = operator.append(entry, out);
+            if kind == Kind::Absent && !self.omits {
+                out.push(b'-');
+            }
+            return kind;
+        }
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Operator(operator) => {
+                    if operator.append(entry, out) == Kind::Absent && !self.omits {
+                        out.push(b'-');
+                    }
+                }
+            }
+        }
+        Kind::Text
+    }
+
+    pub(super) fn any(&self, wanted: impl Fn(&Operator) -> bool) -> bool {
+        self.pieces.iter().any(|piece| match piece {
+            Piece::Text(_) => false,
+            Piece::Operator(operator) => wanted(operator),
+        })
+    }
+}
+
+/// Where an operator's closing percent sign is: those within parentheses are its argument's.
+fn end_of_operator(text: &str) -> Option<usize> {
+    let name = text.find(['(', '%'])?;
+    if text[name..].starts_with('%') {
+        return Some(name);
+    }
+    let closed = name + text[name..].find(')')?;
+    Some(closed + text[closed..].find('%')?)
+}

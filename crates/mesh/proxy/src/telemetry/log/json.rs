@@ -1,0 +1,115 @@
+//! Lines as JSON objects. Keys stand in alphabetical order, as with Envoy.
+
+use std::collections::BTreeMap;
+
+use super::entry::Entry;
+use super::format::Template;
+use super::operator::Operator;
+use super::value::Kind;
+
+/// The layout of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Json {
+    pub(crate) object: BTreeMap<String, Node>,
+    /// What has no value is left out, rather than shown as `null`.
+    pub(crate) omits: bool,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Node {
+    /// JSON as it is.
+    Fixed(String),
+    Template(Template),
+    Object(BTreeMap<String, Node>),
+    List(Vec<Node>),
+}
+
+impl Json {
+    pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        self.append_object(&self.object, entry, out);
+        out.push(b'\n');
+    }
+
+    pub(super) fn any(&self, wanted: impl Fn(&Operator) -> bool + Copy) -> bool {
+        self.object.values().any(|node| node.any(wanted))
+    }
+
+    /// Appends an object; whether it has a value at all.
+    fn append_object(
+        &self,
+        object: &BTreeMap<String, Node>,
+        entry: &Entry<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let begin = out.len();
+        out.push(b'{');
+        for (key, node) in object {
+            let before = out.len();
+            if before > begin + 1 {
+                out.push(b',');
+            }
+            append_text(key.as_bytes(), out);
+            out.push(b':');
+            if !self.append_node(node, entry, out) {
+                out.truncate(before);
+            }
+        }
+        out.push(b'}');
+        !self.omits || out.len() > begin + 2
+    }
+
+    /// Appends a value; whether there is one. If not, what was appended is to be cut off again.
+    fn append_node(&self, node: &Node, entry: &Entry<'_>, out: &mut Vec<u8>) -> bool {
+        match node {
+            Node::Fixed(json) => {
+                out.extend_from_slice(json.as_bytes());
+                !self.omits || json != "null"
+            }
+            Node::Template(template) => {
+                let mut value = Vec::new();
+                match template.append(entry, &mut value) {
+                    Kind::Absent if self.omits => return false,
+                    Kind::Absent => out.extend_from_slice(b"null"),
+                    Kind::Number => out.extend_from_slice(&value),
+                    Kind::Text => append_text(&value, out),
+                }
+                true
+            }
+            Node::Object(object) => self.append_object(object, entry, out),
+            Node::List(nodes) => {
+                let begin = out.len();
+                out.push(b'[');
+                for node in nodes {
+                    let before = out.len();
+                    if before > begin + 1 {
+                        out.push(b',');
+                    }
+                    if !self.append_node(node, entry, out) {
+                        out.truncate(before);
+                    }
+                }
+                out.push(b']');
+                !self.omits || out.len() > begin + 2
+            }
+        }
+    }
+}
+
+impl Node {
+    fn any(&self, wanted: impl Fn(&Operator) -> bool + Copy) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Template(template) => template.any(wanted),
+            Self::Object(object) => object.values().any(|node| node.any(wanted)),
+            Self::List(nodes) => nodes.iter().any(|node| node.any(wanted)),
+        }
+    }
+}
+
+/// Appends a text as JSON has it; bytes that are not UTF-8 become U+FFFD.
+fn append_text(value: &[u8], out: &mut Vec<u8>) {
+    let text = String::from_utf8_lossy(value);
+    // Writing to a vector cannot fail.
+    let _ = serde_json::to_writer(out, &*text);
+}

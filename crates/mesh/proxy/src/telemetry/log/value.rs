@@ -1,0 +1,252 @@
+//! What an operator says of an entry.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use super::entry::Entry;
+use super::operator::{GrpcForm, Header, Moment, Operator, Original, Simple};
+use crate::clock::Micros;
+use crate::grpc;
+use crate::tls::Certificate;
+
+/// What was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing: there is no value.
+    Absent,
+    Text,
+    /// Digits, which JSON shows as a number.
+    Number,
+}
+
+impl Operator {
+    /// Appends the value.
+    pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {
+        match self {
+            Self::StartTime(format) => {
+                format.append(entry.clock.wall(entry.begin), out);
+                Kind::Text
+            }
+            Self::EmitTime(format) => {
+                format.append(entry.clock.wall(entry.clock.now()), out);
+                Kind::Text
+            }
+            Self::Request(header) => header.append(|name| entry.request_header(name), out),
+            Self::Response(header) => header.append(|name| response_header(entry, name), out),
+            Self::Trailer(header) => header.append(|name| entry.trailer(name), out),
+            Self::Path { query, original } => bytes(path(entry, *query, *original), out),
+            Self::GrpcStatus(form) => grpc_status(entry.grpc, *form, out),
+            Self::Between(from, to, unit) => {
+                let between = moment(entry, *from).zip(moment(entry, *to));
+                let micros = between.and_then(|(from, to)| to.checked_sub(from));
+                number(micros.map(|micros| micros / unit), out)
+            }
+            Self::Fixed(fixed) => text(Some(fixed), out),
+            Self::Simple(simple) => simple.append(entry, out),
+            Self::Nothing => Kind::Absent,
+        }
+    }
+}
+
+impl Header {
+    fn append<'a>(&self, find: impl Fn(&str) -> Option<&'a [u8]>, out: &mut Vec<u8>) -> Kind {
+        let value = self.names().find_map(find);
+        let most = self.most.unwrap_or(usize::MAX);
+        bytes(value.map(|value| &value[..value.len().min(most)]), out)
+    }
+}
+
+impl Simple {
+    fn append(self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {
+        let client = entry.secured.and_then(|secured| secured.peer.as_ref());
+        let own = entry.secured.and_then(|secured| secured.own.as_deref());
+        let upstream = entry.upstream;
+        let endpoint = upstream.and_then(|upstream| upstream.secured?.peer.as_ref());
+        let host = upstream.map(|upstream| upstream.address);
+        let remote = upstream.filter(|upstream| upstream.is_connected).and(host);
+        let upstream_local = upstream.and_then(|upstream| upstream.local);
+        let millis = |from: Option<Micros>, to: Option<Micros>| {
+            let micros = from.zip(to).map(|(from, to)| to.saturating_sub(from));
+            micros.map(|micros| micros / 1000)
+        };
+        match self {
+            Self::Protocol => text(entry.protocol, out),
+            Self::ResponseCode => number(Some(entry.status.into()), out),
+            Self::ResponseFlags => shown(Some(entry.flags), out),
+            Self::ResponseFlagsLong => shown(Some(entry.flags.long()), out),
+            Self::ResponseCodeDetails => text(entry.details, out),
+            Self::ConnectionTerminationDetails => Kind::Absent,
+            Self::UpstreamTransportFailureReason => text(entry.transport_failure, out),
+            Self::BytesReceived => number(Some(entry.received), out),
+            Self::BytesSent => number(Some(entry.sent), out),
+            Self::Duration => number(millis(Some(entry.begin), Some(entry.end)), out),
+            Self::RequestDuration => number(millis(Some(entry.begin), entry.request_complete), out),
+            Self::ResponseDuration => number(millis(Some(entry.begin), entry.response_begun), out),
+            Self::ResponseTxDuration => {
+                number(millis(entry.response_begun, entry.response_sent), out)
+            }
+            Self::UpstreamHost | Self::UpstreamHostName => shown(host, out),
+            Self::UpstreamRemoteAddress => shown(remote, out),
+            Self::UpstreamCluster => text(
+                entry.cluster.map(|cluster| &*cluster.observability_name),
+                out,
+            ),
+            Self::UpstreamClusterRaw => text(entry.cluster.map(|cluster| &*cluster.name), out),
+            Self::UpstreamLocalAddress => shown(upstream_local, out),
+            Self::UpstreamLocalIp => ip(upstream_local, out),
+            Self::UpstreamLocalPort => port(upstream_local, out),
+            Self::UpstreamRemoteIp => ip(remote, out),
+            Self::UpstreamRemotePort => port(remote, out),
+            Self::UpstreamProtocol => text(upstream.and_then(|upstream| upstream.protocol), out),
+            Self::UpstreamRequestAttemptCount => number(Some(entry.attempts), out),
+            Self::UpstreamPeerUriSan => list(endpoint.map(|one| &*one.uris), out),
+            Self::UpstreamPeerDnsSan => list(endpoint.map(|one| &*one.dns_names), out),
+            Self::UpstreamPeerSubject => text(endpoint.map(|one| &*one.subject), out),
+            Self::UpstreamLocalUriSan => {
+                let secured = upstream.and_then(|upstream| upstream.secured);
+                let own = secured.and_then(|secured| secured.own.as_deref());
+                list(own.map(|one| &*one.uris), out)
+            }
+            Self::DownstreamLocalAddress => shown(entry.local, out),
+            Self::DownstreamLocalIp => ip(entry.local, out),
+            Self::DownstreamLocalPort => port(entry.local, out),
+            Self::DownstreamDirectLocalAddress => shown(entry.direct_local, out),
+            Self::DownstreamRemoteAddress => shown(Some(entry.client()), out),
+            Self::DownstreamRemoteIp => ip(Some(entry.client()), out),
+            Self::DownstreamRemotePort => port(Some(entry.client()), out),
+            Self::DownstreamDirectRemoteAddress => shown(Some(entry.peer), out),
+            Self::DownstreamDirectRemoteIp => ip(Some(entry.peer), out),
+            Self::DownstreamPeerUriSan => list(client.map(|one| &*one.uris), out),
+            Self::DownstreamPeerDnsSan => list(client.map(|one| &*one.dns_names), out),
+            Self::DownstreamPeerSubject => text(client.map(|one| &*one.subject), out),
+            Self::DownstreamPeerSerial => text(client.map(|one| &*one.serial), out),
+            Self::DownstreamPeerFingerprint => shown(client.map(Certificate::fingerprint), out),
+            Self::DownstreamLocalUriSan => list(own.map(|one| &*one.uris), out),
+            Self::DownstreamLocalDnsSan => list(own.map(|one| &*one.dns_names), out),
+            Self::DownstreamLocalSubject => text(own.map(|one| &*one.subject), out),
+            Self::RequestedServerName => text(entry.server_name, out),
+            Self::RouteName => text(entry.route, out),
+            Self::TraceId => shown(entry.span.map(|span| span.trace_id), out),
+            Self::SpanId => shown(entry.span.map(|span| span.span_id), out),
+            Self::StreamId => bytes(entry.request.as_ref().and_then(|request| request.id), out),
+            Self::AccessLogType => {
+                let of_request = entry.request.is_some() || entry.status != 0;
+                text(
+                    Some(if of_request {
+                        "DownstreamEnd"
+                    } else {
+                        "TcpConnectionEnd"
+                    }),
+                    out,
+                )
+            }
+        }
+    }
+}
+
+fn response_header<'a>(entry: &Entry<'a>, name: &str) -> Option<&'a [u8]> {
+    match name {
+        ":status" => {
+            let mut words = entry.response.split(|byte| *byte == b' ');
+            words.nth(1).filter(|_| !entry.response.is_empty())
+        }
+        _ => entry.response_header(name),
+    }
+}
+
+fn path<'a>(entry: &Entry<'a>, query: bool, original: Original) -> Option<&'a [u8]> {
+    let of_client = || entry.request_header("x-envoy-original-path");
+    let path = match original {
+        Original::Either => of_client().or_else(|| entry.request_header(":path")),
+        Original::Only => of_client(),
+        Original::Never => entry.request_header(":path"),
+    }?;
+    if query {
+        return Some(path);
+    }
+    path.split(|byte| *byte == b'?').next()
+}
+
+fn moment(entry: &Entry<'_>, moment: Moment) -> Option<Micros> {
+    match moment {
+        Moment::Begin => Some(entry.begin),
+        Moment::RequestComplete => entry.request_complete,
+        Moment::ResponseBegun => entry.response_begun,
+        Moment::End => entry.response_sent,
+    }
+}
+
+fn grpc_status(code: Option<u32>, form: GrpcForm, out: &mut Vec<u8>) -> Kind {
+    let Some(code) = code else {
+        return Kind::Absent;
+    };
+    let name = match form {
+        GrpcForm::Number => return number(Some(code.into()), out),
+        GrpcForm::Camel => grpc::name_of(code).map(|(camel, _)| camel),
+        GrpcForm::Snake => grpc::name_of(code).map(|(_, snake)| snake),
+    };
+    match name {
+        Some(name) => text(Some(name), out),
+        None => shown(Some(code), out),
+    }
+}
+
+fn bytes(value: Option<&[u8]>, out: &mut Vec<u8>) -> Kind {
+    match value {
+        Some(value) => {
+            out.extend_from_slice(value);
+            Kind::Text
+        }
+        None => Kind::Absent,
+    }
+}
+
+/// An empty text is none.
+fn text(value: Option<&str>, out: &mut Vec<u8>) -> Kind {
+    bytes(
+        value.filter(|text| !text.is_empty()).map(str::as_bytes),
+        out,
+    )
+}
+
+fn list(values: Option<&[String]>, out: &mut Vec<u8>) -> Kind {
+    let Some(values) = values.filter(|values| !values.is_empty()) else {
+        return Kind::Absent;
+    };
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(value.as_bytes());
+    }
+    Kind::Text
+}
+
+fn shown(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) -> Kind {
+    match value {
+        Some(value) => {
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "{value}");
+            Kind::Text
+        }
+        None => Kind::Absent,
+    }
+}
+
+fn number(value: Option<u64>, out: &mut Vec<u8>) -> Kind {
+    match value {
+        Some(value) => {
+            out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+            Kind::Number
+        }
+        None => Kind::Absent,
+    }
+}
+
+fn ip(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
+    shown(address.map(|address| address.ip()), out)
+}
+
+fn port(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
+    number(address.map(|address| address.port().into()), out)
+}

@@ -1,0 +1,204 @@
+//! The thread that writes lines to files.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The most batches that wait for the thread: more are dropped and counted.
+const MOST_BATCHES: usize = 256;
+/// Files that nobody has written to for this long are closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Destination {
+    Stdout,
+    Stderr,
+    File(Arc<str>),
+}
+
+/// The way of batches to the thread that writes them.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    sender: SyncSender<Message>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    written: AtomicU64,
+    dropped: AtomicU64,
+    write_completed: AtomicU64,
+    write_failed: AtomicU64,
+    reopen_failed: AtomicU64,
+    /// The files are to be opened anew.
+    reopen: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Message {
+    Batch {
+        destination: Destination,
+        bytes: Vec<u8>,
+        lines: u64,
+    },
+    Stop,
+}
+
+impl Destination {
+    /// `/dev/stdout` and `/dev/stderr` are those of this process, whatever they are.
+    pub(crate) fn of_path(path: &str) -> Self {
+        match path {
+            "/dev/stdout" => Self::Stdout,
+            "/dev/stderr" => Self::Stderr,
+            path => Self::File(path.into()),
+        }
+    }
+
+    /// Opens the file to append to it.
+    pub(crate) fn open(path: &str) -> io::Result<File> {
+        OpenOptions::new().create(true).append(true).open(path)
+    }
+}
+
+impl Logs {
+    /// Starts the thread.
+    pub(crate) fn start() -> io::Result<(Arc<Self>, JoinHandle<()>)> {
+        let (sender, receiver) = sync_channel(MOST_BATCHES);
+        let shared = Arc::<Shared>::default();
+        let writer = Writer {
+            shared: shared.clone(),
+            open: HashMap::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("access-logs".to_owned())
+            .spawn(move || writer.run(&receiver))?;
+        Ok((Arc::new(Self { sender, shared }), thread))
+    }
+
+    /// Hands over whole lines. Never waits: if too much does already, they are dropped and counted.
+    pub(super) fn hand_over(&self, destination: Destination, bytes: Vec<u8>, lines: u64) {
+        let batch = Message::Batch {
+            destination,
+            bytes,
+            lines,
+        };
+        if self.sender.try_send(batch).is_err() {
+            self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the files opened anew before the next line is written, so that they can be rotated.
+    pub(crate) fn reopen(&self) {
+        self.shared.reopen.store(true, Ordering::Release);
+    }
+
+    /// Ends the thread once it has written what was handed over.
+    pub(crate) fn stop(&self) {
+        // It fails only if the thread has ended.
+        let _ = self.sender.send(Message::Stop);
+    }
+
+    /// Shows the counts, by Envoy's names where it has one.
+    pub(crate) fn visit(&self, show: &mut dyn FnMut(&'static str, u64)) {
+        let shared = &*self.shared;
+        for (name, count) in [
+            ("access_log.lines_written", &shared.written),
+            ("access_log.lines_dropped", &shared.dropped),
+            ("filesystem.write_completed", &shared.write_completed),
+            ("filesystem.write_failed", &shared.write_failed),
+            ("filesystem.reopen_failed", &shared.reopen_failed),
+        ] {
+            show(name, count.load(Ordering::Relaxed));
+        }
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    open: HashMap<Arc<str>, Open>,
+}
+
+struct Open {
+    file: File,
+    used: Instant,
+    /// A line was written in part: the next one must not go on with it.
+    is_torn: bool,
+}
+
+impl Writer {
+    fn run(mut self, receiver: &Receiver<Message>) {
+        loop {
+            match receiver.recv_timeout(IDLE) {
+                Ok(Message::Batch {
+                    destination,
+                    bytes,
+                    lines,
+                }) => self.write(&destination, &bytes, lines),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.open.retain(|_, open| open.used.elapsed() < IDLE);
+        }
+    }
+
+    fn write(&mut self, destination: &Destination, bytes: &[u8], lines: u64) {
+        if self.shared.reopen.swap(false, Ordering::AcqRel) {
+            self.open.clear();
+        }
+        let written = match destination {
+            Destination::Stdout => write_and_flush(&mut io::stdout(), bytes),
+            Destination::Stderr => write_and_flush(&mut io::stderr(), bytes),
+            Destination::File(path) => self.write_to(path, bytes),
+        };
+        let shared = &*self.shared;
+        match written {
+            Ok(()) => {
+                shared.write_completed.fetch_add(1, Ordering::Relaxed);
+                shared.written.fetch_add(lines, Ordering::Relaxed);
+            }
+            Err(error) => {
+                let before = shared.write_failed.fetch_add(1, Ordering::Relaxed);
+                shared.dropped.fetch_add(lines, Ordering::Relaxed);
+                // A full disk must not fill the other one.
+                if before.is_power_of_two() || before == 0 {
+                    tracing::warn!(?destination, %error, lines, "access log lines are lost");
+                }
+            }
+        }
+    }
+
+    fn write_to(&mut self, path: &Arc<str>, bytes: &[u8]) -> io::Result<()> {
+        let open = match self.open.get_mut(path) {
+            Some(open) => open,
+            None => {
+                let opened = Destination::open(path).inspect_err(|_| {
+                    self.shared.reopen_failed.fetch_add(1, Ordering::Relaxed);
+                })?;
+                self.open.entry(path.clone()).or_insert(Open {
+                    file: opened,
+                    used: Instant::now(),
+                    is_torn: false,
+                })
+            }
+        };
+        open.used = Instant::now();
+        if open.is_torn {
+            open.file.write_all(b"\n")?;
+            open.is_torn = false;
+        }
+        open.file
+            .write_all(bytes)
+            .inspect_err(|_| open.is_torn = true)
+    }
+}
+
+fn write_and_flush(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(bytes)?;
+    out.flush()
+}

@@ -1,0 +1,261 @@
+//! Where requests and connections end: what they leave behind is put together for the access logs.
+
+use std::net::SocketAddr;
+
+use super::log::{Entry, LogView, Request, Upstream};
+use crate::call::{Call, Client, Protocol};
+use crate::clock::Micros;
+use crate::exchange::Exchange;
+use crate::flags::{Flag, Flags};
+use crate::http1::framing::Framing;
+use crate::reply::{Failure, Reply};
+use crate::worker::Worker;
+
+/// What is told of the requests of a connection manager.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    logs: LogView,
+}
+
+/// What is no request, and was answered all the same.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) details: &'static str,
+    pub(crate) sent: u64,
+}
+
+impl Refusal {
+    pub(crate) fn of(reply: &Reply<'_>) -> Self {
+        Self {
+            status: reply.status,
+            details: match reply.status {
+                408 => "request_header_timeout",
+                431 => "http1.headers_too_large",
+                _ => "http1.codec_error",
+            },
+            sent: reply.body.len() as u64,
+        }
+    }
+}
+
+impl Telemetry {
+    /// None if there is nothing to tell.
+    pub(crate) fn new(logs: Option<LogView>) -> Option<Box<Self>> {
+        Some(Box::new(Self { logs: logs? }))
+    }
+
+    pub(crate) fn logs(&self) -> &LogView {
+        &self.logs
+    }
+
+    /// Notes this proxy's address on the way to the endpoint.
+    #[cold]
+    pub(crate) fn keep_upstream(
+        &self,
+        exchange: &mut Exchange,
+        local: impl FnOnce() -> Option<SocketAddr>,
+    ) {
+        if self.logs.needs_upstream_local {
+            exchange.rare().told.upstream_local = local();
+        }
+    }
+
+    /// Notes when the request was complete.
+    #[cold]
+    pub(crate) fn keep_request(&self, exchange: &mut Exchange, now: Micros) {
+        exchange.rare().told.request_complete = Some(now);
+    }
+
+    /// Notes the lines of the response's head, and when it began if it is an endpoint's.
+    #[cold]
+    fn keep_response(&self, exchange: &mut Exchange, head: &[u8], now: Micros) {
+        let by_endpoint = exchange
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.status != 0);
+        let told = &mut exchange.rare().told;
+        told.response_begun = by_endpoint.then_some(now);
+        if self.logs.needs_response {
+            told.response = head.to_vec();
+        }
+    }
+
+    /// Notes the lines of the response's trailers.
+    #[cold]
+    pub(crate) fn keep_trailers(&self, exchange: &mut Exchange, trailers: &[u8]) {
+        if self.logs.needs_response && !trailers.is_empty() {
+            exchange.rare().told.trailers = trailers.to_vec();
+        }
+    }
+}
+
+impl Call {
+    /// Notes the lines of the response's head, which begin there in the output.
+    #[inline]
+    pub(crate) fn keep_response(&self, exchange: &mut Exchange, begin: usize) {
+        if let Some(telemetry) = &self.view.telemetry {
+            telemetry.keep_response(exchange, &self.out.bytes[begin..], self.answered_at);
+        }
+    }
+
+    /// Notes how an exchange failed.
+    pub(crate) fn keep_failure(&self, exchange: &mut Exchange, failure: &Failure) {
+        if self.view.telemetry.is_some() {
+            exchange.rare().details = Some(failure.details(exchange.status != 0));
+        }
+    }
+
+    /// Tells of an exchange that has ended.
+    #[cold]
+    pub(crate) fn tell(&self, telemetry: &Telemetry, exchange: &Exchange, end: Micros) {
+        let text = self.buffer.head();
+        let mut sent = Vec::new();
+        if telemetry.logs.needs_sent_head {
+            self.write_request(exchange, &mut sent);
+        }
+        let told = exchange.rare.as_ref().map(|rare| &rare.told);
+        let route = self.view.router.as_ref().zip(exchange.route);
+        let route = route.map(|(router, at)| router.route(at));
+        let attempt = exchange.attempt.as_ref();
+        let cluster = exchange.cluster.as_deref();
+        let bodiless = self.request.framing == Framing::None;
+        let response_begun = told.and_then(|told| told.response_begun);
+        let failed = exchange
+            .rare
+            .as_ref()
+            .is_some_and(|rare| rare.details.is_some());
+        let is_cut = exchange.status == 0 || failed && response_begun.is_some();
+        let entry = Entry {
+            request: Some(Request {
+                head: &self.request,
+                text,
+                sent: &sent,
+                id: exchange.id.get(&self.request.fields, text),
+                is_edge: self.view.manager.use_remote_address,
+            }),
+            protocol: Some(self.protocol_text()),
+            response: told.map_or(b"", |told| &told.response),
+            trailers: told.map_or(b"", |told| &told.trailers),
+            status: exchange.status,
+            flags: exchange.flags,
+            details: Some(details(exchange)),
+            received: exchange.request_bytes,
+            sent: exchange.response_bytes,
+            request_complete: told
+                .and_then(|told| told.request_complete)
+                .or(bodiless.then_some(exchange.begin)),
+            response_begun,
+            response_sent: (!is_cut).then_some(end),
+            attempts: cluster.is_some().into(),
+            cluster: cluster.map(|cluster| &*cluster.cluster),
+            upstream: attempt.map(|attempt| Upstream {
+                address: attempt.address.address,
+                local: told.and_then(|told| told.upstream_local),
+                secured: attempt.secured(),
+                is_connected: attempt.connected,
+                protocol: attempt.connected.then_some(match attempt.is_http2 {
+                    true => "HTTP/2",
+                    false => "HTTP/1.1",
+                }),
+            }),
+            transport_failure: attempt.and_then(|attempt| attempt.transport_failure()),
+            route: route.map(|route| &*route.name),
+            span: exchange.trace.as_ref().map(|trace| &trace.span),
+            grpc: exchange.grpc().and_then(|status| status.number()),
+            ..self.bare_entry(exchange.begin, end)
+        };
+        telemetry.logs.write(&entry, || self.worker.random());
+    }
+
+    /// Tells of something that is no request.
+    #[cold]
+    pub(crate) fn tell_refusal(&self, refusal: &Refusal) {
+        let Some(telemetry) = &self.view.telemetry else {
+            return;
+        };
+        let mut flags = Flags::default();
+        flags.set(Flag::DPE);
+        let now = self.worker.clock.now();
+        let entry = Entry {
+            protocol: Some(match self.protocol {
+                Protocol::Http1 => "HTTP/1.1",
+                Protocol::Http2 => "HTTP/2",
+            }),
+            response: &self.out.bytes,
+            status: refusal.status,
+            flags,
+            details: Some(refusal.details),
+            sent: refusal.sent,
+            ..self.bare_entry(now, now)
+        };
+        telemetry.logs.write(&entry, || self.worker.random());
+    }
+
+    fn bare_entry(&self, begin: Micros, end: Micros) -> Entry<'_> {
+        bare_entry(&self.worker, &self.client, begin, end)
+    }
+
+    fn protocol_text(&self) -> &'static str {
+        match (self.protocol, self.request.minor_version) {
+            (Protocol::Http2, _) => "HTTP/2",
+            (Protocol::Http1, 0) => "HTTP/1.0",
+            (Protocol::Http1, _) => "HTTP/1.1",
+        }
+    }
+}
+
+/// Tells the logs of a listener of a connection of HTTP that has ended.
+pub(crate) fn tell_connection(logs: &LogView, worker: &Worker, client: &Client, begin: Micros) {
+    let entry = bare_entry(worker, client, begin, worker.clock.now());
+    logs.write(&entry, || worker.random());
+}
+
+/// Tells the logs of a listener of a connection that no filter chain takes.
+pub(crate) fn tell_no_chain(
+    logs: &LogView,
+    worker: &Worker,
+    (peer, local): (SocketAddr, SocketAddr),
+    server_name: Option<&str>,
+) {
+    let now = worker.clock.now();
+    let mut flags = Flags::default();
+    flags.set(Flag::NR);
+    let entry = Entry {
+        flags,
+        details: Some("filter_chain_not_found"),
+        server_name,
+        ..Entry::of_connection(&worker.clock, (peer, Some(local)), now, now)
+    };
+    logs.write(&entry, || worker.random());
+}
+
+fn bare_entry<'a>(worker: &'a Worker, client: &'a Client, begin: Micros, end: Micros) -> Entry<'a> {
+    let secured = client.secured.as_deref();
+    Entry {
+        direct_local: client.local,
+        secured,
+        server_name: secured.and_then(|secured| secured.server_name.as_deref()),
+        ..Entry::of_connection(
+            &worker.clock,
+            (client.peer, client.original.or(client.local)),
+            begin,
+            end,
+        )
+    }
+}
+
+/// Envoy's word for how the response came about.
+fn details(exchange: &Exchange) -> &str {
+    let known = exchange
+        .rare
+        .as_ref()
+        .and_then(|rare| rare.details.as_deref());
+    let by_proxy = || match exchange.attempt {
+        _ if exchange.flags.has(Flag::NR) => "route_not_found",
+        _ if exchange.flags.has(Flag::NC) => "cluster_not_found",
+        Some(_) => "via_upstream",
+        None => "direct_response",
+    };
+    known.unwrap_or_else(by_proxy)
+}
