@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+#[path = "support/intercepted.rs"]
+mod intercepted;
 #[path = "support/namespaces.rs"]
 mod namespaces;
 

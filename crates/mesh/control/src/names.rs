@@ -20,6 +20,20 @@ pub(crate) fn inbound_virtual_host(port: u16) -> String {
     format!("inbound|http|{port}")
 }
 
+/// `inbound_0.0.0.0_9080;`
+pub(crate) fn inbound_stat_prefix(port: u16) -> String {
+    format!("inbound_0.0.0.0_{port};")
+}
+
+/// The cluster of connections that go where their clients wanted to go.
+pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
+
+/// The cluster of those that go nowhere.
+pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
+
+/// The cluster of connections to the workload on ports that no service has.
+pub(crate) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+
 /// `http.8080`
 pub(crate) fn gateway_routes(port: u16) -> String {
     format!("http.{port}")

@@ -14,6 +14,15 @@ pub enum Role {
     Router,
 }
 
+/// How a workload's connections are intercepted: `INTERCEPTION_MODE` of the node's metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interception {
+    /// Redirected, from the proxy's own address on.
+    Redirect,
+    /// With the client's address kept.
+    Transparent,
+}
+
 /// A proxy, as its node describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proxy {
@@ -23,6 +32,8 @@ pub struct Proxy {
     pub role: Role,
     /// Its address.
     pub ip: IpAddr,
+    /// How connections get to it; `None` where clients call it themselves.
+    pub interception: Option<Interception>,
     /// `node.cluster`: its service's name on spans.
     pub cluster: String,
     /// Its namespace.
@@ -74,11 +85,24 @@ impl Proxy {
             .and_then(|metadata| metadata.fields.get("LABELS"))
             .map(labels_of)
             .unwrap_or_default();
+        let interception = match text("INTERCEPTION_MODE") {
+            _ if role == Role::Router => None,
+            None | Some("NONE") => None,
+            Some("REDIRECT") => Some(Interception::Redirect),
+            Some("TPROXY") => Some(Interception::Transparent),
+            Some(other) => {
+                return Err(format!(
+                    "`{other}` in node.metadata.INTERCEPTION_MODE is unknown, known are REDIRECT, \
+                     TPROXY and NONE"
+                ));
+            }
+        };
         let instance = name.rsplit_once('.').map_or(name, |(instance, _)| instance);
         Ok(Self {
             id: node.id.clone(),
             role,
             ip,
+            interception,
             cluster: node.cluster.clone(),
             namespace: namespace.to_owned(),
             labels,

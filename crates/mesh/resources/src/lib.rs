@@ -37,8 +37,8 @@ pub use mesh_config::{
 pub use meta::{ExportTo, Kind, Labels, Meta, Source};
 pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};
 pub use port::{Port, Protocol};
-pub use service_entry::{Endpoints, Location, ServiceEntry};
-pub use sidecar::{Egress, EgressHost, Ingress, Sidecar};
+pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
+pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
 pub use virtual_service::{

@@ -9,6 +9,19 @@ pub enum Protocol {
     Http2,
     /// HTTP/1.1 with absolute request targets, as to a forward proxy.
     HttpProxy,
+    /// TLS whose server is not the mesh's: HTTPS among it. Its SNI says where to.
+    Tls,
+    /// Bytes: MySQL, MongoDB and Redis among it.
+    Tcp,
+    /// Nobody says: HTTP if the first bytes look like it, else bytes.
+    Detected,
+}
+
+impl Protocol {
+    /// Whether requests are routed one by one.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2 | Self::HttpProxy)
+    }
 }
 
 /// A port of a service or listener.
@@ -24,12 +37,41 @@ pub struct Port {
     pub target_port: Option<u16>,
 }
 
-/// Istio's names of protocols which the mesh cannot carry yet.
-const NOT_YET: [&str; 6] = ["HTTPS", "MONGO", "REDIS", "MYSQL", "TCP", "TLS"];
+/// Ports whose servers speak first: looking for HTTP there would only cost time.
+const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
 
 impl Protocol {
-    /// What a port of a workload or a gateway may speak.
+    /// What a port of a gateway may speak.
     pub(crate) const OF_SERVERS: [Self; 2] = [Self::Http, Self::Http2];
+    /// What a port of a service may speak.
+    pub(crate) const OF_SERVICES: [Self; 5] = [
+        Self::Http,
+        Self::Http2,
+        Self::Tls,
+        Self::Tcp,
+        Self::Detected,
+    ];
+
+    /// The protocol of Istio's name for it.
+    fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().replace('_', "-").as_str() {
+            "http" => Some(Self::Http),
+            "http2" | "grpc" | "grpc-web" => Some(Self::Http2),
+            "http-proxy" => Some(Self::HttpProxy),
+            "https" | "tls" => Some(Self::Tls),
+            "tcp" | "mongo" | "mysql" | "redis" => Some(Self::Tcp),
+            _ => None,
+        }
+    }
+
+    /// The protocol that the name of a port begins with, as in Kubernetes: `grpc-web-api` is gRPC-Web.
+    fn of_port_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        match name.starts_with("grpc-web") {
+            true => Some(Self::Http2),
+            false => Self::named(name.split('-').next()?),
+        }
+    }
 }
 
 impl Port {
@@ -44,14 +86,15 @@ impl Port {
         let name = port.require("name").and_then(View::some_text);
         let protocol = match port.get("protocol") {
             Some(protocol) => read_protocol(protocol, protocols),
-            // Without `protocol` the name's first part tells, as in Kubernetes.
             None => {
-                let first = name.as_deref().and_then(|name| name.split('-').next());
-                let protocol = match first {
-                    Some("http") => Some(Protocol::Http),
-                    Some("http2" | "grpc") => Some(Protocol::Http2),
-                    _ => None,
+                let protocol = name.as_deref().and_then(Protocol::of_port_name);
+                let is_server_first = number.is_some_and(|n| SERVER_FIRST.contains(&n));
+                let protocol = match protocol {
+                    None if is_server_first => Some(Protocol::Tcp),
+                    None => Some(Protocol::Detected),
+                    named => named,
                 };
+                let protocol = protocol.filter(|protocol| protocols.contains(protocol));
                 if protocol.is_none() {
                     port.fail(
                         "missing field `protocol`, and the name does not begin with `http`, \
@@ -73,20 +116,17 @@ impl Port {
 
 fn read_protocol(view: &View<'_>, accepted: &[Protocol]) -> Option<Protocol> {
     let written = view.text()?;
-    let name = written.to_ascii_uppercase().replace('_', "-");
-    let protocol = match name.as_str() {
-        "HTTP" => Some(Protocol::Http),
-        "HTTP2" | "GRPC" | "GRPC-WEB" => Some(Protocol::Http2),
-        "HTTP-PROXY" => Some(Protocol::HttpProxy),
-        _ => None,
-    };
+    let protocol = Protocol::named(&written);
     let valid = match accepted {
         [Protocol::HttpProxy] => "`HTTP_PROXY`",
+        _ if accepted.contains(&Protocol::Tcp) => {
+            "`HTTP`, `HTTP2`, `GRPC`, `GRPC-WEB`, `HTTPS`, `TLS`, `TCP`, `MONGO`, `MYSQL` or `REDIS`"
+        }
         _ => "`HTTP`, `HTTP2` or `GRPC`",
     };
     match protocol {
         Some(protocol) if accepted.contains(&protocol) => Some(protocol),
-        None if !NOT_YET.contains(&name.as_str()) => {
+        None => {
             view.fail(format!("unknown protocol `{written}`, expected {valid}"));
             None
         }

@@ -17,6 +17,8 @@ pub struct ServiceEntry {
     pub ports: Vec<Port>,
     /// Whether it is part of the mesh.
     pub location: Location,
+    /// How the addresses of those who serve it are known.
+    pub resolution: Resolution,
     /// Who serves it.
     pub endpoints: Endpoints,
     /// Who sees it.
@@ -30,6 +32,17 @@ pub enum Location {
     External,
     /// `MESH_INTERNAL`.
     Internal,
+}
+
+/// `resolution`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// `STATIC`: its endpoints tell.
+    Static,
+    /// `DNS`: its endpoints tell, or else its name is looked up.
+    Dns,
+    /// `NONE`: each client knows where to go, so that only intercepted connections get there.
+    OfClient,
 }
 
 /// Who serves a service.
@@ -64,11 +77,6 @@ impl ServiceEntry {
 
         let host_views = object.require("hosts").map(View::items).unwrap_or_default();
         let hosts: Vec<_> = host_views.iter().filter_map(View::host).collect();
-        if let Some(wildcard) = hosts.iter().find(|host| host.is_wildcard()) {
-            object.fail(format!(
-                "`{wildcard}`: a service with STATIC endpoints needs a full name, not a wildcard"
-            ));
-        }
         if object.get("hosts").is_some() && host_views.is_empty() {
             object.fail("`hosts` must name at least one host");
         }
@@ -79,7 +87,7 @@ impl ServiceEntry {
         let ports = object.require("ports").map(View::items).unwrap_or_default();
         let ports: Vec<_> = ports
             .iter()
-            .filter_map(|view| Port::read(view, &Protocol::OF_SERVERS))
+            .filter_map(|view| Port::read(view, &Protocol::OF_SERVICES))
             .collect();
         if let Some(port) = first_duplicate(&ports, |port| port.number) {
             object.fail(format!("port {} is listed twice", port.number));
@@ -88,7 +96,13 @@ impl ServiceEntry {
             object.fail(format!("two ports are named `{}`", port.name));
         }
 
-        read_resolution(object.require("resolution")?);
+        let resolution = read_resolution(object.require("resolution")?)?;
+        let wildcard = hosts.iter().find(|host| host.is_wildcard());
+        if let Some(wildcard) = wildcard.filter(|_| resolution != Resolution::OfClient) {
+            object.fail(format!(
+                "`{wildcard}`: only a service with resolution NONE may have a wildcard for a name"
+            ));
+        }
         let location = match object.get("location") {
             Some(location) => location.choice(&[
                 ("MESH_EXTERNAL", Location::External),
@@ -112,8 +126,14 @@ impl ServiceEntry {
             (None, Some(selector)) => Endpoints::Selected(read_selector(selector)?),
             (None, None) => Endpoints::Listed(Vec::new()),
         };
+        let has_endpoints =
+            object.get("endpoints").is_some() || object.get("workloadSelector").is_some();
+        if resolution == Resolution::OfClient && has_endpoints {
+            object.fail("with resolution NONE nobody chooses an endpoint, remove them");
+        }
         Some(Self {
             hosts,
+            resolution,
             addresses: addresses.iter().filter_map(View::ip).collect(),
             ports,
             location,
@@ -123,28 +143,21 @@ impl ServiceEntry {
     }
 }
 
-fn read_resolution(view: &View<'_>) {
-    let refuse = |what| {
-        Some(format!(
-            "resolution {what}, use STATIC with `endpoints` or `workloadSelector`"
-        ))
-    };
-    let refusal = view.choice(&[
-        ("STATIC", None),
-        (
-            "NONE",
-            Some("NONE needs traffic interception, which is not supported yet"),
-        ),
-        ("DNS", Some("DNS is not supported yet")),
-        (
-            "DNS_ROUND_ROBIN",
-            Some("DNS_ROUND_ROBIN is not supported yet"),
-        ),
-        ("DYNAMIC_DNS", Some("DYNAMIC_DNS is not supported yet")),
-    ]);
-    if let Some(message) = refusal.flatten().and_then(refuse) {
-        view.fail(message);
+fn read_resolution(view: &View<'_>) -> Option<Resolution> {
+    let resolution = view.choice(&[
+        ("STATIC", Some(Resolution::Static)),
+        ("NONE", Some(Resolution::OfClient)),
+        ("DNS", Some(Resolution::Dns)),
+        ("DNS_ROUND_ROBIN", None),
+        ("DYNAMIC_DNS", None),
+    ])?;
+    if resolution.is_none() {
+        let name = view.text().unwrap_or_default();
+        view.fail(format!(
+            "`{name}` is not supported yet, use STATIC, DNS or NONE"
+        ));
     }
+    resolution
 }
 
 fn check_port_names(view: &View<'_>, endpoints: &[WorkloadEntry], ports: &[Port]) {

@@ -14,6 +14,18 @@ pub struct Sidecar {
     pub ingress: Vec<Ingress>,
     /// The listeners for requests from the workload.
     pub egress: Vec<Egress>,
+    /// What becomes of intercepted connections to unknown hosts; the mesh's policy when it does not say.
+    pub outbound: Option<OutboundPolicy>,
+}
+
+/// `outboundTrafficPolicy.mode`. It is about intercepted connections: a forward proxy cannot know where
+/// an unknown host lives, so that it always refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboundPolicy {
+    /// They go where the client wanted to go.
+    AllowAny,
+    /// They are refused.
+    RegistryOnly,
 }
 
 /// A listener for requests to the workload.
@@ -30,8 +42,8 @@ pub struct Ingress {
 /// A listener for requests from the workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
-    /// Where the proxy listens.
-    pub port: Port,
+    /// Where the proxy listens; without one, which intercepted services are known.
+    pub port: Option<Port>,
     /// On which address; 127.0.0.1 when it does not say.
     pub bind: Option<IpAddr>,
     /// What can be reached through it.
@@ -97,9 +109,10 @@ const EGRESS: Shape = Shape {
 impl Sidecar {
     pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         let object = view.object(&SIDECAR)?;
-        if let Some(policy) = object.get("outboundTrafficPolicy") {
-            read_outbound_traffic_policy(policy);
-        }
+        let outbound = match object.get("outboundTrafficPolicy") {
+            Some(policy) => Some(read_outbound_traffic_policy(policy)?),
+            None => None,
+        };
         let ingress = object.items("ingress");
         let ingress: Vec<_> = ingress.iter().filter_map(Ingress::read).collect();
         if let Some(listener) = first_duplicate(&ingress, |listener| listener.port.number) {
@@ -113,13 +126,19 @@ impl Sidecar {
             .iter()
             .filter_map(|view| Egress::read(view, namespace))
             .collect();
-        if let Some(listener) = first_duplicate(&egress, |listener| listener.port.number) {
-            object.fail(format!(
-                "egress port {} is listed twice",
-                listener.port.number
-            ));
+        let egress_ports: Vec<_> = egress.iter().flat_map(|listener| &listener.port).collect();
+        if let Some(port) = first_duplicate(&egress_ports, |port| port.number) {
+            object.fail(format!("egress port {} is listed twice", port.number));
         }
-        let both = egress.iter().map(|listener| listener.port.number);
+        if egress
+            .iter()
+            .filter(|listener| listener.port.is_none())
+            .count()
+            > 1
+        {
+            object.fail("only one egress listener may go without `port`, put its `hosts` together");
+        }
+        let both = egress_ports.iter().map(|port| port.number);
         let both = both.filter(|port| ingress.iter().any(|own| own.port.number == *port));
         for port in both {
             object.fail(format!(
@@ -134,6 +153,7 @@ impl Sidecar {
             selector,
             ingress,
             egress,
+            outbound,
         })
     }
 }
@@ -157,15 +177,16 @@ impl Ingress {
 impl Egress {
     fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         let object = view.object(&EGRESS)?;
-        read_capture_mode(&object);
-        let Some(port) = object.get("port") else {
-            object.fail(
-                "a listener without `port` needs traffic interception, which is not supported yet: \
-                 give it `port: {number: …, protocol: HTTP_PROXY, name: http-proxy}`",
-            );
-            return None;
+        let port = match object.get("port") {
+            Some(port) => {
+                read_capture_mode(&object);
+                Port::read(port, &[Protocol::HttpProxy]).map(Some)
+            }
+            None => {
+                refuse_capture_mode_none(&object);
+                Some(None)
+            }
         };
-        let port = Port::read(port, &[Protocol::HttpProxy]);
         let bind = read_bind(&object);
         let items = object.require("hosts").map(View::items).unwrap_or_default();
         let hosts: Vec<_> = items
@@ -227,7 +248,8 @@ fn read_bind(object: &Object<'_>) -> Option<Option<IpAddr>> {
 }
 
 fn read_capture_mode(object: &Object<'_>) {
-    const MESSAGE: &str = "traffic is not intercepted yet, write `captureMode: NONE`";
+    const MESSAGE: &str =
+        "a listener of its own port is not intercepted, write `captureMode: NONE`";
     match object.get("captureMode") {
         Some(mode) => {
             let mode_is_none =
@@ -237,6 +259,18 @@ fn read_capture_mode(object: &Object<'_>) {
             }
         }
         None => object.fail(MESSAGE),
+    }
+}
+
+/// Without a port there is nothing to listen on but for what is intercepted.
+fn refuse_capture_mode_none(object: &Object<'_>) {
+    if let Some(mode) = object.get("captureMode")
+        && mode.choice(&[("NONE", true), ("IPTABLES", false), ("DEFAULT", false)]) == Some(true)
+    {
+        mode.fail(
+            "`NONE` needs `port: {number: …, protocol: HTTP_PROXY, name: http-proxy}`: clients \
+             have to find the listener",
+        );
     }
 }
 
@@ -254,25 +288,20 @@ fn read_endpoint(view: &View<'_>) -> Option<SocketAddr> {
 }
 
 /// `outboundTrafficPolicy` of a Sidecar or of the mesh: what happens to unknown hosts.
-pub(crate) fn read_outbound_traffic_policy(view: &View<'_>) {
+pub(crate) fn read_outbound_traffic_policy(view: &View<'_>) -> Option<OutboundPolicy> {
     const POLICY: Shape = Shape {
         known: &["mode"],
         refused: &[("egressProxy", "unknown hosts are refused, not forwarded")],
     };
-    const REASON: &str = "is not supported: without interception the proxy cannot know where an \
-                          unknown host lives; use REGISTRY_ONLY and describe the host by a ServiceEntry";
-    let Some(policy) = view.object(&POLICY) else {
-        return;
-    };
-    if let Some(mode) = policy.require("mode") {
-        let supported = mode.choice(&[
-            ("REGISTRY_ONLY", true),
-            ("ALLOW_ANY", false),
-            ("ALLOW_ANY_DYNAMIC_DNS", false),
-        ]);
-        if supported == Some(false) {
-            let name = mode.text().unwrap_or_default();
-            mode.fail(format!("`{name}` {REASON}"));
-        }
+    let policy = view.object(&POLICY)?;
+    let mode = policy.require("mode")?;
+    let chosen = mode.choice(&[
+        ("REGISTRY_ONLY", Some(OutboundPolicy::RegistryOnly)),
+        ("ALLOW_ANY", Some(OutboundPolicy::AllowAny)),
+        ("ALLOW_ANY_DYNAMIC_DNS", None),
+    ])?;
+    if chosen.is_none() {
+        mode.fail("`ALLOW_ANY_DYNAMIC_DNS` is not supported, use ALLOW_ANY or REGISTRY_ONLY");
     }
+    chosen
 }

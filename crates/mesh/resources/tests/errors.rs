@@ -199,7 +199,7 @@ fn resources() {
             with_spec(
                 "ServiceEntry",
                 "a",
-                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DNS\n",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DNS_ROUND_ROBIN\n",
             ),
         ),
         (
@@ -208,7 +208,7 @@ fn resources() {
                 "ServiceEntry",
                 "a",
                 "  hosts: [a.b]\n  resolution: STATIC\n  ports:\n  \
-                 - {number: 80, name: a, protocol: MONGO}\n  - {number: 81, name: b, protocol: HTTTP}\n",
+                 - {number: 80, name: a, protocol: HTTP_PROXY}\n  - {number: 81, name: b, protocol: HTTTP}\n",
             ),
         ),
         (
@@ -243,7 +243,11 @@ fn resources() {
         // Sidecar.
         (
             "interception",
-            with_spec("Sidecar", "a", "  egress: [{hosts: ['*/*']}]\n"),
+            with_spec(
+                "Sidecar",
+                "a",
+                "  egress:\n  - {captureMode: NONE, hosts: ['*/*']}\n  - {hosts: ['*/*']}\n",
+            ),
         ),
         (
             "sidecar listeners",
@@ -272,7 +276,7 @@ fn resources() {
             with_spec(
                 "Sidecar",
                 "a",
-                "  outboundTrafficPolicy: {mode: ALLOW_ANY}\n",
+                "  outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n",
             ),
         ),
         // DestinationRule.
@@ -343,7 +347,7 @@ fn mesh_config() {
         ),
         (
             "unknown hosts",
-            "outboundTrafficPolicy: {mode: ALLOW_ANY}\n",
+            "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n",
         ),
         (
             "unknown provider",

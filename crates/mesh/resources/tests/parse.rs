@@ -1,6 +1,6 @@
 //! What good files become.
 
-use periplus_resources::{Parsed, parse_mesh_config, parse_resources};
+use periplus_resources::{Parsed, Protocol, Spec, parse_mesh_config, parse_resources};
 use proptest::prelude::*;
 
 fn parse(file: &str, text: &str) -> Parsed {
@@ -34,6 +34,51 @@ fn bookinfo_networking() {
         {
             insta::assert_debug_snapshot!(name, parsed.resources);
         }
+    }
+}
+
+/// Istio's order: what is said, the name, ports whose servers speak first, and else one has to look.
+#[test]
+fn protocols() {
+    use Protocol::{Detected, Http, Http2, Tcp, Tls};
+    let cases = [
+        ("8080", "http", "", Http),
+        ("8080", "http-web", "", Http),
+        ("8080", "web", "HTTP", Http),
+        ("8080", "grpc-web-api", "", Http2),
+        ("8080", "grpc", "", Http2),
+        ("8080", "http2-a", "", Http2),
+        ("8080", "tcp-a", "GRPC-Web", Http2),
+        ("8080", "https", "", Tls),
+        ("8080", "tls-a", "", Tls),
+        ("8080", "x", "https", Tls),
+        ("8080", "tcp", "", Tcp),
+        ("8080", "mysql-db", "", Tcp),
+        ("8080", "mongo", "", Tcp),
+        ("8080", "redis", "", Tcp),
+        ("8080", "web", "", Detected),
+        ("3306", "db", "", Tcp),
+        ("3306", "http-db", "", Http),
+        ("27017", "db", "", Tcp),
+    ];
+    for (number, name, protocol, expected) in cases {
+        let said = match protocol {
+            "" => String::new(),
+            said => format!(", protocol: {said}"),
+        };
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\nspec:\n  \
+             hosts: [a.example]\n  resolution: STATIC\n  \
+             ports: [{{number: {number}, name: {name}{said}}}]\n"
+        );
+        let parsed = parse("mesh.yaml", &text);
+        let Spec::ServiceEntry(service) = &parsed.resources[0].spec else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!(
+            service.ports[0].protocol, expected,
+            "{number} {name} {protocol}"
+        );
     }
 }
 

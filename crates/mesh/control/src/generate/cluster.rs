@@ -1,15 +1,21 @@
 //! CDS and EDS.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
+    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
-use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, Metadata};
-use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{
+    Address, BindConfig, Http2ProtocolOptions, Metadata, SocketAddress, address,
+};
+use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
+};
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
@@ -17,7 +23,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 };
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
-    Host, HttpVersion, Labels, LoadBalancing, Port, Protocol, TrafficPolicy,
+    Host, HttpVersion, Labels, LoadBalancing, Port, Protocol, Resolution, TrafficPolicy,
 };
 
 use super::Generated;
@@ -66,7 +72,7 @@ impl<'a> Clusters<'a> {
             };
             let rules = self.index.connection_rules(&self.proxy.namespace, service);
             for port in service.ports() {
-                self::add(self.index, service, port, &rules, made);
+                self::add((self.index, self.proxy), service, port, &rules, made);
             }
         }
     }
@@ -74,7 +80,7 @@ impl<'a> Clusters<'a> {
 
 /// Adds the clusters of one port: that of all workloads, and one for each subset.
 fn add(
-    index: &Index,
+    (index, proxy): (&Index, &Proxy),
     service: &Service,
     port: &Port,
     rules: &ConnectionRules,
@@ -84,9 +90,12 @@ fn add(
     let metadata = rules.origin.as_deref().and_then(istio_config);
     let mut push = |subset: &str, labels: &Labels, policy: &TrafficPolicy| {
         let name = names::outbound_cluster(port.number, subset, host);
-        made.endpoints.push(endpoints(&name, service, port, labels));
-        made.clusters
-            .push(outbound(index, &name, port, policy, metadata.clone()));
+        let mut cluster = outbound(index, &name, port, policy, metadata.clone());
+        resolve(&mut cluster, service, port, proxy);
+        if cluster.eds_cluster_config.is_some() {
+            made.endpoints.push(endpoints(&name, service, port, labels));
+        }
+        made.clusters.push(cluster);
     };
     push("", &Labels::new(), &rules.policy);
     for subset in &rules.subsets {
@@ -122,6 +131,28 @@ fn outbound(
     }
 }
 
+/// Makes a cluster one whose addresses are not among the endpoints, if the service says so.
+fn resolve(cluster: &mut Cluster, service: &Service, port: &Port, proxy: &Proxy) {
+    let discovery = match service.spec.resolution {
+        Resolution::OfClient if proxy.interception.is_some() => {
+            cluster.lb_policy = LbPolicy::ClusterProvided.into();
+            DiscoveryType::OriginalDst
+        }
+        Resolution::Dns if service.endpoints.is_empty() => {
+            cluster.load_assignment = Some(named_endpoint(&cluster.name, service, port));
+            cluster.dns_lookup_family = match proxy.ip {
+                IpAddr::V4(_) => DnsLookupFamily::V4Only,
+                IpAddr::V6(_) => DnsLookupFamily::V6Only,
+            }
+            .into();
+            DiscoveryType::StrictDns
+        }
+        _ => return,
+    };
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(discovery.into()));
+    cluster.eds_cluster_config = None;
+}
+
 /// The cluster of an application behind its own sidecar.
 pub(super) fn application(
     index: &Index,
@@ -138,6 +169,35 @@ pub(super) fn application(
     }
 }
 
+/// A cluster of connections that go where their clients wanted to go, from this address if it is given.
+pub(super) fn original_destination(
+    index: &Index,
+    name: &str,
+    protocol: Protocol,
+    source: Option<IpAddr>,
+) -> Cluster {
+    let policy = TrafficPolicy::default();
+    Cluster {
+        lb_policy: LbPolicy::ClusterProvided.into(),
+        upstream_bind_config: source.map(|source| BindConfig {
+            source_address: Some(SocketAddress {
+                address: source.to_string(),
+                port_specifier: Some(PortSpecifier::PortValue(0)),
+                ..SocketAddress::default()
+            }),
+            ..BindConfig::default()
+        }),
+        typed_extension_protocol_options: http_options(protocol, &policy),
+        ..base(index, name, DiscoveryType::OriginalDst, &policy)
+    }
+}
+
+/// The cluster without endpoints.
+pub(super) fn black_hole(index: &Index) -> Cluster {
+    let policy = TrafficPolicy::default();
+    base(index, names::BLACK_HOLE, DiscoveryType::Static, &policy)
+}
+
 /// The options of HTTP/2, if it is spoken to a port of this protocol; of HTTP/1.1 there are none.
 fn http_options(protocol: Protocol, policy: &TrafficPolicy) -> HashMap<String, Any> {
     let pool = policy.connection_pool.unwrap_or_default();
@@ -150,15 +210,19 @@ fn http_options(protocol: Protocol, policy: &TrafficPolicy) -> HashMap<String, A
             protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(options)),
         })
     };
+    if !protocol.is_http() && protocol != Protocol::Detected {
+        return HashMap::new();
+    }
     let options = match (protocol, pool.http_version) {
         (Protocol::Http | Protocol::HttpProxy, HttpVersion::OfPort) => return HashMap::new(),
-        (_, HttpVersion::OfClient) => {
+        (Protocol::Detected, HttpVersion::OfPort) | (_, HttpVersion::OfClient) => {
             UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
                 http2_protocol_options: Some(http2),
                 ..UseDownstreamHttpConfig::default()
             })
         }
-        (Protocol::Http2, _) | (_, HttpVersion::Http2) => explicit(http2),
+        // Of other protocols there are none by now.
+        (_, HttpVersion::Http2) | (_, HttpVersion::OfPort) => explicit(http2),
     };
     let options = HttpProtocolOptions {
         upstream_protocol_options: Some(options),
@@ -189,6 +253,33 @@ fn base(index: &Index, name: &str, discovery: DiscoveryType, policy: &TrafficPol
             ..CircuitBreakers::default()
         }),
         ..Cluster::default()
+    }
+}
+
+/// The service's own name for an endpoint.
+fn named_endpoint(name: &str, service: &Service, port: &Port) -> ClusterLoadAssignment {
+    let number = port.target_port.unwrap_or(port.number);
+    let address = Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            address: service.host.as_str().to_owned(),
+            port_specifier: Some(PortSpecifier::PortValue(u32::from(number))),
+            ..SocketAddress::default()
+        })),
+    };
+    let endpoint = LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: Some(address),
+            ..Endpoint::default()
+        })),
+        ..LbEndpoint::default()
+    };
+    ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: vec![endpoint],
+            ..LocalityLbEndpoints::default()
+        }],
+        ..ClusterLoadAssignment::default()
     }
 }
 

@@ -16,18 +16,7 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
     for ingress in &sidecar.ingress {
         let port = ingress.port.number;
         let cluster = names::inbound_cluster(port);
-        let route = default_route(cluster.clone(), operation(index, proxy, ingress));
-        let domains = vec!["*".to_owned()];
-        let routes = RouteConfiguration {
-            name: cluster.clone(),
-            virtual_hosts: vec![virtual_host(
-                names::inbound_virtual_host(port),
-                domains,
-                vec![route],
-            )],
-            validate_clusters: boolean(false),
-            ..RouteConfiguration::default()
-        };
+        let routes = to_application(port, &cluster, operation(index, proxy, ingress));
         made.listeners.push(listener(
             index,
             proxy,
@@ -39,6 +28,22 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
         let target = ingress.default_endpoint;
         made.clusters
             .push(cluster::application(index, &cluster, protocol, target));
+    }
+}
+
+/// All requests to a port of the application.
+pub(super) fn to_application(port: u16, cluster: &str, operation: String) -> RouteConfiguration {
+    let route = default_route(cluster.to_owned(), operation);
+    let domains = vec!["*".to_owned()];
+    RouteConfiguration {
+        name: cluster.to_owned(),
+        virtual_hosts: vec![virtual_host(
+            names::inbound_virtual_host(port),
+            domains,
+            vec![route],
+        )],
+        validate_clusters: boolean(false),
+        ..RouteConfiguration::default()
     }
 }
 

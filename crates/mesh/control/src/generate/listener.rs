@@ -7,10 +7,15 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    RouteSpecifier, UpgradeConfig,
+};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_filter,
 };
+
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
@@ -26,7 +31,7 @@ pub(super) enum Routes {
     Inline(Box<RouteConfiguration>),
 }
 
-/// Makes the listener of an address.
+/// Makes the listener of an address, with a connection manager.
 pub(super) fn listener(
     index: &Index,
     proxy: &Proxy,
@@ -38,11 +43,32 @@ pub(super) fn listener(
         TrafficDirection::Inbound => "inbound",
         _ => "outbound",
     };
+    let prefix = names::stat_prefix(prefix, bind, port);
+    Listener {
+        name: names::listener(bind, port),
+        address: address(bind, port),
+        filter_chains: vec![FilterChain {
+            filters: vec![http(index, proxy, direction, prefix, routes)],
+            ..FilterChain::default()
+        }],
+        traffic_direction: direction.into(),
+        ..Listener::default()
+    }
+}
+
+/// A connection manager.
+pub(super) fn http(
+    index: &Index,
+    proxy: &Proxy,
+    direction: TrafficDirection,
+    stat_prefix: String,
+    routes: Routes,
+) -> Filter {
     let edge = proxy.role == Role::Router;
     // What applications get from their own sidecar keeps the name of Envoy's default, as in Istio.
     let is_istio_envoy = edge || direction == TrafficDirection::Inbound;
     let manager = HttpConnectionManager {
-        stat_prefix: names::stat_prefix(prefix, bind, port),
+        stat_prefix,
         http_filters: vec![HttpFilter {
             name: "envoy.filters.http.router".into(),
             config_type: Some(http_filter::ConfigType::TypedConfig(
@@ -54,6 +80,10 @@ pub(super) fn listener(
         use_remote_address: boolean(edge),
         generate_request_id: boolean(true),
         server_name: if is_istio_envoy { "istio-envoy" } else { "" }.into(),
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".into(),
+            ..UpgradeConfig::default()
+        }],
         stream_idle_timeout: duration(Duration::ZERO),
         route_specifier: Some(match routes {
             Routes::Named(name) => RouteSpecifier::Rds(Rds {
@@ -64,18 +94,21 @@ pub(super) fn listener(
         }),
         ..HttpConnectionManager::default()
     };
-    let filter = Filter {
+    Filter {
         name: "envoy.filters.network.http_connection_manager".into(),
         config_type: Some(filter::ConfigType::TypedConfig(any(&manager))),
+    }
+}
+
+/// A TCP proxy to a cluster.
+pub(super) fn tcp(cluster: &str) -> Filter {
+    let proxy = TcpProxy {
+        stat_prefix: names::alt_stat_name(cluster),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..TcpProxy::default()
     };
-    Listener {
-        name: names::listener(bind, port),
-        address: address(bind, port),
-        filter_chains: vec![FilterChain {
-            filters: vec![filter],
-            ..FilterChain::default()
-        }],
-        traffic_direction: direction.into(),
-        ..Listener::default()
+    Filter {
+        name: "envoy.filters.network.tcp_proxy".into(),
+        config_type: Some(filter::ConfigType::TypedConfig(any(&proxy))),
     }
 }

@@ -3,6 +3,8 @@
 mod cluster;
 mod gateway;
 mod inbound;
+mod intercept;
+mod intercept_inbound;
 mod listener;
 mod outbound;
 mod proto;
@@ -15,7 +17,7 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
-use periplus_resources::{Host, Meta};
+use periplus_resources::{Host, Meta, Sidecar};
 
 use self::cluster::Clusters;
 use crate::index::Index;
@@ -41,17 +43,36 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
     let mut made = Generated::default();
     let mut clusters = Clusters::new(index, proxy);
     match proxy.role {
-        Role::Sidecar => match index.sidecar_for(proxy) {
-            Some(sidecar) => {
+        Role::Sidecar => match (index.sidecar_for(proxy), proxy.interception) {
+            (sidecar, Some(interception)) => {
+                let sidecar = sidecar.map(|entry| &entry.spec);
+                if let Some(sidecar) = sidecar {
+                    inbound::add(index, proxy, sidecar, &mut made);
+                    outbound::add(index, proxy, sidecar, &mut made);
+                }
+                let imports = Imports(sidecar);
+                intercept::add(index, proxy, (interception, imports), &mut made);
+                clusters.add_visible(|namespace, host| imports.covers(namespace, host));
+            }
+            (Some(sidecar), None) => {
                 inbound::add(index, proxy, &sidecar.spec, &mut made);
                 outbound::add(index, proxy, &sidecar.spec, &mut made);
-                let egress = &sidecar.spec.egress;
-                clusters.add_visible(|namespace: &str, host: &Host| {
-                    let mut imported = egress.iter().flat_map(|listener| &listener.hosts);
-                    imported.any(|import| import.covers(namespace, host))
-                });
+                let imports = Imports(Some(&sidecar.spec));
+                clusters.add_visible(|namespace, host| imports.covers(namespace, host));
+                if sidecar
+                    .spec
+                    .egress
+                    .iter()
+                    .any(|egress| egress.port.is_none())
+                {
+                    made.notes.push(
+                        "its Sidecar has an egress listener without `port`, which is for \
+                         intercepted connections: set INTERCEPTION_MODE in the node's metadata"
+                            .into(),
+                    );
+                }
             }
-            None => made.notes.push(format!(
+            (None, None) => made.notes.push(format!(
                 "no Sidecar in namespace {} selects its workload: it has no listeners",
                 proxy.namespace
             )),
@@ -67,6 +88,20 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
     }
     clusters.finish(&mut made);
     made
+}
+
+/// The services that a Sidecar lets a proxy know; without one it may know all.
+#[derive(Clone, Copy)]
+struct Imports<'a>(Option<&'a Sidecar>);
+
+impl Imports<'_> {
+    fn covers(self, namespace: &str, host: &Host) -> bool {
+        self.0.is_none_or(|sidecar| {
+            // A Sidecar that says nothing of egress imports all, if there are no listeners to find.
+            let mut hosts = sidecar.egress.iter().flat_map(|listener| &listener.hosts);
+            sidecar.egress.is_empty() || hosts.any(|import| import.covers(namespace, host))
+        })
+    }
 }
 
 /// Kubernetes' path of a resource; the first version stands for all.

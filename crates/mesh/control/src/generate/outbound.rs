@@ -16,11 +16,18 @@ use crate::names;
 use crate::proxy::Proxy;
 
 pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Generated) {
-    for egress in &sidecar.egress {
+    let egress = sidecar.egress.iter();
+    let listening: Vec<_> = egress
+        .filter_map(|egress| Some((egress, egress.port.as_ref()?.number)))
+        .collect();
+    if !listening.is_empty() && proxy.interception.is_none() {
+        note_unreachable(index, proxy, made);
+    }
+    for (egress, port) in &listening {
+        let (egress, port) = (*egress, *port);
         let bind = egress.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let port = egress.port.number;
         // One listener has Istio's name; several may import different hosts and need one each.
-        let name = match sidecar.egress.len() {
+        let name = match listening.len() {
             1 => names::HTTP_PROXY.to_owned(),
             _ => format!("{}.{port}", names::HTTP_PROXY),
         };
@@ -32,6 +39,25 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
             (bind, port),
             Routes::Named(name),
         ));
+    }
+}
+
+/// A forward proxy takes requests: what else services speak needs interception.
+fn note_unreachable(index: &Index, proxy: &Proxy, made: &mut Generated) {
+    let visible = index
+        .services()
+        .filter(|service| service.is_visible_in(&proxy.namespace));
+    for service in visible {
+        for port in service
+            .ports()
+            .iter()
+            .filter(|port| !port.protocol.is_http())
+        {
+            made.notes.push(format!(
+                "port {} ({}) of {} does not speak HTTP: it is reached by interception only",
+                port.number, port.name, service.host
+            ));
+        }
     }
 }
 
@@ -54,7 +80,11 @@ fn http_proxy(index: &Index, proxy: &Proxy, egress: &Egress, name: &str) -> Rout
         if !visible || !imported(&service.meta.namespace, &service.host) {
             continue;
         }
-        for port in service.ports() {
+        for port in service
+            .ports()
+            .iter()
+            .filter(|port| port.protocol.is_http())
+        {
             let name = names::host_port(service.host.as_str(), port.number);
             let domains = domains(service, port, &proxy.namespace);
             push(name, domains, service_routes(index, proxy, service, port));
@@ -94,7 +124,8 @@ fn http_proxy(index: &Index, proxy: &Proxy, egress: &Egress, name: &str) -> Rout
     }
 }
 
-fn service_routes(
+/// The routes of a service's port.
+pub(super) fn service_routes(
     index: &Index,
     proxy: &Proxy,
     service: &Service,
@@ -122,18 +153,7 @@ fn service_routes(
 /// The names that a client in `namespace` may use for a service's port: each with the port, and
 /// without it where that is not ambiguous.
 fn domains(service: &Service, port: &Port, namespace: &str) -> Vec<String> {
-    let host = service.host.as_str();
-    let mut names = vec![host.to_owned(), format!("{host}.")];
-    if let Some((name, rest)) = host.split_once('.')
-        && let Some(own) = rest.strip_suffix(".svc.cluster.local")
-    {
-        if own == namespace {
-            names.push(name.to_owned());
-        }
-        names.push(format!("{name}.{own}"));
-        names.push(format!("{name}.{own}.svc"));
-    }
-    names.extend(service.spec.addresses.iter().map(ToString::to_string));
+    let names = service_names(service, namespace);
     // Of several ports, a name alone means HTTP's own, or else the first.
     let first = service.ports().first();
     let plain = service
@@ -149,4 +169,21 @@ fn domains(service: &Service, port: &Port, namespace: &str) -> Vec<String> {
         domains.push(with_port);
     }
     domains
+}
+
+/// The names that a client in `namespace` may use for a service.
+pub(super) fn service_names(service: &Service, namespace: &str) -> Vec<String> {
+    let host = service.host.as_str();
+    let mut names = vec![host.to_owned(), format!("{host}.")];
+    if let Some((name, rest)) = host.split_once('.')
+        && let Some(own) = rest.strip_suffix(".svc.cluster.local")
+    {
+        if own == namespace {
+            names.push(name.to_owned());
+        }
+        names.push(format!("{name}.{own}"));
+        names.push(format!("{name}.{own}.svc"));
+    }
+    names.extend(service.spec.addresses.iter().map(ToString::to_string));
+    names
 }

@@ -59,7 +59,19 @@ pub(super) fn default_route(cluster: String, operation: String) -> Route {
     }
 }
 
-/// The virtual host for whatever the mesh does not know.
+/// The virtual host for whatever the mesh does not know, if that may pass.
+pub(super) fn allow_any() -> VirtualHost {
+    let passthrough = ClusterSpecifier::Cluster(names::PASSTHROUGH.to_owned());
+    let route = Route {
+        name: "allow_any".into(),
+        r#match: Some(any_request()),
+        action: Some(route_to(passthrough, Duration::ZERO)),
+        ..Route::default()
+    };
+    virtual_host("allow_any".into(), vec!["*".into()], vec![route])
+}
+
+/// The virtual host for whatever the mesh does not know, if it may not.
 pub(super) fn block_all() -> VirtualHost {
     let route = Route {
         name: "block_all".into(),

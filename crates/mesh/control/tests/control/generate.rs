@@ -4,6 +4,8 @@ use crate::support::{MESH_CONFIG, Plan, gateway, invariants, networking, node, r
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
+use envoy_types::pb::google::protobuf::Value;
+use envoy_types::pb::google::protobuf::value::Kind;
 use periplus_control::{Generated, Index, Proxy, generate};
 use periplus_resources::{MeshConfig, parse_mesh_config, parse_resources};
 use prost::Message;
@@ -68,6 +70,119 @@ fn ingress_gateway() {
     insta::assert_snapshot!(render::all(&part));
     let names: Vec<_> = made.clusters.iter().map(|cluster| &cluster.name).collect();
     insta::assert_debug_snapshot!("ingress_gateway_clusters", names);
+}
+
+/// A service of each protocol, with and without an address of its own.
+const SERVICES: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop}
+spec:
+  hosts: [shop.default.svc.cluster.local]
+  addresses: [10.96.0.10]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports:
+  - {number: 80, name: http, targetPort: 8080}
+  - {number: 81, name: grpc}
+  - {number: 82, name: tcp-raw}
+  - {number: 83, name: unknown}
+  - {number: 84, name: https}
+  workloadSelector: {labels: {app: shop}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: shop}
+spec: {address: 10.0.0.5, labels: {app: shop}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside}
+spec:
+  hosts: [outside.example]
+  resolution: DNS
+  ports: [{number: 80, name: http}, {number: 443, name: tls}, {number: 3306, name: db}, {number: 5000, name: any}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: wild}
+spec:
+  hosts: ['*.wild.example']
+  resolution: NONE
+  ports: [{number: 443, name: https}, {number: 80, name: http}, {number: 3306, name: mysql}]
+";
+
+/// Of this mesh alone: what a proxy at 10.0.0.5 gets.
+fn intercepted(mode: &str, more: &str, mesh: &str) -> Generated {
+    let parsed = parse_resources("mesh.yaml", &format!("{SERVICES}---{more}"));
+    assert_eq!(parsed.errors, []);
+    let index = Index::new(&parsed.resources, mesh_config(mesh));
+    let id = "sidecar~10.0.0.5~shop-1.default~default.svc.cluster.local";
+    let mut node = node(id, "shop", "default", &[("app", "shop")]);
+    let text = Value {
+        kind: Some(Kind::StringValue(mode.to_owned())),
+    };
+    let metadata = node.metadata.get_or_insert_default();
+    metadata.fields.insert("INTERCEPTION_MODE".to_owned(), text);
+    made(&index, &node)
+}
+
+#[test]
+fn an_intercepted_sidecar() {
+    insta::assert_snapshot!(render::all(&intercepted("REDIRECT", "", "{}")));
+}
+
+#[test]
+fn what_the_policy_changes() {
+    let open = intercepted("REDIRECT", "", "outboundTrafficPolicy: {mode: ALLOW_ANY}");
+    assert_eq!(open, intercepted("REDIRECT", "", "{}"));
+    let closed = intercepted(
+        "REDIRECT",
+        "",
+        "outboundTrafficPolicy: {mode: REGISTRY_ONLY}",
+    );
+    let text = render::all(&open);
+    let changed = text
+        .replace("PassthroughCluster", "BlackHoleCluster")
+        .replace("InboundBlackHoleCluster", "InboundPassthroughCluster");
+    assert_ne!(text, changed);
+    let routing = render::routing(&closed);
+    assert!(
+        routing.contains("-> status 502 (block_all, -)"),
+        "{routing}"
+    );
+    assert!(!routing.contains("PassthroughCluster"), "{routing}");
+    // A Sidecar's own policy goes before that of the mesh, and its hosts are all that is known.
+    let sidecar = "
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec:
+  egress: [{hosts: ['./shop.default.svc.cluster.local']}]
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+";
+    let own = intercepted("REDIRECT", sidecar, "{}");
+    let names: Vec<_> = own
+        .routes
+        .iter()
+        .map(|routes| routes.name.as_str())
+        .collect();
+    assert_eq!(names, ["80", "81", "shop.default.svc.cluster.local:83"]);
+    assert!(render::routing(&own).contains("block_all"));
+}
+
+#[test]
+fn transparent_interception_keeps_addresses() {
+    let made = intercepted("TPROXY", "", "{}");
+    for listener in &made.listeners {
+        let is_bound = listener.bind_to_port.is_none();
+        assert_eq!(
+            listener.transparent.is_some(),
+            is_bound,
+            "{}",
+            listener.name
+        );
+    }
 }
 
 /// Weights, every kind of condition, timeouts, direct answers, and policies of connections.

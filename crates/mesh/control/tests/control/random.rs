@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use envoy_types::pb::google::protobuf::Value;
+use envoy_types::pb::google::protobuf::value::Kind;
 use periplus_control::{Index, Proxy, generate};
 use periplus_resources::{MeshConfig, parse_resources};
 use proptest::collection::vec;
@@ -46,19 +48,26 @@ fn service() -> impl Strategy<Value = String> {
         0u8..4,
         any_of(&HOSTS),
         ports,
-        any::<bool>(),
+        any_of(&["http", "grpc", "tcp", "tls", "any"]),
+        (any::<bool>(), any::<bool>()),
     );
-    parts.prop_map(|(namespace, name, host, ports, hidden)| {
-        let mut spec = format!("  hosts: [{host}]\n  resolution: STATIC\n  ports:\n");
-        for port in ports {
-            writeln!(spec, "  - {{number: {port}, name: http-{port}}}").expect("it is a text");
-        }
-        spec += "  addresses: [240.0.0.1]\n  endpoints: [{address: 127.0.0.1, labels: {version: v1}}]\n";
-        if hidden {
-            spec += "  exportTo: ['.']\n";
-        }
-        resource("ServiceEntry", namespace, name, &spec)
-    })
+    parts.prop_map(
+        |(namespace, name, host, ports, protocol, (hidden, has_address))| {
+            let mut spec = format!("  hosts: [{host}]\n  resolution: STATIC\n  ports:\n");
+            for port in ports {
+                writeln!(spec, "  - {{number: {port}, name: {protocol}-{port}}}")
+                    .expect("it is a text");
+            }
+            if has_address {
+                spec += "  addresses: [240.0.0.1]\n";
+            }
+            spec += "  endpoints: [{address: 127.0.0.1, labels: {version: v1}}]\n";
+            if hidden {
+                spec += "  exportTo: ['.']\n";
+            }
+            resource("ServiceEntry", namespace, name, &spec)
+        },
+    )
 }
 
 fn virtual_service() -> impl Strategy<Value = String> {
@@ -151,7 +160,15 @@ proptest! {
             let id = format!("sidecar~127.0.0.1~s.{namespace}~{namespace}.svc.cluster.local");
             node(&id, "s", namespace, &[("app", "s")])
         });
-        for node in sidecars.iter().chain([&gateway()]) {
+        let intercepted = sidecars.clone().map(|mut node| {
+            let mode = Value {
+                kind: Some(Kind::StringValue("REDIRECT".into())),
+            };
+            let metadata = node.metadata.get_or_insert_default();
+            metadata.fields.insert("INTERCEPTION_MODE".into(), mode);
+            node
+        });
+        for node in sidecars.iter().chain(&intercepted).chain([&gateway()]) {
             let proxy = Proxy::from_node(node).expect("a good node");
             let made = generate(&index, &proxy);
             invariants::check(&made);

@@ -4,7 +4,7 @@ mod tracing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sidecar::read_outbound_traffic_policy;
+use crate::sidecar::{OutboundPolicy, read_outbound_traffic_policy};
 use crate::suggest::did_you_mean;
 use crate::view::{Shape, View, first_duplicate};
 
@@ -29,6 +29,10 @@ pub struct MeshConfig {
     pub connect_timeout: Duration,
     /// The namespace whose DestinationRules and Sidecars hold for all others.
     pub root_namespace: String,
+    /// What becomes of intercepted connections to hosts that no resource describes.
+    pub outbound: OutboundPolicy,
+    /// How long an intercepted connection whose protocol nobody says may take to show it; zero is for ever.
+    pub protocol_detection_timeout: Duration,
 }
 
 const MESH_CONFIG: Shape = Shape {
@@ -40,6 +44,7 @@ const MESH_CONFIG: Shape = Shape {
         "connectTimeout",
         "rootNamespace",
         "outboundTrafficPolicy",
+        "protocolDetectionTimeout",
     ],
     refused: &[
         ("accessLogFile", "proxies write no access log yet"),
@@ -54,10 +59,6 @@ const MESH_CONFIG: Shape = Shape {
             "traffic is not intercepted, ports are given by Sidecar resources",
         ),
         ("proxyHttpPort", "ports are given by Sidecar resources"),
-        (
-            "protocolDetectionTimeout",
-            "protocols are declared, not detected",
-        ),
         ("inboundTrafficPolicy", "traffic is not intercepted"),
         (
             "enableAutoMtls",
@@ -142,6 +143,8 @@ impl Default for MeshConfig {
             tracing: ProxyTracing::default(),
             connect_timeout: Duration::from_secs(10),
             root_namespace: "istio-system".into(),
+            outbound: OutboundPolicy::AllowAny,
+            protocol_detection_timeout: Duration::from_millis(100),
         }
     }
 }
@@ -177,7 +180,10 @@ impl MeshConfig {
             config.root_namespace = namespace;
         }
         if let Some(policy) = object.get("outboundTrafficPolicy") {
-            read_outbound_traffic_policy(policy);
+            config.outbound = read_outbound_traffic_policy(policy)?;
+        }
+        if let Some(timeout) = object.get("protocolDetectionTimeout") {
+            config.protocol_detection_timeout = timeout.duration()?;
         }
         if let Some(defaults) = object.get("defaultConfig") {
             config.tracing = read_default_config(defaults)?;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
+use envoy_types::pb::envoy::config::listener::v3::{Filter, Listener, filter};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use periplus_control::Generated;
+use prost::Name;
 
 use super::render::unpack;
 
@@ -32,7 +33,7 @@ pub(crate) fn check(generated: &Generated) {
         .filter(|cluster| cluster.eds_cluster_config.is_some());
     let eds: BTreeSet<_> = eds.map(|cluster| &cluster.name).collect();
     assert_eq!(eds, assigned);
-    let named: BTreeSet<_> = generated.listeners.iter().filter_map(rds_name).collect();
+    let named: BTreeSet<_> = generated.listeners.iter().flat_map(rds_names).collect();
     assert_eq!(named.iter().collect::<BTreeSet<_>>(), routes);
 
     for routes in &generated.routes {
@@ -52,13 +53,22 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> BTreeSet<&
     seen
 }
 
-fn rds_name(listener: &Listener) -> Option<String> {
-    let filter = listener.filter_chains[0].filters[0].config_type.as_ref()?;
-    let filter::ConfigType::TypedConfig(any) = filter else {
-        panic!("{filter:?}")
+fn rds_names(listener: &Listener) -> Vec<String> {
+    let chains = listener.filter_chains.iter();
+    let filters = chains
+        .chain(&listener.default_filter_chain)
+        .flat_map(|chain| &chain.filters);
+    let name = |filter: &Filter| {
+        let Some(filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
+            panic!("{filter:?}")
+        };
+        if any.type_url != HttpConnectionManager::type_url() {
+            return None;
+        }
+        match unpack::<HttpConnectionManager>(any).route_specifier? {
+            RouteSpecifier::Rds(rds) => Some(rds.route_config_name),
+            _ => None,
+        }
     };
-    match unpack::<HttpConnectionManager>(any).route_specifier? {
-        RouteSpecifier::Rds(rds) => Some(rds.route_config_name),
-        _ => None,
-    }
+    filters.filter_map(name).collect()
 }

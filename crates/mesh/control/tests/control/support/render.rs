@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfi
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, http_filter,
 };
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_control::Generated;
 use prost::{Message, Name};
@@ -39,11 +40,17 @@ pub(crate) fn all(generated: &Generated) -> String {
 pub(crate) fn render_listener(listener: &Listener) -> String {
     let mut listener = listener.clone();
     let mut text = String::new();
-    for chain in &mut listener.filter_chains {
+    let chains = listener.filter_chains.iter_mut();
+    for chain in chains.chain(&mut listener.default_filter_chain) {
         for filter in chain.filters.drain(..) {
             let Some(filter::ConfigType::TypedConfig(any)) = filter.config_type else {
                 panic!("{}: no configuration", filter.name)
             };
+            if any.type_url == TcpProxy::type_url() {
+                text += &format!("-- filter {} of {:?}\n", filter.name, chain.name);
+                text += &plain(&unpack::<TcpProxy>(&any));
+                continue;
+            }
             let mut manager: HttpConnectionManager = unpack(&any);
             text += &format!("-- filter {}\n", filter.name);
             let tracer = manager

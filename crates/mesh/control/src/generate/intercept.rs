@@ -1,0 +1,440 @@
+//! The listeners of a sidecar whose connections are intercepted, in Istio's layout: one takes all
+//! connections from the workload, and hands each to the listener of its destination, which is not bound to
+//! any port.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::{
+    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter,
+};
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
+use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+use periplus_resources::{GatewayRef, OutboundPolicy, Port, Protocol};
+
+use super::listener::{Routes, http, tcp};
+use super::outbound::{service_names, service_routes};
+use super::proto::{address, any, boolean, duration, uint32};
+use super::route::{Scope, allow_any, block_all, routes, virtual_host};
+use super::{Generated, Imports, cluster, intercept_inbound};
+use crate::index::{Index, Service};
+use crate::names;
+use crate::proxy::{Interception, Proxy};
+
+/// Where the rules of the kernel send connections from the workload.
+const OUTBOUND_PORT: u16 = 15001;
+
+/// What the HTTP inspector finds in plaintext.
+pub(super) const HTTP_FOUND: [&str; 2] = ["http/1.1", "h2c"];
+
+/// What listeners of a proxy are made from.
+#[derive(Clone, Copy)]
+pub(super) struct Layout<'a> {
+    pub(super) index: &'a Index,
+    pub(super) proxy: &'a Proxy,
+    interception: Interception,
+    imports: Imports<'a>,
+}
+
+pub(super) fn add(
+    index: &Index,
+    proxy: &Proxy,
+    (interception, imports): (Interception, Imports<'_>),
+    made: &mut Generated,
+) {
+    let layout = Layout {
+        index,
+        proxy,
+        interception,
+        imports,
+    };
+    made.listeners.push(layout.virtual_outbound());
+    intercept_inbound::add(layout, made);
+    layout.add_destinations(made);
+    made.clusters.push(cluster::black_hole(index));
+    made.clusters.push(cluster::original_destination(
+        index,
+        names::PASSTHROUGH,
+        Protocol::Detected,
+        None,
+    ));
+}
+
+impl<'a> Layout<'a> {
+    /// All addresses, of the family of the proxy's own.
+    pub(super) fn any_address(self) -> IpAddr {
+        match self.proxy.ip {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// A listener that the kernel sends connections to.
+    pub(super) fn intercepting(
+        self,
+        (name, port): (&str, u16),
+        direction: TrafficDirection,
+        chains: Vec<FilterChain>,
+    ) -> Listener {
+        Listener {
+            name: name.to_owned(),
+            address: address(self.any_address(), port),
+            transparent: match self.interception {
+                Interception::Redirect => None,
+                Interception::Transparent => boolean(true),
+            },
+            filter_chains: chains,
+            traffic_direction: direction.into(),
+            ..Listener::default()
+        }
+    }
+
+    fn virtual_outbound(self) -> Listener {
+        let own = FilterChainMatch {
+            destination_port: uint32(u32::from(OUTBOUND_PORT)),
+            ..FilterChainMatch::default()
+        };
+        let guard = chain(
+            "virtualOutbound-blackhole",
+            Some(own),
+            tcp(names::BLACK_HOLE),
+        );
+        let rest = chain("virtualOutbound-catchall-tcp", None, tcp(self.unknown()));
+        Listener {
+            use_original_dst: boolean(true),
+            default_filter_chain: Some(rest),
+            ..self.intercepting(
+                ("virtualOutbound", OUTBOUND_PORT),
+                TrafficDirection::Outbound,
+                vec![guard],
+            )
+        }
+    }
+
+    fn policy(self) -> OutboundPolicy {
+        let own = self.imports.0.and_then(|sidecar| sidecar.outbound);
+        own.unwrap_or(self.index.mesh().outbound)
+    }
+
+    /// The cluster of connections to destinations that nobody describes.
+    fn unknown(self) -> &'static str {
+        match self.policy() {
+            OutboundPolicy::AllowAny => names::PASSTHROUGH,
+            OutboundPolicy::RegistryOnly => names::BLACK_HOLE,
+        }
+    }
+
+    fn services(self) -> impl Iterator<Item = &'a Service> {
+        self.index.services().filter(move |service| {
+            service.is_visible_in(&self.proxy.namespace)
+                && self.imports.covers(&service.meta.namespace, &service.host)
+        })
+    }
+
+    /// The service's own addresses that the proxy's clients may connect to.
+    fn addresses(self, service: &'a Service) -> impl Iterator<Item = IpAddr> {
+        let family = self.proxy.ip.is_ipv4();
+        let addresses = service.spec.addresses.iter().copied();
+        addresses.filter(move |ip| ip.is_ipv4() == family)
+    }
+
+    /// The listeners of what the workload may connect to.
+    fn add_destinations(self, made: &mut Generated) {
+        let any = self.any_address();
+        let mut http_ports = BTreeSet::new();
+        let mut others: BTreeMap<(IpAddr, u16), Vec<(&Service, &Port)>> = BTreeMap::new();
+        for service in self.services() {
+            let own: Vec<_> = self.addresses(service).collect();
+            for port in service.ports() {
+                if port.protocol.is_http() {
+                    http_ports.insert(port.number);
+                    continue;
+                }
+                let binds = if own.is_empty() {
+                    vec![any]
+                } else {
+                    own.clone()
+                };
+                for bind in binds {
+                    others
+                        .entry((bind, port.number))
+                        .or_default()
+                        .push((service, port));
+                }
+            }
+        }
+        for port in &http_ports {
+            self.add_http(*port, made);
+        }
+        for ((bind, number), served) in others {
+            let served: Vec<_> = if bind == any && http_ports.contains(&number) {
+                // Those that nobody describes have found their place among the HTTP services.
+                let is_left = |(_, port): &&(&Service, &Port)| port.protocol != Protocol::Detected;
+                for (service, port) in served.iter().filter(is_left) {
+                    made.notes.push(format!(
+                        "port {} ({}) of {} has no listener: HTTP services share that port, give the \
+                         service an address of its own",
+                        port.number, port.name, service.host
+                    ));
+                }
+                Vec::new()
+            } else {
+                served
+            };
+            if !served.is_empty() {
+                self.add_other((bind, number), &served, made);
+            }
+        }
+    }
+
+    /// The listener and the routes that all HTTP services on a port share.
+    fn add_http(self, port: u16, made: &mut Generated) {
+        let any = self.any_address();
+        let filter = self.http_filter(any, port, port.to_string());
+        made.listeners
+            .push(self.unbound((any, port), vec![chain("", None, filter)]));
+        made.routes.push(self.http_routes(port));
+    }
+
+    fn http_filter(self, bind: IpAddr, port: u16, routes: String) -> Filter {
+        http(
+            self.index,
+            self.proxy,
+            TrafficDirection::Outbound,
+            names::stat_prefix("outbound", bind, port),
+            Routes::Named(routes),
+        )
+    }
+
+    /// A listener that gets its connections from `virtualOutbound`.
+    fn unbound(self, (bind, port): (IpAddr, u16), chains: Vec<FilterChain>) -> Listener {
+        Listener {
+            name: names::listener(bind, port),
+            address: address(bind, port),
+            bind_to_port: boolean(false),
+            filter_chains: chains,
+            traffic_direction: TrafficDirection::Outbound.into(),
+            ..Listener::default()
+        }
+    }
+
+    /// The listener of what is not, or not surely, HTTP. Of several services that nothing tells apart the
+    /// first one counts.
+    fn add_other(
+        self,
+        (bind, number): (IpAddr, u16),
+        served: &[(&Service, &Port)],
+        made: &mut Generated,
+    ) {
+        let is_shared = bind == self.any_address();
+        let mut chains = Vec::new();
+        let mut inspectors = Inspectors::default();
+        let mut rest: Option<&Service> = None;
+        let mut is_routed = false;
+        for (service, port) in served {
+            let host = service.host.as_str();
+            match port.protocol {
+                Protocol::Tls => {
+                    inspectors.tls = true;
+                    let named = FilterChainMatch {
+                        server_names: vec![host.to_owned()],
+                        ..FilterChainMatch::default()
+                    };
+                    let to = names::outbound_cluster(number, "", host);
+                    chains.push(chain("", Some(named), tcp(&to)));
+                }
+                // What is no HTTP there goes where its client wanted to go.
+                Protocol::Detected if is_shared => {
+                    inspectors = Inspectors::BOTH;
+                    if !is_routed {
+                        is_routed = true;
+                        let filter = self.http_filter(bind, number, number.to_string());
+                        chains.push(chain("", Some(looks_like_http()), filter));
+                        made.routes.push(self.http_routes(number));
+                    }
+                }
+                _ if rest.is_some() => {
+                    made.notes.push(format!(
+                        "port {number} ({}) of {host} has no listener: {} has it, give the service an \
+                         address of its own",
+                        port.name,
+                        rest.map_or("", |first| first.host.as_str())
+                    ));
+                }
+                Protocol::Detected => {
+                    inspectors = Inspectors::BOTH;
+                    let routes = names::host_port(host, number);
+                    let filter = self.http_filter(bind, number, routes.clone());
+                    chains.push(chain("", Some(looks_like_http()), filter));
+                    made.routes.push(self.routes_of(&routes, service, port));
+                    rest = Some(service);
+                }
+                _ => rest = Some(service),
+            }
+        }
+        let named_rest = match rest {
+            Some(service) => {
+                let to = names::outbound_cluster(number, "", service.host.as_str());
+                chain("", None, tcp(&to))
+            }
+            None => chain("PassthroughFilterChain", None, tcp(self.unknown())),
+        };
+        made.listeners.push(Listener {
+            default_filter_chain: Some(named_rest),
+            ..self.inspecting(self.unbound((bind, number), chains), inspectors, &[])
+        });
+    }
+
+    /// A listener that looks at the first bytes of connections, but for those to `declared` ports.
+    pub(super) fn inspecting(
+        self,
+        mut listener: Listener,
+        inspectors: Inspectors,
+        declared: &[u16],
+    ) -> Listener {
+        let filter = |name: &str, config| ListenerFilter {
+            name: name.to_owned(),
+            filter_disabled: intercept_inbound::any_of_ports(declared),
+            config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
+        };
+        if inspectors.tls {
+            let config = any(&TlsInspector::default());
+            listener
+                .listener_filters
+                .push(filter("envoy.filters.listener.tls_inspector", config));
+        }
+        if inspectors.http {
+            let config = any(&HttpInspector::default());
+            listener
+                .listener_filters
+                .push(filter("envoy.filters.listener.http_inspector", config));
+        }
+        listener.listener_filters_timeout = duration(self.index.mesh().protocol_detection_timeout);
+        listener.continue_on_listener_filters_timeout = true;
+        listener
+    }
+
+    /// The routes of all services that speak, or may speak, HTTP on a port.
+    fn http_routes(self, port: u16) -> RouteConfiguration {
+        let mut taken = BTreeSet::new();
+        let mut hosts = Vec::new();
+        let mut push = |name, mut domains: Vec<String>, routes| {
+            domains.retain(|domain| taken.insert(domain.clone()));
+            if !domains.is_empty() {
+                hosts.push(virtual_host(name, domains, routes));
+            }
+        };
+        for service in self.services() {
+            let Some(own) = service.port(port) else {
+                continue;
+            };
+            let has_address = self.addresses(service).next().is_some();
+            let is_here =
+                own.protocol.is_http() || own.protocol == Protocol::Detected && !has_address;
+            if is_here {
+                push(
+                    names::host_port(service.host.as_str(), port),
+                    service_names(service, &self.proxy.namespace),
+                    service_routes(self.index, self.proxy, service, own),
+                );
+            }
+        }
+        // Hosts that only rules know, reached on HTTP's own port.
+        let entries = self.index.virtual_services().iter().filter(|_| port == 80);
+        for entry in entries {
+            let (spec, namespace) = (&entry.spec, &entry.meta.namespace);
+            let is_visible = spec.export_to.reaches(namespace, &self.proxy.namespace);
+            if !is_visible || !spec.gateways.contains(&GatewayRef::Mesh) {
+                continue;
+            }
+            let scope = Scope {
+                index: self.index,
+                proxy: self.proxy,
+                gateway: None,
+                port,
+            };
+            for host in &spec.hosts {
+                if self.index.service(host).is_none() && self.imports.covers(namespace, host) {
+                    let name = names::host_port(host.as_str(), port);
+                    push(name, vec![host.to_string()], routes(entry, scope));
+                }
+            }
+        }
+        self.route_configuration(port.to_string(), hosts)
+    }
+
+    /// The routes of a service that has an address of its own.
+    fn routes_of(self, name: &str, service: &Service, port: &Port) -> RouteConfiguration {
+        let host = virtual_host(
+            name.to_owned(),
+            service_names(service, &self.proxy.namespace),
+            service_routes(self.index, self.proxy, service, port),
+        );
+        self.route_configuration(name.to_owned(), vec![host])
+    }
+
+    fn route_configuration(self, name: String, mut hosts: Vec<VirtualHost>) -> RouteConfiguration {
+        hosts.push(match self.policy() {
+            OutboundPolicy::AllowAny => allow_any(),
+            OutboundPolicy::RegistryOnly => block_all(),
+        });
+        RouteConfiguration {
+            name,
+            virtual_hosts: hosts,
+            validate_clusters: boolean(false),
+            ignore_port_in_host_matching: true,
+            ..RouteConfiguration::default()
+        }
+    }
+}
+
+/// What a listener looks for in the first bytes of a connection.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Inspectors {
+    pub(super) tls: bool,
+    pub(super) http: bool,
+}
+
+impl Inspectors {
+    pub(super) const BOTH: Self = Self {
+        tls: true,
+        http: true,
+    };
+}
+
+/// Asks the kernel where a connection was to go.
+pub(super) fn original_destination() -> ListenerFilter {
+    ListenerFilter {
+        name: "envoy.filters.listener.original_dst".into(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(any(
+            &OriginalDst::default(),
+        ))),
+        ..ListenerFilter::default()
+    }
+}
+
+/// Plaintext in which HTTP was found.
+pub(super) fn looks_like_http() -> FilterChainMatch {
+    FilterChainMatch {
+        transport_protocol: "raw_buffer".into(),
+        application_protocols: HTTP_FOUND.map(str::to_owned).to_vec(),
+        ..FilterChainMatch::default()
+    }
+}
+
+/// A filter chain of one filter.
+pub(super) fn chain(
+    name: &str,
+    conditions: Option<FilterChainMatch>,
+    filter: Filter,
+) -> FilterChain {
+    FilterChain {
+        name: name.to_owned(),
+        filter_chain_match: conditions,
+        filters: vec![filter],
+        ..FilterChain::default()
+    }
+}

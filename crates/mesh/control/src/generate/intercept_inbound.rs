@@ -1,0 +1,166 @@
+//! The listener for connections to an intercepted workload. There is no TLS between proxies yet: its chains
+//! are those that Istio makes with mutual TLS disabled.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{
+    MatchSet, Rule,
+};
+use envoy_types::pb::envoy::config::listener::v3::{
+    Filter, FilterChain, FilterChainMatch, ListenerFilterChainMatchPredicate,
+};
+use envoy_types::pb::envoy::r#type::v3::Int32Range;
+use periplus_resources::Protocol;
+
+use super::intercept::{Inspectors, Layout, chain, looks_like_http, original_destination};
+use super::listener::{Routes, http, tcp};
+use super::proto::uint32;
+use super::{Generated, cluster, inbound};
+use crate::names;
+
+/// Where the rules of the kernel send connections to the workload.
+const INBOUND_PORT: u16 = 15006;
+
+/// A port of the workload that a service has.
+struct Served {
+    protocol: Protocol,
+    /// The span's name when the caller does not give one.
+    operation: String,
+}
+
+pub(super) fn add(layout: Layout<'_>, made: &mut Generated) {
+    let index = layout.index;
+    let served = served(layout);
+    let own = to_port(INBOUND_PORT, FilterChainMatch::default());
+    let mut chains = vec![chain(
+        "virtualInbound-blackhole",
+        Some(own),
+        tcp(names::BLACK_HOLE),
+    )];
+    for (port, served) in &served {
+        let to = names::inbound_cluster(*port);
+        chains.extend(chains_of(layout, *port, served, &to));
+        made.clusters.push(cluster::original_destination(
+            index,
+            &to,
+            served.protocol,
+            Some(source(layout)),
+        ));
+    }
+    let rest = names::INBOUND_PASSTHROUGH;
+    let filter = http_filter(layout, 0, rest, ":*/*".into());
+    chains.push(chain(
+        "virtualInbound-catchall-http",
+        Some(looks_like_http()),
+        filter,
+    ));
+    for conditions in [plaintext(), FilterChainMatch::default()] {
+        chains.push(chain("virtualInbound", Some(conditions), tcp(rest)));
+    }
+    made.clusters.push(cluster::original_destination(
+        index,
+        rest,
+        Protocol::Detected,
+        Some(source(layout)),
+    ));
+    let mut listener = layout.intercepting(
+        ("virtualInbound", INBOUND_PORT),
+        TrafficDirection::Inbound,
+        chains,
+    );
+    listener.listener_filters.push(original_destination());
+    let declared = served
+        .iter()
+        .filter(|(_, served)| served.protocol != Protocol::Detected);
+    let declared: Vec<_> = declared.map(|(port, _)| *port).collect();
+    made.listeners
+        .push(layout.inspecting(listener, Inspectors::BOTH, &declared));
+}
+
+/// The ports of the workload that services have. Where two of them disagree, the first one counts.
+fn served(layout: Layout<'_>) -> BTreeMap<u16, Served> {
+    let mut served = BTreeMap::new();
+    for service in layout.index.services() {
+        for port in service.ports() {
+            let Some(target) = service.port_behind(layout.proxy, port.number) else {
+                continue;
+            };
+            let host = names::host_port(service.host.as_str(), port.number);
+            served.entry(target).or_insert(Served {
+                protocol: port.protocol,
+                operation: format!("{host}/*"),
+            });
+        }
+    }
+    served
+}
+
+fn chains_of(layout: Layout<'_>, port: u16, served: &Served, to: &str) -> Vec<FilterChain> {
+    let name = names::listener(layout.any_address(), port);
+    let all = || Some(to_port(port, FilterChainMatch::default()));
+    let requests = || http_filter(layout, port, to, served.operation.clone());
+    match served.protocol {
+        Protocol::Detected => vec![
+            chain(&name, Some(to_port(port, looks_like_http())), requests()),
+            chain(&name, Some(to_port(port, plaintext())), tcp(to)),
+            chain(&name, all(), tcp(to)),
+        ],
+        protocol if protocol.is_http() => vec![chain(&name, all(), requests())],
+        _ => vec![chain(&name, all(), tcp(to))],
+    }
+}
+
+fn http_filter(layout: Layout<'_>, port: u16, to: &str, operation: String) -> Filter {
+    let routes = inbound::to_application(port, to, operation);
+    http(
+        layout.index,
+        layout.proxy,
+        TrafficDirection::Inbound,
+        names::inbound_stat_prefix(port),
+        Routes::Inline(Box::new(routes)),
+    )
+}
+
+fn to_port(port: u16, conditions: FilterChainMatch) -> FilterChainMatch {
+    FilterChainMatch {
+        destination_port: uint32(u32::from(port)),
+        ..conditions
+    }
+}
+
+/// Plaintext, whatever was found in it: where one chain wants it, the others are not asked.
+fn plaintext() -> FilterChainMatch {
+    FilterChainMatch {
+        transport_protocol: "raw_buffer".into(),
+        ..FilterChainMatch::default()
+    }
+}
+
+/// The address from which the proxy calls its own application: the rules of the kernel let it pass.
+fn source(layout: Layout<'_>) -> IpAddr {
+    match layout.proxy.ip {
+        IpAddr::V4(_) => Ipv4Addr::new(127, 0, 0, 6).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6).into(),
+    }
+}
+
+/// That the destination is one of these ports; `None` if there are none.
+pub(super) fn any_of_ports(ports: &[u16]) -> Option<ListenerFilterChainMatchPredicate> {
+    let is = |port: &u16| ListenerFilterChainMatchPredicate {
+        rule: Some(Rule::DestinationPortRange(Int32Range {
+            start: i32::from(*port),
+            end: i32::from(*port) + 1,
+        })),
+    };
+    match ports {
+        [] => None,
+        [one] => Some(is(one)),
+        several => Some(ListenerFilterChainMatchPredicate {
+            rule: Some(Rule::OrMatch(MatchSet {
+                rules: several.iter().map(is).collect(),
+            })),
+        }),
+    }
+}
