@@ -9,8 +9,9 @@ use crate::schema::Type;
 /// Answers without making spans of rows.
 pub(crate) struct Facts<'b> {
     builder: &'b Builder,
-    /// The service of each resource.
+    /// The services by name, and for each resource which one it is.
     services: Vec<&'b str>,
+    service_of: Vec<u32>,
     /// For each shape whether it may say that the span failed, and whether it may name a peer.
     may_fail: Vec<bool>,
     may_name_peer: Vec<bool>,
@@ -52,23 +53,42 @@ impl<'b> Facts<'b> {
                 .collect()
         };
         let resources = builder.resources.decoded.iter();
+        let names: Vec<&str> = resources
+            .map(|resource| Resource::service_name(resource))
+            .collect();
+        let mut services = names.clone();
+        services.sort_unstable();
+        services.dedup();
+        let number = |name: &&str| services.partition_point(|service| service < name) as u32;
         Self {
             builder,
-            services: resources
-                .map(|resource| Resource::service_name(resource))
-                .collect(),
+            service_of: names.iter().map(number).collect(),
+            services,
             may_fail: has(&["error"]),
             may_name_peer: has(&PEER_KEYS),
         }
     }
 
-    /// The service of each resource.
-    pub(crate) fn services(&self) -> &[&'b str] {
-        &self.services
+    /// The number of its service: in the order of the names.
+    #[inline]
+    pub(crate) fn service(&self, row: u32) -> u32 {
+        self.service_of[self.builder.spans.resource[row as usize] as usize]
     }
 
-    pub(crate) fn service(&self, row: u32) -> &'b str {
-        self.services[self.builder.spans.resource[row as usize] as usize]
+    /// The name of a service; empty for resources that have none.
+    #[inline]
+    pub(crate) fn service_name(&self, service: u32) -> &'b str {
+        self.services[service as usize]
+    }
+
+    /// The number of the service that has this name, if one has.
+    pub(crate) fn service_named(&self, name: &str) -> Option<u32> {
+        self.services.binary_search(&name).ok().map(|at| at as u32)
+    }
+
+    /// How many services there are.
+    pub(crate) fn service_count(&self) -> u32 {
+        self.services.len() as u32
     }
 
     pub(crate) fn kind(&self, row: u32) -> Kind {

@@ -26,6 +26,26 @@ fn read4(bytes: &[u8]) -> u64 {
     }
 }
 
+/// Whether two byte strings are the same. Most that are compared are short and are the same: to call
+/// a function for it would take longer than to do it.
+#[inline]
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        0..4 => a.iter().zip(b).all(|(a, b)| a == b),
+        4..8 => a.first_chunk::<4>() == b.first_chunk() && a.last_chunk::<4>() == b.last_chunk(),
+        8..=64 => {
+            let (words_of_a, _) = a.as_chunks::<8>();
+            let (words_of_b, _) = b.as_chunks::<8>();
+            (words_of_a.iter().zip(words_of_b)).all(|(a, b)| a == b)
+                && a.last_chunk::<8>() == b.last_chunk()
+        }
+        _ => a == b,
+    }
+}
+
 /// The hash of bytes; tables in memory use it.
 #[inline]
 pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
@@ -67,15 +87,40 @@ pub(crate) const fn hash_trace(id: u128) -> u64 {
 /// How many bytes of a text its hash is taken of.
 const HASHED_TEXT: usize = 256;
 
+const FNV: u64 = 0xcbf2_9ce4_8422_2325;
+
+#[inline]
+const fn fnv(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
+}
+
 /// The hash of a text, by which filters of texts know it: of its first bytes FNV-1a, mixed with its
 /// length.
 #[inline]
 pub(crate) fn hash_text(text: &[u8]) -> u64 {
-    let mut fnv = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in text.iter().take(HASHED_TEXT) {
-        fnv = (fnv ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let [hash] = hash_texts([text]);
+    hash
+}
+
+/// The hashes of texts. FNV-1a waits for a multiplication at each byte: several texts wait together.
+#[inline]
+pub(crate) fn hash_texts<const N: usize>(texts: [&[u8]; N]) -> [u64; N] {
+    let hashed = texts.map(|text| &text[..text.len().min(HASHED_TEXT)]);
+    let shared = hashed.iter().map(|text| text.len()).min().unwrap_or(0);
+    let begins = hashed.map(|text| &text[..shared]);
+    let mut hashes = [FNV; N];
+    for at in 0..shared {
+        for (hash, begin) in hashes.iter_mut().zip(&begins) {
+            *hash = fnv(*hash, begin[at]);
+        }
     }
-    mix(fnv ^ K0, text.len() as u64 ^ K1)
+    for ((hash, hashed), text) in hashes.iter_mut().zip(hashed).zip(texts) {
+        let whole = hashed[shared..]
+            .iter()
+            .fold(*hash, |hash, byte| fnv(hash, *byte));
+        *hash = mix(whole ^ K0, text.len() as u64 ^ K1);
+    }
+    hashes
 }
 
 #[cfg(test)]
@@ -99,6 +144,23 @@ mod tests {
         assert_ne!(hash(1, b"a"), hash(2, b"a"));
     }
 
+    #[test]
+    fn strings_are_the_same_if_all_their_bytes_are() {
+        let text: Vec<u8> = (0..100).collect();
+        for length in 0..text.len() {
+            let text = &text[..length];
+            let mut other = text.to_vec();
+            assert!(same(text, &other), "{length}");
+            for at in 0..length {
+                other[at] ^= 0x80;
+                assert!(!same(text, &other), "{length} {at}");
+                other[at] ^= 0x80;
+            }
+            other.push(0);
+            assert!(!same(text, &other), "{length}");
+        }
+    }
+
     /// The filters of written segments depend on it.
     #[test]
     fn the_hash_of_texts_stays_as_it_is() {
@@ -110,6 +172,8 @@ mod tests {
         );
         let long = [7; 300];
         assert_ne!(hash_text(&long), hash_text(&long[..299]));
+        let texts = [b"foobar", &b""[..], &long, &long[..299]];
+        assert_eq!(hash_texts(texts), texts.map(hash_text));
     }
 
     /// The trace index and filter of written segments depend on it.

@@ -14,6 +14,7 @@ mod hash;
 mod layout;
 pub mod limits;
 mod merge;
+mod numbers;
 mod read;
 mod red;
 mod schema;

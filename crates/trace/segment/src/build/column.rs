@@ -1,3 +1,4 @@
+use crate::hash::same;
 use crate::schema::Type;
 
 use super::intern::{Entry, Interner, Reject, check_text, fits};
@@ -108,7 +109,7 @@ impl Strings {
     ) -> Result<u32, Reject> {
         match self {
             Self::Dictionary { words, codes } => {
-                let code = if *guess != NO_GUESS && words.get(*guess) == bytes {
+                let code = if *guess != NO_GUESS && same(words.get(*guess), bytes) {
                     *guess
                 } else {
                     match words.find(bytes) {

@@ -1,4 +1,4 @@
-use crate::hash::hash;
+use crate::hash::{hash, same};
 
 /// Byte strings, each kept once under a running number.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl Interner {
             }
             if entry & UPPER == hash {
                 let code = (entry as u32) - 1;
-                if self.get(code) == bytes {
+                if same(self.get(code), bytes) {
                     return Entry::Known(code);
                 }
             }

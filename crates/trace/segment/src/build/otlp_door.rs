@@ -37,7 +37,12 @@ impl Builder {
     pub fn append_otlp_by(turns: &mut impl Turns, body: &[u8]) -> Result<Refused, OtlpError> {
         turns.builder().check_room()?;
         let mark = turns.builder().mark();
-        let walked = walk_protobuf(body, &mut Door { turns, spans: 0 });
+        let mut door = Door {
+            turns,
+            spans: 0,
+            first_of_scope: mark.span_count(),
+        };
+        let walked = walk_protobuf(body, &mut door);
         walked.map_err(|stop| {
             turns.builder().rollback(mark);
             match stop {
@@ -72,6 +77,8 @@ struct Door<'t, T> {
     turns: &'t mut T,
     /// Those of this turn.
     spans: usize,
+    /// The row of the scope's first span.
+    first_of_scope: usize,
 }
 
 impl<T: Turns> Sink for Door<'_, T> {
@@ -98,6 +105,15 @@ impl<T: Turns> Sink for Door<'_, T> {
                 builder.scopes.remember(builder.scope)?;
             }
         }
+        self.first_of_scope = builder.span_count();
+        Ok(())
+    }
+
+    fn scope_of_spans(&mut self, scope: &ScopeRef<'_>) -> Result<(), Stop> {
+        let first = self.first_of_scope;
+        self.scope(scope)?;
+        let builder = self.turns.builder();
+        builder.spans.scope[first..].fill(builder.scope);
         Ok(())
     }
 

@@ -18,6 +18,13 @@ pub struct Mark {
     links: ChildMark,
 }
 
+impl Mark {
+    /// How many spans it held.
+    pub(super) fn span_count(&self) -> usize {
+        self.spans
+    }
+}
+
 impl Builder {
     /// What it holds now.
     pub fn mark(&self) -> Mark {

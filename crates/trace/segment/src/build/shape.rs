@@ -1,3 +1,4 @@
+use crate::hash::same;
 use crate::schema::Type;
 
 /// An attribute on its way into a table.
@@ -69,7 +70,7 @@ impl Shape {
         let mut begin = 0;
         for (entry, attribute) in self.entries.iter().zip(attributes) {
             let end = entry.end as usize;
-            if entry.ty != attribute.ty() || self.keys[begin..end] != *attribute.key() {
+            if entry.ty != attribute.ty() || !same(&self.keys[begin..end], attribute.key()) {
                 return false;
             }
             begin = end;

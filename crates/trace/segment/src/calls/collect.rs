@@ -6,12 +6,22 @@ use periplus_model::TraceId;
 use super::{CallEdge, Calls, MINUTE_NANO};
 use crate::build::Builder;
 use crate::facts::Facts;
+use crate::numbers::Numbers;
 
 /// Looks at one trace after the other.
 pub(crate) struct Collector<'b> {
     builder: &'b Builder,
     facts: Facts<'b>,
-    edges: HashMap<(u64, &'b str, &'b str), (u64, u64)>,
+    /// Names of called sides that are no services of the builder; their numbers follow those of the
+    /// services.
+    peers: Vec<&'b str>,
+    peer_numbers: HashMap<&'b str, u32>,
+    /// Who called whom, by number: the caller above, the called below.
+    pairs: Numbers,
+    /// A minute above, a pair below.
+    edges: Numbers,
+    /// For each edge its calls and how many of them failed.
+    counts: Vec<(u64, u64)>,
     unsettled: Vec<TraceId>,
     /// For each row of the trace the row of its parent, [`NONE`] for roots.
     parents: Vec<u32>,
@@ -21,22 +31,32 @@ pub(crate) struct Collector<'b> {
     named: Vec<u32>,
     /// Whether the other side of the row's call is there.
     answered: Vec<bool>,
+    /// The ids of the trace's spans.
+    ids: Vec<u64>,
     row_of_id: HashMap<u64, u32>,
 }
 
 const NONE: u32 = u32::MAX;
+
+/// With more spans a trace is looked through by hash.
+const LARGE: usize = 32;
 
 impl<'b> Collector<'b> {
     pub(crate) fn new(builder: &'b Builder) -> Self {
         Self {
             builder,
             facts: Facts::new(builder),
-            edges: HashMap::new(),
+            peers: Vec::new(),
+            peer_numbers: HashMap::new(),
+            pairs: Numbers::default(),
+            edges: Numbers::default(),
+            counts: Vec::new(),
             unsettled: Vec::new(),
             parents: Vec::new(),
             order: Vec::new(),
             named: Vec::new(),
             answered: Vec::new(),
+            ids: Vec::new(),
             row_of_id: HashMap::new(),
         }
     }
@@ -60,27 +80,25 @@ impl<'b> Collector<'b> {
         let spans = &self.builder.spans;
         self.parents.clear();
         self.row_of_id.clear();
-        let large = rows.len() > 32;
+        self.ids.clear();
+        (self.ids).extend(rows.iter().map(|row| spans.id[*row as usize]));
+        let ids = &self.ids;
+        let large = rows.len() > LARGE;
         if large {
-            for (at, row) in (0..).zip(rows) {
-                if (self.row_of_id)
-                    .insert(spans.id[*row as usize], at)
-                    .is_some()
-                {
+            for (at, id) in (0..).zip(ids) {
+                if self.row_of_id.insert(*id, at).is_some() {
                     return None;
                 }
             }
         }
         for (at, row) in rows.iter().map(|row| *row as usize).enumerate() {
-            let find = |id: u64| match large {
-                true => self.row_of_id.get(&id).copied(),
-                false => {
-                    (rows.iter().position(|row| spans.id[*row as usize] == id)).map(|at| at as u32)
-                }
-            };
-            if !large && find(spans.id[row]) != Some(at as u32) {
+            if !large && ids[..at].contains(&ids[at]) {
                 return None;
             }
+            let find = |wanted: u64| match large {
+                true => self.row_of_id.get(&wanted).copied(),
+                false => (ids.iter().position(|id| *id == wanted)).map(|at| at as u32),
+            };
             self.parents.push(match spans.parent[row] {
                 0 => NONE,
                 parent => find(parent)?,
@@ -133,7 +151,7 @@ impl<'b> Collector<'b> {
                 NONE => NONE,
                 parent => self.named[parent as usize],
             };
-            if service.is_empty() {
+            if self.facts.service_name(service).is_empty() {
                 self.named[at] = caller;
                 continue;
             }
@@ -146,6 +164,7 @@ impl<'b> Collector<'b> {
                     && let Some(peer) = self.facts.peer(row)
                 {
                     let failed = self.facts.failed(row);
+                    let peer = self.peer_number(peer);
                     self.count(start, peer, service, failed);
                 }
                 continue;
@@ -168,7 +187,7 @@ impl<'b> Collector<'b> {
             let at = self.order[next] as usize;
             let row = rows[at];
             let service = self.facts.service(row);
-            if service.is_empty() || !self.facts.kind(row).sends() {
+            if !self.facts.kind(row).sends() || self.facts.service_name(service).is_empty() {
                 continue;
             }
             if !self.answered[at]
@@ -177,6 +196,7 @@ impl<'b> Collector<'b> {
                 self.answered[at] = true;
                 let failed = self.facts.failed(row);
                 let start = self.builder.spans.start[row as usize];
+                let peer = self.peer_number(peer);
                 self.count(start, service, peer, failed);
             }
             let parent = self.parents[at];
@@ -186,22 +206,49 @@ impl<'b> Collector<'b> {
         }
     }
 
-    fn count(&mut self, start: u64, parent: &'b str, child: &'b str, failed: bool) {
-        let minute = start / MINUTE_NANO;
-        let (calls, errors) = self.edges.entry((minute, parent, child)).or_default();
+    /// The number of the service of this name, or one behind all services.
+    fn peer_number(&mut self, name: &'b str) -> u32 {
+        self.facts.service_named(name).unwrap_or_else(|| {
+            let next = self.facts.service_count() + self.peers.len() as u32;
+            let number = *self.peer_numbers.entry(name).or_insert(next);
+            if number == next {
+                self.peers.push(name);
+            }
+            number
+        })
+    }
+
+    fn name_of(&self, number: u32) -> &'b str {
+        match number.checked_sub(self.facts.service_count()) {
+            Some(peer) => self.peers[peer as usize],
+            None => self.facts.service_name(number),
+        }
+    }
+
+    fn count(&mut self, start: u64, parent: u32, child: u32, failed: bool) {
+        let pair = self.pairs.of(u64::from(parent) << 32 | u64::from(child));
+        // The minutes of 64-bit times have 29 bits.
+        let edge = self.edges.of(start / MINUTE_NANO << 32 | u64::from(pair)) as usize;
+        if edge == self.counts.len() {
+            self.counts.push((0, 0));
+        }
+        let (calls, errors) = &mut self.counts[edge];
         *calls += 1;
         *errors += u64::from(failed);
     }
 
     pub(crate) fn finish(self) -> Calls {
-        let edges = self.edges.into_iter();
+        let edges = self.edges.keys.iter().zip(&self.counts);
         let mut edges: Vec<CallEdge> = edges
-            .map(|((minute, parent, child), (calls, errors))| CallEdge {
-                start_unix_nano: minute * MINUTE_NANO,
-                parent: parent.to_owned(),
-                child: child.to_owned(),
-                calls,
-                errors,
+            .map(|(key, (calls, errors))| {
+                let pair = self.pairs.keys[*key as u32 as usize];
+                CallEdge {
+                    start_unix_nano: (key >> 32) * MINUTE_NANO,
+                    parent: self.name_of((pair >> 32) as u32).to_owned(),
+                    child: self.name_of(pair as u32).to_owned(),
+                    calls: *calls,
+                    errors: *errors,
+                }
             })
             .collect();
         edges.sort_unstable();

@@ -71,21 +71,18 @@ pub(crate) fn put_words<T: Word>(out: &mut Vec<u8>, squeeze: &mut Squeeze, value
     put_varint(out, base);
     put_varint(out, factor);
     out.push(width as u8);
+    let quotients = quotients(values, base, factor);
     let mut plane = std::mem::take(&mut squeeze.plane);
     for k in 0..width {
         let shift = 8 * k;
         plane.clear();
-        match factor {
-            1 => plane.extend(
+        match &quotients {
+            None => plane.extend(
                 values
                     .iter()
                     .map(|value| ((value.to_u64() - base) >> shift) as u8),
             ),
-            _ => plane.extend(
-                values
-                    .iter()
-                    .map(|value| (((value.to_u64() - base) / factor) >> shift) as u8),
-            ),
+            Some(quotients) => plane.extend(quotients.iter().map(|value| (value >> shift) as u8)),
         }
         squeeze.put_plane(out, &plane);
     }
@@ -152,11 +149,29 @@ const fn width_of(value: u64) -> u32 {
 
 /// Clocks that tick in micro- or milliseconds make all offsets multiples of a power of ten.
 fn factor<T: Word>(values: &[T], base: u64, most: u64) -> u64 {
-    [1_000_000, 1_000]
-        .into_iter()
-        .filter(|factor| most - base >= *factor)
-        .find(|factor| (values.iter()).all(|value| (value.to_u64() - base).is_multiple_of(*factor)))
-        .unwrap_or(1)
+    match most - base {
+        MILLION.. if are_multiples::<MILLION, T>(values, base) => MILLION,
+        THOUSAND.. if are_multiples::<THOUSAND, T>(values, base) => THOUSAND,
+        _ => 1,
+    }
+}
+
+const THOUSAND: u64 = 1_000;
+const MILLION: u64 = 1_000_000;
+
+/// To divide by a number that the compiler knows takes a tenth of the time.
+fn are_multiples<const FACTOR: u64, T: Word>(values: &[T], base: u64) -> bool {
+    (values.iter()).all(|value| (value.to_u64() - base).is_multiple_of(FACTOR))
+}
+
+/// The offsets from the base by the factor; none if that is one.
+fn quotients<T: Word>(values: &[T], base: u64, factor: u64) -> Option<Vec<u64>> {
+    let offsets = values.iter().map(|value| value.to_u64() - base);
+    match factor {
+        THOUSAND => Some(offsets.map(|offset| offset / THOUSAND).collect()),
+        MILLION => Some(offsets.map(|offset| offset / MILLION).collect()),
+        _ => None,
+    }
 }
 
 /// The values of a column that has at most 256.

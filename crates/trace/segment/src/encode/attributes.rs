@@ -8,7 +8,7 @@ use crate::codec::Squeeze;
 use crate::codec::chunk::Chunk;
 use crate::codec::strings::Strings as Plain;
 use crate::codec::words::put_words;
-use crate::hash::hash_text;
+use crate::hash::{hash_text, hash_texts};
 use crate::schema::Type;
 use crate::trace_filter::TraceFilter;
 
@@ -171,7 +171,13 @@ impl<'b> Columns<'b> {
                 continue;
             }
             let mut filter = TraceFilter::with_bits(slots.len() * BITS_PER_TEXT);
-            for slot in slots {
+            let (fours, rest) = slots.as_chunks::<4>();
+            for four in fours {
+                for hash in hash_texts(four.map(|slot| strings.get(slot))) {
+                    filter.insert(hash);
+                }
+            }
+            for slot in rest {
                 filter.insert(hash_text(strings.get(*slot)));
             }
             to.push((first + self.numbers[number], filter));

@@ -198,8 +198,18 @@ fn mapped<T: Word>(rows: &[u32], value: impl Fn(usize) -> T) -> Vec<T> {
 
 /// The values of a column that is empty for most builders.
 fn sparse(rows: &[u32], column: &Sparse, value: impl Fn(u32) -> u32) -> Vec<u32> {
-    match column.0.is_empty() {
-        true => Vec::new(),
-        false => mapped(rows, |row| value(column.get(row as u32))),
+    let (Some(&first), Some(&last)) = (rows.iter().min(), rows.iter().max()) else {
+        return Vec::new();
+    };
+    if column.0.is_empty() {
+        return Vec::new();
     }
+    // The rows of a group lie close together: to look each of them up would take longer.
+    let first = first as usize;
+    let range = first..last as usize + 1;
+    let mut values = vec![0; range.len()];
+    for (row, value) in column.within(&range) {
+        values[*row as usize - first] = *value;
+    }
+    mapped(rows, |row| value(values[row - first]))
 }

@@ -5,15 +5,12 @@ use periplus_model::SpanKind;
 use super::{Point, Red, ServiceOperation, WINDOW_NANO, bucket_of};
 use crate::build::Builder;
 use crate::facts::Facts;
-use crate::hash::hash_u64;
+use crate::numbers::Numbers;
 
 /// Counts spans.
 pub(crate) struct Collector<'b> {
     builder: &'b Builder,
     facts: Facts<'b>,
-    /// The services by name, and for each resource which one it is.
-    services: Vec<&'b str>,
-    service_of: Vec<u32>,
     series: Numbers,
     points: Numbers,
     errors: Vec<u32>,
@@ -23,18 +20,9 @@ pub(crate) struct Collector<'b> {
 
 impl<'b> Collector<'b> {
     pub(crate) fn new(builder: &'b Builder) -> Self {
-        let facts = Facts::new(builder);
-        let of_resources = facts.services();
-        let mut services = of_resources.to_vec();
-        services.sort_unstable();
-        services.dedup();
-        let number = |name: &&str| services.partition_point(|service| service < name) as u32;
-        let service_of = of_resources.iter().map(number).collect();
         Self {
             builder,
-            facts,
-            services,
-            service_of,
+            facts: Facts::new(builder),
             series: Numbers::default(),
             points: Numbers::default(),
             errors: Vec::new(),
@@ -46,7 +34,7 @@ impl<'b> Collector<'b> {
     pub(crate) fn add(&mut self, rows: impl Iterator<Item = u32>) {
         let spans = &self.builder.spans;
         for row in rows.map(|row| row as usize) {
-            let service = self.service_of[spans.resource[row] as usize];
+            let service = self.facts.service(row as u32);
             let kind = u64::from(spans.kind_status[row] & 0xf);
             let key = u64::from(service) << 36 | u64::from(spans.name[row]) << 4 | kind;
             let series = self.series.of(key);
@@ -64,13 +52,13 @@ impl<'b> Collector<'b> {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Red {
+    pub(crate) fn finish(self) -> Red {
         let names = &self.builder.names;
         let mut series: Vec<(u32, ServiceOperation)> = (0..)
             .zip(&self.series.keys)
             .map(|(number, key)| {
                 let operation = ServiceOperation {
-                    service: self.services[(key >> 36) as usize].to_owned(),
+                    service: self.facts.service_name((key >> 36) as u32).to_owned(),
                     name: names.text((key >> 4) as u32).to_owned(),
                     kind: SpanKind::from_number((key & 0xf) as i32),
                 };
@@ -82,23 +70,21 @@ impl<'b> Collector<'b> {
         for (number, (old, _)) in (0..).zip(&series) {
             new[*old as usize] = number;
         }
-        self.samples.sort_unstable();
+        let (firsts, mut buckets) = by_point(&self.samples, self.points.keys.len());
         let mut of_point: Vec<(u64, u32, usize)> = Vec::with_capacity(self.points.keys.len());
         for (point, key) in self.points.keys.iter().enumerate() {
             of_point.push((key >> 32, new[*key as u32 as usize], point));
         }
-        let firsts: Vec<usize> = (0..=self.points.keys.len() as u64)
-            .map(|point| self.samples.partition_point(|sample| sample >> 16 < point))
-            .collect();
         of_point.sort_unstable();
         let mut red = Red {
             series: series.into_iter().map(|(_, operation)| operation).collect(),
             ..Red::default()
         };
         for (window, series, point) in of_point {
-            let samples = &self.samples[firsts[point]..firsts[point + 1]];
+            let samples = &mut buckets[firsts[point] as usize..firsts[point + 1] as usize];
+            samples.sort_unstable();
             for same in samples.chunk_by(|a, b| a == b) {
-                red.buckets.push((same[0] as u16, same.len() as u32));
+                red.buckets.push((same[0], same.len() as u32));
             }
             red.points.push(Point {
                 window,
@@ -111,45 +97,23 @@ impl<'b> Collector<'b> {
     }
 }
 
-/// Running numbers for keys, in the order in which they come.
-#[derive(Default)]
-struct Numbers {
-    keys: Vec<u64>,
-    /// Open addressing: numbers plus one; zero is free.
-    table: Vec<u32>,
-}
-
-impl Numbers {
-    #[inline]
-    fn of(&mut self, key: u64) -> u32 {
-        if (self.keys.len() + 1) * 2 > self.table.len() {
-            self.grow();
-        }
-        let at = self.place(key);
-        if self.table[at] == 0 {
-            self.keys.push(key);
-            self.table[at] = self.keys.len() as u32;
-        }
-        self.table[at] - 1
+/// The buckets of samples by point, and where those of each point begin and those of the last one end.
+fn by_point(samples: &[u64], points: usize) -> (Vec<u32>, Vec<u16>) {
+    let mut firsts = vec![0_u32; points + 1];
+    for sample in samples {
+        firsts[(sample >> 16) as usize + 1] += 1;
     }
-
-    #[inline]
-    fn place(&self, key: u64) -> usize {
-        let mask = self.table.len() - 1;
-        let mut at = hash_u64(0, key) as usize & mask;
-        while self.table[at] != 0 && self.keys[self.table[at] as usize - 1] != key {
-            at = (at + 1) & mask;
-        }
-        at
+    for point in 0..points {
+        firsts[point + 1] += firsts[point];
     }
-
-    fn grow(&mut self) {
-        self.table = vec![0; (self.table.len() * 2).max(64)];
-        for number in 0..self.keys.len() {
-            let at = self.place(self.keys[number]);
-            self.table[at] = number as u32 + 1;
-        }
+    let mut next = firsts.clone();
+    let mut buckets = vec![0; samples.len()];
+    for sample in samples {
+        let next = &mut next[(sample >> 16) as usize];
+        buckets[*next as usize] = *sample as u16;
+        *next += 1;
     }
+    (firsts, buckets)
 }
 
 impl Builder {

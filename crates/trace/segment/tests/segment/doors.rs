@@ -58,6 +58,30 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
     }
 }
 
+/// A field of type bytes that is shorter than 128 bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
+}
+
+#[test]
+fn what_is_said_of_all_spans_may_stand_anywhere_among_them() {
+    let span = |id: u8| field(2, &[field(1, &[id; 16]), field(2, &[id; 8])].concat());
+    let scope = |name: &str| field(1, &field(1, name.as_bytes()));
+    let url = |url: &str| field(3, url.as_bytes());
+    let parts = [scope("a"), span(1), scope("b"), span(2), url("c"), url("d")];
+    let bodies = (0..parts.len()).flat_map(|first| {
+        let parts = &parts;
+        (1..=parts.len()).map(move |count| {
+            let parts = parts.iter().cycle().skip(first).take(count);
+            let spans = parts.cloned().collect::<Vec<_>>().concat();
+            let behind = [span(3), url("e")].concat();
+            let scopes = [field(2, &spans), field(2, &behind)].concat();
+            field(1, &scopes)
+        })
+    });
+    compare(&bodies.collect::<Vec<_>>());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

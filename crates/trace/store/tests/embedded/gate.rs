@@ -142,8 +142,8 @@ impl DiskFile for GatedFile {
         self.below.read_at(buffer, offset)
     }
 
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.below.write_at(bytes, offset)
+    fn write_pieces_at(&self, pieces: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.below.write_pieces_at(pieces, offset)
     }
 
     fn allocate(&self, size: u64) -> io::Result<()> {

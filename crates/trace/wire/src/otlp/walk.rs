@@ -6,7 +6,7 @@ use super::decode::{read_resource, read_scope, read_span};
 use super::error::{Place, SpanError};
 use super::walk_span::Scratch;
 use super::{DecodeError, Refused};
-use crate::protobuf::Reader;
+use crate::protobuf::{Payload, Reader};
 
 /// Takes what [`walk_protobuf`] meets: `resource`, then for each of its scopes `scope` and the spans.
 ///
@@ -20,6 +20,9 @@ pub trait Sink {
 
     /// The following spans are of this scope. A scope may have none.
     fn scope(&mut self, scope: &ScopeRef<'_>) -> Result<(), Self::Error>;
+
+    /// All spans since the last [`Self::scope`] are of this scope instead: something behind them said so.
+    fn scope_of_spans(&mut self, scope: &ScopeRef<'_>) -> Result<(), Self::Error>;
 
     /// A span. Its texts are bytes that nobody has checked: the sink checks those that it has not
     /// seen before, and answers [`Taken::NotUtf8`] if they are none.
@@ -230,87 +233,85 @@ struct Walk<'w, 'a, S> {
     scratch: Scratch<'a>,
 }
 
-/// The parts of a `ResourceSpans` or of a `ScopeSpans`: both have the same form, and what is said
-/// about all members may come behind them.
+/// What a `ResourceSpans` or a `ScopeSpans` says of all its members; it may come behind them.
 #[derive(Default)]
-struct Parts<'a> {
+struct Common<'a> {
     heads: Vec<&'a [u8]>,
     schema_url: &'a str,
 }
 
-impl<'a> Parts<'a> {
-    fn read(bytes: &'a [u8], names: [&'static str; 4]) -> Result<Self, DecodeError> {
-        let mut parts = Self::default();
-        let mut reader = Reader::new(names[0], bytes);
-        while let Some((field, payload)) = reader.next()? {
-            match field {
-                1 => parts.heads.push(payload.bytes(names[1])?),
-                2 => {
-                    payload.bytes(names[2])?;
-                }
-                3 => parts.schema_url = payload.str(names[3])?,
-                _ => {}
-            }
+impl Common<'_> {
+    fn resource(&self) -> ResourceRef<'_> {
+        ResourceRef {
+            messages: &self.heads,
+            schema_url: self.schema_url,
         }
-        Ok(parts)
+    }
+
+    fn scope(&self) -> ScopeRef<'_> {
+        ScopeRef {
+            messages: &self.heads,
+            schema_url: self.schema_url,
+        }
     }
 }
 
-/// The members of a message that [`Parts::read`] has found to be well formed.
-fn members<'a>(name: &'static str, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-    let mut reader = Reader::new(name, bytes);
-    std::iter::from_fn(move || {
-        loop {
-            match reader.next() {
-                Ok(Some((2, payload))) => return payload.bytes(name).ok(),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return None,
+impl<'a, S: Sink> Walk<'_, 'a, S> {
+    /// Goes over the message twice: its members are few.
+    fn resource_spans(&mut self, bytes: &'a [u8], mut place: Place) -> Result<(), S::Error> {
+        let mut common = Common::default();
+        let mut members = Vec::new();
+        let mut reader = Reader::new("ResourceSpans", bytes);
+        while let Some((field, payload)) = reader.next().map_err(DecodeError::from)? {
+            match field {
+                1 => (common.heads).push(bytes_of(payload, "ResourceSpans.resource")?),
+                2 => members.push(bytes_of(payload, "ResourceSpans.scope_spans")?),
+                3 => common.schema_url = text_of(payload, "ResourceSpans.schema_url")?,
+                _ => {}
             }
         }
-    })
-}
-
-impl<'a, S: Sink> Walk<'_, 'a, S> {
-    fn resource_spans(&mut self, bytes: &'a [u8], mut place: Place) -> Result<(), S::Error> {
-        let parts = Parts::read(
-            bytes,
-            [
-                "ResourceSpans",
-                "ResourceSpans.resource",
-                "ResourceSpans.scope_spans",
-                "ResourceSpans.schema_url",
-            ],
-        )?;
-        self.sink.resource(&ResourceRef {
-            messages: &parts.heads,
-            schema_url: parts.schema_url,
-        })?;
-        for bytes in members("ResourceSpans", bytes) {
+        self.sink.resource(&common.resource())?;
+        for bytes in members {
             self.scope_spans(bytes, place)?;
             place.scope_spans += 1;
         }
         Ok(())
     }
 
+    /// Goes over the message once: to look for what is behind the spans takes as long as to fetch them
+    /// from memory.
     fn scope_spans(&mut self, bytes: &'a [u8], mut place: Place) -> Result<(), S::Error> {
-        let parts = Parts::read(
-            bytes,
-            [
-                "ScopeSpans",
-                "ScopeSpans.scope",
-                "ScopeSpans.spans",
-                "ScopeSpans.schema_url",
-            ],
-        )?;
-        self.sink.scope(&ScopeRef {
-            messages: &parts.heads,
-            schema_url: parts.schema_url,
-        })?;
-        for bytes in members("ScopeSpans", bytes) {
-            self.span(bytes, place)?;
-            place.span += 1;
+        let mut common = Common::default();
+        // Whether the sink knows of the scope, and of all that was said about it.
+        let (mut known, mut changed) = (false, false);
+        let mut reader = Reader::new("ScopeSpans", bytes);
+        while let Some((field, payload)) = reader.next().map_err(DecodeError::from)? {
+            match field {
+                1 => {
+                    common.heads.push(bytes_of(payload, "ScopeSpans.scope")?);
+                    changed = known;
+                }
+                2 => {
+                    let span = bytes_of(payload, "ScopeSpans.spans")?;
+                    if !known {
+                        self.sink.scope(&common.scope())?;
+                        known = true;
+                    }
+                    self.span(span, place)?;
+                    place.span += 1;
+                }
+                3 => {
+                    common.schema_url = text_of(payload, "ScopeSpans.schema_url")?;
+                    changed = known;
+                }
+                _ => {}
+            }
         }
-        Ok(())
+        match (known, changed) {
+            (false, _) => self.sink.scope(&common.scope()),
+            (true, true) => self.sink.scope_of_spans(&common.scope()),
+            (true, false) => Ok(()),
+        }
     }
 
     fn span(&mut self, bytes: &'a [u8], place: Place) -> Result<(), S::Error> {
@@ -328,4 +329,12 @@ impl<'a, S: Sink> Walk<'_, 'a, S> {
             Err(SpanError::Request(error)) => Err(error.into()),
         }
     }
+}
+
+fn bytes_of<'a>(payload: Payload<'a>, field: &'static str) -> Result<&'a [u8], DecodeError> {
+    Ok(payload.bytes(field)?)
+}
+
+fn text_of<'a>(payload: Payload<'a>, field: &'static str) -> Result<&'a str, DecodeError> {
+    Ok(payload.str(field)?)
 }

@@ -59,7 +59,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes all of it, or an unknown part of it and an error.
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_pieces_at(&[bytes], offset)
+    }
+
+    /// The same with pieces, one behind the other.
+    fn write_pieces_at(&self, pieces: &[&[u8]], offset: u64) -> io::Result<()>;
 
     /// Reserves room up to this size and lets the file have it, as zeros.
     fn allocate(&self, size: u64) -> io::Result<()>;

@@ -43,7 +43,6 @@ pub(crate) struct Log {
     reserved: u64,
     end: Position,
     sequence: u64,
-    buffer: Vec<u8>,
     announce: Option<Announce>,
 }
 
@@ -77,7 +76,6 @@ impl Log {
                 offset: 0,
             },
             sequence,
-            buffer: Vec::new(),
             announce: None,
         }
     }
@@ -100,18 +98,21 @@ impl Log {
             .sum();
         let file = self.room(size as u64)?;
         let seed = Seed::new(self.store_id, self.end.file);
-        self.buffer.clear();
-        let mut ends = Vec::new();
-        for (kind, body) in bodies {
+        let (mut heads, mut ends) = (Vec::new(), Vec::new());
+        let mut end = self.end;
+        for (kind, body) in bodies.clone() {
             let head = (kind, self.sequence, received_unix_nano);
-            record::write(&mut self.buffer, self.end.offset, seed, head, body);
+            heads.push(record::head(seed, end.offset, head, body));
             self.sequence += 1;
-            ends.push(Position {
-                file: self.end.file,
-                offset: self.end.offset + self.buffer.len() as u64,
-            });
+            end.offset += record::size(body.len()) as u64;
+            ends.push(end);
         }
-        if let Err(error) = file.write_at(&self.buffer, self.end.offset) {
+        let pieces = heads.iter().zip(bodies);
+        // Bodies are written from where they are: to copy them would take as long as to write them.
+        let pieces: Vec<&[u8]> = pieces
+            .flat_map(|(head, (_, body))| [&head[..], body, record::padding(body.len())])
+            .collect();
+        if let Err(error) = file.write_pieces_at(&pieces, self.end.offset) {
             return Err(self.undo(&*file, error));
         }
         if self.options.sync
@@ -122,9 +123,7 @@ impl Log {
                 source,
             });
         }
-        self.end.offset += self.buffer.len() as u64;
-        // A huge batch should not keep its room for ever.
-        self.buffer.shrink_to(8 << 20);
+        self.end = end;
         Ok(ends)
     }
 

@@ -54,27 +54,29 @@ pub(super) fn size(body: usize) -> usize {
     (HEADER + body).next_multiple_of(ALIGNMENT)
 }
 
-/// Writes a record behind what is there. The bytes of `out` will lie at `base` in the file.
-pub(super) fn write(
-    out: &mut Vec<u8>,
-    base: u64,
+/// What stands in front of a body in a record that begins at `offset` of the file.
+pub(super) fn head(
     seed: Seed,
+    offset: u64,
     (kind, sequence, received_unix_nano): (Kind, u64, u64),
     body: &[u8],
-) {
-    let start = out.len();
-    out.extend_from_slice(&MAGIC);
+) -> [u8; HEADER] {
+    let mut head = [0; HEADER];
     let length = u32::try_from(body.len()).expect("the size of a batch is limited");
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&[kind as u8, 0, 0, 0]);
-    out.extend_from_slice(&sequence.to_le_bytes());
-    out.extend_from_slice(&(base + start as u64).to_le_bytes());
-    out.extend_from_slice(&received_unix_nano.to_le_bytes());
-    out.extend_from_slice(body);
-    let crc = checksum(seed, &out[start..]);
-    out[start + 8..start + 12].copy_from_slice(&crc.to_le_bytes());
-    out.resize(start + size(body.len()), 0);
+    head[..4].copy_from_slice(&MAGIC);
+    head[4..8].copy_from_slice(&length.to_le_bytes());
+    head[12] = kind as u8;
+    head[16..24].copy_from_slice(&sequence.to_le_bytes());
+    head[24..32].copy_from_slice(&offset.to_le_bytes());
+    head[32..].copy_from_slice(&received_unix_nano.to_le_bytes());
+    let crc = checksum(seed, &head, body);
+    head[8..12].copy_from_slice(&crc.to_le_bytes());
+    head
+}
+
+/// What stands behind a body of so many bytes.
+pub(super) fn padding(body: usize) -> &'static [u8] {
+    &[0; ALIGNMENT][..size(body) - HEADER - body]
 }
 
 /// Reads the record at this place of a file, if there is one.
@@ -88,8 +90,8 @@ pub(super) fn read(bytes: &[u8], at: usize, seed: Seed) -> Option<Record<'_>> {
         return None;
     }
     let length = word(4) as usize;
-    let record = bytes.get(..HEADER.checked_add(length)?)?;
-    if checksum(seed, record) != word(8) {
+    let body = bytes.get(HEADER..HEADER.checked_add(length)?)?;
+    if checksum(seed, header, body) != word(8) {
         return None;
     }
     Some(Record {
@@ -97,7 +99,7 @@ pub(super) fn read(bytes: &[u8], at: usize, seed: Seed) -> Option<Record<'_>> {
         kind: Kind::from_number(header[12]).filter(|_| header[13] == 0),
         sequence: long(16),
         received_unix_nano: long(32),
-        body: &record[HEADER..],
+        body,
         end: size(length),
     })
 }
@@ -109,7 +111,8 @@ pub(super) fn find(bytes: &[u8], from: usize, seed: Seed) -> Option<usize> {
         .find(|&at| read(bytes, at, seed).is_some())
 }
 
-fn checksum(seed: Seed, record: &[u8]) -> u32 {
-    let crc = crc32c::crc32c_append(seed.0, &record[4..8]);
-    crc32c::crc32c_append(crc, &record[12..])
+fn checksum(seed: Seed, head: &[u8; HEADER], body: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(seed.0, &head[4..8]);
+    let crc = crc32c::crc32c_append(crc, &head[12..]);
+    crc32c::crc32c_append(crc, body)
 }

@@ -338,7 +338,8 @@ impl DiskFile for SimulatedFile {
         Ok(())
     }
 
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write_pieces_at(&self, pieces: &[&[u8]], offset: u64) -> io::Result<()> {
+        let bytes = &pieces.concat()[..];
         let mut state = self.disk.state();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let end = offset.saturating_add(bytes.len());
