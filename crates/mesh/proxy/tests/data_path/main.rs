@@ -5,6 +5,7 @@ mod differential_hyper;
 mod filter_chains;
 mod grpc;
 mod health;
+mod istio_metrics;
 mod keep_alive_and_pools;
 mod listeners_live;
 mod rfc9110_semantics;
