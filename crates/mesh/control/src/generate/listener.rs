@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, HttpFilter, Rds, http_filter,
 };
 
+use super::access_log::access_logs;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
 use crate::index::Index;
@@ -51,6 +52,7 @@ pub(super) fn listener(
             ..HttpFilter::default()
         }],
         tracing: tracing(index, proxy),
+        access_log: access_logs(index),
         use_remote_address: boolean(edge),
         generate_request_id: boolean(true),
         server_name: if is_istio_envoy { "istio-envoy" } else { "" }.into(),
