@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         id: "sidecar~127.0.0.1~productpage-v1.default~default.svc.cluster.local".to_owned(),
         cluster: "productpage.default".to_owned(),
         zone: "z1".to_owned(),
+        workload: None,
     };
     let proxy = Proxy::start(Published::new(snapshot), node, Options::default())?;
     while proxy.applied_generation() < 1 {

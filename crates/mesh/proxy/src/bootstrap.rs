@@ -51,6 +51,7 @@ impl Bootstrap {
             id: self.node.id.clone(),
             cluster: self.node.cluster.clone(),
             zone: zone.unwrap_or_default(),
+            workload: snapshot::Peer::of_node(&self.node.id, self.node.metadata.as_ref()),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::buffer::{Buffer, Output};
 use crate::clock::Micros;
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
+use crate::telemetry::istio::PeerCell;
 use crate::timer::Timer;
 use crate::tls::Secured;
 use crate::view::{HttpView, View};
@@ -42,6 +43,8 @@ pub(crate) struct Call {
     pub(crate) request: RequestHead,
     pub(crate) response: ResponseHead,
     pub(crate) timer: Timer,
+    /// Of the response's head, if it was kept for whoever is told of the exchange.
+    pub(crate) response_head_bytes: u32,
     /// Shortly before the last write of an answer.
     pub(crate) answered_at: Micros,
 }
@@ -58,6 +61,8 @@ pub(crate) struct Client {
     pub(crate) text: String,
     /// What its TLS has shown; none on a plaintext connection.
     pub(crate) secured: Option<Rc<Secured>>,
+    /// What its proxy tells about it.
+    pub(crate) workload: PeerCell,
 }
 
 impl Client {
@@ -108,6 +113,7 @@ impl Call {
             request: parts.request,
             response: parts.response,
             timer: parts.timer,
+            response_head_bytes: 0,
             answered_at: worker.clock.now(),
             worker,
         }

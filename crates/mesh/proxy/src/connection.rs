@@ -17,6 +17,7 @@ use crate::relay::poll_flush;
 use crate::reply::Reply;
 use crate::snapshot::Codec;
 use crate::telemetry::Refusal;
+use crate::telemetry::istio::PeerCell;
 use crate::view::HttpView;
 use crate::worker::Worker;
 
@@ -78,6 +79,7 @@ impl Connection {
             local: stream.local_address(),
             text: peer.ip().to_canonical().to_string(),
             secured: stream.secured().cloned(),
+            workload: PeerCell::default(),
         };
         Self {
             registered,

@@ -7,7 +7,7 @@ use std::fmt;
     clippy::upper_case_acronyms,
     reason = "these are Envoy's own short names"
 )]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Flag {
     /// No healthy upstream.
     UH,
@@ -118,7 +118,7 @@ impl Flag {
 }
 
 /// The flags of an exchange, in the order in which they were set; an exchange has one or two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Flags([Option<Flag>; 2]);
 
 impl Flags {

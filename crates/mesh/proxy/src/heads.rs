@@ -13,7 +13,7 @@ use crate::http1::head::list;
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
 use crate::route::append_timeout;
-use crate::snapshot::ServerHeader;
+use crate::snapshot::{Direction, ServerHeader};
 use crate::xfcc;
 
 /// Dropped from every request.
@@ -31,6 +31,9 @@ const FROM_EDGE_REQUEST: Names = FROM_REQUEST.with(Names::of(&[
     Name::XForwardedFor,
     Name::XForwardedProto,
 ]));
+
+/// What proxies tell each other about their workloads.
+const PEER_METADATA: Names = Names::of(&[Name::XEnvoyPeerMetadata, Name::XEnvoyPeerMetadataId]);
 
 /// Dropped from every response.
 const FROM_RESPONSE: Names = HOP_BY_HOP.with(Names::of(&[Name::XEnvoyUpstreamServiceTime]));
@@ -94,6 +97,11 @@ impl Call {
             drop = drop.with(tracer.replaced(trace, current));
         }
 
+        let metrics = self.view.telemetry.as_ref().and_then(|it| it.metrics());
+        if metrics.is_some() {
+            drop = drop.with(PEER_METADATA);
+        }
+
         out.extend_from_slice(request.method(head));
         out.push(b' ');
         out.extend_from_slice(match request.tunnel {
@@ -122,6 +130,9 @@ impl Call {
         }
         if let xfcc::Header::Set(value) = &client_cert {
             append_field(out, "x-forwarded-client-cert", value);
+        }
+        if let Some((metrics, Direction::Outbound)) = metrics {
+            out.extend_from_slice(metrics.lines());
         }
         if let crate::trace::RequestId::Made(id) = &exchange.id {
             let mut line = *b"x-request-id: 00000000-0000-0000-0000-000000000000\r\n";
@@ -240,6 +251,16 @@ impl Call {
                 drop.add(Name::XEnvoyDecoratorOperation);
             }
         }
+        let metrics = self.view.telemetry.as_ref().and_then(|it| it.metrics());
+        if let Some((_, direction)) = metrics {
+            drop = drop.with(PEER_METADATA);
+            if direction == Direction::Outbound
+                && let Some(told) = fields.value(Name::XEnvoyPeerMetadata, head)
+                && let Some(attempt) = &exchange.attempt
+            {
+                attempt.address.workload.learn(told);
+            }
+        }
         let out = &mut self.out.bytes;
         if response.minor_version == 1 {
             copy_lines(out, head, fields, 0, drop, response.nominates);
@@ -259,6 +280,11 @@ impl Call {
         }
         if self.request.tunnel == Tunnel::None {
             append_number(out, "x-envoy-upstream-service-time", upstream_ms);
+        }
+        if let Some((metrics, Direction::Inbound)) = metrics
+            && self.request.fields.has(Name::XEnvoyPeerMetadata)
+        {
+            out.extend_from_slice(metrics.lines());
         }
         if !fields.has(Name::Date) {
             self.worker.clock.append_date(out);

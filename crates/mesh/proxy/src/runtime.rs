@@ -19,6 +19,7 @@ use crate::overload::{Actions, Open};
 use crate::snapshot::Node;
 use crate::stats::Registry;
 use crate::telemetry::Logs;
+use crate::telemetry::istio::exposition;
 use crate::upstream::{Usages, add_gauges};
 use crate::worker::{self, Command, Ending, Scope, Setup};
 use crate::{Published, health};
@@ -224,6 +225,14 @@ impl Proxy {
             sums.insert(name.to_owned(), value);
         });
         sums.into_iter().collect()
+    }
+
+    /// Istio's standard metrics of all workers, in the text format of Prometheus.
+    pub fn istio_metrics(&self) -> String {
+        let mut text = String::new();
+        let workers = self.workers.iter().map(|worker| &*worker.registry.istio);
+        exposition(workers, &mut text);
+        text
     }
 
     /// Has the files of access logs opened anew, so that they can be rotated.

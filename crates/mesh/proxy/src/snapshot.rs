@@ -48,7 +48,7 @@ pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, Socket
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
-pub use crate::telemetry::AccessLog;
+pub use crate::telemetry::{AccessLog, Peer};
 pub use crate::tls::{ClientTls, ServerTls};
 
 /// One consistent configuration of the whole proxy.
@@ -71,10 +71,13 @@ pub struct Node {
     pub cluster: String,
     /// `node.locality.zone`, the `zone` tag.
     pub zone: String,
+    /// The workload that `node.metadata` describes in Istio's words: whose metrics the proxy counts. None
+    /// without `NAMESPACE`.
+    pub workload: Option<Peer>,
 }
 
 /// Envoy's `TrafficDirection`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Not said: spans are of kind SERVER.
     Unspecified,

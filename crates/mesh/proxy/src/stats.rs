@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::telemetry::istio::SeriesList;
+
 /// A number that one thread writes and others read: a plain load and store, no locked instruction.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
@@ -282,6 +284,8 @@ pub(crate) struct Registry {
     tls_inspector: Groups<TlsInspectorStats>,
     http_inspector: Groups<HttpInspectorStats>,
     proxy_protocol: Groups<ProxyProtocolStats>,
+    /// Istio's standard metrics.
+    pub(crate) istio: Arc<SeriesList>,
 }
 
 impl Registry {
@@ -357,6 +361,9 @@ impl Registry {
         self.tls_inspector.add_to("tls_inspector", sums);
         self.http_inspector.add_to("http_inspector", sums);
         self.proxy_protocol.add_to("proxy_proto", sums);
+        if self.istio.is_used() {
+            *sums.entry("istio.series_overflow".to_owned()).or_default() += self.istio.overflow();
+        }
     }
 }
 

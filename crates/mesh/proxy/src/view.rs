@@ -9,10 +9,11 @@ use std::time::Duration;
 use crate::export::Exporter;
 use crate::route::Router;
 use crate::snapshot::{
-    ChainMatch, ChainTls, Cluster, ConnectionManager, Ends, FilterChain, Listener, Service,
-    Snapshot, TcpProxy, select,
+    ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
+    Service, Snapshot, TcpProxy, select,
 };
 use crate::stats::{ClusterStats, HttpStats, ListenerStats, TcpStats, TlsStats};
+use crate::telemetry::istio::Metrics;
 use crate::telemetry::{AccessLog, LogView, Sink, Telemetry};
 use crate::trace::Tracer;
 use crate::upstream::ClusterState;
@@ -84,6 +85,8 @@ pub(crate) struct TcpView {
     /// By choice: the cluster, unless there is none of that name.
     pub(crate) clusters: Vec<Option<Rc<ClusterState>>>,
     pub(crate) logs: Option<LogView>,
+    /// Istio's metrics of its connections.
+    pub(crate) metrics: Option<(Rc<Metrics>, Direction)>,
 }
 
 impl View {
@@ -173,13 +176,19 @@ impl View {
                 .chains
                 .iter()
                 .filter_map(|chain| match &chain.service {
-                    ServiceView::Http(http) => http.telemetry.as_ref().map(|it| it.logs()),
+                    ServiceView::Http(http) => http.telemetry.as_ref().and_then(|it| it.logs()),
                     ServiceView::Tcp(tcp) => tcp.logs.as_ref(),
                 });
             let mut all = of_chains.chain(listener.logs.as_deref());
             all.any(|logs| logs.uses(sink))
         })
     }
+}
+
+/// Istio's metrics, for listeners that say on which side of a service they stand.
+fn metrics(worker: &Worker, direction: Direction) -> Option<Rc<Metrics>> {
+    let has_side = direction != Direction::Unspecified;
+    worker.metrics.clone().filter(|_| has_side)
 }
 
 /// Access logs with the places of this worker where their lines wait.
@@ -281,11 +290,12 @@ impl ServiceView {
         worker: &Worker,
     ) -> Self {
         let cluster = |name: &str| clusters.get(name).cloned();
+        let direction = listener.direction;
         match service {
             Service::Http(manager) => {
                 let tracer = manager.tracing.as_ref().map(|tracing| {
                     let exporter = worker.exporter(&tracing.provider);
-                    Tracer::new(tracing, listener.direction, &worker.node, exporter)
+                    Tracer::new(tracing, direction, &worker.node, exporter)
                 });
                 let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
                 Self::Http(Rc::new(HttpView {
@@ -297,7 +307,11 @@ impl ServiceView {
                         .map(|table| Router::new(table.clone(), tells_operations, cluster)),
                     tracer,
                     bypasses_overload: listener.exempt.from_overload,
-                    telemetry: Telemetry::new(log_view(&manager.access_logs, worker)),
+                    telemetry: Telemetry::new(
+                        log_view(&manager.access_logs, worker),
+                        metrics(worker, direction),
+                        direction,
+                    ),
                     manager: manager.clone(),
                 }))
             }
@@ -309,6 +323,7 @@ impl ServiceView {
                     .map(|choice| cluster(&choice.name))
                     .collect(),
                 logs: log_view(&proxy.access_logs, worker),
+                metrics: metrics(worker, direction).map(|metrics| (metrics, direction)),
                 proxy: proxy.clone(),
             })),
         }

@@ -29,6 +29,7 @@ use crate::overload::{Actions, Open, Overload};
 use crate::registry::Connections;
 use crate::snapshot::{Direction, Listener, Node, Snapshot, TracingProvider};
 use crate::stats::Registry;
+use crate::telemetry::istio::Metrics;
 use crate::telemetry::{Destination, Logs, Sink};
 use crate::timer::Timers;
 use crate::trace::Scratch;
@@ -126,6 +127,8 @@ pub(crate) struct Worker {
     random: RefCell<fastrand::Rng>,
     exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
     logs: Arc<Logs>,
+    /// Istio's standard metrics, if the node says whose they are.
+    pub(crate) metrics: Option<Rc<Metrics>>,
     /// Where the lines of access logs wait.
     sinks: RefCell<Vec<Rc<Sink>>>,
     /// Whose connections are to end.
@@ -174,6 +177,12 @@ impl Worker {
             Err(_) => fastrand::Rng::new(),
         };
         let snapshot = setup.published.load();
+        let node = &setup.node;
+        let metrics = Metrics::new(
+            node.workload.as_ref(),
+            &node.id,
+            setup.registry.istio.clone(),
+        );
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
             clock: Clock::new(),
@@ -198,6 +207,7 @@ impl Worker {
             random: RefCell::new(random),
             exporters: RefCell::default(),
             logs: setup.logs,
+            metrics: metrics.map(Rc::new),
             sinks: RefCell::default(),
             draining: Cell::new(None),
         })

@@ -32,7 +32,8 @@ pub use diagnostic::{At, Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
 pub use host::Host;
 pub use mesh_config::{
-    ExtensionProvider, MeshConfig, ProviderKind, ProxyTracing, TagSource, TraceContext,
+    AccessLog, AccessLogFormat, ExtensionProvider, MeshConfig, ProviderKind, ProxyTracing,
+    TagSource, TraceContext,
 };
 pub use meta::{ExportTo, Kind, Labels, Meta, Source};
 pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};

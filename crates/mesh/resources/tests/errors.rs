@@ -343,7 +343,11 @@ fn mesh_config() {
         ("unknown field", "extensionProvider: []\n"),
         (
             "refused field",
-            "trustDomain: example.org\naccessLogFile: /dev/stdout\n",
+            "trustDomain: example.org\ndisableEnvoyListenerLog: true\n",
+        ),
+        (
+            "access log",
+            "accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: '[%START_TIME%]'\n",
         ),
         (
             "unknown hosts",

@@ -17,6 +17,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 
+use super::access_log::access_logs;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
 use crate::index::Index;
@@ -77,6 +78,7 @@ pub(super) fn http(
             ..HttpFilter::default()
         }],
         tracing: tracing(index, proxy),
+        access_log: access_logs(index),
         use_remote_address: boolean(edge),
         generate_request_id: boolean(true),
         server_name: if is_istio_envoy { "istio-envoy" } else { "" }.into(),

@@ -1,5 +1,6 @@
 //! Pure functions from the index and a proxy to the proxy's xDS resources, under Istio's names.
 
+mod access_log;
 mod cluster;
 mod gateway;
 mod inbound;

@@ -112,6 +112,9 @@ pub(super) fn prometheus(all: &[(String, u64)], shared: &Shared) -> String {
         text.push_str(line);
         text.push('\n');
     }
+    if let Some(proxy) = &*shared.proxy() {
+        text.push_str(&proxy.istio_metrics());
+    }
     text
 }
 

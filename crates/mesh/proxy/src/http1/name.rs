@@ -63,6 +63,8 @@ names! {
     XEnvoyDownstreamServiceCluster = "x-envoy-downstream-service-cluster",
     XEnvoyDownstreamServiceNode = "x-envoy-downstream-service-node",
     XEnvoyUpstreamServiceTime = "x-envoy-upstream-service-time",
+    XEnvoyPeerMetadata = "x-envoy-peer-metadata",
+    XEnvoyPeerMetadataId = "x-envoy-peer-metadata-id",
     XEnvoyOriginalPath = "x-envoy-original-path",
     XEnvoyForceTrace = "x-envoy-force-trace",
     XEnvoyExpectedRqTimeoutMs = "x-envoy-expected-rq-timeout-ms",

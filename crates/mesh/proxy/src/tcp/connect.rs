@@ -95,11 +95,11 @@ impl Session {
     /// Notes where the connection leads, for the access logs.
     #[cold]
     fn reaches(&mut self, endpoint: &EndpointState, stream: Option<&Stream>) {
-        self.upstream = Some(Box::new(Reached {
+        self.told.get_or_insert_default().upstream = Some(Reached {
             address: endpoint.address,
             local: stream.and_then(Stream::local_address),
             secured: stream.and_then(Stream::secured).cloned(),
-        }));
+        });
     }
 
     /// Waits before the next attempt for a random time below a limit that doubles.

@@ -222,6 +222,10 @@ impl Conversation<'_> {
         let received = now.from_client - self.counted.from_client;
         let sent = now.to_client - self.counted.to_client;
         self.counted = now;
+        if let Some(series) = self.session.counted() {
+            series.received.add(received);
+            series.sent.add(sent);
+        }
         let stats = &self.session.view.stats;
         stats.cx_rx_bytes.add(received);
         stats.cx_tx_bytes.add(sent);

@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::flags::{Flag, Flags};
 use crate::net::Stream;
 use crate::registry::Registered;
+use crate::snapshot::Direction;
 use crate::tcp::relay::{Carried, End};
+use crate::telemetry::istio::{Observation, Protocol, Service, TcpSeries};
 use crate::telemetry::{Entry, Upstream};
 use crate::timer::Timer;
 use crate::tls::Secured;
@@ -30,13 +33,21 @@ pub(crate) struct Session {
     pub(super) flags: Flags,
     /// Why there is no TLS with the endpoint.
     pub(super) transport_failure: Option<Rc<str>>,
-    /// The endpoint, and this proxy's address on the way to it.
-    pub(super) upstream: Option<Box<Reached>>,
+    /// What is told of it besides; boxed, so that other connections do not hold the memory for it.
+    pub(super) told: Option<Box<Told>>,
     /// When the connection has lasted for long enough.
     pub(super) last_moment: Option<Micros>,
     /// It has been told that it is to end.
     pub(super) is_draining: bool,
     begin: Micros,
+}
+
+/// What most connections have nobody to tell.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) upstream: Option<Reached>,
+    /// Istio's metrics.
+    pub(super) counted: Option<Arc<TcpSeries>>,
 }
 
 /// The endpoint of a connection that is logged.
@@ -66,7 +77,7 @@ impl Session {
             timer: worker.timers.timer(),
             flags: Flags::default(),
             transport_failure: None,
-            upstream: None,
+            told: None,
             client,
             peer,
             original,
@@ -84,9 +95,11 @@ impl Session {
         let Some(cluster) = self.cluster() else {
             self.view.stats.cx_no_route.increment();
             self.flags.set(Flag::NC);
+            self.begin_count(None);
             self.record(None, Carried::default());
             return;
         };
+        self.begin_count(Some(&cluster));
         let mut carried = Carried::default();
         // Boxed, so that a connection at work does not hold the memory for it.
         if let Some(upstream) = Box::pin(self.connect(&cluster)).await {
@@ -136,6 +149,52 @@ impl Session {
         if self.is_logged() {
             self.tell(cluster, carried);
         }
+        if self.view.metrics.is_some() {
+            self.end_count(cluster);
+        }
+    }
+
+    /// Counts the connection in Istio's metrics, if there are any.
+    fn begin_count(&mut self, cluster: Option<&ClusterState>) {
+        if let Some(series) = self.series(cluster, Flags::default()) {
+            series.opened.increment();
+            self.told.get_or_insert_default().counted = Some(series);
+        }
+    }
+
+    /// Only in the end it is known how the connection went.
+    #[cold]
+    fn end_count(&self, cluster: Option<&ClusterState>) {
+        if let Some(series) = self.series(cluster, self.flags) {
+            series.closed.increment();
+        }
+    }
+
+    fn series(&self, cluster: Option<&ClusterState>, flags: Flags) -> Option<Arc<TcpSeries>> {
+        let (metrics, direction) = self.view.metrics.as_ref()?;
+        let cluster = cluster.map(|cluster| cluster.cluster.name.as_str());
+        let is_inbound = *direction == Direction::Inbound;
+        let secured = self.client.secured().filter(|_| is_inbound);
+        Some(metrics.of_connection(&Observation {
+            direction: *direction,
+            peer: None,
+            service: Service::of(cluster, ""),
+            peer_principal: secured.and_then(|secured| secured.peer_id()),
+            own_principal: secured.and_then(|secured| secured.own_id()),
+            status: 0,
+            grpc: None,
+            protocol: Protocol::Tcp,
+            flags,
+            millis: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            now: self.worker.clock.now(),
+        }))
+    }
+
+    /// The metrics that its bytes are counted in.
+    pub(super) fn counted(&self) -> Option<&TcpSeries> {
+        self.told.as_ref()?.counted.as_deref()
     }
 
     pub(super) fn is_logged(&self) -> bool {
@@ -149,6 +208,7 @@ impl Session {
         let local = self.client.local_address();
         let ends = (self.peer, self.original.or(local));
         let secured = self.client.secured().map(Rc::as_ref);
+        let upstream = self.told.as_ref().and_then(|told| told.upstream.as_ref());
         let entry = Entry {
             direct_local: local,
             secured,
@@ -160,7 +220,7 @@ impl Session {
             received: carried.from_client,
             sent: carried.to_client,
             cluster: cluster.map(|cluster| &*cluster.cluster),
-            upstream: self.upstream.as_ref().map(|upstream| Upstream {
+            upstream: upstream.map(|upstream| Upstream {
                 address: upstream.address,
                 local: upstream.local,
                 secured: upstream.secured.as_deref(),
@@ -168,7 +228,7 @@ impl Session {
                 protocol: None,
             }),
             transport_failure: self.transport_failure.as_deref(),
-            attempts: self.upstream.is_some().into(),
+            attempts: upstream.is_some().into(),
             ..Entry::of_connection(clock, ends, self.begin, clock.now())
         };
         let logs = [

@@ -1,20 +1,28 @@
 //! Where requests and connections end: what they leave behind is put together for the access logs.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
+use super::istio::{self, Metrics, Observation, Service};
 use super::log::{Entry, LogView, Request, Upstream};
 use crate::call::{Call, Client, Protocol};
 use crate::clock::Micros;
 use crate::exchange::Exchange;
 use crate::flags::{Flag, Flags};
 use crate::http1::framing::Framing;
+use crate::http1::name::Name;
 use crate::reply::{Failure, Reply};
+use crate::snapshot::Direction;
+use crate::tls::Secured;
+use crate::trace::Attempt;
 use crate::worker::Worker;
 
 /// What is told of the requests of a connection manager.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
-    logs: LogView,
+    logs: Option<LogView>,
+    metrics: Option<Rc<Metrics>>,
+    direction: Direction,
 }
 
 /// What is no request, and was answered all the same.
@@ -41,12 +49,28 @@ impl Refusal {
 
 impl Telemetry {
     /// None if there is nothing to tell.
-    pub(crate) fn new(logs: Option<LogView>) -> Option<Box<Self>> {
-        Some(Box::new(Self { logs: logs? }))
+    pub(crate) fn new(
+        logs: Option<LogView>,
+        metrics: Option<Rc<Metrics>>,
+        direction: Direction,
+    ) -> Option<Box<Self>> {
+        (logs.is_some() || metrics.is_some()).then(|| {
+            Box::new(Self {
+                logs,
+                metrics,
+                direction,
+            })
+        })
     }
 
-    pub(crate) fn logs(&self) -> &LogView {
-        &self.logs
+    pub(crate) fn logs(&self) -> Option<&LogView> {
+        self.logs.as_ref()
+    }
+
+    /// Istio's metrics, and the side that they are reported of.
+    pub(crate) fn metrics(&self) -> Option<(&Metrics, Direction)> {
+        let metrics = self.metrics.as_deref()?;
+        Some((metrics, self.direction))
     }
 
     /// Notes this proxy's address on the way to the endpoint.
@@ -56,7 +80,7 @@ impl Telemetry {
         exchange: &mut Exchange,
         local: impl FnOnce() -> Option<SocketAddr>,
     ) {
-        if self.logs.needs_upstream_local {
+        if self.logs().is_some_and(|logs| logs.needs_upstream_local) {
             exchange.rare().told.upstream_local = local();
         }
     }
@@ -64,19 +88,24 @@ impl Telemetry {
     /// Notes when the request was complete.
     #[cold]
     pub(crate) fn keep_request(&self, exchange: &mut Exchange, now: Micros) {
-        exchange.rare().told.request_complete = Some(now);
+        if self.logs.is_some() {
+            exchange.rare().told.request_complete = Some(now);
+        }
     }
 
     /// Notes the lines of the response's head, and when it began if it is an endpoint's.
     #[cold]
     fn keep_response(&self, exchange: &mut Exchange, head: &[u8], now: Micros) {
+        let Some(logs) = &self.logs else {
+            return;
+        };
         let by_endpoint = exchange
             .attempt
             .as_ref()
             .is_some_and(|attempt| attempt.status != 0);
         let told = &mut exchange.rare().told;
         told.response_begun = by_endpoint.then_some(now);
-        if self.logs.needs_response {
+        if logs.needs_response {
             told.response = head.to_vec();
         }
     }
@@ -84,7 +113,7 @@ impl Telemetry {
     /// Notes the lines of the response's trailers.
     #[cold]
     pub(crate) fn keep_trailers(&self, exchange: &mut Exchange, trailers: &[u8]) {
-        if self.logs.needs_response && !trailers.is_empty() {
+        if self.logs().is_some_and(|logs| logs.needs_response) && !trailers.is_empty() {
             exchange.rare().told.trailers = trailers.to_vec();
         }
     }
@@ -93,25 +122,79 @@ impl Telemetry {
 impl Call {
     /// Notes the lines of the response's head, which begin there in the output.
     #[inline]
-    pub(crate) fn keep_response(&self, exchange: &mut Exchange, begin: usize) {
+    pub(crate) fn keep_response(&mut self, exchange: &mut Exchange, begin: usize) {
         if let Some(telemetry) = &self.view.telemetry {
+            self.response_head_bytes = (self.out.bytes.len() - begin) as u32;
             telemetry.keep_response(exchange, &self.out.bytes[begin..], self.answered_at);
         }
     }
 
     /// Notes how an exchange failed.
     pub(crate) fn keep_failure(&self, exchange: &mut Exchange, failure: &Failure) {
-        if self.view.telemetry.is_some() {
+        let telemetry = self.view.telemetry.as_ref();
+        if telemetry.is_some_and(|telemetry| telemetry.logs.is_some()) {
             exchange.rare().details = Some(failure.details(exchange.status != 0));
         }
     }
 
     /// Tells of an exchange that has ended.
-    #[cold]
     pub(crate) fn tell(&self, telemetry: &Telemetry, exchange: &Exchange, end: Micros) {
+        if let Some(logs) = &telemetry.logs {
+            self.log(logs, exchange, end);
+        }
+        if let Some((metrics, direction)) = telemetry.metrics() {
+            self.count(metrics, direction, exchange, end);
+        }
+    }
+
+    /// Counts an exchange in Istio's metrics.
+    fn count(&self, metrics: &Metrics, direction: Direction, exchange: &Exchange, end: Micros) {
+        let head = self.buffer.head();
+        let attempt = exchange.attempt.as_ref();
+        let is_outbound = direction == Direction::Outbound;
+        let (peer, secured) = if is_outbound {
+            let told = attempt.and_then(|attempt| attempt.address.workload.get());
+            (told, attempt.and_then(Attempt::secured))
+        } else {
+            if let Some(told) = self.request.fields.value(Name::XEnvoyPeerMetadata, head) {
+                self.client.workload.learn(told);
+            }
+            (self.client.workload.get(), self.client.secured.as_deref())
+        };
+        let answer_head = match exchange.status {
+            0 => 0,
+            _ => u64::from(self.response_head_bytes),
+        };
+        let response_bytes = answer_head + exchange.response_bytes;
+        let host = std::str::from_utf8(self.request.target.authority.get(head));
+        let cluster = exchange.cluster.as_deref();
+        let cluster = cluster.map(|cluster| cluster.cluster.name.as_str());
+        metrics.observe(&Observation {
+            direction,
+            peer,
+            service: Service::of(cluster, host.unwrap_or_default()),
+            peer_principal: secured.and_then(Secured::peer_id),
+            own_principal: secured.and_then(Secured::own_id),
+            status: exchange.status,
+            grpc: exchange.grpc().and_then(|status| status.number()),
+            protocol: match exchange.is_grpc {
+                true => istio::Protocol::Grpc,
+                false => istio::Protocol::Http,
+            },
+            flags: exchange.flags,
+            millis: end.saturating_sub(exchange.begin) / 1000,
+            request_bytes: head.len() as u64 + exchange.request_bytes,
+            response_bytes,
+            now: end,
+        });
+    }
+
+    /// Writes the lines of an exchange.
+    #[cold]
+    fn log(&self, logs: &LogView, exchange: &Exchange, end: Micros) {
         let text = self.buffer.head();
         let mut sent = Vec::new();
-        if telemetry.logs.needs_sent_head {
+        if logs.needs_sent_head {
             self.write_request(exchange, &mut sent);
         }
         let told = exchange.rare.as_ref().map(|rare| &rare.told);
@@ -165,13 +248,14 @@ impl Call {
             grpc: exchange.grpc().and_then(|status| status.number()),
             ..self.bare_entry(exchange.begin, end)
         };
-        telemetry.logs.write(&entry, || self.worker.random());
+        logs.write(&entry, || self.worker.random());
     }
 
     /// Tells of something that is no request.
     #[cold]
     pub(crate) fn tell_refusal(&self, refusal: &Refusal) {
-        let Some(telemetry) = &self.view.telemetry else {
+        let telemetry = self.view.telemetry.as_ref();
+        let Some(logs) = telemetry.and_then(|telemetry| telemetry.logs()) else {
             return;
         };
         let mut flags = Flags::default();
@@ -189,7 +273,7 @@ impl Call {
             sent: refusal.sent,
             ..self.bare_entry(now, now)
         };
-        telemetry.logs.write(&entry, || self.worker.random());
+        logs.write(&entry, || self.worker.random());
     }
 
     fn bare_entry(&self, begin: Micros, end: Micros) -> Entry<'_> {

@@ -16,6 +16,7 @@ use crate::clock::Micros;
 use crate::net::Stream;
 use crate::snapshot::{Cluster, Transport};
 use crate::stats::ClusterStats;
+use crate::telemetry::istio::PeerCell;
 use crate::upstream::Permit;
 use crate::upstream::age::{Age, Lifetime};
 use crate::upstream::http2::Http2Pool;
@@ -33,6 +34,8 @@ pub(crate) struct EndpointState {
     pub(crate) source: Option<IpAddr>,
     /// `address` as text: the tags `upstream_address` and `peer.address`.
     pub(crate) text: String,
+    /// What its proxy tells about it.
+    pub(crate) workload: PeerCell,
     /// Requests that it is working on for this worker.
     pub(crate) active: Cell<u32>,
     /// How fast it answers this worker.
@@ -105,6 +108,7 @@ impl EndpointState {
             address,
             source,
             text: address.to_string(),
+            workload: PeerCell::default(),
             active: Cell::new(0),
             latency: Latency::default(),
             host: RefCell::default(),

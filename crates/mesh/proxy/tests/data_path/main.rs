@@ -6,6 +6,7 @@ mod faults;
 mod filter_chains;
 mod grpc;
 mod health;
+mod istio_metrics;
 mod keep_alive_and_pools;
 mod listeners_live;
 mod rfc9110_semantics;

@@ -1,3 +1,4 @@
+mod access_log;
 mod provider;
 mod tracing;
 
@@ -8,6 +9,7 @@ use crate::sidecar::{OutboundPolicy, read_outbound_traffic_policy};
 use crate::suggest::did_you_mean;
 use crate::view::{Shape, View, first_duplicate};
 
+pub use self::access_log::{AccessLog, AccessLogFormat};
 pub use self::provider::{ExtensionProvider, ProviderKind, TraceContext};
 use self::tracing::read_default_config;
 pub use self::tracing::{ProxyTracing, TagSource};
@@ -25,6 +27,8 @@ pub struct MeshConfig {
     pub default_tracing: Option<String>,
     /// How proxies trace.
     pub tracing: ProxyTracing,
+    /// What proxies log of each request; nothing without it.
+    pub access_log: Option<AccessLog>,
     /// The time to connect to a workload, where no DestinationRule says it.
     pub connect_timeout: Duration,
     /// The namespace whose DestinationRules and Sidecars hold for all others.
@@ -45,11 +49,11 @@ const MESH_CONFIG: Shape = Shape {
         "rootNamespace",
         "outboundTrafficPolicy",
         "protocolDetectionTimeout",
+        "accessLogFile",
+        "accessLogFormat",
+        "accessLogEncoding",
     ],
     refused: &[
-        ("accessLogFile", "proxies write no access log yet"),
-        ("accessLogFormat", "proxies write no access log yet"),
-        ("accessLogEncoding", "proxies write no access log yet"),
         (
             "proxyListenPort",
             "traffic is not intercepted, ports are given by Sidecar resources",
@@ -118,9 +122,12 @@ const MESH_CONFIG: Shape = Shape {
         ("defaultTrafficPolicy", "write a DestinationRule"),
         (
             "enableEnvoyAccessLogService",
-            "proxies write no access log yet",
+            "access logs go to files, use `accessLogFile`",
         ),
-        ("disableEnvoyListenerLog", "proxies write no access log yet"),
+        (
+            "disableEnvoyListenerLog",
+            "listeners write no log of their own",
+        ),
         ("configSources", "resources come from files"),
     ],
 };
@@ -129,7 +136,7 @@ const DEFAULT_PROVIDERS: Shape = Shape {
     known: &["tracing"],
     refused: &[
         ("metrics", "metrics are scraped from each proxy"),
-        ("accessLogging", "proxies write no access log yet"),
+        ("accessLogging", "use `accessLogFile`"),
     ],
 };
 
@@ -141,6 +148,7 @@ impl Default for MeshConfig {
             providers: Vec::new(),
             default_tracing: None,
             tracing: ProxyTracing::default(),
+            access_log: None,
             connect_timeout: Duration::from_secs(10),
             root_namespace: "istio-system".into(),
             outbound: OutboundPolicy::AllowAny,
@@ -188,6 +196,7 @@ impl MeshConfig {
         if let Some(defaults) = object.get("defaultConfig") {
             config.tracing = read_default_config(defaults)?;
         }
+        config.access_log = AccessLog::read(&object);
         let items = object.items("extensionProviders");
         config.providers = items.iter().filter_map(ExtensionProvider::read).collect();
         if let Some(provider) = first_duplicate(&config.providers, |p| p.name.clone()) {

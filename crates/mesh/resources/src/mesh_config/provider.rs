@@ -60,10 +60,19 @@ const PROVIDER: Shape = Shape {
         ("opencensus", "use `zipkin` or `opentelemetry`"),
         ("stackdriver", "use `zipkin` or `opentelemetry`"),
         ("prometheus", "metrics are scraped from each proxy"),
-        ("envoyFileAccessLog", "proxies write no access log yet"),
-        ("envoyHttpAls", "proxies write no access log yet"),
-        ("envoyTcpAls", "proxies write no access log yet"),
-        ("envoyOtelAls", "proxies write no access log yet"),
+        ("envoyFileAccessLog", "use `accessLogFile`"),
+        (
+            "envoyHttpAls",
+            "access logs go to files, use `accessLogFile`",
+        ),
+        (
+            "envoyTcpAls",
+            "access logs go to files, use `accessLogFile`",
+        ),
+        (
+            "envoyOtelAls",
+            "access logs go to files, use `accessLogFile`",
+        ),
         (
             "envoyExtAuthzHttp",
             "there is no external authorization yet",

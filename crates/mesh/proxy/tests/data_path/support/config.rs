@@ -54,6 +54,7 @@ impl Config {
                 id: "sidecar~10.0.0.2~productpage-v1-xyz.default~default.svc.cluster.local".into(),
                 cluster: "productpage.default".into(),
                 zone: "z1".into(),
+                workload: None,
             },
         }
     }

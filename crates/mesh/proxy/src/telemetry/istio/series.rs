@@ -1,0 +1,342 @@
+//! Series: counters and histograms under one set of labels, and the text that Prometheus gets.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::tcp::{self, TcpSeries};
+use super::{Observation, Peer, Protocol, Service};
+use crate::snapshot::Direction;
+use crate::stats::Count;
+
+/// Envoy's bounds, for milliseconds and bytes alike.
+const BOUNDS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+/// The same for whole numbers.
+const LIMITS: [u64; 19] = [
+    0, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000,
+    1_800_000, 3_600_000,
+];
+const HISTOGRAMS: [&str; 3] = [
+    "istio_request_duration_milliseconds",
+    "istio_request_bytes",
+    "istio_response_bytes",
+];
+
+/// The metrics of one set of labels, written by one worker.
+#[derive(Debug)]
+pub(crate) struct Series {
+    /// As Prometheus has them, without braces.
+    labels: String,
+    requests: Count,
+    /// As [`HISTOGRAMS`] has them.
+    histograms: [Histogram; 3],
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
+    /// By bound, the last one without; not cumulative.
+    buckets: [Count; 20],
+    sum: Count,
+}
+
+impl Histogram {
+    fn add(&self, value: u64) {
+        let at = LIMITS.partition_point(|limit| *limit < value);
+        self.buckets[at].increment();
+        self.sum.add(value);
+    }
+}
+
+impl Series {
+    pub(super) fn new(labels: &Labels) -> Self {
+        Self {
+            labels: labels.0.clone(),
+            requests: Count::default(),
+            histograms: Default::default(),
+        }
+    }
+
+    pub(super) fn add(&self, seen: &Observation<'_>) {
+        self.requests.increment();
+        let values = [seen.millis, seen.request_bytes, seen.response_bytes];
+        for (histogram, value) in self.histograms.iter().zip(values) {
+            histogram.add(value);
+        }
+    }
+}
+
+/// The series of one worker, for whoever asks.
+#[derive(Debug, Default)]
+pub(crate) struct SeriesList {
+    all: Mutex<Vec<Arc<Series>>>,
+    tcp: Mutex<Vec<Arc<TcpSeries>>>,
+    overflow: AtomicU64,
+}
+
+impl SeriesList {
+    pub(super) fn push(&self, series: Arc<Series>) {
+        self.all
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(series);
+    }
+
+    pub(super) fn replace(&self, series: impl Iterator<Item = Arc<Series>>) {
+        *self.all.lock().unwrap_or_else(PoisonError::into_inner) = series.collect();
+    }
+
+    pub(super) fn push_tcp(&self, series: Arc<TcpSeries>) {
+        let mut all = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(series);
+    }
+
+    pub(super) fn replace_tcp(&self, series: impl Iterator<Item = Arc<TcpSeries>>) {
+        *self.tcp.lock().unwrap_or_else(PoisonError::into_inner) = series.collect();
+    }
+
+    pub(super) fn count_overflow(&self) {
+        self.overflow.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is any series.
+    pub(crate) fn is_used(&self) -> bool {
+        !self
+            .all
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
+    /// Requests that were counted without their labels, since there were too many sets of them.
+    pub(crate) fn overflow(&self) -> u64 {
+        self.overflow.load(Ordering::Relaxed)
+    }
+}
+
+/// A set of labels, with Istio's names and fallbacks.
+#[derive(Debug)]
+pub(super) struct Labels(String);
+
+impl Labels {
+    pub(super) fn of(own: &Peer, seen: &Observation<'_>) -> Self {
+        let is_outbound = seen.direction == Direction::Outbound;
+        let unknown = Peer::default();
+        let peer = seen.peer.as_deref().unwrap_or(&unknown);
+        let mut labels = Self(String::with_capacity(1024));
+        labels.push(
+            "reporter",
+            if is_outbound { "source" } else { "destination" },
+        );
+        let sides = [("source", is_outbound), ("destination", !is_outbound)];
+        for (side, is_own) in sides {
+            let (who, principal) = match is_own {
+                true => (own, seen.own_principal),
+                false => (peer, seen.peer_principal),
+            };
+            labels.push_side(side, who, principal, is_own);
+        }
+        labels.push_service(own, peer, seen);
+        labels.push("request_protocol", seen.protocol.as_str());
+        if seen.protocol != Protocol::Tcp {
+            labels.push("response_code", &seen.status.to_string());
+            let grpc = seen.grpc.map(|status| status.to_string());
+            labels.push("grpc_response_status", grpc.as_deref().unwrap_or_default());
+        }
+        labels.push("response_flags", &seen.flags.to_string());
+        let is_mutual = seen.peer_principal.is_some() && seen.own_principal.is_some();
+        labels.push(
+            "connection_security_policy",
+            match (is_outbound, is_mutual) {
+                (true, _) => "unknown",
+                (false, true) => "mutual_tls",
+                (false, false) => "none",
+            },
+        );
+        labels
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+
+    /// Of whatever there was no room for.
+    pub(super) fn overflow(direction: Direction) -> Self {
+        let mut labels = Self(String::new());
+        let is_outbound = direction == Direction::Outbound;
+        labels.push(
+            "reporter",
+            if is_outbound { "source" } else { "destination" },
+        );
+        labels.push("overflow", "true");
+        labels
+    }
+
+    /// What is this proxy's own is used as it is, what is told may be missing.
+    fn push_side(&mut self, side: &str, who: &Peer, principal: Option<&str>, is_own: bool) {
+        let or = |value: &str, fallback: &'static str| match value {
+            "" if !is_own => fallback.to_owned(),
+            value => value.to_owned(),
+        };
+        // A proven identity is better than what somebody says.
+        let proven = principal.filter(|_| !is_own).and_then(namespace_of);
+        let namespace = proven.map_or_else(|| or(&who.namespace, "unknown"), str::to_owned);
+        let named = [
+            ("workload", or(&who.workload, "unknown")),
+            ("canonical_service", or(&who.canonical_service, "unknown")),
+            ("canonical_revision", or(&who.canonical_revision, "latest")),
+            ("workload_namespace", namespace),
+            ("principal", principal.unwrap_or("unknown").to_owned()),
+            ("app", or(&who.app, "unknown")),
+            ("version", or(&who.version, "unknown")),
+            ("cluster", or(&who.cluster, "unknown")),
+        ];
+        for (name, value) in named {
+            self.push(&format!("{side}_{name}"), &value);
+        }
+    }
+
+    fn push_service(&mut self, own: &Peer, peer: &Peer, seen: &Observation<'_>) {
+        let is_outbound = seen.direction == Direction::Outbound;
+        let destination = if is_outbound { peer } else { own };
+        let or_unknown = |value: &str| match value {
+            "" => "unknown".to_owned(),
+            value => value.to_owned(),
+        };
+        let first_word = |host: &str| host.split(['.', ':']).next().unwrap_or_default().to_owned();
+        let (service, name, namespace) = match seen.service {
+            Service::Cluster(cluster) => match host_of(cluster) {
+                Some(host) => {
+                    let namespace = host.split('.').nth(1).unwrap_or(&destination.namespace);
+                    (host.to_owned(), first_word(host), or_unknown(namespace))
+                }
+                None => (
+                    cluster.to_owned(),
+                    cluster.to_owned(),
+                    or_unknown(&destination.namespace),
+                ),
+            },
+            Service::Host(host) => (
+                host.to_owned(),
+                first_word(host),
+                or_unknown(&destination.namespace),
+            ),
+            Service::Unknown => (
+                "unknown".to_owned(),
+                "unknown".to_owned(),
+                or_unknown(&destination.namespace),
+            ),
+        };
+        self.push("destination_service", &service);
+        self.push("destination_service_name", &name);
+        self.push("destination_service_namespace", &namespace);
+    }
+
+    fn push(&mut self, name: &str, value: &str) {
+        let value = value
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n");
+        let comma = if self.0.is_empty() { "" } else { "," };
+        // Writing to a `String` cannot fail.
+        let _ = write!(self.0, "{comma}{name}=\"{value}\"");
+    }
+}
+
+impl<'a> Service<'a> {
+    /// By the cluster, if that has a name of Istio's; else by what the client has called it.
+    pub(crate) fn of(cluster: Option<&'a str>, host: &'a str) -> Self {
+        match cluster {
+            Some(name) if host_of(name).is_some() || name.ends_with("Cluster") => {
+                Self::Cluster(name)
+            }
+            _ if host.is_empty() => Self::Unknown,
+            _ => Self::Host(host),
+        }
+    }
+}
+
+/// The host in a cluster's name of Istio's form.
+fn host_of(cluster: &str) -> Option<&str> {
+    let mut parts = cluster.split('|');
+    let host = parts.nth(3)?;
+    (!host.is_empty()).then_some(host)
+}
+
+/// The namespace of a SPIFFE id of Istio's form: `spiffe://cluster.local/ns/default/sa/reviews`.
+fn namespace_of(principal: &str) -> Option<&str> {
+    let (_, rest) = principal.split_once("/ns/")?;
+    rest.split('/').next()
+}
+
+/// The metrics of all workers in the text format of Prometheus.
+pub(crate) fn exposition<'a>(workers: impl Iterator<Item = &'a SeriesList>, out: &mut String) {
+    let mut sums: BTreeMap<String, (u64, [([u64; 20], u64); 3])> = BTreeMap::new();
+    let mut tcp_sums = BTreeMap::new();
+    for worker in workers {
+        for series in &*worker.tcp.lock().unwrap_or_else(PoisonError::into_inner) {
+            tcp::add_to(series, &mut tcp_sums);
+        }
+        for series in &*worker.all.lock().unwrap_or_else(PoisonError::into_inner) {
+            let (requests, histograms) = sums.entry(series.labels.clone()).or_default();
+            *requests += series.requests.get();
+            for (sum, histogram) in histograms.iter_mut().zip(&series.histograms) {
+                for (bucket, count) in sum.0.iter_mut().zip(&histogram.buckets) {
+                    *bucket += count.get();
+                }
+                sum.1 += histogram.sum.get();
+            }
+        }
+    }
+    if sums.is_empty() && tcp_sums.is_empty() {
+        return;
+    }
+    // Writing to a `String` cannot fail.
+    let _ = writeln!(
+        out,
+        "# TYPE istio_build gauge\nistio_build{{component=\"proxy\",tag=\"periplus-{}\"}} 1",
+        env!("CARGO_PKG_VERSION")
+    );
+    tcp::exposition(&tcp_sums, out);
+    if sums.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "# TYPE istio_requests_total counter");
+    for (labels, (requests, _)) in &sums {
+        let _ = writeln!(out, "istio_requests_total{{{labels}}} {requests}");
+    }
+    for (index, name) in HISTOGRAMS.iter().enumerate() {
+        let _ = writeln!(out, "# TYPE {name} histogram");
+        for (labels, (_, histograms)) in &sums {
+            let (buckets, sum) = &histograms[index];
+            let mut count = 0;
+            let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+            for (bucket, bound) in buckets.iter().zip(bounds) {
+                count += bucket;
+                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+            }
+            let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}");
+            let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Labels, limits and the exchange of metadata.
+
+use std::sync::Arc;
+
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+
+use super::*;
+
+fn text(value: &str) -> Value {
+    Value {
+        kind: Some(Kind::StringValue(value.to_owned())),
+    }
+}
+
+fn node(workload: &str) -> Peer {
+    let labels = Struct {
+        fields: [("app", workload), ("version", "v1")]
+            .map(|(key, value)| (key.to_owned(), text(value)))
+            .into(),
+    };
+    let mut fields = std::collections::HashMap::from([
+        ("NAMESPACE".to_owned(), text("default")),
+        ("WORKLOAD_NAME".to_owned(), text(workload)),
+        ("CLUSTER_ID".to_owned(), text("Kubernetes")),
+    ]);
+    let kind = Some(Kind::StructValue(labels));
+    fields.insert("LABELS".to_owned(), Value { kind });
+    let id = format!("sidecar~10.0.0.1~{workload}-0.default~default.svc.cluster.local");
+    Peer::of_node(&id, Some(&Struct { fields })).expect("Istio's metadata")
+}
+
+fn metrics(list: &Arc<SeriesList>) -> Metrics {
+    let own = node("productpage");
+    Metrics::new(Some(&own), "id", list.clone()).expect("metadata")
+}
+
+fn seen(status: u16) -> Observation<'static> {
+    Observation {
+        direction: Direction::Outbound,
+        peer: None,
+        service: Service::Cluster("outbound|9080|v1|reviews.default.svc.cluster.local"),
+        peer_principal: None,
+        own_principal: None,
+        status,
+        grpc: None,
+        protocol: Protocol::Http,
+        flags: Flags::default(),
+        millis: 7,
+        request_bytes: 200,
+        response_bytes: 1000,
+        now: 1,
+    }
+}
+
+fn lines(list: &SeriesList, begin: &str) -> Vec<String> {
+    let mut out = String::new();
+    exposition([list].into_iter(), &mut out);
+    let lines = out.lines().filter(|line| line.starts_with(begin));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_labels_are_those_of_istio() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    let told = PeerCell::default();
+    told.learn(node("reviews").text());
+    metrics.observe(&Observation {
+        peer: told.get(),
+        ..seen(200)
+    });
+    metrics.observe(&Observation {
+        direction: Direction::Inbound,
+        service: Service::Host("productpage:9080"),
+        peer_principal: Some("spiffe://cluster.local/ns/istio-system/sa/gateway"),
+        own_principal: Some("spiffe://cluster.local/ns/default/sa/productpage"),
+        ..seen(503)
+    });
+    assert_eq!(
+        lines(&list, "istio_requests_total"),
+        [
+            "istio_requests_total{reporter=\"destination\",source_workload=\"unknown\",\
+             source_canonical_service=\"unknown\",source_canonical_revision=\"latest\",\
+             source_workload_namespace=\"istio-system\",\
+             source_principal=\"spiffe://cluster.local/ns/istio-system/sa/gateway\",\
+             source_app=\"unknown\",source_version=\"unknown\",source_cluster=\"unknown\",\
+             destination_workload=\"productpage\",destination_canonical_service=\"productpage\",\
+             destination_canonical_revision=\"v1\",destination_workload_namespace=\"default\",\
+             destination_principal=\"spiffe://cluster.local/ns/default/sa/productpage\",\
+             destination_app=\"productpage\",destination_version=\"v1\",\
+             destination_cluster=\"Kubernetes\",destination_service=\"productpage:9080\",\
+             destination_service_name=\"productpage\",destination_service_namespace=\"default\",\
+             request_protocol=\"http\",response_code=\"503\",grpc_response_status=\"\",\
+             response_flags=\"-\",connection_security_policy=\"mutual_tls\"} 1",
+            "istio_requests_total{reporter=\"source\",source_workload=\"productpage\",\
+             source_canonical_service=\"productpage\",source_canonical_revision=\"v1\",\
+             source_workload_namespace=\"default\",source_principal=\"unknown\",\
+             source_app=\"productpage\",source_version=\"v1\",source_cluster=\"Kubernetes\",\
+             destination_workload=\"reviews\",destination_canonical_service=\"reviews\",\
+             destination_canonical_revision=\"v1\",destination_workload_namespace=\"default\",\
+             destination_principal=\"unknown\",destination_app=\"reviews\",\
+             destination_version=\"v1\",destination_cluster=\"Kubernetes\",\
+             destination_service=\"reviews.default.svc.cluster.local\",\
+             destination_service_name=\"reviews\",destination_service_namespace=\"default\",\
+             request_protocol=\"http\",response_code=\"200\",grpc_response_status=\"\",\
+             response_flags=\"-\",connection_security_policy=\"unknown\"} 1",
+        ]
+    );
+}
+
+#[test]
+fn histograms_have_the_bounds_of_envoy() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    for millis in [0, 1, 5, 6, 3_600_000, 3_600_001] {
+        metrics.observe(&Observation {
+            millis,
+            ..seen(200)
+        });
+    }
+    let counts: Vec<_> = lines(&list, "istio_request_duration_milliseconds_bucket")
+        .iter()
+        .map(|line| {
+            let (_, bound) = line.split_once(",le=\"").expect("a bound");
+            bound.replace("\"}", "")
+        })
+        .collect();
+    assert_eq!(counts[..4], ["0.5 1", "1 2", "5 3", "10 4"]);
+    assert_eq!(counts[18..], ["3600000 5", "+Inf 6"]);
+    let sum = lines(&list, "istio_request_duration_milliseconds_sum");
+    assert!(sum[0].ends_with("} 7200013"), "{sum:?}");
+}
+
+#[test]
+fn more_series_than_there_may_be_are_counted_together() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    let of = |number: usize| format!("outbound|80||s{number}.default.svc.cluster.local");
+    let names: Vec<_> = (0..MOST_SERIES + 5).map(of).collect();
+    let observe = |name: &str, now: Micros| {
+        metrics.observe(&Observation {
+            service: Service::Cluster(name),
+            now,
+            ..seen(200)
+        });
+    };
+    for name in &names {
+        observe(name, 1);
+    }
+    assert_eq!(lines(&list, "istio_requests_total").len(), MOST_SERIES + 1);
+    assert_eq!(list.overflow(), 5);
+    let rest = lines(&list, "istio_requests_total{reporter=\"source\",overflow");
+    assert_eq!(
+        rest,
+        ["istio_requests_total{reporter=\"source\",overflow=\"true\"} 5"]
+    );
+    // Those that nobody has used for a while make room.
+    observe(&names[0], IDLE);
+    observe("outbound|80||new.default.svc.cluster.local", IDLE + 2);
+    let left = lines(&list, "istio_requests_total");
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn what_is_no_metadata_is_passed_over() {
+    let cell = PeerCell::default();
+    for header in [&b"?"[..], b"AAAA", &[b'A'; 10_000]] {
+        cell.learn(header);
+        assert!(cell.get().is_none_or(|peer| peer.workload.is_empty()));
+    }
+    cell.learn(node("reviews").text());
+    assert_eq!(cell.get().expect("known").workload, "reviews");
+    cell.learn(b"?");
+    assert_eq!(cell.get().expect("known").workload, "reviews");
+    assert!(Peer::of_node("id", Some(&Struct::default())).is_none());
+}

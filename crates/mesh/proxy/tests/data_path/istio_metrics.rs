@@ -1,0 +1,171 @@
+//! Istio's standard metrics: two proxies tell each other who they are, and count what passes between them.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use periplus_proxy::snapshot::Peer;
+
+use crate::support::config::{Mesh, cluster};
+use crate::support::{Config, Origin, forward, route, wait_for};
+
+const REVIEWS: &str = "outbound|9080||reviews.default.svc.cluster.local";
+
+fn text(value: &str) -> Value {
+    Value {
+        kind: Some(Kind::StringValue(value.to_owned())),
+    }
+}
+
+fn workload(name: &str) -> Option<Peer> {
+    let labels = Struct {
+        fields: HashMap::from([("app".to_owned(), text(name))]),
+    };
+    let metadata = Struct {
+        fields: HashMap::from([
+            ("NAMESPACE".to_owned(), text("default")),
+            ("WORKLOAD_NAME".to_owned(), text(&format!("{name}-v1"))),
+            (
+                "LABELS".to_owned(),
+                Value {
+                    kind: Some(Kind::StructValue(labels)),
+                },
+            ),
+        ]),
+    };
+    Peer::of_node("sidecar~10.0.0.1~x.default~y", Some(&metadata))
+}
+
+fn start(mut config: Config, name: &str) -> Mesh {
+    config.node.workload = workload(name);
+    config.start()
+}
+
+/// The labels and the value of the one series of requests.
+fn requests(mesh: &Mesh) -> (HashMap<String, String>, String) {
+    let line = wait_for("a series", || {
+        let all = mesh.proxy().istio_metrics();
+        let line = all
+            .lines()
+            .find(|line| line.starts_with("istio_requests_total{"));
+        line.map(str::to_owned)
+    });
+    let (labels, value) = line.rsplit_once("} ").expect("labels");
+    let labels = labels.trim_start_matches("istio_requests_total{");
+    let labels = labels.split("\",").map(|label| {
+        let (name, value) = label.split_once("=\"").expect("a label");
+        (name.to_owned(), value.trim_end_matches('"').to_owned())
+    });
+    (labels.collect(), value.to_owned())
+}
+
+#[test]
+fn both_sides_name_both_workloads() {
+    let origin = Origin::saying("hello");
+    let inbound = start(Config::to(&origin).inbound(), "reviews");
+    let outbound = Config::to(&origin)
+        .cluster(cluster(REVIEWS, &[inbound.address]))
+        .routes(vec![route("/", forward(REVIEWS))]);
+    let outbound = start(outbound, "productpage");
+    let mut client = outbound.client();
+    for _ in 0..2 {
+        let response = client.exchange("GET /x HTTP/1.1\r\nhost: reviews:9080\r\n\r\n");
+        assert_eq!(response.text(), "hello");
+        assert_eq!(response.header("x-envoy-peer-metadata"), None);
+        assert_eq!(response.header("x-envoy-peer-metadata-id"), None);
+    }
+    // What proxies tell each other is nothing for applications.
+    let received = origin.received();
+    assert_eq!(received.len(), 2);
+    assert_eq!(received[0].header("x-envoy-peer-metadata"), None);
+
+    let of_outbound = wait_for("both requests", || {
+        let (labels, value) = requests(&outbound);
+        (value == "2").then_some(labels)
+    });
+    let of_inbound = wait_for("both requests", || {
+        let (labels, value) = requests(&inbound);
+        (value == "2").then_some(labels)
+    });
+    let expected = [
+        ("source_workload", "productpage-v1", "productpage-v1"),
+        ("source_canonical_service", "productpage", "productpage"),
+        ("source_canonical_revision", "latest", "latest"),
+        ("destination_workload", "reviews-v1", "reviews-v1"),
+        ("destination_app", "reviews", "reviews"),
+        ("destination_workload_namespace", "default", "default"),
+        ("reporter", "source", "destination"),
+        (
+            "destination_service",
+            "reviews.default.svc.cluster.local",
+            "reviews:9080",
+        ),
+        ("destination_service_name", "reviews", "reviews"),
+        ("response_code", "200", "200"),
+        ("connection_security_policy", "unknown", "none"),
+    ];
+    for (label, source, destination) in expected {
+        assert_eq!(of_outbound[label], source, "{label} at the source");
+        assert_eq!(of_inbound[label], destination, "{label} at the destination");
+    }
+    let all = outbound.proxy().istio_metrics();
+    let body = all
+        .lines()
+        .find(|line| line.starts_with("istio_response_bytes_sum"));
+    let bytes: u64 = body
+        .and_then(|line| line.rsplit(' ').next()?.parse().ok())
+        .expect("a sum");
+    assert!(bytes > 2 * "hello".len() as u64, "heads count too: {bytes}");
+}
+
+#[test]
+fn a_node_without_metadata_counts_nothing_and_tells_nothing() {
+    let origin = Origin::saying("hello");
+    let mesh = Config::to(&origin).start();
+    let request = "GET /x HTTP/1.1\r\nhost: a\r\nx-envoy-peer-metadata: mine\r\n\r\n";
+    assert_eq!(mesh.client().exchange(request).text(), "hello");
+    let received = origin.received();
+    let passed = received[0].header("x-envoy-peer-metadata");
+    assert_eq!(passed.as_deref(), Some("mine"));
+    assert_eq!(mesh.proxy().istio_metrics(), "");
+}
+
+#[test]
+fn connections_are_counted_while_they_last() {
+    let origin = Origin::raw(|mut client, _| {
+        client.exactly(4);
+        client.send("answer");
+        client.rest();
+    });
+    let config = Config::to(&origin)
+        .cluster(cluster(REVIEWS, &[origin.address]))
+        .tcp(|proxy| proxy.clusters[0].name = REVIEWS.into());
+    let mesh = start(config, "productpage");
+    let mut client = mesh.client();
+    client.send("ping");
+    assert_eq!(client.exactly(6).expect("an answer"), b"answer");
+    let value = |name: &str| {
+        let all = mesh.proxy().istio_metrics();
+        let mut lines = all.lines();
+        let line = lines.find(|line| line.starts_with(name))?;
+        assert!(
+            line.contains("request_protocol=\"tcp\",response_flags=\"-\""),
+            "{line}"
+        );
+        assert!(
+            line.contains("destination_service_name=\"reviews\""),
+            "{line}"
+        );
+        line.rsplit(' ').next()?.parse::<u64>().ok()
+    };
+    let is = |name: &str, expected: u64| {
+        wait_for(name, || (value(name) == Some(expected)).then_some(()));
+    };
+    is("istio_tcp_connections_opened_total{", 1);
+    is("istio_tcp_received_bytes_total{", 4);
+    is("istio_tcp_sent_bytes_total{", 6);
+    assert_eq!(value("istio_tcp_connections_closed_total{"), Some(0));
+    client.shutdown();
+    client.rest();
+    is("istio_tcp_connections_closed_total{", 1);
+}
