@@ -32,10 +32,18 @@ pub(crate) struct Table {
     scratch: Vec<u8>,
 }
 
-/// What the last row with this hint was like.
+/// What rows with this hint were like: the last one, and the last one of another shape. Spans of one
+/// name often have one of two shapes, in turns.
 #[derive(Clone, Debug)]
 struct Hint {
+    last: Likeness,
+    before: Likeness,
+}
+
+#[derive(Clone, Debug)]
+struct Likeness {
     shape: u32,
+    /// For each attribute the value that it had.
     guesses: Vec<u32>,
 }
 
@@ -85,13 +93,18 @@ impl Table {
         if hint >= self.hints.len() {
             self.hints.resize(hint + 1, Hint::NONE);
         }
-        let guess = self.hints[hint].shape;
-        let alike = (self.shapes.get(guess as usize)).is_some_and(|shape| shape.is(attributes));
-        if !alike {
-            let shape = self.shape_of::<CHECK, A>(attributes)?;
-            self.hints[hint].reset(shape, attributes.len());
+        let is_alike = |shape: u32| {
+            (self.shapes.get(shape as usize)).is_some_and(|shape| shape.is(attributes))
+        };
+        if !is_alike(self.hints[hint].last.shape) {
+            let is_known = is_alike(self.hints[hint].before.shape);
+            self.hints[hint].turn();
+            if !is_known {
+                let shape = self.shape_of::<CHECK, A>(attributes)?;
+                self.hints[hint].last.reset(shape, attributes.len());
+            }
         }
-        let hint = &mut self.hints[hint];
+        let hint = &mut self.hints[hint].last;
         let shape = &self.shapes[hint.shape as usize];
         let first = u32::try_from(self.slots.len()).map_err(|_| Reject::Full)?;
         self.shape.push(hint.shape);
@@ -346,7 +359,9 @@ impl Table {
     pub(crate) fn heap_bytes(&self) -> usize {
         let columns = self.columns.iter().map(|column| column.values.heap_bytes());
         let shapes = self.shapes.iter().map(Shape::heap_bytes);
-        let hints = self.hints.iter().map(|hint| hint.guesses.capacity() * 4);
+        let guesses = |likeness: &Likeness| likeness.guesses.capacity() * 4;
+        let hints = self.hints.iter();
+        let hints = hints.map(|hint| guesses(&hint.last) + guesses(&hint.before));
         self.keys.heap_bytes()
             + columns.sum::<usize>()
             + self.columns.capacity() * size_of::<Column>()
@@ -358,6 +373,18 @@ impl Table {
 }
 
 impl Hint {
+    const NONE: Self = Self {
+        last: Likeness::NONE,
+        before: Likeness::NONE,
+    };
+
+    /// What was before is last.
+    fn turn(&mut self) {
+        std::mem::swap(&mut self.last, &mut self.before);
+    }
+}
+
+impl Likeness {
     const NONE: Self = Self {
         shape: NO_SHAPE,
         guesses: Vec::new(),

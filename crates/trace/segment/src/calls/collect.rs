@@ -228,7 +228,7 @@ impl<'b> Collector<'b> {
     fn count(&mut self, start: u64, parent: u32, child: u32, failed: bool) {
         let pair = self.pairs.of(u64::from(parent) << 32 | u64::from(child));
         // The minutes of 64-bit times have 29 bits.
-        let edge = self.edges.of(start / MINUTE_NANO << 32 | u64::from(pair)) as usize;
+        let edge = self.edges.of((start / MINUTE_NANO) << 32 | u64::from(pair)) as usize;
         if edge == self.counts.len() {
             self.counts.push((0, 0));
         }
