@@ -156,6 +156,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             client_cert: ClientCert::default(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
+            filters: Vec::new(),
         })),
     )
 }

@@ -114,6 +114,10 @@ fn spawn(
         }
         ServiceView::Tcp(view) => {
             let session = Session::new(worker, registered, view.clone(), stream, (peer, original));
+            if !session.is_allowed(None) {
+                stats.cx_active.decrement();
+                return;
+            }
             tokio::task::spawn_local(async move {
                 session.run().await;
                 stats.cx_active.decrement();
@@ -144,7 +148,7 @@ async fn look_and_serve(
     let registered = Registered::new(&worker, view.name.clone());
     // Boxed, so that a connection at work does not hold the memory for it.
     let ready = Box::pin(secure(&worker, &view, stream, arrival)).await;
-    let Some((chain, stream, ends)) = ready else {
+    let Some((chain, stream, ends, name)) = ready else {
         return;
     };
     let stats = view.stats.clone();
@@ -157,15 +161,24 @@ async fn look_and_serve(
             serve_http(connection, stats).await;
         }
         ServiceView::Tcp(tcp) => {
-            Session::new(&worker, registered, tcp.clone(), stream, ends)
-                .run()
-                .await;
+            let session = Session::new(&worker, registered, tcp.clone(), stream, ends);
+            let is_allowed = session.is_allowed(name.as_deref());
+            drop(name);
+            if is_allowed {
+                session.run().await;
+            }
             stats.cx_active.decrement();
         }
     }
 }
 
-type Ready = (Rc<ChainView>, Stream, (SocketAddr, Option<SocketAddr>));
+/// With the name that the client was heard to ask for.
+type Ready = (
+    Rc<ChainView>,
+    Stream,
+    (SocketAddr, Option<SocketAddr>),
+    Option<String>,
+);
 
 /// What takes a connection, and its bytes as that shall see them; none if it was closed, which is
 /// counted.
@@ -183,6 +196,7 @@ async fn secure(
     inspected?;
     let chain = arrival.chain(view, &lookout.sniffed)?.clone();
     let ends = (arrival.peer, arrival.original);
+    let name = lookout.sniffed.server_name.take();
     let stream = match &chain.tls {
         None => lookout.into_stream(),
         Some(ChainTls::NotReady) => {
@@ -191,5 +205,5 @@ async fn secure(
         }
         Some(ChainTls::Ready(tls)) => handshake::run(view, &chain, tls, lookout).await?,
     };
-    Some((chain, stream, ends))
+    Some((chain, stream, ends, name))
 }

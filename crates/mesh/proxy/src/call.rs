@@ -7,6 +7,7 @@ use crate::buffer::{Buffer, Output};
 use crate::clock::Micros;
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
+use crate::policy::Decided;
 use crate::timer::Timer;
 use crate::tls::Secured;
 use crate::view::{HttpView, View};
@@ -42,6 +43,8 @@ pub(crate) struct Call {
     pub(crate) request: RequestHead,
     pub(crate) response: ResponseHead,
     pub(crate) timer: Timer,
+    /// What the rules of the last filters that were asked have said.
+    pub(crate) decided: Decided,
     /// Shortly before the last write of an answer.
     pub(crate) answered_at: Micros,
 }
@@ -108,6 +111,7 @@ impl Call {
             request: parts.request,
             response: parts.response,
             timer: parts.timer,
+            decided: Decided::default(),
             answered_at: worker.clock.now(),
             worker,
         }

@@ -11,6 +11,7 @@ use crate::flags::{Flag, Flags};
 use crate::grpc::{self, GrpcStatus};
 use crate::http1::edit::append_field;
 use crate::http1::name::Name;
+use crate::policy::Metadata;
 use crate::reply::{Failure, Reply};
 use crate::route::RouteAt;
 use crate::snapshot::{Forward, GrpcTimeouts, RouteAction};
@@ -58,6 +59,16 @@ pub(crate) struct Rare {
     pub(crate) cookies: String,
     /// How the call ended, if the response says so as gRPC does.
     pub(crate) grpc: Option<GrpcStatus>,
+    /// What filters have found out.
+    pub(crate) metadata: Metadata,
+    /// `www-authenticate`: what the client would have to show.
+    pub(crate) challenge: String,
+}
+
+impl Rare {
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
 }
 
 /// What a request leads to.
@@ -158,6 +169,32 @@ impl Call {
             criteria: None,
             is_high_priority: false,
             rare: None,
+        }
+    }
+
+    /// Asks the filters, then finds the route and the cluster.
+    pub(crate) async fn plan_after_filters(&mut self, exchange: &mut Exchange) -> Plan {
+        match self.authorize(exchange).await {
+            None => self.plan(exchange),
+            Some(reply) => {
+                self.locate(exchange);
+                Plan::Reply(reply)
+            }
+        }
+    }
+
+    /// Notes where a request would have gone that does not.
+    #[cold]
+    fn locate(&self, exchange: &mut Exchange) {
+        let Some(router) = &self.view.router else {
+            return;
+        };
+        exchange.route = router.find(&self.request, self.buffer.head());
+        if let Some(at) = exchange.route
+            && let RouteAction::Forward(forward) = &router.route(at).action
+            && let Some(choice) = router.cluster(at, forward, || self.worker.random())
+        {
+            exchange.cluster = Some(choice.cluster.clone());
         }
     }
 
@@ -363,6 +400,15 @@ impl Call {
             reply.append_head(out, &self.worker.clock, server, self.protocol, close);
             &reply.body
         };
+        if let Some(rare) = &exchange.rare
+            && !rare.challenge.is_empty()
+        {
+            append_field(
+                &mut self.out.bytes,
+                "www-authenticate",
+                rare.challenge.as_bytes(),
+            );
+        }
         self.append_response_context(exchange);
         self.out.bytes.extend_from_slice(b"\r\n");
         let body = if is_head { "" } else { body };

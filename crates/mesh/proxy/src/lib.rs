@@ -26,6 +26,7 @@ mod http2;
 pub mod inspect;
 mod listener;
 mod net;
+mod policy;
 mod publish;
 mod record;
 mod registry;

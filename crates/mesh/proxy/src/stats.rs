@@ -251,6 +251,35 @@ group! {
 }
 
 group! {
+    /// `….rbac.…`
+    EnforcedStats {
+        allowed = "allowed",
+        denied = "denied",
+    }
+}
+
+group! {
+    /// `….rbac.…`, of rules that are not enforced.
+    ShadowStats {
+        shadow_allowed = "shadow_allowed",
+        shadow_denied = "shadow_denied",
+    }
+}
+
+group! {
+    /// `http.PREFIX.jwt_authn.…`
+    JwtStats {
+        allowed = "allowed",
+        denied = "denied",
+        preflights = "cors_preflight_bypassed",
+        fetch_success = "jwks_fetch_success",
+        fetch_failed = "jwks_fetch_failed",
+        cache_hit = "jwt_cache_hit",
+        cache_miss = "jwt_cache_miss",
+    }
+}
+
+group! {
     /// `tracing.zipkin.…` and `tracing.opentelemetry.…`
     TracerStats {
         spans_sent = "spans_sent",
@@ -276,6 +305,9 @@ pub(crate) struct Registry {
     tls_inspector: Groups<TlsInspectorStats>,
     http_inspector: Groups<HttpInspectorStats>,
     proxy_protocol: Groups<ProxyProtocolStats>,
+    enforced: Groups<EnforcedStats>,
+    shadow: Groups<ShadowStats>,
+    jwt: Groups<JwtStats>,
 }
 
 impl Registry {
@@ -329,6 +361,21 @@ impl Registry {
         self.proxy_protocol.get("")
     }
 
+    /// The counts of rules; `prefix` is all of their names but the last word.
+    pub(crate) fn enforced(&self, prefix: &str) -> Arc<EnforcedStats> {
+        self.enforced.get(prefix)
+    }
+
+    /// The same of rules that are not enforced.
+    pub(crate) fn shadow(&self, prefix: &str) -> Arc<ShadowStats> {
+        self.shadow.get(prefix)
+    }
+
+    /// The counts of a filter of tokens.
+    pub(crate) fn jwt(&self, name: &str) -> Arc<JwtStats> {
+        self.jwt.get(name)
+    }
+
     /// Forgets what nobody counts any more.
     pub(crate) fn prune(&self) {
         self.http.prune();
@@ -337,6 +384,9 @@ impl Registry {
         self.listeners.prune();
         self.listeners_tls.prune();
         self.clusters_tls.prune();
+        self.enforced.prune();
+        self.shadow.prune();
+        self.jwt.prune();
     }
 
     /// Adds all counts to `sums`.
@@ -351,6 +401,9 @@ impl Registry {
         self.tls_inspector.add_to("tls_inspector", sums);
         self.http_inspector.add_to("http_inspector", sums);
         self.proxy_protocol.add_to("proxy_proto", sums);
+        self.jwt.add_to("http", sums);
+        self.enforced.add_whole_names_to(sums);
+        self.shadow.add_whole_names_to(sums);
     }
 }
 
@@ -378,14 +431,21 @@ impl<T: Group> Groups<T> {
     }
 
     fn add_to(&self, prefix: &str, sums: &mut BTreeMap<String, u64>) {
+        self.add_named(sums, |name, count| match name {
+            "" => format!("{prefix}.{count}"),
+            name => format!("{prefix}.{name}.{count}"),
+        });
+    }
+
+    /// For groups that are named by everything before the count.
+    fn add_whole_names_to(&self, sums: &mut BTreeMap<String, u64>) {
+        self.add_named(sums, |name, count| format!("{name}.{count}"));
+    }
+
+    fn add_named(&self, sums: &mut BTreeMap<String, u64>, key: impl Fn(&str, &str) -> String) {
         for (name, group) in &*self.lock() {
             group.visit(&mut |count, value| {
-                let key = if name.is_empty() {
-                    format!("{prefix}.{count}")
-                } else {
-                    format!("{prefix}.{name}.{count}")
-                };
-                let sum = sums.entry(key).or_default();
+                let sum = sums.entry(key(name, count)).or_default();
                 *sum = sum.wrapping_add(value);
             });
         }

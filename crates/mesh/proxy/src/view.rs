@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::export::Exporter;
+use crate::policy::{ConnectionRulesView, Filter, FilterView};
 use crate::route::Router;
 use crate::snapshot::{
     ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
@@ -67,6 +68,10 @@ pub(crate) struct HttpView {
     pub(crate) http: Arc<HttpStats>,
     pub(crate) router: Option<Router>,
     pub(crate) tracer: Option<Tracer>,
+    /// Those that decide about requests.
+    pub(crate) filters: Vec<FilterView>,
+    /// One of them may have to wait for something.
+    pub(crate) filters_wait: bool,
 }
 
 /// A TCP proxy and its clusters.
@@ -74,6 +79,8 @@ pub(crate) struct HttpView {
 pub(crate) struct TcpView {
     pub(crate) proxy: Arc<TcpProxy>,
     pub(crate) stats: Arc<TcpStats>,
+    /// Those that decide whether a connection is passed on at all.
+    pub(crate) rules: Vec<ConnectionRulesView>,
     /// By choice: the cluster, unless there is none of that name.
     pub(crate) clusters: Vec<Option<Rc<ClusterState>>>,
 }
@@ -267,6 +274,12 @@ impl ServiceView {
                         .as_ref()
                         .map(|table| Router::new(table.clone(), tells_operations, cluster)),
                     tracer,
+                    filters_wait: manager.filters.iter().any(Filter::waits),
+                    filters: manager
+                        .filters
+                        .iter()
+                        .map(|one| FilterView::new(one, &manager.stat_prefix, &worker.registry))
+                        .collect(),
                     manager: manager.clone(),
                 }))
             }
@@ -276,6 +289,11 @@ impl ServiceView {
                     .clusters
                     .iter()
                     .map(|choice| cluster(&choice.name))
+                    .collect(),
+                rules: proxy
+                    .rules
+                    .iter()
+                    .map(|rules| ConnectionRulesView::new(rules, &worker.registry))
                     .collect(),
                 proxy: proxy.clone(),
             })),

@@ -125,6 +125,7 @@ impl Config {
     /// Passes bytes on, to cluster `app` unless `edit` says otherwise.
     pub(crate) fn tcp(mut self, edit: impl FnOnce(&mut TcpProxy)) -> Self {
         let mut proxy = TcpProxy {
+            rules: Vec::new(),
             stat_prefix: "test".into(),
             clusters: vec![WeightedCluster::new("app", 1)],
             total_weight: 1,
@@ -182,6 +183,7 @@ impl Config {
             client_cert: ClientCert::default(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
+            filters: Vec::new(),
         };
         (self.manager)(&mut manager);
         let service = match &self.tcp {
