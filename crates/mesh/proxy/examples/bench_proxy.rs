@@ -159,6 +159,7 @@ fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener 
             http2: Http2Options::default(),
             upgrades: Vec::new(),
             access_logs: Vec::new(),
+            filters: Vec::new(),
         })),
     )
 }

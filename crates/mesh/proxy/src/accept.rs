@@ -124,6 +124,10 @@ fn spawn(
         }
         ServiceView::Tcp(view) => {
             let session = Session::new(worker, registered, view.clone(), stream, (peer, original));
+            if !session.is_allowed() {
+                stats.cx_active.decrement();
+                return;
+            }
             tokio::task::spawn_local(async move {
                 session.run().await;
                 stats.cx_active.decrement();
@@ -180,14 +184,16 @@ async fn look_and_serve(
             serve_http(connection, stats).await;
         }
         ServiceView::Tcp(tcp) => {
-            Session::new(&worker, registered, tcp.clone(), stream, ends)
-                .run()
-                .await;
+            let session = Session::new(&worker, registered, tcp.clone(), stream, ends);
+            if session.is_allowed() {
+                session.run().await;
+            }
             stats.cx_active.decrement();
         }
     }
 }
 
+/// With the name that the client was heard to ask for.
 type Ready = (
     Rc<ChainView>,
     Stream,

@@ -82,6 +82,25 @@ impl Buffer {
         self.position += length;
     }
 
+    /// Puts another head in the place of the pinned one.
+    #[cold]
+    pub(crate) fn replace_head(&mut self, head: &[u8]) {
+        let unread = self.unread();
+        let used = head.len() + unread.len();
+        // There must be space left for what is still to be read.
+        let mut block = Vec::with_capacity(self.block.len().max(used + BLOCK / 4));
+        block.extend_from_slice(head);
+        block.extend_from_slice(unread);
+        block.resize(block.capacity(), 0);
+        *self = Self {
+            block,
+            start: 0,
+            pinned: head.len(),
+            position: head.len(),
+            end: used,
+        };
+    }
+
     /// Lets go of the head.
     #[inline]
     pub(crate) fn unpin(&mut self) {

@@ -7,6 +7,7 @@ use crate::buffer::{Buffer, Output};
 use crate::clock::Micros;
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
+use crate::policy::Decided;
 use crate::telemetry::istio::PeerCell;
 use crate::timer::Timer;
 use crate::tls::Secured;
@@ -45,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) timer: Timer,
     /// Of the response's head, if it was kept for whoever is told of the exchange.
     pub(crate) response_head_bytes: u32,
+    /// What the rules of the last filters that were asked have said.
+    pub(crate) decided: Decided,
     /// Shortly before the last write of an answer.
     pub(crate) answered_at: Micros,
 }
@@ -114,6 +117,7 @@ impl Call {
             response: parts.response,
             timer: parts.timer,
             response_head_bytes: 0,
+            decided: Decided::default(),
             answered_at: worker.clock.now(),
             worker,
         }

@@ -14,6 +14,7 @@ use crate::grpc::{self, GrpcStatus};
 use crate::http1::edit::append_field;
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
+use crate::policy::Metadata;
 use crate::reply::{Failure, Reply};
 use crate::route::RouteAt;
 use crate::snapshot::{Forward, GrpcTimeouts, RouteAction, Upgrade};
@@ -69,6 +70,16 @@ pub(crate) struct Rare {
     pub(crate) details: Option<Cow<'static, str>>,
     /// What access logs tell, if they do.
     pub(crate) told: Told,
+    /// What filters have found out.
+    pub(crate) metadata: Metadata,
+    /// `www-authenticate`: what the client would have to show.
+    pub(crate) challenge: String,
+}
+
+impl Rare {
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
 }
 
 /// What is kept of an exchange for access logs that tell it.
@@ -210,6 +221,32 @@ impl Call {
             self.view.http.cx_overload_disable_keepalive.increment();
         }
         gives_up
+    }
+
+    /// Asks the filters, then finds the route and the cluster.
+    pub(crate) async fn plan_after_filters(&mut self, exchange: &mut Exchange) -> Plan {
+        match self.authorize(exchange).await {
+            None => self.plan(exchange),
+            Some(reply) => {
+                self.locate(exchange);
+                Plan::Reply(reply)
+            }
+        }
+    }
+
+    /// Notes where a request would have gone that does not.
+    #[cold]
+    fn locate(&self, exchange: &mut Exchange) {
+        let Some(router) = &self.view.router else {
+            return;
+        };
+        exchange.route = router.find(&self.request, self.buffer.head());
+        if let Some(at) = exchange.route
+            && let RouteAction::Forward(forward) = &router.route(at).action
+            && let Some(choice) = router.cluster(at, forward, || self.worker.random())
+        {
+            exchange.cluster = Some(choice.cluster.clone());
+        }
     }
 
     /// Finds the route and the cluster.
@@ -455,6 +492,15 @@ impl Call {
             reply.append_head(out, &self.worker.clock, server, self.protocol, close);
             &reply.body
         };
+        if let Some(rare) = &exchange.rare
+            && !rare.challenge.is_empty()
+        {
+            append_field(
+                &mut self.out.bytes,
+                "www-authenticate",
+                rare.challenge.as_bytes(),
+            );
+        }
         self.append_response_context(exchange);
         self.out.bytes.extend_from_slice(b"\r\n");
         self.keep_response(exchange, 0);

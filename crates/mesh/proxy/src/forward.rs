@@ -22,7 +22,11 @@ impl Connection {
     /// Has the pinned request answered.
     pub(crate) async fn exchange(&mut self, begin: Micros) -> Next {
         let mut exchange = self.call.begin_exchange(begin);
-        let next = match self.call.plan(&mut exchange) {
+        let plan = match self.call.view.filters.is_empty() {
+            true => self.call.plan(&mut exchange),
+            false => self.call.plan_after_filters(&mut exchange).await,
+        };
+        let next = match plan {
             Plan::Forward(cluster) => self.forward(&mut exchange, &cluster).await,
             Plan::Reply(reply) => {
                 let mut body = Relay::new(self.call.request.framing, false);

@@ -27,6 +27,7 @@ pub mod inspect;
 mod listener;
 mod net;
 mod overload;
+mod policy;
 mod publish;
 mod record;
 mod registry;

@@ -69,6 +69,7 @@ impl Call {
             is_grpc: exchange.is_grpc,
             grpc_timeout: exchange.timeout.filter(|_| exchange.sets_grpc_timeout),
             grpc: exchange.grpc(),
+            decided: [self.enforced(), self.shadow()],
         };
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
     }

@@ -236,7 +236,8 @@ pub(crate) fn append_timeout(out: &mut Vec<u8>, timeout: Duration) {
     }
 }
 
-fn matches_header(condition: &HeaderMatch, request: &RequestHead, head: &[u8]) -> bool {
+/// Whether a request meets a condition on a header, pseudo headers included.
+pub(crate) fn matches_header(condition: &HeaderMatch, request: &RequestHead, head: &[u8]) -> bool {
     let value = match condition.name.as_str() {
         ":method" => Some(Cow::Borrowed(request.method(head))),
         ":authority" | "host" => Some(Cow::Borrowed(request.target.authority.get(head))),

@@ -48,6 +48,7 @@ pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, Socket
 pub use self::pattern::Pattern;
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
+pub use crate::policy::{ConnectionRules, Filter, Rbac};
 pub use crate::telemetry::{AccessLog, Peer};
 pub use crate::tls::{ClientTls, ServerTls};
 
@@ -130,6 +131,8 @@ pub struct ConnectionManager {
     pub upgrades: Vec<Upgrade>,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
+    /// The filters before the router that decide about requests.
+    pub filters: Vec<Filter>,
 }
 
 /// Envoy's `ServerHeaderTransformation`.
@@ -310,6 +313,8 @@ pub struct HeaderMatch {
     pub value: ValueMatch,
     /// `invert_match`.
     pub invert: bool,
+    /// `treat_missing_header_as_empty`.
+    pub missing_is_empty: bool,
 }
 
 /// The condition on a header's value.
@@ -327,6 +332,10 @@ pub enum ValueMatch {
     Contains(String),
     /// The whole value matches.
     Regex(Pattern),
+    /// It is a number from the first to, and without, the second.
+    Range(i64, i64),
+    /// `ignore_case`: one of the conditions on text, letters in either case.
+    IgnoringCase(Box<ValueMatch>),
 }
 
 /// What a route does.

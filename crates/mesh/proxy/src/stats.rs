@@ -259,6 +259,35 @@ group! {
 }
 
 group! {
+    /// `….rbac.…`
+    EnforcedStats {
+        allowed = "allowed",
+        denied = "denied",
+    }
+}
+
+group! {
+    /// `….rbac.…`, of rules that are not enforced.
+    ShadowStats {
+        shadow_allowed = "shadow_allowed",
+        shadow_denied = "shadow_denied",
+    }
+}
+
+group! {
+    /// `http.PREFIX.jwt_authn.…`
+    JwtStats {
+        allowed = "allowed",
+        denied = "denied",
+        preflights = "cors_preflight_bypassed",
+        fetch_success = "jwks_fetch_success",
+        fetch_failed = "jwks_fetch_failed",
+        cache_hit = "jwt_cache_hit",
+        cache_miss = "jwt_cache_miss",
+    }
+}
+
+group! {
     /// `tracing.zipkin.…` and `tracing.opentelemetry.…`
     TracerStats {
         spans_sent = "spans_sent",
@@ -286,6 +315,9 @@ pub(crate) struct Registry {
     proxy_protocol: Groups<ProxyProtocolStats>,
     /// Istio's standard metrics.
     pub(crate) istio: Arc<SeriesList>,
+    enforced: Groups<EnforcedStats>,
+    shadow: Groups<ShadowStats>,
+    jwt: Groups<JwtStats>,
 }
 
 impl Registry {
@@ -339,6 +371,21 @@ impl Registry {
         self.proxy_protocol.get("")
     }
 
+    /// The counts of rules; `prefix` is all of their names but the last word.
+    pub(crate) fn enforced(&self, prefix: &str) -> Arc<EnforcedStats> {
+        self.enforced.get(prefix)
+    }
+
+    /// The same of rules that are not enforced.
+    pub(crate) fn shadow(&self, prefix: &str) -> Arc<ShadowStats> {
+        self.shadow.get(prefix)
+    }
+
+    /// The counts of a filter of tokens.
+    pub(crate) fn jwt(&self, name: &str) -> Arc<JwtStats> {
+        self.jwt.get(name)
+    }
+
     /// Forgets what nobody counts any more.
     pub(crate) fn prune(&self) {
         self.http.prune();
@@ -347,6 +394,9 @@ impl Registry {
         self.listeners.prune();
         self.listeners_tls.prune();
         self.clusters_tls.prune();
+        self.enforced.prune();
+        self.shadow.prune();
+        self.jwt.prune();
     }
 
     /// Adds all counts to `sums`.
@@ -364,6 +414,9 @@ impl Registry {
         if self.istio.is_used() {
             *sums.entry("istio.series_overflow".to_owned()).or_default() += self.istio.overflow();
         }
+        self.jwt.add_to("http", sums);
+        self.enforced.add_whole_names_to(sums);
+        self.shadow.add_whole_names_to(sums);
     }
 }
 
@@ -391,14 +444,21 @@ impl<T: Group> Groups<T> {
     }
 
     fn add_to(&self, prefix: &str, sums: &mut BTreeMap<String, u64>) {
+        self.add_named(sums, |name, count| match name {
+            "" => format!("{prefix}.{count}"),
+            name => format!("{prefix}.{name}.{count}"),
+        });
+    }
+
+    /// For groups that are named by everything before the count.
+    fn add_whole_names_to(&self, sums: &mut BTreeMap<String, u64>) {
+        self.add_named(sums, |name, count| format!("{name}.{count}"));
+    }
+
+    fn add_named(&self, sums: &mut BTreeMap<String, u64>, key: impl Fn(&str, &str) -> String) {
         for (name, group) in &*self.lock() {
             group.visit(&mut |count, value| {
-                let key = if name.is_empty() {
-                    format!("{prefix}.{count}")
-                } else {
-                    format!("{prefix}.{name}.{count}")
-                };
-                let sum = sums.entry(key).or_default();
+                let sum = sums.entry(key(name, count)).or_default();
                 *sum = sum.wrapping_add(value);
             });
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::export::Exporter;
+use crate::policy::{ConnectionRulesView, Filter, FilterView};
 use crate::route::Router;
 use crate::snapshot::{
     ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
@@ -75,6 +76,10 @@ pub(crate) struct HttpView {
     pub(crate) bypasses_overload: bool,
     /// None if nothing else is told of requests.
     pub(crate) telemetry: Option<Box<Telemetry>>,
+    /// Those that decide about requests.
+    pub(crate) filters: Vec<FilterView>,
+    /// One of them may have to wait for something.
+    pub(crate) filters_wait: bool,
 }
 
 /// A TCP proxy and its clusters.
@@ -82,6 +87,8 @@ pub(crate) struct HttpView {
 pub(crate) struct TcpView {
     pub(crate) proxy: Arc<TcpProxy>,
     pub(crate) stats: Arc<TcpStats>,
+    /// Those that decide whether a connection is passed on at all.
+    pub(crate) rules: Vec<ConnectionRulesView>,
     /// By choice: the cluster, unless there is none of that name.
     pub(crate) clusters: Vec<Option<Rc<ClusterState>>>,
     pub(crate) logs: Option<LogView>,
@@ -312,6 +319,12 @@ impl ServiceView {
                         metrics(worker, direction),
                         direction,
                     ),
+                    filters_wait: manager.filters.iter().any(Filter::waits),
+                    filters: manager
+                        .filters
+                        .iter()
+                        .map(|one| FilterView::new(one, &manager.stat_prefix, &worker.registry))
+                        .collect(),
                     manager: manager.clone(),
                 }))
             }
@@ -324,6 +337,11 @@ impl ServiceView {
                     .collect(),
                 logs: log_view(&proxy.access_logs, worker),
                 metrics: metrics(worker, direction).map(|metrics| (metrics, direction)),
+                rules: proxy
+                    .rules
+                    .iter()
+                    .map(|rules| ConnectionRulesView::new(rules, &worker.registry))
+                    .collect(),
                 proxy: proxy.clone(),
             })),
         }

@@ -22,6 +22,8 @@ enum Step<'a> {
     Root,
     Field(&'a str),
     Index(usize),
+    /// In its brackets.
+    Key(&'a str),
 }
 
 impl<'a> At<'a> {
@@ -42,6 +44,14 @@ impl<'a> At<'a> {
         Self {
             parent: Some(self),
             step: Step::Index(index),
+        }
+    }
+
+    /// An entry of a map; `key` is in brackets.
+    pub(crate) fn key(&'a self, key: &'a str) -> Self {
+        Self {
+            parent: Some(self),
+            step: Step::Key(key),
         }
     }
 
@@ -66,6 +76,7 @@ impl fmt::Display for At<'_> {
             Step::Field(name) if below_root => write!(f, ".{name}"),
             Step::Field(name) => f.write_str(name),
             Step::Index(index) => write!(f, "[{index}]"),
+            Step::Key(key) => f.write_str(key),
         }
     }
 }

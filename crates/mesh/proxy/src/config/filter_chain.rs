@@ -9,15 +9,17 @@ use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as TcpProxyConfig;
+use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 
 use super::check::{At, Refused, decode, ignored, nothing_else, short_type, timeout};
 use super::manager::{self, ManagerSpec};
-use super::tcp_proxy;
 use super::tls::{DownstreamTls, Names};
 use super::transport;
-use crate::snapshot::{ChainMatch, Cidr, SourceType, TcpProxy};
+use super::{policies, tcp_proxy};
+use crate::snapshot::{ChainMatch, Cidr, ConnectionRules, SourceType, TcpProxy};
 
 /// A checked filter chain.
 #[derive(Clone, Debug)]
@@ -66,31 +68,61 @@ pub(super) fn compile(
 }
 
 fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Refused> {
-    let filter = match (filters.pop(), filters.len()) {
-        (Some(filter), 0) => filter,
-        (last, others) => {
-            let count = others + usize::from(last.is_some());
-            let reason = format!("there are {count}, exactly one is supported");
-            return Err(at.refuse(reason));
-        }
+    let Some(last) = filters.pop() else {
+        return Err(at.refuse("there is none, the last one must be given"));
     };
-    let at = &at.index(0);
-    let Some(ConfigType::TypedConfig(config)) = filter.config_type else {
-        return Err(at.field("typed_config").refuse("it must be given"));
-    };
+    let rules = filters
+        .into_iter()
+        .enumerate()
+        .map(|(index, filter)| rules(filter, &at.index(index)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let at = &at.index(rules.len());
+    let config = typed_config(last.config_type, at)?;
     let kind = short_type(&config.type_url);
     if kind == HttpConnectionManager::full_name() {
+        if !rules.is_empty() {
+            let reason = "the RBAC filter of connections is not supported before it, \
+                          that of its http_filters is";
+            return Err(at.refuse(reason));
+        }
         let manager = manager::compile(decode(&config, at)?, at)?;
         return Ok(ServiceSpec::Http(Box::new(manager)));
     }
     if kind == TcpProxyConfig::full_name() {
-        let proxy = tcp_proxy::compile(decode(&config, at)?, at)?;
+        let mut proxy = tcp_proxy::compile(decode(&config, at)?, at)?;
+        proxy.rules = rules;
         return Ok(ServiceSpec::Tcp(Arc::new(proxy)));
     }
     Err(at.refuse(format!(
-        "filter {:?} ({kind}) is not supported, only the HTTP connection manager and the TCP proxy are",
-        filter.name
+        "filter {:?} ({kind}) is not supported as the last one, only the HTTP connection manager and \
+         the TCP proxy are",
+        last.name
     )))
+}
+
+/// A filter before the last one.
+fn rules(filter: pb::Filter, at: &At<'_>) -> Result<ConnectionRules, Refused> {
+    let config = typed_config(filter.config_type, at)?;
+    let kind = short_type(&config.type_url);
+    if kind != Rbac::full_name() {
+        return Err(at.refuse(format!(
+            "filter {:?} ({kind}) is not supported before the last one, only rbac is",
+            filter.name
+        )));
+    }
+    let at = &at.field("typed_config");
+    let (rbac, stat_prefix) = policies::connections(decode(&config, at)?, at)?;
+    Ok(ConnectionRules {
+        rbac: Arc::new(rbac),
+        stat_prefix,
+    })
+}
+
+fn typed_config(config: Option<ConfigType>, at: &At<'_>) -> Result<Any, Refused> {
+    match config {
+        Some(ConfigType::TypedConfig(config)) => Ok(config),
+        _ => Err(at.field("typed_config").refuse("it must be given")),
+    }
 }
 
 fn conditions(mut given: pb::FilterChainMatch, at: &At<'_>) -> Result<ChainMatch, Refused> {
@@ -168,23 +200,25 @@ fn port(number: u32, at: &At<'_>) -> Result<u16, Refused> {
 }
 
 fn blocks(ranges: Vec<CidrRange>, at: &At<'_>) -> Result<Vec<Cidr>, Refused> {
-    let block = |(index, mut range): (usize, CidrRange)| {
-        let at = &at.index(index);
-        let text = std::mem::take(&mut range.address_prefix);
-        let address: IpAddr = text.parse().map_err(|_| {
-            at.field("address_prefix")
-                .refuse(format!("{text:?} is not an IP address"))
-        })?;
-        let length = range.prefix_len.take().map_or(0, |length| length.value);
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        match u8::try_from(length) {
-            Ok(length) if length <= most => Ok(Cidr { address, length }),
-            _ => Err(at
-                .field("prefix_len")
-                .refuse(format!("{length} is more than {most}"))),
-        }
-    };
+    let block = |(index, range): (usize, CidrRange)| block(range, &at.index(index));
     ranges.into_iter().enumerate().map(block).collect()
+}
+
+/// A block of addresses.
+pub(super) fn block(mut range: CidrRange, at: &At<'_>) -> Result<Cidr, Refused> {
+    let text = std::mem::take(&mut range.address_prefix);
+    let address: IpAddr = text.parse().map_err(|_| {
+        at.field("address_prefix")
+            .refuse(format!("{text:?} is not an IP address"))
+    })?;
+    let length = range.prefix_len.take().map_or(0, |length| length.value);
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    match u8::try_from(length) {
+        Ok(length) if length <= most => Ok(Cidr { address, length }),
+        _ => Err(at
+            .field("prefix_len")
+            .refuse(format!("{length} is more than {most}"))),
+    }
 }
 
 #[cfg(test)]
@@ -357,14 +391,16 @@ mod tests {
             ),
             (
                 |l| l.filter_chains[0].filters.clear(),
-                "filter_chains[0].filters: there are 0, exactly one is supported",
+                "filter_chains[0].filters: there is none, the last one must be given",
             ),
             (
                 |l| {
                     let filter = l.filter_chains[0].filters[0].clone();
                     l.filter_chains[0].filters.push(filter);
                 },
-                "filter_chains[0].filters: there are 2, exactly one is supported",
+                "filter_chains[0].filters[0]: filter \"tcp\" \
+                 (envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy) is not supported before \
+                 the last one, only rbac is",
             ),
         ];
         for (change, expected) in cases {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
@@ -17,7 +19,8 @@ use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfi
 use super::check::{
     At, Refused, decode, duration, flag, ignored, must_be, nothing_else, short_type, timeout,
 };
-use super::{access_log, http2, route, tracing, upgrade};
+use super::{access_log, http2, policies, route, tracing, upgrade};
+use crate::policy::{Filter, MOST_FILTERS};
 use crate::snapshot::{
     CertDetails, ClientCert, Codec, ConnectionManager, ForwardClientCert, Http2Options, RouteTable,
     ServerHeader,
@@ -57,7 +60,7 @@ pub(crate) fn compile(
     at: &At<'_>,
 ) -> Result<ManagerSpec, Refused> {
     let (codec, http2) = codec(&mut manager, at)?;
-    check_filters(
+    let filters = filters(
         std::mem::take(&mut manager.http_filters),
         &at.field("http_filters"),
     )?;
@@ -146,6 +149,7 @@ pub(crate) fn compile(
         http2,
         upgrades,
         access_logs,
+        filters,
     };
     ignored!(manager: drain_timeout, drain_timeout_jitter,
         delayed_close_timeout, stream_flush_timeout);
@@ -223,7 +227,8 @@ fn common_options(
     Ok((idle_timeout, max_headers as usize))
 }
 
-fn check_filters(filters: Vec<pb::HttpFilter>, at: &At<'_>) -> Result<(), Refused> {
+fn filters(filters: Vec<pb::HttpFilter>, at: &At<'_>) -> Result<Vec<Filter>, Refused> {
+    let mut compiled = Vec::new();
     let count = filters.len();
     for (index, filter) in filters.into_iter().enumerate() {
         let at = &at.index(index);
@@ -238,12 +243,24 @@ fn check_filters(filters: Vec<pb::HttpFilter>, at: &At<'_>) -> Result<(), Refuse
             }
             None => return Err(at.field("typed_config").refuse("it must be given")),
         };
+        if config.type_url == <Rbac as prost::Name>::type_url() {
+            let at = &at.field("typed_config");
+            let rbac = policies::requests(decode(&config, at)?, at)?;
+            compiled.push(Filter::Rbac(Arc::new(rbac)));
+            continue;
+        }
+        if config.type_url == <JwtAuthentication as prost::Name>::type_url() {
+            let at = &at.field("typed_config");
+            let jwt = policies::tokens(decode(&config, at)?, at)?;
+            compiled.push(Filter::Jwt(Arc::new(jwt)));
+            continue;
+        }
         if config.type_url != <Router as prost::Name>::type_url() {
             if filter.is_optional {
                 continue;
             }
             return Err(at.refuse(format!(
-                "filter {:?} ({}) is not supported, only the router is",
+                "filter {:?} ({}) is not supported, only jwt_authn, rbac and the router are",
                 filter.name,
                 short_type(&config.type_url)
             )));
@@ -251,7 +268,12 @@ fn check_filters(filters: Vec<pb::HttpFilter>, at: &At<'_>) -> Result<(), Refuse
         if index + 1 != count {
             return Err(at.refuse("the router must be the last filter"));
         }
-        return router(decode(&config, at)?, &at.field("typed_config"));
+        router(decode(&config, at)?, &at.field("typed_config"))?;
+        if compiled.len() > MOST_FILTERS {
+            let reason = format!("{count} filters, at most {MOST_FILTERS} are supported");
+            return Err(at.refuse(reason));
+        }
+        return Ok(compiled);
     }
     Err(at.refuse("the router must be the last filter"))
 }

@@ -50,18 +50,13 @@ pub(super) fn compile(
 pub(super) fn header(matcher: pb::HeaderMatcher, at: &At<'_>) -> Result<HeaderMatch, Refused> {
     let name = matcher.name.to_ascii_lowercase();
     let supported = match name.strip_prefix(':') {
-        Some(pseudo) => matches!(pseudo, "method" | "authority"),
+        Some(pseudo) => matches!(pseudo, "method" | "authority" | "path" | "scheme"),
         None => !name.is_empty(),
     };
     if !supported {
         return Err(at
             .field("name")
             .refuse(format!("{name:?} is not supported")));
-    }
-    if matcher.treat_missing_header_as_empty {
-        return Err(at
-            .field("treat_missing_header_as_empty")
-            .refuse("is not supported"));
     }
     let mut invert = matcher.invert_match;
     let value = match matcher.header_match_specifier {
@@ -78,22 +73,18 @@ pub(super) fn header(matcher: pb::HeaderMatcher, at: &At<'_>) -> Result<HeaderMa
             ValueMatch::Regex(pattern(&regex, &at.field("safe_regex_match"))?)
         }
         Some(HeaderMatchSpecifier::StringMatch(text)) => string(text, &at.field("string_match"))?,
-        Some(HeaderMatchSpecifier::RangeMatch(_)) => {
-            return Err(at.field("range_match").refuse("is not supported"));
-        }
+        Some(HeaderMatchSpecifier::RangeMatch(range)) => ValueMatch::Range(range.start, range.end),
     };
     Ok(HeaderMatch {
         name,
         value,
         invert,
+        missing_is_empty: matcher.treat_missing_header_as_empty,
     })
 }
 
 pub(super) fn string(matcher: StringMatcher, at: &At<'_>) -> Result<ValueMatch, Refused> {
-    if matcher.ignore_case {
-        return Err(at.field("ignore_case").refuse("is not supported"));
-    }
-    Ok(match matcher.match_pattern {
+    let value = match matcher.match_pattern {
         Some(MatchPattern::Exact(text)) => ValueMatch::Exact(text),
         Some(MatchPattern::Prefix(text)) => ValueMatch::Prefix(text),
         Some(MatchPattern::Suffix(text)) => ValueMatch::Suffix(text),
@@ -103,6 +94,12 @@ pub(super) fn string(matcher: StringMatcher, at: &At<'_>) -> Result<ValueMatch, 
         }
         Some(MatchPattern::Custom(_)) => return Err(at.field("custom").refuse("is not supported")),
         None => return Err(at.refuse("its pattern must be given")),
+    };
+    // As in Envoy, an expression says for itself whether letters count in either case.
+    Ok(match value {
+        regex @ ValueMatch::Regex(_) => regex,
+        value if matcher.ignore_case => ValueMatch::IgnoringCase(Box::new(value)),
+        value => value,
     })
 }
 

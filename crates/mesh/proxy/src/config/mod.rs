@@ -29,6 +29,7 @@ mod manager;
 mod matcher;
 mod original_destination;
 mod outlier;
+mod policies;
 mod policy;
 mod route;
 mod secret;

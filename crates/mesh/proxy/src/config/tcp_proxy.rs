@@ -69,6 +69,7 @@ pub(super) fn compile(mut proxy: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, 
         max_duration,
         max_duration_jitter: jitter,
         hashes_source,
+        rules: Vec::new(),
         check_drain_close,
         access_logs,
     })

@@ -12,6 +12,7 @@ use crate::export::Target;
 use crate::http1::framing::Decoder;
 use crate::http1::head::{Limits, Refused};
 use crate::http1::response::ResponseHead;
+use crate::policy::jwt::Origin;
 use crate::upstream::{ClusterState, Pooled, UpstreamConnection};
 use crate::worker::Worker;
 
@@ -21,14 +22,14 @@ const LIMITS: Limits = Limits {
     fields: 100,
 };
 
-/// Why a report did not arrive.
+/// Why a report did not arrive, or a document.
 #[derive(Debug, Error)]
-pub(super) enum PostError {
-    #[error("the collector's cluster is not configured")]
+pub(crate) enum PostError {
+    #[error("the cluster is not configured")]
     NoCluster,
-    #[error("the collector answered {status}")]
+    #[error("the answer was {status}")]
     Status { status: u16 },
-    #[error("the collector cannot be reached: {reason}")]
+    #[error("it cannot be reached: {reason}")]
     Failed { reason: String },
 }
 
@@ -99,7 +100,7 @@ impl Client {
             write(&mut connection, part).await?;
         }
         connection.buffer = Buffer::on(worker.blocks.lend());
-        let clean = read_response(&mut connection, &mut self.response).await?;
+        let clean = read_response(&mut connection, &mut self.response, |_| Ok(())).await?;
         cluster.stats.rq_completed.increment();
         if clean && connection.buffer.is_empty() {
             connection.release(worker.clock.now(), &worker.blocks);
@@ -127,21 +128,68 @@ impl Client {
     }
 }
 
-/// A connection of the collector's pool, or a new one.
+/// Gets a document of at most so many bytes.
+pub(crate) async fn fetch(
+    worker: &Rc<Worker>,
+    origin: &Origin,
+    most_bytes: usize,
+) -> Result<Vec<u8>, PostError> {
+    let getting = async {
+        let view = worker.view();
+        let cluster = view.clusters.get(&origin.cluster);
+        let cluster = cluster.ok_or(PostError::NoCluster)?;
+        let mut connection = connect(worker, cluster).await?;
+        cluster.stats.rq_total.increment();
+        let Origin { host, path, .. } = origin;
+        let head =
+            format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: periplus-proxy\r\n\r\n");
+        write(&mut connection, head.as_bytes()).await?;
+        connection.buffer = Buffer::on(worker.blocks.lend());
+        let (mut response, mut body) = (ResponseHead::default(), Vec::new());
+        let take = |data: &[u8]| match body.len() + data.len() <= most_bytes {
+            true => {
+                body.extend_from_slice(data);
+                Ok(())
+            }
+            false => Err(PostError::Failed {
+                reason: format!("the answer has more than {most_bytes} bytes"),
+            }),
+        };
+        let clean = read_response(&mut connection, &mut response, take).await?;
+        cluster.stats.rq_completed.increment();
+        if clean && connection.buffer.is_empty() {
+            connection.release(worker.clock.now(), &worker.blocks);
+        } else {
+            worker.blocks.give_back(connection.buffer.take_block());
+        }
+        match response.status {
+            200 => Ok(body),
+            status => Err(PostError::Status { status }),
+        }
+    };
+    let got = tokio::time::timeout(origin.timeout, getting).await;
+    got.unwrap_or_else(|_| {
+        Err(PostError::Failed {
+            reason: "no answer in time".to_owned(),
+        })
+    })
+}
+
+/// A connection of the cluster's pool, or a new one.
 async fn connect(worker: &Worker, cluster: &ClusterState) -> Result<UpstreamConnection, PostError> {
     let failed = |reason: &str| PostError::Failed {
         reason: reason.to_owned(),
     };
     let endpoint = cluster
         .pick(Ask::default(), worker)
-        .ok_or_else(|| failed("the collector's cluster has no endpoints"))?;
+        .ok_or_else(|| failed("the cluster has no endpoints"))?;
     match cluster.checkout(&endpoint, false) {
         Pooled::Idle(connection) => Ok(connection),
         Pooled::Open(slot) => UpstreamConnection::open(slot, None).await.map_err(|error| {
             cluster.stats.cx_connect_fail.increment();
             error.into()
         }),
-        Pooled::Full => Err(failed("the collector's connections are at their limit")),
+        Pooled::Full => Err(failed("the cluster's connections are at their limit")),
     }
 }
 
@@ -159,6 +207,7 @@ async fn write(connection: &mut UpstreamConnection, mut bytes: &[u8]) -> io::Res
 async fn read_response(
     connection: &mut UpstreamConnection,
     response: &mut ResponseHead,
+    mut take: impl FnMut(&[u8]) -> Result<(), PostError>,
 ) -> Result<bool, PostError> {
     let UpstreamConnection { stream, buffer, .. } = connection;
     loop {
@@ -184,6 +233,7 @@ async fn read_response(
             .map_err(|error| PostError::Failed {
                 reason: error.to_string(),
             })?;
+        take(&buffer.unread()[piece.skip..][..piece.data])?;
         buffer.consume(piece.skip + piece.data);
         if piece.skip + piece.data == 0 && poll_fn(|cx| stream.poll_read(cx, buffer)).await? == 0 {
             clean = false;

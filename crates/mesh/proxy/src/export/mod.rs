@@ -10,6 +10,7 @@ use std::time::Duration;
 use periplus_wire::export::{FixedTags, SpanRef, otlp, zipkin};
 use tokio::sync::Notify;
 
+pub(crate) use crate::export::client::fetch;
 use crate::export::client::{Client, PostError, Report};
 use crate::snapshot::TracingProvider;
 use crate::stats::TracerStats;

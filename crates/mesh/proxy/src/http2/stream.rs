@@ -95,7 +95,11 @@ impl ServerStream {
 
     async fn exchange(&mut self, begin: Micros) -> bool {
         let mut exchange = self.call.begin_exchange(begin);
-        let next = match self.call.plan(&mut exchange) {
+        let plan = match self.call.view.filters.is_empty() {
+            true => self.call.plan(&mut exchange),
+            false => self.call.plan_after_filters(&mut exchange).await,
+        };
+        let next = match plan {
             Plan::Forward(cluster) => self.forward(&mut exchange, &cluster).await,
             Plan::Reply(reply) => self.reply(&mut exchange, &reply),
         };

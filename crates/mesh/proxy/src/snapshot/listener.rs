@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AccessLog, ChainMatch, ChainTls, ConnectionManager, Direction, Inspection, WeightedCluster,
-    choose,
+    AccessLog, ChainMatch, ChainTls, ConnectionManager, ConnectionRules, Direction, Inspection,
+    WeightedCluster, choose,
 };
 
 /// An address and what serves its connections.
@@ -147,6 +147,8 @@ pub struct TcpProxy {
     pub max_duration_jitter: f64,
     /// `hash_policy` with `source_ip`: what clusters with consistent hashing choose by.
     pub hashes_source: bool,
+    /// The RBAC filters before it: whether a connection is passed on at all.
+    pub rules: Vec<ConnectionRules>,
     /// `check_drain_close`: the connection ends as soon as nothing of it is under way once the
     /// listener drains.
     pub check_drain_close: bool,

@@ -56,6 +56,18 @@ impl PathMatch {
     }
 }
 
+fn starts_with_ignoring_case(text: &[u8], prefix: &str) -> bool {
+    text.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+}
+
+fn is_in_ignoring_case(text: &str, value: &[u8]) -> bool {
+    text.is_empty()
+        || value
+            .windows(text.len())
+            .any(|part| part.eq_ignore_ascii_case(text.as_bytes()))
+}
+
 impl ValueMatch {
     /// Whether the value of a header that is there meets the condition.
     pub fn matches(&self, value: &[u8]) -> bool {
@@ -66,6 +78,20 @@ impl ValueMatch {
             Self::Suffix(suffix) => value.ends_with(suffix.as_bytes()),
             Self::Contains(text) => memchr::memmem::find(value, text.as_bytes()).is_some(),
             Self::Regex(pattern) => pattern.matches(value),
+            Self::Range(from, to) => std::str::from_utf8(value)
+                .ok()
+                .and_then(|value| value.parse().ok())
+                .is_some_and(|value: i64| (*from..*to).contains(&value)),
+            Self::IgnoringCase(inner) => match &**inner {
+                Self::Exact(exact) => value.eq_ignore_ascii_case(exact.as_bytes()),
+                Self::Prefix(prefix) => starts_with_ignoring_case(value, prefix),
+                Self::Suffix(suffix) => value
+                    .len()
+                    .checked_sub(suffix.len())
+                    .is_some_and(|at| value[at..].eq_ignore_ascii_case(suffix.as_bytes())),
+                Self::Contains(text) => is_in_ignoring_case(text, value),
+                other => other.matches(value),
+            },
         }
     }
 }
@@ -76,6 +102,10 @@ impl HeaderMatch {
     /// As in Envoy, an absent header never meets a condition on a value, inverted or not; it does meet
     /// the inverted condition that it be there.
     pub fn matches(&self, value: Option<&[u8]>) -> bool {
+        let value = match value {
+            None if self.missing_is_empty => Some(&b""[..]),
+            value => value,
+        };
         match (value, &self.value) {
             (Some(value), condition) => condition.matches(value) != self.invert,
             (None, ValueMatch::Present) => self.invert,
@@ -119,6 +149,7 @@ mod tests {
             name: "end-user".into(),
             value,
             invert,
+            missing_is_empty: false,
         };
         let jason = || ValueMatch::Exact("jason".into());
         let cases = [

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::clock::Micros;
 use crate::flags::{Flag, Flags};
 use crate::net::Stream;
+use crate::policy::{Metadata, Subject};
 use crate::registry::Registered;
 use crate::snapshot::Direction;
 use crate::tcp::relay::{Carried, End};
@@ -89,9 +90,35 @@ impl Session {
         }
     }
 
+    /// Counts the connection: whether the rules let it pass.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.view.stats.cx_total.increment();
+        if self.view.rules.is_empty() {
+            return true;
+        }
+        let secured = self.client.secured();
+        let shown = secured.and_then(|secured| secured.server_name.as_deref());
+        let subject = Subject {
+            request: None,
+            peer: self.peer.ip().to_canonical(),
+            client: self.peer.ip().to_canonical(),
+            destination: self.original.or_else(|| self.client.local_address()),
+            secured: secured.map(|secured| &**secured),
+            server_name: shown.or(self.registered.server_name()),
+            metadata: &Metadata::default(),
+        };
+        let mut checked = self.view.rules.iter().map(|rules| rules.check(&subject));
+        let Some(policy) = checked.find_map(Result::err) else {
+            return true;
+        };
+        let listener = self.registered.listener();
+        tracing::debug!(listener, peer = %self.peer, policy, "connection denied");
+        self.record(None, Carried::default());
+        false
+    }
+
     /// Connects to an endpoint, and passes bytes on until both sides have ended.
     pub(crate) async fn run(mut self) {
-        self.view.stats.cx_total.increment();
         let Some(cluster) = self.cluster() else {
             self.view.stats.cx_no_route.increment();
             self.flags.set(Flag::NC);

@@ -206,7 +206,7 @@ const OF_EVERY_SPAN: [(&str, &str); 1] = [("component", "proxy")];
 const OF_CLUSTERS: [&str; 2] = ["upstream_cluster", "upstream_cluster.name"];
 
 /// Built-in tags whose values vary from span to span.
-const VARYING: [&str; 27] = [
+const VARYING: [&str; 31] = [
     "guid:x-request-id",
     "guid:x-client-trace-id",
     "http.url",
@@ -234,6 +234,10 @@ const VARYING: [&str; 27] = [
     "source_principal",
     "destination_principal",
     "upstream_transport_failure_reason",
+    "rbac.enforced_engine_result",
+    "rbac.enforced_effective_policy_id",
+    "rbac.shadow_engine_result",
+    "rbac.shadow_effective_policy_id",
 ];
 
 /// The headers that B3 in several headers replaces; the parent only if there is one.

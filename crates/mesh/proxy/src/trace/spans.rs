@@ -15,6 +15,7 @@ use crate::flags::Flags;
 use crate::grpc::{self, GrpcStatus};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
+use crate::policy::Told;
 use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
 use crate::trace::attempt::{Attempt, push_peers};
@@ -52,6 +53,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) grpc_timeout: Option<Duration>,
     /// How the call ended, if the response said so.
     pub(crate) grpc: Option<&'a GrpcStatus>,
+    /// What the rules have said, those that are enforced and those that are not.
+    pub(crate) decided: [Option<Told<'a>>; 2],
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -174,6 +177,12 @@ impl Tracer {
         }
         push_grpc_status(&mut tags, finished.grpc);
         finished.push_identities(&mut tags);
+        for (told, [result, policy]) in finished.decided.iter().zip(OF_RULES) {
+            if let Some(told) = told {
+                tags.push(result, told.result);
+                tags.push(policy, told.policy);
+            }
+        }
         let cluster = self.push_cluster(&mut tags, finished.cluster);
         if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {
             tags.push("error", "true");
@@ -348,6 +357,18 @@ pub(crate) fn cluster_tags(cluster: &Cluster) -> FixedTags {
         ("upstream_cluster.name", &cluster.observability_name),
     ])
 }
+
+/// The tags of what rules have said: the names that Envoy has for it in its metadata.
+const OF_RULES: [[&str; 2]; 2] = [
+    [
+        "rbac.enforced_engine_result",
+        "rbac.enforced_effective_policy_id",
+    ],
+    [
+        "rbac.shadow_engine_result",
+        "rbac.shadow_effective_policy_id",
+    ],
+];
 
 /// Tags that vary, but hardly ever do.
 const fn values<'t>(

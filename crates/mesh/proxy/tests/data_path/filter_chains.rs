@@ -21,6 +21,7 @@ fn to(config: &Config, cluster: &str) -> Service {
     let mut clusters = proxy.clusters.clone();
     clusters[0].name = cluster.into();
     Service::Tcp(Arc::new(TcpProxy {
+        rules: Vec::new(),
         clusters,
         ..proxy.clone()
     }))

@@ -125,6 +125,7 @@ fn headers_match_by_value_pseudo_headers_and_cookies_included() {
             name: name.into(),
             value,
             invert,
+            missing_is_empty: false,
         }];
         route
     };

@@ -8,6 +8,7 @@ mod collector;
 mod envoy;
 mod http2;
 mod outcome;
+mod policies;
 mod tcp;
 mod tolerated;
 mod world;

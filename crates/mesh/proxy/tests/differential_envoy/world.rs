@@ -133,11 +133,7 @@ fn listener_kind(name: &str) -> (TrafficDirection, HttpConnectionManager) {
     use TrafficDirection::{Inbound, Outbound};
     let with = |tracing: Option<Tracing>| HttpConnectionManager {
         tracing,
-        // Envoy would wait for a second before it closes after an answer of its own.
-        delayed_close_timeout: Some(protobuf::Duration {
-            seconds: 0,
-            nanos: 10_000_000,
-        }),
+        delayed_close_timeout: shortly(),
         ..manager("routes")
     };
     let edge = |tracing: Option<Tracing>| HttpConnectionManager {
@@ -183,6 +179,19 @@ fn listener_kind(name: &str) -> (TrafficDirection, HttpConnectionManager) {
 
 fn yes() -> Option<BoolValue> {
     Some(BoolValue { value: true })
+}
+
+/// Zipkin's tracing of everything.
+pub(crate) fn zipkin_tracing() -> Option<Tracing> {
+    traced(zipkin(|_| {}))
+}
+
+/// How long Envoy waits before it closes after an answer of its own, else a second.
+pub(crate) fn shortly() -> Option<protobuf::Duration> {
+    Some(protobuf::Duration {
+        seconds: 0,
+        nanos: 10_000_000,
+    })
 }
 
 fn traced(provider: trace::tracing::Http) -> Option<Tracing> {

@@ -9,6 +9,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::listener::v3 as listener;
+use envoy_types::pb::envoy::config::rbac::v3::permission::Rule;
+use envoy_types::pb::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
+use envoy_types::pb::envoy::config::rbac::v3::{Permission, Policy, Principal, Rbac};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http_rbac;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpFilter, http_filter,
+};
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network_rbac;
+use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
@@ -40,8 +50,23 @@ const MODES: [(&str, Mode); 5] = [
     ("always", Mode::AlwaysForwardOnly),
 ];
 const OTHERS: [&str; 6] = ["plain", "permissive", "proxied", "right", "wrong", "edge"];
+/// Listeners by the name that a client must have: none is any.
+const NAMED: [(&str, Option<&str>); 4] = [
+    ("named-any", None),
+    ("named-uri", Some(CLIENT)),
+    ("named-dns", Some("two.example")),
+    ("named-nothing", Some("")),
+];
+/// The same of TCP: by the client's name, and by that of the server that it asks for.
+const TCP_RULES: [&str; 2] = ["tcp-uri", "tcp-server"];
 /// Sums that must be the same on both sides.
-const COUNTS: [&str; 12] = [
+const COUNTS: [&str; 18] = [
+    "http.named-uri.rbac.allowed",
+    "http.named-uri.rbac.denied",
+    "tcp-uri.rbac.allowed",
+    "tcp-uri.rbac.denied",
+    "tcp-server.rbac.allowed",
+    "tcp-server.rbac.denied",
     "listener.append.ssl.handshake",
     "listener.append.ssl.fail_verify_no_cert",
     "listener.append.ssl.fail_verify_error",
@@ -134,7 +159,82 @@ fn told(at: &BTreeMap<&'static str, SocketAddr>, origin: SocketAddr, other: Sock
             listener.filter_chains[0].filters = filter(manager);
         });
     }
+    for (name, wanted) in NAMED {
+        told = told.http(name, at[name], "origin", |listener, mut manager| {
+            listener.stat_prefix = name.to_owned();
+            listener.filter_chains[0].transport_socket = terminating(mesh_context(&[]), |_| ());
+            manager.stat_prefix = name.to_owned();
+            let rbac = http_rbac::Rbac {
+                rules: Some(rules(anything(), named_like(wanted))),
+                ..Default::default()
+            };
+            let rbac = HttpFilter {
+                name: "rbac".to_owned(),
+                config_type: Some(http_filter::ConfigType::TypedConfig(pack_any(rbac))),
+                ..Default::default()
+            };
+            manager.http_filters.insert(0, rbac);
+            listener.filter_chains[0].filters = filter(manager);
+        });
+    }
+    for name in TCP_RULES {
+        told = told.tcp(name, at[name], "origin", |listener| {
+            listener.stat_prefix = name.to_owned();
+            listener.listener_filters = vec![listener_filter(TlsInspector::default())];
+            let chain = &mut listener.filter_chains[0];
+            chain.transport_socket = terminating(mesh_context(&[]), |_| ());
+            let rules = match name {
+                "tcp-uri" => rules(anything(), named_like(Some(CLIENT))),
+                _ => rules(
+                    Rule::RequestedServerName(exact("a.example")),
+                    Identifier::Any(true),
+                ),
+            };
+            let rbac = network_rbac::Rbac {
+                rules: Some(rules),
+                stat_prefix: name.to_owned(),
+                ..Default::default()
+            };
+            let rbac = listener::Filter {
+                name: "rbac".to_owned(),
+                config_type: Some(listener::filter::ConfigType::TypedConfig(pack_any(rbac))),
+            };
+            chain.filters.insert(0, rbac);
+        });
+    }
     told
+}
+
+fn anything() -> Rule {
+    Rule::Any(true)
+}
+
+fn exact(text: &str) -> StringMatcher {
+    StringMatcher {
+        match_pattern: Some(MatchPattern::Exact(text.to_owned())),
+        ..Default::default()
+    }
+}
+
+fn named_like(name: Option<&str>) -> Identifier {
+    Identifier::Authenticated(Authenticated {
+        principal_name: name.map(exact),
+    })
+}
+
+/// One policy that allows something to somebody.
+fn rules(what: Rule, who: Identifier) -> Rbac {
+    let policy = Policy {
+        permissions: vec![Permission { rule: Some(what) }],
+        principals: vec![Principal {
+            identifier: Some(who),
+        }],
+        ..Default::default()
+    };
+    Rbac {
+        policies: [("only".to_owned(), policy)].into(),
+        ..Default::default()
+    }
 }
 
 /// A port that takes the mesh's TLS, an application's own, and plaintext.
@@ -174,7 +274,9 @@ struct Side {
 impl Side {
     async fn new() -> Self {
         let mut at = BTreeMap::new();
-        for name in MODES.map(|(name, _)| name).into_iter().chain(OTHERS) {
+        let named = NAMED.map(|(name, _)| name).into_iter().chain(TCP_RULES);
+        let modes = MODES.map(|(name, _)| name).into_iter();
+        for name in modes.chain(OTHERS).chain(named) {
             at.insert(name, free_address().await);
         }
         Self {
@@ -230,6 +332,19 @@ impl Side {
                 let client = people.of_version(who, version);
                 let answer = client.exchange(self.at["append"], &request("")).await;
                 lines.push(self.line(&format!("{who} over {:?}", version.version), &answer));
+            }
+        }
+        let named = NAMED.map(|(name, _)| name).into_iter().chain(TCP_RULES);
+        for name in named {
+            for (who, server) in [
+                ("good", "a.example"),
+                ("good", "b.example"),
+                ("nobody", "a.example"),
+                ("stranger", "a.example"),
+            ] {
+                let client = people.client(who, server, &["http/1.1"]);
+                let answer = client.exchange(self.at[name], &request("")).await;
+                lines.push(self.line(&format!("{name}: {who} to {server}"), &answer));
             }
         }
         for (name, offered) in [

@@ -126,6 +126,7 @@ impl Config {
     /// Passes bytes on, to cluster `app` unless `edit` says otherwise.
     pub(crate) fn tcp(mut self, edit: impl FnOnce(&mut TcpProxy)) -> Self {
         let mut proxy = TcpProxy {
+            rules: Vec::new(),
             stat_prefix: "test".into(),
             clusters: vec![WeightedCluster::new("app", 1)],
             total_weight: 1,
@@ -186,6 +187,7 @@ impl Config {
             http2: Http2Options::default(),
             upgrades: Vec::new(),
             access_logs: Vec::new(),
+            filters: Vec::new(),
         };
         (self.manager)(&mut manager);
         let service = match &self.tcp {

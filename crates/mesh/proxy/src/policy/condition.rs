@@ -1,0 +1,85 @@
+//! What a policy asks about a request or a connection.
+
+use crate::http1::request::RequestHead;
+use crate::policy::{MetadataMatch, Subject};
+use crate::route::matches_header;
+use crate::snapshot::{Cidr, HeaderMatch, ValueMatch};
+use crate::tls::Secured;
+
+/// A simple condition.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Condition {
+    /// It always holds.
+    Always,
+    /// `header`; never holds of a connection.
+    Header(HeaderMatch),
+    /// `url_path`: the path without its query.
+    Path(ValueMatch),
+    /// `destination_ip`.
+    DestinationIp(Cidr),
+    /// `destination_port` and `destination_port_range`: from the first to, and without, the second.
+    DestinationPort(u32, u32),
+    /// `requested_server_name`.
+    ServerName(ValueMatch),
+    /// `metadata`, as other filters have left it.
+    Metadata(MetadataMatch),
+    /// `authenticated`: the client has TLS, and one of its names is asked for.
+    Authenticated(Option<ValueMatch>),
+    /// `direct_remote_ip` and `source_ip`: the address that the connection comes from.
+    PeerIp(Cidr),
+    /// `remote_ip`: the client's address, as whoever is trusted says.
+    ClientIp(Cidr),
+}
+
+impl Condition {
+    /// Whether it holds.
+    pub(crate) fn holds(&self, subject: &Subject<'_>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Header(header) => subject
+                .request
+                .is_some_and(|(request, head)| has_header(header, request, head)),
+            Self::Path(path) => subject.path().is_some_and(|is| path.matches(is)),
+            Self::DestinationIp(block) => subject
+                .destination
+                .is_some_and(|destination| block.contains(destination.ip().to_canonical())),
+            Self::DestinationPort(from, to) => subject
+                .destination
+                .is_some_and(|destination| (*from..*to).contains(&destination.port().into())),
+            Self::ServerName(name) => {
+                name.matches(subject.server_name.unwrap_or_default().as_bytes())
+            }
+            Self::Metadata(metadata) => metadata.holds(subject.metadata),
+            Self::Authenticated(None) => subject.secured.is_some(),
+            Self::Authenticated(Some(name)) => subject
+                .secured
+                .is_some_and(|secured| is_named(secured, name)),
+            Self::PeerIp(block) => block.contains(subject.peer),
+            Self::ClientIp(block) => block.contains(subject.client),
+        }
+    }
+}
+
+/// Of several fields of one name, one must be what is asked for; routes take them for one list, but who
+/// may do what must not depend on what a client adds.
+fn has_header(header: &HeaderMatch, request: &RequestHead, head: &[u8]) -> bool {
+    if header.name.starts_with(':') || header.name == "host" {
+        return matches_header(header, request, head);
+    }
+    let mut values = request.fields.all_by_text(&header.name, head).peekable();
+    if values.peek().is_none() {
+        return header.matches(None);
+    }
+    values.any(|value| header.value.matches(value)) != header.invert
+}
+
+/// Whether one of the names of the client's certificate is asked for: of its URIs, else of its DNS
+/// names, else its subject.
+fn is_named(secured: &Secured, name: &ValueMatch) -> bool {
+    let Some(peer) = &secured.peer else {
+        // A client without a certificate has the empty name, as with Envoy.
+        return name.matches(b"");
+    };
+    let is = |text: &String| name.matches(text.as_bytes());
+    peer.uris.iter().any(is) || peer.dns_names.iter().any(is) || is(&peer.subject)
+}

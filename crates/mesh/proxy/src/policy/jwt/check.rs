@@ -1,0 +1,320 @@
+//! Whether a request has the tokens that it must have.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use crate::call::Call;
+use crate::policy::Metadata;
+use crate::policy::jwt::token::{URL_SAFE, payload_text};
+use crate::policy::jwt::{
+    FILTER, Jwt, KeySource, Known, Location, Problem, Provider, Requirement, Token,
+};
+use crate::route::matches_header;
+use crate::stats::{JwtStats, Registry};
+use crate::worker::Worker;
+
+/// The filter as a worker has it.
+#[derive(Debug)]
+pub(crate) struct JwtView {
+    pub(crate) jwt: Arc<Jwt>,
+    pub(crate) stats: Arc<JwtStats>,
+    /// By provider.
+    known: Vec<RefCell<Known>>,
+}
+
+/// What tokens that hold do to a request.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Headers that go, in lower case.
+    pub(crate) removed: Vec<String>,
+    /// Headers that come.
+    pub(crate) added: Vec<(String, Vec<u8>)>,
+    /// What the filters behind learn.
+    pub(crate) metadata: Metadata,
+}
+
+/// A token that was found: of which provider, where, and its text.
+struct Found<'a> {
+    location: &'a Location,
+    provider: usize,
+    text: String,
+}
+
+impl JwtView {
+    pub(crate) fn new(jwt: &Arc<Jwt>, stat_prefix: &str, registry: &Registry) -> Self {
+        let name = match jwt.stat_prefix.as_str() {
+            "" => format!("{stat_prefix}.jwt_authn"),
+            own => format!("{stat_prefix}.jwt_authn.{own}"),
+        };
+        Self {
+            stats: registry.jwt(&name),
+            known: jwt.providers.iter().map(|_| RefCell::default()).collect(),
+            jwt: jwt.clone(),
+        }
+    }
+
+    /// Whether a request may go on, and what its tokens do to it.
+    pub(crate) async fn check(&self, call: &Call) -> Result<Effects, Problem> {
+        let head = call.buffer.head();
+        let request = &call.request;
+        let mut effects = Effects::default();
+        if self.jwt.lets_preflights_pass && is_preflight(call) {
+            self.stats.preflights.increment();
+            return Ok(effects);
+        }
+        let path = request.target.path.get(head);
+        let path = memchr::memchr(b'?', path).map_or(path, |query| &path[..query]);
+        let rule = self.jwt.rules.iter().find(|rule| {
+            let mut headers = rule.headers.iter();
+            rule.path.matches(path) && headers.all(|one| matches_header(one, request, head))
+        });
+        if let Some(requirement) = rule.and_then(|rule| rule.requirement.as_deref()) {
+            // Only this filter may say what a token says.
+            for provider in &self.jwt.providers {
+                let payload = provider.payload_header.iter().map(|(name, _)| name);
+                let claims = provider.claim_headers.iter().map(|(name, _)| name);
+                effects.removed.extend(payload.chain(claims).cloned());
+            }
+            self.require(requirement, call, &mut effects).await?;
+        }
+        Ok(effects)
+    }
+
+    async fn require(
+        &self,
+        requirement: &Requirement,
+        call: &Call,
+        effects: &mut Effects,
+    ) -> Result<(), Problem> {
+        match requirement {
+            Requirement::Provider(at, audiences) => {
+                let tokens = self.find(&[*at], call);
+                if tokens.is_empty() {
+                    return Err(Problem::MISSING);
+                }
+                for found in &tokens {
+                    self.accept(found, Some(*at), audiences.as_deref(), call, effects)
+                        .await?;
+                }
+                Ok(())
+            }
+            Requirement::All(all) => {
+                for one in all {
+                    Box::pin(self.require(one, call, effects)).await?;
+                }
+                Ok(())
+            }
+            Requirement::Any(any) => {
+                let mut problem = Problem::MISSING;
+                for one in any {
+                    match Box::pin(self.require(one, call, effects)).await {
+                        Ok(()) => return Ok(()),
+                        Err(other) if problem.is_about_others() || !other.is_about_others() => {
+                            problem = other;
+                        }
+                        Err(_) => {}
+                    }
+                }
+                Err(problem)
+            }
+            Requirement::AllowMissing(providers) => {
+                for found in &self.find(providers, call) {
+                    self.accept(found, None, None, call, effects).await?;
+                }
+                Ok(())
+            }
+            Requirement::AllowMissingOrFailed(providers) => {
+                for found in &self.find(providers, call) {
+                    if self.accept(found, None, None, call, effects).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The tokens at the places of some providers.
+    fn find(&self, providers: &[usize], call: &Call) -> Vec<Found<'_>> {
+        let head = call.buffer.head();
+        let mut all: Vec<Found<'_>> = Vec::new();
+        for at in providers {
+            for location in &self.jwt.providers[*at].locations {
+                for text in location.tokens(&call.request, head) {
+                    let is_same =
+                        |other: &Found<'_>| other.location == location && other.text == *text;
+                    if !all.iter().any(is_same) {
+                        all.push(Found {
+                            location,
+                            provider: *at,
+                            text: text.into_owned(),
+                        });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Checks a token, and notes what it does to the request.
+    async fn accept(
+        &self,
+        found: &Found<'_>,
+        only: Option<usize>,
+        audiences: Option<&[String]>,
+        call: &Call,
+        effects: &mut Effects,
+    ) -> Result<(), Problem> {
+        let known = self.known[only.unwrap_or(found.provider)]
+            .borrow()
+            .get(&found.text)
+            .cloned();
+        let is_known = known.is_some();
+        let token = match known {
+            Some(token) => token,
+            None => Rc::new(Token::parse(&found.text)?),
+        };
+        let issues = |at: &usize| {
+            let issuer = &self.jwt.providers[*at].issuer;
+            issuer.is_empty() || *issuer == token.issuer
+        };
+        let at = match only {
+            Some(at) => Some(at).filter(issues),
+            None => (0..self.jwt.providers.len()).find(issues),
+        };
+        let at = at.ok_or(Problem::UNKNOWN_ISSUER)?;
+        let provider = &self.jwt.providers[at];
+        let now = call.worker.clock.wall(call.worker.clock.now()) / 1_000_000;
+        token.check_time(now, provider.clock_skew)?;
+        let wanted = audiences.unwrap_or(&provider.audiences);
+        let is_wanted = |audience: &String| wanted.iter().any(|one| is_audience(one, audience));
+        if !wanted.is_empty() && !token.audiences.iter().any(is_wanted) {
+            return Err(Problem::AUDIENCE_NOT_ALLOWED);
+        }
+        self.verify(&token, found, (at, is_known), &call.worker)
+            .await?;
+        self.note(provider, &token, found, effects);
+        Ok(())
+    }
+
+    async fn verify(
+        &self,
+        token: &Rc<Token>,
+        found: &Found<'_>,
+        (at, is_known): (usize, bool),
+        worker: &Rc<Worker>,
+    ) -> Result<(), Problem> {
+        let provider = &self.jwt.providers[at];
+        let cache = provider
+            .cache
+            .filter(|(_, longest)| found.text.len() <= *longest);
+        if cache.is_some() {
+            match is_known {
+                true => self.stats.cache_hit.increment(),
+                false => self.stats.cache_miss.increment(),
+            }
+        }
+        if is_known {
+            return Ok(());
+        }
+        let keys = match &provider.keys {
+            KeySource::Local(keys) => Some(keys.clone()),
+            KeySource::Remote(remote) => remote.get(worker, &self.stats).await,
+        };
+        keys.ok_or(Problem::FETCH_FAILED)?
+            .verify(token, &found.text)?;
+        if let Some((most, _)) = cache {
+            let mut known = self.known[at].borrow_mut();
+            known.put(&found.text, token.clone(), most);
+        }
+        Ok(())
+    }
+
+    fn note(&self, provider: &Provider, token: &Token, found: &Found<'_>, effects: &mut Effects) {
+        if !provider.forwards
+            && let Location::Header { name, .. } = found.location
+        {
+            effects.removed.push(name.clone());
+        }
+        if let Some((name, pads)) = &provider.payload_header {
+            let mut text = payload_text(&found.text).trim_end_matches('=').to_owned();
+            while *pads && text.len() % 4 != 0 {
+                text.push('=');
+            }
+            effects.added.push((name.clone(), text.into_bytes()));
+        }
+        for (name, path) in &provider.claim_headers {
+            let claim = path
+                .iter()
+                .try_fold(&token.payload, |value, key| value.get(key));
+            if let Some(text) = claim.and_then(header_value) {
+                effects.added.push((name.clone(), text.into_bytes()));
+            }
+        }
+        if let Some(key) = &provider.payload_key {
+            let mut payload = token.payload.clone();
+            for claim in &provider.lists {
+                if let Some(Value::String(text)) = payload.get(claim) {
+                    payload[claim] = text.split(' ').filter(|one| !one.is_empty()).collect();
+                }
+            }
+            effects
+                .metadata
+                .set(FILTER, &Rc::from(&**key), Rc::new(payload));
+        }
+        if let Some(key) = &provider.header_key {
+            let header = Rc::new(token.header.clone());
+            effects.metadata.set(FILTER, &Rc::from(&**key), header);
+        }
+    }
+}
+
+/// A slash at the end, and the scheme, do not count.
+fn is_audience(wanted: &str, is: &str) -> bool {
+    fn bare(text: &str) -> &str {
+        let text = text
+            .strip_prefix("http://")
+            .or_else(|| text.strip_prefix("https://"))
+            .unwrap_or(text);
+        text.strip_suffix('/').unwrap_or(text)
+    }
+    bare(wanted) == bare(is)
+}
+
+/// A claim as the value of a header.
+fn header_value(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(claim.to_string()),
+        Value::Array(_) | Value::Object(_) => Some(URL_SAFE.encode(claim.to_string())),
+        Value::Null => None,
+    }
+}
+
+fn is_preflight(call: &Call) -> bool {
+    let head = call.buffer.head();
+    let has = |name: &str| call.request.fields.all_by_text(name, head).next().is_some();
+    call.request.method(head) == b"OPTIONS" && has("origin") && has("access-control-request-method")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audiences_are_compared_without_scheme_and_slash() {
+        for (wanted, is, expected) in [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("https://a.example/", "a.example", true),
+            ("a.example", "http://a.example/", true),
+            ("a.example/x", "a.example", false),
+        ] {
+            assert_eq!(is_audience(wanted, is), expected, "{wanted} {is}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Who may do what: whether a request or a connection is allowed, and by which policy.
+//!
+//! Whatever may be asked about is gathered in a [`Subject`]; a policy is a flat [`Expression`] over
+//! it, evaluated in place.
+
+mod condition;
+mod connection;
+mod expression;
+mod filter;
+pub(crate) mod jwt;
+mod metadata;
+mod rbac;
+mod subject;
+
+pub(crate) use self::condition::Condition;
+pub use self::connection::ConnectionRules;
+pub(crate) use self::connection::ConnectionRulesView;
+pub(crate) use self::expression::{Combination, Expression};
+pub use self::filter::Filter;
+pub(crate) use self::filter::{Decided, FilterView, MOST_FILTERS, Told};
+pub(crate) use self::metadata::{Metadata, MetadataMatch, ValueTest};
+pub use self::rbac::Rbac;
+pub(crate) use self::rbac::{Action, Decision, MOST_POLICIES, Policy, RbacCounts, Rules};
+pub(crate) use self::subject::{Subject, client_address};

@@ -1,0 +1,152 @@
+//! Role based access control: policies and the decision that they lead to.
+
+use std::sync::Arc;
+
+use crate::policy::{Condition, Expression, Subject};
+use crate::stats::{EnforcedStats, Registry, ShadowStats};
+
+/// Envoy's RBAC filter.
+#[derive(Debug)]
+pub struct Rbac {
+    /// `rules`: those that are enforced.
+    pub(crate) rules: Option<Rules>,
+    /// `shadow_rules`: those whose decision is only told.
+    pub(crate) shadow_rules: Option<Rules>,
+    /// `rules_stat_prefix`.
+    pub(crate) stat_prefix: String,
+    /// `shadow_rules_stat_prefix`.
+    pub(crate) shadow_stat_prefix: String,
+    /// `track_per_rule_stats`.
+    pub(crate) counts_policies: bool,
+}
+
+/// What happens when a policy matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// It is allowed, and nothing else is.
+    Allow,
+    /// It is denied, and everything else is allowed.
+    Deny,
+    /// It is allowed in any case.
+    Log,
+}
+
+/// Envoy's `RBAC`.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) action: Action,
+    /// In the order of their names: the first that matches decides.
+    pub(crate) policies: Vec<Policy>,
+}
+
+/// Who may do what.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) name: String,
+    /// One of its permissions and one of its principals must hold.
+    pub(crate) condition: Expression,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) allowed: bool,
+    /// The place of the policy that matched; [`MOST_POLICIES`] if none did.
+    policy: u16,
+}
+
+/// The most policies of a filter.
+pub(crate) const MOST_POLICIES: u16 = u16::MAX;
+
+impl Rules {
+    /// Whether a request or a connection is allowed.
+    pub(crate) fn decide(&self, subject: &Subject<'_>) -> Decision {
+        let mut policies = self.policies.iter();
+        let policy = policies.position(|policy| policy.condition.holds(subject));
+        Decision {
+            allowed: match self.action {
+                Action::Allow => policy.is_some(),
+                Action::Deny => policy.is_none(),
+                Action::Log => true,
+            },
+            policy: policy
+                .and_then(|at| u16::try_from(at).ok())
+                .unwrap_or(MOST_POLICIES),
+        }
+    }
+
+    /// Whether a policy asks for a header.
+    pub(crate) fn asks_for_headers(&self) -> bool {
+        let mut conditions = self
+            .policies
+            .iter()
+            .flat_map(|policy| policy.condition.tests());
+        conditions.any(|condition| matches!(condition, Condition::Header(_)))
+    }
+
+    /// The name of a decision's policy, `none` if none matched.
+    pub(crate) fn name(&self, decision: Decision) -> &str {
+        let policy = self.policies.get(usize::from(decision.policy));
+        policy.map_or("none", |policy| &policy.name)
+    }
+}
+
+/// The counts of one filter.
+#[derive(Debug)]
+pub(crate) struct RbacCounts {
+    enforced: Arc<EnforcedStats>,
+    shadow: Arc<ShadowStats>,
+    /// By policy, if they are counted.
+    by_policy: Vec<Arc<EnforcedStats>>,
+    by_shadow_policy: Vec<Arc<ShadowStats>>,
+}
+
+impl RbacCounts {
+    /// `prefix` is that of all counts, such as `http.inbound`.
+    pub(crate) fn new(rbac: &Rbac, prefix: &str, registry: &Registry) -> Self {
+        let under = |own: &str| match own {
+            "" => format!("{prefix}.rbac"),
+            own => format!("{prefix}.rbac.{}", own.trim_end_matches('.')),
+        };
+        let (enforced, shadow) = (under(&rbac.stat_prefix), under(&rbac.shadow_stat_prefix));
+        let counted = |rules: &Option<Rules>, under: &str| {
+            let rules = rules.as_ref().filter(|_| rbac.counts_policies);
+            let policies = rules.map(|rules| rules.policies.iter());
+            let names = policies.into_iter().flatten();
+            names
+                .map(|policy| format!("{under}.policy.{}", policy.name))
+                .collect::<Vec<_>>()
+        };
+        let by_policy = counted(&rbac.rules, &enforced).into_iter();
+        let by_shadow_policy = counted(&rbac.shadow_rules, &shadow).into_iter();
+        Self {
+            by_policy: by_policy.map(|name| registry.enforced(&name)).collect(),
+            by_shadow_policy: by_shadow_policy
+                .map(|name| registry.shadow(&name))
+                .collect(),
+            enforced: registry.enforced(&enforced),
+            shadow: registry.shadow(&shadow),
+        }
+    }
+
+    pub(crate) fn count(&self, decision: Decision) {
+        let of_policy = self.by_policy.get(usize::from(decision.policy));
+        for stats in std::iter::once(&self.enforced).chain(of_policy) {
+            match decision.allowed {
+                true => stats.allowed.increment(),
+                false => stats.denied.increment(),
+            }
+        }
+    }
+
+    pub(crate) fn count_shadow(&self, decision: Decision) {
+        let policies = &self.by_shadow_policy;
+        let of_policy = policies.get(usize::from(decision.policy));
+        for stats in std::iter::once(&self.shadow).chain(of_policy) {
+            match decision.allowed {
+                true => stats.shadow_allowed.increment(),
+                false => stats.shadow_denied.increment(),
+            }
+        }
+    }
+}

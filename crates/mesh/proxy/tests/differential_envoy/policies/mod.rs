@@ -1,0 +1,402 @@
+//! Who may do what: each of many requests against each of many policies, with the same answer, the same
+//! span and the same counts as from Envoy.
+
+mod jwt;
+mod rbac;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter,
+};
+use envoy_types::util::pack_any;
+use periplus_proxy::{Agent, Options, bootstrap};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use periplus_xds::{Resource, ResourceSet, Snapshot};
+use serde_json::json;
+
+use crate::collector::{Collector, SeenSpan};
+use crate::envoy::{self, Envoy};
+use crate::envoy_is_ready;
+use crate::world;
+use crate::xds_support::http::{Origin, exchange, get};
+use crate::xds_support::resources::{
+    a_route, eds_cluster, endpoints, listener, manager, path_prefix, route_configuration,
+    to_cluster,
+};
+use crate::xds_support::{ControlPlane, PATIENCE, eventually, free_address};
+
+/// The filters of a connection manager but for the router.
+type Filters = Vec<HttpFilter>;
+
+fn filter(name: &str, config: impl prost::Name) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(ConfigType::TypedConfig(pack_any(config))),
+        ..Default::default()
+    }
+}
+
+/// One proxy, its listeners by policy, and what is on both sides of it.
+struct Side {
+    listeners: BTreeMap<&'static str, SocketAddr>,
+    origin: Origin,
+    collector: Collector,
+    bootstrap: String,
+}
+
+impl Side {
+    async fn new(
+        node: &str,
+        plane: &ControlPlane,
+        filters: &[(&'static str, Filters)],
+        keys: SocketAddr,
+    ) -> Self {
+        let mut listeners = BTreeMap::new();
+        for (name, _) in filters {
+            listeners.insert(*name, free_address().await);
+        }
+        let origin = Origin::start("origin").await;
+        let collector = Collector::start().await;
+        let clusters = [
+            ("origin", origin.address),
+            ("zipkin", collector.address),
+            ("keys", keys),
+        ];
+        let world = snapshot(filters, &listeners, clusters);
+        plane.worlds.set(node, world);
+        let bootstrap = bootstrap::render(&bootstrap::Spec {
+            node_id: node,
+            node_cluster: "test.default",
+            metadata: &json!({}),
+            control_plane: plane.address,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+        });
+        Self {
+            listeners,
+            origin,
+            collector,
+            bootstrap,
+        }
+    }
+
+    /// What came of a request: the status, the body, and whether it got through.
+    async fn run(&self, policy: &str, name: &str, request: &str) -> String {
+        let request = request.replace("CASE", &format!("{policy}-{name}"));
+        let answer = exchange(self.listeners[policy], &request).await;
+        let answer = answer.expect("an answer");
+        let challenge = answer.header("www-authenticate").unwrap_or_default();
+        // What the endpoint is told of tokens, and that nobody else says it.
+        let told = [
+            "authorization",
+            "x-jwt",
+            "x-payload",
+            "x-sub",
+            "x-level",
+            "x-admin",
+            "x-key",
+        ];
+        let passed = self.origin.take().into_iter().map(|request| {
+            let headers = request.headers.into_iter();
+            headers
+                .filter(|(name, _)| told.contains(&name.as_str()))
+                .collect::<BTreeMap<_, _>>()
+        });
+        let passed: Vec<_> = passed.collect();
+        format!("{} {:?} {challenge} {passed:?}", answer.line, answer.body)
+    }
+
+    async fn span(&self, case: &str) -> SeenSpan {
+        let what = format!("the span of {case}");
+        eventually(&what, || self.collector.of_case(case).pop()).await
+    }
+}
+
+fn snapshot(
+    filters: &[(&'static str, Filters)],
+    listeners: &BTreeMap<&'static str, SocketAddr>,
+    clusters: [(&str, SocketAddr); 3],
+) -> Snapshot {
+    let listeners = filters.iter().map(|(name, filters)| {
+        let mut manager = HttpConnectionManager {
+            stat_prefix: (*name).to_owned(),
+            tracing: world::zipkin_tracing(),
+            delayed_close_timeout: world::shortly(),
+            ..manager("routes")
+        };
+        manager.http_filters.splice(0..0, filters.clone());
+        let inbound = TrafficDirection::Inbound;
+        Resource::new(*name, &listener(name, listeners[name], inbound, manager))
+    });
+    let routes = ["/ok", "/api"].map(|path| a_route(path_prefix(path), to_cluster("origin")));
+    Snapshot::default()
+        .with(
+            CLUSTER,
+            ResourceSet::from_iter(clusters.map(|(name, _)| eds_cluster(name, |_| ()))),
+        )
+        .with(
+            ENDPOINT,
+            ResourceSet::from_iter(clusters.map(|(name, at)| endpoints(name, &[at]))),
+        )
+        .with(LISTENER, listeners.collect())
+        .with(
+            ROUTE,
+            ResourceSet::from_iter([route_configuration("routes", routes.to_vec())]),
+        )
+}
+
+/// This proxy and Envoy with the same filters.
+struct Pair {
+    ours: Side,
+    envoys: Side,
+    agent: Agent,
+    envoy: Envoy,
+}
+
+impl Pair {
+    /// None if there is no Envoy.
+    async fn start(filters: &[(&'static str, Filters)], keys: SocketAddr) -> Option<Self> {
+        let binary = envoy::binary()?;
+        let plane = ControlPlane::start().await;
+        let ours = Side::new("ours", &plane, filters, keys).await;
+        let envoys = Side::new("envoys", &plane, filters, keys).await;
+        let parsed = bootstrap::parse("ours", &ours.bootstrap).expect("valid");
+        let agent = Agent::start(parsed, Options::default())
+            .await
+            .expect("start");
+        let envoy = Envoy::start(&binary, &envoys.bootstrap);
+        for node in ["ours", "envoys"] {
+            tokio::select! {
+                () = plane.in_sync(node) => {}
+                () = refused(&plane) => panic!("{:?}", plane.ads.proxies()),
+            }
+        }
+        tokio::time::timeout(PATIENCE, agent.ready())
+            .await
+            .expect("the agent does not get ready");
+        envoy_is_ready(&envoy).await;
+        Some(Self {
+            ours,
+            envoys,
+            agent,
+            envoy,
+        })
+    }
+
+    /// The counts of both whose names have a part, but for those that are zero.
+    async fn counts(&self, part: &str) -> [BTreeMap<String, String>; 2] {
+        let admin = self.envoy.admin().expect("an admin port");
+        let ours = self.agent.admin_address().expect("an admin port");
+        [counts(ours, part).await, counts(admin, part).await]
+    }
+}
+
+/// Waits for a configuration to be refused.
+async fn refused(plane: &ControlPlane) {
+    while plane.ads.counters().nacks == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn counts(admin: SocketAddr, part: &str) -> BTreeMap<String, String> {
+    let stats = get(admin, "/stats").await.expect("stats").body;
+    let lines = stats.lines().filter_map(|line| line.split_once(": "));
+    lines
+        .filter(|(name, value)| name.contains(part) && *value != "0")
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_allowed_and_denied_as_by_envoy() {
+    let policies: Vec<_> = rbac::policies()
+        .into_iter()
+        .map(|(name, rbac)| (name, vec![filter("envoy.filters.http.rbac", rbac)]))
+        .collect();
+    let nobody = free_address().await;
+    let Some(pair) = Pair::start(&policies, nobody).await else {
+        return;
+    };
+    let Pair { ours, envoys, .. } = &pair;
+    let mut differing = Vec::new();
+    let mut outcomes = BTreeMap::<String, usize>::new();
+    for (policy, _) in &policies {
+        for (name, request) in rbac::requests() {
+            let (our, envoys) = tokio::join!(
+                ours.run(policy, name, &request),
+                envoys.run(policy, name, &request)
+            );
+            if our != envoys {
+                differing.push(format!("{policy} {name}: ours {our}, Envoy's {envoys}"));
+            }
+            *outcomes.entry(envoys[..12].to_owned()).or_default() += 1;
+        }
+    }
+    assert!(differing.is_empty(), "{differing:#?}");
+    assert!(
+        outcomes["HTTP/1.1 200"] > 60 && outcomes["HTTP/1.1 403"] > 60,
+        "{outcomes:?}"
+    );
+    let [our_counts, envoys_counts] = pair.counts(".rbac.").await;
+    assert_eq!(our_counts, envoys_counts, "ours, and Envoy's");
+    assert!(our_counts.len() > 60, "{our_counts:#?}");
+
+    for (case, added) in [
+        (
+            "deny-alice-alice",
+            vec![
+                (
+                    "enforced_effective_policy_id",
+                    "ns[x]-policy[no alice]-rule[0]",
+                ),
+                ("enforced_engine_result", "denied"),
+            ],
+        ),
+        (
+            "shadow-post",
+            vec![
+                ("enforced_effective_policy_id", "none"),
+                ("enforced_engine_result", "allowed"),
+                ("shadow_effective_policy_id", "none"),
+                ("shadow_engine_result", "denied"),
+            ],
+        ),
+    ] {
+        let (ours, envoys) = (ours.span(case).await, envoys.span(case).await);
+        let is_ours = |(name, value): (String, String)| {
+            let name = name.strip_prefix("tag rbac.")?.to_owned();
+            Some((name, value))
+        };
+        let told: Vec<_> = ours.facts.clone().into_iter().filter_map(is_ours).collect();
+        let told: Vec<_> = told.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(told, added, "{case}");
+        for tag in [
+            "response_flags",
+            "http.status_code",
+            "upstream_cluster",
+            "error",
+        ] {
+            let fact = format!("tag {tag}");
+            let of = |span: &SeenSpan| span.facts.get(&fact).cloned();
+            assert_eq!(of(&ours), of(&envoys), "{case} {tag}");
+        }
+        assert_eq!(ours.name, envoys.name, "{case}");
+    }
+    pair.agent.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_accepted_and_refused_as_by_envoy() {
+    let signer = jwt::Signer::new();
+    let published = Arc::new(Mutex::new(Some(signer.keys().to_string())));
+    let keys = jwt::publish(published).await;
+    let filters = jwt::filters(&signer);
+    let Some(pair) = Pair::start(&filters, keys).await else {
+        return;
+    };
+    let Pair { ours, envoys, .. } = &pair;
+    let requests = signer.requests();
+    let mut differing = Vec::new();
+    let mut outcomes = BTreeMap::<String, usize>::new();
+    for (filter, _) in &filters {
+        for (name, request) in &requests {
+            let (our, envoys) = tokio::join!(
+                ours.run(filter, name, request),
+                envoys.run(filter, name, request)
+            );
+            if our != envoys {
+                differing.push(format!("{filter} {name}: ours {our}, Envoy's {envoys}"));
+            }
+            *outcomes.entry(envoys[..12].to_owned()).or_default() += 1;
+        }
+    }
+    assert!(differing.is_empty(), "{differing:#?}");
+    for (status, least) in [("200", 200), ("401", 200), ("403", 20)] {
+        assert!(
+            outcomes[&format!("HTTP/1.1 {status}")] > least,
+            "{outcomes:?}"
+        );
+    }
+    let [our_counts, envoys_counts] = pair.counts(".jwt_authn.").await;
+    let counted = |counts: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        let told = |name: &str| !name.contains("jwks_fetch") && !name.ends_with("cache_miss");
+        let counts = counts.clone().into_iter();
+        counts.filter(|(name, _)| told(name)).collect()
+    };
+    assert_eq!(
+        counted(&our_counts),
+        counted(&envoys_counts),
+        "ours, and Envoy's"
+    );
+    assert_ne!(our_counts["http.telling.jwt_authn.jwt_cache_hit"], "0");
+    assert_eq!(our_counts["http.remote.jwt_authn.jwks_fetch_success"], "1");
+    pair.agent.shutdown(Duration::from_secs(1)).await;
+}
+
+/// Keys change while tokens come; a server of keys that fails changes nothing once there were some.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_fetched_again_and_stay_when_that_fails() {
+    let signers = [jwt::Signer::new(), jwt::Signer::new()];
+    let published = jwt::Published::default();
+    let publish = |keys: Option<String>| {
+        *published.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    };
+    let keys = jwt::publish(published.clone()).await;
+    let plane = ControlPlane::start().await;
+    let side = Side::new("ours", &plane, &[("refreshing", jwt::refreshing())], keys).await;
+    let parsed = bootstrap::parse("ours", &side.bootstrap).expect("valid");
+    let agent = Agent::start(parsed, Options::default())
+        .await
+        .expect("start");
+    tokio::time::timeout(PATIENCE, agent.ready())
+        .await
+        .expect("the agent does not get ready");
+    let tokens = signers.each_ref().map(|signer| {
+        let mut requests = signer.requests().into_iter();
+        requests.find(|(name, _)| name == "good").expect("one").1
+    });
+    let answer = async |token: usize| side.run("refreshing", "x", &tokens[token]).await;
+    let until = async |token: usize, status: &str| {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let answer = answer(token).await;
+            if answer.starts_with(&format!("HTTP/1.1 {status} ")) {
+                return answer;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{answer}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let failed = async || {
+        let admin = agent.admin_address().expect("an admin port");
+        let counts = counts(admin, "jwks_fetch_failed").await;
+        let count = counts.values().next();
+        count.map_or(0, |count| count.parse::<u64>().expect("a number"))
+    };
+
+    let refused = answer(0).await;
+    assert!(refused.contains("Jwks remote fetch is failed"), "{refused}");
+    publish(Some(signers[0].keys().to_string()));
+    until(0, "200").await;
+    publish(None);
+    let before = failed().await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while failed().await < before + 1 {
+        assert!(answer(0).await.starts_with("HTTP/1.1 200 "));
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "no fetch has failed"
+        );
+    }
+    assert!(answer(0).await.starts_with("HTTP/1.1 200 "));
+    publish(Some(signers[1].keys().to_string()));
+    until(1, "200").await;
+    let refused = until(0, "401").await;
+    assert!(refused.contains("Jwt verification fails"), "{refused}");
+    agent.shutdown(Duration::from_secs(1)).await;
+}
