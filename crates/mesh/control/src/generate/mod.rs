@@ -1,6 +1,7 @@
 //! Pure functions from the index and a proxy to the proxy's xDS resources, under Istio's names.
 
 mod cluster;
+mod detection;
 mod gateway;
 mod inbound;
 mod intercept;
