@@ -11,10 +11,10 @@ use envoy_types::pb::envoy::config::listener::v3::{
 };
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
-use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use periplus_resources::{GatewayRef, OutboundPolicy, Port, Protocol};
 
+use super::detection::{Inspectors, any_of_ports, looks_like_http};
 use super::listener::{Routes, http, tcp};
 use super::outbound::{service_names, service_routes};
 use super::proto::{address, any, boolean, duration, uint32};
@@ -26,9 +26,6 @@ use crate::proxy::{Interception, Proxy};
 
 /// Where the rules of the kernel send connections from the workload.
 const OUTBOUND_PORT: u16 = 15001;
-
-/// What the HTTP inspector finds in plaintext.
-pub(super) const HTTP_FOUND: [&str; 2] = ["http/1.1", "h2c"];
 
 /// What listeners of a proxy are made from.
 #[derive(Clone, Copy)]
@@ -297,7 +294,7 @@ impl<'a> Layout<'a> {
     ) -> Listener {
         let filter = |name: &str, config| ListenerFilter {
             name: name.to_owned(),
-            filter_disabled: intercept_inbound::any_of_ports(declared),
+            filter_disabled: any_of_ports(declared),
             config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
         };
         if inspectors.tls {
@@ -388,40 +385,6 @@ impl<'a> Layout<'a> {
             ignore_port_in_host_matching: true,
             ..RouteConfiguration::default()
         }
-    }
-}
-
-/// What a listener looks for in the first bytes of a connection.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Inspectors {
-    pub(super) tls: bool,
-    pub(super) http: bool,
-}
-
-impl Inspectors {
-    pub(super) const BOTH: Self = Self {
-        tls: true,
-        http: true,
-    };
-}
-
-/// Asks the kernel where a connection was to go.
-pub(super) fn original_destination() -> ListenerFilter {
-    ListenerFilter {
-        name: "envoy.filters.listener.original_dst".into(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(any(
-            &OriginalDst::default(),
-        ))),
-        ..ListenerFilter::default()
-    }
-}
-
-/// Plaintext in which HTTP was found.
-pub(super) fn looks_like_http() -> FilterChainMatch {
-    FilterChainMatch {
-        transport_protocol: "raw_buffer".into(),
-        application_protocols: HTTP_FOUND.map(str::to_owned).to_vec(),
-        ..FilterChainMatch::default()
     }
 }
 

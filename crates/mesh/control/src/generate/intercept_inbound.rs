@@ -5,16 +5,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use envoy_types::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{
-    MatchSet, Rule,
-};
-use envoy_types::pb::envoy::config::listener::v3::{
-    Filter, FilterChain, FilterChainMatch, ListenerFilterChainMatchPredicate,
-};
-use envoy_types::pb::envoy::r#type::v3::Int32Range;
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch};
 use periplus_resources::Protocol;
 
-use super::intercept::{Inspectors, Layout, chain, looks_like_http, original_destination};
+use super::detection::{Inspectors, looks_like_http, original_destination, plaintext};
+use super::intercept::{Layout, chain};
 use super::listener::{Routes, http, tcp};
 use super::proto::uint32;
 use super::{Generated, cluster, inbound};
@@ -130,37 +125,10 @@ fn to_port(port: u16, conditions: FilterChainMatch) -> FilterChainMatch {
     }
 }
 
-/// Plaintext, whatever was found in it: where one chain wants it, the others are not asked.
-fn plaintext() -> FilterChainMatch {
-    FilterChainMatch {
-        transport_protocol: "raw_buffer".into(),
-        ..FilterChainMatch::default()
-    }
-}
-
 /// The address from which the proxy calls its own application: the rules of the kernel let it pass.
 fn source(layout: Layout<'_>) -> IpAddr {
     match layout.proxy.ip {
         IpAddr::V4(_) => Ipv4Addr::new(127, 0, 0, 6).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6).into(),
-    }
-}
-
-/// That the destination is one of these ports; `None` if there are none.
-pub(super) fn any_of_ports(ports: &[u16]) -> Option<ListenerFilterChainMatchPredicate> {
-    let is = |port: &u16| ListenerFilterChainMatchPredicate {
-        rule: Some(Rule::DestinationPortRange(Int32Range {
-            start: i32::from(*port),
-            end: i32::from(*port) + 1,
-        })),
-    };
-    match ports {
-        [] => None,
-        [one] => Some(is(one)),
-        several => Some(ListenerFilterChainMatchPredicate {
-            rule: Some(Rule::OrMatch(MatchSet {
-                rules: several.iter().map(is).collect(),
-            })),
-        }),
     }
 }

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod cluster;
+mod detection;
 mod gateway;
 mod inbound;
 mod intercept;

@@ -459,6 +459,13 @@ pub(crate) fn all() -> Vec<Case> {
             raw(&format!("{line}\nhost: test\nupgrade: websocket"), ""),
         ),
         (
+            "upgrade-not-allowed",
+            raw(
+                &format!("{line}\nhost: test\nconnection: upgrade\nupgrade: websocket"),
+                "",
+            ),
+        ),
+        (
             "fragment",
             raw("GET /ok?case=CASE.#part HTTP/1.1\nhost: test", ""),
         ),

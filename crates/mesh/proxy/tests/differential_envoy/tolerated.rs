@@ -53,6 +53,14 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         },
     },
     Tolerated {
+        name: "Upgrades that are refused",
+        covers: |case, side, line| {
+            case.starts_with("http-upgrade-not-allowed@")
+                && side == Side::Ours
+                && line.starts_with("span 0 ")
+        },
+    },
+    Tolerated {
         name: "A pooled connection that dies",
         covers: |case, side, line| {
             case.starts_with("reset@") && side == Side::Ours && line.starts_with("upstream 1 ")

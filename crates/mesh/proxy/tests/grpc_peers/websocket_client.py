@@ -19,7 +19,7 @@ async def main():
         for message in many:
             await connection.send(message)
         assert [await connection.recv() for _ in many] == many
-    async with connect(url, proxy=None) as connection:
+    async with connect(url, subprotocols=["chat"], proxy=None) as connection:
         await connection.send("close")
         try:
             await connection.recv()
