@@ -289,22 +289,35 @@ fn namespace_of(principal: &str) -> Option<&str> {
     rest.split('/').next()
 }
 
+/// The values of all workers under one set of labels.
+#[derive(Default)]
+struct Sums {
+    requests: u64,
+    histograms: [Sum; 3],
+}
+
+#[derive(Default)]
+struct Sum {
+    buckets: [u64; 20],
+    sum: u64,
+}
+
 /// The metrics of all workers in the text format of Prometheus.
 pub(crate) fn exposition<'a>(workers: impl Iterator<Item = &'a SeriesList>, out: &mut String) {
-    let mut sums: BTreeMap<String, (u64, [([u64; 20], u64); 3])> = BTreeMap::new();
+    let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
     let mut tcp_sums = BTreeMap::new();
     for worker in workers {
         for series in &*worker.tcp.lock().unwrap_or_else(PoisonError::into_inner) {
             tcp::add_to(series, &mut tcp_sums);
         }
         for series in &*worker.all.lock().unwrap_or_else(PoisonError::into_inner) {
-            let (requests, histograms) = sums.entry(series.labels.clone()).or_default();
-            *requests += series.requests.get();
-            for (sum, histogram) in histograms.iter_mut().zip(&series.histograms) {
-                for (bucket, count) in sum.0.iter_mut().zip(&histogram.buckets) {
+            let of_labels = sums.entry(series.labels.clone()).or_default();
+            of_labels.requests += series.requests.get();
+            for (sum, histogram) in of_labels.histograms.iter_mut().zip(&series.histograms) {
+                for (bucket, count) in sum.buckets.iter_mut().zip(&histogram.buckets) {
                     *bucket += count.get();
                 }
-                sum.1 += histogram.sum.get();
+                sum.sum += histogram.sum.get();
             }
         }
     }
@@ -322,13 +335,14 @@ pub(crate) fn exposition<'a>(workers: impl Iterator<Item = &'a SeriesList>, out:
         return;
     }
     let _ = writeln!(out, "# TYPE istio_requests_total counter");
-    for (labels, (requests, _)) in &sums {
+    for (labels, of_labels) in &sums {
+        let requests = of_labels.requests;
         let _ = writeln!(out, "istio_requests_total{{{labels}}} {requests}");
     }
     for (index, name) in HISTOGRAMS.iter().enumerate() {
         let _ = writeln!(out, "# TYPE {name} histogram");
-        for (labels, (_, histograms)) in &sums {
-            let (buckets, sum) = &histograms[index];
+        for (labels, of_labels) in &sums {
+            let Sum { buckets, sum } = &of_labels.histograms[index];
             let mut count = 0;
             let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
             for (bucket, bound) in buckets.iter().zip(bounds) {
