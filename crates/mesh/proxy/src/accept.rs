@@ -123,7 +123,7 @@ fn spawn(
             tokio::task::spawn_local(serve_http(connection, stats));
         }
         ServiceView::Tcp(view) => {
-            let session = Session::new(worker, registered, view.clone(), stream, (peer, original));
+            let mut session = Session::new(worker, registered, view.clone(), stream, (peer, original));
             if !session.is_allowed() {
                 stats.cx_active.decrement();
                 return;
@@ -184,7 +184,7 @@ async fn look_and_serve(
             serve_http(connection, stats).await;
         }
         ServiceView::Tcp(tcp) => {
-            let session = Session::new(&worker, registered, tcp.clone(), stream, ends);
+            let mut session = Session::new(&worker, registered, tcp.clone(), stream, ends);
             if session.is_allowed() {
                 session.run().await;
             }

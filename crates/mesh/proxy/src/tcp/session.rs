@@ -91,7 +91,7 @@ impl Session {
     }
 
     /// Counts the connection: whether the rules let it pass.
-    pub(crate) fn is_allowed(&self) -> bool {
+    pub(crate) fn is_allowed(&mut self) -> bool {
         self.view.stats.cx_total.increment();
         if self.view.rules.is_empty() {
             return true;
@@ -113,6 +113,7 @@ impl Session {
         };
         let listener = self.registered.listener();
         tracing::debug!(listener, peer = %self.peer, policy, "connection denied");
+        self.begin_count(None);
         self.record(None, Carried::default());
         false
     }
