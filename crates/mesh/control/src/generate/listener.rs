@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, HttpFilter, Rds, http_filter,
 };
 
+use super::authorization;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
 use crate::index::Index;
@@ -41,15 +42,21 @@ pub(super) fn listener(
     let edge = proxy.role == Role::Router;
     // What applications get from their own sidecar keeps the name of Envoy's default, as in Istio.
     let is_istio_envoy = edge || direction == TrafficDirection::Inbound;
+    // What a workload itself asks for is nobody's to allow.
+    let mut http_filters = match edge || direction == TrafficDirection::Inbound {
+        true => authorization::filters(index, proxy),
+        false => Vec::new(),
+    };
+    http_filters.push(HttpFilter {
+        name: "envoy.filters.http.router".into(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(
+            any(&Router::default()),
+        )),
+        ..HttpFilter::default()
+    });
     let manager = HttpConnectionManager {
         stat_prefix: names::stat_prefix(prefix, bind, port),
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".into(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(
-                any(&Router::default()),
-            )),
-            ..HttpFilter::default()
-        }],
+        http_filters,
         tracing: tracing(index, proxy),
         use_remote_address: boolean(edge),
         generate_request_id: boolean(true),

@@ -1,9 +1,11 @@
 //! Pure functions from the index and a proxy to the proxy's xDS resources, under Istio's names.
 
+mod authorization;
 mod cluster;
 mod gateway;
 mod inbound;
 mod listener;
+mod matching;
 mod outbound;
 mod proto;
 mod route;
@@ -72,7 +74,8 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
 /// Kubernetes' path of a resource; the first version stands for all.
 pub(crate) fn config_path(meta: &Meta) -> String {
     format!(
-        "/apis/networking.istio.io/v1/namespaces/{}/{}/{}",
+        "/apis/{}/v1/namespaces/{}/{}/{}",
+        meta.kind.group(),
         meta.namespace,
         meta.kind.path_name(),
         meta.name
