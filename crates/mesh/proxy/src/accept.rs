@@ -123,7 +123,8 @@ fn spawn(
             tokio::task::spawn_local(serve_http(connection, stats));
         }
         ServiceView::Tcp(view) => {
-            let mut session = Session::new(worker, registered, view.clone(), stream, (peer, original));
+            let mut session =
+                Session::new(worker, registered, view.clone(), stream, (peer, original));
             if !session.is_allowed() {
                 stats.cx_active.decrement();
                 return;

@@ -7,6 +7,7 @@
 //!
 //! Nothing here does I/O.
 
+mod authorization;
 mod destination_rule;
 mod diagnostic;
 mod duration;
@@ -25,6 +26,10 @@ mod view;
 mod virtual_service;
 mod workload;
 
+pub use authorization::{
+    AuthorizationPolicy, ConditionKey, Operation, PolicyAction, PolicyCondition, PolicyRule,
+    PolicySource, Values, parse_block,
+};
 pub use destination_rule::{
     ConnectionPool, DestinationRule, HttpVersion, LoadBalancing, Subset, TrafficPolicy,
 };

@@ -23,17 +23,20 @@ pub enum Kind {
     DestinationRule,
     /// What a gateway listens for.
     Gateway,
+    /// Who may do what.
+    AuthorizationPolicy,
 }
 
 impl Kind {
     /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 6] = [
+    pub(crate) const NAMES: [(&'static str, Self); 7] = [
         ("ServiceEntry", Self::ServiceEntry),
         ("WorkloadEntry", Self::WorkloadEntry),
         ("Sidecar", Self::Sidecar),
         ("VirtualService", Self::VirtualService),
         ("DestinationRule", Self::DestinationRule),
         ("Gateway", Self::Gateway),
+        ("AuthorizationPolicy", Self::AuthorizationPolicy),
     ];
 
     /// Its name, as users write it.
@@ -53,6 +56,23 @@ impl Kind {
             Self::VirtualService => "virtual-service",
             Self::DestinationRule => "destination-rule",
             Self::Gateway => "gateway",
+            Self::AuthorizationPolicy => "authorization-policy",
+        }
+    }
+
+    /// The group of its API.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::AuthorizationPolicy => "security.istio.io",
+            _ => "networking.istio.io",
+        }
+    }
+
+    /// The versions of its API: one schema in all of them.
+    pub(crate) fn versions(self) -> &'static [&'static str] {
+        match self {
+            Self::AuthorizationPolicy => &["v1", "v1beta1"],
+            _ => &["v1", "v1beta1", "v1alpha3"],
         }
     }
 }
@@ -89,6 +109,8 @@ pub struct Meta {
     pub namespace: String,
     /// Its labels.
     pub labels: Labels,
+    /// Its annotations.
+    pub annotations: Labels,
     /// Where it was read.
     pub source: Source,
 }
@@ -121,9 +143,6 @@ const METADATA: Shape = Shape {
 /// Reads `metadata`.
 pub(crate) fn read_meta(kind: Kind, document: &Object<'_>) -> Option<Meta> {
     let metadata = document.require("metadata")?.object(&METADATA)?;
-    if let Some(annotations) = metadata.get("annotations") {
-        annotations.text_map();
-    }
     let name = read_name(metadata.require("name")?)?;
     let namespace = metadata
         .optional("namespace", read_name)?
@@ -134,6 +153,10 @@ pub(crate) fn read_meta(kind: Kind, document: &Object<'_>) -> Option<Meta> {
         namespace,
         labels: metadata
             .get("labels")
+            .map(View::text_map)
+            .unwrap_or_default(),
+        annotations: metadata
+            .get("annotations")
             .map(View::text_map)
             .unwrap_or_default(),
         source: Source {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use crate::authorization::AuthorizationPolicy;
 use crate::destination_rule::DestinationRule;
 use crate::diagnostic::{Diagnostic, Position};
 use crate::gateway::Gateway;
@@ -15,10 +16,6 @@ use crate::workload::WorkloadEntry;
 
 /// A file longer than this is refused unread.
 const MAX_FILE_BYTES: usize = 4 << 20;
-
-/// The group of all resources that are understood, and its versions: one schema in all of them.
-const GROUP: &str = "networking.istio.io";
-const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
 
 /// A typed and valid resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +39,7 @@ pub enum Spec {
     VirtualService(VirtualService),
     DestinationRule(DestinationRule),
     Gateway(Gateway),
+    AuthorizationPolicy(AuthorizationPolicy),
 }
 
 /// What one file holds.
@@ -119,7 +117,8 @@ fn read_resource(view: &View<'_>) -> Option<Resource> {
     };
     let document = view.object(&DOCUMENT)?;
     let kind = document.require("kind").and_then(read_kind)?;
-    document.require("apiVersion").and_then(read_api_version)?;
+    let version = document.require("apiVersion");
+    version.and_then(|version| read_api_version(kind, version))?;
     let meta = read_meta(kind, &document)?;
     let spec = read_spec(&meta, &document)?;
     Some(Resource { meta, spec })
@@ -139,9 +138,10 @@ fn read_kind(view: &View<'_>) -> Option<Kind> {
     kind.map(|(_, kind)| *kind)
 }
 
-fn read_api_version(view: &View<'_>) -> Option<()> {
+fn read_api_version(kind: Kind, view: &View<'_>) -> Option<()> {
     let written = view.text()?;
-    let known = VERSIONS.map(|version| format!("{GROUP}/{version}"));
+    let versions = kind.versions().iter();
+    let known: Vec<_> = versions.map(|v| format!("{}/{v}", kind.group())).collect();
     if known.contains(&written) {
         return Some(());
     }
@@ -171,5 +171,8 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         Kind::VirtualService => Spec::VirtualService(VirtualService::read(spec, namespace)?),
         Kind::DestinationRule => Spec::DestinationRule(DestinationRule::read(spec, namespace)?),
         Kind::Gateway => Spec::Gateway(Gateway::read(spec, namespace)?),
+        Kind::AuthorizationPolicy => {
+            Spec::AuthorizationPolicy(AuthorizationPolicy::read(spec, meta)?)
+        }
     })
 }

@@ -410,3 +410,101 @@ fn write_case(
         report.push_str(&format!("{error}\n"));
     }
 }
+
+#[test]
+fn authorization_policies() {
+    let read = |spec: &str, annotations: &str| -> Vec<String> {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: x, annotations: {annotations}}}\nspec: {spec}\n"
+        );
+        let errors = parse_resources("x.yaml", &text).errors;
+        errors.iter().map(ToString::to_string).collect()
+    };
+    let source = |source: &str| format!("{{rules: [{{from: [{{source: {source}}}]}}]}}");
+    let operation = |operation: &str| format!("{{rules: [{{to: [{{operation: {operation}}}]}}]}}");
+    let when = |when: &str| format!("{{rules: [{{when: [{when}]}}]}}");
+    for good in [
+        "{}".to_owned(),
+        "{rules: [{}]}".to_owned(),
+        source("{principals: ['*'], notNamespaces: [a]}"),
+        operation("{paths: ['/a/{*}/{**}', '*x'], ports: ['80']}"),
+        when("{key: 'request.auth.claims[a][b]', values: [c]}"),
+    ] {
+        assert_eq!(read(&good, "{}"), [""; 0], "{good}");
+    }
+    for (bad, complaint) in [
+        (
+            "{action: CUSTOM}".to_owned(),
+            "spec.action: `CUSTOM` is not supported: external authorization is not there yet",
+        ),
+        (
+            "{action: allow}".to_owned(),
+            "spec.action: unknown value `allow`, did you mean `ALLOW`?",
+        ),
+        (
+            "{selector: {matchLabels: {app: 'a*'}}}".to_owned(),
+            "wildcards are not allowed in selectors",
+        ),
+        (
+            "{targetRefs: []}".to_owned(),
+            "spec.targetRefs: `targetRefs` is not supported",
+        ),
+        (
+            source("{}"),
+            "spec.rules[0].from[0].source: it must name somebody",
+        ),
+        (
+            source("{principals: [a*b]}"),
+            "`a*b`: `*` may stand at the beginning or at the end only",
+        ),
+        (
+            source("{principals: []}"),
+            "`principals` is empty, leave it out",
+        ),
+        (
+            source("{ipBlocks: [10.0.0.0/33]}"),
+            "`10.0.0.0/33` is no address",
+        ),
+        (
+            source("{serviceAccounts: [a/b/c]}"),
+            "`a/b/c` is no ACCOUNT or NAMESPACE/ACCOUNT",
+        ),
+        (
+            source("{serviceAccounts: [a], namespaces: [b]}"),
+            "`serviceAccounts` excludes `principals` and `namespaces`",
+        ),
+        (operation("{}"), "it must name something"),
+        (
+            operation("{ports: ['0']}"),
+            "`0` is no port from 1 to 65535",
+        ),
+        (
+            operation("{paths: ['/a/{x}']}"),
+            "a template has only `{*}` and `{**}`",
+        ),
+        (
+            operation("{paths: ['/a/{**}/b']}"),
+            "`{**}` must be the last part",
+        ),
+        (
+            when("{key: request.color, values: [a]}"),
+            "unknown key `request.color`",
+        ),
+        (
+            when("{key: source.ip}"),
+            "`values` or `notValues` must be given",
+        ),
+    ] {
+        let errors = read(&bad, "{}");
+        assert!(
+            errors.iter().any(|error| error.contains(complaint)),
+            "{bad}: {errors:#?}"
+        );
+    }
+    let errors = read("{}", "{istio.io/dry-run: 'yes'}");
+    assert!(
+        errors[0].contains("`istio.io/dry-run` is `yes`"),
+        "{errors:#?}"
+    );
+}

@@ -18,6 +18,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProx
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 
 use super::access_log::access_logs;
+use super::authorization;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
 use crate::index::Index;
@@ -68,15 +69,21 @@ pub(super) fn http(
     let edge = proxy.role == Role::Router;
     // What applications get from their own sidecar keeps the name of Envoy's default, as in Istio.
     let is_istio_envoy = edge || direction == TrafficDirection::Inbound;
+    // What a workload itself asks for is nobody's to allow.
+    let mut http_filters = match edge || direction == TrafficDirection::Inbound {
+        true => authorization::filters(index, proxy),
+        false => Vec::new(),
+    };
+    http_filters.push(HttpFilter {
+        name: "envoy.filters.http.router".into(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(
+            any(&Router::default()),
+        )),
+        ..HttpFilter::default()
+    });
     let manager = HttpConnectionManager {
         stat_prefix,
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".into(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(
-                any(&Router::default()),
-            )),
-            ..HttpFilter::default()
-        }],
+        http_filters,
         tracing: tracing(index, proxy),
         access_log: access_logs(index),
         use_remote_address: boolean(edge),

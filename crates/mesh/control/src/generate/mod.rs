@@ -1,6 +1,7 @@
 //! Pure functions from the index and a proxy to the proxy's xDS resources, under Istio's names.
 
 mod access_log;
+mod authorization;
 mod cluster;
 mod detection;
 mod gateway;
@@ -8,6 +9,7 @@ mod inbound;
 mod intercept;
 mod intercept_inbound;
 mod listener;
+mod matching;
 mod outbound;
 mod proto;
 mod route;
@@ -109,7 +111,8 @@ impl Imports<'_> {
 /// Kubernetes' path of a resource; the first version stands for all.
 pub(crate) fn config_path(meta: &Meta) -> String {
     format!(
-        "/apis/networking.istio.io/v1/namespaces/{}/{}/{}",
+        "/apis/{}/v1/namespaces/{}/{}/{}",
+        meta.kind.group(),
         meta.namespace,
         meta.kind.path_name(),
         meta.name

@@ -8,8 +8,8 @@ mod service;
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    DestinationRule, Gateway, Host, Kind, MeshConfig, Meta, Resource, Sidecar, Spec,
-    VirtualService, WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, Gateway, Host, Kind, MeshConfig, Meta, Resource, Sidecar,
+    Spec, VirtualService, WorkloadEntry,
 };
 
 pub use self::problem::{Problem, Severity};
@@ -35,6 +35,7 @@ pub struct Index {
     destination_rules: Vec<Entry<DestinationRule>>,
     gateways: Vec<Entry<Gateway>>,
     sidecars: Vec<Entry<Sidecar>>,
+    authorization_policies: Vec<Entry<AuthorizationPolicy>>,
     mesh: MeshConfig,
     problems: Vec<Problem>,
 }
@@ -75,6 +76,9 @@ impl Index {
                 Spec::VirtualService(spec) => index.virtual_services.push(Entry { meta, spec }),
                 Spec::DestinationRule(spec) => index.destination_rules.push(Entry { meta, spec }),
                 Spec::Gateway(spec) => index.gateways.push(Entry { meta, spec }),
+                Spec::AuthorizationPolicy(spec) => {
+                    index.authorization_policies.push(Entry { meta, spec });
+                }
             }
         }
         for entry in &service_entries {
@@ -134,6 +138,17 @@ impl Index {
     /// The sidecars' listeners.
     pub fn sidecars(&self) -> &[Entry<Sidecar>] {
         &self.sidecars
+    }
+
+    /// The policies for a proxy's workload: those of the root namespace and of its own that select it.
+    pub fn authorization_policies(
+        &self,
+        proxy: &Proxy,
+    ) -> impl Iterator<Item = &Entry<AuthorizationPolicy>> {
+        let places = [self.mesh.root_namespace.clone(), proxy.namespace.clone()];
+        self.authorization_policies.iter().filter(move |entry| {
+            places.contains(&entry.meta.namespace) && proxy.is_selected_by(&entry.spec.selector)
+        })
     }
 
     /// What is wrong with how the resources fit together.

@@ -1,7 +1,8 @@
 //! The xDS resources of Bookinfo's proxies.
 
 use crate::support::{MESH_CONFIG, Plan, gateway, invariants, networking, node, render, sidecar};
-use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::{Node, TrafficDirection};
+use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use envoy_types::pb::google::protobuf::Value;
@@ -672,4 +673,99 @@ spec:
     options.sort_unstable();
     expected.sort_unstable();
     assert_eq!(options, expected);
+}
+
+/// Every field of a policy, in the order audit, deny, allow; what is only tried out stands beside.
+#[test]
+fn authorization() {
+    let more = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: allow-nothing, namespace: default}
+spec: {}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: viewers, namespace: default}
+spec:
+  selector: {matchLabels: {app: ratings}}
+  action: ALLOW
+  rules:
+  - from:
+    - source:
+        principals: [cluster.local/ns/default/sa/bookinfo-reviews, '*/sa/admin', 'td/*', '*']
+        notPrincipals: [cluster.local/ns/default/sa/guest]
+        requestPrincipals: ['https://issuer.example/alice', '*', 'issuer/*', '*/bob']
+        namespaces: [default, 'shop-*']
+        notNamespaces: [closed]
+        ipBlocks: [10.0.0.0/8, 192.0.2.1]
+        notRemoteIpBlocks: ['2001:db8::/32']
+    - source: {serviceAccounts: [reviews, shop/reviews]}
+    to:
+    - operation:
+        methods: [GET, 'P*']
+        paths: [/ratings*, '*.css', '/a/{*}/b/{**}', '*']
+        notPaths: [/ratings/secret]
+        hosts: [ratings.example, '*.example', 'ratings:*']
+        ports: ['9080']
+        notPorts: ['9081']
+    when:
+    - {key: 'request.headers[End-User]', values: [jason, '*'], notValues: [mallory]}
+    - {key: 'request.auth.claims[realm][roles]', values: [viewer]}
+    - {key: request.auth.audiences, values: [bookinfo]}
+    - {key: request.auth.presenter, notValues: [robot]}
+    - {key: destination.ip, values: [127.0.0.1]}
+    - {key: connection.sni, values: ['*.example']}
+    - {key: source.serviceAccount, values: [default/reviews]}
+---
+apiVersion: security.istio.io/v1beta1
+kind: AuthorizationPolicy
+metadata: {name: no-mallory, namespace: istio-system}
+spec:
+  action: DENY
+  rules: [{when: [{key: 'request.headers[end-user]', values: [mallory]}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: try, namespace: default, annotations: {istio.io/dry-run: 'true'}}
+spec:
+  action: DENY
+  rules: [{to: [{operation: {methods: [DELETE]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: watch, namespace: default}
+spec:
+  action: AUDIT
+  rules: [{}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: others, namespace: default}
+spec:
+  selector: {matchLabels: {app: details}}
+  rules: [{}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: elsewhere, namespace: shop}
+spec: {action: DENY, rules: [{}]}
+";
+    let index = index_of(&[], more, MeshConfig::default());
+    let made = made(&index, &sidecar("ratings", "v1"));
+    let directions =
+        |listener: &&Listener| listener.traffic_direction == TrafficDirection::Inbound as i32;
+    let inbound = made.listeners.iter().find(directions).expect("a listener");
+    insta::assert_snapshot!(render::render_listener(inbound));
+    let encoded = || -> Vec<_> {
+        let made = generate(
+            &index,
+            &Proxy::from_node(&sidecar("ratings", "v1")).expect("good"),
+        );
+        made.listeners.iter().map(Message::encode_to_vec).collect()
+    };
+    assert_eq!(encoded(), encoded(), "the same policies are the same bytes");
+    let outbound = made.listeners.iter().find(|one| !directions(one));
+    let outbound = render::render_listener(outbound.expect("a listener"));
+    assert!(!outbound.contains("rbac"), "{outbound}");
 }

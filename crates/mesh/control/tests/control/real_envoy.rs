@@ -198,6 +198,7 @@ async fn bookinfo() {
     reports_spans(&mesh).await;
     follows_rules_without_losing_a_request(&mesh).await;
     takes_every_kind_of_rule(&mesh).await;
+    allows_hop_by_hop(&mesh).await;
     assert_eq!(mesh.plane.ads.counters().nacks, 0);
 }
 
@@ -383,4 +384,70 @@ spec:
         assert_eq!(answer.status, status, "{url}: {answer:?}");
         assert!(answer.body.starts_with(body), "{url}: {answer:?}");
     }
+}
+
+/// Nothing is allowed, then one hop after the other.
+async fn allows_hop_by_hop(mesh: &Mesh) {
+    let policy = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: {name}, namespace: default}}\nspec: {spec}\n---\n"
+        )
+    };
+    let viewer = |app: &str, when: &str| {
+        let spec = format!(
+            "{{selector: {{matchLabels: {{app: {app}}}}}, action: ALLOW, \
+             rules: [{{to: [{{operation: {{methods: [GET]}}}}]{when}}}]}}"
+        );
+        policy(&format!("{app}-viewer"), &spec)
+    };
+    let status = async |service: &str, headers: &[(&str, &str)]| {
+        let url = format!("http://{service}:9080/{service}/0");
+        let answer = get(mesh.productpage(), &url, headers).await;
+        let answer = answer.expect("an answer");
+        let denied = answer.body == "RBAC: access denied";
+        assert_eq!(denied, answer.status == 403, "{answer:?}");
+        answer.status
+    };
+    let at_gateway = async || {
+        let url = "http://bookinfo.example/productpage";
+        get(mesh.gateway(), url, &[])
+            .await
+            .expect("an answer")
+            .status
+    };
+    let robot = [("end-user", "jason"), ("user-agent", "robot/1")];
+    let jason = &robot[..1];
+    // An Envoy acknowledges a listener before it serves by it.
+    let until = async |rules: &str, expected: [u16; 5]| {
+        mesh.plane.replace(RULES, rules);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let now = [
+                at_gateway().await,
+                status("details", &[]).await,
+                status("details", jason).await,
+                status("details", &robot).await,
+                status("ratings", jason).await,
+            ];
+            if now == expected {
+                return;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{now:?}, not {expected:?}"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let mut rules = policy("allow-nothing", "{}");
+    until(&rules, [403; 5]).await;
+    rules += &viewer("productpage", "");
+    until(&rules, [200, 403, 403, 403, 403]).await;
+    let when = ", when: [{key: 'request.headers[end-user]', values: [jason]}]";
+    rules += &viewer("details", when);
+    until(&rules, [200, 403, 200, 200, 403]).await;
+    let robots = "{action: DENY, rules: [{when: [{key: 'request.headers[user-agent]', values: ['robot*']}]}]}";
+    rules += &policy("no-robots", robots);
+    until(&rules, [200, 403, 200, 403, 403]).await;
 }

@@ -1,5 +1,6 @@
 //! xDS messages in a readable form: no defaults, and what is packed into `Any` is unpacked.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
@@ -8,6 +9,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, http_filter,
 };
@@ -61,8 +63,11 @@ pub(crate) fn render_listener(listener: &Listener) -> String {
                 let Some(http_filter::ConfigType::TypedConfig(any)) = filter.config_type else {
                     panic!("{}: no configuration", filter.name)
                 };
-                assert!(any.value.is_empty());
                 text += &format!("http filter {}: {}\n", filter.name, any.type_url);
+                match any.type_url == Rbac::type_url() {
+                    true => text += &render_rbac(unpack(&any)),
+                    false => assert!(any.value.is_empty()),
+                }
             }
             text += &plain(&manager);
             if let Some(tracer) = tracer {
@@ -78,6 +83,24 @@ pub(crate) fn render_listener(listener: &Listener) -> String {
         }
     }
     plain(&listener) + &text
+}
+
+/// The policies in the order of their names.
+fn render_rbac(mut filter: Rbac) -> String {
+    let rules = [
+        ("rules", filter.rules.take()),
+        ("shadow rules", filter.shadow_rules.take()),
+    ];
+    let mut text = plain(&filter);
+    for (kind, rules) in rules {
+        let Some(rules) = rules else { continue };
+        text += &format!("-- {kind}: {:?}\n", rules.action());
+        let policies: BTreeMap<_, _> = rules.policies.into_iter().collect();
+        for (name, policy) in policies {
+            text += &format!("policy {name}\n{}", plain(&policy));
+        }
+    }
+    text
 }
 
 pub(crate) fn unpack<M: Message + Name + Default>(any: &Any) -> M {

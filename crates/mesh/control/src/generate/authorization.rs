@@ -1,0 +1,249 @@
+//! The RBAC filters of a proxy: what AuthorizationPolicies say about its workload.
+
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::config::rbac::v3::permission::{self, Rule};
+use envoy_types::pb::envoy::config::rbac::v3::principal::{self, Identifier};
+use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
+use envoy_types::pb::envoy::config::rbac::v3::{Permission, Policy, Principal};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as EnvoysFilter;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpFilter, http_filter,
+};
+use envoy_types::pb::google::protobuf::Any;
+use periplus_resources::{
+    AuthorizationPolicy, ConditionKey, Operation, PolicyAction, PolicyCondition, PolicyRule,
+    PolicySource, Values,
+};
+use prost::{Message as _, Name as _};
+
+use super::matching;
+use crate::index::{Entry, Index};
+use crate::proxy::Proxy;
+
+/// `envoy.extensions.filters.http.rbac.v3.RBAC`, whose policies have an order here: the same policies are
+/// always the same bytes, and so the same version of the resource.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Filter {
+    #[prost(message, optional, tag = "1")]
+    rules: Option<Rules>,
+    #[prost(message, optional, tag = "2")]
+    shadow_rules: Option<Rules>,
+    #[prost(string, tag = "3")]
+    shadow_rules_stat_prefix: String,
+}
+
+/// `envoy.config.rbac.v3.RBAC`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Rules {
+    #[prost(enumeration = "Action", tag = "1")]
+    action: i32,
+    #[prost(btree_map = "string, message", tag = "2")]
+    policies: BTreeMap<String, Policy>,
+}
+
+/// The filters in the order in which they are asked: audit, deny, allow.
+pub(super) fn filters(index: &Index, proxy: &Proxy) -> Vec<HttpFilter> {
+    let applying: Vec<_> = index.authorization_policies(proxy).collect();
+    let actions = [PolicyAction::Audit, PolicyAction::Deny, PolicyAction::Allow];
+    let filter = |action| {
+        let of_action = applying.iter().filter(|entry| entry.spec.action == action);
+        let (tried, enforced): (Vec<_>, Vec<_>) =
+            of_action.partition(|entry| entry.spec.is_dry_run);
+        if tried.is_empty() && enforced.is_empty() {
+            return None;
+        }
+        let prefix = match action {
+            _ if tried.is_empty() => "",
+            PolicyAction::Allow => "istio_dry_run_allow_",
+            PolicyAction::Deny | PolicyAction::Audit => "istio_dry_run_deny_",
+        };
+        let config = Filter {
+            rules: rules(action, &enforced),
+            shadow_rules: rules(action, &tried),
+            shadow_rules_stat_prefix: prefix.to_owned(),
+        };
+        let config = Any {
+            type_url: EnvoysFilter::type_url(),
+            value: config.encode_to_vec(),
+        };
+        Some(HttpFilter {
+            name: "envoy.filters.http.rbac".into(),
+            config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+            ..HttpFilter::default()
+        })
+    };
+    actions.into_iter().filter_map(filter).collect()
+}
+
+fn rules(action: PolicyAction, entries: &[&&Entry<AuthorizationPolicy>]) -> Option<Rules> {
+    if entries.is_empty() {
+        return None;
+    }
+    let action = match action {
+        PolicyAction::Allow => Action::Allow,
+        PolicyAction::Deny => Action::Deny,
+        PolicyAction::Audit => Action::Log,
+    };
+    let mut policies = BTreeMap::new();
+    for entry in entries {
+        let namespace = &entry.meta.namespace;
+        let name = |rule: usize| {
+            let policy = &entry.meta.name;
+            format!("ns[{namespace}]-policy[{policy}]-rule[{rule}]")
+        };
+        for (index, rule) in entry.spec.rules.iter().enumerate() {
+            policies.insert(name(index), policy(rule, namespace));
+        }
+        if entry.spec.rules.is_empty() {
+            policies.insert(name(0), that_never_matches());
+        }
+    }
+    Some(Rules {
+        action: action.into(),
+        policies,
+    })
+}
+
+fn that_never_matches() -> Policy {
+    let anything = permission(Rule::Any(true));
+    let anybody = principal(Identifier::Any(true));
+    Policy {
+        permissions: vec![permission(Rule::NotRule(Box::new(anything)))],
+        principals: vec![principal(Identifier::NotId(Box::new(anybody)))],
+        ..Policy::default()
+    }
+}
+
+fn policy(rule: &PolicyRule, namespace: &str) -> Policy {
+    let anything = [Operation::default()];
+    let anybody = [PolicySource::default()];
+    let to = if rule.to.is_empty() {
+        &anything[..]
+    } else {
+        &rule.to
+    };
+    let from = if rule.from.is_empty() {
+        &anybody[..]
+    } else {
+        &rule.from
+    };
+    Policy {
+        permissions: to.iter().map(|one| permissions(one, &rule.when)).collect(),
+        principals: from
+            .iter()
+            .map(|one| principals(one, &rule.when, namespace))
+            .collect(),
+        ..Policy::default()
+    }
+}
+
+fn permissions(operation: &Operation, when: &[PolicyCondition]) -> Permission {
+    let mut all = Vec::new();
+    let mut add = |values: &Values, rule: &dyn Fn(&str) -> Rule| {
+        let one_of = |values: &[String]| {
+            let rules = values.iter().map(|value| permission(rule(value))).collect();
+            permission(Rule::OrRules(permission::Set { rules }))
+        };
+        if !values.one_of.is_empty() {
+            all.push(one_of(&values.one_of));
+        }
+        if !values.none_of.is_empty() {
+            all.push(permission(Rule::NotRule(Box::new(one_of(&values.none_of)))));
+        }
+    };
+    add(&operation.hosts, &|host| Rule::Header(matching::host(host)));
+    add(&operation.methods, &|method| {
+        Rule::Header(matching::header(":method", method))
+    });
+    add(&operation.paths, &matching::path);
+    add(&operation.ports, &matching::port);
+    for condition in when {
+        match condition.key {
+            ConditionKey::DestinationIp => add(&condition.values, &|block| {
+                Rule::DestinationIp(matching::block(block))
+            }),
+            ConditionKey::DestinationPort => add(&condition.values, &matching::port),
+            ConditionKey::Sni => add(&condition.values, &|name| {
+                Rule::RequestedServerName(matching::text(name))
+            }),
+            _ => {}
+        }
+    }
+    if all.is_empty() {
+        all.push(permission(Rule::Any(true)));
+    }
+    permission(Rule::AndRules(permission::Set { rules: all }))
+}
+
+fn principals(source: &PolicySource, when: &[PolicyCondition], namespace: &str) -> Principal {
+    let mut all = Vec::new();
+    let mut add = |values: &Values, identifier: &dyn Fn(&str) -> Identifier| {
+        let one_of = |values: &[String]| {
+            let ids = values.iter().map(|value| principal(identifier(value)));
+            let ids = ids.collect();
+            principal(Identifier::OrIds(principal::Set { ids }))
+        };
+        if !values.one_of.is_empty() {
+            all.push(one_of(&values.one_of));
+        }
+        if !values.none_of.is_empty() {
+            all.push(principal(Identifier::NotId(Box::new(one_of(
+                &values.none_of,
+            )))));
+        }
+    };
+    let account = |account: &str| matching::service_account(account, namespace);
+    add(&source.principals, &matching::principal);
+    add(&source.request_principals, &matching::request_principal);
+    add(&source.namespaces, &matching::namespace);
+    add(&source.service_accounts, &account);
+    add(&source.remote_ip_blocks, &|block| {
+        Identifier::RemoteIp(matching::block(block))
+    });
+    add(&source.ip_blocks, &|block| {
+        Identifier::DirectRemoteIp(matching::block(block))
+    });
+    for PolicyCondition { key, values } in when {
+        match key {
+            ConditionKey::RequestHeader(name) => add(values, &|value| {
+                Identifier::Header(matching::header(name, value))
+            }),
+            ConditionKey::SourceIp => add(values, &|block| {
+                Identifier::DirectRemoteIp(matching::block(block))
+            }),
+            ConditionKey::RemoteIp => add(values, &|block| {
+                Identifier::RemoteIp(matching::block(block))
+            }),
+            ConditionKey::SourceNamespace => add(values, &matching::namespace),
+            ConditionKey::SourcePrincipal => add(values, &matching::principal),
+            ConditionKey::SourceServiceAccount => add(values, &account),
+            ConditionKey::RequestPrincipal => add(values, &matching::request_principal),
+            ConditionKey::RequestAudiences => {
+                add(values, &|value| matching::claim(&["aud"], value))
+            }
+            ConditionKey::RequestPresenter => {
+                add(values, &|value| matching::claim(&["azp"], value))
+            }
+            ConditionKey::RequestClaim(path) => {
+                let path: Vec<_> = path.iter().map(String::as_str).collect();
+                add(values, &|value| matching::claim(&path, value));
+            }
+            ConditionKey::DestinationIp | ConditionKey::DestinationPort | ConditionKey::Sni => {}
+        }
+    }
+    if all.is_empty() {
+        all.push(principal(Identifier::Any(true)));
+    }
+    principal(Identifier::AndIds(principal::Set { ids: all }))
+}
+
+fn permission(rule: Rule) -> Permission {
+    Permission { rule: Some(rule) }
+}
+
+fn principal(identifier: Identifier) -> Principal {
+    Principal {
+        identifier: Some(identifier),
+    }
+}

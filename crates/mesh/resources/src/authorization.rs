@@ -1,0 +1,469 @@
+use std::net::IpAddr;
+
+use crate::meta::{Labels, Meta};
+use crate::view::{Object, Shape, View};
+
+/// Who may do what at the workloads with some labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizationPolicy {
+    /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
+    pub selector: Labels,
+    /// What happens to requests that match.
+    pub action: PolicyAction,
+    /// One of them must match; without any, nothing does.
+    pub rules: Vec<PolicyRule>,
+    /// The annotation `istio.io/dry-run`: what would happen is told, and nothing happens.
+    pub is_dry_run: bool,
+}
+
+/// `action`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyAction {
+    /// They are allowed, and no others are.
+    Allow,
+    /// They are denied.
+    Deny,
+    /// They are marked.
+    Audit,
+}
+
+/// A rule: one of its sources, one of its operations and all of its conditions must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyRule {
+    /// Who asks; none is anybody.
+    pub from: Vec<PolicySource>,
+    /// What is asked for; none is anything.
+    pub to: Vec<Operation>,
+    /// What must hold besides.
+    pub when: Vec<PolicyCondition>,
+}
+
+/// Values of which one must match, and those of which none may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values {
+    /// One of them, if there are some.
+    pub one_of: Vec<String>,
+    /// None of them.
+    pub none_of: Vec<String>,
+}
+
+/// `from[].source`: all of its fields must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySource {
+    /// `TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
+    pub principals: Values,
+    /// `ISSUER/SUBJECT`.
+    pub request_principals: Values,
+    /// The namespace of the identity.
+    pub namespaces: Values,
+    /// `NAMESPACE/ACCOUNT`; the policy's own namespace if it does not say.
+    pub service_accounts: Values,
+    /// Blocks of addresses that connections come from.
+    pub ip_blocks: Values,
+    /// Blocks of addresses of clients, as whoever is trusted says.
+    pub remote_ip_blocks: Values,
+}
+
+/// `to[].operation`: all of its fields must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operation {
+    /// The authority, in any case.
+    pub hosts: Values,
+    /// Ports of the workload.
+    pub ports: Values,
+    /// The method.
+    pub methods: Values,
+    /// The path without its query; may be a template.
+    pub paths: Values,
+}
+
+/// `when[]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyCondition {
+    /// What is asked about.
+    pub key: ConditionKey,
+    /// What it must be.
+    pub values: Values,
+}
+
+/// What a condition asks about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is named for its attribute")]
+pub enum ConditionKey {
+    RequestHeader(String),
+    SourceIp,
+    RemoteIp,
+    SourceNamespace,
+    SourcePrincipal,
+    SourceServiceAccount,
+    RequestPrincipal,
+    RequestAudiences,
+    RequestPresenter,
+    /// The path of a claim.
+    RequestClaim(Vec<String>),
+    DestinationIp,
+    DestinationPort,
+    Sni,
+}
+
+const POLICY: Shape = Shape {
+    known: &["selector", "action", "rules"],
+    refused: &[
+        (
+            "provider",
+            "external authorization is not supported yet, only ALLOW, DENY and AUDIT are",
+        ),
+        ("targetRef", "select the workloads with `selector`"),
+        ("targetRefs", "select the workloads with `selector`"),
+    ],
+};
+const SELECTOR: Shape = Shape {
+    known: &["matchLabels"],
+    refused: &[],
+};
+const RULE: Shape = Shape {
+    known: &["from", "to", "when"],
+    refused: &[],
+};
+const FROM: Shape = Shape {
+    known: &["source"],
+    refused: &[],
+};
+const TO: Shape = Shape {
+    known: &["operation"],
+    refused: &[],
+};
+const SOURCE: Shape = Shape {
+    known: &[
+        "principals",
+        "notPrincipals",
+        "requestPrincipals",
+        "notRequestPrincipals",
+        "namespaces",
+        "notNamespaces",
+        "serviceAccounts",
+        "notServiceAccounts",
+        "ipBlocks",
+        "notIpBlocks",
+        "remoteIpBlocks",
+        "notRemoteIpBlocks",
+    ],
+    refused: &[
+        ("trustDomains", "name them in `principals`: `DOMAIN/*`"),
+        (
+            "notTrustDomains",
+            "name them in `notPrincipals`: `DOMAIN/*`",
+        ),
+    ],
+};
+const OPERATION: Shape = Shape {
+    known: &[
+        "hosts",
+        "notHosts",
+        "ports",
+        "notPorts",
+        "methods",
+        "notMethods",
+        "paths",
+        "notPaths",
+    ],
+    refused: &[],
+};
+const CONDITION: Shape = Shape {
+    known: &["key", "values", "notValues"],
+    refused: &[],
+};
+
+/// The annotation that makes a policy one that is only tried out.
+const DRY_RUN: &str = "istio.io/dry-run";
+
+const KEYS: [(&str, ConditionKey); 11] = [
+    ("source.ip", ConditionKey::SourceIp),
+    ("remote.ip", ConditionKey::RemoteIp),
+    ("source.namespace", ConditionKey::SourceNamespace),
+    ("source.principal", ConditionKey::SourcePrincipal),
+    ("source.serviceAccount", ConditionKey::SourceServiceAccount),
+    ("request.auth.principal", ConditionKey::RequestPrincipal),
+    ("request.auth.audiences", ConditionKey::RequestAudiences),
+    ("request.auth.presenter", ConditionKey::RequestPresenter),
+    ("destination.ip", ConditionKey::DestinationIp),
+    ("destination.port", ConditionKey::DestinationPort),
+    ("connection.sni", ConditionKey::Sni),
+];
+
+impl AuthorizationPolicy {
+    pub(crate) fn read(view: &View<'_>, meta: &Meta) -> Option<Self> {
+        let object = view.object(&POLICY)?;
+        let action = object.optional("action", |view| {
+            let actions = [
+                ("ALLOW", PolicyAction::Allow),
+                ("DENY", PolicyAction::Deny),
+                ("AUDIT", PolicyAction::Audit),
+            ];
+            if view.text().as_deref() == Some("CUSTOM") {
+                view.fail("`CUSTOM` is not supported: external authorization is not there yet");
+                return None;
+            }
+            view.choice(&actions)
+        })?;
+        let is_dry_run = match meta.annotations.get(DRY_RUN).map(String::as_str) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => {
+                view.fail(format!(
+                    "the annotation `{DRY_RUN}` is `{other}`, it must be `true` or `false`"
+                ));
+                return None;
+            }
+        };
+        let rules = object.items("rules");
+        let rules: Vec<_> = rules.iter().filter_map(PolicyRule::read).collect();
+        let action = action.unwrap_or(PolicyAction::Allow);
+        if is_dry_run && action == PolicyAction::Audit {
+            object.fail("`AUDIT` cannot be tried out, it never does anything");
+        }
+        Some(Self {
+            selector: read_match_labels(&object)?,
+            action,
+            rules,
+            is_dry_run,
+        })
+    }
+}
+
+/// Reads `selector.matchLabels`.
+pub(crate) fn read_match_labels(object: &Object<'_>) -> Option<Labels> {
+    let Some(view) = object.get("selector") else {
+        return Some(Labels::new());
+    };
+    let selector = view.object(&SELECTOR)?;
+    let labels = selector.get("matchLabels").map(View::text_map);
+    let labels = labels.unwrap_or_default();
+    if let Some((key, value)) = labels
+        .iter()
+        .find(|(key, value)| key.contains('*') || value.contains('*'))
+    {
+        view.fail(format!(
+            "`{key}: {value}`: wildcards are not allowed in selectors"
+        ));
+        return None;
+    }
+    Some(labels)
+}
+
+impl PolicyRule {
+    fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&RULE)?;
+        let from = object.items("from");
+        let from = from.iter().filter_map(|view| {
+            let source = view.object(&FROM)?;
+            PolicySource::read(source.require("source")?)
+        });
+        let to = object.items("to");
+        let to = to.iter().filter_map(|view| {
+            let operation = view.object(&TO)?;
+            Operation::read(operation.require("operation")?)
+        });
+        let when = object.items("when");
+        Some(Self {
+            from: from.collect(),
+            to: to.collect(),
+            when: when.iter().filter_map(PolicyCondition::read).collect(),
+        })
+    }
+}
+
+impl PolicySource {
+    fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&SOURCE)?;
+        let of = |one_of, none_of, check| Values::read(&object, [one_of, none_of], check);
+        let source = Self {
+            principals: of("principals", "notPrincipals", check_wildcard),
+            request_principals: of("requestPrincipals", "notRequestPrincipals", check_wildcard),
+            namespaces: of("namespaces", "notNamespaces", check_nothing),
+            service_accounts: of("serviceAccounts", "notServiceAccounts", check_account),
+            ip_blocks: of("ipBlocks", "notIpBlocks", check_block),
+            remote_ip_blocks: of("remoteIpBlocks", "notRemoteIpBlocks", check_block),
+        };
+        let accounts = &source.service_accounts;
+        let others = [&source.principals, &source.namespaces];
+        if !accounts.is_empty() && others.iter().any(|other| !other.is_empty()) {
+            object.fail("`serviceAccounts` excludes `principals` and `namespaces`");
+        }
+        if source == Self::default() {
+            object.fail("it must name somebody, leave `from` out for anybody");
+        }
+        Some(source)
+    }
+}
+
+impl Operation {
+    fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&OPERATION)?;
+        let of = |one_of, none_of, check| Values::read(&object, [one_of, none_of], check);
+        let operation = Self {
+            hosts: of("hosts", "notHosts", check_wildcard),
+            ports: of("ports", "notPorts", check_port),
+            methods: of("methods", "notMethods", check_wildcard),
+            paths: of("paths", "notPaths", check_path),
+        };
+        if operation == Self::default() {
+            object.fail("it must name something, leave `to` out for anything");
+        }
+        Some(operation)
+    }
+}
+
+impl PolicyCondition {
+    fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&CONDITION)?;
+        let key = object.require("key").and_then(ConditionKey::read)?;
+        let values = Values::read(&object, ["values", "notValues"], key.check());
+        if values.is_empty() {
+            object.fail("`values` or `notValues` must be given");
+        }
+        Some(Self { key, values })
+    }
+}
+
+impl ConditionKey {
+    fn read(view: &View<'_>) -> Option<Self> {
+        let text = view.some_text()?;
+        if let Some((_, key)) = KEYS.iter().find(|(name, _)| *name == text) {
+            return Some(key.clone());
+        }
+        let brackets = |prefix| {
+            let inner = text
+                .strip_prefix(prefix)?
+                .strip_prefix('[')?
+                .strip_suffix(']')?;
+            Some(inner).filter(|inner| !inner.is_empty())
+        };
+        if let Some(name) = brackets("request.headers") {
+            return Some(Self::RequestHeader(name.to_ascii_lowercase()));
+        }
+        if let Some(claim) = brackets("request.auth.claims") {
+            let path = claim.split("][").map(str::to_owned);
+            return Some(Self::RequestClaim(path.collect()));
+        }
+        let names: Vec<_> = KEYS.iter().map(|(name, _)| *name).collect();
+        view.fail(format!(
+            "unknown key `{text}`, expected request.headers[NAME], request.auth.claims[NAME] or one \
+             of {}",
+            names.join(", ")
+        ));
+        None
+    }
+
+    fn check(&self) -> Check {
+        match self {
+            Self::SourceIp | Self::RemoteIp | Self::DestinationIp => check_block,
+            Self::DestinationPort => check_port,
+            Self::SourceServiceAccount => check_account,
+            Self::SourceNamespace => check_nothing,
+            _ => check_wildcard,
+        }
+    }
+}
+
+/// What is wrong with a value.
+type Check = fn(&str) -> Result<(), String>;
+
+impl Values {
+    fn read(object: &Object<'_>, [one_of, none_of]: [&'static str; 2], check: Check) -> Self {
+        let read = |name| {
+            let items = object.items(name);
+            if object.get(name).is_some() && items.is_empty() {
+                object.fail(format!("`{name}` is empty, leave it out"));
+            }
+            let value = |view: &View<'_>| {
+                let text = view.some_text()?;
+                match check(&text) {
+                    Ok(()) => Some(text),
+                    Err(reason) => {
+                        view.fail(reason);
+                        None
+                    }
+                }
+            };
+            items.iter().filter_map(value).collect()
+        };
+        Self {
+            one_of: read(one_of),
+            none_of: read(none_of),
+        }
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.one_of.is_empty() && self.none_of.is_empty()
+    }
+}
+
+fn check_nothing(_: &str) -> Result<(), String> {
+    Ok(())
+}
+
+/// `*` stands at one end only.
+fn check_wildcard(text: &str) -> Result<(), String> {
+    let inner = text.strip_prefix('*').or_else(|| text.strip_suffix('*'));
+    match inner.unwrap_or(text).contains('*') {
+        true => Err(format!(
+            "`{text}`: `*` may stand at the beginning or at the end only"
+        )),
+        false => Ok(()),
+    }
+}
+
+fn check_path(text: &str) -> Result<(), String> {
+    if !text.contains(['{', '}']) {
+        return check_wildcard(text);
+    }
+    let rest = text.replace("{*}", "x").replace("{**}", "x");
+    if rest.contains(['{', '}', '*']) {
+        return Err(format!(
+            "`{text}`: a template has only `{{*}}` and `{{**}}`, and no `*` besides"
+        ));
+    }
+    let last = text.find("{**}").map(|at| &text[at + 4..]);
+    if last.is_some_and(|after| after.contains(['/', '{'])) {
+        return Err(format!("`{text}`: `{{**}}` must be the last part"));
+    }
+    Ok(())
+}
+
+fn check_account(text: &str) -> Result<(), String> {
+    let parts: Vec<_> = text.split('/').collect();
+    match parts.len() <= 2 && !text.contains('*') && parts.iter().all(|part| !part.is_empty()) {
+        true => Ok(()),
+        false => Err(format!("`{text}` is no ACCOUNT or NAMESPACE/ACCOUNT")),
+    }
+}
+
+fn check_port(text: &str) -> Result<(), String> {
+    match text.parse::<u16>() {
+        Ok(1..) => Ok(()),
+        _ => Err(format!("`{text}` is no port from 1 to 65535")),
+    }
+}
+
+fn check_block(text: &str) -> Result<(), String> {
+    match parse_block(text) {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "`{text}` is no address, and no block of addresses such as `10.0.0.0/8`"
+        )),
+    }
+}
+
+/// Reads an address or a block of addresses: its first address, and how many bits all have in common.
+pub fn parse_block(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length.parse().ok()?)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.unwrap_or(most);
+    (length <= most).then_some((address, length))
+}
