@@ -43,6 +43,10 @@ pub(crate) enum Flag {
     DO,
     /// Unconditional drop overload: it wants all of them refused.
     UDO,
+    /// Delay injected: a fault filter has delayed the request.
+    DI,
+    /// Fault injected: a fault filter has refused it.
+    FI,
 }
 
 impl Flag {
@@ -65,13 +69,15 @@ impl Flag {
             Self::DT => "DT",
             Self::DO => "DO",
             Self::UDO => "UDO",
+            Self::DI => "DI",
+            Self::FI => "FI",
         }
     }
 }
 
-/// The flags of an exchange, in the order in which they were set; an exchange has one or two.
+/// The flags of an exchange, in the order in which they were set; an exchange has at most four.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags([Option<Flag>; 2]);
+pub(crate) struct Flags([Option<Flag>; 4]);
 
 impl Flags {
     /// Sets a flag.
@@ -87,9 +93,9 @@ impl Flags {
     /// The text of the `response_flags` tag where no memory is needed: none or one flag.
     pub(crate) fn as_static(self) -> Option<&'static str> {
         match self.0 {
-            [None, None] => Some("-"),
-            [Some(flag), None] | [None, Some(flag)] => Some(flag.as_str()),
-            [Some(_), Some(_)] => None,
+            [None, ..] => Some("-"),
+            [Some(flag), None, ..] => Some(flag.as_str()),
+            [Some(_), Some(_), ..] => None,
         }
     }
 }
@@ -97,10 +103,14 @@ impl Flags {
 /// Comma-joined short flags, `-` if there is none.
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            [Some(first), Some(second)] => write!(f, "{},{}", first.as_str(), second.as_str()),
-            _ => f.write_str(self.as_static().unwrap_or("-")),
+        if let Some(text) = self.as_static() {
+            return f.write_str(text);
         }
+        for (index, flag) in self.0.iter().flatten().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{}", flag.as_str())?;
+        }
+        Ok(())
     }
 }
 
@@ -118,5 +128,7 @@ mod tests {
         flags.set(Flag::DC);
         assert_eq!(flags.to_string(), "UT,DC");
         assert_eq!(flags.as_static(), None);
+        flags.set(Flag::UF);
+        assert_eq!(flags.to_string(), "UT,DC,UF");
     }
 }

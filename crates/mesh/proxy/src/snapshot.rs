@@ -12,12 +12,16 @@ mod balancing;
 mod chain_match;
 mod client_cert;
 mod cluster;
+mod condition;
+mod edit;
+mod filter;
 mod forward;
 mod health;
 mod inspection;
 mod listener;
 mod pattern;
 mod protocol;
+mod retry;
 mod transport;
 
 use std::collections::HashMap;
@@ -36,6 +40,14 @@ pub use self::client_cert::{CertDetails, ClientCert, ForwardClientCert};
 pub use self::cluster::{
     Cluster, ClusterLimits, Endpoint, HostStatus, Locality, OriginalDestination, Thresholds,
 };
+pub use self::condition::{Conditions, QueryMatch};
+pub use self::edit::{
+    Addition, AddressPart, AppendAction, Command, Edits, FieldEdits, Format, HostRewrite, Part,
+    PathRewrite, Redirect, Rewrite,
+};
+pub use self::filter::{
+    AbortAnswer, Fault, FaultAbort, FaultDelay, Filter, HttpFilter, PerFilter, PerFilters, Share,
+};
 pub(crate) use self::forward::choose;
 pub use self::forward::{Forward, HashPolicy, HashSource, WeightedCluster};
 pub use self::health::{
@@ -45,8 +57,9 @@ pub use self::health::{
 pub(crate) use self::inspection::Sniffed;
 pub use self::inspection::{FilterKind, Inspection, ListenerFilter, PortPredicate};
 pub use self::listener::{Backoff, FilterChain, Listener, Service, SocketKind, TcpProxy};
-pub use self::pattern::Pattern;
+pub use self::pattern::{Pattern, Replacement};
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
+pub use self::retry::{BackOff, RateLimited, ResetHeader, RetryOn, RetryPolicy};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
 pub use crate::tls::{ClientTls, ServerTls};
 
@@ -118,6 +131,8 @@ pub struct ConnectionManager {
     pub request_headers_timeout: Option<Duration>,
     /// What is done with `x-forwarded-client-cert`.
     pub client_cert: ClientCert,
+    /// The filters before the router.
+    pub filters: Vec<HttpFilter>,
     /// `codec_type`.
     pub codec: Codec,
     /// `http2_protocol_options`.
@@ -225,6 +240,8 @@ pub struct RouteTable {
     pub prefixes: Vec<(String, usize)>,
     /// The virtual host of domain `*`.
     pub any: Option<usize>,
+    /// What requests without a route want of filters.
+    pub filters: PerFilters,
     /// The virtual hosts.
     pub virtual_hosts: Vec<VirtualHost>,
 }
@@ -236,7 +253,7 @@ impl RouteTable {
         let routes = hosts.flat_map(|host| &host.routes);
         let forwards = routes.filter_map(|route| match &route.action {
             RouteAction::Forward(forward) => Some(forward),
-            RouteAction::Respond { .. } => None,
+            RouteAction::Respond { .. } | RouteAction::Redirect(_) => None,
         });
         let choices = forwards.flat_map(|forward| &forward.clusters);
         choices.map(|choice| choice.name.as_str())
@@ -250,12 +267,14 @@ pub struct VirtualHost {
     pub name: String,
     /// `include_request_attempt_count`.
     pub include_request_attempt_count: bool,
+    /// `include_attempt_count_in_response`.
+    pub include_attempt_count_in_response: bool,
     /// The routes; the first that matches wins.
     pub routes: Vec<Arc<Route>>,
 }
 
 /// A compiled `Route`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// Its name; may be empty.
     pub name: String,
@@ -263,8 +282,14 @@ pub struct Route {
     pub path: PathMatch,
     /// Conditions on headers; all must hold. `:method` and `:authority` are allowed names.
     pub headers: Vec<HeaderMatch>,
+    /// Conditions that few routes have.
+    pub conditions: Option<Box<Conditions>>,
     /// What to do.
     pub action: RouteAction,
+    /// What is changed about heads; that of the virtual host and of all routes included.
+    pub edits: Option<Box<Edits>>,
+    /// What is wanted of filters; what its virtual host and all routes want included.
+    pub filters: Option<Box<PerFilters>>,
     /// `decorator.operation`, and whether it is propagated.
     pub decorator: Option<Decorator>,
 }
@@ -289,6 +314,8 @@ pub enum PathMatch {
     PathSeparatedPrefix(String),
     /// The whole path matches.
     Regex(Pattern),
+    /// `case_sensitive: false`: one of the conditions on text, letters in either case.
+    IgnoringCase(Box<PathMatch>),
 }
 
 /// A condition on a header.
@@ -300,6 +327,8 @@ pub struct HeaderMatch {
     pub value: ValueMatch,
     /// `invert_match`.
     pub invert: bool,
+    /// `treat_missing_header_as_empty`.
+    pub missing_is_empty: bool,
 }
 
 /// The condition on a header's value.
@@ -317,10 +346,14 @@ pub enum ValueMatch {
     Contains(String),
     /// The whole value matches.
     Regex(Pattern),
+    /// It is a number from the first to, and without, the second.
+    Range(i64, i64),
+    /// `ignore_case`: one of the conditions on text, letters in either case.
+    IgnoringCase(Box<ValueMatch>),
 }
 
 /// What a route does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum RouteAction {
     /// Forward to a cluster.
     Forward(Forward),
@@ -331,4 +364,6 @@ pub enum RouteAction {
         /// The body; may be empty.
         body: String,
     },
+    /// Answer with a redirection.
+    Redirect(Redirect),
 }

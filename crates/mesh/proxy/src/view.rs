@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::export::Exporter;
+use crate::filter::Faults;
 use crate::route::Router;
 use crate::snapshot::{
-    ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
-    Service, Snapshot, TcpProxy, select,
+    ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, Filter, FilterChain,
+    Listener, Service, Snapshot, TcpProxy, select,
 };
 use crate::stats::{ClusterStats, HttpStats, ListenerStats, TcpStats, TlsStats};
 use crate::trace::Tracer;
@@ -66,6 +67,8 @@ pub(crate) struct HttpView {
     pub(crate) manager: Arc<ConnectionManager>,
     pub(crate) http: Arc<HttpStats>,
     pub(crate) router: Option<Router>,
+    /// If there is a filter that injects any.
+    pub(crate) faults: Option<Rc<Faults>>,
     pub(crate) tracer: Option<Tracer>,
 }
 
@@ -262,10 +265,19 @@ impl ServiceView {
                 Self::Http(Rc::new(HttpView {
                     conditions: conditions.cloned(),
                     http: worker.registry.http(&manager.stat_prefix),
-                    router: manager
-                        .routes
-                        .as_ref()
-                        .map(|table| Router::new(table.clone(), tells_operations, cluster)),
+                    router: manager.routes.as_ref().map(|table| {
+                        let options = (tells_operations, &*manager.filters);
+                        Router::new(table.clone(), options, cluster)
+                    }),
+                    faults: manager
+                        .filters
+                        .iter()
+                        .find_map(|filter| match filter.filter {
+                            Filter::Fault(_) => Some(Rc::new(Faults {
+                                stats: worker.registry.faults(&manager.stat_prefix),
+                                active: worker.usages.faults(&manager.stat_prefix),
+                            })),
+                        }),
                     tracer,
                     manager: manager.clone(),
                 }))

@@ -3,13 +3,16 @@
 //! Plain HTTP/1.1 on both sides has a faster way of its own (`conversation`); gRPC goes over a bridge in
 //! any case, since its time limits are those of this one.
 
+mod again;
 mod client;
 mod http1;
 mod http2;
 mod pipe;
 mod upstream;
 
+pub(crate) use again::{First, attempts};
 pub(crate) use client::Client;
+pub(crate) use pipe::Pipe;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -17,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::acquire::{Waits, acquire, while_pending};
-use crate::bridge::pipe::{Pipe, PipeError};
+use crate::bridge::pipe::PipeError;
 use crate::bridge::upstream::{NoResponse, Upstream};
 use crate::call::Protocol;
 use crate::clock::Micros;
@@ -64,12 +67,13 @@ impl<'a> Bridge<'a> {
         cluster: &'a Rc<ClusterState>,
         endpoint: &'a Rc<EndpointState>,
         http2: Option<Http2Options>,
+        request: Pipe,
     ) -> Self {
         let mut head = Vec::with_capacity(1024);
         client.call().write_request(exchange, &mut head);
         Self {
-            request: Pipe::replayable(client.has_sent_all()),
-            last_progress: exchange.begin,
+            request,
+            last_progress: client.call().worker.clock.now(),
             client,
             exchange,
             cluster,
@@ -82,8 +86,13 @@ impl<'a> Bridge<'a> {
         }
     }
 
-    /// Runs it to its end.
-    pub(crate) async fn run(mut self) -> Result<Next, Failure> {
+    /// Runs it to its end; the body of the request, as far as it is kept, is given back.
+    pub(crate) async fn run(mut self) -> (Result<Next, Failure>, Pipe) {
+        let ended = self.serve().await;
+        (ended, self.request)
+    }
+
+    async fn serve(&mut self) -> Result<Next, Failure> {
         let bodiless = self.request.is_ended();
         let mut again = false;
         loop {
@@ -237,7 +246,9 @@ impl<'a> Bridge<'a> {
         match moved {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
-                self.request_sent = Some(self.now());
+                let now = self.now();
+                self.request_sent = Some(now);
+                self.exchange.is_complete(now);
             }
             Poll::Ready(Err(PipeError::Relay(RelayError::Sink))) => self.refused = true,
             Poll::Ready(Err(PipeError::Relay(RelayError::Body(error)))) => {
@@ -270,7 +281,7 @@ impl<'a> Bridge<'a> {
     /// Sends the head of the final response, whose text this is; `ended` says that nothing follows.
     fn begin_response(&mut self, text: &[u8], ended: bool) -> Result<(), NoResponse> {
         let now = self.now();
-        let since = self.request_sent.unwrap_or(self.exchange.begin);
+        let since = self.request_sent.unwrap_or(self.exchange.onward);
         let (keep, chunks) = self.client.framing_of_response();
         let call = self.client.call_mut();
         let status = call.response.status;
@@ -278,9 +289,21 @@ impl<'a> Bridge<'a> {
             return Err(Failure::Protocol("an upgrade that nobody asked for").into());
         }
         let bodiless = call.response.framing == Framing::None;
+        self.exchange.answered(status, now);
+        if self.exchange.retries {
+            let complete = self.request.is_kept();
+            if call.retries_response(self.exchange, text, complete) {
+                if let Some(attempt) = self.exchange.attempt.as_mut().filter(|_| ended) {
+                    attempt.dropped = false;
+                }
+                return Err(Failure::Again.into());
+            }
+            if self.request.is_given_up() {
+                self.cluster.stats.retry_abandoned.increment();
+            }
+        }
         self.exchange.status = status;
         call.answered_at = now;
-        self.exchange.answered(status, now);
         if let Some(grpc) = GrpcStatus::in_fields(&call.response.fields, text) {
             self.exchange.rare().grpc = Some(grpc);
         }
@@ -315,6 +338,7 @@ impl<'a> Bridge<'a> {
     fn arm(&self) {
         let deadlines = [
             self.route_deadline(),
+            self.try_deadline().filter(|_| self.response.is_none()),
             self.stream_deadline(),
             self.idle_deadline(),
             self.grace(),
@@ -324,7 +348,12 @@ impl<'a> Bridge<'a> {
     }
 
     fn route_deadline(&self) -> Option<Micros> {
-        after(self.request_sent?, self.exchange.timeout?)
+        self.request_sent?;
+        after(self.exchange.onward, self.exchange.timeout?)
+    }
+
+    fn try_deadline(&self) -> Option<Micros> {
+        after(self.request_sent?, self.exchange.per_try()?)
     }
 
     fn stream_deadline(&self) -> Option<Micros> {
@@ -362,6 +391,9 @@ impl<'a> Bridge<'a> {
             }
             if passed(self.route_deadline()) {
                 return Poll::Ready(Failure::RouteTimeout);
+            }
+            if passed(self.try_deadline()) && self.response.is_none() {
+                return Poll::Ready(Failure::TryTimeout);
             }
             if passed(self.idle_deadline()) {
                 return Poll::Ready(Failure::Idle { request_complete });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{GrpcTimeouts, Labels};
+use super::{Edits, GrpcTimeouts, Labels, PerFilters, RetryPolicy, Rewrite};
 
 /// `RouteAction` of Envoy: where to, and within which time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,9 +19,19 @@ pub struct Forward {
     pub hash_policies: Vec<HashPolicy>,
     /// `priority: HIGH`: the other set of circuit breakers.
     pub is_high_priority: bool,
+    /// What is made of path and host.
+    pub rewrite: Option<Box<Rewrite>>,
+    /// When a request is tried again; that of the virtual host if the route has none.
+    pub retry: Option<Box<RetryPolicy>>,
 }
 
 impl Forward {
+    /// How long the first attempt may take.
+    pub(crate) fn first_timeout(&self) -> Option<Duration> {
+        let per_try = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        per_try.or(self.timeout)
+    }
+
     /// To one cluster, without a time limit.
     pub fn to(cluster: impl Into<String>) -> Self {
         Self {
@@ -41,6 +51,12 @@ pub struct WeightedCluster {
     pub weight: u32,
     /// `metadata_match`, that of the route included: the subset of the cluster.
     pub labels: Labels,
+    /// What is changed about heads, before the changes of the route.
+    pub edits: Option<Box<Edits>>,
+    /// `host_rewrite_literal`.
+    pub host: Option<String>,
+    /// What is wanted of filters, before what the route wants.
+    pub filters: Option<Box<PerFilters>>,
 }
 
 impl WeightedCluster {
@@ -49,7 +65,7 @@ impl WeightedCluster {
         Self {
             name: name.into(),
             weight,
-            labels: Labels::default(),
+            ..Self::default()
         }
     }
 }

@@ -33,6 +33,7 @@ fn hosts_match_exactly_then_by_suffix_then_by_prefix() {
                     .push(periplus_proxy::snapshot::VirtualHost {
                         name: name.into(),
                         include_request_attempt_count: false,
+                        include_attempt_count_in_response: false,
                         routes: vec![route("/", say(name)).into()],
                     });
                 table.virtual_hosts.len() - 1
@@ -125,6 +126,7 @@ fn headers_match_by_value_pseudo_headers_and_cookies_included() {
             name: name.into(),
             value,
             invert,
+            missing_is_empty: false,
         }];
         route
     };

@@ -155,7 +155,8 @@ impl Config {
         let host = |name: &str, routes: &[Route]| VirtualHost {
             name: name.into(),
             include_request_attempt_count: true,
-            routes: routes.iter().map(|route| Arc::new(copy(route))).collect(),
+            include_attempt_count_in_response: false,
+            routes: routes.iter().map(|route| Arc::new(route.clone())).collect(),
         };
         table.virtual_hosts.push(host("any", &self.routes));
         for (domain, routes) in &self.domains {
@@ -180,6 +181,7 @@ impl Config {
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
             client_cert: ClientCert::default(),
+            filters: Vec::new(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
         };
@@ -299,7 +301,10 @@ pub(crate) fn route(prefix: &str, action: RouteAction) -> Route {
         name: String::new(),
         path: PathMatch::Prefix(prefix.into()),
         headers: Vec::new(),
+        conditions: None,
         action,
+        edits: None,
+        filters: None,
         decorator: None,
     }
 }
@@ -322,22 +327,6 @@ pub(crate) fn forward_within(cluster: &str, timeout: Option<Duration>) -> RouteA
         timeout,
         ..Forward::to(cluster)
     })
-}
-
-fn copy(route: &Route) -> Route {
-    Route {
-        name: route.name.clone(),
-        path: route.path.clone(),
-        headers: route.headers.clone(),
-        action: match &route.action {
-            RouteAction::Forward(forward) => RouteAction::Forward(forward.clone()),
-            RouteAction::Respond { status, body } => RouteAction::Respond {
-                status: *status,
-                body: body.clone(),
-            },
-        },
-        decorator: route.decorator.clone(),
-    }
 }
 
 pub(crate) fn tracing(provider: TracingProvider) -> Tracing {
