@@ -7,6 +7,7 @@ mod grpc;
 mod health;
 mod keep_alive_and_pools;
 mod listeners_live;
+mod retries;
 mod rfc9110_semantics;
 mod rfc9112_framing;
 mod rfc9112_hostile_input;
