@@ -16,10 +16,9 @@ use std::time::Duration;
 
 use namespaces::{INSIDE, INSIDE_V6, OTHER, OTHER_V6, OUTSIDE, OUTSIDE_V6, World};
 use periplus_proxy::snapshot::{
-    ChainMatch, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Direction, Endpoint,
-    Exempt, FilterChain, Forward, Http2Options, Inspection, Listener, Node, OriginalDestination,
-    PathMatch, Route, RouteAction, RouteTable, ServerHeader, Service, Snapshot, SocketKind,
-    TcpProxy, VirtualHost, WeightedCluster,
+    ChainMatch, Cluster, ClusterLimits, ConnectionManager, Direction, Endpoint, FilterChain,
+    Forward, Listener, Node, OriginalDestination, PathMatch, Route, RouteAction, RouteTable,
+    Service, Snapshot, SocketKind, TcpProxy, VirtualHost,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -60,70 +59,32 @@ fn passthrough(name: &str, sources: &[&str]) -> Arc<Cluster> {
 
 fn tcp(stat_prefix: &str, cluster: &str) -> Service {
     Service::Tcp(Arc::new(TcpProxy {
-        stat_prefix: stat_prefix.to_owned(),
-        clusters: vec![WeightedCluster::new(cluster, 1)],
-        total_weight: 1,
         idle_timeout: None,
-        max_connect_attempts: 1,
-        backoff: None,
-        max_duration: None,
-        max_duration_jitter: 0.0,
-        hashes_source: false,
-        check_drain_close: false,
-        access_logs: Vec::new(),
+        ..TcpProxy::new(stat_prefix, cluster)
     }))
 }
 
 /// Requests, to where each client wanted to go.
 fn http(stat_prefix: &str, cluster: &str) -> Service {
-    let route = Route {
-        name: String::new(),
-        path: PathMatch::Prefix("/".to_owned()),
-        headers: Vec::new(),
-        action: RouteAction::Forward(Forward::to(cluster)),
-        decorator: None,
+    let route = Route::new(
+        PathMatch::Prefix("/".to_owned()),
+        RouteAction::Forward(Forward::to(cluster)),
+    );
+    let routes = RouteTable {
+        any: Some(0),
+        virtual_hosts: vec![VirtualHost::new("any", vec![Arc::new(route)])],
+        ..RouteTable::default()
     };
-    let host = VirtualHost {
-        name: "any".to_owned(),
-        include_request_attempt_count: false,
-        routes: vec![Arc::new(route)],
-    };
-    Service::Http(Arc::new(ConnectionManager {
-        stat_prefix: stat_prefix.to_owned(),
-        routes: Some(Arc::new(RouteTable {
-            any: Some(0),
-            virtual_hosts: vec![host],
-            ..RouteTable::default()
-        })),
-        tracing: None,
-        use_remote_address: false,
-        generate_request_id: true,
-        preserve_external_request_id: false,
-        always_set_request_id_in_response: false,
-        server_name: "envoy".to_owned(),
-        server_header: ServerHeader::Overwrite,
-        max_request_head_bytes: 60 * 1024,
-        max_headers: 100,
-        idle_timeout: None,
-        stream_idle_timeout: None,
-        request_headers_timeout: None,
-        client_cert: ClientCert::default(),
-        codec: Codec::Auto,
-        http2: Http2Options::default(),
-        upgrades: Vec::new(),
-        access_logs: Vec::new(),
-    }))
+    Service::Http(Arc::new(ConnectionManager::new(
+        stat_prefix,
+        Some(Arc::new(routes)),
+    )))
 }
 
 /// A listener that intercepts, with the guard against connections to itself.
 fn intercepting(name: &str, port: u16, default: Service) -> Listener {
     Listener {
-        name: name.to_owned(),
-        address: (Ipv6Addr::UNSPECIFIED, port).into(),
-        direction: Direction::Outbound,
-        socket: Some(SocketKind::default()),
         original_destination: true,
-        hands_over: false,
         chains: vec![FilterChain {
             conditions: ChainMatch {
                 destination_port: Some(port),
@@ -131,10 +92,13 @@ fn intercepting(name: &str, port: u16, default: Service) -> Listener {
             },
             ..tcp("guard", "BlackHoleCluster").into()
         }],
-        inspection: Inspection::default(),
-        default_chain: Some(default.into()),
-        exempt: Exempt::default(),
-        access_logs: Vec::new(),
+        default_chain: Some(default.clone().into()),
+        ..Listener::simple(
+            name.to_owned(),
+            (Ipv6Addr::UNSPECIFIED, port).into(),
+            Direction::Outbound,
+            default,
+        )
     }
 }
 

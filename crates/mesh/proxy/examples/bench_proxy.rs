@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction,
-    Endpoint, Forward, Http2Options, LeastRequest, Listener, Node, PathMatch, Route, RouteAction,
-    RouteTable, ServerHeader, Service, Snapshot, Tracing, TracingProvider, UpstreamProtocol,
-    VirtualHost,
+    Balancing, Cluster, ClusterLimits, ConnectionManager, Decorator, Direction, Endpoint, Forward,
+    Http2Options, LeastRequest, Listener, Node, PathMatch, Route, RouteAction, RouteTable, Service,
+    Snapshot, Tracing, TracingProvider, UpstreamProtocol, VirtualHost,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -104,62 +103,46 @@ fn cluster(name: &str, address: SocketAddr) -> Cluster {
 fn listener(address: SocketAddr, provider: Option<TracingProvider>) -> Listener {
     let route = Route {
         name: "default".to_owned(),
-        path: PathMatch::Prefix("/".to_owned()),
-        headers: Vec::new(),
-        action: RouteAction::Forward(Forward::to(SERVICE)),
         decorator: Some(Decorator {
             operation: "reviews.default.svc.cluster.local:9080/*".to_owned(),
             propagate: true,
         }),
+        ..Route::new(
+            PathMatch::Prefix("/".to_owned()),
+            RouteAction::Forward(Forward::to(SERVICE)),
+        )
+    };
+    let host = VirtualHost {
+        include_request_attempt_count: true,
+        ..VirtualHost::new("reviews", vec![Arc::new(route)])
+    };
+    let routes = RouteTable {
+        name: "http_proxy".to_owned(),
+        ignore_port: true,
+        exact: HashMap::from([
+            ("reviews".to_owned(), 0),
+            ("reviews.default.svc.cluster.local".to_owned(), 0),
+        ]),
+        any: Some(0),
+        virtual_hosts: vec![host],
+        ..RouteTable::default()
+    };
+    let manager = ConnectionManager {
+        tracing: provider.map(|provider| Tracing {
+            provider,
+            client_sampling: 10_000,
+            random_sampling: 10_000,
+            overall_sampling: 10_000,
+            spawn_upstream_span: false,
+            max_path_tag_length: 256,
+            custom_tags: Vec::new(),
+        }),
+        ..ConnectionManager::new("outbound", Some(Arc::new(routes)))
     };
     Listener::simple(
         "outbound".to_owned(),
         address,
         Direction::Outbound,
-        Service::Http(Arc::new(ConnectionManager {
-            stat_prefix: "outbound".to_owned(),
-            routes: Some(Arc::new(RouteTable {
-                name: "http_proxy".to_owned(),
-                ignore_port: true,
-                exact: HashMap::from([
-                    ("reviews".to_owned(), 0),
-                    ("reviews.default.svc.cluster.local".to_owned(), 0),
-                ]),
-                suffixes: Vec::new(),
-                prefixes: Vec::new(),
-                any: Some(0),
-                virtual_hosts: vec![VirtualHost {
-                    name: "reviews".to_owned(),
-                    include_request_attempt_count: true,
-                    routes: vec![Arc::new(route)],
-                }],
-            })),
-            tracing: provider.map(|provider| Tracing {
-                provider,
-                client_sampling: 10_000,
-                random_sampling: 10_000,
-                overall_sampling: 10_000,
-                spawn_upstream_span: false,
-                max_path_tag_length: 256,
-                custom_tags: Vec::new(),
-            }),
-            use_remote_address: false,
-            generate_request_id: true,
-            preserve_external_request_id: false,
-            always_set_request_id_in_response: false,
-            server_name: "envoy".to_owned(),
-            server_header: ServerHeader::Overwrite,
-            max_request_head_bytes: 60 * 1024,
-            max_headers: 100,
-            idle_timeout: Some(Duration::from_secs(3600)),
-            stream_idle_timeout: Some(Duration::from_secs(300)),
-            request_headers_timeout: None,
-            client_cert: ClientCert::default(),
-            codec: Codec::Auto,
-            http2: Http2Options::default(),
-            upgrades: Vec::new(),
-            access_logs: Vec::new(),
-            filters: Vec::new(),
-        })),
+        Service::Http(Arc::new(manager)),
     )
 }

@@ -98,7 +98,7 @@ pub(crate) async fn while_pending<T>(
     stats.rq_pending_active.increment();
     let after = |time: Option<std::time::Duration>| {
         time.filter(|time| !time.is_zero())
-            .map(|time| exchange.begin + time.as_micros() as u64)
+            .map(|time| exchange.onward + time.as_micros() as u64)
     };
     let (timeout, stream) = (after(exchange.timeout), after(exchange.stream_timeout()));
     let deadline = [timeout, stream].into_iter().flatten().min();

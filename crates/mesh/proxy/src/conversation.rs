@@ -76,7 +76,7 @@ impl<'a> Conversation<'a> {
         if let Some(telemetry) = &client.call.view.telemetry {
             telemetry.keep_upstream(exchange, || upstream.stream.local_address());
         }
-        let begin = exchange.begin;
+        let begin = exchange.onward;
         Self {
             client,
             exchange,
@@ -315,10 +315,16 @@ impl<'a> Conversation<'a> {
             && (modern || !matches!(framing, Framing::Chunked | Framing::Close));
         let now = client.call.worker.clock.now();
         let since = self.request_sent.unwrap_or(self.begin);
-        self.exchange.status = status;
-        client.call.answered_at = now;
         self.exchange.answered(status, now);
         let head = &self.upstream.buffer.unread()[..length];
+        if self.exchange.retries {
+            let complete = self.request.is_taken() && self.request.replayable;
+            if client.call.retries_response(self.exchange, head, complete) {
+                return Err(Failure::Again);
+            }
+        }
+        self.exchange.status = status;
+        client.call.answered_at = now;
         let upstream_ms = now.saturating_sub(since) / 1000;
         client
             .call
@@ -336,12 +342,15 @@ impl<'a> Conversation<'a> {
 
     fn request_is_complete(&mut self, now: Micros) {
         self.request_sent = Some(now);
+        self.exchange.is_complete(now);
         if let Some(telemetry) = &self.client.call.view.telemetry {
             telemetry.keep_request(self.exchange, now);
         }
+        // The time for one attempt is less than that of the route.
         self.route_deadline = self
             .exchange
-            .timeout
+            .per_try()
+            .or(self.exchange.timeout)
             .filter(|timeout| !timeout.is_zero())
             .map(|timeout| now + timeout.as_micros() as u64);
     }
@@ -388,7 +397,10 @@ impl<'a> Conversation<'a> {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
             if passed(self.route_deadline) {
-                return Poll::Ready(Err(Failure::RouteTimeout));
+                return Poll::Ready(Err(match self.exchange.per_try() {
+                    Some(_) => Failure::TryTimeout,
+                    None => Failure::RouteTimeout,
+                }));
             }
             if passed(self.idle_deadline()) {
                 return Poll::Ready(Err(Failure::Idle {

@@ -9,22 +9,31 @@ use std::time::Duration;
 use crate::balance::{Ask, Criteria, Verdict};
 use crate::call::{Call, Protocol};
 use crate::clock::Micros;
+use crate::edit::{self, Sent};
 use crate::flags::{Flag, Flags};
 use crate::grpc::{self, GrpcStatus};
-use crate::http1::edit::append_field;
+use crate::http1::edit::{Names, append_field};
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
+use crate::http1::status::append_status_line;
 use crate::policy::Metadata;
-use crate::reply::{Failure, Reply};
-use crate::route::RouteAt;
-use crate::snapshot::{Forward, GrpcTimeouts, RouteAction, Upgrade};
+use crate::reply::{Failure, Reply, append_common};
+use crate::retry::{Retried, Tries};
+use crate::route::{Asking, RouteAt};
+use crate::snapshot::{Forward, GrpcTimeouts, Redirect, RouteAction, Upgrade};
 use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext};
 use crate::upstream::{ClusterState, EndpointState};
+
+/// What an answer of the proxy's own says about itself whatever a route wants.
+const OF_REPLIES: Names = Names::of(&[Name::Date, Name::Server]);
 
 /// The record of a request: what happened, and when.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) begin: Micros,
+    /// When it went on to an endpoint: at once, unless a filter has taken its time. Once the endpoint has had all
+    /// of it, when that was: the route's timeout counts from then on.
+    pub(crate) onward: Micros,
     pub(crate) id: RequestId,
     pub(crate) trace: Option<TraceContext>,
     pub(crate) route: Option<RouteAt>,
@@ -35,8 +44,6 @@ pub(crate) struct Exchange {
     pub(crate) flags: Flags,
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
-    /// The name that the other side gave to the span.
-    pub(crate) renamed: Option<Box<[u8]>>,
     /// For the response, from the moment when the request is complete; zero is no limit.
     pub(crate) timeout: Option<Duration>,
     /// The request is gRPC,
@@ -49,6 +56,16 @@ pub(crate) struct Exchange {
     pub(crate) criteria: Option<Rc<Criteria>>,
     /// The route's priority.
     pub(crate) is_high_priority: bool,
+    /// The route changes something about heads.
+    pub(crate) edits: bool,
+    /// The request may be tried again,
+    pub(crate) retries: bool,
+    /// so many times more.
+    pub(crate) retries_left: u16,
+    /// Which attempt this is; the first is 1.
+    pub(crate) tries: u16,
+    /// The endpoint, or the first of several, has had the whole request: then the route's timeout counts.
+    pub(crate) completed: bool,
     /// What most requests do not have; boxed, so that a connection does not hold the memory for it.
     pub(crate) rare: Option<Box<Rare>>,
 }
@@ -74,6 +91,16 @@ pub(crate) struct Rare {
     pub(crate) metadata: Metadata,
     /// `www-authenticate`: what the client would have to show.
     pub(crate) challenge: String,
+    /// The request as the endpoint gets it, if its route changes heads.
+    pub(crate) sent: Option<Box<Sent>>,
+    /// The name that the other side gave to the span.
+    pub(crate) renamed: Option<Box<[u8]>>,
+    /// For the response to one attempt.
+    pub(crate) per_try: Option<Duration>,
+    /// What is known of the attempts before this one,
+    pub(crate) tries: Tries,
+    /// and what its span tells of them.
+    pub(crate) retried: Option<Retried>,
 }
 
 impl Rare {
@@ -99,8 +126,19 @@ pub(crate) struct Told {
 pub(crate) enum Plan {
     /// An answer of the proxy's own.
     Reply(Reply<'static>),
+    /// What is answered where nobody is to forward to.
+    Nowhere(Nowhere),
     /// A request to this cluster.
     Forward(Rc<ClusterState>),
+}
+
+/// Why a request cannot go anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nowhere {
+    /// No route is for it.
+    NoRoute,
+    /// The cluster of its route is missing.
+    NoCluster,
 }
 
 impl Exchange {
@@ -128,6 +166,26 @@ impl Exchange {
     /// How the call ended, if the response says so as gRPC does.
     pub(crate) fn grpc(&self) -> Option<&GrpcStatus> {
         self.rare.as_ref()?.grpc.as_ref()
+    }
+
+    /// The request as the endpoint gets it, if its route changes heads.
+    pub(crate) fn sent(&self) -> Option<&Sent> {
+        self.rare.as_ref()?.sent.as_deref()
+    }
+
+    /// For the response to one attempt.
+    #[inline]
+    pub(crate) fn per_try(&self) -> Option<Duration> {
+        self.rare.as_ref()?.per_try
+    }
+
+    /// The endpoint has the whole request.
+    #[inline]
+    pub(crate) fn is_complete(&mut self, now: Micros) {
+        if !self.completed {
+            self.completed = true;
+            self.onward = now;
+        }
     }
 
     #[cold]
@@ -181,6 +239,7 @@ impl Call {
             .and_then(|tracer| tracer.begin(&mut id, fields, head, &self.view.http, random));
         Exchange {
             begin,
+            onward: begin,
             id,
             trace,
             route: None,
@@ -190,13 +249,17 @@ impl Call {
             flags: Flags::default(),
             request_bytes: 0,
             response_bytes: 0,
-            renamed: None,
             timeout: None,
             is_grpc: self.is_grpc(),
             sets_grpc_timeout: false,
             hash: None,
             criteria: None,
             is_high_priority: false,
+            edits: false,
+            retries: false,
+            retries_left: 0,
+            tries: 1,
+            completed: false,
             rare: None,
         }
     }
@@ -223,15 +286,11 @@ impl Call {
         gives_up
     }
 
-    /// Asks the filters, then finds the route and the cluster.
-    pub(crate) async fn plan_after_filters(&mut self, exchange: &mut Exchange) -> Plan {
-        match self.authorize(exchange).await {
-            None => self.plan(exchange),
-            Some(reply) => {
-                self.locate(exchange);
-                Plan::Reply(reply)
-            }
-        }
+    /// Asks the policies: an answer if the request is not to go on.
+    pub(crate) async fn denied(&mut self, exchange: &mut Exchange) -> Option<Reply<'static>> {
+        let reply = self.authorize(exchange).await?;
+        self.locate(exchange);
+        Some(reply)
     }
 
     /// Notes where a request would have gone that does not.
@@ -240,13 +299,16 @@ impl Call {
         let Some(router) = &self.view.router else {
             return;
         };
-        exchange.route = router.find(&self.request, self.buffer.head());
-        if let Some(at) = exchange.route
-            && let RouteAction::Forward(forward) = &router.route(at).action
-            && let Some(choice) = router.cluster(at, forward, || self.worker.random())
+        let asking = self.asking(exchange);
+        let Some(mut at) = router.find(&asking, || self.worker.random()) else {
+            return;
+        };
+        if let RouteAction::Forward(forward) = &router.route(at).action
+            && let Some(choice) = router.cluster(&mut at, forward, || self.worker.random())
         {
             exchange.cluster = Some(choice.cluster.clone());
         }
+        exchange.route = Some(at);
     }
 
     /// Finds the route and the cluster.
@@ -257,16 +319,16 @@ impl Call {
         }
         let http = &self.view.http;
         let found = self.view.router.as_ref().and_then(|router| {
-            let at = router.find(&self.request, self.buffer.head())?;
+            let asking = self.asking(exchange);
+            let at = router.find(&asking, || self.worker.random())?;
             Some((router, at))
         });
-        let Some((router, at)) = found else {
-            http.no_route.increment();
+        let Some((router, mut at)) = found else {
             self.may_change(exchange, None);
-            exchange.flags.set(Flag::NR);
-            return Plan::Reply(Reply::new(404, ""));
+            return Plan::Nowhere(Nowhere::NoRoute);
         };
         exchange.route = Some(at);
+        exchange.edits = router.plan(at).edits;
         let action = &router.route(at).action;
         if self.request.tunnel != Tunnel::None && !self.may_change(exchange, Some(action)) {
             http.rq_upgrade_refused.increment();
@@ -275,11 +337,27 @@ impl Call {
         match action {
             RouteAction::Respond { status, body } => {
                 http.rq_direct_response.increment();
-                Plan::Reply(Reply::new(*status, body.clone()))
+                // As in Envoy, whoever is sent elsewhere or told of something new is told where.
+                let location = matches!(status, 201 | 300..400)
+                    .then(|| self.redirection(exchange, &Redirect::default()).into());
+                Plan::Reply(Reply {
+                    location,
+                    ..Reply::new(*status, body.clone())
+                })
+            }
+            RouteAction::Redirect(redirect) => {
+                http.rq_direct_response.increment();
+                let location = self.redirection(exchange, redirect);
+                Plan::Reply(Reply {
+                    location: Some(location.into()),
+                    ..Reply::new(redirect.status, "")
+                })
             }
             RouteAction::Forward(forward) => {
                 self.limit_time(exchange, forward);
-                match router.cluster(at, forward, || self.worker.random()) {
+                let choice = router.cluster(&mut at, forward, || self.worker.random());
+                exchange.route = Some(at);
+                match choice {
                     Some(choice) => {
                         exchange.is_high_priority = forward.is_high_priority;
                         exchange.criteria.clone_from(&choice.criteria);
@@ -287,14 +365,17 @@ impl Call {
                         if cluster.cluster.balancing.is_by_hash() {
                             self.hash_request(exchange, &forward.hash_policies);
                         }
+                        if let Some(policy) = &forward.retry {
+                            exchange.retries = self.may_retry(exchange, policy);
+                            exchange.retries_left = policy.retries.try_into().unwrap_or(u16::MAX);
+                            if policy.per_try_timeout.is_some() {
+                                exchange.rare().per_try = policy.per_try_timeout;
+                            }
+                        }
                         exchange.cluster = Some(cluster.clone());
                         Plan::Forward(cluster.clone())
                     }
-                    None => {
-                        http.no_cluster.increment();
-                        exchange.flags.set(Flag::NC);
-                        Plan::Reply(Reply::new(503, ""))
-                    }
+                    None => Plan::Nowhere(Nowhere::NoCluster),
                 }
             }
         }
@@ -329,6 +410,41 @@ impl Call {
     pub(crate) fn upgrade_protocol(&self) -> &[u8] {
         let asked = self.request.fields.value(Name::Upgrade, self.buffer.head());
         asked.unwrap_or_default()
+    }
+
+    /// What the answer is where nobody is to forward to.
+    #[cold]
+    pub(crate) fn nowhere(&self, exchange: &mut Exchange, why: Nowhere) -> Reply<'static> {
+        let http = &self.view.http;
+        match why {
+            Nowhere::NoRoute => {
+                http.no_route.increment();
+                exchange.flags.set(Flag::NR);
+                Reply::new(404, "")
+            }
+            Nowhere::NoCluster => {
+                http.no_cluster.increment();
+                exchange.flags.set(Flag::NC);
+                Reply::new(503, "")
+            }
+        }
+    }
+
+    /// What conditions may ask about the request.
+    #[inline]
+    pub(crate) fn asking(&self, exchange: &Exchange) -> Asking<'_> {
+        Asking {
+            request: &self.request,
+            head: self.buffer.head(),
+            scheme: self.scheme(),
+            is_grpc: exchange.is_grpc,
+            presented: self.has_certificate(),
+        }
+    }
+
+    fn has_certificate(&self) -> bool {
+        let secured = self.client.secured.as_ref();
+        secured.is_some_and(|secured| secured.peer.is_some())
     }
 
     /// Whether the request is gRPC.
@@ -396,14 +512,23 @@ impl Call {
                 .filter(|_| spawns)
                 .map(|trace| trace.span.child(self.worker.random())),
             address: endpoint.clone(),
-            begin: exchange.begin,
+            begin: exchange.onward,
             connected: false,
             status: 0,
             flags: Flags::default(),
             rare: None,
             canceled: false,
+            dropped: false,
             is_http2: false,
         });
+        if exchange.tries > 1 {
+            let now = self.worker.clock.now();
+            let retried = exchange.rare().retried.take();
+            if let Some(attempt) = &mut exchange.attempt {
+                attempt.begin = now;
+                attempt.is_again(retried);
+            }
+        }
     }
 
     #[cold]
@@ -429,6 +554,9 @@ impl Call {
         if let Failure::Transport(why) = failure {
             attempt.tls_is(TlsOutcome::Failed(why.clone()));
         }
+        if *failure == Failure::TryTimeout {
+            attempt.flags.set(Flag::UT);
+        }
         match failure.reset_reason() {
             Some(reason) => attempt.fail(failure.flag(), reason),
             None => attempt.canceled = true,
@@ -444,7 +572,7 @@ impl Call {
             | Failure::Protocol(_) => {
                 cluster.report(&attempt.address, Verdict::Failed);
             }
-            Failure::ConnectTimeout | Failure::RouteTimeout => {
+            Failure::ConnectTimeout | Failure::RouteTimeout | Failure::TryTimeout => {
                 cluster.report(&attempt.address, Verdict::TimedOut);
             }
             _ => {}
@@ -452,6 +580,7 @@ impl Call {
         let stats = &cluster.stats;
         match failure {
             Failure::RouteTimeout => stats.rq_timeout.increment(),
+            Failure::TryTimeout => stats.rq_per_try_timeout.increment(),
             Failure::Terminated | Failure::Reset(_) => stats.rq_rx_reset.increment(),
             Failure::Protocol(problem) => {
                 stats.cx_protocol_error.increment();
@@ -475,32 +604,42 @@ impl Call {
         close: bool,
     ) -> &'r [u8] {
         self.out.clear();
-        let out = &mut self.out.bytes;
-        let server = &self.view.manager.server_name;
+        let mut out = std::mem::take(&mut self.out.bytes);
         let is_head = self.request.is_head;
-        let body = if exchange.is_grpc {
-            let status = reply.grpc(is_head);
-            exchange.status = 200;
-            reply.append_grpc_head(&status, out, &self.worker.clock, server, close);
-            if self.protocol == Protocol::Http1 {
-                append_field(out, "content-length", b"0");
+        let grpc = exchange.is_grpc.then(|| reply.grpc(is_head));
+        match grpc {
+            Some(_) => append_status_line(&mut out, 200),
+            None => reply.append_start(&mut out),
+        }
+        let mut has_type = false;
+        if exchange.edits {
+            self.edit_response(exchange, OF_REPLIES, &mut out, 0);
+            has_type = edit::has(&out, "content-type");
+        }
+        let body = match grpc {
+            Some(status) => {
+                exchange.status = 200;
+                reply.append_grpc_rest(&status, &mut out);
+                if self.protocol == Protocol::Http1 {
+                    append_field(&mut out, "content-length", b"0");
+                }
+                exchange.rare().grpc = Some(status);
+                ""
             }
-            exchange.rare().grpc = Some(status);
-            ""
-        } else {
-            exchange.status = reply.status;
-            reply.append_head(out, &self.worker.clock, server, self.protocol, close);
-            &reply.body
+            None => {
+                exchange.status = reply.status;
+                reply.append_rest(&mut out, self.protocol, has_type);
+                &reply.body
+            }
         };
         if let Some(rare) = &exchange.rare
             && !rare.challenge.is_empty()
         {
-            append_field(
-                &mut self.out.bytes,
-                "www-authenticate",
-                rare.challenge.as_bytes(),
-            );
+            append_field(&mut out, "www-authenticate", rare.challenge.as_bytes());
         }
+        let server = &self.view.manager.server_name;
+        append_common(&mut out, &self.worker.clock, server, close);
+        self.out.bytes = out;
         self.append_response_context(exchange);
         self.out.bytes.extend_from_slice(b"\r\n");
         self.keep_response(exchange, 0);

@@ -43,6 +43,10 @@ pub(crate) enum Flag {
     DO,
     /// Unconditional drop overload: it wants all of them refused.
     UDO,
+    /// Delay injected: a fault filter has delayed the request.
+    DI,
+    /// Fault injected: a fault filter has refused it.
+    FI,
 }
 
 impl Flag {
@@ -65,6 +69,8 @@ impl Flag {
             Self::DT => "DT",
             Self::DO => "DO",
             Self::UDO => "UDO",
+            Self::DI => "DI",
+            Self::FI => "FI",
         }
     }
 
@@ -88,10 +94,12 @@ impl Flag {
             Self::DT => "DurationTimeout",
             Self::DO => "DropOverload",
             Self::UDO => "UnconditionalDropOverload",
+            Self::DI => "DelayInjected",
+            Self::FI => "FaultInjected",
         }
     }
 
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::UH,
         Self::UF,
         Self::UO,
@@ -109,6 +117,8 @@ impl Flag {
         Self::DT,
         Self::DO,
         Self::UDO,
+        Self::DI,
+        Self::FI,
     ];
 
     /// The flag of a short name.
@@ -117,9 +127,9 @@ impl Flag {
     }
 }
 
-/// The flags of an exchange, in the order in which they were set; an exchange has one or two.
+/// The flags of an exchange, in the order in which they were set; an exchange has at most four.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Flags([Option<Flag>; 2]);
+pub(crate) struct Flags([Option<Flag>; 4]);
 
 impl Flags {
     /// Sets a flag.
@@ -133,7 +143,7 @@ impl Flags {
     }
 
     pub(crate) fn is_empty(self) -> bool {
-        self.0 == [None, None]
+        self.0[0].is_none()
     }
 
     pub(crate) fn has(self, flag: Flag) -> bool {
@@ -142,19 +152,26 @@ impl Flags {
 
     /// Their long names, comma-joined.
     pub(crate) fn long(self) -> impl fmt::Display {
-        fmt::from_fn(move |f| match self.0 {
-            [Some(first), Some(second)] => write!(f, "{},{}", first.long(), second.long()),
-            [Some(flag), None] | [None, Some(flag)] => f.write_str(flag.long()),
-            [None, None] => f.write_str("-"),
-        })
+        fmt::from_fn(move |f| self.join(f, Flag::long))
+    }
+
+    fn join(self, f: &mut fmt::Formatter<'_>, name: fn(Flag) -> &'static str) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("-");
+        }
+        for (index, flag) in self.0.into_iter().flatten().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{}", name(flag))?;
+        }
+        Ok(())
     }
 
     /// The text of the `response_flags` tag where no memory is needed: none or one flag.
     pub(crate) fn as_static(self) -> Option<&'static str> {
         match self.0 {
-            [None, None] => Some("-"),
-            [Some(flag), None] | [None, Some(flag)] => Some(flag.as_str()),
-            [Some(_), Some(_)] => None,
+            [None, ..] => Some("-"),
+            [Some(flag), None, ..] => Some(flag.as_str()),
+            [Some(_), Some(_), ..] => None,
         }
     }
 }
@@ -162,10 +179,7 @@ impl Flags {
 /// Comma-joined short flags, `-` if there is none.
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            [Some(first), Some(second)] => write!(f, "{},{}", first.as_str(), second.as_str()),
-            _ => f.write_str(self.as_static().unwrap_or("-")),
-        }
+        self.join(f, Flag::as_str)
     }
 }
 
@@ -183,5 +197,7 @@ mod tests {
         flags.set(Flag::DC);
         assert_eq!(flags.to_string(), "UT,DC");
         assert_eq!(flags.as_static(), None);
+        flags.set(Flag::UF);
+        assert_eq!(flags.to_string(), "UT,DC,UF");
     }
 }

@@ -1,16 +1,17 @@
 //! How an HTTP/1.1 connection has a request answered: by an endpoint, or by the proxy itself.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::acquire::acquire;
-use crate::bridge::{Bridge, Client};
-use crate::call::Protocol;
+use crate::bridge::{Client, First, Pipe, attempts};
 use crate::clock::Micros;
 use crate::connection::{Connection, Next};
 use crate::conversation::{Conversation, Ended};
 use crate::exchange::{Exchange, Plan};
+use crate::filter::work_off;
 use crate::http1::framing::Framing;
 use crate::http1::request::Tunnel;
 use crate::relay::{Relay, poll_flush};
@@ -22,16 +23,30 @@ impl Connection {
     /// Has the pinned request answered.
     pub(crate) async fn exchange(&mut self, begin: Micros) -> Next {
         let mut exchange = self.call.begin_exchange(begin);
-        let plan = match self.call.view.filters.is_empty() {
-            true => self.call.plan(&mut exchange),
-            false => self.call.plan_after_filters(&mut exchange).await,
+        let denied = match self.call.view.policies.is_empty() {
+            true => None,
+            false => self.call.denied(&mut exchange).await,
         };
-        let next = match plan {
-            Plan::Forward(cluster) => self.forward(&mut exchange, &cluster).await,
-            Plan::Reply(reply) => {
-                let mut body = Relay::new(self.call.request.framing, false);
-                self.reply(&mut exchange, &mut body, &reply).await
+        let plan = match denied {
+            Some(reply) => Ok(Plan::Reply(reply)),
+            None => {
+                let plan = self.call.plan(&mut exchange);
+                if self.call.filters(&exchange).is_empty() {
+                    Ok(plan)
+                } else {
+                    // Boxed, so that requests without filters do not hold the memory for them.
+                    Box::pin(work_off(self, &mut exchange, plan)).await
+                }
             }
+        };
+        // What is not forwarded is boxed, so that the usual request does not hold the memory for it.
+        let other = match plan {
+            Ok(Plan::Forward(_)) => None,
+            other => Some(Box::new(other)),
+        };
+        let next = match other {
+            None => self.forward(&mut exchange).await,
+            Some(plan) => Box::pin(self.answer(&mut exchange, plan)).await,
         };
         let end = match next {
             Next::Abort => self.call.worker.clock.now(),
@@ -39,53 +54,83 @@ impl Connection {
             // within the span of whoever waits for them, however late this thread goes on.
             Next::Continue | Next::Close => self.call.answered_at,
         };
-        self.call.finish(&exchange, end);
+        self.call.finish(&mut exchange, end);
         next
     }
 
-    async fn forward(&mut self, exchange: &mut Exchange, cluster: &Rc<ClusterState>) -> Next {
+    /// Answers a request that does not go on.
+    async fn answer(&mut self, exchange: &mut Exchange, plan: Box<Result<Plan, Failure>>) -> Next {
+        let mut body = Relay::new(self.call.request.framing, false);
+        let reply = match *plan {
+            Ok(Plan::Forward(_)) => return self.forward(exchange).await,
+            Ok(Plan::Reply(reply)) => reply,
+            Ok(Plan::Nowhere(why)) => self.call.nowhere(exchange, why),
+            Err(failure) => return self.fail(exchange, &mut body, &failure).await,
+        };
+        self.reply(exchange, &mut body, &reply).await
+    }
+
+    /// Sends the request to the cluster that was chosen.
+    async fn forward(&mut self, exchange: &mut Exchange) -> Next {
         let mut body = Relay::new(
             self.call.request.framing,
             self.call.request.framing == Framing::Chunked,
         );
-        match cluster.admit(exchange.ask(&self.call), &*self.call.worker) {
-            Ok(admitted) => {
-                let endpoint = admitted.endpoint();
-                self.attempt(exchange, cluster, endpoint, &mut body).await
+        let Some(cluster) = &exchange.cluster.clone() else {
+            return Box::pin(self.fail(exchange, &mut body, &Failure::NoEndpoint)).await;
+        };
+        let admitted = match cluster.admit(exchange.ask(&self.call), &*self.call.worker) {
+            Ok(admitted) => admitted,
+            Err(failure) => {
+                return Box::pin(self.fail(exchange, &mut body, &failure)).await;
             }
-            Err(failure) => self.fail(exchange, &mut body, &failure).await,
+        };
+        if exchange.is_grpc
+            || self.call.request.tunnel != Tunnel::None
+            || cluster.cluster.protocol != UpstreamProtocol::Http1
+            || exchange.retries && !self.has_whole_body()
+        {
+            let first = First::Bridge(admitted);
+            return self.over_bridges(exchange, cluster, &mut body, first).await;
+        }
+        let endpoint = admitted.endpoint();
+        let ended = self.attempt(exchange, cluster, endpoint, &mut body).await;
+        // The attempt is over as far as limits are concerned.
+        drop(admitted);
+        match ended {
+            Ok(next) => next,
+            Err((failure, Some(kept))) => {
+                let first = First::Failed(failure, kept);
+                self.over_bridges(exchange, cluster, &mut body, first).await
+            }
+            Err((failure, None)) => Box::pin(self.fail(exchange, &mut body, &failure)).await,
         }
     }
 
-    /// Sends the request to an endpoint and its response to the client.
+    /// Whether all of the body is here: then it is there for another attempt.
+    fn has_whole_body(&self) -> bool {
+        match self.call.request.framing {
+            Framing::None => true,
+            Framing::Length(length) => length <= self.call.buffer.unread().len() as u64,
+            Framing::Chunked | Framing::Close => false,
+        }
+    }
+
+    /// Sends the request to an endpoint and its response to the client: a failure, and what there is of the body for
+    /// another attempt.
     async fn attempt(
         &mut self,
         exchange: &mut Exchange,
         cluster: &Rc<ClusterState>,
         endpoint: &Rc<EndpointState>,
         body: &mut Relay,
-    ) -> Next {
+    ) -> Result<Next, (Failure, Option<Box<Pipe>>)> {
         self.call.begin_attempt(exchange, endpoint);
-        let is_plain = !exchange.is_grpc && self.call.request.tunnel == Tunnel::None;
-        if !is_plain || cluster.cluster.protocol != UpstreamProtocol::Http1 {
-            let http2 = cluster.cluster.http2(Protocol::Http1);
-            // Boxed, so that the usual request does not hold the memory for it.
-            let client = Client::Http1 {
-                connection: self,
-                body,
-            };
-            let bridge = Bridge::new(client, exchange, cluster, endpoint, http2);
-            return match Box::pin(bridge.run()).await {
-                Ok(next) => next,
-                Err(failure) => self.fail(exchange, body, &failure).await,
-            };
-        }
         let mut request = self.call.worker.blocks.lend_output();
         self.call.write_request(exchange, &mut request.bytes);
         if let Err(error) = body.fill(&mut self.call.buffer, &mut request) {
             self.call.worker.blocks.give_back_output(request);
-            let failure = Conversation::client_failure(error);
-            return self.fail(exchange, body, &failure).await;
+            return Err((Conversation::client_failure(error), None));
         }
         let mut fresh = false;
         let result = loop {
@@ -118,11 +163,34 @@ impl Connection {
                 Ended::Failed(failure) => break Err(failure),
             }
         };
+        let may_retry = result.is_err() && exchange.retries;
+        let kept = (may_retry && body.is_taken() && body.replayable).then(|| {
+            // It is the last that was written, as it came.
+            let head = request.bytes.len() - body.body_bytes as usize;
+            Box::new(Pipe::holding(&request.bytes[head..]))
+        });
         self.call.worker.blocks.give_back_output(request);
-        match result {
-            Ok(next) => next,
-            Err(failure) => self.fail(exchange, body, &failure).await,
-        }
+        result.map_err(|failure| (failure, kept))
+    }
+
+    /// Makes attempts over bridges; boxed, so that the usual request does not hold the memory for it.
+    fn over_bridges<'a>(
+        &'a mut self,
+        exchange: &'a mut Exchange,
+        cluster: &'a Rc<ClusterState>,
+        body: &'a mut Relay,
+        first: First,
+    ) -> Pin<Box<dyn Future<Output = Next> + 'a>> {
+        Box::pin(async move {
+            let client = Client::Http1 {
+                connection: self,
+                body,
+            };
+            match attempts(client, exchange, cluster, first).await {
+                Ok(next) => next,
+                Err(failure) => self.fail(exchange, body, &failure).await,
+            }
+        })
     }
 
     /// Ends the exchange with a failure: answers it if nothing was answered yet.
@@ -137,7 +205,7 @@ impl Connection {
             // Part of a response has gone out: it must not look complete.
             return Next::Abort;
         }
-        match failure.reply() {
+        match failure.reply(exchange.tries > 1) {
             Some(reply) => self.reply(exchange, body, &reply).await,
             None => Next::Abort,
         }

@@ -123,7 +123,7 @@ impl Call {
     }
 
     /// The client's address: for an edge proxy its peer's, else what the proxies before this one say.
-    fn client_address(&self) -> IpAddr {
+    pub(crate) fn client_address(&self) -> IpAddr {
         let peer = self.client.peer.ip().to_canonical();
         if self.view.manager.use_remote_address {
             return peer;
@@ -145,7 +145,7 @@ impl Session {
 }
 
 /// The first value of a parameter, as it is written.
-fn parameter<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn parameter<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     query.split(|byte| *byte == b'&').find_map(|pair| {
         let (known, value) = split(pair, b'=').unwrap_or((pair, b""));
         (known == name).then_some(value)

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::call::Call;
+use crate::edit;
 use crate::exchange::Exchange;
 use crate::grpc;
 use crate::http1::edit::{
@@ -40,7 +41,7 @@ const FROM_RESPONSE: Names = HOP_BY_HOP.with(Names::of(&[Name::XEnvoyUpstreamSer
 
 impl Call {
     /// Writes the head of the upstream request.
-    pub(crate) fn write_request(&self, exchange: &Exchange, out: &mut Vec<u8>) {
+    pub(crate) fn write_request(&self, exchange: &mut Exchange, out: &mut Vec<u8>) {
         let request = &self.request;
         let head = self.buffer.head();
         let fields = &request.fields;
@@ -101,7 +102,7 @@ impl Call {
         if metrics.is_some() {
             drop = drop.with(PEER_METADATA);
         }
-
+        let from = out.len();
         out.extend_from_slice(request.method(head));
         out.push(b' ');
         out.extend_from_slice(match request.tunnel {
@@ -143,7 +144,7 @@ impl Call {
             match exchange.timeout {
                 Some(timeout) if exchange.is_grpc => {
                     out.extend_from_slice(plan.untimed_lines());
-                    append_timeout(out, timeout);
+                    append_timeout(out, exchange.per_try().unwrap_or(timeout));
                     if exchange.sets_grpc_timeout {
                         let text = grpc::timeout_text(timeout);
                         append_field(out, "grpc-timeout", text.as_bytes());
@@ -152,10 +153,22 @@ impl Call {
                 _ => out.extend_from_slice(&plan.lines),
             }
         }
+        if exchange.edits {
+            let except = context
+                .as_ref()
+                .map(|((tracer, trace), current)| tracer.replaced(trace, current));
+            self.edit_request(exchange, except.unwrap_or_default(), out, from);
+        }
+        if exchange.tries > 1 {
+            self.edit_again(exchange, out, from);
+        }
         if let Some(((tracer, trace), current)) = &context {
             tracer.inject(trace, current, fields, head, out);
         }
         out.extend_from_slice(b"\r\n");
+        if exchange.edits {
+            self.keep_sent(exchange, &out[from..]);
+        }
     }
 
     fn append_request_framing(&self, out: &mut Vec<u8>) {
@@ -245,7 +258,7 @@ impl Call {
                 if let Some(name) = fields.value(Name::XEnvoyDecoratorOperation, head)
                     && !name.is_empty()
                 {
-                    exchange.renamed = Some(name.into());
+                    exchange.rare().renamed = Some(name.into());
                 }
             } else if self.decorator_to_answer(exchange).is_some() {
                 drop.add(Name::XEnvoyDecoratorOperation);
@@ -262,6 +275,7 @@ impl Call {
             }
         }
         let out = &mut self.out.bytes;
+        let from = out.len();
         if response.minor_version == 1 {
             copy_lines(out, head, fields, 0, drop, response.nominates);
         } else {
@@ -286,7 +300,22 @@ impl Call {
         {
             out.extend_from_slice(metrics.lines());
         }
-        if !fields.has(Name::Date) {
+        let mut has_date = fields.has(Name::Date);
+        if exchange.edits {
+            let mut out = std::mem::take(&mut self.out.bytes);
+            let mut except = Names::default();
+            if overwrites_server {
+                except.add(Name::Server);
+            }
+            if manager.always_set_request_id_in_response {
+                except.add(Name::XRequestId);
+            }
+            self.edit_response(exchange, except, &mut out, from);
+            has_date = edit::has(&out[from..], "date");
+            self.out.bytes = out;
+        }
+        let out = &mut self.out.bytes;
+        if !has_date {
             self.worker.clock.append_date(out);
         }
         if overwrites_server {
@@ -321,15 +350,26 @@ impl Call {
 
     /// What every response tells the client about its request, the proxy's own answers included.
     pub(crate) fn append_response_context(&mut self, exchange: &Exchange) {
+        let tells_attempts = self.tells_attempts(exchange);
         let out = &mut self.out.bytes;
         if self.view.manager.always_set_request_id_in_response
             && let Some(id) = exchange.id.get(&self.request.fields, self.buffer.head())
         {
             append_field(out, "x-request-id", id);
         }
+        if tells_attempts {
+            append_number(out, "x-envoy-attempt-count", exchange.tries.into());
+        }
         if exchange.rare.is_some() || self.decorator_to_answer(exchange).is_some() {
             self.append_rare_context(exchange);
         }
+    }
+
+    /// Whether the client is told how many attempts there were.
+    fn tells_attempts(&self, exchange: &Exchange) -> bool {
+        let router = self.view.router.as_ref().zip(exchange.route);
+        router.is_some_and(|(router, at)| router.plan(at).tells_attempts)
+            && exchange.attempt.is_some()
     }
 
     /// What few answers have.

@@ -7,12 +7,12 @@ use crate::clock::Micros;
 use crate::exchange::Exchange;
 use crate::http1::name::Name;
 use crate::snapshot::Decorator;
-use crate::trace::{Finished, text};
+use crate::trace::{Finished, RequestId, text};
 
 impl Call {
     /// Counts the exchange and reports its spans.
     #[inline]
-    pub(crate) fn finish(&self, exchange: &Exchange, end: Micros) {
+    pub(crate) fn finish(&self, exchange: &mut Exchange, end: Micros) {
         let http = &self.view.http;
         http.rq_completed.increment();
         match exchange.status / 100 {
@@ -46,17 +46,37 @@ impl Call {
         let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
             return;
         };
-        let head = self.buffer.head();
+        let finished = self.finished(exchange, end, tracer.egress);
+        tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
+    }
+
+    /// Reports the span of an attempt that is not the last one.
+    #[cold]
+    pub(crate) fn report_attempt(&self, exchange: &Exchange, end: Micros) {
+        if let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) {
+            let finished = self.finished(exchange, end, tracer.egress);
+            tracer.report_try(trace, &finished, &mut self.worker.scratch.borrow_mut());
+        }
+    }
+
+    #[inline]
+    fn finished<'a>(&'a self, exchange: &'a Exchange, end: Micros, egress: bool) -> Finished<'a> {
         let edge = self.view.manager.use_remote_address;
-        let finished = Finished {
+        // What a route has made of the request is what Envoy's spans tell.
+        let (request, head, id, edge) = match exchange.sent() {
+            Some(sent) => (&sent.head, &*sent.text, &RequestId::Received, false),
+            None => (&self.request, self.buffer.head(), &exchange.id, edge),
+        };
+        Finished {
             clock: &self.worker.clock,
             peer: &self.client.text,
             secured: self.client.secured.as_deref(),
-            request: &self.request,
+            request,
             head,
-            id: &exchange.id,
+            id,
+            host: self.request.target.authority.get(self.buffer.head()),
             edge,
-            name: self.span_name(exchange, tracer.egress),
+            name: self.span_name(exchange, egress),
             begin: exchange.begin,
             end,
             status: exchange.status,
@@ -70,13 +90,13 @@ impl Call {
             grpc_timeout: exchange.timeout.filter(|_| exchange.sets_grpc_timeout),
             grpc: exchange.grpc(),
             decided: [self.enforced(), self.shadow()],
-        };
-        tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
+        }
     }
 
     /// What names the span: the other side, else the route.
     fn span_name<'a>(&'a self, exchange: &'a Exchange, egress: bool) -> Option<Cow<'a, str>> {
-        if let Some(renamed) = &exchange.renamed {
+        let rare = exchange.rare.as_ref();
+        if let Some(renamed) = rare.and_then(|rare| rare.renamed.as_ref()) {
             return Some(text(renamed));
         }
         let by_caller = (!egress).then(|| self.decorated_by_caller()).flatten();

@@ -22,6 +22,8 @@ pub(crate) struct Reply<'a> {
     pub(crate) notice: Option<Notice>,
     /// What a gRPC client is told, if it is not what the status says.
     pub(crate) grpc_status: Option<u8>,
+    /// Where else to go.
+    pub(crate) location: Option<Box<str>>,
 }
 
 /// Why the proxy answers itself; a header of the value `true` says so.
@@ -52,10 +54,11 @@ impl<'a> Reply<'a> {
             body: body.into(),
             notice: None,
             grpc_status: None,
+            location: None,
         }
     }
 
-    /// Appends the head, but for its last empty line; `of` is what the client speaks.
+    /// Appends the whole head, but for its last empty line; `of` is what the client speaks.
     pub(crate) fn append_head(
         &self,
         out: &mut Vec<u8>,
@@ -64,38 +67,46 @@ impl<'a> Reply<'a> {
         of: Protocol,
         close: bool,
     ) {
-        append_status_line(out, self.status);
-        if let Some(notice) = self.notice {
-            append_field(out, notice.header(), b"true");
-        }
-        if !self.body.is_empty() {
-            append_number(out, "content-length", self.body.len() as u64);
-            append_field(out, "content-type", b"text/plain");
-        } else if of == Protocol::Http1 && !matches!(self.status, 204 | 304) {
-            append_field(out, "content-length", b"0");
-        }
+        self.append_start(out);
+        self.append_rest(out, of, false);
         append_common(out, clock, server, close);
     }
 
-    /// The same for a gRPC client: a response of trailers only, whose HTTP status is 200.
-    pub(crate) fn append_grpc_head(
-        &self,
-        status: &GrpcStatus,
-        out: &mut Vec<u8>,
-        clock: &Clock,
-        server: &str,
-        close: bool,
-    ) {
-        append_status_line(out, 200);
+    /// Appends what a route may change.
+    pub(crate) fn append_start(&self, out: &mut Vec<u8>) {
+        append_status_line(out, self.status);
+        if let Some(location) = &self.location {
+            append_field(out, "location", location.as_bytes());
+        }
+    }
+
+    /// Appends what it may not; `has_type` says that the content has a type already.
+    pub(crate) fn append_rest(&self, out: &mut Vec<u8>, of: Protocol, has_type: bool) {
+        self.append_notice(out);
+        if !self.body.is_empty() {
+            append_number(out, "content-length", self.body.len() as u64);
+            if !has_type {
+                append_field(out, "content-type", b"text/plain");
+            }
+        } else if of == Protocol::Http1 && !matches!(self.status, 204 | 304) {
+            append_field(out, "content-length", b"0");
+        }
+    }
+
+    fn append_notice(&self, out: &mut Vec<u8>) {
         if let Some(notice) = self.notice {
             append_field(out, notice.header(), b"true");
         }
+    }
+
+    /// The same for a gRPC client, after a status line of 200: a response of trailers only.
+    pub(crate) fn append_grpc_rest(&self, status: &GrpcStatus, out: &mut Vec<u8>) {
+        self.append_notice(out);
         append_field(out, "content-type", b"application/grpc");
         append_field(out, "grpc-status", status.code.as_bytes());
         if let Some(message) = &status.message {
             append_field(out, "grpc-message", message.as_bytes());
         }
-        append_common(out, clock, server, close);
     }
 
     /// What a gRPC client is told.
@@ -108,7 +119,8 @@ impl<'a> Reply<'a> {
     }
 }
 
-fn append_common(out: &mut Vec<u8>, clock: &Clock, server: &str, close: bool) {
+/// Appends what every answer of the proxy's own ends with.
+pub(crate) fn append_common(out: &mut Vec<u8>, clock: &Clock, server: &str, close: bool) {
     clock.append_date(out);
     append_field(out, "server", server.as_bytes());
     if close {
@@ -137,6 +149,10 @@ pub(crate) enum Failure {
     Protocol(&'static str),
     /// The route's timeout has passed.
     RouteTimeout,
+    /// The time for one attempt has passed.
+    TryTimeout,
+    /// The response was dropped, since there is to be another attempt.
+    Again,
     /// Nothing has moved for too long; `request_complete` says on whose side.
     Idle { request_complete: bool },
     /// The client has gone.
@@ -166,13 +182,13 @@ impl Failure {
             Self::Connect | Self::ConnectTimeout | Self::Transport(_) => Flag::UF,
             Self::Terminated => Flag::UC,
             Self::Protocol(_) => Flag::UPE,
-            Self::RouteTimeout => Flag::UT,
+            Self::RouteTimeout | Self::TryTimeout => Flag::UT,
             Self::Idle { .. } => Flag::SI,
             Self::ClientGone => Flag::DC,
             Self::ClientBody(_) | Self::ClientMalformed | Self::Untranslatable(_) => Flag::DPE,
             Self::ClientReset => Flag::DR,
             Self::Reset(_) => Flag::UR,
-            Self::StreamTimeout { .. } => return None,
+            Self::StreamTimeout { .. } | Self::Again => return None,
         })
     }
 
@@ -190,6 +206,8 @@ impl Failure {
             Self::NoEndpoint
             | Self::Dropped { .. }
             | Self::RouteTimeout
+            | Self::TryTimeout
+            | Self::Again
             | Self::StreamTimeout { .. }
             | Self::Idle { .. }
             | Self::ClientGone
@@ -225,15 +243,21 @@ impl Failure {
         })
     }
 
-    /// The answer, if nothing was answered yet. None if there is nobody to answer.
-    pub(crate) fn reply(&self) -> Option<Reply<'static>> {
+    /// The answer, if nothing was answered yet; `again` says that there were several attempts. None if there is
+    /// nobody to answer.
+    pub(crate) fn reply(&self, again: bool) -> Option<Reply<'static>> {
         let reset = |status: u16| {
             let reason = self.reset_reason().unwrap_or_default();
+            let which = if again {
+                "retried and the latest reset reason"
+            } else {
+                "reset reason"
+            };
             Reply::new(
                 status,
                 format!(
                     "upstream connect error or disconnect/reset before headers. \
-                     reset reason: {reason}"
+                     {which}: {reason}"
                 ),
             )
         };
@@ -258,7 +282,7 @@ impl Failure {
             | Self::Terminated
             | Self::Reset(_) => reset(503),
             Self::Protocol(_) => reset(502),
-            Self::RouteTimeout => Reply::new(504, "upstream request timeout"),
+            Self::RouteTimeout | Self::TryTimeout => Reply::new(504, "upstream request timeout"),
             Self::Idle {
                 request_complete: false,
             } => Reply::new(408, "stream timeout"),
@@ -274,7 +298,9 @@ impl Failure {
                     "downstream duration timeout",
                 )
             },
-            Self::ClientGone | Self::ClientReset | Self::ClientMalformed => return None,
+            Self::ClientGone | Self::ClientReset | Self::ClientMalformed | Self::Again => {
+                return None;
+            }
         })
     }
 }

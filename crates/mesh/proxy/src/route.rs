@@ -1,20 +1,24 @@
 //! Route lookup: host, path and headers to a route and its clusters, without allocation.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Criteria;
+use crate::filter;
+use crate::hashing::parameter;
 use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::head::Fields;
 use crate::http1::name::Name;
 use crate::http1::request::{RequestHead, Tunnel};
 use crate::snapshot::{
-    Forward, HeaderMatch, PathMatch, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster,
-    choose,
+    Conditions, Filter, Forward, HeaderMatch, HttpFilter, PathMatch, QueryMatch, Route,
+    RouteAction, RouteTable, VirtualHost, WeightedCluster, choose,
 };
 use crate::upstream::ClusterState;
 
@@ -28,6 +32,8 @@ pub(crate) struct Router {
     exact: HashMap<Box<[u8]>, usize, BuildHasherDefault<Mix>>,
     /// By virtual host and route.
     plans: Vec<Vec<RoutePlan>>,
+    /// The filters of requests without a route.
+    filters: Vec<Filter>,
 }
 
 /// What the requests of a route need, worked out beforehand.
@@ -35,6 +41,12 @@ pub(crate) struct Router {
 pub(crate) struct RoutePlan {
     /// By choice: the cluster, unless there is none of that name.
     clusters: Vec<Option<ClusterChoice>>,
+    /// By choice, if they are not the same for all: the filters of its requests.
+    filters: Vec<Vec<Filter>>,
+    /// Something is changed about heads.
+    pub(crate) edits: bool,
+    /// `include_attempt_count_in_response`.
+    pub(crate) tells_attempts: bool,
     /// Lines that every upstream request gets,
     pub(crate) lines: Vec<u8>,
     /// Where the line begins that tells the route's timeout.
@@ -56,13 +68,35 @@ pub(crate) struct ClusterChoice {
 pub(crate) struct RouteAt {
     host: u32,
     route: u32,
+    /// Which of the route's clusters was chosen; the first of those beyond the last number.
+    choice: Choice,
+}
+
+/// Which of a route's clusters was chosen.
+type Choice = Option<NonZeroU16>;
+
+impl RouteAt {
+    /// Which of the route's clusters was chosen.
+    pub(crate) fn choice(self) -> usize {
+        self.choice.map_or(0, |choice| choice.get().into())
+    }
+}
+
+/// What a route may ask about a request.
+pub(crate) struct Asking<'a> {
+    pub(crate) request: &'a RequestHead,
+    pub(crate) head: &'a [u8],
+    pub(crate) scheme: &'static str,
+    pub(crate) is_grpc: bool,
+    /// The client has shown a certificate.
+    pub(crate) presented: bool,
 }
 
 impl Router {
     /// `tells_operations`: the upstream's proxy is told the decorator's operation.
     pub(crate) fn new(
         table: Arc<RouteTable>,
-        tells_operations: bool,
+        (tells_operations, filters): (bool, &[HttpFilter]),
         cluster: impl Fn(&str) -> Option<Rc<ClusterState>>,
     ) -> Self {
         Self {
@@ -77,21 +111,29 @@ impl Router {
                 .map(|host| {
                     host.routes
                         .iter()
-                        .map(|route| RoutePlan::new(host, route, tells_operations, &cluster))
+                        .map(|route| RoutePlan {
+                            filters: filters_of(route, filters),
+                            ..RoutePlan::new(host, route, tells_operations, &cluster)
+                        })
                         .collect()
                 })
                 .collect(),
+            filters: filter::active(filters, |name| table.filters.get(name)),
             table,
         }
     }
 
     /// The first route that matches.
-    pub(crate) fn find(&self, request: &RequestHead, head: &[u8]) -> Option<RouteAt> {
+    pub(crate) fn find(&self, asking: &Asking<'_>, random: impl Fn() -> u64) -> Option<RouteAt> {
+        let Asking { request, head, .. } = *asking;
         let host = self.host(if self.table.ignore_port {
             request.target.host.get(head)
         } else {
             request.target.authority.get(head)
         })?;
+        // One for all shares of a request, as in Envoy.
+        let drawn = OnceCell::new();
+        let random = || *drawn.get_or_init(&random);
         let target = request.target.path.get(head);
         let path = memchr::memchr(b'?', target).map_or(target, |query| &target[..query]);
         let route = self
@@ -107,14 +149,16 @@ impl Router {
                     _ => route.path.matches(path),
                 };
                 is_there
+                    && route.headers.iter().all(|condition| asking.has(condition))
                     && route
-                        .headers
-                        .iter()
-                        .all(|condition| matches_header(condition, request, head))
+                        .conditions
+                        .as_ref()
+                        .is_none_or(|conditions| meets(conditions, asking, &random))
             })?;
         Some(RouteAt {
             host: host as u32,
             route: route as u32,
+            choice: None,
         })
     }
 
@@ -122,6 +166,19 @@ impl Router {
     #[inline]
     pub(crate) fn route(&self, at: RouteAt) -> &Route {
         &self.table.virtual_hosts[at.host as usize].routes[at.route as usize]
+    }
+
+    /// The filters of a request.
+    #[inline]
+    pub(crate) fn filters(&self, at: Option<RouteAt>) -> &[Filter] {
+        let Some(at) = at else {
+            return &self.filters;
+        };
+        let filters = &self.plan(at).filters;
+        match filters.get(at.choice()).or(filters.first()) {
+            Some(filters) => filters,
+            None => &[],
+        }
     }
 
     /// What the requests of a route need.
@@ -134,16 +191,17 @@ impl Router {
     #[inline]
     pub(crate) fn cluster(
         &self,
-        at: RouteAt,
+        at: &mut RouteAt,
         forward: &Forward,
         random: impl FnOnce() -> u64,
     ) -> Option<&ClusterChoice> {
-        let choices = &self.plan(at).clusters;
+        let choices = &self.plan(*at).clusters;
         let choice = if choices.len() < 2 {
             0
         } else {
             choose(&forward.clusters, forward.total_weight, random())
         };
+        at.choice = u16::try_from(choice).ok().and_then(NonZeroU16::new);
         choices.get(choice)?.as_ref()
     }
 
@@ -190,6 +248,9 @@ impl RoutePlan {
     ) -> Self {
         let mut plan = Self {
             clusters: Vec::new(),
+            filters: Vec::new(),
+            edits: edits(route),
+            tells_attempts: host.include_attempt_count_in_response,
             lines: Vec::new(),
             untimed: 0,
             replaced: Names::default(),
@@ -220,7 +281,7 @@ impl RoutePlan {
         }
         plan.untimed = plan.lines.len();
         if let RouteAction::Forward(forward) = &route.action
-            && let Some(timeout) = forward.timeout
+            && let Some(timeout) = forward.first_timeout()
         {
             append_timeout(&mut plan.lines, timeout);
         }
@@ -236,14 +297,82 @@ pub(crate) fn append_timeout(out: &mut Vec<u8>, timeout: Duration) {
     }
 }
 
+/// The filters of a route: for each of its clusters if they want something, else one list for all.
+fn filters_of(route: &Route, filters: &[HttpFilter]) -> Vec<Vec<Filter>> {
+    if filters.is_empty() {
+        return Vec::new();
+    }
+    let choices: &[WeightedCluster] = match &route.action {
+        RouteAction::Forward(forward) => &forward.clusters,
+        RouteAction::Respond { .. } | RouteAction::Redirect(_) => &[],
+    };
+    let of = |choice: Option<&WeightedCluster>| {
+        let levels = [
+            choice.and_then(|choice| choice.filters.as_deref()),
+            route.filters.as_deref(),
+        ];
+        filter::active(filters, |name| filter::of_levels(levels, name))
+    };
+    if choices.iter().any(|choice| choice.filters.is_some()) {
+        choices.iter().map(|choice| of(Some(choice))).collect()
+    } else {
+        vec![of(None)]
+    }
+}
+
+/// Whether a route changes something about heads.
+fn edits(route: &Route) -> bool {
+    let by_action = match &route.action {
+        RouteAction::Forward(forward) => {
+            let edits = |choice: &WeightedCluster| choice.edits.is_some() || choice.host.is_some();
+            forward.rewrite.is_some() || forward.clusters.iter().any(edits)
+        }
+        RouteAction::Respond { .. } | RouteAction::Redirect(_) => false,
+    };
+    by_action || route.edits.is_some()
+}
+
+/// Whether a request meets the rarer conditions of a route.
+#[cold]
+pub(crate) fn meets(
+    conditions: &Conditions,
+    asking: &Asking<'_>,
+    random: impl Fn() -> u64,
+) -> bool {
+    let target = asking.request.target.path.get(asking.head);
+    let query = memchr::memchr(b'?', target).map_or(&b""[..], |at| &target[at + 1..]);
+    let has = |condition: &QueryMatch| {
+        let value = parameter(query, condition.name.as_bytes());
+        value.is_some_and(|value| condition.value.matches(value))
+    };
+    let is_in = |share: u32| random() % 1_000_000 < u64::from(share);
+    (!conditions.grpc || asking.is_grpc)
+        && conditions
+            .presented
+            .is_none_or(|wanted| wanted == asking.presented)
+        && conditions.query.iter().all(has)
+        && conditions.per_million.is_none_or(is_in)
+}
+
+impl Asking<'_> {
+    /// Whether the request meets a condition on a header.
+    pub(crate) fn has(&self, condition: &HeaderMatch) -> bool {
+        matches_header(condition, self.request, self.head, self.scheme)
+    }
+}
+
 /// Whether a request meets a condition on a header, pseudo headers included.
-pub(crate) fn matches_header(condition: &HeaderMatch, request: &RequestHead, head: &[u8]) -> bool {
+pub(crate) fn matches_header(
+    condition: &HeaderMatch,
+    request: &RequestHead,
+    head: &[u8],
+    scheme: &str,
+) -> bool {
     let value = match condition.name.as_str() {
         ":method" => Some(Cow::Borrowed(request.method(head))),
         ":authority" | "host" => Some(Cow::Borrowed(request.target.authority.get(head))),
         ":path" => Some(Cow::Borrowed(request.target.path.get(head))),
-        ":scheme" if request.is_https => Some(Cow::Borrowed(&b"https"[..])),
-        ":scheme" => Some(Cow::Borrowed(&b"http"[..])),
+        ":scheme" => Some(Cow::Borrowed(scheme.as_bytes())),
         name => joined(&request.fields, name, head),
     };
     condition.matches(value.as_deref())

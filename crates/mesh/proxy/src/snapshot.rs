@@ -12,12 +12,16 @@ mod balancing;
 mod chain_match;
 mod client_cert;
 mod cluster;
+mod condition;
+mod edit;
+mod filter;
 mod forward;
 mod health;
 mod inspection;
 mod listener;
 mod pattern;
 mod protocol;
+mod retry;
 mod transport;
 
 use std::collections::HashMap;
@@ -36,6 +40,14 @@ pub use self::client_cert::{CertDetails, ClientCert, ForwardClientCert};
 pub use self::cluster::{
     Cluster, ClusterLimits, Endpoint, HostStatus, Locality, OriginalDestination, Thresholds,
 };
+pub use self::condition::{Conditions, QueryMatch};
+pub use self::edit::{
+    Addition, AddressPart, AppendAction, Command, Edits, FieldEdits, Format, HostRewrite, Part,
+    PathRewrite, Redirect, Rewrite,
+};
+pub use self::filter::{
+    AbortAnswer, Fault, FaultAbort, FaultDelay, Filter, HttpFilter, PerFilter, PerFilters, Share,
+};
 pub(crate) use self::forward::choose;
 pub use self::forward::{Forward, HashPolicy, HashSource, Upgrade, WeightedCluster};
 pub use self::health::{
@@ -45,10 +57,11 @@ pub use self::health::{
 pub(crate) use self::inspection::Sniffed;
 pub use self::inspection::{FilterKind, Inspection, ListenerFilter, PortPredicate};
 pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, SocketKind, TcpProxy};
-pub use self::pattern::Pattern;
+pub use self::pattern::{Pattern, Replacement};
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
+pub use self::retry::{BackOff, RateLimited, ResetHeader, RetryOn, RetryPolicy};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
-pub use crate::policy::{ConnectionRules, Filter, Rbac};
+pub use crate::policy::{ConnectionRules, PolicyFilter, Rbac};
 pub use crate::telemetry::{AccessLog, Peer};
 pub use crate::tls::{ClientTls, ServerTls};
 
@@ -123,6 +136,10 @@ pub struct ConnectionManager {
     pub request_headers_timeout: Option<Duration>,
     /// What is done with `x-forwarded-client-cert`.
     pub client_cert: ClientCert,
+    /// The filters before the router that decide about requests.
+    pub policies: Vec<PolicyFilter>,
+    /// The filters between those and the router.
+    pub filters: Vec<HttpFilter>,
     /// `codec_type`.
     pub codec: Codec,
     /// `http2_protocol_options`.
@@ -131,8 +148,35 @@ pub struct ConnectionManager {
     pub upgrades: Vec<Upgrade>,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
-    /// The filters before the router that decide about requests.
-    pub filters: Vec<Filter>,
+}
+
+impl ConnectionManager {
+    /// One with Envoy's defaults, and with these routes.
+    pub fn new(stat_prefix: impl Into<String>, routes: Option<Arc<RouteTable>>) -> Self {
+        Self {
+            stat_prefix: stat_prefix.into(),
+            routes,
+            tracing: None,
+            use_remote_address: false,
+            generate_request_id: true,
+            preserve_external_request_id: false,
+            always_set_request_id_in_response: false,
+            server_name: "envoy".to_owned(),
+            server_header: ServerHeader::Overwrite,
+            max_request_head_bytes: 60 * 1024,
+            max_headers: 100,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            stream_idle_timeout: Some(Duration::from_secs(300)),
+            request_headers_timeout: None,
+            client_cert: ClientCert::default(),
+            policies: Vec::new(),
+            filters: Vec::new(),
+            codec: Codec::Auto,
+            http2: Http2Options::default(),
+            upgrades: Vec::new(),
+            access_logs: Vec::new(),
+        }
+    }
 }
 
 /// Envoy's `ServerHeaderTransformation`.
@@ -236,6 +280,8 @@ pub struct RouteTable {
     pub prefixes: Vec<(String, usize)>,
     /// The virtual host of domain `*`.
     pub any: Option<usize>,
+    /// What requests without a route want of filters.
+    pub filters: PerFilters,
     /// The virtual hosts.
     pub virtual_hosts: Vec<VirtualHost>,
 }
@@ -247,7 +293,7 @@ impl RouteTable {
         let routes = hosts.flat_map(|host| &host.routes);
         let forwards = routes.filter_map(|route| match &route.action {
             RouteAction::Forward(forward) => Some(forward),
-            RouteAction::Respond { .. } => None,
+            RouteAction::Respond { .. } | RouteAction::Redirect(_) => None,
         });
         let choices = forwards.flat_map(|forward| &forward.clusters);
         choices.map(|choice| choice.name.as_str())
@@ -261,12 +307,26 @@ pub struct VirtualHost {
     pub name: String,
     /// `include_request_attempt_count`.
     pub include_request_attempt_count: bool,
+    /// `include_attempt_count_in_response`.
+    pub include_attempt_count_in_response: bool,
     /// The routes; the first that matches wins.
     pub routes: Vec<Arc<Route>>,
 }
 
+impl VirtualHost {
+    /// One with nothing but routes.
+    pub fn new(name: impl Into<String>, routes: Vec<Arc<Route>>) -> Self {
+        Self {
+            name: name.into(),
+            include_request_attempt_count: false,
+            include_attempt_count_in_response: false,
+            routes,
+        }
+    }
+}
+
 /// A compiled `Route`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// Its name; may be empty.
     pub name: String,
@@ -274,10 +334,32 @@ pub struct Route {
     pub path: PathMatch,
     /// Conditions on headers; all must hold. `:method` and `:authority` are allowed names.
     pub headers: Vec<HeaderMatch>,
+    /// Conditions that few routes have.
+    pub conditions: Option<Box<Conditions>>,
     /// What to do.
     pub action: RouteAction,
+    /// What is changed about heads; that of the virtual host and of all routes included.
+    pub edits: Option<Box<Edits>>,
+    /// What is wanted of filters; what its virtual host and all routes want included.
+    pub filters: Option<Box<PerFilters>>,
     /// `decorator.operation`, and whether it is propagated.
     pub decorator: Option<Decorator>,
+}
+
+impl Route {
+    /// One with nothing but a condition on the path.
+    pub fn new(path: PathMatch, action: RouteAction) -> Self {
+        Self {
+            name: String::new(),
+            path,
+            headers: Vec::new(),
+            conditions: None,
+            action,
+            edits: None,
+            filters: None,
+            decorator: None,
+        }
+    }
 }
 
 /// `Decorator`.
@@ -302,6 +384,8 @@ pub enum PathMatch {
     Regex(Pattern),
     /// `connect_matcher`: the request is a CONNECT. No other condition matches one.
     Connect,
+    /// `case_sensitive: false`: one of the conditions on text, letters in either case.
+    IgnoringCase(Box<PathMatch>),
 }
 
 /// A condition on a header.
@@ -339,7 +423,7 @@ pub enum ValueMatch {
 }
 
 /// What a route does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum RouteAction {
     /// Forward to a cluster.
     Forward(Forward),
@@ -350,4 +434,6 @@ pub enum RouteAction {
         /// The body; may be empty.
         body: String,
     },
+    /// Answer with a redirection.
+    Redirect(Redirect),
 }

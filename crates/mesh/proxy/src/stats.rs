@@ -102,6 +102,16 @@ group! {
 }
 
 group! {
+    /// `http.PREFIX.fault.…`
+    FaultStats {
+        delays_injected = "fault.delays_injected",
+        aborts_injected = "fault.aborts_injected",
+        overflow = "fault.faults_overflow",
+        active = "fault.active_faults",
+    }
+}
+
+group! {
     /// `cluster.NAME.…`
     ClusterStats {
         cx_total = "upstream_cx_total",
@@ -129,6 +139,14 @@ group! {
         rq_rx_reset = "upstream_rq_rx_reset",
         rq_tx_reset = "upstream_rq_tx_reset",
         rq_stale_retry = "upstream_rq_stale_retry",
+        rq_retry = "upstream_rq_retry",
+        rq_retry_success = "upstream_rq_retry_success",
+        rq_retry_limit_exceeded = "upstream_rq_retry_limit_exceeded",
+        rq_retry_overflow = "upstream_rq_retry_overflow",
+        rq_retry_backoff_exponential = "upstream_rq_retry_backoff_exponential",
+        rq_retry_backoff_ratelimited = "upstream_rq_retry_backoff_ratelimited",
+        rq_per_try_timeout = "upstream_rq_per_try_timeout",
+        retry_abandoned = "retry_or_shadow_abandoned",
         cx_none_healthy = "upstream_cx_none_healthy",
         cx_connect_attempts_exceeded = "upstream_cx_connect_attempts_exceeded",
         cx_rx_bytes = "upstream_cx_rx_bytes_total",
@@ -304,6 +322,7 @@ group! {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     http: Groups<HttpStats>,
+    faults: Groups<FaultStats>,
     tcp: Groups<TcpStats>,
     clusters: Groups<ClusterStats>,
     listeners: Groups<ListenerStats>,
@@ -324,6 +343,11 @@ impl Registry {
     /// The counts of all connection managers with this `stat_prefix`.
     pub(crate) fn http(&self, prefix: &str) -> Arc<HttpStats> {
         self.http.get(prefix)
+    }
+
+    /// The counts of the faults that connection managers with this `stat_prefix` inject.
+    pub(crate) fn faults(&self, prefix: &str) -> Arc<FaultStats> {
+        self.faults.get(prefix)
     }
 
     /// The counts of all TCP proxies with this `stat_prefix`.
@@ -389,6 +413,7 @@ impl Registry {
     /// Forgets what nobody counts any more.
     pub(crate) fn prune(&self) {
         self.http.prune();
+        self.faults.prune();
         self.tcp.prune();
         self.clusters.prune();
         self.listeners.prune();
@@ -402,6 +427,7 @@ impl Registry {
     /// Adds all counts to `sums`.
     pub(crate) fn add_to(&self, sums: &mut BTreeMap<String, u64>) {
         self.http.add_to("http", sums);
+        self.faults.add_to("http", sums);
         self.tcp.add_to("tcp", sums);
         self.clusters.add_to("cluster", sums);
         self.listeners.add_to("listener", sums);

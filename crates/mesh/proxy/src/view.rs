@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::export::Exporter;
-use crate::policy::{ConnectionRulesView, Filter, FilterView};
+use crate::filter::Faults;
+use crate::policy::{ConnectionRulesView, PolicyFilter, PolicyView};
 use crate::route::Router;
 use crate::snapshot::{
-    ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
-    Service, Snapshot, TcpProxy, select,
+    ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, Filter, FilterChain,
+    Listener, Service, Snapshot, TcpProxy, select,
 };
 use crate::stats::{ClusterStats, HttpStats, ListenerStats, TcpStats, TlsStats};
 use crate::telemetry::istio::Metrics;
@@ -71,15 +72,17 @@ pub(crate) struct HttpView {
     pub(crate) manager: Arc<ConnectionManager>,
     pub(crate) http: Arc<HttpStats>,
     pub(crate) router: Option<Router>,
+    /// If there is a filter that injects any.
+    pub(crate) faults: Option<Rc<Faults>>,
     pub(crate) tracer: Option<Tracer>,
     /// It serves requests even if there is too much to do.
     pub(crate) bypasses_overload: bool,
     /// None if nothing else is told of requests.
     pub(crate) telemetry: Option<Box<Telemetry>>,
     /// Those that decide about requests.
-    pub(crate) filters: Vec<FilterView>,
+    pub(crate) policies: Vec<PolicyView>,
     /// One of them may have to wait for something.
-    pub(crate) filters_wait: bool,
+    pub(crate) policies_wait: bool,
 }
 
 /// A TCP proxy and its clusters.
@@ -308,10 +311,19 @@ impl ServiceView {
                 Self::Http(Rc::new(HttpView {
                     conditions: conditions.cloned(),
                     http: worker.registry.http(&manager.stat_prefix),
-                    router: manager
-                        .routes
-                        .as_ref()
-                        .map(|table| Router::new(table.clone(), tells_operations, cluster)),
+                    router: manager.routes.as_ref().map(|table| {
+                        let options = (tells_operations, &*manager.filters);
+                        Router::new(table.clone(), options, cluster)
+                    }),
+                    faults: manager
+                        .filters
+                        .iter()
+                        .find_map(|filter| match filter.filter {
+                            Filter::Fault(_) => Some(Rc::new(Faults {
+                                stats: worker.registry.faults(&manager.stat_prefix),
+                                active: worker.usages.faults(&manager.stat_prefix),
+                            })),
+                        }),
                     tracer,
                     bypasses_overload: listener.exempt.from_overload,
                     telemetry: Telemetry::new(
@@ -319,11 +331,11 @@ impl ServiceView {
                         metrics(worker, direction),
                         direction,
                     ),
-                    filters_wait: manager.filters.iter().any(Filter::waits),
-                    filters: manager
-                        .filters
+                    policies_wait: manager.policies.iter().any(PolicyFilter::waits),
+                    policies: manager
+                        .policies
                         .iter()
-                        .map(|one| FilterView::new(one, &manager.stat_prefix, &worker.registry))
+                        .map(|one| PolicyView::new(one, &manager.stat_prefix, &worker.registry))
                         .collect(),
                     manager: manager.clone(),
                 }))

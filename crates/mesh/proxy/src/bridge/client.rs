@@ -7,7 +7,7 @@ use crate::bridge::http1::{Http1Sink, Http1Source};
 use crate::bridge::http2::{Http2Sink, Http2Source};
 use crate::bridge::pipe::{Pipe, PipeError};
 use crate::bridge::upstream::Upstream;
-use crate::call::Call;
+use crate::call::{Call, Protocol};
 use crate::connection::Connection;
 use crate::http1::framing::Framing;
 use crate::http2::ServerStream;
@@ -24,6 +24,22 @@ pub(crate) enum Client<'a> {
 }
 
 impl Client<'_> {
+    /// The same, for one attempt.
+    pub(super) fn by_ref(&mut self) -> Client<'_> {
+        match self {
+            Client::Http1 { connection, body } => Client::Http1 { connection, body },
+            Client::Http2(stream) => Client::Http2(stream),
+        }
+    }
+
+    /// The client's protocol.
+    pub(super) fn protocol(&self) -> Protocol {
+        match self {
+            Client::Http1 { .. } => Protocol::Http1,
+            Client::Http2(_) => Protocol::Http2,
+        }
+    }
+
     pub(super) fn call_mut(&mut self) -> &mut Call {
         match self {
             Client::Http1 { connection, .. } => &mut connection.call,

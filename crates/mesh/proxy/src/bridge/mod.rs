@@ -4,13 +4,16 @@
 //! any case, since its time limits are those of this one, and so do upgrades and CONNECT: an answer that
 //! accepts one makes a tunnel of the exchange, whose directions end one after the other.
 
+mod again;
 mod client;
 mod http1;
 mod http2;
 mod pipe;
 mod upstream;
 
+pub(crate) use again::{First, attempts};
 pub(crate) use client::Client;
+pub(crate) use pipe::Pipe;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -18,7 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::acquire::{Waits, acquire, acquire_raw, while_pending};
-use crate::bridge::pipe::{Pipe, PipeError};
+use crate::bridge::pipe::PipeError;
 use crate::bridge::upstream::{NoResponse, Upstream};
 use crate::call::Protocol;
 use crate::clock::Micros;
@@ -27,7 +30,6 @@ use crate::conversation::GRACE;
 use crate::exchange::Exchange;
 use crate::grpc::GrpcStatus;
 use crate::http1::framing::Framing;
-use crate::http1::request::Tunnel;
 use crate::relay::RelayError;
 use crate::reply::Failure;
 use crate::snapshot::Http2Options;
@@ -75,15 +77,13 @@ impl<'a> Bridge<'a> {
         cluster: &'a Rc<ClusterState>,
         endpoint: &'a Rc<EndpointState>,
         http2: Option<Http2Options>,
+        request: Pipe,
     ) -> Self {
         let mut head = Vec::with_capacity(1024);
         client.call().write_request(exchange, &mut head);
-        let request = &client.call().request;
-        // What follows a request for a tunnel waits until there is one.
-        let waits = request.tunnel != Tunnel::None && request.framing == Framing::None;
         Self {
-            request: Pipe::replayable(waits || client.has_sent_all()),
-            last_progress: exchange.begin,
+            request,
+            last_progress: client.call().worker.clock.now(),
             client,
             exchange,
             cluster,
@@ -97,8 +97,13 @@ impl<'a> Bridge<'a> {
         }
     }
 
-    /// Runs it to its end.
-    pub(crate) async fn run(mut self) -> Result<Next, Failure> {
+    /// Runs it to its end; the body of the request, as far as it is kept, is given back.
+    pub(crate) async fn run(mut self) -> (Result<Next, Failure>, Pipe) {
+        let ended = self.serve().await;
+        (ended, self.request)
+    }
+
+    async fn serve(&mut self) -> Result<Next, Failure> {
         let bodiless = self.request.is_ended();
         let mut again = false;
         loop {
@@ -314,6 +319,7 @@ impl<'a> Bridge<'a> {
             Poll::Ready(Ok(())) => {
                 let now = self.now();
                 self.request_sent = Some(now);
+                self.exchange.is_complete(now);
                 if let Some(telemetry) = &self.client.call().view.telemetry {
                     telemetry.keep_request(self.exchange, now);
                 }
@@ -349,7 +355,7 @@ impl<'a> Bridge<'a> {
     /// Sends the head of the final response, whose text this is; `ended` says that nothing follows.
     fn begin_response(&mut self, text: &[u8], ended: bool) -> Result<(), NoResponse> {
         let now = self.now();
-        let since = self.request_sent.unwrap_or(self.exchange.begin);
+        let since = self.request_sent.unwrap_or(self.exchange.onward);
         let (keep, chunks) = match &self.tunnel {
             Some(_) => (false, false),
             None => self.client.framing_of_response(),
@@ -360,9 +366,21 @@ impl<'a> Bridge<'a> {
             return Err(Failure::Protocol("an upgrade that nobody asked for").into());
         }
         let bodiless = call.response.framing == Framing::None && self.tunnel.is_none();
+        self.exchange.answered(status, now);
+        if self.exchange.retries {
+            let complete = self.request.is_kept();
+            if call.retries_response(self.exchange, text, complete) {
+                if let Some(attempt) = self.exchange.attempt.as_mut().filter(|_| ended) {
+                    attempt.dropped = false;
+                }
+                return Err(Failure::Again.into());
+            }
+            if self.request.is_given_up() {
+                self.cluster.stats.retry_abandoned.increment();
+            }
+        }
         self.exchange.status = status;
         call.answered_at = now;
-        self.exchange.answered(status, now);
         if let Some(grpc) = GrpcStatus::in_fields(&call.response.fields, text) {
             self.exchange.rare().grpc = Some(grpc);
         }
@@ -402,6 +420,7 @@ impl<'a> Bridge<'a> {
     fn arm(&self) {
         let deadlines = [
             self.route_deadline(),
+            self.try_deadline().filter(|_| self.response.is_none()),
             self.stream_deadline(),
             self.idle_deadline(),
             self.grace(),
@@ -411,8 +430,13 @@ impl<'a> Bridge<'a> {
     }
 
     fn route_deadline(&self) -> Option<Micros> {
+        self.request_sent.filter(|_| self.tunnel.is_none())?;
+        after(self.exchange.onward, self.exchange.timeout?)
+    }
+
+    fn try_deadline(&self) -> Option<Micros> {
         let sent = self.request_sent.filter(|_| self.tunnel.is_none())?;
-        after(sent, self.exchange.timeout?)
+        after(sent, self.exchange.per_try()?)
     }
 
     fn stream_deadline(&self) -> Option<Micros> {
@@ -450,6 +474,9 @@ impl<'a> Bridge<'a> {
             }
             if passed(self.route_deadline()) {
                 return Poll::Ready(Failure::RouteTimeout);
+            }
+            if passed(self.try_deadline()) && self.response.is_none() {
+                return Poll::Ready(Failure::TryTimeout);
             }
             if passed(self.idle_deadline()) {
                 return Poll::Ready(Failure::Idle { request_complete });

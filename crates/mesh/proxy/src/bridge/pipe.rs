@@ -95,6 +95,8 @@ struct Kept {
     at: usize,
     /// It was too long, or is not needed any more.
     given_up: bool,
+    /// It is all there is.
+    whole: bool,
 }
 
 impl Pipe {
@@ -119,7 +121,36 @@ impl Pipe {
     pub(crate) fn replayable(ended: bool) -> Self {
         let mut pipe = Self::new(ended);
         pipe.kept.given_up = false;
+        pipe.kept.whole = ended;
         pipe
+    }
+
+    /// A body that has come as a whole, for another attempt.
+    pub(crate) fn holding(body: &[u8]) -> Self {
+        let mut pipe = Self::replayable(body.is_empty());
+        if !body.is_empty() {
+            pipe.kept.bytes = body.len();
+            pipe.kept
+                .pieces
+                .push(Piece::Data(Bytes::copy_from_slice(body)));
+        }
+        pipe.kept.whole = true;
+        pipe
+    }
+
+    /// Whether all of it is kept for another attempt.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.whole && !self.kept.given_up
+    }
+
+    /// Whether nothing was kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.pieces.is_empty()
+    }
+
+    /// Whether it was too long to be kept.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.kept.given_up
     }
 
     /// The same for a message that has no body: it ends all the same, perhaps with trailers.
@@ -173,6 +204,7 @@ impl Pipe {
                 source.taken(taken);
             }
             if self.ended {
+                self.kept.whole = true;
                 return Poll::Ready(Ok(()));
             }
             if self.waiting.is_empty() {

@@ -55,10 +55,10 @@ fn of_threshold(mut threshold: EnvoyThresholds, at: &At<'_>) -> Result<Threshold
             unset.max_pending_requests,
         ),
         max_requests: value(threshold.max_requests.take(), unset.max_requests),
+        max_retries: value(threshold.max_retries.take(), unset.max_retries),
         tracks_remaining: std::mem::take(&mut threshold.track_remaining),
     };
-    // Nothing is retried.
-    ignored!(threshold: priority, max_retries, retry_budget);
+    ignored!(threshold: priority);
     nothing_else(&threshold, at)?;
     Ok(compiled)
 }

@@ -8,12 +8,10 @@ use envoy_types::pb::envoy::config::endpoint::v3 as pb;
 use envoy_types::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
 use envoy_types::pb::envoy::config::endpoint::v3::endpoint::HealthCheckConfig;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
-use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
-use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
 use super::check::{At, Refused, ignored, nothing_else};
 use super::listener::host_and_port;
-use super::{subset, transport};
+use super::{fraction, subset, transport};
 use crate::snapshot::{Endpoint, HostStatus, Labels, Locality, Spread, Transport};
 
 const MAX_PRIORITY: u32 = 128;
@@ -195,22 +193,9 @@ fn policy(mut policy: Policy, into: &mut Assignment, at: &At<'_>) -> Result<(), 
     if let Some(drop) = drops.into_iter().next() {
         let at = &at_drops.index(0);
         let share = drop.drop_percentage.unwrap_or_default();
-        into.drops_per_million = per_million(share, &at.field("drop_percentage"))?;
+        into.drops_per_million = fraction::per_million(share, &at.field("drop_percentage"))?;
     }
     nothing_else(&policy, at)
-}
-
-fn per_million(share: FractionalPercent, at: &At<'_>) -> Result<u32, Refused> {
-    let unit = match DenominatorType::try_from(share.denominator) {
-        Ok(DenominatorType::Hundred) => 10_000,
-        Ok(DenominatorType::TenThousand) => 100,
-        Ok(DenominatorType::Million) => 1,
-        Err(_) => return Err(at.field("denominator").refuse("is not known")),
-    };
-    match share.numerator.checked_mul(unit) {
-        Some(share) if share <= 1_000_000 => Ok(share),
-        _ => Err(at.refuse("it must not be more than 100 %")),
-    }
 }
 
 fn add_locality(

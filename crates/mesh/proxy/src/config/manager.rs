@@ -5,22 +5,15 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
-use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
     ServerHeaderTransformation,
 };
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 
-use super::check::{
-    At, Refused, decode, duration, flag, ignored, must_be, nothing_else, short_type, timeout,
-};
-use super::{access_log, http2, policies, route, tracing, upgrade};
-use crate::policy::{Filter, MOST_FILTERS};
+use super::check::{At, Refused, decode, duration, flag, ignored, must_be, nothing_else, timeout};
+use super::{access_log, filters, http2, route, tracing, upgrade};
 use crate::snapshot::{
     CertDetails, ClientCert, Codec, ConnectionManager, ForwardClientCert, Http2Options, RouteTable,
     ServerHeader,
@@ -60,10 +53,8 @@ pub(crate) fn compile(
     at: &At<'_>,
 ) -> Result<ManagerSpec, Refused> {
     let (codec, http2) = codec(&mut manager, at)?;
-    let filters = filters(
-        std::mem::take(&mut manager.http_filters),
-        &at.field("http_filters"),
-    )?;
+    let filters = std::mem::take(&mut manager.http_filters);
+    let (policies, filters) = filters::compile(filters, &at.field("http_filters"))?;
     let client_cert = client_cert(&mut manager, at)?;
     check_request_ids(&mut manager, at)?;
     check_paths(&mut manager, at)?;
@@ -145,11 +136,12 @@ pub(crate) fn compile(
             &at.field("request_headers_timeout"),
         )?,
         client_cert,
+        policies,
+        filters,
         codec,
         http2,
         upgrades,
         access_logs,
-        filters,
     };
     ignored!(manager: drain_timeout, drain_timeout_jitter,
         delayed_close_timeout, stream_flush_timeout);
@@ -227,69 +219,6 @@ fn common_options(
     Ok((idle_timeout, max_headers as usize))
 }
 
-fn filters(filters: Vec<pb::HttpFilter>, at: &At<'_>) -> Result<Vec<Filter>, Refused> {
-    let mut compiled = Vec::new();
-    let count = filters.len();
-    for (index, filter) in filters.into_iter().enumerate() {
-        let at = &at.index(index);
-        if filter.disabled {
-            // It is off until a route turns it on, and per-filter configuration of routes is refused.
-            continue;
-        }
-        let config = match filter.config_type {
-            Some(ConfigType::TypedConfig(config)) => config,
-            Some(ConfigType::ConfigDiscovery(_)) => {
-                return Err(at.field("config_discovery").refuse("is not supported"));
-            }
-            None => return Err(at.field("typed_config").refuse("it must be given")),
-        };
-        if config.type_url == <Rbac as prost::Name>::type_url() {
-            let at = &at.field("typed_config");
-            let rbac = policies::requests(decode(&config, at)?, at)?;
-            compiled.push(Filter::Rbac(Arc::new(rbac)));
-            continue;
-        }
-        if config.type_url == <JwtAuthentication as prost::Name>::type_url() {
-            let at = &at.field("typed_config");
-            let jwt = policies::tokens(decode(&config, at)?, at)?;
-            compiled.push(Filter::Jwt(Arc::new(jwt)));
-            continue;
-        }
-        if config.type_url != <Router as prost::Name>::type_url() {
-            if filter.is_optional {
-                continue;
-            }
-            return Err(at.refuse(format!(
-                "filter {:?} ({}) is not supported, only jwt_authn, rbac and the router are",
-                filter.name,
-                short_type(&config.type_url)
-            )));
-        }
-        if index + 1 != count {
-            return Err(at.refuse("the router must be the last filter"));
-        }
-        router(decode(&config, at)?, &at.field("typed_config"))?;
-        if compiled.len() > MOST_FILTERS {
-            let reason = format!("{count} filters, at most {MOST_FILTERS} are supported");
-            return Err(at.refuse(reason));
-        }
-        return Ok(compiled);
-    }
-    Err(at.refuse("the router must be the last filter"))
-}
-
-fn router(mut router: Router, at: &At<'_>) -> Result<(), Refused> {
-    ignored!(router: dynamic_stats, upstream_log, upstream_log_options,
-        suppress_grpc_request_failure_code_stats);
-    must_be(
-        router.reject_connect_request_early_data.take(),
-        false,
-        &at.field("reject_connect_request_early_data"),
-    )?;
-    nothing_else(&router, at)
-}
-
-/// What concerns whom to believe.
 /// Who is believed about the certificates of clients.
 fn client_cert(
     manager: &mut pb::HttpConnectionManager,

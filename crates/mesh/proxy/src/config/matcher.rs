@@ -2,17 +2,19 @@
 
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 
-use super::check::{At, Refused, must_be, nothing_else};
-use crate::snapshot::{HeaderMatch, PathMatch, Pattern, ValueMatch};
+use super::check::{At, Refused, flag, ignored, nothing_else};
+use super::fraction;
+use crate::snapshot::{Conditions, HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch};
 
-pub(super) fn compile(
-    mut condition: pb::RouteMatch,
-    at: &At<'_>,
-) -> Result<(PathMatch, Vec<HeaderMatch>), Refused> {
+/// The conditions of a route: on the path, on headers, and others.
+pub(super) type Compiled = (PathMatch, Vec<HeaderMatch>, Option<Box<Conditions>>);
+
+pub(super) fn compile(mut condition: pb::RouteMatch, at: &At<'_>) -> Result<Compiled, Refused> {
     let path = match condition.path_specifier.take() {
         Some(PathSpecifier::Prefix(prefix)) => PathMatch::Prefix(prefix),
         Some(PathSpecifier::Path(path)) => PathMatch::Exact(path),
@@ -32,19 +34,72 @@ pub(super) fn compile(
         }
         None => return Err(at.refuse("a condition on the path must be given")),
     };
-    must_be(
-        condition.case_sensitive.take(),
-        true,
-        &at.field("case_sensitive"),
-    )?;
+    let is_case_sensitive = flag(condition.case_sensitive.take(), true);
+    // As in Envoy, an expression says for itself whether letters count in either case.
+    let path = match path {
+        regex @ PathMatch::Regex(_) => regex,
+        path if is_case_sensitive => path,
+        path => PathMatch::IgnoringCase(Box::new(path)),
+    };
     let at_headers = &at.field("headers");
     let headers = std::mem::take(&mut condition.headers)
         .into_iter()
         .enumerate()
         .map(|(index, matcher)| header(matcher, &at_headers.index(index)))
         .collect::<Result<Vec<_>, _>>()?;
+    let conditions = conditions(&mut condition, at)?;
     nothing_else(&condition, at)?;
-    Ok((path, headers))
+    Ok((path, headers, conditions))
+}
+
+fn conditions(
+    condition: &mut pb::RouteMatch,
+    at: &At<'_>,
+) -> Result<Option<Box<Conditions>>, Refused> {
+    let at_query = &at.field("query_parameters");
+    let query = std::mem::take(&mut condition.query_parameters)
+        .into_iter()
+        .enumerate()
+        .map(|(index, matcher)| parameter(matcher, &at_query.index(index)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut conditions = Conditions {
+        query,
+        grpc: condition.grpc.take().is_some(),
+        ..Conditions::default()
+    };
+    if let Some(mut given) = condition.runtime_fraction.take() {
+        let at = &at.field("runtime_fraction");
+        // There is no runtime that could say anything else.
+        ignored!(given: runtime_key);
+        let share = given.default_value.take().unwrap_or_default();
+        conditions.per_million = Some(fraction::per_million(share, &at.field("default_value"))?);
+        nothing_else(&given, at)?;
+    }
+    if let Some(mut given) = condition.tls_context.take() {
+        conditions.presented = given.presented.take().map(|flag| flag.value);
+        nothing_else(&given, &at.field("tls_context"))?;
+    }
+    Ok((conditions != Conditions::default()).then(|| Box::new(conditions)))
+}
+
+fn parameter(matcher: pb::QueryParameterMatcher, at: &At<'_>) -> Result<QueryMatch, Refused> {
+    let value = match matcher.query_parameter_match_specifier {
+        None => ValueMatch::Present,
+        Some(QueryParameterMatchSpecifier::PresentMatch(true)) => ValueMatch::Present,
+        Some(QueryParameterMatchSpecifier::PresentMatch(false)) => {
+            return Err(at.field("present_match").refuse("false is not supported"));
+        }
+        Some(QueryParameterMatchSpecifier::StringMatch(text)) => {
+            string(text, &at.field("string_match"))?
+        }
+    };
+    if matcher.name.is_empty() {
+        return Err(at.field("name").refuse("it must not be empty"));
+    }
+    Ok(QueryMatch {
+        name: matcher.name,
+        value,
+    })
 }
 
 pub(super) fn header(matcher: pb::HeaderMatcher, at: &At<'_>) -> Result<HeaderMatch, Refused> {

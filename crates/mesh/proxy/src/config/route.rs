@@ -12,15 +12,42 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, ClusterSpecifier,
 };
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
 
 use super::check::{At, Refused, duration, flag, ignored, nothing_else, timeout};
-use super::{hash_policy, matcher, subset, upgrade};
+use super::edits::{Level, take_edits};
+use super::{filters, hash_policy, matcher, retry, rewrite, subset, upgrade};
 use crate::snapshot::{
-    Decorator, Forward, GrpcTimeouts, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster,
+    Decorator, Edits, Forward, GrpcTimeouts, PerFilters, Route, RouteAction, RouteTable,
+    VirtualHost, WeightedCluster,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const DEFAULT_MAX_BODY_BYTES: u32 = 4096;
+
+/// What the routes of a virtual host take over from what is around them.
+struct Around {
+    max_body: u32,
+    /// `most_specific_header_mutations_wins`.
+    specific_wins: bool,
+    table: Level,
+    host: Level,
+    /// What is wanted of filters.
+    filters: PerFilters,
+    /// The virtual host's.
+    retry: Option<pb::RetryPolicy>,
+}
+
+impl Around {
+    /// All levels in the order in which they apply.
+    fn edits(&self, route: &Level) -> Option<Box<Edits>> {
+        let mut levels = [route, &self.host, &self.table];
+        if self.specific_wins {
+            levels.reverse();
+        }
+        Level::join(&levels)
+    }
+}
 
 pub(crate) fn compile(
     mut config: pb::RouteConfiguration,
@@ -34,7 +61,17 @@ pub(crate) fn compile(
         ..RouteTable::default()
     };
     let hosts = std::mem::take(&mut config.virtual_hosts);
-    ignored!(config: validate_clusters, metadata, most_specific_header_mutations_wins);
+    let per_filter = std::mem::take(&mut config.typed_per_filter_config);
+    table.filters = filters::per_filter(per_filter, &at.field("typed_per_filter_config"))?;
+    let mut around = Around {
+        max_body,
+        specific_wins: std::mem::take(&mut config.most_specific_header_mutations_wins),
+        table: take_edits!(config, at)?,
+        host: Level::default(),
+        filters: PerFilters::default(),
+        retry: None,
+    };
+    ignored!(config: validate_clusters, metadata);
     nothing_else(&config, at)?;
 
     let at_hosts = &at.field("virtual_hosts");
@@ -57,7 +94,13 @@ pub(crate) fn compile(
                 &at.field("domains").index(number),
             )?;
         }
-        table.virtual_hosts.push(virtual_host(host, max_body, at)?);
+        around.host = take_edits!(host, at)?;
+        around.retry = host.retry_policy.take();
+        around.filters.clone_from(&table.filters);
+        let per_filter = std::mem::take(&mut host.typed_per_filter_config);
+        let per_filter = filters::per_filter(per_filter, &at.field("typed_per_filter_config"))?;
+        around.filters.extend(per_filter);
+        table.virtual_hosts.push(virtual_host(host, &around, at)?);
     }
     // Of several patterns that match, the longest wins.
     table
@@ -114,41 +157,47 @@ fn add_domain(
 
 fn virtual_host(
     mut host: pb::VirtualHost,
-    max_body: u32,
+    around: &Around,
     at: &At<'_>,
 ) -> Result<VirtualHost, Refused> {
     let at_routes = &at.field("routes");
     let routes = std::mem::take(&mut host.routes)
         .into_iter()
         .enumerate()
-        .map(|(index, one)| route(one, max_body, &at_routes.index(index)).map(Arc::new))
+        .map(|(index, one)| route(one, around, &at_routes.index(index)).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
     let compiled = VirtualHost {
         name: std::mem::take(&mut host.name),
         include_request_attempt_count: std::mem::take(&mut host.include_request_attempt_count),
+        include_attempt_count_in_response: std::mem::take(
+            &mut host.include_attempt_count_in_response,
+        ),
         routes,
     };
-    no_retries(host.retry_policy.take(), &at.field("retry_policy"))?;
     ignored!(host: metadata, virtual_clusters, per_request_buffer_limit_bytes, request_body_buffer_limit);
     nothing_else(&host, at)?;
     Ok(compiled)
 }
 
-fn route(mut route: pb::Route, max_body: u32, at: &At<'_>) -> Result<Route, Refused> {
+fn route(mut route: pb::Route, around: &Around, at: &At<'_>) -> Result<Route, Refused> {
     let Some(condition) = route.r#match.take() else {
         return Err(at.field("match").refuse("it must be given"));
     };
-    let (path, headers) = matcher::compile(condition, &at.field("match"))?;
+    let (path, headers, conditions) = matcher::compile(condition, &at.field("match"))?;
     let decorator = route.decorator.take().map(|decorator| Decorator {
         operation: decorator.operation,
         propagate: flag(decorator.propagate, true),
     });
     let action = match route.action.take() {
-        Some(Action::Route(action)) => RouteAction::Forward(forward(action, &at.field("route"))?),
-        Some(Action::DirectResponse(response)) => {
-            respond(response, max_body, &at.field("direct_response"))?
+        Some(Action::Route(action)) => {
+            RouteAction::Forward(forward(action, around, &at.field("route"))?)
         }
-        Some(Action::Redirect(_)) => return Err(at.field("redirect").refuse("is not supported")),
+        Some(Action::DirectResponse(response)) => {
+            respond(response, around.max_body, &at.field("direct_response"))?
+        }
+        Some(Action::Redirect(action)) => {
+            RouteAction::Redirect(rewrite::redirect(action, &at.field("redirect"))?)
+        }
         Some(Action::FilterAction(_)) => {
             return Err(at.field("filter_action").refuse("is not supported"));
         }
@@ -157,11 +206,21 @@ fn route(mut route: pb::Route, max_body: u32, at: &At<'_>) -> Result<Route, Refu
         }
         None => return Err(at.refuse("its action must be given")),
     };
+    let level = take_edits!(route, at)?;
+    let per_filter = std::mem::take(&mut route.typed_per_filter_config);
+    let mut wanted = around.filters.clone();
+    wanted.extend(filters::per_filter(
+        per_filter,
+        &at.field("typed_per_filter_config"),
+    )?);
     let compiled = Route {
         name: std::mem::take(&mut route.name),
         path,
         headers,
+        conditions,
         action,
+        edits: around.edits(&level),
+        filters: (!wanted.is_empty()).then(|| Box::new(wanted)),
         decorator,
     };
     ignored!(route: metadata, stat_prefix, per_request_buffer_limit_bytes, request_body_buffer_limit);
@@ -169,7 +228,7 @@ fn route(mut route: pb::Route, max_body: u32, at: &At<'_>) -> Result<Route, Refu
     Ok(compiled)
 }
 
-fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused> {
+fn forward(mut action: pb::RouteAction, around: &Around, at: &At<'_>) -> Result<Forward, Refused> {
     let clusters = match action.cluster_specifier.take() {
         Some(ClusterSpecifier::Cluster(name)) if !name.is_empty() => {
             vec![WeightedCluster::new(name, 1)]
@@ -212,7 +271,11 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
         let at = at.field("cluster_not_found_response_code");
         return Err(at.refuse("only SERVICE_UNAVAILABLE is supported"));
     }
-    no_retries(action.retry_policy.take(), &at.field("retry_policy"))?;
+    let policy = action.retry_policy.take().or_else(|| around.retry.clone());
+    let retry = match policy {
+        Some(policy) => retry::compile(policy, timeout, &at.field("retry_policy"))?,
+        None => None,
+    };
     let grpc = grpc_timeouts(&mut action, at)?;
     let policies = std::mem::take(&mut action.hash_policy);
     let hash_policies = hash_policy::compile(policies, &at.field("hash_policy"))?;
@@ -222,6 +285,7 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
     };
     let upgrades = std::mem::take(&mut action.upgrade_configs);
     let upgrades = upgrade::of_route(upgrades, &at.field("upgrade_configs"))?;
+    let rewrite = rewrite::of_action(&mut action, at)?;
     ignored!(action: include_vh_rate_limits);
     nothing_else(&action, at)?;
     Ok(Forward {
@@ -232,6 +296,8 @@ fn forward(mut action: pb::RouteAction, at: &At<'_>) -> Result<Forward, Refused>
         hash_policies,
         is_high_priority,
         upgrades,
+        rewrite,
+        retry,
     })
 }
 
@@ -290,11 +356,24 @@ fn weighted(mut list: pb::WeightedCluster, at: &At<'_>) -> Result<Vec<WeightedCl
             }
             let weight = cluster.weight.take().map_or(0, |weight| weight.value);
             let labels = subset::labels(cluster.metadata_match.take());
+            let edits = Level::join(&[&take_edits!(cluster, at)?]);
+            let host = match cluster.host_rewrite_specifier.take() {
+                None => None,
+                Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => {
+                    let at = at.field("host_rewrite_literal");
+                    Some(rewrite::authority(host, &at)?)
+                }
+            };
+            let per_filter = std::mem::take(&mut cluster.typed_per_filter_config);
+            let wanted = filters::per_filter(per_filter, &at.field("typed_per_filter_config"))?;
             nothing_else(&cluster, at)?;
             Ok(WeightedCluster {
                 name,
                 weight,
                 labels,
+                edits,
+                host,
+                filters: (!wanted.is_empty()).then(|| Box::new(wanted)),
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -302,19 +381,6 @@ fn weighted(mut list: pb::WeightedCluster, at: &At<'_>) -> Result<Vec<WeightedCl
     ignored!(list: total_weight);
     nothing_else(&list, at)?;
     Ok(clusters)
-}
-
-/// Accepts a retry policy that never retries.
-fn no_retries(policy: Option<pb::RetryPolicy>, at: &At<'_>) -> Result<(), Refused> {
-    let Some(policy) = policy else {
-        return Ok(());
-    };
-    let never = policy.num_retries.is_some_and(|retries| retries.value == 0)
-        || (policy.retry_on.is_empty() && policy.retriable_status_codes.is_empty());
-    if never && policy.per_try_timeout.is_none() && policy.per_try_idle_timeout.is_none() {
-        return Ok(());
-    }
-    Err(at.refuse("is not supported"))
 }
 
 fn respond(

@@ -18,10 +18,10 @@ use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
-use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::trace::v3 as trace;
-use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::lua::v3::Lua;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
@@ -274,16 +274,16 @@ fn listeners_are_refused_by_field() {
                 m.http_filters.insert(
                     0,
                     hcm::HttpFilter {
-                        name: "envoy.filters.http.fault".to_owned(),
+                        name: "envoy.filters.http.lua".to_owned(),
                         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack_any(
-                            HttpFault::default(),
+                            Lua::default(),
                         ))),
                         ..Default::default()
                     },
                 );
             },
-            "filter_chains[0].filters[0].http_filters[0]: filter \"envoy.filters.http.fault\" \
-             (envoy.extensions.filters.http.fault.v3.HTTPFault) is not supported, only jwt_authn, rbac and the router are",
+            "filter_chains[0].filters[0].http_filters[0]: filter \"envoy.filters.http.lua\" \
+             (envoy.extensions.filters.http.lua.v3.Lua) is not supported",
         ),
         (
             |_, m| m.http_filters.clear(),
@@ -379,10 +379,11 @@ fn listeners_are_refused_by_field() {
                 let mut inline = routes("", "c");
                 inline.virtual_hosts[0].routes[0]
                     .match_mut()
-                    .runtime_fraction = Some(Default::default());
+                    .dynamic_metadata
+                    .push(Default::default());
                 m.route_specifier = Some(RouteSpecifier::RouteConfig(inline));
             },
-            "filter_chains[0].filters[0].route_config.virtual_hosts[0].routes[0].match.runtime_fraction: \
+            "filter_chains[0].filters[0].route_config.virtual_hosts[0].routes[0].match.dynamic_metadata: \
              is not supported",
         ),
         (
@@ -480,8 +481,15 @@ fn routes_are_refused_by_field() {
     type Change = fn(&mut route::RouteConfiguration, &mut route::Route);
     let cases: Vec<(Change, &str)> = vec![
         (
-            |c, _| c.request_headers_to_remove.push("x".to_owned()),
-            "request_headers_to_remove: is not supported",
+            |c, _| {
+                c.request_headers_to_remove
+                    .push("Content-Length".to_owned())
+            },
+            "request_headers_to_remove[0]: \"Content-Length\" must not be changed",
+        ),
+        (
+            |c, _| c.internal_only_headers.push("x".to_owned()),
+            "internal_only_headers: is not supported",
         ),
         (
             |c, _| c.virtual_hosts[0].domains = vec!["a".to_owned(), "A".to_owned()],
@@ -492,8 +500,19 @@ fn routes_are_refused_by_field() {
             "virtual_hosts[0].domains: there must be at least one",
         ),
         (
-            |_, r| r.action_mut().prefix_rewrite = "/x".to_owned(),
-            "virtual_hosts[0].routes[0].route.prefix_rewrite: is not supported",
+            |_, r| r.action_mut().prefix_rewrite = "/x y".to_owned(),
+            "virtual_hosts[0].routes[0].route.prefix_rewrite: \"/x y\" has characters that it must not have",
+        ),
+        (
+            |_, r| r.action_mut().path_rewrite = "/x".to_owned(),
+            "virtual_hosts[0].routes[0].route.path_rewrite: is not supported",
+        ),
+        (
+            |_, r| {
+                let host = HostRewriteSpecifier::HostRewriteLiteral("a/b".to_owned());
+                r.action_mut().host_rewrite_specifier = Some(host);
+            },
+            "virtual_hosts[0].routes[0].route.host_rewrite_literal: \"a/b\" is not a host",
         ),
         (
             |_, r| {
@@ -523,11 +542,11 @@ fn routes_are_refused_by_field() {
         (
             |_, r| {
                 r.action_mut().retry_policy = Some(route::RetryPolicy {
-                    retry_on: "5xx".to_owned(),
+                    retry_on: "5xx,never".to_owned(),
                     ..Default::default()
                 });
             },
-            "virtual_hosts[0].routes[0].route.retry_policy: is not supported",
+            "virtual_hosts[0].routes[0].route.retry_policy.retry_on: \"never\" is not known",
         ),
         (
             |_, r| {
@@ -537,8 +556,13 @@ fn routes_are_refused_by_field() {
             "virtual_hosts[0].routes[0].route.weighted_clusters: the weights add up to 0",
         ),
         (
-            |_, r| r.action = Some(Action::Redirect(Default::default())),
-            "virtual_hosts[0].routes[0].redirect: is not supported",
+            |_, r| {
+                r.action = Some(Action::Redirect(route::RedirectAction {
+                    port_redirect: 65_536,
+                    ..Default::default()
+                }));
+            },
+            "virtual_hosts[0].routes[0].redirect.port_redirect: it must be a port",
         ),
         (
             |_, r| {
@@ -550,8 +574,13 @@ fn routes_are_refused_by_field() {
             "virtual_hosts[0].routes[0].direct_response.status: it must be 200 to 599",
         ),
         (
-            |_, r| r.match_mut().case_sensitive = Some(BoolValue { value: false }),
-            "virtual_hosts[0].routes[0].match.case_sensitive: false is not supported",
+            |_, r| {
+                r.match_mut().tls_context = Some(route::route_match::TlsContextMatchOptions {
+                    validated: Some(BoolValue { value: true }),
+                    ..Default::default()
+                });
+            },
+            "virtual_hosts[0].routes[0].match.tls_context.validated: is not supported",
         ),
         (
             |_, r| {
@@ -566,7 +595,7 @@ fn routes_are_refused_by_field() {
         ),
         (
             |_, r| r.request_headers_to_add.push(Default::default()),
-            "virtual_hosts[0].routes[0].request_headers_to_add: is not supported",
+            "virtual_hosts[0].routes[0].request_headers_to_add[0].header: it must be given",
         ),
     ];
     for (change, expected) in cases {
@@ -1203,6 +1232,8 @@ fn every_ignored_field_is_documented() {
         include_str!("breakers.rs"),
         include_str!("cluster.rs"),
         include_str!("endpoint.rs"),
+        include_str!("filters/fault.rs"),
+        include_str!("filters/mod.rs"),
         include_str!("health_check.rs"),
         include_str!("http2.rs"),
         include_str!("listener.rs"),

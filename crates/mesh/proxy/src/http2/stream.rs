@@ -8,12 +8,13 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 
-use crate::bridge::{Bridge, Client};
+use crate::bridge::{Client, First, attempts};
 use crate::buffer::Buffer;
-use crate::call::{Call, Protocol};
+use crate::call::Call;
 use crate::clock::Micros;
 use crate::connection::Next;
 use crate::exchange::{Exchange, Plan};
+use crate::filter::work_off;
 use crate::http1::head::{Limits, Refused};
 use crate::http2::head::{self, Malformed};
 use crate::reply::{Failure, Reply};
@@ -95,19 +96,37 @@ impl ServerStream {
 
     async fn exchange(&mut self, begin: Micros) -> bool {
         let mut exchange = self.call.begin_exchange(begin);
-        let plan = match self.call.view.filters.is_empty() {
-            true => self.call.plan(&mut exchange),
-            false => self.call.plan_after_filters(&mut exchange).await,
+        let denied = match self.call.view.policies.is_empty() {
+            true => None,
+            false => self.call.denied(&mut exchange).await,
+        };
+        let plan = match denied {
+            Some(reply) => Ok(Plan::Reply(reply)),
+            None => {
+                let plan = self.call.plan(&mut exchange);
+                if self.call.filters(&exchange).is_empty() {
+                    Ok(plan)
+                } else {
+                    // Boxed, so that requests without filters do not hold the memory for them.
+                    let mut client = Client::Http2(self);
+                    Box::pin(work_off(&mut client, &mut exchange, plan)).await
+                }
+            }
         };
         let next = match plan {
-            Plan::Forward(cluster) => self.forward(&mut exchange, &cluster).await,
-            Plan::Reply(reply) => self.reply(&mut exchange, &reply),
+            Ok(Plan::Forward(cluster)) => self.forward(&mut exchange, &cluster).await,
+            Ok(Plan::Reply(reply)) => self.reply(&mut exchange, &reply),
+            Ok(Plan::Nowhere(why)) => {
+                let reply = self.call.nowhere(&mut exchange, why);
+                self.reply(&mut exchange, &reply)
+            }
+            Err(failure) => self.fail(&mut exchange, &failure).await,
         };
         let end = match next {
             Next::Abort => self.call.worker.clock.now(),
             Next::Continue | Next::Close => self.call.answered_at,
         };
-        self.call.finish(&exchange, end);
+        self.call.finish(&mut exchange, end);
         next == Next::Abort && exchange.status == 0
     }
 
@@ -116,11 +135,8 @@ impl ServerStream {
             Ok(admitted) => admitted,
             Err(failure) => return self.fail(exchange, &failure).await,
         };
-        let endpoint = admitted.endpoint();
-        self.call.begin_attempt(exchange, endpoint);
-        let http2 = cluster.cluster.http2(Protocol::Http2);
-        let bridge = Bridge::new(Client::Http2(self), exchange, cluster, endpoint, http2);
-        match bridge.run().await {
+        let first = First::Bridge(admitted);
+        match attempts(Client::Http2(self), exchange, cluster, first).await {
             Ok(next) => next,
             Err(failure) => self.fail(exchange, &failure).await,
         }
@@ -132,7 +148,7 @@ impl ServerStream {
             exchange.flags.set(flag);
         }
         self.call.fail_attempt(exchange, failure);
-        match failure.reply() {
+        match failure.reply(exchange.tries > 1) {
             Some(reply) if exchange.status == 0 => {
                 let connected = exchange.attempt.as_ref().map(|attempt| attempt.connected);
                 if connected == Some(false) {

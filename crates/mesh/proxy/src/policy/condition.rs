@@ -38,7 +38,7 @@ impl Condition {
             Self::Always => true,
             Self::Header(header) => subject
                 .request
-                .is_some_and(|(request, head)| has_header(header, request, head)),
+                .is_some_and(|(request, head)| has_header(header, request, head, subject.scheme)),
             Self::Path(path) => subject.path().is_some_and(|is| path.matches(is)),
             Self::DestinationIp(block) => subject
                 .destination
@@ -62,9 +62,9 @@ impl Condition {
 
 /// Of several fields of one name, one must be what is asked for; routes take them for one list, but who
 /// may do what must not depend on what a client adds.
-fn has_header(header: &HeaderMatch, request: &RequestHead, head: &[u8]) -> bool {
+fn has_header(header: &HeaderMatch, request: &RequestHead, head: &[u8], scheme: &str) -> bool {
     if header.name.starts_with(':') || header.name == "host" {
-        return matches_header(header, request, head);
+        return matches_header(header, request, head, scheme);
     }
     let mut values = request.fields.all_by_text(&header.name, head).peekable();
     if values.peek().is_none() {

@@ -129,6 +129,7 @@ mod tests {
     fn combinations() {
         let subject = Subject {
             request: None,
+            scheme: "http",
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             destination: None,

@@ -19,14 +19,14 @@ const LONGEST_REALM: usize = 256;
 
 /// A filter of a connection manager that decides about its requests.
 #[derive(Clone, Debug)]
-pub enum Filter {
+pub enum PolicyFilter {
     /// `envoy.filters.http.rbac`.
     Rbac(Arc<Rbac>),
     /// `envoy.filters.http.jwt_authn`.
     Jwt(Arc<Jwt>),
 }
 
-impl Filter {
+impl PolicyFilter {
     /// Whether it may have to wait for something.
     pub(crate) fn waits(&self) -> bool {
         matches!(self, Self::Jwt(_))
@@ -35,19 +35,19 @@ impl Filter {
 
 /// The same with what a worker has of it.
 #[derive(Debug)]
-pub(crate) enum FilterView {
+pub(crate) enum PolicyView {
     Rbac(Arc<Rbac>, RbacCounts),
     Jwt(JwtView),
 }
 
-impl FilterView {
-    pub(crate) fn new(filter: &Filter, stat_prefix: &str, registry: &Registry) -> Self {
+impl PolicyView {
+    pub(crate) fn new(filter: &PolicyFilter, stat_prefix: &str, registry: &Registry) -> Self {
         match filter {
-            Filter::Rbac(rbac) => {
+            PolicyFilter::Rbac(rbac) => {
                 let counts = RbacCounts::new(rbac, &format!("http.{stat_prefix}"), registry);
                 Self::Rbac(rbac.clone(), counts)
             }
-            Filter::Jwt(jwt) => Self::Jwt(JwtView::new(jwt, stat_prefix, registry)),
+            PolicyFilter::Jwt(jwt) => Self::Jwt(JwtView::new(jwt, stat_prefix, registry)),
         }
     }
 }
@@ -81,18 +81,18 @@ impl Call {
     /// Asks all filters: an answer if the request is not to go on.
     pub(crate) async fn authorize(&mut self, exchange: &mut Exchange) -> Option<Reply<'static>> {
         self.decided = Decided::default();
-        if self.view.filters_wait {
+        if self.view.policies_wait {
             return Box::pin(self.authorize_in_time(exchange)).await;
         }
-        (0..self.view.filters.len()).find_map(|index| self.ask_rules(index, exchange))
+        (0..self.view.policies.len()).find_map(|index| self.ask_rules(index, exchange))
     }
 
     async fn authorize_in_time(&mut self, exchange: &mut Exchange) -> Option<Reply<'static>> {
         let view = self.view.clone();
-        for (index, filter) in view.filters.iter().enumerate() {
+        for (index, filter) in view.policies.iter().enumerate() {
             let denied = match filter {
-                FilterView::Rbac(..) => self.ask_rules(index, exchange),
-                FilterView::Jwt(tokens) => match tokens.check(self).await {
+                PolicyView::Rbac(..) => self.ask_rules(index, exchange),
+                PolicyView::Jwt(tokens) => match tokens.check(self, exchange).await {
                     Ok(effects) => {
                         tokens.stats.allowed.increment();
                         exchange.rare().metadata.take_over(effects.metadata);
@@ -113,9 +113,9 @@ impl Call {
     }
 
     /// Asks the rules at this place among the filters, if there are some.
-    fn ask_rules(&mut self, index: usize, exchange: &Exchange) -> Option<Reply<'static>> {
+    fn ask_rules(&mut self, index: usize, exchange: &mut Exchange) -> Option<Reply<'static>> {
         let view = self.view.clone();
-        let FilterView::Rbac(rbac, counts) = &view.filters[index] else {
+        let PolicyView::Rbac(rbac, counts) = &view.policies[index] else {
             return None;
         };
         let none = Metadata::default();
@@ -131,7 +131,13 @@ impl Call {
         let decision = enforced?;
         counts.count(decision);
         decided.enforced = Some((place(index), decision));
-        (!decision.allowed).then(|| Reply::new(403, "RBAC: access denied"))
+        if decision.allowed {
+            return None;
+        }
+        let policy = self.enforced().map_or("none", |told| told.policy);
+        let details = format!("rbac_access_denied_matched_policy[{policy}]");
+        exchange.rare().details = Some(details.into());
+        Some(Reply::new(403, "RBAC: access denied"))
     }
 
     /// The answer to a request whose tokens do not do.
@@ -219,6 +225,7 @@ impl Call {
             peer,
             client: client_address(&self.view.manager, &self.request, head, peer),
             destination: client.original.or(client.local),
+            scheme: self.scheme(),
             server_name: secured.and_then(|secured| secured.server_name.as_deref()),
             secured,
             metadata,
@@ -241,7 +248,8 @@ impl Call {
 
     #[cold]
     fn told(&self, place: NonZeroU8, decision: Decision, shadow: bool) -> Option<Told<'_>> {
-        let FilterView::Rbac(rbac, _) = self.view.filters.get(usize::from(place.get()) - 1)? else {
+        let PolicyView::Rbac(rbac, _) = self.view.policies.get(usize::from(place.get()) - 1)?
+        else {
             return None;
         };
         let rules = match shadow {

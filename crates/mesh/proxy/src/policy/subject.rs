@@ -14,6 +14,8 @@ use crate::tls::Secured;
 pub(crate) struct Subject<'a> {
     /// The request and its head; none for a connection.
     pub(crate) request: Option<(&'a RequestHead, &'a [u8])>,
+    /// How the client has sent the request: `http` or `https`.
+    pub(crate) scheme: &'a str,
     /// Where the connection comes from.
     pub(crate) peer: IpAddr,
     /// The client, which may be another one.

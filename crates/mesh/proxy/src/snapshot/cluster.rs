@@ -217,6 +217,8 @@ pub struct Thresholds {
     pub max_pending_requests: u32,
     /// `max_requests`.
     pub max_requests: u32,
+    /// `max_retries`; Envoy's default is 3.
+    pub max_retries: u32,
     /// `track_remaining`: the statistics tell how much is left.
     pub tracks_remaining: bool,
 }
@@ -227,6 +229,7 @@ impl Thresholds {
         max_connections: u32::MAX,
         max_pending_requests: u32::MAX,
         max_requests: u32::MAX,
+        max_retries: u32::MAX,
         tracks_remaining: false,
     };
 }
@@ -237,6 +240,7 @@ impl Default for Thresholds {
             max_connections: 1024,
             max_pending_requests: 1024,
             max_requests: 1024,
+            max_retries: 3,
             tracks_remaining: false,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{GrpcTimeouts, Labels};
+use super::{Edits, GrpcTimeouts, Labels, PerFilters, RetryPolicy, Rewrite};
 
 /// `RouteAction` of Envoy: where to, and within which time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +21,10 @@ pub struct Forward {
     pub is_high_priority: bool,
     /// `upgrade_configs`: goes before that of the connection manager.
     pub upgrades: Vec<Upgrade>,
+    /// What is made of path and host.
+    pub rewrite: Option<Box<Rewrite>>,
+    /// When a request is tried again; that of the virtual host if the route has none.
+    pub retry: Option<Box<RetryPolicy>>,
 }
 
 /// `UpgradeConfig`: whether requests may ask for a protocol.
@@ -43,6 +47,12 @@ impl Upgrade {
 }
 
 impl Forward {
+    /// How long the first attempt may take.
+    pub(crate) fn first_timeout(&self) -> Option<Duration> {
+        let per_try = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        per_try.or(self.timeout)
+    }
+
     /// To one cluster, without a time limit.
     pub fn to(cluster: impl Into<String>) -> Self {
         Self {
@@ -62,6 +72,12 @@ pub struct WeightedCluster {
     pub weight: u32,
     /// `metadata_match`, that of the route included: the subset of the cluster.
     pub labels: Labels,
+    /// What is changed about heads, before the changes of the route.
+    pub edits: Option<Box<Edits>>,
+    /// `host_rewrite_literal`.
+    pub host: Option<String>,
+    /// What is wanted of filters, before what the route wants.
+    pub filters: Option<Box<PerFilters>>,
 }
 
 impl WeightedCluster {
@@ -70,7 +86,7 @@ impl WeightedCluster {
         Self {
             name: name.into(),
             weight,
-            labels: Labels::default(),
+            ..Self::default()
         }
     }
 }

@@ -157,6 +157,24 @@ pub struct TcpProxy {
 }
 
 impl TcpProxy {
+    /// One with Envoy's defaults, to this cluster.
+    pub fn new(stat_prefix: impl Into<String>, cluster: &str) -> Self {
+        Self {
+            stat_prefix: stat_prefix.into(),
+            clusters: vec![WeightedCluster::new(cluster, 1)],
+            total_weight: 1,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_connect_attempts: 1,
+            backoff: None,
+            max_duration: None,
+            max_duration_jitter: 0.0,
+            hashes_source: false,
+            rules: Vec::new(),
+            check_drain_close: false,
+            access_logs: Vec::new(),
+        }
+    }
+
     /// The choice of a connection: an index into `clusters`.
     pub(crate) fn choose(&self, random: impl FnOnce() -> u64) -> usize {
         match self.clusters.len() {

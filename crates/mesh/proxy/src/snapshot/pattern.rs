@@ -41,7 +41,77 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
+/// `RegexMatchAndSubstitute`: each match of an expression becomes something else.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    source: String,
+    compiled: Regex,
+    /// With `${1}` for Envoy's `\\1`.
+    substitution: String,
+}
+
+impl Replacement {
+    /// Compiles an expression and what replaces its matches, in RE2's notation (`\\1` is the first group, `\\\\`
+    /// a backslash); the error says what is wrong.
+    pub fn new(source: &str, substitution: &str) -> Result<Self, String> {
+        let compiled = RegexBuilder::new(source)
+            .size_limit(SIZE_LIMIT)
+            .build()
+            .map_err(|error| error.to_string())?;
+        let mut translated = String::new();
+        let mut characters = substitution.chars();
+        while let Some(character) = characters.next() {
+            match character {
+                '$' => translated.push_str("$$"),
+                '\\' => match characters.next() {
+                    Some('\\') => translated.push('\\'),
+                    Some(digit @ '0'..='9') => {
+                        let group = digit as usize - '0' as usize;
+                        if group >= compiled.captures_len() {
+                            return Err(format!("there is no group {group}"));
+                        }
+                        translated.push_str(&format!("${{{group}}}"));
+                    }
+                    _ => {
+                        return Err("a backslash must be followed by a digit or another one".into());
+                    }
+                },
+                other => translated.push(other),
+            }
+        }
+        Ok(Self {
+            source: format!("{source} -> {substitution}"),
+            compiled,
+            substitution: translated,
+        })
+    }
+
+    /// The text with all matches replaced.
+    pub fn apply(&self, text: &[u8]) -> Vec<u8> {
+        self.compiled
+            .replace_all(text, self.substitution.as_bytes())
+            .into_owned()
+    }
+}
+
+impl PartialEq for Replacement {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Replacement {}
+
 impl PathMatch {
+    /// How many bytes of a path that matches are what `prefix_rewrite` replaces.
+    pub(crate) fn matched(&self, path: &[u8]) -> usize {
+        match self {
+            Self::Prefix(prefix) | Self::PathSeparatedPrefix(prefix) => prefix.len(),
+            Self::IgnoringCase(inner) => inner.matched(path),
+            Self::Exact(_) | Self::Regex(_) | Self::Connect => path.len(),
+        }
+    }
+
     /// Whether a path, without its query, meets the condition.
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {
@@ -52,6 +122,15 @@ impl PathMatch {
                 .is_some_and(|rest| rest.is_empty() || rest[0] == b'/'),
             Self::Regex(pattern) => pattern.matches(path),
             Self::Connect => false,
+            Self::IgnoringCase(inner) => match &**inner {
+                Self::Exact(exact) => path.eq_ignore_ascii_case(exact.as_bytes()),
+                Self::Prefix(prefix) => starts_with_ignoring_case(path, prefix),
+                Self::PathSeparatedPrefix(prefix) => {
+                    starts_with_ignoring_case(path, prefix)
+                        && matches!(path.get(prefix.len()), None | Some(b'/'))
+                }
+                other => other.matches(path),
+            },
         }
     }
 }
@@ -120,6 +199,7 @@ mod tests {
 
     #[test]
     fn paths() {
+        let any_case = |inner| PathMatch::IgnoringCase(Box::new(inner));
         let regex = PathMatch::Regex(Pattern::new("/v[12]|/x").expect("valid"));
         let cases = [
             (PathMatch::Prefix("/a".into()), "/ab", true),
@@ -133,6 +213,19 @@ mod tests {
             (regex.clone(), "/x", true),
             (regex.clone(), "/v1/more", false),
             (regex, "more/x", false),
+            (any_case(PathMatch::Prefix("/A".into())), "/ab", true),
+            (any_case(PathMatch::Prefix("/ab".into())), "/a", false),
+            (any_case(PathMatch::Exact("/a".into())), "/A", true),
+            (
+                any_case(PathMatch::PathSeparatedPrefix("/a".into())),
+                "/A/b",
+                true,
+            ),
+            (
+                any_case(PathMatch::PathSeparatedPrefix("/a".into())),
+                "/Ab",
+                false,
+            ),
         ];
         for (condition, path, expected) in cases {
             assert_eq!(
@@ -188,6 +281,55 @@ mod tests {
             let holds = condition.matches(value.map(str::as_bytes));
             assert_eq!(holds, expected, "{condition:?} on {value:?}");
         }
+    }
+
+    #[test]
+    fn values_of_any_case_and_numbers() {
+        let any_case = |inner| ValueMatch::IgnoringCase(Box::new(inner));
+        for (condition, value, expected) in [
+            (any_case(ValueMatch::Exact("Jason".into())), "jASON", true),
+            (any_case(ValueMatch::Exact("Jason".into())), "jASONs", false),
+            (any_case(ValueMatch::Prefix("JA".into())), "jason", true),
+            (any_case(ValueMatch::Suffix("ON".into())), "jason", true),
+            (
+                any_case(ValueMatch::Suffix("a jason".into())),
+                "jason",
+                false,
+            ),
+            (any_case(ValueMatch::Contains("ASO".into())), "jason", true),
+            (any_case(ValueMatch::Contains("ASX".into())), "jason", false),
+            (ValueMatch::Range(-1, 3), "-1", true),
+            (ValueMatch::Range(-1, 3), "3", false),
+            (ValueMatch::Range(-1, 3), "2x", false),
+        ] {
+            assert_eq!(
+                condition.matches(value.as_bytes()),
+                expected,
+                "{condition:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn replacements_are_in_the_notation_of_re2() {
+        for (regex, substitution, text, expected) in [
+            (
+                "^/service/([^/]+)(/.*)$",
+                r"\2/instance/\1",
+                "/service/foo/v1/api",
+                "/v1/api/instance/foo",
+            ),
+            ("one", "two", "/xxx/one/yyy/one/zzz", "/xxx/two/yyy/two/zzz"),
+            ("a", r"$1\\", "a", r"$1\"),
+            ("x", "y", "abc", "abc"),
+        ] {
+            let replacement = Replacement::new(regex, substitution).expect("valid");
+            let made = replacement.apply(text.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&made), expected);
+        }
+        assert!(Replacement::new("a", r"\1").is_err());
+        assert!(Replacement::new("a", r"\x").is_err());
+        assert!(Replacement::new("(", "").is_err());
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl Session {
         let shown = secured.and_then(|secured| secured.server_name.as_deref());
         let subject = Subject {
             request: None,
+            scheme: "",
             peer: self.peer.ip().to_canonical(),
             client: self.peer.ip().to_canonical(),
             destination: self.original.or_else(|| self.client.local_address()),

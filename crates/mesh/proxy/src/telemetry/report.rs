@@ -138,7 +138,7 @@ impl Call {
     }
 
     /// Tells of an exchange that has ended.
-    pub(crate) fn tell(&self, telemetry: &Telemetry, exchange: &Exchange, end: Micros) {
+    pub(crate) fn tell(&self, telemetry: &Telemetry, exchange: &mut Exchange, end: Micros) {
         if let Some(logs) = &telemetry.logs {
             self.log(logs, exchange, end);
         }
@@ -191,12 +191,21 @@ impl Call {
 
     /// Writes the lines of an exchange.
     #[cold]
-    fn log(&self, logs: &LogView, exchange: &Exchange, end: Micros) {
+    fn log(&self, logs: &LogView, exchange: &mut Exchange, end: Micros) {
         let text = self.buffer.head();
         let mut sent = Vec::new();
         if logs.needs_sent_head {
-            self.write_request(exchange, &mut sent);
+            match exchange.sent() {
+                Some(edited) => sent.extend_from_slice(&edited.text),
+                None => {
+                    // What a route changes is for requests that go on.
+                    let edits = std::mem::take(&mut exchange.edits);
+                    self.write_request(exchange, &mut sent);
+                    exchange.edits = edits;
+                }
+            }
         }
+        let exchange = &*exchange;
         let told = exchange.rare.as_ref().map(|rare| &rare.told);
         let route = self.view.router.as_ref().zip(exchange.route);
         let route = route.map(|(router, at)| router.route(at));
@@ -230,7 +239,7 @@ impl Call {
                 .or(bodiless.then_some(exchange.begin)),
             response_begun,
             response_sent: (!is_cut).then_some(end),
-            attempts: cluster.is_some().into(),
+            attempts: cluster.map_or(0, |_| exchange.tries.into()),
             cluster: cluster.map(|cluster| &*cluster.cluster),
             upstream: attempt.map(|attempt| Upstream {
                 address: attempt.address.address,

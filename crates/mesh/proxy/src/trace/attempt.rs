@@ -6,6 +6,7 @@ use periplus_model::propagation::SpanContext;
 
 use crate::clock::Micros;
 use crate::flags::{Flag, Flags};
+use crate::retry::Retried;
 use crate::tls::Secured;
 use crate::trace::tags::Tags;
 use crate::upstream::EndpointState;
@@ -26,6 +27,8 @@ pub(crate) struct Attempt {
     pub(crate) rare: Option<Box<Rare>>,
     /// The proxy gave it up.
     pub(crate) canceled: bool,
+    /// Its response was dropped before its end.
+    pub(crate) dropped: bool,
     /// The endpoint speaks HTTP/2.
     pub(crate) is_http2: bool,
 }
@@ -36,6 +39,8 @@ pub(crate) struct Rare {
     /// Why it failed.
     reason: Option<&'static str>,
     tls: Option<TlsOutcome>,
+    /// What came before it.
+    retried: Option<Retried>,
 }
 
 /// What came of TLS with an endpoint.
@@ -67,6 +72,17 @@ impl Attempt {
             TlsOutcome::Secured(_) => None,
             TlsOutcome::Failed(why) => Some(why),
         }
+    }
+
+    /// Notes what came before it.
+    #[cold]
+    pub(crate) fn is_again(&mut self, retried: Option<Retried>) {
+        self.rare.get_or_insert_default().retried = retried;
+    }
+
+    /// What came before it.
+    pub(super) fn retried(&self) -> Option<&Retried> {
+        self.rare.as_ref()?.retried.as_ref()
     }
 
     /// Notes what the TLS of the connection has shown.

@@ -206,7 +206,7 @@ const OF_EVERY_SPAN: [(&str, &str); 1] = [("component", "proxy")];
 const OF_CLUSTERS: [&str; 2] = ["upstream_cluster", "upstream_cluster.name"];
 
 /// Built-in tags whose values vary from span to span.
-const VARYING: [&str; 31] = [
+const VARYING: [&str; 34] = [
     "guid:x-request-id",
     "guid:x-client-trace-id",
     "http.url",
@@ -230,6 +230,9 @@ const VARYING: [&str; 31] = [
     "response_flags",
     "error",
     "error.reason",
+    "retry.count",
+    "retry.reason",
+    "retry.back_off_us",
     "canceled",
     "source_principal",
     "destination_principal",

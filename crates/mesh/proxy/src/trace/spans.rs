@@ -34,6 +34,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) request: &'a RequestHead,
     pub(crate) head: &'a [u8],
     pub(crate) id: &'a RequestId,
+    /// The host that the client asked for, whatever a route has made of it.
+    pub(crate) host: &'a [u8],
     /// The request came over an edge listener, so that the scheme is ours to say.
     pub(crate) edge: bool,
     /// What names the span, besides the tracer's default.
@@ -84,6 +86,22 @@ impl Tracer {
         self.report_request(&context.span, finished, &trace_state, scratch);
     }
 
+    /// Reports the span of an attempt that is not the last one.
+    #[cold]
+    pub(crate) fn report_try(
+        &self,
+        context: &TraceContext,
+        finished: &Finished<'_>,
+        scratch: &mut Scratch,
+    ) {
+        if let Some(attempt) = finished.attempt
+            && let Some(span) = attempt.span.as_ref().filter(|span| span.sampled)
+        {
+            let trace_state = self.trace_state(context, finished);
+            self.report_attempt(span, attempt, finished, &trace_state, &mut scratch.name);
+        }
+    }
+
     fn trace_state<'a>(&self, context: &TraceContext, finished: &Finished<'a>) -> Cow<'a, str> {
         if !context.continues || !finished.request.fields.has(Name::TraceState) {
             return Cow::Borrowed("");
@@ -121,7 +139,7 @@ impl Tracer {
         let name = match &finished.name {
             Some(name) => name,
             None => {
-                host = text(request.target.authority.get(head));
+                host = text(finished.host);
                 self.default_name(&host, &mut scratch.name)
             }
         };
@@ -227,6 +245,7 @@ impl Tracer {
         let flags = flags_text(attempt.flags);
         let custom = self.custom_headers(finished);
 
+        let (mut count, mut waited) = Default::default();
         let mut tags = Tags::new();
         tags.push(
             "http.protocol",
@@ -254,7 +273,15 @@ impl Tracer {
             tags.push("error.reason", reason);
         }
         attempt.push_tls(&mut tags, true);
-        if attempt.canceled {
+        if let Some(retried) = attempt.retried() {
+            tags.push(
+                "retry.count",
+                digits(&mut count, u64::from(retried.number - 1)),
+            );
+            tags.push("retry.reason", &retried.reason);
+            tags.push("retry.back_off_us", digits(&mut waited, retried.back_off));
+        }
+        if attempt.canceled || attempt.dropped {
             tags.push("canceled", "true");
         }
         self.push_custom(&mut tags, &custom);

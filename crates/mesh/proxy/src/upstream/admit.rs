@@ -1,5 +1,6 @@
 //! Leave to send a request, to wait for a connection, to open one: the circuit breakers.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::balance::{Ask, Chance};
@@ -27,11 +28,20 @@ impl ClusterState {
         if self.cluster.spread.drops_per_million > 0 {
             self.drop_some(chance)?;
         }
-        let Some(endpoint) = self.pick(ask, chance) else {
+        self.admit_at(self.pick(ask, chance), ask.is_high_priority)
+    }
+
+    #[inline]
+    fn admit_at(
+        self: &Rc<Self>,
+        endpoint: Option<Rc<EndpointState>>,
+        is_high_priority: bool,
+    ) -> Result<Admitted, Failure> {
+        let Some(endpoint) = endpoint else {
             self.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };
-        let Some(permit) = self.request_permit(ask.is_high_priority) else {
+        let Some(permit) = self.request_permit(is_high_priority) else {
             self.stats.rq_pending_overflow.increment();
             return Err(Failure::Overflow);
         };
@@ -43,6 +53,33 @@ impl ClusterState {
             endpoint,
             _permit: permit,
         })
+    }
+
+    /// The same for another attempt: up to so many times another endpoint is chosen than those before.
+    #[cold]
+    pub(crate) fn admit_again(
+        self: &Rc<Self>,
+        ask: Ask<'_>,
+        chance: &impl Chance,
+        (before, attempts): (&[SocketAddr], u32),
+    ) -> Result<Admitted, Failure> {
+        let mut endpoint = self.pick(ask, chance);
+        for attempt in 0..u64::from(attempts) {
+            let is_known = |picked: &Rc<EndpointState>| before.contains(&picked.address);
+            if !endpoint.as_ref().is_some_and(is_known) {
+                break;
+            }
+            // As Envoy does with Maglev: a hash that is far away.
+            let hash = ask.hash.map(|hash| hash ^ !attempt);
+            endpoint = self.pick(Ask { hash, ..ask }, chance);
+        }
+        self.admit_at(endpoint, ask.is_high_priority)
+    }
+
+    /// Leave to have one more retry under way.
+    pub(crate) fn retry_permit(&self, is_high: bool) -> Option<Permit> {
+        let limit = self.cluster.limits.of(is_high).max_retries;
+        Permit::take(&self.usage, Counter::retries(is_high), limit)
     }
 
     /// Refuses the share of the requests that the control plane wants to be refused.

@@ -9,6 +9,7 @@ mod http2;
 mod link;
 mod usage;
 
+pub(crate) use admit::Admitted;
 pub(crate) use cluster::ClusterState;
 pub(crate) use connection::{EndpointState, Pooled, Slot, UpstreamConnection};
 pub(crate) use gauges::add_gauges;

@@ -20,22 +20,40 @@ pub(crate) struct Used {
     pub(crate) connections: AtomicU32,
     pub(crate) pending: AtomicU32,
     pub(crate) requests: AtomicU32,
+    pub(crate) retries: AtomicU32,
 }
 
-/// The usage of all clusters, by name.
+/// The usage of all clusters, by name, and the active faults of connection managers, by their prefix.
 #[derive(Debug, Default)]
-pub(crate) struct Usages(Mutex<HashMap<String, Arc<Usage>>>);
+pub(crate) struct Usages {
+    clusters: ByName<Usage>,
+    faults: ByName<AtomicU32>,
+}
+
+#[derive(Debug, Default)]
+struct ByName<T>(Mutex<HashMap<String, Arc<T>>>);
 
 impl Usages {
     /// The usage of a cluster.
     pub(crate) fn of(&self, cluster: &str) -> Arc<Usage> {
-        let mut usages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(usage) = usages.get(cluster) {
+        self.clusters.of(cluster)
+    }
+
+    /// The active faults of the connection managers with this `stat_prefix`.
+    pub(crate) fn faults(&self, prefix: &str) -> Arc<AtomicU32> {
+        self.faults.of(prefix)
+    }
+}
+
+impl<T: Default> ByName<T> {
+    fn of(&self, name: &str) -> Arc<T> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usage) = known.get(name) {
             return usage.clone();
         }
-        usages.retain(|_, usage| Arc::strong_count(usage) > 1);
-        let usage = Arc::<Usage>::default();
-        usages.insert(cluster.to_owned(), usage.clone());
+        known.retain(|_, usage| Arc::strong_count(usage) > 1);
+        let usage = Arc::<T>::default();
+        known.insert(name.to_owned(), usage.clone());
         usage
     }
 }
@@ -65,6 +83,14 @@ impl Counter {
             Self(|usage| &usage.high.pending)
         } else {
             Self(|usage| &usage.default.pending)
+        }
+    }
+
+    pub(crate) fn retries(is_high: bool) -> Self {
+        if is_high {
+            Self(|usage| &usage.high.retries)
+        } else {
+            Self(|usage| &usage.default.retries)
         }
     }
 

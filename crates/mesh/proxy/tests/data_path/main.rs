@@ -9,6 +9,7 @@ mod health;
 mod istio_metrics;
 mod keep_alive_and_pools;
 mod listeners_live;
+mod retries;
 mod rfc9110_semantics;
 mod rfc9112_framing;
 mod rfc9112_hostile_input;

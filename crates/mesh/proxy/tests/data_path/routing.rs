@@ -30,11 +30,10 @@ fn hosts_match_exactly_then_by_suffix_then_by_prefix() {
             let mut host = |name: &str| {
                 table
                     .virtual_hosts
-                    .push(periplus_proxy::snapshot::VirtualHost {
-                        name: name.into(),
-                        include_request_attempt_count: false,
-                        routes: vec![route("/", say(name)).into()],
-                    });
+                    .push(periplus_proxy::snapshot::VirtualHost::new(
+                        name,
+                        vec![route("/", say(name)).into()],
+                    ));
                 table.virtual_hosts.len() - 1
             };
             let (exact, suffix, longer) = (host("exact"), host("suffix"), host("longer"));

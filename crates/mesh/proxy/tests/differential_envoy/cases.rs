@@ -17,7 +17,7 @@ const SPAN_ID: &str = "a2fb4a1d1a96d312";
 const PARENT_ID: &str = "0020000000000001";
 const REQUEST_ID: &str = "3ab5d2b6-7a2c-9d1e-8b3f-0123456789ab";
 
-fn get(path: &str, headers: &str) -> String {
+pub(crate) fn get(path: &str, headers: &str) -> String {
     let headers = headers.replace('\n', "\r\n");
     format!("GET {path}?case=CASE. HTTP/1.1\r\nhost: test\r\n{headers}connection: close\r\n\r\n")
 }

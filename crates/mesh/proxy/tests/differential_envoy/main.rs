@@ -9,6 +9,7 @@ mod envoy;
 mod http2;
 mod outcome;
 mod policies;
+mod rules;
 mod tcp;
 mod tolerated;
 mod world;
@@ -133,7 +134,8 @@ async fn the_same_as_envoy_but_for_what_is_meant() {
     }
     assert_eq!(plane.ads.counters().nacks, 0, "{:?}", plane.ads.proxies());
 
-    let cases = cases::all();
+    let mut cases = cases::all();
+    cases.extend(rules::cases());
     let mut seen = BTreeMap::new();
     for case in &cases {
         let both = tokio::join!(ours.run(case), envoys.run(case));

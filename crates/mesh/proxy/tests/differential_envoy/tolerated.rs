@@ -39,7 +39,9 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
     Tolerated {
         name: "Fields that the response's connection header names",
         covers: |case, side, line| {
-            (case.starts_with("response-headers@") || case.starts_with("h2-response-headers@"))
+            (case.starts_with("response-headers@")
+                || case.starts_with("h2-response-headers@")
+                || case.ends_with("retry-headers@rules"))
                 && side == Side::Envoy
                 && line == "response header x-hop: 1"
         },
@@ -70,6 +72,15 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         name: "Streams that were not worked on",
         covers: |case, side, line| {
             case.contains("-to-h2-refuse@") && side == Side::Ours && line.starts_with("upstream 1 ")
+        },
+    },
+    Tolerated {
+        name: "Attempts on spans",
+        covers: |case, side, line| {
+            case.contains("retry-")
+                && side == Side::Ours
+                && (line.contains(" tag retry.reason: ")
+                    || line.contains(" tag retry.back_off_us: "))
         },
     },
     Tolerated {

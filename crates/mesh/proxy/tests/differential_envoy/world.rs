@@ -17,7 +17,9 @@ use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::trace::v3 as trace;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, HttpFilter};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -33,6 +35,7 @@ use envoy_types::util::pack_any;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 
+use crate::rules;
 use crate::xds_support::free_address;
 use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener, manager, path_prefix, route_configuration,
@@ -40,7 +43,7 @@ use crate::xds_support::resources::{
 };
 
 /// The listeners, by what they show.
-pub(crate) const LISTENERS: [&str; 12] = [
+pub(crate) const LISTENERS: [&str; 15] = [
     "outbound",
     "inbound",
     "gateway",
@@ -53,6 +56,9 @@ pub(crate) const LISTENERS: [&str; 12] = [
     "otlp_outbound",
     "otlp_inbound",
     "otlp_gateway",
+    "rules",
+    "rules_gateway",
+    "rules_specific",
 ];
 
 /// The addresses of one proxy.
@@ -118,32 +124,53 @@ pub(crate) fn snapshot(addresses: &Addresses) -> Snapshot {
         .with(
             ENDPOINT,
             clusters
-                .map(|name| endpoints(name, &at(name)))
+                .map(|name| match name {
+                    "origin" | "h2" => rules::named_endpoints(name, &at(name)),
+                    _ => endpoints(name, &at(name)),
+                })
                 .into_iter()
                 .collect(),
         )
         .with(LISTENER, ResourceSet::from_iter(listeners))
         .with(
             ROUTE,
-            ResourceSet::from_iter([route_configuration("routes", routes())]),
+            ResourceSet::from_iter([
+                route_configuration("routes", routes()),
+                rules::configuration("rules"),
+                rules::configuration("specific_rules"),
+            ]),
         )
 }
 
 fn listener_kind(name: &str) -> (TrafficDirection, HttpConnectionManager) {
     use TrafficDirection::{Inbound, Outbound};
+    let routes = match name {
+        "rules" | "rules_gateway" => "rules",
+        "rules_specific" => "specific_rules",
+        _ => "routes",
+    };
+    let mut bare = manager(routes);
+    if routes != "routes" {
+        let fault = HttpFilter {
+            name: rules::FAULT.to_owned(),
+            config_type: Some(ConfigType::TypedConfig(pack_any(HttpFault::default()))),
+            ..Default::default()
+        };
+        bare.http_filters.insert(0, fault);
+    }
     let with = |tracing: Option<Tracing>| HttpConnectionManager {
         tracing,
         delayed_close_timeout: shortly(),
-        ..manager("routes")
+        ..bare.clone()
     };
     let edge = |tracing: Option<Tracing>| HttpConnectionManager {
         use_remote_address: yes(),
         ..with(tracing)
     };
     match name {
-        "outbound" => (Outbound, with(traced(zipkin(|_| {})))),
+        "outbound" | "rules" | "rules_specific" => (Outbound, with(traced(zipkin(|_| {})))),
         "inbound" => (Inbound, with(traced(zipkin(|_| {})))),
-        "gateway" => (Outbound, edge(spawning(zipkin(|_| {})))),
+        "gateway" | "rules_gateway" => (Outbound, edge(spawning(zipkin(|_| {})))),
         "edge" => {
             let mut manager = edge(traced(zipkin(|_| {})));
             manager.always_set_request_id_in_response = true;

@@ -77,7 +77,7 @@ fn rule(
 ) -> Result<Rule, Refused> {
     let condition = rule.r#match.take();
     let condition = condition.ok_or_else(|| at.field("match").refuse("it must be given"))?;
-    let (path, headers) = matcher::compile(condition, &at.field("match"))?;
+    let (path, headers, conditions) = matcher::compile(condition, &at.field("match"))?;
     let requirement = match rule.requirement_type.take() {
         None => None,
         Some(RequirementType::Requires(one)) => {
@@ -93,6 +93,7 @@ fn rule(
     Ok(Rule {
         path,
         headers,
+        conditions,
         requirement,
     })
 }

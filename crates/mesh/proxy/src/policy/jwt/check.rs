@@ -8,12 +8,13 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use crate::call::Call;
+use crate::exchange::Exchange;
 use crate::policy::Metadata;
 use crate::policy::jwt::token::{URL_SAFE, payload_text};
 use crate::policy::jwt::{
     FILTER, Jwt, KeySource, Known, Location, Problem, Provider, Requirement, Token,
 };
-use crate::route::matches_header;
+use crate::route::meets;
 use crate::stats::{JwtStats, Registry};
 use crate::worker::Worker;
 
@@ -58,7 +59,7 @@ impl JwtView {
     }
 
     /// Whether a request may go on, and what its tokens do to it.
-    pub(crate) async fn check(&self, call: &Call) -> Result<Effects, Problem> {
+    pub(crate) async fn check(&self, call: &Call, exchange: &Exchange) -> Result<Effects, Problem> {
         let head = call.buffer.head();
         let request = &call.request;
         let mut effects = Effects::default();
@@ -68,9 +69,12 @@ impl JwtView {
         }
         let path = request.target.path.get(head);
         let path = memchr::memchr(b'?', path).map_or(path, |query| &path[..query]);
+        let asking = call.asking(exchange);
         let rule = self.jwt.rules.iter().find(|rule| {
-            let mut headers = rule.headers.iter();
-            rule.path.matches(path) && headers.all(|one| matches_header(one, request, head))
+            let conditions = rule.conditions.as_deref();
+            rule.path.matches(path)
+                && rule.headers.iter().all(|one| asking.has(one))
+                && conditions.is_none_or(|all| meets(all, &asking, || call.worker.random()))
         });
         if let Some(requirement) = rule.and_then(|rule| rule.requirement.as_deref()) {
             // Only this filter may say what a token says.

@@ -21,7 +21,7 @@ pub(crate) use self::location::Location;
 pub(crate) use self::problem::Problem;
 pub(crate) use self::remote::{Origin, RemoteKeys};
 pub(crate) use self::token::Token;
-use crate::snapshot::{HeaderMatch, PathMatch};
+use crate::snapshot::{Conditions, HeaderMatch, PathMatch};
 
 /// The name under which metadata is left.
 pub(crate) const FILTER: &str = "envoy.filters.http.jwt_authn";
@@ -78,6 +78,7 @@ pub(crate) enum KeySource {
 pub(crate) struct Rule {
     pub(crate) path: PathMatch,
     pub(crate) headers: Vec<HeaderMatch>,
+    pub(crate) conditions: Option<Box<Conditions>>,
     /// Nothing, if there is none.
     pub(crate) requirement: Option<Arc<Requirement>>,
 }

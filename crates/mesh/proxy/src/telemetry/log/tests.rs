@@ -221,6 +221,7 @@ fn filters_take_what_they_name() {
         Filter::Header(HeaderMatch {
             name: name.to_owned(),
             value: ValueMatch::Present,
+            missing_is_empty: false,
             invert,
         })
     };

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    ClientCert, Cluster, ClusterLimits, Codec, ConnectionManager, Decorator, Direction, Endpoint,
-    Forward, Http2Options, Listener, Node, PathMatch, Route, RouteAction, RouteTable, ServerHeader,
-    Service, Snapshot, TcpProxy, Tracing, TracingProvider, VirtualHost, WeightedCluster,
+    Cluster, ClusterLimits, ConnectionManager, Decorator, Direction, Endpoint, Forward, Listener,
+    Node, PathMatch, Route, RouteAction, RouteTable, Service, Snapshot, TcpProxy, Tracing,
+    TracingProvider, VirtualHost,
 };
 use periplus_proxy::{Options, Proxy, Published};
 
@@ -125,20 +125,7 @@ impl Config {
 
     /// Passes bytes on, to cluster `app` unless `edit` says otherwise.
     pub(crate) fn tcp(mut self, edit: impl FnOnce(&mut TcpProxy)) -> Self {
-        let mut proxy = TcpProxy {
-            rules: Vec::new(),
-            stat_prefix: "test".into(),
-            clusters: vec![WeightedCluster::new("app", 1)],
-            total_weight: 1,
-            idle_timeout: Some(Duration::from_secs(3600)),
-            max_connect_attempts: 1,
-            backoff: None,
-            max_duration: None,
-            max_duration_jitter: 0.0,
-            hashes_source: false,
-            check_drain_close: false,
-            access_logs: Vec::new(),
-        };
+        let mut proxy = TcpProxy::new("test", "app");
         edit(&mut proxy);
         self.tcp = Some(proxy);
         self
@@ -156,9 +143,11 @@ impl Config {
             ..RouteTable::default()
         };
         let host = |name: &str, routes: &[Route]| VirtualHost {
-            name: name.into(),
             include_request_attempt_count: true,
-            routes: routes.iter().map(|route| Arc::new(copy(route))).collect(),
+            ..VirtualHost::new(
+                name,
+                routes.iter().map(|route| Arc::new(route.clone())).collect(),
+            )
         };
         table.virtual_hosts.push(host("any", &self.routes));
         for (domain, routes) in &self.domains {
@@ -168,26 +157,9 @@ impl Config {
             table.virtual_hosts.push(host(domain, routes));
         }
         let mut manager = ConnectionManager {
-            stat_prefix: "test".into(),
-            routes: Some(Arc::new(table)),
             tracing: self.tracing.clone(),
             use_remote_address: self.edge,
-            generate_request_id: true,
-            preserve_external_request_id: false,
-            always_set_request_id_in_response: false,
-            server_name: "envoy".into(),
-            server_header: ServerHeader::Overwrite,
-            max_request_head_bytes: 60 * 1024,
-            max_headers: 100,
-            idle_timeout: Some(Duration::from_secs(3600)),
-            stream_idle_timeout: Some(Duration::from_secs(300)),
-            request_headers_timeout: None,
-            client_cert: ClientCert::default(),
-            codec: Codec::Auto,
-            http2: Http2Options::default(),
-            upgrades: Vec::new(),
-            access_logs: Vec::new(),
-            filters: Vec::new(),
+            ..ConnectionManager::new("test", Some(Arc::new(table)))
         };
         (self.manager)(&mut manager);
         let service = match &self.tcp {
@@ -301,13 +273,7 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
 
 /// A route for a prefix.
 pub(crate) fn route(prefix: &str, action: RouteAction) -> Route {
-    Route {
-        name: String::new(),
-        path: PathMatch::Prefix(prefix.into()),
-        headers: Vec::new(),
-        action,
-        decorator: None,
-    }
+    Route::new(PathMatch::Prefix(prefix.into()), action)
 }
 
 /// The same route, which names its spans.
@@ -328,22 +294,6 @@ pub(crate) fn forward_within(cluster: &str, timeout: Option<Duration>) -> RouteA
         timeout,
         ..Forward::to(cluster)
     })
-}
-
-fn copy(route: &Route) -> Route {
-    Route {
-        name: route.name.clone(),
-        path: route.path.clone(),
-        headers: route.headers.clone(),
-        action: match &route.action {
-            RouteAction::Forward(forward) => RouteAction::Forward(forward.clone()),
-            RouteAction::Respond { status, body } => RouteAction::Respond {
-                status: *status,
-                body: body.clone(),
-            },
-        },
-        decorator: route.decorator.clone(),
-    }
 }
 
 pub(crate) fn tracing(provider: TracingProvider) -> Tracing {

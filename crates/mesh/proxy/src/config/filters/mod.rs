@@ -1,0 +1,156 @@
+//! HTTP filters: those of a connection manager, and what routes want of them.
+
+mod fault;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::route::v3::FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+use envoy_types::pb::google::protobuf::Any;
+use prost::Name;
+
+use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
+use super::policies;
+use crate::policy::{MOST_FILTERS, PolicyFilter};
+use crate::snapshot::{Filter, HttpFilter, PerFilter, PerFilters};
+
+/// Filters that count only: whoever wants such numbers has other ones.
+const STATISTICS: [&str; 2] = ["stats.PluginConfig", "stats.v3.PluginConfig"];
+
+/// The filters of a connection manager, without the router, which must be the last one: those that decide
+/// about requests, and those that follow them.
+pub(super) fn compile(
+    filters: Vec<pb::HttpFilter>,
+    at: &At<'_>,
+) -> Result<(Vec<PolicyFilter>, Vec<HttpFilter>), Refused> {
+    const NO_ROUTER: &str = "the router must be the last filter";
+    let mut policies = Vec::new();
+    let mut compiled: Vec<HttpFilter> = Vec::new();
+    let count = filters.len();
+    for (index, filter) in filters.into_iter().enumerate() {
+        let at = &at.index(index);
+        let config = match filter.config_type {
+            Some(ConfigType::TypedConfig(config)) => config,
+            Some(ConfigType::ConfigDiscovery(_)) => {
+                return Err(at.field("config_discovery").refuse("is not supported"));
+            }
+            None if filter.disabled => continue,
+            None => return Err(at.field("typed_config").refuse("it must be given")),
+        };
+        if config.type_url == Router::type_url() && !filter.disabled {
+            if index + 1 != count {
+                return Err(at.refuse(NO_ROUTER));
+            }
+            router(decode(&config, at)?, &at.field("typed_config"))?;
+            if policies.len() > MOST_FILTERS {
+                let reason = format!("{count} filters, at most {MOST_FILTERS} are supported");
+                return Err(at.refuse(reason));
+            }
+            return Ok((policies, compiled));
+        }
+        match of_type(&config, &at.field("typed_config"))? {
+            Known::Filter(of_type) => compiled.push(HttpFilter {
+                name: filter.name,
+                disabled: filter.disabled,
+                filter: of_type,
+            }),
+            // Routes cannot turn it on: their configuration of it is refused.
+            Known::Policy(_) if filter.disabled => {}
+            Known::Policy(_) if !compiled.is_empty() => {
+                let reason =
+                    "filters that decide about requests must stand before those that do not";
+                return Err(at.refuse(reason));
+            }
+            Known::Policy(policy) => policies.push(policy),
+            Known::Statistics => {}
+            // One that is off for all routes cannot be turned on: routes with its configuration are refused.
+            Known::No if filter.is_optional || filter.disabled => {}
+            Known::No => return Err(unknown(&filter.name, &config, at)),
+        }
+    }
+    Err(at.refuse(NO_ROUTER))
+}
+
+fn unknown(name: &str, config: &Any, at: &At<'_>) -> Refused {
+    let of_type = short_type(&config.type_url);
+    at.refuse(format!("filter {name:?} ({of_type}) is not supported"))
+}
+
+/// What a type of configuration belongs to.
+enum Known {
+    Filter(Filter),
+    Policy(PolicyFilter),
+    Statistics,
+    No,
+}
+
+fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
+    let url = &config.type_url;
+    Ok(if *url == HttpFault::type_url() {
+        let fault = fault::compile(decode(config, at)?, at)?;
+        Known::Filter(Filter::Fault(Arc::new(fault)))
+    } else if *url == Rbac::type_url() {
+        let rbac = policies::requests(decode(config, at)?, at)?;
+        Known::Policy(PolicyFilter::Rbac(Arc::new(rbac)))
+    } else if *url == JwtAuthentication::type_url() {
+        let jwt = policies::tokens(decode(config, at)?, at)?;
+        Known::Policy(PolicyFilter::Jwt(Arc::new(jwt)))
+    } else if *url == GrpcStats::type_url() || STATISTICS.contains(&short_type(url)) {
+        Known::Statistics
+    } else {
+        Known::No
+    })
+}
+
+fn router(mut router: Router, at: &At<'_>) -> Result<(), Refused> {
+    ignored!(router: dynamic_stats, upstream_log, upstream_log_options,
+        suppress_grpc_request_failure_code_stats);
+    must_be(
+        router.reject_connect_request_early_data.take(),
+        false,
+        &at.field("reject_connect_request_early_data"),
+    )?;
+    nothing_else(&router, at)
+}
+
+/// `typed_per_filter_config` of one level of the routes.
+pub(super) fn per_filter(
+    configs: HashMap<String, Any>,
+    at: &At<'_>,
+) -> Result<PerFilters, Refused> {
+    let mut compiled = PerFilters::with_capacity(configs.len());
+    for (name, config) in configs {
+        let at = &at.field(&name);
+        if let Some(wanted) = wanted(&name, config, at)? {
+            compiled.insert(name, wanted);
+        }
+    }
+    Ok(compiled)
+}
+
+fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Refused> {
+    let (config, is_optional) = if config.type_url == FilterConfig::type_url() {
+        let wrapped: FilterConfig = decode(&config, at)?;
+        match wrapped.config {
+            _ if wrapped.disabled => return Ok(Some(PerFilter::Off)),
+            None => return Ok(Some(PerFilter::On)),
+            Some(config) => (config, wrapped.is_optional),
+        }
+    } else {
+        (config, false)
+    };
+    match of_type(&config, at)? {
+        Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),
+        Known::Statistics => Ok(None),
+        Known::No if is_optional => Ok(None),
+        Known::Policy(_) => Err(at.refuse("is not supported by route")),
+        Known::No => Err(unknown(name, &config, at)),
+    }
+}

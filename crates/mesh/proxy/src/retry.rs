@@ -1,0 +1,383 @@
+//! Whether, and when, a request is tried again.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use h2::Reason;
+
+use crate::acquire::Waits;
+use crate::call::Call;
+use crate::clock::Micros;
+use crate::edit;
+use crate::exchange::Exchange;
+use crate::flags::Flag;
+use crate::grpc::GrpcStatus;
+use crate::http1::framing::Framing;
+use crate::http1::head::Fields;
+use crate::reply::Failure;
+use crate::snapshot::{BackOff, HeaderMatch, RateLimited, RetryOn, RetryPolicy, RouteAction};
+use crate::upstream::Permit;
+
+/// The most endpoints that are remembered as having had the request.
+const MOST_BEFORE: usize = 32;
+
+/// What is known of the attempts before the current one.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    /// The endpoints that have had the request.
+    pub(crate) before: Vec<SocketAddr>,
+    /// How long the endpoint wants to be left alone.
+    wanted: Option<Duration>,
+    /// Counts the attempt among the cluster's retries, until it is known how it went.
+    permit: Option<Permit>,
+}
+
+/// What an attempt's span tells of the attempt before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Retried {
+    /// Which attempt it is; the first is 1.
+    pub(crate) number: u32,
+    /// How the one before ended: a status, or why there was none.
+    pub(crate) reason: Cow<'static, str>,
+    /// How long it waited.
+    pub(crate) back_off: Micros,
+}
+
+impl Call {
+    /// The retry policy of the exchange's route.
+    fn retry_policy(&self, exchange: &Exchange) -> Option<&RetryPolicy> {
+        let router = self.view.router.as_ref()?;
+        match &router.route(exchange.route?).action {
+            RouteAction::Forward(forward) => forward.retry.as_deref(),
+            RouteAction::Respond { .. } | RouteAction::Redirect(_) => None,
+        }
+    }
+
+    /// Whether a policy is for the request at all.
+    #[cold]
+    pub(crate) fn may_retry(&self, exchange: &Exchange, policy: &RetryPolicy) -> bool {
+        let conditions = &policy.request_headers;
+        let asking = self.asking(exchange);
+        !policy.on.is_empty()
+            && (conditions.is_empty() || conditions.iter().any(|condition| asking.has(condition)))
+    }
+
+    /// Whether a response is dropped since there is to be another attempt; `complete` says that the request
+    /// can be sent once more.
+    #[cold]
+    pub(crate) fn retries_response(
+        &self,
+        exchange: &mut Exchange,
+        head: &[u8],
+        complete: bool,
+    ) -> bool {
+        let Some(policy) = self.retry_policy(exchange).filter(|_| complete) else {
+            return false;
+        };
+        let (status, fields) = (self.response.status, &self.response.fields);
+        let wants = wants_response(policy, status, fields, head);
+        if !self.decide(exchange, wants) {
+            return false;
+        }
+        let limited = policy.rate_limited.as_ref();
+        exchange.rare().tries.wanted = limited.and_then(|limited| reset(limited, fields, head));
+        exchange.rare().grpc = GrpcStatus::in_fields(fields, head);
+        if let Some(attempt) = &mut exchange.attempt {
+            attempt.dropped = self.response.framing != Framing::None;
+        }
+        true
+    }
+
+    /// Whether there is another attempt after one that has failed.
+    #[cold]
+    pub(crate) fn retries_failure(
+        &self,
+        exchange: &mut Exchange,
+        failure: &Failure,
+        complete: bool,
+    ) -> bool {
+        // A response that was dropped has been decided about.
+        if *failure == Failure::Again {
+            return true;
+        }
+        if !exchange.retries || !complete || exchange.attempt.is_none() {
+            return false;
+        }
+        match self.retry_policy(exchange) {
+            Some(policy) => self.decide(exchange, wants_failure(policy.on, failure)),
+            None => false,
+        }
+    }
+
+    /// Counts what becomes of a wish for another attempt.
+    fn decide(&self, exchange: &mut Exchange, wants: bool) -> bool {
+        let Some(cluster) = exchange.cluster.clone() else {
+            return false;
+        };
+        let stats = &cluster.stats;
+        if exchange.tries > 1 {
+            exchange.rare().tries.permit = None;
+            if !wants {
+                stats.rq_retry_success.increment();
+            }
+        }
+        if !wants {
+            return false;
+        }
+        if exchange.retries_left == 0 {
+            stats.rq_retry_limit_exceeded.increment();
+            exchange.flags.set(Flag::URX);
+            return false;
+        }
+        exchange.retries_left -= 1;
+        let Some(permit) = cluster.retry_permit(exchange.is_high_priority) else {
+            stats.rq_retry_overflow.increment();
+            exchange.flags.set(Flag::UO);
+            return false;
+        };
+        stats.rq_retry.increment();
+        exchange.rare().tries.permit = Some(permit);
+        true
+    }
+
+    /// How often another endpoint is chosen than those before.
+    pub(crate) fn host_attempts(&self, exchange: &Exchange) -> u32 {
+        self.retry_policy(exchange)
+            .map_or(0, |policy| policy.host_attempts)
+    }
+
+    /// How long it takes until the next attempt.
+    fn back_off(&self, exchange: &mut Exchange) -> Duration {
+        let Some(policy) = self.retry_policy(exchange) else {
+            return Duration::ZERO;
+        };
+        let stats = exchange
+            .cluster
+            .as_ref()
+            .map(|cluster| cluster.stats.clone());
+        let back_off = policy.back_off;
+        if let Some(wanted) = exchange.rare().tries.wanted.take() {
+            if let Some(stats) = stats {
+                stats.rq_retry_backoff_ratelimited.increment();
+            }
+            let half = wanted.as_millis() as u64 / 2;
+            return wanted + Duration::from_millis(self.worker.random() % half.max(1));
+        }
+        if let Some(stats) = stats {
+            stats.rq_retry_backoff_exponential.increment();
+        }
+        let most = interval(back_off, exchange.tries.into()).as_micros() as u64;
+        Duration::from_micros(self.worker.random() % most.max(1))
+    }
+
+    /// What another attempt tells the endpoint about itself.
+    #[cold]
+    pub(crate) fn edit_again(&self, exchange: &Exchange, out: &mut Vec<u8>, from: usize) {
+        let number = itoa::Buffer::new().format(exchange.tries).to_owned();
+        if edit::has(&out[from..], "x-envoy-attempt-count") {
+            edit::set(out, from, "x-envoy-attempt-count", number.as_bytes());
+        }
+        const TIME: &str = "x-envoy-expected-rq-timeout-ms";
+        if exchange.per_try().is_none()
+            && let Some(timeout) = exchange.timeout
+            && edit::has(&out[from..], TIME)
+        {
+            let passed = self.worker.clock.now().saturating_sub(exchange.onward);
+            let left = (timeout.as_millis() as u64).saturating_sub(passed / 1000);
+            let left = itoa::Buffer::new().format(left.max(1)).to_owned();
+            edit::set(out, from, TIME, left.as_bytes());
+        }
+    }
+}
+
+/// Ends an attempt, and waits until the next one may begin.
+pub(crate) async fn prepare(
+    client: &mut impl Waits,
+    exchange: &mut Exchange,
+    failure: &Failure,
+) -> Result<(), Failure> {
+    let call = client.call();
+    let begin = call.worker.clock.now();
+    if *failure != Failure::Again {
+        call.fail_attempt(exchange, failure);
+    }
+    call.report_attempt(exchange, begin);
+    exchange.rare().grpc = None;
+    let mut reason = Cow::Borrowed("");
+    if let Some(attempt) = exchange.attempt.take() {
+        reason = match failure.reset_reason() {
+            _ if *failure == Failure::Again => Cow::Owned(attempt.status.to_string()),
+            Some(reason) => Cow::Borrowed(reason),
+            None => Cow::Borrowed("per try timeout"),
+        };
+        let before = &mut exchange.rare().tries.before;
+        if before.len() < MOST_BEFORE {
+            before.push(attempt.address.address);
+        }
+    }
+    let back_off = call.back_off(exchange);
+    wait(client, exchange, begin, back_off).await?;
+    exchange.tries = exchange.tries.saturating_add(1);
+    let number = exchange.tries.into();
+    let back_off = client.call().worker.clock.now() - begin;
+    exchange.rare().retried = Some(Retried {
+        number,
+        reason,
+        back_off,
+    });
+    Ok(())
+}
+
+/// Waits, as long as the client is there and the route gives time.
+async fn wait(
+    client: &mut impl Waits,
+    exchange: &Exchange,
+    begin: Micros,
+    time: Duration,
+) -> Result<(), Failure> {
+    let until = begin + time.as_micros() as u64;
+    let timeout = exchange.timeout.filter(|timeout| !timeout.is_zero());
+    let deadline = timeout.map(|timeout| exchange.onward + timeout.as_micros() as u64);
+    let late = deadline.is_some_and(|deadline| deadline < until);
+    let at = if late { deadline } else { Some(until) };
+    client.call().timer.set_at(at);
+    poll_fn(|cx| {
+        if let Poll::Ready(gone) = client.poll_gone(cx) {
+            return Poll::Ready(Err(gone));
+        }
+        let call = client.call();
+        call.timer
+            .poll_passed(|| call.worker.clock.now(), cx)
+            .map(|()| {
+                if late {
+                    Err(Failure::RouteTimeout)
+                } else {
+                    Ok(())
+                }
+            })
+    })
+    .await
+}
+
+/// The time of which a random part is waited after so many attempts.
+fn interval(back_off: BackOff, tries: u32) -> Duration {
+    let doubled = 2_u32.checked_pow(tries - 1);
+    doubled
+        .and_then(|times| back_off.base.checked_mul(times))
+        .map_or(back_off.max, |time| time.min(back_off.max))
+}
+
+/// How long the endpoint wants to be left alone, if it says so and that is not too long.
+fn reset(limited: &RateLimited, fields: &Fields, head: &[u8]) -> Option<Duration> {
+    limited.headers.iter().find_map(|header| {
+        let value = fields.all_by_text(&header.name, head).next()?;
+        let seconds: u64 = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
+        let time = if header.is_moment {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+            Duration::from_secs(seconds).checked_sub(now)?
+        } else {
+            Duration::from_secs(seconds)
+        };
+        (time <= limited.max).then_some(time)
+    })
+}
+
+fn wants_response(policy: &RetryPolicy, status: u16, fields: &Fields, head: &[u8]) -> bool {
+    let on = policy.on;
+    // It comes from another proxy, which does not want to be asked again.
+    if fields
+        .all_by_text("x-envoy-ratelimited", head)
+        .next()
+        .is_some()
+    {
+        return on.has(RetryOn::RATE_LIMITED);
+    }
+    let has = |condition: &HeaderMatch| {
+        let value = fields.all_by_text(&condition.name, head).next();
+        condition.matches(value)
+    };
+    let of_grpc = |code: u32| match code {
+        1 => on.has(RetryOn::CANCELLED),
+        4 => on.has(RetryOn::DEADLINE_EXCEEDED),
+        8 => on.has(RetryOn::RESOURCE_EXHAUSTED),
+        13 => on.has(RetryOn::INTERNAL),
+        14 => on.has(RetryOn::UNAVAILABLE),
+        _ => false,
+    };
+    let grpc = GrpcStatus::in_fields(fields, head).and_then(|status| status.number());
+    on.has(RetryOn::SERVER_ERROR) && status / 100 == 5
+        || on.has(RetryOn::GATEWAY_ERROR) && matches!(status, 502..=504)
+        || on.has(RetryOn::CONFLICT) && status == 409
+        || on.has(RetryOn::STATUS_CODES) && policy.status_codes.contains(&status)
+        || on.has(RetryOn::HEADERS) && policy.headers.iter().any(has)
+        || grpc.is_some_and(of_grpc)
+}
+
+fn wants_failure(on: RetryOn, failure: &Failure) -> bool {
+    const ANY: RetryOn = RetryOn::SERVER_ERROR
+        .with(RetryOn::GATEWAY_ERROR)
+        .with(RetryOn::RESET);
+    let of_kind = match failure {
+        Failure::Connect | Failure::Transport(_) | Failure::ConnectTimeout => {
+            RetryOn::CONNECT_FAILURE.with(RetryOn::RESET_BEFORE_REQUEST)
+        }
+        Failure::Reset(Reason::REFUSED_STREAM) => RetryOn::REFUSED_STREAM,
+        Failure::Terminated | Failure::Reset(_) | Failure::Protocol(_) | Failure::TryTimeout => {
+            RetryOn::default()
+        }
+        _ => return false,
+    };
+    on.has(ANY.with(of_kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_double_up_to_the_longest() {
+        let back_off = BackOff {
+            base: Duration::from_millis(25),
+            max: Duration::from_millis(250),
+        };
+        let times: Vec<u128> = [1, 2, 3, 4, 5, 40]
+            .map(|tries| interval(back_off, tries).as_millis())
+            .to_vec();
+        assert_eq!(times, [25, 50, 100, 200, 250, 250]);
+    }
+
+    #[test]
+    fn failures_that_are_tried_again() {
+        let connect = RetryOn::CONNECT_FAILURE;
+        let cases = [
+            (connect, Failure::Connect, true),
+            (connect, Failure::ConnectTimeout, true),
+            (connect, Failure::Terminated, false),
+            (RetryOn::RESET, Failure::Terminated, true),
+            (RetryOn::RESET, Failure::Connect, true),
+            (RetryOn::RESET_BEFORE_REQUEST, Failure::Connect, true),
+            (RetryOn::RESET_BEFORE_REQUEST, Failure::Terminated, false),
+            (
+                RetryOn::REFUSED_STREAM,
+                Failure::Reset(Reason::REFUSED_STREAM),
+                true,
+            ),
+            (
+                RetryOn::REFUSED_STREAM,
+                Failure::Reset(Reason::CANCEL),
+                false,
+            ),
+            (RetryOn::SERVER_ERROR, Failure::TryTimeout, true),
+            (RetryOn::SERVER_ERROR, Failure::RouteTimeout, false),
+            (RetryOn::SERVER_ERROR, Failure::Overflow, false),
+            (RetryOn::SERVER_ERROR, Failure::NoEndpoint, false),
+            (RetryOn::SERVER_ERROR, Failure::ClientGone, false),
+        ];
+        for (on, failure, expected) in cases {
+            assert_eq!(wants_failure(on, &failure), expected, "{on:?} {failure:?}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Conditions of a route that few routes have.
+
+use super::ValueMatch;
+
+/// The conditions beside those on path and headers; all must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// `query_parameters`.
+    pub query: Vec<QueryMatch>,
+    /// `runtime_fraction`: the share of the requests, of a million.
+    pub per_million: Option<u32>,
+    /// `grpc`: the request must be gRPC.
+    pub grpc: bool,
+    /// `tls_context.presented`: whether the client must, or must not, have shown a certificate.
+    pub presented: Option<bool>,
+}
+
+/// A condition on the first parameter of a name, as it is written in the query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryMatch {
+    /// Its name.
+    pub name: String,
+    /// The condition on its value.
+    pub value: ValueMatch,
+}

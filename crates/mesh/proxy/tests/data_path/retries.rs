@@ -1,0 +1,180 @@
+//! Requests that are tried again: on which endpoint, with which body, how often, and what is counted.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use periplus_proxy::snapshot::{BackOff, Forward, RetryOn, RetryPolicy, RouteAction};
+
+use crate::support::config::{Mesh, cluster};
+use crate::support::origin::{Origin, ok};
+use crate::support::{Config, pause, route};
+
+const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
+
+fn policy(retries: u32) -> RetryPolicy {
+    RetryPolicy {
+        on: RetryOn::SERVER_ERROR,
+        retries,
+        per_try_timeout: None,
+        status_codes: Vec::new(),
+        headers: Vec::new(),
+        request_headers: Vec::new(),
+        back_off: BackOff {
+            base: Duration::from_millis(1),
+            max: Duration::from_millis(2),
+        },
+        rate_limited: None,
+        host_attempts: 5,
+    }
+}
+
+fn retrying(policy: RetryPolicy) -> RouteAction {
+    RouteAction::Forward(Forward {
+        timeout: Some(Duration::from_secs(15)),
+        retry: Some(Box::new(policy)),
+        ..Forward::to("app")
+    })
+}
+
+fn mesh(origin: &Origin, policy: RetryPolicy) -> Mesh {
+    let routes = vec![route("/", retrying(policy))];
+    Config::to(origin).routes(routes).start()
+}
+
+/// An origin that is unavailable to all attempts before this one.
+fn from_attempt(number: u32) -> Origin {
+    Origin::new(move |request| {
+        let attempt = request.header("x-envoy-attempt-count");
+        let attempt: u32 = attempt.expect("it is told").parse().expect("a number");
+        Some(if attempt < number {
+            UNAVAILABLE.to_vec()
+        } else {
+            ok("fine")
+        })
+    })
+}
+
+fn stats(mesh: &Mesh, names: &[&str]) -> Vec<u64> {
+    let stat = |name: &&str| mesh.stat(&format!("cluster.app.{name}"));
+    names.iter().map(stat).collect()
+}
+
+const COUNTS: [&str; 4] = [
+    "upstream_rq_retry",
+    "upstream_rq_retry_success",
+    "upstream_rq_retry_limit_exceeded",
+    "upstream_rq_retry_overflow",
+];
+
+#[test]
+fn another_endpoint_gets_the_request() {
+    let (bad, good) = (
+        Origin::new(|_| Some(UNAVAILABLE.to_vec())),
+        Origin::saying("good"),
+    );
+    let mut config = Config::to(&good).routes(vec![route("/", retrying(policy(1)))]);
+    config.clusters = vec![cluster("app", &[bad.address, good.address])];
+    let mesh = config.start();
+    let mut client = mesh.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("/").text(), "good");
+    }
+    let tried = bad.received().len() as u64;
+    // A request that is tried again takes two turns of the two, so that the next begins where it began.
+    assert!((19..=20).contains(&tried), "{tried} of 20");
+    assert_eq!(stats(&mesh, &COUNTS), [tried, tried, 0, 0]);
+    assert_eq!(mesh.stat("cluster.app.upstream_rq_total"), 20 + tried);
+    assert_eq!(mesh.stat("cluster.app.upstream_rq_active"), 0);
+}
+
+#[test]
+fn attempts_are_limited_and_the_last_response_counts() {
+    for (retries, status) in [(0, 503), (1, 503), (2, 200), (3, 200)] {
+        let origin = from_attempt(3);
+        let mesh = mesh(&origin, policy(retries));
+        let response = mesh.client().get("/");
+        assert_eq!(response.status, status, "{retries} retries");
+        let attempts = u64::from(retries).min(2);
+        let failed = u64::from(status == 503);
+        let succeeded = u64::from(status == 200);
+        assert_eq!(stats(&mesh, &COUNTS), [attempts, succeeded, failed, 0]);
+        assert_eq!(origin.received().len() as u64, attempts + 1);
+    }
+}
+
+#[test]
+fn a_circuit_breaker_limits_the_retries_under_way() {
+    let origin = from_attempt(2);
+    let mut config = Config::to(&origin).routes(vec![route("/", retrying(policy(1)))]);
+    config.clusters[0].limits.default.max_retries = 0;
+    let mesh = config.start();
+    let response = mesh.client().get("/");
+    assert_eq!((response.status, response.text().as_str()), (503, "busy"));
+    assert_eq!(stats(&mesh, &COUNTS), [0, 0, 0, 1]);
+}
+
+#[test]
+fn bodies_are_sent_again_as_far_as_they_are_kept() {
+    let head = "POST / HTTP/1.1\r\nhost: h\r\n";
+    let large = "x".repeat(100_000);
+    let cases = [
+        (
+            format!("{head}content-length: 5\r\n\r\nhello"),
+            Some("hello".to_owned()),
+        ),
+        (
+            format!("{head}transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+            Some("hello".to_owned()),
+        ),
+        (
+            format!("{head}content-length: 0\r\n\r\n"),
+            Some(String::new()),
+        ),
+        (format!("{head}content-length: 100000\r\n\r\n{large}"), None),
+    ];
+    for (request, body) in cases {
+        let origin = from_attempt(2);
+        let mesh = mesh(&origin, policy(1));
+        let response = mesh.client().exchange(&request);
+        let bodies: Vec<_> = origin
+            .received()
+            .into_iter()
+            .map(|seen| seen.body)
+            .collect();
+        match body {
+            Some(body) => {
+                assert_eq!(response.status, 200, "{request}");
+                assert_eq!(bodies, [body.as_bytes(), body.as_bytes()], "{request}");
+            }
+            None => {
+                assert_eq!(response.status, 503);
+                assert_eq!(bodies.len(), 1);
+                assert_eq!(mesh.stat("cluster.app.retry_or_shadow_abandoned"), 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_is_given_up() {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::new(move |_| {
+        if count.fetch_add(1, Ordering::SeqCst) == 0 {
+            pause(Duration::from_millis(500));
+        }
+        Some(ok("quick"))
+    });
+    let mut policy = policy(1);
+    policy.per_try_timeout = Some(Duration::from_millis(100));
+    let mesh = mesh(&origin, policy);
+    assert_eq!(mesh.client().get("/").text(), "quick");
+    assert_eq!(mesh.stat("cluster.app.upstream_rq_per_try_timeout"), 1);
+    let told = origin.received();
+    let told = told
+        .iter()
+        .map(|seen| seen.header("x-envoy-expected-rq-timeout-ms"));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [Some("100".to_owned()), Some("100".to_owned())]
+    );
+}
