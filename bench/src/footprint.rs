@@ -117,8 +117,8 @@ fn ask(address: SocketAddr, peer: Peer) -> anyhow::Result<TcpStream> {
     let mut answer = Vec::new();
     let mut part = [0; 4096];
     // The body is 1 KiB.
-    while !memchr::memmem::find(&answer, b"\r\n\r\n")
-        .is_some_and(|head| answer.len() >= head + 4 + 1024)
+    while memchr::memmem::find(&answer, b"\r\n\r\n")
+        .is_none_or(|head| answer.len() < head + 4 + 1024)
     {
         let count = stream.read(&mut part)?;
         ensure!(count > 0, "{} has closed a connection", peer.name());

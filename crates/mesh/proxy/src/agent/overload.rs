@@ -108,7 +108,7 @@ impl Pressures {
     }
 }
 
-fn of<K: PartialEq, V: Copy>(list: &[(K, V)], key: K) -> Option<V> {
+fn of<K: Copy + PartialEq, V: Copy>(list: &[(K, V)], key: K) -> Option<V> {
     list.iter()
         .find(|(other, _)| *other == key)
         .map(|(_, value)| *value)

@@ -20,6 +20,9 @@ const HAS_PRIORITY: u8 = 0x20;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const MAX_FRAME_SIZE: u16 = 5;
 
+/// A name, what a client sends, and the errors that it may be told.
+type Offence = (&'static str, Vec<Vec<u8>>, &'static [u32]);
+
 fn fields(method: &str) -> Vec<u8> {
     block(&[
         (":method", method),
@@ -107,7 +110,7 @@ fn offences_end_the_stream_or_the_connection() {
     let huge = block(&[("x-large", "y".repeat(120))]).repeat(160);
     let begun = frame(HEADERS, END_STREAM, 1, fields("GET"));
     let eos = b"\x00\x85\xf2\xb2\x4a\x84\xff\x87\x49\x51\xff\xff\xff\xfa\x7f";
-    let cases: Vec<(&str, Vec<Vec<u8>>, &[u32])> = vec![
+    let cases: Vec<Offence> = vec![
         (
             "http2/4.2: HEADERS over SETTINGS_MAX_FRAME_SIZE",
             vec![get_with(&huge)],
@@ -184,7 +187,7 @@ fn offences_end_the_stream_or_the_connection() {
         ),
         (
             "http2/6.10: CONTINUATION on stream 0",
-            vec![begun.clone(), frame(CONTINUATION, END_HEADERS, 0, "")],
+            vec![begun, frame(CONTINUATION, END_HEADERS, 0, "")],
             &[PROTOCOL_ERROR],
         ),
         (
