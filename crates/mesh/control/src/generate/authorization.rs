@@ -220,10 +220,10 @@ fn principals(source: &PolicySource, when: &[PolicyCondition], namespace: &str) 
             ConditionKey::SourceServiceAccount => add(values, &account),
             ConditionKey::RequestPrincipal => add(values, &matching::request_principal),
             ConditionKey::RequestAudiences => {
-                add(values, &|value| matching::claim(&["aud"], value))
+                add(values, &|value| matching::claim(&["aud"], value));
             }
             ConditionKey::RequestPresenter => {
-                add(values, &|value| matching::claim(&["azp"], value))
+                add(values, &|value| matching::claim(&["azp"], value));
             }
             ConditionKey::RequestClaim(path) => {
                 let path: Vec<_> = path.iter().map(String::as_str).collect();

@@ -184,7 +184,7 @@ fn provider(mut given: pb::JwtProvider, at: &At<'_>) -> Result<Provider, Refused
         }
         None => return Err(at.refuse("local_jwks or remote_jwks must be given")),
     };
-    let payload_header = lower(std::mem::take(&mut given.forward_payload_header));
+    let payload_header = lower(&std::mem::take(&mut given.forward_payload_header));
     let pads = std::mem::take(&mut given.pad_forward_payload_header);
     let lists = given.normalize_payload_in_metadata.take();
     let skew = match std::mem::take(&mut given.clock_skew_seconds) {
@@ -210,7 +210,7 @@ fn provider(mut given: pb::JwtProvider, at: &At<'_>) -> Result<Provider, Refused
     Ok(compiled)
 }
 
-fn lower(name: String) -> Option<String> {
+fn lower(name: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_ascii_lowercase())
 }
 
@@ -226,7 +226,7 @@ fn locations(given: &mut pb::JwtProvider, at: &At<'_>) -> Result<Vec<Location>, 
         .enumerate()
     {
         let at = at.index(index);
-        let name = lower(header.name);
+        let name = lower(&header.name);
         locations.push(Location::Header {
             name: name.ok_or_else(|| at.field("name").refuse("it must not be empty"))?,
             prefix: header.value_prefix,
@@ -255,7 +255,7 @@ fn claim_headers(
     let at = &at.field("claim_to_headers");
     let one = |(index, mut given): (usize, pb::JwtClaimToHeader)| {
         let at = &at.index(index);
-        let name = lower(std::mem::take(&mut given.header_name));
+        let name = lower(&std::mem::take(&mut given.header_name));
         let claim = std::mem::take(&mut given.claim_name);
         nothing_else(&given, at)?;
         let name = name.ok_or_else(|| at.field("header_name").refuse("it must not be empty"))?;

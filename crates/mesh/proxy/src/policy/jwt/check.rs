@@ -246,7 +246,7 @@ impl JwtView {
         }
         if let Some((name, pads)) = &provider.payload_header {
             let mut text = payload_text(&found.text).trim_end_matches('=').to_owned();
-            while *pads && text.len() % 4 != 0 {
+            while *pads && !text.len().is_multiple_of(4) {
                 text.push('=');
             }
             effects.added.push((name.clone(), text.into_bytes()));
