@@ -6,12 +6,16 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_filter,
 };
 
+use envoy_types::pb::google::protobuf::Any;
+
+use super::policy;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
 use crate::index::Index;
@@ -24,6 +28,14 @@ pub(super) enum Routes {
     Named(String),
     /// The listener itself.
     Inline(Box<RouteConfiguration>),
+}
+
+fn http_filter(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    }
 }
 
 /// Makes the listener of an address.
@@ -43,13 +55,11 @@ pub(super) fn listener(
     let is_istio_envoy = edge || direction == TrafficDirection::Inbound;
     let manager = HttpConnectionManager {
         stat_prefix: names::stat_prefix(prefix, bind, port),
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".into(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(
-                any(&Router::default()),
-            )),
-            ..HttpFilter::default()
-        }],
+        // Which routes inject faults is said there.
+        http_filters: vec![
+            http_filter(policy::FAULT, any(&HttpFault::default())),
+            http_filter("envoy.filters.http.router", any(&Router::default())),
+        ],
         tracing: tracing(index, proxy),
         use_remote_address: boolean(edge),
         generate_request_id: boolean(true),

@@ -5,6 +5,7 @@ mod gateway;
 mod inbound;
 mod listener;
 mod outbound;
+mod policy;
 mod proto;
 mod route;
 mod tracing;
