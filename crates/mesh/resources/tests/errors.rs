@@ -101,9 +101,51 @@ fn resources() {
             rule("  - route: [{destination: {host: a}, weight: 0.5}]\n"),
         ),
         (
-            "fault",
+            "fault of nothing",
+            rule(&format!("  - fault: {{}}\n{destination}")),
+        ),
+        (
+            "delay of nothing",
             rule(&format!(
-                "  - fault: {{delay: {{fixedDelay: 7s}}}}\n{destination}"
+                "  - fault: {{delay: {{fixedDelay: 0s, percent: 10}}}}\n{destination}"
+            )),
+        ),
+        (
+            "abort without status",
+            rule(&format!(
+                "  - fault: {{abort: {{percentage: {{value: 50}}}}}}\n{destination}"
+            )),
+        ),
+        (
+            "abort with unknown status",
+            rule(&format!(
+                "  - fault: {{abort: {{grpcStatus: UNAVAILABEL}}}}\n{destination}"
+            )),
+        ),
+        (
+            "abort of HTTP/2",
+            rule(&format!(
+                "  - fault: {{abort: {{http2Error: x}}}}\n{destination}"
+            )),
+        ),
+        (
+            "fault of a redirect",
+            rule("  - fault: {abort: {httpStatus: 500}}\n    redirect: {uri: /x}\n"),
+        ),
+        (
+            "redirect with another code",
+            rule("  - redirect: {uri: /x, redirectCode: 304}\n"),
+        ),
+        (
+            "host set twice",
+            rule(&format!(
+                "  - rewrite: {{authority: a}}\n    headers: {{request: {{set: {{Host: b}}}}}}\n{destination}"
+            )),
+        ),
+        (
+            "header without a name",
+            rule(&format!(
+                "  - headers: {{response: {{add: {{'a b': c}}}}}}\n{destination}"
             )),
         ),
         (
@@ -112,11 +154,15 @@ fn resources() {
         ),
         (
             "rewrite",
-            rule(&format!("  - rewrite: {{uri: /x}}\n{destination}")),
+            rule(&format!(
+                "  - rewrite: {{uri: /x, uriRegexRewrite: {{match: a, rewrite: b}}}}\n{destination}"
+            )),
         ),
         (
             "retries",
-            rule(&format!("  - retries: {{attempts: 3}}\n{destination}")),
+            rule(&format!(
+                "  - retries: {{attempts: 3, retryOn: 'reset,5xxs'}}\n{destination}"
+            )),
         ),
         (
             "bad timeout",
@@ -147,7 +193,7 @@ fn resources() {
         (
             "query parameters",
             rule(&format!(
-                "  - match: [{{queryParams: {{q: {{exact: x}}}}}}]\n{destination}"
+                "  - match: [{{queryParams: {{q: {{exact: x, prefix: y}}}}}}]\n{destination}"
             )),
         ),
         (

@@ -180,6 +180,23 @@ spec:
     timeout: 1m30s
   - directResponse: {status: 503, body: {string: closed}}
     retries: {attempts: 0}
+  - match:
+    - queryParams: {q: {exact: x}, flag: {}}
+      withoutHeaders: {x-old: {}, end-user: {exact: jason}}
+      scheme: {exact: https}
+      ignoreUriCase: true
+    route:
+    - destination: {host: reviews}
+      headers: {request: {remove: [x-a]}}
+    rewrite: {uri: /v2}
+    headers:
+      request: {set: {Host: other, x-b: "1"}, add: {x-c: "2"}}
+      response: {remove: [server]}
+    retries: {attempts: 3, perTryTimeout: 2s, retryOn: "5xx,409", backoff: 10ms}
+    fault:
+      delay: {percentage: {value: 0.1}, fixedDelay: 7s}
+      abort: {percentage: {value: 100}, grpcStatus: UNAVAILABLE}
+  - redirect: {uri: /there, authority: other, scheme: https, port: 8443, redirectCode: 308}
 "#;
     insta::assert_debug_snapshot!(parse("reviews.yaml", text).resources);
 }

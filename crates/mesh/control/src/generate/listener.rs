@@ -6,6 +6,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     RouteSpecifier, UpgradeConfig,
@@ -16,9 +17,11 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
+use envoy_types::pb::google::protobuf::Any;
 
 use super::access_log::access_logs;
 use super::authorization;
+use super::policy;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
 use crate::index::Index;
@@ -31,6 +34,14 @@ pub(super) enum Routes {
     Named(String),
     /// The listener itself.
     Inline(Box<RouteConfiguration>),
+}
+
+fn http_filter(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    }
 }
 
 /// Makes the listener of an address, with a connection manager.
@@ -74,13 +85,12 @@ pub(super) fn http(
         true => authorization::filters(index, proxy),
         false => Vec::new(),
     };
-    http_filters.push(HttpFilter {
-        name: "envoy.filters.http.router".into(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(
-            any(&Router::default()),
-        )),
-        ..HttpFilter::default()
-    });
+    // Which routes inject faults is said there.
+    http_filters.push(http_filter(policy::FAULT, any(&HttpFault::default())));
+    http_filters.push(http_filter(
+        "envoy.filters.http.router",
+        any(&Router::default()),
+    ));
     let manager = HttpConnectionManager {
         stat_prefix,
         http_filters,

@@ -11,6 +11,7 @@ mod intercept_inbound;
 mod listener;
 mod matching;
 mod outbound;
+mod policy;
 mod proto;
 mod route;
 mod tracing;

@@ -10,7 +10,7 @@ use periplus_resources::{Egress, GatewayRef, Host, Port, Sidecar};
 use super::Generated;
 use super::listener::{Routes, listener};
 use super::proto::boolean;
-use super::route::{Scope, block_all, default_route, routes, virtual_host};
+use super::route::{Scope, block_all, routes, service_route, virtual_host};
 use crate::index::{Index, Service};
 use crate::names;
 use crate::proxy::Proxy;
@@ -145,7 +145,7 @@ pub(super) fn service_routes(
         None => {
             let cluster = names::outbound_cluster(port.number, "", host);
             let operation = format!("{}/*", names::host_port(host, port.number));
-            vec![default_route(cluster, operation)]
+            vec![service_route(cluster, operation)]
         }
     }
 }

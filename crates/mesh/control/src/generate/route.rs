@@ -5,23 +5,29 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action as EnvoyAction;
-use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_action::{
+    ClusterSpecifier, HostRewriteSpecifier,
+};
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use envoy_types::pb::envoy::config::route::v3::{
-    Decorator, DirectResponseAction, HeaderMatcher, Route, RouteAction, RouteMatch, VirtualHost,
-    WeightedCluster,
+    Decorator, DirectResponseAction, HeaderMatcher, QueryParameterMatcher, Route, RouteAction,
+    RouteMatch, VirtualHost, WeightedCluster,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
+use envoy_types::pb::envoy::r#type::matcher::v3::{
+    RegexMatchAndSubstitute, RegexMatcher, StringMatcher,
+};
+use envoy_types::pb::google::protobuf::BoolValue;
 use periplus_resources::{
-    Action, Destination, DirectResponse, GatewayRef, HttpMatch, HttpRoute, StringMatch,
-    VirtualService, WeightedDestination,
+    Action, Destination, DirectResponse, GatewayRef, Headers, HttpMatch, HttpRoute, Retries,
+    StringMatch, VirtualService, WeightedDestination,
 };
 
-use super::config_path;
-use super::proto::{duration, istio_config, uint32};
+use super::proto::{any, duration, istio_config, uint32};
+use super::{config_path, policy};
 use crate::index::{Entry, Index};
 use crate::names;
 use crate::proxy::Proxy;
@@ -48,7 +54,16 @@ pub(super) fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route
     }
 }
 
-/// The route of a service without rules, and of applications behind their sidecar.
+/// The route of a service without rules.
+pub(super) fn service_route(cluster: String, operation: String) -> Route {
+    let mut route = default_route(cluster, operation);
+    if let Some(EnvoyAction::Route(action)) = &mut route.action {
+        action.retry_policy = policy::retry_policy(&Retries::default());
+    }
+    route
+}
+
+/// The route of applications behind their sidecar.
 pub(super) fn default_route(cluster: String, operation: String) -> Route {
     Route {
         name: "default".into(),
@@ -111,7 +126,7 @@ pub(super) fn takes_all(route: &Route) -> bool {
             Some(PathSpecifier::SafeRegex(matcher)) => matcher.regex == ".*",
             _ => false,
         };
-        any_path && conditions.headers.is_empty()
+        any_path && conditions.headers.is_empty() && conditions.query_parameters.is_empty()
     })
 }
 
@@ -148,6 +163,7 @@ fn route(
     let (action, target) = match &rule.action {
         Action::Route(destinations) => forward(rule, destinations, scope),
         Action::Respond(response) => (respond(response), None),
+        Action::Redirect(redirect) => (EnvoyAction::Redirect(policy::redirect(redirect)), None),
     };
     // With one destination the span is named for it, otherwise for the rule.
     let target = target.unwrap_or_else(|| names::host_port(&entry.meta.name, scope.port));
@@ -156,8 +172,17 @@ fn route(
         Some(StringMatch::Prefix(prefix)) => format!("{prefix}*"),
         None => "/*".into(),
     };
+    let (request_add, request_remove) = policy::header_operations(&rule.headers.request);
+    let (response_add, response_remove) = policy::header_operations(&rule.headers.response);
+    let fault = rule.fault.as_ref().map(policy::fault);
+    let fault = fault.map(|fault| (policy::FAULT.to_owned(), any(&fault)));
     Route {
         name,
+        request_headers_to_add: request_add,
+        request_headers_to_remove: request_remove,
+        response_headers_to_add: response_add,
+        response_headers_to_remove: response_remove,
+        typed_per_filter_config: fault.into_iter().collect(),
         r#match: Some(route_match(condition)),
         action: Some(action),
         decorator: decorator(format!("{target}{path}")),
@@ -172,7 +197,7 @@ fn forward(
     scope: Scope<'_>,
 ) -> (EnvoyAction, Option<String>) {
     let (specifier, target) = match destinations {
-        [only] => {
+        [only] if only.headers == Headers::default() => {
             let destination = &only.destination;
             let target = names::host_port(destination.host.as_str(), port(destination, scope));
             (
@@ -181,10 +206,22 @@ fn forward(
             )
         }
         several => {
-            let weighted = several.iter().map(|weighted| ClusterWeight {
-                name: cluster(&weighted.destination, scope),
-                weight: uint32(weighted.weight),
-                ..ClusterWeight::default()
+            let weighted = several.iter().map(|weighted| {
+                let headers = &weighted.headers;
+                let (request_add, request_remove) = policy::header_operations(&headers.request);
+                let (response_add, response_remove) = policy::header_operations(&headers.response);
+                let authority = weighted.authority.clone();
+                ClusterWeight {
+                    name: cluster(&weighted.destination, scope),
+                    weight: uint32(weighted.weight),
+                    request_headers_to_add: request_add,
+                    request_headers_to_remove: request_remove,
+                    response_headers_to_add: response_add,
+                    response_headers_to_remove: response_remove,
+                    host_rewrite_specifier: authority
+                        .map(cluster_weight::HostRewriteSpecifier::HostRewriteLiteral),
+                    ..ClusterWeight::default()
+                }
             });
             let clusters = WeightedCluster {
                 clusters: weighted.collect(),
@@ -193,7 +230,26 @@ fn forward(
             (ClusterSpecifier::WeightedClusters(clusters), None)
         }
     };
-    let action = route_to(specifier, rule.timeout.unwrap_or_default());
+    let mut action = route_to(specifier, rule.timeout.unwrap_or_default());
+    if let EnvoyAction::Route(action) = &mut action {
+        action.retry_policy = policy::retry_policy(&rule.retries);
+        let single = match destinations {
+            [only] => only.authority.clone(),
+            _ => None,
+        };
+        let rewrite = rule.rewrite.clone().unwrap_or_default();
+        action.prefix_rewrite = rewrite.uri.unwrap_or_default();
+        action.regex_rewrite = rewrite
+            .regex
+            .map(|(pattern, rewrite)| RegexMatchAndSubstitute {
+                pattern: Some(regex(&pattern)),
+                substitution: rewrite,
+            });
+        action.host_rewrite_specifier = rewrite
+            .authority
+            .or(single)
+            .map(HostRewriteSpecifier::HostRewriteLiteral);
+    }
     (action, target)
 }
 
@@ -238,6 +294,7 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
     let pseudo = [
         (":method", &condition.method),
         (":authority", &condition.authority),
+        (":scheme", &condition.scheme),
     ];
     let pseudo = pseudo.into_iter().filter_map(|(name, condition)| {
         let condition = condition.as_ref()?;
@@ -245,6 +302,21 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
     });
     let headers = condition.headers.iter();
     let headers = headers.map(|(name, condition)| header_matcher(name, condition.as_ref()));
+    let without = condition.without_headers.iter();
+    let without = without.map(|(name, condition)| HeaderMatcher {
+        invert_match: true,
+        // A header that is not there has no such value either.
+        treat_missing_header_as_empty: condition.is_some(),
+        ..header_matcher(name, condition.as_ref())
+    });
+    let query = condition.query.iter();
+    let query = query.map(|(name, condition)| QueryParameterMatcher {
+        name: name.clone(),
+        query_parameter_match_specifier: Some(match condition {
+            None => QueryParameterMatchSpecifier::PresentMatch(true),
+            Some(condition) => QueryParameterMatchSpecifier::StringMatch(string_matcher(condition)),
+        }),
+    });
     RouteMatch {
         path_specifier: Some(match &condition.uri {
             Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
@@ -252,7 +324,11 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
             Some(StringMatch::Regex(pattern)) => PathSpecifier::SafeRegex(regex(pattern)),
             None => PathSpecifier::Prefix("/".into()),
         }),
-        headers: pseudo.chain(headers).collect(),
+        headers: pseudo.chain(headers).chain(without).collect(),
+        query_parameters: query.collect(),
+        case_sensitive: condition
+            .ignores_uri_case
+            .then_some(BoolValue { value: false }),
         ..RouteMatch::default()
     }
 }
@@ -260,19 +336,23 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
 fn header_matcher(name: &str, condition: Option<&StringMatch>) -> HeaderMatcher {
     let specifier = match condition {
         None => HeaderMatchSpecifier::PresentMatch(true),
-        Some(condition) => HeaderMatchSpecifier::StringMatch(StringMatcher {
-            match_pattern: Some(match condition {
-                StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),
-                StringMatch::Prefix(text) => MatchPattern::Prefix(text.clone()),
-                StringMatch::Regex(pattern) => MatchPattern::SafeRegex(regex(pattern)),
-            }),
-            ..StringMatcher::default()
-        }),
+        Some(condition) => HeaderMatchSpecifier::StringMatch(string_matcher(condition)),
     };
     HeaderMatcher {
         name: name.to_owned(),
         header_match_specifier: Some(specifier),
         ..HeaderMatcher::default()
+    }
+}
+
+fn string_matcher(condition: &StringMatch) -> StringMatcher {
+    StringMatcher {
+        match_pattern: Some(match condition {
+            StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),
+            StringMatch::Prefix(text) => MatchPattern::Prefix(text.clone()),
+            StringMatch::Regex(pattern) => MatchPattern::SafeRegex(regex(pattern)),
+        }),
+        ..StringMatcher::default()
     }
 }
 

@@ -216,6 +216,28 @@ spec:
     timeout: 0.5s
   - match: [{uri: {prefix: /closed}}]
     directResponse: {status: 503, body: {string: closed}}
+  - match: [{uri: {prefix: /moved}, scheme: {exact: http}}]
+    redirect: {uri: /there, authority: other, scheme: https, port: 8443, redirectCode: 308}
+  - match:
+    - uri: {prefix: /changed}
+      queryParams: {q: {exact: x}, flag: {}}
+      withoutHeaders: {x-old: {}, end-user: {exact: jason}}
+      ignoreUriCase: true
+    route:
+    - destination: {host: reviews, subset: v1}
+      headers: {request: {set: {Host: v1}, remove: [x-a]}}
+    rewrite: {uri: /v2}
+    headers:
+      request: {set: {Host: other, x-b: '1'}, add: {x-c: '2'}}
+      response: {remove: [server]}
+    retries: {attempts: 3, perTryTimeout: 2s, retryOn: '5xx,409', backoff: 10ms}
+    fault:
+      delay: {percentage: {value: 0.1}, fixedDelay: 7s}
+      abort: {percentage: {value: 100}, grpcStatus: UNAVAILABLE}
+  - match: [{uri: {prefix: /patient}}]
+    route: [{destination: {host: reviews, subset: v1}}]
+    rewrite: {uriRegexRewrite: {match: '^/patient/(.*)$', rewrite: '/\\1'}}
+    retries: {attempts: 0}
   - route: [{destination: {host: reviews, subset: missing}}]
   - route: [{destination: {host: reviews, subset: v1}}]
 ---

@@ -345,6 +345,16 @@ spec:
     directResponse: {status: 418, body: {string: closed}}
   - match: [{uri: {prefix: /nowhere}}]
     route: [{destination: {host: nowhere.example.org}}]
+  - match: [{uri: {prefix: /faulty}, withoutHeaders: {x-well: {exact: '1'}}, queryParams: {a: {exact: b}}}]
+    fault: {delay: {percentage: {value: 100}, fixedDelay: 10ms}, abort: {percentage: {value: 100}, httpStatus: 555}}
+    route: [{destination: {host: reviews, subset: v1}}]
+  - match: [{uri: {prefix: /moved}}]
+    redirect: {uri: /there, redirectCode: 302}
+  - match: [{uri: {prefix: /ANY}, ignoreUriCase: true, scheme: {exact: http}}]
+    rewrite: {uri: /some, authority: other}
+    headers: {request: {set: {x-a: '1'}, remove: [x-b]}, response: {add: {x-c: '2'}}}
+    retries: {attempts: 3, perTryTimeout: 2s, retryOn: '5xx,409', backoff: 10ms}
+    route: [{destination: {host: reviews, subset: v1}}]
   - route: [{destination: {host: reviews, subset: v1}}]
 ---
 apiVersion: networking.istio.io/v1
@@ -377,6 +387,10 @@ spec:
     for (url, status, body) in [
         ("http://reviews:9080/closed", 418, "closed"),
         ("http://reviews:9080/nowhere", 503, ""),
+        ("http://reviews:9080/faulty?a=b", 555, "fault filter abort"),
+        ("http://reviews:9080/faulty", 200, ""),
+        ("http://reviews:9080/moved", 302, ""),
+        ("http://reviews:9080/any", 200, ""),
         ("http://a.b.example.org/", 200, "details"),
         ("http://example.org:80/", 200, "details"),
     ] {

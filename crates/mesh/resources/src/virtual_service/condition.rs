@@ -1,7 +1,7 @@
 use super::{GatewayRef, read_gateways};
 use crate::meta::Labels;
 use crate::string_match::StringMatch;
-use crate::view::{Shape, View, is_token};
+use crate::view::{Object, Shape, View, is_token};
 
 /// A condition on a request: all its parts must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,14 @@ pub struct HttpMatch {
     pub authority: Option<StringMatch>,
     /// Headers by lower-case name; `None` is a header that is there, whatever its value.
     pub headers: Vec<(String, Option<StringMatch>)>,
+    /// Headers by lower-case name that must not be there, or not have such a value.
+    pub without_headers: Vec<(String, Option<StringMatch>)>,
+    /// Parameters of the query; `None` is one that is there.
+    pub query: Vec<(String, Option<StringMatch>)>,
+    /// The scheme.
+    pub scheme: Option<StringMatch>,
+    /// Letters of the path count in either case.
+    pub ignores_uri_case: bool,
     /// The port that is asked for.
     pub port: Option<u16>,
     /// The caller's labels.
@@ -33,29 +41,27 @@ const MATCH: Shape = Shape {
         "method",
         "authority",
         "headers",
+        "withoutHeaders",
+        "queryParams",
+        "scheme",
+        "ignoreUriCase",
         "port",
         "sourceLabels",
         "sourceNamespace",
         "gateways",
     ],
-    refused: &[
-        ("scheme", "the scheme is always http, remove it"),
-        ("queryParams", "the query is not matched yet"),
-        ("withoutHeaders", "absent headers are not matched yet"),
-        ("ignoreUriCase", "paths are matched with their case"),
-        ("statPrefix", "there are no counters for single routes yet"),
-    ],
+    refused: &[("statPrefix", "there are no counters for single routes yet")],
 };
 
 impl HttpMatch {
     pub(super) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         let object = view.object(&MATCH)?;
         let uri = object.optional("uri", read_uri)?;
-        let mut headers = Vec::new();
-        if let Some(view) = object.get("headers") {
+        let headers = read_headers(&object, "headers")?;
+        let mut query = Vec::new();
+        if let Some(view) = object.get("queryParams") {
             for (key, value) in view.entries() {
-                let name = read_header_name(&value, &key.text)?;
-                headers.push((name, StringMatch::read_or_present(&value)?));
+                query.push((key.text.clone(), StringMatch::read_or_present(&value)?));
             }
         }
         let port = object.optional("port", View::port)?;
@@ -67,6 +73,12 @@ impl HttpMatch {
             method: object.optional("method", StringMatch::read)?,
             authority: object.optional("authority", StringMatch::read)?,
             headers,
+            without_headers: read_headers(&object, "withoutHeaders")?,
+            query,
+            scheme: object.optional("scheme", StringMatch::read)?,
+            ignores_uri_case: object
+                .optional("ignoreUriCase", View::bool)?
+                .unwrap_or(false),
             port,
             source_labels: object
                 .get("sourceLabels")
@@ -76,6 +88,17 @@ impl HttpMatch {
             gateways: read_gateways(&object, namespace),
         })
     }
+}
+
+fn read_headers(object: &Object<'_>, field: &str) -> Option<Vec<(String, Option<StringMatch>)>> {
+    let mut headers = Vec::new();
+    if let Some(view) = object.get(field) {
+        for (key, value) in view.entries() {
+            let name = read_header_name(&value, &key.text)?;
+            headers.push((name, StringMatch::read_or_present(&value)?));
+        }
+    }
+    Some(headers)
 }
 
 /// An empty prefix is Istio's way to say "any path".

@@ -1,3 +1,4 @@
+use super::Headers;
 use crate::diagnostic::At;
 use crate::host::Host;
 use crate::view::{Shape, View};
@@ -9,6 +10,10 @@ pub struct WeightedDestination {
     pub destination: Destination,
     /// Its share of the sum of all weights.
     pub weight: u32,
+    /// What is changed about headers, before what the rule changes.
+    pub headers: Headers,
+    /// The host that its requests get.
+    pub authority: Option<String>,
 }
 
 /// Where requests go.
@@ -34,8 +39,8 @@ pub struct DirectResponse {
 }
 
 const WEIGHTED: Shape = Shape {
-    known: &["destination", "weight"],
-    refused: &[("headers", "headers are not edited yet")],
+    known: &["destination", "weight", "headers"],
+    refused: &[],
 };
 
 const DESTINATION: Shape = Shape {
@@ -116,9 +121,14 @@ pub(super) fn read_destinations(
         let object = item.object(&WEIGHTED)?;
         let destination = Destination::read(object.require("destination")?, namespace)?;
         let weight = object.optional("weight", View::u32)?.unwrap_or(0);
+        let mut headers = object
+            .optional("headers", Headers::read)?
+            .unwrap_or_default();
         destinations.push(WeightedDestination {
             destination,
             weight,
+            authority: headers.take_host(),
+            headers,
         });
     }
     match destinations.as_mut_slice() {

@@ -1,5 +1,6 @@
 mod condition;
 mod destination;
+mod policy;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::view::{Object, Shape, View, first_duplicate};
 pub use self::condition::HttpMatch;
 use self::destination::read_destinations;
 pub use self::destination::{Destination, DirectResponse, WeightedDestination};
+pub use self::policy::{Abort, Fault, HeaderOperations, Headers, Redirect, Retries, Rewrite};
 
 /// Routing rules of some hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,14 @@ pub struct HttpRoute {
     pub action: Action,
     /// The time for the whole exchange; `None` is no limit.
     pub timeout: Option<Duration>,
+    /// When a request is tried again.
+    pub retries: Retries,
+    /// What is injected before a request is forwarded.
+    pub fault: Option<Fault>,
+    /// What is made of path and host.
+    pub rewrite: Option<Rewrite>,
+    /// What is changed about headers.
+    pub headers: Headers,
     /// Where it is written.
     pub at: At,
 }
@@ -63,6 +73,8 @@ pub enum Action {
     Route(Vec<WeightedDestination>),
     /// Answers.
     Respond(DirectResponse),
+    /// Sends the client elsewhere.
+    Redirect(Redirect),
 }
 
 const VIRTUAL_SERVICE: Shape = Shape {
@@ -80,20 +92,20 @@ const HTTP_ROUTE: Shape = Shape {
         "route",
         "timeout",
         "directResponse",
+        "redirect",
+        "rewrite",
+        "fault",
+        "headers",
         "retries",
     ],
     refused: &[
-        ("redirect", "redirects are not supported yet"),
-        ("rewrite", "paths and authorities are not rewritten yet"),
         ("delegate", "put the delegate's rules here"),
-        ("fault", "there is no fault injection yet"),
         ("mirror", "requests are not mirrored yet"),
         ("mirrors", "requests are not mirrored yet"),
         ("mirrorPercent", "requests are not mirrored yet"),
         ("mirror_percent", "requests are not mirrored yet"),
         ("mirrorPercentage", "requests are not mirrored yet"),
         ("corsPolicy", "there is no CORS support yet"),
-        ("headers", "headers are not edited yet"),
     ],
 };
 
@@ -153,20 +165,39 @@ impl HttpRoute {
             Some(timeout) => timeout.duration().filter(|timeout| !timeout.is_zero()),
             None => None,
         };
-        if let Some(retries) = object.get("retries") {
-            read_retries(retries);
+        let retries = object
+            .optional("retries", Retries::read)?
+            .unwrap_or_default();
+        let fault = object.optional("fault", Fault::read)?;
+        let mut rewrite = object.optional("rewrite", Rewrite::read)?;
+        let mut headers = object
+            .optional("headers", Headers::read)?
+            .unwrap_or_default();
+        if let Some(host) = headers.take_host() {
+            let rewrite = rewrite.get_or_insert_default();
+            if rewrite.authority.replace(host).is_some() {
+                object.fail("the host is set twice: in `headers` and in `rewrite`");
+                return None;
+            }
         }
-        let action = match object.present(&["route", "directResponse"]).as_slice() {
+        let actions = object.present(&["route", "directResponse", "redirect"]);
+        if actions.as_slice() != ["route"] && (fault.is_some() || rewrite.is_some()) {
+            object.fail("`fault` and `rewrite` go with `route` only");
+            return None;
+        }
+        let action = match actions.as_slice() {
             ["route"] => Action::Route(read_destinations(object.get("route")?, namespace)?),
             ["directResponse"] => {
                 Action::Respond(DirectResponse::read(object.get("directResponse")?)?)
             }
+            ["redirect"] => Action::Redirect(Redirect::read(object.get("redirect")?)?),
             [] => {
-                object.fail("the rule does nothing: give it `route` or `directResponse`");
+                let what = "the rule does nothing: give it `route`, `directResponse` or `redirect`";
+                object.fail(what);
                 return None;
             }
             _ => {
-                object.fail("`route` and `directResponse` exclude each other");
+                object.fail("`route`, `directResponse` and `redirect` exclude each other");
                 return None;
             }
         };
@@ -175,32 +206,12 @@ impl HttpRoute {
             matches,
             action,
             timeout,
+            retries,
+            fault,
+            rewrite,
+            headers,
             at: At(view.at()),
         })
-    }
-}
-
-/// Retries are off, which users may also say.
-fn read_retries(view: &View<'_>) {
-    const RETRIES: Shape = Shape {
-        known: &["attempts"],
-        refused: &[
-            ("perTryTimeout", "requests are not retried yet"),
-            ("retryOn", "requests are not retried yet"),
-            ("retryRemoteLocalities", "requests are not retried yet"),
-            ("retryIgnorePreviousHosts", "requests are not retried yet"),
-            ("backoff", "requests are not retried yet"),
-        ],
-    };
-    let Some(object) = view.object(&RETRIES) else {
-        return;
-    };
-    if let Some(attempts) = object.require("attempts")
-        && attempts
-            .number(0, 1 << 16)
-            .is_some_and(|attempts| attempts > 0)
-    {
-        attempts.fail("requests are not retried yet: write 0, or leave `retries` out");
     }
 }
 

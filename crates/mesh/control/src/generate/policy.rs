@@ -1,0 +1,135 @@
+//! What rules do beside forwarding: retries, faults, redirects, changes of headers.
+
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::config::route::v3::redirect_action::{
+    PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
+};
+use envoy_types::pb::envoy::config::route::v3::retry_policy::{
+    RetryBackOff, RetryHostPredicate, retry_host_predicate,
+};
+use envoy_types::pb::envoy::config::route::v3::{RedirectAction, RetryPolicy};
+use envoy_types::pb::envoy::extensions::filters::common::fault::v3::FaultDelay;
+use envoy_types::pb::envoy::extensions::filters::common::fault::v3::fault_delay::FaultDelaySecifier;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::fault_abort::ErrorType;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault};
+use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
+use periplus_resources::{Abort, Fault, HeaderOperations, Redirect, Retries};
+
+use super::proto::{any, duration, uint32};
+
+/// The name of the filter that injects faults, in each connection manager.
+pub(super) const FAULT: &str = "envoy.filters.http.fault";
+
+/// Istio's reasons where a rule gives none.
+const DEFAULT_REASONS: &str =
+    "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
+/// How often another endpoint is chosen in place of one that has had the request, as in Istio.
+const HOST_ATTEMPTS: i64 = 5;
+
+/// The headers to add, and those to remove.
+pub(super) fn header_operations(
+    operations: &HeaderOperations,
+) -> (Vec<HeaderValueOption>, Vec<String>) {
+    let option = |(name, value): &(String, String), action: HeaderAppendAction| HeaderValueOption {
+        header: Some(HeaderValue {
+            key: name.clone(),
+            value: value.clone(),
+            ..HeaderValue::default()
+        }),
+        append_action: action.into(),
+        ..HeaderValueOption::default()
+    };
+    let set = operations.set.iter();
+    let set = set.map(|field| option(field, HeaderAppendAction::OverwriteIfExistsOrAdd));
+    let add = operations.add.iter();
+    let add = add.map(|field| option(field, HeaderAppendAction::AppendIfExistsOrAdd));
+    (set.chain(add).collect(), operations.remove.clone())
+}
+
+/// When a request is tried again; no policy if never.
+pub(super) fn retry_policy(retries: &Retries) -> Option<RetryPolicy> {
+    if retries.attempts == 0 {
+        return None;
+    }
+    let list = retries.on.as_deref().unwrap_or(DEFAULT_REASONS);
+    let names = list.split(',').map(str::trim);
+    let (codes, mut names): (Vec<&str>, Vec<&str>) =
+        names.partition(|name| name.parse::<u32>().is_ok());
+    const CODES: &str = "retriable-status-codes";
+    if !codes.is_empty() && !names.contains(&CODES) {
+        names.push(CODES);
+    }
+    let predicate = RetryHostPredicate {
+        name: "envoy.retry_host_predicates.previous_hosts".into(),
+        config_type: Some(retry_host_predicate::ConfigType::TypedConfig(any(
+            &PreviousHostsPredicate::default(),
+        ))),
+    };
+    let avoids = retries.ignores_previous_hosts;
+    Some(RetryPolicy {
+        retry_on: names.join(","),
+        num_retries: uint32(retries.attempts),
+        per_try_timeout: retries.per_try_timeout.and_then(duration),
+        retriable_status_codes: codes.iter().filter_map(|code| code.parse().ok()).collect(),
+        retry_host_predicate: avoids.then_some(predicate).into_iter().collect(),
+        host_selection_retry_max_attempts: if avoids { HOST_ATTEMPTS } else { 0 },
+        retry_back_off: retries.back_off.map(|base| RetryBackOff {
+            base_interval: duration(base),
+            ..RetryBackOff::default()
+        }),
+        ..RetryPolicy::default()
+    })
+}
+
+/// What the fault filter does to the requests of a route.
+pub(super) fn fault(fault: &Fault) -> HttpFault {
+    let share = |of_million: u32| {
+        Some(FractionalPercent {
+            numerator: of_million,
+            denominator: DenominatorType::Million.into(),
+        })
+    };
+    HttpFault {
+        delay: fault.delay.and_then(|(time, of_million)| {
+            Some(FaultDelay {
+                percentage: share(of_million),
+                fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(duration(time)?)),
+                ..FaultDelay::default()
+            })
+        }),
+        abort: fault.abort.map(|(abort, of_million)| FaultAbort {
+            percentage: share(of_million),
+            error_type: Some(match abort {
+                Abort::Http(status) => ErrorType::HttpStatus(status.into()),
+                Abort::Grpc(code) => ErrorType::GrpcStatus(code.into()),
+            }),
+            ..FaultAbort::default()
+        }),
+        ..HttpFault::default()
+    }
+}
+
+/// Where a client is sent.
+pub(super) fn redirect(redirect: &Redirect) -> RedirectAction {
+    let code = match redirect.status {
+        302 => RedirectResponseCode::Found,
+        303 => RedirectResponseCode::SeeOther,
+        307 => RedirectResponseCode::TemporaryRedirect,
+        308 => RedirectResponseCode::PermanentRedirect,
+        _ => RedirectResponseCode::MovedPermanently,
+    };
+    RedirectAction {
+        host_redirect: redirect.authority.clone().unwrap_or_default(),
+        port_redirect: redirect.port.unwrap_or(0).into(),
+        response_code: code.into(),
+        scheme_rewrite_specifier: redirect
+            .scheme
+            .clone()
+            .map(SchemeRewriteSpecifier::SchemeRedirect),
+        path_rewrite_specifier: redirect.uri.clone().map(PathRewriteSpecifier::PathRedirect),
+        ..RedirectAction::default()
+    }
+}
