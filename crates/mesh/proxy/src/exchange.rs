@@ -124,6 +124,8 @@ pub(crate) struct Told {
 
 /// What a request leads to.
 pub(crate) enum Plan {
+    /// The answer of a policy, which no filter after it sees.
+    Denied(Reply<'static>),
     /// An answer of the proxy's own.
     Reply(Reply<'static>),
     /// What is answered where nobody is to forward to.
@@ -286,11 +288,29 @@ impl Call {
         gives_up
     }
 
-    /// Asks the policies: an answer if the request is not to go on.
-    pub(crate) async fn denied(&mut self, exchange: &mut Exchange) -> Option<Reply<'static>> {
-        let reply = self.authorize(exchange).await?;
+    /// Asks the policies, none of which has to wait, then finds the route and the cluster.
+    #[inline]
+    pub(crate) fn plan_past_policies(&mut self, exchange: &mut Exchange) -> Plan {
+        if self.view.policies.is_empty() {
+            return self.plan(exchange);
+        }
+        match self.authorize(exchange) {
+            Some(reply) => self.deny(exchange, reply),
+            None => self.plan(exchange),
+        }
+    }
+
+    /// The same where one may have to wait.
+    pub(crate) async fn plan_in_time(&mut self, exchange: &mut Exchange) -> Plan {
+        match self.authorize_in_time(exchange).await {
+            Some(reply) => self.deny(exchange, reply),
+            None => self.plan(exchange),
+        }
+    }
+
+    fn deny(&self, exchange: &mut Exchange, reply: Reply<'static>) -> Plan {
         self.locate(exchange);
-        Some(reply)
+        Plan::Denied(reply)
     }
 
     /// Notes where a request would have gone that does not.

@@ -23,21 +23,17 @@ impl Connection {
     /// Has the pinned request answered.
     pub(crate) async fn exchange(&mut self, begin: Micros) -> Next {
         let mut exchange = self.call.begin_exchange(begin);
-        let denied = match self.call.view.policies.is_empty() {
-            true => None,
-            false => self.call.denied(&mut exchange).await,
+        let plan = if self.call.view.policies_wait {
+            Box::pin(self.call.plan_in_time(&mut exchange)).await
+        } else {
+            self.call.plan_past_policies(&mut exchange)
         };
-        let plan = match denied {
-            Some(reply) => Ok(Plan::Reply(reply)),
-            None => {
-                let plan = self.call.plan(&mut exchange);
-                if self.call.filters(&exchange).is_empty() {
-                    Ok(plan)
-                } else {
-                    // Boxed, so that requests without filters do not hold the memory for them.
-                    Box::pin(work_off(self, &mut exchange, plan)).await
-                }
-            }
+        let is_denied = matches!(plan, Plan::Denied(_));
+        let plan = if is_denied || self.call.filters(&exchange).is_empty() {
+            Ok(plan)
+        } else {
+            // Boxed, so that requests without filters do not hold the memory for them.
+            Box::pin(work_off(self, &mut exchange, plan)).await
         };
         // What is not forwarded is boxed, so that the usual request does not hold the memory for it.
         let other = match plan {
@@ -63,7 +59,7 @@ impl Connection {
         let mut body = Relay::new(self.call.request.framing, false);
         let reply = match *plan {
             Ok(Plan::Forward(_)) => return self.forward(exchange).await,
-            Ok(Plan::Reply(reply)) => reply,
+            Ok(Plan::Reply(reply) | Plan::Denied(reply)) => reply,
             Ok(Plan::Nowhere(why)) => self.call.nowhere(exchange, why),
             Err(failure) => return self.fail(exchange, &mut body, &failure).await,
         };
@@ -76,7 +72,7 @@ impl Connection {
             self.call.request.framing,
             self.call.request.framing == Framing::Chunked,
         );
-        let Some(cluster) = &exchange.cluster.clone() else {
+        let Some(cluster) = exchange.cluster.clone() else {
             return Box::pin(self.fail(exchange, &mut body, &Failure::NoEndpoint)).await;
         };
         let admitted = match cluster.admit(exchange.ask(&self.call), &*self.call.worker) {
@@ -91,17 +87,20 @@ impl Connection {
             || exchange.retries && !self.has_whole_body()
         {
             let first = First::Bridge(admitted);
-            return self.over_bridges(exchange, cluster, &mut body, first).await;
+            return self
+                .over_bridges(exchange, &cluster, &mut body, first)
+                .await;
         }
         let endpoint = admitted.endpoint();
-        let ended = self.attempt(exchange, cluster, endpoint, &mut body).await;
+        let ended = self.attempt(exchange, &cluster, endpoint, &mut body).await;
         // The attempt is over as far as limits are concerned.
         drop(admitted);
         match ended {
             Ok(next) => next,
             Err((failure, Some(kept))) => {
                 let first = First::Failed(failure, kept);
-                self.over_bridges(exchange, cluster, &mut body, first).await
+                self.over_bridges(exchange, &cluster, &mut body, first)
+                    .await
             }
             Err((failure, None)) => Box::pin(self.fail(exchange, &mut body, &failure)).await,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::rbac::v3::permission::{self, Rule};
 use envoy_types::pb::envoy::config::rbac::v3::principal::{self, Identifier};
 use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
@@ -10,6 +11,7 @@ use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as EnvoysF
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter, http_filter,
 };
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as EnvoysNetworkFilter;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
     AuthorizationPolicy, ConditionKey, Operation, PolicyAction, PolicyCondition, PolicyRule,
@@ -42,11 +44,65 @@ struct Rules {
     policies: BTreeMap<String, Policy>,
 }
 
-/// The filters in the order in which they are asked: audit, deny, allow.
+/// `envoy.extensions.filters.network.rbac.v3.RBAC`, with an order too.
+#[derive(Clone, PartialEq, prost::Message)]
+struct NetworkFilter {
+    #[prost(message, optional, tag = "1")]
+    rules: Option<Rules>,
+    #[prost(message, optional, tag = "2")]
+    shadow_rules: Option<Rules>,
+    #[prost(string, tag = "3")]
+    stat_prefix: String,
+    #[prost(string, tag = "5")]
+    shadow_rules_stat_prefix: String,
+}
+
+/// What a filter decides about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Traffic {
+    Requests,
+    Connections,
+}
+
+/// The filters of requests, in the order in which they are asked: audit, deny, allow.
 pub(super) fn filters(index: &Index, proxy: &Proxy) -> Vec<HttpFilter> {
+    let configs = configs(index, proxy, Traffic::Requests);
+    let filter = |config: Filter| HttpFilter {
+        name: "envoy.filters.http.rbac".into(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(Any {
+            type_url: EnvoysFilter::type_url(),
+            value: config.encode_to_vec(),
+        })),
+        ..HttpFilter::default()
+    };
+    configs.map(filter).collect()
+}
+
+/// The same for connections of whatever protocol.
+pub(super) fn network_filters(index: &Index, proxy: &Proxy) -> Vec<listener::Filter> {
+    let configs = configs(index, proxy, Traffic::Connections);
+    let filter = |config: Filter| {
+        let config = NetworkFilter {
+            rules: config.rules,
+            shadow_rules: config.shadow_rules,
+            stat_prefix: "tcp.".into(),
+            shadow_rules_stat_prefix: config.shadow_rules_stat_prefix,
+        };
+        listener::Filter {
+            name: "envoy.filters.network.rbac".into(),
+            config_type: Some(listener::filter::ConfigType::TypedConfig(Any {
+                type_url: EnvoysNetworkFilter::type_url(),
+                value: config.encode_to_vec(),
+            })),
+        }
+    };
+    configs.map(filter).collect()
+}
+
+fn configs(index: &Index, proxy: &Proxy, traffic: Traffic) -> impl Iterator<Item = Filter> {
     let applying: Vec<_> = index.authorization_policies(proxy).collect();
     let actions = [PolicyAction::Audit, PolicyAction::Deny, PolicyAction::Allow];
-    let filter = |action| {
+    actions.into_iter().filter_map(move |action| {
         let of_action = applying.iter().filter(|entry| entry.spec.action == action);
         let (tried, enforced): (Vec<_>, Vec<_>) =
             of_action.partition(|entry| entry.spec.is_dry_run);
@@ -58,28 +114,28 @@ pub(super) fn filters(index: &Index, proxy: &Proxy) -> Vec<HttpFilter> {
             PolicyAction::Allow => "istio_dry_run_allow_",
             PolicyAction::Deny | PolicyAction::Audit => "istio_dry_run_deny_",
         };
-        let config = Filter {
-            rules: rules(action, &enforced),
-            shadow_rules: rules(action, &tried),
+        Some(Filter {
+            rules: rules(action, &enforced, traffic),
+            shadow_rules: rules(action, &tried, traffic),
             shadow_rules_stat_prefix: prefix.to_owned(),
-        };
-        let config = Any {
-            type_url: EnvoysFilter::type_url(),
-            value: config.encode_to_vec(),
-        };
-        Some(HttpFilter {
-            name: "envoy.filters.http.rbac".into(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(config)),
-            ..HttpFilter::default()
         })
-    };
-    actions.into_iter().filter_map(filter).collect()
+    })
 }
 
-fn rules(action: PolicyAction, entries: &[&&Entry<AuthorizationPolicy>]) -> Option<Rules> {
+fn rules(
+    action: PolicyAction,
+    entries: &[&&Entry<AuthorizationPolicy>],
+    traffic: Traffic,
+) -> Option<Rules> {
     if entries.is_empty() {
         return None;
     }
+    let of_requests = match (traffic, action) {
+        (Traffic::Requests, _) => OfRequests::Known,
+        // What is less is allowed, and what is more is denied.
+        (Traffic::Connections, PolicyAction::Allow) => OfRequests::NeverHolds,
+        (Traffic::Connections, PolicyAction::Deny | PolicyAction::Audit) => OfRequests::LeftOut,
+    };
     let action = match action {
         PolicyAction::Allow => Action::Allow,
         PolicyAction::Deny => Action::Deny,
@@ -93,7 +149,9 @@ fn rules(action: PolicyAction, entries: &[&&Entry<AuthorizationPolicy>]) -> Opti
             format!("ns[{namespace}]-policy[{policy}]-rule[{rule}]")
         };
         for (index, rule) in entry.spec.rules.iter().enumerate() {
-            policies.insert(name(index), policy(rule, namespace));
+            if let Some(policy) = policy(rule, namespace, of_requests) {
+                policies.insert(name(index), policy);
+            }
         }
         if entry.spec.rules.is_empty() {
             policies.insert(name(0), that_never_matches());
@@ -103,6 +161,35 @@ fn rules(action: PolicyAction, entries: &[&&Entry<AuthorizationPolicy>]) -> Opti
         action: action.into(),
         policies,
     })
+}
+
+/// What becomes of conditions that only requests can meet, as in Istio.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OfRequests {
+    Known,
+    /// The rule that has such a condition is left out.
+    NeverHolds,
+    /// The condition is left out.
+    LeftOut,
+}
+
+/// A rule has conditions that make no sense where it is to hold.
+struct Senseless;
+
+impl OfRequests {
+    /// The values of such a condition.
+    fn values<'v>(self, values: &'v Values) -> Result<&'v Values, Senseless> {
+        const NONE: &Values = &Values {
+            one_of: Vec::new(),
+            none_of: Vec::new(),
+        };
+        match self {
+            Self::Known => Ok(values),
+            Self::NeverHolds if *values == *NONE => Ok(values),
+            Self::NeverHolds => Err(Senseless),
+            Self::LeftOut => Ok(NONE),
+        }
+    }
 }
 
 fn that_never_matches() -> Policy {
@@ -115,7 +202,7 @@ fn that_never_matches() -> Policy {
     }
 }
 
-fn policy(rule: &PolicyRule, namespace: &str) -> Policy {
+fn policy(rule: &PolicyRule, namespace: &str, of_requests: OfRequests) -> Option<Policy> {
     let anything = [Operation::default()];
     let anybody = [PolicySource::default()];
     let to = if rule.to.is_empty() {
@@ -128,17 +215,24 @@ fn policy(rule: &PolicyRule, namespace: &str) -> Policy {
     } else {
         &rule.from
     };
-    Policy {
-        permissions: to.iter().map(|one| permissions(one, &rule.when)).collect(),
-        principals: from
-            .iter()
-            .map(|one| principals(one, &rule.when, namespace))
-            .collect(),
+    let permissions = to
+        .iter()
+        .map(|one| permissions(one, &rule.when, of_requests));
+    let principals = from
+        .iter()
+        .map(|one| principals(one, &rule.when, namespace, of_requests));
+    Some(Policy {
+        permissions: permissions.collect::<Result<_, _>>().ok()?,
+        principals: principals.collect::<Result<_, _>>().ok()?,
         ..Policy::default()
-    }
+    })
 }
 
-fn permissions(operation: &Operation, when: &[PolicyCondition]) -> Permission {
+fn permissions(
+    operation: &Operation,
+    when: &[PolicyCondition],
+    of_requests: OfRequests,
+) -> Result<Permission, Senseless> {
     let mut all = Vec::new();
     let mut add = |values: &Values, rule: &dyn Fn(&str) -> Rule| {
         let one_of = |values: &[String]| {
@@ -152,11 +246,13 @@ fn permissions(operation: &Operation, when: &[PolicyCondition]) -> Permission {
             all.push(permission(Rule::NotRule(Box::new(one_of(&values.none_of)))));
         }
     };
-    add(&operation.hosts, &|host| Rule::Header(matching::host(host)));
-    add(&operation.methods, &|method| {
+    add(of_requests.values(&operation.hosts)?, &|host| {
+        Rule::Header(matching::host(host))
+    });
+    add(of_requests.values(&operation.methods)?, &|method| {
         Rule::Header(matching::header(":method", method))
     });
-    add(&operation.paths, &matching::path);
+    add(of_requests.values(&operation.paths)?, &matching::path);
     add(&operation.ports, &matching::port);
     for condition in when {
         match condition.key {
@@ -173,10 +269,15 @@ fn permissions(operation: &Operation, when: &[PolicyCondition]) -> Permission {
     if all.is_empty() {
         all.push(permission(Rule::Any(true)));
     }
-    permission(Rule::AndRules(permission::Set { rules: all }))
+    Ok(permission(Rule::AndRules(permission::Set { rules: all })))
 }
 
-fn principals(source: &PolicySource, when: &[PolicyCondition], namespace: &str) -> Principal {
+fn principals(
+    source: &PolicySource,
+    when: &[PolicyCondition],
+    namespace: &str,
+    of_requests: OfRequests,
+) -> Result<Principal, Senseless> {
     let mut all = Vec::new();
     let mut add = |values: &Values, identifier: &dyn Fn(&str) -> Identifier| {
         let one_of = |values: &[String]| {
@@ -195,7 +296,10 @@ fn principals(source: &PolicySource, when: &[PolicyCondition], namespace: &str) 
     };
     let account = |account: &str| matching::service_account(account, namespace);
     add(&source.principals, &matching::principal);
-    add(&source.request_principals, &matching::request_principal);
+    add(
+        of_requests.values(&source.request_principals)?,
+        &matching::request_principal,
+    );
     add(&source.namespaces, &matching::namespace);
     add(&source.service_accounts, &account);
     add(&source.remote_ip_blocks, &|block| {
@@ -206,7 +310,7 @@ fn principals(source: &PolicySource, when: &[PolicyCondition], namespace: &str) 
     });
     for PolicyCondition { key, values } in when {
         match key {
-            ConditionKey::RequestHeader(name) => add(values, &|value| {
+            ConditionKey::RequestHeader(name) => add(of_requests.values(values)?, &|value| {
                 Identifier::Header(matching::header(name, value))
             }),
             ConditionKey::SourceIp => add(values, &|block| {
@@ -218,16 +322,24 @@ fn principals(source: &PolicySource, when: &[PolicyCondition], namespace: &str) 
             ConditionKey::SourceNamespace => add(values, &matching::namespace),
             ConditionKey::SourcePrincipal => add(values, &matching::principal),
             ConditionKey::SourceServiceAccount => add(values, &account),
-            ConditionKey::RequestPrincipal => add(values, &matching::request_principal),
+            ConditionKey::RequestPrincipal => {
+                add(of_requests.values(values)?, &matching::request_principal)
+            }
             ConditionKey::RequestAudiences => {
-                add(values, &|value| matching::claim(&["aud"], value));
+                add(of_requests.values(values)?, &|value| {
+                    matching::claim(&["aud"], value)
+                });
             }
             ConditionKey::RequestPresenter => {
-                add(values, &|value| matching::claim(&["azp"], value));
+                add(of_requests.values(values)?, &|value| {
+                    matching::claim(&["azp"], value)
+                });
             }
             ConditionKey::RequestClaim(path) => {
                 let path: Vec<_> = path.iter().map(String::as_str).collect();
-                add(values, &|value| matching::claim(&path, value));
+                add(of_requests.values(values)?, &|value| {
+                    matching::claim(&path, value)
+                });
             }
             ConditionKey::DestinationIp | ConditionKey::DestinationPort | ConditionKey::Sni => {}
         }
@@ -235,7 +347,7 @@ fn principals(source: &PolicySource, when: &[PolicyCondition], namespace: &str) 
     if all.is_empty() {
         all.push(principal(Identifier::Any(true)));
     }
-    principal(Identifier::AndIds(principal::Set { ids: all }))
+    Ok(principal(Identifier::AndIds(principal::Set { ids: all })))
 }
 
 fn permission(rule: Rule) -> Permission {

@@ -12,7 +12,7 @@ use super::detection::{Inspectors, looks_like_http, original_destination, plaint
 use super::intercept::{Layout, chain};
 use super::listener::{Routes, http, tcp};
 use super::proto::uint32;
-use super::{Generated, cluster, inbound};
+use super::{Generated, authorization, cluster, inbound};
 use crate::names;
 
 /// Where the rules of the kernel send connections to the workload.
@@ -52,7 +52,7 @@ pub(super) fn add(layout: Layout<'_>, made: &mut Generated) {
         filter,
     ));
     for conditions in [plaintext(), FilterChainMatch::default()] {
-        chains.push(chain("virtualInbound", Some(conditions), tcp(rest)));
+        chains.push(connections(layout, "virtualInbound", conditions, rest));
     }
     made.clusters.push(cluster::original_destination(
         index,
@@ -94,17 +94,30 @@ fn served(layout: Layout<'_>) -> BTreeMap<u16, Served> {
 
 fn chains_of(layout: Layout<'_>, port: u16, served: &Served, to: &str) -> Vec<FilterChain> {
     let name = names::listener(layout.any_address(), port);
-    let all = || Some(to_port(port, FilterChainMatch::default()));
+    let all = || to_port(port, FilterChainMatch::default());
     let requests = || http_filter(layout, port, to, served.operation.clone());
     match served.protocol {
         Protocol::Detected => vec![
             chain(&name, Some(to_port(port, looks_like_http())), requests()),
-            chain(&name, Some(to_port(port, plaintext())), tcp(to)),
-            chain(&name, all(), tcp(to)),
+            connections(layout, &name, to_port(port, plaintext()), to),
+            connections(layout, &name, all(), to),
         ],
-        protocol if protocol.is_http() => vec![chain(&name, all(), requests())],
-        _ => vec![chain(&name, all(), tcp(to))],
+        protocol if protocol.is_http() => vec![chain(&name, Some(all()), requests())],
+        _ => vec![connections(layout, &name, all(), to)],
     }
+}
+
+/// The chain of connections that are passed on as they are, if the policies let them.
+fn connections(
+    layout: Layout<'_>,
+    name: &str,
+    conditions: FilterChainMatch,
+    to: &str,
+) -> FilterChain {
+    let mut chain = chain(name, Some(conditions), tcp(to));
+    let policies = authorization::network_filters(layout.index, layout.proxy);
+    chain.filters.splice(0..0, policies);
+    chain
 }
 
 fn http_filter(layout: Layout<'_>, port: u16, to: &str, operation: String) -> Filter {

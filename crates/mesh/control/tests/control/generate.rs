@@ -2,7 +2,9 @@
 
 use crate::support::{MESH_CONFIG, Plan, gateway, invariants, networking, node, render, sidecar};
 use envoy_types::pb::envoy::config::core::v3::{Node, TrafficDirection};
-use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::listener::v3::{Filter, Listener, filter};
+use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use envoy_types::pb::google::protobuf::Value;
@@ -170,6 +172,65 @@ spec:
         .collect();
     assert_eq!(names, ["80", "81", "shop.default.svc.cluster.local:83"]);
     assert!(render::routing(&own).contains("block_all"));
+}
+
+#[test]
+fn connections_obey_policies_too() {
+    let policies = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny}
+spec:
+  action: DENY
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/default/sa/guest]}}]
+    to: [{operation: {paths: [/secret]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: allow}
+spec:
+  rules:
+  - to: [{operation: {ports: ['82']}}]
+  - to: [{operation: {methods: [GET]}}]
+  - when: [{key: 'request.headers[x]', values: [y]}]
+";
+    let made = intercepted("REDIRECT", policies, "{}");
+    let inbound = made
+        .listeners
+        .iter()
+        .find(|listener| listener.name == "virtualInbound");
+    let mut passed_on = 0;
+    for chain in &inbound.expect("connections are intercepted").filter_chains {
+        let names: Vec<_> = chain.filters.iter().map(|one| one.name.as_str()).collect();
+        if names.last() != Some(&"envoy.filters.network.tcp_proxy") || chain.name.ends_with("hole")
+        {
+            continue;
+        }
+        passed_on += 1;
+        let [deny, allow, _] = chain.filters.as_slice() else {
+            panic!("{}: {names:?}", chain.name);
+        };
+        let rules = |filter: &Filter| {
+            let Some(filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
+                panic!("{}: no configuration", filter.name)
+            };
+            let rules = render::unpack::<NetworkRbac>(any).rules;
+            rules.expect("they are enforced")
+        };
+        let (deny, allow) = (rules(deny), rules(allow));
+        // What only requests have is left out where it would deny less,
+        assert_eq!(deny.action, Action::Deny as i32);
+        let denied = &deny.policies["ns[default]-policy[deny]-rule[0]"];
+        let anything = format!("{:?}", denied.permissions);
+        assert!(anything.contains("Any(true)") && !anything.contains("/secret"));
+        assert!(format!("{:?}", denied.principals).contains("sa/guest"));
+        // and whoever asks for it is not allowed.
+        assert_eq!(allow.action, Action::Allow as i32);
+        let allowed: Vec<_> = allow.policies.keys().collect();
+        assert_eq!(allowed, ["ns[default]-policy[allow]-rule[0]"]);
+    }
+    assert!(passed_on > 0);
 }
 
 #[test]

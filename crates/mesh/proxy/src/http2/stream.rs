@@ -96,26 +96,22 @@ impl ServerStream {
 
     async fn exchange(&mut self, begin: Micros) -> bool {
         let mut exchange = self.call.begin_exchange(begin);
-        let denied = match self.call.view.policies.is_empty() {
-            true => None,
-            false => self.call.denied(&mut exchange).await,
+        let plan = if self.call.view.policies_wait {
+            Box::pin(self.call.plan_in_time(&mut exchange)).await
+        } else {
+            self.call.plan_past_policies(&mut exchange)
         };
-        let plan = match denied {
-            Some(reply) => Ok(Plan::Reply(reply)),
-            None => {
-                let plan = self.call.plan(&mut exchange);
-                if self.call.filters(&exchange).is_empty() {
-                    Ok(plan)
-                } else {
-                    // Boxed, so that requests without filters do not hold the memory for them.
-                    let mut client = Client::Http2(self);
-                    Box::pin(work_off(&mut client, &mut exchange, plan)).await
-                }
-            }
+        let is_denied = matches!(plan, Plan::Denied(_));
+        let plan = if is_denied || self.call.filters(&exchange).is_empty() {
+            Ok(plan)
+        } else {
+            // Boxed, so that requests without filters do not hold the memory for them.
+            let mut client = Client::Http2(self);
+            Box::pin(work_off(&mut client, &mut exchange, plan)).await
         };
         let next = match plan {
             Ok(Plan::Forward(cluster)) => self.forward(&mut exchange, &cluster).await,
-            Ok(Plan::Reply(reply)) => self.reply(&mut exchange, &reply),
+            Ok(Plan::Reply(reply) | Plan::Denied(reply)) => self.reply(&mut exchange, &reply),
             Ok(Plan::Nowhere(why)) => {
                 let reply = self.call.nowhere(&mut exchange, why);
                 self.reply(&mut exchange, &reply)

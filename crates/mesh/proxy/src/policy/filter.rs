@@ -78,16 +78,18 @@ pub(crate) struct Told<'a> {
 }
 
 impl Call {
-    /// Asks all filters: an answer if the request is not to go on.
-    pub(crate) async fn authorize(&mut self, exchange: &mut Exchange) -> Option<Reply<'static>> {
+    /// Asks all filters, none of which has to wait: an answer if the request is not to go on.
+    pub(crate) fn authorize(&mut self, exchange: &mut Exchange) -> Option<Reply<'static>> {
         self.decided = Decided::default();
-        if self.view.policies_wait {
-            return Box::pin(self.authorize_in_time(exchange)).await;
-        }
         (0..self.view.policies.len()).find_map(|index| self.ask_rules(index, exchange))
     }
 
-    async fn authorize_in_time(&mut self, exchange: &mut Exchange) -> Option<Reply<'static>> {
+    /// The same where one may have to wait.
+    pub(crate) async fn authorize_in_time(
+        &mut self,
+        exchange: &mut Exchange,
+    ) -> Option<Reply<'static>> {
+        self.decided = Decided::default();
         let view = self.view.clone();
         for (index, filter) in view.policies.iter().enumerate() {
             let denied = match filter {
