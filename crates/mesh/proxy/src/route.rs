@@ -153,7 +153,7 @@ impl Router {
                     && route
                         .conditions
                         .as_ref()
-                        .is_none_or(|conditions| meets(conditions, asking, &random))
+                        .is_none_or(|conditions| meets(conditions, asking, random))
             })?;
         Some(RouteAt {
             host: host as u32,

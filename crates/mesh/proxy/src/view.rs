@@ -318,11 +318,12 @@ impl ServiceView {
                     faults: manager
                         .filters
                         .iter()
-                        .find_map(|filter| match filter.filter {
-                            Filter::Fault(_) => Some(Rc::new(Faults {
+                        .any(|filter| matches!(filter.filter, Filter::Fault(_)))
+                        .then(|| {
+                            Rc::new(Faults {
                                 stats: worker.registry.faults(&manager.stat_prefix),
                                 active: worker.usages.faults(&manager.stat_prefix),
-                            })),
+                            })
                         }),
                     tracer,
                     bypasses_overload: listener.exempt.from_overload,

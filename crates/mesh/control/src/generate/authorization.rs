@@ -178,7 +178,7 @@ struct Senseless;
 
 impl OfRequests {
     /// The values of such a condition.
-    fn values<'v>(self, values: &'v Values) -> Result<&'v Values, Senseless> {
+    fn values(self, values: &Values) -> Result<&Values, Senseless> {
         const NONE: &Values = &Values {
             one_of: Vec::new(),
             none_of: Vec::new(),
@@ -323,7 +323,7 @@ fn principals(
             ConditionKey::SourcePrincipal => add(values, &matching::principal),
             ConditionKey::SourceServiceAccount => add(values, &account),
             ConditionKey::RequestPrincipal => {
-                add(of_requests.values(values)?, &matching::request_principal)
+                add(of_requests.values(values)?, &matching::request_principal);
             }
             ConditionKey::RequestAudiences => {
                 add(of_requests.values(values)?, &|value| {

@@ -97,7 +97,6 @@ pub(super) fn fault(fault: &Fault) -> HttpFault {
             Some(FaultDelay {
                 percentage: share(of_million),
                 fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(duration(time)?)),
-                ..FaultDelay::default()
             })
         }),
         abort: fault.abort.map(|(abort, of_million)| FaultAbort {

@@ -44,11 +44,11 @@ impl Level {
         Ok(Self {
             request: FieldEdits {
                 add: additions(add_request, &at.field("request_headers_to_add"))?,
-                remove: removals(remove_request, &at.field("request_headers_to_remove"))?,
+                remove: removals(&remove_request, &at.field("request_headers_to_remove"))?,
             },
             response: FieldEdits {
                 add: additions(add_response, &at.field("response_headers_to_add"))?,
-                remove: removals(remove_response, &at.field("response_headers_to_remove"))?,
+                remove: removals(&remove_response, &at.field("response_headers_to_remove"))?,
             },
         })
     }
@@ -120,7 +120,7 @@ fn addition(mut option: HeaderValueOption, at: &At<'_>) -> Result<Addition, Refu
     })
 }
 
-fn removals(names: Vec<String>, at: &At<'_>) -> Result<Vec<String>, Refused> {
+fn removals(names: &[String], at: &At<'_>) -> Result<Vec<String>, Refused> {
     let named = names.iter().enumerate();
     named
         .map(|(index, text)| name(text, &at.index(index)))

@@ -483,7 +483,7 @@ fn routes_are_refused_by_field() {
         (
             |c, _| {
                 c.request_headers_to_remove
-                    .push("Content-Length".to_owned())
+                    .push("Content-Length".to_owned());
             },
             "request_headers_to_remove[0]: \"Content-Length\" must not be changed",
         ),

@@ -600,7 +600,6 @@ fn delay(percent: u32, specifier: FaultDelaySecifier) -> Option<FaultDelay> {
     Some(FaultDelay {
         percentage: share(percent),
         fault_delay_secifier: Some(specifier),
-        ..Default::default()
     })
 }
 
