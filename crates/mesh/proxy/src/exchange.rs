@@ -14,13 +14,11 @@ use crate::flags::{Flag, Flags};
 use crate::grpc::{self, GrpcStatus};
 use crate::http1::edit::{Names, append_field};
 use crate::http1::name::Name;
-use crate::http1::request::Tunnel;
 use crate::http1::status::append_status_line;
 use crate::policy::Metadata;
 use crate::reply::{Failure, Reply, append_common};
 use crate::retry::{Retried, Tries};
-use crate::route::{Asking, RouteAt};
-use crate::snapshot::{Forward, GrpcTimeouts, Redirect, RouteAction, Upgrade};
+use crate::route::RouteAt;
 use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext};
 use crate::upstream::{ClusterState, EndpointState};
 
@@ -120,27 +118,6 @@ pub(crate) struct Told {
     /// When the endpoint had the whole request, and when its response began.
     pub(crate) request_complete: Option<Micros>,
     pub(crate) response_begun: Option<Micros>,
-}
-
-/// What a request leads to.
-pub(crate) enum Plan {
-    /// The answer of a policy, which no filter after it sees.
-    Denied(Reply<'static>),
-    /// An answer of the proxy's own.
-    Reply(Reply<'static>),
-    /// What is answered where nobody is to forward to.
-    Nowhere(Nowhere),
-    /// A request to this cluster.
-    Forward(Rc<ClusterState>),
-}
-
-/// Why a request cannot go anywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Nowhere {
-    /// No route is for it.
-    NoRoute,
-    /// The cluster of its route is missing.
-    NoCluster,
 }
 
 impl Exchange {
@@ -266,17 +243,6 @@ impl Call {
         }
     }
 
-    /// Whether the request is refused because there is too much to do, which is counted.
-    #[inline]
-    fn is_shed(&self) -> bool {
-        let share = self.worker.overload.actions().get().stop_requests;
-        let shed = share.hits(|| self.worker.random()) && !self.view.bypasses_overload;
-        if shed {
-            self.view.http.rq_overload_close.increment();
-        }
-        shed
-    }
-
     /// Whether the connection is given up because there is too much to do, which is counted.
     #[inline]
     pub(crate) fn gives_up_connection(&self) -> bool {
@@ -288,185 +254,6 @@ impl Call {
         gives_up
     }
 
-    /// Asks the policies, none of which has to wait, then finds the route and the cluster.
-    #[inline]
-    pub(crate) fn plan_past_policies(&mut self, exchange: &mut Exchange) -> Plan {
-        if self.view.policies.is_empty() {
-            return self.plan(exchange);
-        }
-        match self.authorize(exchange) {
-            Some(reply) => self.deny(exchange, reply),
-            None => self.plan(exchange),
-        }
-    }
-
-    /// The same where one may have to wait.
-    pub(crate) async fn plan_in_time(&mut self, exchange: &mut Exchange) -> Plan {
-        match self.authorize_in_time(exchange).await {
-            Some(reply) => self.deny(exchange, reply),
-            None => self.plan(exchange),
-        }
-    }
-
-    fn deny(&self, exchange: &mut Exchange, reply: Reply<'static>) -> Plan {
-        self.locate(exchange);
-        Plan::Denied(reply)
-    }
-
-    /// Notes where a request would have gone that does not.
-    #[cold]
-    fn locate(&self, exchange: &mut Exchange) {
-        let Some(router) = &self.view.router else {
-            return;
-        };
-        let asking = self.asking(exchange);
-        let Some(mut at) = router.find(&asking, || self.worker.random()) else {
-            return;
-        };
-        if let RouteAction::Forward(forward) = &router.route(at).action
-            && let Some(choice) = router.cluster(&mut at, forward, || self.worker.random())
-        {
-            exchange.cluster = Some(choice.cluster.clone());
-        }
-        exchange.route = Some(at);
-    }
-
-    /// Finds the route and the cluster.
-    #[inline]
-    pub(crate) fn plan(&self, exchange: &mut Exchange) -> Plan {
-        if self.is_shed() {
-            return Plan::Reply(Reply::new(503, "envoy overloaded"));
-        }
-        let http = &self.view.http;
-        let found = self.view.router.as_ref().and_then(|router| {
-            let asking = self.asking(exchange);
-            let at = router.find(&asking, || self.worker.random())?;
-            Some((router, at))
-        });
-        let Some((router, mut at)) = found else {
-            self.may_change(exchange, None);
-            return Plan::Nowhere(Nowhere::NoRoute);
-        };
-        exchange.route = Some(at);
-        exchange.edits = router.plan(at).edits;
-        let action = &router.route(at).action;
-        if self.request.tunnel != Tunnel::None && !self.may_change(exchange, Some(action)) {
-            http.rq_upgrade_refused.increment();
-            return Plan::Reply(Reply::new(403, ""));
-        }
-        match action {
-            RouteAction::Respond { status, body } => {
-                http.rq_direct_response.increment();
-                // As in Envoy, whoever is sent elsewhere or told of something new is told where.
-                let location = matches!(status, 201 | 300..400)
-                    .then(|| self.redirection(exchange, &Redirect::default()).into());
-                Plan::Reply(Reply {
-                    location,
-                    ..Reply::new(*status, body.clone())
-                })
-            }
-            RouteAction::Redirect(redirect) => {
-                http.rq_direct_response.increment();
-                let location = self.redirection(exchange, redirect);
-                Plan::Reply(Reply {
-                    location: Some(location.into()),
-                    ..Reply::new(redirect.status, "")
-                })
-            }
-            RouteAction::Forward(forward) => {
-                self.limit_time(exchange, forward);
-                let choice = router.cluster(&mut at, forward, || self.worker.random());
-                exchange.route = Some(at);
-                match choice {
-                    Some(choice) => {
-                        exchange.is_high_priority = forward.is_high_priority;
-                        exchange.criteria.clone_from(&choice.criteria);
-                        let cluster = &choice.cluster;
-                        if cluster.cluster.balancing.is_by_hash() {
-                            self.hash_request(exchange, &forward.hash_policies);
-                        }
-                        if let Some(policy) = &forward.retry {
-                            exchange.retries = self.may_retry(exchange, policy);
-                            exchange.retries_left = policy.retries.try_into().unwrap_or(u16::MAX);
-                            if policy.per_try_timeout.is_some() {
-                                exchange.rare().per_try = policy.per_try_timeout;
-                            }
-                        }
-                        exchange.cluster = Some(cluster.clone());
-                        Plan::Forward(cluster.clone())
-                    }
-                    None => Plan::Nowhere(Nowhere::NoCluster),
-                }
-            }
-        }
-    }
-
-    /// Whether the protocol may be changed as the request asks: what its route says goes before what
-    /// the connection manager does.
-    #[cold]
-    fn may_change(&self, exchange: &mut Exchange, action: Option<&RouteAction>) -> bool {
-        let protocol = match self.request.tunnel {
-            Tunnel::None => return false,
-            Tunnel::Connect => b"CONNECT",
-            Tunnel::Upgrade => self.upgrade_protocol(),
-        };
-        let by_route = match action {
-            Some(RouteAction::Forward(forward)) => Upgrade::find(&forward.upgrades, protocol),
-            _ => None,
-        };
-        let by_manager = || Upgrade::find(&self.view.manager.upgrades, protocol);
-        let Some(found) = by_route.or_else(by_manager).filter(|one| one.is_enabled) else {
-            return false;
-        };
-        self.view.http.cx_upgrades_total.increment();
-        self.view.http.cx_upgrades_active.increment();
-        let rare = exchange.rare();
-        rare.is_upgrade = true;
-        rare.is_terminated = found.is_terminated;
-        true
-    }
-
-    /// What the request wants to change to.
-    pub(crate) fn upgrade_protocol(&self) -> &[u8] {
-        let asked = self.request.fields.value(Name::Upgrade, self.buffer.head());
-        asked.unwrap_or_default()
-    }
-
-    /// What the answer is where nobody is to forward to.
-    #[cold]
-    pub(crate) fn nowhere(&self, exchange: &mut Exchange, why: Nowhere) -> Reply<'static> {
-        let http = &self.view.http;
-        match why {
-            Nowhere::NoRoute => {
-                http.no_route.increment();
-                exchange.flags.set(Flag::NR);
-                Reply::new(404, "")
-            }
-            Nowhere::NoCluster => {
-                http.no_cluster.increment();
-                exchange.flags.set(Flag::NC);
-                Reply::new(503, "")
-            }
-        }
-    }
-
-    /// What conditions may ask about the request.
-    #[inline]
-    pub(crate) fn asking(&self, exchange: &Exchange) -> Asking<'_> {
-        Asking {
-            request: &self.request,
-            head: self.buffer.head(),
-            scheme: self.scheme(),
-            is_grpc: exchange.is_grpc,
-            presented: self.has_certificate(),
-        }
-    }
-
-    fn has_certificate(&self) -> bool {
-        let secured = self.client.secured.as_ref();
-        secured.is_some_and(|secured| secured.peer.is_some())
-    }
-
     /// Whether the request is gRPC.
     #[inline]
     fn is_grpc(&self) -> bool {
@@ -475,48 +262,6 @@ impl Call {
             .fields
             .value(Name::ContentType, self.buffer.head());
         content_type.is_some_and(grpc::is_grpc)
-    }
-
-    /// How much time the exchange has: the route's, unless a gRPC client says something else.
-    #[inline]
-    fn limit_time(&self, exchange: &mut Exchange, forward: &Forward) {
-        exchange.timeout = forward.timeout;
-        if exchange.is_grpc {
-            self.limit_grpc_time(exchange, forward.grpc);
-        }
-    }
-
-    #[cold]
-    fn limit_grpc_time(&self, exchange: &mut Exchange, timeouts: GrpcTimeouts) {
-        let cut = |timeout: Duration, max: Duration| {
-            if max.is_zero() {
-                timeout
-            } else {
-                timeout.min(max)
-            }
-        };
-        let asked = self
-            .request
-            .fields
-            .value(Name::GrpcTimeout, self.buffer.head())
-            .and_then(grpc::timeout);
-        if let Some(max) = timeouts.max {
-            let asked = asked.unwrap_or_default();
-            // The offset applies only if something is left.
-            let asked = match asked.checked_sub(timeouts.offset) {
-                Some(rest) if !rest.is_zero() => rest,
-                _ => asked,
-            };
-            let endless = asked.is_zero();
-            let timeout = if endless { max } else { cut(asked, max) };
-            exchange.timeout = Some(timeout);
-            exchange.sets_grpc_timeout = !timeout.is_zero();
-        }
-        if let (Some(max), Some(asked)) = (timeouts.stream_max, asked) {
-            let time = cut(asked, max).saturating_sub(timeouts.stream_offset);
-            // A deadline that has come already is one, and not the lack of one.
-            exchange.rare().stream_timeout = Some(time.max(Duration::from_millis(1)));
-        }
     }
 
     #[inline]

@@ -29,6 +29,7 @@ pub mod inspect;
 mod listener;
 mod net;
 mod overload;
+mod plan;
 mod policy;
 mod publish;
 mod record;

@@ -9,7 +9,8 @@ pub(crate) use self::fault::Faults;
 
 use crate::acquire::Waits;
 use crate::call::Call;
-use crate::exchange::{Exchange, Plan};
+use crate::exchange::Exchange;
+use crate::plan::Plan;
 use crate::reply::Failure;
 use crate::snapshot::{Filter, HttpFilter, PerFilter, PerFilters};
 
