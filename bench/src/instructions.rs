@@ -31,7 +31,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let budgets = fs::read_to_string(&args.budget)
         .with_context(|| format!("no budget in {}", args.budget.display()))?;
     let peers: Vec<Peer> = match args.peer.as_slice() {
-        [] => vec![Peer::PeriplusZipkin, Peer::PeriplusOtlp, Peer::PeriplusGrpc],
+        [] => vec![
+            Peer::PeriplusZipkin,
+            Peer::PeriplusOtlp,
+            Peer::PeriplusGrpc,
+            Peer::PeriplusIstio,
+        ],
         names => Peer::ALL
             .into_iter()
             .filter(|p| names.iter().any(|n| n == p.name()))

@@ -18,6 +18,8 @@ pub(crate) const PROXY_CORE: &str = "0";
 
 /// The host that the load generator asks for.
 const HOST: &str = "origin.default.svc.cluster.local:9080";
+/// The same origin, whose requests are tried again as Istio's default has it.
+const RETRIED_HOST: &str = "retried.default.svc.cluster.local:9080";
 /// The same for calls.
 const GRPC_HOST: &str = "echo.default.svc.cluster.local:9090";
 
@@ -44,6 +46,8 @@ pub(crate) enum Peer {
     PeriplusOtlp,
     /// The same for calls over HTTP/2.
     PeriplusGrpc,
+    /// Our sidecar as it is in a mesh: Zipkin JSON, Istio's metrics, and Istio's default of retries.
+    PeriplusIstio,
     /// Envoy, every request traced, reported as Zipkin JSON.
     EnvoyZipkin,
     /// Envoy, every request traced, reported as OTLP over gRPC.
@@ -106,10 +110,11 @@ impl Member {
 
 impl Peer {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::PeriplusZipkin,
         Self::PeriplusOtlp,
         Self::PeriplusGrpc,
+        Self::PeriplusIstio,
         Self::EnvoyZipkin,
         Self::EnvoyOtlp,
         Self::EnvoyGrpc,
@@ -124,6 +129,7 @@ impl Peer {
             Self::PeriplusZipkin => "periplus-zipkin",
             Self::PeriplusOtlp => "periplus-otlp",
             Self::PeriplusGrpc => "periplus-grpc",
+            Self::PeriplusIstio => "periplus-istio",
             Self::EnvoyGrpc => "envoy-grpc",
             Self::EnvoyZipkin => "envoy-zipkin",
             Self::EnvoyOtlp => "envoy-otlp-grpc",
@@ -148,9 +154,10 @@ impl Peer {
 
     /// The load generator for it, and the host that it asks for.
     pub(crate) const fn load(self) -> [&'static str; 2] {
-        match self.is_grpc() {
-            true => ["grpc-load", GRPC_HOST],
-            false => ["load", HOST],
+        match self {
+            Self::PeriplusGrpc | Self::EnvoyGrpc => ["grpc-load", GRPC_HOST],
+            Self::PeriplusIstio => ["load", RETRIED_HOST],
+            _ => ["load", HOST],
         }
     }
 
@@ -163,7 +170,9 @@ impl Peer {
         let file = around.directory.join(format!("{}.conf", self.name()));
         let path = file.display().to_string();
         let address = match self {
-            Self::PeriplusZipkin | Self::PeriplusGrpc => around.outbound_zipkin,
+            Self::PeriplusZipkin | Self::PeriplusGrpc | Self::PeriplusIstio => {
+                around.outbound_zipkin
+            }
             Self::PeriplusOtlp => around.outbound_otlp,
             _ => free_address()?,
         };
@@ -173,6 +182,10 @@ impl Peer {
                 &programs.periplus,
             ),
             Self::PeriplusOtlp => (config::bootstrap(around.control_otlp)?, &programs.periplus),
+            Self::PeriplusIstio => (
+                config::counting(&config::bootstrap(around.control_zipkin)?)?,
+                &programs.periplus,
+            ),
             Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyGrpc | Self::EnvoyPlain => (
                 config::envoy(self, address, around).to_string(),
                 &programs.envoy,
@@ -186,7 +199,10 @@ impl Peer {
         let mut command = vec![absolute(program)?];
         command.extend(
             match self {
-                Self::PeriplusZipkin | Self::PeriplusOtlp | Self::PeriplusGrpc => {
+                Self::PeriplusZipkin
+                | Self::PeriplusOtlp
+                | Self::PeriplusGrpc
+                | Self::PeriplusIstio => {
                     vec!["proxy", "-c", &path, "--workers", "1"]
                 }
                 Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyGrpc | Self::EnvoyPlain => {

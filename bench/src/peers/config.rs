@@ -13,7 +13,14 @@ pub(super) fn bootstrap(control: SocketAddr) -> anyhow::Result<String> {
     bootstrap_of(id, control)
 }
 
-/// The bootstrap file of a node, for ours and for Envoy.
+/// The same of a node whose requests are counted in Istio's metrics.
+pub(super) fn counting(bootstrap: &str) -> anyhow::Result<String> {
+    let mut bootstrap: Value = serde_json::from_str(bootstrap)?;
+    bootstrap["node"]["metadata"]["NAMESPACE"] = "default".into();
+    Ok(bootstrap.to_string())
+}
+
+/// The bootstrap file of a node, for ours and for Envoy. It leaves Istio's metrics out, which Envoy does not have.
 pub(super) fn bootstrap_of(id: &str, control: SocketAddr) -> anyhow::Result<String> {
     let ads = json!({
         "api_type": "GRPC", "transport_api_version": "V3",
@@ -25,7 +32,7 @@ pub(super) fn bootstrap_of(id: &str, control: SocketAddr) -> anyhow::Result<Stri
             "id": id,
             "cluster": "bench.default",
             "metadata": {
-                "NAMESPACE": "default", "NAME": "bench-v1", "WORKLOAD_NAME": "bench-v1",
+                "NAME": "bench-v1", "WORKLOAD_NAME": "bench-v1",
                 "LABELS": {"app": "bench", "version": "v1"}, "INTERCEPTION_MODE": "NONE"
             }
         },

@@ -190,6 +190,23 @@ spec:
   endpoints: [{{address: 127.0.0.1, ports: {{http: {origin}}}}}]
 ---
 apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: origin, namespace: default}}
+spec:
+  hosts: [origin.default.svc.cluster.local]
+  http: [{{retries: {{attempts: 0}}, route: [{{destination: {{host: origin.default.svc.cluster.local}}}}]}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: retried, namespace: default}}
+spec:
+  hosts: [retried.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 9080, name: http, protocol: HTTP}}]
+  endpoints: [{{address: 127.0.0.1, ports: {{http: {origin}}}}}]
+---
+apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{name: echo, namespace: default}}
 spec:
@@ -198,6 +215,13 @@ spec:
   resolution: STATIC
   ports: [{{number: 9090, name: grpc, protocol: GRPC}}]
   endpoints: [{{address: 127.0.0.1, ports: {{grpc: {echo}}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: echo, namespace: default}}
+spec:
+  hosts: [echo.default.svc.cluster.local]
+  http: [{{retries: {{attempts: 0}}, route: [{{destination: {{host: echo.default.svc.cluster.local}}}}]}}]
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

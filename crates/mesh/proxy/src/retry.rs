@@ -287,14 +287,6 @@ fn reset(limited: &RateLimited, fields: &Fields, head: &[u8]) -> Option<Duration
 
 fn wants_response(policy: &RetryPolicy, status: u16, fields: &Fields, head: &[u8]) -> bool {
     let on = policy.on;
-    // It comes from another proxy, which does not want to be asked again.
-    if fields
-        .all_by_text("x-envoy-ratelimited", head)
-        .next()
-        .is_some()
-    {
-        return on.has(RetryOn::RATE_LIMITED);
-    }
     let has = |condition: &HeaderMatch| {
         let value = fields.all_by_text(&condition.name, head).next();
         condition.matches(value)
@@ -307,13 +299,22 @@ fn wants_response(policy: &RetryPolicy, status: u16, fields: &Fields, head: &[u8
         14 => on.has(RetryOn::UNAVAILABLE),
         _ => false,
     };
-    let grpc = GrpcStatus::in_fields(fields, head).and_then(|status| status.number());
-    on.has(RetryOn::SERVER_ERROR) && status / 100 == 5
+    let grpc = || GrpcStatus::in_fields(fields, head).and_then(|status| status.number());
+    let wants = on.has(RetryOn::SERVER_ERROR) && status / 100 == 5
         || on.has(RetryOn::GATEWAY_ERROR) && matches!(status, 502..=504)
         || on.has(RetryOn::CONFLICT) && status == 409
         || on.has(RetryOn::STATUS_CODES) && policy.status_codes.contains(&status)
         || on.has(RetryOn::HEADERS) && policy.headers.iter().any(has)
-        || grpc.is_some_and(of_grpc)
+        || grpc().is_some_and(of_grpc);
+    if !wants && !on.has(RetryOn::RATE_LIMITED) {
+        return false;
+    }
+    // It comes from another proxy, which does not want to be asked again.
+    let limited = fields.all_by_text("x-envoy-ratelimited", head).next();
+    match limited {
+        Some(_) => on.has(RetryOn::RATE_LIMITED),
+        None => wants,
+    }
 }
 
 fn wants_failure(on: RetryOn, failure: &Failure) -> bool {

@@ -12,6 +12,7 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub(crate) use self::series::{SeriesList, exposition};
 pub(crate) use self::tcp::TcpSeries;
 use crate::clock::Micros;
 use crate::flags::Flags;
+use crate::route::Mix;
 use crate::snapshot::Direction;
 
 /// The most series of one worker.
@@ -39,7 +41,10 @@ pub(crate) struct Metrics {
     /// Lines of a head that tell it to the other side.
     lines: Vec<u8>,
     names: RefCell<HashMap<Box<[u8]>, u32>>,
-    series: RefCell<HashMap<Key, Entry>>,
+    /// The names of clusters. They come from the configuration, and the numbers of a key from here: so
+    /// nobody can make these two collide on purpose.
+    clusters: RefCell<HashMap<Box<str>, u32, BuildHasherDefault<Mix>>>,
+    series: RefCell<HashMap<Key, Entry, BuildHasherDefault<Mix>>>,
     shared: Arc<SeriesList>,
     connections: RefCell<HashMap<Key, Arc<TcpSeries>>>,
     /// Whatever there was no room for.
@@ -124,6 +129,7 @@ impl Metrics {
             lines: own.lines(node_id),
             own,
             names: RefCell::default(),
+            clusters: RefCell::default(),
             series: RefCell::default(),
             shared,
             connections: RefCell::default(),
@@ -180,7 +186,8 @@ impl Metrics {
 
     fn key(&self, seen: &Observation<'_>) -> Key {
         let service = match seen.service {
-            Service::Cluster(name) | Service::Host(name) => self.number(name.as_bytes()),
+            Service::Cluster(name) => self.number_of_cluster(name),
+            Service::Host(name) => self.number(name.as_bytes()),
             Service::Unknown => 0,
         };
         let number = |text: Option<&str>| text.map_or(0, |text| self.number(text.as_bytes()));
@@ -205,13 +212,30 @@ impl Metrics {
         if let Some(number) = self.names.borrow().get(name) {
             return *number;
         }
-        let mut names = self.names.borrow_mut();
-        if names.len() >= MOST_NAMES {
+        let number = self.next_number();
+        if number != 0 {
+            self.names.borrow_mut().insert(name.into(), number);
+        }
+        number
+    }
+
+    fn number_of_cluster(&self, name: &str) -> u32 {
+        if let Some(number) = self.clusters.borrow().get(name) {
+            return *number;
+        }
+        let number = self.next_number();
+        if number != 0 {
+            self.clusters.borrow_mut().insert(name.into(), number);
+        }
+        number
+    }
+
+    fn next_number(&self) -> u32 {
+        let known = self.names.borrow().len() + self.clusters.borrow().len();
+        if known >= MOST_NAMES {
             return 0;
         }
-        let number = names.len() as u32 + 1;
-        names.insert(name.into(), number);
-        number
+        known as u32 + 1
     }
 
     #[cold]

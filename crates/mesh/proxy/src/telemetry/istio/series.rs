@@ -267,13 +267,17 @@ impl<'a> Service<'a> {
     /// By the cluster, if that has a name of Istio's; else by what the client has called it.
     pub(crate) fn of(cluster: Option<&'a str>, host: &'a str) -> Self {
         match cluster {
-            Some(name) if host_of(name).is_some() || name.ends_with("Cluster") => {
-                Self::Cluster(name)
-            }
+            Some(name) if is_istios(name) => Self::Cluster(name),
             _ if host.is_empty() => Self::Unknown,
             _ => Self::Host(host),
         }
     }
+}
+
+/// Whether a cluster has a name of Istio's.
+fn is_istios(name: &str) -> bool {
+    let of_service = name.starts_with("outbound|") || name.starts_with("inbound|");
+    of_service && !name.ends_with('|') || name.ends_with("Cluster")
 }
 
 /// The host in a cluster's name of Istio's form.
