@@ -305,11 +305,12 @@ fn poll_accept(
     socket: &TcpListener,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-    if worker.overload.stops_connections(cx)
-        && !worker
-            .listener(name)
-            .is_some_and(|view| view.listener.exempt.from_overload)
-    {
+    let is_exempt = || {
+        let view = worker.listener(name);
+        view.is_some_and(|view| view.listener.exempt.from_overload)
+    };
+    if worker.overload.stops_connections() && !is_exempt() {
+        worker.overload.wait_for_change(cx);
         return Poll::Pending;
     }
     socket.poll_accept(cx)

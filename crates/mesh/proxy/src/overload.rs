@@ -68,13 +68,18 @@ impl Overload {
         }
     }
 
-    /// Whether no connection is accepted now; if so, whoever asks is woken when that changes.
-    pub(crate) fn stops_connections(&self, cx: &Context<'_>) -> bool {
-        let stops = self.actions.get().stop_connections.is_all();
-        if stops {
-            self.waiting.borrow_mut().push(cx.waker().clone());
+    /// Whether no connection is accepted now.
+    #[inline]
+    pub(crate) fn stops_connections(&self) -> bool {
+        self.actions.get().stop_connections.is_all()
+    }
+
+    /// Has whoever asks woken when there is something else to do.
+    pub(crate) fn wait_for_change(&self, cx: &Context<'_>) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
         }
-        stops
     }
 }
 

@@ -173,10 +173,8 @@ impl JwtView {
         call: &Call,
         effects: &mut Effects,
     ) -> Result<(), Problem> {
-        let known = self.known[only.unwrap_or(found.provider)]
-            .borrow()
-            .get(&found.text)
-            .cloned();
+        let looked_at = only.unwrap_or(found.provider);
+        let known = self.known[looked_at].borrow().get(&found.text).cloned();
         let is_known = known.is_some();
         let token = match known {
             Some(token) => token,
@@ -199,6 +197,8 @@ impl JwtView {
         if !wanted.is_empty() && !token.audiences.iter().any(is_wanted) {
             return Err(Problem::AUDIENCE_NOT_ALLOWED);
         }
+        // What one provider has signed says nothing about another one.
+        let is_known = is_known && at == looked_at;
         self.verify(&token, found, (at, is_known), &call.worker)
             .await?;
         self.note(provider, &token, found, effects);
