@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::call::Call;
+use crate::clock::Micros;
 use crate::connection::Connection;
 use crate::exchange::Exchange;
 use crate::reply::Failure;
@@ -15,8 +16,25 @@ use crate::upstream::{ClusterState, EndpointState, Pooled, UpstreamConnection};
 pub(crate) trait Waits {
     fn call(&self) -> &Call;
 
+    fn call_mut(&mut self) -> &mut Call;
+
     /// Ready once the client has gone.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Failure>;
+}
+
+/// Lets time pass until then, as long as the client is there.
+pub(crate) async fn pause(client: &mut impl Waits, until: Micros) -> Result<(), Failure> {
+    client.call().timer.set_at(Some(until));
+    poll_fn(|cx| {
+        if let Poll::Ready(gone) = client.poll_gone(cx) {
+            return Poll::Ready(Err(gone));
+        }
+        let call = client.call();
+        call.timer
+            .poll_passed(|| call.worker.clock.now(), cx)
+            .map(Ok)
+    })
+    .await
 }
 
 /// A connection of HTTP/1.1 to the endpoint: from the pool unless `fresh`, else a new one.
@@ -135,6 +153,10 @@ pub(crate) async fn while_pending<T>(
 impl Waits for Connection {
     fn call(&self) -> &Call {
         &self.call
+    }
+
+    fn call_mut(&mut self) -> &mut Call {
+        &mut self.call
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {

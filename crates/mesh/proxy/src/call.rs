@@ -99,6 +99,15 @@ impl Parts {
 }
 
 impl Call {
+    /// The protocol and version that the client speaks, as Envoy names it.
+    pub(crate) fn protocol_text(&self) -> &'static str {
+        match (self.protocol, self.request.minor_version) {
+            (Protocol::Http2, _) => "HTTP/2",
+            (Protocol::Http1, 0) => "HTTP/1.0",
+            (Protocol::Http1, _) => "HTTP/1.1",
+        }
+    }
+
     /// A call on parts that nobody else uses.
     pub(crate) fn new(
         protocol: Protocol,

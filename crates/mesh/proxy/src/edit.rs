@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use crate::call::{Call, Protocol};
+use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::http1::edit::{Names, append_field};
 use crate::http1::head::Limits;
@@ -216,11 +216,7 @@ impl Facts<'_> {
                 let cluster = exchange.cluster.as_ref();
                 put(cluster.map(|cluster| cluster.cluster.observability_name.as_bytes()));
             }
-            Command::Protocol => put(Some(match (call.protocol, call.request.minor_version) {
-                (Protocol::Http2, _) => b"HTTP/2",
-                (Protocol::Http1, 0) => b"HTTP/1.0",
-                (Protocol::Http1, _) => b"HTTP/1.1",
-            })),
+            Command::Protocol => put(Some(call.protocol_text().as_bytes())),
             Command::RouteName => {
                 let router = call.view.router.as_ref().zip(exchange.route);
                 put(router.map(|(router, at)| router.route(at).name.as_bytes()));

@@ -11,10 +11,9 @@ use crate::clock::Micros;
 use crate::connection::{Connection, Next};
 use crate::conversation::{Conversation, Ended};
 use crate::exchange::Exchange;
-use crate::filter::work_off;
 use crate::http1::framing::Framing;
 use crate::http1::request::Tunnel;
-use crate::plan::Plan;
+use crate::plan::{Plan, decide};
 use crate::relay::{Relay, poll_flush};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::UpstreamProtocol;
@@ -24,18 +23,7 @@ impl Connection {
     /// Has the pinned request answered.
     pub(crate) async fn exchange(&mut self, begin: Micros) -> Next {
         let mut exchange = self.call.begin_exchange(begin);
-        let plan = if self.call.view.policies_wait {
-            Box::pin(self.call.plan_in_time(&mut exchange)).await
-        } else {
-            self.call.plan_past_policies(&mut exchange)
-        };
-        let is_denied = matches!(plan, Plan::Denied(_));
-        let plan = if is_denied || self.call.filters(&exchange).is_empty() {
-            Ok(plan)
-        } else {
-            // Boxed, so that requests without filters do not hold the memory for them.
-            Box::pin(work_off(self, &mut exchange, plan)).await
-        };
+        let plan = decide(self, &mut exchange).await;
         // What is not forwarded is boxed, so that the usual request does not hold the memory for it.
         let other = match plan {
             Ok(Plan::Forward(_)) => None,
@@ -60,7 +48,7 @@ impl Connection {
         let mut body = Relay::new(self.call.request.framing, false);
         let reply = match *plan {
             Ok(Plan::Forward(_)) => return self.forward(exchange).await,
-            Ok(Plan::Reply(reply) | Plan::Denied(reply)) => reply,
+            Ok(Plan::Reply(reply) | Plan::Refused(reply)) => reply,
             Ok(Plan::Nowhere(why)) => self.call.nowhere(exchange, why),
             Err(failure) => return self.fail(exchange, &mut body, &failure).await,
         };

@@ -3,21 +3,23 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::acquire::Waits;
 use crate::call::Call;
 use crate::exchange::Exchange;
+use crate::filter::work_off;
 use crate::flags::Flag;
 use crate::grpc;
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
-use crate::reply::Reply;
+use crate::reply::{Failure, Reply};
 use crate::route::Asking;
 use crate::snapshot::{Forward, GrpcTimeouts, Redirect, RouteAction, Upgrade};
 use crate::upstream::ClusterState;
 
 /// What a request leads to.
 pub(crate) enum Plan {
-    /// The answer of a policy, which no filter after it sees.
-    Denied(Reply<'static>),
+    /// An answer that no filter sees: there is too much to do, or a policy says no.
+    Refused(Reply<'static>),
     /// An answer of the proxy's own.
     Reply(Reply<'static>),
     /// What is answered where nobody is to forward to.
@@ -35,6 +37,28 @@ pub(crate) enum Nowhere {
     NoCluster,
 }
 
+/// Asks policies, routes and filters, one after the other: what becomes of a request.
+#[inline]
+pub(crate) async fn decide(
+    client: &mut impl Waits,
+    exchange: &mut Exchange,
+) -> Result<Plan, Failure> {
+    let call = client.call_mut();
+    if call.is_shed() {
+        return Ok(Plan::Refused(Reply::new(503, "envoy overloaded")));
+    }
+    // What is rare is boxed, so that the usual request does not hold the memory for it.
+    let plan = if call.view.policies_wait {
+        Box::pin(call.plan_in_time(exchange)).await
+    } else {
+        call.plan_past_policies(exchange)
+    };
+    if matches!(plan, Plan::Refused(_)) || client.call().filters(exchange).is_empty() {
+        return Ok(plan);
+    }
+    Box::pin(work_off(client, exchange, plan)).await
+}
+
 impl Call {
     /// Whether the request is refused because there is too much to do, which is counted.
     #[inline]
@@ -49,27 +73,28 @@ impl Call {
 
     /// Asks the policies, none of which has to wait, then finds the route and the cluster.
     #[inline]
-    pub(crate) fn plan_past_policies(&mut self, exchange: &mut Exchange) -> Plan {
+    fn plan_past_policies(&mut self, exchange: &mut Exchange) -> Plan {
         if self.view.policies.is_empty() {
             return self.plan(exchange);
         }
-        match self.authorize(exchange) {
-            Some(reply) => self.deny(exchange, reply),
-            None => self.plan(exchange),
-        }
+        let denied = self.authorize(exchange);
+        self.plan_unless(denied, exchange)
     }
 
     /// The same where one may have to wait.
-    pub(crate) async fn plan_in_time(&mut self, exchange: &mut Exchange) -> Plan {
-        match self.authorize_in_time(exchange).await {
-            Some(reply) => self.deny(exchange, reply),
-            None => self.plan(exchange),
-        }
+    async fn plan_in_time(&mut self, exchange: &mut Exchange) -> Plan {
+        let denied = self.authorize_in_time(exchange).await;
+        self.plan_unless(denied, exchange)
     }
 
-    fn deny(&self, exchange: &mut Exchange, reply: Reply<'static>) -> Plan {
-        self.locate(exchange);
-        Plan::Denied(reply)
+    fn plan_unless(&self, denied: Option<Reply<'static>>, exchange: &mut Exchange) -> Plan {
+        match denied {
+            Some(reply) => {
+                self.locate(exchange);
+                Plan::Refused(reply)
+            }
+            None => self.plan(exchange),
+        }
     }
 
     /// Notes where a request would have gone that does not.
@@ -92,10 +117,7 @@ impl Call {
 
     /// Finds the route and the cluster.
     #[inline]
-    pub(crate) fn plan(&self, exchange: &mut Exchange) -> Plan {
-        if self.is_shed() {
-            return Plan::Reply(Reply::new(503, "envoy overloaded"));
-        }
+    fn plan(&self, exchange: &mut Exchange) -> Plan {
         let http = &self.view.http;
         let found = self.view.router.as_ref().and_then(|router| {
             let asking = self.asking(exchange);

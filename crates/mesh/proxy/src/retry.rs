@@ -1,14 +1,12 @@
 //! Whether, and when, a request is tried again.
 
 use std::borrow::Cow;
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use h2::Reason;
 
-use crate::acquire::Waits;
+use crate::acquire::{Waits, pause};
 use crate::call::Call;
 use crate::clock::Micros;
 use crate::edit;
@@ -242,24 +240,15 @@ async fn wait(
     let timeout = exchange.timeout.filter(|timeout| !timeout.is_zero());
     let deadline = timeout.map(|timeout| exchange.onward + timeout.as_micros() as u64);
     let late = deadline.is_some_and(|deadline| deadline < until);
-    let at = if late { deadline } else { Some(until) };
-    client.call().timer.set_at(at);
-    poll_fn(|cx| {
-        if let Poll::Ready(gone) = client.poll_gone(cx) {
-            return Poll::Ready(Err(gone));
-        }
-        let call = client.call();
-        call.timer
-            .poll_passed(|| call.worker.clock.now(), cx)
-            .map(|()| {
-                if late {
-                    Err(Failure::RouteTimeout)
-                } else {
-                    Ok(())
-                }
-            })
-    })
-    .await
+    pause(
+        client,
+        deadline.map_or(until, |deadline| until.min(deadline)),
+    )
+    .await?;
+    match late {
+        true => Err(Failure::RouteTimeout),
+        false => Ok(()),
+    }
 }
 
 /// The time of which a random part is waited after so many attempts.

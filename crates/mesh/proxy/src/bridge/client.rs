@@ -180,6 +180,10 @@ impl Waits for Client<'_> {
         }
     }
 
+    fn call_mut(&mut self) -> &mut Call {
+        Client::call_mut(self)
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<crate::reply::Failure> {
         match self {
             Client::Http1 { connection, .. } => connection.poll_gone(cx),

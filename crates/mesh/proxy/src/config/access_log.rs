@@ -16,13 +16,12 @@ use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::HcmAccessLogOptions;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
-use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use prost::Name as _;
 
 use super::check::{At, Refused, decode, ignored, nothing_else, short_type};
-use super::{data, matcher};
+use super::{data, fraction, matcher};
 use crate::flags::Flag;
 use crate::snapshot::AccessLog;
 use crate::telemetry::log::{
@@ -252,13 +251,8 @@ fn comparison(given: Option<pb::ComparisonFilter>, at: &At<'_>) -> Result<Compar
 
 fn millionths(given: Option<FractionalPercent>, at: &At<'_>) -> Result<u32, Refused> {
     let given = given.unwrap_or_default();
-    let per_unit = match DenominatorType::try_from(given.denominator) {
-        Ok(DenominatorType::Hundred) => 10_000,
-        Ok(DenominatorType::TenThousand) => 100,
-        Ok(DenominatorType::Million) => 1,
-        Err(_) => return Err(at.field("denominator").refuse("is not known")),
-    };
-    Ok(given.numerator.saturating_mul(per_unit))
+    let unit = fraction::unit(&given, at)?;
+    Ok(given.numerator.saturating_mul(unit))
 }
 
 /// Flags that Envoy knows and that are never set here never match.

@@ -1,12 +1,10 @@
 //! Faults that are injected: delays, then refusals.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
-use crate::acquire::Waits;
+use crate::acquire::{Waits, pause};
 use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::flags::Flag;
@@ -72,7 +70,8 @@ pub(super) async fn run(
     {
         faults.stats.delays_injected.increment();
         exchange.flags.set(Flag::DI);
-        wait(client, time).await?;
+        let now = client.call().worker.clock.now();
+        pause(client, now + time.as_micros() as u64).await?;
         held = Some(active);
     }
     let Some((abort, answer)) = fault
@@ -101,22 +100,6 @@ pub(super) async fn run(
         grpc_status,
         ..Reply::new(status, abort.body.clone())
     }))
-}
-
-/// Lets time pass, as long as the client is there.
-async fn wait(client: &mut impl Waits, time: Duration) -> Result<(), Failure> {
-    let call = client.call();
-    call.timer.set(call.worker.clock.now(), Some(time));
-    poll_fn(|cx| {
-        if let Poll::Ready(gone) = client.poll_gone(cx) {
-            return Poll::Ready(Err(gone));
-        }
-        let call = client.call();
-        call.timer
-            .poll_passed(|| call.worker.clock.now(), cx)
-            .map(Ok)
-    })
-    .await
 }
 
 impl Call {

@@ -14,10 +14,9 @@ use crate::call::Call;
 use crate::clock::Micros;
 use crate::connection::Next;
 use crate::exchange::Exchange;
-use crate::filter::work_off;
 use crate::http1::head::{Limits, Refused};
 use crate::http2::head::{self, Malformed};
-use crate::plan::Plan;
+use crate::plan::{Plan, decide};
 use crate::reply::{Failure, Reply};
 use crate::telemetry::Refusal;
 use crate::upstream::ClusterState;
@@ -97,22 +96,10 @@ impl ServerStream {
 
     async fn exchange(&mut self, begin: Micros) -> bool {
         let mut exchange = self.call.begin_exchange(begin);
-        let plan = if self.call.view.policies_wait {
-            Box::pin(self.call.plan_in_time(&mut exchange)).await
-        } else {
-            self.call.plan_past_policies(&mut exchange)
-        };
-        let is_denied = matches!(plan, Plan::Denied(_));
-        let plan = if is_denied || self.call.filters(&exchange).is_empty() {
-            Ok(plan)
-        } else {
-            // Boxed, so that requests without filters do not hold the memory for them.
-            let mut client = Client::Http2(self);
-            Box::pin(work_off(&mut client, &mut exchange, plan)).await
-        };
+        let plan = decide(&mut Client::Http2(self), &mut exchange).await;
         let next = match plan {
             Ok(Plan::Forward(cluster)) => self.forward(&mut exchange, &cluster).await,
-            Ok(Plan::Reply(reply) | Plan::Denied(reply)) => self.reply(&mut exchange, &reply),
+            Ok(Plan::Reply(reply) | Plan::Refused(reply)) => self.reply(&mut exchange, &reply),
             Ok(Plan::Nowhere(why)) => {
                 let reply = self.call.nowhere(&mut exchange, why);
                 self.reply(&mut exchange, &reply)

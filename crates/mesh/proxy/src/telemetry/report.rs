@@ -288,14 +288,6 @@ impl Call {
     fn bare_entry(&self, begin: Micros, end: Micros) -> Entry<'_> {
         bare_entry(&self.worker, &self.client, begin, end)
     }
-
-    fn protocol_text(&self) -> &'static str {
-        match (self.protocol, self.request.minor_version) {
-            (Protocol::Http2, _) => "HTTP/2",
-            (Protocol::Http1, 0) => "HTTP/1.0",
-            (Protocol::Http1, _) => "HTTP/1.1",
-        }
-    }
 }
 
 /// Tells the logs of a listener of a connection of HTTP that has ended.

@@ -5,7 +5,6 @@ use envoy_types::pb::envoy::extensions::filters::common::fault::v3::fault_delay:
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::fault_abort::ErrorType;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
-use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
 use crate::config::check::{At, Refused, duration, ignored, nothing_else};
 use crate::config::{fraction, matcher};
@@ -89,13 +88,8 @@ fn abort(mut config: pb::FaultAbort, at: &At<'_>) -> Result<FaultAbort, Refused>
 
 fn share(given: Option<FractionalPercent>, at: &At<'_>) -> Result<Share, Refused> {
     let given = given.unwrap_or_default();
-    let unit = match given.denominator() {
-        DenominatorType::Hundred => 10_000,
-        DenominatorType::TenThousand => 100,
-        DenominatorType::Million => 1,
-    };
     Ok(Share {
+        unit: fraction::unit(&given, at)?,
         per_million: fraction::per_million(given, at)?,
-        unit,
     })
 }
