@@ -9,20 +9,14 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 
 use crate::load::Report;
 use crate::mesh::{self, Authority};
-use crate::peers::{Member, Programs, Surroundings, free_address};
-use crate::proxy::{print_ratios, quartiles, run_load};
+use crate::peers::{Member, Surroundings, free_address};
+use crate::proxy::{Common, print_ratios, quartiles, run_load};
 
 /// Flags of the comparison.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    programs: Programs,
-    /// Rounds; each visits both once
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Milliseconds of each measurement
-    #[arg(long, default_value_t = 2500)]
-    duration_ms: u64,
+    common: Common,
     /// Keep-alive connections at saturation
     #[arg(long, default_value_t = 64)]
     connections: usize,
@@ -44,10 +38,10 @@ struct Sample {
 /// Runs the comparison and prints two Markdown tables; fails when a promise is missed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let around = Surroundings::start(&args.programs, directory.path())?;
+    let around = Surroundings::start(&args.common.programs, directory.path())?;
     let mut all = [Vec::new(), Vec::new()];
     let mut direct = Vec::new();
-    for round in 0..args.rounds {
+    for round in 0..args.common.rounds {
         direct.push(paced(args, around.origin, &[])?);
         for at in [round % 2, (round + 1) % 2] {
             let member = [Member::Periplus, Member::Envoy][at];
@@ -127,9 +121,9 @@ fn measure(args: &Args, member: Member, around: &Surroundings) -> anyhow::Result
         ("inner".to_owned(), mesh::world(&[secured], &[origin, sink])),
     ]);
     let control = mesh::serve(worlds)?;
-    let second = member.start(&args.programs, "inner", control, &around.directory)?;
+    let second = member.start(&args.common.programs, "inner", control, &around.directory)?;
     second.wait_for(inner)?;
-    let first = member.start(&args.programs, "outer", control, &around.directory)?;
+    let first = member.start(&args.common.programs, "outer", control, &around.directory)?;
     first.wait_for(outer)?;
     let pids = [first.id(), second.id()];
     let before = around.spans()?;
@@ -166,7 +160,7 @@ fn paced(args: &Args, at: SocketAddr, pids: &[u32]) -> anyhow::Result<Report> {
 }
 
 fn load(args: &Args, at: SocketAddr, pids: &[u32], more: &[&str]) -> anyhow::Result<Report> {
-    let (at, duration) = (at.to_string(), args.duration_ms.to_string());
+    let (at, duration) = (at.to_string(), args.common.duration_ms.to_string());
     let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
     let mut flags = vec![
         "load",

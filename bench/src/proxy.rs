@@ -9,17 +9,24 @@ use crate::cpu;
 use crate::load::Report;
 use crate::peers::{Peer, Programs, Surroundings};
 
+/// Flags that all comparisons in rounds have.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    pub(crate) programs: Programs,
+    /// Rounds; each visits everybody once, in another order
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Milliseconds of each measurement
+    #[arg(long, default_value_t = 2500)]
+    pub(crate) duration_ms: u64,
+}
+
 /// Flags of the comparison.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    programs: Programs,
-    /// Rounds; each visits every peer once, in another order
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Milliseconds of each measurement
-    #[arg(long, default_value_t = 2500)]
-    duration_ms: u64,
+    common: Common,
     /// Requests under way: each on a keep-alive connection of its own, calls by eights
     #[arg(long, default_value_t = 64)]
     connections: usize,
@@ -46,10 +53,10 @@ struct Sample {
 /// Runs the comparison and prints two Markdown tables; fails when a gate is missed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let around = Surroundings::start(&args.programs, directory.path())?;
+    let around = Surroundings::start(&args.common.programs, directory.path())?;
     let mut samples: BTreeMap<Peer, Vec<Sample>> = BTreeMap::new();
     let mut order = Peer::ALL;
-    for round in 0..args.rounds {
+    for round in 0..args.common.rounds {
         shuffle(&mut order, round as u64);
         for peer in order {
             let sample = measure(args, peer, &around)
@@ -68,7 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sample> {
-    let (process, address) = peer.start(&args.programs, around)?;
+    let (process, address) = peer.start(&args.common.programs, around)?;
     let before = around.counts(peer)?;
     let pid = process.id();
     let [load, host] = peer.load();
@@ -87,7 +94,7 @@ fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sam
         "--connections",
         &connections.to_string(),
         "--duration-ms",
-        &args.duration_ms.to_string(),
+        &args.common.duration_ms.to_string(),
     ])?;
     let after = settled(around, peer, &before, &report)?;
     ensure!(report.errors == 0, "{} requests failed", report.errors);

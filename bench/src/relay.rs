@@ -5,20 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 
 use crate::mesh;
-use crate::peers::{Member, Peer, Programs, Surroundings, free_address};
-use crate::proxy::{print_ratios, quartiles, run_load};
+use crate::peers::{Member, Peer, Surroundings, free_address};
+use crate::proxy::{Common, print_ratios, quartiles, run_load};
 
 /// Flags of the comparison.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    programs: Programs,
-    /// Rounds; each visits both once
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Milliseconds of each measurement
-    #[arg(long, default_value_t = 2500)]
-    duration_ms: u64,
+    common: Common,
     /// Bytes of a large answer
     #[arg(long, default_value_t = 1 << 20)]
     large: usize,
@@ -30,7 +24,7 @@ const PROMISED: f64 = 1.15;
 /// Runs the comparison and prints two Markdown tables; fails when a promise is missed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let mut around = Surroundings::start(&args.programs, directory.path())?;
+    let mut around = Surroundings::start(&args.common.programs, directory.path())?;
     let large = around.add_origin(args.large)?;
     let small = around.origin;
     let mut ratios = Vec::new();
@@ -38,7 +32,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for (name, origin, connections) in [("of 1 KiB", small, "64"), ("large", large, "8")] {
         around.origin = origin;
         let mut all = [Vec::new(), Vec::new()];
-        for round in 0..args.rounds {
+        for round in 0..args.common.rounds {
             for at in [round % 2, (round + 1) % 2] {
                 let (process, address) = if at == 0 {
                     let address = free_address()?;
@@ -47,13 +41,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                         &[mesh::cluster("origin", origin)],
                     );
                     let control = mesh::serve(BTreeMap::from([("relay".to_owned(), world)]))?;
-                    let programs = &args.programs;
+                    let programs = &args.common.programs;
                     let ours =
                         Member::Periplus.start(programs, "relay", control, &around.directory)?;
                     ours.wait_for(address)?;
                     (ours, address)
                 } else {
-                    Peer::HaproxyTcp.start(&args.programs, &around)?
+                    Peer::HaproxyTcp.start(&args.common.programs, &around)?
                 };
                 let report = run_load(&[
                     "load",
@@ -66,7 +60,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                     "--connections",
                     connections,
                     "--duration-ms",
-                    &args.duration_ms.to_string(),
+                    &args.common.duration_ms.to_string(),
                 ])?;
                 ensure!(report.errors == 0, "{} requests failed", report.errors);
                 all[at].push(report.cpu_us / report.requests as f64);

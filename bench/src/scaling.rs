@@ -7,20 +7,14 @@
 use anyhow::ensure;
 
 use crate::cpu;
-use crate::peers::{Peer, Process, Programs, Surroundings};
-use crate::proxy::{quartiles, run_load};
+use crate::peers::{Peer, Process, Surroundings};
+use crate::proxy::{Common, quartiles, run_load};
 
 /// Flags of the comparison.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    programs: Programs,
-    /// Rounds; each visits both once
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Milliseconds of each measurement
-    #[arg(long, default_value_t = 2500)]
-    duration_ms: u64,
+    common: Common,
 }
 
 /// What we promise: how much more CPU-limited throughput two workers have than one.
@@ -31,10 +25,10 @@ const LEAST_SHARE: f64 = 0.3;
 /// Prints a Markdown table; fails when the promise is missed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let around = Surroundings::start(&args.programs, directory.path())?;
+    let around = Surroundings::start(&args.common.programs, directory.path())?;
     let (mut one, mut two, mut gains) = (Vec::new(), Vec::new(), Vec::new());
     let mut least_share = 1.0_f64;
-    for _ in 0..args.rounds {
+    for _ in 0..args.common.rounds {
         let (alone, _) = measure(args, 1, &around)?;
         let (shared, share) = measure(args, 2, &around)?;
         gains.push(2.0 * alone / shared);
@@ -65,7 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// CPU time per request, and the least busy worker's share of it.
 fn measure(args: &Args, workers: u32, around: &Surroundings) -> anyhow::Result<(f64, f64)> {
     let peer = Peer::PeriplusZipkin;
-    let (mut command, address) = peer.command(&args.programs, around)?;
+    let (mut command, address) = peer.command(&args.common.programs, around)?;
     let count = command.last_mut().filter(|last| *last == "1");
     *count.ok_or_else(|| anyhow::anyhow!("the command does not end with the workers"))? =
         workers.to_string();
@@ -84,7 +78,7 @@ fn measure(args: &Args, workers: u32, around: &Surroundings) -> anyhow::Result<(
         "--connections",
         "256",
         "--duration-ms",
-        &args.duration_ms.to_string(),
+        &args.common.duration_ms.to_string(),
     ])?;
     ensure!(report.errors == 0, "{} requests failed", report.errors);
     let times = cpu::of_threads(process.id(), "worker-")?;
