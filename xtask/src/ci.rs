@@ -2,9 +2,10 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::clients::CLIENTS;
 use crate::peers::{self, CARGO_DENY, ENVOY, Need, PYTHON};
@@ -17,9 +18,25 @@ pub(crate) fn all() -> anyhow::Result<()> {
     peers::install(&Need::ALL)?;
     timed("lint", lint)?;
     timed("ui", || ui(true))?;
-    timed("test", test)?;
-    timed("browser", browser)?;
-    timed("instructions", instructions)
+    // Linking it keeps one core busy for minutes, and the tests often leave one idle: so it goes on beside
+    // them, at the lowest priority, since some of them watch the clock. Whether it went well is seen
+    // when it is needed: the same command then waits for this one.
+    let mut release = release_build();
+    let mut building = command("nice -n 19");
+    building.arg(release.get_program()).args(release.get_args());
+    building.envs(
+        release
+            .get_envs()
+            .filter_map(|(key, value)| Some((key, value?))),
+    );
+    let mut building = building.arg("--quiet").spawn().context("cannot run nice")?;
+    let tested = timed("test", test).and_then(|()| timed("browser", browser));
+    if tested.is_err() {
+        building.kill()?;
+    }
+    building.wait()?;
+    tested?;
+    timed("instructions", || instructions(&mut release))
 }
 
 /// Formatting, lints, licences and duplicate versions.
@@ -109,11 +126,18 @@ const DEV_BUILD: &str = "cargo build --locked --workspace --tests --bins";
 
 /// Counts the instructions of the product as it is released. Those of the bench tool are not counted, so
 /// it may be a debug build, which is there.
-fn instructions() -> anyhow::Result<()> {
+fn instructions(release: &mut Command) -> anyhow::Result<()> {
     peers::install(bench_needs(&["instructions".to_owned()]))?;
     sh(DEV_BUILD)?;
-    sh("cargo build --locked --release --package periplus")?;
+    run(release)?;
     sh("target/debug/periplus-bench instructions")
+}
+
+/// The product as it is released, but for the line numbers of its code, which cost the linker time.
+fn release_build() -> Command {
+    let mut build = command("cargo build --locked --release --package periplus");
+    build.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
+    build
 }
 
 /// Builds the product as it is released, and the bench tool, and runs it.

@@ -28,6 +28,8 @@ use clap::ArgMatches;
 use periplus_collect::access::{Access, Guard};
 use periplus_collect::sampling::{grpc, http};
 use periplus_collect::{AllowedOrigins, Tls, jaeger};
+use periplus_store::priority;
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -229,11 +231,23 @@ pub(crate) fn run(args: Args, matches: &ArgMatches) -> anyhow::Result<()> {
     for note in &config.notes {
         tracing::warn!("{note}");
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let answers = Builder::new_multi_thread().enable_all().build();
+    // Where there is less processor than work, who waits for an answer goes first.
+    let receivers = Builder::new_multi_thread()
+        .thread_name("receive")
+        .on_thread_start(|| priority::lower(priority::INTAKE))
         .enable_all()
         .build()
+        .context("cannot start the receivers' runtime")?;
+    let served = answers
         .context("cannot start the runtime")?
-        .block_on(async { serve(config, terminated()?).await })
+        .block_on(async {
+            let stop = terminated()?;
+            serve(config, stop, receivers.handle()).await
+        });
+    // What is left there is nobody's: everything has been asked to end and was waited for.
+    receivers.shutdown_background();
+    served
 }
 
 /// The stores that the server's health depends on.
@@ -247,7 +261,11 @@ fn health_of(backends: &Arc<Backends>) -> health::Stores {
 }
 
 /// Serves until `stop` resolves.
-async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+async fn serve(
+    config: Config,
+    stop: impl Future<Output = ()>,
+    receivers: &Handle,
+) -> anyhow::Result<()> {
     let args = config.args;
     let access = Arc::new(Access::new(&config.access).context("in 'access'")?);
     let agents = args.agents();
@@ -295,7 +313,12 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
     };
     let secure = |port: &Port| tls.is_some() && !args.tls.excepts(port.name);
     let mut parts = Vec::new();
+    let answers = Handle::current();
     for (port, service) in args.services() {
+        let runtime = match service {
+            Service::Ui | Service::QueryGrpc => &answers,
+            _ => receivers,
+        };
         let router = match access.is_open() {
             true => common.router(service),
             false => Guard::new(
@@ -307,9 +330,9 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
             )
             .into_router(),
         };
-        parts.push((port, router));
+        parts.push((port, router, runtime));
     }
-    parts.extend([
+    let rest = [
         (
             Port::new("health", args.health_port, "--health-port"),
             health::router(health_of(&backends)),
@@ -330,21 +353,25 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
             ),
             Arc::clone(&access).for_clients(grpc::router(sampling.remote.clone())),
         ),
-    ]);
+    ];
+    parts.extend(rest.map(|(port, router)| (port, router, &answers)));
     // All ports or none: half a backend would lose spans in silence.
     let mut bound = Vec::with_capacity(parts.len());
-    for (port, router) in parts {
-        if let Some((listener, address)) = port.bind(args.bind).await? {
+    for (port, router, runtime) in parts {
+        // Where it is bound is where it is listened to.
+        let binding = runtime.spawn(async move { port.bind(args.bind).await });
+        if let Some((listener, address)) = binding.await.context("binding crashed")?? {
             let open = Open {
                 name: port.name,
                 address,
                 secure: secure(&port),
             };
-            bound.push((open, listener, router));
+            bound.push((open, listener, router, runtime));
         }
     }
     let mut sockets = Vec::with_capacity(agents.len());
     for (port, protocol) in agents {
+        let _entered = receivers.enter();
         if let Some((socket, address)) = port.bind_datagrams(args.bind)? {
             let open = Open {
                 name: port.name,
@@ -360,11 +387,11 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
     let (stopping, stopped) = watch::channel(());
     let mut servers = JoinSet::new();
     let mut open = Vec::with_capacity(bound.len() + sockets.len());
-    for (port, listener, router) in bound {
+    for (port, listener, router, runtime) in bound {
         open.push(port);
         let tls = tls.clone().filter(|_| port.secure);
         let mut stopped = stopped.clone();
-        servers.spawn(async move {
+        let serving = async move {
             let stopped = async move {
                 // An error means that the sender is gone, which is a stop as well.
                 let _ = stopped.changed().await;
@@ -373,19 +400,21 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
                 Some(tls) => periplus_collect::serve_tls(listener, router, tls, stopped).await,
                 None => periplus_collect::serve(listener, router, stopped).await,
             }
-        });
+        };
+        servers.spawn_on(serving, runtime);
     }
     for (port, socket, protocol) in sockets {
         open.push(port);
         let collector = common.collector.clone();
         let mut stopped = stopped.clone();
-        servers.spawn(async move {
+        let serving = async move {
             let stopped = async move {
                 let _ = stopped.changed().await;
             };
             jaeger::udp::serve(socket, protocol, collector, stopped).await;
             Ok(())
-        });
+        };
+        servers.spawn_on(serving, receivers);
     }
     drop(stopped);
     let place = args.storage.place(access.has_tenants())?;

@@ -9,6 +9,7 @@ mod durations;
 pub mod embedded;
 mod error;
 mod memory;
+pub mod priority;
 mod red;
 mod scan;
 mod search;

@@ -16,9 +16,8 @@ use tokio::sync::oneshot;
 use super::batch;
 use super::health::Health;
 use super::payload::{Payload, Unfit};
-use super::priority;
 use super::wal::{AppendError, HEADER, Log, Position};
-use crate::{AppendOtlpError, OtlpTaken, StoreError};
+use crate::{AppendOtlpError, OtlpTaken, StoreError, priority};
 
 /// How many bytes of records go down with one sync.
 const GROUP_BYTES: usize = 4 << 20;
@@ -174,6 +173,7 @@ impl Intake {
             let name = thread::Builder::new().name("store-log".to_owned());
             name.spawn(move || {
                 let _watch = shared.health.watch("writing the log");
+                priority::lower(priority::INTAKE);
                 shared.write_groups(log, at, &sender, &*sink);
             })?
         };
@@ -182,7 +182,7 @@ impl Intake {
             let name = thread::Builder::new().name("store-table".to_owned());
             name.spawn(move || {
                 let _watch = shared.health.watch("filling a table");
-                priority::lower(priority::SOON);
+                priority::lower(priority::INTAKE);
                 shared.apply_groups(&receiver, &*sink);
             })?
         };

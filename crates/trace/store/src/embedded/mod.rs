@@ -36,7 +36,6 @@ mod options;
 mod part;
 mod partition;
 mod payload;
-mod priority;
 mod quarantine;
 mod reading;
 mod red;

@@ -17,13 +17,12 @@ use super::meter::{Memory, Meter};
 use super::open::{self, LogStart, Recovery};
 use super::options::{Durability, Options};
 use super::payload::Payload;
-use super::priority;
 use super::quarantine;
 use super::salvage::Salvaged;
 use super::state::Snapshot;
 use super::stream::Cancel;
 use super::wal::{Log, LogOptions};
-use crate::{AppendOtlpError, Budget, StoreError};
+use crate::{AppendOtlpError, Budget, StoreError, priority};
 
 /// For this part of the time that a batch may wait, it may wait for tables to become segments: most
 /// senders would only send the same once more.
@@ -247,7 +246,7 @@ impl EmbeddedStore {
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         let engine = Arc::clone(&self.engine);
         let flusher = named("store-flush").spawn(move || {
-            priority::lower(priority::SOON);
+            priority::lower(priority::INTAKE);
             flush(&engine);
         });
         threads.push(flusher.map_err(cannot_start)?);

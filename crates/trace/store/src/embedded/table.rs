@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
 
 use periplus_segment::{BuildError, Builder, OtlpError, Turns};
 
@@ -124,7 +125,9 @@ impl Turns for Writing<'_> {
         })
     }
 
+    /// Who waits for the table, or for the processor, may have it.
     fn pause(&mut self) {
         self.turn = None;
+        thread::yield_now();
     }
 }

@@ -1,5 +1,6 @@
 //! The file operations that the engine needs, so that a test can put a disk below it that fails.
 
+mod direct;
 mod real;
 mod simulated;
 
@@ -26,6 +27,11 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
     /// Makes a file, to be read and written; an error if it is there already.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Makes a file that is only written, from its beginning to its end; an error if it is there already.
+    fn create_to_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.create(path)
+    }
 
     /// Opens a file, to be read.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;

@@ -9,6 +9,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, pwritev};
 use rustix::process::{Resource, getrlimit};
 
+use super::direct::DirectFile;
 use super::{Disk, DiskFile};
 
 /// More files need not be open to be read quickly.
@@ -46,6 +47,13 @@ impl Disk for RealDisk {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).open(path)?;
         Ok(Arc::new(RealFile(file)))
+    }
+
+    fn create_to_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        match DirectFile::create(path)? {
+            Some(file) => Ok(Arc::new(file)),
+            None => self.create(path),
+        }
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -91,7 +99,7 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+pub(super) struct RealFile(pub(super) File);
 
 impl DiskFile for RealFile {
     fn size(&self) -> io::Result<u64> {

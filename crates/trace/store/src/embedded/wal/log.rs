@@ -175,7 +175,12 @@ impl Log {
     }
 
     fn make(&self, path: &Path, size: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {
-        let file = match self.disk.create(path) {
+        let made = match self.options.sync {
+            true => self.disk.create_to_append(path),
+            // It is the system that is to write it, later.
+            false => self.disk.create(path),
+        };
+        let file = match made {
             // Left of an attempt before, which could not even be taken back.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let file = self.disk.open_to_write(path)?;
