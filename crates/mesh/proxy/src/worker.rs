@@ -42,10 +42,11 @@ use crate::{DrainStrategy, Options, Published};
 const FLUSH: Duration = Duration::from_millis(500);
 /// How often idle upstream connections are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
-/// In how many steps at the most connections are told to go that go gradually, and within which share of the time.
+/// In how many steps at the most connections are told to go that go gradually.
 const DRAIN_STEPS: u32 = 100;
 const LEAST_DRAIN_STEP: Duration = Duration::from_millis(5);
-const DRAIN_SHARE: f64 = 0.75;
+/// How much time those that are told last have at the least: idle ones stay for a second.
+const DRAIN_TAIL: Duration = Duration::from_millis(1500);
 
 /// What a worker is given when it starts.
 #[derive(Debug)]
@@ -330,7 +331,7 @@ impl Worker {
     /// Lets an even share of connections end in each part of the time; the last of it is for those that go last.
     async fn drain_gradually(self: Rc<Self>, leaving: Leaving, time: Duration) {
         let mut last = Instant::now();
-        let end = last + time.mul_f64(DRAIN_SHARE);
+        let end = last + time.saturating_sub(DRAIN_TAIL.max(time / 4));
         let step = (time / DRAIN_STEPS).max(LEAST_DRAIN_STEP);
         while last + step < end {
             tokio::time::sleep(step).await;

@@ -360,10 +360,6 @@ fn resources() {
         ),
         // Rules for connections.
         (
-            "no rules",
-            with_spec("VirtualService", "a", "  hosts: [a]\n"),
-        ),
-        (
             "a name of another",
             with_spec(
                 "VirtualService",

@@ -257,7 +257,7 @@ fn gateways_route_connections() {
     route: [{destination: {host: db, port: {number: 5432}}}]";
     let rules = virtual_service("edge", "'*.example.com'", rules);
     let made = made(&format!("{rules}{GATEWAY}"), &gateway());
-    let tls = listener(&made, "0.0.0.0_443");
+    let tls = listener(&made, "127.0.0.1_443");
     assert_eq!(
         lines(tls),
         [
@@ -268,9 +268,9 @@ fn gateways_route_connections() {
     assert!(tls.default_filter_chain.is_none());
     let filters = &tls.listener_filters;
     assert_eq!(filters[0].name, "envoy.filters.listener.tls_inspector");
-    let tcp = listener(&made, "0.0.0.0_5432");
+    let tcp = listener(&made, "127.0.0.1_5432");
     assert_eq!(lines(tcp), ["[] outbound|5432||db"]);
-    assert_eq!(lines(listener(&made, "0.0.0.0_80")), ["[] HTTP"]);
+    assert_eq!(lines(listener(&made, "127.0.0.1_80")), ["[] HTTP"]);
     let notes = made.notes.join("\n");
     for said in [
         "server tcp-web of Gateway",

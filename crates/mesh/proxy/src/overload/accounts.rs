@@ -117,7 +117,7 @@ mod tests {
         for (pressure, expected) in [
             (0.0, [false, false, false, true, true]),
             (0.2, [false, false, false, true, true]),
-            (0.9, [false, false, true, true, true]),
+            (0.8, [false, false, true, true, true]),
             (1.0, [false, true, true, true, true]),
         ] {
             let accounts = Rc::new(Accounts::new(10));

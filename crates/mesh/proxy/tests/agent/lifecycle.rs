@@ -237,7 +237,7 @@ async fn a_gradual_drain_asks_one_after_the_other() {
     let mut late = Client::connect(world.inbound).await;
     assert!(!closes(&late.get("/").await));
     // The end asks all, gradually within its own time.
-    assert_eq!(world.agent.shutdown(Duration::from_secs(2)).await, 0);
+    assert_eq!(world.agent.shutdown(Duration::from_secs(3)).await, 0);
     assert!(late.is_closed().await);
 }
 

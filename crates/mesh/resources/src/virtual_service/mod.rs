@@ -141,7 +141,8 @@ impl VirtualService {
         let http_views = rules(&object, "http");
         let (tls_views, tcp_views) = (rules(&object, "tls"), rules(&object, "tcp"));
         if object.present(&["http", "tls", "tcp"]).is_empty() {
-            object.fail("there are no rules: give it `http`, `tls` or `tcp`");
+            // Or one of the others, but most have this one.
+            object.require("http");
         }
         let read = |view| HttpRoute::read(view, namespace);
         let tls = |view| ConnectionRoute::read(view, Of::Tls, namespace, &hosts);

@@ -57,7 +57,8 @@ pub(super) async fn resolve(system: &System, name: &str, family: Family) -> Resu
     for candidate in system.candidates(name) {
         match of_name(system, &candidate, family).await {
             Ok(found) => return Ok(found),
-            Err(problem @ (Problem::NoName | Problem::NoAddresses)) => last = problem,
+            Err(Problem::NoName) => {}
+            Err(problem @ Problem::NoAddresses) => last = problem,
             // Another domain would be another name's answer.
             Err(problem) => return Err(problem),
         }
