@@ -318,18 +318,19 @@ pub(crate) fn original_destination(
 ) -> Option<SocketAddr> {
     // A socket of IPv6 takes IPv4 too.
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
-    if is_transparent {
-        return Some(local);
-    }
     let socket = SockRef::from(stream);
-    let original = if local.is_ipv4() {
+    let asked = if local.is_ipv4() {
         socket.original_dst_v4()
     } else {
         socket.original_dst_v6()
     };
     // Without connection tracking, or without an entry, there is no answer.
-    let original = original.ok()?.as_socket()?;
-    (original != local).then_some(original)
+    let asked = asked.ok().and_then(|asked| asked.as_socket());
+    match asked.filter(|asked| *asked != local) {
+        // Transparent sockets get redirected connections too: those that a workload makes.
+        Some(asked) => Some(asked),
+        None => is_transparent.then_some(local),
+    }
 }
 
 /// A stream some of whose bytes were read already, to find out what they are.
