@@ -7,6 +7,12 @@
 mod intercepted;
 #[path = "support/namespaces.rs"]
 mod namespaces;
+#[path = "support/sidecars.rs"]
+mod sidecars;
+#[path = "support/tls_gateway.rs"]
+mod tls_gateway;
+#[path = "support/two_sidecars.rs"]
+mod two_sidecars;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -21,6 +27,8 @@ use periplus_proxy::snapshot::{
     Service, Snapshot, SocketKind, TcpProxy, VirtualHost,
 };
 use periplus_proxy::{Options, Proxy, Published};
+use rustix::process::Gid;
+use rustix::thread::set_thread_gid;
 
 /// Ports of servers outside: for anybody, excluded by the rules, and behind a virtual listener.
 const PLAIN: u16 = 7000;
@@ -28,6 +36,8 @@ const EXCLUDED: u16 = 7001;
 const BEHIND: u16 = 7002;
 /// The port of the virtual listener.
 const VIRTUAL: u16 = 8080;
+/// The proxy's group where it must be root.
+const PROXY: u32 = 1337;
 /// Ports of the application.
 const APP: u16 = 9080;
 const APP_EXCLUDED: u16 = 9090;
@@ -115,6 +125,7 @@ fn snapshot(is_transparent: bool) -> Snapshot {
         transparent: is_transparent,
         freebind: false,
     });
+    inbound.original_source = is_transparent.then_some(1337);
     for port in APP_HTTP {
         inbound.chains.push(FilterChain {
             conditions: ChainMatch {
@@ -153,6 +164,7 @@ fn snapshot(is_transparent: bool) -> Snapshot {
 struct Sidecar {
     world: World,
     proxy: Proxy,
+    is_transparent: bool,
 }
 
 impl Sidecar {
@@ -169,6 +181,10 @@ impl Sidecar {
             world.serve_http_inside(port);
         }
         let proxy = world.inside(move || {
+            if is_transparent {
+                // It is root, and the rules know it by its group.
+                set_thread_gid(Gid::from_raw(PROXY)).unwrap();
+            }
             let published = Published::new(snapshot(is_transparent));
             let proxy = Proxy::start(published, Node::default(), Options::default()).unwrap();
             namespaces::wait_for("the listeners", || {
@@ -177,14 +193,24 @@ impl Sidecar {
             assert_eq!(proxy.bind_errors(), []);
             proxy
         });
-        Some(Self { world, proxy })
+        Some(Self {
+            world,
+            proxy,
+            is_transparent,
+        })
+    }
+
+    /// The user and the group by whom the rules know the proxy.
+    fn owner(&self) -> u32 {
+        if self.is_transparent { PROXY } else { 0 }
     }
 
     fn init(&self, flags: &[&str]) {
+        let owner = &self.owner().to_string();
         let output = self
             .world
             .command_inside(env!("CARGO_BIN_EXE_periplus"))
-            .args(["proxy-init", "-u", "0", "-g", "0", "-o", "7001"])
+            .args(["proxy-init", "-u", owner, "-g", owner, "-o", "7001"])
             .args(["-d", "9090", "-x", &format!("{OTHER}/32,{OTHER_V6}/128")])
             .args(flags)
             .output()
@@ -229,6 +255,12 @@ impl Sidecar {
             (INSIDE, OUTSIDE, "127.0.0.6"),
             (INSIDE_V6, OUTSIDE_V6, "::6"),
         ] {
+            // Whom the application takes its clients for.
+            let source = if self.is_transparent {
+                outside.to_string()
+            } else {
+                source.to_owned()
+            };
             assert_eq!(
                 self.outsider_connects(inside, APP),
                 (format!("{APP} for {source}"), Some("inbound"))
@@ -266,7 +298,7 @@ impl Sidecar {
             assert_eq!(self.app_connects(outside, EXCLUDED), (from(EXCLUDED), None));
             assert_eq!(self.app_connects(other, PLAIN), (from(PLAIN), None));
             assert_eq!(
-                self.way(|| self.world.connect_inside(0, outside, PLAIN)),
+                self.way(|| self.world.connect_inside(self.owner(), outside, PLAIN)),
                 (from(PLAIN), None),
                 "the user of the proxy"
             );

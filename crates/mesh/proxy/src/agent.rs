@@ -219,6 +219,7 @@ impl Shared {
         if let Some(most) = bootstrap.overload.max_connections {
             options.max_connections = usize::try_from(most).unwrap_or(usize::MAX);
         }
+        options.least_account = bootstrap.overload.least_account;
         let drain_time = options.drain_time;
         let workers = options.worker_count();
         let published = Published::new(Snapshot {

@@ -7,6 +7,7 @@ use crate::buffer::{Buffer, Output};
 use crate::clock::Micros;
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
+use crate::net::Source;
 use crate::policy::Decided;
 use crate::telemetry::istio::PeerCell;
 use crate::timer::Timer;
@@ -58,6 +59,8 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     /// Where it wanted to go, if it was redirected.
     pub(crate) original: Option<SocketAddr>,
+    /// Endpoints see its own address, in packets of this mark.
+    pub(crate) mark: Option<u32>,
     /// The address of the socket.
     pub(crate) local: Option<SocketAddr>,
     /// The peer without its port: the tag `peer.address`.
@@ -69,6 +72,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Where connections to endpoints are made from, if it is the client's own address.
+    #[inline]
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.mark.map(|mark| Source::of(self.peer, mark))
+    }
+
     /// Its address, and where it connected to.
     pub(crate) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         Some((self.peer, self.original.or(self.local)?))

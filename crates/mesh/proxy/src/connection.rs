@@ -76,6 +76,7 @@ impl Connection {
         let client = Client {
             peer,
             original,
+            mark: registered.mark(),
             local: stream.local_address(),
             text: peer.ip().to_canonical().to_string(),
             secured: stream.secured().cloned(),

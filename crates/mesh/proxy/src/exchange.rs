@@ -62,6 +62,8 @@ pub(crate) struct Exchange {
     pub(crate) retries_left: u16,
     /// Which attempt this is; the first is 1.
     pub(crate) tries: u16,
+    /// It counts among those that may be under way at once.
+    pub(crate) is_counted: bool,
     /// The endpoint, or the first of several, has had the whole request: then the route's timeout counts.
     pub(crate) completed: bool,
     /// What most requests do not have; boxed, so that a connection does not hold the memory for it.
@@ -126,7 +128,9 @@ impl Exchange {
     pub(crate) fn ask(&self, call: &Call) -> Ask<'_> {
         Ask {
             original: call.client.original,
+            source: call.client.source(),
             hash: self.hash.map(NonZeroU64::get),
+            passed_over: 0,
             criteria: self.criteria.as_deref(),
             is_high_priority: self.is_high_priority,
         }
@@ -238,6 +242,7 @@ impl Call {
             retries: false,
             retries_left: 0,
             tries: 1,
+            is_counted: false,
             completed: false,
             rare: None,
         }

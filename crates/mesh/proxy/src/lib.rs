@@ -54,4 +54,4 @@ mod xfcc;
 
 pub use agent::{Agent, AgentError};
 pub use publish::Published;
-pub use runtime::{Options, Proxy, StartError};
+pub use runtime::{DrainStrategy, Options, Proxy, StartError};

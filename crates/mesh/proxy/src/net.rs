@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::buffer::Buffer;
+use crate::snapshot::Cluster;
 use crate::tls::{Secured, TlsLayer};
 
 /// One connection to a client or to an endpoint.
@@ -31,6 +32,46 @@ enum Layer {
     Tls(TlsLayer, Option<Rc<Secured>>),
 }
 
+/// Where a connection to an endpoint is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    pub(crate) ip: IpAddr,
+    /// The address is another host's, and packets have this mark unless it is zero.
+    pub(crate) foreign: Option<u32>,
+}
+
+impl Source {
+    /// A client's own address.
+    pub(crate) fn of(client: SocketAddr, mark: u32) -> Self {
+        Self {
+            ip: client.ip().to_canonical(),
+            foreign: Some(mark),
+        }
+    }
+
+    /// Where connections of a cluster to an address are made from, if that is said.
+    pub(crate) fn of_cluster(cluster: &Cluster, address: SocketAddr) -> Option<Self> {
+        let mut sources = cluster.sources.iter().copied();
+        let ip = sources.find(|source| source.is_ipv4() == address.is_ipv4())?;
+        Some(Self { ip, foreign: None })
+    }
+
+    fn bind(self, socket: &TcpSocket) -> io::Result<()> {
+        if let Some(mark) = self.foreign {
+            let socket = SockRef::from(socket);
+            if self.ip.is_ipv4() {
+                socket.set_ip_transparent_v4(true)?;
+            } else {
+                socket.set_ip_transparent_v6(true)?;
+            }
+            if mark > 0 {
+                socket.set_mark(mark)?;
+            }
+        }
+        socket.bind(SocketAddr::new(self.ip, 0))
+    }
+}
+
 impl Stream {
     /// Over a connected socket; Nagle's algorithm is turned off.
     pub(crate) fn new(tcp: TcpStream) -> Self {
@@ -40,15 +81,15 @@ impl Stream {
     }
 
     /// Opens a connection, from the given address if there is one.
-    pub(crate) async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Self> {
+    pub(crate) async fn connect(address: SocketAddr, source: Option<Source>) -> io::Result<Self> {
         let Some(source) = source else {
             return Ok(Self::new(TcpStream::connect(address).await?));
         };
-        let socket = match source {
+        let socket = match source.ip {
             IpAddr::V4(_) => TcpSocket::new_v4()?,
             IpAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        socket.bind(SocketAddr::new(source, 0))?;
+        source.bind(&socket)?;
         Ok(Self::new(socket.connect(address).await?))
     }
 
@@ -277,18 +318,19 @@ pub(crate) fn original_destination(
 ) -> Option<SocketAddr> {
     // A socket of IPv6 takes IPv4 too.
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
-    if is_transparent {
-        return Some(local);
-    }
     let socket = SockRef::from(stream);
-    let original = if local.is_ipv4() {
+    let asked = if local.is_ipv4() {
         socket.original_dst_v4()
     } else {
         socket.original_dst_v6()
     };
     // Without connection tracking, or without an entry, there is no answer.
-    let original = original.ok()?.as_socket()?;
-    (original != local).then_some(original)
+    let asked = asked.ok().and_then(|asked| asked.as_socket());
+    match asked.filter(|asked| *asked != local) {
+        // Transparent sockets get redirected connections too: those that a workload makes.
+        Some(asked) => Some(asked),
+        None => is_transparent.then_some(local),
+    }
 }
 
 /// A stream some of whose bytes were read already, to find out what they are.

@@ -3,8 +3,12 @@
 //! A task of the agent measures (`agent::overload`) and tells the workers what to do; a worker only looks
 //! at a cell of its own, once for each request and connection.
 
+mod accounts;
+
+pub(crate) use accounts::{Accounts, Entry};
+
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 /// A probability: zero is never, the greatest number always.
@@ -20,6 +24,15 @@ impl Share {
     /// In whole percent.
     pub(crate) fn percent(self) -> u64 {
         (self.0 as f64 * 100.0 / u64::MAX as f64).round() as u64
+    }
+
+    /// So many of `all`, rounded down.
+    fn part_of(self, all: u32) -> u32 {
+        (self.0 as f64 / u64::MAX as f64 * f64::from(all)) as u32
+    }
+
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
     }
 
     pub(crate) fn is_all(self) -> bool {
@@ -44,6 +57,8 @@ pub(crate) struct Actions {
     pub(crate) stop_connections: Share,
     /// Connections of HTTP that end after their current exchange.
     pub(crate) no_keepalive: Share,
+    /// Exchanges over HTTP/2 that are reset because they hold much memory.
+    pub(crate) reset_streams: Share,
 }
 
 /// What a worker is told to do.
@@ -83,21 +98,41 @@ impl Overload {
     }
 }
 
-/// The downstream connections of all workers.
+/// What is open in all workers together.
 #[derive(Debug, Default)]
-pub(crate) struct Open(AtomicUsize);
+pub(crate) struct Open {
+    /// Downstream connections.
+    connections: AtomicUsize,
+    /// Requests under way, if there is a limit to them.
+    streams: AtomicUsize,
+    /// Streams that were reset because they held too much memory.
+    pub(crate) resets: AtomicU64,
+}
 
 impl Open {
     pub(crate) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn remove(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request, unless so many are under way already.
+    pub(crate) fn add_stream(&self, most: usize) -> bool {
+        let more = |open| (open < most).then_some(open + 1);
+        let added = self
+            .streams
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        added.is_ok()
+    }
+
+    pub(crate) fn remove_stream(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn decide(
     exchange: &mut Exchange,
 ) -> Result<Plan, Failure> {
     let call = client.call_mut();
-    if call.is_shed() {
+    if call.is_shed() || call.is_one_too_many(exchange) {
         return Ok(Plan::Refused(Reply::new(503, "envoy overloaded")));
     }
     // What is rare is boxed, so that the usual request does not hold the memory for it.
@@ -69,6 +69,21 @@ impl Call {
             self.view.http.rq_overload_close.increment();
         }
         shed
+    }
+
+    /// Whether the request is refused because too many are under way, which is counted.
+    #[inline]
+    fn is_one_too_many(&self, exchange: &mut Exchange) -> bool {
+        match self.worker.options.max_streams {
+            Some(most) if !self.view.bypasses_overload => {
+                exchange.is_counted = self.worker.open.add_stream(most.get());
+                if !exchange.is_counted {
+                    self.view.http.rq_overload_close.increment();
+                }
+                !exchange.is_counted
+            }
+            _ => false,
+        }
     }
 
     /// Asks the policies, none of which has to wait, then finds the route and the cluster.

@@ -15,6 +15,9 @@ impl Call {
     pub(crate) fn finish(&self, exchange: &mut Exchange, end: Micros) {
         let http = &self.view.http;
         http.rq_completed.increment();
+        if exchange.is_counted {
+            self.worker.open.remove_stream();
+        }
         match exchange.status / 100 {
             1 => http.rq_1xx.increment(),
             2 => http.rq_2xx.increment(),

@@ -21,6 +21,8 @@ pub(crate) struct Connections {
 #[derive(Debug)]
 struct Handle {
     listener: Rc<str>,
+    /// Endpoints see the client's own address, in packets of this mark.
+    mark: Option<u32>,
     draining: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Who is told of the connection when it has ended.
@@ -45,8 +47,17 @@ impl Connections {
 
     /// Tells the connections of some listeners to end after their current exchange.
     pub(crate) fn drain(&self, is_of: impl Fn(&str) -> bool) {
+        self.drain_some(is_of, || true);
+    }
+
+    /// The same for those of them that `chance` hits, and that were not told before.
+    pub(crate) fn drain_some(
+        &self,
+        is_of: impl Fn(&str) -> bool,
+        mut chance: impl FnMut() -> bool,
+    ) {
         for (_, handle) in &*self.list.borrow() {
-            if is_of(&handle.listener) {
+            if is_of(&handle.listener) && !handle.draining.get() && chance() {
                 handle.draining.set(true);
                 if let Some(waker) = handle.waker.borrow().as_ref() {
                     waker.wake_by_ref();
@@ -73,6 +84,7 @@ impl Registered {
     pub(crate) fn new(worker: &Rc<crate::worker::Worker>, listener: &ListenerView) -> Self {
         let handle = Rc::new(Handle {
             listener: listener.name.clone(),
+            mark: listener.listener.original_source,
             draining: Cell::new(worker.drains(&listener.name)),
             waker: RefCell::default(),
             logs: listener.logs.clone(),
@@ -90,6 +102,11 @@ impl Registered {
     /// The name of the listener that accepted the connection.
     pub(crate) fn listener(&self) -> &str {
         &self.handle.listener
+    }
+
+    /// The mark of packets in which endpoints see the client's own address, if they do.
+    pub(crate) fn mark(&self) -> Option<u32> {
+        self.handle.mark
     }
 
     /// The access logs of the listener.

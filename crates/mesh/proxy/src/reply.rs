@@ -169,6 +169,8 @@ pub(crate) enum Failure {
     Reset(Reason),
     /// The time that `grpc-timeout` gives to the whole stream has passed.
     StreamTimeout { request_complete: bool },
+    /// Memory runs short, and the exchange holds much of it.
+    OutOfMemory,
 }
 
 impl Failure {
@@ -188,6 +190,7 @@ impl Failure {
             Self::ClientBody(_) | Self::ClientMalformed | Self::Untranslatable(_) => Flag::DPE,
             Self::ClientReset => Flag::DR,
             Self::Reset(_) => Flag::UR,
+            Self::OutOfMemory => Flag::OM,
             Self::StreamTimeout { .. } | Self::Again => return None,
         })
     }
@@ -209,6 +212,7 @@ impl Failure {
             | Self::TryTimeout
             | Self::Again
             | Self::StreamTimeout { .. }
+            | Self::OutOfMemory
             | Self::Idle { .. }
             | Self::ClientGone
             | Self::ClientReset
@@ -238,6 +242,7 @@ impl Failure {
             Self::Idle { .. } => "stream_idle_timeout",
             Self::ClientGone => "downstream_remote_disconnect",
             Self::ClientReset => "http2.remote_reset",
+            Self::OutOfMemory => "overload_manager",
             Self::ClientMalformed => "http2.violation.of.messaging.rule",
             _ => "http1.codec_error",
         })
@@ -298,7 +303,11 @@ impl Failure {
                     "downstream duration timeout",
                 )
             },
-            Self::ClientGone | Self::ClientReset | Self::ClientMalformed | Self::Again => {
+            Self::ClientGone
+            | Self::ClientReset
+            | Self::ClientMalformed
+            | Self::Again
+            | Self::OutOfMemory => {
                 return None;
             }
         })

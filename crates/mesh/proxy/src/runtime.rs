@@ -24,6 +24,9 @@ use crate::upstream::{Usages, add_gauges};
 use crate::worker::{self, Command, Ending, Scope, Setup};
 use crate::{Published, health};
 
+/// How many exchanges were reset for the memory that they held.
+const RESETS: &str = "overload.envoy.overload_actions.reset_high_memory_stream.count";
+
 /// How the workers run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -32,6 +35,13 @@ pub struct Options {
     pub workers: usize,
     /// The most downstream connections of all workers; more are closed at once and counted.
     pub max_connections: usize,
+    /// The most requests of all workers that are under way at once, tunnels too; more get 503 and are counted.
+    pub max_streams: Option<NonZeroUsize>,
+    /// The power of two of bytes that an exchange over HTTP/2 must hold to be reset when memory runs short; none
+    /// is reset without. [`Agent`](crate::Agent) takes it from the bootstrap file.
+    pub least_account: Option<u32>,
+    /// How clients are told to go.
+    pub drain_strategy: DrainStrategy,
     /// How long connections may go on after [`Agent`](crate::Agent)'s `POST /drain_listeners?graceful`, until
     /// their listeners' sockets are closed.
     pub drain_time: Duration,
@@ -41,6 +51,15 @@ pub struct Options {
     pub max_pending_spans: usize,
     /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
     pub config_cache: Option<PathBuf>,
+}
+
+/// How the clients of listeners that drain are told to go (Envoy's `--drain-strategy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainStrategy {
+    /// All of them at the beginning of the drain time.
+    Immediate,
+    /// One after the other, evenly over the drain time, so that they do not all come back elsewhere at once.
+    Gradual,
 }
 
 impl Options {
@@ -59,6 +78,9 @@ impl Default for Options {
         Self {
             workers: 1,
             max_connections: 16 * 1024,
+            max_streams: None,
+            least_account: None,
+            drain_strategy: DrainStrategy::Immediate,
             drain_time: Duration::from_secs(5),
             min_drain_time: Duration::ZERO,
             max_pending_spans: 16 * 1024,
@@ -111,6 +133,8 @@ pub struct Proxy {
     published: Arc<Published>,
     usages: Arc<Usages>,
     open: Arc<Open>,
+    /// Exchanges may be reset for the memory that they hold.
+    resets_streams: bool,
     min_drain_time: Duration,
     workers: Vec<WorkerThread>,
     progress: Arc<Progress>,
@@ -189,6 +213,7 @@ impl Proxy {
             published,
             usages,
             open,
+            resets_streams: options.least_account.is_some(),
             min_drain_time: options.min_drain_time,
             workers,
             progress,
@@ -220,6 +245,9 @@ impl Proxy {
         }
         for cluster in self.published.load().clusters.values() {
             add_gauges(cluster, &self.usages.of(&cluster.name), &mut sums);
+        }
+        if self.resets_streams {
+            sums.insert(RESETS.to_owned(), self.open.resets.load(Ordering::Relaxed));
         }
         self.logs.visit(&mut |name, value| {
             sums.insert(name.to_owned(), value);

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
@@ -25,7 +26,7 @@ use crate::call::Parts;
 use crate::clock::Clock;
 use crate::export::Exporter;
 use crate::listener;
-use crate::overload::{Actions, Open, Overload};
+use crate::overload::{Accounts, Actions, Open, Overload, Share};
 use crate::registry::Connections;
 use crate::snapshot::{Direction, Listener, Node, Snapshot, TracingProvider};
 use crate::stats::Registry;
@@ -35,12 +36,17 @@ use crate::timer::Timers;
 use crate::trace::Scratch;
 use crate::upstream::Usages;
 use crate::view::{ListenerView, View};
-use crate::{Options, Published};
+use crate::{DrainStrategy, Options, Published};
 
 /// How long the last spans may take to be sent, at the least.
 const FLUSH: Duration = Duration::from_millis(500);
 /// How often idle upstream connections are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
+/// In how many steps at the most connections are told to go that go gradually.
+const DRAIN_STEPS: u32 = 100;
+const LEAST_DRAIN_STEP: Duration = Duration::from_millis(5);
+/// How much time those that are told last have at the least: idle ones stay for a second.
+const DRAIN_TAIL: Duration = Duration::from_millis(1500);
 
 /// What a worker is given when it starts.
 #[derive(Debug)]
@@ -102,6 +108,13 @@ impl Scope {
     }
 }
 
+/// Whose connections are to end.
+#[derive(Debug)]
+enum Leaving {
+    Listener(String),
+    Scope(Scope),
+}
+
 /// The state of a worker.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -118,6 +131,8 @@ pub(crate) struct Worker {
     /// The connections of all workers.
     pub(crate) open: Arc<Open>,
     pub(crate) overload: Overload,
+    /// What exchanges hold in memory, if it is to be known.
+    pub(crate) accounts: Option<Rc<Accounts>>,
     published: RefCell<Cache<Newest, Arc<Snapshot>>>,
     view: RefCell<Rc<View>>,
     /// Lent to whoever makes a span.
@@ -192,6 +207,10 @@ impl Worker {
             usages: setup.usages,
             node: setup.node,
             own_address: setup.own_address,
+            accounts: setup
+                .options
+                .least_account
+                .map(|least| Rc::new(Accounts::new(least))),
             options: setup.options,
             connections: Connections::default(),
             open: setup.open,
@@ -238,13 +257,15 @@ impl Worker {
                     }
                     // The aborted task drops its socket before the next command is answered.
                     tokio::task::yield_now().await;
-                    self.connections.drain(|of| of == name);
+                    self.drain(Leaving::Listener(name), self.options.drain_time);
                 }
                 Command::Refresh(done) => {
                     self.view();
                     let _ = done.send(());
                 }
-                Command::Drain(scope) => self.drain(scope),
+                Command::Drain(scope) => {
+                    self.drain(Leaving::Scope(scope), self.options.drain_time);
+                }
                 Command::Stop(scope) => {
                     accepting.retain(|name, task| {
                         let stops = self.is_in(scope, name);
@@ -256,9 +277,10 @@ impl Worker {
                     // The aborted tasks drop their sockets.
                     tokio::task::yield_now().await;
                 }
-                Command::Shed(actions) => self.overload.set(actions),
+                Command::Shed(actions) => self.shed(actions),
                 Command::End(ending, left) => {
-                    self.drain(Scope::All);
+                    let time = ending.deadline.saturating_duration_since(Instant::now());
+                    self.drain(Leaving::Scope(Scope::All), time);
                     self.wait_for_end(ending).await;
                     for task in accepting.into_values() {
                         task.abort();
@@ -276,12 +298,59 @@ impl Worker {
         }
     }
 
-    /// Lets the connections of listeners end, those that are still to come too.
-    fn drain(&self, scope: Scope) {
-        if self.draining.get() != Some(Scope::All) {
-            self.draining.set(Some(scope));
+    fn shed(&self, actions: Actions) {
+        self.overload.set(actions);
+        if let Some(accounts) = &self.accounts
+            && !actions.reset_streams.is_none()
+        {
+            let reset = accounts.reset(actions.reset_streams) as u64;
+            self.open.resets.fetch_add(reset, Ordering::Relaxed);
         }
-        self.connections.drain(|name| self.is_in(scope, name));
+    }
+
+    /// Lets connections end: all of them now, or little by little until the time is over.
+    fn drain(&self, leaving: Leaving, time: Duration) {
+        match (self.options.drain_strategy, self.me.upgrade()) {
+            (DrainStrategy::Gradual, Some(worker)) => {
+                tokio::task::spawn_local(worker.drain_gradually(leaving, time));
+            }
+            _ => self.drain_at_once(&leaving),
+        }
+    }
+
+    /// Lets connections end, those that are still to come too.
+    fn drain_at_once(&self, leaving: &Leaving) {
+        if let Leaving::Scope(scope) = leaving
+            && self.draining.get() != Some(Scope::All)
+        {
+            self.draining.set(Some(*scope));
+        }
+        self.connections.drain(|name| self.leaves(leaving, name));
+    }
+
+    /// Lets an even share of connections end in each part of the time; the last of it is for those that go last.
+    async fn drain_gradually(self: Rc<Self>, leaving: Leaving, time: Duration) {
+        let mut last = Instant::now();
+        let end = last + time.saturating_sub(DRAIN_TAIL.max(time / 4));
+        let step = (time / DRAIN_STEPS).max(LEAST_DRAIN_STEP);
+        while last + step < end {
+            tokio::time::sleep(step).await;
+            let now = Instant::now().min(end);
+            let passed = (now - last).as_secs_f64() / (end - last).as_secs_f64();
+            let share = Share::of(passed);
+            let chance = || share.hits(|| self.random());
+            self.connections
+                .drain_some(|name| self.leaves(&leaving, name), chance);
+            last = now;
+        }
+        self.drain_at_once(&leaving);
+    }
+
+    fn leaves(&self, leaving: &Leaving, listener: &str) -> bool {
+        match leaving {
+            Leaving::Listener(name) => name == listener,
+            Leaving::Scope(scope) => self.is_in(*scope, listener),
+        }
     }
 
     /// Waits until all connections have ended, or may no longer go on.

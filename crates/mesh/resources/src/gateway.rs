@@ -23,6 +23,8 @@ pub struct Server {
     pub bind: Option<IpAddr>,
     /// The hosts that it serves.
     pub hosts: Vec<ServerHost>,
+    /// `tls.mode: PASSTHROUGH`: connections are routed by the name that their TLS asks for, which stays theirs.
+    pub passes_tls_through: bool,
 }
 
 /// `namespace/host`: which VirtualServices may use a server.
@@ -40,12 +42,28 @@ const GATEWAY: Shape = Shape {
 };
 
 const SERVER: Shape = Shape {
-    known: &["port", "bind", "hosts", "name"],
+    known: &["port", "bind", "hosts", "name", "tls"],
+    refused: &[("defaultEndpoint", "route by a VirtualService")],
+};
+
+const TLS: Shape = Shape {
+    known: &["mode"],
     refused: &[
-        ("tls", "gateways do not terminate TLS yet"),
-        ("defaultEndpoint", "route by a VirtualService"),
+        ("httpsRedirect", ENDS),
+        ("credentialName", ENDS),
+        ("credentialNames", ENDS),
+        ("serverCertificate", ENDS),
+        ("privateKey", ENDS),
+        ("caCertificates", ENDS),
+        ("tlsCertificates", ENDS),
+        ("minProtocolVersion", ENDS),
+        ("maxProtocolVersion", ENDS),
+        ("cipherSuites", ENDS),
+        ("subjectAltNames", ENDS),
     ],
 };
+
+const ENDS: &str = "gateways do not terminate TLS yet, only `mode: PASSTHROUGH`";
 
 impl Gateway {
     pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
@@ -85,6 +103,16 @@ impl Server {
         }
         let port = object.require("port");
         let port = port.and_then(|view| Port::read(view, &Protocol::OF_SERVERS));
+        let passes_tls_through = object.optional("tls", read_tls)?.is_some();
+        if let Some(port) = &port
+            && passes_tls_through != (port.protocol == Protocol::Tls)
+        {
+            object.fail(match passes_tls_through {
+                true => "`tls` goes with the protocols `TLS` and `HTTPS`",
+                false => "a port of TLS needs `tls: {mode: PASSTHROUGH}`",
+            });
+            return None;
+        }
         let bind = object.optional("bind", View::ip)?;
         let items = object.require("hosts").map(View::items).unwrap_or_default();
         if object.get("hosts").is_some() && items.is_empty() {
@@ -93,11 +121,25 @@ impl Server {
         Some(Self {
             port: port?,
             bind,
+            passes_tls_through,
             hosts: items
                 .iter()
                 .filter_map(|view| ServerHost::read(view, namespace))
                 .collect(),
         })
+    }
+}
+
+/// That TLS is passed through: nothing else is supported.
+fn read_tls(view: &View<'_>) -> Option<()> {
+    let object = view.object(&TLS)?;
+    let mode = object.require("mode")?;
+    match mode.text()?.as_str() {
+        "PASSTHROUGH" => Some(()),
+        _ => {
+            mode.fail(ENDS);
+            None
+        }
     }
 }
 

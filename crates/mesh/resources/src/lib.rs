@@ -48,7 +48,8 @@ pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
 pub use virtual_service::{
-    Abort, Action, Destination, DirectResponse, Fault, GatewayRef, HeaderOperations, Headers,
-    HttpMatch, HttpRoute, Redirect, Retries, Rewrite, VirtualService, WeightedDestination,
+    Abort, Action, ConnectionMatch, ConnectionRoute, Destination, DirectResponse, Fault,
+    GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Redirect, Retries, Rewrite,
+    VirtualService, WeightedDestination,
 };
 pub use workload::WorkloadEntry;

@@ -42,7 +42,7 @@ const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
 
 impl Protocol {
     /// What a port of a gateway may speak.
-    pub(crate) const OF_SERVERS: [Self; 2] = [Self::Http, Self::Http2];
+    pub(crate) const OF_SERVERS: [Self; 4] = [Self::Http, Self::Http2, Self::Tls, Self::Tcp];
     /// What a port of a service may speak.
     pub(crate) const OF_SERVICES: [Self; 5] = [
         Self::Http,

@@ -358,6 +358,42 @@ fn resources() {
                 "  host: a\n  trafficPolicy: {loadBalancer: {simple: ROUNDROBIN}}\n",
             ),
         ),
+        // Rules for connections.
+        (
+            "a name of another",
+            with_spec(
+                "VirtualService",
+                "a",
+                "  hosts: [a.example.com]\n  tls:\n  - match: [{sniHosts: [b.example.com]}]\n    \
+                 route: [{destination: {host: a}}]\n",
+            ),
+        ),
+        (
+            "TLS without names",
+            with_spec(
+                "VirtualService",
+                "a",
+                "  hosts: [a]\n  tls:\n  - route: [{destination: {host: a}}]\n",
+            ),
+        ),
+        (
+            "no subnet",
+            with_spec(
+                "VirtualService",
+                "a",
+                "  hosts: [a]\n  tcp:\n  - match: [{destinationSubnets: [10.0.0.0/33]}]\n    \
+                 route: [{destination: {host: a}}]\n",
+            ),
+        ),
+        (
+            "headers of connections",
+            with_spec(
+                "VirtualService",
+                "a",
+                "  hosts: [a]\n  tcp:\n  - route:\n    - destination: {host: a}\n      \
+                 headers: {request: {remove: [x]}}\n",
+            ),
+        ),
         // Gateway.
         (
             "no servers",
@@ -370,6 +406,23 @@ fn resources() {
                 "a",
                 "  servers:\n  - port: {number: 443, name: https, protocol: HTTPS}\n    \
                  tls: {mode: SIMPLE}\n    hosts: ['*']\n",
+            ),
+        ),
+        (
+            "TLS that nobody passes through",
+            with_spec(
+                "Gateway",
+                "a",
+                "  servers:\n  - port: {number: 443, name: tls, protocol: TLS}\n    hosts: ['*']\n",
+            ),
+        ),
+        (
+            "HTTP that is passed through",
+            with_spec(
+                "Gateway",
+                "a",
+                "  servers:\n  - port: {number: 80, name: http, protocol: HTTP}\n    \
+                 tls: {mode: PASSTHROUGH}\n    hosts: ['*']\n",
             ),
         ),
     ];

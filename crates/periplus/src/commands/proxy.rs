@@ -1,10 +1,11 @@
 //! A sidecar or gateway: an Envoy bootstrap file in, requests and their spans through.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use periplus_proxy::{Agent, Options, bootstrap};
+use periplus_proxy::{Agent, DrainStrategy, Options, bootstrap};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Flags.
@@ -19,7 +20,12 @@ pub(crate) struct Args {
     workers: u16,
 
     /// Seconds that connections may go on when the proxy is told to end, or its listeners to drain
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    #[arg(
+        long,
+        visible_alias = "drain-time-s",
+        value_name = "SECONDS",
+        default_value_t = 5
+    )]
     drain_time: u64,
 
     /// Seconds for which new connections are still taken when the proxy is told to end, though none may be left
@@ -30,6 +36,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
 
+    /// The most requests that are under way at once, tunnels too; what is more gets 503 (0: no limit)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_streams: u32,
+
+    /// How clients are told to go when listeners drain: all at once, or one after the other over the drain time
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Strategy::Immediate)]
+    drain_strategy: Strategy,
+
     /// File that keeps the last good configuration, for a start while there is no control plane
     #[arg(long, value_name = "FILE")]
     config_cache: Option<PathBuf>,
@@ -37,6 +51,13 @@ pub(crate) struct Args {
     /// What is logged: error, warn, info, debug, trace, or a filter by module (RUST_LOG goes first)
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
+}
+
+/// Envoy's `--drain-strategy`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Strategy {
+    Immediate,
+    Gradual,
 }
 
 impl Args {
@@ -65,6 +86,11 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
         workers: args.workers.into(),
         config_cache: args.config_cache,
         max_connections: args.max_connections as usize,
+        max_streams: NonZeroUsize::new(args.max_streams as usize),
+        drain_strategy: match args.drain_strategy {
+            Strategy::Immediate => DrainStrategy::Immediate,
+            Strategy::Gradual => DrainStrategy::Gradual,
+        },
         drain_time: Duration::from_secs(args.drain_time),
         min_drain_time: Duration::from_secs(args.min_drain_time),
         ..Options::default()

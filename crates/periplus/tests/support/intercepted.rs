@@ -2,20 +2,16 @@
 //! and clients that know of neither.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Write as _};
 use std::net::IpAddr;
-use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
 
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::namespaces::{INSIDE, INSIDE_V6, OUTSIDE, OUTSIDE_V6, World, wait_for};
+use crate::namespaces::{INSIDE, INSIDE_V6, OUTSIDE, OUTSIDE_V6, Side, World, wait_for};
+use crate::sidecars::{Collector, Kind, MESH_CONFIG, Program, Sidecar, control_plane, envoy};
 
-/// Ports outside: of servers that speak first, of HTTP, and of the collector.
+/// Ports outside: of servers that speak first, of HTTP.
 const HELLO: u16 = 7000;
 const WEB: u16 = 8081;
-const COLLECTOR: u16 = 9411;
 /// Ports of the application: HTTP, one that speaks first, and one that nobody describes.
 const APP_WEB: u16 = 9081;
 const APP_HELLO: u16 = 9080;
@@ -28,24 +24,14 @@ struct Addresses {
     service: IpAddr,
     /// Where the proxy calls its application from.
     source: &'static str,
+    kind: Kind,
 }
 
 struct Mesh {
     world: World,
     directory: TempDir,
     _programs: [Program; 2],
-    spans: Arc<Mutex<Vec<Value>>>,
-}
-
-/// A program that ends with this.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    spans: Collector,
 }
 
 impl Mesh {
@@ -66,56 +52,24 @@ impl Mesh {
         world.serve_inside(APP_HELLO);
         world.serve_inside(APP_OTHER);
         world.serve_http_inside(APP_WEB);
-        let spans = collect(&world);
+        let spans = Collector::start(&world);
 
         let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        std::fs::create_dir(at("config")).unwrap();
-        std::fs::write(at("config/mesh.yaml"), resources(addresses)).unwrap();
-        std::fs::write(at("mesh-config.yaml"), MESH_CONFIG).unwrap();
-        std::fs::write(
-            at("bootstrap.json"),
-            bootstrap(addresses.inside).to_string(),
-        )
-        .unwrap();
-        let periplus = OsStr::new(env!("CARGO_BIN_EXE_periplus"));
-        let start = |program: &OsStr, arguments: &[&str]| {
-            let log = std::fs::File::create(at(&format!("{}.log", arguments[0]))).unwrap();
-            let mut command = world.command_inside(program);
-            command.args(arguments).current_dir(directory.path());
-            command.stdout(Stdio::null()).stderr(log);
-            Program(command.spawn().unwrap())
+        let control = control_plane(
+            &world,
+            Side::Inside,
+            directory.path(),
+            &resources(addresses),
+        );
+        let sidecar = Sidecar {
+            kind: addresses.kind,
+            side: Side::Inside,
+            address: addresses.inside,
+            app: "app",
+            control: "127.0.0.1".parse().unwrap(),
         };
-        let files = ["--dir", "config", "--mesh-config", "mesh-config.yaml"];
-        let control = start(periplus, &[&["control"], &files[..]].concat());
-        let proxy = match envoy {
-            None => start(periplus, &["proxy", "-c", "bootstrap.json"]),
-            Some(envoy) => start(
-                envoy,
-                &[
-                    "-c",
-                    "bootstrap.json",
-                    "--concurrency",
-                    "1",
-                    "--disable-hot-restart",
-                ],
-            ),
-        };
-        let listens = |port: u16| {
-            let mut probe = world.command_inside("bash");
-            let script = format!("exec 3<>/dev/tcp/{}/{port}", addresses.inside);
-            let output = probe.args(["-c", &script]).output().unwrap();
-            output.status.success().then_some(())
-        };
-        for port in [15001, 15006] {
-            wait_for("the sidecar's listeners", || listens(port));
-        }
-        let output = world
-            .command_inside(env!("CARGO_BIN_EXE_periplus"))
-            .args(["proxy-init", "-u", "0", "-g", "0"])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
+        let proxy = sidecar.start(&world, directory.path(), envoy);
+        sidecar.intercept(&world, &[]);
         Some(Self {
             world,
             directory,
@@ -127,78 +81,7 @@ impl Mesh {
     fn app_hears(&self, to: IpAddr, port: u16) -> String {
         self.world.connect_inside(65534, to, port)
     }
-
-    /// Waits for a span of this name: its kind and its service.
-    fn span(&self, name: &str) -> (String, String) {
-        wait_for(name, || {
-            let spans = self.spans.lock().unwrap();
-            let span = spans.iter().find(|span| span["name"] == name)?;
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            Some((
-                text(&span["kind"]),
-                text(&span["localEndpoint"]["serviceName"]),
-            ))
-        })
-    }
 }
-
-/// A collector outside that takes Zipkin's JSON.
-fn collect(world: &World) -> Arc<Mutex<Vec<Value>>> {
-    let spans: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let all = Arc::clone(&spans);
-    let listener = world.listen_outside(COLLECTOR);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let all = Arc::clone(&all);
-            std::thread::spawn(move || {
-                let mut reader = BufReader::new(&stream);
-                while let Some(body) = read_body(&mut reader) {
-                    let told: Vec<Value> = serde_json::from_slice(&body).unwrap();
-                    all.lock().unwrap().extend(told);
-                    let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
-                    (&stream).write_all(answer).unwrap();
-                }
-            });
-        }
-    });
-    spans
-}
-
-/// The body of the next request, whole or in chunks; none at the end of the connection.
-fn read_body(reader: &mut impl BufRead) -> Option<Vec<u8>> {
-    let (mut line, mut length, mut is_chunked) = (String::new(), 0, false);
-    loop {
-        line.clear();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        let lower = line.to_ascii_lowercase();
-        match lower.trim_end().split_once(": ") {
-            Some(("content-length", value)) => length = value.parse().unwrap(),
-            Some(("transfer-encoding", value)) => is_chunked = value == "chunked",
-            None if lower.trim().is_empty() => break,
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    while is_chunked {
-        line.clear();
-        reader.read_line(&mut line).ok()?;
-        let size = usize::from_str_radix(line.trim(), 16).unwrap();
-        let mut chunk = vec![0; size + 2];
-        reader.read_exact(&mut chunk).ok()?;
-        body.extend_from_slice(&chunk[..size]);
-        is_chunked = size > 0;
-    }
-    Some(body)
-}
-
-const MESH_CONFIG: &str = "
-extensionProviders: [{name: zipkin, zipkin: {service: zipkin.istio-system.svc.cluster.local, port: 9411}}]
-defaultProviders: {tracing: [zipkin]}
-defaultConfig: {tracing: {sampling: 100}}
-";
 
 fn resources(addresses: &Addresses) -> String {
     let Addresses {
@@ -251,43 +134,6 @@ spec:
     )
 }
 
-fn bootstrap(inside: IpAddr) -> Value {
-    let at = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
-    json!({
-        "node": {
-            "id": format!("sidecar~{inside}~app-1.default~default.svc.cluster.local"),
-            "cluster": "app.default",
-            "metadata": {
-                "NAMESPACE": "default",
-                "LABELS": {"app": "app"},
-                "INTERCEPTION_MODE": "REDIRECT",
-            },
-        },
-        "admin": {"address": at(15000)},
-        "dynamic_resources": {
-            "ads_config": {
-                "api_type": "GRPC",
-                "transport_api_version": "V3",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
-            },
-            "lds_config": {"ads": {}, "resource_api_version": "V3"},
-            "cds_config": {"ads": {}, "resource_api_version": "V3"},
-        },
-        "static_resources": {
-            "clusters": [{
-                "name": "xds-grpc",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "http2_protocol_options": {},
-                "load_assignment": {
-                    "cluster_name": "xds-grpc",
-                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": at(15010)}}]}],
-                },
-            }],
-        },
-    })
-}
-
 fn a_workload(addresses: &Addresses, envoy: Option<&OsStr>) {
     let Some(mesh) = Mesh::start(addresses, envoy) else {
         return;
@@ -338,7 +184,7 @@ fn a_workload(addresses: &Addresses, envoy: Option<&OsStr>) {
         ("app.default.svc.cluster.local:80/*", "SERVER"),
     ] {
         assert_eq!(
-            mesh.span(name),
+            mesh.spans.service(name),
             (kind.to_owned(), "app.default".to_owned()),
             "{name}"
         );
@@ -363,6 +209,7 @@ fn of_ipv4() -> Addresses {
         outside: OUTSIDE,
         service: "10.96.0.1".parse().unwrap(),
         source: "127.0.0.6",
+        kind: Kind::Redirected,
     }
 }
 
@@ -374,15 +221,29 @@ fn an_intercepted_workload() {
 /// The real Envoy takes the same configuration, and does the same.
 #[test]
 fn an_intercepted_workload_with_envoy() {
-    match std::env::var_os("PERIPLUS_ENVOY") {
-        Some(envoy) => a_workload(&of_ipv4(), Some(&envoy)),
-        None => {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "PERIPLUS_ENVOY must name an Envoy on CI"
-            );
-            eprintln!("not run: PERIPLUS_ENVOY does not name an Envoy");
-        }
+    if let Some(envoy) = envoy() {
+        a_workload(&of_ipv4(), Some(&envoy));
+    }
+}
+
+/// The application sees the addresses of its clients.
+fn of_tproxy() -> Addresses {
+    Addresses {
+        source: "10.77.0.2",
+        kind: Kind::Transparent,
+        ..of_ipv4()
+    }
+}
+
+#[test]
+fn a_workload_that_is_intercepted_transparently() {
+    a_workload(&of_tproxy(), None);
+}
+
+#[test]
+fn a_workload_that_is_intercepted_transparently_with_envoy() {
+    if let Some(envoy) = envoy() {
+        a_workload(&of_tproxy(), Some(&envoy));
     }
 }
 
@@ -393,6 +254,7 @@ fn an_intercepted_workload_of_ipv6() {
         outside: OUTSIDE_V6,
         service: "fd96::1".parse().unwrap(),
         source: "::6",
+        kind: Kind::Redirected,
     };
     a_workload(&addresses, None);
 }

@@ -21,6 +21,13 @@ pub(crate) const OTHER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0,
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// One of the two namespaces.
+#[derive(Clone, Copy)]
+pub(crate) enum Side {
+    Inside,
+    Outside,
+}
+
 /// The namespaces; deleted when dropped.
 pub(crate) struct World {
     inside: String,
@@ -119,7 +126,15 @@ impl World {
 
     /// A program in the workload's namespace, run by root.
     pub(crate) fn command_inside(&self, program: impl AsRef<OsStr>) -> Command {
-        within(&self.inside, program)
+        self.command(Side::Inside, program)
+    }
+
+    /// A program in a namespace, run by root.
+    pub(crate) fn command(&self, side: Side, program: impl AsRef<OsStr>) -> Command {
+        match side {
+            Side::Inside => within(&self.inside, program),
+            Side::Outside => within(&self.outside, program),
+        }
     }
 
     /// The same, run by another user.

@@ -2,6 +2,7 @@
 //! said when they were last right.
 
 mod change;
+mod closed;
 mod read;
 mod watch;
 
@@ -67,6 +68,10 @@ struct File<T> {
     signature: Option<Signature>,
     good: T,
     errors: Vec<Diagnostic>,
+    /// What cannot be read now may be policies.
+    hides_policies: bool,
+    /// It has never been right since the start, and everything is denied for it.
+    is_closed: bool,
 }
 
 impl Files {
@@ -87,6 +92,10 @@ impl Files {
             listing: None,
         };
         files.scan();
+        let root = files.mesh.good.root_namespace.clone();
+        for (name, file) in &mut files.resources {
+            file.close(name, &root);
+        }
         match files.mesh.errors.first() {
             Some(error) => Err(LoadError::MeshConfig(error.clone())),
             None => Ok(files),
@@ -143,6 +152,11 @@ impl Files {
     fn scan_all(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         changes.extend(self.scan_mesh_config());
+        let root = &self.mesh.good.root_namespace;
+        for (name, file) in self.resources.iter_mut().filter(|(_, file)| file.is_closed) {
+            // It may be another one now.
+            file.good = closed::deny_all(name, root);
+        }
         let names = match self.list() {
             Ok(names) => {
                 self.listing = None;
@@ -249,15 +263,30 @@ impl File<Vec<Resource>> {
                            its resources";
             return self.refuse(name.clone(), vec![at_start(name, message.into())]);
         }
-        let parsed = parse_resources(name, &text);
+        let mut parsed = parse_resources(name, &text);
         if !parsed.errors.is_empty() {
+            self.hides_policies = closed::may_hold_policies(&text);
+            if self.is_closed {
+                parsed.errors.push(closed::warning(name));
+            }
             return self.refuse(name.clone(), parsed.errors);
         }
+        self.is_closed = false;
         let fixed = !std::mem::take(&mut self.errors).is_empty();
         let mut change = Change::between(name.clone(), &self.good, &parsed.resources);
         change.fixed = fixed;
         self.good = parsed.resources;
         Some(change)
+    }
+
+    /// Denies everything if there may be policies that nobody has read yet. Later the last good content is kept.
+    fn close(&mut self, name: &Arc<str>, root_namespace: &str) {
+        if self.errors.is_empty() || !self.hides_policies {
+            return;
+        }
+        self.is_closed = true;
+        self.good = closed::deny_all(name, root_namespace);
+        self.errors.push(closed::warning(name));
     }
 }
 
@@ -272,9 +301,13 @@ impl<T> File<T> {
             }
             Read::Failed(reason) => {
                 self.signature = None;
+                self.hides_policies = true;
                 let message = format!("{reason}, the file's last good content stays");
-                let change = self.refuse(name.clone(), vec![at_start(name, message)]);
-                change.map(Err)
+                let mut errors = vec![at_start(name, message)];
+                if self.is_closed {
+                    errors.push(closed::warning(name));
+                }
+                self.refuse(name.clone(), errors).map(Err)
             }
         }
     }

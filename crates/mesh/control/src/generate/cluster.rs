@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -32,6 +33,9 @@ use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, is_subset};
 
+/// How often names are looked up whose answers do not say for how long they hold, and how much may be added.
+const DNS_REFRESH: Duration = Duration::from_secs(60);
+const DNS_JITTER: Duration = Duration::from_millis(100);
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The services that a proxy gets clusters for.
@@ -132,6 +136,7 @@ fn outbound(
 }
 
 /// Makes a cluster one whose addresses are not among the endpoints, if the service says so.
+#[expect(deprecated, reason = "this is the form that Istio sends")]
 fn resolve(cluster: &mut Cluster, service: &Service, port: &Port, proxy: &Proxy) {
     let discovery = match service.spec.resolution {
         Resolution::OfClient if proxy.interception.is_some() => {
@@ -140,6 +145,10 @@ fn resolve(cluster: &mut Cluster, service: &Service, port: &Port, proxy: &Proxy)
         }
         Resolution::Dns if service.endpoints.is_empty() => {
             cluster.load_assignment = Some(named_endpoint(&cluster.name, service, port));
+            // As Istio: the time for which an answer holds goes before these.
+            cluster.respect_dns_ttl = true;
+            cluster.dns_refresh_rate = duration(DNS_REFRESH);
+            cluster.dns_jitter = duration(DNS_JITTER);
             cluster.dns_lookup_family = match proxy.ip {
                 IpAddr::V4(_) => DnsLookupFamily::V4Only,
                 IpAddr::V6(_) => DnsLookupFamily::V6Only,

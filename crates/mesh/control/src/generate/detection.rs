@@ -6,11 +6,16 @@ use envoy_types::pb::envoy::config::listener::v3::listener_filter_chain_match_pr
 use envoy_types::pb::envoy::config::listener::v3::{
     FilterChainMatch, ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter,
 };
+use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use envoy_types::pb::envoy::extensions::filters::listener::original_src::v3::OriginalSrc;
+use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::r#type::v3::Int32Range;
 
 use super::proto::any;
 
+/// The mark of inbound connections with TPROXY (`ISTIO_INBOUND_TPROXY_MARK`).
+const TPROXY_MARK: u32 = 1337;
 /// What the HTTP inspector finds in plaintext.
 const HTTP_FOUND: [&str; 2] = ["http/1.1", "h2c"];
 
@@ -39,6 +44,19 @@ pub(super) fn original_destination() -> ListenerFilter {
     }
 }
 
+/// Has the application see the addresses of clients, in packets that the rules of the kernel know by their mark.
+pub(super) fn original_source() -> ListenerFilter {
+    let config = OriginalSrc {
+        mark: TPROXY_MARK,
+        ..OriginalSrc::default()
+    };
+    ListenerFilter {
+        name: "envoy.filters.listener.original_src".into(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(any(&config))),
+        ..ListenerFilter::default()
+    }
+}
+
 /// Plaintext in which HTTP was found.
 pub(super) fn looks_like_http() -> FilterChainMatch {
     FilterChainMatch {
@@ -53,6 +71,30 @@ pub(super) fn plaintext() -> FilterChainMatch {
     FilterChainMatch {
         transport_protocol: "raw_buffer".into(),
         ..FilterChainMatch::default()
+    }
+}
+
+/// Looks for the handshake of TLS, unless it is disabled for a connection.
+pub(super) fn tls_inspector(disabled: Option<ListenerFilterChainMatchPredicate>) -> ListenerFilter {
+    ListenerFilter {
+        name: "envoy.filters.listener.tls_inspector".into(),
+        filter_disabled: disabled,
+        config_type: Some(listener_filter::ConfigType::TypedConfig(any(
+            &TlsInspector::default(),
+        ))),
+    }
+}
+
+/// Looks for HTTP in plaintext, unless it is disabled for a connection.
+pub(super) fn http_inspector(
+    disabled: Option<ListenerFilterChainMatchPredicate>,
+) -> ListenerFilter {
+    ListenerFilter {
+        name: "envoy.filters.listener.http_inspector".into(),
+        filter_disabled: disabled,
+        config_type: Some(listener_filter::ConfigType::TypedConfig(any(
+            &HttpInspector::default(),
+        ))),
     }
 }
 

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration};
-use periplus_resources::{Gateway, GatewayRef, Host, Server};
+use periplus_resources::{Gateway, GatewayRef, Host, Server, VirtualService};
 
 use super::listener::{Routes, listener};
 use super::proto::boolean;
 use super::route::{Scope, routes, takes_all, virtual_host};
-use super::{Generated, group_by};
+use super::{Generated, gateway_connections, group_by};
 use crate::index::{Entry, Index};
 use crate::names;
 use crate::proxy::Proxy;
@@ -43,8 +43,22 @@ pub(super) fn add(index: &Index, proxy: &Proxy, made: &mut Generated) {
             true => format!("{}.{bind}", names::gateway_routes(*port)),
             false => names::gateway_routes(*port),
         };
+        let (http, others): (Vec<_>, Vec<_>) = servers
+            .iter()
+            .copied()
+            .partition(|(_, server)| server.port.protocol.is_http());
+        if http.is_empty() {
+            gateway_connections::add(index, proxy, (*bind, *port), &others, made);
+            continue;
+        }
+        for (gateway, server) in others {
+            made.notes.push(format!(
+                "server {} of Gateway {} has no listener: HTTP servers have port {port}",
+                server.port.name, gateway.meta
+            ));
+        }
         made.routes
-            .push(route_configuration(index, proxy, &name, *port, servers));
+            .push(route_configuration(index, proxy, &name, *port, &http));
         made.listeners.push(listener(
             index,
             proxy,
@@ -81,25 +95,10 @@ fn route_configuration(
 ) -> RouteConfiguration {
     let mut by_host: BTreeMap<Host, Vec<Route>> = BTreeMap::new();
     for (gateway, server) in servers {
-        for entry in index.virtual_services() {
-            let meta = &gateway.meta;
-            let bound = entry.spec.gateways.iter().any(|bound| {
-                matches!(bound, GatewayRef::Named { namespace, name, .. }
-                    if *namespace == meta.namespace && *name == meta.name)
-            });
-            let reached = entry
-                .spec
-                .export_to
-                .reaches(&entry.meta.namespace, &proxy.namespace);
-            if !bound || !reached {
+        for (entry, scope) in bound(index, proxy, (gateway, server)) {
+            if entry.spec.http.is_empty() {
                 continue;
             }
-            let scope = Scope {
-                index,
-                proxy,
-                gateway: Some((&meta.namespace, &meta.name)),
-                port: server.port.number,
-            };
             for host in served_hosts(server, &entry.meta.namespace, &entry.spec.hosts) {
                 by_host
                     .entry(host)
@@ -128,8 +127,32 @@ fn route_configuration(
     }
 }
 
+/// The VirtualServices of a Gateway that the proxy sees, and where their rules hold.
+pub(super) fn bound<'a>(
+    index: &'a Index,
+    proxy: &'a Proxy,
+    (gateway, server): (&'a Entry<Gateway>, &'a Server),
+) -> impl Iterator<Item = (&'a Entry<VirtualService>, Scope<'a>)> {
+    let meta = &gateway.meta;
+    let scope = Scope {
+        index,
+        proxy,
+        gateway: Some((&meta.namespace, &meta.name)),
+        port: server.port.number,
+    };
+    let entries = index.virtual_services().iter().filter(move |entry| {
+        let is_bound = entry.spec.gateways.iter().any(|bound| {
+            matches!(bound, GatewayRef::Named { namespace, name, .. }
+                if *namespace == meta.namespace && *name == meta.name)
+        });
+        let export_to = &entry.spec.export_to;
+        is_bound && export_to.reaches(&entry.meta.namespace, &proxy.namespace)
+    });
+    entries.map(move |entry| (entry, scope))
+}
+
 /// The hosts that both a server and a VirtualService mean: of each pair the narrower one.
-fn served_hosts(server: &Server, namespace: &str, hosts: &[Host]) -> Vec<Host> {
+pub(super) fn served_hosts(server: &Server, namespace: &str, hosts: &[Host]) -> Vec<Host> {
     let mut served: Vec<Host> = Vec::new();
     for host in hosts {
         for server_host in &server.hosts {

@@ -7,20 +7,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{
-    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter,
+    Filter, FilterChain, FilterChainMatch, Listener,
 };
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
-use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
-use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
-use periplus_resources::{GatewayRef, OutboundPolicy, Port, Protocol};
+use periplus_resources::{GatewayRef, OutboundPolicy, Port, Protocol, VirtualService};
 
-use super::detection::{Inspectors, any_of_ports, looks_like_http};
+use super::connection::{self, Chains, connections};
+use super::detection::{Inspectors, any_of_ports, http_inspector, looks_like_http, tls_inspector};
 use super::listener::{Routes, http, tcp};
 use super::outbound::{service_names, service_routes};
-use super::proto::{address, any, boolean, duration, uint32};
+use super::proto::{address, boolean, duration, uint32};
 use super::route::{Scope, allow_any, block_all, routes, virtual_host};
 use super::{Generated, Imports, cluster, intercept_inbound};
-use crate::index::{Index, Service};
+use crate::index::{Entry, Index, Service};
 use crate::names;
 use crate::proxy::{Interception, Proxy};
 
@@ -69,6 +68,11 @@ impl<'a> Layout<'a> {
         }
     }
 
+    /// The workload's clients are seen by it.
+    pub(super) fn is_transparent(self) -> bool {
+        matches!(self.interception, Interception::Transparent)
+    }
+
     /// A listener that the kernel sends connections to.
     pub(super) fn intercepting(
         self,
@@ -79,9 +83,10 @@ impl<'a> Layout<'a> {
         Listener {
             name: name.to_owned(),
             address: address(self.any_address(), port),
-            transparent: match self.interception {
-                Interception::Redirect => None,
-                Interception::Transparent => boolean(true),
+            transparent: if self.is_transparent() {
+                boolean(true)
+            } else {
+                None
             },
             filter_chains: chains,
             traffic_direction: direction.into(),
@@ -227,7 +232,7 @@ impl<'a> Layout<'a> {
         made: &mut Generated,
     ) {
         let is_shared = bind == self.any_address();
-        let mut chains = Vec::new();
+        let mut chains = Chains::default();
         let mut inspectors = Inspectors::default();
         let mut rest: Option<&Service> = None;
         let mut is_routed = false;
@@ -236,12 +241,7 @@ impl<'a> Layout<'a> {
             match port.protocol {
                 Protocol::Tls => {
                     inspectors.tls = true;
-                    let named = FilterChainMatch {
-                        server_names: vec![host.to_owned()],
-                        ..FilterChainMatch::default()
-                    };
-                    let to = names::outbound_cluster(number, "", host);
-                    chains.push(chain("", Some(named), tcp(&to)));
+                    self.add_tls(service, number, &mut chains);
                 }
                 // What is no HTTP there goes where its client wanted to go.
                 Protocol::Detected if is_shared => {
@@ -249,7 +249,8 @@ impl<'a> Layout<'a> {
                     if !is_routed {
                         is_routed = true;
                         let filter = self.http_filter(bind, number, number.to_string());
-                        chains.push(chain("", Some(looks_like_http()), filter));
+                        let filtered = chain("", Some(looks_like_http()), filter);
+                        chains.list.push(filtered);
                         made.routes.push(self.http_routes(number));
                     }
                 }
@@ -265,7 +266,8 @@ impl<'a> Layout<'a> {
                     inspectors = Inspectors::BOTH;
                     let routes = names::host_port(host, number);
                     let filter = self.http_filter(bind, number, routes.clone());
-                    chains.push(chain("", Some(looks_like_http()), filter));
+                    let filtered = chain("", Some(looks_like_http()), filter);
+                    chains.list.push(filtered);
                     made.routes.push(self.routes_of(&routes, service, port));
                     rest = Some(service);
                 }
@@ -274,15 +276,54 @@ impl<'a> Layout<'a> {
         }
         let named_rest = match rest {
             Some(service) => {
+                let rules = self.rules_of(service, number);
+                let connections = rules.map(|(entry, scope)| connections(entry, scope));
+                let connections = connections.unwrap_or_default();
+                for (conditions, filter) in connections.of_subnets {
+                    chains.list.push(chain("", Some(conditions), filter));
+                }
                 let to = names::outbound_cluster(number, "", service.host.as_str());
-                chain("", None, tcp(&to))
+                chain("", None, connections.rest.unwrap_or_else(|| tcp(&to)))
             }
             None => chain("PassthroughFilterChain", None, tcp(self.unknown())),
         };
         made.listeners.push(Listener {
             default_filter_chain: Some(named_rest),
-            ..self.inspecting(self.unbound((bind, number), chains), inspectors, &[])
+            ..self.inspecting(self.unbound((bind, number), chains.list), inspectors, &[])
         });
+    }
+
+    /// What a VirtualService says about a service, and where that holds.
+    fn rules_of(
+        self,
+        service: &Service,
+        port: u16,
+    ) -> Option<(&'a Entry<VirtualService>, Scope<'a>)> {
+        let entry = self
+            .index
+            .mesh_routing(&self.proxy.namespace, &service.host)?;
+        let scope = Scope {
+            index: self.index,
+            proxy: self.proxy,
+            gateway: None,
+            port,
+        };
+        Some((entry, scope))
+    }
+
+    /// The chains of TLS to a service: those of its rules, else the one of its name.
+    fn add_tls(self, service: &Service, port: u16, chains: &mut Chains) {
+        let mut is_routed = false;
+        if let Some((entry, scope)) = self.rules_of(service, port) {
+            for (names, subnets, to) in connection::tls(entry, scope) {
+                is_routed = true;
+                chains.add(names, &subnets, vec![to]);
+            }
+        }
+        if !is_routed {
+            let to = names::outbound_cluster(port, "", service.host.as_str());
+            chains.add(std::slice::from_ref(&service.host), &[], vec![tcp(&to)]);
+        }
     }
 
     /// A listener that looks at the first bytes of connections, but for those to `declared` ports.
@@ -292,22 +333,12 @@ impl<'a> Layout<'a> {
         inspectors: Inspectors,
         declared: &[u16],
     ) -> Listener {
-        let filter = |name: &str, config| ListenerFilter {
-            name: name.to_owned(),
-            filter_disabled: any_of_ports(declared),
-            config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
-        };
+        let filters = &mut listener.listener_filters;
         if inspectors.tls {
-            let config = any(&TlsInspector::default());
-            listener
-                .listener_filters
-                .push(filter("envoy.filters.listener.tls_inspector", config));
+            filters.push(tls_inspector(any_of_ports(declared)));
         }
         if inspectors.http {
-            let config = any(&HttpInspector::default());
-            listener
-                .listener_filters
-                .push(filter("envoy.filters.listener.http_inspector", config));
+            filters.push(http_inspector(any_of_ports(declared)));
         }
         listener.listener_filters_timeout = duration(self.index.mesh().protocol_detection_timeout);
         listener.continue_on_listener_filters_timeout = true;
@@ -344,7 +375,8 @@ impl<'a> Layout<'a> {
         for entry in entries {
             let (spec, namespace) = (&entry.spec, &entry.meta.namespace);
             let is_visible = spec.export_to.reaches(namespace, &self.proxy.namespace);
-            if !is_visible || !spec.gateways.contains(&GatewayRef::Mesh) {
+            let is_for_mesh = spec.gateways.contains(&GatewayRef::Mesh);
+            if !is_visible || !is_for_mesh || spec.http.is_empty() {
                 continue;
             }
             let scope = Scope {

@@ -8,7 +8,9 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch};
 use periplus_resources::Protocol;
 
-use super::detection::{Inspectors, looks_like_http, original_destination, plaintext};
+use super::detection::{
+    Inspectors, looks_like_http, original_destination, original_source, plaintext,
+};
 use super::intercept::{Layout, chain};
 use super::listener::{Routes, http, tcp};
 use super::proto::uint32;
@@ -65,6 +67,9 @@ pub(super) fn add(layout: Layout<'_>, made: &mut Generated) {
         TrafficDirection::Inbound,
         chains,
     );
+    if layout.is_transparent() {
+        listener.listener_filters.push(original_source());
+    }
     listener.listener_filters.push(original_destination());
     let declared = served
         .iter()

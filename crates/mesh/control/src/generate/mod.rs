@@ -3,8 +3,10 @@
 mod access_log;
 mod authorization;
 mod cluster;
+mod connection;
 mod detection;
 mod gateway;
+mod gateway_connections;
 mod inbound;
 mod intercept;
 mod intercept_inbound;

@@ -96,7 +96,8 @@ fn http_proxy(index: &Index, proxy: &Proxy, egress: &Egress, name: &str) -> Rout
             .spec
             .export_to
             .reaches(&entry.meta.namespace, &proxy.namespace);
-        if !visible || !entry.spec.gateways.contains(&GatewayRef::Mesh) {
+        let is_for_mesh = entry.spec.gateways.contains(&GatewayRef::Mesh);
+        if !visible || !is_for_mesh || entry.spec.http.is_empty() {
             continue;
         }
         for host in &entry.spec.hosts {
@@ -133,7 +134,8 @@ pub(super) fn service_routes(
 ) -> Vec<envoy_types::pb::envoy::config::route::v3::Route> {
     let host = service.host.as_str();
     match index.mesh_routing(&proxy.namespace, &service.host) {
-        Some(entry) => {
+        // One without rules for requests leaves them alone.
+        Some(entry) if !entry.spec.http.is_empty() => {
             let scope = Scope {
                 index,
                 proxy,
@@ -142,7 +144,7 @@ pub(super) fn service_routes(
             };
             routes(entry, scope)
         }
-        None => {
+        _ => {
             let cluster = names::outbound_cluster(port.number, "", host);
             let operation = format!("{}/*", names::host_port(host, port.number));
             vec![service_route(cluster, operation)]

@@ -22,8 +22,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
 };
 use envoy_types::pb::google::protobuf::BoolValue;
 use periplus_resources::{
-    Action, Destination, DirectResponse, GatewayRef, Headers, HttpMatch, HttpRoute, Retries,
-    StringMatch, VirtualService, WeightedDestination,
+    Action, Destination, DirectResponse, GatewayRef, Headers, HttpMatch, HttpRoute, Labels,
+    Retries, StringMatch, VirtualService, WeightedDestination,
 };
 
 use super::proto::{any, duration, istio_config, uint32};
@@ -130,23 +130,39 @@ pub(super) fn takes_all(route: &Route) -> bool {
     })
 }
 
-/// The conditions that the proxy and the listener decide, not the request.
+impl Scope<'_> {
+    /// The conditions that the proxy and the listener decide, not the request.
+    pub(super) fn admits(
+        self,
+        gateways: &[GatewayRef],
+        port: Option<u16>,
+        source_namespace: Option<&str>,
+        source_labels: &Labels,
+    ) -> bool {
+        let here = |gateway: &GatewayRef| match (gateway, self.gateway) {
+            (GatewayRef::Mesh, None) => true,
+            (
+                GatewayRef::Named {
+                    namespace, name, ..
+                },
+                Some(own),
+            ) => (namespace.as_str(), name.as_str()) == own,
+            _ => false,
+        };
+        (gateways.is_empty() || gateways.iter().any(here))
+            && port.is_none_or(|port| port == self.port)
+            && source_namespace.is_none_or(|namespace| namespace == self.proxy.namespace)
+            && self.proxy.is_selected_by(source_labels)
+    }
+}
+
 fn holds(condition: &HttpMatch, scope: Scope<'_>) -> bool {
-    let here = |gateway: &GatewayRef| match (gateway, scope.gateway) {
-        (GatewayRef::Mesh, None) => true,
-        (
-            GatewayRef::Named {
-                namespace, name, ..
-            },
-            Some(own),
-        ) => (namespace.as_str(), name.as_str()) == own,
-        _ => false,
-    };
-    let source = condition.source_namespace.as_ref();
-    (condition.gateways.is_empty() || condition.gateways.iter().any(here))
-        && condition.port.is_none_or(|port| port == scope.port)
-        && source.is_none_or(|namespace| *namespace == scope.proxy.namespace)
-        && scope.proxy.is_selected_by(&condition.source_labels)
+    scope.admits(
+        &condition.gateways,
+        condition.port,
+        condition.source_namespace.as_deref(),
+        &condition.source_labels,
+    )
 }
 
 fn route(
@@ -285,7 +301,7 @@ fn port(destination: &Destination, scope: Scope<'_>) -> u16 {
 }
 
 /// The cluster's name, whether or not there is such a cluster: without it the answer is 503.
-fn cluster(destination: &Destination, scope: Scope<'_>) -> String {
+pub(super) fn cluster(destination: &Destination, scope: Scope<'_>) -> String {
     let port = port(destination, scope);
     names::outbound_cluster(port, &destination.subset, destination.host.as_str())
 }

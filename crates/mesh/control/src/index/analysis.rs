@@ -45,10 +45,14 @@ fn check_services(index: &Index, problems: &mut Vec<Problem>) {
 }
 
 fn check_gateways(index: &Index, entry: &Entry<VirtualService>, problems: &mut Vec<Problem>) {
-    let matches = entry.spec.http.iter().flat_map(|route| &route.matches);
-    let gateways = matches
+    let spec = &entry.spec;
+    let requests = spec.http.iter().flat_map(|route| &route.matches);
+    let connections = spec.tls.iter().chain(&spec.tcp);
+    let connections = connections.flat_map(|route| &route.matches);
+    let gateways = requests
         .flat_map(|m| &m.gateways)
-        .chain(&entry.spec.gateways);
+        .chain(connections.flat_map(|m| &m.gateways))
+        .chain(&spec.gateways);
     for gateway in gateways {
         let GatewayRef::Named {
             namespace,
@@ -71,12 +75,17 @@ fn check_gateways(index: &Index, entry: &Entry<VirtualService>, problems: &mut V
 }
 
 fn check_destinations(index: &Index, entry: &Entry<VirtualService>, problems: &mut Vec<Problem>) {
-    for route in &entry.spec.http {
-        let Action::Route(destinations) = &route.action else {
-            continue;
-        };
+    let spec = &entry.spec;
+    let of_requests = spec.http.iter().filter_map(|route| match &route.action {
+        Action::Route(destinations) => Some((destinations, "requests that come here get 503")),
+        Action::Respond(_) | Action::Redirect(_) => None,
+    });
+    let of_connections = spec.tls.iter().chain(&spec.tcp);
+    let of_connections =
+        of_connections.map(|route| (&route.destinations, "connections that come here are closed"));
+    for (destinations, fate) in of_requests.chain(of_connections) {
         for weighted in destinations {
-            if let Err(message) = check_destination(index, entry, &weighted.destination) {
+            if let Err(message) = check_destination(index, entry, &weighted.destination, fate) {
                 let at = weighted.destination.at.0;
                 problems.push(Problem::warning(&entry.meta.source, at, message));
             }
@@ -88,14 +97,13 @@ fn check_destination(
     index: &Index,
     entry: &Entry<VirtualService>,
     destination: &Destination,
+    fate: &str,
 ) -> Result<(), String> {
     let host = &destination.host;
     let Some(service) = index.service(host) else {
         let names = index.services().map(|service| service.host.as_str());
         let hint = did_you_mean(host.as_str(), names);
-        return Err(format!(
-            "there is no service `{host}`: requests that come here get 503{hint}"
-        ));
+        return Err(format!("there is no service `{host}`: {fate}{hint}"));
     };
     let numbers = || -> String {
         let ports = service.ports().iter().map(|port| port.number.to_string());
@@ -104,13 +112,13 @@ fn check_destination(
     match destination.port {
         Some(port) if service.port(port).is_none() => {
             return Err(format!(
-                "service `{host}` has no port {port}, it has {}: requests that come here get 503",
+                "service `{host}` has no port {port}, it has {}: {fate}",
                 numbers()
             ));
         }
         None if service.ports().len() > 1 => {
             return Err(format!(
-                "service `{host}` has several ports ({}): without `port` requests go to the port that \
+                "service `{host}` has several ports ({}): without `port` they get to the port that \
                  they asked for",
                 numbers()
             ));
@@ -126,7 +134,7 @@ fn check_destination(
         let names = rules.subsets.iter().map(|subset| subset.name.as_str());
         let hint = did_you_mean(&destination.subset, names);
         return Err(format!(
-            "no DestinationRule defines subset `{}` of `{host}`: requests that come here get 503{hint}",
+            "no DestinationRule defines subset `{}` of `{host}`: {fate}{hint}",
             destination.subset
         ));
     };
@@ -136,7 +144,7 @@ fn check_destination(
     };
     if !service.endpoints.is_empty() && !selects(subset) {
         return Err(format!(
-            "no workload of `{host}` is in subset `{}`: requests that come here get 503",
+            "no workload of `{host}` is in subset `{}`: {fate}",
             subset.name
         ));
     }

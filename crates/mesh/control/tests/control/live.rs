@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use periplus_control::Proxy;
 use serde_json::Value;
 
 use crate::support::observer::{Observer, Seen};
@@ -292,4 +293,57 @@ async fn a_restless_file_is_taken_in_the_end() {
         .wait_for("the file", |seen| weights(seen) == "v3")
         .await;
     writer.abort();
+}
+
+/// At the start nobody knows what a policy that cannot be read would deny; later its last good content is known.
+#[tokio::test]
+async fn policies_that_cannot_be_read_at_the_start_deny_everything() {
+    const POLICY: &str = "apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: reviews}
+spec: {action: ALLOW, rules: [{to: [{operation: {methods: [GET]}}]}]}
+";
+    let broken = POLICY.replace("methods", "method");
+    let mut files = Plan::fixed().files();
+    files.push(("policy.yaml", broken.clone()));
+    files.push(("other.yaml", "kind: Nothing\n".to_owned()));
+    let plane = Plane::start(&files, MESH_CONFIG).await;
+    let applying = |service: &str| -> Vec<String> {
+        let proxy = Proxy::from_node(&sidecar(service, "v1")).expect("a good node");
+        let state = plane.mesh.state();
+        let policies = state.index.authorization_policies(&proxy);
+        policies
+            .map(|entry| format!("{} {:?}", entry.meta.name, entry.spec.action))
+            .collect()
+    };
+    let closed = ["not-loaded-policy-yaml Deny"];
+    assert_eq!(applying("reviews"), closed);
+    assert_eq!(applying("ratings"), closed);
+    let said = plane.problems().join("\n");
+    assert!(
+        said.contains("policy.yaml:1:1: its policies could not be read since the start"),
+        "{said}"
+    );
+    assert!(said.contains("unknown field `method`"), "{said}");
+    assert_eq!(said.matches("are denied until").count(), 1, "{said}");
+    // Wrong in another way: still nobody knows.
+    plane.replace("policy.yaml", &broken.replace("GET", "PUT, ["));
+    plane
+        .wait_for_problems(|problems| !problems.iter().any(|one| one.contains("`method`")))
+        .await;
+    assert_eq!(applying("reviews"), closed);
+    assert!(plane.problems().join("\n").contains("are denied until"));
+    // Right, and wrong again: what it said stays.
+    plane.replace("policy.yaml", POLICY);
+    plane
+        .wait_for_problems(|problems| problems.len() == 1)
+        .await;
+    assert_eq!(applying("reviews"), ["reviews Allow"]);
+    plane.replace("policy.yaml", &broken);
+    plane.wait_for_problem("unknown field `method`").await;
+    assert_eq!(applying("reviews"), ["reviews Allow"]);
+    // One that comes later cannot be taken for the newest of what was there.
+    plane.replace("later.yaml", &broken.replace("reviews", "ratings"));
+    plane.wait_for_problem("later.yaml").await;
+    assert_eq!(applying("ratings"), ["reviews Allow"]);
 }

@@ -1,5 +1,6 @@
 //! The control plane, from files to proxies.
 
+mod connections;
 mod generate;
 mod live;
 mod random;

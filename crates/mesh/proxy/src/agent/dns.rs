@@ -1,5 +1,11 @@
 //! Resolving the names of STRICT_DNS and LOGICAL_DNS clusters, again and again.
 
+mod message;
+mod resolver;
+mod system;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
@@ -9,6 +15,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::resolver::Found;
+use self::system::System;
 use super::{Lookup, Shared};
 use crate::config::{DnsRate, Family};
 
@@ -47,7 +55,7 @@ pub(super) async fn resolve(shared: Arc<Shared>) {
 async fn follow(shared: Arc<Shared>, lookup: Lookup) {
     let mut failures = 0;
     loop {
-        let addresses = addresses_of(&lookup).await;
+        let Found { addresses, ttl } = find(&lookup).await;
         failures = if addresses.is_empty() {
             failures + 1
         } else {
@@ -60,39 +68,67 @@ async fn follow(shared: Arc<Shared>, lookup: Lookup) {
         if changed {
             shared.advance();
         }
-        sleep(pause(&lookup.rate, failures)).await;
+        sleep(pause(&lookup.rate, failures, ttl)).await;
     }
 }
 
-/// The time until the next look-up: after failures a random part of a limit that doubles.
-fn pause(rate: &DnsRate, failures: u32) -> Duration {
+/// The time until the next look-up: that for which the answer holds, if it says so; after failures a random
+/// part of a limit that doubles.
+fn pause(rate: &DnsRate, failures: u32, ttl: Option<Duration>) -> Duration {
     match rate.failure {
         Some((base, max)) if failures > 0 => {
             let limit = base.saturating_mul(1 << (failures - 1).min(16)).min(max);
             limit.mul_f64(fastrand::f64()).max(MIN_PAUSE)
         }
-        _ => rate.refresh + rate.jitter.mul_f64(fastrand::f64()),
+        // Zero is no time at all, as for Envoy.
+        _ => {
+            let holds = ttl.filter(|ttl| !ttl.is_zero());
+            holds.unwrap_or(rate.refresh) + rate.jitter.mul_f64(fastrand::f64())
+        }
     }
 }
 
-async fn addresses_of(lookup: &Lookup) -> Vec<IpAddr> {
-    let found = timeout(
-        LOOKUP_TIMEOUT,
-        tokio::net::lookup_host((lookup.name.as_str(), 0)),
-    )
-    .await;
-    let found = match found {
-        Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
+/// The addresses of a name that are used; none if there are none, which is logged.
+async fn find(lookup: &Lookup) -> Found {
+    let asked = async {
+        if lookup.rate.respects_ttl {
+            ask(lookup).await
+        } else {
+            ask_system(&lookup.name).await
+        }
+    };
+    let mut found = match timeout(LOOKUP_TIMEOUT, asked).await {
+        Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             tracing::warn!(name = %lookup.name, %error, "cannot resolve the name of an endpoint");
-            Vec::new()
+            Found::default()
         }
         Err(_) => {
             tracing::warn!(name = %lookup.name, "resolving the name of an endpoint takes too long");
-            Vec::new()
+            Found::default()
         }
     };
-    choose(found, lookup.family, lookup.all_addresses)
+    found.addresses = choose(found.addresses, lookup.family, lookup.all_addresses);
+    found
+}
+
+/// Asks the servers of this host, which tell for how long the answer holds.
+async fn ask(lookup: &Lookup) -> Result<Found, String> {
+    let mut system = System::read();
+    let tries = system.attempts * u32::try_from(system.servers.len()).unwrap_or(1);
+    system.timeout = system.timeout.min(LOOKUP_TIMEOUT / tries.max(1));
+    let found = resolver::resolve(&system, &lookup.name, lookup.family).await;
+    found.map_err(|problem| problem.to_string())
+}
+
+/// Asks the system's own resolver.
+async fn ask_system(name: &str) -> Result<Found, String> {
+    let found = tokio::net::lookup_host((name, 0)).await;
+    let found = found.map_err(|error| error.to_string())?;
+    Ok(Found {
+        addresses: found.map(|address| address.ip()).collect(),
+        ttl: None,
+    })
 }
 
 /// The addresses of the family, sorted, so that the same answer in another order is no change.
@@ -121,55 +157,4 @@ fn choose(mut found: Vec<IpAddr>, family: Family, all: bool) -> Vec<IpAddr> {
         chosen.truncate(1);
     }
     chosen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failures_have_a_rate_of_their_own() {
-        let seconds = Duration::from_secs;
-        let mut rate = DnsRate {
-            refresh: seconds(5),
-            jitter: seconds(1),
-            failure: None,
-        };
-        for _ in 0..50 {
-            assert!((seconds(5)..seconds(6)).contains(&pause(&rate, 0)));
-            assert!((seconds(5)..seconds(6)).contains(&pause(&rate, 3)));
-        }
-        rate.failure = Some((seconds(1), seconds(3)));
-        for (failures, most) in [(1, 1), (2, 2), (3, 3), (40, 3)] {
-            let longest = (0..50).map(|_| pause(&rate, failures)).max();
-            assert!(longest.is_some_and(|time| time <= seconds(most) && time > seconds(most) / 2));
-        }
-        assert!(pause(&rate, 0) >= seconds(5));
-    }
-
-    #[test]
-    fn families() {
-        let found = || -> Vec<IpAddr> {
-            ["10.0.0.2", "::2", "10.0.0.1", "::1", "10.0.0.1"]
-                .map(|text| text.parse().expect("an address"))
-                .to_vec()
-        };
-        let chosen = |family, all| {
-            let addresses = choose(found(), family, all);
-            addresses
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(chosen(Family::All, true), "10.0.0.1 10.0.0.2 ::1 ::2");
-        assert_eq!(chosen(Family::V4Only, true), "10.0.0.1 10.0.0.2");
-        assert_eq!(chosen(Family::V6Only, true), "::1 ::2");
-        assert_eq!(chosen(Family::Auto, true), "::1 ::2");
-        assert_eq!(chosen(Family::V4Preferred, true), "10.0.0.1 10.0.0.2");
-        assert_eq!(chosen(Family::V4Preferred, false), "10.0.0.2");
-        let only_v4 = vec![found()[0]];
-        assert_eq!(choose(only_v4.clone(), Family::Auto, true), only_v4);
-        assert_eq!(choose(only_v4, Family::V6Only, true), Vec::<IpAddr>::new());
-    }
 }

@@ -33,8 +33,12 @@ pub(super) async fn watch(shared: Arc<Shared>) {
             state.pressures.measure(&overload, connections);
             state.pressures.actions()
         };
-        if actions != told {
+        let is_new = actions != told;
+        if is_new {
             tracing::warn!(?actions, "what is done about overload has changed");
+        }
+        // Streams are reset for as long as memory is short.
+        if is_new || !actions.reset_streams.is_none() {
             if let Some(proxy) = shared.proxy().as_ref() {
                 proxy.shed(actions);
             }
@@ -82,6 +86,7 @@ impl Pressures {
             reject_connections: share(Action::RejectIncomingConnections),
             stop_connections: share(Action::StopAcceptingConnections),
             no_keepalive: share(Action::DisableHttpKeepalive),
+            reset_streams: share(Action::ResetHighMemoryStream),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::balance::edf::Edf;
 use crate::balance::plan::{Choice, Group, Places};
 use crate::balance::set::{Set, Table};
 use crate::balance::{Criteria, Plan};
+use crate::net::Source;
 use crate::snapshot::{Balancing, LeastRequest, PeakEwma, SlowStart};
 use crate::stats::ClusterStats;
 
@@ -16,8 +17,12 @@ use crate::stats::ClusterStats;
 pub(crate) struct Ask<'a> {
     /// Where the client wanted to go, for clusters of type ORIGINAL_DST.
     pub(crate) original: Option<SocketAddr>,
+    /// The client's own address, if endpoints are to see that.
+    pub(crate) source: Option<Source>,
     /// What its hash policies made of it.
     pub(crate) hash: Option<u64>,
+    /// How many endpoints were passed over that this hash leads to.
+    pub(crate) passed_over: u32,
     /// The subset that its route asks for.
     pub(crate) criteria: Option<&'a Criteria>,
     /// Which circuit breakers it is subject to.
@@ -164,7 +169,7 @@ impl Picker {
         let within = match (set.len(), hash) {
             (0, _) => return None,
             (1, _) => 0,
-            (_, Some(hash)) => by_hash(set, hash)?,
+            (_, Some(hash)) => by_hash(set, hash, ask.passed_over)?,
             _ => self.pick_of_set(set, &self.turns[at], load, chance)?,
         };
         Some(set.members[within] as usize)
@@ -315,10 +320,14 @@ impl PeakEwma {
     }
 }
 
-fn by_hash(set: &Set, hash: u64) -> Option<usize> {
+/// As Envoy, further on along the ring, or where a very different hash leads to.
+fn by_hash(set: &Set, hash: u64, passed_over: u32) -> Option<usize> {
     match &set.table {
-        Table::Ring(ring) => ring.choose(hash),
-        Table::Maglev(maglev) => maglev.choose(hash),
+        Table::Ring(ring) => ring.choose(hash, passed_over),
+        Table::Maglev(maglev) => maglev.choose(match passed_over.checked_sub(1) {
+            None => hash,
+            Some(before) => hash ^ !u64::from(before),
+        }),
         Table::None | Table::Alias(_) => None,
     }
 }

@@ -41,11 +41,32 @@ impl Ring {
         Self(places.into())
     }
 
-    /// The endpoint for a hash.
+    /// The endpoint for a hash, or the one so many places further on.
     #[inline]
-    pub(super) fn choose(&self, hash: u64) -> Option<usize> {
-        let next = self.0.partition_point(|(at, _)| *at < hash);
+    pub(super) fn choose(&self, hash: u64, further: u32) -> Option<usize> {
+        let mut next = self.0.partition_point(|(at, _)| *at < hash);
+        if further > 0 {
+            // Behind the last place comes the first one.
+            let first = if next < self.0.len() { next } else { 0 };
+            next = (first + further as usize) % self.0.len().max(1);
+        }
         let place = self.0.get(next).or_else(|| self.0.first());
         place.map(|(_, index)| *index as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn further_places_come_one_after_the_other_and_around() {
+        let ring = Ring(Box::new([(10, 0), (20, 1), (30, 2)]));
+        let found = |hash| [0, 1, 2, 3].map(|further| ring.choose(hash, further));
+        let places = |at: [usize; 4]| at.map(Some);
+        assert_eq!(found(5), places([0, 1, 2, 0]));
+        assert_eq!(found(20), places([1, 2, 0, 1]));
+        assert_eq!(found(31), places([0, 1, 2, 0]));
+        assert_eq!(Ring(Box::default()).choose(1, 2), None);
     }
 }

@@ -22,6 +22,9 @@ pub struct Overload {
     /// `envoy.resource_monitors.cgroup_memory`: all memory of the control group is its limit, or less if so
     /// many bytes are given.
     pub cgroup: Option<Option<u64>>,
+    /// `buffer_factory_config.minimum_account_to_track_power_of_two`: how much memory an exchange must hold to be
+    /// reset for it, as a power of two of bytes. There if, and only if, the action is.
+    pub least_account: Option<u32>,
     /// `actions`, each with what triggers it.
     pub actions: Vec<(Action, Vec<Trigger>)>,
 }
@@ -41,6 +44,9 @@ pub enum Action {
     /// Connections of HTTP end after their current exchange.
     #[serde(rename = "envoy.overload_actions.disable_http_keepalive")]
     DisableHttpKeepalive,
+    /// Exchanges over HTTP/2 that hold the most memory are reset.
+    #[serde(rename = "envoy.overload_actions.reset_high_memory_stream")]
+    ResetHighMemoryStream,
 }
 
 /// What is measured, as a share of what there is.
@@ -77,6 +83,15 @@ pub(super) struct OverloadManager {
     resource_monitors: Vec<Monitor>,
     #[serde(default)]
     actions: Vec<ActionSpec>,
+    #[serde(default, alias = "bufferFactoryConfig")]
+    buffer_factory_config: Option<BufferFactory>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BufferFactory {
+    #[serde(alias = "minimumAccountToTrackPowerOfTwo")]
+    minimum_account_to_track_power_of_two: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -173,7 +188,24 @@ impl OverloadManager {
             let action = (action.name, action.triggers(&overload, &at)?);
             overload.actions.push(action);
         }
+        let resets = |(action, _): &(Action, _)| *action == Action::ResetHighMemoryStream;
+        if overload.actions.iter().any(resets) {
+            overload.least_account = Some(least_account(self.buffer_factory_config)?);
+        }
         Ok(overload)
+    }
+}
+
+/// From which power of two of bytes on exchanges may be reset.
+fn least_account(config: Option<BufferFactory>) -> Result<u32, Problem> {
+    let at = "overload_manager.buffer_factory_config.minimum_account_to_track_power_of_two";
+    match config.map(|config| config.minimum_account_to_track_power_of_two) {
+        Some(power @ 10..=56) => Ok(power),
+        Some(_) => Err(problem(at, "it must be from 10 to 56")),
+        None => {
+            let message = "the action envoy.overload_actions.reset_high_memory_stream needs it";
+            Err(problem(at, message))
+        }
     }
 }
 
@@ -287,6 +319,7 @@ impl Action {
             Self::StopAcceptingConnections => "envoy.overload_actions.stop_accepting_connections",
             Self::RejectIncomingConnections => "envoy.overload_actions.reject_incoming_connections",
             Self::DisableHttpKeepalive => "envoy.overload_actions.disable_http_keepalive",
+            Self::ResetHighMemoryStream => "envoy.overload_actions.reset_high_memory_stream",
         }
     }
 }
@@ -348,6 +381,21 @@ mod tests {
     }
 
     #[test]
+    fn accounts_are_tracked_only_if_streams_may_be_reset() {
+        let mut value = sample();
+        let mut least = |name: &str, power: u32| {
+            value["actions"][0]["name"] = json!(format!("envoy.overload_actions.{name}"));
+            value["buffer_factory_config"] =
+                json!({"minimum_account_to_track_power_of_two": power});
+            check(value.clone()).map(|overload| overload.least_account)
+        };
+        assert_eq!(least("reset_high_memory_stream", 20), Ok(Some(20)));
+        assert_eq!(least("disable_http_keepalive", 20), Ok(None));
+        let refused = least("reset_high_memory_stream", 9).expect_err("too little");
+        assert!(refused.contains("must be from 10 to 56"), "{refused}");
+    }
+
+    #[test]
     fn what_is_not_usable_is_named() {
         for (pointer, value, expected) in [
             (
@@ -374,6 +422,11 @@ mod tests {
                 "/actions/0/name",
                 json!("envoy.overload_actions.shrink_heap"),
                 "unknown variant",
+            ),
+            (
+                "/actions/0/name",
+                json!("envoy.overload_actions.reset_high_memory_stream"),
+                "minimum_account_to_track_power_of_two: the action envoy.overload_actions.reset_high",
             ),
             (
                 "/actions/0/triggers",

@@ -63,6 +63,15 @@ impl Client<'_> {
         }
     }
 
+    /// How much of the request has come and not gone on.
+    pub(super) fn held(&mut self) -> usize {
+        match self {
+            // A buffer of a fixed size.
+            Client::Http1 { .. } => 0,
+            Client::Http2(stream) => stream.recv.flow_control().used_capacity(),
+        }
+    }
+
     /// Whether the request is known to have no body, or none any more.
     pub(super) fn has_sent_all(&self) -> bool {
         match self {

@@ -30,6 +30,7 @@ use crate::conversation::GRACE;
 use crate::exchange::Exchange;
 use crate::grpc::GrpcStatus;
 use crate::http1::framing::Framing;
+use crate::overload::{Accounts, Entry};
 use crate::relay::RelayError;
 use crate::reply::Failure;
 use crate::snapshot::Http2Options;
@@ -51,6 +52,8 @@ pub(crate) struct Bridge<'a> {
     /// The endpoint takes no more of the request; its response may be there all the same.
     refused: bool,
     response: Option<Response>,
+    /// What it holds in memory, if that is to be known.
+    account: Option<Entry>,
     /// The response has made a tunnel of the exchange.
     tunnel: Option<Ends>,
     last_progress: Micros,
@@ -81,7 +84,9 @@ impl<'a> Bridge<'a> {
     ) -> Self {
         let mut head = Vec::with_capacity(1024);
         client.call().write_request(exchange, &mut head);
+        let accounts = &client.call().worker.accounts;
         Self {
+            account: accounts.as_ref().map(Accounts::open),
             request,
             last_progress: client.call().worker.clock.now(),
             client,
@@ -265,6 +270,13 @@ impl<'a> Bridge<'a> {
             if self.tunnel.is_some() && self.poll_ends(cx, upstream, moved.is_ready()) {
                 return Poll::Ready(Ok(()));
             }
+        }
+        if let Some(account) = &self.account
+            && account
+                .poll_over(self.client.held() + upstream.held(), cx)
+                .is_ready()
+        {
+            return Poll::Ready(Err(Failure::OutOfMemory.into()));
         }
         if let Poll::Ready(gone) = self.client.poll_gone(cx) {
             return Poll::Ready(Err(gone.into()));

@@ -147,6 +147,17 @@ impl Upstream {
         }
     }
 
+    /// How much of the response has come and not gone on.
+    pub(super) fn held(&mut self) -> usize {
+        match self {
+            // A buffer of a fixed size.
+            Upstream::Http1 { .. } => 0,
+            Upstream::Http2 { recv, .. } => recv
+                .as_mut()
+                .map_or(0, |recv| recv.flow_control().used_capacity()),
+        }
+    }
+
     /// Whether the connection has served an exchange before.
     pub(super) fn is_reused(&self) -> bool {
         match self {

@@ -167,6 +167,7 @@ pub(super) fn build_listener(
         direction: spec.direction,
         socket: spec.socket,
         original_destination: spec.original_destination,
+        original_source: spec.original_source,
         hands_over: spec.hands_over,
         exempt: spec.exempt,
         inspection: spec.inspection.clone(),

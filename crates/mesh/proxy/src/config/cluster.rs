@@ -81,6 +81,8 @@ pub(crate) struct DnsRate {
     pub(crate) jitter: Duration,
     /// `dns_failure_refresh_rate`: the limit of the wait after a first failure, and of all.
     pub(crate) failure: Option<(Duration, Duration)>,
+    /// `respect_dns_ttl`: the time for which an answer holds goes before `refresh`.
+    pub(crate) respects_ttl: bool,
 }
 
 /// Which addresses of a name are used.
@@ -220,8 +222,6 @@ fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Disco
     let rate = dns_rate(cluster, at)?;
     let family = DnsLookupFamily::try_from(std::mem::take(&mut cluster.dns_lookup_family))
         .map_err(|_| at.field("dns_lookup_family").refuse("is not known"))?;
-    // Names are looked up by the system's resolver, which does not tell for how long an answer holds.
-    ignored!(cluster: respect_dns_ttl);
 
     if kind == DiscoveryType::Eds {
         let mut eds = cluster.eds_cluster_config.take().unwrap_or_default();
@@ -297,6 +297,7 @@ fn dns_rate(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<DnsRate, Refused> 
         refresh: refresh.unwrap_or(DEFAULT_DNS_REFRESH).max(MIN_DNS_REFRESH),
         jitter: jitter.unwrap_or_default(),
         failure,
+        respects_ttl: std::mem::take(&mut cluster.respect_dns_ttl),
     })
 }
 

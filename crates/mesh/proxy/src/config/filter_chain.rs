@@ -225,6 +225,7 @@ pub(super) fn block(mut range: CidrRange, at: &At<'_>) -> Result<Cidr, Refused> 
 mod tests {
     use envoy_types::pb::envoy::extensions::filters::listener::local_ratelimit::v3::LocalRateLimit;
     use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+    use envoy_types::pb::envoy::extensions::filters::listener::original_src::v3::OriginalSrc;
     use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
     use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
     use envoy_types::pb::google::protobuf::{BoolValue, UInt32Value};
@@ -305,11 +306,19 @@ mod tests {
             l.use_original_dst = None;
             l.transparent = YES;
             l.freebind = YES;
-            l.listener_filters = vec![listener_filter(OriginalDst::default())];
+            let source = OriginalSrc {
+                bind_port: false,
+                mark: 1337,
+            };
+            l.listener_filters = vec![
+                listener_filter(source),
+                listener_filter(OriginalDst::default()),
+            ];
             l.filter_chains.push(chain(to_block("10.0.0.0", 8)));
         })
         .expect("valid");
         assert!(!spec.hands_over && spec.original_destination);
+        assert_eq!(spec.original_source, Some(1337));
         assert!(spec.socket.is_some_and(|s| s.transparent && s.freebind));
         assert_eq!(spec.chains[1].conditions.prefix_ranges[0].length, 8);
 
@@ -358,7 +367,7 @@ mod tests {
                 |l| l.listener_filters = vec![listener_filter(LocalRateLimit::default())],
                 "listener_filters[0]: filter \"filter\" \
                  (envoy.extensions.filters.listener.local_ratelimit.v3.LocalRateLimit) \
-                 is not supported, only original_dst, tls_inspector, http_inspector and \
+                 is not supported, only original_dst, original_src, tls_inspector, http_inspector and \
                  proxy_protocol are",
             ),
             (
@@ -369,7 +378,17 @@ mod tests {
                     });
                     l.listener_filters = vec![filter];
                 },
-                "listener_filters[0].filter_disabled: is not supported for original_dst",
+                "listener_filters[0].filter_disabled: is not supported for original_dst and original_src",
+            ),
+            (
+                |l| {
+                    let filter = OriginalSrc {
+                        bind_port: true,
+                        mark: 1337,
+                    };
+                    l.listener_filters = vec![listener_filter(filter)];
+                },
+                "listener_filters[0].bind_port: is not supported",
             ),
             (
                 |l| {

@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::Rule;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use envoy_types::pb::envoy::extensions::filters::listener::original_src::v3::OriginalSrc;
 use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use prost::Name as _;
@@ -16,14 +17,26 @@ use crate::snapshot::{FilterKind, ListenerFilter, PortPredicate};
 /// How deep predicates may stand in one another.
 const MAX_DEPTH: usize = 16;
 
-/// The filters that look at a connection's bytes, and whether the one is there that finds out where
-/// a redirected client wanted to go.
-pub(super) fn compile(
-    filters: Vec<pb::ListenerFilter>,
-    at: &At<'_>,
-) -> Result<(Vec<ListenerFilter>, bool), Refused> {
-    let mut restores = false;
-    let mut looking = Vec::new();
+/// What listener filters do.
+#[derive(Debug, Default)]
+pub(super) struct Filters {
+    /// Those that look at a connection's bytes.
+    pub(super) looking: Vec<ListenerFilter>,
+    /// It is found out where a redirected client wanted to go.
+    pub(super) restores: bool,
+    /// Endpoints see the client's own address, in packets of this mark.
+    pub(super) original_source: Option<u32>,
+}
+
+/// What a filter does.
+enum Kind {
+    Looks(FilterKind),
+    Restores,
+    KeepsSource(u32),
+}
+
+pub(super) fn compile(filters: Vec<pb::ListenerFilter>, at: &At<'_>) -> Result<Filters, Refused> {
+    let mut all = Filters::default();
     for (index, mut filter) in filters.into_iter().enumerate() {
         let at = &at.index(index);
         let at_disabled = at.field("filter_disabled");
@@ -31,20 +44,20 @@ pub(super) fn compile(
             Some(given) => Some(predicate(given, 0, &at_disabled)?),
             None => None,
         };
-        let Some(kind) = kind(filter, at)? else {
-            if disabled.is_some() {
-                return Err(at_disabled.refuse("is not supported for original_dst"));
+        match kind(filter, at)? {
+            Kind::Looks(kind) => all.looking.push(ListenerFilter { kind, disabled }),
+            Kind::Restores | Kind::KeepsSource(_) if disabled.is_some() => {
+                let reason = "is not supported for original_dst and original_src";
+                return Err(at_disabled.refuse(reason));
             }
-            restores = true;
-            continue;
-        };
-        looking.push(ListenerFilter { kind, disabled });
+            Kind::Restores => all.restores = true,
+            Kind::KeepsSource(mark) => all.original_source = Some(mark),
+        }
     }
-    Ok((looking, restores))
+    Ok(all)
 }
 
-/// What a filter does; none of `original_dst`.
-fn kind(filter: pb::ListenerFilter, at: &At<'_>) -> Result<Option<FilterKind>, Refused> {
+fn kind(filter: pb::ListenerFilter, at: &At<'_>) -> Result<Kind, Refused> {
     let Some(ConfigType::TypedConfig(config)) = filter.config_type else {
         return Err(at.field("typed_config").refuse("it must be given"));
     };
@@ -52,25 +65,31 @@ fn kind(filter: pb::ListenerFilter, at: &At<'_>) -> Result<Option<FilterKind>, R
     if kind == OriginalDst::full_name() {
         let config: OriginalDst = decode(&config, at)?;
         nothing_else(&config, at)?;
-        return Ok(None);
+        return Ok(Kind::Restores);
+    }
+    if kind == OriginalSrc::full_name() {
+        let mut config: OriginalSrc = decode(&config, at)?;
+        let mark = std::mem::take(&mut config.mark);
+        nothing_else(&config, at)?;
+        return Ok(Kind::KeepsSource(mark));
     }
     if kind == TlsInspector::full_name() {
         let mut config: TlsInspector = decode(&config, at)?;
         ignored!(config: initial_read_buffer_size);
         nothing_else(&config, at)?;
-        return Ok(Some(FilterKind::Tls));
+        return Ok(Kind::Looks(FilterKind::Tls));
     }
     if kind == HttpInspector::full_name() {
         let config: HttpInspector = decode(&config, at)?;
         nothing_else(&config, at)?;
-        return Ok(Some(FilterKind::Http));
+        return Ok(Kind::Looks(FilterKind::Http));
     }
     if kind == ProxyProtocol::full_name() {
-        return proxy_protocol(decode(&config, at)?, at).map(Some);
+        return proxy_protocol(decode(&config, at)?, at).map(Kind::Looks);
     }
     Err(at.refuse(format!(
-        "filter {:?} ({kind}) is not supported, only original_dst, tls_inspector, http_inspector and \
-         proxy_protocol are",
+        "filter {:?} ({kind}) is not supported, only original_dst, original_src, tls_inspector, \
+         http_inspector and proxy_protocol are",
         filter.name
     )))
 }

@@ -9,11 +9,12 @@ use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 
+use super::access_log;
 use super::check::{At, Refused, flag, ignored, nothing_else, timeout};
 use super::filter_chain::{self, ChainSpec, ServiceSpec};
+use super::inspection::{self, Filters};
 use super::manager::RouteSource;
 use super::tls::{DownstreamTls, Names};
-use super::{access_log, inspection};
 use crate::snapshot::{
     AccessLog, Direction, Exempt, FilterKind, Inspection, ListenerFilter, SocketKind,
 };
@@ -27,6 +28,7 @@ pub(crate) struct ListenerSpec {
     /// None if it does not bind to its port.
     pub(crate) socket: Option<SocketKind>,
     pub(crate) original_destination: bool,
+    pub(crate) original_source: Option<u32>,
     pub(crate) hands_over: bool,
     pub(crate) inspection: Inspection,
     pub(crate) chains: Vec<ChainSpec>,
@@ -119,7 +121,12 @@ pub(crate) fn compile(
     let (chains, default_chain) = filter_chains(&mut listener, names, at)?;
     let hands_over = flag(listener.use_original_dst.take(), false);
     let filters = std::mem::take(&mut listener.listener_filters);
-    let (mut filters, restores) = inspection::compile(filters, &at.field("listener_filters"))?;
+    let filters = inspection::compile(filters, &at.field("listener_filters"))?;
+    let Filters {
+        looking: mut filters,
+        restores,
+        original_source,
+    } = filters;
     if needs_tls_inspector(&filters, &chains) {
         // As Envoy does, which warns about it.
         filters.push(ListenerFilter {
@@ -157,6 +164,7 @@ pub(crate) fn compile(
         direction,
         socket: binds.then_some(socket),
         original_destination: restores || hands_over,
+        original_source,
         hands_over,
         inspection,
         chains,

@@ -1,10 +1,10 @@
 //! What a check is made with.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::health::watched::Subject;
-use crate::net::Stream;
+use crate::net::{Source, Stream};
 use crate::snapshot::{HealthCheck, Transport};
 use crate::upstream::Link;
 
@@ -39,15 +39,10 @@ impl Probe<'_> {
     /// Opens a connection in the way that requests to the endpoint have it; the PROXY header says that the
     /// proxy speaks for itself.
     pub(super) async fn connect(&self, alpn: &[u8]) -> io::Result<Stream> {
-        let ends = (self.address, self.source());
+        let source = Source::of_cluster(&self.subject.cluster, self.address);
+        let ends = (self.address, source);
         let link = Link::uncounted(self.subject.endpoint.transport.clone());
         link.connect(ends, alpn, None).await
-    }
-
-    /// The address that connections to the endpoint are made from, if that is said.
-    fn source(&self) -> Option<IpAddr> {
-        let mut sources = self.subject.cluster.sources.iter().copied();
-        sources.find(|source| source.is_ipv4() == self.address.is_ipv4())
     }
 
     /// The scheme of what is asked for.

@@ -145,6 +145,7 @@ impl ServerStream {
                 tokio::task::yield_now().await;
                 self.reset(match failure {
                     Failure::Reset(reason) => *reason,
+                    Failure::OutOfMemory => Reason::ENHANCE_YOUR_CALM,
                     _ => Reason::INTERNAL_ERROR,
                 });
                 Next::Abort

@@ -23,6 +23,9 @@ pub struct Listener {
     pub socket: Option<SocketKind>,
     /// The listener filter `original_dst`: asks the kernel where a redirected client wanted to go.
     pub original_destination: bool,
+    /// The listener filter `original_src`: endpoints see the client's own address, in packets of this mark (zero:
+    /// none).
+    pub original_source: Option<u32>,
     /// `use_original_dst`: connections go to the listener at that address, if there is one.
     pub hands_over: bool,
     /// What is found out about its connections first.
@@ -94,6 +97,7 @@ impl Listener {
             direction,
             socket: Some(SocketKind::default()),
             original_destination: false,
+            original_source: None,
             hands_over: false,
             inspection: Inspection::default(),
             chains: vec![service.into()],

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::balance::{Ask, Verdict};
 use crate::flags::Flag;
-use crate::net::Stream;
+use crate::net::{Source, Stream};
 use crate::reply::Failure;
 use crate::tcp::Session;
 use crate::tcp::session::Reached;
@@ -60,6 +60,10 @@ impl Session {
     async fn attempt(&mut self, cluster: &Rc<ClusterState>) -> Result<Upstream, Failure> {
         let ask = Ask {
             original: self.original,
+            source: self
+                .registered
+                .mark()
+                .map(|mark| Source::of(self.peer, mark)),
             hash: self.hash(),
             ..Ask::default()
         };

@@ -64,14 +64,13 @@ impl ClusterState {
         (before, attempts): (&[SocketAddr], u32),
     ) -> Result<Admitted, Failure> {
         let mut endpoint = self.pick(ask, chance);
-        for attempt in 0..u64::from(attempts) {
+        for passed_over in 1..=attempts {
             let is_known = |picked: &Rc<EndpointState>| before.contains(&picked.address);
             if !endpoint.as_ref().is_some_and(is_known) {
                 break;
             }
-            // As Envoy does with Maglev: a hash that is far away.
-            let hash = ask.hash.map(|hash| hash ^ !attempt);
-            endpoint = self.pick(Ask { hash, ..ask }, chance);
+            let ask = Ask { passed_over, ..ask };
+            endpoint = self.pick(ask, chance);
         }
         self.admit_at(endpoint, ask.is_high_priority)
     }

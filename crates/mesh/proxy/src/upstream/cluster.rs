@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use tokio::time::error::Elapsed;
 
 use crate::balance::{self, Ask, Chance, HostFlag, Latency, Load, Members, Picker, Verdict};
 use crate::clock::Micros;
+use crate::net::Source;
 use crate::reply::Failure;
 use crate::snapshot::{Balancing, Cluster};
 use crate::stats::{ClusterStats, TlsStats};
@@ -32,8 +33,9 @@ pub(crate) struct ClusterState {
     /// Its tags on spans.
     pub(crate) tags: FixedTags,
     endpoints: Vec<Rc<EndpointState>>,
-    /// Those that clients of an ORIGINAL_DST cluster have asked for.
-    asked_for: RefCell<Endpoints>,
+    /// Those that clients of an ORIGINAL_DST cluster have asked for, and those that are reached from addresses of
+    /// clients.
+    asked_for: RefCell<HashMap<(SocketAddr, Option<Source>), Rc<EndpointState>>>,
     members: Arc<Members>,
     /// Over the plan of the generation that was seen last.
     picker: RefCell<Picker>,
@@ -59,8 +61,10 @@ impl ClusterState {
         let mut old: Endpoints = previous
             .into_iter()
             .flat_map(|previous| {
-                let asked_for = previous.asked_for.take().into_values();
-                previous.endpoints.iter().cloned().chain(asked_for)
+                for endpoint in previous.asked_for.take().values() {
+                    endpoint.retire();
+                }
+                previous.endpoints.iter().cloned()
             })
             .map(|endpoint| (endpoint.address, endpoint))
             .collect();
@@ -71,7 +75,7 @@ impl ClusterState {
             .iter()
             .enumerate()
             .map(|(index, endpoint)| {
-                let source = source_for(&cluster, endpoint.address);
+                let source = Source::of_cluster(&cluster, endpoint.address);
                 let state = kept.entry(endpoint.address).or_insert_with(|| {
                     let known = old.remove(&endpoint.address);
                     known
@@ -117,7 +121,7 @@ impl ClusterState {
         if let Some(options) = self.cluster.original_destination {
             return ask
                 .original
-                .map(|original| self.ask_for(original, options.port));
+                .map(|original| self.ask_for(original, options.port, ask.source));
         }
         if self.members.generation() != self.seen.get() {
             self.renew();
@@ -127,7 +131,11 @@ impl ClusterState {
             self.members.note_use();
         }
         let picked = self.picker.borrow().pick(ask, &self.endpoints, chance)?;
-        Some(self.endpoints[picked].clone())
+        let endpoint = &self.endpoints[picked];
+        Some(match ask.source {
+            None => endpoint.clone(),
+            Some(source) => self.reach_from(source, endpoint),
+        })
     }
 
     /// Takes the newest plan.
@@ -147,11 +155,32 @@ impl ClusterState {
         }
     }
 
-    fn ask_for(&self, mut address: SocketAddr, port: Option<u16>) -> Rc<EndpointState> {
-        address.set_port(port.unwrap_or(address.port()));
+    /// The endpoint as it is reached from a client's own address, with connections of its own.
+    #[cold]
+    fn reach_from(&self, source: Source, endpoint: &Rc<EndpointState>) -> Rc<EndpointState> {
+        if source.ip.is_ipv4() != endpoint.address.is_ipv4() {
+            return endpoint.clone();
+        }
         let mut asked_for = self.asked_for.borrow_mut();
-        let endpoint = asked_for.entry(address).or_insert_with(|| {
-            let state = EndpointState::new(address, source_for(&self.cluster, address));
+        let state = asked_for
+            .entry((endpoint.address, Some(source)))
+            .or_insert_with(|| endpoint.from_source(source));
+        state.clone()
+    }
+
+    fn ask_for(
+        &self,
+        mut address: SocketAddr,
+        port: Option<u16>,
+        source: Option<Source>,
+    ) -> Rc<EndpointState> {
+        address.set_port(port.unwrap_or(address.port()));
+        let source = source
+            .filter(|source| source.ip.is_ipv4() == address.is_ipv4())
+            .or_else(|| Source::of_cluster(&self.cluster, address));
+        let mut asked_for = self.asked_for.borrow_mut();
+        let endpoint = asked_for.entry((address, source)).or_insert_with(|| {
+            let state = EndpointState::new(address, source);
             state.set_link(Link {
                 transport: self.cluster.transport.clone(),
                 stats: self.tls_stats.clone(),
@@ -227,17 +256,16 @@ impl ClusterState {
         for endpoint in &self.endpoints {
             endpoint.sweep(now, self.cluster.idle_timeout, &self.stats);
         }
-        if let Some(options) = self.cluster.original_destination {
-            let most = options.cleanup_interval;
-            let idle = self
-                .cluster
-                .idle_timeout
-                .map_or(most, |idle| idle.min(most));
-            self.asked_for.borrow_mut().retain(|_, endpoint| {
-                endpoint.sweep(now, Some(idle), &self.stats);
-                endpoint.is_used()
-            });
-        }
+        let original = self.cluster.original_destination;
+        let most = original.map(|options| options.cleanup_interval);
+        let idle = [most, self.cluster.idle_timeout]
+            .into_iter()
+            .flatten()
+            .min();
+        self.asked_for.borrow_mut().retain(|_, endpoint| {
+            endpoint.sweep(now, idle, &self.stats);
+            endpoint.is_used()
+        });
     }
 
     /// The cluster has gone.
@@ -247,12 +275,6 @@ impl ClusterState {
             endpoint.retire();
         }
     }
-}
-
-/// The address that connections of a cluster to another one are made from, if that is said.
-fn source_for(cluster: &Cluster, address: SocketAddr) -> Option<IpAddr> {
-    let mut sources = cluster.sources.iter().copied();
-    sources.find(|source| source.is_ipv4() == address.is_ipv4())
 }
 
 fn picker(cluster: &Cluster, members: &Members, stats: &Arc<ClusterStats>, seed: usize) -> Picker {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::balance::{Host, Latency};
 use crate::buffer::{Blocks, Buffer};
 use crate::clock::Micros;
-use crate::net::Stream;
+use crate::net::{Source, Stream};
 use crate::snapshot::{Cluster, Transport};
 use crate::stats::ClusterStats;
 use crate::telemetry::istio::PeerCell;
@@ -30,8 +30,8 @@ const MOST_IDLE: usize = 1024;
 pub(crate) struct EndpointState {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// The address that connections to it are made from, if that is said.
-    pub(crate) source: Option<IpAddr>,
+    /// Where connections to it are made from, if that is said.
+    pub(crate) source: Option<Source>,
     /// `address` as text: the tags `upstream_address` and `peer.address`.
     pub(crate) text: String,
     /// What its proxy tells about it.
@@ -103,7 +103,7 @@ pub(crate) struct Waiting {
 }
 
 impl EndpointState {
-    pub(crate) fn new(address: SocketAddr, source: Option<IpAddr>) -> Rc<Self> {
+    pub(crate) fn new(address: SocketAddr, source: Option<Source>) -> Rc<Self> {
         Rc::new(Self {
             address,
             source,
@@ -125,6 +125,15 @@ impl EndpointState {
     /// Says how connections are made from now on; those that there are stay.
     pub(super) fn set_link(&self, link: Link) {
         *self.link.borrow_mut() = link;
+    }
+
+    /// The same endpoint, to which connections are made from somewhere else.
+    pub(super) fn from_source(&self, source: Source) -> Rc<Self> {
+        let state = Self::new(self.address, Some(source));
+        state.set_link(self.link.borrow().clone());
+        *state.host.borrow_mut() = self.host.borrow().clone();
+        state.lifetime.set(self.lifetime.get());
+        state
     }
 
     /// Whether connections that are made in this way are as good as those that there are.

@@ -1,13 +1,13 @@
 //! What connections to an endpoint begin with: a PROXY header, the handshake of TLS.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
 use crate::inspect::proxy_protocol::{write_v1, write_v2};
-use crate::net::Stream;
+use crate::net::{Source, Stream};
 use crate::snapshot::{ProxyVersion, Transport};
 use crate::stats::TlsStats;
 use crate::tls::{ClientTls, Secured, TlsLayer};
@@ -44,7 +44,7 @@ impl Link {
     /// Opens a connection, unless the secrets for it are missing.
     pub(crate) async fn connect(
         self,
-        (address, source): (SocketAddr, Option<IpAddr>),
+        (address, source): (SocketAddr, Option<Source>),
         alpn: &[u8],
         behind: Behind,
     ) -> io::Result<Stream> {

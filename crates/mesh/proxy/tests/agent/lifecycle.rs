@@ -1,15 +1,18 @@
 //! How a proxy ends, and how it does less when there is too much to do.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use periplus_proxy::{Agent, Options, bootstrap};
+use periplus_proxy::{Agent, DrainStrategy, Options, bootstrap};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::xds_support::http::{Message, Origin, exchange, get};
@@ -72,14 +75,26 @@ struct World {
     inbound: SocketAddr,
     outbound: SocketAddr,
     _plane: ControlPlane,
-    _origin: Origin,
+    _origin: Option<Origin>,
 }
 
 impl World {
     /// One listener for each direction, before an origin; `overload` goes into the bootstrap file.
     async fn start(options: Options, overload: Value) -> Self {
-        let plane = ControlPlane::start().await;
         let origin = Origin::start("one").await;
+        let mut world = Self::before(origin.address, options, overload, |_| ()).await;
+        world._origin = Some(origin);
+        world
+    }
+
+    /// The same before an endpoint whose cluster `edit` changes.
+    async fn before(
+        endpoint: SocketAddr,
+        options: Options,
+        overload: Value,
+        edit: impl FnOnce(&mut Cluster),
+    ) -> Self {
+        let plane = ControlPlane::start().await;
         let (inbound, outbound) = (free_address().await, free_address().await);
         let listeners = [
             ("in", inbound, TrafficDirection::Inbound),
@@ -91,8 +106,8 @@ impl World {
         let only = |resource: Resource| ResourceSet::from_iter([resource]);
         let to = a_route(path_prefix("/"), to_cluster("c"));
         let world = Snapshot::default()
-            .with(CLUSTER, only(eds_cluster("c", |_| ())))
-            .with(ENDPOINT, only(endpoints("c", &[origin.address])))
+            .with(CLUSTER, only(eds_cluster("c", edit)))
+            .with(ENDPOINT, only(endpoints("c", &[endpoint])))
             .with(LISTENER, ResourceSet::from_iter(listeners))
             .with(ROUTE, only(route_configuration("r", vec![to])));
         plane.worlds.set(NODE, world);
@@ -114,7 +129,7 @@ impl World {
             inbound,
             outbound,
             _plane: plane,
-            _origin: origin,
+            _origin: None,
         }
     }
 
@@ -189,6 +204,149 @@ async fn a_graceful_drain_asks_clients_to_go_and_then_closes_the_listeners() {
     let mut other = Client::connect(world.outbound).await;
     assert_eq!(other.get("/").await.status(), 200);
     world.agent.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_gradual_drain_asks_one_after_the_other() {
+    const ALL: usize = 100;
+    let options = Options {
+        drain_strategy: DrainStrategy::Gradual,
+        ..drain_time(Duration::from_secs(10))
+    };
+    let world = World::start(options, json!({})).await;
+    let mut clients = Vec::new();
+    for _ in 0..ALL {
+        let mut client = Client::connect(world.inbound).await;
+        assert!(!closes(&client.get("/").await));
+        clients.push(client);
+    }
+    let drained = world
+        .post("/drain_listeners?inboundonly&graceful&skip_exit")
+        .await;
+    assert_eq!(drained.0, 200);
+    let active = "listener.in.downstream_cx_active";
+    let left = |left: Option<u64>| left.is_some_and(|left| left < ALL as u64);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !left(world.stat(active).await) {
+        assert!(tokio::time::Instant::now() < deadline, "nobody goes");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The first have gone, and most are still there, which a drain at once would not leave.
+    assert!(world.stat(active).await > Some(ALL as u64 / 4));
+    // Whoever comes now is asked some time, too.
+    let mut late = Client::connect(world.inbound).await;
+    assert!(!closes(&late.get("/").await));
+    // The end asks all, gradually within its own time.
+    assert_eq!(world.agent.shutdown(Duration::from_secs(3)).await, 0);
+    assert!(late.is_closed().await);
+}
+
+#[tokio::test]
+async fn requests_over_the_limit_are_refused_and_counted() {
+    let options = Options {
+        workers: 2,
+        max_streams: NonZeroUsize::new(2),
+        ..Options::default()
+    };
+    let world = World::start(options, json!({})).await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(world.outbound).await;
+        client.send("/slow").await;
+        slow.push(client);
+    }
+    world.wait_stat("http.test.downstream_rq_active", 2).await;
+    let refused = get(world.inbound, "/").await.expect("an answer");
+    assert_eq!(
+        (refused.status(), refused.body.as_str()),
+        (503, "envoy overloaded")
+    );
+    let stat = "http.test.downstream_rq_overload_close";
+    assert_eq!(world.stat(stat).await, Some(1));
+    // Whoever gives up makes room, and whoever was refused has taken none.
+    slow.pop();
+    world.wait_stat("http.test.downstream_rq_active", 1).await;
+    for _ in 0..3 {
+        let answer = get(world.outbound, "/").await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(world.stat(stat).await, Some(1));
+    world.agent.shutdown(Duration::from_millis(100)).await;
+}
+
+/// An endpoint of HTTP/2 that answers with as many bytes as the path says, and never ends.
+async fn endless() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let bytes = request.uri().path()[1..].parse().expect("a number");
+                    let response = http::Response::new(());
+                    let mut send = respond.send_response(response, false).expect("sent");
+                    send.send_data(vec![b'x'; bytes].into(), false)
+                        .expect("sent");
+                    tokio::spawn(async move {
+                        // Until the other side has had enough of it.
+                        let _ = std::future::poll_fn(|cx| send.poll_reset(cx)).await;
+                    });
+                }
+            });
+        }
+    });
+    address
+}
+
+#[expect(deprecated, reason = "the short form does")]
+#[tokio::test]
+async fn streams_that_hold_much_memory_are_reset_when_it_runs_short() {
+    let mut overload = from_two_of_four("reset_high_memory_stream");
+    overload["buffer_factory_config"] = json!({"minimum_account_to_track_power_of_two": 16});
+    let world = World::before(endless().await, Options::default(), overload, |cluster| {
+        cluster.http2_protocol_options = Some(Default::default());
+    })
+    .await;
+    let stream = TcpStream::connect(world.outbound).await.expect("connects");
+    let (client, connection) = h2::client::Builder::new()
+        .initial_window_size(1024)
+        .handshake::<_, Bytes>(stream)
+        .await
+        .expect("HTTP/2");
+    tokio::spawn(connection);
+    let ask = async |bytes: usize| {
+        let mut client = client.clone().ready().await.expect("ready");
+        let request = http::Request::get(format!("http://test/{bytes}"));
+        let request = request.body(()).expect("valid");
+        let (response, _) = client.send_request(request, true).expect("sent");
+        let mut body = response.await.expect("a head").into_body();
+        let first = body.data().await.expect("some").expect("of the body");
+        assert!(!first.is_empty());
+        body
+    };
+    // Neither of them takes more than the first of it.
+    let (mut much, mut little) = (ask(500_000).await, ask(5000).await);
+    let count = "overload.envoy.overload_actions.reset_high_memory_stream.count";
+    assert_eq!(world.stat(count).await, Some(0));
+    let another = Client::connect(world.outbound).await;
+    world.wait_stat(count, 1).await;
+    let end = async |body: &mut h2::RecvStream| loop {
+        match timeout(Duration::from_millis(200), body.data()).await {
+            Ok(Some(Ok(data))) => body
+                .flow_control()
+                .release_capacity(data.len())
+                .expect("of what came"),
+            Ok(Some(Err(error))) => break error.reason(),
+            Ok(None) => panic!("a clean end"),
+            Err(_) => break None,
+        }
+    };
+    let reset = Some(h2::Reason::ENHANCE_YOUR_CALM);
+    assert_eq!(end(&mut much).await, reset);
+    assert_eq!(end(&mut little).await, None, "it holds little");
+    drop((another, client, much, little));
+    world.agent.shutdown(Duration::from_millis(100)).await;
 }
 
 #[tokio::test]

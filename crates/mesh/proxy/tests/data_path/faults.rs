@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::support::frames::{
     CONTINUATION, END_STREAM, GOAWAY, HEADERS, block, connect, frame, next,
 };
@@ -22,16 +24,17 @@ fn resident() -> usize {
     text.parse().expect("a number")
 }
 
-/// How many slow clients there may be, given what this process may open: a client and the proxy's end of it
-/// are two files, and what they make the proxy open at the origin are two more.
+/// How many slow clients there may be, given what this process may open at the most: a client and the proxy's end
+/// of it are two files, and what they make the proxy open at the origin are two more.
 fn most_clients() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").expect("proc(5)");
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next());
-    let soft: usize = soft.and_then(|soft| soft.parse().ok()).unwrap_or(1024);
-    (soft.saturating_sub(1500) / 2).clamp(100, 3000)
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(1 << 20);
+    let raised = Rlimit {
+        current: Some(most),
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit");
+    (most.saturating_sub(1500) as usize / 2).clamp(100, 10_000)
 }
 
 #[test]
@@ -48,8 +51,9 @@ fn slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing() {
     });
     let mesh = Config::to(&origin)
         .with_manager(|manager| {
-            manager.request_headers_timeout = Some(Duration::from_secs(4));
-            manager.stream_idle_timeout = Some(Duration::from_secs(4));
+            // All of them must have come before the first one is cut off.
+            manager.request_headers_timeout = Some(Duration::from_secs(8));
+            manager.stream_idle_timeout = Some(Duration::from_secs(8));
         })
         .start();
     assert_eq!(mesh.client().get("/").status, 200);

@@ -48,11 +48,13 @@ assert list(answers) == []
 # empty_stream
 assert list(method("stream_stream", "Bidi")(iter([]), timeout=20)) == []
 
-# timeout_on_sleeping_server
+# timeout_on_sleeping_server. Behind proxies that obey deadlines, too, either side may be first, and a proxy's answer is
+# another one: `deadlines=` says which are taken.
+taken = next((text[10:] for text in sys.argv[2:] if text.startswith("deadlines=")), "DEADLINE_EXCEEDED")
 sleep = method("unary_unary", "Sleep")
 begin = time.monotonic()
 code, _ = failure(lambda: sleep(b"", timeout=0.3))
-assert code == grpc.StatusCode.DEADLINE_EXCEEDED, code
+assert code.name in taken.split(","), code
 assert time.monotonic() - begin < 10
 
 # cancel_after_begin, cancel_after_first_response

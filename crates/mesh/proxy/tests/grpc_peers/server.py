@@ -1,5 +1,8 @@
-"""A gRPC server of bytes, for the cases of gRPC's interoperability tests. Prints its port."""
+"""A gRPC server of bytes, for the cases of gRPC's interoperability tests. Prints its port.
 
+It listens on the address that it is given, or on a free port."""
+
+import sys
 import threading
 from concurrent import futures
 
@@ -55,6 +58,6 @@ METHODS = {
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
 server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Echo", METHODS)])
-print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+print(server.add_insecure_port((sys.argv[1:] or ["127.0.0.1:0"])[0]), flush=True)
 server.start()
 server.wait_for_termination()

@@ -75,6 +75,15 @@ impl Authority {
         })
     }
 
+    /// For a workload of the mesh, until then.
+    pub(crate) fn short_lived(&self, id: &str, left: Duration) -> Pair {
+        self.issue(&Wish {
+            uri: Some(id),
+            expires: Ok(left),
+            ..Wish::default()
+        })
+    }
+
     /// For a workload of the mesh.
     pub(crate) fn workload(&self, id: &str) -> Pair {
         self.issue(&Wish {

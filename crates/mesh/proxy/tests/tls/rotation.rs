@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use envoy_types::pb::google::protobuf::UInt32Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -120,6 +122,62 @@ async fn no_request_fails_while_certificates_change_every_200_ms() {
         );
     }
     assert!(world.stat("sds.update_success").await > 10);
+}
+
+/// Certificates of a few seconds are replaced before they expire, with a handshake for each request: none fails, until
+/// nobody replaces them any more.
+#[expect(deprecated, reason = "the short form does")]
+#[tokio::test]
+async fn certificates_that_expire_under_load_are_replaced_in_time_and_of_no_use_afterwards() {
+    const LIFE: Duration = Duration::from_secs(4);
+    let authority = Authority::new("root");
+    let origin = Origin::start("app").await;
+    let (out, inbound) = (free_address().await, free_address().await);
+    let told = Told::default()
+        .cluster("app", origin.address, |_| ())
+        .cluster("reviews", inbound, |cluster| {
+            cluster.common_http_protocol_options = Some(HttpProtocolOptions {
+                max_requests_per_connection: Some(UInt32Value { value: 1 }),
+                ..Default::default()
+            });
+            // A session that is resumed is one whose certificates nobody looks at again.
+            cluster.transport_socket = originating(mesh_context(&[ID]), |tls| {
+                tls.max_session_keys = Some(UInt32Value { value: 0 });
+            });
+        })
+        .http("out", out, "reviews", |_, _| ())
+        .http("in", inbound, "app", |listener, _| {
+            let context = mesh_context(&["spiffe://cluster.local/"]);
+            listener.filter_chains[0].transport_socket =
+                terminating(context, |tls| tls.require_client_certificate = TRUE);
+        });
+    let short_lived = || {
+        let pair = authority.short_lived(ID, LIFE);
+        told.clone().identity(&authority, &pair)
+    };
+    let world = World::start(&short_lived()).await;
+    let begin = Instant::now();
+    let done = Arc::new(AtomicBool::new(false));
+    let meshed = traffic(&done, move || async move {
+        get(out, "/").await.expect("an answer").status()
+    });
+    while begin.elapsed() < LIFE + Duration::from_millis(1500) {
+        sleep(Duration::from_millis(500)).await;
+        world.tell(&short_lived());
+    }
+    done.store(true, Ordering::Relaxed);
+    assert!(meshed.await.expect("none fails") > 10);
+    let failures = async || {
+        world.stat("cluster.reviews.ssl.fail_verify_error").await
+            + world.stat("cluster.reviews.ssl.connection_error").await
+    };
+    assert_eq!(failures().await, 0);
+    let deadline = Instant::now() + PATIENCE;
+    while get(out, "/").await.expect("an answer").status() == 200 {
+        assert!(Instant::now() < deadline, "they never expire");
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(failures().await > 0, "which is counted");
 }
 
 /// Waits until a server shows this certificate.

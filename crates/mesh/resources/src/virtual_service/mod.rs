@@ -1,4 +1,5 @@
 mod condition;
+mod connection;
 mod destination;
 mod policy;
 
@@ -10,6 +11,8 @@ use crate::meta::ExportTo;
 use crate::view::{Object, Shape, View, first_duplicate};
 
 pub use self::condition::HttpMatch;
+use self::connection::Of;
+pub use self::connection::{ConnectionMatch, ConnectionRoute};
 use self::destination::read_destinations;
 pub use self::destination::{Destination, DirectResponse, WeightedDestination};
 pub use self::policy::{Abort, Fault, HeaderOperations, Headers, Redirect, Retries, Rewrite};
@@ -21,8 +24,12 @@ pub struct VirtualService {
     pub hosts: Vec<Host>,
     /// Where the rules hold.
     pub gateways: Vec<GatewayRef>,
-    /// The rules; the first that matches wins.
+    /// The rules for requests; the first that matches wins.
     pub http: Vec<HttpRoute>,
+    /// Those for TLS that is passed through, by the name that the client asks for.
+    pub tls: Vec<ConnectionRoute>,
+    /// Those for other connections.
+    pub tcp: Vec<ConnectionRoute>,
     /// Who sees it.
     pub export_to: ExportTo,
 }
@@ -78,11 +85,8 @@ pub enum Action {
 }
 
 const VIRTUAL_SERVICE: Shape = Shape {
-    known: &["hosts", "gateways", "http", "exportTo"],
-    refused: &[
-        ("tls", "TLS is not routed by its server name yet"),
-        ("tcp", "TCP is not routed yet"),
-    ],
+    known: &["hosts", "gateways", "http", "tls", "tcp", "exportTo"],
+    refused: &[],
 };
 
 const HTTP_ROUTE: Shape = Shape {
@@ -134,14 +138,20 @@ impl VirtualService {
             hosts.push(host);
         }
 
-        let http_views = object.require("http").map(View::items).unwrap_or_default();
-        if object.get("http").is_some() && http_views.is_empty() {
-            object.fail("`http` must hold at least one rule");
+        let http_views = rules(&object, "http");
+        let (tls_views, tcp_views) = (rules(&object, "tls"), rules(&object, "tcp"));
+        if object.present(&["http", "tls", "tcp"]).is_empty() {
+            // Or one of the others, but most have this one.
+            object.require("http");
         }
         let read = |view| HttpRoute::read(view, namespace);
+        let tls = |view| ConnectionRoute::read(view, Of::Tls, namespace, &hosts);
+        let tcp = |view| ConnectionRoute::read(view, Of::Tcp, namespace, &hosts);
         Some(Self {
-            hosts,
             http: http_views.iter().filter_map(read).collect(),
+            tls: tls_views.iter().filter_map(tls).collect(),
+            tcp: tcp_views.iter().filter_map(tcp).collect(),
+            hosts,
             gateways: if gateways.is_empty() {
                 vec![GatewayRef::Mesh]
             } else {
@@ -150,6 +160,15 @@ impl VirtualService {
             export_to: ExportTo::read(&object),
         })
     }
+}
+
+/// The rules of one kind, which are there if the field is.
+fn rules<'a>(object: &Object<'a>, field: &str) -> Vec<View<'a>> {
+    let items = object.items(field);
+    if object.get(field).is_some() && items.is_empty() {
+        object.fail(format!("`{field}` must hold at least one rule"));
+    }
+    items
 }
 
 impl HttpRoute {
