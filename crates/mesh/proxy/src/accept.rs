@@ -3,6 +3,8 @@
 
 mod handshake;
 mod lookout;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -137,28 +139,37 @@ fn spawn(
     }
 }
 
-async fn serve_http(mut connection: Connection, stats: Arc<ListenerStats>) {
-    let http = connection.call.view.http.clone();
-    http.cx_total.increment();
-    http.cx_active.increment();
-    let told = connection.registered.logs().cloned().map(|logs| {
-        let call = &connection.call;
-        (
-            logs,
-            call.worker.clone(),
-            call.client.clone(),
-            call.worker.clock.now(),
-        )
-    });
-    if connection.run().await == Protocol::Http2 {
-        // Boxed, so that a connection of HTTP/1.1 does not hold the memory for it.
-        Box::pin(http2::serve(connection)).await;
+/// Serves a connection of HTTP.
+///
+/// The connection is captured by the block: an argument of an `async fn` lies in its future twice.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the future of an `async fn` would be larger by a connection"
+)]
+fn serve_http(mut connection: Connection, stats: Arc<ListenerStats>) -> impl Future<Output = ()> {
+    async move {
+        let http = connection.call.view.http.clone();
+        http.cx_total.increment();
+        http.cx_active.increment();
+        let told = connection.registered.logs().cloned().map(|logs| {
+            let call = &connection.call;
+            (
+                logs,
+                call.worker.clone(),
+                call.client.clone(),
+                call.worker.clock.now(),
+            )
+        });
+        if connection.run().await == Protocol::Http2 {
+            // Boxed, so that a connection of HTTP/1.1 does not hold the memory for it.
+            Box::pin(http2::serve(connection)).await;
+        }
+        if let Some((logs, worker, client, begin)) = told {
+            tell_connection(&logs, &worker, &client, begin);
+        }
+        http.cx_active.decrement();
+        stats.cx_active.decrement();
     }
-    if let Some((logs, worker, client, begin)) = told {
-        tell_connection(&logs, &worker, &client, begin);
-    }
-    http.cx_active.decrement();
-    stats.cx_active.decrement();
 }
 
 /// Looks at the first bytes of a connection, and serves it in this task.

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use bytes::{Bytes, BytesMut};
+
 /// The size of a block; a read takes at most this much.
 pub(crate) const BLOCK: usize = 16 * 1024;
 
@@ -265,9 +267,40 @@ impl Blocks {
     }
 }
 
+/// The texts of heads that the codec of HTTP/2 takes parts of: several lie in one piece of memory.
+#[derive(Debug, Default)]
+pub(crate) struct Texts(RefCell<BytesMut>);
+
+/// How much memory is taken at once.
+const TEXTS: usize = 8 * 1024;
+
+impl Texts {
+    /// A copy, parts of which cost no memory.
+    pub(crate) fn copy(&self, text: &[u8]) -> Bytes {
+        let mut free = self.0.borrow_mut();
+        if free.capacity() < text.len() {
+            *free = BytesMut::with_capacity(text.len().max(TEXTS));
+        }
+        free.extend_from_slice(text);
+        free.split().freeze()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_share_memory_and_stay_what_they_were() {
+        let texts = Texts::default();
+        let wanted: Vec<Vec<u8>> = (0..100_usize)
+            .map(|at| vec![at as u8; at * at * 3])
+            .collect();
+        let copies: Vec<Bytes> = wanted.iter().map(|text| texts.copy(text)).collect();
+        assert!(wanted.iter().zip(&copies).all(|(a, b)| a == b));
+        let (first, second) = (texts.copy(b"a"), texts.copy(b"b"));
+        assert_eq!(first.as_ptr().wrapping_add(1), second.as_ptr());
+    }
 
     fn read(buffer: &mut Buffer, bytes: &[u8]) {
         buffer.space()[..bytes.len()].copy_from_slice(bytes);

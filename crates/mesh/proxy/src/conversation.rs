@@ -95,7 +95,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Runs it to its end.
-    pub(crate) async fn run(mut self) -> Ended {
+    pub(crate) async fn run(&mut self) -> Ended {
         if self.request.is_taken() {
             // The usual case: the whole request is in the output, sent as soon as it was read.
             self.request_is_complete(self.begin);
@@ -124,7 +124,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn complete(self) -> Ended {
+    fn complete(&self) -> Ended {
         let request_complete = self.request_sent.is_some() && !self.refused;
         let reusable = request_complete
             && self.client.call.response.keep_alive

@@ -129,9 +129,9 @@ impl Connection {
             if !upstream.buffer.has_block() {
                 upstream.buffer = crate::buffer::Buffer::on(self.call.worker.blocks.lend());
             }
-            let ended = Conversation::new(self, exchange, &mut upstream, body, &mut request)
-                .run()
-                .await;
+            let mut conversation =
+                Conversation::new(self, exchange, &mut upstream, body, &mut request);
+            let ended = conversation.run().await;
             exchange.request_bytes = body.body_bytes;
             match ended {
                 Ended::Complete { reusable, next } => {

@@ -315,29 +315,3 @@ fn poll_accept(
     }
     socket.poll_accept(cx)
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::connection::Connection;
-    use crate::tcp::Session;
-
-    fn size_of_future<'a, F: Future>(_: fn(&'a mut Connection) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn a_connection_takes_little_memory() {
-        let (state, task) = (size_of::<Connection>(), size_of_future(Connection::run));
-        assert!(state <= 700 && task <= 1200, "{state} and {task} bytes");
-    }
-
-    fn size_of_session<F: Future>(_: fn(Session) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn a_tcp_connection_takes_little_memory() {
-        let task = size_of_session(Session::run);
-        assert!(task <= 1100, "{task} bytes");
-    }
-}

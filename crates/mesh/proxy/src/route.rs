@@ -1,5 +1,7 @@
 //! Route lookup: host, path and headers to a route and its clusters, without allocation.
 
+mod index;
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -22,6 +24,8 @@ use crate::snapshot::{
 };
 use crate::upstream::ClusterState;
 
+use index::Index;
+
 /// The longest host name that is looked up (RFC 1035 §2.3.4 allows 253 characters), with a port.
 const LONGEST_HOST: usize = 264;
 
@@ -32,6 +36,8 @@ pub(crate) struct Router {
     exact: HashMap<Box<[u8]>, usize, BuildHasherDefault<Mix>>,
     /// By virtual host and route.
     plans: Vec<Vec<RoutePlan>>,
+    /// By virtual host.
+    indices: Vec<Option<Index>>,
     /// The filters of requests without a route.
     filters: Vec<Filter>,
 }
@@ -118,6 +124,11 @@ impl Router {
                         .collect()
                 })
                 .collect(),
+            indices: table
+                .virtual_hosts
+                .iter()
+                .map(|host| Index::new(&host.routes))
+                .collect(),
             filters: filter::active(filters, |name| table.filters.get(name)),
             table,
         }
@@ -136,25 +147,26 @@ impl Router {
         let random = || *drawn.get_or_init(&random);
         let target = request.target.path.get(head);
         let path = memchr::memchr(b'?', target).map_or(target, |query| &target[..query]);
-        let route = self
-            .table
-            .virtual_hosts
-            .get(host)?
-            .routes
-            .iter()
-            .position(|route| {
-                let is_there = match request.tunnel {
-                    // It has no path.
-                    Tunnel::Connect => route.path == PathMatch::Connect,
-                    _ => route.path.matches(path),
-                };
-                is_there
-                    && route.headers.iter().all(|condition| asking.has(condition))
-                    && route
-                        .conditions
-                        .as_ref()
-                        .is_none_or(|conditions| meets(conditions, asking, random))
-            })?;
+        let routes = &self.table.virtual_hosts.get(host)?.routes;
+        let is_for = |route: &Route| {
+            let is_there = match request.tunnel {
+                // It has no path.
+                Tunnel::Connect => route.path == PathMatch::Connect,
+                _ => route.path.matches(path),
+            };
+            is_there
+                && route.headers.iter().all(|condition| asking.has(condition))
+                && route
+                    .conditions
+                    .as_ref()
+                    .is_none_or(|conditions| meets(conditions, asking, random))
+        };
+        let route = match &self.indices[host] {
+            Some(index) if request.tunnel != Tunnel::Connect => {
+                index.first(path, |at| is_for(&routes[at]))
+            }
+            _ => routes.iter().position(|route| is_for(route)),
+        }?;
         Some(RouteAt {
             host: host as u32,
             route: route as u32,
@@ -208,13 +220,21 @@ impl Router {
     /// Exact, then the longest suffix, then the longest prefix, then `*`.
     #[inline]
     fn host(&self, named: &[u8]) -> Option<usize> {
-        let mut lower = [0; LONGEST_HOST];
-        let Some(lower) = lower.get_mut(..named.len()) else {
+        if named.len() > LONGEST_HOST {
             return self.table.any;
+        }
+        let mut lower;
+        // All of it, since the compiler looks at many bytes at a time then.
+        let has_capitals = |found, byte: &u8| found | byte.is_ascii_uppercase();
+        let host = if named.iter().fold(false, has_capitals) {
+            lower = [0; LONGEST_HOST];
+            let lower = &mut lower[..named.len()];
+            lower.copy_from_slice(named);
+            lower.make_ascii_lowercase();
+            &*lower
+        } else {
+            named
         };
-        lower.copy_from_slice(named);
-        lower.make_ascii_lowercase();
-        let host = &*lower;
         self.exact
             .get(host)
             .copied()
@@ -401,10 +421,18 @@ pub(crate) struct Mix(u64);
 impl Hasher for Mix {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        // Of more than a word, the last one overlaps the one before it.
+        match bytes.last_chunk() {
+            _ if rest.is_empty() => {}
+            Some(last) => self.write_u64(u64::from_le_bytes(*last)),
+            None => {
+                let shift = |word: u64, byte: &u8| word << 8 | u64::from(*byte);
+                self.write_u64(rest.iter().fold(0, shift));
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::balance::{self, Chance};
-use crate::buffer::Blocks;
+use crate::buffer::{Blocks, Texts};
 use crate::call::Parts;
 use crate::clock::Clock;
 use crate::export::Exporter;
@@ -122,6 +122,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) timers: Rc<Timers>,
     pub(crate) blocks: Blocks,
+    pub(crate) texts: Texts,
     pub(crate) registry: Arc<Registry>,
     pub(crate) usages: Arc<Usages>,
     pub(crate) node: Arc<Node>,
@@ -203,6 +204,7 @@ impl Worker {
             clock: Clock::new(),
             timers: Timers::new(),
             blocks: Blocks::default(),
+            texts: Texts::default(),
             registry: setup.registry,
             usages: setup.usages,
             node: setup.node,

@@ -72,7 +72,7 @@ async fn attempt(
     let endpoint = admitted.endpoint();
     client.call().begin_attempt(exchange, endpoint);
     let http2 = cluster.cluster.http2(client.protocol());
-    Bridge::new(client.by_ref(), exchange, cluster, endpoint, http2, body)
-        .run()
-        .await
+    let mut bridge = Bridge::new(client.by_ref(), exchange, cluster, endpoint, http2, body);
+    let ended = bridge.run().await;
+    (ended, bridge.into_request())
 }

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use crate::bridge::pipe::{Piece, PipeError, Sink, Source};
+use crate::bridge::pipe::{Piece, PipeError, Sink, Source, Trailers};
 use crate::buffer::{BLOCK, Buffer, Output};
 use crate::http1::chunked::append_chunk_head;
 use crate::net::Stream;
@@ -28,7 +28,10 @@ impl Source for Http1Source<'_> {
             }
             if self.body.is_taken() {
                 let trailers = self.body.trailers();
-                let trailers = (!trailers.is_empty()).then(|| Bytes::copy_from_slice(trailers));
+                let trailers = (!trailers.is_empty()).then(|| Trailers {
+                    lines: Bytes::copy_from_slice(trailers),
+                    fields: None,
+                });
                 return Poll::Ready(Ok(Piece::End(trailers)));
             }
             match ready!(self.stream.poll_read(cx, self.buffer)) {
@@ -78,11 +81,13 @@ impl Sink for Http1Sink<'_> {
         Ok(())
     }
 
-    fn end(&mut self, trailers: Option<&[u8]>) -> Result<(), PipeError> {
+    fn end(&mut self, trailers: Option<&mut Trailers>) -> Result<(), PipeError> {
         if self.chunks {
             let out = &mut self.out.bytes;
             out.extend_from_slice(b"0\r\n");
-            append_trailers(out, trailers.unwrap_or_default());
+            if let Some(trailers) = trailers {
+                append_trailers(out, &trailers.lines);
+            }
             out.extend_from_slice(b"\r\n");
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 
-use crate::bridge::pipe::{Piece, PipeError, Sink, Source};
+use crate::bridge::pipe::{Piece, PipeError, Sink, Source, Trailers};
 use crate::http2::head;
 use crate::relay::RelayError;
 
@@ -22,9 +22,12 @@ impl Source for Http2Source<'_> {
         Poll::Ready(match ready!(self.0.poll_trailers(cx)) {
             Ok(None) => Ok(Piece::End(None)),
             Ok(Some(fields)) => {
-                let mut lines = Vec::new();
+                let mut lines = Vec::with_capacity(64);
                 head::append_fields(&fields, &mut lines);
-                Ok(Piece::End(Some(lines.into())))
+                Ok(Piece::End(Some(Trailers {
+                    lines: lines.into(),
+                    fields: Some(fields),
+                })))
             }
             Err(error) => Err(source_error(&error)),
         })
@@ -62,9 +65,12 @@ impl Sink for Http2Sink<'_> {
             .map_err(|_| RelayError::Sink.into())
     }
 
-    fn end(&mut self, trailers: Option<&[u8]>) -> Result<(), PipeError> {
-        let fields = trailers.map(head::trailers).transpose();
-        match fields.map_err(|_| PipeError::Malformed)? {
+    fn end(&mut self, trailers: Option<&mut Trailers>) -> Result<(), PipeError> {
+        let fields = trailers.map(|trailers| {
+            let as_they_are = trailers.fields.take().filter(head::are_fit_trailers);
+            as_they_are.map_or_else(|| head::trailers(&trailers.lines), Ok)
+        });
+        match fields.transpose().map_err(|_| PipeError::Malformed)? {
             Some(fields) if !fields.is_empty() => self.0.send_trailers(fields),
             _ => self.0.send_data(Bytes::new(), true),
         }

@@ -44,8 +44,6 @@ pub(crate) struct Bridge<'a> {
     endpoint: &'a Rc<EndpointState>,
     /// The endpoint speaks HTTP/2.
     http2: Option<Http2Options>,
-    /// The text of the request's head.
-    head: Vec<u8>,
     request: Pipe,
     /// When the endpoint had the whole request.
     request_sent: Option<Micros>,
@@ -82,8 +80,6 @@ impl<'a> Bridge<'a> {
         http2: Option<Http2Options>,
         request: Pipe,
     ) -> Self {
-        let mut head = Vec::with_capacity(1024);
-        client.call().write_request(exchange, &mut head);
         let accounts = &client.call().worker.accounts;
         Self {
             account: accounts.as_ref().map(Accounts::open),
@@ -94,7 +90,6 @@ impl<'a> Bridge<'a> {
             cluster,
             endpoint,
             http2,
-            head,
             request_sent: None,
             refused: false,
             response: None,
@@ -102,13 +97,13 @@ impl<'a> Bridge<'a> {
         }
     }
 
-    /// Runs it to its end; the body of the request, as far as it is kept, is given back.
-    pub(crate) async fn run(mut self) -> (Result<Next, Failure>, Pipe) {
-        let ended = self.serve().await;
-        (ended, self.request)
+    /// The body of the request, as far as it is kept.
+    pub(crate) fn into_request(self) -> Pipe {
+        self.request
     }
 
-    async fn serve(&mut self) -> Result<Next, Failure> {
+    /// Runs it to its end.
+    pub(crate) async fn run(&mut self) -> Result<Next, Failure> {
         let bodiless = self.request.is_ended();
         let mut again = false;
         loop {
@@ -136,10 +131,13 @@ impl<'a> Bridge<'a> {
     /// Gets a connection and sends the head of the request on it.
     async fn connect(&mut self, bodiless: bool, again: bool) -> Result<Upstream, NoResponse> {
         let (client, cluster, endpoint) = (&mut self.client, self.cluster, self.endpoint);
+        let mut head = client.call().worker.blocks.lend_output();
+        client.call().write_request(self.exchange, &mut head.bytes);
         let upstream = match self.http2 {
             _ if self.exchange.is_terminated() => {
                 let connection = acquire_raw(client, self.exchange, cluster, endpoint).await?;
-                Upstream::raw(connection, client.call())
+                head.clear();
+                Upstream::raw(connection, client.call(), head)
             }
             Some(options) => {
                 let lease = match cluster.http2_lease(endpoint) {
@@ -151,11 +149,11 @@ impl<'a> Bridge<'a> {
                         Box::pin(open).await?
                     }
                 };
-                Upstream::http2(lease, &endpoint.text, client.call(), &self.head, bodiless)?
+                Upstream::http2(lease, &endpoint.text, client.call(), head, bodiless)?
             }
             None => {
                 let connection = acquire(client, self.exchange, cluster, endpoint, again).await?;
-                Upstream::http1(connection, client.call(), &self.head)
+                Upstream::http1(connection, client.call(), head)
             }
         };
         if let Some(attempt) = &mut self.exchange.attempt {
@@ -170,9 +168,8 @@ impl<'a> Bridge<'a> {
     }
 
     async fn converse(&mut self, mut upstream: Upstream) -> Result<Next, NoResponse> {
-        let mut text = Vec::new();
         let reused = upstream.is_reused();
-        let result = poll_fn(|cx| self.poll(cx, &mut upstream, &mut text)).await;
+        let result = poll_fn(|cx| self.poll(cx, &mut upstream)).await;
         self.exchange.request_bytes = self.request.body_bytes;
         if let Some(response) = &mut self.response {
             self.exchange.response_bytes = response.body.body_bytes;
@@ -220,29 +217,17 @@ impl<'a> Bridge<'a> {
         &mut self,
         cx: &mut Context<'_>,
         upstream: &mut Upstream,
-        text: &mut Vec<u8>,
     ) -> Poll<Result<(), NoResponse>> {
         let mut progress = false;
         if !self.refused && (self.request_sent.is_none() || !self.request.is_ended()) {
             self.poll_request(cx, upstream, &mut progress)?;
         }
         if self.response.is_none() {
-            while let Poll::Ready(ended) = upstream.poll_head(cx, self.client.call_mut(), text)? {
-                progress = true;
-                if self.client.call().response.is_interim() {
-                    self.client.send_interim(text);
-                } else {
-                    let ended = if self.client.call().opens_tunnel() {
-                        // The client's direction begins anew.
-                        cx.waker().wake_by_ref();
-                        self.open_tunnel(upstream)?
-                    } else {
-                        ended
-                    };
-                    self.begin_response(text, ended)?;
-                    break;
-                }
-            }
+            let mut text = self.client.call().worker.blocks.lend_output();
+            let polled = self.poll_response_head(cx, upstream, &mut text.bytes, &mut progress);
+            let blocks = &self.client.call().worker.blocks;
+            blocks.give_back_output(text);
+            polled?;
             if self.response.is_none()
                 && let Poll::Ready(Err(error)) = self.client.poll_interim(cx, &mut progress)
             {
@@ -285,6 +270,32 @@ impl<'a> Bridge<'a> {
             self.last_progress = self.now();
         }
         self.poll_deadline(cx).map(|failure| Err(failure.into()))
+    }
+
+    /// Passes on the response's head once it is there, and interim ones before.
+    fn poll_response_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut Upstream,
+        text: &mut Vec<u8>,
+        progress: &mut bool,
+    ) -> Result<(), NoResponse> {
+        while let Poll::Ready(ended) = upstream.poll_head(cx, self.client.call_mut(), text)? {
+            *progress = true;
+            if self.client.call().response.is_interim() {
+                self.client.send_interim(text);
+                continue;
+            }
+            let ended = if self.client.call().opens_tunnel() {
+                // The client's direction begins anew.
+                cx.waker().wake_by_ref();
+                self.open_tunnel(upstream)?
+            } else {
+                ended
+            };
+            return self.begin_response(text, ended);
+        }
+        Ok(())
     }
 
     /// The endpoint has accepted: bytes are bytes from here on, and no timeout of the route applies.

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::Reason;
+use http::HeaderMap;
 
 use crate::relay::RelayError;
 
@@ -31,8 +32,17 @@ impl From<RelayError> for PipeError {
 #[derive(Clone, Debug)]
 pub(crate) enum Piece {
     Data(Bytes),
-    /// The end, with the lines of the trailer section if there is one.
-    End(Option<Bytes>),
+    /// The end, with the trailer section if there is one.
+    End(Option<Trailers>),
+}
+
+/// A trailer section.
+#[derive(Clone, Debug)]
+pub(crate) struct Trailers {
+    /// As the text of HTTP/1.1 has it.
+    pub(crate) lines: Bytes,
+    /// As HTTP/2 has it, if it has come that way.
+    pub(crate) fields: Option<HeaderMap>,
 }
 
 /// Where a body comes from.
@@ -56,7 +66,7 @@ pub(crate) trait Sink {
     fn data(&mut self, data: Bytes, last: bool) -> Result<(), PipeError>;
 
     /// Ends the body.
-    fn end(&mut self, trailers: Option<&[u8]>) -> Result<(), PipeError>;
+    fn end(&mut self, trailers: Option<&mut Trailers>) -> Result<(), PipeError>;
 
     /// Passes on what it was given.
     fn poll_flush(
@@ -213,10 +223,10 @@ impl Pipe {
                         return Poll::Ready(Err(PipeError::Malformed));
                     }
                     Piece::Data(data) => self.waiting = data,
-                    Piece::End(trailers) => {
+                    Piece::End(mut trailers) => {
                         self.ended = true;
-                        sink.end(trailers.as_deref())?;
-                        self.trailers = trailers;
+                        sink.end(trailers.as_mut())?;
+                        self.trailers = trailers.map(|trailers| trailers.lines);
                     }
                 }
                 *progress = true;
@@ -332,8 +342,8 @@ mod tests {
             Ok(())
         }
 
-        fn end(&mut self, trailers: Option<&[u8]>) -> Result<(), PipeError> {
-            self.trailers = trailers.map(<[u8]>::to_vec);
+        fn end(&mut self, trailers: Option<&mut Trailers>) -> Result<(), PipeError> {
+            self.trailers = trailers.map(|trailers| trailers.lines.to_vec());
             self.ends += 1;
             Ok(())
         }
@@ -373,7 +383,11 @@ mod tests {
             })
             .collect();
         if let Some(trailers) = trailers {
-            pieces.push_back(Some(Piece::End(Some(Bytes::from_static(trailers)))));
+            let trailers = Trailers {
+                lines: Bytes::from_static(trailers),
+                fields: None,
+            };
+            pieces.push_back(Some(Piece::End(Some(trailers))));
         }
         Script {
             pieces,

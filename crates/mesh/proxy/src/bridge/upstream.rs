@@ -64,13 +64,11 @@ impl From<Failure> for NoResponse {
 }
 
 impl Upstream {
-    /// Sends the head of a request, whose text this is, over HTTP/1.1.
-    pub(super) fn http1(mut connection: UpstreamConnection, call: &Call, head: &[u8]) -> Self {
+    /// Sends the head of a request, whose text is in the output, over HTTP/1.1.
+    pub(super) fn http1(mut connection: UpstreamConnection, call: &Call, out: Output) -> Self {
         if !connection.buffer.has_block() {
             connection.buffer = crate::buffer::Buffer::on(call.worker.blocks.lend());
         }
-        let mut out = call.worker.blocks.lend_output();
-        out.bytes.extend_from_slice(head);
         Self::Http1 {
             connection,
             out,
@@ -81,11 +79,11 @@ impl Upstream {
     }
 
     /// Sends the bytes of a tunnel, and nothing else.
-    pub(super) fn raw(mut connection: UpstreamConnection, call: &Call) -> Self {
+    pub(super) fn raw(mut connection: UpstreamConnection, call: &Call, out: Output) -> Self {
         connection.buffer = crate::buffer::Buffer::on(call.worker.blocks.lend());
         Self::Http1 {
             connection,
-            out: call.worker.blocks.lend_output(),
+            out,
             chunks: false,
             is_raw: true,
             body: Relay::default(),
@@ -97,7 +95,7 @@ impl Upstream {
         lease: Lease,
         endpoint: &str,
         call: &Call,
-        head: &[u8],
+        head: Output,
         ended: bool,
     ) -> Result<Self, NoResponse> {
         let scheme = if call.request.is_https {
@@ -105,7 +103,9 @@ impl Upstream {
         } else {
             Scheme::HTTP
         };
-        let mut request = head::request(head, scheme, endpoint, !lease.reused)
+        let text = call.worker.texts.copy(&head.bytes);
+        call.worker.blocks.give_back_output(head);
+        let mut request = head::request(&text, scheme, endpoint, !lease.reused)
             .map_err(|Malformed(problem)| Failure::Untranslatable(problem))?;
         let tunnel = call.request.tunnel;
         if tunnel == Tunnel::Upgrade {

@@ -193,9 +193,10 @@ impl Server {
             self.close();
         }
         shared.active.set(shared.active.get() + 1);
+        // Made here: what the task moves lies in it twice.
+        let mut stream = ServerStream::new(call, body, respond);
         tokio::task::spawn_local(async move {
             let begin = shared.worker.clock.now();
-            let mut stream = ServerStream::new(call, body, respond);
             let given_up = stream.serve(&head).await;
             shared.recycle(stream.into_call());
             shared.end(begin, given_up);

@@ -120,13 +120,12 @@ fn append_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// What is another one in each request must not drive the rest out of the connection's table (RFC 7541
 /// §2.3.2). Only the first request on a connection has it put there, for its name.
 pub(crate) fn request(
-    text: &[u8],
+    text: &Bytes,
     scheme: Scheme,
     host: &str,
     is_first: bool,
 ) -> Result<http::Request<()>, Malformed> {
-    let text = Bytes::copy_from_slice(text);
-    let mut lines = Lines::new(&text);
+    let mut lines = Lines::new(text);
     let first = lines.next().ok_or(Malformed("no request line"))?;
     let mut words = first.split(|byte| *byte == b' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next());
@@ -138,7 +137,7 @@ pub(crate) fn request(
         _ => Some(PathAndQuery::from_maybe_shared(path).map_err(|_| Malformed("the path"))?),
     };
     let mut authority = None;
-    let headers = fields(&text, lines, |name, value| {
+    let headers = fields(text, lines, |name, value| {
         if name == Name::Host {
             authority = Some(value.clone());
         }
@@ -165,9 +164,8 @@ pub(crate) fn request(
 }
 
 /// The response whose text this is.
-pub(crate) fn response(text: &[u8]) -> Result<http::Response<()>, Malformed> {
-    let text = Bytes::copy_from_slice(text);
-    let mut lines = Lines::new(&text);
+pub(crate) fn response(text: &Bytes) -> Result<http::Response<()>, Malformed> {
+    let mut lines = Lines::new(text);
     let status = lines
         .next()
         .and_then(|line| line.get(9..12))
@@ -180,21 +178,29 @@ pub(crate) fn response(text: &[u8]) -> Result<http::Response<()>, Malformed> {
         .ok_or(Malformed("the status"))?;
     let mut response = http::Response::new(());
     *response.status_mut() = status;
-    *response.headers_mut() = fields(&text, lines, |_, _| Keep::Whole)?;
+    *response.headers_mut() = fields(text, lines, |_, _| Keep::Whole)?;
     Ok(response)
 }
 
 /// The trailer fields whose lines these are, but for those that a trailer must not change.
-pub(crate) fn trailers(lines: &[u8]) -> Result<HeaderMap, Malformed> {
-    let text = Bytes::copy_from_slice(lines);
+pub(crate) fn trailers(lines: &Bytes) -> Result<HeaderMap, Malformed> {
     fields(
-        &text,
-        Lines::new(&text),
+        lines,
+        Lines::new(lines),
         |name, _| match is_forbidden_trailer(name) {
             true => Keep::Not,
             false => Keep::Whole,
         },
     )
+}
+
+/// Whether trailer fields may go on as they have come.
+pub(crate) fn are_fit_trailers(fields: &HeaderMap) -> bool {
+    fields.iter().all(|(name, value)| {
+        let known = Name::of(name.as_str().as_bytes());
+        let is_trim = value.as_bytes().trim_ascii().len() == value.len();
+        is_trim && !is_forbidden_trailer(known) && !known.is_hop_by_hop()
+    })
 }
 
 /// What becomes of a field.
@@ -211,7 +217,8 @@ fn fields(
     lines: Lines<'_>,
     mut keep: impl FnMut(Name, &Bytes) -> Keep,
 ) -> Result<HeaderMap, Malformed> {
-    let mut fields = HeaderMap::with_capacity(16);
+    // One more than there are fields: the first line is none.
+    let mut fields = HeaderMap::with_capacity(memchr::memchr_iter(b'\n', text).count());
     for line in lines {
         let colon = memchr::memchr(b':', line).ok_or(Malformed("a line without a colon"))?;
         let known = Name::of(&line[..colon]);
@@ -312,7 +319,7 @@ mod tests {
     fn the_text_of_http1_as_a_request() {
         let text = b"POST /a?b HTTP/1.1\r\nHost: h\r\nX-Y:  z \r\nconnection: close\r\nte: trailers\r\n\
             transfer-encoding: chunked\r\nupgrade: x\r\nkeep-alive: 3\r\nproxy-connection: x\r\n\r\n";
-        let made = request(text, Scheme::HTTP, "other", true).expect("valid");
+        let made = request(&Bytes::from_static(text), Scheme::HTTP, "other", true).expect("valid");
         assert_eq!(made.uri().to_string(), "http://h/a?b");
         let fields: Vec<_> = made
             .headers()
@@ -321,7 +328,7 @@ mod tests {
             .collect();
         assert_eq!(fields, [("x-y", "z"), ("te", "trailers")]);
         let made = request(
-            b"OPTIONS * HTTP/1.1\r\n\r\n",
+            &Bytes::from_static(b"OPTIONS * HTTP/1.1\r\n\r\n"),
             Scheme::HTTP,
             "1.2.3.4:5",
             true,
@@ -330,7 +337,7 @@ mod tests {
         assert_eq!(made.uri().authority().expect("one").as_str(), "1.2.3.4:5");
         assert_eq!(made.uri().path(), "*");
         let bad = b"GET /<x> HTTP/1.1\r\nhost: h\r\n\r\n";
-        let bad = request(bad, Scheme::HTTP, "x", true);
+        let bad = request(&Bytes::from_static(bad), Scheme::HTTP, "x", true);
         assert_eq!(bad.expect_err("no URI"), Malformed("the path"));
     }
 
@@ -339,7 +346,8 @@ mod tests {
         let text =
             b"GET / HTTP/1.1\r\nhost: h\r\nx-request-id: 1\r\nx-b3-traceid: 2\r\nx: 3\r\n\r\n";
         for is_first in [true, false] {
-            let made = request(text, Scheme::HTTP, "h", is_first).expect("valid");
+            let text = Bytes::from_static(text);
+            let made = request(&text, Scheme::HTTP, "h", is_first).expect("valid");
             for (name, is_unique) in [("x-request-id", true), ("x-b3-traceid", true), ("x", false)]
             {
                 let is_sensitive = made.headers()[name].is_sensitive();
@@ -350,7 +358,9 @@ mod tests {
 
     #[test]
     fn trailers_that_would_lie_are_dropped() {
-        let made = trailers(b"A: b\r\ncontent-length: 3\r\nhost: x\r\nc: d\r\n").expect("valid");
+        let lines = Bytes::from_static(b"A: b\r\ncontent-length: 3\r\nhost: x\r\nc: d\r\n");
+        let made = trailers(&lines).expect("valid");
+        assert!(are_fit_trailers(&made));
         assert_eq!(made.len(), 2);
         assert_eq!(
             (&made["a"], &made["c"]),
@@ -381,7 +391,7 @@ mod tests {
             append_response(status, &headers, &mut text);
             let ends = text.windows(4).filter(|window| window == b"\r\n\r\n").count();
             prop_assert_eq!(ends, 1);
-            let again = response(&text).expect("valid");
+            let again = response(&text.into()).expect("valid");
             prop_assert_eq!(again.status(), status);
             let sorted = |headers: &HeaderMap| {
                 let mut all: Vec<_> = headers

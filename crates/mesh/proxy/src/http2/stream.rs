@@ -215,7 +215,8 @@ impl ServerStream {
 
     /// Sends the head whose text is in the output; `ended` says that nothing follows.
     pub(crate) fn send_head(&mut self, ended: bool) -> Result<(), h2::Error> {
-        let response = match head::response(&self.call.out.bytes) {
+        let text = self.call.worker.texts.copy(&self.call.out.bytes);
+        let response = match head::response(&text) {
             Ok(response) => response,
             Err(Malformed(problem)) => {
                 tracing::debug!(problem, "a response that cannot be said in HTTP/2");
@@ -229,7 +230,7 @@ impl ServerStream {
 
     /// Sends an interim response whose text this is.
     pub(crate) fn send_interim(&mut self, text: &[u8]) {
-        if let Ok(response) = head::response(text) {
+        if let Ok(response) = head::response(&Bytes::copy_from_slice(text)) {
             // A client that has gone is noticed elsewhere.
             let _ = self.respond.send_informational(response);
         }

@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// Connects to an endpoint, and passes bytes on until both sides have ended.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         let Some(cluster) = self.cluster() else {
             self.view.stats.cx_no_route.increment();
             self.flags.set(Flag::NC);

@@ -1,0 +1,92 @@
+use std::cell::Cell;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::snapshot::{Pattern, RouteAction};
+
+fn routes(paths: impl IntoIterator<Item = PathMatch>) -> Vec<Arc<Route>> {
+    let action = || RouteAction::Respond {
+        status: 200,
+        body: String::new(),
+    };
+    let made = paths.into_iter();
+    made.map(|path| Arc::new(Route::new(path, action())))
+        .collect()
+}
+
+/// The first route for a path, and how many were asked.
+fn find(routes: &[Arc<Route>], path: &str) -> (Option<usize>, usize) {
+    let asked = Cell::new(0);
+    let is_for = |at: usize| {
+        asked.set(asked.get() + 1);
+        routes[at].path.matches(path.as_bytes())
+    };
+    let index = Index::new(routes).expect("enough routes");
+    (index.first(path.as_bytes(), is_for), asked.get())
+}
+
+#[test]
+fn a_thousand_routes_cost_what_ten_do() {
+    type Kind = fn(String) -> PathMatch;
+    let kinds: [Kind; 3] = [
+        PathMatch::Exact,
+        PathMatch::Prefix,
+        PathMatch::PathSeparatedPrefix,
+    ];
+    for kind in kinds {
+        let all = (0..1000).map(|at| kind(format!("/service-{at:04}/v1")));
+        let all = routes(all.chain([PathMatch::Prefix("/".to_owned())]));
+        let (ten, thousand) = (&all[990..], &all[..]);
+        for (path, few, many) in [
+            ("/service-0995/v1", 5, 995),
+            ("/elsewhere", 10, 1000),
+            ("/service-0995", 10, 1000),
+        ] {
+            let (found, asked) = find(ten, path);
+            assert_eq!(
+                (found, find(thousand, path)),
+                (Some(few), (Some(many), asked))
+            );
+            assert!(asked <= 2, "{asked} routes were asked for {path}");
+        }
+    }
+}
+
+#[test]
+fn few_routes_have_no_index() {
+    let all = routes((0..FEW).map(|at| PathMatch::Exact(at.to_string())));
+    assert!(Index::new(&all).is_none());
+}
+
+fn path() -> impl Strategy<Value = String> {
+    "[/ab]{0,6}"
+}
+
+fn condition() -> impl Strategy<Value = PathMatch> {
+    let ignoring_case = |path| PathMatch::IgnoringCase(Box::new(PathMatch::Prefix(path)));
+    prop_oneof![
+        path().prop_map(PathMatch::Prefix),
+        path().prop_map(PathMatch::Exact),
+        path().prop_map(PathMatch::PathSeparatedPrefix),
+        path().prop_map(|path| PathMatch::Regex(Pattern::new(&path).expect("valid"))),
+        path().prop_map(ignoring_case),
+        Just(PathMatch::Connect),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_first_route_wins_as_without_an_index(
+        conditions in prop::collection::vec(condition(), FEW + 1..40),
+        paths in prop::collection::vec(path(), 1..20),
+    ) {
+        let all = routes(conditions);
+        for path in paths {
+            let first = all.iter().position(|route| route.path.matches(path.as_bytes()));
+            prop_assert_eq!(find(&all, &path).0, first);
+        }
+    }
+}
