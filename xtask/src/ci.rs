@@ -58,6 +58,7 @@ pub(crate) fn test() -> anyhow::Result<()> {
         Need::Iptables,
         Need::Nftables,
         Need::Iproute,
+        Need::Prometheus,
         Need::Node,
         Need::PythonClients,
         Need::NodeClients,

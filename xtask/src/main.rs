@@ -1,7 +1,8 @@
-//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `peers`.
+//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `descriptors`, `peers`.
 
 mod ci;
 mod clients;
+mod descriptors;
 mod peers;
 mod shell;
 
@@ -43,6 +44,8 @@ enum Chore {
     },
     /// Lets the disk below the store fail at every operation, where CI takes a sample
     Crash,
+    /// Makes the file that tells the proxy what Envoy's messages are made of; needed when it reads a type more
+    Descriptors,
     /// Installs the real programs that tests and benchmarks run against
     Peers,
 }
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Bench { args } => ci::bench(&args),
         Chore::Kill { rounds } => ci::kill(rounds),
         Chore::Crash => ci::crash(),
+        Chore::Descriptors => descriptors::make(),
         Chore::Peers => peers::install(&peers::Need::ALL),
     }
 }

@@ -21,6 +21,7 @@ const VENV: &str = ".peers/venv";
 
 const DUCKDB: &[&str] = &["duckdb==2.0.0"];
 const GRPCIO: &[&str] = &["grpcio==1.85.3", "grpcio-reflection==1.85.1"];
+const GRPCIO_TOOLS: &[&str] = &["grpcio-tools==1.85.1"];
 const WEBSOCKETS: &[&str] = &["websockets==15.0.1"];
 const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
 const ENVOY_VERSION: &str = "1.40.0";
@@ -37,6 +38,8 @@ pub(crate) enum Need {
     DuckDb,
     /// gRPC's Python client with reflection, from PyPI into the same environment.
     Grpcio,
+    /// The compiler of protobuf, from PyPI into the same environment; no test needs it.
+    GrpcioTools,
     /// Python's WebSocket, from PyPI into the same environment.
     Websockets,
     /// The tester of OpenAPI documents, from PyPI into the same environment.
@@ -53,6 +56,8 @@ pub(crate) enum Need {
     Nftables,
     /// `ip`, a Debian package.
     Iproute,
+    /// Prometheus, a Debian package.
+    Prometheus,
     /// Node.js 20.19 or newer (what Vite asks for), with npm.
     Node,
     /// Tracing clients of Python, from PyPI into virtual environments of their own.
@@ -63,7 +68,7 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Envoy,
         Self::CargoDeny,
         Self::DuckDb,
@@ -76,6 +81,7 @@ impl Need {
         Self::Iptables,
         Self::Nftables,
         Self::Iproute,
+        Self::Prometheus,
         Self::Node,
         Self::PythonClients,
         Self::NodeClients,
@@ -87,6 +93,7 @@ impl Need {
             Self::CargoDeny => Path::new(CARGO_DENY).exists(),
             Self::DuckDb => has_module("duckdb"),
             Self::Grpcio => has_module("grpc_reflection"),
+            Self::GrpcioTools => has_module("grpc_tools"),
             Self::Websockets => has_module("websockets"),
             Self::Schemathesis => has_module("schemathesis"),
             Self::Chromium => has("chromium"),
@@ -95,6 +102,7 @@ impl Need {
             Self::Iptables => has("iptables"),
             Self::Nftables => Path::new("/usr/sbin/nft").exists(),
             Self::Iproute => Path::new("/bin/ip").exists(),
+            Self::Prometheus => has("prometheus"),
             Self::Node => has("npm") && version("node").is_some_and(|v| is_node_new_enough(&v)),
             Self::PythonClients => clients::has_python(),
             Self::NodeClients => clients::has_node(),
@@ -108,6 +116,7 @@ impl Need {
             | Self::CargoDeny
             | Self::DuckDb
             | Self::Grpcio
+            | Self::GrpcioTools
             | Self::Websockets
             | Self::Schemathesis
             | Self::PythonClients
@@ -118,6 +127,7 @@ impl Need {
             Self::Iptables => Some("iptables"),
             Self::Nftables => Some("nftables"),
             Self::Iproute => Some("iproute2"),
+            Self::Prometheus => Some("prometheus"),
             Self::Node => Some("npm"),
         }
     }
@@ -170,6 +180,7 @@ pub(crate) fn install(needs: &[Need]) -> anyhow::Result<()> {
             )?,
             Need::DuckDb => python_packages(DUCKDB)?,
             Need::Grpcio => python_packages(GRPCIO)?,
+            Need::GrpcioTools => python_packages(GRPCIO_TOOLS)?,
             Need::Websockets => python_packages(WEBSOCKETS)?,
             Need::Schemathesis => python_packages(SCHEMATHESIS)?,
             Need::PythonClients => clients::python()?,

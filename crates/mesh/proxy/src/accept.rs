@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use self::lookout::Lookout;
 use crate::call::Protocol;
+use crate::clock::Micros;
 use crate::connection::Connection;
 use crate::http2;
 use crate::net::{Stream, original_destination};
@@ -127,16 +128,27 @@ fn spawn(
         ServiceView::Tcp(view) => {
             let mut session =
                 Session::new(worker, registered, view.clone(), stream, (peer, original));
+            let worker = worker.clone();
+            let begin = worker.clock.now();
             if !session.is_allowed() {
-                stats.cx_active.decrement();
+                end(&worker, &stats, begin);
                 return;
             }
             tokio::task::spawn_local(async move {
                 session.run().await;
-                stats.cx_active.decrement();
+                end(&worker, &stats, begin);
             });
         }
     }
+}
+
+/// Counts the end of a connection that was served: its length in milliseconds.
+fn end(worker: &Worker, stats: &ListenerStats, begin: Micros) -> u64 {
+    let length_ms = worker.clock.now().saturating_sub(begin) / 1000;
+    stats.cx_active.decrement();
+    stats.cx_destroy.increment();
+    stats.cx_length_ms.add(length_ms);
+    length_ms
 }
 
 /// Serves a connection of HTTP.
@@ -151,24 +163,20 @@ fn serve_http(mut connection: Connection, stats: Arc<ListenerStats>) -> impl Fut
         let http = connection.call.view.http.clone();
         http.cx_total.increment();
         http.cx_active.increment();
-        let told = connection.registered.logs().cloned().map(|logs| {
-            let call = &connection.call;
-            (
-                logs,
-                call.worker.clone(),
-                call.client.clone(),
-                call.worker.clock.now(),
-            )
-        });
+        let worker = connection.call.worker.clone();
+        let begin = worker.clock.now();
+        let logs = connection.registered.logs().cloned();
+        let told = logs.map(|logs| (logs, connection.call.client.clone()));
         if connection.run().await == Protocol::Http2 {
             // Boxed, so that a connection of HTTP/1.1 does not hold the memory for it.
             Box::pin(http2::serve(connection)).await;
         }
-        if let Some((logs, worker, client, begin)) = told {
+        if let Some((logs, client)) = told {
             tell_connection(&logs, &worker, &client, begin);
         }
         http.cx_active.decrement();
-        stats.cx_active.decrement();
+        http.cx_destroy.increment();
+        http.cx_length_ms.add(end(&worker, &stats, begin));
     }
 }
 
@@ -196,11 +204,12 @@ async fn look_and_serve(
             serve_http(connection, stats).await;
         }
         ServiceView::Tcp(tcp) => {
+            let begin = worker.clock.now();
             let mut session = Session::new(&worker, registered, tcp.clone(), stream, ends);
             if session.is_allowed() {
                 session.run().await;
             }
-            stats.cx_active.decrement();
+            end(&worker, &stats, begin);
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The admin pages, at Envoy's paths, so that what watches an Envoy can watch this proxy.
 
+mod application;
 mod certificates;
+mod clusters;
 mod dump;
-mod metrics;
+mod ports;
+mod prometheus;
+mod protobuf;
+mod stats;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,21 +18,28 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use regex::Regex;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::agent::Shared;
+pub use self::application::{ApplicationMetrics, BadAnnotations};
+pub(crate) use self::ports::{serve_metrics, serve_status};
+use self::stats::{Format, Wanted};
+use crate::agent::{Shared, resident_bytes};
+use crate::stats::Sums;
 use crate::worker::Scope;
 
 const HELP: &str = "\
 GET  /ready             whether requests are served
 GET  /server_info       version, state, node
-GET  /listeners         the listeners that are in use
-GET  /clusters          the clusters that are in use, with their endpoints
+GET  /listeners         the listeners that are in use; ?format=json
+GET  /clusters          the clusters that are in use, with their endpoints; ?format=json
 GET  /certs             the certificates that are in use, and until when
-GET  /config_dump       what was accepted and refused, with versions
-GET  /stats             counters and gauges; ?filter=REGEX, ?usedonly, ?format=prometheus
+GET  /config_dump       what was accepted and refused, with versions; ?include_eds, ?resource=LIST, ?mask=PATHS,
+                        ?name_regex=REGEX
+GET  /memory            the memory of this process
+GET  /stats             counters, gauges and histograms; ?filter=REGEX, ?invert_filter, ?usedonly,
+                        ?type=(All|Counters|Gauges|Histograms), ?format=(text|json|prometheus),
+                        ?histogram_buckets=(summary|cumulative|disjoint)
 GET  /stats/prometheus  the same for Prometheus
 POST /healthcheck/fail  be not ready, so that no new requests come
 POST /healthcheck/ok    be ready again
@@ -44,9 +56,11 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/ready", get(ready))
         .route("/server_info", get(server_info))
         .route("/listeners", get(listeners))
-        .route("/clusters", get(clusters))
+        .route("/clusters", get(clusters_page))
         .route("/certs", get(certs))
         .route("/config_dump", get(config_dump))
+        .route("/memory", get(memory))
+        .route("/hot_restart_version", get(async || "disabled\n"))
         .route("/stats", get(stats))
         .route("/stats/prometheus", get(prometheus))
         .route("/healthcheck/fail", post(fail_checks))
@@ -94,14 +108,32 @@ async fn server_info(State(shared): State<Arc<Shared>>) -> Response {
         "state": state_of(&shared),
         "uptime_current_epoch": uptime,
         "uptime_all_epochs": uptime,
-        "command_line_options": {"concurrency": shared.workers},
-        "node": {"id": node.id, "cluster": node.cluster},
+        "hot_restart_version": "disabled",
+        "hot_restart_initializing": false,
+        "command_line_options": {
+            "concurrency": shared.workers,
+            "drain_time": format!("{}s", shared.drain_time.as_secs()),
+            "mode": "Serve",
+            "disable_hot_restart": true,
+        },
+        "node": protobuf::message("envoy.config.core.v3.Node", node),
     }))
     .into_response()
 }
 
-async fn listeners(State(shared): State<Arc<Shared>>) -> String {
+/// `format`
+fn wants_json(query: &HashMap<String, String>) -> bool {
+    query.get("format").is_some_and(|format| format == "json")
+}
+
+async fn listeners(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
     let state = shared.state();
+    if wants_json(&query) {
+        return Json(clusters::listeners_json(&state)).into_response();
+    }
     let mut text = String::new();
     for (name, slot) in state.store.listeners() {
         if let Some(active) = &slot.active {
@@ -109,24 +141,48 @@ async fn listeners(State(shared): State<Arc<Shared>>) -> String {
             let _ = writeln!(text, "{name}::{}", active.built.address);
         }
     }
-    text
+    text.into_response()
 }
 
-async fn clusters(State(shared): State<Arc<Shared>>) -> String {
-    dump::clusters_text(&shared.state())
+async fn clusters_page(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    match wants_json(&query) {
+        true => Json(clusters::json(&shared.state())).into_response(),
+        false => clusters::text(&shared.state()).into_response(),
+    }
 }
 
 async fn certs(State(shared): State<Arc<Shared>>) -> Response {
     Json(certificates::certs(&shared.state())).into_response()
 }
 
-async fn config_dump(State(shared): State<Arc<Shared>>) -> Response {
+async fn config_dump(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let wanted = match dump::Wanted::of(&query) {
+        Ok(wanted) => wanted,
+        Err(refused) => return refused.into_response(),
+    };
     let bind_errors = shared.bind_errors();
-    Json(dump::config(
-        &shared.bootstrap,
-        &shared.state(),
-        &bind_errors,
-    ))
+    let bootstrap = &shared.bootstrap;
+    let dump = dump::config(bootstrap, &shared.state(), &bind_errors, &wanted);
+    Json(dump).into_response()
+}
+
+/// The allocator does not tell what is in use of the memory that the kernel has given.
+async fn memory() -> Response {
+    let resident = resident_bytes().unwrap_or_default().to_string();
+    Json(json!({
+        "allocated": resident,
+        "heap_size": resident,
+        "pageheap_unmapped": "0",
+        "pageheap_free": "0",
+        "total_thread_cache": "0",
+        "total_physical_bytes": resident,
+    }))
     .into_response()
 }
 
@@ -134,51 +190,55 @@ async fn stats(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let filter = match query
-        .get("filter")
-        .map(|filter| Regex::new(filter))
-        .transpose()
-    {
-        Ok(filter) => filter,
-        Err(error) => {
-            return (StatusCode::BAD_REQUEST, format!("invalid regex: {error}\n")).into_response();
-        }
+    let wanted = match Wanted::of(&query) {
+        Ok(wanted) => wanted,
+        Err(refused) => return refused.into_response(),
     };
-    let mut all = metrics::collect(&shared);
-    all.retain(|(name, value)| {
-        let named = filter.as_ref().is_none_or(|filter| filter.is_match(name));
-        named && (!query.contains_key("usedonly") || *value != 0)
-    });
-    match query.get("format").map(String::as_str) {
-        Some("prometheus") => exposition(&metrics::prometheus(&all, &shared)),
-        Some("json") => {
-            let stats: Vec<_> = all
-                .iter()
-                .map(|(name, value)| json!({"name": name, "value": value}))
-                .collect();
-            Json(json!({"stats": stats})).into_response()
-        }
-        _ => {
-            let lines: String = all
-                .iter()
-                .map(|(name, value)| format!("{name}: {value}\n"))
-                .collect();
-            lines.into_response()
-        }
+    let mut all = stats::collect(&shared);
+    wanted.select(&mut all, &shared);
+    match wanted.format {
+        Format::Text => stats::text(&all, wanted.buckets).into_response(),
+        Format::Json => Json(stats::json(&all, wanted.buckets)).into_response(),
+        Format::Prometheus => exposition(with_istios(&all, &shared)),
     }
 }
 
-async fn prometheus(State(shared): State<Arc<Shared>>) -> Response {
-    let all = metrics::collect(&shared);
-    exposition(&metrics::prometheus(&all, &shared))
+async fn prometheus(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    match prometheus_text(&shared, &query) {
+        Ok(text) => exposition(text),
+        Err(refused) => refused.into_response(),
+    }
 }
 
-fn exposition(text: &str) -> Response {
+/// All metrics in the text format of Prometheus.
+fn prometheus_text(
+    shared: &Shared,
+    query: &HashMap<String, String>,
+) -> Result<String, (StatusCode, String)> {
+    let wanted = Wanted::of(query)?;
+    let mut all = stats::collect(shared);
+    wanted.select(&mut all, shared);
+    Ok(with_istios(&all, shared))
+}
+
+/// In the text format of Prometheus, with Istio's metrics.
+fn with_istios(all: &Sums, shared: &Shared) -> String {
+    let mut text = prometheus::text(all);
+    if let Some(proxy) = &*shared.proxy() {
+        text.push_str(&proxy.istio_metrics());
+    }
+    text
+}
+
+fn exposition(text: String) -> Response {
     let content_type = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
-    (content_type, text.to_owned()).into_response()
+    (content_type, text).into_response()
 }
 
 async fn fail_checks(State(shared): State<Arc<Shared>>) -> &'static str {

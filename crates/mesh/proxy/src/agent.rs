@@ -6,13 +6,15 @@ mod dns;
 mod files;
 mod follow;
 mod overload;
+mod pages;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::{self, Config};
 use periplus_xds::type_url::SECRET;
 use thiserror::Error;
@@ -24,6 +26,8 @@ use tokio::time::{sleep, sleep_until};
 use self::cache::{Cache, Cached};
 use self::follow::Follower;
 use self::overload::Pressures;
+pub(crate) use self::overload::resident_bytes;
+use self::pages::Pages;
 use crate::bootstrap::{Bootstrap, StaticSecret};
 use crate::config::{Lookup, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
@@ -41,6 +45,8 @@ const MAX_POLL: Duration = Duration::from_millis(250);
 pub struct Agent {
     shared: Arc<Shared>,
     admin: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    status: Option<SocketAddr>,
     /// The stream, the clock of the configuration, the resolver and the admin pages.
     _tasks: JoinSet<()>,
 }
@@ -49,14 +55,22 @@ pub struct Agent {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AgentError {
-    /// The admin pages have no address to be served at.
-    #[error("cannot listen on {address} for the admin pages (admin.address in the bootstrap file)")]
-    Admin {
-        /// What the bootstrap file says.
+    /// Pages have no address to be served at.
+    #[error("cannot listen on {address} for {what}")]
+    Pages {
+        /// Which pages, and what says so.
+        what: &'static str,
+        /// Where.
         address: SocketAddr,
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// The application's metrics would be this proxy's own.
+    #[error("the application's metrics cannot be on port {port}, which is the proxy's own")]
+    OwnMetrics {
+        /// The port.
+        port: u16,
     },
     /// A secret of the bootstrap file is not usable.
     #[error("secret {name:?} of the bootstrap file: {problem}")]
@@ -77,7 +91,7 @@ pub(crate) struct Shared {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) workers: usize,
     pub(crate) started: Instant,
-    drain_time: Duration,
+    pub(crate) drain_time: Duration,
     /// Somebody has asked for the listeners to be drained.
     drains: AtomicBool,
     state: Mutex<State>,
@@ -95,7 +109,7 @@ pub(crate) struct Shared {
 }
 
 /// The configuration and the stream that brings it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) connected: bool,
@@ -103,7 +117,9 @@ pub(crate) struct State {
     pub(crate) stream_error: Option<String>,
     /// Accepted and refused responses, by type.
     pub(crate) updates: BTreeMap<String, (u64, u64)>,
-    /// The resources as they came, to be kept on disk.
+    /// When the proxy has started.
+    pub(crate) started: SystemTime,
+    /// The resources as they came, but for secrets: to be shown, and to be kept on disk.
     held: Cached,
     /// How it went with the file that they are kept in.
     pub(crate) cache: CacheState,
@@ -122,17 +138,41 @@ pub(crate) struct CacheState {
     pub(crate) write_failed: u64,
 }
 
+impl State {
+    fn new() -> Self {
+        Self {
+            store: Store::default(),
+            connected: false,
+            stream_error: None,
+            updates: BTreeMap::new(),
+            started: SystemTime::now(),
+            held: Cached::default(),
+            cache: CacheState::default(),
+            pressures: Pressures::default(),
+        }
+    }
+
+    /// The resources of a type that were accepted last: name, version, and as they came.
+    pub(crate) fn accepted(&self, type_url: &str) -> impl Iterator<Item = (&str, &str, &Any)> {
+        let held = self.held.types.get(type_url);
+        let resources = held.into_iter().flat_map(|held| &held.resources);
+        resources.filter_map(|(name, held)| {
+            let body = held.body.as_ref()?;
+            Some((name.as_str(), held.version.as_str(), body))
+        })
+    }
+}
+
 impl Agent {
     /// Starts the workers, the admin pages and the stream to the control plane, which is retried until
     /// it is there.
     pub async fn start(bootstrap: Bootstrap, options: Options) -> Result<Self, AgentError> {
-        let admin = match bootstrap.admin {
-            None => None,
-            Some(address) => {
-                let bound = TcpListener::bind(address).await;
-                Some(bound.map_err(|source| AgentError::Admin { address, source })?)
-            }
-        };
+        let Pages {
+            admin,
+            metrics,
+            status,
+        } = Pages::bind(&bootstrap, &options).await?;
+        let application = options.application_metrics.clone();
         let node = bootstrap.telemetry_node();
         let mut config = Config::new(bootstrap.control_plane.clone(), bootstrap.node.clone());
         config.form = bootstrap.form;
@@ -146,11 +186,18 @@ impl Agent {
         }
 
         let mut tasks = JoinSet::new();
-        let admin_address = admin
-            .as_ref()
-            .and_then(|listener| listener.local_addr().ok());
+        let address = |listener: &TcpListener| listener.local_addr().ok();
+        let [admin_address, metrics_address, status_address] =
+            [&admin, &metrics, &status].map(|it| it.as_ref().and_then(address));
         if let Some(listener) = admin {
             tasks.spawn(admin::serve(listener, Arc::clone(&shared)));
+        }
+        if let Some(listener) = metrics {
+            tasks.spawn(admin::serve_metrics(listener, Arc::clone(&shared)));
+        }
+        if let Some(listener) = status {
+            let shared = Arc::clone(&shared);
+            tasks.spawn(admin::serve_status(listener, shared, application));
         }
         let mut follower = Follower::new(&shared, cache.is_some());
         if let Some(cache) = cache {
@@ -166,6 +213,8 @@ impl Agent {
         Ok(Self {
             shared,
             admin: admin_address,
+            metrics: metrics_address,
+            status: status_address,
             _tasks: tasks,
         })
     }
@@ -173,6 +222,16 @@ impl Agent {
     /// Where the admin pages are.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Where the metrics are, see [`Options::metrics_address`].
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// Where the state is, see [`Options::status_address`].
+    pub fn status_address(&self) -> Option<SocketAddr> {
+        self.status
     }
 
     /// Waits until the first configuration is complete and all its listeners accept.
@@ -234,7 +293,7 @@ impl Shared {
             started: Instant::now(),
             drain_time,
             drains: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State::new()),
             published,
             proxy: Mutex::new(Some(proxy)),
             changes: watch::Sender::new(0),

@@ -7,6 +7,7 @@
 mod file;
 mod overload;
 mod secrets;
+mod stats;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,6 +21,7 @@ use thiserror::Error;
 use self::file::File;
 pub use self::overload::{Action, Overload, Resource, Trigger};
 pub use self::secrets::StaticSecret;
+pub use self::stats::StatsMatcher;
 use crate::snapshot;
 
 /// What a bootstrap file says.
@@ -37,6 +39,8 @@ pub struct Bootstrap {
     pub secrets: Vec<StaticSecret>,
     /// `overload_manager`.
     pub overload: Overload,
+    /// `stats_config.stats_matcher`.
+    pub stats: StatsMatcher,
 }
 
 impl Bootstrap {

@@ -346,11 +346,7 @@ impl Connection {
         self.call.out.bytes.extend_from_slice(reply.body.as_bytes());
         self.call.tell_refusal(&Refusal::of(&reply));
         let http = &self.call.view.http;
-        if reply.status < 500 {
-            http.rq_4xx.increment();
-        } else {
-            http.rq_5xx.increment();
-        }
+        http.rq.count(reply.status);
         self.call
             .timer
             .set(self.call.worker.clock.now(), Some(LINGER));

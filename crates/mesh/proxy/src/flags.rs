@@ -155,6 +155,12 @@ impl Flags {
         self.0.contains(&Some(flag))
     }
 
+    /// Whether a cluster has refused before any endpoint was chosen.
+    pub(crate) fn is_of_cluster(self) -> bool {
+        let refusals = [Flag::UH, Flag::UO, Flag::DO, Flag::UDO];
+        refusals.into_iter().any(|flag| self.has(flag))
+    }
+
     /// Their long names, comma-joined.
     pub(crate) fn long(self) -> impl fmt::Display {
         fmt::from_fn(move |f| self.join(f, Flag::long))

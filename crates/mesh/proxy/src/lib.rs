@@ -52,6 +52,7 @@ mod view;
 mod worker;
 mod xfcc;
 
+pub use admin::{ApplicationMetrics, BadAnnotations};
 pub use agent::{Agent, AgentError};
 pub use publish::Published;
 pub use runtime::{DrainStrategy, Options, Proxy, StartError};

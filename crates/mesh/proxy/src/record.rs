@@ -14,27 +14,24 @@ impl Call {
     #[inline]
     pub(crate) fn finish(&self, exchange: &mut Exchange, end: Micros) {
         let http = &self.view.http;
-        http.rq_completed.increment();
+        let took_ms = end.saturating_sub(exchange.begin) / 1000;
+        http.rq.count(exchange.status);
+        http.rq_time.add(took_ms);
         if exchange.is_counted {
             self.worker.open.remove_stream();
         }
-        match exchange.status / 100 {
-            1 => http.rq_1xx.increment(),
-            2 => http.rq_2xx.increment(),
-            3 => http.rq_3xx.increment(),
-            4 => http.rq_4xx.increment(),
-            5 => http.rq_5xx.increment(),
-            _ => {}
-        }
-        if let (Some(cluster), Some(_)) = (&exchange.cluster, &exchange.attempt) {
+        self.view.listener_http.rq.count(exchange.status);
+        if let Some(cluster) = &exchange.cluster {
             let stats = &cluster.stats;
-            stats.rq_completed.increment();
-            match exchange.status / 100 {
-                2 => stats.rq_2xx.increment(),
-                3 => stats.rq_3xx.increment(),
-                4 => stats.rq_4xx.increment(),
-                5 => stats.rq_5xx.increment(),
-                _ => {}
+            match &exchange.attempt {
+                Some(attempt) => {
+                    stats.rq.count(exchange.status);
+                    if attempt.status != 0 {
+                        stats.rq_time.add(took_ms);
+                    }
+                }
+                None if exchange.flags.is_of_cluster() => stats.rq.count(exchange.status),
+                None => {}
             }
         }
         if exchange.rare.as_ref().is_some_and(|rare| rare.is_upgrade) {

@@ -1,6 +1,5 @@
 //! The workers: one thread, one current-thread runtime and one set of listening sockets each.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -14,10 +13,11 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::ApplicationMetrics;
 use crate::listener::{Listeners, Progress};
 use crate::overload::{Actions, Open};
 use crate::snapshot::Node;
-use crate::stats::Registry;
+use crate::stats::{Registry, Sums};
 use crate::telemetry::Logs;
 use crate::telemetry::istio::exposition;
 use crate::upstream::{Usages, add_gauges};
@@ -51,6 +51,12 @@ pub struct Options {
     pub max_pending_spans: usize,
     /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
     pub config_cache: Option<PathBuf>,
+    /// Where [`crate::Agent`] serves its metrics alone: port 15090 of Istio's sidecars.
+    pub metrics_address: Option<SocketAddr>,
+    /// Where it serves its readiness, and its metrics with those of the application: port 15020 of Istio's sidecars.
+    pub status_address: Option<SocketAddr>,
+    /// Where the application's metrics are.
+    pub application_metrics: ApplicationMetrics,
 }
 
 /// How the clients of listeners that drain are told to go (Envoy's `--drain-strategy`).
@@ -85,6 +91,9 @@ impl Default for Options {
             min_drain_time: Duration::ZERO,
             max_pending_spans: 16 * 1024,
             config_cache: None,
+            metrics_address: None,
+            status_address: None,
+            application_metrics: ApplicationMetrics::default(),
         }
     }
 }
@@ -239,7 +248,12 @@ impl Proxy {
     /// All counters and gauges, summed over the workers, by Envoy's names where Envoy has one
     /// (`http.PREFIX.downstream_rq_total`, `cluster.NAME.upstream_cx_active`, …), sorted.
     pub fn stats(&self) -> Vec<(String, u64)> {
-        let mut sums = BTreeMap::new();
+        self.sums().numbers()
+    }
+
+    /// The same with the histograms, by parts of their names.
+    pub(crate) fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
         for worker in &self.workers {
             worker.registry.add_to(&mut sums);
         }
@@ -247,12 +261,11 @@ impl Proxy {
             add_gauges(cluster, &self.usages.of(&cluster.name), &mut sums);
         }
         if self.resets_streams {
-            sums.insert(RESETS.to_owned(), self.open.resets.load(Ordering::Relaxed));
+            sums.counter(RESETS, self.open.resets.load(Ordering::Relaxed));
         }
-        self.logs.visit(&mut |name, value| {
-            sums.insert(name.to_owned(), value);
-        });
-        sums.into_iter().collect()
+        self.logs
+            .visit(&mut |name, value| sums.counter(name, value));
+        sums
     }
 
     /// Istio's standard metrics of all workers, in the text format of Prometheus.

@@ -14,7 +14,7 @@ use crate::snapshot::{
     ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, Filter, FilterChain,
     Listener, Service, Snapshot, TcpProxy, select,
 };
-use crate::stats::{ClusterStats, HttpStats, ListenerStats, TcpStats, TlsStats};
+use crate::stats::{ClusterStats, HttpStats, ListenerHttpStats, ListenerStats, TcpStats, TlsStats};
 use crate::telemetry::istio::Metrics;
 use crate::telemetry::{AccessLog, LogView, Sink, Telemetry};
 use crate::trace::Tracer;
@@ -71,6 +71,8 @@ pub(crate) struct HttpView {
     conditions: Option<ChainMatch>,
     pub(crate) manager: Arc<ConnectionManager>,
     pub(crate) http: Arc<HttpStats>,
+    /// What is counted for its listener.
+    pub(crate) listener_http: Arc<ListenerHttpStats>,
     pub(crate) router: Option<Router>,
     /// If there is a filter that injects any.
     pub(crate) faults: Option<Rc<Faults>>,
@@ -311,6 +313,9 @@ impl ServiceView {
                 Self::Http(Rc::new(HttpView {
                     conditions: conditions.cloned(),
                     http: worker.registry.http(&manager.stat_prefix),
+                    listener_http: worker
+                        .registry
+                        .listener_http(&listener.name, &manager.stat_prefix),
                     router: manager.routes.as_ref().map(|table| {
                         let options = (tells_operations, &*manager.filters);
                         Router::new(table.clone(), options, cluster)

@@ -1,11 +1,12 @@
 //! A sidecar or gateway: an Envoy bootstrap file in, requests and their spans through.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use periplus_proxy::{Agent, DrainStrategy, Options, bootstrap};
+use periplus_proxy::{Agent, ApplicationMetrics, DrainStrategy, Options, bootstrap};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Flags.
@@ -47,6 +48,23 @@ pub(crate) struct Args {
     /// File that keeps the last good configuration, for a start while there is no control plane
     #[arg(long, value_name = "FILE")]
     config_cache: Option<PathBuf>,
+
+    /// Address for Prometheus: `/stats/prometheus` with the proxy's metrics, as Istio's sidecars have on port 15090
+    #[arg(long, value_name = "IP:PORT")]
+    metrics_address: Option<SocketAddr>,
+
+    /// Address for `/healthz/ready`, and `/stats/prometheus` with the application's metrics too, as Istio's sidecars have on port 15020
+    #[arg(long, value_name = "IP:PORT")]
+    status_address: Option<SocketAddr>,
+
+    /// Where the application's metrics are, in Istio's form: {"scrape": "true", "path": "/metrics", "port": "8080"}
+    #[arg(
+        long,
+        value_name = "JSON",
+        env = "ISTIO_PROMETHEUS_ANNOTATIONS",
+        requires = "status_address"
+    )]
+    application_metrics: Option<ApplicationMetrics>,
 
     /// What is logged: error, warn, info, debug, trace, or a filter by module (RUST_LOG goes first)
     #[arg(long, value_name = "LEVEL", default_value = "info")]
@@ -93,6 +111,9 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
         },
         drain_time: Duration::from_secs(args.drain_time),
         min_drain_time: Duration::from_secs(args.min_drain_time),
+        metrics_address: args.metrics_address,
+        status_address: args.status_address,
+        application_metrics: args.application_metrics.unwrap_or_default(),
         ..Options::default()
     };
     let agent = Agent::start(bootstrap, options).await?;

@@ -1,91 +1,331 @@
-//! What the configuration is: `/config_dump` and `/clusters`.
+//! What the configuration is: `/config_dump`, in Envoy's form.
 
-use std::fmt::Write as _;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::http::StatusCode;
+use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::type_url::{self, CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE, SECRET};
-use serde_json::{Value, json};
+use regex::Regex;
+use serde_json::{Map, Value as Json, json};
 
-use super::certificates;
+use super::{certificates, protobuf};
 use crate::agent::State;
 use crate::bootstrap::Bootstrap;
-use crate::snapshot::{ChainTls, Cluster, FilterChain, Listener, RouteTable, Service};
+use crate::tls::rfc3339;
 
-/// The layout is Envoy's, the resources are told in short: names, addresses and references.
+/// What is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// One of the lists, each of whose elements is an answer of its own.
+    resource: Option<String>,
+    /// The fields that are shown.
+    mask: Vec<Vec<String>>,
+    name: Option<Regex>,
+    include_eds: bool,
+}
+
+/// The lists of a dump: the field, what one element is called in protobuf, and where it has its name.
+const LISTS: [(&str, &str, &str); 9] = [
+    (
+        "dynamic_listeners",
+        "ListenersConfigDump.DynamicListener",
+        "/name",
+    ),
+    (
+        "dynamic_active_clusters",
+        "ClustersConfigDump.DynamicCluster",
+        "/cluster/name",
+    ),
+    (
+        "dynamic_warming_clusters",
+        "ClustersConfigDump.DynamicCluster",
+        "/cluster/name",
+    ),
+    (
+        "dynamic_route_configs",
+        "RoutesConfigDump.DynamicRouteConfig",
+        "/route_config/name",
+    ),
+    (
+        "dynamic_endpoint_configs",
+        "EndpointsConfigDump.DynamicEndpointConfig",
+        "/endpoint_config/cluster_name",
+    ),
+    ("static_secrets", "SecretsConfigDump.StaticSecret", "/name"),
+    (
+        "dynamic_active_secrets",
+        "SecretsConfigDump.DynamicSecret",
+        "/name",
+    ),
+    (
+        "dynamic_warming_secrets",
+        "SecretsConfigDump.DynamicSecret",
+        "/name",
+    ),
+    ("bootstrap", "BootstrapConfigDump", "/node/id"),
+];
+
+impl Wanted {
+    pub(super) fn of(query: &HashMap<String, String>) -> Result<Self, (StatusCode, String)> {
+        let name = query.get("name_regex").map(|name| Regex::new(name));
+        let name = name
+            .transpose()
+            .map_err(|error| (StatusCode::BAD_REQUEST, format!("invalid regex: {error}\n")))?;
+        let path = |path: &str| path.split('.').map(str::to_owned).collect();
+        let mask = query.get("mask").map_or("", String::as_str);
+        let resource = query.get("resource").cloned();
+        if let Some(resource) = &resource
+            && !LISTS.iter().any(|(list, ..)| list == resource)
+        {
+            let message = format!("{resource} not found in config dump\n");
+            return Err((StatusCode::NOT_FOUND, message));
+        }
+        Ok(Self {
+            include_eds: query.contains_key("include_eds")
+                || resource.as_deref() == Some("dynamic_endpoint_configs"),
+            resource,
+            mask: mask
+                .split(',')
+                .filter(|path| !path.is_empty())
+                .map(path)
+                .collect(),
+            name,
+        })
+    }
+
+    /// What is left of the whole.
+    fn select(&self, mut configs: Vec<Json>) -> Vec<Json> {
+        for config in &mut configs {
+            for (list, _, name) in LISTS {
+                let Some(elements) = config.get_mut(list).and_then(Json::as_array_mut) else {
+                    continue;
+                };
+                elements.retain(|element| {
+                    let name = element.pointer(name).and_then(Json::as_str);
+                    let is_match = |regex: &Regex| regex.is_match(name.unwrap_or_default());
+                    self.name.as_ref().is_none_or(is_match)
+                });
+            }
+        }
+        if let Some(resource) = &self.resource {
+            configs = self.elements(configs, resource);
+        }
+        if !self.mask.is_empty() {
+            configs
+                .iter_mut()
+                .for_each(|config| *config = self.masked(config));
+        }
+        configs
+    }
+
+    fn elements(&self, configs: Vec<Json>, resource: &str) -> Vec<Json> {
+        let mut found = Vec::new();
+        for mut config in configs {
+            let Some(list) = config.get_mut(resource).map(Json::take) else {
+                continue;
+            };
+            let of = LISTS.iter().find(|(list, ..)| *list == resource);
+            let of = of.map_or("", |(_, of, _)| *of);
+            let elements = match list {
+                Json::Array(elements) => elements,
+                one => vec![one],
+            };
+            for element in elements {
+                let kind = format!("type.googleapis.com/envoy.admin.v3.{of}");
+                let mut all = Map::from_iter([("@type".to_owned(), kind.into())]);
+                if let Json::Object(fields) = element {
+                    all.extend(fields);
+                }
+                found.push(Json::Object(all));
+            }
+        }
+        found
+    }
+
+    fn masked(&self, config: &Json) -> Json {
+        let mut left = Map::new();
+        if let Some(kind) = config.get("@type") {
+            left.insert("@type".to_owned(), kind.clone());
+        }
+        let mut left = Json::Object(left);
+        for path in &self.mask {
+            keep(config, path, &mut left);
+        }
+        left
+    }
+}
+
+/// Takes over the field at a path; a field of a list is that of each element.
+fn keep(from: &Json, path: &[String], to: &mut Json) {
+    let Some((name, rest)) = path.split_first() else {
+        *to = from.clone();
+        return;
+    };
+    match (from, &mut *to) {
+        (Json::Object(from), Json::Object(to)) => {
+            let Some(field) = from.get(name) else {
+                return;
+            };
+            let empty = match field {
+                Json::Array(elements) => Json::Array(vec![json!({}); elements.len()]),
+                _ => json!({}),
+            };
+            keep(field, rest, to.entry(name.clone()).or_insert(empty));
+        }
+        (Json::Array(from), Json::Array(to)) => {
+            for (from, to) in from.iter().zip(to) {
+                keep(from, path, to);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// All that is asked for.
 pub(super) fn config(
     bootstrap: &Bootstrap,
     state: &State,
     bind_errors: &[(String, SocketAddr, String)],
-) -> Value {
-    let store = &state.store;
-    let listeners: Vec<_> = store
-        .listeners()
-        .iter()
-        .map(|(name, slot)| {
-            let bind_error = bind_errors.iter().find(|(failed, ..)| failed == name);
-            json!({
-                "name": name,
-                "active_state": slot.active.as_ref().map(|active| listener(&active.built)),
-                "warming_state": slot.warming.as_ref().map(|warming| json!({
-                    "name": name,
-                    "address": warming.spec.address,
-                })),
-                "error_state": bind_error.map(|(_, address, error)| json!({
-                    "details": format!("cannot listen on {address}: {error}"),
-                })),
-            })
-        })
-        .collect();
-    let warming: Vec<_> = store
-        .clusters()
-        .iter()
-        .filter(|(_, slot)| slot.warming.is_some())
-        .map(|(name, _)| json!({"cluster": {"name": name}}))
-        .collect();
-    let active: Vec<_> = store
-        .clusters()
-        .values()
-        .filter_map(|slot| Some(cluster(&slot.active.as_ref()?.built)))
-        .collect();
-    let routes: Vec<_> = store.routes().map(|table| routes(table)).collect();
+    wanted: &Wanted,
+) -> Json {
+    let started = json!(moment(state.started));
+    let mut configs = vec![
+        json!({
+            "@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump",
+            "bootstrap": bootstrap_of(bootstrap),
+            "last_updated": started,
+        }),
+        clusters(state),
+    ];
+    if wanted.include_eds {
+        configs.push(json!({
+            "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",
+            "dynamic_endpoint_configs": resources(state, ENDPOINT, "endpoint_config"),
+        }));
+    }
+    configs.extend([
+        listeners(state, bind_errors),
+        json!({"@type": "type.googleapis.com/envoy.admin.v3.ScopedRoutesConfigDump"}),
+        json!({
+            "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
+            "dynamic_route_configs": resources(state, ROUTE, "route_config"),
+        }),
+        certificates::secrets(state, version(state, SECRET)),
+    ]);
+    let configs = wanted.select(configs);
+    if wanted.resource.is_some() || !wanted.mask.is_empty() {
+        return json!({"configs": configs});
+    }
     json!({
-        "configs": [
-            {
-                "@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump",
-                "bootstrap": {
-                    "node": {"id": bootstrap.node.id, "cluster": bootstrap.node.cluster},
-                    "control_plane": bootstrap.control_plane,
-                },
-            },
-            {
-                "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
-                "version_info": version(state, LISTENER),
-                "dynamic_listeners": listeners,
-            },
-            {
-                "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
-                "version_info": version(state, CLUSTER),
-                "dynamic_active_clusters": active,
-                "dynamic_warming_clusters": warming,
-            },
-            {
-                "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
-                "version_info": version(state, ROUTE),
-                "dynamic_route_configs": routes,
-            },
-            {
-                "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",
-                "version_info": version(state, ENDPOINT),
-            },
-            certificates::secrets(state, version(state, SECRET)),
-        ],
+        "configs": configs,
         "control_plane": {
             "connected": state.connected,
             "error": state.stream_error,
             "types": PUSH_ORDER.map(|type_url| type_state(state, type_url)),
         },
     })
+}
+
+fn bootstrap_of(bootstrap: &Bootstrap) -> Json {
+    let admin = bootstrap
+        .admin
+        .map(|admin| json!({"address": socket(admin)}));
+    let mut shown = json!({
+        "node": protobuf::message("envoy.config.core.v3.Node", &bootstrap.node),
+        "dynamic_resources": {"ads_config": {"api_type": match bootstrap.form {
+            periplus_xds::client::Form::StateOfTheWorld => "GRPC",
+            periplus_xds::client::Form::Delta => "DELTA_GRPC",
+        }}},
+    });
+    if let Some(admin) = admin {
+        shown["admin"] = admin;
+    }
+    shown
+}
+
+/// An address as Envoy's `Address` is in JSON.
+pub(super) fn socket(address: SocketAddr) -> Json {
+    json!({"socket_address": {"address": address.ip(), "port_value": address.port()}})
+}
+
+fn clusters(state: &State) -> Json {
+    let slots = state.store.clusters();
+    let is_active = |name: &str| slots.get(name).is_some_and(|slot| slot.warming.is_none());
+    let (active, warming): (Vec<_>, Vec<_>) = named(state, CLUSTER, "cluster")
+        .into_iter()
+        .partition(|(name, _)| is_active(name));
+    let shown = |all: Vec<(&str, Json)>| -> Json { all.into_iter().map(|(_, one)| one).collect() };
+    let mut dump = json!({
+        "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
+        "version_info": version(state, CLUSTER),
+        "dynamic_active_clusters": shown(active),
+    });
+    if !warming.is_empty() {
+        dump["dynamic_warming_clusters"] = shown(warming);
+    }
+    dump
+}
+
+fn listeners(state: &State, bind_errors: &[(String, SocketAddr, String)]) -> Json {
+    let slots = state.store.listeners();
+    let all: Vec<_> = named(state, LISTENER, "listener")
+        .into_iter()
+        .map(|(name, shown)| {
+            let is_warming = slots.get(name).is_none_or(|slot| slot.warming.is_some());
+            let state_name = if is_warming {
+                "warming_state"
+            } else {
+                "active_state"
+            };
+            let mut listener = json!({"name": name, state_name: shown});
+            let cannot_bind = bind_errors.iter().find(|(failed, ..)| failed == name);
+            let error = match cannot_bind {
+                Some((_, address, error)) => {
+                    Some(json!({"details": format!("cannot listen on {address}: {error}")}))
+                }
+                None => refusal(state, LISTENER, &format!("listener {name:?}")),
+            };
+            if let Some(error) = error {
+                listener["error_state"] = error;
+            }
+            listener
+        })
+        .collect();
+    json!({
+        "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
+        "version_info": version(state, LISTENER),
+        "dynamic_listeners": all,
+    })
+}
+
+/// Why the newest form of a resource was refused.
+fn refusal(state: &State, type_url: &str, resource: &str) -> Option<Json> {
+    let known = state.store.types().get(type_url)?;
+    let (version, rejections) = known.refused.as_ref()?;
+    let rejection = rejections.iter().find(|one| one.resource == resource)?;
+    Some(json!({"version_info": version, "details": rejection.to_string()}))
+}
+
+fn resources(state: &State, type_url: &str, field: &str) -> Json {
+    let all = named(state, type_url, field).into_iter();
+    all.map(|(_, one)| one).collect()
+}
+
+/// The resources of a type that were accepted last, by name, in Envoy's wrapping.
+fn named<'a>(state: &'a State, type_url: &str, field: &str) -> Vec<(&'a str, Json)> {
+    let known = state.store.types().get(type_url);
+    let updated = known.and_then(|known| known.updated).map(moment);
+    let show = |(name, version, body): (&'a str, &'a str, &'a Any)| {
+        let shown = json!({
+            "version_info": version,
+            field: protobuf::any(body),
+            "last_updated": updated,
+        });
+        (name, shown)
+    };
+    state.accepted(type_url).map(show).collect()
 }
 
 fn version<'a>(state: &'a State, type_url: &str) -> &'a str {
@@ -96,7 +336,7 @@ fn version<'a>(state: &'a State, type_url: &str) -> &'a str {
         .map_or("", |known| known.version.as_str())
 }
 
-fn type_state(state: &State, type_url: &str) -> Value {
+fn type_state(state: &State, type_url: &str) -> Json {
     let known = state
         .store
         .types()
@@ -111,148 +351,67 @@ fn type_state(state: &State, type_url: &str) -> Value {
         "type": type_url::short(type_url),
         "type_url": type_url,
         "version_info": known.version,
-        "last_updated_unix_ms": known.updated.map(unix_ms),
+        "last_updated": known.updated.map(moment),
         "error_state": refused,
     })
 }
 
-fn unix_ms(time: SystemTime) -> u128 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis()
+/// As protobuf's JSON has moments, to the second.
+fn moment(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    rfc3339(i64::try_from(since.as_secs()).unwrap_or_default())
 }
 
-fn listener(listener: &Listener) -> Value {
-    json!({
-        "name": listener.name,
-        "address": listener.address,
-        "traffic_direction": format!("{:?}", listener.direction).to_uppercase(),
-        "bind_to_port": listener.socket.is_some(),
-        "use_original_dst": listener.hands_over,
-        "filter_chains": listener
-            .chains
-            .iter()
-            .map(filter_chain)
-            .collect::<Vec<_>>(),
-        "default_filter_chain": listener.default_chain.as_ref().map(filter_chain),
-        "listener_filters": format!("{:?}", listener.inspection.filters),
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn filter_chain(chain: &FilterChain) -> Value {
-    let tls = chain.tls.as_ref().map(|tls| match tls {
-        ChainTls::NotReady => json!("its secrets have not come"),
-        ChainTls::Ready(tls) => json!(format!("{tls:?}")),
-    });
-    json!({
-        "filter_chain_match": format!("{:?}", chain.conditions),
-        "transport_socket": tls,
-        "filters": [filter(&chain.service)],
-    })
-}
-
-fn filter(service: &Service) -> Value {
-    match service {
-        Service::Http(manager) => json!({
-            "name": "envoy.filters.network.http_connection_manager",
-            "stat_prefix": manager.stat_prefix,
-            "route_config_name": manager.routes.as_ref().map(|table| &table.name),
-            "tracing": manager.tracing.as_ref().map(|tracing| format!("{:?}", tracing.provider)),
-        }),
-        Service::Tcp(proxy) => json!({
-            "name": "envoy.filters.network.tcp_proxy",
-            "stat_prefix": proxy.stat_prefix,
-            "weighted_clusters": proxy
-                .clusters
-                .iter()
-                .map(|choice| json!({"name": choice.name, "weight": choice.weight}))
-                .collect::<Vec<_>>(),
-        }),
-    }
-}
-
-fn cluster(cluster: &Cluster) -> Value {
-    json!({
-        "cluster": {
-            "name": cluster.name,
-            "alt_stat_name": cluster.observability_name,
-            "lb_policy": format!("{:?}", cluster.balancing),
-            "endpoints": cluster
-                .endpoints
-                .iter()
-                .map(|endpoint| json!({"address": endpoint.address, "weight": endpoint.weight}))
-                .collect::<Vec<_>>(),
-        },
-    })
-}
-
-fn routes(table: &RouteTable) -> Value {
-    let hosts: Vec<_> = table
-        .virtual_hosts
-        .iter()
-        .map(|host| {
-            let routes: Vec<_> = host
-                .routes
-                .iter()
-                .map(|route| {
-                    json!({
-                        "name": route.name,
-                        "match": format!("{:?}", route.path),
-                        "headers": route.headers.iter().map(|h| format!("{h:?}")).collect::<Vec<_>>(),
-                        "action": format!("{:?}", route.action),
-                        "operation": route.decorator.as_ref().map(|decorator| &decorator.operation),
-                    })
-                })
-                .collect();
-            json!({"name": host.name, "routes": routes})
-        })
-        .collect();
-    json!({"route_config": {"name": table.name, "virtual_hosts": hosts}})
-}
-
-/// Envoy's `/clusters`: one fact a line.
-pub(super) fn clusters_text(state: &State) -> String {
-    let mut text = String::new();
-    for (name, slot) in state.store.clusters() {
-        let Some(active) = &slot.active else {
-            continue;
+    #[test]
+    fn masks_names_and_resources_choose() {
+        let configs = vec![json!({
+            "@type": "dump",
+            "version_info": "1",
+            "dynamic_listeners": [
+                {"name": "a", "active_state": {"version_info": "1", "listener": {"name": "a"}}},
+                {"name": "b", "active_state": {"version_info": "2", "listener": {"name": "b"}}},
+            ],
+        })];
+        let wanted = |query: &[(&str, &str)]| {
+            let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            Wanted::of(&query.iter().map(text).collect()).expect("valid")
         };
-        let cluster = &active.built;
-        let mut line = |fact: String| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name}::{fact}");
-        };
-        line(format!(
-            "observability_name::{}",
-            cluster.observability_name
-        ));
-        for (priority, limits) in [
-            ("default", cluster.limits.default),
-            ("high", cluster.limits.high),
+        let one = "type.googleapis.com/envoy.admin.v3.ListenersConfigDump.DynamicListener";
+        for (query, expected) in [
+            (
+                vec![("mask", "version_info")],
+                json!([{"@type": "dump", "version_info": "1"}]),
+            ),
+            (
+                vec![
+                    ("mask", "dynamic_listeners.active_state.version_info"),
+                    ("name_regex", "^b$"),
+                ],
+                json!([{
+                    "@type": "dump",
+                    "dynamic_listeners": [{"active_state": {"version_info": "2"}}],
+                }]),
+            ),
+            (
+                vec![("resource", "dynamic_listeners"), ("mask", "name")],
+                json!([{"@type": one, "name": "a"}, {"@type": one, "name": "b"}]),
+            ),
         ] {
-            for (what, limit) in [
-                ("connections", limits.max_connections),
-                ("pending_requests", limits.max_pending_requests),
-                ("requests", limits.max_requests),
-            ] {
-                line(format!("{priority}_priority::max_{what}::{limit}"));
-            }
+            let left = wanted(&query).select(configs.clone());
+            assert_eq!(Json::Array(left), expected, "{query:?}");
         }
-        line("added_via_api::true".to_owned());
-        let members = cluster.members();
-        for (index, endpoint) in cluster.endpoints.iter().enumerate() {
-            let address = endpoint.address;
-            let locality = cluster.localities.get(endpoint.locality);
-            let locality = locality.cloned().unwrap_or_default();
-            let flags = members.host(index).flags_text(endpoint);
-            line(format!("{address}::hostname::{}", endpoint.hostname));
-            line(format!("{address}::health_flags::{flags}"));
-            line(format!("{address}::weight::{}", endpoint.weight));
-            line(format!("{address}::region::{}", locality.region));
-            line(format!("{address}::zone::{}", locality.zone));
-            line(format!("{address}::sub_zone::{}", locality.sub_zone));
-            line(format!("{address}::priority::{}", endpoint.priority));
-        }
+        let query = HashMap::from([("resource".to_owned(), "nothing".to_owned())]);
+        let refused = Wanted::of(&query).expect_err("unknown");
+        assert_eq!(
+            refused,
+            (
+                StatusCode::NOT_FOUND,
+                "nothing not found in config dump\n".to_owned()
+            )
+        );
     }
-    text
 }

@@ -51,7 +51,7 @@ impl Follower {
                 .apply(type_url, version, (&bodies, extent), Instant::now());
             let (accepted, refused) = state.updates.entry(type_url.to_owned()).or_default();
             *(if outcome.is_ok() { accepted } else { refused }) += 1;
-            if self.keeps && outcome.is_ok() {
+            if outcome.is_ok() {
                 state.hold(type_url, version, resources, extent);
             }
             outcome

@@ -140,7 +140,7 @@ fn pressure(resource: Resource, overload: &Overload, connections: usize) -> Opti
 }
 
 /// The resident memory of this process (`VmRSS` of proc(5)).
-fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Bootstrap;
 use super::overload::OverloadManager;
 use super::secrets::Secret;
+use super::stats::StatsConfig;
 
 /// What the proxy says of itself to the control plane, as Envoy does.
 const USER_AGENT: &str = "periplus";
@@ -27,6 +28,8 @@ pub(super) struct File {
     static_resources: StaticResources,
     #[serde(default, alias = "overloadManager")]
     overload_manager: OverloadManager,
+    #[serde(default, alias = "statsConfig")]
+    stats_config: StatsConfig,
 }
 
 #[derive(Debug, Deserialize)]
@@ -255,8 +258,10 @@ impl File {
             secrets.push(secret.check(&at)?);
         }
         let overload = self.overload_manager.check()?;
+        let stats = self.stats_config.check()?;
         Ok(Bootstrap {
             overload,
+            stats,
             node: self.node.into_envoy(),
             admin,
             control_plane,

@@ -189,10 +189,6 @@ impl Store {
         &self.clusters
     }
 
-    pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<RouteTable>> {
-        self.routes.in_use()
-    }
-
     pub(crate) fn types(&self) -> &BTreeMap<String, TypeState> {
         &self.types
     }

@@ -56,10 +56,6 @@ impl Tables {
         self.0.get(name)?.in_use.as_ref()
     }
 
-    pub(super) fn in_use(&self) -> impl Iterator<Item = &Arc<RouteTable>> {
-        self.0.values().filter_map(|entry| entry.in_use.as_ref())
-    }
-
     /// When some are used in any case.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.0.values().filter(|entry| entry.waits());

@@ -101,7 +101,7 @@ impl Client {
         }
         connection.buffer = Buffer::on(worker.blocks.lend());
         let clean = read_response(&mut connection, &mut self.response, |_| Ok(())).await?;
-        cluster.stats.rq_completed.increment();
+        cluster.stats.rq.count(self.response.status);
         if clean && connection.buffer.is_empty() {
             connection.release(worker.clock.now(), &worker.blocks);
         } else {
@@ -156,7 +156,7 @@ pub(crate) async fn fetch(
             }),
         };
         let clean = read_response(&mut connection, &mut response, take).await?;
-        cluster.stats.rq_completed.increment();
+        cluster.stats.rq.count(response.status);
         if clean && connection.buffer.is_empty() {
             connection.release(worker.clock.now(), &worker.blocks);
         } else {

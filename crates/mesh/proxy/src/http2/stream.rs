@@ -178,11 +178,7 @@ impl ServerStream {
         if refused.status == 431 {
             http.rq_too_large.increment();
         }
-        if refused.status < 500 {
-            http.rq_4xx.increment();
-        } else {
-            http.rq_5xx.increment();
-        }
+        http.rq.count(refused.status);
         let reply = Reply::new(refused.status, refused.reason);
         let call = &mut self.call;
         call.out.clear();

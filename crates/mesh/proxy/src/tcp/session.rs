@@ -201,7 +201,6 @@ impl Session {
 
     fn series(&self, cluster: Option<&ClusterState>, flags: Flags) -> Option<Arc<TcpSeries>> {
         let (metrics, direction) = self.view.metrics.as_ref()?;
-        let cluster = cluster.map(|cluster| cluster.cluster.name.as_str());
         let is_inbound = *direction == Direction::Inbound;
         let secured = self.client.secured().filter(|_| is_inbound);
         Some(metrics.of_connection(&Observation {

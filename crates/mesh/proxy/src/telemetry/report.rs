@@ -168,7 +168,6 @@ impl Call {
         let response_bytes = answer_head + exchange.response_bytes;
         let host = std::str::from_utf8(self.request.target.authority.get(head));
         let cluster = exchange.cluster.as_deref();
-        let cluster = cluster.map(|cluster| cluster.cluster.name.as_str());
         metrics.observe(&Observation {
             direction,
             peer,

@@ -16,6 +16,7 @@ use crate::net::Source;
 use crate::reply::Failure;
 use crate::snapshot::{Balancing, Cluster};
 use crate::stats::{ClusterStats, TlsStats};
+use crate::telemetry::istio::cluster_id;
 use crate::tls;
 use crate::trace::cluster_tags;
 use crate::upstream::link::{Link, NotReady};
@@ -32,6 +33,8 @@ pub(crate) struct ClusterState {
     tls_stats: Option<Arc<TlsStats>>,
     /// Its tags on spans.
     pub(crate) tags: FixedTags,
+    /// What stands for it in Istio's metrics.
+    pub(crate) metrics_id: Option<u64>,
     endpoints: Vec<Rc<EndpointState>>,
     /// Those that clients of an ORIGINAL_DST cluster have asked for, and those that are reached from addresses of
     /// clients.
@@ -98,6 +101,7 @@ impl ClusterState {
         // Before the plan: a newer one is at worst taken once more.
         let seen = members.generation();
         Rc::new(Self {
+            metrics_id: cluster_id(&cluster.name),
             picker: RefCell::new(picker(&cluster, &members, &stats, seed)),
             tags: cluster_tags(&cluster),
             watches: cluster.outlier_detection.is_some()

@@ -74,7 +74,7 @@ pub(crate) struct UpstreamConnection {
 pub(crate) struct Slot {
     endpoint: Rc<EndpointState>,
     stats: Arc<ClusterStats>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// What the pool has to offer.
@@ -301,9 +301,8 @@ impl fmt::Debug for EndpointState {
 impl UpstreamConnection {
     /// Opens a connection.
     pub(crate) async fn open(slot: Slot, behind: Behind) -> io::Result<Self> {
-        let connection = Self::open_as(b"http/1.1", slot, behind).await?;
-        connection.slot.stats.cx_http1_total.increment();
-        Ok(connection)
+        slot.stats.cx_http1_total.increment();
+        Self::open_as(b"http/1.1", slot, behind).await
     }
 
     /// Opens a connection for other bytes than those of HTTP.
@@ -350,19 +349,25 @@ impl UpstreamConnection {
 impl Slot {
     fn new(endpoint: Rc<EndpointState>, stats: Arc<ClusterStats>, permit: Permit) -> Self {
         endpoint.connections.set(endpoint.connections.get() + 1);
+        stats.cx_total.increment();
         stats.cx_active.increment();
         Self {
             endpoint,
             stats,
-            _permit: permit,
+            permit: permit.begin(),
         }
     }
 
     /// Opens the connection.
     pub(crate) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
         let stream = self.endpoint.connect(alpn, behind).await?;
-        self.stats.cx_total.increment();
+        self.count_connected();
         Ok(stream)
+    }
+
+    /// Counts how long it took to connect.
+    pub(super) fn count_connected(&self) {
+        self.stats.cx_connect_ms.add(self.permit.age_ms());
     }
 }
 
@@ -371,6 +376,8 @@ impl Drop for Slot {
         let connections = &self.endpoint.connections;
         connections.set(connections.get() - 1);
         self.stats.cx_active.decrement();
+        self.stats.cx_destroy.increment();
+        self.stats.cx_length_ms.add(self.permit.age_ms());
         self.endpoint.offer(None);
     }
 }

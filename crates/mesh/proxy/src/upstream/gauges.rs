@@ -1,19 +1,16 @@
 //! What is counted of clusters for all workers together.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use crate::snapshot::{Cluster, Thresholds};
-use crate::stats::Group;
+use crate::stats::{Group, Scope, Sums, Value};
 use crate::upstream::Usage;
 use crate::upstream::usage::Used;
 
 /// Adds the members of a cluster, its circuit breakers, and what checks and detection have counted.
-pub(crate) fn add_gauges(cluster: &Cluster, usage: &Usage, sums: &mut BTreeMap<String, u64>) {
-    let name = &cluster.name;
-    let mut put = |what: &str, value: u64| {
-        sums.insert(format!("cluster.{name}.{what}"), value);
-    };
+pub(crate) fn add_gauges(cluster: &Cluster, usage: &Usage, sums: &mut Sums) {
+    let scope = Scope::of("cluster", &cluster.name);
+    let mut put = |what: &str, value: u64| sums.add(&scope, what, Value::Gauge(value));
     let members = cluster.members();
     let counts = members.counts();
     put("membership_total", counts.total);
@@ -28,7 +25,7 @@ pub(crate) fn add_gauges(cluster: &Cluster, usage: &Usage, sums: &mut BTreeMap<S
             _ => cluster.outlier_detection.is_some(),
         };
         if is_meant {
-            put(what, value);
+            sums.add(&scope, what, value);
         }
     });
 }
@@ -52,6 +49,12 @@ fn add_breakers(priority: &str, limits: &Thresholds, used: &Used, put: &mut impl
             "remaining_rq",
             limits.max_requests,
             &used.requests,
+        ),
+        (
+            "rq_retry_open",
+            "remaining_retries",
+            limits.max_retries,
+            &used.retries,
         ),
     ] {
         let used = used.load(Ordering::Relaxed);

@@ -262,6 +262,7 @@ impl ClusterState {
         let ended = opening.clone();
         tokio::task::spawn_local(async move {
             let stats = cluster.stats.clone();
+            stats.cx_http2_total.increment();
             let connect = connect(&endpoint, options);
             let opened = tokio::time::timeout(cluster.cluster.connect_timeout, connect).await;
             let connected = cluster.connected(&endpoint, opened);
@@ -274,8 +275,7 @@ impl ClusterState {
                     return;
                 }
             };
-            stats.cx_total.increment();
-            stats.cx_http2_total.increment();
+            slot.count_connected();
             let shared = Rc::new(Shared {
                 send: RefCell::new(send),
                 endpoint: endpoint.clone(),

@@ -62,81 +62,104 @@ impl<T: Default> ByName<T> {
 #[derive(Debug)]
 pub(crate) struct Permit {
     /// `None` if the limit is off.
-    counted: Option<(Arc<Usage>, Counter)>,
+    usage: Option<Arc<Usage>>,
+    counter: Counter,
+    /// When its holder has begun, in milliseconds of this process, which begin anew after 49 days.
+    begun_ms: u32,
 }
 
 /// Which of the counts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Counter(fn(&Usage) -> &AtomicU32);
+pub(crate) enum Counter {
+    Connections { is_high: bool },
+    Pending { is_high: bool },
+    Retries { is_high: bool },
+    Requests { is_high: bool },
+}
 
 impl Counter {
     pub(crate) fn connections(is_high: bool) -> Self {
-        if is_high {
-            Self(|usage| &usage.high.connections)
-        } else {
-            Self(|usage| &usage.default.connections)
-        }
+        Self::Connections { is_high }
     }
 
     pub(crate) fn pending(is_high: bool) -> Self {
-        if is_high {
-            Self(|usage| &usage.high.pending)
-        } else {
-            Self(|usage| &usage.default.pending)
-        }
+        Self::Pending { is_high }
     }
 
     pub(crate) fn retries(is_high: bool) -> Self {
-        if is_high {
-            Self(|usage| &usage.high.retries)
-        } else {
-            Self(|usage| &usage.default.retries)
-        }
+        Self::Retries { is_high }
     }
 
     #[inline]
     pub(crate) fn requests(is_high: bool) -> Self {
-        if is_high {
-            Self(|usage| &usage.high.requests)
-        } else {
-            Self(|usage| &usage.default.requests)
+        Self::Requests { is_high }
+    }
+
+    #[inline]
+    fn of(self, usage: &Usage) -> &AtomicU32 {
+        let of = |is_high| if is_high { &usage.high } else { &usage.default };
+        match self {
+            Self::Connections { is_high } => &of(is_high).connections,
+            Self::Pending { is_high } => &of(is_high).pending,
+            Self::Retries { is_high } => &of(is_high).retries,
+            Self::Requests { is_high } => &of(is_high).requests,
         }
     }
 }
 
 impl Permit {
+    fn new(usage: Option<Arc<Usage>>, counter: Counter) -> Self {
+        Self {
+            usage,
+            counter,
+            begun_ms: 0,
+        }
+    }
+
     /// Takes one, unless the limit is reached.
     #[inline]
     pub(crate) fn take(usage: &Arc<Usage>, counter: Counter, limit: u32) -> Option<Self> {
         if limit == UNLIMITED {
-            return Some(Self { counted: None });
+            return Some(Self::new(None, counter));
         }
-        let taken = (counter.0)(usage)
+        let taken = counter
+            .of(usage)
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
                 (now < limit).then_some(now + 1)
             })
             .is_ok();
-        taken.then(|| Self {
-            counted: Some((usage.clone(), counter)),
-        })
+        taken.then(|| Self::new(Some(usage.clone()), counter))
     }
 
     /// Takes one even if the limit is reached.
     pub(crate) fn force(usage: &Arc<Usage>, counter: Counter, limit: u32) -> Self {
         if limit == UNLIMITED {
-            return Self { counted: None };
+            return Self::new(None, counter);
         }
-        (counter.0)(usage).fetch_add(1, Ordering::Relaxed);
-        Self {
-            counted: Some((usage.clone(), counter)),
-        }
+        counter.of(usage).fetch_add(1, Ordering::Relaxed);
+        Self::new(Some(usage.clone()), counter)
     }
+
+    /// Notes that its holder begins.
+    pub(super) fn begin(mut self) -> Self {
+        self.begun_ms = now_ms();
+        self
+    }
+
+    /// For how long its holder has been there.
+    pub(super) fn age_ms(&self) -> u64 {
+        now_ms().wrapping_sub(self.begun_ms).into()
+    }
+}
+
+fn now_ms() -> u32 {
+    (crate::balance::now() / 1000) as u32
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some((usage, counter)) = &self.counted {
-            (counter.0)(usage).fetch_sub(1, Ordering::Relaxed);
+        if let Some(usage) = &self.usage {
+            self.counter.of(usage).fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -5,6 +5,7 @@ mod control_plane;
 #[path = "../../../xds/tests/support/fake.rs"]
 mod fake;
 mod lifecycle;
+mod prometheus;
 #[path = "../xds_support/mod.rs"]
 mod xds_support;
 
@@ -188,7 +189,7 @@ async fn what_is_refused_is_told_and_changes_nothing() {
         .expect("listeners");
     assert_eq!(listeners["error_state"]["details"][0], expected);
     assert_eq!(
-        dump["configs"][1]["dynamic_listeners"][0]["active_state"]["name"],
+        dump["configs"][2]["dynamic_listeners"][0]["active_state"]["listener"]["name"],
         "l"
     );
     let stats = page(admin, "/stats").await.body;
@@ -275,7 +276,7 @@ async fn a_listener_that_cannot_bind_is_named_and_tried_again() {
     loop {
         let dump = page(admin, "/config_dump").await.body;
         let dump: serde_json::Value = serde_json::from_str(&dump).expect("JSON");
-        let state = &dump["configs"][1]["dynamic_listeners"][0]["error_state"]["details"];
+        let state = &dump["configs"][2]["dynamic_listeners"][0]["error_state"]["details"];
         let expected = format!("cannot listen on {at}: ");
         if state
             .as_str()

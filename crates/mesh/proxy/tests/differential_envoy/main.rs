@@ -2,6 +2,7 @@
 //! requests, and the same outcome but for the differences that are meant.
 
 mod access_logs;
+mod admin_pages;
 mod balancing;
 mod cases;
 mod collector;
@@ -10,6 +11,7 @@ mod http2;
 mod outcome;
 mod policies;
 mod rules;
+mod stats;
 mod tcp;
 mod tolerated;
 mod world;

@@ -1,7 +1,7 @@
 //! Istio's standard metrics of requests, and the exchange of metadata between proxies that labels them.
 //!
 //! What a label set is made of is looked up once: peers are remembered where their metadata came from, services
-//! at their clusters, and a series under a key of numbers.
+//! at their clusters, and a series under a key of hashes.
 
 mod peer;
 mod series;
@@ -12,9 +12,9 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub use self::peer::Peer;
 pub(crate) use self::peer::PeerCell;
@@ -28,8 +28,6 @@ use crate::snapshot::Direction;
 
 /// The most series of one worker.
 const MOST_SERIES: usize = 2_000;
-/// The most peers, services and principals that one worker knows by number.
-const MOST_NAMES: usize = 4_096;
 /// When there are too many series, those that nothing was added to for this long go.
 const IDLE: Micros = 300_000_000;
 
@@ -40,10 +38,7 @@ pub(crate) struct Metrics {
     own: Rc<Peer>,
     /// Lines of a head that tell it to the other side.
     lines: Vec<u8>,
-    names: RefCell<HashMap<Box<[u8]>, u32>>,
-    /// The names of clusters. They come from the configuration, and the numbers of a key from here: so
-    /// nobody can make these two collide on purpose.
-    clusters: RefCell<HashMap<Box<str>, u32, BuildHasherDefault<Mix>>>,
+    /// The hashes of a key are keyed ones, so nobody can make two keys collide on purpose.
     series: RefCell<HashMap<Key, Entry, BuildHasherDefault<Mix>>>,
     shared: Arc<SeriesList>,
     connections: RefCell<HashMap<Key, Arc<TcpSeries>>>,
@@ -59,14 +54,14 @@ struct Entry {
     used: Cell<Micros>,
 }
 
-/// What tells one series from another.
+/// What tells one series from another: names as [`id_of`] has them, 0 for those that are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     direction: Direction,
-    peer: u32,
-    service: u32,
-    peer_principal: u32,
-    own_principal: u32,
+    peer: u64,
+    service: u64,
+    peer_principal: u64,
+    own_principal: u64,
     status: u16,
     /// 0 is none, else one more than gRPC's status.
     grpc: u32,
@@ -92,6 +87,40 @@ impl Protocol {
     }
 }
 
+impl Key {
+    #[inline]
+    fn of(seen: &Observation<'_>) -> Self {
+        let id = |text: Option<&str>| text.map_or(0, |text| id_of(text.as_bytes()));
+        Self {
+            direction: seen.direction,
+            peer: seen.peer.as_ref().map_or(0, |peer| peer.id()),
+            service: match seen.service {
+                Service::Cluster(_, id) => id,
+                Service::Host(name) => id_of(name.as_bytes()),
+                Service::Unknown => 0,
+            },
+            peer_principal: id(seen.peer_principal),
+            own_principal: id(seen.own_principal),
+            status: seen.status,
+            grpc: seen.grpc.map_or(0, |status| status + 1),
+            protocol: seen.protocol,
+            flags: seen.flags,
+        }
+    }
+}
+
+/// A hash of a name that stands for it: nobody outside knows its key, and among the names that a proxy sees in
+/// its life no two have the same. Never 0.
+pub(crate) fn id_of(name: &[u8]) -> u64 {
+    static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEYED.hash_one(name).max(1)
+}
+
+/// What stands for a cluster, if it has a name of Istio's.
+pub(crate) fn cluster_id(name: &str) -> Option<u64> {
+    series::is_istios(name).then(|| id_of(name.as_bytes()))
+}
+
 /// A request that has ended.
 #[derive(Debug)]
 pub(crate) struct Observation<'a> {
@@ -114,8 +143,8 @@ pub(crate) struct Observation<'a> {
 /// What the request was for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Service<'a> {
-    /// A cluster of Istio's name: `outbound|9080|v1|reviews.default.svc.cluster.local`.
-    Cluster(&'a str),
+    /// A cluster of Istio's name, `outbound|9080|v1|reviews.default.svc.cluster.local`, and its [`cluster_id`].
+    Cluster(&'a str, u64),
     /// What the client has called it.
     Host(&'a str),
     Unknown,
@@ -128,8 +157,6 @@ impl Metrics {
         Some(Self {
             lines: own.lines(node_id),
             own,
-            names: RefCell::default(),
-            clusters: RefCell::default(),
             series: RefCell::default(),
             shared,
             connections: RefCell::default(),
@@ -146,7 +173,7 @@ impl Metrics {
 
     /// Counts a request.
     pub(crate) fn observe(&self, seen: &Observation<'_>) {
-        let key = self.key(seen);
+        let key = Key::of(seen);
         if let Some(entry) = self.series.borrow().get(&key) {
             entry.used.set(seen.now);
             entry.series.add(seen);
@@ -158,7 +185,7 @@ impl Metrics {
     /// The series of a connection of the TCP proxy.
     #[cold]
     pub(crate) fn of_connection(&self, seen: &Observation<'_>) -> Arc<TcpSeries> {
-        let key = self.key(seen);
+        let key = Key::of(seen);
         let mut all = self.connections.borrow_mut();
         if let Some(series) = all.get(&key) {
             return series.clone();
@@ -166,7 +193,9 @@ impl Metrics {
         if all.len() >= MOST_SERIES && self.is_due(seen.now) {
             // Known here and in the list: no connection has it.
             all.retain(|_, series| Arc::strong_count(series) > 2);
-            self.shared.replace_tcp(all.values().cloned());
+            let rest = self.rest_tcp.borrow();
+            let left = all.values().chain(rest.values());
+            self.shared.replace_tcp(left.cloned());
         }
         if all.len() >= MOST_SERIES {
             self.shared.count_overflow();
@@ -184,70 +213,16 @@ impl Metrics {
         series
     }
 
-    fn key(&self, seen: &Observation<'_>) -> Key {
-        let service = match seen.service {
-            Service::Cluster(name) => self.number_of_cluster(name),
-            Service::Host(name) => self.number(name.as_bytes()),
-            Service::Unknown => 0,
-        };
-        let number = |text: Option<&str>| text.map_or(0, |text| self.number(text.as_bytes()));
-        Key {
-            direction: seen.direction,
-            peer: seen
-                .peer
-                .as_ref()
-                .map_or(0, |peer| self.number(peer.text())),
-            service,
-            peer_principal: number(seen.peer_principal),
-            own_principal: number(seen.own_principal),
-            status: seen.status,
-            grpc: seen.grpc.map_or(0, |status| status + 1),
-            protocol: seen.protocol,
-            flags: seen.flags,
-        }
-    }
-
-    /// The number of a name; 0 if there are too many.
-    fn number(&self, name: &[u8]) -> u32 {
-        if let Some(number) = self.names.borrow().get(name) {
-            return *number;
-        }
-        let number = self.next_number();
-        if number != 0 {
-            self.names.borrow_mut().insert(name.into(), number);
-        }
-        number
-    }
-
-    fn number_of_cluster(&self, name: &str) -> u32 {
-        if let Some(number) = self.clusters.borrow().get(name) {
-            return *number;
-        }
-        let number = self.next_number();
-        if number != 0 {
-            self.clusters.borrow_mut().insert(name.into(), number);
-        }
-        number
-    }
-
-    fn next_number(&self) -> u32 {
-        let known = self.names.borrow().len() + self.clusters.borrow().len();
-        if known >= MOST_NAMES {
-            return 0;
-        }
-        known as u32 + 1
-    }
-
     #[cold]
     fn begin(&self, key: Key, seen: &Observation<'_>) -> Arc<Series> {
         let mut all = self.series.borrow_mut();
         if all.len() >= MOST_SERIES && self.is_due(seen.now) {
             all.retain(|_, entry| entry.used.get() + IDLE > seen.now);
-            self.shared
-                .replace(all.values().map(|entry| entry.series.clone()));
+            let left = all.values().map(|entry| entry.series.clone());
+            let rest = self.rest.borrow();
+            self.shared.replace(left.chain(rest.values().cloned()));
         }
-        let is_nameless = key.service == 0 && !matches!(seen.service, Service::Unknown);
-        if all.len() >= MOST_SERIES || is_nameless {
+        if all.len() >= MOST_SERIES {
             self.shared.count_overflow();
             let mut rest = self.rest.borrow_mut();
             let series = rest.entry(seen.direction).or_insert_with(|| {

@@ -12,6 +12,8 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use prost::Message as _;
 
+use super::id_of;
+
 /// The largest header that is looked at.
 const MOST_BYTES: usize = 8 * 1024;
 
@@ -28,6 +30,8 @@ pub struct Peer {
     pub(crate) canonical_revision: String,
     /// The header that told it.
     text: Box<[u8]>,
+    /// What stands for that.
+    id: u64,
 }
 
 /// The peer at one end of a connection or of many: what it said last is kept, so that it need not be read
@@ -79,8 +83,8 @@ impl Peer {
                 version => version.to_owned(),
             };
         }
-        peer.text = peer.encode().into_bytes().into();
-        Some(peer)
+        let text = peer.encode();
+        Some(peer.told_by(text.as_bytes()))
     }
 
     /// What a header says.
@@ -90,9 +94,18 @@ impl Peer {
         }
         let bytes = STANDARD.decode(header).ok()?;
         let metadata = Struct::decode(&*bytes).ok()?;
-        let mut peer = Self::of_metadata(&metadata);
-        peer.text = header.into();
-        Some(peer)
+        Some(Self::of_metadata(&metadata).told_by(header))
+    }
+
+    fn told_by(mut self, header: &[u8]) -> Self {
+        self.id = id_of(header);
+        self.text = header.into();
+        self
+    }
+
+    /// What stands for it in the key of a series.
+    pub(super) fn id(&self) -> u64 {
+        self.id
     }
 
     fn of_metadata(metadata: &Struct) -> Self {
@@ -132,11 +145,13 @@ impl Peer {
                 "version",
             ]),
             text: Box::default(),
+            id: 0,
         }
     }
 
     /// The header that tells it.
-    pub(crate) fn text(&self) -> &[u8] {
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &[u8] {
         &self.text
     }
 

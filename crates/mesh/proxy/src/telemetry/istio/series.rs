@@ -9,6 +9,7 @@ use super::tcp::{self, TcpSeries};
 use super::{Observation, Peer, Protocol, Service};
 use crate::snapshot::Direction;
 use crate::stats::Count;
+use crate::upstream::ClusterState;
 
 /// Envoy's bounds, for milliseconds and bytes alike.
 const BOUNDS: [f64; 19] = [
@@ -62,10 +63,32 @@ struct Histogram {
 
 impl Histogram {
     fn add(&self, value: u64) {
-        let at = LIMITS.partition_point(|limit| *limit < value);
-        self.buckets[at].increment();
+        self.buckets[bucket_of(value)].increment();
         self.sum.add(value);
     }
+}
+
+/// The bucket of a value. Between two powers of two there is at most one bound, so that one comparison
+/// tells.
+#[inline]
+fn bucket_of(value: u64) -> usize {
+    /// The bucket of a power of two, by its number of bits.
+    const OF_BITS: [u8; 65] = {
+        let mut of_bits = [0; 65];
+        let mut bits = 1;
+        while bits < 65 {
+            let least = 1_u64 << (bits - 1);
+            let mut bucket = 0;
+            while bucket < LIMITS.len() && LIMITS[bucket] < least {
+                bucket += 1;
+            }
+            of_bits[bits] = bucket as u8;
+            bits += 1;
+        }
+        of_bits
+    };
+    let at = usize::from(OF_BITS[(u64::BITS - value.leading_zeros()) as usize]);
+    at + usize::from(LIMITS.get(at).is_some_and(|limit| *limit < value))
 }
 
 impl Series {
@@ -225,7 +248,7 @@ impl Labels {
         };
         let first_word = |host: &str| host.split(['.', ':']).next().unwrap_or_default().to_owned();
         let (service, name, namespace) = match seen.service {
-            Service::Cluster(cluster) => match host_of(cluster) {
+            Service::Cluster(cluster, _) => match host_of(cluster) {
                 Some(host) => {
                     let namespace = host.split('.').nth(1).unwrap_or(&destination.namespace);
                     (host.to_owned(), first_word(host), or_unknown(namespace))
@@ -265,9 +288,10 @@ impl Labels {
 
 impl<'a> Service<'a> {
     /// By the cluster, if that has a name of Istio's; else by what the client has called it.
-    pub(crate) fn of(cluster: Option<&'a str>, host: &'a str) -> Self {
-        match cluster {
-            Some(name) if is_istios(name) => Self::Cluster(name),
+    pub(crate) fn of(cluster: Option<&'a ClusterState>, host: &'a str) -> Self {
+        let known = cluster.and_then(|cluster| Some((cluster, cluster.metrics_id?)));
+        match known {
+            Some((cluster, id)) => Self::Cluster(&cluster.cluster.name, id),
             _ if host.is_empty() => Self::Unknown,
             _ => Self::Host(host),
         }
@@ -275,7 +299,7 @@ impl<'a> Service<'a> {
 }
 
 /// Whether a cluster has a name of Istio's.
-fn is_istios(name: &str) -> bool {
+pub(super) fn is_istios(name: &str) -> bool {
     let of_service = name.starts_with("outbound|") || name.starts_with("inbound|");
     of_service && !name.ends_with('|') || name.ends_with("Cluster")
 }

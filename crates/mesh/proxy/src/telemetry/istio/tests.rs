@@ -35,11 +35,15 @@ fn metrics(list: &Arc<SeriesList>) -> Metrics {
     Metrics::new(Some(&own), "id", list.clone()).expect("metadata")
 }
 
+fn cluster(name: &str) -> Service<'_> {
+    Service::Cluster(name, cluster_id(name).expect("Istio's name"))
+}
+
 fn seen(status: u16) -> Observation<'static> {
     Observation {
         direction: Direction::Outbound,
         peer: None,
-        service: Service::Cluster("outbound|9080|v1|reviews.default.svc.cluster.local"),
+        service: cluster("outbound|9080|v1|reviews.default.svc.cluster.local"),
         peer_principal: None,
         own_principal: None,
         status,
@@ -140,7 +144,7 @@ fn more_series_than_there_may_be_are_counted_together() {
     let names: Vec<_> = (0..MOST_SERIES + 5).map(of).collect();
     let observe = |name: &str, now: Micros| {
         metrics.observe(&Observation {
-            service: Service::Cluster(name),
+            service: cluster(name),
             now,
             ..seen(200)
         });
@@ -159,7 +163,7 @@ fn more_series_than_there_may_be_are_counted_together() {
     observe(&names[0], IDLE);
     observe("outbound|80||new.default.svc.cluster.local", IDLE + 2);
     let left = lines(&list, "istio_requests_total");
-    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(left.len(), 3, "the rest stays: {left:?}");
 }
 
 #[test]
@@ -174,4 +178,52 @@ fn what_is_no_metadata_is_passed_over() {
     cell.learn(b"?");
     assert_eq!(cell.get().expect("known").workload, "reviews");
     assert!(Peer::of_node("id", Some(&Struct::default())).is_none());
+}
+
+#[test]
+fn ever_new_hosts_and_peers_take_no_more_room_than_there_is() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    let mut text = String::with_capacity(64);
+    let count = 100_000;
+    for number in 0..count {
+        use std::fmt::Write as _;
+        text.clear();
+        write!(text, "host-{number}.example").expect("a String");
+        metrics.observe(&Observation {
+            service: Service::Host(&text),
+            peer_principal: Some(&text),
+            // Half a minute goes by: not long enough for a series to be given up.
+            now: 1 + number * 300,
+            ..seen(200)
+        });
+    }
+    let total: u64 = lines(&list, "istio_requests_total{")
+        .iter()
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum();
+    assert_eq!(lines(&list, "istio_requests_total{").len(), MOST_SERIES + 1);
+    assert_eq!(total, count);
+    assert_eq!(list.overflow(), count - MOST_SERIES as u64);
+    assert_eq!(metrics.series.borrow().len(), MOST_SERIES);
+}
+
+#[test]
+fn who_says_nothing_is_nobody_else() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    let cell = PeerCell::default();
+    cell.learn(node("reviews").text());
+    for peer in [None, cell.get(), None, cell.get()] {
+        metrics.observe(&Observation { peer, ..seen(200) });
+    }
+    let series = lines(&list, "istio_requests_total{");
+    assert_eq!(series.len(), 2, "{series:?}");
+    for (line, workload) in series.iter().zip(["reviews", "unknown"]) {
+        assert!(
+            line.contains(&format!("destination_workload=\"{workload}\"")),
+            "{line}"
+        );
+        assert!(line.ends_with("} 2"), "{line}");
+    }
 }

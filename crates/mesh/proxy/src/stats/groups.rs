@@ -1,88 +1,49 @@
-//! Counters and gauges, by Envoy's names: one set per worker, summed when somebody asks.
+//! The groups of counts, by Envoy's names.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use crate::telemetry::istio::SeriesList;
-
-/// A number that one thread writes and others read: a plain load and store, no locked instruction.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    #[inline]
-    pub(crate) fn add(&self, n: u64) {
-        let now = self.0.load(Ordering::Relaxed).wrapping_add(n);
-        self.0.store(now, Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn increment(&self) {
-        self.add(1);
-    }
-
-    /// Only for gauges.
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// Only for gauges.
-    #[inline]
-    pub(crate) fn decrement(&self) {
-        self.add(u64::MAX);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A group of counts under one prefix.
-pub(crate) trait Group: Default + Send + Sync {
-    /// Shows each count with its name.
-    fn visit(&self, show: &mut dyn FnMut(&'static str, u64));
-}
+use super::{Classes, Codes, Count, Gauge, Group, Histogram, Show, Shown};
 
 macro_rules! group {
-    ($(#[$meta:meta])* $type:ident { $($field:ident = $text:literal,)* }) => {
+    ($(#[$meta:meta])* $type:ident { $($field:ident $(: $kind:ident)? = $text:literal,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Default)]
         pub(crate) struct $type {
-            $(pub(crate) $field: Count,)*
+            $(pub(crate) $field: group!(@$($kind)?),)*
         }
 
         impl Group for $type {
-            fn visit(&self, show: &mut dyn FnMut(&'static str, u64)) {
-                $(show($text, self.$field.get());)*
+            fn visit(&self, show: Show<'_>) {
+                $(self.$field.show($text, show);)*
             }
         }
     };
+    (@) => { Count };
+    (@gauge) => { Gauge };
+    (@histogram) => { Histogram };
+    (@codes) => { Codes };
+    (@classes) => { Classes };
 }
 
 group! {
     /// `http.PREFIX.…`
     HttpStats {
         cx_total = "downstream_cx_total",
-        cx_active = "downstream_cx_active",
+        cx_active: gauge = "downstream_cx_active",
         cx_http1_total = "downstream_cx_http1_total",
         cx_http2_total = "downstream_cx_http2_total",
         cx_overflow = "downstream_cx_overflow",
         cx_idle_timeout = "downstream_cx_idle_timeout",
         cx_protocol_error = "downstream_cx_protocol_error",
         cx_upgrades_total = "downstream_cx_upgrades_total",
-        cx_upgrades_active = "downstream_cx_upgrades_active",
+        cx_upgrades_active: gauge = "downstream_cx_upgrades_active",
         cx_overload_disable_keepalive = "downstream_cx_overload_disable_keepalive",
         cx_destroy_remote_active_rq = "downstream_cx_destroy_remote_active_rq",
         rq_total = "downstream_rq_total",
         rq_http2_total = "downstream_rq_http2_total",
-        rq_active = "downstream_rq_active",
-        rq_completed = "downstream_rq_completed",
-        rq_1xx = "downstream_rq_1xx",
-        rq_2xx = "downstream_rq_2xx",
-        rq_3xx = "downstream_rq_3xx",
-        rq_4xx = "downstream_rq_4xx",
-        rq_5xx = "downstream_rq_5xx",
+        rq_active: gauge = "downstream_rq_active",
+        rq: classes = "downstream_rq",
+        rq_time: histogram = "downstream_rq_time",
+        cx_destroy = "downstream_cx_destroy",
+        cx_length_ms: histogram = "downstream_cx_length_ms",
         rq_idle_timeout = "downstream_rq_idle_timeout",
         rq_header_timeout = "downstream_rq_header_timeout",
         rq_too_large = "downstream_rq_too_large",
@@ -107,7 +68,7 @@ group! {
         delays_injected = "fault.delays_injected",
         aborts_injected = "fault.aborts_injected",
         overflow = "fault.faults_overflow",
-        active = "fault.active_faults",
+        active: gauge = "fault.active_faults",
     }
 }
 
@@ -115,7 +76,7 @@ group! {
     /// `cluster.NAME.…`
     ClusterStats {
         cx_total = "upstream_cx_total",
-        cx_active = "upstream_cx_active",
+        cx_active: gauge = "upstream_cx_active",
         cx_http1_total = "upstream_cx_http1_total",
         cx_http2_total = "upstream_cx_http2_total",
         cx_connect_fail = "upstream_cx_connect_fail",
@@ -125,15 +86,15 @@ group! {
         cx_protocol_error = "upstream_cx_protocol_error",
         cx_stale = "upstream_cx_stale",
         rq_total = "upstream_rq_total",
-        rq_active = "upstream_rq_active",
-        rq_completed = "upstream_rq_completed",
-        rq_2xx = "upstream_rq_2xx",
-        rq_3xx = "upstream_rq_3xx",
-        rq_4xx = "upstream_rq_4xx",
-        rq_5xx = "upstream_rq_5xx",
+        rq_active: gauge = "upstream_rq_active",
+        rq: codes = "upstream_rq",
+        rq_time: histogram = "upstream_rq_time",
+        cx_destroy = "upstream_cx_destroy",
+        cx_connect_ms: histogram = "upstream_cx_connect_ms",
+        cx_length_ms: histogram = "upstream_cx_length_ms",
         rq_timeout = "upstream_rq_timeout",
         rq_pending_total = "upstream_rq_pending_total",
-        rq_pending_active = "upstream_rq_pending_active",
+        rq_pending_active: gauge = "upstream_rq_pending_active",
         rq_pending_overflow = "upstream_rq_pending_overflow",
         rq_pending_failure_eject = "upstream_rq_pending_failure_eject",
         rq_rx_reset = "upstream_rq_rx_reset",
@@ -170,9 +131,9 @@ group! {
         check_failure = "health_check.failure",
         check_network_failure = "health_check.network_failure",
         check_verify_cluster = "health_check.verify_cluster",
-        check_healthy = "health_check.healthy",
-        check_degraded = "health_check.degraded",
-        ejections_active = "outlier_detection.ejections_active",
+        check_healthy: gauge = "health_check.healthy",
+        check_degraded: gauge = "health_check.degraded",
+        ejections_active: gauge = "outlier_detection.ejections_active",
         ejections_overflow = "outlier_detection.ejections_overflow",
         ejections_enforced_total = "outlier_detection.ejections_enforced_total",
         enforced_consecutive_5xx = "outlier_detection.ejections_enforced_consecutive_5xx",
@@ -208,12 +169,14 @@ group! {
     /// `listener.NAME.…`
     ListenerStats {
         cx_total = "downstream_cx_total",
-        cx_active = "downstream_cx_active",
+        cx_active: gauge = "downstream_cx_active",
+        cx_destroy = "downstream_cx_destroy",
+        cx_length_ms: histogram = "downstream_cx_length_ms",
         cx_global_overflow = "downstream_global_cx_overflow",
         cx_overload_reject = "downstream_cx_overload_reject",
         accept_error = "accept_error",
         no_filter_chain_match = "no_filter_chain_match",
-        pre_cx_active = "downstream_pre_cx_active",
+        pre_cx_active: gauge = "downstream_pre_cx_active",
         pre_cx_timeout = "downstream_pre_cx_timeout",
         filter_remote_close = "downstream_listener_filter_remote_close",
         filter_error = "downstream_listener_filter_error",
@@ -318,175 +281,9 @@ group! {
     }
 }
 
-/// The counts of one worker.
-#[derive(Debug, Default)]
-pub(crate) struct Registry {
-    http: Groups<HttpStats>,
-    faults: Groups<FaultStats>,
-    tcp: Groups<TcpStats>,
-    clusters: Groups<ClusterStats>,
-    listeners: Groups<ListenerStats>,
-    tracers: Groups<TracerStats>,
-    listeners_tls: Groups<TlsStats>,
-    clusters_tls: Groups<TlsStats>,
-    tls_inspector: Groups<TlsInspectorStats>,
-    http_inspector: Groups<HttpInspectorStats>,
-    proxy_protocol: Groups<ProxyProtocolStats>,
-    /// Istio's standard metrics.
-    pub(crate) istio: Arc<SeriesList>,
-    enforced: Groups<EnforcedStats>,
-    shadow: Groups<ShadowStats>,
-    jwt: Groups<JwtStats>,
-}
-
-impl Registry {
-    /// The counts of all connection managers with this `stat_prefix`.
-    pub(crate) fn http(&self, prefix: &str) -> Arc<HttpStats> {
-        self.http.get(prefix)
-    }
-
-    /// The counts of the faults that connection managers with this `stat_prefix` inject.
-    pub(crate) fn faults(&self, prefix: &str) -> Arc<FaultStats> {
-        self.faults.get(prefix)
-    }
-
-    /// The counts of all TCP proxies with this `stat_prefix`.
-    pub(crate) fn tcp(&self, prefix: &str) -> Arc<TcpStats> {
-        self.tcp.get(prefix)
-    }
-
-    /// The counts of a cluster.
-    pub(crate) fn cluster(&self, name: &str) -> Arc<ClusterStats> {
-        self.clusters.get(name)
-    }
-
-    /// The counts of a listener.
-    pub(crate) fn listener(&self, name: &str) -> Arc<ListenerStats> {
-        self.listeners.get(name)
-    }
-
-    /// The counts of a tracer: `zipkin` or `opentelemetry`.
-    pub(crate) fn tracer(&self, kind: &str) -> Arc<TracerStats> {
-        self.tracers.get(kind)
-    }
-
-    /// The counts of the TLS that a listener terminates.
-    pub(crate) fn listener_tls(&self, name: &str) -> Arc<TlsStats> {
-        self.listeners_tls.get(name)
-    }
-
-    /// The counts of the TLS that is spoken to a cluster.
-    pub(crate) fn cluster_tls(&self, name: &str) -> Arc<TlsStats> {
-        self.clusters_tls.get(name)
-    }
-
-    /// The counts of all TLS inspectors.
-    pub(crate) fn tls_inspector(&self) -> Arc<TlsInspectorStats> {
-        self.tls_inspector.get("")
-    }
-
-    /// The counts of all HTTP inspectors.
-    pub(crate) fn http_inspector(&self) -> Arc<HttpInspectorStats> {
-        self.http_inspector.get("")
-    }
-
-    /// The counts of all readers of the PROXY protocol.
-    pub(crate) fn proxy_protocol(&self) -> Arc<ProxyProtocolStats> {
-        self.proxy_protocol.get("")
-    }
-
-    /// The counts of rules; `prefix` is all of their names but the last word.
-    pub(crate) fn enforced(&self, prefix: &str) -> Arc<EnforcedStats> {
-        self.enforced.get(prefix)
-    }
-
-    /// The same of rules that are not enforced.
-    pub(crate) fn shadow(&self, prefix: &str) -> Arc<ShadowStats> {
-        self.shadow.get(prefix)
-    }
-
-    /// The counts of a filter of tokens.
-    pub(crate) fn jwt(&self, name: &str) -> Arc<JwtStats> {
-        self.jwt.get(name)
-    }
-
-    /// Forgets what nobody counts any more.
-    pub(crate) fn prune(&self) {
-        self.http.prune();
-        self.faults.prune();
-        self.tcp.prune();
-        self.clusters.prune();
-        self.listeners.prune();
-        self.listeners_tls.prune();
-        self.clusters_tls.prune();
-        self.enforced.prune();
-        self.shadow.prune();
-        self.jwt.prune();
-    }
-
-    /// Adds all counts to `sums`.
-    pub(crate) fn add_to(&self, sums: &mut BTreeMap<String, u64>) {
-        self.http.add_to("http", sums);
-        self.faults.add_to("http", sums);
-        self.tcp.add_to("tcp", sums);
-        self.clusters.add_to("cluster", sums);
-        self.listeners.add_to("listener", sums);
-        self.tracers.add_to("tracing", sums);
-        self.listeners_tls.add_to("listener", sums);
-        self.clusters_tls.add_to("cluster", sums);
-        self.tls_inspector.add_to("tls_inspector", sums);
-        self.http_inspector.add_to("http_inspector", sums);
-        self.proxy_protocol.add_to("proxy_proto", sums);
-        if self.istio.is_used() {
-            *sums.entry("istio.series_overflow".to_owned()).or_default() += self.istio.overflow();
-        }
-        self.jwt.add_to("http", sums);
-        self.enforced.add_whole_names_to(sums);
-        self.shadow.add_whole_names_to(sums);
-    }
-}
-
-#[derive(Debug, Default)]
-struct Groups<T>(Mutex<HashMap<String, Arc<T>>>);
-
-impl<T: Group> Groups<T> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<T>>> {
-        // Counts are never left half written.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, name: &str) -> Arc<T> {
-        let mut groups = self.lock();
-        if let Some(group) = groups.get(name) {
-            return group.clone();
-        }
-        let group = Arc::<T>::default();
-        groups.insert(name.to_owned(), group.clone());
-        group
-    }
-
-    fn prune(&self) {
-        self.lock().retain(|_, group| Arc::strong_count(group) > 1);
-    }
-
-    fn add_to(&self, prefix: &str, sums: &mut BTreeMap<String, u64>) {
-        self.add_named(sums, |name, count| match name {
-            "" => format!("{prefix}.{count}"),
-            name => format!("{prefix}.{name}.{count}"),
-        });
-    }
-
-    /// For groups that are named by everything before the count.
-    fn add_whole_names_to(&self, sums: &mut BTreeMap<String, u64>) {
-        self.add_named(sums, |name, count| format!("{name}.{count}"));
-    }
-
-    fn add_named(&self, sums: &mut BTreeMap<String, u64>, key: impl Fn(&str, &str) -> String) {
-        for (name, group) in &*self.lock() {
-            group.visit(&mut |count, value| {
-                let sum = sums.entry(key(name, count)).or_default();
-                *sum = sum.wrapping_add(value);
-            });
-        }
+group! {
+    /// `listener.NAME.http.PREFIX.…`
+    ListenerHttpStats {
+        rq: classes = "downstream_rq",
     }
 }

@@ -1,0 +1,320 @@
+//! `/stats`: counters, gauges and histograms, those of the workers and those of the configuration, by Envoy's
+//! names and in its formats.
+
+use std::collections::HashMap;
+
+use axum::http::StatusCode;
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
+use regex::Regex;
+use serde_json::{Value as Json, json};
+
+use super::{certificates, state_of};
+use crate::agent::{Shared, resident_bytes};
+use crate::stats::{BOUNDS, Distribution, QUANTILES, Sums, Value};
+
+/// Which of them are asked for, and in which form.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    filter: Option<(Regex, bool)>,
+    used_only: bool,
+    kind: Kind,
+    pub(super) format: Format,
+    pub(super) buckets: Buckets,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    All,
+    Counters,
+    Gauges,
+    Histograms,
+}
+
+/// `format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Text,
+    Json,
+    Prometheus,
+}
+
+/// `histogram_buckets`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Buckets {
+    /// Quantiles.
+    Summary,
+    Cumulative,
+    Disjoint,
+}
+
+impl Wanted {
+    /// Reads the query of a request; what is not known is refused as Envoy does.
+    pub(super) fn of(query: &HashMap<String, String>) -> Result<Self, (StatusCode, String)> {
+        let refused = |message: String| (StatusCode::BAD_REQUEST, message);
+        let text = |name: &str| query.get(name).map_or("", String::as_str);
+        let filter = query.get("filter").map(|filter| Regex::new(filter));
+        let filter = filter.transpose();
+        let filter = filter.map_err(|error| refused(format!("invalid regex: {error}\n")))?;
+        let is_inverted = query.contains_key("invert_filter");
+        Ok(Self {
+            filter: filter.map(|filter| (filter, !is_inverted)),
+            used_only: query.contains_key("usedonly"),
+            kind: match text("type") {
+                "" | "All" => Kind::All,
+                "Counters" => Kind::Counters,
+                "Gauges" => Kind::Gauges,
+                "Histograms" => Kind::Histograms,
+                _ => {
+                    return Err(refused(
+                        "usage: /stats?type=(All|Counters|Gauges|Histograms)\n".into(),
+                    ));
+                }
+            },
+            format: match text("format") {
+                "" | "text" => Format::Text,
+                "json" => Format::Json,
+                "prometheus" => Format::Prometheus,
+                _ => {
+                    return Err(refused(
+                        "usage: /stats?format=(json|prometheus|text)\n".into(),
+                    ));
+                }
+            },
+            buckets: match text("histogram_buckets") {
+                "" | "summary" => Buckets::Summary,
+                "cumulative" => Buckets::Cumulative,
+                "disjoint" => Buckets::Disjoint,
+                _ => {
+                    let usage = "usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n";
+                    return Err(refused(usage.into()));
+                }
+            },
+        })
+    }
+
+    /// Drops what is not wanted.
+    pub(super) fn select(&self, all: &mut Sums, shared: &Shared) {
+        let matcher = &shared.bootstrap.stats;
+        let needs_name = self.filter.is_some() || !matcher.takes_all();
+        all.retain(|name, value| {
+            let (kind, is_used) = match value {
+                Value::Counter(value) => (Kind::Counters, *value != 0),
+                Value::Gauge(value) => (Kind::Gauges, *value != 0),
+                Value::Histogram(values) => (Kind::Histograms, values.count() != 0),
+            };
+            let is_wanted = (is_used || !self.used_only) && [Kind::All, kind].contains(&self.kind);
+            if !is_wanted || !needs_name {
+                return is_wanted;
+            }
+            let name = name.to_string();
+            let is_asked = |(filter, is): &(Regex, bool)| filter.is_match(&name) == *is;
+            matcher.takes(&name) && self.filter.as_ref().is_none_or(is_asked)
+        });
+    }
+}
+
+/// Envoy's text: numbers by name, then histograms by name.
+pub(super) fn text(all: &Sums, buckets: Buckets) -> String {
+    let mut text = String::new();
+    for (name, value) in all.numbers() {
+        text.extend([&name, ": ", itoa::Buffer::new().format(value), "\n"]);
+    }
+    for (name, values) in histograms(all) {
+        text.extend([&name, ": ", &line(values, buckets), "\n"]);
+    }
+    text
+}
+
+fn histograms(all: &Sums) -> Vec<(String, &Distribution)> {
+    let mut found = Vec::new();
+    for (name, value) in all.iter() {
+        if let Value::Histogram(values) = value {
+            found.push((name.to_string(), values));
+        }
+    }
+    found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+/// Where Envoy has the values of the last interval there is always none here: only sums are kept.
+fn line(values: &Distribution, buckets: Buckets) -> String {
+    if values.count() == 0 {
+        return "No recorded values".to_owned();
+    }
+    let parts: Vec<_> = match buckets {
+        Buckets::Summary => QUANTILES
+            .iter()
+            .filter_map(|quantile| {
+                let value = values.quantile(*quantile)?;
+                Some(format!("P{}(nan,{value})", percent(*quantile)))
+            })
+            .collect(),
+        Buckets::Cumulative | Buckets::Disjoint => counts(values, buckets)
+            .into_iter()
+            .map(|(bound, count)| format!("B{bound}(0,{count})"))
+            .collect(),
+    };
+    parts.join(" ")
+}
+
+/// As a number of JSON, and as text: whole ones without a point.
+fn percent(thousandths: u64) -> Json {
+    match thousandths % 10 {
+        0 => (thousandths / 10).into(),
+        _ => (thousandths as f64 / 10.0).into(),
+    }
+}
+
+fn counts(values: &Distribution, buckets: Buckets) -> Vec<(&'static str, u64)> {
+    let mut before = 0;
+    let counts = BOUNDS.iter().zip(values.cumulative());
+    counts
+        .map(|((bound, _), count)| {
+            let less = std::mem::replace(&mut before, count);
+            let is_disjoint = buckets == Buckets::Disjoint;
+            (*bound, if is_disjoint { count - less } else { count })
+        })
+        .collect()
+}
+
+/// Envoy's JSON.
+pub(super) fn json(all: &Sums, buckets: Buckets) -> Json {
+    let numbers = all.numbers().into_iter();
+    let mut stats: Vec<_> = numbers
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect();
+    let histograms = histograms(all);
+    if !histograms.is_empty() {
+        let of_each = |show: &dyn Fn(&Distribution) -> Json, key: &str| -> Vec<_> {
+            histograms
+                .iter()
+                .map(|(name, values)| json!({"name": name, key: show(values)}))
+                .collect()
+        };
+        stats.push(match buckets {
+            Buckets::Summary => {
+                let show = |values: &Distribution| -> Json {
+                    let cumulative = QUANTILES.map(|quantile| values.quantile(quantile));
+                    let both = |value| json!({"interval": null, "cumulative": value});
+                    cumulative.map(both).to_vec().into()
+                };
+                json!({"histograms": {
+                    "supported_quantiles": QUANTILES.map(percent),
+                    "computed_quantiles": of_each(&show, "values"),
+                }})
+            }
+            Buckets::Cumulative | Buckets::Disjoint => {
+                let show = |values: &Distribution| -> Json {
+                    let bucket = |(bound, count): (&str, u64)| {
+                        let bound = bound.parse::<f64>().unwrap_or_default();
+                        json!({"upper_bound": bound, "interval": 0, "cumulative": count})
+                    };
+                    counts(values, buckets).into_iter().map(bucket).collect()
+                };
+                json!({"histograms": of_each(&show, "buckets")})
+            }
+        });
+    }
+    json!({"stats": stats})
+}
+
+/// All of them, sorted by name.
+pub(super) fn collect(shared: &Shared) -> Sums {
+    let (mut all, connections) = match &*shared.proxy() {
+        Some(proxy) => (proxy.sums(), proxy.connections()),
+        None => (Sums::default(), 0),
+    };
+    let state = match state_of(shared) {
+        "LIVE" => 0,
+        "DRAINING" => 1,
+        _ => 2,
+    };
+    let resident = resident_bytes().unwrap_or_default();
+    for (name, value) in [
+        ("server.uptime", shared.started.elapsed().as_secs()),
+        ("server.live", u64::from(shared.is_ready())),
+        ("server.state", state),
+        ("server.concurrency", shared.workers as u64),
+        ("server.total_connections", connections as u64),
+        // The allocator does not say; what the kernel has given is the most that can be allocated.
+        ("server.memory_allocated", resident),
+        ("server.memory_heap_size", resident),
+        ("server.memory_physical_size", resident),
+    ] {
+        all.gauge(name, value);
+    }
+
+    let state = shared.state();
+    let count = |count: usize| count as u64;
+    let active_clusters = state
+        .store
+        .clusters()
+        .values()
+        .filter(|slot| slot.active.is_some());
+    let warming_clusters = state
+        .store
+        .clusters()
+        .values()
+        .filter(|slot| slot.warming.is_some());
+    let active_listeners = state
+        .store
+        .listeners()
+        .values()
+        .filter(|slot| slot.active.is_some());
+    let warming_listeners = state
+        .store
+        .listeners()
+        .values()
+        .filter(|slot| slot.warming.is_some());
+    for (name, value) in [
+        ("control_plane.connected_state", u64::from(state.connected)),
+        (
+            "cluster_manager.active_clusters",
+            count(active_clusters.count()),
+        ),
+        (
+            "cluster_manager.warming_clusters",
+            count(warming_clusters.count()),
+        ),
+        (
+            "listener_manager.total_listeners_active",
+            count(active_listeners.count()),
+        ),
+        (
+            "listener_manager.total_listeners_warming",
+            count(warming_listeners.count()),
+        ),
+        ("config_cache.loaded", u64::from(state.cache.loaded)),
+    ] {
+        all.gauge(name, value);
+    }
+    for (name, value) in [
+        ("config_cache.rejected", state.cache.rejected),
+        ("config_cache.written", state.cache.written),
+        ("config_cache.write_failed", state.cache.write_failed),
+    ] {
+        all.counter(name, value);
+    }
+    for (type_url, prefix) in [
+        (CLUSTER, "cluster_manager.cds"),
+        (LISTENER, "listener_manager.lds"),
+        (ROUTE, "rds"),
+        (ENDPOINT, "eds"),
+        (SECRET, "sds"),
+    ] {
+        let (accepted, refused) = state.updates.get(type_url).copied().unwrap_or_default();
+        all.counter(&format!("{prefix}.update_success"), accepted);
+        all.counter(&format!("{prefix}.update_rejected"), refused);
+    }
+    all.gauge(
+        "server.days_until_first_cert_expiring",
+        certificates::days_until_first_expires(&state),
+    );
+    for (name, value) in state.pressures.stats() {
+        match name.ends_with("failed_updates") {
+            true => all.counter(&name, value),
+            false => all.gauge(&name, value),
+        }
+    }
+    all
+}

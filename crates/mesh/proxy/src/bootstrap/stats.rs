@@ -1,0 +1,227 @@
+//! `stats_config`: which counters, gauges and histograms are shown.
+
+use regex::Regex;
+use serde::Deserialize;
+
+use super::file::{Problem, problem};
+
+/// Which of Envoy's names are shown; Istio's metrics are in any case.
+#[derive(Clone, Debug, Default)]
+pub struct StatsMatcher {
+    inclusion: Option<Vec<Pattern>>,
+    exclusion: Vec<Pattern>,
+}
+
+#[derive(Clone, Debug)]
+enum Pattern {
+    Exact(String),
+    Prefix(String),
+    Suffix(String),
+    Contains(String),
+    Regex(Regex),
+}
+
+impl StatsMatcher {
+    pub(crate) fn takes_all(&self) -> bool {
+        self.inclusion.is_none() && self.exclusion.is_empty()
+    }
+
+    pub(crate) fn takes(&self, name: &str) -> bool {
+        let has = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.is_match(name));
+        let is_included = self.inclusion.as_deref().is_none_or(has);
+        is_included && !has(&self.exclusion)
+    }
+}
+
+impl PartialEq for StatsMatcher {
+    fn eq(&self, other: &Self) -> bool {
+        // Regular expressions are the same if their text is.
+        format!("{self:?}") == format!("{other:?}")
+    }
+}
+
+impl Pattern {
+    fn is_match(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(text) => name == text,
+            Self::Prefix(text) => name.starts_with(text),
+            Self::Suffix(text) => name.ends_with(text),
+            Self::Contains(text) => name.contains(text),
+            Self::Regex(regex) => regex.is_match(name),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StatsConfig {
+    #[serde(alias = "statsMatcher")]
+    stats_matcher: Option<Matcher>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Matcher {
+    #[serde(alias = "rejectAll")]
+    reject_all: Option<bool>,
+    #[serde(alias = "inclusionList")]
+    inclusion_list: Option<List>,
+    #[serde(alias = "exclusionList")]
+    exclusion_list: Option<List>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    patterns: Vec<StringMatcher>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StringMatcher {
+    exact: Option<String>,
+    prefix: Option<String>,
+    suffix: Option<String>,
+    contains: Option<String>,
+    #[serde(alias = "safeRegex")]
+    safe_regex: Option<SafeRegex>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SafeRegex {
+    regex: String,
+}
+
+impl StatsConfig {
+    pub(super) fn check(self) -> Result<StatsMatcher, Problem> {
+        const AT: &str = "stats_config.stats_matcher";
+        let Some(matcher) = self.stats_matcher else {
+            return Ok(StatsMatcher::default());
+        };
+        let list = |list: List, name: &str| -> Result<Vec<_>, Problem> {
+            let patterns = list.patterns.into_iter().enumerate();
+            patterns
+                .map(|(index, pattern)| pattern.check(&format!("{AT}.{name}.patterns[{index}]")))
+                .collect()
+        };
+        match (
+            matcher.reject_all,
+            matcher.inclusion_list,
+            matcher.exclusion_list,
+        ) {
+            (None | Some(false), None, None) => Ok(StatsMatcher::default()),
+            (Some(true), None, None) => Ok(StatsMatcher {
+                inclusion: Some(Vec::new()),
+                exclusion: Vec::new(),
+            }),
+            (None, Some(included), None) => Ok(StatsMatcher {
+                inclusion: Some(list(included, "inclusion_list")?),
+                exclusion: Vec::new(),
+            }),
+            (None, None, Some(excluded)) => Ok(StatsMatcher {
+                inclusion: None,
+                exclusion: list(excluded, "exclusion_list")?,
+            }),
+            _ => Err(problem(
+                AT,
+                "there must be one of reject_all, inclusion_list and exclusion_list",
+            )),
+        }
+    }
+}
+
+impl StringMatcher {
+    fn check(self, at: &str) -> Result<Pattern, Problem> {
+        /// What a name is matched as a whole by, as RE2 does for Envoy.
+        fn whole(regex: &str) -> Result<Regex, regex::Error> {
+            Regex::new(&format!("^(?:{regex})$"))
+        }
+        match (
+            self.exact,
+            self.prefix,
+            self.suffix,
+            self.contains,
+            self.safe_regex,
+        ) {
+            (Some(text), None, None, None, None) => Ok(Pattern::Exact(text)),
+            (None, Some(text), None, None, None) => Ok(Pattern::Prefix(text)),
+            (None, None, Some(text), None, None) => Ok(Pattern::Suffix(text)),
+            (None, None, None, Some(text), None) => Ok(Pattern::Contains(text)),
+            (None, None, None, None, Some(SafeRegex { regex })) => match whole(&regex) {
+                Ok(regex) => Ok(Pattern::Regex(regex)),
+                Err(error) => Err(problem(
+                    &format!("{at}.safe_regex.regex"),
+                    error.to_string(),
+                )),
+            },
+            _ => Err(problem(
+                at,
+                "there must be one of exact, prefix, suffix, contains and safe_regex",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(config: Value) -> Result<StatsMatcher, Problem> {
+        let config: StatsConfig = serde_json::from_value(config).expect("its shape");
+        config.check()
+    }
+
+    #[test]
+    fn istios_inclusions_choose_names() {
+        let listed = |list: &str, patterns: Value| {
+            read(json!({"stats_matcher": {list: {"patterns": patterns}}})).expect("valid")
+        };
+        let istios = json!([
+            {"prefix": "cluster_manager"},
+            {"suffix": "rbac.allowed"},
+            {"safe_regex": {"regex": r"http\.[a-z]*\.downstream_rq_5xx"}},
+        ]);
+        let (included, excluded) = (
+            listed("inclusion_list", istios.clone()),
+            listed("exclusion_list", istios),
+        );
+        for (name, is) in [
+            ("cluster_manager.active_clusters", true),
+            ("http.a.rbac.allowed", true),
+            ("http.a.downstream_rq_5xx", true),
+            ("listener.http.a.downstream_rq_5xx", false),
+            ("cluster.a.upstream_rq_total", false),
+        ] {
+            assert_eq!(included.takes(name), is, "{name}");
+            assert_eq!(excluded.takes(name), !is, "{name}");
+        }
+        assert!(StatsMatcher::default().takes("a"));
+        let none = read(json!({"stats_matcher": {"reject_all": true}})).expect("valid");
+        assert!(!none.takes("a"));
+    }
+
+    #[test]
+    fn what_says_two_things_is_refused_with_its_place() {
+        let both =
+            json!({"stats_matcher": {"reject_all": true, "inclusion_list": {"patterns": []}}});
+        let pattern =
+            |pattern: Value| json!({"stats_matcher": {"inclusion_list": {"patterns": [pattern]}}});
+        let at = "stats_config.stats_matcher";
+        for (config, place) in [
+            (both, at.to_owned()),
+            (
+                pattern(json!({"prefix": "a", "suffix": "b"})),
+                format!("{at}.inclusion_list.patterns[0]"),
+            ),
+            (
+                pattern(json!({"safe_regex": {"regex": "("}})),
+                format!("{at}.inclusion_list.patterns[0].safe_regex.regex"),
+            ),
+        ] {
+            assert_eq!(read(config).expect_err("refused").0, place);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Counters, gauges and histograms, by Envoy's names: one set per worker, summed when somebody asks.
+
+mod groups;
+mod histogram;
+mod registry;
+mod sums;
+mod value;
+
+pub(crate) use self::groups::*;
+pub(crate) use self::histogram::{BOUNDS, Distribution, Histogram, QUANTILES};
+pub(crate) use self::registry::Registry;
+pub(crate) use self::sums::{Name, Scope, Sums};
+pub(crate) use self::value::{Classes, Codes, Count, Gauge};
+
+/// Takes the names and values of what is counted.
+pub(crate) type Show<'a> = &'a mut dyn FnMut(&str, Value);
+
+/// What is counted under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Counter(u64),
+    Gauge(u64),
+    Histogram(Distribution),
+}
+
+/// Something that is counted.
+pub(crate) trait Shown {
+    /// Shows it, or all that it consists of.
+    fn show(&self, name: &str, show: Show<'_>);
+}
+
+/// A group of counts under one prefix.
+pub(crate) trait Group: Default + Send + Sync {
+    /// Shows each count with its name.
+    fn visit(&self, show: Show<'_>);
+}

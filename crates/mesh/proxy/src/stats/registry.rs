@@ -1,0 +1,213 @@
+//! The counts of a worker, by what they are of.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    ClusterStats, EnforcedStats, FaultStats, Group, HttpInspectorStats, HttpStats, JwtStats,
+    ListenerHttpStats, ListenerStats, ProxyProtocolStats, Scope, ShadowStats, Sums, TcpStats,
+    TlsInspectorStats, TlsStats, TracerStats, Value,
+};
+use crate::telemetry::istio::SeriesList;
+
+/// Stands between two names; no name has it.
+const APART: char = '\0';
+
+/// The counts of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    http: Groups<HttpStats>,
+    faults: Groups<FaultStats>,
+    tcp: Groups<TcpStats>,
+    clusters: Groups<ClusterStats>,
+    listeners: Groups<ListenerStats>,
+    /// By listener and prefix.
+    listeners_http: Groups<ListenerHttpStats>,
+    tracers: Groups<TracerStats>,
+    listeners_tls: Groups<TlsStats>,
+    clusters_tls: Groups<TlsStats>,
+    tls_inspector: Groups<TlsInspectorStats>,
+    http_inspector: Groups<HttpInspectorStats>,
+    proxy_protocol: Groups<ProxyProtocolStats>,
+    /// Istio's standard metrics.
+    pub(crate) istio: Arc<SeriesList>,
+    enforced: Groups<EnforcedStats>,
+    shadow: Groups<ShadowStats>,
+    jwt: Groups<JwtStats>,
+}
+
+impl Registry {
+    /// The counts of all connection managers with this `stat_prefix`.
+    pub(crate) fn http(&self, prefix: &str) -> Arc<HttpStats> {
+        self.http.get(prefix)
+    }
+
+    /// The counts of the faults that connection managers with this `stat_prefix` inject.
+    pub(crate) fn faults(&self, prefix: &str) -> Arc<FaultStats> {
+        self.faults.get(prefix)
+    }
+
+    /// The counts of all TCP proxies with this `stat_prefix`.
+    pub(crate) fn tcp(&self, prefix: &str) -> Arc<TcpStats> {
+        self.tcp.get(prefix)
+    }
+
+    /// The counts of a cluster.
+    pub(crate) fn cluster(&self, name: &str) -> Arc<ClusterStats> {
+        self.clusters.get(name)
+    }
+
+    /// The counts of a listener.
+    pub(crate) fn listener(&self, name: &str) -> Arc<ListenerStats> {
+        self.listeners.get(name)
+    }
+
+    /// The counts of the requests of a listener, for connection managers with this `stat_prefix`.
+    pub(crate) fn listener_http(&self, name: &str, prefix: &str) -> Arc<ListenerHttpStats> {
+        self.listeners_http.get(&format!("{name}{APART}{prefix}"))
+    }
+
+    /// The counts of a tracer: `zipkin` or `opentelemetry`.
+    pub(crate) fn tracer(&self, kind: &str) -> Arc<TracerStats> {
+        self.tracers.get(kind)
+    }
+
+    /// The counts of the TLS that a listener terminates.
+    pub(crate) fn listener_tls(&self, name: &str) -> Arc<TlsStats> {
+        self.listeners_tls.get(name)
+    }
+
+    /// The counts of the TLS that is spoken to a cluster.
+    pub(crate) fn cluster_tls(&self, name: &str) -> Arc<TlsStats> {
+        self.clusters_tls.get(name)
+    }
+
+    /// The counts of all TLS inspectors.
+    pub(crate) fn tls_inspector(&self) -> Arc<TlsInspectorStats> {
+        self.tls_inspector.get("")
+    }
+
+    /// The counts of all HTTP inspectors.
+    pub(crate) fn http_inspector(&self) -> Arc<HttpInspectorStats> {
+        self.http_inspector.get("")
+    }
+
+    /// The counts of all readers of the PROXY protocol.
+    pub(crate) fn proxy_protocol(&self) -> Arc<ProxyProtocolStats> {
+        self.proxy_protocol.get("")
+    }
+
+    /// The counts of rules; `prefix` is all of their names but the last word.
+    pub(crate) fn enforced(&self, prefix: &str) -> Arc<EnforcedStats> {
+        self.enforced.get(prefix)
+    }
+
+    /// The same of rules that are not enforced.
+    pub(crate) fn shadow(&self, prefix: &str) -> Arc<ShadowStats> {
+        self.shadow.get(prefix)
+    }
+
+    /// The counts of a filter of tokens.
+    pub(crate) fn jwt(&self, name: &str) -> Arc<JwtStats> {
+        self.jwt.get(name)
+    }
+
+    /// Forgets what nobody counts any more.
+    pub(crate) fn prune(&self) {
+        self.http.prune();
+        self.faults.prune();
+        self.tcp.prune();
+        self.clusters.prune();
+        self.listeners.prune();
+        self.listeners_http.prune();
+        self.listeners_tls.prune();
+        self.clusters_tls.prune();
+        self.enforced.prune();
+        self.shadow.prune();
+        self.jwt.prune();
+    }
+
+    /// Adds all counts to `sums`.
+    pub(crate) fn add_to(&self, sums: &mut Sums) {
+        self.http.add_to("http", sums);
+        for (prefix, http) in &*self.http.lock() {
+            let others = http.rq_http2_total.get();
+            let http1 = Value::Counter(http.rq_total.get().wrapping_sub(others));
+            sums.add(
+                &Scope::of("http", prefix),
+                "downstream_rq_http1_total",
+                http1,
+            );
+        }
+        self.faults.add_to("http", sums);
+        self.tcp.add_to("tcp", sums);
+        self.clusters.add_to("cluster", sums);
+        self.listeners.add_to("listener", sums);
+        self.listeners_http.add_named(sums, |name| {
+            let (name, prefix) = name.split_once(APART).unwrap_or((name, ""));
+            Scope {
+                kind: "listener",
+                of: name.to_owned(),
+                http: Some(prefix.to_owned()),
+            }
+        });
+        self.tracers.add_to("tracing", sums);
+        self.listeners_tls.add_to("listener", sums);
+        self.clusters_tls.add_to("cluster", sums);
+        self.tls_inspector.add_to("tls_inspector", sums);
+        self.http_inspector.add_to("http_inspector", sums);
+        self.proxy_protocol.add_to("proxy_proto", sums);
+        if self.istio.is_used() {
+            let overflow = Value::Counter(self.istio.overflow());
+            sums.add(&Scope::plain(), "istio.series_overflow", overflow);
+        }
+        self.jwt.add_to("http", sums);
+        self.enforced.add_whole_names_to(sums);
+        self.shadow.add_whole_names_to(sums);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Groups<T>(Mutex<HashMap<String, Arc<T>>>);
+
+impl<T: Group> Groups<T> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<T>>> {
+        // Counts are never left half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, name: &str) -> Arc<T> {
+        let mut groups = self.lock();
+        if let Some(group) = groups.get(name) {
+            return group.clone();
+        }
+        let group = Arc::<T>::default();
+        groups.insert(name.to_owned(), group.clone());
+        group
+    }
+
+    fn prune(&self) {
+        self.lock().retain(|_, group| Arc::strong_count(group) > 1);
+    }
+
+    fn add_to(&self, kind: &'static str, sums: &mut Sums) {
+        self.add_named(sums, |name| Scope::of(kind, name));
+    }
+
+    /// For groups that are named by everything before the count.
+    fn add_whole_names_to(&self, sums: &mut Sums) {
+        for (prefix, group) in &*self.lock() {
+            group.visit(&mut |count, value| {
+                let (scope, stat) = Scope::split(&format!("{prefix}.{count}"));
+                sums.add(&scope, &stat, value);
+            });
+        }
+    }
+
+    fn add_named(&self, sums: &mut Sums, scope: impl Fn(&str) -> Scope) {
+        for (name, group) in &*self.lock() {
+            let scope = scope(name);
+            group.visit(&mut |count, value| sums.add(&scope, count, value));
+        }
+    }
+}
