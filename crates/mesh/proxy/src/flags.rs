@@ -47,6 +47,8 @@ pub(crate) enum Flag {
     DI,
     /// Fault injected: a fault filter has refused it.
     FI,
+    /// Rate limited.
+    RL,
 }
 
 impl Flag {
@@ -71,6 +73,7 @@ impl Flag {
             Self::UDO => "UDO",
             Self::DI => "DI",
             Self::FI => "FI",
+            Self::RL => "RL",
         }
     }
 
@@ -96,10 +99,11 @@ impl Flag {
             Self::UDO => "UnconditionalDropOverload",
             Self::DI => "DelayInjected",
             Self::FI => "FaultInjected",
+            Self::RL => "RateLimited",
         }
     }
 
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::UH,
         Self::UF,
         Self::UO,
@@ -119,6 +123,7 @@ impl Flag {
         Self::UDO,
         Self::DI,
         Self::FI,
+        Self::RL,
     ];
 
     /// The flag of a short name.

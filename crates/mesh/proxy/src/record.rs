@@ -9,6 +9,24 @@ use crate::http1::name::Name;
 use crate::snapshot::Decorator;
 use crate::trace::{Finished, RequestId, text};
 
+impl Exchange {
+    /// Counts it for its cluster, if an endpoint was tried.
+    #[inline]
+    fn count_for_cluster(&self) {
+        if let (Some(cluster), Some(_)) = (&self.cluster, &self.attempt) {
+            let stats = &cluster.stats;
+            stats.rq_completed.increment();
+            match self.status / 100 {
+                2 => stats.rq_2xx.increment(),
+                3 => stats.rq_3xx.increment(),
+                4 => stats.rq_4xx.increment(),
+                5 => stats.rq_5xx.increment(),
+                _ => {}
+            }
+        }
+    }
+}
+
 impl Call {
     /// Counts the exchange and reports its spans.
     #[inline]
@@ -23,17 +41,7 @@ impl Call {
             5 => http.rq_5xx.increment(),
             _ => {}
         }
-        if let (Some(cluster), Some(_)) = (&exchange.cluster, &exchange.attempt) {
-            let stats = &cluster.stats;
-            stats.rq_completed.increment();
-            match exchange.status / 100 {
-                2 => stats.rq_2xx.increment(),
-                3 => stats.rq_3xx.increment(),
-                4 => stats.rq_4xx.increment(),
-                5 => stats.rq_5xx.increment(),
-                _ => {}
-            }
-        }
+        exchange.count_for_cluster();
         if exchange.rare.as_ref().is_some_and(|rare| rare.is_upgrade) {
             http.cx_upgrades_active.decrement();
         }
@@ -48,6 +56,20 @@ impl Call {
         };
         let finished = self.finished(exchange, end, tracer.egress);
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
+    }
+
+    /// The same for a copy of a request, which is nobody's but its cluster's.
+    #[cold]
+    pub(crate) fn finish_mirrored(&self, exchange: &mut Exchange) {
+        exchange.count_for_cluster();
+        if exchange.is_grpc {
+            exchange.report_grpc();
+        }
+        let end = self.worker.clock.now();
+        if let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) {
+            let finished = self.finished(exchange, end, tracer.egress);
+            tracer.report_mirrored(trace, &finished, &mut self.worker.scratch.borrow_mut());
+        }
     }
 
     /// Reports the span of an attempt that is not the last one.

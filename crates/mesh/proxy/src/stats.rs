@@ -85,6 +85,7 @@ group! {
         rq_5xx = "downstream_rq_5xx",
         rq_idle_timeout = "downstream_rq_idle_timeout",
         rq_header_timeout = "downstream_rq_header_timeout",
+        rq_timeout = "downstream_rq_timeout",
         rq_too_large = "downstream_rq_too_large",
         rq_overload_close = "downstream_rq_overload_close",
         rq_rx_reset = "downstream_rq_rx_reset",
@@ -108,6 +109,31 @@ group! {
         aborts_injected = "fault.aborts_injected",
         overflow = "fault.faults_overflow",
         active = "fault.active_faults",
+    }
+}
+
+group! {
+    /// `http.PREFIX.cors.…`
+    CorsStats {
+        origin_valid = "cors.origin_valid",
+        origin_invalid = "cors.origin_invalid",
+    }
+}
+
+group! {
+    /// `PREFIX.http_local_rate_limit.…`
+    LimitStats {
+        enabled = "http_local_rate_limit.enabled",
+        enforced = "http_local_rate_limit.enforced",
+        rate_limited = "http_local_rate_limit.rate_limited",
+        ok = "http_local_rate_limit.ok",
+    }
+}
+
+group! {
+    /// `local_rate_limit.PREFIX.…`
+    ConnectionLimitStats {
+        rate_limited = "rate_limited",
     }
 }
 
@@ -146,6 +172,7 @@ group! {
         rq_retry_backoff_exponential = "upstream_rq_retry_backoff_exponential",
         rq_retry_backoff_ratelimited = "upstream_rq_retry_backoff_ratelimited",
         rq_per_try_timeout = "upstream_rq_per_try_timeout",
+        rq_per_try_idle_timeout = "upstream_rq_per_try_idle_timeout",
         retry_abandoned = "retry_or_shadow_abandoned",
         cx_none_healthy = "upstream_cx_none_healthy",
         cx_connect_attempts_exceeded = "upstream_cx_connect_attempts_exceeded",
@@ -323,6 +350,9 @@ group! {
 pub(crate) struct Registry {
     http: Groups<HttpStats>,
     faults: Groups<FaultStats>,
+    cors: Groups<CorsStats>,
+    limits: Groups<LimitStats>,
+    connection_limits: Groups<ConnectionLimitStats>,
     tcp: Groups<TcpStats>,
     clusters: Groups<ClusterStats>,
     listeners: Groups<ListenerStats>,
@@ -348,6 +378,21 @@ impl Registry {
     /// The counts of the faults that connection managers with this `stat_prefix` inject.
     pub(crate) fn faults(&self, prefix: &str) -> Arc<FaultStats> {
         self.faults.get(prefix)
+    }
+
+    /// The counts of origins that connection managers with this `stat_prefix` are asked from.
+    pub(crate) fn cors(&self, prefix: &str) -> Arc<CorsStats> {
+        self.cors.get(prefix)
+    }
+
+    /// The counts of all local rate limits with this `stat_prefix`.
+    pub(crate) fn limit(&self, prefix: &str) -> Arc<LimitStats> {
+        self.limits.get(prefix)
+    }
+
+    /// The counts of all limits of connections with this `stat_prefix`.
+    pub(crate) fn connection_limit(&self, prefix: &str) -> Arc<ConnectionLimitStats> {
+        self.connection_limits.get(prefix)
     }
 
     /// The counts of all TCP proxies with this `stat_prefix`.
@@ -414,6 +459,9 @@ impl Registry {
     pub(crate) fn prune(&self) {
         self.http.prune();
         self.faults.prune();
+        self.cors.prune();
+        self.limits.prune();
+        self.connection_limits.prune();
         self.tcp.prune();
         self.clusters.prune();
         self.listeners.prune();
@@ -428,6 +476,9 @@ impl Registry {
     pub(crate) fn add_to(&self, sums: &mut BTreeMap<String, u64>) {
         self.http.add_to("http", sums);
         self.faults.add_to("http", sums);
+        self.cors.add_to("http", sums);
+        self.limits.add_whole_names_to(sums);
+        self.connection_limits.add_to("local_rate_limit", sums);
         self.tcp.add_to("tcp", sums);
         self.clusters.add_to("cluster", sums);
         self.listeners.add_to("listener", sums);
