@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    Action, Destination, Endpoints, GatewayRef, Host, Source, Subset, VirtualService, did_you_mean,
+    Action, Destination, Endpoints, GatewayRef, Host, JwksSource, Source, Subset, VirtualService,
+    did_you_mean,
 };
 
 use super::{Entry, Index, Problem};
@@ -20,6 +21,7 @@ pub(super) fn analyse(index: &mut Index) {
     check_shared_hosts(index, &mut problems);
     check_destination_rules(index, &mut problems);
     check_tracing(index, &mut problems);
+    check_keys(index, &mut problems);
     index.problems.append(&mut problems);
 }
 
@@ -75,9 +77,16 @@ fn check_destinations(index: &Index, entry: &Entry<VirtualService>, problems: &m
         let Action::Route(destinations) = &route.action else {
             continue;
         };
-        for weighted in destinations {
-            if let Err(message) = check_destination(index, entry, &weighted.destination) {
-                let at = weighted.destination.at.0;
+        let routed = destinations
+            .iter()
+            .map(|one| (&one.destination, "requests that come here get 503"));
+        let mirrored = route
+            .mirrors
+            .iter()
+            .map(|mirror| (&mirror.destination, "no copies are sent"));
+        for (destination, result) in routed.chain(mirrored) {
+            if let Err(message) = check_destination(index, entry, destination, result) {
+                let at = destination.at.0;
                 problems.push(Problem::warning(&entry.meta.source, at, message));
             }
         }
@@ -88,14 +97,13 @@ fn check_destination(
     index: &Index,
     entry: &Entry<VirtualService>,
     destination: &Destination,
+    result: &str,
 ) -> Result<(), String> {
     let host = &destination.host;
     let Some(service) = index.service(host) else {
         let names = index.services().map(|service| service.host.as_str());
         let hint = did_you_mean(host.as_str(), names);
-        return Err(format!(
-            "there is no service `{host}`: requests that come here get 503{hint}"
-        ));
+        return Err(format!("there is no service `{host}`: {result}{hint}"));
     };
     let numbers = || -> String {
         let ports = service.ports().iter().map(|port| port.number.to_string());
@@ -104,7 +112,7 @@ fn check_destination(
     match destination.port {
         Some(port) if service.port(port).is_none() => {
             return Err(format!(
-                "service `{host}` has no port {port}, it has {}: requests that come here get 503",
+                "service `{host}` has no port {port}, it has {}: {result}",
                 numbers()
             ));
         }
@@ -126,7 +134,7 @@ fn check_destination(
         let names = rules.subsets.iter().map(|subset| subset.name.as_str());
         let hint = did_you_mean(&destination.subset, names);
         return Err(format!(
-            "no DestinationRule defines subset `{}` of `{host}`: requests that come here get 503{hint}",
+            "no DestinationRule defines subset `{}` of `{host}`: {result}{hint}",
             destination.subset
         ));
     };
@@ -210,6 +218,29 @@ fn check_destination_rules(index: &Index, problems: &mut Vec<Problem>) {
 }
 
 /// Where Istio silently turns tracing off.
+/// Keys that cannot be fetched leave every token of their issuer refused.
+fn check_keys(index: &Index, problems: &mut Vec<Problem>) {
+    for entry in index.request_authentications() {
+        for rule in &entry.spec.rules {
+            let JwksSource::Remote { host, port, .. } = &rule.keys else {
+                continue;
+            };
+            let service = Host::parse(host).ok();
+            let service = service.and_then(|host| index.service(&host));
+            if service.is_some_and(|service| service.port(*port).is_some()) {
+                continue;
+            }
+            let message = format!(
+                "there is no service `{host}` with port {port}: the keys of `{}` cannot be fetched, and all \
+                 of its tokens are refused; describe it by a ServiceEntry",
+                rule.issuer
+            );
+            let source = &entry.meta.source;
+            problems.push(Problem::error(source, source.position, message));
+        }
+    }
+}
+
 fn check_tracing(index: &Index, problems: &mut Vec<Problem>) {
     let Some(provider) = index.mesh().tracing_provider() else {
         return;
