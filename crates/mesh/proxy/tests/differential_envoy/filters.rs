@@ -233,7 +233,7 @@ fn mirrors() -> Vec<route::Route> {
     };
     vec![
         of("/mirror/suffix", "origin", vec![all.clone()]),
-        of("/mirror/kept", "origin", vec![kept.clone()]),
+        of("/mirror/kept", "origin", vec![kept]),
         of("/mirror/literal", "origin", vec![literal]),
         of("/mirror/some", "h2", vec![all, never.clone()]),
         of("/mirror/never", "origin", vec![never]),
@@ -306,7 +306,7 @@ fn times() -> Vec<route::Route> {
     [
         of("/time/idle", &|action| action.idle_timeout = ms(60)),
         of("/time/longest", &|action| {
-            action.max_stream_duration = longest(ms(60))
+            action.max_stream_duration = longest(ms(60));
         }),
         of("/time/soon", &|action| {
             action.max_stream_duration = longest(ms(60));
@@ -314,7 +314,7 @@ fn times() -> Vec<route::Route> {
         }),
         of("/time/try", &|action| action.retry_policy = Some(policy(0))),
         of("/time/again", &|action| {
-            action.retry_policy = Some(policy(1))
+            action.retry_policy = Some(policy(1));
         }),
     ]
     .into_iter()
