@@ -365,8 +365,8 @@ impl<'a> Conversation<'a> {
     }
 
     fn idle_deadline(&self) -> Option<Micros> {
-        let timeout = self.client.call.view.manager.stream_idle_timeout?;
-        Some(self.last_progress + timeout.as_micros() as u64)
+        let timeout = self.exchange.idle_timeout(&self.client.call.view.manager)?;
+        (!timeout.is_zero()).then(|| self.last_progress + timeout.as_micros() as u64)
     }
 
     /// When a client that has closed its side counts as gone.

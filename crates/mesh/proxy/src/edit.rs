@@ -14,7 +14,7 @@ use crate::http1::head::Limits;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::snapshot::{
-    AddressPart, AppendAction, Command, FieldEdits, Format, Forward, HostRewrite, Part,
+    AddressPart, AppendAction, Command, FieldEdits, Format, Forward, HostRewrite, MirrorHost, Part,
     PathRewrite, Redirect, Rewrite, RouteAction, WeightedCluster,
 };
 
@@ -69,7 +69,7 @@ fn is_field(line: &[u8], name: &str) -> bool {
 }
 
 /// Takes the fields of a name out of the head that begins at `from`.
-fn remove(out: &mut Vec<u8>, from: usize, name: &str) {
+pub(crate) fn remove(out: &mut Vec<u8>, from: usize, name: &str) {
     let mut at = from + Head(&out[from..]).split().0.len();
     while at < out.len() {
         let end = memchr::memchr(b'\n', &out[at..]).map_or(out.len(), |end| at + end + 1);
@@ -319,6 +319,39 @@ impl Call {
                 rewrite_path(path, matched, out, from);
             }
         }
+        if let Some(mirror) = exchange.mirror().and_then(|at| forward.mirrors.get(at)) {
+            mirror_host(&mirror.host, out, from);
+            self.append_own_address(out, from);
+            set(out, from, "x-envoy-internal", b"true");
+        }
+    }
+
+    /// A copy comes from this proxy itself.
+    fn append_own_address(&self, out: &mut Vec<u8>, from: usize) {
+        const NAME: &str = "x-forwarded-for";
+        let Some(own) = self.worker.own_address else {
+            return;
+        };
+        let own = own.to_string();
+        let before = Head(&out[from..]).field(NAME).map(<[u8]>::to_vec);
+        let value = match before {
+            Some(before) => [&before, &b","[..], own.as_bytes()].concat(),
+            None => own.into_bytes(),
+        };
+        set(out, from, NAME, &value);
+    }
+
+    /// Whether a copy has a span if the request has one.
+    pub(crate) fn traces_mirror(&self, exchange: &Exchange, index: usize) -> bool {
+        let router = self.view.router.as_ref().zip(exchange.route);
+        let action = router.map(|(router, at)| &router.route(at).action);
+        let Some(RouteAction::Forward(forward)) = action else {
+            return false;
+        };
+        forward
+            .mirrors
+            .get(index)
+            .is_some_and(|mirror| mirror.is_traced)
     }
 
     /// Changes the head of a response that begins at `from`.
@@ -409,6 +442,26 @@ impl Call {
     }
 }
 
+/// Gives a copy of a request its host.
+fn mirror_host(host: &MirrorHost, out: &mut Vec<u8>, from: usize) {
+    match host {
+        MirrorHost::Kept => {}
+        MirrorHost::Literal(host) => set(out, from, "host", host.as_bytes()),
+        MirrorHost::Suffixed => {
+            let asked = Head(&out[from..])
+                .field("host")
+                .unwrap_or_default()
+                .to_vec();
+            let end = match asked.strip_prefix(b"[") {
+                Some(_) => memchr::memchr(b']', &asked).map_or(asked.len(), |at| at + 1),
+                None => memchr::memchr(b':', &asked).unwrap_or(asked.len()),
+            };
+            let (name, port) = asked.split_at(end);
+            set(out, from, "host", &[name, b"-shadow", port].concat());
+        }
+    }
+}
+
 /// The host that a request names, without a port that would not fit.
 fn host_of<'a>(asked: &'a str, (before, after): (&str, &str), has_port: bool) -> &'a str {
     let end = match asked.strip_prefix('[') {
@@ -490,93 +543,4 @@ fn endpoint_host(exchange: &Exchange) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEAD: &str = "GET /a/b?c HTTP/1.1\r\nHost: h:80\r\nx-a: 1\r\nX-A: 2\r\nx-ab: 3\r\n";
-
-    fn edited(edit: impl FnOnce(&mut Vec<u8>, usize)) -> String {
-        let before = b"before\r\n\r\n";
-        let mut out = [before, HEAD.as_bytes()].concat();
-        edit(&mut out, before.len());
-        assert!(out.starts_with(before));
-        String::from_utf8(out.split_off(before.len())).expect("text")
-    }
-
-    #[test]
-    fn fields_are_removed_and_added() {
-        let field = |name, action| Field {
-            name,
-            value: Cow::Borrowed(b"n"),
-            action,
-        };
-        let first = "GET /a/b?c HTTP/1.1\r\nHost: h:80\r\n";
-        for (name, action, rest) in [
-            (
-                "x-a",
-                AppendAction::Append,
-                "x-a: 1\r\nX-A: 2\r\nx-ab: 3\r\nx-a: n\r\n",
-            ),
-            (
-                "x-a",
-                AppendAction::AddIfAbsent,
-                "x-a: 1\r\nX-A: 2\r\nx-ab: 3\r\n",
-            ),
-            (
-                "x-c",
-                AppendAction::AddIfAbsent,
-                "x-a: 1\r\nX-A: 2\r\nx-ab: 3\r\nx-c: n\r\n",
-            ),
-            ("x-a", AppendAction::Overwrite, "x-ab: 3\r\nx-a: n\r\n"),
-            (
-                "x-a",
-                AppendAction::OverwriteIfExists,
-                "x-ab: 3\r\nx-a: n\r\n",
-            ),
-            (
-                "x-c",
-                AppendAction::OverwriteIfExists,
-                "x-a: 1\r\nX-A: 2\r\nx-ab: 3\r\n",
-            ),
-        ] {
-            let made = edited(|out, from| add(out, from, &[field(name, action)]));
-            assert_eq!(made, format!("{first}{rest}"), "{name} {action:?}");
-        }
-        let made = edited(|out, from| remove(out, from, "host"));
-        assert_eq!(made, HEAD.replace("Host: h:80\r\n", ""));
-    }
-
-    #[test]
-    fn paths_are_rewritten_without_their_query() {
-        for (rewrite, matched, path) in [
-            (PathRewrite::Matched("/new".into()), 2, "/new/b?c"),
-            (PathRewrite::Matched("/".into()), 4, "/?c"),
-        ] {
-            let made = edited(|out, from| rewrite_path(&rewrite, matched, out, from));
-            assert!(
-                made.starts_with(&format!("GET {path} HTTP/1.1\r\n")),
-                "{made}"
-            );
-            assert!(
-                made.ends_with("x-envoy-original-path: /a/b?c\r\n"),
-                "{made}"
-            );
-        }
-    }
-
-    #[test]
-    fn ports_of_redirected_hosts() {
-        for (asked, schemes, has_port, host) in [
-            ("h", ("http", "https"), false, "h"),
-            ("h:80", ("http", "https"), false, "h"),
-            ("h:80", ("http", "http"), false, "h:80"),
-            ("h:8080", ("http", "https"), false, "h:8080"),
-            ("h:8080", ("http", "http"), true, "h"),
-            ("h:443", ("https", "http"), false, "h"),
-            ("[::1]:80", ("http", "https"), false, "[::1]"),
-            ("[::1]", ("http", "https"), true, "[::1]"),
-        ] {
-            assert_eq!(host_of(asked, schemes, has_port), host, "{asked}");
-        }
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ use crate::policy::Metadata;
 use crate::reply::{Failure, Reply, append_common};
 use crate::retry::{Retried, Tries};
 use crate::route::RouteAt;
+use crate::snapshot::ConnectionManager;
 use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext};
 use crate::upstream::{ClusterState, EndpointState};
 
@@ -56,6 +57,10 @@ pub(crate) struct Exchange {
     pub(crate) is_high_priority: bool,
     /// The route changes something about heads.
     pub(crate) edits: bool,
+    /// Only a bridge can do what it needs.
+    pub(crate) bridges: bool,
+    /// Copies of the request are still to be sent.
+    pub(crate) mirrors: bool,
     /// The request may be tried again,
     pub(crate) retries: bool,
     /// so many times more.
@@ -77,6 +82,14 @@ pub(crate) struct Rare {
     pub(crate) stream_timeout: Option<Duration>,
     /// `set-cookie` lines that the route's hash policies add to the response.
     pub(crate) cookies: String,
+    /// The connection manager itself answers, which tells nothing of attempts.
+    pub(crate) hides_attempts: bool,
+    /// Which of the route's copies are to be sent.
+    pub(crate) mirrors: Vec<usize>,
+    /// Which of them this is.
+    pub(crate) mirror: Option<usize>,
+    /// What filters say in the response.
+    pub(crate) said: Vec<Said>,
     /// How the call ended, if the response says so as gRPC does.
     pub(crate) grpc: Option<GrpcStatus>,
     /// The protocol that the request asks for may be changed to.
@@ -95,12 +108,36 @@ pub(crate) struct Rare {
     pub(crate) sent: Option<Box<Sent>>,
     /// The name that the other side gave to the span.
     pub(crate) renamed: Option<Box<[u8]>>,
+    /// How long nothing may move, if the route says so; zero is no limit.
+    pub(crate) idle: Option<Duration>,
     /// For the response to one attempt.
     pub(crate) per_try: Option<Duration>,
+    /// How long nothing may move between the proxy and the endpoint.
+    pub(crate) per_try_idle: Option<Duration>,
     /// What is known of the attempts before this one,
     pub(crate) tries: Tries,
     /// and what its span tells of them.
     pub(crate) retried: Option<Retried>,
+}
+
+/// A field that a filter puts into the response.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) value: Vec<u8>,
+    /// It stands in place of the endpoint's.
+    pub(crate) replaces: bool,
+}
+
+impl Said {
+    /// One in place of the endpoint's.
+    pub(crate) fn new(name: &'static str, value: &[u8]) -> Self {
+        Self {
+            name: name.into(),
+            value: value.to_vec(),
+            replaces: true,
+        }
+    }
 }
 
 impl Rare {
@@ -123,6 +160,62 @@ pub(crate) struct Told {
 }
 
 impl Exchange {
+    fn new(begin: Micros, id: RequestId, trace: Option<TraceContext>, is_grpc: bool) -> Self {
+        Self {
+            begin,
+            onward: begin,
+            id,
+            trace,
+            route: None,
+            cluster: None,
+            attempt: None,
+            status: 0,
+            flags: Flags::default(),
+            request_bytes: 0,
+            response_bytes: 0,
+            timeout: None,
+            is_grpc,
+            sets_grpc_timeout: false,
+            hash: None,
+            criteria: None,
+            is_high_priority: false,
+            edits: false,
+            bridges: false,
+            mirrors: false,
+            retries: false,
+            retries_left: 0,
+            tries: 1,
+            is_counted: false,
+            completed: false,
+            rare: None,
+        }
+    }
+
+    /// That of a copy of the request, which is the one with this index among its route's.
+    pub(crate) fn mirrored(&self, call: &Call, cluster: &Rc<ClusterState>, index: usize) -> Self {
+        let now = call.worker.clock.now();
+        let mut trace = self.trace;
+        if let Some(trace) = &mut trace {
+            trace.span = trace.span.child(call.worker.random());
+            trace.span.sampled &= call.traces_mirror(self, index);
+        }
+        let mut copy = Self::new(now, self.id, trace, self.is_grpc);
+        copy.route = self.route;
+        copy.cluster = Some(cluster.clone());
+        copy.timeout = self.timeout;
+        copy.sets_grpc_timeout = self.sets_grpc_timeout;
+        copy.hash = self.hash;
+        // At least the host may be another one.
+        copy.edits = true;
+        copy.rare().mirror = Some(index);
+        copy
+    }
+
+    /// Which of its route's copies it is, if it is one.
+    pub(crate) fn mirror(&self) -> Option<usize> {
+        self.rare.as_ref()?.mirror
+    }
+
     /// What decides about the endpoint.
     #[inline]
     pub(crate) fn ask(&self, call: &Call) -> Ask<'_> {
@@ -160,6 +253,13 @@ impl Exchange {
     #[inline]
     pub(crate) fn per_try(&self) -> Option<Duration> {
         self.rare.as_ref()?.per_try
+    }
+
+    /// How long nothing may move; zero is no limit.
+    #[inline]
+    pub(crate) fn idle_timeout(&self, manager: &ConnectionManager) -> Option<Duration> {
+        let of_route = self.rare.as_ref().and_then(|rare| rare.idle);
+        of_route.or(manager.stream_idle_timeout)
     }
 
     /// The endpoint has the whole request.
@@ -220,32 +320,7 @@ impl Call {
             .tracer
             .as_ref()
             .and_then(|tracer| tracer.begin(&mut id, fields, head, &self.view.http, random));
-        Exchange {
-            begin,
-            onward: begin,
-            id,
-            trace,
-            route: None,
-            cluster: None,
-            attempt: None,
-            status: 0,
-            flags: Flags::default(),
-            request_bytes: 0,
-            response_bytes: 0,
-            timeout: None,
-            is_grpc: self.is_grpc(),
-            sets_grpc_timeout: false,
-            hash: None,
-            criteria: None,
-            is_high_priority: false,
-            edits: false,
-            retries: false,
-            retries_left: 0,
-            tries: 1,
-            is_counted: false,
-            completed: false,
-            rare: None,
-        }
+        Exchange::new(begin, id, trace, self.is_grpc())
     }
 
     /// Whether the connection is given up because there is too much to do, which is counted.
@@ -275,7 +350,7 @@ impl Call {
             .view
             .tracer
             .as_ref()
-            .is_some_and(|tracer| tracer.spawns());
+            .is_some_and(|tracer| tracer.spawns() && exchange.mirror().is_none());
         exchange.attempt = Some(Attempt {
             span: exchange
                 .trace
@@ -314,8 +389,15 @@ impl Call {
             http.rq_rx_reset.increment();
             http.cx_destroy_remote_active_rq.increment();
         }
-        if let Failure::Idle { .. } = failure {
-            http.rq_idle_timeout.increment();
+        match failure {
+            Failure::Idle { .. } => http.rq_idle_timeout.increment(),
+            Failure::RequestTimeout => http.rq_timeout.increment(),
+            _ => {}
+        }
+        if let Failure::Idle { .. } | Failure::RequestTimeout | Failure::StreamTimeout { .. } =
+            failure
+        {
+            exchange.rare().hides_attempts = true;
         }
         self.keep_failure(exchange, failure);
         let Some(attempt) = &mut exchange.attempt else {
@@ -324,8 +406,10 @@ impl Call {
         if let Failure::Transport(why) = failure {
             attempt.tls_is(TlsOutcome::Failed(why.clone()));
         }
-        if *failure == Failure::TryTimeout {
-            attempt.flags.set(Flag::UT);
+        match failure {
+            Failure::TryTimeout => attempt.flags.set(Flag::UT),
+            Failure::TryIdle => attempt.flags.set(Flag::SI),
+            _ => {}
         }
         match failure.reset_reason() {
             Some(reason) => attempt.fail(failure.flag(), reason),
@@ -342,7 +426,10 @@ impl Call {
             | Failure::Protocol(_) => {
                 cluster.report(&attempt.address, Verdict::Failed);
             }
-            Failure::ConnectTimeout | Failure::RouteTimeout | Failure::TryTimeout => {
+            Failure::ConnectTimeout
+            | Failure::RouteTimeout
+            | Failure::TryTimeout
+            | Failure::TryIdle => {
                 cluster.report(&attempt.address, Verdict::TimedOut);
             }
             _ => {}
@@ -350,6 +437,7 @@ impl Call {
         let stats = &cluster.stats;
         match failure {
             Failure::RouteTimeout => stats.rq_timeout.increment(),
+            Failure::TryIdle => stats.rq_per_try_idle_timeout.increment(),
             Failure::TryTimeout => stats.rq_per_try_timeout.increment(),
             Failure::Terminated | Failure::Reset(_) => stats.rq_rx_reset.increment(),
             Failure::Protocol(problem) => {
@@ -359,6 +447,7 @@ impl Call {
             Failure::ClientGone
             | Failure::ClientReset
             | Failure::StreamTimeout { .. }
+            | Failure::RequestTimeout
             | Failure::Idle { .. } => stats.rq_tx_reset.increment(),
             _ => {}
         }
@@ -410,7 +499,7 @@ impl Call {
         let server = &self.view.manager.server_name;
         append_common(&mut out, &self.worker.clock, server, close);
         self.out.bytes = out;
-        self.append_response_context(exchange);
+        self.append_response_context(exchange, 0);
         self.out.bytes.extend_from_slice(b"\r\n");
         self.keep_response(exchange, 0);
         let body = if is_head { "" } else { body };

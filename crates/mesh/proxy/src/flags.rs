@@ -49,6 +49,8 @@ pub(crate) enum Flag {
     FI,
     /// Overload manager: memory ran short.
     OM,
+    /// Rate limited.
+    RL,
 }
 
 impl Flag {
@@ -74,6 +76,7 @@ impl Flag {
             Self::DI => "DI",
             Self::FI => "FI",
             Self::OM => "OM",
+            Self::RL => "RL",
         }
     }
 
@@ -100,6 +103,7 @@ impl Flag {
             Self::DI => "DelayInjected",
             Self::FI => "FaultInjected",
             Self::OM => "OverloadManager",
+            Self::RL => "RateLimited",
         }
     }
 
@@ -124,6 +128,7 @@ impl Flag {
         Self::DI,
         Self::FI,
         Self::OM,
+        Self::RL,
     ];
 
     /// The flag of a short name.

@@ -73,6 +73,7 @@ impl Connection {
         if exchange.is_grpc
             || self.call.request.tunnel != Tunnel::None
             || cluster.cluster.protocol != UpstreamProtocol::Http1
+            || exchange.bridges
             || exchange.retries && !self.has_whole_body()
         {
             let first = First::Bridge(admitted);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::http1::head::Fields;
 
+/// `RESOURCE_EXHAUSTED`.
+pub(crate) const RESOURCE_EXHAUSTED: u8 = 8;
 /// `DEADLINE_EXCEEDED`.
 pub(crate) const DEADLINE_EXCEEDED: u8 = 4;
 /// The most digits of a `grpc-timeout`.

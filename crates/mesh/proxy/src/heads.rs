@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::call::Call;
 use crate::edit;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Said};
 use crate::grpc;
 use crate::http1::edit::{
     HOP_BY_HOP, INTERNAL_ONLY, Names, append_field, append_number, copy_lines,
@@ -333,7 +333,7 @@ impl Call {
         } else if self.request.minor_version == 0 {
             out.extend_from_slice(b"connection: keep-alive\r\n");
         }
-        self.append_response_context(exchange);
+        self.append_response_context(exchange, from);
         self.out.bytes.extend_from_slice(b"\r\n");
         self.keep_response(exchange, begin);
     }
@@ -348,8 +348,9 @@ impl Call {
         }
     }
 
-    /// What every response tells the client about its request, the proxy's own answers included.
-    pub(crate) fn append_response_context(&mut self, exchange: &Exchange) {
+    /// What every response tells the client about its request, the proxy's own answers included; its head begins
+    /// at `from`.
+    pub(crate) fn append_response_context(&mut self, exchange: &Exchange, from: usize) {
         let tells_attempts = self.tells_attempts(exchange);
         let out = &mut self.out.bytes;
         if self.view.manager.always_set_request_id_in_response
@@ -361,7 +362,7 @@ impl Call {
             append_number(out, "x-envoy-attempt-count", exchange.tries.into());
         }
         if exchange.rare.is_some() || self.decorator_to_answer(exchange).is_some() {
-            self.append_rare_context(exchange);
+            self.append_rare_context(exchange, from);
         }
     }
 
@@ -370,10 +371,14 @@ impl Call {
         let router = self.view.router.as_ref().zip(exchange.route);
         router.is_some_and(|(router, at)| router.plan(at).tells_attempts)
             && exchange.attempt.is_some()
+            && !exchange
+                .rare
+                .as_ref()
+                .is_some_and(|rare| rare.hides_attempts)
     }
 
     /// What few answers have.
-    fn append_rare_context(&mut self, exchange: &Exchange) {
+    fn append_rare_context(&mut self, exchange: &Exchange, from: usize) {
         let mut out = std::mem::take(&mut self.out.bytes);
         if let Some(operation) = self.decorator_to_answer(exchange) {
             append_field(
@@ -384,6 +389,17 @@ impl Call {
         }
         if let Some(rare) = &exchange.rare {
             out.extend_from_slice(rare.cookies.as_bytes());
+            for Said {
+                name,
+                value,
+                replaces,
+            } in &rare.said
+            {
+                if *replaces {
+                    edit::remove(&mut out, from, name);
+                }
+                append_field(&mut out, name, value);
+            }
         }
         self.out.bytes = out;
     }

@@ -9,6 +9,7 @@ use crate::exchange::Exchange;
 use crate::filter::work_off;
 use crate::flags::Flag;
 use crate::grpc;
+use crate::http1::framing::Framing;
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
 use crate::reply::{Failure, Reply};
@@ -187,6 +188,13 @@ impl Call {
                             if policy.per_try_timeout.is_some() {
                                 exchange.rare().per_try = policy.per_try_timeout;
                             }
+                            if policy.per_try_idle_timeout.is_some() {
+                                exchange.rare().per_try_idle = policy.per_try_idle_timeout;
+                                exchange.bridges = true;
+                            }
+                        }
+                        if !forward.mirrors.is_empty() && self.request.tunnel == Tunnel::None {
+                            self.choose_mirrors(exchange);
                         }
                         exchange.cluster = Some(cluster.clone());
                         Plan::Forward(cluster.clone())
@@ -267,6 +275,18 @@ impl Call {
     #[inline]
     fn limit_time(&self, exchange: &mut Exchange, forward: &Forward) {
         exchange.timeout = forward.timeout;
+        if forward.idle_timeout.is_some() {
+            exchange.rare().idle = forward.idle_timeout;
+        }
+        let manager = &self.view.manager;
+        let stream = forward.max_stream_duration.or(manager.max_stream_duration);
+        if stream.is_some_and(|time| !time.is_zero()) {
+            exchange.rare().stream_timeout = stream;
+            exchange.bridges = true;
+        }
+        // What is there as a whole is in time.
+        exchange.bridges |=
+            manager.request_timeout.is_some() && self.request.framing != Framing::None;
         if exchange.is_grpc {
             self.limit_grpc_time(exchange, forward.grpc);
         }

@@ -9,6 +9,27 @@ use crate::http1::name::Name;
 use crate::snapshot::Decorator;
 use crate::trace::{Finished, RequestId, text};
 
+impl Exchange {
+    /// Counts it for its cluster.
+    #[inline]
+    fn count_for_cluster(&self, took_ms: u64) {
+        let Some(cluster) = &self.cluster else {
+            return;
+        };
+        let stats = &cluster.stats;
+        match &self.attempt {
+            Some(attempt) => {
+                stats.rq.count(self.status);
+                if attempt.status != 0 {
+                    stats.rq_time.add(took_ms);
+                }
+            }
+            None if self.flags.is_of_cluster() => stats.rq.count(self.status),
+            None => {}
+        }
+    }
+}
+
 impl Call {
     /// Counts the exchange and reports its spans.
     #[inline]
@@ -21,19 +42,7 @@ impl Call {
             self.worker.open.remove_stream();
         }
         self.view.listener_http.rq.count(exchange.status);
-        if let Some(cluster) = &exchange.cluster {
-            let stats = &cluster.stats;
-            match &exchange.attempt {
-                Some(attempt) => {
-                    stats.rq.count(exchange.status);
-                    if attempt.status != 0 {
-                        stats.rq_time.add(took_ms);
-                    }
-                }
-                None if exchange.flags.is_of_cluster() => stats.rq.count(exchange.status),
-                None => {}
-            }
-        }
+        exchange.count_for_cluster(took_ms);
         if exchange.rare.as_ref().is_some_and(|rare| rare.is_upgrade) {
             http.cx_upgrades_active.decrement();
         }
@@ -48,6 +57,20 @@ impl Call {
         };
         let finished = self.finished(exchange, end, tracer.egress);
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
+    }
+
+    /// The same for a copy of a request, which is nobody's but its cluster's.
+    #[cold]
+    pub(crate) fn finish_mirrored(&self, exchange: &mut Exchange) {
+        exchange.count_for_cluster();
+        if exchange.is_grpc {
+            exchange.report_grpc();
+        }
+        let end = self.worker.clock.now();
+        if let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) {
+            let finished = self.finished(exchange, end, tracer.egress);
+            tracer.report_mirrored(trace, &finished, &mut self.worker.scratch.borrow_mut());
+        }
     }
 
     /// Reports the span of an attempt that is not the last one.

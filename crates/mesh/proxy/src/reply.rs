@@ -151,6 +151,10 @@ pub(crate) enum Failure {
     RouteTimeout,
     /// The time for one attempt has passed.
     TryTimeout,
+    /// Nothing has moved between the proxy and the endpoint for too long.
+    TryIdle,
+    /// The request was not there as a whole in time.
+    RequestTimeout,
     /// The response was dropped, since there is to be another attempt.
     Again,
     /// Nothing has moved for too long; `request_complete` says on whose side.
@@ -184,14 +188,14 @@ impl Failure {
             Self::Connect | Self::ConnectTimeout | Self::Transport(_) => Flag::UF,
             Self::Terminated => Flag::UC,
             Self::Protocol(_) => Flag::UPE,
-            Self::RouteTimeout | Self::TryTimeout => Flag::UT,
+            Self::RouteTimeout | Self::TryTimeout | Self::TryIdle => Flag::UT,
             Self::Idle { .. } => Flag::SI,
             Self::ClientGone => Flag::DC,
             Self::ClientBody(_) | Self::ClientMalformed | Self::Untranslatable(_) => Flag::DPE,
             Self::ClientReset => Flag::DR,
             Self::Reset(_) => Flag::UR,
             Self::OutOfMemory => Flag::OM,
-            Self::StreamTimeout { .. } | Self::Again => return None,
+            Self::StreamTimeout { .. } | Self::RequestTimeout | Self::Again => return None,
         })
     }
 
@@ -210,6 +214,8 @@ impl Failure {
             | Self::Dropped { .. }
             | Self::RouteTimeout
             | Self::TryTimeout
+            | Self::TryIdle
+            | Self::RequestTimeout
             | Self::Again
             | Self::StreamTimeout { .. }
             | Self::OutOfMemory
@@ -238,6 +244,9 @@ impl Failure {
             Self::Dropped { always: false } => "drop_overload",
             Self::Dropped { always: true } => "unconditional_drop_overload",
             Self::RouteTimeout => "response_timeout",
+            Self::TryTimeout => "upstream_per_try_timeout",
+            Self::TryIdle => "upstream_per_try_idle_timeout",
+            Self::RequestTimeout => "request_overall_timeout",
             Self::StreamTimeout { .. } => "max_duration_timeout",
             Self::Idle { .. } => "stream_idle_timeout",
             Self::ClientGone => "downstream_remote_disconnect",
@@ -287,7 +296,10 @@ impl Failure {
             | Self::Terminated
             | Self::Reset(_) => reset(503),
             Self::Protocol(_) => reset(502),
-            Self::RouteTimeout | Self::TryTimeout => Reply::new(504, "upstream request timeout"),
+            Self::RouteTimeout | Self::TryTimeout | Self::TryIdle => {
+                Reply::new(504, "upstream request timeout")
+            }
+            Self::RequestTimeout => Reply::new(408, "request timeout"),
             Self::Idle {
                 request_complete: false,
             } => Reply::new(408, "stream timeout"),

@@ -209,6 +209,7 @@ pub(crate) async fn prepare(
         reason = match failure.reset_reason() {
             _ if *failure == Failure::Again => Cow::Owned(attempt.status.to_string()),
             Some(reason) => Cow::Borrowed(reason),
+            None if *failure == Failure::TryIdle => Cow::Borrowed("per try idle timeout"),
             None => Cow::Borrowed("per try timeout"),
         };
         let before = &mut exchange.rare().tries.before;
@@ -315,9 +316,11 @@ fn wants_failure(on: RetryOn, failure: &Failure) -> bool {
             RetryOn::CONNECT_FAILURE.with(RetryOn::RESET_BEFORE_REQUEST)
         }
         Failure::Reset(Reason::REFUSED_STREAM) => RetryOn::REFUSED_STREAM,
-        Failure::Terminated | Failure::Reset(_) | Failure::Protocol(_) | Failure::TryTimeout => {
-            RetryOn::default()
-        }
+        Failure::Terminated
+        | Failure::Reset(_)
+        | Failure::Protocol(_)
+        | Failure::TryTimeout
+        | Failure::TryIdle => RetryOn::default(),
         _ => return false,
     };
     on.has(ANY.with(of_kind))

@@ -20,7 +20,7 @@ use crate::http1::name::Name;
 use crate::http1::request::{RequestHead, Tunnel};
 use crate::snapshot::{
     Conditions, Filter, Forward, HeaderMatch, HttpFilter, PathMatch, QueryMatch, Route,
-    RouteAction, RouteTable, VirtualHost, WeightedCluster, choose,
+    RouteAction, RouteTable, VirtualHost, WeightedCluster, choose, overlay,
 };
 use crate::upstream::ClusterState;
 
@@ -47,6 +47,8 @@ pub(crate) struct Router {
 pub(crate) struct RoutePlan {
     /// By choice: the cluster, unless there is none of that name.
     clusters: Vec<Option<ClusterChoice>>,
+    /// By copy: the cluster, unless there is none of that name.
+    mirrors: Vec<Option<Rc<ClusterState>>>,
     /// By choice, if they are not the same for all: the filters of its requests.
     filters: Vec<Vec<Filter>>,
     /// Something is changed about heads.
@@ -129,7 +131,7 @@ impl Router {
                 .iter()
                 .map(|host| Index::new(&host.routes))
                 .collect(),
-            filters: filter::active(filters, |name| table.filters.get(name)),
+            filters: filter::active(filters, &table.filters),
             table,
         }
     }
@@ -197,6 +199,11 @@ impl Router {
     #[inline]
     pub(crate) fn plan(&self, at: RouteAt) -> &RoutePlan {
         &self.plans[at.host as usize][at.route as usize]
+    }
+
+    /// Where one of a route's copies goes.
+    pub(crate) fn mirror(&self, at: RouteAt, index: usize) -> Option<&Rc<ClusterState>> {
+        self.plan(at).mirrors.get(index)?.as_ref()
     }
 
     /// One of the clusters of a forwarding route, by weight; `None` if its cluster is missing.
@@ -268,6 +275,7 @@ impl RoutePlan {
     ) -> Self {
         let mut plan = Self {
             clusters: Vec::new(),
+            mirrors: Vec::new(),
             filters: Vec::new(),
             edits: edits(route),
             tells_attempts: host.include_attempt_count_in_response,
@@ -293,6 +301,8 @@ impl RoutePlan {
                 Some(ClusterChoice { cluster, criteria })
             };
             plan.clusters = choices.map(choice).collect();
+            let mirrors = forward.mirrors.iter();
+            plan.mirrors = mirrors.map(|mirror| cluster(&mirror.cluster)).collect();
         }
         if host.include_request_attempt_count {
             plan.lines
@@ -326,18 +336,18 @@ fn filters_of(route: &Route, filters: &[HttpFilter]) -> Vec<Vec<Filter>> {
         RouteAction::Forward(forward) => &forward.clusters,
         RouteAction::Respond { .. } | RouteAction::Redirect(_) => &[],
     };
-    let of = |choice: Option<&WeightedCluster>| {
-        let levels = [
-            choice.and_then(|choice| choice.filters.as_deref()),
-            route.filters.as_deref(),
-        ];
-        filter::active(filters, |name| filter::of_levels(levels, name))
-    };
-    if choices.iter().any(|choice| choice.filters.is_some()) {
-        choices.iter().map(|choice| of(Some(choice))).collect()
-    } else {
-        vec![of(None)]
+    let of_route = route.filters.as_deref().cloned().unwrap_or_default();
+    if choices.iter().all(|choice| choice.filters.is_none()) {
+        return vec![filter::active(filters, &of_route)];
     }
+    let of = |choice: &WeightedCluster| {
+        let mut wanted = of_route.clone();
+        if let Some(own) = &choice.filters {
+            overlay(&mut wanted, own);
+        }
+        filter::active(filters, &wanted)
+    };
+    choices.iter().map(of).collect()
 }
 
 /// Whether a route changes something about heads.
@@ -399,7 +409,7 @@ pub(crate) fn matches_header(
 }
 
 /// The value of a header; several fields of one name are one list (RFC 9110 §5.3).
-fn joined<'a>(fields: &Fields, name: &str, head: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+pub(crate) fn joined<'a>(fields: &Fields, name: &str, head: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     let mut values = fields.all_by_text(name, head);
     let first = values.next()?;
     let Some(second) = values.next() else {

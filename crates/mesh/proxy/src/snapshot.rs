@@ -18,6 +18,7 @@ mod filter;
 mod forward;
 mod health;
 mod inspection;
+mod limit;
 mod listener;
 mod pattern;
 mod protocol;
@@ -38,24 +39,32 @@ pub use self::chain_match::{ChainMatch, Cidr, SourceType};
 pub(crate) use self::chain_match::{Ends, select};
 pub use self::client_cert::{CertDetails, ClientCert, ForwardClientCert};
 pub use self::cluster::{
-    Cluster, ClusterLimits, Endpoint, HostStatus, Locality, OriginalDestination, Thresholds,
+    Cluster, ClusterLimits, Endpoint, HostStatus, Locality, OriginalDestination, RetryBudget,
+    Thresholds,
 };
 pub use self::condition::{Conditions, QueryMatch};
 pub use self::edit::{
     Addition, AddressPart, AppendAction, Command, Edits, FieldEdits, Format, HostRewrite, Part,
     PathRewrite, Redirect, Rewrite,
 };
+pub(crate) use self::filter::overlay;
 pub use self::filter::{
-    AbortAnswer, Fault, FaultAbort, FaultDelay, Filter, HttpFilter, PerFilter, PerFilters, Share,
+    AbortAnswer, Cors, Fault, FaultAbort, FaultDelay, Filter, HttpFilter, PerFilter, PerFilters,
+    Share,
 };
 pub(crate) use self::forward::choose;
-pub use self::forward::{Forward, HashPolicy, HashSource, Upgrade, WeightedCluster};
+pub use self::forward::{
+    Forward, HashPolicy, HashSource, Mirror, MirrorHost, Upgrade, WeightedCluster,
+};
 pub use self::health::{
     Enforcing, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Intervals, OutlierDetection,
     TcpCheck,
 };
 pub(crate) use self::inspection::Sniffed;
 pub use self::inspection::{FilterKind, Inspection, ListenerFilter, PortPredicate};
+pub use self::limit::{
+    Descriptor, LimitAction, LimitField, LimitRule, OfHost, RateLimit, RouteLimits, TokenBucket,
+};
 pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, SocketKind, TcpProxy};
 pub use self::pattern::{Pattern, Replacement};
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
@@ -134,6 +143,10 @@ pub struct ConnectionManager {
     pub stream_idle_timeout: Option<Duration>,
     /// `request_headers_timeout`: the slowloris guard.
     pub request_headers_timeout: Option<Duration>,
+    /// `request_timeout`: until the whole request is there.
+    pub request_timeout: Option<Duration>,
+    /// `common_http_protocol_options.max_stream_duration`.
+    pub max_stream_duration: Option<Duration>,
     /// What is done with `x-forwarded-client-cert`.
     pub client_cert: ClientCert,
     /// The filters before the router that decide about requests.
@@ -168,6 +181,8 @@ impl ConnectionManager {
             idle_timeout: Some(Duration::from_secs(3600)),
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
+            request_timeout: None,
+            max_stream_duration: None,
             client_cert: ClientCert::default(),
             policies: Vec::new(),
             filters: Vec::new(),
@@ -295,8 +310,11 @@ impl RouteTable {
             RouteAction::Forward(forward) => Some(forward),
             RouteAction::Respond { .. } | RouteAction::Redirect(_) => None,
         });
-        let choices = forwards.flat_map(|forward| &forward.clusters);
-        choices.map(|choice| choice.name.as_str())
+        forwards.flat_map(|forward| {
+            let choices = forward.clusters.iter().map(|choice| &*choice.name);
+            let mirrors = forward.mirrors.iter().map(|mirror| &*mirror.cluster);
+            choices.chain(mirrors)
+        })
     }
 }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::export::Exporter;
-use crate::filter::Faults;
+use crate::filter;
 use crate::policy::{ConnectionRulesView, PolicyFilter, PolicyView};
 use crate::route::Router;
 use crate::snapshot::{
-    ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, Filter, FilterChain,
-    Listener, Service, Snapshot, TcpProxy, select,
+    ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
+    Service, Snapshot, TcpProxy, select,
 };
 use crate::stats::{ClusterStats, HttpStats, ListenerHttpStats, ListenerStats, TcpStats, TlsStats};
 use crate::telemetry::istio::Metrics;
@@ -74,8 +74,7 @@ pub(crate) struct HttpView {
     /// What is counted for its listener.
     pub(crate) listener_http: Arc<ListenerHttpStats>,
     pub(crate) router: Option<Router>,
-    /// If there is a filter that injects any.
-    pub(crate) faults: Option<Rc<Faults>>,
+    pub(crate) filters: filter::Shared,
     pub(crate) tracer: Option<Tracer>,
     /// It serves requests even if there is too much to do.
     pub(crate) bypasses_overload: bool,
@@ -320,16 +319,7 @@ impl ServiceView {
                         let options = (tells_operations, &*manager.filters);
                         Router::new(table.clone(), options, cluster)
                     }),
-                    faults: manager
-                        .filters
-                        .iter()
-                        .any(|filter| matches!(filter.filter, Filter::Fault(_)))
-                        .then(|| {
-                            Rc::new(Faults {
-                                stats: worker.registry.faults(&manager.stat_prefix),
-                                active: worker.usages.faults(&manager.stat_prefix),
-                            })
-                        }),
+                    filters: filter::Shared::new(manager, worker),
                     tracer,
                     bypasses_overload: listener.exempt.from_overload,
                     telemetry: Telemetry::new(

@@ -147,6 +147,8 @@ pub(crate) struct Worker {
     pub(crate) metrics: Option<Rc<Metrics>>,
     /// Where the lines of access logs wait.
     sinks: RefCell<Vec<Rc<Sink>>>,
+    /// How many copies of requests are under way.
+    pub(crate) mirrored: Cell<usize>,
     /// Whose connections are to end.
     draining: Cell<Option<Scope>>,
 }
@@ -230,6 +232,7 @@ impl Worker {
             logs: setup.logs,
             metrics: metrics.map(Rc::new),
             sinks: RefCell::default(),
+            mirrored: Cell::new(0),
             draining: Cell::new(None),
         })
     }

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use crate::host::Host;
+use crate::load_balancer::LoadBalancer;
 use crate::meta::{ExportTo, Labels};
+use crate::outlier_detection::OutlierDetection;
 use crate::view::{Object, Shape, View, first_duplicate};
 
 /// Subsets of a host's workloads, and how to connect to them.
@@ -32,9 +34,22 @@ pub struct Subset {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrafficPolicy {
     /// How to choose a workload.
-    pub load_balancing: Option<LoadBalancing>,
+    pub load_balancer: Option<LoadBalancer>,
     /// How many connections and requests.
     pub connection_pool: Option<ConnectionPool>,
+    /// When a workload that fails is left alone.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// How many retries there may be for the requests that are under way.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// `retryBudget`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// `percent` of the requests, in millionths.
+    pub per_million: u32,
+    /// `minRetryConcurrency`: so many in any case.
+    pub least: u32,
 }
 
 impl TrafficPolicy {
@@ -42,21 +57,12 @@ impl TrafficPolicy {
     #[must_use]
     pub fn or(&self, base: &Self) -> Self {
         Self {
-            load_balancing: self.load_balancing.or(base.load_balancing),
+            load_balancer: self.load_balancer.clone().or(base.load_balancer.clone()),
             connection_pool: self.connection_pool.or(base.connection_pool),
+            outlier_detection: self.outlier_detection.or(base.outlier_detection),
+            retry_budget: self.retry_budget.or(base.retry_budget),
         }
     }
-}
-
-/// `loadBalancer.simple`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadBalancing {
-    /// `LEAST_REQUEST`, Istio's default.
-    LeastRequest,
-    /// `ROUND_ROBIN`.
-    RoundRobin,
-    /// `RANDOM`.
-    Random,
 }
 
 /// `connectionPool`. `None` is no limit, or the mesh's default.
@@ -72,6 +78,16 @@ pub struct ConnectionPool {
     pub max_requests: Option<u32>,
     /// `http.maxConcurrentStreams` of one connection of HTTP/2.
     pub max_concurrent_streams: Option<u32>,
+    /// `http.maxRetries`.
+    pub max_retries: Option<u32>,
+    /// `http.maxRequestsPerConnection`.
+    pub max_requests_per_connection: Option<u32>,
+    /// `http.idleTimeout` of connections.
+    pub idle_timeout: Option<Duration>,
+    /// `tcp.maxConnectionDuration`.
+    pub max_connection_duration: Option<Duration>,
+    /// `http.http2KeepAlive`: how often a connection is probed, and how long it has to answer.
+    pub keep_alive: Option<(Duration, Duration)>,
     /// `http.h2UpgradePolicy` and `http.useClientProtocol`.
     pub http_version: HttpVersion,
 }
@@ -97,16 +113,20 @@ const DESTINATION_RULE: Shape = Shape {
 };
 
 const TRAFFIC_POLICY: Shape = Shape {
-    known: &["loadBalancer", "connectionPool", "tls"],
+    known: &[
+        "loadBalancer",
+        "connectionPool",
+        "outlierDetection",
+        "retryBudget",
+        "tls",
+    ],
     refused: &[
-        ("outlierDetection", "failing workloads are not ejected yet"),
         (
             "portLevelSettings",
             "give the policy for all ports of the host",
         ),
         ("tunnel", "there are no tunnels"),
         ("proxyProtocol", "the PROXY protocol is not spoken"),
-        ("retryBudget", "requests are not retried yet"),
     ],
 };
 
@@ -166,49 +186,29 @@ impl TrafficPolicy {
         if let Some(tls) = object.get("tls") {
             read_tls(tls);
         }
-        let load_balancing = object.optional("loadBalancer", LoadBalancing::read)?;
-        let connection_pool = object.optional("connectionPool", ConnectionPool::read)?;
         Some(Self {
-            load_balancing,
-            connection_pool,
+            load_balancer: object.optional("loadBalancer", LoadBalancer::read)?,
+            connection_pool: object.optional("connectionPool", ConnectionPool::read)?,
+            outlier_detection: object.optional("outlierDetection", OutlierDetection::read)?,
+            retry_budget: object.optional("retryBudget", RetryBudget::read)?,
         })
     }
 }
 
-impl LoadBalancing {
+impl RetryBudget {
     fn read(view: &View<'_>) -> Option<Self> {
-        const BALANCER: Shape = Shape {
-            known: &["simple"],
-            refused: &[
-                (
-                    "consistentHash",
-                    "there is no consistent hashing yet, use `simple`",
-                ),
-                (
-                    "localityLbSetting",
-                    "there is no locality load balancing yet",
-                ),
-                ("warmup", "new workloads get their full share at once"),
-                (
-                    "warmupDurationSecs",
-                    "new workloads get their full share at once",
-                ),
-            ],
+        const BUDGET: Shape = Shape {
+            known: &["percent", "minRetryConcurrency"],
+            refused: &[],
         };
-        let object = view.object(&BALANCER)?;
-        let simple = object.require("simple")?;
-        let choice = simple.choice(&[
-            ("LEAST_REQUEST", Some(Self::LeastRequest)),
-            ("ROUND_ROBIN", Some(Self::RoundRobin)),
-            ("RANDOM", Some(Self::Random)),
-            ("LEAST_CONN", Some(Self::LeastRequest)),
-            ("UNSPECIFIED", Some(Self::LeastRequest)),
-            ("PASSTHROUGH", None),
-        ])?;
-        if choice.is_none() {
-            simple.fail("PASSTHROUGH needs traffic interception, which is not supported yet");
-        }
-        choice
+        let object = view.object(&BUDGET)?;
+        let percent = object.optional("percent", View::percent)?.unwrap_or(20.0);
+        Some(Self {
+            per_million: (percent * 10_000.0).round() as u32,
+            least: object
+                .optional("minRetryConcurrency", View::u32)?
+                .unwrap_or(3),
+        })
     }
 }
 
@@ -219,14 +219,13 @@ impl ConnectionPool {
             refused: &[],
         };
         const TCP: Shape = Shape {
-            known: &["maxConnections", "connectTimeout"],
+            known: &["maxConnections", "connectTimeout", "maxConnectionDuration"],
             refused: &[
                 ("tcpKeepalive", "the system's defaults are used"),
                 (
-                    "maxConnectionDuration",
-                    "connections have no end of life yet",
+                    "idleTimeout",
+                    "idle connections of TCP are kept for one hour; for HTTP write `http.idleTimeout`",
                 ),
-                ("idleTimeout", "idle connections are kept for one hour"),
             ],
         };
         const HTTP: Shape = Shape {
@@ -236,16 +235,12 @@ impl ConnectionPool {
                 "h2UpgradePolicy",
                 "useClientProtocol",
                 "maxConcurrentStreams",
+                "maxRequestsPerConnection",
+                "maxRetries",
+                "idleTimeout",
+                "http2KeepAlive",
             ],
-            refused: &[
-                (
-                    "maxRequestsPerConnection",
-                    "connections have no end of life yet",
-                ),
-                ("maxRetries", "requests are not retried yet"),
-                ("idleTimeout", "idle connections are kept for one hour"),
-                ("http2KeepAlive", "connections are not probed yet"),
-            ],
+            refused: &[],
         };
         let pool = view.object(&POOL)?;
         let mut limits = Self::default();
@@ -260,16 +255,34 @@ impl ConnectionPool {
                 }
                 limits.connect_timeout = Some(value);
             }
+            limits.max_connection_duration =
+                tcp.optional("maxConnectionDuration", View::duration)?;
         }
         if let Some(http) = pool.get("http") {
             let http = http.object(&HTTP)?;
             limits.max_pending_requests = http.get("http1MaxPendingRequests").and_then(read_limit);
             limits.max_requests = http.get("http2MaxRequests").and_then(read_limit);
             limits.max_concurrent_streams = http.get("maxConcurrentStreams").and_then(read_limit);
+            limits.max_retries = http.get("maxRetries").and_then(read_limit);
+            let per_connection = http.get("maxRequestsPerConnection");
+            limits.max_requests_per_connection = per_connection.and_then(read_limit);
+            limits.idle_timeout = http.optional("idleTimeout", View::duration)?;
+            limits.keep_alive = http.optional("http2KeepAlive", read_keep_alive)?;
             limits.http_version = read_version(&http);
         }
         Some(limits)
     }
+}
+
+/// How often a connection is probed, and how long it has to answer.
+fn read_keep_alive(view: &View<'_>) -> Option<(Duration, Duration)> {
+    const KEEP_ALIVE: Shape = Shape {
+        known: &["interval", "timeout"],
+        refused: &[],
+    };
+    let object = view.object(&KEEP_ALIVE)?;
+    let interval = object.require("interval")?.duration()?;
+    Some((interval, object.require("timeout")?.duration()?))
 }
 
 fn read_version(http: &Object<'_>) -> HttpVersion {

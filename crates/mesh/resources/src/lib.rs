@@ -7,15 +7,18 @@
 //!
 //! Nothing here does I/O.
 
+mod authentication;
 mod authorization;
 mod destination_rule;
 mod diagnostic;
 mod duration;
 mod gateway;
 mod host;
+mod load_balancer;
 mod mesh_config;
 mod meta;
 mod node;
+mod outlier_detection;
 mod parse;
 mod port;
 mod service_entry;
@@ -26,21 +29,24 @@ mod view;
 mod virtual_service;
 mod workload;
 
+pub use authentication::{JwksSource, JwtRule, RequestAuthentication, TokenHeader};
 pub use authorization::{
     AuthorizationPolicy, ConditionKey, Operation, PolicyAction, PolicyCondition, PolicyRule,
     PolicySource, Values, parse_block,
 };
 pub use destination_rule::{
-    ConnectionPool, DestinationRule, HttpVersion, LoadBalancing, Subset, TrafficPolicy,
+    ConnectionPool, DestinationRule, HttpVersion, RetryBudget, Subset, TrafficPolicy,
 };
 pub use diagnostic::{At, Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
 pub use host::Host;
+pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use mesh_config::{
     AccessLog, AccessLogFormat, ExtensionProvider, MeshConfig, ProviderKind, ProxyTracing,
     TagSource, TraceContext,
 };
 pub use meta::{ExportTo, Kind, Labels, Meta, Source};
+pub use outlier_detection::OutlierDetection;
 pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};
 pub use port::{Port, Protocol};
 pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
@@ -48,8 +54,8 @@ pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
 pub use virtual_service::{
-    Abort, Action, ConnectionMatch, ConnectionRoute, Destination, DirectResponse, Fault,
-    GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Redirect, Retries, Rewrite,
-    VirtualService, WeightedDestination,
+    Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,
+    Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,
+    Rewrite, VirtualService, WeightedDestination,
 };
 pub use workload::WorkloadEntry;

@@ -25,11 +25,13 @@ pub enum Kind {
     Gateway,
     /// Who may do what.
     AuthorizationPolicy,
+    /// Whose tokens are believed.
+    RequestAuthentication,
 }
 
 impl Kind {
     /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 7] = [
+    pub(crate) const NAMES: [(&'static str, Self); 8] = [
         ("ServiceEntry", Self::ServiceEntry),
         ("WorkloadEntry", Self::WorkloadEntry),
         ("Sidecar", Self::Sidecar),
@@ -37,6 +39,7 @@ impl Kind {
         ("DestinationRule", Self::DestinationRule),
         ("Gateway", Self::Gateway),
         ("AuthorizationPolicy", Self::AuthorizationPolicy),
+        ("RequestAuthentication", Self::RequestAuthentication),
     ];
 
     /// Its name, as users write it.
@@ -57,13 +60,14 @@ impl Kind {
             Self::DestinationRule => "destination-rule",
             Self::Gateway => "gateway",
             Self::AuthorizationPolicy => "authorization-policy",
+            Self::RequestAuthentication => "request-authentication",
         }
     }
 
     /// The group of its API.
     pub fn group(self) -> &'static str {
         match self {
-            Self::AuthorizationPolicy => "security.istio.io",
+            Self::AuthorizationPolicy | Self::RequestAuthentication => "security.istio.io",
             _ => "networking.istio.io",
         }
     }
@@ -71,7 +75,7 @@ impl Kind {
     /// The versions of its API: one schema in all of them.
     pub(crate) fn versions(self) -> &'static [&'static str] {
         match self {
-            Self::AuthorizationPolicy => &["v1", "v1beta1"],
+            Self::AuthorizationPolicy | Self::RequestAuthentication => &["v1", "v1beta1"],
             _ => &["v1", "v1beta1", "v1alpha3"],
         }
     }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use crate::authentication::RequestAuthentication;
 use crate::authorization::AuthorizationPolicy;
 use crate::destination_rule::DestinationRule;
 use crate::diagnostic::{Diagnostic, Position};
@@ -37,9 +38,10 @@ pub enum Spec {
     WorkloadEntry(WorkloadEntry),
     Sidecar(Sidecar),
     VirtualService(VirtualService),
-    DestinationRule(DestinationRule),
+    DestinationRule(Box<DestinationRule>),
     Gateway(Gateway),
     AuthorizationPolicy(AuthorizationPolicy),
+    RequestAuthentication(RequestAuthentication),
 }
 
 /// What one file holds.
@@ -169,10 +171,15 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         }
         Kind::Sidecar => Spec::Sidecar(Sidecar::read(spec, namespace)?),
         Kind::VirtualService => Spec::VirtualService(VirtualService::read(spec, namespace)?),
-        Kind::DestinationRule => Spec::DestinationRule(DestinationRule::read(spec, namespace)?),
+        Kind::DestinationRule => {
+            Spec::DestinationRule(Box::new(DestinationRule::read(spec, namespace)?))
+        }
         Kind::Gateway => Spec::Gateway(Gateway::read(spec, namespace)?),
         Kind::AuthorizationPolicy => {
             Spec::AuthorizationPolicy(AuthorizationPolicy::read(spec, meta)?)
+        }
+        Kind::RequestAuthentication => {
+            Spec::RequestAuthentication(RequestAuthentication::read(spec)?)
         }
     })
 }

@@ -258,13 +258,18 @@ impl<'a> View<'a> {
 
     /// A number between 0 and 100.
     pub(crate) fn percent(&self) -> Option<f64> {
+        self.float_in(0.0, 100.0, "a percentage from 0 to 100")
+    }
+
+    /// A number between two bounds, which are `what`.
+    pub(crate) fn float_in(&self, from: f64, to: f64, what: &str) -> Option<f64> {
         let value = match &self.node.value {
             Value::Int(value) => Some(*value as f64),
             Value::Float(value) => Some(*value),
             _ => None,
         };
-        if value.is_none_or(|value| !(0.0..=100.0).contains(&value)) {
-            self.expected("a percentage from 0 to 100");
+        if value.is_none_or(|value| !(from..=to).contains(&value)) {
+            self.expected(what);
             return None;
         }
         value

@@ -150,7 +150,31 @@ fn resources() {
         ),
         (
             "mirror",
-            rule(&format!("  - mirror: {{host: reviews}}\n{destination}")),
+            rule(&format!(
+                "  - mirror: {{host: reviews}}\n    mirrors: [{{destination: {{host: reviews}}}}]\n{destination}"
+            )),
+        ),
+        (
+            "share of no mirror",
+            rule(&format!(
+                "  - mirrorPercentage: {{value: 5}}\n{destination}"
+            )),
+        ),
+        (
+            "mirror without a route",
+            rule("  - mirror: {host: reviews}\n    redirect: {uri: /x}\n"),
+        ),
+        (
+            "cors",
+            rule(&format!(
+                "  - corsPolicy: {{allowOrigins: [{{exact: a, prefix: b}}], maxAge: 1.5s, unmatchedPreflights: NEVER}}\n{destination}"
+            )),
+        ),
+        (
+            "cors headers",
+            rule(&format!(
+                "  - corsPolicy: {{allowHeaders: ['x a'], maxAge: 1.5s}}\n{destination}"
+            )),
         ),
         (
             "rewrite",
@@ -339,7 +363,23 @@ fn resources() {
             with_spec(
                 "DestinationRule",
                 "a",
-                "  host: a\n  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1}}\n",
+                "  host: a\n  trafficPolicy: {outlierDetection: {consecutive5xxErrors: -1, interval: 0s, maxEjectionPercent: 101}}\n",
+            ),
+        ),
+        (
+            "hash of two keys",
+            with_spec(
+                "DestinationRule",
+                "a",
+                "  host: a\n  trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, httpHeaderName: a}}}\n",
+            ),
+        ),
+        (
+            "localities",
+            with_spec(
+                "DestinationRule",
+                "a",
+                "  host: a\n  trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}, warmup: {duration: 1s, aggression: 0}}}\n",
             ),
         ),
         (
@@ -393,6 +433,15 @@ fn resources() {
                 "  hosts: [a]\n  tcp:\n  - route:\n    - destination: {host: a}\n      \
                  headers: {request: {remove: [x]}}\n",
             ),
+        ),
+        // RequestAuthentication.
+        (
+            "issuers",
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\n\
+             spec:\n  jwtRules:\n  - {jwks: '{}'}\n  - {issuer: a}\n  - {issuer: a, jwks: x}\n  \
+             - {issuer: a, jwksUri: 'https://a/keys'}\n  - {issuer: a, jwksUri: 'http://a:0/'}\n  \
+             - {issuer: a, jwks: '{}', jwksUri: 'http://a/'}\n  - {issuer: a, jwks: '{}', fromHeaders: [{prefix: x}]}\n"
+                .to_owned(),
         ),
         // Gateway.
         (

@@ -5,13 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, BindConfig, Http2ProtocolOptions, Metadata, SocketAddress, address,
+    Address, BindConfig, Http1ProtocolOptions, Http2ProtocolOptions,
+    HttpProtocolOptions as HttpCommonOptions, KeepaliveSettings, Metadata, SocketAddress, address,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
@@ -22,13 +24,14 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
 };
+use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
-    Host, HttpVersion, Labels, LoadBalancing, Port, Protocol, Resolution, TrafficPolicy,
+    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TrafficPolicy,
 };
 
-use super::Generated;
 use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
+use super::{Generated, balancing};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, is_subset};
@@ -118,21 +121,17 @@ fn outbound(
     policy: &TrafficPolicy,
     metadata: Option<Metadata>,
 ) -> Cluster {
-    let balancing = match policy.load_balancing {
-        None | Some(LoadBalancing::LeastRequest) => LbPolicy::LeastRequest,
-        Some(LoadBalancing::RoundRobin) => LbPolicy::RoundRobin,
-        Some(LoadBalancing::Random) => LbPolicy::Random,
-    };
-    Cluster {
+    let mut cluster = Cluster {
         eds_cluster_config: Some(EdsClusterConfig {
             eds_config: ads(),
             service_name: name.to_owned(),
         }),
-        lb_policy: balancing.into(),
         metadata,
         typed_extension_protocol_options: http_options(port.protocol, policy),
         ..base(index, name, DiscoveryType::Eds, policy)
-    }
+    };
+    balancing::set(&mut cluster, policy);
+    cluster
 }
 
 /// Makes a cluster one whose addresses are not among the endpoints, if the service says so.
@@ -207,23 +206,38 @@ pub(super) fn black_hole(index: &Index) -> Cluster {
     base(index, names::BLACK_HOLE, DiscoveryType::Static, &policy)
 }
 
-/// The options of HTTP/2, if it is spoken to a port of this protocol; of HTTP/1.1 there are none.
+/// The options of HTTP, if there are some to a port of this protocol.
 fn http_options(protocol: Protocol, policy: &TrafficPolicy) -> HashMap<String, Any> {
     let pool = policy.connection_pool.unwrap_or_default();
     let http2 = Http2ProtocolOptions {
         max_concurrent_streams: pool.max_concurrent_streams.and_then(uint32),
+        connection_keepalive: pool
+            .keep_alive
+            .map(|(interval, timeout)| KeepaliveSettings {
+                interval: duration(interval),
+                timeout: duration(timeout),
+                ..KeepaliveSettings::default()
+            }),
         ..Http2ProtocolOptions::default()
     };
-    let explicit = |options| {
+    let explicit = |config| {
         UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-            protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(options)),
+            protocol_config: Some(config),
         })
     };
     if !protocol.is_http() && protocol != Protocol::Detected {
         return HashMap::new();
     }
+    let common = common_options(&pool);
     let options = match (protocol, pool.http_version) {
-        (Protocol::Http | Protocol::HttpProxy, HttpVersion::OfPort) => return HashMap::new(),
+        (Protocol::Http | Protocol::HttpProxy, HttpVersion::OfPort) => {
+            if common.is_none() {
+                return HashMap::new();
+            }
+            explicit(ProtocolConfig::HttpProtocolOptions(
+                Http1ProtocolOptions::default(),
+            ))
+        }
         (Protocol::Detected, HttpVersion::OfPort) | (_, HttpVersion::OfClient) => {
             UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
                 http2_protocol_options: Some(http2),
@@ -231,13 +245,27 @@ fn http_options(protocol: Protocol, policy: &TrafficPolicy) -> HashMap<String, A
             })
         }
         // Of other protocols there are none by now.
-        (_, HttpVersion::Http2) | (_, HttpVersion::OfPort) => explicit(http2),
+        (_, HttpVersion::Http2) | (_, HttpVersion::OfPort) => {
+            explicit(ProtocolConfig::Http2ProtocolOptions(http2))
+        }
     };
     let options = HttpProtocolOptions {
+        common_http_protocol_options: common,
         upstream_protocol_options: Some(options),
         ..HttpProtocolOptions::default()
     };
     HashMap::from([(HTTP_OPTIONS.to_owned(), any(&options))])
+}
+
+/// When connections end, if anything is said about that.
+fn common_options(pool: &ConnectionPool) -> Option<HttpCommonOptions> {
+    let options = HttpCommonOptions {
+        idle_timeout: pool.idle_timeout.and_then(duration),
+        max_connection_duration: pool.max_connection_duration.and_then(duration),
+        max_requests_per_connection: pool.max_requests_per_connection.and_then(uint32),
+        ..HttpCommonOptions::default()
+    };
+    (options != HttpCommonOptions::default()).then_some(options)
 }
 
 fn base(index: &Index, name: &str, discovery: DiscoveryType, policy: &TrafficPolicy) -> Cluster {
@@ -249,7 +277,14 @@ fn base(index: &Index, name: &str, discovery: DiscoveryType, policy: &TrafficPol
         max_connections: limit(pool.max_connections),
         max_pending_requests: limit(pool.max_pending_requests),
         max_requests: limit(pool.max_requests),
-        max_retries: limit(None),
+        max_retries: limit(pool.max_retries),
+        retry_budget: policy.retry_budget.map(|budget| RetryBudget {
+            budget_percent: Some(Percent {
+                value: f64::from(budget.per_million) / 10_000.0,
+            }),
+            min_retry_concurrency: uint32(budget.least),
+            ..RetryBudget::default()
+        }),
         ..Thresholds::default()
     };
     Cluster {

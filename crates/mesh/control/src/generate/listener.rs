@@ -6,6 +6,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
@@ -20,10 +21,10 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use envoy_types::pb::google::protobuf::Any;
 
 use super::access_log::access_logs;
-use super::authorization;
 use super::policy;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
+use super::{authentication, authorization};
 use crate::index::Index;
 use crate::names;
 use crate::proxy::{Proxy, Role};
@@ -82,11 +83,16 @@ pub(super) fn http(
     let is_istio_envoy = edge || direction == TrafficDirection::Inbound;
     // What a workload itself asks for is nobody's to allow.
     let mut http_filters = match edge || direction == TrafficDirection::Inbound {
-        true => authorization::filters(index, proxy),
+        true => {
+            let tokens = authentication::filter(index, proxy);
+            let policies = authorization::filters(index, proxy);
+            tokens.into_iter().chain(policies).collect()
+        }
         false => Vec::new(),
     };
-    // Which routes inject faults is said there.
+    // Which routes inject faults, or may be asked by pages of other origins, is said there.
     http_filters.push(http_filter(policy::FAULT, any(&HttpFault::default())));
+    http_filters.push(http_filter(policy::CORS, any(&Cors::default())));
     http_filters.push(http_filter(
         "envoy.filters.http.router",
         any(&Router::default()),

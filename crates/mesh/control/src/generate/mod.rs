@@ -1,7 +1,9 @@
 //! Pure functions from the index and a proxy to the proxy's xDS resources, under Istio's names.
 
 mod access_log;
+mod authentication;
 mod authorization;
+mod balancing;
 mod cluster;
 mod connection;
 mod detection;
@@ -92,6 +94,9 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
     // Spans must arrive whatever the proxy may reach otherwise.
     if let Some(provider) = index.mesh().tracing_provider() {
         clusters.add(&provider.service);
+    }
+    for host in authentication::services(index, proxy) {
+        clusters.add(&host);
     }
     clusters.finish(&mut made);
     made

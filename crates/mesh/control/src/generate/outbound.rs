@@ -133,21 +133,20 @@ pub(super) fn service_routes(
     port: &Port,
 ) -> Vec<envoy_types::pb::envoy::config::route::v3::Route> {
     let host = service.host.as_str();
+    let scope = Scope {
+        index,
+        proxy,
+        gateway: None,
+        port: port.number,
+    };
     match index.mesh_routing(&proxy.namespace, &service.host) {
         // One without rules for requests leaves them alone.
-        Some(entry) if !entry.spec.http.is_empty() => {
-            let scope = Scope {
-                index,
-                proxy,
-                gateway: None,
-                port: port.number,
-            };
-            routes(entry, scope)
-        }
+        Some(entry) if !entry.spec.http.is_empty() => routes(entry, scope),
         _ => {
             let cluster = names::outbound_cluster(port.number, "", host);
             let operation = format!("{}/*", names::host_port(host, port.number));
-            vec![service_route(cluster, operation)]
+            let hash_policy = scope.hash_policy(&service.host, "");
+            vec![service_route(cluster, operation, hash_policy)]
         }
     }
 }

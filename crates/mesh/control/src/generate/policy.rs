@@ -1,7 +1,9 @@
 //! What rules do beside forwarding: retries, faults, redirects, changes of headers.
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::config::core::v3::{
+    HeaderValue, HeaderValueOption, RuntimeFractionalPercent,
+};
 use envoy_types::pb::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
 };
@@ -11,17 +13,22 @@ use envoy_types::pb::envoy::config::route::v3::retry_policy::{
 use envoy_types::pb::envoy::config::route::v3::{RedirectAction, RetryPolicy};
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3::FaultDelay;
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3::fault_delay::FaultDelaySecifier;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::fault_abort::ErrorType;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault};
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
-use periplus_resources::{Abort, Fault, HeaderOperations, Redirect, Retries};
+use periplus_resources::{Abort, CorsPolicy, Fault, HeaderOperations, Redirect, Retries};
 
-use super::proto::{any, duration, uint32};
+use super::proto::{any, boolean, duration, uint32};
+use super::route::string_matcher;
 
 /// The name of the filter that injects faults, in each connection manager.
 pub(super) const FAULT: &str = "envoy.filters.http.fault";
+
+/// The name of the filter that answers pages of other origins, in each connection manager.
+pub(super) const CORS: &str = "envoy.filters.http.cors";
 
 /// Istio's reasons where a rule gives none.
 const DEFAULT_REASONS: &str =
@@ -84,14 +91,39 @@ pub(super) fn retry_policy(retries: &Retries) -> Option<RetryPolicy> {
     })
 }
 
+fn share(of_million: u32) -> Option<FractionalPercent> {
+    Some(FractionalPercent {
+        numerator: of_million,
+        denominator: DenominatorType::Million.into(),
+    })
+}
+
+/// The same where a runtime could change it.
+pub(super) fn runtime_share(of_million: u32) -> Option<RuntimeFractionalPercent> {
+    Some(RuntimeFractionalPercent {
+        default_value: share(of_million),
+        ..RuntimeFractionalPercent::default()
+    })
+}
+
+/// What the CORS filter tells the pages that ask a route.
+pub(super) fn cors(policy: &CorsPolicy) -> v3::CorsPolicy {
+    let max_age = policy.max_age.map(|time| time.as_secs().to_string());
+    v3::CorsPolicy {
+        allow_origin_string_match: policy.origins.iter().map(string_matcher).collect(),
+        allow_methods: policy.methods.join(","),
+        allow_headers: policy.headers.join(","),
+        expose_headers: policy.exposed.join(","),
+        max_age: max_age.unwrap_or_default(),
+        allow_credentials: policy.credentials.and_then(boolean),
+        filter_enabled: runtime_share(1_000_000),
+        forward_not_matching_preflights: boolean(!policy.stops_others),
+        ..v3::CorsPolicy::default()
+    }
+}
+
 /// What the fault filter does to the requests of a route.
 pub(super) fn fault(fault: &Fault) -> HttpFault {
-    let share = |of_million: u32| {
-        Some(FractionalPercent {
-            numerator: of_million,
-            denominator: DenominatorType::Million.into(),
-        })
-    };
     HttpFault {
         delay: fault.delay.and_then(|(time, of_million)| {
             Some(FaultDelay {

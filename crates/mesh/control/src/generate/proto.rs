@@ -86,6 +86,22 @@ pub(super) fn load_assignment(
     }
 }
 
+/// A map of few entries that are encoded in the order of their keys, so that the same map is always the same bytes.
+///
+/// The generated types have maps in no certain order, another one for each map that is made: so it is made until the
+/// order is the right one, which takes two entries twice on the average.
+pub(super) fn map_in_order(entries: &[(&str, Any)]) -> HashMap<String, Any> {
+    loop {
+        let owned = entries
+            .iter()
+            .map(|(key, any)| ((*key).to_owned(), any.clone()));
+        let map: HashMap<_, _> = owned.collect();
+        if map.keys().is_sorted() {
+            return map;
+        }
+    }
+}
+
 /// Istio's metadata that tells which resource something comes from.
 ///
 /// One entry in each map: several would be encoded in no certain order.

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecif
 use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action as EnvoyAction;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
-    ClusterSpecifier, HostRewriteSpecifier,
+    ClusterSpecifier, HashPolicy, HostRewriteSpecifier, RequestMirrorPolicy,
 };
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
@@ -22,12 +22,12 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
 };
 use envoy_types::pb::google::protobuf::BoolValue;
 use periplus_resources::{
-    Action, Destination, DirectResponse, GatewayRef, Headers, HttpMatch, HttpRoute, Labels,
-    Retries, StringMatch, VirtualService, WeightedDestination,
+    Action, Destination, DirectResponse, GatewayRef, Headers, Host, HttpMatch, HttpRoute, Labels,
+    Mirror, Retries, StringMatch, VirtualService, WeightedDestination,
 };
 
-use super::proto::{any, duration, istio_config, uint32};
-use super::{config_path, policy};
+use super::proto::{any, duration, istio_config, map_in_order, uint32};
+use super::{balancing, config_path, policy};
 use crate::index::{Entry, Index};
 use crate::names;
 use crate::proxy::Proxy;
@@ -43,6 +43,35 @@ pub(super) struct Scope<'a> {
     pub(super) port: u16,
 }
 
+impl Scope<'_> {
+    /// What requests to these destinations are hashed by, where that decides about their endpoints.
+    fn hash_policies<'d>(
+        self,
+        destinations: impl Iterator<Item = &'d Destination>,
+    ) -> Vec<HashPolicy> {
+        let mut policies = Vec::new();
+        for destination in destinations {
+            if let Some(policy) = self.hash_policy(&destination.host, &destination.subset)
+                && !policies.contains(&policy)
+            {
+                policies.push(policy);
+            }
+        }
+        policies
+    }
+
+    /// The same for a service, or one of its subsets.
+    pub(super) fn hash_policy(self, host: &Host, subset: &str) -> Option<HashPolicy> {
+        let service = self.index.service(host)?;
+        let rules = self.index.connection_rules(&self.proxy.namespace, service);
+        let subset = rules.subsets.iter().find(|one| one.name == subset);
+        match subset {
+            Some(subset) => balancing::hash_policy(&subset.policy.or(&rules.policy)),
+            None => balancing::hash_policy(&rules.policy),
+        }
+    }
+}
+
 /// A virtual host; all of them tell the application which attempt it sees.
 pub(super) fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
     VirtualHost {
@@ -55,9 +84,14 @@ pub(super) fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route
 }
 
 /// The route of a service without rules.
-pub(super) fn service_route(cluster: String, operation: String) -> Route {
+pub(super) fn service_route(
+    cluster: String,
+    operation: String,
+    hash_policy: Option<HashPolicy>,
+) -> Route {
     let mut route = default_route(cluster, operation);
     if let Some(EnvoyAction::Route(action)) = &mut route.action {
+        action.hash_policy = hash_policy.into_iter().collect();
         action.retry_policy = policy::retry_policy(&Retries::default());
     }
     route
@@ -190,15 +224,18 @@ fn route(
     };
     let (request_add, request_remove) = policy::header_operations(&rule.headers.request);
     let (response_add, response_remove) = policy::header_operations(&rule.headers.response);
-    let fault = rule.fault.as_ref().map(policy::fault);
-    let fault = fault.map(|fault| (policy::FAULT.to_owned(), any(&fault)));
+    let fault = rule.fault.as_ref();
+    let fault = fault.map(|fault| (policy::FAULT, any(&policy::fault(fault))));
+    let cors = rule.cors.as_ref();
+    let cors = cors.map(|cors| (policy::CORS, any(&policy::cors(cors))));
+    let filters: Vec<_> = fault.into_iter().chain(cors).collect();
     Route {
         name,
         request_headers_to_add: request_add,
         request_headers_to_remove: request_remove,
         response_headers_to_add: response_add,
         response_headers_to_remove: response_remove,
-        typed_per_filter_config: fault.into_iter().collect(),
+        typed_per_filter_config: map_in_order(&filters),
         r#match: Some(route_match(condition)),
         action: Some(action),
         decorator: decorator(format!("{target}{path}")),
@@ -249,6 +286,9 @@ fn forward(
     let mut action = route_to(specifier, rule.timeout.unwrap_or_default());
     if let EnvoyAction::Route(action) = &mut action {
         action.retry_policy = policy::retry_policy(&rule.retries);
+        action.request_mirror_policies = mirrors(rule, scope);
+        let targets = destinations.iter().map(|one| &one.destination);
+        action.hash_policy = scope.hash_policies(targets);
         let single = match destinations {
             [only] => only.authority.clone(),
             _ => None,
@@ -267,6 +307,17 @@ fn forward(
             .map(HostRewriteSpecifier::HostRewriteLiteral);
     }
     (action, target)
+}
+
+/// Where copies go. Istio has them not traced; here they are, under the span of the request.
+fn mirrors(rule: &HttpRoute, scope: Scope<'_>) -> Vec<RequestMirrorPolicy> {
+    let policy = |mirror: &Mirror| RequestMirrorPolicy {
+        cluster: cluster(&mirror.destination, scope),
+        runtime_fraction: policy::runtime_share(mirror.share),
+        disable_shadow_host_suffix_append: true,
+        ..RequestMirrorPolicy::default()
+    };
+    rule.mirrors.iter().map(policy).collect()
 }
 
 /// A gRPC client's own deadline counts, cut to the timeout.
@@ -361,7 +412,7 @@ fn header_matcher(name: &str, condition: Option<&StringMatch>) -> HeaderMatcher 
     }
 }
 
-fn string_matcher(condition: &StringMatch) -> StringMatcher {
+pub(super) fn string_matcher(condition: &StringMatch) -> StringMatcher {
     StringMatcher {
         match_pattern: Some(match condition {
             StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),

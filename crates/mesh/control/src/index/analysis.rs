@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    Action, Destination, Endpoints, GatewayRef, Host, Source, Subset, VirtualService, did_you_mean,
+    Action, Destination, Endpoints, GatewayRef, Host, JwksSource, Source, Subset, VirtualService,
+    did_you_mean,
 };
 
 use super::{Entry, Index, Problem};
@@ -20,6 +21,7 @@ pub(super) fn analyse(index: &mut Index) {
     check_shared_hosts(index, &mut problems);
     check_destination_rules(index, &mut problems);
     check_tracing(index, &mut problems);
+    check_keys(index, &mut problems);
     index.problems.append(&mut problems);
 }
 
@@ -76,19 +78,27 @@ fn check_gateways(index: &Index, entry: &Entry<VirtualService>, problems: &mut V
 
 fn check_destinations(index: &Index, entry: &Entry<VirtualService>, problems: &mut Vec<Problem>) {
     let spec = &entry.spec;
-    let of_requests = spec.http.iter().filter_map(|route| match &route.action {
-        Action::Route(destinations) => Some((destinations, "requests that come here get 503")),
-        Action::Respond(_) | Action::Redirect(_) => None,
+    let of_requests = spec.http.iter().flat_map(|route| {
+        let (routed, mirrors) = match &route.action {
+            Action::Route(destinations) => (&destinations[..], &route.mirrors[..]),
+            Action::Respond(_) | Action::Redirect(_) => (&[][..], &[][..]),
+        };
+        let routed = routed
+            .iter()
+            .map(|one| (&one.destination, "requests that come here get 503"));
+        let mirrored = mirrors
+            .iter()
+            .map(|mirror| (&mirror.destination, "no copies are sent"));
+        routed.chain(mirrored)
     });
-    let of_connections = spec.tls.iter().chain(&spec.tcp);
-    let of_connections =
-        of_connections.map(|route| (&route.destinations, "connections that come here are closed"));
-    for (destinations, fate) in of_requests.chain(of_connections) {
-        for weighted in destinations {
-            if let Err(message) = check_destination(index, entry, &weighted.destination, fate) {
-                let at = weighted.destination.at.0;
-                problems.push(Problem::warning(&entry.meta.source, at, message));
-            }
+    let of_connections = spec.tls.iter().chain(&spec.tcp).flat_map(|route| {
+        let destinations = route.destinations.iter();
+        destinations.map(|one| (&one.destination, "connections that come here are closed"))
+    });
+    for (destination, fate) in of_requests.chain(of_connections) {
+        if let Err(message) = check_destination(index, entry, destination, fate) {
+            let at = destination.at.0;
+            problems.push(Problem::warning(&entry.meta.source, at, message));
         }
     }
 }
@@ -218,6 +228,29 @@ fn check_destination_rules(index: &Index, problems: &mut Vec<Problem>) {
 }
 
 /// Where Istio silently turns tracing off.
+/// Keys that cannot be fetched leave every token of their issuer refused.
+fn check_keys(index: &Index, problems: &mut Vec<Problem>) {
+    for entry in index.request_authentications() {
+        for rule in &entry.spec.rules {
+            let JwksSource::Remote { host, port, .. } = &rule.keys else {
+                continue;
+            };
+            let service = Host::parse(host).ok();
+            let service = service.and_then(|host| index.service(&host));
+            if service.is_some_and(|service| service.port(*port).is_some()) {
+                continue;
+            }
+            let message = format!(
+                "there is no service `{host}` with port {port}: the keys of `{}` cannot be fetched, and all \
+                 of its tokens are refused; describe it by a ServiceEntry",
+                rule.issuer
+            );
+            let source = &entry.meta.source;
+            problems.push(Problem::error(source, source.position, message));
+        }
+    }
+}
+
 fn check_tracing(index: &Index, problems: &mut Vec<Problem>) {
     let Some(provider) = index.mesh().tracing_provider() else {
         return;

@@ -8,8 +8,8 @@ mod service;
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    AuthorizationPolicy, DestinationRule, Gateway, Host, Kind, MeshConfig, Meta, Resource, Sidecar,
-    Spec, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, Gateway, Host, Kind, Labels, MeshConfig, Meta,
+    RequestAuthentication, Resource, Sidecar, Spec, VirtualService, WorkloadEntry,
 };
 
 pub use self::problem::{Problem, Severity};
@@ -36,6 +36,7 @@ pub struct Index {
     gateways: Vec<Entry<Gateway>>,
     sidecars: Vec<Entry<Sidecar>>,
     authorization_policies: Vec<Entry<AuthorizationPolicy>>,
+    request_authentications: Vec<Entry<RequestAuthentication>>,
     mesh: MeshConfig,
     problems: Vec<Problem>,
 }
@@ -74,10 +75,15 @@ impl Index {
                 Spec::WorkloadEntry(spec) => index.workloads.push(Entry { meta, spec }),
                 Spec::Sidecar(spec) => index.sidecars.push(Entry { meta, spec }),
                 Spec::VirtualService(spec) => index.virtual_services.push(Entry { meta, spec }),
-                Spec::DestinationRule(spec) => index.destination_rules.push(Entry { meta, spec }),
+                Spec::DestinationRule(spec) => {
+                    index.destination_rules.push(Entry { meta, spec: *spec });
+                }
                 Spec::Gateway(spec) => index.gateways.push(Entry { meta, spec }),
                 Spec::AuthorizationPolicy(spec) => {
                     index.authorization_policies.push(Entry { meta, spec });
+                }
+                Spec::RequestAuthentication(spec) => {
+                    index.request_authentications.push(Entry { meta, spec });
                 }
             }
         }
@@ -145,10 +151,19 @@ impl Index {
         &self,
         proxy: &Proxy,
     ) -> impl Iterator<Item = &Entry<AuthorizationPolicy>> {
-        let places = [self.mesh.root_namespace.clone(), proxy.namespace.clone()];
-        self.authorization_policies.iter().filter(move |entry| {
-            places.contains(&entry.meta.namespace) && proxy.is_selected_by(&entry.spec.selector)
-        })
+        let policies = self.authorization_policies.iter();
+        policies.filter(|entry| self.is_for(&entry.meta, &entry.spec.selector, proxy))
+    }
+
+    /// All rules about tokens.
+    pub fn request_authentications(&self) -> &[Entry<RequestAuthentication>] {
+        &self.request_authentications
+    }
+
+    /// Whether something about workloads is about that of a proxy.
+    pub(crate) fn is_for(&self, meta: &Meta, selector: &Labels, proxy: &Proxy) -> bool {
+        let places = [&self.mesh.root_namespace, &proxy.namespace];
+        places.contains(&&meta.namespace) && proxy.is_selected_by(selector)
     }
 
     /// What is wrong with how the resources fit together.

@@ -295,11 +295,26 @@ spec:
     fault:
       delay: {percentage: {value: 0.1}, fixedDelay: 7s}
       abort: {percentage: {value: 100}, grpcStatus: UNAVAILABLE}
+    corsPolicy: {allowOrigins: [{regex: '.*'}]}
   - match: [{uri: {prefix: /patient}}]
     route: [{destination: {host: reviews, subset: v1}}]
+    mirrors:
+    - {destination: {host: reviews, subset: v2}, percentage: {value: 12.5}}
+    - {destination: {host: reviews, subset: v1}, percentage: {value: 0}}
+    - {destination: {host: ratings}}
+    corsPolicy:
+      allowOrigins: [{exact: 'https://shop.example'}, {prefix: 'https://test.'}]
+      allowMethods: [GET, POST]
+      allowHeaders: [x-a]
+      exposeHeaders: [x-b, x-c]
+      maxAge: 24h
+      allowCredentials: true
+      unmatchedPreflights: IGNORE
     rewrite: {uriRegexRewrite: {match: '^/patient/(.*)$', rewrite: '/\\1'}}
     retries: {attempts: 0}
   - route: [{destination: {host: reviews, subset: missing}}]
+    mirror: {host: nobody}
+    corsPolicy: {allowOrigin: ['*']}
   - route: [{destination: {host: reviews, subset: v1}}]
 ---
 apiVersion: networking.istio.io/v1
@@ -309,12 +324,34 @@ spec:
   host: reviews
   trafficPolicy:
     loadBalancer: {simple: ROUND_ROBIN}
-    connectionPool: {tcp: {maxConnections: 1, connectTimeout: 1s}, http: {http1MaxPendingRequests: 2}}
+    connectionPool:
+      tcp: {maxConnections: 1, connectTimeout: 1s, maxConnectionDuration: 1h}
+      http:
+        http1MaxPendingRequests: 2
+        maxRequestsPerConnection: 3
+        maxRetries: 4
+        idleTimeout: 5s
   subsets:
-  - {name: v1, labels: {version: v1}}
+  - name: v1
+    labels: {version: v1}
+    trafficPolicy:
+      loadBalancer:
+        consistentHash: {httpCookie: {name: session, path: /, ttl: 0s}, maglev: {tableSize: 1009}}
+      outlierDetection:
+        consecutive5xxErrors: 7
+        consecutiveGatewayErrors: 0
+        interval: 5s
+        baseEjectionTime: 1m
+        maxEjectionPercent: 50
+        minHealthPercent: 25
+        splitExternalLocalOriginErrors: true
+        consecutiveLocalOriginFailures: 3
   - name: v2
     labels: {version: v2}
-    trafficPolicy: {loadBalancer: {simple: RANDOM}}
+    trafficPolicy: {loadBalancer: {simple: RANDOM}, retryBudget: {percent: 12.5}}
+  - name: v3
+    labels: {version: v3}
+    trafficPolicy: {loadBalancer: {warmup: {duration: 1m, minimumPercent: 5, aggression: 2}}}
   - {name: v4, labels: {version: v4}}
 ";
     let index = index_of(&[], more, MeshConfig::default());
@@ -833,6 +870,38 @@ apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: elsewhere, namespace: shop}
 spec: {action: DENY, rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: shop, namespace: default}
+spec:
+  selector: {matchLabels: {app: ratings}}
+  jwtRules:
+  - issuer: https://issuer.example
+    audiences: [bookinfo]
+    jwks: '{\"keys\": []}'
+    fromHeaders: [{name: X-Token, prefix: 'Token '}, {name: x-other}]
+    fromParams: [token]
+    fromCookies: [session]
+    outputPayloadToHeader: X-Payload
+    outputClaimToHeaders: [{header: X-Sub, claim: sub}]
+    forwardOriginalToken: true
+    spaceDelimitedClaims: [groups]
+---
+apiVersion: security.istio.io/v1beta1
+kind: RequestAuthentication
+metadata: {name: keys, namespace: istio-system}
+spec:
+  jwtRules:
+  - {issuer: a-issuer, jwksUri: 'http://details.default.svc.cluster.local:9080/keys.json', timeout: 2s}
+  - {issuer: nobody, jwksUri: 'http://nobody.example/keys'}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: others, namespace: default}
+spec:
+  selector: {matchLabels: {app: details}}
+  jwtRules: [{issuer: other, jwks: '{}'}]
 ";
     let index = index_of(&[], more, MeshConfig::default());
     let made = made(&index, &sidecar("ratings", "v1"));
@@ -840,6 +909,11 @@ spec: {action: DENY, rules: [{}]}
         |listener: &&Listener| listener.traffic_direction == TrafficDirection::Inbound as i32;
     let inbound = made.listeners.iter().find(directions).expect("a listener");
     insta::assert_snapshot!(render::render_listener(inbound));
+    let problems = problems(&index);
+    assert!(
+        problems.contains("no service `nobody.example` with port 80"),
+        "{problems}"
+    );
     let encoded = || -> Vec<_> {
         let made = generate(
             &index,

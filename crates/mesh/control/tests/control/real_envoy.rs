@@ -348,6 +348,10 @@ spec:
   - match: [{uri: {prefix: /faulty}, withoutHeaders: {x-well: {exact: '1'}}, queryParams: {a: {exact: b}}}]
     fault: {delay: {percentage: {value: 100}, fixedDelay: 10ms}, abort: {percentage: {value: 100}, httpStatus: 555}}
     route: [{destination: {host: reviews, subset: v1}}]
+  - match: [{uri: {prefix: /copied}}]
+    corsPolicy: {allowOrigins: [{exact: 'https://shop.example'}], allowMethods: [GET], maxAge: 1h}
+    mirrors: [{destination: {host: details}}, {destination: {host: reviews, subset: v2}, percentage: {value: 50}}]
+    route: [{destination: {host: reviews, subset: v1}}]
   - match: [{uri: {prefix: /moved}}]
     redirect: {uri: /there, redirectCode: 302}
   - match: [{uri: {prefix: /ANY}, ignoreUriCase: true, scheme: {exact: http}}]
@@ -371,7 +375,19 @@ spec:
   host: '*.default.svc.cluster.local'
   trafficPolicy:
     loadBalancer: {simple: RANDOM}
-    connectionPool: {tcp: {maxConnections: 10, connectTimeout: 1s}, http: {http1MaxPendingRequests: 10, http2MaxRequests: 10}}
+    connectionPool:
+      tcp: {maxConnections: 10, connectTimeout: 1s, maxConnectionDuration: 1h}
+      http: {http1MaxPendingRequests: 10, http2MaxRequests: 10, maxRetries: 5, maxRequestsPerConnection: 100, idleTimeout: 1m}
+    outlierDetection: {consecutive5xxErrors: 100, interval: 1s, splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 100}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: details-alike, namespace: default}
+spec:
+  host: details
+  trafficPolicy:
+    loadBalancer: {consistentHash: {httpHeaderName: x-user, ringHash: {minimumRingSize: 64}}}
+    retryBudget: {percent: 50, minRetryConcurrency: 1}
 ";
     mesh.apply(rules).await;
     let jason = [
@@ -389,6 +405,7 @@ spec:
         ("http://reviews:9080/nowhere", 503, ""),
         ("http://reviews:9080/faulty?a=b", 555, "fault filter abort"),
         ("http://reviews:9080/faulty", 200, ""),
+        ("http://reviews:9080/copied", 200, "reviews v1"),
         ("http://reviews:9080/moved", 302, ""),
         ("http://reviews:9080/any", 200, ""),
         ("http://a.b.example.org/", 200, "details"),
@@ -464,4 +481,11 @@ async fn allows_hop_by_hop(mesh: &Mesh) {
     let robots = "{action: DENY, rules: [{when: [{key: 'request.headers[user-agent]', values: ['robot*']}]}]}";
     rules += &policy("no-robots", robots);
     until(&rules, [200, 403, 200, 403, 403]).await;
+    // Nobody has signed the token that the robot shows from now on.
+    rules += "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+              metadata: {name: tokens, namespace: default}\nspec:\n  \
+              selector: {matchLabels: {app: details}}\n  \
+              jwtRules: [{issuer: me, fromHeaders: [{name: user-agent, prefix: 'robot/'}], \
+              jwks: '{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}]}'}]\n";
+    until(&rules, [200, 403, 200, 401, 403]).await;
 }

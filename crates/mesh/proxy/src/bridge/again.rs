@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::acquire::Waits;
+use crate::bridge::mirror::mirror;
 use crate::bridge::{Bridge, Client, Pipe};
 use crate::connection::Next;
 use crate::exchange::Exchange;
@@ -33,6 +34,9 @@ pub(crate) async fn attempts(
             let request = &client.call().request;
             let waits = request.tunnel != Tunnel::None && request.framing == Framing::None;
             let body = Pipe::replayable(waits || client.has_sent_all());
+            if exchange.mirrors && client.has_sent_all() {
+                mirror(client.call(), exchange, body.kept());
+            }
             attempt(&mut client, exchange, cluster, &admitted, body).await
         }
         First::Failed(failure, body) => (Err(failure), *body),

@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 use crate::acquire::Waits;
 use crate::bridge::http1::{Http1Sink, Http1Source};
 use crate::bridge::http2::{Http2Sink, Http2Source};
-use crate::bridge::pipe::{Pipe, PipeError};
+use crate::bridge::mirror::{Mirrored, Nowhere};
+use crate::bridge::pipe::{Pipe, PipeError, Source as _};
 use crate::bridge::upstream::Upstream;
 use crate::call::{Call, Protocol};
 use crate::connection::Connection;
@@ -21,6 +22,8 @@ pub(crate) enum Client<'a> {
         body: &'a mut Relay,
     },
     Http2(&'a mut ServerStream),
+    /// A copy of a request.
+    Mirrored(&'a mut Mirrored),
 }
 
 impl Client<'_> {
@@ -29,6 +32,7 @@ impl Client<'_> {
         match self {
             Client::Http1 { connection, body } => Client::Http1 { connection, body },
             Client::Http2(stream) => Client::Http2(stream),
+            Client::Mirrored(copy) => Client::Mirrored(copy),
         }
     }
 
@@ -37,6 +41,7 @@ impl Client<'_> {
         match self {
             Client::Http1 { .. } => Protocol::Http1,
             Client::Http2(_) => Protocol::Http2,
+            Client::Mirrored(copy) => copy.call.protocol,
         }
     }
 
@@ -44,6 +49,7 @@ impl Client<'_> {
         match self {
             Client::Http1 { connection, .. } => &mut connection.call,
             Client::Http2(stream) => &mut stream.call,
+            Client::Mirrored(copy) => &mut copy.call,
         }
     }
 
@@ -59,7 +65,7 @@ impl Client<'_> {
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Client::Http1 { connection, .. } => connection.stream.poll_shutdown(cx).map(|_| ()),
-            Client::Http2(_) => Poll::Ready(()),
+            Client::Http2(_) | Client::Mirrored(_) => Poll::Ready(()),
         }
     }
 
@@ -77,6 +83,7 @@ impl Client<'_> {
         match self {
             Client::Http1 { body, .. } => body.is_taken(),
             Client::Http2(stream) => stream.recv.is_end_stream(),
+            Client::Mirrored(copy) => copy.body.is_ended(),
         }
     }
 
@@ -104,6 +111,7 @@ impl Client<'_> {
                 }
             }
             Client::Http2(stream) => stream.send_interim(text),
+            Client::Mirrored(_) => {}
         }
     }
 
@@ -118,7 +126,7 @@ impl Client<'_> {
                 let (stream, out) = (&mut connection.stream, &mut connection.call.out);
                 poll_flush(cx, stream, out, progress).map_err(|_| RelayError::Sink.into())
             }
-            Client::Http2(_) => Poll::Ready(Ok(())),
+            Client::Http2(_) | Client::Mirrored(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -126,7 +134,7 @@ impl Client<'_> {
     pub(super) fn send_head(&mut self, ended: bool) -> Result<(), PipeError> {
         match self {
             // The output is written before, or with, the first of the body.
-            Client::Http1 { .. } => Ok(()),
+            Client::Http1 { .. } | Client::Mirrored(_) => Ok(()),
             Client::Http2(stream) => stream.send_head(ended).map_err(|_| RelayError::Sink.into()),
         }
     }
@@ -152,6 +160,7 @@ impl Client<'_> {
                 let mut source = Http2Source(&mut stream.recv);
                 upstream.poll_sink(cx, pipe, &mut source, progress)
             }
+            Client::Mirrored(copy) => upstream.poll_sink(cx, pipe, &mut copy.body, progress),
         }
     }
 
@@ -177,6 +186,7 @@ impl Client<'_> {
                 Some(send) => upstream.poll_source(cx, pipe, &mut Http2Sink(send), progress),
                 None => Poll::Ready(Err(RelayError::Sink.into())),
             },
+            Client::Mirrored(_) => upstream.poll_source(cx, pipe, &mut Nowhere, progress),
         }
     }
 }
@@ -186,6 +196,7 @@ impl Waits for Client<'_> {
         match self {
             Client::Http1 { connection, .. } => &connection.call,
             Client::Http2(stream) => &stream.call,
+            Client::Mirrored(copy) => &copy.call,
         }
     }
 
@@ -197,6 +208,8 @@ impl Waits for Client<'_> {
         match self {
             Client::Http1 { connection, .. } => connection.poll_gone(cx),
             Client::Http2(stream) => stream.poll_gone(cx),
+            // Nobody waits for it.
+            Client::Mirrored(_) => Poll::Pending,
         }
     }
 }

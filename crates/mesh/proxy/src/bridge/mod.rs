@@ -8,6 +8,7 @@ mod again;
 mod client;
 mod http1;
 mod http2;
+mod mirror;
 mod pipe;
 mod upstream;
 
@@ -346,6 +347,9 @@ impl<'a> Bridge<'a> {
                 if let Some(telemetry) = &self.client.call().view.telemetry {
                     telemetry.keep_request(self.exchange, now);
                 }
+                if self.exchange.mirrors {
+                    mirror::mirror(self.client.call(), self.exchange, self.request.kept());
+                }
             }
             Poll::Ready(Err(PipeError::Relay(RelayError::Sink))) => self.refused = true,
             Poll::Ready(Err(PipeError::Relay(RelayError::Body(error)))) => {
@@ -418,7 +422,7 @@ impl<'a> Bridge<'a> {
         if self.tunnel.is_some() {
             self.request = Pipe::new(false);
             self.request_sent = None;
-        } else {
+        } else if !self.exchange.mirrors {
             self.request.let_go();
         }
         self.response = Some(Response {
@@ -446,6 +450,8 @@ impl<'a> Bridge<'a> {
             self.try_deadline().filter(|_| self.response.is_none()),
             self.stream_deadline(),
             self.idle_deadline(),
+            self.try_idle_deadline(),
+            self.request_deadline(),
             self.grace(),
         ];
         let timer = &self.client.call().timer;
@@ -468,7 +474,23 @@ impl<'a> Bridge<'a> {
 
     fn idle_deadline(&self) -> Option<Micros> {
         let manager = &self.client.call().view.manager;
-        after(self.last_progress, manager.stream_idle_timeout?)
+        after(self.last_progress, self.exchange.idle_timeout(manager)?)
+    }
+
+    /// When nothing has moved between the proxy and the endpoint for too long.
+    fn try_idle_deadline(&self) -> Option<Micros> {
+        let rare = self.exchange.rare.as_ref()?;
+        after(self.last_progress, rare.per_try_idle?)
+    }
+
+    /// When the client must have sent all of its request.
+    fn request_deadline(&self) -> Option<Micros> {
+        let waits = self.request_sent.is_none() && self.response.is_none();
+        let manager = &self.client.call().view.manager;
+        after(
+            self.exchange.begin,
+            manager.request_timeout.filter(|_| waits)?,
+        )
     }
 
     /// When a client that has closed its side of a connection counts as gone.
@@ -500,6 +522,12 @@ impl<'a> Bridge<'a> {
             }
             if passed(self.try_deadline()) && self.response.is_none() {
                 return Poll::Ready(Failure::TryTimeout);
+            }
+            if passed(self.try_idle_deadline()) {
+                return Poll::Ready(Failure::TryIdle);
+            }
+            if passed(self.request_deadline()) {
+                return Poll::Ready(Failure::RequestTimeout);
             }
             if passed(self.idle_deadline()) {
                 return Poll::Ready(Failure::Idle { request_complete });

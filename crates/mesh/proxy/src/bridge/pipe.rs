@@ -153,6 +153,11 @@ impl Pipe {
         self.kept.whole && !self.kept.given_up
     }
 
+    /// All of it, if that is kept.
+    pub(crate) fn kept(&self) -> Option<&[Piece]> {
+        self.is_kept().then_some(&*self.kept.pieces)
+    }
+
     /// Whether nothing was kept.
     pub(crate) fn is_empty(&self) -> bool {
         self.kept.pieces.is_empty()

@@ -68,7 +68,10 @@ impl Level {
     }
 }
 
-fn additions(options: Vec<HeaderValueOption>, at: &At<'_>) -> Result<Vec<Addition>, Refused> {
+pub(super) fn additions(
+    options: Vec<HeaderValueOption>,
+    at: &At<'_>,
+) -> Result<Vec<Addition>, Refused> {
     let mut additions = Vec::with_capacity(options.len());
     for (index, option) in options.into_iter().enumerate() {
         additions.push(addition(option, &at.index(index))?);

@@ -9,16 +9,17 @@ use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as TcpProxyConfig;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 
-use super::check::{At, Refused, decode, ignored, nothing_else, short_type, timeout};
+use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type, timeout};
 use super::manager::{self, ManagerSpec};
 use super::tls::{DownstreamTls, Names};
 use super::transport;
-use super::{policies, tcp_proxy};
+use super::{filters, policies, tcp_proxy};
 use crate::snapshot::{ChainMatch, Cidr, ConnectionRules, SourceType, TcpProxy};
 
 /// A checked filter chain.
@@ -81,8 +82,8 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
     let kind = short_type(&config.type_url);
     if kind == HttpConnectionManager::full_name() {
         if !rules.is_empty() {
-            let reason = "the RBAC filter of connections is not supported before it, \
-                          that of its http_filters is";
+            let reason = "filters of connections are not supported before it, \
+                          those of its http_filters are";
             return Err(at.refuse(reason));
         }
         let manager = manager::compile(decode(&config, at)?, at)?;
@@ -104,18 +105,40 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
 fn rules(filter: pb::Filter, at: &At<'_>) -> Result<ConnectionRules, Refused> {
     let config = typed_config(filter.config_type, at)?;
     let kind = short_type(&config.type_url);
-    if kind != Rbac::full_name() {
-        return Err(at.refuse(format!(
-            "filter {:?} ({kind}) is not supported before the last one, only rbac is",
-            filter.name
-        )));
+    let at_config = &at.field("typed_config");
+    if kind == Rbac::full_name() {
+        let (rbac, stat_prefix) = policies::connections(decode(&config, at_config)?, at_config)?;
+        return Ok(ConnectionRules::Rbac(Arc::new(rbac), stat_prefix));
     }
-    let at = &at.field("typed_config");
-    let (rbac, stat_prefix) = policies::connections(decode(&config, at)?, at)?;
-    Ok(ConnectionRules {
-        rbac: Arc::new(rbac),
-        stat_prefix,
-    })
+    if kind == LocalRateLimit::full_name() {
+        return limit(decode(&config, at_config)?, at_config);
+    }
+    Err(at.refuse(format!(
+        "filter {:?} ({kind}) is not supported before the last one, only rbac and local_ratelimit are",
+        filter.name
+    )))
+}
+
+fn limit(mut limit: LocalRateLimit, at: &At<'_>) -> Result<ConnectionRules, Refused> {
+    let at_bucket = at.field("token_bucket");
+    let Some(bucket) = limit.token_bucket.take() else {
+        return Err(at_bucket.refuse("it must be given"));
+    };
+    let bucket = filters::bucket(bucket, &at_bucket)?;
+    let stat_prefix = std::mem::take(&mut limit.stat_prefix);
+    if let Some(mut enabled) = limit.runtime_enabled.take() {
+        // There is no runtime that could say anything else than the default.
+        ignored!(enabled: runtime_key);
+        let at = &at.field("runtime_enabled");
+        must_be(
+            enabled.default_value.take(),
+            true,
+            &at.field("default_value"),
+        )?;
+        nothing_else(&enabled, at)?;
+    }
+    nothing_else(&limit, at)?;
+    Ok(ConnectionRules::Limit(Arc::new(bucket), stat_prefix))
 }
 
 fn typed_config(config: Option<ConfigType>, at: &At<'_>) -> Result<Any, Refused> {
@@ -419,7 +442,7 @@ mod tests {
                 },
                 "filter_chains[0].filters[0]: filter \"tcp\" \
                  (envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy) is not supported before \
-                 the last one, only rbac is",
+                 the last one, only rbac and local_ratelimit are",
             ),
         ];
         for (change, expected) in cases {

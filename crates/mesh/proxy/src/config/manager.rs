@@ -68,7 +68,7 @@ pub(crate) fn compile(
         .common_http_protocol_options
         .take()
         .unwrap_or_default();
-    let (idle_timeout, max_headers) =
+    let (idle_timeout, max_stream_duration, max_headers) =
         common_options(common, &at.field("common_http_protocol_options"))?;
     let max_head_kb = manager
         .max_request_headers_kb
@@ -78,14 +78,6 @@ pub(crate) fn compile(
         return Err(at
             .field("max_request_headers_kb")
             .refuse(format!("it must be 1 to {MAX_HEAD_KB}")));
-    }
-    if let Some(limit) = timeout(
-        manager.request_timeout.take(),
-        None,
-        &at.field("request_timeout"),
-    )? {
-        let reason = format!("{limit:?} is not supported, only 0s is");
-        return Err(at.field("request_timeout").refuse(reason));
     }
     let upgrades = std::mem::take(&mut manager.upgrade_configs);
     let upgrades = upgrade::of_manager(upgrades, &at.field("upgrade_configs"))?;
@@ -135,6 +127,12 @@ pub(crate) fn compile(
             None,
             &at.field("request_headers_timeout"),
         )?,
+        request_timeout: timeout(
+            manager.request_timeout.take(),
+            None,
+            &at.field("request_timeout"),
+        )?,
+        max_stream_duration,
         client_cert,
         policies,
         filters,
@@ -197,10 +195,16 @@ pub(crate) fn http1_options(
     nothing_else(&options, at)
 }
 
+/// Idle and longest times, and the most headers.
 fn common_options(
     mut options: core::HttpProtocolOptions,
     at: &At<'_>,
-) -> Result<(Option<Duration>, usize), Refused> {
+) -> Result<(Option<Duration>, Option<Duration>, usize), Refused> {
+    let max_stream_duration = timeout(
+        options.max_stream_duration.take(),
+        None,
+        &at.field("max_stream_duration"),
+    )?;
     let idle_timeout = timeout(
         options.idle_timeout.take(),
         Some(DEFAULT_IDLE_TIMEOUT),
@@ -216,7 +220,7 @@ fn common_options(
             .refuse("it must be at least 1"));
     }
     nothing_else(&options, at)?;
-    Ok((idle_timeout, max_headers as usize))
+    Ok((idle_timeout, max_stream_duration, max_headers as usize))
 }
 
 /// Who is believed about the certificates of clients.

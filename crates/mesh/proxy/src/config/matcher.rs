@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 
-use super::check::{At, Refused, flag, ignored, nothing_else};
+use super::check::{At, Refused, flag, nothing_else};
 use super::fraction;
 use crate::snapshot::{Conditions, HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch};
 
@@ -67,13 +67,9 @@ fn conditions(
         grpc: condition.grpc.take().is_some(),
         ..Conditions::default()
     };
-    if let Some(mut given) = condition.runtime_fraction.take() {
-        let at = &at.field("runtime_fraction");
-        // There is no runtime that could say anything else.
-        ignored!(given: runtime_key);
-        let share = given.default_value.take().unwrap_or_default();
-        conditions.per_million = Some(fraction::per_million(share, &at.field("default_value"))?);
-        nothing_else(&given, at)?;
+    if let Some(given) = condition.runtime_fraction.take() {
+        let share = fraction::of_runtime(given, &at.field("runtime_fraction"))?;
+        conditions.per_million = Some(share);
     }
     if let Some(mut given) = condition.tls_context.take() {
         conditions.presented = given.presented.take().map(|flag| flag.value);
@@ -82,7 +78,10 @@ fn conditions(
     Ok((conditions != Conditions::default()).then(|| Box::new(conditions)))
 }
 
-fn parameter(matcher: pb::QueryParameterMatcher, at: &At<'_>) -> Result<QueryMatch, Refused> {
+pub(super) fn parameter(
+    matcher: pb::QueryParameterMatcher,
+    at: &At<'_>,
+) -> Result<QueryMatch, Refused> {
     let value = match matcher.query_parameter_match_specifier {
         None => ValueMatch::Present,
         Some(QueryParameterMatchSpecifier::PresentMatch(true)) => ValueMatch::Present,

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::route::v3::retry_policy::{
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use prost::Name;
 
-use super::check::{At, Refused, duration, nothing_else};
+use super::check::{At, Refused, duration, nothing_else, timeout as timeout_of};
 use super::matcher;
 use crate::snapshot::{BackOff, HeaderMatch, RateLimited, ResetHeader, RetryOn, RetryPolicy};
 
@@ -55,6 +55,11 @@ pub(super) fn compile(
         retries,
         per_try_timeout: per_try
             .filter(|time| !time.is_zero() && timeout.is_none_or(|all| *time < all)),
+        per_try_idle_timeout: timeout_of(
+            policy.per_try_idle_timeout.take(),
+            None,
+            &at.field("per_try_idle_timeout"),
+        )?,
         status_codes,
         headers,
         request_headers,
@@ -69,7 +74,8 @@ pub(super) fn compile(
         host_attempts: host_attempts(&mut policy, at)?,
     };
     nothing_else(&policy, at)?;
-    Ok((!on.is_empty() || compiled.per_try_timeout.is_some()).then(|| Box::new(compiled)))
+    let limits_time = compiled.per_try_timeout.is_some() || compiled.per_try_idle_timeout.is_some();
+    Ok((!on.is_empty() || limits_time).then(|| Box::new(compiled)))
 }
 
 fn conditions(matchers: Vec<pb::HeaderMatcher>, at: &At<'_>) -> Result<Vec<HeaderMatch>, Refused> {

@@ -16,10 +16,11 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::cluster_weight:
 
 use super::check::{At, Refused, duration, flag, ignored, nothing_else, timeout};
 use super::edits::{Level, take_edits};
-use super::{filters, hash_policy, matcher, retry, rewrite, subset, upgrade};
+use super::mirror::take_mirrors;
+use super::{filters, hash_policy, limits, matcher, retry, rewrite, subset, upgrade};
 use crate::snapshot::{
-    Decorator, Edits, Forward, GrpcTimeouts, PerFilters, Route, RouteAction, RouteTable,
-    VirtualHost, WeightedCluster,
+    Decorator, Edits, Forward, GrpcTimeouts, LimitRule, Mirror, PerFilters, Route, RouteAction,
+    RouteLimits, RouteTable, VirtualHost, WeightedCluster, overlay,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -36,6 +37,10 @@ struct Around {
     filters: PerFilters,
     /// The virtual host's.
     retry: Option<pb::RetryPolicy>,
+    /// Those of all routes, and those of the virtual host.
+    mirrors: [Vec<Mirror>; 2],
+    /// The virtual host's.
+    limits: Arc<[LimitRule]>,
 }
 
 impl Around {
@@ -70,6 +75,8 @@ pub(crate) fn compile(
         host: Level::default(),
         filters: PerFilters::default(),
         retry: None,
+        mirrors: [take_mirrors!(config, at), Vec::new()],
+        limits: Arc::default(),
     };
     ignored!(config: validate_clusters, metadata);
     nothing_else(&config, at)?;
@@ -96,10 +103,13 @@ pub(crate) fn compile(
         }
         around.host = take_edits!(host, at)?;
         around.retry = host.retry_policy.take();
+        let limits = std::mem::take(&mut host.rate_limits);
+        around.limits = limits::compile(limits, &at.field("rate_limits"))?.into();
+        around.mirrors[1] = take_mirrors!(host, at);
         around.filters.clone_from(&table.filters);
         let per_filter = std::mem::take(&mut host.typed_per_filter_config);
         let per_filter = filters::per_filter(per_filter, &at.field("typed_per_filter_config"))?;
-        around.filters.extend(per_filter);
+        overlay(&mut around.filters, &per_filter);
         table.virtual_hosts.push(virtual_host(host, &around, at)?);
     }
     // Of several patterns that match, the longest wins.
@@ -209,10 +219,8 @@ fn route(mut route: pb::Route, around: &Around, at: &At<'_>) -> Result<Route, Re
     let level = take_edits!(route, at)?;
     let per_filter = std::mem::take(&mut route.typed_per_filter_config);
     let mut wanted = around.filters.clone();
-    wanted.extend(filters::per_filter(
-        per_filter,
-        &at.field("typed_per_filter_config"),
-    )?);
+    let own = filters::per_filter(per_filter, &at.field("typed_per_filter_config"))?;
+    overlay(&mut wanted, &own);
     let compiled = Route {
         name: std::mem::take(&mut route.name),
         path,
@@ -266,6 +274,8 @@ fn forward(mut action: pb::RouteAction, around: &Around, at: &At<'_>) -> Result<
         &at.field("timeout"),
     )?;
 
+    // As in Envoy, the longest time of the stream stands in place of that for the response.
+    let timeout = timeout.filter(|_| action.max_stream_duration.is_none());
     let code = std::mem::take(&mut action.cluster_not_found_response_code);
     if code != ClusterNotFoundResponseCode::ServiceUnavailable as i32 {
         let at = at.field("cluster_not_found_response_code");
@@ -276,7 +286,8 @@ fn forward(mut action: pb::RouteAction, around: &Around, at: &At<'_>) -> Result<
         Some(policy) => retry::compile(policy, timeout, &at.field("retry_policy"))?,
         None => None,
     };
-    let grpc = grpc_timeouts(&mut action, at)?;
+    let (max_stream_duration, grpc) = grpc_timeouts(&mut action, at)?;
+    let idle_timeout = duration(action.idle_timeout.take(), &at.field("idle_timeout"))?;
     let policies = std::mem::take(&mut action.hash_policy);
     let hash_policies = hash_policy::compile(policies, &at.field("hash_policy"))?;
     let is_high_priority = match RoutingPriority::try_from(std::mem::take(&mut action.priority)) {
@@ -286,23 +297,43 @@ fn forward(mut action: pb::RouteAction, around: &Around, at: &At<'_>) -> Result<
     let upgrades = std::mem::take(&mut action.upgrade_configs);
     let upgrades = upgrade::of_route(upgrades, &at.field("upgrade_configs"))?;
     let rewrite = rewrite::of_action(&mut action, at)?;
-    ignored!(action: include_vh_rate_limits);
+    let [of_table, of_host] = &around.mirrors;
+    let own = take_mirrors!(action, at);
+    let mut levels = [&own, of_host, of_table].into_iter();
+    let mirrors = levels
+        .find(|level| !level.is_empty())
+        .unwrap_or(&own)
+        .clone();
+    let own = std::mem::take(&mut action.rate_limits);
+    let limits = RouteLimits {
+        own: limits::compile(own, &at.field("rate_limits"))?,
+        of_host: around.limits.clone(),
+        includes_host: flag(action.include_vh_rate_limits.take(), false),
+    };
+    let is_limited = !limits.own.is_empty() || !limits.of_host.is_empty();
     nothing_else(&action, at)?;
     Ok(Forward {
         clusters,
         total_weight,
         timeout,
+        idle_timeout,
+        max_stream_duration,
         grpc,
         hash_policies,
         is_high_priority,
         upgrades,
         rewrite,
+        mirrors,
+        limits: is_limited.then(|| Box::new(limits)),
         retry,
     })
 }
 
-/// What is made of the `grpc-timeout` header, in its older and its newer form.
-fn grpc_timeouts(action: &mut pb::RouteAction, at: &At<'_>) -> Result<GrpcTimeouts, Refused> {
+/// The longest time of a stream; and what is made of the `grpc-timeout` header, in its older and its newer form.
+fn grpc_timeouts(
+    action: &mut pb::RouteAction,
+    at: &At<'_>,
+) -> Result<(Option<Duration>, GrpcTimeouts), Refused> {
     let mut timeouts = GrpcTimeouts {
         max: duration(
             action.max_grpc_timeout.take(),
@@ -313,22 +344,19 @@ fn grpc_timeouts(action: &mut pb::RouteAction, at: &At<'_>) -> Result<GrpcTimeou
     let offset = action.grpc_timeout_offset.take();
     timeouts.offset = duration(offset, &at.field("grpc_timeout_offset"))?.unwrap_or_default();
     let Some(mut limits) = action.max_stream_duration.take() else {
-        return Ok(timeouts);
+        return Ok((None, timeouts));
     };
     let at = &at.field("max_stream_duration");
     let limit = limits.max_stream_duration.take();
-    if duration(limit, &at.field("max_stream_duration"))?.is_some_and(|limit| !limit.is_zero()) {
-        return Err(at
-            .field("max_stream_duration")
-            .refuse("only 0s is supported"));
-    }
+    let limit = duration(limit, &at.field("max_stream_duration"))?;
     let max = limits.grpc_timeout_header_max.take();
     timeouts.stream_max = duration(max, &at.field("grpc_timeout_header_max"))?;
+    timeouts.max = None;
     let offset = limits.grpc_timeout_header_offset.take();
     let offset = duration(offset, &at.field("grpc_timeout_header_offset"))?;
     timeouts.stream_offset = offset.unwrap_or_default();
     nothing_else(&limits, at)?;
-    Ok(timeouts)
+    Ok((limit, timeouts))
 }
 
 /// The sum of the weights, which must be one.

@@ -367,7 +367,8 @@ fn protocols_of_clusters_listeners_and_grpc_timeouts() {
         panic!("it forwards");
     };
     let expected = GrpcTimeouts {
-        max: Some(Duration::ZERO),
+        // What limits the stream stands in place of it.
+        max: None,
         offset: Duration::from_secs(1),
         stream_max: Some(Duration::from_secs(60)),
         stream_offset: Duration::from_secs(2),

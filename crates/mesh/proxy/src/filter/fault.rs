@@ -58,7 +58,7 @@ pub(super) async fn run(
     if !client.call().is_meant(exchange, fault) {
         return Ok(None);
     }
-    let Some(faults) = client.call().view.faults.clone() else {
+    let Some(faults) = client.call().view.filters.faults.clone() else {
         return Ok(None);
     };
     let mut held = None;
@@ -142,10 +142,6 @@ impl Call {
             .or_else(|| grpc.map(AbortAnswer::Grpc))?;
         let share = self.asked_share(abort.share, "x-envoy-fault-abort-request-percentage");
         self.is_in(share).then_some(answer)
-    }
-
-    fn is_in(&self, per_million: u32) -> bool {
-        self.worker.random() % 1_000_000 < u64::from(per_million)
     }
 
     /// A share that a header may lower.

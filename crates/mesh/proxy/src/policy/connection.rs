@@ -3,51 +3,72 @@
 use std::sync::Arc;
 
 use crate::policy::{Rbac, RbacCounts, Subject};
-use crate::stats::Registry;
+use crate::snapshot::TokenBucket;
+use crate::stats::{ConnectionLimitStats, Registry};
 
-/// `envoy.filters.network.rbac`.
+/// A filter before the TCP proxy.
 #[derive(Clone, Debug)]
-pub struct ConnectionRules {
-    pub(crate) rbac: Arc<Rbac>,
-    /// `stat_prefix`.
-    pub(crate) stat_prefix: String,
+pub enum ConnectionRules {
+    /// `envoy.filters.network.rbac`, with its `stat_prefix`.
+    Rbac(Arc<Rbac>, String),
+    /// `envoy.filters.network.local_ratelimit`, with its `stat_prefix`: each connection takes a token.
+    Limit(Arc<TokenBucket>, String),
 }
 
 /// Two are the same if they are one: rules have no other use for equality.
 impl PartialEq for ConnectionRules {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.rbac, &other.rbac)
+        match (self, other) {
+            (Self::Rbac(one, _), Self::Rbac(other, _)) => Arc::ptr_eq(one, other),
+            (Self::Limit(one, _), Self::Limit(other, _)) => Arc::ptr_eq(one, other),
+            (Self::Rbac(..), Self::Limit(..)) | (Self::Limit(..), Self::Rbac(..)) => false,
+        }
     }
 }
 
 /// The same with what a worker counts.
 #[derive(Debug)]
-pub(crate) struct ConnectionRulesView {
-    rbac: Arc<Rbac>,
-    counts: RbacCounts,
+pub(crate) enum ConnectionRulesView {
+    Rbac(Arc<Rbac>, RbacCounts),
+    Limit(Arc<TokenBucket>, Arc<ConnectionLimitStats>),
 }
 
 impl ConnectionRulesView {
     pub(crate) fn new(rules: &ConnectionRules, registry: &Registry) -> Self {
-        Self {
-            counts: RbacCounts::new(&rules.rbac, &rules.stat_prefix, registry),
-            rbac: rules.rbac.clone(),
+        match rules {
+            ConnectionRules::Rbac(rbac, prefix) => {
+                Self::Rbac(rbac.clone(), RbacCounts::new(rbac, prefix, registry))
+            }
+            ConnectionRules::Limit(bucket, prefix) => {
+                Self::Limit(bucket.clone(), registry.connection_limit(prefix))
+            }
         }
     }
 
     /// Whether a connection may go on: else the policy that says no, or `none`.
     pub(crate) fn check(&self, subject: &Subject<'_>) -> Result<(), &str> {
-        if let Some(rules) = &self.rbac.shadow_rules {
-            self.counts.count_shadow(rules.decide(subject));
+        match self {
+            Self::Rbac(rbac, counts) => check(rbac, counts, subject),
+            Self::Limit(bucket, _) if bucket.take() => Ok(()),
+            Self::Limit(_, stats) => {
+                stats.rate_limited.increment();
+                Err("rate limit")
+            }
         }
-        let Some(rules) = &self.rbac.rules else {
-            return Ok(());
-        };
-        let decision = rules.decide(subject);
-        self.counts.count(decision);
-        match decision.allowed {
-            true => Ok(()),
-            false => Err(rules.name(decision)),
-        }
+    }
+}
+
+fn check<'r>(rbac: &'r Rbac, counts: &RbacCounts, subject: &Subject<'_>) -> Result<(), &'r str> {
+    if let Some(rules) = &rbac.shadow_rules {
+        counts.count_shadow(rules.decide(subject));
+    }
+    let Some(rules) = &rbac.rules else {
+        return Ok(());
+    };
+    let decision = rules.decide(subject);
+    counts.count(decision);
+    match decision.allowed {
+        true => Ok(()),
+        false => Err(rules.name(decision)),
     }
 }

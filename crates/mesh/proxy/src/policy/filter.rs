@@ -173,7 +173,7 @@ impl Call {
 
     /// Takes lines out of the head and adds others. The head is checked again as if the client had sent it
     /// so; an answer if it could not have.
-    fn edit_head(
+    pub(crate) fn edit_head(
         &mut self,
         removed: &[String],
         added: &[(String, Vec<u8>)],

@@ -219,8 +219,27 @@ pub struct Thresholds {
     pub max_requests: u32,
     /// `max_retries`; Envoy's default is 3.
     pub max_retries: u32,
+    /// `retry_budget`: in place of `max_retries`.
+    pub retry_budget: Option<RetryBudget>,
     /// `track_remaining`: the statistics tell how much is left.
     pub tracks_remaining: bool,
+}
+
+/// `RetryBudget`: how many retries there may be for the requests that are under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// `budget_percent`, of a million.
+    pub per_million: u32,
+    /// `min_retry_concurrency`: so many in any case.
+    pub least: u32,
+}
+
+impl RetryBudget {
+    /// The most retries while so many requests are under way or wait.
+    pub(crate) fn most(self, requests: u32) -> u32 {
+        let share = u64::from(self.per_million) * u64::from(requests) / 1_000_000;
+        u32::try_from(share).unwrap_or(u32::MAX).max(self.least)
+    }
 }
 
 impl Thresholds {
@@ -230,6 +249,7 @@ impl Thresholds {
         max_pending_requests: u32::MAX,
         max_requests: u32::MAX,
         max_retries: u32::MAX,
+        retry_budget: None,
         tracks_remaining: false,
     };
 }
@@ -241,6 +261,7 @@ impl Default for Thresholds {
             max_pending_requests: 1024,
             max_requests: 1024,
             max_retries: 3,
+            retry_budget: None,
             tracks_remaining: false,
         }
     }

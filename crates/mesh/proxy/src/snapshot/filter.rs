@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::HeaderMatch;
+use super::{HeaderMatch, RateLimit, ValueMatch};
 
 /// A filter of a connection manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub struct HttpFilter {
 pub enum Filter {
     /// Delays and refuses requests on purpose.
     Fault(Arc<Fault>),
+    /// Answers pages of other origins.
+    Cors(Arc<Cors>),
+    /// Refuses what is too much.
+    Limit(Arc<RateLimit>),
 }
 
 /// What a route wants of a filter.
@@ -37,6 +41,74 @@ pub enum PerFilter {
 
 /// What a route wants of filters, by their names.
 pub type PerFilters = HashMap<String, PerFilter>;
+
+/// Puts what a more specific level wants in place of what this one does; what CORS policies leave open is still
+/// that of the level below.
+pub(crate) fn overlay(filters: &mut PerFilters, over: &PerFilters) {
+    for (name, wanted) in over {
+        let wanted = match (wanted, filters.get(name)) {
+            (PerFilter::Own(Filter::Cors(own)), Some(PerFilter::Own(Filter::Cors(below)))) => {
+                PerFilter::Own(Filter::Cors(Arc::new(own.over(below))))
+            }
+            _ => wanted.clone(),
+        };
+        filters.insert(name.clone(), wanted);
+    }
+}
+
+/// `CorsPolicy`: which pages of other origins may read answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// It holds for so many of a million requests; `None` is all of them.
+    pub enabled: Option<u32>,
+    /// For so many, if it does not hold, origins are counted all the same.
+    pub shadow: Option<u32>,
+    /// The origins; none if this is said elsewhere.
+    pub origins: Vec<ValueMatch>,
+    /// `access-control-allow-methods`; empty if this is said elsewhere.
+    pub methods: String,
+    /// `access-control-allow-headers`, the same.
+    pub headers: String,
+    /// `access-control-expose-headers`, the same.
+    pub exposed: String,
+    /// `access-control-max-age`, the same.
+    pub max_age: String,
+    /// `access-control-allow-credentials`.
+    pub credentials: Option<bool>,
+    /// `access-control-allow-private-network`.
+    pub private_network: Option<bool>,
+    /// Preflights of other origins go on to the endpoint; by default they do.
+    pub forwards_others: Option<bool>,
+}
+
+impl Cors {
+    /// The same with what a less specific level says about what this one leaves open.
+    fn over(&self, below: &Self) -> Self {
+        let text = |own: &String, other: &String| if own.is_empty() { other } else { own }.clone();
+        let origins = match &*self.origins {
+            [] => &below.origins,
+            _ => &self.origins,
+        };
+        Self {
+            enabled: self.enabled,
+            shadow: self.shadow,
+            origins: origins.clone(),
+            methods: text(&self.methods, &below.methods),
+            headers: text(&self.headers, &below.headers),
+            exposed: text(&self.exposed, &below.exposed),
+            max_age: text(&self.max_age, &below.max_age),
+            credentials: self.credentials.or(below.credentials),
+            private_network: self.private_network.or(below.private_network),
+            forwards_others: self.forwards_others.or(below.forwards_others),
+        }
+    }
+
+    /// Whether an origin is one of those that it allows.
+    pub(crate) fn allows(&self, origin: &[u8]) -> bool {
+        let mut origins = self.origins.iter();
+        origins.any(|allowed| allowed.matches(b"*") || allowed.matches(origin))
+    }
+}
 
 /// `HTTPFault`: delays and refuses requests on purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

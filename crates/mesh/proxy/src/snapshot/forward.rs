@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Edits, GrpcTimeouts, Labels, PerFilters, RetryPolicy, Rewrite};
+use super::{Edits, GrpcTimeouts, Labels, PerFilters, RetryPolicy, Rewrite, RouteLimits};
 
 /// `RouteAction` of Envoy: where to, and within which time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,6 +13,10 @@ pub struct Forward {
     pub total_weight: u32,
     /// `timeout` of the whole exchange; `None` is no limit (`0s`). Envoy's default is 15 s.
     pub timeout: Option<Duration>,
+    /// `idle_timeout`: in place of the connection manager's `stream_idle_timeout`; zero is no limit.
+    pub idle_timeout: Option<Duration>,
+    /// `max_stream_duration`: in place of the connection manager's; zero is no limit.
+    pub max_stream_duration: Option<Duration>,
     /// What the `grpc-timeout` header of a gRPC request changes.
     pub grpc: GrpcTimeouts,
     /// `hash_policy`: what clusters with consistent hashing choose by.
@@ -23,6 +27,11 @@ pub struct Forward {
     pub upgrades: Vec<Upgrade>,
     /// What is made of path and host.
     pub rewrite: Option<Box<Rewrite>>,
+    /// `request_mirror_policies`: where copies of requests go; those of the virtual host or of all routes if the
+    /// route has none.
+    pub mirrors: Vec<Mirror>,
+    /// `rate_limits`, if there are some.
+    pub limits: Option<Box<RouteLimits>>,
     /// When a request is tried again; that of the virtual host if the route has none.
     pub retry: Option<Box<RetryPolicy>>,
 }
@@ -61,6 +70,31 @@ impl Forward {
             ..Self::default()
         }
     }
+}
+
+/// `RequestMirrorPolicy`: a copy of a request, whose answer nobody waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mirror {
+    /// The cluster. If it is missing, no copies are sent.
+    pub cluster: String,
+    /// Of so many of a million requests; `None` is all of them.
+    pub per_million: Option<u32>,
+    /// `trace_sampled`: false leaves it without a span, whatever the request has.
+    pub is_traced: bool,
+    /// What becomes of the host.
+    pub host: MirrorHost,
+}
+
+/// The host of a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum MirrorHost {
+    /// That of the request with `-shadow` behind its name.
+    #[default]
+    Suffixed,
+    /// That of the request (`disable_shadow_host_suffix_append`).
+    Kept,
+    /// `host_rewrite_literal`.
+    Literal(String),
 }
 
 /// One choice of a `WeightedCluster`.

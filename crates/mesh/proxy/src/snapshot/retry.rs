@@ -13,6 +13,8 @@ pub struct RetryPolicy {
     pub retries: u32,
     /// `per_try_timeout`, if it is shorter than the route's timeout.
     pub per_try_timeout: Option<Duration>,
+    /// `per_try_idle_timeout`: how long nothing may move between the proxy and the endpoint.
+    pub per_try_idle_timeout: Option<Duration>,
     /// `retriable_status_codes`.
     pub status_codes: Vec<u16>,
     /// `retriable_headers`, of the response: any of them.

@@ -46,6 +46,7 @@ group! {
         cx_length_ms: histogram = "downstream_cx_length_ms",
         rq_idle_timeout = "downstream_rq_idle_timeout",
         rq_header_timeout = "downstream_rq_header_timeout",
+        rq_timeout = "downstream_rq_timeout",
         rq_too_large = "downstream_rq_too_large",
         rq_overload_close = "downstream_rq_overload_close",
         rq_rx_reset = "downstream_rq_rx_reset",
@@ -69,6 +70,31 @@ group! {
         aborts_injected = "fault.aborts_injected",
         overflow = "fault.faults_overflow",
         active: gauge = "fault.active_faults",
+    }
+}
+
+group! {
+    /// `http.PREFIX.cors.…`
+    CorsStats {
+        origin_valid = "cors.origin_valid",
+        origin_invalid = "cors.origin_invalid",
+    }
+}
+
+group! {
+    /// `PREFIX.http_local_rate_limit.…`
+    LimitStats {
+        enabled = "http_local_rate_limit.enabled",
+        enforced = "http_local_rate_limit.enforced",
+        rate_limited = "http_local_rate_limit.rate_limited",
+        ok = "http_local_rate_limit.ok",
+    }
+}
+
+group! {
+    /// `local_rate_limit.PREFIX.…`
+    ConnectionLimitStats {
+        rate_limited = "rate_limited",
     }
 }
 
@@ -107,6 +133,7 @@ group! {
         rq_retry_backoff_exponential = "upstream_rq_retry_backoff_exponential",
         rq_retry_backoff_ratelimited = "upstream_rq_retry_backoff_ratelimited",
         rq_per_try_timeout = "upstream_rq_per_try_timeout",
+        rq_per_try_idle_timeout = "upstream_rq_per_try_idle_timeout",
         retry_abandoned = "retry_or_shadow_abandoned",
         cx_none_healthy = "upstream_cx_none_healthy",
         cx_connect_attempts_exceeded = "upstream_cx_connect_attempts_exceeded",

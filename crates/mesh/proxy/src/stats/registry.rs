@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    ClusterStats, EnforcedStats, FaultStats, Group, HttpInspectorStats, HttpStats, JwtStats,
-    ListenerHttpStats, ListenerStats, ProxyProtocolStats, Scope, ShadowStats, Sums, TcpStats,
-    TlsInspectorStats, TlsStats, TracerStats, Value,
+    ClusterStats, ConnectionLimitStats, CorsStats, EnforcedStats, FaultStats, Group,
+    HttpInspectorStats, HttpStats, JwtStats, LimitStats, ListenerHttpStats, ListenerStats,
+    ProxyProtocolStats, Scope, ShadowStats, Sums, TcpStats, TlsInspectorStats, TlsStats,
+    TracerStats, Value,
 };
 use crate::telemetry::istio::SeriesList;
 
@@ -18,6 +19,9 @@ const APART: char = '\0';
 pub(crate) struct Registry {
     http: Groups<HttpStats>,
     faults: Groups<FaultStats>,
+    cors: Groups<CorsStats>,
+    limits: Groups<LimitStats>,
+    connection_limits: Groups<ConnectionLimitStats>,
     tcp: Groups<TcpStats>,
     clusters: Groups<ClusterStats>,
     listeners: Groups<ListenerStats>,
@@ -45,6 +49,21 @@ impl Registry {
     /// The counts of the faults that connection managers with this `stat_prefix` inject.
     pub(crate) fn faults(&self, prefix: &str) -> Arc<FaultStats> {
         self.faults.get(prefix)
+    }
+
+    /// The counts of origins that connection managers with this `stat_prefix` are asked from.
+    pub(crate) fn cors(&self, prefix: &str) -> Arc<CorsStats> {
+        self.cors.get(prefix)
+    }
+
+    /// The counts of all local rate limits with this `stat_prefix`.
+    pub(crate) fn limit(&self, prefix: &str) -> Arc<LimitStats> {
+        self.limits.get(prefix)
+    }
+
+    /// The counts of all limits of connections with this `stat_prefix`.
+    pub(crate) fn connection_limit(&self, prefix: &str) -> Arc<ConnectionLimitStats> {
+        self.connection_limits.get(prefix)
     }
 
     /// The counts of all TCP proxies with this `stat_prefix`.
@@ -116,6 +135,9 @@ impl Registry {
     pub(crate) fn prune(&self) {
         self.http.prune();
         self.faults.prune();
+        self.cors.prune();
+        self.limits.prune();
+        self.connection_limits.prune();
         self.tcp.prune();
         self.clusters.prune();
         self.listeners.prune();
@@ -140,6 +162,9 @@ impl Registry {
             );
         }
         self.faults.add_to("http", sums);
+        self.cors.add_to("http", sums);
+        self.limits.add_whole_names_to(sums);
+        self.connection_limits.add_to("local_rate_limit", sums);
         self.tcp.add_to("tcp", sums);
         self.clusters.add_to("cluster", sums);
         self.listeners.add_to("listener", sums);

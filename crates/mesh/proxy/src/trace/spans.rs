@@ -81,7 +81,8 @@ impl Tracer {
         if let Some(attempt) = finished.attempt
             && let Some(span) = &attempt.span
         {
-            self.report_attempt(span, attempt, finished, &trace_state, &mut scratch.name);
+            let names = (Some("router"), &mut scratch.name);
+            self.report_attempt(span, attempt, finished, &trace_state, names);
         }
         self.report_request(&context.span, finished, &trace_state, scratch);
     }
@@ -98,7 +99,23 @@ impl Tracer {
             && let Some(span) = attempt.span.as_ref().filter(|span| span.sampled)
         {
             let trace_state = self.trace_state(context, finished);
-            self.report_attempt(span, attempt, finished, &trace_state, &mut scratch.name);
+            let names = (Some("router"), &mut scratch.name);
+            self.report_attempt(span, attempt, finished, &trace_state, names);
+        }
+    }
+
+    /// Reports the span of a copy of a request.
+    #[cold]
+    pub(crate) fn report_mirrored(
+        &self,
+        context: &TraceContext,
+        finished: &Finished<'_>,
+        scratch: &mut Scratch,
+    ) {
+        if let (Some(attempt), true) = (finished.attempt, context.span.sampled) {
+            let trace_state = self.trace_state(context, finished);
+            let names = (None, &mut scratch.name);
+            self.report_attempt(&context.span, attempt, finished, &trace_state, names);
         }
     }
 
@@ -232,14 +249,17 @@ impl Tracer {
         attempt: &Attempt,
         finished: &Finished<'_>,
         trace_state: &str,
-        name: &mut String,
+        (by, name): (Option<&str>, &mut String),
     ) {
         let Some(cluster) = finished.cluster else {
             return;
         };
         name.clear();
         // Writing to a `String` cannot fail.
-        let _ = write!(name, "router {} egress", cluster.cluster.observability_name);
+        let _ = match by {
+            Some(by) => write!(name, "{by} {} egress", cluster.cluster.observability_name),
+            None => write!(name, "mirror"),
+        };
         let mut code = Default::default();
         let code = digits(&mut code, u64::from(attempt.status));
         let flags = flags_text(attempt.flags);

@@ -77,7 +77,11 @@ impl ClusterState {
 
     /// Leave to have one more retry under way.
     pub(crate) fn retry_permit(&self, is_high: bool) -> Option<Permit> {
-        let limit = self.cluster.limits.of(is_high).max_retries;
+        let thresholds = self.cluster.limits.of(is_high);
+        let limit = match thresholds.retry_budget {
+            Some(budget) => budget.most(self.usage.of(is_high).active()),
+            None => thresholds.max_retries,
+        };
         Permit::take(&self.usage, Counter::retries(is_high), limit)
     }
 

@@ -14,6 +14,12 @@ pub(crate) struct Usage {
     pub(crate) high: Used,
 }
 
+impl Usage {
+    pub(crate) fn of(&self, is_high: bool) -> &Used {
+        if is_high { &self.high } else { &self.default }
+    }
+}
+
 /// Connections, waiting and active requests.
 #[derive(Debug, Default)]
 pub(crate) struct Used {
@@ -21,6 +27,15 @@ pub(crate) struct Used {
     pub(crate) pending: AtomicU32,
     pub(crate) requests: AtomicU32,
     pub(crate) retries: AtomicU32,
+}
+
+impl Used {
+    /// The requests that are under way or wait, if they are counted.
+    pub(crate) fn active(&self) -> u32 {
+        let [requests, pending] = [&self.requests, &self.pending];
+        let [requests, pending] = [requests, pending].map(|count| count.load(Ordering::Relaxed));
+        requests.saturating_add(pending)
+    }
 }
 
 /// The usage of all clusters, by name, and the active faults of connection managers, by their prefix.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use periplus_proxy::snapshot::{BackOff, Forward, RetryOn, RetryPolicy, RouteAction};
+use periplus_proxy::snapshot::{BackOff, Forward, RetryBudget, RetryOn, RetryPolicy, RouteAction};
 
 use crate::support::config::{Mesh, cluster};
 use crate::support::origin::{Origin, ok};
@@ -16,6 +16,7 @@ fn policy(retries: u32) -> RetryPolicy {
         on: RetryOn::SERVER_ERROR,
         retries,
         per_try_timeout: None,
+        per_try_idle_timeout: None,
         status_codes: Vec::new(),
         headers: Vec::new(),
         request_headers: Vec::new(),
@@ -105,13 +106,37 @@ fn attempts_are_limited_and_the_last_response_counts() {
 
 #[test]
 fn a_circuit_breaker_limits_the_retries_under_way() {
-    let origin = from_attempt(2);
-    let mut config = Config::to(&origin).routes(vec![route("/", retrying(policy(1)))]);
-    config.clusters[0].limits.default.max_retries = 0;
-    let mesh = config.start();
-    let response = mesh.client().get("/");
-    assert_eq!((response.status, response.text().as_str()), (503, "busy"));
-    assert_eq!(stats(&mesh, &COUNTS), [0, 0, 0, 1]);
+    let budget = |per_million, least| Some(RetryBudget { per_million, least });
+    for (max_retries, retry_budget, is_retried) in [
+        (0, None, false),
+        (1, None, true),
+        (1, budget(0, 0), false),
+        (0, budget(0, 1), true),
+        // One request is under way: half of it is no retry, and all of it is one.
+        (0, budget(500_000, 0), false),
+        (0, budget(1_000_000, 0), true),
+    ] {
+        let origin = from_attempt(2);
+        let mut config = Config::to(&origin).routes(vec![route("/", retrying(policy(1)))]);
+        let limits = &mut config.clusters[0].limits.default;
+        limits.max_retries = max_retries;
+        limits.retry_budget = retry_budget;
+        limits.max_requests = 1000;
+        let mesh = config.start();
+        let response = mesh.client().get("/");
+        let case = format!("{max_retries} {retry_budget:?}");
+        if is_retried {
+            assert_eq!(response.status, 200, "{case}");
+            assert_eq!(stats(&mesh, &COUNTS), [1, 1, 0, 0], "{case}");
+        } else {
+            assert_eq!(
+                (response.status, response.text().as_str()),
+                (503, "busy"),
+                "{case}"
+            );
+            assert_eq!(stats(&mesh, &COUNTS), [0, 0, 0, 1], "{case}");
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub(crate) struct Case {
     pub(crate) request: String,
     /// The client speaks HTTP/2.
     pub(crate) http2: bool,
+    /// So many copies of it arrive besides.
+    pub(crate) copies: usize,
 }
 
 const TRACE_ID: &str = "463ac35c9f6413ad48485a3953bb6124";
@@ -515,6 +517,7 @@ pub(crate) fn all() -> Vec<Case> {
         name,
         listener,
         http2: false,
+        copies: 0,
     });
     http1.chain(over_bridges()).collect()
 }
@@ -539,6 +542,7 @@ fn over_bridges() -> Vec<Case> {
                 name,
                 listener,
                 http2,
+                copies: 0,
             });
         }
     };

@@ -1,6 +1,6 @@
 //! A collector that keeps spans in one shape, whichever way they came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,14 +29,37 @@ pub(crate) struct SeenSpan {
 #[derive(Clone, Debug)]
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
-    spans: Arc<Mutex<Vec<SeenSpan>>>,
+    spans: Arc<Mutex<Spans>>,
+}
+
+/// All spans, and where those of a case and of a trace are among them.
+#[derive(Debug, Default)]
+struct Spans {
+    all: Vec<SeenSpan>,
+    by_case: HashMap<String, Vec<usize>>,
+    by_trace: HashMap<String, Vec<usize>>,
+}
+
+impl Spans {
+    fn push(&mut self, span: SeenSpan) {
+        let at = self.all.len();
+        // The URL carries the name of its case, which may have dots itself, and one behind it.
+        let url = span.facts.get("tag http.url");
+        let rest = url.and_then(|url| url.split_once("case="));
+        if let Some((case, _)) = rest.and_then(|(_, rest)| rest.rsplit_once('.')) {
+            self.by_case.entry(case.to_owned()).or_default().push(at);
+        }
+        let trace = self.by_trace.entry(span.trace_id.clone());
+        trace.or_default().push(at);
+        self.all.push(span);
+    }
 }
 
 impl Collector {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
-        let spans = Arc::<Mutex<Vec<SeenSpan>>>::default();
+        let spans = Arc::<Mutex<Spans>>::default();
         let router = Router::new()
             .route("/api/v2/spans", post(zipkin))
             .route("/v1/traces", post(traces))
@@ -48,32 +71,26 @@ impl Collector {
     /// The spans of a case: those whose URL carries its name.
     pub(crate) fn of_case(&self, case: &str) -> Vec<SeenSpan> {
         let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-        let marker = format!("case={case}.");
-        let of_case = |span: &&SeenSpan| {
-            span.facts
-                .get("tag http.url")
-                .is_some_and(|url| url.contains(&marker))
-        };
-        let traces: Vec<String> = spans
-            .iter()
-            .filter(of_case)
-            .map(|span| span.trace_id.clone())
-            .collect();
+        let own = spans
+            .by_case
+            .get(case)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let traces: BTreeSet<&String> = own.iter().map(|at| &spans.all[*at].trace_id).collect();
         // The span of an attempt has no URL in some forms: it belongs to the trace of one that has.
-        let mut found: Vec<SeenSpan> = spans
-            .iter()
-            .filter(|span| {
-                of_case(span)
-                    || (traces.contains(&span.trace_id) && !span.facts.contains_key("tag http.url"))
-            })
-            .cloned()
-            .collect();
-        found.sort_by(|a, b| (&b.kind, &a.name).cmp(&(&a.kind, &b.name)));
+        let others = traces.iter().flat_map(|trace| &spans.by_trace[*trace]);
+        let others = others.filter(|at| !spans.all[**at].facts.contains_key("tag http.url"));
+        let found: BTreeSet<usize> = own.iter().chain(others).copied().collect();
+        let found = found.into_iter().map(|at| spans.all[at].clone());
+        let mut found: Vec<SeenSpan> = found.collect();
+        // Reports may overtake each other: attempts are told apart by their number.
+        let number = |span: &SeenSpan| span.facts.get("tag retry.count").cloned();
+        found.sort_by(|a, b| (&b.kind, &a.name, number(a)).cmp(&(&a.kind, &b.name, number(b))));
         found
     }
 }
 
-async fn zipkin(State(spans): State<Arc<Mutex<Vec<SeenSpan>>>>, body: Bytes) -> StatusCode {
+async fn zipkin(State(spans): State<Arc<Mutex<Spans>>>, body: Bytes) -> StatusCode {
     let Ok(Value::Array(list)) = serde_json::from_slice(&body) else {
         return StatusCode::BAD_REQUEST;
     };
@@ -128,7 +145,7 @@ async fn zipkin(State(spans): State<Arc<Mutex<Vec<SeenSpan>>>>, body: Bytes) -> 
     StatusCode::ACCEPTED
 }
 
-async fn traces(State(spans): State<Arc<Mutex<Vec<SeenSpan>>>>, body: Bytes) -> StatusCode {
+async fn traces(State(spans): State<Arc<Mutex<Spans>>>, body: Bytes) -> StatusCode {
     let Ok(decoded) = otlp::decode_protobuf(&body) else {
         return StatusCode::BAD_REQUEST;
     };

@@ -7,6 +7,7 @@ mod balancing;
 mod cases;
 mod collector;
 mod envoy;
+mod filters;
 mod http2;
 mod outcome;
 mod policies;
@@ -93,6 +94,18 @@ impl Bench {
         };
         let mut upstream = self.origin.take();
         upstream.extend(self.http2_origin.take());
+        if case.copies > 0 {
+            let what = format!("{}: the copies at {}", case.name, self.node);
+            let all = eventually(&what, || {
+                upstream.extend(self.origin.take());
+                upstream.extend(self.http2_origin.take());
+                (upstream.len() > case.copies).then(|| std::mem::take(&mut upstream))
+            });
+            upstream = all.await;
+            // They come in any order.
+            upstream
+                .sort_by_key(|copy| (copy.line.clone(), copy.header("host").map(str::to_owned)));
+        }
         Seen { response, upstream }
     }
 
@@ -138,6 +151,7 @@ async fn the_same_as_envoy_but_for_what_is_meant() {
 
     let mut cases = cases::all();
     cases.extend(rules::cases());
+    cases.extend(filters::of_http1());
     let mut seen = BTreeMap::new();
     for case in &cases {
         let both = tokio::join!(ours.run(case), envoys.run(case));

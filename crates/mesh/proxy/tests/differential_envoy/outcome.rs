@@ -145,6 +145,7 @@ fn describe(side: &str, message: &Message, lines: &mut Vec<String>) {
         let value = match name.as_str() {
             "date" => "<date>",
             "x-envoy-upstream-service-time" => "<ms>",
+            "x-ratelimit-reset" => "<s>",
             // What is left of 15 s for another attempt.
             "x-envoy-expected-rq-timeout-ms"
                 if side != "upstream 0" && (value == "15000" || value.starts_with("14")) =>

@@ -29,6 +29,7 @@ use envoy_types::util::pack_any;
 use periplus_xds::Resource;
 
 use crate::cases::{Case, get};
+use crate::filters;
 use crate::xds_support::resources::{a_route, endpoints, path_prefix, to_cluster};
 
 type Edit = (&'static str, &'static str, HeaderAppendAction);
@@ -801,6 +802,8 @@ pub(crate) fn configuration(name: &str) -> Resource {
     routes.extend(conditions());
     routes.extend(faults());
     routes.extend(retries());
+    routes.splice(0..0, filters::routes());
+    let (cors, policy) = filters::of_host();
     routes.push(a_route(path_prefix("/h2"), to_cluster("h2")));
     routes.push(a_route(path_prefix("/"), to_cluster("origin")));
     let host = route::VirtualHost {
@@ -811,6 +814,7 @@ pub(crate) fn configuration(name: &str) -> Resource {
         include_attempt_count_in_response: true,
         request_headers_to_add: fields(&[("x-order", "host", SET), ("x-list", "host", APPEND)]),
         response_headers_to_add: fields(&[("x-order", "host", ABSENT), ("x-list", "host", APPEND)]),
+        typed_per_filter_config: [(cors, pack_any(policy))].into(),
         ..Default::default()
     };
     let specific = route::VirtualHost {
@@ -854,12 +858,14 @@ pub(crate) fn cases() -> Vec<Case> {
         for listener in listeners {
             for http2 in [false, true] {
                 let client = if http2 { "h2-" } else { "" };
+                let path = name.to_owned();
                 let name = format!("rule-{client}{name}@{listener}");
                 cases.push(Case {
                     request: request.replace("CASE", &name),
                     name,
                     listener,
                     http2,
+                    copies: filters::copies(&path),
                 });
             }
         }
@@ -931,6 +937,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     fault_cases(&mut add);
     retry_cases(&mut add);
+    filters::cases(&mut add);
     add("caseless", &outbound, get("/caseLESS/a", ""));
     cases
 }

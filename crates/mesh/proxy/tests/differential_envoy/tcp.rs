@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::{Filter, filter};
+use envoy_types::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
-use envoy_types::pb::google::protobuf::UInt32Value;
+use envoy_types::pb::envoy::r#type::v3::TokenBucket;
+use envoy_types::pb::google::protobuf::{self, UInt32Value};
+use envoy_types::util::pack_any;
 use periplus_proxy::{Agent, Options, bootstrap};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
@@ -23,9 +27,9 @@ use crate::xds_support::http::get;
 use crate::xds_support::resources::{eds_cluster, endpoints, listener_of};
 use crate::xds_support::{ControlPlane, PATIENCE, free_address};
 
-const CLUSTERS: [&str; 4] = ["origin", "nobody", "empty", "missing"];
+const CLUSTERS: [&str; 5] = ["origin", "nobody", "empty", "missing", "limited"];
 /// What a client says first tells the origin what to do.
-const CASES: [(&str, &str); 7] = [
+const CASES: [(&str, &str); 10] = [
     ("origin", "echo"),
     ("origin", "count"),
     ("origin", "end first"),
@@ -33,9 +37,12 @@ const CASES: [(&str, &str); 7] = [
     ("nobody", "echo"),
     ("empty", "echo"),
     ("missing", "echo"),
+    ("limited", "echo"),
+    ("limited", ""),
+    ("limited", ""),
 ];
 /// Sums that must be the same.
-const COUNTS: [&str; 12] = [
+const COUNTS: [&str; 13] = [
     "tcp.origin.downstream_cx_total",
     "tcp.origin.downstream_cx_rx_bytes_total",
     "tcp.origin.downstream_cx_tx_bytes_total",
@@ -48,6 +55,7 @@ const COUNTS: [&str; 12] = [
     "cluster.nobody.upstream_cx_connect_attempts_exceeded",
     "cluster.empty.upstream_cx_none_healthy",
     "tcp.empty.downstream_cx_total",
+    "local_rate_limit.limited.rate_limited",
 ];
 
 /// What an origin saw of its connections.
@@ -138,14 +146,20 @@ async fn run(address: SocketAddr, command: &str) -> String {
 
 fn snapshot(at: &BTreeMap<&str, SocketAddr>, origin: SocketAddr, nobody: SocketAddr) -> Snapshot {
     let listeners = CLUSTERS.map(|name| {
+        let cluster = if name == "limited" { "origin" } else { name };
         let proxy = TcpProxy {
             stat_prefix: name.to_owned(),
-            cluster_specifier: Some(ClusterSpecifier::Cluster(name.to_owned())),
+            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
             max_connect_attempts: Some(UInt32Value { value: 2 }),
             ..Default::default()
         };
         let filter = "envoy.filters.network.tcp_proxy";
-        let listener = listener_of(name, at[name], TrafficDirection::Outbound, filter, proxy);
+        let mut listener = listener_of(name, at[name], TrafficDirection::Outbound, filter, proxy);
+        if name == "limited" {
+            listener.filter_chains[0]
+                .filters
+                .insert(0, one_connection());
+        }
         Resource::new(name, &listener)
     });
     let known = ["origin", "nobody", "empty"];
@@ -166,6 +180,26 @@ fn snapshot(at: &BTreeMap<&str, SocketAddr>, origin: SocketAddr, nobody: SocketA
         .with(LISTENER, ResourceSet::from_iter(listeners))
 }
 
+/// A filter that lets one connection pass.
+fn one_connection() -> Filter {
+    let limit = LocalRateLimit {
+        stat_prefix: "limited".to_owned(),
+        token_bucket: Some(TokenBucket {
+            max_tokens: 1,
+            fill_interval: Some(protobuf::Duration {
+                seconds: 3600,
+                nanos: 0,
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    Filter {
+        name: "envoy.filters.network.local_ratelimit".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(pack_any(limit))),
+    }
+}
+
 /// What came of all cases, and the counts.
 async fn outcome(
     listeners: &BTreeMap<&str, SocketAddr>,
@@ -179,7 +213,7 @@ async fn outcome(
     }
     crate::xds_support::eventually("the origin to have seen all", || {
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        (seen.len() == 4).then_some(())
+        (seen.len() == 5).then_some(())
     })
     .await;
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();

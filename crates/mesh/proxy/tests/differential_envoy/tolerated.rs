@@ -47,6 +47,25 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         },
     },
     Tolerated {
+        name: "Requests without a body",
+        covers: |case, side, line| {
+            case.contains("cors-")
+                && side == Side::Envoy
+                && line == "upstream 0 header content-length: 0"
+        },
+    },
+    Tolerated {
+        name: "Copies of requests",
+        covers: |case, side, line| {
+            let protocol = match side {
+                Side::Envoy => "HTTP/1.1",
+                Side::Ours => "HTTP/2",
+            };
+            (case.contains("mirror-kept@") || case.contains("mirror-post-h2@"))
+                && line.ends_with(&format!(" CLIENT tag http.protocol: {protocol}"))
+        },
+    },
+    Tolerated {
         name: "Trailers",
         covers: |case, side, line| {
             case.starts_with("http-trailers@")

@@ -18,8 +18,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::trace::v3 as trace;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, HttpFilter};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -35,15 +34,15 @@ use envoy_types::util::pack_any;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 
-use crate::rules;
 use crate::xds_support::free_address;
 use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener, manager, path_prefix, route_configuration,
     to_cluster,
 };
+use crate::{filters, rules};
 
 /// The listeners, by what they show.
-pub(crate) const LISTENERS: [&str; 15] = [
+pub(crate) const LISTENERS: [&str; 16] = [
     "outbound",
     "inbound",
     "gateway",
@@ -59,6 +58,7 @@ pub(crate) const LISTENERS: [&str; 15] = [
     "rules",
     "rules_gateway",
     "rules_specific",
+    "rules_timed",
 ];
 
 /// The addresses of one proxy.
@@ -145,18 +145,15 @@ pub(crate) fn snapshot(addresses: &Addresses) -> Snapshot {
 fn listener_kind(name: &str) -> (TrafficDirection, HttpConnectionManager) {
     use TrafficDirection::{Inbound, Outbound};
     let routes = match name {
-        "rules" | "rules_gateway" => "rules",
+        "rules" | "rules_gateway" | "rules_timed" => "rules",
         "rules_specific" => "specific_rules",
         _ => "routes",
     };
     let mut bare = manager(routes);
     if routes != "routes" {
-        let fault = HttpFilter {
-            name: rules::FAULT.to_owned(),
-            config_type: Some(ConfigType::TypedConfig(pack_any(HttpFault::default()))),
-            ..Default::default()
-        };
-        bare.http_filters.insert(0, fault);
+        let mut all = vec![filters::filter(rules::FAULT, HttpFault::default())];
+        all.extend(filters::all());
+        bare.http_filters.splice(0..0, all);
     }
     let with = |tracing: Option<Tracing>| HttpConnectionManager {
         tracing,
@@ -169,6 +166,7 @@ fn listener_kind(name: &str) -> (TrafficDirection, HttpConnectionManager) {
     };
     match name {
         "outbound" | "rules" | "rules_specific" => (Outbound, with(traced(zipkin(|_| {})))),
+        "rules_timed" => (Outbound, filters::with_times(with(traced(zipkin(|_| {}))))),
         "inbound" => (Inbound, with(traced(zipkin(|_| {})))),
         "gateway" | "rules_gateway" => (Outbound, edge(spawning(zipkin(|_| {})))),
         "edge" => {

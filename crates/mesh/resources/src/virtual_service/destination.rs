@@ -49,7 +49,7 @@ const DESTINATION: Shape = Shape {
 };
 
 impl Destination {
-    fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
+    pub(super) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         const PORT: Shape = Shape {
             known: &["number"],
             refused: &[],

@@ -1,6 +1,8 @@
 mod condition;
 mod connection;
+mod cors;
 mod destination;
+mod mirror;
 mod policy;
 
 use std::time::Duration;
@@ -13,8 +15,10 @@ use crate::view::{Object, Shape, View, first_duplicate};
 pub use self::condition::HttpMatch;
 use self::connection::Of;
 pub use self::connection::{ConnectionMatch, ConnectionRoute};
+pub use self::cors::CorsPolicy;
 use self::destination::read_destinations;
 pub use self::destination::{Destination, DirectResponse, WeightedDestination};
+pub use self::mirror::Mirror;
 pub use self::policy::{Abort, Fault, HeaderOperations, Headers, Redirect, Retries, Rewrite};
 
 /// Routing rules of some hosts.
@@ -69,6 +73,10 @@ pub struct HttpRoute {
     pub rewrite: Option<Rewrite>,
     /// What is changed about headers.
     pub headers: Headers,
+    /// Where copies of requests go.
+    pub mirrors: Vec<Mirror>,
+    /// Which pages of other origins may read answers.
+    pub cors: Option<CorsPolicy>,
     /// Where it is written.
     pub at: At,
 }
@@ -101,15 +109,17 @@ const HTTP_ROUTE: Shape = Shape {
         "fault",
         "headers",
         "retries",
+        "mirror",
+        "mirrors",
+        "mirrorPercentage",
+        "corsPolicy",
     ],
     refused: &[
         ("delegate", "put the delegate's rules here"),
-        ("mirror", "requests are not mirrored yet"),
-        ("mirrors", "requests are not mirrored yet"),
-        ("mirrorPercent", "requests are not mirrored yet"),
-        ("mirror_percent", "requests are not mirrored yet"),
-        ("mirrorPercentage", "requests are not mirrored yet"),
-        ("corsPolicy", "there is no CORS support yet"),
+        (
+            "mirrorPercent",
+            "write `mirrorPercentage: {value: PERCENT}`",
+        ),
     ],
 };
 
@@ -199,6 +209,8 @@ impl HttpRoute {
                 return None;
             }
         }
+        let mirrors = mirror::read(&object, namespace)?;
+        let cors = object.optional("corsPolicy", CorsPolicy::read)?;
         let actions = object.present(&["route", "directResponse", "redirect"]);
         if actions.as_slice() != ["route"] && (fault.is_some() || rewrite.is_some()) {
             object.fail("`fault` and `rewrite` go with `route` only");
@@ -229,6 +241,8 @@ impl HttpRoute {
             fault,
             rewrite,
             headers,
+            mirrors,
+            cors,
             at: At(view.at()),
         })
     }

@@ -371,16 +371,21 @@ impl Abort {
     }
 }
 
-/// A share, of a million; nothing is no request at all, as in Istio.
-fn share(object: &Object<'_>) -> Option<u32> {
+/// `Percent`, of a million.
+pub(super) fn percentage(view: &View<'_>) -> Option<u32> {
     const PERCENTAGE: Shape = Shape {
         known: &["value"],
         refused: &[],
     };
+    let object = view.object(&PERCENTAGE)?;
+    let percent = object.optional("value", View::percent)?.unwrap_or(0.0);
+    Some((percent * 10_000.0).round() as u32)
+}
+
+/// A share, of a million; nothing is no request at all, as in Istio.
+fn share(object: &Object<'_>) -> Option<u32> {
     if let Some(view) = object.get("percentage") {
-        let object = view.object(&PERCENTAGE)?;
-        let percent = object.optional("value", View::percent)?.unwrap_or(0.0);
-        return Some((percent * 10_000.0).round() as u32);
+        return percentage(view);
     }
     let whole = object.optional("percent", |view| view.number(0, 100))?;
     Some(whole.map_or(0, |percent| percent as u32 * 10_000))

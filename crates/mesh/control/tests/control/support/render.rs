@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, http_filter,
@@ -64,9 +65,12 @@ pub(crate) fn render_listener(listener: &Listener) -> String {
                     panic!("{}: no configuration", filter.name)
                 };
                 text += &format!("http filter {}: {}\n", filter.name, any.type_url);
-                match any.type_url == Rbac::type_url() {
-                    true => text += &render_rbac(unpack(&any)),
-                    false => assert!(any.value.is_empty()),
+                match &any.type_url {
+                    url if *url == Rbac::type_url() => text += &render_rbac(unpack(&any)),
+                    url if *url == JwtAuthentication::type_url() => {
+                        text += &render_tokens(unpack(&any));
+                    }
+                    _ => assert!(any.value.is_empty()),
                 }
             }
             text += &plain(&manager);
@@ -83,6 +87,16 @@ pub(crate) fn render_listener(listener: &Listener) -> String {
         }
     }
     plain(&listener) + &text
+}
+
+/// The issuers in the order of their names.
+fn render_tokens(mut filter: JwtAuthentication) -> String {
+    let providers: BTreeMap<_, _> = std::mem::take(&mut filter.providers).into_iter().collect();
+    let mut text = plain(&filter);
+    for (name, provider) in providers {
+        text += &format!("provider {name}\n{}", plain(&provider));
+    }
+    text
 }
 
 /// The policies in the order of their names.

@@ -1,14 +1,18 @@
 //! HTTP filters: those of a connection manager, and what routes want of them.
 
+mod cors;
 mod fault;
+mod limit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -16,6 +20,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
+pub(super) use self::limit::bucket;
 use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
 use super::policies;
 use crate::policy::{MOST_FILTERS, PolicyFilter};
@@ -96,6 +101,15 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
     Ok(if *url == HttpFault::type_url() {
         let fault = fault::compile(decode(config, at)?, at)?;
         Known::Filter(Filter::Fault(Arc::new(fault)))
+    } else if *url == Cors::type_url() {
+        let _: Cors = decode(config, at)?;
+        Known::Filter(Filter::Cors(Arc::new(cors::without_policy())))
+    } else if *url == CorsPolicy::type_url() {
+        let policy = cors::compile(decode(config, at)?, at)?;
+        Known::Filter(Filter::Cors(Arc::new(policy)))
+    } else if *url == LocalRateLimit::type_url() {
+        let limit = limit::compile(decode(config, at)?, at)?;
+        Known::Filter(Filter::Limit(Arc::new(limit)))
     } else if *url == Rbac::type_url() {
         let rbac = policies::requests(decode(config, at)?, at)?;
         Known::Policy(PolicyFilter::Rbac(Arc::new(rbac)))

@@ -1,5 +1,10 @@
 //! What is refused, and in which words.
 
+use envoy_types::pb::envoy::config::route::v3::rate_limit::action::ActionSpecifier;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::r#type::v3::TokenBucket;
+
 use super::*;
 
 #[test]
@@ -266,6 +271,53 @@ fn routes_are_refused_by_field() {
                 });
             },
             "virtual_hosts[0].routes[0].route.retry_policy.retry_on: \"never\" is not known",
+        ),
+        (
+            |_, r| r.action_mut().request_mirror_policies = vec![Default::default()],
+            "virtual_hosts[0].routes[0].route.request_mirror_policies[0].cluster: it must be given",
+        ),
+        (
+            |_, r| {
+                let extension = ActionSpecifier::Extension(Default::default());
+                r.action_mut().rate_limits = vec![route::RateLimit {
+                    actions: vec![route::rate_limit::Action {
+                        action_specifier: Some(extension),
+                    }],
+                    ..Default::default()
+                }];
+            },
+            "virtual_hosts[0].routes[0].route.rate_limits[0].actions[0]: only generic_key, \
+             request_headers, query_parameters, remote_address, header_value_match, \
+             query_parameter_value_match, source_cluster and destination_cluster are supported",
+        ),
+        (
+            |_, r| {
+                let policy = CorsPolicy {
+                    allow_methods: "GET\r\nx: y".to_owned(),
+                    ..Default::default()
+                };
+                let configs = &mut r.typed_per_filter_config;
+                configs.insert("cors".to_owned(), pack_any(policy));
+            },
+            "virtual_hosts[0].routes[0].typed_per_filter_config.cors.allow_methods: \
+             it must have no control characters",
+        ),
+        (
+            |_, r| {
+                let limit = LocalRateLimit {
+                    stat_prefix: "a".to_owned(),
+                    token_bucket: Some(TokenBucket {
+                        max_tokens: 1,
+                        fill_interval: seconds(0),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                };
+                let configs = &mut r.typed_per_filter_config;
+                configs.insert("limit".to_owned(), pack_any(limit));
+            },
+            "virtual_hosts[0].routes[0].typed_per_filter_config.limit.token_bucket.fill_interval: \
+             it must be at least 50ms",
         ),
         (
             |_, r| {

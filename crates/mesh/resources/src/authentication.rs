@@ -1,0 +1,211 @@
+use std::time::Duration;
+
+use crate::authorization::read_match_labels;
+use crate::meta::Labels;
+use crate::view::{Object, Shape, View};
+
+/// Whose tokens are believed at the workloads with some labels. A request without a token passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestAuthentication {
+    /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
+    pub selector: Labels,
+    /// The issuers.
+    pub rules: Vec<JwtRule>,
+}
+
+/// `jwtRules[]`: an issuer of tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtRule {
+    /// `iss`.
+    pub issuer: String,
+    /// `aud`: one of them, if there are some.
+    pub audiences: Vec<String>,
+    /// Its keys.
+    pub keys: JwksSource,
+    /// The headers that tokens are in.
+    pub from_headers: Vec<TokenHeader>,
+    /// The parameters of the query that they are in.
+    pub from_params: Vec<String>,
+    /// The cookies that they are in.
+    pub from_cookies: Vec<String>,
+    /// The header that the workload finds the payload in, in base64url.
+    pub payload_header: Option<String>,
+    /// The headers that it finds claims in: their names, and those of the claims.
+    pub claim_headers: Vec<(String, String)>,
+    /// The token goes on to the workload.
+    pub forwards: bool,
+    /// Claims that are lists of words besides `scope` and `permission`.
+    pub lists: Vec<String>,
+}
+
+/// Where the keys of an issuer are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwksSource {
+    /// Here, as JSON (RFC 7517).
+    Inline(String),
+    /// Published at a host of the mesh.
+    Remote {
+        /// Their address.
+        uri: String,
+        /// Its host,
+        host: String,
+        /// and its port.
+        port: u16,
+        /// How long it takes to fetch them at the most.
+        timeout: Duration,
+    },
+}
+
+/// `fromHeaders[]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenHeader {
+    /// Its name, in lower case.
+    pub name: String,
+    /// What stands before the token.
+    pub prefix: String,
+}
+
+const AUTHENTICATION: Shape = Shape {
+    known: &["selector", "jwtRules"],
+    refused: &[
+        ("targetRef", "select the workloads with `selector`"),
+        ("targetRefs", "select the workloads with `selector`"),
+    ],
+};
+const RULE: Shape = Shape {
+    known: &[
+        "issuer",
+        "audiences",
+        "jwks",
+        "jwksUri",
+        "fromHeaders",
+        "fromParams",
+        "fromCookies",
+        "outputPayloadToHeader",
+        "outputClaimToHeaders",
+        "forwardOriginalToken",
+        "spaceDelimitedClaims",
+        "timeout",
+    ],
+    refused: &[],
+};
+const HEADER: Shape = Shape {
+    known: &["name", "prefix"],
+    refused: &[],
+};
+const CLAIM: Shape = Shape {
+    known: &["header", "claim"],
+    refused: &[],
+};
+
+/// How long a fetch of keys takes at the most, if nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+impl RequestAuthentication {
+    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&AUTHENTICATION)?;
+        let rules = object.items("jwtRules");
+        Some(Self {
+            selector: read_match_labels(&object)?,
+            rules: rules.iter().filter_map(JwtRule::read).collect(),
+        })
+    }
+}
+
+impl JwtRule {
+    fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&RULE)?;
+        let issuer = object.require("issuer")?.some_text()?;
+        let keys = JwksSource::read(&object)?;
+        let headers = object.items("fromHeaders");
+        let header = |view: &View<'_>| {
+            let object = view.object(&HEADER)?;
+            Some(TokenHeader {
+                name: object.require("name")?.header_name()?,
+                prefix: object.optional("prefix", View::text)?.unwrap_or_default(),
+            })
+        };
+        let claims = object.items("outputClaimToHeaders");
+        let claim = |view: &View<'_>| {
+            let object = view.object(&CLAIM)?;
+            let header = object.require("header")?.header_name()?;
+            Some((header, object.require("claim")?.some_text()?))
+        };
+        Some(Self {
+            issuer,
+            audiences: texts(&object, "audiences")?,
+            keys,
+            from_headers: headers.iter().map(header).collect::<Option<_>>()?,
+            from_params: texts(&object, "fromParams")?,
+            from_cookies: texts(&object, "fromCookies")?,
+            payload_header: object.optional("outputPayloadToHeader", View::header_name)?,
+            claim_headers: claims.iter().map(claim).collect::<Option<_>>()?,
+            forwards: object
+                .optional("forwardOriginalToken", View::bool)?
+                .unwrap_or(false),
+            lists: texts(&object, "spaceDelimitedClaims")?,
+        })
+    }
+}
+
+impl JwksSource {
+    fn read(object: &Object<'_>) -> Option<Self> {
+        let timeout = object.optional("timeout", View::duration)?;
+        match object.present(&["jwks", "jwksUri"]).as_slice() {
+            ["jwks"] => {
+                let view = object.get("jwks")?;
+                let text = view.some_text()?;
+                if !text.trim_start().starts_with('{') {
+                    view.fail("expected a set of keys as JSON (RFC 7517)");
+                    return None;
+                }
+                Some(Self::Inline(text))
+            }
+            ["jwksUri"] => {
+                let view = object.get("jwksUri")?;
+                Self::remote(view, timeout.unwrap_or(TIMEOUT))
+            }
+            [] => {
+                object.fail(
+                    "the issuer's keys are missing, and they are not looked up at the issuer: \
+                     write `jwks` or `jwksUri`",
+                );
+                None
+            }
+            _ => {
+                object.fail("`jwks` and `jwksUri` exclude each other");
+                None
+            }
+        }
+    }
+
+    fn remote(view: &View<'_>, timeout: Duration) -> Option<Self> {
+        let uri = view.some_ascii()?;
+        let Some(rest) = uri.strip_prefix("http://") else {
+            view.fail(
+                "only `http://` is supported yet: write the keys as `jwks`, or describe a service of \
+                 the mesh that publishes them",
+            );
+            return None;
+        };
+        let authority = rest.split('/').next().unwrap_or_default();
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok()),
+            None => (authority, Some(80)),
+        };
+        let Some(port) = port.filter(|port| *port > 0 && !host.is_empty()) else {
+            view.fail(format!("`{uri}` has no host, or no good port"));
+            return None;
+        };
+        Some(Self::Remote {
+            host: host.to_ascii_lowercase(),
+            port,
+            timeout,
+            uri,
+        })
+    }
+}
+
+fn texts(object: &Object<'_>, name: &str) -> Option<Vec<String>> {
+    object.items(name).iter().map(View::some_text).collect()
+}
