@@ -124,7 +124,8 @@ fn measure(args: &Args, member: Member, around: &Surroundings) -> anyhow::Result
     let second = member.start(&args.common.programs, "inner", control, &around.directory)?;
     second.wait_for(inner)?;
     let first = member.start(&args.common.programs, "outer", control, &around.directory)?;
-    first.wait_for(outer)?;
+    // Not before both hops have what they were told.
+    first.wait_until_served(outer, "bench")?;
     let pids = [first.id(), second.id()];
     let before = around.spans()?;
     let report = saturated(args, outer, &pids)?;

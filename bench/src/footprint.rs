@@ -1,14 +1,13 @@
 //! What a proxy costs that has nothing to do: the time until it serves, its memory, and that of each idle
 //! connection.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
 use crate::cpu;
-use crate::peers::{Peer, Process, Programs, Surroundings};
+use crate::peers::{Peer, Process, Programs, Surroundings, ask};
 use crate::proxy::quartiles;
 
 /// Flags of the comparison.
@@ -20,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Idle keep-alive connections
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 9_000)]
     connections: usize,
 }
 
@@ -73,6 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sample> {
     let (command, address) = peer.command(&args.programs, around)?;
+    let [_, host] = peer.load();
     let begin = Instant::now();
     let process = Process::start(
         peer.name(),
@@ -90,10 +90,10 @@ fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sam
     }
     let ready_ms = begin.elapsed().as_secs_f64() * 1e3;
     // Before it has served anything there is memory that only a first request makes it take.
-    drop(ask(address, peer)?);
+    drop(ask(address, host)?);
     std::thread::park_timeout(REST);
     let idle_kib = cpu::resident_kib(process.id())?;
-    let open = (0..args.connections).map(|_| ask(address, peer));
+    let open = (0..args.connections).map(|_| ask(address, host));
     let open = open
         .collect::<anyhow::Result<Vec<_>>>()
         .context("the connections cannot be opened; mind the limit of open files (ulimit -n)")?;
@@ -106,28 +106,4 @@ fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sam
         bytes_per_connection: busy_kib.saturating_sub(idle_kib) as f64 * 1024.0
             / args.connections as f64,
     })
-}
-
-/// A connection that has had one answer.
-fn ask(address: SocketAddr, peer: Peer) -> anyhow::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let [_, host] = peer.load();
-    write!(stream, "GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")?;
-    let mut answer = Vec::new();
-    let mut part = [0; 4096];
-    // The body is 1 KiB.
-    while memchr::memmem::find(&answer, b"\r\n\r\n")
-        .is_none_or(|head| answer.len() < head + 4 + 1024)
-    {
-        let count = stream.read(&mut part)?;
-        ensure!(count > 0, "{} has closed a connection", peer.name());
-        answer.extend_from_slice(&part[..count]);
-    }
-    ensure!(
-        answer.starts_with(b"HTTP/1.1 200 "),
-        "{} does not serve",
-        peer.name()
-    );
-    Ok(stream)
 }

@@ -218,18 +218,29 @@ impl Connection {
     /// Reads what has arrived; true when one answer is complete.
     fn read(&mut self) -> anyhow::Result<bool> {
         let mut buffer = [0; 16 * 1024];
-        let n = match self.stream.read(&mut buffer) {
-            Ok(0) => bail!("the proxy closed a keep-alive connection"),
-            Ok(n) => n,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error).context("reading an answer"),
-        };
+        loop {
+            let n = match self.stream.read(&mut buffer) {
+                Ok(0) => bail!("the proxy closed a keep-alive connection"),
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error).context("reading an answer"),
+            };
+            // A short read means that the socket is drained; nothing follows a whole answer.
+            let whole = self.take(&buffer[..n])?;
+            if whole || n < buffer.len() {
+                return Ok(whole);
+            }
+        }
+    }
+
+    /// Takes part of an answer; true when it is the last.
+    fn take(&mut self, part: &[u8]) -> anyhow::Result<bool> {
         let left = match self.body_left {
             Some(left) => left
-                .checked_sub(n)
+                .checked_sub(part.len())
                 .context("more bytes than the body has")?,
             None => {
-                self.head.extend_from_slice(&buffer[..n]);
+                self.head.extend_from_slice(part);
                 let Some(end) = memmem::find(&self.head, b"\r\n\r\n") else {
                     return Ok(false);
                 };

@@ -22,7 +22,9 @@ use envoy_types::util::pack_any;
 use periplus_xds::server::{AdsServer, Limits, NodeRefused, Source};
 use periplus_xds::type_url::{CLUSTER, LISTENER};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType,
+};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -238,6 +240,14 @@ pub(crate) fn http(
     listener_of("l", at, direction, filter)
 }
 
+/// For a certificate of this subject. Envoy takes one whose subject is its issuer for a self-signed one.
+fn params_of(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
 /// Who issues certificates.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -246,7 +256,7 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let mut params = CertificateParams::default();
+        let mut params = params_of("authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate()?;
         let root = params.self_signed(&key)?.pem();
@@ -258,7 +268,7 @@ impl Authority {
 
     /// What a workload needs for mutual TLS.
     fn identity(&self, workload: &str) -> anyhow::Result<tls::CommonTlsContext> {
-        let mut params = CertificateParams::default();
+        let mut params = params_of(workload);
         let id = format!("spiffe://cluster.local/ns/default/sa/{workload}");
         params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
         let key = KeyPair::generate()?;

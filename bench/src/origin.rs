@@ -49,7 +49,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             if event.token() != LISTENER {
                 let done = connections
                     .get_mut(&event.token())
-                    .is_some_and(|connection| !origin.serve(connection));
+                    .is_some_and(|connection| {
+                        !origin.send(connection) || !origin.serve(connection)
+                    });
                 if done {
                     connections.remove(&event.token());
                 }
@@ -59,13 +61,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 stream.set_nodelay(true)?;
                 let token = Token(next);
                 next += 1;
-                poll.registry()
-                    .register(&mut stream, token, Interest::READABLE)?;
+                let both = Interest::READABLE | Interest::WRITABLE;
+                poll.registry().register(&mut stream, token, both)?;
                 connections.insert(
                     token,
                     Connection {
                         stream,
                         pending: Vec::new(),
+                        owed: 0,
+                        sent: 0,
                     },
                 );
             }
@@ -76,6 +80,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 struct Connection {
     stream: TcpStream,
     pending: Vec<u8>,
+    /// Answers that are not sent to their end.
+    owed: usize,
+    /// Bytes of the first of them that are sent.
+    sent: usize,
 }
 
 struct Origin {
@@ -112,20 +120,36 @@ impl Origin {
         while let Some(end) = memmem::find(&connection.pending[done..], b"\r\n\r\n") {
             let head = &connection.pending[done..done + end + 4];
             done += end + 4;
-            let written = if head.starts_with(b"GET /__stats ") {
-                connection.stream.write_all(&self.stats())
-            } else {
-                self.requests += 1;
-                let context = memmem::find(head, b"\r\nx-b3-traceid: ").is_some()
-                    || memmem::find(head, b"\r\ntraceparent: ").is_some();
-                self.with_context += u64::from(context);
-                connection.stream.write_all(&self.answer)
-            };
-            if written.is_err() {
-                return false;
+            if head.starts_with(b"GET /__stats ") {
+                // Few bytes, on a connection of their own.
+                if connection.stream.write_all(&self.stats()).is_err() {
+                    return false;
+                }
+                continue;
             }
+            self.requests += 1;
+            let context = memmem::find(head, b"\r\nx-b3-traceid: ").is_some()
+                || memmem::find(head, b"\r\ntraceparent: ").is_some();
+            self.with_context += u64::from(context);
+            connection.owed += 1;
         }
         connection.pending.drain(..done);
+        self.send(connection)
+    }
+
+    /// Sends what there is room for; false when the connection is over.
+    fn send(&self, connection: &mut Connection) -> bool {
+        while connection.owed > 0 {
+            match connection.stream.write(&self.answer[connection.sent..]) {
+                Ok(n) => connection.sent += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(_) => return false,
+            }
+            if connection.sent == self.answer.len() {
+                connection.sent = 0;
+                connection.owed -= 1;
+            }
+        }
         true
     }
 

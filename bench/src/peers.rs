@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use process::absolute;
 
-pub(crate) use process::{Process, free_address};
+pub(crate) use process::{Process, ask, free_address};
 pub(crate) use surroundings::{Counts, Surroundings};
 
 /// The core of the proxy under measurement.

@@ -169,7 +169,7 @@ pub(super) fn haproxy(peer: Peer, address: SocketAddr, origin: SocketAddr) -> St
     format!(
         "global
   nbthread 1
-  maxconn 12000
+  maxconn 9500
 defaults
   mode {mode}
   timeout connect 2s

@@ -1,12 +1,13 @@
 //! Child processes and their addresses.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::{PROXY_CORE, Peer, Programs, Surroundings};
 
@@ -66,6 +67,21 @@ impl Process {
         self.child.id()
     }
 
+    /// Waits until a request there has the origin's answer.
+    pub(crate) fn wait_until_served(&self, address: SocketAddr, host: &str) -> anyhow::Result<()> {
+        self.wait_for(address)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match ask(address, host) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error.context(format!("{} does not serve", self.name)));
+                }
+                Err(_) => std::thread::park_timeout(Duration::from_millis(20)),
+            }
+        }
+    }
+
     /// Waits until it listens there.
     pub(crate) fn wait_for(&self, address: SocketAddr) -> anyhow::Result<()> {
         wait_for(address).with_context(|| {
@@ -105,4 +121,30 @@ pub(super) fn absolute(path: &Path) -> anyhow::Result<String> {
         .canonicalize()
         .with_context(|| format!("{} is not there", path.display()))?;
     Ok(path.display().to_string())
+}
+
+/// A connection that has had one answer, which was a success with the origin's body of 1 KiB.
+pub(crate) fn ask(address: SocketAddr, host: &str) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let count = stream.read(&mut part)?;
+        ensure!(count > 0, "{address} has closed a connection");
+        answer.extend_from_slice(&part[..count]);
+        let Some(head) = memchr::memmem::find(&answer, b"\r\n\r\n") else {
+            continue;
+        };
+        let first = answer.split(|byte| *byte == b'\r').next();
+        let first = String::from_utf8_lossy(first.unwrap_or_default());
+        ensure!(
+            first.starts_with("HTTP/1.1 200 "),
+            "{address} answers: {first}"
+        );
+        if answer.len() >= head + 4 + 1024 {
+            return Ok(stream);
+        }
+    }
 }

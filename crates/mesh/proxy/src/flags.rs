@@ -107,7 +107,7 @@ impl Flag {
         }
     }
 
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::UH,
         Self::UF,
         Self::UO,

@@ -62,11 +62,11 @@ impl Call {
     /// The same for a copy of a request, which is nobody's but its cluster's.
     #[cold]
     pub(crate) fn finish_mirrored(&self, exchange: &mut Exchange) {
-        exchange.count_for_cluster();
+        let end = self.worker.clock.now();
+        exchange.count_for_cluster(end.saturating_sub(exchange.begin) / 1000);
         if exchange.is_grpc {
             exchange.report_grpc();
         }
-        let end = self.worker.clock.now();
         if let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) {
             let finished = self.finished(exchange, end, tracer.egress);
             tracer.report_mirrored(trace, &finished, &mut self.worker.scratch.borrow_mut());

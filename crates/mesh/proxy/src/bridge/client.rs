@@ -75,6 +75,8 @@ impl Client<'_> {
             // A buffer of a fixed size.
             Client::Http1 { .. } => 0,
             Client::Http2(stream) => stream.recv.flow_control().used_capacity(),
+            // Copies have a limit of their own.
+            Client::Mirrored(_) => 0,
         }
     }
 

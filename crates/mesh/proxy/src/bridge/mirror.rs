@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::bridge::pipe::{Piece, PipeError, Sink, Source};
+use crate::bridge::pipe::{Piece, PipeError, Sink, Source, Trailers};
 use crate::bridge::{Client, First, attempts};
 use crate::buffer::Buffer;
 use crate::call::{Call, Parts};
@@ -60,7 +60,7 @@ impl Sink for Nowhere {
         Ok(())
     }
 
-    fn end(&mut self, _: Option<&[u8]>) -> Result<(), PipeError> {
+    fn end(&mut self, _: Option<&mut Trailers>) -> Result<(), PipeError> {
         Ok(())
     }
 
