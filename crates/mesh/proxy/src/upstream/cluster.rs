@@ -25,6 +25,9 @@ use crate::upstream::{EndpointState, Usage};
 /// The endpoints of a cluster by address: what survives a change of configuration.
 type Endpoints = HashMap<SocketAddr, Rc<EndpointState>>;
 
+/// An endpoint's address, and where it is reached from.
+type AskedFor = (SocketAddr, Option<Source>);
+
 /// A cluster, its endpoints and their pools.
 #[derive(Debug)]
 pub(crate) struct ClusterState {
@@ -38,7 +41,7 @@ pub(crate) struct ClusterState {
     endpoints: Vec<Rc<EndpointState>>,
     /// Those that clients of an ORIGINAL_DST cluster have asked for, and those that are reached from addresses of
     /// clients.
-    asked_for: RefCell<HashMap<(SocketAddr, Option<Source>), Rc<EndpointState>>>,
+    asked_for: RefCell<HashMap<AskedFor, Rc<EndpointState>>>,
     members: Arc<Members>,
     /// Over the plan of the generation that was seen last.
     picker: RefCell<Picker>,
@@ -168,7 +171,7 @@ impl ClusterState {
         let mut asked_for = self.asked_for.borrow_mut();
         let state = asked_for
             .entry((endpoint.address, Some(source)))
-            .or_insert_with(|| endpoint.from_source(source));
+            .or_insert_with(|| endpoint.reached_from(source));
         state.clone()
     }
 

@@ -128,7 +128,7 @@ impl EndpointState {
     }
 
     /// The same endpoint, to which connections are made from somewhere else.
-    pub(super) fn from_source(&self, source: Source) -> Rc<Self> {
+    pub(super) fn reached_from(&self, source: Source) -> Rc<Self> {
         let state = Self::new(self.address, Some(source));
         state.set_link(self.link.borrow().clone());
         *state.host.borrow_mut() = self.host.borrow().clone();
