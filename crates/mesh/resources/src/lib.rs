@@ -25,6 +25,7 @@ mod service_entry;
 mod sidecar;
 mod string_match;
 mod suggest;
+mod telemetry;
 mod view;
 mod virtual_service;
 mod workload;
@@ -42,8 +43,8 @@ pub use gateway::{Gateway, Server, ServerHost};
 pub use host::Host;
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use mesh_config::{
-    AccessLog, AccessLogFormat, ExtensionProvider, MeshConfig, ProviderKind, ProxyTracing,
-    TagSource, TraceContext,
+    AccessLog, AccessLogFormat, ExtensionProvider, LogProvider, MeshConfig, ProviderKind,
+    ProxyTracing, TagSource, TraceContext,
 };
 pub use meta::{ExportTo, Kind, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;
@@ -53,6 +54,7 @@ pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
 pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
+pub use telemetry::{LoggingRule, StatusFilter, Telemetry, TelemetryMode, TracingRule};
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,
     Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,

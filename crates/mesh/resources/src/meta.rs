@@ -27,11 +27,13 @@ pub enum Kind {
     AuthorizationPolicy,
     /// Whose tokens are believed.
     RequestAuthentication,
+    /// What is told of requests.
+    Telemetry,
 }
 
 impl Kind {
     /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 8] = [
+    pub(crate) const NAMES: [(&'static str, Self); 9] = [
         ("ServiceEntry", Self::ServiceEntry),
         ("WorkloadEntry", Self::WorkloadEntry),
         ("Sidecar", Self::Sidecar),
@@ -40,6 +42,7 @@ impl Kind {
         ("Gateway", Self::Gateway),
         ("AuthorizationPolicy", Self::AuthorizationPolicy),
         ("RequestAuthentication", Self::RequestAuthentication),
+        ("Telemetry", Self::Telemetry),
     ];
 
     /// Its name, as users write it.
@@ -61,6 +64,7 @@ impl Kind {
             Self::Gateway => "gateway",
             Self::AuthorizationPolicy => "authorization-policy",
             Self::RequestAuthentication => "request-authentication",
+            Self::Telemetry => "telemetry",
         }
     }
 
@@ -68,6 +72,7 @@ impl Kind {
     pub fn group(self) -> &'static str {
         match self {
             Self::AuthorizationPolicy | Self::RequestAuthentication => "security.istio.io",
+            Self::Telemetry => "telemetry.istio.io",
             _ => "networking.istio.io",
         }
     }
@@ -76,6 +81,7 @@ impl Kind {
     pub(crate) fn versions(self) -> &'static [&'static str] {
         match self {
             Self::AuthorizationPolicy | Self::RequestAuthentication => &["v1", "v1beta1"],
+            Self::Telemetry => &["v1", "v1alpha1"],
             _ => &["v1", "v1beta1", "v1alpha3"],
         }
     }

@@ -11,6 +11,7 @@ use crate::node::{Node, read_documents};
 use crate::service_entry::ServiceEntry;
 use crate::sidecar::Sidecar;
 use crate::suggest::{hint, list};
+use crate::telemetry::Telemetry;
 use crate::view::{Log, Object, Shape, View};
 use crate::virtual_service::VirtualService;
 use crate::workload::WorkloadEntry;
@@ -42,6 +43,7 @@ pub enum Spec {
     Gateway(Gateway),
     AuthorizationPolicy(AuthorizationPolicy),
     RequestAuthentication(RequestAuthentication),
+    Telemetry(Telemetry),
 }
 
 /// What one file holds.
@@ -181,5 +183,6 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         Kind::RequestAuthentication => {
             Spec::RequestAuthentication(RequestAuthentication::read(spec)?)
         }
+        Kind::Telemetry => Spec::Telemetry(Telemetry::read(spec)?),
     })
 }

@@ -515,6 +515,18 @@ fn mesh_config() {
             "two providers in one",
             "extensionProviders: [{name: o, zipkin: {}, opentelemetry: {}}]\n",
         ),
+        (
+            "two formats in one log",
+            "extensionProviders: [{name: o, envoyFileAccessLog: {logFormat: {text: a, labels: {b: c}}}}]\n",
+        ),
+        (
+            "a log that nobody takes",
+            "defaultProviders: {accessLogging: [evnoy]}\n",
+        ),
+        (
+            "metrics that nobody takes",
+            "defaultProviders: {metrics: [stackdriver]}\n",
+        ),
         ("sampling", "defaultConfig: {tracing: {sampling: 101}}\n"),
         (
             "tag without source",

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
+use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
+use envoy_types::pb::envoy::config::accesslog::v3::comparison_filter::Op;
+use envoy_types::pb::envoy::config::accesslog::v3::{
+    AccessLog, AccessLogFilter, ComparisonFilter, StatusCodeFilter, access_log,
+};
+use envoy_types::pb::envoy::config::core::v3::RuntimeUInt32;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog as EnvoyFileLog;
 use envoy_types::pb::google::protobuf::Any;
-use periplus_resources::AccessLogFormat;
+use periplus_resources::{AccessLog as FileLogSpec, AccessLogFormat, StatusFilter};
 use prost::{Message, Name as _};
 
-use crate::index::Index;
+use crate::index::{Index, Side};
+use crate::proxy::Proxy;
 
 /// Istio's default, piece by piece: the key in JSON, the operator, and what stands around it in text.
 const DEFAULT: [(&str, &str, &str); 24] = [
@@ -58,11 +64,13 @@ const DEFAULT: [(&str, &str, &str); 24] = [
     ("route_name", "%ROUTE_NAME%", "*"),
 ];
 
-/// The log of `accessLogFile`, if there is one.
-pub(super) fn access_logs(index: &Index) -> Vec<AccessLog> {
-    let Some(log) = &index.mesh().access_log else {
-        return Vec::new();
-    };
+/// The logs of a side of a proxy.
+pub(super) fn access_logs(index: &Index, proxy: &Proxy, side: Side) -> Vec<AccessLog> {
+    let logs = index.logs_of(proxy, side).into_iter();
+    logs.map(|(log, filter)| file_log(log, filter)).collect()
+}
+
+fn file_log(log: &FileLogSpec, filter: Option<StatusFilter>) -> AccessLog {
     let (text, json) = match &log.format {
         AccessLogFormat::Text(text) => (
             Some(text_format(text.clone().unwrap_or_else(default_text))),
@@ -77,16 +85,41 @@ pub(super) fn access_logs(index: &Index) -> Vec<AccessLog> {
     };
     let config = FileLog {
         path: log.file.clone(),
-        log_format: Some(LogFormat { json, text }),
+        log_format: Some(LogFormat {
+            json,
+            omit_empty_values: log.omits_empty,
+            text,
+        }),
     };
-    vec![AccessLog {
+    AccessLog {
         name: "envoy.access_loggers.file".to_owned(),
-        filter: None,
+        filter: filter.map(status_filter),
         config_type: Some(access_log::ConfigType::TypedConfig(Any {
             type_url: EnvoyFileLog::type_url(),
             value: config.encode_to_vec(),
         })),
-    }]
+    }
+}
+
+fn status_filter(filter: StatusFilter) -> AccessLogFilter {
+    let (op, value) = match filter {
+        StatusFilter::AtLeast(status) => (Op::Ge, status),
+        StatusFilter::AtMost(status) => (Op::Le, status),
+        StatusFilter::Is(status) => (Op::Eq, status),
+        StatusFilter::IsNot(status) => (Op::Ne, status),
+    };
+    let comparison = ComparisonFilter {
+        op: op.into(),
+        value: Some(RuntimeUInt32 {
+            default_value: value,
+            runtime_key: "access_log.status".to_owned(),
+        }),
+    };
+    AccessLogFilter {
+        filter_specifier: Some(FilterSpecifier::StatusCodeFilter(StatusCodeFilter {
+            comparison: Some(comparison),
+        })),
+    }
 }
 
 /// `FileAccessLog`, as far as it is used. The generated types have their maps in no certain order: each
@@ -104,6 +137,8 @@ struct FileLog {
 struct LogFormat {
     #[prost(message, optional, tag = "2")]
     json: Option<JsonObject>,
+    #[prost(bool, tag = "3")]
+    omit_empty_values: bool,
     #[prost(message, optional, tag = "5")]
     text: Option<Inline>,
 }
@@ -227,7 +262,10 @@ mod tests {
     #[test]
     fn the_default_line_is_that_of_istio() {
         let text = Some(text_format(default_text()));
-        let Format::TextFormatSource(source) = read(LogFormat { text, json: None }) else {
+        let Format::TextFormatSource(source) = read(LogFormat {
+            text,
+            ..LogFormat::default()
+        }) else {
             panic!("a text");
         };
         let expected = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -249,7 +287,7 @@ mod tests {
         let object = object_of(serde_json::from_str(given).expect("JSON"));
         let Format::JsonFormat(read) = read(LogFormat {
             json: Some(object),
-            text: None,
+            ..LogFormat::default()
         }) else {
             panic!("an object");
         };

@@ -25,7 +25,7 @@ use super::policy;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
 use super::{authentication, authorization};
-use crate::index::Index;
+use crate::index::{Index, Side};
 use crate::names;
 use crate::proxy::{Proxy, Role};
 
@@ -79,6 +79,11 @@ pub(super) fn http(
     routes: Routes,
 ) -> Filter {
     let edge = proxy.role == Role::Router;
+    // What a gateway serves it passes on, as in Istio.
+    let side = match edge || direction != TrafficDirection::Inbound {
+        true => Side::Client,
+        false => Side::Server,
+    };
     // What applications get from their own sidecar keeps the name of Envoy's default, as in Istio.
     let is_istio_envoy = edge || direction == TrafficDirection::Inbound;
     // What a workload itself asks for is nobody's to allow.
@@ -100,8 +105,8 @@ pub(super) fn http(
     let manager = HttpConnectionManager {
         stat_prefix,
         http_filters,
-        tracing: tracing(index, proxy),
-        access_log: access_logs(index),
+        tracing: tracing(index, proxy, side),
+        access_log: access_logs(index, proxy, side),
         use_remote_address: boolean(edge),
         generate_request_id: boolean(true),
         server_name: if is_istio_envoy { "istio-envoy" } else { "" }.into(),

@@ -29,7 +29,7 @@ use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use periplus_resources::{Host, Meta, Sidecar};
 
 use self::cluster::Clusters;
-use crate::index::Index;
+use crate::index::{Index, Side};
 use crate::proxy::{Proxy, Role};
 
 /// All resources of one proxy.
@@ -92,8 +92,10 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
         }
     }
     // Spans must arrive whatever the proxy may reach otherwise.
-    if let Some(provider) = index.mesh().tracing_provider() {
-        clusters.add(&provider.service);
+    for side in [Side::Client, Side::Server] {
+        if let Some(traced) = index.tracing_of(proxy, side) {
+            clusters.add(&traced.provider.service);
+        }
     }
     for host in authentication::services(index, proxy) {
         clusters.add(&host);

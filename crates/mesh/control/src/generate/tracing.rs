@@ -19,23 +19,23 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use periplus_resources::{ExtensionProvider, ProviderKind, TagSource, TraceContext};
 
 use super::proto::{any, boolean, duration, uint32};
-use crate::index::Index;
+use crate::index::{Index, Side, Traced};
 use crate::names;
 use crate::proxy::{Proxy, Role};
 
 /// The tracing block of a proxy, unless tracing is off or its collector is not in the mesh.
-pub(super) fn tracing(index: &Index, proxy: &Proxy) -> Option<Tracing> {
+pub(super) fn tracing(index: &Index, proxy: &Proxy, side: Side) -> Option<Tracing> {
     let mesh = index.mesh();
-    let provider = mesh.tracing_provider()?;
-    index.service(&provider.service)?.port(provider.port)?;
+    let traced = index.tracing_of(proxy, side)?;
+    let provider = traced.provider;
     let percent = |value| Some(Percent { value });
     let max_tag_length = provider.max_tag_length;
     Some(Tracing {
         client_sampling: percent(100.0),
-        random_sampling: percent(mesh.tracing.sampling),
+        random_sampling: percent(traced.sampling),
         overall_sampling: percent(100.0),
         max_path_tag_length: uint32(max_tag_length.unwrap_or(mesh.tracing.max_path_tag_length)),
-        custom_tags: custom_tags(index, proxy),
+        custom_tags: custom_tags(&traced, proxy),
         provider: Some(provider_of(provider, proxy)),
         // A gateway has a span for the request and one for each attempt to serve it.
         spawn_upstream_span: match proxy.role {
@@ -95,10 +95,9 @@ fn provider_of(provider: &ExtensionProvider, proxy: &Proxy) -> Http {
 }
 
 /// Sorted by name. They describe the reporting proxy, not its peer.
-fn custom_tags(index: &Index, proxy: &Proxy) -> Vec<CustomTag> {
-    let config = &index.mesh().tracing;
+fn custom_tags(traced: &Traced<'_>, proxy: &Proxy) -> Vec<CustomTag> {
     let mut tags: BTreeMap<&str, Type> = BTreeMap::new();
-    if config.enable_istio_tags {
+    if traced.has_istio_tags {
         let literal = |value: &str| {
             Type::Literal(Literal {
                 value: value.to_owned(),
@@ -116,7 +115,7 @@ fn custom_tags(index: &Index, proxy: &Proxy) -> Vec<CustomTag> {
         tags.insert("istio.mesh_id", literal(&proxy.mesh_id));
         tags.insert("istio.namespace", literal(&proxy.namespace));
     }
-    for (name, source) in &config.custom_tags {
+    for (name, source) in traced.custom_tags {
         tags.insert(name, tag_type(source.clone()));
     }
     let tag = |(name, source): (&str, Type)| CustomTag {

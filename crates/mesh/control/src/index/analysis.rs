@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    Action, Destination, Endpoints, GatewayRef, Host, JwksSource, Source, Subset, VirtualService,
-    did_you_mean,
+    Action, Destination, Endpoints, ExtensionProvider, GatewayRef, Host, JwksSource, Source,
+    Subset, VirtualService, did_you_mean,
 };
 
-use super::{Entry, Index, Problem};
+use super::{Entry, Index, Problem, telemetry};
 use crate::proxy::is_subset;
 
 pub(super) fn analyse(index: &mut Index) {
@@ -22,6 +22,7 @@ pub(super) fn analyse(index: &mut Index) {
     check_destination_rules(index, &mut problems);
     check_tracing(index, &mut problems);
     check_keys(index, &mut problems);
+    telemetry::check(index, &mut problems);
     index.problems.append(&mut problems);
 }
 
@@ -227,7 +228,6 @@ fn check_destination_rules(index: &Index, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Where Istio silently turns tracing off.
 /// Keys that cannot be fetched leave every token of their issuer refused.
 fn check_keys(index: &Index, problems: &mut Vec<Problem>) {
     for entry in index.request_authentications() {
@@ -251,10 +251,22 @@ fn check_keys(index: &Index, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Where Istio silently turns tracing off: the provider of the mesh, and those that resources name.
 fn check_tracing(index: &Index, problems: &mut Vec<Problem>) {
-    let Some(provider) = index.mesh().tracing_provider() else {
-        return;
-    };
+    let mesh = index.mesh();
+    let mut providers: Vec<_> = mesh.tracing_provider().into_iter().collect();
+    for rule in index.telemetries.iter().flat_map(|one| &one.spec.tracing) {
+        let named = rule.provider.as_ref();
+        providers.extend(named.and_then(|(name, _)| mesh.provider(name)));
+    }
+    providers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    providers.dedup_by(|a, b| a.name == b.name);
+    for provider in providers {
+        check_provider(index, provider, problems);
+    }
+}
+
+fn check_provider(index: &Index, provider: &ExtensionProvider, problems: &mut Vec<Problem>) {
     let host = &provider.service;
     let service = index.service(host);
     if service.is_some_and(|service| service.port(provider.port).is_some()) {

@@ -4,17 +4,19 @@ mod analysis;
 mod problem;
 mod rules;
 mod service;
+mod telemetry;
 
 use std::collections::BTreeMap;
 
 use periplus_resources::{
     AuthorizationPolicy, DestinationRule, Gateway, Host, Kind, Labels, MeshConfig, Meta,
-    RequestAuthentication, Resource, Sidecar, Spec, VirtualService, WorkloadEntry,
+    RequestAuthentication, Resource, Sidecar, Spec, Telemetry, VirtualService, WorkloadEntry,
 };
 
 pub use self::problem::{Problem, Severity};
 pub use self::rules::ConnectionRules;
 pub use self::service::Service;
+pub(crate) use self::telemetry::{Side, Traced};
 use crate::proxy::Proxy;
 
 /// A resource of one kind with its name and origin.
@@ -37,6 +39,7 @@ pub struct Index {
     sidecars: Vec<Entry<Sidecar>>,
     authorization_policies: Vec<Entry<AuthorizationPolicy>>,
     request_authentications: Vec<Entry<RequestAuthentication>>,
+    telemetries: Vec<Entry<Telemetry>>,
     mesh: MeshConfig,
     problems: Vec<Problem>,
 }
@@ -85,6 +88,7 @@ impl Index {
                 Spec::RequestAuthentication(spec) => {
                     index.request_authentications.push(Entry { meta, spec });
                 }
+                Spec::Telemetry(spec) => index.telemetries.push(Entry { meta, spec }),
             }
         }
         for entry in &service_entries {

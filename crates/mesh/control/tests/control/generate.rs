@@ -14,7 +14,7 @@ use periplus_resources::{MeshConfig, parse_mesh_config, parse_resources};
 use prost::Message;
 
 /// An index of Bookinfo with these files besides.
-fn index_of(files: &[&str], more: &str, mesh: MeshConfig) -> Index {
+pub(crate) fn index_of(files: &[&str], more: &str, mesh: MeshConfig) -> Index {
     let mut resources = Vec::new();
     let mut read = |name: &str, text: &str| {
         let parsed = parse_resources(name, text);
@@ -31,18 +31,18 @@ fn index_of(files: &[&str], more: &str, mesh: MeshConfig) -> Index {
     Index::new(&resources, mesh)
 }
 
-fn mesh_config(text: &str) -> MeshConfig {
+pub(crate) fn mesh_config(text: &str) -> MeshConfig {
     parse_mesh_config("mesh-config.yaml", text).expect("a good mesh configuration")
 }
 
-fn made(index: &Index, node: &Node) -> Generated {
+pub(crate) fn made(index: &Index, node: &Node) -> Generated {
     let proxy = Proxy::from_node(node).expect("a good node");
     let made = generate(index, &proxy);
     invariants::check(&made);
     made
 }
 
-fn problems(index: &Index) -> String {
+pub(crate) fn problems(index: &Index) -> String {
     let lines = index.problems().iter();
     let lines = lines.map(|problem| format!("{}: {problem}\n", problem.severity));
     lines.collect()

@@ -6,3 +6,4 @@ mod live;
 mod random;
 mod real_envoy;
 mod support;
+mod telemetry;

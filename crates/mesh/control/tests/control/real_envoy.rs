@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -388,6 +388,13 @@ spec:
   trafficPolicy:
     loadBalancer: {consistentHash: {httpHeaderName: x-user, ringHash: {minimumRingSize: 64}}}
     retryBudget: {percent: 50, minRetryConcurrency: 1}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: errors, namespace: default}
+spec:
+  selector: {matchLabels: {app: productpage}}
+  accessLogging: [{match: {mode: CLIENT}, providers: [{name: errors}], filter: {expression: 'response.code >= 400'}}]
 ";
     mesh.apply(rules).await;
     let jason = [
@@ -415,6 +422,20 @@ spec:
         assert_eq!(answer.status, status, "{url}: {answer:?}");
         assert!(answer.body.starts_with(body), "{url}: {answer:?}");
     }
+    let expected = [
+        json!({"status": 418, "path": "/closed"}),
+        json!({"status": 503, "path": "/nowhere"}),
+        json!({"status": 555, "path": "/faulty?a=b"}),
+    ];
+    wait_until("the lines of what went wrong", || {
+        let log = mesh.envoys[0].log();
+        let lines = log.lines().filter(|line| line.starts_with('{'));
+        let lines: Vec<Value> = lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        if lines == expected { Ok(()) } else { Err(log) }
+    })
+    .await;
 }
 
 /// Nothing is allowed, then one hop after the other.

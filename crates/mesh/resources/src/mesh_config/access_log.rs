@@ -1,6 +1,6 @@
 //! `accessLogFile`, `accessLogFormat` and `accessLogEncoding`.
 
-use crate::view::Object;
+use crate::view::{Object, Shape, View};
 
 /// What proxies log of each request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct AccessLog {
     pub file: String,
     /// How a line looks.
     pub format: AccessLogFormat,
+    /// `omitEmptyValues`: what has no value is left out.
+    pub omits_empty: bool,
 }
 
 /// `accessLogFormat` under an `accessLogEncoding`; `None` is Istio's default.
@@ -46,6 +48,77 @@ impl AccessLog {
             false => AccessLogFormat::Text(text),
             true => AccessLogFormat::Json(text),
         };
-        (!file.is_empty()).then_some(Self { file, format })
+        (!file.is_empty()).then_some(Self {
+            file,
+            format,
+            omits_empty: false,
+        })
+    }
+}
+
+/// `envoyFileAccessLog`: a log that a Telemetry resource may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogProvider {
+    /// Its name.
+    pub name: String,
+    /// What is logged.
+    pub log: AccessLog,
+}
+
+const FILE_LOG: Shape = Shape {
+    known: &["path", "logFormat", "omitEmptyValues"],
+    refused: &[],
+};
+const LOG_FORMAT: Shape = Shape {
+    known: &["text", "labels"],
+    refused: &[],
+};
+
+impl LogProvider {
+    /// What Istio defines where nobody does.
+    pub(super) fn built_in() -> Self {
+        Self {
+            name: "envoy".to_owned(),
+            log: AccessLog {
+                file: "/dev/stdout".to_owned(),
+                format: AccessLogFormat::Text(None),
+                omits_empty: false,
+            },
+        }
+    }
+
+    pub(super) fn read(name: String, view: &View<'_>) -> Option<Self> {
+        let object = view.object(&FILE_LOG)?;
+        let path = object.optional("path", View::some_text)?;
+        let format = object.optional("logFormat", |view| {
+            let format = view.object(&LOG_FORMAT)?;
+            match format.present(LOG_FORMAT.known).as_slice() {
+                [] => Some(AccessLogFormat::Text(None)),
+                ["text"] => Some(AccessLogFormat::Text(Some(format.require("text")?.text()?))),
+                ["labels"] => {
+                    let labels = format.require("labels")?.text_map();
+                    let labels: serde_json::Map<_, _> = labels
+                        .into_iter()
+                        .map(|(key, value)| (key, value.into()))
+                        .collect();
+                    let is_empty = labels.is_empty();
+                    let text = serde_json::Value::Object(labels).to_string();
+                    Some(AccessLogFormat::Json((!is_empty).then_some(text)))
+                }
+                _ => {
+                    format.fail("`text` and `labels` exclude each other");
+                    None
+                }
+            }
+        })?;
+        let omits_empty = object.optional("omitEmptyValues", View::bool)?;
+        Some(Self {
+            name,
+            log: AccessLog {
+                file: path.unwrap_or_else(|| "/dev/stdout".to_owned()),
+                format: format.unwrap_or(AccessLogFormat::Text(None)),
+                omits_empty: omits_empty.unwrap_or(false),
+            },
+        })
     }
 }

@@ -9,8 +9,10 @@ use crate::sidecar::{OutboundPolicy, read_outbound_traffic_policy};
 use crate::suggest::did_you_mean;
 use crate::view::{Shape, View, first_duplicate};
 
-pub use self::access_log::{AccessLog, AccessLogFormat};
+pub use self::access_log::{AccessLog, AccessLogFormat, LogProvider};
+use self::provider::Provider;
 pub use self::provider::{ExtensionProvider, ProviderKind, TraceContext};
+pub(crate) use self::tracing::read_custom_tags;
 use self::tracing::read_default_config;
 pub use self::tracing::{ProxyTracing, TagSource};
 
@@ -19,12 +21,16 @@ pub use self::tracing::{ProxyTracing, TagSource};
 pub struct MeshConfig {
     /// The file that it was read from; empty for the defaults.
     pub file: Arc<str>,
-    /// Whether proxies trace at all.
+    /// Whether proxies trace where no Telemetry resource names a provider.
     pub enable_tracing: bool,
-    /// Where telemetry can go.
+    /// Where spans can go.
     pub providers: Vec<ExtensionProvider>,
+    /// Where lines of access logs can go.
+    pub log_providers: Vec<LogProvider>,
     /// The provider that spans go to, one of `providers`.
     pub default_tracing: Option<String>,
+    /// The logs that are written unless a Telemetry resource says something else, each one of `log_providers`.
+    pub default_logging: Vec<String>,
     /// How proxies trace.
     pub tracing: ProxyTracing,
     /// What proxies log of each request; nothing without it.
@@ -133,11 +139,8 @@ const MESH_CONFIG: Shape = Shape {
 };
 
 const DEFAULT_PROVIDERS: Shape = Shape {
-    known: &["tracing"],
-    refused: &[
-        ("metrics", "metrics are scraped from each proxy"),
-        ("accessLogging", "use `accessLogFile`"),
-    ],
+    known: &["tracing", "accessLogging", "metrics"],
+    refused: &[],
 };
 
 impl Default for MeshConfig {
@@ -146,7 +149,9 @@ impl Default for MeshConfig {
             file: Arc::from(""),
             enable_tracing: true,
             providers: Vec::new(),
+            log_providers: vec![LogProvider::built_in()],
             default_tracing: None,
+            default_logging: Vec::new(),
             tracing: ProxyTracing::default(),
             access_log: None,
             connect_timeout: Duration::from_secs(10),
@@ -164,9 +169,20 @@ impl MeshConfig {
             .default_tracing
             .as_ref()
             .filter(|_| self.enable_tracing)?;
-        self.providers
-            .iter()
-            .find(|provider| provider.name == *name)
+        self.provider(name)
+    }
+
+    /// The provider of that name that spans can go to.
+    pub fn provider(&self, name: &str) -> Option<&ExtensionProvider> {
+        let mut providers = self.providers.iter();
+        providers.find(|provider| provider.name == name)
+    }
+
+    /// The access log of that name.
+    pub fn log_provider(&self, name: &str) -> Option<&AccessLog> {
+        let mut providers = self.log_providers.iter();
+        let found = providers.find(|provider| provider.name == name);
+        found.map(|provider| &provider.log)
     }
 
     pub(crate) fn read(view: &View<'_>) -> Option<Self> {
@@ -198,35 +214,68 @@ impl MeshConfig {
         }
         config.access_log = AccessLog::read(&object);
         let items = object.items("extensionProviders");
-        config.providers = items.iter().filter_map(ExtensionProvider::read).collect();
-        if let Some(provider) = first_duplicate(&config.providers, |p| p.name.clone()) {
-            object.fail(format!("provider `{}` is defined twice", provider.name));
+        let providers: Vec<_> = items.iter().filter_map(Provider::read).collect();
+        if let Some(provider) = first_duplicate(&providers, |p| p.name().to_owned()) {
+            object.fail(format!("provider `{}` is defined twice", provider.name()));
+        }
+        for provider in providers {
+            match provider {
+                Provider::Tracing(provider) => config.providers.push(provider),
+                Provider::Log(provider) => {
+                    // It may take the place of the one that is there in any case.
+                    config.log_providers.retain(|one| one.name != provider.name);
+                    config.log_providers.push(provider);
+                }
+                Provider::Prometheus(_) => {}
+            }
         }
         if let Some(defaults) = object.get("defaultProviders") {
-            config.default_tracing = read_default_providers(defaults, &config.providers)?;
+            config.read_default_providers(defaults)?;
         }
         Some(config)
     }
+
+    fn read_default_providers(&mut self, view: &View<'_>) -> Option<()> {
+        let object = view.object(&DEFAULT_PROVIDERS)?;
+        let items = object.items("tracing");
+        if let Some(second) = items.get(1) {
+            second.fail("spans go to one provider only, remove this one");
+        }
+        if let Some(item) = items.first() {
+            let names = self.providers.iter().map(|provider| provider.name.as_str());
+            self.default_tracing = Some(one_of(item, names)?);
+        }
+        for item in object.items("accessLogging") {
+            let names = self.log_providers.iter();
+            let names = names.map(|provider| provider.name.as_str());
+            let name = one_of(&item, names)?;
+            self.default_logging.push(name);
+        }
+        for item in object.items("metrics") {
+            let name = item.text()?;
+            check_metrics_provider(&item, &name)?;
+        }
+        Some(())
+    }
 }
 
-fn read_default_providers(
-    view: &View<'_>,
-    providers: &[ExtensionProvider],
-) -> Option<Option<String>> {
-    let object = view.object(&DEFAULT_PROVIDERS)?;
-    let items = object.items("tracing");
-    if let Some(second) = items.get(1) {
-        second.fail("spans go to one provider only, remove this one");
+/// Each proxy is scraped, and there is nothing to be done about it: nothing else can be meant.
+pub(crate) fn check_metrics_provider(view: &View<'_>, name: &str) -> Option<()> {
+    if name != "prometheus" {
+        view.fail(format!(
+            "metrics are scraped by `prometheus` only, not sent to `{name}`"
+        ));
+        return None;
     }
-    let Some(item) = items.first() else {
-        return Some(None);
-    };
+    Some(())
+}
+
+fn one_of<'a>(item: &View<'_>, names: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     let name = item.text()?;
-    let names = providers.iter().map(|provider| provider.name.as_str());
     if !names.clone().any(|known| known == name) {
         let hint = did_you_mean(&name, names);
         item.fail(format!("`{name}` is not among `extensionProviders`{hint}"));
         return None;
     }
-    Some(Some(name))
+    Some(name)
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::access_log::LogProvider;
 use crate::diagnostic::At;
 use crate::host::Host;
 use crate::view::{Object, Shape, View};
@@ -52,26 +53,30 @@ pub enum TraceContext {
 }
 
 const PROVIDER: Shape = Shape {
-    known: &["name", "zipkin", "opentelemetry"],
+    known: &[
+        "name",
+        "zipkin",
+        "opentelemetry",
+        "envoyFileAccessLog",
+        "prometheus",
+    ],
     refused: &[
         ("datadog", "use `zipkin` or `opentelemetry`"),
         ("skywalking", "use `zipkin` or `opentelemetry`"),
         ("lightstep", "use `zipkin` or `opentelemetry`"),
         ("opencensus", "use `zipkin` or `opentelemetry`"),
         ("stackdriver", "use `zipkin` or `opentelemetry`"),
-        ("prometheus", "metrics are scraped from each proxy"),
-        ("envoyFileAccessLog", "use `accessLogFile`"),
         (
             "envoyHttpAls",
-            "access logs go to files, use `accessLogFile`",
+            "access logs go to files, use `envoyFileAccessLog`",
         ),
         (
             "envoyTcpAls",
-            "access logs go to files, use `accessLogFile`",
+            "access logs go to files, use `envoyFileAccessLog`",
         ),
         (
             "envoyOtelAls",
-            "access logs go to files, use `accessLogFile`",
+            "access logs go to files, use `envoyFileAccessLog`",
         ),
         (
             "envoyExtAuthzHttp",
@@ -119,27 +124,68 @@ const OPENTELEMETRY: Shape = Shape {
     ],
 };
 
-impl ExtensionProvider {
+/// One of `extensionProviders`.
+pub(super) enum Provider {
+    Tracing(ExtensionProvider),
+    Log(LogProvider),
+    /// It scrapes each proxy, and needs nothing of the mesh.
+    Prometheus(String),
+}
+
+const KINDS: &[&str] = &[
+    "zipkin",
+    "opentelemetry",
+    "envoyFileAccessLog",
+    "prometheus",
+];
+
+impl Provider {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Tracing(provider) => &provider.name,
+            Self::Log(provider) => &provider.name,
+            Self::Prometheus(name) => name,
+        }
+    }
+
     pub(super) fn read(view: &View<'_>) -> Option<Self> {
+        const NOTHING: Shape = Shape {
+            known: &[],
+            refused: &[],
+        };
         let object = view.object(&PROVIDER)?;
         let name = object.require("name")?.some_text()?;
-        match object.present(&["zipkin", "opentelemetry"]).as_slice() {
-            ["zipkin"] => Self::read_zipkin(name, &object.get("zipkin")?.object(&ZIPKIN)?),
+        match object.present(KINDS).as_slice() {
+            ["zipkin"] => {
+                let zipkin = object.get("zipkin")?.object(&ZIPKIN)?;
+                ExtensionProvider::read_zipkin(name, &zipkin).map(Self::Tracing)
+            }
             ["opentelemetry"] => {
                 let object = object.get("opentelemetry")?.object(&OPENTELEMETRY)?;
-                Self::read_opentelemetry(name, &object)
+                ExtensionProvider::read_opentelemetry(name, &object).map(Self::Tracing)
+            }
+            ["envoyFileAccessLog"] => {
+                LogProvider::read(name, object.get("envoyFileAccessLog")?).map(Self::Log)
+            }
+            ["prometheus"] => {
+                object.get("prometheus")?.object(&NOTHING)?;
+                Some(Self::Prometheus(name))
             }
             [] => {
-                object.fail("give the provider `zipkin` or `opentelemetry`");
+                object.fail(
+                    "give the provider one of `zipkin`, `opentelemetry`, `envoyFileAccessLog` and `prometheus`",
+                );
                 None
             }
-            _ => {
-                object.fail("`zipkin` and `opentelemetry` exclude each other");
+            several => {
+                object.fail(format!("`{}` exclude each other", several.join("` and `")));
                 None
             }
         }
     }
+}
 
+impl ExtensionProvider {
     fn read_zipkin(name: String, object: &Object<'_>) -> Option<Self> {
         let path = object
             .optional("path", read_path)?

@@ -108,16 +108,20 @@ pub(super) fn read_default_config(view: &View<'_>) -> Option<ProxyTracing> {
         tracing.enable_istio_tags = enabled;
     }
     if let Some(tags) = object.get("customTags") {
-        for (key, view) in tags.entries() {
-            if key.text.is_empty() {
-                view.fail("the tag's name is empty");
-            }
-            tracing
-                .custom_tags
-                .insert(key.text.clone(), TagSource::read(&view)?);
-        }
+        tracing.custom_tags = read_custom_tags(tags)?;
     }
     Some(tracing)
+}
+
+pub(crate) fn read_custom_tags(view: &View<'_>) -> Option<BTreeMap<String, TagSource>> {
+    let mut tags = BTreeMap::new();
+    for (key, view) in view.entries() {
+        if key.text.is_empty() {
+            view.fail("the tag's name is empty");
+        }
+        tags.insert(key.text.clone(), TagSource::read(&view)?);
+    }
+    Some(tags)
 }
 
 impl TagSource {

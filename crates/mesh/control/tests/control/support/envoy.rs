@@ -45,6 +45,7 @@ impl Envoy {
             .arg("-c")
             .arg(&bootstrap)
             .args(["--concurrency", "1", "--disable-hot-restart", "-l", "warn"])
+            .args(["--file-flush-interval-msec", "50"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output)

@@ -147,6 +147,11 @@ pub(crate) const MESH_CONFIG: &str = "
 extensionProviders:
 - name: periplus
   zipkin: {service: zipkin.istio-system.svc.cluster.local, port: 9411}
+- name: errors
+  envoyFileAccessLog:
+    path: /dev/stderr
+    logFormat: {labels: {status: '%RESPONSE_CODE%', path: '%REQ(:PATH)%', absent: '%REQ(X-ABSENT)%'}}
+    omitEmptyValues: true
 defaultProviders: {tracing: [periplus]}
 ";
 

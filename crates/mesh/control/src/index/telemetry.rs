@@ -1,0 +1,231 @@
+//! What Telemetry resources say together about a proxy, in Istio's order: the mesh, its namespace, its workload.
+
+use std::collections::BTreeMap;
+
+use periplus_resources::{
+    AccessLog, At, ExtensionProvider, LoggingRule, StatusFilter, TagSource, Telemetry,
+    TelemetryMode, did_you_mean,
+};
+
+use super::{Entry, Index, Problem};
+use crate::proxy::Proxy;
+
+/// A side of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// That of whoever sends them.
+    Client,
+    /// That of whoever gets them.
+    Server,
+}
+
+impl Side {
+    fn is_in(self, mode: TelemetryMode) -> bool {
+        match mode {
+            TelemetryMode::ClientAndServer => true,
+            TelemetryMode::Client => self == Self::Client,
+            TelemetryMode::Server => self == Self::Server,
+        }
+    }
+}
+
+/// How requests are traced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traced<'a> {
+    pub(crate) provider: &'a ExtensionProvider,
+    /// In percent.
+    pub(crate) sampling: f64,
+    pub(crate) custom_tags: &'a BTreeMap<String, TagSource>,
+    pub(crate) has_istio_tags: bool,
+}
+
+/// A log, and what it is about if not all requests.
+pub(crate) type Logged<'a> = (&'a AccessLog, Option<StatusFilter>);
+
+impl Index {
+    /// The resources for a proxy: that of the mesh, that of its namespace, and those that select its workload.
+    pub(crate) fn telemetries<'a>(&'a self, proxy: &Proxy) -> Vec<&'a Telemetry> {
+        let root = self.mesh().root_namespace.as_str();
+        let of_all = |namespace: &str| {
+            self.telemetries
+                .iter()
+                .find(|entry| entry.meta.namespace == namespace && entry.spec.selector.is_empty())
+        };
+        let own = (proxy.namespace != root).then(|| of_all(&proxy.namespace));
+        let selecting = self.telemetries.iter().filter(|entry| {
+            entry.meta.namespace == proxy.namespace
+                && !entry.spec.selector.is_empty()
+                && proxy.is_selected_by(&entry.spec.selector)
+        });
+        let all = of_all(root).into_iter().chain(own.flatten());
+        all.chain(selecting).map(|entry| &entry.spec).collect()
+    }
+
+    /// How the requests of a side are traced, if they are.
+    pub(crate) fn tracing_of(&self, proxy: &Proxy, side: Side) -> Option<Traced<'_>> {
+        let mesh = self.mesh();
+        let mut provider = mesh.tracing_provider();
+        let mut is_disabled = false;
+        let mut sampling = mesh.tracing.sampling;
+        let mut custom_tags = &mesh.tracing.custom_tags;
+        let mut has_istio_tags = mesh.tracing.enable_istio_tags;
+        let telemetries = self.telemetries(proxy);
+        let rules = telemetries.into_iter().flat_map(|one| &one.tracing);
+        for rule in rules.filter(|rule| side.is_in(rule.mode)) {
+            if let Some((name, _)) = &rule.provider {
+                provider = mesh.provider(name);
+            }
+            is_disabled = rule.is_disabled.unwrap_or(is_disabled);
+            if let Some(millionths) = rule.sampling_millionths {
+                sampling = f64::from(millionths) / 10_000.0;
+            }
+            if let Some(tags) = rule.custom_tags.as_ref().filter(|tags| !tags.is_empty()) {
+                custom_tags = tags;
+            }
+            has_istio_tags = rule.has_istio_tags.unwrap_or(has_istio_tags);
+        }
+        let provider = provider.filter(|_| !is_disabled)?;
+        // Istio leaves tracing out where the collector is not in the mesh; why is told with the problems.
+        self.service(&provider.service)?.port(provider.port)?;
+        Some(Traced {
+            provider,
+            sampling,
+            custom_tags,
+            has_istio_tags,
+        })
+    }
+
+    /// What is logged of the requests of a side, by the names of providers.
+    pub(crate) fn logs_of(&self, proxy: &Proxy, side: Side) -> Vec<Logged<'_>> {
+        let mesh = self.mesh();
+        let telemetries = self.telemetries(proxy);
+        let levels = telemetries.iter().map(|one| &one.access_logging);
+        let levels: Vec<_> = levels.filter(|rules| !rules.is_empty()).collect();
+        let chosen = choose(&levels, &mesh.default_logging, side).into_iter();
+        let known = chosen.filter_map(|(name, choice)| Some((mesh.log_provider(name)?, choice)));
+        let known: Vec<_> = known.collect();
+        if known.is_empty() {
+            // `accessLogFile`, which rules that name nobody are about too.
+            let rules = levels.iter().flat_map(|rules| rules.iter());
+            let mut unnamed = rules.filter(|it| side.is_in(it.mode) && it.providers.is_empty());
+            let rule = unnamed.next_back();
+            let log = mesh.access_log.iter();
+            let log = log.filter(|_| rule.is_none_or(|rule| !rule.is_disabled));
+            return log
+                .map(|log| (log, rule.and_then(|it| it.filter)))
+                .collect();
+        }
+        let logged = known.into_iter().filter(|(_, choice)| !choice.is_disabled);
+        logged.map(|(log, choice)| (log, choice.filter)).collect()
+    }
+}
+
+/// What the rules say of a log in the end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Choice {
+    is_disabled: bool,
+    filter: Option<StatusFilter>,
+}
+
+/// Which providers log, and what: the rules of each level over those of the levels before.
+///
+/// The providers of the last level that names some for the side are those that count; a rule without any is
+/// about those of the rule before.
+fn choose<'a>(
+    levels: &[&'a Vec<LoggingRule>],
+    defaults: &'a [String],
+    side: Side,
+) -> BTreeMap<&'a str, Choice> {
+    let names = |rule: &'a LoggingRule| rule.providers.iter().map(|(name, _)| name.as_str());
+    let defaults: Vec<&str> = defaults.iter().map(String::as_str).collect();
+    if levels.is_empty() {
+        let all = defaults.into_iter();
+        return all.map(|name| (name, Choice::default())).collect();
+    }
+    let mut counting = defaults.clone();
+    let mut filters: BTreeMap<&str, Option<StatusFilter>> = BTreeMap::new();
+    for rules in levels {
+        let mut named = Vec::new();
+        for rule in rules.iter().filter(|rule| side.is_in(rule.mode)) {
+            named.extend(names(rule));
+            filters.extend(names(rule).map(|name| (name, rule.filter)));
+        }
+        if !named.is_empty() {
+            counting = named;
+        }
+    }
+    let mut chosen = BTreeMap::new();
+    let mut before = defaults;
+    for rule in levels.iter().flat_map(|rules| rules.iter()) {
+        if !rule.providers.is_empty() {
+            before = names(rule).collect();
+        }
+        if !side.is_in(rule.mode) {
+            continue;
+        }
+        for name in before.iter().filter(|name| counting.contains(name)) {
+            let named = filters.get(name).copied().flatten();
+            let filter = match rule.providers.is_empty() {
+                true => rule.filter.or(named),
+                false => named,
+            };
+            let is_disabled = rule.is_disabled;
+            chosen.insert(
+                *name,
+                Choice {
+                    is_disabled,
+                    filter,
+                },
+            );
+        }
+    }
+    chosen
+}
+
+/// Providers that nobody has defined, which Istio passes over in silence, and resources without effect.
+pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
+    let mesh = index.mesh();
+    let of_tracing = mesh.providers.iter().map(|provider| provider.name.as_str());
+    let of_logs = mesh
+        .log_providers
+        .iter()
+        .map(|provider| provider.name.as_str());
+    for Entry { meta, spec } in &index.telemetries {
+        let mut complain = |what: &str, (name, at): &(String, At), hint: String| {
+            let message = format!(
+                "{meta}: there is no provider of {what} `{name}` among `extensionProviders`{hint}: nothing \
+                 goes there"
+            );
+            problems.push(Problem::error(&meta.source, at.0, message));
+        };
+        for provider in spec
+            .tracing
+            .iter()
+            .filter_map(|rule| rule.provider.as_ref())
+        {
+            if mesh.provider(&provider.0).is_none() {
+                let hint = did_you_mean(&provider.0, of_tracing.clone());
+                complain("tracing", provider, hint);
+            }
+        }
+        for provider in spec.access_logging.iter().flat_map(|rule| &rule.providers) {
+            if mesh.log_provider(&provider.0).is_none() {
+                let hint = did_you_mean(&provider.0, of_logs.clone());
+                complain("access logs", provider, hint);
+            }
+        }
+        let first = index
+            .telemetries
+            .iter()
+            .find(|other| other.meta.namespace == meta.namespace && other.spec.selector.is_empty());
+        if let Some(first) = first.filter(|_| spec.selector.is_empty())
+            && first.meta.name != meta.name
+        {
+            let message = format!(
+                "{} is for all of namespace {} too: {meta} has no effect, give it a selector or remove it",
+                first.meta, meta.namespace
+            );
+            problems.push(Problem::error(&meta.source, meta.source.position, message));
+        }
+    }
+}

@@ -1,0 +1,278 @@
+use std::collections::BTreeMap;
+
+use crate::diagnostic::At;
+use crate::mesh_config::{TagSource, check_metrics_provider, read_custom_tags};
+use crate::meta::Labels;
+use crate::view::{Shape, View};
+
+/// What is told of the requests of the workloads with some labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
+    pub selector: Labels,
+    /// How requests are traced, each rule over those before.
+    pub tracing: Vec<TracingRule>,
+    /// What is logged of them.
+    pub access_logging: Vec<LoggingRule>,
+}
+
+/// `match.mode`: which side of requests a rule is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TelemetryMode {
+    /// Both.
+    #[default]
+    ClientAndServer,
+    /// Those that a workload or a gateway sends.
+    Client,
+    /// Those that a workload gets.
+    Server,
+}
+
+/// `tracing[]`; what it does not say stays as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracingRule {
+    /// Which side it is about.
+    pub mode: TelemetryMode,
+    /// Where spans go: the name of an extension provider, and where it is written.
+    pub provider: Option<(String, At)>,
+    /// `randomSamplingPercentage`, in millionths.
+    pub sampling_millionths: Option<u32>,
+    /// `disableSpanReporting`.
+    pub is_disabled: Option<bool>,
+    /// Tags for all spans, by name.
+    pub custom_tags: Option<BTreeMap<String, TagSource>>,
+    /// `enableIstioTags`.
+    pub has_istio_tags: Option<bool>,
+}
+
+/// `accessLogging[]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggingRule {
+    /// Which side it is about.
+    pub mode: TelemetryMode,
+    /// Where lines go: names of extension providers, and where they are written; none is those of before.
+    pub providers: Vec<(String, At)>,
+    /// Whether nothing is logged there.
+    pub is_disabled: bool,
+    /// What is logged only.
+    pub filter: Option<StatusFilter>,
+}
+
+/// `filter.expression` that compares the response's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusFilter {
+    /// It is at least this one.
+    AtLeast(u32),
+    /// It is at most this one.
+    AtMost(u32),
+    /// It is this one.
+    Is(u32),
+    /// It is another one.
+    IsNot(u32),
+}
+
+const TELEMETRY: Shape = Shape {
+    known: &["selector", "tracing", "accessLogging", "metrics"],
+    refused: &[
+        ("targetRef", "select the workloads with `selector`"),
+        ("targetRefs", "select the workloads with `selector`"),
+    ],
+};
+const SELECTOR: Shape = Shape {
+    known: &["matchLabels"],
+    refused: &[],
+};
+const MATCH: Shape = Shape {
+    known: &["mode"],
+    refused: &[],
+};
+const PROVIDER: Shape = Shape {
+    known: &["name"],
+    refused: &[],
+};
+const TRACING: Shape = Shape {
+    known: &[
+        "match",
+        "providers",
+        "randomSamplingPercentage",
+        "disableSpanReporting",
+        "customTags",
+        "enableIstioTags",
+    ],
+    refused: &[
+        (
+            "useRequestIdForTraceSampling",
+            "the request id always carries the decision",
+        ),
+        (
+            "disableContextPropagation",
+            "the context always goes with a traced request",
+        ),
+    ],
+};
+const LOGGING: Shape = Shape {
+    known: &["match", "providers", "disabled", "filter"],
+    refused: &[],
+};
+const FILTER: Shape = Shape {
+    known: &["expression"],
+    refused: &[],
+};
+const METRICS: Shape = Shape {
+    known: &["providers"],
+    refused: &[
+        (
+            "overrides",
+            "proxies count all requests with all of Istio's labels; drop what is not needed when \
+             Prometheus scrapes (`metric_relabel_configs`)",
+        ),
+        ("reportingInterval", "bytes of TCP are counted as they pass"),
+    ],
+};
+
+impl Telemetry {
+    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&TELEMETRY)?;
+        let selector = object.optional("selector", |view| {
+            let selector = view.object(&SELECTOR)?;
+            let labels = selector.get("matchLabels").map(View::text_map);
+            Some(labels.unwrap_or_default())
+        })?;
+        for view in object.items("metrics") {
+            check_metrics(&view)?;
+        }
+        let tracing = object.items("tracing");
+        let access_logging = object.items("accessLogging");
+        Some(Self {
+            selector: selector.unwrap_or_default(),
+            tracing: tracing
+                .iter()
+                .map(TracingRule::read)
+                .collect::<Option<_>>()?,
+            access_logging: access_logging
+                .iter()
+                .map(LoggingRule::read)
+                .collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// Metrics are scraped from each proxy, and there is nothing to be said about them.
+fn check_metrics(view: &View<'_>) -> Option<()> {
+    let object = view.object(&METRICS)?;
+    for provider in object.items("providers") {
+        let name = provider.object(&PROVIDER)?.require("name")?.text()?;
+        check_metrics_provider(&provider, &name)?;
+    }
+    Some(())
+}
+
+impl TracingRule {
+    fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&TRACING)?;
+        let providers = object.items("providers");
+        if let Some(second) = providers.get(1) {
+            second.fail("spans go to one provider only, remove this one");
+        }
+        Some(Self {
+            mode: object.optional("match", read_mode)?.unwrap_or_default(),
+            provider: match providers.first() {
+                Some(first) => Some(read_provider(first)?),
+                None => None,
+            },
+            sampling_millionths: object
+                .optional("randomSamplingPercentage", View::percent)?
+                .map(|percent| (percent * 10_000.0).round() as u32),
+            is_disabled: object.optional("disableSpanReporting", View::bool)?,
+            custom_tags: object.optional("customTags", read_custom_tags)?,
+            has_istio_tags: object.optional("enableIstioTags", View::bool)?,
+        })
+    }
+}
+
+impl LoggingRule {
+    fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&LOGGING)?;
+        let providers = object.items("providers");
+        let is_disabled = object.optional("disabled", View::bool)?;
+        Some(Self {
+            mode: object.optional("match", read_mode)?.unwrap_or_default(),
+            providers: providers.iter().map(read_provider).collect::<Option<_>>()?,
+            is_disabled: is_disabled.unwrap_or(false),
+            filter: object.optional("filter", |view| {
+                let filter = view.object(&FILTER)?;
+                StatusFilter::read(filter.require("expression")?)
+            })?,
+        })
+    }
+}
+
+fn read_mode(view: &View<'_>) -> Option<TelemetryMode> {
+    let modes = [
+        ("CLIENT_AND_SERVER", TelemetryMode::ClientAndServer),
+        ("CLIENT", TelemetryMode::Client),
+        ("SERVER", TelemetryMode::Server),
+    ];
+    let object = view.object(&MATCH)?;
+    let mode = object.optional("mode", |mode| mode.choice(&modes))?;
+    Some(mode.unwrap_or_default())
+}
+
+fn read_provider(view: &View<'_>) -> Option<(String, At)> {
+    let name = view.object(&PROVIDER)?.require("name")?.some_text()?;
+    Some((name, At(view.at())))
+}
+
+impl StatusFilter {
+    /// `response.code >= 400` and the like: what Envoy's filters can do without an interpreter of expressions.
+    fn read(view: &View<'_>) -> Option<Self> {
+        let text = view.some_text()?;
+        let parsed = Self::parse(&text);
+        if parsed.is_none() {
+            view.fail(format!(
+                "`{text}` is not supported: an expression compares `response.code` with a number, such as \
+                 `response.code >= 400`"
+            ));
+        }
+        parsed
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let rest = text.trim().strip_prefix("response.code")?.trim_start();
+        // The longer ones first: `>=` begins with `>`.
+        let operators = ["==", "!=", ">=", "<=", ">", "<"];
+        let operator = operators.into_iter().find(|it| rest.starts_with(it))?;
+        let number = rest[operator.len()..].trim().parse().ok()?;
+        Some(match operator {
+            "==" => Self::Is(number),
+            "!=" => Self::IsNot(number),
+            ">=" => Self::AtLeast(number),
+            "<=" => Self::AtMost(number),
+            ">" => Self::AtLeast(number.checked_add(1)?),
+            _ => Self::AtMost(number.checked_sub(1)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_compare_the_status() {
+        for (text, expected) in [
+            ("response.code >= 400", Some(StatusFilter::AtLeast(400))),
+            ("response.code>399", Some(StatusFilter::AtLeast(400))),
+            (" response.code < 500 ", Some(StatusFilter::AtMost(499))),
+            ("response.code <= 499", Some(StatusFilter::AtMost(499))),
+            ("response.code == 503", Some(StatusFilter::Is(503))),
+            ("response.code != 200", Some(StatusFilter::IsNot(200))),
+            ("response.code", None),
+            ("response.code < 0", None),
+            ("response.code >= 400 || true", None),
+            ("request.path == '/'", None),
+        ] {
+            assert_eq!(StatusFilter::parse(text), expected, "{text}");
+        }
+    }
+}
