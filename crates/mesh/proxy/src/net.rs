@@ -226,6 +226,10 @@ impl Stream {
     /// Costs no system call unless an event has come in.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut probe = [0; 1];
+        if self.layer.is_none() {
+            let read = self.tcp.try_read(&mut probe);
+            return read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        }
         let mut cx = Context::from_waker(Waker::noop());
         self.poll_read_layer(&mut cx, &mut probe).is_pending()
     }

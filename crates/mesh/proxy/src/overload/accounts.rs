@@ -71,6 +71,9 @@ impl Accounts {
         due.truncate(MOST_AT_ONCE);
         for account in &due {
             account.is_over.set(true);
+        }
+        // The others note anew what they hold: who waits for its client does not see what comes from the endpoint.
+        for (_, account) in &*list {
             if let Some(waker) = account.waker.borrow().as_ref() {
                 waker.wake_by_ref();
             }
