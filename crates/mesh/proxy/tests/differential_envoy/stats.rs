@@ -155,7 +155,7 @@ async fn counted(admin: SocketAddr, addresses: &Addresses) -> BTreeMap<String, V
     let mut add = |name: &str, value: Value| {
         let name = name.replace(&at, "listener.outbound.");
         let of_cluster = |of: &&str| name.starts_with(&format!("cluster.{of}."));
-        let is_meant = CLUSTERS.iter().any(|of| of_cluster(of))
+        let is_meant = CLUSTERS.iter().any(of_cluster)
             || name.starts_with("listener.outbound.")
             || name.starts_with("http.test.");
         if is_meant {
