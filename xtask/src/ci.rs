@@ -21,22 +21,17 @@ pub(crate) fn all() -> anyhow::Result<()> {
     // Linking it keeps one core busy for minutes, and the tests often leave one idle: so it goes on beside
     // them, at the lowest priority, since some of them watch the clock. Whether it went well is seen
     // when it is needed: the same command then waits for this one.
-    let mut release = release_build();
-    let mut building = command("nice -n 19");
-    building.arg(release.get_program()).args(release.get_args());
-    building.envs(
-        release
-            .get_envs()
-            .filter_map(|(key, value)| Some((key, value?))),
-    );
-    let mut building = building.arg("--quiet").spawn().context("cannot run nice")?;
+    let mut building = release_build("nice -n 19 ")
+        .arg("--quiet")
+        .spawn()
+        .context("cannot run nice")?;
     let tested = timed("test", test).and_then(|()| timed("browser", browser));
     if tested.is_err() {
         building.kill()?;
     }
     building.wait()?;
     tested?;
-    timed("instructions", || instructions(&mut release))
+    timed("instructions", instructions)
 }
 
 /// Formatting, lints, licences and duplicate versions.
@@ -127,16 +122,18 @@ const DEV_BUILD: &str = "cargo build --locked --workspace --tests --bins";
 
 /// Counts the instructions of the product as it is released. Those of the bench tool are not counted, so
 /// it may be a debug build, which is there.
-fn instructions(release: &mut Command) -> anyhow::Result<()> {
+fn instructions() -> anyhow::Result<()> {
     peers::install(bench_needs(&["instructions".to_owned()]))?;
     sh(DEV_BUILD)?;
-    run(release)?;
+    run(&mut release_build(""))?;
     sh("target/debug/periplus-bench instructions")
 }
 
 /// The product as it is released, but for the line numbers of its code, which cost the linker time.
-fn release_build() -> Command {
-    let mut build = command("cargo build --locked --release --package periplus");
+/// `through` is the program that runs the build, with a space behind it, if any.
+fn release_build(through: &str) -> Command {
+    let line = format!("{through}cargo build --locked --release --package periplus");
+    let mut build = command(&line);
     build.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
     build
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 
@@ -110,21 +111,16 @@ packages = json.load(sys.stdin)['packages']
 [manifest] = [p['manifest_path'] for p in packages if p['name'] == 'envoy-types']
 print(os.path.dirname(manifest))
 ";
-    let metadata = command("cargo metadata --format-version 1 --locked").output()?;
-    ensure!(metadata.status.success(), "cargo metadata failed");
-    let file = tempfile()?;
-    fs::write(&file, metadata.stdout)?;
-    let found = command("python3 -c")
-        .arg(FIND)
-        .stdin(fs::File::open(&file)?)
+    let mut metadata = command("cargo metadata --format-version 1 --locked")
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let packages = metadata.stdout.take().context("no standard output")?;
+    let found = command(PYTHON)
+        .args(["-c", FIND])
+        .stdin(packages)
         .output()?;
-    fs::remove_file(&file)?;
+    ensure!(metadata.wait()?.success(), "cargo metadata failed");
     ensure!(found.status.success(), "there is no crate envoy-types");
     let directory = String::from_utf8(found.stdout)?;
     Ok(Path::new(directory.trim()).join("proto"))
-}
-
-fn tempfile() -> anyhow::Result<PathBuf> {
-    fs::create_dir_all("target")?;
-    Ok(Path::new("target").join(format!("metadata.{}.json", std::process::id())))
 }

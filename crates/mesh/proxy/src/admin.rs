@@ -194,8 +194,7 @@ async fn stats(
         Ok(wanted) => wanted,
         Err(refused) => return refused.into_response(),
     };
-    let mut all = stats::collect(&shared);
-    wanted.select(&mut all, &shared);
+    let all = wanted.collect(&shared);
     match wanted.format {
         Format::Text => stats::text(&all, wanted.buckets).into_response(),
         Format::Json => Json(stats::json(&all, wanted.buckets)).into_response(),
@@ -218,9 +217,7 @@ fn prometheus_text(
     shared: &Shared,
     query: &HashMap<String, String>,
 ) -> Result<String, (StatusCode, String)> {
-    let wanted = Wanted::of(query)?;
-    let mut all = stats::collect(shared);
-    wanted.select(&mut all, shared);
+    let all = Wanted::of(query)?.collect(shared);
     Ok(with_istios(&all, shared))
 }
 

@@ -168,13 +168,8 @@ impl Target {
         // It has ended with the answer.
         connection.abort();
         let text = String::from_utf8(body.into()).map_err(|_| ScrapeError::NotText)?;
-        let mut lines: String = text
-            .lines()
-            .filter(|line| line.trim_end() != "# EOF")
-            .flat_map(|line| [line, "\n"])
-            .collect();
-        lines.shrink_to_fit();
-        Ok(lines)
+        let lines = text.lines().filter(|line| line.trim_end() != "# EOF");
+        Ok(lines.flat_map(|line| [line, "\n"]).collect())
     }
 }
 

@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use super::application::{ApplicationMetrics, PATIENCE};
-use super::{exposition, prometheus, state_of};
+use super::{exposition, prometheus};
 use crate::agent::Shared;
 
 /// How long Prometheus waits for an answer, by its own word.
@@ -66,10 +66,7 @@ pub(crate) async fn serve_status(
 }
 
 async fn ready(State(status): State<Arc<Status>>) -> StatusCode {
-    match state_of(&status.shared) {
-        "LIVE" => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    }
+    super::ready(State(Arc::clone(&status.shared))).await.0
 }
 
 /// Only whoever is on this machine may end the proxy.

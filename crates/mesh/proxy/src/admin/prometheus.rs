@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::stats::{BOUNDS, Distribution, Name, Sums, Value};
+use crate::stats::{BOUNDS, Distribution, Name, Sums, Value, push_label};
 
 /// The lines of one metric.
 #[derive(Default)]
@@ -81,14 +81,14 @@ fn labelled(name: &Name) -> (String, String) {
     };
     let (stat, code) = split_code(&name.stat);
     if let Some((label, code)) = code {
-        push(&mut labels, label, code);
+        push_label(&mut labels, label, code);
     }
     if let Some(prefix) = &scope.http {
         parts.push("http");
-        push(&mut labels, "envoy_http_conn_manager_prefix", prefix);
+        push_label(&mut labels, "envoy_http_conn_manager_prefix", prefix);
     }
     match label {
-        Some(label) => push(&mut labels, label, &scope.of),
+        Some(label) => push_label(&mut labels, label, &scope.of),
         None => parts.push(&scope.of),
     }
     parts.push(&stat);
@@ -111,16 +111,6 @@ fn split_code(stat: &str) -> (String, Option<(&'static str, &str)>) {
         }
         _ => (stat.to_owned(), None),
     }
-}
-
-fn push(labels: &mut String, name: &str, value: &str) {
-    let value = value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n");
-    let comma = if labels.is_empty() { "" } else { "," };
-    // Writing to a `String` cannot fail.
-    let _ = write!(labels, "{comma}{name}=\"{value}\"");
 }
 
 fn plain(name: &str) -> String {

@@ -92,8 +92,9 @@ impl Wanted {
         })
     }
 
-    /// Drops what is not wanted.
-    pub(super) fn select(&self, all: &mut Sums, shared: &Shared) {
+    /// Those that are wanted.
+    pub(super) fn collect(&self, shared: &Shared) -> Sums {
+        let mut all = collect(shared);
         let matcher = &shared.bootstrap.stats;
         let needs_name = self.filter.is_some() || !matcher.takes_all();
         all.retain(|name, value| {
@@ -110,6 +111,7 @@ impl Wanted {
             let is_asked = |(filter, is): &(Regex, bool)| filter.is_match(&name) == *is;
             matcher.takes(&name) && self.filter.as_ref().is_none_or(is_asked)
         });
+        all
     }
 }
 
@@ -219,7 +221,7 @@ pub(super) fn json(all: &Sums, buckets: Buckets) -> Json {
 }
 
 /// All of them, sorted by name.
-pub(super) fn collect(shared: &Shared) -> Sums {
+fn collect(shared: &Shared) -> Sums {
     let (mut all, connections) = match &*shared.proxy() {
         Some(proxy) => (proxy.sums(), proxy.connections()),
         None => (Sums::default(), 0),

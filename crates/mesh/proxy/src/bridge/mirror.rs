@@ -170,12 +170,10 @@ impl Call {
         let RouteAction::Forward(forward) = &router.route(at).action else {
             return;
         };
-        let drawn = forward.mirrors.iter().map(|mirror| {
-            let random = || self.worker.random() % 1_000_000;
-            mirror
-                .per_million
-                .is_none_or(|share| random() < u64::from(share))
-        });
+        let drawn = forward
+            .mirrors
+            .iter()
+            .map(|mirror| mirror.per_million.is_none_or(|share| self.is_in(share)));
         let drawn = drawn.enumerate().filter(|(_, drawn)| *drawn);
         let chosen: Vec<usize> = drawn.map(|(index, _)| index).collect();
         exchange.mirrors = !chosen.is_empty();

@@ -72,7 +72,7 @@ fn is_same(one: &Filter, other: &Filter) -> bool {
 
 impl Call {
     /// Whether a request is one of a share.
-    fn is_in(&self, per_million: u32) -> bool {
+    pub(crate) fn is_in(&self, per_million: u32) -> bool {
         self.worker.random() % 1_000_000 < u64::from(per_million)
     }
 

@@ -6,6 +6,8 @@ mod registry;
 mod sums;
 mod value;
 
+use std::fmt::Write as _;
+
 pub(crate) use self::groups::*;
 pub(crate) use self::histogram::{BOUNDS, Distribution, Histogram, QUANTILES};
 pub(crate) use self::registry::Registry;
@@ -33,4 +35,15 @@ pub(crate) trait Shown {
 pub(crate) trait Group: Default + Send + Sync {
     /// Shows each count with its name.
     fn visit(&self, show: Show<'_>);
+}
+
+/// Adds a label to those of a metric, in the text format of Prometheus.
+pub(crate) fn push_label(labels: &mut String, name: &str, value: &str) {
+    let value = value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n");
+    let comma = if labels.is_empty() { "" } else { "," };
+    // Writing to a `String` cannot fail.
+    let _ = write!(labels, "{comma}{name}=\"{value}\"");
 }

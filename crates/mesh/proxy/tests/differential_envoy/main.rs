@@ -22,6 +22,7 @@ mod xds_support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use periplus_proxy::{Agent, Options, bootstrap};
@@ -123,27 +124,55 @@ impl Bench {
     }
 }
 
+/// This proxy and an Envoy that are ready, each with the same configuration and with origins of its own.
+struct Meshes {
+    plane: ControlPlane,
+    ours: Bench,
+    envoys: Bench,
+    agent: Agent,
+    envoy: Envoy,
+}
+
+impl Meshes {
+    async fn start(binary: &Path) -> Self {
+        let plane = ControlPlane::start().await;
+        let (ours, envoys) = (Bench::new(OURS).await, Bench::new(ENVOYS).await);
+        for bench in [&ours, &envoys] {
+            plane
+                .worlds
+                .set(bench.node, world::snapshot(&bench.addresses));
+        }
+        let envoy = Envoy::start(binary, &envoys.bootstrap(plane.address));
+        let parsed = bootstrap::parse("ours", &ours.bootstrap(plane.address)).expect("valid");
+        let agent = Agent::start(parsed, Options::default())
+            .await
+            .expect("start");
+        tokio::time::timeout(PATIENCE, agent.ready())
+            .await
+            .expect("the agent does not get ready");
+        envoy_is_ready(&envoy).await;
+        Self {
+            plane,
+            ours,
+            envoys,
+            agent,
+            envoy,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_as_envoy_but_for_what_is_meant() {
     let Some(binary) = envoy::binary() else {
         return;
     };
-    let plane = ControlPlane::start().await;
-    let (ours, envoys) = (Bench::new(OURS).await, Bench::new(ENVOYS).await);
-    for bench in [&ours, &envoys] {
-        plane
-            .worlds
-            .set(bench.node, world::snapshot(&bench.addresses));
-    }
-    let envoy = Envoy::start(&binary, &envoys.bootstrap(plane.address));
-    let parsed = bootstrap::parse("ours", &ours.bootstrap(plane.address)).expect("valid");
-    let agent = Agent::start(parsed, Options::default())
-        .await
-        .expect("start");
-    tokio::time::timeout(PATIENCE, agent.ready())
-        .await
-        .expect("the agent does not get ready");
-    envoy_is_ready(&envoy).await;
+    let Meshes {
+        plane,
+        ours,
+        envoys,
+        agent,
+        envoy: _envoy,
+    } = Meshes::start(&binary).await;
     for bench in [&ours, &envoys] {
         plane.in_sync(bench.node).await;
     }

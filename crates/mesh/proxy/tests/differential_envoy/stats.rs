@@ -200,22 +200,14 @@ async fn both_count_and_show_the_same_under_the_same_names() {
     let Some(binary) = envoy::binary() else {
         return;
     };
-    let plane = ControlPlane::start().await;
-    let (ours, envoys) = (Bench::new(OURS).await, Bench::new(ENVOYS).await);
-    for bench in [&ours, &envoys] {
-        plane
-            .worlds
-            .set(bench.node, world::snapshot(&bench.addresses));
-    }
-    let envoy = Envoy::start(&binary, &envoys.bootstrap(plane.address));
-    let parsed = bootstrap::parse("ours", &ours.bootstrap(plane.address)).expect("valid");
-    let agent = Agent::start(parsed, Options::default())
-        .await
-        .expect("start");
-    tokio::time::timeout(PATIENCE, agent.ready())
-        .await
-        .expect("the agent does not get ready");
-    envoy_is_ready(&envoy).await;
+    // The control plane goes on for as long as it is held.
+    let Meshes {
+        plane: _plane,
+        ours,
+        envoys,
+        agent,
+        envoy,
+    } = Meshes::start(&binary).await;
     let paths = [
         "/ok",
         "/ok",

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::tcp::{self, TcpSeries};
 use super::{Observation, Peer, Protocol, Service};
 use crate::snapshot::Direction;
-use crate::stats::Count;
+use crate::stats::{Count, push_label};
 use crate::upstream::ClusterState;
 
 /// Envoy's bounds, for milliseconds and bytes alike.
@@ -276,13 +276,7 @@ impl Labels {
     }
 
     fn push(&mut self, name: &str, value: &str) {
-        let value = value
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('\n', "\\n");
-        let comma = if self.0.is_empty() { "" } else { "," };
-        // Writing to a `String` cannot fail.
-        let _ = write!(self.0, "{comma}{name}=\"{value}\"");
+        push_label(&mut self.0, name, value);
     }
 }
 
