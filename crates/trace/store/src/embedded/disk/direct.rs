@@ -1,6 +1,5 @@
 //! A file that is written from its beginning to its end, around the system's cache of pages: nobody reads
-//! it soon, and to copy its bytes there, and clean them out again, would take a tenth of all the
-//! processor time that a span costs.
+//! it soon, and to copy its bytes there, and clean them out again, takes processor time from spans.
 
 use std::fs::{File, OpenOptions};
 use std::io;
