@@ -78,6 +78,15 @@ impl Durations {
         small.chain(large.into_iter().flatten())
     }
 
+    /// The buckets of the durations of these ranks, from 1 for the shortest, ascending. Behind the longest
+    /// there is nothing: its bucket stands for what would be there. `None` if there are no durations.
+    pub(crate) fn buckets_of<const N: usize>(&self, ranks: [u64; N]) -> Option<[u16; N]> {
+        match &self.counts {
+            Counts::Small(dense) => dense.buckets_of(ranks),
+            Counts::Large(dense) => dense.buckets_of(ranks),
+        }
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         match &self.counts {
             Counts::Small(dense) => dense.heap_bytes(),
@@ -237,6 +246,28 @@ where
         }
     }
 
+    /// Goes over many buckets at once: most of them are far from those that are wanted.
+    fn buckets_of<const N: usize>(&self, ranks: [u64; N]) -> Option<[u16; N]> {
+        let last = (self.counts.iter()).rposition(|count| (*count).into() > 0)?;
+        let counts = &self.counts[..=last];
+        let sum = |counts: &[T]| counts.iter().map(|count| (*count).into()).sum::<u64>();
+        let (mut at, mut before) = (0, 0);
+        Some(ranks.map(|rank| {
+            while let Some(many) = counts.get(at..at + WIDE / 4)
+                && before + sum(many) < rank
+            {
+                before += sum(many);
+                at += many.len();
+            }
+            let mut count = before;
+            let inside = counts[at..].iter().position(|more| {
+                count += (*more).into();
+                count >= rank
+            });
+            (self.first + inside.map_or(last, |inside| at + inside)) as u16
+        }))
+    }
+
     fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
         let counts = (self.first as u16..).zip(&self.counts);
         counts
@@ -262,6 +293,31 @@ mod tests {
         let counted: Vec<(u16, u64)> = durations.iter().collect();
         let sum = u64::from(u32::MAX) + 3;
         assert_eq!(counted, [(5, 4), (700, sum), (703, 1), (1_919, 1)]);
+    }
+
+    #[test]
+    fn ranks_lie_in_the_buckets_that_counting_them_one_by_one_finds() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.buckets_of([1]), None);
+        let counted: Vec<(u16, u32)> = (3..1_900_u16)
+            .filter(|bucket| bucket % 7 < 3 || bucket % 300 > 250)
+            .map(|bucket| (bucket, u32::from(bucket % 5)))
+            .collect();
+        for scale in [1, u32::MAX / 8] {
+            let scaled = counted
+                .iter()
+                .map(|(bucket, count)| (*bucket, count * scale));
+            durations.add(&scaled.collect::<Vec<_>>());
+            let mut below = 0;
+            for (bucket, count) in durations.iter().collect::<Vec<_>>() {
+                let ranks = [below + 1, below + count.div_ceil(2), below + count];
+                assert_eq!(durations.buckets_of(ranks), Some([bucket; 3]));
+                below += count;
+            }
+            let of_all = durations.buckets_of([1, below, below + 1, u64::MAX]);
+            assert_eq!(of_all, Some([7, 1_899, 1_899, 1_899]));
+        }
+        assert!(matches!(durations.counts, Counts::Large(_)));
     }
 
     #[test]

@@ -94,16 +94,9 @@ impl RedPoint {
     /// The durations, in nanoseconds, that these parts of the spans (from 0 to 1, ascending) stay below
     /// or at: of a bucket the middle, at most 1.6 % off. `None` if there are no spans.
     pub fn quantiles<const N: usize>(&self, parts: [f64; N]) -> Option<[u64; N]> {
-        let mut counted = self.durations.iter();
-        let (mut bucket, mut count) = counted.next()?;
-        Some(parts.map(|part| {
-            let rank = (part.clamp(0.0, 1.0) * self.spans as f64).ceil().max(1.0) as u64;
-            while count < rank
-                && let Some((next, spans)) = counted.next()
-            {
-                bucket = next;
-                count += spans;
-            }
+        let rank = |part: f64| (part.clamp(0.0, 1.0) * self.spans as f64).ceil().max(1.0) as u64;
+        let buckets = self.durations.buckets_of(parts.map(rank))?;
+        Some(buckets.map(|bucket| {
             let (least, most) = red_bucket_bounds(bucket);
             least + (most - least) / 2
         }))

@@ -1,22 +1,19 @@
 use crate::hash::{hash, same};
 
-/// Byte strings, each kept once under a running number.
-#[derive(Clone, Debug)]
-pub(crate) struct Interner {
-    seed: u64,
-    arena: Vec<u8>,
-    /// Where each string ends; one more than there are strings.
-    ends: Vec<u32>,
-    /// Open addressing: the upper half of an entry is the string's hash, the lower half its number
-    /// plus one. Zero is free.
+/// Numbers by the hash of what they stand for, in open addressing. What that is, the owner knows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HashIndex {
+    /// The upper half of an entry is the hash, the lower half the number plus one. Zero is free.
     table: Vec<u64>,
+    /// How many there are.
+    len: usize,
 }
 
-/// What is found under a string.
+/// What is found under a hash.
 pub(crate) enum Entry {
     /// It is there.
     Known(u32),
-    /// It is not; [`Interner::insert`] would put it here.
+    /// It is not; [`HashIndex::insert`] would put it here.
     Vacant(Slot),
 }
 
@@ -27,13 +24,92 @@ pub(crate) struct Slot {
     hash: u64,
 }
 
+impl HashIndex {
+    /// Looks for a number with this hash; `is` says whether it is the one.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Entry {
+        let hash = hash & UPPER;
+        let Some(mask) = self.table.len().checked_sub(1) else {
+            return Entry::Vacant(Slot { at: 0, hash });
+        };
+        let mut at = (hash >> 32) as usize & mask;
+        loop {
+            let entry = self.table[at];
+            if entry == 0 {
+                return Entry::Vacant(Slot { at, hash });
+            }
+            if entry & UPPER == hash {
+                let number = (entry as u32) - 1;
+                if is(number) {
+                    return Entry::Known(number);
+                }
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Puts the next number where [`Self::find`] has found none.
+    pub(super) fn insert(&mut self, mut slot: Slot) -> u32 {
+        if (self.len + 1) * 2 > self.table.len() {
+            self.fill((self.table.len() * 2).max(16), self.len);
+            slot.at = self.free(slot.hash);
+        }
+        let number = self.len as u32;
+        self.len += 1;
+        self.table[slot.at] = slot.hash | u64::from(number + 1);
+        number
+    }
+
+    /// Forgets all numbers from this one on.
+    pub(super) fn truncate(&mut self, len: usize) {
+        if len < self.len {
+            self.fill(self.table.len(), len);
+            self.len = len;
+        }
+    }
+
+    /// A table of this size, with the numbers below this one.
+    fn fill(&mut self, size: usize, len: usize) {
+        let entries = std::mem::replace(&mut self.table, vec![0; size]);
+        for entry in entries {
+            if entry != 0 && entry as u32 as usize <= len {
+                let at = self.free(entry & UPPER);
+                self.table[at] = entry;
+            }
+        }
+    }
+
+    fn free(&self, hash: u64) -> usize {
+        let mask = self.table.len() - 1;
+        let mut at = (hash >> 32) as usize & mask;
+        while self.table[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.table.capacity() * 8
+    }
+}
+
+/// Byte strings, each kept once under a running number.
+#[derive(Clone, Debug)]
+pub(crate) struct Interner {
+    seed: u64,
+    arena: Vec<u8>,
+    /// Where each string ends; one more than there are strings.
+    ends: Vec<u32>,
+    numbers: HashIndex,
+}
+
 impl Interner {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
             arena: Vec::new(),
             ends: vec![0],
-            table: Vec::new(),
+            numbers: HashIndex::default(),
         }
     }
 
@@ -47,7 +123,7 @@ impl Interner {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.arena.capacity() + self.ends.capacity() * 4 + self.table.capacity() * 8
+        self.arena.capacity() + self.ends.capacity() * 4 + self.numbers.heap_bytes()
     }
 
     #[inline]
@@ -63,24 +139,8 @@ impl Interner {
 
     #[inline]
     pub(crate) fn find(&self, bytes: &[u8]) -> Entry {
-        let hash = hash(self.seed, bytes) & UPPER;
-        let Some(mask) = self.table.len().checked_sub(1) else {
-            return Entry::Vacant(Slot { at: 0, hash });
-        };
-        let mut at = (hash >> 32) as usize & mask;
-        loop {
-            let entry = self.table[at];
-            if entry == 0 {
-                return Entry::Vacant(Slot { at, hash });
-            }
-            if entry & UPPER == hash {
-                let code = (entry as u32) - 1;
-                if same(self.get(code), bytes) {
-                    return Entry::Known(code);
-                }
-            }
-            at = (at + 1) & mask;
-        }
+        let hash = hash(self.seed, bytes);
+        (self.numbers).find(hash, |code| same(self.get(code), bytes))
     }
 
     /// Whether these bytes can be added: places in the arena are 32-bit numbers.
@@ -90,16 +150,10 @@ impl Interner {
     }
 
     /// Puts a string where [`Self::find`] has not found it. There must be room for it.
-    pub(crate) fn insert(&mut self, mut slot: Slot, bytes: &[u8]) -> u32 {
-        if self.ends.len() * 2 > self.table.len() {
-            self.grow((self.table.len() * 2).max(16));
-            slot.at = self.free(slot.hash);
-        }
+    pub(crate) fn insert(&mut self, slot: Slot, bytes: &[u8]) -> u32 {
         self.arena.extend_from_slice(bytes);
         self.ends.push(self.arena.len() as u32);
-        let number = self.len() as u32;
-        self.table[slot.at] = slot.hash | u64::from(number);
-        number - 1
+        self.numbers.insert(slot)
     }
 
     /// The number of bytes that need not be text.
@@ -133,33 +187,7 @@ impl Interner {
         self.ends.truncate(len + 1);
         self.arena
             .truncate(self.ends.last().map_or(0, |end| *end as usize));
-        let entries = std::mem::take(&mut self.table);
-        self.table = vec![0; entries.len()];
-        for entry in entries {
-            if entry != 0 && entry as u32 as usize <= len {
-                let at = self.free(entry & UPPER);
-                self.table[at] = entry;
-            }
-        }
-    }
-
-    fn grow(&mut self, size: usize) {
-        let entries = std::mem::replace(&mut self.table, vec![0; size]);
-        for entry in entries {
-            if entry != 0 {
-                let at = self.free(entry & UPPER);
-                self.table[at] = entry;
-            }
-        }
-    }
-
-    fn free(&self, hash: u64) -> usize {
-        let mask = self.table.len() - 1;
-        let mut at = (hash >> 32) as usize & mask;
-        while self.table[at] != 0 {
-            at = (at + 1) & mask;
-        }
-        at
+        self.numbers.truncate(len);
     }
 }
 

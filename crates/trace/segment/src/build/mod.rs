@@ -11,6 +11,7 @@ mod shape;
 pub(crate) mod spans;
 mod table;
 mod tags;
+mod traces;
 mod turns;
 
 use std::collections::hash_map::RandomState;
@@ -25,9 +26,10 @@ pub(crate) use intern::{Entry, Interner, Reject};
 pub use rollback::Mark;
 use shape::Attr;
 pub(crate) use shape::Shape;
-use spans::{HAS_PARENT, NONE, earlier, kind_status};
-pub(crate) use spans::{Head, Spans, Traces};
+use spans::{HAS_PARENT, kind_status};
+pub(crate) use spans::{Head, Spans};
 pub(crate) use table::Table;
+pub(crate) use traces::{Trace, Traces};
 pub use turns::Turns;
 
 use crate::BuildError;
@@ -44,7 +46,6 @@ use crate::limits::{MAX_HEAP_BYTES, MAX_SPANS};
 pub struct Builder {
     pub(crate) spans: Spans,
     pub(crate) traces: Traces,
-    pub(crate) trace_ids: Interner,
     pub(crate) names: Interner,
     pub(crate) messages: Interner,
     pub(crate) trace_states: Interner,
@@ -87,8 +88,7 @@ impl Builder {
         }
         Self {
             spans: Spans::default(),
-            traces: Traces::default(),
-            trace_ids: Interner::new(seed),
+            traces: Traces::new(seed),
             names: Interner::new(seed),
             messages,
             trace_states,
@@ -109,7 +109,7 @@ impl Builder {
 
     /// How many traces its spans belong to.
     pub fn trace_count(&self) -> usize {
-        self.traces.start.len()
+        self.traces.len()
     }
 
     /// Whether it holds no spans.
@@ -119,15 +119,10 @@ impl Builder {
 
     /// The bytes of heap that it takes.
     pub fn heap_bytes(&self) -> usize {
-        let interners = [
-            &self.trace_ids,
-            &self.names,
-            &self.messages,
-            &self.trace_states,
-        ];
+        let interners = [&self.names, &self.messages, &self.trace_states];
         interners.map(Interner::heap_bytes).iter().sum::<usize>()
             + self.spans.heap_bytes()
-            + self.traces.start.capacity() * 16
+            + self.traces.heap_bytes()
             + self.resources.heap_bytes()
             + self.scopes.heap_bytes()
             + self.attributes.heap_bytes()
@@ -152,22 +147,9 @@ impl Builder {
         let row = self.spans.len() as u32;
         let name = self.names.intern_text::<CHECK>(head.name)?;
         self.attributes.push::<CHECK, A>(name, attributes)?;
-        let trace = self.trace_ids.intern(&head.trace_id.to_bytes())?;
+        let (trace, before) = (self.traces).add(head.trace_id, row, head.start_unix_nano);
         let spans = &mut self.spans;
-        match self.traces.last.get_mut(trace as usize) {
-            Some(last) => {
-                spans.before.push(std::mem::replace(last, row));
-                let start = &mut self.traces.start[trace as usize];
-                *start = earlier(*start, head.start_unix_nano);
-                self.traces.spans[trace as usize] += 1;
-            }
-            None => {
-                spans.before.push(NONE);
-                self.traces.last.push(row);
-                self.traces.start.push(head.start_unix_nano);
-                self.traces.spans.push(1);
-            }
-        }
+        spans.before.push(before);
         let has_parent = match head.parent_span_id {
             Some(_) => HAS_PARENT,
             None => 0,

@@ -30,7 +30,7 @@ impl Builder {
     pub fn mark(&self) -> Mark {
         Mark {
             spans: self.spans.len(),
-            traces: self.trace_ids.len(),
+            traces: self.traces.len(),
             names: self.names.len(),
             messages: self.messages.len(),
             trace_states: self.trace_states.len(),
@@ -49,10 +49,7 @@ impl Builder {
         self.events.truncate(to.events);
         self.links.truncate(to.links);
         self.spans.truncate(to.spans);
-        self.trace_ids.truncate(to.traces);
-        self.traces.start.truncate(to.traces);
-        self.traces.last.truncate(to.traces);
-        self.traces.spans.truncate(to.traces);
+        self.traces.truncate(to.traces);
         self.names.truncate(to.names);
         self.messages.truncate(to.messages);
         self.trace_states.truncate(to.trace_states);
@@ -64,23 +61,24 @@ impl Builder {
     fn forget_in_traces(&mut self, to: Mark) {
         let mut touched = Vec::new();
         for row in (to.spans..self.spans.trace.len()).rev() {
-            let trace = self.spans.trace[row] as usize;
-            if trace < to.traces {
-                self.traces.last[trace] = self.spans.before[row];
-                self.traces.spans[trace] -= 1;
-                touched.push(trace);
+            let number = self.spans.trace[row] as usize;
+            if number < to.traces {
+                let trace = self.traces.get_mut(number);
+                trace.last = self.spans.before[row];
+                trace.spans -= 1;
+                touched.push(number);
             }
         }
         touched.sort_unstable();
         touched.dedup();
         for trace in touched {
             let mut start = 0;
-            let mut row = self.traces.last[trace];
+            let mut row = self.traces.get(trace).last;
             while row != NONE {
                 start = earlier(start, self.spans.start[row as usize]);
                 row = self.spans.before[row as usize];
             }
-            self.traces.start[trace] = start;
+            self.traces.get_mut(trace).start = start;
         }
     }
 }

@@ -20,7 +20,7 @@ impl Builder {
     /// group. `None` if it has none.
     pub fn trace(&self, id: TraceId) -> Option<Vec<SpanGroup>> {
         let trace = self.trace_number(id)?;
-        let mut rows = Vec::with_capacity(self.traces.spans[trace] as usize);
+        let mut rows = Vec::with_capacity(self.traces.get(trace).spans as usize);
         self.rows_of_trace(trace, self.span_count(), &mut rows);
         let mut groups = Vec::new();
         self.read_rows(&rows, &mut groups);
@@ -52,7 +52,7 @@ impl Builder {
     /// Appends the rows of a trace that are among the first `rows`, in the order of arrival.
     pub(crate) fn rows_of_trace(&self, trace: usize, rows: usize, to: &mut Vec<u32>) {
         let first = to.len();
-        let mut row = self.traces.last[trace];
+        let mut row = self.traces.get(trace).last;
         while row != NONE {
             if (row as usize) < rows {
                 to.push(row);
@@ -64,7 +64,7 @@ impl Builder {
 
     /// The newest row of a trace that is among the first `rows`, if it has any.
     pub fn last_row(&self, id: TraceId, rows: usize) -> Option<u32> {
-        let mut row = self.traces.last[self.trace_number(id)?];
+        let mut row = self.traces.get(self.trace_number(id)?).last;
         while row != NONE && row as usize >= rows {
             row = self.spans.before[row as usize];
         }
@@ -86,7 +86,8 @@ impl Builder {
 
     /// The start and the id of a trace, by its number.
     pub fn trace_at(&self, trace: usize) -> (u64, TraceId) {
-        (self.traces.start[trace], self.trace_id(trace))
+        let trace = self.traces.get(trace);
+        (trace.start, trace.id)
     }
 
     /// The least and the most start of the spans in these rows.
@@ -107,12 +108,12 @@ impl Builder {
     /// The start of the earliest span that it has of a trace; zero if it has spans but knows no
     /// start, `None` if it has none.
     pub fn trace_start(&self, id: TraceId) -> Option<u64> {
-        Some(self.traces.start[self.trace_number(id)?])
+        Some(self.traces.get(self.trace_number(id)?).start)
     }
 
     /// The number of a trace, if it has spans of it.
     pub fn trace_number(&self, id: TraceId) -> Option<usize> {
-        match self.trace_ids.find(&id.to_bytes()) {
+        match self.traces.find(id) {
             Entry::Known(trace) => Some(trace as usize),
             Entry::Vacant(_) => None,
         }

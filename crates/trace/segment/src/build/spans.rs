@@ -134,16 +134,6 @@ impl Sparse {
     }
 }
 
-/// The traces of a builder.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Traces {
-    /// The earliest start that is known; zero if none is.
-    pub(crate) start: Vec<u64>,
-    /// The newest span, from which [`Spans::before`] leads to all others.
-    pub(crate) last: Vec<u32>,
-    pub(crate) spans: Vec<u32>,
-}
-
 /// The earlier of two starts; zero means unknown.
 #[inline]
 pub(crate) const fn earlier(a: u64, b: u64) -> u64 {

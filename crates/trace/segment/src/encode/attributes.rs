@@ -141,6 +141,7 @@ impl<'b> Columns<'b> {
         for slots in &mut self.slots {
             slots.clear();
         }
+        self.table.fetch(rows);
         for row in rows {
             for (column, slot) in self.table.cells(*row) {
                 self.slots[column as usize].push(slot);

@@ -1,6 +1,7 @@
 use super::order::TraceRows;
 use super::parents::Parents;
 use super::{Encoder, Writer, children};
+use crate::build::Trace;
 use crate::build::spans::{HAS_PARENT, Sparse};
 use crate::bytes::zigzag;
 use crate::codec::words::Word;
@@ -34,7 +35,7 @@ impl Encoder<'_> {
         let rows = &self.order.rows[first.begin as usize..last.end as usize];
         let events: Vec<u32> = children::of_rows(&self.first_event, rows).collect();
         let links: Vec<u32> = children::of_rows(&self.first_link, rows).collect();
-        let start_of = |trace: &TraceRows| self.builder.traces.start[trace.trace as usize];
+        let start_of = |trace: &TraceRows| self.builder.traces.get(trace.trace as usize).start;
         let starts = || {
             rows.iter()
                 .map(|row| self.builder.spans.start[*row as usize])
@@ -81,8 +82,8 @@ impl Encoder<'_> {
         let mut unexpected = Vec::with_capacity(traces.len());
         let mut ranks = Vec::new();
         for trace in traces {
-            ids.extend_from_slice(builder.trace_ids.get(trace.trace));
-            let start = builder.traces.start[trace.trace as usize];
+            let Trace { id, start, .. } = *builder.traces.get(trace.trace as usize);
+            ids.extend_from_slice(&id.to_bytes());
             steps.push(start - before.unwrap_or(start));
             before = Some(start);
             let expected = trace.is_as_expected();
@@ -117,7 +118,7 @@ impl Encoder<'_> {
         for trace in traces {
             let rows = &order.rows[trace.begin as usize..trace.end as usize];
             parents.add_trace(builder, rows);
-            let start = builder.traces.start[trace.trace as usize];
+            let start = builder.traces.get(trace.trace as usize).start;
             let offset = |row: &u32| spans.start[*row as usize].wrapping_sub(start);
             offsets.extend(rows.iter().map(offset));
         }

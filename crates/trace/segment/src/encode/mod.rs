@@ -89,8 +89,8 @@ impl Builder {
         key: impl Fn(u64) -> u64,
     ) -> Vec<(u64, Vec<u8>)> {
         let mut by_key: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-        for (trace, start) in (0..).zip(&self.traces.start) {
-            by_key.entry(key(*start)).or_default().push(trace);
+        for (number, trace) in (0..).zip(self.traces.all()) {
+            by_key.entry(key(trace.start)).or_default().push(number);
         }
         (by_key.into_iter())
             .map(|(key, traces)| (key, self.encode_traces(options, traces)))
@@ -178,10 +178,10 @@ impl<'b> Encoder<'b> {
 
     /// Writes where each trace lies.
     fn put_index(&mut self) {
-        let hashes = self.order.pieces().map(|piece| {
-            let id = self.builder.trace_ids.get(piece.trace);
-            hash_trace(id.try_into().map_or(0, u128::from_be_bytes))
-        });
+        let hashes = self
+            .order
+            .pieces()
+            .map(|piece| hash_trace(self.builder.trace_id(piece.trace as usize).as_u128()));
         let hashes: Vec<u64> = hashes.collect();
         self.writer.put_index(&hashes);
     }

@@ -65,15 +65,17 @@ fn expected_key(builder: &Builder, row: u32) -> (u32, u32, u64, u64) {
 impl Order {
     /// Of these traces of a builder, in groups of this size.
     pub(super) fn of(builder: &Builder, mut chosen: Vec<u32>, most_of_group: Most) -> Self {
-        let start = &builder.traces.start;
-        let key = |trace: u32| (start[trace as usize], builder.trace_ids.get(trace));
+        let key = |trace: u32| {
+            let trace = builder.traces.get(trace as usize);
+            (trace.start, trace.id)
+        };
         chosen.sort_unstable_by(|a, b| key(*a).cmp(&key(*b)));
         let mut traces = Vec::with_capacity(chosen.len());
         let mut next = vec![u32::MAX; builder.trace_count()];
         let mut end = 0;
         for trace in chosen {
             let begin = end;
-            end += builder.traces.spans[trace as usize];
+            end += builder.traces.get(trace as usize).spans;
             next[trace as usize] = begin;
             traces.push(TraceRows {
                 trace,

@@ -95,8 +95,7 @@ impl Builder {
     }
 
     pub(crate) fn trace_id(&self, trace: usize) -> TraceId {
-        let bytes = self.trace_ids.get(trace as u32).try_into();
-        bytes.map_or(TraceId::ZERO, TraceId::from_bytes)
+        self.traces.get(trace).id
     }
 
     pub(crate) fn table(&self, place: Place) -> &Table {
