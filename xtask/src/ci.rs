@@ -120,19 +120,19 @@ pub(crate) fn crash() -> anyhow::Result<()> {
 /// What the tests have built already, with the same features: nothing is compiled again.
 const DEV_BUILD: &str = "cargo build --locked --workspace --tests --bins";
 
-/// Counts the instructions of the product as it is released. Those of the bench tool are not counted, so
+/// Counts the instructions of the proxy as it is released. Those of the bench tool are not counted, so
 /// it may be a debug build, which is there.
 fn instructions() -> anyhow::Result<()> {
     peers::install(bench_needs(&["instructions".to_owned()]))?;
     sh(DEV_BUILD)?;
     run(&mut release_build(""))?;
-    sh("target/debug/periplus-bench instructions")
+    sh("target/debug/periplus-bench instructions --periplus target/release/periplus-sidecar")
 }
 
-/// The product as it is released, but for the line numbers of its code, which cost the linker time.
-/// `through` is the program that runs the build, with a space behind it, if any.
+/// The proxy as it is released, but for the other roles, and the line numbers of its code, which cost the
+/// linker time. `through` is the program that runs the build, with a space behind it, if any.
 fn release_build(through: &str) -> Command {
-    let line = format!("{through}cargo build --locked --release --package periplus");
+    let line = format!("{through}cargo build --locked --release --package periplus-sidecar");
     let mut build = command(&line);
     build.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
     build

@@ -7,8 +7,9 @@
 use rustix::process::setpriority_process;
 
 /// For the threads that take spans in, of which there are several for each that answers: together they
-/// weigh less than one query (Linux gives each of them a fifth of what a thread of the usual priority gets).
-pub const INTAKE: i32 = 7;
+/// weigh half of what one query does (Linux gives each of them a ninth of what a thread of the usual
+/// priority gets), so that with one core between them an answer takes half as long again.
+pub const INTAKE: i32 = 10;
 
 /// For work that nobody waits for.
 pub(crate) const LATER: i32 = 15;
