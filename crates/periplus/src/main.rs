@@ -35,6 +35,8 @@ enum Command {
     Control(commands::control::Args),
     /// A sidecar or gateway alone
     Proxy(commands::proxy::Args),
+    /// A token that a workload gets its certificate with
+    Token(commands::identity::TokenArgs),
     /// Redirect this network namespace's connections to its proxy, by Istio's rules
     ProxyInit(Box<commands::proxy_init::Args>),
     /// One service of the Bookinfo sample
@@ -69,13 +71,15 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
         | Command::Trace(_)
         | Command::Services(_)
         | Command::Export(_)
-        | Command::Sampling(_) => "warn",
+        | Command::Sampling(_)
+        | Command::Token(_) => "warn",
         Command::Proxy(args) => args.log_level(),
         _ => "info",
     });
     periplus_local::follow_parent().context("cannot watch the standard input")?;
     match command {
         Command::Demo(args) => commands::demo::run(args),
+        Command::Token(args) => commands::identity::token(args),
         Command::Serve(args) => {
             let (_, matches) = matches.subcommand().context("no command")?;
             commands::serve::run(*args, matches)
@@ -89,6 +93,6 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
         Command::Proxy(args) => commands::proxy::run(args),
         Command::ProxyInit(args) => commands::proxy_init::run(&args),
         Command::Bookinfo(args) => commands::bookinfo::run(args),
-        Command::Guard(args) => commands::guard::run(&args),
+        Command::Guard(args) => commands::guard::run(args),
     }
 }

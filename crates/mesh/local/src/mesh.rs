@@ -38,6 +38,10 @@ pub struct ProxyNode {
     pub id: String,
     /// `node.cluster`, the service name on spans.
     pub cluster: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The service account that it has certificates of.
+    pub service_account: String,
     /// `node.metadata`.
     pub metadata: Value,
 }
@@ -74,6 +78,8 @@ impl Mesh {
                 workload.name
             ),
             cluster: format!("{}.{namespace}", workload.app),
+            namespace: namespace.clone(),
+            service_account: workload.service_account.clone(),
             metadata: json!({
                 "NAME": workload.name,
                 "NAMESPACE": namespace,
@@ -89,14 +95,17 @@ impl Mesh {
 
     /// The gateway.
     pub fn gateway(&self) -> ProxyNode {
+        let account = format!("{GATEWAY}-service-account");
         ProxyNode {
             id: format!("router~127.0.0.1~{GATEWAY}.{SYSTEM}~{SYSTEM}.svc.{DOMAIN}"),
             cluster: format!("{GATEWAY}.{SYSTEM}"),
+            namespace: SYSTEM.to_owned(),
+            service_account: account.clone(),
             metadata: json!({
                 "NAME": GATEWAY,
                 "NAMESPACE": SYSTEM,
                 "WORKLOAD_NAME": GATEWAY,
-                "SERVICE_ACCOUNT": format!("{GATEWAY}-service-account"),
+                "SERVICE_ACCOUNT": account,
                 "LABELS": {"app": GATEWAY, "istio": "ingressgateway"},
                 "MESH_ID": DOMAIN,
                 "CLUSTER_ID": "local",

@@ -35,6 +35,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PROXY", default_value = "periplus")]
     proxy: ProxyChoice,
 
+    /// How long certificates of workloads hold; they are renewed at half of it
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = super::duration::parse)]
+    certificate_lifetime: Duration,
+
     /// Send no requests
     #[arg(long)]
     no_traffic: bool,
@@ -91,7 +95,7 @@ async fn demo(args: Args) -> anyhow::Result<()> {
 
     let mesh = mesh::bookinfo(args.port_base)?;
     check_free(&parts::claims(&mesh))?;
-    let state = State::create(args.dir.clone(), &mesh)?;
+    let state = State::create(args.dir.clone(), &mesh, &args.proxy)?;
     let parts = parts::parts(&mesh, &state, &args)?;
     let screen = Screen::new(parts.len());
     screen.line(&format!(
@@ -169,7 +173,12 @@ async fn live(
         return Ok(Outcome::Done);
     }
     screen.line("\nCtrl-C stops everything.");
-    std::future::pending().await
+    loop {
+        tokio::time::sleep(TOKEN_LIFETIME / 2).await;
+        if let Err(error) = state.issue_tokens(mesh) {
+            screen.trouble(&format!("  {error:#}"));
+        }
+    }
 }
 
 /// Shows events until there are no more.
@@ -239,6 +248,9 @@ impl Interruptions {
         }
     }
 }
+
+/// How long tokens of workloads hold; they are made anew at half of it.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// How long one request of the demo to a part of it may take.
 const PATIENCE: Duration = Duration::from_secs(10);

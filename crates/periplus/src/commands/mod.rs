@@ -8,6 +8,7 @@ pub(crate) mod demo;
 mod duration;
 pub(crate) mod export;
 pub(crate) mod guard;
+pub(crate) mod identity;
 mod instant;
 mod output;
 pub(crate) mod proxy;

@@ -1,6 +1,7 @@
 //! The processes of the demo.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use periplus_bookinfo::{Environment, Role};
@@ -70,6 +71,8 @@ pub(super) fn parts(mesh: &Mesh, state: &State, args: &Args) -> anyhow::Result<V
         program,
         state,
         proxy: &args.proxy,
+        certificate_lifetime: args.certificate_lifetime,
+        ca: format!("http://{}", local(mesh.ports.xds)),
     };
     let mut parts = vec![maker.serve(mesh), maker.control(mesh)];
     for workload in &mesh.workloads {
@@ -78,7 +81,8 @@ pub(super) fn parts(mesh: &Mesh, state: &State, args: &Args) -> anyhow::Result<V
     for workload in &mesh.workloads {
         let after = [SERVE, CONTROL, &workload.name];
         let admin = mesh.ports.workloads[&workload.name].admin;
-        parts.push(maker.proxy(&sidecar_of(&workload.name), admin, &after));
+        let account = (mesh.namespace.as_str(), workload.service_account.as_str());
+        parts.push(maker.proxy(&sidecar_of(&workload.name), account, admin, &after));
     }
     let sidecars: Vec<String> = mesh
         .workloads
@@ -86,7 +90,9 @@ pub(super) fn parts(mesh: &Mesh, state: &State, args: &Args) -> anyhow::Result<V
         .map(|workload| sidecar_of(&workload.name))
         .collect();
     let after: Vec<&str> = sidecars.iter().map(String::as_str).collect();
-    parts.push(maker.proxy(GATEWAY, mesh.ports.gateway_admin, &after));
+    let gateway = mesh.gateway();
+    let account = (gateway.namespace.as_str(), gateway.service_account.as_str());
+    parts.push(maker.proxy(GATEWAY, account, mesh.ports.gateway_admin, &after));
     Ok(parts)
 }
 
@@ -94,6 +100,9 @@ struct Maker<'a> {
     program: PathBuf,
     state: &'a State,
     proxy: &'a ProxyChoice,
+    certificate_lifetime: Duration,
+    /// Where proxies get their certificates.
+    ca: String,
 }
 
 impl Maker<'_> {
@@ -144,6 +153,13 @@ impl Maker<'_> {
             mesh.ports.xds.to_string(),
             "--monitoring-port".to_owned(),
             mesh.ports.monitoring.to_string(),
+            "--identity-dir".to_owned(),
+            self.state.identity().display().to_string(),
+            "--workload-cert-ttl".to_owned(),
+            format!("{}ms", self.certificate_lifetime.as_millis()),
+            // Nothing in the demo uses it: any port will do.
+            "--tls-port".to_owned(),
+            "0".to_owned(),
         ];
         let ready = Probe::Http {
             address: local(mesh.ports.monitoring),
@@ -190,12 +206,29 @@ impl Maker<'_> {
         Ok(part)
     }
 
-    fn proxy(&self, name: &str, admin: u16, after: &[&str]) -> Part {
+    fn proxy(
+        &self,
+        name: &str,
+        (namespace, account): (&str, &str),
+        admin: u16,
+        after: &[&str],
+    ) -> Part {
         let bootstrap = self.state.bootstrap(name).display().to_string();
+        let token = self.state.token(name).display().to_string();
         let arguments = match self.proxy {
-            ProxyChoice::Periplus => ["proxy", "-c", &bootstrap].map(str::to_owned).to_vec(),
+            ProxyChoice::Periplus => ["proxy", "-c", &bootstrap, "--token-file", &token]
+                .map(str::to_owned)
+                .to_vec(),
             ProxyChoice::Envoy(path) => [
                 "guard",
+                "--sds",
+                &self.state.agent(name).display().to_string(),
+                "--account",
+                &format!("{namespace}/{account}"),
+                "--token-file",
+                &token,
+                "--ca",
+                &self.ca,
                 &path.display().to_string(),
                 "--",
                 "-c",

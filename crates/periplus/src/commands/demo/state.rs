@@ -9,8 +9,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use periplus_bookinfo::networking;
+use periplus_identity::{Bearer, ServiceAccount, private};
 use periplus_local::{Mesh, ProxyNode};
 use periplus_proxy::bootstrap;
+
+use super::{ProxyChoice, TOKEN_LIFETIME};
+use crate::commands::identity::Tokens;
+
+/// Nobody gets in without a certificate of the mesh.
+const STRICT: &str = "\
+# Workloads take nothing but mutual TLS: copy this to the rules and call a sidecar without it.
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata:
+  name: default
+  namespace: istio-system
+spec:
+  mtls:
+    mode: STRICT
+";
 
 /// The directory.
 #[derive(Debug)]
@@ -31,7 +48,11 @@ pub(super) fn sidecar_of(workload: &str) -> String {
 
 impl State {
     /// Makes the directory and writes everything that the parts read.
-    pub(super) fn create(directory: Option<PathBuf>, mesh: &Mesh) -> anyhow::Result<Self> {
+    pub(super) fn create(
+        directory: Option<PathBuf>,
+        mesh: &Mesh,
+        proxy: &ProxyChoice,
+    ) -> anyhow::Result<Self> {
         let temporary = directory.is_none();
         let directory = match directory {
             // The parts are told absolute paths: they must not depend on where they run.
@@ -54,7 +75,9 @@ impl State {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("cannot make the directory {}", directory.display()))?;
         }
-        state.write_all(mesh)?;
+        let needs_agent = matches!(proxy, ProxyChoice::Envoy(_));
+        state.write_all(mesh, needs_agent)?;
+        state.issue_tokens(mesh)?;
         Ok(state)
     }
 
@@ -99,6 +122,38 @@ impl State {
         self.bootstraps().join(format!("{part}.json"))
     }
 
+    /// The keys of the certificate authority, and the tokens: for this user alone.
+    pub(super) fn identity(&self) -> PathBuf {
+        self.directory.join("identity")
+    }
+
+    /// The token of a proxy, by the name of its part.
+    pub(super) fn token(&self, part: &str) -> PathBuf {
+        self.identity().join(format!("{part}.jwt"))
+    }
+
+    /// The socket of an Envoy's agent.
+    pub(super) fn agent(&self, part: &str) -> PathBuf {
+        self.identity().join(format!("{part}.sds"))
+    }
+
+    /// Makes the tokens of all proxies, in place of those that there are.
+    pub(super) fn issue_tokens(&self, mesh: &Mesh) -> anyhow::Result<()> {
+        let tokens = Tokens::open(&self.identity())?;
+        let issue = |part: &str, node: &ProxyNode| -> anyhow::Result<()> {
+            let bearer = Bearer {
+                account: ServiceAccount::new(&node.namespace, &node.service_account)?,
+                workload: part.to_owned(),
+            };
+            let token = tokens.issue(&bearer, TOKEN_LIFETIME);
+            Ok(private::write(&self.token(part), &token)?)
+        };
+        for workload in &mesh.workloads {
+            issue(&sidecar_of(&workload.name), &mesh.sidecar(workload))?;
+        }
+        issue(GATEWAY, &mesh.gateway())
+    }
+
     /// Removes the directory if it is not the user's.
     pub(super) fn remove_if_temporary(&self) {
         if self.temporary
@@ -112,7 +167,7 @@ impl State {
         self.directory.join("bootstrap")
     }
 
-    fn write_all(&self, mesh: &Mesh) -> anyhow::Result<()> {
+    fn write_all(&self, mesh: &Mesh, needs_agent: bool) -> anyhow::Result<()> {
         let config = self.config();
         for (file, text) in mesh.resources() {
             write(&config.join(file), &text)?;
@@ -124,30 +179,35 @@ impl State {
         for networking::Rules { file, text } in networking::EXAMPLES {
             write(&self.examples().join(file), text)?;
         }
+        write(&self.examples().join("mtls-strict.yaml"), STRICT)?;
         write(&self.mesh_config(), &mesh.mesh_config())?;
 
         for workload in &mesh.workloads {
             let admin = mesh.ports.workloads[&workload.name].admin;
             let part = sidecar_of(&workload.name);
-            self.write_bootstrap(&part, &mesh.sidecar(workload), admin, mesh.ports.xds)?;
+            let ports = (admin, mesh.ports.xds);
+            self.write_bootstrap(&part, &mesh.sidecar(workload), ports, needs_agent)?;
         }
         let admin = mesh.ports.gateway_admin;
-        self.write_bootstrap(GATEWAY, &mesh.gateway(), admin, mesh.ports.xds)
+        let ports = (admin, mesh.ports.xds);
+        self.write_bootstrap(GATEWAY, &mesh.gateway(), ports, needs_agent)
     }
 
     fn write_bootstrap(
         &self,
         part: &str,
         node: &ProxyNode,
-        admin: u16,
-        xds: u16,
+        (admin, xds): (u16, u16),
+        needs_agent: bool,
     ) -> anyhow::Result<()> {
+        let agent = needs_agent.then(|| self.agent(part));
         let text = bootstrap::render(&bootstrap::Spec {
             node_id: &node.id,
             node_cluster: &node.cluster,
             metadata: &node.metadata,
             control_plane: local(xds),
             admin: local(admin),
+            agent: agent.as_deref(),
         });
         write(&self.bootstrap(part), &text)
     }
@@ -233,16 +293,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mesh = bookinfo(Some(30_000)).unwrap();
         let path = directory.path().join("demo");
-        let state = State::create(Some(path.clone()), &mesh).unwrap();
+        let state = State::create(Some(path.clone()), &mesh, &ProxyChoice::Periplus).unwrap();
         let rules = state.config().join("routes.yaml");
         fs::write(&rules, "mine").unwrap();
-        let error = State::create(Some(path.clone()), &mesh).unwrap_err();
+        let error = State::create(Some(path.clone()), &mesh, &ProxyChoice::Periplus).unwrap_err();
         assert!(
             error.to_string().contains("another demo runs in"),
             "{error}"
         );
         drop(state);
-        let state = State::create(Some(path), &mesh).unwrap();
+        let state = State::create(Some(path), &mesh, &ProxyChoice::Periplus).unwrap();
         assert_eq!(fs::read_to_string(rules).unwrap(), "mine");
 
         assert_eq!(fs::read_dir(state.bootstraps()).unwrap().count(), 7);
@@ -257,10 +317,11 @@ mod tests {
     fn only_temporary_directories_are_removed() {
         let mesh = bookinfo(None).unwrap();
         let own = tempfile::tempdir().unwrap();
-        let state = State::create(Some(own.path().to_owned()), &mesh).unwrap();
+        let state =
+            State::create(Some(own.path().to_owned()), &mesh, &ProxyChoice::Periplus).unwrap();
         state.remove_if_temporary();
         assert!(state.config().exists());
-        let state = State::create(None, &mesh).unwrap();
+        let state = State::create(None, &mesh, &ProxyChoice::Periplus).unwrap();
         assert!(state.config().exists());
         state.remove_if_temporary();
         assert!(!state.directory().exists());

@@ -31,6 +31,7 @@ impl Plane {
         let path = directory.path().join("mesh-config.yaml");
         std::fs::write(&path, mesh_config).expect("a file");
         let plane = ControlPlane::load(Options {
+            certificates: None,
             directory: resources,
             mesh_config: Some(path.clone()),
             debounce: Debounce {
