@@ -19,6 +19,8 @@ struct Cli {
 enum Command {
     /// Bookinfo with sidecars, gateway, control plane, trace backend and UI on this machine
     Demo(commands::demo::Args),
+    /// Your own processes with sidecars, gateway, control plane, trace backend and UI on this machine, from one file
+    Up(Box<commands::up::Args>),
     /// The trace backend and its UI alone
     Serve(Box<commands::serve::Args>),
     /// The directory that the trace backend keeps spans in: check, stats, compact
@@ -67,6 +69,7 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
     logging::start(match &command {
         // It talks to a person: what goes well is on the screen already.
         Command::Demo(_)
+        | Command::Up(_)
         | Command::Store(_)
         | Command::Trace(_)
         | Command::Services(_)
@@ -79,6 +82,7 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
     periplus_local::follow_parent().context("cannot watch the standard input")?;
     match command {
         Command::Demo(args) => commands::demo::run(args),
+        Command::Up(args) => commands::up::run(&args),
         Command::Token(args) => commands::identity::token(args),
         Command::Serve(args) => {
             let (_, matches) = matches.subcommand().context("no command")?;

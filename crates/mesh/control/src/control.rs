@@ -21,8 +21,8 @@ use crate::monitoring::Monitoring;
 /// Where the control plane reads.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory of resources.
-    pub directory: PathBuf,
+    /// The directories of resources.
+    pub directories: Vec<PathBuf>,
     /// The file of the mesh configuration.
     pub mesh_config: Option<PathBuf>,
     /// When changed files are read.
@@ -60,8 +60,8 @@ impl ControlPlane {
     pub fn load(options: Options) -> Result<Self, LoadError> {
         // Before the first scan, so that nothing goes unnoticed between the two.
         let mut watcher = Watcher::new(options.debounce);
-        watcher.watch([options.directory.clone()].into());
-        let files = Files::load(options.directory, options.mesh_config)?;
+        watcher.watch(options.directories.iter().cloned().collect());
+        let files = Files::load(options.directories, options.mesh_config)?;
         watcher.watch(files.directories());
         let certificates = options
             .certificates

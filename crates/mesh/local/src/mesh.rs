@@ -29,6 +29,17 @@ pub struct Workload {
     pub service_account: String,
     /// The port that callers use.
     pub service_port: u16,
+    /// Which one it is of several with the same app and version.
+    pub instance: Option<u16>,
+}
+
+impl Workload {
+    /// Its labels.
+    pub(crate) fn labels(&self) -> Vec<(&'static str, String)> {
+        let mut labels = vec![("app", self.app.clone()), ("version", self.version.clone())];
+        labels.extend(self.instance.map(|number| (INSTANCE, number.to_string())));
+        labels
+    }
 }
 
 /// Who a proxy is, for its bootstrap file.
@@ -50,6 +61,8 @@ pub struct ProxyNode {
 pub(crate) const GATEWAY: &str = "istio-ingressgateway";
 /// The namespace of the gateway and the trace backend.
 pub(crate) const SYSTEM: &str = "istio-system";
+/// The label that tells apart what has the same app and version.
+const INSTANCE: &str = "instance";
 /// What follows namespace and `svc` in host names.
 pub(crate) const DOMAIN: &str = "cluster.local";
 
@@ -85,7 +98,7 @@ impl Mesh {
                 "NAMESPACE": namespace,
                 "WORKLOAD_NAME": workload.name,
                 "SERVICE_ACCOUNT": workload.service_account,
-                "LABELS": {"app": workload.app, "version": workload.version},
+                "LABELS": Value::from_iter(workload.labels()),
                 "MESH_ID": DOMAIN,
                 "CLUSTER_ID": "local",
                 "INTERCEPTION_MODE": "NONE",

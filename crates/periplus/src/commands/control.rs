@@ -16,9 +16,9 @@ use super::identity::AuthorityArgs;
 /// Flags.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Directory of *.yaml, *.yml and *.json files with Istio resources; changes take effect at once
-    #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
+    /// Directory of *.yaml, *.yml and *.json files with Istio resources; changes take effect at once; repeatable
+    #[arg(long, value_name = "DIR", required = true)]
+    dir: Vec<PathBuf>,
 
     /// File with Istio's MeshConfig: where spans go, and how many
     #[arg(long, value_name = "FILE")]
@@ -65,7 +65,7 @@ async fn control(args: Args) -> anyhow::Result<()> {
         None => None,
     };
     let plane = ControlPlane::load(Options {
-        directory: args.dir,
+        directories: args.dir,
         mesh_config: args.mesh_config,
         debounce: Debounce::default(),
         certificates,

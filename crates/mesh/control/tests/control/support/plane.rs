@@ -32,7 +32,7 @@ impl Plane {
         std::fs::write(&path, mesh_config).expect("a file");
         let plane = ControlPlane::load(Options {
             certificates: None,
-            directory: resources,
+            directories: vec![resources],
             mesh_config: Some(path.clone()),
             debounce: Debounce {
                 quiet: Duration::from_millis(50),
