@@ -19,6 +19,8 @@ struct Cli {
 enum Command {
     /// Bookinfo with sidecars, gateway, control plane, trace backend and UI on this machine
     Demo(commands::demo::Args),
+    /// Your own processes with sidecars, gateway, control plane, trace backend and UI on this machine, from one file
+    Up(Box<commands::up::Args>),
     /// The trace backend and its UI alone
     Serve(Box<commands::serve::Args>),
     /// The directory that the trace backend keeps spans in: check, stats, compact
@@ -35,6 +37,8 @@ enum Command {
     Control(commands::control::Args),
     /// A sidecar or gateway alone
     Proxy(commands::proxy::Args),
+    /// A token that a workload gets its certificate with
+    Token(commands::identity::TokenArgs),
     /// Redirect this network namespace's connections to its proxy, by Istio's rules
     ProxyInit(Box<commands::proxy_init::Args>),
     /// One service of the Bookinfo sample
@@ -65,17 +69,21 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
     logging::start(match &command {
         // It talks to a person: what goes well is on the screen already.
         Command::Demo(_)
+        | Command::Up(_)
         | Command::Store(_)
         | Command::Trace(_)
         | Command::Services(_)
         | Command::Export(_)
-        | Command::Sampling(_) => "warn",
+        | Command::Sampling(_)
+        | Command::Token(_) => "warn",
         Command::Proxy(args) => args.log_level(),
         _ => "info",
     });
     periplus_local::follow_parent().context("cannot watch the standard input")?;
     match command {
         Command::Demo(args) => commands::demo::run(args),
+        Command::Up(args) => commands::up::run(&args),
+        Command::Token(args) => commands::identity::token(args),
         Command::Serve(args) => {
             let (_, matches) = matches.subcommand().context("no command")?;
             commands::serve::run(*args, matches)
@@ -89,6 +97,6 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
         Command::Proxy(args) => commands::proxy::run(args),
         Command::ProxyInit(args) => commands::proxy_init::run(&args),
         Command::Bookinfo(args) => commands::bookinfo::run(args),
-        Command::Guard(args) => commands::guard::run(&args),
+        Command::Guard(args) => commands::guard::run(args),
     }
 }

@@ -223,6 +223,95 @@ fn an_application_that_drops_headers_splits_the_trace_and_breaks_nothing() {
     });
 }
 
+/// Certificates hold for six seconds here, so that each of seven proxies gets another one every three.
+#[test]
+fn identities_are_on_every_span_and_rotate_under_load_and_plaintext_is_refused() {
+    let base = free_base();
+    let mut demo = Demo::start(base, &["--no-traffic", "--certificate-lifetime", "6s"]);
+    demo.wait_for(&["Ctrl-C stops everything"]);
+    let inbound_of_reviews = base + 10 + 2 * 10 + 1;
+    let plaintext = || get(inbound_of_reviews, "/reviews/0").status;
+    assert_eq!(plaintext(), 200, "PERMISSIVE takes both");
+    demo.apply("mtls-strict.yaml");
+    patiently("STRICT", || (plaintext() == 0).then_some(()));
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut pages = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let page = get(base, "/productpage");
+                assert_eq!(page.status, 200, "page {pages}");
+                assert!(!page.body.contains("Error fetching"), "page {pages}");
+                pages += 1;
+            }
+            pages
+        })
+    };
+    let renewed = |admin: u16| -> u64 {
+        let stats = get(admin, "/stats").body;
+        let line = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("identity.renewed: "));
+        line.unwrap().parse().unwrap()
+    };
+    let admins: Vec<u16> = (0..6).map(|i| base + 10 + i * 10 + 3).collect();
+    let admins = || admins.iter().copied().chain([base + 7]);
+    let began: Vec<u64> = admins().map(renewed).collect();
+    patiently("three more certificates for each proxy", || {
+        let renewed = admins().map(renewed).zip(&began);
+        let mut more = renewed.map(|(now, began)| now - began);
+        more.all(|more| more >= 3).then_some(())
+    });
+    stop.store(true, Ordering::Relaxed);
+    assert!(load.join().unwrap() > 10);
+    assert_eq!(plaintext(), 0);
+
+    demo.apply("virtual-service-reviews-v3.yaml");
+    patiently("plaintext again", || (plaintext() == 200).then_some(()));
+    patiently("v3 only", || {
+        (colours(base, 10) == [0, 0, 10]).then_some(())
+    });
+    let traced = get_with(
+        base,
+        "/productpage",
+        &[("x-b3-traceid", TRACE), ("x-b3-spanid", "a2fb4a1d1a96d312")],
+    );
+    assert_eq!(traced.status, 200);
+    let spans = Spans::wait_for(base + 1, TRACE, 9);
+    let id = |namespace: &str, account: &str| {
+        format!("spiffe://cluster.local/ns/{namespace}/sa/{account}")
+    };
+    let gateway = id("istio-system", "istio-ingressgateway-service-account");
+    let [page, details, reviews, ratings] = ["productpage", "details", "reviews", "ratings"]
+        .map(|it| id("default", &format!("bookinfo-{it}")));
+    let mut shown: Vec<(&str, &str)> = spans
+        .spans
+        .iter()
+        .filter_map(|span| {
+            Some((
+                tag(span, "source_principal")?,
+                tag(span, "destination_principal")?,
+            ))
+        })
+        .collect();
+    shown.sort_unstable();
+    // Each call has a client and a server span; that of the gateway's own client names whom it was passed to.
+    let calls = [
+        (&page, &details, 2),
+        (&page, &reviews, 2),
+        (&reviews, &ratings, 2),
+        (&gateway, &page, 3),
+    ];
+    let mut expected: Vec<(&str, &str)> = calls
+        .iter()
+        .flat_map(|(from, to, spans)| vec![(from.as_str(), to.as_str()); *spans])
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(shown, expected);
+}
+
 /// How many of so many pages have no stars, black ones, red ones.
 fn colours(base: u16, pages: usize) -> [usize; 3] {
     let mut seen = [0; 3];

@@ -1,8 +1,9 @@
-//! `periplus demo`, as a user runs it.
+//! `periplus demo` and `periplus up`, as a user runs them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
 mod support;
+mod up;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

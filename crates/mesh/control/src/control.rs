@@ -1,12 +1,19 @@
 //! The control plane as a whole: files in, xDS out.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use periplus_identity::CertificateServer;
+use periplus_identity::tls::TlsStream;
 use periplus_resources::Kind;
 use periplus_xds::server::{AdsServer, Limits};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
 
-use crate::files::{Change, Debounce, Files, LoadError, Scan, Watcher, plural};
+use crate::certificates::{CertificateOptions, Certificates, CertificatesError};
+use crate::files::{self, Change, Debounce, Files, Scan, Watcher, plural};
 use crate::index::{Index, Problem, Severity};
 use crate::mesh::{Mesh, State};
 use crate::monitoring::Monitoring;
@@ -14,12 +21,24 @@ use crate::monitoring::Monitoring;
 /// Where the control plane reads.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory of resources.
-    pub directory: PathBuf,
+    /// The directories of resources.
+    pub directories: Vec<PathBuf>,
     /// The file of the mesh configuration.
     pub mesh_config: Option<PathBuf>,
     /// When changed files are read.
     pub debounce: Debounce,
+    /// Where the certificates of workloads come from; without it there are none.
+    pub certificates: Option<CertificateOptions>,
+}
+
+/// Why there is no control plane.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub enum LoadError {
+    /// There is nothing to read.
+    Files(#[from] files::LoadError),
+    /// There is no certificate authority.
+    Certificates(#[from] CertificatesError),
 }
 
 /// A control plane over files.
@@ -28,6 +47,7 @@ pub struct ControlPlane {
     watcher: Watcher,
     mesh: Arc<Mesh>,
     ads: AdsServer,
+    certificates: Option<Certificates>,
 }
 
 impl ControlPlane {
@@ -40,10 +60,14 @@ impl ControlPlane {
     pub fn load(options: Options) -> Result<Self, LoadError> {
         // Before the first scan, so that nothing goes unnoticed between the two.
         let mut watcher = Watcher::new(options.debounce);
-        watcher.watch([options.directory.clone()].into());
-        let files = Files::load(options.directory, options.mesh_config)?;
+        watcher.watch(options.directories.iter().cloned().collect());
+        let files = Files::load(options.directories, options.mesh_config)?;
         watcher.watch(files.directories());
-        let state = state_of(&files);
+        let certificates = options
+            .certificates
+            .map(|options| Certificates::open(options, files.mesh_config()));
+        let certificates = certificates.transpose()?;
+        let state = state_of(&files, certificates.as_ref());
         tracing::info!("{}", summary(&files, &state.index));
         for problem in &state.problems {
             report(problem);
@@ -55,12 +79,25 @@ impl ControlPlane {
             watcher,
             mesh,
             ads,
+            certificates,
         })
     }
 
     /// The ADS server; clones share their state.
     pub fn ads(&self) -> AdsServer {
         self.ads.clone()
+    }
+
+    /// What proxies call for their certificates, if there is an authority: beside ADS on the same port, and with
+    /// its TLS on another.
+    pub fn certificates(&self) -> Option<CertificateServer> {
+        self.certificates.as_ref().map(Certificates::server)
+    }
+
+    /// Accepts connections over TLS with a certificate of the authority, if there is one.
+    pub fn secure(&self, listener: TcpListener) -> Option<ReceiverStream<io::Result<TlsStream>>> {
+        let certificates = self.certificates.as_ref()?;
+        Some(certificates.secure(listener))
     }
 
     /// The newest state.
@@ -70,14 +107,27 @@ impl ControlPlane {
 
     /// The HTTP interface for operators.
     pub fn monitoring(&self) -> axum::Router {
-        Monitoring::new(self.mesh(), self.ads()).router()
+        Monitoring::new(self.mesh(), self.ads(), self.certificates()).router()
     }
 
     /// Follows the files for ever; ends when the future is dropped.
     pub async fn run(mut self) -> std::convert::Infallible {
-        loop {
-            self.watcher.changed().await;
-            self.rescan();
+        let home = self.certificates.as_mut().and_then(Certificates::take_home);
+        let keep = async {
+            match home {
+                Some(home) => home.keep().await,
+                None => std::future::pending().await,
+            }
+        };
+        let follow = async {
+            loop {
+                self.watcher.changed().await;
+                self.rescan();
+            }
+        };
+        tokio::select! {
+            never = keep => never,
+            never = follow => never,
         }
     }
 
@@ -88,7 +138,7 @@ impl ControlPlane {
         if !touched {
             return;
         }
-        let state = state_of(&self.files);
+        let state = state_of(&self.files, self.certificates.as_ref());
         let known = self.mesh.state();
         let news: Vec<_> = state
             .problems
@@ -113,9 +163,15 @@ impl ControlPlane {
     }
 }
 
-fn state_of(files: &Files) -> State {
-    let index = Index::new(files.resources(), files.mesh_config().clone());
+fn state_of(files: &Files, certificates: Option<&Certificates>) -> State {
+    let mesh = files.mesh_config().clone();
+    let index = match certificates {
+        Some(_) => Index::certified(files.resources(), mesh),
+        None => Index::new(files.resources(), mesh),
+    };
     let errors = files.errors().cloned().map(Problem::from);
+    let stale = certificates.and_then(|it| it.outdated(files.mesh_config()));
+    let errors = errors.chain(stale);
     let mut problems: Vec<_> = errors.chain(index.problems().iter().cloned()).collect();
     problems.sort_by(|a, b| {
         let key =

@@ -4,6 +4,7 @@
 //! gives each proxy what [`generate()`] makes of it over the ADS server of `periplus-xds`. Files may
 //! change at any time: a good one takes effect at once, of a bad one the last good content stays.
 
+mod certificates;
 mod control;
 mod files;
 mod generate;
@@ -15,8 +16,9 @@ mod names;
 mod proxy;
 mod sync_status;
 
-pub use control::{ControlPlane, Options};
-pub use files::{Change, Debounce, LoadError};
+pub use certificates::{CertificateOptions, CertificateSource, CertificatesError};
+pub use control::{ControlPlane, LoadError, Options};
+pub use files::{Change, Debounce};
 pub use generate::{Generated, generate};
 pub use index::{ConnectionRules, Entry, Index, Problem, Service, Severity};
 pub use mesh::{Mesh, State};

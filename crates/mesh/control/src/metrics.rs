@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use std::time::UNIX_EPOCH;
+
+use periplus_identity::{CertificateServer, Facts, Reason};
 
 use crate::index::Severity;
 use crate::monitoring::Monitoring;
@@ -99,7 +102,80 @@ pub(crate) fn render(monitoring: &Monitoring) -> String {
         "Requests that answered an outdated response",
         counters.stale_nonces,
     );
+    if let Some(certificates) = &monitoring.certificates {
+        authority(&mut text, certificates);
+    }
     text
+}
+
+/// Those of the certificate authority: istiod's, and refusals by their reasons.
+fn authority(text: &mut String, server: &CertificateServer) {
+    let (authority, counts) = (server.authority(), server.counts());
+    let ends = |facts: &Facts| {
+        let end = facts.not_after.duration_since(UNIX_EPOCH);
+        end.unwrap_or_default().as_secs()
+    };
+    let roots = authority.root_facts().iter().map(ends).min();
+    for (name, help, value) in [
+        (
+            "citadel_server_root_cert_expiry_timestamp",
+            "When the first of the roots ends, in seconds since 1970",
+            roots.unwrap_or_default(),
+        ),
+        (
+            "citadel_server_cert_chain_expiry_timestamp",
+            "When the certificate that signs ends, in seconds since 1970",
+            ends(authority.facts()),
+        ),
+    ] {
+        head(text, name, "gauge", help);
+        line(text, name, value);
+    }
+    let refused = |reasons: &[Reason]| reasons.iter().map(|it| counts.refused(*it)).sum();
+    for (name, help, value) in [
+        (
+            "citadel_server_csr_count",
+            "Requests for certificates",
+            counts.requests(),
+        ),
+        (
+            "citadel_server_success_cert_issuance_count",
+            "Certificates that were issued",
+            counts.issued(),
+        ),
+        (
+            "citadel_server_authentication_failure_count",
+            "Requests for certificates of unknown senders",
+            refused(&[
+                Reason::NoCredentials,
+                Reason::BadToken,
+                Reason::ExpiredToken,
+                Reason::ForeignAudience,
+                Reason::ForeignCertificate,
+                Reason::ExpiredCertificate,
+                Reason::Contradiction,
+            ]),
+        ),
+        (
+            "citadel_server_csr_parsing_err_count",
+            "Requests for certificates that could not be read",
+            refused(&[Reason::MalformedCsr, Reason::TooLarge]),
+        ),
+    ] {
+        head(text, name, "counter", help);
+        line(text, name, value);
+    }
+    let name = "periplus_certificate_refusals_total";
+    head(
+        text,
+        name,
+        "counter",
+        "Certificates that were refused, by reason",
+    );
+    for reason in Reason::ALL {
+        let series = format!("{name}{{reason=\"{}\"}}", reason.name());
+        line(text, &series, counts.refused(reason));
+    }
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {

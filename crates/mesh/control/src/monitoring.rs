@@ -8,10 +8,12 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
+use periplus_identity::CertificateServer;
 use periplus_xds::server::AdsServer;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::certificates;
 use crate::index::Severity;
 use crate::mesh::Mesh;
 use crate::metrics;
@@ -21,14 +23,20 @@ use crate::sync_status;
 pub(crate) struct Monitoring {
     pub(crate) mesh: Arc<Mesh>,
     pub(crate) ads: AdsServer,
+    pub(crate) certificates: Option<CertificateServer>,
     pub(crate) started: Instant,
 }
 
 impl Monitoring {
-    pub(crate) fn new(mesh: Arc<Mesh>, ads: AdsServer) -> Self {
+    pub(crate) fn new(
+        mesh: Arc<Mesh>,
+        ads: AdsServer,
+        certificates: Option<CertificateServer>,
+    ) -> Self {
         Self {
             mesh,
             ads,
+            certificates,
             started: Instant::now(),
         }
     }
@@ -39,6 +47,7 @@ impl Monitoring {
             .route("/version", get(version))
             .route("/metrics", get(metrics))
             .route("/debug/syncz", get(syncz))
+            .route("/debug/certificates", get(show_certificates))
             .route("/debug/config_errors", get(config_errors))
             .with_state(Arc::new(self))
     }
@@ -60,6 +69,16 @@ async fn syncz(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>> {
         .iter()
         .map(|proxy| sync_status::row(proxy, notes.get(&proxy.node.id)));
     Json(rows.collect())
+}
+
+/// What the authority is, and what it has refused; `null` if there is none.
+async fn show_certificates(State(monitoring): State<Arc<Monitoring>>) -> Json<Value> {
+    Json(
+        monitoring
+            .certificates
+            .as_ref()
+            .map_or(Value::Null, certificates::page),
+    )
 }
 
 /// One row of `/debug/config_errors`.

@@ -5,9 +5,17 @@ use std::net::IpAddr;
 /// The route configuration of listeners for requests in absolute form.
 pub(crate) const HTTP_PROXY: &str = "http_proxy";
 
+/// The label of workloads whose proxies speak mutual TLS (`istio`), or do not.
+pub(crate) const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+
 /// `outbound|9080|v1|reviews.default.svc.cluster.local`; all workloads have the empty subset.
 pub(crate) fn outbound_cluster(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
+}
+
+/// `outbound_.9080_.v1_.reviews.default.svc.cluster.local`: the server name of TLS between proxies.
+pub(crate) fn sni(port: u16, subset: &str, host: &str) -> String {
+    format!("outbound_.{port}_.{subset}_.{host}")
 }
 
 /// `inbound|9080||`

@@ -29,6 +29,17 @@ pub struct Workload {
     pub service_account: String,
     /// The port that callers use.
     pub service_port: u16,
+    /// Which one it is of several with the same app and version.
+    pub instance: Option<u16>,
+}
+
+impl Workload {
+    /// Its labels.
+    pub(crate) fn labels(&self) -> Vec<(&'static str, String)> {
+        let mut labels = vec![("app", self.app.clone()), ("version", self.version.clone())];
+        labels.extend(self.instance.map(|number| (INSTANCE, number.to_string())));
+        labels
+    }
 }
 
 /// Who a proxy is, for its bootstrap file.
@@ -38,6 +49,10 @@ pub struct ProxyNode {
     pub id: String,
     /// `node.cluster`, the service name on spans.
     pub cluster: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The service account that it has certificates of.
+    pub service_account: String,
     /// `node.metadata`.
     pub metadata: Value,
 }
@@ -46,6 +61,8 @@ pub struct ProxyNode {
 pub(crate) const GATEWAY: &str = "istio-ingressgateway";
 /// The namespace of the gateway and the trace backend.
 pub(crate) const SYSTEM: &str = "istio-system";
+/// The label that tells apart what has the same app and version.
+const INSTANCE: &str = "instance";
 /// What follows namespace and `svc` in host names.
 pub(crate) const DOMAIN: &str = "cluster.local";
 
@@ -74,12 +91,14 @@ impl Mesh {
                 workload.name
             ),
             cluster: format!("{}.{namespace}", workload.app),
+            namespace: namespace.clone(),
+            service_account: workload.service_account.clone(),
             metadata: json!({
                 "NAME": workload.name,
                 "NAMESPACE": namespace,
                 "WORKLOAD_NAME": workload.name,
                 "SERVICE_ACCOUNT": workload.service_account,
-                "LABELS": {"app": workload.app, "version": workload.version},
+                "LABELS": Value::from_iter(workload.labels()),
                 "MESH_ID": DOMAIN,
                 "CLUSTER_ID": "local",
                 "INTERCEPTION_MODE": "NONE",
@@ -89,14 +108,17 @@ impl Mesh {
 
     /// The gateway.
     pub fn gateway(&self) -> ProxyNode {
+        let account = format!("{GATEWAY}-service-account");
         ProxyNode {
             id: format!("router~127.0.0.1~{GATEWAY}.{SYSTEM}~{SYSTEM}.svc.{DOMAIN}"),
             cluster: format!("{GATEWAY}.{SYSTEM}"),
+            namespace: SYSTEM.to_owned(),
+            service_account: account.clone(),
             metadata: json!({
                 "NAME": GATEWAY,
                 "NAMESPACE": SYSTEM,
                 "WORKLOAD_NAME": GATEWAY,
-                "SERVICE_ACCOUNT": format!("{GATEWAY}-service-account"),
+                "SERVICE_ACCOUNT": account,
                 "LABELS": {"app": GATEWAY, "istio": "ingressgateway"},
                 "MESH_ID": DOMAIN,
                 "CLUSTER_ID": "local",

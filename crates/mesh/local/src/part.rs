@@ -12,6 +12,8 @@ pub struct Part {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// Where it runs; where this process does, if nothing.
+    pub directory: Option<PathBuf>,
     /// Variables on top of this process' own.
     pub environment: Vec<(String, String)>,
     /// The parts that must be ready before this one starts, by name.

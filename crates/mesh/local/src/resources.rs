@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::mesh::{DOMAIN, Mesh, SYSTEM};
+use crate::mesh::{DOMAIN, Mesh, SYSTEM, Workload};
 
 const API: &str = "networking.istio.io/v1";
 
@@ -67,15 +67,12 @@ metadata:
 spec:
   address: 127.0.0.1
   labels:
-    app: {app}
-    version: {version}
-  serviceAccount: {account}
+{labels}  serviceAccount: {account}
   ports:
     http: {inbound}
 ",
                 name = workload.name,
-                app = workload.app,
-                version = workload.version,
+                labels = labels(workload, "    "),
                 account = workload.service_account,
             ),
         );
@@ -103,9 +100,7 @@ metadata:
 spec:
   workloadSelector:
     labels:
-      app: {app}
-      version: {version}
-  ingress:
+{labels}  ingress:
   - port:
       number: {inbound}
       protocol: HTTP
@@ -124,8 +119,7 @@ spec:
     - \"*/*\"
 ",
                 name = workload.name,
-                app = workload.app,
-                version = workload.version,
+                labels = labels(workload, "      "),
                 inbound = ports.inbound,
                 application = ports.app,
                 outbound = ports.outbound,
@@ -184,6 +178,15 @@ defaultConfig:
         ),
     );
     text
+}
+
+/// The labels of a workload, one in a line. Numbers are quoted: to YAML they would be no text.
+fn labels(workload: &Workload, indent: &str) -> String {
+    let line = |(name, value): (&str, String)| match value.parse::<f64>() {
+        Ok(_) => format!("{indent}{name}: \"{value}\"\n"),
+        Err(_) => format!("{indent}{name}: {value}\n"),
+    };
+    workload.labels().into_iter().map(line).collect()
 }
 
 fn separate(text: &mut String, index: usize) {

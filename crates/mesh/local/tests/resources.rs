@@ -9,6 +9,7 @@ fn mesh() -> Mesh {
         version: version.to_owned(),
         service_account: format!("bookinfo-{app}"),
         service_port: 9080,
+        instance: None,
     };
     let workloads = vec![
         workload("productpage", "v1"),
@@ -53,6 +54,25 @@ fn the_control_plane_understands_them() {
     let config = periplus_resources::parse_mesh_config("mesh", &mesh.mesh_config());
     let config = config.expect("a valid configuration");
     assert!(config.tracing_provider().is_some());
+}
+
+#[test]
+fn several_of_one_version_are_told_apart() {
+    let mut mesh = mesh();
+    mesh.workloads.truncate(2);
+    for (workload, number) in mesh.workloads.iter_mut().zip(0..) {
+        workload.app = "reviews".to_owned();
+        workload.instance = Some(number);
+    }
+    let labels = &mesh.sidecar(&mesh.workloads[1]).metadata["LABELS"];
+    let expected = serde_json::json!({"app": "reviews", "version": "v1", "instance": "1"});
+    assert_eq!(*labels, expected);
+    for (name, text) in mesh.resources() {
+        let parsed = periplus_resources::parse_resources(name, &text);
+        assert_eq!(parsed.errors, [], "{text}");
+        let expected = usize::from(["workloads.yaml", "sidecars.yaml"].contains(&name));
+        assert_eq!(text.matches("instance: \"1\"").count(), expected, "{text}");
+    }
 }
 
 #[test]

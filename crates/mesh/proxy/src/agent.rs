@@ -5,6 +5,7 @@ mod cache;
 mod dns;
 mod files;
 mod follow;
+mod identity;
 mod overload;
 mod pages;
 
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use envoy_types::pb::google::protobuf::Any;
+use periplus_identity::agent::{OWN, ROOTS};
 use periplus_xds::client::{self, Config};
 use periplus_xds::type_url::SECRET;
 use thiserror::Error;
@@ -106,6 +108,8 @@ pub(crate) struct Shared {
     quit: watch::Sender<bool>,
     /// Somebody wants no new requests to come here.
     fails_checks: AtomicBool,
+    /// It gets a certificate for itself.
+    has_identity: bool,
 }
 
 /// The configuration and the stream that brings it.
@@ -125,6 +129,17 @@ pub(crate) struct State {
     pub(crate) cache: CacheState,
     /// How much there is to do.
     pub(crate) pressures: Pressures,
+    /// How it went with the proxy's own certificate.
+    pub(crate) identity: IdentityState,
+}
+
+/// How it went with the proxy's own certificate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IdentityState {
+    pub(crate) renewed: u64,
+    pub(crate) failed: u64,
+    /// When it ends.
+    pub(crate) expires: Option<SystemTime>,
 }
 
 /// How it went with the file of the last good configuration.
@@ -149,6 +164,7 @@ impl State {
             held: Cached::default(),
             cache: CacheState::default(),
             pressures: Pressures::default(),
+            identity: IdentityState::default(),
         }
     }
 
@@ -178,6 +194,7 @@ impl Agent {
         config.form = bootstrap.form;
         config.named_types.push(SECRET);
         let cache = options.config_cache.clone().map(Cache::new);
+        let identity = options.identity.clone();
         let shared = Shared::start(bootstrap, node, options)?;
         let store = shared.new_store()?;
         shared.state().store = store;
@@ -200,6 +217,9 @@ impl Agent {
             tasks.spawn(admin::serve_status(listener, shared, application));
         }
         let mut follower = Follower::new(&shared, cache.is_some());
+        if let Some(identity) = identity {
+            tasks.spawn(identity::keep(Arc::clone(&shared), identity));
+        }
         if let Some(cache) = cache {
             tasks.spawn(follow::keep(Arc::clone(&shared), cache));
         }
@@ -280,6 +300,7 @@ impl Shared {
         }
         options.least_account = bootstrap.overload.least_account;
         let drain_time = options.drain_time;
+        let has_identity = options.identity.is_some();
         let workers = options.worker_count();
         let published = Published::new(Snapshot {
             generation: 0,
@@ -301,12 +322,16 @@ impl Shared {
             is_ready: watch::Sender::new(false),
             quit: watch::Sender::new(false),
             fails_checks: AtomicBool::new(false),
+            has_identity,
         }))
     }
 
     /// A configuration that has nothing but the secrets of the bootstrap file.
     fn new_store(&self) -> Result<Store, AgentError> {
         let mut store = Store::default();
+        if self.has_identity {
+            store.reserve_secrets(&[OWN, ROOTS]);
+        }
         for StaticSecret(secret) in &self.bootstrap.secrets {
             let taken = store.put_static_secret(secret.clone());
             taken.map_err(|refused| AgentError::Secret {

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::google::protobuf;
 use periplus_xds::client::Form;
 use serde_json::{Value, json};
 use serde_saphyr::MessageFormatter;
@@ -44,6 +45,19 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
+    /// The namespace and the service account of the workload, as the node's metadata say.
+    pub fn account(&self) -> (String, String) {
+        let text = |key: &str| {
+            let metadata = self.node.metadata.as_ref()?;
+            match metadata.fields.get(key)?.kind.as_ref()? {
+                protobuf::value::Kind::StringValue(text) => Some(text.clone()),
+                _ => None,
+            }
+        };
+        let namespace = text("NAMESPACE").unwrap_or_else(|| "default".to_owned());
+        (namespace, text("SERVICE_ACCOUNT").unwrap_or_default())
+    }
+
     /// The node as telemetry needs it.
     pub fn telemetry_node(&self) -> snapshot::Node {
         let zone = self
@@ -143,6 +157,8 @@ pub struct Spec<'a> {
     pub control_plane: SocketAddr,
     /// The admin pages.
     pub admin: SocketAddr,
+    /// The socket of the agent that an Envoy gets its certificate from; this proxy needs none.
+    pub agent: Option<&'a Path>,
 }
 
 /// A bootstrap file, as JSON, for this proxy and for Envoy alike.
@@ -157,6 +173,32 @@ pub fn render(spec: &Spec<'_>) -> String {
             },
         },
     });
+    let mut clusters = vec![json!({
+        "name": XDS_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {HTTP_PROTOCOL_OPTIONS_KEY: http2},
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [{
+                "lb_endpoints": [{"endpoint": {"address": address(spec.control_plane)}}],
+            }],
+        },
+    })];
+    clusters.extend(spec.agent.map(|socket| {
+        json!({
+            "name": AGENT_CLUSTER,
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "typed_extension_protocol_options": {HTTP_PROTOCOL_OPTIONS_KEY: http2},
+            "load_assignment": {
+                "cluster_name": AGENT_CLUSTER,
+                "endpoints": [{
+                    "lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": socket}}}}],
+                }],
+            },
+        })
+    }));
     let file = json!({
         "node": {
             "id": spec.node_id,
@@ -175,24 +217,14 @@ pub fn render(spec: &Spec<'_>) -> String {
             "cds_config": over_ads,
         },
         "static_resources": {
-            "clusters": [{
-                "name": XDS_CLUSTER,
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "typed_extension_protocol_options": {HTTP_PROTOCOL_OPTIONS_KEY: http2},
-                "load_assignment": {
-                    "cluster_name": XDS_CLUSTER,
-                    "endpoints": [{
-                        "lb_endpoints": [{"endpoint": {"address": address(spec.control_plane)}}],
-                    }],
-                },
-            }],
+            "clusters": clusters,
         },
     });
     format!("{file:#}\n")
 }
 
 const XDS_CLUSTER: &str = "xds-grpc";
+const AGENT_CLUSTER: &str = "sds-grpc";
 const HTTP_PROTOCOL_OPTIONS_KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const HTTP_PROTOCOL_OPTIONS: &str =
     "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -210,6 +242,7 @@ mod tests {
             metadata: &json!({"NAMESPACE": "default", "LABELS": {"app": "reviews"}, "N": 1}),
             control_plane: SocketAddr::from(([127, 0, 0, 1], 15010)),
             admin: SocketAddr::from(([127, 0, 0, 1], 15000)),
+            agent: None,
         })
     }
 

@@ -57,6 +57,9 @@ pub struct Options {
     pub status_address: Option<SocketAddr>,
     /// Where the application's metrics are.
     pub application_metrics: ApplicationMetrics,
+    /// Where its own certificate comes from, which it keeps under the names that Istio's agent gives them; without
+    /// it they come by SDS, if at all.
+    pub identity: Option<periplus_identity::Config>,
 }
 
 /// How the clients of listeners that drain are told to go (Envoy's `--drain-strategy`).
@@ -94,6 +97,7 @@ impl Default for Options {
             metrics_address: None,
             status_address: None,
             application_metrics: ApplicationMetrics::default(),
+            identity: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::client_tls::ClientTls;
 use crate::host::Host;
 use crate::load_balancer::LoadBalancer;
 use crate::meta::{ExportTo, Labels};
@@ -41,6 +42,8 @@ pub struct TrafficPolicy {
     pub outlier_detection: Option<OutlierDetection>,
     /// How many retries there may be for the requests that are under way.
     pub retry_budget: Option<RetryBudget>,
+    /// How connections are secured; the mesh decides if nothing is said.
+    pub tls: Option<ClientTls>,
 }
 
 /// `retryBudget`.
@@ -61,6 +64,7 @@ impl TrafficPolicy {
             connection_pool: self.connection_pool.or(base.connection_pool),
             outlier_detection: self.outlier_detection.or(base.outlier_detection),
             retry_budget: self.retry_budget.or(base.retry_budget),
+            tls: self.tls.clone().or(base.tls.clone()),
         }
     }
 }
@@ -183,14 +187,12 @@ impl Subset {
 impl TrafficPolicy {
     fn read(view: &View<'_>) -> Option<Self> {
         let object = view.object(&TRAFFIC_POLICY)?;
-        if let Some(tls) = object.get("tls") {
-            read_tls(tls);
-        }
         Some(Self {
             load_balancer: object.optional("loadBalancer", LoadBalancer::read)?,
             connection_pool: object.optional("connectionPool", ConnectionPool::read)?,
             outlier_detection: object.optional("outlierDetection", OutlierDetection::read)?,
             retry_budget: object.optional("retryBudget", RetryBudget::read)?,
+            tls: object.optional("tls", ClientTls::read)?,
         })
     }
 }
@@ -304,40 +306,4 @@ fn read_version(http: &Object<'_>) -> HttpVersion {
 fn read_limit(view: &View<'_>) -> Option<u32> {
     let limit = view.number(0, i64::from(i32::MAX))?;
     u32::try_from(limit).ok().filter(|limit| *limit > 0)
-}
-
-/// There is no TLS yet, which users may also say.
-fn read_tls(view: &View<'_>) {
-    const REASON: &str = "proxies do not speak TLS to each other yet, remove it";
-    const TLS: Shape = Shape {
-        known: &["mode"],
-        refused: &[
-            ("clientCertificate", REASON),
-            ("privateKey", REASON),
-            ("caCertificates", REASON),
-            ("credentialName", REASON),
-            ("subjectAltNames", REASON),
-            ("sni", REASON),
-            ("insecureSkipVerify", REASON),
-            ("caCrl", REASON),
-        ],
-    };
-    let Some(mode) = view
-        .object(&TLS)
-        .and_then(|tls| tls.require("mode").cloned())
-    else {
-        return;
-    };
-    let modes = [
-        ("DISABLE", true),
-        ("SIMPLE", false),
-        ("MUTUAL", false),
-        ("ISTIO_MUTUAL", false),
-    ];
-    if mode.choice(&modes) == Some(false) {
-        let name = mode.text().unwrap_or_default();
-        mode.fail(format!(
-            "`{name}` is not supported: {REASON}, or write DISABLE"
-        ));
-    }
 }

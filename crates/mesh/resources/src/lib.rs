@@ -9,17 +9,20 @@
 
 mod authentication;
 mod authorization;
+mod client_tls;
 mod destination_rule;
 mod diagnostic;
 mod duration;
 mod gateway;
 mod host;
+mod kubernetes;
 mod load_balancer;
 mod mesh_config;
 mod meta;
 mod node;
 mod outlier_detection;
 mod parse;
+mod peer_authentication;
 mod port;
 mod service_entry;
 mod sidecar;
@@ -35,12 +38,14 @@ pub use authorization::{
     AuthorizationPolicy, ConditionKey, Operation, PolicyAction, PolicyCondition, PolicyRule,
     PolicySource, Values, parse_block,
 };
+pub use client_tls::{ClientTls, TlsFiles};
 pub use destination_rule::{
     ConnectionPool, DestinationRule, HttpVersion, RetryBudget, Subset, TrafficPolicy,
 };
 pub use diagnostic::{At, Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
 pub use host::Host;
+pub use kubernetes::{EndpointSlice, KubernetesService, Pod, SliceEndpoint};
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use mesh_config::{
     AccessLog, AccessLogFormat, ExtensionProvider, LogProvider, MeshConfig, ProviderKind,
@@ -49,6 +54,7 @@ pub use mesh_config::{
 pub use meta::{ExportTo, Kind, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;
 pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};
+pub use peer_authentication::{MutualTls, PeerAuthentication};
 pub use port::{Port, Protocol};
 pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
 pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};

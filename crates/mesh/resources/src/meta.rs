@@ -25,15 +25,29 @@ pub enum Kind {
     Gateway,
     /// Who may do what.
     AuthorizationPolicy,
+    /// What is asked of those that connect.
+    PeerAuthentication,
     /// Whose tokens are believed.
     RequestAuthentication,
     /// What is told of requests.
     Telemetry,
+    /// Kubernetes' service.
+    Service,
+    /// Kubernetes' endpoints of a service.
+    EndpointSlice,
+    /// Kubernetes' workload.
+    Pod,
+    /// Kubernetes' namespace.
+    Namespace,
+    /// Kubernetes' service account.
+    ServiceAccount,
+    /// Kubernetes' template of pods.
+    Deployment,
 }
 
 impl Kind {
     /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 9] = [
+    pub(crate) const NAMES: [(&'static str, Self); 16] = [
         ("ServiceEntry", Self::ServiceEntry),
         ("WorkloadEntry", Self::WorkloadEntry),
         ("Sidecar", Self::Sidecar),
@@ -41,8 +55,15 @@ impl Kind {
         ("DestinationRule", Self::DestinationRule),
         ("Gateway", Self::Gateway),
         ("AuthorizationPolicy", Self::AuthorizationPolicy),
+        ("PeerAuthentication", Self::PeerAuthentication),
         ("RequestAuthentication", Self::RequestAuthentication),
         ("Telemetry", Self::Telemetry),
+        ("Service", Self::Service),
+        ("EndpointSlice", Self::EndpointSlice),
+        ("Pod", Self::Pod),
+        ("Namespace", Self::Namespace),
+        ("ServiceAccount", Self::ServiceAccount),
+        ("Deployment", Self::Deployment),
     ];
 
     /// Its name, as users write it.
@@ -63,25 +84,54 @@ impl Kind {
             Self::DestinationRule => "destination-rule",
             Self::Gateway => "gateway",
             Self::AuthorizationPolicy => "authorization-policy",
+            Self::PeerAuthentication => "peer-authentication",
             Self::RequestAuthentication => "request-authentication",
             Self::Telemetry => "telemetry",
+            Self::Service => "service",
+            Self::EndpointSlice => "endpoint-slice",
+            Self::Pod => "pod",
+            Self::Namespace => "namespace",
+            Self::ServiceAccount => "service-account",
+            Self::Deployment => "deployment",
         }
     }
 
     /// The group of its API.
     pub fn group(self) -> &'static str {
         match self {
-            Self::AuthorizationPolicy | Self::RequestAuthentication => "security.istio.io",
+            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
+                "security.istio.io"
+            }
             Self::Telemetry => "telemetry.istio.io",
+            Self::Service | Self::Pod | Self::Namespace | Self::ServiceAccount => "",
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::Deployment => "apps",
             _ => "networking.istio.io",
         }
+    }
+
+    /// Whether it is Kubernetes' own, of which the mesh reads what matters to it.
+    pub fn is_of_kubernetes(self) -> bool {
+        matches!(
+            self,
+            Self::Service
+                | Self::EndpointSlice
+                | Self::Pod
+                | Self::Namespace
+                | Self::ServiceAccount
+                | Self::Deployment
+        )
     }
 
     /// The versions of its API: one schema in all of them.
     pub(crate) fn versions(self) -> &'static [&'static str] {
         match self {
-            Self::AuthorizationPolicy | Self::RequestAuthentication => &["v1", "v1beta1"],
+            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
+                &["v1", "v1beta1"]
+            }
             Self::Telemetry => &["v1", "v1alpha1"],
+            Self::EndpointSlice => &["v1", "v1beta1"],
+            kind if kind.is_of_kubernetes() => &["v1"],
             _ => &["v1", "v1beta1", "v1alpha3"],
         }
     }

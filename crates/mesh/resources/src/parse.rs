@@ -5,9 +5,11 @@ use crate::authorization::AuthorizationPolicy;
 use crate::destination_rule::DestinationRule;
 use crate::diagnostic::{Diagnostic, Position};
 use crate::gateway::Gateway;
+use crate::kubernetes::{EndpointSlice, KubernetesService, Pod};
 use crate::mesh_config::MeshConfig;
 use crate::meta::{Kind, Meta, read_meta};
 use crate::node::{Node, read_documents};
+use crate::peer_authentication::PeerAuthentication;
 use crate::service_entry::ServiceEntry;
 use crate::sidecar::Sidecar;
 use crate::suggest::{hint, list};
@@ -42,8 +44,15 @@ pub enum Spec {
     DestinationRule(Box<DestinationRule>),
     Gateway(Gateway),
     AuthorizationPolicy(AuthorizationPolicy),
+    PeerAuthentication(PeerAuthentication),
     RequestAuthentication(RequestAuthentication),
     Telemetry(Telemetry),
+    Service(KubernetesService),
+    EndpointSlice(EndpointSlice),
+    Pod(Pod),
+    Namespace,
+    ServiceAccount,
+    Deployment,
 }
 
 /// What one file holds.
@@ -119,12 +128,45 @@ fn read_resource(view: &View<'_>) -> Option<Resource> {
         known: &["apiVersion", "kind", "metadata", "spec", "status"],
         refused: &[],
     };
+    let written = view.loose("kind").and_then(|kind| match kind.is_text() {
+        true => kind.text(),
+        false => None,
+    });
+    let kind = Kind::NAMES
+        .iter()
+        .find(|(name, _)| Some(*name) == written.as_deref());
+    if let Some((_, kind)) = kind.filter(|(_, kind)| kind.is_of_kubernetes()) {
+        return read_kubernetes(*kind, view);
+    }
     let document = view.object(&DOCUMENT)?;
     let kind = document.require("kind").and_then(read_kind)?;
     let version = document.require("apiVersion");
     version.and_then(|version| read_api_version(kind, version))?;
     let meta = read_meta(kind, &document)?;
     let spec = read_spec(&meta, &document)?;
+    Some(Resource { meta, spec })
+}
+
+/// An object of Kubernetes, whose fields are not all known here.
+fn read_kubernetes(kind: Kind, view: &View<'_>) -> Option<Resource> {
+    let document = view.loose_object(&["apiVersion", "metadata", "spec", "status"])?;
+    let version = document.require("apiVersion");
+    version.and_then(|version| read_api_version(kind, version))?;
+    let meta = read_meta(kind, &document)?;
+    let spec = match kind {
+        Kind::Service => {
+            let spec = document.require("spec")?;
+            Spec::Service(KubernetesService::read(spec, &meta)?)
+        }
+        Kind::EndpointSlice => Spec::EndpointSlice(EndpointSlice::read(view, &meta)?),
+        Kind::Pod => Spec::Pod(Pod::read(
+            document.require("spec")?,
+            document.get("status"),
+        )?),
+        Kind::Namespace => Spec::Namespace,
+        Kind::ServiceAccount => Spec::ServiceAccount,
+        _ => Spec::Deployment,
+    };
     Some(Resource { meta, spec })
 }
 
@@ -145,7 +187,11 @@ fn read_kind(view: &View<'_>) -> Option<Kind> {
 fn read_api_version(kind: Kind, view: &View<'_>) -> Option<()> {
     let written = view.text()?;
     let versions = kind.versions().iter();
-    let known: Vec<_> = versions.map(|v| format!("{}/{v}", kind.group())).collect();
+    let known = versions.map(|version| match kind.group() {
+        "" => (*version).to_owned(),
+        group => format!("{group}/{version}"),
+    });
+    let known: Vec<_> = known.collect();
     if known.contains(&written) {
         return Some(());
     }
@@ -180,9 +226,17 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         Kind::AuthorizationPolicy => {
             Spec::AuthorizationPolicy(AuthorizationPolicy::read(spec, meta)?)
         }
+        Kind::PeerAuthentication => Spec::PeerAuthentication(PeerAuthentication::read(spec)?),
         Kind::RequestAuthentication => {
             Spec::RequestAuthentication(RequestAuthentication::read(spec)?)
         }
         Kind::Telemetry => Spec::Telemetry(Telemetry::read(spec)?),
+        // They are read elsewhere.
+        Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Pod
+        | Kind::Namespace
+        | Kind::ServiceAccount
+        | Kind::Deployment => return None,
     })
 }

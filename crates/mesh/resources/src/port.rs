@@ -64,6 +64,22 @@ impl Protocol {
         }
     }
 
+    /// What a port of a Kubernetes Service speaks: `appProtocol`, else its name, else its number tells.
+    pub(crate) fn of_service(application: Option<&str>, name: Option<&str>, number: u16) -> Self {
+        let application = application.and_then(|name| match name.to_ascii_lowercase().as_str() {
+            "kubernetes.io/h2c" => Some(Self::Http2),
+            "kubernetes.io/ws" => Some(Self::Http),
+            "kubernetes.io/wss" => Some(Self::Tls),
+            name => Self::named(name),
+        });
+        let named = application.or_else(|| name.and_then(Self::of_port_name));
+        let named = named.filter(|protocol| Self::OF_SERVICES.contains(protocol));
+        named.unwrap_or(match SERVER_FIRST.contains(&number) {
+            true => Self::Tcp,
+            false => Self::Detected,
+        })
+    }
+
     /// The protocol that the name of a port begins with, as in Kubernetes: `grpc-web-api` is gRPC-Web.
     fn of_port_name(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();

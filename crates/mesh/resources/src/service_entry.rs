@@ -23,6 +23,10 @@ pub struct ServiceEntry {
     pub endpoints: Endpoints,
     /// Who sees it.
     pub export_to: ExportTo,
+    /// Names that its workloads may show, besides those of their accounts.
+    pub names: Vec<String>,
+    /// What is looked up in place of its own name: `externalName` of Kubernetes.
+    pub alias: Option<Host>,
 }
 
 /// `location`.
@@ -64,11 +68,9 @@ const SERVICE_ENTRY: Shape = Shape {
         "endpoints",
         "workloadSelector",
         "exportTo",
-    ],
-    refused: &[(
         "subjectAltNames",
-        "there is no TLS between proxies yet, remove it",
-    )],
+    ],
+    refused: &[],
 };
 
 impl ServiceEntry {
@@ -131,7 +133,10 @@ impl ServiceEntry {
         if resolution == Resolution::OfClient && has_endpoints {
             object.fail("with resolution NONE nobody chooses an endpoint, remove them");
         }
+        let names = object.items("subjectAltNames");
         Some(Self {
+            alias: None,
+            names: names.iter().map(View::some_text).collect::<Option<_>>()?,
             hosts,
             resolution,
             addresses: addresses.iter().filter_map(View::ip).collect(),

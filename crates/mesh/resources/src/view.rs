@@ -146,6 +146,46 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Those of some fields that are there; others are passed over.
+    pub(crate) fn loose_object(&self, known: &[&'static str]) -> Option<Object<'a>> {
+        if !matches!(self.node.value, Value::Mapping(_)) {
+            self.expected("a mapping");
+            return None;
+        }
+        let field = |name: &&'static str| Some((*name, self.loose(name)?));
+        Some(Object {
+            view: self.clone(),
+            misspelt: Vec::new(),
+            fields: known.iter().filter_map(field).collect(),
+        })
+    }
+
+    /// A field of a mapping of which not all fields are known here.
+    pub(crate) fn loose(&self, name: &str) -> Option<View<'a>> {
+        let Value::Mapping(entries) = &self.node.value else {
+            return None;
+        };
+        let mut entries = entries.iter();
+        let (_, node) =
+            entries.find(|(key, node)| key.text == name && !matches!(node.value, Value::Null))?;
+        Some(self.child(node, self.join(name)))
+    }
+
+    /// Whether it is a text.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self.node.value, Value::String(_))
+    }
+
+    /// Whether it is a number.
+    pub(crate) fn is_number(&self) -> bool {
+        matches!(self.node.value, Value::Int(_))
+    }
+
+    /// Whether it is a text without characters.
+    pub(crate) fn is_empty_text(&self) -> bool {
+        matches!(&self.node.value, Value::String(text) if text.is_empty())
+    }
+
     /// Whether it is a mapping of one key to one text.
     pub(crate) fn is_mapping_of(&self, key: &str, text: &str) -> bool {
         match &self.node.value {

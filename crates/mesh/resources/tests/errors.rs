@@ -351,11 +351,11 @@ fn resources() {
         ),
         // DestinationRule.
         (
-            "mutual TLS",
+            "TLS with what does not belong to it",
             with_spec(
                 "DestinationRule",
                 "a",
-                "  host: a\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n",
+                "  host: a\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL, privateKey: a}}\n",
             ),
         ),
         (
@@ -667,4 +667,89 @@ fn authorization_policies() {
         errors[0].contains("`istio.io/dry-run` is `yes`"),
         "{errors:#?}"
     );
+}
+
+#[test]
+fn peer_authentications() {
+    let read = |spec: &str| -> Vec<String> {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: x}}\nspec: {spec}\n"
+        );
+        let errors = parse_resources("x.yaml", &text).errors;
+        errors.iter().map(ToString::to_string).collect()
+    };
+    for good in [
+        "{}",
+        "{mtls: {}}",
+        "{mtls: {mode: UNSET}}",
+        "{selector: {matchLabels: {app: a}}, mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: DISABLE}}}",
+    ] {
+        assert_eq!(read(good), [""; 0], "{good}");
+    }
+    for (bad, complaint) in [
+        ("{mtls: {mode: STRICTLY}}", "did you mean `STRICT`?"),
+        ("{mtls: STRICT}", "spec.mtls: expected a mapping"),
+        (
+            "{portLevelMtls: {8080: {mode: STRICT}}}",
+            "ports are those of workloads: select them with `selector`",
+        ),
+        (
+            "{selector: {matchLabels: {app: a}}, portLevelMtls: {http: {mode: STRICT}}}",
+            "`http` is no port",
+        ),
+    ] {
+        let errors = read(bad);
+        assert!(
+            errors.len() == 1 && errors[0].contains(complaint),
+            "{bad}: {errors:?}"
+        );
+    }
+}
+
+#[test]
+fn tls_of_destination_rules() {
+    let read = |tls: &str| -> Vec<String> {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: x}}\n\
+             spec: {{host: a, trafficPolicy: {{tls: {tls}}}}}\n"
+        );
+        let errors = parse_resources("x.yaml", &text).errors;
+        errors.iter().map(ToString::to_string).collect()
+    };
+    for good in [
+        "{mode: DISABLE}",
+        "{mode: ISTIO_MUTUAL}",
+        "{mode: ISTIO_MUTUAL, sni: a.b, subjectAltNames: ['spiffe://a/ns/b/sa/c']}",
+        "{mode: SIMPLE}",
+        "{mode: SIMPLE, caCertificates: /a, sni: b, insecureSkipVerify: true}",
+        "{mode: MUTUAL, clientCertificate: /a, privateKey: /b, caCertificates: /c}",
+    ] {
+        assert_eq!(read(good), [""; 0], "{good}");
+    }
+    for (bad, complaint) in [
+        ("{}", "missing field `mode`"),
+        ("{mode: MTLS}", "spec.trafficPolicy.tls.mode"),
+        (
+            "{mode: DISABLE, sni: a}",
+            "`sni` has no effect in this `mode`",
+        ),
+        (
+            "{mode: SIMPLE, privateKey: a}",
+            "`privateKey` has no effect in this `mode`",
+        ),
+        (
+            "{mode: MUTUAL, clientCertificate: a}",
+            "missing field `privateKey`",
+        ),
+        (
+            "{mode: SIMPLE, credentialName: a}",
+            "there are no secrets of Kubernetes",
+        ),
+    ] {
+        let errors = read(bad);
+        assert!(
+            errors.len() == 1 && errors[0].contains(complaint),
+            "{bad}: {errors:?}"
+        );
+    }
 }

@@ -8,13 +8,17 @@ use periplus_control::{ControlPlane, Debounce, Options};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+
+use super::identity::AuthorityArgs;
 
 /// Flags.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Directory of *.yaml, *.yml and *.json files with Istio resources; changes take effect at once
-    #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
+    /// Directory of *.yaml, *.yml and *.json files with Istio resources; changes take effect at once; repeatable
+    #[arg(long, value_name = "DIR", required = true)]
+    dir: Vec<PathBuf>,
 
     /// File with Istio's MeshConfig: where spans go, and how many
     #[arg(long, value_name = "FILE")]
@@ -24,7 +28,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 15010)]
     xds_port: u16,
 
-    /// Port of /debug/syncz, /debug/config_errors, /metrics, /ready and /version
+    /// Port that does the same over TLS, with a certificate of the authority, for clients with certificates or
+    /// tokens; there is none without --identity-dir
+    #[arg(long, value_name = "PORT", default_value_t = 15012)]
+    tls_port: u16,
+
+    #[command(flatten)]
+    authority: AuthorityArgs,
+
+    /// Port of /debug/syncz, /debug/certificates, /debug/config_errors, /metrics, /ready and /version
     #[arg(long, value_name = "PORT", default_value_t = 15014)]
     monitoring_port: u16,
 
@@ -47,13 +59,20 @@ async fn control(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let xds = listen(args.bind, args.xds_port, "--xds-port").await?;
     let monitoring = listen(args.bind, args.monitoring_port, "--monitoring-port").await?;
+    let certificates = args.authority.options()?;
+    let secured = match &certificates {
+        Some(_) => Some(listen(args.bind, args.tls_port, "--tls-port").await?),
+        None => None,
+    };
     let plane = ControlPlane::load(Options {
-        directory: args.dir,
+        directories: args.dir,
         mesh_config: args.mesh_config,
         debounce: Debounce::default(),
+        certificates,
     })?;
     tracing::info!(
         xds = %xds.local_addr()?,
+        tls = secured.as_ref().map(TcpListener::local_addr).transpose()?.map(tracing::field::display),
         monitoring = %monitoring.local_addr()?,
         "control plane is ready"
     );
@@ -67,12 +86,37 @@ async fn control(args: Args) -> anyhow::Result<()> {
         }
     };
     let ads = plane.ads();
-    let serve_xds = ads.serve(xds, until_stopped());
+    let others = || {
+        let routes = Routes::default();
+        match plane.certificates() {
+            Some(certificates) => routes.add_service(certificates),
+            None => routes,
+        }
+    };
+    // Else the first answer waits for the acknowledgement of its head.
+    let incoming = TcpIncoming::from(xds).with_nodelay(Some(true));
+    let serve_xds = ads.serve_with(incoming, others(), until_stopped());
+    let secured = secured.and_then(|listener| plane.secure(listener));
+    let secured_services = others();
+    let serve_secured = async {
+        match secured {
+            Some(accepted) => {
+                ads.serve_with(accepted, secured_services, until_stopped())
+                    .await
+            }
+            None => Ok(()),
+        }
+    };
     let serve_monitoring =
         axum::serve(monitoring, plane.monitoring()).with_graceful_shutdown(until_stopped());
     let servers = async {
         tokio::try_join!(
             async { serve_xds.await.context("the xDS server failed") },
+            async {
+                serve_secured
+                    .await
+                    .context("the xDS server with TLS failed")
+            },
             async {
                 serve_monitoring
                     .await

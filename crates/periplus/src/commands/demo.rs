@@ -1,23 +1,22 @@
 //! Bookinfo with sidecars, gateway, control plane, trace backend and UI on this machine.
 
+mod applications;
 mod diagnosis;
-mod mesh;
-mod parts;
-mod progress;
-mod state;
+mod files;
+pub(crate) mod mesh;
 mod traffic;
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use periplus_bookinfo::Role;
-use periplus_local::{Events, Limits, Mesh, StartError, Supervisor, check_free};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use periplus_local::{Mesh, Supervisor, check_free};
 
-use progress::Screen;
-use state::State;
+use super::local::parts::{Maker, claims};
+use super::local::progress::Screen;
+use super::local::state::State;
+use super::local::{self, Interruptions, Outcome, ProxyChoice};
 
 /// Flags.
 #[derive(Debug, clap::Args)]
@@ -35,6 +34,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PROXY", default_value = "periplus")]
     proxy: ProxyChoice,
 
+    /// How long certificates of workloads hold; they are renewed at half of it
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = super::duration::parse)]
+    certificate_lifetime: Duration,
+
     /// Send no requests
     #[arg(long)]
     no_traffic: bool,
@@ -46,35 +49,6 @@ pub(crate) struct Args {
     /// A service that shall not forward tracing headers, to see traces fall apart; repeatable
     #[arg(long, value_name = "SERVICE")]
     drop_headers: Vec<Role>,
-}
-
-/// Who carries the requests.
-#[derive(Clone, Debug)]
-pub(crate) enum ProxyChoice {
-    /// This program.
-    Periplus,
-    /// A real Envoy.
-    Envoy(PathBuf),
-}
-
-impl FromStr for ProxyChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('=') {
-            None if text == "periplus" => Ok(Self::Periplus),
-            Some(("envoy", path)) if !path.is_empty() => Ok(Self::Envoy(path.into())),
-            _ => Err("use periplus, or envoy=PATH with the path of an Envoy".to_owned()),
-        }
-    }
-}
-
-/// How the demo ended.
-enum Outcome {
-    /// It did what it was asked to do.
-    Done,
-    /// Somebody has pressed Ctrl-C.
-    Interrupted,
 }
 
 /// Runs the mesh until it is told to stop.
@@ -90,9 +64,12 @@ async fn demo(args: Args) -> anyhow::Result<()> {
     let mut interruptions = Interruptions::listen()?;
 
     let mesh = mesh::bookinfo(args.port_base)?;
-    check_free(&parts::claims(&mesh))?;
-    let state = State::create(args.dir.clone(), &mesh)?;
-    let parts = parts::parts(&mesh, &state, &args)?;
+    check_free(&claims(&mesh))?;
+    let files = files::all(mesh.ports.gateway)?;
+    let state = State::create(args.dir.clone(), &mesh, &args.proxy, &files)?;
+    let maker = Maker::new(&mesh, &state, &args.proxy, args.certificate_lifetime, &[])?;
+    let applications = applications::all(&maker, &mesh, &args.drop_headers)?;
+    let parts = maker.with(applications);
     let screen = Screen::new(parts.len());
     screen.line(&format!(
         "starting Bookinfo in a mesh of {} processes; configuration, traces and logs: {}{}",
@@ -105,31 +82,10 @@ async fn demo(args: Args) -> anyhow::Result<()> {
         }
     ));
 
-    let (supervisor, mut events) = Supervisor::new(parts, Limits::default())?;
-    let outcome = tokio::select! {
-        outcome = live(&args, &mesh, &state, &supervisor, &screen) => outcome,
-        () = tell(&mut events, &screen, &state) => anyhow::bail!("the supervisor has ended"),
-        () = interruptions.next() => Ok(Outcome::Interrupted),
-    };
-    screen.clear();
-    if let Ok(Outcome::Interrupted) = outcome {
-        screen.line("stopping (Ctrl-C again to stop at once)");
-    }
-    let stop = async {
-        tokio::join!(supervisor.stop(), tell(&mut events, &screen, &state));
-    };
-    tokio::select! {
-        () = stop => {}
-        // Leashes and groups do the rest, see `periplus_local::follow_parent`.
-        () = interruptions.next() => std::process::exit(130),
-    }
-    if outcome.is_ok() {
-        screen.line("all stopped");
-    }
-    if outcome.is_err() || screen.has_shown_trouble() {
-        // What has been pointed to must be there to be looked into.
-        screen.line(&format!("logs: {}", state.logs().display()));
-    } else {
+    let live =
+        async |supervisor: &Supervisor| live(&args, &mesh, &state, supervisor, &screen).await;
+    let outcome = local::run(parts, (&state, &screen), &mut interruptions, |_| (), live).await;
+    if outcome.is_ok() && !screen.has_shown_trouble() {
         state.remove_if_temporary();
     }
     match outcome? {
@@ -146,10 +102,7 @@ async fn live(
     supervisor: &Supervisor,
     screen: &Screen,
 ) -> anyhow::Result<Outcome> {
-    supervisor
-        .start()
-        .await
-        .map_err(|error| explain(&error, state))?;
+    local::start(supervisor, state).await?;
     let traced = if args.no_traffic {
         None
     } else {
@@ -169,23 +122,8 @@ async fn live(
         return Ok(Outcome::Done);
     }
     screen.line("\nCtrl-C stops everything.");
-    std::future::pending().await
-}
-
-/// Shows events until there are no more.
-async fn tell(events: &mut Events, screen: &Screen, state: &State) {
-    while let Some(event) = events.next().await {
-        screen.event(&event, state);
-    }
-}
-
-fn explain(error: &StartError, state: &State) -> anyhow::Error {
-    let mut text = format!("{error}\n  its log: {}", state.log(error.part()).display());
-    for line in error.last_lines() {
-        text.push_str("\n  | ");
-        text.push_str(line);
-    }
-    anyhow::anyhow!(text)
+    local::keep_tokens(state, mesh, screen).await;
+    Ok(Outcome::Done)
 }
 
 fn welcome(mesh: &Mesh, state: &State, screen: &Screen, traced: Option<&traffic::Traced>) {
@@ -209,35 +147,9 @@ fn welcome(mesh: &Mesh, state: &State, screen: &Screen, traced: Option<&traffic:
     screen.line("Shift 10 % of the traffic to reviews v2, while everything runs:");
     screen.line(&format!(
         "  cp {}/virtual-service-reviews-90-10.yaml {}/routes.yaml",
-        state.examples().display(),
+        state.directory().join(files::EXAMPLES).display(),
         state.config().display()
     ));
-}
-
-/// What ends the demo: Ctrl-C, a SIGTERM, a closed terminal.
-struct Interruptions {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl Interruptions {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
 }
 
 /// How long one request of the demo to a part of it may take.

@@ -8,7 +8,9 @@ pub(crate) mod demo;
 mod duration;
 pub(crate) mod export;
 pub(crate) mod guard;
+pub(crate) mod identity;
 mod instant;
+pub(crate) mod local;
 mod output;
 pub(crate) mod proxy;
 pub(crate) mod proxy_init;
@@ -17,6 +19,7 @@ pub(crate) mod serve;
 pub(crate) mod services;
 pub(crate) mod store;
 pub(crate) mod trace;
+pub(crate) mod up;
 
 use anyhow::Context as _;
 

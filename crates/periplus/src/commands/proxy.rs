@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use periplus_proxy::{Agent, ApplicationMetrics, DrainStrategy, Options, bootstrap};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::identity::WorkloadArgs;
+
 /// Flags.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -66,6 +68,9 @@ pub(crate) struct Args {
     )]
     application_metrics: Option<ApplicationMetrics>,
 
+    #[command(flatten)]
+    identity: WorkloadArgs,
+
     /// What is logged: error, warn, info, debug, trace, or a filter by module (RUST_LOG goes first)
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
@@ -100,7 +105,12 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let bootstrap = bootstrap::read(&args.config)?;
     let node = bootstrap.node.id.clone();
+    let account = bootstrap.account();
+    let identity = args
+        .identity
+        .config(Some(&bootstrap.control_plane), (&account.0, &account.1))?;
     let options = Options {
+        identity,
         workers: args.workers.into(),
         config_cache: args.config_cache,
         max_connections: args.max_connections as usize,

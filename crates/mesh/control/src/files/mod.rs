@@ -1,4 +1,4 @@
-//! A directory of YAML and JSON files, and the file of the mesh configuration: what they say now, or
+//! Directories of YAML and JSON files, and the file of the mesh configuration: what they say now, or
 //! said when they were last right.
 
 mod change;
@@ -45,11 +45,12 @@ pub enum LoadError {
 /// The files, as they were at the last scan.
 #[derive(Debug)]
 pub(crate) struct Files {
-    directory: PathBuf,
+    directories: Vec<PathBuf>,
     mesh_config: Option<PathBuf>,
+    /// By the names that people are told: those in the directory, or, where there are several, their paths.
     resources: BTreeMap<Arc<str>, File<Vec<Resource>>>,
     mesh: File<MeshConfig>,
-    /// What keeps the directory from being listed.
+    /// What keeps a directory from being listed.
     listing: Option<Diagnostic>,
 }
 
@@ -77,15 +78,17 @@ struct File<T> {
 impl Files {
     /// Reads everything for the first time.
     pub(crate) fn load(
-        directory: PathBuf,
+        directories: Vec<PathBuf>,
         mesh_config: Option<PathBuf>,
     ) -> Result<Self, LoadError> {
-        if let Err(source) = std::fs::read_dir(&directory) {
-            let path = directory;
-            return Err(LoadError::Directory { path, source });
+        for path in &directories {
+            if let Err(source) = std::fs::read_dir(path) {
+                let path = path.clone();
+                return Err(LoadError::Directory { path, source });
+            }
         }
         let mut files = Self {
-            directory,
+            directories,
             mesh_config,
             resources: BTreeMap::new(),
             mesh: File::default(),
@@ -126,11 +129,8 @@ impl Files {
     /// The directories in which something may happen: those of the files, and those of the files that
     /// symbolic links lead to.
     pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
-        let mut directories = BTreeSet::from([self.directory.clone()]);
-        let names = self
-            .resources
-            .keys()
-            .map(|name| self.directory.join(&**name));
+        let mut directories: BTreeSet<PathBuf> = self.directories.iter().cloned().collect();
+        let names = self.resources.keys().map(|name| self.path(name));
         for path in names.chain(self.mesh_config.clone()) {
             let target = path.canonicalize();
             for path in [Ok(path), target].into_iter().flatten() {
@@ -183,17 +183,33 @@ impl Files {
             }
         }
         for name in names {
-            let path = self.directory.join(&*name);
+            let path = self.path(&name);
             let file = self.resources.entry(name.clone()).or_default();
             changes.extend(file.scan(&path, &name));
         }
         changes
     }
 
+    /// Where the file of a name is.
+    fn path(&self, name: &str) -> PathBuf {
+        match &self.directories[..] {
+            [directory] => directory.join(name),
+            _ => name.into(),
+        }
+    }
+
     /// The names of the files that may hold resources.
     fn list(&self) -> Result<BTreeSet<Arc<str>>, Diagnostic> {
+        let mut names = BTreeSet::new();
+        for directory in &self.directories {
+            self.list_one(directory, &mut names)?;
+        }
+        Ok(names)
+    }
+
+    fn list_one(&self, directory: &Path, names: &mut BTreeSet<Arc<str>>) -> Result<(), Diagnostic> {
         let broken = |message: String| Diagnostic {
-            file: self.directory.to_string_lossy().into(),
+            file: directory.to_string_lossy().into(),
             position: Position { line: 1, column: 1 },
             field: String::new(),
             message,
@@ -207,8 +223,7 @@ impl Files {
             .mesh_config
             .as_ref()
             .and_then(|path| path.canonicalize().ok());
-        let mut names = BTreeSet::new();
-        for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {
+        for entry in std::fs::read_dir(directory).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| is_resource_file(name)) else {
@@ -218,7 +233,10 @@ impl Files {
             if path.is_dir() || (mesh_config.is_some() && path.canonicalize().ok() == mesh_config) {
                 continue;
             }
-            names.insert(Arc::from(name));
+            names.insert(match self.directories.len() {
+                1 => Arc::from(name),
+                _ => path.to_string_lossy().into(),
+            });
         }
         if names.len() > MAX_FILES {
             return Err(broken(format!(
@@ -226,7 +244,7 @@ impl Files {
                 names.len()
             )));
         }
-        Ok(names)
+        Ok(())
     }
 
     fn scan_mesh_config(&mut self) -> Option<Change> {

@@ -31,7 +31,7 @@ use periplus_resources::{
 };
 
 use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
-use super::{Generated, balancing};
+use super::{Generated, balancing, mutual_tls};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, is_subset};
@@ -99,8 +99,10 @@ fn add(
         let name = names::outbound_cluster(port.number, subset, host);
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());
         resolve(&mut cluster, service, port, proxy);
+        mutual_tls::secure(index, &mut cluster, (service, port, subset), policy);
         if cluster.eds_cluster_config.is_some() {
-            made.endpoints.push(endpoints(&name, service, port, labels));
+            let endpoints = endpoints(index, &name, (service, port, labels));
+            made.endpoints.push(endpoints);
         }
         made.clusters.push(cluster);
     };
@@ -305,7 +307,12 @@ fn named_endpoint(name: &str, service: &Service, port: &Port) -> ClusterLoadAssi
     let number = port.target_port.unwrap_or(port.number);
     let address = Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
-            address: service.host.as_str().to_owned(),
+            address: service
+                .spec
+                .alias
+                .as_ref()
+                .unwrap_or(&service.host)
+                .to_string(),
             port_specifier: Some(PortSpecifier::PortValue(u32::from(number))),
             ..SocketAddress::default()
         })),
@@ -327,7 +334,11 @@ fn named_endpoint(name: &str, service: &Service, port: &Port) -> ClusterLoadAssi
     }
 }
 
-fn endpoints(name: &str, service: &Service, port: &Port, labels: &Labels) -> ClusterLoadAssignment {
+fn endpoints(
+    index: &Index,
+    name: &str,
+    (service, port, labels): (&Service, &Port, &Labels),
+) -> ClusterLoadAssignment {
     let selected = service
         .endpoints
         .iter()
@@ -336,5 +347,14 @@ fn endpoints(name: &str, service: &Service, port: &Port, labels: &Labels) -> Clu
         let address = SocketAddr::new(endpoint.address, endpoint.target_port(port));
         (address, endpoint.weight)
     };
-    load_assignment(name, selected.map(target))
+    let selected: Vec<_> = selected.collect();
+    let mut made = load_assignment(name, selected.iter().map(|one| target(one)));
+    let assigned = made
+        .endpoints
+        .iter_mut()
+        .flat_map(|it| &mut it.lb_endpoints);
+    for (endpoint, one) in assigned.zip(selected) {
+        endpoint.metadata = mutual_tls::endpoint_metadata(index, service, one, port);
+    }
+    made
 }

@@ -26,6 +26,13 @@ use crate::proxy::{Interception, Proxy};
 /// Where the rules of the kernel send connections from the workload.
 const OUTBOUND_PORT: u16 = 15001;
 
+/// Ports whose connections need no looking at.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Skipped<'a> {
+    pub(super) tls: &'a [u16],
+    pub(super) http: &'a [u16],
+}
+
 /// What listeners of a proxy are made from.
 #[derive(Clone, Copy)]
 pub(super) struct Layout<'a> {
@@ -289,7 +296,11 @@ impl<'a> Layout<'a> {
         };
         made.listeners.push(Listener {
             default_filter_chain: Some(named_rest),
-            ..self.inspecting(self.unbound((bind, number), chains.list), inspectors, &[])
+            ..self.inspecting(
+                self.unbound((bind, number), chains.list),
+                inspectors,
+                Skipped::default(),
+            )
         });
     }
 
@@ -326,19 +337,19 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// A listener that looks at the first bytes of connections, but for those to `declared` ports.
+    /// A listener that looks at the first bytes of connections, but for those to some ports.
     pub(super) fn inspecting(
         self,
         mut listener: Listener,
         inspectors: Inspectors,
-        declared: &[u16],
+        skipped: Skipped<'_>,
     ) -> Listener {
         let filters = &mut listener.listener_filters;
         if inspectors.tls {
-            filters.push(tls_inspector(any_of_ports(declared)));
+            filters.push(tls_inspector(any_of_ports(skipped.tls)));
         }
         if inspectors.http {
-            filters.push(http_inspector(any_of_ports(declared)));
+            filters.push(http_inspector(any_of_ports(skipped.http)));
         }
         listener.listener_filters_timeout = duration(self.index.mesh().protocol_detection_timeout);
         listener.continue_on_listener_filters_timeout = true;

@@ -1,20 +1,17 @@
-//! The listener for connections to an intercepted workload. There is no TLS between proxies yet: its chains
-//! are those that Istio makes with mutual TLS disabled.
+//! The listener for connections to an intercepted workload, with the chains that Istio makes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch};
-use periplus_resources::Protocol;
+use periplus_resources::{MutualTls, Protocol};
 
-use super::detection::{
-    Inspectors, looks_like_http, original_destination, original_source, plaintext,
-};
-use super::intercept::{Layout, chain};
+use super::detection::{Inspectors, original_destination, original_source};
+use super::intercept::{Layout, Skipped, chain};
 use super::listener::{Routes, http, tcp};
 use super::proto::uint32;
-use super::{Generated, authorization, cluster, inbound};
+use super::{Generated, authorization, cluster, inbound, mutual_tls};
 use crate::names;
 
 /// Where the rules of the kernel send connections to the workload.
@@ -38,7 +35,7 @@ pub(super) fn add(layout: Layout<'_>, made: &mut Generated) {
     )];
     for (port, served) in &served {
         let to = names::inbound_cluster(*port);
-        chains.extend(chains_of(layout, *port, served, &to));
+        chains.extend(chains_of(layout, Some(*port), served, &to));
         made.clusters.push(cluster::original_destination(
             index,
             &to,
@@ -47,15 +44,11 @@ pub(super) fn add(layout: Layout<'_>, made: &mut Generated) {
         ));
     }
     let rest = names::INBOUND_PASSTHROUGH;
-    let filter = http_filter(layout, 0, rest, ":*/*".into());
-    chains.push(chain(
-        "virtualInbound-catchall-http",
-        Some(looks_like_http()),
-        filter,
-    ));
-    for conditions in [plaintext(), FilterChainMatch::default()] {
-        chains.push(connections(layout, "virtualInbound", conditions, rest));
-    }
+    let unknown = Served {
+        protocol: Protocol::Detected,
+        operation: ":*/*".into(),
+    };
+    chains.extend(chains_of(layout, None, &unknown, rest));
     made.clusters.push(cluster::original_destination(
         index,
         rest,
@@ -71,12 +64,26 @@ pub(super) fn add(layout: Layout<'_>, made: &mut Generated) {
         listener.listener_filters.push(original_source());
     }
     listener.listener_filters.push(original_destination());
-    let declared = served
-        .iter()
-        .filter(|(_, served)| served.protocol != Protocol::Detected);
-    let declared: Vec<_> = declared.map(|(port, _)| *port).collect();
+    let of_ports = |skips: &dyn Fn(u16, &Served) -> bool| -> Vec<u16> {
+        let skipped = served.iter().filter(|(port, served)| skips(**port, served));
+        skipped.map(|(port, _)| *port).collect()
+    };
+    let http = of_ports(&|_, served| served.protocol != Protocol::Detected);
+    let tls = of_ports(&|port, served| {
+        served.protocol != Protocol::Detected && mode(layout, port) == MutualTls::Disable
+    });
+    let skipped = Skipped {
+        tls: &tls,
+        http: &http,
+    };
     made.listeners
-        .push(layout.inspecting(listener, Inspectors::BOTH, &declared));
+        .push(layout.inspecting(listener, Inspectors::BOTH, skipped));
+}
+
+/// What is asked of clients at a port.
+fn mode(layout: Layout<'_>, port: u16) -> MutualTls {
+    let Layout { index, proxy, .. } = layout;
+    index.mutual_tls_of(&proxy.namespace, &proxy.labels, port)
 }
 
 /// The ports of the workload that services have. Where two of them disagree, the first one counts.
@@ -97,19 +104,34 @@ fn served(layout: Layout<'_>) -> BTreeMap<u16, Served> {
     served
 }
 
-fn chains_of(layout: Layout<'_>, port: u16, served: &Served, to: &str) -> Vec<FilterChain> {
-    let name = names::listener(layout.any_address(), port);
-    let all = || to_port(port, FilterChainMatch::default());
-    let requests = || http_filter(layout, port, to, served.operation.clone());
-    match served.protocol {
-        Protocol::Detected => vec![
-            chain(&name, Some(to_port(port, looks_like_http())), requests()),
-            connections(layout, &name, to_port(port, plaintext()), to),
-            connections(layout, &name, all(), to),
-        ],
-        protocol if protocol.is_http() => vec![chain(&name, Some(all()), requests())],
-        _ => vec![connections(layout, &name, all(), to)],
-    }
+/// The chains of a port, or of all ports that no service has.
+fn chains_of(layout: Layout<'_>, port: Option<u16>, served: &Served, to: &str) -> Vec<FilterChain> {
+    let name = |is_http| match (port, is_http) {
+        (Some(port), _) => names::listener(layout.any_address(), port),
+        (None, true) => "virtualInbound-catchall-http".to_owned(),
+        (None, false) => "virtualInbound".to_owned(),
+    };
+    let number = port.unwrap_or_default();
+    let kinds = mutual_tls::chains(layout.index, mode(layout, number), served.protocol);
+    let chain = |kind: mutual_tls::Chain| {
+        let conditions = match port {
+            Some(port) => to_port(port, kind.conditions),
+            None => kind.conditions,
+        };
+        let name = name(kind.is_http);
+        let made = match kind.is_http {
+            true => {
+                let filter = http_filter(layout, number, to, served.operation.clone());
+                chain(&name, Some(conditions), filter)
+            }
+            false => connections(layout, &name, conditions, to),
+        };
+        FilterChain {
+            transport_socket: kind.socket,
+            ..made
+        }
+    };
+    kinds.into_iter().map(chain).collect()
 }
 
 /// The chain of connections that are passed on as they are, if the policies let them.

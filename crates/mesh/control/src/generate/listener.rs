@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    RouteSpecifier, UpgradeConfig,
+    ForwardClientCertDetails, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_filter,
@@ -102,6 +102,8 @@ pub(super) fn http(
         "envoy.filters.http.router",
         any(&Router::default()),
     ));
+    // Who has called, in `x-forwarded-client-cert`.
+    let shows_peer = index.has_authority() && side == Side::Server;
     let manager = HttpConnectionManager {
         stat_prefix,
         http_filters,
@@ -114,6 +116,16 @@ pub(super) fn http(
             upgrade_type: "websocket".into(),
             ..UpgradeConfig::default()
         }],
+        forward_client_cert_details: match shows_peer {
+            true => ForwardClientCertDetails::AppendForward.into(),
+            false => ForwardClientCertDetails::default().into(),
+        },
+        set_current_client_cert_details: shows_peer.then(|| SetCurrentClientCertDetails {
+            subject: boolean(true),
+            dns: true,
+            uri: true,
+            ..SetCurrentClientCertDetails::default()
+        }),
         stream_idle_timeout: duration(Duration::ZERO),
         route_specifier: Some(match routes {
             Routes::Named(name) => RouteSpecifier::Rds(Rds {

@@ -14,6 +14,7 @@ mod intercept;
 mod intercept_inbound;
 mod listener;
 mod matching;
+mod mutual_tls;
 mod outbound;
 mod policy;
 mod proto;

@@ -7,7 +7,7 @@ use periplus_resources::{
     Subset, VirtualService, did_you_mean,
 };
 
-use super::{Entry, Index, Problem, telemetry};
+use super::{Entry, Index, Problem, mutual_tls, telemetry};
 use crate::proxy::is_subset;
 
 pub(super) fn analyse(index: &mut Index) {
@@ -23,6 +23,7 @@ pub(super) fn analyse(index: &mut Index) {
     check_tracing(index, &mut problems);
     check_keys(index, &mut problems);
     telemetry::check(index, &mut problems);
+    mutual_tls::check(index, &mut problems);
     index.problems.append(&mut problems);
 }
 
@@ -37,7 +38,7 @@ fn check_services(index: &Index, problems: &mut Vec<Problem>) {
                 source,
                 source.position,
                 format!(
-                    "no WorkloadEntry in namespace {} has the labels {{{}}} of {}: requests get 503",
+                    "no workload in namespace {} has the labels {{{}}} of {}: requests get 503",
                     service.meta.namespace,
                     labels.join(", "),
                     service.meta

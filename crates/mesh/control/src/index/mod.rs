@@ -1,6 +1,8 @@
 //! All resources of the mesh, by what asks for them. Built anew after each change.
 
 mod analysis;
+mod kubernetes;
+mod mutual_tls;
 mod problem;
 mod rules;
 mod service;
@@ -10,9 +12,11 @@ use std::collections::BTreeMap;
 
 use periplus_resources::{
     AuthorizationPolicy, DestinationRule, Gateway, Host, Kind, Labels, MeshConfig, Meta,
-    RequestAuthentication, Resource, Sidecar, Spec, Telemetry, VirtualService, WorkloadEntry,
+    PeerAuthentication, RequestAuthentication, Resource, Sidecar, Spec, Telemetry, VirtualService,
+    WorkloadEntry,
 };
 
+use self::kubernetes::Objects;
 pub use self::problem::{Problem, Severity};
 pub use self::rules::ConnectionRules;
 pub use self::service::Service;
@@ -38,17 +42,36 @@ pub struct Index {
     gateways: Vec<Entry<Gateway>>,
     sidecars: Vec<Entry<Sidecar>>,
     authorization_policies: Vec<Entry<AuthorizationPolicy>>,
+    peer_authentications: Vec<Entry<PeerAuthentication>>,
     request_authentications: Vec<Entry<RequestAuthentication>>,
     telemetries: Vec<Entry<Telemetry>>,
     mesh: MeshConfig,
+    has_authority: bool,
     problems: Vec<Problem>,
 }
 
 impl Index {
     /// Builds the index. Of several resources with one kind, namespace and name the first counts.
     pub fn new<'a>(resources: impl IntoIterator<Item = &'a Resource>, mesh: MeshConfig) -> Self {
+        Self::build(resources, mesh, false)
+    }
+
+    /// The same where proxies have certificates of the control plane's authority.
+    pub fn certified<'a>(
+        resources: impl IntoIterator<Item = &'a Resource>,
+        mesh: MeshConfig,
+    ) -> Self {
+        Self::build(resources, mesh, true)
+    }
+
+    fn build<'a>(
+        resources: impl IntoIterator<Item = &'a Resource>,
+        mesh: MeshConfig,
+        has_authority: bool,
+    ) -> Self {
         let mut index = Self {
             mesh,
+            has_authority,
             ..Self::default()
         };
         let mut unique: BTreeMap<(Kind, &str, &str), &Resource> = BTreeMap::new();
@@ -71,6 +94,7 @@ impl Index {
         }
         // Sorted by namespace and name: where Istio would prefer the oldest, the first one counts.
         let mut service_entries = Vec::new();
+        let mut objects = Objects::default();
         for resource in unique.into_values() {
             let meta = resource.meta.clone();
             match resource.spec.clone() {
@@ -85,20 +109,35 @@ impl Index {
                 Spec::AuthorizationPolicy(spec) => {
                     index.authorization_policies.push(Entry { meta, spec });
                 }
+                Spec::PeerAuthentication(spec) => {
+                    index.peer_authentications.push(Entry { meta, spec });
+                }
                 Spec::RequestAuthentication(spec) => {
                     index.request_authentications.push(Entry { meta, spec });
                 }
                 Spec::Telemetry(spec) => index.telemetries.push(Entry { meta, spec }),
+                Spec::Service(spec) => objects.services.push(Entry { meta, spec }),
+                Spec::EndpointSlice(spec) => objects.slices.push(Entry { meta, spec }),
+                Spec::Pod(spec) => objects.pods.push(Entry { meta, spec }),
+                // What they name is said by those who refer to them.
+                Spec::Namespace | Spec::ServiceAccount => {}
+                Spec::Deployment => index.problems.push(kubernetes::without_effect(&meta)),
             }
         }
-        for entry in &service_entries {
-            for service in Service::of(entry, &index.workloads) {
+        let of_kubernetes = objects.services(&index.workloads).into_iter();
+        let of_kubernetes = of_kubernetes.map(|one| (one.meta.clone(), vec![one]));
+        let of_istio: Vec<_> = service_entries
+            .iter()
+            .map(|entry| (entry.meta.clone(), Service::of(entry, &index.workloads)))
+            .collect();
+        for (meta, services) in of_kubernetes.chain(of_istio) {
+            for service in services {
                 if let Some(first) = index.services.get(&service.host) {
                     let message = format!(
                         "host `{}` is already that of {}: this one is ignored",
                         service.host, first.meta
                     );
-                    let source = &entry.meta.source;
+                    let source = &meta.source;
                     let problem = Problem::error(source, source.position, message);
                     index.problems.push(problem);
                     continue;

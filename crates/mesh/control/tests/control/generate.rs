@@ -10,11 +10,16 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::Value;
 use envoy_types::pb::google::protobuf::value::Kind;
 use periplus_control::{Generated, Index, Proxy, generate};
-use periplus_resources::{MeshConfig, parse_mesh_config, parse_resources};
+use periplus_resources::{MeshConfig, Resource, parse_mesh_config, parse_resources};
 use prost::Message;
 
 /// An index of Bookinfo with these files besides.
 pub(crate) fn index_of(files: &[&str], more: &str, mesh: MeshConfig) -> Index {
+    Index::new(&resources_of(files, more), mesh)
+}
+
+/// Bookinfo's resources with these files besides.
+pub(crate) fn resources_of(files: &[&str], more: &str) -> Vec<Resource> {
     let mut resources = Vec::new();
     let mut read = |name: &str, text: &str| {
         let parsed = parse_resources(name, text);
@@ -28,7 +33,7 @@ pub(crate) fn index_of(files: &[&str], more: &str, mesh: MeshConfig) -> Index {
         read(file, &networking(file));
     }
     read("more.yaml", more);
-    Index::new(&resources, mesh)
+    resources
 }
 
 pub(crate) fn mesh_config(text: &str) -> MeshConfig {

@@ -2,7 +2,9 @@
 
 mod connections;
 mod generate;
+mod kubernetes;
 mod live;
+mod mutual_tls;
 mod random;
 mod real_envoy;
 mod support;

@@ -29,7 +29,11 @@ pub(super) struct Child {
 
 impl Child {
     pub(super) fn spawn(part: &Part, log: Arc<Mutex<Log>>) -> std::io::Result<Self> {
-        let mut process = Command::new(&part.program)
+        let mut process = Command::new(&part.program);
+        if let Some(directory) = &part.directory {
+            process.current_dir(directory);
+        }
+        let mut process = process
             .args(&part.arguments)
             .envs(part.environment.iter().map(|(name, value)| (name, value)))
             .env(EXIT_WITH_PARENT, "stdin")

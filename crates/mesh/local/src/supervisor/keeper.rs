@@ -46,6 +46,8 @@ pub(super) struct Keeper {
     pub(super) state: watch::Sender<State>,
     pub(super) begin: watch::Receiver<bool>,
     pub(super) stop: watch::Receiver<bool>,
+    /// Changes when it is to be stopped and started again.
+    pub(super) again: watch::Receiver<()>,
     pub(super) events: mpsc::UnboundedSender<Event>,
 }
 
@@ -53,6 +55,8 @@ pub(super) struct Keeper {
 enum Run {
     /// It was stopped.
     Stopped,
+    /// It was stopped, to be started again.
+    Again,
     /// It failed; it had been ready for so long.
     Failed(StartError, Option<Duration>),
 }
@@ -113,6 +117,10 @@ impl Keeper {
         loop {
             let (error, ready_for) = match self.run_once(&log, stopped.as_mut()).await {
                 Run::Stopped => return,
+                Run::Again => {
+                    pause = self.limits.first_pause;
+                    continue;
+                }
                 Run::Failed(error, ready_for) => (error, ready_for),
             };
             if *self.state.borrow() == State::Waiting {
@@ -135,12 +143,16 @@ impl Keeper {
                 },
                 restart_in,
             });
-            if restart_in.is_none() {
-                return stopped.await;
-            }
+            let next = async {
+                match restart_in {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = &mut stopped => return,
-                () = tokio::time::sleep(pause) => {}
+                () = self.wanted_again() => {}
+                () = next => {}
             }
             pause = (pause * 2).min(self.limits.longest_pause);
         }
@@ -168,8 +180,11 @@ impl Keeper {
             pid: child.id().unwrap_or_default(),
         });
 
+        let again = self.wanted_again();
+        tokio::pin!(again);
         let ready = tokio::select! {
             () = &mut stopped => return self.stop_child(child).await,
+            () = &mut again => return self.stop_for_another(child).await,
             exit = child.wait() => return self.exited(child, exit, None).await,
             ready = self.ready() => ready,
         };
@@ -192,6 +207,7 @@ impl Keeper {
 
         tokio::select! {
             () = &mut stopped => self.stop_child(child).await,
+            () = again => self.stop_for_another(child).await,
             exit = child.wait() => {
                 self.exited(child, exit, Some(ready_since.elapsed())).await
             }
@@ -220,6 +236,20 @@ impl Keeper {
             last_lines: child.last_lines().await,
         };
         Run::Failed(error, ready_for)
+    }
+
+    /// Resolves when somebody wants it to be started again from now on.
+    async fn wanted_again(&self) {
+        let mut again = self.again.clone();
+        again.mark_unchanged();
+        if again.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    async fn stop_for_another(&self, child: Child) -> Run {
+        self.stop_child(child).await;
+        Run::Again
     }
 
     async fn stop_child(&self, mut child: Child) -> Run {

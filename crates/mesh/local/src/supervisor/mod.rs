@@ -144,6 +144,7 @@ struct Kept {
     level: usize,
     state: watch::Receiver<State>,
     stop: watch::Sender<bool>,
+    again: watch::Sender<()>,
     keeper: JoinHandle<()>,
 }
 
@@ -169,6 +170,7 @@ impl Supervisor {
         let mut kept: Vec<Kept> = Vec::with_capacity(parts.len());
         for (part, level) in parts.into_iter().zip(order) {
             let (stop, stopping) = watch::channel(false);
+            let (again, wanted_again) = watch::channel(());
             let name = part.name.clone();
             let before = part.after.iter().map(|name| states[name].clone()).collect();
             let Some(state) = senders.remove(&name) else {
@@ -181,6 +183,7 @@ impl Supervisor {
                 state,
                 begin: begun.clone(),
                 stop: stopping,
+                again: wanted_again,
                 events: events.clone(),
             };
             kept.push(Kept {
@@ -188,6 +191,7 @@ impl Supervisor {
                 name,
                 level,
                 stop,
+                again,
                 keeper: tokio::spawn(keeper.run()),
             });
         }
@@ -210,6 +214,13 @@ impl Supervisor {
             .iter_mut()
             .map(|state| Box::pin(async move { keeper::first_ready(state).await }));
         futures_util::future::try_join_all(waits).await.map(drop)
+    }
+
+    /// Stops a part and starts it again, at once if it was about to be; `false` if there is none of this name.
+    /// Those that come after it go on.
+    pub fn restart(&self, part: &str) -> bool {
+        let part = self.parts.iter().find(|kept| kept.name == part);
+        part.map(|part| part.again.send_replace(())).is_some()
     }
 
     /// Stops everything that runs, the last that started first, and waits until it is gone.

@@ -57,6 +57,7 @@ mod tests {
         Part {
             name: name.to_owned(),
             program: "true".into(),
+            directory: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             after: after.iter().map(|&name| name.to_owned()).collect(),

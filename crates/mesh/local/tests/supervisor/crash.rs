@@ -97,3 +97,36 @@ async fn a_part_that_shall_stay_down_does() {
     assert_eq!(events.next().await, Some(Event::Stopping));
     assert_eq!(events.next().await, None, "nothing was left to stop");
 }
+
+#[tokio::test]
+async fn a_part_is_started_again_when_somebody_wants_it() {
+    let bench = Bench::new();
+    let mut steady = bench.part("steady", &Role::Server(nowhere()), &[]);
+    steady.directory = Some(bench.path().to_owned());
+    let mut once = bench.part("once", &Role::Failing, &[]);
+    once.ready = Probe::Started;
+    once.restart = Restart::Never;
+    let (supervisor, mut events) = Supervisor::new(vec![steady, once], limits()).unwrap();
+    supervisor.start().await.unwrap();
+    let crashed = |event| matches!(event, Event::Crashed { .. }).then_some(());
+    event(&mut events, crashed).await;
+
+    assert!(!supervisor.restart("nobody"));
+    assert!(supervisor.restart("steady"));
+    let killed = event(&mut events, |event| match event {
+        Event::Stopped { part, killed, .. } if part == "steady" => Some(killed),
+        _ => None,
+    });
+    assert!(
+        !killed.await,
+        "it was asked to stop, and has crashed in no way"
+    );
+    let ready =
+        |event| matches!(event, Event::Ready { part, .. } if part == "steady").then_some(());
+    event(&mut events, ready).await;
+
+    // One that stays down by itself, too.
+    assert!(supervisor.restart("once"));
+    event(&mut events, crashed).await;
+    supervisor.stop().await;
+}

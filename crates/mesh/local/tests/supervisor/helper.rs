@@ -66,6 +66,7 @@ fn part_in(directory: &Path, name: &str, role: &Role<'_>, after: &[&str]) -> Par
     Part {
         name: name.to_owned(),
         program: std::env::current_exe().unwrap(),
+        directory: None,
         arguments: ["helper::helper_process", "--exact", "--nocapture"]
             .map(str::to_owned)
             .to_vec(),

@@ -2,6 +2,7 @@
 //! names and in its formats.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use axum::http::StatusCode;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
@@ -268,6 +269,8 @@ fn collect(shared: &Shared) -> Sums {
         .listeners()
         .values()
         .filter(|slot| slot.warming.is_some());
+    let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default();
+    let until_expiry = state.identity.expires.map_or(0, |end| left(end).as_secs());
     for (name, value) in [
         ("control_plane.connected_state", u64::from(state.connected)),
         (
@@ -287,10 +290,13 @@ fn collect(shared: &Shared) -> Sums {
             count(warming_listeners.count()),
         ),
         ("config_cache.loaded", u64::from(state.cache.loaded)),
+        ("identity.seconds_until_expiry", until_expiry),
     ] {
         all.gauge(name, value);
     }
     for (name, value) in [
+        ("identity.renewed", state.identity.renewed),
+        ("identity.failed", state.identity.failed),
         ("config_cache.rejected", state.cache.rejected),
         ("config_cache.written", state.cache.written),
         ("config_cache.write_failed", state.cache.write_failed),

@@ -107,8 +107,10 @@ impl Store {
                 continue;
             }
             let is_static = |name: &str| self.secrets.is_static(name);
+            let is_own = |name: &str| self.secrets.is_own(name);
             let names = &Names {
                 is_static: &is_static,
+                is_own: &is_own,
             };
             match cluster::compile(cluster, names) {
                 Ok(spec) => {
@@ -149,8 +151,10 @@ impl Store {
                 continue;
             }
             let is_static = |name: &str| self.secrets.is_static(name);
+            let is_own = |name: &str| self.secrets.is_own(name);
             let names = &Names {
                 is_static: &is_static,
+                is_own: &is_own,
             };
             match listener::compile(listener, names) {
                 Ok(spec) => changed.push((name, hash, spec)),

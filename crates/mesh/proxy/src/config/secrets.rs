@@ -13,6 +13,8 @@ use crate::tls::{Identity, Validation};
 #[derive(Debug, Default)]
 pub(crate) struct Secrets {
     named: BTreeMap<String, Named>,
+    /// Those that this proxy gets for itself, whether or not it has them by now.
+    own: BTreeSet<String>,
     /// The contents of files, in short.
     files: BTreeMap<String, u64>,
     /// Counts up when a file changes.
@@ -51,9 +53,19 @@ impl Secrets {
         self.named.get(name).is_some_and(|known| known.hash == hash)
     }
 
-    /// Whether the bootstrap file has it.
+    /// Nobody else may bring a secret of this name.
+    pub(super) fn reserve(&mut self, name: &str) {
+        self.own.insert(name.to_owned());
+    }
+
+    /// Whether this proxy gets it for itself.
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        self.own.contains(name)
+    }
+
+    /// Whether the bootstrap file has it, or this proxy gets it for itself.
     pub(crate) fn is_static(&self, name: &str) -> bool {
-        self.named.get(name).is_some_and(|known| known.is_static)
+        self.is_own(name) || self.named.get(name).is_some_and(|known| known.is_static)
     }
 
     /// Whether it is there.

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::downstream_tls_context::{
@@ -20,6 +23,8 @@ use crate::tls::{ClientOptions, ClientTls, Parameters, ServerOptions, ServerTls}
 /// The sessions that a cluster keeps unless `max_session_keys` says otherwise: Envoy keeps one, which
 /// is enough for a cluster of one endpoint.
 const DEFAULT_SESSIONS: u32 = 256;
+/// The cluster of the agent in Istio's bootstrap files.
+const AGENT: &str = "sds-grpc";
 
 /// What both sides have in common.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +55,8 @@ pub(crate) struct UpstreamTls {
 pub(super) struct Names<'a> {
     /// Whether the bootstrap file has a secret.
     pub(super) is_static: &'a dyn Fn(&str) -> bool,
+    /// Whether the proxy gets it for itself.
+    pub(super) is_own: &'a dyn Fn(&str) -> bool,
 }
 
 impl Names<'_> {
@@ -57,6 +64,7 @@ impl Names<'_> {
     #[cfg(test)]
     pub(super) const NONE: Names<'static> = Names {
         is_static: &|_| false,
+        is_own: &|_| false,
     };
 }
 
@@ -216,6 +224,14 @@ fn named(
     }
     match config.sds_config.take() {
         None if (names.is_static)(&name) => {}
+        Some(source) if is_of_agent(&source) => {
+            if !(names.is_own)(&name) {
+                let reason = "comes from the proxy's agent: start the proxy with --token-file, so that it \
+                              gets a certificate of its own";
+                return Err(at.field("sds_config").refuse(reason));
+            }
+            *fetch_timeout = None;
+        }
         None => {
             let reason = format!("the bootstrap file has no secret {name:?}");
             return Err(at.field("name").refuse(reason));
@@ -227,6 +243,23 @@ fn named(
     }
     nothing_else(&config, at)?;
     Ok(name)
+}
+
+/// Whether a secret is to come from the agent beside the proxy (`sds-grpc` of Istio's bootstrap files), which here
+/// is the proxy itself.
+fn is_of_agent(source: &core::ConfigSource) -> bool {
+    let Some(ConfigSourceSpecifier::ApiConfigSource(api)) = &source.config_source_specifier else {
+        return false;
+    };
+    let targets = api
+        .grpc_services
+        .iter()
+        .map(|service| &service.target_specifier);
+    let mut targets = targets.map(|target| match target {
+        Some(TargetSpecifier::EnvoyGrpc(envoy)) => envoy.cluster_name == AGENT,
+        _ => false,
+    });
+    targets.len() > 0 && targets.all(|is_agent| is_agent)
 }
 
 impl DownstreamTls {

@@ -43,6 +43,12 @@ pub struct MeshConfig {
     pub outbound: OutboundPolicy,
     /// How long an intercepted connection whose protocol nobody says may take to show it; zero is for ever.
     pub protocol_detection_timeout: Duration,
+    /// Proxies speak mutual TLS to each other where no DestinationRule says something else.
+    pub auto_mtls: bool,
+    /// What the names of workloads begin with.
+    pub trust_domain: String,
+    /// Other trust domains, whose names stand for the same workloads.
+    pub trust_domain_aliases: Vec<String>,
 }
 
 const MESH_CONFIG: Shape = Shape {
@@ -58,6 +64,9 @@ const MESH_CONFIG: Shape = Shape {
         "accessLogFile",
         "accessLogFormat",
         "accessLogEncoding",
+        "enableAutoMtls",
+        "trustDomain",
+        "trustDomainAliases",
     ],
     refused: &[
         (
@@ -70,26 +79,26 @@ const MESH_CONFIG: Shape = Shape {
         ),
         ("proxyHttpPort", "ports are given by Sidecar resources"),
         ("inboundTrafficPolicy", "traffic is not intercepted"),
+        ("meshMTLS", "proxies speak TLS 1.2 and 1.3 to each other"),
         (
-            "enableAutoMtls",
-            "proxies do not speak TLS to each other yet",
+            "tlsDefaults",
+            "give the settings of TLS in DestinationRules",
         ),
-        ("trustDomain", "proxies do not speak TLS to each other yet"),
-        (
-            "trustDomainAliases",
-            "proxies do not speak TLS to each other yet",
-        ),
-        ("meshMTLS", "proxies do not speak TLS to each other yet"),
-        ("tlsDefaults", "proxies do not speak TLS to each other yet"),
         (
             "caCertificates",
-            "proxies do not speak TLS to each other yet",
+            "write all roots of the mesh to root-cert.pem of the certificate authority",
         ),
-        ("certificates", "proxies do not speak TLS to each other yet"),
-        ("ca", "proxies do not speak TLS to each other yet"),
+        (
+            "certificates",
+            "there is no Chiron: certificates of other servers are files",
+        ),
+        (
+            "ca",
+            "certificates are signed by the control plane, give it a key with --cacerts",
+        ),
         (
             "verifyCertificateAtClient",
-            "proxies do not speak TLS to each other yet",
+            "servers are always verified, unless a DestinationRule says `insecureSkipVerify`",
         ),
         ("ingressClass", "there is no Kubernetes Ingress"),
         ("ingressService", "there is no Kubernetes Ingress"),
@@ -158,6 +167,9 @@ impl Default for MeshConfig {
             root_namespace: "istio-system".into(),
             outbound: OutboundPolicy::AllowAny,
             protocol_detection_timeout: Duration::from_millis(100),
+            auto_mtls: true,
+            trust_domain: "cluster.local".into(),
+            trust_domain_aliases: Vec::new(),
         }
     }
 }
@@ -212,6 +224,14 @@ impl MeshConfig {
         if let Some(defaults) = object.get("defaultConfig") {
             config.tracing = read_default_config(defaults)?;
         }
+        if let Some(is_on) = object.get("enableAutoMtls").and_then(View::bool) {
+            config.auto_mtls = is_on;
+        }
+        if let Some(name) = object.optional("trustDomain", read_trust_domain)? {
+            config.trust_domain = name;
+        }
+        let aliases = object.items("trustDomainAliases");
+        config.trust_domain_aliases = aliases.iter().filter_map(read_trust_domain).collect();
         config.access_log = AccessLog::read(&object);
         let items = object.items("extensionProviders");
         let providers: Vec<_> = items.iter().filter_map(Provider::read).collect();
@@ -257,6 +277,19 @@ impl MeshConfig {
         }
         Some(())
     }
+}
+
+/// As SPIFFE has it (SPIFFE-ID §2.1).
+fn read_trust_domain(view: &View<'_>) -> Option<String> {
+    let name = view.some_text()?;
+    let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b);
+    if name.len() > 255 || !name.bytes().all(valid) {
+        view.fail(format!(
+            "`{name}` is no trust domain: use up to 255 lower-case letters, digits, `.`, `-` and `_`"
+        ));
+        return None;
+    }
+    Some(name)
 }
 
 /// Each proxy is scraped, and there is nothing to be done about it: nothing else can be meant.

@@ -16,10 +16,13 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use futures_util::stream::BoxStream;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
+use tonic::transport::server::{Connected, TcpIncoming};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::status::Registry;
@@ -124,11 +127,24 @@ impl AdsServer {
     ) -> Result<(), tonic::transport::Error> {
         // Else the first answer waits for the acknowledgement of its head, which the client delays by 40 ms.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        self.serve_with(incoming, Routes::default(), shutdown).await
+    }
+
+    /// Serves ADS beside other services on connections until `shutdown` completes.
+    pub async fn serve_with<IO>(
+        &self,
+        connections: impl Stream<Item = std::io::Result<IO>>,
+        others: Routes,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), tonic::transport::Error>
+    where
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .add_service(self.service())
-            .serve_with_incoming_shutdown(incoming, async {
+            .add_routes(others.add_service(self.service()))
+            .serve_with_incoming_shutdown(connections, async {
                 shutdown.await;
                 self.close();
             })

@@ -3,7 +3,7 @@
 use periplus_local::{FetchError, Mesh, get, get_as};
 
 use super::PATIENCE;
-use super::state::{GATEWAY, State, local, sidecar_of};
+use crate::commands::local::state::{GATEWAY, State, local, sidecar_of};
 
 /// The calls behind the product page: who calls whom.
 const CALLS: [(&str, &str); 5] = [

@@ -7,7 +7,7 @@ use periplus_local::{Mesh, PlanError, PortPlan, Workload};
 const SERVICE_PORT: u16 = 9080;
 
 /// Six workloads: one of each service, and three versions of reviews.
-pub(super) fn bookinfo(port_base: Option<u16>) -> Result<Mesh, PlanError> {
+pub(crate) fn bookinfo(port_base: Option<u16>) -> Result<Mesh, PlanError> {
     let workloads: Vec<Workload> = [
         (Role::Productpage, "v1"),
         (Role::Details, "v1"),
@@ -23,6 +23,7 @@ pub(super) fn bookinfo(port_base: Option<u16>) -> Result<Mesh, PlanError> {
         version: version.to_owned(),
         service_account: format!("bookinfo-{role}"),
         service_port: SERVICE_PORT,
+        instance: None,
     })
     .collect();
     let names = workloads.iter().map(|workload| workload.name.as_str());

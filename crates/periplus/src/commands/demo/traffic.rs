@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::PATIENCE;
 use super::diagnosis;
-use super::progress::Screen;
-use super::state::{State, local};
+use crate::commands::local::progress::Screen;
+use crate::commands::local::state::{State, local};
 
 /// How many product pages are asked for; enough for round robin to reach every reviews version.
 const PAGES: usize = 10;
@@ -81,8 +81,8 @@ pub(super) async fn send(
             "the product page works, but no whole trace of it has arrived within {} s: look into \
              the log of the trace backend ({}) and of the gateway ({})",
             ARRIVAL.as_secs(),
-            state.log(super::parts::SERVE).display(),
-            state.log(super::state::GATEWAY).display()
+            state.log(crate::commands::local::parts::SERVE).display(),
+            state.log(crate::commands::local::state::GATEWAY).display()
         )
     };
     let path = format!("/trace/{}", traced.trace_id);

@@ -31,7 +31,8 @@ impl Plane {
         let path = directory.path().join("mesh-config.yaml");
         std::fs::write(&path, mesh_config).expect("a file");
         let plane = ControlPlane::load(Options {
-            directory: resources,
+            certificates: None,
+            directories: vec![resources],
             mesh_config: Some(path.clone()),
             debounce: Debounce {
                 quiet: Duration::from_millis(50),

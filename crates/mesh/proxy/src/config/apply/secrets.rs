@@ -1,10 +1,12 @@
 //! Secrets: those that come by SDS, those of the bootstrap file, and the files that they are in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::Rejection;
+use prost::Message as _;
 
 use super::rejections::{duplicate, read, rejection};
 use crate::config::check::{At, Refused};
@@ -22,6 +24,23 @@ impl Store {
         let spec = secret::compile(given)?;
         // It stays what it is, so that nothing is compared with it.
         self.secrets.put(name, spec, 0, true);
+        Ok(())
+    }
+
+    /// Secrets of these names are this proxy's own.
+    pub(crate) fn reserve_secrets(&mut self, names: &[&str]) {
+        for name in names {
+            self.secrets.reserve(name);
+        }
+    }
+
+    /// Takes one of them, in place of the former one.
+    pub(crate) fn put_own_secret(&mut self, given: Secret) -> Result<(), Refused> {
+        let mut hasher = DefaultHasher::new();
+        given.encode_to_vec().hash(&mut hasher);
+        let name = given.name.clone();
+        let spec = secret::compile(given)?;
+        self.secrets.put(name, spec, hasher.finish(), true);
         Ok(())
     }
 

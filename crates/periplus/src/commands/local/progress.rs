@@ -12,7 +12,7 @@ use super::state::State;
 
 /// The terminal, or whatever the output goes to.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(crate) struct Screen {
     terminal: bool,
     color: bool,
     parts: usize,
@@ -28,7 +28,7 @@ pub(super) struct Screen {
 const SHOWN_LINES: usize = 8;
 
 impl Screen {
-    pub(super) fn new(parts: usize) -> Self {
+    pub(crate) fn new(parts: usize) -> Self {
         let terminal = io::stdout().is_terminal();
         let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
@@ -43,23 +43,23 @@ impl Screen {
     }
 
     /// Something that has happened.
-    pub(super) fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         self.write(&format!("{}{text}\n", self.erase()));
     }
 
     /// Something that should not have happened.
-    pub(super) fn trouble(&self, text: &str) {
+    pub(crate) fn trouble(&self, text: &str) {
         self.trouble.set(true);
         self.line(text);
     }
 
     /// Whether something has happened that should not have.
-    pub(super) fn has_shown_trouble(&self) -> bool {
+    pub(crate) fn has_shown_trouble(&self) -> bool {
         self.trouble.get()
     }
 
     /// What is happening; nothing where it could not be replaced later.
-    pub(super) fn status(&self, text: &str) {
+    pub(crate) fn status(&self, text: &str) {
         if self.terminal {
             // Cut, since a line that wraps cannot be erased.
             let text: String = text.chars().take(78).collect();
@@ -68,11 +68,11 @@ impl Screen {
     }
 
     /// Nothing is happening any more.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.write(self.erase());
     }
 
-    pub(super) fn event(&self, event: &Event, state: &State) {
+    pub(crate) fn event(&self, event: &Event, state: &State) {
         match event {
             Event::Started { part, .. } => {
                 self.starting.borrow_mut().insert(part.clone());

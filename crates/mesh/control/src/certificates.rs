@@ -1,0 +1,163 @@
+//! The certificate authority of the control plane.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use periplus_identity::tls::{self, TlsStream};
+use periplus_identity::{
+    Access, CertificateServer, Facts, Home, HomeError, KeyError, Lifetimes, Reason, Rotation,
+    TokenKey, private,
+};
+use periplus_resources::{MeshConfig, Position, Source};
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::index::Problem;
+
+/// The names that the control plane's own certificate has, as istiod's, and that of this machine.
+const NAMES: [&str; 6] = [
+    "istiod.istio-system.svc",
+    "istiod.istio-system.svc.cluster.local",
+    "istio-pilot.istio-system.svc",
+    "localhost",
+    "127.0.0.1",
+    "::1",
+];
+
+/// Where certificates come from.
+#[derive(Clone, Debug)]
+pub struct CertificateOptions {
+    /// The directory of keys, for this user alone: `ca`, unless `source` is another, and `token-key.pem`.
+    pub directory: PathBuf,
+    /// Whose authority it is.
+    pub source: CertificateSource,
+    /// How long certificates hold.
+    pub lifetimes: Lifetimes,
+    /// How a root of our own is replaced.
+    pub rotation: Rotation,
+}
+
+/// Whose authority it is.
+#[derive(Clone, Debug)]
+pub enum CertificateSource {
+    /// Our own, which is made and renewed here.
+    Own,
+    /// That in a directory of somebody else, in the layout of Istio's `cacerts`.
+    PluggedIn(PathBuf),
+}
+
+/// Why there is no authority.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub enum CertificatesError {
+    /// A directory.
+    Directory(#[from] private::FileError),
+    /// The authority.
+    Home(#[from] HomeError),
+    /// The key of tokens.
+    Key(#[from] KeyError),
+}
+
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    /// Until somebody looks after it.
+    home: Option<Home>,
+    server: CertificateServer,
+    trust_domain: String,
+    aliases: Vec<String>,
+}
+
+impl Certificates {
+    pub(crate) fn open(
+        options: CertificateOptions,
+        mesh: &MeshConfig,
+    ) -> Result<Self, CertificatesError> {
+        let directory = &options.directory;
+        private::make_directory(directory)?;
+        let trust_domain = mesh.trust_domain.clone();
+        let home = match &options.source {
+            CertificateSource::Own => {
+                Home::own(&directory.join("ca"), &trust_domain, options.rotation)
+            }
+            CertificateSource::PluggedIn(other) => Home::plugged_in(other, &trust_domain),
+        }?;
+        let access = Access {
+            trust_domain: trust_domain.clone(),
+            aliases: mesh.trust_domain_aliases.clone(),
+            tokens: Arc::new(TokenKey::load_or_create(&directory.join("token-key.pem"))?),
+            lifetimes: options.lifetimes,
+        };
+        Ok(Self {
+            server: CertificateServer::new(home.authority(), access),
+            home: Some(home),
+            trust_domain,
+            aliases: mesh.trust_domain_aliases.clone(),
+        })
+    }
+
+    pub(crate) fn server(&self) -> CertificateServer {
+        self.server.clone()
+    }
+
+    pub(crate) fn take_home(&mut self) -> Option<Home> {
+        self.home.take()
+    }
+
+    pub(crate) fn secure(&self, listener: TcpListener) -> ReceiverStream<io::Result<TlsStream>> {
+        let names = NAMES.map(str::to_owned).to_vec();
+        let counts = self.server.counts();
+        tls::accept(listener, self.server.authorities(), names, counts)
+    }
+
+    /// The names of workloads are not changed while they have certificates with others.
+    pub(crate) fn outdated(&self, mesh: &MeshConfig) -> Option<Problem> {
+        let same =
+            mesh.trust_domain == self.trust_domain && mesh.trust_domain_aliases == self.aliases;
+        let position = Position { line: 1, column: 1 };
+        let source = Source {
+            file: mesh.file.clone(),
+            position,
+        };
+        let message = format!(
+            "certificates still have the trust domain `{}`: changes of `trustDomain` and \
+             `trustDomainAliases` take effect when the control plane starts again",
+            self.trust_domain
+        );
+        (!same).then(|| Problem::error(&source, position, message))
+    }
+}
+
+/// What the authority is, and what it has done.
+pub(crate) fn page(server: &CertificateServer) -> Value {
+    let (authority, counts) = (server.authority(), server.counts());
+    let now = SystemTime::now();
+    let show = |facts: &Facts| {
+        let unix = |time: SystemTime| {
+            let since = time.duration_since(UNIX_EPOCH);
+            since.unwrap_or_default().as_secs()
+        };
+        let left = facts.not_after.duration_since(now).unwrap_or_default();
+        json!({
+            "serial": facts.serial,
+            "subject": facts.subject,
+            "notBefore": unix(facts.not_before),
+            "notAfter": unix(facts.not_after),
+            "secondsLeft": left.as_secs(),
+        })
+    };
+    let refused: serde_json::Map<_, _> = Reason::ALL
+        .iter()
+        .map(|reason| (reason.name().to_owned(), json!(counts.refused(*reason))))
+        .collect();
+    json!({
+        "authority": show(authority.facts()),
+        "roots": authority.root_facts().iter().map(show).collect::<Vec<_>>(),
+        "requests": counts.requests(),
+        "issued": counts.issued(),
+        "refused": refused,
+    })
+}

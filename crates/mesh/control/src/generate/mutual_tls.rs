@@ -1,0 +1,363 @@
+//! TLS between proxies: what a workload's proxy asks of its clients, and what clients show and ask.
+//!
+//! Certificates come from the proxy's own agent, under Istio's names: `default` and `ROOTCA`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
+use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
+use envoy_types::pb::envoy::config::core::v3::{
+    ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, Metadata, TransportSocket,
+    data_source, transport_socket,
+};
+use envoy_types::pb::envoy::config::listener::v3::FilterChainMatch;
+use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
+    CombinedCertificateValidationContext, ValidationContextType,
+};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+    SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext,
+};
+use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use periplus_resources::{
+    ClientTls, Location, MutualTls, Port, Protocol, TlsFiles, TrafficPolicy, WorkloadEntry,
+};
+
+use super::detection::{looks_like_http, plaintext};
+use super::proto::{any, boolean, duration};
+use crate::index::{Index, Service};
+use crate::names;
+
+/// The cluster of the proxy's own agent, in its bootstrap file.
+const AGENT: &str = "sds-grpc";
+const OWN: &str = "default";
+const ROOTS: &str = "ROOTCA";
+/// Endpoints say by this whether they speak mutual TLS.
+const TLS_MODE: &str = "tlsMode";
+/// Where Debian and those that come from it keep the system's authorities.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// What clients of the mesh offer, by which its TLS is told from that of applications.
+const OFFERED_FOR_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+const OFFERED_FOR_TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
+
+/// A filter chain of a port.
+pub(super) struct Chain {
+    pub(super) conditions: FilterChainMatch,
+    /// Requests are told apart, or only connections.
+    pub(super) is_http: bool,
+    pub(super) socket: Option<TransportSocket>,
+}
+
+/// The chains of a port that speaks `protocol`, in Istio's order: none asks another mode than `mode`.
+pub(super) fn chains(index: &Index, mode: MutualTls, protocol: Protocol) -> Vec<Chain> {
+    let tls = |names: &[&str]| FilterChainMatch {
+        transport_protocol: "tls".into(),
+        application_protocols: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..FilterChainMatch::default()
+    };
+    let plain = |conditions, is_http| Chain {
+        conditions,
+        is_http,
+        socket: None,
+    };
+    let mutual = |names: &[&str], is_http| Chain {
+        conditions: tls(names),
+        is_http,
+        socket: Some(server(index, is_http)),
+    };
+    let all: Vec<&str> = OFFERED_FOR_TCP
+        .into_iter()
+        .chain(OFFERED_FOR_HTTP)
+        .collect();
+    let is_http = protocol.is_http();
+    match (mode, protocol) {
+        (MutualTls::Disable, Protocol::Detected) => vec![
+            plain(looks_like_http(), true),
+            plain(plaintext(), false),
+            plain(FilterChainMatch::default(), false),
+        ],
+        (MutualTls::Disable, _) => vec![plain(FilterChainMatch::default(), is_http)],
+        (MutualTls::Permissive, Protocol::Detected) => vec![
+            mutual(&OFFERED_FOR_HTTP, true),
+            plain(looks_like_http(), true),
+            mutual(&OFFERED_FOR_TCP, false),
+            plain(plaintext(), false),
+            plain(tls(&[]), false),
+        ],
+        (MutualTls::Permissive, _) if is_http => {
+            vec![mutual(&all, true), plain(plaintext(), true)]
+        }
+        // TLS of the application itself is passed on.
+        (MutualTls::Permissive, _) => vec![
+            mutual(&all, false),
+            plain(tls(&[]), false),
+            plain(plaintext(), false),
+        ],
+        (MutualTls::Strict, Protocol::Detected) => {
+            vec![mutual(&OFFERED_FOR_HTTP, true), mutual(&[], false)]
+        }
+        (MutualTls::Strict, _) => vec![mutual(&[], is_http)],
+    }
+}
+
+/// How a server of the mesh speaks TLS.
+fn server(index: &Index, is_http: bool) -> TransportSocket {
+    let mesh = index.mesh();
+    let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
+    let of_domain = |domain| MatchPattern::Prefix(format!("spiffe://{domain}/"));
+    let offered: &[&str] = match is_http {
+        true => &["h2", "http/1.1"],
+        false => &OFFERED_FOR_TCP,
+    };
+    socket(&DownstreamTlsContext {
+        common_tls_context: Some(of_mesh(domains.map(of_domain), offered)),
+        require_client_certificate: boolean(true),
+        ..DownstreamTlsContext::default()
+    })
+}
+
+/// The mesh's own certificates, and whom to expect.
+fn of_mesh(names: impl Iterator<Item = MatchPattern>, offered: &[&str]) -> CommonTlsContext {
+    let combined = CombinedCertificateValidationContext {
+        default_validation_context: Some(CertificateValidationContext {
+            match_typed_subject_alt_names: names.map(|name| san(SanType::Uri, name)).collect(),
+            ..CertificateValidationContext::default()
+        }),
+        validation_context_sds_secret_config: Some(of_agent(ROOTS)),
+        ..CombinedCertificateValidationContext::default()
+    };
+    CommonTlsContext {
+        alpn_protocols: offered.iter().map(|name| (*name).to_owned()).collect(),
+        tls_certificate_sds_secret_configs: vec![of_agent(OWN)],
+        validation_context_type: Some(ValidationContextType::CombinedValidationContext(combined)),
+        ..CommonTlsContext::default()
+    }
+}
+
+fn san(kind: SanType, pattern: MatchPattern) -> SubjectAltNameMatcher {
+    SubjectAltNameMatcher {
+        san_type: kind.into(),
+        matcher: Some(StringMatcher {
+            match_pattern: Some(pattern),
+            ..StringMatcher::default()
+        }),
+        ..SubjectAltNameMatcher::default()
+    }
+}
+
+fn of_agent(name: &str) -> SdsSecretConfig {
+    let service = GrpcService {
+        target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+            cluster_name: AGENT.into(),
+            ..EnvoyGrpc::default()
+        })),
+        ..GrpcService::default()
+    };
+    SdsSecretConfig {
+        name: name.into(),
+        sds_config: Some(ConfigSource {
+            config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(
+                ApiConfigSource {
+                    api_type: ApiType::Grpc.into(),
+                    transport_api_version: ApiVersion::V3.into(),
+                    grpc_services: vec![service],
+                    set_node_on_first_message_only: true,
+                    ..ApiConfigSource::default()
+                },
+            )),
+            initial_fetch_timeout: duration(Duration::ZERO),
+            resource_api_version: ApiVersion::V3.into(),
+            ..ConfigSource::default()
+        }),
+    }
+}
+
+fn socket<M: prost::Message + prost::Name>(context: &M) -> TransportSocket {
+    TransportSocket {
+        name: "envoy.transport_sockets.tls".into(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(any(context))),
+    }
+}
+
+/// Secures a cluster of a service: as its DestinationRule says, else as its endpoints say.
+pub(super) fn secure(
+    index: &Index,
+    cluster: &mut Cluster,
+    (service, port, subset): (&Service, &Port, &str),
+    policy: &TrafficPolicy,
+) {
+    let host = service.host.as_str();
+    let own_name = || names::sni(port.number, subset, host);
+    match &policy.tls {
+        Some(ClientTls::Disable) => {}
+        Some(ClientTls::Mesh { names, sni }) => {
+            // Without an authority nobody has a certificate: told with the problems.
+            if index.has_authority() {
+                let names = match names.is_empty() {
+                    true => accounts(index, service),
+                    false => names.iter().cloned().collect(),
+                };
+                let sni = sni.clone().unwrap_or_else(own_name);
+                cluster.transport_socket = Some(client(index, names, sni, port.protocol));
+            }
+        }
+        Some(ClientTls::Files(files)) => {
+            cluster.transport_socket = Some(with_files(files, host, port.protocol));
+        }
+        None if index.has_auto_mtls() && service.spec.location == Location::Internal => {
+            let names = accounts(index, service);
+            let secured = client(index, names, own_name(), port.protocol);
+            let plain = TransportSocket {
+                name: "envoy.transport_sockets.raw_buffer".into(),
+                config_type: Some(transport_socket::ConfigType::TypedConfig(any(
+                    &RawBuffer::default(),
+                ))),
+            };
+            cluster.transport_socket_matches = vec![
+                TransportSocketMatch {
+                    name: "tlsMode-istio".into(),
+                    r#match: Some(tls_mode()),
+                    transport_socket: Some(secured),
+                },
+                TransportSocketMatch {
+                    name: "tlsMode-disabled".into(),
+                    r#match: Some(Struct::default()),
+                    transport_socket: Some(plain),
+                },
+            ];
+        }
+        None => {}
+    }
+}
+
+/// How a client of the mesh speaks TLS to a server that has one of these names.
+fn client(
+    index: &Index,
+    accounts: BTreeSet<String>,
+    sni: String,
+    protocol: Protocol,
+) -> TransportSocket {
+    let offered: &[&str] = match protocol {
+        Protocol::Http | Protocol::HttpProxy => &["istio-http/1.1", "istio"],
+        Protocol::Http2 => &["istio-h2", "istio", "h2"],
+        Protocol::Tls | Protocol::Tcp | Protocol::Detected => &["istio"],
+    };
+    let mesh = index.mesh();
+    let names: Vec<_> = match accounts.is_empty() {
+        true => std::iter::once(&mesh.trust_domain)
+            .chain(&mesh.trust_domain_aliases)
+            .map(|domain| MatchPattern::Prefix(format!("spiffe://{domain}/")))
+            .collect(),
+        false => accounts.into_iter().map(MatchPattern::Exact).collect(),
+    };
+    socket(&UpstreamTlsContext {
+        common_tls_context: Some(of_mesh(names.into_iter(), offered)),
+        sni,
+        ..UpstreamTlsContext::default()
+    })
+}
+
+/// The names that the workloads of a service may have.
+fn accounts(index: &Index, service: &Service) -> BTreeSet<String> {
+    let mesh = index.mesh();
+    let namespace = &service.meta.namespace;
+    let accounts = service.endpoints.iter().map(|one| &one.service_account);
+    let accounts: BTreeSet<_> = accounts.filter(|account| !account.is_empty()).collect();
+    let mut names: BTreeSet<String> = service.spec.names.iter().cloned().collect();
+    for domain in std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases) {
+        let name = |account| format!("spiffe://{domain}/ns/{namespace}/sa/{account}");
+        names.extend(accounts.iter().map(name));
+    }
+    names
+}
+
+fn file(path: &str) -> Option<DataSource> {
+    Some(DataSource {
+        specifier: Some(data_source::Specifier::Filename(path.to_owned())),
+        ..DataSource::default()
+    })
+}
+
+/// `SIMPLE` and `MUTUAL`.
+fn with_files(files: &TlsFiles, host: &str, protocol: Protocol) -> TransportSocket {
+    let names: Vec<_> = match files.names.as_slice() {
+        [] => vec![san(SanType::Dns, MatchPattern::Exact(host.to_owned()))],
+        names => {
+            let kind = |name: &str| match name.contains("://") {
+                true => SanType::Uri,
+                false => SanType::Dns,
+            };
+            let names = names.iter();
+            names
+                .map(|name| san(kind(name), MatchPattern::Exact(name.clone())))
+                .collect()
+        }
+    };
+    let validation = CertificateValidationContext {
+        trusted_ca: file(files.authorities.as_deref().unwrap_or(SYSTEM_AUTHORITIES)),
+        match_typed_subject_alt_names: names,
+        ..CertificateValidationContext::default()
+    };
+    let validation = ValidationContextType::ValidationContext(validation);
+    let own = files.own.as_ref().map(|(chain, key)| TlsCertificate {
+        certificate_chain: file(chain),
+        private_key: file(key),
+        ..TlsCertificate::default()
+    });
+    let offered = match protocol {
+        Protocol::Http2 => vec!["h2".to_owned()],
+        Protocol::Http | Protocol::HttpProxy => vec!["http/1.1".to_owned()],
+        Protocol::Tls | Protocol::Tcp | Protocol::Detected => Vec::new(),
+    };
+    socket(&UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            alpn_protocols: offered,
+            tls_certificates: own.into_iter().collect(),
+            validation_context_type: (!files.believes_all).then_some(validation),
+            ..CommonTlsContext::default()
+        }),
+        sni: files.sni.clone().unwrap_or_else(|| host.to_owned()),
+        ..UpstreamTlsContext::default()
+    })
+}
+
+fn tls_mode() -> Struct {
+    let mode = Value {
+        kind: Some(Kind::StringValue("istio".into())),
+    };
+    Struct {
+        fields: HashMap::from([(TLS_MODE.to_owned(), mode)]),
+    }
+}
+
+/// What an endpoint says of itself: whether it speaks mutual TLS.
+pub(super) fn endpoint_metadata(
+    index: &Index,
+    service: &Service,
+    endpoint: &WorkloadEntry,
+    port: &Port,
+) -> Option<Metadata> {
+    // As Istio: whoever has an account has a proxy, unless its label says something else.
+    let has_proxy = match endpoint.labels.get(names::TLS_MODE_LABEL) {
+        Some(mode) => mode == "istio",
+        None => !endpoint.service_account.is_empty(),
+    };
+    let mode = || {
+        let namespace = &service.meta.namespace;
+        index.mutual_tls_of(namespace, &endpoint.labels, endpoint.target_port(port))
+    };
+    let speaks = has_proxy && index.has_auto_mtls() && mode() != MutualTls::Disable;
+    speaks.then(|| Metadata {
+        filter_metadata: HashMap::from([("envoy.transport_socket_match".to_owned(), tls_mode())]),
+        ..Metadata::default()
+    })
+}

@@ -1,0 +1,173 @@
+//! Kubernetes' objects as services of the mesh.
+
+use std::collections::BTreeMap;
+
+use periplus_resources::{
+    EndpointSlice, Endpoints, Host, KubernetesService, Labels, Location, Meta, Pod, Resolution,
+    ServiceEntry, WorkloadEntry,
+};
+
+use super::{Entry, Problem, Service};
+use crate::names::TLS_MODE_LABEL as TLS_MODE;
+use crate::proxy::is_subset;
+
+/// Those that make services.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    pub(super) services: Vec<Entry<KubernetesService>>,
+    pub(super) slices: Vec<Entry<EndpointSlice>>,
+    pub(super) pods: Vec<Entry<Pod>>,
+}
+
+/// A Deployment makes no pods here: Kubernetes does, or processes that are described as WorkloadEntries.
+pub(super) fn without_effect(meta: &Meta) -> Problem {
+    let message = format!(
+        "{meta} is read, but has no effect: describe the workloads that run as Pods with addresses, or as \
+         WorkloadEntries with the labels of its template"
+    );
+    Problem::warning(&meta.source, meta.source.position, message)
+}
+
+impl Objects {
+    /// The services, with the workloads behind them.
+    pub(super) fn services(&self, workloads: &[Entry<WorkloadEntry>]) -> Vec<Service> {
+        let make = |entry| self.service(entry, workloads);
+        self.services.iter().filter_map(make).collect()
+    }
+
+    fn service(
+        &self,
+        entry: &Entry<KubernetesService>,
+        workloads: &[Entry<WorkloadEntry>],
+    ) -> Option<Service> {
+        let Entry { meta, spec } = entry;
+        let host = Host::parse(&meta.name).ok()?.resolve(&meta.namespace);
+        let resolution = match (&spec.external_name, spec.is_headless) {
+            (Some(_), _) => Resolution::Dns,
+            (None, true) => Resolution::OfClient,
+            (None, false) => Resolution::Static,
+        };
+        let endpoints = match spec.external_name {
+            Some(_) => Vec::new(),
+            None => self.endpoints(entry, workloads),
+        };
+        Some(Service {
+            host: host.clone(),
+            spec: ServiceEntry {
+                hosts: vec![host],
+                addresses: spec.addresses.clone(),
+                ports: spec.ports.clone(),
+                location: match spec.external_name {
+                    Some(_) => Location::External,
+                    None => Location::Internal,
+                },
+                resolution,
+                endpoints: match &spec.selector {
+                    Some(selector) if spec.external_name.is_none() => {
+                        Endpoints::Selected(selector.clone())
+                    }
+                    _ => Endpoints::Listed(endpoints.clone()),
+                },
+                export_to: spec.export_to.clone(),
+                names: Vec::new(),
+                alias: spec.external_name.clone(),
+            },
+            endpoints,
+            meta: meta.clone(),
+        })
+    }
+
+    /// Its EndpointSlices, else the pods that it selects; and the WorkloadEntries that it selects, as in Istio.
+    fn endpoints(
+        &self,
+        service: &Entry<KubernetesService>,
+        workloads: &[Entry<WorkloadEntry>],
+    ) -> Vec<WorkloadEntry> {
+        let Entry { meta, spec } = service;
+        let namespace = &meta.namespace;
+        let slices = self.slices.iter().filter(|slice| {
+            slice.meta.namespace == *namespace
+                && slice.spec.service.as_deref() == Some(meta.name.as_str())
+        });
+        let slices: Vec<_> = slices.collect();
+        let selects = |labels: &Labels| {
+            let selector = spec.selector.as_ref();
+            selector.is_some_and(|selector| is_subset(selector, labels))
+        };
+        let mut endpoints: Vec<WorkloadEntry> = match slices.is_empty() {
+            false => slices
+                .iter()
+                .flat_map(|slice| self.of_slice(spec, slice))
+                .collect(),
+            true => self
+                .pods
+                .iter()
+                .filter(|pod| pod.meta.namespace == *namespace && selects(&pod.meta.labels))
+                .filter_map(|pod| of_pod(spec, pod))
+                .collect(),
+        };
+        let selected = workloads.iter().filter(|workload| {
+            workload.meta.namespace == *namespace && selects(&workload.spec.labels)
+        });
+        endpoints.extend(selected.map(|workload| workload.spec.clone()));
+        endpoints
+    }
+
+    fn of_slice<'a>(
+        &'a self,
+        service: &'a KubernetesService,
+        slice: &'a Entry<EndpointSlice>,
+    ) -> impl Iterator<Item = WorkloadEntry> + 'a {
+        // A port without a name is the only one of its service.
+        let name = |name: &String| match (name.as_str(), service.ports.as_slice()) {
+            ("", [only]) => only.name.clone(),
+            _ => name.clone(),
+        };
+        let ports = slice.spec.ports.iter();
+        let ports: BTreeMap<_, _> = ports.map(|(port, number)| (name(port), *number)).collect();
+        let ready = slice.spec.endpoints.iter();
+        let ready = ready.filter(|endpoint| endpoint.is_ready || service.publishes_unready);
+        ready.map(move |endpoint| {
+            let pod = endpoint.pod.as_ref().and_then(|name| {
+                let mut pods = self.pods.iter();
+                pods.find(|pod| {
+                    pod.meta.name == *name && pod.meta.namespace == slice.meta.namespace
+                })
+            });
+            WorkloadEntry {
+                address: endpoint.address,
+                ports: ports.clone(),
+                labels: pod.map(labels_of).unwrap_or_default(),
+                weight: 1,
+                service_account: pod
+                    .map(|pod| pod.spec.service_account.clone())
+                    .unwrap_or_default(),
+            }
+        })
+    }
+}
+
+/// A pod that runs and is ready.
+fn of_pod(service: &KubernetesService, pod: &Entry<Pod>) -> Option<WorkloadEntry> {
+    let is_there = pod.spec.is_ready || service.publishes_unready;
+    let named = service.target_names.iter();
+    let named = named.filter_map(|(port, target)| {
+        let number = pod.spec.ports.get(target)?;
+        Some((port.clone(), *number))
+    });
+    Some(WorkloadEntry {
+        address: pod.spec.address.filter(|_| is_there)?,
+        ports: named.collect(),
+        labels: labels_of(pod),
+        weight: 1,
+        service_account: pod.spec.service_account.clone(),
+    })
+}
+
+/// As in Istio, a pod has a proxy that speaks mutual TLS only if whoever has put it there says so.
+fn labels_of(pod: &Entry<Pod>) -> Labels {
+    let mut labels = pod.meta.labels.clone();
+    let mode = labels.entry(TLS_MODE.to_owned());
+    mode.or_insert_with(|| "disabled".to_owned());
+    labels
+}

@@ -1,0 +1,89 @@
+//! What PeerAuthentications ask of those that connect to a workload.
+
+use periplus_resources::{ClientTls, Labels, MutualTls, PeerAuthentication};
+
+use super::{Entry, Index, Problem};
+use crate::proxy::is_subset;
+
+const NO_AUTHORITY: &str = "this control plane has no certificate authority, so that proxies have no \
+                            certificates: start it with --identity-dir DIR";
+
+impl Index {
+    /// Whether proxies have certificates of this control plane's authority.
+    pub(crate) fn has_authority(&self) -> bool {
+        self.has_authority
+    }
+
+    /// Whether proxies speak mutual TLS to each other where nobody says something else.
+    pub(crate) fn has_auto_mtls(&self) -> bool {
+        self.has_authority && self.mesh().auto_mtls
+    }
+
+    /// What is asked at a port of a workload: the port's own mode, else that of the workload, of its namespace, of
+    /// the mesh. At each of these, the first resource counts.
+    pub(crate) fn mutual_tls_of(&self, namespace: &str, labels: &Labels, port: u16) -> MutualTls {
+        if !self.has_authority {
+            return MutualTls::Disable;
+        }
+        let of_workload = self.peer_authentications.iter().find(|entry| {
+            entry.meta.namespace == namespace
+                && !entry.spec.selector.is_empty()
+                && is_subset(&entry.spec.selector, labels)
+        });
+        let of_all = |namespace: &str| {
+            let mode = |entry: &Entry<PeerAuthentication>| entry.spec.mode;
+            self.peer_authentication_of(namespace).and_then(mode)
+        };
+        of_workload
+            .and_then(|entry| {
+                let of_port = entry.spec.ports.get(&port).copied().flatten();
+                of_port.or(entry.spec.mode)
+            })
+            .or_else(|| of_all(namespace))
+            .or_else(|| of_all(&self.mesh().root_namespace))
+            .unwrap_or(MutualTls::Permissive)
+    }
+
+    /// The resource that is for all of a namespace.
+    fn peer_authentication_of(&self, namespace: &str) -> Option<&Entry<PeerAuthentication>> {
+        let mut all = self.peer_authentications.iter();
+        all.find(|entry| entry.meta.namespace == namespace && entry.spec.selector.is_empty())
+    }
+}
+
+/// Resources without effect.
+pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
+    for entry in &index.peer_authentications {
+        let source = &entry.meta.source;
+        let mut complain = |message: String| {
+            problems.push(Problem::error(source, source.position, message));
+        };
+        let asks = |mode: Option<MutualTls>| mode == Some(MutualTls::Strict);
+        let spec = &entry.spec;
+        if !index.has_authority && (asks(spec.mode) || spec.ports.values().any(|it| asks(*it))) {
+            complain(format!("{} has no effect: {NO_AUTHORITY}", entry.meta));
+        }
+        let first = index.peer_authentication_of(&entry.meta.namespace);
+        if let Some(first) = first.filter(|_| spec.selector.is_empty())
+            && first.meta.name != entry.meta.name
+        {
+            complain(format!(
+                "{} is for all of namespace {} too: {} has no effect, give it a selector or remove it",
+                first.meta, entry.meta.namespace, entry.meta
+            ));
+        }
+    }
+    for entry in index.destination_rules() {
+        let subsets = entry.spec.subsets.iter().map(|subset| &subset.policy);
+        let mut policies = std::iter::once(&entry.spec.policy).chain(subsets);
+        let is_mesh = |tls: &ClientTls| matches!(tls, ClientTls::Mesh { .. });
+        if !index.has_authority && policies.any(|policy| policy.tls.as_ref().is_some_and(is_mesh)) {
+            let source = &entry.meta.source;
+            let message = format!(
+                "ISTIO_MUTUAL of {} has no effect: {NO_AUTHORITY}",
+                entry.meta
+            );
+            problems.push(Problem::error(source, source.position, message));
+        }
+    }
+}

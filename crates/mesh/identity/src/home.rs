@@ -1,0 +1,447 @@
+//! Where an authority lives: a directory with the PEM files of Istio's `cacerts`.
+//!
+//! A root of our own is made there, and replaced long before it ends, in three steps that each leave every
+//! certificate valid: the new root is announced beside the old one (`next-cert.pem`), until all workloads
+//! have it; then it signs, with the old one still believed; once no certificate of the old one is left, that
+//! goes. What somebody else has put there is only read, again whenever it changes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::authority::{Authority, AuthorityError, Material};
+use crate::private::{self, FileError};
+
+const CERTIFICATE: &str = "ca-cert.pem";
+const KEY: &str = "ca-key.pem";
+const CHAIN: &str = "cert-chain.pem";
+const ROOTS: &str = "root-cert.pem";
+const NEXT_CERTIFICATE: &str = "next-cert.pem";
+const NEXT_KEY: &str = "next-key.pem";
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+/// How often what somebody else has put there is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How a root of our own is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// How long a root holds: ten years, as Istio's.
+    pub lifetime: Duration,
+    /// It is replaced when less than this is left; Istio does so with 20 % left.
+    pub before: Duration,
+    /// As long may certificates of workloads hold.
+    pub leaves: Duration,
+}
+
+impl Rotation {
+    /// For certificates that hold at most so long.
+    pub fn new(lifetime: Duration, leaves: Duration) -> Self {
+        Self {
+            lifetime,
+            before: lifetime / 5,
+            leaves,
+        }
+    }
+
+    /// How often it is looked whether something is due.
+    fn interval(&self) -> Duration {
+        let most = Duration::from_secs(3600);
+        (self.leaves / 20).clamp(Duration::from_millis(200), most)
+    }
+
+    /// Until all workloads have renewed their certificates, and got the roots with them.
+    fn announced(&self) -> Duration {
+        self.leaves.mul_f64(0.6)
+    }
+}
+
+/// The ten years of Istio's root.
+pub(crate) const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Why there is no authority.
+#[derive(Debug, Error)]
+pub enum HomeError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What is in the files.
+    #[error("the certificate authority in {directory} cannot sign")]
+    Authority {
+        /// Where it lives.
+        directory: PathBuf,
+        /// The cause.
+        #[source]
+        source: AuthorityError,
+    },
+    /// There is only a part of it.
+    #[error("{directory} has no {missing}: it must have ca-cert.pem, ca-key.pem and root-cert.pem")]
+    Missing {
+        /// Where it should be.
+        directory: PathBuf,
+        /// What.
+        missing: &'static str,
+    },
+}
+
+/// An authority on disk.
+#[derive(Debug)]
+pub struct Home {
+    directory: PathBuf,
+    /// `None` for what somebody else has put there.
+    rotation: Option<Rotation>,
+    trust_domain: String,
+    material: Material,
+    published: watch::Sender<Arc<Authority>>,
+    /// What was wrong when it was looked at last.
+    trouble: Option<String>,
+}
+
+impl Home {
+    /// An authority of our own, which is made if the directory has none.
+    pub fn own(
+        directory: &Path,
+        trust_domain: &str,
+        rotation: Rotation,
+    ) -> Result<Self, HomeError> {
+        private::make_directory(directory)?;
+        if !directory.join(CERTIFICATE).exists() && !directory.join(KEY).exists() {
+            let now = SystemTime::now();
+            let made = Material::self_signed(trust_domain, rotation.lifetime, now);
+            let made = made.map_err(|source| HomeError::Authority {
+                directory: directory.to_owned(),
+                source,
+            })?;
+            write(directory, &made)?;
+            tracing::info!(directory = %directory.display(), "made a certificate authority");
+        }
+        Self::open(directory, trust_domain, Some(rotation))
+    }
+
+    /// The authority that somebody else has put there.
+    pub fn plugged_in(directory: &Path, trust_domain: &str) -> Result<Self, HomeError> {
+        Self::open(directory, trust_domain, None)
+    }
+
+    fn open(
+        directory: &Path,
+        trust_domain: &str,
+        rotation: Option<Rotation>,
+    ) -> Result<Self, HomeError> {
+        let material = read(directory)?;
+        let authority = authority(directory, &material)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            rotation,
+            trust_domain: trust_domain.to_owned(),
+            material,
+            published: watch::Sender::new(Arc::new(authority)),
+            trouble: None,
+        })
+    }
+
+    /// The authority of now and of later.
+    pub fn authority(&self) -> watch::Receiver<Arc<Authority>> {
+        self.published.subscribe()
+    }
+
+    /// Looks after the files for ever.
+    pub async fn keep(mut self) -> std::convert::Infallible {
+        loop {
+            let interval = self.rotation.as_ref().map_or(LOOK, Rotation::interval);
+            self.look(SystemTime::now());
+            sleep(interval).await;
+        }
+    }
+
+    /// Does what is due; what goes wrong is told once, and tried again.
+    fn look(&mut self, now: SystemTime) {
+        let outcome = match self.rotation {
+            Some(rotation) => self.rotate(rotation, now),
+            None => self.reload(),
+        };
+        let trouble = outcome.err().map(|error| with_causes(&error));
+        if let Some(text) = trouble
+            .as_ref()
+            .filter(|text| self.trouble.as_ref() != Some(*text))
+        {
+            tracing::error!(error = %text, "the certificate authority stays what it is");
+        }
+        self.trouble = trouble;
+    }
+
+    fn reload(&mut self) -> Result<(), HomeError> {
+        let material = read(&self.directory)?;
+        if material == self.material {
+            return Ok(());
+        }
+        let authority = authority(&self.directory, &material)?;
+        let before = self.published.borrow().clone();
+        let kept = before.root_facts().iter();
+        let kept = kept.filter(|root| authority.root_facts().contains(root));
+        if kept.count() < before.root_facts().len() {
+            tracing::warn!(
+                "root-cert.pem has lost a root: certificates that it stands for are refused from now on"
+            );
+        }
+        tracing::info!(serial = %authority.facts().serial, "the certificate authority has changed");
+        self.material = material;
+        self.published.send_replace(Arc::new(authority));
+        Ok(())
+    }
+
+    fn rotate(&mut self, rotation: Rotation, now: SystemTime) -> Result<(), HomeError> {
+        let path = |name: &str| self.directory.join(name);
+        let since = |name: &str| -> Result<Duration, HomeError> {
+            let path = path(name);
+            let changed = fs::metadata(&path).and_then(|metadata| metadata.modified());
+            let changed = changed.map_err(|source| FileError::Read { path, source })?;
+            Ok(now.duration_since(changed).unwrap_or_default())
+        };
+        let authority = Arc::clone(&self.published.borrow());
+        let left = authority.facts().not_after.duration_since(now);
+        let left = left.unwrap_or_default();
+        let has_next = path(NEXT_CERTIFICATE).exists() && path(NEXT_KEY).exists();
+        let has_old = authority.root_facts().len() > 1;
+        if has_next {
+            if since(NEXT_CERTIFICATE)? >= rotation.announced() {
+                return self.switch();
+            }
+            let next = private::read(&path(NEXT_CERTIFICATE), MAX_FILE_BYTES)?;
+            // Nobody has been told yet if this ended in between.
+            if !self.material.roots.contains(next.trim()) {
+                return self.announce(&next);
+            }
+        } else if has_old && since(CERTIFICATE)? > rotation.leaves {
+            tracing::info!("nothing is left that the old root has signed: it is believed no more");
+            let mut material = self.material.clone();
+            material.roots.clone_from(&material.certificate);
+            return self.take(material);
+        } else if left < rotation.before && !has_old {
+            tracing::warn!(
+                seconds_left = left.as_secs(),
+                "the root ends soon: a new one is announced"
+            );
+            let made = Material::self_signed(&self.trust_domain, rotation.lifetime, now);
+            let made = made.map_err(|source| HomeError::Authority {
+                directory: self.directory.clone(),
+                source,
+            })?;
+            private::write(&path(NEXT_KEY), &made.key)?;
+            private::write(&path(NEXT_CERTIFICATE), &made.certificate)?;
+            return self.announce(&made.certificate);
+        }
+        Ok(())
+    }
+
+    /// The next root is believed beside the old one.
+    fn announce(&mut self, next: &str) -> Result<(), HomeError> {
+        let mut material = self.material.clone();
+        material.roots.push_str(next);
+        self.take(material)
+    }
+
+    /// The next root signs.
+    fn switch(&mut self) -> Result<(), HomeError> {
+        let read = |name: &str| private::read(&self.directory.join(name), MAX_FILE_BYTES);
+        let material = Material {
+            certificate: read(NEXT_CERTIFICATE)?,
+            key: read(NEXT_KEY)?,
+            ..self.material.clone()
+        };
+        tracing::info!("the new root signs from now on; the old one is believed for a while");
+        self.take(material)?;
+        for name in [NEXT_CERTIFICATE, NEXT_KEY] {
+            let path = self.directory.join(name);
+            fs::remove_file(&path).map_err(|source| FileError::Write { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, material: Material) -> Result<(), HomeError> {
+        let authority = authority(&self.directory, &material)?;
+        write_changed(&self.directory, &self.material, &material)?;
+        self.material = material;
+        self.published.send_replace(Arc::new(authority));
+        Ok(())
+    }
+}
+
+fn authority(directory: &Path, material: &Material) -> Result<Authority, HomeError> {
+    Authority::new(material).map_err(|source| HomeError::Authority {
+        directory: directory.to_owned(),
+        source,
+    })
+}
+
+fn read(directory: &Path) -> Result<Material, HomeError> {
+    let text = |name: &'static str| {
+        let path = directory.join(name);
+        match private::read(&path, MAX_FILE_BYTES) {
+            Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(HomeError::Missing {
+                    directory: directory.to_owned(),
+                    missing: name,
+                })
+            }
+            other => Ok(other?),
+        }
+    };
+    let chain = directory.join(CHAIN);
+    Ok(Material {
+        certificate: text(CERTIFICATE)?,
+        // It is missed by its name before its mode is asked for.
+        key: text(KEY).and_then(|_| {
+            let path = directory.join(KEY);
+            Ok(private::read_secret(&path, MAX_FILE_BYTES)?)
+        })?,
+        chain: match chain.exists() {
+            true => private::read(&chain, MAX_FILE_BYTES)?,
+            false => String::new(),
+        },
+        roots: text(ROOTS)?,
+    })
+}
+
+fn write(directory: &Path, material: &Material) -> Result<(), FileError> {
+    private::write(&directory.join(KEY), &material.key)?;
+    private::write(&directory.join(CERTIFICATE), &material.certificate)?;
+    private::write(&directory.join(ROOTS), &material.roots)
+}
+
+/// What is the same keeps the time at which it was written.
+fn write_changed(directory: &Path, before: &Material, now: &Material) -> Result<(), FileError> {
+    for (name, before, now) in [
+        (ROOTS, &before.roots, &now.roots),
+        (KEY, &before.key, &now.key),
+        (CERTIFICATE, &before.certificate, &now.certificate),
+    ] {
+        if before != now {
+            private::write(&directory.join(name), now)?;
+        }
+    }
+    Ok(())
+}
+
+fn with_causes(error: &HomeError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self::new(TEN_YEARS, crate::Lifetimes::default().most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAVES: Duration = Duration::from_secs(100);
+
+    fn rotation() -> Rotation {
+        Rotation::new(Duration::from_secs(5000), LEAVES)
+    }
+
+    #[test]
+    fn a_root_is_made_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("ca");
+        let open = || Home::own(&inner, "cluster.local", rotation()).unwrap();
+        let serial = |home: &Home| home.authority().borrow().facts().serial.clone();
+        assert_eq!(serial(&open()), serial(&open()));
+        private::read_secret(&inner.join(KEY), MAX_FILE_BYTES).expect("for us alone");
+        fs::remove_file(inner.join(ROOTS)).unwrap();
+        let error = Home::own(&inner, "cluster.local", rotation()).unwrap_err();
+        assert!(
+            error.to_string().contains("has no root-cert.pem"),
+            "{error}"
+        );
+    }
+
+    /// A leaf of each step is believed by those who have the roots of that step, of the one before, and of the
+    /// one after: as far may workloads be apart.
+    #[test]
+    fn a_root_is_replaced_in_steps() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut home = Home::own(directory.path(), "cluster.local", rotation()).unwrap();
+        let began = SystemTime::now();
+        let mut steps: Vec<Arc<Authority>> = Vec::new();
+        let mut note = |home: &Home| steps.push(Arc::clone(&home.authority().borrow()));
+        let old = home.authority().borrow().facts().serial.clone();
+        home.look(began + Duration::from_secs(3900));
+        note(&home);
+        let due = began + Duration::from_secs(4001);
+        home.look(due);
+        note(&home);
+        // The files are as old as this test: time goes on by so much.
+        home.look(began + LEAVES / 2);
+        assert_eq!(home.authority().borrow().facts().serial, old);
+        home.look(began + LEAVES);
+        note(&home);
+        assert_ne!(home.authority().borrow().facts().serial, old);
+        assert_eq!(home.authority().borrow().root_facts().len(), 2);
+        home.look(began + LEAVES / 2);
+        assert_eq!(home.authority().borrow().root_facts().len(), 2);
+        home.look(began + LEAVES * 2);
+        note(&home);
+        assert_eq!(home.authority().borrow().root_facts().len(), 1);
+        assert_eq!(home.trouble, None);
+        let serials = |one: &Authority| -> Vec<String> {
+            one.root_facts()
+                .iter()
+                .map(|root| root.serial.clone())
+                .collect()
+        };
+        for pair in steps.windows(2) {
+            let (before, after) = (&pair[0], &pair[1]);
+            assert!(
+                serials(before).contains(&after.facts().serial)
+                    || serials(after).len() > serials(before).len()
+            );
+            assert!(
+                serials(after).contains(&before.facts().serial)
+                    || serials(before).len() > serials(after).len()
+            );
+        }
+        // What is on disk is what is in use.
+        let again = Home::own(directory.path(), "cluster.local", rotation()).unwrap();
+        assert_eq!(serials(&again.authority().borrow()), serials(&steps[3]));
+        assert!(!directory.path().join(NEXT_KEY).exists());
+    }
+
+    #[test]
+    fn what_is_plugged_in_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let make = || Material::self_signed("cluster.local", TEN_YEARS, SystemTime::now()).unwrap();
+        let (one, two) = (make(), make());
+        write(directory.path(), &one).unwrap();
+        let mut home = Home::plugged_in(directory.path(), "cluster.local").unwrap();
+        let serial = |home: &Home| home.authority().borrow().facts().serial.clone();
+        let first = serial(&home);
+        private::write(&directory.path().join(CERTIFICATE), &two.certificate).unwrap();
+        home.look(SystemTime::now());
+        assert_eq!(serial(&home), first, "a certificate without its key");
+        assert!(
+            home.trouble
+                .as_ref()
+                .unwrap()
+                .contains("it is not the key of ca-cert.pem")
+        );
+        write(directory.path(), &two).unwrap();
+        home.look(SystemTime::now());
+        assert_ne!(serial(&home), first);
+        assert_eq!(home.trouble, None);
+    }
+}

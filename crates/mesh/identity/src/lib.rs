@@ -1,0 +1,29 @@
+//! Who workloads are.
+//!
+//! An [`Authority`] signs certificates with [`SpiffeId`]s, which [`CertificateServer`] gives to whoever says who
+//! they are, over Istio's own interface; [`keep`] is the other side of it, in the workload: it makes the key,
+//! asks, and renews.
+
+pub mod agent;
+mod authority;
+mod certificate;
+mod client;
+mod counts;
+mod csr;
+mod home;
+pub mod private;
+mod proto;
+mod server;
+mod spiffe;
+pub mod tls;
+mod token;
+
+pub use authority::{Authority, AuthorityError, Issued, Lifetimes, Material};
+pub use certificate::Facts;
+pub use client::{Config, Credentials, FetchError, Taker, fetch, keep};
+pub use counts::{Counts, Reason};
+pub use csr::{Csr, CsrError, MAX_CSR_BYTES};
+pub use home::{Home, HomeError, Rotation};
+pub use server::{Access, CertificateServer, PeerId};
+pub use spiffe::{DEFAULT_ACCOUNT, NameError, ServiceAccount, SpiffeId, check_trust_domain};
+pub use token::{AUDIENCE, Bearer, KeyError, TokenError, TokenKey};

@@ -1,0 +1,111 @@
+use crate::view::{Object, Shape, View};
+
+/// `trafficPolicy.tls`: how connections to a host are secured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientTls {
+    /// `DISABLE`: not at all.
+    Disable,
+    /// `ISTIO_MUTUAL`: with the certificates of the mesh.
+    Mesh {
+        /// Names of the server, instead of those of the service's workloads.
+        names: Vec<String>,
+        /// The name that it is asked for, instead of the mesh's own.
+        sni: Option<String>,
+    },
+    /// `SIMPLE` and `MUTUAL`: with certificates from files of the proxy's machine.
+    Files(TlsFiles),
+}
+
+/// Files of the proxy's machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The client's certificate and its key.
+    pub own: Option<(String, String)>,
+    /// What servers are believed by; the system's if nothing is said.
+    pub authorities: Option<String>,
+    /// Names of the server; one of them must be in its certificate. The host if nothing is said.
+    pub names: Vec<String>,
+    /// The name that the server is asked for; the host if nothing is said.
+    pub sni: Option<String>,
+    /// The server's certificate is not looked at.
+    pub believes_all: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Disable,
+    Simple,
+    Mutual,
+    Mesh,
+}
+
+const TLS: Shape = Shape {
+    known: &[
+        "mode",
+        "clientCertificate",
+        "privateKey",
+        "caCertificates",
+        "subjectAltNames",
+        "sni",
+        "insecureSkipVerify",
+    ],
+    refused: &[
+        (
+            "credentialName",
+            "there are no secrets of Kubernetes: name files in `clientCertificate`, `privateKey` and \
+             `caCertificates`",
+        ),
+        ("caCrl", "lists of revoked certificates are not read"),
+    ],
+};
+
+impl ClientTls {
+    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
+        let object = view.object(&TLS)?;
+        let modes = [
+            ("DISABLE", Mode::Disable),
+            ("SIMPLE", Mode::Simple),
+            ("MUTUAL", Mode::Mutual),
+            ("ISTIO_MUTUAL", Mode::Mesh),
+        ];
+        let mode = object.require("mode")?.choice(&modes)?;
+        let files = ["clientCertificate", "privateKey"];
+        let senseless = match mode {
+            Mode::Disable => &TLS.known[1..],
+            Mode::Mesh => &[
+                "clientCertificate",
+                "privateKey",
+                "caCertificates",
+                "insecureSkipVerify",
+            ],
+            Mode::Simple => &files[..],
+            Mode::Mutual => &[],
+        };
+        for name in object.present(senseless) {
+            object.fail(format!("`{name}` has no effect in this `mode`, remove it"));
+        }
+        let names = object.items("subjectAltNames");
+        let names = names.iter().map(View::some_text).collect::<Option<_>>()?;
+        let sni = object.optional("sni", View::some_text)?;
+        Some(match mode {
+            Mode::Disable => Self::Disable,
+            Mode::Mesh => Self::Mesh { names, sni },
+            Mode::Simple | Mode::Mutual => Self::Files(TlsFiles {
+                own: match mode {
+                    Mode::Mutual => Some((file(&object, files[0])?, file(&object, files[1])?)),
+                    _ => None,
+                },
+                authorities: object.optional("caCertificates", View::some_text)?,
+                names,
+                sni,
+                believes_all: object
+                    .optional("insecureSkipVerify", View::bool)?
+                    .unwrap_or(false),
+            }),
+        })
+    }
+}
+
+fn file(object: &Object<'_>, name: &str) -> Option<String> {
+    object.require(name)?.some_text()
+}
