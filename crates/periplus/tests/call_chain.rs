@@ -259,10 +259,10 @@ fn identities_are_on_every_span_and_rotate_under_load_and_plaintext_is_refused()
     let admins: Vec<u16> = (0..6).map(|i| base + 10 + i * 10 + 3).collect();
     let admins = || admins.iter().copied().chain([base + 7]);
     let began: Vec<u64> = admins().map(renewed).collect();
-    patiently("three more certificates for each proxy", || {
+    patiently("two more certificates for each proxy", || {
         let renewed = admins().map(renewed).zip(&began);
         let mut more = renewed.map(|(now, began)| now - began);
-        more.all(|more| more >= 3).then_some(())
+        more.all(|more| more >= 2).then_some(())
     });
     stop.store(true, Ordering::Relaxed);
     assert!(load.join().unwrap() > 10);

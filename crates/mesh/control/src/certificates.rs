@@ -73,7 +73,7 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     pub(crate) fn open(
-        options: CertificateOptions,
+        options: &CertificateOptions,
         mesh: &MeshConfig,
     ) -> Result<Self, CertificatesError> {
         let directory = &options.directory;
@@ -147,6 +147,7 @@ pub(crate) fn page(server: &CertificateServer) -> Value {
             "notBefore": unix(facts.not_before),
             "notAfter": unix(facts.not_after),
             "secondsLeft": left.as_secs(),
+            "endsSoon": facts.ends_soon(now),
         })
     };
     let refused: serde_json::Map<_, _> = Reason::ALL

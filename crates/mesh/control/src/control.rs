@@ -65,6 +65,7 @@ impl ControlPlane {
         watcher.watch(files.directories());
         let certificates = options
             .certificates
+            .as_ref()
             .map(|options| Certificates::open(options, files.mesh_config()));
         let certificates = certificates.transpose()?;
         let state = state_of(&files, certificates.as_ref());

@@ -24,6 +24,13 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether less than a fifth of its time is left, or none: it is time to replace it.
+    pub fn ends_soon(&self, now: SystemTime) -> bool {
+        let all = self.not_after.duration_since(self.not_before);
+        let left = self.not_after.duration_since(now);
+        left.unwrap_or_default() < all.unwrap_or_default() / 5
+    }
+
     /// Reads a certificate in DER; none if it is none.
     pub fn read(der: &[u8]) -> Option<Self> {
         let (rest, parsed) = X509Certificate::from_der(der).ok()?;

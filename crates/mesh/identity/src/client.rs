@@ -142,11 +142,11 @@ async fn ask(config: &Config) -> Result<Credentials, FetchError> {
     let codec = ProstCodec::<proto::Request, proto::Response>::default();
     let reply = grpc.unary(request, path, codec).await;
     let reply = reply.map_err(|status| FetchError::Refused(Box::new(status)))?;
-    check(asking.key, &config.id, reply.into_inner().cert_chain)
+    check(asking.key, &config.id, &reply.into_inner().cert_chain)
 }
 
 /// Whether the certificate is for this key and this workload.
-fn check(key: String, id: &SpiffeId, chain: Vec<String>) -> Result<Credentials, FetchError> {
+fn check(key: String, id: &SpiffeId, chain: &[String]) -> Result<Credentials, FetchError> {
     let Some((roots, chain)) = chain.split_last().filter(|(_, chain)| !chain.is_empty()) else {
         return Err(FetchError::Unusable("there is no chain"));
     };

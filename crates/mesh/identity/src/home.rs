@@ -100,6 +100,8 @@ pub struct Home {
     published: watch::Sender<Arc<Authority>>,
     /// What was wrong when it was looked at last.
     trouble: Option<String>,
+    /// When it was said last that something ends soon.
+    warned: Option<SystemTime>,
 }
 
 impl Home {
@@ -142,6 +144,7 @@ impl Home {
             material,
             published: watch::Sender::new(Arc::new(authority)),
             trouble: None,
+            warned: None,
         })
     }
 
@@ -161,6 +164,7 @@ impl Home {
 
     /// Does what is due; what goes wrong is told once, and tried again.
     fn look(&mut self, now: SystemTime) {
+        self.warn(now);
         let outcome = match self.rotation {
             Some(rotation) => self.rotate(rotation, now),
             None => self.reload(),
@@ -173,6 +177,27 @@ impl Home {
             tracing::error!(error = %text, "the certificate authority stays what it is");
         }
         self.trouble = trouble;
+    }
+
+    /// Says once a day that somebody must replace what ends soon, where that is not done here.
+    fn warn(&mut self, now: SystemTime) {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let said = self.warned.and_then(|at| now.duration_since(at).ok());
+        if self.rotation.is_some() || said.is_some_and(|since| since < DAY) {
+            return;
+        }
+        let authority = Arc::clone(&self.published.borrow());
+        let all = authority.root_facts().iter().chain([authority.facts()]);
+        for facts in all.filter(|facts| facts.ends_soon(now)) {
+            let left = facts.not_after.duration_since(now).unwrap_or_default();
+            tracing::warn!(
+                serial = %facts.serial,
+                seconds_left = left.as_secs(),
+                directory = %self.directory.display(),
+                "a certificate of the authority ends soon, replace it"
+            );
+            self.warned = Some(now);
+        }
     }
 
     fn reload(&mut self) -> Result<(), HomeError> {
@@ -443,5 +468,18 @@ mod tests {
         home.look(SystemTime::now());
         assert_ne!(serial(&home), first);
         assert_eq!(home.trouble, None);
+        let now = SystemTime::now();
+        for (at, warned) in [
+            (now, None),
+            (now + TEN_YEARS / 2, None),
+            (now + TEN_YEARS * 9 / 10, Some(now + TEN_YEARS * 9 / 10)),
+            (
+                now + TEN_YEARS * 9 / 10 + LEAVES,
+                Some(now + TEN_YEARS * 9 / 10),
+            ),
+        ] {
+            home.look(at);
+            assert_eq!(home.warned, warned);
+        }
     }
 }

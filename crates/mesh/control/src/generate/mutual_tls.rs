@@ -199,16 +199,15 @@ pub(super) fn secure(
     let own_name = || names::sni(port.number, subset, host);
     match &policy.tls {
         Some(ClientTls::Disable) => {}
+        // Without an authority nobody has a certificate: told with the problems.
+        Some(ClientTls::Mesh { .. }) if !index.has_authority() => {}
         Some(ClientTls::Mesh { names, sni }) => {
-            // Without an authority nobody has a certificate: told with the problems.
-            if index.has_authority() {
-                let names = match names.is_empty() {
-                    true => accounts(index, service),
-                    false => names.iter().cloned().collect(),
-                };
-                let sni = sni.clone().unwrap_or_else(own_name);
-                cluster.transport_socket = Some(client(index, names, sni, port.protocol));
-            }
+            let names = match names.is_empty() {
+                true => accounts(index, service),
+                false => names.iter().cloned().collect(),
+            };
+            let sni = sni.clone().unwrap_or_else(own_name);
+            cluster.transport_socket = Some(client(index, names, sni, port.protocol));
         }
         Some(ClientTls::Files(files)) => {
             cluster.transport_socket = Some(with_files(files, host, port.protocol));

@@ -12,6 +12,7 @@ async fn start_with(
     cache: Option<&Path>,
 ) -> (Agent, SocketAddr) {
     let text = bootstrap::render(&bootstrap::Spec {
+        agent: None,
         node_id: NODE,
         node_cluster: "test.default",
         metadata: &json!({}),

@@ -112,6 +112,7 @@ impl World {
             .with(ROUTE, only(route_configuration("r", vec![to])));
         plane.worlds.set(NODE, world);
         let text = bootstrap::render(&bootstrap::Spec {
+            agent: None,
             node_id: NODE,
             node_cluster: "test.default",
             metadata: &json!({}),

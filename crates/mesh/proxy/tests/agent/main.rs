@@ -30,6 +30,7 @@ const NODE: &str = "sidecar~127.0.0.1~test.default~default.svc.cluster.local";
 
 async fn start(control_plane: SocketAddr) -> (Agent, SocketAddr) {
     let text = bootstrap::render(&bootstrap::Spec {
+        agent: None,
         node_id: NODE,
         node_cluster: "test.default",
         metadata: &json!({}),
@@ -246,6 +247,7 @@ async fn a_taken_admin_port_is_an_error_that_names_it() {
         .expect("bind");
     let address = taken.local_addr().expect("address");
     let text = bootstrap::render(&bootstrap::Spec {
+        agent: None,
         node_id: NODE,
         node_cluster: "test.default",
         metadata: &json!({}),

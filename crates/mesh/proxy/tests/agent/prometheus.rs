@@ -175,6 +175,7 @@ async fn start(
     application: Option<SocketAddr>,
 ) -> Agent {
     let text = bootstrap::render(&bootstrap::Spec {
+        agent: None,
         node_id: node,
         node_cluster: workload,
         metadata: &json!({
@@ -396,6 +397,7 @@ async fn a_proxy_does_not_scrape_itself() {
         ..Options::default()
     };
     let text = bootstrap::render(&bootstrap::Spec {
+        agent: None,
         node_id: NODE,
         node_cluster: "test.default",
         metadata: &json!({}),

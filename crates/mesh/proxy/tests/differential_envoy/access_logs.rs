@@ -339,6 +339,7 @@ async fn access_logs_are_those_of_envoy() {
             .worlds
             .set(node, world(logs.path(), &at, origin.address, nobody));
         let bootstrap = bootstrap::render(&bootstrap::Spec {
+            agent: None,
             node_id: node,
             node_cluster: "test.default",
             metadata: &json!({}),

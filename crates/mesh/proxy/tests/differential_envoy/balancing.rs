@@ -357,6 +357,7 @@ async fn the_same_endpoints_as_envoy() {
     plane.worlds.set(ENVOYS, world(&clusters, &origins, envoys));
     let text = |node: &str| {
         bootstrap::render(&bootstrap::Spec {
+            agent: None,
             node_id: node,
             node_cluster: "test.default",
             metadata: &json!({}),

@@ -78,6 +78,7 @@ impl Bench {
 
     fn bootstrap(&self, control_plane: SocketAddr) -> String {
         bootstrap::render(&bootstrap::Spec {
+            agent: None,
             node_id: self.node,
             node_cluster: "test.default",
             metadata: &json!({}),

@@ -254,6 +254,7 @@ async fn connections_end_and_count_as_with_envoy() {
         }
         plane.worlds.set(node, snapshot(&listeners, origin, nobody));
         let bootstrap = bootstrap::render(&bootstrap::Spec {
+            agent: None,
             node_id: node,
             node_cluster: "test.default",
             metadata: &json!({}),

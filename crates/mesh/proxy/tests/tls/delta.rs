@@ -19,6 +19,7 @@ const NEXT: &str = "spiffe://cluster.local/ns/default/sa/ratings";
 
 async fn start(control_plane: SocketAddr) -> Agent {
     let text = bootstrap::render(&bootstrap::Spec {
+        agent: None,
         node_id: NODE,
         node_cluster: "test.default",
         metadata: &json!({}),

@@ -471,6 +471,7 @@ async fn the_same_clients_are_served_in_the_same_way_as_by_envoy() {
     let (ours, envoys) = (Side::new().await, Side::new().await);
     let bootstrap = |node| {
         bootstrap::render(&bootstrap::Spec {
+            agent: None,
             node_id: node,
             node_cluster: "test.default",
             metadata: &json!({}),

@@ -8,13 +8,39 @@
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster;
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use envoy_types::pb::envoy::config::core::v3::proxy_protocol_config;
+use envoy_types::pb::envoy::config::core::v3::{ApiConfigSource, ConfigSource, GrpcService};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::SdsSecretConfig;
 use periplus_xds::type_url::{CLUSTER, LISTENER};
 
 use crate::authority::{Authority, Pair};
 use crate::inspection::with_header;
 use crate::world::{Told, World, inline_context, originating, plaintext, terminating, trusting};
 use crate::xds_support::{PATIENCE, free_address};
+
+/// A certificate from the agent of Istio's bootstrap files.
+fn of_agent() -> SdsSecretConfig {
+    let target = TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+        cluster_name: "sds-grpc".to_owned(),
+        ..Default::default()
+    });
+    let api = ApiConfigSource {
+        grpc_services: vec![GrpcService {
+            target_specifier: Some(target),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    SdsSecretConfig {
+        name: "default".to_owned(),
+        sds_config: Some(ConfigSource {
+            config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(api)),
+            ..Default::default()
+        }),
+    }
+}
 
 #[tokio::test]
 async fn what_is_not_supported_is_refused_by_name() {
@@ -31,7 +57,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         pair.key.clone_from(&other.key);
         inline_context(&pair)
     };
-    let cases: [(Change<'_>, &str); 7] = [
+    let cases: [(Change<'_>, &str); 8] = [
         (
             &|c| c.transport_socket = originating(context(), |tls| tls.allow_renegotiation = true),
             "cluster \"c\": transport_socket.allow_renegotiation: is not supported",
@@ -63,6 +89,15 @@ async fn what_is_not_supported_is_refused_by_name() {
         (
             &|c| c.transport_socket = originating(context(), |tls| tls.auto_host_sni = true),
             "transport_socket.auto_host_sni: is not supported",
+        ),
+        (
+            &|c| {
+                let mut context = context();
+                context.tls_certificate_sds_secret_configs = vec![of_agent()];
+                c.transport_socket = originating(context, |_| ());
+            },
+            "tls_certificate_sds_secret_configs[0].sds_config: comes from the proxy's agent: start the proxy \
+             with --token-file",
         ),
         (
             &|c| {

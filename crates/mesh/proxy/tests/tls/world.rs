@@ -166,6 +166,7 @@ impl World {
     /// Starts a proxy that asks this control plane.
     pub(crate) async fn under(plane: ControlPlane, secrets: Value, options: Options) -> Self {
         let text = bootstrap::render(&bootstrap::Spec {
+            agent: None,
             node_id: NODE,
             node_cluster: "test.default",
             metadata: &json!({}),

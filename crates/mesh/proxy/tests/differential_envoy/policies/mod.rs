@@ -71,6 +71,7 @@ impl Side {
         let world = snapshot(filters, &listeners, clusters);
         plane.worlds.set(node, world);
         let bootstrap = bootstrap::render(&bootstrap::Spec {
+            agent: None,
             node_id: node,
             node_cluster: "test.default",
             metadata: &json!({}),
