@@ -189,7 +189,6 @@ fn matchers(names: &[String]) -> Option<ListStringMatcher> {
             (None, None) => MatchPattern::Exact(name.clone()),
         }),
         ignore_case: true,
-        ..StringMatcher::default()
     };
     let patterns: Vec<_> = names.iter().map(pattern).collect();
     (!patterns.is_empty()).then_some(ListStringMatcher { patterns })

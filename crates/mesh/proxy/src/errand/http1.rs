@@ -73,7 +73,7 @@ async fn talk(
     loop {
         let response = &mut answer.response;
         let parsed = response.parse(buffer.unread(), LIMITS, errand.method == "HEAD");
-        let Some(length) = parsed.map_err(Trouble::failed)? else {
+        let Some(length) = parsed.map_err(|refused| Trouble::failed(refused.reason))? else {
             if buffer.is_full() {
                 buffer.grow((2 * buffer.capacity()).min(LIMITS.bytes + 1));
             }
@@ -95,7 +95,9 @@ async fn talk(
     let mut decoder = Decoder::new(answer.response.framing);
     let mut is_clean = answer.response.keep_alive;
     while !decoder.is_done() {
-        let piece = decoder.decode(buffer.unread()).map_err(Trouble::failed)?;
+        let piece = decoder
+            .decode(buffer.unread())
+            .map_err(|error| Trouble::failed(error.to_string()))?;
         let data = &buffer.unread()[piece.skip..][..piece.data];
         answer.take(data, errand.most_bytes)?;
         buffer.consume(piece.skip + piece.data);

@@ -45,7 +45,7 @@ pub(super) async fn exchange(
         match sent.await {
             Ok(read) => return read,
             Err(error) if !is_last && was_not_worked_on(&error, lease.reused) => {}
-            Err(error) => return Err(Trouble::failed(error)),
+            Err(error) => return Err(Trouble::failed(error.to_string())),
         }
     }
     Err(Trouble::Stale)
@@ -69,7 +69,7 @@ async fn read(
     // How it is framed is no matter of its fields here.
     let parsed = answer.response.parse(&answer.head, LIMITS, true);
     if let Err(refused) = parsed {
-        return Ok(Err(Trouble::failed(refused)));
+        return Ok(Err(Trouble::failed(refused.reason)));
     }
     while let Some(data) = body.data().await {
         let data = data?;

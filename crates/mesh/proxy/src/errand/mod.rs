@@ -80,14 +80,14 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    fn failed(reason: impl ToString) -> Self {
-        Self::Failed(reason.to_string().into())
+    fn failed(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Failed(reason.into())
     }
 }
 
 impl From<std::io::Error> for Trouble {
     fn from(error: std::io::Error) -> Self {
-        Self::failed(error)
+        Self::failed(error.to_string())
     }
 }
 
