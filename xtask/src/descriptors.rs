@@ -25,6 +25,7 @@ const PACKAGES: &[&str] = &[
     "extensions/access_loggers/stream/v3",
     "extensions/filters/common/fault/v3",
     "extensions/filters/http/cors/v3",
+    "extensions/filters/http/ext_authz/v3",
     "extensions/filters/http/fault/v3",
     "extensions/filters/http/grpc_stats/v3",
     "extensions/filters/http/jwt_authn/v3",

@@ -75,11 +75,13 @@ fn provider(text: &str) -> Result<(TracingProvider, SocketAddr), Box<dyn Error>>
             trace_id_128bit: true,
             shared_span_context: false,
             with_w3c: false,
+            is_proto: false,
         },
         "otlp" => TracingProvider::OpenTelemetry {
             cluster: "collector".to_owned(),
             path: "/v1/traces".to_owned(),
             host: "otlp".to_owned(),
+            is_grpc: false,
             service_name: "productpage.default".to_owned(),
             timeout: Duration::from_secs(1),
         },

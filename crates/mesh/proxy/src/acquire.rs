@@ -3,12 +3,16 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use crate::buffer::BLOCK;
 use crate::call::Call;
 use crate::clock::Micros;
 use crate::connection::Connection;
 use crate::exchange::Exchange;
+use crate::http1::chunked::ChunkError;
+use crate::http1::framing::{Decoder, Framing};
+use crate::relay::poll_flush;
 use crate::reply::Failure;
 use crate::upstream::{ClusterState, EndpointState, Pooled, UpstreamConnection};
 
@@ -20,6 +24,40 @@ pub(crate) trait Waits {
 
     /// Ready once the client has gone.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Failure>;
+
+    /// Reads the request's body, which goes on later all the same: ready once it is there as a whole, or `most`
+    /// bytes of it.
+    fn poll_body(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Body, Failure>>;
+}
+
+/// What there is of a request's body.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
+    pub(crate) data: Vec<u8>,
+    pub(crate) is_whole: bool,
+}
+
+/// How much more memory a body may take than its data, for the heads of its chunks.
+const MOST_FRAMING: usize = 8;
+
+impl Body {
+    /// The body at the beginning of what has arrived, at most so many bytes of it; none if it is malformed.
+    fn peek(framing: Framing, mut arrived: &[u8], most: usize) -> Result<Self, ChunkError> {
+        let mut decoder = Decoder::new(framing);
+        let mut body = Self::default();
+        while !decoder.is_done() {
+            let piece = decoder.decode(arrived)?;
+            let (piece_end, room) = (piece.skip + piece.data, most - body.data.len());
+            let data = &arrived[piece.skip..piece_end];
+            body.data.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room || piece_end == 0 {
+                return Ok(body);
+            }
+            arrived = &arrived[piece_end..];
+        }
+        body.is_whole = true;
+        Ok(body)
+    }
 }
 
 /// Lets time pass until then, as long as the client is there.
@@ -161,6 +199,41 @@ impl Waits for Connection {
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         self.poll_client(cx).map(|()| Failure::ClientGone)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Body, Failure>> {
+        let call = &mut self.call;
+        if call.request.expects_continue {
+            // Nobody else will, before the body is there.
+            // A head without it is as valid as with it.
+            let _ = call.edit_head(&["expect".to_owned()], &[]);
+            call.out
+                .bytes
+                .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        loop {
+            let written = poll_flush(cx, &mut self.stream, &mut self.call.out, &mut false);
+            if let Poll::Ready(Err(_)) = written {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            let call = &mut self.call;
+            let arrived = call.buffer.unread();
+            let body = Body::peek(call.request.framing, arrived, most);
+            let body = body.map_err(Failure::ClientBody)?;
+            let head = call.buffer.head().len();
+            let largest = head + MOST_FRAMING * most + BLOCK;
+            if body.is_whole || body.data.len() >= most || call.buffer.unread().len() >= largest {
+                return Poll::Ready(Ok(body));
+            }
+            if call.buffer.is_full() {
+                let double = 2 * call.buffer.capacity();
+                call.buffer.grow(double.min(largest));
+            }
+            match ready!(self.stream.poll_read(cx, &mut self.call.buffer)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
+                Ok(_) => {}
+            }
+        }
     }
 }
 

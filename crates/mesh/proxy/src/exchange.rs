@@ -16,10 +16,11 @@ use crate::http1::edit::{Names, append_field};
 use crate::http1::name::Name;
 use crate::http1::status::append_status_line;
 use crate::policy::Metadata;
+use crate::policy::authz::Asked;
 use crate::reply::{Failure, Reply, append_common};
 use crate::retry::{Retried, Tries};
 use crate::route::RouteAt;
-use crate::snapshot::ConnectionManager;
+use crate::snapshot::{AppendAction, ConnectionManager};
 use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext};
 use crate::upstream::{ClusterState, EndpointState};
 
@@ -102,6 +103,8 @@ pub(crate) struct Rare {
     pub(crate) told: Told,
     /// What filters have found out.
     pub(crate) metadata: Metadata,
+    /// What an authorizer has said.
+    pub(crate) asked: Option<Asked>,
     /// `www-authenticate`: what the client would have to show.
     pub(crate) challenge: String,
     /// The request as the endpoint gets it, if its route changes heads.
@@ -125,8 +128,8 @@ pub(crate) struct Rare {
 pub(crate) struct Said {
     pub(crate) name: Cow<'static, str>,
     pub(crate) value: Vec<u8>,
-    /// It stands in place of the endpoint's.
-    pub(crate) replaces: bool,
+    /// What becomes of the endpoint's.
+    pub(crate) action: AppendAction,
 }
 
 impl Said {
@@ -135,7 +138,7 @@ impl Said {
         Self {
             name: name.into(),
             value: value.to_vec(),
-            replaces: true,
+            action: AppendAction::Overwrite,
         }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) enum Flag {
     OM,
     /// Rate limited.
     RL,
+    /// Unauthorized by an external service.
+    UAEX,
 }
 
 impl Flag {
@@ -77,6 +79,7 @@ impl Flag {
             Self::FI => "FI",
             Self::OM => "OM",
             Self::RL => "RL",
+            Self::UAEX => "UAEX",
         }
     }
 
@@ -104,10 +107,11 @@ impl Flag {
             Self::FI => "FaultInjected",
             Self::OM => "OverloadManager",
             Self::RL => "RateLimited",
+            Self::UAEX => "UnauthorizedExternalService",
         }
     }
 
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::UH,
         Self::UF,
         Self::UO,
@@ -129,6 +133,7 @@ impl Flag {
         Self::FI,
         Self::OM,
         Self::RL,
+        Self::UAEX,
     ];
 
     /// The flag of a short name.

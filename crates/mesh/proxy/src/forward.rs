@@ -48,7 +48,7 @@ impl Connection {
         let mut body = Relay::new(self.call.request.framing, false);
         let reply = match *plan {
             Ok(Plan::Forward(_)) => return self.forward(exchange).await,
-            Ok(Plan::Reply(reply) | Plan::Refused(reply)) => reply,
+            Ok(Plan::Reply(reply)) => reply,
             Ok(Plan::Nowhere(why)) => self.call.nowhere(exchange, why),
             Err(failure) => return self.fail(exchange, &mut body, &failure).await,
         };

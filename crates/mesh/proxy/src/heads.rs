@@ -14,7 +14,7 @@ use crate::http1::head::list;
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
 use crate::route::append_timeout;
-use crate::snapshot::{Direction, ServerHeader};
+use crate::snapshot::{AppendAction, Direction, ServerHeader};
 use crate::xfcc;
 
 /// Dropped from every request.
@@ -392,11 +392,17 @@ impl Call {
             for Said {
                 name,
                 value,
-                replaces,
+                action,
             } in &rare.said
             {
-                if *replaces {
-                    edit::remove(&mut out, from, name);
+                let is_there = || edit::has(&out[from..], name);
+                match action {
+                    AppendAction::AddIfAbsent if is_there() => continue,
+                    AppendAction::OverwriteIfExists if !is_there() => continue,
+                    AppendAction::Overwrite | AppendAction::OverwriteIfExists => {
+                        edit::remove(&mut out, from, name);
+                    }
+                    AppendAction::Append | AppendAction::AddIfAbsent => {}
                 }
                 append_field(&mut out, name, value);
             }

@@ -14,6 +14,7 @@ mod config;
 mod connection;
 mod conversation;
 mod edit;
+mod errand;
 mod exchange;
 mod export;
 mod filter;

@@ -1,4 +1,4 @@
-//! What becomes of a request: policies are asked, then its route says where it goes.
+//! What becomes of a request: its route is found, filters are asked, then the route says where it goes.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::acquire::Waits;
 use crate::call::Call;
 use crate::exchange::Exchange;
-use crate::filter::work_off;
+use crate::filter::pass;
 use crate::flags::Flag;
 use crate::grpc;
 use crate::http1::framing::Framing;
@@ -19,8 +19,6 @@ use crate::upstream::ClusterState;
 
 /// What a request leads to.
 pub(crate) enum Plan {
-    /// An answer that no filter sees: there is too much to do, or a policy says no.
-    Refused(Reply<'static>),
     /// An answer of the proxy's own.
     Reply(Reply<'static>),
     /// What is answered where nobody is to forward to.
@@ -38,7 +36,8 @@ pub(crate) enum Nowhere {
     NoCluster,
 }
 
-/// Asks policies, routes and filters, one after the other: what becomes of a request.
+/// What becomes of a request: whether there is room for it, which route is its, what the filters have to say,
+/// and then what the route says.
 #[inline]
 pub(crate) async fn decide(
     client: &mut impl Waits,
@@ -46,18 +45,17 @@ pub(crate) async fn decide(
 ) -> Result<Plan, Failure> {
     let call = client.call_mut();
     if call.is_shed() || call.is_one_too_many(exchange) {
-        return Ok(Plan::Refused(Reply::new(503, "envoy overloaded")));
+        return Ok(Plan::Reply(Reply::new(503, "envoy overloaded")));
     }
-    // What is rare is boxed, so that the usual request does not hold the memory for it.
-    let plan = if call.view.policies_wait {
-        Box::pin(call.plan_in_time(exchange)).await
-    } else {
-        call.plan_past_policies(exchange)
-    };
-    if matches!(plan, Plan::Refused(_)) || client.call().filters(exchange).is_empty() {
-        return Ok(plan);
+    if let Err(refused) = call.locate(exchange) {
+        return Ok(Plan::Reply(refused));
     }
-    Box::pin(work_off(client, exchange, plan)).await
+    if !call.view.filters(exchange).is_empty()
+        && let Some(reply) = pass(client, exchange).await?
+    {
+        return Ok(Plan::Reply(reply));
+    }
+    Ok(client.call().plan(exchange))
 }
 
 impl Call {
@@ -87,54 +85,9 @@ impl Call {
         }
     }
 
-    /// Asks the policies, none of which has to wait, then finds the route and the cluster.
+    /// Finds the route and the cluster: an answer, if the protocol is not to be changed as the request asks.
     #[inline]
-    fn plan_past_policies(&mut self, exchange: &mut Exchange) -> Plan {
-        if self.view.policies.is_empty() {
-            return self.plan(exchange);
-        }
-        let denied = self.authorize(exchange);
-        self.plan_unless(denied, exchange)
-    }
-
-    /// The same where one may have to wait.
-    async fn plan_in_time(&mut self, exchange: &mut Exchange) -> Plan {
-        let denied = self.authorize_in_time(exchange).await;
-        self.plan_unless(denied, exchange)
-    }
-
-    fn plan_unless(&self, denied: Option<Reply<'static>>, exchange: &mut Exchange) -> Plan {
-        match denied {
-            Some(reply) => {
-                self.locate(exchange);
-                Plan::Refused(reply)
-            }
-            None => self.plan(exchange),
-        }
-    }
-
-    /// Notes where a request would have gone that does not.
-    #[cold]
-    fn locate(&self, exchange: &mut Exchange) {
-        let Some(router) = &self.view.router else {
-            return;
-        };
-        let asking = self.asking(exchange);
-        let Some(mut at) = router.find(&asking, || self.worker.random()) else {
-            return;
-        };
-        if let RouteAction::Forward(forward) = &router.route(at).action
-            && let Some(choice) = router.cluster(&mut at, forward, || self.worker.random())
-        {
-            exchange.cluster = Some(choice.cluster.clone());
-        }
-        exchange.route = Some(at);
-    }
-
-    /// Finds the route and the cluster.
-    #[inline]
-    fn plan(&self, exchange: &mut Exchange) -> Plan {
-        let http = &self.view.http;
+    fn locate(&self, exchange: &mut Exchange) -> Result<(), Reply<'static>> {
         let found = self.view.router.as_ref().and_then(|router| {
             let asking = self.asking(exchange);
             let at = router.find(&asking, || self.worker.random())?;
@@ -142,16 +95,32 @@ impl Call {
         });
         let Some((router, mut at)) = found else {
             self.may_change(exchange, None);
-            return Plan::Nowhere(Nowhere::NoRoute);
+            return Ok(());
         };
-        exchange.route = Some(at);
         exchange.edits = router.plan(at).edits;
         let action = &router.route(at).action;
         if self.request.tunnel != Tunnel::None && !self.may_change(exchange, Some(action)) {
-            http.rq_upgrade_refused.increment();
-            return Plan::Reply(Reply::new(403, ""));
+            exchange.route = Some(at);
+            self.view.http.rq_upgrade_refused.increment();
+            return Err(Reply::new(403, ""));
         }
-        match action {
+        if let RouteAction::Forward(forward) = action
+            && let Some(choice) = router.cluster(&mut at, forward, || self.worker.random())
+        {
+            exchange.cluster = Some(choice.cluster.clone());
+        }
+        exchange.route = Some(at);
+        Ok(())
+    }
+
+    /// What the route says.
+    #[inline]
+    fn plan(&self, exchange: &mut Exchange) -> Plan {
+        let http = &self.view.http;
+        let Some((router, at)) = self.view.router.as_ref().zip(exchange.route) else {
+            return Plan::Nowhere(Nowhere::NoRoute);
+        };
+        match &router.route(at).action {
             RouteAction::Respond { status, body } => {
                 http.rq_direct_response.increment();
                 // As in Envoy, whoever is sent elsewhere or told of something new is told where.
@@ -172,35 +141,30 @@ impl Call {
             }
             RouteAction::Forward(forward) => {
                 self.limit_time(exchange, forward);
-                let choice = router.cluster(&mut at, forward, || self.worker.random());
-                exchange.route = Some(at);
-                match choice {
-                    Some(choice) => {
-                        exchange.is_high_priority = forward.is_high_priority;
-                        exchange.criteria.clone_from(&choice.criteria);
-                        let cluster = &choice.cluster;
-                        if cluster.cluster.balancing.is_by_hash() {
-                            self.hash_request(exchange, &forward.hash_policies);
-                        }
-                        if let Some(policy) = &forward.retry {
-                            exchange.retries = self.may_retry(exchange, policy);
-                            exchange.retries_left = policy.retries.try_into().unwrap_or(u16::MAX);
-                            if policy.per_try_timeout.is_some() {
-                                exchange.rare().per_try = policy.per_try_timeout;
-                            }
-                            if policy.per_try_idle_timeout.is_some() {
-                                exchange.rare().per_try_idle = policy.per_try_idle_timeout;
-                                exchange.bridges = true;
-                            }
-                        }
-                        if !forward.mirrors.is_empty() && self.request.tunnel == Tunnel::None {
-                            self.choose_mirrors(exchange);
-                        }
-                        exchange.cluster = Some(cluster.clone());
-                        Plan::Forward(cluster.clone())
-                    }
-                    None => Plan::Nowhere(Nowhere::NoCluster),
+                let Some(choice) = router.choice(at) else {
+                    return Plan::Nowhere(Nowhere::NoCluster);
+                };
+                exchange.is_high_priority = forward.is_high_priority;
+                exchange.criteria.clone_from(&choice.criteria);
+                let cluster = &choice.cluster;
+                if cluster.cluster.balancing.is_by_hash() {
+                    self.hash_request(exchange, &forward.hash_policies);
                 }
+                if let Some(policy) = &forward.retry {
+                    exchange.retries = self.may_retry(exchange, policy);
+                    exchange.retries_left = policy.retries.try_into().unwrap_or(u16::MAX);
+                    if policy.per_try_timeout.is_some() {
+                        exchange.rare().per_try = policy.per_try_timeout;
+                    }
+                    if policy.per_try_idle_timeout.is_some() {
+                        exchange.rare().per_try_idle = policy.per_try_idle_timeout;
+                        exchange.bridges = true;
+                    }
+                }
+                if !forward.mirrors.is_empty() && self.request.tunnel == Tunnel::None {
+                    self.choose_mirrors(exchange);
+                }
+                Plan::Forward(cluster.clone())
             }
         }
     }

@@ -112,7 +112,8 @@ impl Call {
             is_grpc: exchange.is_grpc,
             grpc_timeout: exchange.timeout.filter(|_| exchange.sets_grpc_timeout),
             grpc: exchange.grpc(),
-            decided: [self.enforced(), self.shadow()],
+            decided: self.decisions(exchange),
+            asked: exchange.rare.as_ref().and_then(|rare| rare.asked.as_ref()),
         }
     }
 

@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Criteria;
-use crate::filter;
+use crate::filter::{Active, Maker};
 use crate::hashing::parameter;
 use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::head::Fields;
 use crate::http1::name::Name;
 use crate::http1::request::{RequestHead, Tunnel};
 use crate::snapshot::{
-    Conditions, Filter, Forward, HeaderMatch, HttpFilter, PathMatch, QueryMatch, Route,
-    RouteAction, RouteTable, VirtualHost, WeightedCluster, choose, overlay,
+    Conditions, Forward, HeaderMatch, PathMatch, QueryMatch, Route, RouteAction, RouteTable,
+    VirtualHost, WeightedCluster, choose, overlay,
 };
 use crate::upstream::ClusterState;
 
@@ -39,7 +39,7 @@ pub(crate) struct Router {
     /// By virtual host.
     indices: Vec<Option<Index>>,
     /// The filters of requests without a route.
-    filters: Vec<Filter>,
+    filters: Vec<Active>,
 }
 
 /// What the requests of a route need, worked out beforehand.
@@ -50,7 +50,7 @@ pub(crate) struct RoutePlan {
     /// By copy: the cluster, unless there is none of that name.
     mirrors: Vec<Option<Rc<ClusterState>>>,
     /// By choice, if they are not the same for all: the filters of its requests.
-    filters: Vec<Vec<Filter>>,
+    filters: Vec<Vec<Active>>,
     /// Something is changed about heads.
     pub(crate) edits: bool,
     /// `include_attempt_count_in_response`.
@@ -104,7 +104,7 @@ impl Router {
     /// `tells_operations`: the upstream's proxy is told the decorator's operation.
     pub(crate) fn new(
         table: Arc<RouteTable>,
-        (tells_operations, filters): (bool, &[HttpFilter]),
+        (tells_operations, filters): (bool, &Maker<'_>),
         cluster: impl Fn(&str) -> Option<Rc<ClusterState>>,
     ) -> Self {
         Self {
@@ -131,7 +131,7 @@ impl Router {
                 .iter()
                 .map(|host| Index::new(&host.routes))
                 .collect(),
-            filters: filter::active(filters, &table.filters),
+            filters: filters.active(&table.filters),
             table,
         }
     }
@@ -184,7 +184,7 @@ impl Router {
 
     /// The filters of a request.
     #[inline]
-    pub(crate) fn filters(&self, at: Option<RouteAt>) -> &[Filter] {
+    pub(crate) fn filters(&self, at: Option<RouteAt>) -> &[Active] {
         let Some(at) = at else {
             return &self.filters;
         };
@@ -221,7 +221,13 @@ impl Router {
             choose(&forward.clusters, forward.total_weight, random())
         };
         at.choice = u16::try_from(choice).ok().and_then(NonZeroU16::new);
-        choices.get(choice)?.as_ref()
+        self.choice(*at)
+    }
+
+    /// The cluster of a forwarding route that was chosen; `None` if it is missing.
+    #[inline]
+    pub(crate) fn choice(&self, at: RouteAt) -> Option<&ClusterChoice> {
+        self.plan(at).clusters.get(at.choice())?.as_ref()
     }
 
     /// Exact, then the longest suffix, then the longest prefix, then `*`.
@@ -328,7 +334,7 @@ pub(crate) fn append_timeout(out: &mut Vec<u8>, timeout: Duration) {
 }
 
 /// The filters of a route: for each of its clusters if they want something, else one list for all.
-fn filters_of(route: &Route, filters: &[HttpFilter]) -> Vec<Vec<Filter>> {
+fn filters_of(route: &Route, filters: &Maker<'_>) -> Vec<Vec<Active>> {
     if filters.is_empty() {
         return Vec::new();
     }
@@ -338,14 +344,14 @@ fn filters_of(route: &Route, filters: &[HttpFilter]) -> Vec<Vec<Filter>> {
     };
     let of_route = route.filters.as_deref().cloned().unwrap_or_default();
     if choices.iter().all(|choice| choice.filters.is_none()) {
-        return vec![filter::active(filters, &of_route)];
+        return vec![filters.active(&of_route)];
     }
     let of = |choice: &WeightedCluster| {
         let mut wanted = of_route.clone();
         if let Some(own) = &choice.filters {
             overlay(&mut wanted, own);
         }
-        filter::active(filters, &wanted)
+        filters.active(&wanted)
     };
     choices.iter().map(of).collect()
 }

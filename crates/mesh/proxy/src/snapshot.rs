@@ -50,7 +50,7 @@ pub use self::edit::{
 pub(crate) use self::filter::overlay;
 pub use self::filter::{
     AbortAnswer, Cors, Fault, FaultAbort, FaultDelay, Filter, HttpFilter, PerFilter, PerFilters,
-    Share,
+    Required, Share,
 };
 pub(crate) use self::forward::choose;
 pub use self::forward::{
@@ -70,7 +70,9 @@ pub use self::pattern::{Pattern, Replacement};
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 pub use self::retry::{BackOff, RateLimited, ResetHeader, RetryOn, RetryPolicy};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
-pub use crate::policy::{ConnectionRules, PolicyFilter, Rbac};
+pub use crate::policy::authz::{Authz, BodyRule, CheckSettings};
+pub use crate::policy::jwt::Jwt;
+pub use crate::policy::{ConnectionRules, Rbac};
 pub use crate::telemetry::{AccessLog, Peer};
 pub use crate::tls::{ClientTls, ServerTls};
 
@@ -149,9 +151,7 @@ pub struct ConnectionManager {
     pub max_stream_duration: Option<Duration>,
     /// What is done with `x-forwarded-client-cert`.
     pub client_cert: ClientCert,
-    /// The filters before the router that decide about requests.
-    pub policies: Vec<PolicyFilter>,
-    /// The filters between those and the router.
+    /// The filters before the router.
     pub filters: Vec<HttpFilter>,
     /// `codec_type`.
     pub codec: Codec,
@@ -184,7 +184,6 @@ impl ConnectionManager {
             request_timeout: None,
             max_stream_duration: None,
             client_cert: ClientCert::default(),
-            policies: Vec::new(),
             filters: Vec::new(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
@@ -241,19 +240,23 @@ pub enum TracingProvider {
         shared_span_context: bool,
         /// `trace_context_option: USE_B3_WITH_W3C_PROPAGATION`.
         with_w3c: bool,
+        /// `collector_endpoint_version: HTTP_PROTO`, else JSON.
+        is_proto: bool,
     },
-    /// `envoy.config.trace.v3.OpenTelemetryConfig` over HTTP: W3C context on the wire.
+    /// `envoy.config.trace.v3.OpenTelemetryConfig`: W3C context on the wire.
     OpenTelemetry {
-        /// The cluster of `http_service.http_uri`.
+        /// The cluster of `http_service.http_uri` or `grpc_service`.
         cluster: String,
-        /// The path of `http_service.http_uri`.
+        /// The path of `http_service.http_uri`, or of the method.
         path: String,
-        /// The authority of `http_service.http_uri`.
+        /// The authority of `http_service.http_uri` or `grpc_service`.
         host: String,
         /// `service_name`.
         service_name: String,
-        /// `http_service.http_uri.timeout`.
+        /// That of `http_service.http_uri` or `grpc_service`.
         timeout: Duration,
+        /// Over gRPC.
+        is_grpc: bool,
     },
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::export::Exporter;
 use crate::filter;
-use crate::policy::{ConnectionRulesView, PolicyFilter, PolicyView};
+use crate::policy::ConnectionRulesView;
 use crate::route::Router;
 use crate::snapshot::{
     ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
@@ -80,10 +80,6 @@ pub(crate) struct HttpView {
     pub(crate) bypasses_overload: bool,
     /// None if nothing else is told of requests.
     pub(crate) telemetry: Option<Box<Telemetry>>,
-    /// Those that decide about requests.
-    pub(crate) policies: Vec<PolicyView>,
-    /// One of them may have to wait for something.
-    pub(crate) policies_wait: bool,
 }
 
 /// A TCP proxy and its clusters.
@@ -308,6 +304,7 @@ impl ServiceView {
                     let exporter = worker.exporter(&tracing.provider);
                     Tracer::new(tracing, direction, &worker.node, exporter)
                 });
+                let maker = filter::Maker::new(manager, &worker.registry);
                 let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
                 Self::Http(Rc::new(HttpView {
                     conditions: conditions.cloned(),
@@ -316,10 +313,10 @@ impl ServiceView {
                         .registry
                         .listener_http(&listener.name, &manager.stat_prefix),
                     router: manager.routes.as_ref().map(|table| {
-                        let options = (tells_operations, &*manager.filters);
+                        let options = (tells_operations, &maker);
                         Router::new(table.clone(), options, cluster)
                     }),
-                    filters: filter::Shared::new(manager, worker),
+                    filters: filter::Shared::new(manager, &maker, worker),
                     tracer,
                     bypasses_overload: listener.exempt.from_overload,
                     telemetry: Telemetry::new(
@@ -327,12 +324,6 @@ impl ServiceView {
                         metrics(worker, direction),
                         direction,
                     ),
-                    policies_wait: manager.policies.iter().any(PolicyFilter::waits),
-                    policies: manager
-                        .policies
-                        .iter()
-                        .map(|one| PolicyView::new(one, &manager.stat_prefix, &worker.registry))
-                        .collect(),
                     manager: manager.clone(),
                 }))
             }

@@ -96,6 +96,12 @@ fn element(secured: &Secured, details: &CertDetails) -> String {
 }
 
 /// PEM as it stands in a URL.
+pub(crate) fn pem_in_url(der: &[u8]) -> String {
+    let mut text = String::new();
+    append_pem(der, &mut text);
+    text
+}
+
 fn append_pem(der: &[u8], into: &mut String) {
     into.push_str("-----BEGIN%20CERTIFICATE-----%0A");
     let text = BASE64_STANDARD.encode(der);

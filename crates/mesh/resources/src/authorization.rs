@@ -17,7 +17,7 @@ pub struct AuthorizationPolicy {
 }
 
 /// `action`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyAction {
     /// They are allowed, and no others are.
     Allow,
@@ -25,6 +25,8 @@ pub enum PolicyAction {
     Deny,
     /// They are marked.
     Audit,
+    /// A service is asked: the provider of this name.
+    Custom(String),
 }
 
 /// A rule: one of its sources, one of its operations and all of its conditions must match.
@@ -107,12 +109,8 @@ pub enum ConditionKey {
 }
 
 const POLICY: Shape = Shape {
-    known: &["selector", "action", "rules"],
+    known: &["selector", "action", "provider", "rules"],
     refused: &[
-        (
-            "provider",
-            "external authorization is not supported yet, only ALLOW, DENY and AUDIT are",
-        ),
         ("targetRef", "select the workloads with `selector`"),
         ("targetRefs", "select the workloads with `selector`"),
     ],
@@ -194,18 +192,7 @@ const KEYS: [(&str, ConditionKey); 11] = [
 impl AuthorizationPolicy {
     pub(crate) fn read(view: &View<'_>, meta: &Meta) -> Option<Self> {
         let object = view.object(&POLICY)?;
-        let action = object.optional("action", |view| {
-            let actions = [
-                ("ALLOW", PolicyAction::Allow),
-                ("DENY", PolicyAction::Deny),
-                ("AUDIT", PolicyAction::Audit),
-            ];
-            if view.text().as_deref() == Some("CUSTOM") {
-                view.fail("`CUSTOM` is not supported: external authorization is not there yet");
-                return None;
-            }
-            view.choice(&actions)
-        })?;
+        let action = Self::read_action(&object)?;
         let is_dry_run = match meta.annotations.get(DRY_RUN).map(String::as_str) {
             None | Some("false") => false,
             Some("true") => true,
@@ -218,9 +205,11 @@ impl AuthorizationPolicy {
         };
         let rules = object.items("rules");
         let rules: Vec<_> = rules.iter().filter_map(PolicyRule::read).collect();
-        let action = action.unwrap_or(PolicyAction::Allow);
         if is_dry_run && action == PolicyAction::Audit {
             object.fail("`AUDIT` cannot be tried out, it never does anything");
+        }
+        if is_dry_run && matches!(action, PolicyAction::Custom(_)) {
+            object.fail("`CUSTOM` cannot be tried out, the provider would be asked all the same");
         }
         Some(Self {
             selector: read_match_labels(&object)?,
@@ -228,6 +217,34 @@ impl AuthorizationPolicy {
             rules,
             is_dry_run,
         })
+    }
+
+    fn read_action(object: &Object<'_>) -> Option<PolicyAction> {
+        const PROVIDER: Shape = Shape {
+            known: &["name"],
+            refused: &[],
+        };
+        let provider = object.get("provider");
+        let is_custom = object.get("action").and_then(View::text).as_deref() == Some("CUSTOM");
+        if is_custom {
+            let Some(provider) = provider else {
+                object.fail("`CUSTOM` asks a provider, name it: `provider: {name: …}`");
+                return None;
+            };
+            let name = provider.object(&PROVIDER)?.require("name")?.some_text()?;
+            return Some(PolicyAction::Custom(name));
+        }
+        if let Some(provider) = provider {
+            provider.fail("only `action: CUSTOM` asks a provider");
+        }
+        let action = object.optional("action", |view| {
+            view.choice(&[
+                ("ALLOW", PolicyAction::Allow),
+                ("DENY", PolicyAction::Deny),
+                ("AUDIT", PolicyAction::Audit),
+            ])
+        })?;
+        Some(action.unwrap_or(PolicyAction::Allow))
     }
 }
 

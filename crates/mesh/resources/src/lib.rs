@@ -48,8 +48,8 @@ pub use host::Host;
 pub use kubernetes::{EndpointSlice, KubernetesService, Pod, SliceEndpoint};
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use mesh_config::{
-    AccessLog, AccessLogFormat, ExtensionProvider, LogProvider, MeshConfig, ProviderKind,
-    ProxyTracing, TagSource, TraceContext,
+    AccessLog, AccessLogFormat, Authorizer, CheckedBody, ExtensionProvider, HttpAuthorizer,
+    LogProvider, MeshConfig, ProviderKind, ProxyTracing, TagSource, TraceContext,
 };
 pub use meta::{ExportTo, Kind, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;

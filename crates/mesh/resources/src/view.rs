@@ -330,10 +330,10 @@ impl<'a> View<'a> {
     }
 
     /// One of the given words.
-    pub(crate) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
+    pub(crate) fn choice<T: Clone>(&self, choices: &[(&'static str, T)]) -> Option<T> {
         let text = self.text()?;
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
-            return Some(*value);
+            return Some(value.clone());
         }
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         self.fail(format!("unknown value `{text}`{}", hint(&text, &names)));

@@ -587,6 +587,7 @@ fn authorization_policies() {
     for good in [
         "{}".to_owned(),
         "{rules: [{}]}".to_owned(),
+        "{action: CUSTOM, provider: {name: a}, rules: [{}]}".to_owned(),
         source("{principals: ['*'], notNamespaces: [a]}"),
         operation("{paths: ['/a/{*}/{**}', '*x'], ports: ['80']}"),
         when("{key: 'request.auth.claims[a][b]', values: [c]}"),
@@ -596,7 +597,11 @@ fn authorization_policies() {
     for (bad, complaint) in [
         (
             "{action: CUSTOM}".to_owned(),
-            "spec.action: `CUSTOM` is not supported: external authorization is not there yet",
+            "spec: `CUSTOM` asks a provider, name it: `provider: {name: …}`",
+        ),
+        (
+            "{action: DENY, provider: {name: a}}".to_owned(),
+            "spec.provider: only `action: CUSTOM` asks a provider",
         ),
         (
             "{action: allow}".to_owned(),

@@ -19,29 +19,42 @@ use periplus_resources::{
 };
 use prost::{Message as _, Name as _};
 
-use super::matching;
+use super::{custom, matching};
 use crate::index::{Entry, Index};
 use crate::proxy::Proxy;
 
 /// `envoy.extensions.filters.http.rbac.v3.RBAC`, whose policies have an order here: the same policies are
 /// always the same bytes, and so the same version of the resource.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Filter {
+pub(super) struct Filter {
     #[prost(message, optional, tag = "1")]
-    rules: Option<Rules>,
+    pub(super) rules: Option<Rules>,
     #[prost(message, optional, tag = "2")]
-    shadow_rules: Option<Rules>,
+    pub(super) shadow_rules: Option<Rules>,
     #[prost(string, tag = "3")]
-    shadow_rules_stat_prefix: String,
+    pub(super) shadow_rules_stat_prefix: String,
+}
+
+impl Filter {
+    pub(super) fn into_http(self) -> HttpFilter {
+        HttpFilter {
+            name: "envoy.filters.http.rbac".into(),
+            config_type: Some(http_filter::ConfigType::TypedConfig(Any {
+                type_url: EnvoysFilter::type_url(),
+                value: self.encode_to_vec(),
+            })),
+            ..HttpFilter::default()
+        }
+    }
 }
 
 /// `envoy.config.rbac.v3.RBAC`.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Rules {
+pub(super) struct Rules {
     #[prost(enumeration = "Action", tag = "1")]
-    action: i32,
+    pub(super) action: i32,
     #[prost(btree_map = "string, message", tag = "2")]
-    policies: BTreeMap<String, Policy>,
+    pub(super) policies: BTreeMap<String, Policy>,
 }
 
 /// `envoy.extensions.filters.network.rbac.v3.RBAC`, with an order too.
@@ -59,7 +72,7 @@ struct NetworkFilter {
 
 /// What a filter decides about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Traffic {
+pub(super) enum Traffic {
     Requests,
     Connections,
 }
@@ -67,20 +80,14 @@ enum Traffic {
 /// The filters of requests, in the order in which they are asked: audit, deny, allow.
 pub(super) fn filters(index: &Index, proxy: &Proxy) -> Vec<HttpFilter> {
     let configs = configs(index, proxy, Traffic::Requests);
-    let filter = |config: Filter| HttpFilter {
-        name: "envoy.filters.http.rbac".into(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(Any {
-            type_url: EnvoysFilter::type_url(),
-            value: config.encode_to_vec(),
-        })),
-        ..HttpFilter::default()
-    };
-    configs.map(filter).collect()
+    configs.map(Filter::into_http).collect()
 }
 
 /// The same for connections of whatever protocol.
 pub(super) fn network_filters(index: &Index, proxy: &Proxy) -> Vec<listener::Filter> {
-    let configs = configs(index, proxy, Traffic::Connections);
+    let configs = custom::closed_to_connections(index, proxy)
+        .into_iter()
+        .chain(configs(index, proxy, Traffic::Connections));
     let filter = |config: Filter| {
         let config = NetworkFilter {
             rules: config.rules,
@@ -112,18 +119,19 @@ fn configs(index: &Index, proxy: &Proxy, traffic: Traffic) -> impl Iterator<Item
         let prefix = match action {
             _ if tried.is_empty() => "",
             PolicyAction::Allow => "istio_dry_run_allow_",
-            PolicyAction::Deny | PolicyAction::Audit => "istio_dry_run_deny_",
+            _ => "istio_dry_run_deny_",
         };
         Some(Filter {
-            rules: rules(action, &enforced, traffic),
-            shadow_rules: rules(action, &tried, traffic),
+            rules: rules(&action, &enforced, traffic),
+            shadow_rules: rules(&action, &tried, traffic),
             shadow_rules_stat_prefix: prefix.to_owned(),
         })
     })
 }
 
-fn rules(
-    action: PolicyAction,
+/// The rules of policies of one action. Those that ask a provider match what it is to be asked about.
+pub(super) fn rules(
+    action: &PolicyAction,
     entries: &[&&Entry<AuthorizationPolicy>],
     traffic: Traffic,
 ) -> Option<Rules> {
@@ -134,11 +142,15 @@ fn rules(
         (Traffic::Requests, _) => OfRequests::Known,
         // What is less is allowed, and what is more is denied.
         (Traffic::Connections, PolicyAction::Allow) => OfRequests::NeverHolds,
-        (Traffic::Connections, PolicyAction::Deny | PolicyAction::Audit) => OfRequests::LeftOut,
+        (Traffic::Connections, _) => OfRequests::LeftOut,
+    };
+    let prefix = match action {
+        PolicyAction::Custom(provider) => custom::prefix(provider),
+        _ => String::new(),
     };
     let action = match action {
         PolicyAction::Allow => Action::Allow,
-        PolicyAction::Deny => Action::Deny,
+        PolicyAction::Deny | PolicyAction::Custom(_) => Action::Deny,
         PolicyAction::Audit => Action::Log,
     };
     let mut policies = BTreeMap::new();
@@ -146,7 +158,7 @@ fn rules(
         let namespace = &entry.meta.namespace;
         let name = |rule: usize| {
             let policy = &entry.meta.name;
-            format!("ns[{namespace}]-policy[{policy}]-rule[{rule}]")
+            format!("{prefix}ns[{namespace}]-policy[{policy}]-rule[{rule}]")
         };
         for (index, rule) in entry.spec.rules.iter().enumerate() {
             if let Some(policy) = policy(rule, namespace, of_requests) {

@@ -24,7 +24,7 @@ use super::access_log::access_logs;
 use super::policy;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
-use super::{authentication, authorization};
+use super::{authentication, authorization, custom};
 use crate::index::{Index, Side};
 use crate::names;
 use crate::proxy::{Proxy, Role};
@@ -89,9 +89,10 @@ pub(super) fn http(
     // What a workload itself asks for is nobody's to allow.
     let mut http_filters = match edge || direction == TrafficDirection::Inbound {
         true => {
+            let asking = custom::filters(index, proxy).into_iter();
             let tokens = authentication::filter(index, proxy);
             let policies = authorization::filters(index, proxy);
-            tokens.into_iter().chain(policies).collect()
+            asking.chain(tokens).chain(policies).collect()
         }
         false => Vec::new(),
     };

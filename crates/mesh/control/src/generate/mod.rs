@@ -6,6 +6,7 @@ mod authorization;
 mod balancing;
 mod cluster;
 mod connection;
+mod custom;
 mod detection;
 mod gateway;
 mod gateway_connections;
@@ -99,6 +100,9 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
         }
     }
     for host in authentication::services(index, proxy) {
+        clusters.add(&host);
+    }
+    for host in custom::services(index, proxy) {
         clusters.add(&host);
     }
     clusters.finish(&mut made);

@@ -1,9 +1,16 @@
 //! The xDS resources of Bookinfo's proxies.
 
 use crate::support::{MESH_CONFIG, Plan, gateway, invariants, networking, node, render, sidecar};
+use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Node, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, Listener, filter};
 use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, http_filter,
+};
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
@@ -930,4 +937,157 @@ spec:
     let outbound = made.listeners.iter().find(|one| !directions(one));
     let outbound = render::render_listener(outbound.expect("a listener"));
     assert!(!outbound.contains("rbac"), "{outbound}");
+}
+
+/// Policies of `CUSTOM`: for each provider rules that tell what they match, then the filter that asks.
+#[test]
+fn providers_are_asked() {
+    let more = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask, namespace: default}
+spec:
+  action: CUSTOM
+  provider: {name: over-grpc}
+  rules: [{to: [{operation: {paths: [/ratings*]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask-more, namespace: default}
+spec:
+  selector: {matchLabels: {app: ratings}}
+  action: CUSTOM
+  provider: {name: over-http}
+  rules: [{}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask-nobody, namespace: default}
+spec:
+  action: CUSTOM
+  provider: {name: over-htp}
+  rules: [{to: [{operation: {methods: [DELETE]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny, namespace: default}
+spec: {action: DENY, rules: [{to: [{operation: {methods: [PUT]}}]}]}
+";
+    let mesh = "
+extensionProviders:
+- name: over-grpc
+  envoyExtAuthzGrpc: {service: details.default.svc.cluster.local, port: 9080, timeout: 2s, failOpen: true}
+- name: over-http
+  envoyExtAuthzHttp:
+    service: default/reviews.default.svc.cluster.local
+    port: 9080
+    statusOnError: '503'
+    pathPrefix: /check
+    includeRequestHeadersInCheck: [authorization, x-*]
+    includeAdditionalHeadersInCheck: {x-from: the mesh}
+    includeRequestBodyInCheck: {maxRequestBytes: 1024, allowPartialMessage: true}
+    headersToUpstreamOnAllow: [x-user]
+    headersToDownstreamOnDeny: [set-cookie]
+    headersToDownstreamOnAllow: [x-told]
+";
+    let index = index_of(&[], more, mesh_config(mesh));
+    let made = made(&index, &sidecar("ratings", "v1"));
+    let inbound =
+        |listener: &&Listener| listener.traffic_direction == TrafficDirection::Inbound as i32;
+    let inbound = made.listeners.iter().find(inbound).expect("a listener");
+    let config = match &inbound.filter_chains[0].filters[0].config_type {
+        Some(filter::ConfigType::TypedConfig(config)) => config,
+        other => panic!("{other:?}"),
+    };
+    let manager = HttpConnectionManager::decode(&*config.value).expect("a manager");
+    let filters: Vec<_> = manager
+        .http_filters
+        .iter()
+        .map(|filter| {
+            let Some(http_filter::ConfigType::TypedConfig(config)) = &filter.config_type else {
+                panic!("{filter:?}");
+            };
+            (
+                filter.name.trim_start_matches("envoy.filters.http."),
+                &*config.value,
+            )
+        })
+        .collect();
+    let names: Vec<_> = filters.iter().map(|(name, _)| *name).collect();
+    let expected = [
+        "rbac",
+        "ext_authz",
+        "rbac",
+        "rbac",
+        "ext_authz",
+        "rbac",
+        "fault",
+        "cors",
+        "router",
+    ];
+    assert_eq!(names, expected);
+
+    let rbac = |at: usize| Rbac::decode(filters[at].1).expect("rules");
+    let matching = rbac(0);
+    assert_eq!(matching.shadow_rules_stat_prefix, "istio_ext_authz_");
+    let names_of = |rules: Option<envoy_types::pb::envoy::config::rbac::v3::Rbac>| {
+        rules.map(|rules| rules.policies.into_keys().collect::<Vec<_>>())
+    };
+    let named = |name: &str| Some(vec![name.to_owned()]);
+    assert_eq!(names_of(matching.rules), None);
+    assert_eq!(
+        names_of(matching.shadow_rules),
+        named("istio-ext-authz-over-grpc-ns[default]-policy[ask]-rule[0]")
+    );
+    // Nobody knows this one.
+    let closed = rbac(2).rules.expect("rules");
+    assert_eq!(closed.action, Action::Deny as i32);
+    assert_eq!(
+        names_of(Some(closed)),
+        named(
+            "istio-ext-authz-over-htp-ns[default]-policy[ask-nobody]-rule[0]-deny-due-to-bad-CUSTOM-action"
+        )
+    );
+
+    let grpc = ExtAuthz::decode(filters[1].1).expect("a filter");
+    assert!(grpc.failure_mode_allow);
+    let Some(Services::GrpcService(service)) = grpc.services else {
+        panic!("{grpc:?}");
+    };
+    let Some(TargetSpecifier::EnvoyGrpc(target)) = service.target_specifier else {
+        panic!("{service:?}");
+    };
+    let cluster = "outbound|9080||details.default.svc.cluster.local";
+    assert_eq!(target.cluster_name, cluster);
+    assert_eq!(target.authority, cluster.replace('|', "_."));
+    assert_eq!(service.timeout.expect("a timeout").seconds, 2);
+
+    let http = ExtAuthz::decode(filters[4].1).expect("a filter");
+    assert_eq!(http.status_on_error.expect("a status").code, 503);
+    assert_eq!(
+        http.with_request_body.expect("a body").max_request_bytes,
+        1024
+    );
+    assert_eq!(http.allowed_headers.expect("headers").patterns.len(), 2);
+    let Some(Services::HttpService(service)) = http.services else {
+        panic!("no service");
+    };
+    assert_eq!(service.path_prefix, "/check");
+    let uri = service.server_uri.expect("a URI");
+    assert_eq!(uri.timeout.expect("a timeout").seconds, 600);
+    let response = service.authorization_response.expect("headers");
+    assert!(response.allowed_upstream_headers.is_some());
+    assert!(response.allowed_client_headers.is_some());
+    assert!(response.allowed_client_headers_on_success.is_some());
+    let request = service.authorization_request.expect("headers");
+    assert_eq!(request.headers_to_add[0].key, "x-from");
+
+    let problems = problems(&index);
+    assert!(
+        problems.contains("no provider `over-htp` of `envoyExtAuthzGrpc` or `envoyExtAuthzHttp`"),
+        "{problems}"
+    );
+    assert!(problems.contains("did you mean `over-http`"), "{problems}");
+    let clusters: Vec<_> = made.clusters.iter().map(|one| one.name.as_str()).collect();
+    assert!(clusters.contains(&cluster), "{clusters:?}");
 }

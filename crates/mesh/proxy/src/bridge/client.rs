@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use crate::acquire::Waits;
+use crate::acquire::{Body, Waits};
 use crate::bridge::http1::{Http1Sink, Http1Source};
 use crate::bridge::http2::{Http2Sink, Http2Source};
 use crate::bridge::mirror::{Mirrored, Nowhere};
@@ -84,7 +84,7 @@ impl Client<'_> {
     pub(super) fn has_sent_all(&self) -> bool {
         match self {
             Client::Http1 { body, .. } => body.is_taken(),
-            Client::Http2(stream) => stream.recv.is_end_stream(),
+            Client::Http2(stream) => stream.early.is_none() && stream.recv.is_end_stream(),
             Client::Mirrored(copy) => copy.body.is_ended(),
         }
     }
@@ -159,7 +159,8 @@ impl Client<'_> {
                 upstream.poll_sink(cx, pipe, &mut source, progress)
             }
             Client::Http2(stream) => {
-                let mut source = Http2Source(&mut stream.recv);
+                let (recv, early) = (&mut stream.recv, stream.early.as_deref_mut());
+                let mut source = Http2Source { recv, early };
                 upstream.poll_sink(cx, pipe, &mut source, progress)
             }
             Client::Mirrored(copy) => upstream.poll_sink(cx, pipe, &mut copy.body, progress),
@@ -212,6 +213,19 @@ impl Waits for Client<'_> {
             Client::Http2(stream) => stream.poll_gone(cx),
             // Nobody waits for it.
             Client::Mirrored(_) => Poll::Pending,
+        }
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<Result<Body, crate::reply::Failure>> {
+        match self {
+            Client::Http1 { connection, .. } => connection.poll_body(cx, most),
+            Client::Http2(stream) => stream.poll_body(cx, most),
+            // No filter asks about it.
+            Client::Mirrored(_) => Poll::Ready(Ok(Body::default())),
         }
     }
 }

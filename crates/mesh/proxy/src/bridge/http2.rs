@@ -1,5 +1,6 @@
 //! Bodies of HTTP/2: streams as sources and sinks, with their flow control (RFC 9113 §5.2).
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,16 +11,35 @@ use crate::http2::head;
 use crate::relay::RelayError;
 
 /// What arrives on a stream. Its window opens again only as far as the other side has taken it.
-pub(crate) struct Http2Source<'a>(pub(crate) &'a mut RecvStream);
+pub(crate) struct Http2Source<'a> {
+    pub(crate) recv: &'a mut RecvStream,
+    /// What was read before.
+    pub(crate) early: Option<&'a mut Early>,
+}
+
+/// The beginning of a body that was read before it goes on: the window has been opened for it already.
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    pub(crate) pieces: VecDeque<Bytes>,
+    /// How many bytes there were in all, as far as the sink has not taken them.
+    pub(crate) untaken: usize,
+}
 
 impl Source for Http2Source<'_> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, PipeError>> {
-        match ready!(self.0.poll_data(cx)) {
+        if let Some(data) = self
+            .early
+            .as_mut()
+            .and_then(|early| early.pieces.pop_front())
+        {
+            return Poll::Ready(Ok(Piece::Data(data)));
+        }
+        match ready!(self.recv.poll_data(cx)) {
             Some(Ok(data)) => return Poll::Ready(Ok(Piece::Data(data))),
             Some(Err(error)) => return Poll::Ready(Err(source_error(&error))),
             None => {}
         }
-        Poll::Ready(match ready!(self.0.poll_trailers(cx)) {
+        Poll::Ready(match ready!(self.recv.poll_trailers(cx)) {
             Ok(None) => Ok(Piece::End(None)),
             Ok(Some(fields)) => {
                 let mut lines = Vec::with_capacity(64);
@@ -34,12 +54,18 @@ impl Source for Http2Source<'_> {
     }
 
     fn is_ended(&self) -> bool {
-        self.0.is_end_stream()
+        let early = self.early.as_ref();
+        early.is_none_or(|early| early.pieces.is_empty()) && self.recv.is_end_stream()
     }
 
-    fn taken(&mut self, bytes: usize) {
+    fn taken(&mut self, mut bytes: usize) {
+        if let Some(early) = &mut self.early {
+            let of_early = bytes.min(early.untaken);
+            early.untaken -= of_early;
+            bytes -= of_early;
+        }
         // Fails only if more is released than has arrived.
-        let _ = self.0.flow_control().release_capacity(bytes);
+        let _ = self.recv.flow_control().release_capacity(bytes);
     }
 }
 

@@ -14,7 +14,8 @@ mod upstream;
 
 pub(crate) use again::{First, attempts};
 pub(crate) use client::Client;
-pub(crate) use pipe::Pipe;
+pub(crate) use http2::{Early, source_error};
+pub(crate) use pipe::{Pipe, PipeError};
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -22,7 +23,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::acquire::{Waits, acquire, acquire_raw, while_pending};
-use crate::bridge::pipe::PipeError;
 use crate::bridge::upstream::{NoResponse, Upstream};
 use crate::call::Protocol;
 use crate::clock::Micros;

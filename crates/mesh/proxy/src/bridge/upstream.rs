@@ -322,7 +322,10 @@ impl Upstream {
             }
             Upstream::Http2 {
                 recv: Some(recv), ..
-            } => pipe.poll(cx, &mut Http2Source(recv), sink, progress),
+            } => {
+                let mut source = Http2Source { recv, early: None };
+                pipe.poll(cx, &mut source, sink, progress)
+            }
             Upstream::Http2 { recv: None, .. } => Poll::Ready(Err(RelayError::Source.into())),
         }
     }

@@ -54,7 +54,7 @@ pub(crate) fn compile(
 ) -> Result<ManagerSpec, Refused> {
     let (codec, http2) = codec(&mut manager, at)?;
     let filters = std::mem::take(&mut manager.http_filters);
-    let (policies, filters) = filters::compile(filters, &at.field("http_filters"))?;
+    let filters = filters::compile(filters, &at.field("http_filters"))?;
     let client_cert = client_cert(&mut manager, at)?;
     check_request_ids(&mut manager, at)?;
     check_paths(&mut manager, at)?;
@@ -134,7 +134,6 @@ pub(crate) fn compile(
         )?,
         max_stream_duration,
         client_cert,
-        policies,
         filters,
         codec,
         http2,

@@ -42,6 +42,7 @@ mod rewrite;
 mod route;
 mod secret;
 mod secrets;
+mod services;
 mod slot;
 mod store;
 mod subset;

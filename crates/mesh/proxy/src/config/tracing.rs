@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService};
 use envoy_types::pb::envoy::config::trace::v3::tracing::Http;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
@@ -15,9 +14,8 @@ use envoy_types::pb::envoy::r#type::tracing::v3 as tag;
 use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::Type as TagType;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 
-use super::check::{
-    At, Refused, decode, flag, ignored, must_be, nothing_else, short_type, timeout,
-};
+use super::check::{At, Refused, decode, flag, ignored, must_be, nothing_else, short_type};
+use super::services::{self, Service};
 use crate::snapshot::{CustomTag, CustomTagValue, Tracing, TracingProvider};
 
 /// In units of 0.01 %.
@@ -26,6 +24,8 @@ const DEFAULT_MAX_PATH_TAG_LENGTH: u32 = 256;
 /// What Envoy sends as the service name when none is configured.
 const UNKNOWN_SERVICE: &str = "unknown_service:envoy";
 const DEFAULT_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The method of OTLP over gRPC.
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Without a provider there is no tracer.
 pub(super) fn compile(mut tracing: pb::Tracing, at: &At<'_>) -> Result<Option<Tracing>, Refused> {
@@ -122,10 +122,14 @@ fn compile_provider(provider: Http, at: &At<'_>) -> Result<TracingProvider, Refu
 
 fn zipkin(mut config: ZipkinConfig, at: &At<'_>) -> Result<TracingProvider, Refused> {
     let version = std::mem::take(&mut config.collector_endpoint_version);
-    if version != CollectorEndpointVersion::HttpJson as i32 {
-        let at = at.field("collector_endpoint_version");
-        return Err(at.refuse("only HTTP_JSON is supported"));
-    }
+    let is_proto = match CollectorEndpointVersion::try_from(version) {
+        Ok(CollectorEndpointVersion::HttpJson) => false,
+        Ok(CollectorEndpointVersion::HttpProto) => true,
+        _ => {
+            let at = at.field("collector_endpoint_version");
+            return Err(at.refuse("only HTTP_JSON and HTTP_PROTO are supported"));
+        }
+    };
     let with_w3c =
         match TraceContextOption::try_from(std::mem::take(&mut config.trace_context_option)) {
             Ok(TraceContextOption::UseB3) => false,
@@ -168,6 +172,7 @@ fn zipkin(mut config: ZipkinConfig, at: &At<'_>) -> Result<TracingProvider, Refu
         trace_id_128bit: std::mem::take(&mut config.trace_id_128bit),
         shared_span_context: flag(config.shared_span_context.take(), true),
         with_w3c,
+        is_proto,
     };
     nothing_else(&config, at)?;
     Ok(provider)
@@ -177,14 +182,17 @@ fn open_telemetry(
     mut config: OpenTelemetryConfig,
     at: &At<'_>,
 ) -> Result<TracingProvider, Refused> {
-    if let Some(GrpcService { .. }) = config.grpc_service.take() {
-        let reason = "export over gRPC is not supported, give http_service";
-        return Err(at.field("grpc_service").refuse(reason));
-    }
-    let Some(service) = config.http_service.take() else {
-        return Err(at.field("http_service").refuse("it must be given"));
+    let services = (config.http_service.take(), config.grpc_service.take());
+    let (collector, is_grpc) = match services {
+        (Some(service), None) => (http_service(service, &at.field("http_service"))?, false),
+        (None, Some(service)) => (grpc_service(service, &at.field("grpc_service"))?, true),
+        (Some(_), Some(_)) => {
+            return Err(at.refuse("http_service and grpc_service exclude each other"));
+        }
+        (None, None) => {
+            return Err(at.refuse("http_service or grpc_service must be given"));
+        }
     };
-    let collector = http_service(service, &at.field("http_service"))?;
     let service_name = match std::mem::take(&mut config.service_name) {
         unset if unset.is_empty() => UNKNOWN_SERVICE.to_owned(),
         name => name,
@@ -213,6 +221,7 @@ fn open_telemetry(
         host: collector.host,
         service_name,
         timeout: collector.timeout,
+        is_grpc,
     })
 }
 
@@ -223,68 +232,31 @@ struct Collector {
     timeout: Duration,
 }
 
-fn http_service(mut service: HttpService, at: &At<'_>) -> Result<Collector, Refused> {
-    let mut uri = service.http_uri.take().unwrap_or_default();
-    nothing_else(&service, at)?;
-    let at = &at.field("http_uri");
-    let cluster = match uri.http_upstream_type.take() {
-        Some(HttpUpstreamType::Cluster(cluster)) if !cluster.is_empty() => cluster,
-        _ => return Err(at.field("cluster").refuse("it must not be empty")),
-    };
-    let text = std::mem::take(&mut uri.uri);
-    let (host, path) = split_uri(&text, &cluster).ok_or_else(|| {
-        at.field("uri")
-            .refuse(format!("{text:?} is not a plain http URI or a path"))
-    })?;
-    let export_timeout = timeout(
-        uri.timeout.take(),
-        Some(DEFAULT_EXPORT_TIMEOUT),
-        &at.field("timeout"),
-    )?;
-    nothing_else(&uri, at)?;
-    Ok(Collector {
-        cluster,
-        path,
-        host,
-        timeout: export_timeout.unwrap_or(DEFAULT_EXPORT_TIMEOUT),
-    })
-}
-
-/// Host and path of `http://HOST/PATH`, `HOST/PATH` or `/PATH`; the cluster stands in for a missing host.
-fn split_uri(uri: &str, cluster: &str) -> Option<(String, String)> {
-    let rest = uri.strip_prefix("http://").unwrap_or(uri);
-    if rest.is_empty() || rest.contains("://") {
-        return None;
-    }
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = if host.is_empty() { cluster } else { host };
-    let path = if path.is_empty() { "/" } else { path };
-    Some((host.to_owned(), path.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn collector_uris() {
-        let split = |uri| split_uri(uri, "c").map(|(host, path)| format!("{host} {path}"));
-        let cases = [
-            (
-                "http://zipkin:9411/api/v2/spans",
-                Some("zipkin:9411 /api/v2/spans"),
-            ),
-            (
-                "zipkin:9411/api/v2/spans",
-                Some("zipkin:9411 /api/v2/spans"),
-            ),
-            ("/api/v2/spans", Some("c /api/v2/spans")),
-            ("http://zipkin", Some("zipkin /")),
-            ("https://zipkin/x", None),
-            ("", None),
-        ];
-        for (uri, expected) in cases {
-            assert_eq!(split(uri).as_deref(), expected, "{uri}");
+impl Collector {
+    fn new(service: Service, path: String) -> Self {
+        Self {
+            timeout: service
+                .timeout
+                .filter(|timeout| !timeout.is_zero())
+                .unwrap_or(DEFAULT_EXPORT_TIMEOUT),
+            cluster: service.cluster,
+            host: service.host,
+            path,
         }
     }
+}
+
+fn http_service(mut service: HttpService, at: &At<'_>) -> Result<Collector, Refused> {
+    let uri = service.http_uri.take().unwrap_or_default();
+    nothing_else(&service, at)?;
+    let (service, path) = services::http(uri, &at.field("http_uri"))?;
+    Ok(Collector::new(service, path))
+}
+
+fn grpc_service(service: GrpcService, at: &At<'_>) -> Result<Collector, Refused> {
+    let service = services::grpc(service, at)?;
+    if !service.fields.is_empty() {
+        return Err(at.field("initial_metadata").refuse("is not supported"));
+    }
+    Ok(Collector::new(service, EXPORT.to_owned()))
 }

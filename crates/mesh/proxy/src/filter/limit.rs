@@ -10,7 +10,7 @@ use crate::hashing::parameter;
 use crate::reply::Reply;
 use crate::route::joined;
 use crate::snapshot::{
-    Descriptor, LimitAction, LimitRule, OfHost, RateLimit, RouteAction, TokenBucket,
+    AppendAction, Descriptor, LimitAction, LimitRule, OfHost, RateLimit, RouteAction, TokenBucket,
 };
 use crate::trace::text;
 
@@ -41,7 +41,7 @@ impl Call {
         if let Some(bucket) = bucket.filter(|_| limit.tells) {
             for (name, value) in TOLD.into_iter().zip(bucket.state()) {
                 exchange.rare().said.push(Said {
-                    replaces: false,
+                    action: AppendAction::Append,
                     ..Said::new(name, value.to_string().as_bytes())
                 });
             }
@@ -65,7 +65,10 @@ impl Call {
             exchange.rare().said.push(Said {
                 name: Cow::Owned(field.name.clone()),
                 value: field.value.clone().into(),
-                replaces: field.replaces,
+                action: match field.replaces {
+                    true => AppendAction::Overwrite,
+                    false => AppendAction::Append,
+                },
             });
         }
         Some(Reply {

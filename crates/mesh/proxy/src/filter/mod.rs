@@ -1,4 +1,5 @@
-//! HTTP filters: worked off one after the other, before a request goes on.
+//! HTTP filters: worked off one after the other, in the order of the connection manager, before a request goes
+//! on.
 //!
 //! What a route's requests meet is worked out when routes are compiled; where that is nothing, a request
 //! costs nothing here.
@@ -15,23 +16,38 @@ use self::fault::Faults;
 use crate::acquire::Waits;
 use crate::call::Call;
 use crate::exchange::Exchange;
-use crate::plan::Plan;
-use crate::reply::Failure;
-use crate::snapshot::{ConnectionManager, Filter, HttpFilter, PerFilter, PerFilters};
-use crate::stats::{CorsStats, LimitStats};
+use crate::policy::authz::{self, AuthzView};
+use crate::policy::jwt::{Demand, JwtView};
+use crate::policy::{Decided, RBAC, RbacView};
+use crate::reply::{Failure, Reply};
+use crate::snapshot::{ConnectionManager, Cors, Fault, Filter, HttpFilter, PerFilters, RateLimit};
+use crate::stats::{CorsStats, LimitStats, Registry};
 use crate::worker::Worker;
 
-/// What the filters of a connection manager have in common, if there are any of a kind.
+/// A filter as the requests of a worker meet it.
+#[derive(Clone, Debug)]
+pub(crate) enum Active {
+    Fault(Arc<Fault>),
+    Cors(Arc<Cors>),
+    Limit(Arc<RateLimit>),
+    Rbac(Rc<RbacView>),
+    Jwt(Rc<JwtView>, Demand),
+    Authz(Rc<AuthzView>),
+}
+
+/// What the filters of a connection manager have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
     faults: Option<Rc<Faults>>,
     cors: Option<Arc<CorsStats>>,
     /// By their prefix, as far as they were asked for.
     limits: RefCell<Vec<(String, Arc<LimitStats>)>>,
+    /// Those of requests for which there are no routes at all.
+    unrouted: Vec<Active>,
 }
 
 impl Shared {
-    pub(crate) fn new(manager: &ConnectionManager, worker: &Worker) -> Self {
+    pub(crate) fn new(manager: &ConnectionManager, maker: &Maker<'_>, worker: &Worker) -> Self {
         let (prefix, registry) = (&manager.stat_prefix, &worker.registry);
         let has = |is_it: fn(&Filter) -> bool| manager.filters.iter().any(|one| is_it(&one.filter));
         Self {
@@ -43,34 +59,187 @@ impl Shared {
             }),
             cors: has(|filter| matches!(filter, Filter::Cors(_))).then(|| registry.cors(prefix)),
             limits: RefCell::default(),
+            unrouted: maker.active(&PerFilters::new()),
         }
     }
 }
 
-/// The filters that the requests of a route meet.
-pub(crate) fn active(filters: &[HttpFilter], wanted: &PerFilters) -> Vec<Filter> {
-    let of_route = |filter: &HttpFilter| match wanted.get(&filter.name) {
-        Some(PerFilter::Off) => None,
-        Some(PerFilter::On) => Some(filter.filter.clone()),
-        // The configuration of another filter under this one's name is none of its.
-        Some(PerFilter::Own(own)) if is_same(own, &filter.filter) => Some(own.clone()),
-        Some(PerFilter::Own(_)) | None if filter.disabled => None,
-        Some(PerFilter::Own(_)) | None => Some(filter.filter.clone()),
-    };
-    let does_something = |filter: &Filter| match filter {
-        Filter::Fault(fault) => fault.delay.is_some() || fault.abort.is_some(),
-        Filter::Limit(limit) => limit.enabled > 0,
-        Filter::Cors(cors) => cors.enabled != Some(0) || cors.shadow.is_some(),
-    };
-    let wanted = filters.iter().filter_map(of_route);
-    wanted.filter(does_something).collect()
+/// Makes lists of filters: what several lists have in common exists once.
+#[derive(Debug)]
+pub(crate) struct Maker<'a> {
+    filters: &'a [HttpFilter],
+    stat_prefix: &'a str,
+    registry: &'a Registry,
+    rbac: RefCell<Vec<Rc<RbacView>>>,
+    jwt: RefCell<Vec<Rc<JwtView>>>,
+    authz: RefCell<Vec<Rc<AuthzView>>>,
 }
 
-fn is_same(one: &Filter, other: &Filter) -> bool {
-    std::mem::discriminant(one) == std::mem::discriminant(other)
+impl<'a> Maker<'a> {
+    pub(crate) fn new(manager: &'a ConnectionManager, registry: &'a Registry) -> Self {
+        Self {
+            filters: &manager.filters,
+            stat_prefix: &manager.stat_prefix,
+            registry,
+            rbac: RefCell::default(),
+            jwt: RefCell::default(),
+            authz: RefCell::default(),
+        }
+    }
+
+    /// Whether there are no filters at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// The filters that the requests of a route meet.
+    pub(crate) fn active(&self, wanted: &PerFilters) -> Vec<Active> {
+        let of_route = |filter: &HttpFilter| {
+            let of_route = match wanted.get(&filter.name) {
+                Some(wanted) => wanted.apply(filter)?,
+                None if filter.disabled => return None,
+                None => filter.filter.clone(),
+            };
+            self.make(&of_route, &filter.filter)
+        };
+        self.filters.iter().filter_map(of_route).collect()
+    }
+
+    /// Whether a filter asks for what rules have decided.
+    fn tells_decisions(&self) -> bool {
+        self.filters.iter().any(|filter| match &filter.filter {
+            Filter::Authz(authz) => authz
+                .enabled_by
+                .as_ref()
+                .is_some_and(|asked| asked.filter == RBAC),
+            _ => false,
+        })
+    }
+
+    /// The filter as a route wants it, where the connection manager has another one; none if it does nothing.
+    fn make(&self, filter: &Filter, of_manager: &Filter) -> Option<Active> {
+        match filter {
+            Filter::Fault(fault) => (fault.delay.is_some() || fault.abort.is_some())
+                .then(|| Active::Fault(fault.clone())),
+            Filter::Limit(limit) => (limit.enabled > 0).then(|| Active::Limit(limit.clone())),
+            Filter::Cors(cors) => (cors.enabled != Some(0) || cors.shadow.is_some())
+                .then(|| Active::Cors(cors.clone())),
+            Filter::Rbac(rbac) => {
+                let is_it = |view: &RbacView| Arc::ptr_eq(&view.rbac, rbac);
+                let new = || {
+                    let named = match of_manager {
+                        Filter::Rbac(named) => named,
+                        _ => rbac,
+                    };
+                    let mut view = RbacView::new(rbac, named, self.stat_prefix, self.registry);
+                    view.tells = self.tells_decisions();
+                    view
+                };
+                Some(Active::Rbac(shared(&self.rbac, is_it, new)))
+            }
+            Filter::Jwt(jwt, required) => {
+                let is_it = |view: &JwtView| Arc::ptr_eq(&view.jwt, jwt);
+                let new = || JwtView::new(jwt, self.stat_prefix, self.registry);
+                let view = shared(&self.jwt, is_it, new);
+                Some(Active::Jwt(view, Demand::new(jwt, required)))
+            }
+            Filter::Authz(authz) => {
+                let is_it = |view: &AuthzView| Arc::ptr_eq(&view.authz, authz);
+                let new = || AuthzView::new(authz, self.stat_prefix, self.registry);
+                Some(Active::Authz(shared(&self.authz, is_it, new)))
+            }
+        }
+    }
+}
+
+/// The one that is there, or a new one.
+fn shared<T>(
+    known: &RefCell<Vec<Rc<T>>>,
+    is_it: impl Fn(&T) -> bool,
+    new: impl FnOnce() -> T,
+) -> Rc<T> {
+    let mut known = known.borrow_mut();
+    if let Some(view) = known.iter().find(|view| is_it(view)) {
+        return view.clone();
+    }
+    let view = Rc::new(new());
+    known.push(view.clone());
+    view
+}
+
+/// How far the filters have come.
+enum Passed {
+    All,
+    /// One of them answers.
+    Answer(Reply<'static>),
+    /// The next one may have to wait.
+    Until(Active),
+}
+
+/// Works the filters off: an answer, if one of them has one.
+pub(crate) async fn pass(
+    client: &mut impl Waits,
+    exchange: &mut Exchange,
+) -> Result<Option<Reply<'static>>, Failure> {
+    let mut next = 0;
+    loop {
+        let filter = match client.call_mut().pass_ready(exchange, &mut next) {
+            Passed::All => return Ok(None),
+            Passed::Answer(reply) => return Ok(Some(reply)),
+            Passed::Until(filter) => filter,
+        };
+        // What is rare is boxed, so that the usual request does not hold the memory for it.
+        let answer = Box::pin(wait(client, exchange, &filter)).await?;
+        exchange.onward = client.call().worker.clock.now();
+        if answer.is_some() {
+            return Ok(answer);
+        }
+    }
+}
+
+/// Works off a filter that may have to wait.
+async fn wait(
+    client: &mut impl Waits,
+    exchange: &mut Exchange,
+    filter: &Active,
+) -> Result<Option<Reply<'static>>, Failure> {
+    match filter {
+        Active::Fault(fault) => fault::run(client, exchange, fault).await,
+        Active::Jwt(tokens, demand) => {
+            let checked = tokens.check(client.call(), exchange, demand).await;
+            Ok(client.call_mut().take_tokens(exchange, tokens, checked))
+        }
+        Active::Authz(view) => authz::run(client, exchange, view).await,
+        Active::Cors(_) | Active::Limit(_) | Active::Rbac(_) => Ok(None),
+    }
 }
 
 impl Call {
+    /// Works off filters until one may have to wait.
+    fn pass_ready(&mut self, exchange: &mut Exchange, next: &mut usize) -> Passed {
+        let view = self.view.clone();
+        if *next == 0 {
+            self.decided = Decided::default();
+        }
+        let filters = view.filters(exchange);
+        while let Some(filter) = filters.get(*next) {
+            let place = *next;
+            *next += 1;
+            let answer = match filter {
+                Active::Cors(policy) => self.cors(exchange, policy),
+                Active::Limit(limit) => self.limit_rate(exchange, limit),
+                Active::Rbac(rules) => self.ask_rules(rules, place, exchange),
+                Active::Fault(_) | Active::Jwt(..) | Active::Authz(_) => {
+                    return Passed::Until(filter.clone());
+                }
+            };
+            if let Some(reply) = answer {
+                return Passed::Answer(reply);
+            }
+        }
+        Passed::All
+    }
+
     /// Whether a request is one of a share.
     pub(crate) fn is_in(&self, per_million: u32) -> bool {
         self.worker.random() % 1_000_000 < u64::from(per_million)
@@ -86,35 +255,15 @@ impl Call {
         known.push((prefix.to_owned(), stats.clone()));
         stats
     }
-
-    /// The filters that a request meets.
-    #[inline]
-    pub(crate) fn filters(&self, exchange: &Exchange) -> &[Filter] {
-        match &self.view.router {
-            Some(router) => router.filters(exchange.route),
-            None => &[],
-        }
-    }
 }
 
-/// Works the filters off: what becomes of the plan.
-pub(crate) async fn work_off(
-    client: &mut impl Waits,
-    exchange: &mut Exchange,
-    plan: Plan,
-) -> Result<Plan, Failure> {
-    let count = client.call().filters(exchange).len();
-    for index in 0..count {
-        let filter = client.call().filters(exchange)[index].clone();
-        let answer = match &filter {
-            Filter::Fault(fault) => fault::run(client, exchange, fault).await?,
-            Filter::Cors(policy) => client.call().cors(exchange, policy),
-            Filter::Limit(limit) => client.call_mut().limit_rate(exchange, limit),
-        };
-        if let Some(reply) = answer {
-            return Ok(Plan::Reply(reply));
+impl crate::view::HttpView {
+    /// The filters that a request meets.
+    #[inline]
+    pub(crate) fn filters(&self, exchange: &Exchange) -> &[Active] {
+        match &self.router {
+            Some(router) => router.filters(exchange.route),
+            None => &self.filters.unrouted,
         }
     }
-    exchange.onward = client.call().worker.clock.now();
-    Ok(plan)
 }

@@ -1,14 +1,15 @@
 //! A client's stream: one request and its answer.
 
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 
-use crate::bridge::{Client, First, attempts};
+use crate::acquire::Body;
+use crate::bridge::{Client, Early, First, PipeError, attempts, source_error};
 use crate::buffer::Buffer;
 use crate::call::Call;
 use crate::clock::Micros;
@@ -25,6 +26,8 @@ use crate::upstream::ClusterState;
 pub(crate) struct ServerStream {
     pub(crate) call: Call,
     pub(crate) recv: RecvStream,
+    /// What of the body was read before it goes on.
+    pub(crate) early: Option<Box<Early>>,
     respond: SendResponse<Bytes>,
     /// For the body of the response, once its head has gone.
     pub(crate) send: Option<SendStream<Bytes>>,
@@ -35,6 +38,7 @@ impl ServerStream {
         Self {
             call,
             recv,
+            early: None,
             respond,
             send: None,
         }
@@ -99,7 +103,7 @@ impl ServerStream {
         let plan = decide(&mut Client::Http2(self), &mut exchange).await;
         let next = match plan {
             Ok(Plan::Forward(cluster)) => self.forward(&mut exchange, &cluster).await,
-            Ok(Plan::Reply(reply) | Plan::Refused(reply)) => self.reply(&mut exchange, &reply),
+            Ok(Plan::Reply(reply)) => self.reply(&mut exchange, &reply),
             Ok(Plan::Nowhere(why)) => {
                 let reply = self.call.nowhere(&mut exchange, why);
                 self.reply(&mut exchange, &reply)
@@ -156,7 +160,7 @@ impl ServerStream {
     /// Passes over what has come of a body that nobody will read: how much it is.
     fn skip_body(&mut self) -> u64 {
         let mut cx = Context::from_waker(Waker::noop());
-        let mut bytes = 0;
+        let mut bytes = self.early.as_ref().map_or(0, |early| early.untaken as u64);
         while let Poll::Ready(Some(Ok(data))) = self.recv.poll_data(&mut cx) {
             bytes += data.len() as u64;
             // Fails only if more is released than has arrived.
@@ -230,6 +234,41 @@ impl ServerStream {
             // A client that has gone is noticed elsewhere.
             let _ = self.respond.send_informational(response);
         }
+    }
+
+    /// Reads the request's body: ready once it is there as a whole, or `most` bytes of it.
+    pub(crate) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<Result<Body, Failure>> {
+        let early = self.early.get_or_insert_default();
+        let mut is_whole = false;
+        while early.untaken < most && !is_whole {
+            match ready!(self.recv.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Fails only if more is released than has arrived.
+                    let _ = self.recv.flow_control().release_capacity(data.len());
+                    early.untaken += data.len();
+                    early.pieces.push_back(data);
+                }
+                Some(Err(error)) => {
+                    return Poll::Ready(Err(match source_error(&error) {
+                        PipeError::Reset(_) => Failure::ClientReset,
+                        PipeError::Malformed => Failure::ClientMalformed,
+                        PipeError::Relay(_) => Failure::ClientGone,
+                    }));
+                }
+                None => is_whole = true,
+            }
+        }
+        let mut data = Vec::with_capacity(early.untaken.min(most));
+        for piece in &early.pieces {
+            let room = most - data.len();
+            data.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        let is_whole = early.untaken <= most && (is_whole || self.recv.is_end_stream());
+        Poll::Ready(Ok(Body { data, is_whole }))
     }
 
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {

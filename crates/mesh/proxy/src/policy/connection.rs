@@ -37,7 +37,7 @@ impl ConnectionRulesView {
     pub(crate) fn new(rules: &ConnectionRules, registry: &Registry) -> Self {
         match rules {
             ConnectionRules::Rbac(rbac, prefix) => {
-                Self::Rbac(rbac.clone(), RbacCounts::new(rbac, prefix, registry))
+                Self::Rbac(rbac.clone(), RbacCounts::new(rbac, rbac, prefix, registry))
             }
             ConnectionRules::Limit(bucket, prefix) => {
                 Self::Limit(bucket.clone(), registry.connection_limit(prefix))

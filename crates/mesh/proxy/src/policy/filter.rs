@@ -1,15 +1,21 @@
 //! The filters that decide about requests, in the order in which they are asked.
 
 use std::num::NonZeroU8;
+use std::rc::Rc;
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use crate::call::Call;
 use crate::exchange::{Exchange, Rare};
+use crate::filter::Active;
 use crate::http1::edit::append_field;
 use crate::http1::head::{Field, Limits, MOST_FIELDS};
 use crate::http1::name::Name;
-use crate::policy::jwt::{Jwt, JwtView, Problem};
-use crate::policy::{Decision, Metadata, Rbac, RbacCounts, Subject, client_address};
+use crate::policy::jwt::{Effects, JwtView, Problem};
+use crate::policy::{
+    Decision, Metadata, NO_POLICY, Rbac, RbacCounts, Rules, Subject, client_address,
+};
 use crate::reply::Reply;
 use crate::stats::Registry;
 use crate::trace::text;
@@ -17,37 +23,30 @@ use crate::trace::text;
 /// How much of a path a challenge names.
 const LONGEST_REALM: usize = 256;
 
-/// A filter of a connection manager that decides about its requests.
-#[derive(Clone, Debug)]
-pub enum PolicyFilter {
-    /// `envoy.filters.http.rbac`.
-    Rbac(Arc<Rbac>),
-    /// `envoy.filters.http.jwt_authn`.
-    Jwt(Arc<Jwt>),
-}
-
-impl PolicyFilter {
-    /// Whether it may have to wait for something.
-    pub(crate) fn waits(&self) -> bool {
-        matches!(self, Self::Jwt(_))
-    }
-}
-
-/// The same with what a worker has of it.
+/// The RBAC filter as a worker has it.
 #[derive(Debug)]
-pub(crate) enum PolicyView {
-    Rbac(Arc<Rbac>, RbacCounts),
-    Jwt(JwtView),
+pub(crate) struct RbacView {
+    pub(crate) rbac: Arc<Rbac>,
+    counts: RbacCounts,
+    /// The filters behind are told what it has decided.
+    pub(crate) tells: bool,
 }
 
-impl PolicyView {
-    pub(crate) fn new(filter: &PolicyFilter, stat_prefix: &str, registry: &Registry) -> Self {
-        match filter {
-            PolicyFilter::Rbac(rbac) => {
-                let counts = RbacCounts::new(rbac, &format!("http.{stat_prefix}"), registry);
-                Self::Rbac(rbac.clone(), counts)
-            }
-            PolicyFilter::Jwt(jwt) => Self::Jwt(JwtView::new(jwt, stat_prefix, registry)),
+/// The name under which metadata is left.
+pub(crate) const RBAC: &str = "envoy.filters.http.rbac";
+
+impl RbacView {
+    /// `named` says what its counts are called.
+    pub(crate) fn new(
+        rbac: &Arc<Rbac>,
+        named: &Rbac,
+        stat_prefix: &str,
+        registry: &Registry,
+    ) -> Self {
+        Self {
+            rbac: rbac.clone(),
+            counts: RbacCounts::new(rbac, named, &format!("http.{stat_prefix}"), registry),
+            tells: false,
         }
     }
 }
@@ -78,48 +77,14 @@ pub(crate) struct Told<'a> {
 }
 
 impl Call {
-    /// Asks all filters, none of which has to wait: an answer if the request is not to go on.
-    pub(crate) fn authorize(&mut self, exchange: &mut Exchange) -> Option<Reply<'static>> {
-        self.decided = Decided::default();
-        (0..self.view.policies.len()).find_map(|index| self.ask_rules(index, exchange))
-    }
-
-    /// The same where one may have to wait.
-    pub(crate) async fn authorize_in_time(
+    /// Asks the rules at this place among the filters: an answer if the request is not to go on.
+    pub(crate) fn ask_rules(
         &mut self,
+        view: &RbacView,
+        index: usize,
         exchange: &mut Exchange,
     ) -> Option<Reply<'static>> {
-        self.decided = Decided::default();
-        let view = self.view.clone();
-        for (index, filter) in view.policies.iter().enumerate() {
-            let denied = match filter {
-                PolicyView::Rbac(..) => self.ask_rules(index, exchange),
-                PolicyView::Jwt(tokens) => match tokens.check(self, exchange).await {
-                    Ok(effects) => {
-                        tokens.stats.allowed.increment();
-                        exchange.rare().metadata.take_over(effects.metadata);
-                        self.edit_head(&effects.removed, &effects.added)
-                    }
-                    Err(problem) => {
-                        tokens.stats.denied.increment();
-                        let is_silent = tokens.jwt.is_silent;
-                        Some(self.without_token(exchange, problem, is_silent))
-                    }
-                },
-            };
-            if denied.is_some() {
-                return denied;
-            }
-        }
-        None
-    }
-
-    /// Asks the rules at this place among the filters, if there are some.
-    fn ask_rules(&mut self, index: usize, exchange: &mut Exchange) -> Option<Reply<'static>> {
-        let view = self.view.clone();
-        let PolicyView::Rbac(rbac, counts) = &view.policies[index] else {
-            return None;
-        };
+        let RbacView { rbac, counts, .. } = view;
         let none = Metadata::default();
         let metadata = exchange.rare.as_deref().map(Rare::metadata);
         let subject = self.subject(metadata.unwrap_or(&none));
@@ -129,6 +94,9 @@ impl Call {
         if let Some(decision) = shadow {
             counts.count_shadow(decision);
             decided.shadow = Some((place(index), decision));
+            if view.tells {
+                rbac.leave(decision, exchange);
+            }
         }
         let decision = enforced?;
         counts.count(decision);
@@ -136,10 +104,33 @@ impl Call {
         if decision.allowed {
             return None;
         }
-        let policy = self.enforced().map_or("none", |told| told.policy);
+        let policy = rbac
+            .rules
+            .as_ref()
+            .map_or("none", |rules| rules.name(decision));
         let details = format!("rbac_access_denied_matched_policy[{policy}]");
         exchange.rare().details = Some(details.into());
         Some(Reply::new(403, "RBAC: access denied"))
+    }
+
+    /// Does to a request what its tokens say: an answer if it is not to go on.
+    pub(crate) fn take_tokens(
+        &mut self,
+        exchange: &mut Exchange,
+        tokens: &JwtView,
+        checked: Result<Effects, Problem>,
+    ) -> Option<Reply<'static>> {
+        match checked {
+            Ok(effects) => {
+                tokens.stats.allowed.increment();
+                exchange.rare().metadata.take_over(effects.metadata);
+                self.edit_head(&effects.removed, &effects.added)
+            }
+            Err(problem) => {
+                tokens.stats.denied.increment();
+                Some(self.without_token(exchange, problem, tokens.jwt.is_silent))
+            }
+        }
     }
 
     /// The answer to a request whose tokens do not do.
@@ -152,6 +143,9 @@ impl Call {
     ) -> Reply<'static> {
         if is_silent {
             return Reply::new(problem.status(), "");
+        }
+        if problem == Problem::UNKNOWN_REQUIREMENT {
+            return Reply::new(problem.status(), problem.text());
         }
         let head = self.buffer.head();
         let scheme = self.request.fields.value(Name::XForwardedProto, head);
@@ -203,6 +197,27 @@ impl Call {
             append_field(&mut text, name, value);
         }
         text.extend_from_slice(b"\r\n");
+        self.replace_head(text)
+    }
+
+    /// Puts another target in the place of the request's: whether there can be such a request.
+    pub(crate) fn retarget(&mut self, target: &[u8]) -> bool {
+        let head = self.buffer.head();
+        let mut text = self.request.method(head).to_vec();
+        text.push(b' ');
+        text.extend_from_slice(target);
+        text.extend_from_slice(match self.request.minor_version {
+            0 => b" HTTP/1.0\r\n",
+            _ => b" HTTP/1.1\r\n",
+        });
+        let first = self.request.fields.iter().next();
+        let lines = first.map_or(head.len() - 2, |field| field.name.start());
+        text.extend_from_slice(&head[lines..]);
+        self.replace_head(text).is_none()
+    }
+
+    /// Takes another head, which is checked as if the client had sent it: an answer if it could not have.
+    fn replace_head(&mut self, mut text: Vec<u8>) -> Option<Reply<'static>> {
         let limits = Limits {
             bytes: usize::MAX,
             fields: MOST_FIELDS,
@@ -234,37 +249,69 @@ impl Call {
         }
     }
 
-    /// What the enforced rules have said.
+    /// What the rules have said, those that are enforced and those that are not.
     #[inline]
-    pub(crate) fn enforced(&self) -> Option<Told<'_>> {
-        let (place, decision) = self.decided.enforced?;
-        self.told(place, decision, false)
-    }
-
-    /// What the rules that are not enforced would have said.
-    #[inline]
-    pub(crate) fn shadow(&self) -> Option<Told<'_>> {
-        let (place, decision) = self.decided.shadow?;
-        self.told(place, decision, true)
+    pub(crate) fn decisions(&self, exchange: &Exchange) -> [Option<Told<'_>>; 2] {
+        let Decided { enforced, shadow } = self.decided;
+        if enforced.is_none() && shadow.is_none() {
+            return [None, None];
+        }
+        self.tell_decisions(exchange)
     }
 
     #[cold]
-    fn told(&self, place: NonZeroU8, decision: Decision, shadow: bool) -> Option<Told<'_>> {
-        let PolicyView::Rbac(rbac, _) = self.view.policies.get(usize::from(place.get()) - 1)?
-        else {
-            return None;
+    fn tell_decisions(&self, exchange: &Exchange) -> [Option<Told<'_>>; 2] {
+        let filters = self.view.filters(exchange);
+        let rules = |place: NonZeroU8| match filters.get(usize::from(place.get()) - 1)? {
+            Active::Rbac(view) => Some(&*view.rbac),
+            _ => None,
         };
-        let rules = match shadow {
-            true => rbac.shadow_rules.as_ref(),
-            false => rbac.rules.as_ref(),
+        let Decided { enforced, shadow } = self.decided;
+        [
+            enforced.and_then(|(at, decision)| {
+                let rules = rules(at)?.rules.as_ref()?;
+                Some(Told::new(rules, decision))
+            }),
+            shadow.and_then(|(at, decision)| {
+                let rules = rules(at)?.shadow_rules.as_ref()?;
+                Some(Told::new(rules, decision))
+            }),
+        ]
+    }
+}
+
+impl Rbac {
+    /// Leaves what rules that are not enforced have decided to the filters behind.
+    #[cold]
+    fn leave(&self, decision: Decision, exchange: &mut Exchange) {
+        let Some(rules) = &self.shadow_rules else {
+            return;
         };
-        Some(Told {
+        let told = Told::new(rules, decision);
+        let policy = Some(told.policy).filter(|policy| *policy != NO_POLICY);
+        let result = [
+            ("shadow_engine_result", Some(told.result)),
+            ("shadow_effective_policy_id", policy),
+        ];
+        for (name, value) in result {
+            if let Some(value) = value {
+                let key = format!("{}{name}", self.shadow_stat_prefix).into();
+                let value = Rc::new(Value::String(value.to_owned()));
+                exchange.rare().metadata.set(RBAC, &key, value);
+            }
+        }
+    }
+}
+
+impl<'a> Told<'a> {
+    fn new(rules: &'a Rules, decision: Decision) -> Self {
+        Self {
             result: if decision.allowed {
                 "allowed"
             } else {
                 "denied"
             },
-            policy: rules?.name(decision),
-        })
+            policy: rules.name(decision),
+        }
     }
 }

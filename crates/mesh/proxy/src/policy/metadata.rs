@@ -38,6 +38,12 @@ impl Metadata {
         }
     }
 
+    /// What a filter has left, by key.
+    pub(crate) fn of<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let entries = self.0.iter().filter(move |entry| entry.filter == filter);
+        entries.map(|entry| (&*entry.key, &*entry.value))
+    }
+
     /// The value at a path of keys.
     fn get(&self, filter: &str, path: &[String]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;

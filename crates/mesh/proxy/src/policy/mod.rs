@@ -3,6 +3,7 @@
 //! Whatever may be asked about is gathered in a [`Subject`]; a policy is a flat [`Expression`] over
 //! it, evaluated in place.
 
+pub(crate) mod authz;
 mod condition;
 mod connection;
 mod expression;
@@ -16,9 +17,10 @@ pub(crate) use self::condition::Condition;
 pub use self::connection::ConnectionRules;
 pub(crate) use self::connection::ConnectionRulesView;
 pub(crate) use self::expression::{Combination, Expression};
-pub use self::filter::PolicyFilter;
-pub(crate) use self::filter::{Decided, MOST_FILTERS, PolicyView, Told};
+pub(crate) use self::filter::{Decided, MOST_FILTERS, RBAC, RbacView, Told};
 pub(crate) use self::metadata::{Metadata, MetadataMatch, ValueTest};
 pub use self::rbac::Rbac;
-pub(crate) use self::rbac::{Action, Decision, MOST_POLICIES, Policy, RbacCounts, Rules};
+pub(crate) use self::rbac::{
+    Action, Decision, MOST_POLICIES, NO_POLICY, Policy, RbacCounts, Rules,
+};
 pub(crate) use self::subject::{Subject, client_address};

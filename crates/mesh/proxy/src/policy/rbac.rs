@@ -20,6 +20,15 @@ pub struct Rbac {
     pub(crate) counts_policies: bool,
 }
 
+/// Two are the same if they are one: filters have no other use for equality.
+impl PartialEq for Rbac {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Rbac {}
+
 /// What happens when a policy matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -55,6 +64,9 @@ pub(crate) struct Decision {
     policy: u16,
 }
 
+/// What is told where no policy has matched.
+pub(crate) const NO_POLICY: &str = "none";
+
 /// The most policies of a filter.
 pub(crate) const MOST_POLICIES: u16 = u16::MAX;
 
@@ -87,7 +99,7 @@ impl Rules {
     /// The name of a decision's policy, `none` if none matched.
     pub(crate) fn name(&self, decision: Decision) -> &str {
         let policy = self.policies.get(usize::from(decision.policy));
-        policy.map_or("none", |policy| &policy.name)
+        policy.map_or(NO_POLICY, |policy| &policy.name)
     }
 }
 
@@ -102,13 +114,14 @@ pub(crate) struct RbacCounts {
 }
 
 impl RbacCounts {
-    /// `prefix` is that of all counts, such as `http.inbound`.
-    pub(crate) fn new(rbac: &Rbac, prefix: &str, registry: &Registry) -> Self {
+    /// `prefix` is that of all counts, such as `http.inbound`; what comes behind it is said by `named`, the filter
+    /// whose rules these are or, as in Envoy, in whose place they stand for a route.
+    pub(crate) fn new(rbac: &Rbac, named: &Rbac, prefix: &str, registry: &Registry) -> Self {
         let under = |own: &str| match own {
             "" => format!("{prefix}.rbac"),
             own => format!("{prefix}.rbac.{}", own.trim_end_matches('.')),
         };
-        let (enforced, shadow) = (under(&rbac.stat_prefix), under(&rbac.shadow_stat_prefix));
+        let (enforced, shadow) = (under(&named.stat_prefix), under(&named.shadow_stat_prefix));
         let counted = |rules: &Option<Rules>, under: &str| {
             let rules = rules.as_ref().filter(|_| rbac.counts_policies);
             let policies = rules.map(|rules| rules.policies.iter());

@@ -1,10 +1,14 @@
 //! HTTP filters: what is done with a request before it is forwarded.
 
 use std::collections::HashMap;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{HeaderMatch, RateLimit, ValueMatch};
+use crate::policy::Rbac;
+use crate::policy::authz::{Authz, CheckSettings};
+use crate::policy::jwt::Jwt;
 
 /// A filter of a connection manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,23 @@ pub enum Filter {
     Cors(Arc<Cors>),
     /// Refuses what is too much.
     Limit(Arc<RateLimit>),
+    /// Decides by rules.
+    Rbac(Arc<Rbac>),
+    /// Checks tokens.
+    Jwt(Arc<Jwt>, Required),
+    /// Asks a service.
+    Authz(Arc<Authz>),
+}
+
+/// Which tokens a request must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Required {
+    /// What the rules of the filter say.
+    ByRules,
+    /// What this entry of its `requirement_map` says.
+    Entry(Arc<str>),
+    /// None.
+    Nothing,
 }
 
 /// What a route wants of a filter.
@@ -37,6 +58,32 @@ pub enum PerFilter {
     On,
     /// It is on, with this configuration.
     Own(Filter),
+    /// The filter of tokens is on, with this.
+    Requirement(Required),
+    /// The filter that asks a service is on, with this besides.
+    Check(Arc<CheckSettings>),
+}
+
+impl PerFilter {
+    /// What a filter becomes by this; nothing if it is off. The configuration of another kind of filter is none
+    /// of its.
+    pub(crate) fn apply(&self, filter: &HttpFilter) -> Option<Filter> {
+        let (own, is_on) = match (self, &filter.filter) {
+            (Self::Off, _) => return None,
+            (Self::On, same) => (same.clone(), true),
+            (Self::Own(own), same) if discriminant(own) == discriminant(same) => {
+                (own.clone(), true)
+            }
+            (Self::Requirement(required), Filter::Jwt(jwt, _)) => {
+                (Filter::Jwt(jwt.clone(), required.clone()), true)
+            }
+            (Self::Check(settings), Filter::Authz(authz)) => {
+                (Filter::Authz(Arc::new(settings.apply(authz))), true)
+            }
+            (Self::Own(_) | Self::Requirement(_) | Self::Check(_), same) => (same.clone(), false),
+        };
+        (is_on || !filter.disabled).then_some(own)
+    }
 }
 
 /// What a route wants of filters, by their names.
@@ -49,6 +96,9 @@ pub(crate) fn overlay(filters: &mut PerFilters, over: &PerFilters) {
         let wanted = match (wanted, filters.get(name)) {
             (PerFilter::Own(Filter::Cors(own)), Some(PerFilter::Own(Filter::Cors(below)))) => {
                 PerFilter::Own(Filter::Cors(Arc::new(own.over(below))))
+            }
+            (PerFilter::Check(own), Some(PerFilter::Check(below))) => {
+                PerFilter::Check(Arc::new(own.over(below)))
             }
             _ => wanted.clone(),
         };

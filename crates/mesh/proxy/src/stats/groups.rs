@@ -296,6 +296,19 @@ group! {
 }
 
 group! {
+    /// `http.PREFIX.ext_authz.…` and `cluster.NAME.ext_authz.…`
+    AuthzStats {
+        ok = "ok",
+        denied = "denied",
+        error = "error",
+        disabled = "disabled",
+        failure_mode_allowed = "failure_mode_allowed",
+        invalid = "invalid",
+        ignored_dynamic_metadata = "ignored_dynamic_metadata",
+    }
+}
+
+group! {
     /// `tracing.zipkin.…` and `tracing.opentelemetry.…`
     TracerStats {
         spans_sent = "spans_sent",

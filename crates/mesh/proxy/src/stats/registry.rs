@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    ClusterStats, ConnectionLimitStats, CorsStats, EnforcedStats, FaultStats, Group,
+    AuthzStats, ClusterStats, ConnectionLimitStats, CorsStats, EnforcedStats, FaultStats, Group,
     HttpInspectorStats, HttpStats, JwtStats, LimitStats, ListenerHttpStats, ListenerStats,
     ProxyProtocolStats, Scope, ShadowStats, Sums, TcpStats, TlsInspectorStats, TlsStats,
     TracerStats, Value,
@@ -38,6 +38,7 @@ pub(crate) struct Registry {
     enforced: Groups<EnforcedStats>,
     shadow: Groups<ShadowStats>,
     jwt: Groups<JwtStats>,
+    authz: Groups<AuthzStats>,
 }
 
 impl Registry {
@@ -131,6 +132,11 @@ impl Registry {
         self.jwt.get(name)
     }
 
+    /// The counts of questions to an authorizer; `prefix` is all of their names but the last word.
+    pub(crate) fn authz(&self, prefix: &str) -> Arc<AuthzStats> {
+        self.authz.get(prefix)
+    }
+
     /// Forgets what nobody counts any more.
     pub(crate) fn prune(&self) {
         self.http.prune();
@@ -189,6 +195,7 @@ impl Registry {
         self.jwt.add_to("http", sums);
         self.enforced.add_whole_names_to(sums);
         self.shadow.add_whole_names_to(sums);
+        self.authz.add_whole_names_to(sums);
     }
 }
 

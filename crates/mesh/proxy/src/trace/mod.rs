@@ -3,6 +3,7 @@
 mod attempt;
 mod context;
 mod decide;
+mod errand;
 mod spans;
 mod tags;
 
@@ -206,7 +207,7 @@ const OF_EVERY_SPAN: [(&str, &str); 1] = [("component", "proxy")];
 const OF_CLUSTERS: [&str; 2] = ["upstream_cluster", "upstream_cluster.name"];
 
 /// Built-in tags whose values vary from span to span.
-const VARYING: [&str; 34] = [
+const VARYING: [&str; 38] = [
     "guid:x-request-id",
     "guid:x-client-trace-id",
     "http.url",
@@ -241,6 +242,10 @@ const VARYING: [&str; 34] = [
     "rbac.enforced_effective_policy_id",
     "rbac.shadow_engine_result",
     "rbac.shadow_effective_policy_id",
+    "ext_authz.provider",
+    "ext_authz.result",
+    "ext_authz.duration_us",
+    "ext_authz_status",
 ];
 
 /// The headers that B3 in several headers replaces; the parent only if there is one.

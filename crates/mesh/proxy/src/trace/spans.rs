@@ -16,6 +16,7 @@ use crate::grpc::{self, GrpcStatus};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::policy::Told;
+use crate::policy::authz::Asked;
 use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
 use crate::trace::attempt::{Attempt, push_peers};
@@ -57,6 +58,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) grpc: Option<&'a GrpcStatus>,
     /// What the rules have said, those that are enforced and those that are not.
     pub(crate) decided: [Option<Told<'a>>; 2],
+    /// What an authorizer has said.
+    pub(crate) asked: Option<&'a Asked>,
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -170,7 +173,7 @@ impl Tracer {
             .then(|| value(Name::XEnvoyDownstreamServiceCluster))
             .flatten();
         let agent = value(Name::UserAgent);
-        let (mut code, mut sent, mut received) = Default::default();
+        let (mut code, mut sent, mut received, mut took) = Default::default();
         let code = digits(&mut code, u64::from(status));
         let sent = digits(&mut sent, finished.response_bytes);
         let received = digits(&mut received, finished.request_bytes);
@@ -217,6 +220,11 @@ impl Tracer {
                 tags.push(result, told.result);
                 tags.push(policy, told.policy);
             }
+        }
+        if let Some(asked) = finished.asked {
+            tags.push("ext_authz.provider", &asked.provider.service.cluster);
+            tags.push("ext_authz.result", asked.result);
+            tags.push("ext_authz.duration_us", digits(&mut took, asked.took));
         }
         let cluster = self.push_cluster(&mut tags, finished.cluster);
         if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {
@@ -451,7 +459,7 @@ fn flags_text(flags: Flags) -> Cow<'static, str> {
 
 /// OTLP's status: a client calls 4xx an error, a server does not; no response leaves it unset. Of
 /// gRPC, a client calls everything but OK an error.
-fn status_code(kind: SpanKind, status: u16, grpc: Option<&GrpcStatus>) -> StatusCode {
+pub(super) fn status_code(kind: SpanKind, status: u16, grpc: Option<&GrpcStatus>) -> StatusCode {
     let is_client = kind == SpanKind::Client;
     let error_from = if is_client { 400 } else { 500 };
     let is_grpc_error = grpc
@@ -510,7 +518,7 @@ fn push_grpc_status<'t>(tags: &mut Tags<'t>, status: Option<&'t GrpcStatus>) {
 }
 
 #[inline]
-fn digits(buffer: &mut itoa::Buffer, number: u64) -> &str {
+pub(super) fn digits(buffer: &mut itoa::Buffer, number: u64) -> &str {
     buffer.format(number)
 }
 

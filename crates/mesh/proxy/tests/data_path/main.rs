@@ -1,6 +1,7 @@
 //! The data path over real sockets: one file per behaviour.
 
 mod balancing;
+mod collectors;
 mod differential_hyper;
 mod faults;
 mod filter_chains;

@@ -49,7 +49,7 @@ pub(crate) fn all() -> Vec<HttpFilter> {
     vec![filter(CORS, Cors {}), filter(LIMIT, limit)]
 }
 
-fn share(percent: u32) -> Option<RuntimeFractionalPercent> {
+pub(crate) fn share(percent: u32) -> Option<RuntimeFractionalPercent> {
     Some(RuntimeFractionalPercent {
         default_value: Some(FractionalPercent {
             numerator: percent,

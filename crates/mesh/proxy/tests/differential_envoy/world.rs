@@ -310,7 +310,7 @@ fn open_telemetry() -> trace::tracing::Http {
     }
 }
 
-fn http2_options() -> HashMap<String, protobuf::Any> {
+pub(crate) fn http2_options() -> HashMap<String, protobuf::Any> {
     let options = upstream::HttpProtocolOptions {
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(
             ExplicitHttpConfig {

@@ -1,4 +1,5 @@
 mod access_log;
+mod authorizer;
 mod provider;
 mod tracing;
 
@@ -10,6 +11,7 @@ use crate::suggest::did_you_mean;
 use crate::view::{Shape, View, first_duplicate};
 
 pub use self::access_log::{AccessLog, AccessLogFormat, LogProvider};
+pub use self::authorizer::{Authorizer, CheckedBody, HttpAuthorizer};
 use self::provider::Provider;
 pub use self::provider::{ExtensionProvider, ProviderKind, TraceContext};
 pub(crate) use self::tracing::read_custom_tags;
@@ -27,6 +29,8 @@ pub struct MeshConfig {
     pub providers: Vec<ExtensionProvider>,
     /// Where lines of access logs can go.
     pub log_providers: Vec<LogProvider>,
+    /// The services that AuthorizationPolicies may ask.
+    pub authorizers: Vec<Authorizer>,
     /// The provider that spans go to, one of `providers`.
     pub default_tracing: Option<String>,
     /// The logs that are written unless a Telemetry resource says something else, each one of `log_providers`.
@@ -159,6 +163,7 @@ impl Default for MeshConfig {
             enable_tracing: true,
             providers: Vec::new(),
             log_providers: vec![LogProvider::built_in()],
+            authorizers: Vec::new(),
             default_tracing: None,
             default_logging: Vec::new(),
             tracing: ProxyTracing::default(),
@@ -182,6 +187,12 @@ impl MeshConfig {
             .as_ref()
             .filter(|_| self.enable_tracing)?;
         self.provider(name)
+    }
+
+    /// The service of this name that AuthorizationPolicies may ask.
+    pub fn authorizer(&self, name: &str) -> Option<&Authorizer> {
+        let mut authorizers = self.authorizers.iter();
+        authorizers.find(|authorizer| authorizer.name == name)
     }
 
     /// The provider of that name that spans can go to.
@@ -246,6 +257,7 @@ impl MeshConfig {
                     config.log_providers.retain(|one| one.name != provider.name);
                     config.log_providers.push(provider);
                 }
+                Provider::Authorizer(authorizer) => config.authorizers.push(authorizer),
                 Provider::Prometheus(_) => {}
             }
         }

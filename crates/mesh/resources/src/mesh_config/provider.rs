@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::access_log::LogProvider;
+use super::authorizer::Authorizer;
 use crate::diagnostic::At;
 use crate::host::Host;
 use crate::view::{Object, Shape, View};
@@ -58,6 +59,8 @@ const PROVIDER: Shape = Shape {
         "zipkin",
         "opentelemetry",
         "envoyFileAccessLog",
+        "envoyExtAuthzGrpc",
+        "envoyExtAuthzHttp",
         "prometheus",
     ],
     refused: &[
@@ -77,14 +80,6 @@ const PROVIDER: Shape = Shape {
         (
             "envoyOtelAls",
             "access logs go to files, use `envoyFileAccessLog`",
-        ),
-        (
-            "envoyExtAuthzHttp",
-            "there is no external authorization yet",
-        ),
-        (
-            "envoyExtAuthzGrpc",
-            "there is no external authorization yet",
         ),
         ("sds", "there is no TLS yet"),
     ],
@@ -128,6 +123,7 @@ const OPENTELEMETRY: Shape = Shape {
 pub(super) enum Provider {
     Tracing(ExtensionProvider),
     Log(LogProvider),
+    Authorizer(Authorizer),
     /// It scrapes each proxy, and needs nothing of the mesh.
     Prometheus(String),
 }
@@ -136,6 +132,8 @@ const KINDS: &[&str] = &[
     "zipkin",
     "opentelemetry",
     "envoyFileAccessLog",
+    "envoyExtAuthzGrpc",
+    "envoyExtAuthzHttp",
     "prometheus",
 ];
 
@@ -144,6 +142,7 @@ impl Provider {
         match self {
             Self::Tracing(provider) => &provider.name,
             Self::Log(provider) => &provider.name,
+            Self::Authorizer(provider) => &provider.name,
             Self::Prometheus(name) => name,
         }
     }
@@ -167,13 +166,22 @@ impl Provider {
             ["envoyFileAccessLog"] => {
                 LogProvider::read(name, object.get("envoyFileAccessLog")?).map(Self::Log)
             }
+            ["envoyExtAuthzGrpc"] => {
+                let view = object.get("envoyExtAuthzGrpc")?;
+                Authorizer::read_grpc(name, view).map(Self::Authorizer)
+            }
+            ["envoyExtAuthzHttp"] => {
+                let view = object.get("envoyExtAuthzHttp")?;
+                Authorizer::read_http(name, view).map(Self::Authorizer)
+            }
             ["prometheus"] => {
                 object.get("prometheus")?.object(&NOTHING)?;
                 Some(Self::Prometheus(name))
             }
             [] => {
                 object.fail(
-                    "give the provider one of `zipkin`, `opentelemetry`, `envoyFileAccessLog` and `prometheus`",
+                    "give the provider one of `zipkin`, `opentelemetry`, `envoyFileAccessLog`, `envoyExtAuthzGrpc`, \
+                     `envoyExtAuthzHttp` and `prometheus`",
                 );
                 None
             }
@@ -233,29 +241,34 @@ impl ExtensionProvider {
     }
 
     fn read_target(name: String, object: &Object<'_>, kind: ProviderKind) -> Option<Self> {
-        let service = object.require("service")?;
-        let text = service.text()?;
-        // `namespace/host` is Istio's other way to write it; host names are unique here.
-        let host = text.split_once('/').map_or(text.as_str(), |(_, host)| host);
-        let host = match Host::parse(host) {
-            Ok(host) => host,
-            Err(reason) => {
-                service.fail(format!("`{host}` is no host name: {reason}"));
-                return None;
-            }
-        };
+        let (service, port) = read_service(object)?;
         let max_tag_length = match object.get("maxTagLength") {
             Some(length) => length.u32().filter(|length| *length > 0),
             None => None,
         };
         Some(Self {
             name,
-            service: host,
-            port: object.require("port")?.port()?,
+            service,
+            port,
             max_tag_length,
             kind,
             at: At(object.view().at()),
         })
+    }
+}
+
+/// The service of a provider, and its port.
+pub(super) fn read_service(object: &Object<'_>) -> Option<(Host, u16)> {
+    let service = object.require("service")?;
+    let text = service.text()?;
+    // `namespace/host` is Istio's other way to write it; host names are unique here.
+    let host = text.split_once('/').map_or(text.as_str(), |(_, host)| host);
+    match Host::parse(host) {
+        Ok(host) => Some((host, object.require("port")?.port()?)),
+        Err(reason) => {
+            service.fail(format!("`{host}` is no host name: {reason}"));
+            None
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Nothing is allocated besides what the output `Vec` needs to grow: a caller that reuses its buffer
 //! allocates nothing at all. Spans come out exactly as a real Envoy writes them, as Zipkin v2 JSON
-//! ([`zipkin`]) or as OTLP protobuf ([`otlp`]).
+//! ([`zipkin`]) or protobuf ([`zipkin_proto`]), or as OTLP protobuf ([`otlp`]).
 
 mod cursor;
 
 pub mod otlp;
 pub mod zipkin;
+pub mod zipkin_proto;
 
 use periplus_model::{SpanId, SpanKind, StatusCode, TraceId};
 
@@ -50,6 +51,8 @@ pub struct FixedTags {
     json: Vec<u8>,
     /// `Span.attributes` fields.
     protobuf: Vec<u8>,
+    /// `zipkin.proto3.Span.tags` fields, without those whose value is empty.
+    zipkin: Vec<u8>,
 }
 
 impl FixedTags {
@@ -58,6 +61,7 @@ impl FixedTags {
         let mut encoded = Self::default();
         for (key, value) in tags {
             otlp::push_attribute(&mut encoded.protobuf, otlp::SPAN_ATTRIBUTES, key, value);
+            zipkin_proto::push_tag(&mut encoded.zipkin, key, value);
             if value.is_empty() {
                 continue;
             }

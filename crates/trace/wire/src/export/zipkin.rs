@@ -44,11 +44,14 @@ use periplus_model::SpanKind;
 use super::cursor::Cursor;
 use super::{FixedTags, SpanRef};
 use crate::json_text::{count_escapes, needs_escape, push_escaped, push_string};
+use crate::protobuf::push_bytes;
 
 /// The `localEndpoint` of a proxy's spans, encoded once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalEndpoint {
     json: Vec<u8>,
+    /// `zipkin.proto3.Endpoint`.
+    pub(super) protobuf: Vec<u8>,
 }
 
 impl LocalEndpoint {
@@ -64,7 +67,14 @@ impl LocalEndpoint {
             push_string(&mut json, &address.to_string());
         }
         json.extend_from_slice(b",\"port\":0}");
-        Self { json }
+        let mut protobuf = Vec::new();
+        push_bytes(&mut protobuf, 1, service_name.as_bytes());
+        match address {
+            Some(IpAddr::V4(address)) => push_bytes(&mut protobuf, 2, &address.octets()),
+            Some(IpAddr::V6(address)) => push_bytes(&mut protobuf, 3, &address.octets()),
+            None => {}
+        }
+        Self { json, protobuf }
     }
 }
 

@@ -2,7 +2,7 @@
 //! nothing.
 
 use periplus_model::{SpanId, SpanKind, StatusCode, TraceId};
-use periplus_wire::export::{FixedTags, SpanRef, otlp, zipkin};
+use periplus_wire::export::{FixedTags, SpanRef, otlp, zipkin, zipkin_proto};
 use periplus_wire::otlp::decode_protobuf;
 use proptest::prelude::*;
 use serde_json::json;
@@ -97,6 +97,46 @@ fn zipkin_leaves_out_what_envoy_leaves_out() {
         span["localEndpoint"],
         json!({"serviceName": "s", "port": 0})
     );
+}
+
+/// Both forms of Zipkin say the same.
+#[test]
+fn zipkin_protobuf_says_what_json_says() {
+    let fixed = FixedTags::new(&[("component", "proxy"), ("empty", "")]);
+    let addresses = ["10.0.0.2", "2001:db8::1"].map(|text| text.parse().expect("IP"));
+    for kind in [
+        SpanKind::Client,
+        SpanKind::Server,
+        SpanKind::Producer,
+        SpanKind::Consumer,
+        SpanKind::Internal,
+    ] {
+        for (trace_id, parent_span_id, shared) in [
+            (SPAN.trace_id, SPAN.parent_span_id, true),
+            (TraceId::from_halves(0, 7), None, false),
+        ] {
+            for address in addresses {
+                let endpoint = zipkin::LocalEndpoint::new("a \"b\"", Some(address));
+                let span = SpanRef {
+                    trace_id,
+                    parent_span_id,
+                    kind,
+                    shared,
+                    ..SPAN
+                };
+                let (mut json, mut protobuf) = (Vec::new(), Vec::new());
+                zipkin::begin_list(&mut json);
+                for _ in 0..2 {
+                    zipkin::append_span_with(&mut json, &endpoint, &[&fixed], &span);
+                    zipkin_proto::append_span_with(&mut protobuf, &endpoint, &[&fixed], &span);
+                }
+                zipkin::end_list(&mut json);
+                let json = periplus_wire::zipkin::decode_json(&json).expect("JSON");
+                let protobuf = periplus_wire::zipkin::decode_proto(&protobuf).expect("protobuf");
+                assert_eq!(json, protobuf);
+            }
+        }
+    }
 }
 
 #[test]

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ExtAuthzPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
-use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::{JwtAuthentication, PerRouteConfig};
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
@@ -23,20 +24,18 @@ use prost::Name;
 pub(super) use self::limit::bucket;
 use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
 use super::policies;
-use crate::policy::{MOST_FILTERS, PolicyFilter};
-use crate::snapshot::{Filter, HttpFilter, PerFilter, PerFilters};
+use crate::policy::MOST_FILTERS;
+use crate::snapshot::{Filter, HttpFilter, PerFilter, PerFilters, Required};
 
 /// Filters that count only: whoever wants such numbers has other ones.
 const STATISTICS: [&str; 2] = ["stats.PluginConfig", "stats.v3.PluginConfig"];
 
-/// The filters of a connection manager, without the router, which must be the last one: those that decide
-/// about requests, and those that follow them.
+/// The filters of a connection manager, without the router, which must be the last one.
 pub(super) fn compile(
     filters: Vec<pb::HttpFilter>,
     at: &At<'_>,
-) -> Result<(Vec<PolicyFilter>, Vec<HttpFilter>), Refused> {
+) -> Result<Vec<HttpFilter>, Refused> {
     const NO_ROUTER: &str = "the router must be the last filter";
-    let mut policies = Vec::new();
     let mut compiled: Vec<HttpFilter> = Vec::new();
     let count = filters.len();
     for (index, filter) in filters.into_iter().enumerate() {
@@ -54,11 +53,11 @@ pub(super) fn compile(
                 return Err(at.refuse(NO_ROUTER));
             }
             router(decode(&config, at)?, &at.field("typed_config"))?;
-            if policies.len() > MOST_FILTERS {
+            if compiled.len() > MOST_FILTERS {
                 let reason = format!("{count} filters, at most {MOST_FILTERS} are supported");
                 return Err(at.refuse(reason));
             }
-            return Ok((policies, compiled));
+            return Ok(compiled);
         }
         match of_type(&config, &at.field("typed_config"))? {
             Known::Filter(of_type) => compiled.push(HttpFilter {
@@ -66,15 +65,10 @@ pub(super) fn compile(
                 disabled: filter.disabled,
                 filter: of_type,
             }),
-            // Routes cannot turn it on: their configuration of it is refused.
-            Known::Policy(_) if filter.disabled => {}
-            Known::Policy(_) if !compiled.is_empty() => {
-                let reason =
-                    "filters that decide about requests must stand before those that do not";
-                return Err(at.refuse(reason));
-            }
-            Known::Policy(policy) => policies.push(policy),
             Known::Statistics => {}
+            Known::PerRoute(_) => {
+                return Err(at.refuse("this configuration is one for routes"));
+            }
             // One that is off for all routes cannot be turned on: routes with its configuration are refused.
             Known::No if filter.is_optional || filter.disabled => {}
             Known::No => return Err(unknown(&filter.name, &config, at)),
@@ -91,7 +85,8 @@ fn unknown(name: &str, config: &Any, at: &At<'_>) -> Refused {
 /// What a type of configuration belongs to.
 enum Known {
     Filter(Filter),
-    Policy(PolicyFilter),
+    /// What routes say of a filter is another message than its own.
+    PerRoute(PerFilter),
     Statistics,
     No,
 }
@@ -112,10 +107,19 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
         Known::Filter(Filter::Limit(Arc::new(limit)))
     } else if *url == Rbac::type_url() {
         let rbac = policies::requests(decode(config, at)?, at)?;
-        Known::Policy(PolicyFilter::Rbac(Arc::new(rbac)))
+        Known::Filter(Filter::Rbac(Arc::new(rbac)))
+    } else if *url == RbacPerRoute::type_url() {
+        Known::PerRoute(policies::requests_of_route(decode(config, at)?, at)?)
     } else if *url == JwtAuthentication::type_url() {
         let jwt = policies::tokens(decode(config, at)?, at)?;
-        Known::Policy(PolicyFilter::Jwt(Arc::new(jwt)))
+        Known::Filter(Filter::Jwt(Arc::new(jwt), Required::ByRules))
+    } else if *url == PerRouteConfig::type_url() {
+        Known::PerRoute(policies::tokens_of_route(decode(config, at)?, at)?)
+    } else if *url == ExtAuthz::type_url() {
+        let authz = policies::authorizer(decode(config, at)?, at)?;
+        Known::Filter(Filter::Authz(Arc::new(authz)))
+    } else if *url == ExtAuthzPerRoute::type_url() {
+        Known::PerRoute(policies::authorizer_of_route(decode(config, at)?, at)?)
     } else if *url == GrpcStats::type_url() || STATISTICS.contains(&short_type(url)) {
         Known::Statistics
     } else {
@@ -161,10 +165,14 @@ fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Ref
         (config, false)
     };
     match of_type(&config, at)? {
+        // As in Envoy, what they say for one route is another message.
+        Known::Filter(Filter::Rbac(_) | Filter::Jwt(..) | Filter::Authz(_)) => {
+            Err(at.refuse("this configuration is one for all routes"))
+        }
         Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),
+        Known::PerRoute(wanted) => Ok(Some(wanted)),
         Known::Statistics => Ok(None),
         Known::No if is_optional => Ok(None),
-        Known::Policy(_) => Err(at.refuse("is not supported by route")),
         Known::No => Err(unknown(name, &config, at)),
     }
 }

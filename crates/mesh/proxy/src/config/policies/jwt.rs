@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::core::v3::{DataSource, RetryPolicy};
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::jwt_provider::JwksSourceSpecifier;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::jwt_requirement::RequiresType;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::per_route_config::RequirementSpecifier;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::requirement_rule::RequirementType;
 use http::Uri;
 
@@ -20,6 +21,7 @@ use crate::policy::jwt::{
     DEFAULT_CACHE_DURATION, Jwt, KeySource, Keys, Location, Origin, Provider, RemoteKeys,
     Requirement, Rule,
 };
+use crate::snapshot::{PerFilter, Required};
 
 const DEFAULT_CLOCK_SKEW: u32 = 60;
 const DEFAULT_CACHED_TOKENS: u32 = 100;
@@ -61,12 +63,30 @@ pub(in super::super) fn tokens(
     let compiled = Jwt {
         providers,
         rules,
+        requirements: by_name,
         lets_preflights_pass: std::mem::take(&mut filter.bypass_cors_preflight),
         is_silent: std::mem::take(&mut filter.strip_failure_response),
         stat_prefix: std::mem::take(&mut filter.stat_prefix),
     };
     nothing_else(&filter, at)?;
     Ok(compiled)
+}
+
+/// What a route says of it: an entry of `requirement_map`, or nothing at all.
+pub(in super::super) fn tokens_of_route(
+    given: pb::PerRouteConfig,
+    at: &At<'_>,
+) -> Result<PerFilter, Refused> {
+    match given.requirement_specifier {
+        Some(RequirementSpecifier::Disabled(true)) => Ok(PerFilter::Requirement(Required::Nothing)),
+        Some(RequirementSpecifier::Disabled(false)) => {
+            Err(at.field("disabled").refuse("it must be true"))
+        }
+        Some(RequirementSpecifier::RequirementName(name)) if !name.is_empty() => {
+            Ok(PerFilter::Requirement(Required::Entry(name.into())))
+        }
+        _ => Err(at.field("requirement_name").refuse("it must be given")),
+    }
 }
 
 fn rule(

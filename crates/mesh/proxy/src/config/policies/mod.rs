@@ -1,5 +1,6 @@
 //! What decides about requests and connections: role based access control, JSON Web Tokens.
 
+mod authz;
 mod jwt;
 mod metadata;
 mod principal;
@@ -7,8 +8,9 @@ mod rbac;
 mod rule;
 mod template;
 
-pub(super) use self::jwt::tokens;
-pub(super) use self::rbac::{connections, requests};
+pub(super) use self::authz::{authorizer, authorizer_of_route};
+pub(super) use self::jwt::{tokens, tokens_of_route};
+pub(super) use self::rbac::{connections, requests, requests_of_route};
 
 #[cfg(test)]
 mod tests;

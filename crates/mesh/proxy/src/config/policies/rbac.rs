@@ -1,5 +1,7 @@
 //! The RBAC filters, of requests and of connections.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::rbac::v3 as pb;
 use envoy_types::pb::envoy::config::rbac::v3::rbac::AuditLoggingOptions;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http;
@@ -9,6 +11,7 @@ use super::super::check::{At, Refused, ignored, nothing_else};
 use super::rule::not_empty;
 use super::{principal, rule};
 use crate::policy::{Action, Combination, Expression, MOST_POLICIES, Policy, Rbac, Rules};
+use crate::snapshot::{Filter, PerFilter};
 
 /// The filter of an HTTP connection manager.
 pub(in super::super) fn requests(mut filter: http::Rbac, at: &At<'_>) -> Result<Rbac, Refused> {
@@ -23,6 +26,19 @@ pub(in super::super) fn requests(mut filter: http::Rbac, at: &At<'_>) -> Result<
     };
     nothing_else(&filter, at)?;
     Ok(compiled)
+}
+
+/// What a route says of it: other rules, or none at all.
+pub(in super::super) fn requests_of_route(
+    mut given: http::RbacPerRoute,
+    at: &At<'_>,
+) -> Result<PerFilter, Refused> {
+    let rbac = given.rbac.take();
+    nothing_else(&given, at)?;
+    Ok(match rbac {
+        Some(rbac) => PerFilter::Own(Filter::Rbac(Arc::new(requests(rbac, &at.field("rbac"))?))),
+        None => PerFilter::Off,
+    })
 }
 
 /// The filter of a filter chain; with the prefix of its counts.

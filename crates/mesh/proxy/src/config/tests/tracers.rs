@@ -62,6 +62,7 @@ fn tracers() {
         trace_id_128bit: true,
         shared_span_context: true,
         with_w3c: false,
+        is_proto: false,
     };
     assert_eq!(tracing.provider, expected);
 
@@ -79,6 +80,7 @@ fn tracers() {
         trace_id_128bit: false,
         shared_span_context: false,
         with_w3c: true,
+        is_proto: false,
     };
     assert_eq!(
         compile(pack_any(newer)).expect("accepted").provider,
@@ -94,6 +96,7 @@ fn tracers() {
         cluster: "spans".to_owned(),
         path: "/v1/traces".to_owned(),
         host: "otel.local".to_owned(),
+        is_grpc: false,
         service_name: "reviews.default".to_owned(),
         timeout: Duration::from_secs(3),
     };
@@ -104,7 +107,7 @@ fn tracers() {
 
     let at = "filter_chains[0].filters[0].tracing.provider";
     let proto = trace::ZipkinConfig {
-        collector_endpoint_version: 2,
+        collector_endpoint_version: 3,
         ..zipkin
     };
     let grpc = trace::OpenTelemetryConfig {
@@ -114,13 +117,13 @@ fn tracers() {
     for (provider, expected) in [
         (
             pack_any(proto),
-            format!("{at}.typed_config.collector_endpoint_version: only HTTP_JSON is supported"),
+            format!(
+                "{at}.typed_config.collector_endpoint_version: only HTTP_JSON and HTTP_PROTO are supported"
+            ),
         ),
         (
             pack_any(grpc),
-            format!(
-                "{at}.typed_config.grpc_service: export over gRPC is not supported, give http_service"
-            ),
+            format!("{at}.typed_config.grpc_service: only envoy_grpc is supported"),
         ),
         (
             pack_any(trace::SkyWalkingConfig::default()),

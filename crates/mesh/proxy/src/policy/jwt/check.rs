@@ -15,6 +15,7 @@ use crate::policy::jwt::{
     FILTER, Jwt, KeySource, Known, Location, Problem, Provider, Requirement, Token,
 };
 use crate::route::meets;
+use crate::snapshot::Required;
 use crate::stats::{JwtStats, Registry};
 use crate::worker::Worker;
 
@@ -38,6 +39,32 @@ pub(crate) struct Effects {
     pub(crate) metadata: Metadata,
 }
 
+/// What is asked of a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Demand {
+    /// What the first rule that matches requires.
+    ByRules,
+    /// What its route requires.
+    ByRoute(Arc<Requirement>),
+    /// Its route names something that there is not.
+    Unknown,
+    /// Nothing.
+    Nothing,
+}
+
+impl Demand {
+    pub(crate) fn new(jwt: &Jwt, required: &Required) -> Self {
+        match required {
+            Required::ByRules => Self::ByRules,
+            Required::Nothing => Self::Nothing,
+            Required::Entry(name) => match jwt.requirements.get(&**name) {
+                Some(requirement) => Self::ByRoute(requirement.clone()),
+                None => Self::Unknown,
+            },
+        }
+    }
+}
+
 /// A token that was found: of which provider, where, and its text.
 struct Found<'a> {
     location: &'a Location,
@@ -59,24 +86,24 @@ impl JwtView {
     }
 
     /// Whether a request may go on, and what its tokens do to it.
-    pub(crate) async fn check(&self, call: &Call, exchange: &Exchange) -> Result<Effects, Problem> {
-        let head = call.buffer.head();
-        let request = &call.request;
+    pub(crate) async fn check(
+        &self,
+        call: &Call,
+        exchange: &Exchange,
+        demand: &Demand,
+    ) -> Result<Effects, Problem> {
         let mut effects = Effects::default();
         if self.jwt.lets_preflights_pass && is_preflight(call) {
             self.stats.preflights.increment();
             return Ok(effects);
         }
-        let path = request.target.path.get(head);
-        let path = memchr::memchr(b'?', path).map_or(path, |query| &path[..query]);
-        let asking = call.asking(exchange);
-        let rule = self.jwt.rules.iter().find(|rule| {
-            let conditions = rule.conditions.as_deref();
-            rule.path.matches(path)
-                && rule.headers.iter().all(|one| asking.has(one))
-                && conditions.is_none_or(|all| meets(all, &asking, || call.worker.random()))
-        });
-        if let Some(requirement) = rule.and_then(|rule| rule.requirement.as_deref()) {
+        let requirement = match demand {
+            Demand::ByRules => self.required_by_rules(call, exchange),
+            Demand::ByRoute(requirement) => Some(&**requirement),
+            Demand::Nothing => None,
+            Demand::Unknown => return Err(Problem::UNKNOWN_REQUIREMENT),
+        };
+        if let Some(requirement) = requirement {
             // Only this filter may say what a token says.
             for provider in &self.jwt.providers {
                 let payload = provider.payload_header.iter().map(|(name, _)| name);
@@ -86,6 +113,19 @@ impl JwtView {
             self.require(requirement, call, &mut effects).await?;
         }
         Ok(effects)
+    }
+
+    fn required_by_rules(&self, call: &Call, exchange: &Exchange) -> Option<&Requirement> {
+        let path = call.request.target.path.get(call.buffer.head());
+        let path = memchr::memchr(b'?', path).map_or(path, |query| &path[..query]);
+        let asking = call.asking(exchange);
+        let rule = self.jwt.rules.iter().find(|rule| {
+            let conditions = rule.conditions.as_deref();
+            rule.path.matches(path)
+                && rule.headers.iter().all(|one| asking.has(one))
+                && conditions.is_none_or(|all| meets(all, &asking, || call.worker.random()))
+        });
+        rule?.requirement.as_deref()
     }
 
     async fn require(

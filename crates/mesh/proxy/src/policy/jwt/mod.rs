@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::check::JwtView;
+pub(crate) use self::check::{Demand, Effects, JwtView};
 pub(crate) use self::keys::{Algorithm, Keys};
 pub(crate) use self::location::Location;
 pub(crate) use self::problem::Problem;
@@ -31,6 +31,8 @@ pub(crate) const FILTER: &str = "envoy.filters.http.jwt_authn";
 pub struct Jwt {
     pub(crate) providers: Vec<Provider>,
     pub(crate) rules: Vec<Rule>,
+    /// `requirement_map`, which routes choose from.
+    pub(crate) requirements: HashMap<String, Arc<Requirement>>,
     /// `bypass_cors_preflight`.
     pub(crate) lets_preflights_pass: bool,
     /// `strip_failure_response`: the answer does not say why.
@@ -38,6 +40,15 @@ pub struct Jwt {
     /// `stat_prefix`.
     pub(crate) stat_prefix: String,
 }
+
+/// Two are the same if they are one: filters have no other use for equality.
+impl PartialEq for Jwt {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Jwt {}
 
 /// Who issues tokens, and what becomes of them.
 #[derive(Debug)]

@@ -30,6 +30,8 @@ impl Problem {
     pub(crate) const WRONG_SIGNATURE: Self = Self("Jwt verification fails");
     pub(crate) const NO_KEY: Self = Self("Jwks doesn't have key to match kid or alg from Jwt");
     pub(crate) const FETCH_FAILED: Self = Self("Jwks remote fetch is failed");
+    /// It is none of the client's, but the route's.
+    pub(crate) const UNKNOWN_REQUIREMENT: Self = Self("Failed JWT authentication");
 
     pub(crate) fn text(self) -> &'static str {
         self.0
@@ -37,7 +39,7 @@ impl Problem {
 
     /// The status of the answer.
     pub(crate) fn status(self) -> u16 {
-        if self == Self::AUDIENCE_NOT_ALLOWED {
+        if matches!(self, Self::AUDIENCE_NOT_ALLOWED | Self::UNKNOWN_REQUIREMENT) {
             403
         } else {
             401

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
-use crate::export::fetch;
+use crate::errand::{self, Answer, Errand};
 use crate::policy::jwt::Keys;
 use crate::stats::JwtStats;
 use crate::worker::Worker;
@@ -28,6 +28,21 @@ pub(crate) struct Origin {
     /// How many times a failed fetch is tried again, and the pause before.
     pub(crate) retries: u32,
     pub(crate) pause: Duration,
+}
+
+impl Origin {
+    fn errand(&self) -> Errand<'_> {
+        Errand {
+            cluster: &self.cluster,
+            method: "GET",
+            host: &self.host,
+            path: &self.path,
+            fields: b"user-agent: periplus-proxy\r\n",
+            body: None,
+            timeout: Some(self.timeout),
+            most_bytes: MOST_BYTES,
+        }
+    }
 }
 
 /// Keys for all workers, fetched by one at a time. Those that are there stay until others have come.
@@ -114,9 +129,11 @@ impl RemoteKeys {
             if attempt > 0 {
                 tokio::time::sleep(self.origin.pause).await;
             }
-            let result = match fetch(worker, &self.origin, MOST_BYTES).await {
-                Ok(bytes) => Keys::parse(&bytes),
-                Err(error) => Err(error.to_string()),
+            let mut answer = Answer::default();
+            let result = match errand::run(worker, self.origin.errand(), &mut answer).await {
+                Ok(()) if answer.status() == 200 => Keys::parse(&answer.body),
+                Ok(()) => Err(format!("the answer was {}", answer.status())),
+                Err(trouble) => Err(trouble.to_string()),
             };
             let now = worker.clock.wall(worker.clock.now());
             match result {

@@ -83,6 +83,7 @@ impl Config {
             trace_id_128bit: true,
             shared_span_context: false,
             with_w3c: false,
+            is_proto: false,
         }));
         self
     }
@@ -94,6 +95,7 @@ impl Config {
             cluster: "otlp".into(),
             path: "/v1/traces".into(),
             host: "otlp".into(),
+            is_grpc: false,
             service_name: "productpage.default".into(),
             timeout: Duration::from_secs(1),
         }));

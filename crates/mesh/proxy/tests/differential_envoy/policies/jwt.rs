@@ -22,10 +22,11 @@ use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::jwt_provid
     JwksSourceSpecifier, NormalizePayload,
 };
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::jwt_requirement::RequiresType;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::per_route_config::RequirementSpecifier;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::requirement_rule::RequirementType;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::{
     JwtAuthentication, JwtCacheConfig, JwtClaimToHeader, JwtHeader, JwtProvider, JwtRequirement,
-    JwtRequirementAndList, JwtRequirementOrList, ProviderWithAudiences, RemoteJwks,
+    JwtRequirementAndList, JwtRequirementOrList, PerRouteConfig, ProviderWithAudiences, RemoteJwks,
     RequirementRule,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::metadata_matcher::{PathSegment, path_segment};
@@ -33,7 +34,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3::value_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{
     ListMatcher, MetadataMatcher, ValueMatcher, list_matcher,
 };
-use envoy_types::pb::google::protobuf::{Duration, Empty};
+use envoy_types::pb::google::protobuf::{Any, Duration, Empty};
+use envoy_types::util::pack_any;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -157,6 +159,12 @@ impl Signer {
         let good = es256(json!({}));
         let mut requests = vec![
             ("none".to_owned(), request("/ok", "")),
+            ("untold".to_owned(), request("/ok/untold", "")),
+            ("named-without".to_owned(), request("/ok/named", "")),
+            (
+                "named".to_owned(),
+                request("/ok/named", &format!("authorization: Bearer {good}\n")),
+            ),
             ("open".to_owned(), request("/api/open?x=y", "")),
             (
                 "basic".to_owned(),
@@ -480,7 +488,16 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
     };
     let optional = || any(vec![named("mine"), missing()]);
     let two = || vec![("mine", mine()), ("other", of(OTHER_ISSUER))];
+    let mapped = JwtAuthentication {
+        providers: [("mine".to_owned(), mine())].into(),
+        requirement_map: [("of route".to_owned(), named("mine"))].into(),
+        ..Default::default()
+    };
     vec![
+        (
+            "mapped",
+            vec![filter("envoy.filters.http.jwt_authn", mapped)],
+        ),
         (
             "required",
             chain(vec![("mine", mine())], named("mine"), None),
@@ -615,4 +632,18 @@ pub(super) async fn publish(keys: Published) -> SocketAddr {
         }
     });
     address
+}
+
+/// What routes say of the filter, by path.
+pub(super) fn by_route() -> Vec<(&'static str, Any)> {
+    let wanted = |specifier| {
+        pack_any(PerRouteConfig {
+            requirement_specifier: Some(specifier),
+        })
+    };
+    let named = RequirementSpecifier::RequirementName("of route".to_owned());
+    vec![
+        ("/ok/untold", wanted(RequirementSpecifier::Disabled(true))),
+        ("/ok/named", wanted(named)),
+    ]
 }

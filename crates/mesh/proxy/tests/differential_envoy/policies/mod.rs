@@ -1,6 +1,8 @@
 //! Who may do what: each of many requests against each of many policies, with the same answer, the same
 //! span and the same counts as from Envoy.
 
+mod authorizer;
+mod authz;
 mod jwt;
 mod rbac;
 
@@ -14,6 +16,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter,
 };
+use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 use periplus_proxy::{Agent, Options, bootstrap};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
@@ -42,6 +45,19 @@ fn filter(name: &str, config: impl prost::Name) -> HttpFilter {
     }
 }
 
+/// What routes say of filters: the path, the filter, and what they say.
+fn by_route() -> Vec<(&'static str, &'static str, Any)> {
+    let of = |all: Vec<(&'static str, Any)>, name: &'static str| {
+        let all = all.into_iter();
+        all.map(move |(path, wanted)| (path, name, wanted))
+    };
+    let of_authz = of(authz::by_route(), "envoy.filters.http.ext_authz");
+    of_authz
+        .chain(of(rbac::by_route(), "envoy.filters.http.rbac"))
+        .chain(of(jwt::by_route(), "envoy.filters.http.jwt_authn"))
+        .collect()
+}
+
 /// One proxy, its listeners by policy, and what is on both sides of it.
 struct Side {
     listeners: BTreeMap<&'static str, SocketAddr>,
@@ -55,7 +71,7 @@ impl Side {
         node: &str,
         plane: &ControlPlane,
         filters: &[(&'static str, Filters)],
-        keys: SocketAddr,
+        others: &[(&'static str, SocketAddr)],
     ) -> Self {
         let mut listeners = BTreeMap::new();
         for (name, _) in filters {
@@ -63,12 +79,9 @@ impl Side {
         }
         let origin = Origin::start("origin").await;
         let collector = Collector::start().await;
-        let clusters = [
-            ("origin", origin.address),
-            ("zipkin", collector.address),
-            ("keys", keys),
-        ];
-        let world = snapshot(filters, &listeners, clusters);
+        let mut clusters = vec![("origin", origin.address), ("zipkin", collector.address)];
+        clusters.extend(others);
+        let world = snapshot(filters, &listeners, &clusters);
         plane.worlds.set(node, world);
         let bootstrap = bootstrap::render(&bootstrap::Spec {
             agent: None,
@@ -109,7 +122,9 @@ impl Side {
                 .collect::<BTreeMap<_, _>>()
         });
         let passed: Vec<_> = passed.collect();
-        format!("{} {:?} {challenge} {passed:?}", answer.line, answer.body)
+        // Which requirements there are is nobody's to know.
+        let body = answer.body.split(": Wrong requirement_name").next();
+        format!("{} {body:?} {challenge} {passed:?}", answer.line)
     }
 
     async fn span(&self, case: &str) -> SeenSpan {
@@ -121,7 +136,7 @@ impl Side {
 fn snapshot(
     filters: &[(&'static str, Filters)],
     listeners: &BTreeMap<&'static str, SocketAddr>,
-    clusters: [(&str, SocketAddr); 3],
+    clusters: &[(&str, SocketAddr)],
 ) -> Snapshot {
     let listeners = filters.iter().map(|(name, filters)| {
         let mut manager = HttpConnectionManager {
@@ -134,20 +149,34 @@ fn snapshot(
         let inbound = TrafficDirection::Inbound;
         Resource::new(*name, &listener(name, listeners[name], inbound, manager))
     });
-    let routes = ["/ok", "/api"].map(|path| a_route(path_prefix(path), to_cluster("origin")));
+    let mut routes = Vec::new();
+    for (path, name, wanted) in by_route() {
+        let mut route = a_route(path_prefix(path), to_cluster("origin"));
+        route.typed_per_filter_config = [(name.to_owned(), wanted)].into();
+        routes.push(route);
+    }
+    routes.extend(["/ok", "/api"].map(|path| a_route(path_prefix(path), to_cluster("origin"))));
+    let cluster = |(name, _): &(&str, SocketAddr)| {
+        let is_http2 = ["ask-grpc", "ask-python", "dead"].contains(name);
+        eds_cluster(name, |cluster| {
+            if is_http2 {
+                cluster.typed_extension_protocol_options = world::http2_options();
+            }
+        })
+    };
     Snapshot::default()
-        .with(
-            CLUSTER,
-            ResourceSet::from_iter(clusters.map(|(name, _)| eds_cluster(name, |_| ()))),
-        )
+        .with(CLUSTER, clusters.iter().map(cluster).collect())
         .with(
             ENDPOINT,
-            ResourceSet::from_iter(clusters.map(|(name, at)| endpoints(name, &[at]))),
+            clusters
+                .iter()
+                .map(|(name, at)| endpoints(name, &[*at]))
+                .collect(),
         )
         .with(LISTENER, listeners.collect())
         .with(
             ROUTE,
-            ResourceSet::from_iter([route_configuration("routes", routes.to_vec())]),
+            ResourceSet::from_iter([route_configuration("routes", routes)]),
         )
 }
 
@@ -161,11 +190,14 @@ struct Pair {
 
 impl Pair {
     /// None if there is no Envoy.
-    async fn start(filters: &[(&'static str, Filters)], keys: SocketAddr) -> Option<Self> {
+    async fn start(
+        filters: &[(&'static str, Filters)],
+        others: &[(&'static str, SocketAddr)],
+    ) -> Option<Self> {
         let binary = envoy::binary()?;
         let plane = ControlPlane::start().await;
-        let ours = Side::new("ours", &plane, filters, keys).await;
-        let envoys = Side::new("envoys", &plane, filters, keys).await;
+        let ours = Side::new("ours", &plane, filters, others).await;
+        let envoys = Side::new("envoys", &plane, filters, others).await;
         let parsed = bootstrap::parse("ours", &ours.bootstrap).expect("valid");
         let agent = Agent::start(parsed, Options::default())
             .await
@@ -219,8 +251,7 @@ async fn requests_are_allowed_and_denied_as_by_envoy() {
         .into_iter()
         .map(|(name, rbac)| (name, vec![filter("envoy.filters.http.rbac", rbac)]))
         .collect();
-    let nobody = free_address().await;
-    let Some(pair) = Pair::start(&policies, nobody).await else {
+    let Some(pair) = Pair::start(&policies, &[]).await else {
         return;
     };
     let Pair { ours, envoys, .. } = &pair;
@@ -297,7 +328,7 @@ async fn tokens_are_accepted_and_refused_as_by_envoy() {
     let published = Arc::new(Mutex::new(Some(signer.keys().to_string())));
     let keys = jwt::publish(published).await;
     let filters = jwt::filters(&signer);
-    let Some(pair) = Pair::start(&filters, keys).await else {
+    let Some(pair) = Pair::start(&filters, &[("keys", keys)]).await else {
         return;
     };
     let Pair { ours, envoys, .. } = &pair;
@@ -349,7 +380,13 @@ async fn keys_are_fetched_again_and_stay_when_that_fails() {
     };
     let keys = jwt::publish(published.clone()).await;
     let plane = ControlPlane::start().await;
-    let side = Side::new("ours", &plane, &[("refreshing", jwt::refreshing())], keys).await;
+    let side = Side::new(
+        "ours",
+        &plane,
+        &[("refreshing", jwt::refreshing())],
+        &[("keys", keys)],
+    )
+    .await;
     let parsed = bootstrap::parse("ours", &side.bootstrap).expect("valid");
     let agent = Agent::start(parsed, Options::default())
         .await
@@ -400,4 +437,88 @@ async fn keys_are_fetched_again_and_stay_when_that_fails() {
     let refused = until(0, "401").await;
     assert!(refused.contains("Jwt verification fails"), "{refused}");
     agent.shutdown(Duration::from_secs(1)).await;
+}
+
+/// What came of a request, in lines: the answer, what the endpoint got, and what the service was asked.
+async fn asked_lines(
+    side: &Side,
+    authorizer: &authorizer::Authorizer,
+    (policy, name): (&str, &str),
+    request: &str,
+) -> Vec<String> {
+    let request = request.replace("CASE", &format!("{policy}-{name}"));
+    let answer = exchange(side.listeners[policy], &request).await;
+    let answer = answer.expect("an answer");
+    let mut lines = vec![
+        format!("answer {}", answer.status()),
+        format!("answer {:?}", answer.body),
+    ];
+    let own = ["date", "x-envoy-upstream-service-time"];
+    let told = answer.headers.into_iter();
+    let told = told.filter(|(name, _)| !own.contains(&name.as_str()));
+    let mut told: Vec<_> = told
+        .map(|(name, value)| format!("told {name}: {value}"))
+        .collect();
+    told.sort();
+    lines.extend(told);
+    for passed in side.origin.take() {
+        lines.push(format!("passed {} {:?}", passed.line, passed.body));
+        let headers = passed.headers.into_iter();
+        let mut headers: Vec<_> = headers
+            .filter(|(name, _)| name.starts_with("x-auth-") || name.starts_with("x-envoy-auth"))
+            .map(|(name, value)| format!("passed {name}: {value}"))
+            .collect();
+        headers.sort();
+        lines.extend(headers);
+    }
+    let asked = authorizer.take().into_iter();
+    lines.extend(
+        asked.map(|line| format!("asked {line}").replace(&format!("{policy}-{name}"), "CASE")),
+    );
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_are_asked_as_by_envoy() {
+    let authorizer = authorizer::Authorizer::start().await;
+    let Some(python) = authorizer::Python::start() else {
+        return;
+    };
+    let filters = authz::filters();
+    let others = [
+        ("ask-python", python.address),
+        ("ask-grpc", authorizer.grpc),
+        ("ask-http", authorizer.http),
+        ("dead", free_address().await),
+    ];
+    let Some(pair) = Pair::start(&filters, &others).await else {
+        return;
+    };
+    let Pair { ours, envoys, .. } = &pair;
+    let mut differing = Vec::new();
+    let mut outcomes = BTreeMap::<String, usize>::new();
+    for (filter, _) in &filters {
+        for (name, request) in authz::requests() {
+            if !authz::is_told_apart(filter, name) {
+                continue;
+            }
+            let our = asked_lines(ours, &authorizer, (filter, name), &request).await;
+            let theirs = asked_lines(envoys, &authorizer, (filter, name), &request).await;
+            let only = |lines: &[String], others: &[String], side: &str| -> Vec<String> {
+                let lines = lines.iter().filter(|line| !others.contains(line));
+                lines
+                    .map(|line| format!("{filter} {name}: {side} {line}"))
+                    .collect()
+            };
+            differing.extend(only(&our, &theirs, "ours"));
+            differing.extend(only(&theirs, &our, "Envoy's"));
+            *outcomes.entry(theirs[0].clone()).or_default() += 1;
+        }
+    }
+    assert!(differing.is_empty(), "{differing:#?}");
+    assert!(outcomes.len() > 5, "{outcomes:?}");
+    let [our_counts, envoys_counts] = pair.counts("ext_authz").await;
+    assert_eq!(our_counts, envoys_counts, "ours, and Envoy's");
+    assert!(our_counts.len() > 20, "{our_counts:#?}");
+    pair.agent.shutdown(Duration::from_secs(1)).await;
 }

@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::path_matcher::Rule as PathRule;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, RegexMatcher, StringMatcher};
 use envoy_types::pb::envoy::r#type::v3::Int32Range;
-use envoy_types::pb::google::protobuf::UInt32Value;
+use envoy_types::pb::google::protobuf::{Any, UInt32Value};
 use envoy_types::util::pack_any;
 
 fn rule(rule: Rule) -> Permission {
@@ -56,7 +56,7 @@ fn path(matcher: StringMatcher) -> PathMatcher {
     }
 }
 
-fn header(name: &str, specifier: HeaderMatchSpecifier) -> HeaderMatcher {
+pub(super) fn header(name: &str, specifier: HeaderMatchSpecifier) -> HeaderMatcher {
     HeaderMatcher {
         name: name.to_owned(),
         header_match_specifier: Some(specifier),
@@ -369,8 +369,23 @@ pub(super) fn requests() -> Vec<(&'static str, String)> {
             "x-forwarded-for: 10.1.2.3, 1.2.3.4\n",
         ),
         ("nowhere", "GET /nothing", "x-user: alice\n"),
+        ("open-route", "GET /ok/open", ""),
+        ("closed-route", "GET /ok/closed", "x-user: alice\n"),
     ]
     .into_iter()
     .map(|(name, line, headers)| (name, request(line, headers)))
     .collect()
+}
+
+/// What routes say of the filter, by path.
+pub(super) fn by_route() -> Vec<(&'static str, Any)> {
+    let all = enforced(
+        Action::Deny,
+        vec![("all", vec![anything()], vec![anybody()])],
+    );
+    let closed = filter::RbacPerRoute { rbac: Some(all) };
+    vec![
+        ("/ok/open", pack_any(filter::RbacPerRoute::default())),
+        ("/ok/closed", pack_any(closed)),
+    ]
 }

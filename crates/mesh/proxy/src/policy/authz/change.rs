@@ -1,0 +1,94 @@
+//! What a service wants changed about a request and its response.
+
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use crate::call::Call;
+use crate::clock::Micros;
+use crate::exchange::{Exchange, Said};
+use crate::policy::authz::ask::AuthzView;
+use crate::policy::authz::query::rewritten;
+use crate::policy::authz::{Change, Changes, FILTER, How};
+use crate::trace::text;
+
+impl Changes {
+    /// Does to a request what the service wants: nothing if that makes no valid head.
+    pub(super) fn apply(
+        self,
+        call: &mut Call,
+        exchange: &mut Exchange,
+        AuthzView { authz, stats }: &AuthzView,
+        took: Micros,
+    ) -> Option<()> {
+        if !self.metadata.is_empty() {
+            if authz.takes_metadata {
+                let took_ms = (took / 1000).into();
+                let took = ("ext_authz_duration".to_owned(), Value::Number(took_ms));
+                for (key, value) in self.metadata.into_iter().chain([took]) {
+                    let metadata = &mut exchange.rare().metadata;
+                    metadata.set(FILTER, &Rc::from(key), Rc::new(value));
+                }
+            } else {
+                stats.ignored_dynamic_metadata.increment();
+            }
+        }
+        let mut removed = Vec::new();
+        let mut added: Vec<(String, Vec<u8>)> = Vec::new();
+        let is_kept = |name: &str| name.starts_with(':') || name == "host";
+        for change in self.request {
+            change.note(call, &mut removed, &mut added)?;
+        }
+        removed.extend(self.removed.into_iter().filter(|name| !is_kept(name)));
+        if !self.query.is_empty() || !self.query_removed.is_empty() {
+            let target = text(call.request.target.path.get(call.buffer.head())).into_owned();
+            let target = rewritten(&target, &self.query, &self.query_removed);
+            call.retarget(target.as_bytes()).then_some(())?;
+        }
+        if call.edit_head(&removed, &added).is_some() {
+            return None;
+        }
+        let is_valid = |said: &Said| {
+            ::http::HeaderName::from_bytes(said.name.as_bytes()).is_ok()
+                && ::http::HeaderValue::from_bytes(&said.value).is_ok()
+        };
+        self.response.iter().all(is_valid).then_some(())?;
+        exchange.rare().said.extend(self.response);
+        Some(())
+    }
+}
+
+impl Change {
+    /// Notes which lines go and come; nothing if there can be no such line.
+    fn note(
+        self,
+        call: &Call,
+        removed: &mut Vec<String>,
+        added: &mut Vec<(String, Vec<u8>)>,
+    ) -> Option<()> {
+        let Self {
+            name,
+            mut value,
+            how,
+        } = self;
+        if name.starts_with(':') || name == "host" {
+            // Where a request goes is not for the service to say.
+            return None;
+        }
+        if how == How::Join {
+            let head = call.buffer.head();
+            let before = call.request.fields.all_by_text(&name, head).next();
+            // As in Envoy, nothing comes where there is nothing to join.
+            let Some(before) = before.filter(|_| !removed.contains(&name)) else {
+                return Some(());
+            };
+            value = [before, b",", &value].concat();
+        }
+        if how != How::Add {
+            added.retain(|(known, _)| *known != name);
+            removed.push(name.clone());
+        }
+        added.push((name, value));
+        Some(())
+    }
+}

@@ -1,0 +1,292 @@
+//! Collectors of each kind that do well, and that are dead, slow, flapping or lying: requests never notice, what
+//! waits is bounded, and what is lost is counted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use periplus_proxy::snapshot::{Cluster, Http2Options, TracingProvider, UpstreamProtocol};
+use periplus_wire::{otlp, zipkin};
+
+use crate::support::config::{cluster, free_address, tracing};
+use crate::support::h2::{H2Origin, Incoming, read};
+use crate::support::origin::read_request;
+use crate::support::{Config, Origin, pause};
+
+/// How spans are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    ZipkinJson,
+    ZipkinProto,
+    OtlpHttp,
+    OtlpGrpc,
+}
+
+use Kind::{OtlpGrpc, OtlpHttp, ZipkinJson, ZipkinProto};
+
+const KINDS: [Kind; 4] = [ZipkinJson, ZipkinProto, OtlpHttp, OtlpGrpc];
+
+/// What a collector does with a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    Well,
+    /// Nobody is there.
+    Nothing,
+    /// It closes the connection at the first report, and does well from then on.
+    CloseOnce,
+    /// It says that it has failed.
+    Fail,
+    /// It says something that is no answer.
+    Babble,
+    /// It begins to answer.
+    Half,
+    /// It never answers.
+    Hang,
+}
+
+const REQUESTS: u64 = 20;
+/// What may wait at a collector that hangs.
+const MOST_PENDING: usize = 5;
+
+impl Kind {
+    fn provider(self) -> TracingProvider {
+        let (cluster, host) = ("collector".to_owned(), "collector".to_owned());
+        match self {
+            ZipkinJson | ZipkinProto => TracingProvider::Zipkin {
+                cluster,
+                host,
+                path: "/api/v2/spans".to_owned(),
+                trace_id_128bit: true,
+                shared_span_context: false,
+                with_w3c: false,
+                is_proto: self == ZipkinProto,
+            },
+            OtlpHttp | OtlpGrpc => TracingProvider::OpenTelemetry {
+                cluster,
+                host,
+                path: match self {
+                    OtlpGrpc => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+                    _ => "/v1/traces",
+                }
+                .to_owned(),
+                service_name: "app.default".to_owned(),
+                timeout: Duration::from_millis(500),
+                is_grpc: self == OtlpGrpc,
+            },
+        }
+    }
+
+    fn counter(self, name: &str) -> String {
+        match self {
+            ZipkinJson | ZipkinProto => format!("tracing.zipkin.{name}"),
+            OtlpHttp | OtlpGrpc => format!("tracing.opentelemetry.{name}"),
+        }
+    }
+
+    /// How many spans there are in a report.
+    fn spans(self, content_type: &str, body: &[u8]) -> usize {
+        let expected = match self {
+            ZipkinJson => "application/json",
+            ZipkinProto | OtlpHttp => "application/x-protobuf",
+            OtlpGrpc => "application/grpc",
+        };
+        assert_eq!(content_type, expected, "{self:?}");
+        let batch = match self {
+            ZipkinJson => zipkin::decode_json(body).expect("JSON"),
+            ZipkinProto => zipkin::decode_proto(body).expect("protobuf"),
+            OtlpHttp => otlp::decode_protobuf(body).expect("OTLP").batch,
+            OtlpGrpc => {
+                let length = u32::from_be_bytes(body[1..5].try_into().expect("a length"));
+                assert_eq!((body[0], length as usize), (0, body.len() - 5));
+                otlp::decode_protobuf(&body[5..]).expect("OTLP").batch
+            }
+        };
+        let spans = batch.groups.iter().flat_map(|group| &group.spans);
+        let named = |name: &str| {
+            let spans = spans.clone();
+            spans.filter(|span| span.name == name).count()
+        };
+        // What names them is the tracer's.
+        match self {
+            ZipkinJson | ZipkinProto => named("h.example"),
+            OtlpHttp | OtlpGrpc => named("ingress"),
+        }
+    }
+}
+
+/// A collector, and how many spans it has taken.
+struct Collector {
+    address: SocketAddr,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Collector {
+    fn start(kind: Kind, does: Does) -> Self {
+        let taken = Arc::<AtomicUsize>::default();
+        let (spans, seen) = (taken.clone(), Arc::<AtomicUsize>::default());
+        let is_up = move || match does {
+            Does::CloseOnce => seen.fetch_add(1, Ordering::Relaxed) > 0,
+            _ => true,
+        };
+        let address = match (does, kind) {
+            (Does::Nothing, _) => free_address(),
+            (_, OtlpGrpc) => over_http2(does, is_up, spans),
+            (_, kind) => over_http1(kind, does, is_up, spans),
+        };
+        Self { address, taken }
+    }
+}
+
+fn over_http1(
+    kind: Kind,
+    does: Does,
+    is_up: impl Fn() -> bool + Send + Sync + 'static,
+    taken: Arc<AtomicUsize>,
+) -> SocketAddr {
+    let origin = Origin::raw(move |mut client, _| {
+        while let Some(report) = read_request(&mut client) {
+            if !is_up() {
+                return;
+            }
+            let content_type = report.header("content-type").unwrap_or_default();
+            let spans = kind.spans(&content_type, &report.body);
+            match does {
+                Does::Well | Does::CloseOnce => {
+                    taken.fetch_add(spans, Ordering::Relaxed);
+                    client.send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
+                }
+                Does::Fail => client.send("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"),
+                Does::Babble => client.send("220 SMTP ready\r\n\r\n"),
+                Does::Half => {
+                    client.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+                    return;
+                }
+                Does::Hang => pause(Duration::from_secs(30)),
+                Does::Nothing => return,
+            }
+        }
+    });
+    origin.address
+}
+
+fn over_http2(
+    does: Does,
+    is_up: impl Fn() -> bool + Send + Sync + 'static,
+    taken: Arc<AtomicUsize>,
+) -> SocketAddr {
+    let is_up = Arc::new(is_up);
+    let serve = move |incoming: Incoming| {
+        let (taken, is_up) = (taken.clone(), is_up.clone());
+        async move {
+            let Incoming {
+                head,
+                mut body,
+                mut respond,
+            } = incoming;
+            let content_type = head.headers()["content-type"].clone();
+            let (body, _) = read(&mut body).await.expect("a report");
+            if !is_up() {
+                respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                return;
+            }
+            let content_type = content_type.to_str().expect("text");
+            let spans = OtlpGrpc.spans(content_type, &body);
+            let (message, status) = match does {
+                Does::Well | Does::CloseOnce => {
+                    taken.fetch_add(spans, Ordering::Relaxed);
+                    (&[0; 5][..], "0")
+                }
+                // Of two spans it says that it did not want them.
+                Does::Half => (&[0, 0, 0, 0, 4, 0x0a, 2, 0x08, 2][..], "0"),
+                Does::Fail => (&[][..], "14"),
+                Does::Babble => (&b"what?"[..], "0"),
+                Does::Hang | Does::Nothing => {
+                    tokio::time::sleep(Duration::from_secs(30)).await;
+                    return;
+                }
+            };
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", status.parse().expect("a value"));
+            let head = http::Response::new(());
+            let mut send = respond.send_response(head, false).expect("a head");
+            let message = Bytes::from_static(message);
+            send.send_data(message, false).expect("data");
+            send.send_trailers(trailers).expect("trailers");
+        }
+    };
+    H2Origin::new(serve).address
+}
+
+/// Sends requests through a proxy that reports to such a collector.
+fn try_out(kind: Kind, does: Does) {
+    let case = format!("{kind:?} {does:?}");
+    let collector = Collector::start(kind, does);
+    let mut config = Config::to(&Origin::saying("fine")).inbound();
+    config.tracing = Some(tracing(kind.provider()));
+    config.clusters.push(Cluster {
+        protocol: match kind {
+            OtlpGrpc => UpstreamProtocol::Http2(Http2Options::default()),
+            _ => UpstreamProtocol::Http1,
+        },
+        ..cluster("collector", &[collector.address])
+    });
+    if does == Does::Hang {
+        config.options.max_pending_spans = MOST_PENDING;
+    }
+    let mesh = config.start();
+    let mut client = mesh.client();
+    let begin = Instant::now();
+    for _ in 0..REQUESTS {
+        assert_eq!(client.get("/").status, 200, "{case}");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(3), "{case}");
+    let expect = |name: &str, value: u64| mesh.wait_stat(&kind.counter(name), value);
+    match does {
+        Does::Well | Does::CloseOnce => {
+            expect("spans_sent", REQUESTS);
+            expect("spans_dropped", 0);
+            let taken = collector.taken.load(Ordering::Relaxed);
+            assert_eq!(taken as u64, REQUESTS, "{case}");
+        }
+        // What is over is counted at once, whatever becomes of the rest.
+        Does::Hang => expect("spans_dropped", REQUESTS - MOST_PENDING as u64),
+        Does::Half if kind == OtlpGrpc => {
+            expect("spans_dropped", 2);
+            expect("spans_sent", REQUESTS - 2);
+        }
+        Does::Fail => {
+            expect("spans_dropped", REQUESTS);
+            expect("reports_dropped", 1);
+        }
+        Does::Babble if kind == OtlpGrpc => {
+            expect("spans_dropped", REQUESTS);
+            expect("reports_dropped", 1);
+        }
+        Does::Nothing | Does::Babble | Does::Half => {
+            expect("spans_dropped", REQUESTS);
+            expect("reports_failed", 1);
+        }
+    }
+}
+
+#[test]
+fn no_collector_can_do_harm() {
+    let all = [
+        Does::Well,
+        Does::Nothing,
+        Does::CloseOnce,
+        Does::Fail,
+        Does::Babble,
+        Does::Half,
+        Does::Hang,
+    ];
+    std::thread::scope(|scope| {
+        for kind in KINDS {
+            for does in all {
+                scope.spawn(move || try_out(kind, does));
+            }
+        }
+    });
+}
