@@ -45,7 +45,7 @@ pub(crate) async fn decide(
     exchange: &mut Exchange,
 ) -> Result<Plan, Failure> {
     let call = client.call_mut();
-    if call.is_shed() || call.is_one_too_many(exchange) {
+    if call.is_shed() || call.is_one_too_many(exchange) || call.has_head_too_many(exchange) {
         return Ok(Plan::Refused(Reply::new(503, "envoy overloaded")));
     }
     // What is rare is boxed, so that the usual request does not hold the memory for it.
@@ -82,6 +82,22 @@ impl Call {
                     self.view.http.rq_overload_close.increment();
                 }
                 !exchange.is_counted
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the request is refused because there are too many bytes of heads, which is counted.
+    #[inline]
+    fn has_head_too_many(&self, exchange: &mut Exchange) -> bool {
+        match self.worker.options.max_header_bytes {
+            Some(most) if !self.view.bypasses_overload => {
+                let bytes = self.buffer.head().len();
+                exchange.head_bytes = self.worker.open.add_head(bytes, most.get());
+                if exchange.head_bytes.is_none() {
+                    self.view.http.rq_overload_close.increment();
+                }
+                exchange.head_bytes.is_none()
             }
             _ => false,
         }
