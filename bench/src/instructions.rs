@@ -37,16 +37,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Peer::PeriplusGrpc,
             Peer::PeriplusIstio,
         ],
-        names => Peer::ALL
-            .into_iter()
-            .filter(|p| names.iter().any(|n| n == p.name()))
-            .collect(),
+        names => Peer::named(names)?,
     };
-    ensure!(
-        !peers.is_empty(),
-        "no peer of that name: {:?}",
-        Peer::ALL.map(Peer::name)
-    );
     let directory = tempfile::tempdir()?;
     let around = Surroundings::start(&args.programs, directory.path())?;
     let mut over = Vec::new();

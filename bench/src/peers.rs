@@ -8,10 +8,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use process::absolute;
 
 pub(crate) use process::{Process, ask, free_address};
-pub(crate) use surroundings::{Counts, Surroundings};
+pub(crate) use surroundings::{BEHIND, Counts, Surroundings};
 
 /// The core of the proxy under measurement.
 pub(crate) const PROXY_CORE: &str = "0";
@@ -122,6 +123,20 @@ impl Peer {
         Self::HaproxyHttp,
         Self::HaproxyTcp,
     ];
+
+    /// Those of these names, which all must be known; all, if there are none.
+    pub(crate) fn named(names: &[String]) -> anyhow::Result<Vec<Self>> {
+        if names.is_empty() {
+            return Ok(Self::ALL.to_vec());
+        }
+        let named = names.iter().map(|name| {
+            let found = Self::ALL.into_iter().find(|peer| peer.name() == name);
+            found.with_context(|| {
+                format!("no peer is called {name}: {:?}", Self::ALL.map(Self::name))
+            })
+        });
+        named.collect()
+    }
 
     /// The name in tables and budgets.
     pub(crate) const fn name(self) -> &'static str {

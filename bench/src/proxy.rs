@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 
 use crate::cpu;
 use crate::load::Report;
-use crate::peers::{Peer, Programs, Surroundings};
+use crate::peers::{BEHIND, Peer, Programs, Surroundings};
 
 /// Flags that all comparisons in rounds have.
 #[derive(Debug, clap::Args)]
@@ -27,9 +27,15 @@ pub(crate) struct Common {
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Requests under way: each on a keep-alive connection of its own, calls by eights
+    /// The peers to measure; without any, all
+    #[arg(long)]
+    peer: Vec<String>,
+    /// Keep-alive connections, each with one request under way; calls have an eighth as many
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Calls under way on each connection of HTTP/2
+    #[arg(long, default_value_t = 32)]
+    streams: usize,
 }
 
 /// What we promise: the median ratio of the first peer's CPU per request to the second's.
@@ -55,10 +61,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let around = Surroundings::start(&args.common.programs, directory.path())?;
     let mut samples: BTreeMap<Peer, Vec<Sample>> = BTreeMap::new();
-    let mut order = Peer::ALL;
+    let mut order = Peer::named(&args.peer)?;
     for round in 0..args.common.rounds {
         shuffle(&mut order, round as u64);
-        for peer in order {
+        for &peer in &order {
             let sample = measure(args, peer, &around)
                 .with_context(|| format!("measuring {} in round {round}", peer.name()))?;
             eprintln!(
@@ -83,19 +89,18 @@ fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sam
         true => args.connections.div_ceil(8),
         false => args.connections,
     };
-    let report = run_load(&[
-        load,
-        "--address",
-        &address.to_string(),
-        "--host",
-        host,
-        "--pid",
-        &pid.to_string(),
-        "--connections",
-        &connections.to_string(),
-        "--duration-ms",
-        &args.common.duration_ms.to_string(),
-    ])?;
+    let mut flags = vec![
+        ("--address", address.to_string()),
+        ("--host", host.to_owned()),
+        ("--pid", pid.to_string()),
+        ("--connections", connections.to_string()),
+        ("--duration-ms", args.common.duration_ms.to_string()),
+    ];
+    if peer.is_grpc() {
+        flags.push(("--streams", args.streams.to_string()));
+    }
+    let flags = flags.iter().flat_map(|(flag, value)| [*flag, value]);
+    let report = run_load(&[load].into_iter().chain(flags).collect::<Vec<_>>())?;
     let after = settled(around, peer, &before, &report)?;
     ensure!(report.errors == 0, "{} requests failed", report.errors);
     let requests = (after.requests - before.requests) as f64;
@@ -104,6 +109,12 @@ fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sam
         ensure!(
             with_context / requests > 0.999,
             "trace context did not reach the origin"
+        );
+        let spans = after.spans - before.spans;
+        ensure!(
+            spans >= report.total,
+            "{} requests were answered, and only {spans} spans have reached the sink",
+            report.total
         );
     }
     Ok(Sample {
@@ -139,6 +150,7 @@ fn settled(
 pub(crate) fn run_load(flags: &[&str]) -> anyhow::Result<Report> {
     let output = Command::new("taskset")
         .args(["-c", "1"])
+        .args(BEHIND)
         .arg(std::env::current_exe()?)
         .args(flags)
         .output()?;
@@ -172,13 +184,13 @@ fn print_peers(samples: &BTreeMap<Peer, Vec<Sample>>) {
 }
 
 fn print_gates(samples: &BTreeMap<Peer, Vec<Sample>>) -> anyhow::Result<()> {
-    let gates = GATES.map(|(ours, theirs, promised)| {
-        let pairs = samples[&ours].iter().zip(&samples[&theirs]);
+    let gates = GATES.into_iter().filter_map(|(ours, theirs, promised)| {
+        let pairs = samples.get(&ours)?.iter().zip(samples.get(&theirs)?);
         let ratios = pairs.map(|(a, b)| a.cpu_us_per_request / b.cpu_us_per_request);
         let name = format!("{} ÷ {}", ours.name(), theirs.name());
-        (name, ratios.collect(), promised)
+        Some((name, ratios.collect(), promised))
     });
-    print_ratios("ratio of CPU per request, within a round", gates.into())
+    print_ratios("ratio of CPU per request, within a round", gates.collect())
 }
 
 /// Prints a table of ratios, each with the most that is promised; fails when the median of one is more.

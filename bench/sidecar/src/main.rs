@@ -11,7 +11,9 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let ["proxy", "-c", file, "--workers", "1"] = arguments[..] else {
-        bail!("this is for measurements: use `periplus proxy`; here only `proxy -c FILE --workers 1` works");
+        bail!(
+            "this is for measurements: use `periplus proxy`; here only `proxy -c FILE --workers 1` works"
+        );
     };
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

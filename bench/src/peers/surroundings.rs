@@ -15,6 +15,9 @@ use super::{Peer, Programs};
 /// The core of everything else: origin, sink, control plane, load generator.
 const OTHER_CORE: &str = "1";
 
+/// Runs a command behind the others on its core. Lower priorities are for everybody to take.
+pub(crate) const BEHIND: [&str; 3] = ["nice", "-n", "10"];
+
 /// What stands around the proxies.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
@@ -54,7 +57,10 @@ impl Surroundings {
             stats: free_address()?,
         };
         let own = |name: &str, flags: &[(&str, SocketAddr)]| {
-            let mut command = vec![bench.clone(), name.to_owned()];
+            // Nobody waits for the sink, so those whom somebody waits for must not keep it from its work.
+            let first: &[&str] = if name == "sink" { &[] } else { &BEHIND };
+            let mut command: Vec<_> = first.iter().copied().map(str::to_owned).collect();
+            command.extend([bench.clone(), name.to_owned()]);
             for (flag, address) in flags {
                 command.extend([format!("--{flag}"), address.to_string()]);
             }

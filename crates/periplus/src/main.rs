@@ -15,7 +15,9 @@ struct Cli {
     command: Command,
 }
 
+// Deferred: only the arguments of the command that is run are made.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Bookinfo with sidecars, gateway, control plane, trace backend and UI on this machine
     Demo(commands::demo::Args),

@@ -63,6 +63,8 @@ enum NoRequest {
     Refused(Refused),
     /// The head did not arrive in time.
     TimedOut,
+    /// There is no memory for the rest of it.
+    Overloaded,
 }
 
 impl Connection {
@@ -173,6 +175,11 @@ impl Connection {
                     .await;
                 return false;
             }
+            Err(NoRequest::Overloaded) => {
+                self.call.view.http.rq_overload_close.increment();
+                self.refuse(Reply::new(503, "envoy overloaded")).await;
+                return false;
+            }
             Err(NoRequest::TimedOut) => {
                 self.call.view.http.rq_header_timeout.increment();
                 self.refuse(Reply::new(408, "the request head did not arrive in time"))
@@ -210,6 +217,7 @@ impl Connection {
         }
         let mut deadline_set = false;
         let mut parse_next = true;
+        let mut grown = None;
         loop {
             if parse_next {
                 let limits = self.limits();
@@ -234,7 +242,16 @@ impl Connection {
             if self.call.buffer.is_full() {
                 let limit = self.limits().bytes;
                 let double = 2 * self.call.buffer.capacity();
-                self.call.buffer.grow(double.min(limit + 1).max(before + 1));
+                let size = double.min(limit + 1).max(before + 1);
+                if let Some(most) = self.call.worker.options.max_header_bytes
+                    && !self.call.view.bypasses_overload
+                {
+                    // What it held before counts no more.
+                    drop(grown.take());
+                    let more = self.call.worker.open.add_head(size, most.get());
+                    grown = Some(more.ok_or(NoRequest::Overloaded)?);
+                }
+                self.call.buffer.grow(size);
             }
             if poll_fn(|cx| self.poll_more(cx)).await? == 0 {
                 return Err(NoRequest::Gone);

@@ -15,6 +15,7 @@ use crate::grpc::{self, GrpcStatus};
 use crate::http1::edit::{Names, append_field};
 use crate::http1::name::Name;
 use crate::http1::status::append_status_line;
+use crate::overload::HeadBytes;
 use crate::policy::Metadata;
 use crate::policy::authz::Asked;
 use crate::reply::{Failure, Reply, append_common};
@@ -70,8 +71,12 @@ pub(crate) struct Exchange {
     pub(crate) tries: u16,
     /// It counts among those that may be under way at once.
     pub(crate) is_counted: bool,
+    /// So do the bytes of its head.
+    pub(crate) head_bytes: Option<HeadBytes>,
     /// The endpoint, or the first of several, has had the whole request: then the route's timeout counts.
     pub(crate) completed: bool,
+    /// How the call ended, if the response says so as gRPC does.
+    pub(crate) grpc: Option<Box<GrpcStatus>>,
     /// What most requests do not have; boxed, so that a connection does not hold the memory for it.
     pub(crate) rare: Option<Box<Rare>>,
 }
@@ -91,8 +96,6 @@ pub(crate) struct Rare {
     pub(crate) mirror: Option<usize>,
     /// What filters say in the response.
     pub(crate) said: Vec<Said>,
-    /// How the call ended, if the response says so as gRPC does.
-    pub(crate) grpc: Option<GrpcStatus>,
     /// The protocol that the request asks for may be changed to.
     pub(crate) is_upgrade: bool,
     /// The tunnel ends here: its bytes are all that the endpoint gets.
@@ -189,7 +192,9 @@ impl Exchange {
             retries_left: 0,
             tries: 1,
             is_counted: false,
+            head_bytes: None,
             completed: false,
+            grpc: None,
             rare: None,
         }
     }
@@ -240,11 +245,6 @@ impl Exchange {
     /// The tunnel that it asks for ends here: its bytes are all that the endpoint gets.
     pub(crate) fn is_terminated(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.is_terminated)
-    }
-
-    /// How the call ended, if the response says so as gRPC does.
-    pub(crate) fn grpc(&self) -> Option<&GrpcStatus> {
-        self.rare.as_ref()?.grpc.as_ref()
     }
 
     /// The request as the endpoint gets it, if its route changes heads.
@@ -303,7 +303,7 @@ impl Exchange {
             && attempt.status != 0
             && cluster.watches()
         {
-            let told = self.grpc().and_then(|told| told.code.parse().ok());
+            let told = self.grpc.as_ref().and_then(|told| told.code.parse().ok());
             let status = told.map_or(attempt.status, grpc::http_status);
             cluster.report(&attempt.address, Verdict::Answered(status));
         }
@@ -485,7 +485,7 @@ impl Call {
                 if self.protocol == Protocol::Http1 {
                     append_field(&mut out, "content-length", b"0");
                 }
-                exchange.rare().grpc = Some(status);
+                exchange.grpc = Some(Box::new(status));
                 ""
             }
             None => {

@@ -1,5 +1,6 @@
 //! What a proxy must know of gRPC (PROTOCOL-HTTP2.md of grpc/grpc).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::http1::head::Fields;
@@ -15,7 +16,7 @@ const MOST_DIGITS: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GrpcStatus {
     /// As it was sent.
-    pub(crate) code: String,
+    pub(crate) code: Cow<'static, str>,
     /// As it was sent, percent-encoded; none if it was not.
     pub(crate) message: Option<String>,
 }
@@ -44,7 +45,10 @@ impl GrpcStatus {
     fn new(code: &[u8], message: Option<&[u8]>) -> Option<Self> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Some(Self {
-            code: text(code),
+            code: match code {
+                b"0" => Cow::Borrowed("0"),
+                code => Cow::Owned(text(code)),
+            },
             message: message.map(text),
         })
     }

@@ -10,6 +10,7 @@ mod bridge;
 mod buffer;
 mod call;
 mod clock;
+pub mod codec;
 mod config;
 mod connection;
 mod conversation;

@@ -8,6 +8,7 @@ mod accounts;
 pub(crate) use accounts::{Accounts, Entry};
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
@@ -105,6 +106,8 @@ pub(crate) struct Open {
     connections: AtomicUsize,
     /// Requests under way, if there is a limit to them.
     streams: AtomicUsize,
+    /// Bytes of the heads of requests, if there is a limit to them.
+    head_bytes: AtomicUsize,
     /// Streams that were reset because they held too much memory.
     pub(crate) resets: AtomicU64,
 }
@@ -134,11 +137,52 @@ impl Open {
     pub(crate) fn remove_stream(&self) {
         self.streams.fetch_sub(1, Ordering::Relaxed);
     }
+
+    /// Counts the bytes of a head, unless that would be more than there may be.
+    pub(crate) fn add_head(self: &Arc<Self>, bytes: usize, most: usize) -> Option<HeadBytes> {
+        let more = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= most);
+        self.head_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        Some(HeadBytes {
+            open: self.clone(),
+            bytes,
+        })
+    }
+}
+
+/// Bytes of a head that count among those of all; no longer once dropped.
+#[derive(Debug)]
+pub(crate) struct HeadBytes {
+    open: Arc<Open>,
+    bytes: usize,
+}
+
+impl Drop for HeadBytes {
+    fn drop(&mut self) {
+        self.open
+            .head_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn heads_count_for_as_long_as_they_are_held() {
+        let open = Arc::<Open>::default();
+        let first = open.add_head(60, 100).expect("room");
+        assert!(open.add_head(41, 100).is_none());
+        let second = open.add_head(40, 100).expect("room for just as much");
+        assert!(open.add_head(usize::MAX, usize::MAX).is_none());
+        drop(first);
+        assert!(open.add_head(61, 100).is_none());
+        assert!(open.add_head(60, 100).is_some());
+        drop(second);
+        assert_eq!(open.head_bytes.load(Ordering::Relaxed), 0);
+    }
 
     #[test]
     fn a_share_is_as_often_as_it_says() {

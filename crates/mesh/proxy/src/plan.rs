@@ -44,7 +44,7 @@ pub(crate) async fn decide(
     exchange: &mut Exchange,
 ) -> Result<Plan, Failure> {
     let call = client.call_mut();
-    if call.is_shed() || call.is_one_too_many(exchange) {
+    if call.is_shed() || call.is_one_too_many(exchange) || call.has_head_too_many(exchange) {
         return Ok(Plan::Reply(Reply::new(503, "envoy overloaded")));
     }
     if let Err(refused) = call.locate(exchange) {
@@ -80,6 +80,22 @@ impl Call {
                     self.view.http.rq_overload_close.increment();
                 }
                 !exchange.is_counted
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the request is refused because there are too many bytes of heads, which is counted.
+    #[inline]
+    fn has_head_too_many(&self, exchange: &mut Exchange) -> bool {
+        match self.worker.options.max_header_bytes {
+            Some(most) if !self.view.bypasses_overload => {
+                let bytes = self.buffer.head().len();
+                exchange.head_bytes = self.worker.open.add_head(bytes, most.get());
+                if exchange.head_bytes.is_none() {
+                    self.view.http.rq_overload_close.increment();
+                }
+                exchange.head_bytes.is_none()
             }
             _ => false,
         }

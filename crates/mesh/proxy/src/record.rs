@@ -111,7 +111,7 @@ impl Call {
             protocol: self.protocol,
             is_grpc: exchange.is_grpc,
             grpc_timeout: exchange.timeout.filter(|_| exchange.sets_grpc_timeout),
-            grpc: exchange.grpc(),
+            grpc: exchange.grpc.as_deref(),
             decided: self.decisions(exchange),
             asked: exchange.rare.as_ref().and_then(|rare| rare.asked.as_ref()),
         }

@@ -113,7 +113,7 @@ impl<'a> Reply<'a> {
     pub(crate) fn grpc(&self, is_head: bool) -> GrpcStatus {
         let code = self.grpc_status.unwrap_or(grpc::status_of(self.status));
         GrpcStatus {
-            code: code.to_string(),
+            code: code.to_string().into(),
             message: (!self.body.is_empty() && !is_head).then(|| grpc::encode_message(&self.body)),
         }
     }

@@ -82,7 +82,7 @@ impl Call {
         }
         let limited = policy.rate_limited.as_ref();
         exchange.rare().tries.wanted = limited.and_then(|limited| reset(limited, fields, head));
-        exchange.rare().grpc = GrpcStatus::in_fields(fields, head);
+        exchange.grpc = GrpcStatus::in_fields(fields, head).map(Box::new);
         if let Some(attempt) = &mut exchange.attempt {
             attempt.dropped = self.response.framing != Framing::None;
         }
@@ -203,7 +203,7 @@ pub(crate) async fn prepare(
         call.fail_attempt(exchange, failure);
     }
     call.report_attempt(exchange, begin);
-    exchange.rare().grpc = None;
+    exchange.grpc = None;
     let mut reason = Cow::Borrowed("");
     if let Some(attempt) = exchange.attempt.take() {
         reason = match failure.reset_reason() {

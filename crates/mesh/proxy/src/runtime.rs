@@ -37,6 +37,9 @@ pub struct Options {
     pub max_connections: usize,
     /// The most requests of all workers that are under way at once, tunnels too; more get 503 and are counted.
     pub max_streams: Option<NonZeroUsize>,
+    /// The most bytes that the heads of requests under way may have in all workers together, and those of heads over
+    /// 16 KiB that are still to come; what is more gets 503 and is counted.
+    pub max_header_bytes: Option<NonZeroUsize>,
     /// The power of two of bytes that an exchange over HTTP/2 must hold to be reset when memory runs short; none
     /// is reset without. [`Agent`](crate::Agent) takes it from the bootstrap file.
     pub least_account: Option<u32>,
@@ -88,6 +91,7 @@ impl Default for Options {
             workers: 1,
             max_connections: 16 * 1024,
             max_streams: None,
+            max_header_bytes: None,
             least_account: None,
             drain_strategy: DrainStrategy::Immediate,
             drain_time: Duration::from_secs(5),

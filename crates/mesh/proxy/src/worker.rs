@@ -25,6 +25,7 @@ use crate::buffer::{Blocks, Texts};
 use crate::call::Parts;
 use crate::clock::Clock;
 use crate::export::Exporter;
+use crate::http2::Tasks;
 use crate::listener;
 use crate::overload::{Accounts, Actions, Open, Overload, Share};
 use crate::registry::Connections;
@@ -138,6 +139,8 @@ pub(crate) struct Worker {
     view: RefCell<Rc<View>>,
     /// Lent to whoever makes a span.
     pub(crate) scratch: RefCell<Scratch>,
+    /// Where streams of HTTP/2 run.
+    pub(crate) stream_tasks: Rc<Tasks>,
     /// Of calls that have ended.
     pub(crate) parts: RefCell<Vec<Parts>>,
     random: RefCell<fastrand::Rng>,
@@ -226,6 +229,7 @@ impl Worker {
                 clusters: HashMap::new(),
             }))),
             scratch: RefCell::default(),
+            stream_tasks: Rc::default(),
             parts: RefCell::default(),
             random: RefCell::new(random),
             exporters: RefCell::default(),

@@ -4,6 +4,8 @@
 mod bridge_checks;
 #[path = "../../../../fuzz/inspect_checks.rs"]
 mod checks;
+#[path = "../../../../fuzz/codec_checks.rs"]
+mod codec_checks;
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
 
@@ -26,4 +28,14 @@ fn proxy_header() {
 #[test]
 fn h2_bridge() {
     replay(Path::new(CORPORA), "h2_bridge", bridge_checks::h2_bridge);
+}
+
+#[test]
+fn h1() {
+    replay(Path::new(CORPORA), "h1", codec_checks::h1);
+}
+
+#[test]
+fn chunked() {
+    replay(Path::new(CORPORA), "chunked", codec_checks::chunked);
 }

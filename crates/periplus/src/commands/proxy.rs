@@ -43,6 +43,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_streams: u32,
 
+    /// The most bytes that the heads of requests under way may have together; what is more gets 503 (0: no limit)
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    max_header_bytes: u32,
+
     /// How clients are told to go when listeners drain: all at once, or one after the other over the drain time
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Strategy::Immediate)]
     drain_strategy: Strategy,
@@ -115,6 +119,7 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
         config_cache: args.config_cache,
         max_connections: args.max_connections as usize,
         max_streams: NonZeroUsize::new(args.max_streams as usize),
+        max_header_bytes: NonZeroUsize::new(args.max_header_bytes as usize),
         drain_strategy: match args.drain_strategy {
             Strategy::Immediate => DrainStrategy::Immediate,
             Strategy::Gradual => DrainStrategy::Gradual,

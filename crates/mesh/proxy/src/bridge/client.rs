@@ -69,12 +69,15 @@ impl Client<'_> {
         }
     }
 
-    /// How much of the request has come and not gone on.
+    /// How much of the request has come and not gone on, and how much of the response waits to be written.
     pub(super) fn held(&mut self) -> usize {
         match self {
             // A buffer of a fixed size.
             Client::Http1 { .. } => 0,
-            Client::Http2(stream) => stream.recv.flow_control().used_capacity(),
+            Client::Http2(stream) => {
+                let waiting = stream.waiting.as_ref().map_or(0, |waiting| waiting.get());
+                stream.recv.flow_control().used_capacity() + waiting
+            }
             // Copies have a limit of their own.
             Client::Mirrored(_) => 0,
         }
@@ -186,7 +189,15 @@ impl Client<'_> {
                 upstream.poll_source(cx, pipe, &mut sink, progress)
             }
             Client::Http2(stream) => match &mut stream.send {
-                Some(send) => upstream.poll_source(cx, pipe, &mut Http2Sink(send), progress),
+                Some(send) => {
+                    let waiting = stream.waiting.as_ref();
+                    let mut sink = Http2Sink {
+                        send,
+                        waiting,
+                        is_new: &mut false,
+                    };
+                    upstream.poll_source(cx, pipe, &mut sink, progress)
+                }
                 None => Poll::Ready(Err(RelayError::Sink.into())),
             },
             Client::Mirrored(_) => upstream.poll_source(cx, pipe, &mut Nowhere, progress),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 
 use crate::bridge::pipe::{Piece, PipeError, Sink, Source, Trailers};
-use crate::http2::head;
+use crate::http2::{Payload, Waiting, head};
 use crate::relay::RelayError;
 
 /// What arrives on a stream. Its window opens again only as far as the other side has taken it.
@@ -70,24 +70,38 @@ impl Source for Http2Source<'_> {
 }
 
 /// What leaves on a stream.
-pub(crate) struct Http2Sink<'a>(pub(crate) &'a mut SendStream<Bytes>);
+pub(crate) struct Http2Sink<'a> {
+    pub(crate) send: &'a mut SendStream<Payload>,
+    /// How much of it waits to be written, if that is to be known.
+    pub(crate) waiting: Option<&'a Waiting>,
+    /// Nothing was sent yet on a stream that this side has opened.
+    pub(crate) is_new: &'a mut bool,
+}
+
+/// How much goes along with the head of a request: one frame of the size that everybody takes (RFC 9113 §4.2).
+const AT_ONCE: usize = 16 * 1024;
 
 impl Sink for Http2Sink<'_> {
     fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, PipeError>> {
-        self.0.reserve_capacity(wanted);
-        let room = self.0.capacity();
+        if std::mem::take(self.is_new) {
+            // There is no room before the connection's task has had its turn. What is sent all the same waits for it
+            // in the codec, and then goes with the head in one write.
+            return Poll::Ready(Ok(wanted.min(AT_ONCE)));
+        }
+        self.send.reserve_capacity(wanted);
+        let room = self.send.capacity();
         if room > 0 {
             return Poll::Ready(Ok(room));
         }
-        match ready!(self.0.poll_capacity(cx)) {
+        match ready!(self.send.poll_capacity(cx)) {
             Some(Ok(room)) => Poll::Ready(Ok(room)),
             Some(Err(_)) | None => Poll::Ready(Err(RelayError::Sink.into())),
         }
     }
 
     fn data(&mut self, data: Bytes, last: bool) -> Result<(), PipeError> {
-        self.0
-            .send_data(data, last)
+        self.send
+            .send_data(Payload::new(data, self.waiting), last)
             .map_err(|_| RelayError::Sink.into())
     }
 
@@ -97,8 +111,8 @@ impl Sink for Http2Sink<'_> {
             as_they_are.map_or_else(|| head::trailers(&trailers.lines), Ok)
         });
         match fields.transpose().map_err(|_| PipeError::Malformed)? {
-            Some(fields) if !fields.is_empty() => self.0.send_trailers(fields),
-            _ => self.0.send_data(Bytes::new(), true),
+            Some(fields) if !fields.is_empty() => self.send.send_trailers(fields),
+            _ => self.send.send_data(Payload::new(Bytes::new(), None), true),
         }
         .map_err(|_| RelayError::Sink.into())
     }

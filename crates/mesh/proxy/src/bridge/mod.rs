@@ -56,6 +56,8 @@ pub(crate) struct Bridge<'a> {
     /// The response has made a tunnel of the exchange.
     tunnel: Option<Ends>,
     last_progress: Micros,
+    /// When it was last looked at what there is to do.
+    polled_at: Micros,
 }
 
 /// Which directions of a tunnel have ended, so that the other side knows.
@@ -82,10 +84,12 @@ impl<'a> Bridge<'a> {
         request: Pipe,
     ) -> Self {
         let accounts = &client.call().worker.accounts;
+        let now = client.call().worker.clock.now();
         Self {
             account: accounts.as_ref().map(Accounts::open),
             request,
-            last_progress: client.call().worker.clock.now(),
+            last_progress: now,
+            polled_at: now,
             client,
             exchange,
             cluster,
@@ -176,7 +180,7 @@ impl<'a> Bridge<'a> {
             self.exchange.response_bytes = response.body.body_bytes;
             let trailers = response.body.trailers.as_deref();
             if let Some(status) = trailers.and_then(GrpcStatus::in_lines) {
-                self.exchange.rare().grpc = Some(status);
+                self.exchange.grpc = Some(Box::new(status));
             }
             if let Some(telemetry) = &self.client.call().view.telemetry {
                 telemetry.keep_trailers(self.exchange, trailers.unwrap_or_default());
@@ -220,6 +224,7 @@ impl<'a> Bridge<'a> {
         upstream: &mut Upstream,
     ) -> Poll<Result<(), NoResponse>> {
         let mut progress = false;
+        self.polled_at = self.now();
         if !self.refused && (self.request_sent.is_none() || !self.request.is_ended()) {
             self.poll_request(cx, upstream, &mut progress)?;
         }
@@ -235,7 +240,7 @@ impl<'a> Bridge<'a> {
                 return Poll::Ready(Err(self.response_failure(cx, error).into()));
             }
         } else {
-            self.client.call_mut().answered_at = self.now();
+            self.client.call_mut().answered_at = self.polled_at;
         }
         if let Some(response) = &mut self.response {
             let moved = self.client.poll_response(
@@ -268,7 +273,7 @@ impl<'a> Bridge<'a> {
             return Poll::Ready(Err(gone.into()));
         }
         if progress {
-            self.last_progress = self.now();
+            self.last_progress = self.polled_at;
         }
         self.poll_deadline(cx).map(|failure| Err(failure.into()))
     }
@@ -341,7 +346,7 @@ impl<'a> Bridge<'a> {
         match moved {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
-                let now = self.now();
+                let now = self.polled_at;
                 self.request_sent = Some(now);
                 self.exchange.is_complete(now);
                 if let Some(telemetry) = &self.client.call().view.telemetry {
@@ -381,7 +386,7 @@ impl<'a> Bridge<'a> {
 
     /// Sends the head of the final response, whose text this is; `ended` says that nothing follows.
     fn begin_response(&mut self, text: &[u8], ended: bool) -> Result<(), NoResponse> {
-        let now = self.now();
+        let now = self.polled_at;
         let since = self.request_sent.unwrap_or(self.exchange.onward);
         let (keep, chunks) = match &self.tunnel {
             Some(_) => (false, false),
@@ -409,7 +414,7 @@ impl<'a> Bridge<'a> {
         self.exchange.status = status;
         call.answered_at = now;
         if let Some(grpc) = GrpcStatus::in_fields(&call.response.fields, text) {
-            self.exchange.rare().grpc = Some(grpc);
+            self.exchange.grpc = Some(Box::new(grpc));
         }
         let keep = keep && !self.refused;
         call.write_response(

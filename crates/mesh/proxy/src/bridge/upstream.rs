@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use http::StatusCode;
@@ -22,6 +21,7 @@ use crate::http1::framing::Framing;
 use crate::http1::request::Tunnel;
 use crate::http1::status::append_status_line;
 use crate::http2::head::{self, Malformed};
+use crate::http2::{Payload, Waiting};
 use crate::relay::{Relay, RelayError};
 use crate::reply::Failure;
 use crate::tls::Secured;
@@ -41,7 +41,11 @@ pub(super) enum Upstream {
         body: Relay,
     },
     Http2 {
-        send: SendStream<Bytes>,
+        send: SendStream<Payload>,
+        /// How much of the request waits to be written, if that is to be known.
+        waiting: Option<Waiting>,
+        /// Nothing of the request's body was sent yet.
+        is_new: bool,
         response: ResponseFuture,
         /// The response's body, once its head is there.
         recv: Option<RecvStream>,
@@ -116,8 +120,11 @@ impl Upstream {
             .sender()
             .send_request(request, ended)
             .map_err(|_| NoResponse::Unprocessed(Failure::Terminated))?;
+        let accounts = call.worker.accounts.as_ref();
         Ok(Self::Http2 {
             send,
+            waiting: accounts.map(|_| Waiting::default()),
+            is_new: true,
             response,
             recv: None,
             lease,
@@ -147,14 +154,16 @@ impl Upstream {
         }
     }
 
-    /// How much of the response has come and not gone on.
+    /// How much of the response has come and not gone on, and how much of the request waits to be written.
     pub(super) fn held(&mut self) -> usize {
         match self {
             // A buffer of a fixed size.
             Upstream::Http1 { .. } => 0,
-            Upstream::Http2 { recv, .. } => recv
-                .as_mut()
-                .map_or(0, |recv| recv.flow_control().used_capacity()),
+            Upstream::Http2 { recv, waiting, .. } => {
+                let recv = recv.as_mut();
+                let used = recv.map_or(0, |recv| recv.flow_control().used_capacity());
+                used + waiting.as_ref().map_or(0, |waiting| waiting.get())
+            }
         }
     }
 
@@ -297,7 +306,19 @@ impl Upstream {
                 };
                 pipe.poll(cx, source, &mut sink, progress)
             }
-            Upstream::Http2 { send, .. } => pipe.poll(cx, source, &mut Http2Sink(send), progress),
+            Upstream::Http2 {
+                send,
+                waiting,
+                is_new,
+                ..
+            } => {
+                let mut sink = Http2Sink {
+                    send,
+                    waiting: waiting.as_ref(),
+                    is_new,
+                };
+                pipe.poll(cx, source, &mut sink, progress)
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use h2::client::ResponseFuture;
 use http::uri::Scheme;
 
 use crate::errand::{Answer, Errand, LIMITS, Trouble};
+use crate::http2::Payload;
 use crate::http2::head::{self, Malformed};
 use crate::snapshot::Http2Options;
 use crate::upstream::{ClusterState, EndpointState};
@@ -38,7 +39,7 @@ pub(super) async fn exchange(
             let mut sender = lease.sender().ready().await?;
             let (response, mut stream) = sender.send_request(request, ended)?;
             if !ended {
-                stream.send_data(body.into(), true)?;
+                stream.send_data(Payload::new(body.into(), None), true)?;
             }
             read(response, errand.most_bytes, answer).await
         };

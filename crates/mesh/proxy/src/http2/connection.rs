@@ -6,14 +6,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 
 use crate::call::{Call, Client, Current, Parts, Protocol};
 use crate::clock::Micros;
 use crate::connection::Connection;
-use crate::http2::{Pinger, ServerStream};
+use crate::http2::{Payload, Pinger, ServerStream};
 use crate::net::Rewound;
 use crate::registry::Registered;
 use crate::timer::Timer;
@@ -48,13 +47,20 @@ struct Shared {
 
 /// The connection, without its streams.
 struct Server {
-    h2: h2::server::Connection<Rewound, Bytes>,
+    h2: h2::server::Connection<Rewound, Payload>,
     shared: Rc<Shared>,
     current: Current,
     pinger: Pinger,
     timer: Timer,
     /// Since when the client is asked to open no more streams.
     closing: Option<Micros>,
+}
+
+/// A stream that is to be served.
+pub(super) struct Opened {
+    stream: ServerStream,
+    head: http::request::Parts,
+    shared: Rc<Shared>,
 }
 
 /// Serves a connection that begins with the preface, which is in its buffer.
@@ -183,7 +189,7 @@ impl Server {
         }
     }
 
-    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Payload>) {
         let shared = self.shared.clone();
         self.current
             .renew(&shared.worker, shared.registered.listener());
@@ -193,14 +199,27 @@ impl Server {
             self.close();
         }
         shared.active.set(shared.active.get() + 1);
-        // Made here: what the task moves lies in it twice.
-        let mut stream = ServerStream::new(call, body, respond);
-        tokio::task::spawn_local(async move {
-            let begin = shared.worker.clock.now();
-            let given_up = stream.serve(&head).await;
-            shared.recycle(stream.into_call());
-            shared.end(begin, given_up);
+        let tasks = shared.worker.stream_tasks.clone();
+        tasks.serve(Opened {
+            stream: ServerStream::new(call, body, respond),
+            head,
+            shared,
         });
+    }
+}
+
+impl Opened {
+    /// Serves the stream to its end.
+    pub(super) async fn serve(self) {
+        let Self {
+            mut stream,
+            head,
+            shared,
+        } = self;
+        let begin = stream.call.answered_at;
+        let given_up = stream.serve(&head, begin).await;
+        shared.recycle(stream.into_call());
+        shared.end(begin, given_up);
     }
 }
 

@@ -217,8 +217,8 @@ fn fields(
     lines: Lines<'_>,
     mut keep: impl FnMut(Name, &Bytes) -> Keep,
 ) -> Result<HeaderMap, Malformed> {
-    // One more than there are fields: the first line is none.
-    let mut fields = HeaderMap::with_capacity(memchr::memchr_iter(b'\n', text).count());
+    // A line is about as long. If there are more, there will be more room.
+    let mut fields = HeaderMap::with_capacity(text.len() / 32);
     for line in lines {
         let colon = memchr::memchr(b':', line).ok_or(Malformed("a line without a colon"))?;
         let known = Name::of(&line[..colon]);

@@ -17,6 +17,7 @@ use crate::connection::Next;
 use crate::exchange::Exchange;
 use crate::http1::head::{Limits, Refused};
 use crate::http2::head::{self, Malformed};
+use crate::http2::{Payload, Waiting};
 use crate::plan::{Plan, decide};
 use crate::reply::{Failure, Reply};
 use crate::telemetry::Refusal;
@@ -28,14 +29,18 @@ pub(crate) struct ServerStream {
     pub(crate) recv: RecvStream,
     /// What of the body was read before it goes on.
     pub(crate) early: Option<Box<Early>>,
-    respond: SendResponse<Bytes>,
+    respond: SendResponse<Payload>,
     /// For the body of the response, once its head has gone.
-    pub(crate) send: Option<SendStream<Bytes>>,
+    pub(crate) send: Option<SendStream<Payload>>,
+    /// How much of the response waits to be written, if that is to be known.
+    pub(crate) waiting: Option<Waiting>,
 }
 
 impl ServerStream {
-    pub(super) fn new(call: Call, recv: RecvStream, respond: SendResponse<Bytes>) -> Self {
+    pub(super) fn new(call: Call, recv: RecvStream, respond: SendResponse<Payload>) -> Self {
+        let accounts = call.worker.accounts.as_ref();
         Self {
+            waiting: accounts.map(|_| Waiting::default()),
             call,
             recv,
             early: None,
@@ -48,9 +53,9 @@ impl ServerStream {
         self.call
     }
 
-    /// Has the request answered. Whether the client gave it up without having waited for an answer.
-    pub(super) async fn serve(&mut self, request: &http::request::Parts) -> bool {
-        let begin = self.call.worker.clock.now();
+    /// Has the request answered that has come at `begin`. Whether the client gave it up without having waited for an
+    /// answer.
+    pub(super) async fn serve(&mut self, request: &http::request::Parts, begin: Micros) -> bool {
         match self.take_head(request) {
             Ok(Ok(())) => {}
             Ok(Err(refused)) => {
@@ -204,7 +209,7 @@ impl ServerStream {
         let sent = self.send_head(body.is_empty()).and_then(|()| {
             let send = self.send.as_mut().filter(|_| !body.is_empty());
             send.map_or(Ok(()), |send| {
-                send.send_data(Bytes::copy_from_slice(body), true)
+                send.send_data(Payload::new(Bytes::copy_from_slice(body), None), true)
             })
         });
         match sent {

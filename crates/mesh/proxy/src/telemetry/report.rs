@@ -175,7 +175,7 @@ impl Call {
             peer_principal: secured.and_then(Secured::peer_id),
             own_principal: secured.and_then(Secured::own_id),
             status: exchange.status,
-            grpc: exchange.grpc().and_then(|status| status.number()),
+            grpc: exchange.grpc.as_ref().and_then(|status| status.number()),
             protocol: match exchange.is_grpc {
                 true => istio::Protocol::Grpc,
                 false => istio::Protocol::Http,
@@ -253,7 +253,7 @@ impl Call {
             transport_failure: attempt.and_then(|attempt| attempt.transport_failure()),
             route: route.map(|route| &*route.name),
             span: exchange.trace.as_ref().map(|trace| &trace.span),
-            grpc: exchange.grpc().and_then(|status| status.number()),
+            grpc: exchange.grpc.as_ref().and_then(|status| status.number()),
             ..self.bare_entry(exchange.begin, end)
         };
         logs.write(&entry, || self.worker.random());

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 
 use crate::clock::Micros;
-use crate::http2::Pinger;
+use crate::http2::{Payload, Pinger};
 use crate::net::Stream;
 use crate::reply::Failure;
 use crate::snapshot::Http2Options;
@@ -39,7 +38,7 @@ pub(crate) struct Http2Pool {
 
 /// A connection.
 pub(crate) struct Shared {
-    send: RefCell<SendRequest<Bytes>>,
+    send: RefCell<SendRequest<Payload>>,
     endpoint: Rc<EndpointState>,
     /// What its TLS has shown.
     secured: Option<Rc<Secured>>,
@@ -168,7 +167,7 @@ impl fmt::Debug for Shared {
 
 impl Lease {
     /// The way to begin a stream.
-    pub(crate) fn sender(&self) -> SendRequest<Bytes> {
+    pub(crate) fn sender(&self) -> SendRequest<Payload> {
         self.shared.send.borrow().clone()
     }
 
@@ -305,8 +304,8 @@ impl ClusterState {
 }
 
 type Connected = (
-    SendRequest<Bytes>,
-    Connection<Stream, Bytes>,
+    SendRequest<Payload>,
+    Connection<Stream, Payload>,
     (Option<Rc<Secured>>, Option<SocketAddr>),
 );
 
@@ -336,7 +335,7 @@ async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<
 
 /// Reads and writes the connection until it ends.
 async fn drive(
-    mut connection: Connection<Stream, Bytes>,
+    mut connection: Connection<Stream, Payload>,
     shared: &Weak<Shared>,
     options: Http2Options,
 ) {

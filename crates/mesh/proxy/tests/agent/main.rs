@@ -5,6 +5,7 @@ mod control_plane;
 #[path = "../../../xds/tests/support/fake.rs"]
 mod fake;
 mod lifecycle;
+mod overload;
 mod prometheus;
 #[path = "../xds_support/mod.rs"]
 mod xds_support;
