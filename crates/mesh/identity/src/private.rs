@@ -91,17 +91,34 @@ pub fn read_secret(path: &Path, most: u64) -> Result<String, FileError> {
 
 /// Writes a file of mode 0600, whole or not at all.
 pub fn write(path: &Path, text: &str) -> Result<(), FileError> {
+    put(path, text, |temporary| fs::rename(temporary, path))
+}
+
+/// Writes a file of mode 0600, whole or not at all, unless there is one.
+pub fn create(path: &Path, text: &str) -> Result<(), FileError> {
+    put(path, text, |temporary| {
+        match fs::hard_link(temporary, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        }
+    })
+}
+
+/// Writes a file beside this one, and puts it in its place.
+fn put(
+    path: &Path,
+    text: &str,
+    place: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), FileError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.{:x}", std::process::id(), fastrand::u64(..)));
     let temporary = path.with_file_name(name);
-    let written = write_new(&temporary, text).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|source| {
-        // It is gone already if it was renamed.
-        let _ = fs::remove_file(&temporary);
-        FileError::Write {
-            path: path.to_owned(),
-            source,
-        }
+    let written = write_new(&temporary, text).and_then(|()| place(&temporary));
+    // It is gone already if it was renamed.
+    let _ = fs::remove_file(&temporary);
+    written.map_err(|source| FileError::Write {
+        path: path.to_owned(),
+        source,
     })
 }
 
@@ -129,6 +146,7 @@ mod tests {
         let path = inner.join("key");
         write(&path, "one").unwrap();
         write(&path, "two").unwrap();
+        create(&path, "three").unwrap();
         assert_eq!(read_secret(&path, 3).unwrap(), "two");
         assert!(matches!(
             read_secret(&path, 2),

@@ -135,7 +135,8 @@ impl TokenKey {
     /// Reads the key of a file, which is made if it is not there.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
         if !path.exists() {
-            private::write(path, &KeyPair::generate()?.serialize_pem())?;
+            // Another program may make one at the same time: the first counts.
+            private::create(path, &KeyPair::generate()?.serialize_pem())?;
         }
         let pem = private::read_secret(path, MAX_KEY_BYTES)?;
         let place = path.display().to_string();

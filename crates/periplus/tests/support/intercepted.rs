@@ -60,6 +60,7 @@ impl Mesh {
             Side::Inside,
             directory.path(),
             &resources(addresses),
+            &[],
         );
         let sidecar = Sidecar {
             kind: addresses.kind,
@@ -67,6 +68,7 @@ impl Mesh {
             address: addresses.inside,
             app: "app",
             control: "127.0.0.1".parse().unwrap(),
+            is_certified: false,
         };
         let proxy = sidecar.start(&world, directory.path(), envoy);
         sidecar.intercept(&world, &[]);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,12 @@ impl World {
     /// What a user of the workload gets for a request.
     pub(crate) fn request_as(&self, uid: u32, to: IpAddr, port: u16, host: &str) -> String {
         request(self.command_as(uid, "bash"), to, port, host)
+    }
+
+    /// Whether such a request has an answer; a connection may break before it has one.
+    pub(crate) fn is_answered(&self, uid: u32, to: IpAddr, port: u16, host: &str) -> bool {
+        let output = attempt(self.command_as(uid, "bash"), to, port, host);
+        output.stdout.starts_with(b"HTTP/1.1 200 ")
     }
 
     /// A program in the workload's namespace, run by root.
@@ -259,13 +265,17 @@ fn serve_http(namespace: &str, port: u16) {
     });
 }
 
-fn request(mut bash: Command, to: IpAddr, port: u16, host: &str) -> String {
+fn request(bash: Command, to: IpAddr, port: u16, host: &str) -> String {
+    let output = attempt(bash, to, port, host);
+    assert!(output.status.success(), "{to} {port}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn attempt(mut bash: Command, to: IpAddr, port: u16, host: &str) -> Output {
     let request = format!(r"GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     let script =
         format!("exec 3<>/dev/tcp/{to}/{port} && printf '{request}' >&3 && timeout 10 cat <&3");
-    let output = bash.args(["-c", &script]).output().unwrap();
-    assert!(output.status.success(), "{to} {port}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    bash.args(["-c", &script]).output().unwrap()
 }
 
 /// Says the same to each request of a connection, which is kept.

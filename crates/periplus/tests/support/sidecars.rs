@@ -44,12 +44,16 @@ pub(crate) fn envoy() -> Option<OsString> {
     envoy
 }
 
-/// Starts a control plane with these resources; its files are in `directory`.
+/// Where a control plane that certifies has its keys, in its directory.
+pub(crate) const IDENTITY: &str = "identity";
+
+/// Starts a control plane with these resources, and these flags besides; its files are in `directory`.
 pub(crate) fn control_plane(
     world: &World,
     side: Side,
     directory: &Path,
     resources: &str,
+    flags: &[&str],
 ) -> Program {
     std::fs::create_dir(directory.join("config")).unwrap();
     std::fs::write(directory.join("config/mesh.yaml"), resources).unwrap();
@@ -57,7 +61,9 @@ pub(crate) fn control_plane(
     let log = std::fs::File::create(directory.join("control.log")).unwrap();
     let mut command = world.command(side, env!("CARGO_BIN_EXE_periplus"));
     command.args(["control", "--dir", "config", "--bind", "::"]);
-    command.args(["--mesh-config", "mesh-config.yaml"]);
+    command
+        .args(["--mesh-config", "mesh-config.yaml"])
+        .args(flags);
     command.current_dir(directory);
     command.stdout(Stdio::null()).stderr(log);
     Program(command.spawn().unwrap())
@@ -79,6 +85,8 @@ pub(crate) struct Sidecar {
     pub(crate) app: &'static str,
     /// Where its control plane is.
     pub(crate) control: IpAddr,
+    /// Whether it gets a certificate there.
+    pub(crate) is_certified: bool,
 }
 
 impl Sidecar {
@@ -94,6 +102,9 @@ impl Sidecar {
         } else {
             let mut command = self.command(world, OsStr::new(env!("CARGO_BIN_EXE_periplus")));
             command.arg("proxy");
+            if self.is_certified {
+                command.args(["--token-file", &self.token(directory)]);
+            }
             command
         };
         command.args(["-c", &name]).current_dir(directory);
@@ -104,6 +115,24 @@ impl Sidecar {
             self.wait_for(world, 15006);
         }
         program
+    }
+
+    /// Makes the file of its token.
+    fn token(&self, directory: &Path) -> String {
+        let file = format!("{}.jwt", self.app);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
+        command.args([
+            "token",
+            "--identity-dir",
+            IDENTITY,
+            "-a",
+            self.app,
+            "-o",
+            &file,
+        ]);
+        let output = command.current_dir(directory).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        file
     }
 
     /// A program in the workload's namespace, run as the rules know the proxy: by its user, or, where it must be root
@@ -167,6 +196,7 @@ impl Sidecar {
                 "metadata": {
                     "NAMESPACE": "default",
                     "LABELS": {"app": app},
+                    "SERVICE_ACCOUNT": app,
                     "INTERCEPTION_MODE": self.mode(),
                 },
             },

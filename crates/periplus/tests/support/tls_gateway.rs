@@ -108,13 +108,14 @@ fn a_gateway(envoy: Option<&OsStr>) {
     let services = [serve(&world, "a", 9001), serve(&world, "b", 9002)];
     let directory = tempfile::tempdir().unwrap();
     let resources = format!("{RESOURCES}{}", services.concat());
-    let _control = control_plane(&world, Side::Inside, directory.path(), &resources);
+    let _control = control_plane(&world, Side::Inside, directory.path(), &resources, &[]);
     let gateway = Sidecar {
         kind: Kind::Gateway,
         side: Side::Inside,
         address: Ipv4Addr::LOCALHOST.into(),
         app: "edge",
         control: Ipv4Addr::LOCALHOST.into(),
+        is_certified: false,
     };
     let _proxy = gateway.start(&world, directory.path(), envoy);
     for port in [8443, 5432] {

@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::namespaces::{INSIDE, OUTSIDE, Side, World};
-use crate::sidecars::{Collector, Kind, Program, Sidecar, control_plane, envoy, service, text};
+use crate::sidecars::{
+    Collector, IDENTITY, Kind, Program, Sidecar, control_plane, envoy, service, text,
+};
 
 /// Ports of the server: HTTP, gRPC, one that speaks first, and one of which nobody says what it speaks.
 const WEB: u16 = 8081;
@@ -42,7 +44,7 @@ spec:
 apiVersion: networking.istio.io/v1
 kind: WorkloadEntry
 metadata: {{name: server}}
-spec: {{address: '{OUTSIDE}', labels: {{app: server}}}}
+spec: {{address: '{OUTSIDE}', labels: {{app: server}}, serviceAccount: server}}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -55,6 +57,14 @@ spec:
 "
     )
 }
+
+/// Nobody gets in without a certificate.
+const STRICT: &str = "---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+";
 
 /// A script of the tests with gRPC's own Python, if it is prepared. On CI it must be.
 fn grpc(role: &str) -> Option<[OsString; 2]> {
@@ -70,6 +80,10 @@ fn grpc(role: &str) -> Option<[OsString; 2]> {
     Some([python, directory.join(format!("{role}.py")).into()])
 }
 
+fn principal(account: &str) -> String {
+    format!("spiffe://cluster.local/ns/default/sa/{account}")
+}
+
 fn serve_grpc(world: &World) -> Option<Program> {
     let script = grpc("server")?;
     let mut command: Command = world.command(Side::Outside, &script[0]);
@@ -82,9 +96,9 @@ fn serve_grpc(world: &World) -> Option<Program> {
     Some(server)
 }
 
-/// Waits for the two spans of a call, one of each side, and checks that they are of one trace. A span of
-/// the client's side has no parent: the client knows nothing.
-fn check_trace(spans: &Collector, name: &str) {
+/// Waits for the two spans of a call, one of each side, and checks that they are of one trace, and that both
+/// have these principals. A span of the client's side has no parent: the client knows nothing.
+fn check_trace(spans: &Collector, name: &str, principals: Option<[&str; 2]>) {
     let found = spans.wait_for(name, |spans| {
         let of = |kind: &str| {
             let is = |span: &&Value| span["name"] == name && span["kind"] == kind;
@@ -103,12 +117,37 @@ fn check_trace(spans: &Collector, name: &str) {
     // Shared by both sides, or the child of the client's.
     let is_joined = server["id"] == client["id"] || server["parentId"] == client["id"];
     assert!(is_joined, "{client} {server}");
+    for span in [&client, &server] {
+        let said =
+            ["source_principal", "destination_principal"].map(|name| span["tags"][name].as_str());
+        let expected = principals.map_or([None; 2], |principals| principals.map(Some));
+        assert_eq!(said, expected, "{span}");
+    }
 }
 
-fn two_sidecars(client_envoy: Option<&OsStr>, server_envoy: Option<&OsStr>) {
+/// Who may speak to whom.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peers {
+    /// Nobody has a certificate.
+    Plain,
+    /// Everybody must have one.
+    Strict,
+}
+
+fn two_sidecars(client_envoy: Option<&OsStr>, server_envoy: Option<&OsStr>, peers: Peers) {
     let Some(world) = World::new() else {
         return;
     };
+    let is_certified = peers == Peers::Strict;
+    let (resources, flags, principals) = match peers {
+        Peers::Plain => (resources(), &[][..], None),
+        Peers::Strict => (
+            resources() + STRICT,
+            &["--identity-dir", IDENTITY, "--tls-port", "0"][..],
+            Some(["client", "server"].map(principal)),
+        ),
+    };
+    let principals = (principals.as_ref()).map(|both| both.each_ref().map(String::as_str));
     world.run_inside(&format!("ip route add default via {OUTSIDE}"));
     world.serve_http_outside(WEB);
     world.serve_outside(HELLO);
@@ -117,13 +156,14 @@ fn two_sidecars(client_envoy: Option<&OsStr>, server_envoy: Option<&OsStr>) {
     let spans = Collector::start(&world);
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let _control = control_plane(&world, Side::Outside, directory, &resources());
+    let _control = control_plane(&world, Side::Outside, directory, &resources, flags);
     let sidecar = |side, address, app| Sidecar {
         kind: Kind::Redirected,
         side,
         address,
         app,
         control: OUTSIDE,
+        is_certified,
     };
     let client = sidecar(Side::Inside, INSIDE, "client");
     let server = sidecar(Side::Outside, OUTSIDE, "server");
@@ -132,8 +172,8 @@ fn two_sidecars(client_envoy: Option<&OsStr>, server_envoy: Option<&OsStr>) {
         client.start(&world, directory, client_envoy),
     ];
     client.intercept(&world, &[]);
-    // The collector and the control plane are no part of the workload.
-    server.intercept(&world, &["-d", "9411,15010"]);
+    // The collector and the control plane are no part of the workload, though they are where it is.
+    server.intercept(&world, &["-d", "9411,15010", "-o", "9411"]);
 
     let service: IpAddr = SERVICE.parse().unwrap();
     let response = world.request_as(APP, service, 80, "server");
@@ -146,7 +186,10 @@ fn two_sidecars(client_envoy: Option<&OsStr>, server_envoy: Option<&OsStr>) {
         let heard = world.connect_inside(APP, service, port);
         assert_eq!(heard, format!("{said} for 127.0.0.6"), "{port}");
     }
-    check_trace(&spans, "server.default.svc.cluster.local:80/*");
+    check_trace(&spans, "server.default.svc.cluster.local:80/*", principals);
+    // Root's connections go around the client's sidecar, but not around the server's.
+    let is_answered = world.is_answered(0, OUTSIDE, WEB, "server");
+    assert_eq!(is_answered, peers == Peers::Plain);
 
     if grpc_server.is_some()
         && let Some(script) = grpc("client")
@@ -165,20 +208,27 @@ fn two_sidecars(client_envoy: Option<&OsStr>, server_envoy: Option<&OsStr>) {
         check_trace(
             &spans,
             &format!("server.default.svc.cluster.local:{GRPC}/*"),
+            principals,
         );
     }
 }
 
 #[test]
 fn two_sidecars_with_all_that_a_client_speaks() {
-    two_sidecars(None, None);
+    two_sidecars(None, None, Peers::Plain);
+}
+
+/// All of it over mutual TLS, with certificates of the control plane.
+#[test]
+fn two_sidecars_that_take_nothing_but_mutual_tls() {
+    two_sidecars(None, None, Peers::Strict);
 }
 
 /// Each of ours beside the real Envoy.
 #[test]
 fn a_sidecar_and_envoy() {
     if let Some(envoy) = envoy() {
-        two_sidecars(None, Some(&envoy));
-        two_sidecars(Some(&envoy), None);
+        two_sidecars(None, Some(&envoy), Peers::Plain);
+        two_sidecars(Some(&envoy), None, Peers::Plain);
     }
 }
