@@ -30,12 +30,22 @@ pub(crate) struct Programs {
     /// The periplus binary, built with the release profile
     #[arg(long, env = "PERIPLUS_BIN", default_value = "target/release/periplus")]
     pub(crate) periplus: PathBuf,
+    /// What runs as our proxy in its place, taking the same arguments: the proxy alone (`bench/sidecar`)
+    #[arg(long, value_name = "FILE")]
+    proxy: Option<PathBuf>,
     /// The Envoy binary (`cargo xtask peers` installs it)
     #[arg(long, env = "PERIPLUS_ENVOY", default_value = ".peers/envoy")]
     pub(crate) envoy: PathBuf,
     /// The HAProxy binary
     #[arg(long, default_value = "/usr/sbin/haproxy")]
     pub(crate) haproxy: PathBuf,
+}
+
+impl Programs {
+    /// What runs as our proxy.
+    fn proxy(&self) -> &Path {
+        self.proxy.as_ref().unwrap_or(&self.periplus)
+    }
 }
 
 /// A proxy that can be measured.
@@ -92,7 +102,7 @@ impl Member {
         fs::write(&file, config::bootstrap_of(node, control)?)?;
         let path = file.display().to_string();
         let mut command = match self {
-            Self::Periplus => vec![absolute(&programs.periplus)?, "proxy".to_owned()],
+            Self::Periplus => vec![absolute(programs.proxy())?, "proxy".to_owned()],
             Self::Envoy => vec![absolute(&programs.envoy)?],
         };
         let flags: &[&str] = match self {
@@ -191,15 +201,14 @@ impl Peer {
             Self::PeriplusOtlp => around.outbound_otlp,
             _ => free_address()?,
         };
-        let (content, program) = match self {
-            Self::PeriplusZipkin | Self::PeriplusGrpc => (
-                config::bootstrap(around.control_zipkin)?,
-                &programs.periplus,
-            ),
-            Self::PeriplusOtlp => (config::bootstrap(around.control_otlp)?, &programs.periplus),
+        let (content, program): (String, &Path) = match self {
+            Self::PeriplusZipkin | Self::PeriplusGrpc => {
+                (config::bootstrap(around.control_zipkin)?, programs.proxy())
+            }
+            Self::PeriplusOtlp => (config::bootstrap(around.control_otlp)?, programs.proxy()),
             Self::PeriplusIstio => (
                 config::counting(&config::bootstrap(around.control_zipkin)?)?,
-                &programs.periplus,
+                programs.proxy(),
             ),
             Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyGrpc | Self::EnvoyPlain => (
                 config::envoy(self, address, around).to_string(),

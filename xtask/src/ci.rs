@@ -126,7 +126,9 @@ fn instructions() -> anyhow::Result<()> {
     peers::install(bench_needs(&["instructions".to_owned()]))?;
     sh(DEV_BUILD)?;
     run(&mut release_build(""))?;
-    sh("target/debug/periplus-bench instructions --periplus target/release/periplus-sidecar")
+    sh(
+        "target/debug/periplus-bench instructions --periplus target/debug/periplus --proxy target/release/periplus-sidecar",
+    )
 }
 
 /// The proxy as it is released, but for the other roles, and the line numbers of its code, which cost the

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::config;
@@ -282,14 +282,24 @@ fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<Value> {
     )?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    // The origin keeps the connection open: the closing brace ends the answer.
-    while !answer.ends_with(b"}") {
+    // The origin keeps the connection open: its answer says how long it is.
+    loop {
+        let text = str::from_utf8(&answer)?;
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && let Some(body) = body.get(..content_length(head)?)
+        {
+            return Ok(serde_json::from_str(body)?);
+        }
         match stream.read(&mut buffer)? {
-            0 => break,
+            0 => bail!("{address} has ended its answer too early: {text:?}"),
             n => answer.extend_from_slice(&buffer[..n]),
         }
     }
-    let text = String::from_utf8(answer)?;
-    let (_, body) = text.split_once("\r\n\r\n").context("no body")?;
-    Ok(serde_json::from_str(body)?)
+}
+
+fn content_length(head: &str) -> anyhow::Result<usize> {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let mut lengths = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let (_, length) = lengths.next().context("an answer has no content-length")?;
+    Ok(length.trim().parse()?)
 }

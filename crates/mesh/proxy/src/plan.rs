@@ -124,6 +124,7 @@ impl Call {
             && let Some(choice) = router.cluster(&mut at, forward, || self.worker.random())
         {
             exchange.cluster = Some(choice.cluster.clone());
+            exchange.criteria.clone_from(&choice.criteria);
         }
         exchange.route = Some(at);
         Ok(())
@@ -157,12 +158,10 @@ impl Call {
             }
             RouteAction::Forward(forward) => {
                 self.limit_time(exchange, forward);
-                let Some(choice) = router.choice(at) else {
+                let Some(cluster) = exchange.cluster.clone() else {
                     return Plan::Nowhere(Nowhere::NoCluster);
                 };
                 exchange.is_high_priority = forward.is_high_priority;
-                exchange.criteria.clone_from(&choice.criteria);
-                let cluster = &choice.cluster;
                 if cluster.cluster.balancing.is_by_hash() {
                     self.hash_request(exchange, &forward.hash_policies);
                 }
@@ -180,7 +179,7 @@ impl Call {
                 if !forward.mirrors.is_empty() && self.request.tunnel == Tunnel::None {
                     self.choose_mirrors(exchange);
                 }
-                Plan::Forward(cluster.clone())
+                Plan::Forward(cluster)
             }
         }
     }
