@@ -313,6 +313,6 @@ fn logs(directory: &Path, part: &str, follow: bool) -> anyhow::Result<()> {
             file = newest;
             continue;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::park_timeout(PAUSE);
     }
 }

@@ -243,7 +243,7 @@ impl Keeper {
         let mut again = self.again.clone();
         again.mark_unchanged();
         if again.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

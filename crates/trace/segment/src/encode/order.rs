@@ -69,7 +69,7 @@ impl Order {
             let trace = builder.traces.get(trace as usize);
             (trace.start, trace.id)
         };
-        chosen.sort_unstable_by(|a, b| key(*a).cmp(&key(*b)));
+        chosen.sort_unstable_by_key(|trace| key(*trace));
         let mut traces = Vec::with_capacity(chosen.len());
         let mut next = vec![u32::MAX; builder.trace_count()];
         let mut end = 0;
