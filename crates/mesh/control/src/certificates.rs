@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use periplus_identity::tls::{self, TlsStream};
 use periplus_identity::{
-    Access, CertificateServer, Facts, Home, HomeError, KeyError, Lifetimes, Reason, Rotation,
-    TokenKey, private,
+    Access, CertificateServer, Facts, Home, HomeError, KeyError, Lifetimes, NameError, Reason,
+    Rotation, TokenKey, check_trust_domain, private,
 };
 use periplus_resources::{MeshConfig, Position, Source};
 use serde_json::{Value, json};
@@ -60,6 +60,8 @@ pub enum CertificatesError {
     Home(#[from] HomeError),
     /// The key of tokens.
     Key(#[from] KeyError),
+    /// A trust domain.
+    Name(#[from] NameError),
 }
 
 #[derive(Debug)]
@@ -79,6 +81,10 @@ impl Certificates {
         let directory = &options.directory;
         private::make_directory(directory)?;
         let trust_domain = mesh.trust_domain.clone();
+        // The server counts on it.
+        for domain in std::iter::once(&trust_domain).chain(&mesh.trust_domain_aliases) {
+            check_trust_domain(domain)?;
+        }
         let home = match &options.source {
             CertificateSource::Own => {
                 Home::own(&directory.join("ca"), &trust_domain, options.rotation)
@@ -161,4 +167,34 @@ pub(crate) fn page(server: &CertificateServer) -> Value {
         "issued": counts.issued(),
         "refused": refused,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trust_domains_that_cannot_be_certified_are_refused_at_the_start() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let lifetimes = Lifetimes::default();
+        let options = CertificateOptions {
+            directory: directory.path().join("identity"),
+            source: CertificateSource::Own,
+            lifetimes,
+            rotation: Rotation::default(),
+        };
+        let named = |name: &str| MeshConfig {
+            trust_domain: name.to_owned(),
+            ..MeshConfig::default()
+        };
+        let aliased = MeshConfig {
+            trust_domain_aliases: vec!["old.".to_owned()],
+            ..MeshConfig::default()
+        };
+        for (mesh, expected) in [(named("-x"), "`-x`"), (aliased, "`old.`")] {
+            let error = Certificates::open(&options, &mesh).expect_err("no name");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        Certificates::open(&options, &named("mesh.example")).expect("a name");
+    }
 }
