@@ -101,14 +101,7 @@ pub enum FetchError {
 impl FetchError {
     /// With what lies behind it.
     pub fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
+        crate::with_causes(self)
     }
 }
 

@@ -169,7 +169,7 @@ impl Home {
             Some(rotation) => self.rotate(rotation, now),
             None => self.reload(),
         };
-        let trouble = outcome.err().map(|error| with_causes(&error));
+        let trouble = outcome.err().map(|error| crate::with_causes(&error));
         if let Some(text) = trouble
             .as_ref()
             .filter(|text| self.trouble.as_ref() != Some(*text))
@@ -351,16 +351,6 @@ fn write_changed(directory: &Path, before: &Material, now: &Material) -> Result<
         }
     }
     Ok(())
-}
-
-fn with_causes(error: &HomeError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 impl Default for Rotation {

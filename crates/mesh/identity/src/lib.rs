@@ -27,3 +27,15 @@ pub use home::{Home, HomeError, Rotation};
 pub use server::{Access, CertificateServer, PeerId};
 pub use spiffe::{DEFAULT_ACCOUNT, NameError, ServiceAccount, SpiffeId, check_trust_domain};
 pub use token::{AUDIENCE, Bearer, KeyError, TokenError, TokenKey};
+
+/// An error, and what lies behind it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

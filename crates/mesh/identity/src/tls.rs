@@ -171,13 +171,11 @@ impl Serving {
         for root in CertificateDer::pem_slice_iter(authority.roots().as_bytes()) {
             roots.add(root?)?;
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(
-            Arc::new(roots),
-            Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-        );
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let chain = issued.chain[..issued.chain.len() - 1].concat();
         let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier.allow_unauthenticated().build()?)

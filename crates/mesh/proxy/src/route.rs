@@ -221,13 +221,7 @@ impl Router {
             choose(&forward.clusters, forward.total_weight, random())
         };
         at.choice = u16::try_from(choice).ok().and_then(NonZeroU16::new);
-        self.choice(*at)
-    }
-
-    /// The cluster of a forwarding route that was chosen; `None` if it is missing.
-    #[inline]
-    pub(crate) fn choice(&self, at: RouteAt) -> Option<&ClusterChoice> {
-        self.plan(at).clusters.get(at.choice())?.as_ref()
+        choices.get(choice)?.as_ref()
     }
 
     /// Exact, then the longest suffix, then the longest prefix, then `*`.

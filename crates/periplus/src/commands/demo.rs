@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use periplus_bookinfo::Role;
-use periplus_local::{Mesh, Supervisor, check_free};
+use periplus_local::{Claim, Mesh, Supervisor, check_free};
 
 use super::local::parts::{Maker, claims};
 use super::local::progress::Screen;
-use super::local::state::State;
+use super::local::state::{GATEWAY, State};
 use super::local::{self, Interruptions, Outcome, ProxyChoice};
 
 /// Flags.
@@ -64,7 +64,9 @@ async fn demo(args: Args) -> anyhow::Result<()> {
     let mut interruptions = Interruptions::listen()?;
 
     let mesh = mesh::bookinfo(args.port_base)?;
-    check_free(&claims(&mesh))?;
+    let mut claims = claims(&mesh);
+    claims.push(Claim::new(mesh.ports.gateway, GATEWAY, "product page"));
+    check_free(&claims)?;
     let files = files::all(mesh.ports.gateway)?;
     let state = State::create(args.dir.clone(), &mesh, &args.proxy, &files)?;
     let maker = Maker::new(&mesh, &state, &args.proxy, args.certificate_lifetime, &[])?;
@@ -122,8 +124,7 @@ async fn live(
         return Ok(Outcome::Done);
     }
     screen.line("\nCtrl-C stops everything.");
-    local::keep_tokens(state, mesh, screen).await;
-    Ok(Outcome::Done)
+    match local::keep_tokens(state, mesh, screen).await {}
 }
 
 fn welcome(mesh: &Mesh, state: &State, screen: &Screen, traced: Option<&traffic::Traced>) {

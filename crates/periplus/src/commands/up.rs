@@ -15,7 +15,7 @@ use periplus_local::{Mesh, Part, Probe, Supervisor, check_free};
 use super::local::parts::{Maker, claims};
 use super::local::progress::Screen;
 use super::local::state::{State, local as on_this_machine};
-use super::local::{self, Interruptions, Outcome, ProxyChoice};
+use super::local::{self, Interruptions, ProxyChoice};
 use super::output::{self, Looks, Table, Tone, left, right};
 use door::Question;
 use file::File;
@@ -161,10 +161,7 @@ async fn up(args: &Args, path: &Path, directory: PathBuf) -> anyhow::Result<()> 
         );
     }
     let mesh = file.mesh(args.port_base)?;
-    // The gateway's ports are those of the user's Gateway resources.
-    let mut claims = claims(&mesh);
-    claims.retain(|claim| claim.port != mesh.ports.gateway);
-    check_free(&claims)?;
+    check_free(&claims(&mesh))?;
     let state = State::create(Some(directory), &mesh, &args.proxy, &[])?;
     let door = door::listen(state.directory())?;
     let maker = Maker::new(
@@ -187,12 +184,11 @@ async fn up(args: &Args, path: &Path, directory: PathBuf) -> anyhow::Result<()> 
         let start = async {
             local::start(supervisor, &state).await?;
             welcome(args, &mesh, &state, &rules, &screen);
-            local::keep_tokens(&state, &mesh, &screen).await;
-            anyhow::Ok(Outcome::Done)
+            match local::keep_tokens(&state, &mesh, &screen).await {}
         };
         tokio::select! {
             outcome = start => outcome,
-            () = door::serve(&door, supervisor, &table) => Ok(Outcome::Done),
+            never = door::serve(&door, supervisor, &table) => match never {},
         }
     };
     let see = |event: &periplus_local::Event| table.see(event);

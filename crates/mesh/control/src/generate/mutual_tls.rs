@@ -28,6 +28,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
+use periplus_identity::agent::{OWN, ROOTS};
 use periplus_resources::{
     ClientTls, Location, MutualTls, Port, Protocol, TlsFiles, TrafficPolicy, WorkloadEntry,
 };
@@ -39,8 +40,6 @@ use crate::names;
 
 /// The cluster of the proxy's own agent, in its bootstrap file.
 const AGENT: &str = "sds-grpc";
-const OWN: &str = "default";
-const ROOTS: &str = "ROOTCA";
 /// Endpoints say by this whether they speak mutual TLS.
 const TLS_MODE: &str = "tlsMode";
 /// Where Debian and those that come from it keep the system's authorities.
@@ -111,25 +110,37 @@ pub(super) fn chains(index: &Index, mode: MutualTls, protocol: Protocol) -> Vec<
 
 /// How a server of the mesh speaks TLS.
 fn server(index: &Index, is_http: bool) -> TransportSocket {
-    let mesh = index.mesh();
-    let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
-    let of_domain = |domain| MatchPattern::Prefix(format!("spiffe://{domain}/"));
     let offered: &[&str] = match is_http {
         true => &["h2", "http/1.1"],
         false => &OFFERED_FOR_TCP,
     };
     socket(&DownstreamTlsContext {
-        common_tls_context: Some(of_mesh(domains.map(of_domain), offered)),
+        common_tls_context: Some(of_mesh(anybody(index), offered)),
         require_client_certificate: boolean(true),
         ..DownstreamTlsContext::default()
     })
 }
 
+/// What the names of the mesh's workloads begin with.
+fn trust_domains(index: &Index) -> impl Iterator<Item = &String> {
+    let mesh = index.mesh();
+    std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases)
+}
+
+/// The names of all workloads.
+fn anybody(index: &Index) -> Vec<MatchPattern> {
+    let of_domain = |domain| MatchPattern::Prefix(format!("spiffe://{domain}/"));
+    trust_domains(index).map(of_domain).collect()
+}
+
 /// The mesh's own certificates, and whom to expect.
-fn of_mesh(names: impl Iterator<Item = MatchPattern>, offered: &[&str]) -> CommonTlsContext {
+fn of_mesh(names: Vec<MatchPattern>, offered: &[&str]) -> CommonTlsContext {
     let combined = CombinedCertificateValidationContext {
         default_validation_context: Some(CertificateValidationContext {
-            match_typed_subject_alt_names: names.map(|name| san(SanType::Uri, name)).collect(),
+            match_typed_subject_alt_names: names
+                .into_iter()
+                .map(|name| san(SanType::Uri, name))
+                .collect(),
             ..CertificateValidationContext::default()
         }),
         validation_context_sds_secret_config: Some(of_agent(ROOTS)),
@@ -250,16 +261,12 @@ fn client(
         Protocol::Http2 => &["istio-h2", "istio", "h2"],
         Protocol::Tls | Protocol::Tcp | Protocol::Detected => &["istio"],
     };
-    let mesh = index.mesh();
-    let names: Vec<_> = match accounts.is_empty() {
-        true => std::iter::once(&mesh.trust_domain)
-            .chain(&mesh.trust_domain_aliases)
-            .map(|domain| MatchPattern::Prefix(format!("spiffe://{domain}/")))
-            .collect(),
+    let names = match accounts.is_empty() {
+        true => anybody(index),
         false => accounts.into_iter().map(MatchPattern::Exact).collect(),
     };
     socket(&UpstreamTlsContext {
-        common_tls_context: Some(of_mesh(names.into_iter(), offered)),
+        common_tls_context: Some(of_mesh(names, offered)),
         sni,
         ..UpstreamTlsContext::default()
     })
@@ -267,12 +274,11 @@ fn client(
 
 /// The names that the workloads of a service may have.
 fn accounts(index: &Index, service: &Service) -> BTreeSet<String> {
-    let mesh = index.mesh();
     let namespace = &service.meta.namespace;
     let accounts = service.endpoints.iter().map(|one| &one.service_account);
     let accounts: BTreeSet<_> = accounts.filter(|account| !account.is_empty()).collect();
     let mut names: BTreeSet<String> = service.spec.names.iter().cloned().collect();
-    for domain in std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases) {
+    for domain in trust_domains(index) {
         let name = |account| format!("spiffe://{domain}/ns/{namespace}/sa/{account}");
         names.extend(accounts.iter().map(name));
     }

@@ -1,6 +1,6 @@
 //! Kubernetes' objects as services of the mesh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use periplus_resources::{
     EndpointSlice, Endpoints, Host, KubernetesService, Labels, Location, Meta, Pod, Resolution,
@@ -19,6 +19,9 @@ pub(super) struct Objects {
     pub(super) pods: Vec<Entry<Pod>>,
 }
 
+/// Pods by namespace and name.
+type Pods<'a> = HashMap<(&'a str, &'a str), &'a Entry<Pod>>;
+
 /// A Deployment makes no pods here: Kubernetes does, or processes that are described as WorkloadEntries.
 pub(super) fn without_effect(meta: &Meta) -> Problem {
     let message = format!(
@@ -31,13 +34,19 @@ pub(super) fn without_effect(meta: &Meta) -> Problem {
 impl Objects {
     /// The services, with the workloads behind them.
     pub(super) fn services(&self, workloads: &[Entry<WorkloadEntry>]) -> Vec<Service> {
-        let make = |entry| self.service(entry, workloads);
+        let mut pods = Pods::new();
+        for pod in &self.pods {
+            let name = (pod.meta.namespace.as_str(), pod.meta.name.as_str());
+            pods.entry(name).or_insert(pod);
+        }
+        let make = |entry| self.service(entry, &pods, workloads);
         self.services.iter().filter_map(make).collect()
     }
 
     fn service(
         &self,
         entry: &Entry<KubernetesService>,
+        pods: &Pods<'_>,
         workloads: &[Entry<WorkloadEntry>],
     ) -> Option<Service> {
         let Entry { meta, spec } = entry;
@@ -49,7 +58,7 @@ impl Objects {
         };
         let endpoints = match spec.external_name {
             Some(_) => Vec::new(),
-            None => self.endpoints(entry, workloads),
+            None => self.endpoints(entry, pods, workloads),
         };
         Some(Service {
             host: host.clone(),
@@ -81,6 +90,7 @@ impl Objects {
     fn endpoints(
         &self,
         service: &Entry<KubernetesService>,
+        pods: &Pods<'_>,
         workloads: &[Entry<WorkloadEntry>],
     ) -> Vec<WorkloadEntry> {
         let Entry { meta, spec } = service;
@@ -97,7 +107,7 @@ impl Objects {
         let mut endpoints: Vec<WorkloadEntry> = match slices.is_empty() {
             false => slices
                 .iter()
-                .flat_map(|slice| self.of_slice(spec, slice))
+                .flat_map(|slice| of_slice(spec, slice, pods))
                 .collect(),
             true => self
                 .pods
@@ -112,39 +122,37 @@ impl Objects {
         endpoints.extend(selected.map(|workload| workload.spec.clone()));
         endpoints
     }
+}
 
-    fn of_slice<'a>(
-        &'a self,
-        service: &'a KubernetesService,
-        slice: &'a Entry<EndpointSlice>,
-    ) -> impl Iterator<Item = WorkloadEntry> + 'a {
-        // A port without a name is the only one of its service.
-        let name = |name: &String| match (name.as_str(), service.ports.as_slice()) {
-            ("", [only]) => only.name.clone(),
-            _ => name.clone(),
-        };
-        let ports = slice.spec.ports.iter();
-        let ports: BTreeMap<_, _> = ports.map(|(port, number)| (name(port), *number)).collect();
-        let ready = slice.spec.endpoints.iter();
-        let ready = ready.filter(|endpoint| endpoint.is_ready || service.publishes_unready);
-        ready.map(move |endpoint| {
-            let pod = endpoint.pod.as_ref().and_then(|name| {
-                let mut pods = self.pods.iter();
-                pods.find(|pod| {
-                    pod.meta.name == *name && pod.meta.namespace == slice.meta.namespace
-                })
-            });
-            WorkloadEntry {
-                address: endpoint.address,
-                ports: ports.clone(),
-                labels: pod.map(labels_of).unwrap_or_default(),
-                weight: 1,
-                service_account: pod
-                    .map(|pod| pod.spec.service_account.clone())
-                    .unwrap_or_default(),
-            }
-        })
-    }
+/// The endpoints of a slice, as far as the service wants them.
+fn of_slice<'a>(
+    service: &'a KubernetesService,
+    slice: &'a Entry<EndpointSlice>,
+    pods: &'a Pods<'_>,
+) -> impl Iterator<Item = WorkloadEntry> + 'a {
+    // A port without a name is the only one of its service.
+    let name = |name: &String| match (name.as_str(), service.ports.as_slice()) {
+        ("", [only]) => only.name.clone(),
+        _ => name.clone(),
+    };
+    let ports = slice.spec.ports.iter();
+    let ports: BTreeMap<_, _> = ports.map(|(port, number)| (name(port), *number)).collect();
+    let ready = slice.spec.endpoints.iter();
+    let ready = ready.filter(|endpoint| endpoint.is_ready || service.publishes_unready);
+    ready.map(move |endpoint| {
+        let namespace = slice.meta.namespace.as_str();
+        let name = endpoint.pod.as_deref();
+        let pod = name.and_then(|name| pods.get(&(namespace, name)).copied());
+        WorkloadEntry {
+            address: endpoint.address,
+            ports: ports.clone(),
+            labels: pod.map(labels_of).unwrap_or_default(),
+            weight: 1,
+            service_account: pod
+                .map(|pod| pod.spec.service_account.clone())
+                .unwrap_or_default(),
+        }
+    })
 }
 
 /// A pod that runs and is ready.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 use thiserror::Error;
 
@@ -24,7 +24,7 @@ use crate::upstream::{ClusterState, EndpointState};
 use crate::worker::Worker;
 
 /// The flag and the length before a message of gRPC.
-const PREFIX: usize = 5;
+pub(crate) const PREFIX: usize = 5;
 
 /// A request of the proxy's own.
 #[derive(Clone, Copy, Debug)]
@@ -243,7 +243,7 @@ pub(crate) fn framed(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut bytes = BytesMut::with_capacity(PREFIX + length);
     bytes.extend_from_slice(&prefix(length));
-    bytes.put_slice(&message.encode_to_vec());
+    message.encode_raw(&mut bytes);
     bytes.freeze()
 }
 

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use crate::errand::{PREFIX, framed};
 use crate::health::check::Found;
 use crate::health::http2::{Answer, with_headers};
 use crate::health::probe::Probe;
@@ -24,8 +24,6 @@ struct HealthCheckResponse {
 
 /// `HealthCheckResponse.ServingStatus.SERVING`.
 const SERVING: i32 = 1;
-/// The flag and the length before a message.
-const PREFIX: usize = 5;
 
 pub(super) async fn check(mut probe: Probe<'_>, rules: &GrpcCheck) -> io::Result<Found> {
     let (scheme, authority) = (probe.scheme(), probe.host(&rules.authority));
@@ -41,14 +39,6 @@ pub(super) async fn check(mut probe: Probe<'_>, rules: &GrpcCheck) -> io::Result
     };
     let answer = probe.exchange(request, framed(&message), true).await?;
     Ok(judge(&answer))
-}
-
-fn framed(message: &impl Message) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(PREFIX + message.encoded_len());
-    bytes.put_u8(0);
-    bytes.put_u32(message.encoded_len() as u32);
-    bytes.put_slice(&message.encode_to_vec());
-    bytes.freeze()
 }
 
 fn judge(answer: &Answer) -> Found {

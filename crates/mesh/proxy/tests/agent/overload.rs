@@ -118,15 +118,20 @@ async fn endless() -> SocketAddr {
     address
 }
 
+/// Streams that hold much are reset when memory runs short; the endpoint speaks HTTP/2 and never ends.
 #[expect(deprecated, reason = "the short form does")]
-#[tokio::test]
-async fn streams_that_hold_much_memory_are_reset_when_it_runs_short() {
+async fn with_accounts() -> World {
     let mut overload = from_two_of_four("reset_high_memory_stream");
     overload["buffer_factory_config"] = json!({"minimum_account_to_track_power_of_two": 16});
-    let world = World::before(endless().await, Options::default(), overload, |cluster| {
+    World::before(endless().await, Options::default(), overload, |cluster| {
         cluster.http2_protocol_options = Some(Default::default());
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn streams_that_hold_much_memory_are_reset_when_it_runs_short() {
+    let world = with_accounts().await;
     let stream = TcpStream::connect(world.outbound).await.expect("connects");
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(1024)
@@ -199,17 +204,11 @@ impl AsyncWrite for Deaf {
     }
 }
 
-#[expect(deprecated, reason = "the short form does")]
 #[tokio::test]
 async fn what_waits_to_be_written_counts_as_memory_of_its_stream() {
     // More than sockets take. All of it may be sent, so that none of it waits for its client's windows.
     const STREAMS: usize = 60;
-    let mut overload = from_two_of_four("reset_high_memory_stream");
-    overload["buffer_factory_config"] = json!({"minimum_account_to_track_power_of_two": 16});
-    let world = World::before(endless().await, Options::default(), overload, |cluster| {
-        cluster.http2_protocol_options = Some(Default::default());
-    })
-    .await;
+    let world = with_accounts().await;
     let stream = TcpStream::connect(world.outbound).await.expect("connects");
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(1 << 24)

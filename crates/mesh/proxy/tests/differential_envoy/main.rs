@@ -3,6 +3,8 @@
 
 mod access_logs;
 mod admin_pages;
+#[path = "../announced/mod.rs"]
+mod announced;
 mod balancing;
 mod cases;
 mod collector;

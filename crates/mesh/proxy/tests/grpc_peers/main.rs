@@ -1,15 +1,16 @@
 //! Real gRPC, `grpcio` and `@grpc/grpc-js`, as client and as server through the proxy: the basic cases of
 //! gRPC's interoperability tests; and real WebSocket. `cargo xtask peers` installs all of them.
 
+#[path = "../announced/mod.rs"]
+mod announced;
 mod websocket;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use announced::Announced;
 use periplus_proxy::snapshot::{
     Cluster, GrpcTimeouts, Http2Options, RouteAction, UpstreamProtocol,
 };
@@ -58,41 +59,14 @@ impl Language {
     }
 }
 
-/// A server's process, which ends with this.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(language: Language) -> Option<Self> {
-        Self::start_as(language, "server")
-    }
-
-    fn start_as(language: Language, role: &str) -> Option<Self> {
-        let mut command = language.script(role)?;
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
-        let mut line = String::new();
-        let out = process.stdout.take().expect("a pipe");
-        BufReader::new(out).read_line(&mut line).expect("a line");
-        let port: u16 = line.trim().parse().expect("a port");
-        Some(Self {
-            process,
-            address: ([127, 0, 0, 1], port).into(),
-        })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// A server of this directory.
+fn start(language: Language, role: &str) -> Option<Announced> {
+    language.script(role).map(Announced::start)
 }
 
 fn interoperate(client: Language, server: Language) {
-    let (Some(server), Some(mut client)) = (Server::start(server), client.script("client")) else {
+    let (Some(server), Some(mut client)) = (start(server, "server"), client.script("client"))
+    else {
         return;
     };
     let collector = Collector::otlp();

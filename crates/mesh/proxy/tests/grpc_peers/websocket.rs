@@ -3,11 +3,11 @@
 use periplus_proxy::snapshot::Upgrade;
 
 use crate::Language::{self, Node, Python};
-use crate::Server;
+use crate::start;
 use crate::support::{Collector, Config, Origin};
 
 fn interoperate(client: Language, server: Language) {
-    let server = Server::start_as(server, "websocket_server");
+    let server = start(server, "websocket_server");
     let (Some(server), Some(mut client)) = (server, client.script("websocket_client")) else {
         return;
     };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::provider::read_service;
+use super::provider::{read_path, read_service};
 use crate::diagnostic::At;
 use crate::host::Host;
 use crate::view::{Object, Shape, View};
@@ -110,14 +110,7 @@ impl Authorizer {
             let items = object.items(field);
             items.iter().filter_map(View::some_ascii).collect()
         };
-        let path_prefix = object.optional("pathPrefix", |view| {
-            let path = view.some_ascii()?;
-            if !path.starts_with('/') || path.contains(' ') {
-                view.fail(format!("`{path}`: a path begins with `/`"));
-                return None;
-            }
-            Some(path)
-        })?;
+        let path_prefix = object.optional("pathPrefix", read_path)?;
         let added = object.get("includeAdditionalHeadersInCheck");
         let http = HttpAuthorizer {
             path_prefix: path_prefix.unwrap_or_default(),

@@ -272,7 +272,7 @@ pub(super) fn read_service(object: &Object<'_>) -> Option<(Host, u16)> {
     }
 }
 
-fn read_path(view: &View<'_>) -> Option<String> {
+pub(super) fn read_path(view: &View<'_>) -> Option<String> {
     let path = view.some_ascii()?;
     if !path.starts_with('/') || path.contains(' ') {
         view.fail(format!("`{path}`: a path begins with `/`"));

@@ -4,6 +4,7 @@ pub(crate) mod parts;
 pub(crate) mod progress;
 pub(crate) mod state;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -93,7 +94,7 @@ pub(crate) async fn start(supervisor: &Supervisor, state: &State) -> anyhow::Res
 }
 
 /// Makes the tokens of workloads anew before they end, for ever.
-pub(crate) async fn keep_tokens(state: &State, mesh: &Mesh, screen: &Screen) {
+pub(crate) async fn keep_tokens(state: &State, mesh: &Mesh, screen: &Screen) -> Infallible {
     loop {
         tokio::time::sleep(TOKEN_LIFETIME / 2).await;
         if let Err(error) = state.issue_tokens(mesh) {

@@ -14,7 +14,7 @@ pub(crate) const SERVE: &str = "serve";
 /// The part that is the control plane.
 pub(crate) const CONTROL: &str = "control";
 
-/// Every port that a part will listen on.
+/// Every port that a part will listen on, but for those that the gateway is told by its resources.
 pub(crate) fn claims(mesh: &Mesh) -> Vec<Claim> {
     let ports = &mesh.ports;
     let backend = &ports.backend;
@@ -27,7 +27,6 @@ pub(crate) fn claims(mesh: &Mesh) -> Vec<Claim> {
         Claim::new(backend.metrics, SERVE, "metrics"),
         Claim::new(ports.xds, CONTROL, "xDS"),
         Claim::new(ports.monitoring, CONTROL, "monitoring"),
-        Claim::new(ports.gateway, GATEWAY, "requests from outside"),
         Claim::new(ports.gateway_admin, GATEWAY, "admin"),
     ];
     for workload in &mesh.workloads {

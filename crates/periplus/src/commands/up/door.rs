@@ -1,5 +1,6 @@
 //! The socket in the mesh's directory by which it is asked how it is, and told to start a part again.
 
+use std::convert::Infallible;
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
@@ -90,7 +91,11 @@ pub(super) fn listen(directory: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Answers, one after the other, for ever.
-pub(super) async fn serve(listener: &UnixListener, supervisor: &Supervisor, parts: &Parts) {
+pub(super) async fn serve(
+    listener: &UnixListener,
+    supervisor: &Supervisor,
+    parts: &Parts,
+) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

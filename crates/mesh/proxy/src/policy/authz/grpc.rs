@@ -97,17 +97,8 @@ fn http_request(
 ) -> HttpRequest {
     let head = call.buffer.head();
     let part = |bytes: &[u8]| text(bytes).into_owned();
-    let mut headers: HashMap<String, String> = HashMap::new();
-    for (name, value) in call.told_fields(exchange, authz) {
-        let value = part(&value);
-        headers
-            .entry(name)
-            .and_modify(|known| {
-                known.push(',');
-                known.push_str(&value);
-            })
-            .or_insert(value);
-    }
+    let told = call.told_fields(exchange, authz).into_iter();
+    let headers = told.map(|(name, value)| (name, part(&value))).collect();
     let mut request = HttpRequest {
         id: call.worker.random().to_string(),
         method: part(call.request.method(head)),

@@ -1,10 +1,9 @@
 //! Services that are asked: one of both kinds that tells what it was asked, and one on grpcio.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +23,8 @@ use envoy_types::pb::google::rpc::Status;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tonic::{Request, Response};
+
+use crate::announced::Announced;
 
 /// What a service was asked, in lines.
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -60,48 +61,21 @@ impl Authorizer {
     }
 }
 
-/// A service on grpcio, which ends with this.
-pub(super) struct Python {
-    process: Child,
-    pub(super) address: SocketAddr,
-}
-
-impl Python {
-    /// None where it is not prepared. In CI it must be.
-    pub(super) fn start() -> Option<Self> {
-        const VARIABLE: &str = "PERIPLUS_PEERS_PYTHON";
-        let Some(python) = std::env::var_os(VARIABLE) else {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "{VARIABLE} is not set; run the tests with: cargo xtask test"
-            );
-            eprintln!("not tried with grpcio: run the tests with: cargo xtask test");
-            return None;
-        };
-        let script = "tests/differential_envoy/policies/authorizer.py";
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
-        let mut process = Command::new(python)
-            .arg(script)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut line = String::new();
-        let out = process.stdout.take().expect("a pipe");
-        BufReader::new(out).read_line(&mut line).expect("a line");
-        let port: u16 = line.trim().parse().expect("a port");
-        Some(Self {
-            process,
-            address: ([127, 0, 0, 1], port).into(),
-        })
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// A service on grpcio; none where it is not prepared. In CI it must be.
+pub(super) fn on_grpcio() -> Option<Announced> {
+    const VARIABLE: &str = "PERIPLUS_PEERS_PYTHON";
+    let Some(python) = std::env::var_os(VARIABLE) else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{VARIABLE} is not set; run the tests with: cargo xtask test"
+        );
+        eprintln!("not tried with grpcio: run the tests with: cargo xtask test");
+        return None;
+    };
+    let script = "tests/differential_envoy/policies/authorizer.py";
+    let mut command = Command::new(python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script));
+    Some(Announced::start(command))
 }
 
 fn note(asked: &Asked, lines: Vec<String>) {

@@ -481,7 +481,7 @@ async fn asked_lines(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_are_asked_as_by_envoy() {
     let authorizer = authorizer::Authorizer::start().await;
-    let Some(python) = authorizer::Python::start() else {
+    let Some(python) = authorizer::on_grpcio() else {
         return;
     };
     let filters = authz::filters();
