@@ -7,12 +7,15 @@ use super::{AdjustedGroup, spans_mut};
 use crate::assemble::content_hash;
 
 /// Removes all but the first of identical spans. Collections must be sorted.
+///
+/// Spans that differ only in what was adjusted already are no copies: their warnings tell them apart.
 pub(super) fn remove_copies(groups: &mut [AdjustedGroup]) {
-    let mut first_with: HashMap<u64, (usize, usize)> = HashMap::new();
+    let mut first_with: HashMap<(u64, &[String]), (usize, usize)> = HashMap::new();
     let mut copies = HashSet::new();
     for (g, group) in groups.iter().enumerate() {
         for (s, adjusted) in group.spans.iter().enumerate() {
-            match first_with.entry(content_hash(&adjusted.span, &group.resource)) {
+            let hash = content_hash(&adjusted.span, &group.resource);
+            match first_with.entry((hash, &adjusted.warnings)) {
                 Entry::Vacant(slot) => {
                     slot.insert((g, s));
                 }

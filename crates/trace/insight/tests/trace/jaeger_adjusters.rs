@@ -286,3 +286,17 @@ fn spans_that_do_not_end_after_they_start_last_a_nanosecond() {
         assert_eq!(spans[2].warnings, [""; 0]);
     }
 }
+
+#[test]
+fn spans_that_only_their_ends_tell_apart_are_no_copies() {
+    let start = 1_795_332_558_000_000_000;
+    let one = || span("a", 1).at_nano(start, start - 1);
+    let other = || span("a", 1).at_nano(start, start - 2);
+    // Both are made to last a nanosecond first.
+    let adjusted = adjust(&groups([one(), other(), one(), other()]), 0);
+    let ends: Vec<&str> = (spans(&adjusted).iter())
+        .map(|adjusted| adjusted.warnings[0].split("timestamp: ").nth(1).unwrap())
+        .collect();
+    assert_eq!(ends.len(), 2);
+    assert_ne!(ends[0], ends[1]);
+}
