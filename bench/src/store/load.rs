@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
+use periplus_store::priority;
 
 use super::corpus::{Corpus, RequestReader};
 use super::http::Client;
@@ -27,7 +28,8 @@ pub(super) struct Report {
     pub(super) latencies: Histogram<u64>,
 }
 
-/// Sends all requests; with `stop`, only until that is set.
+/// Sends all requests; with `stop`, only until that is set. Then somebody else is measured meanwhile, who
+/// shares a core with the senders: they stand behind.
 pub(super) fn run(
     corpus: &Corpus,
     address: SocketAddr,
@@ -69,6 +71,9 @@ fn send(
     stop: Option<&AtomicBool>,
     refused: &AtomicU64,
 ) -> anyhow::Result<Histogram<u64>> {
+    if stop.is_some() {
+        priority::lower(priority::INTAKE);
+    }
     let mut client = Client::connect(address)?;
     let mut latencies = histogram()?;
     let mut request = Vec::new();

@@ -159,7 +159,8 @@ fn while_loading(
     let alone = loading(args, server, &load, || {
         ask::server(server, &asked, args.patience())
     });
-    let crowd = alone.and_then(|(answers, _)| {
+    let crowd = alone.and_then(|(answers, spans_per_second)| {
+        eprintln!("    {spans_per_second:.0} spans/s came in meanwhile");
         eprintln!("    by {} at once", crowd::PEOPLE);
         let crowd = loading(args, server, &load, || crowd::ask(server, &asked))?;
         Ok((answers, crowd))

@@ -112,6 +112,14 @@ fn one_or(mut nodes: Vec<Node>, join: fn(Vec<Node>) -> Node) -> Node {
     }
 }
 
+/// The parts, each that is joined in the same way replaced by its own: parentheses there change nothing.
+fn flat<T>(parts: Vec<T>, same: fn(T) -> Result<Vec<T>, T>) -> Vec<T> {
+    let parts = parts.into_iter();
+    parts
+        .flat_map(|part| same(part).unwrap_or_else(|other| vec![other]))
+        .collect()
+}
+
 /// One term; of a negated one, a key alone means that it is there.
 fn term(scanner: &mut Scanner<'_>, depth: usize, negated: bool) -> Result<Node, ParseError> {
     let depth = deeper(scanner, depth)?;
@@ -306,8 +314,14 @@ impl Node {
             Self::Condition(filter) => filter,
             Self::Span(_) => return None,
             Self::And(nodes) if nodes.is_empty() => SpanFilter::True,
-            Self::And(nodes) => SpanFilter::And(all(nodes)?),
-            Self::Or(nodes) => SpanFilter::Or(all(nodes)?),
+            Self::And(nodes) => SpanFilter::And(flat(all(nodes)?, |part| match part {
+                SpanFilter::And(parts) => Ok(parts),
+                other => Err(other),
+            })),
+            Self::Or(nodes) => SpanFilter::Or(flat(all(nodes)?, |part| match part {
+                SpanFilter::Or(parts) => Ok(parts),
+                other => Err(other),
+            })),
             Self::Not(node) => SpanFilter::Not(Box::new(node.into_span()?)),
         })
     }
@@ -317,6 +331,7 @@ impl Node {
             // Without braces there is nothing that could fail.
             return TraceFilter::AnySpan(self.into_span().unwrap_or(SpanFilter::True));
         }
+        let traces = |nodes: Vec<Self>| nodes.into_iter().map(Self::into_trace).collect();
         match self {
             Self::Condition(filter) | Self::Span(filter) => TraceFilter::AnySpan(filter),
             Self::And(nodes) => {
@@ -325,9 +340,15 @@ impl Node {
                 if !conditions.is_empty() {
                     spans.push(one_or(conditions, Self::And));
                 }
-                TraceFilter::And(spans.into_iter().map(Self::into_trace).collect())
+                TraceFilter::And(flat(traces(spans), |part| match part {
+                    TraceFilter::And(parts) => Ok(parts),
+                    other => Err(other),
+                }))
             }
-            Self::Or(nodes) => TraceFilter::Or(nodes.into_iter().map(Self::into_trace).collect()),
+            Self::Or(nodes) => TraceFilter::Or(flat(traces(nodes), |part| match part {
+                TraceFilter::Or(parts) => Ok(parts),
+                other => Err(other),
+            })),
             Self::Not(node) => TraceFilter::Not(Box::new(node.into_trace())),
         }
     }

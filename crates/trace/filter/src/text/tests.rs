@@ -168,6 +168,22 @@ fn what_is_wrong_is_said_with_its_place() {
     }
 }
 
+#[test]
+fn parentheses_that_change_nothing_leave_no_trace() {
+    for (line, same) in [
+        ("a? OR (b? OR c?)", "a? OR b? OR c?"),
+        ("(a? (b? c?)) d?", "a? b? c? d?"),
+        ("a? OR error", "a? OR status=error OR span.error=true"),
+        ("{a?} OR ({b?} OR {c?})", "{a?} OR {b?} OR {c?}"),
+        ("({a?} {b?}) {c?}", "{a?} {b?} {c?}"),
+        ("a? OR (b? c?)", "a? OR b? c?"),
+    ] {
+        let filter = parse(line);
+        assert_eq!(filter, parse(same), "{line}");
+        assert_eq!(filter.map(|filter| filter.to_string()), Ok(same.to_owned()));
+    }
+}
+
 proptest::proptest! {
     /// Nothing crashes, and what is read is shown in a way that means the same.
     #[test]
