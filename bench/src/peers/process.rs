@@ -127,7 +127,9 @@ pub(super) fn absolute(path: &Path) -> anyhow::Result<String> {
 pub(crate) fn ask(address: SocketAddr, host: &str) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")?;
+    // In one write: a second one waits until the first is acknowledged, which takes a peer 40 ms.
+    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut part = [0; 4096];
     loop {

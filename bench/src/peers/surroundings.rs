@@ -276,10 +276,8 @@ fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<Value> {
     use std::io::{Read, Write};
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_millis(2000)))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n"
-    )?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     // The origin keeps the connection open: its answer says how long it is.

@@ -5,7 +5,7 @@
 //! acknowledged, what was refused and why. The [`client`] subscribes, follows names from listeners to
 //! routes and from clusters to endpoints, and acknowledges what its handler accepted.
 //!
-//! Both follow the state-of-the-world form of the [xDS protocol]; the client also speaks the incremental one.
+//! Both speak the state-of-the-world form of the [xDS protocol] and the incremental one.
 //!
 //! [xDS protocol]: https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol
 

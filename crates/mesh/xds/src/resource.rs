@@ -62,6 +62,11 @@ pub struct ResourceSet {
 }
 
 impl ResourceSet {
+    /// Whether both are one and the same, not merely equal.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.by_name, &other.by_name)
+    }
+
     /// How many resources.
     pub fn len(&self) -> usize {
         self.by_name.len()

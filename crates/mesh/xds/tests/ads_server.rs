@@ -1,4 +1,4 @@
-//! The server's side of the state-of-the-world protocol, seen from the wire.
+//! The server's side of both forms of the protocol, seen from the wire.
 
 #[path = "support/opaque.rs"]
 mod opaque;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse,
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use envoy_types::pb::google::rpc;
 use opaque::{contents, node, snapshot};
@@ -422,19 +422,120 @@ async fn streams_beyond_the_limit_are_refused_and_room_comes_back() {
     server.stop().await;
 }
 
+/// A client of the incremental form.
+struct DeltaWire {
+    requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    responses: Streaming<DeltaDiscoveryResponse>,
+}
+
+impl DeltaWire {
+    async fn open(server: &Running) -> Self {
+        let endpoint = format!("http://{}", server.address);
+        let mut client = AggregatedDiscoveryServiceClient::connect(endpoint)
+            .await
+            .expect("connect");
+        let (requests, outgoing) = mpsc::channel(16);
+        let outgoing = ReceiverStream::new(outgoing);
+        let responses = client.delta_aggregated_resources(outgoing).await;
+        Self {
+            requests,
+            responses: responses.expect("a stream").into_inner(),
+        }
+    }
+
+    async fn send(&self, request: DeltaDiscoveryRequest) {
+        self.requests
+            .send(request)
+            .await
+            .expect("the stream is open");
+    }
+
+    /// Names of what came and, behind a `-`, of what has gone; acknowledges it.
+    async fn take(&mut self) -> (Vec<String>, DeltaDiscoveryResponse) {
+        let response = timeout(PATIENCE, self.responses.message()).await;
+        let response = response.expect("in time").expect("no error");
+        let response = response.expect("a response");
+        let came = response.resources.iter().map(|it| it.name.clone());
+        let gone = response.removed_resources.iter().map(|it| format!("-{it}"));
+        let names = came.chain(gone).collect();
+        self.send(DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..DeltaDiscoveryRequest::default()
+        })
+        .await;
+        (names, response)
+    }
+}
+
+fn want(type_url: &str, names: &[&str]) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        node: Some(node("delta")),
+        type_url: type_url.to_owned(),
+        resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
 #[tokio::test]
-async fn the_incremental_form_is_declined_in_words() {
-    let server = Running::start(Fixed::new(Snapshot::default()), Limits::default(), None).await;
-    let endpoint = format!("http://{}", server.address);
-    let mut client = AggregatedDiscoveryServiceClient::connect(endpoint)
-        .await
-        .expect("connect");
-    let requests = tokio_stream::iter([DeltaDiscoveryRequest::default()]);
-    let status = client
-        .delta_aggregated_resources(requests)
-        .await
-        .expect_err("declined");
-    assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().contains("api_type to GRPC"));
+async fn the_incremental_form_sends_what_has_changed_and_to_who_comes_back_too() {
+    let clusters = |d: &[(&str, &str)]| {
+        let clusters: Vec<_> = [("c", "c1")].into_iter().chain(d.iter().copied()).collect();
+        snapshot(&[
+            (CLUSTER, &clusters),
+            (ENDPOINT, &[("c", "e1"), ("d", "e1")]),
+            (LISTENER, &[("l", "l1")]),
+            (ROUTE, &[("r", if d.is_empty() { "to c" } else { "to d" })]),
+        ])
+    };
+    let source = Fixed::new(clusters(&[("d", "d1")]));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut wire = DeltaWire::open(&server).await;
+    let mut held = Vec::new();
+    for (type_url, names, expected) in [
+        (CLUSTER, [].as_slice(), ["c", "d"].as_slice()),
+        (ENDPOINT, &["c", "d"], &["c", "d"]),
+        (LISTENER, &[], &["l"]),
+        (ROUTE, &["r"], &["r"]),
+    ] {
+        wire.send(want(type_url, names)).await;
+        let (came, response) = wire.take().await;
+        assert_eq!(came, expected);
+        held.push((type_url, names, response.resources));
+    }
+    settle(&server, "delta").await;
+
+    // One cluster goes: not before the route that names it is replaced.
+    source.set(clusters(&[]));
+    assert_eq!(wire.take().await.0, ["r"]);
+    assert_eq!(wire.take().await.0, ["-d"]);
+    settle(&server, "delta").await;
+    // It comes back changed, and gets its endpoints once more; nothing else is sent.
+    source.set(clusters(&[("d", "d2")]));
+    assert_eq!(wire.take().await.0, ["d"]);
+    let (came, endpoints) = wire.take().await;
+    assert_eq!(
+        (came, &*endpoints.type_url),
+        (vec!["d".to_owned()], ENDPOINT)
+    );
+    assert_eq!(wire.take().await.0, ["r"]);
+
+    // Another stream of the same proxy, which says what it holds: one cluster is another one by now.
+    drop(wire);
+    let mut wire = DeltaWire::open(&server).await;
+    for ((type_url, names, resources), expected) in
+        held.into_iter().zip([["d"].as_slice(), &[], &[], &[]])
+    {
+        let versions = resources.into_iter().map(|it| (it.name, it.version));
+        wire.send(DeltaDiscoveryRequest {
+            initial_resource_versions: versions.collect(),
+            ..want(type_url, names)
+        })
+        .await;
+        let (came, response) = wire.take().await;
+        assert_eq!(came, expected, "{}", response.type_url);
+    }
+    let counters = server.ads.counters();
+    assert_eq!((counters.nacks, counters.stale_nonces), (0, 0));
     server.stop().await;
 }

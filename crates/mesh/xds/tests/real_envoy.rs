@@ -56,7 +56,7 @@ struct Envoy {
 }
 
 impl Envoy {
-    fn start(binary: &Path, control_plane: SocketAddr) -> Self {
+    fn start(binary: &Path, control_plane: SocketAddr, form: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let config = directory.path().join("bootstrap.json");
         let address = |address: &str, port: u16| serde_json::json!({"socket_address": {"address": address, "port_value": port}});
@@ -67,7 +67,7 @@ impl Envoy {
             "admin": {"address": address("127.0.0.1", 0)},
             "dynamic_resources": {
                 "ads_config": {
-                    "api_type": "GRPC",
+                    "api_type": form,
                     "transport_api_version": "V3",
                     "set_node_on_first_message_only": true,
                     "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
@@ -231,11 +231,11 @@ fn ads() -> Option<core::ConfigSource> {
     })
 }
 
-fn a_cluster(name: &str) -> Resource {
+fn a_cluster(name: &str, timeout: i64) -> Resource {
     let cluster = Cluster {
         name: name.to_owned(),
         connect_timeout: Some(protobuf::Duration {
-            seconds: 1,
+            seconds: timeout,
             nanos: 0,
         }),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
@@ -332,10 +332,26 @@ fn a_listener(stat_prefix: &str) -> Resource {
 fn world(cluster: &str, at: SocketAddr, stat_prefix: &str) -> Snapshot {
     let only = |resource: Resource| ResourceSet::from_iter([resource]);
     Snapshot::default()
-        .with(CLUSTER, only(a_cluster(cluster)))
+        .with(CLUSTER, only(a_cluster(cluster, 1)))
         .with(ENDPOINT, only(endpoints(cluster, at)))
         .with(LISTENER, only(a_listener(stat_prefix)))
         .with(ROUTE, only(routes_to(cluster)))
+}
+
+/// Waits until no cluster waits for its endpoints.
+async fn eventually_warm(admin: SocketAddr) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let stats = get(admin, "/stats?filter=cluster_manager.warming_clusters").await;
+        if matches!(&stats, Ok((200, text)) if text.contains("warming_clusters: 0\n")) {
+            return;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "a cluster stays cold: {stats:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn in_sync(server: &Running) {
@@ -352,15 +368,24 @@ async fn in_sync(server: &Running) {
     .await;
 }
 
+/// As `ads_config.api_type` names the forms of the protocol.
+const FORMS: [&str; 2] = ["GRPC", "DELTA_GRPC"];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn envoy_takes_follows_and_refuses() {
     let Some(binary) = envoy_binary() else {
         return;
     };
+    for form in FORMS {
+        takes_follows_and_refuses(&binary, form).await;
+    }
+}
+
+async fn takes_follows_and_refuses(binary: &Path, form: &str) {
     let (one, two) = (origin("one").await, origin("two").await);
     let source = Fixed::new(world("first", one, "test"));
     let server = Running::start(source.clone(), Limits::default(), None).await;
-    let envoy = Envoy::start(&binary, server.address);
+    let envoy = Envoy::start(binary, server.address, form);
     let proxy = envoy.listener().await;
     answers(proxy, "one").await;
     in_sync(&server).await;
@@ -368,6 +393,15 @@ async fn envoy_takes_follows_and_refuses() {
     // Endpoints move.
     source.set(world("first", two, "test"));
     answers(proxy, "two").await;
+    in_sync(&server).await;
+
+    // A cluster that changes needs its endpoints once more.
+    let changed = ResourceSet::from_iter([a_cluster("first", 2)]);
+    source.set(world("first", two, "test").with(CLUSTER, changed));
+    in_sync(&server).await;
+    eventually_warm(envoy.admin().await).await;
+    answers(proxy, "two").await;
+    source.set(world("first", two, "test"));
     in_sync(&server).await;
 
     // A listener that Envoy refuses: it says why, and goes on with the former one.
@@ -398,10 +432,16 @@ async fn no_request_is_lost_while_clusters_come_and_go() {
     let Some(binary) = envoy_binary() else {
         return;
     };
+    for form in FORMS {
+        clusters_come_and_go(&binary, form).await;
+    }
+}
+
+async fn clusters_come_and_go(binary: &Path, form: &str) {
     let (one, two) = (origin("one").await, origin("two").await);
     let source = Fixed::new(world("first", one, "test"));
     let server = Running::start(source.clone(), Limits::default(), None).await;
-    let envoy = Envoy::start(&binary, server.address);
+    let envoy = Envoy::start(binary, server.address, form);
     let proxy = envoy.listener().await;
     answers(proxy, "one").await;
 

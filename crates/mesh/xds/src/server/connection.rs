@@ -9,14 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use envoy_types::pb::envoy::config::core::v3::{ControlPlane, Node};
-use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::envoy::config::core::v3::Node;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
+use super::form::{Asked, Due, Form, Meaning};
 use super::status::{Entry, Nack, ProxyStatus};
-use super::subscription::{Due, Meaning, Subscription};
 use super::{NodeRefused, Shared};
 use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, push_rank};
 use crate::{ResourceSet, Snapshot};
@@ -24,19 +23,17 @@ use crate::{ResourceSet, Snapshot};
 /// How much of a proxy's error text is kept.
 const MAX_ERROR_BYTES: usize = 8 * 1024;
 
-type Outgoing = mpsc::Sender<Result<DiscoveryResponse, Status>>;
-
 /// Serves the stream in a task of its own, which ends with the stream.
-pub(super) fn spawn(
+pub(super) fn spawn<F: Form>(
     shared: Arc<Shared>,
-    requests: Streaming<DiscoveryRequest>,
+    requests: Streaming<F::Request>,
     peer: Option<SocketAddr>,
     permit: OwnedSemaphorePermit,
-) -> mpsc::Receiver<Result<DiscoveryResponse, Status>> {
+) -> mpsc::Receiver<Result<F::Response, Status>> {
     let (outgoing, responses) = mpsc::channel(1);
     tokio::spawn(async move {
         let _permit = permit;
-        let outcome = serve(&shared, requests, peer, &outgoing).await;
+        let outcome = serve::<F>(&shared, requests, peer, &outgoing).await;
         if let Err(status) = outcome {
             // The client may be gone already; then nobody needs the reason.
             let _ = outgoing.send(Err(status)).await;
@@ -45,11 +42,11 @@ pub(super) fn spawn(
     responses
 }
 
-async fn serve(
+async fn serve<F: Form>(
     shared: &Arc<Shared>,
-    mut requests: Streaming<DiscoveryRequest>,
+    mut requests: Streaming<F::Request>,
     peer: Option<SocketAddr>,
-    outgoing: &Outgoing,
+    outgoing: &mpsc::Sender<Result<F::Response, Status>>,
 ) -> Result<(), Status> {
     let mut closing = shared.closing.subscribe();
     let first = tokio::select! {
@@ -62,13 +59,13 @@ async fn serve(
     let Some(mut first) = first else {
         return Ok(());
     };
-    let node = first.node.take().filter(|node| !node.id.is_empty());
+    let node = F::take_node(&mut first).filter(|node| !node.id.is_empty());
     let node = node.ok_or_else(|| {
         Status::invalid_argument("the first request of a stream must carry a node with an id")
     })?;
 
     let mut generations = shared.source.subscribe();
-    let mut connection = Connection::open(shared, node, peer)?;
+    let mut connection = Connection::<F>::open(shared, node, peer)?;
     connection.on_request(&first)?;
     loop {
         let due = connection.next_due();
@@ -119,12 +116,12 @@ impl From<NodeRefused> for Status {
     }
 }
 
-struct Connection {
+struct Connection<F: Form> {
     shared: Arc<Shared>,
     node: Node,
     entry: Entry,
     snapshot: Arc<Snapshot>,
-    subscriptions: BTreeMap<(usize, String), Subscription>,
+    subscriptions: BTreeMap<(usize, String), Subscription<F>>,
     next_nonce: u64,
     /// Set while the client holds clusters that the snapshot no longer has and that its routes may
     /// still name: when they go at the latest.
@@ -135,7 +132,44 @@ struct Connection {
     hold_until: Option<Instant>,
 }
 
-impl Connection {
+/// One type of the stream.
+struct Subscription<F> {
+    form: F,
+    /// Nothing of this set is due: nobody needs to look again until it or the subscription is another one.
+    has: Option<ResourceSet>,
+}
+
+impl<F: Form> Subscription<F> {
+    fn new(type_url: &str) -> Self {
+        Self {
+            form: F::new(type_url),
+            has: None,
+        }
+    }
+
+    fn due(&mut self, available: &ResourceSet, keep: bool) -> Option<Due> {
+        if self.has_all_of(available) {
+            return None;
+        }
+        let due = self.form.due(available, keep);
+        if due.is_none() && !keep {
+            self.has = Some(available.clone());
+        }
+        due
+    }
+
+    fn has_all_of(&self, available: &ResourceSet) -> bool {
+        self.has.as_ref().is_some_and(|has| has.is_same(available))
+    }
+
+    /// What is done here may make something due.
+    fn change(&mut self) -> &mut F {
+        self.has = None;
+        &mut self.form
+    }
+}
+
+impl<F: Form> Connection<F> {
     fn open(shared: &Arc<Shared>, node: Node, peer: Option<SocketAddr>) -> Result<Self, Status> {
         let snapshot = shared.source.snapshot(&node).inspect_err(|refused| {
             tracing::warn!(proxy = %node.id, reason = %refused.reason, "refused a proxy");
@@ -161,21 +195,23 @@ impl Connection {
         })
     }
 
-    fn on_request(&mut self, request: &DiscoveryRequest) -> Result<(), Status> {
+    fn on_request(&mut self, request: &F::Request) -> Result<(), Status> {
         let limits = &self.shared.limits;
-        if request.resource_names.len() > limits.max_names {
-            return Err(Status::resource_exhausted(format!(
-                "{} names of type {} were asked for, the limit is {}",
-                request.resource_names.len(),
-                request.type_url,
-                limits.max_names
-            )));
+        let asked = F::asked(request);
+        let too_many = |names: usize| {
+            Status::resource_exhausted(format!(
+                "{names} names of type {} were asked for, the limit is {}",
+                asked.type_url, limits.max_names
+            ))
+        };
+        if asked.names > limits.max_names {
+            return Err(too_many(asked.names));
         }
-        if !request.resource_locators.is_empty() {
+        if asked.has_locators {
             return Err(Status::unimplemented("resource_locators are not supported"));
         }
 
-        let key = key(&request.type_url);
+        let key = key(asked.type_url);
         if !self.subscriptions.contains_key(&key) && self.subscriptions.len() >= limits.max_types {
             return Err(Status::resource_exhausted(format!(
                 "one stream may subscribe to {} types",
@@ -185,33 +221,39 @@ impl Connection {
         let subscription = self
             .subscriptions
             .entry(key.clone())
-            .or_insert_with(|| Subscription::new(&request.type_url));
-        let meaning = subscription.on_request(request);
-        let names = subscription.names();
+            .or_insert_with(|| Subscription::new(asked.type_url));
+        let meaning = subscription.change().on_request(request);
+        let names = subscription.form.names();
+        if let Some(names) = names.filter(|names| *names > limits.max_names) {
+            return Err(too_many(names));
+        }
         if meaning == Meaning::Unsubscribe {
             self.subscriptions.remove(&key);
-            self.entry.forget(&request.type_url);
+            self.entry.forget(asked.type_url);
             return Ok(());
         }
-        self.note(request, meaning, names);
+        self.note(&asked, meaning, names);
         Ok(())
     }
 
     /// Writes the books.
-    fn note(&self, request: &DiscoveryRequest, meaning: Meaning, names: Option<usize>) {
+    fn note(&self, asked: &Asked<'_>, meaning: Meaning, names: Option<usize>) {
         let registry = &self.shared.registry;
-        self.entry.update(&request.type_url, |status| {
+        let error = asked
+            .error
+            .map_or_else(String::new, |error| cut(&error.message));
+        self.entry.update(asked.type_url, |status| {
             status.names = names;
             match meaning {
                 Meaning::Ack => {
-                    status.acked_nonce.clone_from(&request.response_nonce);
-                    status.acked_version.clone_from(&request.version_info);
+                    status.acked_nonce.clone_from(&status.sent_nonce);
+                    status.acked_version.clone_from(&status.sent_version);
                     status.last_error = None;
                 }
                 Meaning::Nack => {
                     status.last_error = Some(Nack {
-                        nonce: request.response_nonce.clone(),
-                        message: error_text(request),
+                        nonce: asked.nonce.to_owned(),
+                        message: error.clone(),
                         at: SystemTime::now(),
                     });
                 }
@@ -225,9 +267,9 @@ impl Connection {
                 registry.count(|counters| counters.nacks += 1);
                 tracing::warn!(
                     proxy = %self.node.id,
-                    resources = type_url::short(&request.type_url),
-                    nonce = %request.response_nonce,
-                    error = %error_text(request),
+                    resources = type_url::short(asked.type_url),
+                    nonce = %asked.nonce,
+                    %error,
                     "proxy refused its configuration and keeps the one before"
                 );
             }
@@ -262,72 +304,68 @@ impl Connection {
             if self.hold_until.is_some() && matches!(type_url.as_str(), LISTENER | ROUTE) {
                 return None;
             }
-            let available = self.available(&type_url);
-            let due = self.subscriptions.get(&key(&type_url))?.due(&available)?;
+            let keep = type_url == CLUSTER && self.keeps_clusters();
+            let subscription = self.subscriptions.get_mut(&key(&type_url))?;
+            let due = subscription.due(self.snapshot.of_type(&type_url), keep)?;
             Some((type_url, due))
         })
     }
 
     /// Whether the client answered the newest clusters, and has the endpoints that it then asked for.
-    fn clusters_are_warm(&self) -> bool {
+    fn clusters_are_warm(&mut self) -> bool {
         let is_answered = |type_url: &str| {
             self.subscriptions
                 .get(&key(type_url))
-                .is_none_or(Subscription::is_answered)
+                .is_none_or(|subscription| subscription.form.answers().is_answered())
         };
-        let endpoints = self.subscriptions.get(&key(ENDPOINT));
-        is_answered(CLUSTER)
-            && is_answered(ENDPOINT)
-            && endpoints
-                .is_none_or(|endpoints| endpoints.due(self.snapshot.of_type(ENDPOINT)).is_none())
+        is_answered(CLUSTER) && is_answered(ENDPOINT) && !self.is_due(ENDPOINT)
     }
 
-    /// What a type has to offer: the snapshot's resources and, for clusters, those that routes of the
-    /// client may still name.
-    fn available(&mut self, type_url: &str) -> ResourceSet {
-        let current = self.snapshot.of_type(type_url).clone();
-        if type_url != CLUSTER {
-            return current;
-        }
-        let Some(subscription) = self.subscriptions.get(&key(CLUSTER)) else {
-            return current;
-        };
-        let outdated: Vec<_> = subscription.outdated(&current).cloned().collect();
-        if outdated.is_empty() {
+    /// Whether the client keeps clusters that have gone: its routes may still name them.
+    fn keeps_clusters(&mut self) -> bool {
+        let current = self.snapshot.of_type(CLUSTER);
+        let has_outdated = self
+            .subscriptions
+            .get(&key(CLUSTER))
+            .is_some_and(|clusters| {
+                !clusters.has_all_of(current) && clusters.form.has_outdated(current)
+            });
+        if !has_outdated {
             self.retire_at = None;
-            return current;
+            return false;
         }
         if self.retire || (self.is_settled(LISTENER) && self.is_settled(ROUTE)) {
-            return current;
+            return false;
         }
-        let union = current.iter().cloned().chain(outdated).collect();
         let retire_timeout = self.shared.limits.retire_timeout;
         self.retire_at
             .get_or_insert_with(|| Instant::now() + retire_timeout);
-        union
+        true
     }
 
     /// Whether the client has and accepted the newest state of this type, or does not ask for it.
-    fn is_settled(&self, type_url: &str) -> bool {
-        self.subscriptions
-            .get(&key(type_url))
-            .is_none_or(|subscription| {
-                subscription.is_acknowledged()
-                    && subscription.due(self.snapshot.of_type(type_url)).is_none()
-            })
+    fn is_settled(&mut self, type_url: &str) -> bool {
+        let subscription = self.subscriptions.get(&key(type_url));
+        subscription.is_none_or(|it| it.form.answers().is_acknowledged()) && !self.is_due(type_url)
     }
 
-    fn respond(&mut self, type_url: &str, due: &Due) -> DiscoveryResponse {
+    fn is_due(&mut self, type_url: &str) -> bool {
+        let available = self.snapshot.of_type(type_url);
+        let subscription = self.subscriptions.get_mut(&key(type_url));
+        subscription.is_some_and(|it| it.due(available, false).is_some())
+    }
+
+    fn respond(&mut self, type_url: &str, due: &Due) -> F::Response {
         let nonce = format!("{:x}", self.next_nonce);
         self.next_nonce += 1;
-        let brought_news = self
-            .subscriptions
-            .get_mut(&key(type_url))
-            .is_some_and(|subscription| subscription.sent(due, &nonce));
-        if type_url == CLUSTER && brought_news {
+        let subscription = self.subscriptions.get_mut(&key(type_url));
+        let news = subscription
+            .map(|it| it.change().sent(due, &nonce))
+            .unwrap_or_default();
+        if type_url == CLUSTER && !news.is_empty() {
             self.hold_until = Some(Instant::now() + self.shared.limits.warm_timeout);
             if let Some(endpoints) = self.subscriptions.get_mut(&key(ENDPOINT)) {
-                endpoints.respond_to_next_ack();
+                endpoints.change().clusters_changed(&news);
             }
         }
         self.entry.update(type_url, |status| {
@@ -340,27 +378,15 @@ impl Connection {
             proxy = %self.node.id,
             resources = type_url::short(type_url),
             count = due.resources.len(),
+            removed = due.removed.len(),
             version = %due.version,
             "push"
         );
-        DiscoveryResponse {
-            version_info: due.version.clone(),
-            resources: due
-                .resources
-                .iter()
-                .map(|resource| resource.body().clone())
-                .collect(),
-            type_url: type_url.to_owned(),
-            nonce,
-            control_plane: Some(ControlPlane {
-                identifier: concat!("periplus-", env!("CARGO_PKG_VERSION")).to_owned(),
-            }),
-            ..DiscoveryResponse::default()
-        }
+        F::response(type_url, &nonce, due)
     }
 }
 
-impl Drop for Connection {
+impl<F: Form> Drop for Connection<F> {
     fn drop(&mut self) {
         tracing::info!(proxy = %self.node.id, "proxy disconnected");
     }
@@ -371,14 +397,10 @@ fn key(type_url: &str) -> (usize, String) {
     (push_rank(type_url), type_url.to_owned())
 }
 
-fn error_text(request: &DiscoveryRequest) -> String {
-    let mut text = request
-        .error_detail
-        .as_ref()
-        .map_or_else(String::new, |status| status.message.clone());
-    if text.len() > MAX_ERROR_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
-        text.push_str(" …");
+/// A text of a proxy, as far as it is kept.
+fn cut(text: &str) -> String {
+    if text.len() <= MAX_ERROR_BYTES {
+        return text.to_owned();
     }
-    text
+    format!("{} …", &text[..text.floor_char_boundary(MAX_ERROR_BYTES)])
 }

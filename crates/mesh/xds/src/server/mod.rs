@@ -1,6 +1,9 @@
-//! The server side: a generic ADS endpoint over a [`Source`].
+//! The server side: a generic ADS endpoint over a [`Source`], in the state-of-the-world form of the protocol
+//! and in the incremental one.
 
 mod connection;
+mod delta;
+mod form;
 mod status;
 mod subscription;
 
@@ -14,7 +17,6 @@ use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
-use futures_util::stream::BoxStream;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -25,8 +27,11 @@ use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpIncoming};
 use tonic::{Request, Response, Status, Streaming};
 
+use self::delta::Delta;
+use self::form::Form;
 use self::status::Registry;
 pub use self::status::{Counters, Nack, ProxyStatus, TypeStatus};
+use self::subscription::Subscription;
 use crate::Snapshot;
 
 /// Where the resources come from.
@@ -167,19 +172,12 @@ impl AdsServer {
     }
 }
 
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for AdsServer {
-    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream =
-        BoxStream<'static, Result<DeltaDiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
+impl AdsServer {
+    /// Takes a stream of either form.
+    fn converse<F: Form>(
         &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        request: Request<Streaming<F::Request>>,
+    ) -> Result<Response<ReceiverStream<Result<F::Response, Status>>>, Status> {
         let Ok(permit) = Arc::clone(&self.shared.streams).try_acquire_owned() else {
             self.shared
                 .registry
@@ -190,17 +188,31 @@ impl AggregatedDiscoveryService for AdsServer {
             )));
         };
         let peer = request.remote_addr();
-        let responses =
-            connection::spawn(Arc::clone(&self.shared), request.into_inner(), peer, permit);
+        let shared = Arc::clone(&self.shared);
+        let responses = connection::spawn::<F>(shared, request.into_inner(), peer, permit);
         Ok(Response::new(ReceiverStream::new(responses)))
+    }
+}
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for AdsServer {
+    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
+    type DeltaAggregatedResourcesStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        self.converse::<Subscription>(request)
     }
 
     async fn delta_aggregated_resources(
         &self,
-        _request: Request<Streaming<DeltaDiscoveryRequest>>,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented(
-            "this server speaks the state-of-the-world form of ADS: set api_type to GRPC",
-        ))
+        self.converse::<Delta>(request)
     }
 }

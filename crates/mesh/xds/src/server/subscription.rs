@@ -1,12 +1,12 @@
-//! The state-of-the-world protocol for one type on one stream, without I/O: what a request means, and
-//! what is due to be sent.
+//! The state-of-the-world form.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 
+use super::form::{Answers, Asked, Due, Form, Meaning, control_plane, version_of};
 use crate::type_url::is_full_state;
 use crate::{Resource, ResourceSet};
 
@@ -21,10 +21,7 @@ pub(super) struct Subscription {
     named: bool,
     /// What the client holds, as far as it was sent.
     sent: BTreeMap<String, Arc<Resource>>,
-    sent_nonce: String,
-    acked_nonce: String,
-    /// The newest response has been accepted or refused.
-    answered: bool,
+    answers: Answers,
     /// A response is owed whether or not anything changed.
     owed: bool,
     /// The next acknowledgement gets everything again: clusters that changed wait for their endpoints,
@@ -38,47 +35,38 @@ enum Interest {
     Named(BTreeSet<String>),
 }
 
-/// What a request turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
-    /// The first request of this type, or the first after a reconnect: everything is sent.
-    Subscribe,
-    /// The newest response was accepted.
-    Ack,
-    /// The newest response was refused.
-    Nack,
-    /// An answer to a response that is not the newest one: a later one will follow.
-    Stale,
-    /// No interest any more.
-    Unsubscribe,
-}
+impl Form for Subscription {
+    type Request = DiscoveryRequest;
+    type Response = DiscoveryResponse;
 
-/// What to send.
-#[derive(Debug)]
-pub(super) struct Due {
-    pub(super) resources: Vec<Arc<Resource>>,
-    /// The version of everything that the client then holds.
-    pub(super) version: String,
-}
-
-impl Subscription {
-    pub(super) fn new(type_url: &str) -> Self {
+    fn new(type_url: &str) -> Self {
         Self {
             full_state: is_full_state(type_url),
             interest: Interest::Named(BTreeSet::new()),
             fresh: true,
             named: false,
             sent: BTreeMap::new(),
-            sent_nonce: String::new(),
-            acked_nonce: String::new(),
-            answered: true,
+            answers: Answers::default(),
             owed: false,
             respond_to_next_ack: false,
         }
     }
 
-    /// Takes a request and says what it is.
-    pub(super) fn on_request(&mut self, request: &DiscoveryRequest) -> Meaning {
+    fn asked(request: &DiscoveryRequest) -> Asked<'_> {
+        Asked {
+            type_url: &request.type_url,
+            names: request.resource_names.len(),
+            has_locators: !request.resource_locators.is_empty(),
+            nonce: &request.response_nonce,
+            error: request.error_detail.as_ref(),
+        }
+    }
+
+    fn take_node(request: &mut DiscoveryRequest) -> Option<Node> {
+        request.node.take()
+    }
+
+    fn on_request(&mut self, request: &DiscoveryRequest) -> Meaning {
         let refused = request.error_detail.is_some();
         let interest = self.interest_of(request);
         let nothing_wanted = matches!(&interest, Interest::Named(names) if names.is_empty());
@@ -93,113 +81,124 @@ impl Subscription {
             self.owed = true;
             return Meaning::Subscribe;
         }
-        if request.response_nonce != self.sent_nonce {
-            return if refused {
-                Meaning::Nack
-            } else {
-                Meaning::Stale
-            };
+        if !self.answers.is_of_newest(&request.response_nonce) {
+            return self.answers.take(&request.response_nonce, refused);
         }
 
-        self.answered = true;
         // A full-state type is sent whole when names were added, the others only what is new: that is
         // found by comparing with what was sent.
         self.set_interest(interest);
-        if refused {
-            return Meaning::Nack;
-        }
-        self.acked_nonce.clone_from(&self.sent_nonce);
-        if std::mem::take(&mut self.respond_to_next_ack) {
+        let meaning = self.answers.take(&request.response_nonce, refused);
+        if meaning == Meaning::Ack && std::mem::take(&mut self.respond_to_next_ack) {
             self.sent.clear();
             self.owed = true;
         }
-        Meaning::Ack
+        meaning
     }
 
-    /// What must be sent for the client to have what it asked for, out of `available`.
-    pub(super) fn due(&self, available: &ResourceSet) -> Option<Due> {
-        let wanted: Vec<&Arc<Resource>> = match &self.interest {
+    fn due(&self, available: &ResourceSet, keep: bool) -> Option<Due> {
+        let mut wanted: Vec<&Arc<Resource>> = match &self.interest {
             Interest::All => available.iter().collect(),
             Interest::Named(names) => names
                 .iter()
                 .filter_map(|name| available.find(name))
                 .collect(),
         };
-        let is_news = |resource: &&Arc<Resource>| {
-            self.sent
-                .get(resource.name())
-                .is_none_or(|sent| sent.version() != resource.version())
-        };
+        if keep {
+            wanted.extend(self.outdated(available));
+            wanted.sort_unstable_by_key(|resource| resource.name());
+        }
+        let is_news = |resource: &&Arc<Resource>| self.is_news(resource);
 
-        let version = version_of(&wanted);
-        let resources: Vec<_> = if self.full_state {
+        let version = |wanted: &[&Arc<Resource>]| {
+            version_of(wanted.iter().map(|it| (it.name(), it.version())))
+        };
+        let (resources, version) = if self.full_state {
             let changed = wanted.len() != self.sent.len() || wanted.iter().any(is_news);
             if !changed && !self.owed {
                 return None;
             }
-            wanted.into_iter().cloned().collect()
+            let version = version(&wanted);
+            (wanted.into_iter().cloned().collect(), version)
         } else {
-            let news: Vec<_> = wanted.into_iter().filter(is_news).cloned().collect();
+            let news: Vec<_> = wanted.iter().copied().filter(is_news).cloned().collect();
             if news.is_empty() && !self.owed {
                 return None;
             }
-            news
+            (news, version(&wanted))
         };
-        Some(Due { resources, version })
+        Some(Due {
+            resources,
+            removed: Vec::new(),
+            version,
+        })
     }
 
-    /// Notes that a response went out. Says whether it brought anything that is new or changed.
-    pub(super) fn sent(&mut self, due: &Due, nonce: &str) -> bool {
-        let had = std::mem::take(&mut self.sent);
-        let brought_news = due.resources.iter().any(|resource| {
-            had.get(resource.name())
-                .is_none_or(|earlier| earlier.version() != resource.version())
-        });
-        if !self.full_state {
-            self.sent = had;
+    fn sent(&mut self, due: &Due, nonce: &str) -> Vec<Arc<Resource>> {
+        let news = due
+            .resources
+            .iter()
+            .filter(|resource| self.is_news(resource));
+        let news = news.cloned().collect();
+        if self.full_state {
+            self.sent.clear();
         }
         self.sent.extend(
             due.resources
                 .iter()
                 .map(|resource| (resource.name().to_owned(), Arc::clone(resource))),
         );
-        self.sent_nonce = nonce.to_owned();
-        self.answered = false;
+        self.answers.sent(nonce);
         self.owed = false;
-        brought_news
+        news
     }
 
-    /// Makes the next acknowledgement be answered with everything.
-    pub(super) fn respond_to_next_ack(&mut self) {
+    fn response(type_url: &str, nonce: &str, due: &Due) -> DiscoveryResponse {
+        let resources = due.resources.iter();
+        DiscoveryResponse {
+            version_info: due.version.clone(),
+            resources: resources.map(|resource| resource.body().clone()).collect(),
+            type_url: type_url.to_owned(),
+            nonce: nonce.to_owned(),
+            control_plane: control_plane(),
+            ..DiscoveryResponse::default()
+        }
+    }
+
+    fn clusters_changed(&mut self, _: &[Arc<Resource>]) {
         self.respond_to_next_ack = true;
     }
 
+    fn has_outdated(&self, available: &ResourceSet) -> bool {
+        self.outdated(available).next().is_some()
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    fn names(&self) -> Option<usize> {
+        match &self.interest {
+            Interest::All => None,
+            Interest::Named(names) => Some(names.len()),
+        }
+    }
+}
+
+impl Subscription {
+    fn is_news(&self, resource: &Resource) -> bool {
+        let sent = self.sent.get(resource.name());
+        sent.is_none_or(|sent| sent.version() != resource.version())
+    }
+
     /// What the client holds and `available` no longer has.
-    pub(super) fn outdated<'a>(
+    fn outdated<'a>(
         &'a self,
         available: &'a ResourceSet,
     ) -> impl Iterator<Item = &'a Arc<Resource>> {
         self.sent
             .values()
             .filter(|resource| available.find(resource.name()).is_none())
-    }
-
-    /// Whether the newest response was accepted.
-    pub(super) fn is_acknowledged(&self) -> bool {
-        self.acked_nonce == self.sent_nonce
-    }
-
-    /// Whether the newest response was accepted or refused.
-    pub(super) fn is_answered(&self) -> bool {
-        self.answered
-    }
-
-    /// How many names; none for all.
-    pub(super) fn names(&self) -> Option<usize> {
-        match &self.interest {
-            Interest::All => None,
-            Interest::Named(names) => Some(names.len()),
-        }
     }
 
     fn interest_of(&mut self, request: &DiscoveryRequest) -> Interest {
@@ -225,15 +224,6 @@ impl Subscription {
         }
         self.interest = interest;
     }
-}
-
-fn version_of(resources: &[&Arc<Resource>]) -> String {
-    let mut hasher = DefaultHasher::new();
-    for resource in resources {
-        resource.name().hash(&mut hasher);
-        resource.version().hash(&mut hasher);
-    }
-    format!("{:016x}", hasher.finish())
 }
 
 #[cfg(test)]
@@ -282,7 +272,7 @@ mod tests {
 
     /// What is due, as `name=content` texts; sends it under the nonce.
     fn push(subscription: &mut Subscription, available: &ResourceSet, nonce: &str) -> Vec<String> {
-        let Some(due) = subscription.due(available) else {
+        let Some(due) = subscription.due(available, false) else {
             return vec!["nothing".to_owned()];
         };
         subscription.sent(&due, nonce);
@@ -456,7 +446,7 @@ mod tests {
                         let pushed = push(&mut subscription, &set(available), nonce);
                         assert_eq!(pushed, expected, "{case}: step {at}");
                     }
-                    AnswerNextAck => subscription.respond_to_next_ack(),
+                    AnswerNextAck => subscription.clusters_changed(&[]),
                 }
             }
         }
@@ -466,7 +456,7 @@ mod tests {
     fn the_version_depends_on_content_and_names_alone() {
         let mut wildcard = Subscription::new(CLUSTER);
         wildcard.on_request(&request("", &[]));
-        let version = |set: &ResourceSet| wildcard.due(set).expect("owed").version;
+        let version = |set: &ResourceSet| wildcard.due(set, false).expect("owed").version;
 
         let one = version(&set(&[("a", "1"), ("b", "1")]));
         assert_eq!(one, version(&set(&[("b", "1"), ("a", "1")])));

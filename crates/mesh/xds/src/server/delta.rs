@@ -1,0 +1,507 @@
+//! The incremental form: each response is what has changed for the client, with names of what has gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as Sent,
+};
+
+use super::form::{Answers, Asked, Due, Form, Meaning, control_plane, version_of, version_text};
+use crate::type_url::is_full_state;
+use crate::{Resource, ResourceSet};
+
+/// What the client has been sent, asked for and said about one type.
+#[derive(Debug)]
+pub(super) struct Delta {
+    /// Whether a first request without names means all.
+    has_wildcard: bool,
+    all: bool,
+    names: BTreeSet<String>,
+    /// No request has been taken yet.
+    fresh: bool,
+    held: BTreeMap<String, Held>,
+    answers: Answers,
+    /// A response is owed whether or not anything changed.
+    owed: bool,
+}
+
+/// What the client knows of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Held {
+    /// It has this version.
+    Version(u64),
+    /// It has a version that is none of ours, of a stream before this one.
+    Other,
+    /// It asked for it by name and was told that there is none.
+    Absent,
+}
+
+impl Delta {
+    fn wants(&self, name: &str) -> bool {
+        self.all || self.names.contains(name)
+    }
+
+    fn subscribe(&mut self, name: &str) {
+        if name == "*" {
+            self.all = true;
+            return;
+        }
+        self.names.insert(name.to_owned());
+        // Whoever asks again has forgotten it, and is sent it again.
+        self.held.remove(name);
+    }
+
+    fn unsubscribe(&mut self, name: &str) {
+        if name == "*" {
+            self.all = false;
+            let names = &self.names;
+            self.held.retain(|name, _| names.contains(name));
+            return;
+        }
+        self.names.remove(name);
+        // If all are wanted too, it is sent again: the client no longer has it.
+        self.held.remove(name);
+    }
+
+    fn is_news(&self, resource: &Resource) -> bool {
+        self.held.get(resource.name()) != Some(&Held::Version(resource.version()))
+    }
+}
+
+impl Form for Delta {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
+
+    fn new(type_url: &str) -> Self {
+        Self {
+            has_wildcard: is_full_state(type_url),
+            all: false,
+            names: BTreeSet::new(),
+            fresh: true,
+            held: BTreeMap::new(),
+            answers: Answers::default(),
+            owed: false,
+        }
+    }
+
+    fn asked(request: &DeltaDiscoveryRequest) -> Asked<'_> {
+        let locators = [
+            &request.resource_locators_subscribe,
+            &request.resource_locators_unsubscribe,
+        ];
+        Asked {
+            type_url: &request.type_url,
+            names: request.resource_names_subscribe.len() + request.initial_resource_versions.len(),
+            has_locators: locators.iter().any(|locators| !locators.is_empty()),
+            nonce: &request.response_nonce,
+            error: request.error_detail.as_ref(),
+        }
+    }
+
+    fn take_node(request: &mut DeltaDiscoveryRequest) -> Option<Node> {
+        request.node.take()
+    }
+
+    fn on_request(&mut self, request: &DeltaDiscoveryRequest) -> Meaning {
+        let fresh = std::mem::take(&mut self.fresh);
+        let (added, gone) = (
+            &request.resource_names_subscribe,
+            &request.resource_names_unsubscribe,
+        );
+        for name in added {
+            self.subscribe(name);
+        }
+        for name in gone {
+            self.unsubscribe(name);
+        }
+        if fresh {
+            self.all |= self.has_wildcard && added.is_empty();
+            for (name, version) in &request.initial_resource_versions {
+                // Who names nothing has what it holds in mind.
+                if added.is_empty() && !self.all {
+                    self.names.insert(name.clone());
+                }
+                if self.wants(name) {
+                    let version =
+                        u64::from_str_radix(version, 16).map_or(Held::Other, Held::Version);
+                    self.held.insert(name.clone(), version);
+                }
+            }
+            self.owed = true;
+        }
+        let refused = request.error_detail.is_some();
+        let is_answer = refused || !request.response_nonce.is_empty();
+        // Unlike in the other form, an answer to an older response says what is wanted all the same:
+        // nobody says it again.
+        let answer = is_answer.then(|| self.answers.take(&request.response_nonce, refused));
+        match answer {
+            // A nonce of a stream that has ended.
+            Some(Meaning::Stale) if fresh => Meaning::Subscribe,
+            Some(meaning) => meaning,
+            None => Meaning::Subscribe,
+        }
+    }
+
+    fn due(&self, available: &ResourceSet, keep: bool) -> Option<Due> {
+        let resources: Vec<Arc<Resource>> = if self.all {
+            let all = available.iter();
+            all.filter(|it| self.is_news(it)).cloned().collect()
+        } else {
+            let named = self.names.iter().filter_map(|name| available.find(name));
+            named.filter(|it| self.is_news(it)).cloned().collect()
+        };
+        let is_there = |name: &str| available.find(name).is_some();
+        let mut removed = Vec::new();
+        if !keep {
+            let held = self.held.iter();
+            let gone = held.filter(|(name, held)| **held != Held::Absent && !is_there(name));
+            removed.extend(gone.map(|(name, _)| name.clone()));
+        }
+        // Who asks for what does not exist is told, once.
+        let unknown = |name: &&String| !self.held.contains_key(*name) && !is_there(name);
+        removed.extend(self.names.iter().filter(unknown).cloned());
+        if resources.is_empty() && removed.is_empty() && !self.owed {
+            return None;
+        }
+        let known = available.iter().filter(|it| self.wants(it.name()));
+        Some(Due {
+            version: version_of(known.map(|it| (it.name(), it.version()))),
+            resources,
+            removed,
+        })
+    }
+
+    fn sent(&mut self, due: &Due, nonce: &str) -> Vec<Arc<Resource>> {
+        for name in &due.removed {
+            if self.names.contains(name) {
+                self.held.insert(name.clone(), Held::Absent);
+            } else {
+                self.held.remove(name);
+            }
+        }
+        for resource in &due.resources {
+            let version = Held::Version(resource.version());
+            self.held.insert(resource.name().to_owned(), version);
+        }
+        self.answers.sent(nonce);
+        self.owed = false;
+        due.resources.clone()
+    }
+
+    fn response(type_url: &str, nonce: &str, due: &Due) -> DeltaDiscoveryResponse {
+        let resources = due.resources.iter().map(|resource| Sent {
+            name: resource.name().to_owned(),
+            version: version_text(resource.version()),
+            resource: Some(resource.body().clone()),
+            ..Sent::default()
+        });
+        DeltaDiscoveryResponse {
+            system_version_info: due.version.clone(),
+            resources: resources.collect(),
+            type_url: type_url.to_owned(),
+            removed_resources: due.removed.clone(),
+            nonce: nonce.to_owned(),
+            control_plane: control_plane(),
+            ..DeltaDiscoveryResponse::default()
+        }
+    }
+
+    fn clusters_changed(&mut self, clusters: &[Arc<Resource>]) {
+        for cluster in clusters {
+            self.held.remove(cluster.name());
+        }
+    }
+
+    fn has_outdated(&self, available: &ResourceSet) -> bool {
+        let mut held = self.held.iter();
+        held.any(|(name, held)| *held != Held::Absent && available.find(name).is_none())
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    fn names(&self) -> Option<usize> {
+        (!self.all).then_some(self.names.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::google::protobuf::Any;
+    use envoy_types::pb::google::rpc;
+
+    use super::*;
+    use crate::type_url::{CLUSTER, ENDPOINT};
+
+    type Content<'a> = &'a [(&'a str, &'a str)];
+
+    enum Step<'a> {
+        Request(Box<DeltaDiscoveryRequest>, Meaning),
+        /// What is available, the nonce, what is sent: `name=content`, `-name` for what is removed.
+        Push(Content<'a>, &'a str, &'a [&'a str]),
+        /// The same while what has gone is kept.
+        Keep(Content<'a>, &'a str, &'a [&'a str]),
+        Changed(&'a str),
+    }
+    use Step::{Changed, Keep, Push, Request};
+
+    fn resource(name: &str, content: &str) -> Resource {
+        let body = Any {
+            type_url: ENDPOINT.to_owned(),
+            value: content.as_bytes().to_vec(),
+        };
+        Resource::from_any(name, body)
+    }
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// A change of what is wanted.
+    fn ask(subscribe: &[&str], unsubscribe: &[&str]) -> Box<DeltaDiscoveryRequest> {
+        Box::new(DeltaDiscoveryRequest {
+            resource_names_subscribe: names(subscribe),
+            resource_names_unsubscribe: names(unsubscribe),
+            ..DeltaDiscoveryRequest::default()
+        })
+    }
+
+    /// The first request behind a reconnect of a client that holds these.
+    fn again(subscribe: &[&str], holds: Content<'_>) -> Box<DeltaDiscoveryRequest> {
+        let version = |(name, content): &(&str, &str)| {
+            let version = match *content {
+                "of another" => "of another".to_owned(),
+                content => version_text(resource(name, content).version()),
+            };
+            ((*name).to_owned(), version)
+        };
+        Box::new(DeltaDiscoveryRequest {
+            initial_resource_versions: holds.iter().map(version).collect(),
+            ..*ask(subscribe, &[])
+        })
+    }
+
+    fn ack(nonce: &str) -> Box<DeltaDiscoveryRequest> {
+        Box::new(DeltaDiscoveryRequest {
+            response_nonce: nonce.to_owned(),
+            ..DeltaDiscoveryRequest::default()
+        })
+    }
+
+    fn nack(nonce: &str) -> Box<DeltaDiscoveryRequest> {
+        Box::new(DeltaDiscoveryRequest {
+            error_detail: Some(rpc::Status::default()),
+            ..*ack(nonce)
+        })
+    }
+
+    fn push(delta: &mut Delta, content: Content<'_>, keep: bool, nonce: &str) -> Vec<String> {
+        let available: ResourceSet = content.iter().map(|(n, c)| resource(n, c)).collect();
+        let Some(due) = delta.due(&available, keep) else {
+            return names(&["nothing"]);
+        };
+        delta.sent(&due, nonce);
+        let sent = Delta::response("", nonce, &due);
+        let body = |it: Sent| String::from_utf8(it.resource.expect("a body").value);
+        let resources = sent.resources.into_iter();
+        let resources =
+            resources.map(|it| format!("{}={}", it.name.clone(), body(it).expect("a text")));
+        let removed = sent
+            .removed_resources
+            .into_iter()
+            .map(|name| format!("-{name}"));
+        resources.chain(removed).collect()
+    }
+
+    #[test]
+    fn the_decision_table() {
+        const AB: Content<'_> = &[("a", "1"), ("b", "1")];
+        const A2B: Content<'_> = &[("a", "2"), ("b", "1")];
+        const B: Content<'_> = &[("b", "1")];
+        const NOTHING: &[&str] = &["nothing"];
+        let cases: Vec<(&str, &str, Vec<Step<'_>>)> = vec![
+            (
+                "a wildcard type without names gets everything, then what has changed and what has gone",
+                CLUSTER,
+                vec![
+                    Request(ask(&[], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["a=1", "b=1"]),
+                    Request(ack("1"), Meaning::Ack),
+                    Push(AB, "", NOTHING),
+                    Push(A2B, "2", &["a=2"]),
+                    Push(B, "3", &["-a"]),
+                    Push(B, "", NOTHING),
+                    Push(AB, "4", &["a=1"]),
+                ],
+            ),
+            (
+                "a wildcard type with names gets those; a star adds all, and takes all but those away",
+                CLUSTER,
+                vec![
+                    Request(ask(&["b"], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["b=1"]),
+                    Request(ask(&["*"], &[]), Meaning::Subscribe),
+                    Push(AB, "2", &["a=1"]),
+                    Request(ask(&[], &["*"]), Meaning::Subscribe),
+                    Push(A2B, "", NOTHING),
+                    Push(&[("a", "2"), ("b", "2")], "3", &["b=2"]),
+                ],
+            ),
+            (
+                "what is unsubscribed by name and wanted with all others is sent again",
+                CLUSTER,
+                vec![
+                    Request(ask(&["*", "a"], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["a=1", "b=1"]),
+                    Request(ask(&[], &["a"]), Meaning::Subscribe),
+                    Push(AB, "2", &["a=1"]),
+                ],
+            ),
+            (
+                "other types get what they name",
+                ENDPOINT,
+                vec![
+                    Request(ask(&["a"], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["a=1"]),
+                    Request(ask(&["b"], &[]), Meaning::Subscribe),
+                    Push(AB, "2", &["b=1"]),
+                    Request(ask(&[], &["a"]), Meaning::Subscribe),
+                    Push(A2B, "", NOTHING),
+                ],
+            ),
+            (
+                "a name that does not exist is told, once, and sent as soon as it does",
+                ENDPOINT,
+                vec![
+                    Request(ask(&["a", "c"], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["a=1", "-c"]),
+                    Push(AB, "", NOTHING),
+                    Push(&[("a", "1"), ("c", "1")], "2", &["c=1"]),
+                    Push(&[("a", "1")], "3", &["-c"]),
+                    Push(&[("a", "1")], "", NOTHING),
+                ],
+            ),
+            (
+                "who asks again has forgotten",
+                ENDPOINT,
+                vec![
+                    Request(ask(&["a"], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["a=1"]),
+                    Request(ask(&["a"], &[]), Meaning::Subscribe),
+                    Push(AB, "2", &["a=1"]),
+                ],
+            ),
+            (
+                "behind a reconnect only what is different comes, and an answer always does",
+                CLUSTER,
+                vec![
+                    Request(
+                        again(&[], &[("a", "1"), ("b", "1"), ("c", "1")]),
+                        Meaning::Subscribe,
+                    ),
+                    Push(A2B, "1", &["a=2", "-c"]),
+                ],
+            ),
+            (
+                "behind a reconnect with the newest of all there is an empty answer",
+                ENDPOINT,
+                vec![
+                    Request(again(&["a"], &[("a", "1")]), Meaning::Subscribe),
+                    Push(AB, "1", &[]),
+                    Push(AB, "", NOTHING),
+                ],
+            ),
+            (
+                "versions of another control plane are none of ours",
+                ENDPOINT,
+                vec![
+                    Request(
+                        again(&["a", "b"], &[("a", "of another"), ("b", "of another")]),
+                        Meaning::Subscribe,
+                    ),
+                    Push(&[("a", "1")], "1", &["a=1", "-b"]),
+                ],
+            ),
+            (
+                "what is held counts as asked for when nothing else is",
+                ENDPOINT,
+                vec![
+                    Request(again(&[], &[("a", "1")]), Meaning::Subscribe),
+                    Push(A2B, "1", &["a=2"]),
+                ],
+            ),
+            (
+                "a refusal gets no response until something changes",
+                ENDPOINT,
+                vec![
+                    Request(ask(&["a"], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["a=1"]),
+                    Request(nack("1"), Meaning::Nack),
+                    Push(AB, "", NOTHING),
+                    Push(A2B, "2", &["a=2"]),
+                ],
+            ),
+            (
+                "an answer to an older response is counted, and what it asks for is not lost",
+                ENDPOINT,
+                vec![
+                    Request(ask(&["a"], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["a=1"]),
+                    Push(A2B, "2", &["a=2"]),
+                    Request(
+                        Box::new(DeltaDiscoveryRequest {
+                            resource_names_subscribe: names(&["b"]),
+                            ..*ack("1")
+                        }),
+                        Meaning::Stale,
+                    ),
+                    Push(A2B, "3", &["b=1"]),
+                ],
+            ),
+            (
+                "what has gone is kept as long as it may still be named",
+                CLUSTER,
+                vec![
+                    Request(ask(&[], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["a=1", "b=1"]),
+                    Keep(B, "", NOTHING),
+                    Keep(&[("b", "2")], "2", &["b=2"]),
+                    Push(&[("b", "2")], "3", &["-a"]),
+                ],
+            ),
+            (
+                "endpoints of clusters that changed are sent again",
+                ENDPOINT,
+                vec![
+                    Request(ask(&["a", "b"], &[]), Meaning::Subscribe),
+                    Push(AB, "1", &["a=1", "b=1"]),
+                    Changed("a"),
+                    Push(AB, "2", &["a=1"]),
+                ],
+            ),
+        ];
+
+        for (case, type_url, steps) in cases {
+            let mut delta = Delta::new(type_url);
+            for (at, step) in steps.into_iter().enumerate() {
+                match step {
+                    Request(request, meaning) => {
+                        assert_eq!(delta.on_request(&request), meaning, "{case}: step {at}");
+                    }
+                    Push(available, nonce, expected) => {
+                        let pushed = push(&mut delta, available, false, nonce);
+                        assert_eq!(pushed, expected, "{case}: step {at}");
+                    }
+                    Keep(available, nonce, expected) => {
+                        let pushed = push(&mut delta, available, true, nonce);
+                        assert_eq!(pushed, expected, "{case}: step {at}");
+                    }
+                    Changed(name) => delta.clusters_changed(&[Arc::new(resource(name, ""))]),
+                }
+            }
+        }
+    }
+}
