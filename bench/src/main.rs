@@ -14,6 +14,7 @@ mod peers;
 mod proxy;
 mod receivers;
 mod relay;
+mod scale;
 mod scaling;
 mod sink;
 mod store;
@@ -39,6 +40,8 @@ enum Command {
     Relay(relay::Args),
     /// CPU per request with one worker and with two; prints a table
     Scaling(scaling::Args),
+    /// The control plane with many services and proxies; prints a table
+    Scale(scale::Args),
     /// The store, ClickHouse, DuckDB and Parquet with the same spans; prints tables
     Store(store::Args),
     /// CPU per span of each receiver, with the same spans; prints a table
@@ -72,6 +75,7 @@ fn main() -> anyhow::Result<()> {
         Command::Footprint(args) => footprint::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Scaling(args) => scaling::run(&args),
+        Command::Scale(args) => scale::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Receivers(args) => receivers::run(&args),
         Command::ReceiversServer(args) => receivers::server::run(&args),
