@@ -14,7 +14,9 @@ mod destination_rule;
 mod diagnostic;
 mod duration;
 mod gateway;
+pub mod gateway_api;
 mod host;
+mod ingress;
 mod kubernetes;
 mod load_balancer;
 mod mesh_config;
@@ -38,14 +40,17 @@ pub use authorization::{
     AuthorizationPolicy, ConditionKey, Operation, PolicyAction, PolicyCondition, PolicyRule,
     PolicySource, Values, parse_block,
 };
-pub use client_tls::{ClientTls, TlsFiles};
+pub use client_tls::{Authorities, ClientTls, TlsFiles};
 pub use destination_rule::{
     ConnectionPool, DestinationRule, HttpVersion, RetryBudget, Subset, TrafficPolicy,
 };
 pub use diagnostic::{At, Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
 pub use host::Host;
-pub use kubernetes::{EndpointSlice, KubernetesService, Pod, SliceEndpoint};
+pub use ingress::{
+    IngressBackend, IngressPath, IngressRule, IngressSecret, KubernetesIngress, PathType,
+};
+pub use kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod, SliceEndpoint};
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use mesh_config::{
     AccessLog, AccessLogFormat, Authorizer, CheckedBody, ExtensionProvider, HttpAuthorizer,
@@ -64,6 +69,6 @@ pub use telemetry::{LoggingRule, StatusFilter, Telemetry, TelemetryMode, Tracing
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,
     Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,
-    Rewrite, VirtualService, WeightedDestination,
+    Rewrite, Semantics, VirtualService, WeightedDestination,
 };
 pub use workload::WorkloadEntry;

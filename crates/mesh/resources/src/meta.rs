@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::diagnostic::Position;
+use crate::gateway_api;
 use crate::view::{Object, Shape, View};
 
 /// Labels of a workload, or a selector over them.
@@ -43,11 +44,31 @@ pub enum Kind {
     ServiceAccount,
     /// Kubernetes' template of pods.
     Deployment,
+    /// Gateway API's class of gateways.
+    GatewayClass,
+    /// Gateway API's gateway, whose name is that of Istio's.
+    ApiGateway,
+    /// Gateway API's rules for requests.
+    HttpRoute,
+    /// Gateway API's rules for calls of gRPC.
+    GrpcRoute,
+    /// Gateway API's rules for TLS.
+    TlsRoute,
+    /// Gateway API's rules for connections.
+    TcpRoute,
+    /// Gateway API's leave to refer to other namespaces.
+    ReferenceGrant,
+    /// Gateway API's way to speak TLS to backends.
+    BackendTlsPolicy,
+    /// Kubernetes' older way to say what Gateway API says.
+    Ingress,
+    /// Kubernetes' texts.
+    ConfigMap,
 }
 
 impl Kind {
     /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 16] = [
+    pub(crate) const NAMES: [(&'static str, Self); 26] = [
         ("ServiceEntry", Self::ServiceEntry),
         ("WorkloadEntry", Self::WorkloadEntry),
         ("Sidecar", Self::Sidecar),
@@ -64,7 +85,25 @@ impl Kind {
         ("Namespace", Self::Namespace),
         ("ServiceAccount", Self::ServiceAccount),
         ("Deployment", Self::Deployment),
+        ("GatewayClass", Self::GatewayClass),
+        ("Gateway", Self::ApiGateway),
+        ("HTTPRoute", Self::HttpRoute),
+        ("GRPCRoute", Self::GrpcRoute),
+        ("TLSRoute", Self::TlsRoute),
+        ("TCPRoute", Self::TcpRoute),
+        ("ReferenceGrant", Self::ReferenceGrant),
+        ("BackendTLSPolicy", Self::BackendTlsPolicy),
+        ("Ingress", Self::Ingress),
+        ("ConfigMap", Self::ConfigMap),
     ];
+
+    /// The kind of a name: one of several with that name is told by its API's version.
+    pub(crate) fn of(name: &str, version: &str) -> Option<Self> {
+        let named = || Self::NAMES.iter().filter(|(known, _)| *known == name);
+        let group = version.split('/').next().unwrap_or_default();
+        let mut of_group = named().filter(|(_, kind)| kind.group() == group);
+        of_group.next().or(named().next()).map(|(_, kind)| *kind)
+    }
 
     /// Its name, as users write it.
     pub fn name(self) -> &'static str {
@@ -93,6 +132,16 @@ impl Kind {
             Self::Namespace => "namespace",
             Self::ServiceAccount => "service-account",
             Self::Deployment => "deployment",
+            Self::GatewayClass => "gatewayclass",
+            Self::ApiGateway => "gateway",
+            Self::HttpRoute => "httproute",
+            Self::GrpcRoute => "grpcroute",
+            Self::TlsRoute => "tlsroute",
+            Self::TcpRoute => "tcproute",
+            Self::ReferenceGrant => "referencegrant",
+            Self::BackendTlsPolicy => "backendtlspolicy",
+            Self::Ingress => "ingress",
+            Self::ConfigMap => "configmap",
         }
     }
 
@@ -103,9 +152,15 @@ impl Kind {
                 "security.istio.io"
             }
             Self::Telemetry => "telemetry.istio.io",
-            Self::Service | Self::Pod | Self::Namespace | Self::ServiceAccount => "",
+            Self::Service
+            | Self::Pod
+            | Self::Namespace
+            | Self::ServiceAccount
+            | Self::ConfigMap => "",
+            Self::Ingress => "networking.k8s.io",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Deployment => "apps",
+            kind if kind.is_of_gateway_api() => gateway_api::GROUP,
             _ => "networking.istio.io",
         }
     }
@@ -120,6 +175,22 @@ impl Kind {
                 | Self::Namespace
                 | Self::ServiceAccount
                 | Self::Deployment
+                | Self::ConfigMap
+        )
+    }
+
+    /// Whether it is one of Gateway API's.
+    pub fn is_of_gateway_api(self) -> bool {
+        matches!(
+            self,
+            Self::GatewayClass
+                | Self::ApiGateway
+                | Self::HttpRoute
+                | Self::GrpcRoute
+                | Self::TlsRoute
+                | Self::TcpRoute
+                | Self::ReferenceGrant
+                | Self::BackendTlsPolicy
         )
     }
 
@@ -132,6 +203,13 @@ impl Kind {
             Self::Telemetry => &["v1", "v1alpha1"],
             Self::EndpointSlice => &["v1", "v1beta1"],
             kind if kind.is_of_kubernetes() => &["v1"],
+            Self::GatewayClass | Self::ApiGateway | Self::HttpRoute | Self::ReferenceGrant => {
+                &["v1", "v1beta1"]
+            }
+            Self::GrpcRoute | Self::TcpRoute => &["v1", "v1alpha2"],
+            Self::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
+            Self::BackendTlsPolicy => &["v1", "v1alpha3"],
+            Self::Ingress => &["v1"],
             _ => &["v1", "v1beta1", "v1alpha3"],
         }
     }
@@ -171,6 +249,10 @@ pub struct Meta {
     pub labels: Labels,
     /// Its annotations.
     pub annotations: Labels,
+    /// `metadata.creationTimestamp`, whose order is that of time; none if nobody has written it.
+    pub created: Option<String>,
+    /// `metadata.generation`; 0 if nobody has counted.
+    pub generation: i64,
     /// Where it was read.
     pub source: Source,
 }
@@ -218,6 +300,10 @@ pub(crate) fn read_meta(kind: Kind, document: &Object<'_>) -> Option<Meta> {
         annotations: metadata
             .get("annotations")
             .map(View::text_map)
+            .unwrap_or_default(),
+        created: metadata.optional("creationTimestamp", View::text)?,
+        generation: metadata
+            .optional("generation", |view| view.number(0, i64::MAX))?
             .unwrap_or_default(),
         source: Source {
             file: document.view().log().file(),

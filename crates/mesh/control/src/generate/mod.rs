@@ -16,6 +16,7 @@ mod intercept_inbound;
 mod listener;
 mod matching;
 mod mutual_tls;
+mod order;
 mod outbound;
 mod policy;
 mod proto;

@@ -8,7 +8,8 @@ use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecif
 use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action as EnvoyAction;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
-    ClusterSpecifier, HashPolicy, HostRewriteSpecifier, RequestMirrorPolicy,
+    ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
+    RequestMirrorPolicy,
 };
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
@@ -23,7 +24,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
 use envoy_types::pb::google::protobuf::BoolValue;
 use periplus_resources::{
     Action, Destination, DirectResponse, GatewayRef, Headers, Host, HttpMatch, HttpRoute, Labels,
-    Mirror, Retries, StringMatch, VirtualService, WeightedDestination,
+    Mirror, Retries, Semantics, StringMatch, VirtualService, WeightedDestination,
 };
 
 use super::proto::{any, duration, istio_config, map_in_order, uint32};
@@ -143,25 +144,20 @@ pub(super) fn routes(entry: &Entry<VirtualService>, scope: Scope<'_>) -> Vec<Rou
             // What follows can never be reached.
             break;
         }
-        let holding = rule
-            .matches
-            .iter()
-            .filter(|condition| holds(condition, scope));
-        routes.extend(holding.map(|condition| route(entry, rule, condition, scope)));
+        routes.extend(rule_routes(entry, rule, scope).map(|(_, route)| route));
     }
     routes
 }
 
-/// Whether a route takes every request, so that those after it are never asked.
-pub(super) fn takes_all(route: &Route) -> bool {
-    route.r#match.as_ref().is_some_and(|conditions| {
-        let any_path = match &conditions.path_specifier {
-            Some(PathSpecifier::Prefix(prefix)) => prefix == "/",
-            Some(PathSpecifier::SafeRegex(matcher)) => matcher.regex == ".*",
-            _ => false,
-        };
-        any_path && conditions.headers.is_empty() && conditions.query_parameters.is_empty()
-    })
+/// The routes that the conditions of a rule give in a scope.
+pub(super) fn rule_routes<'a>(
+    entry: &'a Entry<VirtualService>,
+    rule: &'a HttpRoute,
+    scope: Scope<'a>,
+) -> impl Iterator<Item = (&'a HttpMatch, Route)> {
+    let matches = rule.matches.iter();
+    let holding = matches.filter(move |condition| holds(condition, scope));
+    holding.map(move |condition| (condition, route(entry, rule, condition, scope)))
 }
 
 impl Scope<'_> {
@@ -213,7 +209,18 @@ fn route(
     let (action, target) = match &rule.action {
         Action::Route(destinations) => forward(rule, destinations, scope),
         Action::Respond(response) => (respond(response), None),
-        Action::Redirect(redirect) => (EnvoyAction::Redirect(policy::redirect(redirect)), None),
+        Action::Redirect(redirect) => {
+            let redirect = policy::redirect(redirect, scope.port);
+            (EnvoyAction::Redirect(redirect), None)
+        }
+    };
+    let action = match (action, entry.spec.semantics) {
+        (EnvoyAction::Route(mut action), Semantics::GatewayApi) => {
+            let code = ClusterNotFoundResponseCode::InternalServerError;
+            action.cluster_not_found_response_code = code.into();
+            EnvoyAction::Route(action)
+        }
+        (action, _) => action,
     };
     // With one destination the span is named for it, otherwise for the rule.
     let target = target.unwrap_or_else(|| names::host_port(&entry.meta.name, scope.port));
@@ -295,12 +302,7 @@ fn forward(
         };
         let rewrite = rule.rewrite.clone().unwrap_or_default();
         action.prefix_rewrite = rewrite.uri.unwrap_or_default();
-        action.regex_rewrite = rewrite
-            .regex
-            .map(|(pattern, rewrite)| RegexMatchAndSubstitute {
-                pattern: Some(regex(&pattern)),
-                substitution: rewrite,
-            });
+        action.regex_rewrite = rewrite.regex.as_ref().map(regex_rewrite);
         action.host_rewrite_specifier = rewrite
             .authority
             .or(single)
@@ -387,6 +389,11 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
     RouteMatch {
         path_specifier: Some(match &condition.uri {
             Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
+            Some(StringMatch::Prefix(prefix))
+                if condition.is_of_whole_segments && prefix != "/" =>
+            {
+                PathSpecifier::PathSeparatedPrefix(prefix.clone())
+            }
             Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),
             Some(StringMatch::Regex(pattern)) => PathSpecifier::SafeRegex(regex(pattern)),
             None => PathSpecifier::Prefix("/".into()),
@@ -424,10 +431,17 @@ pub(super) fn string_matcher(condition: &StringMatch) -> StringMatcher {
 }
 
 /// Envoy's default engine is RE2; it matches the whole text.
-fn regex(pattern: &str) -> RegexMatcher {
+pub(super) fn regex(pattern: &str) -> RegexMatcher {
     RegexMatcher {
         regex: pattern.to_owned(),
         ..RegexMatcher::default()
+    }
+}
+
+pub(super) fn regex_rewrite((pattern, by): &(String, String)) -> RegexMatchAndSubstitute {
+    RegexMatchAndSubstitute {
+        pattern: Some(regex(pattern)),
+        substitution: by.clone(),
     }
 }
 
