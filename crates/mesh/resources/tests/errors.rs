@@ -56,7 +56,7 @@ fn resources() {
         ),
         (
             "unknown kind",
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n".to_owned(),
+            "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: x}\n".to_owned(),
         ),
         (
             "unknown version",

@@ -106,5 +106,9 @@ fn answer(stream: &mut (impl Read + Write), name: &str) -> Option<()> {
         body.len(),
         echoes.collect::<String>()
     );
-    stream.write_all((head + &body).as_bytes()).ok()
+    stream.write_all((head + &body).as_bytes()).ok()?;
+    fields
+        .iter()
+        .all(|(field, value)| field != "connection" || value != "close")
+        .then_some(())
 }

@@ -53,7 +53,7 @@ fn conforms(envoy: Option<&OsStr>) {
         const CALLS: usize = 300;
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         for _ in 0..CALLS {
-            *seen.entry(world.who_answers(proxy, host)).or_default() += 1;
+            *seen.entry(world.who_answers(*proxy, host)).or_default() += 1;
         }
         let percent = |who: &&str| 100 * seen.get(*who).copied().unwrap_or(0) / CALLS;
         let whole: usize = shares.iter().map(|(who, _)| percent(who)).sum();

@@ -1,7 +1,7 @@
 //! A control plane, a gateway, a sidecar of the services' namespace and one of another, and the backends.
 
 use std::ffi::OsStr;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{backend, cases};
 use crate::client_hello::client_hello;
-use crate::support::{Answer, Program, free_base, get, get_json, patiently, request};
+use crate::support::{Answer, Program, free_base, get, get_json, patiently};
 
 /// Who may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,8 @@ impl World {
 
     fn ask(&self, proxy: Proxy, method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
         let port = self.ports[proxy as usize];
-        request(port, method, url, headers, "")
+        ask(port, method, url, headers)
+            .unwrap_or_else(|error| panic!("{proxy} {method} {url}: {error}"))
     }
 
     /// `METHOD HOST/PATH NAME=VALUE… => EXPECTATION…`, where an expectation is a status, the name of the backend that
@@ -141,44 +142,85 @@ impl World {
         };
         let headers: Vec<_> = words.filter_map(|word| word.split_once('=')).collect();
         let answer = self.ask(proxy, method, &format!("http://{target}"), &headers);
-        let seen = || {
-            format!(
-                "{}\n    {}",
-                answer.head.replace("\r\n", " | "),
-                answer.body.replace('\n', " | ")
-            )
-        };
         for word in expected.split_whitespace() {
-            let holds = match word.split_once('=') {
-                None if word.starts_with('-') => {
-                    told(&answer, &format!("header {}", &word[1..])).is_none()
-                }
-                None if word.starts_with('~') => {
-                    let path = target.find('/').map_or("/", |at| &target[at..]);
-                    let copy = (word[1..].to_owned(), path.to_owned());
-                    patiently("the copy", || {
-                        backend::heard().contains(&copy).then_some(())
-                    });
-                    true
-                }
-                None if word.starts_with('!') => answer.header(&word[1..]).is_none(),
-                None if word.chars().all(|c| c.is_ascii_digit()) => {
-                    word == answer.status.to_string()
-                }
-                None if word.starts_with("http") => answer.header("location") == Some(word),
-                None => answer.status == 200 && told(&answer, "backend") == Some(word),
-                Some((name, value)) => match name.split_at(1) {
-                    ("+", name) => told(&answer, &format!("header {name}")) == Some(value),
-                    ("<", name) => answer.header(name) == Some(value),
-                    _ => told(&answer, name) == Some(value),
-                },
-            };
-            if !holds {
-                return Err(format!("not {word}: {}", seen()));
+            if !holds(word, &answer, target) {
+                let head = answer.head.replace("\r\n", " | ");
+                let body = answer.body.replace('\n', " | ");
+                return Err(format!("not {word}: {head}\n    {body}"));
             }
         }
         Ok(())
     }
+}
+
+/// Whether an expectation holds of an answer.
+fn holds(word: &str, answer: &Answer, target: &str) -> bool {
+    let (mark, rest) = word.split_at(1);
+    let field = |text: &str| {
+        let (name, value) = text.split_once('=').expect("a name and a value");
+        (name.to_owned(), Some(value.to_owned()))
+    };
+    match mark {
+        "-" => told(answer, &format!("header {rest}")).is_none(),
+        "!" => answer.header(rest).is_none(),
+        "~" => {
+            let path = target.find('/').map_or("/", |at| &target[at..]);
+            let copy = (rest.to_owned(), path.to_owned());
+            patiently("the copy", || {
+                backend::heard().contains(&copy).then_some(())
+            });
+            true
+        }
+        "+" => {
+            let (name, value) = field(rest);
+            told(answer, &format!("header {name}")) == value.as_deref()
+        }
+        "<" => {
+            let (name, value) = field(rest);
+            answer.header(&name) == value.as_deref()
+        }
+        _ if word.starts_with("http") => answer.header("location") == Some(word),
+        _ if word.parse() == Ok(answer.status) => true,
+        _ if word.contains('=') => {
+            let (name, value) = field(word);
+            told(answer, &name) == value.as_deref()
+        }
+        _ => answer.status == 200 && told(answer, "backend") == Some(word),
+    }
+}
+
+/// One request on a connection of its own. The answer ends by its length: Envoy keeps the connection for a second
+/// after answers of its own.
+fn ask(port: u16, method: &str, url: &str, headers: &[(&str, &str)]) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut request = format!(
+        "{method} {url} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n"
+    );
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all((request + "\r\n").as_bytes())?;
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let mut answer = Answer {
+        status: status.ok_or_else(|| std::io::Error::other("it has no status"))?,
+        head: head.trim_end().to_owned(),
+        body: String::new(),
+    };
+    let length = answer.header("content-length");
+    let length = length.and_then(|length| length.parse().ok());
+    if method != "HEAD" {
+        let body = length.unwrap_or(u64::MAX);
+        reader.take(body).read_to_string(&mut answer.body)?;
+    }
+    Ok(answer)
 }
 
 /// What a backend tells about a request.

@@ -30,7 +30,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "Gateway",
         "{gatewayClassName: istio, listeners: [{name: a, port: 80, protocol: HTTP, hostnme: a.b}]}",
-        "x.yaml:4:71: spec.listeners[0].hostnme: unknown field `hostnme`, did you mean `hostname`?",
+        "x.yaml:4:81: spec.listeners[0].hostnme: unknown field `hostnme`, did you mean `hostname`?",
     ),
     (
         "Gateway",
@@ -171,8 +171,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "HTTPRoute",
-        "{rules: [{filters: [{type: CORS, cors: {allowCredentials: true, allowMethods: ['*']}}]}]}",
-        "`*` in `allowMethods` means nothing to a browser that sends credentials",
+        "{rules: [{filters: [{type: CORS, cors: {allowCredentials: true, exposeHeaders: ['*']}}]}]}",
+        "`*` in `exposeHeaders` means nothing to a browser that sends credentials",
     ),
     (
         "HTTPRoute",
