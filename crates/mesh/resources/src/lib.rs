@@ -17,6 +17,7 @@ mod gateway;
 pub mod gateway_api;
 mod host;
 mod ingress;
+mod kind;
 mod kubernetes;
 mod load_balancer;
 mod mesh_config;
@@ -50,13 +51,14 @@ pub use host::Host;
 pub use ingress::{
     IngressBackend, IngressPath, IngressRule, IngressSecret, KubernetesIngress, PathType,
 };
+pub use kind::Kind;
 pub use kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod, SliceEndpoint};
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use mesh_config::{
     AccessLog, AccessLogFormat, Authorizer, CheckedBody, ExtensionProvider, HttpAuthorizer,
     LogProvider, MeshConfig, ProviderKind, ProxyTracing, TagSource, TraceContext,
 };
-pub use meta::{ExportTo, Kind, Labels, Meta, Source};
+pub use meta::{ExportTo, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;
 pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};
 pub use peer_authentication::{MutualTls, PeerAuthentication};

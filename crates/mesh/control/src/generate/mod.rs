@@ -5,6 +5,7 @@ mod authentication;
 mod authorization;
 mod balancing;
 mod cluster;
+mod condition;
 mod connection;
 mod custom;
 mod detection;

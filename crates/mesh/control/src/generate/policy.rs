@@ -21,8 +21,8 @@ use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use periplus_resources::{Abort, CorsPolicy, Fault, HeaderOperations, Redirect, Retries};
 
+use super::condition::{regex_rewrite, string_matcher};
 use super::proto::{any, boolean, duration, uint32};
-use super::route::{regex_rewrite, string_matcher};
 
 /// The name of the filter that injects faults, in each connection manager.
 pub(super) const FAULT: &str = "envoy.filters.http.fault";

@@ -2,6 +2,7 @@
 //! resources and their CEL rules refuse is refused here too.
 
 mod backend_tls;
+mod cors;
 mod filter;
 mod gateway;
 mod grant;

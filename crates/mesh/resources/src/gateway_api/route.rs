@@ -4,7 +4,8 @@ use super::gateway::read_hostname;
 use super::{BackendRef, Filters, ParentRef, grpc_route, http_route, items_up_to};
 use crate::diagnostic::At;
 use crate::host::Host;
-use crate::meta::{Kind, Meta};
+use crate::kind::Kind;
+use crate::meta::Meta;
 use crate::view::{Object, Shape, View, first_duplicate};
 use crate::virtual_service::{HttpMatch, Retries};
 

@@ -46,14 +46,12 @@ pub(super) fn to_gateway(
         let message = format!("Gateway {full_name} has no such listener, it has {names}");
         return flaw("NoMatchingParent", message);
     }
-    if let Some(broken) = left.iter().find_map(|at| gateway.listeners[*at].flaw())
-        && left
-            .iter()
-            .all(|at| gateway.listeners[*at].flaw().is_some())
-    {
-        return flaw("NoMatchingParent", broken.message.clone());
-    }
+    let broken = left.iter().find_map(|at| gateway.listeners[*at].flaw());
+    let broken = broken.map(|flaw| flaw.message.clone());
     left.retain(|at| gateway.listeners[*at].flaw().is_none());
+    if let (true, Some(message)) = (left.is_empty(), broken) {
+        return flaw("NoMatchingParent", message);
+    }
     let own = &gateway.entry.meta.namespace;
     left.retain(|at| {
         let one = &gateway.listeners[*at];
