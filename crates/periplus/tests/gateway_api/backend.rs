@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -88,7 +88,14 @@ fn answer(stream: &mut (impl Read + Write), name: &str) -> Option<()> {
     let number = |name: &str| field(name).and_then(|value| value.parse::<u64>().ok());
     let length = number("content-length").unwrap_or(0);
     reader.take(length).read_to_end(&mut Vec::new()).ok()?;
-    std::thread::sleep(Duration::from_millis(number("x-wait").unwrap_or(0)));
+    let wait = Duration::from_millis(number("x-wait").unwrap_or(0));
+    let begun = Instant::now();
+    while let Some(left) = wait
+        .checked_sub(begun.elapsed())
+        .filter(|left| !left.is_zero())
+    {
+        std::thread::park_timeout(left);
+    }
     let attempt = number("x-envoy-attempt-count").unwrap_or(1);
     let fails = number("x-until").is_none_or(|until| attempt < until);
     let status = number("x-answer").filter(|_| fails).unwrap_or(200);

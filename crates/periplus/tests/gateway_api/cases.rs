@@ -43,8 +43,11 @@ pub(super) const NAMES: [(&str, &str); 5] = [
     ("nowhere.tls.test", ""),
 ];
 
-/// Who gets which share of requests, in percent.
-pub(super) const SHARES: &[(Proxy, &str, &[(&str, usize)])] = &[
+/// Backends, and what they get in percent.
+type Shares = &'static [(&'static str, usize)];
+
+/// Who gets which share of requests.
+pub(super) const SHARES: &[(Proxy, &str, Shares)] = &[
     // HTTPRouteWeight
     (
         Gateway,
