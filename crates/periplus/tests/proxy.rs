@@ -4,6 +4,9 @@
 
 #[path = "support/serve.rs"]
 mod backend;
+#[path = "support/client_hello.rs"]
+mod client_hello;
+mod gateway_api;
 mod support;
 
 use std::io::{Read as _, Write as _};

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+#[path = "support/client_hello.rs"]
+mod client_hello;
 #[path = "support/intercepted.rs"]
 mod intercepted;
 #[path = "support/namespaces.rs"]

@@ -195,7 +195,7 @@ fn summary(files: &Files, index: &Index) -> String {
         n => format!("{n} {many}"),
     };
     let kind = |n: usize, kind: Kind| count(n, kind.name(), &plural(kind));
-    let parts = [
+    let mut parts = vec![
         count(index.services().count(), "service", "services"),
         count(index.workloads().len(), "workload", "workloads"),
         kind(index.virtual_services().len(), Kind::VirtualService),
@@ -203,6 +203,14 @@ fn summary(files: &Files, index: &Index) -> String {
         kind(index.gateways().len(), Kind::Gateway),
         kind(index.sidecars().len(), Kind::Sidecar),
     ];
+    match index.statuses().len() {
+        0 => {}
+        n => parts.push(count(
+            n,
+            "resource of Gateway API",
+            "resources of Gateway API",
+        )),
+    }
     let tracing = match index.mesh().tracing_provider() {
         Some(provider) => format!("spans go to {}", provider.service),
         None => "no tracing provider".to_owned(),

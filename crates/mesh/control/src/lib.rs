@@ -20,6 +20,9 @@ pub use certificates::{CertificateOptions, CertificateSource, CertificatesError}
 pub use control::{ControlPlane, LoadError, Options};
 pub use files::{Change, Debounce};
 pub use generate::{Generated, generate};
-pub use index::{ConnectionRules, Entry, Index, Problem, Service, Severity};
+pub use index::{
+    Condition, ConnectionRules, Entry, Index, ListenerStatus, ParentStatus, Problem,
+    ResourceStatus, Service, Severity,
+};
 pub use mesh::{Mesh, State};
 pub use proxy::{Proxy, Role};

@@ -49,6 +49,7 @@ impl Monitoring {
             .route("/debug/syncz", get(syncz))
             .route("/debug/certificates", get(show_certificates))
             .route("/debug/config_errors", get(config_errors))
+            .route("/debug/gateway_api", get(gateway_api))
             .with_state(Arc::new(self))
     }
 }
@@ -79,6 +80,13 @@ async fn show_certificates(State(monitoring): State<Arc<Monitoring>>) -> Json<Va
             .as_ref()
             .map_or(Value::Null, certificates::page),
     )
+}
+
+/// What is said about the resources of Gateway API.
+async fn gateway_api(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>> {
+    let state = monitoring.mesh.state();
+    let statuses = state.index.statuses().iter();
+    Json(statuses.map(crate::ResourceStatus::page).collect())
 }
 
 /// One row of `/debug/config_errors`.

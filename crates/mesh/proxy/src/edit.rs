@@ -409,6 +409,9 @@ impl Call {
         // Without the empty line, so that fields can be added.
         let head = self.buffer.head();
         let mut text = head.strip_suffix(b"\r\n").unwrap_or(head).to_vec();
+        if self.request.target.absolute {
+            set_path(&mut text, 0, self.request.target.path.get(head));
+        }
         if let Some((router, at)) = self.view.router.as_ref().zip(exchange.route)
             && let Some(path) = &redirect.rewrite
         {

@@ -32,8 +32,8 @@ pub(crate) enum Plan {
 pub(crate) enum Nowhere {
     /// No route is for it.
     NoRoute,
-    /// The cluster of its route is missing.
-    NoCluster,
+    /// The cluster of its route is missing, for which the route has this answer.
+    NoCluster(Option<u16>),
 }
 
 /// What becomes of a request: whether there is room for it, which route is its, what the filters have to say,
@@ -159,7 +159,7 @@ impl Call {
             RouteAction::Forward(forward) => {
                 self.limit_time(exchange, forward);
                 let Some(cluster) = exchange.cluster.clone() else {
-                    return Plan::Nowhere(Nowhere::NoCluster);
+                    return Plan::Nowhere(Nowhere::NoCluster(forward.missing_status));
                 };
                 exchange.is_high_priority = forward.is_high_priority;
                 if cluster.cluster.balancing.is_by_hash() {
@@ -225,10 +225,10 @@ impl Call {
                 exchange.flags.set(Flag::NR);
                 Reply::new(404, "")
             }
-            Nowhere::NoCluster => {
+            Nowhere::NoCluster(status) => {
                 http.no_cluster.increment();
                 exchange.flags.set(Flag::NC);
-                Reply::new(503, "")
+                Reply::new(status.unwrap_or(503), "")
             }
         }
     }

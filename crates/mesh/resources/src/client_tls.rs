@@ -22,13 +22,22 @@ pub struct TlsFiles {
     /// The client's certificate and its key.
     pub own: Option<(String, String)>,
     /// What servers are believed by; the system's if nothing is said.
-    pub authorities: Option<String>,
+    pub authorities: Option<Authorities>,
     /// Names of the server; one of them must be in its certificate. The host if nothing is said.
     pub names: Vec<String>,
     /// The name that the server is asked for; the host if nothing is said.
     pub sni: Option<String>,
     /// The server's certificate is not looked at.
     pub believes_all: bool,
+}
+
+/// Certificates of authorities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authorities {
+    /// A file of the proxy's machine.
+    File(String),
+    /// They themselves, in PEM.
+    Pem(String),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -95,7 +104,9 @@ impl ClientTls {
                     Mode::Mutual => Some((file(&object, files[0])?, file(&object, files[1])?)),
                     _ => None,
                 },
-                authorities: object.optional("caCertificates", View::some_text)?,
+                authorities: object
+                    .optional("caCertificates", View::some_text)?
+                    .map(Authorities::File),
                 names,
                 sni,
                 believes_all: object

@@ -10,6 +10,10 @@ use crate::view::{Shape, View, first_duplicate};
 pub struct Gateway {
     /// The gateways' labels; none is all gateways.
     pub selector: Labels,
+    /// The gateways' namespace; `None` is any.
+    pub namespace: Option<String>,
+    /// Requests for a host that one server names are not for another that means it too, as in Gateway API.
+    pub isolates_hosts: bool,
     /// The listeners.
     pub servers: Vec<Server>,
 }
@@ -90,6 +94,8 @@ impl Gateway {
                 .get("selector")
                 .map(View::text_map)
                 .unwrap_or_default(),
+            namespace: None,
+            isolates_hosts: false,
             servers,
         })
     }

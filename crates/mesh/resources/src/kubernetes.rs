@@ -65,6 +65,21 @@ pub struct Pod {
     pub is_ready: bool,
 }
 
+/// `v1` ConfigMap, of which certificates are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigMap {
+    /// The key `ca.crt`: certificates of authorities in PEM.
+    pub authorities: Option<String>,
+}
+
+impl ConfigMap {
+    pub(crate) fn read(document: &View<'_>) -> Self {
+        let data = document.loose("data");
+        let authorities = data.and_then(|data| data.loose("ca.crt")?.text());
+        Self { authorities }
+    }
+}
+
 impl KubernetesService {
     pub(crate) fn read(spec: &View<'_>, meta: &Meta) -> Option<Self> {
         let items = spec.loose("ports").map(|view| view.items());

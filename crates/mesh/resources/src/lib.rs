@@ -14,7 +14,10 @@ mod destination_rule;
 mod diagnostic;
 mod duration;
 mod gateway;
+pub mod gateway_api;
 mod host;
+mod ingress;
+mod kind;
 mod kubernetes;
 mod load_balancer;
 mod mesh_config;
@@ -38,20 +41,24 @@ pub use authorization::{
     AuthorizationPolicy, ConditionKey, Operation, PolicyAction, PolicyCondition, PolicyRule,
     PolicySource, Values, parse_block,
 };
-pub use client_tls::{ClientTls, TlsFiles};
+pub use client_tls::{Authorities, ClientTls, TlsFiles};
 pub use destination_rule::{
     ConnectionPool, DestinationRule, HttpVersion, RetryBudget, Subset, TrafficPolicy,
 };
 pub use diagnostic::{At, Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
 pub use host::Host;
-pub use kubernetes::{EndpointSlice, KubernetesService, Pod, SliceEndpoint};
+pub use ingress::{
+    IngressBackend, IngressPath, IngressRule, IngressSecret, KubernetesIngress, PathType,
+};
+pub use kind::Kind;
+pub use kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod, SliceEndpoint};
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use mesh_config::{
     AccessLog, AccessLogFormat, Authorizer, CheckedBody, ExtensionProvider, HttpAuthorizer,
     LogProvider, MeshConfig, ProviderKind, ProxyTracing, TagSource, TraceContext,
 };
-pub use meta::{ExportTo, Kind, Labels, Meta, Source};
+pub use meta::{ExportTo, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;
 pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};
 pub use peer_authentication::{MutualTls, PeerAuthentication};
@@ -64,6 +71,6 @@ pub use telemetry::{LoggingRule, StatusFilter, Telemetry, TelemetryMode, Tracing
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,
     Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,
-    Rewrite, VirtualService, WeightedDestination,
+    Rewrite, Semantics, VirtualService, WeightedDestination,
 };
 pub use workload::WorkloadEntry;

@@ -3,145 +3,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::diagnostic::Position;
+use crate::kind::Kind;
 use crate::view::{Object, Shape, View};
 
 /// Labels of a workload, or a selector over them.
 pub type Labels = BTreeMap<String, String>;
-
-/// The kinds of resources that are understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// A service.
-    ServiceEntry,
-    /// A workload of a service.
-    WorkloadEntry,
-    /// How the proxy of a workload listens.
-    Sidecar,
-    /// Routing rules of a host.
-    VirtualService,
-    /// Subsets of a host, and how to connect to it.
-    DestinationRule,
-    /// What a gateway listens for.
-    Gateway,
-    /// Who may do what.
-    AuthorizationPolicy,
-    /// What is asked of those that connect.
-    PeerAuthentication,
-    /// Whose tokens are believed.
-    RequestAuthentication,
-    /// What is told of requests.
-    Telemetry,
-    /// Kubernetes' service.
-    Service,
-    /// Kubernetes' endpoints of a service.
-    EndpointSlice,
-    /// Kubernetes' workload.
-    Pod,
-    /// Kubernetes' namespace.
-    Namespace,
-    /// Kubernetes' service account.
-    ServiceAccount,
-    /// Kubernetes' template of pods.
-    Deployment,
-}
-
-impl Kind {
-    /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 16] = [
-        ("ServiceEntry", Self::ServiceEntry),
-        ("WorkloadEntry", Self::WorkloadEntry),
-        ("Sidecar", Self::Sidecar),
-        ("VirtualService", Self::VirtualService),
-        ("DestinationRule", Self::DestinationRule),
-        ("Gateway", Self::Gateway),
-        ("AuthorizationPolicy", Self::AuthorizationPolicy),
-        ("PeerAuthentication", Self::PeerAuthentication),
-        ("RequestAuthentication", Self::RequestAuthentication),
-        ("Telemetry", Self::Telemetry),
-        ("Service", Self::Service),
-        ("EndpointSlice", Self::EndpointSlice),
-        ("Pod", Self::Pod),
-        ("Namespace", Self::Namespace),
-        ("ServiceAccount", Self::ServiceAccount),
-        ("Deployment", Self::Deployment),
-    ];
-
-    /// Its name, as users write it.
-    pub fn name(self) -> &'static str {
-        let mut names = Self::NAMES.iter();
-        names
-            .find(|(_, kind)| *kind == self)
-            .map_or("", |(name, _)| name)
-    }
-
-    /// Its name in Kubernetes' resource paths.
-    pub fn path_name(self) -> &'static str {
-        match self {
-            Self::ServiceEntry => "service-entry",
-            Self::WorkloadEntry => "workload-entry",
-            Self::Sidecar => "sidecar",
-            Self::VirtualService => "virtual-service",
-            Self::DestinationRule => "destination-rule",
-            Self::Gateway => "gateway",
-            Self::AuthorizationPolicy => "authorization-policy",
-            Self::PeerAuthentication => "peer-authentication",
-            Self::RequestAuthentication => "request-authentication",
-            Self::Telemetry => "telemetry",
-            Self::Service => "service",
-            Self::EndpointSlice => "endpoint-slice",
-            Self::Pod => "pod",
-            Self::Namespace => "namespace",
-            Self::ServiceAccount => "service-account",
-            Self::Deployment => "deployment",
-        }
-    }
-
-    /// The group of its API.
-    pub fn group(self) -> &'static str {
-        match self {
-            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
-                "security.istio.io"
-            }
-            Self::Telemetry => "telemetry.istio.io",
-            Self::Service | Self::Pod | Self::Namespace | Self::ServiceAccount => "",
-            Self::EndpointSlice => "discovery.k8s.io",
-            Self::Deployment => "apps",
-            _ => "networking.istio.io",
-        }
-    }
-
-    /// Whether it is Kubernetes' own, of which the mesh reads what matters to it.
-    pub fn is_of_kubernetes(self) -> bool {
-        matches!(
-            self,
-            Self::Service
-                | Self::EndpointSlice
-                | Self::Pod
-                | Self::Namespace
-                | Self::ServiceAccount
-                | Self::Deployment
-        )
-    }
-
-    /// The versions of its API: one schema in all of them.
-    pub(crate) fn versions(self) -> &'static [&'static str] {
-        match self {
-            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
-                &["v1", "v1beta1"]
-            }
-            Self::Telemetry => &["v1", "v1alpha1"],
-            Self::EndpointSlice => &["v1", "v1beta1"],
-            kind if kind.is_of_kubernetes() => &["v1"],
-            _ => &["v1", "v1beta1", "v1alpha3"],
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Where a resource was read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -171,6 +37,10 @@ pub struct Meta {
     pub labels: Labels,
     /// Its annotations.
     pub annotations: Labels,
+    /// `metadata.creationTimestamp`, whose order is that of time; none if nobody has written it.
+    pub created: Option<String>,
+    /// `metadata.generation`; 0 if nobody has counted.
+    pub generation: i64,
     /// Where it was read.
     pub source: Source,
 }
@@ -218,6 +88,10 @@ pub(crate) fn read_meta(kind: Kind, document: &Object<'_>) -> Option<Meta> {
         annotations: metadata
             .get("annotations")
             .map(View::text_map)
+            .unwrap_or_default(),
+        created: metadata.optional("creationTimestamp", View::text)?,
+        generation: metadata
+            .optional("generation", |view| view.number(0, i64::MAX))?
             .unwrap_or_default(),
         source: Source {
             file: document.view().log().file(),

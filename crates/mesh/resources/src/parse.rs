@@ -5,9 +5,12 @@ use crate::authorization::AuthorizationPolicy;
 use crate::destination_rule::DestinationRule;
 use crate::diagnostic::{Diagnostic, Position};
 use crate::gateway::Gateway;
-use crate::kubernetes::{EndpointSlice, KubernetesService, Pod};
+use crate::gateway_api;
+use crate::ingress::KubernetesIngress;
+use crate::kind::Kind;
+use crate::kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod};
 use crate::mesh_config::MeshConfig;
-use crate::meta::{Kind, Meta, read_meta};
+use crate::meta::{Meta, read_meta};
 use crate::node::{Node, read_documents};
 use crate::peer_authentication::PeerAuthentication;
 use crate::service_entry::ServiceEntry;
@@ -53,6 +56,13 @@ pub enum Spec {
     Namespace,
     ServiceAccount,
     Deployment,
+    GatewayClass(gateway_api::GatewayClass),
+    ApiGateway(gateway_api::Gateway),
+    Route(gateway_api::Route),
+    ReferenceGrant(gateway_api::ReferenceGrant),
+    BackendTlsPolicy(gateway_api::BackendTlsPolicy),
+    Ingress(KubernetesIngress),
+    ConfigMap(ConfigMap),
 }
 
 /// What one file holds.
@@ -132,14 +142,18 @@ fn read_resource(view: &View<'_>) -> Option<Resource> {
         true => kind.text(),
         false => None,
     });
-    let kind = Kind::NAMES
-        .iter()
-        .find(|(name, _)| Some(*name) == written.as_deref());
-    if let Some((_, kind)) = kind.filter(|(_, kind)| kind.is_of_kubernetes()) {
-        return read_kubernetes(*kind, view);
+    let version = view.loose("apiVersion").filter(View::is_text);
+    let version = version
+        .and_then(|version| version.text())
+        .unwrap_or_default();
+    let kind = written.and_then(|name| Kind::of(&name, &version));
+    if let Some(kind) = kind.filter(|kind| kind.is_of_kubernetes()) {
+        return read_kubernetes(kind, view);
     }
     let document = view.object(&DOCUMENT)?;
-    let kind = document.require("kind").and_then(read_kind)?;
+    let kind = document
+        .require("kind")
+        .and_then(|kind| read_kind(kind, &version))?;
     let version = document.require("apiVersion");
     version.and_then(|version| read_api_version(kind, version))?;
     let meta = read_meta(kind, &document)?;
@@ -165,23 +179,26 @@ fn read_kubernetes(kind: Kind, view: &View<'_>) -> Option<Resource> {
         )?),
         Kind::Namespace => Spec::Namespace,
         Kind::ServiceAccount => Spec::ServiceAccount,
+        Kind::ConfigMap => Spec::ConfigMap(ConfigMap::read(view)),
         _ => Spec::Deployment,
     };
     Some(Resource { meta, spec })
 }
 
-fn read_kind(view: &View<'_>) -> Option<Kind> {
+fn read_kind(view: &View<'_>, version: &str) -> Option<Kind> {
     let written = view.text()?;
-    let kind = Kind::NAMES.iter().find(|(name, _)| *name == written);
+    let kind = Kind::of(&written, version);
     if kind.is_none() {
-        let names = Kind::NAMES.map(|(name, _)| name);
+        let mut names = Kind::NAMES.map(|(name, _)| name).to_vec();
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
         let hint = match hint(&written, &names) {
             hint if hint.starts_with(", did") => hint,
             _ => format!("; supported: {}", list(&names)),
         };
         view.fail(format!("kind `{written}` is not supported{hint}"));
     }
-    kind.map(|(_, kind)| *kind)
+    kind
 }
 
 fn read_api_version(kind: Kind, view: &View<'_>) -> Option<()> {
@@ -231,12 +248,23 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
             Spec::RequestAuthentication(RequestAuthentication::read(spec)?)
         }
         Kind::Telemetry => Spec::Telemetry(Telemetry::read(spec)?),
+        Kind::GatewayClass => Spec::GatewayClass(gateway_api::GatewayClass::read(spec)?),
+        Kind::ApiGateway => Spec::ApiGateway(gateway_api::Gateway::read(spec, namespace)?),
+        Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute => {
+            Spec::Route(gateway_api::Route::read(spec, meta)?)
+        }
+        Kind::ReferenceGrant => Spec::ReferenceGrant(gateway_api::ReferenceGrant::read(spec)?),
+        Kind::BackendTlsPolicy => {
+            Spec::BackendTlsPolicy(gateway_api::BackendTlsPolicy::read(spec, namespace)?)
+        }
+        Kind::Ingress => Spec::Ingress(KubernetesIngress::read(spec, meta)?),
         // They are read elsewhere.
         Kind::Service
         | Kind::EndpointSlice
         | Kind::Pod
         | Kind::Namespace
         | Kind::ServiceAccount
+        | Kind::ConfigMap
         | Kind::Deployment => return None,
     })
 }

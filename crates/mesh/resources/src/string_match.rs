@@ -46,6 +46,11 @@ impl StringMatch {
         }
     }
 
+    /// Reads a text that is a regular expression.
+    pub(crate) fn read_regex(view: &View<'_>) -> Option<Self> {
+        check_regex(view, view.some_ascii()?).map(Self::Regex)
+    }
+
     /// Reads a condition that must say something.
     pub(crate) fn read(view: &View<'_>) -> Option<Self> {
         let condition = Self::read_or_present(view)?;

@@ -1,6 +1,9 @@
 //! What a user reads when something is wrong: each case is a whole file, and the golden file shows
 //! every complaint about it.
 
+#[path = "errors/gateway_api.rs"]
+mod gateway_api;
+
 use periplus_resources::{parse_mesh_config, parse_resources};
 
 /// A VirtualService whose `spec` is given, indented by two.
@@ -53,7 +56,7 @@ fn resources() {
         ),
         (
             "unknown kind",
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n".to_owned(),
+            "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: x}\n".to_owned(),
         ),
         (
             "unknown version",

@@ -112,9 +112,11 @@ impl fmt::Display for Change {
 
 /// `2 WorkloadEntries`
 pub(crate) fn plural(kind: Kind) -> String {
-    match kind.name().strip_suffix('y') {
-        Some(stem) if kind != Kind::Gateway => format!("{stem}ies"),
-        _ => format!("{kind}s"),
+    let name = kind.name();
+    match name.strip_suffix('y').filter(|stem| !stem.ends_with('a')) {
+        Some(stem) => format!("{stem}ies"),
+        None if name.ends_with('s') => format!("{name}es"),
+        None => format!("{name}s"),
     }
 }
 

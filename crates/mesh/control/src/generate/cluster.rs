@@ -34,7 +34,7 @@ use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
 use super::{Generated, balancing, mutual_tls};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
-use crate::proxy::{Proxy, is_subset};
+use crate::proxy::{Proxy, Role, is_subset};
 
 /// How often names are looked up whose answers do not say for how long they hold, and how much may be added.
 const DNS_REFRESH: Duration = Duration::from_secs(60);
@@ -95,7 +95,22 @@ fn add(
 ) {
     let host = service.host.as_str();
     let metadata = rules.origin.as_deref().and_then(istio_config);
+    // Gateway API's policies are for gateways; a DestinationRule goes before them.
+    let by_api = match proxy.role {
+        Role::Router => index.backend_tls(&service.host, port.number),
+        Role::Sidecar => None,
+    };
+    let by_api = TrafficPolicy {
+        tls: match by_api {
+            // Without a cluster, requests fail as they must.
+            Some(None) => return,
+            Some(tls) => tls.clone(),
+            None => None,
+        },
+        ..TrafficPolicy::default()
+    };
     let mut push = |subset: &str, labels: &Labels, policy: &TrafficPolicy| {
+        let policy = &policy.or(&by_api);
         let name = names::outbound_cluster(port.number, subset, host);
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());
         resolve(&mut cluster, service, port, proxy);

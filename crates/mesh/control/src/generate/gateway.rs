@@ -1,15 +1,16 @@
 //! A gateway's listeners.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration};
-use periplus_resources::{Gateway, GatewayRef, Host, Server, VirtualService};
+use periplus_resources::{Gateway, GatewayRef, Host, Semantics, Server, VirtualService};
 
 use super::listener::{Routes, listener};
+use super::order::{Rank, in_order, ranked_routes};
 use super::proto::boolean;
-use super::route::{Scope, routes, takes_all, virtual_host};
+use super::route::{Scope, virtual_host};
 use super::{Generated, gateway_connections, group_by};
 use crate::index::{Entry, Index};
 use crate::names;
@@ -19,7 +20,8 @@ pub(super) fn add(index: &Index, proxy: &Proxy, made: &mut Generated) {
     let servers = index
         .gateways()
         .iter()
-        .filter(|gateway| proxy.is_selected_by(&gateway.spec.selector))
+        .chain(&index.gateway_api().gateways)
+        .filter(|gateway| serves(proxy, &gateway.spec))
         .flat_map(|gateway| {
             gateway
                 .spec
@@ -69,6 +71,12 @@ pub(super) fn add(index: &Index, proxy: &Proxy, made: &mut Generated) {
     }
 }
 
+fn serves(proxy: &Proxy, gateway: &Gateway) -> bool {
+    let namespace = gateway.namespace.as_ref();
+    proxy.is_selected_by(&gateway.selector)
+        && namespace.is_none_or(|namespace| *namespace == proxy.namespace)
+}
+
 /// A Gateway names a port of the gateway's service; the gateway itself listens on the port behind.
 fn listening_port(index: &Index, proxy: &Proxy, number: u16) -> u16 {
     let mut services = index.services();
@@ -93,24 +101,33 @@ fn route_configuration(
     port: u16,
     servers: &[(&Entry<Gateway>, &Server)],
 ) -> RouteConfiguration {
-    let mut by_host: BTreeMap<Host, Vec<Route>> = BTreeMap::new();
+    let mut by_host: BTreeMap<Host, Vec<(Rank, Route)>> = BTreeMap::new();
     for (gateway, server) in servers {
-        for (entry, scope) in bound(index, proxy, (gateway, server)) {
-            if entry.spec.http.is_empty() {
-                continue;
-            }
-            for host in served_hosts(server, &entry.meta.namespace, &entry.spec.hosts) {
-                by_host
-                    .entry(host)
-                    .or_default()
-                    .extend(routes(entry, scope));
+        let bound: Vec<_> = bound(index, proxy, (gateway, server))
+            .filter(|(entry, _)| !entry.spec.http.is_empty())
+            .map(|(entry, scope)| {
+                let hosts = served_hosts(server, &entry.meta.namespace, &entry.spec.hosts);
+                (entry, scope, hosts)
+            })
+            .collect();
+        let mut hosts: BTreeSet<_> = bound.iter().flat_map(|(.., hosts)| hosts).collect();
+        if gateway.spec.isolates_hosts {
+            // Where a server has no routes, none of a wider one are asked.
+            hosts.extend(server.hosts.iter().map(|one| &one.host));
+            hosts.retain(|host| !is_of_another(servers, server, host));
+        }
+        for host in hosts {
+            let routes = by_host.entry(host.clone()).or_default();
+            for (entry, scope, own) in &bound {
+                for own in own.iter().filter(|own| is_asked(entry, own, host)) {
+                    routes.extend(ranked_routes(entry, *scope, own));
+                }
             }
         }
     }
     let mut virtual_hosts = Vec::with_capacity(by_host.len());
-    for (host, mut routes) in by_host {
-        // Several VirtualServices may share a host: those that take everything come last.
-        routes.sort_by_key(takes_all);
+    for (host, routes) in by_host {
+        let routes = in_order(routes);
         let name = names::host_port(host.as_str(), port);
         virtual_hosts.push(virtual_host(name, vec![host.to_string()], routes));
     }
@@ -127,6 +144,26 @@ fn route_configuration(
     }
 }
 
+/// Whether requests for a host are for a server that means it more particularly than this one.
+fn is_of_another(servers: &[(&Entry<Gateway>, &Server)], own: &Server, host: &Host) -> bool {
+    let narrowest = |server: &Server| {
+        let covering = server.hosts.iter().filter(|one| one.host.covers(host));
+        covering.map(|one| one.host.specificity()).max()
+    };
+    let mut others = servers
+        .iter()
+        .filter(|(gateway, _)| gateway.spec.isolates_hosts);
+    others.any(|(_, server)| narrowest(server) > narrowest(own))
+}
+
+/// Whether rules for the host `own` are asked about requests for `host` too.
+fn is_asked(entry: &Entry<VirtualService>, own: &Host, host: &Host) -> bool {
+    match entry.spec.semantics {
+        Semantics::Istio => own == host,
+        Semantics::GatewayApi => own.covers(host),
+    }
+}
+
 /// The VirtualServices of a Gateway that the proxy sees, and where their rules hold.
 pub(super) fn bound<'a>(
     index: &'a Index,
@@ -140,14 +177,17 @@ pub(super) fn bound<'a>(
         gateway: Some((&meta.namespace, &meta.name)),
         port: server.port.number,
     };
-    let entries = index.virtual_services().iter().filter(move |entry| {
-        let is_bound = entry.spec.gateways.iter().any(|bound| {
-            matches!(bound, GatewayRef::Named { namespace, name, .. }
+    let entries = index.virtual_services().iter();
+    let entries = entries
+        .chain(&index.gateway_api().rules)
+        .filter(move |entry| {
+            let is_bound = entry.spec.gateways.iter().any(|bound| {
+                matches!(bound, GatewayRef::Named { namespace, name, .. }
                 if *namespace == meta.namespace && *name == meta.name)
+            });
+            let export_to = &entry.spec.export_to;
+            is_bound && export_to.reaches(&entry.meta.namespace, &proxy.namespace)
         });
-        let export_to = &entry.spec.export_to;
-        is_bound && export_to.reaches(&entry.meta.namespace, &proxy.namespace)
-    });
     entries.map(move |entry| (entry, scope))
 }
 

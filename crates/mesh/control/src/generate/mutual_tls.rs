@@ -30,7 +30,8 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use periplus_identity::agent::{OWN, ROOTS};
 use periplus_resources::{
-    ClientTls, Location, MutualTls, Port, Protocol, TlsFiles, TrafficPolicy, WorkloadEntry,
+    Authorities, ClientTls, Location, MutualTls, Port, Protocol, TlsFiles, TrafficPolicy,
+    WorkloadEntry,
 };
 
 use super::detection::{looks_like_http, plaintext};
@@ -308,7 +309,14 @@ fn with_files(files: &TlsFiles, host: &str, protocol: Protocol) -> TransportSock
         }
     };
     let validation = CertificateValidationContext {
-        trusted_ca: file(files.authorities.as_deref().unwrap_or(SYSTEM_AUTHORITIES)),
+        trusted_ca: match &files.authorities {
+            None => file(SYSTEM_AUTHORITIES),
+            Some(Authorities::File(path)) => file(path),
+            Some(Authorities::Pem(text)) => Some(DataSource {
+                specifier: Some(data_source::Specifier::InlineString(text.clone())),
+                ..DataSource::default()
+            }),
+        },
         match_typed_subject_alt_names: names,
         ..CertificateValidationContext::default()
     };

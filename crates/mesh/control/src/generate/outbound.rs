@@ -9,6 +9,7 @@ use periplus_resources::{Egress, GatewayRef, Host, Port, Sidecar};
 
 use super::Generated;
 use super::listener::{Routes, listener};
+use super::order::{in_order, ranked_routes};
 use super::proto::boolean;
 use super::route::{Scope, block_all, routes, service_route, virtual_host};
 use crate::index::{Index, Service};
@@ -139,6 +140,14 @@ pub(super) fn service_routes(
         gateway: None,
         port: port.number,
     };
+    let by_api = index.mesh_routes(&proxy.namespace, &service.host, port.number);
+    if !by_api.is_empty() {
+        let host = &service.host;
+        let ranked = by_api
+            .iter()
+            .flat_map(|entry| ranked_routes(entry, scope, host));
+        return in_order(ranked.collect());
+    }
     match index.mesh_routing(&proxy.namespace, &service.host) {
         // One without rules for requests leaves them alone.
         Some(entry) if !entry.spec.http.is_empty() => routes(entry, scope),

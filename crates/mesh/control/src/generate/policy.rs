@@ -21,8 +21,8 @@ use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use periplus_resources::{Abort, CorsPolicy, Fault, HeaderOperations, Redirect, Retries};
 
+use super::condition::{regex_rewrite, string_matcher};
 use super::proto::{any, boolean, duration, uint32};
-use super::route::string_matcher;
 
 /// The name of the filter that injects faults, in each connection manager.
 pub(super) const FAULT: &str = "envoy.filters.http.fault";
@@ -143,8 +143,8 @@ pub(super) fn fault(fault: &Fault) -> HttpFault {
     }
 }
 
-/// Where a client is sent.
-pub(super) fn redirect(redirect: &Redirect) -> RedirectAction {
+/// Where a client is sent that came by `port`.
+pub(super) fn redirect(redirect: &Redirect, port: u16) -> RedirectAction {
     let code = match redirect.status {
         302 => RedirectResponseCode::Found,
         303 => RedirectResponseCode::SeeOther,
@@ -154,13 +154,35 @@ pub(super) fn redirect(redirect: &Redirect) -> RedirectAction {
     };
     RedirectAction {
         host_redirect: redirect.authority.clone().unwrap_or_default(),
-        port_redirect: redirect.port.unwrap_or(0).into(),
+        port_redirect: redirect_port(redirect, port).unwrap_or(0).into(),
         response_code: code.into(),
         scheme_rewrite_specifier: redirect
             .scheme
             .clone()
             .map(SchemeRewriteSpecifier::SchemeRedirect),
-        path_rewrite_specifier: redirect.uri.clone().map(PathRewriteSpecifier::PathRedirect),
+        path_rewrite_specifier: match (&redirect.uri, &redirect.regex) {
+            (Some(path), _) => Some(PathRewriteSpecifier::PathRedirect(path.clone())),
+            (None, Some(regex)) => Some(PathRewriteSpecifier::RegexRewrite(regex_rewrite(regex))),
+            (None, None) => None,
+        },
         ..RedirectAction::default()
     }
+}
+
+/// The port that has to be written; none where it is that of the request, or goes without saying.
+fn redirect_port(redirect: &Redirect, came_by: u16) -> Option<u16> {
+    if !redirect.derives_port {
+        return redirect.port;
+    }
+    let usual = |scheme: &str| match scheme {
+        "https" => 443,
+        _ => 80,
+    };
+    let scheme = redirect.scheme.as_deref();
+    let port = redirect.port.or(scheme.map(usual)).unwrap_or(came_by);
+    // A host that stays has the port of the request, unless that is the usual one.
+    let is_bare =
+        redirect.authority.is_some() || came_by == usual("http") && redirect.port.is_none();
+    let goes_without_saying = is_bare && port == usual(scheme.unwrap_or("http"));
+    (!goes_without_saying).then_some(port)
 }

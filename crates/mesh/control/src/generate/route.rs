@@ -4,28 +4,22 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
-use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
-use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action as EnvoyAction;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
-    ClusterSpecifier, HashPolicy, HostRewriteSpecifier, RequestMirrorPolicy,
+    ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
+    RequestMirrorPolicy,
 };
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use envoy_types::pb::envoy::config::route::v3::{
-    Decorator, DirectResponseAction, HeaderMatcher, QueryParameterMatcher, Route, RouteAction,
-    RouteMatch, VirtualHost, WeightedCluster,
+    Decorator, DirectResponseAction, Route, RouteAction, RouteMatch, VirtualHost, WeightedCluster,
 };
-use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use envoy_types::pb::envoy::r#type::matcher::v3::{
-    RegexMatchAndSubstitute, RegexMatcher, StringMatcher,
-};
-use envoy_types::pb::google::protobuf::BoolValue;
 use periplus_resources::{
     Action, Destination, DirectResponse, GatewayRef, Headers, Host, HttpMatch, HttpRoute, Labels,
-    Mirror, Retries, StringMatch, VirtualService, WeightedDestination,
+    Mirror, Retries, Semantics, StringMatch, VirtualService, WeightedDestination,
 };
 
+use super::condition::{regex_rewrite, route_match};
 use super::proto::{any, duration, istio_config, map_in_order, uint32};
 use super::{balancing, config_path, policy};
 use crate::index::{Entry, Index};
@@ -143,25 +137,20 @@ pub(super) fn routes(entry: &Entry<VirtualService>, scope: Scope<'_>) -> Vec<Rou
             // What follows can never be reached.
             break;
         }
-        let holding = rule
-            .matches
-            .iter()
-            .filter(|condition| holds(condition, scope));
-        routes.extend(holding.map(|condition| route(entry, rule, condition, scope)));
+        routes.extend(rule_routes(entry, rule, scope).map(|(_, route)| route));
     }
     routes
 }
 
-/// Whether a route takes every request, so that those after it are never asked.
-pub(super) fn takes_all(route: &Route) -> bool {
-    route.r#match.as_ref().is_some_and(|conditions| {
-        let any_path = match &conditions.path_specifier {
-            Some(PathSpecifier::Prefix(prefix)) => prefix == "/",
-            Some(PathSpecifier::SafeRegex(matcher)) => matcher.regex == ".*",
-            _ => false,
-        };
-        any_path && conditions.headers.is_empty() && conditions.query_parameters.is_empty()
-    })
+/// The routes that the conditions of a rule give in a scope.
+pub(super) fn rule_routes<'a>(
+    entry: &'a Entry<VirtualService>,
+    rule: &'a HttpRoute,
+    scope: Scope<'a>,
+) -> impl Iterator<Item = (&'a HttpMatch, Route)> {
+    let matches = rule.matches.iter();
+    let holding = matches.filter(move |condition| holds(condition, scope));
+    holding.map(move |condition| (condition, route(entry, rule, condition, scope)))
 }
 
 impl Scope<'_> {
@@ -213,7 +202,18 @@ fn route(
     let (action, target) = match &rule.action {
         Action::Route(destinations) => forward(rule, destinations, scope),
         Action::Respond(response) => (respond(response), None),
-        Action::Redirect(redirect) => (EnvoyAction::Redirect(policy::redirect(redirect)), None),
+        Action::Redirect(redirect) => {
+            let redirect = policy::redirect(redirect, scope.port);
+            (EnvoyAction::Redirect(redirect), None)
+        }
+    };
+    let action = match (action, entry.spec.semantics) {
+        (EnvoyAction::Route(mut action), Semantics::GatewayApi) => {
+            let code = ClusterNotFoundResponseCode::InternalServerError;
+            action.cluster_not_found_response_code = code.into();
+            EnvoyAction::Route(action)
+        }
+        (action, _) => action,
     };
     // With one destination the span is named for it, otherwise for the rule.
     let target = target.unwrap_or_else(|| names::host_port(&entry.meta.name, scope.port));
@@ -295,12 +295,7 @@ fn forward(
         };
         let rewrite = rule.rewrite.clone().unwrap_or_default();
         action.prefix_rewrite = rewrite.uri.unwrap_or_default();
-        action.regex_rewrite = rewrite
-            .regex
-            .map(|(pattern, rewrite)| RegexMatchAndSubstitute {
-                pattern: Some(regex(&pattern)),
-                substitution: rewrite,
-            });
+        action.regex_rewrite = rewrite.regex.as_ref().map(regex_rewrite);
         action.host_rewrite_specifier = rewrite
             .authority
             .or(single)
@@ -355,80 +350,6 @@ fn port(destination: &Destination, scope: Scope<'_>) -> u16 {
 pub(super) fn cluster(destination: &Destination, scope: Scope<'_>) -> String {
     let port = port(destination, scope);
     names::outbound_cluster(port, &destination.subset, destination.host.as_str())
-}
-
-fn route_match(condition: &HttpMatch) -> RouteMatch {
-    let pseudo = [
-        (":method", &condition.method),
-        (":authority", &condition.authority),
-        (":scheme", &condition.scheme),
-    ];
-    let pseudo = pseudo.into_iter().filter_map(|(name, condition)| {
-        let condition = condition.as_ref()?;
-        Some(header_matcher(name, Some(condition)))
-    });
-    let headers = condition.headers.iter();
-    let headers = headers.map(|(name, condition)| header_matcher(name, condition.as_ref()));
-    let without = condition.without_headers.iter();
-    let without = without.map(|(name, condition)| HeaderMatcher {
-        invert_match: true,
-        // A header that is not there has no such value either.
-        treat_missing_header_as_empty: condition.is_some(),
-        ..header_matcher(name, condition.as_ref())
-    });
-    let query = condition.query.iter();
-    let query = query.map(|(name, condition)| QueryParameterMatcher {
-        name: name.clone(),
-        query_parameter_match_specifier: Some(match condition {
-            None => QueryParameterMatchSpecifier::PresentMatch(true),
-            Some(condition) => QueryParameterMatchSpecifier::StringMatch(string_matcher(condition)),
-        }),
-    });
-    RouteMatch {
-        path_specifier: Some(match &condition.uri {
-            Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
-            Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),
-            Some(StringMatch::Regex(pattern)) => PathSpecifier::SafeRegex(regex(pattern)),
-            None => PathSpecifier::Prefix("/".into()),
-        }),
-        headers: pseudo.chain(headers).chain(without).collect(),
-        query_parameters: query.collect(),
-        case_sensitive: condition
-            .ignores_uri_case
-            .then_some(BoolValue { value: false }),
-        ..RouteMatch::default()
-    }
-}
-
-fn header_matcher(name: &str, condition: Option<&StringMatch>) -> HeaderMatcher {
-    let specifier = match condition {
-        None => HeaderMatchSpecifier::PresentMatch(true),
-        Some(condition) => HeaderMatchSpecifier::StringMatch(string_matcher(condition)),
-    };
-    HeaderMatcher {
-        name: name.to_owned(),
-        header_match_specifier: Some(specifier),
-        ..HeaderMatcher::default()
-    }
-}
-
-pub(super) fn string_matcher(condition: &StringMatch) -> StringMatcher {
-    StringMatcher {
-        match_pattern: Some(match condition {
-            StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),
-            StringMatch::Prefix(text) => MatchPattern::Prefix(text.clone()),
-            StringMatch::Regex(pattern) => MatchPattern::SafeRegex(regex(pattern)),
-        }),
-        ..StringMatcher::default()
-    }
-}
-
-/// Envoy's default engine is RE2; it matches the whole text.
-fn regex(pattern: &str) -> RegexMatcher {
-    RegexMatcher {
-        regex: pattern.to_owned(),
-        ..RegexMatcher::default()
-    }
 }
 
 fn any_request() -> RouteMatch {

@@ -1,6 +1,7 @@
 //! All resources of the mesh, by what asks for them. Built anew after each change.
 
 mod analysis;
+mod gateway_api;
 mod kubernetes;
 mod mutual_tls;
 mod problem;
@@ -16,6 +17,8 @@ use periplus_resources::{
     WorkloadEntry,
 };
 
+use self::gateway_api::Lowered;
+pub use self::gateway_api::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
 use self::kubernetes::Objects;
 pub use self::problem::{Problem, Severity};
 pub use self::rules::ConnectionRules;
@@ -45,6 +48,7 @@ pub struct Index {
     peer_authentications: Vec<Entry<PeerAuthentication>>,
     request_authentications: Vec<Entry<RequestAuthentication>>,
     telemetries: Vec<Entry<Telemetry>>,
+    gateway_api: Lowered,
     mesh: MeshConfig,
     has_authority: bool,
     problems: Vec<Problem>,
@@ -95,6 +99,7 @@ impl Index {
         // Sorted by namespace and name: where Istio would prefer the oldest, the first one counts.
         let mut service_entries = Vec::new();
         let mut objects = Objects::default();
+        let mut of_api = gateway_api::Objects::default();
         for resource in unique.into_values() {
             let meta = resource.meta.clone();
             match resource.spec.clone() {
@@ -120,7 +125,17 @@ impl Index {
                 Spec::EndpointSlice(spec) => objects.slices.push(Entry { meta, spec }),
                 Spec::Pod(spec) => objects.pods.push(Entry { meta, spec }),
                 // What they name is said by those who refer to them.
-                Spec::Namespace | Spec::ServiceAccount => {}
+                Spec::Namespace => {
+                    of_api.namespaces.insert(meta.name, meta.labels);
+                }
+                Spec::ServiceAccount => {}
+                Spec::GatewayClass(spec) => of_api.classes.push(Entry { meta, spec }),
+                Spec::ApiGateway(spec) => of_api.gateways.push(Entry { meta, spec }),
+                Spec::Route(spec) => of_api.routes.push(Entry { meta, spec }),
+                Spec::ReferenceGrant(spec) => of_api.grants.push(Entry { meta, spec }),
+                Spec::BackendTlsPolicy(spec) => of_api.policies.push(Entry { meta, spec }),
+                Spec::ConfigMap(spec) => of_api.config_maps.push(Entry { meta, spec }),
+                Spec::Ingress(spec) => of_api.ingresses.push(Entry { meta, spec }),
                 Spec::Deployment => index.problems.push(kubernetes::without_effect(&meta)),
             }
         }
@@ -146,6 +161,9 @@ impl Index {
             }
         }
         analysis::analyse(&mut index);
+        let mut problems = Vec::new();
+        index.gateway_api = of_api.lower(&index, &mut problems);
+        index.problems.append(&mut problems);
         index
     }
 
@@ -177,6 +195,11 @@ impl Index {
     /// The rules about connections.
     pub fn destination_rules(&self) -> &[Entry<DestinationRule>] {
         &self.destination_rules
+    }
+
+    /// What Gateway API's resources come to.
+    pub(crate) fn gateway_api(&self) -> &Lowered {
+        &self.gateway_api
     }
 
     /// The gateways' listeners.

@@ -52,7 +52,7 @@ fn made(rules: &str, node: &Node) -> Generated {
     made
 }
 
-fn sidecar(app: &str) -> Node {
+pub(crate) fn sidecar(app: &str) -> Node {
     let mut node = node(
         "sidecar~10.0.0.1~client.default~default.svc.cluster.local",
         "client.default",

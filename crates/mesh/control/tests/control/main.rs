@@ -1,6 +1,7 @@
 //! The control plane, from files to proxies.
 
 mod connections;
+mod gateway_api;
 mod generate;
 mod kubernetes;
 mod live;

@@ -277,10 +277,15 @@ fn forward(mut action: pb::RouteAction, around: &Around, at: &At<'_>) -> Result<
     // As in Envoy, the longest time of the stream stands in place of that for the response.
     let timeout = timeout.filter(|_| action.max_stream_duration.is_none());
     let code = std::mem::take(&mut action.cluster_not_found_response_code);
-    if code != ClusterNotFoundResponseCode::ServiceUnavailable as i32 {
-        let at = at.field("cluster_not_found_response_code");
-        return Err(at.refuse("only SERVICE_UNAVAILABLE is supported"));
-    }
+    let missing_status = match ClusterNotFoundResponseCode::try_from(code) {
+        Ok(ClusterNotFoundResponseCode::ServiceUnavailable) => None,
+        Ok(ClusterNotFoundResponseCode::NotFound) => Some(404),
+        Ok(ClusterNotFoundResponseCode::InternalServerError) => Some(500),
+        Err(_) => {
+            let at = at.field("cluster_not_found_response_code");
+            return Err(at.refuse("is not known"));
+        }
+    };
     let policy = action.retry_policy.take().or_else(|| around.retry.clone());
     let retry = match policy {
         Some(policy) => retry::compile(policy, timeout, &at.field("retry_policy"))?,
@@ -315,6 +320,7 @@ fn forward(mut action: pb::RouteAction, around: &Around, at: &At<'_>) -> Result<
     Ok(Forward {
         clusters,
         total_weight,
+        missing_status,
         timeout,
         idle_timeout,
         max_stream_duration,

@@ -11,6 +11,8 @@ pub struct Forward {
     pub clusters: Vec<WeightedCluster>,
     /// Sum of all weights; never zero.
     pub total_weight: u32,
+    /// `cluster_not_found_response_code`: the answer where the cluster is missing; `None` is 503.
+    pub missing_status: Option<u16>,
     /// `timeout` of the whole exchange; `None` is no limit (`0s`). Envoy's default is 15 s.
     pub timeout: Option<Duration>,
     /// `idle_timeout`: in place of the connection manager's `stream_idle_timeout`; zero is no limit.

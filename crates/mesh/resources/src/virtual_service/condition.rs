@@ -22,6 +22,8 @@ pub struct HttpMatch {
     pub query: Vec<(String, Option<StringMatch>)>,
     /// The scheme.
     pub scheme: Option<StringMatch>,
+    /// A prefix of the path ends where a segment does, as in Gateway API: `/a` is no prefix of `/ab`.
+    pub is_of_whole_segments: bool,
     /// Letters of the path count in either case.
     pub ignores_uri_case: bool,
     /// The port that is asked for.
@@ -70,6 +72,7 @@ impl HttpMatch {
                 .optional("name", View::some_text)?
                 .unwrap_or_default(),
             uri,
+            is_of_whole_segments: false,
             method: object.optional("method", StringMatch::read)?,
             authority: object.optional("authority", StringMatch::read)?,
             headers,

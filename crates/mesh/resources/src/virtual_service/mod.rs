@@ -36,6 +36,18 @@ pub struct VirtualService {
     pub tcp: Vec<ConnectionRoute>,
     /// Who sees it.
     pub export_to: ExportTo,
+    /// By whose rules it is understood.
+    pub semantics: Semantics,
+}
+
+/// By whose rules routes are understood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Semantics {
+    /// Rules are asked in the order in which they are written; a destination that there is not is 503.
+    #[default]
+    Istio,
+    /// Of all rules for a host the most specific is asked first; a destination that there is not is 500.
+    GatewayApi,
 }
 
 /// Where routing rules hold.
@@ -168,6 +180,7 @@ impl VirtualService {
                 gateways
             },
             export_to: ExportTo::read(&object),
+            semantics: Semantics::Istio,
         })
     }
 }

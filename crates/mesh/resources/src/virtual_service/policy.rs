@@ -77,7 +77,7 @@ impl Headers {
     }
 
     /// Takes the host that requests are to have.
-    pub(super) fn take_host(&mut self) -> Option<String> {
+    pub(crate) fn take_host(&mut self) -> Option<String> {
         self.request.take_host()
     }
 }
@@ -140,8 +140,12 @@ pub struct Redirect {
     pub authority: Option<String>,
     /// The scheme.
     pub scheme: Option<String>,
+    /// An expression, and what becomes of it, in place of a path.
+    pub regex: Option<(String, String)>,
     /// The port.
     pub port: Option<u16>,
+    /// Without a port it is that of the scheme, else that of the listener; and not that of the request.
+    pub derives_port: bool,
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
 }
@@ -168,7 +172,9 @@ impl Redirect {
             uri: object.optional("uri", View::some_ascii)?,
             authority: object.optional("authority", View::some_ascii)?,
             scheme: object.optional("scheme", View::some_ascii)?,
+            regex: None,
             port: object.optional("port", View::port)?,
+            derives_port: false,
             status,
         })
     }

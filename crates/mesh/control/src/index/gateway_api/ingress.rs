@@ -1,0 +1,229 @@
+//! Kubernetes' Ingress: one Gateway of Istio's for all of them, a VirtualService for each host of each.
+
+use std::collections::BTreeMap;
+
+use periplus_resources::{
+    Action, At, Destination, DirectResponse, ExportTo, Gateway, GatewayRef, Headers, Host,
+    HttpMatch, HttpRoute, IngressBackend, IngressPath, KubernetesIngress, Labels, Meta, PathType,
+    Port, Protocol, Retries, Semantics, Server, ServerHost, StringMatch, VirtualService,
+    WeightedDestination,
+};
+
+use super::status::Flaw;
+use crate::index::{Entry, Index, Problem};
+
+/// The class that is ours, and the proxies that serve it, as in Istio.
+const CLASS: &str = "istio";
+const PROXIES: (&str, &str) = ("istio", "ingressgateway");
+/// The Gateway of all of them: no resource can have this name.
+const NAME: &str = "~ingress";
+const PORT: u16 = 80;
+
+/// The Gateway and the rules.
+pub(super) fn lower(
+    entries: &[Entry<KubernetesIngress>],
+    index: &Index,
+    problems: &mut Vec<Problem>,
+) -> (Option<Entry<Gateway>>, Vec<Entry<VirtualService>>) {
+    let mut rules = Vec::new();
+    let mut first = None;
+    for entry in entries {
+        let source = &entry.meta.source;
+        match entry.spec.class.as_deref() {
+            Some(CLASS) => {}
+            class => {
+                let what = match class {
+                    Some(class) => format!("its class is `{class}`"),
+                    None => "it has no class".to_owned(),
+                };
+                let message = format!(
+                    "{} has no effect: {what}, write `ingressClassName: {CLASS}`",
+                    entry.meta
+                );
+                problems.push(Problem::warning(source, source.position, message));
+                continue;
+            }
+        }
+        for secret in &entry.spec.secrets {
+            let message = format!(
+                "gateways do not end TLS yet: there are its rules on port {PORT}, but Secret {} is not used",
+                secret.secret
+            );
+            problems
+                .push(Flaw::new("UnsupportedProtocol", secret.at.0, message).error(&entry.meta));
+        }
+        rules.extend(of_ingress(entry, index, problems));
+        first.get_or_insert(&entry.meta);
+    }
+    (first.and_then(gateway), rules)
+}
+
+fn gateway(first: &Meta) -> Option<Entry<Gateway>> {
+    Some(Entry {
+        meta: Meta {
+            namespace: String::new(),
+            name: NAME.to_owned(),
+            ..first.clone()
+        },
+        spec: Gateway {
+            selector: Labels::from([(PROXIES.0.to_owned(), PROXIES.1.to_owned())]),
+            namespace: None,
+            isolates_hosts: false,
+            servers: vec![Server {
+                port: Port {
+                    number: PORT,
+                    name: "http".to_owned(),
+                    protocol: Protocol::Http,
+                    target_port: None,
+                },
+                bind: None,
+                hosts: vec![ServerHost {
+                    namespace: None,
+                    host: Host::parse("*").ok()?,
+                }],
+                passes_tls_through: false,
+            }],
+        },
+    })
+}
+
+fn of_ingress(
+    entry: &Entry<KubernetesIngress>,
+    index: &Index,
+    problems: &mut Vec<Problem>,
+) -> Vec<Entry<VirtualService>> {
+    let Ok(any) = Host::parse("*") else {
+        return Vec::new();
+    };
+    let mut by_host: BTreeMap<&Host, Vec<HttpRoute>> = BTreeMap::new();
+    let mut route = |uri, backend: &IngressBackend| {
+        let action = action(&entry.meta, index, backend, problems);
+        http_route(uri, action, backend.at)
+    };
+    for rule in &entry.spec.rules {
+        let routes = by_host
+            .entry(rule.host.as_ref().unwrap_or(&any))
+            .or_default();
+        for path in &rule.paths {
+            routes.push(route(condition(path), &path.backend));
+        }
+        // As in Kubernetes, a host without paths is all of it.
+        if let (true, Some(backend)) = (rule.paths.is_empty(), &entry.spec.default_backend) {
+            routes.push(route(None, backend));
+        }
+    }
+    if let Some(backend) = &entry.spec.default_backend {
+        by_host.entry(&any).or_default().push(route(None, backend));
+    }
+    let rules = by_host.into_iter().map(|(host, http)| Entry {
+        meta: entry.meta.clone(),
+        spec: VirtualService {
+            hosts: vec![host.clone()],
+            gateways: vec![GatewayRef::Named {
+                namespace: String::new(),
+                name: NAME.to_owned(),
+                at: At(entry.meta.source.position),
+            }],
+            http,
+            tls: Vec::new(),
+            tcp: Vec::new(),
+            export_to: ExportTo::All,
+            semantics: Semantics::GatewayApi,
+        },
+    });
+    rules.collect()
+}
+
+fn http_route(uri: Option<StringMatch>, action: Action, at: At) -> HttpRoute {
+    HttpRoute {
+        name: String::new(),
+        matches: vec![HttpMatch {
+            uri,
+            is_of_whole_segments: true,
+            ..HttpMatch::default()
+        }],
+        action,
+        timeout: None,
+        retries: Retries::default(),
+        fault: None,
+        rewrite: None,
+        headers: Headers::default(),
+        mirrors: Vec::new(),
+        cors: None,
+        at,
+    }
+}
+
+fn condition(path: &IngressPath) -> Option<StringMatch> {
+    let prefix = |path: &str| match path.trim_end_matches('/') {
+        "" => None,
+        trimmed => Some(StringMatch::Prefix(trimmed.to_owned())),
+    };
+    let text = path.path.as_str();
+    let cut = text.strip_suffix(".*").or(text.strip_suffix("/*"));
+    match (path.kind, cut) {
+        (PathType::Exact, _) => Some(StringMatch::Exact(text.to_owned())),
+        (PathType::Prefix, _) => prefix(text),
+        (PathType::OfImplementation, _) if text == "*" => None,
+        (PathType::OfImplementation, Some(cut)) => prefix(cut),
+        (PathType::OfImplementation, None) => Some(StringMatch::Exact(text.to_owned())),
+    }
+}
+
+/// To the service; 503 where there is none, as from Kubernetes' other controllers.
+fn action(
+    meta: &Meta,
+    index: &Index,
+    backend: &IngressBackend,
+    problems: &mut Vec<Problem>,
+) -> Action {
+    match destination(meta, index, backend) {
+        Ok(destination) => Action::Route(vec![WeightedDestination {
+            destination,
+            weight: 1,
+            headers: Headers::default(),
+            authority: None,
+        }]),
+        Err(flaw) => {
+            problems.push(flaw.warning(meta));
+            Action::Respond(DirectResponse {
+                status: 503,
+                body: String::new(),
+            })
+        }
+    }
+}
+
+fn destination(meta: &Meta, index: &Index, backend: &IngressBackend) -> Result<Destination, Flaw> {
+    let name = &backend.service;
+    let flaw = |message| Flaw::new("BackendNotFound", backend.at.0, message);
+    let host = Host::parse(name).map(|host| host.resolve(&meta.namespace));
+    let service = host.ok().and_then(|host| index.service(&host));
+    let Some(service) = service else {
+        return Err(flaw(format!(
+            "there is no Service {}/{name}: requests that come here get 503",
+            meta.namespace
+        )));
+    };
+    let mut ports = service.ports().iter();
+    let port = match &backend.port {
+        Ok(number) => ports.find(|port| port.number == *number),
+        Err(name) => ports.find(|port| port.name == *name),
+    };
+    let Some(port) = port else {
+        let wanted = match &backend.port {
+            Ok(number) => number.to_string(),
+            Err(name) => format!("`{name}`"),
+        };
+        return Err(flaw(format!(
+            "Service {}/{name} has no port {wanted}: requests that come here get 503",
+            meta.namespace
+        )));
+    };
+    Ok(Destination {
+        host: service.host.clone(),
+        subset: String::new(),
+        port: Some(port.number),
+        at: backend.at,
+    })
+}
