@@ -27,6 +27,7 @@ mod heads;
 mod health;
 mod http1;
 mod http2;
+mod in_flight;
 pub mod inspect;
 mod listener;
 mod net;

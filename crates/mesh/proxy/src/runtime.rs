@@ -50,6 +50,8 @@ pub struct Options {
     pub drain_time: Duration,
     /// How long new connections are taken when the proxy is to end, though none may be left.
     pub min_drain_time: Duration,
+    /// Spans tell more than Envoy's do: the attributes `periplus.*`.
+    pub span_details: bool,
     /// The most spans that wait for export in one worker; more are dropped and counted.
     pub max_pending_spans: usize,
     /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
@@ -96,6 +98,7 @@ impl Default for Options {
             drain_strategy: DrainStrategy::Immediate,
             drain_time: Duration::from_secs(5),
             min_drain_time: Duration::ZERO,
+            span_details: false,
             max_pending_spans: 16 * 1024,
             config_cache: None,
             metrics_address: None,
@@ -191,6 +194,9 @@ impl Proxy {
         let own_address = worker::own_address();
         let usages = Arc::<Usages>::default();
         let open = Arc::<Open>::default();
+        let in_flight: Arc<[_]> = (0..options.worker_count())
+            .map(|_| Arc::default())
+            .collect();
         let (logs, log_writer) = Logs::start().map_err(|source| StartError::Logs { source })?;
         let workers = (0..options.worker_count())
             .map(|index| {
@@ -203,6 +209,8 @@ impl Proxy {
                     registry: registry.clone(),
                     usages: usages.clone(),
                     open: open.clone(),
+                    in_flight: in_flight.clone(),
+                    index,
                     logs: logs.clone(),
                 };
                 let (commands, thread) =

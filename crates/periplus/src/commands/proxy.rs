@@ -72,6 +72,10 @@ pub(crate) struct Args {
     )]
     application_metrics: Option<ApplicationMetrics>,
 
+    /// Spans tell more than Envoy's: route, endpoint, waiting, limits, attempts (docs/semantic-conventions.md)
+    #[arg(long)]
+    span_details: bool,
+
     #[command(flatten)]
     identity: WorkloadArgs,
 
@@ -115,6 +119,7 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
         .config(Some(&bootstrap.control_plane), (&account.0, &account.1))?;
     let options = Options {
         identity,
+        span_details: args.span_details,
         workers: args.workers.into(),
         config_cache: args.config_cache,
         max_connections: args.max_connections as usize,

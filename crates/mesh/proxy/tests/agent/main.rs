@@ -4,6 +4,7 @@
 mod control_plane;
 #[path = "../../../xds/tests/support/fake.rs"]
 mod fake;
+mod flags;
 mod lifecycle;
 mod overload;
 mod prometheus;

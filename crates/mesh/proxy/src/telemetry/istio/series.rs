@@ -1,12 +1,13 @@
 //! Series: counters and histograms under one set of labels, and the text that Prometheus gets.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::tcp::{self, TcpSeries};
-use super::{Observation, Peer, Protocol, Service};
+use super::{Custom, Metric, Observation, Peer, Protocol, Service};
 use crate::snapshot::Direction;
 use crate::stats::{Count, push_label};
 use crate::upstream::ClusterState;
@@ -38,20 +39,25 @@ const LIMITS: [u64; 19] = [
     0, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000,
     1_800_000, 3_600_000,
 ];
-const HISTOGRAMS: [&str; 3] = [
-    "istio_request_duration_milliseconds",
-    "istio_request_bytes",
-    "istio_response_bytes",
+const HISTOGRAMS: [Metric; 3] = [
+    Metric::Duration,
+    Metric::RequestBytes,
+    Metric::ResponseBytes,
 ];
+const MESSAGES: [Metric; 2] = [Metric::RequestMessages, Metric::ResponseMessages];
 
 /// The metrics of one set of labels, written by one worker.
 #[derive(Debug)]
 pub(crate) struct Series {
-    /// As Prometheus has them, without braces.
-    labels: String,
+    /// As Prometheus has them, without braces; none of a metric that is left out.
+    requests_labels: Option<Arc<str>>,
     requests: Count,
     /// As [`HISTOGRAMS`] has them.
+    histograms_labels: [Option<Arc<str>>; 3],
     histograms: [Histogram; 3],
+    /// As [`MESSAGES`] has them.
+    messages_labels: [Option<Arc<str>>; 2],
+    messages: [Count; 2],
 }
 
 #[derive(Debug, Default)]
@@ -92,11 +98,21 @@ fn bucket_of(value: u64) -> usize {
 }
 
 impl Series {
-    pub(super) fn new(labels: &Labels) -> Self {
+    pub(super) fn new(labels: &Labels, custom: Option<&Custom<'_>>) -> Self {
+        let requests = labels.of_metric(Metric::Requests, custom);
         Self {
-            labels: labels.0.clone(),
+            histograms_labels: match custom {
+                Some(_) => HISTOGRAMS.map(|metric| labels.of_metric(metric, custom)),
+                None => HISTOGRAMS.map(|_| requests.clone()),
+            },
+            messages_labels: match labels.is_grpc {
+                true => MESSAGES.map(|metric| labels.of_metric(metric, custom)),
+                false => [None, None],
+            },
+            requests_labels: requests,
             requests: Count::default(),
             histograms: Default::default(),
+            messages: Default::default(),
         }
     }
 
@@ -105,6 +121,9 @@ impl Series {
         let values = [seen.millis, seen.request_bytes, seen.response_bytes];
         for (histogram, value) in self.histograms.iter().zip(values) {
             histogram.add(value);
+        }
+        for (count, messages) in self.messages.iter().zip(seen.messages) {
+            count.add(messages);
         }
     }
 }
@@ -158,15 +177,23 @@ impl SeriesList {
 }
 
 /// A set of labels, with Istio's names and fallbacks.
-#[derive(Debug)]
-pub(super) struct Labels(String);
+#[derive(Debug, Default)]
+pub(super) struct Labels {
+    all: Vec<(Cow<'static, str>, String)>,
+    /// How many of them say who has talked to whom.
+    of_sides: usize,
+    is_grpc: bool,
+}
 
 impl Labels {
     pub(super) fn of(own: &Peer, seen: &Observation<'_>) -> Self {
         let is_outbound = seen.direction == Direction::Outbound;
         let unknown = Peer::default();
         let peer = seen.peer.as_deref().unwrap_or(&unknown);
-        let mut labels = Self(String::with_capacity(1024));
+        let mut labels = Self {
+            is_grpc: seen.protocol == Protocol::Grpc,
+            ..Self::default()
+        };
         labels.push(
             "reporter",
             if is_outbound { "source" } else { "destination" },
@@ -180,6 +207,7 @@ impl Labels {
             labels.push_side(side, who, principal, is_own);
         }
         labels.push_service(own, peer, seen);
+        labels.of_sides = labels.all.len();
         labels.push("request_protocol", seen.protocol.as_str());
         if seen.protocol != Protocol::Tcp {
             labels.push("response_code", &seen.status.to_string());
@@ -199,13 +227,44 @@ impl Labels {
         labels
     }
 
-    pub(super) fn into_text(self) -> String {
-        self.0
+    /// Those of a metric, as Prometheus has them; none if it is left out. Messages are told apart by who has talked
+    /// to whom only.
+    pub(super) fn of_metric(
+        &self,
+        metric: Metric,
+        custom: Option<&Custom<'_>>,
+    ) -> Option<Arc<str>> {
+        let all = match MESSAGES.contains(&metric) {
+            true => &self.all[..self.of_sides],
+            false => &self.all[..],
+        };
+        let mut text = String::with_capacity(1024);
+        let Some((custom, rule)) = custom.map(|custom| (custom, custom.rule(metric))) else {
+            for (name, value) in all {
+                push_label(&mut text, name, value);
+            }
+            return Some(text.into());
+        };
+        if rule.is_dropped {
+            return None;
+        }
+        for (name, value) in all
+            .iter()
+            .filter(|(name, _)| !rule.removed.contains(&**name))
+        {
+            let other = rule.set.get(&**name).map(|other| custom.value(other));
+            push_label(&mut text, name, other.unwrap_or(value));
+        }
+        let is_new = |name: &str| all.iter().all(|(known, _)| known != name);
+        for (name, value) in rule.set.iter().filter(|(name, _)| is_new(name)) {
+            push_label(&mut text, name, custom.value(value));
+        }
+        Some(text.into())
     }
 
     /// Of whatever there was no room for.
     pub(super) fn overflow(direction: Direction) -> Self {
-        let mut labels = Self(String::new());
+        let mut labels = Self::default();
         let is_outbound = direction == Direction::Outbound;
         labels.push(
             "reporter",
@@ -235,7 +294,7 @@ impl Labels {
             ("cluster", or(&who.cluster, "unknown")),
         ];
         for (name, value) in named {
-            self.push(&format!("{side}_{name}"), &value);
+            self.push(format!("{side}_{name}"), &value);
         }
     }
 
@@ -275,8 +334,8 @@ impl Labels {
         self.push("destination_service_namespace", &namespace);
     }
 
-    fn push(&mut self, name: &str, value: &str) {
-        push_label(&mut self.0, name, value);
+    fn push(&mut self, name: impl Into<Cow<'static, str>>, value: &str) {
+        self.all.push((name.into(), value.to_owned()));
     }
 }
 
@@ -311,11 +370,14 @@ fn namespace_of(principal: &str) -> Option<&str> {
     rest.split('/').next()
 }
 
-/// The values of all workers under one set of labels.
+/// The values of all workers, by labels.
+pub(super) type ByLabels<T> = BTreeMap<Arc<str>, T>;
+
 #[derive(Default)]
 struct Sums {
-    requests: u64,
-    histograms: [Sum; 3],
+    requests: ByLabels<u64>,
+    histograms: [ByLabels<Sum>; 3],
+    messages: [ByLabels<u64>; 2],
 }
 
 #[derive(Default)]
@@ -324,26 +386,56 @@ struct Sum {
     sum: u64,
 }
 
+impl Sums {
+    fn add(&mut self, series: &Series) {
+        if let Some(labels) = &series.requests_labels {
+            *self.requests.entry(labels.clone()).or_default() += series.requests.get();
+        }
+        let told = series.histograms_labels.iter().zip(&series.histograms);
+        for (sums, (labels, histogram)) in self.histograms.iter_mut().zip(told) {
+            let Some(labels) = labels else { continue };
+            let sum = sums.entry(labels.clone()).or_default();
+            for (bucket, count) in sum.buckets.iter_mut().zip(&histogram.buckets) {
+                *bucket += count.get();
+            }
+            sum.sum += histogram.sum.get();
+        }
+        let told = series.messages_labels.iter().zip(&series.messages);
+        for (sums, (labels, count)) in self.messages.iter_mut().zip(told) {
+            let Some(labels) = labels else { continue };
+            *sums.entry(labels.clone()).or_default() += count.get();
+        }
+    }
+}
+
+/// A counter, if there is anything to be told of it.
+pub(super) fn push_counter(name: &str, sums: &ByLabels<u64>, out: &mut String) {
+    if sums.is_empty() {
+        return;
+    }
+    // Writing to a `String` cannot fail.
+    let _ = writeln!(out, "# TYPE {name} counter");
+    for (labels, value) in sums {
+        let _ = writeln!(out, "{name}{{{labels}}} {value}");
+    }
+}
+
 /// The metrics of all workers in the text format of Prometheus.
 pub(crate) fn exposition<'a>(workers: impl Iterator<Item = &'a SeriesList>, out: &mut String) {
-    let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
-    let mut tcp_sums = BTreeMap::new();
+    let mut sums = Sums::default();
+    let mut tcp_sums = tcp::Sums::default();
+    let mut is_used = false;
     for worker in workers {
         for series in &*worker.tcp.lock().unwrap_or_else(PoisonError::into_inner) {
+            is_used = true;
             tcp::add_to(series, &mut tcp_sums);
         }
         for series in &*worker.all.lock().unwrap_or_else(PoisonError::into_inner) {
-            let of_labels = sums.entry(series.labels.clone()).or_default();
-            of_labels.requests += series.requests.get();
-            for (sum, histogram) in of_labels.histograms.iter_mut().zip(&series.histograms) {
-                for (bucket, count) in sum.buckets.iter_mut().zip(&histogram.buckets) {
-                    *bucket += count.get();
-                }
-                sum.sum += histogram.sum.get();
-            }
+            is_used = true;
+            sums.add(series);
         }
     }
-    if sums.is_empty() && tcp_sums.is_empty() {
+    if !is_used {
         return;
     }
     // Writing to a `String` cannot fail.
@@ -353,23 +445,25 @@ pub(crate) fn exposition<'a>(workers: impl Iterator<Item = &'a SeriesList>, out:
         env!("CARGO_PKG_VERSION")
     );
     tcp::exposition(&tcp_sums, out);
-    if sums.is_empty() {
-        return;
+    push_counter(Metric::Requests.name(), &sums.requests, out);
+    for (metric, sums) in MESSAGES.iter().zip(&sums.messages) {
+        push_counter(metric.name(), sums, out);
     }
-    let _ = writeln!(out, "# TYPE istio_requests_total counter");
-    for (labels, of_labels) in &sums {
-        let requests = of_labels.requests;
-        let _ = writeln!(out, "istio_requests_total{{{labels}}} {requests}");
-    }
-    for (index, name) in HISTOGRAMS.iter().enumerate() {
-        let _ = writeln!(out, "# TYPE {name} histogram");
-        for (labels, of_labels) in &sums {
-            let Sum { buckets, sum } = &of_labels.histograms[index];
+    for (metric, sums) in HISTOGRAMS.iter().zip(&sums.histograms) {
+        let name = metric.name();
+        if !sums.is_empty() {
+            let _ = writeln!(out, "# TYPE {name} histogram");
+        }
+        for (labels, Sum { buckets, sum }) in sums {
+            let comma = if labels.is_empty() { "" } else { "," };
             let mut count = 0;
             let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
             for (bucket, bound) in buckets.iter().zip(bounds) {
                 count += bucket;
-                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+                let _ = writeln!(
+                    out,
+                    "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"
+                );
             }
             let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}");
             let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
