@@ -55,7 +55,7 @@ mod view;
 mod worker;
 mod xfcc;
 
-pub use admin::{ApplicationMetrics, BadAnnotations};
+pub use admin::{ApplicationMetrics, BadAnnotations, LogControl, SetFilter};
 pub use agent::{Agent, AgentError};
 pub use publish::Published;
 pub use runtime::{DrainStrategy, Options, Proxy, StartError};

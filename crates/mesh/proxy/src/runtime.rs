@@ -13,7 +13,6 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::ApplicationMetrics;
 use crate::listener::{Listeners, Progress};
 use crate::overload::{Actions, Open};
 use crate::snapshot::Node;
@@ -22,6 +21,7 @@ use crate::telemetry::Logs;
 use crate::telemetry::istio::exposition;
 use crate::upstream::{Usages, add_gauges};
 use crate::worker::{self, Command, Ending, Scope, Setup};
+use crate::{ApplicationMetrics, LogControl};
 use crate::{Published, health};
 
 /// How many exchanges were reset for the memory that they held.
@@ -60,6 +60,8 @@ pub struct Options {
     pub metrics_address: Option<SocketAddr>,
     /// Where it serves its readiness, and its metrics with those of the application: port 15020 of Istio's sidecars.
     pub status_address: Option<SocketAddr>,
+    /// How [`crate::Agent`] changes what is logged, if it can.
+    pub log_control: Option<LogControl>,
     /// Where the application's metrics are.
     pub application_metrics: ApplicationMetrics,
     /// Where its own certificate comes from, which it keeps under the names that Istio's agent gives them; without
@@ -103,6 +105,7 @@ impl Default for Options {
             config_cache: None,
             metrics_address: None,
             status_address: None,
+            log_control: None,
             application_metrics: ApplicationMetrics::default(),
             identity: None,
         }

@@ -379,7 +379,7 @@ fn resources() {
             with_spec(
                 "DestinationRule",
                 "a",
-                "  host: a\n  trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}, warmup: {duration: 1s, aggression: 0}}}\n",
+                "  host: a\n  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: 'a/*', to: {'b/*': 60}}]}, warmup: {duration: 1s, aggression: 0}}}\n",
             ),
         ),
         (
@@ -507,8 +507,8 @@ fn mesh_config() {
              defaultProviders: {tracing: [zipkn]}\n",
         ),
         (
-            "OTLP over gRPC",
-            "extensionProviders: [{name: o, opentelemetry: {service: o.b, port: 4317}}]\n",
+            "OTLP over both",
+            "extensionProviders: [{name: o, opentelemetry: {service: o.b, port: 4317, http: {path: /v1/traces}, grpc: {}}}]\n",
         ),
         ("empty provider", "extensionProviders: [{name: o}]\n"),
         (

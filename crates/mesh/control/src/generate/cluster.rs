@@ -28,10 +28,11 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
     ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TrafficPolicy,
+    WorkloadEntry,
 };
 
 use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
-use super::{Generated, balancing, mutual_tls};
+use super::{Generated, balancing, locality, mutual_tls};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, is_subset};
@@ -101,18 +102,20 @@ fn add(
         resolve(&mut cluster, service, port, proxy);
         mutual_tls::secure(index, &mut cluster, (service, port, subset), policy);
         if cluster.eds_cluster_config.is_some() {
-            let endpoints = endpoints(index, &name, (service, port, labels));
+            let selected = service.endpoints.iter();
+            let selected = selected.filter(|endpoint| is_subset(labels, &endpoint.labels));
+            let selected: Vec<_> = selected.collect();
+            let mut endpoints = endpoints(index, &name, (service, port), &selected);
+            let scope = (index, proxy);
+            locality::spread(scope, policy, &selected, &mut cluster, &mut endpoints);
             made.endpoints.push(endpoints);
         }
         made.clusters.push(cluster);
     };
-    push("", &Labels::new(), &rules.policy);
+    push("", &Labels::new(), &rules.policy_of(None, port.number));
     for subset in &rules.subsets {
-        push(
-            &subset.name,
-            &subset.labels,
-            &subset.policy.or(&rules.policy),
-        );
+        let policy = rules.policy_of(Some(subset), port.number);
+        push(&subset.name, &subset.labels, &policy);
     }
 }
 
@@ -337,17 +340,13 @@ fn named_endpoint(name: &str, service: &Service, port: &Port) -> ClusterLoadAssi
 fn endpoints(
     index: &Index,
     name: &str,
-    (service, port, labels): (&Service, &Port, &Labels),
+    (service, port): (&Service, &Port),
+    selected: &[&WorkloadEntry],
 ) -> ClusterLoadAssignment {
-    let selected = service
-        .endpoints
-        .iter()
-        .filter(|endpoint| is_subset(labels, &endpoint.labels));
-    let target = |endpoint: &periplus_resources::WorkloadEntry| {
+    let target = |endpoint: &WorkloadEntry| {
         let address = SocketAddr::new(endpoint.address, endpoint.target_port(port));
         (address, endpoint.weight)
     };
-    let selected: Vec<_> = selected.collect();
     let mut made = load_assignment(name, selected.iter().map(|one| target(one)));
     let assigned = made
         .endpoints

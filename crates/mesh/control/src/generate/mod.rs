@@ -14,12 +14,14 @@ mod inbound;
 mod intercept;
 mod intercept_inbound;
 mod listener;
+mod locality;
 mod matching;
 mod mutual_tls;
 mod outbound;
 mod policy;
 mod proto;
 mod route;
+mod told;
 mod tracing;
 
 use std::collections::BTreeMap;
@@ -93,6 +95,7 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
             clusters.add_visible(|_, _| true);
         }
     }
+    told::add(index, proxy, &mut made.listeners);
     // Spans must arrive whatever the proxy may reach otherwise.
     for side in [Side::Client, Side::Server] {
         if let Some(traced) = index.tracing_of(proxy, side) {

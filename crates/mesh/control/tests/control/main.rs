@@ -4,6 +4,7 @@ mod connections;
 mod generate;
 mod kubernetes;
 mod live;
+mod localities;
 mod mutual_tls;
 mod random;
 mod real_envoy;

@@ -78,7 +78,7 @@ pub(super) fn compile(config: &Any, at: &At<'_>) -> Result<Option<Arc<MetricRule
         }
         for metric in metrics {
             let rule = rules.of_mut(metric);
-            rule.is_dropped = wanted.drop;
+            rule.is_dropped |= wanted.drop;
             for name in &wanted.tags_to_remove {
                 rule.set.remove(name);
                 rule.removed.insert(name.clone());
