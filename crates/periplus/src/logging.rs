@@ -44,3 +44,25 @@ pub(crate) fn set(filter: &str) -> Result<(), String> {
     let set = SET.get().ok_or("logging was not started")?;
     set(filter)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_logged_changes_at_once_or_not_at_all() {
+        let is_told = || tracing::enabled!(target: "periplus_proxy::http2", tracing::Level::DEBUG);
+        assert_eq!(
+            set("info").expect_err("too early"),
+            "logging was not started"
+        );
+        start("info");
+        assert!(!is_told());
+        set("info,periplus_proxy::http2=debug").expect("a good filter");
+        assert!(is_told());
+        set("info,=[").expect_err("no filter");
+        assert!(is_told());
+        set("error").expect("a good filter");
+        assert!(!is_told());
+    }
+}

@@ -220,7 +220,7 @@ pub(crate) async fn prepare(
         if before.len() < MOST_BEFORE {
             before.push(attempt.address.address);
         }
-        endpoint = Some(attempt.address.clone());
+        endpoint = Some(attempt.address);
     }
     let back_off = call.back_off(exchange);
     wait(client, exchange, begin, back_off).await?;

@@ -74,7 +74,7 @@ pub(super) fn spread(
         ));
     }
     for (((priority, place), lb_endpoints), weight) in groups.into_iter().zip(weights) {
-        let place = (!place.is_unknown()).then(|| core::Locality {
+        let place = (!place.is_unknown()).then_some(core::Locality {
             region: place.region,
             zone: place.zone,
             sub_zone: place.sub_zone,

@@ -105,6 +105,7 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
     for host in authentication::services(index, proxy) {
         clusters.add(&host);
     }
+    made.clusters.extend(authentication::clusters(index, proxy));
     for host in custom::services(index, proxy) {
         clusters.add(&host);
     }

@@ -234,7 +234,14 @@ fn check_destination_rules(index: &Index, problems: &mut Vec<Problem>) {
 fn check_keys(index: &Index, problems: &mut Vec<Problem>) {
     for entry in index.request_authentications() {
         for rule in &entry.spec.rules {
-            let JwksSource::Remote { host, port, .. } = &rule.keys else {
+            // What comes over TLS need not be of the mesh.
+            let JwksSource::Remote {
+                host,
+                port,
+                is_tls: false,
+                ..
+            } = &rule.keys
+            else {
                 continue;
             };
             let service = Host::parse(host).ok();

@@ -3,6 +3,7 @@
 //! What a label set is made of is looked up once: peers are remembered where their metadata came from, services
 //! at their clusters, and a series under a key of hashes.
 
+mod exposition;
 mod peer;
 mod rules;
 mod series;
@@ -17,12 +18,13 @@ use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
+pub(crate) use self::exposition::exposition;
 pub use self::peer::Peer;
 pub(crate) use self::peer::PeerCell;
 pub use self::rules::MetricRules;
 pub(crate) use self::rules::{Custom, LabelValue, Metric, RulesView};
+pub(crate) use self::series::SeriesList;
 use self::series::{Labels, Series};
-pub(crate) use self::series::{SeriesList, exposition};
 pub(crate) use self::tcp::TcpSeries;
 use crate::clock::Micros;
 use crate::flags::Flags;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::series::{ByLabels, Labels, push_counter};
+use super::exposition::{ByLabels, push_counter};
+use super::series::Labels;
 use super::{Custom, Metric};
 use crate::stats::Count;
 
