@@ -379,7 +379,15 @@ fn resources() {
             with_spec(
                 "DestinationRule",
                 "a",
-                "  host: a\n  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: 'a/*', to: {'b/*': 60}}]}, warmup: {duration: 1s, aggression: 0}}}\n",
+                "  host: a\n  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: 'a/*', to: {'b/*': 60}}]}}}\n",
+            ),
+        ),
+        (
+            "warmup",
+            with_spec(
+                "DestinationRule",
+                "a",
+                "  host: a\n  trafficPolicy: {loadBalancer: {warmup: {duration: 1s, aggression: 0}}}\n",
             ),
         ),
         (

@@ -965,12 +965,12 @@ spec:
     assert_eq!(
         names,
         [
-            "jwks|443||login.example",
-            "jwks|9080||details.default.svc.cluster.local"
+            "jwks|9080||details.default.svc.cluster.local",
+            "jwks|443||login.example"
         ]
     );
     let kinds = of_keys.iter().map(|one| one.cluster_discovery_type.clone());
-    let expected = [DiscoveryType::StrictDns, DiscoveryType::Static];
+    let expected = [DiscoveryType::Static, DiscoveryType::StrictDns];
     let expected = expected.map(|kind| Some(ClusterDiscoveryType::Type(kind.into())));
     assert_eq!(kinds.collect::<Vec<_>>(), expected);
     for cluster in of_keys {

@@ -20,7 +20,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use prost::{Message, Name as _};
 
 use crate::generate::{index_of, made, mesh_config, problems};
-use crate::support::{gateway, sidecar};
+use crate::support::{gateway, node, sidecar};
 
 const MESH: &str = "
 extensionProviders:
@@ -378,16 +378,21 @@ fn connections_are_logged_and_counted_as_requests_are() {
          metrics: [{overrides: [{match: {metric: TCP_SENT_BYTES}, disabled: true}]}]",
     );
     let index = index_of(&[], &resources, mesh_config(MESH));
-    let mut node = Node {
+    let mut shop = Node {
         user_agent_name: "periplus".to_owned(),
-        ..sidecar("reviews", "v1")
+        ..node(
+            "sidecar~10.0.0.9~shop-0.shop~shop.svc.cluster.local",
+            "shop.shop",
+            "shop",
+            &[("app", "shop")],
+        )
     };
-    let metadata = node.metadata.as_mut().expect("metadata");
+    let metadata = shop.metadata.as_mut().expect("metadata");
     let mode = Kind::StringValue("REDIRECT".to_owned());
     metadata
         .fields
         .insert("INTERCEPTION_MODE".to_owned(), Value { kind: Some(mode) });
-    let made = made(&index, &node);
+    let made = made(&index, &shop);
     let mut seen = [0, 0];
     for listener in &made.listeners {
         let chains = listener.filter_chains.iter();
