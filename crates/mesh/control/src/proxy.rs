@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
-use periplus_resources::Labels;
+use periplus_resources::{Labels, Locality};
 
 /// What a proxy is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +46,10 @@ pub struct Proxy {
     pub mesh_id: String,
     /// The cluster's name.
     pub cluster_id: String,
+    /// Where it runs, as far as that is known.
+    pub locality: Locality,
+    /// It counts Istio's metrics by itself, and can be told about them: ours can.
+    pub counts_metrics: bool,
 }
 
 impl Proxy {
@@ -105,10 +109,19 @@ impl Proxy {
             interception,
             cluster: node.cluster.clone(),
             namespace: namespace.to_owned(),
-            labels,
             workload: text("WORKLOAD_NAME").unwrap_or(instance).to_owned(),
             mesh_id: text("MESH_ID").unwrap_or("unknown").to_owned(),
             cluster_id: text("CLUSTER_ID").unwrap_or("unknown").to_owned(),
+            locality: match &node.locality {
+                Some(place) => Locality {
+                    region: place.region.clone(),
+                    zone: place.zone.clone(),
+                    sub_zone: place.sub_zone.clone(),
+                },
+                None => Locality::of_labels(&labels),
+            },
+            labels,
+            counts_metrics: node.user_agent_name == "periplus",
         })
     }
 

@@ -99,10 +99,13 @@ pub(crate) async fn acquire_raw(
     endpoint: &Rc<EndpointState>,
 ) -> Result<UpstreamConnection, Failure> {
     let behind = client.call().client.ends();
+    let worker = client.call().worker.clone();
     let connect = async {
         let slot = cluster.own_slot(endpoint).ok_or(Failure::Overflow)?;
+        let begin = worker.clock.now();
         let open = UpstreamConnection::open_raw(slot, behind);
         let opened = tokio::time::timeout(cluster.cluster.connect_timeout, open).await;
+        exchange.waited(|waited| waited.connecting(worker.clock.now() - begin));
         cluster.connected(endpoint, opened)
     };
     Box::pin(while_pending(client, exchange, cluster, connect)).await
@@ -116,6 +119,7 @@ async fn wait_for(
     endpoint: &Rc<EndpointState>,
 ) -> Result<UpstreamConnection, Failure> {
     let behind = client.call().client.ends();
+    let worker = client.call().worker.clone();
     let connect = async {
         loop {
             let slot = match cluster.checkout(endpoint, exchange.is_high_priority) {
@@ -123,14 +127,19 @@ async fn wait_for(
                 Pooled::Open(slot) => slot,
                 Pooled::Full => {
                     let waiting = endpoint.wait();
-                    match poll_fn(|cx| waiting.poll(cx)).await {
+                    let begin = worker.clock.now();
+                    let offered = poll_fn(|cx| waiting.poll(cx)).await;
+                    exchange.waited(|waited| waited.queued(worker.clock.now() - begin));
+                    match offered {
                         Some(connection) => return Ok(connection),
                         None => continue,
                     }
                 }
             };
+            let begin = worker.clock.now();
             let open = UpstreamConnection::open(slot, behind);
             let opened = tokio::time::timeout(cluster.cluster.connect_timeout, open).await;
+            exchange.waited(|waited| waited.connecting(worker.clock.now() - begin));
             return cluster.connected(endpoint, opened);
         }
     };

@@ -4,6 +4,7 @@ mod application;
 mod certificates;
 mod clusters;
 mod dump;
+mod logging;
 mod ports;
 mod prometheus;
 mod protobuf;
@@ -22,6 +23,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 pub use self::application::{ApplicationMetrics, BadAnnotations};
+pub(crate) use self::logging::Levels;
+pub use self::logging::{LogControl, SetFilter};
 pub(crate) use self::ports::{serve_metrics, serve_status};
 use self::stats::{Format, Wanted};
 use crate::agent::{Shared, resident_bytes};
@@ -41,6 +44,10 @@ GET  /stats             counters, gauges and histograms; ?filter=REGEX, ?invert_
                         ?type=(All|Counters|Gauges|Histograms), ?format=(text|json|prometheus),
                         ?histogram_buckets=(summary|cumulative|disjoint)
 GET  /stats/prometheus  the same for Prometheus
+GET  /init_dump         what the start, or a new configuration, still waits for
+GET  /runtime           runtime values, of which there are none
+POST /logging           what is logged; ?level=LEVEL, ?COMPONENT=LEVEL, ?paths=COMPONENT:LEVEL,…
+POST /reset_counters    count from zero again
 POST /healthcheck/fail  be not ready, so that no new requests come
 POST /healthcheck/ok    be ready again
 POST /drain_listeners   close the listeners; ?graceful: let connections end first; ?inboundonly, ?skip_exit
@@ -68,6 +75,10 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/drain_listeners", post(drain_listeners))
         .route("/quitquitquit", post(quit))
         .route("/reopen_logs", post(reopen_logs))
+        .route("/init_dump", get(init_dump))
+        .route("/runtime", get(runtime))
+        .route("/logging", post(change_log))
+        .route("/reset_counters", post(reset_counters))
         .fallback(async || {
             (
                 StatusCode::NOT_FOUND,
@@ -268,6 +279,43 @@ async fn reopen_logs(State(shared): State<Arc<Shared>>) -> &'static str {
     if let Some(proxy) = &*shared.proxy() {
         proxy.reopen_logs();
     }
+    "OK\n"
+}
+
+/// What warms: a cluster until its endpoints and secrets are there and checked, a listener until its routes and
+/// secrets are.
+async fn init_dump(State(shared): State<Arc<Shared>>) -> Response {
+    let state = shared.state();
+    let waiting =
+        |is_warming: bool, kind: &str, name: &String| is_warming.then(|| format!("{kind} {name}"));
+    let clusters = state.store.clusters().iter();
+    let clusters =
+        clusters.filter_map(|(name, slot)| waiting(slot.warming.is_some(), "Cluster", name));
+    let listeners = state.store.listeners().iter();
+    let listeners = listeners
+        .filter_map(|(name, slot)| waiting(slot.warming.is_some(), "Listener-init-target", name));
+    let names: Vec<_> = clusters.chain(listeners).collect();
+    if names.is_empty() {
+        return Json(json!({})).into_response();
+    }
+    let dump = json!({"name": "init manager Server", "target_names": names});
+    Json(json!({"unready_targets_dumps": [dump]})).into_response()
+}
+
+/// There is no runtime: its layers are none.
+async fn runtime() -> Json<serde_json::Value> {
+    Json(json!({"entries": {}, "layers": []}))
+}
+
+async fn change_log(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> (StatusCode, String) {
+    shared.levels.answer(&query)
+}
+
+async fn reset_counters(State(shared): State<Arc<Shared>>) -> &'static str {
+    stats::reset_counters(&shared);
     "OK\n"
 }
 

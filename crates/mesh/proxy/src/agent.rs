@@ -30,9 +30,11 @@ use self::follow::Follower;
 use self::overload::Pressures;
 pub(crate) use self::overload::resident_bytes;
 use self::pages::Pages;
+use crate::admin::Levels;
 use crate::bootstrap::{Bootstrap, StaticSecret};
 use crate::config::{Lookup, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
+use crate::stats::Sums;
 use crate::worker::Scope;
 use crate::{Options, Proxy, Published, StartError, admin};
 
@@ -110,6 +112,10 @@ pub(crate) struct Shared {
     fails_checks: AtomicBool,
     /// It gets a certificate for itself.
     has_identity: bool,
+    /// What is logged.
+    pub(crate) levels: Levels,
+    /// What the counters were when they were reset.
+    baseline: Mutex<Sums>,
 }
 
 /// The configuration and the stream that brings it.
@@ -301,6 +307,7 @@ impl Shared {
         options.least_account = bootstrap.overload.least_account;
         let drain_time = options.drain_time;
         let has_identity = options.identity.is_some();
+        let levels = Levels::new(options.log_control.clone());
         let workers = options.worker_count();
         let published = Published::new(Snapshot {
             generation: 0,
@@ -314,6 +321,8 @@ impl Shared {
             started: Instant::now(),
             drain_time,
             drains: AtomicBool::new(false),
+            levels,
+            baseline: Mutex::default(),
             state: Mutex::new(State::new()),
             published,
             proxy: Mutex::new(Some(proxy)),
@@ -344,6 +353,11 @@ impl Shared {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the counters were when they were reset.
+    pub(crate) fn baseline(&self) -> MutexGuard<'_, Sums> {
+        self.baseline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn proxy(&self) -> MutexGuard<'_, Option<Proxy>> {

@@ -15,6 +15,7 @@ use crate::grpc::{self, GrpcStatus};
 use crate::http1::edit::{Names, append_field};
 use crate::http1::name::Name;
 use crate::http1::status::append_status_line;
+use crate::in_flight::{self, Place};
 use crate::overload::HeadBytes;
 use crate::policy::Metadata;
 use crate::policy::authz::Asked;
@@ -22,7 +23,7 @@ use crate::reply::{Failure, Reply, append_common};
 use crate::retry::{Retried, Tries};
 use crate::route::RouteAt;
 use crate::snapshot::{AppendAction, ConnectionManager};
-use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext};
+use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext, Waited};
 use crate::upstream::{ClusterState, EndpointState};
 
 /// What an answer of the proxy's own says about itself whatever a route wants.
@@ -77,6 +78,8 @@ pub(crate) struct Exchange {
     pub(crate) completed: bool,
     /// How the call ended, if the response says so as gRPC does.
     pub(crate) grpc: Option<Box<GrpcStatus>>,
+    /// Requests that the workload sends meanwhile may be due to it.
+    in_flight: Option<Place>,
     /// What most requests do not have; boxed, so that a connection does not hold the memory for it.
     pub(crate) rare: Option<Box<Rare>>,
 }
@@ -124,6 +127,11 @@ pub(crate) struct Rare {
     pub(crate) tries: Tries,
     /// and what its span tells of them.
     pub(crate) retried: Option<Retried>,
+    /// How many requests to this workload were under way, and the newest of them, if nothing else tells why it has
+    /// sent this one.
+    pub(crate) causes: Option<(usize, String)>,
+    /// Messages of gRPC: those of the request, and those of the response.
+    pub(crate) messages: [u64; 2],
 }
 
 /// A field that a filter puts into the response.
@@ -195,6 +203,7 @@ impl Exchange {
             head_bytes: None,
             completed: false,
             grpc: None,
+            in_flight: None,
             rare: None,
         }
     }
@@ -279,6 +288,18 @@ impl Exchange {
         self.rare.get_or_insert_default()
     }
 
+    /// Messages of gRPC, if they are counted: those of the request, and those of the response.
+    pub(crate) fn messages(&self) -> [u64; 2] {
+        self.rare.as_ref().map_or([0, 0], |rare| rare.messages)
+    }
+
+    /// Notes for what the attempt has waited.
+    pub(crate) fn waited(&self, note: impl FnOnce(&Waited)) {
+        if let Some(attempt) = &self.attempt {
+            note(&attempt.waited);
+        }
+    }
+
     /// The endpoint has answered with this status.
     #[inline]
     pub(crate) fn answered(&mut self, status: u16, now: Micros) {
@@ -286,6 +307,7 @@ impl Exchange {
             return;
         };
         attempt.status = status;
+        attempt.first_byte = now;
         if let Some(cluster) = &self.cluster
             && cluster.watches()
         {
@@ -318,12 +340,29 @@ impl Call {
         let manager = &self.view.manager;
         let random = || self.worker.random();
         let mut id = RequestId::on_arrival(manager, fields, head, random);
-        let trace = self
-            .view
-            .tracer
-            .as_ref()
-            .and_then(|tracer| tracer.begin(&mut id, fields, head, &self.view.http, random));
-        Exchange::new(begin, id, trace, self.is_grpc())
+        let tracer = self.view.tracer.as_ref();
+        let trace =
+            tracer.and_then(|tracer| tracer.begin(&mut id, fields, head, &self.view.http, random));
+        let mut exchange = Exchange::new(begin, id, trace, self.is_grpc());
+        if let (Some(tracer), Some(trace)) = (tracer, &trace) {
+            if tracer.keeps_in_flight() {
+                exchange.in_flight = Some(self.is_in_flight(&exchange, trace));
+            } else if tracer.seeks_causes(trace) {
+                let all = in_flight::candidates(self.worker.in_flight.iter());
+                if let Some(causes) = all {
+                    exchange.rare().causes = Some(causes);
+                }
+            }
+        }
+        exchange
+    }
+
+    /// Lets requests of this workload know that it is working on this one.
+    #[cold]
+    fn is_in_flight(&self, exchange: &Exchange, trace: &TraceContext) -> Place {
+        let id = exchange.id.get(&self.request.fields, self.buffer.head());
+        let begin = self.worker.clock.wall(exchange.begin);
+        self.worker.own_in_flight().enter(&trace.span, id, begin)
     }
 
     /// Whether the connection is given up because there is too much to do, which is counted.
@@ -349,11 +388,12 @@ impl Call {
 
     #[inline]
     pub(crate) fn begin_attempt(&self, exchange: &mut Exchange, endpoint: &Rc<EndpointState>) {
-        let spawns = self
-            .view
-            .tracer
-            .as_ref()
-            .is_some_and(|tracer| tracer.spawns() && exchange.mirror().is_none());
+        let tracer = self.view.tracer.as_ref();
+        let spawns = tracer.is_some_and(|tracer| tracer.spawns() && exchange.mirror().is_none());
+        let details = tracer.is_some_and(|tracer| tracer.tells_details(exchange.trace.as_ref()));
+        let is_high = exchange.is_high_priority;
+        let cluster = exchange.cluster.as_ref().filter(|_| details);
+        let occupied = cluster.map(|cluster| cluster.occupied(Some(endpoint), is_high));
         exchange.attempt = Some(Attempt {
             span: exchange
                 .trace
@@ -361,6 +401,9 @@ impl Call {
                 .map(|trace| trace.span.child(self.worker.random())),
             address: endpoint.clone(),
             begin: exchange.onward,
+            waited: Waited::default(),
+            first_byte: 0,
+            occupied,
             connected: false,
             status: 0,
             flags: Flags::default(),

@@ -1,5 +1,6 @@
 //! Envoy's response flags.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why an exchange did not go as it should (Envoy's `response_flags`).
@@ -105,9 +106,37 @@ impl Flag {
             Self::UDO => "UnconditionalDropOverload",
             Self::DI => "DelayInjected",
             Self::FI => "FaultInjected",
-            Self::OM => "OverloadManager",
+            Self::OM => "OverloadManagerTerminated",
             Self::RL => "RateLimited",
             Self::UAEX => "UnauthorizedExternalService",
+        }
+    }
+
+    /// What it means.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::UH => "no healthy endpoint in the cluster",
+            Self::UF => "no connection to the endpoint",
+            Self::UO => "a circuit breaker is open",
+            Self::NR => "no route, or no filter chain, for the request",
+            Self::NC => "the route's cluster is not there",
+            Self::DC => "the client has gone",
+            Self::DR => "the client has reset the stream",
+            Self::UR => "the endpoint has reset the stream",
+            Self::UT => "the endpoint has not answered in time",
+            Self::UC => "the endpoint has closed the connection",
+            Self::UPE => "the endpoint has broken its protocol",
+            Self::DPE => "the client has broken its protocol",
+            Self::SI => "nothing has moved for too long",
+            Self::URX => "all retries, or attempts to connect, are used up",
+            Self::DT => "the connection has lasted for too long",
+            Self::DO => "the control plane has a share of the requests refused",
+            Self::UDO => "the control plane has all requests refused",
+            Self::DI => "a fault filter has delayed the request",
+            Self::FI => "a fault filter has answered the request",
+            Self::OM => "memory runs short, and the stream holds much of it",
+            Self::RL => "there were too many requests",
+            Self::UAEX => "an authorizer has refused the request",
         }
     }
 
@@ -173,15 +202,32 @@ impl Flags {
 
     /// Their long names, comma-joined.
     pub(crate) fn long(self) -> impl fmt::Display {
-        fmt::from_fn(move |f| self.join(f, Flag::long))
+        fmt::from_fn(move |f| self.join(f, ",", Flag::long))
     }
 
-    fn join(self, f: &mut fmt::Formatter<'_>, name: fn(Flag) -> &'static str) -> fmt::Result {
+    /// What they mean; none if there is none.
+    pub(crate) fn words(self) -> Option<Cow<'static, str>> {
+        match self.0 {
+            [None, ..] => None,
+            [Some(flag), None, ..] => Some(flag.words().into()),
+            [Some(_), Some(_), ..] => {
+                let all = fmt::from_fn(|f| self.join(f, "; ", Flag::words));
+                Some(all.to_string().into())
+            }
+        }
+    }
+
+    fn join(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        comma: &str,
+        name: fn(Flag) -> &'static str,
+    ) -> fmt::Result {
         if self.is_empty() {
             return f.write_str("-");
         }
         for (index, flag) in self.0.into_iter().flatten().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
+            let comma = if index > 0 { comma } else { "" };
             write!(f, "{comma}{}", name(flag))?;
         }
         Ok(())
@@ -200,7 +246,7 @@ impl Flags {
 /// Comma-joined short flags, `-` if there is none.
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.join(f, Flag::as_str)
+        self.join(f, ",", Flag::as_str)
     }
 }
 

@@ -72,6 +72,41 @@ pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
         .is_some_and(|rest| matches!(rest, [] | [b'+', ..]))
 }
 
+/// Counts the messages of a body as it passes: each has a head of five bytes, the last four of which say how
+/// long it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Messages {
+    /// Those that have begun.
+    pub(crate) count: u64,
+    /// Bytes of a head that have come.
+    of_head: u8,
+    /// Bytes that are left of the message.
+    left: u32,
+}
+
+impl Messages {
+    pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
+        while let [first, rest @ ..] = bytes {
+            if self.of_head == 0 && self.left > 0 {
+                let part = bytes.len().min(self.left as usize);
+                self.left -= part as u32;
+                bytes = &bytes[part..];
+                continue;
+            }
+            self.left = match self.of_head {
+                0 => 0,
+                _ => self.left << 8 | u32::from(*first),
+            };
+            self.of_head += 1;
+            if self.of_head == 5 {
+                self.of_head = 0;
+                self.count += 1;
+            }
+            bytes = rest;
+        }
+    }
+}
+
 /// The names of the codes: as Envoy's access log has them, and as the standard does.
 const NAMES: [(&str, &str); 17] = [
     ("OK", "OK"),
@@ -186,6 +221,22 @@ pub(crate) fn encode_message(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_counted_however_they_are_cut() {
+        let message = |length: usize| {
+            let head = [&[0][..], &(length as u32).to_be_bytes()].concat();
+            [head, vec![7; length]].concat()
+        };
+        let body = [message(0), message(3), message(300)].concat();
+        for size in [1, 2, 4, 5, 7, 1000] {
+            let mut messages = Messages::default();
+            for part in body.chunks(size) {
+                messages.pass(part);
+            }
+            assert_eq!(messages.count, 3, "in parts of {size}");
+        }
+    }
 
     #[test]
     fn timeouts_of_every_unit() {

@@ -27,6 +27,7 @@ mod heads;
 mod health;
 mod http1;
 mod http2;
+mod in_flight;
 pub mod inspect;
 mod listener;
 mod net;
@@ -54,7 +55,7 @@ mod view;
 mod worker;
 mod xfcc;
 
-pub use admin::{ApplicationMetrics, BadAnnotations};
+pub use admin::{ApplicationMetrics, BadAnnotations, LogControl, SetFilter};
 pub use agent::{Agent, AgentError};
 pub use publish::Published;
 pub use runtime::{DrainStrategy, Options, Proxy, StartError};

@@ -7,7 +7,7 @@ use crate::clock::Micros;
 use crate::exchange::Exchange;
 use crate::http1::name::Name;
 use crate::snapshot::Decorator;
-use crate::trace::{Finished, RequestId, text};
+use crate::trace::{Details, Finished, RequestId, text};
 
 impl Exchange {
     /// Counts it for its cluster.
@@ -114,6 +114,39 @@ impl Call {
             grpc: exchange.grpc.as_deref(),
             decided: self.decisions(exchange),
             asked: exchange.rare.as_ref().and_then(|rare| rare.asked.as_ref()),
+            details: self.details(exchange),
+        }
+    }
+
+    /// What is told besides, if anything is.
+    #[inline]
+    fn details<'a>(&'a self, exchange: &'a Exchange) -> Option<Details<'a>> {
+        let tracer = self.view.tracer.as_ref()?;
+        let wanted = tracer.tells_details(exchange.trace.as_ref());
+        wanted.then(|| self.all_details(exchange))
+    }
+
+    #[cold]
+    fn all_details<'a>(&'a self, exchange: &'a Exchange) -> Details<'a> {
+        let route = self.view.router.as_ref().zip(exchange.route);
+        let rare = exchange.rare.as_deref();
+        let cluster = exchange.cluster.as_deref();
+        let attempt = exchange.attempt.as_ref();
+        let refused = cluster.filter(|_| attempt.is_none());
+        Details {
+            route: route.map(|(router, at)| router.tags(at)),
+            endpoint: cluster
+                .zip(attempt)
+                .map(|(cluster, attempt)| cluster.endpoint_tags(&attempt.address)),
+            // A copy goes to a cluster of its own.
+            subset: match exchange.mirror() {
+                None => route.and_then(|(router, at)| router.subset(at)),
+                Some(_) => None,
+            },
+            occupied: refused.map(|cluster| cluster.occupied(None, exchange.is_high_priority)),
+            tries: exchange.tries,
+            before: rare.map_or("", |rare| &rare.tries.told),
+            causes: rare.and_then(|rare| rare.causes.as_ref()),
         }
     }
 

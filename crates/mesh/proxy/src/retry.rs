@@ -1,6 +1,7 @@
 //! Whether, and when, a request is tried again.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +30,8 @@ pub(crate) struct Tries {
     pub(crate) before: Vec<SocketAddr>,
     /// How long the endpoint wants to be left alone.
     wanted: Option<Duration>,
+    /// How they ended, in words, if the span tells it.
+    pub(crate) told: String,
     /// Counts the attempt among the cluster's retries, until it is known how it went.
     permit: Option<Permit>,
 }
@@ -205,6 +208,7 @@ pub(crate) async fn prepare(
     call.report_attempt(exchange, begin);
     exchange.grpc = None;
     let mut reason = Cow::Borrowed("");
+    let mut endpoint = None;
     if let Some(attempt) = exchange.attempt.take() {
         reason = match failure.reset_reason() {
             _ if *failure == Failure::Again => Cow::Owned(attempt.status.to_string()),
@@ -216,12 +220,26 @@ pub(crate) async fn prepare(
         if before.len() < MOST_BEFORE {
             before.push(attempt.address.address);
         }
+        endpoint = Some(attempt.address);
     }
     let back_off = call.back_off(exchange);
     wait(client, exchange, begin, back_off).await?;
     exchange.tries = exchange.tries.saturating_add(1);
     let number = exchange.tries.into();
-    let back_off = client.call().worker.clock.now() - begin;
+    let call = client.call();
+    let back_off = call.worker.clock.now() - begin;
+    let tracer = call.view.tracer.as_ref();
+    let tells = tracer.is_some_and(|tracer| tracer.tells_details(exchange.trace.as_ref()));
+    if let Some(endpoint) = endpoint.filter(|_| tells && number <= MOST_BEFORE as u32) {
+        let told = &mut exchange.rare().tries.told;
+        let comma = if told.is_empty() { "" } else { "; " };
+        // Writing to a `String` cannot fail.
+        let _ = write!(
+            told,
+            "{comma}{}: {reason}, next after {back_off} us",
+            endpoint.text
+        );
+    }
     exchange.rare().retried = Some(Retried {
         number,
         reason,

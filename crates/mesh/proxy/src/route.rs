@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use periplus_wire::export::FixedTags;
+
 use crate::balance::Criteria;
 use crate::filter::{Active, Maker};
 use crate::hashing::parameter;
@@ -22,6 +24,7 @@ use crate::snapshot::{
     Conditions, Forward, HeaderMatch, PathMatch, QueryMatch, Route, RouteAction, RouteTable,
     VirtualHost, WeightedCluster, choose, overlay,
 };
+use crate::trace::route_tags;
 use crate::upstream::ClusterState;
 
 use index::Index;
@@ -61,6 +64,8 @@ pub(crate) struct RoutePlan {
     untimed: usize,
     /// and the fields that they replace.
     pub(crate) replaced: Names,
+    /// What spans tell of it, once one has.
+    told: OnceCell<FixedTags>,
 }
 
 /// A cluster that a route may forward to.
@@ -69,6 +74,8 @@ pub(crate) struct ClusterChoice {
     pub(crate) cluster: Rc<ClusterState>,
     /// The subset of it, if it has subsets.
     pub(crate) criteria: Option<Rc<Criteria>>,
+    /// The subset in words.
+    subset: Option<Box<str>>,
 }
 
 /// Where a route is in its table.
@@ -201,6 +208,19 @@ impl Router {
         &self.plans[at.host as usize][at.route as usize]
     }
 
+    /// What spans tell of a route.
+    pub(crate) fn tags(&self, at: RouteAt) -> &FixedTags {
+        let host = &self.table.virtual_hosts[at.host as usize];
+        let told = &self.plan(at).told;
+        told.get_or_init(|| route_tags(&host.name, self.route(at)))
+    }
+
+    /// The subset that a request goes to.
+    pub(crate) fn subset(&self, at: RouteAt) -> Option<&str> {
+        let choice = self.plan(at).clusters.get(at.choice())?.as_ref()?;
+        choice.subset.as_deref()
+    }
+
     /// Where one of a route's copies goes.
     pub(crate) fn mirror(&self, at: RouteAt, index: usize) -> Option<&Rc<ClusterState>> {
         self.plan(at).mirrors.get(index)?.as_ref()
@@ -282,6 +302,7 @@ impl RoutePlan {
             lines: Vec::new(),
             untimed: 0,
             replaced: Names::default(),
+            told: OnceCell::new(),
         };
         if let Some(decorator) = &route.decorator
             && tells_operations
@@ -298,7 +319,12 @@ impl RoutePlan {
                 let cluster = cluster(&choice.name)?;
                 let subsets = cluster.cluster.spread.subsets.as_ref();
                 let criteria = subsets.map(|all| Rc::new(Criteria::new(&choice.labels, all)));
-                Some(ClusterChoice { cluster, criteria })
+                let subset = subset(choice, &cluster.cluster.name);
+                Some(ClusterChoice {
+                    cluster,
+                    criteria,
+                    subset,
+                })
             };
             plan.clusters = choices.map(choice).collect();
             let mirrors = forward.mirrors.iter();
@@ -317,6 +343,20 @@ impl RoutePlan {
         }
         plan
     }
+}
+
+/// The subset that a route asks for: by labels, or as Istio names its clusters (`outbound|9080|v1|HOST`).
+fn subset(choice: &WeightedCluster, cluster: &str) -> Option<Box<str>> {
+    if !choice.labels.is_empty() {
+        let labels = choice.labels.iter();
+        let labels: Vec<_> = labels
+            .map(|(name, value)| format!("{name}={}", value.trim_matches('"')))
+            .collect();
+        return Some(labels.join(",").into());
+    }
+    let mut parts = cluster.split('|');
+    let (subset, host) = (parts.nth(2)?, parts.next()?);
+    (!subset.is_empty() && !host.is_empty()).then(|| subset.into())
 }
 
 /// How long the proxy waits for the response.

@@ -13,7 +13,6 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::ApplicationMetrics;
 use crate::listener::{Listeners, Progress};
 use crate::overload::{Actions, Open};
 use crate::snapshot::Node;
@@ -22,6 +21,7 @@ use crate::telemetry::Logs;
 use crate::telemetry::istio::exposition;
 use crate::upstream::{Usages, add_gauges};
 use crate::worker::{self, Command, Ending, Scope, Setup};
+use crate::{ApplicationMetrics, LogControl};
 use crate::{Published, health};
 
 /// How many exchanges were reset for the memory that they held.
@@ -50,6 +50,8 @@ pub struct Options {
     pub drain_time: Duration,
     /// How long new connections are taken when the proxy is to end, though none may be left.
     pub min_drain_time: Duration,
+    /// Spans tell more than Envoy's do: the attributes `periplus.*`.
+    pub span_details: bool,
     /// The most spans that wait for export in one worker; more are dropped and counted.
     pub max_pending_spans: usize,
     /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
@@ -58,6 +60,8 @@ pub struct Options {
     pub metrics_address: Option<SocketAddr>,
     /// Where it serves its readiness, and its metrics with those of the application: port 15020 of Istio's sidecars.
     pub status_address: Option<SocketAddr>,
+    /// How [`crate::Agent`] changes what is logged, if it can.
+    pub log_control: Option<LogControl>,
     /// Where the application's metrics are.
     pub application_metrics: ApplicationMetrics,
     /// Where its own certificate comes from, which it keeps under the names that Istio's agent gives them; without
@@ -96,10 +100,12 @@ impl Default for Options {
             drain_strategy: DrainStrategy::Immediate,
             drain_time: Duration::from_secs(5),
             min_drain_time: Duration::ZERO,
+            span_details: false,
             max_pending_spans: 16 * 1024,
             config_cache: None,
             metrics_address: None,
             status_address: None,
+            log_control: None,
             application_metrics: ApplicationMetrics::default(),
             identity: None,
         }
@@ -191,6 +197,9 @@ impl Proxy {
         let own_address = worker::own_address();
         let usages = Arc::<Usages>::default();
         let open = Arc::<Open>::default();
+        let in_flight: Arc<[_]> = (0..options.worker_count())
+            .map(|_| Arc::default())
+            .collect();
         let (logs, log_writer) = Logs::start().map_err(|source| StartError::Logs { source })?;
         let workers = (0..options.worker_count())
             .map(|index| {
@@ -203,6 +212,8 @@ impl Proxy {
                     registry: registry.clone(),
                     usages: usages.clone(),
                     open: open.clone(),
+                    in_flight: in_flight.clone(),
+                    index,
                     logs: logs.clone(),
                 };
                 let (commands, thread) =

@@ -73,7 +73,7 @@ pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
 pub use crate::policy::authz::{Authz, BodyRule, CheckSettings};
 pub use crate::policy::jwt::Jwt;
 pub use crate::policy::{ConnectionRules, Rbac};
-pub use crate::telemetry::{AccessLog, Peer};
+pub use crate::telemetry::{AccessLog, MetricRules, Peer};
 pub use crate::tls::{ClientTls, ServerTls};
 
 /// One consistent configuration of the whole proxy.
@@ -161,6 +161,8 @@ pub struct ConnectionManager {
     pub upgrades: Vec<Upgrade>,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
+    /// What is wanted of Istio's metrics (`stats.PluginConfig`).
+    pub metrics: Option<Arc<MetricRules>>,
 }
 
 impl ConnectionManager {
@@ -189,6 +191,7 @@ impl ConnectionManager {
             http2: Http2Options::default(),
             upgrades: Vec::new(),
             access_logs: Vec::new(),
+            metrics: None,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::snapshot::{
     Service, Snapshot, TcpProxy, select,
 };
 use crate::stats::{ClusterStats, HttpStats, ListenerHttpStats, ListenerStats, TcpStats, TlsStats};
-use crate::telemetry::istio::Metrics;
+use crate::telemetry::istio::{Metrics, RulesView};
 use crate::telemetry::{AccessLog, LogView, Sink, Telemetry};
 use crate::trace::Tracer;
 use crate::upstream::ClusterState;
@@ -94,6 +94,8 @@ pub(crate) struct TcpView {
     pub(crate) logs: Option<LogView>,
     /// Istio's metrics of its connections.
     pub(crate) metrics: Option<(Rc<Metrics>, Direction)>,
+    /// What is wanted of them.
+    pub(crate) metric_rules: Option<RulesView>,
 }
 
 impl View {
@@ -302,7 +304,8 @@ impl ServiceView {
             Service::Http(manager) => {
                 let tracer = manager.tracing.as_ref().map(|tracing| {
                     let exporter = worker.exporter(&tracing.provider);
-                    Tracer::new(tracing, direction, &worker.node, exporter)
+                    let details = worker.options.span_details;
+                    Tracer::new(tracing, direction, &worker.node, (exporter, details))
                 });
                 let maker = filter::Maker::new(manager, &worker.registry);
                 let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
@@ -322,6 +325,7 @@ impl ServiceView {
                     telemetry: Telemetry::new(
                         log_view(&manager.access_logs, worker),
                         metrics(worker, direction),
+                        manager.metrics.as_ref(),
                         direction,
                     ),
                     manager: manager.clone(),
@@ -336,6 +340,7 @@ impl ServiceView {
                     .collect(),
                 logs: log_view(&proxy.access_logs, worker),
                 metrics: metrics(worker, direction).map(|metrics| (metrics, direction)),
+                metric_rules: proxy.metrics.as_ref().map(RulesView::new),
                 rules: proxy
                     .rules
                     .iter()

@@ -26,6 +26,7 @@ use crate::call::Parts;
 use crate::clock::Clock;
 use crate::export::Exporter;
 use crate::http2::Tasks;
+use crate::in_flight::InFlight;
 use crate::listener;
 use crate::overload::{Accounts, Actions, Open, Overload, Share};
 use crate::registry::Connections;
@@ -61,6 +62,9 @@ pub(crate) struct Setup {
     pub(crate) registry: Arc<Registry>,
     pub(crate) usages: Arc<Usages>,
     pub(crate) open: Arc<Open>,
+    pub(crate) in_flight: Arc<[Arc<InFlight>]>,
+    /// Which worker it is.
+    pub(crate) index: usize,
     pub(crate) logs: Arc<Logs>,
 }
 
@@ -132,6 +136,10 @@ pub(crate) struct Worker {
     pub(crate) connections: Connections,
     /// The connections of all workers.
     pub(crate) open: Arc<Open>,
+    /// Requests to this workload that are under way, by worker, if spans tell of them,
+    pub(crate) in_flight: Arc<[Arc<InFlight>]>,
+    /// and which worker this is.
+    index: usize,
     pub(crate) overload: Overload,
     /// What exchanges hold in memory, if it is to be known.
     pub(crate) accounts: Option<Rc<Accounts>>,
@@ -221,6 +229,8 @@ impl Worker {
             options: setup.options,
             connections: Connections::default(),
             open: setup.open,
+            in_flight: setup.in_flight,
+            index: setup.index,
             overload: Overload::default(),
             published: RefCell::new(Cache::new(Newest(setup.published))),
             view: RefCell::new(View::empty(Arc::new(Snapshot {
@@ -455,6 +465,11 @@ impl Worker {
         let exporter = Exporter::new(provider, self);
         exporters.push((provider.clone(), exporter.clone()));
         exporter
+    }
+
+    /// Those requests to this workload that are under way here.
+    pub(crate) fn own_in_flight(&self) -> &Arc<InFlight> {
+        &self.in_flight[self.index]
     }
 
     /// 64 random bits.

@@ -43,8 +43,10 @@ pub struct JwtRule {
 pub enum JwksSource {
     /// Here, as JSON (RFC 7517).
     Inline(String),
-    /// Published at a host of the mesh.
+    /// Published at a host of the mesh or, over TLS, at any.
     Remote {
+        /// Over TLS, with a certificate that the system's authorities have signed.
+        is_tls: bool,
         /// Their address.
         uri: String,
         /// Its host,
@@ -181,23 +183,25 @@ impl JwksSource {
 
     fn remote(view: &View<'_>, timeout: Duration) -> Option<Self> {
         let uri = view.some_ascii()?;
-        let Some(rest) = uri.strip_prefix("http://") else {
-            view.fail(
-                "only `http://` is supported yet: write the keys as `jwks`, or describe a service of \
-                 the mesh that publishes them",
-            );
+        let schemes = [("http://", 80, false), ("https://", 443, true)];
+        let of_scheme = schemes
+            .into_iter()
+            .find_map(|(scheme, port, is_tls)| Some((uri.strip_prefix(scheme)?, port, is_tls)));
+        let Some((rest, usual, is_tls)) = of_scheme else {
+            view.fail(format!("`{uri}`: expected `http://` or `https://`"));
             return None;
         };
         let authority = rest.split('/').next().unwrap_or_default();
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().ok()),
-            None => (authority, Some(80)),
+            None => (authority, Some(usual)),
         };
         let Some(port) = port.filter(|port| *port > 0 && !host.is_empty()) else {
             view.fail(format!("`{uri}` has no host, or no good port"));
             return None;
         };
         Some(Self::Remote {
+            is_tls,
             host: host.to_ascii_lowercase(),
             port,
             timeout,

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::client_tls::ClientTls;
@@ -44,6 +45,21 @@ pub struct TrafficPolicy {
     pub retry_budget: Option<RetryBudget>,
     /// How connections are secured; the mesh decides if nothing is said.
     pub tls: Option<ClientTls>,
+    /// `portLevelSettings`: what holds for a port instead.
+    pub ports: BTreeMap<u16, PortPolicy>,
+}
+
+/// How to connect to a port of a host; nothing of it comes from the policy of the other ports. `None` is not said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortPolicy {
+    /// How to choose a workload.
+    pub load_balancer: Option<LoadBalancer>,
+    /// How many connections and requests.
+    pub connection_pool: Option<ConnectionPool>,
+    /// When a workload that fails is left alone.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// How connections are secured; the mesh decides if nothing is said.
+    pub tls: Option<ClientTls>,
 }
 
 /// `retryBudget`.
@@ -65,7 +81,22 @@ impl TrafficPolicy {
             outlier_detection: self.outlier_detection.or(base.outlier_detection),
             retry_budget: self.retry_budget.or(base.retry_budget),
             tls: self.tls.clone().or(base.tls.clone()),
+            ports: self.ports.clone(),
         }
+    }
+
+    /// What holds for a port: where something is said for it, that alone (as in Istio, but for `retryBudget`).
+    #[must_use]
+    pub fn of_port(&self, port: u16) -> Self {
+        let mut policy = self.clone();
+        policy.ports.clear();
+        if let Some(own) = self.ports.get(&port).cloned() {
+            policy.load_balancer = own.load_balancer;
+            policy.connection_pool = own.connection_pool;
+            policy.outlier_detection = own.outlier_detection;
+            policy.tls = own.tls;
+        }
+        policy
     }
 }
 
@@ -123,12 +154,9 @@ const TRAFFIC_POLICY: Shape = Shape {
         "outlierDetection",
         "retryBudget",
         "tls",
+        "portLevelSettings",
     ],
     refused: &[
-        (
-            "portLevelSettings",
-            "give the policy for all ports of the host",
-        ),
         ("tunnel", "there are no tunnels"),
         ("proxyProtocol", "the PROXY protocol is not spoken"),
     ],
@@ -193,7 +221,44 @@ impl TrafficPolicy {
             outlier_detection: object.optional("outlierDetection", OutlierDetection::read)?,
             retry_budget: object.optional("retryBudget", RetryBudget::read)?,
             tls: object.optional("tls", ClientTls::read)?,
+            ports: PortPolicy::read_all(&object)?,
         })
+    }
+}
+
+impl PortPolicy {
+    fn read_all(policy: &Object<'_>) -> Option<BTreeMap<u16, Self>> {
+        const SETTINGS: Shape = Shape {
+            known: &[
+                "port",
+                "loadBalancer",
+                "connectionPool",
+                "outlierDetection",
+                "tls",
+            ],
+            refused: &[],
+        };
+        const PORT: Shape = Shape {
+            known: &["number"],
+            refused: &[],
+        };
+        let mut all = BTreeMap::new();
+        for view in policy.items("portLevelSettings") {
+            let object = view.object(&SETTINGS)?;
+            let number = object.require("port")?.object(&PORT)?;
+            let number = number.require("number")?.port()?;
+            let own = Self {
+                load_balancer: object.optional("loadBalancer", LoadBalancer::read)?,
+                connection_pool: object.optional("connectionPool", ConnectionPool::read)?,
+                outlier_detection: object.optional("outlierDetection", OutlierDetection::read)?,
+                tls: object.optional("tls", ClientTls::read)?,
+            };
+            if all.insert(number, own).is_some() {
+                view.fail(format!("port {number} has settings already"));
+                return None;
+            }
+        }
+        Some(all)
     }
 }
 

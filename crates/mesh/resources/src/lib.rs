@@ -20,6 +20,7 @@ mod ingress;
 mod kind;
 mod kubernetes;
 mod load_balancer;
+mod locality;
 mod mesh_config;
 mod meta;
 mod node;
@@ -43,7 +44,7 @@ pub use authorization::{
 };
 pub use client_tls::{Authorities, ClientTls, TlsFiles};
 pub use destination_rule::{
-    ConnectionPool, DestinationRule, HttpVersion, RetryBudget, Subset, TrafficPolicy,
+    ConnectionPool, DestinationRule, HttpVersion, PortPolicy, RetryBudget, Subset, TrafficPolicy,
 };
 pub use diagnostic::{At, Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
@@ -54,6 +55,7 @@ pub use ingress::{
 pub use kind::Kind;
 pub use kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod, SliceEndpoint};
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
+pub use locality::{Locality, LocalityBalancing, LocalityKind};
 pub use mesh_config::{
     AccessLog, AccessLogFormat, Authorizer, CheckedBody, ExtensionProvider, HttpAuthorizer,
     LogProvider, MeshConfig, ProviderKind, ProxyTracing, TagSource, TraceContext,
@@ -67,7 +69,7 @@ pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
 pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
-pub use telemetry::{LoggingRule, StatusFilter, Telemetry, TelemetryMode, TracingRule};
+pub use telemetry::{LoggingRule, MetricRule, StatusFilter, Telemetry, TelemetryMode, TracingRule};
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,
     Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,

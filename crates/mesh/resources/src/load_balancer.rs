@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::locality::LocalityBalancing;
 use crate::view::{Object, Shape, View};
 
 /// `loadBalancer`: how a workload is chosen.
@@ -9,6 +10,8 @@ pub struct LoadBalancer {
     pub kind: LoadBalancing,
     /// How new workloads come to their full share.
     pub warmup: Option<Warmup>,
+    /// Which places are preferred, if something else than in the mesh.
+    pub locality: Option<LocalityBalancing>,
 }
 
 /// `loadBalancer.simple`, or `consistentHash`.
@@ -68,11 +71,14 @@ pub struct Warmup {
 impl Eq for Warmup {}
 
 const BALANCER: Shape = Shape {
-    known: &["simple", "consistentHash", "warmup", "warmupDurationSecs"],
-    refused: &[(
+    known: &[
+        "simple",
+        "consistentHash",
+        "warmup",
+        "warmupDurationSecs",
         "localityLbSetting",
-        "workloads have no localities yet that could be preferred",
-    )],
+    ],
+    refused: &[],
 };
 const HASH: Shape = Shape {
     known: &[
@@ -134,7 +140,11 @@ impl LoadBalancer {
             object.fail("`warmup` goes with LEAST_REQUEST and ROUND_ROBIN only");
             return None;
         }
-        Some(Self { kind, warmup })
+        Some(Self {
+            kind,
+            warmup,
+            locality: object.optional("localityLbSetting", LocalityBalancing::read)?,
+        })
     }
 }
 

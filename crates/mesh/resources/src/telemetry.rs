@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::At;
-use crate::mesh_config::{TagSource, check_metrics_provider, read_custom_tags};
+use crate::mesh_config::{TagSource, read_custom_tags};
 use crate::meta::Labels;
 use crate::view::{Shape, View};
+
+mod metrics;
 
 /// What is told of the requests of the workloads with some labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub struct Telemetry {
     pub tracing: Vec<TracingRule>,
     /// What is logged of them.
     pub access_logging: Vec<LoggingRule>,
+    /// What is wanted of metrics, each rule over those before.
+    pub metrics: Vec<MetricRule>,
 }
 
 /// `match.mode`: which side of requests a rule is about.
@@ -56,6 +60,19 @@ pub struct LoggingRule {
     pub is_disabled: bool,
     /// What is logged only.
     pub filter: Option<StatusFilter>,
+}
+
+/// `metrics[].overrides[]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricRule {
+    /// Which side it is about.
+    pub mode: TelemetryMode,
+    /// Which metrics it is about, by their names in Prometheus without `istio_`.
+    pub metrics: Vec<&'static str>,
+    /// `disabled`
+    pub is_disabled: Option<bool>,
+    /// By label: the expression of its value, or none if it is left out.
+    pub tags: BTreeMap<String, Option<String>>,
 }
 
 /// `filter.expression` that compares the response's status.
@@ -119,15 +136,8 @@ const FILTER: Shape = Shape {
     refused: &[],
 };
 const METRICS: Shape = Shape {
-    known: &["providers"],
-    refused: &[
-        (
-            "overrides",
-            "proxies count all requests with all of Istio's labels; drop what is not needed when \
-             Prometheus scrapes (`metric_relabel_configs`)",
-        ),
-        ("reportingInterval", "bytes of TCP are counted as they pass"),
-    ],
+    known: &["providers", "overrides"],
+    refused: &[("reportingInterval", "bytes of TCP are counted as they pass")],
 };
 
 impl Telemetry {
@@ -138,13 +148,15 @@ impl Telemetry {
             let labels = selector.get("matchLabels").map(View::text_map);
             Some(labels.unwrap_or_default())
         })?;
+        let mut metrics = Vec::new();
         for view in object.items("metrics") {
-            check_metrics(&view)?;
+            metrics.extend(MetricRule::read_all(&view)?);
         }
         let tracing = object.items("tracing");
         let access_logging = object.items("accessLogging");
         Some(Self {
             selector: selector.unwrap_or_default(),
+            metrics,
             tracing: tracing
                 .iter()
                 .map(TracingRule::read)
@@ -155,16 +167,6 @@ impl Telemetry {
                 .collect::<Option<_>>()?,
         })
     }
-}
-
-/// Metrics are scraped from each proxy, and there is nothing to be said about them.
-fn check_metrics(view: &View<'_>) -> Option<()> {
-    let object = view.object(&METRICS)?;
-    for provider in object.items("providers") {
-        let name = provider.object(&PROVIDER)?.require("name")?.text()?;
-        check_metrics_provider(&provider, &name)?;
-    }
-    Some(())
 }
 
 impl TracingRule {
@@ -207,14 +209,15 @@ impl LoggingRule {
     }
 }
 
+const MODES: [(&str, TelemetryMode); 3] = [
+    ("CLIENT_AND_SERVER", TelemetryMode::ClientAndServer),
+    ("CLIENT", TelemetryMode::Client),
+    ("SERVER", TelemetryMode::Server),
+];
+
 fn read_mode(view: &View<'_>) -> Option<TelemetryMode> {
-    let modes = [
-        ("CLIENT_AND_SERVER", TelemetryMode::ClientAndServer),
-        ("CLIENT", TelemetryMode::Client),
-        ("SERVER", TelemetryMode::Server),
-    ];
     let object = view.object(&MATCH)?;
-    let mode = object.optional("mode", |mode| mode.choice(&modes))?;
+    let mode = object.optional("mode", |mode| mode.choice(&MODES))?;
     Some(mode.unwrap_or_default())
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::locality::Locality;
 use crate::meta::Labels;
 use crate::port::Port;
 use crate::view::{Shape, View};
@@ -18,17 +19,20 @@ pub struct WorkloadEntry {
     pub weight: u32,
     /// The account that it runs as.
     pub service_account: String,
+    /// `locality`, if it is said.
+    pub locality: Option<Locality>,
 }
 
 const WORKLOAD: Shape = Shape {
-    known: &["address", "ports", "labels", "weight", "serviceAccount"],
-    refused: &[
-        ("network", "there is one network only, remove it"),
-        (
-            "locality",
-            "there is no locality load balancing yet, remove it",
-        ),
+    known: &[
+        "address",
+        "ports",
+        "labels",
+        "weight",
+        "serviceAccount",
+        "locality",
     ],
+    refused: &[("network", "there is one network only, remove it")],
 };
 
 impl WorkloadEntry {
@@ -55,7 +59,15 @@ impl WorkloadEntry {
             // As in Istio, where 0 cannot be told from not saying.
             weight: u32::try_from(weight).ok()?.max(1),
             service_account,
+            locality: object
+                .optional("locality", |view| Some(Locality::parse(&view.some_text()?)))?,
         })
+    }
+
+    /// Where it runs, as far as that is known.
+    pub fn locality(&self) -> Locality {
+        let of_labels = || Locality::of_labels(&self.labels);
+        self.locality.clone().unwrap_or_else(of_labels)
     }
 
     /// The port on which it serves a service's port.

@@ -382,7 +382,15 @@ fn resources() {
             with_spec(
                 "DestinationRule",
                 "a",
-                "  host: a\n  trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}, warmup: {duration: 1s, aggression: 0}}}\n",
+                "  host: a\n  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: 'a/*', to: {'b/*': 60}}]}}}\n",
+            ),
+        ),
+        (
+            "warmup",
+            with_spec(
+                "DestinationRule",
+                "a",
+                "  host: a\n  trafficPolicy: {loadBalancer: {warmup: {duration: 1s, aggression: 0}}}\n",
             ),
         ),
         (
@@ -442,7 +450,7 @@ fn resources() {
             "issuers",
             "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\n\
              spec:\n  jwtRules:\n  - {jwks: '{}'}\n  - {issuer: a}\n  - {issuer: a, jwks: x}\n  \
-             - {issuer: a, jwksUri: 'https://a/keys'}\n  - {issuer: a, jwksUri: 'http://a:0/'}\n  \
+             - {issuer: a, jwksUri: 'ftp://a/keys'}\n  - {issuer: a, jwksUri: 'http://a:0/'}\n  \
              - {issuer: a, jwks: '{}', jwksUri: 'http://a/'}\n  - {issuer: a, jwks: '{}', fromHeaders: [{prefix: x}]}\n"
                 .to_owned(),
         ),
@@ -510,8 +518,8 @@ fn mesh_config() {
              defaultProviders: {tracing: [zipkn]}\n",
         ),
         (
-            "OTLP over gRPC",
-            "extensionProviders: [{name: o, opentelemetry: {service: o.b, port: 4317}}]\n",
+            "OTLP over both",
+            "extensionProviders: [{name: o, opentelemetry: {service: o.b, port: 4317, http: {path: /v1/traces}, grpc: {}}}]\n",
         ),
         ("empty provider", "extensionProviders: [{name: o}]\n"),
         (

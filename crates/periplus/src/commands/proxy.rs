@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use periplus_proxy::{Agent, ApplicationMetrics, DrainStrategy, Options, bootstrap};
+use periplus_proxy::{Agent, ApplicationMetrics, DrainStrategy, LogControl, Options, bootstrap};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::identity::WorkloadArgs;
+use crate::logging;
 
 /// Flags.
 #[derive(Debug, clap::Args)]
@@ -72,6 +74,10 @@ pub(crate) struct Args {
     )]
     application_metrics: Option<ApplicationMetrics>,
 
+    /// Spans tell more than Envoy's: route, endpoint, waiting, limits, attempts (docs/semantic-conventions.md)
+    #[arg(long)]
+    span_details: bool,
+
     #[command(flatten)]
     identity: WorkloadArgs,
 
@@ -115,6 +121,11 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
         .config(Some(&bootstrap.control_plane), (&account.0, &account.1))?;
     let options = Options {
         identity,
+        log_control: Some(LogControl {
+            filter: logging::first(&args.log_level),
+            set: Arc::new(logging::set),
+        }),
+        span_details: args.span_details,
         workers: args.workers.into(),
         config_cache: args.config_cache,
         max_connections: args.max_connections as usize,

@@ -1,7 +1,8 @@
 //! RequestAuthentications as Envoy's filter of tokens, in Istio's shape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use envoy_types::pb::envoy::config::core::v3::{DataSource, HttpUri};
@@ -23,6 +24,7 @@ use envoy_types::pb::google::protobuf::{Any, Empty};
 use periplus_resources::{Host, JwksSource, JwtRule};
 use prost::{Message as _, Name as _};
 
+use super::cluster;
 use super::proto::duration;
 use crate::index::Index;
 use crate::names;
@@ -59,9 +61,39 @@ pub(super) fn services<'a>(
 ) -> impl Iterator<Item = Host> + use<'a> {
     let rules = rules(index, proxy).into_iter();
     rules.filter_map(|rule| match &rule.keys {
-        JwksSource::Remote { host, .. } => Host::parse(host).ok(),
-        JwksSource::Inline(_) => None,
+        JwksSource::Remote {
+            host,
+            is_tls: false,
+            ..
+        } => Host::parse(host).ok(),
+        _ => None,
     })
+}
+
+/// The clusters of servers that it fetches keys from over TLS.
+pub(super) fn clusters(index: &Index, proxy: &Proxy) -> Vec<Cluster> {
+    let rules = rules(index, proxy).into_iter();
+    let servers: BTreeSet<_> = rules
+        .filter_map(|rule| match &rule.keys {
+            JwksSource::Remote {
+                host,
+                port,
+                is_tls: true,
+                ..
+            } => Some((host.as_str(), *port)),
+            _ => None,
+        })
+        .collect();
+    let servers = servers.into_iter();
+    servers
+        .map(|(host, port)| {
+            cluster::over_tls((index, proxy), &key_cluster(host, port), (host, port))
+        })
+        .collect()
+}
+
+fn key_cluster(host: &str, port: u16) -> String {
+    format!("jwks|{port}||{host}")
 }
 
 /// The filter, if there are issuers.
@@ -174,13 +206,15 @@ fn keys(source: &JwksSource) -> JwksSourceSpecifier {
             host,
             port,
             timeout,
+            is_tls,
         } => JwksSourceSpecifier::RemoteJwks(RemoteJwks {
             http_uri: Some(HttpUri {
                 uri: uri.clone(),
                 timeout: duration(*timeout),
-                http_upstream_type: Some(HttpUpstreamType::Cluster(names::outbound_cluster(
-                    *port, "", host,
-                ))),
+                http_upstream_type: Some(HttpUpstreamType::Cluster(match is_tls {
+                    true => key_cluster(host, *port),
+                    false => names::outbound_cluster(*port, "", host),
+                })),
             }),
             ..RemoteJwks::default()
         }),

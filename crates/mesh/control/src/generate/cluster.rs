@@ -27,11 +27,12 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
-    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TrafficPolicy,
+    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TlsFiles, TrafficPolicy,
+    WorkloadEntry,
 };
 
 use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
-use super::{Generated, balancing, mutual_tls};
+use super::{Generated, balancing, locality, mutual_tls};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, Role, is_subset};
@@ -116,18 +117,20 @@ fn add(
         resolve(&mut cluster, service, port, proxy);
         mutual_tls::secure(index, &mut cluster, (service, port, subset), policy);
         if cluster.eds_cluster_config.is_some() {
-            let endpoints = endpoints(index, &name, (service, port, labels));
+            let selected = service.endpoints.iter();
+            let selected = selected.filter(|endpoint| is_subset(labels, &endpoint.labels));
+            let selected: Vec<_> = selected.collect();
+            let mut endpoints = endpoints(index, &name, (service, port), &selected);
+            let scope = (index, proxy);
+            locality::spread(scope, policy, &selected, &mut cluster, &mut endpoints);
             made.endpoints.push(endpoints);
         }
         made.clusters.push(cluster);
     };
-    push("", &Labels::new(), &rules.policy);
+    push("", &Labels::new(), &rules.policy_of(None, port.number));
     for subset in &rules.subsets {
-        push(
-            &subset.name,
-            &subset.labels,
-            &subset.policy.or(&rules.policy),
-        );
+        let policy = rules.policy_of(Some(subset), port.number);
+        push(&subset.name, &subset.labels, &policy);
     }
 }
 
@@ -152,7 +155,6 @@ fn outbound(
 }
 
 /// Makes a cluster one whose addresses are not among the endpoints, if the service says so.
-#[expect(deprecated, reason = "this is the form that Istio sends")]
 fn resolve(cluster: &mut Cluster, service: &Service, port: &Port, proxy: &Proxy) {
     let discovery = match service.spec.resolution {
         Resolution::OfClient if proxy.interception.is_some() => {
@@ -161,21 +163,26 @@ fn resolve(cluster: &mut Cluster, service: &Service, port: &Port, proxy: &Proxy)
         }
         Resolution::Dns if service.endpoints.is_empty() => {
             cluster.load_assignment = Some(named_endpoint(&cluster.name, service, port));
-            // As Istio: the time for which an answer holds goes before these.
-            cluster.respect_dns_ttl = true;
-            cluster.dns_refresh_rate = duration(DNS_REFRESH);
-            cluster.dns_jitter = duration(DNS_JITTER);
-            cluster.dns_lookup_family = match proxy.ip {
-                IpAddr::V4(_) => DnsLookupFamily::V4Only,
-                IpAddr::V6(_) => DnsLookupFamily::V6Only,
-            }
-            .into();
+            look_up(cluster, proxy);
             DiscoveryType::StrictDns
         }
         _ => return,
     };
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(discovery.into()));
     cluster.eds_cluster_config = None;
+}
+
+/// How names of endpoints are looked up, as in Istio: the time for which an answer holds goes before these.
+#[expect(deprecated, reason = "this is the form that Istio sends")]
+fn look_up(cluster: &mut Cluster, proxy: &Proxy) {
+    cluster.respect_dns_ttl = true;
+    cluster.dns_refresh_rate = duration(DNS_REFRESH);
+    cluster.dns_jitter = duration(DNS_JITTER);
+    cluster.dns_lookup_family = match proxy.ip {
+        IpAddr::V4(_) => DnsLookupFamily::V4Only,
+        IpAddr::V6(_) => DnsLookupFamily::V6Only,
+    }
+    .into();
 }
 
 /// The cluster of an application behind its own sidecar.
@@ -317,18 +324,59 @@ fn base(index: &Index, name: &str, discovery: DiscoveryType, policy: &TrafficPol
     }
 }
 
+/// The cluster of a server of HTTP over TLS that the system's authorities vouch for: at the endpoints of the mesh's
+/// service of this name, else where DNS says.
+pub(super) fn over_tls(
+    (index, proxy): (&Index, &Proxy),
+    name: &str,
+    (host, number): (&str, u16),
+) -> Cluster {
+    let policy = TrafficPolicy::default();
+    let service = Host::parse(host).ok();
+    let service = service.and_then(|host| index.service(&host));
+    let port = service.and_then(|service| Some((service, service.port(number)?)));
+    let known: Vec<_> = port
+        .into_iter()
+        .flat_map(|(service, port)| service.endpoints.iter().map(move |one| (one, port)))
+        .map(|(one, port)| {
+            (
+                SocketAddr::new(one.address, one.target_port(port)),
+                one.weight,
+            )
+        })
+        .collect();
+    let (discovery, assignment) = match known.is_empty() {
+        true => (DiscoveryType::StrictDns, at_name(name, host, number)),
+        false => (DiscoveryType::Static, load_assignment(name, known)),
+    };
+    let mut cluster = Cluster {
+        load_assignment: Some(assignment),
+        transport_socket: Some(mutual_tls::with_files(
+            &TlsFiles::default(),
+            host,
+            Protocol::Http,
+        )),
+        ..base(index, name, discovery, &policy)
+    };
+    if discovery == DiscoveryType::StrictDns {
+        look_up(&mut cluster, proxy);
+    }
+    cluster
+}
+
 /// The service's own name for an endpoint.
 fn named_endpoint(name: &str, service: &Service, port: &Port) -> ClusterLoadAssignment {
     let number = port.target_port.unwrap_or(port.number);
+    let host = service.spec.alias.as_ref().unwrap_or(&service.host);
+    at_name(name, host.as_str(), number)
+}
+
+/// An endpoint whose address is looked up by its name.
+fn at_name(name: &str, host: &str, port: u16) -> ClusterLoadAssignment {
     let address = Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
-            address: service
-                .spec
-                .alias
-                .as_ref()
-                .unwrap_or(&service.host)
-                .to_string(),
-            port_specifier: Some(PortSpecifier::PortValue(u32::from(number))),
+            address: host.to_owned(),
+            port_specifier: Some(PortSpecifier::PortValue(u32::from(port))),
             ..SocketAddress::default()
         })),
     };
@@ -352,17 +400,13 @@ fn named_endpoint(name: &str, service: &Service, port: &Port) -> ClusterLoadAssi
 fn endpoints(
     index: &Index,
     name: &str,
-    (service, port, labels): (&Service, &Port, &Labels),
+    (service, port): (&Service, &Port),
+    selected: &[&WorkloadEntry],
 ) -> ClusterLoadAssignment {
-    let selected = service
-        .endpoints
-        .iter()
-        .filter(|endpoint| is_subset(labels, &endpoint.labels));
-    let target = |endpoint: &periplus_resources::WorkloadEntry| {
+    let target = |endpoint: &WorkloadEntry| {
         let address = SocketAddr::new(endpoint.address, endpoint.target_port(port));
         (address, endpoint.weight)
     };
-    let selected: Vec<_> = selected.collect();
     let mut made = load_assignment(name, selected.iter().map(|one| target(one)));
     let assigned = made
         .endpoints

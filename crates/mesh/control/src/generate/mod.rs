@@ -15,6 +15,7 @@ mod inbound;
 mod intercept;
 mod intercept_inbound;
 mod listener;
+mod locality;
 mod matching;
 mod mutual_tls;
 mod order;
@@ -22,6 +23,7 @@ mod outbound;
 mod policy;
 mod proto;
 mod route;
+mod told;
 mod tracing;
 
 use std::collections::BTreeMap;
@@ -95,6 +97,7 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
             clusters.add_visible(|_, _| true);
         }
     }
+    told::add(index, proxy, &mut made.listeners);
     // Spans must arrive whatever the proxy may reach otherwise.
     for side in [Side::Client, Side::Server] {
         if let Some(traced) = index.tracing_of(proxy, side) {
@@ -104,6 +107,7 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
     for host in authentication::services(index, proxy) {
         clusters.add(&host);
     }
+    made.clusters.extend(authentication::clusters(index, proxy));
     for host in custom::services(index, proxy) {
         clusters.add(&host);
     }

@@ -294,7 +294,7 @@ fn file(path: &str) -> Option<DataSource> {
 }
 
 /// `SIMPLE` and `MUTUAL`.
-fn with_files(files: &TlsFiles, host: &str, protocol: Protocol) -> TransportSocket {
+pub(super) fn with_files(files: &TlsFiles, host: &str, protocol: Protocol) -> TransportSocket {
     let names: Vec<_> = match files.names.as_slice() {
         [] => vec![san(SanType::Dns, MatchPattern::Exact(host.to_owned()))],
         names => {

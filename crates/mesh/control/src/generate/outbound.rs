@@ -154,7 +154,7 @@ pub(super) fn service_routes(
         _ => {
             let cluster = names::outbound_cluster(port.number, "", host);
             let operation = format!("{}/*", names::host_port(host, port.number));
-            let hash_policy = scope.hash_policy(&service.host, "");
+            let hash_policy = scope.hash_policy(&service.host, "", port.number);
             vec![service_route(cluster, operation, hash_policy)]
         }
     }

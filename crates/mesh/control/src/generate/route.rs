@@ -45,7 +45,8 @@ impl Scope<'_> {
     ) -> Vec<HashPolicy> {
         let mut policies = Vec::new();
         for destination in destinations {
-            if let Some(policy) = self.hash_policy(&destination.host, &destination.subset)
+            let port = port(destination, self);
+            if let Some(policy) = self.hash_policy(&destination.host, &destination.subset, port)
                 && !policies.contains(&policy)
             {
                 policies.push(policy);
@@ -55,14 +56,11 @@ impl Scope<'_> {
     }
 
     /// The same for a service, or one of its subsets.
-    pub(super) fn hash_policy(self, host: &Host, subset: &str) -> Option<HashPolicy> {
+    pub(super) fn hash_policy(self, host: &Host, subset: &str, port: u16) -> Option<HashPolicy> {
         let service = self.index.service(host)?;
         let rules = self.index.connection_rules(&self.proxy.namespace, service);
         let subset = rules.subsets.iter().find(|one| one.name == subset);
-        match subset {
-            Some(subset) => balancing::hash_policy(&subset.policy.or(&rules.policy)),
-            None => balancing::hash_policy(&rules.policy),
-        }
+        balancing::hash_policy(&rules.policy_of(subset, port))
     }
 }
 

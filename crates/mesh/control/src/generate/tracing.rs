@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
-use envoy_types::pb::envoy::config::core::v3::{HttpService, HttpUri};
+use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
+use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService, HttpUri};
 use envoy_types::pb::envoy::config::trace::v3::tracing::Http;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
 use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{
@@ -81,6 +82,23 @@ fn provider_of(provider: &ExtensionProvider, proxy: &Proxy) -> Http {
                 http_service: Some(HttpService {
                     http_uri: Some(uri),
                     ..HttpService::default()
+                }),
+                service_name: proxy.cluster.clone(),
+                ..OpenTelemetryConfig::default()
+            };
+            ("envoy.tracers.opentelemetry", any(&config))
+        }
+        ProviderKind::OpenTelemetryGrpc { timeout } => {
+            let target = TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+                cluster_name: cluster,
+                authority: host.to_owned(),
+                ..EnvoyGrpc::default()
+            });
+            let config = OpenTelemetryConfig {
+                grpc_service: Some(GrpcService {
+                    timeout: timeout.and_then(duration),
+                    target_specifier: Some(target),
+                    ..GrpcService::default()
                 }),
                 service_name: proxy.cluster.clone(),
                 ..OpenTelemetryConfig::default()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use periplus_resources::{
     Action, Destination, Endpoints, ExtensionProvider, GatewayRef, Host, JwksSource, PolicyAction,
-    Source, Subset, VirtualService, did_you_mean,
+    Protocol, ProviderKind, Source, Subset, VirtualService, did_you_mean,
 };
 
 use super::{Entry, Index, Problem, mutual_tls, telemetry};
@@ -234,7 +234,14 @@ fn check_destination_rules(index: &Index, problems: &mut Vec<Problem>) {
 fn check_keys(index: &Index, problems: &mut Vec<Problem>) {
     for entry in index.request_authentications() {
         for rule in &entry.spec.rules {
-            let JwksSource::Remote { host, port, .. } = &rule.keys else {
+            // What comes over TLS need not be of the mesh.
+            let JwksSource::Remote {
+                host,
+                port,
+                is_tls: false,
+                ..
+            } = &rule.keys
+            else {
                 continue;
             };
             let service = Host::parse(host).ok();
@@ -304,7 +311,16 @@ fn check_tracing(index: &Index, problems: &mut Vec<Problem>) {
 fn check_provider(index: &Index, provider: &ExtensionProvider, problems: &mut Vec<Problem>) {
     let host = &provider.service;
     let service = index.service(host);
-    if service.is_some_and(|service| service.port(provider.port).is_some()) {
+    if let Some(port) = service.and_then(|service| service.port(provider.port)) {
+        let is_grpc = matches!(provider.kind, ProviderKind::OpenTelemetryGrpc { .. });
+        if is_grpc && port.protocol != Protocol::Http2 {
+            let message = format!(
+                "port {} of `{host}` is not one of gRPC: nothing that provider `{}` reports gets there; call the \
+                 port `grpc-{}`, or give the provider `http: {{path: /v1/traces}}` and the port of OTLP over HTTP",
+                port.number, provider.name, port.name
+            );
+            problems.push(problem_of_mesh(index, provider, message));
+        }
         return;
     }
     let names = index.services().map(|service| service.host.as_str());
@@ -318,14 +334,18 @@ fn check_provider(index: &Index, provider: &ExtensionProvider, problems: &mut Ve
             did_you_mean(host.as_str(), names),
         ),
     };
-    let source = Source {
-        file: index.mesh().file.clone(),
-        position: provider.at.0,
-    };
     let message = format!(
         "{what}: provider `{}` cannot be reached and nothing is traced; describe the collector by a \
          ServiceEntry{hint}",
         provider.name
     );
-    problems.push(Problem::error(&source, source.position, message));
+    problems.push(problem_of_mesh(index, provider, message));
+}
+
+fn problem_of_mesh(index: &Index, provider: &ExtensionProvider, message: String) -> Problem {
+    let source = Source {
+        file: index.mesh().file.clone(),
+        position: provider.at.0,
+    };
+    Problem::error(&source, source.position, message)
 }

@@ -151,6 +151,7 @@ fn of_slice<'a>(
             service_account: pod
                 .map(|pod| pod.spec.service_account.clone())
                 .unwrap_or_default(),
+            locality: None,
         }
     })
 }
@@ -169,6 +170,7 @@ fn of_pod(service: &KubernetesService, pod: &Entry<Pod>) -> Option<WorkloadEntry
         labels: labels_of(pod),
         weight: 1,
         service_account: pod.spec.service_account.clone(),
+        locality: None,
     })
 }
 

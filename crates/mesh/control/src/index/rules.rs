@@ -13,6 +13,17 @@ pub struct ConnectionRules {
     pub origin: Option<String>,
 }
 
+impl ConnectionRules {
+    /// What holds for a port of a subset, or of all workloads.
+    pub fn policy_of(&self, subset: Option<&Subset>, port: u16) -> TrafficPolicy {
+        let of_all = self.policy.of_port(port);
+        match subset {
+            Some(subset) => subset.policy.or(&of_all).of_port(port),
+            None => of_all,
+        }
+    }
+}
+
 impl Index {
     /// The rules for a service, as a proxy in `namespace` sees them: those of its own namespace,
     /// else of the service's, else of the root namespace; the most specific host wins, and rules for

@@ -39,6 +39,14 @@ pub(crate) struct Traced<'a> {
     pub(crate) has_istio_tags: bool,
 }
 
+/// What is wanted of a metric.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) is_disabled: bool,
+    /// By label: its expression, or none if it is left out.
+    pub(crate) tags: BTreeMap<&'a str, Option<&'a String>>,
+}
+
 /// A log, and what it is about if not all requests.
 pub(crate) type Logged<'a> = (&'a AccessLog, Option<StatusFilter>);
 
@@ -93,6 +101,28 @@ impl Index {
             custom_tags,
             has_istio_tags,
         })
+    }
+
+    /// What is wanted of the metrics of a side, by their names; what comes later goes before.
+    pub(crate) fn metrics_of(
+        &self,
+        proxy: &Proxy,
+        side: Side,
+    ) -> BTreeMap<&'static str, Wanted<'_>> {
+        let mut wanted: BTreeMap<&'static str, Wanted<'_>> = BTreeMap::new();
+        let telemetries = self.telemetries(proxy);
+        let rules = telemetries.into_iter().flat_map(|one| &one.metrics);
+        for rule in rules.filter(|rule| side.is_in(rule.mode)) {
+            for name in &rule.metrics {
+                let of_metric = wanted.entry(name).or_default();
+                of_metric.is_disabled = rule.is_disabled.unwrap_or(of_metric.is_disabled);
+                let tags = rule.tags.iter();
+                of_metric
+                    .tags
+                    .extend(tags.map(|(name, value)| (name.as_str(), value.as_ref())));
+            }
+        }
+        wanted
     }
 
     /// What is logged of the requests of a side, by the names of providers.

@@ -1,7 +1,9 @@
 //! The xDS resources of Bookinfo's proxies.
 
 use crate::support::{MESH_CONFIG, Plan, gateway, invariants, networking, node, render, sidecar};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
+use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as SocketConfig;
 use envoy_types::pb::envoy::config::core::v3::{Node, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, Listener, filter};
 use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
@@ -12,6 +14,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, http_filter,
 };
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use envoy_types::pb::google::protobuf::Value;
@@ -937,6 +940,55 @@ spec:
     let outbound = made.listeners.iter().find(|one| !directions(one));
     let outbound = render::render_listener(outbound.expect("a listener"));
     assert!(!outbound.contains("rbac"), "{outbound}");
+}
+
+#[test]
+fn keys_come_over_tls_from_the_mesh_or_from_where_dns_says() {
+    let more = "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: keys, namespace: default}
+spec:
+  jwtRules:
+  - {issuer: a, jwksUri: 'https://details.default.svc.cluster.local:9080/keys'}
+  - {issuer: b, jwksUri: 'https://Login.example/keys'}
+  - {issuer: c, jwksUri: 'https://login.example:443/others'}
+";
+    let index = index_of(&[], more, MeshConfig::default());
+    let made = made(&index, &sidecar("ratings", "v1"));
+    let of_keys = made
+        .clusters
+        .iter()
+        .filter(|one| one.name.starts_with("jwks|"));
+    let of_keys: Vec<_> = of_keys.collect();
+    let names: Vec<_> = of_keys.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "jwks|9080||details.default.svc.cluster.local",
+            "jwks|443||login.example"
+        ]
+    );
+    let kinds = of_keys.iter().map(|one| one.cluster_discovery_type.clone());
+    let expected = [DiscoveryType::Static, DiscoveryType::StrictDns];
+    let expected = expected.map(|kind| Some(ClusterDiscoveryType::Type(kind.into())));
+    assert_eq!(kinds.collect::<Vec<_>>(), expected);
+    for cluster in of_keys {
+        let socket = cluster.transport_socket.as_ref().expect("TLS");
+        let Some(SocketConfig::TypedConfig(any)) = &socket.config_type else {
+            panic!("{socket:?}");
+        };
+        let context = UpstreamTlsContext::decode(any.value.as_slice()).expect("TLS");
+        let host = cluster.name.rsplit('|').next().expect("a host");
+        assert_eq!(context.sni, host);
+        let text = format!("{:?}", context.common_tls_context);
+        assert!(
+            text.contains("ca-certificates.crt") && text.contains(host),
+            "{text}"
+        );
+    }
+    let problems = problems(&index);
+    assert!(!problems.contains("login.example"), "{problems}");
 }
 
 /// Policies of `CUSTOM`: for each provider rules that tell what they match, then the filter that asks.

@@ -5,6 +5,7 @@ mod gateway_api;
 mod generate;
 mod kubernetes;
 mod live;
+mod localities;
 mod mutual_tls;
 mod random;
 mod real_envoy;

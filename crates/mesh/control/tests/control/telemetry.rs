@@ -1,16 +1,26 @@
 //! What Telemetry resources make of the listeners of proxies.
 
+use std::collections::BTreeMap;
+
 use envoy_types::pb::envoy::config::accesslog::v3::access_log::ConfigType as LogType;
 use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
+use envoy_types::pb::envoy::config::trace::v3::OpenTelemetryConfig;
+use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType as TracerConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
-use prost::Message;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType as HttpConfig;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::google::protobuf::Value;
+use envoy_types::pb::google::protobuf::value::Kind;
+use prost::{Message, Name as _};
 
 use crate::generate::{index_of, made, mesh_config, problems};
-use crate::support::{gateway, sidecar};
+use crate::support::{gateway, node, sidecar};
 
 const MESH: &str = "
 extensionProviders:
@@ -250,6 +260,199 @@ fn a_rule_without_providers_keeps_the_filter_of_the_rule_before() {
     }
 }
 
+/// Istio's message, as far as it is used.
+#[derive(Clone, PartialEq, Message)]
+struct PluginConfig {
+    #[prost(message, repeated, tag = "8")]
+    metrics: Vec<MetricConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MetricConfig {
+    #[prost(btree_map = "string, string", tag = "1")]
+    dimensions: BTreeMap<String, String>,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, repeated, tag = "3")]
+    tags_to_remove: Vec<String>,
+    #[prost(bool, tag = "5")]
+    drop: bool,
+}
+
+impl std::fmt::Display for MetricConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.name)?;
+        for (name, value) in &self.dimensions {
+            write!(f, " {name}={value}")?;
+        }
+        for name in &self.tags_to_remove {
+            write!(f, " -{name}")?;
+        }
+        f.write_str(if self.drop { " off" } else { "" })
+    }
+}
+
+/// What `istio.stats` is told at the two sides of a proxy.
+fn metrics_told(resources: &str, node: &Node) -> [String; 2] {
+    let index = index_of(&[], resources, mesh_config(MESH));
+    let made = made(&index, node);
+    [TrafficDirection::Outbound, TrafficDirection::Inbound].map(|direction| {
+        let mut listeners = made.listeners.iter();
+        let listener = listeners.find(|one| one.traffic_direction() == direction);
+        let filters = manager(listener.expect("a listener")).http_filters;
+        let stats = filters.iter().find(|filter| filter.name == "istio.stats");
+        let Some(HttpConfig::TypedConfig(any)) = stats.and_then(|it| it.config_type.as_ref())
+        else {
+            return String::new();
+        };
+        assert_eq!(any.type_url, "type.googleapis.com/stats.PluginConfig");
+        let config = PluginConfig::decode(any.value.as_slice()).expect("Istio's message");
+        let all: Vec<_> = config.metrics.iter().map(ToString::to_string).collect();
+        all.join("; ")
+    })
+}
+
+#[test]
+fn overrides_of_metrics_go_to_proxies_that_count_them() {
+    let mesh = |overrides: &str| {
+        telemetry(
+            "istio-system",
+            "mesh",
+            "{}",
+            &format!("metrics: [{{overrides: [{overrides}]}}]"),
+        )
+    };
+    let workload = |overrides: &str| {
+        telemetry(
+            "default",
+            "reviews",
+            "{app: reviews}",
+            &format!("metrics: [{{providers: [{{name: prometheus}}], overrides: [{overrides}]}}]"),
+        )
+    };
+    let ours = Node {
+        user_agent_name: "periplus".to_owned(),
+        ..sidecar("reviews", "v1")
+    };
+    let method =
+        "{match: {metric: REQUEST_COUNT}, tagOverrides: {request_method: {value: request.method}}}";
+    let cases = [
+        (String::new(), ["", ""]),
+        (
+            mesh("{match: {metric: REQUEST_SIZE, mode: CLIENT}, disabled: true}"),
+            ["request_bytes off", ""],
+        ),
+        (
+            mesh(method)
+                + &workload(
+                    "{match: {metric: REQUEST_COUNT, mode: SERVER}, tagOverrides: {request_method: {operation: REMOVE}}}",
+                ),
+            [
+                "requests_total request_method=request.method",
+                "requests_total -request_method",
+            ],
+        ),
+        (
+            mesh("{match: {metric: TCP_SENT_BYTES}, disabled: true}")
+                + &workload("{match: {metric: TCP_SENT_BYTES}, disabled: false}"),
+            ["", ""],
+        ),
+    ];
+    for (resources, expected) in cases {
+        assert_eq!(metrics_told(&resources, &ours), expected, "{resources}");
+        let envoy = sidecar("reviews", "v1");
+        assert_eq!(metrics_told(&resources, &envoy), ["", ""], "a plain Envoy");
+    }
+    let all = mesh("{tagOverrides: {source_app: {operation: REMOVE}}}");
+    let [told, _] = metrics_told(&all, &ours);
+    assert_eq!(told.matches(" -source_app").count(), 10, "{told}");
+}
+
+#[test]
+fn connections_are_logged_and_counted_as_requests_are() {
+    let resources = telemetry(
+        "istio-system",
+        "mesh",
+        "{}",
+        "accessLogging: [{match: {mode: CLIENT}, providers: [{name: envoy}]}], \
+         metrics: [{overrides: [{match: {metric: TCP_SENT_BYTES}, disabled: true}]}]",
+    );
+    let index = index_of(&[], &resources, mesh_config(MESH));
+    let mut shop = Node {
+        user_agent_name: "periplus".to_owned(),
+        ..node(
+            "sidecar~10.0.0.9~shop-0.shop~shop.svc.cluster.local",
+            "shop.shop",
+            "shop",
+            &[("app", "shop")],
+        )
+    };
+    let metadata = shop.metadata.as_mut().expect("metadata");
+    let mode = Kind::StringValue("REDIRECT".to_owned());
+    metadata
+        .fields
+        .insert("INTERCEPTION_MODE".to_owned(), Value { kind: Some(mode) });
+    let made = made(&index, &shop);
+    let mut seen = [0, 0];
+    for listener in &made.listeners {
+        let chains = listener.filter_chains.iter();
+        for chain in chains.chain(&listener.default_filter_chain) {
+            let [.., before, last] = &chain.filters[..] else {
+                continue;
+            };
+            let Some(ConfigType::TypedConfig(any)) = &last.config_type else {
+                panic!("{last:?}");
+            };
+            if any.type_url != TcpProxy::type_url() {
+                continue;
+            }
+            let proxy = TcpProxy::decode(any.value.as_slice()).expect("a TCP proxy");
+            let is_inbound = listener.traffic_direction() == TrafficDirection::Inbound;
+            assert_eq!(
+                proxy.access_log.len(),
+                usize::from(!is_inbound),
+                "{chain:?}"
+            );
+            assert_eq!(before.name, "istio.stats");
+            seen[usize::from(is_inbound)] += 1;
+        }
+    }
+    assert!(seen[0] > 1 && seen[1] > 1, "{seen:?}");
+}
+
+#[test]
+fn spans_go_over_grpc_unless_something_else_is_said() {
+    let mesh = "
+extensionProviders:
+- name: otel
+  opentelemetry: {service: zipkin.istio-system.svc.cluster.local, port: 9411, grpc: {timeout: 3s}}
+defaultProviders: {tracing: [otel]}
+";
+    let index = index_of(&[], "", mesh_config(mesh));
+    let made = made(&index, &sidecar("reviews", "v1"));
+    let tracing = manager(&made.listeners[0]).tracing.expect("tracing");
+    let Some(TracerConfig::TypedConfig(any)) = tracing.provider.and_then(|it| it.config_type)
+    else {
+        panic!("no provider");
+    };
+    let config = OpenTelemetryConfig::decode(any.value.as_slice()).expect("OpenTelemetry");
+    let service = config.grpc_service.expect("gRPC");
+    assert_eq!(service.timeout.map(|timeout| timeout.seconds), Some(3));
+    let Some(TargetSpecifier::EnvoyGrpc(target)) = service.target_specifier else {
+        panic!("no target");
+    };
+    assert_eq!(
+        target.cluster_name,
+        "outbound|9411||zipkin.istio-system.svc.cluster.local"
+    );
+    // The port of the sample is one of HTTP/1.1.
+    let told = problems(&index);
+    assert!(
+        told.contains("is not one of gRPC: nothing that provider `otel` reports"),
+        "{told}"
+    );
+}
+
 #[test]
 fn what_istio_passes_over_in_silence_is_told() {
     let resources = telemetry(
@@ -282,8 +485,28 @@ fn what_istio_passes_over_in_silence_is_told() {
 fn what_is_not_supported_is_refused_by_name() {
     for (spec, expected) in [
         (
-            "metrics: [{overrides: []}]",
-            "`overrides` is not supported: proxies count all requests",
+            "metrics: [{overrides: [{match: {customMetric: orders}}]}]",
+            "there are no metrics but Istio's own",
+        ),
+        (
+            "metrics: [{overrides: [{match: {metric: REQUESTS}}]}]",
+            "unknown value `REQUESTS`",
+        ),
+        (
+            "metrics: [{overrides: [{tagOverrides: {a: {value: upstream_peer.app}}}]}]",
+            "`upstream_peer.app` is not supported: a text in quotes, request.method",
+        ),
+        (
+            "metrics: [{overrides: [{tagOverrides: {a: {operation: REMOVE, value: \"'b'\"}}}]}]",
+            "a label that is removed has no value",
+        ),
+        (
+            "metrics: [{overrides: [{tagOverrides: {a-b: {operation: REMOVE}}}]}]",
+            "`a-b` is no name for a label",
+        ),
+        (
+            "metrics: [{reportingInterval: 5s}]",
+            "bytes of TCP are counted as they pass",
         ),
         (
             "metrics: [{providers: [{name: stackdriver}]}]",

@@ -96,6 +96,7 @@ impl Wanted {
     /// Those that are wanted.
     pub(super) fn collect(&self, shared: &Shared) -> Sums {
         let mut all = collect(shared);
+        all.subtract(&shared.baseline());
         let matcher = &shared.bootstrap.stats;
         let needs_name = self.filter.is_some() || !matcher.takes_all();
         all.retain(|name, value| {
@@ -114,6 +115,12 @@ impl Wanted {
         });
         all
     }
+}
+
+/// Counts from zero again: what has been counted is taken off whatever is shown.
+pub(super) fn reset_counters(shared: &Shared) {
+    let all = collect(shared);
+    *shared.baseline() = all;
 }
 
 /// Envoy's text: numbers by name, then histograms by name.

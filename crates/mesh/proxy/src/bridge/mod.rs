@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::acquire::{Waits, acquire, acquire_raw, while_pending};
 use crate::bridge::upstream::{NoResponse, Upstream};
-use crate::call::Protocol;
+use crate::call::{Call, Protocol};
 use crate::clock::Micros;
 use crate::connection::Next;
 use crate::conversation::GRACE;
@@ -74,6 +74,11 @@ struct Response {
     keep: bool,
 }
 
+/// Whether the messages of an exchange are counted.
+fn counts_messages(call: &Call, exchange: &Exchange) -> bool {
+    exchange.is_grpc && call.counts_messages()
+}
+
 impl<'a> Bridge<'a> {
     pub(crate) fn new(
         client: Client<'a>,
@@ -81,9 +86,12 @@ impl<'a> Bridge<'a> {
         cluster: &'a Rc<ClusterState>,
         endpoint: &'a Rc<EndpointState>,
         http2: Option<Http2Options>,
-        request: Pipe,
+        mut request: Pipe,
     ) -> Self {
         let accounts = &client.call().worker.accounts;
+        if counts_messages(client.call(), exchange) {
+            request.count_messages();
+        }
         let now = client.call().worker.clock.now();
         Self {
             account: accounts.as_ref().map(Accounts::open),
@@ -148,10 +156,14 @@ impl<'a> Bridge<'a> {
                 let lease = match cluster.http2_lease(endpoint) {
                     Some(lease) => lease,
                     None => {
-                        let open =
-                            cluster.http2_open(endpoint, options, self.exchange.is_high_priority);
+                        let begin = client.call().worker.clock.now();
+                        let is_high = self.exchange.is_high_priority;
+                        let open = cluster.http2_open(endpoint, options, is_high);
                         let open = while_pending(client, self.exchange, cluster, open);
-                        Box::pin(open).await?
+                        let opened = Box::pin(open).await;
+                        let took = client.call().worker.clock.now() - begin;
+                        self.exchange.waited(|waited| waited.connecting(took));
+                        opened?
                     }
                 };
                 Upstream::http2(lease, &endpoint.text, client.call(), head, bodiless)?
@@ -185,6 +197,11 @@ impl<'a> Bridge<'a> {
             if let Some(telemetry) = &self.client.call().view.telemetry {
                 telemetry.keep_trailers(self.exchange, trailers.unwrap_or_default());
             }
+        }
+        if self.counts_messages() {
+            let response = self.response.as_ref();
+            let response = response.map_or(0, |response| response.body.messages());
+            self.exchange.rare().messages = [self.request.messages(), response];
         }
         let sent_all = self.request_sent.is_some() && !self.refused;
         match &self.tunnel {
@@ -430,18 +447,21 @@ impl<'a> Bridge<'a> {
         } else if !self.exchange.mirrors {
             self.request.let_go();
         }
-        self.response = Some(Response {
-            body: if bodiless {
-                Pipe::bodiless(ended)
-            } else {
-                Pipe::new(ended)
-            },
-            chunks,
-            keep,
-        });
+        let mut body = match bodiless {
+            true => Pipe::bodiless(ended),
+            false => Pipe::new(ended),
+        };
+        if self.counts_messages() {
+            body.count_messages();
+        }
+        self.response = Some(Response { body, chunks, keep });
         self.client
             .send_head(ended)
             .map_err(|_| Failure::ClientGone.into())
+    }
+
+    fn counts_messages(&self) -> bool {
+        counts_messages(self.client.call(), self.exchange)
     }
 
     fn now(&self) -> Micros {

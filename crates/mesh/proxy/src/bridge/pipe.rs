@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::Reason;
 use http::HeaderMap;
 
+use crate::grpc::Messages;
 use crate::relay::RelayError;
 
 /// The most bytes of a request that are kept for being sent again.
@@ -93,6 +94,8 @@ pub(crate) struct Pipe {
     pub(crate) body_bytes: u64,
     /// The lines of the trailer section, if there was one.
     pub(crate) trailers: Option<Bytes>,
+    /// Those of gRPC, if they are counted.
+    messages: Option<Messages>,
     kept: Kept,
 }
 
@@ -120,6 +123,7 @@ impl Pipe {
             bodiless: false,
             body_bytes: 0,
             trailers: None,
+            messages: None,
             kept: Kept {
                 given_up: true,
                 ..Kept::default()
@@ -133,6 +137,16 @@ impl Pipe {
         pipe.kept.given_up = false;
         pipe.kept.whole = ended;
         pipe
+    }
+
+    /// Counts the messages of gRPC.
+    pub(crate) fn count_messages(&mut self) {
+        self.messages = Some(Messages::default());
+    }
+
+    /// How many messages of gRPC there were, if they are counted.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.map_or(0, |messages| messages.count)
     }
 
     /// A body that has come as a whole, for another attempt.
@@ -190,6 +204,7 @@ impl Pipe {
         self.given = 0;
         self.ended = ended;
         self.body_bytes = 0;
+        self.messages = self.messages.map(|_| Messages::default());
         true
     }
 
@@ -241,6 +256,9 @@ impl Pipe {
             let part = self.waiting.split_to(room.min(self.waiting.len()));
             self.given = part.len();
             self.body_bytes += part.len() as u64;
+            if let Some(messages) = &mut self.messages {
+                messages.pass(&part);
+            }
             let none_kept = self.kept.at == self.kept.pieces.len();
             self.ended = self.waiting.is_empty() && none_kept && source.is_ended();
             sink.data(part, self.ended)?;

@@ -19,7 +19,7 @@ use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_ty
 use super::manager::{self, ManagerSpec};
 use super::tls::{DownstreamTls, Names};
 use super::transport;
-use super::{filters, policies, tcp_proxy};
+use super::{filters, metrics, policies, tcp_proxy};
 use crate::snapshot::{ChainMatch, Cidr, ConnectionRules, SourceType, TcpProxy};
 
 /// A checked filter chain.
@@ -72,16 +72,24 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
     let Some(last) = filters.pop() else {
         return Err(at.refuse("there is none, the last one must be given"));
     };
-    let rules = filters
-        .into_iter()
-        .enumerate()
-        .map(|(index, filter)| rules(filter, &at.index(index)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let at = &at.index(rules.len());
+    let before = filters.len();
+    let mut metrics = None;
+    let mut checked = Vec::new();
+    for (index, filter) in filters.into_iter().enumerate() {
+        let at = &at.index(index);
+        match &filter.config_type {
+            Some(ConfigType::TypedConfig(config)) if metrics::is_one(config) => {
+                metrics = metrics::compile(config, &at.field("typed_config"))?;
+            }
+            _ => checked.push(rules(filter, at)?),
+        }
+    }
+    let rules = checked;
+    let at = &at.index(before);
     let config = typed_config(last.config_type, at)?;
     let kind = short_type(&config.type_url);
     if kind == HttpConnectionManager::full_name() {
-        if !rules.is_empty() {
+        if before > 0 {
             let reason = "filters of connections are not supported before it, \
                           those of its http_filters are";
             return Err(at.refuse(reason));
@@ -92,6 +100,7 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
     if kind == TcpProxyConfig::full_name() {
         let mut proxy = tcp_proxy::compile(decode(&config, at)?, at)?;
         proxy.rules = rules;
+        proxy.metrics = metrics;
         return Ok(ServiceSpec::Tcp(Arc::new(proxy)));
     }
     Err(at.refuse(format!(
@@ -114,7 +123,7 @@ fn rules(filter: pb::Filter, at: &At<'_>) -> Result<ConnectionRules, Refused> {
         return limit(decode(&config, at_config)?, at_config);
     }
     Err(at.refuse(format!(
-        "filter {:?} ({kind}) is not supported before the last one, only rbac and local_ratelimit are",
+        "filter {:?} ({kind}) is not supported before the last one, only rbac, local_ratelimit and istio.stats are",
         filter.name
     )))
 }
@@ -442,7 +451,7 @@ mod tests {
                 },
                 "filter_chains[0].filters[0]: filter \"tcp\" \
                  (envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy) is not supported before \
-                 the last one, only rbac and local_ratelimit are",
+                 the last one, only rbac, local_ratelimit and istio.stats are",
             ),
         ];
         for (change, expected) in cases {

@@ -54,6 +54,7 @@ pub(crate) fn compile(
 ) -> Result<ManagerSpec, Refused> {
     let (codec, http2) = codec(&mut manager, at)?;
     let filters = std::mem::take(&mut manager.http_filters);
+    let metrics = filters::metric_rules(&filters, &at.field("http_filters"))?;
     let filters = filters::compile(filters, &at.field("http_filters"))?;
     let client_cert = client_cert(&mut manager, at)?;
     check_request_ids(&mut manager, at)?;
@@ -139,6 +140,7 @@ pub(crate) fn compile(
         http2,
         upgrades,
         access_logs,
+        metrics,
     };
     ignored!(manager: drain_timeout, drain_timeout_jitter,
         delayed_close_timeout, stream_flush_timeout);

@@ -32,6 +32,7 @@ mod limits;
 mod listener;
 mod manager;
 mod matcher;
+mod metrics;
 mod mirror;
 mod original_destination;
 mod outlier;

@@ -72,6 +72,7 @@ pub(super) fn compile(mut proxy: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, 
         rules: Vec::new(),
         check_drain_close,
         access_logs,
+        metrics: None,
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     AccessLog, ChainMatch, ChainTls, ConnectionManager, ConnectionRules, Direction, Inspection,
-    WeightedCluster, choose,
+    MetricRules, WeightedCluster, choose,
 };
 
 /// An address and what serves its connections.
@@ -158,6 +158,8 @@ pub struct TcpProxy {
     pub check_drain_close: bool,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
+    /// What is wanted of Istio's metrics (`stats.PluginConfig` before it).
+    pub metrics: Option<Arc<MetricRules>>,
 }
 
 impl TcpProxy {
@@ -176,6 +178,7 @@ impl TcpProxy {
             rules: Vec::new(),
             check_drain_close: false,
             access_logs: Vec::new(),
+            metrics: None,
         }
     }
 

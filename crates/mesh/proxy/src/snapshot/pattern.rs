@@ -15,6 +15,11 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    /// The expression as it was written.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Compiles an expression; the error says what is wrong with it.
     pub fn new(source: &str) -> Result<Self, String> {
         let compiled = RegexBuilder::new(&format!(r"\A(?:{source})\z"))

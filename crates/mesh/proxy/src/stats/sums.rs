@@ -95,6 +95,16 @@ impl Sums {
         self.add(&Scope::plain(), stat, Value::Counter(value));
     }
 
+    /// Takes off what counters had been at some time. One that is less than it was then has begun anew since.
+    pub(crate) fn subtract(&mut self, before: &Self) {
+        for (name, then) in &before.0 {
+            if let (Some(Value::Counter(now)), Value::Counter(then)) = (self.0.get_mut(name), then)
+            {
+                *now = now.checked_sub(*then).unwrap_or(*now);
+            }
+        }
+    }
+
     pub(crate) fn retain(&mut self, keeps: impl Fn(&Name, &Value) -> bool) {
         self.0.retain(|name, value| keeps(name, value));
     }

@@ -12,7 +12,7 @@ use crate::policy::{Metadata, Subject};
 use crate::registry::Registered;
 use crate::snapshot::Direction;
 use crate::tcp::relay::{Carried, End};
-use crate::telemetry::istio::{Observation, Protocol, Service, TcpSeries};
+use crate::telemetry::istio::{LabelValue, Observation, Protocol, Service, TcpSeries};
 use crate::telemetry::{Entry, Upstream};
 use crate::timer::Timer;
 use crate::tls::Secured;
@@ -216,6 +216,16 @@ impl Session {
             millis: 0,
             request_bytes: 0,
             response_bytes: 0,
+            messages: [0, 0],
+            custom: self.view.metric_rules.as_ref().map(|rules| {
+                rules.seen(|value| match value {
+                    LabelValue::Port => {
+                        let to = self.original.or_else(|| self.client.local_address());
+                        to.map(|to| to.port().to_string().into())
+                    }
+                    _ => None,
+                })
+            }),
             now: self.worker.clock.now(),
         }))
     }

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::istio::{self, Metrics, Observation, Service};
+use super::istio::{self, Custom, LabelValue, Metrics, Observation, RulesView, Service};
 use super::log::{Entry, LogView, Request, Upstream};
 use crate::call::{Call, Client, Protocol};
 use crate::clock::Micros;
@@ -12,9 +13,9 @@ use crate::flags::{Flag, Flags};
 use crate::http1::framing::Framing;
 use crate::http1::name::Name;
 use crate::reply::{Failure, Reply};
-use crate::snapshot::Direction;
+use crate::snapshot::{Direction, MetricRules};
 use crate::tls::Secured;
-use crate::trace::Attempt;
+use crate::trace::{Attempt, text};
 use crate::worker::Worker;
 
 /// What is told of the requests of a connection manager.
@@ -22,6 +23,8 @@ use crate::worker::Worker;
 pub(crate) struct Telemetry {
     logs: Option<LogView>,
     metrics: Option<Rc<Metrics>>,
+    /// What is wanted of them.
+    rules: Option<RulesView>,
     direction: Direction,
 }
 
@@ -52,12 +55,14 @@ impl Telemetry {
     pub(crate) fn new(
         logs: Option<LogView>,
         metrics: Option<Rc<Metrics>>,
+        rules: Option<&Arc<MetricRules>>,
         direction: Direction,
     ) -> Option<Box<Self>> {
         (logs.is_some() || metrics.is_some()).then(|| {
             Box::new(Self {
                 logs,
                 metrics,
+                rules: rules.map(RulesView::new),
                 direction,
             })
         })
@@ -143,12 +148,51 @@ impl Call {
             self.log(logs, exchange, end);
         }
         if let Some((metrics, direction)) = telemetry.metrics() {
-            self.count(metrics, direction, exchange, end);
+            let rules = telemetry.rules.as_ref();
+            let custom = rules.map(|rules| self.custom(rules, exchange));
+            self.count((metrics, direction), custom, exchange, end);
         }
     }
 
+    /// Whether messages of gRPC are counted.
+    pub(crate) fn counts_messages(&self) -> bool {
+        let telemetry = self.view.telemetry.as_ref();
+        telemetry.is_some_and(|telemetry| telemetry.metrics.is_some())
+    }
+
+    /// What the listener's rules ask about an exchange.
+    #[cold]
+    fn custom<'a>(&'a self, rules: &'a RulesView, exchange: &Exchange) -> Custom<'a> {
+        let (request, head) = (&self.request, self.buffer.head());
+        rules.seen(|value| {
+            Some(match value {
+                LabelValue::Text(_) => return None,
+                LabelValue::Method => text(request.method(head)),
+                LabelValue::Host => text(request.target.authority.get(head)),
+                LabelValue::Path => {
+                    let target = request.target.path.get(head);
+                    let end = memchr::memchr(b'?', target).unwrap_or(target.len());
+                    text(&target[..end])
+                }
+                LabelValue::Scheme => self.scheme().into(),
+                LabelValue::Header(name) => text(request.fields.all_by_text(name, head).next()?),
+                LabelValue::Status => exchange.status.to_string().into(),
+                LabelValue::Port => {
+                    let to = self.client.original.or(self.client.local)?;
+                    to.port().to_string().into()
+                }
+            })
+        })
+    }
+
     /// Counts an exchange in Istio's metrics.
-    fn count(&self, metrics: &Metrics, direction: Direction, exchange: &Exchange, end: Micros) {
+    fn count(
+        &self,
+        (metrics, direction): (&Metrics, Direction),
+        custom: Option<Custom<'_>>,
+        exchange: &Exchange,
+        end: Micros,
+    ) {
         let head = self.buffer.head();
         let attempt = exchange.attempt.as_ref();
         let is_outbound = direction == Direction::Outbound;
@@ -184,6 +228,8 @@ impl Call {
             millis: end.saturating_sub(exchange.begin) / 1000,
             request_bytes: head.len() as u64 + exchange.request_bytes,
             response_bytes,
+            messages: exchange.messages(),
+            custom,
             now: end,
         });
     }

@@ -3,6 +3,7 @@
 mod attempt;
 mod context;
 mod decide;
+mod details;
 mod errand;
 mod spans;
 mod tags;
@@ -10,6 +11,7 @@ mod tags;
 pub(crate) use attempt::{Attempt, TlsOutcome};
 pub(crate) use context::TraceContext;
 pub(crate) use decide::RequestId;
+pub(crate) use details::{Details, Occupied, Waited, endpoint_tags, route_tags};
 pub(crate) use spans::{Finished, Scratch, cluster_tags};
 pub(crate) use tags::text;
 
@@ -31,6 +33,10 @@ pub(crate) struct Tracer {
     kind: SpanKind,
     /// Requests leave this workload: decorator headers go the other way round.
     pub(crate) egress: bool,
+    /// They come to it.
+    ingress: bool,
+    /// Spans tell more than Envoy's do.
+    details: bool,
     /// Each attempt has a span of its own.
     spawns: bool,
     sampling: Sampling,
@@ -123,7 +129,7 @@ impl Tracer {
         tracing: &Tracing,
         direction: Direction,
         node: &Node,
-        exporter: Rc<Exporter>,
+        (exporter, details): (Rc<Exporter>, bool),
     ) -> Self {
         let egress = direction == Direction::Outbound;
         let [component] = OF_EVERY_SPAN;
@@ -150,6 +156,8 @@ impl Tracer {
                 SpanKind::Server
             },
             egress,
+            ingress: direction == Direction::Inbound,
+            details,
             spawns: tracing.spawn_upstream_span,
             sampling: Sampling {
                 client: tracing.client_sampling,
@@ -177,6 +185,24 @@ impl Tracer {
     /// Where the spans go.
     pub(crate) fn exporter(&self) -> &Rc<Exporter> {
         &self.exporter
+    }
+
+    /// Whether the spans of this request tell more than Envoy's do.
+    #[inline]
+    pub(crate) fn tells_details(&self, trace: Option<&TraceContext>) -> bool {
+        self.details && trace.is_some_and(|trace| trace.span.sampled)
+    }
+
+    /// Whether requests to this workload are kept while they are under way.
+    #[inline]
+    pub(crate) fn keeps_in_flight(&self) -> bool {
+        self.details && self.ingress
+    }
+
+    /// Whether what has led to this request is to be found out: it leaves the workload, and nobody has said.
+    #[inline]
+    pub(crate) fn seeks_causes(&self, trace: &TraceContext) -> bool {
+        self.details && self.egress && !trace.continues && trace.span.sampled
     }
 
     /// Whether each attempt has a span of its own.

@@ -20,6 +20,7 @@ use crate::policy::authz::Asked;
 use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
 use crate::trace::attempt::{Attempt, push_peers};
+use crate::trace::details::{Details, Fixed, Memory};
 use crate::trace::tags::{Tags, text};
 use crate::trace::{RequestId, TagValue, TraceContext, Tracer};
 use crate::upstream::ClusterState;
@@ -60,6 +61,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) decided: [Option<Told<'a>>; 2],
     /// What an authorizer has said.
     pub(crate) asked: Option<&'a Asked>,
+    /// What Envoy's spans do not tell, if it is to be told.
+    pub(crate) details: Option<Details<'a>>,
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -180,6 +183,7 @@ impl Tracer {
         let flags_text = flags_text(flags);
         let custom = self.custom_headers(finished);
         let grpc = finished.is_grpc.then(|| GrpcRequest::of(finished));
+        let mut memory = Memory::default();
 
         let mut tags = Tags::new();
         if let Some(id) = &id {
@@ -231,7 +235,11 @@ impl Tracer {
             tags.push("error", "true");
         }
         self.push_custom(&mut tags, &custom);
-        let fixed = [&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster];
+        let mut fixed =
+            Fixed::from_slice(&[&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster]);
+        if let Some(details) = &finished.details {
+            details.push(finished, self.spawns, &mut memory, &mut tags, &mut fixed);
+        }
         self.exporter.append(
             &fixed,
             &SpanRef {
@@ -274,6 +282,7 @@ impl Tracer {
         let custom = self.custom_headers(finished);
 
         let (mut count, mut waited) = Default::default();
+        let mut memory = Memory::default();
         let mut tags = Tags::new();
         tags.push(
             "http.protocol",
@@ -313,7 +322,10 @@ impl Tracer {
             tags.push("canceled", "true");
         }
         self.push_custom(&mut tags, &custom);
-        let fixed = [&self.attempt_tags, cluster_tags];
+        let mut fixed = Fixed::from_slice(&[&self.attempt_tags, cluster_tags]);
+        if let Some(details) = &finished.details {
+            details.push_attempt(finished, attempt, &mut memory, &mut tags, &mut fixed);
+        }
         self.exporter.append(
             &fixed,
             &SpanRef {

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::balance::{Ask, Chance};
 use crate::reply::Failure;
+use crate::trace::Occupied;
 use crate::upstream::connection::Slot;
 use crate::upstream::usage::Counter;
 use crate::upstream::{ClusterState, EndpointState, Permit, Pooled};
@@ -73,6 +75,21 @@ impl ClusterState {
             endpoint = self.pick(ask, chance);
         }
         self.admit_at(endpoint, ask.is_high_priority)
+    }
+
+    /// What is in use.
+    pub(crate) fn occupied(&self, endpoint: Option<&EndpointState>, is_high: bool) -> Occupied {
+        let used = self.usage.of(is_high);
+        let now = |count: &AtomicU32| count.load(Ordering::Relaxed);
+        Occupied {
+            requests: now(&used.requests),
+            pending: now(&used.pending),
+            connections: now(&used.connections),
+            retries: now(&used.retries),
+            active: endpoint.map_or(0, |endpoint| endpoint.active.get()),
+            open: endpoint.map_or(0, EndpointState::connections),
+            is_high,
+        }
     }
 
     /// Leave to have one more retry under way.

@@ -18,7 +18,7 @@ use crate::snapshot::{Balancing, Cluster};
 use crate::stats::{ClusterStats, TlsStats};
 use crate::telemetry::istio::cluster_id;
 use crate::tls;
-use crate::trace::cluster_tags;
+use crate::trace::{cluster_tags, endpoint_tags};
 use crate::upstream::link::{Link, NotReady};
 use crate::upstream::{EndpointState, Usage};
 
@@ -93,6 +93,7 @@ impl ClusterState {
                     stats: tls_stats.clone(),
                 });
                 state.restore();
+                state.told.take();
                 state.limit(&cluster);
                 *state.host.borrow_mut() = Some(members.host(index).clone());
                 state.clone()
@@ -195,6 +196,17 @@ impl ClusterState {
             state
         });
         endpoint.clone()
+    }
+
+    /// What spans tell of an endpoint.
+    pub(crate) fn endpoint_tags(&self, endpoint: &EndpointState) -> Rc<FixedTags> {
+        let mut told = endpoint.told.borrow_mut();
+        let tags = told.get_or_insert_with(|| {
+            let mut all = self.cluster.endpoints.iter();
+            let index = all.position(|known| known.address == endpoint.address);
+            Rc::new(endpoint_tags(&self.cluster, &endpoint.text, index))
+        });
+        tags.clone()
     }
 
     /// Whether it counts how its endpoints do.

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use periplus_wire::export::FixedTags;
+
 use crate::balance::{Host, Latency};
 use crate::buffer::{Blocks, Buffer};
 use crate::clock::Micros;
@@ -34,6 +36,8 @@ pub(crate) struct EndpointState {
     pub(crate) source: Option<Source>,
     /// `address` as text: the tags `upstream_address` and `peer.address`.
     pub(crate) text: String,
+    /// What spans tell of it, once one has.
+    pub(super) told: RefCell<Option<Rc<FixedTags>>>,
     /// What its proxy tells about it.
     pub(crate) workload: PeerCell,
     /// Requests that it is working on for this worker.
@@ -108,6 +112,7 @@ impl EndpointState {
             address,
             source,
             text: address.to_string(),
+            told: RefCell::default(),
             workload: PeerCell::default(),
             active: Cell::new(0),
             latency: Latency::default(),

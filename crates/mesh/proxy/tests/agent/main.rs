@@ -4,7 +4,9 @@
 mod control_plane;
 #[path = "../../../xds/tests/support/fake.rs"]
 mod fake;
+mod flags;
 mod lifecycle;
+mod metrics;
 mod overload;
 mod prometheus;
 #[path = "../xds_support/mod.rs"]
@@ -223,6 +225,79 @@ async fn a_proxy_can_be_told_to_be_not_ready() {
         // Requests that come all the same are served.
         assert_eq!(get(at, "/").await.expect("an answer").status(), 200);
     }
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
+async fn post(admin: SocketAddr, path: &str) -> Message {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    exchange(admin, &request).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn what_is_waited_for_is_told_and_counters_begin_anew() {
+    let plane = ControlPlane::start().await;
+    let origin = Origin::start("one").await;
+    let at = free_address().await;
+    let whole = world("c", origin.address, at);
+    let without_endpoints = whole.clone().with(ENDPOINT, ResourceSet::default());
+    plane.worlds.set(NODE, without_endpoints);
+    let (agent, admin) = start(plane.address).await;
+    let deadline = tokio::time::Instant::now() + xds_support::PATIENCE;
+    let waiting = loop {
+        let dump = page(admin, "/init_dump").await.body;
+        let dump: serde_json::Value = serde_json::from_str(&dump).expect("JSON");
+        let names = &dump["unready_targets_dumps"][0]["target_names"];
+        if names
+            .as_array()
+            .is_some_and(|names| names.contains(&json!("Cluster c")))
+        {
+            break dump;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{dump}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let name = &waiting["unready_targets_dumps"][0]["name"];
+    assert_eq!(name, "init manager Server", "{waiting}");
+    plane.worlds.set(NODE, whole);
+    agent.ready().await;
+    assert_eq!(page(admin, "/init_dump").await.body, "{}");
+    let runtime = page(admin, "/runtime").await;
+    assert_eq!(runtime.header("content-type"), Some("application/json"));
+    let runtime: serde_json::Value = serde_json::from_str(&runtime.body).expect("JSON");
+    assert_eq!(runtime, json!({"entries": {}, "layers": []}));
+
+    let counted = async || {
+        let stats = page(
+            admin,
+            "/stats?filter=^http.test.downstream_rq_total$|^server.live$",
+        )
+        .await;
+        stats.body
+    };
+    get(at, "/").await.expect("an answer");
+    get(at, "/").await.expect("an answer");
+    assert_eq!(
+        counted().await,
+        "http.test.downstream_rq_total: 2\nserver.live: 1\n"
+    );
+    assert_eq!(page(admin, "/reset_counters").await.status(), 405);
+    assert_eq!(post(admin, "/reset_counters").await.body, "OK\n");
+    assert_eq!(
+        counted().await,
+        "http.test.downstream_rq_total: 0\nserver.live: 1\n"
+    );
+    get(at, "/").await.expect("an answer");
+    assert_eq!(
+        counted().await,
+        "http.test.downstream_rq_total: 1\nserver.live: 1\n"
+    );
+
+    assert_eq!(page(admin, "/logging").await.status(), 405);
+    let refused = post(admin, "/logging").await;
+    let expected = "this program's log cannot be changed while it runs\n";
+    assert_eq!((refused.status(), refused.body.as_str()), (501, expected));
     agent.shutdown(Duration::from_secs(1)).await;
 }
 

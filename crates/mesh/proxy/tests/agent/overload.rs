@@ -239,13 +239,18 @@ async fn what_waits_to_be_written_counts_as_memory_of_its_stream() {
 
 /// An action that is due from two connections of four on.
 fn from_two_of_four(action: &str) -> Value {
+    from_half_of(4, action)
+}
+
+/// An action that is due from the half of so many connections on.
+pub(crate) fn from_half_of(most: u32, action: &str) -> Value {
     const CONNECTIONS: &str = "envoy.resource_monitors.global_downstream_max_connections";
     let config = "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig";
     json!({
         "refresh_interval": "0.01s",
         "resource_monitors": [{
             "name": CONNECTIONS,
-            "typed_config": {"@type": config, "max_active_downstream_connections": 4},
+            "typed_config": {"@type": config, "max_active_downstream_connections": most},
         }],
         "actions": [{
             "name": format!("envoy.overload_actions.{action}"),

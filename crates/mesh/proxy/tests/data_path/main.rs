@@ -20,6 +20,7 @@ mod rfc9113_connections;
 mod rfc9113_failures;
 mod rfc9113_h2spec;
 mod routing;
+mod span_details;
 mod support;
 mod tcp_proxy;
 mod trace_headers;

@@ -6,6 +6,7 @@ mod tracing;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::locality::LocalityBalancing;
 use crate::sidecar::{OutboundPolicy, read_outbound_traffic_policy};
 use crate::suggest::did_you_mean;
 use crate::view::{Shape, View, first_duplicate};
@@ -53,6 +54,8 @@ pub struct MeshConfig {
     pub trust_domain: String,
     /// Other trust domains, whose names stand for the same workloads.
     pub trust_domain_aliases: Vec<String>,
+    /// Which places are preferred where no DestinationRule says it.
+    pub locality: LocalityBalancing,
 }
 
 const MESH_CONFIG: Shape = Shape {
@@ -71,6 +74,7 @@ const MESH_CONFIG: Shape = Shape {
         "enableAutoMtls",
         "trustDomain",
         "trustDomainAliases",
+        "localityLbSetting",
     ],
     refused: &[
         (
@@ -119,10 +123,6 @@ const MESH_CONFIG: Shape = Shape {
         (
             "defaultDestinationRuleExportTo",
             "write `exportTo` in the resources",
-        ),
-        (
-            "localityLbSetting",
-            "there is no locality load balancing yet",
         ),
         ("dnsRefreshRate", "hosts are not resolved by DNS"),
         ("discoverySelectors", "there is no Kubernetes discovery yet"),
@@ -175,6 +175,7 @@ impl Default for MeshConfig {
             auto_mtls: true,
             trust_domain: "cluster.local".into(),
             trust_domain_aliases: Vec::new(),
+            locality: LocalityBalancing::default(),
         }
     }
 }
@@ -243,6 +244,9 @@ impl MeshConfig {
         }
         let aliases = object.items("trustDomainAliases");
         config.trust_domain_aliases = aliases.iter().filter_map(read_trust_domain).collect();
+        if let Some(setting) = object.get("localityLbSetting") {
+            config.locality = LocalityBalancing::read(setting).unwrap_or_default();
+        }
         config.access_log = AccessLog::read(&object);
         let items = object.items("extensionProviders");
         let providers: Vec<_> = items.iter().filter_map(Provider::read).collect();

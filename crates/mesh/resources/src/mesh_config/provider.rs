@@ -42,6 +42,11 @@ pub enum ProviderKind {
         /// The time that a report may take.
         timeout: Duration,
     },
+    /// As OTLP over gRPC.
+    OpenTelemetryGrpc {
+        /// The time that a report may take, if that is said.
+        timeout: Option<Duration>,
+    },
 }
 
 /// `traceContextOption`.
@@ -104,12 +109,8 @@ const ZIPKIN: Shape = Shape {
 };
 
 const OPENTELEMETRY: Shape = Shape {
-    known: &["service", "port", "maxTagLength", "http"],
+    known: &["service", "port", "maxTagLength", "http", "grpc"],
     refused: &[
-        (
-            "grpc",
-            "spans are reported over HTTP, use `http: {path: /v1/traces}`",
-        ),
         ("resourceDetectors", "the resource is the service's name"),
         ("dynatraceSampler", "use `defaultConfig.tracing.sampling`"),
         (
@@ -225,13 +226,27 @@ impl ExtensionProvider {
             known: &["path", "timeout"],
             refused: &[("headers", "reports carry no headers of their own yet")],
         };
-        let Some(http) = object.get("http") else {
-            object.fail(
-                "without `http` spans would be reported over gRPC, which is not supported yet: \
-                 write `http: {path: /v1/traces}` and the port of OTLP over HTTP",
-            );
-            return None;
+        const GRPC: Shape = Shape {
+            known: &["timeout"],
+            refused: &[(
+                "initialMetadata",
+                "reports carry no headers of their own yet",
+            )],
         };
+        let Some(http) = object.get("http") else {
+            // As in Istio, it is gRPC unless something else is said.
+            let timeout = object.optional("grpc", |view| {
+                view.object(&GRPC)?.optional("timeout", View::duration)
+            })?;
+            let kind = ProviderKind::OpenTelemetryGrpc {
+                timeout: timeout.flatten(),
+            };
+            return Self::read_target(name, object, kind);
+        };
+        if object.get("grpc").is_some() {
+            object.fail("`http` and `grpc` exclude each other");
+            return None;
+        }
         let http = http.object(&HTTP)?;
         let path = read_path(http.require("path")?)?;
         let timeout = http

@@ -163,9 +163,16 @@ impl<'a> Maker<'a> {
         let bootstrap = self.state.bootstrap(name).display().to_string();
         let token = self.state.token(name).display().to_string();
         let arguments = match self.proxy {
-            ProxyChoice::Periplus => ["proxy", "-c", &bootstrap, "--token-file", &token]
-                .map(str::to_owned)
-                .to_vec(),
+            ProxyChoice::Periplus => [
+                "proxy",
+                "-c",
+                &bootstrap,
+                "--token-file",
+                &token,
+                "--span-details",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             ProxyChoice::Envoy(path) => [
                 "guard",
                 "--sds",

@@ -23,12 +23,9 @@ use prost::Name;
 
 pub(super) use self::limit::bucket;
 use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
-use super::policies;
+use super::{metrics, policies};
 use crate::policy::MOST_FILTERS;
-use crate::snapshot::{Filter, HttpFilter, PerFilter, PerFilters, Required};
-
-/// Filters that count only: whoever wants such numbers has other ones.
-const STATISTICS: [&str; 2] = ["stats.PluginConfig", "stats.v3.PluginConfig"];
+use crate::snapshot::{Filter, HttpFilter, MetricRules, PerFilter, PerFilters, Required};
 
 /// The filters of a connection manager, without the router, which must be the last one.
 pub(super) fn compile(
@@ -77,6 +74,23 @@ pub(super) fn compile(
     Err(at.refuse(NO_ROUTER))
 }
 
+/// What they say of Istio's metrics.
+pub(super) fn metric_rules(
+    filters: &[pb::HttpFilter],
+    at: &At<'_>,
+) -> Result<Option<Arc<MetricRules>>, Refused> {
+    for (index, filter) in filters.iter().enumerate() {
+        if let Some(ConfigType::TypedConfig(config)) = &filter.config_type
+            && metrics::is_one(config)
+            && !filter.disabled
+        {
+            let at = at.index(index);
+            return metrics::compile(config, &at.field("typed_config"));
+        }
+    }
+    Ok(None)
+}
+
 fn unknown(name: &str, config: &Any, at: &At<'_>) -> Refused {
     let of_type = short_type(&config.type_url);
     at.refuse(format!("filter {name:?} ({of_type}) is not supported"))
@@ -87,6 +101,7 @@ enum Known {
     Filter(Filter),
     /// What routes say of a filter is another message than its own.
     PerRoute(PerFilter),
+    /// It counts only.
     Statistics,
     No,
 }
@@ -120,7 +135,7 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
         Known::Filter(Filter::Authz(Arc::new(authz)))
     } else if *url == ExtAuthzPerRoute::type_url() {
         Known::PerRoute(policies::authorizer_of_route(decode(config, at)?, at)?)
-    } else if *url == GrpcStats::type_url() || STATISTICS.contains(&short_type(url)) {
+    } else if *url == GrpcStats::type_url() || metrics::is_one(config) {
         Known::Statistics
     } else {
         Known::No

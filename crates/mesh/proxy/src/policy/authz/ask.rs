@@ -1,6 +1,8 @@
 //! A request that waits for what the service says about it.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ const MOST_ANSWER: usize = 1024 * 1024;
 pub(crate) struct AuthzView {
     pub(crate) authz: Arc<Authz>,
     pub(super) stats: Arc<AuthzStats>,
+    /// By the name of the cluster that a request goes to: looked up once.
+    of_clusters: RefCell<HashMap<String, Arc<AuthzStats>>>,
 }
 
 /// What a request's span tells of it.
@@ -59,7 +63,20 @@ impl AuthzView {
         Self {
             authz: authz.clone(),
             stats: registry.authz(&prefix),
+            of_clusters: RefCell::default(),
         }
+    }
+
+    /// The counts of those of its requests that go to a cluster.
+    fn of_cluster(&self, cluster: &str, registry: &Registry) -> Arc<AuthzStats> {
+        let mut known = self.of_clusters.borrow_mut();
+        if let Some(stats) = known.get(cluster) {
+            return stats.clone();
+        }
+        let prefix = self.authz.prefix(&format!("cluster.{cluster}"));
+        let stats = registry.authz(&prefix);
+        known.insert(cluster.to_owned(), stats.clone());
+        stats
     }
 }
 
@@ -69,7 +86,7 @@ pub(crate) async fn run(
     exchange: &mut Exchange,
     view: &AuthzView,
 ) -> Result<Option<Reply<'static>>, Failure> {
-    let AuthzView { authz, stats } = view;
+    let AuthzView { authz, stats, .. } = view;
     // As in Envoy, what has no route needs no leave.
     if exchange.route.is_none() {
         return Ok(None);
@@ -133,11 +150,10 @@ fn settle(
     view: &AuthzView,
     (verdict, took): (Verdict, Micros),
 ) -> Option<Reply<'static>> {
-    let AuthzView { authz, stats } = view;
-    let of_cluster = exchange.cluster.as_ref().map(|cluster| {
-        let prefix = authz.prefix(&format!("cluster.{}", cluster.cluster.name));
-        call.worker.registry.authz(&prefix)
-    });
+    let AuthzView { authz, stats, .. } = view;
+    let cluster = exchange.cluster.as_ref();
+    let of_cluster =
+        cluster.map(|cluster| view.of_cluster(&cluster.cluster.name, &call.worker.registry));
     let count = |which: fn(&AuthzStats) -> &Count| {
         for stats in std::iter::once(stats).chain(&of_cluster) {
             which(stats).increment();

@@ -18,7 +18,7 @@ impl Changes {
         self,
         call: &mut Call,
         exchange: &mut Exchange,
-        AuthzView { authz, stats }: &AuthzView,
+        AuthzView { authz, stats, .. }: &AuthzView,
         took: Micros,
     ) -> Option<()> {
         if !self.metadata.is_empty() {

@@ -3,7 +3,9 @@
 //! What a label set is made of is looked up once: peers are remembered where their metadata came from, services
 //! at their clusters, and a series under a key of hashes.
 
+mod exposition;
 mod peer;
+mod rules;
 mod series;
 mod tcp;
 
@@ -16,10 +18,13 @@ use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
+pub(crate) use self::exposition::exposition;
 pub use self::peer::Peer;
 pub(crate) use self::peer::PeerCell;
+pub use self::rules::MetricRules;
+pub(crate) use self::rules::{Custom, LabelValue, Metric, RulesView};
+pub(crate) use self::series::SeriesList;
 use self::series::{Labels, Series};
-pub(crate) use self::series::{SeriesList, exposition};
 pub(crate) use self::tcp::TcpSeries;
 use crate::clock::Micros;
 use crate::flags::Flags;
@@ -67,6 +72,8 @@ struct Key {
     grpc: u32,
     protocol: Protocol,
     flags: Flags,
+    /// What the listener's rules make of it.
+    custom: u64,
 }
 
 /// `request_protocol`
@@ -105,6 +112,7 @@ impl Key {
             grpc: seen.grpc.map_or(0, |status| status + 1),
             protocol: seen.protocol,
             flags: seen.flags,
+            custom: seen.custom.as_ref().map_or(0, Custom::id),
         }
     }
 }
@@ -137,6 +145,10 @@ pub(crate) struct Observation<'a> {
     pub(crate) millis: u64,
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
+    /// Of gRPC: those of the request, and those of the response.
+    pub(crate) messages: [u64; 2],
+    /// What the listener's rules make of it.
+    pub(crate) custom: Option<Custom<'a>>,
     pub(crate) now: Micros,
 }
 
@@ -201,13 +213,16 @@ impl Metrics {
             self.shared.count_overflow();
             let mut rest = self.rest_tcp.borrow_mut();
             let series = rest.entry(seen.direction).or_insert_with(|| {
-                let series = Arc::new(TcpSeries::new(Labels::overflow(seen.direction)));
+                let series = Arc::new(TcpSeries::new(&Labels::overflow(seen.direction), None));
                 self.shared.push_tcp(series.clone());
                 series
             });
             return series.clone();
         }
-        let series = Arc::new(TcpSeries::new(Labels::of(&self.own, seen)));
+        let series = Arc::new(TcpSeries::new(
+            &Labels::of(&self.own, seen),
+            seen.custom.as_ref(),
+        ));
         self.shared.push_tcp(series.clone());
         all.insert(key, series.clone());
         series
@@ -226,13 +241,16 @@ impl Metrics {
             self.shared.count_overflow();
             let mut rest = self.rest.borrow_mut();
             let series = rest.entry(seen.direction).or_insert_with(|| {
-                let series = Arc::new(Series::new(&Labels::overflow(seen.direction)));
+                let series = Arc::new(Series::new(&Labels::overflow(seen.direction), None));
                 self.shared.push(series.clone());
                 series
             });
             return series.clone();
         }
-        let series = Arc::new(Series::new(&Labels::of(&self.own, seen)));
+        let series = Arc::new(Series::new(
+            &Labels::of(&self.own, seen),
+            seen.custom.as_ref(),
+        ));
         self.shared.push(series.clone());
         let used = Cell::new(seen.now);
         all.insert(

@@ -1,64 +1,46 @@
-//! Series: counters and histograms under one set of labels, and the text that Prometheus gets.
+//! Series: counters and histograms under one set of labels.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::tcp::{self, TcpSeries};
-use super::{Observation, Peer, Protocol, Service};
+use super::tcp::TcpSeries;
+use super::{Custom, Metric, Observation, Peer, Protocol, Service};
 use crate::snapshot::Direction;
 use crate::stats::{Count, push_label};
 use crate::upstream::ClusterState;
 
-/// Envoy's bounds, for milliseconds and bytes alike.
-const BOUNDS: [f64; 19] = [
-    0.5,
-    1.0,
-    5.0,
-    10.0,
-    25.0,
-    50.0,
-    100.0,
-    250.0,
-    500.0,
-    1000.0,
-    2500.0,
-    5000.0,
-    10_000.0,
-    30_000.0,
-    60_000.0,
-    300_000.0,
-    600_000.0,
-    1_800_000.0,
-    3_600_000.0,
-];
-/// The same for whole numbers.
+/// Envoy's bounds, for milliseconds and bytes alike, of whole numbers.
 const LIMITS: [u64; 19] = [
     0, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000,
     1_800_000, 3_600_000,
 ];
-const HISTOGRAMS: [&str; 3] = [
-    "istio_request_duration_milliseconds",
-    "istio_request_bytes",
-    "istio_response_bytes",
+pub(super) const HISTOGRAMS: [Metric; 3] = [
+    Metric::Duration,
+    Metric::RequestBytes,
+    Metric::ResponseBytes,
 ];
+pub(super) const MESSAGES: [Metric; 2] = [Metric::RequestMessages, Metric::ResponseMessages];
 
 /// The metrics of one set of labels, written by one worker.
 #[derive(Debug)]
 pub(crate) struct Series {
-    /// As Prometheus has them, without braces.
-    labels: String,
-    requests: Count,
+    /// As Prometheus has them, without braces; none of a metric that is left out.
+    pub(super) requests_labels: Option<Arc<str>>,
+    pub(super) requests: Count,
     /// As [`HISTOGRAMS`] has them.
-    histograms: [Histogram; 3],
+    pub(super) histograms_labels: [Option<Arc<str>>; 3],
+    pub(super) histograms: [Histogram; 3],
+    /// As [`MESSAGES`] has them.
+    pub(super) messages_labels: [Option<Arc<str>>; 2],
+    pub(super) messages: [Count; 2],
 }
 
 #[derive(Debug, Default)]
-struct Histogram {
+pub(super) struct Histogram {
     /// By bound, the last one without; not cumulative.
-    buckets: [Count; 20],
-    sum: Count,
+    pub(super) buckets: [Count; 20],
+    pub(super) sum: Count,
 }
 
 impl Histogram {
@@ -92,11 +74,21 @@ fn bucket_of(value: u64) -> usize {
 }
 
 impl Series {
-    pub(super) fn new(labels: &Labels) -> Self {
+    pub(super) fn new(labels: &Labels, custom: Option<&Custom<'_>>) -> Self {
+        let requests = labels.of_metric(Metric::Requests, custom);
         Self {
-            labels: labels.0.clone(),
+            histograms_labels: match custom {
+                Some(_) => HISTOGRAMS.map(|metric| labels.of_metric(metric, custom)),
+                None => HISTOGRAMS.map(|_| requests.clone()),
+            },
+            messages_labels: match labels.is_grpc {
+                true => MESSAGES.map(|metric| labels.of_metric(metric, custom)),
+                false => [None, None],
+            },
+            requests_labels: requests,
             requests: Count::default(),
             histograms: Default::default(),
+            messages: Default::default(),
         }
     }
 
@@ -106,14 +98,17 @@ impl Series {
         for (histogram, value) in self.histograms.iter().zip(values) {
             histogram.add(value);
         }
+        for (count, messages) in self.messages.iter().zip(seen.messages) {
+            count.add(messages);
+        }
     }
 }
 
 /// The series of one worker, for whoever asks.
 #[derive(Debug, Default)]
 pub(crate) struct SeriesList {
-    all: Mutex<Vec<Arc<Series>>>,
-    tcp: Mutex<Vec<Arc<TcpSeries>>>,
+    pub(super) all: Mutex<Vec<Arc<Series>>>,
+    pub(super) tcp: Mutex<Vec<Arc<TcpSeries>>>,
     overflow: AtomicU64,
 }
 
@@ -158,15 +153,23 @@ impl SeriesList {
 }
 
 /// A set of labels, with Istio's names and fallbacks.
-#[derive(Debug)]
-pub(super) struct Labels(String);
+#[derive(Debug, Default)]
+pub(super) struct Labels {
+    all: Vec<(Cow<'static, str>, String)>,
+    /// How many of them say who has talked to whom.
+    of_sides: usize,
+    is_grpc: bool,
+}
 
 impl Labels {
     pub(super) fn of(own: &Peer, seen: &Observation<'_>) -> Self {
         let is_outbound = seen.direction == Direction::Outbound;
         let unknown = Peer::default();
         let peer = seen.peer.as_deref().unwrap_or(&unknown);
-        let mut labels = Self(String::with_capacity(1024));
+        let mut labels = Self {
+            is_grpc: seen.protocol == Protocol::Grpc,
+            ..Self::default()
+        };
         labels.push(
             "reporter",
             if is_outbound { "source" } else { "destination" },
@@ -180,6 +183,7 @@ impl Labels {
             labels.push_side(side, who, principal, is_own);
         }
         labels.push_service(own, peer, seen);
+        labels.of_sides = labels.all.len();
         labels.push("request_protocol", seen.protocol.as_str());
         if seen.protocol != Protocol::Tcp {
             labels.push("response_code", &seen.status.to_string());
@@ -199,13 +203,44 @@ impl Labels {
         labels
     }
 
-    pub(super) fn into_text(self) -> String {
-        self.0
+    /// Those of a metric, as Prometheus has them; none if it is left out. Messages are told apart by who has talked
+    /// to whom only.
+    pub(super) fn of_metric(
+        &self,
+        metric: Metric,
+        custom: Option<&Custom<'_>>,
+    ) -> Option<Arc<str>> {
+        let all = match MESSAGES.contains(&metric) {
+            true => &self.all[..self.of_sides],
+            false => &self.all[..],
+        };
+        let mut text = String::with_capacity(1024);
+        let Some((custom, rule)) = custom.map(|custom| (custom, custom.rule(metric))) else {
+            for (name, value) in all {
+                push_label(&mut text, name, value);
+            }
+            return Some(text.into());
+        };
+        if rule.is_dropped {
+            return None;
+        }
+        for (name, value) in all
+            .iter()
+            .filter(|(name, _)| !rule.removed.contains(&**name))
+        {
+            let other = rule.set.get(&**name).map(|other| custom.value(other));
+            push_label(&mut text, name, other.unwrap_or(value));
+        }
+        let is_new = |name: &str| all.iter().all(|(known, _)| known != name);
+        for (name, value) in rule.set.iter().filter(|(name, _)| is_new(name)) {
+            push_label(&mut text, name, custom.value(value));
+        }
+        Some(text.into())
     }
 
     /// Of whatever there was no room for.
     pub(super) fn overflow(direction: Direction) -> Self {
-        let mut labels = Self(String::new());
+        let mut labels = Self::default();
         let is_outbound = direction == Direction::Outbound;
         labels.push(
             "reporter",
@@ -235,7 +270,7 @@ impl Labels {
             ("cluster", or(&who.cluster, "unknown")),
         ];
         for (name, value) in named {
-            self.push(&format!("{side}_{name}"), &value);
+            self.push(format!("{side}_{name}"), &value);
         }
     }
 
@@ -275,8 +310,8 @@ impl Labels {
         self.push("destination_service_namespace", &namespace);
     }
 
-    fn push(&mut self, name: &str, value: &str) {
-        push_label(&mut self.0, name, value);
+    fn push(&mut self, name: impl Into<Cow<'static, str>>, value: &str) {
+        self.all.push((name.into(), value.to_owned()));
     }
 }
 
@@ -309,70 +344,4 @@ fn host_of(cluster: &str) -> Option<&str> {
 fn namespace_of(principal: &str) -> Option<&str> {
     let (_, rest) = principal.split_once("/ns/")?;
     rest.split('/').next()
-}
-
-/// The values of all workers under one set of labels.
-#[derive(Default)]
-struct Sums {
-    requests: u64,
-    histograms: [Sum; 3],
-}
-
-#[derive(Default)]
-struct Sum {
-    buckets: [u64; 20],
-    sum: u64,
-}
-
-/// The metrics of all workers in the text format of Prometheus.
-pub(crate) fn exposition<'a>(workers: impl Iterator<Item = &'a SeriesList>, out: &mut String) {
-    let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
-    let mut tcp_sums = BTreeMap::new();
-    for worker in workers {
-        for series in &*worker.tcp.lock().unwrap_or_else(PoisonError::into_inner) {
-            tcp::add_to(series, &mut tcp_sums);
-        }
-        for series in &*worker.all.lock().unwrap_or_else(PoisonError::into_inner) {
-            let of_labels = sums.entry(series.labels.clone()).or_default();
-            of_labels.requests += series.requests.get();
-            for (sum, histogram) in of_labels.histograms.iter_mut().zip(&series.histograms) {
-                for (bucket, count) in sum.buckets.iter_mut().zip(&histogram.buckets) {
-                    *bucket += count.get();
-                }
-                sum.sum += histogram.sum.get();
-            }
-        }
-    }
-    if sums.is_empty() && tcp_sums.is_empty() {
-        return;
-    }
-    // Writing to a `String` cannot fail.
-    let _ = writeln!(
-        out,
-        "# TYPE istio_build gauge\nistio_build{{component=\"proxy\",tag=\"periplus-{}\"}} 1",
-        env!("CARGO_PKG_VERSION")
-    );
-    tcp::exposition(&tcp_sums, out);
-    if sums.is_empty() {
-        return;
-    }
-    let _ = writeln!(out, "# TYPE istio_requests_total counter");
-    for (labels, of_labels) in &sums {
-        let requests = of_labels.requests;
-        let _ = writeln!(out, "istio_requests_total{{{labels}}} {requests}");
-    }
-    for (index, name) in HISTOGRAMS.iter().enumerate() {
-        let _ = writeln!(out, "# TYPE {name} histogram");
-        for (labels, of_labels) in &sums {
-            let Sum { buckets, sum } = &of_labels.histograms[index];
-            let mut count = 0;
-            let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-            for (bucket, bound) in buckets.iter().zip(bounds) {
-                count += bucket;
-                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
-            }
-            let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}");
-            let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
-        }
-    }
 }

@@ -1,22 +1,27 @@
 //! Istio's metrics of TCP connections.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::sync::Arc;
 
+use super::exposition::{ByLabels, push_counter};
 use super::series::Labels;
+use super::{Custom, Metric};
 use crate::stats::Count;
 
-const NAMES: [&str; 4] = [
-    "istio_tcp_connections_opened_total",
-    "istio_tcp_connections_closed_total",
-    "istio_tcp_received_bytes_total",
-    "istio_tcp_sent_bytes_total",
+const METRICS: [Metric; 4] = [
+    Metric::Opened,
+    Metric::Closed,
+    Metric::Received,
+    Metric::Sent,
 ];
+
+/// The values of all workers, as [`METRICS`] has them.
+pub(super) type Sums = [ByLabels<u64>; 4];
 
 /// The metrics of the connections of one set of labels, written by one worker.
 #[derive(Debug)]
 pub(crate) struct TcpSeries {
-    labels: String,
+    /// As [`METRICS`] has them; none of a metric that is left out.
+    labels: [Option<Arc<str>>; 4],
     pub(crate) opened: Count,
     pub(crate) closed: Count,
     /// Bytes from the client.
@@ -26,9 +31,13 @@ pub(crate) struct TcpSeries {
 }
 
 impl TcpSeries {
-    pub(super) fn new(labels: Labels) -> Self {
+    pub(super) fn new(labels: &Labels, custom: Option<&Custom<'_>>) -> Self {
+        let all = labels.of_metric(Metric::Opened, custom);
         Self {
-            labels: labels.into_text(),
+            labels: match custom {
+                Some(_) => METRICS.map(|metric| labels.of_metric(metric, custom)),
+                None => METRICS.map(|_| all.clone()),
+            },
             opened: Count::default(),
             closed: Count::default(),
             received: Count::default(),
@@ -42,23 +51,18 @@ impl TcpSeries {
 }
 
 /// Adds the values of a series to the sums by labels.
-pub(super) fn add_to(series: &TcpSeries, sums: &mut BTreeMap<String, [u64; 4]>) {
-    let sum = sums.entry(series.labels.clone()).or_default();
-    for (sum, value) in sum.iter_mut().zip(series.values()) {
-        *sum += value;
+pub(super) fn add_to(series: &TcpSeries, sums: &mut Sums) {
+    let told = series.labels.iter().zip(series.values());
+    for (sums, (labels, value)) in sums.iter_mut().zip(told) {
+        if let Some(labels) = labels {
+            *sums.entry(labels.clone()).or_default() += value;
+        }
     }
 }
 
 /// The text format of Prometheus.
-pub(super) fn exposition(sums: &BTreeMap<String, [u64; 4]>, out: &mut String) {
-    if sums.is_empty() {
-        return;
-    }
-    for (index, name) in NAMES.iter().enumerate() {
-        // Writing to a `String` cannot fail.
-        let _ = writeln!(out, "# TYPE {name} counter");
-        for (labels, values) in sums {
-            let _ = writeln!(out, "{name}{{{labels}}} {}", values[index]);
-        }
+pub(super) fn exposition(sums: &Sums, out: &mut String) {
+    for (metric, sums) in METRICS.iter().zip(sums) {
+        push_counter(metric.name(), sums, out);
     }
 }

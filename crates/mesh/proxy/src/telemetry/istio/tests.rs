@@ -53,6 +53,8 @@ fn seen(status: u16) -> Observation<'static> {
         millis: 7,
         request_bytes: 200,
         response_bytes: 1000,
+        messages: [0, 0],
+        custom: None,
         now: 1,
     }
 }

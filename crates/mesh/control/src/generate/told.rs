@@ -1,0 +1,112 @@
+//! What Telemetry resources say about metrics, for proxies that count them themselves, and about the logs of
+//! connections.
+
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::google::protobuf::Any;
+use prost::{Message, Name as _};
+
+use super::access_log::access_logs;
+use super::proto::any;
+use crate::index::{Index, Side};
+use crate::proxy::{Proxy, Role};
+
+/// `stats.PluginConfig` of Istio, as far as it is used; its maps are sorted, so that the same rules are the same
+/// version of a listener.
+#[derive(Clone, PartialEq, Message)]
+struct PluginConfig {
+    #[prost(message, repeated, tag = "8")]
+    metrics: Vec<MetricConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MetricConfig {
+    #[prost(btree_map = "string, string", tag = "1")]
+    dimensions: BTreeMap<String, String>,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, repeated, tag = "3")]
+    tags_to_remove: Vec<String>,
+    #[prost(bool, tag = "5")]
+    drop: bool,
+}
+
+/// The name of the filters that it is the configuration of.
+pub(super) const STATS: &str = "istio.stats";
+
+/// What is wanted of the metrics of a side; nothing of those of a proxy that has none, such as a plain Envoy.
+pub(super) fn metrics(index: &Index, proxy: &Proxy, side: Side) -> Option<Any> {
+    if !proxy.counts_metrics {
+        return None;
+    }
+    let metrics: Vec<_> = index
+        .metrics_of(proxy, side)
+        .into_iter()
+        .map(|(name, wanted)| {
+            let tags = wanted.tags.iter();
+            let set = tags.clone().filter_map(|(name, value)| {
+                let value = (*value)?.clone();
+                Some((name.to_string(), value))
+            });
+            let removed = tags.filter(|(_, value)| value.is_none());
+            MetricConfig {
+                dimensions: set.collect(),
+                name: name.to_owned(),
+                tags_to_remove: removed.map(|(name, _)| name.to_string()).collect(),
+                drop: wanted.is_disabled,
+            }
+        })
+        .filter(|config| {
+            config.drop || !config.dimensions.is_empty() || !config.tags_to_remove.is_empty()
+        })
+        .collect();
+    (!metrics.is_empty()).then(|| Any {
+        type_url: "type.googleapis.com/stats.PluginConfig".to_owned(),
+        value: PluginConfig { metrics }.encode_to_vec(),
+    })
+}
+
+/// Has what passes connections on tell of them.
+pub(super) fn add(index: &Index, proxy: &Proxy, listeners: &mut [Listener]) {
+    for listener in listeners {
+        // What a gateway serves it passes on, as in Istio.
+        let is_inbound = listener.traffic_direction() == TrafficDirection::Inbound;
+        let side = match is_inbound && proxy.role == Role::Sidecar {
+            true => Side::Server,
+            false => Side::Client,
+        };
+        let chains = listener.filter_chains.iter_mut();
+        for chain in chains.chain(listener.default_filter_chain.as_mut()) {
+            add_to_chain(index, proxy, side, chain);
+        }
+    }
+}
+
+fn add_to_chain(index: &Index, proxy: &Proxy, side: Side, chain: &mut FilterChain) {
+    let last = chain.filters.last_mut();
+    let Some(filter::ConfigType::TypedConfig(config)) = last.and_then(|it| it.config_type.as_mut())
+    else {
+        return;
+    };
+    if config.type_url != TcpProxy::type_url() {
+        return;
+    }
+    let logs = access_logs(index, proxy, side);
+    if !logs.is_empty()
+        && let Ok(mut made) = TcpProxy::decode(config.value.as_slice())
+    {
+        made.access_log = logs;
+        *config = any(&made);
+    }
+    if let Some(metrics) = metrics(index, proxy, side) {
+        let at = chain.filters.len() - 1;
+        let stats = Filter {
+            name: STATS.to_owned(),
+            config_type: Some(filter::ConfigType::TypedConfig(metrics)),
+        };
+        chain.filters.insert(at, stats);
+    }
+}
