@@ -177,7 +177,7 @@ impl AdsServer {
     fn converse<F: Form>(
         &self,
         request: Request<Streaming<F::Request>>,
-    ) -> Result<Response<ReceiverStream<Result<F::Response, Status>>>, Status> {
+    ) -> Result<Response<Responses<F::Response>>, Status> {
         let Ok(permit) = Arc::clone(&self.shared.streams).try_acquire_owned() else {
             self.shared
                 .registry
@@ -194,13 +194,15 @@ impl AdsServer {
     }
 }
 
+type Responses<T> = ReceiverStream<Result<T, Status>>;
+
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tonic::async_trait]
 impl AggregatedDiscoveryService for AdsServer {
-    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
+    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
 
     async fn stream_aggregated_resources(
         &self,
