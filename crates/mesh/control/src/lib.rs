@@ -15,11 +15,14 @@ mod monitoring;
 mod names;
 mod proxy;
 mod sync_status;
+mod workload;
 
 pub use certificates::{CertificateOptions, CertificateSource, CertificatesError};
 pub use control::{ControlPlane, LoadError, Options};
-pub use files::{Change, Debounce};
+pub use files::LoadError as FilesError;
+pub use files::{Change, Debounce, Described};
 pub use generate::{Generated, generate};
-pub use index::{ConnectionRules, Entry, Index, Problem, Service, Severity};
+pub use index::{About, CODES, Code, ConnectionRules, Entry, Index, Problem, Service, Severity};
 pub use mesh::{Mesh, State};
-pub use proxy::{Proxy, Role};
+pub use proxy::{Interception, Proxy, Role};
+pub use workload::Workload;

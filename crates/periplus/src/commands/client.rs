@@ -17,8 +17,32 @@ use periplus_collect::client_config;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Where the server is unless somebody says otherwise.
-const DEFAULT_SERVER: &str = "http://127.0.0.1:16686";
+/// Who is asked: what tells it from others in errors.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Where it is unless somebody says otherwise.
+    pub(super) default: &'static str,
+    /// What names another one.
+    pub(super) flag: &'static str,
+    /// What to do if nobody answers.
+    pub(super) advice: &'static str,
+}
+
+/// The trace backend.
+pub(super) const SERVER: Peer = Peer {
+    default: "http://127.0.0.1:16686",
+    flag: "--server",
+    advice: "start it with `periplus serve`, or name another with --server",
+};
+
+/// How to get there.
+#[derive(Clone, Copy, Debug)]
+struct Way<'a> {
+    timeout: Duration,
+    ca: Option<&'a Path>,
+    /// A certificate, and its key.
+    identity: Option<(&'a Path, &'a Path)>,
+}
 
 /// The largest answer.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
@@ -68,8 +92,13 @@ pub(super) struct ServerFlags {
 impl ServerFlags {
     /// A client; `other` is the server that an argument names, if it is a link.
     pub(super) fn client(&self, other: Option<&str>) -> Result<Client, Failure> {
-        let server = self.server.as_deref().or(other).unwrap_or(DEFAULT_SERVER);
-        let mut client = Client::new(server, self)?;
+        let server = self.server.as_deref().or(other).unwrap_or(SERVER.default);
+        let way = Way {
+            timeout: self.timeout,
+            ca: self.ca.as_deref(),
+            identity: self.cert.as_deref().zip(self.key.as_deref()),
+        };
+        let mut client = Client::new(server, &SERVER, way)?;
         // A link may lead anywhere: it gets no secret.
         let is_named = self.server.is_some() || other.is_none();
         if let Some(path) = self.token_file.as_deref().filter(|_| is_named) {
@@ -102,7 +131,11 @@ pub(crate) enum Failure {
     /// The command makes no sense as it was written.
     Usage(String),
     /// Nobody answers there.
-    Unreachable { server: String, cause: String },
+    Unreachable {
+        server: String,
+        cause: String,
+        advice: &'static str,
+    },
     /// The answer does not come.
     Timeout { server: String, after: Duration },
     /// The answer is a refusal.
@@ -130,11 +163,11 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(message) | Self::Nothing(message) => f.write_str(message),
-            Self::Unreachable { server, cause } => write!(
-                f,
-                "cannot reach {server}: {cause}; start it with `periplus serve`, or name another \
-                 with --server"
-            ),
+            Self::Unreachable {
+                server,
+                cause,
+                advice,
+            } => write!(f, "cannot reach {server}: {cause}; {advice}"),
             Self::Timeout { server, after } => write!(
                 f,
                 "no answer from {server} after {} s: ask for less, or give it more with --timeout",
@@ -156,6 +189,7 @@ impl std::error::Error for Failure {}
 
 /// A server.
 pub(super) struct Client {
+    peer: &'static Peer,
     /// Without a slash at the end.
     base: String,
     timeout: Duration,
@@ -165,22 +199,37 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn new(server: &str, flags: &ServerFlags) -> Result<Self, Failure> {
-        let timeout = flags.timeout;
-        let wrong = |what: &str| Failure::Usage(format!("--server {server}: {what}"));
+    /// Whom nobody has to be shown anything but a request.
+    pub(super) fn plain(
+        server: &str,
+        peer: &'static Peer,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let way = Way {
+            timeout,
+            ca: None,
+            identity: None,
+        };
+        Self::new(server, peer, way)
+    }
+
+    fn new(server: &str, peer: &'static Peer, way: Way<'_>) -> Result<Self, Failure> {
+        let timeout = way.timeout;
+        let example = peer.default;
+        let wrong = |what: &str| Failure::Usage(format!("{} {server}: {what}", peer.flag));
         let base = match server.contains("://") {
             true => server.to_owned(),
             false => format!("http://{server}"),
         };
         let uri: Uri = base
             .parse()
-            .map_err(|_| wrong("this is no address: write it as http://host:16686"))?;
+            .map_err(|_| wrong(&format!("this is no address: write it as {example}")))?;
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let speaks = secure || uri.scheme() == Some(&Scheme::HTTP);
         if !speaks || uri.host().is_none_or(str::is_empty) {
-            return Err(wrong(
-                "only http:// and https:// are spoken here: write it as http://host:16686",
-            ));
+            return Err(wrong(&format!(
+                "only http:// and https:// are spoken here: write it as {example}"
+            )));
         }
         if uri.query().is_some() {
             return Err(wrong("an address has no query"));
@@ -188,8 +237,7 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(timeout.min(Duration::from_secs(10))));
         connector.enforce_http(false);
-        let identity = flags.cert.as_deref().zip(flags.key.as_deref());
-        let tls = client_config(secure, flags.ca.as_deref(), identity).map_err(|error| {
+        let tls = client_config(secure, way.ca, way.identity).map_err(|error| {
             Failure::Usage(match last(&error) {
                 cause if cause == error.to_string() => cause,
                 cause => format!("{error}: {cause}"),
@@ -201,6 +249,7 @@ impl Client {
             .enable_http1()
             .wrap_connector(connector);
         Ok(Self {
+            peer,
             base: base.trim_end_matches('/').to_owned(),
             timeout,
             http: HyperClient::builder(TokioExecutor::new()).build(connector),
@@ -229,6 +278,12 @@ impl Client {
         self.read(&body)
     }
 
+    /// An answer that is a text.
+    pub(super) async fn text(&self, method: Method, path: &str) -> Result<String, Failure> {
+        let body = self.bytes(method, path, Bytes::new()).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// `GET` of an answer that does not end by itself.
     pub(super) async fn stream(&self, path: &str) -> Result<hyper::body::Incoming, Failure> {
         let response = self.send(Method::GET, path, Bytes::new()).await?;
@@ -237,9 +292,15 @@ impl Client {
 
     /// What it means that an answer breaks off.
     pub(super) fn broken(&self, cause: &dyn std::error::Error) -> Failure {
+        self.unreachable(last(cause))
+    }
+
+    /// That the server is not there, or no longer.
+    pub(super) fn unreachable(&self, cause: String) -> Failure {
         Failure::Unreachable {
             server: self.base.clone(),
-            cause: last(cause),
+            cause,
+            advice: self.peer.advice,
         }
     }
 
