@@ -4,6 +4,7 @@
 
 #[path = "support/serve.rs"]
 mod backend;
+mod explained;
 mod support;
 
 use std::io::{Read as _, Write as _};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use envoy_types::pb::google::protobuf::Any;
+use periplus_identity::agent::{OWN, ROOTS};
 use periplus_xds::client::Rejection;
 use rustls::pki_types::CertificateDer;
 
@@ -105,6 +106,8 @@ impl Explainer {
     ) -> Result<Self, Vec<Rejection>> {
         let now = Instant::now();
         let mut store = Store::default();
+        // As if the proxy had a certificate of the mesh: nothing is encrypted with it here.
+        store.reserve_secrets(&[OWN, ROOTS]);
         let mut rejections = Vec::new();
         for (type_url, resources) in resources {
             let taken = store.apply(type_url, "", (&resources, Extent::Whole), now);

@@ -7,15 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::uri::{Scheme, Uri};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use periplus_collect::client_config;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+pub(crate) use super::failure::Failure;
+use super::failure::refusal;
 
 /// Who is asked: what tells it from others in errors.
 #[derive(Debug)]
@@ -124,68 +126,6 @@ fn bearer(path: &Path) -> Result<HeaderValue, Failure> {
     value.set_sensitive(true);
     Ok(value)
 }
-
-/// Why a command has no answer. Each kind has an exit code of its own.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The command makes no sense as it was written.
-    Usage(String),
-    /// Nobody answers there.
-    Unreachable {
-        server: String,
-        cause: String,
-        advice: &'static str,
-    },
-    /// The answer does not come.
-    Timeout { server: String, after: Duration },
-    /// The answer is a refusal.
-    Refused { status: StatusCode, message: String },
-    /// The answer is none that this program understands.
-    Unreadable { server: String, cause: String },
-    /// What was asked for is not there.
-    Nothing(String),
-}
-
-impl Failure {
-    /// What the process ends with.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Usage(_) => 2,
-            Self::Refused { status, .. } if *status == StatusCode::BAD_REQUEST => 2,
-            Self::Unreachable { .. } => 3,
-            Self::Timeout { .. } => 4,
-            Self::Refused { .. } | Self::Unreadable { .. } | Self::Nothing(_) => 1,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(message) | Self::Nothing(message) => f.write_str(message),
-            Self::Unreachable {
-                server,
-                cause,
-                advice,
-            } => write!(f, "cannot reach {server}: {cause}; {advice}"),
-            Self::Timeout { server, after } => write!(
-                f,
-                "no answer from {server} after {} s: ask for less, or give it more with --timeout",
-                after.as_secs()
-            ),
-            Self::Refused { status, message } if status.is_client_error() => f.write_str(message),
-            Self::Refused { status, message } => {
-                write!(f, "the server answers {}: {message}", status.as_u16())
-            }
-            Self::Unreadable { server, cause } => write!(
-                f,
-                "{server} is no Periplus of this version: its answer cannot be read ({cause})"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// A server.
 pub(super) struct Client {
@@ -342,7 +282,7 @@ impl Client {
         let body = self.collect(response.into_body()).await?;
         Err(Failure::Refused {
             status,
-            message: message(&body),
+            message: refusal(&body),
         })
     }
 
@@ -365,35 +305,6 @@ impl Client {
             after: self.timeout,
         }
     }
-}
-
-/// The words of a refusal: our API's, Jaeger's, or the body as it is.
-fn message(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Ours {
-        error: String,
-    }
-    #[derive(Deserialize)]
-    struct Jaegers {
-        errors: Vec<Jaeger>,
-    }
-    #[derive(Deserialize)]
-    struct Jaeger {
-        msg: String,
-    }
-    if let Ok(ours) = serde_json::from_slice::<Ours>(body) {
-        return ours.error;
-    }
-    if let Ok(mut jaegers) = serde_json::from_slice::<Jaegers>(body)
-        && let Some(first) = jaegers.errors.pop()
-    {
-        return first.msg;
-    }
-    let text = String::from_utf8_lossy(body);
-    super::output::clean(text.trim())
-        .chars()
-        .take(200)
-        .collect()
 }
 
 /// The innermost cause, which says most.
@@ -489,19 +400,5 @@ mod tests {
             query(&[("q", "a=b c"), ("x", ""), ("y", "ä")]),
             "?q=a%3Db%20c&y=%C3%A4"
         );
-    }
-
-    #[test]
-    fn refusals_say_what_the_server_says() {
-        for (body, expected) in [
-            (r#"{"error":"no such trace"}"#, "no such trace"),
-            (
-                r#"{"data":null,"errors":[{"code":404,"msg":"trace not found"}]}"#,
-                "trace not found",
-            ),
-            ("404 page\u{1b}[31m not found\n", "404 page?[31m not found"),
-        ] {
-            assert_eq!(message(body.as_bytes()), expected);
-        }
     }
 }

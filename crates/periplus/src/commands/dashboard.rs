@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 async fn proxy(args: &Args) -> anyhow::Result<String> {
     let client = args.control.client()?;
     let rows: Vec<Value> = client.get("/debug/syncz").await?;
-    let row = find(rows, args.proxy.as_deref().unwrap_or_default())?;
+    let row = find(&rows, args.proxy.as_deref().unwrap_or_default())?;
     match text(&row, "admin") {
         "" => Err(Failure::Nothing(format!(
             "{} does not say where its admin port is: write it into its bootstrap as node.metadata.ADMIN_ADDRESS",

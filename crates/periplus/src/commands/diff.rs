@@ -97,6 +97,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             false => overlay(&now.resources, edit.resources),
         },
         mesh: now.mesh.clone(),
+        lacks_authority: now.lacks_authority,
         ..Described::default()
     };
     let report = compare(&now, &then);

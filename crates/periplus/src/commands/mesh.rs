@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use periplus_control::Described;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::control_plane::ControlFlags;
 
@@ -42,11 +43,17 @@ impl MeshFlags {
                 false,
             )?);
         }
-        let files: Files =
-            super::block_on(async { Ok(self.control.client()?.get("/debug/files").await?) })?;
-        Described::read(&files.directories, files.mesh_config.as_deref(), false).context(
+        let (files, authority): (Files, Value) = super::block_on(async {
+            let client = self.control.client()?;
+            let files = client.get("/debug/files").await?;
+            Ok((files, client.get("/debug/certificates").await?))
+        })?;
+        let read = Described::read(&files.directories, files.mesh_config.as_deref(), false);
+        let mut described = read.context(
             "the control plane reads files that are not on this machine: name copies with --dir and --mesh-config",
-        )
+        )?;
+        described.lacks_authority = authority.is_null();
+        Ok(described)
     }
 
     /// The same, and what cannot be read of it told on standard error.

@@ -15,6 +15,7 @@ pub(crate) mod doctor;
 mod duration;
 pub(crate) mod explain;
 pub(crate) mod export;
+mod failure;
 mod finding;
 pub(crate) mod guard;
 pub(crate) mod identity;

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             (rows, text)
         }
         Some(name) => {
-            let row = find(rows, name)?;
+            let row = find(&rows, name)?;
             let text = one(&row, style);
             (vec![row], text)
         }
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The proxy of a name, or the only one whose name begins so.
-pub(super) fn find(rows: Vec<Value>, name: &str) -> Result<Value, Failure> {
+pub(super) fn find(rows: &[Value], name: &str) -> Result<Value, Failure> {
     let exact = rows.iter().position(|row| text(row, "proxy") == name);
     let begins = |row: &Value| text(row, "proxy").starts_with(name);
     let found = match exact {

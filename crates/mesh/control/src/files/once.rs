@@ -25,6 +25,8 @@ pub struct Described {
     pub errors: Vec<Diagnostic>,
     /// How many files there are.
     pub files: usize,
+    /// Proxies have no certificates of an authority.
+    pub lacks_authority: bool,
 }
 
 impl Described {
@@ -79,9 +81,17 @@ impl Described {
         self.errors.extend(parsed.errors);
     }
 
-    /// The index of the resources where proxies have certificates, and everything that is wrong, the worst first.
+    /// The index of the resources.
+    pub fn index(&self) -> Index {
+        match self.lacks_authority {
+            true => Index::new(&self.resources, self.mesh.clone()),
+            false => Index::certified(&self.resources, self.mesh.clone()),
+        }
+    }
+
+    /// The index, and everything that is wrong, the worst first.
     pub fn analyse(&self) -> (Index, Vec<Problem>) {
-        let index = Index::certified(&self.resources, self.mesh.clone());
+        let index = self.index();
         let errors = self.errors.iter().cloned().map(Problem::from);
         let problems = errors.chain(index.problems().iter().cloned()).collect();
         (index, Problem::sorted(problems))

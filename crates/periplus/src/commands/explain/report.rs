@@ -168,7 +168,7 @@ impl Report {
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "  {:<9} {value}", name);
+            let _ = writeln!(text, "  {name:<9} {value}");
         };
         if !self.listener.is_empty() {
             line("listener", &self.listener);

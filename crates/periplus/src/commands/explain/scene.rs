@@ -14,14 +14,9 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Rules are named for their places: names mean nothing to matching, and routes keep them.
-    pub(super) fn new(described: Described) -> Self {
-        let Described {
-            mut resources,
-            mesh,
-            ..
-        } = described;
+    pub(super) fn new(mut described: Described) -> Self {
         let mut rules = Vec::new();
-        for Resource { meta, spec } in &mut resources {
+        for Resource { meta, spec } in &mut described.resources {
             let Spec::VirtualService(service) = spec else {
                 continue;
             };
@@ -37,7 +32,7 @@ impl Scene {
             }
         }
         Self {
-            index: Index::certified(&resources, mesh),
+            index: described.index(),
             rules,
         }
     }

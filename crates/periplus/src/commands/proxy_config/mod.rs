@@ -199,7 +199,7 @@ impl Which {
             Some(name) => {
                 let control = self.control.client()?;
                 let rows: Vec<Value> = control.get("/debug/syncz").await?;
-                let row = find(rows, name)?;
+                let row = find(&rows, name)?;
                 match text(&row, "admin") {
                     "" => {
                         return Err(Failure::Nothing(format!(
@@ -216,7 +216,7 @@ impl Which {
         Ok(Client::plain(&address, &ADMIN, timeout)?)
     }
 
-    fn print(&self, shown: &Vec<Value>, table: fn(&[Value]) -> Table) -> anyhow::Result<()> {
+    fn print(&self, shown: &[Value], table: fn(&[Value]) -> Table) -> anyhow::Result<()> {
         output::print(&match self.output {
             Output::Json => output::json(shown)?,
             Output::Table => table(shown).render(self.looks.style()),

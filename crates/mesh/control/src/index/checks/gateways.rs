@@ -2,17 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use periplus_resources::{Gateway, GatewayRef, Host, Labels, Server, ServerHost, VirtualService};
+use periplus_resources::{
+    Gateway, GatewayRef, Host, Labels, Server, ServerHost, VirtualService, WorkloadEntry,
+};
 
 use super::super::code;
-use super::super::{Entry, Index, Problem};
+use super::super::{Entry, Index, Problem, Service};
 use crate::proxy::is_subset;
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     let mut by_name: BTreeMap<(&str, &str), &Entry<Gateway>> = BTreeMap::new();
+    let mut fronts: BTreeMap<&Labels, Vec<Front<'_>>> = BTreeMap::new();
     for entry in index.gateways() {
         by_name.insert((&entry.meta.namespace, &entry.meta.name), entry);
-        check_ports(index, entry, problems);
+        let selector = &entry.spec.selector;
+        let fronts = fronts.entry(selector);
+        check_ports(
+            entry,
+            fronts.or_insert_with(|| fronts_of(index, selector)),
+            problems,
+        );
     }
     for entry in index.virtual_services() {
         check_hosts(&by_name, entry, problems);
@@ -104,33 +113,37 @@ fn shared<'a>(one: &'a Server, other: &'a Server) -> Option<&'a Host> {
     found.map(|host| &host.host)
 }
 
-/// Ports that the Services in front of a gateway's pods do not lead to.
-fn check_ports(index: &Index, entry: &Entry<Gateway>, problems: &mut Vec<Problem>) {
-    let selector = &entry.spec.selector;
-    let mut services = Vec::new();
-    for service in index.services() {
-        let mut endpoints = service.endpoints.iter();
-        let fronts = endpoints.find(|endpoint| is_subset(selector, &endpoint.labels));
-        if let Some(endpoint) = fronts.filter(|_| !selector.is_empty()) {
-            services.push((service, endpoint));
-        }
+/// A Service in front of a gateway, and one of the gateways behind it.
+type Front<'a> = (&'a Service, &'a WorkloadEntry);
+
+fn fronts_of<'a>(index: &'a Index, selector: &Labels) -> Vec<Front<'a>> {
+    if selector.is_empty() {
+        return Vec::new();
     }
-    if services.is_empty() {
+    let front = |service: &'a Service| {
+        let mut endpoints = service.endpoints.iter();
+        let endpoint = endpoints.find(|endpoint| is_subset(selector, &endpoint.labels))?;
+        Some((service, endpoint))
+    };
+    index.services().filter_map(front).collect()
+}
+
+/// Ports that the Services in front of a gateway do not lead to.
+fn check_ports(entry: &Entry<Gateway>, fronts: &[Front<'_>], problems: &mut Vec<Problem>) {
+    if fronts.is_empty() {
         return;
     }
     for server in &entry.spec.servers {
         let number = server.port.number;
-        let leads = services.iter().any(|(service, endpoint)| {
+        let leads = fronts.iter().any(|(service, endpoint)| {
             let mut ports = service.ports().iter();
             ports.any(|port| port.number == number || endpoint.target_port(port) == number)
         });
         if leads {
             continue;
         }
-        let names: Vec<_> = services
-            .iter()
-            .map(|(service, _)| service.host.as_str())
-            .collect();
+        let names = fronts.iter().map(|(service, _)| service.host.as_str());
+        let names: Vec<_> = names.collect();
         let message = format!(
             "no port of {} leads to port {number} of {}: nobody gets there from outside; add it to the service",
             names.join(", "),
