@@ -218,7 +218,7 @@ impl Which {
 
     fn print(&self, shown: &[Value], table: fn(&[Value]) -> Table) -> anyhow::Result<()> {
         output::print(&match self.output {
-            Output::Json => output::json(shown)?,
+            Output::Json => output::json(&shown)?,
             Output::Table => table(shown).render(self.looks.style()),
         })
     }
