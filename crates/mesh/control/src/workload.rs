@@ -79,8 +79,10 @@ impl Index {
         let mut proxy = proxy(Role::Sidecar, (&meta.name, &meta.namespace), labels, ip);
         // Where a Sidecar says which ports its proxy listens on, clients call it themselves.
         let sidecar = self.sidecar_for(&proxy);
-        let egress = sidecar.into_iter().flat_map(|entry| &entry.spec.egress);
-        let has_ports = egress.into_iter().any(|egress| egress.port.is_some());
+        let has_ports = sidecar.is_some_and(|entry| {
+            let mut egress = entry.spec.egress.iter();
+            !entry.spec.ingress.is_empty() || egress.any(|egress| egress.port.is_some())
+        });
         proxy.interception = (!has_ports).then_some(Interception::Redirect);
         Workload {
             proxy,

@@ -149,7 +149,7 @@ fn each_mistake_is_found_with_its_code() {
         (
             "an unknown field",
             rule("mine", &with("{hosts: [reviews], https: [{TO_REVIEWS}]}")),
-            &["IST0106", "IST0106"],
+            &["IST0106"],
         ),
         (
             "no hosts",
