@@ -73,9 +73,12 @@ fn check_hosts(
     }
 }
 
+/// A server, and whose it is.
+type Claim<'a> = (&'a Entry<Gateway>, &'a Server);
+
 /// Two Gateways that claim one host on one port of the same workloads.
 fn check_conflicts(index: &Index, problems: &mut Vec<Problem>) {
-    let mut claimed: BTreeMap<(&Labels, u16), Vec<(&Entry<Gateway>, &Server)>> = BTreeMap::new();
+    let mut claimed: BTreeMap<(&Labels, u16), Vec<Claim<'_>>> = BTreeMap::new();
     for entry in index.gateways() {
         for server in &entry.spec.servers {
             let place = (&entry.spec.selector, server.port.number);
