@@ -35,6 +35,34 @@ enum Command {
     Export(commands::export::Args),
     /// Try tail sampling on the traces that are stored
     Sampling(commands::sampling::Args),
+    /// What is wrong with files of resources, or with those of a control plane that runs
+    Analyze(Box<commands::analyze::AnalyzeArgs>),
+    /// Whether each document of some files is valid
+    Validate(commands::analyze::ValidateArgs),
+    /// Where a request would go, and why
+    Explain(Box<commands::explain::Args>),
+    /// What the resources say of a service or a workload
+    Describe(Box<commands::describe::Args>),
+    /// Who may do what at a workload
+    Authz(commands::authz::Args),
+    /// What files would change, and at which proxies, before they are applied
+    Diff(Box<commands::diff::Args>),
+    /// What is amiss with a mesh that runs; `doctor tracing`: why there are no traces
+    Doctor(Box<commands::doctor::Args>),
+    /// Whether proxies run on what the control plane has sent them
+    #[command(visible_alias = "ps")]
+    ProxyStatus(commands::proxy_status::Args),
+    /// What a proxy runs on, from its admin port
+    #[command(visible_alias = "pc")]
+    ProxyConfig(Box<commands::proxy_config::Args>),
+    /// The versions of this program, the control plane and the proxies
+    Version(commands::version::Args),
+    /// The address of a page, and a browser at it
+    Dashboard(commands::dashboard::Args),
+    /// A script that completes commands and flags
+    Completions(commands::shell::CompletionsArgs),
+    /// Manual pages, one for each command
+    Man(commands::shell::ManArgs),
     /// The control plane alone
     Control(commands::control::Args),
     /// A sidecar or gateway alone
@@ -56,6 +84,9 @@ fn main() -> ExitCode {
     let Err(error) = run(cli.command, &matches) else {
         return ExitCode::SUCCESS;
     };
+    if let Some(commands::outcome::Exit(code)) = error.downcast_ref() {
+        return (*code).into();
+    }
     // Not by returning the error: that would print backtraces, which say nothing to users.
     eprintln!("error: {error}");
     for cause in error.chain().skip(1) {
@@ -77,6 +108,19 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
         | Command::Services(_)
         | Command::Export(_)
         | Command::Sampling(_)
+        | Command::Analyze(_)
+        | Command::Validate(_)
+        | Command::Explain(_)
+        | Command::Describe(_)
+        | Command::Authz(_)
+        | Command::Diff(_)
+        | Command::Doctor(_)
+        | Command::ProxyStatus(_)
+        | Command::ProxyConfig(_)
+        | Command::Version(_)
+        | Command::Dashboard(_)
+        | Command::Completions(_)
+        | Command::Man(_)
         | Command::Token(_) => "warn",
         Command::Proxy(args) => args.log_level(),
         _ => "info",
@@ -95,6 +139,19 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
         Command::Services(args) => commands::services::run(args),
         Command::Export(args) => commands::export::run(args),
         Command::Sampling(args) => commands::sampling::run(args),
+        Command::Analyze(args) => commands::analyze::analyze(&args),
+        Command::Validate(args) => commands::analyze::validate(&args),
+        Command::Explain(args) => commands::explain::run(&args),
+        Command::Describe(args) => commands::describe::run(&args),
+        Command::Authz(args) => commands::authz::run(&args),
+        Command::Diff(args) => commands::diff::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
+        Command::ProxyStatus(args) => commands::proxy_status::run(&args),
+        Command::ProxyConfig(args) => commands::proxy_config::run(&args),
+        Command::Version(args) => commands::version::run(&args),
+        Command::Dashboard(args) => commands::dashboard::run(&args),
+        Command::Completions(args) => commands::shell::completions(&args, Cli::command()),
+        Command::Man(args) => commands::shell::man(&args, Cli::command()),
         Command::Control(args) => commands::control::run(args),
         Command::Proxy(args) => commands::proxy::run(args),
         Command::ProxyInit(args) => commands::proxy_init::run(&args),

@@ -6,6 +6,7 @@
 mod backend;
 #[path = "support/client_hello.rs"]
 mod client_hello;
+mod explained;
 mod gateway_api;
 mod support;
 

@@ -108,7 +108,8 @@ impl ControlPlane {
 
     /// The HTTP interface for operators.
     pub fn monitoring(&self) -> axum::Router {
-        Monitoring::new(self.mesh(), self.ads(), self.certificates()).router()
+        let files = self.files.places();
+        Monitoring::new(self.mesh(), self.ads(), self.certificates(), files).router()
     }
 
     /// Follows the files for ever; ends when the future is dropped.
@@ -173,12 +174,8 @@ fn state_of(files: &Files, certificates: Option<&Certificates>) -> State {
     let errors = files.errors().cloned().map(Problem::from);
     let stale = certificates.and_then(|it| it.outdated(files.mesh_config()));
     let errors = errors.chain(stale);
-    let mut problems: Vec<_> = errors.chain(index.problems().iter().cloned()).collect();
-    problems.sort_by(|a, b| {
-        let key =
-            |problem: &Problem| (problem.diagnostic.file.clone(), problem.diagnostic.position);
-        (a.severity, key(a)).cmp(&(b.severity, key(b)))
-    });
+    let problems = errors.chain(index.problems().iter().cloned()).collect();
+    let problems = Problem::sorted(problems);
     State { index, problems }
 }
 
@@ -186,6 +183,7 @@ fn report(problem: &Problem) {
     match problem.severity {
         Severity::Error => tracing::error!("{problem}"),
         Severity::Warning => tracing::warn!("{problem}"),
+        Severity::Info => tracing::debug!("{problem}"),
     }
 }
 

@@ -15,14 +15,17 @@ mod monitoring;
 mod names;
 mod proxy;
 mod sync_status;
+mod workload;
 
 pub use certificates::{CertificateOptions, CertificateSource, CertificatesError};
 pub use control::{ControlPlane, LoadError, Options};
-pub use files::{Change, Debounce};
+pub use files::LoadError as FilesError;
+pub use files::{Change, Debounce, Described};
 pub use generate::{Generated, generate};
 pub use index::{
-    Condition, ConnectionRules, Entry, Index, ListenerStatus, ParentStatus, Problem,
-    ResourceStatus, Service, Severity,
+    About, CODES, Code, Condition, ConnectionRules, Entry, Index, ListenerStatus, ParentStatus,
+    Problem, ResourceStatus, Service, Severity,
 };
 pub use mesh::{Mesh, State};
-pub use proxy::{Proxy, Role};
+pub use proxy::{Interception, Proxy, Role};
+pub use workload::Workload;

@@ -1,5 +1,6 @@
 //! The HTTP interface for operators, with the paths, JSON keys and metric names of istiod.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::certificates;
-use crate::index::Severity;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::sync_status;
@@ -25,6 +25,8 @@ pub(crate) struct Monitoring {
     pub(crate) ads: AdsServer,
     pub(crate) certificates: Option<CertificateServer>,
     pub(crate) started: Instant,
+    /// Where the resources are read, and the mesh configuration.
+    pub(crate) files: (Vec<PathBuf>, Option<PathBuf>),
 }
 
 impl Monitoring {
@@ -32,12 +34,14 @@ impl Monitoring {
         mesh: Arc<Mesh>,
         ads: AdsServer,
         certificates: Option<CertificateServer>,
+        files: (Vec<PathBuf>, Option<PathBuf>),
     ) -> Self {
         Self {
             mesh,
             ads,
             certificates,
             started: Instant::now(),
+            files,
         }
     }
 
@@ -50,6 +54,7 @@ impl Monitoring {
             .route("/debug/certificates", get(show_certificates))
             .route("/debug/config_errors", get(config_errors))
             .route("/debug/gateway_api", get(gateway_api))
+            .route("/debug/files", get(files))
             .with_state(Arc::new(self))
     }
 }
@@ -89,10 +94,22 @@ async fn gateway_api(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Valu
     Json(statuses.map(crate::ResourceStatus::page).collect())
 }
 
+/// Where the files are, for commands on the same machine.
+async fn files(State(monitoring): State<Arc<Monitoring>>) -> Json<Value> {
+    let path = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    let (directories, mesh_config) = &monitoring.files;
+    Json(json!({
+        "directories": directories.iter().map(path).collect::<Vec<_>>(),
+        "meshConfig": mesh_config.as_ref().map(path),
+    }))
+}
+
 /// One row of `/debug/config_errors`.
 #[derive(Serialize)]
 struct ConfigError {
-    severity: &'static str,
+    severity: String,
+    code: &'static str,
+    resource: Option<String>,
     file: String,
     line: u32,
     column: u32,
@@ -103,10 +120,9 @@ struct ConfigError {
 async fn config_errors(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<ConfigError>> {
     let state = monitoring.mesh.state();
     let row = |problem: &crate::Problem| ConfigError {
-        severity: match problem.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        },
+        severity: problem.severity.to_string(),
+        code: problem.code.id,
+        resource: problem.about.as_ref().map(ToString::to_string),
         file: problem.diagnostic.file.to_string(),
         line: problem.diagnostic.position.line,
         column: problem.diagnostic.position.column,

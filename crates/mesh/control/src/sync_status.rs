@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use envoy_types::pb::google::protobuf::value::Kind;
 use periplus_xds::server::{ProxyStatus, TypeStatus};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use serde_json::{Map, Value, json};
@@ -31,6 +32,9 @@ pub(crate) fn row(status: &ProxyStatus, notes: Option<&Vec<String>>) -> Value {
         set("cluster_id", json!(proxy.cluster_id));
     }
     set("istio_version", json!(istio_version(status)));
+    if let Some(admin) = metadata(status, "ADMIN_ADDRESS") {
+        set("admin", json!(admin));
+    }
     set("connected_at", json!(unix_ms(status.connected_at)));
     let mut resources = Map::new();
     for (name, type_url) in TYPES {
@@ -63,12 +67,22 @@ fn name(id: &str) -> &str {
 }
 
 pub(crate) fn istio_version(status: &ProxyStatus) -> &str {
-    use envoy_types::pb::google::protobuf::value::Kind;
-    let metadata = status.node.metadata.as_ref();
-    let value = metadata.and_then(|metadata| metadata.fields.get("ISTIO_VERSION")?.kind.as_ref());
-    match value {
-        Some(Kind::StringValue(version)) => version,
-        _ => "unknown",
+    metadata(status, "ISTIO_VERSION").unwrap_or("unknown")
+}
+
+/// A text of the node's metadata.
+fn metadata<'a>(status: &'a ProxyStatus, key: &str) -> Option<&'a str> {
+    match status
+        .node
+        .metadata
+        .as_ref()?
+        .fields
+        .get(key)?
+        .kind
+        .as_ref()?
+    {
+        Kind::StringValue(text) => Some(text),
+        _ => None,
     }
 }
 

@@ -210,11 +210,14 @@ pub fn render(spec: &Spec<'_>) -> String {
             },
         })
     }));
+    // So that whoever asks the control plane about the proxy can ask the proxy itself.
+    let mut metadata = spec.metadata.clone();
+    metadata["ADMIN_ADDRESS"] = spec.admin.to_string().into();
     let file = json!({
         "node": {
             "id": spec.node_id,
             "cluster": spec.node_cluster,
-            "metadata": spec.metadata,
+            "metadata": metadata,
         },
         "admin": {"address": address(spec.admin)},
         "dynamic_resources": {

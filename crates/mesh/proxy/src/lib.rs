@@ -17,6 +17,7 @@ mod conversation;
 mod edit;
 mod errand;
 mod exchange;
+pub mod explain;
 mod export;
 mod filter;
 mod flags;

@@ -189,6 +189,12 @@ impl Router {
         &self.table.virtual_hosts[at.host as usize].routes[at.route as usize]
     }
 
+    /// A route, and the name of its virtual host.
+    pub(crate) fn named(&self, at: RouteAt) -> (String, Arc<Route>) {
+        let host = &self.table.virtual_hosts[at.host as usize];
+        (host.name.clone(), host.routes[at.route as usize].clone())
+    }
+
     /// The filters of a request.
     #[inline]
     pub(crate) fn filters(&self, at: Option<RouteAt>) -> &[Active] {

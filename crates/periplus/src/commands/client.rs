@@ -7,18 +7,44 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::uri::{Scheme, Uri};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use periplus_collect::client_config;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Where the server is unless somebody says otherwise.
-const DEFAULT_SERVER: &str = "http://127.0.0.1:16686";
+pub(crate) use super::failure::Failure;
+use super::failure::refusal;
+
+/// Who is asked: what tells it from others in errors.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Where it is unless somebody says otherwise.
+    pub(super) default: &'static str,
+    /// What names another one.
+    pub(super) flag: &'static str,
+    /// What to do if nobody answers.
+    pub(super) advice: &'static str,
+}
+
+/// The trace backend.
+pub(super) const SERVER: Peer = Peer {
+    default: "http://127.0.0.1:16686",
+    flag: "--server",
+    advice: "start it with `periplus serve`, or name another with --server",
+};
+
+/// How to get there.
+#[derive(Clone, Copy, Debug)]
+struct Way<'a> {
+    timeout: Duration,
+    ca: Option<&'a Path>,
+    /// A certificate, and its key.
+    identity: Option<(&'a Path, &'a Path)>,
+}
 
 /// The largest answer.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
@@ -68,8 +94,13 @@ pub(super) struct ServerFlags {
 impl ServerFlags {
     /// A client; `other` is the server that an argument names, if it is a link.
     pub(super) fn client(&self, other: Option<&str>) -> Result<Client, Failure> {
-        let server = self.server.as_deref().or(other).unwrap_or(DEFAULT_SERVER);
-        let mut client = Client::new(server, self)?;
+        let server = self.server.as_deref().or(other).unwrap_or(SERVER.default);
+        let way = Way {
+            timeout: self.timeout,
+            ca: self.ca.as_deref(),
+            identity: self.cert.as_deref().zip(self.key.as_deref()),
+        };
+        let mut client = Client::new(server, &SERVER, way)?;
         // A link may lead anywhere: it gets no secret.
         let is_named = self.server.is_some() || other.is_none();
         if let Some(path) = self.token_file.as_deref().filter(|_| is_named) {
@@ -96,66 +127,9 @@ fn bearer(path: &Path) -> Result<HeaderValue, Failure> {
     Ok(value)
 }
 
-/// Why a command has no answer. Each kind has an exit code of its own.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The command makes no sense as it was written.
-    Usage(String),
-    /// Nobody answers there.
-    Unreachable { server: String, cause: String },
-    /// The answer does not come.
-    Timeout { server: String, after: Duration },
-    /// The answer is a refusal.
-    Refused { status: StatusCode, message: String },
-    /// The answer is none that this program understands.
-    Unreadable { server: String, cause: String },
-    /// What was asked for is not there.
-    Nothing(String),
-}
-
-impl Failure {
-    /// What the process ends with.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Usage(_) => 2,
-            Self::Refused { status, .. } if *status == StatusCode::BAD_REQUEST => 2,
-            Self::Unreachable { .. } => 3,
-            Self::Timeout { .. } => 4,
-            Self::Refused { .. } | Self::Unreadable { .. } | Self::Nothing(_) => 1,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(message) | Self::Nothing(message) => f.write_str(message),
-            Self::Unreachable { server, cause } => write!(
-                f,
-                "cannot reach {server}: {cause}; start it with `periplus serve`, or name another \
-                 with --server"
-            ),
-            Self::Timeout { server, after } => write!(
-                f,
-                "no answer from {server} after {} s: ask for less, or give it more with --timeout",
-                after.as_secs()
-            ),
-            Self::Refused { status, message } if status.is_client_error() => f.write_str(message),
-            Self::Refused { status, message } => {
-                write!(f, "the server answers {}: {message}", status.as_u16())
-            }
-            Self::Unreadable { server, cause } => write!(
-                f,
-                "{server} is no Periplus of this version: its answer cannot be read ({cause})"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
 /// A server.
 pub(super) struct Client {
+    peer: &'static Peer,
     /// Without a slash at the end.
     base: String,
     timeout: Duration,
@@ -165,22 +139,37 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn new(server: &str, flags: &ServerFlags) -> Result<Self, Failure> {
-        let timeout = flags.timeout;
-        let wrong = |what: &str| Failure::Usage(format!("--server {server}: {what}"));
+    /// Whom nobody has to be shown anything but a request.
+    pub(super) fn plain(
+        server: &str,
+        peer: &'static Peer,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let way = Way {
+            timeout,
+            ca: None,
+            identity: None,
+        };
+        Self::new(server, peer, way)
+    }
+
+    fn new(server: &str, peer: &'static Peer, way: Way<'_>) -> Result<Self, Failure> {
+        let timeout = way.timeout;
+        let example = peer.default;
+        let wrong = |what: &str| Failure::Usage(format!("{} {server}: {what}", peer.flag));
         let base = match server.contains("://") {
             true => server.to_owned(),
             false => format!("http://{server}"),
         };
         let uri: Uri = base
             .parse()
-            .map_err(|_| wrong("this is no address: write it as http://host:16686"))?;
+            .map_err(|_| wrong(&format!("this is no address: write it as {example}")))?;
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let speaks = secure || uri.scheme() == Some(&Scheme::HTTP);
         if !speaks || uri.host().is_none_or(str::is_empty) {
-            return Err(wrong(
-                "only http:// and https:// are spoken here: write it as http://host:16686",
-            ));
+            return Err(wrong(&format!(
+                "only http:// and https:// are spoken here: write it as {example}"
+            )));
         }
         if uri.query().is_some() {
             return Err(wrong("an address has no query"));
@@ -188,8 +177,7 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(timeout.min(Duration::from_secs(10))));
         connector.enforce_http(false);
-        let identity = flags.cert.as_deref().zip(flags.key.as_deref());
-        let tls = client_config(secure, flags.ca.as_deref(), identity).map_err(|error| {
+        let tls = client_config(secure, way.ca, way.identity).map_err(|error| {
             Failure::Usage(match last(&error) {
                 cause if cause == error.to_string() => cause,
                 cause => format!("{error}: {cause}"),
@@ -201,6 +189,7 @@ impl Client {
             .enable_http1()
             .wrap_connector(connector);
         Ok(Self {
+            peer,
             base: base.trim_end_matches('/').to_owned(),
             timeout,
             http: HyperClient::builder(TokioExecutor::new()).build(connector),
@@ -229,6 +218,12 @@ impl Client {
         self.read(&body)
     }
 
+    /// An answer that is a text.
+    pub(super) async fn text(&self, method: Method, path: &str) -> Result<String, Failure> {
+        let body = self.bytes(method, path, Bytes::new()).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// `GET` of an answer that does not end by itself.
     pub(super) async fn stream(&self, path: &str) -> Result<hyper::body::Incoming, Failure> {
         let response = self.send(Method::GET, path, Bytes::new()).await?;
@@ -237,9 +232,15 @@ impl Client {
 
     /// What it means that an answer breaks off.
     pub(super) fn broken(&self, cause: &dyn std::error::Error) -> Failure {
+        self.unreachable(last(cause))
+    }
+
+    /// That the server is not there, or no longer.
+    pub(super) fn unreachable(&self, cause: String) -> Failure {
         Failure::Unreachable {
             server: self.base.clone(),
-            cause: last(cause),
+            cause,
+            advice: self.peer.advice,
         }
     }
 
@@ -281,7 +282,7 @@ impl Client {
         let body = self.collect(response.into_body()).await?;
         Err(Failure::Refused {
             status,
-            message: message(&body),
+            message: refusal(&body),
         })
     }
 
@@ -304,35 +305,6 @@ impl Client {
             after: self.timeout,
         }
     }
-}
-
-/// The words of a refusal: our API's, Jaeger's, or the body as it is.
-fn message(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Ours {
-        error: String,
-    }
-    #[derive(Deserialize)]
-    struct Jaegers {
-        errors: Vec<Jaeger>,
-    }
-    #[derive(Deserialize)]
-    struct Jaeger {
-        msg: String,
-    }
-    if let Ok(ours) = serde_json::from_slice::<Ours>(body) {
-        return ours.error;
-    }
-    if let Ok(mut jaegers) = serde_json::from_slice::<Jaegers>(body)
-        && let Some(first) = jaegers.errors.pop()
-    {
-        return first.msg;
-    }
-    let text = String::from_utf8_lossy(body);
-    super::output::clean(text.trim())
-        .chars()
-        .take(200)
-        .collect()
 }
 
 /// The innermost cause, which says most.
@@ -428,19 +400,5 @@ mod tests {
             query(&[("q", "a=b c"), ("x", ""), ("y", "ä")]),
             "?q=a%3Db%20c&y=%C3%A4"
         );
-    }
-
-    #[test]
-    fn refusals_say_what_the_server_says() {
-        for (body, expected) in [
-            (r#"{"error":"no such trace"}"#, "no such trace"),
-            (
-                r#"{"data":null,"errors":[{"code":404,"msg":"trace not found"}]}"#,
-                "trace not found",
-            ),
-            ("404 page\u{1b}[31m not found\n", "404 page?[31m not found"),
-        ] {
-            assert_eq!(message(body.as_bytes()), expected);
-        }
     }
 }

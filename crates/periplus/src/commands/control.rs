@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     authority: AuthorityArgs,
 
-    /// Port of /debug/syncz, /debug/certificates, /debug/config_errors, /metrics, /ready and /version
+    /// Port of /debug/syncz, /debug/certificates, /debug/config_errors, /debug/files, /metrics, /ready and /version
     #[arg(long, value_name = "PORT", default_value_t = 15014)]
     monitoring_port: u16,
 

@@ -3,6 +3,7 @@
 
 mod change;
 mod closed;
+mod once;
 mod read;
 mod watch;
 
@@ -18,6 +19,7 @@ use thiserror::Error;
 
 pub use self::change::Change;
 pub(crate) use self::change::plural;
+pub use self::once::Described;
 use self::read::{Read, Signature, read};
 pub use self::watch::Debounce;
 pub(crate) use self::watch::Watcher;
@@ -138,6 +140,11 @@ impl Files {
             }
         }
         directories
+    }
+
+    /// Where resources are read, and the mesh configuration.
+    pub(crate) fn places(&self) -> (Vec<PathBuf>, Option<PathBuf>) {
+        (self.directories.clone(), self.mesh_config.clone())
     }
 
     /// Looks at all files again.

@@ -32,7 +32,9 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{Host, Meta, Sidecar};
+use periplus_xds::type_url;
 
 use self::cluster::Clusters;
 use crate::index::{Index, Side};
@@ -51,6 +53,30 @@ pub struct Generated {
     pub endpoints: Vec<ClusterLoadAssignment>,
     /// Why something is missing that the proxy may expect.
     pub notes: Vec<String>,
+}
+
+impl Generated {
+    /// By type, as ADS carries them, in the order in which a proxy takes them.
+    pub fn packed(&self) -> [(&'static str, Vec<Any>); 4] {
+        [
+            (
+                type_url::CLUSTER,
+                self.clusters.iter().map(proto::any).collect(),
+            ),
+            (
+                type_url::ENDPOINT,
+                self.endpoints.iter().map(proto::any).collect(),
+            ),
+            (
+                type_url::LISTENER,
+                self.listeners.iter().map(proto::any).collect(),
+            ),
+            (
+                type_url::ROUTE,
+                self.routes.iter().map(proto::any).collect(),
+            ),
+        ]
+    }
 }
 
 /// Makes the resources of a proxy.

@@ -7,7 +7,8 @@ use periplus_resources::{
     Protocol, ProviderKind, Source, Subset, VirtualService, did_you_mean,
 };
 
-use super::{Entry, Index, Problem, mutual_tls, telemetry};
+use super::code::{self, Code};
+use super::{Entry, Index, Problem, checks, mutual_tls, telemetry};
 use crate::proxy::is_subset;
 
 pub(super) fn analyse(index: &mut Index) {
@@ -25,6 +26,7 @@ pub(super) fn analyse(index: &mut Index) {
     check_authorizers(index, &mut problems);
     telemetry::check(index, &mut problems);
     mutual_tls::check(index, &mut problems);
+    checks::check(index, &mut problems);
     index.problems.append(&mut problems);
 }
 
@@ -35,16 +37,19 @@ fn check_services(index: &Index, problems: &mut Vec<Problem>) {
         {
             let labels: Vec<_> = selector.iter().map(|(k, v)| format!("{k}: {v}")).collect();
             let source = &service.meta.source;
-            problems.push(Problem::warning(
-                source,
-                source.position,
-                format!(
-                    "no workload in namespace {} has the labels {{{}}} of {}: requests get 503",
-                    service.meta.namespace,
-                    labels.join(", "),
-                    service.meta
-                ),
-            ));
+            problems.push(
+                Problem::warning(
+                    source,
+                    source.position,
+                    format!(
+                        "no workload in namespace {} has the labels {{{}}} of {}: requests get 503",
+                        service.meta.namespace,
+                        labels.join(", "),
+                        service.meta
+                    ),
+                )
+                .code(code::SERVICE_WITHOUT_WORKLOADS),
+            );
         }
     }
 }
@@ -70,11 +75,16 @@ fn check_gateways(index: &Index, entry: &Entry<VirtualService>, problems: &mut V
         let mut known = index.gateways().iter();
         if !known.any(|gateway| gateway.meta.namespace == *namespace && gateway.meta.name == *name)
         {
-            problems.push(Problem::error(
-                &entry.meta.source,
-                at.0,
-                format!("there is no Gateway {namespace}/{name}: the rules have no effect there"),
-            ));
+            problems.push(
+                Problem::error(
+                    &entry.meta.source,
+                    at.0,
+                    format!(
+                        "there is no Gateway {namespace}/{name}: the rules have no effect there"
+                    ),
+                )
+                .code(code::NOT_FOUND),
+            );
         }
     }
 }
@@ -99,9 +109,9 @@ fn check_destinations(index: &Index, entry: &Entry<VirtualService>, problems: &m
         destinations.map(|one| (&one.destination, "connections that come here are closed"))
     });
     for (destination, fate) in of_requests.chain(of_connections) {
-        if let Err(message) = check_destination(index, entry, destination, fate) {
+        if let Err((code, message)) = check_destination(index, entry, destination, fate) {
             let at = destination.at.0;
-            problems.push(Problem::warning(&entry.meta.source, at, message));
+            problems.push(Problem::error(&entry.meta.source, at, message).code(code));
         }
     }
 }
@@ -111,12 +121,13 @@ fn check_destination(
     entry: &Entry<VirtualService>,
     destination: &Destination,
     fate: &str,
-) -> Result<(), String> {
+) -> Result<(), (Code, String)> {
     let host = &destination.host;
     let Some(service) = index.service(host) else {
         let names = index.services().map(|service| service.host.as_str());
         let hint = did_you_mean(host.as_str(), names);
-        return Err(format!("there is no service `{host}`: {fate}{hint}"));
+        let message = format!("there is no service `{host}`: {fate}{hint}");
+        return Err((code::NOT_FOUND, message));
     };
     let numbers = || -> String {
         let ports = service.ports().iter().map(|port| port.number.to_string());
@@ -124,17 +135,17 @@ fn check_destination(
     };
     match destination.port {
         Some(port) if service.port(port).is_none() => {
-            return Err(format!(
-                "service `{host}` has no port {port}, it has {}: {fate}",
-                numbers()
-            ));
+            let numbers = numbers();
+            let message = format!("service `{host}` has no port {port}, it has {numbers}: {fate}");
+            return Err((code::NOT_FOUND, message));
         }
         None if service.ports().len() > 1 => {
-            return Err(format!(
+            let message = format!(
                 "service `{host}` has several ports ({}): without `port` they get to the port that \
                  they asked for",
                 numbers()
-            ));
+            );
+            return Err((code::PORT_REQUIRED, message));
         }
         _ => {}
     }
@@ -146,20 +157,22 @@ fn check_destination(
     let Some(subset) = subset else {
         let names = rules.subsets.iter().map(|subset| subset.name.as_str());
         let hint = did_you_mean(&destination.subset, names);
-        return Err(format!(
+        let message = format!(
             "no DestinationRule defines subset `{}` of `{host}`: {fate}{hint}",
             destination.subset
-        ));
+        );
+        return Err((code::NOT_FOUND, message));
     };
     let selects = |subset: &Subset| {
         let mut endpoints = service.endpoints.iter();
         endpoints.any(|endpoint| is_subset(&subset.labels, &endpoint.labels))
     };
     if !service.endpoints.is_empty() && !selects(subset) {
-        return Err(format!(
+        let message = format!(
             "no workload of `{host}` is in subset `{}`: {fate}",
             subset.name
-        ));
+        );
+        return Err((code::SUBSET_WITHOUT_WORKLOADS, message));
     }
     Ok(())
 }
@@ -176,14 +189,17 @@ fn check_reachable(entry: &Entry<VirtualService>, problems: &mut Vec<Problem>) {
         .iter()
         .skip_while(|route| !std::ptr::eq(*route, last));
     for route in after.skip(1) {
-        problems.push(Problem::warning(
-            &entry.meta.source,
-            route.at.0,
-            format!(
-                "this rule of {} is never reached: the one at line {} takes every request",
-                entry.meta, last.at.0.line
-            ),
-        ));
+        problems.push(
+            Problem::warning(
+                &entry.meta.source,
+                route.at.0,
+                format!(
+                    "this rule of {} is never reached: the one at line {} takes every request",
+                    entry.meta, last.at.0.line
+                ),
+            )
+            .code(code::UNREACHABLE_RULE),
+        );
     }
 }
 
@@ -196,15 +212,18 @@ fn check_shared_hosts(index: &Index, problems: &mut Vec<Problem>) {
         }
         for host in &entry.spec.hosts {
             if let Some(first) = routed.get(host) {
-                problems.push(Problem::warning(
-                    &entry.meta.source,
-                    entry.meta.source.position,
-                    format!(
-                        "host `{host}` is already routed by {} ({}), and sidecars use one \
+                problems.push(
+                    Problem::error(
+                        &entry.meta.source,
+                        entry.meta.source.position,
+                        format!(
+                            "host `{host}` is already routed by {} ({}), and sidecars use one \
                          VirtualService for each host: put the rules into one",
-                        first.meta, first.meta.source
-                    ),
-                ));
+                            first.meta, first.meta.source
+                        ),
+                    )
+                    .code(code::SHARED_MESH_HOST),
+                );
             } else {
                 routed.insert(host, entry);
             }
@@ -226,7 +245,8 @@ fn check_destination_rules(index: &Index, problems: &mut Vec<Problem>) {
             "there is no service `{host}`{hint}: {} has no effect",
             rule.meta
         );
-        problems.push(Problem::warning(source, source.position, message));
+        let problem = Problem::warning(source, source.position, message);
+        problems.push(problem.code(code::UNKNOWN_RULE_HOST));
     }
 }
 
@@ -255,7 +275,8 @@ fn check_keys(index: &Index, problems: &mut Vec<Problem>) {
                 rule.issuer
             );
             let source = &entry.meta.source;
-            problems.push(Problem::error(source, source.position, message));
+            let problem = Problem::error(source, source.position, message);
+            problems.push(problem.code(code::NOT_FOUND));
         }
     }
 }
@@ -269,7 +290,8 @@ fn check_authorizers(index: &Index, problems: &mut Vec<Problem>) {
         };
         let source = &entry.meta.source;
         let mut fail = |message: String| {
-            problems.push(Problem::error(source, source.position, message));
+            let problem = Problem::error(source, source.position, message);
+            problems.push(problem.code(code::NOT_FOUND));
         };
         let Some(authorizer) = mesh.authorizer(name) else {
             let names = mesh.authorizers.iter().map(|one| one.name.as_str());
@@ -339,7 +361,8 @@ fn check_provider(index: &Index, provider: &ExtensionProvider, problems: &mut Ve
          ServiceEntry{hint}",
         provider.name
     );
-    problems.push(problem_of_mesh(index, provider, message));
+    let problem = problem_of_mesh(index, provider, message);
+    problems.push(problem.code(code::TRACING_UNREACHABLE));
 }
 
 fn problem_of_mesh(index: &Index, provider: &ExtensionProvider, message: String) -> Problem {

@@ -7,7 +7,7 @@ use periplus_resources::{
     ServiceEntry, WorkloadEntry,
 };
 
-use super::{Entry, Problem, Service};
+use super::{Entry, Problem, Service, code};
 use crate::names::TLS_MODE_LABEL as TLS_MODE;
 use crate::proxy::is_subset;
 
@@ -28,7 +28,8 @@ pub(super) fn without_effect(meta: &Meta) -> Problem {
         "{meta} is read, but has no effect: describe the workloads that run as Pods with addresses, or as \
          WorkloadEntries with the labels of its template"
     );
-    Problem::warning(&meta.source, meta.source.position, message)
+    let problem = Problem::warning(&meta.source, meta.source.position, message);
+    problem.code(code::WITHOUT_EFFECT)
 }
 
 impl Objects {

@@ -1,6 +1,8 @@
 //! All resources of the mesh, by what asks for them. Built anew after each change.
 
 mod analysis;
+mod checks;
+mod code;
 mod gateway_api;
 mod kubernetes;
 mod mutual_tls;
@@ -12,15 +14,16 @@ mod telemetry;
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    AuthorizationPolicy, DestinationRule, Gateway, Host, Kind, Labels, MeshConfig, Meta,
-    PeerAuthentication, RequestAuthentication, Resource, Sidecar, Spec, Telemetry, VirtualService,
-    WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Labels,
+    MeshConfig, Meta, MutualTls, PeerAuthentication, Pod, RequestAuthentication, Resource, Sidecar,
+    Spec, Telemetry, VirtualService, WorkloadEntry,
 };
 
+pub use self::code::{CODES, Code};
 use self::gateway_api::Lowered;
 pub use self::gateway_api::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
 use self::kubernetes::Objects;
-pub use self::problem::{Problem, Severity};
+pub use self::problem::{About, Problem, Severity};
 pub use self::rules::ConnectionRules;
 pub use self::service::Service;
 pub(crate) use self::telemetry::{Side, Traced};
@@ -40,6 +43,7 @@ pub struct Entry<T> {
 pub struct Index {
     services: BTreeMap<Host, Service>,
     workloads: Vec<Entry<WorkloadEntry>>,
+    pods: Vec<Entry<Pod>>,
     virtual_services: Vec<Entry<VirtualService>>,
     destination_rules: Vec<Entry<DestinationRule>>,
     gateways: Vec<Entry<Gateway>>,
@@ -78,8 +82,9 @@ impl Index {
             has_authority,
             ..Self::default()
         };
+        let resources: Vec<&Resource> = resources.into_iter().collect();
         let mut unique: BTreeMap<(Kind, &str, &str), &Resource> = BTreeMap::new();
-        for resource in resources {
+        for &resource in &resources {
             let meta = &resource.meta;
             let key = (meta.kind, meta.namespace.as_str(), meta.name.as_str());
             match unique.get(&key) {
@@ -90,7 +95,8 @@ impl Index {
                         "{meta} is already defined at {}: this one is ignored, rename or remove it",
                         first.meta.source
                     ),
-                )),
+                )
+                .code(code::DUPLICATE)),
                 None => {
                     unique.insert(key, resource);
                 }
@@ -154,16 +160,22 @@ impl Index {
                     );
                     let source = &meta.source;
                     let problem = Problem::error(source, source.position, message);
-                    index.problems.push(problem);
+                    index.problems.push(problem.code(code::DUPLICATE_HOST));
                     continue;
                 }
                 index.services.insert(service.host.clone(), service);
             }
         }
+        index.pods = objects.pods;
         analysis::analyse(&mut index);
         let mut problems = Vec::new();
         index.gateway_api = of_api.lower(&index, &mut problems);
         index.problems.append(&mut problems);
+        for resource in &resources {
+            checks::check_annotations(&resource.meta, &mut index.problems);
+        }
+        let metas = resources.iter().map(|resource| &resource.meta);
+        problem::attribute(&mut index.problems, metas);
         index
     }
 
@@ -185,6 +197,11 @@ impl Index {
     /// The workloads.
     pub fn workloads(&self) -> &[Entry<WorkloadEntry>] {
         &self.workloads
+    }
+
+    /// Kubernetes' workloads.
+    pub fn pods(&self) -> &[Entry<Pod>] {
+        &self.pods
     }
 
     /// The routing rules.
@@ -219,6 +236,28 @@ impl Index {
     ) -> impl Iterator<Item = &Entry<AuthorizationPolicy>> {
         let policies = self.authorization_policies.iter();
         policies.filter(|entry| self.is_for(&entry.meta, &entry.spec.selector, proxy))
+    }
+
+    /// The policies of a name.
+    pub fn authorization_policy(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<&Entry<AuthorizationPolicy>> {
+        let mut policies = self.authorization_policies.iter();
+        policies.find(|entry| entry.meta.namespace == namespace && entry.meta.name == name)
+    }
+
+    /// What is asked of those that connect to a port of a workload.
+    pub fn mutual_tls(&self, proxy: &Proxy, port: u16) -> MutualTls {
+        self.mutual_tls_of(&proxy.namespace, &proxy.labels, port)
+    }
+
+    /// How much of the requests that a proxy's workload sends (or, at a gateway, gets) is traced, in percent, and by
+    /// which provider; none if they are not traced.
+    pub fn traced(&self, proxy: &Proxy) -> Option<(&ExtensionProvider, f64)> {
+        let traced = self.tracing_of(proxy, Side::Client)?;
+        Some((traced.provider, traced.sampling))
     }
 
     /// All rules about tokens.

@@ -2,7 +2,7 @@
 
 use periplus_resources::{ClientTls, Labels, MutualTls, PeerAuthentication};
 
-use super::{Entry, Index, Problem};
+use super::{Entry, Index, Problem, code};
 use crate::proxy::is_subset;
 
 const NO_AUTHORITY: &str = "this control plane has no certificate authority, so that proxies have no \
@@ -56,7 +56,8 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     for entry in &index.peer_authentications {
         let source = &entry.meta.source;
         let mut complain = |message: String| {
-            problems.push(Problem::error(source, source.position, message));
+            let problem = Problem::error(source, source.position, message);
+            problems.push(problem.code(code::INEFFECTIVE_POLICY));
         };
         let asks = |mode: Option<MutualTls>| mode == Some(MutualTls::Strict);
         let spec = &entry.spec;
@@ -83,7 +84,8 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
                 "ISTIO_MUTUAL of {} has no effect: {NO_AUTHORITY}",
                 entry.meta
             );
-            problems.push(Problem::error(source, source.position, message));
+            let problem = Problem::error(source, source.position, message);
+            problems.push(problem.code(code::INEFFECTIVE_POLICY));
         }
     }
 }

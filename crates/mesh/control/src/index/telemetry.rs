@@ -7,7 +7,7 @@ use periplus_resources::{
     TelemetryMode, did_you_mean,
 };
 
-use super::{Entry, Index, Problem};
+use super::{Entry, Index, Problem, code};
 use crate::proxy::Proxy;
 
 /// A side of requests.
@@ -226,7 +226,8 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
                 "{meta}: there is no provider of {what} `{name}` among `extensionProviders`{hint}: nothing \
                  goes there"
             );
-            problems.push(Problem::error(&meta.source, at.0, message));
+            let problem = Problem::error(&meta.source, at.0, message);
+            problems.push(problem.code(code::NOT_FOUND));
         };
         for provider in spec
             .tracing
@@ -255,7 +256,8 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
                 "{} is for all of namespace {} too: {meta} has no effect, give it a selector or remove it",
                 first.meta, meta.namespace
             );
-            problems.push(Problem::error(&meta.source, meta.source.position, message));
+            let problem = Problem::error(&meta.source, meta.source.position, message);
+            problems.push(problem.code(code::SEVERAL_TELEMETRIES));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The control plane, from files to proxies.
 
+mod analysis;
 mod connections;
 mod gateway_api;
 mod generate;

@@ -141,6 +141,29 @@ impl Store {
         })
     }
 
+    /// Everything that was accepted as if nothing of it had to wait: without the endpoints, addresses and secrets that
+    /// have not come.
+    pub(crate) fn as_told(
+        &mut self,
+        now: Instant,
+    ) -> (Vec<Arc<Listener>>, HashMap<String, Arc<Cluster>>) {
+        self.routes.advance(now, |_| true);
+        let clusters = specs(&self.clusters).map(|spec| {
+            let assigned = match &spec.discovery {
+                Discovery::Eds { service_name, .. } => self.assignments.get(service_name),
+                _ => None,
+            };
+            let assigned = assigned.map(|accepted| &accepted.value);
+            let built = build_cluster(spec, assigned, &self.resolved, &self.secrets);
+            (built.name.clone(), Arc::new(built))
+        });
+        let clusters = clusters.collect();
+        let named = |name: &str| self.routes.get(name).cloned();
+        let listeners = specs(&self.listeners);
+        let listeners = listeners.map(|spec| Arc::new(build_listener(spec, named, &self.secrets)));
+        (listeners.collect(), clusters)
+    }
+
     /// Clusters that wait for nothing but the checks of their endpoints.
     pub(crate) fn to_check(&self) -> Vec<Arc<Cluster>> {
         let warming = self.clusters.values().filter_map(|slot| {

@@ -107,11 +107,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             }
         }
     }
-    Err(Failure::Unreachable {
-        server: client.server().to_owned(),
-        cause: "it ended the stream".to_owned(),
-    }
-    .into())
+    Err(client.unreachable("it ended the stream".to_owned()).into())
 }
 
 fn show(span: &Span, style: Style) -> String {

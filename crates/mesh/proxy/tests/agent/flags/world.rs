@@ -142,7 +142,6 @@ fn routes() -> Vec<route::Route> {
         delay: Some(FaultDelay {
             percentage: always().and_then(|share| share.default_value),
             fault_delay_secifier: ms(1).map(FaultDelaySecifier::FixedDelay),
-            ..Default::default()
         }),
         ..Default::default()
     };

@@ -1,0 +1,167 @@
+//! Names that say less than they should: of ports, and of annotations.
+
+use std::collections::BTreeSet;
+
+use periplus_resources::{ClientTls, Kind, Meta, Protocol, Resolution, did_you_mean};
+
+use super::super::code;
+use super::super::{Index, Problem, Service};
+
+pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
+    let mut bound = BTreeSet::new();
+    for entry in index.sidecars() {
+        let ports = entry
+            .spec
+            .egress
+            .iter()
+            .filter_map(|egress| egress.port.as_ref());
+        bound.extend(ports.map(|port| port.number));
+    }
+    for service in index.services() {
+        check_ports(service, &bound, problems);
+    }
+    for entry in index.destination_rules() {
+        let subsets = entry.spec.subsets.iter().map(|subset| &subset.policy);
+        let mut policies = std::iter::once(&entry.spec.policy).chain(subsets);
+        let believes =
+            |tls: &ClientTls| matches!(tls, ClientTls::Files(files) if files.believes_all);
+        if policies.any(|policy| policy.tls.as_ref().is_some_and(believes)) {
+            let message = format!(
+                "{} believes any server (`insecureSkipVerify`): name authorities in `caCertificates`",
+                entry.meta
+            );
+            let source = &entry.meta.source;
+            let problem = Problem::warning(source, source.position, message);
+            problems.push(problem.code(code::UNVERIFIED_DESTINATION));
+        }
+    }
+}
+
+fn check_ports(service: &Service, bound: &BTreeSet<u16>, problems: &mut Vec<Problem>) {
+    let meta = &service.meta;
+    let source = &meta.source;
+    for port in service.ports() {
+        let named = || match port.name == port.number.to_string() {
+            true => "has no name".to_owned(),
+            false => format!("is named `{}`", port.name),
+        };
+        if meta.kind == Kind::Service && port.protocol == Protocol::Detected {
+            let advice = "write it in front of the name, as in `http-web`, or as `appProtocol`";
+            let problem = match service.spec.alias.is_some() {
+                true => Problem::warning(
+                    source,
+                    source.position,
+                    format!(
+                        "port {} of {meta}, which stands for a name outside, {}, which does not say what is \
+                         spoken: {advice}",
+                        port.number,
+                        named()
+                    ),
+                )
+                .code(code::EXTERNAL_PORT_NAME),
+                false => Problem::info(
+                    source,
+                    source.position,
+                    format!(
+                        "port {} of {meta} {}: what is spoken is found out from the first bytes; {advice}",
+                        port.number,
+                        named()
+                    ),
+                )
+                .code(code::PORT_NAME),
+            };
+            problems.push(problem);
+        }
+        let is_told_apart = !service.spec.addresses.is_empty() || bound.contains(&port.number);
+        if meta.kind == Kind::ServiceEntry
+            && port.protocol == Protocol::Tcp
+            && service.spec.resolution != Resolution::OfClient
+            && !is_told_apart
+        {
+            let message = format!(
+                "port {} of {meta} is TCP, and without `addresses` any connection to this port, of whatever \
+                 service, is taken for one to it",
+                port.number
+            );
+            let problem = Problem::warning(source, source.position, message);
+            problems.push(problem.code(code::ADDRESSES_REQUIRED));
+        }
+    }
+}
+
+/// Annotations under Istio's names that Istio does not have.
+pub(crate) fn check_annotations(meta: &Meta, problems: &mut Vec<Problem>) {
+    for name in meta.annotations.keys() {
+        let Some((domain, _)) = name.split_once('/') else {
+            continue;
+        };
+        let is_istios = domain == "istio.io" || domain.ends_with(".istio.io");
+        if !is_istios || ANNOTATIONS.contains(&name.as_str()) {
+            continue;
+        }
+        let hint = did_you_mean(name, ANNOTATIONS.iter().copied());
+        let message = format!("{meta} has the annotation `{name}`, which nobody knows{hint}");
+        let problem = Problem::warning(&meta.source, meta.source.position, message);
+        problems.push(problem.code(code::UNKNOWN_ANNOTATION));
+    }
+}
+
+/// Istio's annotations; those that the mesh does not heed are no mistakes.
+const ANNOTATIONS: &[&str] = &[
+    "ambient.istio.io/bypass-inbound-capture",
+    "ambient.istio.io/redirection",
+    "galley.istio.io/analyze-suppress",
+    "inject.istio.io/templates",
+    "istio.io/dry-run",
+    "istio.io/reroute-virtual-interfaces",
+    "istio.io/rev",
+    "istio.io/use-waypoint-canary-weight",
+    "networking.istio.io/exportTo",
+    "networking.istio.io/service-type",
+    "networking.istio.io/traffic-distribution",
+    "prometheus.istio.io/merge-metrics",
+    "proxy.istio.io/config",
+    "proxy.istio.io/overrides",
+    "readiness.status.sidecar.istio.io/applicationPorts",
+    "readiness.status.sidecar.istio.io/failureThreshold",
+    "readiness.status.sidecar.istio.io/initialDelaySeconds",
+    "readiness.status.sidecar.istio.io/periodSeconds",
+    "sidecar.istio.io/agentLogLevel",
+    "sidecar.istio.io/bootstrapOverride",
+    "sidecar.istio.io/componentLogLevel",
+    "sidecar.istio.io/discoveryAddress",
+    "sidecar.istio.io/extraStatTags",
+    "sidecar.istio.io/inject",
+    "sidecar.istio.io/interceptionMode",
+    "sidecar.istio.io/logLevel",
+    "sidecar.istio.io/nativeSidecar",
+    "sidecar.istio.io/proxyCPU",
+    "sidecar.istio.io/proxyCPULimit",
+    "sidecar.istio.io/proxyImage",
+    "sidecar.istio.io/proxyImageType",
+    "sidecar.istio.io/proxyMemory",
+    "sidecar.istio.io/proxyMemoryLimit",
+    "sidecar.istio.io/rewriteAppHTTPProbers",
+    "sidecar.istio.io/statsCompression",
+    "sidecar.istio.io/statsEvictionInterval",
+    "sidecar.istio.io/statsFlushInterval",
+    "sidecar.istio.io/statsHistogramBins",
+    "sidecar.istio.io/statsHistogramBuckets",
+    "sidecar.istio.io/statsInclusionPrefixes",
+    "sidecar.istio.io/statsInclusionRegexps",
+    "sidecar.istio.io/statsInclusionSuffixes",
+    "sidecar.istio.io/status",
+    "sidecar.istio.io/userVolume",
+    "sidecar.istio.io/userVolumeMount",
+    "status.sidecar.istio.io/port",
+    "topology.istio.io/controlPlaneClusters",
+    "traffic.istio.io/nodeSelector",
+    "traffic.sidecar.istio.io/excludeInboundPorts",
+    "traffic.sidecar.istio.io/excludeInterfaces",
+    "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+    "traffic.sidecar.istio.io/excludeOutboundPorts",
+    "traffic.sidecar.istio.io/includeInboundPorts",
+    "traffic.sidecar.istio.io/includeOutboundIPRanges",
+    "traffic.sidecar.istio.io/includeOutboundPorts",
+    "traffic.sidecar.istio.io/kubevirtInterfaces",
+];

@@ -1,0 +1,144 @@
+//! What is amiss with a mesh that runs.
+
+mod proxies;
+mod step;
+mod tracing;
+
+use serde_json::Value;
+
+use self::step::{State, Step, render};
+use super::client::{Client, SERVER};
+use super::control_plane::Output;
+use super::mesh::MeshFlags;
+use super::outcome::Exit;
+use super::output::{self, Looks};
+use super::proxy_status::text;
+
+/// Flags.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 all is well, or only warned of; 1 something is not; 2 usage."
+)]
+pub(crate) struct Args {
+    /// What to look at
+    #[arg(value_enum, default_value_t = What::Mesh)]
+    what: What,
+
+    /// Address of the trace backend [default: http://127.0.0.1:16686]
+    #[arg(long, value_name = "URL", env = "PERIPLUS_SERVER")]
+    server: Option<String>,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+
+    #[command(flatten)]
+    looks: Looks,
+
+    #[command(flatten)]
+    mesh: MeshFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Control plane, resources, certificates, proxies
+    Mesh,
+    /// The way of a span, from the provider to the trace that it belongs to: the first step that fails
+    Tracing,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let steps = match args.what {
+        What::Mesh => super::block_on(mesh(args))?,
+        What::Tracing => tracing::steps(args)?,
+    };
+    output::print(&match args.output {
+        Output::Json => output::json(&steps)?,
+        Output::Table => render(&steps, args.looks.style()),
+    })?;
+    match steps.iter().any(|step| step.state == State::Failed) {
+        true => Err(Exit(1).into()),
+        false => Ok(()),
+    }
+}
+
+impl Args {
+    /// The trace backend.
+    fn backend(&self) -> anyhow::Result<Client> {
+        let server = self.server.as_deref().unwrap_or(SERVER.default);
+        Ok(Client::plain(server, &SERVER, self.mesh.control.timeout)?)
+    }
+}
+
+async fn mesh(args: &Args) -> anyhow::Result<Vec<Step>> {
+    let client = args.mesh.control.client()?;
+    let version: Value = match client.get("/version").await {
+        Ok(version) => version,
+        Err(failure) => return Ok(vec![Step::failed("control plane", failure.to_string())]),
+    };
+    let said = format!(
+        "{} {} at {}",
+        text(&version, "name"),
+        text(&version, "version"),
+        client.server()
+    );
+    let mut steps = vec![Step::passed("control plane", said)];
+    steps.push(resources(&client).await?);
+    steps.push(authority(&client).await?);
+    let rows: Vec<Value> = client.get("/debug/syncz").await?;
+    steps.push(proxies::in_sync(&rows));
+    steps.push(proxies::running(&rows, args.mesh.control.timeout).await);
+    Ok(steps)
+}
+
+async fn resources(client: &Client) -> anyhow::Result<Step> {
+    let rows: Vec<Value> = client.get("/debug/config_errors").await?;
+    let count = |severity: &str| {
+        rows.iter()
+            .filter(|row| text(row, "severity") == severity)
+            .count()
+    };
+    let (errors, warnings) = (count("error"), count("warning"));
+    let said = format!("{errors} errors, {warnings} warnings");
+    let step = match (errors, warnings) {
+        (0, 0) => Step::passed("resources", "nothing is wrong with them".to_owned()),
+        (0, _) => Step::warned("resources", said),
+        _ => Step::failed("resources", said),
+    };
+    Ok(match step.state {
+        State::Passed => step,
+        _ => step.advice("see `periplus analyze`"),
+    })
+}
+
+/// Whether the authority's certificate holds.
+async fn authority(client: &Client) -> anyhow::Result<Step> {
+    const NAME: &str = "authority";
+    let page: Value = client.get("/debug/certificates").await?;
+    if page.is_null() {
+        let said = "there is none: proxies have no certificates, and speak plaintext".to_owned();
+        return Ok(
+            Step::skipped(NAME, said).advice("start the control plane with --identity-dir DIR")
+        );
+    }
+    let days = |certificate: &Value| {
+        certificate["secondsLeft"]
+            .as_u64()
+            .map(|left| left / 86_400)
+    };
+    let own = &page["authority"];
+    let left = days(own).unwrap_or_default();
+    let said = format!("its certificate holds for {left} days");
+    let is_over = own["secondsLeft"].as_u64() == Some(0);
+    Ok(match (is_over, own["endsSoon"] == true) {
+        (true, _) => Step::failed(
+            NAME,
+            "its certificate has expired: nobody gets one".to_owned(),
+        )
+        .advice("give it another with --cacerts, or remove its directory to begin anew"),
+        (false, true) => Step::warned(NAME, said)
+            .advice("its successor must be known to all before: see docs/identity.md"),
+        (false, false) => Step::passed(NAME, said),
+    })
+}

@@ -1,0 +1,126 @@
+//! The proxies that are connected: whether they run on what they were sent, and how they are themselves.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::Value;
+
+use super::step::Step;
+use crate::commands::client::{Client, Failure, Peer};
+use crate::commands::instant;
+use crate::commands::proxy_status::text;
+
+/// A proxy's admin port, as its bootstrap has told the control plane.
+pub(super) const ADMIN: Peer = Peer {
+    default: "http://127.0.0.1:15000",
+    flag: "ADMIN_ADDRESS",
+    advice: "its admin port, as its bootstrap names it, does not answer",
+};
+
+/// Whether all run on what they were sent.
+pub(super) fn in_sync(rows: &[Value]) -> Step {
+    const NAME: &str = "in sync";
+    let mut stale = Vec::new();
+    let mut notes = Vec::new();
+    for row in rows {
+        for (kind, resource) in row["resources"].as_object().into_iter().flatten() {
+            let error = text(resource, "lastError");
+            if text(resource, "status") == "STALE" {
+                let why = match error {
+                    "" => "has not acknowledged",
+                    error => error,
+                };
+                stale.push(format!("{} {kind}: {why}", text(row, "proxy")));
+            }
+        }
+        let own = row["notes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        notes.extend(own.map(|note| format!("{}: {note}", text(row, "proxy"))));
+    }
+    match (rows.len(), stale.is_empty(), notes.first()) {
+        (0, ..) => Step::failed(NAME, "no proxy is connected".to_owned())
+            .advice("start proxies with the control plane's xDS port in their bootstrap"),
+        (_, false, _) => {
+            Step::failed(NAME, stale.join("; ")).advice("see `periplus proxy-status -v`")
+        }
+        (_, true, Some(note)) => Step::warned(NAME, note.clone()),
+        (1, ..) => Step::passed(NAME, "the proxy that is connected".to_owned()),
+        (n, ..) => Step::passed(NAME, format!("all {n} proxies that are connected")),
+    }
+}
+
+/// The admin ports of proxies that have told theirs, by name.
+pub(super) fn admins(rows: &[Value], timeout: Duration) -> Vec<(String, Result<Client, Failure>)> {
+    let told = rows.iter().filter(|row| !text(row, "admin").is_empty());
+    told.map(|row| {
+        let client = Client::plain(text(row, "admin"), &ADMIN, timeout);
+        (text(row, "proxy").to_owned(), client)
+    })
+    .collect()
+}
+
+/// Whether they serve, and until when their certificates hold.
+pub(super) async fn running(rows: &[Value], timeout: Duration) -> Step {
+    const NAME: &str = "proxies";
+    let mut failed = Vec::new();
+    let mut warned = Vec::new();
+    let admins = admins(rows, timeout);
+    for (name, client) in &admins {
+        match look(client).await {
+            Ok(None) => {}
+            Ok(Some(warning)) => warned.push(format!("{name}: {warning}")),
+            Err(error) => failed.push(format!("{name}: {error}")),
+        }
+    }
+    match (admins.len(), failed.is_empty(), warned.is_empty()) {
+        (0, ..) => Step::skipped(NAME, "none tells where its admin port is".to_owned())
+            .advice("write it into bootstraps as node.metadata.ADMIN_ADDRESS"),
+        (_, false, _) => Step::failed(NAME, failed.join("; ")),
+        (_, _, false) => Step::warned(NAME, warned.join("; ")),
+        (n, ..) => Step::passed(NAME, format!("{n} serve, and their certificates hold")),
+    }
+}
+
+/// What is to be warned of.
+async fn look(client: &Result<Client, Failure>) -> Result<Option<String>, String> {
+    let client = client.as_ref().map_err(ToString::to_string)?;
+    let told = |failure: Failure| failure.to_string();
+    client
+        .text(Method::GET, "/ready")
+        .await
+        .map_err(|failure| match failure {
+            Failure::Refused { message, .. } => format!("it does not serve: {message}"),
+            other => other.to_string(),
+        })?;
+    let certificates: Value = client.get("/certs").await.map_err(told)?;
+    let contexts = certificates["certificates"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let own = contexts.flat_map(|context| context["cert_chain"].as_array().into_iter().flatten());
+    let now = instant::now_us() * 1_000;
+    for certificate in own {
+        let from = instant::parse(text(certificate, "valid_from"));
+        let until = instant::parse(text(certificate, "expiration_time"));
+        let (Ok(from), Ok(until)) = (from, until) else {
+            continue;
+        };
+        if until <= now {
+            return Err(format!(
+                "its certificate has expired at {}",
+                text(certificate, "expiration_time")
+            ));
+        }
+        // They are renewed at half of their time.
+        if (until - now) * 4 < until.saturating_sub(from) {
+            return Ok(Some(format!(
+                "its certificate expires at {} and has not been renewed",
+                text(certificate, "expiration_time")
+            )));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,276 @@
+//! What is told of a request.
+
+use std::fmt::Write as _;
+
+use periplus_control::Workload;
+use serde::Serialize;
+
+use super::request::Request;
+use crate::commands::output::{Style, Tone};
+
+/// A resource, or a part of one, and where it is written.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Origin {
+    pub(super) resource: String,
+    /// `FILE:LINE`
+    pub(super) source: String,
+}
+
+/// What the proxy of whoever asks does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Action {
+    Forward,
+    Respond,
+    Redirect,
+    /// The bytes of the connection are passed on.
+    Pass,
+    /// There is nobody who would take it.
+    Nothing,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    request: String,
+    from: String,
+    pub(super) listener: String,
+    pub(super) route_configuration: String,
+    pub(super) virtual_host: String,
+    pub(super) rule: Option<Origin>,
+    pub(super) action: Action,
+    /// The answer's, if the proxy answers itself.
+    pub(super) status: Option<u16>,
+    pub(super) decisions: Vec<Decision>,
+    pub(super) others: Vec<&'static str>,
+    pub(super) is_rewritten: bool,
+    pub(super) destinations: Vec<Destination>,
+    /// In words.
+    pub(super) answer: String,
+}
+
+/// What a list of policies says.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Decision {
+    pub(super) action: &'static str,
+    pub(super) allowed: bool,
+    pub(super) is_dry_run: bool,
+    /// The one that matched.
+    pub(super) policy: Option<Origin>,
+}
+
+/// A cluster.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Destination {
+    pub(super) cluster: String,
+    pub(super) host: String,
+    pub(super) subset: String,
+    pub(super) percent: f64,
+    /// There is no such cluster.
+    pub(super) is_missing: bool,
+    /// It goes where its client wanted to go.
+    pub(super) is_elsewhere: bool,
+    pub(super) service: Option<Origin>,
+    pub(super) destination_rule: Option<Origin>,
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+/// Who answers there.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Endpoint {
+    pub(super) address: String,
+    pub(super) workload: Option<String>,
+    pub(super) source: Option<String>,
+    pub(super) mutual_tls: bool,
+    pub(super) allowed: bool,
+    pub(super) refusal: Option<&'static str>,
+    pub(super) decisions: Vec<Decision>,
+}
+
+impl Decision {
+    /// Why it says what it says.
+    pub(super) fn why(&self) -> String {
+        let dry = match self.is_dry_run {
+            true => " (dry run: nothing comes of it)",
+            false => "",
+        };
+        match (&self.policy, self.action) {
+            (Some(policy), action) => {
+                format!("{} ({}) says {action}{dry}", policy.resource, policy.source)
+            }
+            (None, "ALLOW") => format!("no ALLOW policy matches{dry}"),
+            (None, action) => format!("no {action} policy matches{dry}"),
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn new(request: &Request, from: &Workload) -> Self {
+        Self {
+            request: request.text.clone(),
+            from: from.name(),
+            listener: String::new(),
+            route_configuration: String::new(),
+            virtual_host: String::new(),
+            rule: None,
+            action: Action::Nothing,
+            status: None,
+            decisions: Vec::new(),
+            others: Vec::new(),
+            is_rewritten: false,
+            destinations: Vec::new(),
+            answer: String::new(),
+        }
+    }
+
+    /// Whether somebody answers who was meant to.
+    pub(super) fn is_answered(&self) -> bool {
+        match self.action {
+            Action::Forward | Action::Pass => self.destinations.iter().all(Destination::is_good),
+            Action::Redirect => true,
+            Action::Respond => self.rule.is_some(),
+            Action::Nothing => false,
+        }
+    }
+
+    /// What comes of a request that is forwarded.
+    pub(super) fn conclude(&mut self) {
+        let missing = self.destinations.iter().find(|one| one.is_missing);
+        let empty = self
+            .destinations
+            .iter()
+            .find(|one| one.endpoints.is_empty() && !one.is_elsewhere);
+        let endpoints = self.destinations.iter().flat_map(|one| &one.endpoints);
+        let refused = endpoints.filter(|one| !one.allowed).count();
+        let share = |destination: &Destination| match destination.percent {
+            100.0 => String::new(),
+            percent => format!(" for {percent:.0} % of them"),
+        };
+        self.answer = match (missing, empty, refused) {
+            (Some(one), ..) if one.cluster == "BlackHoleCluster" => {
+                "502: nothing outside of the mesh may be reached".to_owned()
+            }
+            (Some(one), ..) => format!("503{}: there is no cluster {}", share(one), one.cluster),
+            (None, Some(one), _) => {
+                format!("503{}: no workload is in {}", share(one), one.cluster)
+            }
+            (None, None, 0) => "a workload answers".to_owned(),
+            (None, None, n) => format!("{n} of its workloads refuse it"),
+        };
+    }
+
+    /// Lines for people.
+    pub(super) fn render(&self, style: Style) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {name:<9} {value}");
+        };
+        if !self.listener.is_empty() {
+            line("listener", &self.listener);
+        }
+        if !self.virtual_host.is_empty() {
+            line(
+                "host",
+                &format!("{} of {}", self.virtual_host, self.route_configuration),
+            );
+        }
+        match &self.rule {
+            Some(rule) => line("rule", &format!("{} ({})", rule.resource, rule.source)),
+            None if !self.virtual_host.is_empty() => line("rule", "none: the service's own route"),
+            None => {}
+        }
+        for decision in &self.decisions {
+            line("policy", &decision.why());
+        }
+        for other in &self.others {
+            line("besides", other);
+        }
+        if self.is_rewritten {
+            line(
+                "besides",
+                "path or host are rewritten; policies below are asked about them as they were",
+            );
+        }
+        for destination in &self.destinations {
+            line("to", &destination.render(style));
+            if let Some(rule) = &destination.destination_rule {
+                line("", &format!("by {} ({})", rule.resource, rule.source));
+            }
+            for endpoint in &destination.endpoints {
+                line("", &endpoint.render(style));
+            }
+        }
+        let tone = match self.is_answered() {
+            true => Tone::Strong,
+            false => Tone::Bad,
+        };
+        line("answer", &style.paint(tone, &self.answer));
+        format!(
+            "{}  from {}\n{text}",
+            style.paint(Tone::Strong, &self.request),
+            self.from
+        )
+    }
+}
+
+impl Destination {
+    fn is_good(&self) -> bool {
+        let is_there = !self.endpoints.is_empty() || self.is_elsewhere;
+        !self.is_missing && is_there && self.endpoints.iter().all(|endpoint| endpoint.allowed)
+    }
+
+    fn render(&self, style: Style) -> String {
+        let subset = match self.subset.as_str() {
+            "" => String::new(),
+            subset => format!(", subset {subset}"),
+        };
+        let service = match &self.service {
+            Some(service) => format!(" ({}, {})", service.resource, service.source),
+            None => String::new(),
+        };
+        let end = match (
+            self.is_missing,
+            self.is_elsewhere,
+            self.endpoints.is_empty(),
+        ) {
+            (true, ..) => style.paint(Tone::Bad, ": there is no such cluster"),
+            (_, true, _) => ": wherever the client wanted to go".to_owned(),
+            (_, _, true) => style.paint(Tone::Bad, ": no workload"),
+            _ => String::new(),
+        };
+        format!("{:.0} % {}{subset}{service}{end}", self.percent, self.host)
+    }
+}
+
+impl Endpoint {
+    fn render(&self, style: Style) -> String {
+        let mut text = self.address.clone();
+        if let (Some(workload), Some(source)) = (&self.workload, &self.source) {
+            text += &format!(" {workload} ({source})");
+        }
+        text += match self.mutual_tls {
+            true => ", mutual TLS",
+            false => ", plaintext",
+        };
+        if let Some(refusal) = self.refusal {
+            text += &style.paint(Tone::Bad, &format!(", refused: {refusal}"));
+        }
+        for decision in &self.decisions {
+            let tone = match decision.allowed {
+                true => Tone::Plain,
+                false => Tone::Bad,
+            };
+            let verdict = match decision.allowed {
+                true => "allowed",
+                false => "denied",
+            };
+            text += &style.paint(tone, &format!(", {verdict}: {}", decision.why()));
+        }
+        text
+    }
+}

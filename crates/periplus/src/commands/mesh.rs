@@ -1,0 +1,67 @@
+//! The mesh that is meant: directories of resources, or those of the control plane that runs.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use periplus_control::Described;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::control_plane::ControlFlags;
+
+/// Flags that say which mesh is meant.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct MeshFlags {
+    /// Directory of resources, as `periplus control` gets it; repeatable [default: those of the control plane that runs
+    /// on this machine]
+    #[arg(long, value_name = "DIR")]
+    dir: Vec<PathBuf>,
+
+    /// File with Istio's MeshConfig, as `periplus control` gets it
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    mesh_config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) control: ControlFlags,
+}
+
+/// `/debug/files`
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Files {
+    directories: Vec<PathBuf>,
+    mesh_config: Option<PathBuf>,
+}
+
+impl MeshFlags {
+    /// What its files say.
+    pub(super) fn read(&self) -> anyhow::Result<Described> {
+        if !self.dir.is_empty() {
+            return Ok(Described::read(
+                &self.dir,
+                self.mesh_config.as_deref(),
+                false,
+            )?);
+        }
+        let (files, authority): (Files, Value) = super::block_on(async {
+            let client = self.control.client()?;
+            let files = client.get("/debug/files").await?;
+            Ok((files, client.get("/debug/certificates").await?))
+        })?;
+        let read = Described::read(&files.directories, files.mesh_config.as_deref(), false);
+        let mut described = read.context(
+            "the control plane reads files that are not on this machine: name copies with --dir and --mesh-config",
+        )?;
+        described.lacks_authority = authority.is_null();
+        Ok(described)
+    }
+
+    /// The same, and what cannot be read of it told on standard error.
+    pub(super) fn read_telling(&self) -> anyhow::Result<Described> {
+        let described = self.read()?;
+        for error in &described.errors {
+            eprintln!("note: {error}: the file is left out");
+        }
+        Ok(described)
+    }
+}

@@ -1,0 +1,305 @@
+//! The commands that explain files: `analyze`, `validate`, `explain`, `describe`, `authz`, `diff`; and what shells know.
+
+mod doctor;
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::command;
+
+const MESH: &str = "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews}
+spec:
+  hosts: [reviews.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 9080, name: http, protocol: HTTP}]
+  workloadSelector: {labels: {app: reviews}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: reviews-v1}
+spec: {address: 127.0.0.1, labels: {app: reviews, version: v1}, serviceAccount: reviews, ports: {http: 20001}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: reviews-v2}
+spec: {address: 127.0.0.1, labels: {app: reviews, version: v2}, serviceAccount: reviews, ports: {http: 20002}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: shop}
+spec: {address: 127.0.0.1, labels: {app: shop}, serviceAccount: shop, ports: {http: 20003}}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: shop}
+spec:
+  workloadSelector: {labels: {app: shop}}
+  egress:
+  - port: {number: 21003, protocol: HTTP_PROXY, name: http-proxy}
+    bind: 127.0.0.1
+    captureMode: NONE
+    hosts: ['*/*']
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: reviews-v2}
+spec:
+  workloadSelector: {labels: {app: reviews, version: v2}}
+  ingress:
+  - port: {number: 20002, name: http, protocol: HTTP}
+    bind: 127.0.0.1
+    captureMode: NONE
+    defaultEndpoint: 127.0.0.1:22002
+";
+
+const RULES: &str = "\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - match: [{headers: {end-user: {exact: jason}}}]
+    route: [{destination: {host: reviews, subset: v2}}]
+  - route: [{destination: {host: reviews, subset: v1}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/default/sa/shop]}}]
+    to: [{operation: {methods: [GET]}}]
+";
+
+fn directory(rules: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let mesh = directory.path().join("mesh");
+    std::fs::create_dir(&mesh).unwrap();
+    std::fs::write(mesh.join("mesh.yaml"), MESH).unwrap();
+    std::fs::write(mesh.join("rules.yaml"), rules).unwrap();
+    directory
+}
+
+fn run_in(directory: &Path, arguments: &[&str]) -> Output {
+    command(arguments)
+        .current_dir(directory)
+        .env_remove("PERIPLUS_CONTROL")
+        .output()
+        .unwrap()
+}
+
+/// What is printed, and the exit code before it.
+fn printed(directory: &Path, arguments: &[&str]) -> String {
+    let output = run_in(directory, arguments);
+    let said = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let code = output.status.code().unwrap();
+    format!("{code}\n{}{}", said(&output.stdout), said(&output.stderr))
+}
+
+#[test]
+fn mistakes_are_told_with_code_and_line() {
+    let good = directory(RULES);
+    let all_well = printed(good.path(), &["analyze", "mesh"]);
+    assert_eq!(
+        all_well,
+        "0\n✔ No validation issues found when analyzing mesh.\n"
+    );
+    assert_eq!(
+        printed(good.path(), &["validate", "mesh", "--ascii"]),
+        "0\nok: valid: 9 resources in 2 files\n"
+    );
+
+    let bad = directory(
+        &RULES
+            .replace("subset: v2", "subset: v3")
+            .replace("methods:", "method:"),
+    );
+    let found = printed(bad.path(), &["analyze", "mesh"]);
+    insta::assert_snapshot!("analyze", found);
+    insta::assert_snapshot!(
+        "validate",
+        printed(bad.path(), &["validate", "mesh/rules.yaml"])
+    );
+    let json = run_in(bad.path(), &["analyze", "mesh", "-o", "json"]);
+    assert_eq!(json.status.code(), Some(79));
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let keys = ["code", "level", "origin", "reference"].map(|key| json[0][key].as_str());
+    assert_eq!(
+        keys,
+        [
+            Some("IST0101"),
+            Some("Error"),
+            Some("VirtualService default/reviews"),
+            Some("mesh/rules.yaml:17"),
+        ],
+        "{json:#}"
+    );
+}
+
+#[test]
+fn thresholds_and_suppressions_are_istioctls() {
+    // Its subset is defined nowhere: an error; its selector selects nobody: a warning.
+    let rules = RULES
+        .replace("subset: v2", "subset: v3")
+        .replace("matchLabels: {app: reviews}", "matchLabels: {app: nobody}");
+    let mesh = directory(&rules);
+    for (flags, code, lines) in [
+        (vec![], 79, 2),
+        (vec!["--output-threshold", "Error"], 79, 1),
+        (
+            vec!["--suppress", "IST0101=VirtualService reviews.default"],
+            0,
+            1,
+        ),
+        (
+            vec!["--suppress", "IST0101=*", "--failure-threshold", "warning"],
+            79,
+            1,
+        ),
+        (vec!["--suppress", "*=*"], 0, 1),
+    ] {
+        let arguments = [&["analyze", "mesh"][..], &flags].concat();
+        let output = run_in(mesh.path(), &arguments);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{flags:?}: {said}");
+        assert_eq!(said.lines().count(), lines, "{flags:?}: {said}");
+    }
+    for (arguments, code, part) in [
+        (vec!["analyze", "missing"], 1, "cannot read"),
+        (
+            vec!["analyze", "mesh", "--suppress", "x"],
+            2,
+            "expected CODE=KIND NAME.NAMESPACE",
+        ),
+        (
+            vec!["analyze", "--control", "http://127.0.0.1:1"],
+            3,
+            "start it with `periplus control`",
+        ),
+        (vec!["validate"], 2, "required"),
+        (
+            vec!["explain", "GET a/", "--from", "nobody", "--dir", "mesh"],
+            1,
+            "there is no workload `nobody`",
+        ),
+        (
+            vec!["explain", "https://a/", "--from", "shop", "--dir", "mesh"],
+            2,
+            "cannot be looked into",
+        ),
+        (
+            vec!["describe", "nothing", "--dir", "mesh"],
+            1,
+            "there is no service `nothing`",
+        ),
+        (
+            vec!["proxy-config", "clusters", "127.0.0.1:1"],
+            3,
+            "admin port",
+        ),
+        (
+            vec!["proxy-status", "--control", "ftp://x"],
+            2,
+            "--control ftp://x: only http://",
+        ),
+        (vec!["dashboard", "proxy"], 2, "required"),
+    ] {
+        let output = run_in(mesh.path(), &arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn requests_are_explained_with_the_lines_that_decide() {
+    let mesh = directory(RULES);
+    let explain = |requests: &[&str], more: &[&str]| {
+        let flags = ["--from", "shop", "--dir", "mesh"];
+        printed(
+            mesh.path(),
+            &[&["explain"][..], requests, &flags, more].concat(),
+        )
+    };
+    insta::assert_snapshot!("explain", explain(&["GET reviews:9080/reviews/1"], &[]));
+    let denied = explain(
+        &["DELETE reviews:9080/reviews/1"],
+        &["--header", "end-user: jason"],
+    );
+    assert!(denied.starts_with("1\n"), "{denied}");
+    assert!(
+        denied.contains("denied: no ALLOW policy matches"),
+        "{denied}"
+    );
+}
+
+#[test]
+fn services_and_workloads_are_described() {
+    let mesh = directory(RULES);
+    let described = |name| printed(mesh.path(), &["describe", name, "--dir", "mesh"]);
+    insta::assert_snapshot!("describe", described("reviews") + &described("reviews-v2"));
+    insta::assert_snapshot!(
+        "authz",
+        printed(
+            mesh.path(),
+            &["authz", "check", "reviews-v2", "--dir", "mesh"]
+        )
+    );
+}
+
+#[test]
+fn a_change_is_told_before_it_is_made() {
+    let mesh = directory(RULES);
+    let edit = |name: &str, text: &str| std::fs::write(mesh.path().join(name), text).unwrap();
+    edit("same.yaml", RULES);
+    edit("other.yaml", &RULES.replace("subset: v1}", "subset: v2}"));
+    edit("wrong.yaml", &RULES.replace("subset: v1}", "subset: v4}"));
+    edit("broken.yaml", &RULES.replace("http:", "https:"));
+    let diff = |file| printed(mesh.path(), &["diff", file, "--dir", "mesh"]);
+    assert_eq!(diff("same.yaml"), "0\nnothing changes at any proxy\n");
+    insta::assert_snapshot!("diff", diff("other.yaml"));
+    insta::assert_snapshot!("diff_with_errors", diff("wrong.yaml"));
+    assert!(diff("broken.yaml").starts_with("1\nError [IST0106]"));
+    let all = printed(
+        mesh.path(),
+        &["diff", "same.yaml", "--replace", "--dir", "mesh"],
+    );
+    assert!(
+        all.starts_with("79\n") && all.contains("- listener"),
+        "{all}"
+    );
+}
+
+#[test]
+fn shells_and_man_know_the_commands() {
+    let directory = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = printed(directory.path(), &["completions", shell]);
+        assert!(
+            script.contains("proxy-config") && script.contains("failure-threshold"),
+            "{shell}"
+        );
+    }
+    let said = printed(directory.path(), &["man", "pages"]);
+    assert_eq!(said, "0\n");
+    let page = std::fs::read_to_string(directory.path().join("pages/periplus-explain.1")).unwrap();
+    assert!(page.contains("\\-\\-header"), "{page}");
+}
