@@ -375,25 +375,44 @@ spec:
     fs::rename(&beside, &place).with_context(|| format!("cannot write {}", place.display()))
 }
 
+/// A replica of a service: the last of its endpoints.
 fn node(args: &Args, number: usize) -> Node {
+    let per_namespace = args.services.div_ceil(args.namespaces);
     let namespace = number % args.namespaces;
-    let text = |text: &str| Value {
-        kind: Some(Kind::StringValue(text.to_owned())),
+    let service = number / args.namespaces % per_namespace;
+    let replica = number / (args.namespaces * per_namespace);
+    let address = format!(
+        "10.{namespace}.{service}.{}",
+        args.endpoints.saturating_sub(replica + 1)
+    );
+    let text = |text: String| Value {
+        kind: Some(Kind::StringValue(text)),
     };
-    let fields = [
-        ("NAMESPACE", format!("ns-{namespace}")),
-        ("INTERCEPTION_MODE", "REDIRECT".to_owned()),
-    ];
-    let fields = fields
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), text(value)));
-    let address = format!("10.{namespace}.{}.{}", number / args.namespaces % 200, 200);
+    let structure = |fields: &[(&str, Value)]| Struct {
+        fields: (fields.iter())
+            .map(|(key, value)| ((*key).to_owned(), value.clone()))
+            .collect(),
+    };
+    let app = format!("s-{service}");
+    let labels = structure(&[
+        ("app", text(app.clone())),
+        ("version", text("v1".to_owned())),
+    ]);
+    let labels = Value {
+        kind: Some(Kind::StructValue(labels)),
+    };
+    let metadata = structure(&[
+        ("NAMESPACE", text(format!("ns-{namespace}"))),
+        ("INTERCEPTION_MODE", text("REDIRECT".to_owned())),
+        ("WORKLOAD_NAME", text(app.clone())),
+        ("LABELS", labels),
+    ]);
     Node {
-        id: format!("sidecar~{address}~p-{number}.ns-{namespace}~ns-{namespace}.svc.cluster.local"),
-        cluster: format!("p-{number}.ns-{namespace}"),
-        metadata: Some(Struct {
-            fields: fields.collect(),
-        }),
+        id: format!(
+            "sidecar~{address}~{app}-{replica}.ns-{namespace}~ns-{namespace}.svc.cluster.local"
+        ),
+        cluster: format!("{app}.ns-{namespace}"),
+        metadata: Some(metadata),
         ..Node::default()
     }
 }

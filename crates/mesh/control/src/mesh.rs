@@ -1,9 +1,12 @@
 //! The newest state of the mesh, as the ADS server asks for it.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
+use periplus_resources::Host;
 use periplus_xds::server::{NodeRefused, Source};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
@@ -14,7 +17,7 @@ use crate::generate::generate;
 use crate::index::{Index, Problem};
 use crate::proxy::Proxy;
 
-/// Proxies that came and went since the last change are forgotten beyond this many.
+/// What is made for proxies that came and went since the last change is forgotten beyond this many classes.
 const MAX_MADE: usize = 20_000;
 
 /// One state of the mesh.
@@ -26,8 +29,8 @@ pub struct State {
     pub problems: Vec<Problem>,
 }
 
-/// The newest state, and the resources that were made from it. A change makes them all anew; what
-/// comes out the same is shared with the state before.
+/// The newest state, and the resources that were made from it. A change makes them all anew, once for
+/// all proxies of a class; what comes out the same is shared with the state before.
 #[derive(Debug)]
 pub struct Mesh {
     inner: Mutex<Inner>,
@@ -37,15 +40,106 @@ pub struct Mesh {
 #[derive(Debug, Default)]
 struct Inner {
     state: Arc<State>,
-    made: HashMap<Proxy, Made>,
-    shared: HashMap<(&'static str, String, u64), Arc<Resource>>,
+    made: HashMap<Class, Made>,
+    shared: Shared,
+}
+
+/// What resources depend on: proxies that agree in it, as the replicas of a workload do, have the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Class {
+    /// Without its id. Without its address, too, if that only says what it serves.
+    proxy: Proxy,
+    /// The services that it is an endpoint of, each with the ports that stand behind the service's.
+    serves: Vec<(Host, Vec<u16>)>,
+}
+
+impl Class {
+    fn of(index: &Index, proxy: &Proxy) -> Self {
+        let sidecar = index.sidecar_for(proxy);
+        let listens = sidecar.is_some_and(|sidecar| !sidecar.spec.ingress.is_empty());
+        let ip = match proxy.ip {
+            ip if proxy.interception.is_none() || listens => ip,
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Self {
+            proxy: Proxy {
+                id: String::new(),
+                ip,
+                ..proxy.clone()
+            },
+            serves: index.served_by(proxy),
+        }
+    }
 }
 
 /// What a proxy has.
 #[derive(Clone, Debug)]
 struct Made {
     snapshot: Arc<Snapshot>,
+    notes: Arc<[String]>,
+}
+
+/// What was made, before it is compared with what others have.
+struct Encoded {
+    types: [(&'static str, Vec<Resource>); 4],
     notes: Vec<String>,
+}
+
+impl Encoded {
+    fn of(index: &Index, proxy: &Proxy) -> Self {
+        fn encoded<M: Message + Name>(messages: &[M], name: fn(&M) -> &str) -> Vec<Resource> {
+            let messages = messages.iter();
+            messages.map(|it| Resource::new(name(it), it)).collect()
+        }
+        let generated = generate(index, proxy);
+        Self {
+            types: [
+                (CLUSTER, encoded(&generated.clusters, |m| &m.name)),
+                (ENDPOINT, encoded(&generated.endpoints, |m| &m.cluster_name)),
+                (LISTENER, encoded(&generated.listeners, |m| &m.name)),
+                (ROUTE, encoded(&generated.routes, |m| &m.name)),
+            ],
+            notes: generated.notes,
+        }
+    }
+}
+
+/// Equal resources of several proxies are kept once.
+#[derive(Debug, Default)]
+struct Shared {
+    resources: HashMap<(&'static str, String, u64), Arc<Resource>>,
+}
+
+impl Shared {
+    /// Takes what was made; what is the same as before stays what it was.
+    fn take(&mut self, encoded: Encoded, before: Option<&Made>) -> Made {
+        let mut snapshot = Snapshot::default();
+        for (type_url, resources) in encoded.types {
+            let resources = resources.into_iter().map(|resource| {
+                let key = (type_url, resource.name().to_owned(), resource.version());
+                let kept = self.resources.entry(key);
+                Arc::clone(kept.or_insert_with(|| Arc::new(resource)))
+            });
+            let mut set: ResourceSet = resources.collect();
+            if let Some(before) = before.map(|before| before.snapshot.of_type(type_url))
+                && is_equal(before, &set)
+            {
+                set = before.clone();
+            }
+            snapshot = snapshot.with(type_url, set);
+        }
+        Made {
+            snapshot: Arc::new(snapshot),
+            notes: encoded.notes.into(),
+        }
+    }
+
+    /// Lets go what nobody has any more.
+    fn sweep(&mut self) {
+        self.resources
+            .retain(|_, resource| Arc::strong_count(resource) > 1);
+    }
 }
 
 impl Mesh {
@@ -65,31 +159,39 @@ impl Mesh {
         Arc::clone(&self.lock().state)
     }
 
-    /// Why proxies lack something that they may expect, by `node.id`.
-    pub fn notes(&self) -> HashMap<String, Vec<String>> {
-        let inner = self.lock();
-        let made = inner.made.iter();
-        made.map(|(proxy, made)| (proxy.id.clone(), made.notes.clone()))
-            .collect()
+    /// Why this node lacks something that it may expect.
+    pub fn notes(&self, node: &Node) -> Vec<String> {
+        let Ok(proxy) = Proxy::from_node(node) else {
+            return Vec::new();
+        };
+        self.lock().make(&proxy).notes.to_vec()
     }
 
     /// Replaces the state. Says how many of the connected proxies get something new.
     pub fn publish(&self, state: State, connected: &[Node]) -> usize {
+        let proxies: Vec<Proxy> = connected.iter().flat_map(Proxy::from_node).collect();
+        let state = Arc::new(state);
+        let classes: Vec<Class> = (proxies.iter())
+            .map(|proxy| Class::of(&state.index, proxy))
+            .collect();
+        // Nobody has to wait while this is computed.
+        let encoded = encode(&state.index, classes.iter().zip(&proxies));
+
         let mut inner = self.lock();
-        inner.state = Arc::new(state);
+        let before_state = std::mem::replace(&mut inner.state, state);
         let before = std::mem::take(&mut inner.made);
-        let mut notified = 0;
-        for proxy in connected.iter().flat_map(Proxy::from_node) {
-            let after = inner.make(proxy.clone());
-            let unchanged = before
-                .get(&proxy)
-                .is_some_and(|before| same(&before.snapshot, &after.snapshot));
-            notified += usize::from(!unchanged);
+        for (class, encoded) in encoded {
+            let made = inner.shared.take(encoded, before.get(&class));
+            inner.made.insert(class, made);
         }
+        let is_notified = |(proxy, class): &(&Proxy, &Class)| {
+            let had = before.get(&Class::of(&before_state.index, proxy));
+            !had.zip(inner.made.get(class))
+                .is_some_and(|(had, has)| same(&had.snapshot, &has.snapshot))
+        };
+        let notified = proxies.iter().zip(&classes).filter(is_notified).count();
         drop(before);
-        inner
-            .shared
-            .retain(|_, resource| Arc::strong_count(resource) > 1);
+        inner.shared.sweep();
         drop(inner);
         self.generation.send_modify(|generation| *generation += 1);
         notified
@@ -106,7 +208,7 @@ impl Source for Mesh {
             node: node.id.clone(),
             reason,
         })?;
-        Ok(self.lock().make(proxy).snapshot)
+        Ok(self.lock().make(&proxy).snapshot)
     }
 
     fn subscribe(&self) -> watch::Receiver<u64> {
@@ -115,64 +217,63 @@ impl Source for Mesh {
 }
 
 impl Inner {
-    /// Makes a proxy's resources, unless they are made already.
-    fn make(&mut self, proxy: Proxy) -> Made {
-        if let Some(made) = self.made.get(&proxy) {
+    /// Makes a proxy's resources, unless those of its class are made already.
+    fn make(&mut self, proxy: &Proxy) -> Made {
+        let class = Class::of(&self.state.index, proxy);
+        if let Some(made) = self.made.get(&class) {
             return made.clone();
         }
-        let generated = generate(&self.state.index, &proxy);
-        for note in &generated.notes {
-            tracing::warn!(proxy = %proxy.id, "{note}");
-        }
-        let snapshot = Snapshot::default()
-            .with(
-                CLUSTER,
-                self.share(CLUSTER, &generated.clusters, |m| &m.name),
-            )
-            .with(
-                ENDPOINT,
-                self.share(ENDPOINT, &generated.endpoints, |m| &m.cluster_name),
-            )
-            .with(
-                LISTENER,
-                self.share(LISTENER, &generated.listeners, |m| &m.name),
-            )
-            .with(ROUTE, self.share(ROUTE, &generated.routes, |m| &m.name));
-        let made = Made {
-            snapshot: Arc::new(snapshot),
-            notes: generated.notes,
-        };
+        let encoded = Encoded::of(&self.state.index, proxy);
+        warn(proxy, &encoded);
+        let made = self.shared.take(encoded, None);
         if self.made.len() >= MAX_MADE {
             self.made.clear();
+            self.shared.sweep();
         }
-        self.made.insert(proxy, made.clone());
+        self.made.insert(class, made.clone());
         made
-    }
-
-    /// Encodes messages; equal ones of several proxies are kept once.
-    fn share<M: Message + Name>(
-        &mut self,
-        type_url: &'static str,
-        messages: &[M],
-        name: impl Fn(&M) -> &str,
-    ) -> ResourceSet {
-        let mut share = |message: &M| {
-            let resource = Resource::new(name(message), message);
-            let key = (type_url, name(message).to_owned(), resource.version());
-            Arc::clone(self.shared.entry(key).or_insert_with(|| Arc::new(resource)))
-        };
-        messages.iter().map(&mut share).collect()
     }
 }
 
-fn same(a: &Snapshot, b: &Snapshot) -> bool {
-    a.types().zip(b.types()).all(|((_, a), (_, b))| {
-        let versions = |set: &ResourceSet| -> Vec<_> {
-            let resources = set.iter();
-            resources
-                .map(|r| (r.name().to_owned(), r.version()))
-                .collect()
-        };
-        versions(a) == versions(b)
+/// Makes the resources of each class, on all cores.
+fn encode<'a>(
+    index: &Index,
+    proxies: impl Iterator<Item = (&'a Class, &'a Proxy)>,
+) -> Vec<(Class, Encoded)> {
+    let classes: HashMap<&Class, &Proxy> = proxies.collect();
+    let classes: Vec<(&Class, &Proxy)> = classes.into_iter().collect();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let make = |(class, proxy): &(&Class, &Proxy)| {
+        let encoded = Encoded::of(index, proxy);
+        warn(proxy, &encoded);
+        ((*class).clone(), encoded)
+    };
+    thread::scope(|scope| {
+        let parts = classes.chunks(classes.len().div_ceil(cores).max(1));
+        let parts: Vec<_> = parts
+            .map(|part| scope.spawn(move || part.iter().map(make).collect::<Vec<_>>()))
+            .collect();
+        let made = parts.into_iter().map(|part| match part.join() {
+            Ok(made) => made,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        made.flatten().collect()
     })
+}
+
+fn warn(proxy: &Proxy, encoded: &Encoded) {
+    for note in &encoded.notes {
+        tracing::warn!(proxy = %proxy.id, "{note}");
+    }
+}
+
+/// Whether both have the very same resources.
+fn is_equal(a: &ResourceSet, b: &ResourceSet) -> bool {
+    a.is_same(b) || a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+fn same(a: &Snapshot, b: &Snapshot) -> bool {
+    a.types()
+        .zip(b.types())
+        .all(|((_, a), (_, b))| is_equal(a, b))
 }

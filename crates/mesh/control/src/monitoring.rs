@@ -69,11 +69,10 @@ async fn metrics(State(monitoring): State<Arc<Monitoring>>) -> impl IntoResponse
 }
 
 async fn syncz(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>> {
-    let notes = monitoring.mesh.notes();
     let proxies = monitoring.ads.proxies();
     let rows = proxies
         .iter()
-        .map(|proxy| sync_status::row(proxy, notes.get(&proxy.node.id)));
+        .map(|proxy| sync_status::row(proxy, &monitoring.mesh.notes(&proxy.node)));
     Json(rows.collect())
 }
 

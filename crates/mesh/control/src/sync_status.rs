@@ -18,7 +18,7 @@ const TYPES: [(&str, &str); 4] = [
 ];
 
 /// A row of `/debug/syncz`, as istiod writes it.
-pub(crate) fn row(status: &ProxyStatus, notes: Option<&Vec<String>>) -> Value {
+pub(crate) fn row(status: &ProxyStatus, notes: &[String]) -> Value {
     let mut row = Map::new();
     let mut set = |key: &str, value: Value| row.insert(key.to_owned(), value);
     set("proxy", json!(name(&status.node.id)));
@@ -46,7 +46,7 @@ pub(crate) fn row(status: &ProxyStatus, notes: Option<&Vec<String>>) -> Value {
         resources.insert(name.to_owned(), resource(state));
     }
     set("resources", Value::Object(resources));
-    if let Some(notes) = notes.filter(|notes| !notes.is_empty()) {
+    if !notes.is_empty() {
         set("notes", json!(notes));
     }
     Value::Object(row)

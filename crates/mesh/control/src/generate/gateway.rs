@@ -79,7 +79,7 @@ fn serves(proxy: &Proxy, gateway: &Gateway) -> bool {
 
 /// A Gateway names a port of the gateway's service; the gateway itself listens on the port behind.
 fn listening_port(index: &Index, proxy: &Proxy, number: u16) -> u16 {
-    let mut services = index.services();
+    let mut services = index.services_at(proxy.ip);
     services
         .find_map(|service| service.port_behind(proxy, number))
         .unwrap_or(number)

@@ -78,7 +78,7 @@ pub(super) fn to_application(port: u16, cluster: &str, operation: String) -> Rou
 fn operation(index: &Index, proxy: &Proxy, ingress: &Ingress) -> String {
     let port = ingress.port.number;
     let served = index
-        .services()
+        .services_at(proxy.ip)
         .find_map(|service| Some((service, service.port_served_by(proxy, port)?)));
     match served {
         Some((service, port)) => {

@@ -89,7 +89,7 @@ fn mode(layout: Layout<'_>, port: u16) -> MutualTls {
 /// The ports of the workload that services have. Where two of them disagree, the first one counts.
 fn served(layout: Layout<'_>) -> BTreeMap<u16, Served> {
     let mut served = BTreeMap::new();
-    for service in layout.index.services() {
+    for service in layout.index.services_at(layout.proxy.ip) {
         for port in service.ports() {
             let Some(target) = service.port_behind(layout.proxy, port.number) else {
                 continue;

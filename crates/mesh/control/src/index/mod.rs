@@ -11,7 +11,8 @@ mod rules;
 mod service;
 mod telemetry;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use periplus_resources::{
     AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Labels,
@@ -42,6 +43,8 @@ pub struct Entry<T> {
 #[derive(Debug, Default)]
 pub struct Index {
     services: BTreeMap<Host, Service>,
+    /// The services that have an endpoint there.
+    by_address: HashMap<IpAddr, Vec<Host>>,
     workloads: Vec<Entry<WorkloadEntry>>,
     pods: Vec<Entry<Pod>>,
     virtual_services: Vec<Entry<VirtualService>>,
@@ -166,6 +169,15 @@ impl Index {
                 index.services.insert(service.host.clone(), service);
             }
         }
+        for service in index.services.values() {
+            let addresses: BTreeSet<IpAddr> = (service.endpoints.iter())
+                .map(|endpoint| endpoint.address)
+                .collect();
+            for address in addresses {
+                let hosts = index.by_address.entry(address).or_default();
+                hosts.push(service.host.clone());
+            }
+        }
         index.pods = objects.pods;
         analysis::analyse(&mut index);
         let mut problems = Vec::new();
@@ -192,6 +204,20 @@ impl Index {
     /// The service of this full name.
     pub fn service(&self, host: &Host) -> Option<&Service> {
         self.services.get(host)
+    }
+
+    /// The services that a proxy's workload serves, sorted, each with the ports that stand behind the
+    /// service's ports.
+    pub(crate) fn served_by(&self, proxy: &Proxy) -> Vec<(Host, Vec<u16>)> {
+        let served = self.services_at(proxy.ip);
+        let served = served.map(|service| (service.host.clone(), service.ports_at(proxy)));
+        served.filter(|(_, ports)| !ports.is_empty()).collect()
+    }
+
+    /// The services that have an endpoint at an address, by host.
+    pub(crate) fn services_at(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
+        let hosts = self.by_address.get(&address).into_iter().flatten();
+        hosts.filter_map(|host| self.services.get(host))
     }
 
     /// The workloads.

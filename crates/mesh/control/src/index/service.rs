@@ -64,10 +64,7 @@ impl Service {
 
     /// The service's port that a proxy's workload serves on its own port `target`.
     pub(crate) fn port_served_by(&self, proxy: &Proxy, target: u16) -> Option<&Port> {
-        let mut own = self.endpoints.iter().filter(|endpoint| {
-            endpoint.address == proxy.ip && is_subset(&endpoint.labels, &proxy.labels)
-        });
-        own.find_map(|endpoint| {
+        self.own(proxy).find_map(|endpoint| {
             let mut ports = self.ports().iter();
             ports.find(|port| endpoint.target_port(port) == target)
         })
@@ -76,9 +73,25 @@ impl Service {
     /// The port on which a proxy's workload serves the service's port `number`.
     pub(crate) fn port_behind(&self, proxy: &Proxy, number: u16) -> Option<u16> {
         let port = self.port(number)?;
-        let mut own = self.endpoints.iter().filter(|endpoint| {
-            endpoint.address == proxy.ip && is_subset(&endpoint.labels, &proxy.labels)
-        });
+        let mut own = self.own(proxy);
         own.next().map(|endpoint| endpoint.target_port(port))
+    }
+
+    /// The ports of a proxy's workload that stand behind the service's.
+    pub(super) fn ports_at(&self, proxy: &Proxy) -> Vec<u16> {
+        let of = |endpoint: &WorkloadEntry| {
+            let ports = self.ports().iter();
+            ports
+                .map(|port| endpoint.target_port(port))
+                .collect::<Vec<_>>()
+        };
+        self.own(proxy).flat_map(of).collect()
+    }
+
+    /// The endpoints that are a proxy's workload.
+    fn own(&self, proxy: &Proxy) -> impl Iterator<Item = &WorkloadEntry> {
+        self.endpoints.iter().filter(|endpoint| {
+            endpoint.address == proxy.ip && is_subset(&endpoint.labels, &proxy.labels)
+        })
     }
 }

@@ -132,7 +132,7 @@ fn explain(
     report.listener.clone_from(&listener.name);
     match explained {
         Explained::Request(routed) => {
-            follow(scene, from, (explainer, &head), *routed, &mut report)?
+            follow(scene, from, (explainer, &head), *routed, &mut report)?;
         }
         Explained::Passed { clusters, .. } => {
             report.action = Action::Pass;
