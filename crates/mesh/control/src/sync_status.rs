@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::google::protobuf::value::Kind;
 use periplus_xds::server::{ProxyStatus, TypeStatus};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
@@ -66,8 +67,13 @@ fn name(id: &str) -> &str {
     id.split('~').nth(2).unwrap_or(id)
 }
 
+/// The version that a proxy says it has: of Istio, otherwise its own.
 pub(crate) fn istio_version(status: &ProxyStatus) -> &str {
-    metadata(status, "ISTIO_VERSION").unwrap_or("unknown")
+    let own = match &status.node.user_agent_version_type {
+        Some(UserAgentVersionType::UserAgentVersion(version)) => version,
+        _ => "unknown",
+    };
+    metadata(status, "ISTIO_VERSION").unwrap_or(own)
 }
 
 /// A text of the node's metadata.

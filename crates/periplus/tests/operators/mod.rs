@@ -115,11 +115,13 @@ fn a_mesh_that_runs_is_looked_into() {
     ] {
         assert!(all.contains(head), "{head}: {all}");
     }
-    let (code, _, said) = {
-        let arguments = at(&["pc", "log", "productpage-v1"]);
-        run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
-    };
-    assert!(code == 1 && said.contains("RUST_LOG"), "{said}");
+    let log = |level: &[&str]| ask(&[&["pc", "log", "productpage-v1"], level].concat());
+    assert!(log(&[]).contains("  http: info\n"));
+    let changed = log(&["--level", "http:debug,tracing:error"]);
+    assert!(
+        changed.contains("  http: debug\n") && changed.contains("  tracing: error\n"),
+        "{changed}"
+    );
 
     let versions = json(&["version", "--control", &control]);
     assert_eq!(versions["client"], versions["controlPlane"]);

@@ -260,7 +260,7 @@ fn each_mistake_is_found_with_its_code() {
                     "mine",
                     &with("{hosts: [b.example], gateways: [narrow], http: [{TO_REVIEWS}]}"),
                 ),
-            &["IST0132", "IST0162"],
+            &["IST0162", "IST0132"],
         ),
         (
             "TCP without addresses",
@@ -377,7 +377,7 @@ fn mistakes_about_traces_that_others_pass_over_in_silence() {
     for (name, text, mesh, expected) in [
         (
             "nobody names a provider (istio/istio#38920)",
-            traced.clone(),
+            traced,
             with(&[provider("z", zipkin)], ""),
             "PER0202",
         ),

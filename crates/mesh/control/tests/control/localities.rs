@@ -42,7 +42,12 @@ spec: {{host: shop.default.svc.cluster.local, {policy}}}
     )
 }
 
-fn node(place: Option<(&str, &str, &str)>) -> Node {
+/// Region, zone and sub-zone.
+type Place = (&'static str, &'static str, &'static str);
+/// What is tried, the rule, the mesh's configuration, where the proxy is, the endpoints in order.
+type Case<'a> = (&'a str, String, &'a str, Option<Place>, &'a [&'a str]);
+
+fn node(place: Option<Place>) -> Node {
     let place = place.map(|(region, zone, sub_zone)| Locality {
         region: region.to_owned(),
         zone: zone.to_owned(),
@@ -121,7 +126,7 @@ fn the_nearest_come_first_where_failures_are_noticed() {
     let with = |setting: &str| {
         format!("trafficPolicy: {{{OUTLIERS}, loadBalancer: {{localityLbSetting: {setting}}}}}")
     };
-    let cases: [(&str, String, &str, Option<(&str, &str, &str)>, &[&str]); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("nobody notices", "trafficPolicy: {}".into(), "", near, &flat),
         ("by default", format!("trafficPolicy: {{{OUTLIERS}}}"), "", near, &nearest),
         ("a proxy anywhere", format!("trafficPolicy: {{{OUTLIERS}}}"), "", None, &flat),

@@ -163,18 +163,7 @@ async fn log(args: &LogArgs) -> anyhow::Result<()> {
         false => pairs.chunks(1).collect(),
     } {
         let path = format!("/logging{}", query(pairs));
-        answer = client
-            .text(Method::POST, &path)
-            .await
-            .map_err(|failure| match failure {
-                Failure::Refused { status, .. } if status == http::StatusCode::NOT_FOUND => {
-                    Failure::Nothing(format!(
-                        "{} cannot change its log while it runs: start it with RUST_LOG=LEVEL",
-                        client.server()
-                    ))
-                }
-                other => other,
-            })?;
+        answer = client.text(Method::POST, &path).await?;
     }
     if args.which.output == Output::Table {
         return output::print(&answer);
