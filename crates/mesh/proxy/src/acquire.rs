@@ -14,7 +14,9 @@ use crate::http1::chunked::ChunkError;
 use crate::http1::framing::{Decoder, Framing};
 use crate::relay::poll_flush;
 use crate::reply::Failure;
+use crate::trace::Waited;
 use crate::upstream::{ClusterState, EndpointState, Pooled, UpstreamConnection};
+use crate::worker::Worker;
 
 /// A client that waits for something.
 pub(crate) trait Waits {
@@ -102,13 +104,44 @@ pub(crate) async fn acquire_raw(
     let worker = client.call().worker.clone();
     let connect = async {
         let slot = cluster.own_slot(endpoint).ok_or(Failure::Overflow)?;
-        let begin = worker.clock.now();
+        let timed = Timed::begin(exchange, &worker, Waited::connecting);
         let open = UpstreamConnection::open_raw(slot, behind);
         let opened = tokio::time::timeout(cluster.cluster.connect_timeout, open).await;
-        exchange.waited(|waited| waited.connecting(worker.clock.now() - begin));
+        drop(timed);
         cluster.connected(endpoint, opened)
     };
     Box::pin(while_pending(client, exchange, cluster, connect)).await
+}
+
+/// Measures how long an attempt waits, until it is dropped: that of a wait that was given up, too.
+struct Timed<'a> {
+    exchange: &'a Exchange,
+    worker: &'a Worker,
+    begin: Micros,
+    note: fn(&Waited, Micros),
+}
+
+impl<'a> Timed<'a> {
+    /// None if no span tells it.
+    fn begin(
+        exchange: &'a Exchange,
+        worker: &'a Worker,
+        note: fn(&Waited, Micros),
+    ) -> Option<Self> {
+        exchange.is_measured().then(|| Self {
+            exchange,
+            worker,
+            begin: worker.clock.now(),
+            note,
+        })
+    }
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        let took = self.worker.clock.now() - self.begin;
+        self.exchange.waited(|waited| (self.note)(waited, took));
+    }
 }
 
 /// A connection that becomes free, or a new one.
@@ -127,19 +160,19 @@ async fn wait_for(
                 Pooled::Open(slot) => slot,
                 Pooled::Full => {
                     let waiting = endpoint.wait();
-                    let begin = worker.clock.now();
+                    let timed = Timed::begin(exchange, &worker, Waited::queued);
                     let offered = poll_fn(|cx| waiting.poll(cx)).await;
-                    exchange.waited(|waited| waited.queued(worker.clock.now() - begin));
+                    drop(timed);
                     match offered {
                         Some(connection) => return Ok(connection),
                         None => continue,
                     }
                 }
             };
-            let begin = worker.clock.now();
+            let timed = Timed::begin(exchange, &worker, Waited::connecting);
             let open = UpstreamConnection::open(slot, behind);
             let opened = tokio::time::timeout(cluster.cluster.connect_timeout, open).await;
-            exchange.waited(|waited| waited.connecting(worker.clock.now() - begin));
+            drop(timed);
             return cluster.connected(endpoint, opened);
         }
     };

@@ -23,7 +23,7 @@ use crate::reply::{Failure, Reply, append_common};
 use crate::retry::{Retried, Tries};
 use crate::route::RouteAt;
 use crate::snapshot::{AppendAction, ConnectionManager};
-use crate::trace::{Attempt, RequestId, TlsOutcome, TraceContext, Waited};
+use crate::trace::{Attempt, Measured, RequestId, TlsOutcome, TraceContext, Waited};
 use crate::upstream::{ClusterState, EndpointState};
 
 /// What an answer of the proxy's own says about itself whatever a route wants.
@@ -78,6 +78,8 @@ pub(crate) struct Exchange {
     pub(crate) completed: bool,
     /// How the call ended, if the response says so as gRPC does.
     pub(crate) grpc: Option<Box<GrpcStatus>>,
+    /// Messages of gRPC, if they are counted: those of the request, and those of the response.
+    pub(crate) messages: [u32; 2],
     /// Requests that the workload sends meanwhile may be due to it.
     in_flight: Option<Place>,
     /// What most requests do not have; boxed, so that a connection does not hold the memory for it.
@@ -130,8 +132,6 @@ pub(crate) struct Rare {
     /// How many requests to this workload were under way, and the newest of them, if nothing else tells why it has
     /// sent this one.
     pub(crate) causes: Option<(usize, String)>,
-    /// Messages of gRPC: those of the request, and those of the response.
-    pub(crate) messages: [u64; 2],
 }
 
 /// A field that a filter puts into the response.
@@ -203,6 +203,7 @@ impl Exchange {
             head_bytes: None,
             completed: false,
             grpc: None,
+            messages: [0; 2],
             in_flight: None,
             rare: None,
         }
@@ -288,15 +289,20 @@ impl Exchange {
         self.rare.get_or_insert_default()
     }
 
-    /// Messages of gRPC, if they are counted: those of the request, and those of the response.
-    pub(crate) fn messages(&self) -> [u64; 2] {
-        self.rare.as_ref().map_or([0, 0], |rare| rare.messages)
+    /// Whether its attempt is measured, for its span.
+    pub(crate) fn is_measured(&self) -> bool {
+        let attempt = self.attempt.as_ref();
+        attempt.is_some_and(|attempt| attempt.measured.is_some())
     }
 
     /// Notes for what the attempt has waited.
     pub(crate) fn waited(&self, note: impl FnOnce(&Waited)) {
-        if let Some(attempt) = &self.attempt {
-            note(&attempt.waited);
+        let measured = self
+            .attempt
+            .as_ref()
+            .and_then(|attempt| attempt.measured.as_ref());
+        if let Some(measured) = measured {
+            note(&measured.waited);
         }
     }
 
@@ -307,7 +313,9 @@ impl Exchange {
             return;
         };
         attempt.status = status;
-        attempt.first_byte = now;
+        if let Some(measured) = &mut attempt.measured {
+            measured.first_byte = now;
+        }
         if let Some(cluster) = &self.cluster
             && cluster.watches()
         {
@@ -330,6 +338,17 @@ impl Exchange {
             cluster.report(&attempt.address, Verdict::Answered(status));
         }
     }
+}
+
+/// What the span of an attempt tells of its beginning.
+#[cold]
+fn measured(exchange: &Exchange, endpoint: &EndpointState) -> Box<Measured> {
+    let cluster = exchange.cluster.as_ref();
+    let is_high = exchange.is_high_priority;
+    Box::new(Measured {
+        occupied: cluster.map(|cluster| cluster.occupied(Some(endpoint), is_high)),
+        ..Measured::default()
+    })
 }
 
 impl Call {
@@ -391,9 +410,6 @@ impl Call {
         let tracer = self.view.tracer.as_ref();
         let spawns = tracer.is_some_and(|tracer| tracer.spawns() && exchange.mirror().is_none());
         let details = tracer.is_some_and(|tracer| tracer.tells_details(exchange.trace.as_ref()));
-        let is_high = exchange.is_high_priority;
-        let cluster = exchange.cluster.as_ref().filter(|_| details);
-        let occupied = cluster.map(|cluster| cluster.occupied(Some(endpoint), is_high));
         exchange.attempt = Some(Attempt {
             span: exchange
                 .trace
@@ -401,9 +417,7 @@ impl Call {
                 .map(|trace| trace.span.child(self.worker.random())),
             address: endpoint.clone(),
             begin: exchange.onward,
-            waited: Waited::default(),
-            first_byte: 0,
-            occupied,
+            measured: details.then(|| measured(exchange, endpoint)),
             connected: false,
             status: 0,
             flags: Flags::default(),

@@ -14,7 +14,7 @@ use crate::config::{Extent, Store};
 use crate::filter::{Active, Maker};
 use crate::http1::head::Limits;
 use crate::http1::request::RequestHead;
-use crate::policy::{Metadata, Rules, Subject, client_address};
+use crate::policy::{Metadata, NO_POLICY, Rules, Subject, client_address};
 use crate::route::{Asking, Router};
 use crate::snapshot::{
     Cluster, ConnectionManager, Ends, FilterChain, Listener, Route, Service, Sniffed, TcpProxy,
@@ -25,6 +25,9 @@ use crate::tls::{Certificate, Secured};
 
 /// What istiod's sidecars offer in mutual TLS.
 const MESH_PROTOCOLS: [&[u8]; 2] = [b"istio-http/1.1", b"istio"];
+
+/// What Istio calls the rules that say which requests a service is asked about: theirs is no dry run.
+const ASKS: &str = "istio_ext_authz_";
 
 /// A proxy's configuration, as if all of it had arrived.
 #[derive(Debug)]
@@ -258,8 +261,14 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
     };
     let mut decisions = Vec::new();
     let mut others = Vec::new();
+    let mut is_asked_about = None;
     for filter in router.filters(at) {
         match filter {
+            Active::Rbac(view) if view.rbac.shadow_stat_prefix == ASKS => {
+                let matching = view.rbac.shadow_rules.as_ref();
+                let matching = matching.map(|rules| rules.name(rules.decide(&subject)));
+                is_asked_about = Some(matching.is_some_and(|policy| policy != NO_POLICY));
+            }
             Active::Rbac(view) => {
                 let shadow = view.rbac.shadow_rules.as_ref();
                 decisions.extend(shadow.map(|rules| decide(rules, &subject, true)));
@@ -270,6 +279,8 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
             Active::Cors(_) => others.push("pages of other origins are answered"),
             Active::Limit(_) => others.push("its rate is limited"),
             Active::Jwt(..) => others.push("its tokens are checked"),
+            // Without rules before it, it asks about every request.
+            Active::Authz(_) if is_asked_about.take() == Some(false) => {}
             Active::Authz(_) => others.push("a service is asked whether it may go on"),
         }
     }

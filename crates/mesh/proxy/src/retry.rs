@@ -230,7 +230,7 @@ pub(crate) async fn prepare(
     let back_off = call.worker.clock.now() - begin;
     let tracer = call.view.tracer.as_ref();
     let tells = tracer.is_some_and(|tracer| tracer.tells_details(exchange.trace.as_ref()));
-    if let Some(endpoint) = endpoint.filter(|_| tells && number <= MOST_BEFORE as u32) {
+    if let Some(endpoint) = endpoint.filter(|_| tells && number <= MOST_BEFORE as u32 + 1) {
         let told = &mut exchange.rare().tries.told;
         let comma = if told.is_empty() { "" } else { "; " };
         // Writing to a `String` cannot fail.

@@ -1,6 +1,7 @@
 use crate::diagnostic::At;
 use crate::host::Host;
 use crate::meta::Meta;
+use crate::path::check_path;
 use crate::view::{Object, Shape, View};
 
 /// `networking.k8s.io/v1` Ingress.
@@ -119,6 +120,11 @@ impl IngressRule {
 }
 
 impl IngressPath {
+    /// The prefix that a path of `ImplementationSpecific` stands for, if it ends as one does.
+    pub fn cut(path: &str) -> Option<&str> {
+        path.strip_suffix(".*").or(path.strip_suffix("/*"))
+    }
+
     fn read(view: &View<'_>) -> Option<Self> {
         const PATH: Shape = Shape {
             known: &["path", "pathType", "backend"],
@@ -133,8 +139,13 @@ impl IngressPath {
         let kind = object.require("pathType")?.choice(&kinds)?;
         let path = object.optional("path", View::some_ascii)?;
         let path = path.unwrap_or_else(|| "/".to_owned());
-        if !path.starts_with('/') && kind != PathType::OfImplementation {
-            object.fail(format!("`{path}`: a path begins with `/`"));
+        let compared = match kind {
+            PathType::OfImplementation if path == "*" => "",
+            PathType::OfImplementation => Self::cut(&path).unwrap_or(&path),
+            PathType::Exact | PathType::Prefix => &path,
+        };
+        let view = object.get("path").unwrap_or_else(|| object.view());
+        if !(compared.is_empty() || check_path(view, compared)) {
             return None;
         }
         Some(Self {

@@ -26,6 +26,7 @@ mod meta;
 mod node;
 mod outlier_detection;
 mod parse;
+mod path;
 mod peer_authentication;
 mod port;
 mod service_entry;

@@ -102,6 +102,11 @@ pub(crate) fn read_meta(kind: Kind, document: &Object<'_>) -> Option<Meta> {
 
 fn read_name(view: &View<'_>) -> Option<String> {
     let name = view.text()?;
+    check_name(view, &name).then_some(name)
+}
+
+/// Whether a text can be the name of a resource or a namespace; it is said if not.
+pub(crate) fn check_name(view: &View<'_>, name: &str) -> bool {
     let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let mut chars = name.chars();
@@ -110,13 +115,13 @@ fn read_name(view: &View<'_>) -> Option<String> {
             "`{name}` is no valid name: use lower-case letters, digits, `-` and `.`, \
              and begin and end with a letter or digit"
         ));
-        return None;
+        return false;
     }
     if name.len() > 253 {
         view.fail("the name is longer than 253 characters");
-        return None;
+        return false;
     }
-    Some(name)
+    true
 }
 
 /// Reads a `workloadSelector`.

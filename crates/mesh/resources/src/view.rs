@@ -262,6 +262,16 @@ impl<'a> View<'a> {
         Some(name.to_ascii_lowercase())
     }
 
+    /// The value of a header; it may be empty.
+    pub(crate) fn header_value(&self) -> Option<String> {
+        let value = self.text()?;
+        if value.contains(['\r', '\n', '\0']) {
+            self.fail("the value of a header has no line breaks");
+            return None;
+        }
+        Some(value)
+    }
+
     pub(crate) fn bool(&self) -> Option<bool> {
         match &self.node.value {
             Value::Bool(value) => Some(*value),

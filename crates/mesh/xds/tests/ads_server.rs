@@ -520,11 +520,12 @@ async fn the_incremental_form_sends_what_has_changed_and_to_who_comes_back_too()
     );
     assert_eq!(wire.take().await.0, ["r"]);
 
-    // Another stream of the same proxy, which says what it holds: one cluster is another one by now.
+    // Another stream of the same proxy, which says what it holds: one cluster is another one by now, and waits for
+    // its endpoints though they are the same.
     drop(wire);
     let mut wire = DeltaWire::open(&server).await;
     for ((type_url, names, resources), expected) in
-        held.into_iter().zip([["d"].as_slice(), &[], &[], &[]])
+        held.into_iter().zip([["d"].as_slice(), &["d"], &[], &[]])
     {
         let versions = resources.into_iter().map(|it| (it.name, it.version));
         wire.send(DeltaDiscoveryRequest {

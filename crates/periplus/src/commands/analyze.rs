@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use periplus_control::{CODES, Described};
 use serde::{Deserialize, Serialize};
 
+use super::client::Failure;
 use super::control_plane::{ControlFlags, Output};
 use super::finding::{Finding, Level, Suppression};
 use super::outcome::Exit;
@@ -124,22 +125,24 @@ pub(crate) fn analyze(args: &AnalyzeArgs) -> anyhow::Result<()> {
             )
         }
     };
-    findings.retain(|one: &Finding| {
-        one.level >= args.output_threshold && !args.suppress.iter().any(|it| it.covers(one))
-    });
+    findings.retain(|one: &Finding| !args.suppress.iter().any(|it| it.covers(one)));
+    let is_bad = (findings.iter()).any(|one| one.level >= args.failure_threshold);
+    let found = findings.len();
+    findings.retain(|one| one.level >= args.output_threshold);
+    if findings.is_empty() && found > 0 {
+        let found = counted(found, "finding");
+        eprintln!("note: {found} in {of}, not told because of --output-threshold");
+    }
     let style = args.looks.style();
     output::print(&match args.output {
         Output::Json => output::json(&findings)?,
-        Output::Table if findings.is_empty() => {
+        Output::Table if found == 0 => {
             let tick = style.pick("✔", "ok:");
             format!("{tick} No validation issues found when analyzing {of}.\n")
         }
         Output::Table => findings.iter().map(|one| one.line(style)).collect(),
     })?;
-    match findings
-        .iter()
-        .any(|one| one.level >= args.failure_threshold)
-    {
+    match is_bad {
         true => Err(Exit(FOUND).into()),
         false => Ok(()),
     }
@@ -209,6 +212,17 @@ pub(crate) fn validate(args: &ValidateArgs) -> anyhow::Result<()> {
     let described = args.files.read(&args.paths)?;
     let errors = described.errors.iter().cloned();
     let errors: Vec<Finding> = errors.map(|error| Finding::of(&error.into())).collect();
+    if described.files == 0 && errors.is_empty() && !args.paths.is_empty() {
+        let deeper = match args.files.recursive {
+            true => "",
+            false => "; -R looks into directories in it too",
+        };
+        return Err(Failure::Nothing(format!(
+            "{}: no file *.yaml, *.yml or *.json is there, so nothing is validated{deeper}",
+            names(&args.paths)
+        ))
+        .into());
+    }
     let style = args.looks.style();
     output::print(&match args.output {
         Output::Json => output::json(&errors)?,

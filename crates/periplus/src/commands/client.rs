@@ -52,13 +52,27 @@ const MAX_ANSWER_BYTES: usize = 512 << 20;
 /// Flags that say which server to ask.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ServerFlags {
-    /// Address of the server, with its base path if it has one [default: http://127.0.0.1:16686]
-    #[arg(long, value_name = "URL", env = "PERIPLUS_SERVER")]
-    pub(super) server: Option<String>,
+    #[command(flatten)]
+    access: AccessFlags,
 
     /// How long an answer may take, such as 30s
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::duration::parse)]
     timeout: Duration,
+}
+
+impl ServerFlags {
+    /// A client; `other` is the server that an argument names, if it is a link.
+    pub(super) fn client(&self, other: Option<&str>) -> Result<Client, Failure> {
+        self.access.client(other, self.timeout)
+    }
+}
+
+/// Where the server is, and what it has to be shown.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct AccessFlags {
+    /// Address of the server, with its base path if it has one [default: http://127.0.0.1:16686]
+    #[arg(long, value_name = "URL", env = "PERIPLUS_SERVER")]
+    server: Option<String>,
 
     /// File with the token that the server asks for; it goes to no server that only a link names
     #[arg(long, value_name = "FILE", env = "PERIPLUS_TOKEN_FILE")]
@@ -91,12 +105,12 @@ pub(super) struct ServerFlags {
     key: Option<PathBuf>,
 }
 
-impl ServerFlags {
+impl AccessFlags {
     /// A client; `other` is the server that an argument names, if it is a link.
-    pub(super) fn client(&self, other: Option<&str>) -> Result<Client, Failure> {
+    pub(super) fn client(&self, other: Option<&str>, timeout: Duration) -> Result<Client, Failure> {
         let server = self.server.as_deref().or(other).unwrap_or(SERVER.default);
         let way = Way {
-            timeout: self.timeout,
+            timeout,
             ca: self.ca.as_deref(),
             identity: self.cert.as_deref().zip(self.key.as_deref()),
         };
@@ -322,7 +336,7 @@ fn last(error: &dyn std::error::Error) -> String {
 pub(super) fn query(pairs: &[(&str, &str)]) -> String {
     let pairs: Vec<String> = (pairs.iter())
         .filter(|(_, value)| !value.is_empty())
-        .map(|(key, value)| format!("{key}={}", escape(value)))
+        .map(|(key, value)| format!("{}={}", escape(key), escape(value)))
         .collect();
     match pairs.is_empty() {
         true => String::new(),
@@ -397,8 +411,8 @@ mod tests {
     fn query_strings_are_escaped() {
         assert_eq!(query(&[]), "");
         assert_eq!(
-            query(&[("q", "a=b c"), ("x", ""), ("y", "ä")]),
-            "?q=a%3Db%20c&y=%C3%A4"
+            query(&[("q", "a=b c"), ("x", ""), ("y", "ä"), ("a&b", "1")]),
+            "?q=a%3Db%20c&y=%C3%A4&a%26b=1"
         );
     }
 }

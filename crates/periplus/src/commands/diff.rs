@@ -97,6 +97,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             false => overlay(&now.resources, edit.resources),
         },
         mesh: now.mesh.clone(),
+        errors: match args.replace {
+            true => Vec::new(),
+            false => now.errors.clone(),
+        },
         lacks_authority: now.lacks_authority,
         ..Described::default()
     };

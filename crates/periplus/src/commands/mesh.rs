@@ -59,8 +59,15 @@ impl MeshFlags {
     /// The same, and what cannot be read of it told on standard error.
     pub(super) fn read_telling(&self) -> anyhow::Result<Described> {
         let described = self.read()?;
+        let what_then = match self.dir.is_empty() {
+            false => "",
+            true => {
+                " here, but the control plane that runs goes on with what it has read of it before, so that \
+                 what is told may differ from what is so"
+            }
+        };
         for error in &described.errors {
-            eprintln!("note: {error}: the file is left out");
+            eprintln!("note: {error}: the file is left out{what_then}");
         }
         Ok(described)
     }

@@ -17,7 +17,7 @@ use super::proxy_status::text;
 )]
 pub(crate) struct Args {
     /// This program's version alone
-    #[arg(short, long, conflicts_with = "control")]
+    #[arg(short, long)]
     short: bool,
 
     /// How to print

@@ -175,6 +175,24 @@ fn thresholds_and_suppressions_are_istioctls() {
             1,
         ),
         (vec!["--suppress", "*=*"], 0, 1),
+        // What is not shown counts.
+        (
+            vec![
+                "--suppress",
+                "IST0101=*",
+                "--failure-threshold",
+                "warning",
+                "--output-threshold",
+                "error",
+            ],
+            79,
+            0,
+        ),
+        (
+            vec!["--suppress", "IST0101=*", "--output-threshold", "error"],
+            0,
+            0,
+        ),
     ] {
         let arguments = [&["analyze", "mesh"][..], &flags].concat();
         let output = run_in(mesh.path(), &arguments);
@@ -221,6 +239,17 @@ fn thresholds_and_suppressions_are_istioctls() {
             "--control ftp://x: only http://",
         ),
         (vec!["dashboard", "proxy"], 2, "required"),
+        (
+            vec!["proxy-config", "log", "127.0.0.1:1", "--level", "dns:"],
+            2,
+            "empty logger or level",
+        ),
+        (
+            vec!["proxy-config", "log", "127.0.0.1:1", "--level", ""],
+            2,
+            "empty logger or level",
+        ),
+        (vec!["validate", "."], 1, "-R looks into directories"),
     ] {
         let output = run_in(mesh.path(), &arguments);
         let error = String::from_utf8_lossy(&output.stderr);
@@ -251,6 +280,112 @@ fn requests_are_explained_with_the_lines_that_decide() {
     );
 }
 
+/// A service and a workload behind it that have the same port, and nobody has a Sidecar: connections are intercepted.
+const INTERCEPTED: &str = "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: ratings}
+spec:
+  hosts: [ratings.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 9080, name: http, protocol: HTTP}]
+  workloadSelector: {labels: {app: ratings}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: ratings-v1}
+spec: {address: 10.0.0.1, labels: {app: ratings}, serviceAccount: ratings, ports: {http: 9080}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: reviews-v1}
+spec: {address: 10.0.0.2, labels: {app: reviews}, serviceAccount: reviews, ports: {http: 9080}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-writers}
+spec:
+  selector: {matchLabels: {app: ratings}}
+  action: DENY
+  rules: [{to: [{operation: {methods: [POST]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: asked}
+spec:
+  selector: {matchLabels: {app: ratings}}
+  action: CUSTOM
+  provider: {name: door}
+  rules: [{to: [{operation: {methods: [PUT]}}]}]
+";
+
+#[test]
+fn intercepted_requests_are_explained_as_the_workload_takes_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("mesh.yaml", INTERCEPTED);
+    write(
+        "config.yml",
+        "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n\
+         extensionProviders: [{name: door, envoyExtAuthzHttp: {service: \
+         ratings.default.svc.cluster.local, port: 9080}}]\n",
+    );
+    let explain = |request: &str| {
+        let line = ["explain", request, "--from", "reviews-v1"];
+        let mesh = ["--dir", ".", "--mesh-config", "config.yml"];
+        printed(directory.path(), &[&line[..], &mesh].concat())
+    };
+    let asked = "a service is asked whether it may go on";
+    for (request, code, part, is_asked) in [
+        ("GET ratings:9080/", "0\n", "a workload answers", false),
+        (
+            "POST ratings:9080/",
+            "1\n",
+            "denied: AuthorizationPolicy default/no-writers",
+            false,
+        ),
+        ("PUT ratings:9080/", "0\n", "a workload answers", true),
+        (
+            "GET nobody.example:4444/",
+            "1\n",
+            "the connection is closed: nothing outside of the mesh may be reached",
+            false,
+        ),
+    ] {
+        let said = explain(request);
+        assert!(said.starts_with(code) && said.contains(part), "{said}");
+        assert_eq!(said.contains(asked), is_asked, "{said}");
+        assert!(!said.contains("dry run"), "{said}");
+    }
+}
+
+#[test]
+fn the_listener_that_knows_a_host_explains_it() {
+    let first = "  egress:\n  \
+                 - {port: {number: 21002, protocol: HTTP_PROXY, name: other}, bind: 127.0.0.1, \
+                 captureMode: NONE, hosts: ['nobody/*']}\n";
+    let mesh = directory(RULES);
+    let text = MESH.replacen("  egress:\n", first, 1);
+    std::fs::write(mesh.path().join("mesh/mesh.yaml"), text).unwrap();
+    let explain = |request: &str| {
+        printed(
+            mesh.path(),
+            &["explain", request, "--from", "shop", "--dir", "mesh"],
+        )
+    };
+    let known = explain("GET reviews:9080/");
+    assert!(
+        known.starts_with("0\n") && known.contains("127.0.0.1_21003"),
+        "{known}"
+    );
+    let unknown = explain("GET nobody.example/");
+    assert!(
+        unknown.starts_with("1\n") && unknown.contains("502: the mesh has no such host"),
+        "{unknown}"
+    );
+}
+
 #[test]
 fn services_and_workloads_are_described() {
     let mesh = directory(RULES);
@@ -278,6 +413,14 @@ fn a_change_is_told_before_it_is_made() {
     insta::assert_snapshot!("diff", diff("other.yaml"));
     insta::assert_snapshot!("diff_with_errors", diff("wrong.yaml"));
     assert!(diff("broken.yaml").starts_with("1\nError [IST0106]"));
+    // What is wrong with another file stays so.
+    edit("mesh/other.yaml", "kind: [");
+    let beside = diff("same.yaml");
+    assert!(
+        beside.starts_with("0\nnothing changes at any proxy\n") && !beside.contains("Gone"),
+        "{beside}"
+    );
+    std::fs::remove_file(mesh.path().join("mesh/other.yaml")).unwrap();
     let all = printed(
         mesh.path(),
         &["diff", "same.yaml", "--replace", "--dir", "mesh"],
@@ -286,6 +429,16 @@ fn a_change_is_told_before_it_is_made() {
         all.starts_with("79\n") && all.contains("- listener"),
         "{all}"
     );
+}
+
+#[test]
+fn a_version_asks_nobody_if_it_is_short() {
+    let mut command = command(&["version", "--short"]);
+    let output = command
+        .env("PERIPLUS_CONTROL", "http://127.0.0.1:1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::backend::Speaks::{self, Bytes, Http, Https};
 use super::world::Proxy::{self, Consumer, Gateway, Ingress, Producer, Second, Tcp};
 
 /// The services, and their namespaces.
-pub(super) const SERVICES: [(&str, &str, Speaks); 12] = [
+pub(super) const SERVICES: [(&str, &str, Speaks); 13] = [
     ("v1", "infra", Http),
     ("v2", "infra", Http),
     ("v3", "infra", Http),
@@ -15,6 +15,7 @@ pub(super) const SERVICES: [(&str, &str, Speaks); 12] = [
     ("secure", "infra", Https),
     ("stranger", "infra", Https),
     ("unsure", "infra", Https),
+    ("settled", "infra", Https),
     ("bytes-a", "infra", Bytes),
     ("bytes-b", "infra", Bytes),
 ];
@@ -80,6 +81,8 @@ pub(super) const STATUSES: &[(&str, &str, &str)] = &[
     // HTTPRouteHostnameIntersection: those that are not accepted do not count.
     ("Gateway hosts", "/listeners/0/attachedRoutes", "2"),
     ("Gateway hosts", "/listeners/1/attachedRoutes", "1"),
+    // A route counts once, whatever number of its parents mean the listener.
+    ("Gateway hosts", "/listeners/2/attachedRoutes", "1"),
     (
         "HTTPRoute no-intersecting-hosts",
         "/parents/0/conditions",
@@ -131,6 +134,26 @@ pub(super) const STATUSES: &[(&str, &str, &str)] = &[
         "HTTPRoute not-granted",
         "/parents/0/conditions",
         "Accepted=True/Accepted ResolvedRefs=False/RefNotPermitted",
+    ),
+    (
+        "HTTPRoute dotted",
+        "/parents/0/conditions",
+        "Accepted=True/Accepted ResolvedRefs=False/BackendNotFound",
+    ),
+    (
+        "HTTPRoute dotted",
+        "/parents/1/conditions",
+        "Accepted=False/NoMatchingParent ResolvedRefs=False/BackendNotFound",
+    ),
+    (
+        "HTTPRoute private",
+        "/parents/0/conditions",
+        "Accepted=True/Accepted ResolvedRefs=False/BackendNotFound",
+    ),
+    (
+        "BackendTLSPolicy dotted",
+        "/conditions",
+        "Accepted=False/TargetNotFound ResolvedRefs=True/ResolvedRefs",
     ),
     (
         "HTTPRoute granted",

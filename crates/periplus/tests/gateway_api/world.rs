@@ -311,7 +311,6 @@ spec:
 }
 
 fn bootstrap((role, name, namespace): (&str, &str, &str), (xds, admin): (u16, u16)) -> String {
-    let at = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
     let labels = match name {
         "gateway" => {
             json!({"app": name, "gateway.networking.k8s.io/gateway-name": "same-namespace"})
@@ -319,38 +318,15 @@ fn bootstrap((role, name, namespace): (&str, &str, &str), (xds, admin): (u16, u1
         "ingress" => json!({"app": name, "istio": "ingressgateway"}),
         _ => json!({"app": name}),
     };
-    json!({
-        "node": {
-            "id": format!("{role}~127.0.0.1~{name}.{namespace}~{namespace}.svc.cluster.local"),
-            "cluster": format!("{name}.{namespace}"),
-            "metadata": {
-                "NAMESPACE": namespace,
-                "LABELS": labels,
-                "INTERCEPTION_MODE": "NONE",
-            },
+    let mut bootstrap = crate::bootstrap(xds, admin);
+    bootstrap["node"] = json!({
+        "id": format!("{role}~127.0.0.1~{name}.{namespace}~{namespace}.svc.cluster.local"),
+        "cluster": format!("{name}.{namespace}"),
+        "metadata": {
+            "NAMESPACE": namespace,
+            "LABELS": labels,
+            "INTERCEPTION_MODE": "NONE",
         },
-        "admin": {"address": at(admin)},
-        "dynamic_resources": {
-            "ads_config": {
-                "api_type": "GRPC",
-                "transport_api_version": "V3",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
-            },
-            "lds_config": {"ads": {}, "resource_api_version": "V3"},
-            "cds_config": {"ads": {}, "resource_api_version": "V3"},
-        },
-        "static_resources": {
-            "clusters": [{
-                "name": "xds-grpc",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "http2_protocol_options": {},
-                "load_assignment": {
-                    "cluster_name": "xds-grpc",
-                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": at(xds)}}]}],
-                },
-            }],
-        },
-    })
-    .to_string()
+    });
+    bootstrap.to_string()
 }

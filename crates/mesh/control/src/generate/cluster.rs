@@ -101,16 +101,16 @@ fn add(
         Role::Router => index.backend_tls(&service.host, port.number),
         Role::Sidecar => None,
     };
+    let is_unsure = by_api.is_some_and(Option::is_none);
     let by_api = TrafficPolicy {
-        tls: match by_api {
-            // Without a cluster, requests fail as they must.
-            Some(None) => return,
-            Some(tls) => tls.clone(),
-            None => None,
-        },
+        tls: by_api.cloned().flatten(),
         ..TrafficPolicy::default()
     };
     let mut push = |subset: &str, labels: &Labels, policy: &TrafficPolicy| {
+        if is_unsure && policy.tls.is_none() {
+            // Without a cluster, requests fail as they must.
+            return;
+        }
         let policy = &policy.or(&by_api);
         let name = names::outbound_cluster(port.number, subset, host);
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());

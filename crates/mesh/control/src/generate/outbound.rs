@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
-use periplus_resources::{Egress, GatewayRef, Host, Port, Sidecar};
+use periplus_resources::{Egress, GatewayRef, Host, Port, Sidecar, VirtualService};
 
 use super::Generated;
 use super::listener::{Routes, listener};
 use super::order::{in_order, ranked_routes};
 use super::proto::boolean;
 use super::route::{Scope, block_all, routes, service_route, virtual_host};
-use crate::index::{Index, Service};
+use crate::index::{Entry, Index, Service};
 use crate::names;
 use crate::proxy::Proxy;
 
@@ -140,18 +140,22 @@ pub(super) fn service_routes(
         gateway: None,
         port: port.number,
     };
+    let by_istio = index.mesh_routing(&proxy.namespace, &service.host);
+    // One without rules for requests leaves them alone.
+    let by_istio = by_istio.filter(|entry| !entry.spec.http.is_empty());
+    // A route goes before a VirtualService for wider hosts only.
+    let is_for_host = |entry: &&Entry<VirtualService>| entry.spec.hosts.contains(&service.host);
     let by_api = index.mesh_routes(&proxy.namespace, &service.host, port.number);
-    if !by_api.is_empty() {
+    if !by_api.is_empty() && by_istio.filter(is_for_host).is_none() {
         let host = &service.host;
         let ranked = by_api
             .iter()
             .flat_map(|entry| ranked_routes(entry, scope, host));
         return in_order(ranked.collect());
     }
-    match index.mesh_routing(&proxy.namespace, &service.host) {
-        // One without rules for requests leaves them alone.
-        Some(entry) if !entry.spec.http.is_empty() => routes(entry, scope),
-        _ => {
+    match by_istio {
+        Some(entry) => routes(entry, scope),
+        None => {
             let cluster = names::outbound_cluster(port.number, "", host);
             let operation = format!("{}/*", names::host_port(host, port.number));
             let hash_policy = scope.hash_policy(&service.host, "", port.number);

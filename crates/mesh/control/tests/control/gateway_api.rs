@@ -107,6 +107,35 @@ spec: {hosts: [reviews], http: [{route: [{destination: {host: reviews, port: {nu
     assert!(reported, "{problems:?}");
 }
 
+/// One that is somebody's own goes before routes for those who see it, and says nothing to others.
+#[test]
+fn a_private_virtual_service_leaves_routes_to_others() {
+    let (all, v1) = (
+        "outbound|9080||reviews.default.svc.cluster.local",
+        "outbound|9080||reviews-v1.default.svc.cluster.local",
+    );
+    let cases: [(&str, &[&str]); 2] = [("default", &[all]), ("other", &[all, all, v1])];
+    for (namespace, expected) in cases {
+        let rules = format!(
+            "{ROUTE}---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: reviews, namespace: {namespace}}}
+spec:
+  hosts: [reviews.default.svc.cluster.local]
+  exportTo: ['.']
+  http: [{{route: [{{destination: {{host: reviews.default.svc.cluster.local, port: {{number: 9080}}}}}}]}}]
+"
+        );
+        let host = "reviews.default.svc.cluster.local:9080";
+        assert_eq!(clusters(&made(&rules), host), expected, "{namespace}");
+        let index = index(&rules);
+        let problems: Vec<_> = index.problems().iter().map(ToString::to_string).collect();
+        let is_reported = |problem: &String| problem.contains("VirtualService");
+        assert!(!problems.iter().any(is_reported), "{problems:?}");
+    }
+}
+
 #[test]
 fn gateways_in_other_namespaces_are_not_served() {
     let proxy = Proxy::from_node(&gateway()).expect("a good node");

@@ -40,7 +40,9 @@ const COMPONENTS: [(&str, &[&str]); 13] = [
     (
         "main",
         &[
-            "periplus",
+            // Names are compared from their beginning on: `periplus` alone would be everything.
+            "periplus::commands",
+            "periplus::logging",
             "periplus_proxy::agent",
             "periplus_proxy::worker",
             "periplus_identity",
@@ -164,7 +166,11 @@ impl Chosen {
             None => first.to_owned(),
         };
         for (name, modules) in COMPONENTS {
-            let Some((_, level)) = self.of.get(name) else {
+            let own = self.of.get(name).map(|(_, level)| *level);
+            // Its module is a part of one of `main`, whose level is not its own.
+            let beside = (name == "dns" && self.of.contains_key("main"))
+                .then(|| self.all.map_or_else(|| plain(first), |(_, level)| level));
+            let Some(level) = own.or(beside) else {
                 continue;
             };
             for module in modules {
@@ -183,6 +189,14 @@ impl Chosen {
         }
         text
     }
+}
+
+/// The level of a filter for what it does not name.
+fn plain(filter: &str) -> &str {
+    let mut parts = filter.split(',').map(str::trim);
+    parts
+        .find(|part| !part.is_empty() && !part.contains(['=', ':', '[']))
+        .unwrap_or("error")
 }
 
 fn level(name: &str) -> Result<Level, String> {
@@ -224,6 +238,7 @@ mod tests {
             list.contains("  dns: off\n") && list.contains("  http2: warning\n"),
             "{list}"
         );
+        assert_eq!(ask(&[("paths", "dns:info,main:off")]).0, StatusCode::OK);
         let (_, list) = ask(&[("level", "critical")]);
         assert!(list.contains("  dns: critical\n"), "{list}");
         assert_eq!(
@@ -231,6 +246,8 @@ mod tests {
             [
                 "info,periplus_proxy::agent::dns=debug",
                 "info,periplus_proxy::agent::dns=off,periplus_proxy::http2=warn",
+                "info,periplus_proxy::agent::dns=info,periplus_proxy::http2=warn,periplus::commands=off,\
+                 periplus::logging=off,periplus_proxy::agent=off,periplus_proxy::worker=off,periplus_identity=off",
                 "error",
             ]
         );
@@ -252,7 +269,7 @@ mod tests {
         }
         assert_eq!(
             filters.lock().expect("lock").len(),
-            3,
+            4,
             "nothing has changed"
         );
     }

@@ -201,7 +201,9 @@ impl<'a> Bridge<'a> {
         if self.counts_messages() {
             let response = self.response.as_ref();
             let response = response.map_or(0, |response| response.body.messages());
-            self.exchange.rare().messages = [self.request.messages(), response];
+            let messages = [self.request.messages(), response];
+            let count = |messages: u64| u32::try_from(messages).unwrap_or(u32::MAX);
+            self.exchange.messages = messages.map(count);
         }
         let sent_all = self.request_sent.is_some() && !self.refused;
         match &self.tunnel {

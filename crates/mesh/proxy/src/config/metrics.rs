@@ -101,6 +101,8 @@ fn is_label(name: &str) -> bool {
             .next()
             .is_some_and(|first| !first.is_ascii_digit())
         && !name.starts_with("__")
+        // Histograms have it already.
+        && name != "le"
 }
 
 #[cfg(test)]

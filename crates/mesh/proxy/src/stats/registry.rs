@@ -153,6 +153,7 @@ impl Registry {
         self.enforced.prune();
         self.shadow.prune();
         self.jwt.prune();
+        self.authz.prune();
     }
 
     /// Adds all counts to `sums`.

@@ -228,7 +228,7 @@ impl Call {
             millis: end.saturating_sub(exchange.begin) / 1000,
             request_bytes: head.len() as u64 + exchange.request_bytes,
             response_bytes,
-            messages: exchange.messages(),
+            messages: exchange.messages.map(u64::from),
             custom,
             now: end,
         });

@@ -8,7 +8,7 @@ use crate::clock::Micros;
 use crate::flags::{Flag, Flags};
 use crate::retry::Retried;
 use crate::tls::Secured;
-use crate::trace::details::{Occupied, Waited};
+use crate::trace::details::Measured;
 use crate::trace::tags::Tags;
 use crate::upstream::EndpointState;
 
@@ -20,12 +20,8 @@ pub(crate) struct Attempt {
     /// `ip:port`.
     pub(crate) address: Rc<EndpointState>,
     pub(crate) begin: Micros,
-    /// How long it has waited for its connection.
-    pub(crate) waited: Waited,
-    /// When the response began.
-    pub(crate) first_byte: Micros,
-    /// What was in use at its beginning, if its span tells that.
-    pub(crate) occupied: Option<Occupied>,
+    /// What is measured for its span, if that tells it.
+    pub(crate) measured: Option<Box<Measured>>,
     pub(crate) connected: bool,
     /// 0 if there was no response.
     pub(crate) status: u16,

@@ -59,6 +59,17 @@ pub(crate) struct Occupied {
     pub(crate) is_high: bool,
 }
 
+/// What is measured of an attempt for its span.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    /// How long it has waited for its connection.
+    pub(crate) waited: Waited,
+    /// When the response began.
+    pub(crate) first_byte: Micros,
+    /// What was in use at its beginning.
+    pub(crate) occupied: Option<Occupied>,
+}
+
 /// What is told of a request besides Envoy's tags.
 #[derive(Debug)]
 pub(crate) struct Details<'a> {
@@ -75,7 +86,30 @@ pub(crate) struct Details<'a> {
 }
 
 /// The tags of a span that were encoded before.
-pub(super) type Fixed<'t> = SmallVec<[&'t FixedTags; 5]>;
+pub(super) struct Fixed<'t> {
+    all: [&'t FixedTags; 5],
+    count: usize,
+}
+
+impl<'t> Fixed<'t> {
+    #[inline]
+    pub(super) fn new<const N: usize>(first: [&'t FixedTags; N]) -> Self {
+        let mut all = [first[0]; 5];
+        all[..N].copy_from_slice(&first);
+        Self { all, count: N }
+    }
+
+    fn push(&mut self, tags: Option<&'t FixedTags>) {
+        if let (Some(tags), Some(place)) = (tags, self.all.get_mut(self.count)) {
+            *place = tags;
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[&'t FixedTags] {
+        &self.all[..self.count]
+    }
+}
 
 /// Memory for texts that tags refer to.
 #[derive(Default)]
@@ -86,6 +120,8 @@ pub(super) struct Memory {
 
 impl Details<'_> {
     /// Adds what the span of the request tells; of its attempt only if that has no span of its own.
+    #[cold]
+    #[inline(never)]
     pub(super) fn push<'t>(
         &'t self,
         finished: &'t Finished<'_>,
@@ -100,7 +136,7 @@ impl Details<'_> {
         if let Some(words) = &memory.words {
             tags.push("periplus.response_flags", words);
         }
-        fixed.extend(self.route);
+        fixed.push(self.route);
         if let Some(subset) = self.subset {
             tags.push("periplus.upstream.subset", subset);
         }
@@ -116,7 +152,7 @@ impl Details<'_> {
         }
         match (finished.attempt, cluster) {
             (Some(attempt), Some(cluster)) if !spawns => {
-                fixed.extend(self.endpoint.as_deref());
+                fixed.push(self.endpoint.as_deref());
                 numbers.push_attempt(attempt, cluster, finished.end);
             }
             (None, Some(cluster)) => {
@@ -130,6 +166,8 @@ impl Details<'_> {
     }
 
     /// Adds what the span of an attempt tells.
+    #[cold]
+    #[inline(never)]
     pub(super) fn push_attempt<'t>(
         &'t self,
         finished: &Finished<'_>,
@@ -142,7 +180,7 @@ impl Details<'_> {
         if let Some(words) = &memory.words {
             tags.push("periplus.response_flags", words);
         }
-        fixed.extend(self.endpoint.as_deref());
+        fixed.push(self.endpoint.as_deref());
         let mut numbers = Numbers::default();
         if let Some(cluster) = finished.cluster {
             numbers.push_attempt(attempt, &cluster.cluster, finished.end);
@@ -162,16 +200,19 @@ impl Numbers {
 
     /// Those of an attempt that has ended then.
     fn push_attempt(&mut self, attempt: &Attempt, cluster: &Cluster, end: Micros) {
-        if let Some(occupied) = &attempt.occupied {
+        let Some(measured) = &attempt.measured else {
+            return;
+        };
+        if let Some(occupied) = &measured.occupied {
             self.push_occupied(occupied, cluster);
             self.push("periplus.pool.requests", occupied.active);
             self.push("periplus.pool.connections", occupied.open);
         }
-        let Waited { queued, connecting } = &attempt.waited;
+        let Waited { queued, connecting } = &measured.waited;
         self.push("periplus.time.queued_us", queued.get());
         self.push("periplus.time.connecting_us", connecting.get());
         if attempt.status != 0 {
-            let first = attempt.first_byte.saturating_sub(attempt.begin);
+            let first = measured.first_byte.saturating_sub(attempt.begin);
             self.push("periplus.time.first_byte_us", first);
             let last = end.saturating_sub(attempt.begin);
             self.push("periplus.time.last_byte_us", last);

@@ -11,7 +11,7 @@ mod tags;
 pub(crate) use attempt::{Attempt, TlsOutcome};
 pub(crate) use context::TraceContext;
 pub(crate) use decide::RequestId;
-pub(crate) use details::{Details, Occupied, Waited, endpoint_tags, route_tags};
+pub(crate) use details::{Details, Measured, Occupied, Waited, endpoint_tags, route_tags};
 pub(crate) use spans::{Finished, Scratch, cluster_tags};
 pub(crate) use tags::text;
 

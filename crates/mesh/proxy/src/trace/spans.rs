@@ -235,13 +235,12 @@ impl Tracer {
             tags.push("error", "true");
         }
         self.push_custom(&mut tags, &custom);
-        let mut fixed =
-            Fixed::from_slice(&[&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster]);
+        let mut fixed = Fixed::new([&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster]);
         if let Some(details) = &finished.details {
             details.push(finished, self.spawns, &mut memory, &mut tags, &mut fixed);
         }
         self.exporter.append(
-            &fixed,
+            fixed.as_slice(),
             &SpanRef {
                 trace_id: span.trace_id,
                 span_id: span.span_id,
@@ -322,12 +321,12 @@ impl Tracer {
             tags.push("canceled", "true");
         }
         self.push_custom(&mut tags, &custom);
-        let mut fixed = Fixed::from_slice(&[&self.attempt_tags, cluster_tags]);
+        let mut fixed = Fixed::new([&self.attempt_tags, cluster_tags]);
         if let Some(details) = &finished.details {
             details.push_attempt(finished, attempt, &mut memory, &mut tags, &mut fixed);
         }
         self.exporter.append(
-            &fixed,
+            fixed.as_slice(),
             &SpanRef {
                 trace_id: span.trace_id,
                 span_id: span.span_id,

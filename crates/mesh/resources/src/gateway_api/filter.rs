@@ -193,7 +193,7 @@ fn read_headers(view: &View<'_>) -> Option<HeaderOperations> {
         let field = |view: &View<'_>| {
             let object = view.object(&FIELD)?;
             let name = object.require("name")?.header_name()?;
-            Some((name, object.require("value")?.text()?))
+            Some((name, object.require("value")?.header_value()?))
         };
         let items = items_up_to(&object, name, 16);
         items.iter().map(field).collect()

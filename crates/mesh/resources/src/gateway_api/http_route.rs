@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::route::read_backends;
 use super::{Filters, PathChange, RequestRule, items_up_to};
 use crate::diagnostic::At;
+use crate::path::check_path;
 use crate::string_match::StringMatch;
 use crate::view::{Object, Shape, View};
 use crate::virtual_service::{HttpMatch, Retries};
@@ -14,6 +15,12 @@ const ALWAYS_RETRIED: &str = "connect-failure,refused-stream,reset,unavailable,c
 
 pub(super) fn read_rules(object: &Object<'_>, namespace: &str) -> Option<Vec<RequestRule>> {
     let rules = items_up_to(object, "rules", 16);
+    if object.get("rules").is_some() && rules.is_empty() {
+        object.fail(
+            "`rules` must hold at least one rule: left out, there is one that takes every request",
+        );
+        return None;
+    }
     if object.get("rules").is_none() {
         // As the schema has it: one that takes every request, and leads nowhere.
         let rule = RequestRule {
@@ -184,14 +191,7 @@ fn read_path(view: &View<'_>) -> Option<StringMatch> {
         return StringMatch::read_regex(value);
     }
     let path = value.some_ascii()?;
-    let forbidden = ["//", "/./", "/../", "%2f", "%2F", "#", " "];
-    let forbidden = forbidden.iter().find(|part| path.contains(**part));
-    if !path.starts_with('/') {
-        value.fail(format!("`{path}`: a path begins with `/`"));
-        return None;
-    }
-    if let Some(part) = forbidden {
-        value.fail(format!("`{path}`: a path has no `{part}`"));
+    if !check_path(value, &path) || !is_encoded(value, &path) {
         return None;
     }
     Some(match kind {
@@ -201,6 +201,26 @@ fn read_path(view: &View<'_>) -> Option<StringMatch> {
             trimmed => StringMatch::Prefix(trimmed.to_owned()),
         },
     })
+}
+
+/// Whether a path holds only what is left as it is in one (RFC 3986 §3.3); it is said if not.
+fn is_encoded(view: &View<'_>, path: &str) -> bool {
+    let valid = |c: char| c.is_ascii_alphanumeric() || "-/._~!$&'()*+,;=:@%".contains(c);
+    if let Some(c) = path.chars().find(|c| !valid(*c)) {
+        view.fail(format!("`{path}`: a path has no `{c}`"));
+        return false;
+    }
+    let is_code = |rest: &str| {
+        let code = rest.as_bytes().get(..2);
+        code.is_some_and(|code| code.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !path.split('%').skip(1).all(is_code) {
+        view.fail(format!(
+            "`{path}`: `%` stands before two hexadecimal digits in a path"
+        ));
+        return false;
+    }
+    true
 }
 
 fn read_retry(view: &View<'_>) -> Option<Retries> {

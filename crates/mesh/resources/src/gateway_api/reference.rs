@@ -158,7 +158,7 @@ impl BackendRef {
             headers,
             authority,
         };
-        this.has_port(&object)
+        this.checked(&object)
     }
 
     /// A backend without weight and filters, as copies of requests have.
@@ -175,10 +175,16 @@ impl BackendRef {
             headers: Headers::default(),
             authority: None,
         };
-        this.has_port(&object)
+        this.checked(&object)
     }
 
-    fn has_port(self, object: &Object<'_>) -> Option<Self> {
+    fn checked(self, object: &Object<'_>) -> Option<Self> {
+        let object_kind = (self.object.group.as_str(), self.object.kind.as_str());
+        if object_kind == ("networking.istio.io", "Hostname") && object.get("namespace").is_some() {
+            object
+                .fail("`namespace` does not go with `kind: Hostname`, whose `name` is a full one");
+            return None;
+        }
         if self.object.kind == "Service" && self.object.group.is_empty() && self.port.is_none() {
             object.fail("missing field `port`, which a Service needs");
             return None;

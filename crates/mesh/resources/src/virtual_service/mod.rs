@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::diagnostic::At;
 use crate::host::Host;
-use crate::meta::ExportTo;
+use crate::meta::{ExportTo, check_name};
 use crate::view::{Object, Shape, View, first_duplicate};
 
 pub use self::condition::HttpMatch;
@@ -268,23 +268,24 @@ pub(super) fn read_gateways(object: &Object<'_>, namespace: &str) -> Vec<Gateway
         let Some(text) = item.some_text() else {
             continue;
         };
-        gateways.push(match text.split_once('/') {
-            None if text == "mesh" => GatewayRef::Mesh,
-            None => GatewayRef::Named {
-                namespace: namespace.to_owned(),
-                name: text,
-                at: At(item.at()),
-            },
-            Some((".", name)) => GatewayRef::Named {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                at: At(item.at()),
-            },
-            Some((namespace, name)) => GatewayRef::Named {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                at: At(item.at()),
-            },
+        let (of, name) = match text.split_once('/') {
+            None if text == "mesh" => {
+                gateways.push(GatewayRef::Mesh);
+                continue;
+            }
+            None => (namespace, text.as_str()),
+            Some((".", name)) => (namespace, name),
+            Some(parts) => parts,
+        };
+        // What no resource can be called is ours: the Gateways that stand for those of other kinds, who have rules of
+        // their own about who may be attached to them.
+        if !check_name(item, of) || !check_name(item, name) {
+            continue;
+        }
+        gateways.push(GatewayRef::Named {
+            namespace: of.to_owned(),
+            name: name.to_owned(),
+            at: At(item.at()),
         });
     }
     let key = |gateway: &GatewayRef| match gateway {

@@ -36,7 +36,7 @@ impl HeaderOperations {
                     value.fail(format!("`{}` is no header name", key.text));
                     return None;
                 }
-                Some((key.text.to_ascii_lowercase(), value.text()?))
+                Some((key.text.to_ascii_lowercase(), value.header_value()?))
             };
             entries.into_iter().filter_map(field).collect()
         };

@@ -3,9 +3,12 @@
 use periplus_resources::parse_resources;
 
 fn errors(kind: &str, spec: &str) -> Vec<String> {
-    let text = format!(
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n"
-    );
+    let api = match kind {
+        "Ingress" => "networking.k8s.io",
+        "VirtualService" => "networking.istio.io",
+        _ => "gateway.networking.k8s.io",
+    };
+    let text = format!("apiVersion: {api}/v1\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n");
     let errors = parse_resources("x.yaml", &text).errors;
     errors.iter().map(ToString::to_string).collect()
 }
@@ -73,6 +76,113 @@ const CASES: &[(&str, &str, &str)] = &[
         "`from: Selector` needs a `selector`",
     ),
     ("HTTPRoute", "{}", ""),
+    (
+        "HTTPRoute",
+        "{rules: []}",
+        "`rules` must hold at least one rule",
+    ),
+    (
+        "HTTPRoute",
+        "{rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: a.b, port: 80}]}]}",
+        "",
+    ),
+    (
+        "HTTPRoute",
+        "{rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, namespace: a, name: a.b, port: 80}]}]}",
+        "`namespace` does not go with `kind: Hostname`",
+    ),
+    // Envoy refuses all routes that come with one of these.
+    (
+        "HTTPRoute",
+        "{rules: [{matches: [{path: {value: /a?b}}]}]}",
+        "`/a?b`: a path has no `?`",
+    ),
+    (
+        "HTTPRoute",
+        "{rules: [{matches: [{path: {type: Exact, value: '/a#b'}}]}]}",
+        "`/a#b`: a path has no `#`",
+    ),
+    (
+        "HTTPRoute",
+        "{rules: [{matches: [{path: {value: /a%2fb}}]}]}",
+        "a path has no `%2f`",
+    ),
+    (
+        "HTTPRoute",
+        "{rules: [{matches: [{path: {value: /a/..}}]}]}",
+        "a path does not end in `/..`",
+    ),
+    (
+        "HTTPRoute",
+        "{rules: [{matches: [{path: {value: '/a%2'}}]}]}",
+        "`%` stands before two hexadecimal digits",
+    ),
+    (
+        "HTTPRoute",
+        "{rules: [{matches: [{path: {value: '/a b'}}]}]}",
+        "a path has no ` `",
+    ),
+    (
+        "HTTPRoute",
+        "{rules: [{matches: [{path: {value: '/~a/%41;b=1,2:@'}}]}]}",
+        "",
+    ),
+    (
+        "HTTPRoute",
+        r#"{rules: [{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: "b\nc"}]}}]}]}"#,
+        "the value of a header has no line breaks",
+    ),
+    (
+        "Ingress",
+        "{rules: [{http: {paths: [{path: /a?b, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}]}",
+        "rules[0].http.paths[0].path: `/a?b`: a path has no `?`",
+    ),
+    (
+        "Ingress",
+        "{rules: [{http: {paths: [{path: '/a#b/*', pathType: ImplementationSpecific, backend: {service: {name: a, port: {number: 80}}}}]}}]}",
+        "a path has no `#`",
+    ),
+    (
+        "Ingress",
+        "{rules: [{http: {paths: [{path: 'a/*', pathType: ImplementationSpecific, backend: {service: {name: a, port: {number: 80}}}}]}}]}",
+        "`a`: a path begins with `/`",
+    ),
+    (
+        "Ingress",
+        "{rules: [{http: {paths: [{path: '*', pathType: ImplementationSpecific, backend: {service: {name: a, port: {number: 80}}}}]}}]}",
+        "",
+    ),
+    (
+        "VirtualService",
+        r#"{hosts: [a.b], http: [{headers: {request: {set: {a: "b\nc"}}}, route: [{destination: {host: a.b}}]}]}"#,
+        "the value of a header has no line breaks",
+    ),
+    // What stands for listeners has names that no resource has: their `allowedRoutes` tell who is attached.
+    (
+        "VirtualService",
+        "{hosts: [a.b], gateways: [infra/shop~http], http: [{route: [{destination: {host: a.b}}]}]}",
+        "spec.gateways[0]: `shop~http` is no valid name",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a.b], gateways: [/~ingress], http: [{route: [{destination: {host: a.b}}]}]}",
+        "spec.gateways[0]: `` is no valid name",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a.b], gateways: [shop~http], http: [{route: [{destination: {host: a.b}}]}]}",
+        "`shop~http` is no valid name",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a.b], gateways: [a], http: [{match: [{gateways: [./a~b]}], route: [{destination: {host: a.b}}]}]}",
+        "`a~b` is no valid name",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a.b], gateways: [mesh, a, ./b, c/d], http: [{route: [{destination: {host: a.b}}]}]}",
+        "",
+    ),
     ("HTTPRoute", "{parentRefs: [{kind: Service, name: a}]}", ""),
     (
         "HTTPRoute",

@@ -18,7 +18,7 @@ use super::form::{Asked, Due, Form, Meaning};
 use super::status::{Entry, Nack, ProxyStatus};
 use super::{NodeRefused, Shared};
 use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, push_rank};
-use crate::{ResourceSet, Snapshot};
+use crate::{Resource, ResourceSet, Snapshot};
 
 /// How much of a proxy's error text is kept.
 const MAX_ERROR_BYTES: usize = 8 * 1024;
@@ -123,6 +123,9 @@ struct Connection<F: Form> {
     snapshot: Arc<Snapshot>,
     subscriptions: BTreeMap<(usize, String), Subscription<F>>,
     next_nonce: u64,
+    /// Clusters that were sent before the client asked for endpoints: behind a reconnect it holds endpoints that these
+    /// clusters wait for all the same.
+    changed_clusters: Vec<Arc<Resource>>,
     /// Set while the client holds clusters that the snapshot no longer has and that its routes may
     /// still name: when they go at the latest.
     retire_at: Option<Instant>,
@@ -189,6 +192,7 @@ impl<F: Form> Connection<F> {
             snapshot,
             subscriptions: BTreeMap::new(),
             next_nonce: 1,
+            changed_clusters: Vec::new(),
             retire_at: None,
             retire: false,
             hold_until: None,
@@ -223,9 +227,14 @@ impl<F: Form> Connection<F> {
             .entry(key.clone())
             .or_insert_with(|| Subscription::new(asked.type_url));
         let meaning = subscription.change().on_request(request);
+        if asked.type_url == ENDPOINT && !self.changed_clusters.is_empty() {
+            let changed = std::mem::take(&mut self.changed_clusters);
+            subscription.change().clusters_changed(&changed);
+        }
         let names = subscription.form.names();
-        if let Some(names) = names.filter(|names| *names > limits.max_names) {
-            return Err(too_many(names));
+        let kept = subscription.form.kept_names();
+        if kept > limits.max_names {
+            return Err(too_many(kept));
         }
         if meaning == Meaning::Unsubscribe {
             self.subscriptions.remove(&key);
@@ -364,8 +373,10 @@ impl<F: Form> Connection<F> {
             .unwrap_or_default();
         if type_url == CLUSTER && !news.is_empty() {
             self.hold_until = Some(Instant::now() + self.shared.limits.warm_timeout);
-            if let Some(endpoints) = self.subscriptions.get_mut(&key(ENDPOINT)) {
-                endpoints.change().clusters_changed(&news);
+            match self.subscriptions.get_mut(&key(ENDPOINT)) {
+                Some(endpoints) => endpoints.change().clusters_changed(&news),
+                None if F::RESUMES => self.changed_clusters = news,
+                None => {}
             }
         }
         self.entry.update(type_url, |status| {

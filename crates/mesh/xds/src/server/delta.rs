@@ -74,6 +74,8 @@ impl Form for Delta {
     type Request = DeltaDiscoveryRequest;
     type Response = DeltaDiscoveryResponse;
 
+    const RESUMES: bool = true;
+
     fn new(type_url: &str) -> Self {
         Self {
             has_wildcard: is_full_state(type_url),
@@ -93,7 +95,8 @@ impl Form for Delta {
         ];
         Asked {
             type_url: &request.type_url,
-            names: request.resource_names_subscribe.len() + request.initial_resource_versions.len(),
+            names: (request.resource_names_subscribe.len())
+                .max(request.initial_resource_versions.len()),
             has_locators: locators.iter().any(|locators| !locators.is_empty()),
             nonce: &request.response_nonce,
             error: request.error_detail.as_ref(),
@@ -225,6 +228,10 @@ impl Form for Delta {
 
     fn names(&self) -> Option<usize> {
         (!self.all).then_some(self.names.len())
+    }
+
+    fn kept_names(&self) -> usize {
+        self.names.len()
     }
 }
 

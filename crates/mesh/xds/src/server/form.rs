@@ -13,6 +13,9 @@ pub(super) trait Form: Send + 'static {
     type Request: Send + 'static;
     type Response: Send + 'static;
 
+    /// Whether a client that connects again says what it holds, and is not sent that.
+    const RESUMES: bool;
+
     fn new(type_url: &str) -> Self;
 
     /// What both kinds of request have.
@@ -44,6 +47,9 @@ pub(super) trait Form: Send + 'static {
 
     /// How many names it has asked for; none for all.
     fn names(&self) -> Option<usize>;
+
+    /// How many names are kept for it.
+    fn kept_names(&self) -> usize;
 }
 
 /// What a request of either form has.

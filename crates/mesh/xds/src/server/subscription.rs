@@ -39,6 +39,8 @@ impl Form for Subscription {
     type Request = DiscoveryRequest;
     type Response = DiscoveryResponse;
 
+    const RESUMES: bool = false;
+
     fn new(type_url: &str) -> Self {
         Self {
             full_state: is_full_state(type_url),
@@ -182,6 +184,10 @@ impl Form for Subscription {
             Interest::All => None,
             Interest::Named(names) => Some(names.len()),
         }
+    }
+
+    fn kept_names(&self) -> usize {
+        self.names().unwrap_or_default()
     }
 }
 

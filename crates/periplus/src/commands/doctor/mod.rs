@@ -7,7 +7,7 @@ mod tracing;
 use serde_json::Value;
 
 use self::step::{State, Step, render};
-use super::client::{Client, SERVER};
+use super::client::{AccessFlags, Client};
 use super::control_plane::Output;
 use super::mesh::MeshFlags;
 use super::outcome::Exit;
@@ -24,9 +24,8 @@ pub(crate) struct Args {
     #[arg(value_enum, default_value_t = What::Mesh)]
     what: What,
 
-    /// Address of the trace backend [default: http://127.0.0.1:16686]
-    #[arg(long, value_name = "URL", env = "PERIPLUS_SERVER")]
-    server: Option<String>,
+    #[command(flatten)]
+    backend: AccessFlags,
 
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -66,8 +65,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 impl Args {
     /// The trace backend.
     fn backend(&self) -> anyhow::Result<Client> {
-        let server = self.server.as_deref().unwrap_or(SERVER.default);
-        Ok(Client::plain(server, &SERVER, self.mesh.control.timeout)?)
+        Ok(self.backend.client(None, self.mesh.control.timeout)?)
     }
 }
 

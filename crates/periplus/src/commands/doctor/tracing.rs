@@ -1,6 +1,7 @@
 //! The way of a span: provider, cluster, reachable, sampled, exported, received, propagated.
 
 mod backend;
+mod exported;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,10 +12,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::Args;
-use super::proxies::admins;
 use super::step::{State, Step};
-use crate::commands::client::Failure;
-use crate::commands::proxy_status::text;
 
 /// What is looked at, in this order.
 const STEPS: [&str; 7] = [
@@ -71,7 +69,7 @@ async fn live(args: &Args, index: &Index, mut done: Vec<Step>) -> anyhow::Result
             return Ok(with_rest(done));
         }
     };
-    done.push(exported(&rows, timeout).await);
+    done.push(exported::exported(&rows, timeout).await);
     if has_failed(&done) {
         return Ok(with_rest(done));
     }
@@ -257,91 +255,4 @@ fn sampled(index: &Index) -> Step {
         }
         None => Step::failed(NAME, "nothing is traced".to_owned()).advice(advice),
     }
-}
-
-/// What a proxy counts of its reports.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    spans: u64,
-    sent: u64,
-    dropped: u64,
-    without_cluster: u64,
-}
-
-/// Whether proxies have reported spans.
-async fn exported(rows: &[Value], timeout: Duration) -> Step {
-    const NAME: &str = "exported";
-    if rows.is_empty() {
-        return Step::failed(
-            NAME,
-            "no proxy is connected to the control plane".to_owned(),
-        )
-        .advice("see `periplus doctor`");
-    }
-    let admins = admins(rows, timeout);
-    if admins.is_empty() {
-        return Step::skipped(NAME, "no proxy tells where its admin port is".to_owned())
-            .advice("write it into bootstraps as node.metadata.ADMIN_ADDRESS");
-    }
-    let mut all = Counts::default();
-    let mut dropping = Vec::new();
-    for (name, client) in &admins {
-        let answer = match client {
-            Ok(client) => counts(client).await,
-            Err(failure) => Err(failure.to_string()),
-        };
-        match answer {
-            Ok(counts) => {
-                if counts.dropped + counts.without_cluster > 0 {
-                    dropping.push(name.as_str());
-                }
-                all.spans += counts.spans;
-                all.sent += counts.sent;
-                all.dropped += counts.dropped;
-                all.without_cluster += counts.without_cluster;
-            }
-            Err(error) => return Step::failed(NAME, format!("{name}: {error}")),
-        }
-    }
-    let at = dropping.join(", ");
-    match all {
-        Counts { without_cluster: 1.., sent: 0, .. } => {
-            Step::failed(NAME, format!("proxies have no cluster for the collector: {at}"))
-                .advice("see `periplus proxy-config clusters`")
-        }
-        Counts { dropped: 1.., sent: 0, .. } => Step::failed(
-            NAME,
-            format!("{} reports were refused or not answered, and none was taken: {at}", all.dropped),
-        )
-        .advice("see whether provider and port speak the same: Zipkin's is 9411, OTLP's over HTTP 4318, over gRPC 4317"),
-        Counts { spans: 0, .. } => Step::failed(NAME, "no proxy has reported a span".to_owned())
-            .advice("send a request through a proxy; spans are sent within a second"),
-        Counts { dropped: 1.., .. } => Step::warned(
-            NAME,
-            format!("{} spans in {} reports, {} reports were lost: {at}", all.spans, all.sent, all.dropped),
-        ),
-        _ => Step::passed(NAME, format!("{} spans in {} reports", all.spans, all.sent)),
-    }
-}
-
-async fn counts(client: &crate::commands::client::Client) -> Result<Counts, String> {
-    let told = |failure: Failure| failure.to_string();
-    let stats: Value = client
-        .get("/stats?format=json&filter=tracing")
-        .await
-        .map_err(told)?;
-    let mut counts = Counts::default();
-    for stat in stats["stats"].as_array().into_iter().flatten() {
-        let value = stat["value"].as_u64().unwrap_or_default();
-        let name = text(stat, "name");
-        let is_of_tracer = name.starts_with("tracing.");
-        match name.rsplit('.').next() {
-            Some("spans_sent") if is_of_tracer => counts.spans += value,
-            Some("reports_sent" | "timer_flushed") if is_of_tracer => counts.sent += value,
-            Some("reports_dropped") if is_of_tracer => counts.dropped += value,
-            Some("reports_skipped_no_cluster") if is_of_tracer => counts.without_cluster += value,
-            _ => {}
-        }
-    }
-    Ok(counts)
 }

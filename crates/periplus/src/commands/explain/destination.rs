@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use periplus_control::Workload;
 use periplus_proxy::explain::{Asked, Explained, Explainer};
+use periplus_proxy::snapshot::Direction;
 use periplus_resources::Host;
 
 use super::CLIENT_PORT;
@@ -100,12 +101,14 @@ impl Scene {
         endpoint.workload = Some(workload.name());
         endpoint.source = Some(workload.meta.source.to_string());
         let explainer = self.explainer(&workload.proxy)?;
-        let mut listeners = explainer.listeners().iter();
+        // What an intercepted workload calls itself may have the port that it serves.
+        let inbound = explainer.listeners().iter();
+        let mut inbound = inbound.filter(|listener| listener.direction == Direction::Inbound);
         let is_at = |at: SocketAddr| {
             at == address || (at.port() == address.port() && at.ip().is_unspecified())
         };
-        let listener = listeners.clone().find(|listener| is_at(listener.address));
-        let Some(listener) = listener.or_else(|| listeners.find(|it| it.name == "virtualInbound"))
+        let listener = inbound.clone().find(|listener| is_at(listener.address));
+        let Some(listener) = listener.or_else(|| inbound.find(|it| it.name == "virtualInbound"))
         else {
             return Ok(endpoint);
         };
@@ -118,7 +121,10 @@ impl Scene {
             principal: principal.as_deref(),
         };
         let decisions = match explainer.explain(listener, &asked) {
-            Explained::Request(routed) => routed.decisions,
+            Explained::Request(routed) => {
+                endpoint.others = routed.others;
+                routed.decisions
+            }
             Explained::Passed { decisions, .. } => decisions,
             Explained::NoChain => {
                 endpoint.allowed = false;

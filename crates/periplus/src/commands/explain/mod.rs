@@ -80,6 +80,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
+/// The virtual host that refuses what no other of its listener knows: another listener may know it.
+const NOBODY_KNOWN: &str = "block_all";
+
 /// The port that clients use whom nobody asks.
 const CLIENT_PORT: u16 = 40_000;
 
@@ -105,8 +108,12 @@ fn explain(
             principal: None,
         };
         let explained = explainer.explain(&listener, &asked);
-        let is_found = matches!(&explained, Explained::Request(routed) if routed.route.is_some())
-            || matches!(explained, Explained::Passed { .. });
+        let is_found = match &explained {
+            Explained::Request(routed) => (routed.route.as_ref())
+                .is_some_and(|(virtual_host, _)| virtual_host != NOBODY_KNOWN),
+            Explained::Passed { .. } => true,
+            Explained::NoChain | Explained::Refused { .. } => false,
+        };
         if is_found || best.is_none() {
             best = Some((listener, explained));
         }
@@ -134,10 +141,19 @@ fn explain(
         Explained::Request(routed) => {
             follow(scene, from, (explainer, &head), *routed, &mut report)?;
         }
-        Explained::Passed { clusters, .. } => {
+        Explained::Passed {
+            clusters,
+            decisions,
+        } => {
             report.action = Action::Pass;
+            report.decisions = decisions.iter().map(|one| scene.decision(one)).collect();
             report.destinations = scene.destinations(from, explainer, &clusters, &head)?;
-            report.answer = "the connection is passed on as it is".to_owned();
+            report.conclude();
+            let mut refused = report.decisions.iter();
+            if let Some(refused) = refused.find(|one| !one.allowed && !one.is_dry_run) {
+                report.answer = format!("the connection is closed here: {}", refused.why());
+                report.action = Action::Nothing;
+            }
         }
         Explained::NoChain => {
             report.action = Action::Nothing;
@@ -192,7 +208,10 @@ fn follow(
         RouteAction::Respond { status, .. } => {
             report.action = Action::Respond;
             report.status = Some(*status);
-            report.answer = format!("{status}, from the rule itself");
+            report.answer = match report.virtual_host.as_str() {
+                NOBODY_KNOWN => format!("{status}: the mesh has no such host"),
+                _ => format!("{status}, from the rule itself"),
+            };
         }
         RouteAction::Redirect(redirect) => {
             report.action = Action::Redirect;

@@ -89,6 +89,8 @@ pub(super) struct Endpoint {
     pub(super) allowed: bool,
     pub(super) refusal: Option<&'static str>,
     pub(super) decisions: Vec<Decision>,
+    /// What else its proxy does before it lets the request in.
+    pub(super) others: Vec<&'static str>,
 }
 
 impl Decision {
@@ -137,7 +139,7 @@ impl Report {
         }
     }
 
-    /// What comes of a request that is forwarded.
+    /// What comes of a request that is forwarded, or of a connection that is passed on.
     pub(super) fn conclude(&mut self) {
         let missing = self.destinations.iter().find(|one| one.is_missing);
         let empty = self
@@ -150,15 +152,27 @@ impl Report {
             100.0 => String::new(),
             percent => format!(" for {percent:.0} % of them"),
         };
+        let (fails, goes_on) = match self.action {
+            Action::Pass => (
+                "the connection is closed",
+                "the connection is passed on as it is",
+            ),
+            _ => ("503", "a workload answers"),
+        };
         self.answer = match (missing, empty, refused) {
-            (Some(one), ..) if one.cluster == "BlackHoleCluster" => {
-                "502: nothing outside of the mesh may be reached".to_owned()
+            (Some(one), ..) | (None, Some(one), _) if one.cluster == "BlackHoleCluster" => {
+                format!(
+                    "{fails}{}: nothing outside of the mesh may be reached",
+                    share(one)
+                )
             }
-            (Some(one), ..) => format!("503{}: there is no cluster {}", share(one), one.cluster),
+            (Some(one), ..) => {
+                format!("{fails}{}: there is no cluster {}", share(one), one.cluster)
+            }
             (None, Some(one), _) => {
-                format!("503{}: no workload is in {}", share(one), one.cluster)
+                format!("{fails}{}: no workload is in {}", share(one), one.cluster)
             }
-            (None, None, 0) => "a workload answers".to_owned(),
+            (None, None, 0) => goes_on.to_owned(),
             (None, None, n) => format!("{n} of its workloads refuse it"),
         };
     }
@@ -270,6 +284,9 @@ impl Endpoint {
                 false => "denied",
             };
             text += &style.paint(tone, &format!(", {verdict}: {}", decision.why()));
+        }
+        for other in &self.others {
+            text += &format!(", {other}");
         }
         text
     }

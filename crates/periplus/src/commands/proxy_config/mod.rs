@@ -149,13 +149,20 @@ async fn all(which: &Which) -> anyhow::Result<()> {
 }
 
 async fn log(args: &LogArgs) -> anyhow::Result<()> {
-    let client = args.which.client().await?;
     let pairs: Vec<(&str, &str)> = match &args.level {
         None => Vec::new(),
         Some(levels) => (levels.split(','))
             .map(|one| one.split_once(':').unwrap_or(("level", one)))
             .collect(),
     };
+    if (pairs.iter()).any(|(name, level)| name.is_empty() || level.is_empty()) {
+        let said = args.level.as_deref().unwrap_or_default();
+        return Err(Failure::Usage(format!(
+            "--level {said:?} has an empty logger or level, expected LEVEL, or LOGGER:LEVEL,…"
+        ))
+        .into());
+    }
+    let client = args.which.client().await?;
     // Envoy takes one at a time.
     let mut answer = String::new();
     for pairs in match pairs.is_empty() {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::gateway_api::{ParentKind, ParentRef, Route, RouteNamespaces};
-use periplus_resources::{GatewayRef, Host, Kind, Labels};
+use periplus_resources::{ExportTo, GatewayRef, Host, Kind, Labels};
 
+use super::backends::service_host;
 use super::gateways::{Standing, StandingListener};
 use super::status::Flaw;
 use crate::index::{Entry, Index};
@@ -80,7 +81,8 @@ pub(super) fn to_gateway(
         return flaw("NoMatchingListenerHostname", message);
     }
     for at in &left {
-        gateway.listeners[*at].attached += 1;
+        let attached = &mut gateway.listeners[*at].attached;
+        attached.insert(route.meta.to_string());
     }
     let names = left
         .iter()
@@ -144,8 +146,14 @@ pub(super) fn to_services(
             .map(|service| service.host.clone())
             .collect(),
         _ => {
-            let host = Host::parse(name).map(|name| name.resolve(&parent.namespace));
-            let service = host.ok().and_then(|host| index.service(&host));
+            let host = match service_host(name, &parent.namespace) {
+                Ok(host) => host,
+                Err(reason) => {
+                    let message = format!("`{name}` is no {kind}: {reason}");
+                    return flaw("NoMatchingParent", message);
+                }
+            };
+            let service = index.service(&host);
             service
                 .map(|service| service.host.clone())
                 .into_iter()
@@ -164,10 +172,18 @@ pub(super) fn to_services(
         let message = format!("{kind} {}/{name} has no port {port}", parent.namespace);
         return flaw("NoMatchingParent", message);
     }
-    // Of the two ways to say the same the more particular one of Istio counts.
+    // Of the two ways to say the same the more particular one of Istio counts. One that only some of the route's clients
+    // see leaves it to the others.
+    let is_own = parent.namespace == route.meta.namespace;
     let by_istio = index.virtual_services().iter().find(|entry| {
         let spec = &entry.spec;
-        spec.gateways.contains(&GatewayRef::Mesh)
+        let own = &entry.meta.namespace;
+        let is_for_all = match is_own {
+            true => spec.export_to == ExportTo::All,
+            false => spec.export_to.reaches(own, &route.meta.namespace),
+        };
+        is_for_all
+            && spec.gateways.contains(&GatewayRef::Mesh)
             && !spec.http.is_empty()
             && spec.hosts.iter().any(|host| hosts.contains(host))
     });

@@ -4,10 +4,19 @@ use periplus_resources::gateway_api::{BackendRef, ObjectRef, ReferenceGrant};
 use periplus_resources::{At, Destination, Headers, Host, Meta, WeightedDestination, did_you_mean};
 
 use super::status::Flaw;
-use crate::index::{Entry, Index};
+use crate::index::{Entry, Index, Service};
 
 /// The host of backends that lead nowhere: no service can have it (RFC 2606 §2).
 const NOWHERE: &str = "backend.invalid";
+
+/// The host of a Service by the name of the object. A name with a dot is a host already, of any namespace whatever:
+/// nobody is asked whether it may be referred to, so none is taken.
+pub(super) fn service_host(name: &str, namespace: &str) -> Result<Host, &'static str> {
+    if name.contains(['.', '*']) {
+        return Err("the name of a Service is meant, not its host");
+    }
+    Host::parse(&format!("{name}.{namespace}.svc.cluster.local"))
+}
 
 /// What backends are looked up in.
 #[derive(Clone, Copy)]
@@ -35,9 +44,7 @@ impl Lookup<'_> {
         let object = &backend.object;
         let flaw = |reason, message| Err(Flaw::new(reason, object.at.0, message));
         let name = match (object.group.as_str(), object.kind.as_str()) {
-            ("", "Service") => {
-                Host::parse(&object.name).map(|name| name.resolve(&object.namespace))
-            }
+            ("", "Service") => service_host(&object.name, &object.namespace),
             ("networking.istio.io", "Hostname") => Host::parse(&object.name),
             (group, kind) => {
                 let message = format!(
@@ -54,11 +61,26 @@ impl Lookup<'_> {
             );
             return flaw("RefNotPermitted", message);
         }
-        let service = name.as_ref().ok().and_then(|host| self.index.service(host));
-        let (Ok(host), Some(service)) = (name, service) else {
+        let host = match name {
+            Ok(host) => host,
+            Err(reason) => {
+                let message = format!("`{}` is no {}: {reason}", object.name, object.kind);
+                return flaw("BackendNotFound", message);
+            }
+        };
+        // No grant stands for a host; whom a service is exported to may name it.
+        let is_visible =
+            |service: &&Service| object.kind == "Service" || service.is_visible_in(&from.namespace);
+        let Some(service) = self.index.service(&host).filter(is_visible) else {
+            if object.kind == "Hostname" {
+                let message = format!(
+                    "there is no host `{host}` that is exported to {}",
+                    from.namespace
+                );
+                return flaw("BackendNotFound", message);
+            }
             let names = self.index.services().map(|service| service.host.as_str());
-            let asked = format!("{}.{}.svc.cluster.local", object.name, object.namespace);
-            let hint = did_you_mean(&asked, names);
+            let hint = did_you_mean(host.as_str(), names);
             let message = format!(
                 "there is no {} {}/{}{hint}",
                 object.kind, object.namespace, object.name

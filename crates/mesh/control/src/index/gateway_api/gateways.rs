@@ -1,6 +1,6 @@
 //! Gateways and their listeners.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use periplus_resources::gateway_api::{
     Address, GROUP, Gateway as ApiGateway, GatewayClass, Listener, ListenerProtocol, ListenerTls,
@@ -34,7 +34,8 @@ pub(super) struct StandingListener<'a> {
     pub(super) listener: &'a Listener,
     /// The kinds of routes that it takes.
     pub(super) kinds: Vec<Kind>,
-    pub(super) attached: usize,
+    /// The routes that are attached, however many parents of each mean this listener.
+    pub(super) attached: BTreeSet<String>,
     protocol: Option<Protocol>,
     unaccepted: Option<Flaw>,
     conflict: Option<Flaw>,
@@ -334,7 +335,7 @@ impl<'a> StandingListener<'a> {
         Self {
             listener,
             kinds,
-            attached: 0,
+            attached: BTreeSet::new(),
             protocol,
             unaccepted,
             conflict: None,
@@ -367,7 +368,7 @@ impl<'a> StandingListener<'a> {
         };
         ListenerStatus {
             name: self.listener.name.clone(),
-            attached_routes: self.attached,
+            attached_routes: self.attached.len(),
             supported_kinds: self.kinds.clone(),
             conditions: vec![
                 Condition::unless("Accepted", self.unaccepted.as_ref()),

@@ -9,6 +9,7 @@ use periplus_resources::{
     WeightedDestination,
 };
 
+use super::backends::service_host;
 use super::status::Flaw;
 use crate::index::{Entry, Index, Problem};
 
@@ -160,7 +161,7 @@ fn condition(path: &IngressPath) -> Option<StringMatch> {
         trimmed => Some(StringMatch::Prefix(trimmed.to_owned())),
     };
     let text = path.path.as_str();
-    let cut = text.strip_suffix(".*").or(text.strip_suffix("/*"));
+    let cut = IngressPath::cut(text);
     match (path.kind, cut) {
         (PathType::Exact, _) => Some(StringMatch::Exact(text.to_owned())),
         (PathType::Prefix, _) => prefix(text),
@@ -197,8 +198,12 @@ fn action(
 fn destination(meta: &Meta, index: &Index, backend: &IngressBackend) -> Result<Destination, Flaw> {
     let name = &backend.service;
     let flaw = |message| Flaw::new("BackendNotFound", backend.at.0, message);
-    let host = Host::parse(name).map(|host| host.resolve(&meta.namespace));
-    let service = host.ok().and_then(|host| index.service(&host));
+    let host = service_host(name, &meta.namespace).map_err(|reason| {
+        flaw(format!(
+            "`{name}` is no Service: {reason}; requests that come here get 503"
+        ))
+    })?;
+    let service = index.service(&host);
     let Some(service) = service else {
         return Err(flaw(format!(
             "there is no Service {}/{name}: requests that come here get 503",

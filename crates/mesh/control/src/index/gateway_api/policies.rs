@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use periplus_resources::gateway_api::{BackendTlsPolicy, ObjectRef, PolicyTarget};
 use periplus_resources::{Authorities, ClientTls, ConfigMap, Host, Meta, TlsFiles};
 
+use super::backends::service_host;
 use super::status::{Condition, Flaw, ResourceStatus};
 use crate::index::{Entry, Index, Problem};
 
@@ -129,8 +130,11 @@ fn find(meta: &Meta, target: &PolicyTarget, index: &Index) -> Result<(Host, Opti
             target.kind, target.group
         ));
     }
-    let host = Host::parse(&target.name).map(|host| host.resolve(&meta.namespace));
-    let service = host.ok().and_then(|host| index.service(&host));
+    let host = match service_host(&target.name, &meta.namespace) {
+        Ok(host) => host,
+        Err(reason) => return flaw(format!("`{}` is no Service: {reason}", target.name)),
+    };
+    let service = index.service(&host);
     let Some(service) = service else {
         return flaw(format!(
             "there is no Service {}/{}",

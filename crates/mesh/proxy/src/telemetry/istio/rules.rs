@@ -175,9 +175,25 @@ impl RulesView {
         let values: Vec<_> = self
             .asked
             .iter()
-            .map(|asked| value(asked).unwrap_or(Cow::Borrowed(UNKNOWN)))
+            .map(|asked| cut(value(asked).unwrap_or(Cow::Borrowed(UNKNOWN))))
             .collect();
         Custom { of: self, values }
+    }
+}
+
+/// As much of a value as becomes a label's: clients say what it is.
+fn cut(value: Cow<'_, str>) -> Cow<'_, str> {
+    const MOST: usize = 128;
+    if value.len() <= MOST {
+        return value;
+    }
+    let end = value.floor_char_boundary(MOST);
+    match value {
+        Cow::Borrowed(value) => Cow::Borrowed(&value[..end]),
+        Cow::Owned(mut value) => {
+            value.truncate(end);
+            Cow::Owned(value)
+        }
     }
 }
 
