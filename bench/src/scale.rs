@@ -130,7 +130,10 @@ impl Handler for Proxy {
         self.wanted.get(type_url).cloned().unwrap_or_default()
     }
 
-    fn disconnected(&mut self, _: &StreamError) {
+    fn disconnected(&mut self, error: &StreamError) {
+        if self.watched.lost.load(Ordering::Relaxed) == 0 {
+            eprintln!("the first stream that was lost: {error:?}");
+        }
         self.watched.lost.fetch_add(1, Ordering::Relaxed);
     }
 }

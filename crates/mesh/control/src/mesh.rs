@@ -13,8 +13,9 @@ use periplus_xds::{Resource, ResourceSet, Snapshot};
 use prost::{Message, Name};
 use tokio::sync::watch;
 
-use crate::generate::generate;
-use crate::index::{Index, Problem};
+use crate::generate::{Generated, generate, generate_clusters, generate_routing};
+use crate::index::{Change, Index, Problem, Stale};
+use crate::names;
 use crate::proxy::Proxy;
 
 /// What is made for proxies that came and went since the last change is forgotten beyond this many classes.
@@ -29,8 +30,8 @@ pub struct State {
     pub problems: Vec<Problem>,
 }
 
-/// The newest state, and the resources that were made from it. A change makes them all anew, once for
-/// all proxies of a class; what comes out the same is shared with the state before.
+/// The newest state, and the resources that were made from it, once for all proxies of a class. A change makes anew
+/// what may depend on it; what comes out the same is shared with the state before.
 #[derive(Debug)]
 pub struct Mesh {
     inner: Mutex<Inner>,
@@ -80,29 +81,75 @@ struct Made {
     notes: Arc<[String]>,
 }
 
+impl Made {
+    /// Whether there are clusters of a service.
+    fn has_cluster(&self, host: &Host) -> bool {
+        let mut clusters = self.snapshot.of_type(CLUSTER).iter();
+        clusters.any(|cluster| names::service_of(cluster.name()) == Some(host.as_str()))
+    }
+}
+
 /// What was made, before it is compared with what others have.
 struct Encoded {
-    types: [(&'static str, Vec<Resource>); 4],
-    notes: Vec<String>,
+    /// All of these types.
+    whole: Vec<(&'static str, Vec<Resource>)>,
+    /// Of these types some, which stand in place of what there was of these services.
+    parts: Vec<(&'static str, Vec<Resource>)>,
+    hosts: Vec<Host>,
+    /// None if they stay what they were.
+    notes: Option<Vec<String>>,
 }
 
 impl Encoded {
     fn of(index: &Index, proxy: &Proxy) -> Self {
-        fn encoded<M: Message + Name>(messages: &[M], name: fn(&M) -> &str) -> Vec<Resource> {
-            let messages = messages.iter();
-            messages.map(|it| Resource::new(name(it), it)).collect()
-        }
-        let generated = generate(index, proxy);
+        let made = generate(index, proxy);
+        let mut whole = clusters(&made);
+        whole.extend(routing(&made));
         Self {
-            types: [
-                (CLUSTER, encoded(&generated.clusters, |m| &m.name)),
-                (ENDPOINT, encoded(&generated.endpoints, |m| &m.cluster_name)),
-                (LISTENER, encoded(&generated.listeners, |m| &m.name)),
-                (ROUTE, encoded(&generated.routes, |m| &m.name)),
-            ],
-            notes: generated.notes,
+            whole,
+            parts: Vec::new(),
+            hosts: Vec::new(),
+            notes: Some(made.notes),
         }
     }
+
+    /// What is stale of what a proxy has; nothing if all may stay.
+    fn of_stale(index: &Index, proxy: &Proxy, stale: Stale<'_>) -> Option<Self> {
+        let (hosts, is_routing) = match stale {
+            Stale::All => return Some(Self::of(index, proxy)),
+            Stale::Some(hosts, false) if hosts.is_empty() => return None,
+            Stale::Some(hosts, is_routing) => (hosts, is_routing),
+        };
+        let routed = is_routing.then(|| generate_routing(index, proxy));
+        Some(Self {
+            whole: routed.as_ref().map(routing).unwrap_or_default(),
+            parts: match hosts.is_empty() {
+                true => Vec::new(),
+                false => clusters(&generate_clusters(index, proxy, &hosts)),
+            },
+            hosts: hosts.into_iter().cloned().collect(),
+            notes: routed.map(|made| made.notes),
+        })
+    }
+}
+
+fn clusters(made: &Generated) -> Vec<(&'static str, Vec<Resource>)> {
+    vec![
+        (CLUSTER, encoded(&made.clusters, |m| &m.name)),
+        (ENDPOINT, encoded(&made.endpoints, |m| &m.cluster_name)),
+    ]
+}
+
+fn routing(made: &Generated) -> Vec<(&'static str, Vec<Resource>)> {
+    vec![
+        (LISTENER, encoded(&made.listeners, |m| &m.name)),
+        (ROUTE, encoded(&made.routes, |m| &m.name)),
+    ]
+}
+
+fn encoded<M: Message + Name>(messages: &[M], name: fn(&M) -> &str) -> Vec<Resource> {
+    let messages = messages.iter();
+    messages.map(|it| Resource::new(name(it), it)).collect()
 }
 
 /// Equal resources of several proxies are kept once.
@@ -114,31 +161,54 @@ struct Shared {
 impl Shared {
     /// Takes what was made; what is the same as before stays what it was.
     fn take(&mut self, encoded: Encoded, before: Option<&Made>) -> Made {
-        let mut snapshot = Snapshot::default();
-        for (type_url, resources) in encoded.types {
-            let resources = resources.into_iter().map(|resource| {
-                let key = (type_url, resource.name().to_owned(), resource.version());
-                let kept = self.resources.entry(key);
-                Arc::clone(kept.or_insert_with(|| Arc::new(resource)))
-            });
-            let mut set: ResourceSet = resources.collect();
-            if let Some(before) = before.map(|before| before.snapshot.of_type(type_url))
-                && is_equal(before, &set)
-            {
-                set = before.clone();
-            }
-            snapshot = snapshot.with(type_url, set);
+        let nothing = || {
+            let types = [CLUSTER, ENDPOINT, LISTENER, ROUTE].into_iter();
+            types.fold(Snapshot::default(), |all, it| {
+                all.with(it, ResourceSet::default())
+            })
+        };
+        let mut snapshot = before.map_or_else(nothing, |made| (*made.snapshot).clone());
+        for (type_url, resources) in encoded.whole {
+            let set = resources.into_iter().map(|one| self.share(type_url, one));
+            snapshot = replace(snapshot, type_url, set.collect());
+        }
+        for (type_url, resources) in encoded.parts {
+            let is_replaced = |one: &&Arc<Resource>| {
+                let service = names::service_of(one.name());
+                service.is_some_and(|name| encoded.hosts.iter().any(|host| host.as_str() == name))
+            };
+            let others = snapshot.of_type(type_url).iter();
+            let others = others.filter(|one| !is_replaced(one)).cloned();
+            let resources = resources.into_iter().map(|one| self.share(type_url, one));
+            let set = others.chain(resources).collect();
+            snapshot = replace(snapshot, type_url, set);
         }
         Made {
             snapshot: Arc::new(snapshot),
-            notes: encoded.notes.into(),
+            notes: match (encoded.notes, before) {
+                (None, Some(before)) => Arc::clone(&before.notes),
+                (notes, _) => notes.unwrap_or_default().into(),
+            },
         }
+    }
+
+    fn share(&mut self, type_url: &'static str, resource: Resource) -> Arc<Resource> {
+        let key = (type_url, resource.name().to_owned(), resource.version());
+        let kept = self.resources.entry(key);
+        Arc::clone(kept.or_insert_with(|| Arc::new(resource)))
     }
 
     /// Lets go what nobody has any more.
     fn sweep(&mut self) {
         self.resources
             .retain(|_, resource| Arc::strong_count(resource) > 1);
+    }
+}
+
+fn replace(snapshot: Snapshot, type_url: &str, set: ResourceSet) -> Snapshot {
+    match is_equal(snapshot.of_type(type_url), &set) {
+        true => snapshot,
+        false => snapshot.with(type_url, set),
     }
 }
 
@@ -171,26 +241,36 @@ impl Mesh {
     pub fn publish(&self, state: State, connected: &[Node]) -> usize {
         let proxies: Vec<Proxy> = connected.iter().flat_map(Proxy::from_node).collect();
         let state = Arc::new(state);
-        let classes: Vec<Class> = (proxies.iter())
-            .map(|proxy| Class::of(&state.index, proxy))
-            .collect();
+        let index = &state.index;
+        let classes: Vec<Class> = proxies.iter().map(|it| Class::of(index, it)).collect();
+        let (before_state, mut before) = {
+            let inner = self.lock();
+            (Arc::clone(&inner.state), inner.made.clone())
+        };
+        let change = Change::between(&before_state.index, index);
         // Nobody has to wait while this is computed.
-        let encoded = encode(&state.index, classes.iter().zip(&proxies));
+        let encoded = encode((index, &change), &classes, &proxies, &before);
 
         let mut inner = self.lock();
-        let before_state = std::mem::replace(&mut inner.state, state);
-        let before = std::mem::take(&mut inner.made);
+        inner.state = Arc::clone(&state);
+        inner.made = HashMap::with_capacity(encoded.len());
         for (class, encoded) in encoded {
-            let made = inner.shared.take(encoded, before.get(&class));
-            inner.made.insert(class, made);
+            let had = before.get(class);
+            let made = match (encoded, had) {
+                (None, Some(had)) => had.clone(),
+                (None, None) => continue,
+                (Some(encoded), had) => inner.shared.take(encoded, had),
+            };
+            inner.made.insert(class.clone(), made);
         }
         let is_notified = |(proxy, class): &(&Proxy, &Class)| {
-            let had = before.get(&Class::of(&before_state.index, proxy));
+            let had = before.get(class);
+            let had = had.or_else(|| before.get(&Class::of(&before_state.index, proxy)));
             !had.zip(inner.made.get(class))
                 .is_some_and(|(had, has)| same(&had.snapshot, &has.snapshot))
         };
         let notified = proxies.iter().zip(&classes).filter(is_notified).count();
-        drop(before);
+        before.clear();
         inner.shared.sweep();
         drop(inner);
         self.generation.send_modify(|generation| *generation += 1);
@@ -224,7 +304,7 @@ impl Inner {
             return made.clone();
         }
         let encoded = Encoded::of(&self.state.index, proxy);
-        warn(proxy, &encoded);
+        warn(proxy, encoded.notes.as_deref().unwrap_or_default(), None);
         let made = self.shared.take(encoded, None);
         if self.made.len() >= MAX_MADE {
             self.made.clear();
@@ -235,21 +315,38 @@ impl Inner {
     }
 }
 
-/// Makes the resources of each class, on all cores.
+/// Makes what is stale of each class, on all cores; nothing where all may stay.
 fn encode<'a>(
-    index: &Index,
-    proxies: impl Iterator<Item = (&'a Class, &'a Proxy)>,
-) -> Vec<(Class, Encoded)> {
-    let classes: HashMap<&Class, &Proxy> = proxies.collect();
-    let classes: Vec<(&Class, &Proxy)> = classes.into_iter().collect();
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let make = |(class, proxy): &(&Class, &Proxy)| {
-        let encoded = Encoded::of(index, proxy);
-        warn(proxy, &encoded);
-        ((*class).clone(), encoded)
+    (index, change): (&Index, &Change<'_>),
+    classes: &'a [Class],
+    proxies: &[Proxy],
+    before: &HashMap<Class, Made>,
+) -> Vec<(&'a Class, Option<Encoded>)> {
+    let mut members: HashMap<&Class, Vec<&Proxy>> = HashMap::new();
+    for (class, proxy) in classes.iter().zip(proxies) {
+        members.entry(class).or_default().push(proxy);
+    }
+    let members: Vec<(&Class, Vec<&Proxy>)> = members.into_iter().collect();
+    let make = |(class, members): &(&'a Class, Vec<&Proxy>)| {
+        let had = before.get(class);
+        let proxy = members[0];
+        let stale = |had: &Made| {
+            // They differ in their addresses only.
+            let all = members[1..].iter().any(|it| change.is_about(it));
+            match all {
+                true => Stale::All,
+                false => change.stale(index, proxy, |host| had.has_cluster(host)),
+            }
+        };
+        let encoded = Encoded::of_stale(index, proxy, had.map_or(Stale::All, stale));
+        if let Some(notes) = encoded.as_ref().and_then(|encoded| encoded.notes.as_ref()) {
+            warn(proxy, notes, had);
+        }
+        (*class, encoded)
     };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        let parts = classes.chunks(classes.len().div_ceil(cores).max(1));
+        let parts = members.chunks(members.len().div_ceil(cores).max(1));
         let parts: Vec<_> = parts
             .map(|part| scope.spawn(move || part.iter().map(make).collect::<Vec<_>>()))
             .collect();
@@ -261,8 +358,10 @@ fn encode<'a>(
     })
 }
 
-fn warn(proxy: &Proxy, encoded: &Encoded) {
-    for note in &encoded.notes {
+/// Says what a proxy lacks, unless that was so before.
+fn warn(proxy: &Proxy, notes: &[String], had: Option<&Made>) {
+    let known = had.map(|had| &*had.notes).unwrap_or_default();
+    for note in notes.iter().filter(|note| !known.contains(note)) {
         tracing::warn!(proxy = %proxy.id, "{note}");
     }
 }

@@ -13,6 +13,12 @@ pub(crate) fn outbound_cluster(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
+/// The service that a cluster is one of.
+pub(crate) fn service_of(cluster: &str) -> Option<&str> {
+    let (_, host) = cluster.strip_prefix("outbound|")?.rsplit_once('|')?;
+    Some(host)
+}
+
 /// `outbound_.9080_.v1_.reviews.default.svc.cluster.local`: the server name of TLS between proxies.
 pub(crate) fn sni(port: u16, subset: &str, host: &str) -> String {
     format!("outbound_.{port}_.{subset}_.{host}")

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use periplus_control::{ControlPlane, Debounce, Options};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -57,11 +57,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 async fn control(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let xds = listen(args.bind, args.xds_port, "--xds-port").await?;
-    let monitoring = listen(args.bind, args.monitoring_port, "--monitoring-port").await?;
+    let xds = listen(args.bind, args.xds_port, "--xds-port")?;
+    let monitoring = listen(args.bind, args.monitoring_port, "--monitoring-port")?;
     let certificates = args.authority.options()?;
     let secured = match &certificates {
-        Some(_) => Some(listen(args.bind, args.tls_port, "--tls-port").await?),
+        Some(_) => Some(listen(args.bind, args.tls_port, "--tls-port")?),
         None => None,
     };
     let plane = ControlPlane::load(Options {
@@ -144,9 +144,20 @@ async fn control(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn listen(bind: IpAddr, port: u16, flag: &str) -> anyhow::Result<TcpListener> {
+/// Connections that nobody has accepted yet: after a restart all proxies of a mesh come at once.
+const BACKLOG: u32 = 4096;
+
+fn listen(bind: IpAddr, port: u16, flag: &str) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(bind, port);
-    TcpListener::bind(address)
-        .await
+    let listening = || {
+        let socket = match bind {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listening()
         .with_context(|| format!("cannot listen on {address}, choose another port with {flag}"))
 }

@@ -81,8 +81,38 @@ impl Generated {
 
 /// Makes the resources of a proxy.
 pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
-    let mut made = Generated::default();
+    let mut made = generate_routing(index, proxy);
     let mut clusters = Clusters::new(index, proxy);
+    match proxy.role {
+        Role::Router => clusters.add_visible(|_, _| true),
+        Role::Sidecar => {
+            let sidecar = index.sidecar_for(proxy).map(|entry| &entry.spec);
+            if sidecar.is_some() || proxy.interception.is_some() {
+                let imports = Imports(sidecar);
+                clusters.add_visible(|namespace, host| imports.covers(namespace, host));
+            }
+        }
+    }
+    // Spans must arrive whatever the proxy may reach otherwise.
+    for side in [Side::Client, Side::Server] {
+        if let Some(traced) = index.tracing_of(proxy, side) {
+            clusters.add(&traced.provider.service);
+        }
+    }
+    for host in authentication::services(index, proxy) {
+        clusters.add(&host);
+    }
+    for host in custom::services(index, proxy) {
+        clusters.add(&host);
+    }
+    made.clusters.extend(authentication::clusters(index, proxy));
+    clusters.finish(&mut made);
+    made
+}
+
+/// Makes a proxy's listeners and routes, and those clusters that are not a service's.
+pub(crate) fn generate_routing(index: &Index, proxy: &Proxy) -> Generated {
+    let mut made = Generated::default();
     match proxy.role {
         Role::Sidecar => match (index.sidecar_for(proxy), proxy.interception) {
             (sidecar, Some(interception)) => {
@@ -93,13 +123,10 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
                 }
                 let imports = Imports(sidecar);
                 intercept::add(index, proxy, (interception, imports), &mut made);
-                clusters.add_visible(|namespace, host| imports.covers(namespace, host));
             }
             (Some(sidecar), None) => {
                 inbound::add(index, proxy, &sidecar.spec, &mut made);
                 outbound::add(index, proxy, &sidecar.spec, &mut made);
-                let imports = Imports(Some(&sidecar.spec));
-                clusters.add_visible(|namespace, host| imports.covers(namespace, host));
                 if sidecar
                     .spec
                     .egress
@@ -118,25 +145,22 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
                 proxy.namespace
             )),
         },
-        Role::Router => {
-            gateway::add(index, proxy, &mut made);
-            clusters.add_visible(|_, _| true);
-        }
+        Role::Router => gateway::add(index, proxy, &mut made),
     }
     told::add(index, proxy, &mut made.listeners);
-    // Spans must arrive whatever the proxy may reach otherwise.
-    for side in [Side::Client, Side::Server] {
-        if let Some(traced) = index.tracing_of(proxy, side) {
-            clusters.add(&traced.provider.service);
-        }
-    }
-    for host in authentication::services(index, proxy) {
-        clusters.add(&host);
-    }
+    made
+}
+
+/// Makes the clusters and endpoints of some services, and of whatever else looks at services' endpoints.
+pub(crate) fn generate_clusters<'a>(
+    index: &'a Index,
+    proxy: &'a Proxy,
+    hosts: &[&Host],
+) -> Generated {
+    let mut made = Generated::default();
+    let mut clusters = Clusters::new(index, proxy);
+    hosts.iter().for_each(|host| clusters.add(host));
     made.clusters.extend(authentication::clusters(index, proxy));
-    for host in custom::services(index, proxy) {
-        clusters.add(&host);
-    }
     clusters.finish(&mut made);
     made
 }

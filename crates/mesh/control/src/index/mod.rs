@@ -1,6 +1,8 @@
 //! All resources of the mesh, by what asks for them. Built anew after each change.
 
 mod analysis;
+mod by_host;
+mod change;
 mod checks;
 mod code;
 mod gateway_api;
@@ -20,6 +22,8 @@ use periplus_resources::{
     Spec, Telemetry, VirtualService, WorkloadEntry,
 };
 
+use self::by_host::ByHost;
+pub(crate) use self::change::{Change, Stale};
 pub use self::code::{CODES, Code};
 use self::gateway_api::Lowered;
 pub use self::gateway_api::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
@@ -48,7 +52,10 @@ pub struct Index {
     workloads: Vec<Entry<WorkloadEntry>>,
     pods: Vec<Entry<Pod>>,
     virtual_services: Vec<Entry<VirtualService>>,
+    /// Where they are in that list, by their hosts; the same for the next one.
+    routed: ByHost,
     destination_rules: Vec<Entry<DestinationRule>>,
+    ruled: ByHost,
     gateways: Vec<Entry<Gateway>>,
     sidecars: Vec<Entry<Sidecar>>,
     authorization_policies: Vec<Entry<AuthorizationPolicy>>,
@@ -148,6 +155,11 @@ impl Index {
                 Spec::Deployment => index.problems.push(kubernetes::without_effect(&meta)),
             }
         }
+        let routed = index.virtual_services.iter().enumerate();
+        let routed = routed.flat_map(|(at, one)| one.spec.hosts.iter().map(move |host| (at, host)));
+        index.routed = routed.collect();
+        let ruled = index.destination_rules.iter().enumerate();
+        index.ruled = ruled.map(|(at, one)| (at, &one.spec.host)).collect();
         let of_kubernetes = objects.services(&index.workloads).into_iter();
         let of_kubernetes = of_kubernetes.map(|one| (one.meta.clone(), vec![one]));
         let of_istio: Vec<_> = service_entries

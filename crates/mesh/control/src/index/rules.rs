@@ -32,7 +32,7 @@ impl Index {
         let root = self.mesh().root_namespace.as_str();
         let places = [namespace, &service.meta.namespace, root];
         let found = places.into_iter().find_map(|place| {
-            let candidates = self.destination_rules().iter().filter(|rule| {
+            let candidates = self.rules_about(&service.host).filter(|rule| {
                 rule.meta.namespace == place
                     && rule.spec.export_to.reaches(place, namespace)
                     && rule.spec.host.covers(&service.host)
@@ -42,12 +42,18 @@ impl Index {
         let Some(first) = found else {
             return ConnectionRules::default();
         };
-        let same_host = self.destination_rules().iter().filter(|rule| {
+        let same_host = self.rules_about(&service.host).filter(|rule| {
             rule.meta.namespace == first.meta.namespace
                 && rule.spec.host == first.spec.host
                 && rule.spec.export_to == first.spec.export_to
         });
         merge(same_host)
+    }
+
+    /// The DestinationRules that may cover a host.
+    fn rules_about(&self, host: &Host) -> impl Iterator<Item = &Entry<DestinationRule>> {
+        let places = self.ruled.places(host);
+        places.filter_map(|place| self.destination_rules.get(place))
     }
 
     /// The VirtualService that routes a host for the sidecars of a namespace. Only one does: the most
@@ -57,7 +63,9 @@ impl Index {
             let hosts = entry.spec.hosts.iter().filter(|own| own.covers(host));
             hosts.map(Host::specificity).max()
         };
-        let visible = self.virtual_services().iter().filter(|entry| {
+        let places = self.routed.places(host);
+        let entries = places.filter_map(|place| self.virtual_services.get(place));
+        let visible = entries.filter(|entry| {
             entry
                 .spec
                 .gateways

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::google::protobuf::Value;
 use envoy_types::pb::google::protobuf::value::Kind;
-use periplus_control::{Index, Proxy, generate};
+use periplus_control::{Index, Mesh, Proxy, State, generate};
 use periplus_resources::{MeshConfig, parse_resources};
+use periplus_xds::Snapshot;
+use periplus_xds::server::Source;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -24,6 +27,13 @@ const HOSTS: [&str; 7] = [
     "10.0.0.1",
 ];
 const WILDCARDS: [&str; 3] = ["*.local", "*.example.org", "*.a.svc.cluster.local"];
+
+/// Those of others, one of which an edit replaces, and one of the proxies' own address.
+const ENDPOINTS: [&str; 3] = [
+    "{address: 10.1.1.1, labels: {version: v1}}",
+    "{address: 10.1.1.1}, {address: 10.1.1.3, labels: {version: v1}, weight: 7}",
+    "{address: 127.0.0.1, labels: {version: v1}}",
+];
 
 fn any_of(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop::sample::select(names)
@@ -49,10 +59,10 @@ fn service() -> impl Strategy<Value = String> {
         any_of(&HOSTS),
         ports,
         any_of(&["http", "grpc", "tcp", "tls", "any"]),
-        (any::<bool>(), any::<bool>()),
+        (any::<bool>(), any::<bool>(), any_of(&ENDPOINTS)),
     );
     parts.prop_map(
-        |(namespace, name, host, ports, protocol, (hidden, has_address))| {
+        |(namespace, name, host, ports, protocol, (hidden, has_address, endpoints))| {
             let mut spec = format!("  hosts: [{host}]\n  resolution: STATIC\n  ports:\n");
             for port in ports {
                 writeln!(spec, "  - {{number: {port}, name: {protocol}-{port}}}")
@@ -61,7 +71,7 @@ fn service() -> impl Strategy<Value = String> {
             if has_address {
                 spec += "  addresses: [240.0.0.1]\n";
             }
-            spec += "  endpoints: [{address: 127.0.0.1, labels: {version: v1}}]\n";
+            writeln!(spec, "  endpoints: [{endpoints}]").expect("it is a text");
             if hidden {
                 spec += "  exportTo: ['.']\n";
             }
@@ -138,6 +148,121 @@ spec:
   - {port: {number: 15002, name: q, protocol: HTTP_PROXY}, captureMode: NONE, hosts: ['a/*', '*/x']}
 ";
 
+/// What is said of workloads, and of what they import: each by one namespace.
+fn of_workloads() -> impl Strategy<Value = String> {
+    let parts = (
+        any_of(&NAMESPACES),
+        0u8..2,
+        any_of(&[
+            "networking.istio.io/v1 Sidecar {egress: [{hosts: ['a/*']}]}",
+            "networking.istio.io/v1 Sidecar {egress: [{hosts: ['./*', '*/x.a.svc.cluster.local']}]}",
+            "security.istio.io/v1 AuthorizationPolicy {rules: [{to: [{operation: {paths: [/a]}}]}]}",
+            "security.istio.io/v1 PeerAuthentication {mtls: {mode: STRICT}}",
+            "security.istio.io/v1 RequestAuthentication {jwtRules: [{issuer: i, jwksUri: 'https://x.a.svc.cluster.local/k'}]}",
+            "telemetry.istio.io/v1 Telemetry {metrics: [{overrides: [{disabled: true}]}]}",
+        ]),
+    );
+    parts.prop_map(|(namespace, name, resource)| {
+        let mut parts = resource.splitn(3, ' ');
+        let mut next = || parts.next().expect("three parts");
+        format!(
+            "apiVersion: {}\nkind: {}\nmetadata: {{name: n{name}, namespace: {namespace}}}\nspec: {}\n---\n",
+            next(),
+            next(),
+            next()
+        )
+    })
+}
+
+fn any_resource() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => service(),
+        3 => virtual_service(),
+        1 => destination_rule(),
+        1 => gateway_resource(),
+        2 => of_workloads(),
+    ]
+}
+
+/// What somebody does to a directory.
+#[derive(Clone, Debug)]
+enum Edit {
+    Add(String),
+    Replace(prop::sample::Index, String),
+    Remove(prop::sample::Index),
+    /// Another endpoint in place of one.
+    Endpoint,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        any_resource().prop_map(Edit::Add),
+        (any::<prop::sample::Index>(), any_resource()).prop_map(|(at, one)| Edit::Replace(at, one)),
+        any::<prop::sample::Index>().prop_map(Edit::Remove),
+        Just(Edit::Endpoint),
+    ]
+}
+
+impl Edit {
+    fn apply(self, resources: &mut Vec<String>) {
+        match self {
+            Self::Add(one) => resources.push(one),
+            Self::Replace(at, one) => *at.get_mut(resources) = one,
+            Self::Remove(at) => drop(resources.remove(at.index(resources.len()))),
+            Self::Endpoint => {
+                for one in resources {
+                    *one = one.replacen("10.1.1.1", "10.1.1.2", 1);
+                }
+            }
+        }
+    }
+}
+
+fn state(resources: &[String]) -> State {
+    let text = resources.concat() + SIDECAR;
+    let parsed = parse_resources("mesh.yaml", &text);
+    State {
+        index: Index::certified(&parsed.resources, MeshConfig::default()),
+        problems: Vec::new(),
+    }
+}
+
+/// Sidecars of each namespace, with and without interception, and a gateway.
+fn nodes() -> Vec<Node> {
+    let sidecars = NAMESPACES.map(|namespace| {
+        let id = format!("sidecar~127.0.0.1~s.{namespace}~{namespace}.svc.cluster.local");
+        node(&id, "s", namespace, &[("app", "s")])
+    });
+    let intercepted = sidecars.clone().map(|mut node| {
+        let mode = Value {
+            kind: Some(Kind::StringValue("REDIRECT".into())),
+        };
+        let metadata = node.metadata.get_or_insert_default();
+        metadata.fields.insert("INTERCEPTION_MODE".into(), mode);
+        node.id = node.id.replace("127.0.0.1~s", "127.0.0.2~t");
+        node
+    });
+    sidecars
+        .into_iter()
+        .chain(intercepted)
+        .chain([gateway()])
+        .collect()
+}
+
+fn snapshots(mesh: &Mesh) -> Vec<std::sync::Arc<Snapshot>> {
+    let nodes = nodes();
+    let snapshots = nodes.iter().map(|node| mesh.snapshot(node));
+    snapshots.collect::<Result<_, _>>().expect("good nodes")
+}
+
+fn is_same(one: &Snapshot, other: &Snapshot) -> bool {
+    one.types()
+        .zip(other.types())
+        .all(|((one_type, one), (other_type, other))| {
+            one_type == other_type && one.iter().eq(other.iter())
+        })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
@@ -156,23 +281,40 @@ proptest! {
         prop_assert!(others.is_empty(), "{others:?}\n{text}");
 
         let index = Index::new(&parsed.resources, MeshConfig::default());
-        let sidecars = NAMESPACES.map(|namespace| {
-            let id = format!("sidecar~127.0.0.1~s.{namespace}~{namespace}.svc.cluster.local");
-            node(&id, "s", namespace, &[("app", "s")])
-        });
-        let intercepted = sidecars.clone().map(|mut node| {
-            let mode = Value {
-                kind: Some(Kind::StringValue("REDIRECT".into())),
-            };
-            let metadata = node.metadata.get_or_insert_default();
-            metadata.fields.insert("INTERCEPTION_MODE".into(), mode);
-            node
-        });
-        for node in sidecars.iter().chain(&intercepted).chain([&gateway()]) {
+        for node in &nodes() {
             let proxy = Proxy::from_node(node).expect("a good node");
             let made = generate(&index, &proxy);
             invariants::check(&made);
             prop_assert_eq!(&made, &generate(&index, &proxy));
+        }
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// What edits leave as it was is what it would be if all were made anew.
+    #[test]
+    fn edits_make_anew_all_that_they_concern(
+        mut resources in vec(any_resource(), 1..12),
+        edits in vec(edit(), 1..6),
+    ) {
+        let mesh = Mesh::new(state(&resources));
+        let mut before = snapshots(&mesh);
+        for edit in edits {
+            if !resources.is_empty() {
+                edit.clone().apply(&mut resources);
+            }
+            let notified = mesh.publish(state(&resources), &nodes());
+            let after = snapshots(&mesh);
+            let anew = snapshots(&Mesh::new(state(&resources)));
+            for ((node, after), anew) in nodes().iter().zip(&after).zip(&anew) {
+                prop_assert!(is_same(after, anew), "{} after {edit:?} of {}", node.id, resources.concat());
+            }
+            let others = before.iter().zip(&after).filter(|(one, other)| !is_same(one, other));
+            prop_assert_eq!(notified, others.count());
+            before = after;
         }
     }
 }

@@ -304,19 +304,16 @@ impl<F: Form> Connection<F> {
         if self.hold_until.is_some() && self.clusters_are_warm() {
             self.hold_until = None;
         }
-        let types: Vec<String> = self
-            .subscriptions
-            .keys()
-            .map(|(_, type_url)| type_url.clone())
-            .collect();
-        types.into_iter().find_map(|type_url| {
-            if self.hold_until.is_some() && matches!(type_url.as_str(), LISTENER | ROUTE) {
+        let keep = self.keeps_clusters();
+        let is_held = self.hold_until.is_some();
+        let mut subscriptions = self.subscriptions.iter_mut();
+        subscriptions.find_map(|((_, type_url), subscription)| {
+            if is_held && matches!(type_url.as_str(), LISTENER | ROUTE) {
                 return None;
             }
-            let keep = type_url == CLUSTER && self.keeps_clusters();
-            let subscription = self.subscriptions.get_mut(&key(&type_url))?;
-            let due = subscription.due(self.snapshot.of_type(&type_url), keep)?;
-            Some((type_url, due))
+            let keep = keep && type_url == CLUSTER;
+            let due = subscription.due(self.snapshot.of_type(type_url), keep)?;
+            Some((type_url.clone(), due))
         })
     }
 

@@ -44,6 +44,7 @@ mod room;
 mod salvage;
 mod scan;
 mod search;
+mod seen;
 mod segment;
 mod signal;
 mod state;

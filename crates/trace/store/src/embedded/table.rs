@@ -2,9 +2,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 
+use periplus_model::TraceId;
 use periplus_segment::{BuildError, Builder, OtlpError, Turns};
 
 use super::payload::{Payload, Unfit};
+use super::seen::Seen;
 use super::segment::{self, Encoded};
 use super::view::Known;
 use crate::OtlpTaken;
@@ -18,6 +20,8 @@ pub(super) struct Table {
     /// How many rows and traces it has of whole payloads: rows above, traces below. What is behind them
     /// is being added, and may be taken back.
     whole: AtomicU64,
+    /// Its traces of whole payloads.
+    seen: Seen,
     /// What queries have found out about it.
     pub(super) known: Mutex<Known>,
     /// Its size after the last payload, so that nobody has to wait for it.
@@ -32,6 +36,7 @@ impl Default for Table {
         Self {
             builder: RwLock::default(),
             whole: AtomicU64::new(0),
+            seen: Seen::default(),
             known: Mutex::default(),
             bytes: AtomicU64::new(0),
             first: AtomicU64::new(u64::MAX),
@@ -43,7 +48,7 @@ impl Default for Table {
 impl Table {
     /// Adds a payload; `None` if there is no room for it.
     pub(super) fn append(&self, payload: &Payload) -> Option<Result<OtlpTaken, Unfit>> {
-        let (before, _) = self.whole();
+        let (before, traces_before) = self.whole();
         let mut writing = Writing {
             table: self,
             turn: None,
@@ -62,7 +67,10 @@ impl Table {
         self.bytes
             .store(builder.heap_bytes() as u64, Ordering::Relaxed);
         let (rows, traces) = (builder.span_count() as u64, builder.trace_count() as u64);
-        // Whoever sees these rows sees their starts.
+        for trace in traces_before..builder.trace_count() {
+            self.seen.add(builder.trace_at(trace).1);
+        }
+        // Whoever sees these rows sees their starts and traces.
         self.whole.store(rows << 32 | traces, Ordering::Release);
         Some(match outcome {
             Ok(refused) => Ok(OtlpTaken {
@@ -96,6 +104,11 @@ impl Table {
     pub(super) fn whole(&self) -> (usize, usize) {
         let whole = self.whole.load(Ordering::Acquire);
         ((whole >> 32) as usize, whole as u32 as usize)
+    }
+
+    /// Whether it may have spans of a trace among those of whole payloads. Nobody waits for that.
+    pub(super) fn may_have(&self, id: TraceId) -> bool {
+        self.seen.may_have(id)
     }
 
     /// The start of its earliest span, and of its latest.

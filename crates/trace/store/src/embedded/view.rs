@@ -242,6 +242,9 @@ impl Part for View {
 
     fn trace(&self, id: TraceId, _: Detail, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
         let mut rows = Vec::new();
+        if !self.table.may_have(id) {
+            return Ok(Vec::new());
+        }
         let mut next = self.table.builder().last_row(id, self.rows);
         while let Some(row) = next
             && !meter.is_over()
@@ -256,6 +259,9 @@ impl Part for View {
     }
 
     fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
+        if !self.table.may_have(id) {
+            return Ok(None);
+        }
         Ok(self.table.builder().trace_start(id))
     }
 
@@ -312,6 +318,9 @@ impl Part for View {
     }
 
     fn calls_of(&self, id: TraceId, _: &Meter) -> Result<Calls, Damage> {
+        if !self.table.may_have(id) {
+            return Ok(Calls::default());
+        }
         let builder = self.table.builder();
         let trace = builder.trace_number(id);
         Ok(trace.map_or_else(Calls::default, |trace| {

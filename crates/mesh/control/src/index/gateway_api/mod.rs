@@ -25,6 +25,7 @@ use self::gateways::Standing;
 use self::policies::BackendTls;
 use self::status::Flaw;
 pub use self::status::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
+use super::change::is_same;
 use super::{Entry, Index, Problem};
 
 /// The resources as they are written.
@@ -52,6 +53,15 @@ pub(crate) struct Lowered {
     backend_tls: BackendTls,
     /// What is said about each resource.
     pub(crate) statuses: Vec<ResourceStatus>,
+}
+
+impl Lowered {
+    /// Whether proxies get the same of both.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        is_same(&self.gateways, &other.gateways)
+            && is_same(&self.rules, &other.rules)
+            && self.backend_tls == other.backend_tls
+    }
 }
 
 /// A route with its rules in their other form.
