@@ -148,13 +148,8 @@ impl ControlPlane {
             .filter(|problem| !known.problems.contains(problem))
             .cloned()
             .collect();
-        let connected: Vec<_> = self
-            .ads
-            .proxies()
-            .into_iter()
-            .map(|proxy| proxy.node)
-            .collect();
-        let notified = self.mesh.publish(state, &connected);
+        let connected = self.ads.node_ids();
+        let notified = self.mesh.publish(state, |id| connected.contains(id));
         if changes.is_empty() {
             return;
         }

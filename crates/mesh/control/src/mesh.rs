@@ -1,6 +1,7 @@
 //! The newest state of the mesh, as the ADS server asks for it.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,7 +19,7 @@ use crate::index::{Change, Index, Problem, Stale};
 use crate::names;
 use crate::proxy::Proxy;
 
-/// What is made for proxies that came and went since the last change is forgotten beyond this many classes.
+/// Beyond this many, proxies that came and went since the last change are forgotten with what was made for them.
 const MAX_MADE: usize = 20_000;
 
 /// One state of the mesh.
@@ -42,12 +43,29 @@ pub struct Mesh {
 struct Inner {
     state: Arc<State>,
     made: HashMap<Class, Made>,
+    /// Those that have asked and are connected, by the ids of their nodes.
+    proxies: HashMap<String, Connected>,
     shared: Shared,
 }
 
+/// A proxy with what it has.
+#[derive(Clone, Debug)]
+struct Connected {
+    node: Arc<Node>,
+    proxy: Arc<Proxy>,
+    class: Class,
+    made: Made,
+}
+
 /// What resources depend on: proxies that agree in it, as the replicas of a workload do, have the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 struct Class {
+    traits: Arc<Traits>,
+    hash: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Traits {
     /// Without its id. Without its address, too, if that only says what it serves.
     proxy: Proxy,
     /// The services that it is an endpoint of, each with the ports that stand behind the service's.
@@ -55,7 +73,8 @@ struct Class {
 }
 
 impl Class {
-    fn of(index: &Index, proxy: &Proxy) -> Self {
+    /// The class of a proxy, which was in another state of this one.
+    fn of(index: &Index, proxy: &Proxy, before: Option<&Self>) -> Self {
         let sidecar = index.sidecar_for(proxy);
         let listens = sidecar.is_some_and(|sidecar| !sidecar.spec.ingress.is_empty());
         let ip = match proxy.ip {
@@ -63,16 +82,43 @@ impl Class {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        Self {
+        let serves = index.served_by(proxy);
+        if let Some(before) = before
+            && (before.traits.proxy.ip, &before.traits.serves) == (ip, &serves)
+        {
+            return before.clone();
+        }
+        let traits = Traits {
             proxy: Proxy {
                 id: String::new(),
                 ip,
                 ..proxy.clone()
             },
-            serves: index.served_by(proxy),
+            serves,
+        };
+        let mut hasher = DefaultHasher::new();
+        traits.hash(&mut hasher);
+        Self {
+            traits: Arc::new(traits),
+            hash: hasher.finish(),
         }
     }
 }
+
+impl Hash for Class {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}
+
+impl PartialEq for Class {
+    fn eq(&self, other: &Self) -> bool {
+        let is_one = || Arc::ptr_eq(&self.traits, &other.traits);
+        self.hash == other.hash && (is_one() || self.traits == other.traits)
+    }
+}
+
+impl Eq for Class {}
 
 /// What a proxy has.
 #[derive(Clone, Debug)]
@@ -231,46 +277,50 @@ impl Mesh {
 
     /// Why this node lacks something that it may expect.
     pub fn notes(&self, node: &Node) -> Vec<String> {
-        let Ok(proxy) = Proxy::from_node(node) else {
-            return Vec::new();
-        };
-        self.lock().make(&proxy).notes.to_vec()
+        let made = self.lock().make(node);
+        made.map_or_else(|_| Vec::new(), |made| made.notes.to_vec())
     }
 
-    /// Replaces the state. Says how many of the connected proxies get something new.
-    pub fn publish(&self, state: State, connected: &[Node]) -> usize {
-        let proxies: Vec<Proxy> = connected.iter().flat_map(Proxy::from_node).collect();
+    /// Replaces the state. Says how many of the proxies that have asked, and are connected, get something new.
+    pub fn publish(&self, state: State, is_connected: impl Fn(&str) -> bool) -> usize {
         let state = Arc::new(state);
         let index = &state.index;
-        let classes: Vec<Class> = proxies.iter().map(|it| Class::of(index, it)).collect();
-        let (before_state, mut before) = {
-            let inner = self.lock();
-            (Arc::clone(&inner.state), inner.made.clone())
+        let (before_state, before, mut proxies) = {
+            let mut inner = self.lock();
+            inner.proxies.retain(|id, _| is_connected(id));
+            let proxies: Vec<Connected> = inner.proxies.values().cloned().collect();
+            (Arc::clone(&inner.state), inner.made.clone(), proxies)
         };
-        let change = Change::between(&before_state.index, index);
         // Nobody has to wait while this is computed.
-        let encoded = encode((index, &change), &classes, &proxies, &before);
+        for one in &mut proxies {
+            one.class = Class::of(index, &one.proxy, Some(&one.class));
+        }
+        let change = Change::between(&before_state.index, index);
+        let encoded = encode((index, &change), &proxies, &before);
 
         let mut inner = self.lock();
         inner.state = Arc::clone(&state);
         inner.made = HashMap::with_capacity(encoded.len());
         for (class, encoded) in encoded {
-            let had = before.get(class);
+            let had = before.get(&class);
             let made = match (encoded, had) {
                 (None, Some(had)) => had.clone(),
                 (None, None) => continue,
                 (Some(encoded), had) => inner.shared.take(encoded, had),
             };
-            inner.made.insert(class.clone(), made);
+            inner.made.insert(class, made);
         }
-        let is_notified = |(proxy, class): &(&Proxy, &Class)| {
-            let had = before.get(class);
-            let had = had.or_else(|| before.get(&Class::of(&before_state.index, proxy)));
-            !had.zip(inner.made.get(class))
-                .is_some_and(|(had, has)| same(&had.snapshot, &has.snapshot))
-        };
-        let notified = proxies.iter().zip(&classes).filter(is_notified).count();
-        before.clear();
+        inner.proxies.clear();
+        let mut notified = 0;
+        for mut one in proxies {
+            let Some(made) = inner.made.get(&one.class) else {
+                continue;
+            };
+            notified += usize::from(!same(&one.made.snapshot, &made.snapshot));
+            one.made = made.clone();
+            inner.proxies.insert(one.node.id.clone(), one);
+        }
+        drop(before);
         inner.shared.sweep();
         drop(inner);
         self.generation.send_modify(|generation| *generation += 1);
@@ -284,11 +334,7 @@ impl Mesh {
 
 impl Source for Mesh {
     fn snapshot(&self, node: &Node) -> Result<Arc<Snapshot>, NodeRefused> {
-        let proxy = Proxy::from_node(node).map_err(|reason| NodeRefused {
-            node: node.id.clone(),
-            reason,
-        })?;
-        Ok(self.lock().make(&proxy).snapshot)
+        Ok(self.lock().make(node)?.snapshot)
     }
 
     fn subscribe(&self) -> watch::Receiver<u64> {
@@ -298,36 +344,54 @@ impl Source for Mesh {
 
 impl Inner {
     /// Makes a proxy's resources, unless those of its class are made already.
-    fn make(&mut self, proxy: &Proxy) -> Made {
-        let class = Class::of(&self.state.index, proxy);
-        if let Some(made) = self.made.get(&class) {
-            return made.clone();
+    fn make(&mut self, node: &Node) -> Result<Made, NodeRefused> {
+        if let Some(known) = self.proxies.get(&node.id)
+            && *known.node == *node
+        {
+            return Ok(known.made.clone());
         }
-        let encoded = Encoded::of(&self.state.index, proxy);
-        warn(proxy, encoded.notes.as_deref().unwrap_or_default(), None);
-        let made = self.shared.take(encoded, None);
-        if self.made.len() >= MAX_MADE {
+        let proxy = Proxy::from_node(node).map_err(|reason| NodeRefused {
+            node: node.id.clone(),
+            reason,
+        })?;
+        let class = Class::of(&self.state.index, &proxy, None);
+        let made = match self.made.get(&class) {
+            Some(made) => made.clone(),
+            None => {
+                let encoded = Encoded::of(&self.state.index, &proxy);
+                warn(&proxy, encoded.notes.as_deref().unwrap_or_default(), None);
+                self.shared.take(encoded, None)
+            }
+        };
+        if self.proxies.len() >= MAX_MADE {
+            self.proxies.clear();
             self.made.clear();
             self.shared.sweep();
         }
-        self.made.insert(class, made.clone());
-        made
+        self.made.insert(class.clone(), made.clone());
+        let connected = Connected {
+            node: Arc::new(node.clone()),
+            proxy: Arc::new(proxy),
+            class,
+            made: made.clone(),
+        };
+        self.proxies.insert(node.id.clone(), connected);
+        Ok(made)
     }
 }
 
 /// Makes what is stale of each class, on all cores; nothing where all may stay.
-fn encode<'a>(
+fn encode(
     (index, change): (&Index, &Change<'_>),
-    classes: &'a [Class],
-    proxies: &[Proxy],
+    proxies: &[Connected],
     before: &HashMap<Class, Made>,
-) -> Vec<(&'a Class, Option<Encoded>)> {
+) -> Vec<(Class, Option<Encoded>)> {
     let mut members: HashMap<&Class, Vec<&Proxy>> = HashMap::new();
-    for (class, proxy) in classes.iter().zip(proxies) {
-        members.entry(class).or_default().push(proxy);
+    for one in proxies {
+        members.entry(&one.class).or_default().push(&one.proxy);
     }
     let members: Vec<(&Class, Vec<&Proxy>)> = members.into_iter().collect();
-    let make = |(class, members): &(&'a Class, Vec<&Proxy>)| {
+    let make = |(class, members): &(&Class, Vec<&Proxy>)| {
         let had = before.get(class);
         let proxy = members[0];
         let stale = |had: &Made| {
@@ -342,7 +406,7 @@ fn encode<'a>(
         if let Some(notes) = encoded.as_ref().and_then(|encoded| encoded.notes.as_ref()) {
             warn(proxy, notes, had);
         }
-        (*class, encoded)
+        ((*class).clone(), encoded)
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {

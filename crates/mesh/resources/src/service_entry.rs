@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::host::Host;
 use crate::meta::{ExportTo, Labels, read_selector};
@@ -55,7 +56,7 @@ pub enum Endpoints {
     /// The workloads of its namespace with these labels.
     Selected(Labels),
     /// These.
-    Listed(Vec<WorkloadEntry>),
+    Listed(Arc<[WorkloadEntry]>),
 }
 
 const SERVICE_ENTRY: Shape = Shape {
@@ -123,10 +124,10 @@ impl ServiceEntry {
                 let items = endpoints.items();
                 let items: Vec<_> = items.iter().filter_map(WorkloadEntry::read).collect();
                 check_port_names(endpoints, &items, &ports);
-                Endpoints::Listed(items)
+                Endpoints::Listed(items.into())
             }
             (None, Some(selector)) => Endpoints::Selected(read_selector(selector)?),
-            (None, None) => Endpoints::Listed(Vec::new()),
+            (None, None) => Endpoints::Listed([].into()),
         };
         let has_endpoints =
             object.get("endpoints").is_some() || object.get("workloadSelector").is_some();

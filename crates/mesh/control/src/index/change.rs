@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use periplus_resources::{Endpoints, Host, Meta, ServiceEntry, VirtualService};
 
@@ -94,14 +95,15 @@ impl<'a> Change<'a> {
         }
         for (before, after) in old.values().zip(new.values()) {
             let is_same_meta = is_same_meta(&before.meta, &after.meta);
-            if is_same_meta && before.spec == after.spec && before.endpoints == after.endpoints {
-                continue;
-            }
             if !is_same_meta || without_endpoints(&before.spec) != without_endpoints(&after.spec) {
                 self.everything = true;
                 return;
             }
-            let both = before.endpoints.iter().chain(&after.endpoints);
+            let (one, other) = (&before.endpoints, &after.endpoints);
+            if Arc::ptr_eq(one, other) || one == other {
+                continue;
+            }
+            let both = before.endpoints.iter().chain(&*after.endpoints);
             let addresses = both.map(|endpoint| endpoint.address).collect();
             self.endpoints.insert(&after.host, addresses);
         }
@@ -209,7 +211,7 @@ fn is_same_meta(one: &Meta, other: &Meta) -> bool {
 
 fn without_endpoints(spec: &ServiceEntry) -> ServiceEntry {
     ServiceEntry {
-        endpoints: Endpoints::Listed(Vec::new()),
+        endpoints: Endpoints::Listed([].into()),
         ..spec.clone()
     }
 }

@@ -1,6 +1,7 @@
 //! Kubernetes' objects as services of the mesh.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use periplus_resources::{
     EndpointSlice, Endpoints, Host, KubernetesService, Labels, Location, Meta, Pod, Resolution,
@@ -61,6 +62,7 @@ impl Objects {
             Some(_) => Vec::new(),
             None => self.endpoints(entry, pods, workloads),
         };
+        let endpoints: Arc<[WorkloadEntry]> = endpoints.into();
         Some(Service {
             host: host.clone(),
             spec: ServiceEntry {
@@ -76,7 +78,7 @@ impl Objects {
                     Some(selector) if spec.external_name.is_none() => {
                         Endpoints::Selected(selector.clone())
                     }
-                    _ => Endpoints::Listed(endpoints.clone()),
+                    _ => Endpoints::Listed(Arc::clone(&endpoints)),
                 },
                 export_to: spec.export_to.clone(),
                 names: Vec::new(),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use periplus_resources::{Endpoints, Host, Meta, Port, ServiceEntry, WorkloadEntry};
 
 use super::Entry;
@@ -13,13 +15,13 @@ pub struct Service {
     /// What it says.
     pub spec: ServiceEntry,
     /// The workloads that serve it.
-    pub endpoints: Vec<WorkloadEntry>,
+    pub endpoints: Arc<[WorkloadEntry]>,
 }
 
 impl Service {
     pub(super) fn of(entry: &Entry<ServiceEntry>, workloads: &[Entry<WorkloadEntry>]) -> Vec<Self> {
         let endpoints = match &entry.spec.endpoints {
-            Endpoints::Listed(listed) => listed.clone(),
+            Endpoints::Listed(listed) => Arc::clone(listed),
             Endpoints::Selected(selector) => workloads
                 .iter()
                 .filter(|workload| workload.meta.namespace == entry.meta.namespace)

@@ -7,6 +7,7 @@ mod form;
 mod status;
 mod subscription;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,6 +165,11 @@ impl AdsServer {
     /// The proxies that are connected now, sorted by node id.
     pub fn proxies(&self) -> Vec<ProxyStatus> {
         self.shared.registry.proxies()
+    }
+
+    /// The ids of their nodes.
+    pub fn node_ids(&self) -> HashSet<String> {
+        self.shared.registry.node_ids()
     }
 
     /// What was counted since the start.

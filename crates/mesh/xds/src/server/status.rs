@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -103,6 +103,12 @@ impl Registry {
         let mut proxies: Vec<_> = self.lock().proxies.values().cloned().collect();
         proxies.sort_by(|a, b| (&a.node.id, a.connected_at).cmp(&(&b.node.id, b.connected_at)));
         proxies
+    }
+
+    pub(crate) fn node_ids(&self) -> HashSet<String> {
+        let inner = self.lock();
+        let ids = inner.proxies.values().map(|proxy| proxy.node.id.clone());
+        ids.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
