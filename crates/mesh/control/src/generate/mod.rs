@@ -25,6 +25,7 @@ mod proto;
 mod route;
 mod told;
 mod tracing;
+mod trust;
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,7 @@
 mod connection;
 mod delta;
 mod form;
+mod gate;
 mod status;
 mod subscription;
 
@@ -29,6 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::delta::Delta;
 use self::form::Form;
+pub use self::gate::{Admission, Gate};
 use self::status::Registry;
 pub use self::status::{Counters, Nack, ProxyStatus, TypeStatus};
 use self::subscription::Subscription;
@@ -93,6 +95,7 @@ impl Default for Limits {
 #[derive(Clone)]
 pub struct AdsServer {
     shared: Arc<Shared>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 struct Shared {
@@ -108,6 +111,7 @@ impl AdsServer {
     pub fn new(source: Arc<dyn Source>, limits: Limits) -> Self {
         let streams = Arc::new(Semaphore::new(limits.max_streams));
         Self {
+            gate: None,
             shared: Arc::new(Shared {
                 source,
                 limits,
@@ -115,6 +119,14 @@ impl AdsServer {
                 registry: Arc::default(),
                 closing: watch::Sender::new(false),
             }),
+        }
+    }
+
+    /// The same server for those alone whom the gate lets in; the two share their state.
+    pub fn behind(&self, gate: Arc<dyn Gate>) -> Self {
+        Self {
+            gate: Some(gate),
+            ..self.clone()
         }
     }
 
@@ -178,10 +190,11 @@ impl AdsServer {
         &self,
         request: Request<Streaming<F::Request>>,
     ) -> Result<Response<Responses<F::Response>>, Status> {
+        let (metadata, extensions) = (request.metadata(), request.extensions());
+        let admission = gate::admission(self.gate.as_ref(), metadata, extensions)
+            .inspect_err(|_| self.refuse())?;
         let Ok(permit) = Arc::clone(&self.shared.streams).try_acquire_owned() else {
-            self.shared
-                .registry
-                .count(|counters| counters.streams_refused += 1);
+            self.refuse();
             return Err(Status::resource_exhausted(format!(
                 "this server has {} streams already, which is its limit",
                 self.shared.limits.max_streams
@@ -189,8 +202,14 @@ impl AdsServer {
         };
         let peer = request.remote_addr();
         let shared = Arc::clone(&self.shared);
-        let responses = connection::spawn::<F>(shared, request.into_inner(), peer, permit);
+        let whence = (peer, admission);
+        let responses = connection::spawn::<F>(shared, request.into_inner(), whence, permit);
         Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    fn refuse(&self) {
+        let registry = &self.shared.registry;
+        registry.count(|counters| counters.streams_refused += 1);
     }
 }
 
