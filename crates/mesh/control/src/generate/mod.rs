@@ -22,6 +22,7 @@ mod order;
 mod outbound;
 mod policy;
 mod proto;
+mod quota;
 mod route;
 mod told;
 mod tracing;
@@ -135,7 +136,8 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
         clusters.add(&host);
     }
     made.clusters.extend(authentication::clusters(index, proxy));
-    for host in custom::services(index, proxy) {
+    let asked = custom::services(index, proxy).into_iter();
+    for host in asked.chain(quota::services(index, proxy)) {
         clusters.add(&host);
     }
     clusters.finish(&mut made);
