@@ -106,6 +106,7 @@ impl WorkloadArgs {
             return Ok(None);
         };
         let account = ServiceAccount::new(namespace, account)?;
+        let has_roots = self.ca_roots.is_some();
         let trust = match (&self.ca, self.ca_roots) {
             (Some(ca), Some(roots)) => Some(Trust {
                 roots,
@@ -118,6 +119,10 @@ impl WorkloadArgs {
             .or(control_plane.map(|(endpoint, _)| endpoint.to_owned()));
         let endpoint =
             endpoint.context("the certificate authority is missing: give it with --ca")?;
+        anyhow::ensure!(
+            !has_roots || endpoint.starts_with("https://"),
+            "--ca-roots is for an authority that is https://, {endpoint} is not"
+        );
         anyhow::ensure!(
             trust.is_some() || !endpoint.starts_with("https://"),
             "nobody says what roots {endpoint} is believed by: give them with --ca-roots"

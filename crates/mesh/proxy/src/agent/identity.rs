@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use periplus_identity::{Config, Credentials, Dialer, FetchError, Own, Taker};
 use periplus_xds::client::{Dial, Secure, Stream};
@@ -31,18 +32,32 @@ pub(super) fn secure(
         ..identity
     };
     let dialer = identity.dialer(own);
-    Ok(dialer.map(|dialer| Secure(Arc::new(Known { dialer, identity }))))
+    let known = |dialer| Known {
+        dialer,
+        identity,
+        shows_certificate: AtomicBool::new(false),
+    };
+    Ok(dialer.map(|dialer| Secure(Arc::new(known(dialer)))))
 }
 
 /// Shows the certificate, or the token while there is none.
 struct Known {
     dialer: Dialer,
     identity: Config,
+    /// Of the newest connection.
+    shows_certificate: AtomicBool,
 }
 
 impl Dial for Known {
     fn dial(&self) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>> {
-        let dialer = self.dialer.clone();
+        // One that comes while the connection is made is none of its.
+        let own = self.dialer.shown();
+        self.shows_certificate
+            .store(own.is_some(), Ordering::Relaxed);
+        let dialer = Dialer {
+            own: watch::channel(own).1,
+            ..self.dialer.clone()
+        };
         Box::pin(async move {
             let stream = dialer.connect().await?;
             Ok(Box::new(stream) as Box<dyn Stream>)
@@ -50,7 +65,7 @@ impl Dial for Known {
     }
 
     fn token(&self) -> Option<String> {
-        if self.dialer.shown().is_some() {
+        if self.shows_certificate.load(Ordering::Relaxed) {
             return None;
         }
         let token = self.identity.token();
