@@ -2,13 +2,15 @@
 //! allowed; tokens; a policy that is only tried; one that cannot be read.
 
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use periplus_identity::{AUDIENCE, Bearer, ServiceAccount, TokenKey};
 use rcgen::PublicKeyData as _;
 use serde_json::Value;
 
 use super::support::{Demo, get, get_json, get_with, patiently};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 const ROUTES: &str = "apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -176,20 +178,13 @@ fn base_rules(demo: &Demo) -> String {
 /// RequestAuthentication: without a token, with a good one, with others.
 fn tokens(demo: &Demo, base: u16, allowed: &str, rules: &dyn Fn(&str)) {
     let identity = demo.directory().join("identity");
-    let issue = |account: &str, lifetime: &str| {
-        let output = Command::new(env!("CARGO_BIN_EXE_periplus"))
-            .args([
-                "token",
-                "-a",
-                account,
-                "--lifetime",
-                lifetime,
-                "--identity-dir",
-            ])
-            .arg(&identity)
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    let key = TokenKey::load_or_create(&identity.join("token-key.pem")).unwrap();
+    let issue = |account: &str, ago: Duration| {
+        let bearer = Bearer {
+            account: ServiceAccount::new("default", account).unwrap(),
+            workload: String::new(),
+        };
+        key.issue(&bearer, AUDIENCE, HOUR, SystemTime::now() - ago)
     };
     let jwt = format!(
         "---
@@ -209,8 +204,8 @@ spec:
              {{notRequestPrincipals: ['{ISSUER}/system:serviceaccount:default:ada']}}}}]}}]}}"
         ),
     );
-    let (ada, bob) = (issue("ada", "1h"), issue("bob", "1h"));
-    let expired = issue("ada", "0");
+    let (ada, bob) = (issue("ada", Duration::ZERO), issue("bob", Duration::ZERO));
+    let expired = issue("ada", HOUR * 2);
     let mut forged = ada.clone();
     forged.truncate(forged.len() - 4);
     forged.push_str("AAAA");
