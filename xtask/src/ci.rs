@@ -54,6 +54,7 @@ pub(crate) fn test() -> anyhow::Result<()> {
         Need::Nftables,
         Need::Iproute,
         Need::Prometheus,
+        Need::Redis,
         Need::Node,
         Need::PythonClients,
         Need::NodeClients,
@@ -115,6 +116,15 @@ pub(crate) fn kill(rounds: u32) -> anyhow::Result<()> {
 pub(crate) fn crash() -> anyhow::Result<()> {
     let tests = "cargo test --locked --release --package periplus-store --test embedded --test differential";
     run(command(tests).env("PERIPLUS_CRASH_SWEEP", "1"))
+}
+
+/// Replaces certificates and the root under load for so many seconds, with a real Envoy among the proxies.
+pub(crate) fn rotate(seconds: u32) -> anyhow::Result<()> {
+    peers::install(&[Need::Envoy])?;
+    let test = "cargo test --locked --package periplus --test proxy rotation -- --nocapture";
+    run(command(test)
+        .env("PERIPLUS_ENVOY", absolute(ENVOY)?)
+        .env("PERIPLUS_ROTATION_SECONDS", seconds.to_string()))
 }
 
 /// What the tests have built already, with the same features: nothing is compiled again.

@@ -1,4 +1,4 @@
-//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `descriptors`, `peers`.
+//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `rotate`, `descriptors`, `peers`.
 
 mod ci;
 mod clients;
@@ -44,6 +44,12 @@ enum Chore {
     },
     /// Lets the disk below the store fail at every operation, where CI takes a sample
     Crash,
+    /// Replaces certificates each ten seconds, and the root, under load, and looks for a request that fails
+    Rotate {
+        /// For so many seconds
+        #[arg(default_value_t = 300)]
+        seconds: u32,
+    },
     /// Makes the file that tells the proxy what Envoy's messages are made of; needed when it reads a type more
     Descriptors,
     /// Installs the real programs that tests and benchmarks run against
@@ -60,6 +66,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Bench { args } => ci::bench(&args),
         Chore::Kill { rounds } => ci::kill(rounds),
         Chore::Crash => ci::crash(),
+        Chore::Rotate { seconds } => ci::rotate(seconds),
         Chore::Descriptors => descriptors::make(),
         Chore::Peers => peers::install(&peers::Need::ALL),
     }

@@ -58,6 +58,8 @@ pub(crate) enum Need {
     Iproute,
     /// Prometheus, a Debian package.
     Prometheus,
+    /// Redis, a Debian package.
+    Redis,
     /// Node.js 20.19 or newer (what Vite asks for), with npm.
     Node,
     /// Tracing clients of Python, from PyPI into virtual environments of their own.
@@ -68,7 +70,7 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Envoy,
         Self::CargoDeny,
         Self::DuckDb,
@@ -82,6 +84,7 @@ impl Need {
         Self::Nftables,
         Self::Iproute,
         Self::Prometheus,
+        Self::Redis,
         Self::Node,
         Self::PythonClients,
         Self::NodeClients,
@@ -103,6 +106,7 @@ impl Need {
             Self::Nftables => Path::new("/usr/sbin/nft").exists(),
             Self::Iproute => Path::new("/bin/ip").exists(),
             Self::Prometheus => has("prometheus"),
+            Self::Redis => has("redis-server"),
             Self::Node => has("npm") && version("node").is_some_and(|v| is_node_new_enough(&v)),
             Self::PythonClients => clients::has_python(),
             Self::NodeClients => clients::has_node(),
@@ -128,6 +132,7 @@ impl Need {
             Self::Nftables => Some("nftables"),
             Self::Iproute => Some("iproute2"),
             Self::Prometheus => Some("prometheus"),
+            Self::Redis => Some("redis-server"),
             Self::Node => Some("npm"),
         }
     }

@@ -67,6 +67,8 @@ enum Command {
     Control(commands::control::Args),
     /// A sidecar or gateway alone
     Proxy(commands::proxy::Args),
+    /// The service that counts the requests of all proxies together, in Redis
+    Ratelimit(commands::ratelimit::Args),
     /// A token that a workload gets its certificate with
     Token(commands::identity::TokenArgs),
     /// Redirect this network namespace's connections to its proxy, by Istio's rules
@@ -154,6 +156,7 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
         Command::Man(args) => commands::shell::man(&args, Cli::command()),
         Command::Control(args) => commands::control::run(args),
         Command::Proxy(args) => commands::proxy::run(args),
+        Command::Ratelimit(args) => commands::ratelimit::run(args),
         Command::ProxyInit(args) => commands::proxy_init::run(&args),
         Command::Bookinfo(args) => commands::bookinfo::run(args),
         Command::Guard(args) => commands::guard::run(args),

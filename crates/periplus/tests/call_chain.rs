@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
 mod support;
+mod tutorial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -310,6 +311,8 @@ fn identities_are_on_every_span_and_rotate_under_load_and_plaintext_is_refused()
         .collect();
     expected.sort_unstable();
     assert_eq!(shown, expected);
+
+    tutorial::follow(&demo, base);
 }
 
 /// How many of so many pages have no stars, black ones, red ones.

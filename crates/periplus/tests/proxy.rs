@@ -6,8 +6,11 @@
 mod backend;
 #[path = "support/client_hello.rs"]
 mod client_hello;
+mod complaints;
 mod explained;
 mod gateway_api;
+mod quota;
+mod rotation;
 mod support;
 
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,6 @@
 //! The certificate authority of the control plane.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -137,8 +138,8 @@ impl Certificates {
     }
 }
 
-/// What the authority is, and what it has done.
-pub(crate) fn page(server: &CertificateServer) -> Value {
+/// What the authority is, what it has done, and how many streams of proxies were refused, by reason.
+pub(crate) fn page(server: &CertificateServer, streams: &[(&'static str, u64)]) -> Value {
     let (authority, counts) = (server.authority(), server.counts());
     let now = SystemTime::now();
     let show = |facts: &Facts| {
@@ -166,6 +167,7 @@ pub(crate) fn page(server: &CertificateServer) -> Value {
         "requests": counts.requests(),
         "issued": counts.issued(),
         "refused": refused,
+        "streamsRefused": streams.iter().copied().collect::<BTreeMap<_, _>>(),
     })
 }
 

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::certificates::{CertificateOptions, Certificates, CertificatesError};
 use crate::files::{self, Change, Debounce, Files, Scan, Watcher, plural};
+use crate::gate::{Gatekeeper, Refusals};
 use crate::index::{Index, Problem, Severity};
 use crate::mesh::{Mesh, State};
 use crate::monitoring::Monitoring;
@@ -48,6 +49,7 @@ pub struct ControlPlane {
     mesh: Arc<Mesh>,
     ads: AdsServer,
     certificates: Option<Certificates>,
+    refusals: Arc<Refusals>,
 }
 
 impl ControlPlane {
@@ -81,12 +83,22 @@ impl ControlPlane {
             mesh,
             ads,
             certificates,
+            refusals: Arc::default(),
         })
     }
 
     /// The ADS server; clones share their state.
     pub fn ads(&self) -> AdsServer {
         self.ads.clone()
+    }
+
+    /// The same for proxies alone that are who they say, if there is an authority that knows them: for the port with
+    /// TLS.
+    pub fn guarded_ads(&self) -> Option<AdsServer> {
+        let certificates = self.certificates()?;
+        let refusals = Arc::clone(&self.refusals);
+        let gate = Gatekeeper::new(certificates, self.mesh(), refusals);
+        Some(self.ads.behind(Arc::new(gate)))
     }
 
     /// What proxies call for their certificates, if there is an authority: beside ADS on the same port, and with
@@ -109,7 +121,10 @@ impl ControlPlane {
     /// The HTTP interface for operators.
     pub fn monitoring(&self) -> axum::Router {
         let files = self.files.places();
-        Monitoring::new(self.mesh(), self.ads(), self.certificates(), files).router()
+        let authority = self
+            .certificates()
+            .map(|it| (it, Arc::clone(&self.refusals)));
+        Monitoring::new(self.mesh(), self.ads(), authority, files).router()
     }
 
     /// Follows the files for ever; ends when the future is dropped.

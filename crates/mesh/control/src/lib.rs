@@ -7,6 +7,7 @@
 mod certificates;
 mod control;
 mod files;
+mod gate;
 mod generate;
 mod index;
 mod mesh;

@@ -102,8 +102,14 @@ pub(crate) fn render(monitoring: &Monitoring) -> String {
         "Requests that answered an outdated response",
         counters.stale_nonces,
     );
-    if let Some(certificates) = &monitoring.certificates {
+    if let Some((certificates, refusals)) = &monitoring.authority {
         authority(&mut text, certificates);
+        let name = "periplus_xds_refusals_total";
+        let help = "Streams of proxies that were refused on the port with TLS, by reason";
+        head(&mut text, name, "counter", help);
+        for (reason, count) in refusals.counts() {
+            line(&mut text, &format!("{name}{{reason=\"{reason}\"}}"), count);
+        }
     }
     text
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::certificates;
+use crate::gate::Refusals;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::sync_status;
@@ -23,7 +24,8 @@ use crate::sync_status;
 pub(crate) struct Monitoring {
     pub(crate) mesh: Arc<Mesh>,
     pub(crate) ads: AdsServer,
-    pub(crate) certificates: Option<CertificateServer>,
+    /// The authority, and whom the port with TLS has refused.
+    pub(crate) authority: Option<(CertificateServer, Arc<Refusals>)>,
     pub(crate) started: Instant,
     /// Where the resources are read, and the mesh configuration.
     pub(crate) files: (Vec<PathBuf>, Option<PathBuf>),
@@ -33,13 +35,13 @@ impl Monitoring {
     pub(crate) fn new(
         mesh: Arc<Mesh>,
         ads: AdsServer,
-        certificates: Option<CertificateServer>,
+        authority: Option<(CertificateServer, Arc<Refusals>)>,
         files: (Vec<PathBuf>, Option<PathBuf>),
     ) -> Self {
         Self {
             mesh,
             ads,
-            certificates,
+            authority,
             started: Instant::now(),
             files,
         }
@@ -78,12 +80,10 @@ async fn syncz(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>> {
 
 /// What the authority is, and what it has refused; `null` if there is none.
 async fn show_certificates(State(monitoring): State<Arc<Monitoring>>) -> Json<Value> {
-    Json(
-        monitoring
-            .certificates
-            .as_ref()
-            .map_or(Value::Null, certificates::page),
-    )
+    let authority = monitoring.authority.as_ref();
+    Json(authority.map_or(Value::Null, |(server, refusals)| {
+        certificates::page(server, &refusals.counts())
+    }))
 }
 
 /// What is said about the resources of Gateway API.

@@ -79,13 +79,14 @@ impl Proxy {
         let ip = ip
             .parse()
             .map_err(|_| format!("`{ip}` in node.id is no IP address"))?;
-        let metadata = node.metadata.as_ref();
-        let text = |key: &str| metadata.and_then(|metadata| text_of(metadata.fields.get(key)?));
+        let text = |key: &str| metadata(node, key);
         let namespace = text("NAMESPACE")
             .or_else(|| domain.split_once(".svc").map(|(namespace, _)| namespace))
             .filter(|namespace| !namespace.is_empty())
             .ok_or("the namespace is missing: set node.metadata.NAMESPACE")?;
-        let labels = metadata
+        let labels = node
+            .metadata
+            .as_ref()
             .and_then(|metadata| metadata.fields.get("LABELS"))
             .map(labels_of)
             .unwrap_or_default();
@@ -154,6 +155,11 @@ impl Proxy {
         let values = names.iter().filter_map(|name| self.labels.get(*name));
         values.map(String::as_str).find(|value| !value.is_empty())
     }
+}
+
+/// A text of a node's metadata, unless it is empty.
+pub(crate) fn metadata<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    text_of(node.metadata.as_ref()?.fields.get(key)?)
 }
 
 /// Whether all of `selector` is among `labels`.

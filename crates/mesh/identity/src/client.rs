@@ -1,12 +1,14 @@
 //! A workload's own certificate: its key is made here and stays here; it is renewed before it ends.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{KeyPair, PublicKeyData as _};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tonic::client::Grpc;
 use tonic::metadata::MetadataValue;
@@ -16,6 +18,7 @@ use tonic_prost::ProstCodec;
 
 use crate::certificate::Facts;
 use crate::csr::Asking;
+use crate::dial::{Dialer, Own, Trust};
 use crate::private::{self, FileError};
 use crate::proto;
 use crate::spiffe::SpiffeId;
@@ -33,8 +36,10 @@ const MAX_REPLY_BYTES: usize = 1024 * 1024;
 /// Where certificates come from, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The control plane, as `http://HOST:PORT`.
+    /// The control plane, as `http://HOST:PORT`, or as `https://HOST:PORT` with `trust`.
     pub endpoint: String,
+    /// How it is known; plaintext is spoken without it.
+    pub trust: Option<Trust>,
     /// The file of the token, which is read again each time.
     pub token: PathBuf,
     /// Who this is.
@@ -105,30 +110,68 @@ impl FetchError {
     }
 }
 
-/// Asks for a certificate once.
+impl Config {
+    /// Reads the token.
+    pub fn token(&self) -> Result<String, FileError> {
+        let token = private::read_secret(&self.token, MAX_TOKEN_BYTES)?;
+        Ok(token.trim().to_owned())
+    }
+
+    /// What makes connections to the control plane that show this certificate; none if plaintext is spoken.
+    pub fn dialer(&self, own: Own) -> Option<Dialer> {
+        let trust = self.trust.clone()?;
+        let address = self.endpoint.strip_prefix("https://");
+        let address = address.unwrap_or(&self.endpoint).trim_end_matches('/');
+        Some(Dialer {
+            address: address.to_owned(),
+            trust,
+            own,
+        })
+    }
+}
+
+/// Asks for a certificate once, by the token.
 pub async fn fetch(config: &Config) -> Result<Credentials, FetchError> {
-    let asked = timeout(TIMEOUT, ask(config)).await;
+    fetch_as(config, None).await
+}
+
+/// Asks for a certificate once: by the one that there is, if it can be shown, else by the token.
+async fn fetch_as(
+    config: &Config,
+    own: Option<&Arc<Credentials>>,
+) -> Result<Credentials, FetchError> {
+    let asked = timeout(TIMEOUT, ask(config, own)).await;
     asked.map_err(|_| FetchError::Timeout(config.endpoint.clone()))?
 }
 
-async fn ask(config: &Config) -> Result<Credentials, FetchError> {
-    let token = private::read_secret(&config.token, MAX_TOKEN_BYTES)?;
-    let mut bearer = MetadataValue::try_from(format!("Bearer {}", token.trim()))
-        .map_err(|_| FetchError::NoToken(config.token.clone()))?;
-    bearer.set_sensitive(true);
+async fn ask(config: &Config, own: Option<&Arc<Credentials>>) -> Result<Credentials, FetchError> {
+    let dialer = config.dialer(watch::channel(own.cloned()).1);
+    let is_shown = dialer
+        .as_ref()
+        .is_some_and(|dialer| dialer.shown().is_some());
     let asking = Asking::new(&config.id)?;
     let mut request = Request::new(proto::Request {
         csr: asking.csr,
         validity_duration: config.lifetime.map_or(0, |it| it.as_secs().cast_signed()),
     });
-    request.metadata_mut().insert("authorization", bearer);
+    // A token may have expired long ago where there is a certificate.
+    if !is_shown {
+        let mut bearer = MetadataValue::try_from(format!("Bearer {}", config.token()?))
+            .map_err(|_| FetchError::NoToken(config.token.clone()))?;
+        bearer.set_sensitive(true);
+        request.metadata_mut().insert("authorization", bearer);
+    }
 
     let failed = |source| FetchError::Connect {
         endpoint: config.endpoint.clone(),
         source,
     };
     let endpoint = Endpoint::from_shared(config.endpoint.clone()).map_err(failed)?;
-    let channel: Channel = endpoint.connect().await.map_err(failed)?;
+    let connected = match dialer {
+        Some(dialer) => endpoint.connect_with_connector(dialer).await,
+        None => endpoint.connect().await,
+    };
+    let channel: Channel = connected.map_err(failed)?;
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_REPLY_BYTES);
     grpc.ready().await.map_err(failed)?;
     let path = http::uri::PathAndQuery::from_static(proto::METHOD);
@@ -180,17 +223,23 @@ pub trait Taker {
 /// Keeps a workload certified for ever: renews at half of the time, and tries again when that fails.
 pub async fn keep(config: &Config, taker: &mut impl Taker) -> std::convert::Infallible {
     let mut pause = MIN_PAUSE;
+    let mut own: Option<Arc<Credentials>> = None;
+    // Where the certificate does not help, the token may, and the other way round.
+    let mut shows = true;
     loop {
         let began = SystemTime::now();
-        match fetch(config).await {
+        match fetch_as(config, own.as_ref().filter(|_| shows)).await {
             Ok(credentials) => {
                 let lifetime = credentials.expires.duration_since(began);
+                own = Some(Arc::new(credentials.clone()));
+                shows = true;
                 taker.renewed(credentials);
                 pause = MIN_PAUSE;
                 sleep(until_renewal(lifetime.unwrap_or_default())).await;
             }
             Err(error) => {
                 taker.failed(&error);
+                shows = !shows;
                 sleep(pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
                 pause = (pause * 2).min(MAX_PAUSE);
             }

@@ -52,7 +52,7 @@ impl Reason {
     ];
 
     /// Its name in metrics.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::NoCredentials => "no_credentials",
             Self::BadToken => "bad_token",

@@ -12,8 +12,9 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, StdError};
+use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, NamedService, UnaryService};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Extensions, Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
@@ -38,6 +39,15 @@ pub struct PeerId {
     pub id: Option<SpiffeId>,
     /// Where the connection comes from.
     pub address: SocketAddr,
+}
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Its account.
+    pub account: ServiceAccount,
+    /// Where its connection comes from, if it is one over TLS.
+    pub address: Option<SocketAddr>,
 }
 
 /// Whom to certify.
@@ -149,6 +159,30 @@ impl CertificateServer {
         Arc::clone(&self.shared.counts)
     }
 
+    /// Who calls another service of the control plane: known as those are who ask for certificates.
+    ///
+    /// # Errors
+    ///
+    /// Why that is not known.
+    pub fn caller(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<Caller, (Reason, Status)> {
+        let authenticated = self
+            .shared
+            .authenticate(metadata, extensions, SystemTime::now());
+        let account = authenticated.map_err(|refusal| {
+            let status = Status::new(refusal.code(), refusal.to_string());
+            (refusal.reason(), status)
+        })?;
+        let peer = extensions.get::<PeerId>();
+        Ok(Caller {
+            account,
+            address: peer.map(|peer| peer.address),
+        })
+    }
+
     /// The authority of now and of later.
     pub fn authorities(&self) -> watch::Receiver<Arc<Authority>> {
         self.shared.authority.clone()
@@ -206,7 +240,7 @@ impl Shared {
             .permits
             .try_acquire()
             .map_err(|_| Refusal::Overloaded)?;
-        let account = self.authenticate(request, now)?;
+        let account = self.authenticate(request.metadata(), request.extensions(), now)?;
         let asked = request.get_ref();
         let lifetime = self.lifetime(asked.validity_duration)?;
         let csr = Csr::parse(&asked.csr)?;
@@ -237,17 +271,18 @@ impl Shared {
     /// Who asks: by its token, by its certificate, or by both, which then must say the same.
     fn authenticate(
         &self,
-        request: &Request<proto::Request>,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
         now: SystemTime,
     ) -> Result<ServiceAccount, Refusal> {
-        let header = request.metadata().get("authorization");
+        let header = metadata.get("authorization");
         let token = header.map(|value| {
             let value = value.to_str().unwrap_or_default();
             let token = value.strip_prefix("Bearer ").unwrap_or_default();
             self.access.tokens.verify(token.trim(), now)
         });
         let token = token.transpose()?.map(|bearer| bearer.account);
-        let peer = request.extensions().get::<PeerId>();
+        let peer = extensions.get::<PeerId>();
         let certificate = match peer.and_then(|peer| peer.id.as_ref()) {
             Some(id) if self.knows(id.trust_domain()) => Some(id.account().clone()),
             Some(id) => return Err(Refusal::ForeignCertificate(id.trust_domain().to_owned())),

@@ -115,6 +115,7 @@ impl World {
         private::write(&path, token).unwrap();
         Config {
             endpoint: format!("http://{}", self.address),
+            trust: None,
             token: path,
             id: REVIEWS.parse().unwrap(),
             lifetime: None,

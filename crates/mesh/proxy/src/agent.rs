@@ -84,6 +84,14 @@ pub enum AgentError {
         /// The field, and what is wrong with it.
         problem: String,
     },
+    /// The control plane will ask who this is, and there is nothing to show.
+    #[error(
+        "the control plane at {endpoint} asks its clients who they are: give the workload's token with --token-file"
+    )]
+    Unknown {
+        /// The control plane.
+        endpoint: String,
+    },
     /// The workers could not start.
     #[error(transparent)]
     Workers(#[from] StartError),
@@ -199,6 +207,8 @@ impl Agent {
         let mut config = Config::new(bootstrap.control_plane.clone(), bootstrap.node.clone());
         config.form = bootstrap.form;
         config.named_types.push(SECRET);
+        let own = watch::Sender::new(None);
+        config.secure = identity::secure(&bootstrap, &options, own.subscribe())?;
         let cache = options.config_cache.clone().map(Cache::new);
         let identity = options.identity.clone();
         let shared = Shared::start(bootstrap, node, options)?;
@@ -224,7 +234,7 @@ impl Agent {
         }
         let mut follower = Follower::new(&shared, cache.is_some());
         if let Some(identity) = identity {
-            tasks.spawn(identity::keep(Arc::clone(&shared), identity));
+            tasks.spawn(identity::keep(Arc::clone(&shared), identity, own));
         }
         if let Some(cache) = cache {
             tasks.spawn(follow::keep(Arc::clone(&shared), cache));

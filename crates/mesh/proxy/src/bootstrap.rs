@@ -7,6 +7,7 @@
 mod file;
 mod overload;
 mod secrets;
+mod secure;
 mod stats;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::path::Path;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::google::protobuf;
+use periplus_identity::Trust;
 use periplus_xds::client::Form;
 use serde_json::{Value, json};
 use serde_saphyr::MessageFormatter;
@@ -32,8 +34,10 @@ pub struct Bootstrap {
     pub node: core::Node,
     /// Where the admin pages are served; nowhere without it.
     pub admin: Option<SocketAddr>,
-    /// The control plane, as `http://HOST:PORT`.
+    /// The control plane, as `http://HOST:PORT`, or as `https://HOST:PORT`.
     pub control_plane: String,
+    /// How it is known, if TLS is spoken to it.
+    pub trust: Option<Trust>,
     /// `ads_config.api_type`: which form of the protocol is spoken.
     pub form: Form,
     /// `static_resources.secrets`.
@@ -276,6 +280,49 @@ mod tests {
             Some(Kind::StringValue("default".to_owned()))
         );
         assert_eq!(metadata["N"].kind, Some(Kind::NumberValue(1.0)));
+    }
+
+    #[test]
+    fn a_control_plane_with_tls_is_known_by_its_roots() {
+        let with = |socket: Value| {
+            let mut file: Value = serde_json::from_str(&sample()).expect("JSON");
+            file["static_resources"]["clusters"][0]["transport_socket"] = socket;
+            parse("sample", &file.to_string())
+        };
+        let socket = |name: &str, sni: &str| {
+            json!({
+                "name": name,
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                    "sni": sni,
+                    "common_tls_context": {
+                        "validation_context": {"trusted_ca": {"filename": "/etc/root-cert.pem"}},
+                    },
+                },
+            })
+        };
+        let tls = "envoy.transport_sockets.tls";
+        for (sni, name) in [
+            ("istiod.istio-system.svc", "istiod.istio-system.svc"),
+            ("", "127.0.0.1"),
+        ] {
+            let bootstrap = with(socket(tls, sni)).expect("valid");
+            assert_eq!(bootstrap.control_plane, "https://127.0.0.1:15010");
+            let trust = bootstrap.trust.expect("one");
+            assert_eq!(trust.roots, Path::new("/etc/root-cert.pem"));
+            assert_eq!(trust.server_name.to_str(), name);
+        }
+        for (socket, said) in [
+            (
+                socket("envoy.transport_sockets.quic", ""),
+                "transport_socket.name",
+            ),
+            (socket(tls, "a b"), "no name of a server"),
+            (json!({"name": tls}), "typed_config"),
+        ] {
+            let error = with(socket).expect_err("not supported");
+            assert!(error.to_string().contains(said), "{error}");
+        }
     }
 
     #[test]

@@ -165,12 +165,19 @@ pub(crate) struct Current {
     pub(crate) view: Rc<HttpView>,
     /// What `view` was taken from.
     seen: Rc<View>,
+    /// The listener has no filter chain of these conditions any more: what holds for the client now is on another,
+    /// which it gets to with another connection, as in Envoy.
+    pub(crate) is_outdated: bool,
 }
 
 impl Current {
     pub(crate) fn new(worker: &Worker, view: Rc<HttpView>) -> Self {
         let seen = worker.view();
-        Self { view, seen }
+        Self {
+            view,
+            seen,
+            is_outdated: false,
+        }
     }
 
     /// Looks for a newer configuration of the listener: whether there is one.
@@ -180,9 +187,12 @@ impl Current {
         if Rc::ptr_eq(&newest, &self.seen) {
             return false;
         }
-        let listener = newest.listeners.get(listener);
-        if let Some(view) = listener.and_then(|listener| listener.successor(&self.view)) {
-            self.view = view.clone();
+        if let Some(listener) = newest.listeners.get(listener) {
+            let successor = listener.successor(&self.view);
+            self.is_outdated = successor.is_none();
+            if let Some(view) = successor {
+                self.view = view.clone();
+            }
         }
         self.seen = newest;
         true

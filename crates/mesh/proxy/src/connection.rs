@@ -337,7 +337,7 @@ impl Connection {
     /// Whether the connection is to end after its current exchange.
     #[inline]
     pub(crate) fn is_to_end(&self) -> bool {
-        self.registered.is_draining() || self.call.gives_up_connection()
+        self.registered.is_draining() || self.current.is_outdated || self.call.gives_up_connection()
     }
 
     fn limits(&self) -> Limits {

@@ -19,6 +19,7 @@ use crate::in_flight::{self, Place};
 use crate::overload::HeadBytes;
 use crate::policy::Metadata;
 use crate::policy::authz::Asked;
+use crate::policy::quota::Limited;
 use crate::reply::{Failure, Reply, append_common};
 use crate::retry::{Retried, Tries};
 use crate::route::RouteAt;
@@ -113,6 +114,8 @@ pub(crate) struct Rare {
     pub(crate) metadata: Metadata,
     /// What an authorizer has said.
     pub(crate) asked: Option<Asked>,
+    /// What a service that counts has said.
+    pub(crate) limited: Option<Limited>,
     /// `www-authenticate`: what the client would have to show.
     pub(crate) challenge: String,
     /// The request as the endpoint gets it, if its route changes heads.

@@ -52,6 +52,8 @@ pub(crate) enum Flag {
     OM,
     /// Rate limited.
     RL,
+    /// Rate limit service error.
+    RLSE,
     /// Unauthorized by an external service.
     UAEX,
 }
@@ -80,6 +82,7 @@ impl Flag {
             Self::FI => "FI",
             Self::OM => "OM",
             Self::RL => "RL",
+            Self::RLSE => "RLSE",
             Self::UAEX => "UAEX",
         }
     }
@@ -108,6 +111,7 @@ impl Flag {
             Self::FI => "FaultInjected",
             Self::OM => "OverloadManagerTerminated",
             Self::RL => "RateLimited",
+            Self::RLSE => "RateLimitServiceError",
             Self::UAEX => "UnauthorizedExternalService",
         }
     }
@@ -136,11 +140,12 @@ impl Flag {
             Self::FI => "a fault filter has answered the request",
             Self::OM => "memory runs short, and the stream holds much of it",
             Self::RL => "there were too many requests",
+            Self::RLSE => "nobody has said whether there were too many requests",
             Self::UAEX => "an authorizer has refused the request",
         }
     }
 
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::UH,
         Self::UF,
         Self::UO,
@@ -162,6 +167,7 @@ impl Flag {
         Self::FI,
         Self::OM,
         Self::RL,
+        Self::RLSE,
         Self::UAEX,
     ];
 

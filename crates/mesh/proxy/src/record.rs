@@ -114,6 +114,10 @@ impl Call {
             grpc: exchange.grpc.as_deref(),
             decided: self.decisions(exchange),
             asked: exchange.rare.as_ref().and_then(|rare| rare.asked.as_ref()),
+            limited: exchange
+                .rare
+                .as_ref()
+                .and_then(|rare| rare.limited.as_ref()),
             details: self.details(exchange),
         }
     }

@@ -59,7 +59,8 @@ pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup}
 pub use locality::{Locality, LocalityBalancing, LocalityKind};
 pub use mesh_config::{
     AccessLog, AccessLogFormat, Authorizer, CheckedBody, ExtensionProvider, HttpAuthorizer,
-    LogProvider, MeshConfig, ProviderKind, ProxyTracing, TagSource, TraceContext,
+    LogProvider, MeshConfig, ProviderKind, ProxyTracing, QuotaAction, QuotaLimit, QuotaProvider,
+    TagSource, TraceContext,
 };
 pub use meta::{ExportTo, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;

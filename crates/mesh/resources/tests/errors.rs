@@ -552,6 +552,14 @@ fn mesh_config() {
             "extensionProviders: [{name: z, zipkin: {service: z, port: 1, traceContextOption: B3}}]\n",
         ),
         (
+            "a quota of nothing",
+            "extensionProviders:\n- name: q\n  envoyRateLimitGrpc: {service: q, port: 1, domain: d}\n",
+        ),
+        (
+            "a quota by two actions in one",
+            "extensionProviders:\n- name: q\n  envoyRateLimitGrpc:\n    service: q\n    port: 1\n    domain: d\n    limits:\n    - actions: [{remoteAddress: {}, sourceCluster: {}}]\n",
+        ),
+        (
             "two documents",
             "enableTracing: true\n---\nenableTracing: true\n",
         ),

@@ -64,12 +64,21 @@ async fn control(args: Args) -> anyhow::Result<()> {
         Some(_) => Some(listen(args.bind, args.tls_port, "--tls-port")?),
         None => None,
     };
+    let certificates_are_wanted = certificates.is_some();
     let plane = ControlPlane::load(Options {
         directories: args.dir,
         mesh_config: args.mesh_config,
         debounce: Debounce::default(),
         certificates,
     })?;
+    if certificates_are_wanted && !args.bind.is_loopback() {
+        tracing::warn!(
+            xds = %xds.local_addr()?,
+            "the port of xDS without TLS is open to other machines: whoever reaches it gets any proxy's configuration, \
+             and tokens that are sent to it can be read on the way; let proxies use the port with TLS, and close this \
+             one to others"
+        );
+    }
     tracing::info!(
         xds = %xds.local_addr()?,
         tls = secured.as_ref().map(TcpListener::local_addr).transpose()?.map(tracing::field::display),
@@ -98,10 +107,12 @@ async fn control(args: Args) -> anyhow::Result<()> {
     let serve_xds = ads.serve_with(incoming, others(), until_stopped());
     let secured = secured.and_then(|listener| plane.secure(listener));
     let secured_services = others();
+    let guarded = plane.guarded_ads();
     let serve_secured = async {
-        match secured {
-            Some(accepted) => {
-                ads.serve_with(accepted, secured_services, until_stopped())
+        match secured.zip(guarded) {
+            Some((accepted, guarded)) => {
+                guarded
+                    .serve_with(accepted, secured_services, until_stopped())
                     .await
             }
             None => Ok(()),

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use periplus_control::{CertificateOptions, CertificateSource};
 use periplus_identity::{
-    AUDIENCE, Bearer, Config, Lifetimes, Rotation, ServiceAccount, SpiffeId, TokenKey, private,
+    AUDIENCE, Bearer, Config, Lifetimes, Rotation, ServerName, ServiceAccount, SpiffeId, TokenKey,
+    Trust, private,
 };
 
 use super::duration;
@@ -80,9 +81,14 @@ pub(crate) struct WorkloadArgs {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// The certificate authority, as http://HOST:PORT [default: the control plane]
+    /// The certificate authority, as http://HOST:PORT or https://HOST:PORT [default: the control plane]
     #[arg(long, value_name = "URL", requires = "token_file")]
     ca: Option<String>,
+
+    /// File with the roots that the authority is believed by, where it is https:// [default: those that the bootstrap
+    /// file names for the control plane]
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    ca_roots: Option<PathBuf>,
 
     /// What the mesh's names begin with
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
@@ -93,22 +99,50 @@ impl WorkloadArgs {
     /// Where the certificate of an account comes from, if there is a token.
     pub(crate) fn config(
         self,
-        control_plane: Option<&str>,
+        control_plane: Option<(&str, Option<&Trust>)>,
         (namespace, account): (&str, &str),
     ) -> anyhow::Result<Option<Config>> {
         let Some(token) = self.token_file else {
             return Ok(None);
         };
         let account = ServiceAccount::new(namespace, account)?;
-        let endpoint = self.ca.or(control_plane.map(str::to_owned));
+        let has_roots = self.ca_roots.is_some();
+        let trust = match (&self.ca, self.ca_roots) {
+            (Some(ca), Some(roots)) => Some(Trust {
+                roots,
+                server_name: server_name(ca)?,
+            }),
+            _ => control_plane.and_then(|(_, trust)| trust.cloned()),
+        };
+        let endpoint = self
+            .ca
+            .or(control_plane.map(|(endpoint, _)| endpoint.to_owned()));
+        let endpoint =
+            endpoint.context("the certificate authority is missing: give it with --ca")?;
+        anyhow::ensure!(
+            !has_roots || endpoint.starts_with("https://"),
+            "--ca-roots is for an authority that is https://, {endpoint} is not"
+        );
+        anyhow::ensure!(
+            trust.is_some() || !endpoint.starts_with("https://"),
+            "nobody says what roots {endpoint} is believed by: give them with --ca-roots"
+        );
         Ok(Some(Config {
-            endpoint: endpoint
-                .context("the certificate authority is missing: give it with --ca")?,
+            trust: trust.filter(|_| endpoint.starts_with("https://")),
+            endpoint,
             token,
             id: SpiffeId::new(&self.trust_domain, account)?,
             lifetime: None,
         }))
     }
+}
+
+/// The name that the server of a URL must have.
+fn server_name(url: &str) -> anyhow::Result<ServerName<'static>> {
+    let uri: http::Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_matches(['[', ']']).to_owned();
+    ServerName::try_from(host).with_context(|| format!("{url} names no server"))
 }
 
 /// Flags of `periplus token`.

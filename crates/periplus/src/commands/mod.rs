@@ -28,6 +28,7 @@ pub(crate) mod proxy;
 pub(crate) mod proxy_config;
 pub(crate) mod proxy_init;
 pub(crate) mod proxy_status;
+pub(crate) mod ratelimit;
 pub(crate) mod sampling;
 pub(crate) mod serve;
 pub(crate) mod services;

@@ -116,9 +116,10 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
     let bootstrap = bootstrap::read(&args.config)?;
     let node = bootstrap.node.id.clone();
     let account = bootstrap.account();
+    let control_plane = (bootstrap.control_plane.as_str(), bootstrap.trust.as_ref());
     let identity = args
         .identity
-        .config(Some(&bootstrap.control_plane), (&account.0, &account.1))?;
+        .config(Some(control_plane), (&account.0, &account.1))?;
     let options = Options {
         identity,
         log_control: Some(LogControl {

@@ -1,8 +1,10 @@
 //! `periplus doctor tracing` names the first step on which spans get lost: the complaints of Istio's users, one by one.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{MESH, RULES, run_in};
 
@@ -162,4 +164,82 @@ fn the_first_step_that_fails_is_named() {
             "{complaint}: {steps:#?}"
         );
     }
+}
+
+/// A control plane that has nothing to tell but its proxies.
+fn control_plane(proxies: &[Value]) -> u16 {
+    let rows = Value::from(proxies).to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(&stream);
+            let mut path = String::new();
+            let mut line = String::new();
+            while line != "\r\n" && reader.read_line(&mut line).is_ok_and(|n| n > 0) {
+                if path.is_empty() {
+                    path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+                }
+                if line != "\r\n" {
+                    line.clear();
+                }
+            }
+            let body = match path.as_str() {
+                "/debug/syncz" => rows.as_str(),
+                "/debug/certificates" => "null",
+                "/version" => r#"{"name": "fake", "version": "1"}"#,
+                _ => "[]",
+            };
+            // A client that has gone needs none.
+            let _ = write!(
+                &stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    port
+}
+
+#[test]
+fn proxies_that_do_not_answer_are_waited_for_together() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let silent: Vec<_> = (0..12)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let row = |(n, listener): (usize, &TcpListener)| {
+        json!({
+            "proxy": format!("p-{n}.default"),
+            "admin": listener.local_addr().unwrap().to_string(),
+            "resources": {},
+            "notes": [],
+        })
+    };
+    let rows: Vec<Value> = silent.iter().enumerate().map(row).collect();
+    let control = format!("http://127.0.0.1:{}", control_plane(&rows));
+    let directory = super::directory(RULES);
+    let begin = Instant::now();
+    let output = run_in(
+        directory.path(),
+        &[
+            "doctor",
+            "--control",
+            &control,
+            "--timeout",
+            "2s",
+            "-o",
+            "json",
+        ],
+    );
+    let error = String::from_utf8_lossy(&output.stderr);
+    let steps: Vec<Value> =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{error}"));
+    let proxies = steps.iter().find(|step| step["name"] == "proxies").unwrap();
+    let said = proxies["said"].as_str().unwrap();
+    for n in 0..silent.len() {
+        assert!(said.contains(&format!("p-{n}.default: ")), "{said}");
+    }
+    // One after the other they would take twelve times as long.
+    let took = begin.elapsed();
+    assert!(took >= TIMEOUT && took < TIMEOUT * 6, "{took:?}: {said}");
 }

@@ -19,6 +19,7 @@ use periplus_resources::{
 };
 use prost::{Message as _, Name as _};
 
+use super::trust::Trust;
 use super::{custom, matching};
 use crate::index::{Entry, Index};
 use crate::proxy::Proxy;
@@ -108,6 +109,7 @@ pub(super) fn network_filters(index: &Index, proxy: &Proxy) -> Vec<listener::Fil
 
 fn configs(index: &Index, proxy: &Proxy, traffic: Traffic) -> impl Iterator<Item = Filter> {
     let applying: Vec<_> = index.authorization_policies(proxy).collect();
+    let trust = Trust::of(index.mesh());
     let actions = [PolicyAction::Audit, PolicyAction::Deny, PolicyAction::Allow];
     actions.into_iter().filter_map(move |action| {
         let of_action = applying.iter().filter(|entry| entry.spec.action == action);
@@ -122,8 +124,8 @@ fn configs(index: &Index, proxy: &Proxy, traffic: Traffic) -> impl Iterator<Item
             _ => "istio_dry_run_deny_",
         };
         Some(Filter {
-            rules: rules(&action, &enforced, traffic),
-            shadow_rules: rules(&action, &tried, traffic),
+            rules: rules(&action, &enforced, traffic, trust),
+            shadow_rules: rules(&action, &tried, traffic, trust),
             shadow_rules_stat_prefix: prefix.to_owned(),
         })
     })
@@ -134,6 +136,7 @@ pub(super) fn rules(
     action: &PolicyAction,
     entries: &[&&Entry<AuthorizationPolicy>],
     traffic: Traffic,
+    trust: Trust<'_>,
 ) -> Option<Rules> {
     if entries.is_empty() {
         return None;
@@ -161,7 +164,7 @@ pub(super) fn rules(
             format!("{prefix}ns[{namespace}]-policy[{policy}]-rule[{rule}]")
         };
         for (index, rule) in entry.spec.rules.iter().enumerate() {
-            if let Some(policy) = policy(rule, namespace, of_requests) {
+            if let Some(policy) = policy(rule, (namespace, trust), of_requests) {
                 policies.insert(name(index), policy);
             }
         }
@@ -214,7 +217,7 @@ fn that_never_matches() -> Policy {
     }
 }
 
-fn policy(rule: &PolicyRule, namespace: &str, of_requests: OfRequests) -> Option<Policy> {
+fn policy(rule: &PolicyRule, place: (&str, Trust<'_>), of_requests: OfRequests) -> Option<Policy> {
     let anything = [Operation::default()];
     let anybody = [PolicySource::default()];
     let to = if rule.to.is_empty() {
@@ -232,7 +235,7 @@ fn policy(rule: &PolicyRule, namespace: &str, of_requests: OfRequests) -> Option
         .map(|one| permissions(one, &rule.when, of_requests));
     let principals = from
         .iter()
-        .map(|one| principals(one, &rule.when, namespace, of_requests));
+        .map(|one| principals(one, &rule.when, place, of_requests));
     Some(Policy {
         permissions: permissions.collect::<Result<_, _>>().ok()?,
         principals: principals.collect::<Result<_, _>>().ok()?,
@@ -287,7 +290,7 @@ fn permissions(
 fn principals(
     source: &PolicySource,
     when: &[PolicyCondition],
-    namespace: &str,
+    (namespace, trust): (&str, Trust<'_>),
     of_requests: OfRequests,
 ) -> Result<Principal, Senseless> {
     let mut all = Vec::new();
@@ -307,7 +310,7 @@ fn principals(
         }
     };
     let account = |account: &str| matching::service_account(account, namespace);
-    add(&source.principals, &matching::principal);
+    add(&trust.principals(&source.principals), &matching::principal);
     add(
         of_requests.values(&source.request_principals)?,
         &matching::request_principal,
@@ -332,7 +335,9 @@ fn principals(
                 Identifier::RemoteIp(matching::block(block))
             }),
             ConditionKey::SourceNamespace => add(values, &matching::namespace),
-            ConditionKey::SourcePrincipal => add(values, &matching::principal),
+            ConditionKey::SourcePrincipal => {
+                add(&trust.principals(values), &matching::principal);
+            }
             ConditionKey::SourceServiceAccount => add(values, &account),
             ConditionKey::RequestPrincipal => {
                 add(of_requests.values(values)?, &matching::request_principal);

@@ -24,6 +24,7 @@ use periplus_resources::{AuthorizationPolicy, Authorizer, Host, HttpAuthorizer, 
 
 use super::authorization::{Filter, Traffic, rules};
 use super::proto::{any, duration};
+use super::trust::Trust;
 use crate::index::{Entry, Index};
 use crate::names;
 use crate::proxy::Proxy;
@@ -59,11 +60,12 @@ pub(super) fn services(index: &Index, proxy: &Proxy) -> Vec<Host> {
 
 /// The filters of requests: for each provider its rules, and the one that asks.
 pub(super) fn filters(index: &Index, proxy: &Proxy) -> Vec<HttpFilter> {
+    let trust = Trust::of(index.mesh());
     let mut filters = Vec::new();
     for (name, entries) in by_provider(index, proxy) {
         let entries: Vec<_> = entries.iter().collect();
         let action = PolicyAction::Custom(name.to_owned());
-        let matching = rules(&action, &entries, Traffic::Requests);
+        let matching = rules(&action, &entries, Traffic::Requests, trust);
         let Some(authorizer) = index.mesh().authorizer(name) else {
             filters.extend(matching.map(|rules| closed(rules).into_http()));
             continue;
@@ -88,6 +90,7 @@ pub(super) fn filters(index: &Index, proxy: &Proxy) -> Vec<HttpFilter> {
 /// Connections that a provider of gRPC would have to be asked about, which nobody does: they are denied. Providers
 /// of HTTP know requests only, as in Istio.
 pub(super) fn closed_to_connections(index: &Index, proxy: &Proxy) -> Vec<Filter> {
+    let trust = Trust::of(index.mesh());
     let mut filters = Vec::new();
     for (name, entries) in by_provider(index, proxy) {
         let authorizer = index.mesh().authorizer(name);
@@ -96,7 +99,7 @@ pub(super) fn closed_to_connections(index: &Index, proxy: &Proxy) -> Vec<Filter>
         }
         let entries: Vec<_> = entries.iter().collect();
         let action = PolicyAction::Custom(name.to_owned());
-        let matching = rules(&action, &entries, Traffic::Connections);
+        let matching = rules(&action, &entries, Traffic::Connections, trust);
         filters.extend(matching.map(closed));
     }
     filters

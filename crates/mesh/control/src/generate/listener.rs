@@ -24,7 +24,7 @@ use super::access_log::access_logs;
 use super::policy;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
-use super::{authentication, authorization, custom, told};
+use super::{authentication, authorization, custom, quota, told};
 use crate::index::{Index, Side};
 use crate::names;
 use crate::proxy::{Proxy, Role};
@@ -92,7 +92,10 @@ pub(super) fn http(
             let asking = custom::filters(index, proxy).into_iter();
             let tokens = authentication::filter(index, proxy);
             let policies = authorization::filters(index, proxy);
-            asking.chain(tokens).chain(policies).collect()
+            let quotas = quota::filters(index, proxy);
+            // What is refused anyway uses nobody's quota up.
+            let deciding = asking.chain(tokens).chain(policies);
+            deciding.chain(quotas).collect()
         }
         false => Vec::new(),
     };

@@ -22,9 +22,11 @@ mod order;
 mod outbound;
 mod policy;
 mod proto;
+mod quota;
 mod route;
 mod told;
 mod tracing;
+mod trust;
 
 use std::collections::BTreeMap;
 
@@ -102,7 +104,8 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
     for host in authentication::services(index, proxy) {
         clusters.add(&host);
     }
-    for host in custom::services(index, proxy) {
+    let asked = custom::services(index, proxy).into_iter();
+    for host in asked.chain(quota::services(index, proxy)) {
         clusters.add(&host);
     }
     made.clusters.extend(authentication::clusters(index, proxy));

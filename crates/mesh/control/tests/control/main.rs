@@ -4,6 +4,7 @@ mod analysis;
 mod connections;
 mod gateway_api;
 mod generate;
+mod guarded;
 mod kubernetes;
 mod live;
 mod localities;

@@ -26,6 +26,7 @@ pub(super) fn certs(state: &State) -> Value {
         let names = names.map(|name| json!({"dns": name}));
         json!({
             "serial_number": certificate.serial,
+            "sha256_fingerprint": certificate.fingerprint(),
             "subject": certificate.subject,
             "subject_alt_names": uris.chain(names).collect::<Vec<_>>(),
             "days_until_expiration": certificate.days_left(now).to_string(),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use envoy_types::pb::envoy::config::core::v3::{self as core, node};
 use envoy_types::pb::google::protobuf::{self, value::Kind};
+use periplus_identity::Trust;
 use periplus_xds::client::Form;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use super::Bootstrap;
 use super::overload::OverloadManager;
 use super::secrets::Secret;
+use super::secure::TransportSocket;
 use super::stats::StatsConfig;
 
 /// What the proxy says of itself to the control plane, as Envoy does.
@@ -191,6 +193,8 @@ struct Cluster {
     _http2_protocol_options: Option<Value>,
     #[serde(alias = "loadAssignment")]
     load_assignment: LoadAssignment,
+    #[serde(alias = "transportSocket")]
+    transport_socket: Option<TransportSocket>,
 }
 
 #[derive(Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
@@ -238,7 +242,7 @@ pub(super) type Problem = (String, String);
 
 impl File {
     pub(super) fn check(self) -> Result<Bootstrap, Problem> {
-        let control_plane = self.control_plane()?;
+        let (control_plane, trust) = self.control_plane()?;
         let form = match self.dynamic_resources.ads_config.api_type {
             ApiType::Grpc | ApiType::AggregatedGrpc => Form::StateOfTheWorld,
             ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => Form::Delta,
@@ -265,12 +269,13 @@ impl File {
             node: self.node.into_envoy(),
             admin,
             control_plane,
+            trust,
             form,
             secrets,
         })
     }
 
-    fn control_plane(&self) -> Result<String, Problem> {
+    fn control_plane(&self) -> Result<(String, Option<Trust>), Problem> {
         let ads = &self.dynamic_resources.ads_config;
         let ApiVersion::V3 = ads.transport_api_version;
         let [service] = ads.grpc_services.as_slice() else {
@@ -309,10 +314,17 @@ impl File {
         };
         let at = &endpoint.endpoint.address.socket_address;
         let (Some(Protocol::Tcp) | None) = at.protocol;
-        Ok(match at.address.parse::<IpAddr>() {
-            Ok(ip) => format!("http://{}", SocketAddr::new(ip, at.port_value)),
-            Err(_) => format!("http://{}:{}", at.address, at.port_value),
-        })
+        let socket = cluster.transport_socket.as_ref();
+        let trust = socket.map(|socket| socket.check(&at.address)).transpose()?;
+        let scheme = match trust {
+            Some(_) => "https",
+            None => "http",
+        };
+        let address = match at.address.parse::<IpAddr>() {
+            Ok(ip) => format!("{scheme}://{}", SocketAddr::new(ip, at.port_value)),
+            Err(_) => format!("{scheme}://{}:{}", at.address, at.port_value),
+        };
+        Ok((address, trust))
     }
 }
 

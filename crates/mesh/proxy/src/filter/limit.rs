@@ -35,7 +35,7 @@ impl Call {
         stats.enabled.increment();
         let descriptors = match &*limit.descriptors {
             [] => Vec::new(),
-            _ => self.descriptors(exchange, limit),
+            _ => self.descriptors(exchange, (&limit.rules, limit.stage, limit.of_host)),
         };
         let (is_allowed, bucket) = limit.take(&descriptors);
         if let Some(bucket) = bucket.filter(|_| limit.tells) {
@@ -77,8 +77,13 @@ impl Call {
         })
     }
 
-    /// What the rules make of a request.
-    fn descriptors(&self, exchange: &Exchange, limit: &RateLimit) -> Vec<Descriptor> {
+    /// What rules make of a request: those of a filter, or, where it has none, those of its stage that the route and
+    /// its virtual host have.
+    pub(crate) fn descriptors(
+        &self,
+        exchange: &Exchange,
+        (own, stage, of_host): (&[LimitRule], u32, OfHost),
+    ) -> Vec<Descriptor> {
         let of = |rule: &LimitRule| {
             let parts = rule
                 .actions
@@ -88,8 +93,8 @@ impl Call {
             let parts: Descriptor = parts?.into_iter().flatten().collect();
             (!parts.is_empty()).then_some(parts)
         };
-        if !limit.rules.is_empty() {
-            return limit.rules.iter().filter_map(of).collect();
+        if !own.is_empty() {
+            return own.iter().filter_map(of).collect();
         }
         let router = self.view.router.as_ref().zip(exchange.route);
         let action = router.map(|(router, at)| &router.route(at).action);
@@ -99,7 +104,7 @@ impl Call {
         let Some(limits) = &forward.limits else {
             return Vec::new();
         };
-        let counts_host = match limit.of_host {
+        let counts_host = match of_host {
             _ if limits.includes_host => true,
             OfHost::Override => limits.own.is_empty(),
             OfHost::Include => true,
@@ -107,7 +112,7 @@ impl Call {
         };
         let of_host: &[LimitRule] = if counts_host { &limits.of_host } else { &[] };
         let rules = limits.own.iter().chain(of_host);
-        let rules = rules.filter(|rule| rule.stage == limit.stage);
+        let rules = rules.filter(|rule| rule.stage == stage);
         rules.filter_map(of).collect()
     }
 

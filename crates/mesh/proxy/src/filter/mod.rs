@@ -18,6 +18,7 @@ use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::policy::authz::{self, AuthzView};
 use crate::policy::jwt::{Demand, JwtView};
+use crate::policy::quota::{self, QuotaView};
 use crate::policy::{Decided, RBAC, RbacView};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::{ConnectionManager, Cors, Fault, Filter, HttpFilter, PerFilters, RateLimit};
@@ -33,6 +34,7 @@ pub(crate) enum Active {
     Rbac(Rc<RbacView>),
     Jwt(Rc<JwtView>, Demand),
     Authz(Rc<AuthzView>),
+    Quota(Rc<QuotaView>),
 }
 
 /// What the filters of a connection manager have in common.
@@ -73,6 +75,7 @@ pub(crate) struct Maker<'a> {
     rbac: RefCell<Vec<Rc<RbacView>>>,
     jwt: RefCell<Vec<Rc<JwtView>>>,
     authz: RefCell<Vec<Rc<AuthzView>>>,
+    quotas: RefCell<Vec<Rc<QuotaView>>>,
 }
 
 impl<'a> Maker<'a> {
@@ -84,6 +87,7 @@ impl<'a> Maker<'a> {
             rbac: RefCell::default(),
             jwt: RefCell::default(),
             authz: RefCell::default(),
+            quotas: RefCell::default(),
         }
     }
 
@@ -148,6 +152,11 @@ impl<'a> Maker<'a> {
                 let new = || AuthzView::new(authz, self.stat_prefix, self.registry);
                 Some(Active::Authz(shared(&self.authz, is_it, new)))
             }
+            Filter::Quota(quota) => {
+                let is_it = |view: &QuotaView| Arc::ptr_eq(&view.quota, quota);
+                let new = || QuotaView::new(quota);
+                (quota.enabled > 0).then(|| Active::Quota(shared(&self.quotas, is_it, new)))
+            }
         }
     }
 }
@@ -210,6 +219,7 @@ async fn wait(
             Ok(client.call_mut().take_tokens(exchange, tokens, checked))
         }
         Active::Authz(view) => authz::run(client, exchange, view).await,
+        Active::Quota(view) => quota::run(client, exchange, view).await,
         Active::Cors(_) | Active::Limit(_) | Active::Rbac(_) => Ok(None),
     }
 }
@@ -229,7 +239,7 @@ impl Call {
                 Active::Cors(policy) => self.cors(exchange, policy),
                 Active::Limit(limit) => self.limit_rate(exchange, limit),
                 Active::Rbac(rules) => self.ask_rules(rules, place, exchange),
-                Active::Fault(_) | Active::Jwt(..) | Active::Authz(_) => {
+                Active::Fault(_) | Active::Jwt(..) | Active::Authz(_) | Active::Quota(_) => {
                     return Passed::Until(filter.clone());
                 }
             };

@@ -195,7 +195,7 @@ impl Server {
             .renew(&shared.worker, shared.registered.listener());
         let (head, body) = request.into_parts();
         let call = shared.call(self.current.view.clone());
-        if call.gives_up_connection() {
+        if self.current.is_outdated || call.gives_up_connection() {
             self.close();
         }
         shared.active.set(shared.active.get() + 1);

@@ -10,6 +10,7 @@ mod expression;
 mod filter;
 pub(crate) mod jwt;
 mod metadata;
+pub(crate) mod quota;
 mod rbac;
 mod subject;
 

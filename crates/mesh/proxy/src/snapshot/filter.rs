@@ -9,6 +9,7 @@ use super::{HeaderMatch, RateLimit, ValueMatch};
 use crate::policy::Rbac;
 use crate::policy::authz::{Authz, CheckSettings};
 use crate::policy::jwt::Jwt;
+use crate::policy::quota::Quota;
 
 /// A filter of a connection manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Filter {
     Jwt(Arc<Jwt>, Required),
     /// Asks a service.
     Authz(Arc<Authz>),
+    /// Asks a service that counts.
+    Quota(Arc<Quota>),
 }
 
 /// Which tokens a request must have.

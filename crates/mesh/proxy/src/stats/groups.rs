@@ -309,6 +309,16 @@ group! {
 }
 
 group! {
+    /// `cluster.NAME.ratelimit.…`
+    QuotaStats {
+        ok = "ok",
+        over_limit = "over_limit",
+        error = "error",
+        failure_mode_allowed = "failure_mode_allowed",
+    }
+}
+
+group! {
     /// `tracing.zipkin.…` and `tracing.opentelemetry.…`
     TracerStats {
         spans_sent = "spans_sent",

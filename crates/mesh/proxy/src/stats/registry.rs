@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{
     AuthzStats, ClusterStats, ConnectionLimitStats, CorsStats, EnforcedStats, FaultStats, Group,
     HttpInspectorStats, HttpStats, JwtStats, LimitStats, ListenerHttpStats, ListenerStats,
-    ProxyProtocolStats, Scope, ShadowStats, Sums, TcpStats, TlsInspectorStats, TlsStats,
-    TracerStats, Value,
+    ProxyProtocolStats, QuotaStats, Scope, ShadowStats, Sums, TcpStats, TlsInspectorStats,
+    TlsStats, TracerStats, Value,
 };
 use crate::telemetry::istio::SeriesList;
 
@@ -39,6 +39,7 @@ pub(crate) struct Registry {
     shadow: Groups<ShadowStats>,
     jwt: Groups<JwtStats>,
     authz: Groups<AuthzStats>,
+    quotas: Groups<QuotaStats>,
 }
 
 impl Registry {
@@ -137,6 +138,11 @@ impl Registry {
         self.authz.get(prefix)
     }
 
+    /// The counts of requests that a service was asked to count, with this prefix of theirs.
+    pub(crate) fn quota(&self, prefix: &str) -> Arc<QuotaStats> {
+        self.quotas.get(prefix)
+    }
+
     /// Forgets what nobody counts any more.
     pub(crate) fn prune(&self) {
         self.http.prune();
@@ -154,6 +160,7 @@ impl Registry {
         self.shadow.prune();
         self.jwt.prune();
         self.authz.prune();
+        self.quotas.prune();
     }
 
     /// Adds all counts to `sums`.
@@ -197,6 +204,7 @@ impl Registry {
         self.enforced.add_whole_names_to(sums);
         self.shadow.add_whole_names_to(sums);
         self.authz.add_whole_names_to(sums);
+        self.quotas.add_whole_names_to(sums);
     }
 }
 

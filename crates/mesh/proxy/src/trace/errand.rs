@@ -9,9 +9,21 @@ use crate::clock::Micros;
 use crate::errand::Answer;
 use crate::exchange::Exchange;
 use crate::http1::edit::Names;
-use crate::policy::authz::{Authz, Verdict};
 use crate::trace::spans::{digits, status_code};
 use crate::trace::tags::Tags;
+
+/// A question to a service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Child<'a> {
+    /// The cluster of the service.
+    pub(crate) cluster: &'a str,
+    /// The name of the span.
+    pub(crate) name: &'a str,
+    /// What was answered.
+    pub(crate) tag: Option<(&'static str, &'static str)>,
+    /// Why there is no answer.
+    pub(crate) trouble: Option<&'a str>,
+}
 
 impl Call {
     /// Appends the context of a span below the request's.
@@ -35,21 +47,22 @@ impl Call {
         })
     }
 
-    /// Reports the span of a question: when it was asked, what was answered, and what that means.
+    /// Reports the span of a question: what it was, when it was asked, and what was answered.
     pub(crate) fn report_child(
         &self,
         span: &SpanContext,
-        authz: &Authz,
-        (begin, answer, verdict): (Micros, &Answer, &Verdict),
+        child: &Child<'_>,
+        (begin, answer): (Micros, &Answer),
     ) {
         let Some(tracer) = self.view.tracer.as_ref().filter(|_| span.sampled) else {
             return;
         };
-        let cluster = &authz.service.cluster;
-        let name = match authz.service.http {
-            Some(_) => format!("async {cluster} egress"),
-            None => "async envoy.service.auth.v3.Authorization.Check egress".to_owned(),
-        };
+        let Child {
+            cluster,
+            name,
+            tag,
+            trouble,
+        } = *child;
         let mut code = Default::default();
         let mut tags = Tags::new();
         tags.push("upstream_cluster", cluster);
@@ -60,15 +73,10 @@ impl Call {
         }
         let status = answer.status();
         tags.push("http.status_code", digits(&mut code, status.into()));
-        tags.push(
-            "ext_authz_status",
-            match verdict {
-                Verdict::Allowed(_) => "ext_authz_ok",
-                Verdict::Denied(_) => "ext_authz_unauthorized",
-                Verdict::Failed(..) => "ext_authz_error",
-            },
-        );
-        if let Verdict::Failed(reason, _) = verdict {
+        if let Some((name, value)) = tag {
+            tags.push(name, value);
+        }
+        if let Some(reason) = trouble {
             tags.push("error", "true");
             tags.push("error.reason", reason);
         }
@@ -80,7 +88,7 @@ impl Call {
                 span_id: span.span_id,
                 parent_span_id: span.parent_span_id,
                 kind: SpanKind::Client,
-                name: &name,
+                name,
                 start_unix_micros: clock.wall(begin),
                 duration_micros: clock.now().saturating_sub(begin),
                 tags: tags.as_slice(),

@@ -4,7 +4,7 @@ mod attempt;
 mod context;
 mod decide;
 mod details;
-mod errand;
+pub(crate) mod errand;
 mod spans;
 mod tags;
 

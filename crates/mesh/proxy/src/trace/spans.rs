@@ -17,6 +17,7 @@ use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::policy::Told;
 use crate::policy::authz::Asked;
+use crate::policy::quota::Limited;
 use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
 use crate::trace::attempt::{Attempt, push_peers};
@@ -61,6 +62,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) decided: [Option<Told<'a>>; 2],
     /// What an authorizer has said.
     pub(crate) asked: Option<&'a Asked>,
+    /// What a service that counts has said.
+    pub(crate) limited: Option<&'a Limited>,
     /// What Envoy's spans do not tell, if it is to be told.
     pub(crate) details: Option<Details<'a>>,
 }
@@ -176,7 +179,7 @@ impl Tracer {
             .then(|| value(Name::XEnvoyDownstreamServiceCluster))
             .flatten();
         let agent = value(Name::UserAgent);
-        let (mut code, mut sent, mut received, mut took) = Default::default();
+        let (mut code, mut sent, mut received, mut took, mut counted) = Default::default();
         let code = digits(&mut code, u64::from(status));
         let sent = digits(&mut sent, finished.response_bytes);
         let received = digits(&mut received, finished.request_bytes);
@@ -229,6 +232,11 @@ impl Tracer {
             tags.push("ext_authz.provider", &asked.provider.service.cluster);
             tags.push("ext_authz.result", asked.result);
             tags.push("ext_authz.duration_us", digits(&mut took, asked.took));
+        }
+        if let Some(limited) = finished.limited {
+            tags.push("ratelimit.provider", &limited.quota.cluster);
+            tags.push("ratelimit.result", limited.result);
+            tags.push("ratelimit.duration_us", digits(&mut counted, limited.took));
         }
         let cluster = self.push_cluster(&mut tags, finished.cluster);
         if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {

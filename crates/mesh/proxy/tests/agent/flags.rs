@@ -74,12 +74,7 @@ static FLAGS: [(&str, &str, How, &str); 30] = [
         Get("/status/404", 404),
         "UAEX",
     ),
-    (
-        "RLSE",
-        "RateLimitServiceError",
-        Never("the rate limit service"),
-        "",
-    ),
+    ("RLSE", "RateLimitServiceError", Get("/quota", 500), "RLSE"),
     (
         "IH",
         "InvalidEnvoyRequestHeaders",

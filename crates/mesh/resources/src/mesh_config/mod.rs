@@ -1,6 +1,7 @@
 mod access_log;
 mod authorizer;
 mod provider;
+mod quota;
 mod tracing;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub use self::access_log::{AccessLog, AccessLogFormat, LogProvider};
 pub use self::authorizer::{Authorizer, CheckedBody, HttpAuthorizer};
 use self::provider::Provider;
 pub use self::provider::{ExtensionProvider, ProviderKind, TraceContext};
+pub use self::quota::{QuotaAction, QuotaLimit, QuotaProvider};
 pub(crate) use self::tracing::read_custom_tags;
 use self::tracing::read_default_config;
 pub use self::tracing::{ProxyTracing, TagSource};
@@ -32,6 +34,8 @@ pub struct MeshConfig {
     pub log_providers: Vec<LogProvider>,
     /// The services that AuthorizationPolicies may ask.
     pub authorizers: Vec<Authorizer>,
+    /// The services that count requests.
+    pub quotas: Vec<QuotaProvider>,
     /// The provider that spans go to, one of `providers`.
     pub default_tracing: Option<String>,
     /// The logs that are written unless a Telemetry resource says something else, each one of `log_providers`.
@@ -164,6 +168,7 @@ impl Default for MeshConfig {
             providers: Vec::new(),
             log_providers: vec![LogProvider::built_in()],
             authorizers: Vec::new(),
+            quotas: Vec::new(),
             default_tracing: None,
             default_logging: Vec::new(),
             tracing: ProxyTracing::default(),
@@ -262,6 +267,7 @@ impl MeshConfig {
                     config.log_providers.push(provider);
                 }
                 Provider::Authorizer(authorizer) => config.authorizers.push(authorizer),
+                Provider::Quota(quota) => config.quotas.push(quota),
                 Provider::Prometheus(_) => {}
             }
         }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::access_log::LogProvider;
 use super::authorizer::Authorizer;
+use super::quota::QuotaProvider;
 use crate::diagnostic::At;
 use crate::host::Host;
 use crate::view::{Object, Shape, View};
@@ -66,6 +67,7 @@ const PROVIDER: Shape = Shape {
         "envoyFileAccessLog",
         "envoyExtAuthzGrpc",
         "envoyExtAuthzHttp",
+        "envoyRateLimitGrpc",
         "prometheus",
     ],
     refused: &[
@@ -125,6 +127,7 @@ pub(super) enum Provider {
     Tracing(ExtensionProvider),
     Log(LogProvider),
     Authorizer(Authorizer),
+    Quota(QuotaProvider),
     /// It scrapes each proxy, and needs nothing of the mesh.
     Prometheus(String),
 }
@@ -135,6 +138,7 @@ const KINDS: &[&str] = &[
     "envoyFileAccessLog",
     "envoyExtAuthzGrpc",
     "envoyExtAuthzHttp",
+    "envoyRateLimitGrpc",
     "prometheus",
 ];
 
@@ -144,6 +148,7 @@ impl Provider {
             Self::Tracing(provider) => &provider.name,
             Self::Log(provider) => &provider.name,
             Self::Authorizer(provider) => &provider.name,
+            Self::Quota(provider) => &provider.name,
             Self::Prometheus(name) => name,
         }
     }
@@ -175,6 +180,10 @@ impl Provider {
                 let view = object.get("envoyExtAuthzHttp")?;
                 Authorizer::read_http(name, view).map(Self::Authorizer)
             }
+            ["envoyRateLimitGrpc"] => {
+                let view = object.get("envoyRateLimitGrpc")?;
+                QuotaProvider::read(name, view).map(Self::Quota)
+            }
             ["prometheus"] => {
                 object.get("prometheus")?.object(&NOTHING)?;
                 Some(Self::Prometheus(name))
@@ -182,7 +191,7 @@ impl Provider {
             [] => {
                 object.fail(
                     "give the provider one of `zipkin`, `opentelemetry`, `envoyFileAccessLog`, `envoyExtAuthzGrpc`, \
-                     `envoyExtAuthzHttp` and `prometheus`",
+                     `envoyExtAuthzHttp`, `envoyRateLimitGrpc` and `prometheus`",
                 );
                 None
             }

@@ -2,6 +2,7 @@
 //! state-of-the-world form or of the incremental one.
 
 mod delta;
+mod secure;
 mod session;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,13 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
 
 use self::delta::DeltaSession;
+use self::secure::{Bearer, Connector};
+pub use self::secure::{Dial, Secure, Stream};
 use self::session::Session;
 
 /// Takes what the control plane sends.
@@ -101,8 +105,10 @@ pub struct Rejection {
 /// How a client connects.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The control plane, as `http://HOST:PORT`.
+    /// The control plane, as `http://HOST:PORT`, or as `https://HOST:PORT` with `secure`.
     pub endpoint: String,
+    /// How connections are made, and who this is to the control plane; plaintext without it.
+    pub secure: Option<Secure>,
     /// Who this is; sent with the first request of each stream.
     pub node: Node,
     /// Which form of the protocol is spoken.
@@ -127,6 +133,7 @@ impl Config {
         use crate::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
         Self {
             endpoint: endpoint.into(),
+            secure: None,
             node,
             form: Form::default(),
             wildcard_types: vec![CLUSTER, LISTENER],
@@ -235,7 +242,7 @@ trait Dialogue {
     ) -> Result<Response<Streaming<Self::Response>>, Status>;
 }
 
-type Client = AggregatedDiscoveryServiceClient<Channel>;
+type Client = AggregatedDiscoveryServiceClient<InterceptedService<Channel, Bearer>>;
 
 async fn follow<H: Handler>(
     config: &Config,
@@ -267,7 +274,7 @@ async fn pause_after<H: Handler>(
 
 impl Config {
     async fn connect(&self) -> Result<Client, StreamError> {
-        let channel = Endpoint::from_shared(self.endpoint.clone())
+        let endpoint = Endpoint::from_shared(self.endpoint.clone())
             .map_err(|source| StreamError::Endpoint {
                 endpoint: self.endpoint.clone(),
                 source,
@@ -276,14 +283,20 @@ impl Config {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
-            .tcp_nodelay(true)
-            .connect()
-            .await
-            .map_err(|source| StreamError::Connect {
-                endpoint: self.endpoint.clone(),
-                source,
-            })?;
-        let client = Client::new(channel);
+            .tcp_nodelay(true);
+        let connected = match &self.secure {
+            None => endpoint.connect().await,
+            Some(secure) => {
+                let connector = Connector(secure.clone());
+                endpoint.connect_with_connector(connector).await
+            }
+        };
+        let channel = connected.map_err(|source| StreamError::Connect {
+            endpoint: self.endpoint.clone(),
+            source,
+        })?;
+        let bearer = Bearer(self.secure.clone());
+        let client = Client::new(InterceptedService::new(channel, bearer));
         Ok(client.max_decoding_message_size(self.max_message_bytes))
     }
 

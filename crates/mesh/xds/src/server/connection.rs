@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::form::{Asked, Due, Form, Meaning};
 use super::status::{Entry, Nack, ProxyStatus};
-use super::{NodeRefused, Shared};
+use super::{Admission, NodeRefused, Shared};
 use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, push_rank};
 use crate::{Resource, ResourceSet, Snapshot};
 
@@ -27,13 +27,13 @@ const MAX_ERROR_BYTES: usize = 8 * 1024;
 pub(super) fn spawn<F: Form>(
     shared: Arc<Shared>,
     requests: Streaming<F::Request>,
-    peer: Option<SocketAddr>,
+    whence: (Option<SocketAddr>, Option<Admission>),
     permit: OwnedSemaphorePermit,
 ) -> mpsc::Receiver<Result<F::Response, Status>> {
     let (outgoing, responses) = mpsc::channel(1);
     tokio::spawn(async move {
         let _permit = permit;
-        let outcome = serve::<F>(&shared, requests, peer, &outgoing).await;
+        let outcome = serve::<F>(&shared, requests, whence, &outgoing).await;
         if let Err(status) = outcome {
             // The client may be gone already; then nobody needs the reason.
             let _ = outgoing.send(Err(status)).await;
@@ -45,7 +45,7 @@ pub(super) fn spawn<F: Form>(
 async fn serve<F: Form>(
     shared: &Arc<Shared>,
     mut requests: Streaming<F::Request>,
-    peer: Option<SocketAddr>,
+    (peer, admission): (Option<SocketAddr>, Option<Admission>),
     outgoing: &mpsc::Sender<Result<F::Response, Status>>,
 ) -> Result<(), Status> {
     let mut closing = shared.closing.subscribe();
@@ -63,6 +63,14 @@ async fn serve<F: Form>(
     let node = node.ok_or_else(|| {
         Status::invalid_argument("the first request of a stream must carry a node with an id")
     })?;
+
+    if let Some(admits) = admission {
+        admits(&node).inspect_err(|_| {
+            shared
+                .registry
+                .count(|counters| counters.streams_refused += 1);
+        })?;
+    }
 
     let mut generations = shared.source.subscribe();
     let mut connection = Connection::<F>::open(shared, node, peer)?;

@@ -4,6 +4,7 @@
 mod connection;
 mod delta;
 mod form;
+mod gate;
 mod status;
 mod subscription;
 
@@ -30,6 +31,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::delta::Delta;
 use self::form::Form;
+pub use self::gate::{Admission, Gate};
 use self::status::Registry;
 pub use self::status::{Counters, Nack, ProxyStatus, TypeStatus};
 use self::subscription::Subscription;
@@ -94,6 +96,7 @@ impl Default for Limits {
 #[derive(Clone)]
 pub struct AdsServer {
     shared: Arc<Shared>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 struct Shared {
@@ -109,6 +112,7 @@ impl AdsServer {
     pub fn new(source: Arc<dyn Source>, limits: Limits) -> Self {
         let streams = Arc::new(Semaphore::new(limits.max_streams));
         Self {
+            gate: None,
             shared: Arc::new(Shared {
                 source,
                 limits,
@@ -116,6 +120,14 @@ impl AdsServer {
                 registry: Arc::default(),
                 closing: watch::Sender::new(false),
             }),
+        }
+    }
+
+    /// The same server for those alone whom the gate lets in; the two share their state.
+    pub fn behind(&self, gate: Arc<dyn Gate>) -> Self {
+        Self {
+            gate: Some(gate),
+            ..self.clone()
         }
     }
 
@@ -184,10 +196,11 @@ impl AdsServer {
         &self,
         request: Request<Streaming<F::Request>>,
     ) -> Result<Response<Responses<F::Response>>, Status> {
+        let (metadata, extensions) = (request.metadata(), request.extensions());
+        let admission = gate::admission(self.gate.as_ref(), metadata, extensions)
+            .inspect_err(|_| self.refuse())?;
         let Ok(permit) = Arc::clone(&self.shared.streams).try_acquire_owned() else {
-            self.shared
-                .registry
-                .count(|counters| counters.streams_refused += 1);
+            self.refuse();
             return Err(Status::resource_exhausted(format!(
                 "this server has {} streams already, which is its limit",
                 self.shared.limits.max_streams
@@ -195,8 +208,14 @@ impl AdsServer {
         };
         let peer = request.remote_addr();
         let shared = Arc::clone(&self.shared);
-        let responses = connection::spawn::<F>(shared, request.into_inner(), peer, permit);
+        let whence = (peer, admission);
+        let responses = connection::spawn::<F>(shared, request.into_inner(), whence, permit);
         Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    fn refuse(&self) {
+        let registry = &self.shared.registry;
+        registry.count(|counters| counters.streams_refused += 1);
     }
 }
 

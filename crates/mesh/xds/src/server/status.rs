@@ -53,7 +53,7 @@ pub struct Nack {
 pub struct Counters {
     /// Streams that were opened.
     pub streams: u64,
-    /// Streams that were refused for the limit.
+    /// Streams that were refused, by the limit or by the gate.
     pub streams_refused: u64,
     /// Responses that were sent.
     pub pushes: u64,

@@ -83,7 +83,11 @@ async fn mesh(args: &Args) -> anyhow::Result<Vec<Step>> {
     );
     let mut steps = vec![Step::passed("control plane", said)];
     steps.push(resources(&client).await?);
-    steps.push(authority(&client).await?);
+    let certificates: Value = client.get("/debug/certificates").await?;
+    steps.push(authority(&certificates));
+    if !certificates.is_null() {
+        steps.push(refusals(&certificates));
+    }
     let rows: Vec<Value> = client.get("/debug/syncz").await?;
     steps.push(proxies::in_sync(&rows));
     steps.push(proxies::running(&rows, args.mesh.control.timeout).await);
@@ -111,14 +115,11 @@ async fn resources(client: &Client) -> anyhow::Result<Step> {
 }
 
 /// Whether the authority's certificate holds.
-async fn authority(client: &Client) -> anyhow::Result<Step> {
+fn authority(page: &Value) -> Step {
     const NAME: &str = "authority";
-    let page: Value = client.get("/debug/certificates").await?;
     if page.is_null() {
         let said = "there is none: proxies have no certificates, and speak plaintext".to_owned();
-        return Ok(
-            Step::skipped(NAME, said).advice("start the control plane with --identity-dir DIR")
-        );
+        return Step::skipped(NAME, said).advice("start the control plane with --identity-dir DIR");
     }
     let days = |certificate: &Value| {
         certificate["secondsLeft"]
@@ -129,7 +130,7 @@ async fn authority(client: &Client) -> anyhow::Result<Step> {
     let left = days(own).unwrap_or_default();
     let said = format!("its certificate holds for {left} days");
     let is_over = own["secondsLeft"].as_u64() == Some(0);
-    Ok(match (is_over, own["endsSoon"] == true) {
+    match (is_over, own["endsSoon"] == true) {
         (true, _) => Step::failed(
             NAME,
             "its certificate has expired: nobody gets one".to_owned(),
@@ -138,5 +139,29 @@ async fn authority(client: &Client) -> anyhow::Result<Step> {
         (false, true) => Step::warned(NAME, said)
             .advice("its successor must be known to all before: see docs/identity.md"),
         (false, false) => Step::passed(NAME, said),
-    })
+    }
+}
+
+/// Who was refused a certificate, or the configuration of a proxy, since the control plane has started.
+fn refusals(page: &Value) -> Step {
+    const NAME: &str = "refusals";
+    let of = |key: &str, what: &str| {
+        let reasons = page[key].as_object().into_iter().flatten();
+        let counts = reasons.map(|(reason, count)| (reason, count.as_u64().unwrap_or_default()));
+        let counts = counts.filter(|(_, count)| *count > 0);
+        let told: Vec<String> = counts
+            .map(|(reason, count)| format!("{count} {what} ({reason})"))
+            .collect();
+        told
+    };
+    let all = [
+        of("refused", "requests for certificates"),
+        of("streamsRefused", "streams of proxies"),
+    ]
+    .concat();
+    match all.is_empty() {
+        true => Step::passed(NAME, "nobody was refused".to_owned()),
+        false => Step::warned(NAME, all.join(", "))
+            .advice("the control plane's log says who, and why: docs/identity.md has the reasons"),
+    }
 }

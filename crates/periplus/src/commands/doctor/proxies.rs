@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use http::Method;
 use serde_json::Value;
 
@@ -62,14 +63,29 @@ pub(super) fn admins(rows: &[Value], timeout: Duration) -> Vec<(String, Result<C
     .collect()
 }
 
+/// So many proxies are asked at once.
+const AT_ONCE: usize = 64;
+
+/// Asks all of them something, and has the answers in their order.
+pub(super) async fn ask<'a, T>(
+    admins: &'a [(String, Result<Client, Failure>)],
+    question: impl AsyncFn(&'a Result<Client, Failure>) -> T,
+) -> Vec<(&'a str, T)> {
+    let question = &question;
+    let asked = admins
+        .iter()
+        .map(|(name, client)| async move { (name.as_str(), question(client).await) });
+    stream::iter(asked).buffered(AT_ONCE).collect().await
+}
+
 /// Whether they serve, and until when their certificates hold.
 pub(super) async fn running(rows: &[Value], timeout: Duration) -> Step {
     const NAME: &str = "proxies";
     let mut failed = Vec::new();
     let mut warned = Vec::new();
     let admins = admins(rows, timeout);
-    for (name, client) in &admins {
-        match look(client).await {
+    for (name, looked) in ask(&admins, look).await {
+        match looked {
             Ok(None) => {}
             Ok(Some(warning)) => warned.push(format!("{name}: {warning}")),
             Err(error) => failed.push(format!("{name}: {error}")),

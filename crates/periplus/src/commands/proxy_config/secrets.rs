@@ -9,20 +9,40 @@ use crate::commands::output::{Table, Tone, clean, left};
 
 /// `/certs`: an object for each certificate that is in use.
 pub(super) async fn fetch(client: &Client) -> Result<Vec<Value>, Failure> {
-    let all: Value = client.get("/certs").await?;
+    Ok(distinct(&client.get("/certs").await?))
+}
+
+/// Each certificate once.
+fn distinct(all: &Value) -> Vec<Value> {
     let contexts = all["certificates"].as_array().into_iter().flatten();
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for context in contexts {
         for (key, kind) in [("cert_chain", "Cert Chain"), ("ca_cert", "CA")] {
             for certificate in context[key].as_array().into_iter().flatten() {
-                if seen.insert((kind, text(certificate, "serial_number").to_owned())) {
-                    found.push(shown(certificate, kind));
+                let shown = shown(certificate, kind);
+                if seen.insert((
+                    kind,
+                    text(&shown, "name").to_owned(),
+                    fingerprint(certificate),
+                )) {
+                    found.push(shown);
                 }
             }
         }
     }
-    Ok(found)
+    found
+}
+
+/// What tells a certificate from others: serial numbers are their issuers' own. An Envoy does not tell the digest of
+/// one; its serial number and its time stand for it there.
+fn fingerprint(certificate: &Value) -> String {
+    match text(certificate, "sha256_fingerprint") {
+        "" => ["serial_number", "valid_from", "expiration_time"]
+            .map(|key| text(certificate, key))
+            .join(" "),
+        own => own.to_owned(),
+    }
 }
 
 fn shown(certificate: &Value, kind: &str) -> Value {
@@ -80,4 +100,37 @@ pub(super) fn table(certificates: &[Value]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_told_apart_by_name_and_fingerprint() {
+        let certificate = |name: &str, serial: &str, fingerprint: &str| {
+            json!({
+                "serial_number": serial,
+                "sha256_fingerprint": fingerprint,
+                "subject_alt_names": [{"uri": name}],
+                "valid_from": "2026-01-01T00:00:00Z",
+                "expiration_time": "2036-01-01T00:00:00Z",
+            })
+        };
+        let of = |own: Value| json!({"cert_chain": [own], "ca_cert": []});
+        let page = json!({"certificates": [
+            of(certificate("a", "01", "aa")),
+            // In use twice,
+            of(certificate("a", "01", "aa")),
+            // of another issuer, which numbers alike,
+            of(certificate("a", "01", "bb")),
+            // of an Envoy, and of its next one.
+            of(certificate("e", "01", "")),
+            of(certificate("e", "02", "")),
+            of(certificate("e", "02", "")),
+        ]});
+        let shown = distinct(&page);
+        let names: Vec<_> = shown.iter().map(|one| text(one, "name")).collect();
+        assert_eq!(names, ["a", "a", "e", "e"]);
+    }
 }

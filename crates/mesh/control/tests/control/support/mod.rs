@@ -208,6 +208,15 @@ pub(crate) fn node(id: &str, cluster: &str, namespace: &str, labels: &[(&str, &s
     }
 }
 
+/// Sets a text of a node's metadata.
+pub(crate) fn set(node: &mut Node, key: &str, value: &str) {
+    let value = Value {
+        kind: Some(Kind::StringValue(value.to_owned())),
+    };
+    let metadata = node.metadata.get_or_insert_default();
+    metadata.fields.insert(key.to_owned(), value);
+}
+
 /// The longest that any test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 

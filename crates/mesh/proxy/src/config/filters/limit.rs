@@ -139,7 +139,10 @@ fn descriptors(
     Ok(compiled)
 }
 
-fn fields(given: Vec<HeaderValueOption>, at: &At<'_>) -> Result<Vec<LimitField>, Refused> {
+pub(crate) fn fields(
+    given: Vec<HeaderValueOption>,
+    at: &At<'_>,
+) -> Result<Vec<LimitField>, Refused> {
     let additions = edits::additions(given, at)?.into_iter().enumerate();
     let field = |(index, addition): (usize, crate::snapshot::Addition)| {
         let at = &at.index(index);

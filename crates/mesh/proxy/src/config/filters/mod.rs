@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::{JwtAuthentication, PerRouteConfig};
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -21,7 +22,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
-pub(super) use self::limit::bucket;
+pub(super) use self::limit::{bucket, fields};
 use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
 use super::{metrics, policies};
 use crate::policy::MOST_FILTERS;
@@ -120,6 +121,9 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
     } else if *url == LocalRateLimit::type_url() {
         let limit = limit::compile(decode(config, at)?, at)?;
         Known::Filter(Filter::Limit(Arc::new(limit)))
+    } else if *url == RateLimit::type_url() {
+        let quota = policies::quota(decode(config, at)?, at)?;
+        Known::Filter(Filter::Quota(Arc::new(quota)))
     } else if *url == Rbac::type_url() {
         let rbac = policies::requests(decode(config, at)?, at)?;
         Known::Filter(Filter::Rbac(Arc::new(rbac)))
@@ -181,7 +185,7 @@ fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Ref
     };
     match of_type(&config, at)? {
         // As in Envoy, what they say for one route is another message.
-        Known::Filter(Filter::Rbac(_) | Filter::Jwt(..) | Filter::Authz(_)) => {
+        Known::Filter(Filter::Rbac(_) | Filter::Jwt(..) | Filter::Authz(_) | Filter::Quota(_)) => {
             Err(at.refuse("this configuration is one for all routes"))
         }
         Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),

@@ -22,10 +22,13 @@ use crate::policy::authz::{Authz, Denial, Verdict, grpc, http};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::AppendAction;
 use crate::stats::{AuthzStats, Count, Registry};
+use crate::trace::errand::Child;
 use crate::trace::text;
 
 /// Envoy's word for an answer that could not be had.
 const ERROR: &str = "ext_authz_error";
+/// The name of a question's span, as Envoy has it.
+const OVER_GRPC: &str = "async envoy.service.auth.v3.Authorization.Check egress";
 /// The most bytes of an answer.
 const MOST_ANSWER: usize = 1024 * 1024;
 
@@ -138,7 +141,21 @@ async fn ask(
         Ok(()) => authz.verdict(&answer),
     };
     if let Some(span) = span {
-        call.report_child(&span, authz, (begin, &answer, &verdict));
+        let cluster = &authz.service.cluster;
+        let over_http = authz.service.http.as_ref();
+        let name = over_http.map(|_| format!("async {cluster} egress"));
+        let (word, trouble) = match &verdict {
+            Verdict::Allowed(_) => ("ext_authz_ok", None),
+            Verdict::Denied(_) => ("ext_authz_unauthorized", None),
+            Verdict::Failed(reason, _) => ("ext_authz_error", Some(reason.as_str())),
+        };
+        let child = Child {
+            cluster,
+            name: name.as_deref().unwrap_or(OVER_GRPC),
+            tag: Some(("ext_authz_status", word)),
+            trouble,
+        };
+        call.report_child(&span, &child, (begin, &answer));
     }
     Ok((verdict, call.worker.clock.now().saturating_sub(begin)))
 }
@@ -210,7 +227,7 @@ fn settle(
 }
 
 /// Waits as long as the client is there.
-async fn while_there<T>(
+pub(crate) async fn while_there<T>(
     client: &mut impl Waits,
     work: impl Future<Output = T>,
 ) -> Result<T, Failure> {

@@ -22,6 +22,7 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz,
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::fault_abort::ErrorType;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault};
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, TokenBucket};
@@ -30,6 +31,10 @@ use envoy_types::util::pack_any;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+
+use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
+use envoy_types::pb::envoy::config::ratelimit::v3::RateLimitServiceConfig;
+use envoy_types::pb::envoy::config::route::v3::rate_limit::action::{ActionSpecifier, GenericKey};
 
 use super::*;
 use crate::overload;
@@ -182,6 +187,18 @@ fn routes() -> Vec<route::Route> {
         filtered("/di", FAULT, pack_any(delay)),
         filtered("/fi", FAULT, pack_any(abort)),
         filtered("/rl", LIMIT, pack_any(limit)),
+        with("/quota", |action| {
+            let key = GenericKey {
+                descriptor_value: "all".to_owned(),
+                ..Default::default()
+            };
+            action.rate_limits = vec![route::RateLimit {
+                actions: vec![route::rate_limit::Action {
+                    action_specifier: Some(ActionSpecifier::GenericKey(key)),
+                }],
+                ..Default::default()
+            }];
+        }),
         to("/dpe", "c"),
         to("/slow", "c"),
         to("/reset", "c"),
@@ -276,7 +293,26 @@ impl World {
             stat_prefix: "all".to_owned(),
             ..Default::default()
         };
-        let filters = vec![filter(FAULT, HttpFault::default()), filter(LIMIT, limit)];
+        let quota = RateLimit {
+            domain: "test".to_owned(),
+            failure_mode_deny: true,
+            rate_limit_service: Some(RateLimitServiceConfig {
+                grpc_service: Some(core::GrpcService {
+                    target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+                        cluster_name: "refused".to_owned(),
+                        ..Default::default()
+                    })),
+                    ..Default::default()
+                }),
+                transport_api_version: core::ApiVersion::V3.into(),
+            }),
+            ..Default::default()
+        };
+        let filters = vec![
+            filter(FAULT, HttpFault::default()),
+            filter(LIMIT, limit),
+            filter("envoy.filters.http.ratelimit", quota),
+        ];
         let proxied = tcp_proxy::TcpProxy {
             stat_prefix: "tcp".to_owned(),
             cluster_specifier: Some(tcp_proxy::tcp_proxy::ClusterSpecifier::Cluster(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::commands::client::{Client, Failure};
-use crate::commands::doctor::proxies::admins;
+use crate::commands::doctor::proxies::{admins, ask};
 use crate::commands::doctor::step::Step;
 use crate::commands::proxy_status::text;
 
@@ -43,15 +43,11 @@ pub(super) async fn exported(rows: &[Value], timeout: Duration) -> Step {
     }
     let mut all = Counts::default();
     let mut losing = Vec::new();
-    for (name, client) in &admins {
-        let answer = match client {
-            Ok(client) => fetch(client).await,
-            Err(failure) => Err(failure.to_string()),
-        };
+    for (name, answer) in ask(&admins, fetch).await {
         match answer {
             Ok(counts) => {
                 if counts.lost() + counts.lost_spans > 0 {
-                    losing.push(name.as_str());
+                    losing.push(name);
                 }
                 all.add(counts);
             }
@@ -61,7 +57,8 @@ pub(super) async fn exported(rows: &[Value], timeout: Duration) -> Step {
     all.verdict(&losing.join(", "))
 }
 
-async fn fetch(client: &Client) -> Result<Counts, String> {
+async fn fetch(client: &Result<Client, Failure>) -> Result<Counts, String> {
+    let client = client.as_ref().map_err(ToString::to_string)?;
     let told = |failure: Failure| failure.to_string();
     let stats: Value = client
         .get("/stats?format=json&filter=tracing")
