@@ -8,6 +8,7 @@ mod backend;
 mod client_hello;
 mod explained;
 mod gateway_api;
+mod secure_gateway;
 mod support;
 
 use std::io::{Read as _, Write as _};

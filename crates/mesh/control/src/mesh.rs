@@ -7,8 +7,8 @@ use std::thread;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use periplus_resources::Host;
-use periplus_xds::server::{NodeRefused, Source};
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use periplus_xds::server::{NodeRefused, Peer, Source};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 use prost::{Message, Name};
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::generate::generate;
 use crate::index::{Index, Problem};
 use crate::proxy::Proxy;
+use crate::trust;
 
 /// What is made for proxies that came and went since the last change is forgotten beyond this many classes.
 const MAX_MADE: usize = 20_000;
@@ -82,7 +83,7 @@ struct Made {
 
 /// What was made, before it is compared with what others have.
 struct Encoded {
-    types: [(&'static str, Vec<Resource>); 4],
+    types: [(&'static str, Vec<Resource>); 5],
     notes: Vec<String>,
 }
 
@@ -99,6 +100,7 @@ impl Encoded {
                 (ENDPOINT, encoded(&generated.endpoints, |m| &m.cluster_name)),
                 (LISTENER, encoded(&generated.listeners, |m| &m.name)),
                 (ROUTE, encoded(&generated.routes, |m| &m.name)),
+                (SECRET, encoded(&generated.secrets, |m| &m.name)),
             ],
             notes: generated.notes,
         }
@@ -209,6 +211,10 @@ impl Source for Mesh {
             reason,
         })?;
         Ok(self.lock().make(&proxy).snapshot)
+    }
+
+    fn may_have_secrets(&self, node: &Node, peer: &Peer) -> bool {
+        trust::may_have_secrets(node, peer)
     }
 
     fn subscribe(&self) -> watch::Receiver<u64> {
