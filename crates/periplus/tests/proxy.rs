@@ -10,6 +10,7 @@ mod explained;
 mod gateway_api;
 mod secure_gateway;
 mod support;
+mod tutorial;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 static HEARD: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
 
 /// Which backends have heard of which paths.
-pub(super) fn heard() -> MutexGuard<'static, BTreeSet<(String, String)>> {
+pub(crate) fn heard() -> MutexGuard<'static, BTreeSet<(String, String)>> {
     HEARD.lock().unwrap()
 }
 

@@ -14,15 +14,15 @@ use rustls::{
 };
 
 /// A certificate that vouches for itself, and its key.
-pub(super) struct Pair {
-    pub(super) chain: String,
-    pub(super) key: String,
+pub(crate) struct Pair {
+    pub(crate) chain: String,
+    pub(crate) key: String,
     certificate: CertificateDer<'static>,
     private: Vec<u8>,
 }
 
 impl Pair {
-    pub(super) fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         Self {
             chain: made.cert.pem(),
@@ -32,29 +32,29 @@ impl Pair {
         }
     }
 
-    pub(super) fn shows(&self, certificate: &CertificateDer<'_>) -> bool {
+    pub(crate) fn shows(&self, certificate: &CertificateDer<'_>) -> bool {
         self.certificate == *certificate
     }
 }
 
 /// How a client speaks.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Manner<'a> {
-    pub(super) shows: Option<&'a Pair>,
+pub(crate) struct Manner<'a> {
+    pub(crate) shows: Option<&'a Pair>,
     /// The only version that it has.
-    pub(super) version: Option<&'static SupportedProtocolVersion>,
-    pub(super) offers: &'static [&'static str],
+    pub(crate) version: Option<&'static SupportedProtocolVersion>,
+    pub(crate) offers: &'static [&'static str],
 }
 
 /// A connection whose handshake is done.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     reader: BufReader<StreamOwned<ClientConnection, TcpStream>>,
     name: String,
 }
 
 impl Connection {
     /// Connects to a port of this machine; none if the other side does not want to.
-    pub(super) fn open(port: u16, name: &str, manner: Manner<'_>) -> Option<Self> {
+    pub(crate) fn open(port: u16, name: &str, manner: Manner<'_>) -> Option<Self> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let algorithms = provider.signature_verification_algorithms;
         let versions = match &manner.version {
@@ -95,19 +95,19 @@ impl Connection {
         &self.reader.get_ref().conn
     }
 
-    pub(super) fn certificate(&self) -> CertificateDer<'static> {
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         let shown = self.connection().peer_certificates().unwrap();
         shown[0].clone().into_owned()
     }
 
     /// The protocol that was agreed upon.
-    pub(super) fn agreed(&self) -> Option<String> {
+    pub(crate) fn agreed(&self) -> Option<String> {
         let agreed = self.connection().alpn_protocol()?;
         Some(String::from_utf8_lossy(agreed).into_owned())
     }
 
     /// The status and the body of an answer to one more request; none if the connection is closed.
-    pub(super) fn get(&mut self, path: &str) -> Option<(u16, String)> {
+    pub(crate) fn get(&mut self, path: &str) -> Option<(u16, String)> {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.name);
         self.reader.get_mut().write_all(request.as_bytes()).ok()?;
         let (mut status, mut length) = (None, 0);
@@ -134,7 +134,7 @@ impl Connection {
     }
 
     /// What is heard of a server that speaks other bytes, until it closes.
-    pub(super) fn hear(mut self) -> String {
+    pub(crate) fn hear(mut self) -> String {
         let mut heard = Vec::new();
         let _ = self.reader.get_mut().write_all(b"hello");
         let _ = self.reader.read_to_end(&mut heard);

@@ -1,8 +1,8 @@
 //! TLS that ends at gateways: whose certificate is shown to whom, who is let in, and what becomes of it when Secrets
 //! change. With our proxy and with a real Envoy.
 
-mod client;
-mod world;
+pub(crate) mod client;
+pub(crate) mod world;
 
 use std::ffi::OsStr;
 

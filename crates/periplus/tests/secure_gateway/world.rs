@@ -286,14 +286,15 @@ pub(super) fn text<'a>(body: &'a str, name: &str) -> Option<&'a str> {
     lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
 }
 
-fn secret(name: &str, data: &[(&str, &str)]) -> String {
+/// A Secret of Kubernetes, by its namespace and name.
+pub(crate) fn secret(name: &str, data: &[(&str, &str)]) -> String {
     let (namespace, name) = name.split_once('/').unwrap();
     let data = data.iter().map(|(key, value)| {
         let value = BASE64_STANDARD.encode(value);
         format!("  {key}: {value}\n")
     });
     format!(
-        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: Opaque\n\
+        "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: {namespace}\ntype: Opaque\n\
          data:\n{}",
         data.collect::<String>()
     )

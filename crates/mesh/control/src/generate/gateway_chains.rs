@@ -49,7 +49,12 @@ pub(super) fn add(
         made.notes.extend(is_routed.err());
     }
     parts.isolate();
-    if parts.closes {
+    let has_hole = |made: &Generated| {
+        made.clusters
+            .iter()
+            .any(|one| one.name == names::BLACK_HOLE)
+    };
+    if parts.closes && !has_hole(made) {
         made.clusters.push(cluster::black_hole(index));
     }
     made.listeners.extend(parts.listener());

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod connections;
+mod faults;
 mod gateway_api;
 mod generate;
 mod kubernetes;
@@ -10,5 +11,6 @@ mod localities;
 mod mutual_tls;
 mod random;
 mod real_envoy;
+mod secure_gateways;
 mod support;
 mod telemetry;
