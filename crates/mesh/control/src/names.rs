@@ -64,14 +64,17 @@ pub(crate) fn secret(namespace: Option<&str>, name: &str) -> String {
     }
 }
 
+/// What the names of secrets begin with that are in files.
+pub(crate) const OF_FILES: &str = "file-";
+
 /// `file-cert:/certs/tls.crt~/certs/tls.key`
 pub(crate) fn secret_of_files(certificate: &str, key: &str) -> String {
-    format!("file-cert:{certificate}~{key}")
+    format!("{OF_FILES}cert:{certificate}~{key}")
 }
 
 /// `file-root:/certs/ca.crt`
 pub(crate) fn secret_of_authorities(path: &str) -> String {
-    format!("file-root:{path}")
+    format!("{OF_FILES}root:{path}")
 }
 
 /// `0.0.0.0_8080`

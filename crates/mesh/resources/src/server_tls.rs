@@ -160,7 +160,7 @@ impl ServerTls {
         let others = object.present(&TLS.known[2..]);
         if object.get("mode").is_none() && others.is_empty() {
             if object.get("httpsRedirect").is_none() {
-                object.require("mode");
+                object.require("mode")?;
             }
             return Some((None, redirects));
         }

@@ -109,11 +109,13 @@ impl World {
             ("v3", "shop", Speaks::Http),
             ("secure", "edge", Speaks::Https),
             ("unsure", "edge", Speaks::Https),
+            ("raw", "edge", Speaks::Https),
             ("bytes", "edge", Speaks::Bytes),
         ] {
             let port = backend::start(name, speaks, &secure);
             let protocol = match speaks {
                 Speaks::Bytes => "TCP",
+                Speaks::Https if name == "raw" => "TLS",
                 _ => "HTTP",
             };
             services += &format!(

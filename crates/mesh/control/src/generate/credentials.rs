@@ -1,5 +1,7 @@
 //! Certificates that proxies get over SDS: those of Secrets, and those in files of their own machines.
 
+use std::time::Duration;
+
 use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
     CombinedCertificateValidationContext, ValidationContextType,
@@ -11,10 +13,15 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 use periplus_resources::{Authorities, Credential, SecretRef};
 
 use super::Generated;
-use super::proto::ads;
+use super::proto::{ads, duration};
 use crate::index::{AUTHORITIES, Index};
 use crate::names;
 use crate::proxy::{Proxy, Role};
+
+/// How long a listener or cluster waits for a secret at first: what it needs comes with it, unless it is a file that is
+/// not there, which is not to hold up all others.
+const SECRETS: Duration = Duration::from_secs(5);
+const FILES: Duration = Duration::from_secs(1);
 
 /// Refers to a certificate, which is added to what the proxy gets.
 ///
@@ -115,6 +122,11 @@ fn secret_name(secret: &SecretRef) -> String {
 }
 
 fn add(name: String, content: Type, made: &mut Generated) -> SdsSecretConfig {
+    let of_files = name.starts_with(names::OF_FILES);
+    let mut source = ads();
+    if let Some(source) = &mut source {
+        source.initial_fetch_timeout = duration(if of_files { FILES } else { SECRETS });
+    }
     if !made.secrets.iter().any(|known| known.name == name) {
         made.secrets.push(Secret {
             name: name.clone(),
@@ -123,6 +135,6 @@ fn add(name: String, content: Type, made: &mut Generated) -> SdsSecretConfig {
     }
     SdsSecretConfig {
         name,
-        sds_config: ads(),
+        sds_config: source,
     }
 }

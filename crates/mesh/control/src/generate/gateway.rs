@@ -55,7 +55,7 @@ pub(super) fn add(index: &Index, proxy: &Proxy, made: &mut Generated) {
         }
         for (gateway, server) in others {
             made.notes.push(format!(
-                "server {} of Gateway {} has no listener: HTTP servers have port {port}",
+                "server {} of {} has no listener: HTTP servers have port {port}",
                 server.port.name, gateway.meta
             ));
         }

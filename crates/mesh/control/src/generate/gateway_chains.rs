@@ -276,7 +276,7 @@ fn hosts(server: &Server) -> Vec<Host> {
 }
 
 fn name_of((gateway, server): Claim<'_>) -> String {
-    format!("server {} of Gateway {}", server.port.name, gateway.meta)
+    format!("server {} of {}", server.port.name, gateway.meta)
 }
 
 fn routed(is_routed: bool, field: &str, claim: Claim<'_>) -> Result<(), String> {

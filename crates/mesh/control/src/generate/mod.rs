@@ -24,6 +24,7 @@ mod origination;
 mod outbound;
 mod policy;
 mod proto;
+mod proxyless;
 mod route;
 mod termination;
 mod told;
@@ -91,6 +92,9 @@ impl Generated {
 
 /// Makes the resources of a proxy.
 pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
+    if proxy.is_proxyless {
+        return proxyless::generate(index, proxy);
+    }
     let mut made = Generated::default();
     let mut clusters = Clusters::new(index, proxy);
     match proxy.role {

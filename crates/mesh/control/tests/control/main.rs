@@ -9,6 +9,7 @@ mod kubernetes;
 mod live;
 mod localities;
 mod mutual_tls;
+mod proxyless;
 mod random;
 mod real_envoy;
 mod secure_gateways;
