@@ -231,7 +231,7 @@ fn ends_tls(envoy: Option<&OsStr>) {
     }
     let problems = world.problems();
     for said in [
-        "gateway.yaml:17:58: Gateway edge/shops: server https-missing lets nobody in: there is no Secret edge/nothing",
+        "gateway.yaml:14:41: Gateway edge/shops: server https-missing lets nobody in: there is no Secret edge/nothing",
         "Gateway edge/shops: server https-broken lets nobody in: Secret edge/broken (secrets.yaml:",
         "Secret edge/broken cannot be used: its key cannot be used with its certificate",
     ] {

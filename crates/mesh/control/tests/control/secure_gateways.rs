@@ -148,7 +148,7 @@ fn what_is_missing_is_told() {
     let index = Index::new(&parsed.resources, MeshConfig::default());
     let problems: Vec<_> = index.problems().iter().map(ToString::to_string).collect();
     for said in [
-        "x.yaml:8:133: Gateway shop/edge: server https lets nobody in: there is no Secret cert in any namespace",
+        "x.yaml:8:110: Gateway shop/edge: server https lets nobody in: there is no Secret cert in any namespace",
         "DestinationRule shop/far: requests of gateways get 503: there is no Secret cert in any namespace",
         "there is no Secret vault/cert (InvalidCertificateRef)",
     ] {
