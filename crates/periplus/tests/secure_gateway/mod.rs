@@ -237,6 +237,8 @@ fn ends_tls(envoy: Option<&OsStr>) {
     ] {
         assert!(problems.contains(said), "{said} in:\n{problems}");
     }
+    // Its authorities are in a Secret of their own.
+    assert!(!problems.contains("Secret backend"), "{problems}");
     secrets_change(&mut world);
 }
 

@@ -75,9 +75,11 @@ impl Secrets {
         pem.ok_or_else(|| known.says("it has no certificates of authorities: expected `ca.crt`"))
     }
 
-    /// The namespaces that have a Secret of this name.
+    /// The namespaces that have a Secret of this name, or one with the authorities for it.
     pub(super) fn places(&self, name: &str) -> BTreeSet<String> {
-        let named = self.0.keys().filter(|(_, known)| known == name);
+        let beside = format!("{name}{AUTHORITIES}");
+        let named = self.0.keys();
+        let named = named.filter(|(_, known)| *known == name || *known == beside);
         named.map(|(namespace, _)| namespace.clone()).collect()
     }
 
