@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+mod authorization;
 mod support;
-mod tutorial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -312,7 +312,7 @@ fn identities_are_on_every_span_and_rotate_under_load_and_plaintext_is_refused()
     expected.sort_unstable();
     assert_eq!(shown, expected);
 
-    tutorial::follow(&demo, base);
+    authorization::follow(&demo, base);
 }
 
 /// How many of so many pages have no stars, black ones, red ones.

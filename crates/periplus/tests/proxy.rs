@@ -11,7 +11,9 @@ mod explained;
 mod gateway_api;
 mod quota;
 mod rotation;
+mod secure_gateway;
 mod support;
+mod tutorial;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -16,6 +16,7 @@ mod monitoring;
 mod names;
 mod proxy;
 mod sync_status;
+mod trust;
 mod workload;
 
 pub use certificates::{CertificateOptions, CertificateSource, CertificatesError};

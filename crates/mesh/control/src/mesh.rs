@@ -8,8 +8,8 @@ use std::thread;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use periplus_resources::Host;
-use periplus_xds::server::{NodeRefused, Source};
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use periplus_xds::server::{NodeRefused, Peer, Source};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 use prost::{Message, Name};
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use crate::generate::{Generated, generate, generate_clusters, generate_routing};
 use crate::index::{Change, Index, Problem, Stale};
 use crate::names;
 use crate::proxy::Proxy;
+use crate::trust;
 
 /// Beyond this many, proxies that came and went since the last change are forgotten with what was made for them.
 const MAX_MADE: usize = 20_000;
@@ -151,6 +152,7 @@ impl Encoded {
         let made = generate(index, proxy);
         let mut whole = clusters(&made);
         whole.extend(routing(&made));
+        whole.push((SECRET, encoded(&made.secrets, |m| &m.name)));
         Self {
             whole,
             parts: Vec::new(),
@@ -164,6 +166,8 @@ impl Encoded {
         let (hosts, is_routing) = match stale {
             Stale::All => return Some(Self::of(index, proxy)),
             Stale::Some(hosts, false) if hosts.is_empty() => return None,
+            // What clients without a proxy take is made in one piece.
+            Stale::Some(..) if proxy.is_proxyless => return Some(Self::of(index, proxy)),
             Stale::Some(hosts, is_routing) => (hosts, is_routing),
         };
         let routed = is_routing.then(|| generate_routing(index, proxy));
@@ -208,7 +212,7 @@ impl Shared {
     /// Takes what was made; what is the same as before stays what it was.
     fn take(&mut self, encoded: Encoded, before: Option<&Made>) -> Made {
         let nothing = || {
-            let types = [CLUSTER, ENDPOINT, LISTENER, ROUTE].into_iter();
+            let types = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET].into_iter();
             types.fold(Snapshot::default(), |all, it| {
                 all.with(it, ResourceSet::default())
             })
@@ -335,6 +339,10 @@ impl Mesh {
 impl Source for Mesh {
     fn snapshot(&self, node: &Node) -> Result<Arc<Snapshot>, NodeRefused> {
         Ok(self.lock().make(node)?.snapshot)
+    }
+
+    fn may_have_secrets(&self, node: &Node, peer: &Peer) -> bool {
+        trust::may_have_secrets(node, peer)
     }
 
     fn subscribe(&self) -> watch::Receiver<u64> {

@@ -53,6 +53,36 @@ pub(crate) fn gateway_routes(port: u16) -> String {
     format!("http.{port}")
 }
 
+/// `https.443.https.shop-gateway.shop`: each server that ends TLS has routes of its own.
+pub(crate) fn secure_gateway_routes(
+    (port, server): (u16, &str),
+    (gateway, namespace): (&str, &str),
+) -> String {
+    format!("https.{port}.{server}.{gateway}.{namespace}")
+}
+
+/// `kubernetes://shop-cert`: the Secret of the proxy's own namespace; `kubernetes-gateway://shop/cert` is one that
+/// Gateway API's references lead to.
+pub(crate) fn secret(namespace: Option<&str>, name: &str) -> String {
+    match namespace {
+        None => format!("kubernetes://{name}"),
+        Some(namespace) => format!("kubernetes-gateway://{namespace}/{name}"),
+    }
+}
+
+/// What the names of secrets begin with that are in files.
+pub(crate) const OF_FILES: &str = "file-";
+
+/// `file-cert:/certs/tls.crt~/certs/tls.key`
+pub(crate) fn secret_of_files(certificate: &str, key: &str) -> String {
+    format!("{OF_FILES}cert:{certificate}~{key}")
+}
+
+/// `file-root:/certs/ca.crt`
+pub(crate) fn secret_of_authorities(path: &str) -> String {
+    format!("{OF_FILES}root:{path}")
+}
+
 /// `0.0.0.0_8080`
 pub(crate) fn listener(bind: IpAddr, port: u16) -> String {
     format!("{bind}_{port}")

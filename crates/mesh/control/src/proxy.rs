@@ -50,6 +50,8 @@ pub struct Proxy {
     pub locality: Locality,
     /// It counts Istio's metrics by itself, and can be told about them: ours can.
     pub counts_metrics: bool,
+    /// `GENERATOR: grpc` of the node's metadata: it is no proxy, but an application whose gRPC speaks xDS.
+    pub is_proxyless: bool,
 }
 
 impl Proxy {
@@ -123,6 +125,7 @@ impl Proxy {
             },
             labels,
             counts_metrics: node.user_agent_name == "periplus",
+            is_proxyless: text("GENERATOR") == Some("grpc"),
         })
     }
 

@@ -5,17 +5,18 @@ use std::time::SystemTime;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::google::protobuf::value::Kind;
 use periplus_xds::server::{ProxyStatus, TypeStatus};
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 use serde_json::{Map, Value, json};
 
 use crate::proxy::{Proxy, Role};
 
-/// The types that `istioctl proxy-status` knows, with its names.
-const TYPES: [(&str, &str); 4] = [
+/// The types that `istioctl proxy-status` knows, with its names, and secrets.
+const TYPES: [(&str, &str); 5] = [
     ("cluster", CLUSTER),
     ("listener", LISTENER),
     ("route", ROUTE),
     ("endpoint", ENDPOINT),
+    ("secret", SECRET),
 ];
 
 /// A row of `/debug/syncz`, as istiod writes it.

@@ -163,5 +163,6 @@ fn proxy(role: Role, (name, namespace): (&str, &str), labels: &Labels, ip: IpAdd
         cluster_id: "local".to_owned(),
         locality: Locality::of_labels(labels),
         counts_metrics: true,
+        is_proxyless: false,
     }
 }

@@ -1,3 +1,4 @@
+use crate::server_tls::{Credential, SecretRef};
 use crate::view::{Object, Shape, View};
 
 /// `trafficPolicy.tls`: how connections to a host are secured.
@@ -12,15 +13,15 @@ pub enum ClientTls {
         /// The name that it is asked for, instead of the mesh's own.
         sni: Option<String>,
     },
-    /// `SIMPLE` and `MUTUAL`: with certificates from files of the proxy's machine.
+    /// `SIMPLE` and `MUTUAL`: with certificates of others.
     Files(TlsFiles),
 }
 
-/// Files of the proxy's machine.
+/// Certificates in files of the proxy's machine, or in Secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The client's certificate and its key.
-    pub own: Option<(String, String)>,
+    pub own: Option<Credential>,
     /// What servers are believed by; the system's if nothing is said.
     pub authorities: Option<Authorities>,
     /// Names of the server; one of them must be in its certificate. The host if nothing is said.
@@ -38,6 +39,8 @@ pub enum Authorities {
     File(String),
     /// They themselves, in PEM.
     Pem(String),
+    /// Those of the Secret with this name and `-cacert`, or of the Secret itself.
+    Secret(SecretRef),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -54,18 +57,12 @@ const TLS: Shape = Shape {
         "clientCertificate",
         "privateKey",
         "caCertificates",
+        "credentialName",
         "subjectAltNames",
         "sni",
         "insecureSkipVerify",
     ],
-    refused: &[
-        (
-            "credentialName",
-            "there are no secrets of Kubernetes: name files in `clientCertificate`, `privateKey` and \
-             `caCertificates`",
-        ),
-        ("caCrl", "lists of revoked certificates are not read"),
-    ],
+    refused: &[("caCrl", "lists of revoked certificates are not read")],
 };
 
 impl ClientTls {
@@ -85,6 +82,7 @@ impl ClientTls {
                 "clientCertificate",
                 "privateKey",
                 "caCertificates",
+                "credentialName",
                 "insecureSkipVerify",
             ],
             Mode::Simple => &files[..],
@@ -96,17 +94,38 @@ impl ClientTls {
         let names = object.items("subjectAltNames");
         let names = names.iter().map(View::some_text).collect::<Option<_>>()?;
         let sni = object.optional("sni", View::some_text)?;
+        let secret = match mode {
+            Mode::Simple | Mode::Mutual => object.optional("credentialName", SecretRef::read)?,
+            Mode::Disable | Mode::Mesh => None,
+        };
+        let of_files = ["clientCertificate", "privateKey", "caCertificates"];
+        if secret.is_some()
+            && let Some(name) = object.present(&of_files).first()
+        {
+            object.fail(format!(
+                "`credentialName` and `{name}` exclude each other: the certificates are in the Secret"
+            ));
+            return None;
+        }
         Some(match mode {
             Mode::Disable => Self::Disable,
             Mode::Mesh => Self::Mesh { names, sni },
             Mode::Simple | Mode::Mutual => Self::Files(TlsFiles {
-                own: match mode {
-                    Mode::Mutual => Some((file(&object, files[0])?, file(&object, files[1])?)),
+                own: match (mode, &secret) {
+                    (Mode::Mutual, Some(secret)) => Some(Credential::Secret(secret.clone())),
+                    (Mode::Mutual, None) => {
+                        let (certificate, key) =
+                            (file(&object, files[0])?, file(&object, files[1])?);
+                        Some(Credential::Files(certificate, key))
+                    }
                     _ => None,
                 },
-                authorities: object
-                    .optional("caCertificates", View::some_text)?
-                    .map(Authorities::File),
+                authorities: match secret {
+                    Some(secret) => Some(Authorities::Secret(secret)),
+                    None => object
+                        .optional("caCertificates", View::some_text)?
+                        .map(Authorities::File),
+                },
                 names,
                 sni,
                 believes_all: object

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use crate::host::Host;
 use crate::meta::Labels;
 use crate::port::{Port, Protocol};
+use crate::server_tls::ServerTls;
 use crate::view::{Shape, View, first_duplicate};
 
 /// What the gateways with some labels listen for.
@@ -27,8 +28,10 @@ pub struct Server {
     pub bind: Option<IpAddr>,
     /// The hosts that it serves.
     pub hosts: Vec<ServerHost>,
-    /// `tls.mode: PASSTHROUGH`: connections are routed by the name that their TLS asks for, which stays theirs.
-    pub passes_tls_through: bool,
+    /// What is done with TLS; where it ends, the port's protocol is what is spoken within it.
+    pub tls: Option<ServerTls>,
+    /// `tls.httpsRedirect`: its requests are sent to HTTPS.
+    pub redirects_to_https: bool,
 }
 
 /// `namespace/host`: which VirtualServices may use a server.
@@ -49,25 +52,6 @@ const SERVER: Shape = Shape {
     known: &["port", "bind", "hosts", "name", "tls"],
     refused: &[("defaultEndpoint", "route by a VirtualService")],
 };
-
-const TLS: Shape = Shape {
-    known: &["mode"],
-    refused: &[
-        ("httpsRedirect", ENDS),
-        ("credentialName", ENDS),
-        ("credentialNames", ENDS),
-        ("serverCertificate", ENDS),
-        ("privateKey", ENDS),
-        ("caCertificates", ENDS),
-        ("tlsCertificates", ENDS),
-        ("minProtocolVersion", ENDS),
-        ("maxProtocolVersion", ENDS),
-        ("cipherSuites", ENDS),
-        ("subjectAltNames", ENDS),
-    ],
-};
-
-const ENDS: &str = "gateways do not terminate TLS yet, only `mode: PASSTHROUGH`";
 
 impl Gateway {
     pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
@@ -108,15 +92,32 @@ impl Server {
             name.text()?;
         }
         let port = object.require("port");
+        let is_https = port.is_some_and(is_https);
         let port = port.and_then(|view| Port::read(view, &Protocol::OF_SERVERS));
-        let passes_tls_through = object.optional("tls", read_tls)?.is_some();
-        if let Some(port) = &port
-            && passes_tls_through != (port.protocol == Protocol::Tls)
-        {
-            object.fail(match passes_tls_through {
-                true => "`tls` goes with the protocols `TLS` and `HTTPS`",
-                false => "a port of TLS needs `tls: {mode: PASSTHROUGH}`",
-            });
+        let tls = object.optional("tls", ServerTls::read)?;
+        let (tls, redirects_to_https) = tls.unwrap_or((None, false));
+        let mut port = port?;
+        match (port.protocol == Protocol::Tls, &tls) {
+            (false, Some(_)) => {
+                object.fail("`tls` goes with the protocols `TLS` and `HTTPS`");
+                return None;
+            }
+            (true, None) => {
+                object.fail(
+                    "a port of TLS needs a `tls.mode`: `SIMPLE` or `MUTUAL` with a certificate, or `PASSTHROUGH`",
+                );
+                return None;
+            }
+            (true, Some(ServerTls::Terminate(_))) => {
+                port.protocol = match is_https {
+                    true => Protocol::Http,
+                    false => Protocol::Tcp,
+                };
+            }
+            _ => {}
+        }
+        if redirects_to_https && (tls.is_some() || !port.protocol.is_http()) {
+            object.fail("`tls.httpsRedirect` goes with plain HTTP: what comes to other ports has no other place to go");
             return None;
         }
         let bind = object.optional("bind", View::ip)?;
@@ -125,9 +126,10 @@ impl Server {
             object.fail("`hosts` must name at least one host, `*` is all");
         }
         Some(Self {
-            port: port?,
+            port,
             bind,
-            passes_tls_through,
+            tls,
+            redirects_to_https,
             hosts: items
                 .iter()
                 .filter_map(|view| ServerHost::read(view, namespace))
@@ -136,17 +138,13 @@ impl Server {
     }
 }
 
-/// That TLS is passed through: nothing else is supported.
-fn read_tls(view: &View<'_>) -> Option<()> {
-    let object = view.object(&TLS)?;
-    let mode = object.require("mode")?;
-    match mode.text()?.as_str() {
-        "PASSTHROUGH" => Some(()),
-        _ => {
-            mode.fail(ENDS);
-            None
-        }
-    }
+/// Whether HTTP is spoken within TLS: the protocol says so, else the port's name.
+fn is_https(port: &View<'_>) -> bool {
+    let protocol = port.loose("protocol");
+    let named = protocol.or_else(|| port.loose("name"));
+    let text = named.filter(View::is_text).and_then(|view| view.text());
+    let text = text.unwrap_or_default().to_ascii_lowercase();
+    text == "https" || text.starts_with("https-")
 }
 
 impl ServerHost {

@@ -57,11 +57,13 @@ pub enum Kind {
     Ingress,
     /// Kubernetes' texts.
     ConfigMap,
+    /// Kubernetes' texts that not everybody may see.
+    Secret,
 }
 
 impl Kind {
     /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 26] = [
+    pub(crate) const NAMES: [(&'static str, Self); 27] = [
         ("ServiceEntry", Self::ServiceEntry),
         ("WorkloadEntry", Self::WorkloadEntry),
         ("Sidecar", Self::Sidecar),
@@ -88,6 +90,7 @@ impl Kind {
         ("BackendTLSPolicy", Self::BackendTlsPolicy),
         ("Ingress", Self::Ingress),
         ("ConfigMap", Self::ConfigMap),
+        ("Secret", Self::Secret),
     ];
 
     /// The kind of a name: one of several with that name is told by its API's version.
@@ -135,6 +138,7 @@ impl Kind {
             Self::BackendTlsPolicy => "backendtlspolicy",
             Self::Ingress => "ingress",
             Self::ConfigMap => "configmap",
+            Self::Secret => "secret",
         }
     }
 
@@ -149,7 +153,8 @@ impl Kind {
             | Self::Pod
             | Self::Namespace
             | Self::ServiceAccount
-            | Self::ConfigMap => "",
+            | Self::ConfigMap
+            | Self::Secret => "",
             Self::Ingress => "networking.k8s.io",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Deployment => "apps",
@@ -169,6 +174,7 @@ impl Kind {
                 | Self::ServiceAccount
                 | Self::Deployment
                 | Self::ConfigMap
+                | Self::Secret
         )
     }
 

@@ -29,6 +29,8 @@ mod parse;
 mod path;
 mod peer_authentication;
 mod port;
+mod secret;
+mod server_tls;
 mod service_entry;
 mod sidecar;
 mod string_match;
@@ -67,6 +69,11 @@ pub use outlier_detection::OutlierDetection;
 pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};
 pub use peer_authentication::{MutualTls, PeerAuthentication};
 pub use port::{Port, Protocol};
+pub use secret::{Private, Secret};
+pub use server_tls::{
+    ClientCheck, Credential, SecretRef, ServerIdentity, ServerTls, Strictness, Termination,
+    TlsVersion,
+};
 pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
 pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;

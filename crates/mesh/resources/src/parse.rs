@@ -13,6 +13,7 @@ use crate::mesh_config::MeshConfig;
 use crate::meta::{Meta, read_meta};
 use crate::node::{Node, read_documents};
 use crate::peer_authentication::PeerAuthentication;
+use crate::secret::Secret;
 use crate::service_entry::ServiceEntry;
 use crate::sidecar::Sidecar;
 use crate::suggest::{hint, list};
@@ -63,6 +64,7 @@ pub enum Spec {
     BackendTlsPolicy(gateway_api::BackendTlsPolicy),
     Ingress(KubernetesIngress),
     ConfigMap(ConfigMap),
+    Secret(Secret),
 }
 
 /// What one file holds.
@@ -180,6 +182,7 @@ fn read_kubernetes(kind: Kind, view: &View<'_>) -> Option<Resource> {
         Kind::Namespace => Spec::Namespace,
         Kind::ServiceAccount => Spec::ServiceAccount,
         Kind::ConfigMap => Spec::ConfigMap(ConfigMap::read(view)),
+        Kind::Secret => Spec::Secret(Secret::read(view)?),
         _ => Spec::Deployment,
     };
     Some(Resource { meta, spec })
@@ -265,6 +268,7 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         | Kind::Namespace
         | Kind::ServiceAccount
         | Kind::ConfigMap
+        | Kind::Secret
         | Kind::Deployment => return None,
     })
 }

@@ -465,7 +465,7 @@ fn resources() {
                 "Gateway",
                 "a",
                 "  servers:\n  - port: {number: 443, name: https, protocol: HTTPS}\n    \
-                 tls: {mode: SIMPLE}\n    hosts: ['*']\n",
+                 tls: {mode: AUTO_PASSTHROUGH}\n    hosts: ['*']\n",
             ),
         ),
         (
@@ -747,6 +747,8 @@ fn tls_of_destination_rules() {
         "{mode: SIMPLE}",
         "{mode: SIMPLE, caCertificates: /a, sni: b, insecureSkipVerify: true}",
         "{mode: MUTUAL, clientCertificate: /a, privateKey: /b, caCertificates: /c}",
+        "{mode: SIMPLE, credentialName: a}",
+        "{mode: MUTUAL, credentialName: a, subjectAltNames: [b]}",
     ] {
         assert_eq!(read(good), [""; 0], "{good}");
     }
@@ -766,8 +768,16 @@ fn tls_of_destination_rules() {
             "missing field `privateKey`",
         ),
         (
-            "{mode: SIMPLE, credentialName: a}",
-            "there are no secrets of Kubernetes",
+            "{mode: SIMPLE, credentialName: a, caCertificates: /b}",
+            "`credentialName` and `caCertificates` exclude each other",
+        ),
+        (
+            "{mode: ISTIO_MUTUAL, credentialName: a}",
+            "`credentialName` has no effect in this `mode`",
+        ),
+        (
+            "{mode: SIMPLE, credentialName: other/a}",
+            "`other/a` is no name of a Secret",
         ),
     ] {
         let errors = read(bad);
@@ -776,4 +786,182 @@ fn tls_of_destination_rules() {
             "{bad}: {errors:?}"
         );
     }
+}
+
+/// `servers[].tls` of a Gateway.
+#[test]
+fn tls_at_gateways() {
+    let read = |protocol: &str, tls: &str| -> Vec<String> {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: a}}\nspec:\n  servers:\n  \
+             - {{port: {{number: 443, name: a, protocol: {protocol}}}, hosts: ['*'], tls: {tls}}}\n"
+        );
+        let errors = parse_resources("mesh.yaml", &text).errors;
+        errors.iter().map(ToString::to_string).collect()
+    };
+    for (protocol, good) in [
+        ("HTTP", "{httpsRedirect: true}"),
+        ("TLS", "{mode: PASSTHROUGH}"),
+        ("HTTPS", "{mode: PASSTHROUGH}"),
+        ("TLS", "{mode: SIMPLE, credentialName: a}"),
+        ("HTTPS", "{mode: ISTIO_MUTUAL}"),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialNames: [a, b], minProtocolVersion: TLSV1_2, maxProtocolVersion: TLSV1_3}",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, tlsCertificates: [{serverCertificate: /a, privateKey: /b}]}",
+        ),
+        (
+            "HTTPS",
+            "{mode: MUTUAL, serverCertificate: /a, privateKey: /b, caCertificates: /c}",
+        ),
+        (
+            "HTTPS",
+            "{mode: MUTUAL, serverCertificate: /a, privateKey: /b, caCertCredentialName: c}",
+        ),
+        (
+            "HTTPS",
+            "{mode: OPTIONAL_MUTUAL, credentialName: a, subjectAltNames: [b], verifyCertificateHash: ['00']}",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: a, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256, AES128-SHA]}",
+        ),
+    ] {
+        assert_eq!(read(protocol, good), [""; 0], "{protocol} {good}");
+    }
+    for (protocol, bad, complaint) in [
+        ("HTTPS", "{}", "missing field `mode`"),
+        (
+            "HTTPS",
+            "{mode: AUTO_PASSTHROUGH}",
+            "there are no gateways between networks",
+        ),
+        (
+            "HTTPS",
+            "{httpsRedirect: true}",
+            "a port of TLS needs a `tls.mode`",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: a, httpsRedirect: true}",
+            "`tls.httpsRedirect` goes with plain HTTP",
+        ),
+        (
+            "HTTP",
+            "{mode: SIMPLE, credentialName: a}",
+            "`tls` goes with the protocols `TLS` and `HTTPS`",
+        ),
+        (
+            "TCP",
+            "{httpsRedirect: true}",
+            "`tls.httpsRedirect` goes with plain HTTP",
+        ),
+        ("HTTPS", "{mode: SIMPLE}", "this `mode` needs a certificate"),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, serverCertificate: /a}",
+            "missing field `privateKey`",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, privateKey: /a}",
+            "missing field `serverCertificate`",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: a, serverCertificate: /b, privateKey: /c}",
+            "expected one of `credentialName`, `serverCertificate`",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: kubernetes-gateway://a/b}",
+            "is no name of a Secret",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: a, caCertificates: /b}",
+            "`caCertificates` has no effect in this `mode`",
+        ),
+        (
+            "HTTPS",
+            "{mode: PASSTHROUGH, credentialName: a}",
+            "`credentialName` has no effect in this `mode`",
+        ),
+        (
+            "HTTPS",
+            "{mode: MUTUAL, serverCertificate: /a, privateKey: /b}",
+            "needs the authorities of clients",
+        ),
+        (
+            "HTTPS",
+            "{mode: MUTUAL, credentialName: a, caCertificates: /b}",
+            "the Secret holds certificates of authorities too",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: a, maxProtocolVersion: TLSV1_1}",
+            "versions before 1.2 are not spoken",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: a, minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2}",
+            "it is older than `minProtocolVersion`",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: a, cipherSuites: [AES128-SHA]}",
+            "none of these is safe enough",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: a, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA25]}",
+            "did you mean `ECDHE-RSA-AES128-GCM-SHA256`",
+        ),
+        (
+            "HTTPS",
+            "{mode: SIMPLE, credentialName: a, caCrl: /b}",
+            "lists of revoked certificates are not read",
+        ),
+    ] {
+        let errors = read(protocol, bad);
+        assert!(
+            errors.len() == 1 && errors[0].contains(complaint),
+            "{protocol} {bad}: {errors:?}"
+        );
+    }
+}
+
+/// What is wrong with a Secret is said without what is in it.
+#[test]
+fn secrets() {
+    let read = |data: &str| {
+        let text = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: a}}\n{data}\n");
+        parse_resources("mesh.yaml", &text)
+    };
+    let good = read("type: Opaque\ndata: {tls.crt: YQ==, tls.key: Yg==, other: '%'}");
+    assert_eq!(good.errors, []);
+    let shown = format!("{:?}", good.resources);
+    assert!(
+        shown.contains("certificate: Some((\"a\", (private)))"),
+        "{shown}"
+    );
+    // Istio's older names go first, and plain text before what is encoded.
+    let both =
+        read("data: {cert: YQ==, key: Yg==, tls.crt: eA==, tls.key: eA==}\nstringData: {cert: c}");
+    let shown = format!("{:?}", both.resources);
+    assert!(
+        shown.contains("certificate: Some((\"c\", (private)))"),
+        "{shown}"
+    );
+    let bad = read("data: {tls.crt: YQ==, tls.key: hidden-key}");
+    let errors: Vec<_> = bad.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "mesh.yaml:4:32: data.tls.key: expected a text in PEM that is encoded in Base64; `stringData` takes it as it is"
+        ]
+    );
 }

@@ -62,6 +62,11 @@ pub struct ResourceSet {
 }
 
 impl ResourceSet {
+    /// None at all.
+    pub(crate) fn nothing() -> &'static Self {
+        &NOTHING
+    }
+
     /// Whether both are one and the same, not merely equal.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.by_name, &other.by_name)

@@ -12,13 +12,13 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 static HEARD: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
 
 /// Which backends have heard of which paths.
-pub(super) fn heard() -> MutexGuard<'static, BTreeSet<(String, String)>> {
+pub(crate) fn heard() -> MutexGuard<'static, BTreeSet<(String, String)>> {
     HEARD.lock().unwrap()
 }
 
 /// What a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Speaks {
+pub(crate) enum Speaks {
     Http,
     /// HTTP within TLS, as `backend.test`.
     Https,
@@ -29,7 +29,7 @@ pub(super) enum Speaks {
 /// Starts one, and tells its port. What requests ask for in `x-…` it does: `x-answer: STATUS` with this status, on
 /// attempts before `x-until: N` only if there is that too; `x-wait: MS` after some time; `x-echo: name:value` with a
 /// header of its own.
-pub(super) fn start(name: &'static str, speaks: Speaks, secure: &Arc<ServerConfig>) -> u16 {
+pub(crate) fn start(name: &'static str, speaks: Speaks, secure: &Arc<ServerConfig>) -> u16 {
     let secure = Arc::clone(secure);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -43,7 +43,7 @@ pub(super) fn start(name: &'static str, speaks: Speaks, secure: &Arc<ServerConfi
 }
 
 /// How servers show themselves to be `backend.test`, and the certificate in PEM.
-pub(super) fn identity() -> (Arc<ServerConfig>, String) {
+pub(crate) fn identity() -> (Arc<ServerConfig>, String) {
     let made = rcgen::generate_simple_self_signed(["backend.test".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder().with_no_client_auth();

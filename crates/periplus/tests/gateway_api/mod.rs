@@ -1,7 +1,7 @@
 //! Gateway API's conformance cases that need no cluster, as tables: resources, requests, and what becomes of them at
 //! a gateway and two sidecars. Each route of a table has a host of its own, so that all are there at once.
 
-mod backend;
+pub(crate) mod backend;
 mod cases;
 mod world;
 
@@ -80,7 +80,7 @@ fn conforms(envoy: Option<&OsStr>) {
 }
 
 /// Conditions as `Type=Status/Reason`, anything else as it is.
-fn summary(value: &Value) -> String {
+pub(crate) fn summary(value: &Value) -> String {
     let conditions = match value {
         Value::Array(all) if all.iter().all(|one| one["type"].is_string()) => all,
         other => return other.to_string(),

@@ -27,12 +27,12 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
-    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TlsFiles, TrafficPolicy,
+    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TrafficPolicy,
     WorkloadEntry,
 };
 
 use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
-use super::{Generated, balancing, locality, mutual_tls};
+use super::{Generated, balancing, locality, mutual_tls, origination};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, Role, is_subset};
@@ -115,7 +115,14 @@ fn add(
         let name = names::outbound_cluster(port.number, subset, host);
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());
         resolve(&mut cluster, service, port, proxy);
-        mutual_tls::secure(index, &mut cluster, (service, port, subset), policy);
+        let place = (service, port, subset);
+        if let Err(reason) = mutual_tls::secure((index, proxy), &mut cluster, place, policy, made) {
+            made.notes.push(format!(
+                "requests to {host} on port {} get 503: {reason}",
+                port.number
+            ));
+            return;
+        }
         if cluster.eds_cluster_config.is_some() {
             let selected = service.endpoints.iter();
             let selected = selected.filter(|endpoint| is_subset(labels, &endpoint.labels));
@@ -351,11 +358,7 @@ pub(super) fn over_tls(
     };
     let mut cluster = Cluster {
         load_assignment: Some(assignment),
-        transport_socket: Some(mutual_tls::with_files(
-            &TlsFiles::default(),
-            host,
-            Protocol::Http,
-        )),
+        transport_socket: Some(origination::by_system(host)),
         ..base(index, name, discovery, &policy)
     };
     if discovery == DiscoveryType::StrictDns {

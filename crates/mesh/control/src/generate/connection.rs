@@ -34,13 +34,13 @@ pub(super) struct OfConnections {
 }
 
 impl Chains {
-    /// Adds a chain for those of its names that no other has: whether there are any.
+    /// Adds a chain for those of its names that no other has, if there are any.
     pub(super) fn add(
         &mut self,
         names: &[Host],
         subnets: &[CidrRange],
         filters: Vec<Filter>,
-    ) -> bool {
+    ) -> Option<&mut FilterChain> {
         let place = format!("{subnets:?}");
         let mut is_new = |name: &&Host| self.taken.insert((name.to_string(), place.clone()));
         let names: Vec<_> = names
@@ -49,7 +49,7 @@ impl Chains {
             .map(Host::to_string)
             .collect();
         if names.is_empty() {
-            return false;
+            return None;
         }
         let is_any = names.iter().any(|name| name == "*");
         let conditions = FilterChainMatch {
@@ -63,7 +63,7 @@ impl Chains {
             filters,
             ..chain("", Some(conditions), Filter::default())
         });
-        true
+        self.list.last_mut()
     }
 }
 

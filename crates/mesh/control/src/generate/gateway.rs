@@ -10,11 +10,14 @@ use periplus_resources::{Gateway, GatewayRef, Host, Semantics, Server, VirtualSe
 use super::listener::{Routes, listener};
 use super::order::{Rank, in_order, ranked_routes};
 use super::proto::boolean;
-use super::route::{Scope, virtual_host};
-use super::{Generated, gateway_connections, group_by};
+use super::route::{Scope, https_redirect, virtual_host};
+use super::{Generated, gateway_chains, group_by};
 use crate::index::{Entry, Index};
 use crate::names;
 use crate::proxy::Proxy;
+
+/// A server, and whose it is.
+pub(super) type Claim<'a> = (&'a Entry<Gateway>, &'a Server);
 
 pub(super) fn add(index: &Index, proxy: &Proxy, made: &mut Generated) {
     let servers = index
@@ -40,27 +43,28 @@ pub(super) fn add(index: &Index, proxy: &Proxy, made: &mut Generated) {
             .push("no Gateway selects its labels: it has no listeners".into());
     }
     for ((port, bind), servers) in &by_address {
-        let shared = by_address.keys().filter(|(other, _)| other == port).count() > 1;
-        let name = match shared {
-            true => format!("{}.{bind}", names::gateway_routes(*port)),
-            false => names::gateway_routes(*port),
-        };
+        let is_shared = by_address.keys().filter(|(other, _)| other == port).count() > 1;
         let (http, others): (Vec<_>, Vec<_>) = servers
             .iter()
             .copied()
-            .partition(|(_, server)| server.port.protocol.is_http());
+            .partition(|(_, server)| server.port.protocol.is_http() && server.tls.is_none());
         if http.is_empty() {
-            gateway_connections::add(index, proxy, (*bind, *port), &others, made);
+            let place = (*bind, *port);
+            gateway_chains::add((index, proxy), place, is_shared, &others, made);
             continue;
         }
         for (gateway, server) in others {
             made.notes.push(format!(
-                "server {} of Gateway {} has no listener: HTTP servers have port {port}",
+                "server {} of {} has no listener: HTTP servers have port {port}",
                 server.port.name, gateway.meta
             ));
         }
-        made.routes
-            .push(route_configuration(index, proxy, &name, *port, &http));
+        let name = match is_shared {
+            true => format!("{}.{bind}", names::gateway_routes(*port)),
+            false => names::gateway_routes(*port),
+        };
+        let routes = route_configuration((index, proxy), (&name, *port), &http, &http);
+        made.routes.push(routes);
         made.listeners.push(listener(
             index,
             proxy,
@@ -94,15 +98,20 @@ fn default_bind(proxy: &Proxy) -> IpAddr {
     }
 }
 
-fn route_configuration(
-    index: &Index,
-    proxy: &Proxy,
-    name: &str,
-    port: u16,
-    servers: &[(&Entry<Gateway>, &Server)],
+/// The routes of some servers that share an address with `all`.
+pub(super) fn route_configuration(
+    (index, proxy): (&Index, &Proxy),
+    (name, port): (&str, u16),
+    servers: &[Claim<'_>],
+    all: &[Claim<'_>],
 ) -> RouteConfiguration {
     let mut by_host: BTreeMap<Host, Vec<(Rank, Route)>> = BTreeMap::new();
+    let mut redirected: BTreeSet<Host> = BTreeSet::new();
     for (gateway, server) in servers {
+        if server.redirects_to_https {
+            redirected.extend(server.hosts.iter().map(|one| one.host.clone()));
+            continue;
+        }
         let bound: Vec<_> = bound(index, proxy, (gateway, server))
             .filter(|(entry, _)| !entry.spec.http.is_empty())
             .map(|(entry, scope)| {
@@ -114,7 +123,7 @@ fn route_configuration(
         if gateway.spec.isolates_hosts {
             // Where a server has no routes, none of a wider one are asked.
             hosts.extend(server.hosts.iter().map(|one| &one.host));
-            hosts.retain(|host| !is_of_another(servers, server, host));
+            hosts.retain(|host| !is_of_another(all, server, host));
         }
         for host in hosts {
             let routes = by_host.entry(host.clone()).or_default();
@@ -125,9 +134,17 @@ fn route_configuration(
             }
         }
     }
+    // As in Istio, one server that redirects speaks for all that have its host.
+    let routes = by_host.into_iter();
+    let routes = routes.map(|(host, routes)| (host, in_order(routes)));
+    let mut by_host: BTreeMap<Host, Vec<Route>> = routes.collect();
+    by_host.extend(
+        redirected
+            .into_iter()
+            .map(|host| (host, vec![https_redirect()])),
+    );
     let mut virtual_hosts = Vec::with_capacity(by_host.len());
     for (host, routes) in by_host {
-        let routes = in_order(routes);
         let name = names::host_port(host.as_str(), port);
         virtual_hosts.push(virtual_host(name, vec![host.to_string()], routes));
     }
@@ -145,7 +162,7 @@ fn route_configuration(
 }
 
 /// Whether requests for a host are for a server that means it more particularly than this one.
-fn is_of_another(servers: &[(&Entry<Gateway>, &Server)], own: &Server, host: &Host) -> bool {
+pub(super) fn is_of_another(servers: &[Claim<'_>], own: &Server, host: &Host) -> bool {
     let narrowest = |server: &Server| {
         let covering = server.hosts.iter().filter(|one| one.host.covers(host));
         covering.map(|one| one.host.specificity()).max()
@@ -176,6 +193,7 @@ pub(super) fn bound<'a>(
         proxy,
         gateway: Some((&meta.namespace, &meta.name)),
         port: server.port.number,
+        is_secure: server.tls.is_some(),
     };
     let entries = index.virtual_services().iter();
     let entries = entries

@@ -318,6 +318,7 @@ impl<'a> Layout<'a> {
             proxy: self.proxy,
             gateway: None,
             port,
+            is_secure: false,
         };
         Some((entry, scope))
     }
@@ -395,6 +396,7 @@ impl<'a> Layout<'a> {
                 proxy: self.proxy,
                 gateway: None,
                 port,
+                is_secure: false,
             };
             for host in &spec.hosts {
                 if self.index.service(host).is_none() && self.imports.covers(namespace, host) {

@@ -37,7 +37,7 @@ pub(super) enum Routes {
     Inline(Box<RouteConfiguration>),
 }
 
-fn http_filter(name: &str, config: Any) -> HttpFilter {
+pub(super) fn http_filter(name: &str, config: Any) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
@@ -108,8 +108,7 @@ pub(super) fn http(
         "envoy.filters.http.router",
         any(&Router::default()),
     ));
-    // Who has called, in `x-forwarded-client-cert`.
-    let shows_peer = index.has_authority() && side == Side::Server;
+    let (forwards, shown) = peer(index, edge, side);
     let manager = HttpConnectionManager {
         stat_prefix,
         http_filters,
@@ -122,16 +121,8 @@ pub(super) fn http(
             upgrade_type: "websocket".into(),
             ..UpgradeConfig::default()
         }],
-        forward_client_cert_details: match shows_peer {
-            true => ForwardClientCertDetails::AppendForward.into(),
-            false => ForwardClientCertDetails::default().into(),
-        },
-        set_current_client_cert_details: shows_peer.then(|| SetCurrentClientCertDetails {
-            subject: boolean(true),
-            dns: true,
-            uri: true,
-            ..SetCurrentClientCertDetails::default()
-        }),
+        forward_client_cert_details: forwards.into(),
+        set_current_client_cert_details: shown,
         stream_idle_timeout: duration(Duration::ZERO),
         route_specifier: Some(match routes {
             Routes::Named(name) => RouteSpecifier::Rds(Rds {
@@ -145,6 +136,29 @@ pub(super) fn http(
     Filter {
         name: "envoy.filters.network.http_connection_manager".into(),
         config_type: Some(filter::ConfigType::TypedConfig(any(&manager))),
+    }
+}
+
+/// Who has called, in `x-forwarded-client-cert`: at the edge nobody else is believed about it.
+fn peer(
+    index: &Index,
+    edge: bool,
+    side: Side,
+) -> (
+    ForwardClientCertDetails,
+    Option<SetCurrentClientCertDetails>,
+) {
+    let shown = SetCurrentClientCertDetails {
+        subject: boolean(true),
+        cert: edge,
+        dns: true,
+        uri: true,
+        ..SetCurrentClientCertDetails::default()
+    };
+    match (edge, index.has_authority() && side == Side::Server) {
+        (true, _) => (ForwardClientCertDetails::SanitizeSet, Some(shown)),
+        (false, true) => (ForwardClientCertDetails::AppendForward, Some(shown)),
+        (false, false) => (ForwardClientCertDetails::default(), None),
     }
 }
 

@@ -7,10 +7,11 @@ mod balancing;
 mod cluster;
 mod condition;
 mod connection;
+mod credentials;
 mod custom;
 mod detection;
 mod gateway;
-mod gateway_connections;
+mod gateway_chains;
 mod inbound;
 mod intercept;
 mod intercept_inbound;
@@ -19,11 +20,14 @@ mod locality;
 mod matching;
 mod mutual_tls;
 mod order;
+mod origination;
 mod outbound;
 mod policy;
 mod proto;
+mod proxyless;
 mod quota;
 mod route;
+mod termination;
 mod told;
 mod tracing;
 mod trust;
@@ -34,6 +38,7 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{Host, Meta, Sidecar};
 use periplus_xds::type_url;
@@ -53,13 +58,15 @@ pub struct Generated {
     pub clusters: Vec<Cluster>,
     /// EDS.
     pub endpoints: Vec<ClusterLoadAssignment>,
+    /// SDS.
+    pub secrets: Vec<Secret>,
     /// Why something is missing that the proxy may expect.
     pub notes: Vec<String>,
 }
 
 impl Generated {
     /// By type, as ADS carries them, in the order in which a proxy takes them.
-    pub fn packed(&self) -> [(&'static str, Vec<Any>); 4] {
+    pub fn packed(&self) -> [(&'static str, Vec<Any>); 5] {
         [
             (
                 type_url::CLUSTER,
@@ -77,12 +84,19 @@ impl Generated {
                 type_url::ROUTE,
                 self.routes.iter().map(proto::any).collect(),
             ),
+            (
+                type_url::SECRET,
+                self.secrets.iter().map(proto::any).collect(),
+            ),
         ]
     }
 }
 
 /// Makes the resources of a proxy.
 pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
+    if proxy.is_proxyless {
+        return proxyless::generate(index, proxy);
+    }
     let mut made = generate_routing(index, proxy);
     let mut clusters = Clusters::new(index, proxy);
     match proxy.role {

@@ -11,8 +11,8 @@ use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use envoy_types::pb::envoy::config::core::v3::{
-    ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, Metadata, TransportSocket,
-    data_source, transport_socket,
+    ApiConfigSource, ApiVersion, ConfigSource, GrpcService, Metadata, TransportSocket,
+    transport_socket,
 };
 use envoy_types::pb::envoy::config::listener::v3::FilterChainMatch;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
@@ -22,7 +22,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_c
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
-    SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext,
+    SubjectAltNameMatcher, UpstreamTlsContext,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
@@ -30,21 +30,20 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use periplus_identity::agent::{OWN, ROOTS};
 use periplus_resources::{
-    Authorities, ClientTls, Location, MutualTls, Port, Protocol, TlsFiles, TrafficPolicy,
-    WorkloadEntry,
+    ClientTls, Location, MutualTls, Port, Protocol, TrafficPolicy, WorkloadEntry,
 };
 
 use super::detection::{looks_like_http, plaintext};
 use super::proto::{any, boolean, duration};
+use super::{Generated, origination};
 use crate::index::{Index, Service};
 use crate::names;
+use crate::proxy::Proxy;
 
 /// The cluster of the proxy's own agent, in its bootstrap file.
 const AGENT: &str = "sds-grpc";
 /// Endpoints say by this whether they speak mutual TLS.
 const TLS_MODE: &str = "tlsMode";
-/// Where Debian and those that come from it keep the system's authorities.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// What clients of the mesh offer, by which its TLS is told from that of applications.
 const OFFERED_FOR_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 const OFFERED_FOR_TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
@@ -110,7 +109,7 @@ pub(super) fn chains(index: &Index, mode: MutualTls, protocol: Protocol) -> Vec<
 }
 
 /// How a server of the mesh speaks TLS.
-fn server(index: &Index, is_http: bool) -> TransportSocket {
+pub(super) fn server(index: &Index, is_http: bool) -> TransportSocket {
     let offered: &[&str] = match is_http {
         true => &["h2", "http/1.1"],
         false => &OFFERED_FOR_TCP,
@@ -155,6 +154,18 @@ fn of_mesh(names: Vec<MatchPattern>, offered: &[&str]) -> CommonTlsContext {
     }
 }
 
+/// One of these names of DNS, or URIs.
+pub(super) fn names_of(names: &[String]) -> Vec<SubjectAltNameMatcher> {
+    let kind = |name: &str| match name.contains("://") {
+        true => SanType::Uri,
+        false => SanType::Dns,
+    };
+    let names = names.iter();
+    names
+        .map(|name| san(kind(name), MatchPattern::Exact(name.clone())))
+        .collect()
+}
+
 fn san(kind: SanType, pattern: MatchPattern) -> SubjectAltNameMatcher {
     SubjectAltNameMatcher {
         san_type: kind.into(),
@@ -193,7 +204,7 @@ fn of_agent(name: &str) -> SdsSecretConfig {
     }
 }
 
-fn socket<M: prost::Message + prost::Name>(context: &M) -> TransportSocket {
+pub(super) fn socket<M: prost::Message + prost::Name>(context: &M) -> TransportSocket {
     TransportSocket {
         name: "envoy.transport_sockets.tls".into(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(any(context))),
@@ -201,12 +212,17 @@ fn socket<M: prost::Message + prost::Name>(context: &M) -> TransportSocket {
 }
 
 /// Secures a cluster of a service: as its DestinationRule says, else as its endpoints say.
+///
+/// # Errors
+///
+/// Why it cannot be secured, so that nothing may get there.
 pub(super) fn secure(
-    index: &Index,
+    (index, proxy): (&Index, &Proxy),
     cluster: &mut Cluster,
     (service, port, subset): (&Service, &Port, &str),
     policy: &TrafficPolicy,
-) {
+    made: &mut Generated,
+) -> Result<(), String> {
     let host = service.host.as_str();
     let own_name = || names::sni(port.number, subset, host);
     match &policy.tls {
@@ -222,7 +238,9 @@ pub(super) fn secure(
             cluster.transport_socket = Some(client(index, names, sni, port.protocol));
         }
         Some(ClientTls::Files(files)) => {
-            cluster.transport_socket = Some(with_files(files, host, port.protocol));
+            let socket =
+                origination::with_files((index, proxy), files, (host, port.protocol), made)?;
+            cluster.transport_socket = Some(socket);
         }
         None if index.has_auto_mtls() && service.spec.location == Location::Internal => {
             let names = accounts(index, service);
@@ -248,6 +266,7 @@ pub(super) fn secure(
         }
         None => {}
     }
+    Ok(())
 }
 
 /// How a client of the mesh speaks TLS to a server that has one of these names.
@@ -284,63 +303,6 @@ fn accounts(index: &Index, service: &Service) -> BTreeSet<String> {
         names.extend(accounts.iter().map(name));
     }
     names
-}
-
-fn file(path: &str) -> Option<DataSource> {
-    Some(DataSource {
-        specifier: Some(data_source::Specifier::Filename(path.to_owned())),
-        ..DataSource::default()
-    })
-}
-
-/// `SIMPLE` and `MUTUAL`.
-pub(super) fn with_files(files: &TlsFiles, host: &str, protocol: Protocol) -> TransportSocket {
-    let names: Vec<_> = match files.names.as_slice() {
-        [] => vec![san(SanType::Dns, MatchPattern::Exact(host.to_owned()))],
-        names => {
-            let kind = |name: &str| match name.contains("://") {
-                true => SanType::Uri,
-                false => SanType::Dns,
-            };
-            let names = names.iter();
-            names
-                .map(|name| san(kind(name), MatchPattern::Exact(name.clone())))
-                .collect()
-        }
-    };
-    let validation = CertificateValidationContext {
-        trusted_ca: match &files.authorities {
-            None => file(SYSTEM_AUTHORITIES),
-            Some(Authorities::File(path)) => file(path),
-            Some(Authorities::Pem(text)) => Some(DataSource {
-                specifier: Some(data_source::Specifier::InlineString(text.clone())),
-                ..DataSource::default()
-            }),
-        },
-        match_typed_subject_alt_names: names,
-        ..CertificateValidationContext::default()
-    };
-    let validation = ValidationContextType::ValidationContext(validation);
-    let own = files.own.as_ref().map(|(chain, key)| TlsCertificate {
-        certificate_chain: file(chain),
-        private_key: file(key),
-        ..TlsCertificate::default()
-    });
-    let offered = match protocol {
-        Protocol::Http2 => vec!["h2".to_owned()],
-        Protocol::Http | Protocol::HttpProxy => vec!["http/1.1".to_owned()],
-        Protocol::Tls | Protocol::Tcp | Protocol::Detected => Vec::new(),
-    };
-    socket(&UpstreamTlsContext {
-        common_tls_context: Some(CommonTlsContext {
-            alpn_protocols: offered,
-            tls_certificates: own.into_iter().collect(),
-            validation_context_type: (!files.believes_all).then_some(validation),
-            ..CommonTlsContext::default()
-        }),
-        sni: files.sni.clone().unwrap_or_else(|| host.to_owned()),
-        ..UpstreamTlsContext::default()
-    })
 }
 
 fn tls_mode() -> Struct {

@@ -110,6 +110,7 @@ fn http_proxy(index: &Index, proxy: &Proxy, egress: &Egress, name: &str) -> Rout
                 proxy,
                 gateway: None,
                 port: 80,
+                is_secure: false,
             };
             let domain = names::host_port(host.as_str(), 80);
             let domains = vec![host.to_string(), domain.clone()];
@@ -139,6 +140,7 @@ pub(super) fn service_routes(
         proxy,
         gateway: None,
         port: port.number,
+        is_secure: false,
     };
     let by_istio = index.mesh_routing(&proxy.namespace, &service.host);
     // One without rules for requests leaves them alone.

@@ -143,8 +143,8 @@ pub(super) fn fault(fault: &Fault) -> HttpFault {
     }
 }
 
-/// Where a client is sent that came by `port`.
-pub(super) fn redirect(redirect: &Redirect, port: u16) -> RedirectAction {
+/// Where a client is sent that came by a port, with TLS or without.
+pub(super) fn redirect(redirect: &Redirect, came_by: (u16, bool)) -> RedirectAction {
     let code = match redirect.status {
         302 => RedirectResponseCode::Found,
         303 => RedirectResponseCode::SeeOther,
@@ -154,7 +154,7 @@ pub(super) fn redirect(redirect: &Redirect, port: u16) -> RedirectAction {
     };
     RedirectAction {
         host_redirect: redirect.authority.clone().unwrap_or_default(),
-        port_redirect: redirect_port(redirect, port).unwrap_or(0).into(),
+        port_redirect: redirect_port(redirect, came_by).unwrap_or(0).into(),
         response_code: code.into(),
         scheme_rewrite_specifier: redirect
             .scheme
@@ -170,7 +170,7 @@ pub(super) fn redirect(redirect: &Redirect, port: u16) -> RedirectAction {
 }
 
 /// The port that has to be written; none where it is that of the request, or goes without saying.
-fn redirect_port(redirect: &Redirect, came_by: u16) -> Option<u16> {
+fn redirect_port(redirect: &Redirect, (came_by, is_secure): (u16, bool)) -> Option<u16> {
     if !redirect.derives_port {
         return redirect.port;
     }
@@ -178,11 +178,11 @@ fn redirect_port(redirect: &Redirect, came_by: u16) -> Option<u16> {
         "https" => 443,
         _ => 80,
     };
+    let own = if is_secure { "https" } else { "http" };
     let scheme = redirect.scheme.as_deref();
     let port = redirect.port.or(scheme.map(usual)).unwrap_or(came_by);
     // A host that stays has the port of the request, unless that is the usual one.
-    let is_bare =
-        redirect.authority.is_some() || came_by == usual("http") && redirect.port.is_none();
-    let goes_without_saying = is_bare && port == usual(scheme.unwrap_or("http"));
+    let is_bare = redirect.authority.is_some() || came_by == usual(own) && redirect.port.is_none();
+    let goes_without_saying = is_bare && port == usual(scheme.unwrap_or(own));
     (!goes_without_saying).then_some(port)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::route::v3::redirect_action::SchemeRewriteSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action as EnvoyAction;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
@@ -12,7 +13,8 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use envoy_types::pb::envoy::config::route::v3::{
-    Decorator, DirectResponseAction, Route, RouteAction, RouteMatch, VirtualHost, WeightedCluster,
+    Decorator, DirectResponseAction, RedirectAction, Route, RouteAction, RouteMatch, VirtualHost,
+    WeightedCluster,
 };
 use periplus_resources::{
     Action, Destination, DirectResponse, GatewayRef, Headers, Host, HttpMatch, HttpRoute, Labels,
@@ -35,6 +37,8 @@ pub(super) struct Scope<'a> {
     pub(super) gateway: Option<(&'a str, &'a str)>,
     /// The port that the client asked for.
     pub(super) port: u16,
+    /// It asked by TLS, which ends here.
+    pub(super) is_secure: bool,
 }
 
 impl Scope<'_> {
@@ -96,6 +100,20 @@ pub(super) fn default_route(cluster: String, operation: String) -> Route {
         r#match: Some(any_request()),
         action: Some(route_to(ClusterSpecifier::Cluster(cluster), Duration::ZERO)),
         decorator: decorator(operation),
+        ..Route::default()
+    }
+}
+
+/// The route of plain HTTP whose requests are sent to HTTPS.
+pub(super) fn https_redirect() -> Route {
+    let to = RedirectAction {
+        scheme_rewrite_specifier: Some(SchemeRewriteSpecifier::HttpsRedirect(true)),
+        ..RedirectAction::default()
+    };
+    Route {
+        name: "https-redirect".into(),
+        r#match: Some(any_request()),
+        action: Some(EnvoyAction::Redirect(to)),
         ..Route::default()
     }
 }
@@ -201,7 +219,7 @@ fn route(
         Action::Route(destinations) => forward(rule, destinations, scope),
         Action::Respond(response) => (respond(response), None),
         Action::Redirect(redirect) => {
-            let redirect = policy::redirect(redirect, scope.port);
+            let redirect = policy::redirect(redirect, (scope.port, scope.is_secure));
             (EnvoyAction::Redirect(redirect), None)
         }
     };

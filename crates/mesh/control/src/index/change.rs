@@ -54,6 +54,7 @@ impl<'a> Change<'a> {
             request_authentications,
             telemetries,
             gateway_api,
+            secrets,
             mesh,
             has_authority,
             problems: _,
@@ -63,7 +64,8 @@ impl<'a> Change<'a> {
                 || *has_authority != new.has_authority
                 || !is_same(destination_rules, &new.destination_rules)
                 || !is_same(peer_authentications, &new.peer_authentications)
-                || !gateway_api.is_same(&new.gateway_api),
+                || !gateway_api.is_same(&new.gateway_api)
+                || !secrets.is_same(&new.secrets),
             gateways: !is_same(gateways, &new.gateways),
             routing: differing(virtual_services, &new.virtual_services),
             ..Self::default()

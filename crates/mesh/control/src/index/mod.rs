@@ -10,6 +10,7 @@ mod kubernetes;
 mod mutual_tls;
 mod problem;
 mod rules;
+mod secrets;
 mod service;
 mod telemetry;
 
@@ -30,6 +31,8 @@ pub use self::gateway_api::{Condition, ListenerStatus, ParentStatus, ResourceSta
 use self::kubernetes::Objects;
 pub use self::problem::{About, Problem, Severity};
 pub use self::rules::ConnectionRules;
+pub(crate) use self::secrets::AUTHORITIES;
+use self::secrets::Secrets;
 pub use self::service::Service;
 pub(crate) use self::telemetry::{Side, Traced};
 use crate::proxy::Proxy;
@@ -62,6 +65,7 @@ pub struct Index {
     peer_authentications: Vec<Entry<PeerAuthentication>>,
     request_authentications: Vec<Entry<RequestAuthentication>>,
     telemetries: Vec<Entry<Telemetry>>,
+    secrets: Secrets,
     gateway_api: Lowered,
     mesh: MeshConfig,
     has_authority: bool,
@@ -151,6 +155,7 @@ impl Index {
                 Spec::ReferenceGrant(spec) => of_api.grants.push(Entry { meta, spec }),
                 Spec::BackendTlsPolicy(spec) => of_api.policies.push(Entry { meta, spec }),
                 Spec::ConfigMap(spec) => of_api.config_maps.push(Entry { meta, spec }),
+                Spec::Secret(spec) => index.secrets.add(Entry { meta, spec }),
                 Spec::Ingress(spec) => of_api.ingresses.push(Entry { meta, spec }),
                 Spec::Deployment => index.problems.push(kubernetes::without_effect(&meta)),
             }

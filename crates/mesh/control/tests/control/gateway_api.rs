@@ -171,7 +171,7 @@ fn what_has_no_effect_is_reported_where_it_is_written() {
                 "Gateway",
                 "{gatewayClassName: istio, listeners: [{name: a, port: 53, protocol: UDP}]}",
             ),
-            "protocol `UDP` of listener a is not supported, expected `HTTP`, `TLS` or `TCP` (UnsupportedProtocol)",
+            "protocol `UDP` of listener a is not supported, expected `HTTP`, `HTTPS`, `TLS` or `TCP` (UnsupportedProtocol)",
         ),
         (
             with(

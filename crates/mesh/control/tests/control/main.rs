@@ -2,6 +2,7 @@
 
 mod analysis;
 mod connections;
+mod faults;
 mod gateway_api;
 mod generate;
 mod guarded;
@@ -9,7 +10,9 @@ mod kubernetes;
 mod live;
 mod localities;
 mod mutual_tls;
+mod proxyless;
 mod random;
 mod real_envoy;
+mod secure_gateways;
 mod support;
 mod telemetry;

@@ -1,8 +1,9 @@
 use super::selector::LabelSelector;
-use super::{GROUP, ObjectRef, items_up_to};
+use super::tls::{Frontend, ListenerTls};
+use super::{GROUP, items_up_to};
 use crate::diagnostic::At;
 use crate::host::Host;
-use crate::view::{Object, Shape, View, first_duplicate};
+use crate::view::{Shape, View, first_duplicate};
 
 /// GatewayClass: who makes something of its Gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Gateway {
     pub listeners: Vec<Listener>,
     /// `addresses`: where it is, if that is not for its controller to say.
     pub addresses: Vec<Address>,
+    /// `tls.frontend`: what HTTPS listeners ask of clients.
+    pub frontend: Frontend,
 }
 
 /// One of `addresses`.
@@ -67,15 +70,6 @@ pub enum ListenerProtocol {
     Other(String),
 }
 
-/// `tls` of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenerTls {
-    /// It ends here, with these certificates.
-    Terminate(Vec<ObjectRef>),
-    /// It goes on to where its name says.
-    Passthrough,
-}
-
 /// Whose routes a listener takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteNamespaces {
@@ -115,16 +109,12 @@ impl GatewayClass {
 impl Gateway {
     pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         const GATEWAY: Shape = Shape {
-            known: &["gatewayClassName", "listeners", "addresses"],
+            known: &["gatewayClassName", "listeners", "addresses", "tls"],
             refused: &[
                 ("infrastructure", NOT_DEPLOYED),
                 (
                     "allowedListeners",
                     "there are no ListenerSets: write all `listeners` here",
-                ),
-                (
-                    "tls",
-                    "clients' certificates are not asked for, and backends get none of the gateway's own",
                 ),
                 (
                     "defaultScope",
@@ -158,6 +148,9 @@ impl Gateway {
             class,
             listeners,
             addresses: addresses.iter().map(Address::read).collect::<Option<_>>()?,
+            frontend: object
+                .optional("tls", |view| Frontend::read(view, namespace))?
+                .unwrap_or_default(),
         })
     }
 }
@@ -288,53 +281,5 @@ fn read_namespaces(view: &View<'_>) -> Option<RouteNamespaces> {
             object.fail("`from: Selector` needs a `selector`");
             None
         }
-    }
-}
-
-impl ListenerTls {
-    fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
-        const TLS: Shape = Shape {
-            known: &["mode", "certificateRefs"],
-            refused: &[
-                ("options", "there are none"),
-                (
-                    "frontendValidation",
-                    "clients' certificates are not asked for",
-                ),
-            ],
-        };
-        const CERTIFICATE: Shape = Shape {
-            known: &["group", "kind", "namespace", "name"],
-            refused: &[],
-        };
-        let object = view.object(&TLS)?;
-        let modes = [("Terminate", false), ("Passthrough", true)];
-        let passes = object.optional("mode", |view| view.choice(&modes))?;
-        let certificate = |view: &View<'_>| {
-            let object = view.object(&CERTIFICATE)?;
-            let mut found = ObjectRef::read(&object, namespace)?;
-            if object.get("kind").is_none() {
-                "Secret".clone_into(&mut found.kind);
-            }
-            Some(found)
-        };
-        let certificates = items_up_to(&object, "certificateRefs", 64);
-        let certificates: Vec<_> = certificates
-            .iter()
-            .map(certificate)
-            .collect::<Option<_>>()?;
-        Some(match passes.unwrap_or(false) {
-            true => Self::Passthrough,
-            false => {
-                needs_certificates(&object, &certificates);
-                Self::Terminate(certificates)
-            }
-        })
-    }
-}
-
-fn needs_certificates(object: &Object<'_>, certificates: &[ObjectRef]) {
-    if certificates.is_empty() {
-        object.fail("`mode: Terminate` needs `certificateRefs`");
     }
 }

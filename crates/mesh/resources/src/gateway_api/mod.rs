@@ -11,17 +11,18 @@ mod http_route;
 mod reference;
 mod route;
 mod selector;
+mod tls;
 
 pub use self::backend_tls::{BackendTlsPolicy, PolicyTarget};
 pub use self::filter::{Filters, PathChange, Redirection, RequestMirror, UrlRewrite};
 pub use self::gateway::{
-    Address, Gateway, GatewayClass, Listener, ListenerProtocol, ListenerTls, RouteKind,
-    RouteNamespaces,
+    Address, Gateway, GatewayClass, Listener, ListenerProtocol, RouteKind, RouteNamespaces,
 };
 pub use self::grant::{Granted, Grantee, ReferenceGrant};
 pub use self::reference::{BackendRef, ObjectRef, ParentKind, ParentRef};
 pub use self::route::{RequestRule, Route, Rules};
 pub use self::selector::LabelSelector;
+pub use self::tls::{Frontend, FrontendValidation, ListenerTls};
 
 use crate::view::{Object, View};
 

@@ -5,7 +5,6 @@
 //! the states between.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,8 +15,8 @@ use tonic::{Status, Streaming};
 
 use super::form::{Asked, Due, Form, Meaning};
 use super::status::{Entry, Nack, ProxyStatus};
-use super::{Admission, NodeRefused, Shared};
-use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, push_rank};
+use super::{Admission, NodeRefused, Peer, Shared};
+use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, push_rank};
 use crate::{Resource, ResourceSet, Snapshot};
 
 /// How much of a proxy's error text is kept.
@@ -27,7 +26,7 @@ const MAX_ERROR_BYTES: usize = 8 * 1024;
 pub(super) fn spawn<F: Form>(
     shared: Arc<Shared>,
     requests: Streaming<F::Request>,
-    whence: (Option<SocketAddr>, Option<Admission>),
+    whence: (Peer, Option<Admission>),
     permit: OwnedSemaphorePermit,
 ) -> mpsc::Receiver<Result<F::Response, Status>> {
     let (outgoing, responses) = mpsc::channel(1);
@@ -45,7 +44,7 @@ pub(super) fn spawn<F: Form>(
 async fn serve<F: Form>(
     shared: &Arc<Shared>,
     mut requests: Streaming<F::Request>,
-    (peer, admission): (Option<SocketAddr>, Option<Admission>),
+    (peer, admission): (Peer, Option<Admission>),
     outgoing: &mpsc::Sender<Result<F::Response, Status>>,
 ) -> Result<(), Status> {
     let mut closing = shared.closing.subscribe();
@@ -73,7 +72,7 @@ async fn serve<F: Form>(
     }
 
     let mut generations = shared.source.subscribe();
-    let mut connection = Connection::<F>::open(shared, node, peer)?;
+    let mut connection = Connection::<F>::open(shared, node, &peer)?;
     connection.on_request(&first)?;
     loop {
         let due = connection.next_due();
@@ -129,6 +128,8 @@ struct Connection<F: Form> {
     node: Node,
     entry: Entry,
     snapshot: Arc<Snapshot>,
+    /// What is private is sent.
+    has_secrets: bool,
     subscriptions: BTreeMap<(usize, String), Subscription<F>>,
     next_nonce: u64,
     /// Clusters that were sent before the client asked for endpoints: behind a reconnect it holds endpoints that these
@@ -181,23 +182,31 @@ impl<F: Form> Subscription<F> {
 }
 
 impl<F: Form> Connection<F> {
-    fn open(shared: &Arc<Shared>, node: Node, peer: Option<SocketAddr>) -> Result<Self, Status> {
+    fn open(shared: &Arc<Shared>, node: Node, peer: &Peer) -> Result<Self, Status> {
         let snapshot = shared.source.snapshot(&node).inspect_err(|refused| {
             tracing::warn!(proxy = %node.id, reason = %refused.reason, "refused a proxy");
         })?;
         shared.registry.count(|counters| counters.streams += 1);
         let entry = shared.registry.enter(ProxyStatus {
             node: node.clone(),
-            peer,
+            peer: peer.address,
             connected_at: SystemTime::now(),
             types: BTreeMap::new(),
         });
         tracing::info!(proxy = %node.id, "proxy connected");
+        let has_secrets = shared.source.may_have_secrets(&node, peer);
+        if !has_secrets && !snapshot.of_type(SECRET).is_empty() {
+            tracing::warn!(
+                proxy = %node.id,
+                "gets no secrets: it is not on this machine, and shows no certificate of its namespace"
+            );
+        }
         Ok(Self {
             shared: Arc::clone(shared),
             node,
             entry,
             snapshot,
+            has_secrets,
             subscriptions: BTreeMap::new(),
             next_nonce: 1,
             changed_clusters: Vec::new(),
@@ -319,8 +328,16 @@ impl<F: Form> Connection<F> {
             if is_held && matches!(type_url.as_str(), LISTENER | ROUTE) {
                 return None;
             }
+            if type_url == SECRET && !subscription.form.answers().is_answered() {
+                return None;
+            }
             let keep = keep && type_url == CLUSTER;
-            let due = subscription.due(self.snapshot.of_type(type_url), keep)?;
+            let available = available(&self.snapshot, type_url, self.has_secrets);
+            let mut due = subscription.due(available, keep)?;
+            if type_url == SECRET {
+                // One at a time: Envoy takes none of those that come with one that it refuses.
+                due.resources.truncate(1);
+            }
             Some((type_url.clone(), due))
         })
     }
@@ -364,7 +381,7 @@ impl<F: Form> Connection<F> {
     }
 
     fn is_due(&mut self, type_url: &str) -> bool {
-        let available = self.snapshot.of_type(type_url);
+        let available = available(&self.snapshot, type_url, self.has_secrets);
         let subscription = self.subscriptions.get_mut(&key(type_url));
         subscription.is_some_and(|it| it.due(available, false).is_some())
     }
@@ -405,6 +422,14 @@ impl<F: Form> Connection<F> {
 impl<F: Form> Drop for Connection<F> {
     fn drop(&mut self) {
         tracing::info!(proxy = %self.node.id, "proxy disconnected");
+    }
+}
+
+/// What there is of a type, for somebody who may have secrets or not.
+fn available<'a>(snapshot: &'a Snapshot, type_url: &str, has_secrets: bool) -> &'a ResourceSet {
+    match type_url == SECRET && !has_secrets {
+        true => ResourceSet::nothing(),
+        false => snapshot.of_type(type_url),
     }
 }
 

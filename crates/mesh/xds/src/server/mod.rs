@@ -9,6 +9,7 @@ mod status;
 mod subscription;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,8 +46,34 @@ pub trait Source: Send + Sync + 'static {
     /// sets between nodes and generations where nothing changed.
     fn snapshot(&self, node: &Node) -> Result<Arc<Snapshot>, NodeRefused>;
 
+    /// Whether a peer may have the secrets of the node that it says it is. Unless a source knows more, that is for
+    /// peers on this machine.
+    fn may_have_secrets(&self, _node: &Node, peer: &Peer) -> bool {
+        peer.is_local()
+    }
+
     /// Counts up whenever any node may have something new. Debouncing is the source's.
     fn subscribe(&self) -> watch::Receiver<u64>;
+}
+
+/// Who is at the other end of a stream.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    address: Option<SocketAddr>,
+    facts: tonic::Extensions,
+}
+
+impl Peer {
+    /// Whether it is on this machine.
+    pub fn is_local(&self) -> bool {
+        let address = self.address.map(|address| address.ip().to_canonical());
+        address.is_some_and(|address| address.is_loopback())
+    }
+
+    /// What its transport knows about it: the `ConnectInfo` of its connection.
+    pub fn fact<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
+        self.facts.get()
+    }
 }
 
 /// A node that the source does not serve; the text goes to the proxy and into its log.
@@ -206,10 +233,11 @@ impl AdsServer {
                 self.shared.limits.max_streams
             )));
         };
-        let peer = request.remote_addr();
+        let address = request.remote_addr();
         let shared = Arc::clone(&self.shared);
-        let whence = (peer, admission);
-        let responses = connection::spawn::<F>(shared, request.into_inner(), whence, permit);
+        let (_, facts, requests) = request.into_parts();
+        let whence = (Peer { address, facts }, admission);
+        let responses = connection::spawn::<F>(shared, requests, whence, permit);
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 

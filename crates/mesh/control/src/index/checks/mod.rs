@@ -1,17 +1,20 @@
 //! What works, or seems to, and is hardly what was meant: the analyzers of `istioctl analyze` that apply here.
 
+mod credentials;
 mod gateways;
 mod matches;
 mod names;
 mod selectors;
 mod tracing;
 
+pub(super) use self::credentials::check_gateway;
 pub(super) use self::names::check_annotations;
 use super::{Index, Problem};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     selectors::check(index, problems);
     gateways::check(index, problems);
+    credentials::check(index, problems);
     for entry in index.virtual_services() {
         matches::check(entry, problems);
     }

@@ -6,7 +6,8 @@ use periplus_resources::gateway_api::{ParentKind, ParentRef, Route, RouteNamespa
 use periplus_resources::{ExportTo, GatewayRef, Host, Kind, Labels};
 
 use super::backends::service_host;
-use super::gateways::{Standing, StandingListener};
+use super::gateways::Standing;
+use super::listeners::StandingListener;
 use super::status::Flaw;
 use crate::index::{Entry, Index};
 

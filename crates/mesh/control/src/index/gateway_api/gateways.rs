@@ -1,15 +1,17 @@
 //! Gateways and their listeners.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use periplus_resources::gateway_api::{
-    Address, GROUP, Gateway as ApiGateway, GatewayClass, Listener, ListenerProtocol, ListenerTls,
-};
+use periplus_resources::gateway_api::{Address, Gateway as ApiGateway, GatewayClass, Listener};
 use periplus_resources::{
-    Endpoints, Gateway, Host, Kind, Labels, Meta, Port, Protocol, Server, ServerHost, did_you_mean,
+    Endpoints, Gateway, Host, Labels, Meta, Port, Server, ServerHost, did_you_mean,
 };
 
-use super::status::{CONTROLLER, Condition, Flaw, ListenerStatus, ResourceStatus};
+use super::age;
+use super::backends::Lookup;
+use super::listeners::{StandingListener, clash};
+use super::status::{CONTROLLER, Condition, Flaw, ResourceStatus};
+use super::termination::Authorities;
 use crate::index::{Entry, Index, Problem, Service};
 
 /// The label of the proxies of a Gateway.
@@ -27,26 +29,6 @@ pub(super) struct Standing<'a> {
     unusable_address: Option<Flaw>,
     /// The labels and the namespace of its proxies.
     proxies: (Labels, String),
-}
-
-/// A listener with what is known about it.
-pub(super) struct StandingListener<'a> {
-    pub(super) listener: &'a Listener,
-    /// The kinds of routes that it takes.
-    pub(super) kinds: Vec<Kind>,
-    /// The routes that are attached, however many parents of each mean this listener.
-    pub(super) attached: BTreeSet<String>,
-    protocol: Option<Protocol>,
-    unaccepted: Option<Flaw>,
-    conflict: Option<Flaw>,
-    unresolved: Option<Flaw>,
-}
-
-impl StandingListener<'_> {
-    /// Why routes have nothing of it.
-    pub(super) fn flaw(&self) -> Option<&Flaw> {
-        self.unaccepted.as_ref().or(self.conflict.as_ref())
-    }
 }
 
 /// The classes whose Gateways are taken, and what is said about them.
@@ -80,14 +62,14 @@ pub(super) fn classes<'a>(
 pub(super) fn stand<'a>(
     entries: &'a [Entry<ApiGateway>],
     (known, classes): (&'a [Entry<GatewayClass>], &[&str]),
-    index: &Index,
+    (lookup, authorities): (Lookup<'_>, Authorities<'_>),
     problems: &mut Vec<Problem>,
 ) -> Vec<Standing<'a>> {
     let mut standing = Vec::new();
     for entry in entries {
         let class = entry.spec.class.as_str();
         if classes.contains(&class) {
-            standing.push(Standing::new(entry, index));
+            standing.push(Standing::new(entry, lookup, authorities));
         } else if !known.iter().any(|one| one.meta.name == class) {
             let message = match OTHER_CLASSES.contains(&class) {
                 true => format!(
@@ -106,29 +88,38 @@ pub(super) fn stand<'a>(
             problems.push(Problem::error(source, source.position, message));
         }
     }
+    conflict(&mut standing);
     standing
 }
 
+/// Of several Gateways with the same proxies, the oldest one that claims something has it.
+fn conflict(standing: &mut [Standing<'_>]) {
+    let mut order: Vec<usize> = (0..standing.len()).collect();
+    order.sort_by_key(|at| age(&standing[*at].entry.meta));
+    for (at, younger) in order.iter().enumerate() {
+        for older in &order[..at] {
+            let Ok([older, younger]) = standing.get_disjoint_mut([*older, *younger]) else {
+                continue;
+            };
+            if older.proxies == younger.proxies && older.is_programmed() {
+                let name = older.entry.meta.to_string();
+                for one in &mut younger.listeners {
+                    clash(one, &older.listeners, &format!(" of {name}"));
+                }
+            }
+        }
+    }
+    for one in standing {
+        one.find_invalid();
+    }
+}
+
 impl<'a> Standing<'a> {
-    fn new(entry: &'a Entry<ApiGateway>, index: &Index) -> Self {
+    fn new(entry: &'a Entry<ApiGateway>, lookup: Lookup<'_>, authorities: Authorities<'_>) -> Self {
         let mut listeners: Vec<StandingListener<'_>> = Vec::new();
         for listener in &entry.spec.listeners {
-            let mut one = StandingListener::new(listener);
-            let mut before = listeners.iter().filter(|other| other.flaw().is_none());
-            let other = before.find(|other| {
-                other.listener.port == listener.port
-                    && other.protocol.map(group) != one.protocol.map(group)
-            });
-            if let Some(other) = other.filter(|_| one.unaccepted.is_none()) {
-                one.conflict = Some(Flaw::new(
-                    "ProtocolConflict",
-                    listener.at.0,
-                    format!(
-                        "listener {} has port {} too, with another protocol",
-                        other.listener.name, listener.port
-                    ),
-                ));
-            }
+            let mut one = StandingListener::new(listener, entry, lookup, authorities);
+            clash(&mut one, &listeners, "");
             listeners.push(one);
         }
         let mut this = Self {
@@ -141,15 +132,19 @@ impl<'a> Standing<'a> {
                 entry.meta.namespace.clone(),
             ),
         };
-        this.find_proxies(index);
-        if this.flaw.is_none() && this.listeners.iter().all(|one| one.flaw().is_some()) {
-            this.flaw = Some(Flaw::new(
+        this.find_proxies(lookup.index);
+        this
+    }
+
+    /// A Gateway of which no listener is left is not valid itself.
+    fn find_invalid(&mut self) {
+        if self.flaw.is_none() && self.listeners.iter().all(|one| one.flaw().is_some()) {
+            self.flaw = Some(Flaw::new(
                 "ListenersNotValid",
-                entry.meta.source.position,
+                self.entry.meta.source.position,
                 "none of its listeners is valid".to_owned(),
             ));
         }
-        this
     }
 
     /// Who serves it: proxies with its name, or those behind the service that its address names.
@@ -200,7 +195,7 @@ impl<'a> Standing<'a> {
         if !self.is_programmed() {
             return Vec::new();
         }
-        let usable = self.listeners.iter().filter(|one| one.flaw().is_none());
+        let usable = self.listeners.iter().filter(|one| one.is_served());
         let lower = |one: &StandingListener<'_>| {
             let listener = one.listener;
             let any = || Host::parse("*").ok();
@@ -227,12 +222,27 @@ impl<'a> Standing<'a> {
                             namespace: None,
                             host: listener.hostname.clone().or_else(any)?,
                         }],
-                        passes_tls_through: one.protocol == Some(Protocol::Tls),
+                        tls: one.tls.clone(),
+                        redirects_to_https: false,
                     }],
                 },
             })
         };
         usable.filter_map(lower).collect()
+    }
+
+    /// Clients without good certificates are let in somewhere.
+    fn insecure_mode(&self) -> Option<Condition> {
+        let frontend = &self.entry.spec.frontend;
+        let mut ports = self.listeners.iter().map(|one| one.listener.port);
+        let is_insecure = |port| frontend.of_port(port).is_some_and(|one| one.is_insecure);
+        let port = ports.find(|port| is_insecure(*port))?;
+        Some(Condition {
+            kind: "InsecureFrontendValidationMode",
+            holds: true,
+            reason: "ConfigurationChanged",
+            message: format!("port {port} lets in clients whose certificates are not good"),
+        })
     }
 
     pub(super) fn status(&self, problems: &mut Vec<Problem>) -> ResourceStatus {
@@ -251,27 +261,19 @@ impl<'a> Standing<'a> {
         let own = self.flaw.iter().chain(&self.unusable_address);
         problems.extend(own.map(|flaw| flaw.error(meta)));
         for one in &self.listeners {
-            let flaws = one.unaccepted.iter().chain(&one.conflict);
-            problems.extend(flaws.chain(&one.unresolved).map(|flaw| flaw.error(meta)));
+            problems.extend(one.flaws().map(|flaw| flaw.error(meta)));
         }
+        let mut conditions = vec![accepted, programmed];
+        conditions.extend(self.insecure_mode());
         let listeners = self.listeners.iter();
         ResourceStatus {
             meta: meta.clone(),
-            conditions: vec![accepted, programmed],
+            conditions,
             listeners: listeners
                 .map(|one| one.status(self.is_programmed()))
                 .collect(),
             parents: Vec::new(),
         }
-    }
-}
-
-/// Listeners of the same group can share a port.
-fn group(protocol: Protocol) -> u8 {
-    match protocol {
-        protocol if protocol.is_http() => 0,
-        Protocol::Tls => 1,
-        _ => 2,
     }
 }
 
@@ -289,93 +291,4 @@ fn labels_behind(service: &Service) -> Option<Labels> {
         }
     };
     (!labels.is_empty()).then_some(labels)
-}
-
-impl<'a> StandingListener<'a> {
-    fn new(listener: &'a Listener) -> Self {
-        let at = listener.at.0;
-        let passes = listener.tls == Some(ListenerTls::Passthrough);
-        let (protocol, kinds): (_, &[Kind]) = match &listener.protocol {
-            ListenerProtocol::Http => (Some(Protocol::Http), &[Kind::HttpRoute, Kind::GrpcRoute]),
-            ListenerProtocol::Tls if passes => (Some(Protocol::Tls), &[Kind::TlsRoute]),
-            ListenerProtocol::Tcp => (Some(Protocol::Tcp), &[Kind::TcpRoute]),
-            _ => (None, &[]),
-        };
-        let unsupported = match &listener.protocol {
-            _ if protocol.is_some() => None,
-            ListenerProtocol::Other(name) => Some(format!(
-                "protocol `{name}` of listener {} is not supported, expected `HTTP`, `TLS` or `TCP`",
-                listener.name
-            )),
-            _ => Some(format!(
-                "listener {} would end TLS, which gateways do not do yet: use `protocol: TLS` with `mode: Passthrough`",
-                listener.name
-            )),
-        };
-        let unaccepted = unsupported.map(|message| Flaw::new("UnsupportedProtocol", at, message));
-        let mut unresolved = None;
-        let mut kinds = kinds.to_vec();
-        if !listener.kinds.is_empty() {
-            let is_named = |kind: &Kind| {
-                let mut named = listener.kinds.iter();
-                named.any(|one| one.group == GROUP && one.kind == kind.name())
-            };
-            let strange = listener.kinds.iter().find(|one| {
-                one.group != GROUP || !kinds.iter().any(|kind| kind.name() == one.kind)
-            });
-            unresolved = strange.map(|one| {
-                let message = format!(
-                    "listener {} cannot take routes of kind `{}`",
-                    listener.name, one.kind
-                );
-                Flaw::new("InvalidRouteKinds", at, message)
-            });
-            kinds.retain(is_named);
-        }
-        Self {
-            listener,
-            kinds,
-            attached: BTreeSet::new(),
-            protocol,
-            unaccepted,
-            conflict: None,
-            unresolved,
-        }
-    }
-
-    fn status(&self, is_programmed: bool) -> ListenerStatus {
-        let against = self.flaw().or(self.unresolved.as_ref()).map(|flaw| Flaw {
-            reason: "Invalid",
-            ..flaw.clone()
-        });
-        let pending = || {
-            let message = "the Gateway is not programmed".to_owned();
-            Flaw::new("Pending", self.listener.at.0, message)
-        };
-        let against = against.or_else(|| (!is_programmed).then(pending));
-        let conflicted = Condition {
-            kind: "Conflicted",
-            holds: self.conflict.is_some(),
-            reason: self
-                .conflict
-                .as_ref()
-                .map_or("NoConflicts", |flaw| flaw.reason),
-            message: self
-                .conflict
-                .as_ref()
-                .map(|flaw| flaw.message.clone())
-                .unwrap_or_default(),
-        };
-        ListenerStatus {
-            name: self.listener.name.clone(),
-            attached_routes: self.attached.len(),
-            supported_kinds: self.kinds.clone(),
-            conditions: vec![
-                Condition::unless("Accepted", self.unaccepted.as_ref()),
-                conflicted,
-                Condition::unless("ResolvedRefs", self.unresolved.as_ref()),
-                Condition::unless("Programmed", against.as_ref()),
-            ],
-        }
-    }
 }

@@ -1,16 +1,18 @@
-//! Kubernetes' Ingress: one Gateway of Istio's for all of them, a VirtualService for each host of each.
+//! Kubernetes' Ingress: one Gateway of Istio's for the plain requests of all of them, one for the TLS of each, and a
+//! VirtualService for each host of each.
 
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    Action, At, Destination, DirectResponse, ExportTo, Gateway, GatewayRef, Headers, Host,
-    HttpMatch, HttpRoute, IngressBackend, IngressPath, KubernetesIngress, Labels, Meta, PathType,
-    Port, Protocol, Retries, Semantics, Server, ServerHost, StringMatch, VirtualService,
-    WeightedDestination,
+    Action, At, Credential, Destination, DirectResponse, ExportTo, Gateway, GatewayRef, Headers,
+    Host, HttpMatch, HttpRoute, IngressBackend, IngressPath, KubernetesIngress, Labels, Meta,
+    PathType, Port, Protocol, Retries, SecretRef, Semantics, Server, ServerHost, ServerTls,
+    StringMatch, Termination, VirtualService, WeightedDestination,
 };
 
 use super::backends::service_host;
 use super::status::Flaw;
+use crate::index::checks::check_gateway;
 use crate::index::{Entry, Index, Problem};
 
 /// The class that is ours, and the proxies that serve it, as in Istio.
@@ -19,15 +21,16 @@ const PROXIES: (&str, &str) = ("istio", "ingressgateway");
 /// The Gateway of all of them: no resource can have this name.
 const NAME: &str = "~ingress";
 const PORT: u16 = 80;
+const SECURE_PORT: u16 = 443;
 
 /// The Gateway and the rules.
 pub(super) fn lower(
     entries: &[Entry<KubernetesIngress>],
     index: &Index,
     problems: &mut Vec<Problem>,
-) -> (Option<Entry<Gateway>>, Vec<Entry<VirtualService>>) {
+) -> (Vec<Entry<Gateway>>, Vec<Entry<VirtualService>>) {
     let mut rules = Vec::new();
-    let mut first = None;
+    let mut gateways = Vec::new();
     for entry in entries {
         let source = &entry.meta.source;
         match entry.spec.class.as_deref() {
@@ -45,57 +48,118 @@ pub(super) fn lower(
                 continue;
             }
         }
-        for secret in &entry.spec.secrets {
-            let message = format!(
-                "gateways do not end TLS yet: there are its rules on port {PORT}, but Secret {} is not used",
-                secret.secret
-            );
-            problems
-                .push(Flaw::new("UnsupportedProtocol", secret.at.0, message).error(&entry.meta));
+        if gateways.is_empty() {
+            gateways.extend(plain(&entry.meta));
         }
-        rules.extend(of_ingress(entry, index, problems));
-        first.get_or_insert(&entry.meta);
+        let secure = secure(entry);
+        if let Some(secure) = &secure {
+            check_gateway(index, &entry.meta, &secure.spec, problems);
+        }
+        gateways.extend(secure.clone());
+        rules.extend(of_ingress(entry, secure.as_ref(), index, problems));
     }
-    (first.and_then(gateway), rules)
+    (gateways, rules)
 }
 
-fn gateway(first: &Meta) -> Option<Entry<Gateway>> {
-    Some(Entry {
-        meta: Meta {
-            namespace: String::new(),
-            name: NAME.to_owned(),
-            ..first.clone()
-        },
+/// For plain requests, whosever Ingress has a rule for them.
+fn plain(first: &Meta) -> Option<Entry<Gateway>> {
+    let meta = Meta {
+        namespace: String::new(),
+        name: NAME.to_owned(),
+        ..first.clone()
+    };
+    let port = Port {
+        number: PORT,
+        name: "http".to_owned(),
+        protocol: Protocol::Http,
+        target_port: None,
+    };
+    Some(gateway(meta, vec![server(port, vec![any()?], None)]))
+}
+
+/// For the TLS of an Ingress; as in Istio, its Secrets are those of the gateway's namespace.
+fn secure(entry: &Entry<KubernetesIngress>) -> Option<Entry<Gateway>> {
+    let Meta {
+        namespace, name, ..
+    } = &entry.meta;
+    let secrets = entry.spec.secrets.iter().enumerate();
+    let servers = secrets.map(|(at, one)| {
+        let port = Port {
+            number: SECURE_PORT,
+            name: format!("https-{SECURE_PORT}-ingress-{name}-{namespace}-{at}"),
+            protocol: Protocol::Http,
+            target_port: None,
+        };
+        let hosts = match one.hosts.is_empty() {
+            true => any().into_iter().collect(),
+            false => one.hosts.clone(),
+        };
+        let certificate = Credential::Secret(SecretRef {
+            namespace: None,
+            name: one.secret.clone(),
+            at: one.at,
+        });
+        let tls = ServerTls::Terminate(Box::new(Termination::with(vec![certificate])));
+        server(port, hosts, Some(tls))
+    });
+    let servers: Vec<_> = servers.collect();
+    let meta = Meta {
+        name: format!("{NAME}~{name}"),
+        ..entry.meta.clone()
+    };
+    (!servers.is_empty()).then(|| gateway(meta, servers))
+}
+
+fn any() -> Option<Host> {
+    Host::parse("*").ok()
+}
+
+fn gateway(meta: Meta, servers: Vec<Server>) -> Entry<Gateway> {
+    Entry {
+        meta,
         spec: Gateway {
             selector: Labels::from([(PROXIES.0.to_owned(), PROXIES.1.to_owned())]),
             namespace: None,
             isolates_hosts: false,
-            servers: vec![Server {
-                port: Port {
-                    number: PORT,
-                    name: "http".to_owned(),
-                    protocol: Protocol::Http,
-                    target_port: None,
-                },
-                bind: None,
-                hosts: vec![ServerHost {
-                    namespace: None,
-                    host: Host::parse("*").ok()?,
-                }],
-                passes_tls_through: false,
-            }],
+            servers,
         },
-    })
+    }
+}
+
+fn server(port: Port, hosts: Vec<Host>, tls: Option<ServerTls>) -> Server {
+    let hosts = hosts.into_iter().map(|host| ServerHost {
+        namespace: None,
+        host,
+    });
+    Server {
+        port,
+        bind: None,
+        hosts: hosts.collect(),
+        tls,
+        redirects_to_https: false,
+    }
 }
 
 fn of_ingress(
     entry: &Entry<KubernetesIngress>,
+    secure: Option<&Entry<Gateway>>,
     index: &Index,
     problems: &mut Vec<Problem>,
 ) -> Vec<Entry<VirtualService>> {
-    let Ok(any) = Host::parse("*") else {
+    let Some(any) = any() else {
         return Vec::new();
     };
+    let at = At(entry.meta.source.position);
+    let mut gateways = vec![GatewayRef::Named {
+        namespace: String::new(),
+        name: NAME.to_owned(),
+        at,
+    }];
+    gateways.extend(secure.map(|gateway| GatewayRef::Named {
+        namespace: gateway.meta.namespace.clone(),
+        name: gateway.meta.name.clone(),
+        at,
+    }));
     let mut by_host: BTreeMap<&Host, Vec<HttpRoute>> = BTreeMap::new();
     let mut route = |uri, backend: &IngressBackend| {
         let action = action(&entry.meta, index, backend, problems);
@@ -120,11 +184,7 @@ fn of_ingress(
         meta: entry.meta.clone(),
         spec: VirtualService {
             hosts: vec![host.clone()],
-            gateways: vec![GatewayRef::Named {
-                namespace: String::new(),
-                name: NAME.to_owned(),
-                at: At(entry.meta.source.position),
-            }],
+            gateways: gateways.clone(),
             http,
             tls: Vec::new(),
             tcp: Vec::new(),

@@ -5,10 +5,12 @@ mod attach;
 mod backends;
 mod gateways;
 mod ingress;
+mod listeners;
 mod page;
 mod policies;
 mod rules;
 mod status;
+mod termination;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +80,6 @@ impl Objects {
         let mut lowered = Lowered::default();
         let classes = gateways::classes(&self.classes, &mut lowered.statuses);
         let known = (self.classes.as_slice(), classes.as_slice());
-        let mut standing = gateways::stand(&self.gateways, known, index, problems);
         // The oldest first, as far as it is known.
         self.routes.sort_by_key(|route| age(&route.meta));
         self.policies.sort_by_key(|policy| age(&policy.meta));
@@ -86,6 +87,8 @@ impl Objects {
             index,
             grants: &self.grants,
         };
+        let references = (lookup, self.config_maps.as_slice());
+        let mut standing = gateways::stand(&self.gateways, known, references, problems);
         let foreign = foreign(&self.gateways, &standing);
         let mut statuses = Vec::new();
         for entry in &self.routes {
@@ -111,8 +114,8 @@ impl Objects {
         lowered.statuses.append(&mut statuses);
         let said = (&mut lowered.statuses, &mut *problems);
         lowered.backend_tls = policies::lower(&self.policies, &self.config_maps, index, said);
-        let (gateway, rules) = ingress::lower(&self.ingresses, index, problems);
-        lowered.gateways.extend(gateway);
+        let (gateways, rules) = ingress::lower(&self.ingresses, index, problems);
+        lowered.gateways.extend(gateways);
         lowered.rules.extend(rules);
         lowered
     }

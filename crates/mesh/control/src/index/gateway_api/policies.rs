@@ -7,6 +7,7 @@ use periplus_resources::{Authorities, ClientTls, ConfigMap, Host, Meta, TlsFiles
 
 use super::backends::service_host;
 use super::status::{Condition, Flaw, ResourceStatus};
+use super::termination::ca_of;
 use crate::index::{Entry, Index, Problem};
 
 /// By service and port, or for all its ports: how it is spoken to; `None` is not at all, since nobody is believed.
@@ -93,19 +94,8 @@ fn authorities(
             );
             return flaw("InvalidKind", message);
         }
-        let mut maps = maps.iter();
-        let map = maps.find(|map| map.meta.namespace == *namespace && map.meta.name == object.name);
-        let pem = map.and_then(|map| map.spec.authorities.as_deref());
-        match pem.filter(|pem| pem.contains("-----BEGIN CERTIFICATE-----")) {
-            Some(pem) => Ok(format!("{}\n", pem.trim())),
-            None => {
-                let message = format!(
-                    "there is no ConfigMap {namespace}/{} with certificates in its key `ca.crt`",
-                    object.name
-                );
-                flaw("InvalidCACertificateRef", message)
-            }
-        }
+        let pem = ca_of(maps, namespace, &object.name);
+        pem.or_else(|message| flaw("InvalidCACertificateRef", message))
     };
     let refs = &entry.spec.authorities;
     if refs.is_empty() {

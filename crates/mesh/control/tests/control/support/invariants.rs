@@ -19,6 +19,10 @@ pub(crate) fn check(generated: &Generated) {
         "cluster",
         generated.clusters.iter().map(|cluster| &cluster.name),
     );
+    unique(
+        "secret",
+        generated.secrets.iter().map(|secret| &secret.name),
+    );
     let routes = unique("routes", generated.routes.iter().map(|routes| &routes.name));
     let assigned = generated
         .endpoints

@@ -1,0 +1,134 @@
+//! Kubernetes' Secrets, as far as they hold certificates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use periplus_identity::{PairError, check_authorities, check_pair};
+use periplus_resources::{Meta, Private, Secret, did_you_mean};
+
+use super::{Entry, Index, Problem};
+
+/// The end of the name of a Secret that holds the authorities for another one.
+pub(crate) const AUTHORITIES: &str = "-cacert";
+
+/// The Secrets, by namespace and name.
+#[derive(Debug, Default)]
+pub(crate) struct Secrets(BTreeMap<(String, String), Known>);
+
+/// A Secret, and what is wrong with it.
+#[derive(Debug)]
+struct Known {
+    meta: Meta,
+    spec: Secret,
+    broken_pair: Option<String>,
+    broken_authorities: Option<String>,
+}
+
+impl Secrets {
+    /// Whether proxies get the same of both.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let mut pairs = self.0.iter().zip(&other.0);
+        self.0.len() == other.0.len()
+            && pairs.all(|((name, one), (other_name, other))| {
+                name == other_name && one.spec == other.spec
+            })
+    }
+
+    pub(super) fn add(&mut self, Entry { meta, spec }: Entry<Secret>) {
+        let text = |error: PairError| error.to_string();
+        let pair = spec.certificate.as_ref();
+        let pair = pair.and_then(|(chain, key)| check_pair(chain, key.expose()).err());
+        let authorities = spec.authorities.as_ref();
+        let authorities = authorities.and_then(|pem| check_authorities(pem).err());
+        let name = (meta.namespace.clone(), meta.name.clone());
+        let known = Known {
+            meta,
+            spec,
+            broken_pair: pair.map(text),
+            broken_authorities: authorities.map(text),
+        };
+        self.0.insert(name, known);
+    }
+
+    /// The certificate and the key of a Secret.
+    ///
+    /// # Errors
+    ///
+    /// Why there are none.
+    pub(crate) fn certificate(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<&(String, Private), String> {
+        let known = self.find(namespace, name)?;
+        if let Some(reason) = &known.broken_pair {
+            return Err(known.says(reason));
+        }
+        let pair = known.spec.certificate.as_ref();
+        pair.ok_or_else(|| {
+            known.says("it has no certificate with its key: expected `tls.crt` and `tls.key`")
+        })
+    }
+
+    /// The authorities that a Secret names: those of the one with its name and `-cacert`, else its own.
+    ///
+    /// # Errors
+    ///
+    /// Why there are none.
+    pub(crate) fn authorities(&self, namespace: &str, name: &str) -> Result<&str, String> {
+        let beside = self.find(namespace, &format!("{name}{AUTHORITIES}"));
+        let known = beside.or_else(|_| self.find(namespace, name))?;
+        if let Some(reason) = &known.broken_authorities {
+            return Err(known.says(&format!("`ca.crt`: {reason}")));
+        }
+        let pem = known.spec.authorities.as_deref();
+        pem.ok_or_else(|| known.says("it has no certificates of authorities: expected `ca.crt`"))
+    }
+
+    /// The namespaces that have a Secret of this name, or one with the authorities for it.
+    pub(super) fn places(&self, name: &str) -> BTreeSet<String> {
+        let beside = format!("{name}{AUTHORITIES}");
+        let named = self.0.keys();
+        let named = named.filter(|(_, known)| *known == name || *known == beside);
+        named.map(|(namespace, _)| namespace.clone()).collect()
+    }
+
+    /// What is wrong with Secrets, whoever uses them.
+    pub(super) fn check(&self, problems: &mut Vec<Problem>) {
+        for known in self.0.values() {
+            let Known { meta, spec, .. } = known;
+            let reasons = [&known.broken_pair, &known.broken_authorities];
+            for reason in reasons.into_iter().flatten() {
+                let message = format!("{meta} cannot be used: {reason}");
+                problems.push(Problem::error(&meta.source, spec.at.0, message));
+            }
+            if spec.has_revoked {
+                let message = format!(
+                    "{meta}: `ca.crl` is not read: certificates that it revokes are taken all the same"
+                );
+                problems.push(Problem::warning(&meta.source, spec.at.0, message));
+            }
+        }
+    }
+
+    fn find(&self, namespace: &str, name: &str) -> Result<&Known, String> {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.get(&key).ok_or_else(|| {
+            let names = self.0.keys().filter(|(own, _)| own == namespace);
+            let hint = did_you_mean(name, names.map(|(_, name)| name.as_str()));
+            format!("there is no Secret {namespace}/{name}{hint}")
+        })
+    }
+}
+
+impl Known {
+    fn says(&self, reason: &str) -> String {
+        format!("{} ({}): {reason}", self.meta, self.meta.source)
+    }
+}
+
+impl Index {
+    /// The Secrets.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+}

@@ -1,0 +1,266 @@
+//! Istio's tutorial of authorization on Bookinfo, step by step: nobody may do anything, then one hop after the other is
+//! allowed; tokens; a policy that is only tried; one that cannot be read.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use periplus_identity::{AUDIENCE, Bearer, ServiceAccount, TokenKey};
+use rcgen::PublicKeyData as _;
+use serde_json::Value;
+
+use super::support::{Demo, get, get_json, get_with, patiently};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+const ROUTES: &str = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - route: [{destination: {host: reviews, subset: v3}}]
+";
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: {name}, namespace: default}}
+spec: {spec}
+"
+    )
+}
+
+/// Who may GET from whom.
+fn viewer(app: &str, callers: &[&str]) -> String {
+    let callers: Vec<String> = callers
+        .iter()
+        .map(|caller| format!("cluster.local/ns/{caller}"))
+        .collect();
+    let from = match callers.as_slice() {
+        [] => String::new(),
+        callers => format!(
+            "from: [{{source: {{principals: [{}]}}}}], ",
+            callers.join(", ")
+        ),
+    };
+    policy(
+        &format!("{app}-viewer"),
+        &format!(
+            "{{selector: {{matchLabels: {{app: {app}}}}}, action: ALLOW, \
+             rules: [{{{from}to: [{{operation: {{methods: [GET]}}}}]}}]}}"
+        ),
+    )
+}
+
+/// What a page lacks: all of it, details, reviews, stars.
+fn lacks(base: u16) -> [bool; 4] {
+    let page = get(base, "/productpage");
+    let has = |text: &str| page.body.contains(text);
+    let is_there = page.status == 200;
+    [
+        !is_there,
+        is_there && has("Error fetching product details"),
+        is_there && has("Error fetching product reviews"),
+        is_there && has("Ratings service is currently unavailable"),
+    ]
+}
+
+/// Waits until a page lacks this.
+fn wait_for(demo: &Demo, expected: [bool; 4], more: &str, look: impl Fn() -> [bool; 4]) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = look();
+        if found == expected {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{found:?} in place of {expected:?} with {more}\n{}",
+            demo.log("control")
+        );
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Follows it on a demo whose workloads speak mutual TLS.
+pub(crate) fn follow(demo: &Demo, base: u16) {
+    let rules = |policies: &str| demo.edit(&format!("{}{policies}", base_rules(demo)));
+    let mut allowed = policy("allow-nothing", "{}");
+    let steps = [
+        (
+            String::new(),
+            [true, false, false, false],
+            "RBAC: access denied",
+        ),
+        (viewer("productpage", &[]), [false, true, true, false], ""),
+        (
+            viewer("details", &["default/sa/bookinfo-productpage"]),
+            [false, false, true, false],
+            "",
+        ),
+        (
+            viewer("reviews", &["default/sa/bookinfo-productpage"]),
+            [false, false, false, true],
+            "",
+        ),
+        (
+            viewer("ratings", &["default/sa/bookinfo-reviews"]),
+            [false; 4],
+            "",
+        ),
+    ];
+    for (more, expected, said) in steps {
+        allowed += &more;
+        rules(&allowed);
+        wait_for(demo, expected, &more, || lacks(base));
+        if !said.is_empty() {
+            assert_eq!(get(base, "/productpage").body, said);
+        }
+    }
+    // Another method is another request.
+    let posted = super::support::request(base, "POST", "/productpage", &[], "");
+    assert_eq!(
+        (posted.status, posted.body.as_str()),
+        (403, "RBAC: access denied")
+    );
+
+    tokens(demo, base, &allowed, &rules);
+    rules(&allowed);
+    patiently("without tokens again", || {
+        (lacks(base) == [false; 4]).then_some(())
+    });
+
+    // What is only tried is told by spans, and stops nobody.
+    let tried = policy(
+        "try",
+        "{action: DENY, rules: [{to: [{operation: {methods: [GET]}}]}]}",
+    )
+    .replace(
+        "namespace: default}",
+        "namespace: default, annotations: {istio.io/dry-run: 'true'}}",
+    );
+    rules(&format!("{allowed}{tried}"));
+    patiently("a span that tells what would have been denied", || {
+        assert_eq!(get(base, "/productpage").status, 200);
+        let found = get_json(base + 1, "/api/traces?service=productpage.default&limit=5");
+        let text = found.to_string();
+        text.contains("rbac.shadow_engine_result\",\"type\":\"string\",\"value\":\"denied")
+            .then_some(())
+    });
+
+    // A policy that cannot be read any more changes nothing.
+    rules(&format!(
+        "{}{}",
+        policy("allow-nothing", "{}"),
+        viewer("productpage", &[])
+    ));
+    patiently("closed again", || {
+        (lacks(base) == [false, true, true, false]).then_some(())
+    });
+    rules(&policy("allow-nothing", "{rule: []}"));
+    patiently("the refusal of the file", || {
+        demo.log("control")
+            .contains("unknown field `rule`")
+            .then_some(())
+    });
+    assert_eq!(lacks(base), [false, true, true, false]);
+}
+
+/// The routes as they are, and the rules that the demo cannot do without.
+fn base_rules(demo: &Demo) -> String {
+    let example = demo.directory().join("examples/mtls-strict.yaml");
+    let strict = std::fs::read_to_string(example).unwrap();
+    format!("{strict}\n---\n{ROUTES}")
+}
+
+/// RequestAuthentication: without a token, with a good one, with others.
+fn tokens(demo: &Demo, base: u16, allowed: &str, rules: &dyn Fn(&str)) {
+    let identity = demo.directory().join("identity");
+    let key = TokenKey::load_or_create(&identity.join("token-key.pem")).unwrap();
+    let issue = |account: &str, ago: Duration| {
+        let bearer = Bearer {
+            account: ServiceAccount::new("default", account).unwrap(),
+            workload: String::new(),
+        };
+        key.issue(&bearer, AUDIENCE, HOUR, SystemTime::now() - ago)
+    };
+    let jwt = format!(
+        "---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: jwt, namespace: default}}
+spec:
+  selector: {{matchLabels: {{app: productpage}}}}
+  jwtRules: [{{issuer: '{ISSUER}', jwks: '{}'}}]
+",
+        keys(&identity.join("token-key.pem"))
+    );
+    let required = policy(
+        "require-jwt",
+        &format!(
+            "{{selector: {{matchLabels: {{app: productpage}}}}, action: DENY, rules: [{{from: [{{source: \
+             {{notRequestPrincipals: ['{ISSUER}/system:serviceaccount:default:ada']}}}}]}}]}}"
+        ),
+    );
+    let (ada, bob) = (issue("ada", Duration::ZERO), issue("bob", Duration::ZERO));
+    let expired = issue("ada", HOUR * 2);
+    let mut forged = ada.clone();
+    forged.truncate(forged.len() - 4);
+    forged.push_str("AAAA");
+    let ask = |token: &str| {
+        let value = format!("Bearer {token}");
+        let headers = [("authorization", value.as_str())];
+        match token {
+            "" => get(base, "/productpage").status,
+            _ => get_with(base, "/productpage", &headers).status,
+        }
+    };
+    rules(&format!("{allowed}{jwt}"));
+    patiently("a forged token", || (ask(&forged) == 401).then_some(()));
+    for (token, status) in [
+        ("", 200),
+        (&ada, 200),
+        (&bob, 200),
+        (&expired, 401),
+        ("a.b", 401),
+    ] {
+        assert_eq!(ask(token), status, "{token}");
+    }
+    rules(&format!("{allowed}{jwt}{required}"));
+    patiently("a request without a token", || {
+        (ask("") == 403).then_some(())
+    });
+    for (token, status) in [(&ada, 200), (&bob, 403), (&forged, 401)] {
+        assert_eq!(ask(token), status, "{token}");
+    }
+}
+
+const ISSUER: &str = "https://periplus.istio-system.svc";
+
+/// The public half of the key of tokens, as a JSON Web Key Set.
+fn keys(file: &Path) -> Value {
+    let pem = std::fs::read_to_string(file).unwrap();
+    let key = rcgen::KeyPair::from_pem(&pem).unwrap();
+    // An uncompressed point: 4, x, y.
+    let point = key.der_bytes();
+    let (x, y) = (base64url(&point[1..33]), base64url(&point[33..]));
+    serde_json::json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "x": x, "y": y}]})
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk
+            .iter()
+            .fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - chunk.len()));
+        for digit in 0..=chunk.len() {
+            let index = (bits >> (18 - 6 * digit)) & 63;
+            text.push(char::from(DIGITS[index as usize]));
+        }
+    }
+    text
+}
