@@ -23,7 +23,7 @@ use crate::reply::{Failure, Reply, append_common};
 use crate::retry::{Retried, Tries};
 use crate::route::RouteAt;
 use crate::snapshot::{AppendAction, ConnectionManager};
-use crate::trace::{Attempt, Measured, RequestId, TlsOutcome, TraceContext, Waited};
+use crate::trace::{Attempt, Measured, RequestId, TlsOutcome, TraceContext, Tracer, Waited};
 use crate::upstream::{ClusterState, EndpointState};
 
 /// What an answer of the proxy's own says about itself whatever a route wants.
@@ -340,15 +340,18 @@ impl Exchange {
     }
 }
 
-/// What the span of an attempt tells of its beginning.
+/// Notes what the span of the attempt tells of its beginning.
 #[cold]
-fn measured(exchange: &Exchange, endpoint: &EndpointState) -> Box<Measured> {
+fn measure(exchange: &mut Exchange, endpoint: &EndpointState) {
     let cluster = exchange.cluster.as_ref();
     let is_high = exchange.is_high_priority;
-    Box::new(Measured {
-        occupied: cluster.map(|cluster| cluster.occupied(Some(endpoint), is_high)),
-        ..Measured::default()
-    })
+    let occupied = cluster.map(|cluster| cluster.occupied(Some(endpoint), is_high));
+    if let Some(attempt) = &mut exchange.attempt {
+        attempt.measured = Some(Box::new(Measured {
+            occupied,
+            ..Measured::default()
+        }));
+    }
 }
 
 impl Call {
@@ -362,26 +365,35 @@ impl Call {
         let tracer = self.view.tracer.as_ref();
         let trace =
             tracer.and_then(|tracer| tracer.begin(&mut id, fields, head, &self.view.http, random));
-        let mut exchange = Exchange::new(begin, id, trace, self.is_grpc());
-        if let (Some(tracer), Some(trace)) = (tracer, &trace) {
-            if tracer.keeps_in_flight() {
-                exchange.in_flight = Some(self.is_in_flight(&exchange, trace));
-            } else if tracer.seeks_causes(trace) {
-                let all = in_flight::candidates(self.worker.in_flight.iter());
-                if let Some(causes) = all {
-                    exchange.rare().causes = Some(causes);
-                }
-            }
-        }
-        exchange
+        // Nothing is changed afterwards, so that it is made where it stays.
+        Exchange::new(begin, id, trace, self.is_grpc())
     }
 
-    /// Lets requests of this workload know that it is working on this one.
+    /// Lets requests of this workload know that it is working on this one, or finds out which of them have led to this
+    /// one.
+    #[inline]
+    pub(crate) fn follow_causes(&self, exchange: &mut Exchange) {
+        let tracer = self.view.tracer.as_ref();
+        if tracer.is_some_and(Tracer::follows_causes) {
+            self.note_causes(exchange);
+        }
+    }
+
     #[cold]
-    fn is_in_flight(&self, exchange: &Exchange, trace: &TraceContext) -> Place {
-        let id = exchange.id.get(&self.request.fields, self.buffer.head());
-        let begin = self.worker.clock.wall(exchange.begin);
-        self.worker.own_in_flight().enter(&trace.span, id, begin)
+    fn note_causes(&self, exchange: &mut Exchange) {
+        let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
+            return;
+        };
+        if tracer.keeps_in_flight() {
+            let id = exchange.id.get(&self.request.fields, self.buffer.head());
+            let begin = self.worker.clock.wall(exchange.begin);
+            let place = self.worker.own_in_flight().enter(&trace.span, id, begin);
+            exchange.in_flight = Some(place);
+        } else if tracer.seeks_causes(trace)
+            && let Some(causes) = in_flight::candidates(self.worker.in_flight.iter())
+        {
+            exchange.rare().causes = Some(causes);
+        }
     }
 
     /// Whether the connection is given up because there is too much to do, which is counted.
@@ -409,15 +421,17 @@ impl Call {
     pub(crate) fn begin_attempt(&self, exchange: &mut Exchange, endpoint: &Rc<EndpointState>) {
         let tracer = self.view.tracer.as_ref();
         let spawns = tracer.is_some_and(|tracer| tracer.spawns() && exchange.mirror().is_none());
-        let details = tracer.is_some_and(|tracer| tracer.tells_details(exchange.trace.as_ref()));
+        let trace = exchange.trace.as_ref();
+        let details = tracer
+            .zip(trace)
+            .is_some_and(|(tracer, trace)| tracer.tells_details(trace));
         exchange.attempt = Some(Attempt {
-            span: exchange
-                .trace
+            span: trace
                 .filter(|_| spawns)
                 .map(|trace| trace.span.child(self.worker.random())),
             address: endpoint.clone(),
             begin: exchange.onward,
-            measured: details.then(|| measured(exchange, endpoint)),
+            measured: None,
             connected: false,
             status: 0,
             flags: Flags::default(),
@@ -426,6 +440,9 @@ impl Call {
             dropped: false,
             is_http2: false,
         });
+        if details {
+            measure(exchange, endpoint);
+        }
         if exchange.tries > 1 {
             let now = self.worker.clock.now();
             let retried = exchange.rare().retried.take();

@@ -189,18 +189,22 @@ impl Tracer {
 
     /// Whether the spans of this request tell more than Envoy's do.
     #[inline]
-    pub(crate) fn tells_details(&self, trace: Option<&TraceContext>) -> bool {
-        self.details && trace.is_some_and(|trace| trace.span.sampled)
+    pub(crate) fn tells_details(&self, trace: &TraceContext) -> bool {
+        self.details && trace.span.sampled
+    }
+
+    /// Whether it is to be known which requests to this workload have led to which of its own.
+    #[inline]
+    pub(crate) fn follows_causes(&self) -> bool {
+        self.details
     }
 
     /// Whether requests to this workload are kept while they are under way.
-    #[inline]
     pub(crate) fn keeps_in_flight(&self) -> bool {
         self.details && self.ingress
     }
 
     /// Whether what has led to this request is to be found out: it leaves the workload, and nobody has said.
-    #[inline]
     pub(crate) fn seeks_causes(&self, trace: &TraceContext) -> bool {
         self.details && self.egress && !trace.continues && trace.span.sampled
     }

@@ -62,7 +62,7 @@ pub(crate) struct Finished<'a> {
     /// What an authorizer has said.
     pub(crate) asked: Option<&'a Asked>,
     /// What Envoy's spans do not tell, if it is to be told.
-    pub(crate) details: Option<Details<'a>>,
+    pub(crate) details: Option<&'a Details<'a>>,
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -70,6 +70,7 @@ pub(crate) struct Finished<'a> {
 pub(crate) struct Scratch {
     url: Vec<u8>,
     name: String,
+    details: Memory,
 }
 
 impl Tracer {
@@ -87,8 +88,8 @@ impl Tracer {
         if let Some(attempt) = finished.attempt
             && let Some(span) = &attempt.span
         {
-            let names = (Some("router"), &mut scratch.name);
-            self.report_attempt(span, attempt, finished, &trace_state, names);
+            let told = (Some("router"), &*trace_state);
+            self.report_attempt(span, attempt, finished, told, scratch);
         }
         self.report_request(&context.span, finished, &trace_state, scratch);
     }
@@ -105,8 +106,8 @@ impl Tracer {
             && let Some(span) = attempt.span.as_ref().filter(|span| span.sampled)
         {
             let trace_state = self.trace_state(context, finished);
-            let names = (Some("router"), &mut scratch.name);
-            self.report_attempt(span, attempt, finished, &trace_state, names);
+            let told = (Some("router"), &*trace_state);
+            self.report_attempt(span, attempt, finished, told, scratch);
         }
     }
 
@@ -120,8 +121,8 @@ impl Tracer {
     ) {
         if let (Some(attempt), true) = (finished.attempt, context.span.sampled) {
             let trace_state = self.trace_state(context, finished);
-            let names = (None, &mut scratch.name);
-            self.report_attempt(&context.span, attempt, finished, &trace_state, names);
+            let told = (None, &*trace_state);
+            self.report_attempt(&context.span, attempt, finished, told, scratch);
         }
     }
 
@@ -183,7 +184,6 @@ impl Tracer {
         let flags_text = flags_text(flags);
         let custom = self.custom_headers(finished);
         let grpc = finished.is_grpc.then(|| GrpcRequest::of(finished));
-        let mut memory = Memory::default();
 
         let mut tags = Tags::new();
         if let Some(id) = &id {
@@ -235,12 +235,18 @@ impl Tracer {
             tags.push("error", "true");
         }
         self.push_custom(&mut tags, &custom);
-        let mut fixed = Fixed::new([&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster]);
-        if let Some(details) = &finished.details {
-            details.push(finished, self.spawns, &mut memory, &mut tags, &mut fixed);
-        }
+        let fixed = [&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster];
+        let more;
+        let fixed = match finished.details {
+            None => &fixed[..],
+            Some(details) => {
+                let memory = &mut scratch.details;
+                more = details.push(finished, self.spawns, memory, &mut tags, Fixed::new(fixed));
+                more.as_slice()
+            }
+        };
         self.exporter.append(
-            fixed.as_slice(),
+            fixed,
             &SpanRef {
                 trace_id: span.trace_id,
                 span_id: span.span_id,
@@ -263,12 +269,13 @@ impl Tracer {
         span: &SpanContext,
         attempt: &Attempt,
         finished: &Finished<'_>,
-        trace_state: &str,
-        (by, name): (Option<&str>, &mut String),
+        (by, trace_state): (Option<&str>, &str),
+        scratch: &mut Scratch,
     ) {
         let Some(cluster) = finished.cluster else {
             return;
         };
+        let name = &mut scratch.name;
         name.clear();
         // Writing to a `String` cannot fail.
         let _ = match by {
@@ -281,7 +288,6 @@ impl Tracer {
         let custom = self.custom_headers(finished);
 
         let (mut count, mut waited) = Default::default();
-        let mut memory = Memory::default();
         let mut tags = Tags::new();
         tags.push(
             "http.protocol",
@@ -321,12 +327,19 @@ impl Tracer {
             tags.push("canceled", "true");
         }
         self.push_custom(&mut tags, &custom);
-        let mut fixed = Fixed::new([&self.attempt_tags, cluster_tags]);
-        if let Some(details) = &finished.details {
-            details.push_attempt(finished, attempt, &mut memory, &mut tags, &mut fixed);
-        }
+        let fixed = [&self.attempt_tags, cluster_tags];
+        let more;
+        let fixed = match finished.details {
+            None => &fixed[..],
+            Some(details) => {
+                let attempt = (attempt, finished);
+                let memory = &mut scratch.details;
+                more = details.push_attempt(attempt, memory, &mut tags, Fixed::new(fixed));
+                more.as_slice()
+            }
+        };
         self.exporter.append(
-            fixed.as_slice(),
+            fixed,
             &SpanRef {
                 trace_id: span.trace_id,
                 span_id: span.span_id,
