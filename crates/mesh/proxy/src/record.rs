@@ -7,7 +7,15 @@ use crate::clock::Micros;
 use crate::exchange::Exchange;
 use crate::http1::name::Name;
 use crate::snapshot::Decorator;
+use crate::telemetry::log::Template;
 use crate::trace::{Details, Finished, RequestId, Scratch, TraceContext, Tracer, text};
+
+/// What spans tell that takes more to be found out.
+#[derive(Clone, Copy, Default)]
+struct More<'a> {
+    details: Option<&'a Details<'a>>,
+    formats: &'a [String],
+}
 
 impl Exchange {
     /// Counts it for its cluster.
@@ -55,10 +63,10 @@ impl Call {
         let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
             return;
         };
-        if tracer.tells_details(trace) {
+        if tracer.tells_more(trace) {
             return self.report_with(exchange, end, Tracer::report);
         }
-        let finished = self.finished(exchange, end, tracer.egress, None);
+        let finished = self.finished(exchange, end, tracer.egress, More::default());
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
     }
 
@@ -75,7 +83,7 @@ impl Call {
 
     /// Reports the span of an attempt that is not the last one.
     #[cold]
-    pub(crate) fn report_attempt(&self, exchange: &Exchange, end: Micros) {
+    pub(crate) fn report_attempt(&self, exchange: &mut Exchange, end: Micros) {
         self.report_with(exchange, end, Tracer::report_try);
     }
 
@@ -83,17 +91,32 @@ impl Call {
     #[cold]
     fn report_with(
         &self,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         end: Micros,
         report: fn(&Tracer, &TraceContext, &Finished<'_>, &mut Scratch),
     ) {
-        if let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) {
-            let wanted = tracer.tells_details(trace);
-            let details = wanted.then(|| self.details(exchange));
-            let finished = self.finished(exchange, end, tracer.egress, details.as_ref());
-            let scratch = &mut self.worker.scratch.borrow_mut();
-            report(tracer, trace, &finished, scratch);
+        let (Some(tracer), Some(trace)) = (&self.view.tracer, exchange.trace) else {
+            return;
+        };
+        let mut formats = Vec::new();
+        if trace.span.sampled && tracer.formats().next().is_some() {
+            let sent = match tracer.formats().any(Template::needs_sent_head) {
+                true => self.sent_head(exchange),
+                false => Vec::new(),
+            };
+            let entry = self.entry(exchange, &sent, end);
+            formats.extend(tracer.formats().map(|format| format.text(&entry)));
         }
+        let exchange = &*exchange;
+        let wanted = tracer.tells_details(&trace);
+        let details = wanted.then(|| self.details(exchange));
+        let more = More {
+            details: details.as_ref(),
+            formats: &formats,
+        };
+        let finished = self.finished(exchange, end, tracer.egress, more);
+        let scratch = &mut self.worker.scratch.borrow_mut();
+        report(tracer, &trace, &finished, scratch);
     }
 
     #[inline]
@@ -102,7 +125,7 @@ impl Call {
         exchange: &'a Exchange,
         end: Micros,
         egress: bool,
-        details: Option<&'a Details<'a>>,
+        more: More<'a>,
     ) -> Finished<'a> {
         let edge = self.view.manager.use_remote_address;
         // What a route has made of the request is what Envoy's spans tell.
@@ -134,7 +157,8 @@ impl Call {
             grpc: exchange.grpc.as_deref(),
             decided: self.decisions(exchange),
             asked: exchange.rare.as_ref().and_then(|rare| rare.asked.as_ref()),
-            details,
+            formats: more.formats,
+            details: more.details,
         }
     }
 

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::balance::MembersCell;
+use crate::telemetry::log::Template;
 
 pub use self::balancing::{
     Balancing, Fallback, Labels, LeastRequest, PeakEwma, RingHash, RingHashFunction, Selector,
@@ -264,7 +265,7 @@ pub enum TracingProvider {
 }
 
 /// `envoy.type.tracing.v3.CustomTag`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CustomTag {
     /// The tag's name; replaces a built-in tag of the same name.
     pub name: String,
@@ -273,7 +274,7 @@ pub struct CustomTag {
 }
 
 /// Where the value of a custom tag comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum CustomTagValue {
     /// A fixed text; `environment` tags are resolved to one when they are compiled.
     Literal(String),
@@ -284,7 +285,13 @@ pub enum CustomTagValue {
         /// Used when the header is absent; without one, the tag is left out.
         default: Option<String>,
     },
+    /// What a format string makes of the request; empty, the tag is left out.
+    Format(TagFormat),
 }
+
+/// A format string with the operators of access logs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TagFormat(pub(crate) Template);
 
 /// A compiled `RouteConfiguration`.
 #[derive(Debug, Default)]

@@ -171,7 +171,7 @@ mod tests {
             ),
             (
                 with("a", "x.y"),
-                "metrics[0].dimensions.a: `x.y` is not supported: a text in quotes",
+                "metrics[0].dimensions.a: `x.y`: `x.y` is not supported: request.path",
             ),
         ] {
             let refused = compiled(vec![config]).expect_err("refused");

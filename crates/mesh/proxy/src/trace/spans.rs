@@ -61,6 +61,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) decided: [Option<Told<'a>>; 2],
     /// What an authorizer has said.
     pub(crate) asked: Option<&'a Asked>,
+    /// What the format strings among the custom tags have made of it.
+    pub(crate) formats: &'a [String],
     /// What Envoy's spans do not tell, if it is to be told.
     pub(crate) details: Option<&'a Details<'a>>,
 }
@@ -234,7 +236,7 @@ impl Tracer {
         if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {
             tags.push("error", "true");
         }
-        self.push_custom(&mut tags, &custom);
+        self.push_custom(&mut tags, &custom, finished.formats);
         let fixed = [&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster];
         let more;
         let fixed = match finished.details {
@@ -326,7 +328,7 @@ impl Tracer {
         if attempt.canceled || attempt.dropped {
             tags.push("canceled", "true");
         }
-        self.push_custom(&mut tags, &custom);
+        self.push_custom(&mut tags, &custom, finished.formats);
         let fixed = [&self.attempt_tags, cluster_tags];
         let more;
         let fixed = match finished.details {
@@ -408,11 +410,20 @@ impl Tracer {
     }
 
     /// Custom tags come last and replace those of the same name.
-    fn push_custom<'t>(&'t self, tags: &mut Tags<'t>, headers: &'t CustomHeaders<'_>) {
-        let mut headers = headers.iter();
+    fn push_custom<'t>(
+        &'t self,
+        tags: &mut Tags<'t>,
+        headers: &'t CustomHeaders<'_>,
+        formats: &'t [String],
+    ) {
+        let (mut headers, mut formats) = (headers.iter(), formats.iter());
         for tag in &self.custom_tags {
             let value = match &tag.value {
                 TagValue::Literal(text) => Some(text.as_str()),
+                TagValue::Format(_) => formats
+                    .next()
+                    .map(String::as_str)
+                    .filter(|text| !text.is_empty()),
                 TagValue::Header { default, .. } => headers
                     .next()
                     .and_then(|header| header.as_deref())

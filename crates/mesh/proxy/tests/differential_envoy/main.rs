@@ -9,6 +9,7 @@ mod balancing;
 mod cases;
 mod collector;
 mod envoy;
+mod expressions;
 mod filters;
 mod http2;
 mod outcome;

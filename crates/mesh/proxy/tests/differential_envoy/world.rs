@@ -263,6 +263,21 @@ fn with_tags(tracing: Tracing) -> Tracing {
             tag("from-header", header("x-tag", "")),
             tag("from-default", header("x-other", "default")),
             tag("http.method", header("x-method", "")),
+            tag(
+                "formatted",
+                tag::custom_tag::Type::Value(
+                    "%REQ(:METHOD)% %RESPONSE_CODE% %RESP(x-none)%%REQ(x-none)%%ROUTE_NAME"
+                        .to_owned(),
+                ),
+            ),
+            tag(
+                "formatted-none",
+                tag::custom_tag::Type::Value("%REQ(x-none)%".to_owned()),
+            ),
+            tag(
+                "formatted-code",
+                tag::custom_tag::Type::Value("%RESP(:STATUS)%".to_owned()),
+            ),
         ],
         ..tracing
     }
