@@ -2,7 +2,7 @@
 //! Istio's metrics, its access log in JSON, and a span for each request. Ours and Envoy are told the same;
 //! Istio's metrics are a program of Istio's in its Envoy, so that the Envoy here does without them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 

@@ -336,8 +336,9 @@ impl Peer {
             Self::HaproxyHttp | Self::HaproxyTcp => (&programs.haproxy, &["-db", "-f"], &[]),
         };
         let mut command = vec![absolute(program)?];
-        let flags = before.iter().chain([&path.as_str()]).chain(after);
-        command.extend(flags.map(|&flag| flag.to_owned()));
+        command.extend(before.iter().map(|&flag| flag.to_owned()));
+        command.push(path);
+        command.extend(after.iter().map(|&flag| flag.to_owned()));
         Ok((command, address))
     }
 

@@ -23,6 +23,7 @@ mod listener;
 mod pattern;
 mod protocol;
 mod retry;
+mod session;
 mod transport;
 
 use std::collections::HashMap;
@@ -55,7 +56,7 @@ pub use self::filter::{
 };
 pub(crate) use self::forward::choose;
 pub use self::forward::{
-    Forward, HashPolicy, HashSource, Mirror, MirrorHost, Upgrade, WeightedCluster,
+    Cookie, Forward, HashPolicy, HashSource, Mirror, MirrorHost, Upgrade, WeightedCluster,
 };
 pub use self::health::{
     Enforcing, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Intervals, OutlierDetection,
@@ -70,6 +71,7 @@ pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, Socket
 pub use self::pattern::{Pattern, Replacement};
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 pub use self::retry::{BackOff, RateLimited, ResetHeader, RetryOn, RetryPolicy};
+pub use self::session::{Session, SessionBy, Wanted};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
 pub use crate::policy::authz::{Authz, BodyRule, CheckSettings};
 pub use crate::policy::jwt::Jwt;

@@ -23,6 +23,7 @@ mod outbound;
 mod policy;
 mod proto;
 mod route;
+mod session;
 mod told;
 mod tracing;
 

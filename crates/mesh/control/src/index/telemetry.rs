@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    AccessLog, At, ExtensionProvider, LogFilter, LoggingRule, TagSource, Telemetry,
-    TelemetryMode, did_you_mean,
+    AccessLog, At, ExtensionProvider, LogFilter, LoggingRule, TagSource, Telemetry, TelemetryMode,
+    did_you_mean,
 };
 
 use super::{Entry, Index, Problem, code};

@@ -10,5 +10,6 @@ mod localities;
 mod mutual_tls;
 mod random;
 mod real_envoy;
+mod sessions;
 mod support;
 mod telemetry;

@@ -98,7 +98,9 @@ fn told(listener: &Listener) -> String {
                     panic!("no expression");
                 };
                 let filter = ExpressionFilter::decode(any.value.as_slice()).expect("one");
-                let makes_texts = filter.cel_config.is_some_and(|may| may.enable_string_concat);
+                let makes_texts = filter
+                    .cel_config
+                    .is_some_and(|may| may.enable_string_concat);
                 let texts = if makes_texts { " (texts)" } else { "" };
                 format!(" if `{}`{texts}", filter.expression)
             }

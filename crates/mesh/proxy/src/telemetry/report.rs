@@ -190,12 +190,7 @@ impl Call {
 
     /// What the listener's rules ask about an exchange.
     #[cold]
-    fn custom<'a>(
-        &'a self,
-        rules: &'a RulesView,
-        exchange: &Exchange,
-        end: Micros,
-    ) -> Custom<'a> {
+    fn custom<'a>(&'a self, rules: &'a RulesView, exchange: &Exchange, end: Micros) -> Custom<'a> {
         let (request, head) = (&self.request, self.buffer.head());
         let entry = rules
             .has_expressions

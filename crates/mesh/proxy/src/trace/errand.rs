@@ -10,7 +10,8 @@ use crate::errand::Answer;
 use crate::exchange::Exchange;
 use crate::http1::edit::Names;
 use crate::policy::authz::{Authz, Verdict};
-use crate::trace::spans::{digits, status_code};
+use crate::trace::grpc::status_code;
+use crate::trace::spans::digits;
 use crate::trace::tags::Tags;
 
 impl Call {

@@ -5,6 +5,7 @@ mod context;
 mod decide;
 mod details;
 mod errand;
+mod grpc;
 mod spans;
 mod tags;
 

@@ -5,14 +5,14 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use periplus_model::SpanKind;
 use periplus_model::propagation::SpanContext;
-use periplus_model::{SpanKind, StatusCode};
 use periplus_wire::export::{FixedTags, SpanRef};
 
 use crate::call::Protocol;
 use crate::clock::{Clock, Micros};
 use crate::flags::Flags;
-use crate::grpc::{self, GrpcStatus};
+use crate::grpc::GrpcStatus;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::policy::Told;
@@ -21,6 +21,7 @@ use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
 use crate::trace::attempt::{Attempt, push_peers};
 use crate::trace::details::{Details, Fixed, Memory};
+use crate::trace::grpc::{GrpcRequest, push_grpc_status, status_code};
 use crate::trace::tags::{Tags, text};
 use crate::trace::{RequestId, TagValue, TraceContext, Tracer};
 use crate::upstream::ClusterState;
@@ -489,66 +490,6 @@ fn flags_text(flags: Flags) -> Cow<'static, str> {
     match flags.as_static() {
         Some(text) => Cow::Borrowed(text),
         None => Cow::Owned(flags.to_string()),
-    }
-}
-
-/// OTLP's status: a client calls 4xx an error, a server does not; no response leaves it unset. Of
-/// gRPC, a client calls everything but OK an error.
-pub(super) fn status_code(kind: SpanKind, status: u16, grpc: Option<&GrpcStatus>) -> StatusCode {
-    let is_client = kind == SpanKind::Client;
-    let error_from = if is_client { 400 } else { 500 };
-    let is_grpc_error = grpc
-        .and_then(GrpcStatus::number)
-        // RESOURCE_EXHAUSTED is none of the server's.
-        .is_some_and(|code| code != 0 && (is_client || grpc::is_failure(code) && code != 8));
-    if status >= error_from || is_grpc_error {
-        StatusCode::Error
-    } else {
-        StatusCode::Unset
-    }
-}
-
-/// What a gRPC request says about itself.
-struct GrpcRequest<'a> {
-    path: Cow<'a, str>,
-    authority: Cow<'a, str>,
-    content_type: Cow<'a, str>,
-    timeout: Option<Cow<'a, str>>,
-}
-
-impl<'a> GrpcRequest<'a> {
-    #[cold]
-    fn of(finished: &Finished<'a>) -> Self {
-        let (request, head) = (finished.request, finished.head);
-        let value = |name| request.fields.value(name, head).map(text);
-        Self {
-            path: text(request.target.path.get(head)),
-            authority: text(request.target.authority.get(head)),
-            content_type: value(Name::ContentType).unwrap_or_default(),
-            timeout: match finished.grpc_timeout {
-                Some(timeout) => Some(Cow::Owned(grpc::timeout_text(timeout))),
-                None => value(Name::GrpcTimeout),
-            },
-        }
-    }
-
-    fn push<'t>(&'t self, tags: &mut Tags<'t>) {
-        tags.push("grpc.path", &self.path);
-        tags.push("grpc.authority", &self.authority);
-        tags.push("grpc.content_type", &self.content_type);
-        if let Some(timeout) = &self.timeout {
-            tags.push("grpc.timeout", timeout);
-        }
-    }
-}
-
-fn push_grpc_status<'t>(tags: &mut Tags<'t>, status: Option<&'t GrpcStatus>) {
-    let Some(status) = status else {
-        return;
-    };
-    tags.push("grpc.status_code", &status.code);
-    if let Some(message) = &status.message {
-        tags.push("grpc.message", message);
     }
 }
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use periplus_wire::export::FixedTags;
 use tokio::time::error::Elapsed;
 
-use crate::balance::{self, Ask, Chance, HostFlag, Latency, Load, Members, Picker, Verdict};
+use crate::balance::{
+    self, Ask, Chance, Condition, HostFlag, Latency, Load, Members, Picker, Verdict,
+};
 use crate::clock::Micros;
 use crate::net::Source;
 use crate::reply::Failure;
@@ -138,12 +140,26 @@ impl ClusterState {
             // Clusters that are never used are checked less often.
             self.members.note_use();
         }
-        let picked = self.picker.borrow().pick(ask, &self.endpoints, chance)?;
+        let wanted = ask.wanted.and_then(|wanted| self.usable(wanted.address?));
+        let picked = match (wanted, ask.wanted) {
+            (Some(index), _) => index,
+            (None, Some(wanted)) if wanted.is_strict => return None,
+            _ => self.picker.borrow().pick(ask, &self.endpoints, chance)?,
+        };
         let endpoint = &self.endpoints[picked];
         Some(match ask.source {
             None => endpoint.clone(),
             Some(source) => self.reach_from(source, endpoint),
         })
+    }
+
+    /// The endpoint at an address, unless it is not healthy.
+    #[cold]
+    fn usable(&self, address: SocketAddr) -> Option<usize> {
+        let endpoints = &self.cluster.endpoints;
+        let index = endpoints.iter().position(|one| one.address == address)?;
+        let condition = self.members.host(index).condition(&endpoints[index]);
+        matches!(condition, Condition::Healthy | Condition::Degraded).then_some(index)
     }
 
     /// Takes the newest plan.

@@ -30,13 +30,13 @@ use regex::Regex;
 use serde_json::json;
 
 use crate::envoy::{self, Envoy};
-use crate::{envoy_is_ready, expressions};
 use crate::xds_support::http::{Origin, exchange, get};
 use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener as http_listener, listener_of, manager, path_prefix,
     route_configuration, to_cluster,
 };
 use crate::xds_support::{ControlPlane, PATIENCE, eventually, free_address};
+use crate::{envoy_is_ready, expressions};
 
 const LISTENERS: [&str; 6] = ["http", "edge", "expressions", "tcp", "refused", "closed"];
 
@@ -97,7 +97,11 @@ const REQUESTS: [&str; 11] = [
     "GET /nowhere HTTP/1.1\r\nhost: a\r\n",
 ];
 
-pub(crate) fn in_file(directory: &Path, name: &str, format: Option<Format>) -> accesslog::AccessLog {
+pub(crate) fn in_file(
+    directory: &Path,
+    name: &str,
+    format: Option<Format>,
+) -> accesslog::AccessLog {
     let path = directory.join(name);
     let config = FileAccessLog {
         path: path.to_str().expect("UTF-8").to_owned(),
@@ -166,6 +170,16 @@ fn unrouted(mut log: accesslog::AccessLog) -> accesslog::AccessLog {
     log
 }
 
+/// The logs of a listener.
+pub(crate) fn of_requests(directory: &Path, name: &str) -> Vec<accesslog::AccessLog> {
+    vec![
+        in_file(directory, &format!("{name}-default"), None),
+        in_file(directory, &format!("{name}-istio"), text(ISTIO)),
+        in_file(directory, &format!("{name}-json"), object()),
+        errors(in_file(directory, &format!("{name}-errors"), None)),
+    ]
+}
+
 fn world(
     directory: &Path,
     at: &BTreeMap<&'static str, SocketAddr>,
@@ -181,12 +195,7 @@ fn world(
             }),
             access_log: match name {
                 "expressions" => expressions::logs(directory),
-                _ => vec![
-                    in_file(directory, &format!("{name}-default"), None),
-                    in_file(directory, &format!("{name}-istio"), text(ISTIO)),
-                    in_file(directory, &format!("{name}-json"), object()),
-                    errors(in_file(directory, &format!("{name}-errors"), None)),
-                ],
+                _ => of_requests(directory, name),
             },
             ..manager("routes")
         };

@@ -166,7 +166,8 @@ impl TagSource {
                 Some(Self::Header { name, default })
             }
             _ => {
-                object.fail("give the tag one of `literal`, `environment`, `header` and `formatter`");
+                object
+                    .fail("give the tag one of `literal`, `environment`, `header` and `formatter`");
                 None
             }
         }

@@ -164,9 +164,10 @@ pub(crate) struct RulesView {
 impl RulesView {
     pub(crate) fn new(rules: &Arc<MetricRules>) -> Self {
         let values = rules.0.iter().flat_map(|rule| rule.set.values());
-        let asked: BTreeSet<&LabelValue> = values
-            .filter(|value| !matches!(value, LabelValue::Text(_)))
-            .collect();
+        let values = values.filter(|value| !matches!(value, LabelValue::Text(_)));
+        let mut asked: Vec<LabelValue> = values.cloned().collect();
+        asked.sort_unstable();
+        asked.dedup();
         Self {
             // The same rules have the same text.
             id: id_of(format!("{rules:?}").as_bytes()),
@@ -177,7 +178,7 @@ impl RulesView {
                 LabelValue::Expression(expression) => log::needs_response(expression),
                 _ => false,
             }),
-            asked: asked.into_iter().cloned().collect(),
+            asked,
             rules: rules.clone(),
         }
     }

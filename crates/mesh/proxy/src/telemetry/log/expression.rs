@@ -64,8 +64,12 @@ impl Subject for Entry<'_> {
                 Some(Value::Bool(shown))
             }
             Attribute::ConnectionServerName => Some(self.server_name.unwrap_or_default().into()),
-            Attribute::ConnectionPeerUri => self.secured.and_then(Secured::peer_id).map(Value::from),
-            Attribute::ConnectionLocalUri => self.secured.and_then(Secured::own_id).map(Value::from),
+            Attribute::ConnectionPeerUri => {
+                self.secured.and_then(Secured::peer_id).map(Value::from)
+            }
+            Attribute::ConnectionLocalUri => {
+                self.secured.and_then(Secured::own_id).map(Value::from)
+            }
             Attribute::SourceAddress => address(Some(self.client())),
             Attribute::SourcePort => port(Some(self.client())),
             Attribute::DestinationAddress => address(self.local),
