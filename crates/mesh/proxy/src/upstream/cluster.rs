@@ -16,7 +16,7 @@ use crate::balance::{
 use crate::clock::Micros;
 use crate::net::Source;
 use crate::reply::Failure;
-use crate::snapshot::{Balancing, Cluster};
+use crate::snapshot::{Balancing, Cluster, Endpoint, Wanted};
 use crate::stats::{ClusterStats, TlsStats};
 use crate::telemetry::istio::cluster_id;
 use crate::tls;
@@ -140,11 +140,9 @@ impl ClusterState {
             // Clusters that are never used are checked less often.
             self.members.note_use();
         }
-        let wanted = ask.wanted.and_then(|wanted| self.usable(wanted.address?));
-        let picked = match (wanted, ask.wanted) {
-            (Some(index), _) => index,
-            (None, Some(wanted)) if wanted.is_strict => return None,
-            _ => self.picker.borrow().pick(ask, &self.endpoints, chance)?,
+        let picked = match ask.wanted {
+            None => self.picker.borrow().pick(ask, &self.endpoints, chance)?,
+            Some(wanted) => self.pick_wanted(*wanted, ask, chance)?,
         };
         let endpoint = &self.endpoints[picked];
         Some(match ask.source {
@@ -153,13 +151,19 @@ impl ClusterState {
         })
     }
 
-    /// The endpoint at an address, unless it is not healthy.
+    /// The endpoint of a session, unless it is not healthy; then another one, if there may be one.
     #[cold]
-    fn usable(&self, address: SocketAddr) -> Option<usize> {
+    fn pick_wanted(&self, wanted: Wanted, ask: Ask<'_>, chance: &impl Chance) -> Option<usize> {
         let endpoints = &self.cluster.endpoints;
-        let index = endpoints.iter().position(|one| one.address == address)?;
-        let condition = self.members.host(index).condition(&endpoints[index]);
-        matches!(condition, Condition::Healthy | Condition::Degraded).then_some(index)
+        let is_it = |one: &Endpoint| Some(one.address) == wanted.address;
+        let usable = endpoints.iter().position(is_it).filter(|&index| {
+            let condition = self.members.host(index).condition(&endpoints[index]);
+            matches!(condition, Condition::Healthy | Condition::Degraded)
+        });
+        if usable.is_some() || wanted.is_strict {
+            return usable;
+        }
+        self.picker.borrow().pick(ask, &self.endpoints, chance)
     }
 
     /// Takes the newest plan.
