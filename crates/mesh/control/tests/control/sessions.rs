@@ -127,7 +127,7 @@ spec:
         .iter()
         .map(|one| (one.traffic_direction().as_str_name(), has_filter(one)))
         .collect();
-    assert_eq!(sides, [("OUTBOUND", true), ("INBOUND", false)]);
+    assert_eq!(sides, [("INBOUND", false), ("OUTBOUND", true)]);
     assert!(has_filter(&made(&index, &gateway()).listeners[0]));
     let without = index_of(&["bookinfo-gateway.yaml"], "", mesh_config(""));
     let made_of = made(&without, &sidecar("reviews", "v1"));
