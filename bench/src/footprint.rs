@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sample> {
     let (command, address) = peer.command(&args.programs, around)?;
-    let [_, host] = peer.load();
+    let host = peer.host();
     let begin = Instant::now();
     let process = Process::start(
         peer.name(),

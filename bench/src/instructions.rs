@@ -1,13 +1,14 @@
 //! User instructions per request, counted by callgrind: the same on a busy machine as on a quiet
 //! one, so this is what CI gates on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::peers::{Peer, Process, Programs, Surroundings};
+use crate::peers::{self, Part, Peer, Process, Programs, Surroundings};
 use crate::proxy::run_load;
 
 /// Flags of the count.
@@ -15,7 +16,7 @@ use crate::proxy::run_load;
 pub(crate) struct Args {
     #[command(flatten)]
     programs: Programs,
-    /// The peers to count; without any, ours
+    /// The peers to count; without any, ours, and the parts of everything
     #[arg(long)]
     peer: Vec<String>,
     /// Requests of the shorter of the two runs
@@ -26,25 +27,34 @@ pub(crate) struct Args {
     budget: PathBuf,
 }
 
-/// Counts, prints a table, and fails when one of ours is over its budget.
+/// Without any named, these are counted, and the parts of everything.
+const OURS: [Peer; 5] = [
+    Peer::PeriplusZipkin,
+    Peer::PeriplusOtlp,
+    Peer::PeriplusGrpc,
+    Peer::PeriplusIstio,
+    Peer::PeriplusFull,
+];
+
+/// The most that a thousand routes may cost, of what ten do.
+const MANY_ROUTES: f64 = 1.02;
+
+/// Counts, prints tables, and fails when one of ours is over its budget.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let budgets = fs::read_to_string(&args.budget)
         .with_context(|| format!("no budget in {}", args.budget.display()))?;
     let peers: Vec<Peer> = match args.peer.as_slice() {
-        [] => vec![
-            Peer::PeriplusZipkin,
-            Peer::PeriplusOtlp,
-            Peer::PeriplusGrpc,
-            Peer::PeriplusIstio,
-        ],
+        [] => OURS.into_iter().chain(Part::ALL.map(Peer::Part)).collect(),
         names => Peer::named(names)?,
     };
     let directory = tempfile::tempdir()?;
     let around = Surroundings::start(&args.programs, directory.path())?;
     let mut over = Vec::new();
+    let mut counts = BTreeMap::new();
     println!("| peer | user instructions/request | budget |\n|---|---|---|");
     for peer in peers {
         let count = count(args, peer, &around)?;
+        counts.insert(peer, count);
         let budget = budget_of(&budgets, peer)?;
         let shown = budget.map_or("–".to_owned(), |budget| budget.to_string());
         println!("| {} | {count} | {shown} |", peer.name());
@@ -52,29 +62,58 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             over.push(peer.name());
         }
     }
+    print_parts(&counts);
+    if let Some(ratio) = print_routes(&counts)
+        && ratio > MANY_ROUTES
+    {
+        over.push("a thousand routes");
+    }
     ensure!(over.is_empty(), "over budget: {}", over.join(", "));
     Ok(())
+}
+
+/// What each part costs alone, beside a proxy that has none of them.
+fn print_parts(counts: &BTreeMap<Peer, u64>) {
+    let Some(nothing) = counts.get(&Peer::Part(Part::Nothing)) else {
+        return;
+    };
+    println!("\n| part of everything | user instructions/request more |\n|---|---|");
+    for part in [Part::Spans, Part::Metrics, Part::Log, Part::Rbac] {
+        let peer = Peer::Part(part);
+        if let Some(count) = counts.get(&peer) {
+            println!("| {} | {} |", peer.name(), count.saturating_sub(*nothing));
+        }
+    }
+}
+
+/// What a thousand routes cost, of what ten do.
+fn print_routes(counts: &BTreeMap<Peer, u64>) -> Option<f64> {
+    let few = *counts.get(&Peer::Part(Part::Routes10))?;
+    let many = *counts.get(&Peer::Part(Part::Routes1000))?;
+    let ratio = many as f64 / few as f64;
+    println!("\nA thousand routes cost {ratio:.3} × what ten do (promised ≤ {MANY_ROUTES})");
+    Some(ratio)
 }
 
 /// The difference of two runs of N and 2N requests: connections and start-up cancel out.
 fn count(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<u64> {
     let (process, address, out) = Process::under_callgrind(peer, &args.programs, around)?;
-    let [generator, host] = peer.load();
     let connections = if peer.is_grpc() { "2" } else { "16" };
     let load = |requests: u64| {
-        run_load(&[
-            generator,
-            "--address",
-            &address.to_string(),
-            "--host",
-            host,
-            "--connections",
-            connections,
-            "--warmup-ms",
-            "0",
-            "--requests",
-            &requests.to_string(),
-        ])
+        let requests = requests.to_string();
+        let mut flags = peer.load(address);
+        flags.extend(
+            [
+                "--connections",
+                connections,
+                "--warmup-ms",
+                "0",
+                "--requests",
+                &requests,
+            ]
+            .map(str::to_owned),
+        );
+        run_load(&flags)
     };
     load(args.requests)?;
     let mut totals = [(0, 0); 2];
@@ -85,6 +124,7 @@ fn count(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<u64> 
         control(&process, "--dump")?;
         totals[i] = (newest_total(&out)?, report.total);
     }
+    peers::check(peer, address, args.requests, around)?;
     let [(short, few), (long, many)] = totals;
     Ok((long - short) / (many - few))
 }
@@ -116,9 +156,8 @@ fn newest_total(out: &Path) -> anyhow::Result<u64> {
 }
 
 fn budget_of(budgets: &str, peer: Peer) -> anyhow::Result<Option<u64>> {
-    let line = budgets
-        .lines()
-        .find_map(|line| line.strip_prefix(peer.name()));
-    line.map(|rest| rest.trim().parse().context("the budget is no number"))
+    let mut lines = budgets.lines().filter_map(|line| line.split_once(' '));
+    let line = lines.find(|(name, _)| *name == peer.name());
+    line.map(|(_, budget)| budget.trim().parse().context("the budget is no number"))
         .transpose()
 }

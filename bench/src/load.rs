@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// The `Host` that is asked for
     #[arg(long)]
     host: String,
+    /// The path that is asked for
+    #[arg(long, default_value = "/")]
+    path: String,
     /// The processes whose CPU time is measured
     #[arg(long)]
     pid: Vec<u32>,
@@ -79,8 +82,8 @@ struct Connection {
 
 fn measure(args: &Args) -> anyhow::Result<Report> {
     let request = format!(
-        "GET / HTTP/1.1\r\nhost: {}\r\nuser-agent: periplus-bench\r\naccept: */*\r\n\r\n",
-        args.host
+        "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: periplus-bench\r\naccept: */*\r\n\r\n",
+        args.path, args.host
     )
     .into_bytes();
     let mut poll = Poll::new()?;

@@ -5,6 +5,7 @@
 mod chain;
 mod cpu;
 mod footprint;
+mod full;
 mod grpc;
 mod instructions;
 mod load;

@@ -174,6 +174,27 @@ pub(crate) fn http(
     direction: core::TrafficDirection,
     to: &str,
 ) -> listener::Listener {
+    let hosts = vec![host("v", "*", vec![forward(prefix("/"), to)])];
+    let mut manager = manager(hosts);
+    manager.tracing = Some(tracing());
+    http_of(at, direction, manager)
+}
+
+/// A listener with this manager.
+pub(crate) fn http_of(
+    at: SocketAddr,
+    direction: core::TrafficDirection,
+    manager: hcm::HttpConnectionManager,
+) -> listener::Listener {
+    let filter = listener::Filter {
+        name: "envoy.filters.network.http_connection_manager".to_owned(),
+        config_type: Some(listener::filter::ConfigType::TypedConfig(pack_any(manager))),
+    };
+    listener_of("l", at, direction, filter)
+}
+
+/// Every request has a span for the cluster `sink`, as Zipkin JSON.
+pub(crate) fn tracing() -> hcm::http_connection_manager::Tracing {
     let all = Some(Percent { value: 100.0 });
     let zipkin = trace::ZipkinConfig {
         collector_cluster: "sink".to_owned(),
@@ -183,7 +204,7 @@ pub(crate) fn http(
         shared_span_context: Some(BoolValue { value: false }),
         ..Default::default()
     };
-    let tracing = hcm::http_connection_manager::Tracing {
+    hcm::http_connection_manager::Tracing {
         client_sampling: all,
         random_sampling: all,
         overall_sampling: all,
@@ -194,33 +215,50 @@ pub(crate) fn http(
             ))),
         }),
         ..Default::default()
-    };
-    let forward = route::RouteAction {
-        cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(
-            to.to_owned(),
-        )),
+    }
+}
+
+/// Paths that begin so.
+pub(crate) fn prefix(prefix: &str) -> route::RouteMatch {
+    let path = route::route_match::PathSpecifier::Prefix(prefix.to_owned());
+    route::RouteMatch {
+        path_specifier: Some(path),
         ..Default::default()
-    };
-    let all_paths = route::route_match::PathSpecifier::Prefix("/".to_owned());
+    }
+}
+
+/// A route to a cluster.
+pub(crate) fn forward(of: route::RouteMatch, to: &str) -> route::Route {
+    let to = route::route_action::ClusterSpecifier::Cluster(to.to_owned());
+    route::Route {
+        r#match: Some(of),
+        action: Some(route::route::Action::Route(route::RouteAction {
+            cluster_specifier: Some(to),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+/// A virtual host of one domain.
+pub(crate) fn host(name: &str, domain: &str, routes: Vec<route::Route>) -> route::VirtualHost {
+    route::VirtualHost {
+        name: name.to_owned(),
+        domains: vec![domain.to_owned()],
+        routes,
+        ..Default::default()
+    }
+}
+
+/// A manager with nothing but the router.
+pub(crate) fn manager(virtual_hosts: Vec<route::VirtualHost>) -> hcm::HttpConnectionManager {
     let routes = route::RouteConfiguration {
         name: "r".to_owned(),
-        virtual_hosts: vec![route::VirtualHost {
-            name: "v".to_owned(),
-            domains: vec!["*".to_owned()],
-            routes: vec![route::Route {
-                r#match: Some(route::RouteMatch {
-                    path_specifier: Some(all_paths),
-                    ..Default::default()
-                }),
-                action: Some(route::route::Action::Route(forward)),
-                ..Default::default()
-            }],
-            ..Default::default()
-        }],
+        virtual_hosts,
         ..Default::default()
     };
     let router = hcm::http_filter::ConfigType::TypedConfig(pack_any(Router::default()));
-    let manager = hcm::HttpConnectionManager {
+    hcm::HttpConnectionManager {
         stat_prefix: "bench".to_owned(),
         route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(
             routes,
@@ -230,14 +268,8 @@ pub(crate) fn http(
             config_type: Some(router),
             ..Default::default()
         }],
-        tracing: Some(tracing),
         ..Default::default()
-    };
-    let filter = listener::Filter {
-        name: "envoy.filters.network.http_connection_manager".to_owned(),
-        config_type: Some(listener::filter::ConfigType::TypedConfig(pack_any(manager))),
-    };
-    listener_of("l", at, direction, filter)
+    }
 }
 
 /// For a certificate of this subject. Envoy takes one whose subject is its issuer for a self-signed one.

@@ -1,9 +1,11 @@
 //! The peers: each is one process, pinned to one core, with one worker.
 
+mod checks;
 mod config;
 mod process;
 mod surroundings;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use process::absolute;
 
+use crate::full::{self, On, Routes};
+use crate::mesh;
+
+pub(crate) use checks::check;
 pub(crate) use process::{Process, ask, free_address};
 pub(crate) use surroundings::{BEHIND, Counts, Surroundings};
 
@@ -23,6 +29,9 @@ const HOST: &str = "origin.default.svc.cluster.local:9080";
 const RETRIED_HOST: &str = "retried.default.svc.cluster.local:9080";
 /// The same for calls.
 const GRPC_HOST: &str = "echo.default.svc.cluster.local:9090";
+
+/// One worker.
+const ENVOY_FLAGS: &[&str] = &["--concurrency", "1", "--disable-hot-restart", "-l", "error"];
 
 /// The real programs that we measure against, and our own.
 #[derive(Debug, clap::Args)]
@@ -71,6 +80,64 @@ pub(crate) enum Peer {
     HaproxyHttp,
     /// HAProxy as a blind TCP relay: the floor of any userspace hop.
     HaproxyTcp,
+    /// Our sidecar with everything on.
+    PeriplusFull,
+    /// Envoy with everything on that it has.
+    EnvoyFull,
+    /// Our sidecar with one part of everything on.
+    Part(Part),
+}
+
+/// What of everything is on, beside routing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Part {
+    Nothing,
+    Spans,
+    Metrics,
+    Log,
+    Rbac,
+    /// Nothing, and so many routes.
+    Routes10,
+    Routes1000,
+}
+
+impl Part {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Nothing,
+        Self::Spans,
+        Self::Metrics,
+        Self::Log,
+        Self::Rbac,
+        Self::Routes10,
+        Self::Routes1000,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "part-nothing",
+            Self::Spans => "part-spans",
+            Self::Metrics => "part-metrics",
+            Self::Log => "part-log",
+            Self::Rbac => "part-rbac",
+            Self::Routes10 => "routes-10",
+            Self::Routes1000 => "routes-1000",
+        }
+    }
+
+    const fn on(self) -> On {
+        let mut on = On::NOTHING;
+        match self {
+            Self::Nothing => {}
+            Self::Spans => on.spans = true,
+            Self::Metrics => on.metrics = true,
+            Self::Log => on.log = true,
+            Self::Rbac => on.rbac = true,
+            Self::Routes10 => on.routes = Routes::Paths(10),
+            Self::Routes1000 => on.routes = Routes::Paths(1000),
+        }
+        on
+    }
 }
 
 /// A program that a control plane tells what to do: ours and Envoy take the same bootstrap file.
@@ -107,7 +174,7 @@ impl Member {
         };
         let flags: &[&str] = match self {
             Self::Periplus => &["--workers", "1"],
-            Self::Envoy => &["--concurrency", "1", "--disable-hot-restart", "-l", "error"],
+            Self::Envoy => ENVOY_FLAGS,
         };
         command.extend(
             ["-c", &path]
@@ -120,8 +187,8 @@ impl Member {
 }
 
 impl Peer {
-    /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    /// All of them but the parts of everything.
+    pub(crate) const ALL: [Self; 12] = [
         Self::PeriplusZipkin,
         Self::PeriplusOtlp,
         Self::PeriplusGrpc,
@@ -132,17 +199,21 @@ impl Peer {
         Self::EnvoyPlain,
         Self::HaproxyHttp,
         Self::HaproxyTcp,
+        Self::PeriplusFull,
+        Self::EnvoyFull,
     ];
 
-    /// Those of these names, which all must be known; all, if there are none.
+    /// Those of these names, which all must be known; all but the parts, if there are none.
     pub(crate) fn named(names: &[String]) -> anyhow::Result<Vec<Self>> {
         if names.is_empty() {
             return Ok(Self::ALL.to_vec());
         }
+        let known = || Self::ALL.into_iter().chain(Part::ALL.map(Self::Part));
         let named = names.iter().map(|name| {
-            let found = Self::ALL.into_iter().find(|peer| peer.name() == name);
+            let found = known().find(|peer| peer.name() == name);
             found.with_context(|| {
-                format!("no peer is called {name}: {:?}", Self::ALL.map(Self::name))
+                let names: Vec<_> = known().map(Self::name).collect();
+                format!("no peer is called {name}: {names:?}")
             })
         });
         named.collect()
@@ -161,15 +232,34 @@ impl Peer {
             Self::EnvoyPlain => "envoy-plain",
             Self::HaproxyHttp => "haproxy-http",
             Self::HaproxyTcp => "haproxy-tcp",
+            Self::PeriplusFull => "periplus-full",
+            Self::EnvoyFull => "envoy-full",
+            Self::Part(part) => part.name(),
+        }
+    }
+
+    /// What is on beside routing, if that is what is measured.
+    pub(crate) const fn on(self) -> Option<On> {
+        match self {
+            Self::PeriplusFull => Some(On::EVERYTHING),
+            Self::EnvoyFull => Some(On {
+                metrics: false,
+                ..On::EVERYTHING
+            }),
+            Self::Part(part) => Some(part.on()),
+            _ => None,
         }
     }
 
     /// Whether it reports one span for each request.
     pub(crate) const fn traces(self) -> bool {
-        !matches!(
-            self,
-            Self::EnvoyPlain | Self::HaproxyHttp | Self::HaproxyTcp
-        )
+        match self.on() {
+            Some(on) => on.spans,
+            None => !matches!(
+                self,
+                Self::EnvoyPlain | Self::HaproxyHttp | Self::HaproxyTcp
+            ),
+        }
     }
 
     /// Whether it is sent calls over HTTP/2 instead of requests over HTTP/1.1.
@@ -177,13 +267,24 @@ impl Peer {
         matches!(self, Self::PeriplusGrpc | Self::EnvoyGrpc)
     }
 
-    /// The load generator for it, and the host that it asks for.
-    pub(crate) const fn load(self) -> [&'static str; 2] {
+    /// The host that it is asked for.
+    pub(crate) const fn host(self) -> &'static str {
         match self {
-            Self::PeriplusGrpc | Self::EnvoyGrpc => ["grpc-load", GRPC_HOST],
-            Self::PeriplusIstio => ["load", RETRIED_HOST],
-            _ => ["load", HOST],
+            Self::PeriplusGrpc | Self::EnvoyGrpc => GRPC_HOST,
+            Self::PeriplusIstio => RETRIED_HOST,
+            _ => HOST,
         }
+    }
+
+    /// The load generator for it, and what it asks for there.
+    pub(crate) fn load(self, at: SocketAddr) -> Vec<String> {
+        let generator = if self.is_grpc() { "grpc-load" } else { "load" };
+        let at = at.to_string();
+        let mut flags = vec![generator, "--address", &at, "--host", self.host()];
+        if let Self::Part(Part::Routes10 | Part::Routes1000) = self {
+            flags.extend(["--path", full::PATH]);
+        }
+        flags.into_iter().map(str::to_owned).collect()
     }
 
     /// Writes its configuration and gives the command that runs it and the address it listens on.
@@ -192,7 +293,7 @@ impl Peer {
         programs: &Programs,
         around: &Surroundings,
     ) -> anyhow::Result<(Vec<String>, SocketAddr)> {
-        let file = around.directory.join(format!("{}.conf", self.name()));
+        let file = self.file(around);
         let path = file.display().to_string();
         let address = match self {
             Self::PeriplusZipkin | Self::PeriplusGrpc | Self::PeriplusIstio => {
@@ -201,51 +302,49 @@ impl Peer {
             Self::PeriplusOtlp => around.outbound_otlp,
             _ => free_address()?,
         };
-        let (content, program): (String, &Path) = match self {
-            Self::PeriplusZipkin | Self::PeriplusGrpc => {
-                (config::bootstrap(around.control_zipkin)?, programs.proxy())
+        let counting = |control| config::counting(&config::bootstrap(control)?);
+        let content = match self {
+            Self::PeriplusZipkin | Self::PeriplusGrpc => config::bootstrap(around.control_zipkin)?,
+            Self::PeriplusOtlp => config::bootstrap(around.control_otlp)?,
+            Self::PeriplusIstio => counting(around.control_zipkin)?,
+            Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyGrpc | Self::EnvoyPlain => {
+                config::envoy(self, address, around).to_string()
             }
-            Self::PeriplusOtlp => (config::bootstrap(around.control_otlp)?, programs.proxy()),
-            Self::PeriplusIstio => (
-                config::counting(&config::bootstrap(around.control_zipkin)?)?,
-                programs.proxy(),
-            ),
-            Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyGrpc | Self::EnvoyPlain => (
-                config::envoy(self, address, around).to_string(),
-                &programs.envoy,
-            ),
-            Self::HaproxyHttp | Self::HaproxyTcp => (
-                config::haproxy(self, address, around.origin),
-                &programs.haproxy,
-            ),
+            Self::HaproxyHttp | Self::HaproxyTcp => config::haproxy(self, address, around.origin),
+            Self::PeriplusFull | Self::EnvoyFull | Self::Part(_) => {
+                let on = self.on().unwrap_or(On::NOTHING);
+                let control = told(on, address, around)?;
+                match on.metrics {
+                    true => counting(control)?,
+                    false => config::bootstrap(control)?,
+                }
+            }
         };
         fs::write(&file, content)?;
+        let (program, before, after): (&Path, &[&str], &[&str]) = match self {
+            Self::PeriplusZipkin
+            | Self::PeriplusOtlp
+            | Self::PeriplusGrpc
+            | Self::PeriplusIstio
+            | Self::PeriplusFull
+            | Self::Part(_) => (programs.proxy(), &["proxy", "-c"], &["--workers", "1"]),
+            Self::EnvoyZipkin
+            | Self::EnvoyOtlp
+            | Self::EnvoyGrpc
+            | Self::EnvoyPlain
+            | Self::EnvoyFull => (&programs.envoy, &["-c"], ENVOY_FLAGS),
+            Self::HaproxyHttp | Self::HaproxyTcp => (&programs.haproxy, &["-db", "-f"], &[]),
+        };
         let mut command = vec![absolute(program)?];
-        command.extend(
-            match self {
-                Self::PeriplusZipkin
-                | Self::PeriplusOtlp
-                | Self::PeriplusGrpc
-                | Self::PeriplusIstio => {
-                    vec!["proxy", "-c", &path, "--workers", "1"]
-                }
-                Self::EnvoyZipkin | Self::EnvoyOtlp | Self::EnvoyGrpc | Self::EnvoyPlain => {
-                    vec![
-                        "-c",
-                        &path,
-                        "--concurrency",
-                        "1",
-                        "--disable-hot-restart",
-                        "-l",
-                        "error",
-                    ]
-                }
-                Self::HaproxyHttp | Self::HaproxyTcp => vec!["-db", "-f", &path],
-            }
-            .into_iter()
-            .map(str::to_owned),
-        );
+        command.extend(before.iter().map(|&flag| flag.to_owned()));
+        command.push(path);
+        command.extend(after.iter().map(|&flag| flag.to_owned()));
         Ok((command, address))
+    }
+
+    /// Its configuration.
+    pub(crate) fn file(self, around: &Surroundings) -> PathBuf {
+        around.directory.join(format!("{}.conf", self.name()))
     }
 
     /// Starts it on its core and waits until it answers.
@@ -259,4 +358,23 @@ impl Peer {
         process.wait_for(address)?;
         Ok((process, address))
     }
+}
+
+/// A control plane that tells a proxy of this, and nothing of an earlier one is left in its log.
+fn told(on: On, at: SocketAddr, around: &Surroundings) -> anyhow::Result<SocketAddr> {
+    let log = around.access_log();
+    if log.exists() {
+        fs::remove_file(&log)?;
+    }
+    let world = full::world(
+        on,
+        &full::Around {
+            at,
+            host: HOST,
+            origin: around.origin,
+            sink: around.sink_zipkin(),
+            log: &log,
+        },
+    );
+    mesh::serve(BTreeMap::from([(config::NODE.to_owned(), world)]))
 }

@@ -66,20 +66,21 @@ fn measure(args: &Args, workers: u32, around: &Surroundings) -> anyhow::Result<(
     let cores = if workers == 1 { "0" } else { "0,1" };
     let process = Process::start(peer.name(), cores, &command, &around.directory)?;
     process.wait_for(address)?;
-    let [load, host] = peer.load();
-    let report = run_load(&[
-        load,
-        "--address",
-        &address.to_string(),
-        "--host",
-        host,
-        "--pid",
-        &process.id().to_string(),
-        "--connections",
-        "256",
-        "--duration-ms",
-        &args.common.duration_ms.to_string(),
-    ])?;
+    let mut flags = peer.load(address);
+    let pid = process.id().to_string();
+    let duration = args.common.duration_ms.to_string();
+    flags.extend(
+        [
+            "--pid",
+            &pid,
+            "--connections",
+            "256",
+            "--duration-ms",
+            &duration,
+        ]
+        .map(str::to_owned),
+    );
+    let report = run_load(&flags)?;
     ensure!(report.errors == 0, "{} requests failed", report.errors);
     let times = cpu::of_threads(process.id(), "worker-")?;
     ensure!(

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use super::process::free_address;
 use super::{Peer, Surroundings};
 
+/// The node that a proxy is.
+pub(super) const NODE: &str = "sidecar~127.0.0.1~bench-v1.default~default.svc.cluster.local";
+
 /// The bootstrap file of our proxy.
 pub(super) fn bootstrap(control: SocketAddr) -> anyhow::Result<String> {
-    let id = "sidecar~127.0.0.1~bench-v1.default~default.svc.cluster.local";
-    bootstrap_of(id, control)
+    bootstrap_of(NODE, control)
 }
 
 /// The same of a node whose requests are counted in Istio's metrics.

@@ -142,6 +142,11 @@ impl Surroundings {
         Ok(address)
     }
 
+    /// Where a proxy writes its log, if that is on.
+    pub(crate) fn access_log(&self) -> PathBuf {
+        self.directory.join("access.log")
+    }
+
     /// Where spans are sent as Zipkin JSON.
     pub(crate) fn sink_zipkin(&self) -> SocketAddr {
         self.sink.zipkin
@@ -273,6 +278,11 @@ pub(crate) struct Counts {
 }
 
 fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&http_get_text(address, path)?)?)
+}
+
+/// The body of an answer.
+pub(crate) fn http_get_text(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     use std::io::{Read, Write};
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_millis(2000)))?;
@@ -286,7 +296,7 @@ fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<Value> {
         if let Some((head, body)) = text.split_once("\r\n\r\n")
             && let Some(body) = body.get(..content_length(head)?)
         {
-            return Ok(serde_json::from_str(body)?);
+            return Ok(body.to_owned());
         }
         match stream.read(&mut buffer)? {
             0 => bail!("{address} has ended its answer too early: {text:?}"),

@@ -1,31 +1,29 @@
 //! One request's life: from its head to the record that counters and spans are made of.
 
-use std::borrow::Cow;
-use std::net::SocketAddr;
+mod attempt;
+mod rare;
+
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub(crate) use self::rare::{Rare, Said};
 use crate::balance::{Ask, Criteria, Verdict};
 use crate::call::{Call, Protocol};
 use crate::clock::Micros;
 use crate::edit::{self, Sent};
-use crate::flags::{Flag, Flags};
+use crate::flags::Flags;
 use crate::grpc::{self, GrpcStatus};
 use crate::http1::edit::{Names, append_field};
 use crate::http1::name::Name;
 use crate::http1::status::append_status_line;
 use crate::in_flight::{self, Place};
 use crate::overload::HeadBytes;
-use crate::policy::Metadata;
-use crate::policy::authz::Asked;
-use crate::policy::quota::Limited;
-use crate::reply::{Failure, Reply, append_common};
-use crate::retry::{Retried, Tries};
+use crate::reply::{Reply, append_common};
 use crate::route::RouteAt;
-use crate::snapshot::{AppendAction, ConnectionManager};
-use crate::trace::{Attempt, Measured, RequestId, TlsOutcome, TraceContext, Waited};
-use crate::upstream::{ClusterState, EndpointState};
+use crate::snapshot::{ConnectionManager, Wanted};
+use crate::trace::{Attempt, RequestId, TraceContext, Tracer, Waited};
+use crate::upstream::ClusterState;
 
 /// What an answer of the proxy's own says about itself whatever a route wants.
 const OF_REPLIES: Names = Names::of(&[Name::Date, Name::Server]);
@@ -85,95 +83,6 @@ pub(crate) struct Exchange {
     in_flight: Option<Place>,
     /// What most requests do not have; boxed, so that a connection does not hold the memory for it.
     pub(crate) rare: Option<Box<Rare>>,
-}
-
-/// What most requests do not have.
-#[derive(Debug, Default)]
-pub(crate) struct Rare {
-    /// For the whole of the exchange; zero is no limit.
-    pub(crate) stream_timeout: Option<Duration>,
-    /// `set-cookie` lines that the route's hash policies add to the response.
-    pub(crate) cookies: String,
-    /// The connection manager itself answers, which tells nothing of attempts.
-    pub(crate) hides_attempts: bool,
-    /// Which of the route's copies are to be sent.
-    pub(crate) mirrors: Vec<usize>,
-    /// Which of them this is.
-    pub(crate) mirror: Option<usize>,
-    /// What filters say in the response.
-    pub(crate) said: Vec<Said>,
-    /// The protocol that the request asks for may be changed to.
-    pub(crate) is_upgrade: bool,
-    /// The tunnel ends here: its bytes are all that the endpoint gets.
-    pub(crate) is_terminated: bool,
-    /// Envoy's word for how it ended, if that is not to be seen from the rest.
-    pub(crate) details: Option<Cow<'static, str>>,
-    /// What access logs tell, if they do.
-    pub(crate) told: Told,
-    /// What filters have found out.
-    pub(crate) metadata: Metadata,
-    /// What an authorizer has said.
-    pub(crate) asked: Option<Asked>,
-    /// What a service that counts has said.
-    pub(crate) limited: Option<Limited>,
-    /// `www-authenticate`: what the client would have to show.
-    pub(crate) challenge: String,
-    /// The request as the endpoint gets it, if its route changes heads.
-    pub(crate) sent: Option<Box<Sent>>,
-    /// The name that the other side gave to the span.
-    pub(crate) renamed: Option<Box<[u8]>>,
-    /// How long nothing may move, if the route says so; zero is no limit.
-    pub(crate) idle: Option<Duration>,
-    /// For the response to one attempt.
-    pub(crate) per_try: Option<Duration>,
-    /// How long nothing may move between the proxy and the endpoint.
-    pub(crate) per_try_idle: Option<Duration>,
-    /// What is known of the attempts before this one,
-    pub(crate) tries: Tries,
-    /// and what its span tells of them.
-    pub(crate) retried: Option<Retried>,
-    /// How many requests to this workload were under way, and the newest of them, if nothing else tells why it has
-    /// sent this one.
-    pub(crate) causes: Option<(usize, String)>,
-}
-
-/// A field that a filter puts into the response.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) name: Cow<'static, str>,
-    pub(crate) value: Vec<u8>,
-    /// What becomes of the endpoint's.
-    pub(crate) action: AppendAction,
-}
-
-impl Said {
-    /// One in place of the endpoint's.
-    pub(crate) fn new(name: &'static str, value: &[u8]) -> Self {
-        Self {
-            name: name.into(),
-            value: value.to_vec(),
-            action: AppendAction::Overwrite,
-        }
-    }
-}
-
-impl Rare {
-    pub(crate) fn metadata(&self) -> &Metadata {
-        &self.metadata
-    }
-}
-
-/// What is kept of an exchange for access logs that tell it.
-#[derive(Debug, Default)]
-pub(crate) struct Told {
-    /// The lines of the response's head, as the client got it, and those of its trailers.
-    pub(crate) response: Vec<u8>,
-    pub(crate) trailers: Vec<u8>,
-    /// This proxy's address on the way to the endpoint.
-    pub(crate) upstream_local: Option<SocketAddr>,
-    /// When the endpoint had the whole request, and when its response began.
-    pub(crate) request_complete: Option<Micros>,
-    pub(crate) response_begun: Option<Micros>,
 }
 
 impl Exchange {
@@ -247,7 +156,15 @@ impl Exchange {
             passed_over: 0,
             criteria: self.criteria.as_deref(),
             is_high_priority: self.is_high_priority,
+            wanted: self.wanted(),
         }
+    }
+
+    /// The endpoint that its session has; another attempt may go anywhere.
+    #[inline]
+    fn wanted(&self) -> Option<&Wanted> {
+        let session = self.rare.as_ref()?.session.as_ref()?;
+        session.wanted.as_ref().filter(|_| self.tries == 1)
     }
 
     /// For the whole of it; zero is no limit.
@@ -343,17 +260,6 @@ impl Exchange {
     }
 }
 
-/// What the span of an attempt tells of its beginning.
-#[cold]
-fn measured(exchange: &Exchange, endpoint: &EndpointState) -> Box<Measured> {
-    let cluster = exchange.cluster.as_ref();
-    let is_high = exchange.is_high_priority;
-    Box::new(Measured {
-        occupied: cluster.map(|cluster| cluster.occupied(Some(endpoint), is_high)),
-        ..Measured::default()
-    })
-}
-
 impl Call {
     #[inline]
     pub(crate) fn begin_exchange(&self, begin: Micros) -> Exchange {
@@ -365,26 +271,35 @@ impl Call {
         let tracer = self.view.tracer.as_ref();
         let trace =
             tracer.and_then(|tracer| tracer.begin(&mut id, fields, head, &self.view.http, random));
-        let mut exchange = Exchange::new(begin, id, trace, self.is_grpc());
-        if let (Some(tracer), Some(trace)) = (tracer, &trace) {
-            if tracer.keeps_in_flight() {
-                exchange.in_flight = Some(self.is_in_flight(&exchange, trace));
-            } else if tracer.seeks_causes(trace) {
-                let all = in_flight::candidates(self.worker.in_flight.iter());
-                if let Some(causes) = all {
-                    exchange.rare().causes = Some(causes);
-                }
-            }
-        }
-        exchange
+        // Nothing is changed afterwards, so that it is made where it stays.
+        Exchange::new(begin, id, trace, self.is_grpc())
     }
 
-    /// Lets requests of this workload know that it is working on this one.
+    /// Lets requests of this workload know that it is working on this one, or finds out which of them have led to this
+    /// one.
+    #[inline]
+    pub(crate) fn follow_causes(&self, exchange: &mut Exchange) {
+        let tracer = self.view.tracer.as_ref();
+        if tracer.is_some_and(Tracer::follows_causes) {
+            self.note_causes(exchange);
+        }
+    }
+
     #[cold]
-    fn is_in_flight(&self, exchange: &Exchange, trace: &TraceContext) -> Place {
-        let id = exchange.id.get(&self.request.fields, self.buffer.head());
-        let begin = self.worker.clock.wall(exchange.begin);
-        self.worker.own_in_flight().enter(&trace.span, id, begin)
+    fn note_causes(&self, exchange: &mut Exchange) {
+        let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
+            return;
+        };
+        if tracer.keeps_in_flight() {
+            let id = exchange.id.get(&self.request.fields, self.buffer.head());
+            let begin = self.worker.clock.wall(exchange.begin);
+            let place = self.worker.own_in_flight().enter(&trace.span, id, begin);
+            exchange.in_flight = Some(place);
+        } else if tracer.seeks_causes(trace)
+            && let Some(causes) = in_flight::candidates(self.worker.in_flight.iter())
+        {
+            exchange.rare().causes = Some(causes);
+        }
     }
 
     /// Whether the connection is given up because there is too much to do, which is counted.
@@ -406,114 +321,6 @@ impl Call {
             .fields
             .value(Name::ContentType, self.buffer.head());
         content_type.is_some_and(grpc::is_grpc)
-    }
-
-    #[inline]
-    pub(crate) fn begin_attempt(&self, exchange: &mut Exchange, endpoint: &Rc<EndpointState>) {
-        let tracer = self.view.tracer.as_ref();
-        let spawns = tracer.is_some_and(|tracer| tracer.spawns() && exchange.mirror().is_none());
-        let details = tracer.is_some_and(|tracer| tracer.tells_details(exchange.trace.as_ref()));
-        exchange.attempt = Some(Attempt {
-            span: exchange
-                .trace
-                .filter(|_| spawns)
-                .map(|trace| trace.span.child(self.worker.random())),
-            address: endpoint.clone(),
-            begin: exchange.onward,
-            measured: details.then(|| measured(exchange, endpoint)),
-            connected: false,
-            status: 0,
-            flags: Flags::default(),
-            rare: None,
-            canceled: false,
-            dropped: false,
-            is_http2: false,
-        });
-        if exchange.tries > 1 {
-            let now = self.worker.clock.now();
-            let retried = exchange.rare().retried.take();
-            if let Some(attempt) = &mut exchange.attempt {
-                attempt.begin = now;
-                attempt.is_again(retried);
-            }
-        }
-    }
-
-    #[cold]
-    pub(crate) fn fail_attempt(&self, exchange: &mut Exchange, failure: &Failure) {
-        let http = &self.view.http;
-        if let Failure::StreamTimeout { .. } = failure {
-            http.rq_max_duration_reached.increment();
-        }
-        if *failure == Failure::ClientReset {
-            http.rq_rx_reset.increment();
-        }
-        if *failure == Failure::ClientGone {
-            http.rq_rx_reset.increment();
-            http.cx_destroy_remote_active_rq.increment();
-        }
-        match failure {
-            Failure::Idle { .. } => http.rq_idle_timeout.increment(),
-            Failure::RequestTimeout => http.rq_timeout.increment(),
-            _ => {}
-        }
-        if let Failure::Idle { .. } | Failure::RequestTimeout | Failure::StreamTimeout { .. } =
-            failure
-        {
-            exchange.rare().hides_attempts = true;
-        }
-        self.keep_failure(exchange, failure);
-        let Some(attempt) = &mut exchange.attempt else {
-            return;
-        };
-        if let Failure::Transport(why) = failure {
-            attempt.tls_is(TlsOutcome::Failed(why.clone()));
-        }
-        match failure {
-            Failure::TryTimeout => attempt.flags.set(Flag::UT),
-            Failure::TryIdle => attempt.flags.set(Flag::SI),
-            _ => {}
-        }
-        match failure.reset_reason() {
-            Some(reason) => attempt.fail(failure.flag(), reason),
-            None => attempt.canceled = true,
-        }
-        let Some(cluster) = &exchange.cluster else {
-            return;
-        };
-        match failure {
-            Failure::Connect
-            | Failure::Transport(_)
-            | Failure::Terminated
-            | Failure::Reset(_)
-            | Failure::Protocol(_) => {
-                cluster.report(&attempt.address, Verdict::Failed);
-            }
-            Failure::ConnectTimeout
-            | Failure::RouteTimeout
-            | Failure::TryTimeout
-            | Failure::TryIdle => {
-                cluster.report(&attempt.address, Verdict::TimedOut);
-            }
-            _ => {}
-        }
-        let stats = &cluster.stats;
-        match failure {
-            Failure::RouteTimeout => stats.rq_timeout.increment(),
-            Failure::TryIdle => stats.rq_per_try_idle_timeout.increment(),
-            Failure::TryTimeout => stats.rq_per_try_timeout.increment(),
-            Failure::Terminated | Failure::Reset(_) => stats.rq_rx_reset.increment(),
-            Failure::Protocol(problem) => {
-                stats.cx_protocol_error.increment();
-                tracing::debug!(endpoint = attempt.address.text, problem, "bad response");
-            }
-            Failure::ClientGone
-            | Failure::ClientReset
-            | Failure::StreamTimeout { .. }
-            | Failure::RequestTimeout
-            | Failure::Idle { .. } => stats.rq_tx_reset.increment(),
-            _ => {}
-        }
     }
 
     /// Writes the head of an answer of the proxy's own, and notes it as what the client gets: the

@@ -278,6 +278,8 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
             Active::Fault(_) => others.push("faults are injected"),
             Active::Cors(_) => others.push("pages of other origins are answered"),
             Active::Limit(_) | Active::Quota(_) => others.push("its rate is limited"),
+            Active::Session(_) => others.push("a client's session stays with its endpoint"),
+            Active::Buffer(_) => others.push("its body is waited for"),
             Active::Jwt(..) => others.push("its tokens are checked"),
             // Without rules before it, it asks about every request.
             Active::Authz(_) if is_asked_about.take() == Some(false) => {}

@@ -23,6 +23,7 @@ impl Connection {
     /// Has the pinned request answered.
     pub(crate) async fn exchange(&mut self, begin: Micros) -> Next {
         let mut exchange = self.call.begin_exchange(begin);
+        self.call.follow_causes(&mut exchange);
         let plan = decide(self, &mut exchange).await;
         // What is not forwarded is boxed, so that the usual request does not hold the memory for it.
         let other = match plan {

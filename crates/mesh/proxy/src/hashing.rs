@@ -9,7 +9,7 @@ use crate::balance::xxh64;
 use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::http1::name::Name;
-use crate::snapshot::{HashPolicy, HashSource};
+use crate::snapshot::{Cookie, HashPolicy, HashSource};
 use crate::tcp::Session;
 
 impl Call {
@@ -39,9 +39,9 @@ impl Call {
         let head = self.buffer.head();
         match source {
             HashSource::Header(name) => self.hash_of_header(name),
-            HashSource::Cookie { name, .. } => match self.cookie(name) {
+            HashSource::Cookie(cookie) => match self.cookie(&cookie.name) {
                 Some(value) => Some(xxh64(value, 0)),
-                None => self.hash_of_new_cookie(source, cookies),
+                None => self.hash_of_new_cookie(cookie, cookies),
             },
             HashSource::SourceIp => {
                 let address = self.client_address().to_string();
@@ -73,7 +73,7 @@ impl Call {
     }
 
     /// The value of a cookie of the request, unless it is empty.
-    fn cookie(&self, name: &str) -> Option<&[u8]> {
+    pub(crate) fn cookie(&self, name: &str) -> Option<&[u8]> {
         let head = self.buffer.head();
         let pairs = self.request.fields.all_by_text("cookie", head);
         let mut pairs = pairs.flat_map(|value| value.split(|byte| *byte == b';'));
@@ -88,37 +88,11 @@ impl Call {
     }
 
     /// The client gets a cookie that belongs to its connection, if the policy wants that.
-    fn hash_of_new_cookie(&self, source: &HashSource, cookies: &mut String) -> Option<u64> {
-        let HashSource::Cookie {
-            name,
-            ttl: Some(ttl),
-            path,
-            attributes,
-        } = source
-        else {
-            return None;
-        };
+    fn hash_of_new_cookie(&self, cookie: &Cookie, cookies: &mut String) -> Option<u64> {
+        cookie.ttl?;
         let ends = format!("{}{}", self.client.peer, self.view.manager.stat_prefix);
         let value = format!("{:016x}", xxh64(ends.as_bytes(), 0));
-        let line = cookies;
-        line.push_str(&format!("set-cookie: {name}=\"{value}\""));
-        if !ttl.is_zero() {
-            line.push_str("; Max-Age=");
-            line.push_str(itoa::Buffer::new().format(ttl.as_secs()));
-        }
-        if !path.is_empty() {
-            line.push_str("; Path=");
-            line.push_str(path);
-        }
-        for (name, value) in attributes {
-            line.push_str("; ");
-            line.push_str(name);
-            if !value.is_empty() {
-                line.push('=');
-                line.push_str(value);
-            }
-        }
-        line.push_str("; HttpOnly\r\n");
+        cookie.append_line(&value, cookies);
         Some(xxh64(value.as_bytes(), 0))
     }
 

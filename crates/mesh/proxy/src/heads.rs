@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::call::Call;
 use crate::edit;
 use crate::exchange::{Exchange, Said};
+use crate::flags::Flag;
 use crate::grpc;
 use crate::http1::edit::{
     HOP_BY_HOP, INTERNAL_ONLY, Names, append_field, append_number, copy_lines,
@@ -370,7 +371,7 @@ impl Call {
     fn tells_attempts(&self, exchange: &Exchange) -> bool {
         let router = self.view.router.as_ref().zip(exchange.route);
         router.is_some_and(|(router, at)| router.plan(at).tells_attempts)
-            && exchange.attempt.is_some()
+            && (exchange.attempt.is_some() || exchange.flags.has(Flag::UH))
             && !exchange
                 .rare
                 .as_ref()
@@ -405,6 +406,9 @@ impl Call {
                     AppendAction::Append | AppendAction::AddIfAbsent => {}
                 }
                 append_field(&mut out, name, value);
+            }
+            if let (Some(session), Some(attempt)) = (&rare.session, &exchange.attempt) {
+                session.append(attempt.address.address, &mut out, from);
             }
         }
         self.out.bytes = out;

@@ -7,7 +7,15 @@ use crate::clock::Micros;
 use crate::exchange::Exchange;
 use crate::http1::name::Name;
 use crate::snapshot::Decorator;
-use crate::trace::{Details, Finished, RequestId, text};
+use crate::telemetry::log::Template;
+use crate::trace::{Details, Finished, RequestId, Scratch, TraceContext, Tracer, text};
+
+/// What spans tell that takes more to be found out.
+#[derive(Clone, Copy, Default)]
+struct More<'a> {
+    details: Option<&'a Details<'a>>,
+    formats: &'a [String],
+}
 
 impl Exchange {
     /// Counts it for its cluster.
@@ -55,7 +63,10 @@ impl Call {
         let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
             return;
         };
-        let finished = self.finished(exchange, end, tracer.egress);
+        if tracer.tells_more(trace) {
+            return self.report_with(exchange, end, Tracer::report);
+        }
+        let finished = self.finished(exchange, end, tracer.egress, More::default());
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
     }
 
@@ -67,23 +78,55 @@ impl Call {
         if exchange.is_grpc {
             exchange.report_grpc();
         }
-        if let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) {
-            let finished = self.finished(exchange, end, tracer.egress);
-            tracer.report_mirrored(trace, &finished, &mut self.worker.scratch.borrow_mut());
-        }
+        self.report_with(exchange, end, Tracer::report_mirrored);
     }
 
     /// Reports the span of an attempt that is not the last one.
     #[cold]
-    pub(crate) fn report_attempt(&self, exchange: &Exchange, end: Micros) {
-        if let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) {
-            let finished = self.finished(exchange, end, tracer.egress);
-            tracer.report_try(trace, &finished, &mut self.worker.scratch.borrow_mut());
+    pub(crate) fn report_attempt(&self, exchange: &mut Exchange, end: Micros) {
+        self.report_with(exchange, end, Tracer::report_try);
+    }
+
+    /// Reports spans that may tell more than Envoy's do.
+    #[cold]
+    fn report_with(
+        &self,
+        exchange: &mut Exchange,
+        end: Micros,
+        report: fn(&Tracer, &TraceContext, &Finished<'_>, &mut Scratch),
+    ) {
+        let (Some(tracer), Some(trace)) = (&self.view.tracer, exchange.trace) else {
+            return;
+        };
+        let mut formats = Vec::new();
+        if trace.span.sampled && tracer.formats().next().is_some() {
+            let sent = match tracer.formats().any(Template::needs_sent_head) {
+                true => self.sent_head(exchange),
+                false => Vec::new(),
+            };
+            let entry = self.entry(exchange, &sent, end);
+            formats.extend(tracer.formats().map(|format| format.text(&entry)));
         }
+        let exchange = &*exchange;
+        let wanted = tracer.tells_details(&trace);
+        let details = wanted.then(|| self.details(exchange));
+        let more = More {
+            details: details.as_ref(),
+            formats: &formats,
+        };
+        let finished = self.finished(exchange, end, tracer.egress, more);
+        let scratch = &mut self.worker.scratch.borrow_mut();
+        report(tracer, &trace, &finished, scratch);
     }
 
     #[inline]
-    fn finished<'a>(&'a self, exchange: &'a Exchange, end: Micros, egress: bool) -> Finished<'a> {
+    fn finished<'a>(
+        &'a self,
+        exchange: &'a Exchange,
+        end: Micros,
+        egress: bool,
+        more: More<'a>,
+    ) -> Finished<'a> {
         let edge = self.view.manager.use_remote_address;
         // What a route has made of the request is what Envoy's spans tell.
         let (request, head, id, edge) = match exchange.sent() {
@@ -118,20 +161,13 @@ impl Call {
                 .rare
                 .as_ref()
                 .and_then(|rare| rare.limited.as_ref()),
-            details: self.details(exchange),
+            formats: more.formats,
+            details: more.details,
         }
     }
 
-    /// What is told besides, if anything is.
-    #[inline]
-    fn details<'a>(&'a self, exchange: &'a Exchange) -> Option<Details<'a>> {
-        let tracer = self.view.tracer.as_ref()?;
-        let wanted = tracer.tells_details(exchange.trace.as_ref());
-        wanted.then(|| self.all_details(exchange))
-    }
-
-    #[cold]
-    fn all_details<'a>(&'a self, exchange: &'a Exchange) -> Details<'a> {
+    /// What is told besides.
+    fn details<'a>(&'a self, exchange: &'a Exchange) -> Details<'a> {
         let route = self.view.router.as_ref().zip(exchange.route);
         let rare = exchange.rare.as_deref();
         let cluster = exchange.cluster.as_deref();

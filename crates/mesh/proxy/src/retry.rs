@@ -229,7 +229,8 @@ pub(crate) async fn prepare(
     let call = client.call();
     let back_off = call.worker.clock.now() - begin;
     let tracer = call.view.tracer.as_ref();
-    let tells = tracer.is_some_and(|tracer| tracer.tells_details(exchange.trace.as_ref()));
+    let traced = tracer.zip(exchange.trace.as_ref());
+    let tells = traced.is_some_and(|(tracer, trace)| tracer.tells_details(trace));
     if let Some(endpoint) = endpoint.filter(|_| tells && number <= MOST_BEFORE as u32 + 1) {
         let told = &mut exchange.rare().tries.told;
         let comma = if told.is_empty() { "" } else { "; " };

@@ -23,6 +23,7 @@ mod listener;
 mod pattern;
 mod protocol;
 mod retry;
+mod session;
 mod transport;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::balance::MembersCell;
+use crate::telemetry::log::Template;
 
 pub use self::balancing::{
     Balancing, Fallback, Labels, LeastRequest, PeakEwma, RingHash, RingHashFunction, Selector,
@@ -54,7 +56,7 @@ pub use self::filter::{
 };
 pub(crate) use self::forward::choose;
 pub use self::forward::{
-    Forward, HashPolicy, HashSource, Mirror, MirrorHost, Upgrade, WeightedCluster,
+    Cookie, Forward, HashPolicy, HashSource, Mirror, MirrorHost, Upgrade, WeightedCluster,
 };
 pub use self::health::{
     Enforcing, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Intervals, OutlierDetection,
@@ -69,6 +71,7 @@ pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, Socket
 pub use self::pattern::{Pattern, Replacement};
 pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
 pub use self::retry::{BackOff, RateLimited, ResetHeader, RetryOn, RetryPolicy};
+pub use self::session::{Session, SessionBy, Wanted};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
 pub use crate::policy::authz::{Authz, BodyRule, CheckSettings};
 pub use crate::policy::jwt::Jwt;
@@ -264,7 +267,7 @@ pub enum TracingProvider {
 }
 
 /// `envoy.type.tracing.v3.CustomTag`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CustomTag {
     /// The tag's name; replaces a built-in tag of the same name.
     pub name: String,
@@ -273,7 +276,7 @@ pub struct CustomTag {
 }
 
 /// Where the value of a custom tag comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum CustomTagValue {
     /// A fixed text; `environment` tags are resolved to one when they are compiled.
     Literal(String),
@@ -284,7 +287,13 @@ pub enum CustomTagValue {
         /// Used when the header is absent; without one, the tag is left out.
         default: Option<String>,
     },
+    /// What a format string makes of the request; empty, the tag is left out.
+    Format(TagFormat),
 }
+
+/// A format string with the operators of access logs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TagFormat(pub(crate) Template);
 
 /// A compiled `RouteConfiguration`.
 #[derive(Debug, Default)]

@@ -307,6 +307,8 @@ impl ServiceView {
                     let details = worker.options.span_details;
                     Tracer::new(tracing, direction, &worker.node, (exporter, details))
                 });
+                let tags = manager.tracing.as_ref();
+                let tags = tags.map(|tracing| &*tracing.custom_tags);
                 let maker = filter::Maker::new(manager, &worker.registry);
                 let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
                 Self::Http(Rc::new(HttpView {
@@ -327,6 +329,7 @@ impl ServiceView {
                         metrics(worker, direction),
                         manager.metrics.as_ref(),
                         direction,
+                        tags.unwrap_or_default(),
                     ),
                     manager: manager.clone(),
                 }))

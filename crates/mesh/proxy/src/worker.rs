@@ -4,6 +4,8 @@
 //! per configuration (counts and limits are registered by name) or are off by default (circuit
 //! breakers count over all workers).
 
+mod drain;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
@@ -20,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use self::drain::Leaving;
 use crate::balance::{self, Chance};
 use crate::buffer::{Blocks, Texts};
 use crate::call::Parts;
@@ -28,7 +31,7 @@ use crate::export::Exporter;
 use crate::http2::Tasks;
 use crate::in_flight::InFlight;
 use crate::listener;
-use crate::overload::{Accounts, Actions, Open, Overload, Share};
+use crate::overload::{Accounts, Actions, Open, Overload};
 use crate::registry::Connections;
 use crate::snapshot::{Direction, Listener, Node, Snapshot, TracingProvider};
 use crate::stats::Registry;
@@ -38,18 +41,12 @@ use crate::timer::Timers;
 use crate::trace::Scratch;
 use crate::upstream::Usages;
 use crate::view::{ListenerView, View};
-use crate::{DrainStrategy, Options, Published};
+use crate::{Options, Published};
 
 /// How long the last spans may take to be sent, at the least.
 const FLUSH: Duration = Duration::from_millis(500);
 /// How often idle upstream connections are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
-/// In how many steps at the most connections are told to go that go gradually.
-const DRAIN_STEPS: u32 = 100;
-const LEAST_DRAIN_STEP: Duration = Duration::from_millis(5);
-/// How much time those that are told last have at the least: idle ones stay for a second.
-const DRAIN_TAIL: Duration = Duration::from_millis(1500);
-
 /// What a worker is given when it starts.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -111,13 +108,6 @@ impl Scope {
     pub(crate) fn has(self, listener: &Listener) -> bool {
         self == Self::All || listener.direction == Direction::Inbound
     }
-}
-
-/// Whose connections are to end.
-#[derive(Debug)]
-enum Leaving {
-    Listener(String),
-    Scope(Scope),
 }
 
 /// The state of a worker.
@@ -327,51 +317,6 @@ impl Worker {
         }
     }
 
-    /// Lets connections end: all of them now, or little by little until the time is over.
-    fn drain(&self, leaving: Leaving, time: Duration) {
-        match (self.options.drain_strategy, self.me.upgrade()) {
-            (DrainStrategy::Gradual, Some(worker)) => {
-                tokio::task::spawn_local(worker.drain_gradually(leaving, time));
-            }
-            _ => self.drain_at_once(&leaving),
-        }
-    }
-
-    /// Lets connections end, those that are still to come too.
-    fn drain_at_once(&self, leaving: &Leaving) {
-        if let Leaving::Scope(scope) = leaving
-            && self.draining.get() != Some(Scope::All)
-        {
-            self.draining.set(Some(*scope));
-        }
-        self.connections.drain(|name| self.leaves(leaving, name));
-    }
-
-    /// Lets an even share of connections end in each part of the time; the last of it is for those that go last.
-    async fn drain_gradually(self: Rc<Self>, leaving: Leaving, time: Duration) {
-        let mut last = Instant::now();
-        let end = last + time.saturating_sub(DRAIN_TAIL.max(time / 4));
-        let step = (time / DRAIN_STEPS).max(LEAST_DRAIN_STEP);
-        while last + step < end {
-            tokio::time::sleep(step).await;
-            let now = Instant::now().min(end);
-            let passed = (now - last).as_secs_f64() / (end - last).as_secs_f64();
-            let share = Share::of(passed);
-            let chance = || share.hits(|| self.random());
-            self.connections
-                .drain_some(|name| self.leaves(&leaving, name), chance);
-            last = now;
-        }
-        self.drain_at_once(&leaving);
-    }
-
-    fn leaves(&self, leaving: &Leaving, listener: &str) -> bool {
-        match leaving {
-            Leaving::Listener(name) => name == listener,
-            Leaving::Scope(scope) => self.is_in(*scope, listener),
-        }
-    }
-
     /// Waits until all connections have ended, or may no longer go on.
     async fn wait_for_end(&self, ending: Ending) {
         let gone = async {
@@ -481,20 +426,6 @@ impl Worker {
     /// This worker, for tasks that must not keep it.
     pub(crate) fn weak(&self) -> Weak<Self> {
         self.me.clone()
-    }
-
-    /// Whether the connections of a listener are to end.
-    pub(crate) fn drains(&self, listener: &str) -> bool {
-        self.draining
-            .get()
-            .is_some_and(|scope| self.is_in(scope, listener))
-    }
-
-    fn is_in(&self, scope: Scope, listener: &str) -> bool {
-        let view = self.view.borrow();
-        // A listener that has gone drains by itself.
-        let listener = view.listeners.get(listener);
-        scope == Scope::All || listener.is_some_and(|view| scope.has(&view.listener))
     }
 }
 

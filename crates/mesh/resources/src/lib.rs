@@ -78,7 +78,9 @@ pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
 pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
-pub use telemetry::{LoggingRule, MetricRule, StatusFilter, Telemetry, TelemetryMode, TracingRule};
+pub use telemetry::{
+    LogFilter, LoggingRule, MetricRule, StatusFilter, Telemetry, TelemetryMode, TracingRule,
+};
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,
     Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,

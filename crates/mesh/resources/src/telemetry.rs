@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use periplus_cel::Expression;
+
 use crate::diagnostic::At;
 use crate::mesh_config::{TagSource, read_custom_tags};
 use crate::meta::Labels;
@@ -59,7 +61,7 @@ pub struct LoggingRule {
     /// Whether nothing is logged there.
     pub is_disabled: bool,
     /// What is logged only.
-    pub filter: Option<StatusFilter>,
+    pub filter: Option<LogFilter>,
 }
 
 /// `metrics[].overrides[]`.
@@ -73,6 +75,15 @@ pub struct MetricRule {
     pub is_disabled: Option<bool>,
     /// By label: the expression of its value, or none if it is left out.
     pub tags: BTreeMap<String, Option<String>>,
+}
+
+/// `filter.expression`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogFilter {
+    /// A comparison with the response's status, which every Envoy knows.
+    Status(StatusFilter),
+    /// Anything else.
+    Expression(Expression),
 }
 
 /// `filter.expression` that compares the response's status.
@@ -203,7 +214,7 @@ impl LoggingRule {
             is_disabled: is_disabled.unwrap_or(false),
             filter: object.optional("filter", |view| {
                 let filter = view.object(&FILTER)?;
-                StatusFilter::read(filter.require("expression")?)
+                LogFilter::read(filter.require("expression")?)
             })?,
         })
     }
@@ -226,20 +237,24 @@ fn read_provider(view: &View<'_>) -> Option<(String, At)> {
     Some((name, At(view.at())))
 }
 
-impl StatusFilter {
-    /// `response.code >= 400` and the like: what Envoy's filters can do without an interpreter of expressions.
+impl LogFilter {
     fn read(view: &View<'_>) -> Option<Self> {
         let text = view.some_text()?;
-        let parsed = Self::parse(&text);
-        if parsed.is_none() {
-            view.fail(format!(
-                "`{text}` is not supported: an expression compares `response.code` with a number, such as \
-                 `response.code >= 400`"
-            ));
+        if let Some(status) = StatusFilter::parse(&text) {
+            return Some(Self::Status(status));
         }
-        parsed
+        match Expression::condition(&text) {
+            Ok(expression) => Some(Self::Expression(expression)),
+            Err(refused) => {
+                view.fail(format!("`{text}`: {refused}"));
+                None
+            }
+        }
     }
+}
 
+impl StatusFilter {
+    /// `response.code >= 400` and the like: what Envoy's filters can do without an interpreter of expressions.
     fn parse(text: &str) -> Option<Self> {
         let rest = text.trim().strip_prefix("response.code")?.trim_start();
         // The longer ones first: `>=` begins with `>`.

@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
 use envoy_types::pb::envoy::config::accesslog::v3::comparison_filter::Op;
 use envoy_types::pb::envoy::config::accesslog::v3::{
-    AccessLog, AccessLogFilter, ComparisonFilter, StatusCodeFilter, access_log,
+    AccessLog, AccessLogFilter, ComparisonFilter, ExtensionFilter, StatusCodeFilter, access_log,
+    extension_filter,
 };
-use envoy_types::pb::envoy::config::core::v3::RuntimeUInt32;
+use envoy_types::pb::envoy::config::core::v3::{CelExpressionConfig, RuntimeUInt32};
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog as EnvoyFileLog;
+use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use envoy_types::pb::google::protobuf::Any;
-use periplus_resources::{AccessLog as FileLogSpec, AccessLogFormat, StatusFilter};
+use periplus_cel::Expression;
+use periplus_resources::{AccessLog as FileLogSpec, AccessLogFormat, LogFilter, StatusFilter};
 use prost::{Message, Name as _};
 
+use super::proto::any;
 use crate::index::{Index, Side};
 use crate::proxy::Proxy;
 
@@ -70,7 +74,7 @@ pub(super) fn access_logs(index: &Index, proxy: &Proxy, side: Side) -> Vec<Acces
     logs.map(|(log, filter)| file_log(log, filter)).collect()
 }
 
-fn file_log(log: &FileLogSpec, filter: Option<StatusFilter>) -> AccessLog {
+fn file_log(log: &FileLogSpec, filter: Option<&LogFilter>) -> AccessLog {
     let (text, json) = match &log.format {
         AccessLogFormat::Text(text) => (
             Some(text_format(text.clone().unwrap_or_else(default_text))),
@@ -93,7 +97,10 @@ fn file_log(log: &FileLogSpec, filter: Option<StatusFilter>) -> AccessLog {
     };
     AccessLog {
         name: "envoy.access_loggers.file".to_owned(),
-        filter: filter.map(status_filter),
+        filter: filter.map(|filter| match filter {
+            LogFilter::Status(status) => status_filter(*status),
+            LogFilter::Expression(expression) => expression_filter(expression),
+        }),
         config_type: Some(access_log::ConfigType::TypedConfig(Any {
             type_url: EnvoyFileLog::type_url(),
             value: config.encode_to_vec(),
@@ -118,6 +125,24 @@ fn status_filter(filter: StatusFilter) -> AccessLogFilter {
     AccessLogFilter {
         filter_specifier: Some(FilterSpecifier::StatusCodeFilter(StatusCodeFilter {
             comparison: Some(comparison),
+        })),
+    }
+}
+
+fn expression_filter(expression: &Expression) -> AccessLogFilter {
+    let may_make_texts = expression.makes_texts().then(|| CelExpressionConfig {
+        enable_string_conversion: true,
+        enable_string_concat: true,
+        ..Default::default()
+    });
+    let config = ExpressionFilter {
+        expression: expression.text().to_owned(),
+        cel_config: may_make_texts,
+    };
+    AccessLogFilter {
+        filter_specifier: Some(FilterSpecifier::ExtensionFilter(ExtensionFilter {
+            name: "envoy.access_loggers.extension_filters.cel".to_owned(),
+            config_type: Some(extension_filter::ConfigType::TypedConfig(any(&config))),
         })),
     }
 }

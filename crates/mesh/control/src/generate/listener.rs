@@ -24,7 +24,7 @@ use super::access_log::access_logs;
 use super::policy;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
-use super::{authentication, authorization, custom, quota, told};
+use super::{authentication, authorization, custom, quota, session, told};
 use crate::index::{Index, Side};
 use crate::names;
 use crate::proxy::{Proxy, Role};
@@ -102,6 +102,8 @@ pub(super) fn http(
     // Which routes inject faults, or may be asked by pages of other origins, is said there.
     http_filters.push(http_filter(policy::FAULT, any(&HttpFault::default())));
     http_filters.push(http_filter(policy::CORS, any(&Cors::default())));
+    let session = session::filter(index).filter(|_| side == Side::Client);
+    http_filters.extend(session.map(|session| http_filter(session::SESSION, session)));
     let metrics = told::metrics(index, proxy, side);
     http_filters.extend(metrics.map(|metrics| http_filter(told::STATS, metrics)));
     http_filters.push(http_filter(

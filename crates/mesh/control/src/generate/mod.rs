@@ -27,6 +27,7 @@ mod proto;
 mod proxyless;
 mod quota;
 mod route;
+mod session;
 mod termination;
 mod told;
 mod tracing;

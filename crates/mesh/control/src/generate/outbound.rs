@@ -12,6 +12,7 @@ use super::listener::{Routes, listener};
 use super::order::{in_order, ranked_routes};
 use super::proto::boolean;
 use super::route::{Scope, block_all, routes, service_route, virtual_host};
+use super::session;
 use crate::index::{Entry, Index, Service};
 use crate::names;
 use crate::proxy::Proxy;
@@ -161,7 +162,8 @@ pub(super) fn service_routes(
             let cluster = names::outbound_cluster(port.number, "", host);
             let operation = format!("{}/*", names::host_port(host, port.number));
             let hash_policy = scope.hash_policy(&service.host, "", port.number);
-            vec![service_route(cluster, operation, hash_policy)]
+            let session = session::of_service(index, &service.host);
+            vec![service_route(cluster, operation, hash_policy, session)]
         }
     }
 }

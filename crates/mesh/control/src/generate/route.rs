@@ -16,6 +16,7 @@ use envoy_types::pb::envoy::config::route::v3::{
     Decorator, DirectResponseAction, RedirectAction, Route, RouteAction, RouteMatch, VirtualHost,
     WeightedCluster,
 };
+use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
     Action, Destination, DirectResponse, GatewayRef, Headers, Host, HttpMatch, HttpRoute, Labels,
     Mirror, Retries, Semantics, StringMatch, VirtualService, WeightedDestination,
@@ -23,7 +24,7 @@ use periplus_resources::{
 
 use super::condition::{regex_rewrite, route_match};
 use super::proto::{any, duration, istio_config, map_in_order, uint32};
-use super::{balancing, config_path, policy};
+use super::{balancing, config_path, policy, session};
 use crate::index::{Entry, Index};
 use crate::names;
 use crate::proxy::Proxy;
@@ -84,8 +85,11 @@ pub(super) fn service_route(
     cluster: String,
     operation: String,
     hash_policy: Option<HashPolicy>,
+    session: Option<Any>,
 ) -> Route {
     let mut route = default_route(cluster, operation);
+    let session = session.map(|session| (session::SESSION, session));
+    route.typed_per_filter_config = map_in_order(session.as_slice());
     if let Some(EnvoyAction::Route(action)) = &mut route.action {
         action.hash_policy = hash_policy.into_iter().collect();
         action.retry_policy = policy::retry_policy(&Retries::default());
@@ -244,7 +248,17 @@ fn route(
     let fault = fault.map(|fault| (policy::FAULT, any(&policy::fault(fault))));
     let cors = rule.cors.as_ref();
     let cors = cors.map(|cors| (policy::CORS, any(&policy::cors(cors))));
-    let filters: Vec<_> = fault.into_iter().chain(cors).collect();
+    let session = match &rule.action {
+        Action::Route(destinations) => match destinations.as_slice() {
+            [only] => session::of_service(scope.index, &only.destination.host),
+            // Each of several says it itself.
+            _ => None,
+        },
+        Action::Respond(_) | Action::Redirect(_) => None,
+    };
+    let session = session.map(|session| (session::SESSION, session));
+    let filters = fault.into_iter().chain(cors).chain(session);
+    let filters: Vec<_> = filters.collect();
     Route {
         name,
         request_headers_to_add: request_add,
@@ -280,7 +294,11 @@ fn forward(
                 let (request_add, request_remove) = policy::header_operations(&headers.request);
                 let (response_add, response_remove) = policy::header_operations(&headers.response);
                 let authority = weighted.authority.clone();
+                let host = &weighted.destination.host;
+                let session = session::of_service(scope.index, host).filter(|_| several.len() > 1);
+                let session = session.map(|session| (session::SESSION, session));
                 ClusterWeight {
+                    typed_per_filter_config: map_in_order(session.as_slice()),
                     name: cluster(&weighted.destination, scope),
                     weight: uint32(weighted.weight),
                     request_headers_to_add: request_add,

@@ -1,12 +1,11 @@
 //! What Telemetry resources say about metrics, for proxies that count them themselves, and about the logs of
 //! connections.
 
-use std::collections::BTreeMap;
-
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::google::protobuf::Any;
+use periplus_xds::istio_stats::{MetricConfig, PluginConfig};
 use prost::{Message, Name as _};
 
 use super::access_log::access_logs;
@@ -14,27 +13,7 @@ use super::proto::any;
 use crate::index::{Index, Side};
 use crate::proxy::{Proxy, Role};
 
-/// `stats.PluginConfig` of Istio, as far as it is used; its maps are sorted, so that the same rules are the same
-/// version of a listener.
-#[derive(Clone, PartialEq, Message)]
-struct PluginConfig {
-    #[prost(message, repeated, tag = "8")]
-    metrics: Vec<MetricConfig>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MetricConfig {
-    #[prost(btree_map = "string, string", tag = "1")]
-    dimensions: BTreeMap<String, String>,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(string, repeated, tag = "3")]
-    tags_to_remove: Vec<String>,
-    #[prost(bool, tag = "5")]
-    drop: bool,
-}
-
-/// The name of the filters that it is the configuration of.
+/// The name of the filters that Istio's metrics are configured by.
 pub(super) const STATS: &str = "istio.stats";
 
 /// What is wanted of the metrics of a side; nothing of those of a proxy that has none, such as a plain Envoy.
@@ -63,10 +42,11 @@ pub(super) fn metrics(index: &Index, proxy: &Proxy, side: Side) -> Option<Any> {
             config.drop || !config.dimensions.is_empty() || !config.tags_to_remove.is_empty()
         })
         .collect();
-    (!metrics.is_empty()).then(|| Any {
-        type_url: "type.googleapis.com/stats.PluginConfig".to_owned(),
-        value: PluginConfig { metrics }.encode_to_vec(),
-    })
+    let config = PluginConfig {
+        metrics,
+        ..PluginConfig::default()
+    };
+    (!config.metrics.is_empty()).then(|| config.packed())
 }
 
 /// Has what passes connections on tell of them.

@@ -146,6 +146,7 @@ fn custom_tags(traced: &Traced<'_>, proxy: &Proxy) -> Vec<CustomTag> {
 fn tag_type(source: TagSource) -> Type {
     match source {
         TagSource::Literal(value) => Type::Literal(Literal { value }),
+        TagSource::Formatter(format) => Type::Value(format),
         TagSource::Environment { name, default } => Type::Environment(Environment {
             name,
             default_value: default,

@@ -34,6 +34,7 @@ pub use self::rules::ConnectionRules;
 pub(crate) use self::secrets::AUTHORITIES;
 use self::secrets::Secrets;
 pub use self::service::Service;
+pub(crate) use self::service::Session;
 pub(crate) use self::telemetry::{Side, Traced};
 use crate::proxy::Proxy;
 
@@ -50,6 +51,8 @@ pub struct Entry<T> {
 #[derive(Debug, Default)]
 pub struct Index {
     services: BTreeMap<Host, Service>,
+    /// Some of them have clients that stay with an endpoint.
+    has_sessions: bool,
     /// The services that have an endpoint there.
     by_address: HashMap<IpAddr, Vec<Host>>,
     workloads: Vec<Entry<WorkloadEntry>>,
@@ -187,6 +190,7 @@ impl Index {
             }
         }
         for service in index.services.values() {
+            index.has_sessions |= service.session().is_some();
             let addresses: BTreeSet<IpAddr> = (service.endpoints.iter())
                 .map(|endpoint| endpoint.address)
                 .collect();
@@ -211,6 +215,11 @@ impl Index {
     /// The mesh configuration.
     pub fn mesh(&self) -> &MeshConfig {
         &self.mesh
+    }
+
+    /// Whether clients of some service stay with the endpoint that they had first.
+    pub(crate) fn has_sessions(&self) -> bool {
+        self.has_sessions
     }
 
     /// The services, by host.

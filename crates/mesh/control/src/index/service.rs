@@ -18,7 +18,40 @@ pub struct Service {
     pub endpoints: Arc<[WorkloadEntry]>,
 }
 
+/// What `istio.io/persistent-session` and its like say: how clients stay with an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session<'a> {
+    /// By a cookie of this name and path.
+    Cookie { name: &'a str, path: &'a str },
+    /// By a header.
+    Header(&'a str),
+}
+
+/// Labels of services that ask for sessions: of cookies, and of headers.
+pub(super) const SESSION_LABELS: [&str; 2] = [
+    "istio.io/persistent-session",
+    "istio.io/persistent-session-header",
+];
+
+/// Whether it can be the name of a cookie or a header.
+pub(super) fn is_token(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_part)
+}
+
 impl Service {
+    /// How its clients stay with the endpoint that had their first request, if they do. A cookie goes before a header,
+    /// and what has no possible name asks for nothing.
+    pub(crate) fn session(&self) -> Option<Session<'_>> {
+        let [cookie, header] = SESSION_LABELS.map(|label| self.meta.labels.get(label));
+        if let Some(cookie) = cookie.filter(|cookie| !cookie.is_empty()) {
+            let (name, path) = cookie.split_once(':').unwrap_or((cookie, "/"));
+            return is_token(name).then_some(Session::Cookie { name, path });
+        }
+        let name = header.filter(|name| is_token(name))?;
+        Some(Session::Header(name))
+    }
+
     pub(super) fn of(entry: &Entry<ServiceEntry>, workloads: &[Entry<WorkloadEntry>]) -> Vec<Self> {
         let endpoints = match &entry.spec.endpoints {
             Endpoints::Listed(listed) => Arc::clone(listed),

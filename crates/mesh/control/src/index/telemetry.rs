@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    AccessLog, At, ExtensionProvider, LoggingRule, StatusFilter, TagSource, Telemetry,
-    TelemetryMode, did_you_mean,
+    AccessLog, At, ExtensionProvider, LogFilter, LoggingRule, TagSource, Telemetry, TelemetryMode,
+    did_you_mean,
 };
 
 use super::{Entry, Index, Problem, code};
@@ -48,7 +48,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// A log, and what it is about if not all requests.
-pub(crate) type Logged<'a> = (&'a AccessLog, Option<StatusFilter>);
+pub(crate) type Logged<'a> = (&'a AccessLog, Option<&'a LogFilter>);
 
 impl Index {
     /// The resources for a proxy: that of the mesh, that of its namespace, and those that select its workload.
@@ -142,7 +142,7 @@ impl Index {
             let log = mesh.access_log.iter();
             let log = log.filter(|_| rule.is_none_or(|rule| !rule.is_disabled));
             return log
-                .map(|log| (log, rule.and_then(|it| it.filter)))
+                .map(|log| (log, rule.and_then(|it| it.filter.as_ref())))
                 .collect();
         }
         let logged = known.into_iter().filter(|(_, choice)| !choice.is_disabled);
@@ -152,9 +152,9 @@ impl Index {
 
 /// What the rules say of a log in the end.
 #[derive(Clone, Copy, Debug, Default)]
-struct Choice {
+struct Choice<'a> {
     is_disabled: bool,
-    filter: Option<StatusFilter>,
+    filter: Option<&'a LogFilter>,
 }
 
 /// Which providers log, and what: the rules of each level over those of the levels before.
@@ -165,7 +165,7 @@ fn choose<'a>(
     levels: &[&'a Vec<LoggingRule>],
     defaults: &'a [String],
     side: Side,
-) -> BTreeMap<&'a str, Choice> {
+) -> BTreeMap<&'a str, Choice<'a>> {
     let names = |rule: &'a LoggingRule| rule.providers.iter().map(|(name, _)| name.as_str());
     let defaults: Vec<&str> = defaults.iter().map(String::as_str).collect();
     if levels.is_empty() {
@@ -173,12 +173,12 @@ fn choose<'a>(
         return all.map(|name| (name, Choice::default())).collect();
     }
     let mut counting = defaults.clone();
-    let mut filters: BTreeMap<&str, Option<StatusFilter>> = BTreeMap::new();
+    let mut filters: BTreeMap<&str, Option<&LogFilter>> = BTreeMap::new();
     for rules in levels {
         let mut named = Vec::new();
         for rule in rules.iter().filter(|rule| side.is_in(rule.mode)) {
             named.extend(names(rule));
-            filters.extend(names(rule).map(|name| (name, rule.filter)));
+            filters.extend(names(rule).map(|name| (name, rule.filter.as_ref())));
         }
         if !named.is_empty() {
             counting = named;
@@ -196,7 +196,7 @@ fn choose<'a>(
         for name in before.iter().filter(|name| counting.contains(name)) {
             let named = filters.get(name).copied().flatten();
             let filter = match rule.providers.is_empty() {
-                true => rule.filter.or(named),
+                true => rule.filter.as_ref().or(named),
                 false => named,
             };
             let is_disabled = rule.is_disabled;

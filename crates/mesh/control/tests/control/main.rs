@@ -14,5 +14,6 @@ mod proxyless;
 mod random;
 mod real_envoy;
 mod secure_gateways;
+mod sessions;
 mod support;
 mod telemetry;

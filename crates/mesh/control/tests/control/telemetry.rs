@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::accesslog::v3::access_log::ConfigType as LogType;
 use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
+use envoy_types::pb::envoy::config::accesslog::v3::extension_filter::ConfigType as FilterType;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
@@ -12,6 +13,7 @@ use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use envoy_types::pb::envoy::config::trace::v3::OpenTelemetryConfig;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType as TracerConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
+use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType as HttpConfig;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -90,6 +92,17 @@ fn told(listener: &Listener) -> String {
                 let comparison = filter.comparison.expect("a comparison");
                 let value = comparison.value.clone().expect("a value").default_value;
                 format!(" if {:?} {value}", comparison.op())
+            }
+            Some(FilterSpecifier::ExtensionFilter(filter)) => {
+                let Some(FilterType::TypedConfig(any)) = filter.config_type else {
+                    panic!("no expression");
+                };
+                let filter = ExpressionFilter::decode(any.value.as_slice()).expect("one");
+                let makes_texts = filter
+                    .cel_config
+                    .is_some_and(|may| may.enable_string_concat);
+                let texts = if makes_texts { " (texts)" } else { "" };
+                format!(" if `{}`{texts}", filter.expression)
             }
             Some(other) => panic!("{other:?}"),
         };
@@ -210,6 +223,16 @@ fn logs_of_the_mesh_configuration_are_those_that_resources_say_nothing_about() {
             &named,
             "[{filter: {expression: 'response.code > 499'}}]",
             ["; /var/log/errors if Ge 500"; 3],
+        ),
+        (
+            &named,
+            "[{filter: {expression: 'connection.mtls && request.url_path.contains(\"v1beta3\")'}}]",
+            ["; /var/log/errors if `connection.mtls && request.url_path.contains(\"v1beta3\")`"; 3],
+        ),
+        (
+            &file,
+            "[{filter: {expression: 'string(response.code) == \"404\"'}}]",
+            ["; /dev/stderr if `string(response.code) == \"404\"` (texts)"; 3],
         ),
         (&file, "[{providers: [{name: envoy}]}]", [stdout; 3]),
         (
@@ -494,7 +517,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ),
         (
             "metrics: [{overrides: [{tagOverrides: {a: {value: upstream_peer.app}}}]}]",
-            "`upstream_peer.app` is not supported: a text in quotes, request.method",
+            "`upstream_peer.app` is not supported: request.path",
         ),
         (
             "metrics: [{overrides: [{tagOverrides: {a: {operation: REMOVE, value: \"'b'\"}}}]}]",
@@ -513,8 +536,12 @@ fn what_is_not_supported_is_refused_by_name() {
             "metrics are scraped by `prometheus` only, not sent to `stackdriver`",
         ),
         (
-            "accessLogging: [{filter: {expression: 'request.path == \"/\"'}}]",
-            "is not supported: an expression compares `response.code` with a number",
+            "accessLogging: [{filter: {expression: 'request.time > 1'}}]",
+            "`request.time > 1`: `request.time` is not supported: request.path",
+        ),
+        (
+            "accessLogging: [{filter: {expression: 'request.path'}}]",
+            "`request.path`: it is a text, and not true or false",
         ),
         (
             "tracing: [{providers: [{name: a}, {name: b}]}]",

@@ -9,7 +9,7 @@ use crate::balance::plan::{Choice, Group, Places};
 use crate::balance::set::{Set, Table};
 use crate::balance::{Criteria, Plan};
 use crate::net::Source;
-use crate::snapshot::{Balancing, LeastRequest, PeakEwma, SlowStart};
+use crate::snapshot::{Balancing, LeastRequest, PeakEwma, SlowStart, Wanted};
 use crate::stats::ClusterStats;
 
 /// What a request brings along that decides about its endpoint.
@@ -27,6 +27,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) criteria: Option<&'a Criteria>,
     /// Which circuit breakers it is subject to.
     pub(crate) is_high_priority: bool,
+    /// The endpoint that its session has.
+    pub(crate) wanted: Option<&'a Wanted>,
 }
 
 /// Where a picker gets randomness and time from.

@@ -6,6 +6,7 @@
 
 mod again;
 mod client;
+mod deadline;
 mod http1;
 mod http2;
 mod mirror;
@@ -19,15 +20,13 @@ pub(crate) use pipe::{Pipe, PipeError};
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use crate::acquire::{Waits, acquire, acquire_raw, while_pending};
 use crate::bridge::upstream::{NoResponse, Upstream};
 use crate::call::{Call, Protocol};
 use crate::clock::Micros;
 use crate::connection::Next;
-use crate::conversation::GRACE;
 use crate::exchange::Exchange;
 use crate::grpc::GrpcStatus;
 use crate::http1::framing::Framing;
@@ -469,101 +468,4 @@ impl<'a> Bridge<'a> {
     fn now(&self) -> Micros {
         self.client.call().worker.clock.now()
     }
-
-    /// Sets the timer to the nearest deadline.
-    fn arm(&self) {
-        let deadlines = [
-            self.route_deadline(),
-            self.try_deadline().filter(|_| self.response.is_none()),
-            self.stream_deadline(),
-            self.idle_deadline(),
-            self.try_idle_deadline(),
-            self.request_deadline(),
-            self.grace(),
-        ];
-        let timer = &self.client.call().timer;
-        timer.set_at(deadlines.into_iter().flatten().min());
-    }
-
-    fn route_deadline(&self) -> Option<Micros> {
-        self.request_sent.filter(|_| self.tunnel.is_none())?;
-        after(self.exchange.onward, self.exchange.timeout?)
-    }
-
-    fn try_deadline(&self) -> Option<Micros> {
-        let sent = self.request_sent.filter(|_| self.tunnel.is_none())?;
-        after(sent, self.exchange.per_try()?)
-    }
-
-    fn stream_deadline(&self) -> Option<Micros> {
-        after(self.exchange.begin, self.exchange.stream_timeout()?)
-    }
-
-    fn idle_deadline(&self) -> Option<Micros> {
-        let manager = &self.client.call().view.manager;
-        after(self.last_progress, self.exchange.idle_timeout(manager)?)
-    }
-
-    /// When nothing has moved between the proxy and the endpoint for too long.
-    fn try_idle_deadline(&self) -> Option<Micros> {
-        let rare = self.exchange.rare.as_ref()?;
-        after(self.last_progress, rare.per_try_idle?)
-    }
-
-    /// When the client must have sent all of its request.
-    fn request_deadline(&self) -> Option<Micros> {
-        let waits = self.request_sent.is_none() && self.response.is_none();
-        let manager = &self.client.call().view.manager;
-        after(
-            self.exchange.begin,
-            manager.request_timeout.filter(|_| waits)?,
-        )
-    }
-
-    /// When a client that has closed its side of a connection counts as gone.
-    fn grace(&self) -> Option<Micros> {
-        let Client::Http1 { connection, .. } = &self.client else {
-            return None;
-        };
-        let applies = connection.ended && connection.call.request.keep_alive;
-        let since = connection.ended_at.max(self.last_progress);
-        applies.then(|| since + GRACE.as_micros() as u64)
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
-        loop {
-            self.arm();
-            let call = self.client.call();
-            ready!(call.timer.poll_passed(|| call.worker.clock.now(), cx));
-            let now = self.now();
-            let passed = |deadline: Option<Micros>| deadline.is_some_and(|at| at <= now);
-            let request_complete = self.request_sent.is_some();
-            if passed(self.grace()) {
-                return Poll::Ready(Failure::ClientGone);
-            }
-            if passed(self.stream_deadline()) {
-                return Poll::Ready(Failure::StreamTimeout { request_complete });
-            }
-            if passed(self.route_deadline()) {
-                return Poll::Ready(Failure::RouteTimeout);
-            }
-            if passed(self.try_deadline()) && self.response.is_none() {
-                return Poll::Ready(Failure::TryTimeout);
-            }
-            if passed(self.try_idle_deadline()) {
-                return Poll::Ready(Failure::TryIdle);
-            }
-            if passed(self.request_deadline()) {
-                return Poll::Ready(Failure::RequestTimeout);
-            }
-            if passed(self.idle_deadline()) {
-                return Poll::Ready(Failure::Idle { request_complete });
-            }
-        }
-    }
-}
-
-/// Zero is no limit.
-fn after(since: Micros, time: Duration) -> Option<Micros> {
-    (!time.is_zero()).then(|| since + time.as_micros() as u64)
 }

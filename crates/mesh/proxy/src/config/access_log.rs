@@ -6,10 +6,11 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::accesslog::v3 as pb;
 use envoy_types::pb::envoy::config::accesslog::v3::access_log::ConfigType;
 use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
-use envoy_types::pb::envoy::config::accesslog::v3::comparison_filter;
+use envoy_types::pb::envoy::config::accesslog::v3::{comparison_filter, extension_filter};
 use envoy_types::pb::envoy::config::core::v3::SubstitutionFormatString;
 use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format as FormatKind;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
+use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::file_access_log::AccessLogFormat;
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{
     StderrAccessLog, StdoutAccessLog, stderr_access_log, stdout_access_log,
@@ -18,6 +19,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
+use periplus_cel::Expression;
 use prost::Name as _;
 
 use super::check::{At, Refused, decode, ignored, nothing_else, short_type};
@@ -222,13 +224,29 @@ fn compile_filter(filter: pb::AccessLogFilter, at: &At<'_>) -> Result<Filter, Re
             })
         }
         Some(FilterSpecifier::ExtensionFilter(filter)) => {
-            let reason = format!("filter {:?} is not supported", filter.name);
-            refused("extension_filter", &reason)
+            expression(filter, &at.field("extension_filter"))
         }
         Some(FilterSpecifier::MetadataFilter(_)) => refused("metadata_filter", "is not supported"),
         Some(FilterSpecifier::LogTypeFilter(_)) => refused("log_type_filter", "is not supported"),
         None => Err(at.refuse("its kind must be given")),
     }
+}
+
+fn expression(filter: pb::ExtensionFilter, at: &At<'_>) -> Result<Filter, Refused> {
+    let Some(extension_filter::ConfigType::TypedConfig(config)) = filter.config_type else {
+        return Err(at.field("typed_config").refuse("it must be given"));
+    };
+    if config.type_url != ExpressionFilter::type_url() {
+        return Err(at.refuse(format!("filter {:?} is not supported", filter.name)));
+    }
+    let at = &at.field("typed_config");
+    // What `cel_config` allows is allowed anyway.
+    let config: ExpressionFilter = decode(&config, at)?;
+    let at = at.field("expression");
+    let expression = Expression::condition(&config.expression);
+    let expression =
+        expression.map_err(|refused| at.refuse(format!("`{}`: {refused}", config.expression)))?;
+    Ok(Filter::Expression(expression))
 }
 
 /// There is no runtime: its default counts.

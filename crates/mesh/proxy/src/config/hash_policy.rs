@@ -1,13 +1,12 @@
 //! `RouteAction.HashPolicy`.
 
 use envoy_types::pb::envoy::config::route::v3::route_action as pb;
-use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::{
-    Cookie, PolicySpecifier,
-};
+use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::PolicySpecifier;
+use envoy_types::pb::google::protobuf;
 use std::time::Duration;
 
 use super::check::{At, Refused, duration};
-use crate::snapshot::{HashPolicy, HashSource};
+use crate::snapshot::{Cookie, HashPolicy, HashSource};
 
 pub(super) fn compile(
     policies: Vec<pb::HashPolicy>,
@@ -44,7 +43,12 @@ fn source(specifier: Option<PolicySpecifier>, at: &At<'_>) -> Result<Option<Hash
             let name = named(header.header_name, &at.field("header_name"))?;
             HashSource::Header(name.to_ascii_lowercase())
         }
-        Some(PolicySpecifier::Cookie(cookie)) => self::cookie(cookie, &at.field("cookie"))?,
+        Some(PolicySpecifier::Cookie(given)) => {
+            let attributes = given.attributes.into_iter();
+            let attributes = attributes.map(|attribute| (attribute.name, attribute.value));
+            let named = (given.name, given.path, attributes.collect());
+            HashSource::Cookie(cookie(named, given.ttl, &at.field("cookie"))?)
+        }
         Some(PolicySpecifier::ConnectionProperties(properties)) => {
             return Ok(properties.source_ip.then_some(HashSource::SourceIp));
         }
@@ -59,25 +63,25 @@ fn source(specifier: Option<PolicySpecifier>, at: &At<'_>) -> Result<Option<Hash
     }))
 }
 
-fn cookie(cookie: Cookie, at: &At<'_>) -> Result<HashSource, Refused> {
+/// A cookie of this name, path and attributes.
+pub(super) fn cookie(
+    (name, path, attributes): (String, String, Vec<(String, String)>),
+    ttl: Option<protobuf::Duration>,
+    at: &At<'_>,
+) -> Result<Cookie, Refused> {
     let is_plain = |text: &str| {
         !text
             .bytes()
             .any(|byte| byte < b' ' || byte == b';' || byte == 0x7f)
     };
-    let name_is_token = !cookie.name.is_empty()
-        && http::HeaderName::from_bytes(cookie.name.to_ascii_lowercase().as_bytes()).is_ok();
+    let name_is_token = !name.is_empty()
+        && http::HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()).is_ok();
     if !name_is_token {
         return Err(at.field("name").refuse("it must be a token"));
     }
-    if !is_plain(&cookie.path) {
+    if !is_plain(&path) {
         return Err(at.field("path").refuse("it has characters that end it"));
     }
-    let attributes: Vec<_> = cookie
-        .attributes
-        .into_iter()
-        .map(|attribute| (attribute.name, attribute.value))
-        .collect();
     if attributes
         .iter()
         .any(|(name, value)| !is_plain(name) || !is_plain(value))
@@ -86,12 +90,12 @@ fn cookie(cookie: Cookie, at: &At<'_>) -> Result<HashSource, Refused> {
             .field("attributes")
             .refuse("one has characters that end it"));
     }
-    let ttl = duration(cookie.ttl, &at.field("ttl"))?;
-    Ok(HashSource::Cookie {
-        name: cookie.name,
+    let ttl = duration(ttl, &at.field("ttl"))?;
+    Ok(Cookie {
+        name,
         // Envoy takes whole seconds.
         ttl: ttl.map(|ttl| Duration::from_secs(ttl.as_secs())),
-        path: cookie.path,
+        path,
         attributes,
     })
 }

@@ -1,43 +1,14 @@
-//! `stats.PluginConfig`: what a mesh wants of Istio's metrics. The message is Istio's, not Envoy's.
+//! `stats.PluginConfig`: what a mesh wants of Istio's metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
+use periplus_xds::istio_stats::{PluginConfig, TYPES};
 use prost::Message;
 
 use super::check::{At, Refused, short_type};
 use crate::telemetry::istio::{LabelValue, Metric, MetricRules};
-
-/// The names that it has.
-const TYPES: [&str; 2] = ["stats.PluginConfig", "stats.v3.PluginConfig"];
-
-/// As far as it says something about metrics: how they are counted is the proxy's own choice.
-#[derive(Clone, PartialEq, Message)]
-struct PluginConfig {
-    #[prost(message, repeated, tag = "8")]
-    metrics: Vec<MetricConfig>,
-    #[prost(message, repeated, tag = "9")]
-    definitions: Vec<MetricDefinition>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MetricConfig {
-    #[prost(btree_map = "string, string", tag = "1")]
-    dimensions: BTreeMap<String, String>,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(string, repeated, tag = "3")]
-    tags_to_remove: Vec<String>,
-    #[prost(bool, tag = "5")]
-    drop: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MetricDefinition {
-    #[prost(string, tag = "1")]
-    name: String,
-}
 
 /// Whether a filter is one of these.
 pub(super) fn is_one(config: &Any) -> bool {
@@ -107,6 +78,8 @@ fn is_label(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use periplus_xds::istio_stats::MetricConfig;
+
     use super::*;
 
     fn compiled(metrics: Vec<MetricConfig>) -> Result<Option<Arc<MetricRules>>, String> {
@@ -114,10 +87,7 @@ mod tests {
             metrics,
             definitions: Vec::new(),
         };
-        let config = Any {
-            type_url: "type.googleapis.com/stats.PluginConfig".to_owned(),
-            value: config.encode_to_vec(),
-        };
+        let config = config.packed();
         assert!(is_one(&config));
         compile(&config, &At::ROOT).map_err(|refused| refused.to_string())
     }
@@ -171,7 +141,7 @@ mod tests {
             ),
             (
                 with("a", "x.y"),
-                "metrics[0].dimensions.a: `x.y` is not supported: a text in quotes",
+                "metrics[0].dimensions.a: `x.y`: `x.y` is not supported: request.path",
             ),
         ] {
             let refused = compiled(vec![config]).expect_err("refused");

@@ -16,7 +16,8 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 
 use super::check::{At, Refused, decode, flag, ignored, must_be, nothing_else, short_type};
 use super::services::{self, Service};
-use crate::snapshot::{CustomTag, CustomTagValue, Tracing, TracingProvider};
+use crate::snapshot::{CustomTag, CustomTagValue, TagFormat, Tracing, TracingProvider};
+use crate::telemetry::log::Template;
 
 /// In units of 0.01 %.
 const ALWAYS: u32 = 10_000;
@@ -93,7 +94,12 @@ fn custom_tag(tag: tag::CustomTag, at: &At<'_>) -> Result<Option<CustomTag>, Ref
             default: Some(header.default_value).filter(|value| !value.is_empty()),
         },
         Some(TagType::Metadata(_)) => return Err(at.field("metadata").refuse("is not supported")),
-        Some(TagType::Value(_)) => return Err(at.field("value").refuse("is not supported")),
+        Some(TagType::Value(format)) => {
+            // As in Envoy, what has no value is nothing, and not `-`.
+            let template = Template::parse(&format, true);
+            let refused = |reason| at.field("value").refuse(reason);
+            CustomTagValue::Format(TagFormat(template.map_err(refused)?))
+        }
         None => return Err(at.refuse("its source must be given")),
     };
     Ok(Some(CustomTag {

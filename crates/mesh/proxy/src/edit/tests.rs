@@ -1,4 +1,5 @@
 use super::*;
+use crate::snapshot::PathRewrite;
 
 const HEAD: &str = "GET /a/b?c HTTP/1.1\r\nHost: h:80\r\nx-a: 1\r\nX-A: 2\r\nx-ab: 3\r\n";
 

@@ -7,21 +7,28 @@
 mod cors;
 mod fault;
 mod limit;
+mod session;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use self::fault::Faults;
+pub(crate) use self::session::Bound;
 use crate::acquire::Waits;
 use crate::call::Call;
 use crate::exchange::Exchange;
+use crate::http1::framing::Framing;
+use crate::http1::request::Tunnel;
 use crate::policy::authz::{self, AuthzView};
 use crate::policy::jwt::{Demand, JwtView};
 use crate::policy::quota::{self, QuotaView};
 use crate::policy::{Decided, RBAC, RbacView};
 use crate::reply::{Failure, Reply};
-use crate::snapshot::{ConnectionManager, Cors, Fault, Filter, HttpFilter, PerFilters, RateLimit};
+use crate::snapshot::{
+    ConnectionManager, Cors, Fault, Filter, HttpFilter, PerFilters, RateLimit, Session, SessionBy,
+};
 use crate::stats::{CorsStats, LimitStats, Registry};
 use crate::worker::Worker;
 
@@ -35,6 +42,9 @@ pub(crate) enum Active {
     Jwt(Rc<JwtView>, Demand),
     Authz(Rc<AuthzView>),
     Quota(Rc<QuotaView>),
+    Session(Arc<Session>),
+    /// At most so many bytes of a body.
+    Buffer(u32),
 }
 
 /// What the filters of a connection manager have in common.
@@ -157,6 +167,10 @@ impl<'a> Maker<'a> {
                 let new = || QuotaView::new(quota);
                 (quota.enabled > 0).then(|| Active::Quota(shared(&self.quotas, is_it, new)))
             }
+            Filter::Session(session) => {
+                (session.by != SessionBy::Nothing).then(|| Active::Session(session.clone()))
+            }
+            Filter::Buffer(most) => Some(Active::Buffer(*most)),
         }
     }
 }
@@ -220,8 +234,27 @@ async fn wait(
         }
         Active::Authz(view) => authz::run(client, exchange, view).await,
         Active::Quota(view) => quota::run(client, exchange, view).await,
-        Active::Cors(_) | Active::Limit(_) | Active::Rbac(_) => Ok(None),
+        Active::Buffer(most) => buffer(client, exchange, *most as usize).await,
+        Active::Cors(_) | Active::Limit(_) | Active::Rbac(_) | Active::Session(_) => Ok(None),
     }
+}
+
+/// Waits for the whole body: an answer, if it has more than so many bytes.
+async fn buffer(
+    client: &mut impl Waits,
+    exchange: &mut Exchange,
+    most: usize,
+) -> Result<Option<Reply<'static>>, Failure> {
+    let request = &client.call().request;
+    if request.framing == Framing::None || request.tunnel != Tunnel::None {
+        return Ok(None);
+    }
+    let body = poll_fn(|cx| client.poll_body(cx, most + 1)).await?;
+    if body.data.len() <= most {
+        return Ok(None);
+    }
+    exchange.request_bytes = body.data.len() as u64;
+    Ok(Some(client.call().too_large(exchange)))
 }
 
 impl Call {
@@ -239,7 +272,15 @@ impl Call {
                 Active::Cors(policy) => self.cors(exchange, policy),
                 Active::Limit(limit) => self.limit_rate(exchange, limit),
                 Active::Rbac(rules) => self.ask_rules(rules, place, exchange),
-                Active::Fault(_) | Active::Jwt(..) | Active::Authz(_) | Active::Quota(_) => {
+                Active::Session(session) => {
+                    self.bind(exchange, session);
+                    None
+                }
+                Active::Fault(_)
+                | Active::Jwt(..)
+                | Active::Authz(_)
+                | Active::Quota(_)
+                | Active::Buffer(_) => {
                     return Passed::Until(filter.clone());
                 }
             };

@@ -105,6 +105,7 @@ impl ServerStream {
 
     async fn exchange(&mut self, begin: Micros) -> bool {
         let mut exchange = self.call.begin_exchange(begin);
+        self.call.follow_causes(&mut exchange);
         let plan = decide(&mut Client::Http2(self), &mut exchange).await;
         let next = match plan {
             Ok(Plan::Forward(cluster)) => self.forward(&mut exchange, &cluster).await,

@@ -5,7 +5,7 @@ use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HeaderMatch, RateLimit, ValueMatch};
+use super::{HeaderMatch, RateLimit, Session, ValueMatch};
 use crate::policy::Rbac;
 use crate::policy::authz::{Authz, CheckSettings};
 use crate::policy::jwt::Jwt;
@@ -39,6 +39,10 @@ pub enum Filter {
     Authz(Arc<Authz>),
     /// Asks a service that counts.
     Quota(Arc<Quota>),
+    /// Sends the requests of a session to one endpoint.
+    Session(Arc<Session>),
+    /// Waits for the whole body, of so many bytes at the most.
+    Buffer(u32),
 }
 
 /// Which tokens a request must have.

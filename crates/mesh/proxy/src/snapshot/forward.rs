@@ -166,20 +166,47 @@ pub struct HashPolicy {
 pub enum HashSource {
     /// A header, by its name in lower case.
     Header(String),
-    /// A cookie.
-    Cookie {
-        /// Its name.
-        name: String,
-        /// If the request has none: for how long the one is to live that it gets; zero is until the
-        /// client's session ends. `None` gives it none.
-        ttl: Option<Duration>,
-        /// The path of the cookie that it gets; empty is none.
-        path: String,
-        /// More attributes of it: names and values, which may be empty.
-        attributes: Vec<(String, String)>,
-    },
+    /// A cookie; without a time to live, a client that has none gets none.
+    Cookie(Cookie),
     /// The address of the client, without its port.
     SourceIp,
     /// A parameter of the query.
     QueryParameter(String),
+}
+
+/// A cookie that clients get.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cookie {
+    /// Its name.
+    pub name: String,
+    /// For how long it is to live; zero is until the client's session ends.
+    pub ttl: Option<Duration>,
+    /// Its path; empty is none.
+    pub path: String,
+    /// More attributes of it: names and values, which may be empty.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Cookie {
+    /// Appends the line that sets it.
+    pub(crate) fn append_line(&self, value: &str, line: &mut String) {
+        line.push_str(&format!("set-cookie: {}=\"{value}\"", self.name));
+        if let Some(ttl) = self.ttl.filter(|ttl| !ttl.is_zero()) {
+            line.push_str("; Max-Age=");
+            line.push_str(itoa::Buffer::new().format(ttl.as_secs()));
+        }
+        if !self.path.is_empty() {
+            line.push_str("; Path=");
+            line.push_str(&self.path);
+        }
+        for (name, value) in &self.attributes {
+            line.push_str("; ");
+            line.push_str(name);
+            if !value.is_empty() {
+                line.push('=');
+                line.push_str(value);
+            }
+        }
+        line.push_str("; HttpOnly\r\n");
+    }
 }

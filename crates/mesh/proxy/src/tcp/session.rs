@@ -203,6 +203,14 @@ impl Session {
         let (metrics, direction) = self.view.metrics.as_ref()?;
         let is_inbound = *direction == Direction::Inbound;
         let secured = self.client.secured().filter(|_| is_inbound);
+        let now = self.worker.clock.now();
+        let to = self.original.or_else(|| self.client.local_address());
+        let entry = Entry {
+            secured: self.client.secured().map(Rc::as_ref),
+            cluster: cluster.map(|cluster| &*cluster.cluster),
+            flags,
+            ..Entry::of_connection(&self.worker.clock, (self.peer, to), now, now)
+        };
         Some(metrics.of_connection(&Observation {
             direction: *direction,
             peer: None,
@@ -219,14 +227,14 @@ impl Session {
             messages: [0, 0],
             custom: self.view.metric_rules.as_ref().map(|rules| {
                 rules.seen(|value| match value {
-                    LabelValue::Port => {
-                        let to = self.original.or_else(|| self.client.local_address());
-                        to.map(|to| to.port().to_string().into())
+                    LabelValue::Port => to.map(|to| to.port().to_string().into()),
+                    LabelValue::Expression(expression) => {
+                        Some(expression.value(&entry)?.to_string().into())
                     }
                     _ => None,
                 })
             }),
-            now: self.worker.clock.now(),
+            now,
         }))
     }
 

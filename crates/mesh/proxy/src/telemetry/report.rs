@@ -13,7 +13,7 @@ use crate::flags::{Flag, Flags};
 use crate::http1::framing::Framing;
 use crate::http1::name::Name;
 use crate::reply::{Failure, Reply};
-use crate::snapshot::{Direction, MetricRules};
+use crate::snapshot::{CustomTag, CustomTagValue, Direction, MetricRules};
 use crate::tls::Secured;
 use crate::trace::{Attempt, text};
 use crate::worker::Worker;
@@ -26,6 +26,18 @@ pub(crate) struct Telemetry {
     /// What is wanted of them.
     rules: Option<RulesView>,
     direction: Direction,
+    keeps: Keeps,
+}
+
+/// What is kept of an exchange until it has ended.
+#[derive(Debug)]
+struct Keeps {
+    /// When it came how far, and how it failed.
+    course: bool,
+    /// The response's headers and trailers.
+    response: bool,
+    /// The proxy's own address on the way to the endpoint.
+    upstream_local: bool,
 }
 
 /// What is no request, and was answered all the same.
@@ -57,15 +69,33 @@ impl Telemetry {
         metrics: Option<Rc<Metrics>>,
         rules: Option<&Arc<MetricRules>>,
         direction: Direction,
+        tags: &[CustomTag],
     ) -> Option<Box<Self>> {
-        (logs.is_some() || metrics.is_some()).then(|| {
-            Box::new(Self {
-                logs,
-                metrics,
-                rules: rules.map(RulesView::new),
-                direction,
-            })
-        })
+        let of_tags = tags.iter().filter_map(|tag| match &tag.value {
+            CustomTagValue::Format(format) => Some(&format.0),
+            CustomTagValue::Literal(_) | CustomTagValue::RequestHeader { .. } => None,
+        });
+        let of_tags: Vec<_> = of_tags.collect();
+        if logs.is_none() && metrics.is_none() && of_tags.is_empty() {
+            return None;
+        }
+        let rules = rules.map(RulesView::new);
+        let of_logs = logs.as_ref();
+        let keeps = Keeps {
+            course: of_logs.is_some() || !of_tags.is_empty(),
+            response: of_logs.is_some_and(|logs| logs.needs_response)
+                || rules.as_ref().is_some_and(|rules| rules.needs_response)
+                || of_tags.iter().any(|tag| tag.needs_response()),
+            upstream_local: of_logs.is_some_and(|logs| logs.needs_upstream_local)
+                || of_tags.iter().any(|tag| tag.needs_upstream_local()),
+        };
+        Some(Box::new(Self {
+            logs,
+            metrics,
+            rules,
+            direction,
+            keeps,
+        }))
     }
 
     pub(crate) fn logs(&self) -> Option<&LogView> {
@@ -85,7 +115,7 @@ impl Telemetry {
         exchange: &mut Exchange,
         local: impl FnOnce() -> Option<SocketAddr>,
     ) {
-        if self.logs().is_some_and(|logs| logs.needs_upstream_local) {
+        if self.keeps.upstream_local {
             exchange.rare().told.upstream_local = local();
         }
     }
@@ -93,7 +123,7 @@ impl Telemetry {
     /// Notes when the request was complete.
     #[cold]
     pub(crate) fn keep_request(&self, exchange: &mut Exchange, now: Micros) {
-        if self.logs.is_some() {
+        if self.keeps.course {
             exchange.rare().told.request_complete = Some(now);
         }
     }
@@ -101,24 +131,22 @@ impl Telemetry {
     /// Notes the lines of the response's head, and when it began if it is an endpoint's.
     #[cold]
     fn keep_response(&self, exchange: &mut Exchange, head: &[u8], now: Micros) {
-        let Some(logs) = &self.logs else {
-            return;
-        };
-        let by_endpoint = exchange
-            .attempt
-            .as_ref()
-            .is_some_and(|attempt| attempt.status != 0);
-        let told = &mut exchange.rare().told;
-        told.response_begun = by_endpoint.then_some(now);
-        if logs.needs_response {
-            told.response = head.to_vec();
+        if self.keeps.course {
+            let by_endpoint = exchange
+                .attempt
+                .as_ref()
+                .is_some_and(|attempt| attempt.status != 0);
+            exchange.rare().told.response_begun = by_endpoint.then_some(now);
+        }
+        if self.keeps.response {
+            exchange.rare().told.response = head.to_vec();
         }
     }
 
     /// Notes the lines of the response's trailers.
     #[cold]
     pub(crate) fn keep_trailers(&self, exchange: &mut Exchange, trailers: &[u8]) {
-        if self.logs().is_some_and(|logs| logs.needs_response) && !trailers.is_empty() {
+        if self.keeps.response && !trailers.is_empty() {
             exchange.rare().told.trailers = trailers.to_vec();
         }
     }
@@ -137,7 +165,7 @@ impl Call {
     /// Notes how an exchange failed.
     pub(crate) fn keep_failure(&self, exchange: &mut Exchange, failure: &Failure) {
         let telemetry = self.view.telemetry.as_ref();
-        if telemetry.is_some_and(|telemetry| telemetry.logs.is_some()) {
+        if telemetry.is_some_and(|telemetry| telemetry.keeps.course) {
             exchange.rare().details = Some(failure.details(exchange.status != 0));
         }
     }
@@ -149,7 +177,7 @@ impl Call {
         }
         if let Some((metrics, direction)) = telemetry.metrics() {
             let rules = telemetry.rules.as_ref();
-            let custom = rules.map(|rules| self.custom(rules, exchange));
+            let custom = rules.map(|rules| self.custom(rules, exchange, end));
             self.count((metrics, direction), custom, exchange, end);
         }
     }
@@ -162,8 +190,11 @@ impl Call {
 
     /// What the listener's rules ask about an exchange.
     #[cold]
-    fn custom<'a>(&'a self, rules: &'a RulesView, exchange: &Exchange) -> Custom<'a> {
+    fn custom<'a>(&'a self, rules: &'a RulesView, exchange: &Exchange, end: Micros) -> Custom<'a> {
         let (request, head) = (&self.request, self.buffer.head());
+        let entry = rules
+            .has_expressions
+            .then(|| self.entry(exchange, b"", end));
         rules.seen(|value| {
             Some(match value {
                 LabelValue::Text(_) => return None,
@@ -180,6 +211,9 @@ impl Call {
                 LabelValue::Port => {
                     let to = self.client.original.or(self.client.local)?;
                     to.port().to_string().into()
+                }
+                LabelValue::Expression(expression) => {
+                    expression.value(entry.as_ref()?)?.to_string().into()
                 }
             })
         })
@@ -237,20 +271,35 @@ impl Call {
     /// Writes the lines of an exchange.
     #[cold]
     fn log(&self, logs: &LogView, exchange: &mut Exchange, end: Micros) {
-        let text = self.buffer.head();
-        let mut sent = Vec::new();
-        if logs.needs_sent_head {
-            match exchange.sent() {
-                Some(edited) => sent.extend_from_slice(&edited.text),
-                None => {
-                    // What a route changes is for requests that go on.
-                    let edits = std::mem::take(&mut exchange.edits);
-                    self.write_request(exchange, &mut sent);
-                    exchange.edits = edits;
-                }
-            }
+        let sent = match logs.needs_sent_head {
+            true => self.sent_head(exchange),
+            false => Vec::new(),
+        };
+        let entry = self.entry(exchange, &sent, end);
+        logs.write(&entry, || self.worker.random());
+    }
+
+    /// The head that the endpoint gets.
+    pub(crate) fn sent_head(&self, exchange: &mut Exchange) -> Vec<u8> {
+        if let Some(edited) = exchange.sent() {
+            return edited.text.to_vec();
         }
-        let exchange = &*exchange;
+        let mut sent = Vec::new();
+        // What a route changes is for requests that go on.
+        let edits = std::mem::take(&mut exchange.edits);
+        self.write_request(exchange, &mut sent);
+        exchange.edits = edits;
+        sent
+    }
+
+    /// What there is to be told of an exchange; `sent` is the head that the endpoint gets, if somebody needs it.
+    pub(crate) fn entry<'a>(
+        &'a self,
+        exchange: &'a Exchange,
+        sent: &'a [u8],
+        end: Micros,
+    ) -> Entry<'a> {
+        let text = self.buffer.head();
         let told = exchange.rare.as_ref().map(|rare| &rare.told);
         let route = self.view.router.as_ref().zip(exchange.route);
         let route = route.map(|(router, at)| router.route(at));
@@ -263,11 +312,11 @@ impl Call {
             .as_ref()
             .is_some_and(|rare| rare.details.is_some());
         let is_cut = exchange.status == 0 || failed && response_begun.is_some();
-        let entry = Entry {
+        Entry {
             request: Some(Request {
                 head: &self.request,
                 text,
-                sent: &sent,
+                sent,
                 id: exchange.id.get(&self.request.fields, text),
                 is_edge: self.view.manager.use_remote_address,
             }),
@@ -301,8 +350,7 @@ impl Call {
             span: exchange.trace.as_ref().map(|trace| &trace.span),
             grpc: exchange.grpc.as_ref().and_then(|status| status.number()),
             ..self.bare_entry(exchange.begin, end)
-        };
-        logs.write(&entry, || self.worker.random());
+        }
     }
 
     /// Tells of something that is no request.

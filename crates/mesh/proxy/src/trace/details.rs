@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::rc::Rc;
 
 use periplus_wire::export::FixedTags;
@@ -92,7 +92,6 @@ pub(super) struct Fixed<'t> {
 }
 
 impl<'t> Fixed<'t> {
-    #[inline]
     pub(super) fn new<const N: usize>(first: [&'t FixedTags; N]) -> Self {
         let mut all = [first[0]; 5];
         all[..N].copy_from_slice(&first);
@@ -118,6 +117,12 @@ pub(super) struct Memory {
     words: Option<Cow<'static, str>>,
 }
 
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
 impl Details<'_> {
     /// Adds what the span of the request tells; of its attempt only if that has no span of its own.
     #[cold]
@@ -128,8 +133,8 @@ impl Details<'_> {
         spawns: bool,
         memory: &'t mut Memory,
         tags: &mut Tags<'t>,
-        fixed: &mut Fixed<'t>,
-    ) {
+        mut fixed: Fixed<'t>,
+    ) -> Fixed<'t> {
         let cluster = finished.cluster.map(|cluster| &*cluster.cluster);
         let mut numbers = Numbers::default();
         memory.words = finished.flags.words();
@@ -163,6 +168,7 @@ impl Details<'_> {
             _ => {}
         }
         numbers.write(&mut memory.digits, tags);
+        fixed
     }
 
     /// Adds what the span of an attempt tells.
@@ -170,12 +176,11 @@ impl Details<'_> {
     #[inline(never)]
     pub(super) fn push_attempt<'t>(
         &'t self,
-        finished: &Finished<'_>,
-        attempt: &Attempt,
+        (attempt, finished): (&Attempt, &Finished<'_>),
         memory: &'t mut Memory,
         tags: &mut Tags<'t>,
-        fixed: &mut Fixed<'t>,
-    ) {
+        mut fixed: Fixed<'t>,
+    ) -> Fixed<'t> {
         memory.words = attempt.flags.words();
         if let Some(words) = &memory.words {
             tags.push("periplus.response_flags", words);
@@ -186,6 +191,7 @@ impl Details<'_> {
             numbers.push_attempt(attempt, &cluster.cluster, finished.end);
         }
         numbers.write(&mut memory.digits, tags);
+        fixed
     }
 }
 

@@ -9,7 +9,8 @@ use crate::clock::Micros;
 use crate::errand::Answer;
 use crate::exchange::Exchange;
 use crate::http1::edit::Names;
-use crate::trace::spans::{digits, status_code};
+use crate::trace::grpc::status_code;
+use crate::trace::spans::digits;
 use crate::trace::tags::Tags;
 
 /// A question to a service.

@@ -5,6 +5,7 @@ mod context;
 mod decide;
 mod details;
 pub(crate) mod errand;
+mod grpc;
 mod spans;
 mod tags;
 
@@ -25,6 +26,7 @@ use periplus_wire::export::FixedTags;
 use crate::export::Exporter;
 use crate::http1::name::Name;
 use crate::snapshot::{CustomTag, CustomTagValue, Direction, Node, Tracing, TracingProvider};
+use crate::telemetry::log::Template;
 
 /// The tracing of a connection manager, compiled.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(crate) struct Tracer {
     custom_tags: Vec<Tag>,
     /// Some of them is a request header.
     has_header_tags: bool,
+    /// Some of them is a format string.
+    has_formats: bool,
     exporter: Rc<Exporter>,
 }
 
@@ -79,13 +83,14 @@ enum TagValue {
         name: String,
         default: Option<String>,
     },
+    Format(Template),
 }
 
 impl Tag {
     fn that_vary(custom: &[CustomTag]) -> Vec<Self> {
         let vary = |tag: &&CustomTag| match tag.value {
             CustomTagValue::Literal(_) => VARYING.contains(&tag.name.as_str()),
-            CustomTagValue::RequestHeader { .. } => true,
+            CustomTagValue::RequestHeader { .. } | CustomTagValue::Format(_) => true,
         };
         custom
             .iter()
@@ -100,6 +105,7 @@ impl Tag {
                         name: name.to_ascii_lowercase(),
                         default: default.clone(),
                     },
+                    CustomTagValue::Format(format) => TagValue::Format(format.0.clone()),
                 },
             })
             .collect()
@@ -118,7 +124,9 @@ fn fixed_tags(custom: &[CustomTag], built_in: &[(&str, &str)]) -> FixedTags {
                 tags.retain(|(known, _)| *known != name);
                 tags.push((name, text));
             }
-            CustomTagValue::RequestHeader { .. } => tags.retain(|(known, _)| *known != name),
+            CustomTagValue::RequestHeader { .. } | CustomTagValue::Format(_) => {
+                tags.retain(|(known, _)| *known != name);
+            }
         }
     }
     FixedTags::new(&tags)
@@ -177,6 +185,10 @@ impl Tracer {
                 .custom_tags
                 .iter()
                 .any(|tag| matches!(tag.value, CustomTagValue::RequestHeader { .. })),
+            has_formats: tracing
+                .custom_tags
+                .iter()
+                .any(|tag| matches!(tag.value, CustomTagValue::Format(_))),
             custom_tags: Tag::that_vary(&tracing.custom_tags),
             exporter,
         }
@@ -189,18 +201,36 @@ impl Tracer {
 
     /// Whether the spans of this request tell more than Envoy's do.
     #[inline]
-    pub(crate) fn tells_details(&self, trace: Option<&TraceContext>) -> bool {
-        self.details && trace.is_some_and(|trace| trace.span.sampled)
+    pub(crate) fn tells_details(&self, trace: &TraceContext) -> bool {
+        self.details && trace.span.sampled
+    }
+
+    /// Whether its spans tell what takes more to be found out: details, or what format strings make of the request.
+    #[inline]
+    pub(crate) fn tells_more(&self, trace: &TraceContext) -> bool {
+        (self.details || self.has_formats) && trace.span.sampled
+    }
+
+    /// The format strings among the custom tags, in their order.
+    pub(crate) fn formats(&self) -> impl Iterator<Item = &Template> {
+        self.custom_tags.iter().filter_map(|tag| match &tag.value {
+            TagValue::Format(template) => Some(template),
+            TagValue::Literal(_) | TagValue::Header { .. } => None,
+        })
+    }
+
+    /// Whether it is to be known which requests to this workload have led to which of its own.
+    #[inline]
+    pub(crate) fn follows_causes(&self) -> bool {
+        self.details
     }
 
     /// Whether requests to this workload are kept while they are under way.
-    #[inline]
     pub(crate) fn keeps_in_flight(&self) -> bool {
         self.details && self.ingress
     }
 
     /// Whether what has led to this request is to be found out: it leaves the workload, and nobody has said.
-    #[inline]
     pub(crate) fn seeks_causes(&self, trace: &TraceContext) -> bool {
         self.details && self.egress && !trace.continues && trace.span.sampled
     }

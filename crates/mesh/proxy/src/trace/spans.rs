@@ -5,14 +5,14 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use periplus_model::SpanKind;
 use periplus_model::propagation::SpanContext;
-use periplus_model::{SpanKind, StatusCode};
 use periplus_wire::export::{FixedTags, SpanRef};
 
 use crate::call::Protocol;
 use crate::clock::{Clock, Micros};
 use crate::flags::Flags;
-use crate::grpc::{self, GrpcStatus};
+use crate::grpc::GrpcStatus;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::policy::Told;
@@ -22,6 +22,7 @@ use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
 use crate::trace::attempt::{Attempt, push_peers};
 use crate::trace::details::{Details, Fixed, Memory};
+use crate::trace::grpc::{GrpcRequest, push_grpc_status, status_code};
 use crate::trace::tags::{Tags, text};
 use crate::trace::{RequestId, TagValue, TraceContext, Tracer};
 use crate::upstream::ClusterState;
@@ -64,8 +65,10 @@ pub(crate) struct Finished<'a> {
     pub(crate) asked: Option<&'a Asked>,
     /// What a service that counts has said.
     pub(crate) limited: Option<&'a Limited>,
+    /// What the format strings among the custom tags have made of it.
+    pub(crate) formats: &'a [String],
     /// What Envoy's spans do not tell, if it is to be told.
-    pub(crate) details: Option<Details<'a>>,
+    pub(crate) details: Option<&'a Details<'a>>,
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -73,6 +76,7 @@ pub(crate) struct Finished<'a> {
 pub(crate) struct Scratch {
     url: Vec<u8>,
     name: String,
+    details: Memory,
 }
 
 impl Tracer {
@@ -90,8 +94,8 @@ impl Tracer {
         if let Some(attempt) = finished.attempt
             && let Some(span) = &attempt.span
         {
-            let names = (Some("router"), &mut scratch.name);
-            self.report_attempt(span, attempt, finished, &trace_state, names);
+            let told = (Some("router"), &*trace_state);
+            self.report_attempt(span, attempt, finished, told, scratch);
         }
         self.report_request(&context.span, finished, &trace_state, scratch);
     }
@@ -108,8 +112,8 @@ impl Tracer {
             && let Some(span) = attempt.span.as_ref().filter(|span| span.sampled)
         {
             let trace_state = self.trace_state(context, finished);
-            let names = (Some("router"), &mut scratch.name);
-            self.report_attempt(span, attempt, finished, &trace_state, names);
+            let told = (Some("router"), &*trace_state);
+            self.report_attempt(span, attempt, finished, told, scratch);
         }
     }
 
@@ -123,8 +127,8 @@ impl Tracer {
     ) {
         if let (Some(attempt), true) = (finished.attempt, context.span.sampled) {
             let trace_state = self.trace_state(context, finished);
-            let names = (None, &mut scratch.name);
-            self.report_attempt(&context.span, attempt, finished, &trace_state, names);
+            let told = (None, &*trace_state);
+            self.report_attempt(&context.span, attempt, finished, told, scratch);
         }
     }
 
@@ -186,7 +190,6 @@ impl Tracer {
         let flags_text = flags_text(flags);
         let custom = self.custom_headers(finished);
         let grpc = finished.is_grpc.then(|| GrpcRequest::of(finished));
-        let mut memory = Memory::default();
 
         let mut tags = Tags::new();
         if let Some(id) = &id {
@@ -242,13 +245,19 @@ impl Tracer {
         if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {
             tags.push("error", "true");
         }
-        self.push_custom(&mut tags, &custom);
-        let mut fixed = Fixed::new([&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster]);
-        if let Some(details) = &finished.details {
-            details.push(finished, self.spawns, &mut memory, &mut tags, &mut fixed);
-        }
+        self.push_custom(&mut tags, &custom, finished.formats);
+        let fixed = [&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster];
+        let more;
+        let fixed = match finished.details {
+            None => &fixed[..],
+            Some(details) => {
+                let memory = &mut scratch.details;
+                more = details.push(finished, self.spawns, memory, &mut tags, Fixed::new(fixed));
+                more.as_slice()
+            }
+        };
         self.exporter.append(
-            fixed.as_slice(),
+            fixed,
             &SpanRef {
                 trace_id: span.trace_id,
                 span_id: span.span_id,
@@ -271,12 +280,13 @@ impl Tracer {
         span: &SpanContext,
         attempt: &Attempt,
         finished: &Finished<'_>,
-        trace_state: &str,
-        (by, name): (Option<&str>, &mut String),
+        (by, trace_state): (Option<&str>, &str),
+        scratch: &mut Scratch,
     ) {
         let Some(cluster) = finished.cluster else {
             return;
         };
+        let name = &mut scratch.name;
         name.clear();
         // Writing to a `String` cannot fail.
         let _ = match by {
@@ -289,7 +299,6 @@ impl Tracer {
         let custom = self.custom_headers(finished);
 
         let (mut count, mut waited) = Default::default();
-        let mut memory = Memory::default();
         let mut tags = Tags::new();
         tags.push(
             "http.protocol",
@@ -328,13 +337,20 @@ impl Tracer {
         if attempt.canceled || attempt.dropped {
             tags.push("canceled", "true");
         }
-        self.push_custom(&mut tags, &custom);
-        let mut fixed = Fixed::new([&self.attempt_tags, cluster_tags]);
-        if let Some(details) = &finished.details {
-            details.push_attempt(finished, attempt, &mut memory, &mut tags, &mut fixed);
-        }
+        self.push_custom(&mut tags, &custom, finished.formats);
+        let fixed = [&self.attempt_tags, cluster_tags];
+        let more;
+        let fixed = match finished.details {
+            None => &fixed[..],
+            Some(details) => {
+                let attempt = (attempt, finished);
+                let memory = &mut scratch.details;
+                more = details.push_attempt(attempt, memory, &mut tags, Fixed::new(fixed));
+                more.as_slice()
+            }
+        };
         self.exporter.append(
-            fixed.as_slice(),
+            fixed,
             &SpanRef {
                 trace_id: span.trace_id,
                 span_id: span.span_id,
@@ -403,11 +419,20 @@ impl Tracer {
     }
 
     /// Custom tags come last and replace those of the same name.
-    fn push_custom<'t>(&'t self, tags: &mut Tags<'t>, headers: &'t CustomHeaders<'_>) {
-        let mut headers = headers.iter();
+    fn push_custom<'t>(
+        &'t self,
+        tags: &mut Tags<'t>,
+        headers: &'t CustomHeaders<'_>,
+        formats: &'t [String],
+    ) {
+        let (mut headers, mut formats) = (headers.iter(), formats.iter());
         for tag in &self.custom_tags {
             let value = match &tag.value {
                 TagValue::Literal(text) => Some(text.as_str()),
+                TagValue::Format(_) => formats
+                    .next()
+                    .map(String::as_str)
+                    .filter(|text| !text.is_empty()),
                 TagValue::Header { default, .. } => headers
                     .next()
                     .and_then(|header| header.as_deref())
@@ -473,66 +498,6 @@ fn flags_text(flags: Flags) -> Cow<'static, str> {
     match flags.as_static() {
         Some(text) => Cow::Borrowed(text),
         None => Cow::Owned(flags.to_string()),
-    }
-}
-
-/// OTLP's status: a client calls 4xx an error, a server does not; no response leaves it unset. Of
-/// gRPC, a client calls everything but OK an error.
-pub(super) fn status_code(kind: SpanKind, status: u16, grpc: Option<&GrpcStatus>) -> StatusCode {
-    let is_client = kind == SpanKind::Client;
-    let error_from = if is_client { 400 } else { 500 };
-    let is_grpc_error = grpc
-        .and_then(GrpcStatus::number)
-        // RESOURCE_EXHAUSTED is none of the server's.
-        .is_some_and(|code| code != 0 && (is_client || grpc::is_failure(code) && code != 8));
-    if status >= error_from || is_grpc_error {
-        StatusCode::Error
-    } else {
-        StatusCode::Unset
-    }
-}
-
-/// What a gRPC request says about itself.
-struct GrpcRequest<'a> {
-    path: Cow<'a, str>,
-    authority: Cow<'a, str>,
-    content_type: Cow<'a, str>,
-    timeout: Option<Cow<'a, str>>,
-}
-
-impl<'a> GrpcRequest<'a> {
-    #[cold]
-    fn of(finished: &Finished<'a>) -> Self {
-        let (request, head) = (finished.request, finished.head);
-        let value = |name| request.fields.value(name, head).map(text);
-        Self {
-            path: text(request.target.path.get(head)),
-            authority: text(request.target.authority.get(head)),
-            content_type: value(Name::ContentType).unwrap_or_default(),
-            timeout: match finished.grpc_timeout {
-                Some(timeout) => Some(Cow::Owned(grpc::timeout_text(timeout))),
-                None => value(Name::GrpcTimeout),
-            },
-        }
-    }
-
-    fn push<'t>(&'t self, tags: &mut Tags<'t>) {
-        tags.push("grpc.path", &self.path);
-        tags.push("grpc.authority", &self.authority);
-        tags.push("grpc.content_type", &self.content_type);
-        if let Some(timeout) = &self.timeout {
-            tags.push("grpc.timeout", timeout);
-        }
-    }
-}
-
-fn push_grpc_status<'t>(tags: &mut Tags<'t>, status: Option<&'t GrpcStatus>) {
-    let Some(status) = status else {
-        return;
-    };
-    tags.push("grpc.status_code", &status.code);
-    if let Some(message) = &status.message {
-        tags.push("grpc.message", message);
     }
 }
 

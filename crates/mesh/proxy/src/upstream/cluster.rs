@@ -10,11 +10,13 @@ use std::sync::Arc;
 use periplus_wire::export::FixedTags;
 use tokio::time::error::Elapsed;
 
-use crate::balance::{self, Ask, Chance, HostFlag, Latency, Load, Members, Picker, Verdict};
+use crate::balance::{
+    self, Ask, Chance, Condition, HostFlag, Latency, Load, Members, Picker, Verdict,
+};
 use crate::clock::Micros;
 use crate::net::Source;
 use crate::reply::Failure;
-use crate::snapshot::{Balancing, Cluster};
+use crate::snapshot::{Balancing, Cluster, Endpoint, Wanted};
 use crate::stats::{ClusterStats, TlsStats};
 use crate::telemetry::istio::cluster_id;
 use crate::tls;
@@ -138,12 +140,30 @@ impl ClusterState {
             // Clusters that are never used are checked less often.
             self.members.note_use();
         }
-        let picked = self.picker.borrow().pick(ask, &self.endpoints, chance)?;
+        let picked = match ask.wanted {
+            None => self.picker.borrow().pick(ask, &self.endpoints, chance)?,
+            Some(wanted) => self.pick_wanted(*wanted, ask, chance)?,
+        };
         let endpoint = &self.endpoints[picked];
         Some(match ask.source {
             None => endpoint.clone(),
             Some(source) => self.reach_from(source, endpoint),
         })
+    }
+
+    /// The endpoint of a session, unless it is not healthy; then another one, if there may be one.
+    #[cold]
+    fn pick_wanted(&self, wanted: Wanted, ask: Ask<'_>, chance: &impl Chance) -> Option<usize> {
+        let endpoints = &self.cluster.endpoints;
+        let is_it = |one: &Endpoint| Some(one.address) == wanted.address;
+        let usable = endpoints.iter().position(is_it).filter(|&index| {
+            let condition = self.members.host(index).condition(&endpoints[index]);
+            matches!(condition, Condition::Healthy | Condition::Degraded)
+        });
+        if usable.is_some() || wanted.is_strict {
+            return usable;
+        }
+        self.picker.borrow().pick(ask, &self.endpoints, chance)
     }
 
     /// Takes the newest plan.

@@ -5,6 +5,7 @@ mod control_plane;
 #[path = "../../../xds/tests/support/fake.rs"]
 mod fake;
 mod flags;
+mod harm;
 mod lifecycle;
 mod metrics;
 mod overload;

@@ -41,6 +41,11 @@ fn wanted() -> Any {
         ("team", "request.headers['x-team']"),
         ("port", "string(destination.port)"),
         ("source_app", "'shop'"),
+        (
+            "class",
+            "response.code >= 400 ? 'bad' : 'fine ' + request.method",
+        ),
+        ("server", "response.headers['server']"),
     ];
     let of_all = MetricConfig {
         dimensions: set
@@ -214,7 +219,13 @@ async fn labels_and_metrics_are_those_that_the_mesh_wants() {
     let expected: [(&str, &[&str], &str); 6] = [
         (
             "istio_requests_total{",
-            &["request_method=\"GET\"", "team=\"a\"", &port],
+            &[
+                "request_method=\"GET\"",
+                "team=\"a\"",
+                &port,
+                "class=\"fine GET\"",
+                "server=\"envoy\"",
+            ],
             " 2",
         ),
         (
@@ -241,6 +252,7 @@ async fn labels_and_metrics_are_those_that_the_mesh_wants() {
             "istio_tcp_connections_opened_total{",
             &[
                 "request_method=\"unknown\"",
+                "class=\"unknown\"",
                 &tcp_port,
                 "source_app=\"shop\"",
             ],

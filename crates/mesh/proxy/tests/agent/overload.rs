@@ -93,8 +93,8 @@ async fn bytes_of_heads_over_the_limit_are_refused_and_counted() {
     world.agent.shutdown(Duration::from_millis(100)).await;
 }
 
-/// An endpoint of HTTP/2 that answers with as many bytes as the path says, and never ends.
-async fn endless() -> SocketAddr {
+/// An endpoint of HTTP/2: resets `/ur`, else answers with as many bytes as the path says, or 500,000, and never ends.
+pub(crate) async fn endless() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -102,7 +102,12 @@ async fn endless() -> SocketAddr {
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    let bytes = request.uri().path()[1..].parse().expect("a number");
+                    let path = &request.uri().path()[1..];
+                    if path == "ur" {
+                        respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                        continue;
+                    }
+                    let bytes = path.parse().unwrap_or(500_000);
                     let response = http::Response::new(());
                     let mut send = respond.send_response(response, false).expect("sent");
                     send.send_data(vec![b'x'; bytes].into(), false)

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use periplus_proxy::snapshot::{
-    Balancing, Cluster, Endpoint, Fallback, Forward, HashPolicy, HashSource, HostStatus, PeakEwma,
-    RouteAction, Selector, Subsets, WeightedCluster,
+    Balancing, Cluster, Cookie, Endpoint, Fallback, Forward, HashPolicy, HashSource, HostStatus,
+    PeakEwma, RouteAction, Selector, Subsets, WeightedCluster,
 };
 
 use crate::support::config::{Mesh, cluster};
@@ -102,12 +102,12 @@ fn requests_of_one_key_stay_together() {
 #[test]
 fn a_client_without_a_cookie_gets_one_and_stays() {
     let origins = origins(4);
-    let cookie = HashSource::Cookie {
+    let cookie = HashSource::Cookie(Cookie {
         name: "place".into(),
         ttl: Some(Duration::from_secs(60)),
         path: "/x".into(),
         attributes: vec![("SameSite".into(), "Lax".into())],
-    };
+    });
     let mesh = mesh(
         to_all(&origins, MAGLEV),
         &origins[0],

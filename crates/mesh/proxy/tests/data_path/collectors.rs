@@ -44,6 +44,14 @@ enum Does {
     Half,
     /// It never answers.
     Hang,
+    /// It takes its time.
+    Dawdle,
+    /// It fails at each report when that comes first, and takes it when it comes again.
+    Flap,
+    /// It answers that all is well, and that it did not want two of the spans.
+    Reject,
+    /// Its answer does not end.
+    Flood,
 }
 
 const REQUESTS: u64 = 20;
@@ -128,6 +136,7 @@ impl Collector {
         let (spans, seen) = (taken.clone(), Arc::<AtomicUsize>::default());
         let is_up = move || match does {
             Does::CloseOnce => seen.fetch_add(1, Ordering::Relaxed) > 0,
+            Does::Flap => seen.fetch_add(1, Ordering::Relaxed) % 2 > 0,
             _ => true,
         };
         let address = match (does, kind) {
@@ -153,9 +162,26 @@ fn over_http1(
             let content_type = report.header("content-type").unwrap_or_default();
             let spans = kind.spans(&content_type, &report.body);
             match does {
-                Does::Well | Does::CloseOnce => {
+                Does::Well | Does::CloseOnce | Does::Dawdle | Does::Flap => {
+                    if does == Does::Dawdle {
+                        pause(Duration::from_millis(200));
+                    }
                     taken.fetch_add(spans, Ordering::Relaxed);
                     client.send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
+                }
+                Does::Reject => {
+                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\n\
+                        content-length: 4\r\n\r\n";
+                    client.send(head);
+                    client.send("\n\u{2}\u{8}\u{2}");
+                }
+                Does::Flood => {
+                    client.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+                    let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
+                    for _ in 0..8 {
+                        client.send(&chunk);
+                    }
+                    pause(Duration::from_secs(30));
                 }
                 Does::Fail => client.send("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"),
                 Does::Babble => client.send("220 SMTP ready\r\n\r\n"),
@@ -194,12 +220,15 @@ fn over_http2(
             let content_type = content_type.to_str().expect("text");
             let spans = OtlpGrpc.spans(content_type, &body);
             let (message, status) = match does {
-                Does::Well | Does::CloseOnce => {
+                Does::Well | Does::CloseOnce | Does::Dawdle | Does::Flap => {
+                    if does == Does::Dawdle {
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
                     taken.fetch_add(spans, Ordering::Relaxed);
                     (&[0; 5][..], "0")
                 }
-                // Of two spans it says that it did not want them.
-                Does::Half => (&[0, 0, 0, 0, 4, 0x0a, 2, 0x08, 2][..], "0"),
+                Does::Half | Does::Reject => (&[0, 0, 0, 0, 4, 0x0a, 2, 0x08, 2][..], "0"),
+                Does::Flood => (&[b'x'; 100_000][..], "0"),
                 Does::Fail => (&[][..], "14"),
                 Does::Babble => (&b"what?"[..], "0"),
                 Does::Hang | Does::Nothing => {
@@ -244,7 +273,7 @@ fn try_out(kind: Kind, does: Does) {
     assert!(begin.elapsed() < Duration::from_secs(3), "{case}");
     let expect = |name: &str, value: u64| mesh.wait_stat(&kind.counter(name), value);
     match does {
-        Does::Well | Does::CloseOnce => {
+        Does::Well | Does::CloseOnce | Does::Dawdle | Does::Flap => {
             expect("spans_sent", REQUESTS);
             expect("spans_dropped", 0);
             let taken = collector.taken.load(Ordering::Relaxed);
@@ -252,7 +281,16 @@ fn try_out(kind: Kind, does: Does) {
         }
         // What is over is counted at once, whatever becomes of the rest.
         Does::Hang => expect("spans_dropped", REQUESTS - MOST_PENDING as u64),
+        // Zipkin's has no words for it, and what is no answer to a report means nothing.
+        Does::Reject if matches!(kind, ZipkinJson | ZipkinProto) => {
+            expect("spans_sent", REQUESTS);
+            expect("spans_dropped", 0);
+        }
         Does::Half if kind == OtlpGrpc => {
+            expect("spans_dropped", 2);
+            expect("spans_sent", REQUESTS - 2);
+        }
+        Does::Reject => {
             expect("spans_dropped", 2);
             expect("spans_sent", REQUESTS - 2);
         }
@@ -264,7 +302,7 @@ fn try_out(kind: Kind, does: Does) {
             expect("spans_dropped", REQUESTS);
             expect("reports_dropped", 1);
         }
-        Does::Nothing | Does::Babble | Does::Half => {
+        Does::Nothing | Does::Babble | Does::Half | Does::Flood => {
             expect("spans_dropped", REQUESTS);
             expect("reports_failed", 1);
         }
@@ -281,6 +319,10 @@ fn no_collector_can_do_harm() {
         Does::Babble,
         Does::Half,
         Does::Hang,
+        Does::Dawdle,
+        Does::Flap,
+        Does::Reject,
+        Does::Flood,
     ];
     std::thread::scope(|scope| {
         for kind in KINDS {

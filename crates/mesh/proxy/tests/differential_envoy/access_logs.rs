@@ -30,15 +30,15 @@ use regex::Regex;
 use serde_json::json;
 
 use crate::envoy::{self, Envoy};
-use crate::envoy_is_ready;
 use crate::xds_support::http::{Origin, exchange, get};
 use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener as http_listener, listener_of, manager, path_prefix,
     route_configuration, to_cluster,
 };
 use crate::xds_support::{ControlPlane, PATIENCE, eventually, free_address};
+use crate::{envoy_is_ready, expressions};
 
-const LISTENERS: [&str; 5] = ["http", "edge", "tcp", "refused", "closed"];
+const LISTENERS: [&str; 6] = ["http", "edge", "expressions", "tcp", "refused", "closed"];
 
 /// Istio's default, as its control plane sends it.
 const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -97,7 +97,11 @@ const REQUESTS: [&str; 11] = [
     "GET /nowhere HTTP/1.1\r\nhost: a\r\n",
 ];
 
-fn in_file(directory: &Path, name: &str, format: Option<Format>) -> accesslog::AccessLog {
+pub(crate) fn in_file(
+    directory: &Path,
+    name: &str,
+    format: Option<Format>,
+) -> accesslog::AccessLog {
     let path = directory.join(name);
     let config = FileAccessLog {
         path: path.to_str().expect("UTF-8").to_owned(),
@@ -117,7 +121,7 @@ fn in_file(directory: &Path, name: &str, format: Option<Format>) -> accesslog::A
     }
 }
 
-fn text(format: &str) -> Option<Format> {
+pub(crate) fn text(format: &str) -> Option<Format> {
     Some(Format::TextFormatSource(core::DataSource {
         specifier: Some(core::data_source::Specifier::InlineString(
             format.to_owned(),
@@ -166,6 +170,16 @@ fn unrouted(mut log: accesslog::AccessLog) -> accesslog::AccessLog {
     log
 }
 
+/// The logs of a listener.
+pub(crate) fn of_requests(directory: &Path, name: &str) -> Vec<accesslog::AccessLog> {
+    vec![
+        in_file(directory, &format!("{name}-default"), None),
+        in_file(directory, &format!("{name}-istio"), text(ISTIO)),
+        in_file(directory, &format!("{name}-json"), object()),
+        errors(in_file(directory, &format!("{name}-errors"), None)),
+    ]
+}
+
 fn world(
     directory: &Path,
     at: &BTreeMap<&'static str, SocketAddr>,
@@ -179,12 +193,10 @@ fn world(
                 seconds: 0,
                 nanos: 10_000_000,
             }),
-            access_log: vec![
-                in_file(directory, &format!("{name}-default"), None),
-                in_file(directory, &format!("{name}-istio"), text(ISTIO)),
-                in_file(directory, &format!("{name}-json"), object()),
-                errors(in_file(directory, &format!("{name}-errors"), None)),
-            ],
+            access_log: match name {
+                "expressions" => expressions::logs(directory),
+                _ => of_requests(directory, name),
+            },
             ..manager("routes")
         };
         http_listener(name, at[name], TrafficDirection::Outbound, manager)
@@ -208,6 +220,7 @@ fn world(
     let listeners = [
         http("http", false),
         http("edge", true),
+        http("expressions", false),
         tcp("tcp", "origin"),
         tcp("refused", "refused"),
         closed,
@@ -302,7 +315,7 @@ struct Side {
 }
 
 async fn drive(at: &BTreeMap<&'static str, SocketAddr>) {
-    for listener in ["http", "edge"] {
+    for listener in ["http", "edge", "expressions"] {
         for request in REQUESTS {
             let body = if request.starts_with("POST") {
                 "abc"
@@ -372,10 +385,15 @@ async fn access_logs_are_those_of_envoy() {
         let others = [(origin.address.port(), "origin"), (nobody.port(), "nobody")];
         lines(side.logs.path(), &own.chain(others).collect::<Vec<_>>())
     };
-    // Three lines of each request, one more of each error, one of each connection.
-    let expected = 2 * (3 * 12 + 8) + 3;
+    // Three lines of each request, one more of each error, one of each connection; one of each request by `true`.
+    let mut expected = 2 * (3 * 12 + 8) + 3 + 12;
     for side in &sides {
-        eventually("all lines", || (all(side).len() >= expected).then_some(())).await;
+        // The others have at least as many as ours.
+        expected = eventually("all lines", || {
+            let count = all(side).len();
+            (count >= expected).then_some(count)
+        })
+        .await;
     }
     let (ours, envoys) = (all(&sides[0]), all(&sides[1]));
     let only = |these: &[String], those: &[String]| -> Vec<String> {

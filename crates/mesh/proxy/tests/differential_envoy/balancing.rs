@@ -99,6 +99,11 @@ fn maglev_with(
     })
 }
 
+/// How many clusters there are.
+pub(crate) fn count() -> usize {
+    clusters().len()
+}
+
 fn clusters() -> Vec<Cluster> {
     let size = |value| Some(UInt64Value { value });
     let ring = |hash_function| {

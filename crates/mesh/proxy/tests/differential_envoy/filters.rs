@@ -24,6 +24,7 @@ use envoy_types::pb::google::protobuf::{BoolValue, Duration, UInt32Value};
 use envoy_types::util::pack_any;
 
 use crate::cases::{Case, get};
+use crate::sessions;
 use crate::xds_support::resources::{a_route, path_prefix, to_cluster};
 
 /// Adds a case: its name, the listeners, the request.
@@ -46,7 +47,9 @@ pub(crate) fn all() -> Vec<HttpFilter> {
         stat_prefix: "all".to_owned(),
         ..Default::default()
     };
-    vec![filter(CORS, Cors {}), filter(LIMIT, limit)]
+    let mut all = vec![filter(CORS, Cors {}), filter(LIMIT, limit)];
+    all.extend(sessions::all());
+    all
 }
 
 pub(crate) fn share(percent: u32) -> Option<RuntimeFractionalPercent> {
@@ -81,7 +84,7 @@ pub(crate) fn of_host() -> (String, CorsPolicy) {
     (CORS.to_owned(), policy)
 }
 
-fn cors() -> Vec<route::Route> {
+pub(crate) fn cors() -> Vec<route::Route> {
     let shop = || {
         vec![origin(MatchPattern::Exact(
             "https://shop.example".to_owned(),
@@ -201,7 +204,7 @@ fn cors_cases(add: Add<'_>) {
     add("cors-elsewhere", &["rules"], get("/exact", any));
 }
 
-fn mirrors() -> Vec<route::Route> {
+pub(crate) fn mirrors() -> Vec<route::Route> {
     let to = |cluster: &str| RequestMirrorPolicy {
         cluster: cluster.to_owned(),
         ..Default::default()
@@ -277,7 +280,7 @@ pub(crate) fn ms(ms: i32) -> Option<Duration> {
     })
 }
 
-fn times() -> Vec<route::Route> {
+pub(crate) fn times() -> Vec<route::Route> {
     let of = |path: &str, change: &dyn Fn(&mut route::RouteAction)| {
         ["origin", "h2"].map(|cluster| {
             let mut action = to_cluster(cluster);
@@ -394,7 +397,7 @@ fn field(name: &str, value: &str) -> HeaderValueOption {
     }
 }
 
-fn limits() -> Vec<route::Route> {
+pub(crate) fn limits() -> Vec<route::Route> {
     let of = |path: &str, limit: LocalRateLimit| {
         let mut made = a_route(path_prefix(path), to_cluster("origin"));
         let limit = pack_any(limit);
@@ -546,6 +549,7 @@ pub(crate) fn routes() -> Vec<route::Route> {
     all.extend(times());
     all.extend(limits());
     all.extend(mirrors());
+    all.extend(sessions::routes());
     all
 }
 
@@ -554,4 +558,5 @@ pub(crate) fn cases(add: Add<'_>) {
     mirror_cases(add);
     time_cases(add);
     limit_cases(add);
+    sessions::cases(add);
 }

@@ -8,12 +8,15 @@ mod announced;
 mod balancing;
 mod cases;
 mod collector;
+mod configurations;
 mod envoy;
+mod expressions;
 mod filters;
 mod http2;
 mod outcome;
 mod policies;
 mod rules;
+mod sessions;
 mod stats;
 mod tcp;
 mod tolerated;
@@ -91,10 +94,11 @@ impl Bench {
 
     async fn run(&self, case: &Case) -> Seen {
         let address = self.addresses.listeners[case.listener];
+        let request = sessions::named(&case.request, &self.addresses);
         let response = if case.http2 {
-            http2::exchange(address, &case.request).await
+            http2::exchange(address, &request).await
         } else {
-            exchange(address, &case.request).await
+            exchange(address, &request).await
         };
         let mut upstream = self.origin.take();
         upstream.extend(self.http2_origin.take());

@@ -8,6 +8,7 @@ use regex::Regex;
 
 use crate::cases::Case;
 use crate::collector::SeenSpan;
+use crate::sessions;
 use crate::world::Addresses;
 use crate::xds_support::http::Message;
 
@@ -133,7 +134,8 @@ pub(crate) fn lines(
     }
     let mut lines: Vec<String> = lines
         .iter()
-        .map(|line| names.apply(line).replace(node, "<node>"))
+        .map(|line| sessions::unnamed(line, addresses))
+        .map(|line| names.apply(&line).replace(node, "<node>"))
         .collect();
     lines.sort();
     lines

@@ -117,7 +117,7 @@ const FORMATS: &[Edit] = &[
     ("x-san", "%DOWNSTREAM_PEER_URI_SAN%", SET),
 ];
 
-fn edits() -> Vec<route::Route> {
+pub(crate) fn edits() -> Vec<route::Route> {
     let mut all = both("/headers/edits", |route, _| {
         route.request_headers_to_add = fields(&[
             ("x-custom", "added", APPEND),
@@ -170,7 +170,11 @@ fn edits() -> Vec<route::Route> {
                 ..Default::default()
             }));
     }));
-    for (path, cluster) in [("/refused", "refused"), ("/missing", "missing")] {
+    for (path, cluster) in [
+        ("/refused", "refused"),
+        ("/missing", "missing"),
+        ("/empty", "empty"),
+    ] {
         let mut made = a_route(path_prefix(path), to_cluster(cluster));
         made.response_headers_to_add = fields(&[
             ("x-order", "route %RESPONSE_CODE% %RESPONSE_FLAGS%", SET),
@@ -183,7 +187,7 @@ fn edits() -> Vec<route::Route> {
     all
 }
 
-fn rewrites() -> Vec<route::Route> {
+pub(crate) fn rewrites() -> Vec<route::Route> {
     let mut all = both("/prefix", |_, action| {
         action.prefix_rewrite = "/headers".to_owned();
     });
@@ -253,7 +257,7 @@ fn rewrites() -> Vec<route::Route> {
     all
 }
 
-fn redirects() -> Vec<route::Route> {
+pub(crate) fn redirects() -> Vec<route::Route> {
     let redirect = |path: &str, change: &dyn Fn(&mut route::RedirectAction)| {
         let mut action = route::RedirectAction::default();
         change(&mut action);
@@ -317,7 +321,7 @@ fn redirects() -> Vec<route::Route> {
     ]
 }
 
-fn conditions() -> Vec<route::Route> {
+pub(crate) fn conditions() -> Vec<route::Route> {
     let text = |pattern, ignore_case| StringMatcher {
         match_pattern: Some(pattern),
         ignore_case,
@@ -456,7 +460,7 @@ fn conditions() -> Vec<route::Route> {
     ]
 }
 
-fn retries() -> Vec<route::Route> {
+pub(crate) fn retries() -> Vec<route::Route> {
     let time = |ms: i32| {
         Some(protobuf::Duration {
             seconds: 0,
@@ -615,7 +619,7 @@ fn abort(percent: u32, kind: ErrorType) -> Option<FaultAbort> {
 /// The name of the filter that injects faults.
 pub(crate) const FAULT: &str = "envoy.filters.http.fault";
 
-fn faults() -> Vec<route::Route> {
+pub(crate) fn faults() -> Vec<route::Route> {
     let fixed = || {
         FaultDelaySecifier::FixedDelay(protobuf::Duration {
             seconds: 0,
@@ -908,6 +912,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     add("refused", &all, get("/refused", "x-a: 1\n"));
     add("no-cluster", &all, get("/missing", "x-a: 1\n"));
+    add("no-endpoints", &all, get("/empty", "x-a: 1\n"));
     add("exact", &outbound, get("/exact", ""));
     add("separated", &outbound, get("/separated/a", ""));
     add("by-regex", &outbound, get("/by-regex/a", ""));

@@ -29,7 +29,7 @@ use crate::xds_support::{ControlPlane, PATIENCE, free_address};
 
 const CLUSTERS: [&str; 5] = ["origin", "nobody", "empty", "missing", "limited"];
 /// What a client says first tells the origin what to do.
-const CASES: [(&str, &str); 10] = [
+pub(crate) const CASES: [(&str, &str); 10] = [
     ("origin", "echo"),
     ("origin", "count"),
     ("origin", "end first"),

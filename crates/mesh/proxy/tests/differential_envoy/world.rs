@@ -92,11 +92,14 @@ impl Addresses {
 }
 
 pub(crate) fn snapshot(addresses: &Addresses) -> Snapshot {
-    let clusters = ["origin", "v2", "h2", "refused", "empty", "zipkin", "otel"];
+    let clusters = [
+        "origin", "v2", "h2", "refused", "empty", "zipkin", "otel", "pair",
+    ];
     let at = |name: &str| match name {
         "origin" | "v2" => vec![addresses.origin],
         "h2" => vec![addresses.http2_origin],
         "refused" => vec![addresses.nobody],
+        "pair" => vec![addresses.nobody, addresses.origin],
         "zipkin" | "otel" => vec![addresses.collector],
         _ => Vec::new(),
     };
@@ -263,6 +266,21 @@ fn with_tags(tracing: Tracing) -> Tracing {
             tag("from-header", header("x-tag", "")),
             tag("from-default", header("x-other", "default")),
             tag("http.method", header("x-method", "")),
+            tag(
+                "formatted",
+                tag::custom_tag::Type::Value(
+                    "%REQ(:METHOD)% %RESPONSE_CODE% %RESP(x-none)%%REQ(x-none)%%ROUTE_NAME%"
+                        .to_owned(),
+                ),
+            ),
+            tag(
+                "formatted-none",
+                tag::custom_tag::Type::Value("%REQ(x-none)%".to_owned()),
+            ),
+            tag(
+                "formatted-code",
+                tag::custom_tag::Type::Value("%RESP(:STATUS)%".to_owned()),
+            ),
         ],
         ..tracing
     }
@@ -323,7 +341,7 @@ pub(crate) fn http2_options() -> HashMap<String, protobuf::Any> {
     [(key.to_owned(), pack_any(options))].into()
 }
 
-fn routes() -> Vec<route::Route> {
+pub(crate) fn routes() -> Vec<route::Route> {
     let to = |prefix: &str, cluster: &str| a_route(path_prefix(prefix), to_cluster(cluster));
     let named = |mut route: route::Route, operation: &str, propagate: bool| {
         route.decorator = Some(route::Decorator {

@@ -34,6 +34,8 @@ pub enum TagSource {
         /// The value when it is absent; empty is no tag.
         default: String,
     },
+    /// A text with the operators of access logs; empty is no tag.
+    Formatter(String),
 }
 
 const PROXY_TRACING: Shape = Shape {
@@ -127,8 +129,8 @@ pub(crate) fn read_custom_tags(view: &View<'_>) -> Option<BTreeMap<String, TagSo
 impl TagSource {
     fn read(view: &View<'_>) -> Option<Self> {
         const TAG: Shape = Shape {
-            known: &["literal", "environment", "header"],
-            refused: &[("formatter", "use `literal`, `environment` or `header`")],
+            known: &["literal", "environment", "header", "formatter"],
+            refused: &[],
         };
         const LITERAL: Shape = Shape {
             known: &["value"],
@@ -151,6 +153,10 @@ impl TagSource {
                 let literal = object.get("literal")?.object(&LITERAL)?;
                 Some(Self::Literal(literal.require("value")?.some_text()?))
             }
+            ["formatter"] => {
+                let formatter = object.get("formatter")?.object(&LITERAL)?;
+                Some(Self::Formatter(formatter.require("value")?.some_text()?))
+            }
             ["environment"] => {
                 let (name, default) = named("environment", |name| name.some_ascii())?;
                 Some(Self::Environment { name, default })
@@ -160,7 +166,8 @@ impl TagSource {
                 Some(Self::Header { name, default })
             }
             _ => {
-                object.fail("give the tag one of `literal`, `environment` and `header`");
+                object
+                    .fail("give the tag one of `literal`, `environment`, `header` and `formatter`");
                 None
             }
         }

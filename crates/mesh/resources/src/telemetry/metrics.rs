@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use periplus_cel::Expression;
+
 use super::{METRICS, MODES, MetricRule, PROVIDER};
 use crate::mesh_config::check_metrics_provider;
 use crate::telemetry::TelemetryMode;
@@ -110,67 +112,9 @@ fn read_tag(name: &str, view: &View<'_>) -> Option<Option<String>> {
     }
     let value = object.require("value")?;
     let text = value.some_text()?;
-    if !is_expression(&text) {
-        value.fail(format!(
-            "`{text}` is not supported: a text in quotes, request.method, request.host, request.url_path, \
-             request.scheme, request.headers['NAME'], response.code and destination.port are"
-        ));
+    if let Err(refused) = Expression::parse(&text) {
+        value.fail(format!("`{text}`: {refused}"));
         return None;
     }
     Some(Some(text))
-}
-
-/// Whether it is one of the expressions that proxies know.
-fn is_expression(text: &str) -> bool {
-    const ATTRIBUTES: [&str; 6] = [
-        "request.method",
-        "request.host",
-        "request.url_path",
-        "request.scheme",
-        "response.code",
-        "destination.port",
-    ];
-    let text = text.trim();
-    let inner = text.strip_prefix("string(");
-    let inner = inner.and_then(|inner| inner.strip_suffix(')'));
-    let text = inner.unwrap_or(text).trim();
-    let header = text.strip_prefix("request.headers[");
-    let header = header.and_then(|rest| rest.strip_suffix(']'));
-    ATTRIBUTES.contains(&text)
-        || is_literal(text)
-        || header.is_some_and(|name| is_literal(name.trim()) && name.trim().len() > 2)
-}
-
-/// Whether it is a text in quotes of either kind, without escapes.
-fn is_literal(text: &str) -> bool {
-    let of = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
-    let inner = of('"').or_else(|| of('\''));
-    inner.is_some_and(|inner| !inner.contains(['\\', '"', '\'']))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn expressions_are_those_that_proxies_know() {
-        for text in [
-            "'v1'",
-            "\"\"",
-            "request.method",
-            "string(destination.port)",
-            "request.headers['x-team']",
-        ] {
-            assert!(is_expression(text), "{text}");
-        }
-        for text in [
-            "v1",
-            "'a' + 'b'",
-            "'a\\'b'",
-            "request.headers['']",
-            "upstream_peer.app",
-        ] {
-            assert!(!is_expression(text), "{text}");
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use periplus_resources::{ClientTls, Kind, Meta, Protocol, Resolution, did_you_mean};
 
 use super::super::code;
+use super::super::service::{SESSION_LABELS, is_token};
 use super::super::{Index, Problem, Service};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
@@ -19,6 +20,7 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     }
     for service in index.services() {
         check_ports(service, &bound, problems);
+        check_session(service, problems);
     }
     for entry in index.destination_rules() {
         let subsets = entry.spec.subsets.iter().map(|subset| &subset.policy);
@@ -33,6 +35,26 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
             let source = &entry.meta.source;
             let problem = Problem::warning(source, source.position, message);
             problems.push(problem.code(code::UNVERIFIED_DESTINATION));
+        }
+    }
+}
+
+/// Labels that ask for sessions, and name nothing that can tell one.
+fn check_session(service: &Service, problems: &mut Vec<Problem>) {
+    let meta = &service.meta;
+    for label in SESSION_LABELS {
+        let Some(value) = meta.labels.get(label) else {
+            continue;
+        };
+        let name = value.split(':').next().unwrap_or_default();
+        if !is_token(name) {
+            let source = &meta.source;
+            let message = format!(
+                "{meta}: `{value}` of the label {label} is no name of a cookie or a header: its clients do not stay \
+                 with an endpoint"
+            );
+            let problem = Problem::error(source, source.position, message);
+            problems.push(problem.code(code::SCHEMA));
         }
     }
 }

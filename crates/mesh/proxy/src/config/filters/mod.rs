@@ -1,13 +1,16 @@
 //! HTTP filters: those of a connection manager, and what routes want of them.
 
+mod buffer;
 mod cors;
 mod fault;
 mod limit;
+mod session;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::{Buffer, BufferPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ExtAuthzPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
@@ -17,6 +20,7 @@ use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::Loca
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3::{StatefulSession, StatefulSessionPerRoute};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 use envoy_types::pb::google::protobuf::Any;
@@ -139,6 +143,15 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
         Known::Filter(Filter::Authz(Arc::new(authz)))
     } else if *url == ExtAuthzPerRoute::type_url() {
         Known::PerRoute(policies::authorizer_of_route(decode(config, at)?, at)?)
+    } else if *url == StatefulSession::type_url() {
+        let session = session::compile(decode(config, at)?, at)?;
+        Known::Filter(Filter::Session(Arc::new(session)))
+    } else if *url == StatefulSessionPerRoute::type_url() {
+        Known::PerRoute(session::of_route(decode(config, at)?, at)?)
+    } else if *url == Buffer::type_url() {
+        Known::Filter(buffer::compile(decode(config, at)?, at)?)
+    } else if *url == BufferPerRoute::type_url() {
+        Known::PerRoute(buffer::of_route(decode(config, at)?, at)?)
     } else if *url == GrpcStats::type_url() || metrics::is_one(config) {
         Known::Statistics
     } else {
@@ -185,9 +198,14 @@ fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Ref
     };
     match of_type(&config, at)? {
         // As in Envoy, what they say for one route is another message.
-        Known::Filter(Filter::Rbac(_) | Filter::Jwt(..) | Filter::Authz(_) | Filter::Quota(_)) => {
-            Err(at.refuse("this configuration is one for all routes"))
-        }
+        Known::Filter(
+            Filter::Rbac(_)
+            | Filter::Jwt(..)
+            | Filter::Authz(_)
+            | Filter::Quota(_)
+            | Filter::Session(_)
+            | Filter::Buffer(_),
+        ) => Err(at.refuse("this configuration is one for all routes")),
         Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),
         Known::PerRoute(wanted) => Ok(Some(wanted)),
         Known::Statistics => Ok(None),

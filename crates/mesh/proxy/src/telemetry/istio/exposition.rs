@@ -7,29 +7,7 @@ use std::sync::{Arc, PoisonError};
 use super::Metric;
 use super::series::{HISTOGRAMS, MESSAGES, Series, SeriesList};
 use super::tcp;
-
-/// Envoy's bounds, for milliseconds and bytes alike.
-const BOUNDS: [f64; 19] = [
-    0.5,
-    1.0,
-    5.0,
-    10.0,
-    25.0,
-    50.0,
-    100.0,
-    250.0,
-    500.0,
-    1000.0,
-    2500.0,
-    5000.0,
-    10_000.0,
-    30_000.0,
-    60_000.0,
-    300_000.0,
-    600_000.0,
-    1_800_000.0,
-    3_600_000.0,
-];
+use crate::stats::BOUNDS;
 
 /// The values of all workers, by labels.
 pub(super) type ByLabels<T> = BTreeMap<Arc<str>, T>;
@@ -118,7 +96,7 @@ pub(crate) fn exposition<'a>(workers: impl Iterator<Item = &'a SeriesList>, out:
         for (labels, Sum { buckets, sum }) in sums {
             let comma = if labels.is_empty() { "" } else { "," };
             let mut count = 0;
-            let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+            let bounds = BOUNDS.iter().map(|(bound, _)| *bound).chain(["+Inf"]);
             for (bucket, bound) in buckets.iter().zip(bounds) {
                 count += bucket;
                 let _ = writeln!(

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use periplus_cel::Expression;
+
 use super::id_of;
+use crate::telemetry::log;
 
 /// Istio's metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +90,16 @@ pub(crate) enum LabelValue {
     Status,
     /// The port that the client connected to.
     Port,
+    /// What else can be said of a request.
+    Expression(Expression),
 }
 
 /// What is not known.
 pub(crate) const UNKNOWN: &str = "unknown";
 
 impl LabelValue {
-    /// The value that an expression of CEL has; the error says what is supported.
+    /// The value that an expression of CEL has; the error says what is wrong with it. What is asked for most is
+    /// known without evaluating anything.
     pub(crate) fn parse(expression: &str) -> Result<Self, String> {
         let text = expression.trim();
         let inner = text.strip_prefix("string(");
@@ -114,11 +120,9 @@ impl LabelValue {
                 match header.and_then(|name| literal(name.trim())) {
                     Some(name) if !name.is_empty() => Self::Header(name.to_ascii_lowercase()),
                     _ => {
-                        return Err(format!(
-                            "`{expression}` is not supported: a text in quotes, request.method, request.host, \
-                             request.url_path, request.scheme, request.headers['NAME'], response.code and \
-                             destination.port are"
-                        ));
+                        let parsed = Expression::parse(text);
+                        let refused = |refused| format!("`{expression}`: {refused}");
+                        Self::Expression(parsed.map_err(refused)?)
                     }
                 }
             }
@@ -151,18 +155,30 @@ pub(crate) struct RulesView {
     id: u64,
     /// What must be known of a request.
     asked: Vec<LabelValue>,
+    /// They ask for more than the request itself.
+    pub(crate) has_expressions: bool,
+    /// They ask for the response's headers or trailers.
+    pub(crate) needs_response: bool,
 }
 
 impl RulesView {
     pub(crate) fn new(rules: &Arc<MetricRules>) -> Self {
         let values = rules.0.iter().flat_map(|rule| rule.set.values());
-        let asked: BTreeSet<&LabelValue> = values
-            .filter(|value| !matches!(value, LabelValue::Text(_)))
-            .collect();
+        let values = values.filter(|value| !matches!(value, LabelValue::Text(_)));
+        let mut asked: Vec<LabelValue> = values.cloned().collect();
+        asked.sort_unstable();
+        asked.dedup();
         Self {
             // The same rules have the same text.
             id: id_of(format!("{rules:?}").as_bytes()),
-            asked: asked.into_iter().cloned().collect(),
+            has_expressions: asked
+                .iter()
+                .any(|value| matches!(value, LabelValue::Expression(_))),
+            needs_response: asked.iter().any(|value| match value {
+                LabelValue::Expression(expression) => log::needs_response(expression),
+                _ => false,
+            }),
+            asked,
             rules: rules.clone(),
         }
     }
@@ -253,17 +269,21 @@ mod tests {
             assert_eq!(LabelValue::parse(expression), expected, "{expression}");
         }
         for expression in [
-            "",
-            "x",
-            "'a",
             "'a\\'b'",
-            "'a' + 'b'",
-            "request.headers[x]",
-            "upstream_peer.app",
+            "'a' + request.method",
+            "has(request.useragent) ? 'x' : 'y'",
+            "response.code >= 500",
         ] {
+            let parsed = Expression::parse(expression).expect(expression);
+            assert_eq!(
+                LabelValue::parse(expression),
+                Ok(LabelValue::Expression(parsed))
+            );
+        }
+        for expression in ["", "x", "'a", "request.headers[x]", "upstream_peer.app"] {
             let refused = LabelValue::parse(expression).expect_err(expression);
             assert!(
-                refused.starts_with(&format!("`{expression}` is not supported: a text")),
+                refused.starts_with(&format!("`{expression}`: ")),
                 "{refused}"
             );
         }

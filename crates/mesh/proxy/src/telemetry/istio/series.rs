@@ -7,14 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::tcp::TcpSeries;
 use super::{Custom, Metric, Observation, Peer, Protocol, Service};
 use crate::snapshot::Direction;
-use crate::stats::{Count, push_label};
+use crate::stats::{BOUNDS, Count, push_label};
 use crate::upstream::ClusterState;
 
 /// Envoy's bounds, for milliseconds and bytes alike, of whole numbers.
-const LIMITS: [u64; 19] = [
-    0, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000,
-    1_800_000, 3_600_000,
-];
+const LIMITS: [u64; BOUNDS.len()] = {
+    let mut limits = [0; BOUNDS.len()];
+    let mut at = 0;
+    while at < limits.len() {
+        limits[at] = BOUNDS[at].1;
+        at += 1;
+    }
+    limits
+};
 pub(super) const HISTOGRAMS: [Metric; 3] = [
     Metric::Duration,
     Metric::RequestBytes,
@@ -39,7 +44,7 @@ pub(crate) struct Series {
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
     /// By bound, the last one without; not cumulative.
-    pub(super) buckets: [Count; 20],
+    pub(super) buckets: [Count; BOUNDS.len() + 1],
     pub(super) sum: Count,
 }
 

@@ -1,6 +1,9 @@
 //! Filters: which requests and connections are logged.
 
+use periplus_cel::Expression;
+
 use super::entry::Entry;
+use super::expression;
 use super::format::is_written_by_proxies;
 use crate::flags::Flag;
 use crate::snapshot::HeaderMatch;
@@ -25,6 +28,7 @@ pub(crate) enum Filter {
         statuses: Vec<u32>,
         exclude: bool,
     },
+    Expression(Expression),
 }
 
 /// A comparison with a number.
@@ -77,6 +81,7 @@ impl Filter {
                 let status = entry.grpc.unwrap_or_else(|| grpc_status_of(entry));
                 statuses.contains(&status) != *exclude
             }
+            Self::Expression(expression) => expression.holds(entry),
         }
     }
 
@@ -84,6 +89,15 @@ impl Filter {
         match self {
             Self::And(filters) | Self::Or(filters) => filters.iter().any(Self::needs_sent_head),
             Self::Header(condition) => is_written_by_proxies(&condition.name),
+            Self::Expression(expression) => expression::needs_sent_head(expression),
+            _ => false,
+        }
+    }
+
+    pub(super) fn needs_response(&self) -> bool {
+        match self {
+            Self::And(filters) | Self::Or(filters) => filters.iter().any(Self::needs_response),
+            Self::Expression(expression) => expression::needs_response(expression),
             _ => false,
         }
     }
@@ -96,7 +110,7 @@ pub(crate) fn is_known_flag(name: &str) -> bool {
 }
 
 /// What the HTTP status says to a client of gRPC.
-fn grpc_status_of(entry: &Entry<'_>) -> u32 {
+pub(super) fn grpc_status_of(entry: &Entry<'_>) -> u32 {
     match entry.status {
         200 => 0,
         status => crate::grpc::status_of(status).into(),

@@ -48,35 +48,23 @@ impl Format {
         }
     }
 
-    fn any(&self, wanted: impl Fn(&Operator) -> bool + Copy) -> bool {
+    fn any(&self, wanted: fn(&Template) -> bool) -> bool {
         match self {
-            Self::Text(template) => template.any(wanted),
+            Self::Text(template) => wanted(template),
             Self::Json(json) => json.any(wanted),
         }
     }
 
     pub(super) fn needs_sent_head(&self) -> bool {
-        self.any(|operator| match operator {
-            Operator::Request(header) => header.names().any(is_written_by_proxies),
-            _ => false,
-        })
+        self.any(Template::needs_sent_head)
     }
 
     pub(super) fn needs_response(&self) -> bool {
-        self.any(|operator| matches!(operator, Operator::Response(_) | Operator::Trailer(_)))
+        self.any(Template::needs_response)
     }
 
     pub(super) fn needs_upstream_local(&self) -> bool {
-        self.any(|operator| {
-            matches!(
-                operator,
-                Operator::Simple(
-                    Simple::UpstreamLocalAddress
-                        | Simple::UpstreamLocalIp
-                        | Simple::UpstreamLocalPort
-                )
-            )
-        })
+        self.any(Template::needs_upstream_local)
     }
 }
 
@@ -138,7 +126,41 @@ impl Template {
         Kind::Text
     }
 
-    pub(super) fn any(&self, wanted: impl Fn(&Operator) -> bool) -> bool {
+    /// Its text for an entry.
+    pub(crate) fn text(&self, entry: &Entry<'_>) -> String {
+        let mut out = Vec::new();
+        self.append(entry, &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// Whether it tells of headers that the proxy itself writes into requests.
+    pub(crate) fn needs_sent_head(&self) -> bool {
+        self.any(|operator| match operator {
+            Operator::Request(header) => header.names().any(is_written_by_proxies),
+            _ => false,
+        })
+    }
+
+    /// Whether it tells of the response's headers or trailers.
+    pub(crate) fn needs_response(&self) -> bool {
+        self.any(|operator| matches!(operator, Operator::Response(_) | Operator::Trailer(_)))
+    }
+
+    /// Whether it tells of the proxy's own address on the way to the endpoint.
+    pub(crate) fn needs_upstream_local(&self) -> bool {
+        self.any(|operator| {
+            matches!(
+                operator,
+                Operator::Simple(
+                    Simple::UpstreamLocalAddress
+                        | Simple::UpstreamLocalIp
+                        | Simple::UpstreamLocalPort
+                )
+            )
+        })
+    }
+
+    fn any(&self, wanted: impl Fn(&Operator) -> bool) -> bool {
         self.pieces.iter().any(|piece| match piece {
             Piece::Text(_) => false,
             Piece::Operator(operator) => wanted(operator),

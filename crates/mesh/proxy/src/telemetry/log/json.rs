@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::entry::Entry;
 use super::format::Template;
-use super::operator::Operator;
 use super::value::Kind;
 
 /// The layout of an object.
@@ -31,7 +30,7 @@ impl Json {
         out.push(b'\n');
     }
 
-    pub(super) fn any(&self, wanted: impl Fn(&Operator) -> bool + Copy) -> bool {
+    pub(super) fn any(&self, wanted: fn(&Template) -> bool) -> bool {
         self.object.values().any(|node| node.any(wanted))
     }
 
@@ -97,10 +96,10 @@ impl Json {
 }
 
 impl Node {
-    fn any(&self, wanted: impl Fn(&Operator) -> bool + Copy) -> bool {
+    fn any(&self, wanted: fn(&Template) -> bool) -> bool {
         match self {
             Self::Fixed(_) => false,
-            Self::Template(template) => template.any(wanted),
+            Self::Template(template) => wanted(template),
             Self::Object(object) => object.values().any(|node| node.any(wanted)),
             Self::List(nodes) => nodes.iter().any(|node| node.any(wanted)),
         }

@@ -4,6 +4,7 @@
 //! them to the files. No worker ever waits for a disk.
 
 mod entry;
+mod expression;
 mod filter;
 mod format;
 mod json;
@@ -20,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) use self::entry::{Entry, Request, Upstream};
+pub(crate) use self::expression::needs_response;
 pub(crate) use self::filter::{Comparison, Filter, Op, is_known_flag};
 pub(crate) use self::format::{Format, Template};
 pub(crate) use self::json::{Json, Node};
@@ -58,7 +60,7 @@ impl LogView {
             needs_sent_head: any(|log| {
                 log.format.needs_sent_head() || log.filter.needs_sent_head()
             }),
-            needs_response: any(|log| log.format.needs_response()),
+            needs_response: any(|log| log.format.needs_response() || log.filter.needs_response()),
             needs_upstream_local: any(|log| log.format.needs_upstream_local()),
             logs: logs
                 .iter()

@@ -217,6 +217,8 @@ fn filters_take_what_they_name() {
         op: Op::AtLeast,
         value,
     };
+    let expression =
+        |text: &str| Filter::Expression(periplus_cel::Expression::condition(text).expect(text));
     let header = |name: &str, invert| {
         Filter::Header(HeaderMatch {
             name: name.to_owned(),
@@ -248,6 +250,25 @@ fn filters_take_what_they_name() {
             },
             false,
         ),
+        (
+            expression(
+                "response.headers['server'] == 'envoy' && response.trailers['grpc-status'] == '0'",
+            ),
+            true,
+        ),
+        (
+            expression("source.port == 0 && source.address == '10.0.0.7:0'"),
+            true,
+        ),
+        (
+            expression("request.size == 7 && request.id.startsWith('1111')"),
+            true,
+        ),
+        (
+            expression("has(upstream.address) || has(xds.cluster_name)"),
+            false,
+        ),
+        (expression("request.referer == ''"), false),
     ];
     for (filter, expected) in cases {
         let takes = with_entry(|mut entry| {

@@ -232,34 +232,6 @@ fn dropping(name: &str, at: SocketAddr, share: u32) -> Resource {
     Resource::new(name, &assignment)
 }
 
-/// Over HTTP/2: resets `/ur`, and never ends what it has begun to say to others.
-async fn streams() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
-                while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    if request.uri().path() == "/ur" {
-                        respond.send_reset(h2::Reason::INTERNAL_ERROR);
-                        continue;
-                    }
-                    let response = http::Response::new(());
-                    let mut send = respond.send_response(response, false).expect("sent");
-                    send.send_data(vec![b'x'; 500_000].into(), false)
-                        .expect("sent");
-                    tokio::spawn(async move {
-                        // Until the other side has had enough of it.
-                        let _ = std::future::poll_fn(|cx| send.poll_reset(cx)).await;
-                    });
-                }
-            });
-        }
-    });
-    address
-}
-
 pub(super) struct World {
     pub(super) admin: SocketAddr,
     out: SocketAddr,
@@ -367,7 +339,7 @@ impl World {
             endpoints("empty", &[]),
             endpoints("refused", &[free_address().await]),
             endpoints("full", &[origin.address]),
-            endpoints("streams", &[streams().await]),
+            endpoints("streams", &[overload::endless().await]),
             dropping("dropped", origin.address, 999_999),
             dropping("unserved", origin.address, 1_000_000),
         ];

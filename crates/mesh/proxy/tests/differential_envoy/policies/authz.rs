@@ -110,6 +110,11 @@ fn metadata(filter: &str, key: &str, pattern: MatchPattern) -> MetadataMatcher {
     }
 }
 
+/// How many filters there are.
+pub(crate) fn count() -> usize {
+    filters().len()
+}
+
 /// The filters, by name.
 pub(super) fn filters() -> Vec<(&'static str, Filters)> {
     const LONG: i32 = 900;
@@ -274,7 +279,7 @@ pub(super) fn filters() -> Vec<(&'static str, Filters)> {
 }
 
 /// What routes say of the filter, by path.
-pub(super) fn by_route() -> Vec<(&'static str, Any)> {
+pub(crate) fn by_route() -> Vec<(&'static str, Any)> {
     let per_route = |given| {
         pack_any(ExtAuthzPerRoute {
             r#override: Some(given),

@@ -395,6 +395,11 @@ fn one_of(value: &str) -> MatchPattern {
     }))
 }
 
+/// How many filters there are.
+pub(crate) fn count() -> usize {
+    filters(&Signer::new()).len()
+}
+
 /// The filters by name.
 pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
     let keys = signer.keys();
@@ -635,7 +640,7 @@ pub(super) async fn publish(keys: Published) -> SocketAddr {
 }
 
 /// What routes say of the filter, by path.
-pub(super) fn by_route() -> Vec<(&'static str, Any)> {
+pub(crate) fn by_route() -> Vec<(&'static str, Any)> {
     let wanted = |specifier| {
         pack_any(PerRouteConfig {
             requirement_specifier: Some(specifier),

@@ -2,9 +2,9 @@
 //! span and the same counts as from Envoy.
 
 mod authorizer;
-mod authz;
-mod jwt;
-mod rbac;
+pub(crate) mod authz;
+pub(crate) mod jwt;
+pub(crate) mod rbac;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -149,7 +149,7 @@ fn invert(mut matcher: HeaderMatcher) -> HeaderMatcher {
 }
 
 /// The policies by name.
-pub(super) fn policies() -> Vec<(&'static str, filter::Rbac)> {
+pub(crate) fn policies() -> Vec<(&'static str, filter::Rbac)> {
     let present = || header("x-user", HeaderMatchSpecifier::PresentMatch(true));
     let regex = RegexMatcher {
         regex: "/api/v[0-9]+/.*".to_owned(),
@@ -378,7 +378,7 @@ pub(super) fn requests() -> Vec<(&'static str, String)> {
 }
 
 /// What routes say of the filter, by path.
-pub(super) fn by_route() -> Vec<(&'static str, Any)> {
+pub(crate) fn by_route() -> Vec<(&'static str, Any)> {
     let all = enforced(
         Action::Deny,
         vec![("all", vec![anything()], vec![anybody()])],

@@ -1,0 +1,79 @@
+//! What routes ask about requests.
+
+use std::borrow::Cow;
+
+use crate::hashing::parameter;
+use crate::http1::head::Fields;
+use crate::http1::request::RequestHead;
+use crate::snapshot::{Conditions, HeaderMatch, QueryMatch};
+
+/// What a route may ask about a request.
+pub(crate) struct Asking<'a> {
+    pub(crate) request: &'a RequestHead,
+    pub(crate) head: &'a [u8],
+    pub(crate) scheme: &'static str,
+    pub(crate) is_grpc: bool,
+    /// The client has shown a certificate.
+    pub(crate) presented: bool,
+}
+
+/// Whether a request meets the rarer conditions of a route.
+#[cold]
+pub(crate) fn meets(
+    conditions: &Conditions,
+    asking: &Asking<'_>,
+    random: impl Fn() -> u64,
+) -> bool {
+    let target = asking.request.target.path.get(asking.head);
+    let query = memchr::memchr(b'?', target).map_or(&b""[..], |at| &target[at + 1..]);
+    let has = |condition: &QueryMatch| {
+        let value = parameter(query, condition.name.as_bytes());
+        value.is_some_and(|value| condition.value.matches(value))
+    };
+    let is_in = |share: u32| random() % 1_000_000 < u64::from(share);
+    (!conditions.grpc || asking.is_grpc)
+        && conditions
+            .presented
+            .is_none_or(|wanted| wanted == asking.presented)
+        && conditions.query.iter().all(has)
+        && conditions.per_million.is_none_or(is_in)
+}
+
+impl Asking<'_> {
+    /// Whether the request meets a condition on a header.
+    pub(crate) fn has(&self, condition: &HeaderMatch) -> bool {
+        matches_header(condition, self.request, self.head, self.scheme)
+    }
+}
+
+/// Whether a request meets a condition on a header, pseudo headers included.
+pub(crate) fn matches_header(
+    condition: &HeaderMatch,
+    request: &RequestHead,
+    head: &[u8],
+    scheme: &str,
+) -> bool {
+    let value = match condition.name.as_str() {
+        ":method" => Some(Cow::Borrowed(request.method(head))),
+        ":authority" | "host" => Some(Cow::Borrowed(request.target.authority.get(head))),
+        ":path" => Some(Cow::Borrowed(request.target.path.get(head))),
+        ":scheme" => Some(Cow::Borrowed(scheme.as_bytes())),
+        name => joined(&request.fields, name, head),
+    };
+    condition.matches(value.as_deref())
+}
+
+/// The value of a header; several fields of one name are one list (RFC 9110 §5.3).
+pub(crate) fn joined<'a>(fields: &Fields, name: &str, head: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    let mut values = fields.all_by_text(name, head);
+    let first = values.next()?;
+    let Some(second) = values.next() else {
+        return Some(Cow::Borrowed(first));
+    };
+    let mut whole = first.to_vec();
+    for value in std::iter::once(second).chain(values) {
+        whole.push(b',');
+        whole.extend_from_slice(value);
+    }
+    Some(Cow::Owned(whole))
+}
