@@ -57,11 +57,13 @@ impl<'a> Change<'a> {
             secrets,
             mesh,
             has_authority,
+            has_sessions,
             problems: _,
         } = old;
         let mut change = Self {
             everything: *mesh != new.mesh
                 || *has_authority != new.has_authority
+                || *has_sessions != new.has_sessions
                 || !is_same(destination_rules, &new.destination_rules)
                 || !is_same(peer_authentications, &new.peer_authentications)
                 || !gateway_api.is_same(&new.gateway_api)
