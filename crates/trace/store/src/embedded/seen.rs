@@ -41,10 +41,13 @@ impl Seen {
     }
 }
 
+/// Mixed by the finalizer of SplitMix64: ids need not be random in all their bits.
 fn bits_of(id: TraceId) -> [usize; 2] {
-    let id = id.as_u128();
-    let mixed = (id as u64 ^ (id >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    [mixed >> 44, mixed >> 22].map(|bit| bit as usize % BITS)
+    let mixed = id.low() ^ id.high();
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let mixed = mixed ^ mixed >> 31;
+    [mixed, mixed >> 32].map(|bit| bit as usize % BITS)
 }
 
 #[cfg(test)]
