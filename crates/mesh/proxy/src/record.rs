@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::call::Call;
 use crate::clock::Micros;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Rare};
 use crate::http1::name::Name;
 use crate::snapshot::Decorator;
 use crate::trace::{Details, Finished, RequestId, text};
@@ -115,6 +115,7 @@ impl Call {
             decided: self.decisions(exchange),
             asked: exchange.rare.as_ref().and_then(|rare| rare.asked.as_ref()),
             details: self.details(exchange),
+            metadata: exchange.rare.as_deref().map(Rare::metadata),
         }
     }
 

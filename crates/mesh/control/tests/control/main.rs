@@ -7,6 +7,7 @@ mod generate;
 mod kubernetes;
 mod live;
 mod localities;
+mod mesh_wide;
 mod mutual_tls;
 mod random;
 mod real_envoy;

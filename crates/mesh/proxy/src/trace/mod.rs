@@ -52,7 +52,7 @@ pub(crate) struct Tracer {
     /// The other custom tags.
     custom_tags: Vec<Tag>,
     /// Some of them is a request header.
-    has_header_tags: bool,
+    has_asking_tags: bool,
     exporter: Rc<Exporter>,
 }
 
@@ -79,13 +79,18 @@ enum TagValue {
         name: String,
         default: Option<String>,
     },
+    Metadata {
+        filter: String,
+        path: Vec<String>,
+        default: Option<String>,
+    },
 }
 
 impl Tag {
     fn that_vary(custom: &[CustomTag]) -> Vec<Self> {
         let vary = |tag: &&CustomTag| match tag.value {
             CustomTagValue::Literal(_) => VARYING.contains(&tag.name.as_str()),
-            CustomTagValue::RequestHeader { .. } => true,
+            CustomTagValue::RequestHeader { .. } | CustomTagValue::Metadata { .. } => true,
         };
         custom
             .iter()
@@ -96,6 +101,15 @@ impl Tag {
                     || custom.iter().filter(|other| other.name == tag.name).count() > 1,
                 value: match &tag.value {
                     CustomTagValue::Literal(text) => TagValue::Literal(text.clone()),
+                    CustomTagValue::Metadata {
+                        filter,
+                        path,
+                        default,
+                    } => TagValue::Metadata {
+                        filter: filter.clone(),
+                        path: path.clone(),
+                        default: default.clone(),
+                    },
                     CustomTagValue::RequestHeader { name, default } => TagValue::Header {
                         name: name.to_ascii_lowercase(),
                         default: default.clone(),
@@ -118,7 +132,9 @@ fn fixed_tags(custom: &[CustomTag], built_in: &[(&str, &str)]) -> FixedTags {
                 tags.retain(|(known, _)| *known != name);
                 tags.push((name, text));
             }
-            CustomTagValue::RequestHeader { .. } => tags.retain(|(known, _)| *known != name),
+            CustomTagValue::RequestHeader { .. } | CustomTagValue::Metadata { .. } => {
+                tags.retain(|(known, _)| *known != name)
+            }
         }
     }
     FixedTags::new(&tags)
@@ -173,10 +189,10 @@ impl Tracer {
                 .custom_tags
                 .iter()
                 .any(|tag| OF_CLUSTERS.contains(&tag.name.as_str())),
-            has_header_tags: tracing
+            has_asking_tags: tracing
                 .custom_tags
                 .iter()
-                .any(|tag| matches!(tag.value, CustomTagValue::RequestHeader { .. })),
+                .any(|tag| !matches!(tag.value, CustomTagValue::Literal(_))),
             custom_tags: Tag::that_vary(&tracing.custom_tags),
             exporter,
         }

@@ -15,8 +15,8 @@ use crate::flags::Flags;
 use crate::grpc::{self, GrpcStatus};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
-use crate::policy::Told;
 use crate::policy::authz::Asked;
+use crate::policy::{Metadata, Told};
 use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
 use crate::trace::attempt::{Attempt, push_peers};
@@ -63,6 +63,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) asked: Option<&'a Asked>,
     /// What Envoy's spans do not tell, if it is to be told.
     pub(crate) details: Option<Details<'a>>,
+    /// What filters have found out.
+    pub(crate) metadata: Option<&'a Metadata>,
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -362,15 +364,22 @@ impl Tracer {
         url.extend_from_slice(&path[..path.len().min(self.longest_path)]);
     }
 
-    /// The values of the custom tags that are headers, in their order.
+    /// The values of the custom tags that ask about the request, in their order.
     #[inline]
     fn custom_headers<'a>(&'a self, finished: &Finished<'a>) -> CustomHeaders<'a> {
         let mut headers = CustomHeaders::new();
-        if self.has_header_tags {
+        if self.has_asking_tags {
             for tag in &self.custom_tags {
-                if let TagValue::Header { name, .. } = &tag.value {
-                    let fields = &finished.request.fields;
-                    headers.push(fields.all_by_text(name, finished.head).next().map(text));
+                match &tag.value {
+                    TagValue::Literal(_) => {}
+                    TagValue::Header { name, .. } => {
+                        let fields = &finished.request.fields;
+                        headers.push(fields.all_by_text(name, finished.head).next().map(text));
+                    }
+                    TagValue::Metadata { filter, path, .. } => {
+                        let metadata = finished.metadata;
+                        headers.push(metadata.and_then(|known| known.text(filter, path)));
+                    }
                 }
             }
         }
@@ -400,7 +409,7 @@ impl Tracer {
         for tag in &self.custom_tags {
             let value = match &tag.value {
                 TagValue::Literal(text) => Some(text.as_str()),
-                TagValue::Header { default, .. } => headers
+                TagValue::Header { default, .. } | TagValue::Metadata { default, .. } => headers
                     .next()
                     .and_then(|header| header.as_deref())
                     .or(default.as_deref()),

@@ -91,6 +91,7 @@ impl ClusterState {
                 state.set_link(Link {
                     transport: endpoint.transport.clone(),
                     stats: tls_stats.clone(),
+                    keepalive: cluster.keepalive,
                 });
                 state.restore();
                 state.told.take();
@@ -192,6 +193,7 @@ impl ClusterState {
             state.set_link(Link {
                 transport: self.cluster.transport.clone(),
                 stats: self.tls_stats.clone(),
+                keepalive: self.cluster.keepalive,
             });
             state
         });

@@ -22,8 +22,8 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
 pub(super) use self::limit::bucket;
-use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
-use super::{metrics, policies};
+use super::check::{At, Refused, decode, ignored, must_be, nothing_else};
+use super::{istio, metrics, policies};
 use crate::policy::MOST_FILTERS;
 use crate::snapshot::{Filter, HttpFilter, MetricRules, PerFilter, PerFilters, Required};
 
@@ -62,7 +62,7 @@ pub(super) fn compile(
                 disabled: filter.disabled,
                 filter: of_type,
             }),
-            Known::Statistics => {}
+            Known::NoEffect => {}
             Known::PerRoute(_) => {
                 return Err(at.refuse("this configuration is one for routes"));
             }
@@ -92,7 +92,7 @@ pub(super) fn metric_rules(
 }
 
 fn unknown(name: &str, config: &Any, at: &At<'_>) -> Refused {
-    let of_type = short_type(&config.type_url);
+    let of_type = istio::type_of(config);
     at.refuse(format!("filter {name:?} ({of_type}) is not supported"))
 }
 
@@ -101,8 +101,8 @@ enum Known {
     Filter(Filter),
     /// What routes say of a filter is another message than its own.
     PerRoute(PerFilter),
-    /// It counts only.
-    Statistics,
+    /// It counts only, or does what is done in any case.
+    NoEffect,
     No,
 }
 
@@ -135,8 +135,11 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
         Known::Filter(Filter::Authz(Arc::new(authz)))
     } else if *url == ExtAuthzPerRoute::type_url() {
         Known::PerRoute(policies::authorizer_of_route(decode(config, at)?, at)?)
-    } else if *url == GrpcStats::type_url() || metrics::is_one(config) {
-        Known::Statistics
+    } else if *url == GrpcStats::type_url()
+        || metrics::is_one(config)
+        || istio::is_http(config, at)?
+    {
+        Known::NoEffect
     } else {
         Known::No
     })
@@ -186,7 +189,7 @@ fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Ref
         }
         Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),
         Known::PerRoute(wanted) => Ok(Some(wanted)),
-        Known::Statistics => Ok(None),
+        Known::NoEffect => Ok(None),
         Known::No if is_optional => Ok(None),
         Known::No => Err(unknown(name, &config, at)),
     }
