@@ -115,7 +115,8 @@ fn metadata(mut given: tag::custom_tag::Metadata, at: &At<'_>) -> Result<CustomT
     let key = given.metadata_key.take().unwrap_or_default();
     let segment = |(index, one): (usize, PathSegment)| match one.segment {
         Some(Segment::Key(key)) => Ok(key),
-        None => Err(at_key
+        // Lists have no keys.
+        Some(Segment::Index(_)) | None => Err(at_key
             .field("path")
             .index(index)
             .refuse("it must have a key")),

@@ -150,10 +150,8 @@ async fn paths_have_the_form_that_envoy_gives_them() {
     assert!(differing.is_empty(), "{differing:#?}");
     // Without any form each other spelling gets around the policy, with all of it none does.
     assert_eq!(secrets["paths_kept"].len(), 5, "{secrets:?}");
-    assert_eq!(
-        secrets["paths_base"],
-        ["/ok//secret", "/ok/x%2f..%5csecret"]
-    );
+    let left = ["/ok//secret", "/ok%2fsecret", "/ok/x%2f..%5csecret"];
+    assert_eq!(secrets["paths_base"], left);
     assert!(!secrets.contains_key("paths_decoded"), "{secrets:?}");
     let [ours, envoys] = pair.counts("path").await;
     let is_about_form = |(name, _): &(&String, &String)| name.contains("normaliz");
