@@ -395,7 +395,7 @@ impl Tracer {
         if self.has_asking_tags {
             for tag in &self.custom_tags {
                 match &tag.value {
-                    TagValue::Literal(_) => {}
+                    TagValue::Literal(_) | TagValue::Format(_) => {}
                     TagValue::Header { name, .. } => {
                         let fields = &finished.request.fields;
                         headers.push(fields.all_by_text(name, finished.head).next().map(text));
