@@ -27,7 +27,7 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
 pub(super) use self::limit::{bucket, fields};
-use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
+use super::check::{At, Refused, decode, ignored, must_be, nothing_else};
 use super::{istio, metrics, policies};
 use crate::policy::MOST_FILTERS;
 use crate::snapshot::{Filter, HttpFilter, MetricRules, PerFilter, PerFilters, Required};
