@@ -404,9 +404,9 @@ staticResources:
             ),
             (
                 CLUSTER,
-                "transport_socket",
-                json!({}),
-                "unknown field `transport_socket`",
+                "transport_socket_matches",
+                json!([]),
+                "unknown field `transport_socket_matches`",
             ),
             (
                 "/admin/address/socket_address",
