@@ -41,6 +41,10 @@ pub(crate) struct Connection {
     pub(crate) ended: bool,
     /// When it did.
     pub(crate) ended_at: Micros,
+    /// When the connection began,
+    opened: Micros,
+    /// and how many requests it has brought.
+    requests: u32,
 }
 
 /// What a connection does after an exchange.
@@ -97,6 +101,8 @@ impl Connection {
             stream,
             ended: false,
             ended_at: 0,
+            opened: worker.clock.now(),
+            requests: 0,
         }
     }
 
@@ -269,7 +275,9 @@ impl Connection {
             return Err(NoRequest::Gone);
         }
         let timeout = self.call.view.manager.idle_timeout;
-        self.call.timer.set(self.call.answered_at, timeout);
+        let idle_until = timeout.map(|timeout| self.call.answered_at + timeout.as_micros() as u64);
+        let ends = [idle_until, self.due()].into_iter().flatten().min();
+        self.call.timer.set_at(ends);
         let mut draining = false;
         poll_fn(|cx| {
             if self.registered.is_draining() && !std::mem::replace(&mut draining, true) {
@@ -303,7 +311,11 @@ impl Connection {
             .poll_passed(|| self.call.worker.clock.now(), cx)
             .is_ready()
         {
-            self.call.view.http.cx_idle_timeout.increment();
+            let http = &self.call.view.http;
+            match self.is_due(self.call.worker.clock.now()) {
+                true => http.cx_max_duration_reached.increment(),
+                false => http.cx_idle_timeout.increment(),
+            }
             return Poll::Ready(Err(NoRequest::Gone));
         }
         Poll::Pending
@@ -323,6 +335,7 @@ impl Connection {
 
     /// A request begins: it runs on the newest configuration.
     fn begin_request(&mut self, length: usize) {
+        self.requests = self.requests.saturating_add(1);
         self.call.buffer.pin(length);
         if self.call.buffer.capacity() - length < 4096 {
             // A large head must leave room for the body.
@@ -337,7 +350,35 @@ impl Connection {
     /// Whether the connection is to end after its current exchange.
     #[inline]
     pub(crate) fn is_to_end(&self) -> bool {
-        self.registered.is_draining() || self.current.is_outdated || self.call.gives_up_connection()
+        self.registered.is_draining()
+            || self.current.is_outdated
+            || self.call.gives_up_connection()
+            || self.is_used_up()
+    }
+
+    /// Whether it has served for as long, or for as many requests, as it may, which is counted.
+    fn is_used_up(&self) -> bool {
+        let view = &self.call.view;
+        let most = view.manager.max_requests_per_connection;
+        if most.is_some_and(|most| self.requests >= most) {
+            view.http.cx_max_requests_reached.increment();
+            return true;
+        }
+        let is_old = self.is_due(self.call.worker.clock.now());
+        if is_old {
+            view.http.cx_max_duration_reached.increment();
+        }
+        is_old
+    }
+
+    /// When it ends, used or not.
+    fn due(&self) -> Option<Micros> {
+        let longest = self.call.view.manager.max_connection_duration?;
+        Some(self.opened + longest.as_micros() as u64)
+    }
+
+    fn is_due(&self, now: Micros) -> bool {
+        self.due().is_some_and(|due| due <= now)
     }
 
     fn limits(&self) -> Limits {

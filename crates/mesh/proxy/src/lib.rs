@@ -33,6 +33,7 @@ pub mod inspect;
 mod listener;
 mod net;
 mod overload;
+mod paths;
 mod plan;
 mod policy;
 mod publish;

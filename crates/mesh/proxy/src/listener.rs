@@ -252,6 +252,9 @@ fn listen(address: SocketAddr, kind: SocketKind, share: bool) -> io::Result<std:
             socket.set_freebind_v4(true)?;
         }
     }
+    if let Some(keepalive) = &kind.keepalive {
+        socket.set_tcp_keepalive(&keepalive.of_socket())?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -1,18 +1,20 @@
 //! A byte stream to a peer, over TCP or TLS: everything above sees only polls.
 
+mod rewound;
+
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
+pub(crate) use self::rewound::Rewound;
 use crate::buffer::Buffer;
-use crate::snapshot::Cluster;
+use crate::snapshot::{Cluster, TcpKeepalive};
 use crate::tls::{Secured, TlsLayer};
 
 /// One connection to a client or to an endpoint.
@@ -91,6 +93,14 @@ impl Stream {
         };
         source.bind(&socket)?;
         Ok(Self::new(socket.connect(address).await?))
+    }
+
+    /// The same stream, whose other side is probed when it is silent.
+    pub(crate) fn with_keepalive(self, keepalive: Option<TcpKeepalive>) -> io::Result<Self> {
+        if let Some(keepalive) = keepalive {
+            SockRef::from(&self.tcp).set_tcp_keepalive(&keepalive.of_socket())?;
+        }
+        Ok(self)
     }
 
     /// The same stream, which begins with bytes that were read of it already.
@@ -334,67 +344,5 @@ pub(crate) fn original_destination(
         // Transparent sockets get redirected connections too: those that a workload makes.
         Some(asked) => Some(asked),
         None => is_transparent.then_some(local),
-    }
-}
-
-/// A stream some of whose bytes were read already, to find out what they are.
-#[derive(Debug)]
-pub(crate) struct Rewound {
-    /// They come first.
-    read: Bytes,
-    stream: Stream,
-}
-
-impl Rewound {
-    pub(crate) fn new(read: &[u8], stream: Stream) -> Self {
-        Self {
-            read: Bytes::copy_from_slice(read),
-            stream,
-        }
-    }
-}
-
-impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return AsyncRead::poll_read(Pin::new(&mut self.stream), cx, into);
-        }
-        let length = self.read.len().min(into.remaining());
-        into.put_slice(&self.read.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.stream), cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_shutdown(Pin::new(&mut self.stream), cx)
     }
 }

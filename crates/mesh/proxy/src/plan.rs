@@ -47,6 +47,9 @@ pub(crate) async fn decide(
     if call.is_shed() || call.is_one_too_many(exchange) || call.has_head_too_many(exchange) {
         return Ok(Plan::Reply(Reply::new(503, "envoy overloaded")));
     }
+    if let Some(answer) = call.form_path(exchange) {
+        return Ok(Plan::Reply(answer));
+    }
     if let Err(refused) = call.locate(exchange) {
         return Ok(Plan::Reply(refused));
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::call::Call;
 use crate::clock::Micros;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Rare};
 use crate::http1::name::Name;
 use crate::snapshot::Decorator;
 use crate::telemetry::log::Template;
@@ -163,6 +163,7 @@ impl Call {
                 .and_then(|rare| rare.limited.as_ref()),
             formats: more.formats,
             details: more.details,
+            metadata: exchange.rare.as_deref().map(Rare::metadata),
         }
     }
 

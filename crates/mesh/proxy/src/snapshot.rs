@@ -20,6 +20,7 @@ mod health;
 mod inspection;
 mod limit;
 mod listener;
+mod paths;
 mod pattern;
 mod protocol;
 mod retry;
@@ -68,8 +69,11 @@ pub use self::limit::{
     Descriptor, LimitAction, LimitField, LimitRule, OfHost, RateLimit, RouteLimits, TokenBucket,
 };
 pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, SocketKind, TcpProxy};
+pub use self::paths::{EscapedSlashes, Paths};
 pub use self::pattern::{Pattern, Replacement};
-pub use self::protocol::{Codec, GrpcTimeouts, Http2Options, Keepalive, UpstreamProtocol};
+pub use self::protocol::{
+    Codec, GrpcTimeouts, Http2Options, Keepalive, TcpKeepalive, UpstreamProtocol,
+};
 pub use self::retry::{BackOff, RateLimited, ResetHeader, RetryOn, RetryPolicy};
 pub use self::session::{Session, SessionBy, Wanted};
 pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
@@ -144,6 +148,10 @@ pub struct ConnectionManager {
     pub max_headers: usize,
     /// `common_http_protocol_options.idle_timeout` of a downstream connection.
     pub idle_timeout: Option<Duration>,
+    /// `common_http_protocol_options.max_connection_duration` of a downstream connection.
+    pub max_connection_duration: Option<Duration>,
+    /// `common_http_protocol_options.max_requests_per_connection` of a downstream connection.
+    pub max_requests_per_connection: Option<u32>,
     /// `stream_idle_timeout`.
     pub stream_idle_timeout: Option<Duration>,
     /// `request_headers_timeout`: the slowloris guard.
@@ -154,6 +162,8 @@ pub struct ConnectionManager {
     pub max_stream_duration: Option<Duration>,
     /// What is done with `x-forwarded-client-cert`.
     pub client_cert: ClientCert,
+    /// What is done to paths first of all.
+    pub paths: Paths,
     /// The filters before the router.
     pub filters: Vec<HttpFilter>,
     /// `codec_type`.
@@ -184,11 +194,14 @@ impl ConnectionManager {
             max_request_head_bytes: 60 * 1024,
             max_headers: 100,
             idle_timeout: Some(Duration::from_secs(3600)),
+            max_connection_duration: None,
+            max_requests_per_connection: None,
             stream_idle_timeout: Some(Duration::from_secs(300)),
             request_headers_timeout: None,
             request_timeout: None,
             max_stream_duration: None,
             client_cert: ClientCert::default(),
+            paths: Paths::default(),
             filters: Vec::new(),
             codec: Codec::Auto,
             http2: Http2Options::default(),
@@ -280,6 +293,15 @@ pub struct CustomTag {
 pub enum CustomTagValue {
     /// A fixed text; `environment` tags are resolved to one when they are compiled.
     Literal(String),
+    /// What a filter has found out about the request, with what to use when it has not.
+    Metadata {
+        /// The filter.
+        filter: String,
+        /// The keys of the value, from the outside.
+        path: Vec<String>,
+        /// Used when there is no value; without one, the tag is left out.
+        default: Option<String>,
+    },
     /// A request header, with what to use when it is absent.
     RequestHeader {
         /// The header's name, lower case.

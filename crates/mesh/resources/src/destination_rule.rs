@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use crate::client_tls::ClientTls;
 use crate::host::Host;
+use crate::keepalive::TcpKeepalive;
 use crate::load_balancer::LoadBalancer;
 use crate::meta::{ExportTo, Labels};
 use crate::outlier_detection::OutlierDetection;
@@ -121,6 +122,8 @@ pub struct ConnectionPool {
     pub idle_timeout: Option<Duration>,
     /// `tcp.maxConnectionDuration`.
     pub max_connection_duration: Option<Duration>,
+    /// `tcp.tcpKeepalive`.
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// `http.http2KeepAlive`: how often a connection is probed, and how long it has to answer.
     pub keep_alive: Option<(Duration, Duration)>,
     /// `http.h2UpgradePolicy` and `http.useClientProtocol`.
@@ -286,14 +289,16 @@ impl ConnectionPool {
             refused: &[],
         };
         const TCP: Shape = Shape {
-            known: &["maxConnections", "connectTimeout", "maxConnectionDuration"],
-            refused: &[
-                ("tcpKeepalive", "the system's defaults are used"),
-                (
-                    "idleTimeout",
-                    "idle connections of TCP are kept for one hour; for HTTP write `http.idleTimeout`",
-                ),
+            known: &[
+                "maxConnections",
+                "connectTimeout",
+                "maxConnectionDuration",
+                "tcpKeepalive",
             ],
+            refused: &[(
+                "idleTimeout",
+                "idle connections of TCP are kept for one hour; for HTTP write `http.idleTimeout`",
+            )],
         };
         const HTTP: Shape = Shape {
             known: &[
@@ -324,6 +329,7 @@ impl ConnectionPool {
             }
             limits.max_connection_duration =
                 tcp.optional("maxConnectionDuration", View::duration)?;
+            limits.tcp_keepalive = tcp.optional("tcpKeepalive", TcpKeepalive::read)?;
         }
         if let Some(http) = pool.get("http") {
             let http = http.object(&HTTP)?;

@@ -17,6 +17,7 @@ mod gateway;
 pub mod gateway_api;
 mod host;
 mod ingress;
+mod keepalive;
 mod kind;
 mod kubernetes;
 mod load_balancer;
@@ -55,14 +56,15 @@ pub use host::Host;
 pub use ingress::{
     IngressBackend, IngressPath, IngressRule, IngressSecret, KubernetesIngress, PathType,
 };
+pub use keepalive::TcpKeepalive;
 pub use kind::Kind;
 pub use kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod, SliceEndpoint};
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use locality::{Locality, LocalityBalancing, LocalityKind};
 pub use mesh_config::{
     AccessLog, AccessLogFormat, Authorizer, CheckedBody, ExtensionProvider, HttpAuthorizer,
-    LogProvider, MeshConfig, ProviderKind, ProxyTracing, QuotaAction, QuotaLimit, QuotaProvider,
-    TagSource, TraceContext,
+    LogProvider, MeshConfig, PathNormalization, ProviderKind, ProxyTracing, QuotaAction,
+    QuotaLimit, QuotaProvider, TagSource, TraceContext,
 };
 pub use meta::{ExportTo, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;

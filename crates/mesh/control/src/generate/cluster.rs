@@ -9,7 +9,10 @@ use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::R
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
 };
-use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
+use envoy_types::pb::envoy::config::cluster::v3::{
+    CircuitBreakers, Cluster, UpstreamConnectionOptions,
+};
+use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{
     Address, BindConfig, Http1ProtocolOptions, Http2ProtocolOptions,
@@ -27,8 +30,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
-    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TrafficPolicy,
-    WorkloadEntry,
+    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TcpKeepalive,
+    TrafficPolicy, WorkloadEntry,
 };
 
 use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
@@ -318,9 +321,15 @@ fn base(index: &Index, name: &str, discovery: DiscoveryType, policy: &TrafficPol
         }),
         ..Thresholds::default()
     };
+    let of_mesh = index.mesh().keepalive;
+    let keepalive = match (pool.tcp_keepalive, of_mesh) {
+        (Some(own), Some(of_mesh)) => Some(own.or(of_mesh)),
+        (own, of_mesh) => own.or(of_mesh),
+    };
     Cluster {
         name: name.to_owned(),
         alt_stat_name: names::alt_stat_name(name),
+        upstream_connection_options: keepalive.map(probed),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery.into())),
         connect_timeout: duration(connect_timeout),
         circuit_breakers: Some(CircuitBreakers {
@@ -328,6 +337,19 @@ fn base(index: &Index, name: &str, discovery: DiscoveryType, policy: &TrafficPol
             ..CircuitBreakers::default()
         }),
         ..Cluster::default()
+    }
+}
+
+/// How the other side of connections is probed.
+fn probed(keepalive: TcpKeepalive) -> UpstreamConnectionOptions {
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).ok().and_then(uint32);
+    UpstreamConnectionOptions {
+        tcp_keepalive: Some(core::TcpKeepalive {
+            keepalive_probes: keepalive.probes.and_then(uint32),
+            keepalive_time: keepalive.time.and_then(seconds),
+            keepalive_interval: keepalive.interval.and_then(seconds),
+        }),
+        ..UpstreamConnectionOptions::default()
     }
 }
 

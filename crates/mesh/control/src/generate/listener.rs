@@ -10,7 +10,8 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    ForwardClientCertDetails, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
+    ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+    SetCurrentClientCertDetails, UpgradeConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_filter,
@@ -19,6 +20,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use envoy_types::pb::google::protobuf::Any;
+use periplus_resources::PathNormalization;
 
 use super::access_log::access_logs;
 use super::policy;
@@ -111,8 +113,16 @@ pub(super) fn http(
         any(&Router::default()),
     ));
     let (forwards, shown) = peer(index, edge, side);
+    let paths = index.mesh().paths;
+    let decodes = paths == PathNormalization::DecodeAndMergeSlashes;
     let manager = HttpConnectionManager {
         stat_prefix,
+        normalize_path: boolean(paths != PathNormalization::None),
+        merge_slashes: decodes || paths == PathNormalization::MergeSlashes,
+        path_with_escaped_slashes_action: match decodes {
+            true => PathWithEscapedSlashesAction::UnescapeAndForward.into(),
+            false => PathWithEscapedSlashesAction::default().into(),
+        },
         http_filters,
         tracing: tracing(index, proxy, side),
         access_log: access_logs(index, proxy, side),

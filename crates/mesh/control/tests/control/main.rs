@@ -9,6 +9,7 @@ mod guarded;
 mod kubernetes;
 mod live;
 mod localities;
+mod mesh_wide;
 mod mutual_tls;
 mod proxyless;
 mod random;

@@ -80,6 +80,7 @@ pub(super) fn build_cluster(
             _ => None,
         },
         sources: spec.sources.clone(),
+        keepalive: spec.keepalive,
         connect_timeout: spec.connect_timeout,
         balancing: spec.balancing,
         spread: assignment.spread(&spec.spread),

@@ -19,11 +19,12 @@ use super::manager::{http1_options, over_ads};
 use super::tls::Names;
 use super::transport::Transports;
 use super::{
-    balancing, bind, breakers, health_check, http2, original_destination, outlier, transport,
+    balancing, bind, breakers, health_check, http2, istio, keepalive, original_destination,
+    outlier, transport,
 };
 use crate::snapshot::{
     Balancing, ClusterLimits, HealthCheck, Http2Options, OriginalDestination, OutlierDetection,
-    Spread, UpstreamProtocol,
+    Spread, TcpKeepalive, UpstreamProtocol,
 };
 
 /// A checked cluster.
@@ -46,6 +47,7 @@ pub(crate) struct ClusterSpec {
     pub(crate) discovery: Discovery,
     /// The addresses that connections are made from, at most one of a family.
     pub(crate) sources: Vec<IpAddr>,
+    pub(crate) keepalive: Option<TcpKeepalive>,
     pub(crate) transports: Transports,
 }
 
@@ -124,6 +126,11 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         Some(config) => bind::compile(config, &at.field("upstream_bind_config"))?,
         None => Vec::new(),
     };
+    for (index, filter) in std::mem::take(&mut cluster.filters).iter().enumerate() {
+        let at = &at.field("filters");
+        istio::of_cluster(filter, &at.index(index))?;
+    }
+    let keepalive = tcp_keepalive(&mut cluster, at)?;
     let (protocol, mut common) = http_options(&mut cluster, at)?;
     let at_common = at.field("common_http_protocol_options");
     let idle_timeout = timeout(
@@ -187,8 +194,22 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         closes_on_failure,
         discovery,
         sources,
+        keepalive,
         transports,
     })
+}
+
+fn tcp_keepalive(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<Option<TcpKeepalive>, Refused> {
+    let Some(mut options) = cluster.upstream_connection_options.take() else {
+        return Ok(None);
+    };
+    let at = &at.field("upstream_connection_options");
+    let keepalive = match options.tcp_keepalive.take() {
+        Some(given) => keepalive::compile(given, &at.field("tcp_keepalive"))?,
+        None => None,
+    };
+    nothing_else(&options, at)?;
+    Ok(keepalive)
 }
 
 fn health_check(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<Option<HealthCheck>, Refused> {

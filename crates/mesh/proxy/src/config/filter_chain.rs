@@ -19,7 +19,7 @@ use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_ty
 use super::manager::{self, ManagerSpec};
 use super::tls::{DownstreamTls, Names};
 use super::transport;
-use super::{filters, metrics, policies, tcp_proxy};
+use super::{filters, istio, metrics, policies, tcp_proxy};
 use crate::snapshot::{ChainMatch, Cidr, ConnectionRules, SourceType, TcpProxy};
 
 /// A checked filter chain.
@@ -81,6 +81,8 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
             Some(ConfigType::TypedConfig(config)) if metrics::is_one(config) => {
                 metrics = metrics::compile(config, &at.field("typed_config"))?;
             }
+            Some(ConfigType::TypedConfig(config))
+                if istio::is_connection(config, &at.field("typed_config"))? => {}
             _ => checked.push(rules(filter, at)?),
         }
     }
@@ -89,7 +91,7 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
     let config = typed_config(last.config_type, at)?;
     let kind = short_type(&config.type_url);
     if kind == HttpConnectionManager::full_name() {
-        if before > 0 {
+        if !rules.is_empty() {
             let reason = "filters of connections are not supported before it, \
                           those of its http_filters are";
             return Err(at.refuse(reason));
@@ -113,7 +115,7 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
 /// A filter before the last one.
 fn rules(filter: pb::Filter, at: &At<'_>) -> Result<ConnectionRules, Refused> {
     let config = typed_config(filter.config_type, at)?;
-    let kind = short_type(&config.type_url);
+    let kind = istio::type_of(&config);
     let at_config = &at.field("typed_config");
     if kind == Rbac::full_name() {
         let (rbac, stat_prefix) = policies::connections(decode(&config, at_config)?, at_config)?;

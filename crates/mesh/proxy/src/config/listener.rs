@@ -9,12 +9,12 @@ use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 
-use super::access_log;
 use super::check::{At, Refused, flag, ignored, nothing_else, timeout};
 use super::filter_chain::{self, ChainSpec, ServiceSpec};
 use super::inspection::{self, Filters};
 use super::manager::RouteSource;
 use super::tls::{DownstreamTls, Names};
+use super::{access_log, keepalive};
 use crate::snapshot::{
     AccessLog, Direction, Exempt, FilterKind, Inspection, ListenerFilter, SocketKind,
 };
@@ -143,7 +143,14 @@ pub(crate) fn compile(
         )?,
         continue_on_timeout: std::mem::take(&mut listener.continue_on_listener_filters_timeout),
     };
+    let options = std::mem::take(&mut listener.socket_options);
+    let options = keepalive::of_options(options, &at.field("socket_options"))?;
+    let keepalive = match listener.tcp_keepalive.take() {
+        Some(given) => keepalive::compile(given, &at.field("tcp_keepalive"))?,
+        None => options,
+    };
     let socket = SocketKind {
+        keepalive,
         transparent: flag(listener.transparent.take(), false),
         freebind: flag(listener.freebind.take(), false),
     };

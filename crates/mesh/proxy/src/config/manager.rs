@@ -15,8 +15,8 @@ use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfi
 use super::check::{At, Refused, decode, duration, flag, ignored, must_be, nothing_else, timeout};
 use super::{access_log, filters, http2, route, tracing, upgrade};
 use crate::snapshot::{
-    CertDetails, ClientCert, Codec, ConnectionManager, ForwardClientCert, Http2Options, RouteTable,
-    ServerHeader,
+    CertDetails, ClientCert, Codec, ConnectionManager, EscapedSlashes, ForwardClientCert,
+    Http2Options, Paths, RouteTable, ServerHeader,
 };
 
 /// A checked connection manager.
@@ -58,7 +58,7 @@ pub(crate) fn compile(
     let filters = filters::compile(filters, &at.field("http_filters"))?;
     let client_cert = client_cert(&mut manager, at)?;
     check_request_ids(&mut manager, at)?;
-    check_paths(&mut manager, at)?;
+    let paths = paths(&mut manager, at)?;
     let routes = route_source(manager.route_specifier.take(), at)?;
     let tracing = match manager.tracing.take() {
         Some(tracing) => tracing::compile(tracing, &at.field("tracing"))?,
@@ -69,8 +69,7 @@ pub(crate) fn compile(
         .common_http_protocol_options
         .take()
         .unwrap_or_default();
-    let (idle_timeout, max_stream_duration, max_headers) =
-        common_options(common, &at.field("common_http_protocol_options"))?;
+    let common = common_options(common, &at.field("common_http_protocol_options"))?;
     let max_head_kb = manager
         .max_request_headers_kb
         .take()
@@ -116,8 +115,10 @@ pub(crate) fn compile(
         server_name,
         server_header,
         max_request_head_bytes: max_head_kb as usize * 1024,
-        max_headers,
-        idle_timeout,
+        max_headers: common.max_headers,
+        idle_timeout: common.idle_timeout,
+        max_connection_duration: common.max_connection_duration,
+        max_requests_per_connection: common.max_requests_per_connection,
         stream_idle_timeout: timeout(
             manager.stream_idle_timeout.take(),
             Some(DEFAULT_STREAM_IDLE_TIMEOUT),
@@ -133,8 +134,9 @@ pub(crate) fn compile(
             None,
             &at.field("request_timeout"),
         )?,
-        max_stream_duration,
+        max_stream_duration: common.max_stream_duration,
         client_cert,
+        paths,
         filters,
         codec,
         http2,
@@ -142,8 +144,9 @@ pub(crate) fn compile(
         access_logs,
         metrics,
     };
+    // `100 Continue` comes from the endpoint whether or not this asks for it.
     ignored!(manager: drain_timeout, drain_timeout_jitter,
-        delayed_close_timeout, stream_flush_timeout);
+        delayed_close_timeout, stream_flush_timeout, proxy_100_continue);
     nothing_else(&manager, at)?;
     Ok(ManagerSpec {
         routes,
@@ -196,11 +199,25 @@ pub(crate) fn http1_options(
     nothing_else(&options, at)
 }
 
-/// Idle and longest times, and the most headers.
+/// What holds for both versions.
+struct CommonOptions {
+    idle_timeout: Option<Duration>,
+    max_connection_duration: Option<Duration>,
+    max_requests_per_connection: Option<u32>,
+    max_stream_duration: Option<Duration>,
+    max_headers: usize,
+}
+
 fn common_options(
     mut options: core::HttpProtocolOptions,
     at: &At<'_>,
-) -> Result<(Option<Duration>, Option<Duration>, usize), Refused> {
+) -> Result<CommonOptions, Refused> {
+    let max_connection_duration = timeout(
+        options.max_connection_duration.take(),
+        None,
+        &at.field("max_connection_duration"),
+    )?;
+    let max_requests = options.max_requests_per_connection.take();
     let max_stream_duration = timeout(
         options.max_stream_duration.take(),
         None,
@@ -221,7 +238,14 @@ fn common_options(
             .refuse("it must be at least 1"));
     }
     nothing_else(&options, at)?;
-    Ok((idle_timeout, max_stream_duration, max_headers as usize))
+    Ok(CommonOptions {
+        idle_timeout,
+        max_connection_duration,
+        // Zero is no limit.
+        max_requests_per_connection: max_requests.map(|most| most.value).filter(|most| *most > 0),
+        max_stream_duration,
+        max_headers: max_headers as usize,
+    })
 }
 
 /// Who is believed about the certificates of clients.
@@ -277,26 +301,27 @@ fn uuid(config: UuidRequestIdConfig, at: &At<'_>) -> Result<(), Refused> {
     )
 }
 
-/// What would change paths and authorities: only what leaves them as they are.
-fn check_paths(manager: &mut pb::HttpConnectionManager, at: &At<'_>) -> Result<(), Refused> {
-    must_be(
-        manager.normalize_path.take(),
-        false,
-        &at.field("normalize_path"),
-    )?;
+/// What is done to paths.
+fn paths(manager: &mut pb::HttpConnectionManager, at: &At<'_>) -> Result<Paths, Refused> {
     let action = std::mem::take(&mut manager.path_with_escaped_slashes_action);
-    match PathWithEscapedSlashesAction::try_from(action) {
+    let escaped_slashes = match PathWithEscapedSlashesAction::try_from(action) {
         Ok(
             PathWithEscapedSlashesAction::ImplementationSpecificDefault
             | PathWithEscapedSlashesAction::KeepUnchanged,
-        ) => Ok(()),
-        Ok(other) => Err(at
-            .field("path_with_escaped_slashes_action")
-            .refuse(format!("{} is not supported", other.as_str_name()))),
-        Err(_) => Err(at
-            .field("path_with_escaped_slashes_action")
-            .refuse("is not known")),
-    }
+        ) => EscapedSlashes::Keep,
+        Ok(PathWithEscapedSlashesAction::RejectRequest) => EscapedSlashes::Reject,
+        Ok(PathWithEscapedSlashesAction::UnescapeAndRedirect) => EscapedSlashes::Redirect,
+        Ok(PathWithEscapedSlashesAction::UnescapeAndForward) => EscapedSlashes::Forward,
+        Err(_) => {
+            let at = at.field("path_with_escaped_slashes_action");
+            return Err(at.refuse("is not known"));
+        }
+    };
+    Ok(Paths {
+        normalizes: flag(manager.normalize_path.take(), false),
+        merges_slashes: std::mem::take(&mut manager.merge_slashes),
+        escaped_slashes,
+    })
 }
 
 fn route_source(specifier: Option<RouteSpecifier>, at: &At<'_>) -> Result<RouteSource, Refused> {

@@ -28,6 +28,8 @@ mod hash_policy;
 mod health_check;
 mod http2;
 mod inspection;
+mod istio;
+mod keepalive;
 mod limits;
 mod listener;
 mod manager;

@@ -1,5 +1,6 @@
 //! What is taken, and what becomes of it.
 
+mod istiod;
 mod refused;
 mod tracers;
 mod waiting;

@@ -87,7 +87,12 @@ pub(super) fn compile(
         versions,
         suites,
         groups,
-        alpn: alpn.into_iter().map(String::into_bytes).collect(),
+        // Whoever agrees on it sends what he has to tell before anything else: the exchange is not made here.
+        alpn: alpn
+            .into_iter()
+            .filter(|protocol| protocol != "istio-peer-exchange")
+            .map(String::into_bytes)
+            .collect(),
     })
 }
 

@@ -10,6 +10,9 @@ use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{
 };
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as pb;
+use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::PathSegment;
+use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
+use envoy_types::pb::envoy::r#type::metadata::v3::metadata_kind::Kind as MetadataKindOf;
 use envoy_types::pb::envoy::r#type::tracing::v3 as tag;
 use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::Type as TagType;
 use envoy_types::pb::envoy::r#type::v3::Percent;
@@ -93,7 +96,7 @@ fn custom_tag(tag: tag::CustomTag, at: &At<'_>) -> Result<Option<CustomTag>, Ref
             name: header.name.to_ascii_lowercase(),
             default: Some(header.default_value).filter(|value| !value.is_empty()),
         },
-        Some(TagType::Metadata(_)) => return Err(at.field("metadata").refuse("is not supported")),
+        Some(TagType::Metadata(metadata)) => self::metadata(metadata, &at.field("metadata"))?,
         Some(TagType::Value(format)) => {
             // As in Envoy, what has no value is nothing, and not `-`.
             let template = Template::parse(&format, true);
@@ -106,6 +109,38 @@ fn custom_tag(tag: tag::CustomTag, at: &At<'_>) -> Result<Option<CustomTag>, Ref
         name: tag.tag,
         value,
     }))
+}
+
+/// What filters have found out about a request; of what else there may be metadata, there is none here.
+fn metadata(mut given: tag::custom_tag::Metadata, at: &At<'_>) -> Result<CustomTagValue, Refused> {
+    let kind = given.kind.take().and_then(|kind| kind.kind);
+    if !matches!(kind, None | Some(MetadataKindOf::Request(_))) {
+        return Err(at.field("kind").refuse("only request is supported"));
+    }
+    let at_key = &at.field("metadata_key");
+    let key = given.metadata_key.take().unwrap_or_default();
+    let segment = |(index, one): (usize, PathSegment)| match one.segment {
+        Some(Segment::Key(key)) => Ok(key),
+        // Lists have no keys.
+        Some(Segment::Index(_)) | None => Err(at_key
+            .field("path")
+            .index(index)
+            .refuse("it must have a key")),
+    };
+    let path: Vec<_> = key
+        .path
+        .into_iter()
+        .enumerate()
+        .map(segment)
+        .collect::<Result<_, _>>()?;
+    if key.key.is_empty() || path.is_empty() {
+        return Err(at_key.refuse("it must have a key and a path"));
+    }
+    Ok(CustomTagValue::Metadata {
+        filter: key.key,
+        path,
+        default: Some(given.default_value).filter(|value| !value.is_empty()),
+    })
 }
 
 fn compile_provider(provider: Http, at: &At<'_>) -> Result<TracingProvider, Refused> {

@@ -27,7 +27,8 @@ use crate::policy::quota::{self, QuotaView};
 use crate::policy::{Decided, RBAC, RbacView};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::{
-    ConnectionManager, Cors, Fault, Filter, HttpFilter, PerFilters, RateLimit, Session, SessionBy,
+    ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HttpFilter, PerFilters,
+    RateLimit, Session, SessionBy,
 };
 use crate::stats::{CorsStats, LimitStats, Registry};
 use crate::worker::Worker;
@@ -86,6 +87,8 @@ pub(crate) struct Maker<'a> {
     jwt: RefCell<Vec<Rc<JwtView>>>,
     authz: RefCell<Vec<Rc<AuthzView>>>,
     quotas: RefCell<Vec<Rc<QuotaView>>>,
+    /// What spans tell besides.
+    tags: &'a [CustomTag],
 }
 
 impl<'a> Maker<'a> {
@@ -98,6 +101,10 @@ impl<'a> Maker<'a> {
             jwt: RefCell::default(),
             authz: RefCell::default(),
             quotas: RefCell::default(),
+            tags: manager
+                .tracing
+                .as_ref()
+                .map_or(&[], |tracing| &tracing.custom_tags),
         }
     }
 
@@ -119,15 +126,17 @@ impl<'a> Maker<'a> {
         self.filters.iter().filter_map(of_route).collect()
     }
 
-    /// Whether a filter asks for what rules have decided.
+    /// Whether a filter or a tag of spans asks for what rules have decided.
     fn tells_decisions(&self) -> bool {
-        self.filters.iter().any(|filter| match &filter.filter {
-            Filter::Authz(authz) => authz
-                .enabled_by
-                .as_ref()
-                .is_some_and(|asked| asked.filter == RBAC),
-            _ => false,
-        })
+        let is_asked = |tag: &CustomTag| matches!(&tag.value, CustomTagValue::Metadata { filter, .. } if filter == RBAC);
+        self.tags.iter().any(is_asked)
+            || self.filters.iter().any(|filter| match &filter.filter {
+                Filter::Authz(authz) => authz
+                    .enabled_by
+                    .as_ref()
+                    .is_some_and(|asked| asked.filter == RBAC),
+                _ => false,
+            })
     }
 
     /// The filter as a route wants it, where the connection manager has another one; none if it does nothing.

@@ -54,6 +54,10 @@ struct Server {
     timer: Timer,
     /// Since when the client is asked to open no more streams.
     closing: Option<Micros>,
+    /// When the connection began,
+    opened: Micros,
+    /// and how many streams it has brought.
+    streams: u32,
 }
 
 /// A stream that is to be served.
@@ -108,6 +112,8 @@ pub(crate) async fn serve(connection: Connection) {
         current,
         timer: call.timer,
         closing: None,
+        opened: call.worker.clock.now(),
+        streams: 0,
         shared: Rc::new(Shared {
             idle_since: Cell::new(call.worker.clock.now()),
             worker: call.worker,
@@ -157,15 +163,26 @@ impl Server {
         self.poll_idle(cx)
     }
 
-    /// Closes a connection that has had no stream for too long.
+    /// When the client is asked to open no more streams, used or not.
+    fn due(&self) -> Option<Micros> {
+        let longest = self.current.view.manager.max_connection_duration?;
+        Some(self.opened + longest.as_micros() as u64).filter(|_| self.closing.is_none())
+    }
+
+    /// Closes a connection that has had no stream for too long, or is as old as it may be.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = &self.shared;
         let since = shared.idle_since.get();
         let idle_timeout = self.current.view.manager.idle_timeout;
+        let due = self.due();
         match self.closing {
-            _ if shared.active.get() > 0 => self.timer.set_at(None),
+            _ if shared.active.get() > 0 => self.timer.set_at(due),
             Some(closing) => self.timer.set(since.max(closing), Some(CLOSING)),
-            None => self.timer.set(since, idle_timeout),
+            None => {
+                let idle_until = idle_timeout.map(|timeout| since + timeout.as_micros() as u64);
+                self.timer
+                    .set_at([idle_until, due].into_iter().flatten().min());
+            }
         }
         let now = || shared.worker.clock.now();
         if self.timer.poll_passed(now, cx).is_pending() {
@@ -174,7 +191,11 @@ impl Server {
         if self.closing.is_some() {
             return Poll::Ready(());
         }
-        self.current.view.http.cx_idle_timeout.increment();
+        let http = &self.current.view.http;
+        match due.is_some_and(|due| due <= now()) {
+            true => http.cx_max_duration_reached.increment(),
+            false => http.cx_idle_timeout.increment(),
+        }
         self.close();
         // The GOAWAY is written by another round.
         cx.waker().wake_by_ref();
@@ -195,6 +216,12 @@ impl Server {
             .renew(&shared.worker, shared.registered.listener());
         let (head, body) = request.into_parts();
         let call = shared.call(self.current.view.clone());
+        self.streams = self.streams.saturating_add(1);
+        let most = self.current.view.manager.max_requests_per_connection;
+        if most.is_some_and(|most| self.streams >= most) && self.closing.is_none() {
+            self.current.view.http.cx_max_requests_reached.increment();
+            self.close();
+        }
         if self.current.is_outdated || call.gives_up_connection() {
             self.close();
         }

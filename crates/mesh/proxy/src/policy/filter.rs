@@ -205,6 +205,11 @@ impl Call {
         let head = self.buffer.head();
         let mut text = self.request.method(head).to_vec();
         text.push(b' ');
+        if self.request.target.absolute {
+            // It says what the host is (RFC 9112 §3.2.2).
+            text.extend_from_slice(b"http://");
+            text.extend_from_slice(self.request.target.authority.get(head));
+        }
         text.extend_from_slice(target);
         text.extend_from_slice(match self.request.minor_version {
             0 => b" HTTP/1.0\r\n",

@@ -1,5 +1,6 @@
 //! What filters find out about a request for those behind them (Envoy's dynamic metadata).
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -42,6 +43,15 @@ impl Metadata {
     pub(crate) fn of<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let entries = self.0.iter().filter(move |entry| entry.filter == filter);
         entries.map(|entry| (&*entry.key, &*entry.value))
+    }
+
+    /// The value at a path of keys as text: a text itself, anything else as JSON.
+    pub(crate) fn text(&self, filter: &str, path: &[String]) -> Option<Cow<'_, str>> {
+        Some(match self.get(filter, path)? {
+            Value::Null => return None,
+            Value::String(text) => text.into(),
+            other => other.to_string().into(),
+        })
     }
 
     /// The value at a path of keys.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Balancing, HealthCheck, Http2Options, Labels, OutlierDetection, Spread, Transport,
-    UpstreamProtocol,
+    Balancing, HealthCheck, Http2Options, Labels, OutlierDetection, Spread, TcpKeepalive,
+    Transport, UpstreamProtocol,
 };
 use crate::balance::{Members, MembersCell};
 use crate::call::Protocol;
@@ -26,6 +26,8 @@ pub struct Cluster {
     pub original_destination: Option<OriginalDestination>,
     /// `upstream_bind_config`: the addresses that connections are made from, at most one of a family.
     pub sources: Vec<IpAddr>,
+    /// `upstream_connection_options.tcp_keepalive`.
+    pub keepalive: Option<TcpKeepalive>,
     /// `connect_timeout`.
     pub connect_timeout: Duration,
     /// `lb_policy`.
@@ -84,6 +86,7 @@ impl Default for Cluster {
             localities: Vec::new(),
             original_destination: None,
             sources: Vec::new(),
+            keepalive: None,
             connect_timeout: Duration::from_secs(5),
             balancing: Balancing::RoundRobin,
             spread: Spread::default(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     AccessLog, ChainMatch, ChainTls, ConnectionManager, ConnectionRules, Direction, Inspection,
-    MetricRules, WeightedCluster, choose,
+    MetricRules, TcpKeepalive, WeightedCluster, choose,
 };
 
 /// An address and what serves its connections.
@@ -56,6 +56,8 @@ pub struct SocketKind {
     pub transparent: bool,
     /// `freebind`: the address need not be this host's.
     pub freebind: bool,
+    /// `tcp_keepalive`, which connections have from it.
+    pub keepalive: Option<TcpKeepalive>,
 }
 
 /// `FilterChain`.

@@ -52,6 +52,35 @@ pub struct Keepalive {
     pub jitter_percent: u32,
 }
 
+/// `TcpKeepalive`: probes of the kernel that find out whether the other side is still there. `None` is the system's
+/// default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// `keepalive_probes`: after how many without an answer the connection ends.
+    pub probes: Option<u32>,
+    /// `keepalive_time`: how long nothing is heard before the first.
+    pub time: Option<Duration>,
+    /// `keepalive_interval` between them.
+    pub interval: Option<Duration>,
+}
+
+impl TcpKeepalive {
+    /// The same as an option of sockets.
+    pub(crate) fn of_socket(self) -> socket2::TcpKeepalive {
+        let mut options = socket2::TcpKeepalive::new();
+        if let Some(probes) = self.probes {
+            options = options.with_retries(probes);
+        }
+        if let Some(time) = self.time {
+            options = options.with_time(time);
+        }
+        if let Some(interval) = self.interval {
+            options = options.with_interval(interval);
+        }
+        options
+    }
+}
+
 impl Default for Http2Options {
     fn default() -> Self {
         Self {

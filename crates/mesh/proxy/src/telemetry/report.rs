@@ -73,7 +73,9 @@ impl Telemetry {
     ) -> Option<Box<Self>> {
         let of_tags = tags.iter().filter_map(|tag| match &tag.value {
             CustomTagValue::Format(format) => Some(&format.0),
-            CustomTagValue::Literal(_) | CustomTagValue::RequestHeader { .. } => None,
+            CustomTagValue::Literal(_)
+            | CustomTagValue::RequestHeader { .. }
+            | CustomTagValue::Metadata { .. } => None,
         });
         let of_tags: Vec<_> = of_tags.collect();
         if logs.is_none() && metrics.is_none() && of_tags.is_empty() {

@@ -54,7 +54,7 @@ pub(crate) struct Tracer {
     /// The other custom tags.
     custom_tags: Vec<Tag>,
     /// Some of them is a request header.
-    has_header_tags: bool,
+    has_asking_tags: bool,
     /// Some of them is a format string.
     has_formats: bool,
     exporter: Rc<Exporter>,
@@ -84,13 +84,20 @@ enum TagValue {
         default: Option<String>,
     },
     Format(Template),
+    Metadata {
+        filter: String,
+        path: Vec<String>,
+        default: Option<String>,
+    },
 }
 
 impl Tag {
     fn that_vary(custom: &[CustomTag]) -> Vec<Self> {
         let vary = |tag: &&CustomTag| match tag.value {
             CustomTagValue::Literal(_) => VARYING.contains(&tag.name.as_str()),
-            CustomTagValue::RequestHeader { .. } | CustomTagValue::Format(_) => true,
+            CustomTagValue::RequestHeader { .. }
+            | CustomTagValue::Format(_)
+            | CustomTagValue::Metadata { .. } => true,
         };
         custom
             .iter()
@@ -101,6 +108,15 @@ impl Tag {
                     || custom.iter().filter(|other| other.name == tag.name).count() > 1,
                 value: match &tag.value {
                     CustomTagValue::Literal(text) => TagValue::Literal(text.clone()),
+                    CustomTagValue::Metadata {
+                        filter,
+                        path,
+                        default,
+                    } => TagValue::Metadata {
+                        filter: filter.clone(),
+                        path: path.clone(),
+                        default: default.clone(),
+                    },
                     CustomTagValue::RequestHeader { name, default } => TagValue::Header {
                         name: name.to_ascii_lowercase(),
                         default: default.clone(),
@@ -124,7 +140,9 @@ fn fixed_tags(custom: &[CustomTag], built_in: &[(&str, &str)]) -> FixedTags {
                 tags.retain(|(known, _)| *known != name);
                 tags.push((name, text));
             }
-            CustomTagValue::RequestHeader { .. } | CustomTagValue::Format(_) => {
+            CustomTagValue::RequestHeader { .. }
+            | CustomTagValue::Format(_)
+            | CustomTagValue::Metadata { .. } => {
                 tags.retain(|(known, _)| *known != name);
             }
         }
@@ -181,10 +199,13 @@ impl Tracer {
                 .custom_tags
                 .iter()
                 .any(|tag| OF_CLUSTERS.contains(&tag.name.as_str())),
-            has_header_tags: tracing
-                .custom_tags
-                .iter()
-                .any(|tag| matches!(tag.value, CustomTagValue::RequestHeader { .. })),
+            has_asking_tags: tracing.custom_tags.iter().any(|tag| {
+                let value = &tag.value;
+                !matches!(
+                    value,
+                    CustomTagValue::Literal(_) | CustomTagValue::Format(_)
+                )
+            }),
             has_formats: tracing
                 .custom_tags
                 .iter()
@@ -215,7 +236,7 @@ impl Tracer {
     pub(crate) fn formats(&self) -> impl Iterator<Item = &Template> {
         self.custom_tags.iter().filter_map(|tag| match &tag.value {
             TagValue::Format(template) => Some(template),
-            TagValue::Literal(_) | TagValue::Header { .. } => None,
+            TagValue::Literal(_) | TagValue::Header { .. } | TagValue::Metadata { .. } => None,
         })
     }
 

@@ -15,9 +15,9 @@ use crate::flags::Flags;
 use crate::grpc::GrpcStatus;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
-use crate::policy::Told;
 use crate::policy::authz::Asked;
 use crate::policy::quota::Limited;
+use crate::policy::{Metadata, Told};
 use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
 use crate::trace::attempt::{Attempt, push_peers};
@@ -69,6 +69,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) formats: &'a [String],
     /// What Envoy's spans do not tell, if it is to be told.
     pub(crate) details: Option<&'a Details<'a>>,
+    /// What filters have found out.
+    pub(crate) metadata: Option<&'a Metadata>,
 }
 
 /// Memory for texts that must be put together; a worker keeps it.
@@ -386,15 +388,22 @@ impl Tracer {
         url.extend_from_slice(&path[..path.len().min(self.longest_path)]);
     }
 
-    /// The values of the custom tags that are headers, in their order.
+    /// The values of the custom tags that ask about the request, in their order.
     #[inline]
     fn custom_headers<'a>(&'a self, finished: &Finished<'a>) -> CustomHeaders<'a> {
         let mut headers = CustomHeaders::new();
-        if self.has_header_tags {
+        if self.has_asking_tags {
             for tag in &self.custom_tags {
-                if let TagValue::Header { name, .. } = &tag.value {
-                    let fields = &finished.request.fields;
-                    headers.push(fields.all_by_text(name, finished.head).next().map(text));
+                match &tag.value {
+                    TagValue::Literal(_) | TagValue::Format(_) => {}
+                    TagValue::Header { name, .. } => {
+                        let fields = &finished.request.fields;
+                        headers.push(fields.all_by_text(name, finished.head).next().map(text));
+                    }
+                    TagValue::Metadata { filter, path, .. } => {
+                        let metadata = finished.metadata;
+                        headers.push(metadata.and_then(|known| known.text(filter, path)));
+                    }
                 }
             }
         }
@@ -433,7 +442,7 @@ impl Tracer {
                     .next()
                     .map(String::as_str)
                     .filter(|text| !text.is_empty()),
-                TagValue::Header { default, .. } => headers
+                TagValue::Header { default, .. } | TagValue::Metadata { default, .. } => headers
                     .next()
                     .and_then(|header| header.as_deref())
                     .or(default.as_deref()),

@@ -93,6 +93,7 @@ impl ClusterState {
                 state.set_link(Link {
                     transport: endpoint.transport.clone(),
                     stats: tls_stats.clone(),
+                    keepalive: cluster.keepalive,
                 });
                 state.restore();
                 state.told.take();
@@ -212,6 +213,7 @@ impl ClusterState {
             state.set_link(Link {
                 transport: self.cluster.transport.clone(),
                 stats: self.tls_stats.clone(),
+                keepalive: self.cluster.keepalive,
             });
             state
         });

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 
 use crate::inspect::proxy_protocol::{write_v1, write_v2};
 use crate::net::{Source, Stream};
-use crate::snapshot::{ProxyVersion, Transport};
+use crate::snapshot::{ProxyVersion, TcpKeepalive, Transport};
 use crate::stats::TlsStats;
 use crate::tls::{ClientTls, Secured, TlsLayer};
 
@@ -20,6 +20,8 @@ pub(crate) type Behind = Option<(SocketAddr, SocketAddr)>;
 pub(crate) struct Link {
     pub(super) transport: Transport,
     pub(super) stats: Option<Arc<TlsStats>>,
+    /// Whether the other side is probed.
+    pub(super) keepalive: Option<TcpKeepalive>,
 }
 
 impl Link {
@@ -28,6 +30,7 @@ impl Link {
         Self {
             transport,
             stats: None,
+            keepalive: None,
         }
     }
 
@@ -56,7 +59,8 @@ impl Link {
         {
             return Err(io::Error::other(NotReady));
         }
-        let mut stream = Stream::connect(address, source).await?;
+        let stream = Stream::connect(address, source).await?;
+        let mut stream = stream.with_keepalive(self.keepalive)?;
         if let Some(version) = self.transport.proxy_protocol {
             send_header(&mut stream, version, behind).await?;
         }
@@ -95,15 +99,27 @@ async fn shake(
         // An address is never sent; sessions are kept under it.
         None => ServerName::from(address.ip()),
     };
-    let alpn = match tls.alpn.as_slice() {
-        [] if alpn.is_empty() => Vec::new(),
-        [] => vec![alpn.to_vec()],
-        configured => configured.to_vec(),
-    };
+    let alpn = offered(&tls.alpn, alpn);
     let layer = TlsLayer::client(tls.config.clone(), name, alpn)?;
     let own = tls.identity.clone();
     let secured = |layer: &TlsLayer| Secured::of(layer.state(), own, None);
     stream.with_tls(layer, secured).await
+}
+
+/// What is offered over a connection for this protocol, if a cluster has this list.
+fn offered(configured: &[Vec<u8>], protocol: &[u8]) -> Vec<Vec<u8>> {
+    let is_of_mesh = || configured.iter().any(|name| name == b"istio");
+    let says_what = |name: &Vec<u8>| name.starts_with(b"istio-");
+    let of_mesh: &[&[u8]] = match protocol {
+        _ if configured.is_empty() && protocol.is_empty() => return Vec::new(),
+        _ if configured.is_empty() => &[protocol],
+        // A proxy of the mesh has to see that it is HTTP: Istio's own do it by a filter of each listener.
+        _ if !is_of_mesh() || configured.iter().any(says_what) => return configured.to_vec(),
+        b"http/1.1" => &[b"istio-http/1.1", b"istio", b"http/1.1"],
+        b"h2" => &[b"istio-h2", b"istio", b"h2"],
+        _ => return configured.to_vec(),
+    };
+    of_mesh.iter().map(|name| name.to_vec()).collect()
 }
 
 async fn send_header(stream: &mut Stream, version: ProxyVersion, behind: Behind) -> io::Result<()> {
@@ -122,4 +138,29 @@ async fn send_header(stream: &mut Stream, version: ProxyVersion, behind: Behind)
         }
     }
     tokio::io::AsyncWriteExt::write_all(stream, &header).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_of_the_mesh_sees_what_is_spoken() {
+        for (configured, protocol, expected) in [
+            ("", "", ""),
+            ("", "http/1.1", "http/1.1"),
+            ("h2 http/1.1", "http/1.1", "h2 http/1.1"),
+            ("istio", "http/1.1", "istio-http/1.1 istio http/1.1"),
+            ("istio h2", "h2", "istio-h2 istio h2"),
+            ("istio", "", "istio"),
+            ("istio-http/1.1 istio", "http/1.1", "istio-http/1.1 istio"),
+        ] {
+            let list = |text: &str| -> Vec<Vec<u8>> {
+                let names = text.split_whitespace();
+                names.map(|name| name.as_bytes().to_vec()).collect()
+            };
+            let made = offered(&list(configured), protocol.as_bytes());
+            assert_eq!(made, list(expected), "{configured:?} for {protocol:?}");
+        }
+    }
 }

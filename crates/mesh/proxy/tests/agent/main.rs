@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use periplus_proxy::{Agent, Options, bootstrap};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
@@ -162,7 +163,7 @@ async fn what_is_refused_is_told_and_changes_nothing() {
     agent.ready().await;
 
     let mut unsupported = manager("r");
-    unsupported.proxy_100_continue = true;
+    unsupported.skip_xff_append = true;
     let refused = listener("l", at, TrafficDirection::Outbound, unsupported);
     let bad = world("c", origin.address, at).with(
         LISTENER,
@@ -180,8 +181,7 @@ async fn what_is_refused_is_told_and_changes_nothing() {
             .clone()
     })
     .await;
-    let expected =
-        "listener \"l\": filter_chains[0].filters[0].proxy_100_continue: is not supported";
+    let expected = "listener \"l\": filter_chains[0].filters[0].skip_xff_append: is not supported";
     assert_eq!(nack.message, expected);
     assert_eq!(get(at, "/").await.expect("an answer").status(), 200);
     assert_eq!(page(admin, "/ready").await.status(), 200);
@@ -374,4 +374,55 @@ async fn a_listener_that_cannot_bind_is_named_and_tried_again() {
     agent.ready().await;
     answers(at, "one got 0 bytes").await;
     agent.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn endpoints_are_found_by_their_names() {
+    use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+        ClusterDiscoveryType, DiscoveryType, DnsLookupFamily,
+    };
+    let origin = Origin::start("one").await;
+    let port = origin.address.port();
+    for kind in [DiscoveryType::StrictDns, DiscoveryType::LogicalDns] {
+        let plane = ControlPlane::start().await;
+        let at = free_address().await;
+        let named = eds_cluster("c", |cluster| {
+            cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
+            cluster.eds_cluster_config = None;
+            cluster.dns_lookup_family = DnsLookupFamily::V4Only as i32;
+            cluster.load_assignment = Some(named_endpoint("localhost", port));
+        });
+        let world = world("c", origin.address, at)
+            .with(CLUSTER, ResourceSet::from_iter([named]))
+            .with(ENDPOINT, ResourceSet::default());
+        plane.worlds.set(NODE, world);
+        let (agent, admin) = start(plane.address).await;
+        // The name is looked up before the listener opens: no request is lost to that.
+        agent.ready().await;
+        let answer = get(at, "/").await.expect("an answer");
+        assert_eq!(answer.body, "one got 0 bytes", "{kind:?}");
+        let clusters = page(admin, "/clusters").await.body;
+        let endpoint = format!("c::127.0.0.1:{port}::health_flags::healthy\n");
+        assert!(clusters.contains(&endpoint), "{kind:?}: {clusters}");
+        agent.shutdown(Duration::from_secs(1)).await;
+    }
+}
+
+/// One endpoint whose address is looked up.
+fn named_endpoint(name: &str, port: u16) -> ClusterLoadAssignment {
+    use envoy_types::pb::envoy::config::core::v3::address::Address;
+    use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+    use prost::Message as _;
+
+    let by_address = endpoints("c", &[([127, 0, 0, 1], port).into()]);
+    let bytes = by_address.body().value.as_slice();
+    let mut made = ClusterLoadAssignment::decode(bytes).expect("valid");
+    let endpoint = &mut made.endpoints[0].lb_endpoints[0];
+    if let Some(HostIdentifier::Endpoint(endpoint)) = &mut endpoint.host_identifier
+        && let Some(address) = &mut endpoint.address
+        && let Some(Address::SocketAddress(socket)) = &mut address.address
+    {
+        name.clone_into(&mut socket.address);
+    }
+    made
 }

@@ -265,6 +265,35 @@ pub(crate) fn from_half_of(most: u32, action: &str) -> Value {
 }
 
 #[tokio::test]
+async fn a_proxy_without_memory_refuses_requests() {
+    const HEAP: &str = "envoy.resource_monitors.fixed_heap";
+    const CONFIG: &str =
+        "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig";
+    for (most_bytes, status) in [(1_u64, 503), (1 << 40, 200)] {
+        let overload = json!({
+            "refresh_interval": "0.01s",
+            "resource_monitors": [{
+                "name": HEAP,
+                "typed_config": {"@type": CONFIG, "max_heap_size_bytes": most_bytes},
+            }],
+            "actions": [{
+                "name": "envoy.overload_actions.stop_accepting_requests",
+                "triggers": [{"name": HEAP, "threshold": {"value": 0.95}}],
+            }],
+        });
+        let world = World::start(Options::default(), overload).await;
+        let is_short = u64::from(status == 503);
+        let active = "overload.envoy.overload_actions.stop_accepting_requests.active";
+        world.wait_stat(active, is_short).await;
+        let answer = get(world.outbound, "/").await.expect("an answer");
+        assert_eq!(answer.status(), status, "{most_bytes}");
+        let refused = world.stat("http.test.downstream_rq_overload_close").await;
+        assert_eq!(refused, Some(is_short));
+        world.agent.shutdown(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
 async fn with_too_much_to_do_less_is_done_and_counted() {
     for action in [
         "stop_accepting_requests",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use periplus_proxy::snapshot::{Balancing, Endpoint, LeastRequest};
+use periplus_proxy::snapshot::{Balancing, Endpoint, LeastRequest, SocketKind, TcpKeepalive};
 
 use crate::support::config::cluster;
 use crate::support::origin::{Origin, ok, read_request};
@@ -218,4 +218,132 @@ fn connections_are_used_for_so_many_requests_and_so_long() {
     // Idle ones are closed too when their time is over.
     mesh.wait_stat("cluster.app.upstream_cx_active", 0);
     assert!(mesh.stat("cluster.app.upstream_cx_max_duration_reached") >= 1);
+}
+
+/// In how many seconds the kernel probes the other side of the one connection between ports, if it does.
+fn probe_in(local: Option<u16>, remote: Option<u16>) -> Option<u64> {
+    const ESTABLISHED: &str = "01";
+    const PROBES: &str = "02";
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's connections");
+    let is = |address: &str, port: Option<u16>| {
+        port.is_none_or(|port| address.ends_with(&format!(":{port:04X}")))
+    };
+    table.lines().find_map(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let [_, from, to, ESTABLISHED, _, timer, ..] = columns.as_slice() else {
+            return None;
+        };
+        let (kind, left) = timer.split_once(':')?;
+        let left = u64::from_str_radix(left, 16).ok()?;
+        // In hundredths of a second, whatever the kernel's own clock.
+        (is(from, local) && is(to, remote) && kind == PROBES).then_some(left / 100)
+    })
+}
+
+#[test]
+fn the_kernel_probes_silent_peers_if_that_is_wanted() {
+    let keepalive = |seconds| TcpKeepalive {
+        probes: Some(3),
+        time: Some(Duration::from_secs(seconds)),
+        interval: Some(Duration::from_secs(5)),
+    };
+    for (of_cluster, of_listener) in [(None, None), (Some(700), Some(90))] {
+        let origin = Origin::saying("fine");
+        let mut config = Config::to(&origin);
+        config.clusters[0].keepalive = of_cluster.map(keepalive);
+        let mesh = config.start();
+        let mut listener = mesh.config.listener("test", mesh.address);
+        listener.socket = Some(SocketKind {
+            keepalive: of_listener.map(keepalive),
+            ..SocketKind::default()
+        });
+        let changed = mesh.config.snapshot(2, vec![listener]);
+        mesh.published.publish(changed);
+        mesh.applied(2);
+        let mut client = mesh.client();
+        assert_eq!(client.get("/").status, 200);
+        let probes = || {
+            let upstream = probe_in(None, Some(origin.address.port()));
+            let downstream = probe_in(Some(mesh.address.port()), None);
+            (upstream, downstream)
+        };
+        if of_cluster.is_none() {
+            assert_eq!(probes(), (None, None));
+            continue;
+        }
+        wait_for("the kernel's timers", || match probes() {
+            (Some(651..=700), Some(41..=90)) => Some(()),
+            _ => None,
+        });
+    }
+}
+
+#[test]
+fn a_client_connection_ends_after_so_many_requests() {
+    let origin = Origin::saying("fine");
+    let mesh = Config::to(&origin)
+        .with_manager(|manager| manager.max_requests_per_connection = Some(2))
+        .start();
+    for _ in 0..2 {
+        let mut client = mesh.client();
+        assert_eq!(client.get("/").header("connection"), None);
+        let last = client.get("/");
+        assert_eq!(last.status, 200);
+        assert_eq!(last.header("connection").as_deref(), Some("close"));
+        assert!(client.is_closed());
+    }
+    mesh.wait_stat("http.test.downstream_cx_max_requests_reached", 2);
+    mesh.wait_stat("http.test.downstream_rq_2xx", 4);
+}
+
+#[test]
+fn a_client_connection_ends_when_it_is_old_enough() {
+    let origin = Origin::new(|request| {
+        if request.path() == "/slow" {
+            pause(Duration::from_millis(600));
+        }
+        Some(ok("fine"))
+    });
+    let mesh = Config::to(&origin)
+        .with_manager(|manager| manager.max_connection_duration = Some(Duration::from_millis(400)))
+        .start();
+    // What is under way is answered as if nothing were, but for the word that nothing follows.
+    let mut client = mesh.client();
+    let last = client.get("/slow");
+    assert_eq!((last.status, last.text().as_str()), (200, "fine"));
+    assert_eq!(last.header("connection").as_deref(), Some("close"));
+    assert!(client.is_closed());
+    mesh.wait_stat("http.test.downstream_cx_max_duration_reached", 1);
+    // One that is idle just ends.
+    let mut client = mesh.client();
+    assert_eq!(client.get("/").status, 200);
+    assert!(client.is_closed());
+    mesh.wait_stat("http.test.downstream_cx_max_duration_reached", 2);
+    mesh.wait_stat("http.test.downstream_cx_idle_timeout", 0);
+}
+
+/// How many sockets listen on a port.
+fn listening_on(port: u16) -> usize {
+    const LISTENING: &str = "0A";
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's sockets");
+    let port = format!(":{port:04X}");
+    let is_one = |line: &&str| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        matches!(columns.as_slice(), [_, local, _, LISTENING, ..] if local.ends_with(&port))
+    };
+    table.lines().filter(is_one).count()
+}
+
+#[test]
+fn there_are_as_many_workers_as_cores_unless_a_number_is_given() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for (wanted, expected) in [(0, cores), (3, 3)] {
+        let origin = Origin::saying("fine");
+        let mut config = Config::to(&origin);
+        config.options.workers = wanted;
+        let mesh = config.start();
+        // Each has a socket of its own.
+        assert_eq!(listening_on(mesh.address.port()), expected);
+        assert_eq!(mesh.client().get("/").status, 200);
+    }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use periplus_proxy::snapshot::{Codec, Keepalive, RouteAction};
 
+use crate::support::config::Mesh;
 use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, block,
     connect, frame, next, next_of,
@@ -211,6 +212,44 @@ fn an_idle_connection_is_closed_with_a_goaway() {
     while next(&mut client).is_some() {}
     mesh.wait_stat("http.test.downstream_cx_idle_timeout", 1);
     mesh.wait_stat("http.test.downstream_cx_active", 0);
+}
+
+#[test]
+fn a_connection_has_its_requests_and_its_time_and_then_a_goaway() {
+    let ends = |mesh: &Mesh, client: &mut Client, counted: &str| {
+        let goaway = next_of(client, GOAWAY).expect("a GOAWAY");
+        assert_eq!(goaway.number(4), NO_ERROR);
+        while next(client).is_some() {}
+        mesh.wait_stat(&format!("http.test.{counted}"), 1);
+        mesh.wait_stat("http.test.downstream_cx_idle_timeout", 0);
+    };
+    let mesh = Config::to(&Origin::saying("ok"))
+        .with_manager(|manager| manager.max_requests_per_connection = Some(2))
+        .start();
+    let mut client = connect(mesh.address);
+    for stream in [1, 3] {
+        client.send(frame(
+            HEADERS,
+            END_STREAM | END_HEADERS,
+            stream,
+            block(&GET),
+        ));
+    }
+    ends(&mesh, &mut client, "downstream_cx_max_requests_reached");
+    // Both were answered.
+    mesh.wait_stat("http.test.downstream_rq_2xx", 2);
+
+    // A stream that is open does not keep it from being told.
+    let mesh = Config::to(&silent())
+        .with_manager(|manager| manager.max_connection_duration = Some(Duration::from_millis(300)))
+        .start();
+    let mut client = connect(mesh.address);
+    client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, block(&GET)));
+    let goaway = next_of(&mut client, GOAWAY).expect("a GOAWAY");
+    assert_eq!(goaway.number(4), NO_ERROR);
+    client.send(frame(RST_STREAM, 0, 1, CANCEL.to_be_bytes()));
+    while next(&mut client).is_some() {}
+    mesh.wait_stat("http.test.downstream_cx_max_duration_reached", 1);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use periplus_proxy::snapshot::{Forward, RouteAction};
 
 use crate::support::collector::TestSpan;
 use crate::support::config::{Mesh, cluster, forward_within, free_address};
+use crate::support::h2::{H2Client, run};
 use crate::support::origin::{Origin, ok};
 use crate::support::{Collector, Config, forward, pause, route};
 
@@ -178,6 +179,30 @@ fn each_failure_has_its_status_text_and_flag() {
     mesh.wait_stat("cluster.app.upstream_rq_timeout", 1);
     mesh.wait_stat("cluster.refused.upstream_cx_connect_fail", 1);
     mesh.wait_stat("cluster.refused.upstream_cx_active", 0);
+}
+
+#[test]
+fn bad_responses_are_as_bad_to_a_client_of_http2() {
+    let collector = Collector::zipkin();
+    let (mesh, _origin) = gateway(&collector);
+    run(async {
+        let mut client = H2Client::connect(mesh.address).await;
+        for (path, status, reason) in [
+            ("/close", 503, "connection termination"),
+            ("/garbage", 502, "protocol error"),
+            ("/clte", 502, "protocol error"),
+            ("/twocl", 502, "protocol error"),
+            ("/barelf", 502, "protocol error"),
+            ("/gzip", 502, "protocol error"),
+            ("/huge", 502, "protocol error"),
+        ] {
+            let answer = client.get(path).await;
+            let expected = (status, format!("{RESET}{reason}"));
+            assert_eq!((answer.status, answer.text()), expected, "{path}");
+            // The connection goes on.
+            assert_eq!(client.get("/").await.text(), "fine", "after {path}");
+        }
+    });
 }
 
 #[test]

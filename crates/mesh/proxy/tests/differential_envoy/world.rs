@@ -205,7 +205,7 @@ fn listener_kind(name: &str) -> (TrafficDirection, HttpConnectionManager) {
     }
 }
 
-fn yes() -> Option<BoolValue> {
+pub(crate) fn yes() -> Option<BoolValue> {
     Some(BoolValue { value: true })
 }
 

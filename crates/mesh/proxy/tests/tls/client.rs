@@ -104,6 +104,25 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Sends a request of HTTP/2: the status of the answer.
+    pub(crate) async fn get_http2(&self, to: SocketAddr, path: &str) -> io::Result<u16> {
+        let stream = self.connect(to).await?;
+        let request = http::Request::get(format!("http://test{path}"));
+        let request = request.body(()).expect("a request");
+        let exchange = async {
+            let (mut send, connection) = h2::client::handshake(stream).await?;
+            let connection = tokio::spawn(connection);
+            let (response, _) = send.send_request(request, true)?;
+            let status = response.await?.status().as_u16();
+            connection.abort();
+            Ok::<_, h2::Error>(status)
+        };
+        let answered = timeout(PATIENCE, exchange).await?;
+        answered.map_err(io::Error::other)
+    }
+}
+
 /// The same over any stream.
 pub(crate) async fn exchange_over(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,

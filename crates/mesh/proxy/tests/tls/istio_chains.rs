@@ -179,8 +179,17 @@ async fn each_mode_takes_what_istio_says_it_takes() {
                 assert_eq!(answer.status(), 200);
                 assert_eq!(was_http(&origin), is_http, "{mode:?} {kind:?} {protocol}");
             }
+            // One of HTTP/2 is understood wherever HTTP is expected.
+            let expects_http = kind != Port::Tcp;
+            if mode != Mode::Disable && expects_http {
+                let client = Client::credulous("reviews", Some(&own), &["istio-h2", "istio", "h2"]);
+                let status = client.get_http2(at, "/").await;
+                assert_eq!(status.expect("an answer"), 200, "{mode:?} {kind:?}");
+                assert!(was_http(&origin), "{mode:?} {kind:?}");
+            }
             let terminated = world.stat("listener.virtualInbound.ssl.handshake").await;
-            assert_eq!(terminated, if mode == Mode::Disable { 0 } else { 2 });
+            let expected = if expects_http { 3 } else { 2 };
+            assert_eq!(terminated, if mode == Mode::Disable { 0 } else { expected });
             // A client outside of the mesh.
             let request = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
             let stream = TcpStream::connect(at).await.expect("a connection");

@@ -1,5 +1,6 @@
 mod access_log;
 mod authorizer;
+mod paths;
 mod provider;
 mod quota;
 mod tracing;
@@ -7,6 +8,7 @@ mod tracing;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::keepalive::TcpKeepalive;
 use crate::locality::LocalityBalancing;
 use crate::sidecar::{OutboundPolicy, read_outbound_traffic_policy};
 use crate::suggest::did_you_mean;
@@ -14,6 +16,7 @@ use crate::view::{Shape, View, first_duplicate};
 
 pub use self::access_log::{AccessLog, AccessLogFormat, LogProvider};
 pub use self::authorizer::{Authorizer, CheckedBody, HttpAuthorizer};
+pub use self::paths::PathNormalization;
 use self::provider::Provider;
 pub use self::provider::{ExtensionProvider, ProviderKind, TraceContext};
 pub use self::quota::{QuotaAction, QuotaLimit, QuotaProvider};
@@ -60,6 +63,10 @@ pub struct MeshConfig {
     pub trust_domain_aliases: Vec<String>,
     /// Which places are preferred where no DestinationRule says it.
     pub locality: LocalityBalancing,
+    /// What is done to the paths of requests first of all.
+    pub paths: PathNormalization,
+    /// Whether the other side of connections is probed; a DestinationRule may say more.
+    pub keepalive: Option<TcpKeepalive>,
 }
 
 const MESH_CONFIG: Shape = Shape {
@@ -79,6 +86,8 @@ const MESH_CONFIG: Shape = Shape {
         "trustDomain",
         "trustDomainAliases",
         "localityLbSetting",
+        "pathNormalization",
+        "tcpKeepalive",
     ],
     refused: &[
         (
@@ -134,14 +143,9 @@ const MESH_CONFIG: Shape = Shape {
             "enablePrometheusMerge",
             "metrics of applications are not merged yet",
         ),
-        (
-            "pathNormalization",
-            "paths are matched as they are received",
-        ),
         ("defaultHttpRetryPolicy", "requests are not retried yet"),
         ("serviceSettings", "there is one cluster only"),
         ("h2UpgradePolicy", "give it in a DestinationRule"),
-        ("tcpKeepalive", "the system's defaults are used"),
         ("defaultTrafficPolicy", "write a DestinationRule"),
         (
             "enableEnvoyAccessLogService",
@@ -181,6 +185,8 @@ impl Default for MeshConfig {
             trust_domain: "cluster.local".into(),
             trust_domain_aliases: Vec::new(),
             locality: LocalityBalancing::default(),
+            paths: PathNormalization::default(),
+            keepalive: None,
         }
     }
 }
@@ -252,6 +258,9 @@ impl MeshConfig {
         if let Some(setting) = object.get("localityLbSetting") {
             config.locality = LocalityBalancing::read(setting).unwrap_or_default();
         }
+        config.keepalive = object.optional("tcpKeepalive", TcpKeepalive::read)?;
+        let paths = object.optional("pathNormalization", PathNormalization::read)?;
+        config.paths = paths.unwrap_or_default();
         config.access_log = AccessLog::read(&object);
         let items = object.items("extensionProviders");
         let providers: Vec<_> = items.iter().filter_map(Provider::read).collect();

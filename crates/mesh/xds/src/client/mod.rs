@@ -268,7 +268,8 @@ async fn pause_after<H: Handler>(
 ) {
     tracing::debug!(error = %error.with_causes(), "no xDS stream");
     handler.disconnected(error);
-    sleep(backoff(config, *failures)).await;
+    let random = RandomState::new().build_hasher().finish();
+    sleep(backoff(config, *failures, random)).await;
     *failures = failures.saturating_add(1);
 }
 
@@ -353,12 +354,36 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between half of and the whole exponential wait.
-fn backoff(config: &Config, failures: u32) -> Duration {
+fn backoff(config: &Config, failures: u32, random: u64) -> Duration {
     let full = config
         .base_backoff
         .saturating_mul(1_u32 << failures.min(16))
         .min(config.max_backoff);
-    let random = RandomState::new().build_hasher().finish();
     let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
     full.mul_f64(0.5 + fraction / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_its_limit_and_is_drawn_from_its_upper_half() {
+        let config = Config {
+            base_backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(15),
+            ..Config::new("http://127.0.0.1:1", Node::default())
+        };
+        let wait = |failures, random| backoff(&config, failures, random).as_millis();
+        for (failures, full) in [(0, 500), (1, 1000), (2, 2000), (3, 4000), (4, 8000)] {
+            assert_eq!(wait(failures, 0), full / 2, "{failures}");
+            assert_eq!(wait(failures, 1 << 63), full * 3 / 4, "{failures}");
+            let most = wait(failures, u64::MAX);
+            assert!(most > full * 99 / 100 && most <= full, "{failures}: {most}");
+        }
+        for failures in [5, 17, 64, u32::MAX] {
+            assert_eq!(wait(failures, 0), 7500, "{failures}");
+            assert!(wait(failures, u64::MAX) <= 15_000, "{failures}");
+        }
+    }
 }

@@ -27,8 +27,8 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
 pub(super) use self::limit::{bucket, fields};
-use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_type};
-use super::{metrics, policies};
+use super::check::{At, Refused, decode, ignored, must_be, nothing_else};
+use super::{istio, metrics, policies};
 use crate::policy::MOST_FILTERS;
 use crate::snapshot::{Filter, HttpFilter, MetricRules, PerFilter, PerFilters, Required};
 
@@ -67,7 +67,7 @@ pub(super) fn compile(
                 disabled: filter.disabled,
                 filter: of_type,
             }),
-            Known::Statistics => {}
+            Known::NoEffect => {}
             Known::PerRoute(_) => {
                 return Err(at.refuse("this configuration is one for routes"));
             }
@@ -97,7 +97,7 @@ pub(super) fn metric_rules(
 }
 
 fn unknown(name: &str, config: &Any, at: &At<'_>) -> Refused {
-    let of_type = short_type(&config.type_url);
+    let of_type = istio::type_of(config);
     at.refuse(format!("filter {name:?} ({of_type}) is not supported"))
 }
 
@@ -106,8 +106,8 @@ enum Known {
     Filter(Filter),
     /// What routes say of a filter is another message than its own.
     PerRoute(PerFilter),
-    /// It counts only.
-    Statistics,
+    /// It counts only, or does what is done in any case.
+    NoEffect,
     No,
 }
 
@@ -152,8 +152,11 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
         Known::Filter(buffer::compile(decode(config, at)?, at)?)
     } else if *url == BufferPerRoute::type_url() {
         Known::PerRoute(buffer::of_route(decode(config, at)?, at)?)
-    } else if *url == GrpcStats::type_url() || metrics::is_one(config) {
-        Known::Statistics
+    } else if *url == GrpcStats::type_url()
+        || metrics::is_one(config)
+        || istio::is_http(config, at)?
+    {
+        Known::NoEffect
     } else {
         Known::No
     })
@@ -208,7 +211,7 @@ fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Ref
         ) => Err(at.refuse("this configuration is one for all routes")),
         Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),
         Known::PerRoute(wanted) => Ok(Some(wanted)),
-        Known::Statistics => Ok(None),
+        Known::NoEffect => Ok(None),
         Known::No if is_optional => Ok(None),
         Known::No => Err(unknown(name, &config, at)),
     }

@@ -36,8 +36,8 @@ fn listeners_are_refused_by_field() {
             "filter_chains[0].filters[0].http_filters[0]: the router must be the last filter",
         ),
         (
-            |_, m| m.normalize_path = yes(),
-            "filter_chains[0].filters[0].normalize_path: true is not supported",
+            |_, m| m.path_with_escaped_slashes_action = 9,
+            "filter_chains[0].filters[0].path_with_escaped_slashes_action: is not known",
         ),
         (
             |_, m| m.via = "x".to_owned(),
@@ -46,10 +46,9 @@ fn listeners_are_refused_by_field() {
         (
             |_, m| {
                 m.via = "x".to_owned();
-                m.proxy_100_continue = true;
-                m.merge_slashes = true;
+                m.skip_xff_append = true;
             },
-            "filter_chains[0].filters[0]: the fields via, proxy_100_continue, merge_slashes are not supported",
+            "filter_chains[0].filters[0]: the fields skip_xff_append, via are not supported",
         ),
         (
             |_, m| m.codec_type = hcm::http_connection_manager::CodecType::Http3 as i32,

@@ -4,6 +4,7 @@
 mod authorizer;
 pub(crate) mod authz;
 pub(crate) mod jwt;
+mod paths;
 pub(crate) mod rbac;
 
 use std::collections::BTreeMap;
@@ -146,6 +147,7 @@ fn snapshot(
             ..manager("routes")
         };
         manager.http_filters.splice(0..0, filters.clone());
+        paths::shape(name, &mut manager);
         let inbound = TrafficDirection::Inbound;
         Resource::new(*name, &listener(name, listeners[name], inbound, manager))
     });
