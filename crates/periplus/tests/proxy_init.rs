@@ -124,6 +124,7 @@ fn snapshot(is_transparent: bool) -> Snapshot {
         tcp("inbound", "InboundPassthrough"),
     );
     inbound.socket = Some(SocketKind {
+        keepalive: None,
         transparent: is_transparent,
         freebind: false,
     });
