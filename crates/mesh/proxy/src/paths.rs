@@ -87,16 +87,14 @@ const DETAILS: &str = "path_normalization_failed";
 /// Whether nothing is to be done about a path whatever is wanted.
 #[inline]
 fn is_plain(target: &[u8]) -> bool {
-    let mut behind_slash = 0;
-    for byte in target {
-        let kind = BYTES[usize::from(*byte)];
-        if kind & (ODD | behind_slash) != 0 {
-            return false;
+    for (at, byte) in target.iter().enumerate() {
+        // Most bytes are nothing to look at twice.
+        match BYTES[usize::from(*byte)] {
+            0 => {}
+            BEHIND_SLASH if at == 0 || target[at - 1] != b'/' => {}
+            END => return true,
+            _ => return false,
         }
-        if kind == END {
-            break;
-        }
-        behind_slash = if *byte == b'/' { BEHIND_SLASH } else { 0 };
     }
     true
 }

@@ -57,6 +57,8 @@ impl Follower {
             outcome
         };
         self.shared.advance();
+        // The subscriptions are brought up to date behind each response.
+        self.shared.state().store.forget_unused();
         if self.keeps && outcome.is_ok() {
             self.shared.accepted.send_modify(|accepted| *accepted += 1);
         }

@@ -108,7 +108,8 @@ impl Store {
         self.advance_clusters(now);
         self.advance_routes(now);
         self.advance_listeners(now);
-        self.forget_unused();
+        let lookups = self.lookups();
+        self.resolved.retain(|lookup, _| lookups.contains(lookup));
 
         let listeners: Vec<_> = active(&self.listeners)
             .map(|(_, built)| Arc::clone(built))
@@ -307,8 +308,9 @@ impl Store {
         }
     }
 
-    /// Drops routes, endpoints, secrets and addresses that nothing refers to any more.
-    fn forget_unused(&mut self) {
+    /// Drops routes, endpoints and secrets that nothing refers to any more. Whoever calls it tells the control plane at
+    /// once which are wanted now: it would not send again what it believes to be held.
+    pub(crate) fn forget_unused(&mut self) {
         let wanted = self.wanted(ROUTE);
         self.routes
             .retain(|name| wanted.binary_search(name).is_ok());
@@ -317,8 +319,6 @@ impl Store {
             .retain(|name, _| wanted.binary_search(name).is_ok());
         let wanted = self.wanted(SECRET);
         self.secrets.retain(&wanted);
-        let lookups = self.lookups();
-        self.resolved.retain(|lookup, _| lookups.contains(lookup));
     }
 }
 

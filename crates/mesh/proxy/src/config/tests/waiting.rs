@@ -288,3 +288,25 @@ fn changes_take_away_what_they_name() {
     let snapshot = change(LISTENER, &[], &["l"]).expect("none");
     assert!(snapshot.listeners.is_empty());
 }
+
+#[test]
+fn what_is_subscribed_to_is_held_until_it_is_let_go() {
+    let now = Instant::now();
+    let (mut store, _) = ready(now);
+    let listener = |routes: &str| [pack_any(listener_with("l", 80, manager(routes)))];
+    let is_routed = |snapshot: Snapshot| manager_of(&snapshot.listeners[0]).routes.is_some();
+
+    // Its routes never come, so that it is used without them: the clock says so, not the control plane.
+    take(&mut store, LISTENER, &listener("other"), now);
+    let now = store.next_deadline().expect("it waits for routes");
+    assert!(!is_routed(store.advance(now).expect("used as it is")));
+    take(&mut store, LISTENER, &listener("r"), now);
+    assert!(is_routed(store.advance(now).expect("they are still there")));
+
+    take(&mut store, LISTENER, &listener("other"), now);
+    let now = store.next_deadline().expect("it waits again");
+    assert!(store.advance(now).is_some());
+    store.forget_unused();
+    take(&mut store, LISTENER, &listener("r"), now);
+    assert!(store.advance(now).is_none(), "they are asked for anew");
+}
