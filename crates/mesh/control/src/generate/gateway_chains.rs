@@ -130,7 +130,7 @@ impl Parts<'_> {
             }
         };
         match is_http {
-            true => self.requests((gateway, server), socket, made),
+            true => self.requests((gateway, server), &socket, made),
             false => self.bytes((gateway, server), &socket),
         }
     }
@@ -138,7 +138,7 @@ impl Parts<'_> {
     fn requests(
         &mut self,
         (gateway, server): Claim<'_>,
-        socket: TransportSocket,
+        socket: &TransportSocket,
         made: &mut Generated,
     ) -> Result<(), String> {
         let (bind, port) = self.place;
@@ -158,7 +158,7 @@ impl Parts<'_> {
             names::stat_prefix("outbound", bind, port),
             Routes::Named(name.clone()),
         )];
-        if !self.add_secure(&hosts(server), filters, &socket) {
+        if !self.add_secure(&hosts(server), filters, socket) {
             return Err(format!(
                 "{} has nothing: each of its hosts is that of another server already",
                 name_of((gateway, server))

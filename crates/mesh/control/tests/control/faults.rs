@@ -47,7 +47,7 @@ impl Handler for Silent {
 }
 
 /// Runs a client in a thread of its own, which ends with the process.
-fn connect(plane: &Plane, name: &str, mut handler: impl Handler + Send + 'static) {
+fn connect(plane: &Plane, name: &str, mut handler: impl Handler + 'static) {
     let node = sidecar("productpage", name);
     let config = Config::new(format!("http://{}", plane.xds), node);
     std::thread::spawn(move || {
@@ -81,7 +81,7 @@ async fn those_who_refuse_or_never_answer_hold_up_nobody() {
     wait_until("two refusals", rejects(2)).await;
 
     const EDITS: usize = 20;
-    let subset = |n: usize| if n % 2 == 0 { "v1" } else { "v3" };
+    let subset = |n: usize| if n.is_multiple_of(2) { "v1" } else { "v3" };
     for n in 0..EDITS {
         let rules = networking("virtual-service-reviews-v3.yaml").replace("v3", subset(n));
         plane.replace(RULES, &rules);
