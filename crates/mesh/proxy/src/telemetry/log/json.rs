@@ -66,12 +66,16 @@ impl Json {
                 !self.omits || json != "null"
             }
             Node::Template(template) => {
-                let mut value = Vec::new();
-                match template.append(entry, &mut value) {
+                let begin = out.len();
+                out.push(b'"');
+                match template.append(entry, out) {
                     Kind::Absent if self.omits => return false,
-                    Kind::Absent => out.extend_from_slice(b"null"),
-                    Kind::Number => out.extend_from_slice(&value),
-                    Kind::Text => append_text(&value, out),
+                    Kind::Absent => {
+                        out.truncate(begin);
+                        out.extend_from_slice(b"null");
+                    }
+                    Kind::Number => drop(out.remove(begin)),
+                    Kind::Text => end_text(begin, out),
                 }
                 true
             }
@@ -106,9 +110,24 @@ impl Node {
     }
 }
 
-/// Appends a text as JSON has it; bytes that are not UTF-8 become U+FFFD.
+/// Appends a text as JSON has it.
 fn append_text(value: &[u8], out: &mut Vec<u8>) {
-    let text = String::from_utf8_lossy(value);
+    let begin = out.len();
+    out.push(b'"');
+    out.extend_from_slice(value);
+    end_text(begin, out);
+}
+
+/// Ends a text that begins with a quotation mark at `begin`. Most are written as they are (RFC 8259 §7); bytes that
+/// are not UTF-8 become U+FFFD.
+fn end_text(begin: usize, out: &mut Vec<u8>) {
+    let is_plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
+    if out[begin + 1..].iter().all(is_plain) {
+        out.push(b'"');
+        return;
+    }
+    let text = String::from_utf8_lossy(&out[begin + 1..]).into_owned();
+    out.truncate(begin);
     // Writing to a vector cannot fail.
-    let _ = serde_json::to_writer(out, &*text);
+    let _ = serde_json::to_writer(out, &text);
 }
