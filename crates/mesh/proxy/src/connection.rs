@@ -312,7 +312,7 @@ impl Connection {
             .is_ready()
         {
             let http = &self.call.view.http;
-            match self.is_due(self.call.worker.clock.now()) {
+            match self.is_due() {
                 true => http.cx_max_duration_reached.increment(),
                 false => http.cx_idle_timeout.increment(),
             }
@@ -364,7 +364,7 @@ impl Connection {
             view.http.cx_max_requests_reached.increment();
             return true;
         }
-        let is_old = self.is_due(self.call.worker.clock.now());
+        let is_old = self.is_due();
         if is_old {
             view.http.cx_max_duration_reached.increment();
         }
@@ -372,13 +372,16 @@ impl Connection {
     }
 
     /// When it ends, used or not.
+    #[inline]
     fn due(&self) -> Option<Micros> {
         let longest = self.call.view.manager.max_connection_duration?;
         Some(self.opened + longest.as_micros() as u64)
     }
 
-    fn is_due(&self, now: Micros) -> bool {
-        self.due().is_some_and(|due| due <= now)
+    #[inline]
+    fn is_due(&self) -> bool {
+        let now = || self.call.worker.clock.now();
+        self.due().is_some_and(|due| due <= now())
     }
 
     fn limits(&self) -> Limits {
