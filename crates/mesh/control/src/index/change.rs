@@ -98,8 +98,10 @@ impl<'a> Change<'a> {
             return;
         }
         for (before, after) in old.values().zip(new.values()) {
-            let is_same_meta = is_same_meta(&before.meta, &after.meta);
-            if !is_same_meta || without_endpoints(&before.spec) != without_endpoints(&after.spec) {
+            // Nearly all services are what they were: nothing of them is copied.
+            let is_same_spec = before.spec == after.spec
+                || without_endpoints(&before.spec) == without_endpoints(&after.spec);
+            if !is_same_spec || !is_same_meta(&before.meta, &after.meta) {
                 self.everything = true;
                 return;
             }
