@@ -169,6 +169,9 @@ fn while_loading(
     crowd
 }
 
+/// How long spans come in before anything is asked: connections are opened, tables and caches filled.
+const WARM_UP: Duration = Duration::from_secs(5);
+
 /// What `ask` gives while spans come in, and how many came in a second.
 fn loading<T>(
     args: &Args,
@@ -187,6 +190,7 @@ fn loading<T>(
             }
             anyhow::Ok((requests * args.per_request as u64) as f64 / seconds)
         });
+        thread::sleep(WARM_UP);
         let answers = ask();
         let still = !loading.is_finished();
         stop.store(true, Ordering::Relaxed);

@@ -10,8 +10,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use periplus_model::TraceId;
 use periplus_store::{
-    Cursor, Outcome, SpanFilter, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter,
-    TraceQuery,
+    Outcome, SpanFilter, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery,
 };
 use thiserror::Error;
 
@@ -261,15 +260,13 @@ pub async fn export_range<W: Write + Send>(
         let before = query.after;
         while let Some(trace) = traces.next().await {
             let trace = trace.map_err(failed(exporter.counts.spans))?;
-            let start_unix_nano = start(&trace);
+            let start_unix_nano = trace.cursor().start_unix_nano;
+            exporter.counts.incomplete |= trace.incomplete.is_some();
             match range.contains(start_unix_nano) {
                 true => exporter.push(&trace)?,
                 false => exporter.counts.traces_of_other_ranges += 1,
             }
-            query.after = Some(Cursor {
-                start_unix_nano,
-                trace_id: trace.id,
-            });
+            query.after = Some(trace.cursor());
         }
         match traces.outcome() {
             // A store ends searches that take long: the next one goes on behind.
@@ -287,13 +284,6 @@ pub async fn export_range<W: Write + Send>(
             Some(Outcome::Complete | Outcome::Limit) | None => return exporter.finish(),
         }
     }
-}
-
-/// The start of the earliest span, spans without a start left out.
-fn start(trace: &StoredTrace) -> u64 {
-    let spans = trace.groups.iter().flat_map(|group| &group.spans);
-    let starts = spans.map(|span| span.start_unix_nano);
-    starts.filter(|start| *start > 0).min().unwrap_or(0)
 }
 
 fn properties(level: ZstdLevel) -> WriterProperties {

@@ -154,10 +154,6 @@ pub(crate) const BUDGET: Budget = Budget {
     ..Budget::UNLIMITED
 };
 
-/// What is said of a trace that may have more spans than are shown.
-pub(crate) const INCOMPLETE: &str = "a part of the store is damaged and could not be read, so spans of \
-                                     this trace may be missing; `periplus store check` says what it is";
-
 /// What every handler works with.
 #[derive(Clone)]
 pub(crate) struct Api {

@@ -99,7 +99,7 @@ mod tests {
                 spans: ids.iter().copied().map(span).collect(),
                 ..SpanGroup::default()
             })],
-            incomplete: false,
+            incomplete: None,
         };
         let ids = |batch: Batch| -> Vec<SpanId> {
             let spans = batch.groups.into_iter().flat_map(|group| group.spans);

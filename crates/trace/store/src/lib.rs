@@ -28,6 +28,6 @@ pub use red::{RED_WINDOW_NANO, RedPoint, RedQuery, RedSeries, red_bucket_bounds}
 pub use scan::ScanQuery;
 pub use search::{Outcome, TraceSearch};
 pub use store::{
-    BoxFuture, BoxStream, DependencyEdge, Operation, OtlpTaken, SpanSink, SpanStore, StoreStats,
-    StoredTrace,
+    BoxFuture, BoxStream, DependencyEdge, Incomplete, Operation, OtlpTaken, SpanSink, SpanStore,
+    StoreStats, StoredTrace,
 };

@@ -9,8 +9,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::memory::size;
 use crate::{
-    BoxStream, Cursor, Detail, SpanStore, StoreError, StoredTrace, TimeRange, TraceFilter,
-    TraceQuery, matches,
+    BoxStream, Cursor, Detail, Incomplete, SpanStore, StoreError, StoredTrace, TimeRange,
+    TraceFilter, TraceQuery, matches,
 };
 
 /// How many spans of traces that are left out are looked at before others get a turn.
@@ -48,6 +48,8 @@ pub struct TraceSearch<'a> {
     limit: usize,
     scanned_spans: u64,
     answer_bytes: u64,
+    /// Whether there was a trace already.
+    answered: bool,
     deadline: Option<Pin<Box<Sleep>>>,
     /// Whether something could not be read.
     damaged: bool,
@@ -88,6 +90,7 @@ impl<'a> TraceSearch<'a> {
             limit: query.limit,
             scanned_spans: query.budget.scanned_spans,
             answer_bytes: query.budget.answer_bytes,
+            answered: false,
             deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline))),
             damaged: false,
             outcome: None,
@@ -119,7 +122,9 @@ impl<'a> TraceSearch<'a> {
 
     fn is_wanted(&self, trace: &StoredTrace) -> bool {
         self.after.is_none_or(|after| trace.cursor() < after)
-            && (self.rest.as_ref()).is_none_or(|filter| matches(filter, &trace.groups, self.range))
+            && (matches!(trace.incomplete, Some(Incomplete::TooLarge { .. }))
+                || (self.rest.as_ref())
+                    .is_none_or(|filter| matches(filter, &trace.groups, self.range)))
     }
 }
 
@@ -175,6 +180,8 @@ impl Stream for TraceSearch<'_> {
         let bytes = trace.groups.iter().map(|group| bytes_of(group)).sum();
         match this.answer_bytes.checked_sub(bytes) {
             Some(left) => this.answer_bytes = left,
+            // Where nothing was answered yet it is: else what is behind it could never be reached.
+            None if !this.answered => this.answer_bytes = 0,
             None => {
                 return this.end(Outcome::Partial {
                     reason: "what it finds takes too much memory; ask for fewer traces at once",
@@ -182,6 +189,7 @@ impl Stream for TraceSearch<'_> {
             }
         }
         this.limit -= 1;
+        this.answered = true;
         Poll::Ready(Some(Ok(trace)))
     }
 }

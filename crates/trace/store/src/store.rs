@@ -188,8 +188,37 @@ pub struct StoredTrace {
     pub id: TraceId,
     /// Its spans. Shared with the store, so that reading copies nothing.
     pub groups: Vec<Arc<SpanGroup>>,
-    /// Whether there may be more of them, in what is damaged and cannot be read.
-    pub incomplete: bool,
+    /// Why there may be more of them, if so.
+    pub incomplete: Option<Incomplete>,
+}
+
+/// Why a trace may have more spans than an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incomplete {
+    /// A part of the store is damaged and cannot be read.
+    Damaged,
+    /// The trace takes more memory than a query may take. Whether a search that looks at whole traces
+    /// finds it is not known then; it is answered.
+    TooLarge {
+        /// When its earliest span starts, which may be one that is left out.
+        start_unix_nano: u64,
+    },
+}
+
+impl Incomplete {
+    /// What to tell whoever asked, and what to do.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Damaged => {
+                "a part of the store is damaged and could not be read, so spans of this trace may be \
+                 missing; `periplus store check` says what it is"
+            }
+            Self::TooLarge { .. } => {
+                "this trace is too large to be shown whole, so spans of it are missing; \
+                 `periplus store export` writes all of them"
+            }
+        }
+    }
 }
 
 impl StoredTrace {
@@ -200,6 +229,12 @@ impl StoredTrace {
 
     /// Where it stands among all traces: the next page begins behind it.
     pub fn cursor(&self) -> Cursor {
+        if let Some(Incomplete::TooLarge { start_unix_nano }) = self.incomplete {
+            return Cursor {
+                start_unix_nano,
+                trace_id: self.id,
+            };
+        }
         let starts = (self.groups.iter())
             .flat_map(|group| &group.spans)
             .map(|span| span.start_unix_nano);

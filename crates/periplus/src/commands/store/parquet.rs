@@ -156,6 +156,9 @@ fn open(dir: &Path, background: bool) -> anyhow::Result<EmbeddedStore> {
         max_disk_bytes: None,
         // An export reads for as long as it takes; whoever waits for it can end it.
         query_timeout: Duration::MAX,
+        // And has each trace in memory, however large: there is no other way out for it.
+        query_bytes: u64::MAX,
+        max_query_bytes: u64::MAX,
         ..Options::default()
     };
     EmbeddedStore::open(dir, options)

@@ -37,7 +37,7 @@ fn traces() -> Vec<StoredTrace> {
             scope: Arc::new(Scope::default()),
             spans: (0..8).map(|n| span(id, n)).collect(),
         })],
-        incomplete: false,
+        incomplete: None,
     };
     (0..6).map(trace).collect()
 }

@@ -48,7 +48,7 @@ fn trace(id: u64, groups: usize, spans: usize) -> StoredTrace {
     StoredTrace {
         id: TraceId::from_halves(0, id),
         groups: (0..groups).map(|n| Arc::new(group(n))).collect(),
-        incomplete: false,
+        incomplete: None,
     }
 }
 

@@ -68,7 +68,7 @@ fn trace() -> impl Strategy<Value = StoredTrace> {
     (id(), groups).prop_map(|(id, groups)| StoredTrace {
         id,
         groups: groups.into_iter().map(|g| Arc::new(group(id, g))).collect(),
-        incomplete: false,
+        incomplete: None,
     })
 }
 

@@ -7,7 +7,7 @@ use periplus_store::{StoreError, StoredTrace, TimeRange};
 use super::envelope::{Envelope, EnvelopeError, Failure, is_pretty, ok, to_json};
 use super::project;
 use super::shapes::{DependencyLink, Operation, ShortTraceId};
-use crate::api::{Api, INCOMPLETE, now_unix_nano};
+use crate::api::{Api, now_unix_nano};
 use crate::go;
 use crate::params::{Params, unescape};
 use crate::search::{self, Defaults};
@@ -218,10 +218,11 @@ async fn answer(
     raw: bool,
     pretty: bool,
 ) -> Answer {
-    let incomplete = traces.iter().filter(|trace| trace.incomplete);
-    errors.extend(incomplete.map(|trace| EnvelopeError {
-        trace_id: ShortTraceId(trace.id).to_string(),
-        ..error(INCOMPLETE)
+    errors.extend(traces.iter().filter_map(|trace| {
+        Some(EnvelopeError {
+            trace_id: ShortTraceId(trace.id).to_string(),
+            ..error(trace.incomplete?.reason())
+        })
     }));
     let spans = traces.iter().map(StoredTrace::span_count).sum();
     let view = api.view(raw);

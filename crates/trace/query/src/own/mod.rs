@@ -17,9 +17,9 @@ use axum::routing::{any, get};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use periplus_model::TraceId;
-use periplus_store::StoredTrace;
+use periplus_store::{Incomplete, StoredTrace};
 
-use crate::api::{Api, INCOMPLETE, now_unix_nano};
+use crate::api::{Api, now_unix_nano};
 use crate::guard::long_queries;
 use crate::params::Params;
 use crate::reply::{Failure, Timing, render, send, takes_gzip};
@@ -83,7 +83,7 @@ async fn skeleton(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Answe
     let rendered = api
         .compute(trace.span_count(), move || {
             let assembled = periplus_insight::Trace::assemble(&trace.groups);
-            let partial = trace.incomplete.then_some(INCOMPLETE);
+            let partial = trace.incomplete.map(Incomplete::reason);
             render(
                 &skeleton::skeleton(trace.id, &assembled).partial(partial),
                 gzip,

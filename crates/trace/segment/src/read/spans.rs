@@ -72,6 +72,17 @@ impl<'g> Spans<'g> {
         trace: usize,
         to: &mut Vec<Arrived>,
     ) -> Result<(), ReadError> {
+        self.read_while(trace, to, |_| true)?;
+        Ok(())
+    }
+
+    /// The same, as long as there is room; whether there was for all.
+    pub(super) fn read_while(
+        &mut self,
+        trace: usize,
+        to: &mut Vec<Arrived>,
+        mut has_room: impl FnMut(&Span) -> bool,
+    ) -> Result<bool, ReadError> {
         let rows = self.traces.rows[trace] as usize..self.traces.rows[trace + 1] as usize;
         let ranks = self.group.codes(Core::Rank)?;
         let resources = self.group.codes(Core::Resource)?;
@@ -79,6 +90,9 @@ impl<'g> Spans<'g> {
         to.reserve(rows.len());
         for row in rows.clone() {
             let span = self.read(row, rows.start, trace)?;
+            if !has_room(&span) {
+                return Ok(false);
+            }
             let (resource, scope) = (at_or_zero(resources, row), at_or_zero(scopes, row));
             let key = match self.traces.ranks[trace] {
                 Some(first) => {
@@ -97,7 +111,7 @@ impl<'g> Spans<'g> {
                 span,
             });
         }
-        Ok(())
+        Ok(true)
     }
 
     fn read(&mut self, row: usize, first_row: usize, trace: usize) -> Result<Span, ReadError> {

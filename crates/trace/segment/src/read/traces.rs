@@ -1,9 +1,10 @@
 //! Traces by their ids, and all of them.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use periplus_filter::Detail;
-use periplus_model::{SpanGroup, TraceId};
+use periplus_model::{Span, SpanGroup, TraceId};
 
 use super::group::Group;
 use super::segment::Segment;
@@ -29,16 +30,14 @@ impl Segment {
     /// The bytes cannot be had or are damaged.
     pub fn trace(&self, id: TraceId) -> Result<Option<Vec<SpanGroup>>, ReadError> {
         let places = self.find(id)?;
-        let groups: Vec<Group> = places.iter().map(|place| self.group(place.group)).collect();
-        let mut spans = Vec::new();
-        for (place, group) in places.iter().zip(&groups) {
-            let mut rows = group.spans_from(place.trace, Detail::Full)?;
-            rows.read_trace(place.trace, &mut spans)?;
+        if places.is_empty() {
+            return Ok(None);
         }
-        match groups.first() {
-            Some(group) => Ok(Some(grouped(group, spans)?)),
-            None => Ok(None),
-        }
+        let pieces = places
+            .iter()
+            .map(|place| (self.group(place.group), place.trace));
+        let groups = Group::trace_of(pieces, Detail::Full, |_| true)?;
+        Ok(Some(groups))
     }
 
     /// The start of the earliest span that the segment has of a trace; zero if it has spans but
@@ -151,13 +150,39 @@ impl Group {
     ///
     /// As [`Self::trace`].
     pub fn trace_in(&self, number: usize, detail: Detail) -> Result<Vec<SpanGroup>, ReadError> {
-        if number >= self.head().traces as usize {
-            return Err(self.damaged(crate::layout::Core::TraceId, "one of them is missing"));
-        }
+        Self::trace_of(std::iter::once((self, number)), detail, |_| true)
+    }
+
+    /// The spans of a trace that has these pieces, each a row group and the trace's number in it, as
+    /// [`Segment::trace`] gives them, as long as there is room for them: the first for which there is
+    /// none, and all behind it, are left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::trace`].
+    pub fn trace_of<G: Borrow<Self>>(
+        pieces: impl Iterator<Item = (G, usize)>,
+        detail: Detail,
+        mut has_room: impl FnMut(&Span) -> bool,
+    ) -> Result<Vec<SpanGroup>, ReadError> {
         let mut spans = Vec::new();
-        let mut rows = self.spans_from(number, detail)?;
-        rows.read_trace(number, &mut spans)?;
-        grouped(self, spans)
+        let mut last = None;
+        for (piece, number) in pieces {
+            let group: &Self = piece.borrow();
+            if number >= group.head().traces as usize {
+                return Err(group.damaged(crate::layout::Core::TraceId, "one of them is missing"));
+            }
+            let mut rows = group.spans_from(number, detail)?;
+            let is_whole = rows.read_while(number, &mut spans, &mut has_room)?;
+            last = Some(piece);
+            if !is_whole {
+                break;
+            }
+        }
+        match last {
+            Some(piece) => grouped(piece.borrow(), spans),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The spans of all of its traces, trace by trace: what a merge or an export reads. Of a trace

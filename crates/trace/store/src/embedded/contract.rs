@@ -10,13 +10,13 @@ use periplus_model::{Batch, SpanGroup, SpanKind, TraceId, Value};
 use super::part::Part;
 use super::payload::Payload;
 use super::scan::Scan;
-use super::search::{Search, collect, or_default};
+use super::search::{Search, collect, incomplete, or_default};
 use super::stream::{Cancel, stream};
 use super::{EmbeddedStore, calls, lists, red};
 use crate::{
-    AppendOtlpError, AttributeKey, BoxFuture, BoxStream, DependencyEdge, Detail, Operation,
-    OtlpTaken, RedQuery, RedSeries, ScanQuery, Scope, SpanSink, SpanStore, StoreError, StoreStats,
-    StoredTrace, TimeRange, TraceQuery,
+    AppendOtlpError, AttributeKey, BoxFuture, BoxStream, DependencyEdge, Detail, Incomplete,
+    Operation, OtlpTaken, RedQuery, RedSeries, ScanQuery, Scope, SpanSink, SpanStore, StoreError,
+    StoreStats, StoredTrace, TimeRange, TraceQuery,
 };
 
 impl SpanSink for EmbeddedStore {
@@ -35,15 +35,18 @@ impl SpanStore for EmbeddedStore {
             let parts: Vec<Arc<dyn Part>> = snapshot.parts().collect();
             let groups = collect(&parts, id, Detail::Full, meter);
             meter.check()?;
-            match (groups.is_empty(), snapshot.met_damage()) {
-                (true, true) => Err(StoreError::Damaged {
+            match (groups.is_empty(), incomplete(&parts, id, snapshot, meter)) {
+                (true, Some(Incomplete::Damaged)) => Err(StoreError::Damaged {
                     reason: format!(
                         "no span of trace {id} is in what can be read, and a part cannot be; \
                          `periplus store check` says what it is"
                     ),
                 }),
-                (true, false) => Ok(None),
-                (false, incomplete) => Ok(Some(StoredTrace {
+                (true, Some(Incomplete::TooLarge { .. })) => Err(StoreError::QueryLimit {
+                    reason: "a single span takes too much memory",
+                }),
+                (true, None) => Ok(None),
+                (_, incomplete) => Ok(Some(StoredTrace {
                     id,
                     groups,
                     incomplete,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use periplus_model::SpanGroup;
+use periplus_model::{Span, SpanGroup};
 
 use crate::memory::size;
 use crate::{Budget, StoreError};
@@ -46,6 +46,10 @@ pub(super) struct Meter {
     held: Cell<u64>,
     /// Set when it did not get the memory that it asked for.
     refused: Cell<Option<&'static str>>,
+    /// With more than this nothing is added to a trace.
+    trace_bytes: u64,
+    /// Whether something was not added to a trace.
+    cut: Cell<bool>,
 }
 
 impl Meter {
@@ -68,7 +72,14 @@ impl Meter {
             memory: Arc::clone(memory),
             held: Cell::new(0),
             refused: Cell::new(None),
+            trace_bytes: memory.each,
+            cut: Cell::new(false),
         }
+    }
+
+    /// Cuts traces when this much is held.
+    pub(super) fn cut_traces_at(&mut self, bytes: u64) {
+        self.trace_bytes = self.trace_bytes.min(bytes);
     }
 
     /// A trace was read and looked at; what it takes.
@@ -100,6 +111,11 @@ impl Meter {
         }
         self.held.update(|held| held + bytes);
         true
+    }
+
+    /// Whether a trace was cut since this was asked the last time, which does not end the query.
+    pub(super) fn was_cut(&self) -> bool {
+        self.cut.take()
     }
 
     /// Gives memory back.
@@ -153,6 +169,57 @@ impl Meter {
         match limits.into_iter().find(|(exceeded, _)| *exceeded) {
             Some((_, reason)) => Err(StoreError::QueryLimit { reason }),
             None => Ok(()),
+        }
+    }
+}
+
+/// What a trace takes that is read span by span.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    meter: &'a Meter,
+    taken: u64,
+    /// What is to be taken of the memory that all share.
+    due: u64,
+}
+
+impl<'a> Room<'a> {
+    pub(super) fn of(meter: &'a Meter) -> Self {
+        Self {
+            meter,
+            taken: 0,
+            due: 0,
+        }
+    }
+
+    /// Whether there is room for the span too; where there is not, the trace is cut.
+    pub(super) fn take(&mut self, span: &Span) -> bool {
+        const AT_ONCE: u64 = 64 << 10;
+        let due = self.due + size::one_span(span);
+        let meter = self.meter;
+        if meter.cut.get() || meter.held.get().saturating_add(due) > meter.trace_bytes {
+            meter.cut.set(true);
+            return false;
+        }
+        self.due = due;
+        if due < AT_ONCE {
+            return true;
+        }
+        self.due = 0;
+        let is_taken = meter.take(due);
+        self.taken += if is_taken { due } else { 0 };
+        is_taken
+    }
+
+    /// Holds what these take that were read.
+    pub(super) fn settle(self, groups: &[SpanGroup]) {
+        let bytes = bytes_of(groups.iter());
+        match bytes.checked_sub(self.taken) {
+            // It is there: to refuse it now is too late.
+            Some(more) => {
+                self.meter.held.update(|held| held + more);
+                self.meter.memory.used.fetch_add(more, Ordering::Relaxed);
+            }
+            None => self.meter.give_back(self.taken - bytes),
         }
     }
 }

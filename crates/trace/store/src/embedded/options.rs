@@ -101,7 +101,7 @@ impl Default for Options {
             table_bytes: 48 << 20,
             table_age: Duration::from_secs(60),
             max_table_bytes: 112 << 20,
-            queue_bytes: 64 << 20,
+            queue_bytes: 48 << 20,
             queue_timeout: Duration::from_secs(10),
             log_file_bytes: 64 << 20,
             cache_bytes: 96 << 20,

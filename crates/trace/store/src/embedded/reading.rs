@@ -7,13 +7,10 @@ use periplus_filter::Scalar;
 use periplus_model::{SpanGroup, TraceId};
 use periplus_segment::{Builder, Calls, Group, ReadError, Red, ServiceOperation, TracePlace};
 
-use super::meter::{Meter, bytes_of};
+use super::meter::{Meter, Room, bytes_of};
 use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::segment::Segment;
 use crate::{Detail, Scope, SpanFilter, TimeRange};
-
-/// About what a span takes in memory, as long as nobody knows.
-const SPAN_BYTES: u64 = 512;
 
 /// A segment, with what the query has used of it: the cache is asked once.
 #[derive(Debug)]
@@ -134,21 +131,17 @@ impl Part for Reading {
 
     fn trace(&self, id: TraceId, detail: Detail, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
         let places = self.places(id)?;
-        // What it takes is known when it is there: until then a guess, so that it is not too late.
-        let mut guess = 0;
-        for place in &places {
-            guess += self.group(place.group).trace_spans(place.trace)? as u64 * SPAN_BYTES;
-        }
-        if !meter.take(guess) {
-            return Ok(Vec::new());
-        }
-        let groups = match places[..] {
-            [] => return Ok(Vec::new()),
-            [place] => self.group(place.group).trace_in(place.trace, detail)?,
-            // A very large one, which is put together from its pieces.
-            _ => self.content().trace(id)?.unwrap_or_default(),
-        };
-        meter.resize(guess, bytes_of(groups.iter()));
+        let pieces = places.iter().map(|place| {
+            let group = match places.len() {
+                1 => self.group(place.group),
+                // A large one would drive all others out of the cache.
+                _ => Arc::new(self.content().group(place.group)),
+            };
+            (group, place.trace)
+        });
+        let mut room = Room::of(meter);
+        let groups = Group::trace_of(pieces, detail, |span| room.take(span))?;
+        room.settle(&groups);
         Ok(groups)
     }
 

@@ -16,8 +16,8 @@ use super::part::{Damage, Part, Place, Prepared, earlier};
 use super::state::Snapshot;
 use super::stream::Work;
 use crate::{
-    Cursor, Detail, SpanFilter, StoreError, StoredTrace, TimeRange, TraceFilter, TraceQuery,
-    matches,
+    Cursor, Detail, Incomplete, SpanFilter, StoreError, StoredTrace, TimeRange, TraceFilter,
+    TraceQuery, matches,
 };
 
 /// The bytes of an entry of the heap, and of one of the set.
@@ -69,10 +69,14 @@ enum Step {
 }
 
 impl Search {
-    pub(super) fn new(snapshot: &Snapshot, query: TraceQuery, meter: Meter) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, query: TraceQuery, mut meter: Meter) -> Self {
         let parts: Vec<_> = snapshot.parts().collect();
         let necessary = necessary(&query.filter.local_bound()).unwrap_or(SpanFilter::True);
         let exact = matches!(&query.filter, TraceFilter::AnySpan(filter) if filter.is_local());
+        if exact {
+            // It is answered as it is: no more of a trace is needed than an answer may have.
+            meter.cut_traces_at(query.budget.answer_bytes);
+        }
         let mut search = Self {
             exact,
             prepared: vec![None; parts.len()],
@@ -141,12 +145,7 @@ impl Search {
         if self.seen.contains(&id) {
             return;
         }
-        let mut start = 0;
-        for part in &self.parts {
-            if let Some(other) = or_default(&**part, part.trace_start(id)) {
-                start = earlier(start, other);
-            }
-        }
+        let start = start_of(&self.parts, id);
         // What stands on earlier pages was answered before.
         let behind = |after: Cursor| (start, id) < (after.start_unix_nano, after.trace_id);
         if self.query.after.is_none_or(behind) {
@@ -169,12 +168,16 @@ impl Search {
             groups = collect(&self.parts, id, Detail::Full, &self.meter);
         }
         let bytes = self.meter.looked_at(&groups);
-        if self.exact || matches(&self.query.filter, &groups, self.query.range) {
+        let incomplete = incomplete(&self.parts, id, &self.snapshot, &self.meter);
+        if self.exact
+            || matches!(incomplete, Some(Incomplete::TooLarge { .. }))
+            || matches(&self.query.filter, &groups, self.query.range)
+        {
             self.answered = bytes;
             return Some(StoredTrace {
                 id,
                 groups,
-                incomplete: self.snapshot.met_damage(),
+                incomplete,
             });
         }
         drop(groups);
@@ -266,6 +269,26 @@ pub(super) fn collect(
         groups.extend(more);
     }
     groups.into_iter().map(Arc::new).collect()
+}
+
+/// The start of the earliest span that any part has of a trace; zero if none is known.
+fn start_of(parts: &[Arc<dyn Part>], id: TraceId) -> u64 {
+    let starts = (parts.iter()).filter_map(|part| or_default(&**part, part.trace_start(id)));
+    starts.fold(0, earlier)
+}
+
+/// Why the trace that was read last may lack spans.
+pub(super) fn incomplete(
+    parts: &[Arc<dyn Part>],
+    id: TraceId,
+    snapshot: &Snapshot,
+    meter: &Meter,
+) -> Option<Incomplete> {
+    if meter.was_cut() {
+        let start_unix_nano = start_of(parts, id);
+        return Some(Incomplete::TooLarge { start_unix_nano });
+    }
+    snapshot.met_damage().then_some(Incomplete::Damaged)
 }
 
 /// Whether two spans have the same id.

@@ -12,7 +12,7 @@ use periplus_filter::Scalar;
 use periplus_model::{SpanGroup, TraceId};
 use periplus_segment::{Builder, Calls, Red, ServiceOperation};
 
-use super::meter::{Meter, bytes_of};
+use super::meter::{Meter, Room};
 use super::part::{Chunk, Damage, Part, Place, Prepared};
 use super::table::Table;
 use crate::{Detail, Scope, SpanFilter, TimeRange};
@@ -88,8 +88,8 @@ impl View {
         }
     }
 
-    /// The spans of these rows; `see` gets each few of them before they are put together.
-    fn read(&self, rows: &[u32], meter: &Meter, see: impl Fn(&[SpanGroup])) -> Vec<SpanGroup> {
+    /// The spans of these rows.
+    fn read(&self, rows: &[u32], meter: &Meter) -> Vec<SpanGroup> {
         let mut groups: Vec<SpanGroup> = Vec::new();
         self.turns(
             0..rows.len(),
@@ -99,20 +99,7 @@ impl View {
                 builder.read_rows(&rows[some], &mut groups);
                 groups
             },
-            |more| {
-                see(&more);
-                for group in more {
-                    match groups.last_mut() {
-                        Some(last)
-                            if Arc::ptr_eq(&last.resource, &group.resource)
-                                && Arc::ptr_eq(&last.scope, &group.scope) =>
-                        {
-                            last.spans.extend(group.spans);
-                        }
-                        _ => groups.push(group),
-                    }
-                }
-            },
+            |more| join(&mut groups, more),
         );
         groups
     }
@@ -236,7 +223,7 @@ impl Part for View {
         let mut rows = Vec::new();
         let look = |builder: &Builder, some| builder.matching_rows(filter, range, some);
         self.turns(from..until, meter, look, |found| rows.extend(found));
-        let groups = self.read(&rows, meter, |_| {});
+        let groups = self.read(&rows, meter);
         Ok((groups, (until < self.rows).then_some(until)))
     }
 
@@ -252,10 +239,26 @@ impl Part for View {
             next = (self.table.builder()).rows_before(row, ROWS_AT_ONCE, &mut rows);
         }
         rows.reverse();
-        let take = |more: &[SpanGroup]| {
-            meter.take(bytes_of(more.iter()));
-        };
-        Ok(self.read(&rows, meter, take))
+        let (mut groups, mut room) = (Vec::new(), Room::of(meter));
+        for some in rows.chunks(ROWS_AT_ONCE) {
+            let mut more = self.read(some, meter);
+            let mut has_room = true;
+            for group in &mut more {
+                let fitting = group.spans.iter().take_while(|span| {
+                    has_room = has_room && room.take(span);
+                    has_room
+                });
+                let fitting = fitting.count();
+                group.spans.truncate(fitting);
+            }
+            more.retain(|group| !group.spans.is_empty());
+            join(&mut groups, more);
+            if !has_room {
+                break;
+            }
+        }
+        room.settle(&groups);
+        Ok(groups)
     }
 
     fn trace_start(&self, id: TraceId) -> Result<Option<u64>, Damage> {
@@ -398,6 +401,21 @@ impl Part for View {
 
     /// Memory is not damaged.
     fn damaged(&self, _: &Damage) {}
+}
+
+/// Adds groups; neighbours of one resource and scope become one.
+fn join(groups: &mut Vec<SpanGroup>, more: Vec<SpanGroup>) {
+    for group in more {
+        match groups.last_mut() {
+            Some(last)
+                if Arc::ptr_eq(&last.resource, &group.resource)
+                    && Arc::ptr_eq(&last.scope, &group.scope) =>
+            {
+                last.spans.extend(group.spans);
+            }
+            _ => groups.push(group),
+        }
+    }
 }
 
 fn owned(value: Scalar<'_>) -> periplus_model::Value {

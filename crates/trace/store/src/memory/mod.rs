@@ -85,7 +85,7 @@ impl SpanStore for MemoryStore {
             Ok(groups.map(|groups| StoredTrace {
                 id,
                 groups: groups.to_vec(),
-                incomplete: false,
+                incomplete: None,
             }))
         })
     }

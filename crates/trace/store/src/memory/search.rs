@@ -82,7 +82,7 @@ impl Stream for Search<'_> {
                 return Poll::Ready(Some(Ok(StoredTrace {
                     id,
                     groups: candidate.groups.to_vec(),
-                    incomplete: false,
+                    incomplete: None,
                 })));
             }
             if last_of_chunk {

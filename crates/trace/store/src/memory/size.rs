@@ -31,6 +31,11 @@ pub(crate) fn group(spans: &[Span], capacity: usize) -> usize {
         + spans.iter().map(span).sum::<usize>()
 }
 
+/// A span in a vector, without what the vector has in reserve.
+pub(crate) fn one_span(one: &Span) -> u64 {
+    (size_of::<Span>() + span(one)) as u64
+}
+
 pub(super) fn resource(resource: &Resource) -> usize {
     allocation(ARC + size_of::<Resource>())
         + attributes(&resource.attributes)

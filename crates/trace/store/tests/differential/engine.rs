@@ -131,6 +131,9 @@ fn open(disk: &SimulatedDisk) -> EmbeddedStore {
         max_disk_bytes: None,
         // Small, so that the log has several.
         log_file_bytes: 64 << 10,
+        // The largest traces are compared whole.
+        query_bytes: u64::MAX,
+        max_query_bytes: u64::MAX,
         ..Options::default()
     };
     EmbeddedStore::open_on(Arc::new(disk.clone()), Path::new("/"), options).unwrap()

@@ -1,7 +1,4 @@
 //! One very large trace, all the way.
-//!
-//! `PERIPLUS_LARGE_TRACE=1000000 cargo test --release -p periplus-store --test embedded large_trace` does
-//! it with a million spans.
 
 use std::time::Instant;
 
@@ -14,11 +11,11 @@ use periplus_wire::otlp::encode_protobuf;
 use crate::script::{open, options, runtime};
 use crate::suite::build::{noon, span, trace_id};
 
+const SPANS: u64 = 1_000_000;
 const SPANS_AT_ONCE: u64 = 10_000;
 
 #[test]
 fn a_large_trace_comes_through_log_table_segments_and_merges() {
-    let spans: u64 = std::env::var("PERIPLUS_LARGE_TRACE").map_or(60_000, |n| n.parse().unwrap());
     let disk = SimulatedDisk::new();
     let options = Options {
         log_file_bytes: 4 << 20,
@@ -30,44 +27,44 @@ fn a_large_trace_comes_through_log_table_segments_and_merges() {
         println!("{what}: {:?}", lap.elapsed());
         lap = Instant::now();
     };
-    for first in (0..spans).step_by(SPANS_AT_ONCE as usize) {
-        let request = encode_protobuf(&part(first, spans));
+    for first in (0..SPANS).step_by(SPANS_AT_ONCE as usize) {
+        let request = encode_protobuf(&part(first));
         runtime()
             .block_on(store.append_otlp(request.into()))
             .unwrap();
     }
     say("log and table");
-    assert_eq!(read(&store), spans);
+    assert_eq!(read(&store), SPANS);
     say("read from the table");
     store.flush().unwrap();
     say("flush");
-    assert_eq!(read(&store), spans);
+    assert_eq!(read(&store), SPANS);
     say("read from the segment");
     store.compact().unwrap();
     say("compact");
-    assert_eq!(read(&store), spans);
+    assert_eq!(read(&store), SPANS);
     drop(store);
     lap = Instant::now();
     let store = open(&disk, options).unwrap();
-    assert_eq!(read(&store), spans);
+    assert_eq!(read(&store), SPANS);
     println!("open and read: {:?}", lap.elapsed());
 }
 
 /// Some of the spans, the last of the trace first, each below the one that comes after it.
-fn part(first: u64, spans: u64) -> periplus_model::Batch {
+fn part(first: u64) -> periplus_model::Batch {
     let draft = span(1, "large", 1);
     let span = |n: u64| {
         let mut span = draft.span.clone();
         span.span_id = SpanId::from_u64(n + 1);
         span.parent_span_id = Some(SpanId::from_u64(n + 2));
-        span.start_unix_nano = noon() + (spans - n) * 1_000;
+        span.start_unix_nano = noon() + (SPANS - n) * 1_000;
         span.end_unix_nano = span.start_unix_nano + 500;
         span
     };
     let group = SpanGroup {
         resource: draft.resource.clone().into(),
         scope: draft.scope.clone().into(),
-        spans: (first..spans.min(first + SPANS_AT_ONCE))
+        spans: (first..SPANS.min(first + SPANS_AT_ONCE))
             .map(span)
             .collect(),
     };

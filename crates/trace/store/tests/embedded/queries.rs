@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use periplus_model::Value;
+use periplus_model::{TraceId, Value};
 use periplus_store::embedded::disk::SimulatedDisk;
 use periplus_store::embedded::{Durability, EmbeddedStore, Options};
 use periplus_store::{
-    AttributeKey, RedQuery, ScanQuery, Scope, SpanFilter, SpanSink as _, SpanStore as _,
-    StoreError, TimeRange, TraceFilter, TraceQuery, parse, span_matches,
+    AttributeKey, Incomplete, Outcome, RedQuery, ScanQuery, Scope, SpanFilter, SpanSink as _,
+    SpanStore as _, StoreError, TimeRange, TraceFilter, TraceQuery, parse, span_matches,
 };
 
 use crate::script::{open, options, runtime};
@@ -92,11 +92,6 @@ fn a_query_that_takes_too_much_memory_is_ended() {
     let many = (2..4_000).map(|trace| span(trace, "small", 1).named(&format!("{trace}")));
     runtime.block_on(store.append(batch(many))).unwrap();
     for _ in 0..2 {
-        let trace = runtime.block_on(store.trace(trace_id(1)));
-        assert!(
-            matches!(trace, Err(StoreError::QueryLimit { .. })),
-            "{trace:?}"
-        );
         assert!(
             runtime
                 .block_on(store.trace(trace_id(2)))
@@ -120,6 +115,97 @@ fn a_query_that_takes_too_much_memory_is_ended() {
         // From memory first, then from the disk.
         store.flush().unwrap();
     }
+}
+
+/// The others are on the pages around it, and the large one is on one of them, not whole.
+#[test]
+fn a_trace_that_takes_too_much_memory_is_cut_and_hides_no_other() {
+    const LARGE: u64 = 5;
+    let limited = Options {
+        query_bytes: 400_000,
+        ..options()
+    };
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, limited).unwrap();
+    let runtime = runtime();
+    for trace in 1..=9 {
+        let starting = noon() + trace * SECOND;
+        let spans = if trace == LARGE { 6_000 } else { 2 };
+        // The first comes last: a cut trace lacks it.
+        let drafts = (1..=spans).rev().map(|id| {
+            let span = span(trace, "s", id).starting(starting + id);
+            span.with("k", "v")
+        });
+        runtime.block_on(store.append(batch(drafts))).unwrap();
+    }
+    let start = noon() + LARGE * SECOND + 1;
+    let too_large = Some(Incomplete::TooLarge {
+        start_unix_nano: start,
+    });
+    let some = parse(r#"k="v""#).unwrap();
+    let both = TraceFilter::And(vec![some.clone(), some.clone()]);
+    let pages = |filter: &TraceFilter, answer_bytes: u64| {
+        let mut pages: Vec<Vec<(TraceId, bool, usize)>> = Vec::new();
+        let mut after = None;
+        loop {
+            let mut query = TraceQuery::new(TimeRange::ALL, filter.clone(), 4);
+            query.budget.answer_bytes = answer_bytes;
+            query.after = after;
+            let mut search = store.search(query).unwrap();
+            let mut page = Vec::new();
+            while let Some(trace) = runtime.block_on(search.next()) {
+                let trace = trace.unwrap();
+                after = Some(trace.cursor());
+                let is_cut = trace.incomplete == too_large;
+                assert!(is_cut || trace.incomplete.is_none());
+                page.push((trace.id, is_cut, trace.span_count()));
+            }
+            assert!(!page.is_empty() || search.outcome() == Some(Outcome::Complete));
+            pages.push(page);
+            if search.outcome() == Some(Outcome::Complete) {
+                return pages;
+            }
+            assert!(pages.len() < 9, "{pages:?}");
+        }
+    };
+    for _ in 0..3 {
+        let trace = runtime.block_on(store.trace(trace_id(LARGE)));
+        let trace = trace.unwrap().unwrap();
+        assert_eq!(trace.incomplete, too_large);
+        assert_eq!(trace.cursor().start_unix_nano, start);
+        assert!((500..6_000).contains(&trace.span_count()));
+        let searches = [
+            (&some, 100_000, 400),
+            (&some, u64::MAX, 2_000),
+            (&both, 100_000, 2_000),
+            (&both, u64::MAX, 2_000),
+        ];
+        for (filter, answer_bytes, most) in searches {
+            let found = pages(filter, answer_bytes).concat();
+            let ids: Vec<_> = found.iter().map(|(id, ..)| *id).collect();
+            let all: Vec<_> = (1..=9).rev().map(trace_id).collect();
+            assert_eq!(ids, all);
+            let cut: Vec<_> = found.iter().filter(|(_, is_cut, _)| *is_cut).collect();
+            let [(id, _, spans)] = cut[..] else {
+                panic!("{cut:?}")
+            };
+            assert_eq!(*id, trace_id(LARGE));
+            assert!((100..most).contains(spans), "{answer_bytes}: {spans}");
+        }
+        assert_eq!(store.engine_stats().query_bytes, 0);
+        store.flush().unwrap();
+        store.compact().unwrap();
+    }
+    drop(store);
+    let unlimited = Options {
+        query_bytes: u64::MAX,
+        max_query_bytes: u64::MAX,
+        ..options()
+    };
+    let store = open(&disk, unlimited).unwrap();
+    let whole = runtime.block_on(store.trace(trace_id(LARGE)));
+    let whole = whole.unwrap().unwrap();
+    assert_eq!((whole.incomplete, whole.span_count()), (None, 6_000));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use periplus_store::embedded::disk::{Disk as _, SimulatedDisk};
 use periplus_store::embedded::{EmbeddedStore, check};
-use periplus_store::{Outcome, SpanFilter, SpanSink as _, SpanStore as _, StoreError};
+use periplus_store::{Incomplete, Outcome, SpanFilter, SpanSink as _, SpanStore as _, StoreError};
 
 use crate::script::{open, options, runtime};
 use crate::suite::build::{Query, Store, batch, noon, span, trace_id};
@@ -67,7 +67,7 @@ fn a_damaged_row_group_costs_its_spans_and_is_never_passed_over_in_silence() {
         .block_on(store.trace(trace_id(2)))
         .unwrap()
         .unwrap();
-    assert!(!whole.incomplete);
+    assert!(whole.incomplete.is_none());
     let absent = runtime().block_on(store.trace(trace_id(5))).unwrap();
     assert_eq!(absent, None);
     assert!(store.damage().is_some());
@@ -128,7 +128,7 @@ fn a_segment_that_cannot_be_opened_is_missed() {
         .block_on(store.trace(trace_id(3)))
         .unwrap()
         .unwrap();
-    assert!(partial.incomplete);
+    assert_eq!(partial.incomplete, Some(Incomplete::Damaged));
     let unknown = runtime().block_on(store.trace(trace_id(5)));
     assert!(
         matches!(unknown, Err(StoreError::Damaged { .. })),
