@@ -269,8 +269,13 @@ fn identities_are_on_every_span_and_rotate_under_load_and_plaintext_is_refused()
     assert!(load.join().unwrap() > 10);
     assert_eq!(plaintext(), 0);
 
-    demo.apply("virtual-service-reviews-v3.yaml");
-    patiently("plaintext again", || (plaintext() == 200).then_some(()));
+    let example = |name: &str| {
+        let path = demo.directory().join("examples").join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let strict = example("mtls-strict.yaml");
+    let v3 = example("virtual-service-reviews-v3.yaml");
+    demo.edit(&format!("{strict}\n---\n{v3}"));
     patiently("v3 only", || {
         (colours(base, 10) == [0, 0, 10]).then_some(())
     });
@@ -280,6 +285,10 @@ fn identities_are_on_every_span_and_rotate_under_load_and_plaintext_is_refused()
         &[("x-b3-traceid", TRACE), ("x-b3-spanid", "a2fb4a1d1a96d312")],
     );
     assert_eq!(traced.status, 200);
+    let inbounds = (0..6).map(|i| base + 10 + i * 10 + 1);
+    for inbound in inbounds {
+        assert_eq!(get(inbound, "/").status, 0, "{inbound} is STRICT still");
+    }
     let spans = Spans::wait_for(base + 1, TRACE, 9);
     let id = |namespace: &str, account: &str| {
         format!("spiffe://cluster.local/ns/{namespace}/sa/{account}")

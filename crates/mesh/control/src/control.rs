@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::certificates::{CertificateOptions, Certificates, CertificatesError};
+use crate::collectors::Collectors;
 use crate::files::{self, Change, Debounce, Files, Scan, Watcher, plural};
 use crate::gate::{Gatekeeper, Refusals};
 use crate::index::{Index, Problem, Severity};
@@ -50,6 +51,7 @@ pub struct ControlPlane {
     ads: AdsServer,
     certificates: Option<Certificates>,
     refusals: Arc<Refusals>,
+    collectors: Arc<Collectors>,
 }
 
 impl ControlPlane {
@@ -84,6 +86,7 @@ impl ControlPlane {
             ads,
             certificates,
             refusals: Arc::default(),
+            collectors: Arc::default(),
         })
     }
 
@@ -124,7 +127,8 @@ impl ControlPlane {
         let authority = self
             .certificates()
             .map(|it| (it, Arc::clone(&self.refusals)));
-        Monitoring::new(self.mesh(), self.ads(), authority, files).router()
+        let collectors = Arc::clone(&self.collectors);
+        Monitoring::new((self.mesh(), collectors), self.ads(), authority, files).router()
     }
 
     /// Follows the files for ever; ends when the future is dropped.
@@ -136,6 +140,7 @@ impl ControlPlane {
                 None => std::future::pending().await,
             }
         };
+        let (collectors, mesh) = (Arc::clone(&self.collectors), self.mesh());
         let follow = async {
             loop {
                 self.watcher.changed().await;
@@ -145,6 +150,7 @@ impl ControlPlane {
         tokio::select! {
             never = keep => never,
             never = follow => never,
+            never = collectors.watch(mesh) => never,
         }
     }
 

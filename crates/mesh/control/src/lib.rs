@@ -5,6 +5,7 @@
 //! change at any time: a good one takes effect at once, of a bad one the last good content stays.
 
 mod certificates;
+mod collectors;
 mod control;
 mod files;
 mod gate;
@@ -20,6 +21,7 @@ mod trust;
 mod workload;
 
 pub use certificates::{CertificateOptions, CertificateSource, CertificatesError};
+pub use collectors::{Unreached, reach};
 pub use control::{ControlPlane, LoadError, Options};
 pub use files::LoadError as FilesError;
 pub use files::{Change, Debounce, Described};

@@ -32,10 +32,7 @@ pub(crate) fn render(monitoring: &Monitoring) -> String {
         "Proxies that are connected, by version",
     );
     for (version, count) in by_version {
-        let version = version
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('\n', "\\n");
+        let version = escaped(version);
         line(
             &mut text,
             &format!("pilot_xds{{version=\"{version}\"}}"),
@@ -74,6 +71,23 @@ pub(crate) fn render(monitoring: &Monitoring) -> String {
         "Complaints about files and resources that have no effect",
         errors.count(),
     );
+    let known = monitoring.collectors.known();
+    if !known.is_empty() {
+        head(
+            &mut text,
+            "periplus_tracing_provider_reachable",
+            "gauge",
+            "Whether the collectors of tracing providers take connections from the control plane",
+        );
+    }
+    for (provider, unreached) in known {
+        let provider = escaped(&provider);
+        line(
+            &mut text,
+            &format!("periplus_tracing_provider_reachable{{provider=\"{provider}\"}}"),
+            u8::from(unreached.is_none()),
+        );
+    }
     let uptime = monitoring.started.elapsed().as_secs();
     head(
         &mut text,
@@ -182,6 +196,14 @@ fn authority(text: &mut String, server: &CertificateServer) {
         let series = format!("{name}{{reason=\"{}\"}}", reason.name());
         line(text, &series, counts.refused(reason));
     }
+}
+
+/// A label's value.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {

@@ -10,12 +10,15 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
 use periplus_identity::CertificateServer;
+use periplus_resources::Meta;
 use periplus_xds::server::AdsServer;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::certificates;
+use crate::collectors::Collectors;
 use crate::gate::Refusals;
+use crate::index::Problem;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::sync_status;
@@ -23,6 +26,8 @@ use crate::sync_status;
 /// What the interface shows.
 pub(crate) struct Monitoring {
     pub(crate) mesh: Arc<Mesh>,
+    /// Whether somebody takes spans.
+    pub(crate) collectors: Arc<Collectors>,
     pub(crate) ads: AdsServer,
     /// The authority, and whom the port with TLS has refused.
     pub(crate) authority: Option<(CertificateServer, Arc<Refusals>)>,
@@ -33,13 +38,14 @@ pub(crate) struct Monitoring {
 
 impl Monitoring {
     pub(crate) fn new(
-        mesh: Arc<Mesh>,
+        (mesh, collectors): (Arc<Mesh>, Arc<Collectors>),
         ads: AdsServer,
         authority: Option<(CertificateServer, Arc<Refusals>)>,
         files: (Vec<PathBuf>, Option<PathBuf>),
     ) -> Self {
         Self {
             mesh,
+            collectors,
             ads,
             authority,
             started: Instant::now(),
@@ -56,6 +62,7 @@ impl Monitoring {
             .route("/debug/certificates", get(show_certificates))
             .route("/debug/config_errors", get(config_errors))
             .route("/debug/gateway_api", get(gateway_api))
+            .route("/debug/telemetry", get(telemetry))
             .route("/debug/files", get(files))
             .with_state(Arc::new(self))
     }
@@ -93,6 +100,41 @@ async fn gateway_api(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Valu
     Json(statuses.map(crate::ResourceStatus::page).collect())
 }
 
+/// What is said about Telemetries: whether their providers are known, and take spans.
+async fn telemetry(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>> {
+    let state = monitoring.mesh.state();
+    let lost = monitoring.collectors.problems(&state.index);
+    let problems: Vec<_> = lost.iter().chain(&state.problems).collect();
+    let row = |meta: &Meta| {
+        let is_about = |problem: &&&Problem| {
+            let about = problem.about.as_ref();
+            about.is_some_and(|it| {
+                (it.kind, &it.namespace, &it.name) == (meta.kind, &meta.namespace, &meta.name)
+            })
+        };
+        let condition = |name: &str, codes: &[&str]| {
+            let mut own = problems.iter().filter(is_about);
+            let problem = own.find(|problem| codes.contains(&problem.code.id));
+            json!({
+                "type": name,
+                "status": if problem.is_some() { "False" } else { "True" },
+                "reason": problem.map_or("", |problem| problem.code.name),
+                "message": problem.map_or("", |problem| &problem.diagnostic.message),
+            })
+        };
+        json!({
+            "kind": meta.kind.name(),
+            "namespace": meta.namespace,
+            "name": meta.name,
+            "conditions": [
+                condition("ProvidersResolved", &["IST0101", "PER0201", "PER0202"]),
+                condition("ProvidersReachable", &["PER0206"]),
+            ],
+        })
+    };
+    Json(state.index.telemetry_metas().map(row).collect())
+}
+
 /// Where the files are, for commands on the same machine.
 async fn files(State(monitoring): State<Arc<Monitoring>>) -> Json<Value> {
     let path = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -128,5 +170,6 @@ async fn config_errors(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Co
         field: problem.diagnostic.field.clone(),
         message: problem.diagnostic.message.clone(),
     };
-    Json(state.problems.iter().map(row).collect())
+    let lost = monitoring.collectors.problems(&state.index);
+    Json(lost.iter().chain(&state.problems).map(row).collect())
 }

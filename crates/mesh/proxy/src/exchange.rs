@@ -268,11 +268,39 @@ impl Call {
         let manager = &self.view.manager;
         let random = || self.worker.random();
         let mut id = RequestId::on_arrival(manager, fields, head, random);
-        let tracer = self.view.tracer.as_ref();
+        let tracer = match &self.view.tracer {
+            Some(tracer) if tracer.varies => Some(self.tracer_at_first(tracer)),
+            tracer => tracer.as_ref(),
+        };
         let trace =
             tracer.and_then(|tracer| tracer.begin(&mut id, fields, head, &self.view.http, random));
         // Nothing is changed afterwards, so that it is made where it stays.
         Exchange::new(begin, id, trace, self.is_grpc())
+    }
+
+    /// The tracer of the route to which the request goes as it has come: as in Envoy, that one decides, although
+    /// filters may choose another.
+    #[cold]
+    fn tracer_at_first<'a>(&'a self, of_all: &'a Tracer) -> &'a Tracer {
+        let asking = self.asking_as(self.is_grpc());
+        let router = self.view.router.as_ref();
+        let tracer = router.and_then(|router| {
+            let at = router.find(&asking, || self.worker.random())?;
+            router.plan(at).tracer.as_deref()
+        });
+        tracer.unwrap_or(of_all)
+    }
+
+    /// The tracer that knows the tags of the request's route.
+    #[inline]
+    pub(crate) fn tracer(&self, exchange: &Exchange) -> Option<&Tracer> {
+        let tracer = self.view.tracer.as_ref()?;
+        if !tracer.varies {
+            return Some(tracer);
+        }
+        let router = self.view.router.as_ref().zip(exchange.route);
+        let of_route = router.and_then(|(router, at)| router.plan(at).tracer.as_deref());
+        Some(of_route.unwrap_or(tracer))
     }
 
     /// Lets requests of this workload know that it is working on this one, or finds out which of them have led to this

@@ -239,11 +239,17 @@ impl Call {
     /// What conditions may ask about the request.
     #[inline]
     pub(crate) fn asking(&self, exchange: &Exchange) -> Asking<'_> {
+        self.asking_as(exchange.is_grpc)
+    }
+
+    /// The same for one that is gRPC or not.
+    #[inline]
+    pub(crate) fn asking_as(&self, is_grpc: bool) -> Asking<'_> {
         Asking {
             request: &self.request,
             head: self.buffer.head(),
             scheme: self.scheme(),
-            is_grpc: exchange.is_grpc,
+            is_grpc,
             presented: self.has_certificate(),
         }
     }

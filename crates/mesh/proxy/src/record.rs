@@ -15,6 +15,8 @@ use crate::trace::{Details, Finished, RequestId, Scratch, TraceContext, Tracer, 
 struct More<'a> {
     details: Option<&'a Details<'a>>,
     formats: &'a [String],
+    /// The convention of the context that came and was not read.
+    ignored: Option<&'static str>,
 }
 
 impl Exchange {
@@ -60,13 +62,17 @@ impl Call {
         if let Some(telemetry) = &self.view.telemetry {
             self.tell(telemetry, exchange, end);
         }
-        let (Some(tracer), Some(trace)) = (&self.view.tracer, &exchange.trace) else {
+        let (Some(tracer), Some(trace)) = (self.tracer(exchange), &exchange.trace) else {
             return;
         };
         if tracer.tells_more(trace) {
             return self.report_with(exchange, end, Tracer::report);
         }
-        let finished = self.finished(exchange, end, tracer.egress, More::default());
+        let more = More {
+            ignored: tracer.ignored(&self.request.fields),
+            ..More::default()
+        };
+        let finished = self.finished(exchange, end, tracer.egress, more);
         tracer.report(trace, &finished, &mut self.worker.scratch.borrow_mut());
     }
 
@@ -95,7 +101,7 @@ impl Call {
         end: Micros,
         report: fn(&Tracer, &TraceContext, &Finished<'_>, &mut Scratch),
     ) {
-        let (Some(tracer), Some(trace)) = (&self.view.tracer, exchange.trace) else {
+        let (Some(tracer), Some(trace)) = (self.tracer(exchange), exchange.trace) else {
             return;
         };
         let mut formats = Vec::new();
@@ -113,6 +119,7 @@ impl Call {
         let more = More {
             details: details.as_ref(),
             formats: &formats,
+            ignored: tracer.ignored(&self.request.fields),
         };
         let finished = self.finished(exchange, end, tracer.egress, more);
         let scratch = &mut self.worker.scratch.borrow_mut();
@@ -163,6 +170,7 @@ impl Call {
                 .and_then(|rare| rare.limited.as_ref()),
             formats: more.formats,
             details: more.details,
+            ignored: more.ignored,
             metadata: exchange.rare.as_deref().map(Rare::metadata),
         }
     }

@@ -20,10 +20,10 @@ use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
 use crate::snapshot::{
-    Forward, PathMatch, Route, RouteAction, RouteTable, VirtualHost, WeightedCluster, choose,
-    overlay,
+    Forward, PathMatch, Route, RouteAction, RouteTable, RouteTracing, VirtualHost, WeightedCluster,
+    choose, overlay,
 };
-use crate::trace::route_tags;
+use crate::trace::{Tracer, route_tags};
 use crate::upstream::ClusterState;
 
 use index::Index;
@@ -65,6 +65,8 @@ pub(crate) struct RoutePlan {
     pub(crate) replaced: Names,
     /// What spans tell of it, once one has.
     told: OnceCell<FixedTags>,
+    /// Its tracing, if it says how.
+    pub(crate) tracer: Option<Box<Tracer>>,
 }
 
 /// A cluster that a route may forward to.
@@ -130,6 +132,18 @@ impl Router {
             filters: filters.active(&table.filters),
             table,
         }
+    }
+
+    /// Makes the tracers of the routes that say how they are traced; whether there is any.
+    pub(crate) fn trace(&mut self, make: impl Fn(&RouteTracing) -> Tracer) -> bool {
+        let mut any = false;
+        for (host, plans) in self.table.virtual_hosts.iter().zip(&mut self.plans) {
+            for (route, plan) in host.routes.iter().zip(plans) {
+                plan.tracer = route.tracing.as_deref().map(|it| Box::new(make(it)));
+                any |= plan.tracer.is_some();
+            }
+        }
+        any
     }
 
     /// The first route that matches.
@@ -298,6 +312,7 @@ impl RoutePlan {
             untimed: 0,
             replaced: Names::default(),
             told: OnceCell::new(),
+            tracer: None,
         };
         if let Some(decorator) = &route.decorator
             && tells_operations

@@ -399,6 +399,37 @@ pub struct Route {
     pub filters: Option<Box<PerFilters>>,
     /// `decorator.operation`, and whether it is propagated.
     pub decorator: Option<Decorator>,
+    /// How its requests are traced, in place of what the connection manager says.
+    pub tracing: Option<Box<RouteTracing>>,
+}
+
+/// A route's `Tracing`.
+#[derive(Clone, Debug)]
+pub struct RouteTracing {
+    /// `client_sampling`, in units of 0.01 %.
+    pub client_sampling: u32,
+    /// `random_sampling`, in units of 0.01 %.
+    pub random_sampling: u32,
+    /// `overall_sampling`, in units of 0.01 %.
+    pub overall_sampling: u32,
+    /// Custom tags, over those of the connection manager.
+    pub custom_tags: Vec<CustomTag>,
+}
+
+impl Tracing {
+    /// The same with what a route says.
+    pub(crate) fn of_route(&self, route: &RouteTracing) -> Self {
+        let is_replaced =
+            |tag: &CustomTag| route.custom_tags.iter().any(|own| own.name == tag.name);
+        let kept = self.custom_tags.iter().filter(|tag| !is_replaced(tag));
+        Self {
+            client_sampling: route.client_sampling,
+            random_sampling: route.random_sampling,
+            overall_sampling: route.overall_sampling,
+            custom_tags: kept.chain(&route.custom_tags).cloned().collect(),
+            ..self.clone()
+        }
+    }
 }
 
 impl Route {
@@ -413,6 +444,7 @@ impl Route {
             edits: None,
             filters: None,
             decorator: None,
+            tracing: None,
         }
     }
 }

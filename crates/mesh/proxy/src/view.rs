@@ -12,7 +12,7 @@ use crate::policy::ConnectionRulesView;
 use crate::route::Router;
 use crate::snapshot::{
     ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
-    Service, Snapshot, TcpProxy, select,
+    Service, Snapshot, TcpProxy, Tracing, select,
 };
 use crate::stats::{ClusterStats, HttpStats, ListenerHttpStats, ListenerStats, TcpStats, TlsStats};
 use crate::telemetry::istio::{Metrics, RulesView};
@@ -302,25 +302,32 @@ impl ServiceView {
         let direction = listener.direction;
         match service {
             Service::Http(manager) => {
-                let tracer = manager.tracing.as_ref().map(|tracing| {
+                let make = |tracing: &Tracing| {
                     let exporter = worker.exporter(&tracing.provider);
                     let details = worker.options.span_details;
                     Tracer::new(tracing, direction, &worker.node, (exporter, details))
-                });
+                };
+                let mut tracer = manager.tracing.as_ref().map(make);
                 let tags = manager.tracing.as_ref();
                 let tags = tags.map(|tracing| &*tracing.custom_tags);
                 let maker = filter::Maker::new(manager, &worker.registry);
                 let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
+                let mut router = manager.routes.as_ref().map(|table| {
+                    let options = (tells_operations, &maker);
+                    Router::new(table.clone(), options, cluster)
+                });
+                if let (Some(tracing), Some(tracer), Some(router)) =
+                    (&manager.tracing, &mut tracer, &mut router)
+                {
+                    tracer.varies = router.trace(|route| make(&tracing.of_route(route)));
+                }
                 Self::Http(Rc::new(HttpView {
                     conditions: conditions.cloned(),
                     http: worker.registry.http(&manager.stat_prefix),
                     listener_http: worker
                         .registry
                         .listener_http(&listener.name, &manager.stat_prefix),
-                    router: manager.routes.as_ref().map(|table| {
-                        let options = (tells_operations, &maker);
-                        Router::new(table.clone(), options, cluster)
-                    }),
+                    router,
                     filters: filter::Shared::new(manager, &maker, worker),
                     tracer,
                     bypasses_overload: listener.exempt.from_overload,

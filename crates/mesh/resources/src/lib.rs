@@ -81,7 +81,8 @@ pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
 pub use telemetry::{
-    LogFilter, LoggingRule, MetricRule, StatusFilter, Telemetry, TelemetryMode, TracingRule,
+    LogFilter, LoggingRule, MetricRule, SAMPLING, SamplingOf, SamplingRule, StatusFilter,
+    Telemetry, TelemetryMode, TracingRule,
 };
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,

@@ -250,7 +250,7 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         Kind::RequestAuthentication => {
             Spec::RequestAuthentication(RequestAuthentication::read(spec)?)
         }
-        Kind::Telemetry => Spec::Telemetry(Telemetry::read(spec)?),
+        Kind::Telemetry => Spec::Telemetry(Telemetry::read(spec, meta)?),
         Kind::GatewayClass => Spec::GatewayClass(gateway_api::GatewayClass::read(spec)?),
         Kind::ApiGateway => Spec::ApiGateway(gateway_api::Gateway::read(spec, namespace)?),
         Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute => {

@@ -4,10 +4,13 @@ use periplus_cel::Expression;
 
 use crate::diagnostic::At;
 use crate::mesh_config::{TagSource, read_custom_tags};
-use crate::meta::Labels;
+use crate::meta::{Labels, Meta};
 use crate::view::{Shape, View};
 
 mod metrics;
+mod sampling;
+
+pub use self::sampling::{SAMPLING, SamplingOf, SamplingRule};
 
 /// What is told of the requests of the workloads with some labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct Telemetry {
     pub selector: Labels,
     /// How requests are traced, each rule over those before.
     pub tracing: Vec<TracingRule>,
+    /// How many of them are, by port and by route: the annotation [`SAMPLING`].
+    pub sampling: Vec<SamplingRule>,
     /// What is logged of them.
     pub access_logging: Vec<LoggingRule>,
     /// What is wanted of metrics, each rule over those before.
@@ -152,7 +157,7 @@ const METRICS: Shape = Shape {
 };
 
 impl Telemetry {
-    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
+    pub(crate) fn read(view: &View<'_>, meta: &Meta) -> Option<Self> {
         let object = view.object(&TELEMETRY)?;
         let selector = object.optional("selector", |view| {
             let selector = view.object(&SELECTOR)?;
@@ -167,6 +172,7 @@ impl Telemetry {
         let access_logging = object.items("accessLogging");
         Some(Self {
             selector: selector.unwrap_or_default(),
+            sampling: SamplingRule::read_all(view, meta)?,
             metrics,
             tracing: tracing
                 .iter()

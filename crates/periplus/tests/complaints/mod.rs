@@ -81,7 +81,7 @@ fn nothing_arrives_and_the_cause_is_named() {
         Silent {
             complaint: "everything is configured, no traces arrive (istio/istio#35750)",
             mesh_config: whole.clone(),
-            resources: to(world.closed),
+            resources: to(world.closed) + &root("providers: [{name: z}]"),
             step: "reachable",
             said: "does not take connections",
         },
@@ -90,7 +90,7 @@ fn nothing_arrives_and_the_cause_is_named() {
             mesh_config: whole.clone(),
             resources: to(zipkin) + &root("randomSamplingPercentage: 0"),
             step: "sampled",
-            said: "0 % of the requests",
+            said: "0 % of the requests are sampled, at back-v1.default, by Telemetry istio-system/all (",
         },
         Silent {
             complaint: "the collector's other port (kiali/kiali#7323)",
@@ -107,6 +107,10 @@ fn nothing_arrives_and_the_cause_is_named() {
             found.failed() == Some((case.step, true)) && found.says(case.step, case.said)
         });
         assert!(found.advises(case.step), "{complaint}: {found:?}");
+        if case.step == "reachable" {
+            // Nobody has to ask: the resource itself says so.
+            world.wait_until_collector_is(false);
+        }
         assert_eq!(
             world.services(),
             [""; 0],
@@ -131,15 +135,25 @@ fn traces_are_broken_and_the_cause_is_named() {
     let silent = telemetry_of("back", "disableSpanReporting: true");
     world.apply(&whole, &(to(zipkin) + &silent));
     let found = world.ask_until("one side alone reports", |found| {
-        found.says("received", "none of back-v1")
+        found.says("received", "none of back-v1: Telemetry default/back (")
+            && found.says("received", "turns the spans of back-v1 off")
     });
     assert_eq!(found.failed(), None, "{found:?}");
 
     // Services are sampled apart, and nobody is told of it (istio/istio#12818).
     let half = telemetry_of("back", "randomSamplingPercentage: 50");
     world.apply(&whole, &(to(zipkin) + &half));
-    let found = world.ask_until("two rates", |found| found.says("sampled", "50 % to 100 %"));
+    let found = world.ask_until("two rates", |found| {
+        found.says(
+            "sampled",
+            "50 % to 100 % of the requests, 50 % at back-v1.default, by Telemetry default/back (",
+        )
+    });
     assert_eq!(found.failed(), None, "{found:?}");
+
+    let z = telemetry("all", "{tracing: [{providers: [{name: z}]}]}");
+    world.apply(&whole, &(to(zipkin) + &z));
+    world.wait_until_collector_is(true);
 
     // REGISTRY_ONLY, and a Sidecar that hides the collector, turn tracing off (istio/istio#53701): here they do not.
     let hidden = format!("{whole}outboundTrafficPolicy: {{mode: REGISTRY_ONLY}}\n");
@@ -171,6 +185,15 @@ fn an_application_that_knows_another_convention_is_named() {
     let found = world.ask_until("two conventions", |found| {
         found.failed() == Some(("propagated", true))
     });
-    let said = "the application of front.default does not hand on the tracing headers";
+    let said = "the application of front.default does not hand on the tracing headers of the requests that it works \
+                on (traceparent and tracestate with provider `z`)";
     assert!(found.says("propagated", said), "{found:?}");
+    assert!(found.advises("propagated"));
+
+    world.front.behaves(App::BeginsB3);
+    let said =
+        "the application of front.default sends b3 headers alone, and its proxy reads traceparent";
+    world.ask_until("headers that nobody reads", |found| {
+        found.failed() == Some(("propagated", true)) && found.says("propagated", said)
+    });
 }

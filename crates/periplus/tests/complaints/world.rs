@@ -18,6 +18,8 @@ use crate::support::{Program, free_base, get, get_json, patiently};
 pub(super) enum App {
     HandsOn,
     HandsOnB3,
+    /// It has a library of its own, which knows B3 alone.
+    BeginsB3,
     Drops,
 }
 
@@ -194,6 +196,36 @@ spec:
         self.write("config/workloads.yaml", &workloads(ports, &["./*"]));
     }
 
+    /// The Telemetry in which the collector is named says whether it takes spans, and so do metrics.
+    pub(super) fn wait_until_collector_is(&self, reachable: bool) {
+        let status = if reachable { "True" } else { "False" };
+        patiently("the state of the collector", || {
+            let page = get_json(self.monitoring, "/debug/telemetry");
+            let telemetry = page.as_array()?.first()?.clone();
+            let [resolved, reached] = telemetry["conditions"].as_array()?.as_slice() else {
+                panic!("{telemetry}");
+            };
+            assert_eq!(resolved["type"], "ProvidersResolved");
+            assert_eq!(reached["type"], "ProvidersReachable");
+            let has_told = (resolved["status"] == "True" && reached["status"] == status)
+                && (reachable
+                    || reached["message"]
+                        .as_str()?
+                        .contains("does not take connections"));
+            has_told.then_some(())
+        });
+        let problems = get_json(self.monitoring, "/debug/config_errors");
+        let lost = problems.as_array().unwrap().iter();
+        let lost: Vec<_> = lost.filter(|one| one["code"] == "PER0206").collect();
+        assert_eq!(lost.is_empty(), reachable, "{problems}");
+        let metric = format!(
+            "periplus_tracing_provider_reachable{{provider=\"z\"}} {}",
+            u8::from(reachable)
+        );
+        let metrics = get(self.monitoring, "/metrics").body;
+        assert!(metrics.contains(&metric), "{metrics}");
+    }
+
     /// The services that the backend has spans of.
     pub(super) fn services(&self) -> Vec<String> {
         let found = get_json(self.port("UI"), "/api/services");
@@ -335,7 +367,11 @@ fn work(stream: &TcpStream, calls: Option<&(u16, Front)>) -> std::io::Result<()>
                 handed_on += &line;
             }
         }
-        if let Some((outbound, _)) = calls {
+        if let Some((outbound, front)) = calls {
+            if front.0.load(Ordering::SeqCst) == App::BeginsB3 as u8 {
+                handed_on += "x-b3-traceid: 463ac35c9f6413ad48485a3953bb6124\r\n\
+                              x-b3-spanid: a2fb4a1d1a96d312\r\nx-b3-sampled: 1\r\n";
+            }
             let mut call = TcpStream::connect(("127.0.0.1", *outbound))?;
             write!(
                 call,

@@ -9,8 +9,8 @@ use super::detection::tls_inspector;
 use super::listener::{Routes, listener};
 use super::proto::boolean;
 use super::route::{default_route, virtual_host};
-use super::{Generated, cluster, mutual_tls};
-use crate::index::Index;
+use super::{Generated, cluster, mutual_tls, tracing};
+use crate::index::{Index, Side};
 use crate::names;
 use crate::proxy::Proxy;
 
@@ -18,7 +18,12 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
     for ingress in &sidecar.ingress {
         let port = ingress.port.number;
         let cluster = names::inbound_cluster(port);
-        let routes = to_application(port, &cluster, operation(index, proxy, ingress));
+        let routes = to_application(
+            (index, proxy),
+            port,
+            &cluster,
+            operation(index, proxy, ingress),
+        );
         let listener = listener(
             index,
             proxy,
@@ -59,8 +64,14 @@ fn secured(index: &Index, proxy: &Proxy, ingress: &Ingress, mut listener: Listen
 }
 
 /// All requests to a port of the application.
-pub(super) fn to_application(port: u16, cluster: &str, operation: String) -> RouteConfiguration {
-    let route = default_route(cluster.to_owned(), operation);
+pub(super) fn to_application(
+    (index, proxy): (&Index, &Proxy),
+    port: u16,
+    cluster: &str,
+    operation: String,
+) -> RouteConfiguration {
+    let mut route = default_route(cluster.to_owned(), operation);
+    route.tracing = tracing::of_route(index, proxy, Side::Server, (port, ""));
     let domains = vec!["*".to_owned()];
     RouteConfiguration {
         name: cluster.to_owned(),

@@ -148,7 +148,7 @@ fn connections(
 }
 
 fn http_filter(layout: Layout<'_>, port: u16, to: &str, operation: String) -> Filter {
-    let routes = inbound::to_application(port, to, operation);
+    let routes = inbound::to_application((layout.index, layout.proxy), port, to, operation);
     http(
         layout.index,
         layout.proxy,

@@ -13,8 +13,8 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use envoy_types::pb::envoy::config::route::v3::{
-    Decorator, DirectResponseAction, RedirectAction, Route, RouteAction, RouteMatch, VirtualHost,
-    WeightedCluster,
+    Decorator, DirectResponseAction, RedirectAction, Route, RouteAction, RouteMatch,
+    Tracing as RouteTracing, VirtualHost, WeightedCluster,
 };
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
@@ -24,8 +24,8 @@ use periplus_resources::{
 
 use super::condition::{regex_rewrite, route_match};
 use super::proto::{any, duration, istio_config, map_in_order, uint32};
-use super::{balancing, config_path, policy, session};
-use crate::index::{Entry, Index};
+use super::{balancing, config_path, policy, session, tracing};
+use crate::index::{Entry, Index, Side};
 use crate::names;
 use crate::proxy::Proxy;
 
@@ -43,6 +43,11 @@ pub(super) struct Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// What the route of a rule says of tracing; an empty name is none.
+    pub(super) fn tracing(self, rule: &str) -> Option<RouteTracing> {
+        tracing::of_route(self.index, self.proxy, Side::Client, (self.port, rule))
+    }
+
     /// What requests to these destinations are hashed by, where that decides about their endpoints.
     fn hash_policies<'d>(
         self,
@@ -270,6 +275,7 @@ fn route(
         action: Some(action),
         decorator: decorator(format!("{target}{path}")),
         metadata: istio_config(&config_path(&entry.meta)),
+        tracing: scope.tracing(&rule.name),
         ..Route::default()
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService, HttpUri};
+use envoy_types::pb::envoy::config::route::v3::Tracing as RouteTracing;
 use envoy_types::pb::envoy::config::trace::v3::tracing::Http;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
 use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{
@@ -16,7 +17,8 @@ use envoy_types::pb::envoy::r#type::tracing::v3::CustomTag;
 use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::{
     Environment, Header, Literal, Type,
 };
-use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
+use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
 use periplus_resources::{ExtensionProvider, ProviderKind, TagSource, TraceContext};
 
 use super::proto::{any, boolean, duration, uint32};
@@ -44,6 +46,23 @@ pub(super) fn tracing(index: &Index, proxy: &Proxy, side: Side) -> Option<Tracin
             Role::Sidecar => None,
         },
         ..Tracing::default()
+    })
+}
+
+/// What a route says of tracing where its requests, or those of its port, are sampled in another way.
+pub(super) fn of_route(
+    index: &Index,
+    proxy: &Proxy,
+    side: Side,
+    (port, route): (u16, &str),
+) -> Option<RouteTracing> {
+    let millionths = index.sampling_of(proxy, side, (port, route))?;
+    Some(RouteTracing {
+        random_sampling: Some(FractionalPercent {
+            numerator: millionths,
+            denominator: DenominatorType::Million.into(),
+        }),
+        ..RouteTracing::default()
     })
 }
 

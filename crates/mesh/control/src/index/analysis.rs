@@ -342,15 +342,7 @@ fn check_quotas(index: &Index, problems: &mut Vec<Problem>) {
 
 /// Where Istio silently turns tracing off: the provider of the mesh, and those that resources name.
 fn check_tracing(index: &Index, problems: &mut Vec<Problem>) {
-    let mesh = index.mesh();
-    let mut providers: Vec<_> = mesh.tracing_provider().into_iter().collect();
-    for rule in index.telemetries.iter().flat_map(|one| &one.spec.tracing) {
-        let named = rule.provider.as_ref();
-        providers.extend(named.and_then(|(name, _)| mesh.provider(name)));
-    }
-    providers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    providers.dedup_by(|a, b| a.name == b.name);
-    for provider in providers {
+    for provider in index.tracing_providers() {
         check_provider(index, provider, problems);
     }
 }
@@ -366,7 +358,7 @@ fn check_provider(index: &Index, provider: &ExtensionProvider, problems: &mut Ve
                  port `grpc-{}`, or give the provider `http: {{path: /v1/traces}}` and the port of OTLP over HTTP",
                 port.number, provider.name, port.name
             );
-            problems.push(problem_of_mesh(index, provider, message));
+            problems.extend(index.problems_of(provider, &message));
         }
         return;
     }
@@ -386,14 +378,6 @@ fn check_provider(index: &Index, provider: &ExtensionProvider, problems: &mut Ve
          ServiceEntry{hint}",
         provider.name
     );
-    let problem = problem_of_mesh(index, provider, message);
-    problems.push(problem.code(code::TRACING_UNREACHABLE));
-}
-
-fn problem_of_mesh(index: &Index, provider: &ExtensionProvider, message: String) -> Problem {
-    let source = Source {
-        file: index.mesh().file.clone(),
-        position: provider.at.0,
-    };
-    Problem::error(&source, source.position, message)
+    let of_users = index.problems_of(provider, &message).into_iter();
+    problems.extend(of_users.map(|problem| problem.code(code::TRACING_UNREACHABLE)));
 }

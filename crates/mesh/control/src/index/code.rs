@@ -163,6 +163,17 @@ pub(super) const MIXED_CONTEXTS: Code = Code::new(
     "some proxies propagate B3 only and others W3C only: traces fall apart between them",
 );
 
+pub(super) const SAMPLED_ROUTE_UNKNOWN: Code = Code::new(
+    "PER0205",
+    "SampledRouteUnknown",
+    "a share of traced requests is given for a route that does not exist",
+);
+pub(crate) const TRACING_REFUSED: Code = Code::new(
+    "PER0206",
+    "TracingProviderRefuses",
+    "the collector of a tracing provider takes no connection: spans are lost",
+);
+
 /// All of them.
 pub const CODES: &[Code] = &[
     NOT_FOUND,
@@ -196,4 +207,6 @@ pub const CODES: &[Code] = &[
     TRACING_WITHOUT_PROVIDER,
     SAMPLING_OFF,
     MIXED_CONTEXTS,
+    SAMPLED_ROUTE_UNKNOWN,
+    TRACING_REFUSED,
 ];

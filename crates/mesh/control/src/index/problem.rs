@@ -83,7 +83,7 @@ impl Problem {
 
     /// The same as one of this kind.
     #[must_use]
-    pub(super) fn code(self, code: Code) -> Self {
+    pub(crate) fn code(self, code: Code) -> Self {
         Self { code, ..self }
     }
 
@@ -105,7 +105,7 @@ impl Problem {
 }
 
 /// Says which resources problems are about, and leaves out those that the resources do not want to hear.
-pub(super) fn attribute<'a>(problems: &mut Vec<Problem>, metas: impl Iterator<Item = &'a Meta>) {
+pub(crate) fn attribute<'a>(problems: &mut Vec<Problem>, metas: impl Iterator<Item = &'a Meta>) {
     if problems.is_empty() {
         return;
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    AccessLog, At, ExtensionProvider, LogFilter, LoggingRule, TagSource, Telemetry, TelemetryMode,
-    did_you_mean,
+    AccessLog, At, ExtensionProvider, LogFilter, LoggingRule, Meta, SamplingOf, Source, TagSource,
+    Telemetry, TelemetryMode, did_you_mean,
 };
 
 use super::{Entry, Index, Problem, code};
@@ -53,6 +53,11 @@ pub(crate) type Logged<'a> = (&'a AccessLog, Option<&'a LogFilter>);
 impl Index {
     /// The resources for a proxy: that of the mesh, that of its namespace, and those that select its workload.
     pub(crate) fn telemetries<'a>(&'a self, proxy: &Proxy) -> Vec<&'a Telemetry> {
+        let entries = self.telemetry_entries(proxy).into_iter();
+        entries.map(|entry| &entry.spec).collect()
+    }
+
+    fn telemetry_entries<'a>(&'a self, proxy: &Proxy) -> Vec<&'a Entry<Telemetry>> {
         let root = self.mesh().root_namespace.as_str();
         let of_all = |namespace: &str| {
             self.telemetries
@@ -66,7 +71,27 @@ impl Index {
                 && proxy.is_selected_by(&entry.spec.selector)
         });
         let all = of_all(root).into_iter().chain(own.flatten());
-        all.chain(selecting).map(|entry| &entry.spec).collect()
+        all.chain(selecting).collect()
+    }
+
+    /// The Telemetries that say how much of what a proxy's workload sends is traced, and that nothing is: the last
+    /// one of each. None is the mesh configuration.
+    pub fn tracing_said_by(&self, proxy: &Proxy) -> (Option<&Meta>, Option<&Meta>) {
+        let (mut sampling, mut disabled) = (None, None);
+        for entry in self.telemetry_entries(proxy) {
+            let rules = entry.spec.tracing.iter();
+            for rule in rules.filter(|rule| Side::Client.is_in(rule.mode)) {
+                if rule.sampling_millionths.is_some() {
+                    sampling = Some(&entry.meta);
+                }
+                match rule.is_disabled {
+                    Some(true) => disabled = Some(&entry.meta),
+                    Some(false) => disabled = None,
+                    None => {}
+                }
+            }
+        }
+        (sampling, disabled)
     }
 
     /// How the requests of a side are traced, if they are.
@@ -101,6 +126,97 @@ impl Index {
             custom_tags,
             has_istio_tags,
         })
+    }
+
+    /// The providers that spans go to: the mesh's, and those that Telemetries name.
+    pub(crate) fn tracing_providers(&self) -> Vec<&ExtensionProvider> {
+        let named = self.naming().map(|(_, name, _)| name.as_str());
+        let named = named.filter_map(|name| self.mesh().provider(name));
+        let mut all: Vec<_> = self
+            .mesh()
+            .tracing_provider()
+            .into_iter()
+            .chain(named)
+            .collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all.dedup_by(|a, b| a.name == b.name);
+        all
+    }
+
+    /// A problem with a provider of these: one for each resource that sends spans there.
+    pub(crate) fn problems_of(&self, provider: &ExtensionProvider, message: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let is_of_mesh = |it: &ExtensionProvider| it.name == provider.name;
+        if self.mesh().tracing_provider().is_some_and(is_of_mesh) {
+            let source = Source {
+                file: self.mesh().file.clone(),
+                position: provider.at.0,
+            };
+            problems.push(Problem::error(&source, source.position, message.to_owned()));
+        }
+        for (meta, _, at) in self.naming().filter(|(_, name, _)| **name == provider.name) {
+            let problem = Problem::error(&meta.source, at.0, format!("{meta}: {message}"));
+            problems.push(problem);
+        }
+        problems
+    }
+
+    /// The Telemetries' own: their kind, namespace and name, and where they are.
+    pub(crate) fn telemetry_metas(&self) -> impl Iterator<Item = &Meta> {
+        self.telemetries.iter().map(|entry| &entry.meta)
+    }
+
+    /// Which Telemetries name providers of tracing, and where.
+    fn naming(&self) -> impl Iterator<Item = (&Meta, &String, &At)> {
+        self.telemetries.iter().flat_map(|entry| {
+            let rules = entry.spec.tracing.iter();
+            let on = rules.filter(|rule| rule.is_disabled != Some(true));
+            let named = on.filter_map(|rule| rule.provider.as_ref());
+            named.map(|(name, at)| (&entry.meta, name, at))
+        })
+    }
+
+    /// The names of all rules for requests.
+    pub(crate) fn rule_names(&self) -> impl Iterator<Item = &str> {
+        let all = self.virtual_services.iter().chain(&self.gateway_api.rules);
+        let names = all.flat_map(|entry| entry.spec.http.iter().map(|rule| rule.name.as_str()));
+        names.filter(|name| !name.is_empty())
+    }
+
+    pub(crate) fn has_rule(&self, name: &str) -> bool {
+        self.rule_names().any(|one| one == name)
+    }
+
+    /// How many of the requests by a port and a route are traced, in millionths, where a Telemetry says so of just
+    /// these: what comes later goes before, and a route before a port.
+    pub(crate) fn sampling_of(
+        &self,
+        proxy: &Proxy,
+        side: Side,
+        (port, route): (u16, &str),
+    ) -> Option<u32> {
+        if !self
+            .telemetries
+            .iter()
+            .any(|one| !one.spec.sampling.is_empty())
+        {
+            return None;
+        }
+        let telemetries = self.telemetries(proxy);
+        let rules = || telemetries.iter().flat_map(|one| &one.sampling);
+        let last = |is_meant: &dyn Fn(&SamplingOf) -> bool| {
+            let meant = rules().filter(|rule| is_meant(&rule.of));
+            meant.last().map(|rule| rule.millionths)
+        };
+        match side {
+            Side::Server => last(&|of| *of == SamplingOf::Inbound(port)),
+            Side::Client => {
+                let by_route = last(
+                    &|of| matches!(of, SamplingOf::Route(name) if !route.is_empty() && name == route),
+                );
+                by_route.or_else(|| last(&|of| *of == SamplingOf::Outbound(port)))
+            }
+        }
     }
 
     /// What is wanted of the metrics of a side, by their names; what comes later goes before.

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::google::protobuf::Value;
 use envoy_types::pb::google::protobuf::value::Kind;
 use periplus_control::{Index, Mesh, Proxy, State, generate};
-use periplus_resources::{MeshConfig, parse_resources};
+use periplus_resources::{MeshConfig, SAMPLING, parse_resources};
 use periplus_xds::Snapshot;
 use periplus_xds::server::Source;
 use proptest::collection::vec;
@@ -160,16 +160,21 @@ fn of_workloads() -> impl Strategy<Value = String> {
             "security.istio.io/v1 PeerAuthentication {mtls: {mode: STRICT}}",
             "security.istio.io/v1 RequestAuthentication {jwtRules: [{issuer: i, jwksUri: 'https://x.a.svc.cluster.local/k'}]}",
             "telemetry.istio.io/v1 Telemetry {metrics: [{overrides: [{disabled: true}]}]}",
+            "telemetry.istio.io/v1 Telemetry {sampled: 'outbound 80: 1, route r: 2'}",
         ]),
     );
     parts.prop_map(|(namespace, name, resource)| {
         let mut parts = resource.splitn(3, ' ');
         let mut next = || parts.next().expect("three parts");
+        let (version, kind, spec) = (next(), next(), next());
+        let sampled = spec.strip_prefix("{sampled: ");
+        let annotation = sampled.and_then(|text| text.strip_suffix('}'));
+        let annotation = annotation.map(|text| format!(", annotations: {{{SAMPLING}: {text}}}"));
+        let spec = if annotation.is_some() { "{}" } else { spec };
+        let annotation = annotation.unwrap_or_default();
         format!(
-            "apiVersion: {}\nkind: {}\nmetadata: {{name: n{name}, namespace: {namespace}}}\nspec: {}\n---\n",
-            next(),
-            next(),
-            next()
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: n{name}, namespace: {namespace}{annotation}}}\n\
+             spec: {spec}\n---\n"
         )
     })
 }

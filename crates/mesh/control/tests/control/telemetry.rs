@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use envoy_types::pb::envoy::config::accesslog::v3::access_log::ConfigType as LogType;
 use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
 use envoy_types::pb::envoy::config::accesslog::v3::extension_filter::ConfigType as FilterType;
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, address, socket_address};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
@@ -15,6 +16,8 @@ use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType as Trac
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType as HttpConfig;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::google::protobuf::Value;
@@ -502,6 +505,115 @@ fn what_istio_passes_over_in_silence_is_told() {
             "{expected}\nis not in\n{problems}"
         );
     }
+}
+
+fn port_of(listener: &Listener) -> u32 {
+    let address = listener
+        .address
+        .as_ref()
+        .and_then(|one| one.address.as_ref());
+    let Some(address::Address::SocketAddress(socket)) = address else {
+        panic!("{listener:?}");
+    };
+    match socket.port_specifier {
+        Some(socket_address::PortSpecifier::PortValue(port)) => port,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+/// The share of requests that routes say, by their names; none is that of the connection manager.
+fn sampled<'a>(routes: impl Iterator<Item = &'a RouteConfiguration>) -> Vec<(String, Option<u32>)> {
+    let hosts = routes.flat_map(|one| &one.virtual_hosts);
+    let routes = hosts.flat_map(|host| &host.routes);
+    let told = routes.map(|route| {
+        let share = route.tracing.as_ref().map(|it| {
+            let share = it.random_sampling.as_ref().expect("a share");
+            assert_eq!(share.denominator(), DenominatorType::Million);
+            share.numerator
+        });
+        (route.name.clone(), share)
+    });
+    told.collect()
+}
+
+#[test]
+fn ports_and_routes_are_sampled_in_their_own_way() {
+    let annotated = |meta: &str, selector: &str, text: &str| {
+        format!(
+            "apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {{{meta}, annotations: {{tracing.periplus.io/sampling: '{text}'}}}}
+spec: {{selector: {{matchLabels: {selector}}}}}
+---
+"
+        )
+    };
+    let port = {
+        let index = index_of(&[], "", mesh_config(MESH));
+        let made = made(&index, &sidecar("reviews", "v1"));
+        let mut listeners = made.listeners.iter();
+        let inbound = listeners.find(|one| one.traffic_direction() == TrafficDirection::Inbound);
+        port_of(inbound.expect("a listener"))
+    };
+    let resources = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ratings, namespace: default}
+spec:
+  hosts: [ratings]
+  http:
+  - {name: rare, match: [{name: one, uri: {prefix: /one}}, {uri: {prefix: /two}}], route: [{destination: {host: ratings}}]}
+  - {name: usual, route: [{destination: {host: ratings}}]}
+---
+"
+    .to_owned()
+        + &annotated("name: all, namespace: istio-system", "{}", "outbound 9080: 5, route rare: 50")
+        + &annotated("name: reviews, namespace: default", "{app: reviews}", &format!("inbound {port}: 0.5, route rare: 0.25\n"));
+    let index = index_of(&[], &resources, mesh_config(MESH));
+    assert!(!problems(&index).contains("samples route"));
+    let of = |node: &Node| {
+        let made = made(&index, node);
+        let outbound = sampled(made.routes.iter());
+        let named = |name: &str| {
+            let shares = outbound.iter().filter(|(one, _)| one == name);
+            let mut shares: Vec<_> = shares.map(|(_, share)| *share).collect();
+            shares.sort_unstable();
+            shares.dedup();
+            shares
+        };
+        let names = ["rare.one", "rare", "usual", "default", "allow_any"].map(named);
+        let inbound = made.listeners.iter();
+        let inbound = inbound.filter(|one| one.traffic_direction() == TrafficDirection::Inbound);
+        let inbound: Vec<_> = inbound
+            .filter_map(|listener| match manager(listener).route_specifier {
+                Some(RouteSpecifier::RouteConfig(routes)) => Some(routes),
+                _ => None,
+            })
+            .collect();
+        (names, sampled(inbound.iter()))
+    };
+    let default = |share| vec![("default".to_owned(), share)];
+    let (outbound, inbound) = of(&sidecar("reviews", "v1"));
+    let rare = vec![Some(2_500)];
+    let port = vec![Some(50_000)];
+    // The collector has another port.
+    let services = vec![None, Some(50_000)];
+    let expected = |rare: Vec<Option<u32>>| [rare.clone(), rare, port.clone(), services.clone()];
+    assert_eq!(outbound[..4], expected(rare));
+    assert_eq!(inbound, default(Some(5_000)));
+    let (outbound, inbound) = of(&sidecar("productpage", "v1"));
+    let rare = vec![Some(500_000)];
+    assert_eq!(outbound[..4], expected(rare));
+    assert_eq!(outbound[4], [None], "what the mesh does not know");
+    assert_eq!(inbound, default(None));
+
+    let unknown = annotated("name: all, namespace: default", "{}", "route rear: 1");
+    let index = index_of(&[], &(resources + &unknown), mesh_config(MESH));
+    let problems = problems(&index);
+    assert!(
+        problems.contains("samples route `rear`, and no rule of a VirtualService or HTTPRoute has this name, did you mean"),
+        "{problems}"
+    );
 }
 
 #[test]

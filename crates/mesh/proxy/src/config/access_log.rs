@@ -27,7 +27,7 @@ use super::{data, fraction, matcher};
 use crate::flags::Flag;
 use crate::snapshot::AccessLog;
 use crate::telemetry::log::{
-    Comparison, Destination, Filter, Format, Json, Node, Op, Template, is_known_flag,
+    Comparison, Destination, Filter, Format, Json, Node, Object, Op, Template, is_known_flag,
 };
 
 pub(super) fn compile(
@@ -143,14 +143,15 @@ fn json_format(format: Struct, omits: bool, at: &At<'_>) -> Result<Format, Refus
     Ok(Format::Json(Json { object, omits }))
 }
 
-fn object(given: Struct, omits: bool, at: &At<'_>) -> Result<BTreeMap<String, Node>, Refused> {
+fn object(given: Struct, omits: bool, at: &At<'_>) -> Result<Object, Refused> {
     let fields = given.fields.into_iter();
-    fields
+    let nodes: Result<BTreeMap<_, _>, _> = fields
         .map(|(key, value)| {
             let node = node(value, omits, &at.field(&key))?;
             Ok((key, node))
         })
-        .collect()
+        .collect();
+    nodes.map(Object::from)
 }
 
 fn node(value: Value, omits: bool, at: &At<'_>) -> Result<Node, Refused> {

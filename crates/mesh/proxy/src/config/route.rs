@@ -17,7 +17,7 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::cluster_weight:
 use super::check::{At, Refused, duration, flag, ignored, nothing_else, timeout};
 use super::edits::{Level, take_edits};
 use super::mirror::take_mirrors;
-use super::{filters, hash_policy, limits, matcher, retry, rewrite, subset, upgrade};
+use super::{filters, hash_policy, limits, matcher, retry, rewrite, subset, tracing, upgrade};
 use crate::snapshot::{
     Decorator, Edits, Forward, GrpcTimeouts, LimitRule, Mirror, PerFilters, Route, RouteAction,
     RouteLimits, RouteTable, VirtualHost, WeightedCluster, overlay,
@@ -198,6 +198,10 @@ fn route(mut route: pb::Route, around: &Around, at: &At<'_>) -> Result<Route, Re
         operation: decorator.operation,
         propagate: flag(decorator.propagate, true),
     });
+    let tracing = match route.tracing.take() {
+        Some(tracing) => Some(tracing::compile_route(tracing, &at.field("tracing"))?),
+        None => None,
+    };
     let action = match route.action.take() {
         Some(Action::Route(action)) => {
             RouteAction::Forward(forward(action, around, &at.field("route"))?)
@@ -230,6 +234,7 @@ fn route(mut route: pb::Route, around: &Around, at: &At<'_>) -> Result<Route, Re
         edits: around.edits(&level),
         filters: (!wanted.is_empty()).then(|| Box::new(wanted)),
         decorator,
+        tracing,
     };
     ignored!(route: metadata, stat_prefix, per_request_buffer_limit_bytes, request_body_buffer_limit);
     nothing_else(&route, at)?;

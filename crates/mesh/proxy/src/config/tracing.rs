@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService};
+use envoy_types::pb::envoy::config::route::v3::Tracing as RouteTracingPb;
 use envoy_types::pb::envoy::config::trace::v3::tracing::Http;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
 use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{
@@ -15,11 +16,14 @@ use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::path_segment::Se
 use envoy_types::pb::envoy::r#type::metadata::v3::metadata_kind::Kind as MetadataKindOf;
 use envoy_types::pb::envoy::r#type::tracing::v3 as tag;
 use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::Type as TagType;
-use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
 
 use super::check::{At, Refused, decode, flag, ignored, must_be, nothing_else, short_type};
+use super::fraction;
 use super::services::{self, Service};
-use crate::snapshot::{CustomTag, CustomTagValue, TagFormat, Tracing, TracingProvider};
+use crate::snapshot::{
+    CustomTag, CustomTagValue, RouteTracing, TagFormat, Tracing, TracingProvider,
+};
 use crate::telemetry::log::Template;
 
 /// In units of 0.01 %.
@@ -41,11 +45,7 @@ pub(super) fn compile(mut tracing: pb::Tracing, at: &At<'_>) -> Result<Option<Tr
         &at.field("overall_sampling"),
     )?;
     let custom_tags = std::mem::take(&mut tracing.custom_tags);
-    let custom_tags = custom_tags
-        .into_iter()
-        .enumerate()
-        .map(|(index, tag)| custom_tag(tag, &at.field("custom_tags").index(index)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let custom_tags = self::custom_tags(custom_tags, &at.field("custom_tags"))?;
     let max_path_tag_length = tracing.max_path_tag_length.take();
     let max_path_tag_length = max_path_tag_length.map_or(DEFAULT_MAX_PATH_TAG_LENGTH, |v| v.value);
     let spawn_upstream_span = flag(tracing.spawn_upstream_span.take(), false);
@@ -61,8 +61,55 @@ pub(super) fn compile(mut tracing: pb::Tracing, at: &At<'_>) -> Result<Option<Tr
         overall_sampling,
         spawn_upstream_span,
         max_path_tag_length: max_path_tag_length as usize,
-        custom_tags: custom_tags.into_iter().flatten().collect(),
+        custom_tags,
     }))
+}
+
+/// What a route says in place of it.
+pub(super) fn compile_route(
+    mut tracing: RouteTracingPb,
+    at: &At<'_>,
+) -> Result<Box<RouteTracing>, Refused> {
+    let client_sampling = share(tracing.client_sampling.take(), &at.field("client_sampling"))?;
+    let random_sampling = share(tracing.random_sampling.take(), &at.field("random_sampling"))?;
+    let overall_sampling = share(
+        tracing.overall_sampling.take(),
+        &at.field("overall_sampling"),
+    )?;
+    let at_tags = &at.field("custom_tags");
+    let custom_tags = custom_tags(std::mem::take(&mut tracing.custom_tags), at_tags)?;
+    nothing_else(&tracing, at)?;
+    let of_metadata = |tag: &CustomTag| matches!(tag.value, CustomTagValue::Metadata { .. });
+    if let Some(index) = custom_tags.iter().position(of_metadata) {
+        let reason = "metadata is supported in the tags of a connection manager only";
+        return Err(at_tags.index(index).refuse(reason));
+    }
+    Ok(Box::new(RouteTracing {
+        client_sampling,
+        random_sampling,
+        overall_sampling,
+        custom_tags,
+    }))
+}
+
+/// In units of 0.01 %; all of them unless something is said.
+fn share(given: Option<FractionalPercent>, at: &At<'_>) -> Result<u32, Refused> {
+    /// Of a million.
+    const UNIT: u32 = 1_000_000 / ALWAYS;
+    let Some(given) = given else {
+        return Ok(ALWAYS);
+    };
+    let per_million = fraction::per_million(given, at)?;
+    if per_million % UNIT != 0 {
+        return Err(at.refuse("a share finer than 0.01 % is not supported"));
+    }
+    Ok(per_million / UNIT)
+}
+
+fn custom_tags(given: Vec<tag::CustomTag>, at: &At<'_>) -> Result<Vec<CustomTag>, Refused> {
+    let tags = given.into_iter().enumerate();
+    let tags = tags.filter_map(|(index, tag)| custom_tag(tag, &at.index(index)).transpose());
+    tags.collect()
 }
 
 fn percent(percent: Option<Percent>, at: &At<'_>) -> Result<u32, Refused> {

@@ -1,7 +1,7 @@
 //! What a policy asks about a request or a connection.
 
 use crate::http1::request::RequestHead;
-use crate::policy::{MetadataMatch, Subject};
+use crate::policy::{Asked, MetadataMatch};
 use crate::route::matches_header;
 use crate::snapshot::{Cidr, HeaderMatch, ValueMatch};
 use crate::tls::Secured;
@@ -13,6 +13,8 @@ pub(crate) enum Condition {
     Always,
     /// `header`; never holds of a connection.
     Header(HeaderMatch),
+    /// The same of `:method`, or of anything else if the second is set.
+    Method(ValueMatch, bool),
     /// `url_path`: the path without its query.
     Path(ValueMatch),
     /// `destination_ip`.
@@ -31,15 +33,28 @@ pub(crate) enum Condition {
     ClientIp(Cidr),
 }
 
+impl From<HeaderMatch> for Condition {
+    fn from(header: HeaderMatch) -> Self {
+        match header.name.as_str() {
+            ":method" => Self::Method(header.value, header.invert),
+            _ => Self::Header(header),
+        }
+    }
+}
+
 impl Condition {
     /// Whether it holds.
-    pub(crate) fn holds(&self, subject: &Subject<'_>) -> bool {
+    pub(crate) fn holds(&self, asked: &Asked<'_>) -> bool {
+        let subject = asked.subject;
         match self {
             Self::Always => true,
             Self::Header(header) => subject
                 .request
                 .is_some_and(|(request, head)| has_header(header, request, head, subject.scheme)),
-            Self::Path(path) => subject.path().is_some_and(|is| path.matches(is)),
+            Self::Method(method, invert) => subject
+                .request
+                .is_some_and(|(request, head)| method.matches(request.method(head)) != *invert),
+            Self::Path(path) => asked.path.is_some_and(|is| path.matches(is)),
             Self::DestinationIp(block) => subject
                 .destination
                 .is_some_and(|destination| block.contains(destination.ip().to_canonical())),

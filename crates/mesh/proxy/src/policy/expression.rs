@@ -1,8 +1,8 @@
-//! Conditions made of conditions, as one flat list.
+//! Conditions made of conditions, as one flat program.
 
-use crate::policy::{Condition, Subject};
+use crate::policy::{Asked, Condition};
 
-/// A condition made of others. Each node stands before its parts, and knows where they end.
+/// A condition made of others, as it is being built. Each node stands before its parts, and knows where they end.
 #[derive(Debug, Default)]
 pub(crate) struct Expression {
     nodes: Vec<Node>,
@@ -18,7 +18,8 @@ struct Node {
 #[derive(Debug)]
 enum Kind {
     Combined(Combination),
-    Test(Condition),
+    /// Until it is taken into the program.
+    Test(Option<Condition>),
 }
 
 /// How the parts of a condition are put together.
@@ -36,7 +37,7 @@ impl Expression {
     /// Adds a simple condition.
     pub(crate) fn test(&mut self, condition: Condition) {
         self.nodes.push(Node {
-            kind: Kind::Test(condition),
+            kind: Kind::Test(Some(condition)),
             end: self.nodes.len() + 1,
         });
     }
@@ -57,38 +58,95 @@ impl Expression {
         Ok(())
     }
 
+    /// What decides whether its first condition holds; an expression without any never does.
+    pub(crate) fn compile(mut self) -> Program {
+        let mut tests = Vec::new();
+        let begin = match self.nodes.is_empty() {
+            true => DOES_NOT,
+            false => self.place(0, (HOLDS, DOES_NOT), &mut tests),
+        };
+        Program { tests, begin }
+    }
+
+    /// Adds the tests of a node, the last one first: the place at which it begins. What follows if it holds, and if
+    /// not, has its place already.
+    fn place(
+        &mut self,
+        at: usize,
+        (holds, does_not): (usize, usize),
+        tests: &mut Vec<Test>,
+    ) -> usize {
+        let how = match &mut self.nodes[at].kind {
+            Kind::Combined(how) => *how,
+            Kind::Test(condition) => {
+                tests.extend(condition.take().map(|condition| Test {
+                    condition,
+                    holds,
+                    does_not,
+                }));
+                return tests.len() - 1;
+            }
+        };
+        // None of them holds where it is not so that one does.
+        let (holds, does_not) = match how {
+            Combination::None => (does_not, holds),
+            Combination::All | Combination::Any => (holds, does_not),
+        };
+        let end = self.nodes[at].end;
+        let next = |part: &usize| Some(self.nodes[*part].end).filter(|next| *next < end);
+        let parts = std::iter::successors(Some(at + 1).filter(|first| *first < end), next);
+        let parts: Vec<usize> = parts.collect();
+        // What an empty list of parts leads to.
+        let mut begin = match how {
+            Combination::All => holds,
+            Combination::Any | Combination::None => does_not,
+        };
+        for part in parts.into_iter().rev() {
+            begin = match how {
+                Combination::All => self.place(part, (begin, does_not), tests),
+                Combination::Any | Combination::None => self.place(part, (holds, begin), tests),
+            };
+        }
+        begin
+    }
+}
+
+/// The end of a program.
+const HOLDS: usize = usize::MAX;
+const DOES_NOT: usize = usize::MAX - 1;
+
+/// Simple conditions, each with what follows it: no more of them are tested than it takes.
+#[derive(Debug)]
+pub(crate) struct Program {
+    tests: Vec<Test>,
+    begin: usize,
+}
+
+#[derive(Debug)]
+struct Test {
+    condition: Condition,
+    /// The place of what follows if it holds,
+    holds: usize,
+    /// and if it does not.
+    does_not: usize,
+}
+
+impl Program {
     /// The simple conditions that it is made of.
     pub(crate) fn tests(&self) -> impl Iterator<Item = &Condition> {
-        self.nodes.iter().filter_map(|node| match &node.kind {
-            Kind::Test(condition) => Some(condition),
-            Kind::Combined(_) => None,
-        })
+        self.tests.iter().map(|test| &test.condition)
     }
 
-    /// Whether its first condition holds; an expression without any never does.
-    pub(crate) fn holds(&self, subject: &Subject<'_>) -> bool {
-        !self.nodes.is_empty() && self.holds_at(0, subject)
-    }
-
-    fn holds_at(&self, at: usize, subject: &Subject<'_>) -> bool {
-        match &self.nodes[at].kind {
-            Kind::Test(condition) => condition.holds(subject),
-            Kind::Combined(Combination::All) => {
-                self.parts(at).all(|part| self.holds_at(part, subject))
-            }
-            Kind::Combined(Combination::Any) => {
-                self.parts(at).any(|part| self.holds_at(part, subject))
-            }
-            Kind::Combined(Combination::None) => {
-                !self.parts(at).any(|part| self.holds_at(part, subject))
-            }
+    /// Whether it holds.
+    pub(crate) fn holds(&self, asked: &Asked<'_>) -> bool {
+        let mut at = self.begin;
+        while let Some(test) = self.tests.get(at) {
+            at = match test.condition.holds(asked) {
+                true => test.holds,
+                false => test.does_not,
+            };
         }
-    }
-
-    fn parts(&self, at: usize) -> impl Iterator<Item = usize> {
-        let end = self.nodes[at].end;
-        let next = move |part: &usize| Some(self.nodes[*part].end).filter(|next| *next < end);
-        std::iter::successors(Some(at + 1).filter(|first| *first < end), next)
+        at == HOLDS
     }
 }
 
@@ -97,7 +155,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::policy::Metadata;
+    use crate::policy::{Metadata, Subject};
 
     /// Builds an expression from a text in prefix form: `&`, `|` and `!` begin a group that `)` ends;
     /// `1` holds and `0` does not.
@@ -153,10 +211,16 @@ mod tests {
             ("&|00)!0)1)", false),
             ("|&10)&11))", true),
             ("|&1!1))&1!&1|0)))))", true),
+            ("!)", true),
+            ("!00)", true),
+            ("!01)", false),
+            ("&!|01))1)", false),
+            ("|!&11))!!1)))", true),
         ] {
             let mut expression = Expression::default();
             parse(&mut text.chars(), &mut expression);
-            assert_eq!(expression.holds(&subject), expected, "{text}");
+            let program = expression.compile();
+            assert_eq!(program.holds(&Asked::of(&subject)), expected, "{text}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::{Condition, Expression, Subject};
+use crate::policy::{Asked, Condition, Program, Subject};
 use crate::stats::{EnforcedStats, Registry, ShadowStats};
 
 /// Envoy's RBAC filter.
@@ -53,7 +53,7 @@ pub(crate) struct Rules {
 pub(crate) struct Policy {
     pub(crate) name: String,
     /// One of its permissions and one of its principals must hold.
-    pub(crate) condition: Expression,
+    pub(crate) condition: Program,
 }
 
 /// What came of it.
@@ -73,8 +73,9 @@ pub(crate) const MOST_POLICIES: u16 = u16::MAX;
 impl Rules {
     /// Whether a request or a connection is allowed.
     pub(crate) fn decide(&self, subject: &Subject<'_>) -> Decision {
+        let asked = Asked::of(subject);
         let mut policies = self.policies.iter();
-        let policy = policies.position(|policy| policy.condition.holds(subject));
+        let policy = policies.position(|policy| policy.condition.holds(&asked));
         Decision {
             allowed: match self.action {
                 Action::Allow => policy.is_some(),
@@ -93,7 +94,10 @@ impl Rules {
             .policies
             .iter()
             .flat_map(|policy| policy.condition.tests());
-        conditions.any(|condition| matches!(condition, Condition::Header(_)))
+        let is_of_header = |condition: &Condition| {
+            matches!(condition, Condition::Header(_) | Condition::Method(..))
+        };
+        conditions.any(is_of_header)
     }
 
     /// The name of a decision's policy, `none` if none matched.

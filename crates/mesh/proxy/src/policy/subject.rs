@@ -30,9 +30,25 @@ pub(crate) struct Subject<'a> {
     pub(crate) metadata: &'a Metadata,
 }
 
-impl<'a> Subject<'a> {
+/// The same with what is found out once for all conditions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) subject: &'a Subject<'a>,
     /// The path without query and fragment.
-    pub(crate) fn path(&self) -> Option<&'a [u8]> {
+    pub(crate) path: Option<&'a [u8]>,
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn of(subject: &'a Subject<'a>) -> Self {
+        Self {
+            subject,
+            path: subject.path(),
+        }
+    }
+}
+
+impl<'a> Subject<'a> {
+    fn path(&self) -> Option<&'a [u8]> {
         let (request, head) = self.request?;
         let path = request.target.path.get(head);
         Some(memchr::memchr2(b'?', b'#', path).map_or(path, |end| &path[..end]))

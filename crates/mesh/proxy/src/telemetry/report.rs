@@ -273,7 +273,10 @@ impl Call {
     /// Writes the lines of an exchange.
     #[cold]
     fn log(&self, logs: &LogView, exchange: &mut Exchange, end: Micros) {
-        let sent = match logs.needs_sent_head {
+        let differs = logs.needs_own_headers
+            || self.view.manager.use_remote_address
+            || exchange.sent().is_some();
+        let sent = match logs.needs_sent_head && differs {
             true => self.sent_head(exchange),
             false => Vec::new(),
         };

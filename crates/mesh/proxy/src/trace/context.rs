@@ -74,6 +74,17 @@ impl Tracer {
         }
     }
 
+    /// The convention of a context that came in headers that this tracer does not read, if none came in those that
+    /// it reads.
+    pub(crate) fn ignored(&self, fields: &Fields) -> Option<&'static str> {
+        let has_b3 = fields.has(Name::B3) || fields.has(Name::XB3TraceId);
+        let has_w3c = fields.has(Name::TraceParent);
+        match self.format {
+            Format::W3c => (has_b3 && !has_w3c).then_some("b3"),
+            Format::B3 { with_w3c, .. } => (has_w3c && !has_b3 && !with_w3c).then_some("w3c"),
+        }
+    }
+
     /// The names of the headers that [`Tracer::inject`] writes instead.
     pub(crate) fn replaced(&self, context: &TraceContext, current: &SpanContext) -> Names {
         let mut names = Names::default();

@@ -57,6 +57,8 @@ pub(crate) struct Tracer {
     has_asking_tags: bool,
     /// Some of them is a format string.
     has_formats: bool,
+    /// Some route says something else.
+    pub(crate) varies: bool,
     exporter: Rc<Exporter>,
 }
 
@@ -211,6 +213,7 @@ impl Tracer {
                 .iter()
                 .any(|tag| matches!(tag.value, CustomTagValue::Format(_))),
             custom_tags: Tag::that_vary(&tracing.custom_tags),
+            varies: false,
             exporter,
         }
     }
@@ -284,7 +287,8 @@ const OF_EVERY_SPAN: [(&str, &str); 1] = [("component", "proxy")];
 const OF_CLUSTERS: [&str; 2] = ["upstream_cluster", "upstream_cluster.name"];
 
 /// Built-in tags whose values vary from span to span.
-const VARYING: [&str; 38] = [
+const VARYING: [&str; 39] = [
+    "periplus.context.ignored",
     "guid:x-request-id",
     "guid:x-client-trace-id",
     "http.url",

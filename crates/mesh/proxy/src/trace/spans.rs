@@ -69,6 +69,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) formats: &'a [String],
     /// What Envoy's spans do not tell, if it is to be told.
     pub(crate) details: Option<&'a Details<'a>>,
+    /// The convention of the context that came and was not read.
+    pub(crate) ignored: Option<&'static str>,
     /// What filters have found out.
     pub(crate) metadata: Option<&'a Metadata>,
 }
@@ -246,6 +248,9 @@ impl Tracer {
         let cluster = self.push_cluster(&mut tags, finished.cluster);
         if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {
             tags.push("error", "true");
+        }
+        if let Some(convention) = finished.ignored {
+            tags.push("periplus.context.ignored", convention);
         }
         self.push_custom(&mut tags, &custom, finished.formats);
         let fixed = [&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster];

@@ -197,7 +197,8 @@ fn without_context() -> (String, Vec<TestSpan>) {
     mesh.published.publish(mesh.config.snapshot(2, listeners));
     mesh.applied(2);
     let answer = crate::support::Client::connect(inbound).exchange(format!(
-        "GET / HTTP/1.1\r\nhost: h\r\nx-request-id: {ID}\r\n\r\n"
+        "GET / HTTP/1.1\r\nhost: h\r\nx-request-id: {ID}\r\n\
+         traceparent: 00-463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312-01\r\n\r\n"
     ));
     assert_eq!(answer.text(), "details");
     (ID.to_owned(), collector.wait(2))
@@ -342,7 +343,10 @@ fn a_request_without_context_tells_what_may_have_led_to_it() {
             "start_us": server[0].start_us,
         }])
     );
-    assert!(!ours(server[0]).contains_key("periplus.inbound.in_flight"));
+    let told = ours(server[0]);
+    assert!(!told.contains_key("periplus.inbound.in_flight"));
+    // Its own context came in headers that Zipkin's provider does not read.
+    assert_eq!(told["periplus.context.ignored"], "w3c");
 }
 
 #[test]

@@ -4,10 +4,12 @@
 use std::path::Path;
 
 use crate::policies::{authz, jwt, rbac};
-use crate::{access_logs, balancing, expressions, filters, rules, sessions, tcp, world};
+use crate::{
+    access_logs, balancing, expressions, filters, route_tracing, rules, sessions, tcp, world,
+};
 
 /// What they are about, and how many there are.
-fn table() -> [(&'static str, usize); 20] {
+fn table() -> [(&'static str, usize); 21] {
     [
         (
             "listeners: direction, edge, tracing",
@@ -16,6 +18,7 @@ fn table() -> [(&'static str, usize); 20] {
         ("clusters and protocols by route", world::routes().len()),
         ("changes of headers", rules::edits().len()),
         ("rewrites", rules::rewrites().len()),
+        ("tracing of routes", route_tracing::routes().len()),
         ("redirects", rules::redirects().len()),
         ("conditions of routes", rules::conditions().len()),
         ("faults", rules::faults().len()),

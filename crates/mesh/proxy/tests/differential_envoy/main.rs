@@ -15,6 +15,7 @@ mod filters;
 mod http2;
 mod outcome;
 mod policies;
+mod route_tracing;
 mod rules;
 mod sessions;
 mod stats;
@@ -187,6 +188,7 @@ async fn the_same_as_envoy_but_for_what_is_meant() {
 
     let mut cases = cases::all();
     cases.extend(rules::cases());
+    cases.extend(route_tracing::cases());
     cases.extend(filters::of_http1());
     let mut seen = BTreeMap::new();
     for case in &cases {

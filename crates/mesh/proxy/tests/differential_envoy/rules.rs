@@ -29,8 +29,8 @@ use envoy_types::util::pack_any;
 use periplus_xds::Resource;
 
 use crate::cases::{Case, get};
-use crate::filters;
 use crate::xds_support::resources::{a_route, endpoints, path_prefix, to_cluster};
+use crate::{filters, route_tracing};
 
 type Edit = (&'static str, &'static str, HeaderAppendAction);
 
@@ -801,6 +801,7 @@ fn fault_cases(add: &mut dyn FnMut(&str, &[&'static str], String)) {
 
 pub(crate) fn configuration(name: &str) -> Resource {
     let mut routes = edits();
+    routes.extend(route_tracing::routes());
     routes.extend(rewrites());
     routes.extend(redirects());
     routes.extend(conditions());

@@ -17,6 +17,12 @@ pub(crate) struct Tolerated {
 
 pub(crate) const TOLERATED: &[Tolerated] = &[
     Tolerated {
+        name: "Context that nobody reads",
+        covers: |_, side, line| {
+            side == Side::Ours && line.contains(" tag periplus.context.ignored: ")
+        },
+    },
+    Tolerated {
         name: "The tracer's name",
         covers: |_, _, line| line.contains(" resource telemetry.sdk.") || line.contains(" scope: "),
     },

@@ -3,13 +3,11 @@
 mod backend;
 mod exported;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use periplus_control::{Index, Problem};
-use periplus_resources::{ExtensionProvider, Kind};
+use periplus_control::{Index, Problem, reach};
+use periplus_resources::{ExtensionProvider, Kind, ProviderKind, TraceContext};
 use serde_json::Value;
-use tokio::net::TcpStream;
 
 use super::Args;
 use super::step::{State, Step};
@@ -74,11 +72,11 @@ async fn live(args: &Args, index: &Index, mut done: Vec<Step>) -> anyhow::Result
         return Ok(with_rest(done));
     }
     let backend = args.backend()?;
-    done.push(backend::received(&backend, &rows).await);
+    done.push(backend::received(&backend, &rows, |silent| silenced(index, silent)).await);
     if has_failed(&done) {
         return Ok(with_rest(done));
     }
-    done.push(match backend::propagated(&backend).await {
+    done.push(match backend::propagated(&backend, &headers(index)).await {
         Ok(step) => step,
         Err(failure) => Step::failed("propagated", failure.to_string()),
     });
@@ -162,55 +160,9 @@ async fn reachable(index: &Index, timeout: Duration) -> Step {
     const NAME: &str = "reachable";
     let mut reached = Vec::new();
     for provider in providers(index) {
-        let Some(service) = index.service(&provider.service) else {
-            continue;
-        };
-        let Some(port) = service.port(provider.port) else {
-            continue;
-        };
-        let mut addresses: Vec<SocketAddr> = (service.endpoints.iter())
-            .map(|endpoint| SocketAddr::new(endpoint.address, endpoint.target_port(port)))
-            .collect();
-        if addresses.is_empty() {
-            let name = format!("{}:{}", service.host, provider.port);
-            match tokio::net::lookup_host(&name).await {
-                Ok(found) => addresses.extend(found),
-                Err(error) => {
-                    return Step::failed(
-                        NAME,
-                        format!(
-                            "`{}` has no endpoints, and its name cannot be looked up ({error})",
-                            service.host
-                        ),
-                    )
-                    .advice(format!(
-                        "write them into {} ({})",
-                        service.meta, service.meta.source
-                    ));
-                }
-            }
-        }
-        for address in &addresses {
-            let connected = tokio::time::timeout(timeout, TcpStream::connect(address)).await;
-            let why = match connected {
-                Ok(Ok(_)) => {
-                    reached.push(address.to_string());
-                    continue;
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "no answer".to_owned(),
-            };
-            return Step::failed(
-                NAME,
-                format!(
-                    "the collector of `{}` at {address} does not take connections: {why}",
-                    provider.name
-                ),
-            )
-            .advice(format!(
-                "start it (`periplus serve`), or mend port and endpoints of {} ({})",
-                service.meta, service.meta.source
-            ));
+        match reach(index, provider, timeout).await {
+            Ok(addresses) => reached.extend(addresses.iter().map(ToString::to_string)),
+            Err(unreached) => return Step::failed(NAME, unreached.reason).advice(unreached.advice),
         }
     }
     Step::passed(
@@ -222,37 +174,73 @@ async fn reachable(index: &Index, timeout: Duration) -> Step {
     )
 }
 
+/// The headers that carry the context, by provider.
+fn headers(index: &Index) -> String {
+    let all = providers(index).into_iter().map(|provider| {
+        let headers = match &provider.kind {
+            ProviderKind::Zipkin {
+                context: TraceContext::B3,
+                ..
+            } => "x-b3-* or b3",
+            ProviderKind::Zipkin { .. } => "x-b3-* or b3, and traceparent",
+            ProviderKind::OpenTelemetry { .. } | ProviderKind::OpenTelemetryGrpc { .. } => {
+                "traceparent and tracestate"
+            }
+        };
+        format!("{headers} with provider `{}`", provider.name)
+    });
+    all.collect::<Vec<_>>().join(", ")
+}
+
 /// How much is traced.
 fn sampled(index: &Index) -> Step {
     const NAME: &str = "sampled";
-    let mut percents: Vec<(f64, String)> = Vec::new();
+    let mut shares: Vec<(f64, String)> = Vec::new();
     for workload in index.proxies() {
         if let Some((_, percent)) = index.traced(&workload.proxy) {
-            percents.push((percent, workload.name()));
+            let (by, _) = index.tracing_said_by(&workload.proxy);
+            let by = by.map_or_else(
+                || "the mesh configuration".to_owned(),
+                |meta| format!("{meta} ({})", meta.source),
+            );
+            shares.push((percent, format!("at {}, by {by}", workload.name())));
         }
     }
-    let most = percents
-        .iter()
-        .map(|(percent, _)| *percent)
-        .fold(0.0, f64::max);
-    let least = percents.iter().min_by(|a, b| a.0.total_cmp(&b.0));
+    shares.sort_by(|a, b| a.0.total_cmp(&b.0));
     let advice = "set `randomSamplingPercentage` of a Telemetry, or `defaultConfig.tracing.sampling` of the mesh \
                   configuration; a request whose caller has decided keeps its decision";
-    match least {
-        _ if most == 0.0 => {
-            Step::failed(NAME, "0 % of the requests are sampled".to_owned()).advice(advice)
-        }
-        Some((percent, name)) if *percent <= 1.0 => Step::warned(
-            NAME,
-            format!("{percent} % of the requests at {name}: most of what you try leaves no trace"),
-        )
-        .advice(advice),
-        Some((percent, _)) if *percent == most => {
-            Step::passed(NAME, format!("{percent} % of the requests"))
-        }
-        Some((percent, _)) => {
-            Step::passed(NAME, format!("{percent} % to {most} % of the requests"))
-        }
-        None => Step::failed(NAME, "nothing is traced".to_owned()).advice(advice),
+    let (Some((least, at)), Some((most, _))) = (shares.first(), shares.last()) else {
+        return Step::failed(NAME, "nothing is traced".to_owned()).advice(advice);
+    };
+    if *most == 0.0 {
+        let said = format!("0 % of the requests are sampled, {at}");
+        return Step::failed(NAME, said).advice(advice);
     }
+    if *least <= 1.0 {
+        let said = format!("{least} % of the requests {at}: most of what you try leaves no trace");
+        return Step::warned(NAME, said).advice(advice);
+    }
+    if least == most {
+        return Step::passed(NAME, format!("{least} % of the requests"));
+    }
+    Step::passed(
+        NAME,
+        format!("{least} % to {most} % of the requests, {least} % {at}"),
+    )
+}
+
+/// Which of these workloads report nothing, and why: who says so, with file and line.
+fn silenced(index: &Index, workloads: &[String]) -> Vec<String> {
+    let all = index.proxies().into_iter();
+    let silenced = all.filter_map(|workload| {
+        let name = workload.name();
+        let name = name.split('.').next().unwrap_or_default();
+        let (_, by) = index.tracing_said_by(&workload.proxy);
+        let by = by.filter(|_| workloads.iter().any(|one| one == name))?;
+        Some(format!(
+            "{by} ({}) turns the spans of {name} off",
+            by.source
+        ))
+    });
+    silenced.collect()
 }

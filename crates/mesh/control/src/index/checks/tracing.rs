@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use periplus_resources::{ExtensionProvider, ProviderKind, Source, TraceContext};
+use periplus_resources::{
+    ExtensionProvider, ProviderKind, SamplingOf, Source, TraceContext, did_you_mean,
+};
 
 use super::super::code;
 use super::super::{Index, Problem};
@@ -14,6 +16,22 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     for entry in &index.telemetries {
         let source = &entry.meta.source;
         let meta = &entry.meta;
+        let routes = entry
+            .spec
+            .sampling
+            .iter()
+            .filter_map(|rule| match &rule.of {
+                SamplingOf::Route(name) => Some(name),
+                SamplingOf::Inbound(_) | SamplingOf::Outbound(_) => None,
+            });
+        for name in routes.filter(|name| !index.has_rule(name)) {
+            let hint = did_you_mean(name, index.rule_names());
+            let message = format!(
+                "{meta} samples route `{name}`, and no rule of a VirtualService or HTTPRoute has this name{hint}"
+            );
+            let problem = Problem::warning(source, source.position, message);
+            problems.push(problem.code(code::SAMPLED_ROUTE_UNKNOWN));
+        }
         for rule in &entry.spec.tracing {
             let is_on = rule.is_disabled != Some(true);
             if let Some((name, _)) = rule.provider.as_ref().filter(|_| is_on) {

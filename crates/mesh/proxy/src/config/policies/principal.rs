@@ -57,7 +57,7 @@ pub(super) fn compile(
             Condition::ClientIp(filter_chain::block(range, &at.field("remote_ip"))?)
         }
         Some(Identifier::Header(header)) => {
-            Condition::Header(matcher::header(header, &at.field("header"))?)
+            Condition::from(matcher::header(header, &at.field("header"))?)
         }
         Some(Identifier::UrlPath(text)) => Condition::Path(path(text, &at.field("url_path"))?),
         Some(Identifier::Metadata(asked)) => {

@@ -131,5 +131,8 @@ fn policy(name: String, mut policy: pb::Policy, at: &At<'_>) -> Result<Policy, R
         })
     })?;
     nothing_else(&policy, at)?;
-    Ok(Policy { name, condition })
+    Ok(Policy {
+        name,
+        condition: condition.compile(),
+    })
 }

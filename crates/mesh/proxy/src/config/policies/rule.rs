@@ -50,7 +50,7 @@ pub(super) fn compile(
         }
         Some(Rule::Any(any)) => always(any, at)?,
         Some(Rule::Header(header)) => {
-            Condition::Header(matcher::header(header, &at.field("header"))?)
+            Condition::from(matcher::header(header, &at.field("header"))?)
         }
         Some(Rule::UrlPath(path)) => Condition::Path(self::path(path, &at.field("url_path"))?),
         Some(Rule::UriTemplate(config)) => {

@@ -171,7 +171,11 @@ impl<'a> Entry<'a> {
 
 /// The value of the first line of this name among the lines of a head; a line without a colon has none.
 fn header<'a>(lines: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    lines.split(|byte| *byte == b'\n').find_map(|line| {
+    let mut begin = 0;
+    let mut ends = memchr::memchr_iter(b'\n', lines).chain([lines.len()]);
+    ends.find_map(|end| {
+        let line = &lines[begin..end];
+        begin = end + 1;
         let (known, value) = line.split_at_checked(name.len())?;
         let value = value.strip_prefix(b":")?;
         known

@@ -59,6 +59,10 @@ impl Format {
         self.any(Template::needs_sent_head)
     }
 
+    pub(super) fn needs_own_headers(&self) -> bool {
+        self.any(Template::needs_own_headers)
+    }
+
     pub(super) fn needs_response(&self) -> bool {
         self.any(Template::needs_response)
     }
@@ -137,6 +141,16 @@ impl Template {
     pub(crate) fn needs_sent_head(&self) -> bool {
         self.any(|operator| match operator {
             Operator::Request(header) => header.names().any(is_written_by_proxies),
+            _ => false,
+        })
+    }
+
+    /// Whether these are others than those that only the edge, or a route that changes the head, writes.
+    fn needs_own_headers(&self) -> bool {
+        const AS_RECEIVED: [&str; 2] = ["x-forwarded-for", "x-envoy-original-path"];
+        let is_own = |name: &str| is_written_by_proxies(name) && !AS_RECEIVED.contains(&name);
+        self.any(|operator| match operator {
+            Operator::Request(header) => header.names().any(is_own),
             _ => false,
         })
     }

@@ -9,7 +9,7 @@ use super::value::Kind;
 /// The layout of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Json {
-    pub(crate) object: BTreeMap<String, Node>,
+    pub(crate) object: Object,
     /// What has no value is left out, rather than shown as `null`.
     pub(crate) omits: bool,
 }
@@ -20,8 +20,24 @@ pub(crate) enum Node {
     /// JSON as it is.
     Fixed(String),
     Template(Template),
-    Object(BTreeMap<String, Node>),
+    Object(Object),
     List(Vec<Node>),
+}
+
+/// The values of an object, each with its key as it is written: `"key":`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Object(Vec<(Vec<u8>, Node)>);
+
+impl From<BTreeMap<String, Node>> for Object {
+    fn from(nodes: BTreeMap<String, Node>) -> Self {
+        let written = |(key, node): (String, Node)| {
+            let mut written = Vec::new();
+            append_text(key.as_bytes(), &mut written);
+            written.push(b':');
+            (written, node)
+        };
+        Self(nodes.into_iter().map(written).collect())
+    }
 }
 
 impl Json {
@@ -31,25 +47,19 @@ impl Json {
     }
 
     pub(super) fn any(&self, wanted: fn(&Template) -> bool) -> bool {
-        self.object.values().any(|node| node.any(wanted))
+        self.object.any(wanted)
     }
 
     /// Appends an object; whether it has a value at all.
-    fn append_object(
-        &self,
-        object: &BTreeMap<String, Node>,
-        entry: &Entry<'_>,
-        out: &mut Vec<u8>,
-    ) -> bool {
+    fn append_object(&self, object: &Object, entry: &Entry<'_>, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
         out.push(b'{');
-        for (key, node) in object {
+        for (key, node) in &object.0 {
             let before = out.len();
             if before > begin + 1 {
                 out.push(b',');
             }
-            append_text(key.as_bytes(), out);
-            out.push(b':');
+            out.extend_from_slice(key);
             if !self.append_node(node, entry, out) {
                 out.truncate(before);
             }
@@ -104,9 +114,15 @@ impl Node {
         match self {
             Self::Fixed(_) => false,
             Self::Template(template) => wanted(template),
-            Self::Object(object) => object.values().any(|node| node.any(wanted)),
+            Self::Object(object) => object.any(wanted),
             Self::List(nodes) => nodes.iter().any(|node| node.any(wanted)),
         }
+    }
+}
+
+impl Object {
+    fn any(&self, wanted: fn(&Template) -> bool) -> bool {
+        self.0.iter().any(|(_, node)| node.any(wanted))
     }
 }
 
@@ -121,8 +137,10 @@ fn append_text(value: &[u8], out: &mut Vec<u8>) {
 /// Ends a text that begins with a quotation mark at `begin`. Most are written as they are (RFC 8259 §7); bytes that
 /// are not UTF-8 become U+FFFD.
 fn end_text(begin: usize, out: &mut Vec<u8>) {
-    let is_plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
-    if out[begin + 1..].iter().all(is_plain) {
+    let is_plain = |byte: u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
+    // Without a way out before the end, so that many bytes are looked at together.
+    let all = out[begin + 1..].iter();
+    if all.fold(true, |all, byte| all & is_plain(*byte)) {
         out.push(b'"');
         return;
     }

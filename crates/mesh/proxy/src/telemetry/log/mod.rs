@@ -24,7 +24,7 @@ pub(crate) use self::entry::{Entry, Request, Upstream};
 pub(crate) use self::expression::needs_response;
 pub(crate) use self::filter::{Comparison, Filter, Op, is_known_flag};
 pub(crate) use self::format::{Format, Template};
-pub(crate) use self::json::{Json, Node};
+pub(crate) use self::json::{Json, Node, Object};
 pub(crate) use self::sink::Sink;
 pub(crate) use self::writer::{Destination, Logs};
 
@@ -41,8 +41,10 @@ pub struct AccessLog {
 #[derive(Debug, Default)]
 pub(crate) struct LogView {
     logs: Vec<(Arc<AccessLog>, Rc<Sink>)>,
-    /// A line tells of headers that the proxy itself writes into requests.
+    /// A line tells of headers that the proxy itself writes into requests,
     pub(crate) needs_sent_head: bool,
+    /// and of others than those that only the edge or a route writes.
+    pub(crate) needs_own_headers: bool,
     /// A line tells of the response's headers or trailers.
     pub(crate) needs_response: bool,
     /// A line tells of the proxy's own address on the way to the endpoint.
@@ -59,6 +61,9 @@ impl LogView {
         (!logs.is_empty()).then(|| Self {
             needs_sent_head: any(|log| {
                 log.format.needs_sent_head() || log.filter.needs_sent_head()
+            }),
+            needs_own_headers: any(|log| {
+                log.format.needs_own_headers() || log.filter.needs_sent_head()
             }),
             needs_response: any(|log| log.format.needs_response() || log.filter.needs_response()),
             needs_upstream_local: any(|log| log.format.needs_upstream_local()),

@@ -185,12 +185,12 @@ fn json_has_sorted_keys_and_types() {
         ("quoted".to_owned(), template("%REQ(X-QUOTED)%")),
         (
             "list".to_owned(),
-            Node::List(vec![template("%PROTOCOL%"), Node::Object(nested)]),
+            Node::List(vec![template("%PROTOCOL%"), Node::Object(nested.into())]),
         ),
     ]);
     let line = |omits: bool| {
         let json = Json {
-            object: object.clone(),
+            object: object.clone().into(),
             omits,
         };
         with_entry(|entry| {

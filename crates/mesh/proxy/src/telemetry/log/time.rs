@@ -79,18 +79,19 @@ impl TimeFormat {
         // Writing to a vector cannot fail.
         let _ = self.0.iter().try_for_each(|piece| match piece {
             Piece::Text(text) => out.write_all(text.as_bytes()),
-            Piece::Year => write!(out, "{year:04}"),
+            Piece::Year => padded(out, year, 4),
             Piece::ShortYear => write!(out, "{:02}", year % 100),
-            Piece::Month => write!(out, "{month:02}"),
-            Piece::Day => write!(out, "{day:02}"),
+            Piece::Month => padded(out, month, 2),
+            Piece::Day => padded(out, day, 2),
             Piece::SpacedDay => write!(out, "{day:2}"),
-            Piece::Hour => write!(out, "{hour:02}"),
-            Piece::Minute => write!(out, "{minute:02}"),
-            Piece::Second => write!(out, "{second:02}"),
+            Piece::Hour => padded(out, hour, 2),
+            Piece::Minute => padded(out, minute, 2),
+            Piece::Second => padded(out, second, 2),
             Piece::Fraction(digits) => push_fraction(out, fraction, *digits),
             Piece::Seconds(0) => write!(out, "{second:02}"),
             Piece::Seconds(digits) => {
-                write!(out, "{second:02}.")?;
+                padded(out, second, 2)?;
+                out.push(b'.');
                 push_fraction(out, fraction, *digits)
             }
             Piece::UnixSeconds => write!(out, "{seconds}"),
@@ -124,7 +125,17 @@ fn push_name(out: &mut Vec<u8>, name: &str, length: usize) -> io::Result<()> {
 /// The clock knows microseconds: further digits are 0.
 fn push_fraction(out: &mut Vec<u8>, micros: u64, digits: usize) -> io::Result<()> {
     let shown = micros * 1000 / 10_u64.pow(9 - digits as u32);
-    write!(out, "{shown:0digits$}")
+    padded(out, shown, digits)
+}
+
+/// A number with zeros before it, so that it has at least so many digits: not by way of a formatter, as every line
+/// has several. It never fails.
+fn padded(out: &mut Vec<u8>, number: u64, digits: usize) -> io::Result<()> {
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(number).as_bytes();
+    out.extend(std::iter::repeat_n(b'0', digits.saturating_sub(text.len())));
+    out.extend_from_slice(text);
+    Ok(())
 }
 
 /// Reads one piece after a percent sign; gives what follows it.

@@ -1,7 +1,7 @@
 //! What an operator says of an entry.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::entry::Entry;
 use super::operator::{GrpcForm, Header, Moment, Operator, Original, Simple};
@@ -72,6 +72,7 @@ impl Simple {
         match self {
             Self::Protocol => text(entry.protocol, out),
             Self::ResponseCode => number(Some(entry.status.into()), out),
+            Self::ResponseFlags if entry.flags.is_empty() => bytes(Some(b"-"), out),
             Self::ResponseFlags => shown(Some(entry.flags), out),
             Self::ResponseFlagsLong => shown(Some(entry.flags.long()), out),
             Self::ResponseCodeDetails => text(entry.details, out),
@@ -85,14 +86,14 @@ impl Simple {
             Self::ResponseTxDuration => {
                 number(millis(entry.response_begun, entry.response_sent), out)
             }
-            Self::UpstreamHost | Self::UpstreamHostName => shown(host, out),
-            Self::UpstreamRemoteAddress => shown(remote, out),
+            Self::UpstreamHost | Self::UpstreamHostName => address(host, out),
+            Self::UpstreamRemoteAddress => address(remote, out),
             Self::UpstreamCluster => text(
                 entry.cluster.map(|cluster| &*cluster.observability_name),
                 out,
             ),
             Self::UpstreamClusterRaw => text(entry.cluster.map(|cluster| &*cluster.name), out),
-            Self::UpstreamLocalAddress => shown(upstream_local, out),
+            Self::UpstreamLocalAddress => address(upstream_local, out),
             Self::UpstreamLocalIp => ip(upstream_local, out),
             Self::UpstreamLocalPort => port(upstream_local, out),
             Self::UpstreamRemoteIp => ip(remote, out),
@@ -107,14 +108,14 @@ impl Simple {
                 let own = secured.and_then(|secured| secured.own.as_deref());
                 list(own.map(|one| &*one.uris), out)
             }
-            Self::DownstreamLocalAddress => shown(entry.local, out),
+            Self::DownstreamLocalAddress => address(entry.local, out),
             Self::DownstreamLocalIp => ip(entry.local, out),
             Self::DownstreamLocalPort => port(entry.local, out),
-            Self::DownstreamDirectLocalAddress => shown(entry.direct_local, out),
-            Self::DownstreamRemoteAddress => shown(Some(entry.client()), out),
+            Self::DownstreamDirectLocalAddress => address(entry.direct_local, out),
+            Self::DownstreamRemoteAddress => address(Some(entry.client()), out),
             Self::DownstreamRemoteIp => ip(Some(entry.client()), out),
             Self::DownstreamRemotePort => port(Some(entry.client()), out),
-            Self::DownstreamDirectRemoteAddress => shown(Some(entry.peer), out),
+            Self::DownstreamDirectRemoteAddress => address(Some(entry.peer), out),
             Self::DownstreamDirectRemoteIp => ip(Some(entry.peer), out),
             Self::DownstreamPeerUriSan => list(client.map(|one| &*one.uris), out),
             Self::DownstreamPeerDnsSan => list(client.map(|one| &*one.dns_names), out),
@@ -126,8 +127,14 @@ impl Simple {
             Self::DownstreamLocalSubject => text(own.map(|one| &*one.subject), out),
             Self::RequestedServerName => text(entry.server_name, out),
             Self::RouteName => text(entry.route, out),
-            Self::TraceId => shown(entry.span.map(|span| span.trace_id), out),
-            Self::SpanId => shown(entry.span.map(|span| span.span_id), out),
+            Self::TraceId => {
+                let id = entry.span.map(|span| span.trace_id.to_hex());
+                bytes(id.as_ref().map(<[u8; 32]>::as_slice), out)
+            }
+            Self::SpanId => {
+                let id = entry.span.map(|span| span.span_id.to_hex());
+                bytes(id.as_ref().map(<[u8; 16]>::as_slice), out)
+            }
             Self::StreamId => bytes(entry.request.as_ref().and_then(|request| request.id), out),
             Self::AccessLogType => {
                 let of_request = entry.request.is_some() || entry.status != 0;
@@ -244,7 +251,36 @@ fn number(value: Option<u64>, out: &mut Vec<u8>) -> Kind {
 }
 
 fn ip(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
-    shown(address.map(|address| address.ip()), out)
+    match address {
+        Some(SocketAddr::V4(address)) => {
+            append_v4(*address.ip(), out);
+            Kind::Text
+        }
+        address => shown(address.map(|address| address.ip()), out),
+    }
+}
+
+fn address(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
+    match address {
+        Some(SocketAddr::V4(address)) => {
+            append_v4(*address.ip(), out);
+            out.push(b':');
+            let port = number(Some(address.port().into()), out);
+            debug_assert_eq!(port, Kind::Number);
+            Kind::Text
+        }
+        address => shown(address, out),
+    }
+}
+
+/// Most addresses are of this kind: not by way of a formatter.
+fn append_v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
+    for (index, octet) in ip.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+    }
 }
 
 fn port(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {

@@ -40,6 +40,20 @@ struct Services {
     data: Option<Vec<String>>,
 }
 
+/// The conventions of a context that came, and of what was read: what to do about it.
+const CONVENTIONS: [(&str, &str, &str); 2] = [
+    (
+        "b3",
+        "traceparent",
+        "have it copy traceparent and tracestate too, or report through a `zipkin` provider, whose proxies read B3",
+    ),
+    (
+        "w3c",
+        "B3",
+        "give the `zipkin` provider `traceContextOption: USE_B3_WITH_W3C_PROPAGATION`, or have it copy b3 and x-b3-* too",
+    ),
+];
+
 async fn search(client: &Client, line: &str, limit: &str) -> Result<Vec<Trace>, Failure> {
     let pairs = [("q", line), ("limit", limit), ("lookback", LOOKBACK)];
     let path = format!("/api/periplus/v1/search{}", query(&pairs));
@@ -47,8 +61,12 @@ async fn search(client: &Client, line: &str, limit: &str) -> Result<Vec<Trace>, 
     Ok(found.traces)
 }
 
-/// Whether the backend has spans of the proxies.
-pub(super) async fn received(client: &Client, rows: &[Value]) -> Step {
+/// Whether the backend has spans of the proxies; `why` says of workloads why they report none.
+pub(super) async fn received(
+    client: &Client,
+    rows: &[Value],
+    why: impl FnOnce(&[String]) -> Vec<String>,
+) -> Step {
     const NAME: &str = "received";
     let services: Services = match client.get("/api/services").await {
         Ok(services) => services,
@@ -86,10 +104,17 @@ pub(super) async fn received(client: &Client, rows: &[Value]) -> Step {
         services.len(),
         client.server()
     );
-    match silent.is_empty() {
-        true => Step::passed(NAME, said),
-        false => Step::warned(NAME, format!("{said}, none of {}", silent.join(", ")))
-            .advice("without requests there are none; otherwise see whether a Telemetry or a Sidecar is about it alone"),
+    if silent.is_empty() {
+        return Step::passed(NAME, said);
+    }
+    let why = why(&silent);
+    let said = format!("{said}, none of {}", silent.join(", "));
+    match why.is_empty() {
+        true => Step::warned(NAME, said).advice(
+            "without requests there are none; otherwise see whether a Sidecar is about it alone",
+        ),
+        false => Step::warned(NAME, format!("{said}: {}", why.join("; ")))
+            .advice("remove `disableSpanReporting` there: callers' traces end at that workload"),
     }
 }
 
@@ -97,7 +122,9 @@ pub(super) async fn received(client: &Client, rows: &[Value]) -> Step {
 ///
 /// A sidecar whose application has not handed on the headers of the request that it worked on takes a call of
 /// the application for the beginning of something, and starts a trace.
-pub(super) async fn propagated(client: &Client) -> Result<Step, Failure> {
+///
+/// `headers` are those that the proxies speak.
+pub(super) async fn propagated(client: &Client, headers: &str) -> Result<Step, Failure> {
     const NAME: &str = "propagated";
     let begun = search(client, "root kind=client node_id=~\"sidecar~.*\"", MOST).await?;
     let mut by_service: BTreeMap<String, (usize, String)> = BTreeMap::new();
@@ -130,6 +157,19 @@ pub(super) async fn propagated(client: &Client) -> Result<Step, Failure> {
             ),
         });
     };
+    // The proxy has seen a context of the other convention: nothing was dropped.
+    for (came, read, advice) in CONVENTIONS {
+        let line =
+            format!("root kind=client service=\"{service}\" periplus.context.ignored=\"{came}\"");
+        if let Some(trace) = search(client, &line, "1").await?.first() {
+            let said = format!(
+                "the application of {service} sends {came} headers alone, and its proxy reads {read}: its calls \
+                 begin traces of their own, such as {}",
+                trace.trace_id
+            );
+            return Ok(Step::failed(NAME, said).advice(advice));
+        }
+    }
     let others: Vec<&str> = dropping
         .iter()
         .map(|(name, ..)| name.as_str())
@@ -146,12 +186,12 @@ pub(super) async fn propagated(client: &Client) -> Result<Step, Failure> {
     Ok(Step::failed(
         NAME,
         format!(
-            "the application of {service} does not hand on the tracing headers of the requests that it works on: its \
-             calls began traces of their own {times} within {LOOKBACK}, such as {example}{others}"
+            "the application of {service} does not hand on the tracing headers of the requests that it works on \
+             ({headers}): its calls began traces of their own {times} within {LOOKBACK}, such as {example}{others}"
         ),
     )
     .advice(
         "have it copy x-request-id, traceparent, tracestate, b3 and x-b3-* from each request to the calls that it makes \
-         for it",
+         for it; one that copies x-b3-* alone drops what the proxies of an OpenTelemetry provider send",
     ))
 }
