@@ -190,7 +190,7 @@ fn loading<T>(
             }
             anyhow::Ok((requests * args.per_request as u64) as f64 / seconds)
         });
-        thread::sleep(WARM_UP);
+        thread::park_timeout(WARM_UP);
         let answers = ask();
         let still = !loading.is_finished();
         stop.store(true, Ordering::Relaxed);
