@@ -31,6 +31,8 @@ mod health;
 mod large_trace;
 #[path = "embedded/lifecycle.rs"]
 mod lifecycle;
+#[path = "embedded/log_format.rs"]
+mod log_format;
 #[path = "embedded/lost_files.rs"]
 mod lost_files;
 #[path = "embedded/merges.rs"]
