@@ -15,6 +15,8 @@ mod suite {
 mod beside;
 #[path = "embedded/calls.rs"]
 mod calls;
+#[path = "embedded/cancel.rs"]
+mod cancel;
 #[path = "embedded/crash.rs"]
 mod crash;
 #[path = "embedded/damage.rs"]
