@@ -43,7 +43,10 @@ fn the_page_is_enough_to_read_a_segment() {
             let pieces: usize = file.groups.iter().map(|group| group.traces).sum();
             assert!(pieces > traces.len(), "{name}: a trace in pieces");
             let mut columns = file.tables[0].columns.iter();
-            assert!(columns.any(|column| column.ty == 7), "{name}: a residual column");
+            assert!(
+                columns.any(|column| column.ty == 7),
+                "{name}: a residual column"
+            );
         }
 
         file.check_index();
