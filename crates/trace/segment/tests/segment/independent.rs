@@ -59,5 +59,16 @@ fn the_page_is_enough_to_read_a_segment() {
             sections::points_of(spans(), &operations),
             "{name}"
         );
+        let calls = ours.calls().expect("sound");
+        let edges = calls.edges.iter().map(|edge| {
+            let (caller, called) = (edge.parent.clone(), edge.child.clone());
+            let minute = edge.start_unix_nano / 60_000_000_000;
+            (minute, caller, called, edge.calls, edge.errors)
+        });
+        assert_eq!(
+            file.calls(),
+            (edges.collect(), calls.unsettled.clone()),
+            "{name}"
+        );
     }
 }

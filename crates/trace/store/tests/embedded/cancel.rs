@@ -116,7 +116,7 @@ fn a_query_that_is_dropped_ends_and_gives_back_what_it_holds() {
         let before = gate.below.reads();
         runtime().block_on(ask(store)).unwrap();
         let reads = gate.below.reads() - before;
-        assert!(reads > 3 * SEGMENTS, "{name}: {reads}");
+        assert!(reads >= 3 * SEGMENTS, "{name}: {reads}");
 
         let (gate, store) = fresh(&disk, options());
         gate.shut_reads_after(reads / 2);

@@ -1,4 +1,4 @@
-//! The sections that serve searches: what they must say is computed from the spans.
+//! The sections that serve searches: what they must say is computed from the spans, but for calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +56,9 @@ fn hash_text(text: &[u8]) -> u64 {
 
 /// A point of rates, errors and durations: window, operation, failed, buckets with their counts.
 pub(super) type Point = (u64, u64, u64, Vec<(u64, u64)>);
+
+/// Calls between services: minute, caller, called, how many, how many of them failed.
+pub(super) type Call = (u64, String, String, u64, u64);
 
 impl File<'_> {
     pub(super) fn check_index(&self) {
@@ -162,6 +165,27 @@ impl File<'_> {
         pairs
             .map(|((service, name), kind)| (text(service), text(name), kind))
             .collect()
+    }
+
+    /// The calls, and the traces that are not counted.
+    pub(super) fn calls(&self) -> (Vec<Call>, Vec<TraceId>) {
+        let mut section = In(self.section(11));
+        let count = section.count();
+        let names = section.strings(count);
+        let name = |number: u64| text(&names[number as usize]);
+        let count = section.count();
+        let columns = [(); 5].map(|()| section.words(count));
+        let call = |at: usize| {
+            let [minute, caller, called, calls, failed] = columns.each_ref().map(|it| it[at]);
+            (minute, name(caller), name(called), calls, failed)
+        };
+        let calls: Vec<Call> = (0..count).map(call).collect();
+        assert!(calls.is_sorted());
+        let count = section.count();
+        let ids = (0..count).map(|_| TraceId::from_bytes(section.array()));
+        let ids = ids.collect();
+        section.end();
+        (calls, ids)
     }
 
     pub(super) fn points(&self) -> Vec<Point> {
