@@ -151,7 +151,7 @@ fn a_query_that_is_dropped_ends_and_gives_back_what_it_holds() {
 fn a_query_waits_for_its_turn_no_longer_than_it_may_take() {
     let slots = 2 * thread::available_parallelism().map_or(1, usize::from);
     let options = Options {
-        query_timeout: Duration::from_millis(500),
+        query_timeout: Duration::from_secs(1),
         ..options()
     };
     let disk = written();
