@@ -75,6 +75,9 @@ const SIZES: [&str; 6] = [
     "131072",
 ];
 
+/// Of the rounds in turn. A kill takes nothing from the system, so that it loses nothing with either.
+const DURABILITIES: [&str; 3] = ["fsync", "fsync", "os"];
+
 /// Spans of one trace in each request.
 const SPANS: u64 = 5;
 
@@ -98,11 +101,22 @@ fn nothing_acknowledged_is_lost_or_doubled() {
 fn kill(rounds: u64) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
-    let flags = [&["--data", data, "--retention", "0"], &SIZES[..]].concat();
+    let flags = |round: u64| {
+        let durability = DURABILITIES[round as usize % DURABILITIES.len()];
+        let flags = [
+            "--data",
+            data,
+            "--retention",
+            "0",
+            "--durability",
+            durability,
+        ];
+        [&flags[..], &SIZES].concat()
+    };
     let mut all = Vec::new();
     let mut seen = Seen::default();
     for round in 0..rounds {
-        let mut serve = Serve::start_with(&flags);
+        let mut serve = Serve::start_with(&flags(round));
         let begun = files(dir.path());
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let senders: Vec<_> = FORMATS

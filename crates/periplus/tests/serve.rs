@@ -134,15 +134,41 @@ fn what_is_sent_is_there_after_a_restart() {
             std::fs::write(&path, bytes).unwrap();
         }
     }
-    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_periplus"));
-    check.args(["store", "check", "--data"]).arg(&data);
-    let output = check.output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stdout).unwrap();
+    let check = |flags: &[&str]| {
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_periplus"));
+        check.args(["store", "check", "--data"]).arg(&data);
+        let output = check.args(flags).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(1));
     assert!(
         said.contains("damaged: ") && said.contains(".seg"),
         "{said}"
     );
+    // Its only row group is what is damaged.
+    let (code, said) = check(&["--repair"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("repaired: segment ")
+            && said.contains(": 0 spans saved, 1 dropped; its bytes are in "),
+        "{said}"
+    );
+    assert!(
+        said.contains("\n0 segments with 0 spans, and 0 spans in the log\nnote: "),
+        "{said}"
+    );
+    assert!(files(&data.join("quarantine")).len() == 1, "a copy");
+    let (code, said) = check(&["--repair"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("no segment is damaged\n"), "{said}");
+    // It is a store again.
+    let serve = Serve::start_with(&flags);
+    let answer = serve.request("Zipkin", "POST /api/v2/spans", SPAN);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    let trace = serve.request("UI", "GET /api/traces/abc", "");
+    assert!(trace.contains(r#""operationName":"get""#), "{trace}");
 }
 
 fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {

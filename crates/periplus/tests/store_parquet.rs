@@ -62,12 +62,18 @@ async fn what_is_exported_can_be_imported() {
     for n in 0..10 {
         filled.append(trace(n)).await.unwrap();
     }
+    // A trace that begins in the range below goes on behind it.
+    let mut later = trace(6);
+    let span = &mut later.groups[0].spans[0];
+    span.span_id = SpanId::from_u64(100);
+    span.start_unix_nano += 100 * SECOND;
+    filled.append(later).await.unwrap();
     filled.close().unwrap();
     drop(filled);
 
     let exported = store(&["export"], &one, &all);
     assert!(exported.status.success(), "{}", text(&exported.stderr));
-    assert!(text(&exported.stdout).starts_with("10 traces with 10 spans, "));
+    assert!(text(&exported.stdout).starts_with("10 traces with 11 spans, "));
     let range = [
         "export",
         "--from",
@@ -83,13 +89,21 @@ async fn what_is_exported_can_be_imported() {
 
     let imported = store(&["import"], &other, &all);
     assert!(imported.status.success(), "{}", text(&imported.stderr));
-    assert_eq!(text(&imported.stdout), "10 traces with 10 spans\n");
+    assert_eq!(text(&imported.stdout), "10 traces with 11 spans\n");
+    // Of what an import reads, a range leaves the traces that an export of the range has.
+    let part = dir.path().join("part");
+    let imported = store(&[&["import"], &range[1..]].concat(), &part, &all);
+    assert!(imported.status.success(), "{}", text(&imported.stderr));
+    assert_eq!(text(&imported.stdout), "6 traces with 7 spans\n");
+    let part = EmbeddedStore::open(&part, options()).unwrap();
     let [one, other] = [one, other].map(|dir| EmbeddedStore::open(&dir, options()).unwrap());
     for n in 0..10 {
         let id = TraceId::from_halves(0, n + 1);
         let trace = one.trace(id).await.unwrap();
         assert!(trace.is_some());
         assert_eq!(other.trace(id).await.unwrap(), trace);
+        let inside = (2..8).contains(&n).then_some(trace).flatten();
+        assert_eq!(part.trace(id).await.unwrap(), inside, "{n}");
     }
 }
 

@@ -15,6 +15,8 @@ mod suite {
 mod beside;
 #[path = "embedded/calls.rs"]
 mod calls;
+#[path = "embedded/cancel.rs"]
+mod cancel;
 #[path = "embedded/crash.rs"]
 mod crash;
 #[path = "embedded/damage.rs"]
@@ -31,6 +33,8 @@ mod health;
 mod large_trace;
 #[path = "embedded/lifecycle.rs"]
 mod lifecycle;
+#[path = "embedded/log_format.rs"]
+mod log_format;
 #[path = "embedded/lost_files.rs"]
 mod lost_files;
 #[path = "embedded/merges.rs"]

@@ -1,12 +1,13 @@
 //! Spans into a Parquet file, and back.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use periplus_model::Batch;
-use periplus_parquet::{ExportOptions, Import, export_range};
+use periplus_model::{Batch, TraceId};
+use periplus_parquet::{ExportOptions, export_range};
 use periplus_store::embedded::disk::RealDisk;
 use periplus_store::embedded::{EmbeddedStore, Options, inventory};
 use periplus_store::{Field, Intrinsic, SpanFilter, SpanSink as _, StoreError, TimeRange};
@@ -19,13 +20,40 @@ pub(crate) enum Command {
     /// Write traces as a Parquet file, for DuckDB and other tools
     Export(Export),
     /// Add the spans of a Parquet file that an export wrote
-    Import {
-        #[command(flatten)]
-        place: Place,
+    Import(Import),
+}
 
-        /// The file
-        file: PathBuf,
-    },
+/// The traces that are meant: those whose earliest span starts in it.
+#[derive(Debug, clap::Args)]
+struct Range {
+    /// Only traces that begin then or later, such as 2026-11-22T07:30:00Z [default: all]
+    #[arg(long, value_name = "TIME", value_parser = instant::parse)]
+    from: Option<u64>,
+
+    /// Only traces that begin before [default: all]
+    #[arg(long, value_name = "TIME", value_parser = instant::parse)]
+    to: Option<u64>,
+}
+
+impl Range {
+    fn times(&self) -> TimeRange {
+        TimeRange {
+            start_unix_nano: self.from.unwrap_or(TimeRange::ALL.start_unix_nano),
+            end_unix_nano: self.to.unwrap_or(TimeRange::ALL.end_unix_nano),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    place: Place,
+
+    #[command(flatten)]
+    range: Range,
+
+    /// The file
+    file: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,13 +61,8 @@ pub(crate) struct Export {
     #[command(flatten)]
     place: Place,
 
-    /// Only traces that begin then or later, such as 2026-11-22T07:30:00Z
-    #[arg(long, value_name = "TIME", value_parser = instant::parse, default_value = "1970-01-01T00:00:00Z")]
-    from: u64,
-
-    /// Only traces that begin before [default: all]
-    #[arg(long, value_name = "TIME", value_parser = instant::parse)]
-    to: Option<u64>,
+    #[command(flatten)]
+    range: Range,
 
     /// Only traces with a span of this service
     #[arg(long, value_name = "NAME")]
@@ -53,7 +76,7 @@ pub(crate) struct Export {
 pub(super) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Export(args) => export(args),
-        Command::Import { place, file } => import(place, &file),
+        Command::Import(args) => import(args),
     }
 }
 
@@ -62,10 +85,7 @@ fn export(args: Export) -> anyhow::Result<()> {
     if file.exists() {
         bail!("{} exists: name another file", file.display());
     }
-    let range = TimeRange {
-        start_unix_nano: args.from,
-        end_unix_nano: args.to.unwrap_or(TimeRange::ALL.end_unix_nano),
-    };
+    let range = args.range.times();
     let filter = match args.service {
         Some(name) => SpanFilter::equals(Field::Intrinsic(Intrinsic::Service), &*name),
         None => SpanFilter::True,
@@ -116,16 +136,23 @@ fn export(args: Export) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn import(place: Place, file: &Path) -> anyhow::Result<()> {
-    let mut import = Import::open(file)?;
-    for column in import.ignored_columns() {
+fn import(args: Import) -> anyhow::Result<()> {
+    let mut file = periplus_parquet::Import::open(&args.file)?;
+    for column in file.ignored_columns() {
         println!("note: column {column} is none of an export, and left out");
     }
-    let store = open(&place.dir()?, true)?;
+    let chosen = match args.range.times() {
+        TimeRange::ALL => None,
+        range => Some(beginning_in(&args.file, range)?),
+    };
+    let store = open(&args.place.dir()?, true)?;
     let runtime = runtime()?;
     let mut spans = 0;
-    for batch in import.by_ref() {
-        let batch = batch?;
+    for batch in file.by_ref() {
+        let mut batch = batch?;
+        if let Some(chosen) = &chosen {
+            retain(&mut batch, chosen);
+        }
         let count = batch.span_count();
         let appended = runtime.block_on(append(&store, batch));
         appended.with_context(|| format!("{spans} spans were imported, then it failed"))?;
@@ -133,9 +160,35 @@ fn import(place: Place, file: &Path) -> anyhow::Result<()> {
     }
     store.flush()?;
     store.close()?;
-    let counts = import.counts();
-    println!("{} traces with {} spans", counts.traces, counts.spans);
+    let traces = chosen.map_or(file.counts().traces, |chosen| chosen.len() as u64);
+    println!("{traces} traces with {spans} spans");
     Ok(())
+}
+
+/// The traces of a file that begin in a range. The earliest span of a trace may be anywhere in the file, so
+/// all of it is read; a start of zero is unknown and does not count.
+fn beginning_in(file: &Path, range: TimeRange) -> anyhow::Result<HashSet<TraceId>> {
+    let mut begins: HashMap<TraceId, u64> = HashMap::new();
+    for batch in periplus_parquet::Import::open(file)? {
+        for span in batch?.groups.iter().flat_map(|group| &group.spans) {
+            let begin = begins.entry(span.trace_id).or_default();
+            if *begin == 0 || (1..*begin).contains(&span.start_unix_nano) {
+                *begin = span.start_unix_nano;
+            }
+        }
+    }
+    let inside = begins
+        .into_iter()
+        .filter(|(_, begin)| range.contains(*begin));
+    Ok(inside.map(|(id, _)| id).collect())
+}
+
+/// Leaves the spans of these traces.
+fn retain(batch: &mut Batch, traces: &HashSet<TraceId>) {
+    for group in &mut batch.groups {
+        group.spans.retain(|span| traces.contains(&span.trace_id));
+    }
+    batch.groups.retain(|group| !group.spans.is_empty());
 }
 
 /// Waits as long as the store is busy writing what it has.

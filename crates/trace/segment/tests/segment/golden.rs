@@ -1,8 +1,8 @@
 //! Segments that were written once can be read for ever.
 //!
-//! `tests/golden/v1.seg` was written when version 1 of the format was made. It is never written
-//! anew: another format is another version, with a file of its own (`UPDATE_GOLDEN=1` writes one
-//! that is missing).
+//! `tests/golden/v1.seg` was written when version 1 of the format was made, the others when the writer had
+//! learned what they are named for. None is ever written anew: a writer that writes something else gets a
+//! file of its own, and the ones before stay readable (`UPDATE_GOLDEN=1` writes one that is missing).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -121,8 +121,14 @@ fn batch() -> Batch {
     }
 }
 
-fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.seg")
+/// What a golden file has, written by `write` if it is missing and that is asked for.
+pub(crate) fn file(name: &str, write: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let path = golden.join(name);
+    if !path.exists() && std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, write()).expect("the file is written");
+    }
+    std::fs::read(path).expect("the golden file")
 }
 
 fn builder() -> Builder {
@@ -132,11 +138,9 @@ fn builder() -> Builder {
 }
 
 fn golden() -> Segment {
-    if !path().exists() && std::env::var_os("UPDATE_GOLDEN").is_some() {
-        let options = EncodeOptions::default().with_group_spans(30);
-        std::fs::write(path(), builder().encode(&options)).expect("the file is written");
-    }
-    Segment::open(std::fs::read(path()).expect("the golden file")).expect("a sound segment")
+    let options = EncodeOptions::default().with_group_spans(30);
+    let bytes = file("v1.seg", || builder().encode(&options));
+    Segment::open(bytes).expect("a sound segment")
 }
 
 #[test]

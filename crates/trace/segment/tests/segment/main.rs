@@ -5,6 +5,8 @@ mod damage;
 mod doors;
 mod extremes;
 mod golden;
+mod golden_of_columns;
+mod independent;
 mod merge;
 mod red;
 mod rollback;

@@ -59,8 +59,9 @@ impl SpanStore for EmbeddedStore {
         let snapshot = self.engine.state.snapshot();
         let cancel = Cancel::default();
         let meter = self.meter(query.budget, &cancel);
+        let turns = self.turns(&meter);
         let make = move || Search::new(&snapshot, query, meter);
-        stream(make, cancel, Arc::clone(&self.slots))
+        stream(make, cancel, turns)
     }
 
     fn scan(&self, query: ScanQuery) -> BoxStream<'_, Result<Vec<SpanGroup>, StoreError>> {
@@ -70,8 +71,9 @@ impl SpanStore for EmbeddedStore {
         let snapshot = self.engine.state.snapshot();
         let cancel = Cancel::default();
         let meter = self.meter(query.budget, &cancel);
+        let turns = self.turns(&meter);
         let make = move || Scan::new(snapshot, query, meter);
-        stream(make, cancel, Arc::clone(&self.slots))
+        stream(make, cancel, turns)
     }
 
     fn count(&self, query: ScanQuery) -> BoxFuture<'_, Result<u64, StoreError>> {

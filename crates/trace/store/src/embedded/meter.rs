@@ -77,6 +77,11 @@ impl Meter {
         }
     }
 
+    /// When the query must be answered.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Cuts traces when this much is held.
     pub(super) fn cut_traces_at(&mut self, bytes: u64) {
         self.trace_bytes = self.trace_bytes.min(bytes);

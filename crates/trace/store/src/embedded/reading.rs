@@ -131,7 +131,8 @@ impl Part for Reading {
 
     fn trace(&self, id: TraceId, detail: Detail, meter: &Meter) -> Result<Vec<SpanGroup>, Damage> {
         let places = self.places(id)?;
-        let pieces = places.iter().map(|place| {
+        let pieces = places.iter().take_while(|_| !meter.is_over());
+        let pieces = pieces.map(|place| {
             let group = match places.len() {
                 1 => self.group(place.group),
                 // A large one would drive all others out of the cache.

@@ -258,6 +258,9 @@ pub(super) fn collect(
 ) -> Vec<Arc<SpanGroup>> {
     let mut groups: Vec<SpanGroup> = Vec::new();
     for part in parts {
+        if meter.is_over() {
+            break;
+        }
         let mut more = or_default(&**part, part.trace(id, detail, meter)).into_iter();
         if let (Some(last), Some(first)) = (groups.last_mut(), more.as_slice().first())
             && last.resource == first.resource

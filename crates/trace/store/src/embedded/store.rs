@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use periplus_model::Batch;
 use tokio::sync::Semaphore;
@@ -20,7 +20,7 @@ use super::payload::Payload;
 use super::quarantine;
 use super::salvage::Salvaged;
 use super::state::Snapshot;
-use super::stream::Cancel;
+use super::stream::{Cancel, slot};
 use super::wal::{Log, LogOptions};
 use crate::{AppendOtlpError, Budget, StoreError, priority};
 
@@ -47,14 +47,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 ///   writers wait for them no longer than a short turn: a table in memory is looked at a few rows at
 ///   a time. All queries share a limit of memory, and each has one of its own.
 /// * Reads run on threads for blocking work of the tokio runtime in which they are polled.
-/// * A batch waits for its turn no longer than [`Options::queue_timeout`]: the runtime in which it is
-///   appended needs its timer.
+/// * A batch waits for its turn no longer than [`Options::queue_timeout`], a query no longer than it may
+///   take: the runtime in which they are polled needs its timer.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     pub(super) engine: Arc<Engine>,
     pub(super) intake: Intake,
     recovery: Recovery,
-    pub(super) slots: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     memory: Arc<Memory>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Given back last.
@@ -281,6 +281,11 @@ impl EmbeddedStore {
         Meter::new(budget, most, &self.memory, cancel.flag())
     }
 
+    /// Where a stream with this meter waits for its turns, and until when.
+    pub(super) fn turns(&self, meter: &Meter) -> (Arc<Semaphore>, Instant) {
+        (Arc::clone(&self.slots), meter.deadline())
+    }
+
     pub(super) async fn submit(&self, payload: Payload) -> Answer {
         let patience = self.engine.options.queue_timeout;
         let reserved = self.intake.reserve(payload)?;
@@ -317,7 +322,7 @@ impl EmbeddedStore {
     ) -> Result<T, StoreError> {
         let cancel = Cancel::default();
         let meter = self.meter(budget, &cancel);
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let slot = slot(&self.slots, meter.deadline()).await?;
         let snapshot = self.engine.state.snapshot();
         let answer = tokio::task::spawn_blocking(move || {
             let _slot = slot;

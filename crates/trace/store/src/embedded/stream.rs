@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::stream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::{BoxStream, StoreError};
@@ -40,27 +40,48 @@ impl Drop for Cancel {
     }
 }
 
+/// The right to compute. A query waits for it no longer than it may take.
+pub(super) async fn slot(
+    slots: &Arc<Semaphore>,
+    deadline: Instant,
+) -> Result<OwnedSemaphorePermit, StoreError> {
+    // Most find one at once, and need no timer.
+    if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+        return Ok(slot);
+    }
+    let waited = tokio::time::timeout_at(deadline.into(), Arc::clone(slots).acquire_owned());
+    match waited.await {
+        // The semaphore is never closed.
+        Ok(Ok(slot)) => Ok(slot),
+        Ok(Err(_)) | Err(_) => Err(StoreError::QueryLimit {
+            reason: "its turn did not come in time: others are being answered; ask again later",
+        }),
+    }
+}
+
 struct Reading<W: Work> {
     /// Nothing once the search is at its end.
     search: Option<W>,
     ready: VecDeque<Result<W::Item, StoreError>>,
     slots: Arc<Semaphore>,
+    deadline: Instant,
     #[expect(dead_code, reason = "ends the search when it is dropped")]
     cancel: Cancel,
 }
 
 /// What a search finds. It runs on the runtime's threads for blocking work, a short turn
 /// at a time and only when the stream is read: a slow reader holds no thread, and one that goes away
-/// ends the search.
+/// ends the search. It waits for its turns until the deadline.
 pub(super) fn stream<W: Work>(
     make: impl FnOnce() -> W + Send + 'static,
     cancel: Cancel,
-    slots: Arc<Semaphore>,
+    (slots, deadline): (Arc<Semaphore>, Instant),
 ) -> BoxStream<'static, Result<W::Item, StoreError>> {
     let reading = Reading::<W> {
         search: None,
         ready: VecDeque::new(),
         slots,
+        deadline,
         cancel,
     };
     let started = stream::unfold(
@@ -75,8 +96,11 @@ pub(super) fn stream<W: Work>(
                 if make.is_none() && search.is_none() {
                     return None;
                 }
-                // The semaphore is never closed.
-                let slot = Arc::clone(&reading.slots).acquire_owned().await.ok()?;
+                let slot = match slot(&reading.slots, reading.deadline).await {
+                    Ok(slot) => slot,
+                    // With what it has found and holds, the search ends here.
+                    Err(error) => return Some((Err(error), (reading, None))),
+                };
                 let turn = spawn_blocking(move || {
                     let _slot = slot;
                     let mut search = search.or_else(|| make.map(|make| make()))?;

@@ -1,17 +1,20 @@
-//! A disk whose syncs wait, and one that makes its caller panic.
+//! A disk whose syncs or reads wait, and one that makes its caller panic.
 
 use std::any::Any;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use periplus_store::embedded::disk::{Disk, DiskFile, SimulatedDisk};
 
-/// While the gate is shut, no file is synced.
+/// While its gate is shut, no file is synced; while that of reads is, none is read.
 #[derive(Clone, Debug)]
 pub(crate) struct GatedDisk {
     pub(crate) below: SimulatedDisk,
-    gate: Arc<Gate>,
+    syncs: Arc<Gate>,
+    reads: Arc<Gate>,
+    panics: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -23,43 +26,82 @@ struct Gate {
 #[derive(Debug, Default)]
 struct State {
     shut: bool,
+    /// How many may still pass.
+    let_through: u64,
     waiting: usize,
-    panics: bool,
 }
 
 impl GatedDisk {
     pub(crate) fn new() -> Self {
+        Self::above(SimulatedDisk::new())
+    }
+
+    pub(crate) fn above(below: SimulatedDisk) -> Self {
         Self {
-            below: SimulatedDisk::new(),
-            gate: Arc::default(),
+            below,
+            syncs: Arc::default(),
+            reads: Arc::default(),
+            panics: Arc::default(),
         }
     }
 
     pub(crate) fn shut(&self) {
-        self.gate.state.lock().unwrap().shut = true;
+        self.syncs.shut_after(0);
+    }
+
+    /// Lets only so many reads more through.
+    pub(crate) fn shut_reads_after(&self, count: u64) {
+        self.reads.shut_after(count);
     }
 
     /// From now on it panics when a segment is to be made.
     pub(crate) fn panic_at_segments(&self) {
-        self.gate.state.lock().unwrap().panics = true;
+        self.panics.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn open_gate(&self) {
-        self.gate.state.lock().unwrap().shut = false;
-        self.gate.changed.notify_all();
+        self.syncs.open();
+    }
+
+    pub(crate) fn open_reads(&self) {
+        self.reads.open();
     }
 
     /// Waits until so many syncs wait.
     pub(crate) fn until_waiting(&self, count: usize) {
-        let state = self.gate.state.lock().unwrap();
-        let waited = (self.gate.changed).wait_while(state, |state| state.waiting < count);
-        drop(waited.unwrap());
+        self.syncs.until_waiting(count);
+    }
+
+    /// Waits until so many reads wait.
+    pub(crate) fn until_reads_wait(&self, count: usize) {
+        self.reads.until_waiting(count);
     }
 }
 
 impl Gate {
+    fn shut_after(&self, count: u64) {
+        let mut state = self.state.lock().unwrap();
+        state.shut = true;
+        state.let_through = count;
+    }
+
+    fn open(&self) {
+        self.state.lock().unwrap().shut = false;
+        self.changed.notify_all();
+    }
+
+    fn until_waiting(&self, count: usize) {
+        let state = self.state.lock().unwrap();
+        let waited = (self.changed).wait_while(state, |state| state.waiting < count);
+        drop(waited.unwrap());
+    }
+
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
+        if state.shut && state.let_through > 0 {
+            state.let_through -= 1;
+            return;
+        }
         state.waiting += 1;
         self.changed.notify_all();
         let mut state = self.changed.wait_while(state, |state| state.shut).unwrap();
@@ -70,14 +112,16 @@ impl Gate {
 #[derive(Debug)]
 struct GatedFile {
     below: Arc<dyn DiskFile>,
-    gate: Arc<Gate>,
+    syncs: Arc<Gate>,
+    reads: Arc<Gate>,
 }
 
 impl GatedDisk {
     fn file(&self, below: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         Arc::new(GatedFile {
             below,
-            gate: Arc::clone(&self.gate),
+            syncs: Arc::clone(&self.syncs),
+            reads: Arc::clone(&self.reads),
         })
     }
 }
@@ -96,7 +140,7 @@ impl Disk for GatedDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let panics = self.gate.state.lock().unwrap().panics;
+        let panics = self.panics.load(Ordering::Relaxed);
         assert!(
             !(panics && path.extension() == Some("seg".as_ref())),
             "as planned"
@@ -105,7 +149,7 @@ impl Disk for GatedDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.below.open(path)
+        Ok(self.file(self.below.open(path)?))
     }
 
     fn open_to_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -139,6 +183,7 @@ impl DiskFile for GatedFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.reads.pass();
         self.below.read_at(buffer, offset)
     }
 
@@ -155,7 +200,7 @@ impl DiskFile for GatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.gate.pass();
+        self.syncs.pass();
         self.below.sync()
     }
 }

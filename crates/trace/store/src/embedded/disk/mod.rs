@@ -3,6 +3,7 @@
 mod direct;
 mod real;
 mod simulated;
+mod staged;
 
 use std::any::Any;
 use std::fmt;

@@ -10,6 +10,7 @@ use rustix::io::{Errno, pwritev};
 use rustix::process::{Resource, getrlimit};
 
 use super::direct::DirectFile;
+use super::staged::StagedFile;
 use super::{Disk, DiskFile};
 
 /// More files need not be open to be read quickly.
@@ -51,7 +52,7 @@ impl Disk for RealDisk {
 
     fn create_to_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         match DirectFile::create(path)? {
-            Some(file) => Ok(Arc::new(file)),
+            Some(file) => Ok(Arc::new(StagedFile::new(Arc::new(file)))),
             None => self.create(path),
         }
     }

@@ -11,8 +11,12 @@ fn dir() -> &'static Path {
 }
 
 fn log(disk: &SimulatedDisk, next: (u64, u64)) -> Log {
+    log_of(disk, next, 1_000)
+}
+
+fn log_of(disk: &SimulatedDisk, next: (u64, u64), file_bytes: u64) -> Log {
     let options = LogOptions {
-        file_bytes: 1_000,
+        file_bytes,
         sync: true,
     };
     Log::new(
@@ -78,10 +82,24 @@ fn what_is_appended_is_replayed_from_any_place() {
     }
 }
 
+/// Disks with a size for the log's files: of less than a block, of several blocks of which the last one
+/// is written again and again, and on a file system that takes no direct writes.
+const DISKS: [(fn() -> SimulatedDisk, u64); 3] = [
+    (SimulatedDisk::new, 1_000),
+    (SimulatedDisk::new, 10_000),
+    (SimulatedDisk::cached, 1_000),
+];
+
 #[test]
 fn after_a_crash_at_any_moment_what_was_acknowledged_is_there() {
+    for (new_disk, file_bytes) in DISKS {
+        crash_at_any_moment(new_disk, file_bytes);
+    }
+}
+
+fn crash_at_any_moment(new_disk: fn() -> SimulatedDisk, file_bytes: u64) {
     let script = |disk: &SimulatedDisk, next| {
-        let mut log = log(disk, next);
+        let mut log = log_of(disk, next, file_bytes);
         let mut acknowledged = 0;
         for n in 0..12 {
             if append(&mut log, &[3 * n, 3 * n + 1, 3 * n + 2]).is_err() {
@@ -91,10 +109,10 @@ fn after_a_crash_at_any_moment_what_was_acknowledged_is_there() {
         }
         acknowledged
     };
-    let whole = SimulatedDisk::new();
+    let whole = new_disk();
     assert_eq!(script(&whole, (0, 0)), 36);
     for operation in 0..whole.operations() {
-        let disk = SimulatedDisk::new();
+        let disk = new_disk();
         disk.plan(Fault::Dead(operation));
         let acknowledged = script(&disk, (0, 0));
         let crashes = (0..8).map(Crash::Tear);
@@ -112,7 +130,7 @@ fn after_a_crash_at_any_moment_what_was_acknowledged_is_there() {
             assert_eq!(again, numbers, "{context}");
             assert!(second.gaps.iter().all(|gap| !gap.torn), "{context}");
             let next = (second.next_file, second.next_sequence);
-            let mut log = log(&disk, next);
+            let mut log = log_of(&disk, next, file_bytes);
             append(&mut log, &[1_000]).expect("room");
             let (numbers, _) = replay_all(&disk.after(Crash::DropUnsynced), Position::default());
             assert_eq!(numbers.last(), Some(&1_000), "{context}");
@@ -122,9 +140,15 @@ fn after_a_crash_at_any_moment_what_was_acknowledged_is_there() {
 
 #[test]
 fn a_full_disk_leaves_nothing_behind_and_is_no_end() {
-    let whole = SimulatedDisk::new();
+    for (new_disk, file_bytes) in DISKS {
+        full_at_any_moment(new_disk, file_bytes);
+    }
+}
+
+fn full_at_any_moment(new_disk: fn() -> SimulatedDisk, file_bytes: u64) {
+    let whole = new_disk();
     let script = |disk: &SimulatedDisk| {
-        let mut log = log(disk, (0, 0));
+        let mut log = log_of(disk, (0, 0), file_bytes);
         let mut taken = Vec::new();
         for n in 0..30 {
             match append(&mut log, &[3 * n, 3 * n + 1, 3 * n + 2]) {
@@ -139,7 +163,7 @@ fn a_full_disk_leaves_nothing_behind_and_is_no_end() {
     let mut recovered_from = 0;
     for operation in 0..whole.operations() {
         for width in 1..4 {
-            let disk = SimulatedDisk::new();
+            let disk = new_disk();
             disk.plan(Fault::Full(operation..operation + width));
             // Where even the clean-up finds no room, the log gives up, which is fine too.
             let Some(taken) = script(&disk) else { continue };

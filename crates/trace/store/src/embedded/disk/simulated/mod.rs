@@ -1,6 +1,7 @@
 //! A disk in memory that loses what was not synced, tears what was being written, and fails on
 //! demand.
 
+mod file;
 mod state;
 
 use std::any::Any;
@@ -10,8 +11,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::staged::StagedFile;
 use super::{Disk, DiskFile};
-use state::{Chance, Change, FileState, NameChange, Node, State, apply, parent, put};
+use file::{BlockFile, SimulatedFile};
+use state::{Chance, FileState, NameChange, Node, State, apply, parent};
 
 /// The error of a device.
 const EIO: i32 = 5;
@@ -65,6 +68,13 @@ impl SimulatedDisk {
         let root = BTreeMap::from([(PathBuf::from("/"), Node::Dir)]);
         disk.state().durable_names.clone_from(&root);
         disk.state().names = root;
+        disk
+    }
+
+    /// The same for a file system that takes no direct writes: the log is written as any other file.
+    pub fn cached() -> Self {
+        let disk = Self::new();
+        disk.state().is_cached = true;
         disk
     }
 
@@ -138,6 +148,7 @@ impl SimulatedDisk {
             durable_names: names.clone(),
             names,
             files: files.into_iter().map(file).collect(),
+            is_cached: state.is_cached,
             ..State::default()
         };
         Self {
@@ -233,6 +244,15 @@ impl Disk for SimulatedDisk {
         self.open(path)
     }
 
+    /// As the real one does where it can, with the same blocks.
+    fn create_to_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.create(path)?;
+        if self.state().is_cached {
+            return Ok(file);
+        }
+        Ok(Arc::new(StagedFile::new(Arc::new(BlockFile(file)))))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let at = self.state().file(path)?;
         Ok(Arc::new(SimulatedFile {
@@ -313,93 +333,6 @@ struct Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         self.disk.state().locks.retain(|held| *held != self.path);
-    }
-}
-
-#[derive(Debug)]
-struct SimulatedFile {
-    disk: SimulatedDisk,
-    at: usize,
-}
-
-impl DiskFile for SimulatedFile {
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.disk.state().files[self.at].bytes.len() as u64)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        state.read()?;
-        let start = usize::try_from(offset).map_err(io::Error::other)?;
-        let bytes = (state.files[self.at].bytes)
-            .get(start..start.saturating_add(buffer.len()))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn write_pieces_at(&self, pieces: &[&[u8]], offset: u64) -> io::Result<()> {
-        let bytes = &pieces.concat()[..];
-        let mut state = self.disk.state();
-        let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let end = offset.saturating_add(bytes.len());
-        let outcome = state.operation().and_then(|()| state.room(self.at, end));
-        let full = outcome.as_ref().is_err_and(super::is_full);
-        if outcome.is_err() && !full {
-            return outcome;
-        }
-        let written = if full && state.limit.is_none() {
-            &bytes[..bytes.len() / 2]
-        } else if full {
-            &[]
-        } else {
-            bytes
-        };
-        state.files[self.at].change(Change::Write(offset, written.to_vec()));
-        outcome
-    }
-
-    fn allocate(&self, size: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        state.operation()?;
-        let size = usize::try_from(size).map_err(io::Error::other)?;
-        state.room(self.at, size)?;
-        let file = &mut state.files[self.at];
-        if size > file.bytes.len() {
-            file.change(Change::Size(size));
-        }
-        Ok(())
-    }
-
-    fn truncate(&self, size: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        state.operation()?;
-        let size = usize::try_from(size).map_err(io::Error::other)?;
-        state.files[self.at].change(Change::Size(size));
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.state();
-        let number = state.operations;
-        let outcome = state.operation();
-        let failed =
-            state.fails_once(|fault| matches!(fault, Fault::FailedSync(from) if number >= *from));
-        let file = &mut state.files[self.at];
-        if outcome.is_ok() && !failed {
-            for change in std::mem::take(&mut file.pending) {
-                match change {
-                    Change::Write(offset, bytes) => put(&mut file.durable, offset, &bytes),
-                    Change::Size(size) => file.durable.resize(size, 0),
-                }
-            }
-        }
-        if failed {
-            // The system has marked the pages as clean: no later sync writes them.
-            file.pending.clear();
-            return Err(io::Error::from_raw_os_error(EIO));
-        }
-        outcome
     }
 }
 

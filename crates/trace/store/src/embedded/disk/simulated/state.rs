@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) locks: Vec<PathBuf>,
     /// The most bytes of all files.
     pub(super) limit: Option<u64>,
+    /// Whether there is a cache above all files.
+    pub(super) is_cached: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
