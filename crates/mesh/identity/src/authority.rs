@@ -76,6 +76,9 @@ pub enum AuthorityError {
         "certificates that ca-key.pem signs are not believed by those who have root-cert.pem: {0}"
     )]
     Chain(webpki::Error),
+    /// What it signs would have ended before it begins.
+    #[error("the certificate of the authority, of serial {0}, has expired")]
+    Expired(String),
     /// What was made cannot be used.
     #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
@@ -200,7 +203,7 @@ impl Authority {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Issued, AuthorityError> {
-        let expires = (now + lifetime).min(self.facts.not_after);
+        let expires = self.ends(lifetime, now)?;
         let made = self
             .params(id, now, expires)?
             .signed_by(&csr.key, &self.issuer)?;
@@ -214,7 +217,7 @@ impl Authority {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<(KeyPair, Issued), AuthorityError> {
-        let expires = (now + lifetime).min(self.facts.not_after);
+        let expires = self.ends(lifetime, now)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(names)?;
         dates(&mut params, now, expires)?;
@@ -224,6 +227,15 @@ impl Authority {
         let made = params.signed_by(&key, &self.issuer)?;
         let issued = self.issued(&made, expires);
         Ok((key, issued))
+    }
+
+    /// When a certificate ends that is made now.
+    fn ends(&self, lifetime: Duration, now: SystemTime) -> Result<SystemTime, AuthorityError> {
+        let last = self.facts.not_after;
+        match last <= now {
+            true => Err(AuthorityError::Expired(self.facts.serial.clone())),
+            false => Ok((now + lifetime).min(last)),
+        }
     }
 
     fn issued(&self, made: &rcgen::Certificate, expires: SystemTime) -> Issued {

@@ -119,9 +119,12 @@ async fn handshake(
         Ok(Err(error)) => {
             let inner = error.get_ref().and_then(|it| it.downcast_ref());
             if let Some(rustls::Error::InvalidCertificate(problem)) = inner {
+                let reason = reason(problem);
                 counts.request();
-                counts.refuse(reason(problem));
-                tracing::warn!(peer = %address, %error, "refused a client certificate");
+                if counts.refuse(reason, SystemTime::now()) {
+                    let (name, in_all) = (reason.name(), counts.refused(reason));
+                    tracing::warn!(reason = name, in_all, peer = %address, %error, "refused a client certificate");
+                }
             } else {
                 tracing::debug!(peer = %address, %error, "no handshake");
             }

@@ -5,7 +5,8 @@
 //! have it; then it signs, with the old one still believed; once no certificate of the old one is left, that
 //! goes. What somebody else has put there is only read, again whenever it changes.
 
-use std::fs;
+mod rotation;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+pub use self::rotation::Rotation;
 use crate::authority::{Authority, AuthorityError, Material};
 use crate::private::{self, FileError};
 
@@ -27,42 +29,6 @@ const NEXT_KEY: &str = "next-key.pem";
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// How often what somebody else has put there is looked at.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// How a root of our own is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rotation {
-    /// How long a root holds: ten years, as Istio's.
-    pub lifetime: Duration,
-    /// It is replaced when less than this is left; Istio does so with 20 % left.
-    pub before: Duration,
-    /// As long may certificates of workloads hold.
-    pub leaves: Duration,
-}
-
-impl Rotation {
-    /// For certificates that hold at most so long.
-    pub fn new(lifetime: Duration, leaves: Duration) -> Self {
-        Self {
-            lifetime,
-            before: lifetime / 5,
-            leaves,
-        }
-    }
-
-    /// How often it is looked whether something is due.
-    fn interval(&self) -> Duration {
-        let most = Duration::from_secs(3600);
-        (self.leaves / 20).clamp(Duration::from_millis(200), most)
-    }
-
-    /// Until all workloads have renewed their certificates, and got the roots with them.
-    fn announced(&self) -> Duration {
-        self.leaves.mul_f64(0.6)
-    }
-}
-
-/// The ten years of Istio's root.
-pub(crate) const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Why there is no authority.
 #[derive(Debug, Error)]
@@ -122,6 +88,7 @@ impl Home {
             write(directory, &made)?;
             tracing::info!(directory = %directory.display(), "made a certificate authority");
         }
+        rotation::finish(directory)?;
         Self::open(directory, trust_domain, Some(rotation))
     }
 
@@ -156,10 +123,18 @@ impl Home {
     /// Looks after the files for ever.
     pub async fn keep(mut self) -> std::convert::Infallible {
         loop {
-            let interval = self.rotation.as_ref().map_or(LOOK, Rotation::interval);
-            self.look(SystemTime::now());
+            let now = SystemTime::now();
+            self.look(now);
+            let left = self.left(now);
+            let interval = self.rotation.map_or(LOOK, |it| it.interval(left));
             sleep(interval).await;
         }
+    }
+
+    /// How much of the time of the certificate that signs is left.
+    fn left(&self, now: SystemTime) -> Duration {
+        let ends = self.published.borrow().facts().not_after;
+        ends.duration_since(now).unwrap_or_default()
     }
 
     /// Does what is due; what goes wrong is told once, and tried again.
@@ -217,74 +192,6 @@ impl Home {
         tracing::info!(serial = %authority.facts().serial, "the certificate authority has changed");
         self.material = material;
         self.published.send_replace(Arc::new(authority));
-        Ok(())
-    }
-
-    fn rotate(&mut self, rotation: Rotation, now: SystemTime) -> Result<(), HomeError> {
-        let path = |name: &str| self.directory.join(name);
-        let since = |name: &str| -> Result<Duration, HomeError> {
-            let path = path(name);
-            let changed = fs::metadata(&path).and_then(|metadata| metadata.modified());
-            let changed = changed.map_err(|source| FileError::Read { path, source })?;
-            Ok(now.duration_since(changed).unwrap_or_default())
-        };
-        let authority = Arc::clone(&self.published.borrow());
-        let left = authority.facts().not_after.duration_since(now);
-        let left = left.unwrap_or_default();
-        let has_next = path(NEXT_CERTIFICATE).exists() && path(NEXT_KEY).exists();
-        let has_old = authority.root_facts().len() > 1;
-        if has_next {
-            if since(NEXT_CERTIFICATE)? >= rotation.announced() {
-                return self.switch();
-            }
-            let next = private::read(&path(NEXT_CERTIFICATE), MAX_FILE_BYTES)?;
-            // Nobody has been told yet if this ended in between.
-            if !self.material.roots.contains(next.trim()) {
-                return self.announce(&next);
-            }
-        } else if has_old && since(CERTIFICATE)? > rotation.leaves {
-            tracing::info!("nothing is left that the old root has signed: it is believed no more");
-            let mut material = self.material.clone();
-            material.roots.clone_from(&material.certificate);
-            return self.take(material);
-        } else if left < rotation.before && !has_old {
-            tracing::warn!(
-                seconds_left = left.as_secs(),
-                "the root ends soon: a new one is announced"
-            );
-            let made = Material::self_signed(&self.trust_domain, rotation.lifetime, now);
-            let made = made.map_err(|source| HomeError::Authority {
-                directory: self.directory.clone(),
-                source,
-            })?;
-            private::write(&path(NEXT_KEY), &made.key)?;
-            private::write(&path(NEXT_CERTIFICATE), &made.certificate)?;
-            return self.announce(&made.certificate);
-        }
-        Ok(())
-    }
-
-    /// The next root is believed beside the old one.
-    fn announce(&mut self, next: &str) -> Result<(), HomeError> {
-        let mut material = self.material.clone();
-        material.roots.push_str(next);
-        self.take(material)
-    }
-
-    /// The next root signs.
-    fn switch(&mut self) -> Result<(), HomeError> {
-        let read = |name: &str| private::read(&self.directory.join(name), MAX_FILE_BYTES);
-        let material = Material {
-            certificate: read(NEXT_CERTIFICATE)?,
-            key: read(NEXT_KEY)?,
-            ..self.material.clone()
-        };
-        tracing::info!("the new root signs from now on; the old one is believed for a while");
-        self.take(material)?;
-        for name in [NEXT_CERTIFICATE, NEXT_KEY] {
-            let path = self.directory.join(name);
-            fs::remove_file(&path).map_err(|source| FileError::Write { path, source })?;
-        }
         Ok(())
     }
 
@@ -353,15 +260,12 @@ fn write_changed(directory: &Path, before: &Material, now: &Material) -> Result<
     Ok(())
 }
 
-impl Default for Rotation {
-    fn default() -> Self {
-        Self::new(TEN_YEARS, crate::Lifetimes::default().most)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    use self::rotation::TEN_YEARS;
 
     const LEAVES: Duration = Duration::from_secs(100);
 
@@ -383,57 +287,6 @@ mod tests {
             error.to_string().contains("has no root-cert.pem"),
             "{error}"
         );
-    }
-
-    /// A leaf of each step is believed by those who have the roots of that step, of the one before, and of the
-    /// one after: as far may workloads be apart.
-    #[test]
-    fn a_root_is_replaced_in_steps() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut home = Home::own(directory.path(), "cluster.local", rotation()).unwrap();
-        let began = SystemTime::now();
-        let mut steps: Vec<Arc<Authority>> = Vec::new();
-        let mut note = |home: &Home| steps.push(Arc::clone(&home.authority().borrow()));
-        let old = home.authority().borrow().facts().serial.clone();
-        home.look(began + Duration::from_secs(3900));
-        note(&home);
-        let due = began + Duration::from_secs(4001);
-        home.look(due);
-        note(&home);
-        // The files are as old as this test: time goes on by so much.
-        home.look(began + LEAVES / 2);
-        assert_eq!(home.authority().borrow().facts().serial, old);
-        home.look(began + LEAVES);
-        note(&home);
-        assert_ne!(home.authority().borrow().facts().serial, old);
-        assert_eq!(home.authority().borrow().root_facts().len(), 2);
-        home.look(began + LEAVES / 2);
-        assert_eq!(home.authority().borrow().root_facts().len(), 2);
-        home.look(began + LEAVES * 2);
-        note(&home);
-        assert_eq!(home.authority().borrow().root_facts().len(), 1);
-        assert_eq!(home.trouble, None);
-        let serials = |one: &Authority| -> Vec<String> {
-            one.root_facts()
-                .iter()
-                .map(|root| root.serial.clone())
-                .collect()
-        };
-        for pair in steps.windows(2) {
-            let (before, after) = (&pair[0], &pair[1]);
-            assert!(
-                serials(before).contains(&after.facts().serial)
-                    || serials(after).len() > serials(before).len()
-            );
-            assert!(
-                serials(after).contains(&before.facts().serial)
-                    || serials(before).len() > serials(after).len()
-            );
-        }
-        // What is on disk is what is in use.
-        let again = Home::own(directory.path(), "cluster.local", rotation()).unwrap();
-        assert_eq!(serials(&again.authority().borrow()), serials(&steps[3]));
-        assert!(!directory.path().join(NEXT_KEY).exists());
     }
 
     #[test]
