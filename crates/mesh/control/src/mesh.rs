@@ -30,6 +30,8 @@ pub struct State {
     pub index: Index,
     /// What is wrong with them and with the files that they come from.
     pub problems: Vec<Problem>,
+    /// The files for which everything is denied, because their policies could not be read since the start.
+    pub closed: Vec<Arc<str>>,
 }
 
 /// The newest state, and the resources that were made from it, once for all proxies of a class. A change makes anew

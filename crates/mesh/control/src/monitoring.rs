@@ -93,13 +93,14 @@ async fn gateway_api(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Valu
     Json(statuses.map(crate::ResourceStatus::page).collect())
 }
 
-/// Where the files are, for commands on the same machine.
+/// Where the files are, for commands on the same machine, and for which of them everything is denied.
 async fn files(State(monitoring): State<Arc<Monitoring>>) -> Json<Value> {
     let path = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
     let (directories, mesh_config) = &monitoring.files;
     Json(json!({
         "directories": directories.iter().map(path).collect::<Vec<_>>(),
         "meshConfig": mesh_config.as_ref().map(path),
+        "denyingAll": monitoring.mesh.state().closed,
     }))
 }
 
