@@ -121,9 +121,8 @@ impl ControlPlane {
     /// The HTTP interface for operators.
     pub fn monitoring(&self) -> axum::Router {
         let files = self.files.places();
-        let authority = self
-            .certificates()
-            .map(|it| (it, Arc::clone(&self.refusals)));
+        let certificates = self.certificates.as_ref();
+        let authority = certificates.map(|it| it.oversee(Arc::clone(&self.refusals)));
         Monitoring::new(self.mesh(), self.ads(), authority, files).router()
     }
 

@@ -9,13 +9,11 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
-use periplus_identity::CertificateServer;
 use periplus_xds::server::AdsServer;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::certificates;
-use crate::gate::Refusals;
+use crate::certificates::{self, Overseen};
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::sync_status;
@@ -24,8 +22,7 @@ use crate::sync_status;
 pub(crate) struct Monitoring {
     pub(crate) mesh: Arc<Mesh>,
     pub(crate) ads: AdsServer,
-    /// The authority, and whom the port with TLS has refused.
-    pub(crate) authority: Option<(CertificateServer, Arc<Refusals>)>,
+    pub(crate) authority: Option<Overseen>,
     pub(crate) started: Instant,
     /// Where the resources are read, and the mesh configuration.
     pub(crate) files: (Vec<PathBuf>, Option<PathBuf>),
@@ -35,7 +32,7 @@ impl Monitoring {
     pub(crate) fn new(
         mesh: Arc<Mesh>,
         ads: AdsServer,
-        authority: Option<(CertificateServer, Arc<Refusals>)>,
+        authority: Option<Overseen>,
         files: (Vec<PathBuf>, Option<PathBuf>),
     ) -> Self {
         Self {
@@ -81,9 +78,7 @@ async fn syncz(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>> {
 /// What the authority is, and what it has refused; `null` if there is none.
 async fn show_certificates(State(monitoring): State<Arc<Monitoring>>) -> Json<Value> {
     let authority = monitoring.authority.as_ref();
-    Json(authority.map_or(Value::Null, |(server, refusals)| {
-        certificates::page(server, &refusals.counts())
-    }))
+    Json(authority.map_or(Value::Null, certificates::page))
 }
 
 /// What is said about the resources of Gateway API.

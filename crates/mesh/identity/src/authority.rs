@@ -90,6 +90,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// What follows a workload's certificate: those between it and a root.
     between: Vec<String>,
+    between_facts: Vec<Facts>,
     roots: String,
     root_facts: Vec<Facts>,
     facts: Facts,
@@ -138,9 +139,14 @@ impl Authority {
         };
         let between = chain.iter().filter(|one| !roots.contains(one));
         let between: Vec<_> = between.cloned().collect();
+        let between_facts = between.iter().map(|one| {
+            Facts::read(one).ok_or_else(|| form("cert-chain.pem", "it has no certificates".into()))
+        });
+        let between_facts = between_facts.collect::<Result<Vec<_>, _>>()?;
         let authority = Self {
             issuer: Issuer::from_ca_cert_der(certificate, key)?,
             between: between.iter().map(pem).collect(),
+            between_facts,
             roots: roots.iter().map(pem).collect(),
             root_facts,
             facts,
@@ -188,6 +194,12 @@ impl Authority {
     /// What the certificate that signs says about itself.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// What those between a root and the certificate that signs say about themselves; that one is among them unless it is
+    /// a root.
+    pub fn between_facts(&self) -> &[Facts] {
+        &self.between_facts
     }
 
     /// What the roots say about themselves.

@@ -1,7 +1,10 @@
 //! What the authority has done, and what it has refused.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::certificate::Facts;
 
 /// Why a request for a certificate is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +83,7 @@ pub struct Counts {
     refused: [AtomicU64; Reason::ALL.len()],
     /// When each reason was logged last, in seconds.
     logged: [AtomicU64; Reason::ALL.len()],
+    serving: Mutex<Option<Facts>>,
 }
 
 impl Counts {
@@ -97,6 +101,16 @@ impl Counts {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
         let second = now.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
         self.logged[reason as usize].swap(second, Ordering::Relaxed) != second
+    }
+
+    pub(crate) fn serve_with(&self, certificate: Option<Facts>) {
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+    }
+
+    /// The certificate of the server itself, on its port with TLS; none if it has no such port.
+    pub fn serving(&self) -> Option<Facts> {
+        let serving = self.serving.lock();
+        serving.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Requests for certificates.
