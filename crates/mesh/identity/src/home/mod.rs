@@ -26,6 +26,11 @@ const CHAIN: &str = "cert-chain.pem";
 const ROOTS: &str = "root-cert.pem";
 const NEXT_CERTIFICATE: &str = "next-cert.pem";
 const NEXT_KEY: &str = "next-key.pem";
+/// The same, as Kubernetes' Secrets of TLS name them; the certificate has its chain behind it.
+const TLS_CERTIFICATE: &str = "tls.crt";
+const TLS_KEY: &str = "tls.key";
+const TLS_ROOTS: &str = "ca.crt";
+const REVOKED: &str = "ca-crl.pem";
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// How often what somebody else has put there is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -37,21 +42,43 @@ pub enum HomeError {
     #[error(transparent)]
     File(#[from] FileError),
     /// What is in the files.
-    #[error("the certificate authority in {directory} cannot sign")]
+    #[error("the certificate authority in {directory}{names} cannot sign")]
     Authority {
         /// Where it lives.
         directory: PathBuf,
+        /// What its files are called, if not by the names that the cause has.
+        names: &'static str,
         /// The cause.
         #[source]
         source: AuthorityError,
     },
     /// There is only a part of it.
-    #[error("{directory} has no {missing}: it must have ca-cert.pem, ca-key.pem and root-cert.pem")]
+    #[error(
+        "{directory} has no {missing}: it must have ca-cert.pem, ca-key.pem and root-cert.pem, or tls.crt, tls.key and \
+         ca.crt"
+    )]
     Missing {
         /// Where it should be.
         directory: PathBuf,
         /// What.
         missing: &'static str,
+    },
+    /// There are two.
+    #[error(
+        "{directory} has ca-cert.pem and tls.crt, which are two authorities: remove one of them"
+    )]
+    Two {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// Somebody counts on what is not done.
+    #[error(
+        "{directory} has ca-crl.pem, but revoked certificates are not looked up: remove it, and let certificates end \
+         early (--workload-cert-ttl, --max-workload-cert-ttl)"
+    )]
+    Revoked {
+        /// Where.
+        directory: PathBuf,
     },
 }
 
@@ -81,10 +108,7 @@ impl Home {
         if !directory.join(CERTIFICATE).exists() && !directory.join(KEY).exists() {
             let now = SystemTime::now();
             let made = Material::self_signed(trust_domain, rotation.lifetime, now);
-            let made = made.map_err(|source| HomeError::Authority {
-                directory: directory.to_owned(),
-                source,
-            })?;
+            let made = made.map_err(|source| cannot_sign(directory, source))?;
             write(directory, &made)?;
             tracing::info!(directory = %directory.display(), "made a certificate authority");
         }
@@ -102,7 +126,10 @@ impl Home {
         trust_domain: &str,
         rotation: Option<Rotation>,
     ) -> Result<Self, HomeError> {
-        let material = read(directory)?;
+        let material = match rotation {
+            Some(_) => read(directory),
+            None => read_plugged_in(directory),
+        }?;
         let authority = authority(directory, &material)?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -176,7 +203,7 @@ impl Home {
     }
 
     fn reload(&mut self) -> Result<(), HomeError> {
-        let material = read(&self.directory)?;
+        let material = read_plugged_in(&self.directory)?;
         if material == self.material {
             return Ok(());
         }
@@ -205,38 +232,76 @@ impl Home {
 }
 
 fn authority(directory: &Path, material: &Material) -> Result<Authority, HomeError> {
-    Authority::new(material).map_err(|source| HomeError::Authority {
+    Authority::new(material).map_err(|source| cannot_sign(directory, source))
+}
+
+fn cannot_sign(directory: &Path, source: AuthorityError) -> HomeError {
+    HomeError::Authority {
         directory: directory.to_owned(),
+        names: match directory.join(TLS_CERTIFICATE).exists() {
+            true => {
+                " (its tls.crt is ca-cert.pem and cert-chain.pem, its tls.key ca-key.pem, its ca.crt root-cert.pem)"
+            }
+            false => "",
+        },
         source,
+    }
+}
+
+/// What somebody else has put there, under either names.
+fn read_plugged_in(directory: &Path) -> Result<Material, HomeError> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let there = |name: &str| directory.join(name).exists();
+    if there(REVOKED) {
+        let directory = directory.to_owned();
+        return Err(HomeError::Revoked { directory });
+    }
+    match (there(TLS_CERTIFICATE), there(CERTIFICATE)) {
+        (false, _) => return read(directory),
+        (true, true) => {
+            let directory = directory.to_owned();
+            return Err(HomeError::Two { directory });
+        }
+        (true, false) => {}
+    }
+    let chain = text(directory, TLS_CERTIFICATE)?;
+    let end = chain.find(END).map_or(chain.len(), |at| at + END.len());
+    Ok(Material {
+        certificate: chain[..end].to_owned(),
+        key: secret(directory, TLS_KEY)?,
+        roots: text(directory, TLS_ROOTS)?,
+        chain,
     })
 }
 
-fn read(directory: &Path) -> Result<Material, HomeError> {
-    let text = |name: &'static str| {
-        let path = directory.join(name);
-        match private::read(&path, MAX_FILE_BYTES) {
-            Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Err(HomeError::Missing {
-                    directory: directory.to_owned(),
-                    missing: name,
-                })
-            }
-            other => Ok(other?),
+fn text(directory: &Path, name: &'static str) -> Result<String, HomeError> {
+    match private::read(&directory.join(name), MAX_FILE_BYTES) {
+        Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(HomeError::Missing {
+                directory: directory.to_owned(),
+                missing: name,
+            })
         }
-    };
+        other => Ok(other?),
+    }
+}
+
+/// It is missed by its name before its mode is asked for.
+fn secret(directory: &Path, name: &'static str) -> Result<String, HomeError> {
+    text(directory, name)?;
+    Ok(private::read_secret(&directory.join(name), MAX_FILE_BYTES)?)
+}
+
+fn read(directory: &Path) -> Result<Material, HomeError> {
     let chain = directory.join(CHAIN);
     Ok(Material {
-        certificate: text(CERTIFICATE)?,
-        // It is missed by its name before its mode is asked for.
-        key: text(KEY).and_then(|_| {
-            let path = directory.join(KEY);
-            Ok(private::read_secret(&path, MAX_FILE_BYTES)?)
-        })?,
+        certificate: text(directory, CERTIFICATE)?,
+        key: secret(directory, KEY)?,
         chain: match chain.exists() {
             true => private::read(&chain, MAX_FILE_BYTES)?,
             false => String::new(),
         },
-        roots: text(ROOTS)?,
+        roots: text(directory, ROOTS)?,
     })
 }
 
@@ -323,6 +388,58 @@ mod tests {
         ] {
             home.look(at);
             assert_eq!(home.warned, warned);
+        }
+    }
+
+    #[test]
+    fn the_names_of_what_is_plugged_in() {
+        let made = Material::self_signed("cluster.local", TEN_YEARS, SystemTime::now()).unwrap();
+        let other = Material::self_signed("cluster.local", TEN_YEARS, SystemTime::now()).unwrap();
+        let pem = [
+            (CERTIFICATE, &made.certificate),
+            (KEY, &made.key),
+            (ROOTS, &made.roots),
+        ];
+        let tls = [
+            (TLS_CERTIFICATE, &made.certificate),
+            (TLS_KEY, &made.key),
+            (TLS_ROOTS, &made.roots),
+        ];
+        let revoked = (REVOKED, &made.roots);
+        let foreign = (TLS_KEY, &other.key);
+        for (files, refused) in [
+            (pem.to_vec(), None),
+            (tls.to_vec(), None),
+            (
+                [&pem[..], &[revoked]].concat(),
+                Some("has ca-crl.pem, but revoked"),
+            ),
+            (
+                [&tls[..], &[revoked]].concat(),
+                Some("has ca-crl.pem, but revoked"),
+            ),
+            ([&pem[..], &tls[..1]].concat(), Some("remove one of them")),
+            (tls[..2].to_vec(), Some("has no ca.crt")),
+            (tls[..1].to_vec(), Some("has no tls.key")),
+            (Vec::new(), Some("has no ca-cert.pem: it must have")),
+            (
+                [&tls[..], &[foreign]].concat(),
+                Some("its tls.key ca-key.pem"),
+            ),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            for (name, text) in &files {
+                private::write(&directory.path().join(name), text).unwrap();
+            }
+            let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
+            let opened = Home::plugged_in(directory.path(), "cluster.local");
+            match (opened, refused) {
+                (Ok(_), None) => {}
+                (Err(error), Some(expected)) => {
+                    assert!(error.to_string().contains(expected), "{names:?}: {error}");
+                }
+                (opened, _) => panic!("{names:?}: {opened:?}"),
+            }
         }
     }
 }

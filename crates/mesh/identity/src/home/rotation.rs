@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{CERTIFICATE, Home, HomeError, KEY, MAX_FILE_BYTES, NEXT_CERTIFICATE, NEXT_KEY, ROOTS};
+use super::{
+    CERTIFICATE, Home, HomeError, KEY, MAX_FILE_BYTES, NEXT_CERTIFICATE, NEXT_KEY, ROOTS,
+    cannot_sign,
+};
 use crate::authority::Material;
 use crate::private::{self, FileError};
 
@@ -93,10 +96,7 @@ impl Home {
                 "the root ends soon: a new one is announced"
             );
             let made = Material::self_signed(&self.trust_domain, rotation.lifetime, now);
-            let made = made.map_err(|source| HomeError::Authority {
-                directory: self.directory.clone(),
-                source,
-            })?;
+            let made = made.map_err(|source| cannot_sign(&self.directory, source))?;
             private::write(&path(NEXT_KEY), &made.key)?;
             private::write(&path(NEXT_CERTIFICATE), &made.certificate)?;
             self.announce(&made.certificate)?;
@@ -293,7 +293,7 @@ mod tests {
             private::write(&path(NEXT_KEY), &next.key).unwrap();
             let mut home = open(directory.path());
             home.look(began);
-            assert_eq!(serials(&home).1, [old.clone()]);
+            assert_eq!(serials(&home).1, std::slice::from_ref(&old));
             // Both, but nobody was told.
             private::write(&path(NEXT_CERTIFICATE), &next.certificate).unwrap();
             let mut home = open(directory.path());
