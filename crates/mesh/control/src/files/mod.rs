@@ -298,6 +298,7 @@ impl File<Vec<Resource>> {
         };
         // An editor that truncates before it writes is not meant to remove everything.
         if text.trim().is_empty() && !self.good.is_empty() {
+            self.hides_policies = false;
             let message = "the file is empty, its last good content stays: delete the file to remove \
                            its resources";
             return self.refuse(name.clone(), vec![at_start(name, message.into())]);

@@ -92,6 +92,9 @@ pub(super) fn holds(page: &Value) -> Step {
         );
         return Step::failed(NAME, said).advice(ANEW);
     }
+    if let Some(own) = serving.filter(Certificate::ends_soon) {
+        return Step::warned(NAME, format!("{} ends in {}", own.what, own.left())).advice(ANEW);
+    }
     let said = format!("its certificate holds for {}", signer.left());
     // The old root, while workloads still believe it, and the one that ends while the next is announced.
     if replaces_itself && roots.len() > 1 {
@@ -99,9 +102,6 @@ pub(super) fn holds(page: &Value) -> Step {
     }
     chain.extend(roots.into_iter().filter(|one| one.page["serial"] != signs));
     chain.insert(0, signer);
-    if let Some(own) = serving.filter(Certificate::ends_soon) {
-        return Step::warned(NAME, format!("{} ends in {}", own.what, own.left())).advice(ANEW);
-    }
     match chain.iter().find(|one| one.is_over() || one.ends_soon()) {
         None => Step::passed(NAME, said),
         Some(one) if one.is_over() => {
