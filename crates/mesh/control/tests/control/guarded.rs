@@ -369,9 +369,5 @@ async fn the_ends_of_all_certificates_are_shown() {
         let shown = certificate["secondsLeft"].as_u64().expect("a number");
         assert!(left.abs_diff(shown) < 60, "{name}: {left} {shown}");
     }
-    let ends = |page: &Value| page["notAfter"].as_u64();
-    assert!(
-        ends(&page["serving"]) < ends(&page["authority"]),
-        "{page:#}"
-    );
+    assert_ne!(page["serving"]["serial"], page["authority"]["serial"]);
 }
