@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::gate::Refusals;
 use crate::index::Problem;
 
 /// The names that the control plane's own certificate has, as istiod's, and that of this machine.
@@ -72,6 +73,17 @@ pub(crate) struct Certificates {
     server: CertificateServer,
     trust_domain: String,
     aliases: Vec<String>,
+    /// The root is our own, and replaces itself.
+    is_own: bool,
+}
+
+/// What operators are shown of the authority.
+pub(crate) struct Overseen {
+    pub(crate) server: CertificateServer,
+    /// Whom the port with TLS has refused.
+    pub(crate) refusals: Arc<Refusals>,
+    /// The root is our own, and replaces itself.
+    pub(crate) is_own: bool,
 }
 
 impl Certificates {
@@ -103,7 +115,16 @@ impl Certificates {
             home: Some(home),
             trust_domain,
             aliases: mesh.trust_domain_aliases.clone(),
+            is_own: matches!(options.source, CertificateSource::Own),
         })
+    }
+
+    pub(crate) fn oversee(&self, refusals: Arc<Refusals>) -> Overseen {
+        Overseen {
+            server: self.server(),
+            refusals,
+            is_own: self.is_own,
+        }
     }
 
     pub(crate) fn server(&self) -> CertificateServer {
@@ -138,8 +159,10 @@ impl Certificates {
     }
 }
 
-/// What the authority is, what it has done, and how many streams of proxies were refused, by reason.
-pub(crate) fn page(server: &CertificateServer, streams: &[(&'static str, u64)]) -> Value {
+/// What the authority is, what it has done, and how many streams of proxies were refused, by reason; each certificate with
+/// its end.
+pub(crate) fn page(overseen: &Overseen) -> Value {
+    let server = &overseen.server;
     let (authority, counts) = (server.authority(), server.counts());
     let now = SystemTime::now();
     let show = |facts: &Facts| {
@@ -163,11 +186,17 @@ pub(crate) fn page(server: &CertificateServer, streams: &[(&'static str, u64)]) 
         .collect();
     json!({
         "authority": show(authority.facts()),
+        "replacesItself": overseen.is_own,
+        "intermediates": (authority.between_facts().iter())
+            .filter(|facts| *facts != authority.facts())
+            .map(show)
+            .collect::<Vec<_>>(),
+        "serving": counts.serving().as_ref().map(show),
         "roots": authority.root_facts().iter().map(show).collect::<Vec<_>>(),
         "requests": counts.requests(),
         "issued": counts.issued(),
         "refused": refused,
-        "streamsRefused": streams.iter().copied().collect::<BTreeMap<_, _>>(),
+        "streamsRefused": overseen.refusals.counts().into_iter().collect::<BTreeMap<_, _>>(),
     })
 }
 

@@ -124,9 +124,8 @@ impl ControlPlane {
     /// The HTTP interface for operators.
     pub fn monitoring(&self) -> axum::Router {
         let files = self.files.places();
-        let authority = self
-            .certificates()
-            .map(|it| (it, Arc::clone(&self.refusals)));
+        let certificates = self.certificates.as_ref();
+        let authority = certificates.map(|it| it.oversee(Arc::clone(&self.refusals)));
         let collectors = Arc::clone(&self.collectors);
         Monitoring::new((self.mesh(), collectors), self.ads(), authority, files).router()
     }
@@ -187,12 +186,17 @@ fn state_of(files: &Files, certificates: Option<&Certificates>) -> State {
         Some(_) => Index::certified(files.resources(), mesh),
         None => Index::new(files.resources(), mesh),
     };
-    let errors = files.errors().cloned().map(Problem::from);
+    let errors = files.errors().map(Problem::from);
     let stale = certificates.and_then(|it| it.outdated(files.mesh_config()));
     let errors = errors.chain(stale);
     let problems = errors.chain(index.problems().iter().cloned()).collect();
     let problems = Problem::sorted(problems);
-    State { index, problems }
+    let closed = files.closed();
+    State {
+        index,
+        problems,
+        closed,
+    }
 }
 
 fn report(problem: &Problem) {

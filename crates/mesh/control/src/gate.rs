@@ -131,22 +131,17 @@ fn check(mesh: &Mesh, account: &ServiceAccount, node: &Node) -> Result<(), Strin
         return Ok(());
     }
     let state = mesh.state();
-    let entries = state.index.workloads().iter().map(|entry| {
-        let spec = &entry.spec;
-        let place = (Some(spec.address), &spec.labels);
-        (&entry.meta, place, &spec.service_account)
-    });
-    let pods = state.index.pods().iter().map(|pod| {
-        let place = (pod.spec.address, &pod.meta.labels);
-        (&pod.meta, place, &pod.spec.service_account)
-    });
-    let mut others = entries.chain(pods).filter(|(meta, place, told)| {
-        let is_it = meta.name == proxy.workload || *place == (Some(proxy.ip), &proxy.labels);
-        let is_other = !told.is_empty() && told.as_str() != account.name();
-        meta.namespace == proxy.namespace && is_it && is_other
+    let mut others = state.index.accounts().filter(|one| {
+        let is_there = (one.address, one.labels) == (Some(proxy.ip), &proxy.labels);
+        let is_it = one.meta.name == proxy.workload || is_there;
+        let is_other = !one.account.is_empty() && one.account != account.name();
+        one.meta.namespace == proxy.namespace && is_it && is_other
     });
     match others.next() {
         None => Ok(()),
-        Some((meta, _, told)) => refuse(format!("{meta} ({}) runs as `{told}`", meta.source)),
+        Some(one) => refuse(format!(
+            "{} ({}) runs as `{}`",
+            one.meta, one.meta.source, one.account
+        )),
     }
 }

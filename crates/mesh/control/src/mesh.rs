@@ -18,7 +18,7 @@ use crate::generate::{Generated, generate, generate_clusters, generate_routing};
 use crate::index::{Change, Index, Problem, Stale};
 use crate::names;
 use crate::proxy::Proxy;
-use crate::trust;
+use crate::trust::{self, Known};
 
 /// Beyond this many, proxies that came and went since the last change are forgotten with what was made for them.
 const MAX_MADE: usize = 20_000;
@@ -30,6 +30,8 @@ pub struct State {
     pub index: Index,
     /// What is wrong with them and with the files that they come from.
     pub problems: Vec<Problem>,
+    /// The files for which everything is denied, because their policies could not be read since the start.
+    pub closed: Vec<Arc<str>>,
 }
 
 /// The newest state, and the resources that were made from it, once for all proxies of a class. A change makes anew
@@ -341,8 +343,9 @@ impl Source for Mesh {
         Ok(self.lock().make(node)?.snapshot)
     }
 
-    fn may_have_secrets(&self, node: &Node, peer: &Peer) -> bool {
-        trust::may_have_secrets(node, peer)
+    fn may_have_secrets(&self, node: &Node, peer: &Peer) -> Result<(), String> {
+        let known = Known::of(peer.fact(), peer.is_local());
+        trust::may_have_secrets(&self.state().index, node, &known)
     }
 
     fn subscribe(&self) -> watch::Receiver<u64> {

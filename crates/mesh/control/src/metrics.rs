@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use periplus_identity::{CertificateServer, Facts, Reason};
 
@@ -116,12 +116,12 @@ pub(crate) fn render(monitoring: &Monitoring) -> String {
         "Requests that answered an outdated response",
         counters.stale_nonces,
     );
-    if let Some((certificates, refusals)) = &monitoring.authority {
-        authority(&mut text, certificates);
+    if let Some(overseen) = &monitoring.authority {
+        authority(&mut text, &overseen.server);
         let name = "periplus_xds_refusals_total";
         let help = "Streams of proxies that were refused on the port with TLS, by reason";
         head(&mut text, name, "counter", help);
-        for (reason, count) in refusals.counts() {
+        for (reason, count) in overseen.refusals.counts() {
             line(&mut text, &format!("{name}{{reason=\"{reason}\"}}"), count);
         }
     }
@@ -135,21 +135,34 @@ fn authority(text: &mut String, server: &CertificateServer) {
         let end = facts.not_after.duration_since(UNIX_EPOCH);
         end.unwrap_or_default().as_secs()
     };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_secs();
     let roots = authority.root_facts().iter().map(ends).min();
-    for (name, help, value) in [
+    let chain = authority.between_facts().iter().chain([authority.facts()]);
+    let chain = chain.map(ends).min();
+    let serving = counts.serving().as_ref().map(ends);
+    for (name, what, end) in [
+        ("citadel_server_root_cert", "the first of the roots", roots),
         (
-            "citadel_server_root_cert_expiry_timestamp",
-            "When the first of the roots ends, in seconds since 1970",
-            roots.unwrap_or_default(),
+            "citadel_server_cert_chain",
+            "the certificate that signs, or the first of those between it and a root,",
+            chain,
         ),
         (
-            "citadel_server_cert_chain_expiry_timestamp",
-            "When the certificate that signs ends, in seconds since 1970",
-            ends(authority.facts()),
+            "periplus_control_cert",
+            "the control plane's own certificate on its port with TLS",
+            serving,
         ),
     ] {
-        head(text, name, "gauge", help);
-        line(text, name, value);
+        let Some(end) = end else { continue };
+        let name = format!("{name}_expiry_timestamp");
+        let help = format!("When {what} ends, in seconds since 1970");
+        head(text, &name, "gauge", &help);
+        line(text, &name, end);
+        let name = name.replace("timestamp", "seconds");
+        let help = format!("Seconds until {what} ends");
+        head(text, &name, "gauge", &help);
+        line(text, &name, end.saturating_sub(now));
     }
     let refused = |reasons: &[Reason]| reasons.iter().map(|it| counts.refused(*it)).sum();
     for (name, help, value) in [

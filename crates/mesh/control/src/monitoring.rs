@@ -9,15 +9,13 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
-use periplus_identity::CertificateServer;
 use periplus_resources::Meta;
 use periplus_xds::server::AdsServer;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::certificates;
+use crate::certificates::{self, Overseen};
 use crate::collectors::Collectors;
-use crate::gate::Refusals;
 use crate::index::Problem;
 use crate::mesh::Mesh;
 use crate::metrics;
@@ -29,8 +27,7 @@ pub(crate) struct Monitoring {
     /// Whether somebody takes spans.
     pub(crate) collectors: Arc<Collectors>,
     pub(crate) ads: AdsServer,
-    /// The authority, and whom the port with TLS has refused.
-    pub(crate) authority: Option<(CertificateServer, Arc<Refusals>)>,
+    pub(crate) authority: Option<Overseen>,
     pub(crate) started: Instant,
     /// Where the resources are read, and the mesh configuration.
     pub(crate) files: (Vec<PathBuf>, Option<PathBuf>),
@@ -40,7 +37,7 @@ impl Monitoring {
     pub(crate) fn new(
         (mesh, collectors): (Arc<Mesh>, Arc<Collectors>),
         ads: AdsServer,
-        authority: Option<(CertificateServer, Arc<Refusals>)>,
+        authority: Option<Overseen>,
         files: (Vec<PathBuf>, Option<PathBuf>),
     ) -> Self {
         Self {
@@ -88,9 +85,7 @@ async fn syncz(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>> {
 /// What the authority is, and what it has refused; `null` if there is none.
 async fn show_certificates(State(monitoring): State<Arc<Monitoring>>) -> Json<Value> {
     let authority = monitoring.authority.as_ref();
-    Json(authority.map_or(Value::Null, |(server, refusals)| {
-        certificates::page(server, &refusals.counts())
-    }))
+    Json(authority.map_or(Value::Null, certificates::page))
 }
 
 /// What is said about the resources of Gateway API.
@@ -135,13 +130,14 @@ async fn telemetry(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>
     Json(state.index.telemetry_metas().map(row).collect())
 }
 
-/// Where the files are, for commands on the same machine.
+/// Where the files are, for commands on the same machine, and for which of them everything is denied.
 async fn files(State(monitoring): State<Arc<Monitoring>>) -> Json<Value> {
     let path = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
     let (directories, mesh_config) = &monitoring.files;
     Json(json!({
         "directories": directories.iter().map(path).collect::<Vec<_>>(),
         "meshConfig": mesh_config.as_ref().map(path),
+        "denyingAll": monitoring.mesh.state().closed,
     }))
 }
 

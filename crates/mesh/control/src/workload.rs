@@ -36,7 +36,35 @@ impl Workload {
     }
 }
 
+/// A workload, as far as it matters who it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account<'a> {
+    pub(crate) meta: &'a Meta,
+    /// None of a pod that does not run.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) labels: &'a Labels,
+    /// Empty if nobody says.
+    pub(crate) account: &'a str,
+}
+
 impl Index {
+    /// Whom the resources describe.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = Account<'_>> {
+        let entries = self.workloads().iter().map(|entry| Account {
+            meta: &entry.meta,
+            address: Some(entry.spec.address),
+            labels: &entry.spec.labels,
+            account: &entry.spec.service_account,
+        });
+        let pods = self.pods().iter().map(|pod| Account {
+            meta: &pod.meta,
+            address: pod.spec.address,
+            labels: &pod.meta.labels,
+            account: &pod.spec.service_account,
+        });
+        entries.chain(pods)
+    }
+
     /// All workloads that have addresses.
     pub fn described(&self) -> Vec<Workload> {
         let entries = self.workloads().iter().map(|entry| {

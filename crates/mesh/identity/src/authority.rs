@@ -76,6 +76,9 @@ pub enum AuthorityError {
         "certificates that ca-key.pem signs are not believed by those who have root-cert.pem: {0}"
     )]
     Chain(webpki::Error),
+    /// What it signs would have ended before it begins.
+    #[error("the certificate of the authority, of serial {0}, has expired")]
+    Expired(String),
     /// What was made cannot be used.
     #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
@@ -87,6 +90,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// What follows a workload's certificate: those between it and a root.
     between: Vec<String>,
+    between_facts: Vec<Facts>,
     roots: String,
     root_facts: Vec<Facts>,
     facts: Facts,
@@ -135,9 +139,14 @@ impl Authority {
         };
         let between = chain.iter().filter(|one| !roots.contains(one));
         let between: Vec<_> = between.cloned().collect();
+        let between_facts = between.iter().map(|one| {
+            Facts::read(one).ok_or_else(|| form("cert-chain.pem", "it has no certificates".into()))
+        });
+        let between_facts = between_facts.collect::<Result<Vec<_>, _>>()?;
         let authority = Self {
             issuer: Issuer::from_ca_cert_der(certificate, key)?,
             between: between.iter().map(pem).collect(),
+            between_facts,
             roots: roots.iter().map(pem).collect(),
             root_facts,
             facts,
@@ -187,6 +196,12 @@ impl Authority {
         &self.facts
     }
 
+    /// What those between a root and the certificate that signs say about themselves; that one is among them unless it is
+    /// a root.
+    pub fn between_facts(&self) -> &[Facts] {
+        &self.between_facts
+    }
+
     /// What the roots say about themselves.
     pub fn root_facts(&self) -> &[Facts] {
         &self.root_facts
@@ -200,7 +215,7 @@ impl Authority {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Issued, AuthorityError> {
-        let expires = (now + lifetime).min(self.facts.not_after);
+        let expires = self.ends(lifetime, now)?;
         let made = self
             .params(id, now, expires)?
             .signed_by(&csr.key, &self.issuer)?;
@@ -214,7 +229,7 @@ impl Authority {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<(KeyPair, Issued), AuthorityError> {
-        let expires = (now + lifetime).min(self.facts.not_after);
+        let expires = self.ends(lifetime, now)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(names)?;
         dates(&mut params, now, expires)?;
@@ -224,6 +239,15 @@ impl Authority {
         let made = params.signed_by(&key, &self.issuer)?;
         let issued = self.issued(&made, expires);
         Ok((key, issued))
+    }
+
+    /// When a certificate ends that is made now.
+    fn ends(&self, lifetime: Duration, now: SystemTime) -> Result<SystemTime, AuthorityError> {
+        let last = self.facts.not_after;
+        match last <= now {
+            true => Err(AuthorityError::Expired(self.facts.serial.clone())),
+            false => Ok((now + lifetime).min(last)),
+        }
     }
 
     fn issued(&self, made: &rcgen::Certificate, expires: SystemTime) -> Issued {

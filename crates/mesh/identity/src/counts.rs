@@ -1,6 +1,10 @@
 //! What the authority has done, and what it has refused.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::certificate::Facts;
 
 /// Why a request for a certificate is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,9 @@ pub struct Counts {
     requests: AtomicU64,
     issued: AtomicU64,
     refused: [AtomicU64; Reason::ALL.len()],
+    /// When each reason was logged last, in seconds.
+    logged: [AtomicU64; Reason::ALL.len()],
+    serving: Mutex<Option<Facts>>,
 }
 
 impl Counts {
@@ -88,8 +95,22 @@ impl Counts {
         self.issued.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn refuse(&self, reason: Reason) {
+    /// Counts a refusal. Whether it is to be logged: once a second for each reason.
+    #[must_use]
+    pub(crate) fn refuse(&self, reason: Reason, now: SystemTime) -> bool {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
+        self.logged[reason as usize].swap(second, Ordering::Relaxed) != second
+    }
+
+    pub(crate) fn serve_with(&self, certificate: Option<Facts>) {
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+    }
+
+    /// The certificate of the server itself, on its port with TLS; none if it has no such port.
+    pub fn serving(&self) -> Option<Facts> {
+        let serving = self.serving.lock();
+        serving.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Requests for certificates.
@@ -105,5 +126,29 @@ impl Counts {
     /// Refusals for this reason.
     pub fn refused(&self, reason: Reason) -> u64 {
         self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_is_logged_once_a_second_and_counted_always() {
+        let counts = Counts::default();
+        let at = |ms| UNIX_EPOCH + Duration::from_secs(1000) + Duration::from_millis(ms);
+        for (ms, reason, logged) in [
+            (0, Reason::BadToken, true),
+            (1, Reason::BadToken, false),
+            (999, Reason::BadToken, false),
+            (999, Reason::Lifetime, true),
+            (1000, Reason::BadToken, true),
+            (1999, Reason::BadToken, false),
+        ] {
+            assert_eq!(counts.refuse(reason, at(ms)), logged, "{ms} {reason:?}");
+        }
+        assert_eq!(counts.refused(Reason::BadToken), 5);
     }
 }

@@ -3,9 +3,8 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use http_body::Body as _;
 use thiserror::Error;
@@ -75,8 +74,6 @@ struct Shared {
     access: Access,
     counts: Arc<Counts>,
     permits: Semaphore,
-    /// When each reason was logged last, in seconds.
-    logged: [AtomicU64; Reason::ALL.len()],
 }
 
 #[derive(Debug, Error)]
@@ -149,7 +146,6 @@ impl CertificateServer {
                 access,
                 counts: Arc::default(),
                 permits: Semaphore::new(MAX_AT_ONCE),
-                logged: std::array::from_fn(|_| AtomicU64::new(0)),
             }),
         }
     }
@@ -201,30 +197,21 @@ impl Shared {
         let outcome = self.decide(request, now);
         outcome.map_err(|refusal| {
             let reason = refusal.reason();
-            self.counts.refuse(reason);
-            self.log(reason, &refusal, request, now);
+            if self.counts.refuse(reason, now) {
+                self.log(reason, &refusal, request);
+            }
             Status::new(refusal.code(), refusal.to_string())
         })
     }
 
-    /// Once a second for each reason: the counters have them all.
-    fn log(
-        &self,
-        reason: Reason,
-        refusal: &Refusal,
-        request: &Request<proto::Request>,
-        now: SystemTime,
-    ) {
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
-        if self.logged[reason as usize].swap(second, Ordering::Relaxed) == second {
-            return;
-        }
+    fn log(&self, reason: Reason, refusal: &Refusal, request: &Request<proto::Request>) {
         let peer = request.extensions().get::<PeerId>();
         let peer = peer.map(|peer| peer.address).or(request.remote_addr());
         let peer = peer.map(|peer| peer.to_string());
         let cause = std::error::Error::source(refusal).map(ToString::to_string);
         tracing::warn!(
             reason = reason.name(),
+            in_all = self.counts.refused(reason),
             peer = peer.as_deref().unwrap_or("unknown"),
             cause = cause.as_deref().unwrap_or_default(),
             "refused a certificate: {refusal}"
@@ -359,7 +346,13 @@ where
             let status = response.headers().get("grpc-status");
             if response.body().is_end_stream() && status.is_some_and(|status| status == "11") {
                 counts.request();
-                counts.refuse(Reason::TooLarge);
+                if counts.refuse(Reason::TooLarge, SystemTime::now()) {
+                    tracing::warn!(
+                        reason = Reason::TooLarge.name(),
+                        in_all = counts.refused(Reason::TooLarge),
+                        "refused a certificate: the message has more than {MAX_MESSAGE_BYTES} bytes"
+                    );
+                }
             }
             Ok(response)
         })

@@ -32,6 +32,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const MAX_HANDSHAKES: usize = 64;
 /// How long the server's certificate holds; another is made at half of it.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How often it is looked whether another is to be made, though nobody connects.
+const LOOK: Duration = Duration::from_secs(5);
 /// After an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,7 +71,10 @@ pub fn accept(
             authority,
             names,
             made: None,
+            counts: Arc::clone(&counts),
+            trouble: None,
         };
+        serving.current();
         let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
@@ -84,14 +89,14 @@ pub fn accept(
                         continue;
                     }
                 },
-                () = accepted.closed() => return,
-            };
-            let config = match serving.config(SystemTime::now()) {
-                Ok(config) => config,
-                Err(error) => {
-                    tracing::error!(%error, "no TLS for the control plane");
+                () = sleep(LOOK) => {
+                    serving.current();
                     continue;
                 }
+                () = accepted.closed() => return,
+            };
+            let Some(config) = serving.current() else {
+                continue;
             };
             let (accepted, counts) = (accepted.clone(), Arc::clone(&counts));
             tokio::spawn(async move {
@@ -119,9 +124,12 @@ async fn handshake(
         Ok(Err(error)) => {
             let inner = error.get_ref().and_then(|it| it.downcast_ref());
             if let Some(rustls::Error::InvalidCertificate(problem)) = inner {
+                let reason = reason(problem);
                 counts.request();
-                counts.refuse(reason(problem));
-                tracing::warn!(peer = %address, %error, "refused a client certificate");
+                if counts.refuse(reason, SystemTime::now()) {
+                    let (name, in_all) = (reason.name(), counts.refused(reason));
+                    tracing::warn!(reason = name, in_all, peer = %address, %error, "refused a client certificate");
+                }
             } else {
                 tracing::debug!(peer = %address, %error, "no handshake");
             }
@@ -155,9 +163,23 @@ struct Serving {
     authority: watch::Receiver<Arc<Authority>>,
     names: Vec<String>,
     made: Option<(Arc<ServerConfig>, SystemTime)>,
+    counts: Arc<Counts>,
+    /// What was wrong when it was looked at last.
+    trouble: Option<String>,
 }
 
 impl Serving {
+    /// That of now; why there is none is told once.
+    fn current(&mut self) -> Option<Arc<ServerConfig>> {
+        let config = self.config(SystemTime::now());
+        let trouble = config.as_ref().err().map(|error| crate::with_causes(error));
+        if let Some(text) = trouble.as_ref().filter(|_| trouble != self.trouble) {
+            tracing::error!(error = %text, "no TLS for the control plane");
+        }
+        self.trouble = trouble;
+        config.ok()
+    }
+
     fn config(&mut self, now: SystemTime) -> Result<Arc<ServerConfig>, TlsError> {
         let is_new = self.authority.has_changed().unwrap_or(false);
         if let Some((config, until)) = self.made.as_ref().filter(|_| !is_new)
@@ -176,15 +198,18 @@ impl Serving {
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let chain = issued.chain[..issued.chain.len() - 1].concat();
         let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
+        let chain = chain.collect::<Result<Vec<_>, _>>()?;
+        let leaf = chain.first().and_then(|leaf| Facts::read(leaf));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
             .with_single_cert(
-                chain.collect::<Result<_, _>>()?,
+                chain,
                 PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?,
             )?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         let config = Arc::new(config);
+        self.counts.serve_with(leaf);
         let left = issued.expires.duration_since(now).unwrap_or_default();
         self.made = Some((Arc::clone(&config), now + left / 2));
         Ok(config)

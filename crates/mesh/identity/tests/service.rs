@@ -5,9 +5,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper_util::rt::TokioIo;
 use periplus_identity::{
@@ -427,6 +427,62 @@ async fn a_certificate_of_the_mesh_is_a_name_too() {
         }
     }
     assert_eq!(world.counts.issued(), 3);
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Who holds a certificate of somebody else, or an old one, and tries again and again, fills no disk.
+#[tokio::test]
+async fn refused_client_certificates_are_logged_once_a_second() {
+    const EACH: u64 = 12;
+    let lines = Lines::default();
+    let written = Arc::clone(&lines.0);
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || lines.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let world = World::start().await;
+    let own = Arc::clone(&world.authority.borrow());
+    let now = SystemTime::now();
+    let foreign = Material::self_signed("cluster.local", HOUR, now).unwrap();
+    let foreign = Authority::new(&foreign).unwrap();
+    let began = Instant::now();
+    for _ in 0..EACH {
+        for shown in [(&foreign, REVIEWS, now), (&*own, REVIEWS, now - 2 * HOUR)] {
+            world.ask_as(Some(shown), None).await.unwrap_err();
+        }
+    }
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
+    let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+    for (reason, why) in [
+        (Reason::ForeignCertificate, "UnknownIssuer"),
+        (Reason::ExpiredCertificate, "expired"),
+    ] {
+        assert_eq!(world.counts.refused(reason), EACH);
+        let name = format!("reason=\"{}\"", reason.name());
+        let found: Vec<_> = text.lines().filter(|line| line.contains(&name)).collect();
+        assert!((1..=seconds).contains(&found.len()), "{text}");
+        assert!(found[0].contains("refused a client certificate"), "{text}");
+        assert!(
+            found[0].contains(why) && found[0].contains("in_all=1 "),
+            "{text}"
+        );
+        assert!(found[0].contains("peer=127.0.0.1:"), "{text}");
+    }
 }
 
 #[tokio::test]

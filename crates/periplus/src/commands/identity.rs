@@ -25,7 +25,7 @@ pub(crate) struct AuthorityArgs {
     identity_dir: Option<PathBuf>,
 
     /// Directory with an authority of your own: ca-cert.pem, ca-key.pem, root-cert.pem and, for an
-    /// intermediate one, cert-chain.pem; read again when it changes
+    /// intermediate one, cert-chain.pem; or tls.crt, tls.key and ca.crt; read again when it changes
     #[arg(long, value_name = "DIR", requires = "identity_dir")]
     cacerts: Option<PathBuf>,
 

@@ -1,6 +1,7 @@
 //! The mesh that is meant: directories of resources, or those of the control plane that runs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use periplus_control::Described;
@@ -31,17 +32,17 @@ pub(super) struct MeshFlags {
 struct Files {
     directories: Vec<PathBuf>,
     mesh_config: Option<PathBuf>,
+    /// For these it denies everything.
+    denying_all: Vec<Arc<str>>,
 }
 
 impl MeshFlags {
-    /// What its files say.
+    /// What its files say, and that everything is denied where it is because policies cannot be read.
     pub(super) fn read(&self) -> anyhow::Result<Described> {
         if !self.dir.is_empty() {
-            return Ok(Described::read(
-                &self.dir,
-                self.mesh_config.as_deref(),
-                false,
-            )?);
+            let mut described = Described::read(&self.dir, self.mesh_config.as_deref(), false)?;
+            described.deny_all(&described.closing.clone());
+            return Ok(described);
         }
         let (files, authority): (Files, Value) = super::block_on(async {
             let client = self.control.client()?;
@@ -53,6 +54,8 @@ impl MeshFlags {
             "the control plane reads files that are not on this machine: name copies with --dir and --mesh-config",
         )?;
         described.lacks_authority = authority.is_null();
+        described.deny_all(&files.denying_all);
+        described.closing = files.denying_all;
         Ok(described)
     }
 
@@ -68,6 +71,15 @@ impl MeshFlags {
         };
         for error in &described.errors {
             eprintln!("note: {error}: the file is left out{what_then}");
+        }
+        let who = match self.dir.is_empty() {
+            false => "a control plane that starts with it",
+            true => "the control plane that runs",
+        };
+        for file in &described.closing {
+            eprintln!(
+                "note: {who} denies all requests and connections until the policies of {file} can be read, or it is deleted"
+            );
         }
         Ok(described)
     }

@@ -94,7 +94,7 @@ spec:
 }
 
 /// A server that answers with its port.
-fn origin() -> u16 {
+pub(super) fn origin() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -266,4 +266,59 @@ fn explain(config: &str, requests: &[(String, String)], headers: &[(&str, &str)]
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
     assert_eq!(reports.len(), requests.len(), "{said}");
     reports
+}
+
+/// What is denied because a policy cannot be read is told by whoever is asked why: of files that no control plane has
+/// seen yet, and of those of one that runs.
+#[test]
+fn it_is_said_that_all_is_denied_because_a_policy_cannot_be_read() {
+    let base = free_base();
+    let [xds, monitoring] = [base.to_string(), (base + 1).to_string()];
+    let directory = tempfile::tempdir().unwrap();
+    let text = resources(base + 2, base + 3, base + 4);
+    std::fs::write(directory.path().join("mesh.yaml"), text).unwrap();
+    let broken = directory.path().join("strict.yaml");
+    let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                  metadata: {name: all}\nspec: {mtls: {mode: STRIKT}}\n";
+    std::fs::write(&broken, policy).unwrap();
+    let config = directory.path().to_str().unwrap();
+    let edit = tempfile::tempdir().unwrap();
+    std::fs::write(edit.path().join("empty.yaml"), "").unwrap();
+    let edit = edit.path().to_str().unwrap();
+    let mut control = Program::start(&[
+        "control",
+        "--dir",
+        config,
+        "--xds-port",
+        &xds,
+        "--monitoring-port",
+        &monitoring,
+    ]);
+    control.wait_for(&["control plane is ready"]);
+    let server = format!("http://127.0.0.1:{monitoring}");
+    let run = |arguments: &[&str], mesh: [&str; 2]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
+        let output = command.args(arguments).args(mesh).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let explain = ["explain", "--from", "shop-v1", "POST store/exact"];
+    for (mesh, who) in [
+        (["--dir", config], "a control plane that starts with it"),
+        (["--control", &server], "the control plane that runs"),
+    ] {
+        let note = format!("note: {who} denies all requests and connections until the policies of");
+        let (said, notes) = run(&explain, mesh);
+        assert!(notes.contains(&note), "{notes}");
+        assert!(
+            said.contains("not-loaded-") && said.contains("says DENY"),
+            "{said}"
+        );
+        let (_, notes) = run(&["diff", edit], mesh);
+        assert!(notes.contains(&note), "{notes}");
+    }
+    std::fs::write(&broken, policy.replace("STRIKT", "STRICT")).unwrap();
+    let (said, notes) = run(&explain, ["--dir", config]);
+    assert!(!notes.contains("denies all"), "{notes}");
+    assert!(!said.contains("not-loaded-"), "{said}");
 }

@@ -1,4 +1,10 @@
-//! Policies that could not be read since the start: what they would deny is not known, so all is denied.
+//! Policies that could not be read since the start: what they would refuse is not known, so all is refused.
+//!
+//! That is so for each kind that says who may do what. Of an AuthorizationPolicy nobody knows whom it denies; of a
+//! PeerAuthentication, where it asks for certificates (`STRICT` everywhere would be less than all that it may say about
+//! ports, and would be overruled by those of workloads that can be read); of a RequestAuthentication, whose tokens are
+//! refused. While the control plane runs it is otherwise: what was refused before still is, and a new file that is being
+//! written, or has a typing error, must not stop the whole mesh.
 
 use std::sync::Arc;
 
@@ -6,9 +12,17 @@ use periplus_resources::{Diagnostic, Resource, parse_resources};
 
 use super::at_start;
 
+/// The group of all such kinds, for those whose names are misspelt, and the kinds.
+const MARKS: [&str; 4] = [
+    "security.istio.io",
+    "AuthorizationPolicy",
+    "PeerAuthentication",
+    "RequestAuthentication",
+];
+
 /// Whether a text that cannot be read may say who may do what.
 pub(super) fn may_hold_policies(text: &str) -> bool {
-    text.contains("AuthorizationPolicy")
+    MARKS.iter().any(|mark| text.contains(mark))
 }
 
 /// A policy that denies everything everywhere, in place of those of a file.
@@ -33,4 +47,73 @@ pub(super) fn warning(file: &Arc<str>) -> Diagnostic {
     let message = "its policies could not be read since the start: all requests and connections to workloads and \
                    gateways are denied until they can be, or the file is deleted";
     at_start(file, message.into())
+}
+
+/// What is said of a file that was read before, or has come since the start.
+pub(super) fn notice(file: &Arc<str>) -> Diagnostic {
+    let message = "it may hold policies: what was read of it before still holds (of a new file, nothing), but a control \
+                   plane that starts with it like this denies all requests and connections";
+    at_start(file, message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Files;
+
+    fn load(directory: &Path) -> Files {
+        Files::load(vec![directory.to_owned()], None).expect("a directory")
+    }
+
+    fn closed(files: &Files) -> Vec<String> {
+        files.closed().iter().map(ToString::to_string).collect()
+    }
+
+    /// What a control plane does that starts with a file, and what one does that runs when the file comes.
+    #[test]
+    fn what_cannot_be_read_is_closed_at_the_start_and_announced_later() {
+        const TOKENS: &str = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+                              metadata: {name: a}\nspec: {jwtRule: []}\n";
+        const MODE: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                            metadata: {name: a}\nspec: {mtls: {mode: STRIKT}}\n";
+        const RULES: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                             metadata: {name: a}\nspec: {rule: []}\n";
+        const ROUTES: &str = "apiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+                              metadata: {name: a}\nspec: {host: []}\n";
+        let misspelt = RULES.replace("AuthorizationPolicy", "AuthorisationPolicy");
+        for (what, bytes, is_closed) in [
+            ("of an AuthorizationPolicy", RULES.as_bytes(), true),
+            ("of a PeerAuthentication", MODE.as_bytes(), true),
+            ("of a RequestAuthentication", TOKENS.as_bytes(), true),
+            ("of an unknown kind of the group", misspelt.as_bytes(), true),
+            ("half of a file", &RULES.as_bytes()[..60], true),
+            ("no text", b"\xff\xfe", true),
+            ("of a VirtualService", ROUTES.as_bytes(), false),
+        ] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let mut running = load(directory.path());
+            std::fs::write(directory.path().join("a.yaml"), bytes).expect("a file");
+            let scan = running.scan();
+            assert_eq!(scan.changes.len(), 1, "{what}");
+            let said: Vec<String> = running.errors().map(|one| one.message).collect();
+            let is_announced = said
+                .last()
+                .is_some_and(|one| one.contains("that starts with it"));
+            assert_eq!(is_announced, is_closed, "{what}: {said:?}");
+            assert!(running.resources().next().is_none(), "{what}");
+            assert!(closed(&running).is_empty(), "{what}");
+
+            let started = load(directory.path());
+            let expected: &[&str] = if is_closed { &["a.yaml"] } else { &[] };
+            assert_eq!(closed(&started), expected, "{what}");
+            let names = started.resources().map(|one| one.meta.name.clone());
+            assert_eq!(names.count(), usize::from(is_closed), "{what}");
+            let said: Vec<String> = started.errors().map(|one| one.message).collect();
+            let is_said = said
+                .last()
+                .is_some_and(|one| one.contains("are denied until"));
+            assert_eq!(is_said, is_closed, "{what}: {said:?}");
+        }
+    }
 }

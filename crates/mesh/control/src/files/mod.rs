@@ -118,9 +118,23 @@ impl Files {
     }
 
     /// What is wrong with the files now.
-    pub(crate) fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
-        let files = self.resources.values().flat_map(|file| &file.errors);
-        self.listing.iter().chain(&self.mesh.errors).chain(files)
+    pub(crate) fn errors(&self) -> impl Iterator<Item = Diagnostic> {
+        let files = self.resources.iter().flat_map(|(name, file)| {
+            let hides = file.hides_policies && !file.errors.is_empty();
+            let more = match file.is_closed {
+                true => Some(closed::warning(name)),
+                false => hides.then(|| closed::notice(name)),
+            };
+            file.errors.iter().cloned().chain(more)
+        });
+        let others = self.listing.iter().chain(&self.mesh.errors);
+        others.cloned().chain(files)
+    }
+
+    /// The files for which everything is denied.
+    pub(crate) fn closed(&self) -> Vec<Arc<str>> {
+        let files = self.resources.iter().filter(|(_, file)| file.is_closed);
+        files.map(|(name, _)| name.clone()).collect()
     }
 
     /// How many files there are.
@@ -284,16 +298,14 @@ impl File<Vec<Resource>> {
         };
         // An editor that truncates before it writes is not meant to remove everything.
         if text.trim().is_empty() && !self.good.is_empty() {
+            self.hides_policies = false;
             let message = "the file is empty, its last good content stays: delete the file to remove \
                            its resources";
             return self.refuse(name.clone(), vec![at_start(name, message.into())]);
         }
-        let mut parsed = parse_resources(name, &text);
+        let parsed = parse_resources(name, &text);
         if !parsed.errors.is_empty() {
             self.hides_policies = closed::may_hold_policies(&text);
-            if self.is_closed {
-                parsed.errors.push(closed::warning(name));
-            }
             return self.refuse(name.clone(), parsed.errors);
         }
         self.is_closed = false;
@@ -311,7 +323,6 @@ impl File<Vec<Resource>> {
         }
         self.is_closed = true;
         self.good = closed::deny_all(name, root_namespace);
-        self.errors.push(closed::warning(name));
     }
 }
 
@@ -328,10 +339,7 @@ impl<T> File<T> {
                 self.signature = None;
                 self.hides_policies = true;
                 let message = format!("{reason}, the file's last good content stays");
-                let mut errors = vec![at_start(name, message)];
-                if self.is_closed {
-                    errors.push(closed::warning(name));
-                }
+                let errors = vec![at_start(name, message)];
                 self.refuse(name.clone(), errors).map(Err)
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use periplus_resources::{Diagnostic, MeshConfig, Resource, parse_mesh_config, parse_resources};
 
 use super::read::{Read, read};
-use super::{LoadError, MAX_FILES, at_start, is_resource_file};
+use super::{LoadError, MAX_FILES, at_start, closed, is_resource_file};
 use crate::index::{Index, Problem};
 
 /// Directories in directories beyond this many are an accident, such as a link to itself.
@@ -27,6 +27,8 @@ pub struct Described {
     pub files: usize,
     /// Proxies have no certificates of an authority.
     pub lacks_authority: bool,
+    /// The files that cannot be read and may hold policies: a control plane that starts with them denies everything.
+    pub closing: Vec<Arc<str>>,
 }
 
 impl Described {
@@ -67,16 +69,29 @@ impl Described {
             let name: Arc<str> = path.to_string_lossy().into();
             match read(path, None) {
                 Read::Text(_, text) => described.add(&name, &text),
-                Read::Failed(reason) => described.errors.push(at_start(&name, reason)),
+                Read::Failed(reason) => {
+                    described.errors.push(at_start(&name, reason));
+                    described.closing.push(name);
+                }
                 Read::Same => {}
             }
         }
         Ok(described)
     }
 
+    /// Everything is denied, for the sake of these files, as a control plane does it.
+    pub fn deny_all(&mut self, files: &[Arc<str>]) {
+        let root = &self.mesh.root_namespace;
+        let policies = files.iter().flat_map(|name| closed::deny_all(name, root));
+        self.resources.extend(policies);
+    }
+
     /// Takes the documents of a text.
     pub fn add(&mut self, name: &str, text: &str) {
         let parsed = parse_resources(name, text);
+        if !parsed.errors.is_empty() && closed::may_hold_policies(text) {
+            self.closing.push(name.into());
+        }
         self.resources.extend(parsed.resources);
         self.errors.extend(parsed.errors);
     }

@@ -19,12 +19,18 @@ use crate::proxy::Proxy;
 /// A server, and whose it is.
 pub(super) type Claim<'a> = (&'a Entry<Gateway>, &'a Server);
 
-pub(super) fn add(index: &Index, proxy: &Proxy, made: &mut Generated) {
-    let servers = index
-        .gateways()
-        .iter()
-        .chain(&index.gateway_api().gateways)
+/// The Gateways that are for a proxy.
+pub(crate) fn gateways_of<'a>(
+    index: &'a Index,
+    proxy: &'a Proxy,
+) -> impl Iterator<Item = &'a Entry<Gateway>> {
+    let all = index.gateways().iter();
+    all.chain(&index.gateway_api().gateways)
         .filter(|gateway| serves(proxy, &gateway.spec))
+}
+
+pub(super) fn add(index: &Index, proxy: &Proxy, made: &mut Generated) {
+    let servers = gateways_of(index, proxy)
         .flat_map(|gateway| {
             gateway
                 .spec

@@ -120,7 +120,8 @@ impl Index {
                 }
             }
         }
-        // Sorted by namespace and name: where Istio would prefer the oldest, the first one counts.
+        // Sorted by namespace and name: where Istio would prefer the oldest, the first one counts, unless it is sorted
+        // by age below.
         let mut service_entries = Vec::new();
         let mut objects = Objects::default();
         let mut of_api = gateway_api::Objects::default();
@@ -164,6 +165,7 @@ impl Index {
                 Spec::Deployment => index.problems.push(kubernetes::without_effect(&meta)),
             }
         }
+        (index.peer_authentications).sort_by_cached_key(|entry| gateway_api::age(&entry.meta));
         let routed = index.virtual_services.iter().enumerate();
         let routed = routed.flat_map(|(at, one)| one.spec.hosts.iter().map(move |host| (at, host)));
         index.routed = routed.collect();

@@ -20,7 +20,7 @@ impl Index {
     }
 
     /// What is asked at a port of a workload: the port's own mode, else that of the workload, of its namespace, of
-    /// the mesh. At each of these, the first resource counts.
+    /// the mesh. At each of these, the oldest resource counts.
     pub(crate) fn mutual_tls_of(&self, namespace: &str, labels: &Labels, port: u16) -> MutualTls {
         if !self.has_authority {
             return MutualTls::Disable;
@@ -69,7 +69,7 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
             && first.meta.name != entry.meta.name
         {
             complain(format!(
-                "{} is for all of namespace {} too: {} has no effect, give it a selector or remove it",
+                "{} is for all of namespace {} too, and older or first by name: {} has no effect, give it a selector or remove it",
                 first.meta, entry.meta.namespace, entry.meta
             ));
         }
@@ -86,6 +86,53 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
             );
             let problem = Problem::error(source, source.position, message);
             problems.push(problem.code(code::INEFFECTIVE_POLICY));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use periplus_resources::{MeshConfig, parse_resources};
+
+    use super::*;
+
+    /// At each place the oldest counts, then the first by name; one that nobody has dated is younger than all others.
+    #[test]
+    fn the_oldest_of_a_place_counts() {
+        const SOME: [(&str, &str, &str); 3] = [
+            ("a", "", "STRICT"),
+            ("b", "2024-05-01T00:00:00Z", "DISABLE"),
+            ("c", "2023-05-01T00:00:00Z", "PERMISSIVE"),
+        ];
+        for selector in ["", "selector: {matchLabels: {app: shop}}, "] {
+            for (names, expected) in [
+                (&["a"][..], MutualTls::Strict),
+                (&["a", "b"], MutualTls::Disable),
+                (&["a", "b", "c"], MutualTls::Permissive),
+                (&["a", "d"], MutualTls::Strict),
+            ] {
+                let some = SOME.into_iter().chain([("d", "", "DISABLE")]);
+                let some = some.filter(|(name, ..)| names.contains(name));
+                let text: String = some
+                    .map(|(name, created, mode)| {
+                        let created = match created {
+                            "" => String::new(),
+                            created => format!(", creationTimestamp: '{created}'"),
+                        };
+                        format!(
+                            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                             metadata: {{name: {name}{created}}}\n\
+                             spec: {{{selector}mtls: {{mode: {mode}}}}}\n---\n"
+                        )
+                    })
+                    .collect();
+                let parsed = parse_resources("a.yaml", &text);
+                assert!(parsed.errors.is_empty(), "{:?}", parsed.errors);
+                let index = Index::certified(&parsed.resources, MeshConfig::default());
+                let labels = Labels::from([("app".to_owned(), "shop".to_owned())]);
+                let mode = index.mutual_tls_of("default", &labels, 80);
+                assert_eq!(mode, expected, "{names:?} {selector}");
+            }
         }
     }
 }

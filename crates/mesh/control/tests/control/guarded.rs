@@ -175,10 +175,14 @@ impl World {
         answer.expect("an answer").body
     }
 
-    async fn refused(&self, reason: &str) -> u64 {
+    async fn page(&self) -> Value {
         let url = format!("http://{}/debug/certificates", self.monitoring);
         let answer = crate::support::http::get(self.monitoring, &url, &[]).await;
-        let page: Value = serde_json::from_str(&answer.expect("an answer").body).expect("JSON");
+        serde_json::from_str(&answer.expect("an answer").body).expect("JSON")
+    }
+
+    async fn refused(&self, reason: &str) -> u64 {
+        let page = self.page().await;
         page["streamsRefused"][reason].as_u64().expect("a count")
     }
 }
@@ -341,4 +345,29 @@ fn foreign_certificate(authority: &Authority) -> Credentials {
         expires: issued.expires,
         serial: String::new(),
     }
+}
+
+#[tokio::test]
+async fn the_ends_of_all_certificates_are_shown() {
+    let world = World::start().await;
+    let page = world.page().await;
+    let metrics = world.metrics().await;
+    assert_eq!(page["replacesItself"], true, "{page:#}");
+    for (name, certificate) in [
+        ("citadel_server_root_cert", &page["roots"][0]),
+        ("citadel_server_cert_chain", &page["authority"]),
+        ("periplus_control_cert", &page["serving"]),
+    ] {
+        assert_eq!(certificate["endsSoon"], false, "{name}: {page:#}");
+        let line = format!("{name}_expiry_timestamp {}", certificate["notAfter"]);
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
+        let seconds = format!("{name}_expiry_seconds ");
+        let mut left = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(&seconds));
+        let left: u64 = left.next().expect("a line").parse().expect("a number");
+        let shown = certificate["secondsLeft"].as_u64().expect("a number");
+        assert!(left.abs_diff(shown) < 60, "{name}: {left} {shown}");
+    }
+    assert_ne!(page["serving"]["serial"], page["authority"]["serial"]);
 }

@@ -344,6 +344,11 @@ spec: {action: ALLOW, rules: [{to: [{operation: {methods: [GET]}}]}]}
     assert_eq!(applying("reviews"), ["reviews Allow"]);
     // One that comes later cannot be taken for the newest of what was there.
     plane.replace("later.yaml", &broken.replace("reviews", "ratings"));
-    plane.wait_for_problem("later.yaml").await;
+    plane
+        .wait_for_problem("later.yaml:1:1: it may hold policies")
+        .await;
     assert_eq!(applying("ratings"), ["reviews Allow"]);
+    let (_, body) = plane.get("/debug/files").await;
+    let page: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(page["denyingAll"], serde_json::json!([]));
 }

@@ -228,7 +228,7 @@ fn state(resources: &[String]) -> State {
     let parsed = parse_resources("mesh.yaml", &text);
     State {
         index: Index::certified(&parsed.resources, MeshConfig::default()),
-        problems: Vec::new(),
+        ..State::default()
     }
 }
 

@@ -72,7 +72,7 @@ async fn serve<F: Form>(
     }
 
     let mut generations = shared.source.subscribe();
-    let mut connection = Connection::<F>::open(shared, node, &peer)?;
+    let mut connection = Connection::<F>::open(shared, node, peer)?;
     connection.on_request(&first)?;
     loop {
         let due = connection.next_due();
@@ -126,10 +126,13 @@ impl From<NodeRefused> for Status {
 struct Connection<F: Form> {
     shared: Arc<Shared>,
     node: Node,
+    peer: Peer,
     entry: Entry,
     snapshot: Arc<Snapshot>,
     /// What is private is sent.
     has_secrets: bool,
+    /// Why it is not, as it was logged last.
+    no_secrets: Option<String>,
     subscriptions: BTreeMap<(usize, String), Subscription<F>>,
     next_nonce: u64,
     /// Clusters that were sent before the client asked for endpoints: behind a reconnect it holds endpoints that these
@@ -182,7 +185,7 @@ impl<F: Form> Subscription<F> {
 }
 
 impl<F: Form> Connection<F> {
-    fn open(shared: &Arc<Shared>, node: Node, peer: &Peer) -> Result<Self, Status> {
+    fn open(shared: &Arc<Shared>, node: Node, peer: Peer) -> Result<Self, Status> {
         let snapshot = shared.source.snapshot(&node).inspect_err(|refused| {
             tracing::warn!(proxy = %node.id, reason = %refused.reason, "refused a proxy");
         })?;
@@ -194,26 +197,23 @@ impl<F: Form> Connection<F> {
             types: BTreeMap::new(),
         });
         tracing::info!(proxy = %node.id, "proxy connected");
-        let has_secrets = shared.source.may_have_secrets(&node, peer);
-        if !has_secrets && !snapshot.of_type(SECRET).is_empty() {
-            tracing::warn!(
-                proxy = %node.id,
-                "gets no secrets: it is not on this machine, and shows no certificate of its namespace"
-            );
-        }
-        Ok(Self {
+        let mut connection = Self {
             shared: Arc::clone(shared),
             node,
+            peer,
             entry,
             snapshot,
-            has_secrets,
+            has_secrets: false,
+            no_secrets: None,
             subscriptions: BTreeMap::new(),
             next_nonce: 1,
             changed_clusters: Vec::new(),
             retire_at: None,
             retire: false,
             hold_until: None,
-        })
+        };
+        connection.look_at_secrets();
+        Ok(connection)
     }
 
     fn on_request(&mut self, request: &F::Request) -> Result<(), Status> {
@@ -306,9 +306,25 @@ impl<F: Form> Connection<F> {
     /// Takes the source's newest state.
     fn refresh(&mut self) -> Result<(), Status> {
         self.snapshot = self.shared.source.snapshot(&self.node)?;
+        self.look_at_secrets();
         self.retire = false;
         self.retire_at = None;
         Ok(())
+    }
+
+    /// Whether there are secrets that it may have now.
+    fn look_at_secrets(&mut self) {
+        let has_some = !self.snapshot.of_type(SECRET).is_empty();
+        let may = has_some.then(|| self.shared.source.may_have_secrets(&self.node, &self.peer));
+        self.has_secrets = matches!(may, Some(Ok(())));
+        let no_secrets = may.and_then(Result::err);
+        if let Some(reason) = no_secrets
+            .as_ref()
+            .filter(|_| no_secrets != self.no_secrets)
+        {
+            tracing::warn!(proxy = %self.node.id, "gets no secrets: {reason}");
+        }
+        self.no_secrets = no_secrets;
     }
 
     fn retire_now(&mut self) {

@@ -46,10 +46,13 @@ pub trait Source: Send + Sync + 'static {
     /// sets between nodes and generations where nothing changed.
     fn snapshot(&self, node: &Node) -> Result<Arc<Snapshot>, NodeRefused>;
 
-    /// Whether a peer may have the secrets of the node that it says it is. Unless a source knows more, that is for
-    /// peers on this machine.
-    fn may_have_secrets(&self, _node: &Node, peer: &Peer) -> bool {
-        peer.is_local()
+    /// Whether a peer may have the secrets of the node that it says it is, or why not; asked again with each
+    /// generation. Unless a source knows more, that is for peers on this machine.
+    fn may_have_secrets(&self, _node: &Node, peer: &Peer) -> Result<(), String> {
+        match peer.is_local() {
+            true => Ok(()),
+            false => Err("it is not on this machine".to_owned()),
+        }
     }
 
     /// Counts up whenever any node may have something new. Debouncing is the source's.

@@ -1,5 +1,6 @@
 //! What is amiss with a mesh that runs.
 
+mod authority;
 mod proxies;
 mod step;
 mod tracing;
@@ -84,7 +85,7 @@ async fn mesh(args: &Args) -> anyhow::Result<Vec<Step>> {
     let mut steps = vec![Step::passed("control plane", said)];
     steps.push(resources(&client).await?);
     let certificates: Value = client.get("/debug/certificates").await?;
-    steps.push(authority(&certificates));
+    steps.push(authority::holds(&certificates));
     if !certificates.is_null() {
         steps.push(refusals(&certificates));
     }
@@ -112,34 +113,6 @@ async fn resources(client: &Client) -> anyhow::Result<Step> {
         State::Passed => step,
         _ => step.advice("see `periplus analyze`"),
     })
-}
-
-/// Whether the authority's certificate holds.
-fn authority(page: &Value) -> Step {
-    const NAME: &str = "authority";
-    if page.is_null() {
-        let said = "there is none: proxies have no certificates, and speak plaintext".to_owned();
-        return Step::skipped(NAME, said).advice("start the control plane with --identity-dir DIR");
-    }
-    let days = |certificate: &Value| {
-        certificate["secondsLeft"]
-            .as_u64()
-            .map(|left| left / 86_400)
-    };
-    let own = &page["authority"];
-    let left = days(own).unwrap_or_default();
-    let said = format!("its certificate holds for {left} days");
-    let is_over = own["secondsLeft"].as_u64() == Some(0);
-    match (is_over, own["endsSoon"] == true) {
-        (true, _) => Step::failed(
-            NAME,
-            "its certificate has expired: nobody gets one".to_owned(),
-        )
-        .advice("give it another with --cacerts, or remove its directory to begin anew"),
-        (false, true) => Step::warned(NAME, said)
-            .advice("its successor must be known to all before: see docs/identity.md"),
-        (false, false) => Step::passed(NAME, said),
-    }
 }
 
 /// Who was refused a certificate, or the configuration of a proxy, since the control plane has started.

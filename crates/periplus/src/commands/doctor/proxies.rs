@@ -112,31 +112,95 @@ async fn look(client: &Result<Client, Failure>) -> Result<Option<String>, String
             other => other.to_string(),
         })?;
     let certificates: Value = client.get("/certs").await.map_err(told)?;
-    let contexts = certificates["certificates"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    let own = contexts.flat_map(|context| context["cert_chain"].as_array().into_iter().flatten());
-    let now = instant::now_us() * 1_000;
-    for certificate in own {
-        let from = instant::parse(text(certificate, "valid_from"));
-        let until = instant::parse(text(certificate, "expiration_time"));
-        let (Ok(from), Ok(until)) = (from, until) else {
+    judge(&certificates, instant::now_us() * 1_000)
+}
+
+/// What is to be warned of in the certificates of a proxy's `/certs`, at a time in nanoseconds.
+fn judge(page: &Value, now: u64) -> Result<Option<String>, String> {
+    let contexts = page["certificates"].as_array().into_iter().flatten();
+    let mut warning = None;
+    for context in contexts {
+        let each = |key: &str| {
+            let all = context[key].as_array().into_iter().flatten();
+            all.filter_map(|one| {
+                let from = instant::parse(text(one, "valid_from")).ok()?;
+                let until = instant::parse(text(one, "expiration_time")).ok()?;
+                Some((until, from, text(one, "expiration_time")))
+            })
+        };
+        for (until, from, at) in each("cert_chain") {
+            if until <= now {
+                return Err(format!("its certificate has expired at {at}"));
+            }
+            // They are renewed at half of their time.
+            if (until - now) * 4 < until.saturating_sub(from) {
+                warning = Some(format!(
+                    "its certificate expires at {at} and has not been renewed"
+                ));
+            }
+        }
+        // Of those that it believes, one replaces another: the last one counts.
+        let Some((until, from, at)) = each("ca_cert").max() else {
             continue;
         };
         if until <= now {
             return Err(format!(
-                "its certificate has expired at {}",
-                text(certificate, "expiration_time")
+                "the last authority that it believes has expired at {at}"
             ));
         }
-        // They are renewed at half of their time.
-        if (until - now) * 4 < until.saturating_sub(from) {
-            return Ok(Some(format!(
-                "its certificate expires at {} and has not been renewed",
-                text(certificate, "expiration_time")
-            )));
+        if (until - now) * 5 < until.saturating_sub(from) && warning.is_none() {
+            warning = Some(format!(
+                "the last authority that it believes expires at {at}"
+            ));
         }
     }
-    Ok(None)
+    Ok(warning)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn certificates_and_authorities_that_end_are_told() {
+        let now = instant::parse("2026-06-01T00:00:00Z").unwrap();
+        let show = |until: &&str| json!({"valid_from": "2026-01-01T00:00:00Z", "expiration_time": format!("{until}T00:00:00Z")});
+        const LONG: &str = "2027-01-01";
+        const SOON: &str = "2026-06-10";
+        const OVER: &str = "2026-05-30";
+        for (own, believed, expected) in [
+            (&[LONG][..], &[LONG][..], Ok(None)),
+            (&[], &[], Ok(None)),
+            (
+                &[SOON],
+                &[LONG],
+                Ok(Some("its certificate expires at 2026-06-10T00:00:00Z")),
+            ),
+            (
+                &[LONG, OVER],
+                &[LONG],
+                Err("its certificate has expired at 2026-05-30T00:00:00Z"),
+            ),
+            (&[LONG], &[SOON], Ok(Some("believes expires at 2026-06-10"))),
+            (&[LONG], &[OVER], Err("believes has expired at 2026-05-30")),
+            // One root replaces another.
+            (&[LONG], &[OVER, LONG], Ok(None)),
+            (&[LONG], &[LONG, SOON], Ok(None)),
+            (&[SOON], &[SOON], Ok(Some("its certificate expires"))),
+            (&[SOON], &[OVER], Err("believes has expired")),
+        ] {
+            let chain: Vec<_> = own.iter().map(show).collect();
+            let roots: Vec<_> = believed.iter().map(show).collect();
+            let page = json!({"certificates": [{"cert_chain": chain, "ca_cert": roots}]});
+            let found = judge(&page, now);
+            let is_expected = match (&found, expected) {
+                (Ok(None), Ok(None)) => true,
+                (Ok(Some(said)), Ok(Some(part))) | (Err(said), Err(part)) => said.contains(part),
+                _ => false,
+            };
+            assert!(is_expected, "{own:?} {believed:?}: {found:?}");
+        }
+    }
 }

@@ -122,7 +122,7 @@ impl Objects {
 }
 
 /// What resources are sorted by to have the oldest first; those that nobody has dated come last.
-fn age(meta: &Meta) -> impl Ord + use<> {
+pub(super) fn age(meta: &Meta) -> impl Ord + use<> {
     let created = meta.created.clone();
     (
         created.is_none(),

@@ -5,7 +5,8 @@
 //! have it; then it signs, with the old one still believed; once no certificate of the old one is left, that
 //! goes. What somebody else has put there is only read, again whenever it changes.
 
-use std::fs;
+mod rotation;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+pub use self::rotation::Rotation;
 use crate::authority::{Authority, AuthorityError, Material};
 use crate::private::{self, FileError};
 
@@ -24,45 +26,14 @@ const CHAIN: &str = "cert-chain.pem";
 const ROOTS: &str = "root-cert.pem";
 const NEXT_CERTIFICATE: &str = "next-cert.pem";
 const NEXT_KEY: &str = "next-key.pem";
+/// The same, as Kubernetes' Secrets of TLS name them; the certificate has its chain behind it.
+const TLS_CERTIFICATE: &str = "tls.crt";
+const TLS_KEY: &str = "tls.key";
+const TLS_ROOTS: &str = "ca.crt";
+const REVOKED: &str = "ca-crl.pem";
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// How often what somebody else has put there is looked at.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// How a root of our own is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rotation {
-    /// How long a root holds: ten years, as Istio's.
-    pub lifetime: Duration,
-    /// It is replaced when less than this is left; Istio does so with 20 % left.
-    pub before: Duration,
-    /// As long may certificates of workloads hold.
-    pub leaves: Duration,
-}
-
-impl Rotation {
-    /// For certificates that hold at most so long.
-    pub fn new(lifetime: Duration, leaves: Duration) -> Self {
-        Self {
-            lifetime,
-            before: lifetime / 5,
-            leaves,
-        }
-    }
-
-    /// How often it is looked whether something is due.
-    fn interval(&self) -> Duration {
-        let most = Duration::from_secs(3600);
-        (self.leaves / 20).clamp(Duration::from_millis(200), most)
-    }
-
-    /// Until all workloads have renewed their certificates, and got the roots with them.
-    fn announced(&self) -> Duration {
-        self.leaves.mul_f64(0.6)
-    }
-}
-
-/// The ten years of Istio's root.
-pub(crate) const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Why there is no authority.
 #[derive(Debug, Error)]
@@ -71,21 +42,43 @@ pub enum HomeError {
     #[error(transparent)]
     File(#[from] FileError),
     /// What is in the files.
-    #[error("the certificate authority in {directory} cannot sign")]
+    #[error("the certificate authority in {directory}{names} cannot sign")]
     Authority {
         /// Where it lives.
         directory: PathBuf,
+        /// What its files are called, if not by the names that the cause has.
+        names: &'static str,
         /// The cause.
         #[source]
         source: AuthorityError,
     },
     /// There is only a part of it.
-    #[error("{directory} has no {missing}: it must have ca-cert.pem, ca-key.pem and root-cert.pem")]
+    #[error(
+        "{directory} has no {missing}: it must have ca-cert.pem, ca-key.pem and root-cert.pem, or tls.crt, tls.key and \
+         ca.crt"
+    )]
     Missing {
         /// Where it should be.
         directory: PathBuf,
         /// What.
         missing: &'static str,
+    },
+    /// There are two.
+    #[error(
+        "{directory} has ca-cert.pem and tls.crt, which are two authorities: remove one of them"
+    )]
+    Two {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// Somebody counts on what is not done.
+    #[error(
+        "{directory} has ca-crl.pem, but revoked certificates are not looked up: remove it, and let certificates end \
+         early (--workload-cert-ttl, --max-workload-cert-ttl)"
+    )]
+    Revoked {
+        /// Where.
+        directory: PathBuf,
     },
 }
 
@@ -115,13 +108,11 @@ impl Home {
         if !directory.join(CERTIFICATE).exists() && !directory.join(KEY).exists() {
             let now = SystemTime::now();
             let made = Material::self_signed(trust_domain, rotation.lifetime, now);
-            let made = made.map_err(|source| HomeError::Authority {
-                directory: directory.to_owned(),
-                source,
-            })?;
+            let made = made.map_err(|source| cannot_sign(directory, source))?;
             write(directory, &made)?;
             tracing::info!(directory = %directory.display(), "made a certificate authority");
         }
+        rotation::finish(directory)?;
         Self::open(directory, trust_domain, Some(rotation))
     }
 
@@ -135,7 +126,10 @@ impl Home {
         trust_domain: &str,
         rotation: Option<Rotation>,
     ) -> Result<Self, HomeError> {
-        let material = read(directory)?;
+        let material = match rotation {
+            Some(_) => read(directory),
+            None => read_plugged_in(directory),
+        }?;
         let authority = authority(directory, &material)?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -156,10 +150,18 @@ impl Home {
     /// Looks after the files for ever.
     pub async fn keep(mut self) -> std::convert::Infallible {
         loop {
-            let interval = self.rotation.as_ref().map_or(LOOK, Rotation::interval);
-            self.look(SystemTime::now());
+            let now = SystemTime::now();
+            self.look(now);
+            let left = self.left(now);
+            let interval = self.rotation.map_or(LOOK, |it| it.interval(left));
             sleep(interval).await;
         }
+    }
+
+    /// How much of the time of the certificate that signs is left.
+    fn left(&self, now: SystemTime) -> Duration {
+        let ends = self.published.borrow().facts().not_after;
+        ends.duration_since(now).unwrap_or_default()
     }
 
     /// Does what is due; what goes wrong is told once, and tried again.
@@ -201,7 +203,7 @@ impl Home {
     }
 
     fn reload(&mut self) -> Result<(), HomeError> {
-        let material = read(&self.directory)?;
+        let material = read_plugged_in(&self.directory)?;
         if material == self.material {
             return Ok(());
         }
@@ -220,74 +222,6 @@ impl Home {
         Ok(())
     }
 
-    fn rotate(&mut self, rotation: Rotation, now: SystemTime) -> Result<(), HomeError> {
-        let path = |name: &str| self.directory.join(name);
-        let since = |name: &str| -> Result<Duration, HomeError> {
-            let path = path(name);
-            let changed = fs::metadata(&path).and_then(|metadata| metadata.modified());
-            let changed = changed.map_err(|source| FileError::Read { path, source })?;
-            Ok(now.duration_since(changed).unwrap_or_default())
-        };
-        let authority = Arc::clone(&self.published.borrow());
-        let left = authority.facts().not_after.duration_since(now);
-        let left = left.unwrap_or_default();
-        let has_next = path(NEXT_CERTIFICATE).exists() && path(NEXT_KEY).exists();
-        let has_old = authority.root_facts().len() > 1;
-        if has_next {
-            if since(NEXT_CERTIFICATE)? >= rotation.announced() {
-                return self.switch();
-            }
-            let next = private::read(&path(NEXT_CERTIFICATE), MAX_FILE_BYTES)?;
-            // Nobody has been told yet if this ended in between.
-            if !self.material.roots.contains(next.trim()) {
-                return self.announce(&next);
-            }
-        } else if has_old && since(CERTIFICATE)? > rotation.leaves {
-            tracing::info!("nothing is left that the old root has signed: it is believed no more");
-            let mut material = self.material.clone();
-            material.roots.clone_from(&material.certificate);
-            return self.take(material);
-        } else if left < rotation.before && !has_old {
-            tracing::warn!(
-                seconds_left = left.as_secs(),
-                "the root ends soon: a new one is announced"
-            );
-            let made = Material::self_signed(&self.trust_domain, rotation.lifetime, now);
-            let made = made.map_err(|source| HomeError::Authority {
-                directory: self.directory.clone(),
-                source,
-            })?;
-            private::write(&path(NEXT_KEY), &made.key)?;
-            private::write(&path(NEXT_CERTIFICATE), &made.certificate)?;
-            return self.announce(&made.certificate);
-        }
-        Ok(())
-    }
-
-    /// The next root is believed beside the old one.
-    fn announce(&mut self, next: &str) -> Result<(), HomeError> {
-        let mut material = self.material.clone();
-        material.roots.push_str(next);
-        self.take(material)
-    }
-
-    /// The next root signs.
-    fn switch(&mut self) -> Result<(), HomeError> {
-        let read = |name: &str| private::read(&self.directory.join(name), MAX_FILE_BYTES);
-        let material = Material {
-            certificate: read(NEXT_CERTIFICATE)?,
-            key: read(NEXT_KEY)?,
-            ..self.material.clone()
-        };
-        tracing::info!("the new root signs from now on; the old one is believed for a while");
-        self.take(material)?;
-        for name in [NEXT_CERTIFICATE, NEXT_KEY] {
-            let path = self.directory.join(name);
-            fs::remove_file(&path).map_err(|source| FileError::Write { path, source })?;
-        }
-        Ok(())
-    }
-
     fn take(&mut self, material: Material) -> Result<(), HomeError> {
         let authority = authority(&self.directory, &material)?;
         write_changed(&self.directory, &self.material, &material)?;
@@ -298,38 +232,76 @@ impl Home {
 }
 
 fn authority(directory: &Path, material: &Material) -> Result<Authority, HomeError> {
-    Authority::new(material).map_err(|source| HomeError::Authority {
+    Authority::new(material).map_err(|source| cannot_sign(directory, source))
+}
+
+fn cannot_sign(directory: &Path, source: AuthorityError) -> HomeError {
+    HomeError::Authority {
         directory: directory.to_owned(),
+        names: match directory.join(TLS_CERTIFICATE).exists() {
+            true => {
+                " (its tls.crt is ca-cert.pem and cert-chain.pem, its tls.key ca-key.pem, its ca.crt root-cert.pem)"
+            }
+            false => "",
+        },
         source,
+    }
+}
+
+/// What somebody else has put there, under either names.
+fn read_plugged_in(directory: &Path) -> Result<Material, HomeError> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let there = |name: &str| directory.join(name).exists();
+    if there(REVOKED) {
+        let directory = directory.to_owned();
+        return Err(HomeError::Revoked { directory });
+    }
+    match (there(TLS_CERTIFICATE), there(CERTIFICATE)) {
+        (false, _) => return read(directory),
+        (true, true) => {
+            let directory = directory.to_owned();
+            return Err(HomeError::Two { directory });
+        }
+        (true, false) => {}
+    }
+    let chain = text(directory, TLS_CERTIFICATE)?;
+    let end = chain.find(END).map_or(chain.len(), |at| at + END.len());
+    Ok(Material {
+        certificate: chain[..end].to_owned(),
+        key: secret(directory, TLS_KEY)?,
+        roots: text(directory, TLS_ROOTS)?,
+        chain,
     })
 }
 
-fn read(directory: &Path) -> Result<Material, HomeError> {
-    let text = |name: &'static str| {
-        let path = directory.join(name);
-        match private::read(&path, MAX_FILE_BYTES) {
-            Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Err(HomeError::Missing {
-                    directory: directory.to_owned(),
-                    missing: name,
-                })
-            }
-            other => Ok(other?),
+fn text(directory: &Path, name: &'static str) -> Result<String, HomeError> {
+    match private::read(&directory.join(name), MAX_FILE_BYTES) {
+        Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(HomeError::Missing {
+                directory: directory.to_owned(),
+                missing: name,
+            })
         }
-    };
+        other => Ok(other?),
+    }
+}
+
+/// It is missed by its name before its mode is asked for.
+fn secret(directory: &Path, name: &'static str) -> Result<String, HomeError> {
+    text(directory, name)?;
+    Ok(private::read_secret(&directory.join(name), MAX_FILE_BYTES)?)
+}
+
+fn read(directory: &Path) -> Result<Material, HomeError> {
     let chain = directory.join(CHAIN);
     Ok(Material {
-        certificate: text(CERTIFICATE)?,
-        // It is missed by its name before its mode is asked for.
-        key: text(KEY).and_then(|_| {
-            let path = directory.join(KEY);
-            Ok(private::read_secret(&path, MAX_FILE_BYTES)?)
-        })?,
+        certificate: text(directory, CERTIFICATE)?,
+        key: secret(directory, KEY)?,
         chain: match chain.exists() {
             true => private::read(&chain, MAX_FILE_BYTES)?,
             false => String::new(),
         },
-        roots: text(ROOTS)?,
+        roots: text(directory, ROOTS)?,
     })
 }
 
@@ -353,15 +325,12 @@ fn write_changed(directory: &Path, before: &Material, now: &Material) -> Result<
     Ok(())
 }
 
-impl Default for Rotation {
-    fn default() -> Self {
-        Self::new(TEN_YEARS, crate::Lifetimes::default().most)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    use self::rotation::TEN_YEARS;
 
     const LEAVES: Duration = Duration::from_secs(100);
 
@@ -383,57 +352,6 @@ mod tests {
             error.to_string().contains("has no root-cert.pem"),
             "{error}"
         );
-    }
-
-    /// A leaf of each step is believed by those who have the roots of that step, of the one before, and of the
-    /// one after: as far may workloads be apart.
-    #[test]
-    fn a_root_is_replaced_in_steps() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut home = Home::own(directory.path(), "cluster.local", rotation()).unwrap();
-        let began = SystemTime::now();
-        let mut steps: Vec<Arc<Authority>> = Vec::new();
-        let mut note = |home: &Home| steps.push(Arc::clone(&home.authority().borrow()));
-        let old = home.authority().borrow().facts().serial.clone();
-        home.look(began + Duration::from_secs(3900));
-        note(&home);
-        let due = began + Duration::from_secs(4001);
-        home.look(due);
-        note(&home);
-        // The files are as old as this test: time goes on by so much.
-        home.look(began + LEAVES / 2);
-        assert_eq!(home.authority().borrow().facts().serial, old);
-        home.look(began + LEAVES);
-        note(&home);
-        assert_ne!(home.authority().borrow().facts().serial, old);
-        assert_eq!(home.authority().borrow().root_facts().len(), 2);
-        home.look(began + LEAVES / 2);
-        assert_eq!(home.authority().borrow().root_facts().len(), 2);
-        home.look(began + LEAVES * 2);
-        note(&home);
-        assert_eq!(home.authority().borrow().root_facts().len(), 1);
-        assert_eq!(home.trouble, None);
-        let serials = |one: &Authority| -> Vec<String> {
-            one.root_facts()
-                .iter()
-                .map(|root| root.serial.clone())
-                .collect()
-        };
-        for pair in steps.windows(2) {
-            let (before, after) = (&pair[0], &pair[1]);
-            assert!(
-                serials(before).contains(&after.facts().serial)
-                    || serials(after).len() > serials(before).len()
-            );
-            assert!(
-                serials(after).contains(&before.facts().serial)
-                    || serials(before).len() > serials(after).len()
-            );
-        }
-        // What is on disk is what is in use.
-        let again = Home::own(directory.path(), "cluster.local", rotation()).unwrap();
-        assert_eq!(serials(&again.authority().borrow()), serials(&steps[3]));
-        assert!(!directory.path().join(NEXT_KEY).exists());
     }
 
     #[test]
@@ -470,6 +388,58 @@ mod tests {
         ] {
             home.look(at);
             assert_eq!(home.warned, warned);
+        }
+    }
+
+    #[test]
+    fn the_names_of_what_is_plugged_in() {
+        let made = Material::self_signed("cluster.local", TEN_YEARS, SystemTime::now()).unwrap();
+        let other = Material::self_signed("cluster.local", TEN_YEARS, SystemTime::now()).unwrap();
+        let pem = [
+            (CERTIFICATE, &made.certificate),
+            (KEY, &made.key),
+            (ROOTS, &made.roots),
+        ];
+        let tls = [
+            (TLS_CERTIFICATE, &made.certificate),
+            (TLS_KEY, &made.key),
+            (TLS_ROOTS, &made.roots),
+        ];
+        let revoked = (REVOKED, &made.roots);
+        let foreign = (TLS_KEY, &other.key);
+        for (files, refused) in [
+            (pem.to_vec(), None),
+            (tls.to_vec(), None),
+            (
+                [&pem[..], &[revoked]].concat(),
+                Some("has ca-crl.pem, but revoked"),
+            ),
+            (
+                [&tls[..], &[revoked]].concat(),
+                Some("has ca-crl.pem, but revoked"),
+            ),
+            ([&pem[..], &tls[..1]].concat(), Some("remove one of them")),
+            (tls[..2].to_vec(), Some("has no ca.crt")),
+            (tls[..1].to_vec(), Some("has no tls.key")),
+            (Vec::new(), Some("has no ca-cert.pem: it must have")),
+            (
+                [&tls[..], &[foreign]].concat(),
+                Some("its tls.key ca-key.pem"),
+            ),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            for (name, text) in &files {
+                private::write(&directory.path().join(name), text).unwrap();
+            }
+            let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
+            let opened = Home::plugged_in(directory.path(), "cluster.local");
+            match (opened, refused) {
+                (Ok(_), None) => {}
+                (Err(error), Some(expected)) => {
+                    assert!(error.to_string().contains(expected), "{names:?}: {error}");
+                }
+                (opened, _) => panic!("{names:?}: {opened:?}"),
+            }
         }
     }
 }
