@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use periplus_resources::{Labels, Locality, Meta, did_you_mean};
+use periplus_resources::{Kind, Labels, Locality, Meta, did_you_mean};
 
 use crate::index::Index;
 use crate::proxy::{Interception, Proxy, Role};
@@ -64,7 +64,60 @@ impl Index {
                 all.push(gateway(&entry.meta, selector));
             }
         }
+        let mut others = self.other_gateways();
+        others.retain(|one| !selectors.contains(&&one.proxy.labels));
+        all.extend(others);
         all
+    }
+
+    /// The gateways of Gateway API's Gateways, and the one of all Ingresses.
+    fn other_gateways(&self) -> Vec<Workload> {
+        let mut all: Vec<Workload> = Vec::new();
+        for entry in &self.gateway_api().gateways {
+            let (mut meta, selector) = (entry.meta.clone(), &entry.spec.selector);
+            match meta.kind {
+                // Whoever serves them lives, as in Istio, beside the control plane.
+                Kind::Ingress => {
+                    meta.namespace.clone_from(&self.mesh().root_namespace);
+                    "ingress".clone_into(&mut meta.name);
+                }
+                // There is one for each of its listeners.
+                _ => meta.name.truncate(meta.name.find('~').unwrap_or(meta.name.len())),
+            }
+            if all.iter().any(|one| one.meta == meta) {
+                continue;
+            }
+            let namespace = entry.spec.namespace.as_ref().unwrap_or(&meta.namespace);
+            let place = (meta.name.as_str(), namespace.as_str());
+            let ip = Ipv4Addr::LOCALHOST.into();
+            all.push(Workload {
+                proxy: proxy(Role::Router, place, selector, ip),
+                service_account: String::new(),
+                ports: BTreeMap::new(),
+                meta,
+            });
+        }
+        all
+    }
+
+    /// The gateway of Ingresses, for each of them.
+    fn ingresses(&self) -> Vec<Workload> {
+        let all = self.other_gateways();
+        let one = all.iter().find(|one| one.meta.kind == Kind::Ingress);
+        let mut metas: Vec<&Meta> = Vec::new();
+        for entry in &self.gateway_api().rules {
+            if entry.meta.kind == Kind::Ingress && !metas.contains(&&entry.meta) {
+                metas.push(&entry.meta);
+            }
+        }
+        let of = |meta: &Meta| {
+            let meta = meta.clone();
+            one.map(|one| Workload {
+                meta,
+                ..one.clone()
+            })
+        };
+        metas.into_iter().filter_map(of).collect()
     }
 
     fn make(
@@ -90,7 +143,8 @@ impl Index {
         }
     }
 
-    /// The workload of a name (`NAME` or `NAME.NAMESPACE`), or the gateway that a Gateway of that name is for.
+    /// The workload of a name (`NAME` or `NAME.NAMESPACE`), or the gateway that a Gateway or an Ingress of that name is
+    /// for.
     ///
     /// # Errors
     ///
@@ -104,6 +158,10 @@ impl Index {
         let mut found: Vec<_> = all.iter().filter(|one| is_it(&one.meta)).cloned().collect();
         let gateways = self.gateways().iter().filter(|entry| is_it(&entry.meta));
         found.extend(gateways.map(|entry| gateway(&entry.meta, &entry.spec.selector)));
+        let of_api = self.other_gateways().into_iter();
+        let of_api = of_api.filter(|one| one.meta.kind != Kind::Ingress);
+        let others = of_api.chain(self.ingresses());
+        found.extend(others.filter(|one| is_it(&one.meta)));
         if let [_] = found.as_slice() {
             return Ok(found.remove(0));
         }

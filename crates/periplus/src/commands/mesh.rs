@@ -1,6 +1,6 @@
 //! The mesh that is meant: directories of resources, or those of the control plane that runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use periplus_control::Described;
@@ -34,6 +34,11 @@ struct Files {
 }
 
 impl MeshFlags {
+    /// The file of the mesh configuration, if somebody has named it.
+    pub(super) fn mesh_config(&self) -> Option<&Path> {
+        self.mesh_config.as_deref()
+    }
+
     /// What its files say.
     pub(super) fn read(&self) -> anyhow::Result<Described> {
         if !self.dir.is_empty() {

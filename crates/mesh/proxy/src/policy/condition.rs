@@ -1,7 +1,7 @@
 //! What a policy asks about a request or a connection.
 
 use crate::http1::request::RequestHead;
-use crate::policy::{MetadataMatch, Subject};
+use crate::policy::{MetadataMatch, Subject, jwt};
 use crate::route::matches_header;
 use crate::snapshot::{Cidr, HeaderMatch, ValueMatch};
 use crate::tls::Secured;
@@ -32,6 +32,11 @@ pub(crate) enum Condition {
 }
 
 impl Condition {
+    /// Whether it asks what a token says.
+    pub(crate) fn is_about_tokens(&self) -> bool {
+        matches!(self, Self::Metadata(metadata) if metadata.filter == jwt::FILTER)
+    }
+
     /// Whether it holds.
     pub(crate) fn holds(&self, subject: &Subject<'_>) -> bool {
         match self {

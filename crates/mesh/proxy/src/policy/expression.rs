@@ -85,6 +85,37 @@ impl Expression {
         }
     }
 
+    /// The same where nobody has looked at the tokens of the request; none if what they say decides.
+    pub(crate) fn holds_untold(&self, subject: &Subject<'_>) -> Option<bool> {
+        match self.nodes.is_empty() {
+            true => Some(false),
+            false => self.holds_untold_at(0, subject),
+        }
+    }
+
+    fn holds_untold_at(&self, at: usize, subject: &Subject<'_>) -> Option<bool> {
+        // What one part says whatever the others do decides; else each of them must be known.
+        let one_is = |decisive: bool| {
+            let parts = self.parts(at);
+            let mut said = parts.map(|part| self.holds_untold_at(part, subject));
+            let known = |known: bool, one| match (known, one) {
+                (_, Some(is)) if is == decisive => Err(()),
+                (known, one) => Ok(known && one.is_some()),
+            };
+            match said.try_fold(true, known) {
+                Err(()) => Some(true),
+                Ok(is_known) => is_known.then_some(false),
+            }
+        };
+        match &self.nodes[at].kind {
+            Kind::Test(condition) if condition.is_about_tokens() => None,
+            Kind::Test(condition) => Some(condition.holds(subject)),
+            Kind::Combined(Combination::All) => one_is(false).map(|fails| !fails),
+            Kind::Combined(Combination::Any) => one_is(true),
+            Kind::Combined(Combination::None) => one_is(true).map(|holds| !holds),
+        }
+    }
+
     fn parts(&self, at: usize) -> impl Iterator<Item = usize> {
         let end = self.nodes[at].end;
         let next = move |part: &usize| Some(self.nodes[*part].end).filter(|next| *next < end);
@@ -97,10 +128,11 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::policy::Metadata;
+    use crate::policy::jwt::FILTER;
+    use crate::policy::{Metadata, MetadataMatch, ValueTest};
 
     /// Builds an expression from a text in prefix form: `&`, `|` and `!` begin a group that `)` ends;
-    /// `1` holds and `0` does not.
+    /// `1` holds and `0` does not; what `?` does, a token says.
     fn parse(text: &mut std::str::Chars<'_>, into: &mut Expression) {
         while let Some(character) = text.next() {
             let how = match character {
@@ -110,6 +142,15 @@ mod tests {
                 }
                 '0' => {
                     into.test(Condition::DestinationPort(0, 0));
+                    continue;
+                }
+                '?' => {
+                    into.test(Condition::Metadata(MetadataMatch {
+                        filter: FILTER.to_owned(),
+                        path: vec!["payload".to_owned()],
+                        value: ValueTest::Present,
+                        invert: false,
+                    }));
                     continue;
                 }
                 '&' => Combination::All,
@@ -157,6 +198,22 @@ mod tests {
             let mut expression = Expression::default();
             parse(&mut text.chars(), &mut expression);
             assert_eq!(expression.holds(&subject), expected, "{text}");
+            assert_eq!(expression.holds_untold(&subject), Some(expected), "{text}");
+        }
+        for (text, expected) in [
+            ("?", None),
+            ("!?)", None),
+            ("&1?)", None),
+            ("&?0)", Some(false)),
+            ("|0?)", None),
+            ("|?1)", Some(true)),
+            ("!?1)", Some(false)),
+            ("!&?0))", Some(true)),
+            ("&|?0)!?)1)", None),
+        ] {
+            let mut expression = Expression::default();
+            parse(&mut text.chars(), &mut expression);
+            assert_eq!(expression.holds_untold(&subject), expected, "{text}");
         }
     }
 }
