@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use periplus_resources::{Kind, Labels, Locality, Meta, did_you_mean};
+use periplus_resources::{Gateway, Kind, Labels, Locality, Meta, did_you_mean};
 
-use crate::index::Index;
+use crate::index::{Entry, Index};
 use crate::proxy::{Interception, Proxy, Role};
 
 /// A workload, or a gateway.
@@ -57,53 +57,74 @@ impl Index {
     pub fn proxies(&self) -> Vec<Workload> {
         let mut all = self.described();
         let mut selectors: Vec<&Labels> = Vec::new();
-        for entry in self.gateways() {
-            let selector = &entry.spec.selector;
+        let of_istio = self.gateways().iter();
+        let of_istio = of_istio.map(|entry| (&entry.spec.selector, self.gateway(entry)));
+        for (selector, workload) in of_istio.chain(self.other_gateways()) {
             if !selectors.contains(&selector) {
                 selectors.push(selector);
-                all.push(gateway(&entry.meta, selector));
+                all.push(workload);
             }
         }
-        let mut others = self.other_gateways();
-        others.retain(|one| !selectors.contains(&&one.proxy.labels));
-        all.extend(others);
         all
     }
 
-    /// The gateways of Gateway API's Gateways, and the one of all Ingresses.
-    fn other_gateways(&self) -> Vec<Workload> {
-        let mut all: Vec<Workload> = Vec::new();
+    /// The gateways of Gateway API's Gateways, and the one of all Ingresses, with what selects them.
+    fn other_gateways(&self) -> Vec<(&Labels, Workload)> {
+        let mut all: Vec<(&Labels, Workload)> = Vec::new();
         for entry in &self.gateway_api().gateways {
-            let (mut meta, selector) = (entry.meta.clone(), &entry.spec.selector);
+            let mut workload = self.gateway(entry);
+            let meta = &mut workload.meta;
             match meta.kind {
                 // Whoever serves them lives, as in Istio, beside the control plane.
                 Kind::Ingress => {
                     meta.namespace.clone_from(&self.mesh().root_namespace);
                     "ingress".clone_into(&mut meta.name);
+                    workload.proxy.namespace.clone_from(&meta.namespace);
                 }
                 // There is one for each of its listeners.
-                _ => meta.name.truncate(meta.name.find('~').unwrap_or(meta.name.len())),
+                _ => meta
+                    .name
+                    .truncate(meta.name.find('~').unwrap_or(meta.name.len())),
             }
-            if all.iter().any(|one| one.meta == meta) {
-                continue;
+            workload.proxy.workload.clone_from(&workload.meta.name);
+            if !all.iter().any(|(_, one)| one.meta == workload.meta) {
+                all.push((&entry.spec.selector, workload));
             }
-            let namespace = entry.spec.namespace.as_ref().unwrap_or(&meta.namespace);
-            let place = (meta.name.as_str(), namespace.as_str());
-            let ip = Ipv4Addr::LOCALHOST.into();
-            all.push(Workload {
-                proxy: proxy(Role::Router, place, selector, ip),
-                service_account: String::new(),
-                ports: BTreeMap::new(),
-                meta,
-            });
         }
         all
+    }
+
+    /// The gateway that a Gateway is for: what is known of it that somebody describes with such labels.
+    fn gateway(&self, entry: &Entry<Gateway>) -> Workload {
+        let (meta, selector) = (&entry.meta, &entry.spec.selector);
+        let namespace = entry.spec.namespace.as_ref();
+        let described = self.described().into_iter().find(|one| {
+            one.proxy.is_selected_by(selector)
+                && namespace.is_none_or(|namespace| *namespace == one.proxy.namespace)
+        });
+        let namespace = namespace.unwrap_or(&meta.namespace);
+        let (namespace, labels, account) = match &described {
+            Some(one) => (
+                &one.proxy.namespace,
+                &one.proxy.labels,
+                &*one.service_account,
+            ),
+            None => (namespace, selector, ""),
+        };
+        let ip = Ipv4Addr::LOCALHOST.into();
+        Workload {
+            proxy: proxy(Role::Router, (&meta.name, namespace), labels, ip),
+            service_account: account.to_owned(),
+            ports: BTreeMap::new(),
+            meta: meta.clone(),
+        }
     }
 
     /// The gateway of Ingresses, for each of them.
     fn ingresses(&self) -> Vec<Workload> {
         let all = self.other_gateways();
-        let one = all.iter().find(|one| one.meta.kind == Kind::Ingress);
+        let mut all = all.iter().map(|(_, one)| one);
+        let one = all.find(|one| one.meta.kind == Kind::Ingress);
         let mut metas: Vec<&Meta> = Vec::new();
         for entry in &self.gateway_api().rules {
             if entry.meta.kind == Kind::Ingress && !metas.contains(&&entry.meta) {
@@ -157,8 +178,8 @@ impl Index {
         };
         let mut found: Vec<_> = all.iter().filter(|one| is_it(&one.meta)).cloned().collect();
         let gateways = self.gateways().iter().filter(|entry| is_it(&entry.meta));
-        found.extend(gateways.map(|entry| gateway(&entry.meta, &entry.spec.selector)));
-        let of_api = self.other_gateways().into_iter();
+        found.extend(gateways.map(|entry| self.gateway(entry)));
+        let of_api = self.other_gateways().into_iter().map(|(_, one)| one);
         let of_api = of_api.filter(|one| one.meta.kind != Kind::Ingress);
         let others = of_api.chain(self.ingresses());
         found.extend(others.filter(|one| is_it(&one.meta)));
@@ -189,17 +210,6 @@ impl Index {
                 list(&all)
             ),
         })
-    }
-}
-
-/// The gateway that a Gateway is for.
-fn gateway(meta: &Meta, labels: &Labels) -> Workload {
-    let place = (meta.name.as_str(), meta.namespace.as_str());
-    Workload {
-        proxy: proxy(Role::Router, place, labels, Ipv4Addr::LOCALHOST.into()),
-        service_account: String::new(),
-        ports: BTreeMap::new(),
-        meta: meta.clone(),
     }
 }
 

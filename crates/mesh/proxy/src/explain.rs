@@ -16,8 +16,8 @@ use crate::config::{Extent, Store};
 use crate::filter::{Active, Maker};
 use crate::http1::head::Limits;
 use crate::http1::request::RequestHead;
-use crate::policy::jwt::{Demand, Jwt, Looked, Problem};
 pub use crate::policy::jwt::Tokens;
+use crate::policy::jwt::{Demand, Jwt, Looked, Problem};
 use crate::policy::{Metadata, NO_POLICY, Rules, Subject, client_address};
 use crate::route::{Asking, Router};
 use crate::snapshot::{

@@ -1,6 +1,9 @@
 //! The commands that explain files: `analyze`, `validate`, `explain`, `describe`, `authz`, `diff`; and what shells know.
 
 mod doctor;
+mod explained;
+mod fake;
+mod golden;
 
 use std::path::Path;
 use std::process::Output;
@@ -219,7 +222,7 @@ fn thresholds_and_suppressions_are_istioctls() {
             "there is no workload `nobody`",
         ),
         (
-            vec!["explain", "https://a/", "--from", "shop", "--dir", "mesh"],
+            vec!["explain", "ftp://a/", "--from", "shop", "--dir", "mesh"],
             2,
             "cannot be looked into",
         ),

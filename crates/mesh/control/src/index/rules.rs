@@ -92,8 +92,8 @@ impl Index {
         let of_requests =
             ports.flat_map(|port| self.rules_for_requests(namespace, &service.host, port.number));
         let of_connections = self.mesh_routing(namespace, &service.host);
-        let of_connections = of_connections
-            .filter(|entry| !entry.spec.tls.is_empty() || !entry.spec.tcp.is_empty());
+        let of_connections =
+            of_connections.filter(|entry| !entry.spec.tls.is_empty() || !entry.spec.tcp.is_empty());
         let mut all: Vec<&Entry<VirtualService>> = Vec::new();
         for entry in of_requests.chain(of_connections) {
             if !all.iter().any(|other| std::ptr::eq(*other, entry)) {

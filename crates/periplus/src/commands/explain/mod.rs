@@ -9,6 +9,7 @@ mod scene;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use periplus_control::{Role, Workload};
@@ -108,7 +109,7 @@ const CLIENT_PORT: u16 = 40_000;
 struct Asking<'a> {
     scene: &'a Scene,
     from: &'a Workload,
-    explainer: Explainer,
+    explainer: Rc<Explainer>,
     headers: &'a [(String, String)],
     tokens: Tokens<'a>,
 }

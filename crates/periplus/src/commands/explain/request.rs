@@ -117,7 +117,8 @@ impl FromStr for Claims {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = "expected none, a file, or JSON such as {\"iss\": \"me\", \"sub\": \"jason\"}";
+        let expected =
+            "expected none, a file, or JSON such as {\"iss\": \"me\", \"sub\": \"jason\"}";
         let text = match text.trim_start() {
             "none" => return Ok(Self::None),
             json if json.starts_with('{') => json.to_owned(),

@@ -1,6 +1,9 @@
 //! The mesh, prepared so that each route and connection tells the rule that it comes from.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use periplus_control::{Described, Index, Proxy, Role, RuleAt, Service, Workload, generate};
 use periplus_proxy::explain::{self, Besides, Explainer};
@@ -14,6 +17,8 @@ pub(super) struct Scene {
     rules: Vec<RuleAt>,
     /// The file of the mesh configuration, if somebody has named it.
     mesh_config: Option<PathBuf>,
+    /// By the ids of the proxies.
+    explainers: RefCell<HashMap<String, Rc<Explainer>>>,
 }
 
 impl Scene {
@@ -24,20 +29,28 @@ impl Scene {
             index,
             rules,
             mesh_config,
+            explainers: RefCell::default(),
         }
     }
 
     /// What a proxy runs on.
-    pub(super) fn explainer(&self, proxy: &Proxy) -> anyhow::Result<Explainer> {
+    pub(super) fn explainer(&self, proxy: &Proxy) -> anyhow::Result<Rc<Explainer>> {
+        if let Some(known) = self.explainers.borrow().get(&proxy.id) {
+            return Ok(Rc::clone(known));
+        }
         let generated = generate(&self.index, proxy);
-        Explainer::new(generated.packed()).map_err(|rejections| {
+        let made = Explainer::new(generated.packed()).map_err(|rejections| {
             let reasons: Vec<String> = rejections.iter().map(ToString::to_string).collect();
             anyhow::anyhow!(
                 "the proxy of {} would refuse its resources: {}",
                 proxy.id,
                 reasons.join("; ")
             )
-        })
+        })?;
+        let made = Rc::new(made);
+        let mut explainers = self.explainers.borrow_mut();
+        explainers.insert(proxy.id.clone(), Rc::clone(&made));
+        Ok(made)
     }
 
     /// Tells the rule of a route's name, or why there is none.
@@ -109,7 +122,9 @@ impl Scene {
         let at_port: Vec<_> = at_port.filter(|(own, _)| *own == port).collect();
         let covers = |server: &periplus_resources::Server| {
             let mut hosts = server.hosts.iter();
-            named.as_ref().is_some_and(|named| hosts.any(|one| one.host.covers(named)))
+            named
+                .as_ref()
+                .is_some_and(|named| hosts.any(|one| one.host.covers(named)))
         };
         let is_known = at_port.iter().any(|(_, (_, server))| covers(server));
         let mut origins: Vec<Origin> = Vec::new();
@@ -145,7 +160,12 @@ impl Scene {
     }
 
     /// What else a proxy does, and who says so.
-    pub(super) fn steps(&self, proxy: &Proxy, others: &[Besides], rule: Option<&Origin>) -> Vec<Step> {
+    pub(super) fn steps(
+        &self,
+        proxy: &Proxy,
+        others: &[Besides],
+        rule: Option<&Origin>,
+    ) -> Vec<Step> {
         let of_rule = || rule.cloned().into_iter().collect();
         let of_tokens = || {
             let all = self.index.request_authentications_of(proxy);
@@ -160,7 +180,9 @@ impl Scene {
             Besides::Body => Step::new("its body is waited for", Vec::new()),
             Besides::Tokens => Step::new("its tokens are checked", of_tokens()),
             Besides::Keys(issuer) => Step::new(
-                &format!("the keys of {issuer} are not here: say with --jwt-claims what its token says"),
+                &format!(
+                    "the keys of {issuer} are not here: say with --jwt-claims what its token says"
+                ),
                 of_tokens(),
             ),
             Besides::Authorizer(policy) => {
