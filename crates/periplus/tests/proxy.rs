@@ -9,6 +9,7 @@ mod client_hello;
 mod complaints;
 mod explained;
 mod gateway_api;
+mod predicted;
 mod quota;
 mod rotation;
 mod secure_gateway;

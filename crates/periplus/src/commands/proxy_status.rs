@@ -203,16 +203,14 @@ fn one(row: &Value, style: Style) -> String {
     table.render(style) + &notes.collect::<String>()
 }
 
-/// What a proxy has refused is no longer under way.
 fn status<'a>(row: &'a Value, key: &str) -> &'a str {
-    let resource = &row["resources"][key];
-    match resource["lastError"].is_string() {
-        true => "ERROR",
-        false => resource["status"].as_str().unwrap_or("NOT SENT"),
-    }
+    row["resources"][key]["status"]
+        .as_str()
+        .unwrap_or("NOT SENT")
 }
 
-fn is_bad(status: &str) -> bool {
+/// Whether a proxy does not run on what it was sent.
+pub(super) fn is_bad(status: &str) -> bool {
     matches!(status, "STALE" | "ERROR")
 }
 

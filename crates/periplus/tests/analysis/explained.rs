@@ -175,14 +175,20 @@ fn the_line_that_decides_is_named_in_every_form_of_rules() {
             &["strict", "tokens"],
             "denied: no ALLOW policy matches",
         ),
-        ("https://store/", "shop", 1, &["vs-tls"], "refuse it"),
+        (
+            "https://store.default.svc.cluster.local/",
+            "shop",
+            1,
+            &["vs-tls"],
+            "refuse it",
+        ),
         ("GET store:6379/", "shop", 1, &["vs-tcp"], "refuse it"),
         (
             "GET nobody.example/",
             "shop",
             0,
             &[],
-            "ALLOW_ANY in `outboundTrafficPolicy`",
+            "ALLOW_ANY in `outboundTrafficPolicy` of the mesh configuration",
         ),
         (
             "GET store.example/",

@@ -156,6 +156,7 @@ fn rows(admin: u16, with_trouble: bool) -> Value {
     if with_trouble {
         let behind = json!({"status": "STALE", "sentVersion": "v2", "ackedVersion": "v1", "names": null, "lastError": null});
         let mut refused = behind.clone();
+        refused["status"] = json!("ERROR");
         refused["lastError"] = json!("listener 0.0.0.0_80: `access_log` is not supported");
         let resources = json!({"cluster": behind, "listener": refused, "route": {"status": "NOT SENT", "names": 1}});
         let notes =
@@ -213,6 +214,10 @@ impl Printed {
                 *text = text.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{name}"));
             }
         }
+        let own = env!("CARGO_PKG_VERSION");
+        printed = printed
+            .replace(&format!("client version: {own}"), "client version: OWN")
+            .replace(&format!("\"client\": \"{own}\""), "\"client\": \"OWN\"");
         // Writing to a string cannot fail.
         let _ = write!(self.text, "$ periplus {line}\n{printed}\n");
     }

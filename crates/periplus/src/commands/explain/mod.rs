@@ -147,7 +147,13 @@ impl Asking<'_> {
             } => {
                 report.action = Action::Pass;
                 report.decisions = scene.decisions(&decisions);
-                scene.tell_rule(&counted_as, from, &mut report);
+                // Where no rule is counted, the cluster tells who decides.
+                let first = clusters.first().map_or("", |(name, _)| name.as_str());
+                let deciding = match counted_as.starts_with('@') {
+                    true => counted_as.as_str(),
+                    false => first,
+                };
+                scene.tell_rule(deciding, from, &mut report);
                 let behind = Behind {
                     head: &head,
                     tokens: self.tokens,
