@@ -8,117 +8,7 @@ use tempfile::TempDir;
 use super::{printed, run_in};
 
 /// What decides stands on a line that ends with its name.
-const MESH: &str = "\
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: store}
-spec:
-  hosts: [store.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports:
-  - {number: 80, name: http, protocol: HTTP}
-  - {number: 443, name: https, protocol: TLS}
-  - {number: 6379, name: redis, protocol: TCP}
-  workloadSelector: {labels: {app: store}}
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadEntry
-metadata: {name: store-v1}
-spec: {address: 10.0.0.1, labels: {app: store}, serviceAccount: store, ports: {http: 80, https: 443, redis: 6379}}
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadEntry
-metadata: {name: shop}
-spec: {address: 10.0.0.2, labels: {app: shop}, serviceAccount: shop, ports: {http: 9080}}
----
-apiVersion: security.istio.io/v1 # strict
-kind: PeerAuthentication
-metadata: {name: strict}
-spec: {mtls: {mode: STRICT}}
----
-apiVersion: security.istio.io/v1 # tokens
-kind: RequestAuthentication
-metadata: {name: tokens}
-spec:
-  selector: {matchLabels: {app: store}}
-  jwtRules: [{issuer: me, jwks: '{\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}]
----
-apiVersion: security.istio.io/v1 # owners
-kind: AuthorizationPolicy
-metadata: {name: owners}
-spec:
-  selector: {matchLabels: {app: store}}
-  rules:
-  - {from: [{source: {requestPrincipals: [me/jason]}}], to: [{operation: {paths: [/mine, /outside/mine]}}]}
-  - {to: [{operation: {notPaths: [/mine, /outside/mine], notMethods: [PUT]}}]}
----
-apiVersion: networking.istio.io/v1 # edge
-kind: Gateway
-metadata: {name: edge}
-spec:
-  selector: {istio: ingressgateway}
-  servers:
-  - {port: {number: 8080, name: http, protocol: HTTP}, hosts: [store.example]}
-  - {port: {number: 8443, name: tls, protocol: TLS}, hosts: [secret.example], tls: {mode: PASSTHROUGH}}
-  - {port: {number: 8081, name: old, protocol: HTTP}, hosts: [store.example], tls: {httpsRedirect: true}}
----
-apiVersion: gateway.networking.k8s.io/v1 # api
-kind: Gateway
-metadata: {name: api}
-spec:
-  gatewayClassName: istio
-  listeners: [{name: web, port: 8000, protocol: HTTP}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: store}
-spec:
-  hosts: [store, store.example, secret.example]
-  gateways: [mesh, edge]
-  http:
-  - {match: [{uri: {prefix: /tea}}], directResponse: {status: 418}} # vs-tea
-  - {match: [{uri: {prefix: /slow}}], fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}, route: [{destination: {host: store, port: {number: 80}}}]} # vs-slow
-  - {route: [{destination: {host: store, port: {number: 80}}}]} # vs-rest
-  tls:
-  - {match: [{port: 8443, sniHosts: [secret.example]}], route: [{destination: {host: store, port: {number: 443}}}]} # vs-tls-edge
-  - {match: [{port: 443, sniHosts: [store.default.svc.cluster.local]}], route: [{destination: {host: store, port: {number: 443}}}]} # vs-tls
-  tcp:
-  - {match: [{port: 6379}], route: [{destination: {host: store, port: {number: 6379}}}]} # vs-tcp
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: outside}
-spec:
-  parentRefs: [{name: api}]
-  hostnames: [books.example]
-  rules:
-  - {matches: [{path: {type: Exact, value: /gone}}], backendRefs: [{name: gone, port: 80}]} # route-gone
-  - {matches: [{path: {type: Exact, value: /moved}}], filters: [{type: RequestRedirect, requestRedirect: {hostname: a.example}}]} # route-moved
-  - {backendRefs: [{name: store, port: 80}]} # route-rest
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: GRPCRoute
-metadata: {name: calls}
-spec:
-  parentRefs: [{name: api}]
-  hostnames: [calls.example]
-  rules:
-  - {matches: [{method: {service: shop.Books, method: Buy}}], backendRefs: [{name: store, port: 80}]} # route-grpc
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: front}
-spec:
-  ingressClassName: istio
-  rules:
-  - host: front.example
-    http:
-      paths:
-      - path: /outside
-        pathType: Prefix
-        backend: {service: {name: store, port: {number: 80}}} # ingress
-";
+const MESH: &str = include_str!("explained.yaml");
 
 /// Where the line is that a name ends.
 fn place(name: &str) -> String {
@@ -375,4 +265,75 @@ fn descriptions_name_rules_and_policies_of_every_form() {
     let directory = directory();
     let described = |name| printed(directory.path(), &["describe", name, "--dir", "mesh"]);
     insta::assert_snapshot!("describe_all", described("store") + &described("store-v1"));
+}
+
+/// A Gateway that ends TLS, and the Secret with its certificate.
+fn secure() -> String {
+    let made = rcgen::generate_simple_self_signed(["safe.example".to_owned()]).unwrap();
+    let indented = |pem: &str| pem.trim().replace('\n', "\n    ");
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: cert}}
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |
+    {0}
+  tls.key: |
+    {1}
+  ca.crt: |
+    {0}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: safe}}
+spec:
+  selector: {{istio: safe}}
+  servers:
+  - {{port: {{number: 9443, name: one, protocol: HTTPS}}, hosts: [safe.example], tls: {{mode: SIMPLE, credentialName: cert}}}}
+  - {{port: {{number: 9443, name: two, protocol: HTTPS}}, hosts: [strict.example], tls: {{mode: MUTUAL, credentialName: cert}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: safe}}
+spec:
+  hosts: [safe.example, strict.example]
+  gateways: [safe]
+  http: [{{route: [{{destination: {{host: store, port: {{number: 80}}}}}}]}}]
+",
+        indented(&chain),
+        indented(&key)
+    )
+}
+
+#[test]
+fn what_comes_by_tls_is_explained_to_the_request_within() {
+    let directory = directory();
+    std::fs::write(directory.path().join("mesh/safe.yaml"), secure()).unwrap();
+    let explain = |request| explain(directory.path(), request, "safe", &[]);
+    let wanted = "its client must show a good certificate: Gateway default/safe (mesh/safe.yaml:";
+    for (request, code, part, is_strict) in [
+        (
+            "https://safe.example:9443/",
+            0,
+            "VirtualService default/safe (mesh/safe.yaml:",
+            false,
+        ),
+        (
+            "https://strict.example:9443/",
+            0,
+            "VirtualService default/safe (mesh/safe.yaml:",
+            true,
+        ),
+        ("https://other.example:9443/", 1, "it is closed", false),
+        ("GET safe.example:9443/", 1, "it is closed", false),
+    ] {
+        let said = explain(request);
+        assert!(
+            said.starts_with(&format!("{code}\n")) && said.contains(part),
+            "{said}"
+        );
+        assert_eq!(said.contains(wanted), is_strict, "{said}");
+    }
 }

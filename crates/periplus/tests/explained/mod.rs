@@ -1,5 +1,6 @@
 //! What `periplus explain` says of a request is what the proxies then do with it.
 
+mod resources;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -245,7 +245,7 @@ fn workload_text(index: &Index, workload: &Workload) -> WorkloadText {
         sidecar: index.sidecar_for(proxy).map(|entry| at(&entry.meta)),
         mutual_tls,
         request_authentications: (index.request_authentications_of(proxy))
-            .map(|entry| issuers(entry))
+            .map(issuers)
             .collect(),
         policies: policies(index, proxy),
         tracing: match index.traced(proxy) {

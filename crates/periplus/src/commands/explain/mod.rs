@@ -20,7 +20,7 @@ use self::destination::Behind;
 use self::listeners::candidates;
 use self::report::{Action, Report};
 use self::request::{Claims, Request};
-use self::scene::Scene;
+use self::scene::{SESSION, Scene};
 use super::client::Failure;
 use super::control_plane::Output;
 use super::mesh::MeshFlags;
@@ -138,6 +138,9 @@ impl Asking<'_> {
         report.listener.clone_from(&listener.name);
         let port = listener.address.port();
         report.listener_sources = scene.listener_sources(&from.proxy, port, &request.host);
+        if request.is_tls {
+            report.others = scene.client_checks(&from.proxy, port, &request.host);
+        }
         match explained {
             Explained::Request(routed) => self.follow(&head, *routed, &mut report)?,
             Explained::Passed {
@@ -227,7 +230,8 @@ impl Asking<'_> {
             report.virtual_host.clone_from(virtual_host);
             scene.tell_rule(&route.name, from, report);
         }
-        report.others = scene.steps(&from.proxy, &routed.others, report.rule.as_ref());
+        let steps = scene.steps(&from.proxy, &routed.others, report.rule.as_ref());
+        report.others.extend(steps);
         if let Some((status, reason)) = routed.refused {
             report.status = Some(status);
             report.action = Action::Refuse;
@@ -275,6 +279,11 @@ impl Asking<'_> {
                 };
                 report.destinations =
                     scene.destinations(from, &self.explainer, &clusters, behind)?;
+                let services = report.destinations.iter();
+                let services: Vec<_> = services.filter_map(|one| one.service.clone()).collect();
+                for step in report.others.iter_mut().filter(|step| step.what == SESSION) {
+                    step.by.clone_from(&services);
+                }
                 report.is_rewritten = forward.rewrite.is_some();
                 report.conclude();
             }

@@ -145,12 +145,11 @@ impl Origin {
 /// Whether all of these allow it; none if a token decides.
 pub(super) fn allowed(decisions: &[Decision]) -> Option<bool> {
     let enforced = decisions.iter().filter(|one| !one.is_dry_run);
-    let said = enforced.map(|one| one.allowed);
-    said.fold(Some(true), |all, one| match (all, one) {
-        (Some(false), _) | (_, Some(false)) => Some(false),
-        (None, _) | (_, None) => None,
-        (Some(true), Some(true)) => Some(true),
-    })
+    let said: Vec<_> = enforced.map(|one| one.allowed).collect();
+    match said.contains(&Some(false)) {
+        true => Some(false),
+        false => (!said.contains(&None)).then_some(true),
+    }
 }
 
 impl Decision {

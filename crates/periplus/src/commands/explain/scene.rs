@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use periplus_control::{Described, Index, Proxy, Role, RuleAt, Service, Workload, generate};
+use periplus_control::{Described, Entry, Index, Proxy, Role, RuleAt, Service, Workload, generate};
 use periplus_proxy::explain::{self, Besides, Explainer};
-use periplus_resources::{Host, Kind, Meta};
+use periplus_resources::{Gateway, Host, Kind, Meta, Server, ServerTls, Strictness};
 
 use super::report::{Decision, Origin, Report, Step};
+
+/// What the services of destinations say.
+pub(super) const SESSION: &str = "a client's session stays with its endpoint";
 
 /// The mesh, and where its rules are written.
 pub(super) struct Scene {
@@ -120,7 +123,7 @@ impl Scene {
         }
         let at_port = self.index.servers_of(proxy);
         let at_port: Vec<_> = at_port.filter(|(own, _)| *own == port).collect();
-        let covers = |server: &periplus_resources::Server| {
+        let covers = |server: &Server| {
             let mut hosts = server.hosts.iter();
             named
                 .as_ref()
@@ -136,6 +139,30 @@ impl Scene {
             }
         }
         origins
+    }
+
+    /// The Gateways whose servers on a port want a good certificate of who asks by TLS for a host.
+    pub(super) fn client_checks(&self, proxy: &Proxy, port: u16, host: &str) -> Vec<Step> {
+        let named = Host::parse(host).ok();
+        let wants = |server: &Server| {
+            let covers = named
+                .as_ref()
+                .is_some_and(|named| server.hosts.iter().any(|one| one.host.covers(named)));
+            match &server.tls {
+                Some(ServerTls::Terminate(how)) if covers => (how.clients.as_ref())
+                    .is_some_and(|clients| clients.strictness == Strictness::Required),
+                _ => false,
+            }
+        };
+        let servers = self.index.servers_of(proxy);
+        let wanting = servers.filter(|(own, (_, server))| *own == port && wants(server));
+        let step = |entry: &Entry<Gateway>| {
+            Step::new(
+                "its client must show a good certificate",
+                vec![origin(&entry.meta)],
+            )
+        };
+        wanting.map(|(_, (entry, _))| step(entry)).collect()
     }
 
     /// A decision, and where its policy is written.
@@ -176,7 +203,7 @@ impl Scene {
             Besides::Cors => Step::new("pages of other origins are answered", of_rule()),
             Besides::Limit => Step::new("its rate is limited", Vec::new()),
             Besides::Quota(domain) => Step::new("a service counts it", self.quota(domain)),
-            Besides::Session => Step::new("a client's session stays with its endpoint", Vec::new()),
+            Besides::Session => Step::new(SESSION, Vec::new()),
             Besides::Body => Step::new("its body is waited for", Vec::new()),
             Besides::Tokens => Step::new("its tokens are checked", of_tokens()),
             Besides::Keys(issuer) => Step::new(
