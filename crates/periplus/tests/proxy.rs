@@ -10,6 +10,7 @@ mod complaints;
 mod explained;
 mod gateway_api;
 mod plugged_in;
+mod predicted;
 mod quota;
 mod rotation;
 mod secure_gateway;

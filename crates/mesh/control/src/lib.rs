@@ -28,7 +28,7 @@ pub use files::{Change, Debounce, Described};
 pub use generate::{Generated, generate};
 pub use index::{
     About, CODES, Code, Condition, ConnectionRules, Entry, Index, ListenerStatus, ParentStatus,
-    Problem, ResourceStatus, Service, Severity,
+    Problem, ResourceStatus, RuleAt, Service, Severity,
 };
 pub use mesh::{Mesh, State};
 pub use proxy::{Interception, Proxy, Role};

@@ -54,11 +54,12 @@ pub(crate) fn row(status: &ProxyStatus, notes: &[String]) -> Value {
     Value::Object(row)
 }
 
-/// `SYNCED`, `STALE` or `NOT SENT`, as `istioctl proxy-status` calls them.
+/// `SYNCED`, `STALE`, `ERROR` or `NOT SENT`, as `istioctl proxy-status` calls them.
 pub(crate) fn verdict(state: &TypeStatus) -> &'static str {
     match state {
         state if state.sent_nonce.is_empty() => "NOT SENT",
-        state if state.last_error.is_some() || state.sent_nonce != state.acked_nonce => "STALE",
+        state if state.last_error.is_some() => "ERROR",
+        state if state.sent_nonce != state.acked_nonce => "STALE",
         _ => "SYNCED",
     }
 }

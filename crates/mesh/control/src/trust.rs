@@ -3,7 +3,6 @@
 use envoy_types::pb::envoy::config::core::v3::Node;
 use periplus_identity::{PeerId, ServiceAccount};
 
-use crate::generate::gateways_of;
 use crate::index::Index;
 use crate::proxy::{Proxy, Role, is_subset};
 
@@ -57,7 +56,7 @@ pub(crate) fn may_have_secrets(index: &Index, node: &Node, known: &Known) -> Res
     let own: Vec<_> = (index.accounts())
         .filter(|one| one.meta.namespace == account.namespace() && one.account == account.name())
         .collect();
-    let mut gateways = gateways_of(index, &proxy).peekable();
+    let mut gateways = index.gateways_of(&proxy).peekable();
     if gateways.peek().is_none() {
         return Err("no Gateway selects it".to_owned());
     }

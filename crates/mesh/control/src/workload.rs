@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use periplus_resources::{Labels, Locality, Meta, did_you_mean};
+use periplus_resources::{Gateway, Kind, Labels, Locality, Meta, did_you_mean};
 
-use crate::index::Index;
+use crate::index::{Entry, Index};
 use crate::proxy::{Interception, Proxy, Role};
 
 /// A workload, or a gateway.
@@ -85,14 +85,88 @@ impl Index {
     pub fn proxies(&self) -> Vec<Workload> {
         let mut all = self.described();
         let mut selectors: Vec<&Labels> = Vec::new();
-        for entry in self.gateways() {
-            let selector = &entry.spec.selector;
+        let of_istio = self.gateways().iter();
+        let of_istio = of_istio.map(|entry| (&entry.spec.selector, self.gateway(entry)));
+        for (selector, workload) in of_istio.chain(self.other_gateways()) {
             if !selectors.contains(&selector) {
                 selectors.push(selector);
-                all.push(gateway(&entry.meta, selector));
+                all.push(workload);
             }
         }
         all
+    }
+
+    /// The gateways of Gateway API's Gateways, and the one of all Ingresses, with what selects them.
+    fn other_gateways(&self) -> Vec<(&Labels, Workload)> {
+        let mut all: Vec<(&Labels, Workload)> = Vec::new();
+        for entry in &self.gateway_api().gateways {
+            let mut workload = self.gateway(entry);
+            let meta = &mut workload.meta;
+            match meta.kind {
+                // Whoever serves them lives, as in Istio, beside the control plane.
+                Kind::Ingress => {
+                    meta.namespace.clone_from(&self.mesh().root_namespace);
+                    "ingress".clone_into(&mut meta.name);
+                    workload.proxy.namespace.clone_from(&meta.namespace);
+                }
+                // There is one for each of its listeners.
+                _ => meta
+                    .name
+                    .truncate(meta.name.find('~').unwrap_or(meta.name.len())),
+            }
+            workload.proxy.workload.clone_from(&workload.meta.name);
+            if !all.iter().any(|(_, one)| one.meta == workload.meta) {
+                all.push((&entry.spec.selector, workload));
+            }
+        }
+        all
+    }
+
+    /// The gateway that a Gateway is for: what is known of it that somebody describes with such labels.
+    fn gateway(&self, entry: &Entry<Gateway>) -> Workload {
+        let (meta, selector) = (&entry.meta, &entry.spec.selector);
+        let namespace = entry.spec.namespace.as_ref();
+        let described = self.described().into_iter().find(|one| {
+            one.proxy.is_selected_by(selector)
+                && namespace.is_none_or(|namespace| *namespace == one.proxy.namespace)
+        });
+        let namespace = namespace.unwrap_or(&meta.namespace);
+        let (namespace, labels, account) = match &described {
+            Some(one) => (
+                &one.proxy.namespace,
+                &one.proxy.labels,
+                &*one.service_account,
+            ),
+            None => (namespace, selector, ""),
+        };
+        let ip = Ipv4Addr::LOCALHOST.into();
+        Workload {
+            proxy: proxy(Role::Router, (&meta.name, namespace), labels, ip),
+            service_account: account.to_owned(),
+            ports: BTreeMap::new(),
+            meta: meta.clone(),
+        }
+    }
+
+    /// The gateway of Ingresses, for each of them.
+    fn ingresses(&self) -> Vec<Workload> {
+        let all = self.other_gateways();
+        let mut all = all.iter().map(|(_, one)| one);
+        let one = all.find(|one| one.meta.kind == Kind::Ingress);
+        let mut metas: Vec<&Meta> = Vec::new();
+        for entry in &self.gateway_api().rules {
+            if entry.meta.kind == Kind::Ingress && !metas.contains(&&entry.meta) {
+                metas.push(&entry.meta);
+            }
+        }
+        let of = |meta: &Meta| {
+            let meta = meta.clone();
+            one.map(|one| Workload {
+                meta,
+                ..one.clone()
+            })
+        };
+        metas.into_iter().filter_map(of).collect()
     }
 
     fn make(
@@ -118,7 +192,8 @@ impl Index {
         }
     }
 
-    /// The workload of a name (`NAME` or `NAME.NAMESPACE`), or the gateway that a Gateway of that name is for.
+    /// The workload of a name (`NAME` or `NAME.NAMESPACE`), or the gateway that a Gateway or an Ingress of that name is
+    /// for.
     ///
     /// # Errors
     ///
@@ -131,7 +206,11 @@ impl Index {
         };
         let mut found: Vec<_> = all.iter().filter(|one| is_it(&one.meta)).cloned().collect();
         let gateways = self.gateways().iter().filter(|entry| is_it(&entry.meta));
-        found.extend(gateways.map(|entry| gateway(&entry.meta, &entry.spec.selector)));
+        found.extend(gateways.map(|entry| self.gateway(entry)));
+        let of_api = self.other_gateways().into_iter().map(|(_, one)| one);
+        let of_api = of_api.filter(|one| one.meta.kind != Kind::Ingress);
+        let others = of_api.chain(self.ingresses());
+        found.extend(others.filter(|one| is_it(&one.meta)));
         if let [_] = found.as_slice() {
             return Ok(found.remove(0));
         }
@@ -159,17 +238,6 @@ impl Index {
                 list(&all)
             ),
         })
-    }
-}
-
-/// The gateway that a Gateway is for.
-fn gateway(meta: &Meta, labels: &Labels) -> Workload {
-    let place = (meta.name.as_str(), meta.namespace.as_str());
-    Workload {
-        proxy: proxy(Role::Router, place, labels, Ipv4Addr::LOCALHOST.into()),
-        service_account: String::new(),
-        ports: BTreeMap::new(),
-        meta: meta.clone(),
     }
 }
 

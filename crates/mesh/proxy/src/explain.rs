@@ -1,7 +1,8 @@
 //! What the proxy would do with a request, without one: the same resources, compiled and matched by the same code.
 
+mod told;
+
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,15 +11,17 @@ use periplus_identity::agent::{OWN, ROOTS};
 use periplus_xds::client::Rejection;
 use rustls::pki_types::CertificateDer;
 
+pub use self::told::{Asked, Besides, Decision, Explained, Routed, Security};
 use crate::config::{Extent, Store};
 use crate::filter::{Active, Maker};
 use crate::http1::head::Limits;
 use crate::http1::request::RequestHead;
+pub use crate::policy::jwt::Tokens;
+use crate::policy::jwt::{Demand, Jwt, Looked, Problem};
 use crate::policy::{Metadata, NO_POLICY, Rules, Subject, client_address};
 use crate::route::{Asking, Router};
 use crate::snapshot::{
-    Cluster, ConnectionManager, Ends, FilterChain, Listener, Route, Service, Sniffed, TcpProxy,
-    select,
+    Cluster, ConnectionManager, Ends, FilterChain, Listener, Service, Sniffed, TcpProxy, select,
 };
 use crate::stats::Registry;
 use crate::tls::{Certificate, Secured};
@@ -34,68 +37,6 @@ const ASKS: &str = "istio_ext_authz_";
 pub struct Explainer {
     listeners: Vec<Arc<Listener>>,
     clusters: HashMap<String, Arc<Cluster>>,
-}
-
-/// A request, and the connection that it comes on.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// Its head, as HTTP/1.1 writes it.
-    pub head: &'a [u8],
-    /// Where the connection comes from.
-    pub from: SocketAddr,
-    /// Where it goes to.
-    pub to: SocketAddr,
-    /// Who has shown a certificate of the mesh: `spiffe://…`. None is plaintext.
-    pub principal: Option<&'a str>,
-}
-
-/// What becomes of a request.
-#[derive(Clone, Debug)]
-pub enum Explained {
-    /// It is HTTP.
-    Request(Box<Routed>),
-    /// The connection is passed on to one of these clusters.
-    Passed {
-        /// Their names and weights.
-        clusters: Vec<(String, u32)>,
-        /// What the rules for connections say.
-        decisions: Vec<Decision>,
-    },
-    /// No filter chain takes the connection.
-    NoChain,
-    /// The request is refused before it is routed.
-    Refused {
-        /// The answer.
-        status: u16,
-        /// Why.
-        reason: &'static str,
-    },
-}
-
-/// Where a request is routed to.
-#[derive(Clone, Debug)]
-pub struct Routed {
-    /// The route configuration.
-    pub configuration: String,
-    /// The virtual host, and the route; none matches if there is none.
-    pub route: Option<(String, Arc<Route>)>,
-    /// What rules say about it, in the order in which they are asked.
-    pub decisions: Vec<Decision>,
-    /// What else is done before it goes on.
-    pub others: Vec<&'static str>,
-}
-
-/// What one list of policies says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// `ALLOW`, `DENY` or `LOG`: what the policies do that match.
-    pub action: &'static str,
-    /// Whether it may go on.
-    pub allowed: bool,
-    /// The policy that matched, `none` if none did.
-    pub policy: String,
-    /// It is told, and nothing comes of it.
-    pub is_dry_run: bool,
 }
 
 impl Explainer {
@@ -138,12 +79,17 @@ impl Explainer {
 
     /// What a listener makes of a request.
     pub fn explain(&self, listener: &Listener, asked: &Asked<'_>) -> Explained {
+        let protocols = |all: &[&[u8]]| all.iter().map(|one| one.to_vec()).collect();
         let sniffed = Sniffed {
-            is_tls: asked.principal.is_some(),
-            server_name: None,
-            protocols: match asked.principal {
-                Some(_) => MESH_PROTOCOLS.map(<[u8]>::to_vec).into(),
-                None => vec![b"http/1.1".to_vec()],
+            is_tls: asked.security != Security::Plaintext,
+            server_name: match asked.security {
+                Security::Tls(name) => Some(name.to_ascii_lowercase()),
+                Security::Plaintext | Security::Mesh(_) => None,
+            },
+            protocols: match asked.security {
+                Security::Plaintext => protocols(&[b"http/1.1"]),
+                Security::Mesh(_) => protocols(&MESH_PROTOCOLS),
+                Security::Tls(_) => protocols(&[b"h2", b"http/1.1"]),
             },
         };
         let ends = Ends {
@@ -151,10 +97,16 @@ impl Explainer {
             destination: asked.to,
             sniffed: &sniffed,
         };
-        match chain(listener, &ends).map(|chain| &chain.service) {
-            None => Explained::NoChain,
-            Some(Service::Tcp(proxy)) => passed(proxy, asked),
-            Some(Service::Http(manager)) => routed(manager, asked),
+        let Some(chain) = chain(listener, &ends) else {
+            return Explained::NoChain;
+        };
+        match (&chain.service, asked.security) {
+            (Service::Tcp(proxy), _) => passed(proxy, asked),
+            (Service::Http(_), Security::Tls(_)) if chain.tls.is_none() => Explained::Refused {
+                status: 400,
+                reason: "it expects requests, and gets TLS",
+            },
+            (Service::Http(manager), _) => routed(manager, asked),
         }
     }
 }
@@ -167,7 +119,7 @@ fn chain<'l>(listener: &'l Listener, ends: &Ends<'_>) -> Option<&'l FilterChain>
 
 fn passed(proxy: &TcpProxy, asked: &Asked<'_>) -> Explained {
     use crate::policy::ConnectionRules;
-    let secured = asked.principal.map(secured);
+    let secured = secured(asked.security);
     let metadata = Metadata::default();
     let subject = Subject {
         request: None,
@@ -176,7 +128,7 @@ fn passed(proxy: &TcpProxy, asked: &Asked<'_>) -> Explained {
         client: asked.from.ip(),
         destination: Some(asked.to),
         secured: secured.as_ref(),
-        server_name: None,
+        server_name: server_name(asked.security),
         metadata: &metadata,
     };
     let rules = proxy.rules.iter().filter_map(|rules| match rules {
@@ -184,14 +136,10 @@ fn passed(proxy: &TcpProxy, asked: &Asked<'_>) -> Explained {
         ConnectionRules::Limit(..) => None,
     });
     let decisions = rules.flat_map(|rbac| {
-        let shadow = rbac
-            .shadow_rules
-            .as_ref()
-            .map(|rules| decide(rules, &subject, true));
-        let enforced = rbac
-            .rules
-            .as_ref()
-            .map(|rules| decide(rules, &subject, false));
+        let shadow = rbac.shadow_rules.as_ref();
+        let shadow = shadow.map(|rules| decide(rules, &subject, (true, false)));
+        let enforced = rbac.rules.as_ref();
+        let enforced = enforced.map(|rules| decide(rules, &subject, (false, false)));
         shadow.into_iter().chain(enforced)
     });
     Explained::Passed {
@@ -199,6 +147,7 @@ fn passed(proxy: &TcpProxy, asked: &Asked<'_>) -> Explained {
         clusters: (proxy.clusters.iter())
             .map(|choice| (choice.name.clone(), choice.weight))
             .collect(),
+        counted_as: proxy.stat_prefix.clone(),
     }
 }
 
@@ -225,7 +174,7 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
         }
     };
     let head = &bytes[..length];
-    let secured = asked.principal.map(secured);
+    let secured = secured(asked.security);
     let scheme = match secured {
         Some(_) => "https",
         None => "http",
@@ -244,85 +193,165 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
         head,
         scheme,
         is_grpc: false,
-        presented: secured.is_some(),
+        presented: secured.as_ref().is_some_and(|it| it.peer.is_some()),
     };
     // Shares of requests are told with the routes: here whoever is first gets it.
     let at = router.find(&asking, || 0);
-    let metadata = Metadata::default();
-    let subject = Subject {
-        request: Some((&request, head)),
-        scheme,
-        peer: asked.from.ip(),
-        client: client_address(manager, &request, head, asked.from.ip()),
-        destination: Some(asked.to),
-        secured: secured.as_ref(),
-        server_name: None,
-        metadata: &metadata,
-    };
-    let mut decisions = Vec::new();
-    let mut others = Vec::new();
-    let mut is_asked_about = None;
+    let mut filtered = Filtered::default();
     for filter in router.filters(at) {
+        let subject = Subject {
+            request: Some((&request, head)),
+            scheme,
+            peer: asked.from.ip(),
+            client: client_address(manager, &request, head, asked.from.ip()),
+            destination: Some(asked.to),
+            secured: secured.as_ref(),
+            server_name: server_name(asked.security),
+            metadata: &filtered.metadata.clone(),
+        };
         match filter {
-            Active::Rbac(view) if view.rbac.shadow_stat_prefix == ASKS => {
-                let matching = view.rbac.shadow_rules.as_ref();
-                let matching = matching.map(|rules| rules.name(rules.decide(&subject)));
-                is_asked_about = Some(matching.is_some_and(|policy| policy != NO_POLICY));
-            }
-            Active::Rbac(view) => {
-                let shadow = view.rbac.shadow_rules.as_ref();
-                decisions.extend(shadow.map(|rules| decide(rules, &subject, true)));
-                let enforced = view.rbac.rules.as_ref();
-                decisions.extend(enforced.map(|rules| decide(rules, &subject, false)));
-            }
-            Active::Fault(_) => others.push("faults are injected"),
-            Active::Cors(_) => others.push("pages of other origins are answered"),
-            Active::Limit(_) | Active::Quota(_) => others.push("its rate is limited"),
-            Active::Session(_) => others.push("a client's session stays with its endpoint"),
-            Active::Buffer(_) => others.push("its body is waited for"),
-            Active::Jwt(..) => others.push("its tokens are checked"),
-            // Without rules before it, it asks about every request.
-            Active::Authz(_) if is_asked_about.take() == Some(false) => {}
-            Active::Authz(_) => others.push("a service is asked whether it may go on"),
+            Active::Jwt(view, demand) => filtered.look(&view.jwt, demand, &asking, asked.tokens),
+            other => filtered.pass(other, &subject),
+        }
+        if filtered.refused.is_some() {
+            break;
         }
     }
     Explained::Request(Box::new(Routed {
         configuration: table.name.clone(),
         route: at.map(|at| router.named(at)),
-        decisions,
-        others,
+        decisions: filtered.decisions,
+        others: filtered.others,
+        refused: filtered.refused,
+        ends_tokens: filtered.ends_tokens,
     }))
 }
 
-fn decide(rules: &Rules, subject: &Subject<'_>, is_dry_run: bool) -> Decision {
+/// What the filters before the route have made of a request.
+#[derive(Default)]
+struct Filtered {
+    metadata: Metadata,
+    /// Its tokens say something, and nobody knows what.
+    is_untold: bool,
+    ends_tokens: bool,
+    /// What the rules before a filter that asks a service say: the policy, if it asks about this request.
+    is_asked_about: Option<Option<String>>,
+    decisions: Vec<Decision>,
+    others: Vec<Besides>,
+    refused: Option<(u16, &'static str)>,
+}
+
+impl Filtered {
+    fn look(&mut self, jwt: &Jwt, demand: &Demand, asking: &Asking<'_>, tokens: Tokens<'_>) {
+        self.others.push(Besides::Tokens);
+        let requirement = match demand {
+            Demand::ByRules => jwt.required_of(asking, || 0),
+            Demand::ByRoute(requirement) => Some(&**requirement),
+            Demand::Nothing => None,
+            Demand::Unknown => {
+                self.refuse(Problem::UNKNOWN_REQUIREMENT);
+                return;
+            }
+        };
+        let Some(requirement) = requirement else {
+            return;
+        };
+        match jwt.look(requirement, (asking.request, asking.head), tokens) {
+            Looked::Told(told) => {
+                self.metadata.take_over(told.metadata);
+                self.ends_tokens |= told.is_last;
+            }
+            Looked::Untold => self.is_untold = true,
+            Looked::Refused(problem) => self.refuse(problem),
+            Looked::NeedsKeys(issuer) => {
+                self.is_untold = true;
+                self.others.push(Besides::Keys(issuer));
+            }
+        }
+    }
+
+    fn refuse(&mut self, problem: Problem) {
+        self.refused = Some((problem.status(), problem.text()));
+    }
+
+    fn pass(&mut self, filter: &Active, subject: &Subject<'_>) {
+        match filter {
+            Active::Rbac(view) if view.rbac.shadow_stat_prefix == ASKS => {
+                let matching = view.rbac.shadow_rules.as_ref();
+                let policy = matching.map(|rules| decide(rules, subject, (true, self.is_untold)));
+                let policy = policy.map(|decision| decision.policy);
+                self.is_asked_about = Some(policy.filter(|policy| policy != NO_POLICY));
+            }
+            Active::Rbac(view) => {
+                let untold = self.is_untold;
+                let shadow = view.rbac.shadow_rules.as_ref();
+                let shadow = shadow.map(|rules| decide(rules, subject, (true, untold)));
+                let enforced = view.rbac.rules.as_ref();
+                let enforced = enforced.map(|rules| decide(rules, subject, (false, untold)));
+                self.decisions.extend(shadow.into_iter().chain(enforced));
+            }
+            Active::Fault(_) => self.others.push(Besides::Faults),
+            Active::Cors(_) => self.others.push(Besides::Cors),
+            Active::Limit(_) => self.others.push(Besides::Limit),
+            Active::Quota(view) => {
+                self.others.push(Besides::Quota(view.quota.domain.clone()));
+            }
+            Active::Session(_) => self.others.push(Besides::Session),
+            Active::Buffer(_) => self.others.push(Besides::Body),
+            Active::Jwt(..) => self.others.push(Besides::Tokens),
+            // Without rules before it, it asks about every request.
+            Active::Authz(_) => match self.is_asked_about.take() {
+                Some(None) => {}
+                policy => self.others.push(Besides::Authorizer(policy.flatten())),
+            },
+        }
+    }
+}
+
+fn decide(rules: &Rules, subject: &Subject<'_>, (is_dry_run, untold): (bool, bool)) -> Decision {
     use crate::policy::Action;
-    let decision = rules.decide(subject);
+    let decision = match untold {
+        true => rules.decide_untold(subject),
+        false => Ok(rules.decide(subject)),
+    };
     Decision {
         action: match rules.action {
             Action::Allow => "ALLOW",
             Action::Deny => "DENY",
             Action::Log => "LOG",
         },
-        allowed: decision.allowed,
-        policy: rules.name(decision).to_owned(),
+        allowed: decision.ok().map(|decision| decision.allowed),
+        policy: decision.map_or_else(str::to_owned, |decision| rules.name(decision).to_owned()),
         is_dry_run,
     }
 }
 
-/// A connection whose client has shown a certificate of this name.
-fn secured(principal: &str) -> Secured {
-    Secured {
-        peer: Some(Certificate {
+fn server_name(security: Security<'_>) -> Option<&str> {
+    match security {
+        Security::Tls(name) => Some(name),
+        Security::Plaintext | Security::Mesh(_) => None,
+    }
+}
+
+/// What TLS has shown.
+fn secured(security: Security<'_>) -> Option<Secured> {
+    let peer = match security {
+        Security::Plaintext => return None,
+        Security::Tls(_) => None,
+        Security::Mesh(principal) => Some(Certificate {
             der: CertificateDer::from(Vec::new()),
             subject: String::new(),
             serial: String::new(),
             not_before: 0,
             not_after: i64::MAX,
-            uris: vec![principal.to_owned()],
+            uris: principal.into_iter().map(str::to_owned).collect(),
             dns_names: Vec::new(),
         }),
+    };
+    Some(Secured {
+        peer,
         peer_issuers: Vec::new(),
         own: None,
         server_name: None,
-    }
+    })
 }

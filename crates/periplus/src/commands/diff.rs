@@ -27,12 +27,16 @@ const ERRORS: u8 = 79;
 pub(crate) struct Args {
     /// Files, and directories of *.yaml, *.yml and *.json: their resources take the place of those of the same kind,
     /// namespace and name, and come beside the others
-    #[arg(value_name = "FILE|DIR", required = true)]
+    #[arg(value_name = "FILE|DIR", required_unless_present = "new_mesh_config")]
     paths: Vec<PathBuf>,
 
     /// The files are all that there is then: what is not in them is gone
-    #[arg(long)]
+    #[arg(long, requires = "paths")]
     replace: bool,
+
+    /// File with the MeshConfig that there is then [default: the one that there is now]
+    #[arg(long, value_name = "FILE")]
+    new_mesh_config: Option<PathBuf>,
 
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -45,8 +49,10 @@ pub(crate) struct Args {
     mesh: MeshFlags,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Report {
+    /// What keeps the files from being read; of such files nothing else is told.
+    errors: Vec<Finding>,
     proxies: Vec<ProxyChanges>,
     introduced: Vec<Finding>,
     mended: Vec<Finding>,
@@ -80,43 +86,52 @@ enum What {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let now = args.mesh.read_telling()?;
-    let edit = Described::read(&args.paths, None, false)?;
-    if !edit.errors.is_empty() {
-        let style = args.looks.style();
-        let errors = edit.errors.iter().cloned();
-        let errors: Vec<_> = errors.map(|error| Finding::of(&error.into())).collect();
-        output::print(&match args.output {
-            Output::Json => output::json(&errors)?,
-            Output::Table => errors.iter().map(|error| error.line(style)).collect(),
-        })?;
-        return Err(Exit(1).into());
-    }
-    let then = Described {
-        resources: match args.replace {
-            true => edit.resources,
-            false => overlay(&now.resources, edit.resources),
-        },
-        mesh: now.mesh.clone(),
-        errors: match args.replace {
-            true => Vec::new(),
-            false => now.errors.clone(),
-        },
-        lacks_authority: now.lacks_authority,
-        ..Described::default()
+    let edit = Described::read(&args.paths, args.new_mesh_config.as_deref(), false)?;
+    let report = match edit.errors.is_empty() {
+        true => compare(&now, &args.then(&now, edit)),
+        false => {
+            let errors = edit.errors.into_iter();
+            Report {
+                errors: errors.map(|error| Finding::of(&error.into())).collect(),
+                ..Report::default()
+            }
+        }
     };
-    let report = compare(&now, &then);
     output::print(&match args.output {
         Output::Json => output::json(&report)?,
         Output::Table => report.render(args.looks.style()),
     })?;
-    let is_worse = report
-        .introduced
-        .iter()
-        .any(|one| one.level == Level::Error);
-    match (is_worse, report.proxies.is_empty()) {
+    let mut introduced = report.introduced.iter();
+    let is_worse = introduced.any(|one| one.level == Level::Error);
+    match (
+        is_worse,
+        report.errors.is_empty() && report.proxies.is_empty(),
+    ) {
         (true, _) => Err(Exit(ERRORS).into()),
         (false, false) => Err(Exit(1).into()),
         (false, true) => Ok(()),
+    }
+}
+
+impl Args {
+    /// All that there is once the files are applied.
+    fn then(&self, now: &Described, edit: Described) -> Described {
+        Described {
+            resources: match self.replace {
+                true => edit.resources,
+                false => overlay(&now.resources, edit.resources),
+            },
+            mesh: match self.new_mesh_config {
+                Some(_) => edit.mesh,
+                None => now.mesh.clone(),
+            },
+            errors: match self.replace {
+                true => Vec::new(),
+                false => now.errors.clone(),
+            },
+            lacks_authority: now.lacks_authority,
+            ..Described::default()
+        }
     }
 }
 
@@ -157,6 +172,7 @@ fn compare(now: &Described, then: &Described) -> Report {
     };
     let proxies = names.into_iter().map(changes_of);
     Report {
+        errors: Vec::new(),
         proxies: proxies.filter(|one| !one.changes.is_empty()).collect(),
         introduced: only_in(&problems_after, &problems_before),
         mended: only_in(&problems_before, &problems_after),
@@ -231,7 +247,7 @@ fn differing<T: PartialEq>(
 
 impl Report {
     fn render(&self, style: Style) -> String {
-        let mut text = String::new();
+        let mut text: String = self.errors.iter().map(|error| error.line(style)).collect();
         for proxy in &self.proxies {
             text += &format!("{}\n", style.paint(Tone::Strong, &proxy.proxy));
             for one in &proxy.changes {
@@ -247,7 +263,7 @@ impl Report {
                 text += &format!("  {sign} {} {}{parts}\n", one.kind, one.name);
             }
         }
-        if self.proxies.is_empty() {
+        if self.proxies.is_empty() && self.errors.is_empty() {
             text += "nothing changes at any proxy\n";
         }
         for (title, findings) in [("New findings", &self.introduced), ("Gone", &self.mended)] {

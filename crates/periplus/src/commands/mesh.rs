@@ -1,6 +1,6 @@
 //! The mesh that is meant: directories of resources, or those of the control plane that runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -37,6 +37,11 @@ struct Files {
 }
 
 impl MeshFlags {
+    /// The file of the mesh configuration, if somebody has named it.
+    pub(super) fn mesh_config(&self) -> Option<&Path> {
+        self.mesh_config.as_deref()
+    }
+
     /// What its files say, and that everything is denied where it is because policies cannot be read.
     pub(super) fn read(&self) -> anyhow::Result<Described> {
         if !self.dir.is_empty() {

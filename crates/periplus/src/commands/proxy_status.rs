@@ -9,8 +9,8 @@ use super::output::{self, Column, Looks, Style, Table, Tone, clean, left, right}
 /// Flags.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "SYNCED: it runs on what it was sent last. STALE: it has not acknowledged that, or has refused \
-                        it. NOT SENT: nothing of this type was there to send.\n\n\
+    after_help = "SYNCED: it runs on what it was sent last. STALE: it has not acknowledged that. ERROR: it has \
+                        refused it. NOT SENT: nothing of this type was there to send.\n\n\
                         Exit codes: 0 all that are shown are in sync, 1 some are not, or there is no such proxy, 2 \
                         usage, 3 no control plane, 4 no answer in time."
 )]
@@ -35,11 +35,12 @@ pub(crate) struct Args {
 }
 
 /// The types, by istiod's names and by those of xDS.
-const TYPES: [(&str, &str); 4] = [
+const TYPES: [(&str, &str); 5] = [
     ("cluster", "CDS"),
     ("listener", "LDS"),
     ("endpoint", "EDS"),
     ("route", "RDS"),
+    ("secret", "SDS"),
 ];
 
 /// Runs the command.
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     match shown
         .iter()
-        .any(|row| TYPES.iter().any(|(key, _)| status(row, key) == "STALE"))
+        .any(|row| TYPES.iter().any(|(key, _)| is_bad(status(row, key))))
     {
         true => Err(super::outcome::Exit(1).into()),
         false => Ok(()),
@@ -125,18 +126,16 @@ fn summary(rows: &[Value], host: &str, style: Style) -> String {
     for row in rows {
         let has = |key: &&(&str, &str)| !row["resources"][key.0].is_null();
         let types: Vec<_> = TYPES.iter().filter(has).map(|(_, name)| *name).collect();
-        let stale: Vec<_> = (TYPES.iter())
-            .filter(|(key, _)| status(row, key) == "STALE")
-            .map(|(_, name)| *name)
-            .collect();
         let mut subscribed = format!("{} ({})", types.len(), types.join(","));
-        if !stale.is_empty() {
-            subscribed += &format!(", STALE: {}", stale.join(","));
+        let mut tone = Tone::Plain;
+        for wanted in ["STALE", "ERROR"] {
+            let such = TYPES.iter().filter(|(key, _)| status(row, key) == wanted);
+            let such: Vec<_> = such.map(|(_, name)| *name).collect();
+            if !such.is_empty() {
+                subscribed += &format!(", {wanted}: {}", such.join(","));
+                tone = Tone::Bad;
+            }
         }
-        let tone = match stale.is_empty() {
-            true => Tone::Plain,
-            false => Tone::Bad,
-        };
         let mut cells = head(row, host);
         cells.push((tone, subscribed));
         table.row(cells);
@@ -175,7 +174,7 @@ fn one(row: &Value, style: Style) -> String {
     let mut table = Table::new(&[
         left("TYPE"),
         left("STATUS"),
-        right("RESOURCES"),
+        right("NAMES"),
         left("SENT"),
         left("ACKED"),
         left("LAST ERROR"),
@@ -183,11 +182,16 @@ fn one(row: &Value, style: Style) -> String {
     for (key, name) in TYPES {
         let resource = &row["resources"][key];
         let status = status(row, key);
-        let names = resource["names"].as_array().map_or(0, Vec::len);
+        // Who asks for no names asks for all.
+        let names = match (resource.is_null(), resource["names"].as_u64()) {
+            (true, _) => "-".to_owned(),
+            (false, None) => "all".to_owned(),
+            (false, Some(count)) => count.to_string(),
+        };
         table.row(vec![
             (Tone::Plain, name.to_owned()),
             (tone(status), status.to_owned()),
-            (Tone::Plain, names.to_string()),
+            (Tone::Plain, names),
             (Tone::Plain, clean(text(resource, "sentVersion"))),
             (Tone::Plain, clean(text(resource, "ackedVersion"))),
             (Tone::Bad, clean(text(resource, "lastError"))),
@@ -205,9 +209,14 @@ fn status<'a>(row: &'a Value, key: &str) -> &'a str {
         .unwrap_or("NOT SENT")
 }
 
+/// Whether a proxy does not run on what it was sent.
+pub(super) fn is_bad(status: &str) -> bool {
+    matches!(status, "STALE" | "ERROR")
+}
+
 fn tone(status: &str) -> Tone {
     match status {
-        "STALE" => Tone::Bad,
+        status if is_bad(status) => Tone::Bad,
         "NOT SENT" => Tone::Faint,
         _ => Tone::Plain,
     }

@@ -1,11 +1,11 @@
 //! `periplus doctor tracing` names the first step on which spans get lost: the complaints of Istio's users, one by one.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::fake::control_plane;
 use super::{MESH, RULES, run_in};
 
 const PROVIDER: &str = "extensionProviders: [{name: z, zipkin: {service: zipkin.default.svc.cluster.local, port: 9411}}]\n";
@@ -164,41 +164,6 @@ fn the_first_step_that_fails_is_named() {
             "{complaint}: {steps:#?}"
         );
     }
-}
-
-/// A control plane that has nothing to tell but its proxies.
-fn control_plane(proxies: &[Value]) -> u16 {
-    let rows = Value::from(proxies).to_string();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let mut reader = BufReader::new(&stream);
-            let mut path = String::new();
-            let mut line = String::new();
-            while line != "\r\n" && reader.read_line(&mut line).is_ok_and(|n| n > 0) {
-                if path.is_empty() {
-                    path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-                }
-                if line != "\r\n" {
-                    line.clear();
-                }
-            }
-            let body = match path.as_str() {
-                "/debug/syncz" => rows.as_str(),
-                "/debug/certificates" => "null",
-                "/version" => r#"{"name": "fake", "version": "1"}"#,
-                _ => "[]",
-            };
-            // A client that has gone needs none.
-            let _ = write!(
-                &stream,
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            );
-        }
-    });
-    port
 }
 
 #[test]

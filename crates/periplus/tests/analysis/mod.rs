@@ -1,6 +1,10 @@
 //! The commands that explain files: `analyze`, `validate`, `explain`, `describe`, `authz`, `diff`; and what shells know.
 
+mod diff;
 mod doctor;
+mod explained;
+mod fake;
+mod golden;
 
 use std::path::Path;
 use std::process::Output;
@@ -219,7 +223,7 @@ fn thresholds_and_suppressions_are_istioctls() {
             "there is no workload `nobody`",
         ),
         (
-            vec!["explain", "https://a/", "--from", "shop", "--dir", "mesh"],
+            vec!["explain", "ftp://a/", "--from", "shop", "--dir", "mesh"],
             2,
             "cannot be looked into",
         ),
@@ -397,37 +401,6 @@ fn services_and_workloads_are_described() {
             mesh.path(),
             &["authz", "check", "reviews-v2", "--dir", "mesh"]
         )
-    );
-}
-
-#[test]
-fn a_change_is_told_before_it_is_made() {
-    let mesh = directory(RULES);
-    let edit = |name: &str, text: &str| std::fs::write(mesh.path().join(name), text).unwrap();
-    edit("same.yaml", RULES);
-    edit("other.yaml", &RULES.replace("subset: v1}", "subset: v2}"));
-    edit("wrong.yaml", &RULES.replace("subset: v1}", "subset: v4}"));
-    edit("broken.yaml", &RULES.replace("http:", "https:"));
-    let diff = |file| printed(mesh.path(), &["diff", file, "--dir", "mesh"]);
-    assert_eq!(diff("same.yaml"), "0\nnothing changes at any proxy\n");
-    insta::assert_snapshot!("diff", diff("other.yaml"));
-    insta::assert_snapshot!("diff_with_errors", diff("wrong.yaml"));
-    assert!(diff("broken.yaml").starts_with("1\nError [IST0106]"));
-    // What is wrong with another file stays so.
-    edit("mesh/other.yaml", "kind: [");
-    let beside = diff("same.yaml");
-    assert!(
-        beside.starts_with("0\nnothing changes at any proxy\n") && !beside.contains("Gone"),
-        "{beside}"
-    );
-    std::fs::remove_file(mesh.path().join("mesh/other.yaml")).unwrap();
-    let all = printed(
-        mesh.path(),
-        &["diff", "same.yaml", "--replace", "--dir", "mesh"],
-    );
-    assert!(
-        all.starts_with("79\n") && all.contains("- listener"),
-        "{all}"
     );
 }
 

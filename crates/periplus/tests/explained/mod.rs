@@ -1,136 +1,24 @@
-//! What `periplus explain` says of a request is what the proxy then does with it.
+//! What `periplus explain` says of a request is what the proxies then do with it.
+
+mod resources;
+pub(super) mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::bootstrap;
-use super::support::{Program, free_base, request};
+use self::world::{Entry, World};
+use super::support::{Answer, Program, free_base, request};
 
-/// So many requests are asked about, and sent.
+/// At least so many requests are asked about, and sent.
 const REQUESTS: usize = 500;
 
-fn resources(v1: u16, v2: u16, outbound: u16) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: store}}
-spec:
-  hosts: [store.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{{number: 80, name: http, protocol: HTTP}}]
-  workloadSelector: {{labels: {{app: store}}}}
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadEntry
-metadata: {{name: store-v1}}
-spec: {{address: 127.0.0.1, labels: {{app: store, version: v1, security.istio.io/tlsMode: disabled}}, ports: {{http: {v1}}}}}
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadEntry
-metadata: {{name: store-v2}}
-spec: {{address: 127.0.0.1, labels: {{app: store, version: v2, security.istio.io/tlsMode: disabled}}, ports: {{http: {v2}}}}}
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadEntry
-metadata: {{name: shop-v1}}
-spec: {{address: 127.0.0.1, labels: {{app: shop, version: v1}}, serviceAccount: shop, ports: {{http: 1}}}}
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {{name: shop}}
-spec:
-  workloadSelector: {{labels: {{app: shop}}}}
-  egress:
-  - port: {{number: {outbound}, protocol: HTTP_PROXY, name: http-proxy}}
-    bind: 127.0.0.1
-    captureMode: NONE
-    hosts: ['*/*']
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {{name: store}}
-spec:
-  host: store
-  subsets:
-  - {{name: v1, labels: {{version: v1}}}}
-  - {{name: v2, labels: {{version: v2}}}}
-  - {{name: v3, labels: {{version: v3}}}}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {{name: store}}
-spec:
-  hosts: [store]
-  http:
-  - match: [{{uri: {{exact: /exact}}, method: {{exact: POST}}}}]
-    route: [{{destination: {{host: store, subset: v2}}}}]
-  - match: [{{headers: {{end-user: {{exact: jason}}}}, uri: {{prefix: /a}}}}, {{queryParams: {{beta: {{exact: 'yes'}}}}}}]
-    route: [{{destination: {{host: store, subset: v2}}}}]
-  - match: [{{uri: {{regex: '/re/[0-9]+'}}}}]
-    route: [{{destination: {{host: store, subset: v1}}}}]
-  - match: [{{uri: {{prefix: /re}}, withoutHeaders: {{x-canary: {{}}}}}}]
-    directResponse: {{status: 418, body: {{string: tea}}}}
-  - match: [{{uri: {{prefix: /old}}}}]
-    redirect: {{uri: /a, redirectCode: 302}}
-  - match: [{{uri: {{exact: /nobody}}}}]
-    route: [{{destination: {{host: store, subset: v3}}}}]
-  - match: [{{uri: {{exact: /missing}}}}]
-    route: [{{destination: {{host: store, subset: v4}}}}]
-  - match: [{{uri: {{prefix: /shared}}}}]
-    route:
-    - {{destination: {{host: store, subset: v1}}, weight: 50}}
-    - {{destination: {{host: store, subset: v2}}, weight: 50}}
-  - match: [{{headers: {{x-canary: {{prefix: t}}}}}}]
-    route: [{{destination: {{host: store, subset: v2}}}}]
-  - match: [{{uri: {{prefix: /}}, method: {{exact: GET}}}}]
-    route: [{{destination: {{host: store, subset: v1}}}}]
-"
-    )
-}
-
-/// A server that answers with its port.
-pub(super) fn origin() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let mut head = Vec::new();
-                let mut byte = [0];
-                loop {
-                    // A connection that has ended ends this.
-                    while !head.ends_with(b"\r\n\r\n") {
-                        match stream.read(&mut byte) {
-                            Ok(1) => head.push(byte[0]),
-                            _ => return,
-                        }
-                    }
-                    head.clear();
-                    let body = port.to_string();
-                    let answer = format!(
-                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
-                        body.len()
-                    );
-                    if stream.write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    port
-}
-
-const HEADERS: [&[(&str, &str)]; 5] = [
+const HEADERS: [&[(&str, &str)]; 4] = [
     &[],
     &[("end-user", "jason")],
-    &[("end-user", "anna")],
-    &[("x-canary", "true")],
+    &[("end-user", "anna"), ("x-canary", "true")],
     &[("x-canary", "no"), ("end-user", "jason")],
 ];
 
@@ -139,20 +27,9 @@ fn any<'a>(random: &mut fastrand::Rng, of: &[&'a str]) -> &'a str {
 }
 
 /// A request as `explain` takes it: its method, and where to.
-fn generated(random: &mut fastrand::Rng) -> (String, String) {
-    let method = any(random, &["GET", "GET", "POST", "DELETE"]);
-    let host = any(
-        random,
-        &[
-            "store",
-            "store:80",
-            "store.default",
-            "STORE",
-            "store.default.svc.cluster.local",
-            "nobody.example",
-            "store:81",
-        ],
-    );
+fn generated(random: &mut fastrand::Rng, entry: &Entry) -> (String, String) {
+    let method = any(random, &["GET", "GET", "GET", "POST", "DELETE"]);
+    let host = any(random, entry.hosts);
     let path = any(
         random,
         &[
@@ -170,88 +47,181 @@ fn generated(random: &mut fastrand::Rng) -> (String, String) {
             "/shared",
             "/shared/1",
             "/b",
+            "/secure",
+            "/admin/x",
         ],
     );
     let query = any(random, &["", "", "?x=1", "?beta=yes", "?beta=no"]);
-    (method.to_owned(), format!("{host}{path}{query}"))
+    // A gateway has several ports.
+    let port = match entry.is_gateway {
+        true => format!(":{}", entry.port),
+        false => String::new(),
+    };
+    (method.to_owned(), format!("{host}{port}{path}{query}"))
+}
+
+/// What may come of a request: the status, and of 200 who answers.
+type Ends = BTreeSet<(u64, String)>;
+
+/// What a report says may come of it.
+fn ends(report: &Value, world: &World) -> Ends {
+    let nobody = String::new;
+    if report["action"] != "forward" {
+        return Ends::from([(report["status"].as_u64().unwrap(), nobody())]);
+    }
+    let mut ends = Ends::new();
+    for destination in report["destinations"].as_array().unwrap() {
+        let endpoints = destination["endpoints"].as_array().unwrap();
+        if endpoints.is_empty() {
+            ends.insert((503, nobody()));
+        }
+        for endpoint in endpoints {
+            let (_, port) = endpoint["address"]
+                .as_str()
+                .unwrap()
+                .rsplit_once(':')
+                .unwrap();
+            let port: u16 = port.parse().unwrap();
+            let refusal = endpoint["refusal"].as_str();
+            ends.insert(match (endpoint["allowed"].as_bool(), refusal) {
+                (Some(true), None) => {
+                    let mut origins = world.origins.iter();
+                    let (_, origin) = origins.find(|(at, _)| *at == port).unwrap();
+                    (200, origin.to_string())
+                }
+                (Some(false), Some(refusal)) => (refusal[..3].parse().unwrap(), nobody()),
+                // What depends on a token is refused without one.
+                (Some(false) | None, None) => (403, nobody()),
+                other => panic!("{other:?}: {endpoint:#}"),
+            });
+        }
+    }
+    ends
+}
+
+/// The name that the rule has whose line a report names.
+fn named<'t>(report: &Value, text: &'t str) -> Option<&'t str> {
+    let source = report["rule"]["source"].as_str()?;
+    let (_, line) = source.rsplit_once(':').unwrap();
+    let line: usize = line.parse().unwrap();
+    let line = text.lines().nth(line - 1).unwrap();
+    let begin = line
+        .find("rule-")
+        .unwrap_or_else(|| panic!("{source}: {line}"));
+    let name = &line[begin..];
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    Some(&name[..end.unwrap_or(name.len())])
 }
 
 #[test]
 fn the_proxy_does_what_was_explained() {
-    let base = free_base();
-    let [xds, monitoring, outbound, admin] = [base, base + 1, base + 2, base + 3];
-    let directory = tempfile::tempdir().unwrap();
-    let config = directory.path().join("config");
-    std::fs::create_dir(&config).unwrap();
-    let text = resources(origin(), origin(), outbound);
-    std::fs::write(config.join("mesh.yaml"), text).unwrap();
-    let file = directory.path().join("bootstrap.json");
-    std::fs::write(&file, bootstrap(xds, admin).to_string()).unwrap();
-    let config = config.to_str().unwrap().to_owned();
-    let (xds, monitoring) = (xds.to_string(), monitoring.to_string());
-    let mut control = Program::start(&[
-        "control",
-        "--dir",
-        &config,
-        "--xds-port",
-        &xds,
-        "--monitoring-port",
-        &monitoring,
-    ]);
-    control.wait_for(&["control plane is ready"]);
-    let mut proxy = Program::start(&["proxy", "-c", file.to_str().unwrap()]);
-    proxy.wait_for(&["proxy is ready"]);
-
+    let world = World::start();
     let mut random = fastrand::Rng::with_seed(7);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for headers in HEADERS {
-        let requests: Vec<_> = (0..REQUESTS / HEADERS.len())
-            .map(|_| generated(&mut random))
+    let mut rules = BTreeSet::new();
+    let [ada, bob, forged] = &world.tokens;
+    let groups: Vec<(Entry, Vec<(&str, String)>)> = (world.entries.into_iter())
+        .flat_map(|entry| {
+            let tokens = [None, Some(ada), Some(bob), Some(forged)];
+            let all = HEADERS.into_iter().zip(tokens);
+            all.map(move |(headers, token)| {
+                let headers = headers
+                    .iter()
+                    .map(|(name, value)| (*name, (*value).to_owned()));
+                let bearer = token.map(|token| ("authorization", format!("Bearer {token}")));
+                (entry, headers.chain(bearer).collect())
+            })
+        })
+        .collect();
+    let each = REQUESTS.div_ceil(groups.len());
+    for (entry, headers) in &groups {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        let reports = explain(&config, &requests, headers);
+        let requests: Vec<_> = (0..each).map(|_| generated(&mut random, entry)).collect();
+        let reports = explain(world.directory(), entry.from, &requests, &headers);
         for ((method, target), report) in requests.iter().zip(&reports) {
-            let answer = request(outbound, method, &format!("http://{target}"), headers, "");
-            let context = format!(
-                "{method} {target} {headers:?}: {} {}\n{report:#}",
-                answer.status, answer.body
+            let answer = request(
+                entry.port,
+                method,
+                &format!("http://{target}"),
+                &headers,
+                "",
             );
-            *seen
-                .entry(report["action"].as_str().unwrap().to_owned())
-                .or_default() += 1;
-            if report["action"] != "forward" {
-                assert_eq!(report["status"], answer.status, "{context}");
-                continue;
+            let context = format!(
+                "{} {method} {target} {headers:?}: {} {}\n{report:#}",
+                entry.from, answer.head, answer.body
+            );
+            check(&world, report, &answer, &context);
+            if let Some(rule) = named(report, &world.text) {
+                rules.insert(rule);
             }
-            let destinations = report["destinations"].as_array().unwrap();
-            let endpoints = destinations
-                .iter()
-                .flat_map(|one| one["endpoints"].as_array().unwrap());
-            let ports: BTreeSet<&str> = endpoints
-                .map(|one| one["address"].as_str().unwrap().rsplit(':').next().unwrap())
-                .collect();
-            match ports.is_empty() {
-                true => assert_eq!(answer.status, 503, "{context}"),
-                false => assert!(
-                    answer.status == 200 && ports.contains(&*answer.body),
-                    "{context}"
-                ),
+            let end = match answer.status {
+                302 | 418 => "by a rule",
+                200 => "answered",
+                401 => "a bad token",
+                403 => "denied",
+                404 | 502 => "no rule",
+                _ => "nobody there",
+            };
+            *seen.entry(end.to_owned()).or_default() += 1;
+            if report["destinations"]
+                .to_string()
+                .contains("\"allowed\":null")
+            {
+                *seen.entry("depends on a token".to_owned()).or_default() += 1;
             }
         }
     }
     // Each kind of end was among them, or the test says nothing.
-    for (action, least) in [("forward", 100), ("respond", 50), ("redirect", 5)] {
+    for (end, least) in [
+        ("by a rule", 10),
+        ("answered", 100),
+        ("a bad token", 10),
+        ("denied", 30),
+        ("no rule", 40),
+        ("nobody there", 20),
+        ("depends on a token", 3),
+    ] {
         assert!(
-            seen.get(action).is_some_and(|count| *count >= least),
-            "{seen:?}"
+            seen.get(end).is_some_and(|count| *count >= least),
+            "{end}: {seen:?}"
         );
+    }
+    let written = world.text.matches("rule-").count();
+    assert!(
+        rules.len() + 2 >= written,
+        "{written} rules, seen {rules:?}"
+    );
+}
+
+fn check(world: &World, report: &Value, answer: &Answer, context: &str) {
+    let ends = ends(report, world);
+    let body = match answer.status {
+        200 => answer.body.clone(),
+        _ => String::new(),
+    };
+    assert!(
+        ends.contains(&(answer.status.into(), body)),
+        "{ends:?}: {context}"
+    );
+    // What the proxy says itself for want of an endpoint is no answer of the rule's.
+    if answer.status != 503 {
+        let name = named(report, &world.text);
+        assert_eq!(answer.header("x-rule"), name, "{context}");
     }
 }
 
-fn explain(config: &str, requests: &[(String, String)], headers: &[(&str, &str)]) -> Vec<Value> {
+fn explain(
+    directory: &Path,
+    from: &str,
+    requests: &[(String, String)],
+    headers: &[(&str, &str)],
+) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
-    command.args([
-        "explain", "--from", "shop-v1", "--dir", config, "-o", "json",
-    ]);
+    command.args(["explain", "--from", from, "-o", "json", "--dir"]);
+    command.arg(directory.join("config"));
     for (name, value) in headers {
         command.args(["--header", &format!("{name}:{value}")]);
     }
@@ -270,12 +240,45 @@ fn explain(config: &str, requests: &[(String, String)], headers: &[(&str, &str)]
 
 /// What is denied because a policy cannot be read is told by whoever is asked why: of files that no control plane has
 /// seen yet, and of those of one that runs.
+/// One that calls, and one that is called.
+const SHOP: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: store}
+spec:
+  hosts: [store.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  workloadSelector: {labels: {app: store}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: store-v1}
+spec: {address: 127.0.0.1, labels: {app: store, version: v1}, serviceAccount: store, ports: {http: 1}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: shop-v1}
+spec: {address: 127.0.0.1, labels: {app: shop, version: v1}, serviceAccount: shop, ports: {http: 2}}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: shop}
+spec:
+  workloadSelector: {labels: {app: shop}}
+  egress:
+  - port: {number: OUTBOUND, protocol: HTTP_PROXY, name: http-proxy}
+    bind: 127.0.0.1
+    captureMode: NONE
+    hosts: ['*/*']
+";
+
 #[test]
 fn it_is_said_that_all_is_denied_because_a_policy_cannot_be_read() {
     let base = free_base();
     let [xds, monitoring] = [base.to_string(), (base + 1).to_string()];
     let directory = tempfile::tempdir().unwrap();
-    let text = resources(base + 2, base + 3, base + 4);
+    let text = SHOP.replace("OUTBOUND", &(base + 2).to_string());
     std::fs::write(directory.path().join("mesh.yaml"), text).unwrap();
     let broken = directory.path().join("strict.yaml");
     let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\

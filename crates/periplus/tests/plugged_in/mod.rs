@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use serde_json::json;
 
-use super::explained::origin;
+use super::explained::world::origin;
 use super::support::{Program, free_base, get, patiently, request};
 
 /// A root, and an intermediate authority that it has signed.

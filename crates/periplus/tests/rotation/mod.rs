@@ -3,7 +3,7 @@
 //!
 //! `PERIPLUS_ROTATION_SECONDS` says for how long (`cargo xtask rotate`), and makes times like those of a mesh of it.
 
-mod world;
+pub(crate) mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -91,6 +91,8 @@ impl World {
                 token_of: account,
                 secured,
                 admin,
+                role: "sidecar",
+                labels: json!({"app": account}),
             };
             proxy.start(envoy)
         };
@@ -130,6 +132,8 @@ impl World {
             token_of: "client",
             secured: self.secured,
             admin: self.ours.admin + 1,
+            role: "sidecar",
+            labels: json!({"app": "ours"}),
         };
         thief.start(None)
     }
@@ -173,20 +177,26 @@ fn text(path: &Path) -> &str {
 }
 
 /// A sidecar, and the files that it needs.
-struct Proxy<'a> {
-    directory: &'a Path,
-    account: &'a str,
+pub(crate) struct Proxy<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) account: &'a str,
     /// Whose token it has.
-    token_of: &'a str,
+    pub(crate) token_of: &'a str,
     /// The control plane's port with TLS.
-    secured: u16,
-    admin: u16,
+    pub(crate) secured: u16,
+    pub(crate) admin: u16,
+    /// `sidecar` or `router`.
+    pub(crate) role: &'static str,
+    pub(crate) labels: Value,
 }
 
 impl Proxy<'_> {
-    fn start(&self, envoy: Option<PathBuf>) -> Program {
+    pub(crate) fn start(&self, envoy: Option<PathBuf>) -> Program {
         let Self {
-            account, token_of, ..
+            account,
+            token_of,
+            role,
+            ..
         } = self;
         let file = |name: &str| {
             self.directory
@@ -202,11 +212,11 @@ impl Proxy<'_> {
         assert!(made.unwrap().success());
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let spec = Spec {
-            node_id: &format!("sidecar~127.0.0.1~{account}-v1.default~default.svc.cluster.local"),
+            node_id: &format!("{role}~127.0.0.1~{account}-v1.default~default.svc.cluster.local"),
             node_cluster: &format!("{account}.default"),
             metadata: &json!({
                 "NAMESPACE": "default",
-                "LABELS": {"app": account},
+                "LABELS": self.labels,
                 "SERVICE_ACCOUNT": account,
                 "INTERCEPTION_MODE": "NONE",
             }),

@@ -47,8 +47,7 @@ const LISTS: [&str; 2] = ["scope", "permission"];
 
 /// The issuers whose tokens a proxy checks, in the order of their names.
 fn rules<'a>(index: &'a Index, proxy: &Proxy) -> Vec<&'a JwtRule> {
-    let all = index.request_authentications().iter();
-    let own = all.filter(|entry| index.is_for(&entry.meta, &entry.spec.selector, proxy));
+    let own = index.request_authentications_of(proxy);
     let mut rules: Vec<_> = own.flat_map(|entry| &entry.spec.rules).collect();
     rules.sort_by(|one, other| one.issuer.cmp(&other.issuer));
     rules

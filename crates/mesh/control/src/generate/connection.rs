@@ -12,7 +12,6 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use periplus_resources::{ConnectionMatch, ConnectionRoute, Host, VirtualService};
 
 use super::intercept::chain;
-use super::listener::tcp;
 use super::proto::{any, uint32};
 use super::route::{Scope, cluster};
 use crate::index::Entry;
@@ -140,19 +139,30 @@ fn to_destinations(
     rule: &ConnectionRoute,
     scope: Scope<'_>,
 ) -> Filter {
-    if let [only] = rule.destinations.as_slice() {
-        return tcp(&cluster(&only.destination, scope));
-    }
-    let clusters = rule.destinations.iter().map(|weighted| ClusterWeight {
-        name: cluster(&weighted.destination, scope),
-        weight: weighted.weight,
-        ..ClusterWeight::default()
-    });
+    let (specifier, own_name) = match rule.destinations.as_slice() {
+        [only] => {
+            let name = cluster(&only.destination, scope);
+            (ClusterSpecifier::Cluster(name.clone()), name)
+        }
+        several => {
+            let clusters = several.iter().map(|weighted| ClusterWeight {
+                name: cluster(&weighted.destination, scope),
+                weight: weighted.weight,
+                ..ClusterWeight::default()
+            });
+            let clusters = WeightedCluster {
+                clusters: clusters.collect(),
+            };
+            let name = format!("{}.{}", entry.meta.name, entry.meta.namespace);
+            (ClusterSpecifier::WeightedClusters(clusters), name)
+        }
+    };
     let proxy = TcpProxy {
-        stat_prefix: format!("{}.{}", entry.meta.name, entry.meta.namespace),
-        cluster_specifier: Some(ClusterSpecifier::WeightedClusters(WeightedCluster {
-            clusters: clusters.collect(),
-        })),
+        stat_prefix: match rule.name.as_str() {
+            "" => own_name,
+            name => name.to_owned(),
+        },
+        cluster_specifier: Some(specifier),
         ..TcpProxy::default()
     };
     Filter {

@@ -19,30 +19,32 @@ use crate::proxy::Proxy;
 /// A server, and whose it is.
 pub(super) type Claim<'a> = (&'a Entry<Gateway>, &'a Server);
 
-/// The Gateways that are for a proxy.
-pub(crate) fn gateways_of<'a>(
-    index: &'a Index,
-    proxy: &'a Proxy,
-) -> impl Iterator<Item = &'a Entry<Gateway>> {
-    let all = index.gateways().iter();
-    all.chain(&index.gateway_api().gateways)
-        .filter(|gateway| serves(proxy, &gateway.spec))
+impl Index {
+    /// The Gateways, in whatever form they are written, that a proxy serves.
+    pub(crate) fn gateways_of(&self, proxy: &Proxy) -> impl Iterator<Item = &Entry<Gateway>> {
+        let all = self.gateways().iter().chain(&self.gateway_api().gateways);
+        all.filter(|gateway| serves(proxy, &gateway.spec))
+    }
+
+    /// Their servers, with the ports that the proxy listens on for them.
+    pub fn servers_of(
+        &self,
+        proxy: &Proxy,
+    ) -> impl Iterator<Item = (u16, (&Entry<Gateway>, &Server))> {
+        self.gateways_of(proxy)
+            .flat_map(|gateway| {
+                let servers = gateway.spec.servers.iter();
+                servers.map(move |server| (gateway, server))
+            })
+            .map(|claim| (listening_port(self, proxy, claim.1.port.number), claim))
+    }
 }
 
 pub(super) fn add(index: &Index, proxy: &Proxy, made: &mut Generated) {
-    let servers = gateways_of(index, proxy)
-        .flat_map(|gateway| {
-            gateway
-                .spec
-                .servers
-                .iter()
-                .map(move |server| (gateway, server))
-        })
-        .map(|(gateway, server)| {
-            let port = listening_port(index, proxy, server.port.number);
-            let bind = server.bind.unwrap_or_else(|| default_bind(proxy));
-            ((port, bind), (gateway, server))
-        });
+    let servers = index.servers_of(proxy).map(|(port, (gateway, server))| {
+        let bind = server.bind.unwrap_or_else(|| default_bind(proxy));
+        ((port, bind), (gateway, server))
+    });
     let by_address = group_by(servers);
     if by_address.is_empty() {
         made.notes

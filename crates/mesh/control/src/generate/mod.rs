@@ -45,7 +45,6 @@ use periplus_resources::{Host, Meta, Sidecar};
 use periplus_xds::type_url;
 
 use self::cluster::Clusters;
-pub(crate) use self::gateway::gateways_of;
 use crate::index::{Index, Side};
 use crate::proxy::{Proxy, Role};
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
-use periplus_resources::{Egress, GatewayRef, Host, Port, Sidecar, VirtualService};
+use periplus_resources::{Egress, GatewayRef, Host, Port, Semantics, Sidecar};
 
 use super::Generated;
 use super::listener::{Routes, listener};
@@ -13,7 +13,7 @@ use super::order::{in_order, ranked_routes};
 use super::proto::boolean;
 use super::route::{Scope, block_all, routes, service_route, virtual_host};
 use super::session;
-use crate::index::{Entry, Index, Service};
+use crate::index::{Index, Service};
 use crate::names;
 use crate::proxy::Proxy;
 
@@ -143,22 +143,9 @@ pub(super) fn service_routes(
         port: port.number,
         is_secure: false,
     };
-    let by_istio = index.mesh_routing(&proxy.namespace, &service.host);
-    // One without rules for requests leaves them alone.
-    let by_istio = by_istio.filter(|entry| !entry.spec.http.is_empty());
-    // A route goes before a VirtualService for wider hosts only.
-    let is_for_host = |entry: &&Entry<VirtualService>| entry.spec.hosts.contains(&service.host);
-    let by_api = index.mesh_routes(&proxy.namespace, &service.host, port.number);
-    if !by_api.is_empty() && by_istio.filter(is_for_host).is_none() {
-        let host = &service.host;
-        let ranked = by_api
-            .iter()
-            .flat_map(|entry| ranked_routes(entry, scope, host));
-        return in_order(ranked.collect());
-    }
-    match by_istio {
-        Some(entry) => routes(entry, scope),
-        None => {
+    let rules = index.rules_for_requests(&proxy.namespace, &service.host, port.number);
+    match rules.as_slice() {
+        [] => {
             let cluster = names::outbound_cluster(port.number, "", host);
             let operation = format!("{}/*", names::host_port(host, port.number));
             let hash_policy = scope.hash_policy(&service.host, "", port.number);
@@ -166,6 +153,12 @@ pub(super) fn service_routes(
             let mut route = service_route(cluster, operation, hash_policy, session);
             route.tracing = scope.tracing("");
             vec![route]
+        }
+        [entry] if entry.spec.semantics == Semantics::Istio => routes(entry, scope),
+        of_api => {
+            let of_api = of_api.iter();
+            let ranked = of_api.flat_map(|entry| ranked_routes(entry, scope, &service.host));
+            in_order(ranked.collect())
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod code;
 mod gateway_api;
 mod kubernetes;
 mod mutual_tls;
+mod named;
 mod problem;
 mod rules;
 mod secrets;
@@ -29,6 +30,7 @@ pub use self::code::{CODES, Code};
 use self::gateway_api::Lowered;
 pub use self::gateway_api::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
 use self::kubernetes::Objects;
+pub use self::named::RuleAt;
 pub(crate) use self::problem::attribute;
 pub use self::problem::{About, Problem, Severity};
 pub use self::rules::ConnectionRules;
@@ -303,9 +305,10 @@ impl Index {
         policies.find(|entry| entry.meta.namespace == namespace && entry.meta.name == name)
     }
 
-    /// What is asked of those that connect to a port of a workload.
-    pub fn mutual_tls(&self, proxy: &Proxy, port: u16) -> MutualTls {
-        self.mutual_tls_of(&proxy.namespace, &proxy.labels, port)
+    /// What is asked of those that connect to a port of a workload, and the PeerAuthentication that says so; none if
+    /// nobody says anything.
+    pub fn mutual_tls(&self, proxy: &Proxy, port: u16) -> (MutualTls, Option<&Meta>) {
+        self.decided_mutual_tls(&proxy.namespace, &proxy.labels, port)
     }
 
     /// How much of the requests that a proxy's workload sends (or, at a gateway, gets) is traced, in percent, and by
@@ -318,6 +321,15 @@ impl Index {
     /// All rules about tokens.
     pub fn request_authentications(&self) -> &[Entry<RequestAuthentication>] {
         &self.request_authentications
+    }
+
+    /// Those for a proxy's workload.
+    pub fn request_authentications_of(
+        &self,
+        proxy: &Proxy,
+    ) -> impl Iterator<Item = &Entry<RequestAuthentication>> {
+        let all = self.request_authentications.iter();
+        all.filter(|entry| self.is_for(&entry.meta, &entry.spec.selector, proxy))
     }
 
     /// Whether something about workloads is about that of a proxy.

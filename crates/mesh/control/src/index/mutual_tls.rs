@@ -1,6 +1,6 @@
 //! What PeerAuthentications ask of those that connect to a workload.
 
-use periplus_resources::{ClientTls, Labels, MutualTls, PeerAuthentication};
+use periplus_resources::{ClientTls, Labels, Meta, MutualTls, PeerAuthentication};
 
 use super::{Entry, Index, Problem, code};
 use crate::proxy::is_subset;
@@ -22,8 +22,18 @@ impl Index {
     /// What is asked at a port of a workload: the port's own mode, else that of the workload, of its namespace, of
     /// the mesh. At each of these, the oldest resource counts.
     pub(crate) fn mutual_tls_of(&self, namespace: &str, labels: &Labels, port: u16) -> MutualTls {
+        self.decided_mutual_tls(namespace, labels, port).0
+    }
+
+    /// The same, and the resource that says so, if one does.
+    pub(super) fn decided_mutual_tls(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        port: u16,
+    ) -> (MutualTls, Option<&Meta>) {
         if !self.has_authority {
-            return MutualTls::Disable;
+            return (MutualTls::Disable, None);
         }
         let of_workload = self.peer_authentications.iter().find(|entry| {
             entry.meta.namespace == namespace
@@ -31,17 +41,17 @@ impl Index {
                 && is_subset(&entry.spec.selector, labels)
         });
         let of_all = |namespace: &str| {
-            let mode = |entry: &Entry<PeerAuthentication>| entry.spec.mode;
-            self.peer_authentication_of(namespace).and_then(mode)
+            let entry = self.peer_authentication_of(namespace)?;
+            Some((entry.spec.mode?, Some(&entry.meta)))
         };
         of_workload
             .and_then(|entry| {
                 let of_port = entry.spec.ports.get(&port).copied().flatten();
-                of_port.or(entry.spec.mode)
+                Some((of_port.or(entry.spec.mode)?, Some(&entry.meta)))
             })
             .or_else(|| of_all(namespace))
             .or_else(|| of_all(&self.mesh().root_namespace))
-            .unwrap_or(MutualTls::Permissive)
+            .unwrap_or((MutualTls::Permissive, None))
     }
 
     /// The resource that is for all of a namespace.

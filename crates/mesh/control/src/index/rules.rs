@@ -56,6 +56,53 @@ impl Index {
         places.filter_map(|place| self.destination_rules.get(place))
     }
 
+    /// All routing rules, in whatever form they are written.
+    pub fn rules(&self) -> impl Iterator<Item = &Entry<VirtualService>> {
+        let lowered = &self.gateway_api().rules;
+        self.virtual_services().iter().chain(lowered)
+    }
+
+    /// The rules for requests to a port of a service, as the sidecars of a namespace have them: those of Gateway API, or
+    /// else those of one VirtualService.
+    pub(crate) fn rules_for_requests(
+        &self,
+        namespace: &str,
+        host: &Host,
+        port: u16,
+    ) -> Vec<&Entry<VirtualService>> {
+        let by_istio = self.mesh_routing(namespace, host);
+        // One without rules for requests leaves them alone.
+        let by_istio = by_istio.filter(|entry| !entry.spec.http.is_empty());
+        // A route goes before a VirtualService for wider hosts only.
+        let is_for_host = |entry: &&Entry<VirtualService>| entry.spec.hosts.contains(host);
+        let by_api = self.mesh_routes(namespace, host, port);
+        match by_api.is_empty() || by_istio.filter(is_for_host).is_some() {
+            true => by_istio.into_iter().collect(),
+            false => by_api,
+        }
+    }
+
+    /// The resources with rules for requests and connections to a service, as the sidecars of a namespace have them.
+    pub fn rules_of_service(
+        &self,
+        namespace: &str,
+        service: &Service,
+    ) -> Vec<&Entry<VirtualService>> {
+        let ports = service.ports().iter();
+        let of_requests =
+            ports.flat_map(|port| self.rules_for_requests(namespace, &service.host, port.number));
+        let of_connections = self.mesh_routing(namespace, &service.host);
+        let of_connections =
+            of_connections.filter(|entry| !entry.spec.tls.is_empty() || !entry.spec.tcp.is_empty());
+        let mut all: Vec<&Entry<VirtualService>> = Vec::new();
+        for entry in of_requests.chain(of_connections) {
+            if !all.iter().any(|other| std::ptr::eq(*other, entry)) {
+                all.push(entry);
+            }
+        }
+        all
+    }
+
     /// The VirtualService that routes a host for the sidecars of a namespace. Only one does: the most
     /// specific, and of those the one in the proxy's own namespace, then by namespace and name.
     pub fn mesh_routing(&self, namespace: &str, host: &Host) -> Option<&Entry<VirtualService>> {

@@ -105,7 +105,7 @@ async fn those_who_refuse_or_never_answer_hold_up_nobody() {
     assert_eq!(cluster("v1")["status"], "SYNCED");
     assert_eq!(cluster("silent")["status"], "STALE");
     assert_eq!(cluster("silent")["lastError"], Value::Null);
-    assert_eq!(cluster("refuses")["status"], "STALE");
+    assert_eq!(cluster("refuses")["status"], "ERROR");
     let error = cluster("refuses")["lastError"].as_str().unwrap_or_default();
     assert!(error.contains("not today"), "{error}");
     let (_, metrics) = plane.get("/metrics").await;

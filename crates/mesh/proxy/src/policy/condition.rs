@@ -1,7 +1,7 @@
 //! What a policy asks about a request or a connection.
 
 use crate::http1::request::RequestHead;
-use crate::policy::{Asked, MetadataMatch};
+use crate::policy::{Asked, MetadataMatch, jwt};
 use crate::route::matches_header;
 use crate::snapshot::{Cidr, HeaderMatch, ValueMatch};
 use crate::tls::Secured;
@@ -43,6 +43,11 @@ impl From<HeaderMatch> for Condition {
 }
 
 impl Condition {
+    /// Whether it asks what a token says.
+    pub(crate) fn is_about_tokens(&self) -> bool {
+        matches!(self, Self::Metadata(metadata) if metadata.filter == jwt::FILTER)
+    }
+
     /// Whether it holds.
     pub(crate) fn holds(&self, asked: &Asked<'_>) -> bool {
         let subject = asked.subject;

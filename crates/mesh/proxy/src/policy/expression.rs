@@ -148,6 +148,26 @@ impl Program {
         }
         at == HOLDS
     }
+
+    /// The same where nobody has looked at the tokens of the request; none if what they say decides.
+    pub(crate) fn holds_untold(&self, asked: &Asked<'_>) -> Option<bool> {
+        // What follows a test stands before it.
+        let mut said: Vec<Option<bool>> = Vec::with_capacity(self.tests.len());
+        let at = |said: &[Option<bool>], place: usize| match place {
+            HOLDS => Some(true),
+            DOES_NOT => Some(false),
+            place => said[place],
+        };
+        for test in &self.tests {
+            let (holds, does_not) = (at(&said, test.holds), at(&said, test.does_not));
+            said.push(match test.condition.is_about_tokens() {
+                true => holds.filter(|_| holds == does_not),
+                false if test.condition.holds(asked) => holds,
+                false => does_not,
+            });
+        }
+        at(&said, self.begin)
+    }
 }
 
 #[cfg(test)]
@@ -155,10 +175,11 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::policy::{Metadata, Subject};
+    use crate::policy::jwt::FILTER;
+    use crate::policy::{Metadata, MetadataMatch, Subject, ValueTest};
 
     /// Builds an expression from a text in prefix form: `&`, `|` and `!` begin a group that `)` ends;
-    /// `1` holds and `0` does not.
+    /// `1` holds and `0` does not; what `?` does, a token says.
     fn parse(text: &mut std::str::Chars<'_>, into: &mut Expression) {
         while let Some(character) = text.next() {
             let how = match character {
@@ -168,6 +189,15 @@ mod tests {
                 }
                 '0' => {
                     into.test(Condition::DestinationPort(0, 0));
+                    continue;
+                }
+                '?' => {
+                    into.test(Condition::Metadata(MetadataMatch {
+                        filter: FILTER.to_owned(),
+                        path: vec!["payload".to_owned()],
+                        value: ValueTest::Present,
+                        invert: false,
+                    }));
                     continue;
                 }
                 '&' => Combination::All,
@@ -220,7 +250,26 @@ mod tests {
             let mut expression = Expression::default();
             parse(&mut text.chars(), &mut expression);
             let program = expression.compile();
-            assert_eq!(program.holds(&Asked::of(&subject)), expected, "{text}");
+            let asked = Asked::of(&subject);
+            assert_eq!(program.holds(&asked), expected, "{text}");
+            assert_eq!(program.holds_untold(&asked), Some(expected), "{text}");
+        }
+        for (text, expected) in [
+            ("?", None),
+            ("!?)", None),
+            ("&1?)", None),
+            ("&?0)", Some(false)),
+            ("|0?)", None),
+            ("|?1)", Some(true)),
+            ("!?1)", Some(false)),
+            ("!&?0))", Some(true)),
+            ("&|?0)!?)1)", None),
+        ] {
+            let mut expression = Expression::default();
+            parse(&mut text.chars(), &mut expression);
+            let program = expression.compile();
+            let said = program.holds_untold(&Asked::of(&subject));
+            assert_eq!(said, expected, "{text}");
         }
     }
 }

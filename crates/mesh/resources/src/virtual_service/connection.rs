@@ -11,6 +11,8 @@ use crate::view::{Object, Shape, View};
 /// A rule for connections: of TCP (`tcp`), or of TLS that is passed through (`tls`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionRoute {
+    /// What its connections are counted as; empty is Istio's own name, as in every file.
+    pub name: String,
     /// The conditions: one must hold, none is always true.
     pub matches: Vec<ConnectionMatch>,
     /// Where connections go, chosen by weight; those of weight zero are left out already.
@@ -89,6 +91,7 @@ impl ConnectionRoute {
             }
         }
         Some(Self {
+            name: String::new(),
             matches,
             destinations,
             at: At(view.at()),

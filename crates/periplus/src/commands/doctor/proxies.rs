@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::step::Step;
 use crate::commands::client::{Client, Failure, Peer};
 use crate::commands::instant;
-use crate::commands::proxy_status::text;
+use crate::commands::proxy_status::{is_bad, text};
 
 /// A proxy's admin port, as its bootstrap has told the control plane.
 pub(super) const ADMIN: Peer = Peer {
@@ -26,7 +26,7 @@ pub(super) fn in_sync(rows: &[Value]) -> Step {
     for row in rows {
         for (kind, resource) in row["resources"].as_object().into_iter().flatten() {
             let error = text(resource, "lastError");
-            if text(resource, "status") == "STALE" {
+            if is_bad(text(resource, "status")) {
                 let why = match error {
                     "" => "has not acknowledged",
                     error => error,

@@ -3,13 +3,23 @@
 use std::net::SocketAddr;
 
 use periplus_control::Workload;
-use periplus_proxy::explain::{Asked, Explained, Explainer};
+use periplus_proxy::explain::{self, Asked, Explained, Explainer, Security, Tokens};
 use periplus_proxy::snapshot::Direction;
 use periplus_resources::Host;
 
 use super::CLIENT_PORT;
-use super::report::{Destination, Endpoint};
+use super::report::{Decision, Destination, Endpoint, Step, allowed};
 use super::scene::{Scene, origin};
+use crate::commands::authz;
+
+/// A request as it comes to the workloads behind a cluster.
+#[derive(Clone, Copy)]
+pub(super) struct Behind<'a> {
+    pub(super) head: &'a str,
+    pub(super) tokens: Tokens<'a>,
+    /// The server that the client asks for by TLS of its own, which nobody ends.
+    pub(super) server_name: Option<&'a str>,
+}
 
 impl Scene {
     /// The clusters of these weights, with all that answers there.
@@ -18,7 +28,7 @@ impl Scene {
         from: &Workload,
         explainer: &Explainer,
         clusters: &[(String, u32)],
-        head: &str,
+        behind: Behind<'_>,
     ) -> anyhow::Result<Vec<Destination>> {
         let total: u32 = clusters.iter().map(|(_, weight)| weight).sum();
         let mut destinations = Vec::new();
@@ -33,7 +43,7 @@ impl Scene {
             };
             for endpoint in &cluster.endpoints {
                 let is_secured = endpoint.transport.tls.is_some();
-                let one = self.endpoint(from, endpoint.address, (is_secured, head))?;
+                let one = self.endpoint(from, (endpoint.address, is_secured), behind)?;
                 destination.endpoints.push(one);
             }
             destination.is_elsewhere =
@@ -80,13 +90,13 @@ impl Scene {
     fn endpoint(
         &self,
         from: &Workload,
-        address: SocketAddr,
-        (is_secured, head): (bool, &str),
+        (address, is_secured): (SocketAddr, bool),
+        behind: Behind<'_>,
     ) -> anyhow::Result<Endpoint> {
         let mut endpoint = Endpoint {
             address: address.to_string(),
             mutual_tls: is_secured,
-            allowed: true,
+            allowed: Some(true),
             ..Endpoint::default()
         };
         let all = self.index.described();
@@ -112,39 +122,48 @@ impl Scene {
         else {
             return Ok(endpoint);
         };
+        let (mode, by) = self.index.mutual_tls(&workload.proxy, address.port());
+        endpoint.peer_authentication =
+            by.map(|meta| Step::new(authz::mode(mode), vec![origin(meta)]));
         let principal = from.principal(&self.index);
-        let principal = principal.filter(|_| is_secured);
         let asked = Asked {
-            head: head.as_bytes(),
+            head: behind.head.as_bytes(),
             from: SocketAddr::new(from.proxy.ip, CLIENT_PORT),
             to: address,
-            principal: principal.as_deref(),
+            security: match (is_secured, behind.server_name) {
+                (true, _) => Security::Mesh(principal.as_deref()),
+                (false, Some(name)) => Security::Tls(name),
+                (false, None) => Security::Plaintext,
+            },
+            tokens: behind.tokens,
         };
-        let decisions = match explainer.explain(listener, &asked) {
+        match explainer.explain(listener, &asked) {
             Explained::Request(routed) => {
-                endpoint.others = routed.others;
-                routed.decisions
+                endpoint.others = self.steps(&workload.proxy, &routed.others, None);
+                endpoint.refusal = (routed.refused).map(|(status, why)| format!("{status}, {why}"));
+                endpoint.decisions = self.decisions(&routed.decisions);
             }
-            Explained::Passed { decisions, .. } => decisions,
+            Explained::Passed { decisions, .. } => endpoint.decisions = self.decisions(&decisions),
             Explained::NoChain => {
-                endpoint.allowed = false;
-                endpoint.refusal = Some(match is_secured {
+                let why = match is_secured {
                     true => "it does not take mutual TLS",
                     false => "it takes nothing but mutual TLS",
-                });
-                return Ok(endpoint);
+                };
+                endpoint.refusal = Some(why.to_owned());
             }
-            Explained::Refused { reason, .. } => {
-                endpoint.allowed = false;
-                endpoint.refusal = Some(reason);
-                return Ok(endpoint);
+            Explained::Refused { status, reason } => {
+                endpoint.refusal = Some(format!("{status}, {reason}"));
             }
+        }
+        endpoint.allowed = match endpoint.refusal {
+            Some(_) => Some(false),
+            None => allowed(&endpoint.decisions),
         };
-        endpoint.decisions = decisions.iter().map(|one| self.decision(one)).collect();
-        endpoint.allowed = endpoint
-            .decisions
-            .iter()
-            .all(|one| one.allowed || one.is_dry_run);
         Ok(endpoint)
+    }
+
+    /// Decisions, and where their policies are written.
+    pub(super) fn decisions(&self, decisions: &[explain::Decision]) -> Vec<Decision> {
+        decisions.iter().map(|one| self.decision(one)).collect()
     }
 }

@@ -23,6 +23,8 @@ pub(super) enum Action {
     Forward,
     Respond,
     Redirect,
+    /// It is refused before a rule is asked, or there is none for it.
+    Refuse,
     /// The bytes of the connection are passed on.
     Pass,
     /// There is nobody who would take it.
@@ -36,14 +38,22 @@ pub(super) struct Report {
     request: String,
     from: String,
     pub(super) listener: String,
+    /// Why there is such a listener.
+    pub(super) listener_sources: Vec<Origin>,
     pub(super) route_configuration: String,
     pub(super) virtual_host: String,
     pub(super) rule: Option<Origin>,
+    /// What decides in place of a rule.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) why_no_rule: String,
+    /// The rule is in a form that answers nothing by itself but that it leads nowhere.
+    #[serde(skip)]
+    pub(super) is_lowered: bool,
     pub(super) action: Action,
     /// The answer's, if the proxy answers itself.
     pub(super) status: Option<u16>,
     pub(super) decisions: Vec<Decision>,
-    pub(super) others: Vec<&'static str>,
+    pub(super) others: Vec<Step>,
     pub(super) is_rewritten: bool,
     pub(super) destinations: Vec<Destination>,
     /// In words.
@@ -55,9 +65,10 @@ pub(super) struct Report {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Decision {
     pub(super) action: &'static str,
-    pub(super) allowed: bool,
+    /// None if what the request's token says decides.
+    pub(super) allowed: Option<bool>,
     pub(super) is_dry_run: bool,
-    /// The one that matched.
+    /// The one that matched, or that asks what the token says.
     pub(super) policy: Option<Origin>,
 }
 
@@ -86,11 +97,59 @@ pub(super) struct Endpoint {
     pub(super) workload: Option<String>,
     pub(super) source: Option<String>,
     pub(super) mutual_tls: bool,
-    pub(super) allowed: bool,
-    pub(super) refusal: Option<&'static str>,
+    /// What PeerAuthentications ask for: the mode, and the one that says so.
+    pub(super) peer_authentication: Option<Step>,
+    /// None if what the request's token says decides.
+    pub(super) allowed: Option<bool>,
+    pub(super) refusal: Option<String>,
     pub(super) decisions: Vec<Decision>,
     /// What else its proxy does before it lets the request in.
-    pub(super) others: Vec<&'static str>,
+    pub(super) others: Vec<Step>,
+}
+
+/// Something that is done, and the resources that say so.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Step {
+    pub(super) what: String,
+    pub(super) by: Vec<Origin>,
+}
+
+impl Step {
+    pub(super) fn new(what: &str, by: Vec<Origin>) -> Self {
+        Self {
+            what: what.to_owned(),
+            by,
+        }
+    }
+
+    fn render(&self) -> String {
+        match self.by.is_empty() {
+            true => self.what.clone(),
+            false => format!("{}: {}", self.what, list(&self.by)),
+        }
+    }
+}
+
+fn list(origins: &[Origin]) -> String {
+    let origins = origins.iter();
+    let origins: Vec<_> = origins.map(Origin::render).collect();
+    origins.join(", ")
+}
+
+impl Origin {
+    fn render(&self) -> String {
+        format!("{} ({})", self.resource, self.source)
+    }
+}
+
+/// Whether all of these allow it; none if a token decides.
+pub(super) fn allowed(decisions: &[Decision]) -> Option<bool> {
+    let enforced = decisions.iter().filter(|one| !one.is_dry_run);
+    let said: Vec<_> = enforced.map(|one| one.allowed).collect();
+    match said.contains(&Some(false)) {
+        true => Some(false),
+        false => (!said.contains(&None)).then_some(true),
+    }
 }
 
 impl Decision {
@@ -101,9 +160,10 @@ impl Decision {
             false => "",
         };
         match (&self.policy, self.action) {
-            (Some(policy), action) => {
-                format!("{} ({}) says {action}{dry}", policy.resource, policy.source)
+            (Some(policy), action) if self.allowed.is_none() => {
+                format!("{} says {action} or not{dry}", policy.render())
             }
+            (Some(policy), action) => format!("{} says {action}{dry}", policy.render()),
             (None, "ALLOW") => format!("no ALLOW policy matches{dry}"),
             (None, action) => format!("no {action} policy matches{dry}"),
         }
@@ -116,9 +176,12 @@ impl Report {
             request: request.text.clone(),
             from: from.name(),
             listener: String::new(),
+            listener_sources: Vec::new(),
             route_configuration: String::new(),
             virtual_host: String::new(),
             rule: None,
+            why_no_rule: String::new(),
+            is_lowered: false,
             action: Action::Nothing,
             status: None,
             decisions: Vec::new(),
@@ -131,11 +194,32 @@ impl Report {
 
     /// Whether somebody answers who was meant to.
     pub(super) fn is_answered(&self) -> bool {
+        if self.depends() {
+            return false;
+        }
         match self.action {
             Action::Forward | Action::Pass => self.destinations.iter().all(Destination::is_good),
             Action::Redirect => true,
-            Action::Respond => self.rule.is_some(),
-            Action::Nothing => false,
+            Action::Respond => self.rule.is_some() && !self.is_lowered,
+            Action::Refuse | Action::Nothing => false,
+        }
+    }
+
+    /// Whether what the request's token says decides what becomes of it.
+    fn depends(&self) -> bool {
+        let endpoints = self.destinations.iter().flat_map(|one| &one.endpoints);
+        let allowed: Vec<_> = endpoints.map(|one| one.allowed).collect();
+        let is_open = allowed.contains(&None) && !allowed.contains(&Some(false));
+        self::allowed(&self.decisions).is_none() || is_open
+    }
+
+    /// Says so.
+    pub(super) fn tell_dependence(&mut self) {
+        if self.depends() {
+            self.answer = format!(
+                "depends on what its token says, which --jwt-claims tells; if that allows it: {}",
+                self.answer
+            );
         }
     }
 
@@ -147,7 +231,8 @@ impl Report {
             .iter()
             .find(|one| one.endpoints.is_empty() && !one.is_elsewhere);
         let endpoints = self.destinations.iter().flat_map(|one| &one.endpoints);
-        let refused = endpoints.filter(|one| !one.allowed).count();
+        let refused = endpoints.filter(|one| one.allowed == Some(false));
+        let refused = refused.count();
         let share = |destination: &Destination| match destination.percent {
             100.0 => String::new(),
             percent => format!(" for {percent:.0} % of them"),
@@ -185,7 +270,11 @@ impl Report {
             let _ = writeln!(text, "  {name:<9} {value}");
         };
         if !self.listener.is_empty() {
-            line("listener", &self.listener);
+            let sources = match self.listener_sources.is_empty() {
+                true => String::new(),
+                false => format!(" by {}", list(&self.listener_sources)),
+            };
+            line("listener", &format!("{}{sources}", self.listener));
         }
         if !self.virtual_host.is_empty() {
             line(
@@ -194,15 +283,17 @@ impl Report {
             );
         }
         match &self.rule {
-            Some(rule) => line("rule", &format!("{} ({})", rule.resource, rule.source)),
-            None if !self.virtual_host.is_empty() => line("rule", "none: the service's own route"),
+            Some(rule) => line("rule", &rule.render()),
+            None if !self.why_no_rule.is_empty() => {
+                line("rule", &format!("none: {}", self.why_no_rule));
+            }
             None => {}
         }
         for decision in &self.decisions {
             line("policy", &decision.why());
         }
         for other in &self.others {
-            line("besides", other);
+            line("besides", &other.render());
         }
         if self.is_rewritten {
             line(
@@ -213,7 +304,7 @@ impl Report {
         for destination in &self.destinations {
             line("to", &destination.render(style));
             if let Some(rule) = &destination.destination_rule {
-                line("", &format!("by {} ({})", rule.resource, rule.source));
+                line("", &format!("by {}", rule.render()));
             }
             for endpoint in &destination.endpoints {
                 line("", &endpoint.render(style));
@@ -235,7 +326,7 @@ impl Report {
 impl Destination {
     fn is_good(&self) -> bool {
         let is_there = !self.endpoints.is_empty() || self.is_elsewhere;
-        !self.is_missing && is_there && self.endpoints.iter().all(|endpoint| endpoint.allowed)
+        !self.is_missing && is_there && self.endpoints.iter().all(|one| one.allowed == Some(true))
     }
 
     fn render(&self, style: Style) -> String {
@@ -271,22 +362,22 @@ impl Endpoint {
             true => ", mutual TLS",
             false => ", plaintext",
         };
-        if let Some(refusal) = self.refusal {
+        if let Some(asked) = &self.peer_authentication {
+            text += &format!(", {}", asked.render());
+        }
+        if let Some(refusal) = &self.refusal {
             text += &style.paint(Tone::Bad, &format!(", refused: {refusal}"));
         }
         for decision in &self.decisions {
-            let tone = match decision.allowed {
-                true => Tone::Plain,
-                false => Tone::Bad,
-            };
-            let verdict = match decision.allowed {
-                true => "allowed",
-                false => "denied",
+            let (tone, verdict) = match decision.allowed {
+                Some(true) => (Tone::Plain, "allowed"),
+                Some(false) => (Tone::Bad, "denied"),
+                None => (Tone::Bad, "depends on its token"),
             };
             text += &style.paint(tone, &format!(", {verdict}: {}", decision.why()));
         }
         for other in &self.others {
-            text += &format!(", {other}");
+            text += &format!(", {}", other.render());
         }
         text
     }

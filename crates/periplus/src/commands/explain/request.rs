@@ -1,5 +1,7 @@
 use std::str::FromStr;
 
+use serde_json::Value;
+
 /// A request, as it is written on the command line.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
@@ -7,6 +9,8 @@ pub(super) struct Request {
     pub(super) text: String,
     method: String,
     pub(super) host: String,
+    /// Its client speaks TLS.
+    pub(super) is_tls: bool,
     pub(super) port: u16,
     /// Somebody has written it.
     pub(super) has_port: bool,
@@ -25,12 +29,12 @@ impl FromStr for Request {
             (Some(method), Some(target), None) => (method, target),
             _ => return Err(expected.to_owned()),
         };
-        let target = match target.split_once("://") {
-            None => target,
-            Some(("http", rest)) => rest,
+        let (is_tls, target) = match target.split_once("://") {
+            None | Some(("http", _)) => (false, target.trim_start_matches("http://")),
+            Some(("https", rest)) => (true, rest),
             Some((scheme, _)) => {
                 return Err(format!(
-                    "`{scheme}` cannot be looked into: {expected}, for what is spoken as http"
+                    "`{scheme}` cannot be looked into: {expected}, or https://HOST[:PORT]/PATH"
                 ));
             }
         };
@@ -53,7 +57,8 @@ impl FromStr for Request {
             text: text.to_owned(),
             method: method.to_owned(),
             host: host.to_owned(),
-            port: port.unwrap_or(80),
+            is_tls,
+            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
             has_port: port.is_some(),
             path: match path.starts_with('/') {
                 true => path.to_owned(),
@@ -101,6 +106,33 @@ pub(super) fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.as_str().to_owned(), value.to_owned()))
 }
 
+/// What a request's token says: `none`, JSON, or a file of that.
+#[derive(Clone, Debug)]
+pub(super) enum Claims {
+    None,
+    Said(Value),
+}
+
+impl FromStr for Claims {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected =
+            "expected none, a file, or JSON such as {\"iss\": \"me\", \"sub\": \"jason\"}";
+        let text = match text.trim_start() {
+            "none" => return Ok(Self::None),
+            json if json.starts_with('{') => json.to_owned(),
+            path => std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read {path}: {error}; {expected}"))?,
+        };
+        match serde_json::from_str(&text) {
+            Ok(claims @ Value::Object(_)) => Ok(Self::Said(claims)),
+            Ok(_) => Err(format!("the claims are no object: {expected}")),
+            Err(error) => Err(format!("{error}: {expected}")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +153,10 @@ mod tests {
                 "POST http://a.b/?x=1 HTTP/1.1\r\nhost: a.b\r\n\r\n",
             ),
             (
+                "https://a.b/x",
+                "GET http://a.b/x HTTP/1.1\r\nhost: a.b\r\n\r\n",
+            ),
+            (
                 "PUT a.b?x",
                 "PUT http://a.b/?x HTTP/1.1\r\nhost: a.b\r\n\r\n",
             ),
@@ -128,7 +164,7 @@ mod tests {
             let request: Request = text.parse().unwrap();
             assert_eq!(request.head(&[], true), head, "{text}");
         }
-        for text in ["", "a b c", "GET /path", "https://a/", "G@T a/", "a:x/"] {
+        for text in ["", "a b c", "GET /path", "ftp://a/", "G@T a/", "a:x/"] {
             assert!(text.parse::<Request>().is_err(), "{text}");
         }
     }

@@ -161,6 +161,7 @@ pub(super) fn of_connections(
         ..ConnectionMatch::default()
     });
     ConnectionRoute {
+        name: String::new(),
         matches: condition.into_iter().collect(),
         destinations,
         at,

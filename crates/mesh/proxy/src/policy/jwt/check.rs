@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::exchange::Exchange;
+use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
 use crate::policy::jwt::token::{URL_SAFE, payload_text};
 use crate::policy::jwt::{
     FILTER, Jwt, KeySource, Known, Location, Problem, Provider, Requirement, Token,
 };
-use crate::route::meets;
+use crate::route::{Asking, meets};
 use crate::snapshot::Required;
 use crate::stats::{JwtStats, Registry};
 use crate::worker::Worker;
@@ -66,10 +67,101 @@ impl Demand {
 }
 
 /// A token that was found: of which provider, where, and its text.
-struct Found<'a> {
+pub(super) struct Found<'a> {
     location: &'a Location,
-    provider: usize,
-    text: String,
+    pub(super) provider: usize,
+    pub(super) text: String,
+}
+
+impl Jwt {
+    /// What the first rule requires that matches a request.
+    pub(crate) fn required_of(
+        &self,
+        asking: &Asking<'_>,
+        random: impl Fn() -> u64,
+    ) -> Option<&Requirement> {
+        let path = asking.request.target.path.get(asking.head);
+        let path = memchr::memchr(b'?', path).map_or(path, |query| &path[..query]);
+        let rule = self.rules.iter().find(|rule| {
+            let conditions = rule.conditions.as_deref();
+            rule.path.matches(path)
+                && rule.headers.iter().all(|one| asking.has(one))
+                && conditions.is_none_or(|all| meets(all, asking, &random))
+        });
+        rule?.requirement.as_deref()
+    }
+
+    /// The tokens at the places of some providers.
+    pub(super) fn find(
+        &self,
+        providers: &[usize],
+        request: &RequestHead,
+        head: &[u8],
+    ) -> Vec<Found<'_>> {
+        let mut all: Vec<Found<'_>> = Vec::new();
+        for at in providers {
+            for location in &self.providers[*at].locations {
+                for text in location.tokens(request, head) {
+                    let is_same =
+                        |other: &Found<'_>| other.location == location && other.text == *text;
+                    if !all.iter().any(is_same) {
+                        all.push(Found {
+                            location,
+                            provider: *at,
+                            text: text.into_owned(),
+                        });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// The provider whose token it is, if it is right in everything but perhaps its signature; `now` in seconds since
+    /// 1970.
+    pub(super) fn provider_of(
+        &self,
+        token: &Token,
+        (only, audiences): (Option<usize>, Option<&[String]>),
+        now: u64,
+    ) -> Result<usize, Problem> {
+        let issues = |at: &usize| {
+            let issuer = &self.providers[*at].issuer;
+            issuer.is_empty() || *issuer == token.issuer
+        };
+        let at = match only {
+            Some(at) => Some(at).filter(issues),
+            None => (0..self.providers.len()).find(issues),
+        };
+        let at = at.ok_or(Problem::UNKNOWN_ISSUER)?;
+        let provider = &self.providers[at];
+        token.check_time(now, provider.clock_skew)?;
+        let wanted = audiences.unwrap_or(&provider.audiences);
+        let is_wanted = |audience: &String| wanted.iter().any(|one| is_audience(one, audience));
+        match wanted.is_empty() || token.audiences.iter().any(is_wanted) {
+            true => Ok(at),
+            false => Err(Problem::AUDIENCE_NOT_ALLOWED),
+        }
+    }
+}
+
+impl Provider {
+    /// Tells the filters behind what a token says.
+    pub(super) fn tell(&self, token: &Token, metadata: &mut Metadata) {
+        if let Some(key) = &self.payload_key {
+            let mut payload = token.payload.clone();
+            for claim in &self.lists {
+                if let Some(Value::String(text)) = payload.get(claim) {
+                    payload[claim] = text.split(' ').filter(|one| !one.is_empty()).collect();
+                }
+            }
+            metadata.set(FILTER, &Rc::from(&**key), Rc::new(payload));
+        }
+        if let Some(key) = &self.header_key {
+            let header = Rc::new(token.header.clone());
+            metadata.set(FILTER, &Rc::from(&**key), header);
+        }
+    }
 }
 
 impl JwtView {
@@ -98,7 +190,10 @@ impl JwtView {
             return Ok(effects);
         }
         let requirement = match demand {
-            Demand::ByRules => self.required_by_rules(call, exchange),
+            Demand::ByRules => {
+                let random = || call.worker.random();
+                self.jwt.required_of(&call.asking(exchange), random)
+            }
             Demand::ByRoute(requirement) => Some(&**requirement),
             Demand::Nothing => None,
             Demand::Unknown => return Err(Problem::UNKNOWN_REQUIREMENT),
@@ -113,19 +208,6 @@ impl JwtView {
             self.require(requirement, call, &mut effects).await?;
         }
         Ok(effects)
-    }
-
-    fn required_by_rules(&self, call: &Call, exchange: &Exchange) -> Option<&Requirement> {
-        let path = call.request.target.path.get(call.buffer.head());
-        let path = memchr::memchr(b'?', path).map_or(path, |query| &path[..query]);
-        let asking = call.asking(exchange);
-        let rule = self.jwt.rules.iter().find(|rule| {
-            let conditions = rule.conditions.as_deref();
-            rule.path.matches(path)
-                && rule.headers.iter().all(|one| asking.has(one))
-                && conditions.is_none_or(|all| meets(all, &asking, || call.worker.random()))
-        });
-        rule?.requirement.as_deref()
     }
 
     async fn require(
@@ -182,26 +264,8 @@ impl JwtView {
         }
     }
 
-    /// The tokens at the places of some providers.
     fn find(&self, providers: &[usize], call: &Call) -> Vec<Found<'_>> {
-        let head = call.buffer.head();
-        let mut all: Vec<Found<'_>> = Vec::new();
-        for at in providers {
-            for location in &self.jwt.providers[*at].locations {
-                for text in location.tokens(&call.request, head) {
-                    let is_same =
-                        |other: &Found<'_>| other.location == location && other.text == *text;
-                    if !all.iter().any(is_same) {
-                        all.push(Found {
-                            location,
-                            provider: *at,
-                            text: text.into_owned(),
-                        });
-                    }
-                }
-            }
-        }
-        all
+        self.jwt.find(providers, &call.request, call.buffer.head())
     }
 
     /// Checks a token, and notes what it does to the request.
@@ -220,23 +284,9 @@ impl JwtView {
             Some(token) => token,
             None => Rc::new(Token::parse(&found.text)?),
         };
-        let issues = |at: &usize| {
-            let issuer = &self.jwt.providers[*at].issuer;
-            issuer.is_empty() || *issuer == token.issuer
-        };
-        let at = match only {
-            Some(at) => Some(at).filter(issues),
-            None => (0..self.jwt.providers.len()).find(issues),
-        };
-        let at = at.ok_or(Problem::UNKNOWN_ISSUER)?;
-        let provider = &self.jwt.providers[at];
         let now = call.worker.clock.wall(call.worker.clock.now()) / 1_000_000;
-        token.check_time(now, provider.clock_skew)?;
-        let wanted = audiences.unwrap_or(&provider.audiences);
-        let is_wanted = |audience: &String| wanted.iter().any(|one| is_audience(one, audience));
-        if !wanted.is_empty() && !token.audiences.iter().any(is_wanted) {
-            return Err(Problem::AUDIENCE_NOT_ALLOWED);
-        }
+        let at = self.jwt.provider_of(&token, (only, audiences), now)?;
+        let provider = &self.jwt.providers[at];
         // What one provider has signed says nothing about another one.
         let is_known = is_known && at == looked_at;
         self.verify(&token, found, (at, is_known), &call.worker)
@@ -299,21 +349,7 @@ impl JwtView {
                 effects.added.push((name.clone(), text.into_bytes()));
             }
         }
-        if let Some(key) = &provider.payload_key {
-            let mut payload = token.payload.clone();
-            for claim in &provider.lists {
-                if let Some(Value::String(text)) = payload.get(claim) {
-                    payload[claim] = text.split(' ').filter(|one| !one.is_empty()).collect();
-                }
-            }
-            effects
-                .metadata
-                .set(FILTER, &Rc::from(&**key), Rc::new(payload));
-        }
-        if let Some(key) = &provider.header_key {
-            let header = Rc::new(token.header.clone());
-            effects.metadata.set(FILTER, &Rc::from(&**key), header);
-        }
+        provider.tell(token, &mut effects.metadata);
     }
 }
 

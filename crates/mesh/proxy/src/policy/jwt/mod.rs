@@ -6,6 +6,7 @@
 mod check;
 mod keys;
 mod location;
+mod offline;
 mod problem;
 mod remote;
 mod token;
@@ -18,6 +19,8 @@ use std::time::Duration;
 pub(crate) use self::check::{Demand, Effects, JwtView};
 pub(crate) use self::keys::{Algorithm, Keys};
 pub(crate) use self::location::Location;
+pub(crate) use self::offline::Looked;
+pub use self::offline::Tokens;
 pub(crate) use self::problem::Problem;
 pub(crate) use self::remote::{Origin, RemoteKeys};
 pub(crate) use self::token::Token;

@@ -1,9 +1,11 @@
 //! What the resources say of a service or a workload.
 
+mod rules;
+
 use std::fmt::Write as _;
 
-use periplus_control::{Described, Index, Problem, Service, Workload};
-use periplus_resources::{Action, GatewayRef, Host, Labels, Meta, VirtualService};
+use periplus_control::{Described, Entry, Index, Problem, Service, Workload};
+use periplus_resources::{Host, Labels, Meta, RequestAuthentication};
 use serde::Serialize;
 
 use super::authz::{Listed, mode, policies};
@@ -66,6 +68,7 @@ struct WorkloadText {
     services: Vec<String>,
     sidecar: Option<String>,
     mutual_tls: Vec<String>,
+    request_authentications: Vec<String>,
     policies: Vec<Listed>,
     tracing: String,
 }
@@ -161,36 +164,6 @@ fn service_text(index: &Index, service: &Service) -> ServiceText {
             n => format!("{} {{{labels}}}: {n} workloads", subset.name),
         }
     });
-    let routing = index.mesh_routing(namespace, &service.host);
-    let mut routes = Vec::new();
-    for (at, rule) in routing
-        .iter()
-        .flat_map(|entry| entry.spec.http.iter().map(move |it| (entry, it)))
-    {
-        routes.push(format!(
-            "{} ({}:{})",
-            what(rule),
-            at.meta.source.file,
-            rule.at.0.line
-        ));
-    }
-    let exposing = index
-        .virtual_services()
-        .iter()
-        .filter(|entry| leads_to(&entry.spec, &service.host));
-    let exposed = exposing.flat_map(|entry| {
-        let gateways = entry
-            .spec
-            .gateways
-            .iter()
-            .filter_map(|gateway| match gateway {
-                GatewayRef::Named {
-                    namespace, name, ..
-                } => Some(format!("Gateway {namespace}/{name}")),
-                GatewayRef::Mesh => None,
-            });
-        gateways.map(|gateway| format!("{gateway} by {}", self::at(&entry.meta)))
-    });
     ServiceText {
         host: service.host.to_string(),
         source: at(&service.meta),
@@ -206,42 +179,9 @@ fn service_text(index: &Index, service: &Service) -> ServiceText {
         endpoints: endpoints(index, service),
         destination_rules: covering.map(|rule| at(&rule.meta)).collect(),
         subsets: subsets.collect(),
-        routes,
-        exposed_by: exposed.collect(),
+        routes: rules::routes(index, service),
+        exposed_by: rules::exposed(index, service),
     }
-}
-
-/// What a rule takes and where it leads, in few words.
-fn what(rule: &periplus_resources::HttpRoute) -> String {
-    let takes = match rule.matches.len() {
-        0 => "everything".to_owned(),
-        1 => "1 match".to_owned(),
-        n => format!("{n} matches"),
-    };
-    let leads = match &rule.action {
-        Action::Route(destinations) => {
-            let total: u32 = destinations.iter().map(|one| one.weight).sum();
-            let one = |one: &periplus_resources::WeightedDestination| {
-                let subset = match one.destination.subset.as_str() {
-                    "" => String::new(),
-                    subset => format!(" {subset}"),
-                };
-                let percent = f64::from(one.weight) * 100.0 / f64::from(total.max(1));
-                format!("{percent:.0} % {}{subset}", one.destination.host)
-            };
-            destinations.iter().map(one).collect::<Vec<_>>().join(", ")
-        }
-        Action::Respond(response) => format!("answer {}", response.status),
-        Action::Redirect(_) => "redirect".to_owned(),
-    };
-    format!("{takes} → {leads}")
-}
-
-fn leads_to(spec: &VirtualService, host: &Host) -> bool {
-    spec.http.iter().any(|rule| match &rule.action {
-        Action::Route(destinations) => destinations.iter().any(|one| one.destination.host == *host),
-        Action::Respond(_) | Action::Redirect(_) => false,
-    })
 }
 
 /// Addresses, with the names of those that have some.
@@ -278,11 +218,18 @@ fn workload_text(index: &Index, workload: &Workload) -> WorkloadText {
                 && endpoint.ports == workload.ports
         })
     };
+    let asked = |port| {
+        let (mutual_tls, by) = index.mutual_tls(proxy, port);
+        match by {
+            Some(meta) => format!("{} by {}", mode(mutual_tls), at(meta)),
+            None => mode(mutual_tls).to_owned(),
+        }
+    };
     let mut mutual_tls: Vec<String> = (workload.ports.iter())
-        .map(|(name, port)| format!("{port} {name}: {}", mode(index.mutual_tls(proxy, *port))))
+        .map(|(name, port)| format!("{port} {name}: {}", asked(*port)))
         .collect();
     if mutual_tls.is_empty() {
-        mutual_tls.push(mode(index.mutual_tls(proxy, 0)).to_owned());
+        mutual_tls.push(asked(0));
     }
     WorkloadText {
         name: workload.name(),
@@ -297,6 +244,9 @@ fn workload_text(index: &Index, workload: &Workload) -> WorkloadText {
             .collect(),
         sidecar: index.sidecar_for(proxy).map(|entry| at(&entry.meta)),
         mutual_tls,
+        request_authentications: (index.request_authentications_of(proxy))
+            .map(issuers)
+            .collect(),
         policies: policies(index, proxy),
         tracing: match index.traced(proxy) {
             Some((provider, percent)) => {
@@ -304,6 +254,16 @@ fn workload_text(index: &Index, workload: &Workload) -> WorkloadText {
             }
             None => "off: periplus doctor tracing tells why".to_owned(),
         },
+    }
+}
+
+/// Whose tokens are checked.
+fn issuers(entry: &Entry<RequestAuthentication>) -> String {
+    let rules = entry.spec.rules.iter();
+    let issuers: Vec<_> = rules.map(|rule| rule.issuer.as_str()).collect();
+    match issuers.is_empty() {
+        true => at(&entry.meta),
+        false => format!("{} by {}", issuers.join(", "), at(&entry.meta)),
     }
 }
 
@@ -347,6 +307,7 @@ impl Description {
             list("services", &workload.services);
             list("Sidecar", workload.sidecar.as_slice());
             list("mutual TLS", &workload.mutual_tls);
+            list("tokens", &workload.request_authentications);
             let policies = workload.policies.iter();
             let policies =
                 policies.map(|one| format!("{} {} ({})", one.action, one.policy, one.source));
