@@ -1,7 +1,7 @@
 //! Whether somebody takes the spans of those who report to a tracing provider: looked at again and again, so that a
 //! collector that is gone is told where its provider is named, and not only in what is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 use periplus_resources::ExtensionProvider;
 use tokio::net::TcpStream;
 
-use crate::index::{Index, Problem, attribute, code};
+use crate::index::{Index, Problem, Severity, attribute, code};
 use crate::mesh::Mesh;
 
 /// How often collectors are looked at,
 const EVERY: Duration = Duration::from_secs(15);
-/// and how soon where something else is configured.
-const SOON: Duration = Duration::from_secs(1);
+/// and how soon where one does not answer.
+const SOON: Duration = Duration::from_secs(2);
+/// How soon after something else is configured.
+const AFTER_CHANGE: Duration = Duration::from_secs(1);
 /// How long one may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -109,7 +111,11 @@ impl Collectors {
                 "{}, as seen from the control plane: spans are lost; {}",
                 unreached.reason, unreached.advice
             );
-            Some(index.problems_of(provider, &message))
+            let mut problems = index.problems_of(provider, &message);
+            for problem in &mut problems {
+                problem.severity = Severity::Warning;
+            }
+            Some(problems)
         });
         let lost = lost
             .flatten()
@@ -121,13 +127,23 @@ impl Collectors {
 
     /// Looks at those of the newest state for ever, and says what is different.
     pub(crate) async fn watch(&self, mesh: Arc<Mesh>) -> std::convert::Infallible {
+        // What did not answer the last time: one that is just being started is nobody's trouble.
+        let mut silent: BTreeSet<String> = BTreeSet::new();
         loop {
             let state = mesh.state();
             let before = self.known();
             let mut now = BTreeMap::new();
+            let mut silent_now = BTreeSet::new();
             for provider in state.index.tracing_providers() {
                 let unreached = reach(&state.index, provider, PATIENCE).await.err();
                 let name = &provider.name;
+                let unreached = match unreached {
+                    Some(unreached) => {
+                        silent_now.insert(name.clone());
+                        Some(unreached).filter(|_| silent.contains(name))
+                    }
+                    None => None,
+                };
                 match (before.get(name).and_then(Option::as_ref), &unreached) {
                     (known, Some(lost)) if known != Some(lost) => {
                         tracing::warn!("{}: spans are lost; {}", lost.reason, lost.advice);
@@ -141,8 +157,10 @@ impl Collectors {
             }
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
             let looked = Instant::now();
-            while looked.elapsed() < EVERY && Arc::ptr_eq(&mesh.state(), &state) {
-                tokio::time::sleep(SOON).await;
+            let every = if silent_now.is_empty() { EVERY } else { SOON };
+            silent = silent_now;
+            while looked.elapsed() < every && Arc::ptr_eq(&mesh.state(), &state) {
+                tokio::time::sleep(AFTER_CHANGE).await;
             }
         }
     }

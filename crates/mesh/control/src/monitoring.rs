@@ -167,5 +167,5 @@ async fn config_errors(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Co
         message: problem.diagnostic.message.clone(),
     };
     let lost = monitoring.collectors.problems(&state.index);
-    Json(lost.iter().chain(&state.problems).map(row).collect())
+    Json(state.problems.iter().chain(&lost).map(row).collect())
 }

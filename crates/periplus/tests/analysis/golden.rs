@@ -128,7 +128,7 @@ fn certificates(until: &str) -> Value {
     };
     json!({"certificates": [{
         "cert_chain": [one("0a", "spiffe://cluster.local/ns/default/sa/shop", until)],
-        "ca_cert": [one("0b", "spiffe://cluster.local", "2001-01-01T00:00:00Z")],
+        "ca_cert": [one("0b", "spiffe://cluster.local", until)],
     }]})
 }
 
@@ -167,8 +167,7 @@ fn rows(admin: u16, with_trouble: bool) -> Value {
 }
 
 fn control(admin: u16, with_trouble: bool) -> u16 {
-    let certificate =
-        |left: u64, ends_soon: bool| json!({"secondsLeft": left, "endsSoon": ends_soon});
+    let certificate = |left: u64, ends_soon: bool| json!({"serial": "0c", "secondsLeft": left, "endsSoon": ends_soon});
     let (authority, errors) = match with_trouble {
         false => (
             json!({"authority": certificate(864_000, false), "refused": {"wrong_token": 0}, "streamsRefused": {}}),
@@ -303,6 +302,7 @@ fn what_the_doctor_says_of_traces() {
     let pages = |begun: Value| {
         serve(vec![
             ("/api/services", json!({"data": ["shop.default", "reviews.default"]}).to_string()),
+            ("context.ignored", json!({"traces": []}).to_string()),
             ("search?q=root", json!({"traces": begun}).to_string()),
             ("search?q=service", json!({"traces": [{"traceId": "a1", "root": {"service": "shop.default", "missing": false}}]}).to_string()),
             ("search", json!({"traces": []}).to_string()),

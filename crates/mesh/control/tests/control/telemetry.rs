@@ -606,11 +606,11 @@ spec:
     assert_eq!(outbound, expected(rare));
     assert_eq!(inbound, default(None));
 
-    let unknown = annotated("name: all, namespace: default", "{}", "route rear: 1");
+    let unknown = annotated("name: all, namespace: default", "{}", "route rares: 1");
     let index = index_of(&[], &(resources + &unknown), mesh_config(MESH));
     let problems = problems(&index);
     assert!(
-        problems.contains("samples route `rear`, and no rule of a VirtualService or HTTPRoute has this name, did you mean"),
+        problems.contains("samples route `rares`, and no rule of a VirtualService or HTTPRoute has this name, did you mean"),
         "{problems}"
     );
 }
