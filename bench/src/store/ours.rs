@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
@@ -190,7 +190,11 @@ fn loading<T>(
             }
             anyhow::Ok((requests * args.per_request as u64) as f64 / seconds)
         });
-        thread::park_timeout(WARM_UP);
+        let begin = Instant::now();
+        // Whoever has ended may wake this thread before.
+        while let Some(left) = WARM_UP.checked_sub(begin.elapsed()) {
+            thread::park_timeout(left);
+        }
         let answers = ask();
         let still = !loading.is_finished();
         stop.store(true, Ordering::Relaxed);
