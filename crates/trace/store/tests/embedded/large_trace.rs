@@ -19,6 +19,8 @@ fn a_large_trace_comes_through_log_table_segments_and_merges() {
     let disk = SimulatedDisk::new();
     let options = Options {
         log_file_bytes: 4 << 20,
+        // Nobody writes tables here until it is asked for.
+        max_table_bytes: 256 << 20,
         ..options()
     };
     let store = open(&disk, options).unwrap();
