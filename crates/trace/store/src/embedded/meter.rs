@@ -46,9 +46,9 @@ pub(super) struct Meter {
     held: Cell<u64>,
     /// Set when it did not get the memory that it asked for.
     refused: Cell<Option<&'static str>>,
-    /// With more than this nothing is added to a trace.
-    trace_bytes: u64,
-    /// Whether something was not added to a trace.
+    /// With more than this nothing is added to a trace. None is for what needs whole traces: there the query ends.
+    trace_bytes: Cell<Option<u64>>,
+    /// Whether something was not added to the trace that is being read.
     cut: Cell<bool>,
 }
 
@@ -72,7 +72,7 @@ impl Meter {
             memory: Arc::clone(memory),
             held: Cell::new(0),
             refused: Cell::new(None),
-            trace_bytes: memory.each,
+            trace_bytes: Cell::new(None),
             cut: Cell::new(false),
         }
     }
@@ -82,9 +82,9 @@ impl Meter {
         self.deadline
     }
 
-    /// Cuts traces when this much is held.
-    pub(super) fn cut_traces_at(&mut self, bytes: u64) {
-        self.trace_bytes = self.trace_bytes.min(bytes);
+    /// Cuts traces when this much is held, or as much as a query may take.
+    pub(super) fn cut_traces_at(&self, bytes: u64) {
+        self.trace_bytes.set(Some(bytes.min(self.memory.each)));
     }
 
     /// A trace was read and looked at; what it takes.
@@ -118,9 +118,14 @@ impl Meter {
         true
     }
 
-    /// Whether a trace was cut since this was asked the last time, which does not end the query.
+    /// Another trace is read from now on.
+    pub(super) fn begin_trace(&self) {
+        self.cut.set(false);
+    }
+
+    /// Whether the trace that was read last was cut, which does not end the query.
     pub(super) fn was_cut(&self) -> bool {
-        self.cut.take()
+        self.cut.get()
     }
 
     /// Gives memory back.
@@ -201,7 +206,8 @@ impl<'a> Room<'a> {
         const AT_ONCE: u64 = 64 << 10;
         let due = self.due + size::one_span(span);
         let meter = self.meter;
-        if meter.cut.get() || meter.held.get().saturating_add(due) > meter.trace_bytes {
+        let held = meter.held.get().saturating_add(due);
+        if meter.cut.get() || meter.trace_bytes.get().is_some_and(|most| held > most) {
             meter.cut.set(true);
             return false;
         }

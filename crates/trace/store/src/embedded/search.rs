@@ -69,14 +69,15 @@ enum Step {
 }
 
 impl Search {
-    pub(super) fn new(snapshot: &Snapshot, query: TraceQuery, mut meter: Meter) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, query: TraceQuery, meter: Meter) -> Self {
         let parts: Vec<_> = snapshot.parts().collect();
         let necessary = necessary(&query.filter.local_bound()).unwrap_or(SpanFilter::True);
         let exact = matches!(&query.filter, TraceFilter::AnySpan(filter) if filter.is_local());
-        if exact {
-            // It is answered as it is: no more of a trace is needed than an answer may have.
-            meter.cut_traces_at(query.budget.answer_bytes);
-        }
+        // What is answered as it is needs no more of a trace than an answer may have.
+        meter.cut_traces_at(match exact {
+            true => query.budget.answer_bytes,
+            false => u64::MAX,
+        });
         let mut search = Self {
             exact,
             prepared: vec![None; parts.len()],
@@ -257,6 +258,7 @@ pub(super) fn collect(
     meter: &Meter,
 ) -> Vec<Arc<SpanGroup>> {
     let mut groups: Vec<SpanGroup> = Vec::new();
+    meter.begin_trace();
     for part in parts {
         if meter.is_over() {
             break;

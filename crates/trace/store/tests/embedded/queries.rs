@@ -10,8 +10,9 @@ use periplus_model::{TraceId, Value};
 use periplus_store::embedded::disk::SimulatedDisk;
 use periplus_store::embedded::{Durability, EmbeddedStore, Options};
 use periplus_store::{
-    AttributeKey, Incomplete, Outcome, RedQuery, ScanQuery, Scope, SpanFilter, SpanSink as _,
-    SpanStore as _, StoreError, TimeRange, TraceFilter, TraceQuery, parse, span_matches,
+    AttributeKey, Detail, Incomplete, Outcome, RedQuery, ScanQuery, Scope, SpanFilter,
+    SpanSink as _, SpanStore as _, StoreError, TimeRange, TraceFilter, TraceQuery, parse,
+    span_matches,
 };
 
 use crate::script::{open, options, runtime};
@@ -206,6 +207,42 @@ fn a_trace_that_takes_too_much_memory_is_cut_and_hides_no_other() {
     let whole = runtime.block_on(store.trace(trace_id(LARGE)));
     let whole = whole.unwrap().unwrap();
     assert_eq!((whole.incomplete, whole.span_count()), (None, 6_000));
+}
+
+/// A graph that lacks calls would be wrong: there the query ends. A search whose outline does not tell spans apart
+/// reads the trace again, as far as it goes.
+#[test]
+fn what_needs_a_whole_trace_ends_where_it_is_too_large() {
+    let options = Options {
+        query_bytes: 400_000,
+        ..options()
+    };
+    let store = open(&SimulatedDisk::new(), options).unwrap();
+    let runtime = runtime();
+    for half in 0..2 {
+        // Each id comes twice.
+        let drafts = (1..=3_000).map(|id| {
+            let span = span(1, "s", id).starting(noon() + half * 3_000 + id);
+            span.with("k", "v")
+        });
+        runtime.block_on(store.append(batch(drafts))).unwrap();
+        store.flush().unwrap();
+    }
+    let calls = runtime.block_on(store.dependencies(TimeRange::ALL));
+    assert!(
+        matches!(calls, Err(StoreError::QueryLimit { .. })),
+        "{calls:?}"
+    );
+    let mut query = TraceQuery::new(TimeRange::ALL, parse(r#"k="v""#).unwrap(), 4);
+    query.detail = Detail::Outline(&["k"]);
+    let found = runtime.block_on(store.search(query).unwrap().next());
+    let found = found.unwrap().unwrap();
+    assert!(matches!(
+        found.incomplete,
+        Some(Incomplete::TooLarge { .. })
+    ));
+    assert!((100..6_000).contains(&found.span_count()));
+    assert_eq!(store.engine_stats().query_bytes, 0);
 }
 
 #[test]
