@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+const SECOND: &[u8; 19] = b"1970-01-01T00:00:00";
 const DATE_LINE: &[u8; 37] = b"date: DDD, 00 MMM 0000 00:00:00 GMT\r\n";
 
 /// Microseconds since the worker began.
@@ -18,6 +19,8 @@ pub(crate) struct Clock {
     renew_at: Cell<Micros>,
     /// A whole `date` line.
     date: RefCell<[u8; DATE_LINE.len()]>,
+    /// The second that was asked for last, and its text.
+    second: Cell<(u64, [u8; SECOND.len()])>,
 }
 
 impl Clock {
@@ -27,6 +30,7 @@ impl Clock {
             wall_base: Cell::new(0),
             renew_at: Cell::new(0),
             date: RefCell::new(*DATE_LINE),
+            second: Cell::new((0, *SECOND)),
         };
         clock.renew(0);
         clock
@@ -57,6 +61,16 @@ impl Clock {
     #[inline]
     pub(crate) fn append_date(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&*self.date.borrow());
+    }
+
+    /// Appends a second since 1970 as RFC 3339 has it, without a zone: `2026-11-30T02:40:07`.
+    pub(crate) fn append_second(&self, second: u64, out: &mut Vec<u8>) {
+        let (known, mut text) = self.second.get();
+        if known != second {
+            text = rfc_3339(second);
+            self.second.set((second, text));
+        }
+        out.extend_from_slice(&text);
     }
 
     #[cold]
@@ -105,6 +119,19 @@ fn imf_fixdate(seconds: u64) -> [u8; 29] {
     digits(&mut out[17..19], of_day / 3600);
     digits(&mut out[20..22], of_day / 60 % 60);
     digits(&mut out[23..25], of_day % 60);
+    out
+}
+
+fn rfc_3339(seconds: u64) -> [u8; SECOND.len()] {
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let mut out = *SECOND;
+    digits(&mut out[..4], year);
+    digits(&mut out[5..7], month);
+    digits(&mut out[8..10], day);
+    digits(&mut out[11..13], of_day / 3600);
+    digits(&mut out[14..16], of_day / 60 % 60);
+    digits(&mut out[17..], of_day % 60);
     out
 }
 

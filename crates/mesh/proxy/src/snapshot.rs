@@ -14,6 +14,7 @@ mod client_cert;
 mod cluster;
 mod condition;
 mod edit;
+mod field;
 mod filter;
 mod forward;
 mod health;
@@ -50,6 +51,8 @@ pub use self::edit::{
     Addition, AddressPart, AppendAction, Command, Edits, FieldEdits, Format, HostRewrite, Part,
     PathRewrite, Redirect, Rewrite,
 };
+pub use self::field::FieldName;
+pub(crate) use self::field::RequestField;
 pub(crate) use self::filter::overlay;
 pub use self::filter::{
     AbortAnswer, Cors, Fault, FaultAbort, FaultDelay, Filter, HttpFilter, PerFilter, PerFilters,
@@ -478,8 +481,8 @@ pub enum PathMatch {
 /// A condition on a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderMatch {
-    /// Its name, lower case.
-    pub name: String,
+    /// Its name.
+    pub name: FieldName,
     /// The condition on its value.
     pub value: ValueMatch,
     /// `invert_match`.

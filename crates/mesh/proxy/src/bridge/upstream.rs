@@ -149,7 +149,7 @@ impl Upstream {
     /// This proxy's address.
     pub(super) fn local_address(&self) -> Option<SocketAddr> {
         match self {
-            Upstream::Http1 { connection, .. } => connection.stream.local_address(),
+            Upstream::Http1 { connection, .. } => connection.local_address(),
             Upstream::Http2 { lease, .. } => lease.local_address(),
         }
     }

@@ -9,7 +9,9 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 
 use super::check::{At, Refused, flag, nothing_else};
 use super::fraction;
-use crate::snapshot::{Conditions, HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch};
+use crate::snapshot::{
+    Conditions, FieldName, HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch,
+};
 
 /// The conditions of a route: on the path, on headers, and others.
 pub(super) type Compiled = (PathMatch, Vec<HeaderMatch>, Option<Box<Conditions>>);
@@ -130,7 +132,7 @@ pub(super) fn header(matcher: pb::HeaderMatcher, at: &At<'_>) -> Result<HeaderMa
         Some(HeaderMatchSpecifier::RangeMatch(range)) => ValueMatch::Range(range.start, range.end),
     };
     Ok(HeaderMatch {
-        name,
+        name: FieldName::from(name.as_str()),
         value,
         invert,
         missing_is_empty: matcher.treat_missing_header_as_empty,

@@ -20,7 +20,7 @@ impl Call {
             return None;
         }
         let head = self.buffer.head();
-        let field = |name| joined(&self.request.fields, name, head).unwrap_or_default();
+        let field = |name| joined(self.request.fields.all_by_text(name, head)).unwrap_or_default();
         let origin = field("origin");
         if origin.is_empty() {
             return None;

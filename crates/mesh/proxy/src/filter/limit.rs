@@ -141,7 +141,7 @@ impl Call {
                     ":method" => Some(self.request.method(head).into()),
                     ":path" => Some(target.into()),
                     ":authority" | "host" => Some(self.request.target.authority.get(head).into()),
-                    name => joined(&self.request.fields, name, head),
+                    name => joined(self.request.fields.all_by_text(name, head)),
                 };
                 found(key, value, *skips)
             }

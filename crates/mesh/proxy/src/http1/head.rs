@@ -208,15 +208,27 @@ impl Fields {
         name: &str,
         head: &'a [u8],
     ) -> impl Iterator<Item = &'a [u8]> {
-        let id = Name::of(name.as_bytes());
-        self.list
-            .iter()
-            .filter(move |field| {
-                field.id == id
-                    && (id != Name::Other
-                        || field.name.get(head).eq_ignore_ascii_case(name.as_bytes()))
-            })
-            .map(move |field| field.value.get(head))
+        self.all_named(Name::of(name.as_bytes()), name, head)
+    }
+
+    /// The same where it is known which name that is.
+    #[inline]
+    pub(crate) fn all_named<'a>(
+        &self,
+        id: Name,
+        name: &str,
+        head: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> {
+        let is = move |field: &&Field| {
+            let is_named = || field.name.get(head).eq_ignore_ascii_case(name.as_bytes());
+            field.id == id
+                && (id != Name::Other || field.name.length as usize == name.len() && is_named())
+        };
+        // A name that is known and not there needs no search.
+        let none = id != Name::Other && !self.has(id);
+        let fields = if none { &[][..] } else { &self.list[..] };
+        let fields = fields.iter().filter(is);
+        fields.map(move |field| field.value.get(head))
     }
 }
 

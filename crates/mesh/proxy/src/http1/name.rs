@@ -18,6 +18,7 @@ macro_rules! names {
             /// How many names there are, without [`Name::Other`].
             pub(crate) const COUNT: usize = Name::Other as usize;
 
+            #[cfg(test)]
             const ALL: [Name; Name::COUNT] = [$(Name::$variant,)*];
             const TEXTS: [&'static str; Name::COUNT] = [$($text,)*];
         }
@@ -118,7 +119,7 @@ impl Name {
                 Name::XB3ParentSpanId,
             ],
             (23, b'x') if text[2] | 0x20 == b'f' => &[Name::XForwardedClientCert],
-            (16.., b'x') if text[7] == b'-' => return Self::envoy(text),
+            (16.., b'x') if text[7] == b'-' => Self::of_envoy(text.len()),
             _ => return Name::Other,
         };
         candidates
@@ -128,13 +129,35 @@ impl Name {
             .unwrap_or(Name::Other)
     }
 
-    /// One of the `x-envoy-` names.
-    fn envoy(text: &[u8]) -> Self {
-        let first = Name::XEnvoyInternal as usize;
-        Self::TEXTS[first..]
-            .iter()
-            .position(|name| name.len() == text.len() && is_token(text, name.as_bytes()))
-            .map_or(Name::Other, |at| Self::ALL[first + at])
+    /// Those of the `x-envoy-` names that have this length.
+    fn of_envoy(length: usize) -> &'static [Name] {
+        match length {
+            16 => &[Name::XEnvoyInternal, Name::XEnvoyRetryOn],
+            19 => &[Name::XEnvoyForceTrace, Name::XEnvoyMaxRetries],
+            20 => &[Name::XEnvoyOriginalUrl],
+            21 => &[
+                Name::XEnvoyAttemptCount,
+                Name::XEnvoyPeerMetadata,
+                Name::XEnvoyOriginalPath,
+                Name::XEnvoyRetryGrpcOn,
+            ],
+            24 => &[Name::XEnvoyExternalAddress, Name::XEnvoyPeerMetadataId],
+            27 => &[Name::XEnvoyDecoratorOperation],
+            29 => &[Name::XEnvoyUpstreamServiceTime],
+            30 => &[
+                Name::XEnvoyExpectedRqTimeoutMs,
+                Name::XEnvoyRetriableStatusCodes,
+                Name::XEnvoyRetriableHeaderNames,
+                Name::XEnvoyUpstreamAltStatName,
+                Name::XEnvoyUpstreamRqTimeoutMs,
+            ],
+            31 => &[Name::XEnvoyDownstreamServiceNode],
+            32 => &[Name::XEnvoyHedgeOnPerTryTimeout],
+            34 => &[Name::XEnvoyDownstreamServiceCluster],
+            38 => &[Name::XEnvoyUpstreamRqPerTryTimeoutMs],
+            40 => &[Name::XEnvoyUpstreamRqTimeoutAltResponse],
+            _ => &[],
+        }
     }
 
     /// The name in lower case; empty for [`Name::Other`].

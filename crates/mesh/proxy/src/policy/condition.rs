@@ -1,9 +1,9 @@
 //! What a policy asks about a request or a connection.
 
 use crate::http1::request::RequestHead;
-use crate::policy::{Asked, MetadataMatch, jwt};
+use crate::policy::{Asked, MetadataMatch, Subject, jwt};
 use crate::route::matches_header;
-use crate::snapshot::{Cidr, HeaderMatch, ValueMatch};
+use crate::snapshot::{Cidr, HeaderMatch, RequestField, ValueMatch};
 use crate::tls::Secured;
 
 /// A simple condition.
@@ -35,8 +35,8 @@ pub(crate) enum Condition {
 
 impl From<HeaderMatch> for Condition {
     fn from(header: HeaderMatch) -> Self {
-        match header.name.as_str() {
-            ":method" => Self::Method(header.value, header.invert),
+        match header.name.of_request {
+            RequestField::Method => Self::Method(header.value, header.invert),
             _ => Self::Header(header),
         }
     }
@@ -49,17 +49,25 @@ impl Condition {
     }
 
     /// Whether it holds.
+    #[inline(always)]
     pub(crate) fn holds(&self, asked: &Asked<'_>) -> bool {
-        let subject = asked.subject;
+        match self {
+            // Most are about these.
+            Self::Method(method, invert) => {
+                asked.method.is_some_and(|is| method.matches(is) != *invert)
+            }
+            Self::Path(path) => asked.path.is_some_and(|is| path.matches(is)),
+            _ => self.holds_otherwise(asked.subject),
+        }
+    }
+
+    fn holds_otherwise(&self, subject: &Subject<'_>) -> bool {
         match self {
             Self::Always => true,
             Self::Header(header) => subject
                 .request
                 .is_some_and(|(request, head)| has_header(header, request, head, subject.scheme)),
-            Self::Method(method, invert) => subject
-                .request
-                .is_some_and(|(request, head)| method.matches(request.method(head)) != *invert),
-            Self::Path(path) => asked.path.is_some_and(|is| path.matches(is)),
+            Self::Method(..) | Self::Path(_) => self.holds(&Asked::of(subject)),
             Self::DestinationIp(block) => subject
                 .destination
                 .is_some_and(|destination| block.contains(destination.ip().to_canonical())),
@@ -83,13 +91,14 @@ impl Condition {
 /// Of several fields of one name, one must be what is asked for; routes take them for one list, but who
 /// may do what must not depend on what a client adds.
 fn has_header(header: &HeaderMatch, request: &RequestHead, head: &[u8], scheme: &str) -> bool {
-    if header.name.starts_with(':') || header.name == "host" {
+    let RequestField::Line(id) = header.name.of_request else {
         return matches_header(header, request, head, scheme);
-    }
-    let mut values = request.fields.all_by_text(&header.name, head).peekable();
-    if values.peek().is_none() {
+    };
+    let mut values = request.fields.all_named(id, &header.name, head);
+    let Some(first) = values.next() else {
         return header.matches(None);
-    }
+    };
+    let mut values = std::iter::once(first).chain(values);
     values.any(|value| header.value.matches(value)) != header.invert
 }
 

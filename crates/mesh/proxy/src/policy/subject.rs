@@ -34,6 +34,7 @@ pub(crate) struct Subject<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
     pub(crate) subject: &'a Subject<'a>,
+    pub(crate) method: Option<&'a [u8]>,
     /// The path without query and fragment.
     pub(crate) path: Option<&'a [u8]>,
 }
@@ -42,6 +43,7 @@ impl<'a> Asked<'a> {
     pub(crate) fn of(subject: &'a Subject<'a>) -> Self {
         Self {
             subject,
+            method: subject.request.map(|(request, head)| request.method(head)),
             path: subject.path(),
         }
     }

@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use crate::hashing::parameter;
-use crate::http1::head::Fields;
 use crate::http1::request::RequestHead;
-use crate::snapshot::{Conditions, HeaderMatch, QueryMatch};
+use crate::snapshot::{Conditions, HeaderMatch, QueryMatch, RequestField};
 
 /// What a route may ask about a request.
 pub(crate) struct Asking<'a> {
@@ -53,19 +52,21 @@ pub(crate) fn matches_header(
     head: &[u8],
     scheme: &str,
 ) -> bool {
-    let value = match condition.name.as_str() {
-        ":method" => Some(Cow::Borrowed(request.method(head))),
-        ":authority" | "host" => Some(Cow::Borrowed(request.target.authority.get(head))),
-        ":path" => Some(Cow::Borrowed(request.target.path.get(head))),
-        ":scheme" => Some(Cow::Borrowed(scheme.as_bytes())),
-        name => joined(&request.fields, name, head),
+    let value = match condition.name.of_request {
+        RequestField::Method => request.method(head),
+        RequestField::Authority => request.target.authority.get(head),
+        RequestField::Path => request.target.path.get(head),
+        RequestField::Scheme => scheme.as_bytes(),
+        RequestField::Line(id) => {
+            let values = request.fields.all_named(id, &condition.name, head);
+            return condition.matches(joined(values).as_deref());
+        }
     };
-    condition.matches(value.as_deref())
+    condition.matches(Some(value))
 }
 
 /// The value of a header; several fields of one name are one list (RFC 9110 §5.3).
-pub(crate) fn joined<'a>(fields: &Fields, name: &str, head: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-    let mut values = fields.all_by_text(name, head);
+pub(crate) fn joined<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<Cow<'a, [u8]>> {
     let first = values.next()?;
     let Some(second) = values.next() else {
         return Some(Cow::Borrowed(first));

@@ -154,11 +154,19 @@ fn is_in_ignoring_case(text: &str, value: &[u8]) -> bool {
 
 impl ValueMatch {
     /// Whether the value of a header that is there meets the condition.
+    #[inline(always)]
     pub fn matches(&self, value: &[u8]) -> bool {
         match self {
             Self::Present => true,
             Self::Exact(exact) => value == exact.as_bytes(),
             Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+            _ => self.matches_rarely(value),
+        }
+    }
+
+    fn matches_rarely(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present | Self::Exact(_) | Self::Prefix(_) => self.matches(value),
             Self::Suffix(suffix) => value.ends_with(suffix.as_bytes()),
             Self::Contains(text) => memchr::memmem::find(value, text.as_bytes()).is_some(),
             Self::Regex(pattern) => pattern.matches(value),

@@ -377,7 +377,7 @@ mod tests {
             body: String::new(),
         };
         let header = |name: &str, value, invert| HeaderMatch {
-            name: name.to_owned(),
+            name: name.into(),
             value,
             invert,
             missing_is_empty: false,

@@ -1,6 +1,6 @@
 //! Connections to endpoints, and the pool of each endpoint in a worker.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -68,6 +68,8 @@ pub(crate) struct UpstreamConnection {
     pub(crate) buffer: Buffer,
     /// It has served an exchange before.
     pub(crate) reused: bool,
+    /// This proxy's address, once somebody has asked for it.
+    local: OnceCell<Option<SocketAddr>>,
     age: Age,
     idle_since: Micros,
     slot: Slot,
@@ -323,10 +325,16 @@ impl UpstreamConnection {
             stream,
             buffer: Buffer::default(),
             reused: false,
+            local: OnceCell::new(),
             age: slot.endpoint.lifetime.get().begin(),
             idle_since: 0,
             slot,
         })
+    }
+
+    /// This proxy's address. The kernel is asked once.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        *self.local.get_or_init(|| self.stream.local_address())
     }
 
     /// Gives the connection back after an exchange that left it clean.

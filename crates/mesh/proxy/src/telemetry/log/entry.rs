@@ -9,7 +9,7 @@ use crate::clock::{Clock, Micros};
 use crate::flags::Flags;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
-use crate::snapshot::Cluster;
+use crate::snapshot::{Cluster, RequestField};
 use crate::tls::Secured;
 
 /// A request or a connection that has ended.
@@ -127,20 +127,28 @@ impl<'a> Entry<'a> {
 
     /// A header of the request, as the endpoint gets it.
     pub(crate) fn request_header(&self, name: &str) -> Option<&'a [u8]> {
+        self.request_field(RequestField::of(name), name)
+    }
+
+    /// The same, of a name that has been looked up.
+    pub(super) fn request_field(&self, field: RequestField, name: &str) -> Option<&'a [u8]> {
         let request = self.request.as_ref()?;
         let target = &request.head.target;
-        let value = match name {
-            ":method" => request.head.method(request.text),
-            ":path" => target.path.get(request.text),
-            ":authority" | "host" => target.authority.get(request.text),
-            ":scheme" if self.secured.is_some() || request.head.is_https => b"https",
-            ":scheme" => b"http",
-            "x-request-id" => return request.id,
-            _ if !request.sent.is_empty() => return header(request.sent, name),
-            _ => {
+        let value = match field {
+            RequestField::Method => request.head.method(request.text),
+            RequestField::Path => target.path.get(request.text),
+            RequestField::Authority => target.authority.get(request.text),
+            RequestField::Scheme if self.secured.is_some() || request.head.is_https => b"https",
+            RequestField::Scheme => b"http",
+            RequestField::Line(Name::XRequestId) => return request.id,
+            RequestField::Line(_) if !request.sent.is_empty() => {
+                return header(request.sent, name);
+            }
+            RequestField::Line(Name::Other) => {
                 let fields = &request.head.fields;
                 return fields.all_by_text(name, request.text).next();
             }
+            RequestField::Line(name) => return request.head.fields.value(name, request.text),
         };
         Some(value).filter(|value| !value.is_empty())
     }

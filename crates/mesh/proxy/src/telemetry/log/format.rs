@@ -109,6 +109,7 @@ impl Template {
     }
 
     /// Appends it with the values of an entry. A template of one operator says what that is.
+    #[inline(always)]
     pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {
         if let [Piece::Operator(operator)] = &*self.pieces {
             let kind = operator.append(entry, out);
@@ -117,6 +118,11 @@ impl Template {
             }
             return kind;
         }
+        self.append_all(entry, out);
+        Kind::Text
+    }
+
+    fn append_all(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -127,7 +133,6 @@ impl Template {
                 }
             }
         }
-        Kind::Text
     }
 
     /// Its text for an entry.
@@ -140,7 +145,7 @@ impl Template {
     /// Whether it tells of headers that the proxy itself writes into requests.
     pub(crate) fn needs_sent_head(&self) -> bool {
         self.any(|operator| match operator {
-            Operator::Request(header) => header.names().any(is_written_by_proxies),
+            Operator::Request(header) => header.names().any(|name| is_written_by_proxies(name)),
             _ => false,
         })
     }
@@ -150,7 +155,7 @@ impl Template {
         const AS_RECEIVED: [&str; 2] = ["x-forwarded-for", "x-envoy-original-path"];
         let is_own = |name: &str| is_written_by_proxies(name) && !AS_RECEIVED.contains(&name);
         self.any(|operator| match operator {
-            Operator::Request(header) => header.names().any(is_own),
+            Operator::Request(header) => header.names().any(|name| is_own(name)),
             _ => false,
         })
     }

@@ -24,19 +24,72 @@ pub(crate) enum Node {
     List(Vec<Node>),
 }
 
-/// The values of an object, each with its key as it is written: `"key":`.
+/// The members of an object.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Object(Vec<(Vec<u8>, Node)>);
+pub(crate) struct Object(Vec<Member>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Member {
+    key: Key,
+    node: Node,
+}
+
+/// A key as it is written, after a comma and with the quotation mark of a text behind it: `,"key":"`.
+#[derive(Clone, Debug, PartialEq)]
+enum Key {
+    /// Most are so short. All bytes are copied, as their number is known, and then cut off again.
+    Short([u8; SHORT], usize),
+    Long(Vec<u8>),
+}
+
+/// Istio's longest has 38.
+const SHORT: usize = 48;
 
 impl From<BTreeMap<String, Node>> for Object {
     fn from(nodes: BTreeMap<String, Node>) -> Self {
-        let written = |(key, node): (String, Node)| {
-            let mut written = Vec::new();
+        let member = |(key, node): (String, Node)| {
+            let mut written = vec![b','];
             append_text(key.as_bytes(), &mut written);
-            written.push(b':');
-            (written, node)
+            written.extend_from_slice(b":\"");
+            Member {
+                key: Key::from(written),
+                node,
+            }
         };
-        Self(nodes.into_iter().map(written).collect())
+        Self(nodes.into_iter().map(member).collect())
+    }
+}
+
+impl From<Vec<u8>> for Key {
+    fn from(written: Vec<u8>) -> Self {
+        let mut short = [0; SHORT];
+        match short.get_mut(..written.len()) {
+            Some(begin) => {
+                begin.copy_from_slice(&written);
+                Self::Short(short, written.len())
+            }
+            None => Self::Long(written),
+        }
+    }
+}
+
+impl Key {
+    /// Appends it; where the value's quotation mark is.
+    #[inline]
+    fn append(&self, out: &mut Vec<u8>) -> usize {
+        let end = match self {
+            Self::Short(text, length) => {
+                let end = out.len() + length;
+                out.extend_from_slice(text);
+                out.truncate(end);
+                end
+            }
+            Self::Long(text) => {
+                out.extend_from_slice(text);
+                out.len()
+            }
+        };
+        end - 1
     }
 }
 
@@ -53,57 +106,77 @@ impl Json {
     /// Appends an object; whether it has a value at all.
     fn append_object(&self, object: &Object, entry: &Entry<'_>, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
-        out.push(b'{');
-        for (key, node) in &object.0 {
+        for member in &object.0 {
             let before = out.len();
-            if before > begin + 1 {
-                out.push(b',');
-            }
-            out.extend_from_slice(key);
-            if !self.append_node(node, entry, out) {
+            let mark = member.key.append(out);
+            let is_there = match &member.node {
+                // What most members are, without a call.
+                Node::Template(template) => self.append_template(template, mark, entry, out),
+                node => self.append_node(node, mark, entry, out),
+            };
+            if !is_there {
                 out.truncate(before);
             }
         }
-        out.push(b'}');
-        !self.omits || out.len() > begin + 2
+        self.close(begin, b"{}", out)
     }
 
-    /// Appends a value; whether there is one. If not, what was appended is to be cut off again.
-    fn append_node(&self, node: &Node, entry: &Entry<'_>, out: &mut Vec<u8>) -> bool {
+    /// Ends what begins there, and has a comma before each value; whether there is one.
+    fn close(&self, begin: usize, [opening, closing]: &[u8; 2], out: &mut Vec<u8>) -> bool {
+        let is_empty = out.len() == begin;
+        match out.get_mut(begin) {
+            Some(comma) => *comma = *opening,
+            None => out.push(*opening),
+        }
+        out.push(*closing);
+        !self.omits || !is_empty
+    }
+
+    #[inline(always)]
+    fn append_template(
+        &self,
+        template: &Template,
+        mark: usize,
+        entry: &Entry<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        match template.append(entry, out) {
+            Kind::Plain => out.push(b'"'),
+            Kind::Text => end_text(mark, out),
+            Kind::Number => drop(out.remove(mark)),
+            Kind::Absent if self.omits => return false,
+            Kind::Absent => {
+                out.truncate(mark);
+                out.extend_from_slice(b"null");
+            }
+        }
+        true
+    }
+
+    /// Appends a value behind the quotation mark there, which goes if it is no text; whether there is one. If not,
+    /// what was appended is to be cut off again.
+    fn append_node(&self, node: &Node, mark: usize, entry: &Entry<'_>, out: &mut Vec<u8>) -> bool {
         match node {
+            Node::Template(template) => self.append_template(template, mark, entry, out),
             Node::Fixed(json) => {
+                out.truncate(mark);
                 out.extend_from_slice(json.as_bytes());
                 !self.omits || json != "null"
             }
-            Node::Template(template) => {
-                let begin = out.len();
-                out.push(b'"');
-                match template.append(entry, out) {
-                    Kind::Absent if self.omits => return false,
-                    Kind::Absent => {
-                        out.truncate(begin);
-                        out.extend_from_slice(b"null");
-                    }
-                    Kind::Number => drop(out.remove(begin)),
-                    Kind::Text => end_text(begin, out),
-                }
-                true
+            Node::Object(object) => {
+                out.truncate(mark);
+                self.append_object(object, entry, out)
             }
-            Node::Object(object) => self.append_object(object, entry, out),
             Node::List(nodes) => {
-                let begin = out.len();
-                out.push(b'[');
+                out.truncate(mark);
                 for node in nodes {
                     let before = out.len();
-                    if before > begin + 1 {
-                        out.push(b',');
-                    }
-                    if !self.append_node(node, entry, out) {
+                    out.extend_from_slice(b",\"");
+                    if !self.append_node(node, before + 1, entry, out) {
                         out.truncate(before);
                     }
                 }
-                out.push(b']');
-                !self.omits || out.len() > begin + 2
+                self.close(mark, b"[]", out)
             }
         }
     }
@@ -122,7 +195,7 @@ impl Node {
 
 impl Object {
     fn any(&self, wanted: fn(&Template) -> bool) -> bool {
-        self.0.iter().any(|(_, node)| node.any(wanted))
+        self.0.iter().any(|member| member.node.any(wanted))
     }
 }
 
@@ -137,10 +210,7 @@ fn append_text(value: &[u8], out: &mut Vec<u8>) {
 /// Ends a text that begins with a quotation mark at `begin`. Most are written as they are (RFC 8259 §7); bytes that
 /// are not UTF-8 become U+FFFD.
 fn end_text(begin: usize, out: &mut Vec<u8>) {
-    let is_plain = |byte: u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
-    // Without a way out before the end, so that many bytes are looked at together.
-    let all = out[begin + 1..].iter();
-    if all.fold(true, |all, byte| all & is_plain(*byte)) {
+    if is_plain(begin + 1, out) {
         out.push(b'"');
         return;
     }
@@ -148,4 +218,23 @@ fn end_text(begin: usize, out: &mut Vec<u8>) {
     out.truncate(begin);
     // Writing to a vector cannot fail.
     let _ = serde_json::to_writer(out, &text);
+}
+
+/// Whether the text that begins there is ASCII and has nothing to be escaped. Words are looked at as a whole, the
+/// last of them filled up.
+fn is_plain(begin: usize, out: &mut Vec<u8>) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHEST: u64 = EACH << 7;
+    let end = out.len();
+    out.extend_from_slice(&[b' '; 8]);
+    let mut special = 0;
+    for word in out[begin..].as_chunks().0 {
+        let word = u64::from_ne_bytes(*word);
+        // The highest bit of a byte, or of one above it, if there is such a byte.
+        let below = |least: u8, word: u64| word.wrapping_sub(EACH * u64::from(least)) & !word;
+        let is = |byte: u8| below(1, word ^ (EACH * u64::from(byte)));
+        special |= below(b' ', word) | is(b'"') | is(b'\\') | is(0x7f) | word;
+    }
+    out.truncate(end);
+    special & HIGHEST == 0
 }

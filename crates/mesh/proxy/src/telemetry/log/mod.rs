@@ -3,6 +3,7 @@
 //! A worker writes lines into memory of its own and hands them over in batches; a thread of its own writes
 //! them to the files. No worker ever waits for a disk.
 
+mod digits;
 mod entry;
 mod expression;
 mod filter;

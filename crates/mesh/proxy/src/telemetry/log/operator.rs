@@ -1,6 +1,7 @@
 //! Command operators: what a format string asks for.
 
 use super::time::TimeFormat;
+use crate::snapshot::FieldName;
 
 /// A command operator, as Envoy names them.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +28,8 @@ pub(crate) enum Operator {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Header {
-    pub(crate) name: String,
-    pub(crate) otherwise: Option<String>,
+    pub(crate) name: FieldName,
+    pub(crate) otherwise: Option<FieldName>,
     pub(crate) most: Option<usize>,
 }
 
@@ -205,8 +206,8 @@ impl Operator {
 
 impl Header {
     fn parse(argument: &str, most: Option<usize>) -> Result<Self, String> {
-        let mut names = argument.split('?').map(str::to_ascii_lowercase);
-        let name = names.next().unwrap_or_default();
+        let mut names = argument.split('?').map(FieldName::from);
+        let name = names.next().unwrap_or_else(|| FieldName::from(""));
         let otherwise = names.next();
         if names.next().is_some() {
             return Err(format!("{argument:?}: there can be one alternative only"));
@@ -219,9 +220,8 @@ impl Header {
     }
 
     /// Both names.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        let otherwise = self.otherwise.as_deref();
-        std::iter::once(self.name.as_str()).chain(otherwise)
+    pub(super) fn names(&self) -> impl Iterator<Item = &FieldName> {
+        std::iter::once(&self.name).chain(&self.otherwise)
     }
 }
 

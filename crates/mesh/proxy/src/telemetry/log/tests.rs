@@ -174,6 +174,52 @@ fn times_are_written_as_strftime_does() {
 }
 
 #[test]
+fn the_usual_time_is_that_of_its_format() {
+    let clock = Clock::new();
+    let format = TimeFormat::parse("").expect("the default");
+    // The second changes, forth and back.
+    for at in [
+        0,
+        999_999,
+        1_000_000,
+        86_400_000_000,
+        31,
+        40_000_000_000_000,
+    ] {
+        let (mut quick, mut whole) = (Vec::new(), Vec::new());
+        format.append_at(&clock, at, &mut quick);
+        format.append(clock.wall(at), &mut whole);
+        assert_eq!(
+            String::from_utf8_lossy(&quick),
+            String::from_utf8_lossy(&whole)
+        );
+    }
+}
+
+#[test]
+fn whatever_json_does_not_take_as_it_is_is_escaped() {
+    for byte in 0..=0x7f_u8 {
+        for at in 0..20 {
+            let mut text = b"abcdefghijklmnopqrst".to_vec();
+            text[at] = byte;
+            let text = String::from_utf8(text).expect("ASCII");
+            let node = Node::Template(Template::parse("%REQ(A)%%REQ(B)%", true).expect("a format"));
+            let key = (text.clone(), node);
+            let object = BTreeMap::from([key, ("z".to_owned(), Node::Fixed("1".to_owned()))]);
+            let json = Json {
+                object: object.into(),
+                omits: false,
+            };
+            let mut out = Vec::new();
+            with_entry(|entry| json.append(&entry, &mut out));
+            let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            assert_eq!(line[&text], "");
+            assert!(out.ends_with(b"}\n"));
+        }
+    }
+}
+
+#[test]
 fn json_has_sorted_keys_and_types() {
     let template = |text: &str| Node::Template(Template::parse(text, false).expect("a format"));
     let nested = BTreeMap::from([("none".to_owned(), template("%REQ(NOPE)%"))]);
@@ -221,7 +267,7 @@ fn filters_take_what_they_name() {
         |text: &str| Filter::Expression(periplus_cel::Expression::condition(text).expect(text));
     let header = |name: &str, invert| {
         Filter::Header(HeaderMatch {
-            name: name.to_owned(),
+            name: name.into(),
             value: ValueMatch::Present,
             missing_is_empty: false,
             invert,

@@ -1,12 +1,18 @@
 //! `%START_TIME(…)%`: the format of `strftime`, in UTC, with Envoy's fractions of a second.
 
-use std::io::{self, Write as _};
-
-use crate::clock::civil;
+use super::digits::padded;
+use super::value::Kind;
+use crate::clock::{Clock, Micros, civil};
 
 /// How a moment is written.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct TimeFormat(Vec<Piece>);
+pub(crate) struct TimeFormat {
+    pieces: Vec<Piece>,
+    /// What it writes needs no escapes in JSON.
+    kind: Kind,
+    /// It is Envoy's default.
+    is_default: bool,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 enum Piece {
@@ -67,41 +73,69 @@ impl TimeFormat {
             rest = piece(&rest[at + 1..], &mut pieces)?;
         }
         push_text(&mut pieces, rest);
-        Ok(Self(pieces))
+        let is_plain = pieces.iter().all(|piece| match piece {
+            Piece::Text(text) => text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte)),
+            _ => true,
+        });
+        let kind = if is_plain { Kind::Plain } else { Kind::Text };
+        Ok(Self {
+            pieces,
+            kind,
+            is_default: text == DEFAULT,
+        })
+    }
+
+    /// Appends a moment of a worker.
+    pub(super) fn append_at(&self, clock: &Clock, at: Micros, out: &mut Vec<u8>) -> Kind {
+        let wall = clock.wall(at);
+        if !self.is_default {
+            return self.append(wall, out);
+        }
+        // A second has many lines.
+        clock.append_second(wall / 1_000_000, out);
+        out.push(b'.');
+        padded(out, wall / 1000 % 1000, 3);
+        out.push(b'Z');
+        Kind::Plain
     }
 
     /// Appends a moment: microseconds since 1970.
-    pub(super) fn append(&self, micros: u64, out: &mut Vec<u8>) {
+    pub(super) fn append(&self, micros: u64, out: &mut Vec<u8>) -> Kind {
         let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
         let (days, of_day) = (seconds / 86_400, seconds % 86_400);
         let (year, month, day) = civil(days);
         let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-        // Writing to a vector cannot fail.
-        let _ = self.0.iter().try_for_each(|piece| match piece {
-            Piece::Text(text) => out.write_all(text.as_bytes()),
-            Piece::Year => padded(out, year, 4),
-            Piece::ShortYear => write!(out, "{:02}", year % 100),
-            Piece::Month => padded(out, month, 2),
-            Piece::Day => padded(out, day, 2),
-            Piece::SpacedDay => write!(out, "{day:2}"),
-            Piece::Hour => padded(out, hour, 2),
-            Piece::Minute => padded(out, minute, 2),
-            Piece::Second => padded(out, second, 2),
-            Piece::Fraction(digits) => push_fraction(out, fraction, *digits),
-            Piece::Seconds(0) => write!(out, "{second:02}"),
-            Piece::Seconds(digits) => {
-                padded(out, second, 2)?;
-                out.push(b'.');
-                push_fraction(out, fraction, *digits)
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Year => padded(out, year, 4),
+                Piece::ShortYear => padded(out, year % 100, 2),
+                Piece::Month => padded(out, month, 2),
+                Piece::Day => padded(out, day, 2),
+                Piece::SpacedDay => {
+                    if day < 10 {
+                        out.push(b' ');
+                    }
+                    padded(out, day, 1);
+                }
+                Piece::Hour => padded(out, hour, 2),
+                Piece::Minute => padded(out, minute, 2),
+                Piece::Second | Piece::Seconds(0) => padded(out, second, 2),
+                Piece::Fraction(digits) => push_fraction(out, fraction, *digits),
+                Piece::Seconds(digits) => {
+                    padded(out, second, 2);
+                    out.push(b'.');
+                    push_fraction(out, fraction, *digits);
+                }
+                Piece::UnixSeconds => padded(out, seconds, 1),
+                Piece::MonthName(length) => push_name(out, MONTHS[(month - 1) as usize], *length),
+                Piece::WeekdayName(length) => push_name(out, DAYS[(days % 7) as usize], *length),
+                Piece::DayOfYear => padded(out, days - days_before(year) + 1, 3),
             }
-            Piece::UnixSeconds => write!(out, "{seconds}"),
-            Piece::MonthName(length) => push_name(out, MONTHS[(month - 1) as usize], *length),
-            Piece::WeekdayName(length) => push_name(out, DAYS[(days % 7) as usize], *length),
-            Piece::DayOfYear => {
-                let first = days_before(year);
-                write!(out, "{:03}", days - first + 1)
-            }
-        });
+        }
+        self.kind
     }
 }
 
@@ -118,24 +152,14 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-fn push_name(out: &mut Vec<u8>, name: &str, length: usize) -> io::Result<()> {
-    out.write_all(&name.as_bytes()[..name.len().min(length)])
+fn push_name(out: &mut Vec<u8>, name: &str, length: usize) {
+    out.extend_from_slice(&name.as_bytes()[..name.len().min(length)]);
 }
 
 /// The clock knows microseconds: further digits are 0.
-fn push_fraction(out: &mut Vec<u8>, micros: u64, digits: usize) -> io::Result<()> {
+fn push_fraction(out: &mut Vec<u8>, micros: u64, digits: usize) {
     let shown = micros * 1000 / 10_u64.pow(9 - digits as u32);
-    padded(out, shown, digits)
-}
-
-/// A number with zeros before it, so that it has at least so many digits: not by way of a formatter, as every line
-/// has several. It never fails.
-fn padded(out: &mut Vec<u8>, number: u64, digits: usize) -> io::Result<()> {
-    let mut buffer = itoa::Buffer::new();
-    let text = buffer.format(number).as_bytes();
-    out.extend(std::iter::repeat_n(b'0', digits.saturating_sub(text.len())));
-    out.extend_from_slice(text);
-    Ok(())
+    padded(out, shown, digits);
 }
 
 /// Reads one piece after a percent sign; gives what follows it.
@@ -190,7 +214,7 @@ fn piece<'a>(text: &'a str, pieces: &mut Vec<Piece>) -> Result<&'a str, String> 
                     return Ok(rest);
                 }
             };
-            pieces.extend(TimeFormat::parse(meaning)?.0);
+            pieces.extend(TimeFormat::parse(meaning)?.pieces);
             return Ok(rest);
         }
         _ => return Err(unknown()),

@@ -1,12 +1,15 @@
 //! What an operator says of an entry.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
+use super::digits;
 use super::entry::Entry;
 use super::operator::{GrpcForm, Header, Moment, Operator, Original, Simple};
 use crate::clock::Micros;
 use crate::grpc;
+use crate::http1::name::Name;
+use crate::snapshot::{FieldName, RequestField};
 use crate::tls::Certificate;
 
 /// What was appended.
@@ -15,6 +18,8 @@ pub(super) enum Kind {
     /// Nothing: there is no value.
     Absent,
     Text,
+    /// A text of ASCII in which nothing has to be escaped.
+    Plain,
     /// Digits, which JSON shows as a number.
     Number,
 }
@@ -23,15 +28,11 @@ impl Operator {
     /// Appends the value.
     pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {
         match self {
-            Self::StartTime(format) => {
-                format.append(entry.clock.wall(entry.begin), out);
-                Kind::Text
+            Self::StartTime(format) => format.append_at(entry.clock, entry.begin, out),
+            Self::EmitTime(format) => format.append_at(entry.clock, entry.clock.now(), out),
+            Self::Request(header) => {
+                header.append(|name| entry.request_field(name.of_request, name), out)
             }
-            Self::EmitTime(format) => {
-                format.append(entry.clock.wall(entry.clock.now()), out);
-                Kind::Text
-            }
-            Self::Request(header) => header.append(|name| entry.request_header(name), out),
             Self::Response(header) => header.append(|name| response_header(entry, name), out),
             Self::Trailer(header) => header.append(|name| entry.trailer(name), out),
             Self::Path { query, original } => bytes(path(entry, *query, *original), out),
@@ -49,8 +50,9 @@ impl Operator {
 }
 
 impl Header {
-    fn append<'a>(&self, find: impl Fn(&str) -> Option<&'a [u8]>, out: &mut Vec<u8>) -> Kind {
-        let value = self.names().find_map(find);
+    #[inline]
+    fn append<'a>(&self, find: impl Fn(&FieldName) -> Option<&'a [u8]>, out: &mut Vec<u8>) -> Kind {
+        let value = find(&self.name).or_else(|| find(self.otherwise.as_ref()?));
         let most = self.most.unwrap_or(usize::MAX);
         bytes(value.map(|value| &value[..value.len().min(most)]), out)
     }
@@ -58,21 +60,26 @@ impl Header {
 
 impl Simple {
     fn append(self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {
-        let client = entry.secured.and_then(|secured| secured.peer.as_ref());
-        let own = entry.secured.and_then(|secured| secured.own.as_deref());
-        let upstream = entry.upstream;
-        let endpoint = upstream.and_then(|upstream| upstream.secured?.peer.as_ref());
-        let host = upstream.map(|upstream| upstream.address);
-        let remote = upstream.filter(|upstream| upstream.is_connected).and(host);
-        let upstream_local = upstream.and_then(|upstream| upstream.local);
+        // What few operators ask for is found out for them alone.
+        let client = || entry.secured?.peer.as_ref();
+        let own = || entry.secured?.own.as_deref();
+        let host = || Some(entry.upstream.as_ref()?.address);
+        let remote = || {
+            let upstream = entry.upstream.as_ref()?;
+            upstream.is_connected.then_some(upstream.address)
+        };
+        let upstream_local = || entry.upstream.as_ref()?.local;
+        let upstream_secured = || entry.upstream.as_ref()?.secured;
+        let endpoint = || upstream_secured()?.peer.as_ref();
+        let upstream_protocol = || entry.upstream.as_ref()?.protocol;
         let millis = |from: Option<Micros>, to: Option<Micros>| {
             let micros = from.zip(to).map(|(from, to)| to.saturating_sub(from));
             micros.map(|micros| micros / 1000)
         };
         match self {
-            Self::Protocol => text(entry.protocol, out),
+            Self::Protocol => plain(entry.protocol, out),
             Self::ResponseCode => number(Some(entry.status.into()), out),
-            Self::ResponseFlags if entry.flags.is_empty() => bytes(Some(b"-"), out),
+            Self::ResponseFlags if entry.flags.is_empty() => plain(Some("-"), out),
             Self::ResponseFlags => shown(Some(entry.flags), out),
             Self::ResponseFlagsLong => shown(Some(entry.flags.long()), out),
             Self::ResponseCodeDetails => text(entry.details, out),
@@ -86,26 +93,25 @@ impl Simple {
             Self::ResponseTxDuration => {
                 number(millis(entry.response_begun, entry.response_sent), out)
             }
-            Self::UpstreamHost | Self::UpstreamHostName => address(host, out),
-            Self::UpstreamRemoteAddress => address(remote, out),
+            Self::UpstreamHost | Self::UpstreamHostName => address(host(), out),
+            Self::UpstreamRemoteAddress => address(remote(), out),
             Self::UpstreamCluster => text(
                 entry.cluster.map(|cluster| &*cluster.observability_name),
                 out,
             ),
             Self::UpstreamClusterRaw => text(entry.cluster.map(|cluster| &*cluster.name), out),
-            Self::UpstreamLocalAddress => address(upstream_local, out),
-            Self::UpstreamLocalIp => ip(upstream_local, out),
-            Self::UpstreamLocalPort => port(upstream_local, out),
-            Self::UpstreamRemoteIp => ip(remote, out),
-            Self::UpstreamRemotePort => port(remote, out),
-            Self::UpstreamProtocol => text(upstream.and_then(|upstream| upstream.protocol), out),
+            Self::UpstreamLocalAddress => address(upstream_local(), out),
+            Self::UpstreamLocalIp => ip(upstream_local(), out),
+            Self::UpstreamLocalPort => port(upstream_local(), out),
+            Self::UpstreamRemoteIp => ip(remote(), out),
+            Self::UpstreamRemotePort => port(remote(), out),
+            Self::UpstreamProtocol => plain(upstream_protocol(), out),
             Self::UpstreamRequestAttemptCount => number(Some(entry.attempts), out),
-            Self::UpstreamPeerUriSan => list(endpoint.map(|one| &*one.uris), out),
-            Self::UpstreamPeerDnsSan => list(endpoint.map(|one| &*one.dns_names), out),
-            Self::UpstreamPeerSubject => text(endpoint.map(|one| &*one.subject), out),
+            Self::UpstreamPeerUriSan => list(endpoint().map(|one| &*one.uris), out),
+            Self::UpstreamPeerDnsSan => list(endpoint().map(|one| &*one.dns_names), out),
+            Self::UpstreamPeerSubject => text(endpoint().map(|one| &*one.subject), out),
             Self::UpstreamLocalUriSan => {
-                let secured = upstream.and_then(|upstream| upstream.secured);
-                let own = secured.and_then(|secured| secured.own.as_deref());
+                let own = upstream_secured().and_then(|secured| secured.own.as_deref());
                 list(own.map(|one| &*one.uris), out)
             }
             Self::DownstreamLocalAddress => address(entry.local, out),
@@ -117,23 +123,23 @@ impl Simple {
             Self::DownstreamRemotePort => port(Some(entry.client()), out),
             Self::DownstreamDirectRemoteAddress => address(Some(entry.peer), out),
             Self::DownstreamDirectRemoteIp => ip(Some(entry.peer), out),
-            Self::DownstreamPeerUriSan => list(client.map(|one| &*one.uris), out),
-            Self::DownstreamPeerDnsSan => list(client.map(|one| &*one.dns_names), out),
-            Self::DownstreamPeerSubject => text(client.map(|one| &*one.subject), out),
-            Self::DownstreamPeerSerial => text(client.map(|one| &*one.serial), out),
-            Self::DownstreamPeerFingerprint => shown(client.map(Certificate::fingerprint), out),
-            Self::DownstreamLocalUriSan => list(own.map(|one| &*one.uris), out),
-            Self::DownstreamLocalDnsSan => list(own.map(|one| &*one.dns_names), out),
-            Self::DownstreamLocalSubject => text(own.map(|one| &*one.subject), out),
+            Self::DownstreamPeerUriSan => list(client().map(|one| &*one.uris), out),
+            Self::DownstreamPeerDnsSan => list(client().map(|one| &*one.dns_names), out),
+            Self::DownstreamPeerSubject => text(client().map(|one| &*one.subject), out),
+            Self::DownstreamPeerSerial => text(client().map(|one| &*one.serial), out),
+            Self::DownstreamPeerFingerprint => shown(client().map(Certificate::fingerprint), out),
+            Self::DownstreamLocalUriSan => list(own().map(|one| &*one.uris), out),
+            Self::DownstreamLocalDnsSan => list(own().map(|one| &*one.dns_names), out),
+            Self::DownstreamLocalSubject => text(own().map(|one| &*one.subject), out),
             Self::RequestedServerName => text(entry.server_name, out),
             Self::RouteName => text(entry.route, out),
             Self::TraceId => {
                 let id = entry.span.map(|span| span.trace_id.to_hex());
-                bytes(id.as_ref().map(<[u8; 32]>::as_slice), out)
+                plain(id.as_ref(), out)
             }
             Self::SpanId => {
                 let id = entry.span.map(|span| span.span_id.to_hex());
-                bytes(id.as_ref().map(<[u8; 16]>::as_slice), out)
+                plain(id.as_ref(), out)
             }
             Self::StreamId => bytes(entry.request.as_ref().and_then(|request| request.id), out),
             Self::AccessLogType => {
@@ -162,16 +168,19 @@ fn response_header<'a>(entry: &Entry<'a>, name: &str) -> Option<&'a [u8]> {
 }
 
 fn path<'a>(entry: &Entry<'a>, query: bool, original: Original) -> Option<&'a [u8]> {
-    let of_client = || entry.request_header("x-envoy-original-path");
+    let original_path = RequestField::Line(Name::XEnvoyOriginalPath);
+    let of_client = || entry.request_field(original_path, Name::XEnvoyOriginalPath.as_str());
+    let of_request = || entry.request_field(RequestField::Path, ":path");
     let path = match original {
-        Original::Either => of_client().or_else(|| entry.request_header(":path")),
+        Original::Either => of_client().or_else(of_request),
         Original::Only => of_client(),
-        Original::Never => entry.request_header(":path"),
+        Original::Never => of_request(),
     }?;
     if query {
         return Some(path);
     }
-    path.split(|byte| *byte == b'?').next()
+    let end = memchr::memchr(b'?', path).unwrap_or(path.len());
+    Some(&path[..end])
 }
 
 fn moment(entry: &Entry<'_>, moment: Moment) -> Option<Micros> {
@@ -195,6 +204,13 @@ fn grpc_status(code: Option<u32>, form: GrpcForm, out: &mut Vec<u8>) -> Kind {
     match name {
         Some(name) => text(Some(name), out),
         None => shown(Some(code), out),
+    }
+}
+
+fn plain(value: Option<impl AsRef<[u8]>>, out: &mut Vec<u8>) -> Kind {
+    match bytes(value.as_ref().map(AsRef::as_ref), out) {
+        Kind::Text => Kind::Plain,
+        kind => kind,
     }
 }
 
@@ -242,19 +258,18 @@ fn shown(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) -> Kind {
 
 fn number(value: Option<u64>, out: &mut Vec<u8>) -> Kind {
     match value {
-        Some(value) => {
-            out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-            Kind::Number
-        }
-        None => Kind::Absent,
+        Some(digit @ 0..10) => out.push(b'0' + digit as u8),
+        Some(value) => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
+        None => return Kind::Absent,
     }
+    Kind::Number
 }
 
 fn ip(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
     match address {
         Some(SocketAddr::V4(address)) => {
-            append_v4(*address.ip(), out);
-            Kind::Text
+            digits::v4(out, *address.ip());
+            Kind::Plain
         }
         address => shown(address.map(|address| address.ip()), out),
     }
@@ -263,23 +278,13 @@ fn ip(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
 fn address(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
     match address {
         Some(SocketAddr::V4(address)) => {
-            append_v4(*address.ip(), out);
+            digits::v4(out, *address.ip());
             out.push(b':');
             let port = number(Some(address.port().into()), out);
             debug_assert_eq!(port, Kind::Number);
-            Kind::Text
+            Kind::Plain
         }
         address => shown(address, out),
-    }
-}
-
-/// Most addresses are of this kind: not by way of a formatter.
-fn append_v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    for (index, octet) in ip.octets().into_iter().enumerate() {
-        if index > 0 {
-            out.push(b'.');
-        }
-        out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
     }
 }
 

@@ -1,0 +1,92 @@
+//! Digits without a formatter: a line has dozens of them.
+
+use std::net::Ipv4Addr;
+
+/// `00` to `99`.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+        number += 1;
+    }
+    pairs
+};
+
+/// `0.` to `255.`, and how long each is.
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let mut at = match octet {
+            0..10 => 2,
+            10..100 => 1,
+            _ => 0,
+        };
+        let length = 4 - at;
+        octets[octet].1 = length as u8;
+        while at < 3 {
+            octets[octet].0[at + length - 4] = b'0' + digits[at] as u8;
+            at += 1;
+        }
+        octet += 1;
+    }
+    octets
+};
+
+/// Appends a number with zeros before it, so that it has at least so many digits.
+pub(super) fn padded(out: &mut Vec<u8>, number: u64, digits: usize) {
+    let pair = |number: u64| PAIRS[(number % 100) as usize];
+    match (digits, number) {
+        (2, 0..100) => out.extend_from_slice(&pair(number)),
+        (3, 0..1000) => {
+            let [tens, ones] = pair(number);
+            out.extend_from_slice(&[b'0' + (number / 100) as u8, tens, ones]);
+        }
+        (4, 0..10_000) => {
+            out.extend_from_slice(&pair(number / 100));
+            out.extend_from_slice(&pair(number));
+        }
+        _ => {
+            let mut buffer = itoa::Buffer::new();
+            let text = buffer.format(number).as_bytes();
+            out.extend(std::iter::repeat_n(b'0', digits.saturating_sub(text.len())));
+            out.extend_from_slice(text);
+        }
+    }
+}
+
+/// Appends an address.
+pub(super) fn v4(out: &mut Vec<u8>, ip: Ipv4Addr) {
+    for octet in ip.octets() {
+        let (text, length) = OCTETS[usize::from(octet)];
+        let end = out.len() + usize::from(length);
+        // All four bytes, as so many are copied by one instruction.
+        out.extend_from_slice(&text);
+        out.truncate(end);
+    }
+    out.pop();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_those_of_the_formatter() {
+        for octet in 0..=255 {
+            let ip = Ipv4Addr::new(octet, 255 - octet, octet / 2, 7);
+            let mut out = b"x".to_vec();
+            v4(&mut out, ip);
+            assert_eq!(String::from_utf8_lossy(&out), format!("x{ip}"));
+        }
+        for digits in 0..8 {
+            for number in [0, 7, 10, 99, 100, 999, 1000, 9999, 10_000, 123_456] {
+                let mut out = Vec::new();
+                padded(&mut out, number, digits);
+                assert_eq!(String::from_utf8_lossy(&out), format!("{number:0digits$}"));
+            }
+        }
+    }
+}
