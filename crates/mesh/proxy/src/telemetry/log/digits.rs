@@ -36,6 +36,7 @@ const OCTETS: [([u8; 4], u8); 256] = {
 };
 
 /// Appends a number with zeros before it, so that it has at least so many digits.
+#[inline]
 pub(super) fn padded(out: &mut Vec<u8>, number: u64, digits: usize) {
     let pair = |number: u64| PAIRS[(number % 100) as usize];
     match (digits, number) {
@@ -54,6 +55,22 @@ pub(super) fn padded(out: &mut Vec<u8>, number: u64, digits: usize) {
             out.extend(std::iter::repeat_n(b'0', digits.saturating_sub(text.len())));
             out.extend_from_slice(text);
         }
+    }
+}
+
+/// Appends a number.
+pub(super) fn number(out: &mut Vec<u8>, number: u64) {
+    match number {
+        0..10 => out.push(b'0' + number as u8),
+        10..100 => padded(out, number, 2),
+        100..1000 => padded(out, number, 3),
+        1000..10_000 => padded(out, number, 4),
+        // A port.
+        10_000..100_000 => {
+            out.push(b'0' + (number / 10_000) as u8);
+            padded(out, number % 10_000, 4);
+        }
+        _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
     }
 }
 
@@ -81,11 +98,16 @@ mod tests {
             v4(&mut out, ip);
             assert_eq!(String::from_utf8_lossy(&out), format!("x{ip}"));
         }
-        for digits in 0..8 {
-            for number in [0, 7, 10, 99, 100, 999, 1000, 9999, 10_000, 123_456] {
+        for shown in [
+            0, 7, 10, 99, 100, 999, 1000, 9999, 10_000, 65_535, 99_999, 123_456,
+        ] {
+            let mut out = Vec::new();
+            number(&mut out, shown);
+            assert_eq!(String::from_utf8_lossy(&out), shown.to_string());
+            for digits in 0..8 {
                 let mut out = Vec::new();
-                padded(&mut out, number, digits);
-                assert_eq!(String::from_utf8_lossy(&out), format!("{number:0digits$}"));
+                padded(&mut out, shown, digits);
+                assert_eq!(String::from_utf8_lossy(&out), format!("{shown:0digits$}"));
             }
         }
     }

@@ -258,11 +258,12 @@ fn shown(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) -> Kind {
 
 fn number(value: Option<u64>, out: &mut Vec<u8>) -> Kind {
     match value {
-        Some(digit @ 0..10) => out.push(b'0' + digit as u8),
-        Some(value) => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
-        None => return Kind::Absent,
+        Some(value) => {
+            digits::number(out, value);
+            Kind::Number
+        }
+        None => Kind::Absent,
     }
-    Kind::Number
 }
 
 fn ip(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
@@ -280,8 +281,7 @@ fn address(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
         Some(SocketAddr::V4(address)) => {
             digits::v4(out, *address.ip());
             out.push(b':');
-            let port = number(Some(address.port().into()), out);
-            debug_assert_eq!(port, Kind::Number);
+            digits::number(out, address.port().into());
             Kind::Plain
         }
         address => shown(address, out),
