@@ -96,8 +96,13 @@ impl DeltaSession {
         type_url: &str,
         handler: &impl Handler,
     ) -> Option<DeltaDiscoveryRequest> {
-        let wanted: BTreeSet<String> = handler.wanted(type_url).into_iter().collect();
+        let wanted = handler.wanted(type_url);
         let state = self.types.entry(type_url.to_owned()).or_default();
+        // Nearly always nothing is other than before.
+        if wanted.iter().eq(&state.names) {
+            return None;
+        }
+        let wanted: BTreeSet<String> = wanted.into_iter().collect();
         let added: Vec<String> = wanted.difference(&state.names).cloned().collect();
         let gone: Vec<String> = state.names.difference(&wanted).cloned().collect();
         if added.is_empty() && gone.is_empty() {

@@ -152,6 +152,8 @@ struct Subscription<F> {
     form: F,
     /// Nothing of this set is due: nobody needs to look again until it or the subscription is another one.
     has: Option<ResourceSet>,
+    /// What was last found to be due is all that is due of this set.
+    offered: Option<ResourceSet>,
 }
 
 impl<F: Form> Subscription<F> {
@@ -159,6 +161,7 @@ impl<F: Form> Subscription<F> {
         Self {
             form: F::new(type_url),
             has: None,
+            offered: None,
         }
     }
 
@@ -167,10 +170,32 @@ impl<F: Form> Subscription<F> {
             return None;
         }
         let due = self.form.due(available, keep);
-        if due.is_none() && !keep {
-            self.has = Some(available.clone());
+        let whole = (!keep).then(|| available.clone());
+        match due.is_some() {
+            true => self.offered = whole,
+            false => self.has = whole,
         }
         due
+    }
+
+    /// Notes that a response goes out. Says what in it is new to the client or other than before.
+    fn sent(&mut self, due: &Due, nonce: &str) -> Vec<Arc<Resource>> {
+        let news = self.form.sent(due, nonce);
+        self.has = self.offered.take();
+        debug_assert!(
+            self.has
+                .as_ref()
+                .is_none_or(|it| self.form.due(it, false).is_none()),
+            "all that was due has been sent"
+        );
+        news
+    }
+
+    fn on_request(&mut self, request: &F::Request) -> Meaning {
+        match F::is_plain_answer(request) {
+            true => self.form.on_request(request),
+            false => self.change().on_request(request),
+        }
     }
 
     fn has_all_of(&self, available: &ResourceSet) -> bool {
@@ -243,7 +268,7 @@ impl<F: Form> Connection<F> {
             .subscriptions
             .entry(key.clone())
             .or_insert_with(|| Subscription::new(asked.type_url));
-        let meaning = subscription.change().on_request(request);
+        let meaning = subscription.on_request(request);
         if asked.type_url == ENDPOINT && !self.changed_clusters.is_empty() {
             let changed = std::mem::take(&mut self.changed_clusters);
             subscription.change().clusters_changed(&changed);
@@ -353,6 +378,7 @@ impl<F: Form> Connection<F> {
             if type_url == SECRET {
                 // One at a time: Envoy takes none of those that come with one that it refuses.
                 due.resources.truncate(1);
+                subscription.offered = None;
             }
             Some((type_url.clone(), due))
         })
@@ -407,7 +433,7 @@ impl<F: Form> Connection<F> {
         self.next_nonce += 1;
         let subscription = self.subscriptions.get_mut(&key(type_url));
         let news = subscription
-            .map(|it| it.change().sent(due, &nonce))
+            .map(|it| it.sent(due, &nonce))
             .unwrap_or_default();
         if type_url == CLUSTER && !news.is_empty() {
             self.hold_until = Some(Instant::now() + self.shared.limits.warm_timeout);

@@ -107,6 +107,13 @@ impl Form for Delta {
         request.node.take()
     }
 
+    fn is_plain_answer(request: &DeltaDiscoveryRequest) -> bool {
+        !request.response_nonce.is_empty()
+            && request.resource_names_subscribe.is_empty()
+            && request.resource_names_unsubscribe.is_empty()
+            && request.initial_resource_versions.is_empty()
+    }
+
     fn on_request(&mut self, request: &DeltaDiscoveryRequest) -> Meaning {
         let fresh = std::mem::take(&mut self.fresh);
         let (added, gone) = (

@@ -23,6 +23,9 @@ pub(super) trait Form: Send + 'static {
 
     fn take_node(request: &mut Self::Request) -> Option<Node>;
 
+    /// Whether a request does nothing but answer a response, so that nothing more is due after it than before.
+    fn is_plain_answer(request: &Self::Request) -> bool;
+
     /// Takes a request and says what it is.
     fn on_request(&mut self, request: &Self::Request) -> Meaning;
 

@@ -68,6 +68,11 @@ impl Form for Subscription {
         request.node.take()
     }
 
+    /// Each request says again what is wanted.
+    fn is_plain_answer(_: &DiscoveryRequest) -> bool {
+        false
+    }
+
     fn on_request(&mut self, request: &DiscoveryRequest) -> Meaning {
         let refused = request.error_detail.is_some();
         let interest = self.interest_of(request);
