@@ -72,6 +72,11 @@ impl ResourceSet {
         Arc::ptr_eq(&self.by_name, &other.by_name)
     }
 
+    /// Whether nobody else has it.
+    pub fn is_only_here(&self) -> bool {
+        Arc::strong_count(&self.by_name) == 1
+    }
+
     /// How many resources.
     pub fn len(&self) -> usize {
         self.by_name.len()

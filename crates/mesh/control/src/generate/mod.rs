@@ -169,6 +169,11 @@ pub(crate) fn generate_routing(index: &Index, proxy: &Proxy) -> Generated {
     made
 }
 
+/// Makes the routes that a proxy's listeners ask for by name.
+pub(crate) fn generate_routes(index: &Index, proxy: &Proxy) -> Vec<RouteConfiguration> {
+    generate_routing(index, proxy).routes
+}
+
 /// Makes the clusters and endpoints of some services, and of whatever else looks at services' endpoints.
 pub(crate) fn generate_clusters<'a>(
     index: &'a Index,

@@ -29,8 +29,31 @@ pub(crate) struct Change<'a> {
 pub(crate) enum Stale<'a> {
     /// All.
     All,
-    /// The clusters of these services with their endpoints, and, if so, listeners and routes.
-    Some(Vec<&'a Host>, bool),
+    /// The clusters of these services with their endpoints, and what there is to do about routing.
+    Some(Vec<&'a Host>, Routing),
+}
+
+/// How much of a proxy's routing has to be made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Routing {
+    /// Nothing.
+    Same,
+    /// The routes that listeners ask for by name.
+    Routes,
+    /// Those, and the listeners.
+    All,
+}
+
+impl Routing {
+    /// What a VirtualService that is other than before asks for. Connections are matched in listeners, and a gateway
+    /// has listeners for those that have rules.
+    fn of(entry: &Entry<VirtualService>, is_gateway: bool) -> Self {
+        let has_connections = !entry.spec.tls.is_empty() || !entry.spec.tcp.is_empty();
+        match is_gateway || has_connections {
+            true => Self::All,
+            false => Self::Routes,
+        }
+    }
 }
 
 impl<'a> Change<'a> {
@@ -58,6 +81,8 @@ impl<'a> Change<'a> {
             mesh,
             has_authority,
             has_sessions,
+            // Seen through what asks.
+            asked: _,
             problems: _,
         } = old;
         let mut change = Self {
@@ -115,6 +140,13 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// Whether it may be that other proxies than before have the same as this one.
+    pub(crate) fn may_reclass(&self, proxy: &Proxy) -> bool {
+        self.everything
+            || self.namespaces.contains(proxy.namespace.as_str())
+            || self.is_about(proxy)
+    }
+
     /// Whether an endpoint that differs has a proxy's address.
     pub(crate) fn is_about(&self, proxy: &Proxy) -> bool {
         let mut all = self.endpoints.values();
@@ -129,11 +161,7 @@ impl<'a> Change<'a> {
         has_cluster: impl Fn(&Host) -> bool,
     ) -> Stale<'a> {
         let is_gateway = proxy.role == Role::Router;
-        if self.everything
-            || is_gateway && self.gateways
-            || self.namespaces.contains(proxy.namespace.as_str())
-            || self.is_about(proxy)
-        {
+        if self.may_reclass(proxy) || is_gateway && self.gateways {
             return Stale::All;
         }
         let hosts = self.endpoints.keys().copied();
@@ -143,8 +171,9 @@ impl<'a> Change<'a> {
             let export_to = &entry.spec.export_to;
             export_to.reaches(&entry.meta.namespace, &proxy.namespace)
         });
-        let mut routing = routing.filter(|entry| is_gateway || is_imported(index, proxy, entry));
-        Stale::Some(hosts, routing.next().is_some())
+        let routing = routing.filter(|entry| is_gateway || is_imported(index, proxy, entry));
+        let routing = routing.map(|entry| Routing::of(entry, is_gateway));
+        Stale::Some(hosts, routing.max().unwrap_or(Routing::Same))
     }
 }
 

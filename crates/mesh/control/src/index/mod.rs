@@ -14,6 +14,7 @@ mod rules;
 mod secrets;
 mod service;
 mod telemetry;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -25,7 +26,7 @@ use periplus_resources::{
 };
 
 use self::by_host::ByHost;
-pub(crate) use self::change::{Change, Stale};
+pub(crate) use self::change::{Change, Routing, Stale};
 pub use self::code::{CODES, Code};
 use self::gateway_api::Lowered;
 pub use self::gateway_api::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
@@ -39,6 +40,7 @@ use self::secrets::Secrets;
 pub use self::service::Service;
 pub(crate) use self::service::Session;
 pub(crate) use self::telemetry::{Side, Traced};
+use self::view::Asked;
 use crate::proxy::Proxy;
 
 /// A resource of one kind with its name and origin.
@@ -75,6 +77,8 @@ pub struct Index {
     gateway_api: Lowered,
     mesh: MeshConfig,
     has_authority: bool,
+    /// By what clients are told apart.
+    asked: Asked,
     problems: Vec<Problem>,
 }
 
@@ -209,6 +213,7 @@ impl Index {
         let mut problems = Vec::new();
         index.gateway_api = of_api.lower(&index, &mut problems);
         index.problems.append(&mut problems);
+        index.asked = Asked::of(&index);
         for resource in &resources {
             checks::check_annotations(&resource.meta, &mut index.problems);
         }
@@ -347,12 +352,14 @@ impl Index {
     /// of the root namespace.
     pub fn sidecar_for(&self, proxy: &Proxy) -> Option<&Entry<Sidecar>> {
         let in_namespace = |namespace: &str, selecting: bool| {
-            self.sidecars.iter().find(|sidecar| {
-                sidecar.meta.namespace == namespace
-                    && match &sidecar.spec.selector {
-                        Some(selector) => selecting && proxy.is_selected_by(selector),
-                        None => !selecting,
-                    }
+            let sidecars = &self.sidecars;
+            let first = sidecars.partition_point(|it| it.meta.namespace.as_str() < namespace);
+            let mut own = sidecars[first..]
+                .iter()
+                .take_while(|it| it.meta.namespace == namespace);
+            own.find(|sidecar| match &sidecar.spec.selector {
+                Some(selector) => selecting && proxy.is_selected_by(selector),
+                None => !selecting,
             })
         };
         in_namespace(&proxy.namespace, true)

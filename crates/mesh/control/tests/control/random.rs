@@ -89,10 +89,25 @@ fn virtual_service() -> impl Strategy<Value = String> {
         "match: [{uri: {prefix: /}}], ",
         "match: [{uri: {exact: /a}}, {port: 80}], ",
         "match: [{headers: {a: {regex: b}}, gateways: [mesh]}], ",
+        "match: [{sourceLabels: {app: s}}, {sourceLabels: {app: t, version: v1}}], ",
+    ]);
+    // Connections are matched in listeners.
+    let connections = any_of(&[
+        "",
+        "",
+        "  tls:\n  - {match: [{sniHosts: [x.example.org], sourceLabels: {app: s}}], route: [{destination: {host: y}}]}\n",
+        "  tcp:\n  - {match: [{port: 81, sourceLabels: {app: t}}], route: [{destination: {host: y}}]}\n",
     ]);
     let rules = vec((condition, any_host(), subset), 1..3);
-    let parts = (any_of(&NAMESPACES), 0u8..4, hosts, gateways, rules);
-    parts.prop_map(|(namespace, name, hosts, gateways, rules)| {
+    let parts = (
+        any_of(&NAMESPACES),
+        0u8..4,
+        hosts,
+        gateways,
+        rules,
+        connections,
+    );
+    parts.prop_map(|(namespace, name, hosts, gateways, rules, connections)| {
         let hosts: Vec<_> = hosts.iter().map(|host| format!("'{host}'")).collect();
         let mut spec = format!(
             "  hosts: [{}]\n  gateways: {gateways}\n  http:\n",
@@ -106,15 +121,20 @@ fn virtual_service() -> impl Strategy<Value = String> {
             )
             .expect("it is a text");
         }
+        spec += connections;
         resource("VirtualService", namespace, name, &spec)
     })
 }
 
 fn destination_rule() -> impl Strategy<Value = String> {
-    let parts = (any_of(&NAMESPACES), 0u8..4, any_host());
-    parts.prop_map(|(namespace, name, host)| {
+    let policy = any_of(&[
+        "",
+        "  trafficPolicy: {loadBalancer: {localityLbSetting: {failoverPriority: [version]}}, outlierDetection: {}}\n",
+    ]);
+    let parts = (any_of(&NAMESPACES), 0u8..4, any_host(), policy);
+    parts.prop_map(|(namespace, name, host, policy)| {
         let spec = format!(
-            "  host: '{host}'\n  subsets: [{{name: v1, labels: {{version: v1}}}}, {{name: v2}}]\n"
+            "  host: '{host}'\n  subsets: [{{name: v1, labels: {{version: v1}}}}, {{name: v2}}]\n{policy}"
         );
         resource("DestinationRule", namespace, name, &spec)
     })
@@ -161,6 +181,8 @@ fn of_workloads() -> impl Strategy<Value = String> {
             "security.istio.io/v1 RequestAuthentication {jwtRules: [{issuer: i, jwksUri: 'https://x.a.svc.cluster.local/k'}]}",
             "telemetry.istio.io/v1 Telemetry {metrics: [{overrides: [{disabled: true}]}]}",
             "telemetry.istio.io/v1 Telemetry {sampled: 'outbound 80: 1, route r: 2'}",
+            "networking.istio.io/v1 Sidecar {workloadSelector: {labels: {app: t}}, egress: [{hosts: ['b/*']}]}",
+            "security.istio.io/v1 RequestAuthentication {selector: {matchLabels: {app: s}}, jwtRules: [{issuer: i, jwksUri: 'https://x.a.svc.cluster.local/k'}]}",
         ]),
     );
     parts.prop_map(|(namespace, name, resource)| {
@@ -197,6 +219,8 @@ enum Edit {
     Remove(prop::sample::Index),
     /// Another endpoint in place of one.
     Endpoint,
+    /// Another path in place of one.
+    Path,
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -205,6 +229,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         (any::<prop::sample::Index>(), any_resource()).prop_map(|(at, one)| Edit::Replace(at, one)),
         any::<prop::sample::Index>().prop_map(Edit::Remove),
         Just(Edit::Endpoint),
+        Just(Edit::Path),
     ]
 }
 
@@ -217,6 +242,11 @@ impl Edit {
             Self::Endpoint => {
                 for one in resources {
                     *one = one.replacen("10.1.1.1", "10.1.1.2", 1);
+                }
+            }
+            Self::Path => {
+                for one in resources {
+                    *one = one.replacen("exact: /a", "exact: /b", 1);
                 }
             }
         }
@@ -247,9 +277,25 @@ fn nodes() -> Vec<Node> {
         node.id = node.id.replace("127.0.0.1~s", "127.0.0.2~t");
         node
     });
+    // What they see is the same, but for what is said of their labels.
+    let labelled = intercepted.clone().map(|other| {
+        let namespace = other
+            .id
+            .split('~')
+            .nth(3)
+            .and_then(|it| it.split('.').next());
+        let namespace = namespace.expect("a namespace").to_owned();
+        let id = other.id.replace("127.0.0.2~t", "127.0.0.3~u");
+        let mut node = node(&id, "t", &namespace, &[("app", "t"), ("version", "v1")]);
+        let mode = other.metadata.expect("metadata").fields["INTERCEPTION_MODE"].clone();
+        let metadata = node.metadata.get_or_insert_default();
+        metadata.fields.insert("INTERCEPTION_MODE".into(), mode);
+        node
+    });
     sidecars
         .into_iter()
         .chain(intercepted)
+        .chain(labelled)
         .chain([gateway()])
         .collect()
 }
