@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, LazyLock};
+use std::iter::Peekable;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
@@ -58,7 +59,13 @@ impl Resource {
 /// All resources of one type for one node. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceSet {
-    by_name: Arc<BTreeMap<String, Arc<Resource>>>,
+    by_name: Arc<ByName>,
+}
+
+#[derive(Debug, Default)]
+struct ByName {
+    all: BTreeMap<String, Arc<Resource>>,
+    version: OnceLock<u64>,
 }
 
 impl ResourceSet {
@@ -79,22 +86,44 @@ impl ResourceSet {
 
     /// How many resources.
     pub fn len(&self) -> usize {
-        self.by_name.len()
+        self.by_name.all.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.by_name.all.is_empty()
     }
 
     /// The resource of that name.
     pub fn find(&self, name: &str) -> Option<&Arc<Resource>> {
-        self.by_name.get(name)
+        self.by_name.all.get(name)
     }
 
     /// The resources, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.by_name.values()
+        self.by_name.all.values()
+    }
+
+    /// A hash of all names and contents.
+    pub fn version(&self) -> u64 {
+        *self.by_name.version.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            for resource in self.iter() {
+                (resource.name(), resource.version()).hash(&mut hasher);
+            }
+            hasher.finish()
+        })
+    }
+
+    /// What another set has that is not the very same here, and what only this one has under its name.
+    pub(crate) fn differences<'a>(
+        &'a self,
+        newer: &'a Self,
+    ) -> impl Iterator<Item = Difference<'a>> {
+        Differences {
+            old: self.by_name.all.values().peekable(),
+            new: newer.by_name.all.values().peekable(),
+        }
     }
 }
 
@@ -106,7 +135,10 @@ impl FromIterator<Arc<Resource>> for ResourceSet {
             .map(|resource| (resource.name.clone(), resource))
             .collect();
         Self {
-            by_name: Arc::new(by_name),
+            by_name: Arc::new(ByName {
+                all: by_name,
+                version: OnceLock::new(),
+            }),
         }
     }
 }
@@ -114,6 +146,46 @@ impl FromIterator<Arc<Resource>> for ResourceSet {
 impl FromIterator<Resource> for ResourceSet {
     fn from_iter<I: IntoIterator<Item = Resource>>(resources: I) -> Self {
         resources.into_iter().map(Arc::new).collect()
+    }
+}
+
+/// What tells one set from an older one.
+pub(crate) enum Difference<'a> {
+    /// It is new, or another than before.
+    News(&'a Arc<Resource>),
+    /// There is none of its name any more.
+    Gone(&'a Arc<Resource>),
+}
+
+struct Differences<I: Iterator> {
+    old: Peekable<I>,
+    new: Peekable<I>,
+}
+
+impl<'a, I: Iterator<Item = &'a Arc<Resource>>> Iterator for Differences<I> {
+    type Item = Difference<'a>;
+
+    /// Both are sorted by name. Names are looked at only where the resources are not the very same.
+    fn next(&mut self) -> Option<Difference<'a>> {
+        loop {
+            let (old, new) = (self.old.peek(), self.new.peek());
+            match (old, new) {
+                (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {
+                    self.old.next();
+                    self.new.next();
+                }
+                (Some(old), Some(new)) if old.name() == new.name() => {
+                    self.old.next();
+                    return self.new.next().map(Difference::News);
+                }
+                (Some(old), Some(new)) if old.name() < new.name() => {
+                    return self.old.next().map(Difference::Gone);
+                }
+                (Some(_), None) => return self.old.next().map(Difference::Gone),
+                (_, Some(_)) => return self.new.next().map(Difference::News),
+                (None, None) => return None,
+            }
+        }
     }
 }
 

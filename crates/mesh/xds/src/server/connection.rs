@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
 use super::form::{Asked, Due, Form, Meaning};
+use super::kept::Subscription;
 use super::status::{Entry, Nack, ProxyStatus};
 use super::{Admission, NodeRefused, Peer, Shared};
 use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, push_rank};
@@ -145,68 +146,6 @@ struct Connection<F: Form> {
     /// Set while clusters that the client was sent may still wait for their endpoints, so that listeners
     /// and routes, which may name them, are held back: until when at the latest.
     hold_until: Option<Instant>,
-}
-
-/// One type of the stream.
-struct Subscription<F> {
-    form: F,
-    /// Nothing of this set is due: nobody needs to look again until it or the subscription is another one.
-    has: Option<ResourceSet>,
-    /// What was last found to be due is all that is due of this set.
-    offered: Option<ResourceSet>,
-}
-
-impl<F: Form> Subscription<F> {
-    fn new(type_url: &str) -> Self {
-        Self {
-            form: F::new(type_url),
-            has: None,
-            offered: None,
-        }
-    }
-
-    fn due(&mut self, available: &ResourceSet, keep: bool) -> Option<Due> {
-        if self.has_all_of(available) {
-            return None;
-        }
-        let due = self.form.due(available, keep);
-        let whole = (!keep).then(|| available.clone());
-        match due.is_some() {
-            true => self.offered = whole,
-            false => self.has = whole,
-        }
-        due
-    }
-
-    /// Notes that a response goes out. Says what in it is new to the client or other than before.
-    fn sent(&mut self, due: &Due, nonce: &str) -> Vec<Arc<Resource>> {
-        let news = self.form.sent(due, nonce);
-        self.has = self.offered.take();
-        debug_assert!(
-            self.has
-                .as_ref()
-                .is_none_or(|it| self.form.due(it, false).is_none()),
-            "all that was due has been sent"
-        );
-        news
-    }
-
-    fn on_request(&mut self, request: &F::Request) -> Meaning {
-        match F::is_plain_answer(request) {
-            true => self.form.on_request(request),
-            false => self.change().on_request(request),
-        }
-    }
-
-    fn has_all_of(&self, available: &ResourceSet) -> bool {
-        self.has.as_ref().is_some_and(|has| has.is_same(available))
-    }
-
-    /// What is done here may make something due.
-    fn change(&mut self) -> &mut F {
-        self.has = None;
-        &mut self.form
-    }
 }
 
 impl<F: Form> Connection<F> {

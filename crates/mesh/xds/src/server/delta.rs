@@ -8,7 +8,8 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as Sent,
 };
 
-use super::form::{Answers, Asked, Due, Form, Meaning, control_plane, version_of, version_text};
+use super::form::{Answers, Asked, Due, Form, Meaning, control_plane, version_text};
+use crate::resource::Difference;
 use crate::type_url::is_full_state;
 use crate::{Resource, ResourceSet};
 
@@ -63,6 +64,13 @@ impl Delta {
         self.names.remove(name);
         // If all are wanted too, it is sent again: the client no longer has it.
         self.held.remove(name);
+    }
+
+    /// Whether the client has it, in whatever version.
+    fn is_held(&self, name: &str) -> bool {
+        self.held
+            .get(name)
+            .is_some_and(|held| *held != Held::Absent)
     }
 
     fn is_news(&self, resource: &Resource) -> bool {
@@ -175,9 +183,29 @@ impl Form for Delta {
         if resources.is_empty() && removed.is_empty() && !self.owed {
             return None;
         }
-        let known = available.iter().filter(|it| self.wants(it.name()));
         Some(Due {
-            version: version_of(known.map(|it| (it.name(), it.version()))),
+            version: version_text(available.version()),
+            resources,
+            removed,
+        })
+    }
+
+    fn due_after(&self, had: &ResourceSet, available: &ResourceSet, keep: bool) -> Option<Due> {
+        let (mut resources, mut removed) = (Vec::new(), Vec::new());
+        for difference in had.differences(available) {
+            match difference {
+                Difference::News(it) if self.wants(it.name()) && self.is_news(it) => {
+                    resources.push(Arc::clone(it));
+                }
+                Difference::Gone(it) if !keep && self.is_held(it.name()) => {
+                    removed.push(it.name().to_owned());
+                }
+                Difference::News(_) | Difference::Gone(_) => {}
+            }
+        }
+        let is_due = !resources.is_empty() || !removed.is_empty() || self.owed;
+        is_due.then(|| Due {
+            version: version_text(available.version()),
             resources,
             removed,
         })

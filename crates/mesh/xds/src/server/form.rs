@@ -33,6 +33,12 @@ pub(super) trait Form: Send + 'static {
     /// keeps what is no longer available.
     fn due(&self, available: &ResourceSet, keep: bool) -> Option<Due>;
 
+    /// The same where nothing was due of `had`, and nobody has asked for anything since: only what differs is looked at.
+    fn due_after(&self, had: &ResourceSet, available: &ResourceSet, keep: bool) -> Option<Due> {
+        let _ = had;
+        self.due(available, keep)
+    }
+
     /// Notes that a response goes out. Says what in it is new to the client or other than before.
     fn sent(&mut self, due: &Due, nonce: &str) -> Vec<Arc<Resource>>;
 
@@ -81,12 +87,12 @@ pub(super) enum Meaning {
 }
 
 /// What to send.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Due {
     pub(super) resources: Vec<Arc<Resource>>,
     /// The names of what the client is to forget; the state-of-the-world form does not say them.
     pub(super) removed: Vec<String>,
-    /// The version of everything that the client then holds.
+    /// A version of what the client then holds: nothing else holds the same under it.
     pub(super) version: String,
 }
 

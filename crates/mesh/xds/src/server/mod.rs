@@ -5,6 +5,7 @@ mod connection;
 mod delta;
 mod form;
 mod gate;
+mod kept;
 mod status;
 mod subscription;
 
