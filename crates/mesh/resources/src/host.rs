@@ -1,8 +1,9 @@
 use std::fmt;
+use std::sync::Arc;
 
-/// A DNS name in lower case, or a wildcard: `*` or `*.example.org`.
+/// A DNS name in lower case, or a wildcard: `*` or `*.example.org`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Host(String);
+pub struct Host(Arc<str>);
 
 impl Host {
     /// Reads a host name, an IP address, or a wildcard.
@@ -19,14 +20,14 @@ impl Host {
             return Err("it is longer than 253 characters");
         }
         if name == "*" || name.parse::<std::net::IpAddr>().is_ok() {
-            return Ok(Self(name));
+            return Ok(Self(name.into()));
         }
         let labels = name.strip_prefix("*.").unwrap_or(&name);
         if labels.contains('*') {
             return Err("a wildcard is `*` alone or the first label, as in `*.example.org`");
         }
         labels.split('.').try_for_each(check_label)?;
-        Ok(Self(name))
+        Ok(Self(name.into()))
     }
 
     /// The name.
@@ -46,7 +47,7 @@ impl Host {
         if self.0.contains('.') || self.is_wildcard() || self.0.contains(':') {
             return self.clone();
         }
-        Self(format!("{}.{namespace}.svc.cluster.local", self.0))
+        Self(format!("{}.{namespace}.svc.cluster.local", self.0).into())
     }
 
     /// Whether every name that `other` stands for is also one of this one's.
