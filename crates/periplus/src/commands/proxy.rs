@@ -155,6 +155,10 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
             tracing::info!(%address, listener = %name, "listening");
         }
         tracing::info!(%node, "proxy is ready");
+        match periplus_residence::give_back_start() {
+            Ok(bytes) => tracing::debug!(bytes, "what only the start needed is given back"),
+            Err(error) => tracing::debug!(%error, "what only the start needed stays in memory"),
+        }
         std::future::pending::<()>().await;
     };
     tokio::select! {
