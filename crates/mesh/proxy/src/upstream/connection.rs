@@ -187,10 +187,9 @@ impl EndpointState {
 
     /// Opens a connection.
     pub(super) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
-        let keepalive = self.link.borrow().keepalive;
         if self.link.borrow().is_plain() {
             let stream = Stream::connect(self.address, self.source).await?;
-            return stream.with_keepalive(keepalive);
+            return self.link.borrow().watched(stream, alpn);
         }
         let link = self.link.borrow().clone();
         // Boxed, so that a plaintext connection does not need the memory for it.
