@@ -1,7 +1,7 @@
 //! Many bad clients at once: nobody else notices, every loss is counted, and in the end nothing of them is left.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -49,18 +49,19 @@ fn most_clients() -> usize {
     room.min(MANY)
 }
 
-/// Clients that never come to the end of their heads, until each has its answer.
+/// Clients that, once they are told to begin, never come to the end of their heads, until each has its answer.
 fn be_slow(task: &str) {
     let (address, count) = task.split_once(' ').expect("two words");
     let address = address.parse().expect("an address");
     let count: usize = count.parse().expect("a number");
-    let clients = (0..count).map(|_| {
-        let mut client = Client::connect(address);
-        client.send("GET / HTTP/1.1\r\nhost: h\r\nx-slow: ");
-        client
-    });
-    let clients: Vec<Client> = clients.collect();
+    let mut clients: Vec<_> = (0..count).map(|_| Client::connect(address)).collect();
     println!("\nall are there");
+    let told = std::io::stdin().read_line(&mut String::new());
+    told.expect("to be told");
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nhost: h\r\nx-slow: ");
+    }
+    println!("\nall have begun");
     for mut client in clients {
         assert_eq!(client.response(false).expect("an answer").status, 408);
     }
@@ -85,7 +86,7 @@ fn slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing() {
     });
     let mesh = Config::to(&origin)
         .with_manager(|manager| {
-            // All of them must have come before the first one is cut off.
+            // The others must have come before the first one is cut off.
             manager.request_headers_timeout = Some(Duration::from_secs(8));
             manager.stream_idle_timeout = Some(Duration::from_secs(8));
         })
@@ -106,6 +107,7 @@ fn slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing() {
         .args(["--exact", "--nocapture"])
         .arg("faults::slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing")
         .env(CLIENTS, format!("{} {many}", mesh.address))
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("this test again");
@@ -113,6 +115,9 @@ fn slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing() {
     let mut hear = |line: &str| told.any(|told| told.expect("text") == line);
     assert!(hear("all are there"));
     mesh.wait_stat("listener.test.downstream_cx_active", many as u64);
+    let begun = slow.stdin.take().expect("a pipe").write_all(b"\n");
+    begun.expect("it listens");
+    assert!(hear("all have begun"));
     let per_client = resident().saturating_sub(memory) / many;
     // A block of 16 KiB, which the next bytes are read into, and the connection itself.
     assert!(per_client <= 20, "{per_client} KiB for each slow head");
@@ -160,7 +165,6 @@ fn a_flood_of_continuations_ends_the_connection_and_takes_no_memory() {
         let flood = frame(CONTINUATION, 0, 1, part).repeat(8);
         let mut sent = 0;
         // The proxy stops reading at some point, and this side's writes end in an error.
-        use std::io::Write as _;
         while sent < 200 << 20 {
             match client.stream.write_all(&flood) {
                 Ok(()) => sent += flood.len(),

@@ -403,7 +403,7 @@ async fn changed(wishes: &mut Option<watch::Receiver<u64>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
