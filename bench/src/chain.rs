@@ -103,8 +103,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     )
 }
 
-fn measure(args: &Args, member: Member, around: &Surroundings) -> anyhow::Result<Sample> {
-    let (outer, inner) = (free_address()?, free_address()?);
+/// The nodes of the two sidecars.
+pub(crate) const OUTER: &str = "outer";
+pub(crate) const INNER: &str = "inner";
+
+/// Tells the two what to do, with certificates of their own for each pair: where their control plane is.
+pub(crate) fn tell(
+    outer: SocketAddr,
+    inner: SocketAddr,
+    around: &Surroundings,
+) -> anyhow::Result<SocketAddr> {
     let authority = Authority::new()?;
     let mut next = mesh::cluster("next", inner);
     authority.secure_cluster(&mut next)?;
@@ -115,15 +123,20 @@ fn measure(args: &Args, member: Member, around: &Surroundings) -> anyhow::Result
     let origin = mesh::cluster("origin", around.origin);
     let worlds = BTreeMap::from([
         (
-            "outer".to_owned(),
+            OUTER.to_owned(),
             mesh::world(&[first], &[next, sink.clone()]),
         ),
-        ("inner".to_owned(), mesh::world(&[secured], &[origin, sink])),
+        (INNER.to_owned(), mesh::world(&[secured], &[origin, sink])),
     ]);
-    let control = mesh::serve(worlds)?;
-    let second = member.start(&args.common.programs, "inner", control, &around.directory)?;
+    mesh::serve(worlds)
+}
+
+fn measure(args: &Args, member: Member, around: &Surroundings) -> anyhow::Result<Sample> {
+    let (outer, inner) = (free_address()?, free_address()?);
+    let control = tell(outer, inner, around)?;
+    let second = member.start(&args.common.programs, INNER, control, &around.directory)?;
     second.wait_for(inner)?;
-    let first = member.start(&args.common.programs, "outer", control, &around.directory)?;
+    let first = member.start(&args.common.programs, OUTER, control, &around.directory)?;
     // Not before both hops have what they were told.
     first.wait_until_served(outer, "bench")?;
     let pids = [first.id(), second.id()];

@@ -164,8 +164,20 @@ impl Member {
         control: SocketAddr,
         directory: &Path,
     ) -> anyhow::Result<Process> {
+        let command = self.command(programs, node, control, directory)?;
         let name = format!("{}-{node}", self.name());
-        let file = directory.join(format!("{name}.json"));
+        Process::start(&name, PROXY_CORE, &command, directory)
+    }
+
+    /// Writes the bootstrap file of this node and gives the command that runs it.
+    pub(crate) fn command(
+        self,
+        programs: &Programs,
+        node: &str,
+        control: SocketAddr,
+        directory: &Path,
+    ) -> anyhow::Result<Vec<String>> {
+        let file = directory.join(format!("{}-{node}.json", self.name()));
         fs::write(&file, config::bootstrap_of(node, control)?)?;
         let path = file.display().to_string();
         let mut command = match self {
@@ -182,7 +194,7 @@ impl Member {
                 .chain(flags)
                 .map(|&flag| flag.to_owned()),
         );
-        Process::start(&name, PROXY_CORE, &command, directory)
+        Ok(command)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Blind relays of bytes: ours and HAProxy's, with small answers and with large ones.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use anyhow::ensure;
 
@@ -36,14 +37,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             for at in [round % 2, (round + 1) % 2] {
                 let (process, address) = if at == 0 {
                     let address = free_address()?;
-                    let world = mesh::world(
-                        &[mesh::relay(address, "origin")],
-                        &[mesh::cluster("origin", origin)],
-                    );
-                    let control = mesh::serve(BTreeMap::from([("relay".to_owned(), world)]))?;
+                    let control = tell(address, origin)?;
                     let programs = &args.common.programs;
                     let ours =
-                        Member::Periplus.start(programs, "relay", control, &around.directory)?;
+                        Member::Periplus.start(programs, NODE, control, &around.directory)?;
                     ours.wait_for(address)?;
                     (ours, address)
                 } else {
@@ -79,4 +76,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "ratio of our CPU per answer to HAProxy's, within a round",
         ratios,
     )
+}
+
+/// The node of our relay.
+pub(crate) const NODE: &str = "relay";
+
+/// Tells our relay where bytes go: where its control plane is.
+pub(crate) fn tell(at: SocketAddr, origin: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let listeners = [mesh::relay(at, "origin")];
+    let world = mesh::world(&listeners, &[mesh::cluster("origin", origin)]);
+    mesh::serve(BTreeMap::from([(NODE.to_owned(), world)]))
 }

@@ -27,6 +27,8 @@ async fn proxy(file: &Path) -> anyhow::Result<()> {
         ..Options::default()
     };
     let agent = Agent::start(bootstrap::read(file)?, options).await?;
+    agent.ready().await;
+    periplus_residence::give_back_start()?;
     agent.quit_requested().await;
     Ok(())
 }

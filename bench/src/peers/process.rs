@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
-use super::{PROXY_CORE, Peer, Programs, Surroundings};
+use super::PROXY_CORE;
 
 /// A child process; killed when dropped.
 #[derive(Debug)]
@@ -44,22 +44,20 @@ impl Process {
         })
     }
 
-    /// Starts it under callgrind, not pinned.
+    /// Starts a command under callgrind: the process, and where its counts go.
     pub(crate) fn under_callgrind(
-        peer: Peer,
-        programs: &Programs,
-        around: &Surroundings,
-    ) -> anyhow::Result<(Self, SocketAddr, PathBuf)> {
-        let (command, address) = peer.command(programs, around)?;
-        let out = around.directory.join(format!("{}.callgrind", peer.name()));
+        name: &str,
+        command: Vec<String>,
+        directory: &Path,
+    ) -> anyhow::Result<(Self, PathBuf)> {
+        let out = directory.join(format!("{name}.callgrind"));
         let mut valgrind: Vec<String> = ["valgrind", "--tool=callgrind", "--cache-sim=no"]
             .map(str::to_owned)
             .to_vec();
         valgrind.push(format!("--callgrind-out-file={}", out.display()));
         valgrind.extend(command);
-        let process = Self::start(peer.name(), PROXY_CORE, &valgrind, &around.directory)?;
-        process.wait_for(address)?;
-        Ok((process, address, out))
+        let process = Self::start(name, PROXY_CORE, &valgrind, directory)?;
+        Ok((process, out))
     }
 
     /// Its process id. `taskset` replaces itself by the program, so this is the program's.

@@ -15,6 +15,7 @@ mod sidecars;
 mod tls_gateway;
 #[path = "support/two_sidecars.rs"]
 mod two_sidecars;
+mod vanished;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -209,12 +210,17 @@ impl Sidecar {
     }
 
     fn init(&self, flags: &[&str]) {
+        let excluded = format!("{OTHER}/32,{OTHER_V6}/128");
+        let exclusions = ["-o", "7001", "-d", "9090", "-x", &excluded];
+        self.init_with(&[&exclusions, flags].concat());
+    }
+
+    fn init_with(&self, flags: &[&str]) {
         let owner = &self.owner().to_string();
         let output = self
             .world
             .command_inside(env!("CARGO_BIN_EXE_periplus"))
-            .args(["proxy-init", "-u", owner, "-g", owner, "-o", "7001"])
-            .args(["-d", "9090", "-x", &format!("{OTHER}/32,{OTHER_V6}/128")])
+            .args(["proxy-init", "-u", owner, "-g", owner])
             .args(flags)
             .output()
             .unwrap();
@@ -351,6 +357,51 @@ fn redirected_connections_reach_the_proxy_and_others_do_not() {
     assert_eq!(world.rules(), before);
     assert_eq!(sidecar.app_connects(OUTSIDE, PLAIN).1, None);
     assert_eq!(sidecar.outsider_connects(INSIDE, APP).1, None);
+}
+
+/// Only what is included goes to the proxy, by block, by port though its block is not, and inbound by port.
+#[test]
+fn what_is_included_reaches_the_proxy_and_nothing_else() {
+    for native in [&[][..], &["--native-nftables"]] {
+        let Some(sidecar) = Sidecar::start(false) else {
+            return;
+        };
+        let before = sidecar.world.rules();
+        let blocks = format!("{OUTSIDE}/32,{OUTSIDE_V6}/128");
+        let included = ["-b", "9080", "-i", &blocks, "-q", "7002"];
+        let flags = [&included[..], native].concat();
+        sidecar.init_with(&flags);
+        for (inside, outside, other) in
+            [(INSIDE, OUTSIDE, OTHER), (INSIDE_V6, OUTSIDE_V6, OTHER_V6)]
+        {
+            for (to, port, expected) in [
+                (outside, PLAIN, Some("outbound")),
+                (other, PLAIN, None),
+                (other, BEHIND, Some("outbound")),
+            ] {
+                let (heard, way) = sidecar.app_connects(to, port);
+                assert_eq!(heard, format!("{port} for {inside}"));
+                assert_eq!(way, expected, "{to} {port} {native:?}");
+            }
+            for (port, expected) in [(APP, Some("inbound")), (APP_EXCLUDED, None)] {
+                let (_, way) = sidecar.outsider_connects(inside, port);
+                assert_eq!(way, expected, "{inside} {port} {native:?}");
+            }
+        }
+        sidecar.init_with(&[&flags[..], &["--cleanup"]].concat());
+        assert_eq!(sidecar.world.rules(), before);
+
+        // Of what comes in over another interface, such as a virtual machine's, all goes out through the proxy.
+        let rerouted = ["-b", "", "-i", "*", "-k", "eth0"];
+        let flags = [&rerouted[..], native].concat();
+        sidecar.init_with(&flags);
+        let before_it = sidecar.count("outbound");
+        let heard = sidecar.world.connect_outside(INSIDE, APP);
+        assert!(heard.starts_with(&format!("{APP} for ")), "{heard}");
+        assert_eq!(sidecar.count("outbound"), before_it + 1, "{native:?}");
+        sidecar.init_with(&[&flags[..], &["--cleanup"]].concat());
+        assert_eq!(sidecar.world.rules(), before);
+    }
 }
 
 #[test]

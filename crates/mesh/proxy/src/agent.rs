@@ -8,6 +8,7 @@ mod follow;
 mod identity;
 mod overload;
 mod pages;
+mod sds;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ pub(crate) use self::overload::resident_bytes;
 use self::pages::Pages;
 use crate::admin::Levels;
 use crate::bootstrap::{Bootstrap, StaticSecret};
-use crate::config::{Lookup, Store};
+use crate::config::{Lookup, SecretServer, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
 use crate::stats::Sums;
 use crate::worker::Scope;
@@ -145,6 +146,8 @@ pub(crate) struct State {
     pub(crate) pressures: Pressures,
     /// How it went with the proxy's own certificate.
     pub(crate) identity: IdentityState,
+    /// The servers of secrets that are asked, and why there is no stream.
+    pub(crate) secret_servers: BTreeMap<SecretServer, Option<String>>,
 }
 
 /// How it went with the proxy's own certificate.
@@ -179,6 +182,7 @@ impl State {
             cache: CacheState::default(),
             pressures: Pressures::default(),
             identity: IdentityState::default(),
+            secret_servers: BTreeMap::new(),
         }
     }
 
@@ -242,6 +246,9 @@ impl Agent {
         tasks.spawn(async move { match client::run(&config, &mut follower).await {} });
         tasks.spawn(keep_deadlines(Arc::clone(&shared)));
         tasks.spawn(dns::resolve(Arc::clone(&shared)));
+        if !shared.bootstrap.secret_servers.is_empty() {
+            tasks.spawn(sds::follow(Arc::clone(&shared)));
+        }
         tasks.spawn(follow_checks(Arc::clone(&shared)));
         tasks.spawn(files::watch(Arc::clone(&shared)));
         tasks.spawn(watch_listeners(Arc::clone(&shared)));
@@ -351,6 +358,7 @@ impl Shared {
         if self.has_identity {
             store.reserve_secrets(&[OWN, ROOTS]);
         }
+        store.add_secret_servers(self.bootstrap.secret_servers.keys());
         for StaticSecret(secret) in &self.bootstrap.secrets {
             let taken = store.put_static_secret(secret.clone());
             taken.map_err(|refused| AgentError::Secret {

@@ -8,8 +8,10 @@ mod file;
 mod overload;
 mod secrets;
 mod secure;
+mod servers;
 mod stats;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -24,6 +26,7 @@ use thiserror::Error;
 use self::file::File;
 pub use self::overload::{Action, Overload, Resource, Trigger};
 pub use self::secrets::StaticSecret;
+pub use self::servers::SecretServerAddress;
 pub use self::stats::StatsMatcher;
 use crate::snapshot;
 
@@ -42,6 +45,8 @@ pub struct Bootstrap {
     pub form: Form,
     /// `static_resources.secrets`.
     pub secrets: Vec<StaticSecret>,
+    /// The other clusters of `static_resources`, which have secrets.
+    pub secret_servers: BTreeMap<String, SecretServerAddress>,
     /// `overload_manager`.
     pub overload: Overload,
     /// `stats_config.stats_matcher`.
@@ -370,6 +375,63 @@ staticResources:
         assert_eq!(bootstrap.control_plane, "http://istiod.local:15010");
         assert_eq!(bootstrap.telemetry_node().zone, "z");
         assert_eq!(bootstrap.admin, None);
+    }
+
+    #[test]
+    fn other_clusters_are_servers_of_secrets() {
+        let with = |edit: &dyn Fn(&mut Value)| {
+            let mut file: Value = serde_json::from_str(&sample()).expect("JSON");
+            let clusters = file["static_resources"]["clusters"].as_array_mut();
+            let clusters = clusters.expect("clusters");
+            let mut other = clusters[0].clone();
+            other["name"] = json!("spire");
+            edit(&mut other);
+            clusters.push(other);
+            parse("sample", &file.to_string())
+        };
+        let pipe = json!({"pipe": {"path": "/run/spire.sock"}});
+        let at = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+        let over_pipe = |cluster: &mut Value| *cluster.pointer_mut(at).expect("one") = pipe.clone();
+        for (edit, expected) in [
+            (
+                &(|_: &mut Value| ()) as &dyn Fn(&mut Value),
+                SecretServerAddress::Tcp("http://127.0.0.1:15010".to_owned()),
+            ),
+            (
+                &over_pipe,
+                SecretServerAddress::Pipe("/run/spire.sock".into()),
+            ),
+        ] {
+            let servers = with(edit).expect("valid").secret_servers;
+            assert_eq!(servers, BTreeMap::from([("spire".to_owned(), expected)]));
+        }
+        for (edit, said) in [
+            (
+                &(|cluster: &mut Value| {
+                    cluster["typed_extension_protocol_options"] = json!({});
+                }) as &dyn Fn(&mut Value),
+                "static_resources.clusters[1]: only the cluster of the control plane, and servers of secrets",
+            ),
+            (
+                &|cluster| {
+                    cluster["transport_socket"] = json!({
+                        "name": "envoy.transport_sockets.tls",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                            "common_tls_context": {"validation_context": {"trusted_ca": {"filename": "/a"}}},
+                        },
+                    });
+                },
+                "static_resources.clusters[1].transport_socket: is not supported for a server of secrets",
+            ),
+            (
+                &|cluster| cluster["load_assignment"]["endpoints"] = json!([]),
+                "static_resources.clusters[1].load_assignment.endpoints: there must be exactly one endpoint",
+            ),
+        ] {
+            let error = with(edit).expect_err(said).to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

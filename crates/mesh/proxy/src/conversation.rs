@@ -10,6 +10,7 @@ use crate::connection::{Connection, Next};
 use crate::exchange::Exchange;
 use crate::http1::framing::Framing;
 use crate::http1::head::{Limits, MOST_FIELDS};
+use crate::http1::response::Interims;
 use crate::relay::{Relay, RelayError, poll_flush};
 use crate::reply::Failure;
 use crate::upstream::UpstreamConnection;
@@ -55,6 +56,7 @@ pub(crate) struct Conversation<'a> {
     response: Option<Relay>,
     /// The endpoint has sent something.
     heard: bool,
+    interims: Interims,
     keep: bool,
     begin: Micros,
     last_progress: Micros,
@@ -87,6 +89,7 @@ impl<'a> Conversation<'a> {
             refused: false,
             response: None,
             heard: false,
+            interims: Interims::default(),
             keep: false,
             begin,
             last_progress: begin,
@@ -286,6 +289,7 @@ impl<'a> Conversation<'a> {
                 self.begin_response(length)?;
                 return Ok(true);
             }
+            self.interims.add(length).map_err(Failure::Protocol)?;
             // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
             if client.call.request.minor_version == 1 {
                 let head = &self.upstream.buffer.unread()[..length];

@@ -103,6 +103,15 @@ impl Stream {
         Ok(self)
     }
 
+    /// The same stream, which ends when what was sent is not acknowledged, or taken, for as long: probes of the kernel are
+    /// for those that wait, not for those that have sent something.
+    pub(crate) fn with_patience(self, keepalive: Option<TcpKeepalive>) -> io::Result<Self> {
+        if let Some(keepalive) = keepalive {
+            SockRef::from(&self.tcp).set_tcp_user_timeout(Some(keepalive.patience()))?;
+        }
+        Ok(self)
+    }
+
     /// The same stream, which begins with bytes that were read of it already.
     pub(crate) fn with_ahead(mut self, bytes: Vec<u8>) -> Self {
         debug_assert!(self.layer.is_none(), "nothing is read ahead of TLS");

@@ -22,6 +22,7 @@ pub(crate) mod identity;
 mod instant;
 pub(crate) mod local;
 mod mesh;
+mod open_files;
 pub(crate) mod outcome;
 mod output;
 pub(crate) mod proxy;

@@ -11,6 +11,7 @@ use periplus_proxy::{Agent, ApplicationMetrics, DrainStrategy, LogControl, Optio
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::identity::WorkloadArgs;
+use super::open_files;
 use crate::logging;
 
 /// Flags.
@@ -102,6 +103,15 @@ impl Args {
 
 /// Runs the role until it ends.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    // A connection of a client and one to an endpoint.
+    let needed = 2 * u64::from(args.max_connections);
+    if let Some(files) = open_files::allow().filter(|files| *files < needed) {
+        let most = args.max_connections;
+        tracing::info!(
+            files,
+            "fewer open files are allowed (ulimit -Hn, LimitNOFILE) than {most} connections need"
+        );
+    }
     // The workers have threads of their own; this one serves the stream and the admin pages.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -155,6 +165,10 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
             tracing::info!(%address, listener = %name, "listening");
         }
         tracing::info!(%node, "proxy is ready");
+        match periplus_residence::give_back_start() {
+            Ok(bytes) => tracing::debug!(bytes, "what only the start needed is given back"),
+            Err(error) => tracing::debug!(%error, "what only the start needed stays in memory"),
+        }
         std::future::pending::<()>().await;
     };
     tokio::select! {

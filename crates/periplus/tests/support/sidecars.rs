@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -93,10 +93,31 @@ impl Sidecar {
     /// Starts it, or Envoy in its place, and waits for its listeners.
     pub(crate) fn start(&self, world: &World, directory: &Path, envoy: Option<&OsStr>) -> Program {
         let name = format!("{}.json", self.app);
-        std::fs::write(directory.join(&name), self.bootstrap().to_string()).unwrap();
+        let socket = format!("{}.sock", self.app);
+        let mut bootstrap = self.bootstrap();
+        if self.is_certified && envoy.is_some() {
+            let clusters = bootstrap["static_resources"]["clusters"]
+                .as_array_mut()
+                .unwrap();
+            let mut agent = clusters[0].clone();
+            agent["name"] = json!("sds-grpc");
+            let endpoint = &mut agent["load_assignment"]["endpoints"][0]["lb_endpoints"][0];
+            endpoint["endpoint"]["address"] = json!({"pipe": {"path": socket}});
+            clusters.push(agent);
+        }
+        std::fs::write(directory.join(&name), bootstrap.to_string()).unwrap();
         let log = std::fs::File::create(directory.join(format!("{}.log", self.app))).unwrap();
         let mut command = if let Some(envoy) = envoy {
-            let mut command = self.command(world, envoy);
+            let periplus = OsStr::new(env!("CARGO_BIN_EXE_periplus"));
+            let mut command = self.command(world, if self.is_certified { periplus } else { envoy });
+            if self.is_certified {
+                // An agent, which gives it its certificate over SDS.
+                let account = format!("default/{}", self.app);
+                let authority = format!("http://{}", SocketAddr::new(self.control, XDS));
+                command.args(["guard", "--sds", &socket, "--account", &account]);
+                command.args(["--token-file", &self.token(directory), "--ca", &authority]);
+                command.arg(envoy).arg("--");
+            }
             command.args(["--concurrency", "1", "--disable-hot-restart"]);
             command
         } else {

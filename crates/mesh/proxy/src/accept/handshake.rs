@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::lookout::Lookout;
 use crate::net::Stream;
-use crate::tls::{Secured, ServerTls, TlsLayer};
+use crate::tls::{Secured, ServerTls, TlsLayer, check_resumed};
 use crate::view::{ChainView, ListenerView};
 
 /// How long it may take if `transport_socket_connect_timeout` is not set. Envoy has no limit then, so
@@ -57,5 +57,11 @@ async fn shake(tls: &ServerTls, mut lookout: Lookout) -> io::Result<Stream> {
     let layer = TlsLayer::server(config, ahead)?;
     let own = tls.identities.first().cloned();
     let secured = |layer: &TlsLayer| Secured::of(layer.state(), own, hello.server_name);
-    stream.with_tls(layer, secured).await
+    let stream = stream.with_tls(layer, secured).await?;
+    if tls.checks_chain
+        && let Some(state) = stream.tls_state()
+    {
+        check_resumed(state)?;
+    }
+    Ok(stream)
 }

@@ -162,10 +162,16 @@ impl Lookout {
     /// The client's first message, if it is one of TLS.
     pub(super) async fn client_hello(&mut self) -> io::Result<Option<ClientHello>> {
         loop {
-            match client_hello::parse(&self.ahead) {
+            let (look, missing) = client_hello::parse_or_missing(&self.ahead);
+            match look {
                 Look::Found(hello) => return Ok(Some(hello)),
                 Look::No => return Ok(None),
-                Look::More => self.read().await?,
+                Look::More => {}
+            }
+            // Not at each byte, which would cost a slow client nothing and a worker the square of it.
+            let enough = self.ahead.len() + missing;
+            while self.ahead.len() < enough {
+                self.read().await?;
             }
         }
     }

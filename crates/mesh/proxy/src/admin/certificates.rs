@@ -7,7 +7,7 @@ use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use crate::agent::State;
-use crate::config::SecretSpec;
+use crate::config::{SecretId, SecretSpec};
 use crate::snapshot::{ChainTls, Cluster, Listener, Transport};
 use crate::tls::{Certificate, rfc3339};
 
@@ -60,7 +60,7 @@ pub(super) fn days_until_first_expires(state: &State) -> u64 {
 /// The secrets, as `/config_dump` shows them.
 pub(super) fn secrets(state: &State, version: &str) -> Value {
     let store = &state.store;
-    let show = |(name, spec): (&String, &SecretSpec)| {
+    let show = |(SecretId { name, .. }, spec): (&SecretId, &SecretSpec)| {
         let content = match spec {
             SecretSpec::Certificate(certificate) => json!({
                 "certificate_chain": certificate.public(),
@@ -77,14 +77,23 @@ pub(super) fn secrets(state: &State, version: &str) -> Value {
     let (fixed, by_sds): (Vec<_>, Vec<_>) = store
         .secrets()
         .all()
-        .partition(|(name, _)| store.secrets().is_static(name));
+        .partition(|(id, _)| store.secrets().is_static(id));
     let missing = store.missing_secrets();
     json!({
         "@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
         "static_secrets": fixed.into_iter().map(show).collect::<Vec<_>>(),
         "dynamic_active_secrets": by_sds.into_iter().map(show).collect::<Vec<_>>(),
-        "dynamic_warming_secrets": missing.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
+        "dynamic_warming_secrets": missing.iter().map(|id| json!({"name": id.name})).collect::<Vec<_>>(),
     })
+}
+
+/// How it stands with the servers of secrets that are asked.
+pub(super) fn servers(state: &State) -> Value {
+    let servers = state.secret_servers.iter();
+    let servers = servers.map(|(server, error)| {
+        json!({"cluster": server.cluster, "connected": error.is_none(), "error": error})
+    });
+    servers.collect()
 }
 
 /// The contexts of all listeners and clusters, each once.

@@ -223,6 +223,7 @@ pub(super) fn config(
         "control_plane": {
             "connected": state.connected,
             "error": state.stream_error,
+            "secret_servers": certificates::servers(state),
             "types": PUSH_ORDER.map(|type_url| type_state(state, type_url)),
         },
     })

@@ -301,6 +301,10 @@ fn collect(shared: &Shared) -> Sums {
     ] {
         all.gauge(name, value);
     }
+    for (server, error) in &state.secret_servers {
+        let name = format!("sds.{}.connected_state", server.cluster);
+        all.gauge(&name, u64::from(error.is_none()));
+    }
     for (name, value) in [
         ("identity.renewed", state.identity.renewed),
         ("identity.failed", state.identity.failed),

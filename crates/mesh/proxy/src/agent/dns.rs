@@ -8,11 +8,11 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use self::resolver::Found;
@@ -54,8 +54,9 @@ pub(super) async fn resolve(shared: Arc<Shared>) {
 
 async fn follow(shared: Arc<Shared>, lookup: Lookup) {
     let mut failures = 0;
+    let mut system = Asked::default();
     loop {
-        let Found { addresses, ttl } = find(&lookup).await;
+        let Found { addresses, ttl } = find(&lookup, &mut system).await;
         failures = if addresses.is_empty() {
             failures + 1
         } else {
@@ -89,12 +90,12 @@ fn pause(rate: &DnsRate, failures: u32, ttl: Option<Duration>) -> Duration {
 }
 
 /// The addresses of a name that are used; none if there are none, which is logged.
-async fn find(lookup: &Lookup) -> Found {
+async fn find(lookup: &Lookup, system: &mut Asked) -> Found {
     let asked = async {
         if lookup.rate.respects_ttl {
             ask(lookup).await
         } else {
-            ask_system(&lookup.name).await
+            system.ask(&lookup.name).await
         }
     };
     let mut found = match timeout(LOOKUP_TIMEOUT, asked).await {
@@ -121,14 +122,28 @@ async fn ask(lookup: &Lookup) -> Result<Found, String> {
     found.map_err(|problem| problem.to_string())
 }
 
-/// Asks the system's own resolver.
-async fn ask_system(name: &str) -> Result<Found, String> {
-    let found = tokio::net::lookup_host((name, 0)).await;
-    let found = found.map_err(|error| error.to_string())?;
-    Ok(Found {
-        addresses: found.map(|address| address.ip()).collect(),
-        ttl: None,
-    })
+/// The system's own resolver, which is asked on another thread and cannot be told to stop: while it does not answer it
+/// is not asked again, since a thread for each try would leave none for anything else.
+#[derive(Default)]
+struct Asked(Option<JoinHandle<std::io::Result<Vec<IpAddr>>>>);
+
+impl Asked {
+    async fn ask(&mut self, name: &str) -> Result<Found, String> {
+        let asked = self.0.get_or_insert_with(|| {
+            let name = name.to_owned();
+            tokio::task::spawn_blocking(move || {
+                let found = (name.as_str(), 0).to_socket_addrs()?;
+                Ok(found.map(|address| address.ip()).collect())
+            })
+        });
+        let found = asked.await;
+        self.0 = None;
+        let found = found.map_err(|error| error.to_string())?;
+        Ok(Found {
+            addresses: found.map_err(|error| error.to_string())?,
+            ttl: None,
+        })
+    }
 }
 
 /// The addresses of the family, sorted, so that the same answer in another order is no change.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::{Handler, Named, Rejection, StreamError};
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, is_full_state};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, is_full_state};
 use prost::Message;
 use tokio::time::{sleep, timeout};
 
@@ -51,15 +51,13 @@ impl Follower {
                 .apply(type_url, version, (&bodies, extent), Instant::now());
             let (accepted, refused) = state.updates.entry(type_url.to_owned()).or_default();
             *(if outcome.is_ok() { accepted } else { refused }) += 1;
-            if outcome.is_ok() {
-                state.hold(type_url, version, resources, extent);
-            }
+            state.hold(type_url, (version, outcome.is_ok()), resources, extent);
             outcome
         };
         self.shared.advance();
         // The subscriptions are brought up to date behind each response.
         self.shared.state().store.forget_unused();
-        if self.keeps && outcome.is_ok() {
+        if self.keeps {
             self.shared.accepted.send_modify(|accepted| *accepted += 1);
         }
         outcome
@@ -67,14 +65,25 @@ impl Follower {
 }
 
 impl State {
-    /// Holds what was accepted. Routes and endpoints that nothing refers to are let go, secrets are not held:
-    /// private keys do not belong on a disk.
-    fn hold(&mut self, type_url: &str, version: &str, resources: Vec<Named>, extent: Extent<'_>) {
-        if type_url == SECRET {
+    /// Holds what was taken: of a response that is refused for one of its resources, the others. Routes and endpoints
+    /// that nothing refers to are let go, secrets are not held: private keys do not belong on a disk.
+    fn hold(
+        &mut self,
+        type_url: &str,
+        (version, is_accepted): (&str, bool),
+        resources: Vec<Named>,
+        extent: Extent<'_>,
+    ) {
+        if !ORDER.contains(&type_url) {
             return;
         }
+        let store = &self.store;
+        let is_taken = |resource: &Named| {
+            is_accepted || store.has_taken(type_url, &resource.name, &resource.body)
+        };
         let resources: Vec<_> = resources
             .into_iter()
+            .filter(is_taken)
             .map(|resource| {
                 let held = CachedResource {
                     version: resource.version,
@@ -87,11 +96,17 @@ impl State {
         let is_full = is_full_state(type_url);
         let gone = |name: &str| match extent {
             _ if !is_full => !wanted.iter().any(|wanted| wanted == name),
-            Extent::Whole => true,
+            // One that is refused stays as it was.
+            Extent::Whole => is_accepted || !store.is_there(type_url, name),
             Extent::Changes(removed) => removed.iter().any(|removed| removed == name),
         };
         let held = self.held.types.entry(type_url.to_owned()).or_default();
-        held.update(version, resources, gone);
+        let version = if is_accepted {
+            version.to_owned()
+        } else {
+            held.version.clone()
+        };
+        held.update(&version, resources, gone);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use envoy_types::pb::envoy::config::core::v3::{self as core, node};
 use envoy_types::pb::google::protobuf::{self, value::Kind};
@@ -14,6 +15,7 @@ use super::Bootstrap;
 use super::overload::OverloadManager;
 use super::secrets::Secret;
 use super::secure::TransportSocket;
+use super::servers;
 use super::stats::StatsConfig;
 
 /// What the proxy says of itself to the control plane, as Envoy does.
@@ -63,20 +65,28 @@ struct Admin {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Address {
-    #[serde(alias = "socketAddress")]
-    socket_address: SocketAddress,
+pub(super) enum Address {
+    #[serde(rename = "socket_address", alias = "socketAddress")]
+    Socket(SocketAddress),
+    #[serde(rename = "pipe")]
+    Pipe(Pipe),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SocketAddress {
+pub(super) struct SocketAddress {
     #[serde(default)]
     protocol: Option<Protocol>,
     address: String,
     #[serde(alias = "portValue")]
     port_value: u16,
+}
+
+/// A socket of Unix.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pipe {
+    pub(super) path: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,8 +182,8 @@ struct StaticResources {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Cluster {
-    name: String,
+pub(super) struct Cluster {
+    pub(super) name: String,
     #[serde(default, rename = "type")]
     _type: Option<ClusterType>,
     #[serde(default, alias = "connectTimeout", rename = "connect_timeout")]
@@ -184,21 +194,21 @@ struct Cluster {
         alias = "typedExtensionProtocolOptions",
         rename = "typed_extension_protocol_options"
     )]
-    _typed_extension_protocol_options: BTreeMap<HttpProtocolOptionsKey, Value>,
+    pub(super) protocol_options: BTreeMap<HttpProtocolOptionsKey, Value>,
     #[serde(
         default,
         alias = "http2ProtocolOptions",
         rename = "http2_protocol_options"
     )]
-    _http2_protocol_options: Option<Value>,
+    pub(super) http2_protocol_options: Option<Value>,
     #[serde(alias = "loadAssignment")]
     load_assignment: LoadAssignment,
     #[serde(alias = "transportSocket")]
-    transport_socket: Option<TransportSocket>,
+    pub(super) transport_socket: Option<TransportSocket>,
 }
 
 #[derive(Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
-enum HttpProtocolOptionsKey {
+pub(super) enum HttpProtocolOptionsKey {
     #[serde(rename = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions")]
     Http,
 }
@@ -252,10 +262,15 @@ impl File {
         }
         let admin = self
             .admin
-            .map(|admin| admin.address.socket_address.ip())
+            .map(|admin| admin.address.socket()?.ip())
             .transpose();
         let admin =
             admin.map_err(|message| problem("admin.address.socket_address.address", message))?;
+        let ads = &self.dynamic_resources.ads_config.grpc_services;
+        let of_ads = |name: &String| ads.iter().any(|it| it.envoy_grpc.cluster_name == *name);
+        let others = self.static_resources.clusters.iter().enumerate();
+        let others = others.filter(|(_, cluster)| !of_ads(&cluster.name));
+        let secret_servers = servers::check(others)?;
         let mut secrets = Vec::new();
         for (index, secret) in self.static_resources.secrets.into_iter().enumerate() {
             let at = format!("static_resources.secrets[{index}]");
@@ -272,6 +287,7 @@ impl File {
             trust,
             form,
             secrets,
+            secret_servers,
         })
     }
 
@@ -292,27 +308,9 @@ impl File {
                 format!("there is no cluster {wanted:?} in static_resources.clusters"),
             ));
         };
-        if let Some(other) = clusters.iter().find(|cluster| cluster.name != *wanted) {
-            return Err(problem(
-                "static_resources.clusters",
-                format!(
-                    "only the cluster of the control plane is supported, not {:?}",
-                    other.name
-                ),
-            ));
-        }
-        let mut endpoints = cluster
-            .load_assignment
-            .endpoints
-            .iter()
-            .flat_map(|l| &l.lb_endpoints);
-        let (Some(endpoint), None) = (endpoints.next(), endpoints.next()) else {
-            return Err(problem(
-                "static_resources.clusters[0].load_assignment.endpoints",
-                "there must be exactly one endpoint",
-            ));
-        };
-        let at = &endpoint.endpoint.address.socket_address;
+        let at = "static_resources.clusters[0].load_assignment.endpoints";
+        let address = cluster.address().map_err(|message| problem(at, message))?;
+        let at = address.socket().map_err(|message| problem(at, message))?;
         let (Some(Protocol::Tcp) | None) = at.protocol;
         let socket = cluster.transport_socket.as_ref();
         let trust = socket.map(|socket| socket.check(&at.address)).transpose()?;
@@ -320,11 +318,28 @@ impl File {
             Some(_) => "https",
             None => "http",
         };
-        let address = match at.address.parse::<IpAddr>() {
-            Ok(ip) => format!("{scheme}://{}", SocketAddr::new(ip, at.port_value)),
-            Err(_) => format!("{scheme}://{}:{}", at.address, at.port_value),
-        };
-        Ok((address, trust))
+        Ok((at.uri(scheme), trust))
+    }
+}
+
+impl Cluster {
+    /// Its one endpoint.
+    pub(super) fn address(&self) -> Result<&Address, &'static str> {
+        let localities = self.load_assignment.endpoints.iter();
+        let mut endpoints = localities.flat_map(|l| &l.lb_endpoints);
+        match (endpoints.next(), endpoints.next()) {
+            (Some(only), None) => Ok(&only.endpoint.address),
+            _ => Err("there must be exactly one endpoint"),
+        }
+    }
+}
+
+impl Address {
+    fn socket(&self) -> Result<&SocketAddress, String> {
+        match self {
+            Self::Socket(socket) => Ok(socket),
+            Self::Pipe(pipe) => Err(format!("a pipe ({:?}) is not supported here", pipe.path)),
+        }
     }
 }
 
@@ -333,6 +348,13 @@ pub(super) fn problem(field: &str, message: impl Into<String>) -> Problem {
 }
 
 impl SocketAddress {
+    pub(super) fn uri(&self, scheme: &str) -> String {
+        match self.address.parse::<IpAddr>() {
+            Ok(ip) => format!("{scheme}://{}", SocketAddr::new(ip, self.port_value)),
+            Err(_) => format!("{scheme}://{}:{}", self.address, self.port_value),
+        }
+    }
+
     fn ip(&self) -> Result<SocketAddr, String> {
         match self.address.parse::<IpAddr>() {
             Ok(ip) => Ok(SocketAddr::new(ip, self.port_value)),

@@ -140,7 +140,7 @@ impl Client<'_> {
         match self {
             // The output is written before, or with, the first of the body.
             Client::Http1 { .. } | Client::Mirrored(_) => Ok(()),
-            Client::Http2(stream) => stream.send_head(ended).map_err(|_| RelayError::Sink.into()),
+            Client::Http2(stream) => stream.send_head(ended),
         }
     }
 

@@ -16,7 +16,7 @@ mod upstream;
 pub(crate) use again::{First, attempts};
 pub(crate) use client::Client;
 pub(crate) use http2::{Early, source_error};
-pub(crate) use pipe::{Pipe, PipeError};
+pub(crate) use pipe::{Pipe, PipeError, joins};
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -30,6 +30,7 @@ use crate::connection::Next;
 use crate::exchange::Exchange;
 use crate::grpc::GrpcStatus;
 use crate::http1::framing::Framing;
+use crate::http1::response::Interims;
 use crate::overload::{Accounts, Entry};
 use crate::relay::RelayError;
 use crate::reply::Failure;
@@ -55,6 +56,7 @@ pub(crate) struct Bridge<'a> {
     /// The response has made a tunnel of the exchange.
     tunnel: Option<Ends>,
     last_progress: Micros,
+    interims: Interims,
     /// When it was last looked at what there is to do.
     polled_at: Micros,
 }
@@ -96,6 +98,7 @@ impl<'a> Bridge<'a> {
             account: accounts.as_ref().map(Accounts::open),
             request,
             last_progress: now,
+            interims: Interims::default(),
             polled_at: now,
             client,
             exchange,
@@ -282,7 +285,10 @@ impl<'a> Bridge<'a> {
         }
         if let Some(account) = &self.account
             && account
-                .poll_over(self.client.held() + upstream.held(), cx)
+                .poll_over(
+                    self.client.held() + self.request.held() + upstream.held(),
+                    cx,
+                )
                 .is_ready()
         {
             return Poll::Ready(Err(Failure::OutOfMemory.into()));
@@ -307,6 +313,7 @@ impl<'a> Bridge<'a> {
         while let Poll::Ready(ended) = upstream.poll_head(cx, self.client.call_mut(), text)? {
             *progress = true;
             if self.client.call().response.is_interim() {
+                self.interims.add(text.len()).map_err(Failure::Protocol)?;
                 self.client.send_interim(text);
                 continue;
             }
@@ -456,9 +463,10 @@ impl<'a> Bridge<'a> {
             body.count_messages();
         }
         self.response = Some(Response { body, chunks, keep });
-        self.client
-            .send_head(ended)
-            .map_err(|_| Failure::ClientGone.into())
+        self.client.send_head(ended).map_err(|error| match error {
+            PipeError::Malformed => Failure::Protocol("a head that HTTP/2 cannot say").into(),
+            _ => Failure::ClientGone.into(),
+        })
     }
 
     fn counts_messages(&self) -> bool {

@@ -12,6 +12,9 @@ use crate::relay::RelayError;
 
 /// The most bytes of a request that are kept for being sent again.
 const MOST_KEPT: usize = 64 * 1024;
+/// Pieces are made one up to this size. A frame of HTTP/2 may have a single byte, and a piece for each would take a
+/// hundred times as much memory.
+const SMALL: usize = 1024;
 
 /// Why a body did not get to its end.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,15 @@ pub(crate) struct Trailers {
     pub(crate) lines: Bytes,
     /// As HTTP/2 has it, if it has come that way.
     pub(crate) fields: Option<HeaderMap>,
+}
+
+/// Adds data to what came before, if both are small.
+pub(crate) fn joins(before: Option<&mut Bytes>, data: &Bytes) -> bool {
+    let Some(before) = before.filter(|before| before.len() + data.len() <= SMALL) else {
+        return false;
+    };
+    *before = [&before[..], data].concat().into();
+    true
 }
 
 /// Where a body comes from.
@@ -172,6 +184,11 @@ impl Pipe {
         self.is_kept().then_some(&*self.kept.pieces)
     }
 
+    /// How many bytes are kept for another attempt.
+    pub(crate) fn held(&self) -> usize {
+        self.kept.bytes
+    }
+
     /// Whether nothing was kept.
     pub(crate) fn is_empty(&self) -> bool {
         self.kept.pieces.is_empty()
@@ -291,11 +308,23 @@ impl Pipe {
                     ..Kept::default()
                 };
             } else {
-                kept.pieces.push(piece.clone());
-                kept.at += 1;
+                kept.push(&piece);
             }
         }
         Poll::Ready(Ok(piece))
+    }
+}
+
+impl Kept {
+    /// Adds what the attempt under way has had.
+    fn push(&mut self, piece: &Piece) {
+        if let (Some(Piece::Data(before)), Piece::Data(data)) = (self.pieces.last_mut(), piece)
+            && joins(Some(before), data)
+        {
+            return;
+        }
+        self.pieces.push(piece.clone());
+        self.at += 1;
     }
 }
 
@@ -455,6 +484,20 @@ mod tests {
         let mut pipe = Pipe::replayable(false);
         assert!(pass(&mut pipe, &mut source, &mut Narrow::default(), 2));
         assert!(!pipe.rewind(false));
+    }
+
+    #[test]
+    fn a_piece_of_each_byte_is_not_kept_as_a_piece() {
+        let mut source = script(&[Some(1); 3 * SMALL], None, true);
+        let mut pipe = Pipe::replayable(false);
+        assert!(pass(&mut pipe, &mut source, &mut Narrow::default(), 2));
+        assert!(pipe.is_kept());
+        let pieces = pipe.kept.pieces.len();
+        assert!(pieces <= 4, "{pieces} pieces");
+        assert!(pipe.rewind(false));
+        let mut sink = Narrow::default();
+        assert!(pass(&mut pipe, &mut source, &mut sink, 2));
+        assert_eq!(sink.body.len(), 3 * SMALL);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Store {
             LISTENER => self.apply_listeners(resources, extent, now, &mut rejections),
             ROUTE => self.apply_routes(resources, now, &mut rejections),
             ENDPOINT => self.apply_assignments(resources, &mut rejections),
-            SECRET => self.apply_secrets(resources, &mut rejections),
+            SECRET => self.apply_secrets(None, resources, &mut rejections),
             _ => rejections.push(Rejection {
                 resource: format!("resources of type {type_url:?}"),
                 reason: "the type is not supported".to_owned(),
@@ -79,6 +79,27 @@ impl Store {
         }
         state.refused = Some((version.to_owned(), rejections.clone()));
         Err(rejections)
+    }
+
+    /// Whether this is what was taken last under its name.
+    pub(crate) fn has_taken(&self, type_url: &str, name: &str, body: &Any) -> bool {
+        let hash = rejections::hash_of(body);
+        let is_it = |known: Option<u64>| known == Some(hash);
+        match type_url {
+            CLUSTER => is_it(self.clusters.get(name).map(|slot| slot.hash)),
+            LISTENER => is_it(self.listeners.get(name).map(|slot| slot.hash)),
+            ENDPOINT => is_it(self.assignments.get(name).map(|known| known.hash)),
+            ROUTE => self.routes.has(name, hash),
+            _ => false,
+        }
+    }
+
+    /// Whether there is a cluster or listener of this name, the newest form of it or an older one.
+    pub(crate) fn is_there(&self, type_url: &str, name: &str) -> bool {
+        match type_url {
+            CLUSTER => self.clusters.contains_key(name),
+            _ => self.listeners.contains_key(name),
+        }
     }
 
     fn apply_clusters(
@@ -106,11 +127,10 @@ impl Store {
             {
                 continue;
             }
-            let is_static = |name: &str| self.secrets.is_static(name);
-            let is_own = |name: &str| self.secrets.is_own(name);
             let names = &Names {
-                is_static: &is_static,
-                is_own: &is_own,
+                is_static: &|name| self.secrets.is_static(&name.to_owned().into()),
+                is_own: &|name| self.secrets.is_own(name),
+                is_server: &|cluster| self.secrets.is_server(cluster),
             };
             match cluster::compile(cluster, names) {
                 Ok(spec) => {
@@ -150,11 +170,10 @@ impl Store {
             {
                 continue;
             }
-            let is_static = |name: &str| self.secrets.is_static(name);
-            let is_own = |name: &str| self.secrets.is_own(name);
             let names = &Names {
-                is_static: &is_static,
-                is_own: &is_own,
+                is_static: &|name| self.secrets.is_static(&name.to_owned().into()),
+                is_own: &|name| self.secrets.is_own(name),
+                is_server: &|cluster| self.secrets.is_server(cluster),
             };
             match listener::compile(listener, names) {
                 Ok(spec) => changed.push((name, hash, spec)),

@@ -201,12 +201,12 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
 
 fn tcp_keepalive(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<Option<TcpKeepalive>, Refused> {
     let Some(mut options) = cluster.upstream_connection_options.take() else {
-        return Ok(None);
+        return Ok(Some(TcpKeepalive::UNLESS_TOLD));
     };
     let at = &at.field("upstream_connection_options");
     let keepalive = match options.tcp_keepalive.take() {
         Some(given) => keepalive::compile(given, &at.field("tcp_keepalive"))?,
-        None => None,
+        None => Some(TcpKeepalive::UNLESS_TOLD),
     };
     nothing_else(&options, at)?;
     Ok(keepalive)

@@ -334,7 +334,11 @@ mod tests {
         assert!(spec.hands_over && spec.original_destination);
         assert_eq!(spec.chains[0].conditions.destination_port, Some(15001));
         assert!(spec.default_chain.is_some());
-        assert_eq!(spec.socket, Some(crate::snapshot::SocketKind::default()));
+        let socket = crate::snapshot::SocketKind {
+            keepalive: Some(crate::snapshot::TcpKeepalive::UNLESS_TOLD),
+            ..Default::default()
+        };
+        assert_eq!(spec.socket, Some(socket));
 
         let spec = config(|l| {
             l.use_original_dst = None;

@@ -44,7 +44,7 @@ pub(super) fn compile(
     }))
 }
 
-/// What socket options say about it: no others are taken. The numbers are Linux's.
+/// What socket options say about it, if they do: no others are taken. The numbers are Linux's.
 pub(super) fn of_options(
     options: Vec<pb::SocketOption>,
     at: &At<'_>,
@@ -52,6 +52,9 @@ pub(super) fn of_options(
     const SOL_SOCKET: i64 = 1;
     const SO_KEEPALIVE: i64 = 9;
     const IPPROTO_TCP: i64 = 6;
+    if options.is_empty() {
+        return Ok(Some(TcpKeepalive::UNLESS_TOLD));
+    }
     let mut is_on = false;
     let mut given = pb::TcpKeepalive::default();
     for (index, mut option) in options.into_iter().enumerate() {
@@ -127,7 +130,8 @@ mod tests {
         assert_eq!(of_options(options.clone(), at), Ok(None));
         let options = [options, vec![option(1, 9, 1)]].concat();
         assert_eq!(of_options(options, at), Ok(Some(whole)));
-        assert_eq!(of_options(Vec::new(), at), Ok(None));
+        let unless_told = of_options(Vec::new(), at);
+        assert_eq!(unless_told, Ok(Some(TcpKeepalive::UNLESS_TOLD)));
     }
 
     #[test]

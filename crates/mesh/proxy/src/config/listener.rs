@@ -82,7 +82,7 @@ impl ListenerSpec {
 
     /// Whether it waits for routes or secrets.
     pub(crate) fn fetches(&self) -> bool {
-        let mut secrets = self.tls().flat_map(|tls| tls.context.material.names());
+        let mut secrets = self.tls().flat_map(|tls| tls.context.material.secrets());
         self.route_names().next().is_some() || secrets.next().is_some()
     }
 

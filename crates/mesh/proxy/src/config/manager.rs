@@ -357,6 +357,16 @@ pub(crate) fn over_ads(
         Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => {}
         _ => return Err(at.refuse("only ads is supported")),
     }
+    fetch_timeout_of(Some(source), at)
+}
+
+/// How long to wait for what comes from a source that is understood otherwise; none for ever.
+pub(crate) fn fetch_timeout_of(
+    source: Option<core::ConfigSource>,
+    at: &At<'_>,
+) -> Result<Option<Duration>, Refused> {
+    let mut source = source.unwrap_or_default();
+    source.config_source_specifier = None;
     let at_timeout = at.field("initial_fetch_timeout");
     let fetch_timeout = match duration(source.initial_fetch_timeout.take(), &at_timeout)? {
         None => Some(DEFAULT_FETCH_TIMEOUT),

@@ -61,7 +61,7 @@ pub(crate) use self::apply::Extent;
 pub(crate) use self::build::Lookup;
 pub(crate) use self::cluster::{DnsRate, Family};
 pub(crate) use self::secret::SecretSpec;
-pub(crate) use self::secrets::look_at;
+pub(crate) use self::secrets::{SecretId, SecretServer, look_at};
 pub(crate) use self::store::Store;
 
 #[cfg(test)]

@@ -12,13 +12,38 @@ use crate::tls::{Identity, Validation};
 /// All secrets that have a name, and how often a file has changed.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets {
-    named: BTreeMap<String, Named>,
+    named: BTreeMap<SecretId, Named>,
     /// Those that this proxy gets for itself, whether or not it has them by now.
     own: BTreeSet<String>,
+    /// The clusters of the bootstrap file that have secrets.
+    servers: BTreeSet<String>,
     /// The contents of files, in short.
     files: BTreeMap<String, u64>,
     /// Counts up when a file changes.
     epoch: u64,
+}
+
+/// Who has secrets besides the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SecretServer {
+    /// A cluster of the bootstrap file.
+    pub(crate) cluster: String,
+    /// The incremental form of the protocol is spoken.
+    pub(crate) is_delta: bool,
+}
+
+/// Which secret: servers may have different ones of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SecretId {
+    /// Who has it; none for the control plane, the bootstrap file, and the proxy itself.
+    pub(crate) server: Option<SecretServer>,
+    pub(crate) name: String,
+}
+
+impl From<String> for SecretId {
+    fn from(name: String) -> Self {
+        Self { server: None, name }
+    }
 }
 
 #[derive(Debug)]
@@ -34,23 +59,23 @@ struct Named {
 pub(crate) enum Source<T> {
     Given(T),
     /// By SDS, or from the bootstrap file.
-    Named(String),
+    Named(SecretId),
 }
 
 impl Secrets {
     /// Takes a secret.
-    pub(super) fn put(&mut self, name: String, spec: SecretSpec, hash: u64, is_static: bool) {
+    pub(super) fn put(&mut self, id: SecretId, spec: SecretSpec, hash: u64, is_static: bool) {
         let named = Named {
             spec,
             hash,
             is_static,
         };
-        self.named.insert(name, named);
+        self.named.insert(id, named);
     }
 
     /// Whether a secret is the one with this hash.
-    pub(super) fn is_known(&self, name: &str, hash: u64) -> bool {
-        self.named.get(name).is_some_and(|known| known.hash == hash)
+    pub(super) fn is_known(&self, id: &SecretId, hash: u64) -> bool {
+        self.named.get(id).is_some_and(|known| known.hash == hash)
     }
 
     /// Nobody else may bring a secret of this name.
@@ -63,25 +88,37 @@ impl Secrets {
         self.own.contains(name)
     }
 
+    /// A cluster of the bootstrap file has secrets.
+    pub(super) fn add_server(&mut self, cluster: &str) {
+        self.servers.insert(cluster.to_owned());
+    }
+
+    /// Whether a cluster of the bootstrap file has secrets.
+    pub(super) fn is_server(&self, cluster: &str) -> bool {
+        self.servers.contains(cluster)
+    }
+
     /// Whether the bootstrap file has it, or this proxy gets it for itself.
-    pub(crate) fn is_static(&self, name: &str) -> bool {
-        self.is_own(name) || self.named.get(name).is_some_and(|known| known.is_static)
+    pub(crate) fn is_static(&self, id: &SecretId) -> bool {
+        let is_here = id.server.is_none();
+        let is_in_file = || self.named.get(id).is_some_and(|known| known.is_static);
+        is_here && (self.is_own(&id.name) || is_in_file())
     }
 
     /// Whether it is there.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.named.contains_key(name)
+    pub(super) fn has(&self, id: &SecretId) -> bool {
+        self.named.contains_key(id)
     }
 
     /// Forgets what came by SDS and nobody wants any more.
-    pub(super) fn retain(&mut self, wanted: &[String]) {
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(&SecretId) -> bool) {
         self.named
-            .retain(|name, known| known.is_static || wanted.binary_search(name).is_ok());
+            .retain(|id, known| known.is_static || is_wanted(id));
     }
 
     /// All of them, by name.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &SecretSpec)> {
-        self.named.iter().map(|(name, known)| (name, &known.spec))
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&SecretId, &SecretSpec)> {
+        self.named.iter().map(|(id, known)| (id, &known.spec))
     }
 
     /// The files that named secrets are in.
@@ -103,9 +140,9 @@ impl Secrets {
         let at = At::ROOT.field("tls_certificate");
         match source {
             Source::Given(spec) => spec.load(&at),
-            Source::Named(name) => match self.named.get(name).map(|known| &known.spec) {
+            Source::Named(id) => match self.named.get(id).map(|known| &known.spec) {
                 Some(SecretSpec::Certificate(spec)) => spec.load(&at),
-                _ => Err(at.refuse(format!("secret {name:?} is no certificate"))),
+                _ => Err(at.refuse(format!("secret {:?} is no certificate", id.name))),
             },
         }
     }
@@ -114,9 +151,9 @@ impl Secrets {
         let at = At::ROOT.field("validation_context");
         match source {
             Source::Given(spec) => spec.load(&at),
-            Source::Named(name) => match self.named.get(name).map(|known| &known.spec) {
+            Source::Named(id) => match self.named.get(id).map(|known| &known.spec) {
                 Some(SecretSpec::Validation(spec)) => spec.load(&at),
-                _ => Err(at.refuse(format!("secret {name:?} is no validation context"))),
+                _ => Err(at.refuse(format!("secret {:?} is no validation context", id.name))),
             },
         }
     }
@@ -131,13 +168,13 @@ pub(crate) struct Material {
 }
 
 impl Material {
-    /// The names of the secrets with certificates, and of those with validation contexts.
-    pub(crate) fn names(&self) -> impl Iterator<Item = (&String, bool)> {
-        let certificates = self.certificates.iter().filter_map(Source::name);
-        let validation = self.validation.iter().filter_map(Source::name);
+    /// The secrets that it refers to: those with certificates, and those with validation contexts.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&SecretId, bool)> {
+        let certificates = self.certificates.iter().filter_map(Source::id);
+        let validation = self.validation.iter().filter_map(Source::id);
         certificates
-            .map(|name| (name, true))
-            .chain(validation.map(|name| (name, false)))
+            .map(|id| (id, true))
+            .chain(validation.map(|id| (id, false)))
     }
 
     /// The files that it refers to without a name.
@@ -151,15 +188,15 @@ impl Material {
 
     /// Whether all secrets are there.
     pub(crate) fn is_there(&self, secrets: &Secrets) -> bool {
-        self.names().all(|(name, _)| secrets.has(name))
+        self.secrets().all(|(id, _)| secrets.has(id))
     }
 
     /// Changes whenever something that it is made of does.
     fn version(&self, secrets: &Secrets) -> u64 {
         let mut hasher = DefaultHasher::new();
         let mut has_files = self.files().next().is_some();
-        for (name, _) in self.names() {
-            if let Some(known) = secrets.named.get(name) {
+        for (id, _) in self.secrets() {
+            if let Some(known) = secrets.named.get(id) {
                 known.hash.hash(&mut hasher);
                 has_files |= !known.spec.files().is_empty();
             }
@@ -175,6 +212,18 @@ impl Material {
         sources.map(|source| secrets.certificate(source)).collect()
     }
 
+    /// What of it needs no secret is fit for use.
+    pub(super) fn check(&self, at: &At<'_>) -> Result<(), Refused> {
+        if self.validation.iter().any(|source| source.id().is_some()) {
+            return Ok(());
+        }
+        let checked = self.expected(&Secrets::default());
+        checked.map(|_| ()).map_err(|refused| Refused {
+            field: at.field(&refused.field).to_string(),
+            reason: refused.reason,
+        })
+    }
+
     pub(super) fn expected(&self, secrets: &Secrets) -> Result<Validation, Refused> {
         let mut whole = Validation::default();
         for source in &self.validation {
@@ -186,15 +235,20 @@ impl Material {
             whole.accepts_untrusted |= part.accepts_untrusted;
             whole.hides_roots |= part.hides_roots;
         }
+        if whole.trusted.is_none() && !whole.sans.is_empty() {
+            // Anybody can write any name into a certificate of their own.
+            let reason = "names are asked for, but no root: add trusted_ca";
+            return Err(At::ROOT.field("validation_context").refuse(reason));
+        }
         Ok(whole)
     }
 }
 
 impl<T> Source<T> {
-    fn name(&self) -> Option<&String> {
+    fn id(&self) -> Option<&SecretId> {
         match self {
             Self::Given(_) => None,
-            Self::Named(name) => Some(name),
+            Self::Named(id) => Some(id),
         }
     }
 

@@ -76,7 +76,7 @@ impl Store {
                     _ => None,
                 })
                 .collect(),
-            SECRET => self.secret_names(),
+            SECRET => self.secret_names(None),
             _ => BTreeSet::new(),
         };
         names.into_iter().cloned().collect()
@@ -317,8 +317,7 @@ impl Store {
         let wanted = self.wanted(ENDPOINT);
         self.assignments
             .retain(|name, _| wanted.binary_search(name).is_ok());
-        let wanted = self.wanted(SECRET);
-        self.secrets.retain(&wanted);
+        self.forget_secrets(None);
     }
 }
 

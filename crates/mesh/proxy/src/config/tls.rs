@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
@@ -14,9 +15,9 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::downstream_t
 use rustls::pki_types::ServerName;
 
 use super::check::{At, Refused, flag, ignored, must_be, nothing_else};
-use super::manager::over_ads;
+use super::manager::{fetch_timeout_of, over_ads};
 use super::secret;
-use super::secrets::{Made, Material, Secrets, Source};
+use super::secrets::{Made, Material, SecretId, SecretServer, Secrets, Source};
 use super::tls_params;
 use crate::tls::{ClientOptions, ClientTls, Parameters, ServerOptions, ServerTls};
 
@@ -57,6 +58,8 @@ pub(super) struct Names<'a> {
     pub(super) is_static: &'a dyn Fn(&str) -> bool,
     /// Whether the proxy gets it for itself.
     pub(super) is_own: &'a dyn Fn(&str) -> bool,
+    /// Whether a cluster of the bootstrap file has secrets.
+    pub(super) is_server: &'a dyn Fn(&str) -> bool,
 }
 
 impl Names<'_> {
@@ -65,6 +68,7 @@ impl Names<'_> {
     pub(super) const NONE: Names<'static> = Names {
         is_static: &|_| false,
         is_own: &|_| false,
+        is_server: &|_| false,
     };
 }
 
@@ -200,6 +204,7 @@ fn common_context(
         }
         Some(_) => return Err(at_validation.refuse("certificate providers are not supported")),
     }
+    material.check(at)?;
     let alpn = std::mem::take(&mut given.alpn_protocols);
     let parameters = given.tls_params.take().unwrap_or_default();
     let parameters = tls_params::compile(parameters, alpn, &at.field("tls_params"))?;
@@ -211,55 +216,96 @@ fn common_context(
     })
 }
 
-/// The name of a secret, which comes by SDS over ADS unless the bootstrap file has it.
+/// A secret, which comes by SDS over ADS unless the bootstrap file has it, or another server.
 fn named(
     mut config: pb::SdsSecretConfig,
     names: &Names<'_>,
     fetch_timeout: &mut Option<Duration>,
     at: &At<'_>,
-) -> Result<String, Refused> {
+) -> Result<SecretId, Refused> {
     let name = std::mem::take(&mut config.name);
     if name.is_empty() {
         return Err(at.field("name").refuse("it must be given"));
     }
-    match config.sds_config.take() {
+    let mut of_server = None;
+    let source = config.sds_config.take();
+    let is_own = source.as_ref().is_some_and(is_of_agent) && (names.is_own)(&name);
+    match source {
         None if (names.is_static)(&name) => {}
-        Some(source) if is_of_agent(&source) => {
-            if !(names.is_own)(&name) {
-                let reason = "comes from the proxy's agent: start the proxy with --token-file, so that it \
-                              gets a certificate of its own";
-                return Err(at.field("sds_config").refuse(reason));
-            }
-            *fetch_timeout = None;
-        }
+        Some(_) if is_own => *fetch_timeout = None,
         None => {
             let reason = format!("the bootstrap file has no secret {name:?}");
             return Err(at.field("name").refuse(reason));
         }
         source => {
-            let wait = over_ads(source, &at.field("sds_config"))?;
+            let at = at.field("sds_config");
+            let (server, wait) = match server_of(source.as_ref(), names, &at)? {
+                Some(server) => (Some(server), fetch_timeout_of(source, &at)?),
+                None => (None, over_ads(source, &at)?),
+            };
+            of_server = server;
             *fetch_timeout = fetch_timeout.zip(wait).map(|(known, wait)| known.max(wait));
         }
     }
     nothing_else(&config, at)?;
-    Ok(name)
+    Ok(SecretId {
+        server: of_server,
+        name,
+    })
 }
 
 /// Whether a secret is to come from the agent beside the proxy (`sds-grpc` of Istio's bootstrap files), which here
-/// is the proxy itself.
+/// is the proxy itself, unless the bootstrap file has a cluster of this name.
 fn is_of_agent(source: &core::ConfigSource) -> bool {
     let Some(ConfigSourceSpecifier::ApiConfigSource(api)) = &source.config_source_specifier else {
         return false;
     };
-    let targets = api
-        .grpc_services
-        .iter()
-        .map(|service| &service.target_specifier);
-    let mut targets = targets.map(|target| match target {
-        Some(TargetSpecifier::EnvoyGrpc(envoy)) => envoy.cluster_name == AGENT,
-        _ => false,
-    });
-    targets.len() > 0 && targets.all(|is_agent| is_agent)
+    let mut clusters = clusters_of(api);
+    clusters.len() > 0 && clusters.all(|cluster| cluster == Some(AGENT))
+}
+
+fn clusters_of(api: &core::ApiConfigSource) -> impl ExactSizeIterator<Item = Option<&str>> {
+    let services = api.grpc_services.iter();
+    services.map(|service| match &service.target_specifier {
+        Some(TargetSpecifier::EnvoyGrpc(envoy)) => Some(envoy.cluster_name.as_str()),
+        _ => None,
+    })
+}
+
+/// The server of its own that a secret comes from, if it is not the control plane.
+fn server_of(
+    source: Option<&core::ConfigSource>,
+    names: &Names<'_>,
+    at: &At<'_>,
+) -> Result<Option<SecretServer>, Refused> {
+    let specifier = source.and_then(|source| source.config_source_specifier.as_ref());
+    let Some(ConfigSourceSpecifier::ApiConfigSource(api)) = specifier else {
+        return Ok(None);
+    };
+    if source.is_some_and(is_of_agent) && !(names.is_server)(AGENT) {
+        let reason = "comes from the proxy's agent: start the proxy with --token-file, so that it gets a certificate of \
+                      its own, or add the cluster sds-grpc to the bootstrap file";
+        return Err(at.refuse(reason));
+    }
+    let at = &at.field("api_config_source");
+    let is_delta = match ApiType::try_from(api.api_type) {
+        Ok(ApiType::Grpc) => false,
+        Ok(ApiType::DeltaGrpc) => true,
+        _ => {
+            let reason = "only GRPC and DELTA_GRPC are supported";
+            return Err(at.field("api_type").refuse(reason));
+        }
+    };
+    let at = &at.field("grpc_services");
+    let cluster = match clusters_of(api).collect::<Vec<_>>().as_slice() {
+        [Some(cluster)] => (*cluster).to_owned(),
+        _ => return Err(at.refuse("there must be exactly one, with envoy_grpc")),
+    };
+    if !(names.is_server)(&cluster) {
+        let reason = format!("the bootstrap file has no cluster {cluster:?} that speaks HTTP/2");
+        return Err(at.refuse(reason));
+    }
+    Ok(Some(SecretServer { cluster, is_delta }))
 }
 
 impl DownstreamTls {

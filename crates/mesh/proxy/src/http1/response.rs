@@ -26,6 +26,26 @@ pub(crate) struct ResponseHead {
     pub(crate) nominates: bool,
 }
 
+/// How many interim responses there were before a response, by what they may take while a client does not read.
+#[derive(Debug, Default)]
+pub(crate) struct Interims(usize);
+
+impl Interims {
+    /// Many hours of one a minute, and no memory without end for those of an endpoint that sends nothing else.
+    const MOST: usize = 256 * 1024;
+    /// What each takes besides its bytes.
+    const EACH: usize = 256;
+
+    /// One more, of so many bytes.
+    pub(crate) fn add(&mut self, length: usize) -> Result<(), &'static str> {
+        self.0 += length + Self::EACH;
+        match self.0 {
+            ..=Self::MOST => Ok(()),
+            _ => Err("too many interim responses"),
+        }
+    }
+}
+
 impl ResponseHead {
     /// Parses and checks the head at the beginning of `bytes`: its length, or `None` if more bytes
     /// are needed. `to_head` says that the request was a HEAD.

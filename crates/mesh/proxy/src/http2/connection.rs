@@ -54,6 +54,8 @@ struct Server {
     timer: Timer,
     /// Since when the client is asked to open no more streams.
     closing: Option<Micros>,
+    /// It was ended for giving up too many streams.
+    is_shut: bool,
     /// When the connection began,
     opened: Micros,
     /// and how many streams it has brought.
@@ -112,6 +114,7 @@ pub(crate) async fn serve(connection: Connection) {
         current,
         timer: call.timer,
         closing: None,
+        is_shut: false,
         opened: call.worker.clock.now(),
         streams: 0,
         shared: Rc::new(Shared {
@@ -137,7 +140,10 @@ impl Server {
         if shared.registered.is_draining() {
             self.close();
         }
-        if self.shared.too_many_given_up() {
+        if !self.is_shut && self.shared.too_many_given_up() {
+            // Once, and not for as long as a client that does not read keeps the GOAWAY from going out.
+            self.is_shut = true;
+            self.closing = Some(self.shared.worker.clock.now());
             let http = &self.current.view.http;
             http.rq_too_many_premature_resets.increment();
             self.h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);

@@ -9,7 +9,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 
 use crate::acquire::Body;
-use crate::bridge::{Client, Early, First, PipeError, attempts, source_error};
+use crate::bridge::{Client, Early, First, PipeError, attempts, joins, source_error};
 use crate::buffer::Buffer;
 use crate::call::Call;
 use crate::clock::Micros;
@@ -19,6 +19,7 @@ use crate::http1::head::{Limits, Refused};
 use crate::http2::head::{self, Malformed};
 use crate::http2::{Payload, Waiting};
 use crate::plan::{Plan, decide};
+use crate::relay::RelayError;
 use crate::reply::{Failure, Reply};
 use crate::telemetry::Refusal;
 use crate::upstream::ClusterState;
@@ -210,7 +211,8 @@ impl ServerStream {
         let sent = self.send_head(body.is_empty()).and_then(|()| {
             let send = self.send.as_mut().filter(|_| !body.is_empty());
             send.map_or(Ok(()), |send| {
-                send.send_data(Payload::new(Bytes::copy_from_slice(body), None), true)
+                let body = Payload::new(Bytes::copy_from_slice(body), None);
+                send.send_data(body, true).map_err(client_gone)
             })
         });
         match sent {
@@ -220,17 +222,18 @@ impl ServerStream {
     }
 
     /// Sends the head whose text is in the output; `ended` says that nothing follows.
-    pub(crate) fn send_head(&mut self, ended: bool) -> Result<(), h2::Error> {
+    pub(crate) fn send_head(&mut self, ended: bool) -> Result<(), PipeError> {
         let text = self.call.worker.texts.copy(&self.call.out.bytes);
         let response = match head::response(&text) {
             Ok(response) => response,
             Err(Malformed(problem)) => {
                 tracing::debug!(problem, "a response that cannot be said in HTTP/2");
-                return Err(Reason::INTERNAL_ERROR.into());
+                return Err(PipeError::Malformed);
             }
         };
         self.call.out.clear();
-        self.send = Some(self.respond.send_response(response, ended)?);
+        let sent = self.respond.send_response(response, ended);
+        self.send = Some(sent.map_err(client_gone)?);
         Ok(())
     }
 
@@ -256,7 +259,9 @@ impl ServerStream {
                     // Fails only if more is released than has arrived.
                     let _ = self.recv.flow_control().release_capacity(data.len());
                     early.untaken += data.len();
-                    early.pieces.push_back(data);
+                    if !joins(early.pieces.back_mut(), &data) {
+                        early.pieces.push_back(data);
+                    }
                 }
                 Some(Err(error)) => {
                     return Poll::Ready(Err(match source_error(&error) {
@@ -294,4 +299,9 @@ impl ServerStream {
             None => self.respond.send_reset(reason),
         }
     }
+}
+
+/// What is sent fails only once there is nobody to be sent to.
+fn client_gone(_: h2::Error) -> PipeError {
+    RelayError::Sink.into()
 }

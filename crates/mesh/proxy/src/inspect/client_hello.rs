@@ -25,18 +25,25 @@ pub struct ClientHello {
 
 /// Looks at what a client has sent so far.
 pub fn parse(bytes: &[u8]) -> Look<ClientHello> {
-    match message(bytes) {
+    parse_or_missing(bytes).0
+}
+
+/// The same, and how many bytes more there must be at least before another look is of use.
+pub(crate) fn parse_or_missing(bytes: &[u8]) -> (Look<ClientHello>, usize) {
+    let mut missing = 1;
+    let look = match message(bytes, &mut missing) {
         Look::Found(body) => match client_hello(&body) {
             Some(hello) => Look::Found(hello),
             None => Look::No,
         },
         Look::More => Look::More,
         Look::No => Look::No,
-    }
+    };
+    (look, missing)
 }
 
 /// The body of the first message, put together from its records.
-fn message(mut bytes: &[u8]) -> Look<Vec<u8>> {
+fn message(mut bytes: &[u8], missing: &mut usize) -> Look<Vec<u8>> {
     let mut message = Vec::new();
     loop {
         if let [kind, high, middle, low, body @ ..] = message.as_slice() {
@@ -47,6 +54,7 @@ fn message(mut bytes: &[u8]) -> Look<Vec<u8>> {
             if let Some(body) = body.get(..length) {
                 return Look::Found(body.to_vec());
             }
+            *missing = length - body.len();
         }
         match bytes {
             // The minor version is that of an old client's, and says nothing.
@@ -218,6 +226,24 @@ mod tests {
                 assert_eq!(parse(&bytes[..length]), Look::More, "{length} bytes");
             }
         }
+    }
+
+    #[test]
+    fn a_message_that_comes_byte_by_byte_is_looked_at_seldom() {
+        let bytes = split(&first_flight("a.example", &["h2"]), 1);
+        let (mut at, mut looks) = (1, 0);
+        loop {
+            looks += 1;
+            match parse_or_missing(&bytes[..at]) {
+                (Look::More, missing) => at += missing,
+                (look, _) => {
+                    assert_eq!(look, hello(Some("a.example"), &["h2"]));
+                    break;
+                }
+            }
+        }
+        assert_eq!(at, bytes.len());
+        assert!(looks < 100, "{looks} looks at {at} bytes");
     }
 
     #[test]

@@ -65,6 +65,20 @@ pub struct TcpKeepalive {
 }
 
 impl TcpKeepalive {
+    /// For connections of which nothing is said: a peer that has vanished is noticed after two minutes.
+    pub(crate) const UNLESS_TOLD: Self = Self {
+        probes: Some(6),
+        time: Some(Duration::from_secs(60)),
+        interval: Some(Duration::from_secs(10)),
+    };
+
+    /// How long the other side may say nothing at all before the connection ends. What is not set is Linux's.
+    pub(crate) fn patience(self) -> Duration {
+        let time = self.time.unwrap_or(Duration::from_secs(7200));
+        let interval = self.interval.unwrap_or(Duration::from_secs(75));
+        time + interval * self.probes.unwrap_or(9)
+    }
+
     /// The same as an option of sockets.
     pub(crate) fn of_socket(self) -> socket2::TcpKeepalive {
         let mut options = socket2::TcpKeepalive::new();

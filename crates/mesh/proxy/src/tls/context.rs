@@ -68,6 +68,8 @@ pub struct ServerTls {
     without_alpn: Arc<ServerConfig>,
     alpn: Vec<Vec<u8>>,
     pub(crate) require_sni: bool,
+    /// Clients' certificates must lead to a root.
+    pub(crate) checks_chain: bool,
     pub(crate) identities: Vec<Arc<Certificate>>,
     /// Those that clients' certificates are checked against.
     pub(crate) roots: Vec<Certificate>,
@@ -86,6 +88,8 @@ pub struct ClientTls {
     pub(crate) options: ClientOptions,
     /// Empty: that of the HTTP that is spoken.
     pub(crate) alpn: Vec<Vec<u8>>,
+    /// Endpoints' certificates must lead to a root.
+    pub(crate) checks_chain: bool,
     pub(crate) identity: Option<Arc<Certificate>>,
     /// Those that endpoints' certificates are checked against.
     pub(crate) roots: Vec<Certificate>,
@@ -101,6 +105,7 @@ impl ServerTls {
         let provider = parameters.provider();
         let algorithms = provider.signature_verification_algorithms;
         let roots = roots(&validation);
+        let checks_chain = validation.checks_chain();
         let asks = validation.asks() || options.require_client_certificate;
         let verifier = Verifier::new(validation, algorithms, options.require_client_certificate)
             .map_err(|error| format!("a root is not usable: {error}"))?;
@@ -129,6 +134,7 @@ impl ServerTls {
             without_alpn,
             alpn: parameters.alpn.clone(),
             require_sni: options.require_sni,
+            checks_chain,
             identities: identities.iter().map(|i| i.certificate.clone()).collect(),
             roots,
         })
@@ -155,6 +161,7 @@ impl ClientTls {
         let provider = parameters.provider();
         let algorithms = provider.signature_verification_algorithms;
         let roots = roots(&validation);
+        let checks_chain = validation.checks_chain();
         let verifier = Verifier::new(validation, algorithms, false)
             .map_err(|error| format!("a root is not usable: {error}"))?;
         let builder = ClientConfig::builder_with_provider(provider)
@@ -174,6 +181,7 @@ impl ClientTls {
         Ok(Self {
             config: Arc::new(config),
             alpn: parameters.alpn.clone(),
+            checks_chain,
             identity: identity.map(|identity| identity.certificate.clone()),
             roots,
             options,

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, CommonState, Error, HandshakeKind};
 
 use super::verify::Mismatch;
@@ -54,6 +54,22 @@ fn spiffe_id(certificate: &Certificate) -> Option<&str> {
     let mut uris = certificate.uris.iter();
     let id = uris.find(|uri| uri.starts_with("spiffe://"));
     id.map(String::as_str)
+}
+
+/// Refuses a session that was resumed on certificates which have expired since it began: a handshake that
+/// resumes looks at none. What else may have changed, such as roots, begins a context without sessions.
+pub(crate) fn check_resumed(state: &CommonState) -> io::Result<()> {
+    if state.handshake_kind() != Some(HandshakeKind::Resumed) {
+        return Ok(());
+    }
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    let has_expired = |der| Certificate::read(der).is_none_or(|read| read.not_after < now);
+    let mut chain = state.peer_certificates().unwrap_or_default().iter();
+    if chain.any(has_expired) {
+        let expired = Error::InvalidCertificate(CertificateError::Expired);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, expired));
+    }
+    Ok(())
 }
 
 impl TlsStats {

@@ -12,7 +12,7 @@ mod verify;
 pub(crate) use self::certificate::{Certificate, rfc3339};
 pub(crate) use self::context::{ClientOptions, Identity, Parameters, ServerOptions};
 pub use self::context::{ClientTls, ServerTls};
-pub(crate) use self::handshake::{Secured, reason};
+pub(crate) use self::handshake::{Secured, check_resumed, reason};
 pub(crate) use self::layer::TlsLayer;
 pub(crate) use self::san::{SanKind, SanMatch};
 pub(crate) use self::verify::Validation;

@@ -38,6 +38,11 @@ pub(crate) struct Validation {
 }
 
 impl Validation {
+    /// Whether a peer's certificate must lead to a root.
+    pub(super) fn checks_chain(&self) -> bool {
+        self.trusted.is_some() && !self.accepts_untrusted
+    }
+
     /// Whether anything is asked of a peer.
     pub(crate) fn asks(&self) -> bool {
         self.trusted.is_some()
@@ -101,7 +106,7 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), Error> {
         let wanted = &self.validation;
-        if wanted.trusted.is_some() && !wanted.accepts_untrusted {
+        if wanted.checks_chain() {
             let parsed = EndEntityCert::try_from(leaf).map_err(chain_error)?;
             parsed
                 .verify_for_usage(

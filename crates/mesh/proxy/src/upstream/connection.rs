@@ -189,10 +189,9 @@ impl EndpointState {
 
     /// Opens a connection.
     pub(super) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
-        let keepalive = self.link.borrow().keepalive;
         if self.link.borrow().is_plain() {
             let stream = Stream::connect(self.address, self.source).await?;
-            return stream.with_keepalive(keepalive);
+            return self.link.borrow().watched(stream, alpn);
         }
         let link = self.link.borrow().clone();
         // Boxed, so that a plaintext connection does not need the memory for it.
@@ -217,6 +216,12 @@ impl EndpointState {
             endpoint: self.clone(),
             waiter,
         }
+    }
+
+    /// Whether anybody stands in the line.
+    #[inline]
+    pub(super) fn has_waiters(&self) -> bool {
+        !self.waiters.borrow().is_empty()
     }
 
     /// The endpoint has left: closes its idle connections.
@@ -410,6 +415,12 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        // Still in the line: nobody else would take it out before its turn comes, which may be never.
+        if Rc::strong_count(&self.waiter) > 1 {
+            let mut waiters = self.endpoint.waiters.borrow_mut();
+            waiters.retain(|other| !Rc::ptr_eq(other, &self.waiter));
+            return;
+        }
         // Whoever gave up must not keep what the next one waits for.
         if let Some(offer) = self.waiter.offer.borrow_mut().take()
             && let Some(connection) = self.endpoint.offer(offer)
@@ -417,5 +428,26 @@ impl Drop for Waiting {
         {
             self.endpoint.idle.borrow_mut().push(connection);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_gives_up_leaves_the_line() {
+        let endpoint = EndpointState::new(([127, 0, 0, 1], 1).into(), None);
+        let [first, second] = [endpoint.wait(), endpoint.wait()];
+        drop(first);
+        assert_eq!(endpoint.waiters.borrow().len(), 1);
+        // What is offered to somebody who gives up then is the next one's.
+        let third = endpoint.wait();
+        assert!(endpoint.offer(None).is_none());
+        drop(second);
+        let cx = Context::from_waker(Waker::noop());
+        assert!(matches!(third.poll(&cx), Poll::Ready(None)));
+        drop(third);
+        assert!(!endpoint.has_waiters());
     }
 }

@@ -101,6 +101,12 @@ impl Http2Pool {
         found
     }
 
+    /// Whether a stream may begin on one of the connections.
+    fn has_room(&self) -> bool {
+        let connections = self.connections.borrow();
+        connections.iter().any(|it| it.has_room().unwrap_or(false))
+    }
+
     /// Lets the connections go; each closes after its last stream.
     pub(super) fn clear(&self) {
         let connections = std::mem::take(&mut *self.connections.borrow_mut());
@@ -230,6 +236,8 @@ impl ClusterState {
     ) -> Result<Lease, Failure> {
         loop {
             if let Some(lease) = endpoint.http2.lease() {
+                // One after the other, so that nobody waits while there is room.
+                endpoint.wake_for_room();
                 return Ok(lease);
             }
             let opening = endpoint.http2.opening.borrow().clone();
@@ -296,10 +304,19 @@ impl ClusterState {
             if endpoint.is_retired() {
                 endpoint.http2.clear();
             }
-            drive(connection, &weak, options).await;
+            drive(connection, &weak, &endpoint, options).await;
             drop(slot);
         });
         opening
+    }
+}
+
+impl EndpointState {
+    /// The next who waits is told if a connection has room: it is new, or the endpoint allows more streams.
+    fn wake_for_room(&self) {
+        if self.has_waiters() && self.http2.has_room() {
+            self.offer(None);
+        }
     }
 }
 
@@ -337,6 +354,7 @@ async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<
 async fn drive(
     mut connection: Connection<Stream, Payload>,
     shared: &Weak<Shared>,
+    endpoint: &EndpointState,
     options: Http2Options,
 ) {
     let mut pinger = Pinger::new(options.keepalive, connection.ping_pong());
@@ -344,6 +362,7 @@ async fn drive(
         if let Poll::Ready(ended) = std::pin::Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(ended.err());
         }
+        endpoint.wake_for_room();
         pinger.poll_lost(cx).map(|()| None)
     })
     .await;

@@ -10,7 +10,7 @@ use crate::inspect::proxy_protocol::{write_v1, write_v2};
 use crate::net::{Source, Stream};
 use crate::snapshot::{ProxyVersion, TcpKeepalive, Transport};
 use crate::stats::TlsStats;
-use crate::tls::{ClientTls, Secured, TlsLayer};
+use crate::tls::{ClientTls, Secured, TlsLayer, check_resumed};
 
 /// The client that a connection is made for: its address, and where it connected to.
 pub(crate) type Behind = Option<(SocketAddr, SocketAddr)>;
@@ -44,6 +44,16 @@ impl Link {
         self.transport.proxy_protocol.is_none()
     }
 
+    /// The stream, which ends when its other side has vanished. An endpoint of HTTP that takes no more bytes for as long is
+    /// as good as one; whoever reads raw bytes may stop for hours.
+    pub(super) fn watched(&self, stream: Stream, alpn: &[u8]) -> io::Result<Stream> {
+        let stream = stream.with_keepalive(self.keepalive)?;
+        if alpn.is_empty() {
+            return Ok(stream);
+        }
+        stream.with_patience(self.keepalive)
+    }
+
     /// Opens a connection, unless the secrets for it are missing.
     pub(crate) async fn connect(
         self,
@@ -60,7 +70,7 @@ impl Link {
             return Err(io::Error::other(NotReady));
         }
         let stream = Stream::connect(address, source).await?;
-        let mut stream = stream.with_keepalive(self.keepalive)?;
+        let mut stream = self.watched(stream, alpn)?;
         if let Some(version) = self.transport.proxy_protocol {
             send_header(&mut stream, version, behind).await?;
         }
@@ -103,7 +113,13 @@ async fn shake(
     let layer = TlsLayer::client(tls.config.clone(), name, alpn)?;
     let own = tls.identity.clone();
     let secured = |layer: &TlsLayer| Secured::of(layer.state(), own, None);
-    stream.with_tls(layer, secured).await
+    let stream = stream.with_tls(layer, secured).await?;
+    if tls.checks_chain
+        && let Some(state) = stream.tls_state()
+    {
+        check_resumed(state)?;
+    }
+    Ok(stream)
 }
 
 /// What is offered over a connection for this protocol, if a cluster has this list.

@@ -197,6 +197,45 @@ async fn the_last_good_configuration_is_started_on_without_a_control_plane() {
     }
 }
 
+/// One cluster that is refused must not keep the others off the disk, nor off the page of what is in use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_good_of_a_refused_response_is_kept() {
+    for api_type in ["GRPC", "DELTA_GRPC"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = directory.path().join("config");
+        let origin = Origin::start("one").await;
+        let at = free_address().await;
+        let clusters = ResourceSet::from_iter([
+            eds_cluster("c", |_| ()),
+            eds_cluster("bad", |cluster| cluster.lb_policy = 99),
+        ]);
+        let snapshot = world("c", origin.address, at).with(CLUSTER, clusters);
+        let delta = Plane::default();
+        offer(&delta, "1", &snapshot);
+        let (whole, incremental) = (ControlPlane::start().await, serve(&delta).await);
+        whole.worlds.set(NODE, snapshot);
+        let address = match api_type {
+            "GRPC" => whole.address,
+            _ => incremental.address,
+        };
+        let (agent, admin) = start_with(address, api_type, Some(&cache)).await;
+        answers(at, "one got 0 bytes").await;
+        wait_stat(admin, "cluster_manager.cds.update_rejected", 1).await;
+        let dump = page(admin, "/config_dump?resource=dynamic_active_clusters").await;
+        assert!(dump.body.contains(r#""name":"c""#), "{}", dump.body);
+        assert!(!dump.body.contains(r#""name":"bad""#), "{}", dump.body);
+        wait_stat(admin, "config_cache.written", 1).await;
+        // Written once more if the last response came later than the first file.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        agent.shutdown(Duration::from_secs(1)).await;
+
+        let (agent, admin) = start_with(free_address().await, api_type, Some(&cache)).await;
+        answers(at, "one got 0 bytes").await;
+        assert_eq!(stat(admin, "config_cache.loaded").await, 1);
+        agent.shutdown(Duration::from_secs(1)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_plane_that_never_answers_stops_nobody() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,6 +1,8 @@
 //! Many bad clients at once: nobody else notices, every loss is counted, and in the end nothing of them is left.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,8 +26,12 @@ fn resident() -> usize {
     text.parse().expect("a number")
 }
 
-/// How many slow clients there may be, given what this process may open at the most: a client and the proxy's end
-/// of it are two files, and what they make the proxy open at the origin are two more.
+/// How many slow clients there are.
+const MANY: usize = 10_000;
+/// Where and how many, for the process that they are in: this one has the proxy's ends of their connections only.
+const CLIENTS: &str = "PERIPLUS_SLOW_CLIENTS";
+
+/// As many as this process may have files: fewer than [`MANY`] only where nobody relies on the test.
 fn most_clients() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(1 << 20);
@@ -34,11 +40,40 @@ fn most_clients() -> usize {
         maximum: limit.maximum,
     };
     setrlimit(Resource::Nofile, raised).expect("up to the hard limit");
-    (most.saturating_sub(1500) as usize / 2).clamp(100, 10_000)
+    let room = most.saturating_sub(1500) as usize;
+    if room < MANY {
+        let told = format!("{room} slow clients in place of {MANY}: ulimit -Hn is {most}");
+        assert!(std::env::var_os("CI").is_none(), "{told}");
+        eprintln!("{told}");
+    }
+    room.min(MANY)
+}
+
+/// Clients that, once they are told to begin, never come to the end of their heads, until each has its answer.
+fn be_slow(task: &str) {
+    let (address, count) = task.split_once(' ').expect("two words");
+    let address = address.parse().expect("an address");
+    let count: usize = count.parse().expect("a number");
+    let mut clients: Vec<_> = (0..count).map(|_| Client::connect(address)).collect();
+    println!("\nall are there");
+    let told = std::io::stdin().read_line(&mut String::new());
+    told.expect("to be told");
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nhost: h\r\nx-slow: ");
+    }
+    println!("\nall have begun");
+    for mut client in clients {
+        assert_eq!(client.response(false).expect("an answer").status, 408);
+    }
+    println!("\nall are answered");
 }
 
 #[test]
 fn slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing() {
+    if let Ok(task) = std::env::var(CLIENTS) {
+        be_slow(&task);
+        return;
+    }
     let large = vec![b'x'; 8 << 20];
     let origin = Origin::new(move |request| {
         let body = if request.path() == "/large" {
@@ -51,7 +86,7 @@ fn slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing() {
     });
     let mesh = Config::to(&origin)
         .with_manager(|manager| {
-            // All of them must have come before the first one is cut off.
+            // The others must have come before the first one is cut off.
             manager.request_headers_timeout = Some(Duration::from_secs(8));
             manager.stream_idle_timeout = Some(Duration::from_secs(8));
         })
@@ -68,8 +103,21 @@ fn slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing() {
         });
         clients.collect::<Vec<Client>>()
     };
-    let heads = begin(many, "GET / HTTP/1.1\r\nhost: h\r\nx-slow: ");
+    let mut slow = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "--nocapture"])
+        .arg("faults::slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing")
+        .env(CLIENTS, format!("{} {many}", mesh.address))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this test again");
+    let mut told = BufReader::new(slow.stdout.take().expect("a pipe")).lines();
+    let mut hear = |line: &str| told.any(|told| told.expect("text") == line);
+    assert!(hear("all are there"));
     mesh.wait_stat("listener.test.downstream_cx_active", many as u64);
+    let begun = slow.stdin.take().expect("a pipe").write_all(b"\n");
+    begun.expect("it listens");
+    assert!(hear("all have begun"));
     let per_client = resident().saturating_sub(memory) / many;
     // A block of 16 KiB, which the next bytes are read into, and the connection itself.
     assert!(per_client <= 20, "{per_client} KiB for each slow head");
@@ -86,9 +134,8 @@ fn slow_clients_by_the_thousand_are_cut_off_in_time_and_leave_nothing() {
     for mut client in bodies {
         assert_eq!(client.response(false).expect("an answer").status, 408);
     }
-    for mut client in heads {
-        assert_eq!(client.response(false).expect("an answer").status, 408);
-    }
+    assert!(hear("all are answered"));
+    assert!(slow.wait().expect("its end").success());
     drop(readers);
     for gauge in [
         "listener.test.downstream_cx_active",
@@ -118,7 +165,6 @@ fn a_flood_of_continuations_ends_the_connection_and_takes_no_memory() {
         let flood = frame(CONTINUATION, 0, 1, part).repeat(8);
         let mut sent = 0;
         // The proxy stops reading at some point, and this side's writes end in an error.
-        use std::io::Write as _;
         while sent < 200 << 20 {
             match client.stream.write_all(&flood) {
                 Ok(()) => sent += flood.len(),

@@ -209,6 +209,30 @@ fn interim_responses_go_on() {
     });
 }
 
+/// An endpoint that sends nothing else would fill the memory of those whose clients do not read.
+#[test]
+fn interim_responses_without_an_end_are_an_error() {
+    const MOST: usize = 2000;
+    let origin = Origin::new(|_| Some(b"HTTP/1.1 102 Processing\r\n\r\n".repeat(MOST)));
+    let mesh = Config::to(&origin).start();
+    let mut client = mesh.client();
+    client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+    // It may be in the middle of one that the connection ends, so that there is no answer.
+    let heads = std::iter::from_fn(|| client.head());
+    let interims = heads
+        .take_while(|head| head.starts_with("HTTP/1.1 102 "))
+        .count();
+    assert!(
+        (1..MOST).contains(&interims),
+        "{interims} interim responses"
+    );
+    run(async {
+        let mut client = H2Client::connect(mesh.address).await;
+        assert_eq!(client.get("/").await.status, 502);
+    });
+    mesh.wait_stat("cluster.app.upstream_rq_active", 0);
+}
+
 /// More than all windows and buffers on the way hold together.
 const BOUND: usize = 4 * 1024 * 1024;
 const MUCH: usize = 16 * 1024 * 1024;

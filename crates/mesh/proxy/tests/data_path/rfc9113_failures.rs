@@ -95,6 +95,54 @@ fn streams_behind_a_goaway_are_sent_again() {
     assert_eq!(origin.connections(), 2);
 }
 
+/// With one connection at most, many wait for room on it. It goes away, and the next one has room for all: they must
+/// not wait for each other, as streams may have no end.
+#[test]
+fn all_who_waited_share_the_connection_that_comes_after_a_goaway() {
+    const WAITING: usize = 4;
+    let one_stream = [3_u16.to_be_bytes().as_slice(), &1_u32.to_be_bytes()].concat();
+    let many_streams = [3_u16.to_be_bytes().as_slice(), &100_u32.to_be_bytes()].concat();
+    let origin = by_hand(move |mut client, number| {
+        if number == 0 {
+            client.send(frame(SETTINGS, 0, 0, &one_stream));
+            let first = next_of(&mut client, HEADERS).expect("a request");
+            pause(Duration::from_millis(300));
+            let last = [first.stream.to_be_bytes(), 0_u32.to_be_bytes()].concat();
+            client.send(frame(GOAWAY, 0, 0, last));
+            answer(&mut client, first.stream, "first");
+            return;
+        }
+        client.send(frame(SETTINGS, 0, 0, &many_streams));
+        let requests = || next_of(&mut client, HEADERS).expect("all who have waited");
+        let streams: Vec<_> = std::iter::repeat_with(requests).take(WAITING).collect();
+        for request in streams {
+            answer(&mut client, request.stream, "next");
+        }
+        while client.more().is_some() {}
+    });
+    let mut config = Config::to(&Origin::saying(""));
+    let mut limited = http2_cluster(origin.address);
+    limited.limits.default.max_connections = 1;
+    config.clusters = vec![limited];
+    let mesh = config.start();
+    run(async {
+        let client = H2Client::connect(mesh.address).await;
+        let mut answers = Vec::new();
+        for _ in 0..=WAITING {
+            let mut client = client.clone();
+            answers.push(tokio::spawn(async move { client.get("/").await.text() }));
+            // The first one alone has the first connection.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut texts = Vec::new();
+        for answer in answers {
+            texts.push(answer.await.expect("a task"));
+        }
+        assert_eq!(texts, ["first", "next", "next", "next", "next"]);
+    });
+    assert_eq!(origin.connections(), 2);
+}
+
 #[test]
 fn a_refused_stream_is_sent_again_with_its_body_and_trailers_but_once() {
     let tries = Arc::new(AtomicUsize::new(0));

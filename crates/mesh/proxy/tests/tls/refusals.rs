@@ -13,6 +13,8 @@ use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSp
 use envoy_types::pb::envoy::config::core::v3::proxy_protocol_config;
 use envoy_types::pb::envoy::config::core::v3::{ApiConfigSource, ConfigSource, GrpcService};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::SdsSecretConfig;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType::ValidationContext;
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use periplus_xds::type_url::{CLUSTER, LISTENER};
 
 use crate::authority::{Authority, Pair};
@@ -57,7 +59,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         pair.key.clone_from(&other.key);
         inline_context(&pair)
     };
-    let cases: [(Change<'_>, &str); 8] = [
+    let cases: [(Change<'_>, &str); 9] = [
         (
             &|c| c.transport_socket = originating(context(), |tls| tls.allow_renegotiation = true),
             "cluster \"c\": transport_socket.allow_renegotiation: is not supported",
@@ -98,6 +100,22 @@ async fn what_is_not_supported_is_refused_by_name() {
             },
             "tls_certificate_sds_secret_configs[0].sds_config: comes from the proxy's agent: start the proxy \
              with --token-file",
+        ),
+        // Anybody can write any name into a certificate of their own.
+        (
+            &|c| {
+                let mut context = context();
+                if let Some(ValidationContext(given)) = &mut context.validation_context_type {
+                    given.trusted_ca = None;
+                    given.match_subject_alt_names = vec![Default::default()];
+                    given.match_subject_alt_names[0].match_pattern = Some(MatchPattern::Exact(
+                        "spiffe://cluster.local/ns/a/sa/b".to_owned(),
+                    ));
+                }
+                c.transport_socket = originating(context, |_| ());
+            },
+            "cluster \"c\": transport_socket.common_tls_context.validation_context: names are asked for, but no root: \
+             add trusted_ca",
         ),
         (
             &|c| {

@@ -181,7 +181,7 @@ async fn certificates_that_expire_under_load_are_replaced_in_time_and_of_no_use_
 }
 
 /// Waits until a server shows this certificate.
-async fn shows(client: &Client, at: SocketAddr, chain: &str) {
+pub(crate) async fn shows(client: &Client, at: SocketAddr, chain: &str) {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
 

@@ -165,6 +165,16 @@ impl World {
 
     /// Starts a proxy that asks this control plane.
     pub(crate) async fn under(plane: ControlPlane, secrets: Value, options: Options) -> Self {
+        let edit = |file: &mut Value| file["static_resources"]["secrets"] = secrets;
+        Self::edited(plane, options, edit).await
+    }
+
+    /// The same with whatever in its bootstrap file.
+    pub(crate) async fn edited(
+        plane: ControlPlane,
+        options: Options,
+        edit: impl FnOnce(&mut Value),
+    ) -> Self {
         let text = bootstrap::render(&bootstrap::Spec {
             agent: None,
             node_id: NODE,
@@ -174,7 +184,7 @@ impl World {
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
         });
         let mut file: Value = serde_json::from_str(&text).expect("JSON");
-        file["static_resources"]["secrets"] = secrets;
+        edit(&mut file);
         let bootstrap = bootstrap::parse("test", &file.to_string()).expect("valid");
         let agent = Agent::start(bootstrap, options).await.expect("start");
         let admin = agent.admin_address().expect("an admin address");

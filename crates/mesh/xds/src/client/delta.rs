@@ -21,6 +21,8 @@ pub(super) struct DeltaSession {
     named_types: Vec<&'static str>,
     types: BTreeMap<String, TypeState>,
     had_response: bool,
+    /// This stream has said who this is.
+    is_introduced: bool,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +50,7 @@ impl DeltaSession {
             named_types: config.named_types.clone(),
             types: types.collect(),
             had_response: false,
+            is_introduced: false,
         }
     }
 
@@ -90,6 +93,24 @@ impl DeltaSession {
         Ok(())
     }
 
+    /// The first request of a stream carries the node.
+    fn introduce(&mut self, requests: &mut [DeltaDiscoveryRequest]) {
+        if !self.is_introduced
+            && let Some(first) = requests.first_mut()
+        {
+            first.node = Some(self.node.clone());
+            self.is_introduced = true;
+        }
+    }
+
+    /// The changes of all subscriptions to what the handler wants.
+    fn changed_subscriptions(&mut self, handler: &impl Handler) -> Vec<DeltaDiscoveryRequest> {
+        let types = self.named_types.clone().into_iter();
+        types
+            .filter_map(|type_url| self.changed_names(type_url, handler))
+            .collect()
+    }
+
     /// The change of a subscription to what the handler wants, if there is one.
     fn changed_names(
         &mut self,
@@ -128,6 +149,7 @@ impl Dialogue for DeltaSession {
 
     fn reset(&mut self) {
         self.had_response = false;
+        self.is_introduced = false;
         for state in self.types.values_mut() {
             state.names.clear();
         }
@@ -151,9 +173,13 @@ impl Dialogue for DeltaSession {
                 requests.push(request);
             }
         }
-        if let Some(first) = requests.first_mut() {
-            first.node = Some(self.node.clone());
-        }
+        self.introduce(&mut requests);
+        requests
+    }
+
+    fn subscribe(&mut self, handler: &impl Handler) -> Vec<DeltaDiscoveryRequest> {
+        let mut requests = self.changed_subscriptions(handler);
+        self.introduce(&mut requests);
         requests
     }
 
@@ -173,12 +199,7 @@ impl Dialogue for DeltaSession {
         let outcome = self.take(response, handler);
         // What follows from the response is asked for before it is acknowledged: then the control plane
         // knows what the new clusters still wait for.
-        let mut requests: Vec<_> = self
-            .named_types
-            .clone()
-            .into_iter()
-            .filter_map(|type_url| self.changed_names(type_url, handler))
-            .collect();
+        let mut requests = self.changed_subscriptions(handler);
         let error = outcome.err().map(|rejections| {
             let error = text_of(&rejections);
             tracing::warn!(resources = short(&type_url), %version, %error, "refused configuration");
@@ -201,7 +222,10 @@ impl Dialogue for DeltaSession {
         client: &mut Client,
         requests: ReceiverStream<DeltaDiscoveryRequest>,
     ) -> Result<Response<Streaming<DeltaDiscoveryResponse>>, Status> {
-        client.delta_aggregated_resources(requests).await
+        match client {
+            Client::Aggregated(client) => client.delta_aggregated_resources(requests).await,
+            Client::Secrets(client) => client.delta_secrets(requests).await,
+        }
     }
 }
 

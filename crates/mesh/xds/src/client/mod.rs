@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use envoy_types::pb::google::protobuf::Any;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::interceptor::InterceptedService;
@@ -102,6 +103,16 @@ pub struct Rejection {
     pub reason: String,
 }
 
+/// What is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// One stream for resources of all types (ADS).
+    #[default]
+    Aggregated,
+    /// A stream for secrets only (SDS).
+    Secrets,
+}
+
 /// How a client connects.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -113,6 +124,10 @@ pub struct Config {
     pub node: Node,
     /// Which form of the protocol is spoken.
     pub form: Form,
+    /// What is called.
+    pub service: Service,
+    /// Counts up when something else than this stream has changed which names are wanted.
+    pub wishes: Option<watch::Receiver<u64>>,
     /// The types that are subscribed to without names, in this order.
     pub wildcard_types: Vec<&'static str>,
     /// The types that are subscribed to by the names that the handler wants, in this order.
@@ -136,6 +151,8 @@ impl Config {
             secure: None,
             node,
             form: Form::default(),
+            service: Service::default(),
+            wishes: None,
             wildcard_types: vec![CLUSTER, LISTENER],
             named_types: vec![ENDPOINT, ROUTE],
             base_backoff: Duration::from_millis(500),
@@ -225,6 +242,9 @@ trait Dialogue {
     /// The requests that open a stream; the first carries the node.
     fn opening(&mut self, handler: &impl Handler) -> Vec<Self::Request>;
 
+    /// The requests that follow from what the handler wants now.
+    fn subscribe(&mut self, handler: &impl Handler) -> Vec<Self::Request>;
+
     /// Hands a response to the handler; the requests that follow from it.
     fn on_response(
         &mut self,
@@ -242,7 +262,13 @@ trait Dialogue {
     ) -> Result<Response<Streaming<Self::Response>>, Status>;
 }
 
-type Client = AggregatedDiscoveryServiceClient<InterceptedService<Channel, Bearer>>;
+type Transport = InterceptedService<Channel, Bearer>;
+
+/// One of the services that are called.
+enum Client {
+    Aggregated(AggregatedDiscoveryServiceClient<Transport>),
+    Secrets(SecretDiscoveryServiceClient<Transport>),
+}
 
 async fn follow<H: Handler>(
     config: &Config,
@@ -297,8 +323,18 @@ impl Config {
             source,
         })?;
         let bearer = Bearer(self.secure.clone());
-        let client = Client::new(InterceptedService::new(channel, bearer));
-        Ok(client.max_decoding_message_size(self.max_message_bytes))
+        let transport = InterceptedService::new(channel, bearer);
+        let most = self.max_message_bytes;
+        Ok(match self.service {
+            Service::Aggregated => {
+                let client = AggregatedDiscoveryServiceClient::new(transport);
+                Client::Aggregated(client.max_decoding_message_size(most))
+            }
+            Service::Secrets => {
+                let client = SecretDiscoveryServiceClient::new(transport);
+                Client::Secrets(client.max_decoding_message_size(most))
+            }
+        })
     }
 
     fn ended(&self, status: Status) -> StreamError {
@@ -338,8 +374,18 @@ async fn stream<H: Handler, D: Dialogue>(
     let opened = D::call(&mut client, outgoing).await;
     let mut responses = opened.map_err(|status| config.ended(status))?.into_inner();
     handler.connected();
+    let mut wishes = config.wishes.clone();
     loop {
-        let response = responses.message().await;
+        let response = tokio::select! {
+            response = responses.message() => response,
+            () = changed(&mut wishes) => {
+                for request in session.subscribe(handler) {
+                    let sent = requests.send(request).await;
+                    sent.map_err(|_| config.closed())?;
+                }
+                continue;
+            }
+        };
         let Some(response) = response.map_err(|status| config.ended(status))? else {
             return Err(config.closed());
         };
@@ -348,6 +394,16 @@ async fn stream<H: Handler, D: Dialogue>(
             sent.map_err(|_| config.closed())?;
         }
     }
+}
+
+/// Ready when other names may be wanted.
+async fn changed(wishes: &mut Option<watch::Receiver<u64>>) {
+    if let Some(wishes) = wishes
+        && wishes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);

@@ -24,6 +24,8 @@ pub(super) struct Session {
     named_types: Vec<&'static str>,
     types: BTreeMap<String, TypeState>,
     had_response: bool,
+    /// This stream has said who this is.
+    is_introduced: bool,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +46,7 @@ impl Session {
             named_types: config.named_types.clone(),
             types: BTreeMap::new(),
             had_response: false,
+            is_introduced: false,
         }
     }
 
@@ -59,6 +62,16 @@ impl Session {
             }
         }
         requests
+    }
+
+    /// The first request of a stream carries the node.
+    fn introduce(&mut self, requests: &mut [DiscoveryRequest]) {
+        if !self.is_introduced
+            && let Some(first) = requests.first_mut()
+        {
+            first.node = Some(self.node.clone());
+            self.is_introduced = true;
+        }
     }
 
     fn request(&mut self, type_url: &str, error: Option<String>) -> DiscoveryRequest {
@@ -80,6 +93,7 @@ impl Dialogue for Session {
 
     fn reset(&mut self) {
         self.had_response = false;
+        self.is_introduced = false;
         for state in self.types.values_mut() {
             state.nonce.clear();
             state.names.clear();
@@ -94,9 +108,13 @@ impl Dialogue for Session {
             .map(|type_url| self.request(type_url, None))
             .collect();
         requests.extend(self.changed_names(handler));
-        if let Some(first) = requests.first_mut() {
-            first.node = Some(self.node.clone());
-        }
+        self.introduce(&mut requests);
+        requests
+    }
+
+    fn subscribe(&mut self, handler: &impl Handler) -> Vec<DiscoveryRequest> {
+        let mut requests = self.changed_names(handler);
+        self.introduce(&mut requests);
         requests
     }
 
@@ -158,7 +176,10 @@ impl Dialogue for Session {
         client: &mut Client,
         requests: ReceiverStream<DiscoveryRequest>,
     ) -> Result<Response<Streaming<DiscoveryResponse>>, Status> {
-        client.stream_aggregated_resources(requests).await
+        match client {
+            Client::Aggregated(client) => client.stream_aggregated_resources(requests).await,
+            Client::Secrets(client) => client.stream_secrets(requests).await,
+        }
     }
 }
 

@@ -6,10 +6,9 @@ use anyhow::Context as _;
 use periplus_collect::access::{Quota, Tenant};
 use periplus_store::embedded::{Durability, EmbeddedStore, Options};
 use periplus_store::{MemoryStore, SpanStore};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::size;
-use crate::commands::{data_dir, duration};
+use crate::commands::{data_dir, duration, open_files};
 
 /// Flags that say where spans are kept.
 #[derive(Clone, Debug, clap::Args)]
@@ -166,7 +165,7 @@ impl Flags {
             max_disk_bytes: Some(max_disk),
             ..options
         };
-        allow_open_files();
+        open_files::allow();
         let store = EmbeddedStore::open(dir, options)
             .with_context(|| format!("cannot open the store in {}", dir.display()))?;
         let recovery = store.recovery();
@@ -205,21 +204,6 @@ fn open_archive(dir: &Path, durability: Durability) -> anyhow::Result<EmbeddedSt
     };
     EmbeddedStore::open(&dir, options)
         .with_context(|| format!("cannot open the archive in {}", dir.display()))
-}
-
-/// As many files and connections as this process may have: the usual limit of 1,024 is one for programs
-/// that use `select`.
-fn allow_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, raised)
-    {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
 }
 
 impl Storage {

@@ -24,7 +24,7 @@ pub(super) fn read<M: Message + Name + Default>(
     }
 }
 
-fn hash_of(body: &Any) -> u64 {
+pub(super) fn hash_of(body: &Any) -> u64 {
     let mut hasher = DefaultHasher::new();
     body.value.hash(&mut hasher);
     hasher.finish()

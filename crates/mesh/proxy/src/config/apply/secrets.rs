@@ -13,7 +13,7 @@ use crate::config::check::{At, Refused};
 use crate::config::cluster::ClusterSpec;
 use crate::config::listener::ListenerSpec;
 use crate::config::secret::{self, SecretSpec};
-use crate::config::secrets::{Material, Secrets};
+use crate::config::secrets::{Material, SecretId, SecretServer, Secrets};
 use crate::config::slot::specs;
 use crate::config::store::Store;
 
@@ -23,8 +23,15 @@ impl Store {
         let name = given.name.clone();
         let spec = secret::compile(given)?;
         // It stays what it is, so that nothing is compared with it.
-        self.secrets.put(name, spec, 0, true);
+        self.secrets.put(name.into(), spec, 0, true);
         Ok(())
+    }
+
+    /// These clusters of the bootstrap file have secrets.
+    pub(crate) fn add_secret_servers<'a>(&mut self, clusters: impl Iterator<Item = &'a String>) {
+        for cluster in clusters {
+            self.secrets.add_server(cluster);
+        }
     }
 
     /// Secrets of these names are this proxy's own.
@@ -40,38 +47,60 @@ impl Store {
         given.encode_to_vec().hash(&mut hasher);
         let name = given.name.clone();
         let spec = secret::compile(given)?;
-        self.secrets.put(name, spec, hasher.finish(), true);
+        self.secrets.put(name.into(), spec, hasher.finish(), true);
         Ok(())
     }
 
-    pub(super) fn apply_secrets(&mut self, resources: &[Any], rejections: &mut Vec<Rejection>) {
+    /// Takes secrets of another server than the control plane.
+    pub(crate) fn apply_secrets_of(
+        &mut self,
+        server: &SecretServer,
+        resources: &[Any],
+    ) -> Result<(), Vec<Rejection>> {
+        let mut rejections = Vec::new();
+        self.apply_secrets(Some(server), resources, &mut rejections);
+        match rejections.as_slice() {
+            [] => Ok(()),
+            _ => Err(rejections),
+        }
+    }
+
+    pub(super) fn apply_secrets(
+        &mut self,
+        server: Option<&SecretServer>,
+        resources: &[Any],
+        rejections: &mut Vec<Rejection>,
+    ) {
         for (index, body) in resources.iter().enumerate() {
             let Some((given, hash)) = read::<Secret>(body, ("secret", index), rejections) else {
                 continue;
             };
-            let name = given.name.clone();
-            if self.secrets.is_known(&name, hash) {
+            let id = SecretId {
+                server: server.cloned(),
+                name: given.name.clone(),
+            };
+            if self.secrets.is_known(&id, hash) {
                 continue;
             }
-            if name.is_empty() || self.secrets.is_static(&name) {
-                rejections.push(duplicate("secret", &name));
+            if id.name.is_empty() || self.secrets.is_static(&id) {
+                rejections.push(duplicate("secret", &id.name));
                 continue;
             }
             let compiled = secret::compile(given);
-            match compiled.and_then(|spec| self.check_kind(&name, spec)) {
-                Ok(spec) => self.secrets.put(name, spec, hash, false),
-                Err(refused) => rejections.push(rejection("secret", &name, &refused)),
+            match compiled.and_then(|spec| self.check_kind(&id, spec)) {
+                Ok(spec) => self.secrets.put(id, spec, hash, false),
+                Err(refused) => rejections.push(rejection("secret", &id.name, &refused)),
             }
         }
     }
 
     /// Whether a secret is what those that refer to it expect.
-    fn check_kind(&self, name: &str, spec: SecretSpec) -> Result<SecretSpec, Refused> {
+    fn check_kind(&self, id: &SecretId, spec: SecretSpec) -> Result<SecretSpec, Refused> {
         let is_certificate = matches!(spec, SecretSpec::Certificate(_));
         let misused = self
             .materials()
-            .flat_map(Material::names)
-            .any(|(known, certificate)| known == name && certificate != is_certificate);
+            .flat_map(Material::secrets)
+            .any(|(known, certificate)| known == id && certificate != is_certificate);
         if !misused {
             return Ok(spec);
         }
@@ -85,11 +114,33 @@ impl Store {
             .refuse(format!("{wanted} is wanted under this name")))
     }
 
-    /// The names that are to be subscribed to.
-    pub(in crate::config) fn secret_names(&self) -> BTreeSet<&String> {
-        let names = self.materials().flat_map(Material::names);
-        let names = names.map(|(name, _)| name);
-        names.filter(|name| !self.secrets.is_static(name)).collect()
+    /// The secrets that are to be subscribed to, of whatever server.
+    fn wanted_secrets(&self) -> impl Iterator<Item = &SecretId> {
+        let secrets = self.materials().flat_map(Material::secrets);
+        let secrets = secrets.map(|(id, _)| id);
+        secrets.filter(|id| !self.secrets.is_static(id))
+    }
+
+    /// The names that are to be subscribed to at a server, the control plane if there is none.
+    pub(crate) fn secret_names(&self, server: Option<&SecretServer>) -> BTreeSet<&String> {
+        let of_server = |id: &&SecretId| id.server.as_ref() == server;
+        let wanted = self.wanted_secrets().filter(of_server);
+        wanted.map(|id| &id.name).collect()
+    }
+
+    /// The servers that have a secret which is wanted.
+    pub(crate) fn secret_servers(&self) -> BTreeSet<SecretServer> {
+        self.wanted_secrets()
+            .filter_map(|id| id.server.clone())
+            .collect()
+    }
+
+    /// Lets go what came from a server, the control plane if there is none, and nobody refers to any more. It must be
+    /// told at once which are wanted now: it would not send again what it believes to be held.
+    pub(crate) fn forget_secrets(&mut self, server: Option<&SecretServer>) {
+        let wanted: BTreeSet<SecretId> = self.wanted_secrets().cloned().collect();
+        self.secrets
+            .retain(|id| id.server.as_ref() != server || wanted.contains(id));
     }
 
     /// What all TLS contexts are made of.
@@ -115,9 +166,9 @@ impl Store {
         &self.secrets
     }
 
-    /// The names of secrets that are wanted and have not come.
-    pub(crate) fn missing_secrets(&self) -> Vec<&String> {
-        let names = self.secret_names().into_iter();
-        names.filter(|name| !self.secrets.has(name)).collect()
+    /// The secrets that are wanted and have not come.
+    pub(crate) fn missing_secrets(&self) -> BTreeSet<&SecretId> {
+        let wanted = self.wanted_secrets();
+        wanted.filter(|id| !self.secrets.has(id)).collect()
     }
 }
