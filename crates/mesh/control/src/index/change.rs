@@ -57,12 +57,14 @@ impl<'a> Change<'a> {
             secrets,
             mesh,
             has_authority,
+            revoked,
             has_sessions,
             problems: _,
         } = old;
         let mut change = Self {
             everything: *mesh != new.mesh
                 || *has_authority != new.has_authority
+                || *revoked != new.revoked
                 || *has_sessions != new.has_sessions
                 || !is_same(destination_rules, &new.destination_rules)
                 || !is_same(peer_authentications, &new.peer_authentications)

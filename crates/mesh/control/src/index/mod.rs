@@ -17,6 +17,7 @@ mod telemetry;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use periplus_resources::{
     AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Labels,
@@ -75,6 +76,8 @@ pub struct Index {
     gateway_api: Lowered,
     mesh: MeshConfig,
     has_authority: bool,
+    /// The authority's lists of revoked certificates, in PEM.
+    revoked: Arc<str>,
     problems: Vec<Problem>,
 }
 
