@@ -1,5 +1,6 @@
 mod access_log;
 mod authorizer;
+mod local_limit;
 mod paths;
 mod provider;
 mod quota;
@@ -16,6 +17,7 @@ use crate::view::{Shape, View, first_duplicate};
 
 pub use self::access_log::{AccessLog, AccessLogFormat, LogProvider};
 pub use self::authorizer::{Authorizer, CheckedBody, HttpAuthorizer};
+pub use self::local_limit::{Bucket, LimitProvider, LocalLimit};
 pub use self::paths::PathNormalization;
 use self::provider::Provider;
 pub use self::provider::{ExtensionProvider, ProviderKind, TraceContext};
@@ -39,6 +41,8 @@ pub struct MeshConfig {
     pub authorizers: Vec<Authorizer>,
     /// The services that count requests.
     pub quotas: Vec<QuotaProvider>,
+    /// What each proxy counts by itself.
+    pub limits: Vec<LimitProvider>,
     /// The provider that spans go to, one of `providers`.
     pub default_tracing: Option<String>,
     /// The logs that are written unless a Telemetry resource says something else, each one of `log_providers`.
@@ -173,6 +177,7 @@ impl Default for MeshConfig {
             log_providers: vec![LogProvider::built_in()],
             authorizers: Vec::new(),
             quotas: Vec::new(),
+            limits: Vec::new(),
             default_tracing: None,
             default_logging: Vec::new(),
             tracing: ProxyTracing::default(),
@@ -277,6 +282,7 @@ impl MeshConfig {
                 }
                 Provider::Authorizer(authorizer) => config.authorizers.push(authorizer),
                 Provider::Quota(quota) => config.quotas.push(quota),
+                Provider::Limit(limit) => config.limits.push(limit),
                 Provider::Prometheus(_) => {}
             }
         }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::access_log::LogProvider;
 use super::authorizer::Authorizer;
+use super::local_limit::LimitProvider;
 use super::quota::QuotaProvider;
 use crate::diagnostic::At;
 use crate::host::Host;
@@ -68,6 +69,7 @@ const PROVIDER: Shape = Shape {
         "envoyExtAuthzGrpc",
         "envoyExtAuthzHttp",
         "envoyRateLimitGrpc",
+        "envoyLocalRateLimit",
         "prometheus",
     ],
     refused: &[
@@ -128,6 +130,7 @@ pub(super) enum Provider {
     Log(LogProvider),
     Authorizer(Authorizer),
     Quota(QuotaProvider),
+    Limit(LimitProvider),
     /// It scrapes each proxy, and needs nothing of the mesh.
     Prometheus(String),
 }
@@ -139,6 +142,7 @@ const KINDS: &[&str] = &[
     "envoyExtAuthzGrpc",
     "envoyExtAuthzHttp",
     "envoyRateLimitGrpc",
+    "envoyLocalRateLimit",
     "prometheus",
 ];
 
@@ -149,6 +153,7 @@ impl Provider {
             Self::Log(provider) => &provider.name,
             Self::Authorizer(provider) => &provider.name,
             Self::Quota(provider) => &provider.name,
+            Self::Limit(provider) => &provider.name,
             Self::Prometheus(name) => name,
         }
     }
@@ -184,6 +189,10 @@ impl Provider {
                 let view = object.get("envoyRateLimitGrpc")?;
                 QuotaProvider::read(name, view).map(Self::Quota)
             }
+            ["envoyLocalRateLimit"] => {
+                let view = object.get("envoyLocalRateLimit")?;
+                LimitProvider::read(name, view).map(Self::Limit)
+            }
             ["prometheus"] => {
                 object.get("prometheus")?.object(&NOTHING)?;
                 Some(Self::Prometheus(name))
@@ -191,7 +200,7 @@ impl Provider {
             [] => {
                 object.fail(
                     "give the provider one of `zipkin`, `opentelemetry`, `envoyFileAccessLog`, `envoyExtAuthzGrpc`, \
-                     `envoyExtAuthzHttp`, `envoyRateLimitGrpc` and `prometheus`",
+                     `envoyExtAuthzHttp`, `envoyRateLimitGrpc`, `envoyLocalRateLimit` and `prometheus`",
                 );
                 None
             }

@@ -2,8 +2,10 @@
 
 mod credentials;
 mod gateways;
+mod logs;
 mod matches;
 mod names;
+mod rates;
 mod selectors;
 mod tracing;
 
@@ -20,4 +22,6 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     }
     names::check(index, problems);
     tracing::check(index, problems);
+    rates::check(index, problems);
+    logs::check(index, problems);
 }
