@@ -56,7 +56,7 @@ fn resources() {
         ),
         (
             "unknown kind",
-            "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: x}\n".to_owned(),
+            "apiVersion: apps/v1\nkind: CronJob\nmetadata: {name: x}\n".to_owned(),
         ),
         (
             "unknown version",
@@ -260,11 +260,11 @@ fn resources() {
             service("  endpoints: []\n  workloadSelector: {labels: {app: a}}\n"),
         ),
         (
-            "no resolution",
+            "endpoints and no resolution",
             with_spec(
                 "ServiceEntry",
                 "a",
-                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  endpoints: [{address: 10.0.0.1}]\n",
             ),
         ),
         (

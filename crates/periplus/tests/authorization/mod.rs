@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use periplus_identity::{AUDIENCE, Bearer, ServiceAccount, TokenKey};
-use serde_json::Value;
 
 use super::support::tokens::{ISSUER, keys};
 use super::support::{Demo, get, get_json, get_with, patiently};

@@ -3,11 +3,11 @@
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
-use periplus_resources::{Ingress, MutualTls, Port, Protocol, Sidecar};
+use periplus_resources::{Ingress, MutualTls, Port, Sidecar};
 
-use super::detection::{http_inspector, tls_inspector};
+use super::detection::tls_inspector;
 use super::listener::{Routes, http, tcp};
-use super::proto::{address, boolean, duration};
+use super::proto::{address, boolean};
 use super::route::{default_route, virtual_host};
 use super::{Generated, authorization, cluster, mutual_tls, tracing};
 use crate::index::{Index, Side};
@@ -50,9 +50,8 @@ fn listener(index: &Index, proxy: &Proxy, ingress: &Ingress, cluster: &str) -> L
         }
     };
     let mode = index.mutual_tls_of(&proxy.namespace, &proxy.labels, number);
-    let is_detected = protocol == Protocol::Detected;
     let filter_chains = match mode {
-        MutualTls::Disable if !is_detected => vec![FilterChain {
+        MutualTls::Disable => vec![FilterChain {
             filters: filters(protocol.is_http()),
             ..FilterChain::default()
         }],
@@ -67,22 +66,14 @@ fn listener(index: &Index, proxy: &Proxy, ingress: &Ingress, cluster: &str) -> L
             .collect(),
     };
     let mut listener_filters = Vec::new();
-    if mode != MutualTls::Disable || is_detected {
+    if mode != MutualTls::Disable {
         listener_filters.push(tls_inspector(None));
-    }
-    if is_detected {
-        listener_filters.push(http_inspector(None));
     }
     Listener {
         name: names::listener(bind, number),
         address: address(bind, number),
         filter_chains,
         listener_filters,
-        // Whoever waits for the other side to speak is let through.
-        listener_filters_timeout: is_detected
-            .then(|| duration(index.mesh().protocol_detection_timeout))
-            .flatten(),
-        continue_on_listener_filters_timeout: is_detected,
         traffic_direction: TrafficDirection::Inbound.into(),
         ..Listener::default()
     }

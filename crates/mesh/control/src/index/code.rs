@@ -70,7 +70,7 @@ pub(super) const UNVERIFIED_DESTINATION: Code = Code::new(
 pub(super) const UNVERIFIED_PORT: Code = Code::new(
     "IST0129",
     "NoServerCertificateVerificationPortLevel",
-    "the same of a port",
+    "a DestinationRule has TLS at a port whose server is believed unseen",
 );
 pub(super) const UNREACHABLE_RULE: Code = Code::new(
     "IST0130",

@@ -374,6 +374,11 @@ fn each_mistake_is_found_with_its_code() {
             &["PER0104"],
         ),
         (
+            "an EnvoyFilter, a WasmPlugin, and what is no part of a mesh, in a List",
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: networking.istio.io/v1alpha3\n  kind: EnvoyFilter\n  metadata: {name: x}\n  spec: {anything: [1]}\n- apiVersion: extensions.istio.io/v1alpha1\n  kind: WasmPlugin\n  metadata: {name: x}\n- apiVersion: apps/v1\n  kind: StatefulSet\n  metadata: {name: x}\n- apiVersion: rbac.authorization.k8s.io/v1\n  kind: ClusterRole\n  metadata: {name: 'system:x'}\n".into(),
+            &["PER0104"; 4],
+        ),
+        (
             "sampling of nothing",
             resource(
                 "Telemetry",
@@ -391,6 +396,37 @@ fn each_mistake_is_found_with_its_code() {
             .collect();
         assert_eq!(codes, *expected, "{name}: {found:#?}");
     }
+}
+
+/// What `istioctl install` writes as the ConfigMap `istio`.
+#[test]
+fn the_mesh_configuration_of_a_stock_istio_is_taken() {
+    const STOCK: &str = "accessLogFile: /dev/stdout
+defaultConfig:
+  discoveryAddress: istiod.istio-system.svc:15012
+  proxyMetadata: {}
+  terminationDrainDuration: 5s
+  tracing: {}
+defaultProviders: {metrics: [prometheus]}
+enablePrometheusMerge: true
+extensionProviders:
+- {name: otel, envoyOtelAls: {service: opentelemetry-collector.observability.svc.cluster.local, port: 4317}}
+- {name: skywalking, skywalking: {service: tracing.istio-system.svc.cluster.local, port: 11800}}
+ingressControllerMode: STRICT
+ingressSelector: ingressgateway
+rootNamespace: istio-system
+trustDomain: cluster.local
+";
+    let found = problems("", STOCK);
+    assert!(
+        found.iter().all(|one| one.code.id == "PER0104"),
+        "{found:#?}"
+    );
+    let lines: Vec<_> = found
+        .iter()
+        .map(|one| one.diagnostic.position.line)
+        .collect();
+    assert_eq!(lines, [3, 4, 5, 8, 10, 11, 12, 13], "{found:#?}");
 }
 
 #[test]

@@ -2,11 +2,12 @@ use std::time::Duration;
 
 use super::access_log::LogProvider;
 use super::authorizer::Authorizer;
+use super::idle;
 use super::local_limit::LimitProvider;
 use super::quota::QuotaProvider;
 use crate::diagnostic::At;
 use crate::host::Host;
-use crate::view::{Object, Shape, View};
+use crate::view::{Ignored, Object, Shape, View};
 
 /// Something that telemetry can go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,26 +73,7 @@ const PROVIDER: Shape = Shape {
         "envoyLocalRateLimit",
         "prometheus",
     ],
-    refused: &[
-        ("datadog", "use `zipkin` or `opentelemetry`"),
-        ("skywalking", "use `zipkin` or `opentelemetry`"),
-        ("lightstep", "use `zipkin` or `opentelemetry`"),
-        ("opencensus", "use `zipkin` or `opentelemetry`"),
-        ("stackdriver", "use `zipkin` or `opentelemetry`"),
-        (
-            "envoyHttpAls",
-            "access logs go to files, use `envoyFileAccessLog`",
-        ),
-        (
-            "envoyTcpAls",
-            "access logs go to files, use `envoyFileAccessLog`",
-        ),
-        (
-            "envoyOtelAls",
-            "access logs go to files, use `envoyFileAccessLog`",
-        ),
-        ("sds", "there is no TLS yet"),
-    ],
+    refused: &[],
 };
 
 const ZIPKIN: Shape = Shape {
@@ -133,6 +115,8 @@ pub(super) enum Provider {
     Limit(LimitProvider),
     /// It scrapes each proxy, and needs nothing of the mesh.
     Prometheus(String),
+    /// Nothing goes there.
+    Idle(String, Ignored),
 }
 
 const KINDS: &[&str] = &[
@@ -154,7 +138,7 @@ impl Provider {
             Self::Authorizer(provider) => &provider.name,
             Self::Quota(provider) => &provider.name,
             Self::Limit(provider) => &provider.name,
-            Self::Prometheus(name) => name,
+            Self::Prometheus(name) | Self::Idle(name, _) => name,
         }
     }
 
@@ -163,8 +147,11 @@ impl Provider {
             known: &[],
             refused: &[],
         };
-        let object = view.object(&PROVIDER)?;
+        let (object, idle) = view.object_besides(&PROVIDER, idle::PROVIDERS)?;
         let name = object.require("name")?.some_text()?;
+        if let (Some(ignored), []) = (idle.into_iter().next(), &*object.present(KINDS)) {
+            return Some(Self::Idle(name, ignored));
+        }
         match object.present(KINDS).as_slice() {
             ["zipkin"] => {
                 let zipkin = object.get("zipkin")?.object(&ZIPKIN)?;

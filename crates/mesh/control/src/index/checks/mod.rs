@@ -4,8 +4,8 @@ mod credentials;
 mod gateways;
 mod logs;
 mod matches;
+mod mesh_config;
 mod names;
-mod rates;
 mod selectors;
 mod tracing;
 
@@ -22,6 +22,6 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     }
     names::check(index, problems);
     tracing::check(index, problems);
-    rates::check(index, problems);
+    mesh_config::check(index, problems);
     logs::check(index, problems);
 }

@@ -1,4 +1,4 @@
-//! Limits of rates: services that count and do not exist, and limits of nothing.
+//! The mesh configuration: what changes nothing, services that count and do not exist, and limits of nothing.
 
 use periplus_resources::{Source, did_you_mean};
 
@@ -6,8 +6,23 @@ use super::super::code;
 use super::super::{Index, Problem};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
+    check_idle(index, problems);
     check_quotas(index, problems);
     check_limits(index, problems);
+}
+
+/// What the mesh configuration says, and changes nothing.
+fn check_idle(index: &Index, problems: &mut Vec<Problem>) {
+    let mesh = index.mesh();
+    for ignored in &mesh.ignored {
+        let (file, position) = (mesh.file.clone(), ignored.at.0);
+        let message = format!(
+            "`{}` of the mesh configuration has no effect: {}",
+            ignored.field, ignored.reason
+        );
+        let problem = Problem::warning(&Source { file, position }, position, message);
+        problems.push(problem.code(code::WITHOUT_EFFECT));
+    }
 }
 
 /// What cannot be counted is let through, or refused.
