@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use periplus_identity::tls::{self, TlsStream};
 use periplus_identity::{
-    Access, CertificateServer, Facts, Home, HomeError, KeyError, Lifetimes, NameError, Reason,
-    Rotation, TokenKey, check_trust_domain, private,
+    Access, CertificateServer, Facts, Home, HomeError, Issuer, KeyError, Lifetimes, NameError,
+    Reason, Rotation, TokenKey, check_trust_domain, private,
 };
 use periplus_resources::{MeshConfig, Position, Source};
 use serde_json::{Value, json};
@@ -41,6 +41,8 @@ pub struct CertificateOptions {
     pub lifetimes: Lifetimes,
     /// How a root of our own is replaced.
     pub rotation: Rotation,
+    /// Who else issues tokens that workloads are known by. Whoever makes these looks after their keys.
+    pub issuers: Vec<Arc<Issuer>>,
 }
 
 /// Whose authority it is.
@@ -108,6 +110,7 @@ impl Certificates {
             trust_domain: trust_domain.clone(),
             aliases: mesh.trust_domain_aliases.clone(),
             tokens: Arc::new(TokenKey::load_or_create(&directory.join("token-key.pem"))?),
+            issuers: options.issuers.clone(),
             lifetimes: options.lifetimes,
         };
         Ok(Self {
@@ -129,6 +132,11 @@ impl Certificates {
 
     pub(crate) fn server(&self) -> CertificateServer {
         self.server.clone()
+    }
+
+    /// The authority's lists of revoked certificates, in PEM; empty if there are none.
+    pub(crate) fn revoked(&self) -> Arc<str> {
+        Arc::clone(self.server.authority().revoked_pem())
     }
 
     pub(crate) fn take_home(&mut self) -> Option<Home> {
@@ -193,6 +201,7 @@ pub(crate) fn page(overseen: &Overseen) -> Value {
             .collect::<Vec<_>>(),
         "serving": counts.serving().as_ref().map(show),
         "roots": authority.root_facts().iter().map(show).collect::<Vec<_>>(),
+        "revocationLists": authority.revoked().len(),
         "requests": counts.requests(),
         "issued": counts.issued(),
         "refused": refused,
@@ -213,6 +222,7 @@ mod tests {
             source: CertificateSource::Own,
             lifetimes,
             rotation: Rotation::default(),
+            issuers: Vec::new(),
         };
         let named = |name: &str| MeshConfig {
             trust_domain: name.to_owned(),

@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use periplus_identity::CertificateServer;
 use periplus_identity::tls::TlsStream;
+use periplus_identity::{Authority, CertificateServer};
 use periplus_resources::Kind;
 use periplus_xds::server::{AdsServer, Limits};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::certificates::{CertificateOptions, Certificates, CertificatesError};
@@ -140,9 +141,13 @@ impl ControlPlane {
             }
         };
         let (collectors, mesh) = (Arc::clone(&self.collectors), self.mesh());
+        let mut authorities = self.certificates().map(|server| server.authorities());
         let follow = async {
             loop {
-                self.watcher.changed().await;
+                tokio::select! {
+                    () = self.watcher.changed() => {}
+                    () = changed(authorities.as_mut()) => {}
+                }
                 self.rescan();
             }
         };
@@ -157,11 +162,13 @@ impl ControlPlane {
     fn rescan(&mut self) {
         let Scan { touched, changes } = self.files.scan();
         self.watcher.watch(self.files.directories());
-        if !touched {
+        let known = self.mesh.state();
+        let revoked = self.certificates.as_ref().map(Certificates::revoked);
+        let revokes = revoked.unwrap_or_default() != *known.index.revoked();
+        if !touched && !revokes {
             return;
         }
         let state = state_of(&self.files, self.certificates.as_ref());
-        let known = self.mesh.state();
         let news: Vec<_> = state
             .problems
             .iter()
@@ -170,6 +177,9 @@ impl ControlPlane {
             .collect();
         let connected = self.ads.node_ids();
         let notified = self.mesh.publish(state, |id| connected.contains(id));
+        if revokes {
+            tracing::info!(notified, "other certificates are revoked from now on");
+        }
         if changes.is_empty() {
             return;
         }
@@ -180,10 +190,22 @@ impl ControlPlane {
     }
 }
 
+/// Another authority signs, or the same has other lists of revoked certificates.
+async fn changed(authorities: Option<&mut watch::Receiver<Arc<Authority>>>) {
+    if let Some(authorities) = authorities
+        && authorities.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
 fn state_of(files: &Files, certificates: Option<&Certificates>) -> State {
     let mesh = files.mesh_config().clone();
     let index = match certificates {
-        Some(_) => Index::certified(files.resources(), mesh),
+        Some(certificates) => {
+            Index::certified(files.resources(), mesh).revoking(certificates.revoked())
+        }
         None => Index::new(files.resources(), mesh),
     };
     let errors = files.errors().map(Problem::from);

@@ -17,9 +17,10 @@ use crate::proxy::{Proxy, Role, metadata};
 /// It is somebody, but not the workload of the node.
 const FOREIGN_NODE: &str = "foreign_node";
 /// Why streams are refused, by their names in metrics.
-const REASONS: [&str; 7] = [
+const REASONS: [&str; 8] = [
     Reason::NoCredentials.name(),
     Reason::BadToken.name(),
+    Reason::NoKeys.name(),
     Reason::ExpiredToken.name(),
     Reason::ForeignAudience.name(),
     Reason::ForeignCertificate.name(),

@@ -182,10 +182,12 @@ fn authority(text: &mut String, server: &CertificateServer) {
             refused(&[
                 Reason::NoCredentials,
                 Reason::BadToken,
+                Reason::NoKeys,
                 Reason::ExpiredToken,
                 Reason::ForeignAudience,
                 Reason::ForeignCertificate,
                 Reason::ExpiredCertificate,
+                Reason::RevokedCertificate,
                 Reason::Contradiction,
             ]),
         ),

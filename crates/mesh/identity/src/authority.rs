@@ -1,5 +1,6 @@
 //! The certificate authority: a key, its certificate, and the roots that peers believe.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
@@ -7,10 +8,13 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use thiserror::Error;
 use time::OffsetDateTime;
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
+    RevocationOptionsBuilder, anchor_from_trusted_cert,
+};
 
 use crate::certificate::Facts;
 use crate::csr::Csr;
@@ -51,6 +55,8 @@ pub struct Material {
     pub chain: String,
     /// `root-cert.pem`: what peers believe.
     pub roots: String,
+    /// `ca-crl.pem`: what of it they believe no more; empty if nothing is looked up.
+    pub revoked: String,
 }
 
 /// It has a private key.
@@ -76,6 +82,12 @@ pub enum AuthorityError {
         "certificates that ca-key.pem signs are not believed by those who have root-cert.pem: {0}"
     )]
     Chain(webpki::Error),
+    /// With the lists nobody would be believed.
+    #[error(
+        "with ca-crl.pem nobody would be believed, it must have a list of each authority in cert-chain.pem, and none that is \
+         past its next update: {0}"
+    )]
+    Revoked(webpki::Error),
     /// What it signs would have ended before it begins.
     #[error("the certificate of the authority, of serial {0}, has expired")]
     Expired(String),
@@ -93,6 +105,9 @@ pub struct Authority {
     between_facts: Vec<Facts>,
     roots: String,
     root_facts: Vec<Facts>,
+    /// The lists of `ca-crl.pem`.
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+    revoked_pem: Arc<str>,
     facts: Facts,
 }
 
@@ -143,7 +158,17 @@ impl Authority {
             Facts::read(one).ok_or_else(|| form("cert-chain.pem", "it has no certificates".into()))
         });
         let between_facts = between_facts.collect::<Result<Vec<_>, _>>()?;
+        let revoked = CertificateRevocationListDer::pem_slice_iter(material.revoked.as_bytes());
+        let revoked = revoked.collect::<Result<Vec<_>, _>>();
+        let revoked =
+            revoked.map_err(|error| form("ca-crl.pem", format!("it is not valid PEM: {error}")))?;
+        if revoked.is_empty() && !material.revoked.is_empty() {
+            let problem = "it has no list of revoked certificates: remove it if there are none";
+            return Err(form("ca-crl.pem", problem.into()));
+        }
         let authority = Self {
+            revoked,
+            revoked_pem: material.revoked.as_str().into(),
             issuer: Issuer::from_ca_cert_der(certificate, key)?,
             between: between.iter().map(pem).collect(),
             between_facts,
@@ -173,17 +198,41 @@ impl Authority {
             .collect::<Result<Vec<_>, _>>()
             .map_err(AuthorityError::Chain)?;
         let leaf = EndEntityCert::try_from(made.der()).map_err(AuthorityError::Chain)?;
-        leaf.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &anchors,
-            between,
-            UnixTime::now(),
-            KeyUsage::client_auth(),
-            None,
-            None,
-        )
-        .map_err(AuthorityError::Chain)?;
-        Ok(())
+        let verify = |revocation| {
+            leaf.verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &anchors,
+                between,
+                UnixTime::now(),
+                KeyUsage::client_auth(),
+                revocation,
+                None,
+            )
+            .map(|_| ())
+        };
+        verify(None).map_err(AuthorityError::Chain)?;
+        let lists = self.revoked.iter().map(|list| {
+            let list = OwnedCertRevocationList::from_der(list);
+            list.map(CertRevocationList::from)
+        });
+        let lists = lists.collect::<Result<Vec<_>, _>>();
+        let lists = lists.map_err(AuthorityError::Revoked)?;
+        let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
+        let Ok(revocation) = RevocationOptionsBuilder::new(&lists) else {
+            return Ok(());
+        };
+        let revocation = revocation.with_expiration_policy(ExpirationPolicy::Enforce);
+        verify(Some(revocation.build())).map_err(AuthorityError::Revoked)
+    }
+
+    /// The lists of certificates that peers are not to believe any more.
+    pub fn revoked(&self) -> &[CertificateRevocationListDer<'static>] {
+        &self.revoked
+    }
+
+    /// The same in PEM; empty if there are none.
+    pub fn revoked_pem(&self) -> &Arc<str> {
+        &self.revoked_pem
     }
 
     /// What peers believe, in PEM.
@@ -306,6 +355,7 @@ impl Material {
             certificate,
             key: key.serialize_pem(),
             chain: String::new(),
+            revoked: String::new(),
         })
     }
 }

@@ -13,6 +13,8 @@ pub enum Reason {
     NoCredentials,
     /// Its token is none, or was not signed here.
     BadToken,
+    /// The keys that its token is signed with are not here.
+    NoKeys,
     /// Its token has expired.
     ExpiredToken,
     /// Its token is for somebody else.
@@ -21,6 +23,8 @@ pub enum Reason {
     ForeignCertificate,
     /// Its certificate has expired.
     ExpiredCertificate,
+    /// Its certificate was taken back.
+    RevokedCertificate,
     /// Its token and its certificate name two workloads.
     Contradiction,
     /// It asks for the name of somebody else.
@@ -39,13 +43,15 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NoCredentials,
         Self::BadToken,
+        Self::NoKeys,
         Self::ExpiredToken,
         Self::ForeignAudience,
         Self::ForeignCertificate,
         Self::ExpiredCertificate,
+        Self::RevokedCertificate,
         Self::Contradiction,
         Self::FalseSan,
         Self::MalformedCsr,
@@ -60,10 +66,12 @@ impl Reason {
         match self {
             Self::NoCredentials => "no_credentials",
             Self::BadToken => "bad_token",
+            Self::NoKeys => "no_keys",
             Self::ExpiredToken => "expired_token",
             Self::ForeignAudience => "foreign_audience",
             Self::ForeignCertificate => "foreign_certificate",
             Self::ExpiredCertificate => "expired_certificate",
+            Self::RevokedCertificate => "revoked_certificate",
             Self::Contradiction => "contradiction",
             Self::FalseSan => "false_san",
             Self::MalformedCsr => "malformed_csr",

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
+use webpki::OwnedCertRevocationList;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
@@ -33,6 +34,9 @@ pub enum PairError {
         "its key is neither RSA of 2048 bits or more, nor of the curves P-256, P-384 or P-521: proxies refuse it"
     )]
     Kind,
+    /// There is no list of revoked certificates, or one is none.
+    #[error("it has no list of revoked certificates in PEM that can be read")]
+    List,
     /// One cannot vouch for anybody.
     #[error("its certificate {0} is none of an authority")]
     Authority(usize),
@@ -65,6 +69,25 @@ pub fn check_authorities(pem: &str) -> Result<(), PairError> {
         webpki::anchor_from_trusted_cert(certificate).map_err(|_| PairError::Authority(at + 1))?;
     }
     Ok(())
+}
+
+/// Checks lists of revoked certificates in PEM; not whether they are those of the authorities that they are used with.
+///
+/// # Errors
+///
+/// When they cannot be used.
+pub fn check_revocation_lists(pem: &str) -> Result<(), PairError> {
+    let mut lists = CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()).peekable();
+    if lists.peek().is_none() {
+        return Err(PairError::List);
+    }
+    let usable = |list: Result<CertificateRevocationListDer<'_>, _>| {
+        list.is_ok_and(|list| OwnedCertRevocationList::from_der(&list).is_ok())
+    };
+    match lists.all(usable) {
+        true => Ok(()),
+        false => Err(PairError::List),
+    }
 }
 
 /// Whether both Envoy and rustls speak TLS with such a key.

@@ -20,9 +20,11 @@ use tower_service::Service;
 use crate::authority::{Authority, AuthorityError, Lifetimes};
 use crate::counts::{Counts, Reason};
 use crate::csr::{Csr, CsrError, MAX_CSR_BYTES};
+use crate::issuer::Issuer;
+use crate::jwt::Token;
 use crate::proto;
 use crate::spiffe::{ServiceAccount, SpiffeId};
-use crate::token::{TokenError, TokenKey};
+use crate::token::{MAX_TOKEN_BYTES, TokenError, TokenKey};
 
 /// The largest message: a request, and what else it may carry.
 const MAX_MESSAGE_BYTES: usize = 4 * MAX_CSR_BYTES;
@@ -58,6 +60,8 @@ pub struct Access {
     pub aliases: Vec<String>,
     /// What tokens are signed with.
     pub tokens: Arc<TokenKey>,
+    /// Who else issues tokens.
+    pub issuers: Vec<Arc<Issuer>>,
     /// How long certificates hold.
     pub lifetimes: Lifetimes,
 }
@@ -108,7 +112,8 @@ impl Refusal {
         match self {
             Self::NoCredentials => Reason::NoCredentials,
             Self::Token(TokenError::Expired(_)) => Reason::ExpiredToken,
-            Self::Token(TokenError::Audience) => Reason::ForeignAudience,
+            Self::Token(TokenError::NoKeys(_)) => Reason::NoKeys,
+            Self::Token(TokenError::Audience | TokenError::ForIssuer(_)) => Reason::ForeignAudience,
             Self::Token(_) => Reason::BadToken,
             Self::ForeignCertificate(_) => Reason::ForeignCertificate,
             Self::Contradiction { .. } => Reason::Contradiction,
@@ -128,9 +133,11 @@ impl Refusal {
             | Reason::ExpiredToken
             | Reason::ForeignAudience
             | Reason::ForeignCertificate
-            | Reason::ExpiredCertificate => Code::Unauthenticated,
+            | Reason::ExpiredCertificate
+            | Reason::RevokedCertificate => Code::Unauthenticated,
             Reason::Contradiction | Reason::FalseSan => Code::PermissionDenied,
             Reason::MalformedCsr | Reason::TooLarge | Reason::Lifetime => Code::InvalidArgument,
+            Reason::NoKeys => Code::Unavailable,
             Reason::Overloaded => Code::ResourceExhausted,
             Reason::Failed => Code::FailedPrecondition,
         }
@@ -266,9 +273,9 @@ impl Shared {
         let token = header.map(|value| {
             let value = value.to_str().unwrap_or_default();
             let token = value.strip_prefix("Bearer ").unwrap_or_default();
-            self.access.tokens.verify(token.trim(), now)
+            self.bearer(token.trim(), now)
         });
-        let token = token.transpose()?.map(|bearer| bearer.account);
+        let token = token.transpose()?;
         let peer = extensions.get::<PeerId>();
         let certificate = match peer.and_then(|peer| peer.id.as_ref()) {
             Some(id) if self.knows(id.trust_domain()) => Some(id.account().clone()),
@@ -282,6 +289,21 @@ impl Shared {
             (Some(account), _) | (None, Some(account)) => Ok(account),
             (None, None) => Err(Refusal::NoCredentials),
         }
+    }
+
+    /// Whom a token names: one of our own, or of an issuer that it names itself.
+    fn bearer(&self, text: &str, now: SystemTime) -> Result<ServiceAccount, TokenError> {
+        if text.len() <= MAX_TOKEN_BYTES
+            && !self.access.issuers.is_empty()
+            && let Ok(token) = Token::parse(text)
+        {
+            let mut issuers = self.access.issuers.iter();
+            if let Some(issuer) = issuers.find(|issuer| issuer.name() == token.issuer) {
+                return issuer.verify(&token, text, now);
+            }
+        }
+        let bearer = self.access.tokens.verify(text, now)?;
+        Ok(bearer.account)
     }
 
     fn knows(&self, trust_domain: &str) -> bool {

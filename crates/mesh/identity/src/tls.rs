@@ -154,6 +154,7 @@ fn reason(problem: &CertificateError) -> Reason {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             Reason::ExpiredCertificate
         }
+        CertificateError::Revoked => Reason::RevokedCertificate,
         _ => Reason::ForeignCertificate,
     }
 }
@@ -195,7 +196,9 @@ impl Serving {
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .with_crls(authority.revoked().iter().cloned())
+                .enforce_revocation_expiration();
         let chain = issued.chain[..issued.chain.len() - 1].concat();
         let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
         let chain = chain.collect::<Result<Vec<_>, _>>()?;

@@ -24,10 +24,10 @@ pub const AUDIENCE: &str = "istio-ca";
 /// `iss` of the tokens that are signed here.
 const ISSUER: &str = "https://periplus.istio-system.svc";
 /// A longer token is none.
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
 const MAX_KEY_BYTES: u64 = 64 * 1024;
 /// As much may clocks differ.
-const LEEWAY: Duration = Duration::from_secs(10);
+pub(crate) const LEEWAY: Duration = Duration::from_secs(10);
 
 /// The key that tokens are signed with.
 pub struct TokenKey {
@@ -64,6 +64,15 @@ pub enum TokenError {
     /// It was not signed here, or was changed.
     #[error("the token is not signed by this control plane")]
     Signature,
+    /// It names an issuer, and that has not signed it.
+    #[error("the token of {0} does not hold: {1}")]
+    Issuer(String, &'static str),
+    /// It is one of an issuer whose keys have not come yet.
+    #[error("the keys of {0} are not here yet, try again")]
+    NoKeys(String),
+    /// It is one of an issuer, for somebody else.
+    #[error("the token is for another audience than `{0}`")]
+    ForIssuer(String),
     /// It is for somebody else.
     #[error("the token is for another audience than {AUDIENCE}")]
     Audience,
@@ -120,7 +129,7 @@ pub struct Bearer {
     pub workload: String,
 }
 
-fn seconds(time: SystemTime) -> u64 {
+pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hyper_util::rt::TokioIo;
 use periplus_identity::{
     AUDIENCE, Access, Authority, Bearer, CertificateServer, Config, Counts, Credentials, Csr,
-    FetchError, Home, Lifetimes, Material, Reason, Rotation, ServiceAccount, SpiffeId, Taker,
-    TokenKey, fetch, keep, private, tls,
+    FetchError, Home, Issuer, Lifetimes, Material, Reason, Rotation, ServiceAccount, SpiffeId,
+    Taker, TokenKey, fetch, keep, private, tls,
 };
 use prost::Message;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
@@ -68,12 +70,14 @@ impl World {
         );
         let tokens = Arc::new(TokenKey::generate().unwrap());
         let authority = home.unwrap().authority();
+        let issuer = Issuer::read(r#"{"issuer": "https://elsewhere.example"}"#).unwrap();
         let server = CertificateServer::new(
             authority.clone(),
             Access {
                 trust_domain: "cluster.local".to_owned(),
                 aliases: vec!["old.local".to_owned()],
                 tokens: Arc::clone(&tokens),
+                issuers: vec![Arc::new(issuer)],
                 lifetimes: Lifetimes {
                     default: HOUR,
                     most: 2 * HOUR,
@@ -296,6 +300,10 @@ async fn others_are_refused_and_counted() {
     let old = world
         .tokens
         .issue(&bearer("reviews"), AUDIENCE, HOUR, now - 2 * HOUR);
+    let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+    let header = part(r#"{"alg": "ES256"}"#);
+    let payload = part(r#"{"iss": "https://elsewhere.example"}"#);
+    let unproven = format!("{header}.{payload}.AAAA");
     let long = Asked {
         csr: csr(&[]),
         validity_duration: 7201,
@@ -330,6 +338,13 @@ async fn others_are_refused_and_counted() {
             asked(csr(&[])),
             Code::Unauthenticated,
             Reason::ExpiredToken,
+        ),
+        // One of an issuer that is known, whose keys have not come yet.
+        (
+            of(&unproven),
+            asked(csr(&[])),
+            Code::Unavailable,
+            Reason::NoKeys,
         ),
         // The token of one workload in the hands of another.
         (
@@ -373,7 +388,7 @@ async fn others_are_refused_and_counted() {
         assert!(!error.message().contains(&good), "{error}");
     }
     assert_eq!(world.counts.issued(), 0);
-    assert_eq!(world.counts.requests(), 11);
+    assert_eq!(world.counts.requests(), 12);
 }
 
 #[tokio::test]

@@ -292,7 +292,9 @@ impl Filtered {
             }
             Active::Fault(_) => self.others.push(Besides::Faults),
             Active::Cors(_) => self.others.push(Besides::Cors),
-            Active::Limit(_) => self.others.push(Besides::Limit),
+            Active::Limit(limit) => {
+                self.others.push(Besides::Limit(limit.stat_prefix.clone()));
+            }
             Active::Quota(view) => {
                 self.others.push(Besides::Quota(view.quota.domain.clone()));
             }

@@ -60,6 +60,8 @@ pub struct PolicySource {
     pub namespaces: Values,
     /// `NAMESPACE/ACCOUNT`; the policy's own namespace if it does not say.
     pub service_accounts: Values,
+    /// What names begin with.
+    pub trust_domains: Values,
     /// Blocks of addresses that connections come from.
     pub ip_blocks: Values,
     /// Blocks of addresses of clients, as whoever is trusted says.
@@ -98,6 +100,7 @@ pub enum ConditionKey {
     SourceNamespace,
     SourcePrincipal,
     SourceServiceAccount,
+    SourceTrustDomain,
     RequestPrincipal,
     RequestAudiences,
     RequestPresenter,
@@ -141,18 +144,14 @@ const SOURCE: Shape = Shape {
         "notNamespaces",
         "serviceAccounts",
         "notServiceAccounts",
+        "trustDomains",
+        "notTrustDomains",
         "ipBlocks",
         "notIpBlocks",
         "remoteIpBlocks",
         "notRemoteIpBlocks",
     ],
-    refused: &[
-        ("trustDomains", "name them in `principals`: `DOMAIN/*`"),
-        (
-            "notTrustDomains",
-            "name them in `notPrincipals`: `DOMAIN/*`",
-        ),
-    ],
+    refused: &[],
 };
 const OPERATION: Shape = Shape {
     known: &[
@@ -175,12 +174,13 @@ const CONDITION: Shape = Shape {
 /// The annotation that makes a policy one that is only tried out.
 const DRY_RUN: &str = "istio.io/dry-run";
 
-const KEYS: [(&str, ConditionKey); 11] = [
+const KEYS: [(&str, ConditionKey); 12] = [
     ("source.ip", ConditionKey::SourceIp),
     ("remote.ip", ConditionKey::RemoteIp),
     ("source.namespace", ConditionKey::SourceNamespace),
     ("source.principal", ConditionKey::SourcePrincipal),
     ("source.serviceAccount", ConditionKey::SourceServiceAccount),
+    ("source.trustDomain", ConditionKey::SourceTrustDomain),
     ("request.auth.principal", ConditionKey::RequestPrincipal),
     ("request.auth.audiences", ConditionKey::RequestAudiences),
     ("request.auth.presenter", ConditionKey::RequestPresenter),
@@ -299,6 +299,7 @@ impl PolicySource {
             request_principals: of("requestPrincipals", "notRequestPrincipals", check_wildcard),
             namespaces: of("namespaces", "notNamespaces", check_nothing),
             service_accounts: of("serviceAccounts", "notServiceAccounts", check_account),
+            trust_domains: of("trustDomains", "notTrustDomains", check_trust_domain),
             ip_blocks: of("ipBlocks", "notIpBlocks", check_block),
             remote_ip_blocks: of("remoteIpBlocks", "notRemoteIpBlocks", check_block),
         };
@@ -377,6 +378,7 @@ impl ConditionKey {
             Self::SourceIp | Self::RemoteIp | Self::DestinationIp => check_block,
             Self::DestinationPort => check_port,
             Self::SourceServiceAccount => check_account,
+            Self::SourceTrustDomain => check_trust_domain,
             Self::SourceNamespace => check_nothing,
             _ => check_wildcard,
         }
@@ -429,6 +431,15 @@ fn check_wildcard(text: &str) -> Result<(), String> {
             "`{text}`: `*` may stand at the beginning or at the end only"
         )),
         false => Ok(()),
+    }
+}
+
+fn check_trust_domain(text: &str) -> Result<(), String> {
+    match text.contains('/') {
+        true => Err(format!(
+            "`{text}` is more than a trust domain: write what stands before the first `/`"
+        )),
+        false => check_wildcard(text),
     }
 }
 

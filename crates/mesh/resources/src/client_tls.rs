@@ -28,6 +28,8 @@ pub struct TlsFiles {
     pub names: Vec<String>,
     /// The name that the server is asked for; the host if nothing is said.
     pub sni: Option<String>,
+    /// A file of the proxy's machine with lists of certificates that are revoked. A Secret has its own.
+    pub revoked: Option<String>,
     /// The server's certificate is not looked at.
     pub believes_all: bool,
 }
@@ -61,8 +63,9 @@ const TLS: Shape = Shape {
         "subjectAltNames",
         "sni",
         "insecureSkipVerify",
+        "caCrl",
     ],
-    refused: &[("caCrl", "lists of revoked certificates are not read")],
+    refused: &[],
 };
 
 impl ClientTls {
@@ -84,6 +87,7 @@ impl ClientTls {
                 "caCertificates",
                 "credentialName",
                 "insecureSkipVerify",
+                "caCrl",
             ],
             Mode::Simple => &files[..],
             Mode::Mutual => &[],
@@ -107,6 +111,12 @@ impl ClientTls {
             ));
             return None;
         }
+        let believes_all = object
+            .optional("insecureSkipVerify", View::bool)?
+            .unwrap_or(false);
+        if believes_all && object.get("caCrl").is_some() {
+            object.fail("`caCrl` has no effect with `insecureSkipVerify`, remove one of the two");
+        }
         Some(match mode {
             Mode::Disable => Self::Disable,
             Mode::Mesh => Self::Mesh { names, sni },
@@ -128,9 +138,8 @@ impl ClientTls {
                 },
                 names,
                 sni,
-                believes_all: object
-                    .optional("insecureSkipVerify", View::bool)?
-                    .unwrap_or(false),
+                revoked: object.optional("caCrl", View::some_text)?,
+                believes_all,
             }),
         })
     }

@@ -59,7 +59,35 @@ pub enum Kind {
     ConfigMap,
     /// Kubernetes' texts that not everybody may see.
     Secret,
+    /// One that the mesh makes nothing of.
+    Other,
 }
+
+/// Kinds of groups that the mesh reads kinds of, which it makes nothing of.
+const OTHERS: [&str; 22] = [
+    "EnvoyFilter",
+    "ProxyConfig",
+    "WorkloadGroup",
+    "ControllerRevision",
+    "DaemonSet",
+    "ReplicaSet",
+    "StatefulSet",
+    "IngressClass",
+    "NetworkPolicy",
+    "ComponentStatus",
+    "Endpoints",
+    "Event",
+    "LimitRange",
+    "Node",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "PodTemplate",
+    "ReplicationController",
+    "ResourceQuota",
+    "IPAddress",
+    "ServiceCIDR",
+    "Binding",
+];
 
 impl Kind {
     /// All of them, with their names.
@@ -93,6 +121,23 @@ impl Kind {
         ("Secret", Self::Secret),
     ];
 
+    /// Whether what has this name and version is there for others than the mesh, or for Istio's own parts.
+    pub(crate) fn is_other(name: &str, version: &str) -> bool {
+        let group = version.rsplit_once('/').map_or("", |(group, _)| group);
+        if version.is_empty() || name.is_empty() || Self::of(name, version).is_some() {
+            return false;
+        }
+        match group {
+            // A kind of these that nobody knows is misspelt.
+            gateway_api::GROUP
+            | "telemetry.istio.io"
+            | "security.istio.io"
+            | "discovery.k8s.io" => false,
+            "" | "apps" | "networking.k8s.io" | "networking.istio.io" => OTHERS.contains(&name),
+            _ => true,
+        }
+    }
+
     /// The kind of a name: one of several with that name is told by its API's version.
     pub(crate) fn of(name: &str, version: &str) -> Option<Self> {
         let named = || Self::NAMES.iter().filter(|(known, _)| *known == name);
@@ -106,7 +151,7 @@ impl Kind {
         let mut names = Self::NAMES.iter();
         names
             .find(|(_, kind)| *kind == self)
-            .map_or("", |(name, _)| name)
+            .map_or("another kind", |(name, _)| name)
     }
 
     /// Its name in Kubernetes' resource paths.
@@ -139,6 +184,7 @@ impl Kind {
             Self::Ingress => "ingress",
             Self::ConfigMap => "configmap",
             Self::Secret => "secret",
+            Self::Other => "other",
         }
     }
 

@@ -62,9 +62,9 @@ pub use kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod, SliceEndp
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use locality::{Locality, LocalityBalancing, LocalityKind};
 pub use mesh_config::{
-    AccessLog, AccessLogFormat, Authorizer, CheckedBody, ExtensionProvider, HttpAuthorizer,
-    LogProvider, MeshConfig, PathNormalization, ProviderKind, ProxyTracing, QuotaAction,
-    QuotaLimit, QuotaProvider, TagSource, TraceContext,
+    AccessLog, AccessLogFormat, Authorizer, Bucket, CheckedBody, ExtensionProvider, HttpAuthorizer,
+    LimitProvider, LocalLimit, LogProvider, MeshConfig, PathNormalization, ProviderKind,
+    ProxyTracing, QuotaAction, QuotaLimit, QuotaProvider, TagSource, TraceContext,
 };
 pub use meta::{ExportTo, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;
@@ -84,6 +84,7 @@ pub use telemetry::{
     LogFilter, LoggingRule, MetricRule, SAMPLING, SamplingOf, SamplingRule, StatusFilter,
     Telemetry, TelemetryMode, TracingRule,
 };
+pub use view::Ignored;
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,
     Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,

@@ -10,7 +10,7 @@ use crate::ingress::KubernetesIngress;
 use crate::kind::Kind;
 use crate::kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod};
 use crate::mesh_config::MeshConfig;
-use crate::meta::{Meta, read_meta};
+use crate::meta::{Labels, Meta, Source, read_meta};
 use crate::node::{Node, read_documents};
 use crate::peer_authentication::PeerAuthentication;
 use crate::secret::Secret;
@@ -65,6 +65,8 @@ pub enum Spec {
     Ingress(KubernetesIngress),
     ConfigMap(ConfigMap),
     Secret(Secret),
+    /// Its kind, as it is written.
+    Other(String),
 }
 
 /// What one file holds.
@@ -83,10 +85,14 @@ pub fn parse_resources(file: &str, text: &str) -> Parsed {
     let log = Log::new(Arc::from(file));
     let mut resources = Vec::new();
     for document in read_text(text, &log) {
-        let errors = log.len();
-        let resource = read_resource(&View::root(&document, &log));
-        if log.len() == errors {
-            resources.extend(resource);
+        let document = View::root(&document, &log);
+        let listed = listed(&document);
+        for view in listed.as_deref().unwrap_or(&[document]) {
+            let errors = log.len();
+            let resource = read_resource(view);
+            if log.len() == errors {
+                resources.extend(resource);
+            }
         }
     }
     Parsed {
@@ -135,6 +141,38 @@ fn read_text(text: &str, log: &Log) -> Vec<Node> {
     }
 }
 
+/// What stands in a `List`, as `kubectl get -o yaml` writes several resources.
+fn listed<'a>(document: &View<'a>) -> Option<Vec<View<'a>>> {
+    let is = |name, wanted: &str| {
+        let view = document.loose(name).filter(View::is_text);
+        view.and_then(|view| view.text())
+            .is_some_and(|text| text == wanted)
+    };
+    let items = document.loose("items")?;
+    (is("kind", "List") && is("apiVersion", "v1")).then(|| items.items())
+}
+
+/// What the mesh makes nothing of, whatever it says.
+fn read_other(kind: String, view: &View<'_>) -> Option<Resource> {
+    let metadata = view.loose("metadata")?;
+    let text = |name| metadata.loose(name).filter(View::is_text)?.text();
+    let meta = Meta {
+        kind: Kind::Other,
+        name: text("name")?,
+        namespace: text("namespace").unwrap_or_else(|| "default".to_owned()),
+        labels: Labels::new(),
+        annotations: Labels::new(),
+        created: None,
+        generation: 0,
+        source: Source {
+            file: view.log().file(),
+            position: view.at(),
+        },
+    };
+    let spec = Spec::Other(kind);
+    Some(Resource { meta, spec })
+}
+
 fn read_resource(view: &View<'_>) -> Option<Resource> {
     const DOCUMENT: Shape = Shape {
         known: &["apiVersion", "kind", "metadata", "spec", "status"],
@@ -151,6 +189,14 @@ fn read_resource(view: &View<'_>) -> Option<Resource> {
     let kind = written.and_then(|name| Kind::of(&name, &version));
     if let Some(kind) = kind.filter(|kind| kind.is_of_kubernetes()) {
         return read_kubernetes(kind, view);
+    }
+    if let Some(kind) = view
+        .loose("kind")
+        .filter(View::is_text)
+        .and_then(|kind| kind.text())
+        && Kind::is_other(&kind, &version)
+    {
+        return read_other(kind, view);
     }
     let document = view.object(&DOCUMENT)?;
     let kind = document
@@ -269,6 +315,7 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         | Kind::ServiceAccount
         | Kind::ConfigMap
         | Kind::Secret
-        | Kind::Deployment => return None,
+        | Kind::Deployment
+        | Kind::Other => return None,
     })
 }

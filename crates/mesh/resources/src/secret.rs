@@ -14,8 +14,8 @@ pub struct Secret {
     pub certificate: Option<(String, Private)>,
     /// Certificates of authorities, in PEM: `cacert`, or `ca.crt`.
     pub authorities: Option<String>,
-    /// It has a list of revoked certificates, `ca.crl`.
-    pub has_revoked: bool,
+    /// Lists of certificates that the authorities have revoked, in PEM: `ca.crl`.
+    pub revoked: Option<String>,
     /// Where `data` begins.
     pub at: At,
 }
@@ -64,7 +64,7 @@ impl Secret {
         Some(Self {
             certificate: certificate.map(|(certificate, key)| (certificate, Private(key))),
             authorities: take("cacert").or(take("ca.crt")),
-            has_revoked: take("ca.crl").is_some(),
+            revoked: take("ca.crl"),
             at: At(position.unwrap_or(Position { line: 1, column: 1 })),
         })
     }

@@ -60,6 +60,8 @@ pub struct ClientCheck {
     pub strictness: Strictness,
     /// Whom certificates must come from.
     pub authorities: Authorities,
+    /// A file of the proxy's machine with lists of those that are revoked. A Secret with the authorities has its own.
+    pub revoked: Option<String>,
     /// Names, one of which a certificate must have; none are all.
     pub names: Vec<String>,
     /// SHA-256 of keys that are taken, in Base64.
@@ -110,6 +112,7 @@ const TLS: Shape = Shape {
         "privateKey",
         "caCertificates",
         "tlsCertificates",
+        "caCrl",
         "subjectAltNames",
         "verifyCertificateSpki",
         "verifyCertificateHash",
@@ -117,10 +120,11 @@ const TLS: Shape = Shape {
         "maxProtocolVersion",
         "cipherSuites",
     ],
-    refused: &[("caCrl", "lists of revoked certificates are not read")],
+    refused: &[],
 };
 
-const OF_CLIENTS: [&str; 5] = [
+const OF_CLIENTS: [&str; 6] = [
+    "caCrl",
     "caCertificates",
     "caCertCredentialName",
     "subjectAltNames",
@@ -177,7 +181,7 @@ impl ServerTls {
         let senseless = match mode {
             Mode::Passthrough => &TLS.known[2..],
             Mode::Simple => &OF_CLIENTS[..],
-            Mode::Mesh => &TLS.known[2..9],
+            Mode::Mesh => &TLS.known[2..10],
             Mode::AutoPassthrough => {
                 at_mode.fail(
                     "`AUTO_PASSTHROUGH` is not supported: there are no gateways between networks; use \
@@ -325,6 +329,7 @@ fn read_clients(object: &Object<'_>, strictness: Strictness) -> Option<ClientChe
     Some(ClientCheck {
         strictness,
         authorities,
+        revoked: object.optional("caCrl", View::some_text)?,
         names: texts("subjectAltNames")?,
         keys: texts("verifyCertificateSpki")?,
         hashes: texts("verifyCertificateHash")?,

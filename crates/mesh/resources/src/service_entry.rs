@@ -4,7 +4,7 @@ use std::sync::Arc;
 use crate::host::Host;
 use crate::meta::{ExportTo, Labels, read_selector};
 use crate::port::{Port, Protocol};
-use crate::view::{Shape, View, first_duplicate};
+use crate::view::{Shape, View, first_duplicate, first_repeated};
 use crate::workload::WorkloadEntry;
 
 /// A service.
@@ -83,7 +83,7 @@ impl ServiceEntry {
         if object.get("hosts").is_some() && host_views.is_empty() {
             object.fail("`hosts` must name at least one host");
         }
-        if let Some(host) = first_duplicate(&hosts, Clone::clone) {
+        if let Some(host) = first_repeated(&hosts) {
             object.fail(format!("host `{host}` is listed twice"));
         }
 
@@ -99,7 +99,9 @@ impl ServiceEntry {
             object.fail(format!("two ports are named `{}`", port.name));
         }
 
-        let resolution = read_resolution(object.require("resolution")?)?;
+        // As in Istio, where nobody says it.
+        let resolution = object.optional("resolution", read_resolution)?;
+        let resolution = resolution.unwrap_or(Resolution::OfClient);
         let wildcard = hosts.iter().find(|host| host.is_wildcard());
         if let Some(wildcard) = wildcard.filter(|_| resolution != Resolution::OfClient) {
             object.fail(format!(

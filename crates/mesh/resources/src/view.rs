@@ -2,11 +2,11 @@
 //! wrong is noted with its place and path, and reading goes on, so that one run reports all.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::diagnostic::{Diagnostic, Position};
+use crate::diagnostic::{At, Diagnostic, Position};
 use crate::duration::parse_duration;
 use crate::host::Host;
 use crate::node::{Key, Node, Value};
@@ -14,6 +14,20 @@ use crate::suggest::{hint, nearest};
 
 /// More complaints than this about one file help nobody.
 const MAX_DIAGNOSTICS: usize = 50;
+
+/// A field that may be there and changes nothing, and why.
+pub(crate) type Idle = (&'static str, &'static str);
+
+/// One that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// Its path.
+    pub field: String,
+    /// Why it changes nothing.
+    pub reason: &'static str,
+    /// Where it is written.
+    pub at: At,
+}
 
 /// Collects what is wrong with a file.
 #[derive(Debug)]
@@ -117,15 +131,31 @@ impl<'a> View<'a> {
 
     /// The mapping's fields; unknown and refused ones are complained about.
     pub(crate) fn object(&self, shape: &Shape) -> Option<Object<'a>> {
+        self.object_besides(shape, &[]).map(|(object, _)| object)
+    }
+
+    /// The same, and those of `idle` that are there, which change nothing.
+    pub(crate) fn object_besides(
+        &self,
+        shape: &Shape,
+        idle: &[Idle],
+    ) -> Option<(Object<'a>, Vec<Ignored>)> {
         let Value::Mapping(entries) = &self.node.value else {
             self.expected("a mapping");
             return None;
         };
         let mut fields = Vec::with_capacity(entries.len());
         let mut misspelt = Vec::new();
+        let mut ignored = Vec::new();
         for (key, node) in entries {
             let path = self.join(&key.text);
-            if let Some(name) = shape.find(&key.text) {
+            if let Some((_, reason)) = idle.iter().find(|(name, _)| *name == key.text) {
+                ignored.push(Ignored {
+                    field: path,
+                    reason,
+                    at: At(key.at),
+                });
+            } else if let Some(name) = shape.find(&key.text) {
                 if !matches!(node.value, Value::Null) {
                     fields.push((name, self.child(node, path)));
                 }
@@ -139,11 +169,12 @@ impl<'a> View<'a> {
                     .add(key.at, &path, format!("unknown field `{}`{hint}", key.text));
             }
         }
-        Some(Object {
+        let object = Object {
             view: self.clone(),
             misspelt,
             fields,
-        })
+        };
+        Some((object, ignored))
     }
 
     /// Those of some fields that are there; others are passed over.
@@ -474,13 +505,15 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
-/// The first element that equals an earlier one, compared by `key`.
+/// The first element that equals an earlier one, compared by `key`; of lists that are never long.
 pub(crate) fn first_duplicate<T, K: PartialEq>(items: &[T], key: impl Fn(&T) -> K) -> Option<&T> {
-    let repeated =
-        |(i, item): &(usize, &T)| items[..*i].iter().any(|other| key(other) == key(item));
-    items
-        .iter()
-        .enumerate()
-        .find(repeated)
-        .map(|(_, item)| item)
+    let keys: Vec<K> = items.iter().map(key).collect();
+    let at = (0..keys.len()).find(|at| keys[..*at].contains(&keys[*at]))?;
+    items.get(at)
+}
+
+/// The first element that is an earlier one too, of a list of any length.
+pub(crate) fn first_repeated<T: Ord>(items: &[T]) -> Option<&T> {
+    let mut seen = BTreeSet::new();
+    items.iter().find(|item| !seen.insert(*item))
 }

@@ -56,7 +56,7 @@ fn resources() {
         ),
         (
             "unknown kind",
-            "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: x}\n".to_owned(),
+            "apiVersion: apps/v1\nkind: CronJob\nmetadata: {name: x}\n".to_owned(),
         ),
         (
             "unknown version",
@@ -260,11 +260,11 @@ fn resources() {
             service("  endpoints: []\n  workloadSelector: {labels: {app: a}}\n"),
         ),
         (
-            "no resolution",
+            "endpoints and no resolution",
             with_spec(
                 "ServiceEntry",
                 "a",
-                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  endpoints: [{address: 10.0.0.1}]\n",
             ),
         ),
         (
@@ -560,6 +560,14 @@ fn mesh_config() {
             "extensionProviders:\n- name: q\n  envoyRateLimitGrpc:\n    service: q\n    port: 1\n    domain: d\n    limits:\n    - actions: [{remoteAddress: {}, sourceCluster: {}}]\n",
         ),
         (
+            "a bucket without tokens",
+            "extensionProviders:\n- name: l\n  envoyLocalRateLimit:\n    limits:\n    - tokenBucket: {maxTokens: 0, fillInterval: 1ms}\n    - {port: 0, tokenBucket: {maxTokens: 1}}\n    - actions: []\n",
+        ),
+        (
+            "limits of nothing",
+            "extensionProviders: [{name: l, envoyLocalRateLimit: {}}]\n",
+        ),
+        (
             "two documents",
             "enableTracing: true\n---\nenableTracing: true\n",
         ),
@@ -649,6 +657,14 @@ fn authorization_policies() {
         (
             source("{ipBlocks: [10.0.0.0/33]}"),
             "`10.0.0.0/33` is no address",
+        ),
+        (
+            source("{trustDomains: [a/ns/b]}"),
+            "`a/ns/b` is more than a trust domain",
+        ),
+        (
+            source("{notTrustDomains: [a*b]}"),
+            "`a*b`: `*` may stand at the beginning or at the end only",
         ),
         (
             source("{serviceAccounts: [a/b/c]}"),
@@ -923,7 +939,7 @@ fn tls_at_gateways() {
         (
             "HTTPS",
             "{mode: SIMPLE, credentialName: a, caCrl: /b}",
-            "lists of revoked certificates are not read",
+            "`caCrl` has no effect in this `mode`",
         ),
     ] {
         let errors = read(protocol, bad);

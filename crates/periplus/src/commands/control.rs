@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use periplus_control::{ControlPlane, Debounce, Options};
@@ -12,6 +13,7 @@ use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
 use super::identity::AuthorityArgs;
+use super::issuers;
 
 /// Flags.
 #[derive(Debug, clap::Args)]
@@ -65,6 +67,9 @@ async fn control(args: Args) -> anyhow::Result<()> {
         None => None,
     };
     let certificates_are_wanted = certificates.is_some();
+    for issuer in certificates.iter().flat_map(|options| &options.issuers) {
+        tokio::spawn(issuers::keep(Arc::clone(issuer)));
+    }
     let plane = ControlPlane::load(Options {
         directories: args.dir,
         mesh_config: args.mesh_config,

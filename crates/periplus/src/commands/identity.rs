@@ -10,7 +10,7 @@ use periplus_identity::{
     Trust, private,
 };
 
-use super::duration;
+use super::{duration, issuers};
 
 /// The file of the key that tokens are signed with, in the directory of the authority.
 const TOKEN_KEY: &str = "token-key.pem";
@@ -28,6 +28,10 @@ pub(crate) struct AuthorityArgs {
     /// intermediate one, cert-chain.pem; or tls.crt, tls.key and ca.crt; read again when it changes
     #[arg(long, value_name = "DIR", requires = "identity_dir")]
     cacerts: Option<PathBuf>,
+
+    /// Who else issues tokens that workloads get certificates with: Istio's JWT_RULE, as JSON or a file of it; repeatable
+    #[arg(long, value_name = "RULE", requires = "identity_dir")]
+    jwt_rule: Vec<String>,
 
     /// How long certificates of workloads hold; they are renewed at half of it
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
@@ -62,7 +66,9 @@ impl AuthorityArgs {
             "--root-cert-ttl must be at least ten times --max-workload-cert-ttl, so that roots can be replaced \
              while certificates of both are in use"
         );
+        let issuers = self.jwt_rule.iter().map(|rule| issuers::read(rule));
         Ok(Some(CertificateOptions {
+            issuers: issuers.collect::<anyhow::Result<_>>()?,
             directory,
             source: self
                 .cacerts

@@ -20,6 +20,7 @@ mod finding;
 pub(crate) mod guard;
 pub(crate) mod identity;
 mod instant;
+mod issuers;
 pub(crate) mod local;
 mod mesh;
 mod open_files;

@@ -267,6 +267,75 @@ fn descriptions_name_rules_and_policies_of_every_form() {
     insta::assert_snapshot!("describe_all", described("store") + &described("store-v1"));
 }
 
+#[test]
+fn limits_of_rates_are_named_with_their_lines() {
+    let directory = directory();
+    let mesh = directory.path().join("mesh/mesh.yaml");
+    let named = MESH.replacen(
+        "{match: [{uri: {prefix: /tea}}]",
+        "{name: tea, match: [{uri: {prefix: /tea}}]",
+        1,
+    );
+    std::fs::write(mesh, named).unwrap();
+    let config = "extensionProviders:
+- name: local
+  envoyLocalRateLimit:
+    limits:
+    - selector: {matchLabels: {app: store}}
+      tokenBucket: {maxTokens: 1, fillInterval: 1s}
+    - {routes: [tea, milk], tokenBucket: {maxTokens: 1, fillInterval: 1s}}
+    - {port: 8080, selector: {matchLabels: {istio: ingressgateway}}, tokenBucket: {maxTokens: 1, fillInterval: 1s}}
+";
+    std::fs::write(directory.path().join("config.yaml"), config).unwrap();
+    let with = ["--mesh-config", "config.yaml"];
+    for (request, from, lines) in [
+        ("GET store/", "shop", &[5][..]),
+        ("GET store/tea", "shop", &[]),
+        ("GET store.example:8080/tea", "edge", &[7, 8]),
+        ("GET store.example:8080/", "edge", &[8, 5]),
+    ] {
+        let said = explain(directory.path(), request, from, &with);
+        let wanted = lines.iter().map(|line| {
+            format!("its rate is limited: extension provider local (config.yaml:{line})")
+        });
+        let missing: Vec<_> = wanted.filter(|wanted| !said.contains(wanted)).collect();
+        assert!(missing.is_empty(), "{request}: {missing:?} not in {said}");
+        assert_eq!(
+            said.matches("its rate is limited").count(),
+            lines.len(),
+            "{said}"
+        );
+    }
+    let found = printed(
+        directory.path(),
+        &[&["analyze", "mesh"][..], &with].concat(),
+    );
+    assert!(
+        found.contains("[PER0105] (config.yaml:7) provider `local` limits route `milk`")
+            && !found.contains("`tea`"),
+        "{found}"
+    );
+    std::fs::write(
+        directory.path().join("more.yaml"),
+        config.replacen("Tokens: 1", "Tokens: 2", 1),
+    )
+    .unwrap();
+    let line = [
+        "diff",
+        "--dir",
+        "mesh",
+        "--new-mesh-config",
+        "more.yaml",
+        "--mesh-config",
+        "config.yaml",
+    ];
+    let changed = printed(directory.path(), &line);
+    assert!(
+        changed.starts_with("1\n") && changed.contains("~ listener"),
+        "{changed}"
+    );
+}
+
 /// A Gateway that ends TLS, and the Secret with its certificate.
 fn secure() -> String {
     let made = rcgen::generate_simple_self_signed(["safe.example".to_owned()]).unwrap();

@@ -1,13 +1,11 @@
 //! Istio's tutorial of authorization on Bookinfo, step by step: nobody may do anything, then one hop after the other is
 //! allowed; tokens; a policy that is only tried; one that cannot be read.
 
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use periplus_identity::{AUDIENCE, Bearer, ServiceAccount, TokenKey};
-use rcgen::PublicKeyData as _;
-use serde_json::Value;
 
+use super::support::tokens::{ISSUER, keys};
 use super::support::{Demo, get, get_json, get_with, patiently};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -235,32 +233,4 @@ spec:
     for (token, status) in [(&ada, 200), (&bob, 403), (&forged, 401)] {
         assert_eq!(ask(token), status, "{token}");
     }
-}
-
-const ISSUER: &str = "https://periplus.istio-system.svc";
-
-/// The public half of the key of tokens, as a JSON Web Key Set.
-fn keys(file: &Path) -> Value {
-    let pem = std::fs::read_to_string(file).unwrap();
-    let key = rcgen::KeyPair::from_pem(&pem).unwrap();
-    // An uncompressed point: 4, x, y.
-    let point = key.der_bytes();
-    let (x, y) = (base64url(&point[1..33]), base64url(&point[33..]));
-    serde_json::json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "x": x, "y": y}]})
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits = chunk
-            .iter()
-            .fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - chunk.len()));
-        for digit in 0..=chunk.len() {
-            let index = (bits >> (18 - 6 * digit)) & 63;
-            text.push(char::from(DIGITS[index as usize]));
-        }
-    }
-    text
 }

@@ -129,7 +129,7 @@ fn traces_are_broken_and_the_cause_is_named() {
     let zipkin = world.port("Zipkin");
     let to = |port: u16| world.collector(port, "HTTP");
 
-    // Only one side reports: chains are incomplete (istio/istio#8155, #50117).
+    // Only one side reports: chains are incomplete (istio/istio#8155).
     world.front.behaves(App::HandsOn);
     let whole = format!("{ZIPKIN}{DEFAULT}{SAMPLED}");
     let silent = telemetry_of("back", "disableSpanReporting: true");
@@ -173,6 +173,24 @@ fn traces_are_broken_and_the_cause_is_named() {
     let said = "the application of front.default does not hand on the tracing headers";
     assert!(found.says("propagated", said), "{found:?}");
     assert!(found.advises("propagated"));
+}
+
+/// With OpenTelemetry's provider only the gateway's egress shows up (istio/istio#50117): nobody else has a proxy.
+#[test]
+fn traces_of_a_gateway_alone_are_told_from_those_of_a_mesh() {
+    let world = World::start_with_gateway();
+    let otlp = "extensionProviders: [{name: z, opentelemetry: {service: zipkin.istio-system.svc.cluster.local, port: 9411}}]\n";
+    let collector = world.collector(world.port("OTLP over gRPC"), "GRPC");
+    world.apply(&format!("{otlp}{DEFAULT}{SAMPLED}"), &collector);
+    let found = world.ask_until("a gateway alone", |found| {
+        found.failed() == Some(("received", true))
+            && found.says(
+                "received",
+                "none of back-v1.default, front-v1.default has a proxy",
+            )
+    });
+    assert!(found.advises("received"));
+    assert_eq!(world.services(), ["edge.istio-system"]);
 }
 
 /// Bookinfo hands on B3 alone, and OpenTelemetry's provider speaks W3C (istio/istio#55172).

@@ -37,7 +37,8 @@ pub(super) struct World {
     directory: TempDir,
     serve: Serve,
     _control: Program,
-    _proxies: [Program; 2],
+    proxies: Vec<Program>,
+    xds: u16,
     monitoring: u16,
     /// Where requests come in.
     inbound: u16,
@@ -144,7 +145,8 @@ impl World {
         Self {
             serve: Serve::start(),
             _control: control,
-            _proxies: proxies,
+            proxies: proxies.into(),
+            xds,
             monitoring,
             inbound: inbounds[0],
             outbound,
@@ -154,6 +156,40 @@ impl World {
             closed,
             directory,
         }
+    }
+
+    /// The same, but that requests come in by a gateway, and no workload has a sidecar.
+    pub(super) fn start_with_gateway() -> Self {
+        let mut world = Self::start();
+        world.proxies.clear();
+        let base = free_base();
+        let [gateway, admin] = [base, base + 1];
+        let ports = world.apps;
+        world.write(
+            "config/workloads.yaml",
+            &workloads((ports, world.outbound, ports), &["*/*"]),
+        );
+        world.write("config/gateway.yaml", &by_gateway(gateway));
+        let at = |port: u16| ([127, 0, 0, 1], port).into();
+        let spec = Spec {
+            node_id: "router~127.0.0.1~edge.istio-system~istio-system.svc.cluster.local",
+            node_cluster: "edge.istio-system",
+            metadata: &json!({
+                "NAMESPACE": "istio-system",
+                "LABELS": {"istio": "edge"},
+                "INTERCEPTION_MODE": "NONE",
+            }),
+            control_plane: at(world.xds),
+            admin: at(admin),
+            agent: None,
+        };
+        world.write("edge.json", &render(&spec));
+        let bootstrap = world.directory.path().join("edge.json");
+        let mut proxy = Program::start(&["proxy", "-c", bootstrap.to_str().unwrap()]);
+        proxy.wait_for(&["proxy is ready"]);
+        world.proxies.push(proxy);
+        world.inbound = gateway;
+        world
     }
 
     /// A port of the trace backend.
@@ -276,6 +312,27 @@ spec:
         assert_eq!(output.status.code(), Some(i32::from(has_failed)));
         Found(steps)
     }
+}
+
+fn by_gateway(port: u16) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: edge, namespace: istio-system}}
+spec:
+  selector: {{istio: edge}}
+  servers:
+  - {{port: {{number: {port}, name: http, protocol: HTTP}}, hosts: ['*'], bind: 127.0.0.1}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: front}}
+spec:
+  hosts: ['*']
+  gateways: [istio-system/edge]
+  http: [{{route: [{{destination: {{host: back.default.svc.cluster.local}}}}]}}]
+"
+    )
 }
 
 fn workloads(

@@ -1,6 +1,9 @@
 //! Authorities of somebody else (`--cacerts`): what they sign is believed by whoever has their root, and meshes of several
 //! trust domains call each other where each knows the other's name.
 
+mod issuers;
+mod revoked;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +24,7 @@ use super::support::{Program, free_base, get, patiently, request};
 /// A root, and an intermediate authority that it has signed.
 struct Authorities {
     root: String,
+    root_key: String,
     intermediate: String,
     key: String,
 }
@@ -37,10 +41,12 @@ impl Authorities {
         let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let of_root = params("the company");
         let root = of_root.self_signed(&root_key).unwrap().pem();
+        let root_key_pem = root_key.serialize_pem();
         let issuer = Issuer::new(of_root, root_key);
         let intermediate = params("the mesh").signed_by(&key, &issuer).unwrap();
         Self {
             root,
+            root_key: root_key_pem,
             intermediate: intermediate.pem(),
             key: key.serialize_pem(),
         }
@@ -72,14 +78,19 @@ impl Authorities {
 
 /// A control plane over the files of a directory, with an authority of somebody else.
 struct Plane {
-    _program: Program,
+    program: Program,
     directory: PathBuf,
     xds: u16,
     secured: u16,
+    monitoring: u16,
 }
 
 impl Plane {
-    fn start(directory: &Path, cacerts: &Path, (resources, mesh): (&str, &str)) -> Self {
+    fn start(directory: &Path, cacerts: &Path, config: (&str, &str)) -> Self {
+        Self::start_with(directory, &["--cacerts", text(cacerts)], config)
+    }
+
+    fn start_with(directory: &Path, flags: &[&str], (resources, mesh): (&str, &str)) -> Self {
         let config = directory.join("config");
         std::fs::create_dir_all(&config).unwrap();
         std::fs::write(config.join("mesh.yaml"), resources).unwrap();
@@ -88,29 +99,30 @@ impl Plane {
         let base = free_base();
         let [xds, secured, monitoring] = [base, base + 1, base + 2];
         let ports = [xds, secured, monitoring].map(|port| port.to_string());
-        let mut program = Program::start(&[
+        let identity = directory.join("identity");
+        let flags_of_all = [
             "control",
             "--dir",
             text(&config),
             "--mesh-config",
             text(&mesh_config),
             "--identity-dir",
-            text(&directory.join("identity")),
-            "--cacerts",
-            text(cacerts),
+            text(&identity),
             "--xds-port",
             &ports[0],
             "--tls-port",
             &ports[1],
             "--monitoring-port",
             &ports[2],
-        ]);
+        ];
+        let mut program = Program::start(&[&flags_of_all[..], flags].concat());
         program.wait_for(&["control plane is ready"]);
         Self {
-            _program: program,
+            program,
             directory: directory.to_owned(),
             xds,
             secured,
+            monitoring,
         }
     }
 

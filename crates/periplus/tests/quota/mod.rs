@@ -1,5 +1,7 @@
 //! A quota that two proxies share, ours and a real Envoy, over `periplus ratelimit` and a real Redis.
 
+mod local;
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
@@ -163,24 +165,24 @@ fn origin() -> u16 {
     port
 }
 
-fn proxy(directory: &Path, n: usize, [xds, admin]: [u16; 2]) -> Program {
+/// A replica of a workload, or of a gateway; the second one is a real Envoy, if there is one.
+fn proxy(directory: &Path, (role, app): (&str, &str), n: usize, [xds, admin]: [u16; 2]) -> Program {
     let at = |port: u16| ([127, 0, 0, 1], port).into();
     let spec = Spec {
-        node_id: &format!("sidecar~127.0.0.1~shop-{n}.default~default.svc.cluster.local"),
-        node_cluster: "shop.default",
+        node_id: &format!("{role}~127.0.0.1~{app}-{n}.default~default.svc.cluster.local"),
+        node_cluster: &format!("{app}.default"),
         metadata: &json!({
             "NAMESPACE": "default",
-            "LABELS": {"app": "shop", "replica": n.to_string()},
+            "LABELS": {"app": app, "replica": n.to_string()},
             "INTERCEPTION_MODE": "NONE",
         }),
         control_plane: at(xds),
         admin: at(admin),
         agent: None,
     };
-    let bootstrap = directory.join(format!("shop-{n}.json"));
+    let bootstrap = directory.join(format!("{app}-{n}.json"));
     std::fs::write(&bootstrap, render(&spec)).unwrap();
     let bootstrap = bootstrap.to_str().unwrap();
-    // The second one is a real Envoy, if there is one.
     let proxy = match std::env::var_os("PERIPLUS_ENVOY").filter(|_| n == 1) {
         None => Program::start(&["proxy", "-c", bootstrap]),
         Some(envoy) => {
@@ -191,6 +193,8 @@ fn proxy(directory: &Path, n: usize, [xds, admin]: [u16; 2]) -> Program {
                 "--concurrency",
                 "1",
                 "--disable-hot-restart",
+                "--file-flush-interval-msec",
+                "100",
             ]);
             Program::run(command)
         }
@@ -265,7 +269,7 @@ fn two_proxies_share_a_quota_over_redis() {
         &monitoring.to_string(),
     ]);
     control.wait_for(&["control plane is ready"]);
-    let mut proxies = [0, 1].map(|n| proxy(path, n, [xds, admin[n]]));
+    let mut proxies = [0, 1].map(|n| proxy(path, ("sidecar", "shop"), n, [xds, admin[n]]));
     for port in inbound {
         patiently("a listener", || (ask(port, "").status == 200).then_some(()));
     }

@@ -7,6 +7,7 @@
 )]
 
 mod program;
+pub(crate) mod tokens;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

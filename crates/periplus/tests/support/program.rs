@@ -65,6 +65,12 @@ impl Program {
         }
     }
 
+    /// Whether it has said a line with this text.
+    pub(crate) fn has_said(&mut self, text: &str) -> bool {
+        self.said.extend(self.lines.try_iter());
+        self.said.iter().any(|line| line.contains(text))
+    }
+
     /// Waits for its end; what it said is complete then.
     pub(crate) fn finish(&mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + DEADLINE;

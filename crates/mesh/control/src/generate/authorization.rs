@@ -317,6 +317,10 @@ fn principals(
     );
     add(&source.namespaces, &matching::namespace);
     add(&source.service_accounts, &account);
+    add(
+        &trust.expanded(&source.trust_domains),
+        &matching::trust_domain,
+    );
     add(&source.remote_ip_blocks, &|block| {
         Identifier::RemoteIp(matching::block(block))
     });
@@ -339,6 +343,9 @@ fn principals(
                 add(&trust.principals(values), &matching::principal);
             }
             ConditionKey::SourceServiceAccount => add(values, &account),
+            ConditionKey::SourceTrustDomain => {
+                add(&trust.expanded(values), &matching::trust_domain);
+            }
             ConditionKey::RequestPrincipal => {
                 add(of_requests.values(values)?, &matching::request_principal);
             }

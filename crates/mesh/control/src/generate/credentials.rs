@@ -64,21 +64,22 @@ pub(super) fn validation(
     mut expected: CertificateValidationContext,
     made: &mut Generated,
 ) -> Result<ValidationContextType, String> {
-    let (name, trusted_ca) = match authorities {
+    let (name, trusted_ca, crl) = match authorities {
         Authorities::Pem(pem) => {
             expected.trusted_ca = text(pem);
             return Ok(ValidationContextType::ValidationContext(expected));
         }
-        Authorities::File(path) => (names::secret_of_authorities(path), file(path)),
+        Authorities::File(path) => (names::secret_of_authorities(path), file(path), None),
         Authorities::Secret(secret) => {
             let namespace = namespace(proxy, secret)?;
-            let pem = index.secrets().authorities(namespace, &secret.name)?;
+            let (pem, revoked) = index.secrets().authorities(namespace, &secret.name)?;
             let name = format!("{}{AUTHORITIES}", secret_name(secret));
-            (name, text(pem))
+            (name, text(pem), revoked.and_then(text))
         }
     };
     let validation = CertificateValidationContext {
         trusted_ca,
+        crl,
         ..CertificateValidationContext::default()
     };
     let reference = add(name, Type::ValidationContext(validation), made);

@@ -155,7 +155,7 @@ impl Parts<'_> {
             self.index,
             self.proxy,
             TrafficDirection::Outbound,
-            names::stat_prefix("outbound", bind, port),
+            (names::stat_prefix("outbound", bind, port), port),
             Routes::Named(name.clone()),
         )];
         if !self.add_secure(&hosts(server), filters, socket) {

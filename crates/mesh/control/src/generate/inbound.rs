@@ -1,4 +1,4 @@
-//! A sidecar's listeners for requests to its application.
+//! A sidecar's listeners for requests and connections to its application.
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
@@ -6,34 +6,22 @@ use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use periplus_resources::{Ingress, MutualTls, Port, Sidecar};
 
 use super::detection::tls_inspector;
-use super::listener::{Routes, listener};
-use super::proto::boolean;
+use super::listener::{Routes, http, tcp};
+use super::proto::{address, boolean};
 use super::route::{default_route, virtual_host};
-use super::{Generated, cluster, mutual_tls, tracing};
+use super::{Generated, authorization, cluster, mutual_tls, tracing};
 use crate::index::{Index, Side};
 use crate::names;
 use crate::proxy::Proxy;
 
 pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Generated) {
     for ingress in &sidecar.ingress {
-        let port = ingress.port.number;
-        let cluster = names::inbound_cluster(port);
-        let routes = to_application(
-            (index, proxy),
-            port,
-            &cluster,
-            operation(index, proxy, ingress),
-        );
-        let listener = listener(
-            index,
-            proxy,
-            TrafficDirection::Inbound,
-            (ingress.bind.unwrap_or(proxy.ip), port),
-            Routes::Inline(Box::new(routes)),
-        );
+        let Port {
+            number, protocol, ..
+        } = ingress.port;
+        let cluster = names::inbound_cluster(number);
         made.listeners
-            .push(secured(index, proxy, ingress, listener));
-        let protocol = ingress.port.protocol;
+            .push(listener(index, proxy, ingress, &cluster));
         let target = ingress.default_endpoint;
         made.clusters
             .push(cluster::application(index, &cluster, protocol, target));
@@ -41,26 +29,54 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
 }
 
 /// The listener with a chain for each kind of connection that is let in.
-fn secured(index: &Index, proxy: &Proxy, ingress: &Ingress, mut listener: Listener) -> Listener {
+fn listener(index: &Index, proxy: &Proxy, ingress: &Ingress, cluster: &str) -> Listener {
     let Port {
         number, protocol, ..
     } = ingress.port;
-    let mode = index.mutual_tls_of(&proxy.namespace, &proxy.labels, number);
-    if mode == MutualTls::Disable {
-        return listener;
-    }
-    let chains = mutual_tls::chains(index, mode, protocol).into_iter();
-    let filters = listener.filter_chains.iter().map(|chain| &chain.filters);
-    let filters: Vec<_> = filters.flatten().cloned().collect();
-    let chain = |chain: mutual_tls::Chain| FilterChain {
-        filter_chain_match: Some(chain.conditions),
-        filters: filters.clone(),
-        transport_socket: chain.socket,
-        ..FilterChain::default()
+    let bind = ingress.bind.unwrap_or(proxy.ip);
+    let filters = |is_http| match is_http {
+        true => {
+            let operation = operation(index, proxy, ingress);
+            let routes = to_application((index, proxy), number, cluster, operation);
+            let prefix = names::stat_prefix("inbound", bind, number);
+            let routes = Routes::Inline(Box::new(routes));
+            let inbound = TrafficDirection::Inbound;
+            vec![http(index, proxy, inbound, (prefix, number), routes)]
+        }
+        false => {
+            let mut filters = authorization::network_filters(index, proxy);
+            filters.push(tcp(cluster));
+            filters
+        }
     };
-    listener.filter_chains = chains.map(chain).collect();
-    listener.listener_filters.push(tls_inspector(None));
-    listener
+    let mode = index.mutual_tls_of(&proxy.namespace, &proxy.labels, number);
+    let filter_chains = match mode {
+        MutualTls::Disable => vec![FilterChain {
+            filters: filters(protocol.is_http()),
+            ..FilterChain::default()
+        }],
+        _ => mutual_tls::chains(index, mode, protocol)
+            .into_iter()
+            .map(|chain| FilterChain {
+                filter_chain_match: Some(chain.conditions),
+                filters: filters(chain.is_http),
+                transport_socket: chain.socket,
+                ..FilterChain::default()
+            })
+            .collect(),
+    };
+    let mut listener_filters = Vec::new();
+    if mode != MutualTls::Disable {
+        listener_filters.push(tls_inspector(None));
+    }
+    Listener {
+        name: names::listener(bind, number),
+        address: address(bind, number),
+        filter_chains,
+        listener_filters,
+        traffic_direction: TrafficDirection::Inbound.into(),
+        ..Listener::default()
+    }
 }
 
 /// All requests to a port of the application.

@@ -213,7 +213,7 @@ impl<'a> Layout<'a> {
             self.index,
             self.proxy,
             TrafficDirection::Outbound,
-            names::stat_prefix("outbound", bind, port),
+            (names::stat_prefix("outbound", bind, port), port),
             Routes::Named(routes),
         )
     }

@@ -153,7 +153,7 @@ fn http_filter(layout: Layout<'_>, port: u16, to: &str, operation: String) -> Fi
         layout.index,
         layout.proxy,
         TrafficDirection::Inbound,
-        names::inbound_stat_prefix(port),
+        (names::inbound_stat_prefix(port), port),
         Routes::Inline(Box::new(routes)),
     )
 }

@@ -26,7 +26,7 @@ use super::access_log::access_logs;
 use super::policy;
 use super::proto::{address, ads, any, boolean, duration};
 use super::tracing::tracing;
-use super::{authentication, authorization, custom, quota, session, told};
+use super::{authentication, authorization, custom, local_limit, quota, session, told};
 use crate::index::{Index, Side};
 use crate::names;
 use crate::proxy::{Proxy, Role};
@@ -64,7 +64,7 @@ pub(super) fn listener(
         name: names::listener(bind, port),
         address: address(bind, port),
         filter_chains: vec![FilterChain {
-            filters: vec![http(index, proxy, direction, prefix, routes)],
+            filters: vec![http(index, proxy, direction, (prefix, port), routes)],
             ..FilterChain::default()
         }],
         traffic_direction: direction.into(),
@@ -72,12 +72,12 @@ pub(super) fn listener(
     }
 }
 
-/// A connection manager.
+/// A connection manager of a port.
 pub(super) fn http(
     index: &Index,
     proxy: &Proxy,
     direction: TrafficDirection,
-    stat_prefix: String,
+    (stat_prefix, port): (String, u16),
     routes: Routes,
 ) -> Filter {
     let edge = proxy.role == Role::Router;
@@ -94,10 +94,11 @@ pub(super) fn http(
             let asking = custom::filters(index, proxy).into_iter();
             let tokens = authentication::filter(index, proxy);
             let policies = authorization::filters(index, proxy);
+            let limits = local_limit::filters(index, proxy, port);
             let quotas = quota::filters(index, proxy);
             // What is refused anyway uses nobody's quota up.
             let deciding = asking.chain(tokens).chain(policies);
-            deciding.chain(quotas).collect()
+            deciding.chain(limits).chain(quotas).collect()
         }
         false => Vec::new(),
     };

@@ -135,6 +135,17 @@ pub(super) fn service_account(value: &str, own: &str) -> Identifier {
     )))
 }
 
+pub(super) fn trust_domain(value: &str) -> Identifier {
+    authenticated(match value {
+        "*" => text(&format!("{SPIFFE}*")),
+        exact if !exact.contains('*') => text(&format!("{SPIFFE}{exact}/*")),
+        pattern => {
+            let pattern = escape(pattern).replace(r"\*", "[^/]*");
+            regex(format!("{SPIFFE}{pattern}/.*"))
+        }
+    })
+}
+
 /// `ISSUER/SUBJECT`: the last slash divides them, since issuers may be URLs.
 pub(super) fn request_principal(value: &str) -> Identifier {
     let anything = || regex(".+".to_owned());

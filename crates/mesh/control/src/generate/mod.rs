@@ -16,6 +16,7 @@ mod inbound;
 mod intercept;
 mod intercept_inbound;
 mod listener;
+mod local_limit;
 mod locality;
 mod matching;
 mod mutual_tls;

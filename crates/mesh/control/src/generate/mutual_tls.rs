@@ -11,8 +11,8 @@ use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use envoy_types::pb::envoy::config::core::v3::{
-    ApiConfigSource, ApiVersion, ConfigSource, GrpcService, Metadata, TransportSocket,
-    transport_socket,
+    ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, Metadata, TransportSocket,
+    data_source, transport_socket,
 };
 use envoy_types::pb::envoy::config::listener::v3::FilterChainMatch;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
@@ -115,7 +115,7 @@ pub(super) fn server(index: &Index, is_http: bool) -> TransportSocket {
         false => &OFFERED_FOR_TCP,
     };
     socket(&DownstreamTlsContext {
-        common_tls_context: Some(of_mesh(anybody(index), offered)),
+        common_tls_context: Some(of_mesh(index, anybody(index), offered)),
         require_client_certificate: boolean(true),
         ..DownstreamTlsContext::default()
     })
@@ -134,13 +134,14 @@ fn anybody(index: &Index) -> Vec<MatchPattern> {
 }
 
 /// The mesh's own certificates, and whom to expect.
-fn of_mesh(names: Vec<MatchPattern>, offered: &[&str]) -> CommonTlsContext {
+fn of_mesh(index: &Index, names: Vec<MatchPattern>, offered: &[&str]) -> CommonTlsContext {
     let combined = CombinedCertificateValidationContext {
         default_validation_context: Some(CertificateValidationContext {
             match_typed_subject_alt_names: names
                 .into_iter()
                 .map(|name| san(SanType::Uri, name))
                 .collect(),
+            crl: inline(index.revoked()),
             ..CertificateValidationContext::default()
         }),
         validation_context_sds_secret_config: Some(of_agent(ROOTS)),
@@ -152,6 +153,14 @@ fn of_mesh(names: Vec<MatchPattern>, offered: &[&str]) -> CommonTlsContext {
         validation_context_type: Some(ValidationContextType::CombinedValidationContext(combined)),
         ..CommonTlsContext::default()
     }
+}
+
+/// None if it is empty.
+fn inline(text: &str) -> Option<DataSource> {
+    (!text.is_empty()).then(|| DataSource {
+        specifier: Some(data_source::Specifier::InlineString(text.to_owned())),
+        ..DataSource::default()
+    })
 }
 
 /// One of these names of DNS, or URIs.
@@ -286,7 +295,7 @@ fn client(
         false => accounts.into_iter().map(MatchPattern::Exact).collect(),
     };
     socket(&UpstreamTlsContext {
-        common_tls_context: Some(of_mesh(names, offered)),
+        common_tls_context: Some(of_mesh(index, names, offered)),
         sni,
         ..UpstreamTlsContext::default()
     })

@@ -33,6 +33,7 @@ pub(super) fn with_files(
         names => names,
     };
     let mut expected = CertificateValidationContext {
+        crl: files.revoked.as_deref().and_then(file),
         match_typed_subject_alt_names: names_of(names),
         ..CertificateValidationContext::default()
     };

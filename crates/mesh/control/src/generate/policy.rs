@@ -91,6 +91,9 @@ pub(super) fn retry_policy(retries: &Retries) -> Option<RetryPolicy> {
     })
 }
 
+/// All of a million.
+pub(super) const WHOLE: u32 = 1_000_000;
+
 fn share(of_million: u32) -> Option<FractionalPercent> {
     Some(FractionalPercent {
         numerator: of_million,
@@ -116,7 +119,7 @@ pub(super) fn cors(policy: &CorsPolicy) -> v3::CorsPolicy {
         expose_headers: policy.exposed.join(","),
         max_age: max_age.unwrap_or_default(),
         allow_credentials: policy.credentials.and_then(boolean),
-        filter_enabled: runtime_share(1_000_000),
+        filter_enabled: runtime_share(WHOLE),
         forward_not_matching_preflights: boolean(!policy.stops_others),
         ..v3::CorsPolicy::default()
     }

@@ -24,7 +24,7 @@ use periplus_resources::{
 
 use super::condition::{regex_rewrite, route_match};
 use super::proto::{any, duration, istio_config, map_in_order, uint32};
-use super::{balancing, config_path, policy, session, tracing};
+use super::{balancing, config_path, local_limit, policy, session, tracing};
 use crate::index::{Entry, Index, Side};
 use crate::names;
 use crate::proxy::Proxy;
@@ -262,8 +262,12 @@ fn route(
         Action::Respond(_) | Action::Redirect(_) => None,
     };
     let session = session.map(|session| (session::SESSION, session));
+    let limits = local_limit::of_route(scope.index, scope.proxy, (scope.port, &rule.name));
+    let limits = limits
+        .iter()
+        .map(|(name, limit)| (name.as_str(), limit.clone()));
     let filters = fault.into_iter().chain(cors).chain(session);
-    let filters: Vec<_> = filters.collect();
+    let filters: Vec<_> = filters.chain(limits).collect();
     Route {
         name,
         request_headers_to_add: request_add,

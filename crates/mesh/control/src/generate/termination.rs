@@ -76,6 +76,7 @@ pub(super) fn socket(
 
 fn expected(clients: &ClientCheck) -> CertificateValidationContext {
     CertificateValidationContext {
+        crl: clients.revoked.as_deref().and_then(credentials::file),
         match_typed_subject_alt_names: names_of(&clients.names),
         verify_certificate_spki: clients.keys.clone(),
         verify_certificate_hash: clients.hashes.clone(),

@@ -23,20 +23,17 @@ impl<'a> Trust<'a> {
 
     /// Principals with those that mean the same.
     pub(super) fn principals(self, values: &Values) -> Values {
-        let expanded = |values: &[String]| -> Vec<String> {
-            let all = values.iter().flat_map(|value| self.expand(value));
-            let mut kept: Vec<String> = Vec::new();
-            for value in all {
-                if !kept.contains(&value) {
-                    kept.push(value);
-                }
+        each(values, |value| self.expand(value))
+    }
+
+    /// Trust domains: one of the mesh's stands for all of them, a pattern only for what it matches.
+    pub(super) fn expanded(self, values: &Values) -> Values {
+        each(values, |value| {
+            match self.domains().any(|known| known == value) {
+                true => self.domains().map(str::to_owned).collect(),
+                false => vec![value.to_owned()],
             }
-            kept
-        };
-        Values {
-            one_of: expanded(&values.one_of),
-            none_of: expanded(&values.none_of),
-        }
+        })
     }
 
     fn expand(self, principal: &str) -> Vec<String> {
@@ -56,6 +53,23 @@ impl<'a> Trust<'a> {
             _ => format!("{known}/{account}"),
         };
         self.domains().map(named).collect()
+    }
+}
+
+/// What each value stands for, once.
+fn each(values: &Values, meanings: impl Fn(&str) -> Vec<String>) -> Values {
+    let expanded = |values: &[String]| {
+        let mut kept: Vec<String> = Vec::new();
+        for value in values.iter().flat_map(|value| meanings(value)) {
+            if !kept.contains(&value) {
+                kept.push(value);
+            }
+        }
+        kept
+    };
+    Values {
+        one_of: expanded(&values.one_of),
+        none_of: expanded(&values.none_of),
     }
 }
 
@@ -112,6 +126,22 @@ mod tests {
             let made = Trust::of(&mesh).principals(&values(vec![principal.to_owned()]));
             assert_eq!(made.one_of, expected, "{principal}");
             assert_eq!(made.none_of, expected, "{principal}");
+        }
+        for (domain, expected) in [
+            ("old-td", &["new-td", "old-td", "older.example"][..]),
+            ("elsewhere", &["elsewhere"]),
+            // Only for accounts it is another name of the mesh.
+            ("cluster.local", &["cluster.local"]),
+            ("*-td", &["*-td"]),
+            ("*", &["*"]),
+        ] {
+            let values = Values {
+                one_of: vec![domain.to_owned()],
+                none_of: vec![domain.to_owned(); 2],
+            };
+            let made = Trust::of(&mesh).expanded(&values);
+            assert_eq!(made.one_of, expected, "{domain}");
+            assert_eq!(made.none_of, expected, "{domain}");
         }
     }
 }

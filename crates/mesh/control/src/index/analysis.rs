@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use periplus_resources::{
     Action, Destination, Endpoints, ExtensionProvider, GatewayRef, Host, JwksSource, PolicyAction,
-    Protocol, ProviderKind, Source, Subset, VirtualService, did_you_mean,
+    Protocol, ProviderKind, Subset, VirtualService, did_you_mean,
 };
 
 use super::code::{self, Code};
@@ -24,7 +24,6 @@ pub(super) fn analyse(index: &mut Index) {
     check_tracing(index, &mut problems);
     check_keys(index, &mut problems);
     check_authorizers(index, &mut problems);
-    check_quotas(index, &mut problems);
     telemetry::check(index, &mut problems);
     mutual_tls::check(index, &mut problems);
     checks::check(index, &mut problems);
@@ -313,30 +312,6 @@ fn check_authorizers(index: &Index, problems: &mut Vec<Problem>) {
                 entry.meta
             ));
         }
-    }
-}
-
-/// What cannot be counted is let through, or refused.
-fn check_quotas(index: &Index, problems: &mut Vec<Problem>) {
-    let mesh = index.mesh();
-    for provider in &mesh.quotas {
-        let (name, host, port) = (&provider.name, &provider.service, provider.port);
-        let service = index.service(host);
-        if service.is_some_and(|service| service.port(port).is_some()) {
-            continue;
-        }
-        let what_then = match provider.fails_open {
-            true => "requests are not limited",
-            false => "requests that it is to count are refused",
-        };
-        let (file, position) = (mesh.file.clone(), provider.at.0);
-        let source = Source { file, position };
-        let message = format!(
-            "there is no service `{host}` with port {port}: provider `{name}` cannot be asked, and {what_then}; describe \
-             it by a ServiceEntry"
-        );
-        let problem = Problem::error(&source, source.position, message);
-        problems.push(problem.code(code::NOT_FOUND));
     }
 }
 

@@ -80,6 +80,7 @@ impl<'a> Change<'a> {
             secrets,
             mesh,
             has_authority,
+            revoked,
             has_sessions,
             // Seen through what asks.
             asked: _,
@@ -88,6 +89,7 @@ impl<'a> Change<'a> {
         let mut change = Self {
             everything: *mesh != new.mesh
                 || *has_authority != new.has_authority
+                || *revoked != new.revoked
                 || *has_sessions != new.has_sessions
                 || !is_same(destination_rules, &new.destination_rules)
                 || !is_same(peer_authentications, &new.peer_authentications)
@@ -192,10 +194,15 @@ fn is_imported(index: &Index, proxy: &Proxy, entry: &Entry<VirtualService>) -> b
     egress.is_empty() || entry.spec.hosts.iter().any(is_known)
 }
 
-/// The entries that are in one of the lists only, or not the same in both. Both are sorted by namespace and name.
+/// The entries that are in one of the lists only, or not the same in both.
 fn differing<'a, T: PartialEq>(old: &'a [Entry<T>], new: &'a [Entry<T>]) -> Vec<&'a Entry<T>> {
     let key = |entry: &'a Entry<T>| (&entry.meta.namespace, &entry.meta.name);
-    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let by_name = |entries: &'a [Entry<T>]| {
+        let mut entries: Vec<&Entry<T>> = entries.iter().collect();
+        entries.sort_by(|one, other| key(one).cmp(&key(other)));
+        entries.into_iter().peekable()
+    };
+    let (mut old, mut new) = (by_name(old), by_name(new));
     let mut found = Vec::new();
     loop {
         match (old.peek(), new.peek()) {

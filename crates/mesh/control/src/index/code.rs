@@ -67,6 +67,11 @@ pub(super) const UNVERIFIED_DESTINATION: Code = Code::new(
     "NoServerCertificateVerificationDestinationLevel",
     "a DestinationRule has TLS whose server is believed unseen",
 );
+pub(super) const UNVERIFIED_PORT: Code = Code::new(
+    "IST0129",
+    "NoServerCertificateVerificationPortLevel",
+    "a DestinationRule has TLS at a port whose server is believed unseen",
+);
 pub(super) const UNREACHABLE_RULE: Code = Code::new(
     "IST0130",
     "VirtualServiceUnreachableRule",
@@ -97,6 +102,11 @@ pub(super) const EXTERNAL_PORT_NAME: Code = Code::new(
     "ExternalNameServiceTypeInvalidPortName",
     "a port of an ExternalName service does not say what is spoken",
 );
+pub(super) const TELEMETRY_WITHOUT_PROVIDER: Code = Code::new(
+    "IST0157",
+    "InvalidTelemetryProvider",
+    "a Telemetry asks for access logs and neither it nor the mesh says where they go",
+);
 pub(super) const CONFLICTING_TELEMETRIES: Code = Code::new(
     "IST0159",
     "ConflictingTelemetryWorkloadSelectors",
@@ -107,6 +117,11 @@ pub(super) const SEVERAL_TELEMETRIES: Code = Code::new(
     "MultipleTelemetriesWithoutWorkloadSelectors",
     "two Telemetries of a namespace are for all of it",
 );
+pub(super) const INVALID_CREDENTIAL: Code = Code::new(
+    "IST0161",
+    "InvalidGatewayCredential",
+    "the Secret that a Gateway names has no certificate with its key",
+);
 pub(super) const GATEWAY_PORT: Code = Code::new(
     "IST0162",
     "GatewayPortNotDefinedOnService",
@@ -114,6 +129,11 @@ pub(super) const GATEWAY_PORT: Code = Code::new(
 );
 pub(super) const INEFFECTIVE_POLICY: Code =
     Code::new("IST0167", "IneffectivePolicy", "a policy has no effect");
+pub(super) const NEGATIVE_CONDITION: Code = Code::new(
+    "IST0171",
+    "NegativeConditionStatus",
+    "a condition in the status of a resource of Gateway API is False",
+);
 pub(super) const SUBSET_WITHOUT_WORKLOADS: Code = Code::new(
     "IST0173",
     "DestinationRuleSubsetNotSelectPods",
@@ -144,6 +164,16 @@ pub(super) const WITHOUT_EFFECT: Code = Code::new(
     "PER0104",
     "ResourceWithoutEffect",
     "a resource is read and changes nothing",
+);
+pub(super) const LIMITED_ROUTE_UNKNOWN: Code = Code::new(
+    "PER0105",
+    "LimitedRouteUnknown",
+    "the rate of a route is limited that does not exist",
+);
+pub(super) const NO_AUTHORITY: Code = Code::new(
+    "PER0106",
+    "MutualTlsWithoutAuthority",
+    "a policy asks for mutual TLS, and proxies have no certificates",
 );
 pub(super) const TRACING_UNREACHABLE: Code = Code::new(
     "PER0201",
@@ -186,16 +216,20 @@ pub const CODES: &[Code] = &[
     PORT_NAME,
     NO_WORKLOADS,
     UNVERIFIED_DESTINATION,
+    UNVERIFIED_PORT,
     UNREACHABLE_RULE,
     INEFFECTIVE_MATCH,
     HOST_NOT_IN_GATEWAY,
     ADDRESSES_REQUIRED,
     CONFLICTING_GATEWAYS,
     EXTERNAL_PORT_NAME,
+    TELEMETRY_WITHOUT_PROVIDER,
     CONFLICTING_TELEMETRIES,
     SEVERAL_TELEMETRIES,
+    INVALID_CREDENTIAL,
     GATEWAY_PORT,
     INEFFECTIVE_POLICY,
+    NEGATIVE_CONDITION,
     SUBSET_WITHOUT_WORKLOADS,
     UNKNOWN_RULE_HOST,
     OTHER,
@@ -203,6 +237,8 @@ pub const CODES: &[Code] = &[
     DUPLICATE_HOST,
     SERVICE_WITHOUT_WORKLOADS,
     WITHOUT_EFFECT,
+    LIMITED_ROUTE_UNKNOWN,
+    NO_AUTHORITY,
     TRACING_UNREACHABLE,
     TRACING_WITHOUT_PROVIDER,
     SAMPLING_OFF,

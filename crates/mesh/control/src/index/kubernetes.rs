@@ -33,6 +33,36 @@ pub(super) fn without_effect(meta: &Meta) -> Problem {
     problem.code(code::WITHOUT_EFFECT)
 }
 
+/// A resource of a kind that the mesh makes nothing of: of Istio's own that is hardly what was meant.
+pub(super) fn other(kind: &str, meta: &Meta) -> Problem {
+    let (reason, is_of_istio) = match kind {
+        "EnvoyFilter" => (
+            "proxies are told what Istio's other resources say: for limits of rates see docs/quota.md",
+            true,
+        ),
+        "WasmPlugin" => ("proxies run no WebAssembly", true),
+        "WorkloadGroup" => (
+            "no workload registers itself: describe each as a WorkloadEntry",
+            true,
+        ),
+        "ProxyConfig" => (
+            "say it for all proxies in `defaultConfig` of the mesh configuration, or to a proxy by its flags",
+            true,
+        ),
+        _ => ("it is there for others than the mesh", false),
+    };
+    let message = format!(
+        "{kind} {}/{} is read, and has no effect: {reason}",
+        meta.namespace, meta.name
+    );
+    let source = &meta.source;
+    let problem = match is_of_istio {
+        true => Problem::warning(source, source.position, message),
+        false => Problem::info(source, source.position, message),
+    };
+    problem.code(code::WITHOUT_EFFECT)
+}
+
 impl Objects {
     /// The services, with the workloads behind them.
     pub(super) fn services(&self, workloads: &[Entry<WorkloadEntry>]) -> Vec<Service> {

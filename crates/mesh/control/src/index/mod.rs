@@ -18,6 +18,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use periplus_resources::{
     AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Labels,
@@ -79,6 +80,8 @@ pub struct Index {
     has_authority: bool,
     /// By what clients are told apart.
     asked: Asked,
+    /// The authority's lists of revoked certificates, in PEM.
+    revoked: Arc<str>,
     problems: Vec<Problem>,
 }
 
@@ -110,6 +113,11 @@ impl Index {
         let mut unique: BTreeMap<(Kind, &str, &str), &Resource> = BTreeMap::new();
         for &resource in &resources {
             let meta = &resource.meta;
+            if let Spec::Other(kind) = &resource.spec {
+                // Of several with one name each says for itself that it does nothing.
+                index.problems.push(kubernetes::other(kind, meta));
+                continue;
+            }
             let key = (meta.kind, meta.namespace.as_str(), meta.name.as_str());
             match unique.get(&key) {
                 Some(first) => index.problems.push(Problem::error(
@@ -169,9 +177,18 @@ impl Index {
                 Spec::Secret(spec) => index.secrets.add(Entry { meta, spec }),
                 Spec::Ingress(spec) => of_api.ingresses.push(Entry { meta, spec }),
                 Spec::Deployment => index.problems.push(kubernetes::without_effect(&meta)),
+                Spec::Other(_) => {}
             }
         }
-        (index.peer_authentications).sort_by_cached_key(|entry| gateway_api::age(&entry.meta));
+        // As in Istio, the oldest counts where several could.
+        by_age(&mut index.virtual_services);
+        by_age(&mut index.destination_rules);
+        by_age(&mut index.gateways);
+        by_age(&mut index.sidecars);
+        // Those of a namespace stand together.
+        (index.sidecars).sort_by(|one, other| one.meta.namespace.cmp(&other.meta.namespace));
+        by_age(&mut index.telemetries);
+        by_age(&mut index.peer_authentications);
         let routed = index.virtual_services.iter().enumerate();
         let routed = routed.flat_map(|(at, one)| one.spec.hosts.iter().map(move |host| (at, host)));
         index.routed = routed.collect();
@@ -218,6 +235,7 @@ impl Index {
             checks::check_annotations(&resource.meta, &mut index.problems);
         }
         let metas = resources.iter().map(|resource| &resource.meta);
+        let metas = metas.filter(|meta| meta.kind != Kind::Other);
         problem::attribute(&mut index.problems, metas);
         index
     }
@@ -366,4 +384,9 @@ impl Index {
             .or_else(|| in_namespace(&proxy.namespace, false))
             .or_else(|| in_namespace(&self.mesh.root_namespace, false))
     }
+}
+
+/// The oldest first; where nobody has dated them, by namespace and name.
+fn by_age<T>(entries: &mut [Entry<T>]) {
+    entries.sort_by_cached_key(|entry| gateway_api::age(&entry.meta));
 }

@@ -1,5 +1,7 @@
 //! What PeerAuthentications ask of those that connect to a workload.
 
+use std::sync::Arc;
+
 use periplus_resources::{ClientTls, Labels, Meta, MutualTls, PeerAuthentication};
 
 use super::{Entry, Index, Problem, code};
@@ -9,6 +11,20 @@ const NO_AUTHORITY: &str = "this control plane has no certificate authority, so 
                             certificates: start it with --identity-dir DIR";
 
 impl Index {
+    /// The same with these lists of certificates, in PEM, that nobody is to believe any more.
+    #[must_use]
+    pub fn revoking(self, lists: Arc<str>) -> Self {
+        Self {
+            revoked: lists,
+            ..self
+        }
+    }
+
+    /// The lists of certificates that nobody is to believe, in PEM; empty if there are none.
+    pub(crate) fn revoked(&self) -> &Arc<str> {
+        &self.revoked
+    }
+
     /// Whether proxies have certificates of this control plane's authority.
     pub(crate) fn has_authority(&self) -> bool {
         self.has_authority
@@ -65,23 +81,23 @@ impl Index {
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     for entry in &index.peer_authentications {
         let source = &entry.meta.source;
-        let mut complain = |message: String| {
-            let problem = Problem::error(source, source.position, message);
-            problems.push(problem.code(code::INEFFECTIVE_POLICY));
-        };
         let asks = |mode: Option<MutualTls>| mode == Some(MutualTls::Strict);
         let spec = &entry.spec;
         if !index.has_authority && (asks(spec.mode) || spec.ports.values().any(|it| asks(*it))) {
-            complain(format!("{} has no effect: {NO_AUTHORITY}", entry.meta));
+            let message = format!("{} has no effect: {NO_AUTHORITY}", entry.meta);
+            let problem = Problem::error(source, source.position, message);
+            problems.push(problem.code(code::NO_AUTHORITY));
         }
         let first = index.peer_authentication_of(&entry.meta.namespace);
         if let Some(first) = first.filter(|_| spec.selector.is_empty())
             && first.meta.name != entry.meta.name
         {
-            complain(format!(
+            let message = format!(
                 "{} is for all of namespace {} too, and older or first by name: {} has no effect, give it a selector or remove it",
                 first.meta, entry.meta.namespace, entry.meta
-            ));
+            );
+            let problem = Problem::warning(source, source.position, message);
+            problems.push(problem.code(code::INEFFECTIVE_POLICY));
         }
     }
     for entry in index.destination_rules() {
@@ -95,7 +111,7 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
                 entry.meta
             );
             let problem = Problem::error(source, source.position, message);
-            problems.push(problem.code(code::INEFFECTIVE_POLICY));
+            problems.push(problem.code(code::NO_AUTHORITY));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Rules that can be told from each other by what a proxy runs on.
 
+use std::collections::HashMap;
+
 use periplus_resources::{Meta, VirtualService};
 
 use super::{Entry, Index};
@@ -19,14 +21,29 @@ impl Index {
     pub fn name_rules(&mut self) -> Vec<RuleAt> {
         let mut rules = Vec::new();
         let lowered = self.gateway_api.rules.iter_mut();
+        let mut named: HashMap<String, Vec<String>> = HashMap::new();
         for entry in self.virtual_services.iter_mut().chain(lowered) {
-            name_rules(entry, &mut rules);
+            name_rules(entry, &mut rules, &mut named);
+        }
+        let limits = self.mesh.limits.iter_mut();
+        for limit in limits.flat_map(|provider| &mut provider.limits) {
+            let own = limit.routes.iter();
+            let new = own.filter_map(|name| named.get(name)).flatten();
+            let new: Vec<_> = new.cloned().collect();
+            // Without any it would be about all of them.
+            if !new.is_empty() {
+                limit.routes = new;
+            }
         }
         rules
     }
 }
 
-fn name_rules(entry: &mut Entry<VirtualService>, rules: &mut Vec<RuleAt>) {
+fn name_rules(
+    entry: &mut Entry<VirtualService>,
+    rules: &mut Vec<RuleAt>,
+    named: &mut HashMap<String, Vec<String>>,
+) {
     let mut name = |line| {
         let name = format!("@{}", rules.len());
         rules.push(RuleAt {
@@ -36,7 +53,9 @@ fn name_rules(entry: &mut Entry<VirtualService>, rules: &mut Vec<RuleAt>) {
         name
     };
     for rule in &mut entry.spec.http {
-        rule.name = name(rule.at.0.line);
+        let new = name(rule.at.0.line);
+        let old = std::mem::replace(&mut rule.name, new.clone());
+        named.entry(old).or_default().push(new);
         for condition in &mut rule.matches {
             condition.name.clear();
         }

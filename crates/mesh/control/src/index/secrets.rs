@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use periplus_identity::{PairError, check_authorities, check_pair};
+use periplus_identity::{PairError, check_authorities, check_pair, check_revocation_lists};
 use periplus_resources::{Meta, Private, Secret, did_you_mean};
 
 use super::{Entry, Index, Problem};
@@ -21,6 +21,7 @@ struct Known {
     spec: Secret,
     broken_pair: Option<String>,
     broken_authorities: Option<String>,
+    broken_lists: Option<String>,
 }
 
 impl Secrets {
@@ -39,12 +40,15 @@ impl Secrets {
         let pair = pair.and_then(|(chain, key)| check_pair(chain, key.expose()).err());
         let authorities = spec.authorities.as_ref();
         let authorities = authorities.and_then(|pem| check_authorities(pem).err());
+        let lists = spec.revoked.as_ref();
+        let lists = lists.and_then(|pem| check_revocation_lists(pem).err());
         let name = (meta.namespace.clone(), meta.name.clone());
         let known = Known {
             meta,
             spec,
             broken_pair: pair.map(text),
             broken_authorities: authorities.map(text),
+            broken_lists: lists.map(text),
         };
         self.0.insert(name, known);
     }
@@ -69,19 +73,31 @@ impl Secrets {
         })
     }
 
-    /// The authorities that a Secret names: those of the one with its name and `-cacert`, else its own.
+    /// The authorities that a Secret names, and the lists of what they have revoked: those of the one with its name and
+    /// `-cacert`, else its own.
     ///
     /// # Errors
     ///
     /// Why there are none.
-    pub(crate) fn authorities(&self, namespace: &str, name: &str) -> Result<&str, String> {
+    pub(crate) fn authorities(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(&str, Option<&str>), String> {
         let beside = self.find(namespace, &format!("{name}{AUTHORITIES}"));
         let known = beside.or_else(|_| self.find(namespace, name))?;
         if let Some(reason) = &known.broken_authorities {
             return Err(known.says(&format!("`ca.crt`: {reason}")));
         }
+        // Without them somebody would get in who must not.
+        if let Some(reason) = &known.broken_lists {
+            return Err(known.says(&format!("`ca.crl`: {reason}")));
+        }
         let pem = known.spec.authorities.as_deref();
-        pem.ok_or_else(|| known.says("it has no certificates of authorities: expected `ca.crt`"))
+        let pem = pem.ok_or_else(|| {
+            known.says("it has no certificates of authorities: expected `ca.crt`")
+        })?;
+        Ok((pem, known.spec.revoked.as_deref()))
     }
 
     /// The namespaces that have a Secret of this name, or one with the authorities for it.
@@ -96,16 +112,14 @@ impl Secrets {
     pub(super) fn check(&self, problems: &mut Vec<Problem>) {
         for known in self.0.values() {
             let Known { meta, spec, .. } = known;
-            let reasons = [&known.broken_pair, &known.broken_authorities];
+            let reasons = [
+                &known.broken_pair,
+                &known.broken_authorities,
+                &known.broken_lists,
+            ];
             for reason in reasons.into_iter().flatten() {
                 let message = format!("{meta} cannot be used: {reason}");
                 problems.push(Problem::error(&meta.source, spec.at.0, message));
-            }
-            if spec.has_revoked {
-                let message = format!(
-                    "{meta}: `ca.crl` is not read: certificates that it revokes are taken all the same"
-                );
-                problems.push(Problem::warning(&meta.source, spec.at.0, message));
             }
         }
     }

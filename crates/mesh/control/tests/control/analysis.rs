@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use periplus_control::Described;
+use periplus_control::{Described, Problem, Severity};
 use periplus_resources::parse_mesh_config;
 
 use crate::support::{MESH_CONFIG, Plan, networking};
 
 /// Bookinfo with its gateway and subsets, and this besides.
-fn analysed(more: &str, mesh: &str) -> Vec<String> {
+fn problems(more: &str, mesh: &str) -> Vec<Problem> {
     let mut described = Described::default();
     for (name, text) in Plan::fixed().files() {
         described.add(name, &text);
@@ -18,9 +18,13 @@ fn analysed(more: &str, mesh: &str) -> Vec<String> {
     }
     described.add("more.yaml", more);
     described.mesh = parse_mesh_config("mesh.yaml", mesh).expect("a good mesh configuration");
-    let (_, problems) = described.analyse();
-    let line = |problem: &periplus_control::Problem| format!("{} {problem}", problem.code.id);
-    problems.iter().map(line).collect()
+    described.analyse().1
+}
+
+/// Their codes, and what they say.
+fn analysed(more: &str, mesh: &str) -> Vec<String> {
+    let line = |problem: &Problem| format!("{} {problem}", problem.code.id);
+    problems(more, mesh).iter().map(line).collect()
 }
 
 /// A resource in one line.
@@ -293,6 +297,11 @@ fn each_mistake_is_found_with_its_code() {
             &["IST0160"],
         ),
         (
+            "access logs that go nowhere",
+            resource("Telemetry", "mine", "{accessLogging: [{filter: {expression: response.code >= 400}}]}"),
+            &["IST0157"],
+        ),
+        (
             "a Gateway on a port that its Service lacks",
             gateway("mine", "a.example", 8443),
             &["IST0162"],
@@ -301,6 +310,30 @@ fn each_mistake_is_found_with_its_code() {
             "two PeerAuthentications for all",
             two("PeerAuthentication", "{mtls: {mode: STRICT}}"),
             &["IST0167"],
+        ),
+        (
+            "a Secret without a certificate",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: shop}\nstringData: {tls.crt: a, tls.key: b}\n---\n".to_owned()
+                + &resource(
+                    "Gateway",
+                    "mine",
+                    "{selector: {shop: none}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.example], tls: {mode: SIMPLE, credentialName: shop}}]}",
+                ),
+            &["PER0001", "IST0161"],
+        ),
+        (
+            "a route of Gateway API to nobody",
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: mine}\nspec: {parentRefs: [{name: nobody}], rules: [{backendRefs: [{name: reviews, port: 9080}]}]}\n---\n".to_owned(),
+            &["IST0171"],
+        ),
+        (
+            "a server that is believed unseen, at one port",
+            resource(
+                "DestinationRule",
+                "mine",
+                "{host: details, trafficPolicy: {portLevelSettings: [{port: {number: 9080}, tls: {mode: SIMPLE, insecureSkipVerify: true}}]}}",
+            ),
+            &["IST0129"],
         ),
         (
             "a subset without workloads",
@@ -341,6 +374,11 @@ fn each_mistake_is_found_with_its_code() {
             &["PER0104"],
         ),
         (
+            "an EnvoyFilter, a WasmPlugin, and what is no part of a mesh, in a List",
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: networking.istio.io/v1alpha3\n  kind: EnvoyFilter\n  metadata: {name: x}\n  spec: {anything: [1]}\n- apiVersion: extensions.istio.io/v1alpha1\n  kind: WasmPlugin\n  metadata: {name: x}\n- apiVersion: apps/v1\n  kind: StatefulSet\n  metadata: {name: x}\n- apiVersion: rbac.authorization.k8s.io/v1\n  kind: ClusterRole\n  metadata: {name: 'system:x'}\n".into(),
+            &["PER0104"; 4],
+        ),
+        (
             "sampling of nothing",
             resource(
                 "Telemetry",
@@ -358,6 +396,50 @@ fn each_mistake_is_found_with_its_code() {
             .collect();
         assert_eq!(codes, *expected, "{name}: {found:#?}");
     }
+}
+
+/// What `istioctl install` writes as the ConfigMap `istio`.
+#[test]
+fn the_mesh_configuration_of_a_stock_istio_is_taken() {
+    const STOCK: &str = "accessLogFile: /dev/stdout
+defaultConfig:
+  discoveryAddress: istiod.istio-system.svc:15012
+  proxyMetadata: {}
+  terminationDrainDuration: 5s
+  tracing: {}
+defaultProviders: {metrics: [prometheus]}
+enablePrometheusMerge: true
+extensionProviders:
+- {name: otel, envoyOtelAls: {service: opentelemetry-collector.observability.svc.cluster.local, port: 4317}}
+- {name: skywalking, skywalking: {service: tracing.istio-system.svc.cluster.local, port: 11800}}
+ingressControllerMode: STRICT
+ingressSelector: ingressgateway
+rootNamespace: istio-system
+trustDomain: cluster.local
+";
+    let found = problems("", STOCK);
+    assert!(
+        found.iter().all(|one| one.code.id == "PER0104"),
+        "{found:#?}"
+    );
+    let lines: Vec<_> = found
+        .iter()
+        .map(|one| one.diagnostic.position.line)
+        .collect();
+    assert_eq!(lines, [3, 4, 5, 8, 10, 11, 12, 13], "{found:#?}");
+}
+
+#[test]
+fn a_policy_behind_another_is_a_warning_as_in_istio() {
+    let permissive = |name| resource("PeerAuthentication", name, "{mtls: {mode: PERMISSIVE}}");
+    let found = problems(&(permissive("one") + &permissive("two")), MESH_CONFIG);
+    let [problem] = found.as_slice() else {
+        panic!("{found:#?}");
+    };
+    assert_eq!(
+        (problem.code.id, problem.severity),
+        ("IST0167", Severity::Warning)
+    );
 }
 
 #[test]

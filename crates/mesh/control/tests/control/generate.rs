@@ -836,6 +836,7 @@ spec:
         ipBlocks: [10.0.0.0/8, 192.0.2.1]
         notRemoteIpBlocks: ['2001:db8::/32']
     - source: {serviceAccounts: [reviews, shop/reviews]}
+    - source: {trustDomains: [td, '*.example', 'a-*', '*'], notTrustDomains: [cluster.local]}
     to:
     - operation:
         methods: [GET, 'P*']
@@ -852,6 +853,7 @@ spec:
     - {key: destination.ip, values: [127.0.0.1]}
     - {key: connection.sni, values: ['*.example']}
     - {key: source.serviceAccount, values: [default/reviews]}
+    - {key: source.trustDomain, values: [cluster.local], notValues: ['*.test']}
 ---
 apiVersion: security.istio.io/v1beta1
 kind: AuthorizationPolicy

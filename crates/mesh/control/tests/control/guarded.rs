@@ -85,6 +85,7 @@ impl World {
                 source: CertificateSource::Own,
                 lifetimes,
                 rotation: Rotation::new(HOUR * 20, HOUR),
+                issuers: Vec::new(),
             }),
             directories: vec![resources],
             mesh_config: None,

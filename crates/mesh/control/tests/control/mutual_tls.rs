@@ -116,6 +116,40 @@ fn the_narrowest_policy_counts() {
     }
 }
 
+#[test]
+fn connections_to_an_ingress_of_tcp_are_passed_on_as_they_are() {
+    let database = |mode: &str, protocol: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: db}}\nspec:\n  \
+             workloadSelector: {{labels: {{app: db}}}}\n  ingress:\n  - port: {{number: 3306, protocol: {protocol}, name: db}}\n    \
+             bind: 127.0.0.1\n    captureMode: NONE\n    defaultEndpoint: 127.0.0.1:3307\n"
+        ) + &peer(
+            "default",
+            "istio-system",
+            &format!("{{mtls: {{mode: {mode}}}}}"),
+        ) + "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: db}\nspec: {}\n"
+    };
+    let id = "sidecar~127.0.0.1~db-v1.default~default.svc.cluster.local";
+    let db = node(id, "db.default", "default", &[("app", "db")]);
+    for (mode, protocol, ends, count) in [
+        ("DISABLE", "TCP", ["rbac", "tcp_proxy"], 1),
+        ("PERMISSIVE", "MYSQL", ["rbac", "tcp_proxy"], 3),
+        ("STRICT", "TLS", ["rbac", "tcp_proxy"], 1),
+        ("STRICT", "HTTP", ["http_connection_manager"; 2], 1),
+    ] {
+        let index = certified(&database(mode, protocol), MeshConfig::default());
+        let made = made(&index, &db);
+        let chains = &made.listeners[0].filter_chains;
+        assert_eq!(chains.len(), count, "{mode} {protocol}");
+        for chain in chains {
+            let names = [chain.filters.first(), chain.filters.last()];
+            let names = names.map(|filter| filter.map(|filter| filter.name.as_str()));
+            let expected = ends.map(|name| format!("envoy.filters.network.{name}"));
+            assert_eq!(names, expected.each_ref().map(|name| Some(name.as_str())));
+        }
+    }
+}
+
 fn socket(socket: &TransportSocket) -> UpstreamTlsContext {
     let Some(transport_socket::ConfigType::TypedConfig(config)) = &socket.config_type else {
         panic!("{socket:?}");

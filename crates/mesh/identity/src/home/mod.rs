@@ -71,10 +71,10 @@ pub enum HomeError {
         /// Where.
         directory: PathBuf,
     },
-    /// Somebody counts on what is not done.
+    /// New roots would come without lists of their own.
     #[error(
-        "{directory} has ca-crl.pem, but revoked certificates are not looked up: remove it, and let certificates end \
-         early (--workload-cert-ttl, --max-workload-cert-ttl)"
+        "{directory} has ca-crl.pem, but its root replaces itself: remove it, or plug an authority in that can revoke \
+         (--cacerts)"
     )]
     Revoked {
         /// Where.
@@ -127,6 +127,10 @@ impl Home {
         rotation: Option<Rotation>,
     ) -> Result<Self, HomeError> {
         let material = match rotation {
+            Some(_) if directory.join(REVOKED).exists() => {
+                let directory = directory.to_owned();
+                return Err(HomeError::Revoked { directory });
+            }
             Some(_) => read(directory),
             None => read_plugged_in(directory),
         }?;
@@ -252,10 +256,6 @@ fn cannot_sign(directory: &Path, source: AuthorityError) -> HomeError {
 fn read_plugged_in(directory: &Path) -> Result<Material, HomeError> {
     const END: &str = "-----END CERTIFICATE-----";
     let there = |name: &str| directory.join(name).exists();
-    if there(REVOKED) {
-        let directory = directory.to_owned();
-        return Err(HomeError::Revoked { directory });
-    }
     match (there(TLS_CERTIFICATE), there(CERTIFICATE)) {
         (false, _) => return read(directory),
         (true, true) => {
@@ -271,6 +271,7 @@ fn read_plugged_in(directory: &Path) -> Result<Material, HomeError> {
         key: secret(directory, TLS_KEY)?,
         roots: text(directory, TLS_ROOTS)?,
         chain,
+        revoked: optional(directory, REVOKED)?,
     })
 }
 
@@ -286,6 +287,15 @@ fn text(directory: &Path, name: &'static str) -> Result<String, HomeError> {
     }
 }
 
+/// Empty if it is not there.
+fn optional(directory: &Path, name: &str) -> Result<String, HomeError> {
+    let path = directory.join(name);
+    Ok(match path.exists() {
+        true => private::read(&path, MAX_FILE_BYTES)?,
+        false => String::new(),
+    })
+}
+
 /// It is missed by its name before its mode is asked for.
 fn secret(directory: &Path, name: &'static str) -> Result<String, HomeError> {
     text(directory, name)?;
@@ -293,15 +303,12 @@ fn secret(directory: &Path, name: &'static str) -> Result<String, HomeError> {
 }
 
 fn read(directory: &Path) -> Result<Material, HomeError> {
-    let chain = directory.join(CHAIN);
     Ok(Material {
         certificate: text(directory, CERTIFICATE)?,
         key: secret(directory, KEY)?,
-        chain: match chain.exists() {
-            true => private::read(&chain, MAX_FILE_BYTES)?,
-            false => String::new(),
-        },
+        chain: optional(directory, CHAIN)?,
         roots: text(directory, ROOTS)?,
+        revoked: optional(directory, REVOKED)?,
     })
 }
 
@@ -329,6 +336,11 @@ fn write_changed(directory: &Path, before: &Material, now: &Material) -> Result<
 mod tests {
     use super::*;
     use std::fs;
+
+    use rcgen::{
+        CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams,
+        SerialNumber,
+    };
 
     use self::rotation::TEN_YEARS;
 
@@ -391,6 +403,37 @@ mod tests {
         }
     }
 
+    /// A list of an authority with these serial numbers.
+    fn revocation_list(material: &Material, serials: &[u64]) -> String {
+        let key = KeyPair::from_pem(&material.key).unwrap();
+        let issuer = Issuer::from_ca_cert_pem(&material.certificate, key).unwrap();
+        let now = time::OffsetDateTime::now_utc();
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now - Duration::from_secs(60),
+            next_update: now + Duration::from_secs(3600),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&issuer).unwrap().pem().unwrap()
+    }
+
+    #[test]
+    fn a_root_that_replaces_itself_has_no_lists() {
+        let directory = tempfile::tempdir().unwrap();
+        Home::own(directory.path(), "cluster.local", rotation()).unwrap();
+        private::write(&directory.path().join(REVOKED), "").unwrap();
+        let error = Home::own(directory.path(), "cluster.local", rotation()).unwrap_err();
+        assert!(error.to_string().contains("replaces itself"), "{error}");
+    }
+
     #[test]
     fn the_names_of_what_is_plugged_in() {
         let made = Material::self_signed("cluster.local", TEN_YEARS, SystemTime::now()).unwrap();
@@ -405,18 +448,24 @@ mod tests {
             (TLS_KEY, &made.key),
             (TLS_ROOTS, &made.roots),
         ];
-        let revoked = (REVOKED, &made.roots);
+        let empty = (REVOKED, &made.roots);
+        let list = revocation_list(&made, &[]);
+        let revoked = (REVOKED, &list);
+        let strange = revocation_list(&other, &[]);
+        let strange = (REVOKED, &strange);
         let foreign = (TLS_KEY, &other.key);
         for (files, refused) in [
             (pem.to_vec(), None),
             (tls.to_vec(), None),
+            ([&pem[..], &[revoked]].concat(), None),
+            ([&tls[..], &[revoked]].concat(), None),
             (
-                [&pem[..], &[revoked]].concat(),
-                Some("has ca-crl.pem, but revoked"),
+                [&pem[..], &[empty]].concat(),
+                Some("ca-crl.pem: it has no list of revoked certificates"),
             ),
             (
-                [&tls[..], &[revoked]].concat(),
-                Some("has ca-crl.pem, but revoked"),
+                [&tls[..], &[strange]].concat(),
+                Some("with ca-crl.pem nobody would be believed"),
             ),
             ([&pem[..], &tls[..1]].concat(), Some("remove one of them")),
             (tls[..2].to_vec(), Some("has no ca.crt")),
@@ -436,7 +485,8 @@ mod tests {
             match (opened, refused) {
                 (Ok(_), None) => {}
                 (Err(error), Some(expected)) => {
-                    assert!(error.to_string().contains(expected), "{names:?}: {error}");
+                    let error = crate::with_causes(&error);
+                    assert!(error.contains(expected), "{names:?}: {error}");
                 }
                 (opened, _) => panic!("{names:?}: {opened:?}"),
             }

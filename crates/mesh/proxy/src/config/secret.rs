@@ -13,13 +13,14 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use super::check::{At, Refused, ignored, nothing_else};
 use super::data::{self, Data};
 use super::matcher;
-use crate::tls::{Certificate, Identity, SanKind, SanMatch, Validation};
+use crate::tls::{Certificate, Identity, Revoked, SanKind, SanMatch, Validation};
 
 /// A checked secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +40,8 @@ pub(crate) struct CertificateSpec {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ValidationSpec {
     trusted_ca: Option<Data>,
+    /// `crl`, and whether it is asked about a peer's own certificate only.
+    revoked: Option<(Data, bool)>,
     sans: Vec<SanMatch>,
     hashes: Vec<[u8; 32]>,
     keys: Vec<[u8; 32]>,
@@ -88,6 +91,11 @@ pub(super) fn validation(
         Some(source) => Some(data::compile(Some(source), &at.field("trusted_ca"))?),
         None => None,
     };
+    let only_leaf = std::mem::take(&mut given.only_verify_leaf_cert_crl);
+    let revoked = match given.crl.take() {
+        Some(source) => Some((data::compile(Some(source), &at.field("crl"))?, only_leaf)),
+        None => None,
+    };
     let mut sans = Vec::new();
     let at_sans = &at.field("match_typed_subject_alt_names");
     for (index, san) in std::mem::take(&mut given.match_typed_subject_alt_names)
@@ -115,6 +123,7 @@ pub(super) fn validation(
     };
     let spec = ValidationSpec {
         trusted_ca,
+        revoked,
         sans,
         hashes: digests(
             std::mem::take(&mut given.verify_certificate_hash),
@@ -239,8 +248,19 @@ impl ValidationSpec {
                 Some(roots)
             }
         };
+        let revoked = match &self.revoked {
+            None => None,
+            Some((data, only_leaf)) => {
+                let lists = data.load().and_then(|pem| revocation_lists(&pem));
+                Some(Revoked {
+                    lists: lists.map_err(|error| at.field("crl").refuse(error))?.into(),
+                    only_leaf: *only_leaf,
+                })
+            }
+        };
         Ok(Validation {
             trusted,
+            revoked,
             sans: self.sans.clone(),
             hashes: self.hashes.clone(),
             keys: self.keys.clone(),
@@ -255,7 +275,25 @@ impl ValidationSpec {
     }
 
     pub(super) fn files(&self) -> impl Iterator<Item = &String> {
-        self.trusted_ca.iter().filter_map(Data::file)
+        let revoked = self.revoked.iter().map(|(data, _)| data);
+        self.trusted_ca.iter().chain(revoked).filter_map(Data::file)
+    }
+}
+
+/// At least one list of revoked certificates in PEM.
+fn revocation_lists(pem: &[u8]) -> Result<Vec<CertRevocationList<'static>>, String> {
+    let list = |der: Result<CertificateRevocationListDer<'_>, _>| {
+        let der = der.map_err(|error| format!("it is not valid PEM: {error}"))?;
+        let list = OwnedCertRevocationList::from_der(&der);
+        let list = list.map_err(|error| format!("a list is not usable: {error}"))?;
+        Ok(list.into())
+    };
+    let lists = CertificateRevocationListDer::pem_slice_iter(pem).map(list);
+    match lists.collect::<Result<Vec<_>, String>>() {
+        Ok(lists) if lists.is_empty() => {
+            Err("it has no list of revoked certificates in PEM".to_owned())
+        }
+        other => other,
     }
 }
 

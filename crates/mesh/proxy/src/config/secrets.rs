@@ -229,6 +229,7 @@ impl Material {
         for source in &self.validation {
             let part = secrets.validation(source)?;
             whole.trusted = part.trusted.or(whole.trusted);
+            whole.revoked = part.revoked.or(whole.revoked);
             whole.sans.extend(part.sans);
             whole.hashes.extend(part.hashes);
             whole.keys.extend(part.keys);

@@ -81,8 +81,8 @@ pub enum Besides {
     Faults,
     /// Pages of other origins are answered.
     Cors,
-    /// Its rate is limited.
-    Limit,
+    /// Its rate is limited: how the limit is counted.
+    Limit(String),
     /// A service counts it: the domain that it counts it in.
     Quota(String),
     /// A client's session stays with its endpoint.

@@ -15,4 +15,4 @@ pub use self::context::{ClientTls, ServerTls};
 pub(crate) use self::handshake::{Secured, check_resumed, reason};
 pub(crate) use self::layer::TlsLayer;
 pub(crate) use self::san::{SanKind, SanMatch};
-pub(crate) use self::verify::Validation;
+pub(crate) use self::verify::{Revoked, Validation};

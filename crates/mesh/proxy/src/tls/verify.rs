@@ -14,7 +14,10 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 use thiserror::Error as ThisError;
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
+    RevocationOptionsBuilder,
+};
 
 use super::certificate::sha256;
 use crate::tls::Certificate;
@@ -25,6 +28,8 @@ use crate::tls::san::SanMatch;
 pub(crate) struct Validation {
     /// The roots; without them any certificate is taken.
     pub(crate) trusted: Option<Vec<CertificateDer<'static>>>,
+    /// Whom their issuers take back: of each issuer below a root there must be a list then.
+    pub(crate) revoked: Option<Revoked>,
     /// One of them must hold, if there is any.
     pub(crate) sans: Vec<SanMatch>,
     /// SHA-256 of the certificate: one of them, if there is any.
@@ -50,6 +55,15 @@ impl Validation {
             || !self.hashes.is_empty()
             || !self.keys.is_empty()
     }
+}
+
+/// Lists of revoked certificates: `crl`.
+#[derive(Clone, Debug)]
+pub(crate) struct Revoked {
+    /// At least one.
+    pub(crate) lists: Arc<[CertRevocationList<'static>]>,
+    /// `only_verify_leaf_cert_crl`: nobody asks whether those between a peer's certificate and a root are revoked.
+    pub(crate) only_leaf: bool,
 }
 
 /// What a peer's certificate lacks, besides a chain to a root.
@@ -108,6 +122,19 @@ impl Verifier {
         let wanted = &self.validation;
         if wanted.checks_chain() {
             let parsed = EndEntityCert::try_from(leaf).map_err(chain_error)?;
+            let revoked = wanted.revoked.as_ref();
+            let lists: Vec<_> = revoked.iter().flat_map(|one| one.lists.iter()).collect();
+            let options = revoked.map(|revoked| {
+                let builder = RevocationOptionsBuilder::new(&lists);
+                let builder = builder.expect("there is a list");
+                builder
+                    .with_depth(match revoked.only_leaf {
+                        true => RevocationCheckDepth::EndEntity,
+                        false => RevocationCheckDepth::Chain,
+                    })
+                    .with_expiration_policy(ExpirationPolicy::Enforce)
+                    .build()
+            });
             parsed
                 .verify_for_usage(
                     self.algorithms.all,
@@ -115,7 +142,7 @@ impl Verifier {
                     others,
                     now,
                     usage,
-                    None,
+                    options,
                     None,
                 )
                 .map_err(chain_error)?;
@@ -155,6 +182,9 @@ fn chain_error(error: webpki::Error) -> Error {
         E::UnknownIssuer => CertificateError::UnknownIssuer,
         E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        E::CertRevoked => CertificateError::Revoked,
+        E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        E::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
         E::BadDer => CertificateError::BadEncoding,
         error => CertificateError::Other(OtherError(Arc::new(error))),
     }

@@ -1,5 +1,7 @@
 mod access_log;
 mod authorizer;
+mod idle;
+mod local_limit;
 mod paths;
 mod provider;
 mod quota;
@@ -12,10 +14,11 @@ use crate::keepalive::TcpKeepalive;
 use crate::locality::LocalityBalancing;
 use crate::sidecar::{OutboundPolicy, read_outbound_traffic_policy};
 use crate::suggest::did_you_mean;
-use crate::view::{Shape, View, first_duplicate};
+use crate::view::{Ignored, Shape, View, first_duplicate};
 
 pub use self::access_log::{AccessLog, AccessLogFormat, LogProvider};
 pub use self::authorizer::{Authorizer, CheckedBody, HttpAuthorizer};
+pub use self::local_limit::{Bucket, LimitProvider, LocalLimit};
 pub use self::paths::PathNormalization;
 use self::provider::Provider;
 pub use self::provider::{ExtensionProvider, ProviderKind, TraceContext};
@@ -31,6 +34,8 @@ pub struct MeshConfig {
     pub file: Arc<str>,
     /// Whether proxies trace where no Telemetry resource names a provider.
     pub enable_tracing: bool,
+    /// What is written and changes nothing.
+    pub ignored: Vec<Ignored>,
     /// Where spans can go.
     pub providers: Vec<ExtensionProvider>,
     /// Where lines of access logs can go.
@@ -39,6 +44,8 @@ pub struct MeshConfig {
     pub authorizers: Vec<Authorizer>,
     /// The services that count requests.
     pub quotas: Vec<QuotaProvider>,
+    /// What each proxy counts by itself.
+    pub limits: Vec<LimitProvider>,
     /// The provider that spans go to, one of `providers`.
     pub default_tracing: Option<String>,
     /// The logs that are written unless a Telemetry resource says something else, each one of `log_providers`.
@@ -92,14 +99,17 @@ const MESH_CONFIG: Shape = Shape {
     refused: &[
         (
             "proxyListenPort",
-            "traffic is not intercepted, ports are given by Sidecar resources",
+            "intercepted connections come to 15001 and 15006, others to the ports of Sidecar resources",
         ),
         (
             "proxyInboundListenPort",
-            "traffic is not intercepted, ports are given by Sidecar resources",
+            "intercepted connections come to 15001 and 15006, others to the ports of Sidecar resources",
         ),
         ("proxyHttpPort", "ports are given by Sidecar resources"),
-        ("inboundTrafficPolicy", "traffic is not intercepted"),
+        (
+            "inboundTrafficPolicy",
+            "connections to any port of an intercepted workload are passed on",
+        ),
         ("meshMTLS", "proxies speak TLS 1.2 and 1.3 to each other"),
         (
             "tlsDefaults",
@@ -110,21 +120,9 @@ const MESH_CONFIG: Shape = Shape {
             "write all roots of the mesh to root-cert.pem of the certificate authority",
         ),
         (
-            "certificates",
-            "there is no Chiron: certificates of other servers are files",
-        ),
-        (
             "ca",
             "certificates are signed by the control plane, give it a key with --cacerts",
         ),
-        (
-            "verifyCertificateAtClient",
-            "servers are always verified, unless a DestinationRule says `insecureSkipVerify`",
-        ),
-        ("ingressClass", "there is no Kubernetes Ingress"),
-        ("ingressService", "there is no Kubernetes Ingress"),
-        ("ingressSelector", "there is no Kubernetes Ingress"),
-        ("ingressControllerMode", "there is no Kubernetes Ingress"),
         (
             "defaultServiceExportTo",
             "write `exportTo` in the resources",
@@ -137,25 +135,13 @@ const MESH_CONFIG: Shape = Shape {
             "defaultDestinationRuleExportTo",
             "write `exportTo` in the resources",
         ),
-        ("dnsRefreshRate", "hosts are not resolved by DNS"),
-        ("discoverySelectors", "there is no Kubernetes discovery yet"),
         (
-            "enablePrometheusMerge",
-            "metrics of applications are not merged yet",
+            "defaultHttpRetryPolicy",
+            "give `retries` in VirtualServices",
         ),
-        ("defaultHttpRetryPolicy", "requests are not retried yet"),
         ("serviceSettings", "there is one cluster only"),
         ("h2UpgradePolicy", "give it in a DestinationRule"),
         ("defaultTrafficPolicy", "write a DestinationRule"),
-        (
-            "enableEnvoyAccessLogService",
-            "access logs go to files, use `accessLogFile`",
-        ),
-        (
-            "disableEnvoyListenerLog",
-            "listeners write no log of their own",
-        ),
-        ("configSources", "resources come from files"),
     ],
 };
 
@@ -169,10 +155,12 @@ impl Default for MeshConfig {
         Self {
             file: Arc::from(""),
             enable_tracing: true,
+            ignored: Vec::new(),
             providers: Vec::new(),
             log_providers: vec![LogProvider::built_in()],
             authorizers: Vec::new(),
             quotas: Vec::new(),
+            limits: Vec::new(),
             default_tracing: None,
             default_logging: Vec::new(),
             tracing: ProxyTracing::default(),
@@ -221,9 +209,10 @@ impl MeshConfig {
     }
 
     pub(crate) fn read(view: &View<'_>) -> Option<Self> {
-        let object = view.object(&MESH_CONFIG)?;
+        let (object, ignored) = view.object_besides(&MESH_CONFIG, idle::OF_MESH)?;
         let mut config = Self {
             file: view.log().file(),
+            ignored,
             ..Self::default()
         };
         if let Some(enabled) = object.get("enableTracing").and_then(View::bool) {
@@ -245,7 +234,9 @@ impl MeshConfig {
             config.protocol_detection_timeout = timeout.duration()?;
         }
         if let Some(defaults) = object.get("defaultConfig") {
-            config.tracing = read_default_config(defaults)?;
+            let (tracing, ignored) = read_default_config(defaults)?;
+            config.tracing = tracing;
+            config.ignored.extend(ignored);
         }
         if let Some(is_on) = object.get("enableAutoMtls").and_then(View::bool) {
             config.auto_mtls = is_on;
@@ -277,7 +268,9 @@ impl MeshConfig {
                 }
                 Provider::Authorizer(authorizer) => config.authorizers.push(authorizer),
                 Provider::Quota(quota) => config.quotas.push(quota),
+                Provider::Limit(limit) => config.limits.push(limit),
                 Provider::Prometheus(_) => {}
+                Provider::Idle(_, ignored) => config.ignored.push(ignored),
             }
         }
         if let Some(defaults) = object.get("defaultProviders") {

@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use super::access_log::LogProvider;
 use super::authorizer::Authorizer;
+use super::idle;
+use super::local_limit::LimitProvider;
 use super::quota::QuotaProvider;
 use crate::diagnostic::At;
 use crate::host::Host;
-use crate::view::{Object, Shape, View};
+use crate::view::{Ignored, Object, Shape, View};
 
 /// Something that telemetry can go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,28 +70,10 @@ const PROVIDER: Shape = Shape {
         "envoyExtAuthzGrpc",
         "envoyExtAuthzHttp",
         "envoyRateLimitGrpc",
+        "envoyLocalRateLimit",
         "prometheus",
     ],
-    refused: &[
-        ("datadog", "use `zipkin` or `opentelemetry`"),
-        ("skywalking", "use `zipkin` or `opentelemetry`"),
-        ("lightstep", "use `zipkin` or `opentelemetry`"),
-        ("opencensus", "use `zipkin` or `opentelemetry`"),
-        ("stackdriver", "use `zipkin` or `opentelemetry`"),
-        (
-            "envoyHttpAls",
-            "access logs go to files, use `envoyFileAccessLog`",
-        ),
-        (
-            "envoyTcpAls",
-            "access logs go to files, use `envoyFileAccessLog`",
-        ),
-        (
-            "envoyOtelAls",
-            "access logs go to files, use `envoyFileAccessLog`",
-        ),
-        ("sds", "there is no TLS yet"),
-    ],
+    refused: &[],
 };
 
 const ZIPKIN: Shape = Shape {
@@ -128,8 +112,11 @@ pub(super) enum Provider {
     Log(LogProvider),
     Authorizer(Authorizer),
     Quota(QuotaProvider),
+    Limit(LimitProvider),
     /// It scrapes each proxy, and needs nothing of the mesh.
     Prometheus(String),
+    /// Nothing goes there.
+    Idle(String, Ignored),
 }
 
 const KINDS: &[&str] = &[
@@ -139,6 +126,7 @@ const KINDS: &[&str] = &[
     "envoyExtAuthzGrpc",
     "envoyExtAuthzHttp",
     "envoyRateLimitGrpc",
+    "envoyLocalRateLimit",
     "prometheus",
 ];
 
@@ -149,7 +137,8 @@ impl Provider {
             Self::Log(provider) => &provider.name,
             Self::Authorizer(provider) => &provider.name,
             Self::Quota(provider) => &provider.name,
-            Self::Prometheus(name) => name,
+            Self::Limit(provider) => &provider.name,
+            Self::Prometheus(name) | Self::Idle(name, _) => name,
         }
     }
 
@@ -158,8 +147,11 @@ impl Provider {
             known: &[],
             refused: &[],
         };
-        let object = view.object(&PROVIDER)?;
+        let (object, idle) = view.object_besides(&PROVIDER, idle::PROVIDERS)?;
         let name = object.require("name")?.some_text()?;
+        if let (Some(ignored), []) = (idle.into_iter().next(), &*object.present(KINDS)) {
+            return Some(Self::Idle(name, ignored));
+        }
         match object.present(KINDS).as_slice() {
             ["zipkin"] => {
                 let zipkin = object.get("zipkin")?.object(&ZIPKIN)?;
@@ -184,6 +176,10 @@ impl Provider {
                 let view = object.get("envoyRateLimitGrpc")?;
                 QuotaProvider::read(name, view).map(Self::Quota)
             }
+            ["envoyLocalRateLimit"] => {
+                let view = object.get("envoyLocalRateLimit")?;
+                LimitProvider::read(name, view).map(Self::Limit)
+            }
             ["prometheus"] => {
                 object.get("prometheus")?.object(&NOTHING)?;
                 Some(Self::Prometheus(name))
@@ -191,7 +187,7 @@ impl Provider {
             [] => {
                 object.fail(
                     "give the provider one of `zipkin`, `opentelemetry`, `envoyFileAccessLog`, `envoyExtAuthzGrpc`, \
-                     `envoyExtAuthzHttp`, `envoyRateLimitGrpc` and `prometheus`",
+                     `envoyExtAuthzHttp`, `envoyRateLimitGrpc`, `envoyLocalRateLimit` and `prometheus`",
                 );
                 None
             }

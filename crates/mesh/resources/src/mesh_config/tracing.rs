@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use crate::view::{Shape, View};
+use super::idle;
+use crate::view::{Ignored, Shape, View};
 
 /// `defaultConfig.tracing`.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,35 +70,15 @@ impl Default for ProxyTracing {
     }
 }
 
-pub(super) fn read_default_config(view: &View<'_>) -> Option<ProxyTracing> {
+pub(super) fn read_default_config(view: &View<'_>) -> Option<(ProxyTracing, Vec<Ignored>)> {
     const DEFAULT_CONFIG: Shape = Shape {
         known: &["tracing"],
-        refused: &[
-            (
-                "discoveryAddress",
-                "it stands in each proxy's bootstrap file",
-            ),
-            ("proxyMetadata", "it stands in each proxy's bootstrap file"),
-            (
-                "serviceCluster",
-                "it stands in each proxy's bootstrap file as `node.cluster`",
-            ),
-            (
-                "tracingServiceName",
-                "it stands in each proxy's bootstrap file as `node.cluster`",
-            ),
-            ("proxyAdminPort", "it stands in each proxy's bootstrap file"),
-            ("concurrency", "it is a flag of each proxy"),
-            (
-                "holdApplicationUntilProxyStarts",
-                "the mesh does not start applications",
-            ),
-        ],
+        refused: &[],
     };
-    let config = view.object(&DEFAULT_CONFIG)?;
+    let (config, ignored) = view.object_besides(&DEFAULT_CONFIG, idle::OF_PROXIES)?;
     let mut tracing = ProxyTracing::default();
     let Some(view) = config.get("tracing") else {
-        return Some(tracing);
+        return Some((tracing, ignored));
     };
     let object = view.object(&PROXY_TRACING)?;
     if let Some(sampling) = object.get("sampling") {
@@ -112,7 +93,7 @@ pub(super) fn read_default_config(view: &View<'_>) -> Option<ProxyTracing> {
     if let Some(tags) = object.get("customTags") {
         tracing.custom_tags = read_custom_tags(tags)?;
     }
-    Some(tracing)
+    Some((tracing, ignored))
 }
 
 pub(crate) fn read_custom_tags(view: &View<'_>) -> Option<BTreeMap<String, TagSource>> {

@@ -5,12 +5,13 @@ mod exported;
 
 use std::time::Duration;
 
-use periplus_control::{Index, Problem, reach};
+use periplus_control::{Index, Problem, Workload, reach};
 use periplus_resources::{ExtensionProvider, Kind, ProviderKind, TraceContext};
 use serde_json::Value;
 
 use super::Args;
 use super::step::{State, Step};
+use crate::commands::proxy_status::text;
 
 /// What is looked at, in this order.
 const STEPS: [&str; 7] = [
@@ -72,7 +73,10 @@ async fn live(args: &Args, index: &Index, mut done: Vec<Step>) -> anyhow::Result
         return Ok(with_rest(done));
     }
     let backend = args.backend()?;
-    done.push(backend::received(&backend, &rows, |silent| silenced(index, silent)).await);
+    done.push(match alone(index, &rows) {
+        Some(step) => step,
+        None => backend::received(&backend, &rows, |silent| silenced(index, silent)).await,
+    });
     if has_failed(&done) {
         return Ok(with_rest(done));
     }
@@ -81,6 +85,31 @@ async fn live(args: &Args, index: &Index, mut done: Vec<Step>) -> anyhow::Result
         Err(failure) => Step::failed("propagated", failure.to_string()),
     });
     Ok(done)
+}
+
+/// Where gateways alone are connected, theirs are all the spans that there can be.
+fn alone(index: &Index, rows: &[Value]) -> Option<Step> {
+    let are_gateways = rows.iter().all(|row| text(row, "proxy_type") == "router");
+    let is_gateway = |one: &Workload| {
+        let mut gateways = index.gateways().iter();
+        gateways.any(|entry| one.proxy.is_selected_by(&entry.spec.selector))
+            || rows.iter().any(|row| text(row, "proxy") == one.name())
+    };
+    let described = index.described().into_iter();
+    let names = described
+        .filter(|one| !is_gateway(one))
+        .map(|one| one.name());
+    let names: Vec<_> = names.collect();
+    if !are_gateways || names.is_empty() {
+        return None;
+    }
+    let said = format!(
+        "gateways alone are connected, and none of {} has a proxy: traces end at the gateway",
+        names.join(", ")
+    );
+    Some(Step::failed("received", said).advice(
+        "start a sidecar beside each workload (`periplus proxy`), and see that `periplus proxy-status` lists it",
+    ))
 }
 
 /// The providers that the described proxies report to.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use periplus_control::{Described, Entry, Index, Proxy, Role, RuleAt, Service, Workload, generate};
 use periplus_proxy::explain::{self, Besides, Explainer};
-use periplus_resources::{Gateway, Host, Kind, Meta, Server, ServerTls, Strictness};
+use periplus_resources::{At, Gateway, Host, Kind, Meta, Server, ServerTls, Strictness};
 
 use super::report::{Decision, Origin, Report, Step};
 
@@ -201,7 +201,7 @@ impl Scene {
         let step = |other: &Besides| match other {
             Besides::Faults => Step::new("faults are injected", of_rule()),
             Besides::Cors => Step::new("pages of other origins are answered", of_rule()),
-            Besides::Limit => Step::new("its rate is limited", Vec::new()),
+            Besides::Limit(name) => Step::new("its rate is limited", self.limit(name)),
             Besides::Quota(domain) => Step::new("a service counts it", self.quota(domain)),
             Besides::Session => Step::new(SESSION, Vec::new()),
             Besides::Body => Step::new("its body is waited for", Vec::new()),
@@ -226,11 +226,26 @@ impl Scene {
     fn quota(&self, domain: &str) -> Vec<Origin> {
         let providers = self.index.mesh().quotas.iter();
         let own = providers.filter(|provider| provider.domain == domain);
-        own.map(|provider| Origin {
-            resource: format!("extension provider {}", provider.name),
-            source: self.mesh_config(),
-        })
-        .collect()
+        own.map(|provider| self.provider(&provider.name, provider.at))
+            .collect()
+    }
+
+    /// The limit of `PROVIDER.N`.
+    fn limit(&self, name: &str) -> Vec<Origin> {
+        let found = name.rsplit_once('.').and_then(|(provider, at)| {
+            let mut providers = self.index.mesh().limits.iter();
+            let provider = providers.find(|one| one.name == provider)?;
+            let limit = provider.limits.get(at.parse::<usize>().ok()?)?;
+            Some(self.provider(&provider.name, limit.at))
+        });
+        found.into_iter().collect()
+    }
+
+    fn provider(&self, name: &str, at: At) -> Origin {
+        Origin {
+            resource: format!("extension provider {name}"),
+            source: format!("{}:{}", self.index.mesh().file, at.0.line),
+        }
     }
 }
 

@@ -73,7 +73,17 @@ pub(in crate::index) fn check_gateway(
                 "{meta}: server {} lets nobody in: {reason}",
                 server.port.name
             );
-            problems.push(problem(meta, secret, message));
+            let problem = problem(meta, secret, message);
+            problems.push(
+                match secrets.places(&secret.name).is_disjoint(&places(
+                    index,
+                    &spec.selector,
+                    secret,
+                )) {
+                    true => problem,
+                    false => problem.code(code::INVALID_CREDENTIAL),
+                },
+            );
         }
     }
 }

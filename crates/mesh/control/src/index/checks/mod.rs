@@ -2,7 +2,9 @@
 
 mod credentials;
 mod gateways;
+mod logs;
 mod matches;
+mod mesh_config;
 mod names;
 mod selectors;
 mod tracing;
@@ -20,4 +22,6 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     }
     names::check(index, problems);
     tracing::check(index, problems);
+    mesh_config::check(index, problems);
+    logs::check(index, problems);
 }

@@ -24,7 +24,7 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     }
     for entry in index.destination_rules() {
         let subsets = entry.spec.subsets.iter().map(|subset| &subset.policy);
-        let mut policies = std::iter::once(&entry.spec.policy).chain(subsets);
+        let mut policies = std::iter::once(&entry.spec.policy).chain(subsets.clone());
         let believes =
             |tls: &ClientTls| matches!(tls, ClientTls::Files(files) if files.believes_all);
         if policies.any(|policy| policy.tls.as_ref().is_some_and(believes)) {
@@ -35,6 +35,20 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
             let source = &entry.meta.source;
             let problem = Problem::warning(source, source.position, message);
             problems.push(problem.code(code::UNVERIFIED_DESTINATION));
+        }
+        for policy in subsets.chain([&entry.spec.policy]) {
+            let ports = policy.ports.iter();
+            let believing = ports.filter(|(_, port)| port.tls.as_ref().is_some_and(believes));
+            for (port, _) in believing {
+                let message = format!(
+                    "{} believes any server at port {port} (`insecureSkipVerify`): name authorities in \
+                     `caCertificates`",
+                    entry.meta
+                );
+                let source = &entry.meta.source;
+                let problem = Problem::warning(source, source.position, message);
+                problems.push(problem.code(code::UNVERIFIED_PORT));
+            }
         }
     }
 }

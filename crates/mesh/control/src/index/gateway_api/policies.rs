@@ -75,6 +75,7 @@ fn tls(policy: &BackendTlsPolicy, authorities: Option<Authorities>) -> ClientTls
             false => policy.names.clone(),
         },
         sni: Some(policy.hostname.clone()),
+        revoked: None,
         believes_all: false,
     })
 }

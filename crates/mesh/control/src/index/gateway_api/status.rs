@@ -3,7 +3,7 @@
 use periplus_resources::gateway_api::ParentRef;
 use periplus_resources::{Kind, Meta, Position};
 
-use crate::index::Problem;
+use crate::index::{Problem, code};
 
 /// Who says it, and whose GatewayClasses are taken.
 pub(super) const CONTROLLER: &str = "istio.io/gateway-controller";
@@ -100,12 +100,12 @@ impl Flaw {
 
     /// Something that is written has no effect.
     pub(super) fn error(&self, meta: &Meta) -> Problem {
-        Problem::error(&meta.source, self.at, self.text(meta))
+        Problem::error(&meta.source, self.at, self.text(meta)).code(code::NEGATIVE_CONDITION)
     }
 
     /// It has an effect, but not the one that was meant.
     pub(super) fn warning(&self, meta: &Meta) -> Problem {
-        Problem::warning(&meta.source, self.at, self.text(meta))
+        Problem::warning(&meta.source, self.at, self.text(meta)).code(code::NEGATIVE_CONDITION)
     }
 
     fn text(&self, meta: &Meta) -> String {

@@ -57,6 +57,7 @@ pub(super) fn terminate(
                 false => Strictness::Required,
             },
             authorities: Trusted::Pem(pem),
+            revoked: None,
             names: Vec::new(),
             keys: Vec::new(),
             hashes: Vec::new(),

@@ -11,7 +11,6 @@ use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
-use crate::policy::jwt::token::{URL_SAFE, payload_text};
 use crate::policy::jwt::{
     FILTER, Jwt, KeySource, Known, Location, Problem, Provider, Requirement, Token,
 };
@@ -19,6 +18,7 @@ use crate::route::{Asking, meets};
 use crate::snapshot::Required;
 use crate::stats::{JwtStats, Registry};
 use crate::worker::Worker;
+use periplus_identity::jwt::{URL_SAFE, payload_text};
 
 /// The filter as a worker has it.
 #[derive(Debug)]

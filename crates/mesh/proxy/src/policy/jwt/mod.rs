@@ -4,26 +4,22 @@
 //! tokens say goes to the filters behind, and to the endpoint as headers if that is asked for.
 
 mod check;
-mod keys;
 mod location;
 mod offline;
-mod problem;
 mod remote;
-mod token;
 
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use periplus_identity::jwt::{Keys, Problem, Token};
+
 pub(crate) use self::check::{Demand, Effects, JwtView};
-pub(crate) use self::keys::{Algorithm, Keys};
 pub(crate) use self::location::Location;
 pub(crate) use self::offline::Looked;
 pub use self::offline::Tokens;
-pub(crate) use self::problem::Problem;
 pub(crate) use self::remote::{Origin, RemoteKeys};
-pub(crate) use self::token::Token;
 use crate::snapshot::{Conditions, HeaderMatch, PathMatch};
 
 /// The name under which metadata is left.

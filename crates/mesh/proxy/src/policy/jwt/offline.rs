@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
-use crate::policy::jwt::token::URL_SAFE;
 use crate::policy::jwt::{Jwt, KeySource, Problem, Requirement, Token};
+use periplus_identity::jwt::URL_SAFE;
 
 /// What is known of the tokens of a request.
 #[derive(Clone, Copy, Debug)]

@@ -4,10 +4,10 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-use crate::policy::jwt::{Algorithm, Problem};
+use super::{Algorithm, Problem};
 
 /// The alphabet of RFC 4648 §5; padding may be there.
-pub(super) const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
+pub const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
     GeneralPurposeConfig::new()
         .with_encode_padding(false)
@@ -17,24 +17,36 @@ pub(super) const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
 
 /// A token whose signature has not been looked at yet.
 #[derive(Debug)]
-pub(crate) struct Token {
-    pub(crate) algorithm: Algorithm,
-    pub(crate) key_id: String,
-    pub(crate) header: Value,
-    pub(crate) payload: Value,
+pub struct Token {
+    /// `alg`.
+    pub algorithm: Algorithm,
+    /// `kid`; empty if it has none.
+    pub key_id: String,
+    /// All of its header,
+    pub header: Value,
+    /// and all that it says.
+    pub payload: Value,
     /// How long the header and the payload are in the text, with the dot between them.
     signed: usize,
-    pub(crate) signature: Vec<u8>,
-    pub(crate) issuer: String,
-    pub(crate) audiences: Vec<String>,
-    /// In seconds since 1970.
-    pub(crate) expires: Option<u64>,
-    pub(crate) not_before: Option<u64>,
+    /// What proves who has signed it.
+    pub signature: Vec<u8>,
+    /// `iss`; empty if it has none.
+    pub issuer: String,
+    /// `aud`.
+    pub audiences: Vec<String>,
+    /// `exp`, in seconds since 1970.
+    pub expires: Option<u64>,
+    /// `nbf`, likewise.
+    pub not_before: Option<u64>,
 }
 
 impl Token {
     /// Reads a token.
-    pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
+    ///
+    /// # Errors
+    ///
+    /// Why it is none.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
         let mut parts = text.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -78,12 +90,16 @@ impl Token {
     }
 
     /// What was signed, of the text that the token was read from.
-    pub(crate) fn signed<'a>(&self, text: &'a str) -> &'a str {
+    pub fn signed<'a>(&self, text: &'a str) -> &'a str {
         &text[..self.signed]
     }
 
     /// Whether it holds at a moment, with clocks that may differ by so much; in seconds since 1970.
-    pub(crate) fn check_time(&self, now: u64, skew: u64) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    ///
+    /// It does not yet, or no more.
+    pub fn check_time(&self, now: u64, skew: u64) -> Result<(), Problem> {
         if self
             .not_before
             .is_some_and(|from| now.saturating_add(skew) < from)
@@ -98,7 +114,7 @@ impl Token {
 }
 
 /// The payload as it stands in a token.
-pub(super) fn payload_text(text: &str) -> &str {
+pub fn payload_text(text: &str) -> &str {
     text.split('.').nth(1).unwrap_or_default()
 }
 

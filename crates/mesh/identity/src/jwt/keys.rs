@@ -9,15 +9,15 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use serde_json::Value;
 
-use crate::policy::jwt::Problem;
-use crate::policy::jwt::token::{Token, URL_SAFE};
+use super::Problem;
+use super::token::{Token, URL_SAFE};
 
 /// The most keys of a set.
 const MOST_KEYS: usize = 100;
 
 /// `alg` of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Algorithm(usize);
+pub struct Algorithm(usize);
 
 /// By name; the first six are of RSA keys.
 const NAMES: [&str; 10] = [
@@ -41,14 +41,14 @@ const EDDSA: usize = 9;
 
 impl Algorithm {
     /// The algorithm of a name; none if it is not supported.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         NAMES.iter().position(|known| *known == name).map(Self)
     }
 }
 
 /// A set of keys.
 #[derive(Debug)]
-pub(crate) struct Keys(Vec<Key>);
+pub struct Keys(Vec<Key>);
 
 #[derive(Debug)]
 struct Key {
@@ -60,8 +60,12 @@ struct Key {
 }
 
 impl Keys {
-    /// Reads a JWK set. Keys of other kinds are passed over; the error says what is wrong.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    /// Reads a JWK set. Keys of other kinds are passed over.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let set: Value =
             serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON: {error}"))?;
         let Some(Value::Array(keys)) = set.get("keys") else {
@@ -83,7 +87,11 @@ impl Keys {
     }
 
     /// Checks the signature of a token that was read from this text.
-    pub(crate) fn verify(&self, token: &Token, text: &str) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    ///
+    /// There is no such key, or it has not signed this.
+    pub fn verify(&self, token: &Token, text: &str) -> Result<(), Problem> {
         let name = NAMES[token.algorithm.0];
         let fits = |key: &&Key| {
             let other_id = !key.id.is_empty() && !token.key_id.is_empty() && key.id != token.key_id;
