@@ -98,3 +98,56 @@ impl Index {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use periplus_resources::{MeshConfig, parse_resources};
+
+    use super::*;
+
+    /// Whatever the names of namespaces are, and however old the Sidecars of others.
+    #[test]
+    fn of_the_sidecars_of_a_namespace_the_oldest_counts() {
+        let mut text = String::new();
+        for (namespace, name, year) in [
+            ("m", "a", 2024),
+            ("m", "b", 2022),
+            ("z", "b", 2020),
+            ("z", "a", 2026),
+            ("a", "a", 2023),
+            ("istio-system", "root", 2025),
+        ] {
+            let _ = write!(
+                text,
+                "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: {name}, namespace: {namespace}, \
+                 creationTimestamp: '{year}-01-01T00:00:00Z'}}\nspec: {{egress: [{{hosts: ['./*']}}]}}\n---\n"
+            );
+        }
+        let parsed = parse_resources("a.yaml", &text);
+        assert!(parsed.errors.is_empty(), "{:?}", parsed.errors);
+        let index = Index::certified(&parsed.resources, MeshConfig::default());
+        for (namespace, expected) in [("a", "a"), ("m", "b"), ("z", "b"), ("n", "root")] {
+            let proxy = Proxy {
+                id: String::new(),
+                role: Role::Sidecar,
+                ip: Ipv4Addr::LOCALHOST.into(),
+                interception: None,
+                cluster: String::new(),
+                namespace: namespace.to_owned(),
+                labels: Labels::new(),
+                workload: String::new(),
+                mesh_id: String::new(),
+                cluster_id: String::new(),
+                locality: periplus_resources::Locality::default(),
+                counts_metrics: false,
+                is_proxyless: false,
+            };
+            let found = index
+                .sidecar_for(&proxy)
+                .map(|entry| entry.meta.name.as_str());
+            assert_eq!(found, Some(expected), "{namespace}");
+        }
+    }
+}

@@ -426,7 +426,7 @@ fn header_conditions_in_all_their_forms() {
         .collect();
     let table = super::route::compile(config, &super::check::At::ROOT).expect("accepted");
     let headers = &table.virtual_hosts[0].routes[0].headers;
-    assert_eq!(headers[0].name, "end-user");
+    assert_eq!(&*headers[0].name, "end-user");
     assert_eq!(headers[0].value, ValueMatch::Exact("v".to_owned()));
     assert!(headers[1].invert && headers[1].value == ValueMatch::Present);
     assert_eq!(headers[2].value, ValueMatch::Prefix("p".to_owned()));
