@@ -31,7 +31,6 @@ use crate::snapshot::{
     RateLimit, Session, SessionBy,
 };
 use crate::stats::{CorsStats, LimitStats, Registry};
-use crate::telemetry::AccessLog;
 use crate::worker::Worker;
 
 /// A filter as the requests of a worker meet it.
@@ -88,10 +87,8 @@ pub(crate) struct Maker<'a> {
     jwt: RefCell<Vec<Rc<JwtView>>>,
     authz: RefCell<Vec<Rc<AuthzView>>>,
     quotas: RefCell<Vec<Rc<QuotaView>>>,
-    /// What spans tell besides,
+    /// What spans tell besides.
     tags: &'a [CustomTag],
-    /// and what logs tell.
-    logs: &'a [Arc<AccessLog>],
 }
 
 impl<'a> Maker<'a> {
@@ -108,7 +105,6 @@ impl<'a> Maker<'a> {
                 .tracing
                 .as_ref()
                 .map_or(&[], |tracing| &tracing.custom_tags),
-            logs: &manager.access_logs,
         }
     }
 
@@ -130,15 +126,10 @@ impl<'a> Maker<'a> {
         self.filters.iter().filter_map(of_route).collect()
     }
 
-    /// Whether a filter, a tag of spans or a log asks for what rules have decided.
+    /// Whether a filter or a tag of spans asks for what rules have decided.
     fn tells_decisions(&self) -> bool {
-        let is_asked = |tag: &CustomTag| match &tag.value {
-            CustomTagValue::Metadata { filter, .. } => filter == RBAC,
-            CustomTagValue::Format(format) => format.0.needs_decisions(),
-            CustomTagValue::Literal(_) | CustomTagValue::RequestHeader { .. } => false,
-        };
+        let is_asked = |tag: &CustomTag| matches!(&tag.value, CustomTagValue::Metadata { filter, .. } if filter == RBAC);
         self.tags.iter().any(is_asked)
-            || self.logs.iter().any(|log| log.needs_decisions())
             || self.filters.iter().any(|filter| match &filter.filter {
                 Filter::Authz(authz) => authz
                     .enabled_by

@@ -45,15 +45,8 @@ impl Metadata {
         entries.map(|entry| (&*entry.key, &*entry.value))
     }
 
-    /// The value at a path of keys as text: a text itself, anything else as JSON; without a path all that the filter
-    /// has left.
+    /// The value at a path of keys as text: a text itself, anything else as JSON.
     pub(crate) fn text(&self, filter: &str, path: &[String]) -> Option<Cow<'_, str>> {
-        if path.is_empty() {
-            let all = self.of(filter);
-            let all: serde_json::Map<_, _> =
-                all.map(|(key, is)| (key.into(), is.clone())).collect();
-            return (!all.is_empty()).then(|| Value::Object(all).to_string().into());
-        }
         Some(match self.get(filter, path)? {
             Value::Null => return None,
             Value::String(text) => text.into(),

@@ -8,7 +8,7 @@ use super::istio::{self, Custom, LabelValue, Metrics, Observation, RulesView, Se
 use super::log::{Entry, LogView, Request, Upstream};
 use crate::call::{Call, Client, Protocol};
 use crate::clock::Micros;
-use crate::exchange::{Exchange, Rare};
+use crate::exchange::Exchange;
 use crate::flags::{Flag, Flags};
 use crate::http1::framing::Framing;
 use crate::http1::name::Name;
@@ -354,7 +354,6 @@ impl Call {
             route: route.map(|route| &*route.name),
             span: exchange.trace.as_ref().map(|trace| &trace.span),
             grpc: exchange.grpc.as_ref().and_then(|status| status.number()),
-            metadata: exchange.rare.as_deref().map(Rare::metadata),
             ..self.bare_entry(exchange.begin, end)
         }
     }

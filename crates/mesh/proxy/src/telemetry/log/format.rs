@@ -4,7 +4,6 @@ use super::entry::Entry;
 use super::json::Json;
 use super::operator::{Operator, Simple};
 use super::value::Kind;
-use crate::policy::RBAC;
 
 /// Envoy's default.
 const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -70,10 +69,6 @@ impl Format {
 
     pub(super) fn needs_upstream_local(&self) -> bool {
         self.any(Template::needs_upstream_local)
-    }
-
-    pub(super) fn needs_decisions(&self) -> bool {
-        self.any(Template::needs_decisions)
     }
 }
 
@@ -168,11 +163,6 @@ impl Template {
     /// Whether it tells of the response's headers or trailers.
     pub(crate) fn needs_response(&self) -> bool {
         self.any(|operator| matches!(operator, Operator::Response(_) | Operator::Trailer(_)))
-    }
-
-    /// Whether it tells of what rules have decided.
-    pub(crate) fn needs_decisions(&self) -> bool {
-        self.any(|operator| matches!(operator, Operator::Metadata { filter, .. } if filter == RBAC))
     }
 
     /// Whether it tells of the proxy's own address on the way to the endpoint.

@@ -52,13 +52,6 @@ pub(crate) struct LogView {
     pub(crate) needs_upstream_local: bool,
 }
 
-impl AccessLog {
-    /// Whether a line tells of what rules have decided.
-    pub(crate) fn needs_decisions(&self) -> bool {
-        self.format.needs_decisions()
-    }
-}
-
 impl LogView {
     /// None if nothing is logged.
     pub(crate) fn new(

@@ -22,13 +22,7 @@ pub(crate) enum Operator {
     Between(Moment, Moment, u64),
     Fixed(String),
     Simple(Simple),
-    /// `%DYNAMIC_METADATA(FILTER:KEY:…)%`: what a filter has left.
-    Metadata {
-        filter: String,
-        path: Vec<String>,
-        most: Option<usize>,
-    },
-    /// What nothing here ever has: metadata of endpoints, and state of filters.
+    /// What nothing here ever has: metadata and state of filters.
     Nothing,
 }
 
@@ -138,7 +132,8 @@ simple! {
 }
 
 /// What never has a value here, since no filter sets any.
-const NEVER: [&str; 6] = [
+const NEVER: [&str; 7] = [
+    "DYNAMIC_METADATA",
     "CLUSTER_METADATA",
     "UPSTREAM_METADATA",
     "METADATA",
@@ -182,15 +177,6 @@ impl Operator {
             "GRPC_STATUS_NUMBER" => {
                 none()?;
                 Self::GrpcStatus(GrpcForm::Number)
-            }
-            "DYNAMIC_METADATA" => {
-                let mut parts = argument.unwrap_or_default().split(':').map(str::to_owned);
-                let filter = parts.next().filter(|filter| !filter.is_empty());
-                Self::Metadata {
-                    filter: filter.ok_or("%DYNAMIC_METADATA% needs the name of a filter")?,
-                    path: parts.collect(),
-                    most,
-                }
             }
             "COMMON_DURATION" => between(argument.unwrap_or_default())?,
             "ENVIRONMENT" => {

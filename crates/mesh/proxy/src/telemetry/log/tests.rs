@@ -1,9 +1,6 @@
 //! Formats, filters and the files.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
-
-use serde_json::json;
 
 use super::time::TimeFormat;
 use super::*;
@@ -11,7 +8,6 @@ use crate::clock::Clock;
 use crate::flags::{Flag, Flags};
 use crate::http1::head::{Limits, MOST_FIELDS};
 use crate::http1::request::RequestHead;
-use crate::policy::Metadata;
 use crate::snapshot::{HeaderMatch, ValueMatch};
 
 const HEAD: &str = "GET /a/b?c=d HTTP/1.1\r\nhost: reviews:9080\r\nuser-agent: curl\r\n\
@@ -33,16 +29,7 @@ fn with_entry<T>(run: impl FnOnce(Entry<'_>) -> T) -> T {
         "10.0.0.1:4000".parse().expect("an address"),
         Some("10.0.0.2:9080".parse().expect("an address")),
     );
-    let mut metadata = Metadata::default();
-    for (key, value) in [
-        ("text", json!("some text")),
-        ("lines", json!("two\nlines")),
-        ("object", json!({"n": 7})),
-    ] {
-        metadata.set("f", &key.into(), Rc::new(value));
-    }
     run(Entry {
-        metadata: Some(&metadata),
         request: Some(Request {
             head: &head,
             text: &text,
@@ -123,14 +110,6 @@ fn operators_say_what_they_say_with_envoy() {
             "11111111-2222-9333-8444-555555555555 -",
         ),
         ("%DYNAMIC_METADATA(a:b)% %FILTER_STATE(x:PLAIN)%", "- -"),
-        (
-            "%DYNAMIC_METADATA(f:text)% %DYNAMIC_METADATA(f:text):4% %DYNAMIC_METADATA(f:lines)%",
-            "some text some \"two\\nlines\"",
-        ),
-        (
-            "%DYNAMIC_METADATA(f:object:n)% %DYNAMIC_METADATA(f:object)% %DYNAMIC_METADATA(f:none)%",
-            "7 {\"n\":7} -",
-        ),
         ("%ENVIRONMENT(PERIPLUS_SURELY_NOT_SET)%", "-"),
         (
             "%GRPC_STATUS% %ROUTE_NAME% %ACCESS_LOG_TYPE%",

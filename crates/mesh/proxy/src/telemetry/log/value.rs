@@ -1,6 +1,5 @@
 //! What an operator says of an entry.
 
-use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
@@ -45,17 +44,6 @@ impl Operator {
             }
             Self::Fixed(fixed) => text(Some(fixed), out),
             Self::Simple(simple) => simple.append(entry, out),
-            Self::Metadata { filter, path, most } => {
-                let value = entry.metadata.and_then(|all| all.text(filter, path));
-                let most = most.unwrap_or(usize::MAX);
-                let value = value.map(|value| printable(value));
-                text(
-                    value
-                        .as_deref()
-                        .map(|value| &value[..value.floor_char_boundary(most)]),
-                    out,
-                )
-            }
             Self::Nothing => Kind::Absent,
         }
     }
@@ -233,14 +221,6 @@ fn bytes(value: Option<&[u8]>, out: &mut Vec<u8>) -> Kind {
             Kind::Text
         }
         None => Kind::Absent,
-    }
-}
-
-/// What would break a line is written as JSON has it.
-fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text.contains(|one: char| one.is_control()) {
-        true => serde_json::Value::from(&*text).to_string().into(),
-        false => text,
     }
 }
 
