@@ -44,8 +44,7 @@ fn tokens_of_an_issuer_elsewhere_get_certificates_once_its_keys_are_known() {
     let published = Arc::new(Mutex::new("{}".to_owned()));
     let port = publish(Arc::clone(&published));
     let rule = format!(
-        "{{\"issuer\": \"{}\", \"audiences\": [\"mesh\"], \"jwks_uri\": \"http://127.0.0.1:{port}/keys\"}}",
-        ISSUER
+        "{{\"issuer\": \"{ISSUER}\", \"audiences\": [\"mesh\"], \"jwks_uri\": \"http://127.0.0.1:{port}/keys\"}}"
     );
     let file = path("rule.json");
     std::fs::write(&file, rule).unwrap();

@@ -69,7 +69,7 @@ pub(crate) struct UpstreamConnection {
     /// It has served an exchange before.
     pub(crate) reused: bool,
     /// This proxy's address, once somebody has asked for it.
-    local: OnceCell<Option<SocketAddr>>,
+    local: OnceCell<Box<SocketAddr>>,
     age: Age,
     idle_since: Micros,
     slot: Slot,
@@ -339,7 +339,11 @@ impl UpstreamConnection {
 
     /// This proxy's address. The kernel is asked once.
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
-        *self.local.get_or_init(|| self.stream.local_address())
+        if let Some(known) = self.local.get() {
+            return Some(**known);
+        }
+        let address = self.stream.local_address()?;
+        Some(**self.local.get_or_init(|| Box::new(address)))
     }
 
     /// Gives the connection back after an exchange that left it clean.

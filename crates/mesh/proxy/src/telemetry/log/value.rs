@@ -207,8 +207,8 @@ fn grpc_status(code: Option<u32>, form: GrpcForm, out: &mut Vec<u8>) -> Kind {
     }
 }
 
-fn plain(value: Option<impl AsRef<[u8]>>, out: &mut Vec<u8>) -> Kind {
-    match bytes(value.as_ref().map(AsRef::as_ref), out) {
+fn plain(value: Option<&(impl AsRef<[u8]> + ?Sized)>, out: &mut Vec<u8>) -> Kind {
+    match bytes(value.map(AsRef::as_ref), out) {
         Kind::Text => Kind::Plain,
         kind => kind,
     }
