@@ -12,6 +12,7 @@ use crate::filter::Active;
 use crate::http1::edit::append_field;
 use crate::http1::head::{Field, Limits, MOST_FIELDS};
 use crate::http1::name::Name;
+use crate::http1::request::RequestHead;
 use crate::policy::jwt::{Effects, JwtView, Problem};
 use crate::policy::{
     Decision, Metadata, NO_POLICY, Rbac, RbacCounts, Rules, Subject, client_address,
@@ -227,8 +228,18 @@ impl Call {
             bytes: usize::MAX,
             fields: MOST_FIELDS,
         };
-        match self.request.parse(&mut text, limits) {
+        let mut edited = RequestHead {
+            is_https: self.request.is_https,
+            ..RequestHead::default()
+        };
+        match edited.parse(&mut text, limits) {
+            // The body is on the wire as the client has announced it.
+            Ok(Some(_)) if edited.framing != self.request.framing => Some(Reply::new(
+                500,
+                "the head says after the filters that the body ends elsewhere",
+            )),
             Ok(Some(_)) => {
+                self.request = edited;
                 self.buffer.replace_head(&text);
                 None
             }

@@ -309,6 +309,7 @@ group! {
         failure_mode_allowed = "failure_mode_allowed",
         invalid = "invalid",
         ignored_dynamic_metadata = "ignored_dynamic_metadata",
+        ignored_framing_headers = "ignored_framing_headers",
     }
 }
 
@@ -319,6 +320,7 @@ group! {
         over_limit = "over_limit",
         error = "error",
         failure_mode_allowed = "failure_mode_allowed",
+        ignored_framing_headers = "ignored_framing_headers",
     }
 }
 
