@@ -350,7 +350,7 @@ impl ServiceView {
                     .collect(),
                 logs: log_view(&proxy.access_logs, worker),
                 metrics: metrics(worker, direction).map(|metrics| (metrics, direction)),
-                metric_rules: proxy.metrics.as_ref().map(RulesView::new),
+                metric_rules: proxy.metrics.as_ref().and_then(RulesView::new),
                 rules: proxy
                     .rules
                     .iter()

@@ -289,6 +289,8 @@ fn a_rule_without_providers_keeps_the_filter_of_the_rule_before() {
 /// Istio's message, as far as it is used.
 #[derive(Clone, PartialEq, Message)]
 struct PluginConfig {
+    #[prost(bool, tag = "6")]
+    disable_host_header_fallback: bool,
     #[prost(message, repeated, tag = "8")]
     metrics: Vec<MetricConfig>,
 }
@@ -333,9 +335,41 @@ fn metrics_told(resources: &str, node: &Node) -> [String; 2] {
         };
         assert_eq!(any.type_url, "type.googleapis.com/stats.PluginConfig");
         let config = PluginConfig::decode(any.value.as_slice()).expect("Istio's message");
+        assert!(!config.disable_host_header_fallback, "a sidecar's");
         let all: Vec<_> = config.metrics.iter().map(ToString::to_string).collect();
         all.join("; ")
     })
+}
+
+#[test]
+fn what_clients_outside_call_a_service_is_no_label_of_a_gateway() {
+    let edge = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}
+";
+    let index = index_of(&[], edge, mesh_config(MESH));
+    for (name, expected) in [("periplus", vec![true]), ("envoy", vec![])] {
+        let node = Node {
+            user_agent_name: name.to_owned(),
+            ..gateway()
+        };
+        let made = made(&index, &node);
+        let filters = manager(&made.listeners[0]).http_filters;
+        let stats = filters.iter().filter(|filter| filter.name == "istio.stats");
+        let told = stats.map(|filter| {
+            let Some(HttpConfig::TypedConfig(any)) = &filter.config_type else {
+                panic!("{filter:?}");
+            };
+            let config = PluginConfig::decode(any.value.as_slice()).expect("Istio's message");
+            config.disable_host_header_fallback
+        });
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{name}");
+    }
 }
 
 #[test]

@@ -199,6 +199,8 @@ impl Registry {
         if self.istio.is_used() {
             let overflow = Value::Counter(self.istio.overflow());
             sums.add(&Scope::plain(), "istio.series_overflow", overflow);
+            let cut = Value::Counter(self.istio.cut());
+            sums.add(&Scope::plain(), "istio.labels_cut", cut);
         }
         self.jwt.add_to("http", sums);
         self.enforced.add_whole_names_to(sums);

@@ -25,6 +25,8 @@ pub(crate) struct Telemetry {
     metrics: Option<Rc<Metrics>>,
     /// What is wanted of them.
     rules: Option<RulesView>,
+    /// What clients call a service says nothing of where its cluster does not.
+    ignores_host: bool,
     direction: Direction,
     keeps: Keeps,
 }
@@ -81,7 +83,8 @@ impl Telemetry {
         if logs.is_none() && metrics.is_none() && of_tags.is_empty() {
             return None;
         }
-        let rules = rules.map(RulesView::new);
+        let ignores_host = rules.is_some_and(|rules| rules.ignores_host);
+        let rules = rules.and_then(RulesView::new);
         let of_logs = logs.as_ref();
         let keeps = Keeps {
             course: of_logs.is_some() || !of_tags.is_empty(),
@@ -95,6 +98,7 @@ impl Telemetry {
             logs,
             metrics,
             rules,
+            ignores_host,
             direction,
             keeps,
         }))
@@ -180,7 +184,11 @@ impl Call {
         if let Some((metrics, direction)) = telemetry.metrics() {
             let rules = telemetry.rules.as_ref();
             let custom = rules.map(|rules| self.custom(rules, exchange, end));
-            self.count((metrics, direction), custom, exchange, end);
+            let host = match telemetry.ignores_host {
+                true => b"",
+                false => self.request.target.authority.get(self.buffer.head()),
+            };
+            self.count((metrics, direction, host), custom, exchange, end);
         }
     }
 
@@ -224,7 +232,7 @@ impl Call {
     /// Counts an exchange in Istio's metrics.
     fn count(
         &self,
-        (metrics, direction): (&Metrics, Direction),
+        (metrics, direction, host): (&Metrics, Direction, &[u8]),
         custom: Option<Custom<'_>>,
         exchange: &Exchange,
         end: Micros,
@@ -246,7 +254,7 @@ impl Call {
             _ => u64::from(self.response_head_bytes),
         };
         let response_bytes = answer_head + exchange.response_bytes;
-        let host = std::str::from_utf8(self.request.target.authority.get(head));
+        let host = std::str::from_utf8(host);
         let cluster = exchange.cluster.as_deref();
         metrics.observe(&Observation {
             direction,

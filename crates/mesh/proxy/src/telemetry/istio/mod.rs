@@ -24,7 +24,7 @@ pub(crate) use self::peer::PeerCell;
 pub use self::rules::MetricRules;
 pub(crate) use self::rules::{Custom, LabelValue, Metric, RulesView};
 pub(crate) use self::series::SeriesList;
-use self::series::{Labels, Series};
+use self::series::{Labels, Series, cut};
 pub(crate) use self::tcp::TcpSeries;
 use crate::clock::Micros;
 use crate::flags::Flags;
@@ -103,7 +103,7 @@ impl Key {
             peer: seen.peer.as_ref().map_or(0, |peer| peer.id()),
             service: match seen.service {
                 Service::Cluster(_, id) => id,
-                Service::Host(name) => id_of(name.as_bytes()),
+                Service::Host(name) => id_of(cut(name).as_bytes()),
                 Service::Unknown => 0,
             },
             peer_principal: id(seen.peer_principal),
@@ -219,10 +219,9 @@ impl Metrics {
             });
             return series.clone();
         }
-        let series = Arc::new(TcpSeries::new(
-            &Labels::of(&self.own, seen),
-            seen.custom.as_ref(),
-        ));
+        let labels = Labels::of(&self.own, seen);
+        self.shared.count_cut(labels.cut);
+        let series = Arc::new(TcpSeries::new(&labels, seen.custom.as_ref()));
         self.shared.push_tcp(series.clone());
         all.insert(key, series.clone());
         series
@@ -247,10 +246,9 @@ impl Metrics {
             });
             return series.clone();
         }
-        let series = Arc::new(Series::new(
-            &Labels::of(&self.own, seen),
-            seen.custom.as_ref(),
-        ));
+        let labels = Labels::of(&self.own, seen);
+        self.shared.count_cut(labels.cut);
+        let series = Arc::new(Series::new(&labels, seen.custom.as_ref()));
         self.shared.push(series.clone());
         let used = Cell::new(seen.now);
         all.insert(

@@ -10,6 +10,18 @@ use crate::snapshot::Direction;
 use crate::stats::{BOUNDS, Count, push_label};
 use crate::upstream::ClusterState;
 
+/// The most bytes of a label's value: names in DNS have at most 253.
+const MOST_LABEL: usize = 256;
+
+/// As much of a value as becomes a label's.
+#[inline]
+pub(super) fn cut(value: &str) -> &str {
+    match value.len() <= MOST_LABEL {
+        true => value,
+        false => &value[..value.floor_char_boundary(MOST_LABEL)],
+    }
+}
+
 /// Envoy's bounds, for milliseconds and bytes alike, of whole numbers.
 const LIMITS: [u64; BOUNDS.len()] = {
     let mut limits = [0; BOUNDS.len()];
@@ -115,6 +127,7 @@ pub(crate) struct SeriesList {
     pub(super) all: Mutex<Vec<Arc<Series>>>,
     pub(super) tcp: Mutex<Vec<Arc<TcpSeries>>>,
     overflow: AtomicU64,
+    cut: AtomicU64,
 }
 
 impl SeriesList {
@@ -142,6 +155,15 @@ impl SeriesList {
         self.overflow.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_cut(&self, labels: usize) {
+        self.cut.fetch_add(labels as u64, Ordering::Relaxed);
+    }
+
+    /// Labels of series whose values were longer than they may be.
+    pub(crate) fn cut(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
+    }
+
     /// Whether there is any series.
     pub(crate) fn is_used(&self) -> bool {
         !self
@@ -164,6 +186,8 @@ pub(super) struct Labels {
     /// How many of them say who has talked to whom.
     of_sides: usize,
     is_grpc: bool,
+    /// How many were too long.
+    pub(super) cut: usize,
 }
 
 impl Labels {
@@ -173,6 +197,7 @@ impl Labels {
         let peer = seen.peer.as_deref().unwrap_or(&unknown);
         let mut labels = Self {
             is_grpc: seen.protocol == Protocol::Grpc,
+            cut: seen.custom.as_ref().map_or(0, Custom::cut),
             ..Self::default()
         };
         labels.push(
@@ -304,11 +329,15 @@ impl Labels {
                 first_word(host),
                 or_unknown(&destination.namespace),
             ),
-            Service::Unknown => (
-                "unknown".to_owned(),
-                "unknown".to_owned(),
-                or_unknown(&destination.namespace),
-            ),
+            Service::Unknown => {
+                // As with Istio, what serves it is at least known to itself.
+                let own = if is_outbound { "" } else { &own.canonical_service };
+                (
+                    or_unknown(own),
+                    or_unknown(own),
+                    or_unknown(&destination.namespace),
+                )
+            }
         };
         self.push("destination_service", &service);
         self.push("destination_service_name", &name);
@@ -316,7 +345,8 @@ impl Labels {
     }
 
     fn push(&mut self, name: impl Into<Cow<'static, str>>, value: &str) {
-        self.all.push((name.into(), value.to_owned()));
+        self.cut += usize::from(value.len() > MOST_LABEL);
+        self.all.push((name.into(), cut(value).to_owned()));
     }
 }
 

@@ -116,6 +116,26 @@ fn the_labels_are_those_of_istio() {
 }
 
 #[test]
+fn who_serves_what_has_no_name_is_known_where_it_is_served() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        metrics.observe(&Observation {
+            direction,
+            service: Service::Unknown,
+            ..seen(404)
+        });
+    }
+    let told = lines(&list, "istio_requests_total");
+    for (line, service) in told.iter().zip(["productpage", "unknown"]) {
+        let expected =
+            format!("destination_service=\"{service}\",destination_service_name=\"{service}\"");
+        assert!(line.contains(&expected), "{line}");
+    }
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
 fn histograms_have_the_bounds_of_envoy() {
     let list = Arc::<SeriesList>::default();
     let metrics = metrics(&list);
@@ -169,6 +189,23 @@ fn more_series_than_there_may_be_are_counted_together() {
 }
 
 #[test]
+fn peers_of_any_length_have_labels_of_some_length() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    let cell = PeerCell::default();
+    cell.learn(node(&"x".repeat(600)).text());
+    metrics.observe(&Observation {
+        peer: cell.get(),
+        ..seen(200)
+    });
+    let line = lines(&list, "istio_requests_total{").remove(0);
+    let expected = format!("destination_workload=\"{}\",", "x".repeat(256));
+    assert!(line.contains(&expected), "{line}");
+    // Its workload, its canonical service and its application.
+    assert_eq!(list.cut(), 3);
+}
+
+#[test]
 fn what_is_no_metadata_is_passed_over() {
     let cell = PeerCell::default();
     for header in [&b"?"[..], b"AAAA", &[b'A'; 10_000]] {
@@ -208,6 +245,40 @@ fn ever_new_hosts_and_peers_take_no_more_room_than_there_is() {
     assert_eq!(total, count);
     assert_eq!(list.overflow(), count - MOST_SERIES as u64);
     assert_eq!(metrics.series.borrow().len(), MOST_SERIES);
+}
+
+#[test]
+fn hosts_of_any_length_make_no_page_of_any_length() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    for number in 0..MOST_SERIES {
+        let host = format!("{number}.{}", "ä".repeat(25_000));
+        metrics.observe(&Observation {
+            service: Service::Host(&host),
+            ..seen(404)
+        });
+        // What differs only where it is cut is the same.
+        metrics.observe(&Observation {
+            service: Service::Host(&format!("{host}.")),
+            ..seen(404)
+        });
+    }
+    let mut out = String::new();
+    exposition([&*list].into_iter(), &mut out);
+    // A histogram more than there may be, with its labels.
+    assert!(out.len() < 64 * 1024 * 1024 + 100_000, "{}", out.len());
+    let told = |begin: &str| out.lines().filter(|line| line.starts_with(begin)).count();
+    assert_eq!(told("istio_requests_total{"), MOST_SERIES);
+    let longest = out.lines().map(str::len).max();
+    assert!(longest < Some(2_000), "{longest:?}");
+    let left_out = out.lines().find_map(|line| line.strip_prefix("periplus_istio_series_left_out "));
+    let left_out: usize = left_out.expect("a count").parse().expect("a number");
+    let histograms = told("istio_request_duration_milliseconds_sum")
+        + told("istio_request_bytes_sum")
+        + told("istio_response_bytes_sum");
+    assert_eq!(histograms + left_out, 3 * MOST_SERIES);
+    assert!(left_out > 0);
+    assert_eq!((list.overflow(), list.cut()), (0, MOST_SERIES as u64));
 }
 
 #[test]
