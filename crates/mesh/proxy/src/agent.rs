@@ -36,7 +36,7 @@ use crate::config::{Lookup, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
 use crate::stats::Sums;
 use crate::worker::Scope;
-use crate::{Options, Proxy, Published, StartError, admin};
+use crate::{Left, Options, Proxy, Published, StartError, admin};
 
 /// How often it is looked whether the workers have taken a new configuration, at first and in the end.
 const MIN_POLL: Duration = Duration::from_millis(2);
@@ -293,14 +293,13 @@ impl Agent {
         bound.map(address).collect()
     }
 
-    /// Lets connections end, and sends what spans there are: how many connections were left at the end and
-    /// had to be closed. See [`Proxy::shutdown`].
-    pub async fn shutdown(self, most: Duration) -> usize {
+    /// Lets connections end, and sends what spans there are: what was left at the end. See [`Proxy::shutdown`].
+    pub async fn shutdown(self, most: Duration) -> Left {
         self.shared.is_ready.send_replace(false);
         let proxy = self.shared.proxy().take();
         match proxy {
             Some(proxy) => proxy.shutdown(most).await,
-            None => 0,
+            None => Left::default(),
         }
     }
 }

@@ -43,8 +43,8 @@ use crate::upstream::Usages;
 use crate::view::{ListenerView, View};
 use crate::{Options, Published};
 
-/// How long the last spans may take to be sent, at the least.
-const FLUSH: Duration = Duration::from_millis(500);
+/// How long the last spans and lines may take to be sent, at the least.
+pub(crate) const FLUSH: Duration = Duration::from_millis(500);
 /// How often idle upstream connections are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 /// What a worker is given when it starts.
@@ -330,7 +330,12 @@ impl Worker {
         let deadline = deadline.max(Instant::now() + FLUSH);
         let exporters: Vec<_> = self.exporters.borrow().clone();
         for (_, exporter) in exporters {
-            let _ = tokio::time::timeout_at(deadline, exporter.flush()).await;
+            if tokio::time::timeout_at(deadline, exporter.flush())
+                .await
+                .is_err()
+            {
+                exporter.give_up();
+            }
         }
         for sink in &*self.sinks.borrow() {
             sink.flush();

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use periplus_proxy::{Agent, ApplicationMetrics, DrainStrategy, LogControl, Options, bootstrap};
+use periplus_proxy::{
+    Agent, ApplicationMetrics, DrainStrategy, Left, LogControl, Options, bootstrap,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::identity::WorkloadArgs;
@@ -165,11 +167,30 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
     }
     tracing::info!("stopping: requests in flight may finish");
     tokio::select! {
-        left = agent.shutdown(Duration::from_secs(args.drain_time)) => if left > 0 {
-            tracing::warn!(connections = left, "closed at the end of the drain time");
-        },
+        left = agent.shutdown(Duration::from_secs(args.drain_time)) => tell_of(left),
         _ = interrupt.recv() => tracing::warn!("stopped at once"),
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says what there was no more time for.
+fn tell_of(left: Left) {
+    let Left {
+        connections,
+        spans,
+        log_lines,
+    } = left;
+    if connections > 0 {
+        tracing::warn!(connections, "closed at the end of the drain time");
+    }
+    if spans > 0 {
+        tracing::warn!(spans, "lost: no collector has taken them in time");
+    }
+    if log_lines > 0 {
+        tracing::warn!(
+            lines = log_lines,
+            "access log lines are lost: their destinations have not taken them in time"
+        );
+    }
 }

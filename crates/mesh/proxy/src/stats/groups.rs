@@ -329,6 +329,9 @@ group! {
     TracerStats {
         spans_sent = "spans_sent",
         spans_dropped = "spans_dropped",
+        spans_dropped_most_spans = "spans_dropped_most_spans",
+        spans_dropped_most_bytes = "spans_dropped_most_bytes",
+        spans_dropped_shutdown = "spans_dropped_shutdown",
         timer_flushed = "timer_flushed",
         reports_sent = "reports_sent",
         reports_dropped = "reports_dropped",

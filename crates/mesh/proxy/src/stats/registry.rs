@@ -93,6 +93,13 @@ impl Registry {
         self.tracers.get(kind)
     }
 
+    /// The spans that nobody had taken at the end.
+    pub(crate) fn spans_left(&self) -> u64 {
+        let tracers = self.tracers.lock();
+        let left = tracers.values().map(|tracer| tracer.spans_dropped_shutdown.get());
+        left.sum()
+    }
+
     /// The counts of the TLS that a listener terminates.
     pub(crate) fn listener_tls(&self, name: &str) -> Arc<TlsStats> {
         self.listeners_tls.get(name)

@@ -280,7 +280,14 @@ fn try_out(kind: Kind, does: Does) {
             assert_eq!(taken as u64, REQUESTS, "{case}");
         }
         // What is over is counted at once, whatever becomes of the rest.
-        Does::Hang => expect("spans_dropped", REQUESTS - MOST_PENDING as u64),
+        Does::Hang => {
+            expect("spans_dropped", REQUESTS - MOST_PENDING as u64);
+            expect("spans_dropped_most_spans", REQUESTS - MOST_PENDING as u64);
+            if matches!(kind, ZipkinJson | ZipkinProto) {
+                // Its reports may take longer than the last ones have time.
+                assert_eq!(mesh.shutdown(Duration::ZERO).spans, MOST_PENDING as u64);
+            }
+        }
         // Zipkin's has no words for it, and what is no answer to a report means nothing.
         Does::Reject if matches!(kind, ZipkinJson | ZipkinProto) => {
             expect("spans_sent", REQUESTS);
@@ -331,4 +338,38 @@ fn no_collector_can_do_harm() {
             }
         }
     });
+}
+
+#[test]
+fn long_headers_take_no_more_memory_than_there_is_for_spans() {
+    const REQUESTS: u64 = 100;
+    const MOST_BYTES: usize = 1024 * 1024;
+    let agent = "x".repeat(50_000);
+    for kind in [ZipkinJson, OtlpGrpc] {
+        let collector = Collector::start(kind, Does::Hang);
+        let mut config = Config::to(&Origin::saying("fine")).inbound();
+        config.tracing = Some(tracing(kind.provider()));
+        config.clusters.push(Cluster {
+            protocol: match kind {
+                OtlpGrpc => UpstreamProtocol::Http2(Http2Options::default()),
+                _ => UpstreamProtocol::Http1,
+            },
+            ..cluster("collector", &[collector.address])
+        });
+        config.options.max_pending_span_bytes = MOST_BYTES;
+        let mesh = config.start();
+        let mut client = mesh.client();
+        for _ in 0..REQUESTS {
+            let request = format!("GET / HTTP/1.1\r\nhost: h.example\r\nuser-agent: {agent}\r\n\r\n");
+            assert_eq!(client.exchange(request).status, 200, "{kind:?}");
+        }
+        // As many as have room, and the one that goes over.
+        let kept = MOST_BYTES.div_ceil(agent.len()) as u64;
+        let stat = |name: &str| mesh.stat(&kind.counter(name));
+        let expected = REQUESTS - kept..=REQUESTS - kept + 1;
+        let dropped = stat("spans_dropped_most_bytes");
+        assert!(expected.contains(&dropped), "{kind:?}: {dropped} of {expected:?}");
+        assert_eq!(stat("spans_dropped"), dropped, "{kind:?}");
+        assert_eq!(stat("spans_dropped_most_spans"), 0, "{kind:?}");
+    }
 }

@@ -1,6 +1,9 @@
 //! Formats, filters and the files.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::time::TimeFormat;
 use super::*;
@@ -12,6 +15,8 @@ use crate::snapshot::{HeaderMatch, ValueMatch};
 
 const HEAD: &str = "GET /a/b?c=d HTTP/1.1\r\nhost: reviews:9080\r\nuser-agent: curl\r\n\
     x-forwarded-for: 1.2.3.4, 10.0.0.7\r\nx-quoted: a\"b\\c\r\n\r\n";
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs something on the entry of a request that was answered with 200.
 fn with_entry<T>(run: impl FnOnce(Entry<'_>) -> T) -> T {
@@ -305,8 +310,7 @@ fn files_are_rotated_and_lines_that_cannot_be_written_are_counted() {
     logs.hand_over(destination, b"two\nthree\n".to_vec(), 2);
     logs.hand_over(gone, b"lost\n".to_vec(), 1);
     logs.hand_over(full, b"lost\nlost\n".to_vec(), 2);
-    logs.stop();
-    thread.join().expect("no panic");
+    assert_eq!(logs.stop(thread, PATIENCE), 0);
     let read = |name: &str| std::fs::read_to_string(path(name)).expect("a file");
     assert_eq!(read("log.1"), "one\n");
     assert_eq!(read("log"), "two\nthree\n");
@@ -320,8 +324,7 @@ fn files_are_rotated_and_lines_that_cannot_be_written_are_counted() {
 #[test]
 fn a_writer_that_is_behind_costs_lines_and_no_time() {
     let (logs, thread) = Logs::start().expect("a thread");
-    logs.stop();
-    thread.join().expect("no panic");
+    assert_eq!(logs.stop(thread, PATIENCE), 0);
     logs.hand_over(Destination::Stderr, b"late\n".to_vec(), 1);
     let mut dropped = 0;
     logs.visit(&mut |name, value| {
@@ -330,4 +333,29 @@ fn a_writer_that_is_behind_costs_lines_and_no_time() {
         }
     });
     assert_eq!(dropped, 1);
+}
+
+#[test]
+fn a_destination_that_takes_nothing_does_not_keep_the_proxy_from_ending() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
+    // It cannot be opened before somebody reads it, and nobody does.
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    let destination = Destination::of_path(pipe.to_str().expect("UTF-8"));
+    let (logs, thread) = Logs::start().expect("a thread");
+    for _ in 0..1_000 {
+        logs.hand_over(destination.clone(), b"one\ntwo\n".to_vec(), 2);
+    }
+    let begin = Instant::now();
+    let left = logs.stop(thread, Duration::from_millis(50));
+    assert!(begin.elapsed() < PATIENCE);
+    // What waits has room for 256, and one is being written.
+    assert!((512..=514).contains(&left), "{left}");
+    let mut dropped = 0;
+    logs.visit(&mut |name, value| {
+        if name == "access_log.lines_dropped" {
+            dropped = value;
+        }
+    });
+    assert_eq!(dropped, 2_000);
 }

@@ -10,7 +10,7 @@ use periplus_proxy::snapshot::{
     Node, PathMatch, Route, RouteAction, RouteTable, Service, Snapshot, TcpProxy, Tracing,
     TracingProvider, VirtualHost,
 };
-use periplus_proxy::{Options, Proxy, Published};
+use periplus_proxy::{Left, Options, Proxy, Published};
 
 use super::{Client, Collector, Origin, wait_for};
 
@@ -247,13 +247,13 @@ impl Mesh {
         });
     }
 
-    pub(crate) fn shutdown(mut self, deadline: Duration) {
+    pub(crate) fn shutdown(mut self, deadline: Duration) -> Left {
         let proxy = self.proxy.take().expect("the proxy runs");
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime")
-            .block_on(proxy.shutdown(deadline));
+            .block_on(proxy.shutdown(deadline))
     }
 }
 
