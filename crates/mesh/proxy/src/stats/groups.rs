@@ -138,6 +138,7 @@ group! {
         rq_retry_backoff_ratelimited = "upstream_rq_retry_backoff_ratelimited",
         rq_per_try_timeout = "upstream_rq_per_try_timeout",
         rq_per_try_idle_timeout = "upstream_rq_per_try_idle_timeout",
+        rq_max_duration_reached = "upstream_rq_max_duration_reached",
         retry_abandoned = "retry_or_shadow_abandoned",
         cx_none_healthy = "upstream_cx_none_healthy",
         cx_connect_attempts_exceeded = "upstream_cx_connect_attempts_exceeded",

@@ -369,13 +369,38 @@ impl Call {
     /// Tells of something that is no request.
     #[cold]
     pub(crate) fn tell_refusal(&self, refusal: &Refusal) {
-        let telemetry = self.view.telemetry.as_ref();
-        let Some(logs) = telemetry.and_then(|telemetry| telemetry.logs()) else {
+        let Some(telemetry) = &self.view.telemetry else {
             return;
         };
         let mut flags = Flags::default();
         flags.set(Flag::DPE);
         let now = self.worker.clock.now();
+        if let Some((metrics, direction)) = telemetry.metrics() {
+            let is_inbound = direction == Direction::Inbound;
+            let secured = self.client.secured.as_deref().filter(|_| is_inbound);
+            let rules = telemetry.rules.as_ref();
+            metrics.observe(&Observation {
+                direction,
+                peer: None,
+                service: Service::Unknown,
+                peer_principal: secured.and_then(Secured::peer_id),
+                own_principal: secured.and_then(Secured::own_id),
+                status: refusal.status,
+                grpc: None,
+                protocol: istio::Protocol::Http,
+                flags,
+                millis: 0,
+                request_bytes: 0,
+                response_bytes: self.out.bytes.len() as u64,
+                messages: [0, 0],
+                // There is nothing that could be asked about it.
+                custom: rules.map(|rules| rules.seen(|_| None)),
+                now,
+            });
+        }
+        let Some(logs) = telemetry.logs() else {
+            return;
+        };
         let entry = Entry {
             protocol: Some(match self.protocol {
                 Protocol::Http1 => "HTTP/1.1",
