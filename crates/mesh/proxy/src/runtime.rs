@@ -56,6 +56,9 @@ pub struct Options {
     pub max_pending_spans: usize,
     /// The most bytes of them, as they are to be sent; more are dropped and counted.
     pub max_pending_span_bytes: usize,
+    /// How long nobody may have added to a series of Istio's metrics before it goes; none goes while there is room for
+    /// it otherwise.
+    pub metric_expiry: Option<Duration>,
     /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
     pub config_cache: Option<PathBuf>,
     /// Where [`crate::Agent`] serves its metrics alone: port 15090 of Istio's sidecars.
@@ -116,6 +119,7 @@ impl Default for Options {
             span_details: false,
             max_pending_spans: 16 * 1024,
             max_pending_span_bytes: 16 * 1024 * 1024,
+            metric_expiry: None,
             config_cache: None,
             metrics_address: None,
             status_address: None,

@@ -200,7 +200,7 @@ impl Worker {
         let metrics = Metrics::new(
             node.workload.as_ref(),
             &node.id,
-            setup.registry.istio.clone(),
+            (setup.registry.istio.clone(), setup.options.metric_expiry),
         );
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -349,6 +349,9 @@ impl Worker {
             let now = self.clock.now();
             for cluster in view.clusters.values() {
                 cluster.sweep(now);
+            }
+            if let Some(metrics) = &self.metrics {
+                metrics.sweep(now);
             }
         }
     }

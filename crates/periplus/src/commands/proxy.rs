@@ -63,6 +63,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IP:PORT")]
     metrics_address: Option<SocketAddr>,
 
+    /// Series of Istio's metrics that nothing was added to for so long go; without it they stay as long as there is room
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    metric_expiry: Option<u64>,
+
     /// Address for `/healthz/ready`, and `/stats/prometheus` with the application's metrics too, as Istio's sidecars have on port 15020
     #[arg(long, value_name = "IP:PORT")]
     status_address: Option<SocketAddr>,
@@ -140,6 +144,7 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
         },
         drain_time: Duration::from_secs(args.drain_time),
         min_drain_time: Duration::from_secs(args.min_drain_time),
+        metric_expiry: args.metric_expiry.map(Duration::from_secs),
         metrics_address: args.metrics_address,
         status_address: args.status_address,
         application_metrics: args.application_metrics.unwrap_or_default(),

@@ -206,6 +206,8 @@ impl Registry {
         if self.istio.is_used() {
             let overflow = Value::Counter(self.istio.overflow());
             sums.add(&Scope::plain(), "istio.series_overflow", overflow);
+            let forgotten = Value::Counter(self.istio.forgotten());
+            sums.add(&Scope::plain(), "istio.series_forgotten", forgotten);
             let cut = Value::Counter(self.istio.cut());
             sums.add(&Scope::plain(), "istio.labels_cut", cut);
         }

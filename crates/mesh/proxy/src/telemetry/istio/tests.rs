@@ -31,8 +31,12 @@ fn node(workload: &str) -> Peer {
 }
 
 fn metrics(list: &Arc<SeriesList>) -> Metrics {
+    metrics_for(list, None)
+}
+
+fn metrics_for(list: &Arc<SeriesList>, expiry: Option<Duration>) -> Metrics {
     let own = node("productpage");
-    Metrics::new(Some(&own), "id", list.clone()).expect("metadata")
+    Metrics::new(Some(&own), "id", (list.clone(), expiry)).expect("metadata")
 }
 
 fn cluster(name: &str) -> Service<'_> {
@@ -203,6 +207,104 @@ fn peers_of_any_length_have_labels_of_some_length() {
     assert!(line.contains(&expected), "{line}");
     // Its workload, its canonical service and its application.
     assert_eq!(list.cut(), 3);
+}
+
+#[test]
+fn what_one_worker_gives_up_is_told_as_long_as_another_has_it() {
+    let lists = [(); 2].map(|()| Arc::<SeriesList>::default());
+    let workers = lists.each_ref().map(metrics);
+    let told = || {
+        let mut out = String::new();
+        exposition(lists.iter().map(|list| &**list), &mut out);
+        let of_reviews = |line: &&str| line.contains("service_name=\"reviews\"");
+        let value = |name: &str| {
+            let line = out.lines().filter(of_reviews).find(|line| line.starts_with(name));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        };
+        [
+            value("istio_requests_total{"),
+            value("istio_request_bytes_sum{"),
+            value("istio_request_bytes_count{"),
+            value("istio_tcp_connections_opened_total{"),
+        ]
+    };
+    let tcp = || Observation {
+        protocol: Protocol::Tcp,
+        ..seen(0)
+    };
+    for worker in &workers {
+        worker.observe(&seen(200));
+        worker.of_connection(&tcp()).opened.increment();
+    }
+    let both = [Some(2), Some(400), Some(2), Some(2)];
+    assert_eq!(told(), both);
+    // One of them has no more room: what it has not used for a while goes.
+    for number in 0..=MOST_SERIES {
+        let name = format!("outbound|80||s{number}.default.svc.cluster.local");
+        let other = |seen| Observation {
+            service: cluster(&name),
+            now: IDLE + 2,
+            ..seen
+        };
+        workers[0].observe(&other(seen(200)));
+        // It may look for idle ones again.
+        workers[0].refreshed.set(0);
+        workers[0].of_connection(&other(tcp()));
+    }
+    assert_eq!(workers[0].series.borrow().len(), MOST_SERIES);
+    assert_eq!((told(), told()), (both, both));
+    workers[1].observe(&seen(200));
+    assert_eq!(told(), [Some(3), Some(600), Some(3), Some(2)]);
+    // It comes back to who has given it up.
+    workers[0].refreshed.set(0);
+    workers[0].observe(&Observation {
+        now: 3 * IDLE,
+        ..seen(200)
+    });
+    assert_eq!(told(), [Some(4), Some(800), Some(4), Some(2)]);
+    assert_eq!(lists.each_ref().map(|list| list.forgotten()), [0, 0]);
+}
+
+#[test]
+fn series_that_nobody_adds_to_go_when_they_are_told_to() {
+    let longest = Duration::from_secs(60);
+    let lists = [(); 2].map(|()| Arc::<SeriesList>::default());
+    let workers = lists
+        .each_ref()
+        .map(|list| metrics_for(list, Some(longest)));
+    let told = || {
+        let mut out = String::new();
+        exposition(lists.iter().map(|list| &**list), &mut out);
+        let lines = out.lines();
+        let lines = lines.filter(|line| {
+            line.starts_with("istio_requests_total{")
+                || line.starts_with("istio_tcp_connections_opened_total{")
+        });
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .collect::<Vec<_>>()
+    };
+    let tcp = Observation {
+        protocol: Protocol::Tcp,
+        ..seen(0)
+    };
+    let open = workers[0].of_connection(&tcp);
+    open.opened.increment();
+    for (worker, now) in workers.iter().zip([1, 30_000_000]) {
+        worker.observe(&Observation { now, ..seen(200) });
+    }
+    assert_eq!(told(), [1, 2]);
+    let sweep = |now| workers.iter().for_each(|worker| worker.sweep(now));
+    // One has nothing to say of it any more, and what it has said counts.
+    sweep(70_000_000);
+    assert_eq!(told(), [1, 2]);
+    sweep(100_000_000);
+    assert_eq!(told(), [1], "the connection is still there");
+    drop(open);
+    sweep(140_000_000);
+    assert_eq!(told(), [1], "it has just ended");
+    sweep(200_000_000);
+    assert_eq!(told(), [0; 0]);
 }
 
 #[test]
