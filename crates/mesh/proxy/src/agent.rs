@@ -131,6 +131,10 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) connected: bool,
+    /// Streams from the control plane that there have been,
+    pub(crate) streams: u64,
+    /// and those that could not be had.
+    pub(crate) failed_streams: u64,
     /// Why there is no stream.
     pub(crate) stream_error: Option<String>,
     /// Accepted and refused responses, by type.
@@ -172,6 +176,8 @@ impl State {
         Self {
             store: Store::default(),
             connected: false,
+            streams: 0,
+            failed_streams: 0,
             stream_error: None,
             updates: BTreeMap::new(),
             started: SystemTime::now(),
