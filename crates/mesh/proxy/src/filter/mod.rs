@@ -29,7 +29,7 @@ use crate::policy::quota::{self, QuotaView};
 use crate::policy::{Decided, RBAC, RbacView};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::{
-    ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HttpFilter, PerFilters,
+    AccessLog, ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HttpFilter, PerFilters,
     RateLimit, Session, SessionBy,
 };
 use crate::stats::{CorsStats, LimitStats, Registry};
@@ -93,6 +93,7 @@ pub(crate) struct Maker<'a> {
     quotas: RefCell<Vec<Rc<QuotaView>>>,
     /// What spans tell besides.
     tags: &'a [CustomTag],
+    logs: &'a [Arc<AccessLog>],
 }
 
 impl<'a> Maker<'a> {
@@ -109,6 +110,7 @@ impl<'a> Maker<'a> {
                 .tracing
                 .as_ref()
                 .map_or(&[], |tracing| &tracing.custom_tags),
+            logs: &manager.access_logs,
         }
     }
 
@@ -130,10 +132,15 @@ impl<'a> Maker<'a> {
         self.filters.iter().filter_map(of_route).collect()
     }
 
-    /// Whether a filter or a tag of spans asks for what rules have decided.
+    /// Whether a filter, a tag of spans or a log asks for what rules have decided.
     fn tells_decisions(&self) -> bool {
-        let is_asked = |tag: &CustomTag| matches!(&tag.value, CustomTagValue::Metadata { filter, .. } if filter == RBAC);
+        let is_asked = |tag: &CustomTag| match &tag.value {
+            CustomTagValue::Metadata { filter, .. } => filter == RBAC,
+            CustomTagValue::Format(format) => format.0.tells_decisions(),
+            CustomTagValue::Literal(_) | CustomTagValue::RequestHeader { .. } => false,
+        };
         self.tags.iter().any(is_asked)
+            || self.logs.iter().any(|log| log.format.tells_decisions())
             || self.filters.iter().any(|filter| match &filter.filter {
                 Filter::Authz(authz) => authz
                     .enabled_by

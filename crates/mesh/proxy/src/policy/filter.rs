@@ -96,10 +96,13 @@ impl Call {
             counts.count_shadow(decision);
             decided.shadow = Some((place(index), decision));
             if view.tells {
-                rbac.leave(decision, exchange);
+                leave(rbac.shadow_rules.as_ref(), &rbac.shadow_stat_prefix, OF_SHADOW, decision, exchange);
             }
         }
         let decision = enforced?;
+        if view.tells {
+            leave(rbac.rules.as_ref(), &rbac.stat_prefix, OF_ENFORCED, decision, exchange);
+        }
         counts.count(decision);
         decided.enforced = Some((place(index), decision));
         if decision.allowed {
@@ -296,25 +299,29 @@ impl Call {
     }
 }
 
-impl Rbac {
-    /// Leaves what rules that are not enforced have decided to the filters behind.
-    #[cold]
-    fn leave(&self, decision: Decision, exchange: &mut Exchange) {
-        let Some(rules) = &self.shadow_rules else {
-            return;
-        };
-        let told = Told::new(rules, decision);
-        let policy = Some(told.policy).filter(|policy| *policy != NO_POLICY);
-        let result = [
-            ("shadow_engine_result", Some(told.result)),
-            ("shadow_effective_policy_id", policy),
-        ];
-        for (name, value) in result {
-            if let Some(value) = value {
-                let key = format!("{}{name}", self.shadow_stat_prefix).into();
-                let value = Rc::new(Value::String(value.to_owned()));
-                exchange.rare().metadata.set(RBAC, &key, value);
-            }
+/// The names of a decision's result and policy in metadata.
+const OF_ENFORCED: [&str; 2] = ["enforced_engine_result", "enforced_effective_policy_id"];
+const OF_SHADOW: [&str; 2] = ["shadow_engine_result", "shadow_effective_policy_id"];
+
+/// Leaves what rules have decided to the filters behind, and to spans and logs.
+#[cold]
+fn leave(
+    rules: Option<&Rules>,
+    prefix: &str,
+    [result, policy]: [&str; 2],
+    decision: Decision,
+    exchange: &mut Exchange,
+) {
+    let Some(rules) = rules else {
+        return;
+    };
+    let told = Told::new(rules, decision);
+    let id = Some(told.policy).filter(|policy| *policy != NO_POLICY);
+    for (name, value) in [(result, Some(told.result)), (policy, id)] {
+        if let Some(value) = value {
+            let key = format!("{prefix}{name}").into();
+            let value = Rc::new(Value::String(value.to_owned()));
+            exchange.rare().metadata.set(RBAC, &key, value);
         }
     }
 }

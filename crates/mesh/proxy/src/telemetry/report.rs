@@ -362,6 +362,7 @@ impl Call {
             route: route.map(|route| &*route.name),
             span: exchange.trace.as_ref().map(|trace| &trace.span),
             grpc: exchange.grpc.as_ref().and_then(|status| status.number()),
+            metadata: exchange.rare.as_ref().map(|rare| rare.metadata()),
             ..self.bare_entry(exchange.begin, end)
         }
     }

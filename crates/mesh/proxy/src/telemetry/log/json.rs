@@ -84,7 +84,7 @@ impl Json {
                         out.truncate(begin);
                         out.extend_from_slice(b"null");
                     }
-                    Kind::Number => drop(out.remove(begin)),
+                    Kind::Number | Kind::Json => drop(out.remove(begin)),
                     Kind::Text => end_text(begin, out),
                 }
                 true

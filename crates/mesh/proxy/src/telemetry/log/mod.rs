@@ -9,6 +9,7 @@ mod filter;
 mod format;
 mod json;
 mod operator;
+mod rare;
 mod sink;
 mod time;
 mod value;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::time::TimeFormat;
@@ -11,6 +13,7 @@ use crate::clock::Clock;
 use crate::flags::{Flag, Flags};
 use crate::http1::head::{Limits, MOST_FIELDS};
 use crate::http1::request::RequestHead;
+use crate::policy::Metadata;
 use crate::snapshot::{HeaderMatch, ValueMatch};
 
 const HEAD: &str = "GET /a/b?c=d HTTP/1.1\r\nhost: reviews:9080\r\nuser-agent: curl\r\n\
@@ -34,7 +37,13 @@ fn with_entry<T>(run: impl FnOnce(Entry<'_>) -> T) -> T {
         "10.0.0.1:4000".parse().expect("an address"),
         Some("10.0.0.2:9080".parse().expect("an address")),
     );
+    let mut metadata = Metadata::default();
+    let deep = json!({"n": 1, "nothing": null});
+    for (key, value) in [("text", json!("a \"b\"")), ("deep", deep)] {
+        metadata.set("f", &key.into(), Rc::new(value));
+    }
     run(Entry {
+        metadata: Some(&metadata),
         request: Some(Request {
             head: &head,
             text: &text,
@@ -115,6 +124,18 @@ fn operators_say_what_they_say_with_envoy() {
             "11111111-2222-9333-8444-555555555555 -",
         ),
         ("%DYNAMIC_METADATA(a:b)% %FILTER_STATE(x:PLAIN)%", "- -"),
+        (
+            "%DYNAMIC_METADATA(f:text)% %DYNAMIC_METADATA(f:deep:n)% %DYNAMIC_METADATA(f:deep)%",
+            "a \"b\" 1 {\"n\":1,\"nothing\":null}",
+        ),
+        (
+            "%DYNAMIC_METADATA(f:deep:nothing)% %DYNAMIC_METADATA(f:text):1% %METADATA(DYNAMIC:f:text)%",
+            "- a a \"b\"",
+        ),
+        (
+            "%QUERY_PARAM(c)% %QUERY_PARAM(x)% %QUERY_PARAMS% %QUERY_PARAM(c):0%",
+            "d - c=d ",
+        ),
         ("%ENVIRONMENT(PERIPLUS_SURELY_NOT_SET)%", "-"),
         (
             "%GRPC_STATUS% %ROUTE_NAME% %ACCESS_LOG_TYPE%",
