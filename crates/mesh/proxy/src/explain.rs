@@ -355,5 +355,6 @@ fn secured(security: Security<'_>) -> Option<Secured> {
         peer_issuers: Vec::new(),
         own: None,
         server_name: None,
+        agreed: None,
     })
 }

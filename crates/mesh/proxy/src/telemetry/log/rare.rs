@@ -20,8 +20,10 @@ pub(crate) enum Rare {
     },
     /// `%QUERY_PARAM(NAME)%`, as it stands in the target.
     Parameter { name: String, most: Option<usize> },
-    /// `%QUERY_PARAMS%`: all of the query, `decoded` as texts.
+    /// `%QUERY_PARAMS%`: all of the query.
     Query { most: Option<usize> },
+    /// `%DOWNSTREAM_TLS_VERSION%` and others.
+    Agreed { is_upstream: bool, is_cipher: bool },
 }
 
 impl Rare {
@@ -34,6 +36,10 @@ impl Rare {
         let given = || {
             let argument = argument.filter(|text| !text.is_empty());
             argument.ok_or_else(|| format!("%{name}% needs an argument"))
+        };
+        let none = |rare: Self| match argument {
+            None => Ok(rare),
+            Some(_) => Err(format!("%{name}% takes no argument")),
         };
         Ok(Some(match name {
             "DYNAMIC_METADATA" => Self::metadata(given()?, most),
@@ -49,8 +55,19 @@ impl Rare {
                 None | Some("" | "ORIG") => Self::Query { most },
                 Some(other) => return Err(format!("%QUERY_PARAMS({other})% is not supported")),
             },
+            "DOWNSTREAM_TLS_VERSION" => none(Self::agreed(false, false))?,
+            "DOWNSTREAM_TLS_CIPHER" => none(Self::agreed(false, true))?,
+            "UPSTREAM_TLS_VERSION" => none(Self::agreed(true, false))?,
+            "UPSTREAM_TLS_CIPHER" => none(Self::agreed(true, true))?,
             _ => return Ok(None),
         }))
+    }
+
+    fn agreed(is_upstream: bool, is_cipher: bool) -> Self {
+        Self::Agreed {
+            is_upstream,
+            is_cipher,
+        }
     }
 
     fn metadata(argument: &str, most: Option<usize>) -> Self {
@@ -79,6 +96,21 @@ impl Rare {
             }
             Self::Parameter { name, most } => (parameter(entry, name), most),
             Self::Query { most } => (query(entry), most),
+            Self::Agreed {
+                is_upstream,
+                is_cipher,
+            } => {
+                let secured = match is_upstream {
+                    true => entry.upstream.and_then(|upstream| upstream.secured),
+                    false => entry.secured,
+                };
+                let agreed = secured.and_then(|secured| secured.agreed);
+                let name = agreed.and_then(|agreed| match is_cipher {
+                    true => agreed.cipher_name(),
+                    false => agreed.version_name(),
+                });
+                (name.map(str::as_bytes), &None)
+            }
         };
         let Some(value) = value else {
             return Kind::Absent;

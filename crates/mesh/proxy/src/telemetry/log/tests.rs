@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use rustls::{CipherSuite, ProtocolVersion};
+
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::time::TimeFormat;
@@ -15,6 +17,7 @@ use crate::http1::head::{Limits, MOST_FIELDS};
 use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
 use crate::snapshot::{HeaderMatch, ValueMatch};
+use crate::tls::{Agreed, Secured};
 
 const HEAD: &str = "GET /a/b?c=d HTTP/1.1\r\nhost: reviews:9080\r\nuser-agent: curl\r\n\
     x-forwarded-for: 1.2.3.4, 10.0.0.7\r\nx-quoted: a\"b\\c\r\n\r\n";
@@ -379,4 +382,43 @@ fn a_destination_that_takes_nothing_does_not_keep_the_proxy_from_ending() {
         }
     });
     assert_eq!(dropped, 2_000);
+}
+
+#[test]
+fn what_tls_has_agreed_on_is_written_as_envoy_writes_it() {
+    let secured = |version, cipher| Secured {
+        peer: None,
+        peer_issuers: Vec::new(),
+        own: None,
+        server_name: None,
+        agreed: Some(Agreed { version, cipher }),
+    };
+    let client = secured(
+        ProtocolVersion::TLSv1_3,
+        CipherSuite::TLS13_AES_128_GCM_SHA256,
+    );
+    let endpoint = secured(
+        ProtocolVersion::TLSv1_2,
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    );
+    let format = "%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER% %UPSTREAM_TLS_VERSION% %UPSTREAM_TLS_CIPHER%";
+    let template = Template::parse(format, false).expect("a format");
+    let told = with_entry(|entry| {
+        template.text(&Entry {
+            secured: Some(&client),
+            upstream: Some(Upstream {
+                address: entry.peer,
+                local: None,
+                secured: Some(&endpoint),
+                is_connected: true,
+                protocol: None,
+            }),
+            ..entry
+        })
+    });
+    assert_eq!(
+        told,
+        "TLSv1.3 TLS_AES_128_GCM_SHA256 TLSv1.2 ECDHE-RSA-AES256-GCM-SHA384"
+    );
+    assert_eq!(text(format, false), "- - - -");
 }
