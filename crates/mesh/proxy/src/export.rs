@@ -56,8 +56,12 @@ struct Target {
     host: String,
     path: String,
     /// The lines of the fields of a report.
-    fields: &'static str,
+    fields: Vec<u8>,
     timeout: Duration,
+}
+
+fn with_more(fields: &str, more: &[u8]) -> Vec<u8> {
+    [fields.as_bytes(), more].concat()
 }
 
 /// The fields of a report, which end with the content type.
@@ -120,6 +124,7 @@ impl Exporter {
                 path,
                 host,
                 is_proto,
+                fields,
                 ..
             } => (
                 Encoding::Zipkin {
@@ -130,10 +135,13 @@ impl Exporter {
                     cluster: cluster.clone(),
                     host: host.clone(),
                     path: path.clone(),
-                    fields: match is_proto {
-                        true => fields!("application/x-protobuf"),
-                        false => fields!("application/json"),
-                    },
+                    fields: with_more(
+                        match is_proto {
+                            true => fields!("application/x-protobuf"),
+                            false => fields!("application/json"),
+                        },
+                        fields,
+                    ),
                     timeout: ZIPKIN_TIMEOUT,
                 },
                 "zipkin",
@@ -145,26 +153,33 @@ impl Exporter {
                 service_name,
                 timeout,
                 is_grpc,
+                fields,
+                resource,
+                ..
             } => {
                 let version = env!("CARGO_PKG_VERSION");
-                let envelope = otlp::Envelope::new(
-                    &[
-                        ("service.name", service_name),
-                        ("telemetry.sdk.language", "rust"),
-                        ("telemetry.sdk.name", "periplus"),
-                        ("telemetry.sdk.version", version),
-                    ],
-                    "periplus",
-                    version,
-                );
+                let own = [
+                    ("service.name", service_name.as_str()),
+                    ("telemetry.sdk.language", "rust"),
+                    ("telemetry.sdk.name", "periplus"),
+                    ("telemetry.sdk.version", version),
+                ];
+                let is_own = |name: &str| own.iter().any(|(known, _)| *known == name);
+                let found = resource.iter().filter(|(name, _)| !is_own(name));
+                let found = found.map(|(name, value)| (name.as_str(), value.as_str()));
+                let all: Vec<_> = own.into_iter().chain(found).collect();
+                let envelope = otlp::Envelope::new(&all, "periplus", version);
                 let target = Target {
                     cluster: cluster.clone(),
                     host: host.clone(),
                     path: path.clone(),
-                    fields: match is_grpc {
-                        true => concat!("te: trailers\r\n", fields!("application/grpc")),
-                        false => fields!("application/x-protobuf"),
-                    },
+                    fields: with_more(
+                        match is_grpc {
+                            true => concat!("te: trailers\r\n", fields!("application/grpc")),
+                            false => fields!("application/x-protobuf"),
+                        },
+                        fields,
+                    ),
                     timeout: *timeout,
                 };
                 let encoding = Encoding::Otlp {
@@ -377,7 +392,7 @@ impl Exporter {
             method: "POST",
             host,
             path,
-            fields: fields.as_bytes(),
+            fields,
             body: Some(report),
             timeout: Some(*timeout),
             most_bytes: MOST_ANSWER,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::listener::{Listeners, Progress};
 use crate::overload::{Actions, Open};
-use crate::snapshot::Node;
+use crate::snapshot::{Node, TokenBucket};
 use crate::stats::{Registry, Sums};
-use crate::telemetry::{Logs, WriterThread};
 use crate::telemetry::istio::exposition;
+use crate::telemetry::{Logs, WriterThread};
 use crate::upstream::{Usages, add_gauges};
 use crate::worker::{self, Command, Ending, Scope, Setup};
 use crate::{ApplicationMetrics, LogControl};
@@ -52,6 +52,10 @@ pub struct Options {
     pub min_drain_time: Duration,
     /// Spans tell more than Envoy's do: the attributes `periplus.*`.
     pub span_details: bool,
+    /// Tracers of OpenTelemetry's kind read B3 where there is no `traceparent`, and write it too.
+    pub otel_b3: bool,
+    /// How many traces may begin here in a second; of more no span is made, and they are counted.
+    pub max_traces_per_second: Option<NonZeroU32>,
     /// The most spans that wait for export in one worker; more are dropped and counted.
     pub max_pending_spans: usize,
     /// The most bytes of them, as they are to be sent; more are dropped and counted.
@@ -117,6 +121,8 @@ impl Default for Options {
             drain_time: Duration::from_secs(5),
             min_drain_time: Duration::ZERO,
             span_details: false,
+            otel_b3: false,
+            max_traces_per_second: None,
             max_pending_spans: 16 * 1024,
             max_pending_span_bytes: 16 * 1024 * 1024,
             metric_expiry: None,
@@ -219,6 +225,10 @@ impl Proxy {
             .map(|_| Arc::default())
             .collect();
         let (logs, log_writer) = Logs::start().map_err(|source| StartError::Logs { source })?;
+        let trace_limit = options.max_traces_per_second.map(|most| {
+            let second = Duration::from_secs(1);
+            Arc::new(TokenBucket::new(most.get(), most.get(), second))
+        });
         let workers = (0..options.worker_count())
             .map(|index| {
                 let registry = Arc::<Registry>::default();
@@ -233,6 +243,7 @@ impl Proxy {
                     in_flight: in_flight.clone(),
                     index,
                     logs: logs.clone(),
+                    trace_limit: trace_limit.clone(),
                 };
                 let (commands, thread) =
                     start_worker(index, setup).map_err(|source| StartError::Worker {

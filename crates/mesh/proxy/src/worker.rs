@@ -33,7 +33,7 @@ use crate::in_flight::InFlight;
 use crate::listener;
 use crate::overload::{Accounts, Actions, Open, Overload};
 use crate::registry::Connections;
-use crate::snapshot::{Direction, Listener, Node, Snapshot, TracingProvider};
+use crate::snapshot::{Direction, Listener, Node, Snapshot, TokenBucket, TracingProvider};
 use crate::stats::Registry;
 use crate::telemetry::istio::Metrics;
 use crate::telemetry::{Destination, Logs, Sink};
@@ -63,6 +63,7 @@ pub(crate) struct Setup {
     /// Which worker it is.
     pub(crate) index: usize,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) trace_limit: Option<Arc<TokenBucket>>,
 }
 
 /// What a worker is told.
@@ -144,6 +145,8 @@ pub(crate) struct Worker {
     random: RefCell<fastrand::Rng>,
     exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
     logs: Arc<Logs>,
+    /// How many traces may begin here, in all workers together.
+    pub(crate) trace_limit: Option<Arc<TokenBucket>>,
     /// Istio's standard metrics, if the node says whose they are.
     pub(crate) metrics: Option<Rc<Metrics>>,
     /// Where the lines of access logs wait.
@@ -234,6 +237,7 @@ impl Worker {
             random: RefCell::new(random),
             exporters: RefCell::default(),
             logs: setup.logs,
+            trace_limit: setup.trace_limit,
             metrics: metrics.map(Rc::new),
             sinks: RefCell::default(),
             mirrored: Cell::new(0),

@@ -1,7 +1,7 @@
 //! A sidecar or gateway: an Envoy bootstrap file in, requests and their spans through.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +84,14 @@ pub(crate) struct Args {
     #[arg(long)]
     span_details: bool,
 
+    /// Tracers of OpenTelemetry's kind read B3 where there is no `traceparent`, and write it beside W3C's
+    #[arg(long)]
+    otel_b3: bool,
+
+    /// At most so many traces begin here in a second; requests whose callers have decided are not among them
+    #[arg(long, value_name = "N")]
+    max_traces_per_second: Option<NonZeroU32>,
+
     #[command(flatten)]
     identity: WorkloadArgs,
 
@@ -133,6 +141,8 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
             set: Arc::new(logging::set),
         }),
         span_details: args.span_details,
+        otel_b3: args.otel_b3,
+        max_traces_per_second: args.max_traces_per_second,
         workers: args.workers.into(),
         config_cache: args.config_cache,
         max_connections: args.max_connections as usize,

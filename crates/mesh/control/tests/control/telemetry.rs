@@ -9,9 +9,9 @@ use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, address, socket
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
-use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::{HttpService, Node};
 use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
-use envoy_types::pb::envoy::config::trace::v3::OpenTelemetryConfig;
+use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType as TracerConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
@@ -511,6 +511,58 @@ defaultProviders: {tracing: [otel]}
         told.contains("is not one of gRPC: nothing that provider `otel` reports"),
         "{told}"
     );
+}
+
+#[test]
+fn reports_of_spans_have_the_headers_of_their_provider() {
+    let told = |provider: &str| {
+        let mesh = format!(
+            "
+extensionProviders:
+- name: p
+  {provider}
+defaultProviders: {{tracing: [p]}}
+"
+        );
+        let index = index_of(&[], "", mesh_config(&mesh));
+        let made = made(&index, &sidecar("reviews", "v1"));
+        let tracing = manager(&made.listeners[0]).tracing.expect("tracing");
+        match tracing.provider.and_then(|it| it.config_type) {
+            Some(TracerConfig::TypedConfig(any)) => any.value,
+            None => panic!("no configuration"),
+        }
+    };
+    let at = "service: zipkin.istio-system.svc.cluster.local, port: 9411";
+    let list = "[{name: X-Token, value: secret}]";
+    let over_http = told(&format!(
+        "opentelemetry: {{{at}, http: {{path: /v1/traces, headers: {list}}}, resourceDetectors: {{environment: {{}}}}}}"
+    ));
+    let over_http = OpenTelemetryConfig::decode(over_http.as_slice()).expect("valid");
+    let over_grpc = told(&format!(
+        "opentelemetry: {{{at}, grpc: {{initialMetadata: {list}}}}}"
+    ));
+    let over_grpc = OpenTelemetryConfig::decode(over_grpc.as_slice()).expect("valid");
+    let zipkin = told(&format!("zipkin: {{{at}, headers: {list}}}"));
+    let zipkin = ZipkinConfig::decode(zipkin.as_slice()).expect("valid");
+    let added = |service: Option<HttpService>| {
+        let added = service.expect("a service").request_headers_to_add;
+        let added = added.into_iter().filter_map(|option| option.header);
+        added.collect::<Vec<_>>()
+    };
+    for headers in [
+        added(over_http.http_service),
+        added(zipkin.collector_service),
+        over_grpc.grpc_service.expect("a service").initial_metadata,
+    ] {
+        let told: Vec<_> = headers
+            .iter()
+            .map(|header| (header.key.as_str(), header.value.as_str()))
+            .collect();
+        assert_eq!(told, [("x-token", "secret")]);
+    }
+    assert_eq!(over_http.resource_detectors.len(), 1);
+    assert_eq!(over_grpc.resource_detectors.len(), 0);
+    assert_eq!(zipkin.collector_cluster, "");
 }
 
 #[test]

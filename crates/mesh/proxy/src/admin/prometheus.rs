@@ -105,10 +105,7 @@ fn labelled(name: &Name, tags: &Tags) -> (String, String) {
 
 /// `upstream_rq_200` is `upstream_rq` with a code; `upstream_rq_2xx` is `upstream_rq_xx` with a class, or `upstream_rq`
 /// with a whole one.
-fn split_code<'a>(
-    stat: &'a str,
-    names: &LabelNames,
-) -> (String, Option<(&'static str, &'a str)>) {
+fn split_code<'a>(stat: &'a str, names: &LabelNames) -> (String, Option<(&'static str, &'a str)>) {
     let split = stat
         .rsplit_once('_')
         .filter(|(before, code)| before.ends_with("_rq") && code.len() == 3);

@@ -304,11 +304,26 @@ fn collect(shared: &Shared) -> Sums {
     }
     let control_plane = Scope::of("cluster", XDS_CLUSTER);
     for (name, value) in [
-        ("upstream_cx_active", Value::Gauge(u64::from(state.connected))),
-        ("upstream_cx_total", Value::Counter(state.streams + state.failed_streams)),
-        ("upstream_cx_connect_fail", Value::Counter(state.failed_streams)),
-        ("upstream_rq_pending_failure_eject", Value::Counter(state.failed_streams)),
-        ("upstream_rq_active", Value::Gauge(u64::from(state.connected))),
+        (
+            "upstream_cx_active",
+            Value::Gauge(u64::from(state.connected)),
+        ),
+        (
+            "upstream_cx_total",
+            Value::Counter(state.streams + state.failed_streams),
+        ),
+        (
+            "upstream_cx_connect_fail",
+            Value::Counter(state.failed_streams),
+        ),
+        (
+            "upstream_rq_pending_failure_eject",
+            Value::Counter(state.failed_streams),
+        ),
+        (
+            "upstream_rq_active",
+            Value::Gauge(u64::from(state.connected)),
+        ),
         ("upstream_rq_total", Value::Counter(state.streams)),
     ] {
         all.add(&control_plane, name, value);

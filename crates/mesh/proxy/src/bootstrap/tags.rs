@@ -137,7 +137,10 @@ impl Tags {
             }
             let at = format!("{at}.regex");
             let Some(regex) = regex else {
-                return Err(problem(&at, "it must be given; other forms are not supported"));
+                return Err(problem(
+                    &at,
+                    "it must be given; other forms are not supported",
+                ));
             };
             if let Some((name, istios)) = OF_PARTS.iter().find(|(name, _)| *name == tag_name) {
                 if regex != *istios {
@@ -194,7 +197,10 @@ mod tests {
     use super::*;
 
     fn read(all_defaults: Option<bool>, tags: Value) -> Result<Tags, Problem> {
-        Tags::check(all_defaults, serde_json::from_value(tags).expect("its shape"))
+        Tags::check(
+            all_defaults,
+            serde_json::from_value(tags).expect("its shape"),
+        )
     }
 
     #[test]
@@ -222,9 +228,21 @@ mod tests {
         let tag = |name: &str, regex: &str| json!([{"tag_name": name, "regex": regex}]);
         for (all_defaults, tags, place) in [
             (None, tag("a", "(b)"), "stats_config.use_all_default_tags"),
-            (Some(false), tag("", "(b)"), "stats_config.stats_tags[0].tag_name"),
-            (Some(false), tag("a", "("), "stats_config.stats_tags[0].regex"),
-            (Some(false), tag("a", "b"), "stats_config.stats_tags[0].regex"),
+            (
+                Some(false),
+                tag("", "(b)"),
+                "stats_config.stats_tags[0].tag_name",
+            ),
+            (
+                Some(false),
+                tag("a", "("),
+                "stats_config.stats_tags[0].regex",
+            ),
+            (
+                Some(false),
+                tag("a", "b"),
+                "stats_config.stats_tags[0].regex",
+            ),
             (
                 Some(false),
                 tag("cluster_name", "^cluster(.*)"),

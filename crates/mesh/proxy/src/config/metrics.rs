@@ -23,10 +23,7 @@ pub(super) fn compile(config: &Any, at: &At<'_>) -> Result<Option<Arc<MetricRule
         let reason = format!("{:?}: there are no metrics but Istio's own", defined.name);
         return Err(at.field("definitions").index(0).refuse(reason));
     }
-    let mut rules = MetricRules {
-        ignores_host: config.disable_host_header_fallback,
-        ..MetricRules::default()
-    };
+    let mut rules = MetricRules::new(config.disable_host_header_fallback);
     for (index, wanted) in config.metrics.iter().enumerate() {
         let at = at.field("metrics");
         let at = &at.index(index);

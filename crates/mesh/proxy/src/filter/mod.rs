@@ -29,8 +29,8 @@ use crate::policy::quota::{self, QuotaView};
 use crate::policy::{Decided, RBAC, RbacView};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::{
-    AccessLog, ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HttpFilter, PerFilters,
-    RateLimit, Session, SessionBy,
+    AccessLog, ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HttpFilter,
+    PerFilters, RateLimit, Session, SessionBy,
 };
 use crate::stats::{CorsStats, LimitStats, Registry};
 use crate::worker::Worker;

@@ -96,12 +96,24 @@ impl Call {
             counts.count_shadow(decision);
             decided.shadow = Some((place(index), decision));
             if view.tells {
-                leave(rbac.shadow_rules.as_ref(), &rbac.shadow_stat_prefix, OF_SHADOW, decision, exchange);
+                leave(
+                    rbac.shadow_rules.as_ref(),
+                    &rbac.shadow_stat_prefix,
+                    OF_SHADOW,
+                    decision,
+                    exchange,
+                );
             }
         }
         let decision = enforced?;
         if view.tells {
-            leave(rbac.rules.as_ref(), &rbac.stat_prefix, OF_ENFORCED, decision, exchange);
+            leave(
+                rbac.rules.as_ref(),
+                &rbac.stat_prefix,
+                OF_ENFORCED,
+                decision,
+                exchange,
+            );
         }
         counts.count(decision);
         decided.enforced = Some((place(index), decision));

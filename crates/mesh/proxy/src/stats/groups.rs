@@ -64,6 +64,7 @@ group! {
         service_forced = "tracing.service_forced",
         client_enabled = "tracing.client_enabled",
         not_traceable = "tracing.not_traceable",
+        trace_limited = "tracing.rate_limited",
     }
 }
 

@@ -96,7 +96,9 @@ impl Registry {
     /// The spans that nobody had taken at the end.
     pub(crate) fn spans_left(&self) -> u64 {
         let tracers = self.tracers.lock();
-        let left = tracers.values().map(|tracer| tracer.spans_dropped_shutdown.get());
+        let left = tracers
+            .values()
+            .map(|tracer| tracer.spans_dropped_shutdown.get());
         left.sum()
     }
 

@@ -48,7 +48,10 @@ async fn authorizer() -> SocketAddr {
                     }
                     input.clear();
                     let path = text.split(' ').nth(1).expect("a path");
-                    let (_, says) = CASES.iter().find(|(case, _)| *case == path).expect("a case");
+                    let (_, says) = CASES
+                        .iter()
+                        .find(|(case, _)| *case == path)
+                        .expect("a case");
                     let answer = format!("HTTP/1.1 200 OK\r\n{says}\r\n");
                     if stream.write_all(answer.as_bytes()).await.is_err() {
                         return;

@@ -80,7 +80,7 @@ static FLAGS: [(&str, &str, How, &str); 30] = [
         "InvalidEnvoyRequestHeaders",
         Send(
             "/ih",
-            "GET /ih HTTP/1.1\r\nhost: a\r\nx-envoy-max-retries: many\r\n\r\n",
+            "GET /ih HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-envoy-max-retries: many\r\n\r\n",
         ),
         "IH",
     ),

@@ -236,7 +236,10 @@ async fn a_gradual_drain_asks_one_after_the_other() {
     let mut late = Client::connect(world.inbound).await;
     assert!(!closes(&late.get("/").await));
     // The end asks all, gradually within its own time.
-    assert_eq!(world.agent.shutdown(Duration::from_secs(3)).await, Left::default());
+    assert_eq!(
+        world.agent.shutdown(Duration::from_secs(3)).await,
+        Left::default()
+    );
     assert!(late.is_closed().await);
 }
 
@@ -281,7 +284,10 @@ async fn a_proxy_without_connections_ends_after_the_least_time() {
         };
         let world = World::start(options, json!({})).await;
         let begin = std::time::Instant::now();
-        assert_eq!(world.agent.shutdown(Duration::from_secs(20)).await, Left::default());
+        assert_eq!(
+            world.agent.shutdown(Duration::from_secs(20)).await,
+            Left::default()
+        );
         assert!(begin.elapsed() >= least && begin.elapsed() < Duration::from_secs(15));
     }
 }

@@ -163,9 +163,11 @@ mod tests {
                     changes.removed[0].as_str(),
                     &changes.response[0].name,
                 ],
-                Verdict::Denied(denial) | Verdict::Failed(_, Some(denial)) => {
-                    denial.fields.iter().map(|(name, _)| name.as_str()).collect()
-                }
+                Verdict::Denied(denial) | Verdict::Failed(_, Some(denial)) => denial
+                    .fields
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect(),
                 Verdict::Failed(_, None) => Vec::new(),
             };
             assert!(left.iter().all(|name| *name == "x-a") && !left.is_empty());

@@ -191,7 +191,10 @@ impl Sum {
 pub(crate) fn exposition<'a>(workers: impl Iterator<Item = &'a SeriesList>, out: &mut String) {
     let mut sums = Sums::default();
     let workers: Vec<_> = workers.collect();
-    let all_retired: Vec<_> = workers.iter().map(|worker| worker.add_to(&mut sums)).collect();
+    let all_retired: Vec<_> = workers
+        .iter()
+        .map(|worker| worker.add_to(&mut sums))
+        .collect();
     if sums.series() == 0 {
         return;
     }

@@ -144,6 +144,14 @@ fn literal(text: &str) -> Option<&str> {
 }
 
 impl MetricRules {
+    /// Without changes of metrics.
+    pub(crate) fn new(ignores_host: bool) -> Self {
+        Self {
+            of: Default::default(),
+            ignores_host,
+        }
+    }
+
     pub(crate) fn of(&self, metric: Metric) -> &MetricRule {
         &self.of[metric as usize]
     }

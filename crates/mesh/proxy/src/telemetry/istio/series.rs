@@ -388,7 +388,11 @@ impl Labels {
             ),
             Service::Unknown => {
                 // As with Istio, what serves it is at least known to itself.
-                let own = if is_outbound { "" } else { &own.canonical_service };
+                let own = if is_outbound {
+                    ""
+                } else {
+                    &own.canonical_service
+                };
                 (
                     or_unknown(own),
                     or_unknown(own),

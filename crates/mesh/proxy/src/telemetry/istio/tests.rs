@@ -218,7 +218,10 @@ fn what_one_worker_gives_up_is_told_as_long_as_another_has_it() {
         exposition(lists.iter().map(|list| &**list), &mut out);
         let of_reviews = |line: &&str| line.contains("service_name=\"reviews\"");
         let value = |name: &str| {
-            let line = out.lines().filter(of_reviews).find(|line| line.starts_with(name));
+            let line = out
+                .lines()
+                .filter(of_reviews)
+                .find(|line| line.starts_with(name));
             line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         };
         [
@@ -373,7 +376,9 @@ fn hosts_of_any_length_make_no_page_of_any_length() {
     assert_eq!(told("istio_requests_total{"), MOST_SERIES);
     let longest = out.lines().map(str::len).max();
     assert!(longest < Some(2_000), "{longest:?}");
-    let left_out = out.lines().find_map(|line| line.strip_prefix("periplus_istio_series_left_out "));
+    let left_out = out
+        .lines()
+        .find_map(|line| line.strip_prefix("periplus_istio_series_left_out "));
     let left_out: usize = left_out.expect("a count").parse().expect("a number");
     let histograms = told("istio_request_duration_milliseconds_sum")
         + told("istio_request_bytes_sum")

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -59,8 +59,8 @@ enum Message {
 #[derive(Debug)]
 pub(crate) struct WriterThread {
     thread: JoinHandle<()>,
-    /// It is closed when the thread ends.
-    ended: Receiver<()>,
+    /// It is closed when the thread ends. Behind a lock only so that threads may share what has it.
+    ended: Mutex<Receiver<()>>,
 }
 
 impl Destination {
@@ -95,7 +95,10 @@ impl Logs {
                 writer.run(&receiver);
                 drop(runs);
             })?;
-        let thread = WriterThread { thread, ended };
+        let thread = WriterThread {
+            thread,
+            ended: Mutex::new(ended),
+        };
         Ok((Arc::new(Self { sender, shared }), thread))
     }
 
@@ -123,7 +126,9 @@ impl Logs {
         self.shared.stops.store(true, Ordering::Release);
         // If there is no room for it, there is something else to wake up for.
         let _ = self.sender.try_send(Message::Wake);
-        if writer.ended.recv_timeout(most) == Err(RecvTimeoutError::Disconnected) {
+        let ended = writer.ended.into_inner();
+        let ended = ended.unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(most) == Err(RecvTimeoutError::Disconnected) {
             // If it has panicked, the panic hook has said so.
             let _ = writer.thread.join();
         }

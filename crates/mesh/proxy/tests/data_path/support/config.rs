@@ -84,6 +84,7 @@ impl Config {
             shared_span_context: false,
             with_w3c: false,
             is_proto: false,
+            fields: Vec::new(),
         }));
         self
     }
@@ -98,6 +99,9 @@ impl Config {
             is_grpc: false,
             service_name: "productpage.default".into(),
             timeout: Duration::from_secs(1),
+            sampler: None,
+            fields: b"authorization: Bearer secret\r\n".to_vec(),
+            resource: vec![("team".to_owned(), "shop".to_owned())],
         }));
         self
     }

@@ -324,7 +324,8 @@ async fn requests_are_allowed_and_denied_as_by_envoy() {
         outcomes["HTTP/1.1 200"] > 60 && outcomes["HTTP/1.1 403"] > 60,
         "{outcomes:?}"
     );
-    pair.log_alike(policies.len() * rbac::requests().len()).await;
+    pair.log_alike(policies.len() * rbac::requests().len())
+        .await;
     let [our_counts, envoys_counts] = pair.counts(".rbac.").await;
     assert_eq!(our_counts, envoys_counts, "ours, and Envoy's");
     assert!(our_counts.len() > 60, "{our_counts:#?}");
