@@ -76,6 +76,7 @@ fn provider(text: &str) -> Result<(TracingProvider, SocketAddr), Box<dyn Error>>
             shared_span_context: false,
             with_w3c: false,
             is_proto: false,
+            fields: Vec::new(),
         },
         "otlp" => TracingProvider::OpenTelemetry {
             cluster: "collector".to_owned(),
@@ -84,6 +85,9 @@ fn provider(text: &str) -> Result<(TracingProvider, SocketAddr), Box<dyn Error>>
             is_grpc: false,
             service_name: "productpage.default".to_owned(),
             timeout: Duration::from_secs(1),
+            sampler: None,
+            fields: Vec::new(),
+            resource: Vec::new(),
         },
         other => return Err(format!("{other} is no provider").into()),
     };

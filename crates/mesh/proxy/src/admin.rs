@@ -234,7 +234,7 @@ fn prometheus_text(
 
 /// In the text format of Prometheus, with Istio's metrics.
 fn with_istios(all: &Sums, shared: &Shared) -> String {
-    let mut text = prometheus::text(all);
+    let mut text = prometheus::text(all, &shared.bootstrap.tags);
     if let Some(proxy) = &*shared.proxy() {
         text.push_str(&proxy.istio_metrics());
     }

@@ -37,7 +37,7 @@ use crate::config::{Lookup, SecretServer, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
 use crate::stats::Sums;
 use crate::worker::Scope;
-use crate::{Options, Proxy, Published, StartError, admin};
+use crate::{Left, Options, Proxy, Published, StartError, admin};
 
 /// How often it is looked whether the workers have taken a new configuration, at first and in the end.
 const MIN_POLL: Duration = Duration::from_millis(2);
@@ -132,6 +132,10 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) connected: bool,
+    /// Streams from the control plane that there have been,
+    pub(crate) streams: u64,
+    /// and those that could not be had.
+    pub(crate) failed_streams: u64,
     /// Why there is no stream.
     pub(crate) stream_error: Option<String>,
     /// Accepted and refused responses, by type.
@@ -175,6 +179,8 @@ impl State {
         Self {
             store: Store::default(),
             connected: false,
+            streams: 0,
+            failed_streams: 0,
             stream_error: None,
             updates: BTreeMap::new(),
             started: SystemTime::now(),
@@ -300,14 +306,13 @@ impl Agent {
         bound.map(address).collect()
     }
 
-    /// Lets connections end, and sends what spans there are: how many connections were left at the end and
-    /// had to be closed. See [`Proxy::shutdown`].
-    pub async fn shutdown(self, most: Duration) -> usize {
+    /// Lets connections end, and sends what spans there are: what was left at the end. See [`Proxy::shutdown`].
+    pub async fn shutdown(self, most: Duration) -> Left {
         self.shared.is_ready.send_replace(false);
         let proxy = self.shared.proxy().take();
         match proxy {
             Some(proxy) => proxy.shutdown(most).await,
-            None => 0,
+            None => Left::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod secrets;
 mod secure;
 mod servers;
 mod stats;
+mod tags;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,6 +29,8 @@ pub use self::overload::{Action, Overload, Resource, Trigger};
 pub use self::secrets::StaticSecret;
 pub use self::servers::SecretServerAddress;
 pub use self::stats::StatsMatcher;
+pub(crate) use self::tags::LabelNames;
+pub use self::tags::Tags;
 use crate::snapshot;
 
 /// What a bootstrap file says.
@@ -51,6 +54,8 @@ pub struct Bootstrap {
     pub overload: Overload,
     /// `stats_config.stats_matcher`.
     pub stats: StatsMatcher,
+    /// `stats_config.stats_tags`.
+    pub tags: Tags,
 }
 
 impl Bootstrap {
@@ -222,7 +227,7 @@ pub fn render(spec: &Spec<'_>) -> String {
     // So that whoever asks the control plane about the proxy can ask the proxy itself.
     let mut metadata = spec.metadata.clone();
     metadata["ADMIN_ADDRESS"] = spec.admin.to_string().into();
-    let file = json!({
+    let mut file = json!({
         "node": {
             "id": spec.node_id,
             "cluster": spec.node_cluster,
@@ -243,10 +248,18 @@ pub fn render(spec: &Spec<'_>) -> String {
             "clusters": clusters,
         },
     });
+    if spec.metadata.get("NAMESPACE").is_some() {
+        // So Istio's dashboards and Kiali find what they ask for.
+        file["stats_config"] = json!({
+            "use_all_default_tags": false,
+            "stats_tags": tags::istios(),
+        });
+    }
     format!("{file:#}\n")
 }
 
-const XDS_CLUSTER: &str = "xds-grpc";
+/// The cluster of the control plane, by Istio's name.
+pub(crate) const XDS_CLUSTER: &str = "xds-grpc";
 const AGENT_CLUSTER: &str = "sds-grpc";
 const HTTP_PROTOCOL_OPTIONS_KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const HTTP_PROTOCOL_OPTIONS: &str =

@@ -298,6 +298,8 @@ impl Filtered {
             Active::Quota(view) => {
                 self.others.push(Besides::Quota(view.quota.domain.clone()));
             }
+            // What makes sense is nothing that can be asked for.
+            Active::Strict(_) => {}
             Active::Session(_) => self.others.push(Besides::Session),
             Active::Buffer(_) => self.others.push(Besides::Body),
             Active::Jwt(..) => self.others.push(Besides::Tokens),
@@ -355,5 +357,6 @@ fn secured(security: Security<'_>) -> Option<Secured> {
         peer_issuers: Vec::new(),
         own: None,
         server_name: None,
+        agreed: None,
     })
 }

@@ -56,6 +56,10 @@ pub(crate) enum Flag {
     RLSE,
     /// Unauthorized by an external service.
     UAEX,
+    /// Invalid Envoy request headers.
+    IH,
+    /// Upstream max stream duration reached.
+    UMSDR,
 }
 
 impl Flag {
@@ -84,6 +88,8 @@ impl Flag {
             Self::RL => "RL",
             Self::RLSE => "RLSE",
             Self::UAEX => "UAEX",
+            Self::IH => "IH",
+            Self::UMSDR => "UMSDR",
         }
     }
 
@@ -113,6 +119,8 @@ impl Flag {
             Self::RL => "RateLimited",
             Self::RLSE => "RateLimitServiceError",
             Self::UAEX => "UnauthorizedExternalService",
+            Self::IH => "InvalidEnvoyRequestHeaders",
+            Self::UMSDR => "UpstreamMaxStreamDurationReached",
         }
     }
 
@@ -142,10 +150,12 @@ impl Flag {
             Self::RL => "there were too many requests",
             Self::RLSE => "nobody has said whether there were too many requests",
             Self::UAEX => "an authorizer has refused the request",
+            Self::IH => "a header of Envoy's makes no sense",
+            Self::UMSDR => "the time that the cluster gives to an attempt has passed",
         }
     }
 
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 25] = [
         Self::UH,
         Self::UF,
         Self::UO,
@@ -169,6 +179,8 @@ impl Flag {
         Self::RL,
         Self::RLSE,
         Self::UAEX,
+        Self::IH,
+        Self::UMSDR,
     ];
 
     /// The flag of a short name.

@@ -60,4 +60,4 @@ mod xfcc;
 pub use admin::{ApplicationMetrics, BadAnnotations, LogControl, SetFilter};
 pub use agent::{Agent, AgentError};
 pub use publish::Published;
-pub use runtime::{DrainStrategy, Options, Proxy, StartError};
+pub use runtime::{DrainStrategy, Left, Options, Proxy, StartError};

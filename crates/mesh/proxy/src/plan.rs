@@ -165,6 +165,10 @@ impl Call {
                     return Plan::Nowhere(Nowhere::NoCluster(forward.missing_status));
                 };
                 exchange.is_high_priority = forward.is_high_priority;
+                if cluster.cluster.max_stream_duration.is_some() {
+                    exchange.rare().attempt_time = cluster.cluster.max_stream_duration;
+                    exchange.bridges = true;
+                }
                 if cluster.cluster.balancing.is_by_hash() {
                     self.hash_request(exchange, &forward.hash_policies);
                 }

@@ -153,6 +153,8 @@ pub(crate) enum Failure {
     TryTimeout,
     /// Nothing has moved between the proxy and the endpoint for too long.
     TryIdle,
+    /// The time that the cluster gives to an attempt has passed.
+    AttemptTime { request_complete: bool },
     /// The request was not there as a whole in time.
     RequestTimeout,
     /// The response was dropped, since there is to be another attempt.
@@ -189,6 +191,7 @@ impl Failure {
             Self::Terminated => Flag::UC,
             Self::Protocol(_) => Flag::UPE,
             Self::RouteTimeout | Self::TryTimeout | Self::TryIdle => Flag::UT,
+            Self::AttemptTime { .. } => Flag::UMSDR,
             Self::Idle { .. } => Flag::SI,
             Self::ClientGone => Flag::DC,
             Self::ClientBody(_) | Self::ClientMalformed | Self::Untranslatable(_) => Flag::DPE,
@@ -215,6 +218,7 @@ impl Failure {
             | Self::RouteTimeout
             | Self::TryTimeout
             | Self::TryIdle
+            | Self::AttemptTime { .. }
             | Self::RequestTimeout
             | Self::Again
             | Self::StreamTimeout { .. }
@@ -246,6 +250,7 @@ impl Failure {
             Self::RouteTimeout => "response_timeout",
             Self::TryTimeout => "upstream_per_try_timeout",
             Self::TryIdle => "upstream_per_try_idle_timeout",
+            Self::AttemptTime { .. } => "upstream_max_stream_duration_reached",
             Self::RequestTimeout => "request_overall_timeout",
             Self::StreamTimeout { .. } => "max_duration_timeout",
             Self::Idle { .. } => "stream_idle_timeout",
@@ -299,6 +304,10 @@ impl Failure {
             Self::RouteTimeout | Self::TryTimeout | Self::TryIdle => {
                 Reply::new(504, "upstream request timeout")
             }
+            Self::AttemptTime { request_complete } => Reply::new(
+                if *request_complete { 504 } else { 408 },
+                "upstream max stream duration reached",
+            ),
             Self::RequestTimeout => Reply::new(408, "request timeout"),
             Self::Idle {
                 request_complete: false,

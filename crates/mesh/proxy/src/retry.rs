@@ -214,6 +214,9 @@ pub(crate) async fn prepare(
             _ if *failure == Failure::Again => Cow::Owned(attempt.status.to_string()),
             Some(reason) => Cow::Borrowed(reason),
             None if *failure == Failure::TryIdle => Cow::Borrowed("per try idle timeout"),
+            None if matches!(failure, Failure::AttemptTime { .. }) => {
+                Cow::Borrowed("max stream duration")
+            }
             None => Cow::Borrowed("per try timeout"),
         };
         let before = &mut exchange.rare().tries.before;
@@ -339,7 +342,8 @@ fn wants_failure(on: RetryOn, failure: &Failure) -> bool {
         | Failure::Reset(_)
         | Failure::Protocol(_)
         | Failure::TryTimeout
-        | Failure::TryIdle => RetryOn::default(),
+        | Failure::TryIdle
+        | Failure::AttemptTime { .. } => RetryOn::default(),
         _ => return false,
     };
     on.has(ANY.with(of_kind))

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::listener::{Listeners, Progress};
 use crate::overload::{Actions, Open};
-use crate::snapshot::Node;
+use crate::snapshot::{Node, TokenBucket};
 use crate::stats::{Registry, Sums};
-use crate::telemetry::Logs;
 use crate::telemetry::istio::exposition;
+use crate::telemetry::{Logs, WriterThread};
 use crate::upstream::{Usages, add_gauges};
 use crate::worker::{self, Command, Ending, Scope, Setup};
 use crate::{ApplicationMetrics, LogControl};
@@ -52,8 +52,17 @@ pub struct Options {
     pub min_drain_time: Duration,
     /// Spans tell more than Envoy's do: the attributes `periplus.*`.
     pub span_details: bool,
+    /// Tracers of OpenTelemetry's kind read B3 where there is no `traceparent`, and write it too.
+    pub otel_b3: bool,
+    /// How many traces may begin here in a second; of more no span is made, and they are counted.
+    pub max_traces_per_second: Option<NonZeroU32>,
     /// The most spans that wait for export in one worker; more are dropped and counted.
     pub max_pending_spans: usize,
+    /// The most bytes of them, as they are to be sent; more are dropped and counted.
+    pub max_pending_span_bytes: usize,
+    /// How long nobody may have added to a series of Istio's metrics before it goes; none goes while there is room for
+    /// it otherwise.
+    pub metric_expiry: Option<Duration>,
     /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
     pub config_cache: Option<PathBuf>,
     /// Where [`crate::Agent`] serves its metrics alone: port 15090 of Istio's sidecars.
@@ -76,6 +85,17 @@ pub enum DrainStrategy {
     Immediate,
     /// One after the other, evenly over the drain time, so that they do not all come back elsewhere at once.
     Gradual,
+}
+
+/// What had to be given up at the end, since there was no more time for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Connections that were closed.
+    pub connections: usize,
+    /// Spans that no collector has taken.
+    pub spans: u64,
+    /// Lines of access logs that were not written.
+    pub log_lines: u64,
 }
 
 impl Options {
@@ -101,7 +121,11 @@ impl Default for Options {
             drain_time: Duration::from_secs(5),
             min_drain_time: Duration::ZERO,
             span_details: false,
+            otel_b3: false,
+            max_traces_per_second: None,
             max_pending_spans: 16 * 1024,
+            max_pending_span_bytes: 16 * 1024 * 1024,
+            metric_expiry: None,
             config_cache: None,
             metrics_address: None,
             status_address: None,
@@ -169,7 +193,7 @@ pub struct Proxy {
     health: Option<JoinHandle<()>>,
     logs: Arc<Logs>,
     /// The thread that writes the access logs.
-    log_writer: Option<JoinHandle<()>>,
+    log_writer: Option<WriterThread>,
 }
 
 #[derive(Debug)]
@@ -201,6 +225,10 @@ impl Proxy {
             .map(|_| Arc::default())
             .collect();
         let (logs, log_writer) = Logs::start().map_err(|source| StartError::Logs { source })?;
+        let trace_limit = options.max_traces_per_second.map(|most| {
+            let second = Duration::from_secs(1);
+            Arc::new(TokenBucket::new(most.get(), most.get(), second))
+        });
         let workers = (0..options.worker_count())
             .map(|index| {
                 let registry = Arc::<Registry>::default();
@@ -215,6 +243,7 @@ impl Proxy {
                     in_flight: in_flight.clone(),
                     index,
                     logs: logs.clone(),
+                    trace_limit: trace_limit.clone(),
                 };
                 let (commands, thread) =
                     start_worker(index, setup).map_err(|source| StartError::Worker {
@@ -328,12 +357,11 @@ impl Proxy {
         }
     }
 
-    /// Lets all connections end, and flushes the spans: how many connections were left at the end and had
-    /// to be closed.
+    /// Lets all connections end, and flushes the spans and the logs: what was left at the end.
     ///
     /// New connections are taken until there are none any more, at least for [`Options::min_drain_time`] and
     /// at most for `most`: those who send requests here may learn only now that they should not.
-    pub async fn shutdown(mut self, most: Duration) -> usize {
+    pub async fn shutdown(mut self, most: Duration) -> Left {
         self.stop.take();
         self.stop_health.take();
         let now = Instant::now();
@@ -352,6 +380,8 @@ impl Proxy {
             // A worker that panicked has been reported by the panic hook.
             closed += left.await.unwrap_or_default();
         }
+        let registries = self.workers.iter().map(|worker| worker.registry.clone());
+        let registries: Vec<_> = registries.collect();
         let threads = self
             .workers
             .drain(..)
@@ -363,15 +393,19 @@ impl Proxy {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         // Only now has everybody handed over what there was to be written.
+        let mut log_lines = 0;
         if let Some(writer) = self.log_writer.take() {
             let logs = self.logs.clone();
-            let end = move || {
-                logs.stop();
-                writer.join()
-            };
-            let _ = tokio::task::spawn_blocking(end).await;
+            let time = ending.deadline.saturating_duration_since(Instant::now());
+            let end = move || logs.stop(writer, time.max(worker::FLUSH));
+            log_lines = tokio::task::spawn_blocking(end).await.unwrap_or_default();
         }
-        closed
+        let spans = registries.iter().map(|registry| registry.spans_left());
+        Left {
+            connections: closed,
+            spans: spans.sum(),
+            log_lines,
+        }
     }
 }
 

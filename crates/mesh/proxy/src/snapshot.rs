@@ -264,6 +264,8 @@ pub enum TracingProvider {
         with_w3c: bool,
         /// `collector_endpoint_version: HTTP_PROTO`, else JSON.
         is_proto: bool,
+        /// The lines of the fields that each report has besides.
+        fields: Vec<u8>,
     },
     /// `envoy.config.trace.v3.OpenTelemetryConfig`: W3C context on the wire.
     OpenTelemetry {
@@ -279,7 +281,23 @@ pub enum TracingProvider {
         timeout: Duration,
         /// Over gRPC.
         is_grpc: bool,
+        /// `sampler`: in place of the connection manager's shares.
+        sampler: Option<Sampler>,
+        /// The lines of the fields that each report has besides.
+        fields: Vec<u8>,
+        /// What `resource_detectors` have found.
+        resource: Vec<(String, String)>,
     },
+}
+
+/// What decides about requests in place of the shares of the connection manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampler {
+    /// Who has a caller is sampled if the caller is (`ParentBasedSamplerConfig`).
+    pub is_parent_based: bool,
+    /// The others are sampled by their trace ids, so many of so many (`TraceIdRatioBasedSamplerConfig`); all of them
+    /// without it (`AlwaysOnSamplerConfig`).
+    pub ratio: Option<(u32, u32)>,
 }
 
 /// `envoy.type.tracing.v3.CustomTag`.

@@ -302,11 +302,7 @@ impl ServiceView {
         let direction = listener.direction;
         match service {
             Service::Http(manager) => {
-                let make = |tracing: &Tracing| {
-                    let exporter = worker.exporter(&tracing.provider);
-                    let details = worker.options.span_details;
-                    Tracer::new(tracing, direction, &worker.node, (exporter, details))
-                };
+                let make = |tracing: &Tracing| Tracer::new(tracing, direction, worker);
                 let mut tracer = manager.tracing.as_ref().map(make);
                 let tags = manager.tracing.as_ref();
                 let tags = tags.map(|tracing| &*tracing.custom_tags);
@@ -350,7 +346,7 @@ impl ServiceView {
                     .collect(),
                 logs: log_view(&proxy.access_logs, worker),
                 metrics: metrics(worker, direction).map(|metrics| (metrics, direction)),
-                metric_rules: proxy.metrics.as_ref().map(RulesView::new),
+                metric_rules: proxy.metrics.as_ref().and_then(RulesView::new),
                 rules: proxy
                     .rules
                     .iter()

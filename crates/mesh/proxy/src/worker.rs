@@ -33,7 +33,7 @@ use crate::in_flight::InFlight;
 use crate::listener;
 use crate::overload::{Accounts, Actions, Open, Overload};
 use crate::registry::Connections;
-use crate::snapshot::{Direction, Listener, Node, Snapshot, TracingProvider};
+use crate::snapshot::{Direction, Listener, Node, Snapshot, TokenBucket, TracingProvider};
 use crate::stats::Registry;
 use crate::telemetry::istio::Metrics;
 use crate::telemetry::{Destination, Logs, Sink};
@@ -43,8 +43,8 @@ use crate::upstream::Usages;
 use crate::view::{ListenerView, View};
 use crate::{Options, Published};
 
-/// How long the last spans may take to be sent, at the least.
-const FLUSH: Duration = Duration::from_millis(500);
+/// How long the last spans and lines may take to be sent, at the least.
+pub(crate) const FLUSH: Duration = Duration::from_millis(500);
 /// How often idle upstream connections are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 /// What a worker is given when it starts.
@@ -63,6 +63,7 @@ pub(crate) struct Setup {
     /// Which worker it is.
     pub(crate) index: usize,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) trace_limit: Option<Arc<TokenBucket>>,
 }
 
 /// What a worker is told.
@@ -144,6 +145,8 @@ pub(crate) struct Worker {
     random: RefCell<fastrand::Rng>,
     exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
     logs: Arc<Logs>,
+    /// How many traces may begin here, in all workers together.
+    pub(crate) trace_limit: Option<Arc<TokenBucket>>,
     /// Istio's standard metrics, if the node says whose they are.
     pub(crate) metrics: Option<Rc<Metrics>>,
     /// Where the lines of access logs wait.
@@ -200,7 +203,7 @@ impl Worker {
         let metrics = Metrics::new(
             node.workload.as_ref(),
             &node.id,
-            setup.registry.istio.clone(),
+            (setup.registry.istio.clone(), setup.options.metric_expiry),
         );
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -234,6 +237,7 @@ impl Worker {
             random: RefCell::new(random),
             exporters: RefCell::default(),
             logs: setup.logs,
+            trace_limit: setup.trace_limit,
             metrics: metrics.map(Rc::new),
             sinks: RefCell::default(),
             mirrored: Cell::new(0),
@@ -330,7 +334,12 @@ impl Worker {
         let deadline = deadline.max(Instant::now() + FLUSH);
         let exporters: Vec<_> = self.exporters.borrow().clone();
         for (_, exporter) in exporters {
-            let _ = tokio::time::timeout_at(deadline, exporter.flush()).await;
+            if tokio::time::timeout_at(deadline, exporter.flush())
+                .await
+                .is_err()
+            {
+                exporter.give_up();
+            }
         }
         for sink in &*self.sinks.borrow() {
             sink.flush();
@@ -344,6 +353,9 @@ impl Worker {
             let now = self.clock.now();
             for cluster in view.clusters.values() {
                 cluster.sweep(now);
+            }
+            if let Some(metrics) = &self.metrics {
+                metrics.sweep(now);
             }
         }
     }

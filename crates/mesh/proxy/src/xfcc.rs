@@ -152,6 +152,7 @@ mod tests {
             peer_issuers: vec![vec![0xfb, 0xff, 1, 2].into()],
             own: Some(Arc::new(certificate("own", vec![uri("spiffe://x/own")]))),
             server_name: None,
+            agreed: None,
         };
         let few = CertDetails {
             subject: true,
@@ -189,6 +190,7 @@ mod tests {
             peer_issuers: Vec::new(),
             own: None,
             server_name: None,
+            agreed: None,
         };
         let text = element(&nobody, &few);
         assert!(

@@ -13,6 +13,9 @@ pub const TYPES: [&str; 2] = ["stats.PluginConfig", "stats.v3.PluginConfig"];
 /// `PluginConfig`; its maps are sorted, so that the same rules are the same version of a listener.
 #[derive(Clone, PartialEq, Message)]
 pub struct PluginConfig {
+    /// The `Host` of a request says nothing about the service where its cluster does not.
+    #[prost(bool, tag = "6")]
+    pub disable_host_header_fallback: bool,
     /// What is wanted of metrics.
     #[prost(message, repeated, tag = "8")]
     pub metrics: Vec<MetricConfig>,

@@ -1,13 +1,15 @@
 //! A sidecar or gateway: an Envoy bootstrap file in, requests and their spans through.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use periplus_proxy::{Agent, ApplicationMetrics, DrainStrategy, LogControl, Options, bootstrap};
+use periplus_proxy::{
+    Agent, ApplicationMetrics, DrainStrategy, Left, LogControl, Options, bootstrap,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::identity::WorkloadArgs;
@@ -62,6 +64,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IP:PORT")]
     metrics_address: Option<SocketAddr>,
 
+    /// Series of Istio's metrics that nothing was added to for so long go; without it they stay as long as there is room
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    metric_expiry: Option<u64>,
+
     /// Address for `/healthz/ready`, and `/stats/prometheus` with the application's metrics too, as Istio's sidecars have on port 15020
     #[arg(long, value_name = "IP:PORT")]
     status_address: Option<SocketAddr>,
@@ -78,6 +84,14 @@ pub(crate) struct Args {
     /// Spans tell more than Envoy's: route, endpoint, waiting, limits, attempts (docs/semantic-conventions.md)
     #[arg(long)]
     span_details: bool,
+
+    /// Tracers of OpenTelemetry's kind read B3 where there is no `traceparent`, and write it beside W3C's
+    #[arg(long)]
+    otel_b3: bool,
+
+    /// At most so many traces begin here in a second; requests whose callers have decided are not among them
+    #[arg(long, value_name = "N")]
+    max_traces_per_second: Option<NonZeroU32>,
 
     #[command(flatten)]
     identity: WorkloadArgs,
@@ -137,6 +151,8 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
             set: Arc::new(logging::set),
         }),
         span_details: args.span_details,
+        otel_b3: args.otel_b3,
+        max_traces_per_second: args.max_traces_per_second,
         workers: args.workers.into(),
         config_cache: args.config_cache,
         max_connections: args.max_connections as usize,
@@ -148,6 +164,7 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
         },
         drain_time: Duration::from_secs(args.drain_time),
         min_drain_time: Duration::from_secs(args.min_drain_time),
+        metric_expiry: args.metric_expiry.map(Duration::from_secs),
         metrics_address: args.metrics_address,
         status_address: args.status_address,
         application_metrics: args.application_metrics.unwrap_or_default(),
@@ -179,11 +196,30 @@ async fn proxy(args: Args) -> anyhow::Result<()> {
     }
     tracing::info!("stopping: requests in flight may finish");
     tokio::select! {
-        left = agent.shutdown(Duration::from_secs(args.drain_time)) => if left > 0 {
-            tracing::warn!(connections = left, "closed at the end of the drain time");
-        },
+        left = agent.shutdown(Duration::from_secs(args.drain_time)) => tell_of(left),
         _ = interrupt.recv() => tracing::warn!("stopped at once"),
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says what there was no more time for.
+fn tell_of(left: Left) {
+    let Left {
+        connections,
+        spans,
+        log_lines,
+    } = left;
+    if connections > 0 {
+        tracing::warn!(connections, "closed at the end of the drain time");
+    }
+    if spans > 0 {
+        tracing::warn!(spans, "lost: no collector has taken them in time");
+    }
+    if log_lines > 0 {
+        tracing::warn!(
+            lines = log_lines,
+            "access log lines are lost: their destinations have not taken them in time"
+        );
+    }
 }

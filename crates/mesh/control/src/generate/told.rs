@@ -43,10 +43,12 @@ pub(super) fn metrics(index: &Index, proxy: &Proxy, side: Side) -> Option<Any> {
         })
         .collect();
     let config = PluginConfig {
+        // Whoever is outside may call a service what he wants.
+        disable_host_header_fallback: proxy.role != Role::Sidecar,
         metrics,
         ..PluginConfig::default()
     };
-    (!config.metrics.is_empty()).then(|| config.packed())
+    (config != PluginConfig::default()).then(|| config.packed())
 }
 
 /// Has what passes connections on tell of them.

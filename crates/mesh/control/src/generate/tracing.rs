@@ -1,10 +1,13 @@
 //! The tracing block of connection managers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
-use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService, HttpUri};
+use envoy_types::pb::envoy::config::core::v3::{
+    GrpcService, HeaderValue, HeaderValueOption, HttpService, HttpUri, TypedExtensionConfig,
+};
 use envoy_types::pb::envoy::config::route::v3::Tracing as RouteTracing;
 use envoy_types::pb::envoy::config::trace::v3::tracing::Http;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
@@ -13,6 +16,7 @@ use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{
 };
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
+use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detectors::v3::EnvironmentResourceDetectorConfig;
 use envoy_types::pb::envoy::r#type::tracing::v3::CustomTag;
 use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::{
     Environment, Header, Literal, Type,
@@ -25,6 +29,9 @@ use super::proto::{any, boolean, duration, uint32};
 use crate::index::{Index, Side, Traced};
 use crate::names;
 use crate::proxy::{Proxy, Role};
+
+/// The time for a report in Zipkin's form: Envoy has no other where none is given.
+const ZIPKIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The tracing block of a proxy, unless tracing is off or its collector is not in the mesh.
 pub(super) fn tracing(index: &Index, proxy: &Proxy, side: Side) -> Option<Tracing> {
@@ -79,16 +86,26 @@ fn provider_of(provider: &ExtensionProvider, proxy: &Proxy) -> Http {
                 TraceContext::B3 => TraceContextOption::UseB3,
                 TraceContext::B3AndW3c => TraceContextOption::UseB3WithW3cPropagation,
             };
-            let config = ZipkinConfig {
-                collector_cluster: cluster,
-                collector_endpoint: path.clone(),
+            let mut config = ZipkinConfig {
                 collector_endpoint_version: CollectorEndpointVersion::HttpJson.into(),
-                collector_hostname: host.to_owned(),
                 trace_id_128bit: !short_trace_ids,
                 shared_span_context: boolean(false),
                 trace_context_option: option.into(),
                 ..ZipkinConfig::default()
             };
+            if provider.headers.is_empty() {
+                config.collector_cluster = cluster;
+                config.collector_endpoint.clone_from(path);
+                host.clone_into(&mut config.collector_hostname);
+            } else {
+                // Only this form has room for headers.
+                let uri = HttpUri {
+                    uri: format!("http://{host}{path}"),
+                    timeout: duration(ZIPKIN_TIMEOUT),
+                    http_upstream_type: Some(HttpUpstreamType::Cluster(cluster)),
+                };
+                config.collector_service = Some(service_of(uri, provider));
+            }
             ("envoy.tracers.zipkin", any(&config))
         }
         ProviderKind::OpenTelemetry { path, timeout } => {
@@ -98,11 +115,9 @@ fn provider_of(provider: &ExtensionProvider, proxy: &Proxy) -> Http {
                 http_upstream_type: Some(HttpUpstreamType::Cluster(cluster)),
             };
             let config = OpenTelemetryConfig {
-                http_service: Some(HttpService {
-                    http_uri: Some(uri),
-                    ..HttpService::default()
-                }),
+                http_service: Some(service_of(uri, provider)),
                 service_name: proxy.cluster.clone(),
+                resource_detectors: detectors(provider),
                 ..OpenTelemetryConfig::default()
             };
             ("envoy.tracers.opentelemetry", any(&config))
@@ -117,9 +132,11 @@ fn provider_of(provider: &ExtensionProvider, proxy: &Proxy) -> Http {
                 grpc_service: Some(GrpcService {
                     timeout: timeout.and_then(duration),
                     target_specifier: Some(target),
+                    initial_metadata: headers(provider).collect(),
                     ..GrpcService::default()
                 }),
                 service_name: proxy.cluster.clone(),
+                resource_detectors: detectors(provider),
                 ..OpenTelemetryConfig::default()
             };
             ("envoy.tracers.opentelemetry", any(&config))
@@ -129,6 +146,34 @@ fn provider_of(provider: &ExtensionProvider, proxy: &Proxy) -> Http {
         name: name.to_owned(),
         config_type: Some(ConfigType::TypedConfig(config)),
     }
+}
+
+fn headers(provider: &ExtensionProvider) -> impl Iterator<Item = HeaderValue> {
+    provider.headers.iter().map(|(name, value)| HeaderValue {
+        key: name.clone(),
+        value: value.clone(),
+        ..HeaderValue::default()
+    })
+}
+
+fn service_of(uri: HttpUri, provider: &ExtensionProvider) -> HttpService {
+    let added = headers(provider).map(|header| HeaderValueOption {
+        header: Some(header),
+        ..HeaderValueOption::default()
+    });
+    HttpService {
+        http_uri: Some(uri),
+        request_headers_to_add: added.collect(),
+        ..HttpService::default()
+    }
+}
+
+fn detectors(provider: &ExtensionProvider) -> Vec<TypedExtensionConfig> {
+    let environment = provider.detects_environment.then(|| TypedExtensionConfig {
+        name: "envoy.tracers.opentelemetry.resource_detectors.environment".to_owned(),
+        typed_config: Some(any(&EnvironmentResourceDetectorConfig {})),
+    });
+    environment.into_iter().collect()
 }
 
 /// Sorted by name. They describe the reporting proxy, not its peer.

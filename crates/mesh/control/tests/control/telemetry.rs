@@ -9,9 +9,9 @@ use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, address, socket
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
-use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::{HttpService, Node};
 use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
-use envoy_types::pb::envoy::config::trace::v3::OpenTelemetryConfig;
+use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType as TracerConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
@@ -289,6 +289,8 @@ fn a_rule_without_providers_keeps_the_filter_of_the_rule_before() {
 /// Istio's message, as far as it is used.
 #[derive(Clone, PartialEq, Message)]
 struct PluginConfig {
+    #[prost(bool, tag = "6")]
+    disable_host_header_fallback: bool,
     #[prost(message, repeated, tag = "8")]
     metrics: Vec<MetricConfig>,
 }
@@ -333,9 +335,41 @@ fn metrics_told(resources: &str, node: &Node) -> [String; 2] {
         };
         assert_eq!(any.type_url, "type.googleapis.com/stats.PluginConfig");
         let config = PluginConfig::decode(any.value.as_slice()).expect("Istio's message");
+        assert!(!config.disable_host_header_fallback, "a sidecar's");
         let all: Vec<_> = config.metrics.iter().map(ToString::to_string).collect();
         all.join("; ")
     })
+}
+
+#[test]
+fn what_clients_outside_call_a_service_is_no_label_of_a_gateway() {
+    let edge = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}
+";
+    let index = index_of(&[], edge, mesh_config(MESH));
+    for (name, expected) in [("periplus", vec![true]), ("envoy", vec![])] {
+        let node = Node {
+            user_agent_name: name.to_owned(),
+            ..gateway()
+        };
+        let made = made(&index, &node);
+        let filters = manager(&made.listeners[0]).http_filters;
+        let stats = filters.iter().filter(|filter| filter.name == "istio.stats");
+        let told = stats.map(|filter| {
+            let Some(HttpConfig::TypedConfig(any)) = &filter.config_type else {
+                panic!("{filter:?}");
+            };
+            let config = PluginConfig::decode(any.value.as_slice()).expect("Istio's message");
+            config.disable_host_header_fallback
+        });
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{name}");
+    }
 }
 
 #[test]
@@ -477,6 +511,58 @@ defaultProviders: {tracing: [otel]}
         told.contains("is not one of gRPC: nothing that provider `otel` reports"),
         "{told}"
     );
+}
+
+#[test]
+fn reports_of_spans_have_the_headers_of_their_provider() {
+    let told = |provider: &str| {
+        let mesh = format!(
+            "
+extensionProviders:
+- name: p
+  {provider}
+defaultProviders: {{tracing: [p]}}
+"
+        );
+        let index = index_of(&[], "", mesh_config(&mesh));
+        let made = made(&index, &sidecar("reviews", "v1"));
+        let tracing = manager(&made.listeners[0]).tracing.expect("tracing");
+        match tracing.provider.and_then(|it| it.config_type) {
+            Some(TracerConfig::TypedConfig(any)) => any.value,
+            None => panic!("no configuration"),
+        }
+    };
+    let at = "service: zipkin.istio-system.svc.cluster.local, port: 9411";
+    let list = "[{name: X-Token, value: secret}]";
+    let over_http = told(&format!(
+        "opentelemetry: {{{at}, http: {{path: /v1/traces, headers: {list}}}, resourceDetectors: {{environment: {{}}}}}}"
+    ));
+    let over_http = OpenTelemetryConfig::decode(over_http.as_slice()).expect("valid");
+    let over_grpc = told(&format!(
+        "opentelemetry: {{{at}, grpc: {{initialMetadata: {list}}}}}"
+    ));
+    let over_grpc = OpenTelemetryConfig::decode(over_grpc.as_slice()).expect("valid");
+    let zipkin = told(&format!("zipkin: {{{at}, headers: {list}}}"));
+    let zipkin = ZipkinConfig::decode(zipkin.as_slice()).expect("valid");
+    let added = |service: Option<HttpService>| {
+        let added = service.expect("a service").request_headers_to_add;
+        let added = added.into_iter().filter_map(|option| option.header);
+        added.collect::<Vec<_>>()
+    };
+    for headers in [
+        added(over_http.http_service),
+        added(zipkin.collector_service),
+        over_grpc.grpc_service.expect("a service").initial_metadata,
+    ] {
+        let told: Vec<_> = headers
+            .iter()
+            .map(|header| (header.key.as_str(), header.value.as_str()))
+            .collect();
+        assert_eq!(told, [("x-token", "secret")]);
+    }
+    assert_eq!(over_http.resource_detectors.len(), 1);
+    assert_eq!(over_grpc.resource_detectors.len(), 0);
+    assert_eq!(zipkin.collector_cluster, "");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::bootstrap::{LabelNames, Tags};
 use crate::stats::{BOUNDS, Distribution, Name, Sums, Value, push_label};
 
 /// The lines of one metric.
@@ -12,12 +13,12 @@ struct Family {
     lines: String,
 }
 
-/// All that there is.
-pub(super) fn text(all: &Sums) -> String {
+/// All that there is, with these labels.
+pub(super) fn text(all: &Sums, tags: &Tags) -> String {
     // Lines of one metric must stand together.
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for (name, value) in all.iter() {
-        let (metric, labels) = labelled(name);
+        let (metric, labels) = labelled(name, tags);
         let family = families.entry(metric.clone()).or_default();
         let kind = match value {
             Value::Counter(_) => "counter",
@@ -68,46 +69,57 @@ fn add_histogram(metric: &str, labels: &str, values: &Distribution, lines: &mut 
 }
 
 /// The metric's name and its labels, without braces.
-fn labelled(name: &Name) -> (String, String) {
-    let scope = &name.scope;
+fn labelled(name: &Name, tags: &Tags) -> (String, String) {
+    let (scope, names) = (&name.scope, &tags.names);
     let mut labels = String::new();
     let mut parts = vec![scope.kind];
     let label = match scope.kind {
-        "cluster" => Some("envoy_cluster_name"),
-        "http" => Some("envoy_http_conn_manager_prefix"),
-        "listener" => Some("envoy_listener_address"),
-        "tcp" => Some("envoy_tcp_prefix"),
+        "cluster" => names.cluster,
+        "http" => names.http,
+        "listener" => names.listener,
+        "tcp" => names.tcp,
         _ => None,
     };
-    let (stat, code) = split_code(&name.stat);
+    let (mut stat, code) = split_code(&name.stat, names);
     if let Some((label, code)) = code {
         push_label(&mut labels, label, code);
     }
-    if let Some(prefix) = &scope.http {
-        parts.push("http");
-        push_label(&mut labels, "envoy_http_conn_manager_prefix", prefix);
+    for (label, value) in tags.take_others(&mut stat) {
+        push_label(&mut labels, label, &value);
     }
     match label {
         Some(label) => push_label(&mut labels, label, &scope.of),
         None => parts.push(&scope.of),
+    }
+    if let Some(prefix) = &scope.http {
+        parts.push("http");
+        match names.listener_http {
+            Some(label) => push_label(&mut labels, label, prefix),
+            None => parts.push(prefix),
+        }
     }
     parts.push(&stat);
     let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     (plain(&parts.join(".")), labels)
 }
 
-/// `upstream_rq_200` is `upstream_rq` with a code, `upstream_rq_2xx` is `upstream_rq_xx` with a class.
-fn split_code(stat: &str) -> (String, Option<(&'static str, &str)>) {
+/// `upstream_rq_200` is `upstream_rq` with a code; `upstream_rq_2xx` is `upstream_rq_xx` with a class, or `upstream_rq`
+/// with a whole one.
+fn split_code<'a>(stat: &'a str, names: &LabelNames) -> (String, Option<(&'static str, &'a str)>) {
     let split = stat
         .rsplit_once('_')
         .filter(|(before, code)| before.ends_with("_rq") && code.len() == 3);
     match split {
-        Some((before, code)) if code.ends_with("xx") => (
-            format!("{before}_xx"),
-            Some(("envoy_response_code_class", &code[..1])),
-        ),
+        Some((before, code)) if code.ends_with("xx") => match names.class {
+            Some(label) if names.has_whole_classes => (before.to_owned(), Some((label, code))),
+            Some(label) => (format!("{before}_xx"), Some((label, &code[..1]))),
+            None => (stat.to_owned(), None),
+        },
         Some((before, code)) if code.bytes().all(|byte| byte.is_ascii_digit()) => {
-            (before.to_owned(), Some(("envoy_response_code", code)))
+            match names.code {
+                Some(label) => (before.to_owned(), Some((label, code))),
+                None => (stat.to_owned(), None),
+            }
         }
         _ => (stat.to_owned(), None),
     }
@@ -156,7 +168,7 @@ mod tests {
                 of_listener,
                 "downstream_rq_completed",
                 "envoy_listener_http_downstream_rq_completed",
-                "envoy_http_conn_manager_prefix=\"in.a\",envoy_listener_address=\"0.0.0.0_80\"",
+                "envoy_listener_address=\"0.0.0.0_80\",envoy_http_conn_manager_prefix=\"in.a\"",
             ),
             (
                 Scope::of("tcp", "10.0.0.1_3306"),
@@ -178,7 +190,58 @@ mod tests {
                 stat: stat.to_owned(),
             };
             let expected = (metric.to_owned(), labels.to_owned());
-            assert_eq!(labelled(&name), expected, "{name}");
+            assert_eq!(labelled(&name, &Tags::default()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn istios_labels_are_those_of_its_bootstrap_file() {
+        let text = crate::bootstrap::render(&crate::bootstrap::Spec {
+            agent: None,
+            node_id: "sidecar~10.0.0.1~a.default~default.svc.cluster.local",
+            node_cluster: "a.default",
+            metadata: &serde_json::json!({"NAMESPACE": "default"}),
+            control_plane: ([127, 0, 0, 1], 15010).into(),
+            admin: ([127, 0, 0, 1], 15000).into(),
+        });
+        let bootstrap = crate::bootstrap::parse("test", &text).expect("valid");
+        let of_listener = Scope {
+            http: Some("in.a".to_owned()),
+            ..Scope::of("listener", "0.0.0.0_80")
+        };
+        for (scope, stat, metric, labels) in [
+            (
+                Scope::of("cluster", "xds-grpc"),
+                "upstream_cx_active",
+                "envoy_cluster_upstream_cx_active",
+                "cluster_name=\"xds-grpc\"",
+            ),
+            (
+                of_listener,
+                "downstream_rq_2xx",
+                "envoy_listener_http_downstream_rq",
+                "response_code_class=\"2xx\",listener_address=\"0.0.0.0_80\",\
+                 http_conn_manager_listener_prefix=\"in.a\"",
+            ),
+            (
+                Scope::of("cluster", "a"),
+                "upstream_rq_503",
+                "envoy_cluster_upstream_rq",
+                "response_code=\"503\",cluster_name=\"a\"",
+            ),
+            (
+                Scope::of("http", "in"),
+                "rbac.allowed",
+                "envoy_http_rbac",
+                "authz_enforce_result=\"allowed\",http_conn_manager_prefix=\"in\"",
+            ),
+        ] {
+            let name = Name {
+                scope,
+                stat: stat.to_owned(),
+            };
+            let expected = (metric.to_owned(), labels.to_owned());
+            assert_eq!(labelled(&name, &bootstrap.tags), expected, "{name}");
         }
     }
 }

@@ -11,7 +11,8 @@ use serde_json::{Value as Json, json};
 
 use super::{certificates, state_of};
 use crate::agent::{Shared, resident_bytes};
-use crate::stats::{BOUNDS, Distribution, QUANTILES, Sums, Value};
+use crate::bootstrap::XDS_CLUSTER;
+use crate::stats::{BOUNDS, Distribution, QUANTILES, Scope, Sums, Value};
 
 /// Which of them are asked for, and in which form.
 #[derive(Debug)]
@@ -304,6 +305,32 @@ fn collect(shared: &Shared) -> Sums {
     for (server, error) in &state.secret_servers {
         let name = format!("sds.{}.connected_state", server.cluster);
         all.gauge(&name, u64::from(error.is_none()));
+    }
+    let control_plane = Scope::of("cluster", XDS_CLUSTER);
+    for (name, value) in [
+        (
+            "upstream_cx_active",
+            Value::Gauge(u64::from(state.connected)),
+        ),
+        (
+            "upstream_cx_total",
+            Value::Counter(state.streams + state.failed_streams),
+        ),
+        (
+            "upstream_cx_connect_fail",
+            Value::Counter(state.failed_streams),
+        ),
+        (
+            "upstream_rq_pending_failure_eject",
+            Value::Counter(state.failed_streams),
+        ),
+        (
+            "upstream_rq_active",
+            Value::Gauge(u64::from(state.connected)),
+        ),
+        ("upstream_rq_total", Value::Counter(state.streams)),
+    ] {
+        all.add(&control_plane, name, value);
     }
     for (name, value) in [
         ("identity.renewed", state.identity.renewed),

@@ -151,13 +151,16 @@ impl Handler for Follower {
     fn connected(&mut self) {
         let mut state = self.shared.state();
         state.connected = true;
+        state.streams += 1;
         state.stream_error = None;
         tracing::info!(control_plane = %self.shared.bootstrap.control_plane, "connected to the control plane");
     }
 
     fn disconnected(&mut self, error: &StreamError) {
         let mut state = self.shared.state();
-        state.connected = false;
+        if !std::mem::take(&mut state.connected) {
+            state.failed_streams += 1;
+        }
         let text = error.with_causes();
         // Each reason is told once, however often it is retried.
         if state.stream_error.as_ref() != Some(&text) {

@@ -277,10 +277,11 @@ impl File {
             secrets.push(secret.check(&at)?);
         }
         let overload = self.overload_manager.check()?;
-        let stats = self.stats_config.check()?;
+        let (stats, tags) = self.stats_config.check()?;
         Ok(Bootstrap {
             overload,
             stats,
+            tags,
             node: self.node.into_envoy(),
             admin,
             control_plane,

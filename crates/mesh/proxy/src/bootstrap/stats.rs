@@ -4,6 +4,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::file::{Problem, problem};
+use super::tags::{TagSpecifier, Tags};
 
 /// Which of Envoy's names are shown; Istio's metrics are in any case.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +58,10 @@ impl Pattern {
 pub(super) struct StatsConfig {
     #[serde(alias = "statsMatcher")]
     stats_matcher: Option<Matcher>,
+    #[serde(alias = "useAllDefaultTags")]
+    use_all_default_tags: Option<bool>,
+    #[serde(default, alias = "statsTags")]
+    stats_tags: Vec<TagSpecifier>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,7 +99,13 @@ struct SafeRegex {
 }
 
 impl StatsConfig {
-    pub(super) fn check(self) -> Result<StatsMatcher, Problem> {
+    pub(super) fn check(mut self) -> Result<(StatsMatcher, Tags), Problem> {
+        let given = std::mem::take(&mut self.stats_tags);
+        let tags = Tags::check(self.use_all_default_tags, given)?;
+        Ok((self.matcher()?, tags))
+    }
+
+    fn matcher(self) -> Result<StatsMatcher, Problem> {
         const AT: &str = "stats_config.stats_matcher";
         let Some(matcher) = self.stats_matcher else {
             return Ok(StatsMatcher::default());
@@ -171,7 +182,7 @@ mod tests {
 
     fn read(config: Value) -> Result<StatsMatcher, Problem> {
         let config: StatsConfig = serde_json::from_value(config).expect("its shape");
-        config.check()
+        Ok(config.check()?.0)
     }
 
     #[test]

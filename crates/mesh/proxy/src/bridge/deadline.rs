@@ -18,6 +18,7 @@ impl Bridge<'_> {
             self.stream_deadline(),
             self.idle_deadline(),
             self.try_idle_deadline(),
+            self.attempt_deadline(),
             self.request_deadline(),
             self.grace(),
         ];
@@ -48,6 +49,12 @@ impl Bridge<'_> {
     fn try_idle_deadline(&self) -> Option<Micros> {
         let rare = self.exchange.rare.as_ref()?;
         after(self.last_progress, rare.per_try_idle?)
+    }
+
+    /// When an attempt must have ended, whatever is still to come of its response.
+    fn attempt_deadline(&self) -> Option<Micros> {
+        let most = self.exchange.rare.as_ref()?.attempt_time?;
+        after(self.exchange.attempt.as_ref()?.begin, most)
     }
 
     /// When the client must have sent all of its request.
@@ -92,6 +99,9 @@ impl Bridge<'_> {
             }
             if passed(self.try_idle_deadline()) {
                 return Poll::Ready(Failure::TryIdle);
+            }
+            if passed(self.attempt_deadline()) {
+                return Poll::Ready(Failure::AttemptTime { request_complete });
             }
             if passed(self.request_deadline()) {
                 return Poll::Ready(Failure::RequestTimeout);

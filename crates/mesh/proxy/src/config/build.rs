@@ -87,6 +87,7 @@ pub(super) fn build_cluster(
         limits: spec.limits,
         idle_timeout: spec.idle_timeout,
         max_connection_duration: spec.max_connection_duration,
+        max_stream_duration: spec.max_stream_duration,
         max_requests_per_connection: spec.max_requests_per_connection,
         protocol: spec.protocol,
         health_check: spec.health_check.clone(),

@@ -38,6 +38,7 @@ pub(crate) struct ClusterSpec {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) protocol: UpstreamProtocol,
     pub(crate) max_connection_duration: Option<Duration>,
+    pub(crate) max_stream_duration: Option<Duration>,
     pub(crate) max_requests_per_connection: Option<u32>,
     pub(crate) spread: Spread,
     pub(crate) health_check: Option<Arc<HealthCheck>>,
@@ -143,6 +144,11 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         None,
         &at_common.field("max_connection_duration"),
     )?;
+    let max_stream_duration = timeout(
+        common.max_stream_duration.take(),
+        None,
+        &at_common.field("max_stream_duration"),
+    )?;
     let of_cluster = cluster.max_requests_per_connection.take();
     let max_requests = common.max_requests_per_connection.take().or(of_cluster);
     nothing_else(&common, &at_common)?;
@@ -185,6 +191,7 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         idle_timeout,
         protocol,
         max_connection_duration,
+        max_stream_duration,
         // Zero is no limit.
         max_requests_per_connection: max_requests.map(|most| most.value).filter(|most| *most > 0),
         spread,

@@ -130,8 +130,8 @@ fn removals(names: &[String], at: &At<'_>) -> Result<Vec<String>, Refused> {
         .collect()
 }
 
-/// The name of a field that may be changed.
-fn name(text: &str, at: &At<'_>) -> Result<String, Refused> {
+/// The name of a field that may be changed, in lower case.
+pub(super) fn name(text: &str, at: &At<'_>) -> Result<String, Refused> {
     let is_token = http::HeaderName::from_bytes(text.as_bytes()).is_ok();
     if !is_token {
         return Err(at.refuse(format!("{text:?} is not the name of a field")));

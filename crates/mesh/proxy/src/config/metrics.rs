@@ -23,7 +23,7 @@ pub(super) fn compile(config: &Any, at: &At<'_>) -> Result<Option<Arc<MetricRule
         let reason = format!("{:?}: there are no metrics but Istio's own", defined.name);
         return Err(at.field("definitions").index(0).refuse(reason));
     }
-    let mut rules = MetricRules::default();
+    let mut rules = MetricRules::new(config.disable_host_header_fallback);
     for (index, wanted) in config.metrics.iter().enumerate() {
         let at = at.field("metrics");
         let at = &at.index(index);
@@ -85,7 +85,7 @@ mod tests {
     fn compiled(metrics: Vec<MetricConfig>) -> Result<Option<Arc<MetricRules>>, String> {
         let config = PluginConfig {
             metrics,
-            definitions: Vec::new(),
+            ..PluginConfig::default()
         };
         let config = config.packed();
         assert!(is_one(&config));
@@ -125,6 +125,16 @@ mod tests {
         let bytes = rules.of(Metric::RequestBytes);
         assert!(bytes.removed.contains("a") && bytes.set.contains_key("b"));
         assert!(rules.of(Metric::Sent).is_dropped && !rules.of(Metric::Received).is_dropped);
+    }
+
+    #[test]
+    fn the_host_of_requests_may_be_passed_over() {
+        let config = PluginConfig {
+            disable_host_header_fallback: true,
+            ..PluginConfig::default()
+        };
+        let rules = compile(&config.packed(), &At::ROOT).expect("valid");
+        assert!(rules.expect("some").ignores_host);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService};
+use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService, TypedExtensionConfig};
 use envoy_types::pb::envoy::config::route::v3::Tracing as RouteTracingPb;
 use envoy_types::pb::envoy::config::trace::v3::tracing::Http;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
@@ -11,18 +11,25 @@ use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{
 };
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as pb;
+use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detectors::v3::{
+    EnvironmentResourceDetectorConfig, StaticConfigResourceDetectorConfig,
+};
+use envoy_types::pb::envoy::extensions::tracers::opentelemetry::samplers::v3::{
+    AlwaysOnSamplerConfig, ParentBasedSamplerConfig, TraceIdRatioBasedSamplerConfig,
+};
 use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::PathSegment;
 use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
 use envoy_types::pb::envoy::r#type::metadata::v3::metadata_kind::Kind as MetadataKindOf;
 use envoy_types::pb::envoy::r#type::tracing::v3 as tag;
 use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::Type as TagType;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
+use prost::Name as _;
 
 use super::check::{At, Refused, decode, flag, ignored, must_be, nothing_else, short_type};
-use super::fraction;
 use super::services::{self, Service};
+use super::{edits, fraction};
 use crate::snapshot::{
-    CustomTag, CustomTagValue, RouteTracing, TagFormat, Tracing, TracingProvider,
+    CustomTag, CustomTagValue, RouteTracing, Sampler, TagFormat, Tracing, TracingProvider,
 };
 use crate::telemetry::log::Template;
 
@@ -250,6 +257,7 @@ fn zipkin(mut config: ZipkinConfig, at: &At<'_>) -> Result<TracingProvider, Refu
                 cluster,
                 path,
                 timeout: DEFAULT_EXPORT_TIMEOUT,
+                fields: Vec::new(),
             }
         }
     };
@@ -261,6 +269,7 @@ fn zipkin(mut config: ZipkinConfig, at: &At<'_>) -> Result<TracingProvider, Refu
         shared_span_context: flag(config.shared_span_context.take(), true),
         with_w3c,
         is_proto,
+        fields: collector.fields,
     };
     nothing_else(&config, at)?;
     Ok(provider)
@@ -301,6 +310,18 @@ fn open_telemetry(
     ] {
         must_be(value, true, &at.field(field))?;
     }
+    let sampler = match config.sampler.take() {
+        Some(given) => Some(sampler(given, &at.field("sampler"))?),
+        None => None,
+    };
+    let mut resource = Vec::new();
+    for (index, detector) in std::mem::take(&mut config.resource_detectors)
+        .into_iter()
+        .enumerate()
+    {
+        let at = at.field("resource_detectors");
+        detect(detector, &mut resource, &at.index(index))?;
+    }
     ignored!(config: max_cache_size);
     nothing_else(&config, at)?;
     Ok(TracingProvider::OpenTelemetry {
@@ -310,7 +331,109 @@ fn open_telemetry(
         service_name,
         timeout: collector.timeout,
         is_grpc,
+        sampler,
+        fields: collector.fields,
+        resource,
     })
+}
+
+/// What decides about requests in place of the connection manager's shares.
+fn sampler(given: TypedExtensionConfig, at: &At<'_>) -> Result<Sampler, Refused> {
+    let Some(config) = given.typed_config else {
+        return Err(at.field("typed_config").refuse("it must be given"));
+    };
+    let at_config = &at.field("typed_config");
+    if config.type_url == AlwaysOnSamplerConfig::type_url() {
+        return Ok(Sampler {
+            is_parent_based: false,
+            ratio: None,
+        });
+    }
+    if config.type_url == TraceIdRatioBasedSamplerConfig::type_url() {
+        let given: TraceIdRatioBasedSamplerConfig = decode(&config, at_config)?;
+        let at = &at_config.field("sampling_percentage");
+        let share = given.sampling_percentage.unwrap_or_default();
+        let of = 1_000_000 / fraction::unit(&share, at)?;
+        return Ok(Sampler {
+            is_parent_based: false,
+            ratio: Some((share.numerator, of)),
+        });
+    }
+    if config.type_url == ParentBasedSamplerConfig::type_url() {
+        let mut given: ParentBasedSamplerConfig = decode(&config, at_config)?;
+        let at = &at_config.field("wrapped_sampler");
+        let Some(wrapped) = given.wrapped_sampler.take() else {
+            return Err(at.refuse("it must be given"));
+        };
+        let is_parent_based = wrapped
+            .typed_config
+            .as_ref()
+            .is_some_and(|config| config.type_url == ParentBasedSamplerConfig::type_url());
+        if is_parent_based {
+            return Err(at.refuse("a sampler that asks the caller must wrap one that does not"));
+        }
+        return Ok(Sampler {
+            is_parent_based: true,
+            ..sampler(wrapped, at)?
+        });
+    }
+    let reason = format!(
+        "sampler {:?} ({}) is not supported",
+        given.name,
+        short_type(&config.type_url)
+    );
+    Err(at.refuse(reason))
+}
+
+/// Adds what a detector finds: later ones go before earlier ones.
+fn detect(
+    given: TypedExtensionConfig,
+    resource: &mut Vec<(String, String)>,
+    at: &At<'_>,
+) -> Result<(), Refused> {
+    let Some(config) = given.typed_config else {
+        return Err(at.field("typed_config").refuse("it must be given"));
+    };
+    let found: Vec<(String, String)> = if config.type_url
+        == EnvironmentResourceDetectorConfig::type_url()
+    {
+        const VARIABLE: &str = "OTEL_RESOURCE_ATTRIBUTES";
+        let text = std::env::var(VARIABLE).unwrap_or_default();
+        of_environment(&text).map_err(|pair| {
+            at.refuse(format!(
+                "{VARIABLE}: {pair:?} is not of the form NAME=VALUE"
+            ))
+        })?
+    } else if config.type_url == StaticConfigResourceDetectorConfig::type_url() {
+        let given: StaticConfigResourceDetectorConfig = decode(&config, &at.field("typed_config"))?;
+        let mut all: Vec<_> = given.attributes.into_iter().collect();
+        all.sort();
+        all
+    } else {
+        let reason = format!(
+            "detector {:?} ({}) is not supported",
+            given.name,
+            short_type(&config.type_url)
+        );
+        return Err(at.refuse(reason));
+    };
+    for (name, value) in found {
+        resource.retain(|(known, _)| *known != name);
+        resource.push((name, value));
+    }
+    Ok(())
+}
+
+/// `NAME=VALUE,…`, as OpenTelemetry has it; the pair that is none.
+fn of_environment(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pairs = text.split(',').map(str::trim);
+    let pairs = pairs.filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').ok_or_else(|| pair.to_owned())?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        })
+        .collect()
 }
 
 struct Collector {
@@ -318,6 +441,8 @@ struct Collector {
     path: String,
     host: String,
     timeout: Duration,
+    /// The lines of the fields that each report has besides.
+    fields: Vec<u8>,
 }
 
 impl Collector {
@@ -330,21 +455,63 @@ impl Collector {
             cluster: service.cluster,
             host: service.host,
             path,
+            fields: service.fields,
         }
     }
 }
 
 fn http_service(mut service: HttpService, at: &At<'_>) -> Result<Collector, Refused> {
     let uri = service.http_uri.take().unwrap_or_default();
+    let added = std::mem::take(&mut service.request_headers_to_add);
     nothing_else(&service, at)?;
-    let (service, path) = services::http(uri, &at.field("http_uri"))?;
+    let (mut service, path) = services::http(uri, &at.field("http_uri"))?;
+    let at = at.field("request_headers_to_add");
+    for (index, mut option) in added.into_iter().enumerate() {
+        let at = &at.index(index);
+        let header = option.header.take().unwrap_or_default();
+        // There is nothing yet that it could be added to.
+        option.append_action = 0;
+        option.keep_empty_value = false;
+        nothing_else(&option, at)?;
+        let at = &at.field("header");
+        check_field(&header.key, at)?;
+        services::append_fixed(header, &mut service.fields, at)?;
+    }
     Ok(Collector::new(service, path))
 }
 
 fn grpc_service(service: GrpcService, at: &At<'_>) -> Result<Collector, Refused> {
-    let service = services::grpc(service, at)?;
-    if !service.fields.is_empty() {
-        return Err(at.field("initial_metadata").refuse("is not supported"));
+    let at_fields = at.field("initial_metadata");
+    for (index, field) in service.initial_metadata.iter().enumerate() {
+        check_field(&field.key, &at_fields.index(index))?;
     }
+    let service = services::grpc(service, at)?;
     Ok(Collector::new(service, EXPORT.to_owned()))
+}
+
+/// What a report says of itself is not for anybody else to say.
+fn check_field(name: &str, at: &At<'_>) -> Result<(), Refused> {
+    let name = edits::name(name, &at.field("key"))?;
+    match name.as_str() {
+        "content-type" | "user-agent" | "date" | "expect" => Err(at
+            .field("key")
+            .refuse(format!("{name:?} must not be changed"))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_of_the_environment() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            of_environment("a=1, b.c = x=y,,"),
+            Ok(vec![pair("a", "1"), pair("b.c", "x=y")])
+        );
+        assert_eq!(of_environment(""), Ok(Vec::new()));
+        assert_eq!(of_environment("a=1,b"), Err("b".to_owned()));
+    }
 }

@@ -80,6 +80,7 @@ impl Call {
         match failure {
             Failure::TryTimeout => attempt.flags.set(Flag::UT),
             Failure::TryIdle => attempt.flags.set(Flag::SI),
+            Failure::AttemptTime { .. } => attempt.flags.set(Flag::UMSDR),
             _ => {}
         }
         match failure.reset_reason() {
@@ -109,6 +110,7 @@ impl Call {
         match failure {
             Failure::RouteTimeout => stats.rq_timeout.increment(),
             Failure::TryIdle => stats.rq_per_try_idle_timeout.increment(),
+            Failure::AttemptTime { .. } => stats.rq_max_duration_reached.increment(),
             Failure::TryTimeout => stats.rq_per_try_timeout.increment(),
             Failure::Terminated | Failure::Reset(_) => stats.rq_rx_reset.increment(),
             Failure::Protocol(problem) => {

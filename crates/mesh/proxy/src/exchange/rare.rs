@@ -56,6 +56,8 @@ pub(crate) struct Rare {
     pub(crate) per_try: Option<Duration>,
     /// How long nothing may move between the proxy and the endpoint.
     pub(crate) per_try_idle: Option<Duration>,
+    /// The most time that an attempt may take, its response included.
+    pub(crate) attempt_time: Option<Duration>,
     /// What is known of the attempts before this one,
     pub(crate) tries: Tries,
     /// and what its span tells of them.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::errand::{self, Answer, Errand, Trouble, prefix};
 use crate::snapshot::TracingProvider;
-use crate::stats::TracerStats;
+use crate::stats::{Count, TracerStats};
 use crate::worker::Worker;
 
 /// A batch is sent when it has this many spans,
@@ -21,6 +21,8 @@ const FULL_SPANS: usize = 256;
 const FULL_BYTES: usize = 64 * 1024;
 /// or when its first span has waited this long (Envoy: 5 spans or 5 s).
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Buffers that have become larger than this are not kept.
+const KEPT_BYTES: usize = 8 * FULL_BYTES;
 /// How long after a failure the batch is sent once more.
 const BACKOFF: Duration = Duration::from_millis(250);
 /// The time for a report where the provider gives none, as Envoy's.
@@ -33,11 +35,14 @@ pub(crate) struct Exporter {
     target: Target,
     stats: Arc<TracerStats>,
     most_pending: usize,
+    most_bytes: usize,
     batch: RefCell<Vec<u8>>,
     /// Spans in `batch`.
     spans: Cell<usize>,
-    /// Spans that are being sent.
+    /// Spans that are being sent,
     sending: Cell<usize>,
+    /// and their bytes.
+    sending_bytes: Cell<usize>,
     hurry: Cell<bool>,
     closed: Cell<bool>,
     changed: Notify,
@@ -51,8 +56,12 @@ struct Target {
     host: String,
     path: String,
     /// The lines of the fields of a report.
-    fields: &'static str,
+    fields: Vec<u8>,
     timeout: Duration,
+}
+
+fn with_more(fields: &str, more: &[u8]) -> Vec<u8> {
+    [fields.as_bytes(), more].concat()
 }
 
 /// The fields of a report, which end with the content type.
@@ -115,6 +124,7 @@ impl Exporter {
                 path,
                 host,
                 is_proto,
+                fields,
                 ..
             } => (
                 Encoding::Zipkin {
@@ -125,10 +135,13 @@ impl Exporter {
                     cluster: cluster.clone(),
                     host: host.clone(),
                     path: path.clone(),
-                    fields: match is_proto {
-                        true => fields!("application/x-protobuf"),
-                        false => fields!("application/json"),
-                    },
+                    fields: with_more(
+                        match is_proto {
+                            true => fields!("application/x-protobuf"),
+                            false => fields!("application/json"),
+                        },
+                        fields,
+                    ),
                     timeout: ZIPKIN_TIMEOUT,
                 },
                 "zipkin",
@@ -140,26 +153,33 @@ impl Exporter {
                 service_name,
                 timeout,
                 is_grpc,
+                fields,
+                resource,
+                ..
             } => {
                 let version = env!("CARGO_PKG_VERSION");
-                let envelope = otlp::Envelope::new(
-                    &[
-                        ("service.name", service_name),
-                        ("telemetry.sdk.language", "rust"),
-                        ("telemetry.sdk.name", "periplus"),
-                        ("telemetry.sdk.version", version),
-                    ],
-                    "periplus",
-                    version,
-                );
+                let own = [
+                    ("service.name", service_name.as_str()),
+                    ("telemetry.sdk.language", "rust"),
+                    ("telemetry.sdk.name", "periplus"),
+                    ("telemetry.sdk.version", version),
+                ];
+                let is_own = |name: &str| own.iter().any(|(known, _)| *known == name);
+                let found = resource.iter().filter(|(name, _)| !is_own(name));
+                let found = found.map(|(name, value)| (name.as_str(), value.as_str()));
+                let all: Vec<_> = own.into_iter().chain(found).collect();
+                let envelope = otlp::Envelope::new(&all, "periplus", version);
                 let target = Target {
                     cluster: cluster.clone(),
                     host: host.clone(),
                     path: path.clone(),
-                    fields: match is_grpc {
-                        true => concat!("te: trailers\r\n", fields!("application/grpc")),
-                        false => fields!("application/x-protobuf"),
-                    },
+                    fields: with_more(
+                        match is_grpc {
+                            true => concat!("te: trailers\r\n", fields!("application/grpc")),
+                            false => fields!("application/x-protobuf"),
+                        },
+                        fields,
+                    ),
                     timeout: *timeout,
                 };
                 let encoding = Encoding::Otlp {
@@ -174,9 +194,11 @@ impl Exporter {
             target,
             stats: worker.registry.tracer(kind),
             most_pending: worker.options.max_pending_spans,
+            most_bytes: worker.options.max_pending_span_bytes,
             batch: RefCell::default(),
             spans: Cell::new(0),
             sending: Cell::new(0),
+            sending_bytes: Cell::new(0),
             hurry: Cell::new(false),
             closed: Cell::new(false),
             changed: Notify::new(),
@@ -190,10 +212,14 @@ impl Exporter {
     pub(crate) fn append(&self, fixed: &[&FixedTags], span: &SpanRef<'_>) {
         let spans = self.spans.get();
         if spans + self.sending.get() >= self.most_pending {
-            self.stats.spans_dropped.increment();
+            self.drop_for(&self.stats.spans_dropped_most_spans, 1);
             return;
         }
         let mut batch = self.batch.borrow_mut();
+        if batch.len() + self.sending_bytes.get() >= self.most_bytes {
+            self.drop_for(&self.stats.spans_dropped_most_bytes, 1);
+            return;
+        }
         match &self.encoding {
             Encoding::Zipkin {
                 endpoint,
@@ -211,6 +237,20 @@ impl Exporter {
         let full = spans + 1 >= FULL_SPANS || batch.len() >= FULL_BYTES;
         if spans == 0 || full && !self.hurry.replace(true) {
             self.changed.notify_one();
+        }
+    }
+
+    #[cold]
+    fn drop_for(&self, reason: &Count, spans: usize) {
+        reason.add(spans as u64);
+        self.stats.spans_dropped.add(spans as u64);
+    }
+
+    /// There is no more time: what waits is lost.
+    pub(crate) fn give_up(&self) {
+        let left = self.spans.get() + self.sending.get();
+        if left > 0 {
+            self.drop_for(&self.stats.spans_dropped_shutdown, left);
         }
     }
 
@@ -257,6 +297,7 @@ impl Exporter {
             self.report(&worker, [&head, &body], spans, &mut answer)
                 .await;
             self.sending.set(0);
+            self.sending_bytes.set(0);
             self.sent.notify_waiters();
         }
     }
@@ -265,6 +306,10 @@ impl Exporter {
     fn take(&self, head: &mut Vec<u8>, body: &mut Vec<u8>) -> usize {
         body.clear();
         head.clear();
+        if body.capacity() > KEPT_BYTES {
+            // What an outage has taken is given back.
+            *body = Vec::new();
+        }
         std::mem::swap(&mut *self.batch.borrow_mut(), body);
         match &self.encoding {
             Encoding::Zipkin { is_proto: true, .. } => {}
@@ -281,6 +326,7 @@ impl Exporter {
         }
         let spans = self.spans.replace(0);
         self.sending.set(spans);
+        self.sending_bytes.set(body.len());
         self.hurry.set(self.closed.get());
         spans
     }
@@ -346,7 +392,7 @@ impl Exporter {
             method: "POST",
             host,
             path,
-            fields: fields.as_bytes(),
+            fields,
             body: Some(report),
             timeout: Some(*timeout),
             most_bytes: MOST_ANSWER,

@@ -8,6 +8,7 @@ mod cors;
 mod fault;
 mod limit;
 mod session;
+mod strict;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use self::fault::Faults;
 pub(crate) use self::session::Bound;
+pub(crate) use self::strict::CHECKED;
 use crate::acquire::Waits;
 use crate::call::Call;
 use crate::exchange::Exchange;
@@ -27,8 +29,8 @@ use crate::policy::quota::{self, QuotaView};
 use crate::policy::{Decided, RBAC, RbacView};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::{
-    ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HttpFilter, PerFilters,
-    RateLimit, Session, SessionBy,
+    AccessLog, ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HttpFilter,
+    PerFilters, RateLimit, Session, SessionBy,
 };
 use crate::stats::{CorsStats, LimitStats, Registry};
 use crate::worker::Worker;
@@ -46,6 +48,8 @@ pub(crate) enum Active {
     Session(Arc<Session>),
     /// At most so many bytes of a body.
     Buffer(u32),
+    /// These headers must make sense.
+    Strict(Arc<[&'static str]>),
 }
 
 /// What the filters of a connection manager have in common.
@@ -89,6 +93,7 @@ pub(crate) struct Maker<'a> {
     quotas: RefCell<Vec<Rc<QuotaView>>>,
     /// What spans tell besides.
     tags: &'a [CustomTag],
+    logs: &'a [Arc<AccessLog>],
 }
 
 impl<'a> Maker<'a> {
@@ -105,6 +110,7 @@ impl<'a> Maker<'a> {
                 .tracing
                 .as_ref()
                 .map_or(&[], |tracing| &tracing.custom_tags),
+            logs: &manager.access_logs,
         }
     }
 
@@ -126,10 +132,15 @@ impl<'a> Maker<'a> {
         self.filters.iter().filter_map(of_route).collect()
     }
 
-    /// Whether a filter or a tag of spans asks for what rules have decided.
+    /// Whether a filter, a tag of spans or a log asks for what rules have decided.
     fn tells_decisions(&self) -> bool {
-        let is_asked = |tag: &CustomTag| matches!(&tag.value, CustomTagValue::Metadata { filter, .. } if filter == RBAC);
+        let is_asked = |tag: &CustomTag| match &tag.value {
+            CustomTagValue::Metadata { filter, .. } => filter == RBAC,
+            CustomTagValue::Format(format) => format.0.tells_decisions(),
+            CustomTagValue::Literal(_) | CustomTagValue::RequestHeader { .. } => false,
+        };
         self.tags.iter().any(is_asked)
+            || self.logs.iter().any(|log| log.format.tells_decisions())
             || self.filters.iter().any(|filter| match &filter.filter {
                 Filter::Authz(authz) => authz
                     .enabled_by
@@ -180,6 +191,7 @@ impl<'a> Maker<'a> {
                 (session.by != SessionBy::Nothing).then(|| Active::Session(session.clone()))
             }
             Filter::Buffer(most) => Some(Active::Buffer(*most)),
+            Filter::Strict(names) => Some(Active::Strict(names.clone())),
         }
     }
 }
@@ -244,7 +256,11 @@ async fn wait(
         Active::Authz(view) => authz::run(client, exchange, view).await,
         Active::Quota(view) => quota::run(client, exchange, view).await,
         Active::Buffer(most) => buffer(client, exchange, *most as usize).await,
-        Active::Cors(_) | Active::Limit(_) | Active::Rbac(_) | Active::Session(_) => Ok(None),
+        Active::Cors(_)
+        | Active::Limit(_)
+        | Active::Rbac(_)
+        | Active::Session(_)
+        | Active::Strict(_) => Ok(None),
     }
 }
 
@@ -285,6 +301,7 @@ impl Call {
                     self.bind(exchange, session);
                     None
                 }
+                Active::Strict(names) => self.check_strictly(exchange, names),
                 Active::Fault(_)
                 | Active::Jwt(..)
                 | Active::Authz(_)

@@ -183,6 +183,12 @@ impl Name {
         )
     }
 
+    /// Whether it says how a message is framed or what becomes of its connection, which is not for anybody to say who
+    /// changes a head on its way.
+    pub(crate) fn is_framing(self) -> bool {
+        matches!(self, Name::ContentLength | Name::Trailer) || self.is_hop_by_hop()
+    }
+
     /// Whether it concerns one connection only and is never forwarded as it is (RFC 9110 §7.6.1).
     #[inline]
     pub(crate) fn is_hop_by_hop(self) -> bool {

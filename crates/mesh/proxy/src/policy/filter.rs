@@ -12,6 +12,7 @@ use crate::filter::Active;
 use crate::http1::edit::append_field;
 use crate::http1::head::{Field, Limits, MOST_FIELDS};
 use crate::http1::name::Name;
+use crate::http1::request::RequestHead;
 use crate::policy::jwt::{Effects, JwtView, Problem};
 use crate::policy::{
     Decision, Metadata, NO_POLICY, Rbac, RbacCounts, Rules, Subject, client_address,
@@ -95,10 +96,25 @@ impl Call {
             counts.count_shadow(decision);
             decided.shadow = Some((place(index), decision));
             if view.tells {
-                rbac.leave(decision, exchange);
+                leave(
+                    rbac.shadow_rules.as_ref(),
+                    &rbac.shadow_stat_prefix,
+                    OF_SHADOW,
+                    decision,
+                    exchange,
+                );
             }
         }
         let decision = enforced?;
+        if view.tells {
+            leave(
+                rbac.rules.as_ref(),
+                &rbac.stat_prefix,
+                OF_ENFORCED,
+                decision,
+                exchange,
+            );
+        }
         counts.count(decision);
         decided.enforced = Some((place(index), decision));
         if decision.allowed {
@@ -227,8 +243,18 @@ impl Call {
             bytes: usize::MAX,
             fields: MOST_FIELDS,
         };
-        match self.request.parse(&mut text, limits) {
+        let mut edited = RequestHead {
+            is_https: self.request.is_https,
+            ..RequestHead::default()
+        };
+        match edited.parse(&mut text, limits) {
+            // The body is on the wire as the client has announced it.
+            Ok(Some(_)) if edited.framing != self.request.framing => Some(Reply::new(
+                500,
+                "the head says after the filters that the body ends elsewhere",
+            )),
             Ok(Some(_)) => {
+                self.request = edited;
                 self.buffer.replace_head(&text);
                 None
             }
@@ -285,25 +311,29 @@ impl Call {
     }
 }
 
-impl Rbac {
-    /// Leaves what rules that are not enforced have decided to the filters behind.
-    #[cold]
-    fn leave(&self, decision: Decision, exchange: &mut Exchange) {
-        let Some(rules) = &self.shadow_rules else {
-            return;
-        };
-        let told = Told::new(rules, decision);
-        let policy = Some(told.policy).filter(|policy| *policy != NO_POLICY);
-        let result = [
-            ("shadow_engine_result", Some(told.result)),
-            ("shadow_effective_policy_id", policy),
-        ];
-        for (name, value) in result {
-            if let Some(value) = value {
-                let key = format!("{}{name}", self.shadow_stat_prefix).into();
-                let value = Rc::new(Value::String(value.to_owned()));
-                exchange.rare().metadata.set(RBAC, &key, value);
-            }
+/// The names of a decision's result and policy in metadata.
+const OF_ENFORCED: [&str; 2] = ["enforced_engine_result", "enforced_effective_policy_id"];
+const OF_SHADOW: [&str; 2] = ["shadow_engine_result", "shadow_effective_policy_id"];
+
+/// Leaves what rules have decided to the filters behind, and to spans and logs.
+#[cold]
+fn leave(
+    rules: Option<&Rules>,
+    prefix: &str,
+    [result, policy]: [&str; 2],
+    decision: Decision,
+    exchange: &mut Exchange,
+) {
+    let Some(rules) = rules else {
+        return;
+    };
+    let told = Told::new(rules, decision);
+    let id = Some(told.policy).filter(|policy| *policy != NO_POLICY);
+    for (name, value) in [(result, Some(told.result)), (policy, id)] {
+        if let Some(value) = value {
+            let key = format!("{prefix}{name}").into();
+            let value = Rc::new(Value::String(value.to_owned()));
+            exchange.rare().metadata.set(RBAC, &key, value);
         }
     }
 }

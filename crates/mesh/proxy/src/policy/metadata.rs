@@ -55,7 +55,7 @@ impl Metadata {
     }
 
     /// The value at a path of keys.
-    fn get(&self, filter: &str, path: &[String]) -> Option<&Value> {
+    pub(crate) fn get(&self, filter: &str, path: &[String]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
         let of_key = |entry: &&Entry| entry.filter == filter && *entry.key == **first;
         let entry = self.0.iter().find(of_key)?;

@@ -20,7 +20,7 @@ use crate::errand::{self, Answer, Errand, framed};
 use crate::exchange::Exchange;
 use crate::flags::Flag;
 use crate::grpc;
-use crate::policy::authz::while_there;
+use crate::policy::authz::{tell_of_framing, while_there};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::{LimitField, LimitRule, OfHost};
 use crate::stats::{Count, QuotaStats, Registry};
@@ -208,7 +208,7 @@ impl Call {
     fn settle_quota(
         &mut self,
         exchange: &mut Exchange,
-        answered: Answered,
+        mut answered: Answered,
         stats: &QuotaStats,
         limited: &dyn Fn(&'static str) -> Limited,
     ) -> Option<Reply<'static>> {
@@ -219,6 +219,11 @@ impl Call {
             exchange.rare().limited = Some(limited);
             quota
         };
+        let left_out = answered.leave_out_framing();
+        if left_out > 0 {
+            stats.ignored_framing_headers.add(left_out as u64);
+            tell_of_framing(&limited("").quota.cluster);
+        }
         let response = match answered {
             Answered::Failed(reason) => {
                 let quota = tell(exchange, &stats.error, "error");

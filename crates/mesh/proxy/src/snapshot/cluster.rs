@@ -40,6 +40,8 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// `max_connection_duration`.
     pub max_connection_duration: Option<Duration>,
+    /// `max_stream_duration`: the most time that an attempt may take.
+    pub max_stream_duration: Option<Duration>,
     /// `max_requests_per_connection`.
     pub max_requests_per_connection: Option<u32>,
     /// What its endpoints speak.
@@ -93,6 +95,7 @@ impl Default for Cluster {
             limits: ClusterLimits::default(),
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
+            max_stream_duration: None,
             max_requests_per_connection: None,
             protocol: UpstreamProtocol::Http1,
             health_check: None,

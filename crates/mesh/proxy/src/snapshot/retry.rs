@@ -81,6 +81,9 @@ const REASONS: [&str; 16] = [
     "http3-post-connect-failure",
 ];
 
+/// Those that are statuses of gRPC.
+const OF_GRPC: u32 = 0b11111 << 9;
+
 impl RetryOn {
     /// Each status of 500 to 599, and no response at all.
     pub const SERVER_ERROR: Self = Self(1);
@@ -113,8 +116,7 @@ impl RetryOn {
     /// No response at all to a request of which nothing was sent.
     pub const RESET_BEFORE_REQUEST: Self = Self(1 << 14);
 
-    /// The reasons of a list of names, and the first name that is none; a number is a status code, as
-    /// Istio writes it.
+    /// The reasons of a list of names, or the first name that is none.
     pub fn parse(list: &str) -> Result<Self, String> {
         let mut reasons = 0;
         for name in list
@@ -138,6 +140,16 @@ impl RetryOn {
     /// All of both.
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Whether some of them are statuses of gRPC,
+    pub(crate) fn is_of_grpc(self) -> bool {
+        self.0 & OF_GRPC != 0
+    }
+
+    /// and whether some are not.
+    pub(crate) fn is_of_http(self) -> bool {
+        self.0 & !OF_GRPC != 0
     }
 
     /// Whether there is none.

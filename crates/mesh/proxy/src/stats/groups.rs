@@ -64,6 +64,7 @@ group! {
         service_forced = "tracing.service_forced",
         client_enabled = "tracing.client_enabled",
         not_traceable = "tracing.not_traceable",
+        trace_limited = "tracing.rate_limited",
     }
 }
 
@@ -138,6 +139,7 @@ group! {
         rq_retry_backoff_ratelimited = "upstream_rq_retry_backoff_ratelimited",
         rq_per_try_timeout = "upstream_rq_per_try_timeout",
         rq_per_try_idle_timeout = "upstream_rq_per_try_idle_timeout",
+        rq_max_duration_reached = "upstream_rq_max_duration_reached",
         retry_abandoned = "retry_or_shadow_abandoned",
         cx_none_healthy = "upstream_cx_none_healthy",
         cx_connect_attempts_exceeded = "upstream_cx_connect_attempts_exceeded",
@@ -309,6 +311,7 @@ group! {
         failure_mode_allowed = "failure_mode_allowed",
         invalid = "invalid",
         ignored_dynamic_metadata = "ignored_dynamic_metadata",
+        ignored_framing_headers = "ignored_framing_headers",
     }
 }
 
@@ -319,6 +322,7 @@ group! {
         over_limit = "over_limit",
         error = "error",
         failure_mode_allowed = "failure_mode_allowed",
+        ignored_framing_headers = "ignored_framing_headers",
     }
 }
 
@@ -327,6 +331,9 @@ group! {
     TracerStats {
         spans_sent = "spans_sent",
         spans_dropped = "spans_dropped",
+        spans_dropped_most_spans = "spans_dropped_most_spans",
+        spans_dropped_most_bytes = "spans_dropped_most_bytes",
+        spans_dropped_shutdown = "spans_dropped_shutdown",
         timer_flushed = "timer_flushed",
         reports_sent = "reports_sent",
         reports_dropped = "reports_dropped",

@@ -93,6 +93,15 @@ impl Registry {
         self.tracers.get(kind)
     }
 
+    /// The spans that nobody had taken at the end.
+    pub(crate) fn spans_left(&self) -> u64 {
+        let tracers = self.tracers.lock();
+        let left = tracers
+            .values()
+            .map(|tracer| tracer.spans_dropped_shutdown.get());
+        left.sum()
+    }
+
     /// The counts of the TLS that a listener terminates.
     pub(crate) fn listener_tls(&self, name: &str) -> Arc<TlsStats> {
         self.listeners_tls.get(name)
@@ -199,6 +208,10 @@ impl Registry {
         if self.istio.is_used() {
             let overflow = Value::Counter(self.istio.overflow());
             sums.add(&Scope::plain(), "istio.series_overflow", overflow);
+            let forgotten = Value::Counter(self.istio.forgotten());
+            sums.add(&Scope::plain(), "istio.series_forgotten", forgotten);
+            let cut = Value::Counter(self.istio.cut());
+            sums.add(&Scope::plain(), "istio.labels_cut", cut);
         }
         self.jwt.add_to("http", sums);
         self.enforced.add_whole_names_to(sums);

@@ -25,6 +25,8 @@ pub(crate) struct Telemetry {
     metrics: Option<Rc<Metrics>>,
     /// What is wanted of them.
     rules: Option<RulesView>,
+    /// What clients call a service says nothing of where its cluster does not.
+    ignores_host: bool,
     direction: Direction,
     keeps: Keeps,
 }
@@ -81,7 +83,8 @@ impl Telemetry {
         if logs.is_none() && metrics.is_none() && of_tags.is_empty() {
             return None;
         }
-        let rules = rules.map(RulesView::new);
+        let ignores_host = rules.is_some_and(|rules| rules.ignores_host);
+        let rules = rules.and_then(RulesView::new);
         let of_logs = logs.as_ref();
         let keeps = Keeps {
             course: of_logs.is_some() || !of_tags.is_empty(),
@@ -95,6 +98,7 @@ impl Telemetry {
             logs,
             metrics,
             rules,
+            ignores_host,
             direction,
             keeps,
         }))
@@ -180,7 +184,11 @@ impl Call {
         if let Some((metrics, direction)) = telemetry.metrics() {
             let rules = telemetry.rules.as_ref();
             let custom = rules.map(|rules| self.custom(rules, exchange, end));
-            self.count((metrics, direction), custom, exchange, end);
+            let host = match telemetry.ignores_host {
+                true => b"",
+                false => self.request.target.authority.get(self.buffer.head()),
+            };
+            self.count((metrics, direction, host), custom, exchange, end);
         }
     }
 
@@ -224,7 +232,7 @@ impl Call {
     /// Counts an exchange in Istio's metrics.
     fn count(
         &self,
-        (metrics, direction): (&Metrics, Direction),
+        (metrics, direction, host): (&Metrics, Direction, &[u8]),
         custom: Option<Custom<'_>>,
         exchange: &Exchange,
         end: Micros,
@@ -246,7 +254,7 @@ impl Call {
             _ => u64::from(self.response_head_bytes),
         };
         let response_bytes = answer_head + exchange.response_bytes;
-        let host = std::str::from_utf8(self.request.target.authority.get(head));
+        let host = std::str::from_utf8(host);
         let cluster = exchange.cluster.as_deref();
         metrics.observe(&Observation {
             direction,
@@ -354,6 +362,7 @@ impl Call {
             route: route.map(|route| &*route.name),
             span: exchange.trace.as_ref().map(|trace| &trace.span),
             grpc: exchange.grpc.as_ref().and_then(|status| status.number()),
+            metadata: exchange.rare.as_ref().map(|rare| rare.metadata()),
             ..self.bare_entry(exchange.begin, end)
         }
     }
@@ -361,13 +370,38 @@ impl Call {
     /// Tells of something that is no request.
     #[cold]
     pub(crate) fn tell_refusal(&self, refusal: &Refusal) {
-        let telemetry = self.view.telemetry.as_ref();
-        let Some(logs) = telemetry.and_then(|telemetry| telemetry.logs()) else {
+        let Some(telemetry) = &self.view.telemetry else {
             return;
         };
         let mut flags = Flags::default();
         flags.set(Flag::DPE);
         let now = self.worker.clock.now();
+        if let Some((metrics, direction)) = telemetry.metrics() {
+            let is_inbound = direction == Direction::Inbound;
+            let secured = self.client.secured.as_deref().filter(|_| is_inbound);
+            let rules = telemetry.rules.as_ref();
+            metrics.observe(&Observation {
+                direction,
+                peer: None,
+                service: Service::Unknown,
+                peer_principal: secured.and_then(Secured::peer_id),
+                own_principal: secured.and_then(Secured::own_id),
+                status: refusal.status,
+                grpc: None,
+                protocol: istio::Protocol::Http,
+                flags,
+                millis: 0,
+                request_bytes: 0,
+                response_bytes: self.out.bytes.len() as u64,
+                messages: [0, 0],
+                // There is nothing that could be asked about it.
+                custom: rules.map(|rules| rules.seen(|_| None)),
+                now,
+            });
+        }
+        let Some(logs) = telemetry.logs() else {
+            return;
+        };
         let entry = Entry {
             protocol: Some(match self.protocol {
                 Protocol::Http1 => "HTTP/1.1",

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{CertificateError, CommonState, Error, HandshakeKind};
+use rustls::{CertificateError, CipherSuite, CommonState, Error, HandshakeKind, ProtocolVersion};
 
 use super::verify::Mismatch;
 use crate::stats::TlsStats;
@@ -21,6 +21,46 @@ pub(crate) struct Secured {
     pub(crate) own: Option<Arc<Certificate>>,
     /// The name that the client asked for.
     pub(crate) server_name: Option<String>,
+    /// What both have agreed on, if that is known.
+    pub(crate) agreed: Option<Agreed>,
+}
+
+/// The version and the cipher of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    pub(crate) version: ProtocolVersion,
+    pub(crate) cipher: CipherSuite,
+}
+
+impl Agreed {
+    /// As OpenSSL and Envoy write it.
+    pub(crate) fn version_name(self) -> Option<&'static str> {
+        Some(match self.version {
+            ProtocolVersion::TLSv1_2 => "TLSv1.2",
+            ProtocolVersion::TLSv1_3 => "TLSv1.3",
+            _ => return None,
+        })
+    }
+
+    /// As OpenSSL and Envoy write it.
+    pub(crate) fn cipher_name(self) -> Option<&'static str> {
+        Some(match self.cipher {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => {
+                "ECDHE-ECDSA-CHACHA20-POLY1305"
+            }
+            CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
+            CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
+            CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => {
+                "ECDHE-RSA-CHACHA20-POLY1305"
+            }
+            _ => return None,
+        })
+    }
 }
 
 impl Secured {
@@ -36,6 +76,13 @@ impl Secured {
             peer_issuers: chain.iter().skip(1).cloned().collect(),
             own,
             server_name,
+            agreed: state
+                .protocol_version()
+                .zip(state.negotiated_cipher_suite())
+                .map(|(version, cipher)| Agreed {
+                    version,
+                    cipher: cipher.suite(),
+                }),
         }
     }
 

@@ -12,6 +12,8 @@ mod verify;
 pub(crate) use self::certificate::{Certificate, rfc3339};
 pub(crate) use self::context::{ClientOptions, Identity, Parameters, ServerOptions};
 pub use self::context::{ClientTls, ServerTls};
+#[cfg(test)]
+pub(crate) use self::handshake::Agreed;
 pub(crate) use self::handshake::{Secured, check_resumed, reason};
 pub(crate) use self::layer::TlsLayer;
 pub(crate) use self::san::{SanKind, SanMatch};

@@ -5,6 +5,7 @@ use periplus_model::propagation::{self, B3Format, B3Headers, Extracted, SpanCont
 use crate::http1::edit::{Names, append_field};
 use crate::http1::head::Fields;
 use crate::http1::name::Name;
+use crate::snapshot::Sampler;
 use crate::stats::HttpStats;
 use crate::trace::{B3_MULTI, Format, RequestId, Tracer};
 
@@ -30,8 +31,8 @@ impl Tracer {
         stats: &HttpStats,
         mut random: impl FnMut() -> u64,
     ) -> Option<TraceContext> {
-        let own = self.decide(id, fields, head, stats, &mut random);
         let (extracted, b3) = self.extract(fields, head);
+        let own = self.decide(id, fields, head, (stats, &extracted), &mut random);
         if extracted == Extracted::Malformed {
             return None;
         }
@@ -41,8 +42,13 @@ impl Tracer {
                 let sampled = extracted.sampled_by_zipkin(own);
                 SpanContext::begin_zipkin(incoming, self.kind, sampled, mode, random)
             }
-            Format::W3c => {
-                SpanContext::begin_w3c(incoming, extracted.sampled_by_opentelemetry(own), random)
+            Format::W3c { sampler, .. } => {
+                let sampled = extracted.sampled_by_opentelemetry(own);
+                let mut span = SpanContext::begin_w3c(incoming, sampled, random);
+                if let Some(sampler) = sampler {
+                    span.sampled = sampler.samples(&span, incoming.is_some());
+                }
+                span
             }
         };
         Some(TraceContext {
@@ -54,15 +60,16 @@ impl Tracer {
 
     fn extract(&self, fields: &Fields, head: &[u8]) -> (Extracted, B3Format) {
         let value = |name| fields.value(name, head);
+        let b3_headers = || B3Headers {
+            b3: value(Name::B3),
+            trace_id: value(Name::XB3TraceId),
+            span_id: value(Name::XB3SpanId),
+            parent_span_id: value(Name::XB3ParentSpanId),
+            sampled: value(Name::XB3Sampled),
+        };
         match self.format {
             Format::B3 { with_w3c, .. } => {
-                let headers = B3Headers {
-                    b3: value(Name::B3),
-                    trace_id: value(Name::XB3TraceId),
-                    span_id: value(Name::XB3SpanId),
-                    parent_span_id: value(Name::XB3ParentSpanId),
-                    sampled: value(Name::XB3Sampled),
-                };
+                let headers = b3_headers();
                 let extracted = if with_w3c {
                     headers.extract_or_w3c(value(Name::TraceParent))
                 } else {
@@ -70,7 +77,18 @@ impl Tracer {
                 };
                 (extracted, headers.format())
             }
-            Format::W3c => (w3c::extract(value(Name::TraceParent)), B3Format::Multi),
+            Format::W3c { with_b3, .. } => {
+                let traceparent = value(Name::TraceParent);
+                if !with_b3 {
+                    return (w3c::extract(traceparent), B3Format::Multi);
+                }
+                let headers = b3_headers();
+                let extracted = match traceparent {
+                    Some(_) => w3c::extract(traceparent),
+                    None => headers.extract(),
+                };
+                (extracted, headers.format())
+            }
         }
     }
 
@@ -80,7 +98,7 @@ impl Tracer {
         let has_b3 = fields.has(Name::B3) || fields.has(Name::XB3TraceId);
         let has_w3c = fields.has(Name::TraceParent);
         match self.format {
-            Format::W3c => (has_b3 && !has_w3c).then_some("b3"),
+            Format::W3c { with_b3, .. } => (has_b3 && !has_w3c && !with_b3).then_some("b3"),
             Format::B3 { with_w3c, .. } => (has_w3c && !has_b3 && !with_w3c).then_some("w3c"),
         }
     }
@@ -88,24 +106,27 @@ impl Tracer {
     /// The names of the headers that [`Tracer::inject`] writes instead.
     pub(crate) fn replaced(&self, context: &TraceContext, current: &SpanContext) -> Names {
         let mut names = Names::default();
-        match self.format {
+        let writes_b3 = match self.format {
             Format::B3 { with_w3c, .. } => {
-                match context.b3 {
-                    B3Format::Single => names.add(Name::B3),
-                    B3Format::Multi => {
-                        names = names.with(Names::of(&B3_MULTI));
-                        if current.parent_span_id.is_some() {
-                            names.add(Name::XB3ParentSpanId);
-                        }
-                    }
-                }
                 if with_w3c {
                     names.add(Name::TraceParent);
                 }
+                true
             }
-            Format::W3c => {
+            Format::W3c { with_b3, .. } => {
                 names.add(Name::TraceParent);
                 names.add(Name::TraceState);
+                with_b3
+            }
+        };
+        match context.b3 {
+            _ if !writes_b3 => {}
+            B3Format::Single => names.add(Name::B3),
+            B3Format::Multi => {
+                names = names.with(Names::of(&B3_MULTI));
+                if current.parent_span_id.is_some() {
+                    names.add(Name::XB3ParentSpanId);
+                }
             }
         }
         names
@@ -122,23 +143,43 @@ impl Tracer {
     ) {
         match self.format {
             Format::B3 { with_w3c, .. } => {
-                match context.b3 {
-                    B3Format::Single => append_field(out, propagation::B3, &current.b3_single()),
-                    B3Format::Multi => append_multi(current, out),
-                }
+                append_b3(context.b3, current, out);
                 if with_w3c {
                     append_field(out, propagation::TRACEPARENT, &current.traceparent());
                 }
             }
-            Format::W3c => {
+            Format::W3c { with_b3, .. } => {
                 append_field(out, propagation::TRACEPARENT, &current.traceparent());
                 out.extend_from_slice(b"tracestate: ");
                 if context.continues {
                     w3c::join_tracestate(fields.all(Name::TraceState, head), out);
                 }
                 out.extend_from_slice(b"\r\n");
+                if with_b3 {
+                    append_b3(context.b3, current, out);
+                }
             }
         }
+    }
+}
+
+impl Sampler {
+    fn samples(self, span: &SpanContext, has_caller: bool) -> bool {
+        if self.is_parent_based && has_caller {
+            return span.sampled;
+        }
+        let Some((share, of)) = self.ratio else {
+            return true;
+        };
+        // As Envoy does: by the first half of the id.
+        span.trace_id.high() % u64::from(of) < u64::from(share)
+    }
+}
+
+fn append_b3(format: B3Format, current: &SpanContext, out: &mut Vec<u8>) {
+    match format {
+        B3Format::Single => append_field(out, propagation::B3, &current.b3_single()),
+        B3Format::Multi => append_multi(current, out),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The request id, and the decision that it carries.
 
+use periplus_model::propagation::Extracted;
 use periplus_model::propagation::request_id::{
     self, Decision, LENGTH, OnArrival, TraceReason, Wishes,
 };
@@ -74,7 +75,7 @@ impl Tracer {
         id: &mut RequestId,
         fields: &Fields,
         head: &[u8],
-        stats: &HttpStats,
+        (stats, extracted): (&HttpStats, &Extracted),
         random: impl FnOnce() -> u64,
     ) -> bool {
         let wishes = Wishes {
@@ -82,8 +83,17 @@ impl Tracer {
             // No request is internal, so `x-envoy-force-trace` never survives.
             force_trace: false,
         };
-        let Decision { reason, write } =
+        let Decision { mut reason, write } =
             request_id::decide(id.get(fields, head), wishes, self.sampling, random);
+        if let Some(limit) = &self.limit
+            && write
+            && reason == TraceReason::Sampled
+            && is_open(extracted)
+            && !limit.take()
+        {
+            stats.trace_limited.increment();
+            reason = TraceReason::NotTraced;
+        }
         if write
             && let Some(received) = id.get(fields, head)
             && let Ok(mut made) = <[u8; LENGTH]>::try_from(received)
@@ -99,4 +109,9 @@ impl Tracer {
         }
         reason.is_traced()
     }
+}
+
+/// Whether the caller has left it open whether there is a trace.
+fn is_open(extracted: &Extracted) -> bool {
+    !extracted.sampled_by_zipkin(false) && extracted.sampled_by_zipkin(true)
 }

@@ -17,6 +17,7 @@ pub(crate) use spans::{Finished, Scratch, cluster_tags};
 pub(crate) use tags::text;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use periplus_model::SpanKind;
 use periplus_model::propagation::ZipkinMode;
@@ -25,8 +26,11 @@ use periplus_wire::export::FixedTags;
 
 use crate::export::Exporter;
 use crate::http1::name::Name;
-use crate::snapshot::{CustomTag, CustomTagValue, Direction, Node, Tracing, TracingProvider};
+use crate::snapshot::{
+    CustomTag, CustomTagValue, Direction, Sampler, TokenBucket, Tracing, TracingProvider,
+};
 use crate::telemetry::log::Template;
+use crate::worker::Worker;
 
 /// The tracing of a connection manager, compiled.
 #[derive(Debug)]
@@ -59,14 +63,22 @@ pub(crate) struct Tracer {
     has_formats: bool,
     /// Some route says something else.
     pub(crate) varies: bool,
+    /// How many traces may begin here.
+    limit: Option<Arc<TokenBucket>>,
     exporter: Rc<Exporter>,
 }
 
 /// The context format of a provider.
 #[derive(Clone, Copy, Debug)]
 enum Format {
-    B3 { mode: ZipkinMode, with_w3c: bool },
-    W3c,
+    B3 {
+        mode: ZipkinMode,
+        with_w3c: bool,
+    },
+    W3c {
+        with_b3: bool,
+        sampler: Option<Sampler>,
+    },
 }
 
 /// A custom tag whose value varies, or that replaces one that does.
@@ -153,12 +165,9 @@ fn fixed_tags(custom: &[CustomTag], built_in: &[(&str, &str)]) -> FixedTags {
 }
 
 impl Tracer {
-    pub(crate) fn new(
-        tracing: &Tracing,
-        direction: Direction,
-        node: &Node,
-        (exporter, details): (Rc<Exporter>, bool),
-    ) -> Self {
+    pub(crate) fn new(tracing: &Tracing, direction: Direction, worker: &Worker) -> Self {
+        let node = &worker.node;
+        let exporter = worker.exporter(&tracing.provider);
         let egress = direction == Direction::Outbound;
         let [component] = OF_EVERY_SPAN;
         let of_node = [component, ("node_id", &*node.id), ("zone", &*node.zone)];
@@ -175,7 +184,10 @@ impl Tracer {
                 },
                 with_w3c: *with_w3c,
             },
-            TracingProvider::OpenTelemetry { .. } => Format::W3c,
+            TracingProvider::OpenTelemetry { sampler, .. } => Format::W3c {
+                with_b3: worker.options.otel_b3,
+                sampler: *sampler,
+            },
         };
         Self {
             kind: if egress && !tracing.spawn_upstream_span {
@@ -185,7 +197,8 @@ impl Tracer {
             },
             egress,
             ingress: direction == Direction::Inbound,
-            details,
+            details: worker.options.span_details,
+            limit: worker.trace_limit.clone(),
             spawns: tracing.spawn_upstream_span,
             sampling: Sampling {
                 client: tracing.client_sampling,
@@ -269,13 +282,13 @@ impl Tracer {
     fn default_name<'a>(&self, host: &'a str, scratch: &'a mut String) -> &'a str {
         match self.format {
             Format::B3 { .. } => host,
-            Format::W3c if self.egress => {
+            Format::W3c { .. } if self.egress => {
                 scratch.clear();
                 scratch.push_str("egress ");
                 scratch.push_str(host);
                 scratch
             }
-            Format::W3c => "ingress",
+            Format::W3c { .. } => "ingress",
         }
     }
 }

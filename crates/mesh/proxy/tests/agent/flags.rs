@@ -15,8 +15,8 @@ mod world;
 pub(super) enum How {
     /// A GET of this path is answered with this status.
     Get(&'static str, u16),
-    /// The request is sent as it is here.
-    Send(&'static str),
+    /// The request to this path is sent as it is here, and refused.
+    Send(&'static str, &'static str),
     /// The client goes away while it waits.
     Leave(&'static str),
     /// A stream of HTTP/2 is reset by the client while it waits.
@@ -78,22 +78,28 @@ static FLAGS: [(&str, &str, How, &str); 30] = [
     (
         "IH",
         "InvalidEnvoyRequestHeaders",
-        Never("`strict_check_headers`"),
-        "",
+        Send(
+            "/ih",
+            "GET /ih HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-envoy-max-retries: many\r\n\r\n",
+        ),
+        "IH",
     ),
     ("SI", "StreamIdleTimeout", Get("/slow/si", 504), "SI"),
     (
         "DPE",
         "DownstreamProtocolError",
-        Send("POST /dpe HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
+        Send(
+            "/dpe",
+            "POST /dpe HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        ),
         "DPE",
     ),
     ("UPE", "UpstreamProtocolError", Get("/garbage", 502), "UPE"),
     (
         "UMSDR",
         "UpstreamMaxStreamDurationReached",
-        Never("`max_stream_duration` of clusters"),
-        "",
+        Get("/slow/umsdr", 504),
+        "UMSDR",
     ),
     ("OM", "OverloadManagerTerminated", Hold("/om"), "OM"),
     (
@@ -126,8 +132,7 @@ async fn every_flag_is_told_by_span_log_and_metric_or_cannot_be() {
     let mut spans = BTreeSet::new();
     for (flag, long, how, flags) in &FLAGS {
         let path = match how {
-            Get(path, _) | Leave(path) | Reset(path) | Hold(path) => path,
-            Send(_) => "/dpe",
+            Get(path, _) | Send(path, _) | Leave(path) | Reset(path) | Hold(path) => path,
             Tcp => "-",
             Never(_) => continue,
         };
@@ -163,6 +168,17 @@ async fn every_flag_is_told_by_span_log_and_metric_or_cannot_be() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+    // What is no request at all is counted too.
+    let refused = "nonsense\r\n\r\n";
+    world.bring_about("DPE", &Send("", refused)).await;
+    let metrics = page(world.admin, "/stats/prometheus").await.body;
+    let is_it = |line: &&str| {
+        line.starts_with("istio_requests_total{")
+            && line.contains("destination_service=\"unknown\"")
+            && line.contains("response_code=\"400\"")
+            && line.contains("response_flags=\"DPE\"")
+    };
+    assert_eq!(metrics.lines().filter(is_it).count(), 1, "{metrics}");
     agent.shutdown(Duration::from_millis(100)).await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use periplus_proxy::{Agent, DrainStrategy, Options, bootstrap};
+use periplus_proxy::{Agent, DrainStrategy, Left, Options, bootstrap};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 use serde_json::{Value, json};
@@ -236,7 +236,10 @@ async fn a_gradual_drain_asks_one_after_the_other() {
     let mut late = Client::connect(world.inbound).await;
     assert!(!closes(&late.get("/").await));
     // The end asks all, gradually within its own time.
-    assert_eq!(world.agent.shutdown(Duration::from_secs(3)).await, 0);
+    assert_eq!(
+        world.agent.shutdown(Duration::from_secs(3)).await,
+        Left::default()
+    );
     assert!(late.is_closed().await);
 }
 
@@ -267,7 +270,7 @@ async fn a_proxy_that_ends_takes_new_connections_until_the_last_one_has_ended() 
         served += usize::from(closes(&client.get("/").await));
     }
     let left = ends.await.expect("it ends");
-    assert_eq!(left, 1, "the slow one");
+    assert_eq!(left.connections, 1, "the slow one");
     assert!(slow.answer().await.is_none());
     refuses(outbound).await;
 }
@@ -281,7 +284,10 @@ async fn a_proxy_without_connections_ends_after_the_least_time() {
         };
         let world = World::start(options, json!({})).await;
         let begin = std::time::Instant::now();
-        assert_eq!(world.agent.shutdown(Duration::from_secs(20)).await, 0);
+        assert_eq!(
+            world.agent.shutdown(Duration::from_secs(20)).await,
+            Left::default()
+        );
         assert!(begin.elapsed() >= least && begin.elapsed() < Duration::from_secs(15));
     }
 }

@@ -1,6 +1,7 @@
 //! A whole proxy under a control plane: ready when configured, following changes, keeping what is good,
 //! and telling about it on the admin pages.
 
+mod authorizer;
 mod control_plane;
 #[path = "../../../xds/tests/support/fake.rs"]
 mod fake;

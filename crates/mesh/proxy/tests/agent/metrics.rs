@@ -18,6 +18,8 @@ use crate::xds_support::resources::listener_of;
 /// Istio's message, as far as it is used.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PluginConfig {
+    #[prost(bool, tag = "6")]
+    disable_host_header_fallback: bool,
     #[prost(message, repeated, tag = "8")]
     metrics: Vec<MetricConfig>,
 }
@@ -62,6 +64,7 @@ fn wanted() -> Any {
         ..MetricConfig::default()
     };
     let config = PluginConfig {
+        disable_host_header_fallback: true,
         metrics: vec![of_all, off("request_bytes"), off("tcp_sent_bytes_total")],
     };
     Any {
@@ -230,7 +233,12 @@ async fn labels_and_metrics_are_those_that_the_mesh_wants() {
         ),
         (
             "istio_requests_total{",
-            &["request_method=\"GET\"", "team=\"unknown\""],
+            &[
+                "request_method=\"GET\"",
+                "team=\"unknown\"",
+                // Not `h`, which is only what the client has said.
+                "destination_service=\"unknown\"",
+            ],
             " 1",
         ),
         (

@@ -157,9 +157,21 @@ fn queries() -> Vec<String> {
         r#"sum(rate(istio_requests_total{reporter=~"source|waypoint",source_workload_namespace="default"} [60s])) by (source_cluster,source_workload,destination_service_name,destination_workload,request_protocol,response_code,response_flags) > 0"#,
         r#"sum(rate(istio_tcp_sent_bytes_total{reporter=~"source",source_workload_namespace="default"} [60s])) by (source_workload,destination_service_name,destination_service,response_flags) > 0"#,
         r#"sum(rate(istio_requests_total{reporter="destination",source_workload_namespace="default"} [60s])) by (source_principal,destination_principal,connection_security_policy) > 0"#,
-        "sum(rate(envoy_cluster_upstream_rq_total[R])) by (envoy_cluster_name)",
-        "sum(envoy_listener_downstream_cx_total)",
+        r#"sum(rate(istio_tcp_connections_opened_total{reporter=~"source",source_workload_namespace="default"} [60s])) by (source_workload) > 0"#,
+        r#"sum(rate(istio_tcp_connections_closed_total{reporter=~"source",source_workload_namespace="default"} [60s])) by (source_workload) > 0"#,
+        r#"sum(rate(istio_request_duration_milliseconds_sum{reporter="destination"}[60s])) by (destination_workload) / sum(rate(istio_request_duration_milliseconds_count{reporter="destination"}[60s])) by (destination_workload) >= 0"#,
+        // Kiali's dashboard of Envoy
+        "sum(envoy_cluster_upstream_cx_active) by (cluster_name)",
+        "sum(rate(envoy_cluster_upstream_rq_total[R])) by (cluster_name)",
+        "sum(envoy_listener_downstream_cx_active) + 1",
+        "sum(rate(envoy_listener_http_downstream_rq[R])) by (response_code_class)",
+        "sum(envoy_server_memory_allocated)",
+        "sum(envoy_server_memory_heap_size)",
         "sum(envoy_server_uptime)",
+        // Control plane
+        r#"sum(envoy_cluster_upstream_cx_active{cluster_name="xds-grpc"})"#,
+        r#"sum(increase(envoy_cluster_upstream_cx_connect_fail{cluster_name="xds-grpc"}[R])) + 1"#,
+        r#"sum(increase(envoy_cluster_upstream_rq_pending_failure_eject{cluster_name="xds-grpc"}[R])) + 1"#,
         // The application's own, by the status port
         "orders_total",
         "istio_agent_scrapes_total",

@@ -13,7 +13,7 @@ use periplus_wire::{otlp, zipkin};
 use crate::support::config::{cluster, free_address, tracing};
 use crate::support::h2::{H2Origin, Incoming, read};
 use crate::support::origin::read_request;
-use crate::support::{Config, Origin, pause};
+use crate::support::{Config, Origin, pause, wait_for};
 
 /// How spans are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,7 @@ impl Kind {
                 shared_span_context: false,
                 with_w3c: false,
                 is_proto: self == ZipkinProto,
+                fields: b"x-token: secret\r\n".to_vec(),
             },
             OtlpHttp | OtlpGrpc => TracingProvider::OpenTelemetry {
                 cluster,
@@ -82,6 +83,9 @@ impl Kind {
                 service_name: "app.default".to_owned(),
                 timeout: Duration::from_millis(500),
                 is_grpc: self == OtlpGrpc,
+                sampler: None,
+                fields: b"x-token: secret\r\n".to_vec(),
+                resource: Vec::new(),
             },
         }
     }
@@ -159,6 +163,7 @@ fn over_http1(
             if !is_up() {
                 return;
             }
+            assert_eq!(report.header("x-token").as_deref(), Some("secret"));
             let content_type = report.header("content-type").unwrap_or_default();
             let spans = kind.spans(&content_type, &report.body);
             match does {
@@ -211,6 +216,7 @@ fn over_http2(
                 mut body,
                 mut respond,
             } = incoming;
+            assert_eq!(head.headers()["x-token"], "secret");
             let content_type = head.headers()["content-type"].clone();
             let (body, _) = read(&mut body).await.expect("a report");
             if !is_up() {
@@ -280,7 +286,14 @@ fn try_out(kind: Kind, does: Does) {
             assert_eq!(taken as u64, REQUESTS, "{case}");
         }
         // What is over is counted at once, whatever becomes of the rest.
-        Does::Hang => expect("spans_dropped", REQUESTS - MOST_PENDING as u64),
+        Does::Hang => {
+            expect("spans_dropped", REQUESTS - MOST_PENDING as u64);
+            expect("spans_dropped_most_spans", REQUESTS - MOST_PENDING as u64);
+            if matches!(kind, ZipkinJson | ZipkinProto) {
+                // Its reports may take longer than the last ones have time.
+                assert_eq!(mesh.shutdown(Duration::ZERO).spans, MOST_PENDING as u64);
+            }
+        }
         // Zipkin's has no words for it, and what is no answer to a report means nothing.
         Does::Reject if matches!(kind, ZipkinJson | ZipkinProto) => {
             expect("spans_sent", REQUESTS);
@@ -331,4 +344,38 @@ fn no_collector_can_do_harm() {
             }
         }
     });
+}
+
+#[test]
+fn long_headers_take_no_more_memory_than_there_is_for_spans() {
+    const REQUESTS: u64 = 100;
+    const MOST_BYTES: usize = 1024 * 1024;
+    let agent = "x".repeat(50_000);
+    // Their reports may take longer than this test.
+    for kind in [ZipkinJson, ZipkinProto] {
+        let collector = Collector::start(kind, Does::Hang);
+        let mut config = Config::to(&Origin::saying("fine")).inbound();
+        config.tracing = Some(tracing(kind.provider()));
+        let collector = cluster("collector", &[collector.address]);
+        config.clusters.push(collector);
+        config.options.max_pending_span_bytes = MOST_BYTES;
+        let mesh = config.start();
+        let mut client = mesh.client();
+        for _ in 0..REQUESTS {
+            let request =
+                format!("GET / HTTP/1.1\r\nhost: h.example\r\nuser-agent: {agent}\r\n\r\n");
+            assert_eq!(client.exchange(request).status, 200, "{kind:?}");
+        }
+        // As many as have room, and the one that goes over.
+        let kept = MOST_BYTES.div_ceil(agent.len()) as u64;
+        let stat = |name: &str| mesh.stat(&kind.counter(name));
+        let expected = REQUESTS - kept..=REQUESTS - kept + 1;
+        // The last span is made after its response.
+        wait_for("what is over to be dropped", || {
+            let dropped = stat("spans_dropped_most_bytes");
+            expected.contains(&dropped).then_some(())
+        });
+        assert!(expected.contains(&stat("spans_dropped")), "{kind:?}");
+        assert_eq!(stat("spans_dropped_most_spans"), 0, "{kind:?}");
+    }
 }

@@ -1,13 +1,15 @@
 //! What a request says about its trace, before and after the proxy; and what Envoy adds besides.
 
-use periplus_proxy::snapshot::{ServerHeader, TracingProvider};
+use periplus_proxy::snapshot::{Sampler, ServerHeader, Tracing, TracingProvider};
 
-use crate::support::config::{Mesh, decorated, forward_within};
+use crate::support::config::{Mesh, cluster, decorated, forward_within};
 use crate::support::origin::{Origin, Received, ok};
 use crate::support::{Collector, Config, forward, route};
 
 const TRACE: &str = "463ac35c9f6413ad48485a3953bb6124";
 const SPAN: &str = "a2fb4a1d1a96d312";
+/// Of another trace.
+const OTHER: &str = "11111111111111112222222222222222";
 
 /// Sends a request with these headers and returns it as it reached the origin.
 fn send(mesh: &Mesh, origin: &Origin, headers: &str) -> Received {
@@ -172,6 +174,137 @@ fn the_opentelemetry_provider_speaks_w3c() {
     let request = send(&mesh, &origin, "traceparent: bad\r\ntracestate: a=1\r\n");
     assert_eq!(get(&request, "traceparent"), "bad");
     assert_eq!(get(&request, "tracestate"), "a=1");
+}
+
+#[test]
+fn the_opentelemetry_provider_speaks_b3_too_if_asked() {
+    // Zipkin's before it and Zipkin's behind it: one trace.
+    let origin = Origin::saying("fine");
+    let collector = Collector::zipkin();
+    let last = Config::to(&origin).zipkin(&collector).inbound().start();
+    let otlp = Collector::otlp();
+    let mut middle = Config::to(&origin).otlp(&otlp).inbound();
+    middle.clusters[0] = cluster("app", &[last.address]);
+    middle.options.otel_b3 = true;
+    let middle = middle.start();
+    for (headers, single) in [
+        (
+            format!("x-b3-traceid: {TRACE}\r\nx-b3-spanid: {SPAN}\r\nx-b3-sampled: 1\r\n"),
+            false,
+        ),
+        (format!("b3: {TRACE}-{SPAN}-1\r\n"), true),
+        (
+            format!(
+                "traceparent: 00-{TRACE}-{SPAN}-01\r\nx-b3-traceid: {OTHER}\r\nx-b3-spanid: {SPAN}\r\n"
+            ),
+            false,
+        ),
+    ] {
+        let request = send(&middle, &origin, &headers);
+        let id = if single {
+            get(&request, "b3").split('-').next().map(str::to_owned)
+        } else {
+            Some(get(&request, "x-b3-traceid"))
+        };
+        assert_eq!(id.as_deref(), Some(TRACE), "{headers}");
+        let traceparent = get(&request, "traceparent");
+        assert!(
+            traceparent.starts_with(&format!("00-{TRACE}-")),
+            "{traceparent}"
+        );
+        assert!(!traceparent.contains(SPAN), "{traceparent}");
+    }
+    // What came to none has one in both forms.
+    let request = send(&middle, &origin, "");
+    let id = get(&request, "x-b3-traceid");
+    assert!(
+        get(&request, "traceparent").starts_with(&format!("00-{id}-")),
+        "{request:?}"
+    );
+    for spans in [otlp.wait(4), collector.wait(4)] {
+        let of_trace = spans.iter().filter(|span| span.trace_id == TRACE);
+        assert_eq!(of_trace.count(), 3, "{spans:#?}");
+    }
+    assert!(
+        otlp.spans()
+            .iter()
+            .all(|span| span.tag("periplus.context.ignored").is_empty())
+    );
+}
+
+#[test]
+fn no_more_traces_begin_in_a_second_than_may() {
+    const MOST: u32 = 5;
+    const REQUESTS: u64 = 60;
+    let origin = Origin::saying("fine");
+    let collector = Collector::zipkin();
+    let mut config = Config::to(&origin).zipkin(&collector);
+    config.options.max_traces_per_second = std::num::NonZeroU32::new(MOST);
+    let mesh = config.start();
+    let begin = std::time::Instant::now();
+    let sampled = || u64::from(get(&origin.last(), "x-b3-sampled") == "1");
+    let mut traced = 0;
+    for _ in 0..REQUESTS {
+        send(&mesh, &origin, "");
+        traced += sampled();
+    }
+    let most = u64::from(MOST) * (begin.elapsed().as_secs() + 2);
+    assert!(
+        (u64::from(MOST)..=most).contains(&traced),
+        "{traced} of {most}"
+    );
+    mesh.wait_stat("http.test.tracing.rate_limited", REQUESTS - traced);
+    // What a caller has decided is decided.
+    for sampled_by_caller in ["1", "0"] {
+        let headers = format!(
+            "x-b3-traceid: {TRACE}\r\nx-b3-spanid: {SPAN}\r\nx-b3-sampled: {sampled_by_caller}\r\n"
+        );
+        for _ in 0..10 {
+            let request = send(&mesh, &origin, &headers);
+            assert_eq!(get(&request, "x-b3-sampled"), sampled_by_caller);
+        }
+    }
+    assert_eq!(
+        mesh.stat("http.test.tracing.rate_limited"),
+        REQUESTS - traced
+    );
+}
+
+#[test]
+fn samplers_of_opentelemetry_decide_in_place_of_shares() {
+    let ratio = |share| Some((share, 100));
+    let sampled = "-01";
+    for (is_parent_based, share, caller, expected) in [
+        (false, None, "00", true),
+        (false, ratio(0), "01", false),
+        (false, ratio(100), "00", true),
+        (true, ratio(0), "01", true),
+        (true, ratio(100), "00", false),
+        (true, ratio(0), "", false),
+        (true, None, "", true),
+    ] {
+        let origin = Origin::saying("fine");
+        let collector = Collector::otlp();
+        let mut config = Config::to(&origin).otlp(&collector);
+        if let Some(Tracing {
+            provider: TracingProvider::OpenTelemetry { sampler, .. },
+            ..
+        }) = &mut config.tracing
+        {
+            *sampler = Some(Sampler {
+                is_parent_based,
+                ratio: share,
+            });
+        }
+        let mesh = config.start();
+        let headers = match caller {
+            "" => String::new(),
+            flags => format!("traceparent: 00-{TRACE}-{SPAN}-{flags}\r\n"),
+        };
+        let traceparent = get(&send(&mesh, &origin, &headers), "traceparent");
+        let case = format!("{is_parent_based} {share:?} {caller}: {traceparent}");
+        assert_eq!(traceparent.ends_with(sampled), expected, "{case}");
+    }
 }
 
 #[test]

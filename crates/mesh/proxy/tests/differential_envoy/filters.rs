@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::LocalRateLimitDes
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter,
 };
@@ -306,6 +307,21 @@ pub(crate) fn times() -> Vec<route::Route> {
         per_try_idle_timeout: ms(60),
         ..Default::default()
     };
+    let brief = |path: &str, retry_policy| {
+        let mut action = to_cluster("brief");
+        action.timeout = ms(0);
+        action.prefix_rewrite = "/slow".to_owned();
+        action.retry_policy = retry_policy;
+        a_route(path_prefix(path), action)
+    };
+    let again = route::RetryPolicy {
+        per_try_idle_timeout: None,
+        ..policy(1)
+    };
+    let of_cluster = [
+        brief("/time/brief", None),
+        brief("/time/each-brief", Some(again)),
+    ];
     [
         of("/time/idle", &|action| action.idle_timeout = ms(60)),
         of("/time/longest", &|action| {
@@ -322,6 +338,7 @@ pub(crate) fn times() -> Vec<route::Route> {
     ]
     .into_iter()
     .flatten()
+    .chain(of_cluster)
     .collect()
 }
 
@@ -342,6 +359,24 @@ fn time_cases(add: Add<'_>) {
     // It counts from the beginning, however fast the answer to something else was.
     add("time-of-all", &["rules_timed"], get("/time/of-all", ""));
     add("time-unused", &["rules_timed"], get("/exact", ""));
+    for path in ["brief", "each-brief"] {
+        add(
+            &format!("time-{path}"),
+            &["rules"],
+            get(&format!("/time/{path}"), ""),
+        );
+    }
+    for (name, field) in [
+        ("retries", "x-envoy-max-retries: many"),
+        ("retries-right", "x-envoy-max-retries: 0"),
+        ("timeout", "x-envoy-upstream-rq-timeout-ms: 1s"),
+        ("on", "x-envoy-retry-on: 5xx,sometimes"),
+        ("on-grpc", "x-envoy-retry-on: unavailable"),
+        ("grpc", "x-envoy-retry-grpc-on: 5xx"),
+    ] {
+        let request = get("/exact", &format!("{field}\n"));
+        add(&format!("strict-{name}"), &["rules_timed"], request);
+    }
 }
 
 /// What a client of HTTP/2 cannot say.
@@ -372,7 +407,29 @@ pub(crate) fn with_times(mut manager: HttpConnectionManager) -> HttpConnectionMa
         max_stream_duration: ms(150),
         ..Default::default()
     });
+    let strict = Router {
+        strict_check_headers: [
+            "x-envoy-max-retries",
+            "x-envoy-upstream-rq-timeout-ms",
+            "x-envoy-retry-on",
+            "x-envoy-retry-grpc-on",
+        ]
+        .map(str::to_owned)
+        .into(),
+        ..Default::default()
+    };
+    manager.http_filters.pop();
+    let router = filter("envoy.filters.http.router", strict);
+    manager.http_filters.push(router);
     manager
+}
+
+/// The most time of each attempt.
+pub(crate) fn briefly() -> Option<HttpProtocolOptions> {
+    Some(HttpProtocolOptions {
+        max_stream_duration: ms(60),
+        ..Default::default()
+    })
 }
 
 fn bucket(most: u32) -> Option<TokenBucket> {

@@ -93,10 +93,10 @@ impl Addresses {
 
 pub(crate) fn snapshot(addresses: &Addresses) -> Snapshot {
     let clusters = [
-        "origin", "v2", "h2", "refused", "empty", "zipkin", "otel", "pair",
+        "origin", "v2", "h2", "brief", "refused", "empty", "zipkin", "otel", "pair",
     ];
     let at = |name: &str| match name {
-        "origin" | "v2" => vec![addresses.origin],
+        "origin" | "v2" | "brief" => vec![addresses.origin],
         "h2" => vec![addresses.http2_origin],
         "refused" => vec![addresses.nobody],
         "pair" => vec![addresses.nobody, addresses.origin],
@@ -118,6 +118,9 @@ pub(crate) fn snapshot(addresses: &Addresses) -> Snapshot {
                     eds_cluster(name, |cluster| {
                         if name == "h2" {
                             cluster.typed_extension_protocol_options = http2_options();
+                        }
+                        if name == "brief" {
+                            cluster.common_http_protocol_options = filters::briefly();
                         }
                     })
                 })

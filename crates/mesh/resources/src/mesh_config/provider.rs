@@ -22,6 +22,10 @@ pub struct ExtensionProvider {
     pub max_tag_length: Option<u32>,
     /// What is spoken.
     pub kind: ProviderKind,
+    /// What each report carries besides: `headers`, or `initialMetadata`.
+    pub headers: Vec<(String, String)>,
+    /// `resourceDetectors.environment`: `OTEL_RESOURCE_ATTRIBUTES` of the proxy say more of the resource.
+    pub detects_environment: bool,
     /// Where it is written.
     pub at: At,
 }
@@ -84,20 +88,24 @@ const ZIPKIN: Shape = Shape {
         "path",
         "enable64bitTraceId",
         "traceContextOption",
+        "headers",
     ],
-    refused: &[
-        (
-            "timeout",
-            "a report may take 5 s, Envoy ignores this field too",
-        ),
-        ("headers", "reports carry no headers of their own yet"),
-    ],
+    refused: &[(
+        "timeout",
+        "a report may take 5 s, Envoy ignores this field too",
+    )],
 };
 
 const OPENTELEMETRY: Shape = Shape {
-    known: &["service", "port", "maxTagLength", "http", "grpc"],
+    known: &[
+        "service",
+        "port",
+        "maxTagLength",
+        "http",
+        "grpc",
+        "resourceDetectors",
+    ],
     refused: &[
-        ("resourceDetectors", "the resource is the service's name"),
         ("dynatraceSampler", "use `defaultConfig.tracing.sampling`"),
         (
             "serviceAttributeEnrichment",
@@ -215,38 +223,44 @@ impl ExtensionProvider {
         let short_trace_ids = object
             .optional("enable64bitTraceId", View::bool)?
             .unwrap_or(false);
-        Self::read_target(
-            name,
-            object,
-            ProviderKind::Zipkin {
-                path,
-                short_trace_ids,
-                context,
-            },
-        )
+        let headers = read_headers(object, "headers")?;
+        let kind = ProviderKind::Zipkin {
+            path,
+            short_trace_ids,
+            context,
+        };
+        let provider = Self::read_target(name, object, kind)?;
+        Some(Self {
+            headers,
+            ..provider
+        })
     }
 
     fn read_opentelemetry(name: String, object: &Object<'_>) -> Option<Self> {
         const HTTP: Shape = Shape {
-            known: &["path", "timeout"],
-            refused: &[("headers", "reports carry no headers of their own yet")],
+            known: &["path", "timeout", "headers"],
+            refused: &[],
         };
         const GRPC: Shape = Shape {
-            known: &["timeout"],
-            refused: &[(
-                "initialMetadata",
-                "reports carry no headers of their own yet",
-            )],
+            known: &["timeout", "initialMetadata"],
+            refused: &[],
         };
+        let detects_environment = reads_environment(object)?;
         let Some(http) = object.get("http") else {
             // As in Istio, it is gRPC unless something else is said.
-            let timeout = object.optional("grpc", |view| {
-                view.object(&GRPC)?.optional("timeout", View::duration)
+            let grpc = object.optional("grpc", |view| {
+                let grpc = view.object(&GRPC)?;
+                let headers = read_headers(&grpc, "initialMetadata")?;
+                Some((grpc.optional("timeout", View::duration)?, headers))
             })?;
-            let kind = ProviderKind::OpenTelemetryGrpc {
-                timeout: timeout.flatten(),
-            };
-            return Self::read_target(name, object, kind);
+            let (timeout, headers) = grpc.unwrap_or_default();
+            let kind = ProviderKind::OpenTelemetryGrpc { timeout };
+            let provider = Self::read_target(name, object, kind)?;
+            return Some(Self {
+                headers,
+                detects_environment,
+                ..provider
+            });
         };
         if object.get("grpc").is_some() {
             object.fail("`http` and `grpc` exclude each other");
@@ -257,7 +271,14 @@ impl ExtensionProvider {
         let timeout = http
             .optional("timeout", View::duration)?
             .unwrap_or(Duration::from_secs(3));
-        Self::read_target(name, object, ProviderKind::OpenTelemetry { path, timeout })
+        let headers = read_headers(&http, "headers")?;
+        let kind = ProviderKind::OpenTelemetry { path, timeout };
+        let provider = Self::read_target(name, object, kind)?;
+        Some(Self {
+            headers,
+            detects_environment,
+            ..provider
+        })
     }
 
     fn read_target(name: String, object: &Object<'_>, kind: ProviderKind) -> Option<Self> {
@@ -272,9 +293,44 @@ impl ExtensionProvider {
             port,
             max_tag_length,
             kind,
+            headers: Vec::new(),
+            detects_environment: false,
             at: At(object.view().at()),
         })
     }
+}
+
+/// A list of headers with fixed values.
+fn read_headers(object: &Object<'_>, field: &str) -> Option<Vec<(String, String)>> {
+    const HEADER: Shape = Shape {
+        known: &["name", "value"],
+        refused: &[("envName", "write the value into `value`")],
+    };
+    let mut headers = Vec::new();
+    for view in object.items(field) {
+        let header = view.object(&HEADER)?;
+        let name = header.require("name")?.some_ascii()?;
+        let value = header.require("value")?.some_ascii()?;
+        headers.push((name.to_ascii_lowercase(), value));
+    }
+    Some(headers)
+}
+
+/// Whether `resourceDetectors` have the environment among them.
+fn reads_environment(object: &Object<'_>) -> Option<bool> {
+    const DETECTORS: Shape = Shape {
+        known: &["environment"],
+        refused: &[("dynatrace", "only `environment` is supported")],
+    };
+    const NOTHING: Shape = Shape {
+        known: &[],
+        refused: &[],
+    };
+    let found = object.optional("resourceDetectors", |view| {
+        let detectors = view.object(&DETECTORS)?;
+        detectors.optional("environment", |view| view.object(&NOTHING).map(|_| ()))
+    })?;
+    Some(found.flatten().is_some())
 }
 
 /// The service of a provider, and its port.

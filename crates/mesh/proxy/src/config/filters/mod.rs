@@ -29,6 +29,7 @@ use prost::Name;
 pub(super) use self::limit::{bucket, fields};
 use super::check::{At, Refused, decode, ignored, must_be, nothing_else};
 use super::{istio, metrics, policies};
+use crate::filter::CHECKED;
 use crate::policy::MOST_FILTERS;
 use crate::snapshot::{Filter, HttpFilter, MetricRules, PerFilter, PerFilters, Required};
 
@@ -54,7 +55,13 @@ pub(super) fn compile(
             if index + 1 != count {
                 return Err(at.refuse(NO_ROUTER));
             }
-            router(decode(&config, at)?, &at.field("typed_config"))?;
+            let strict = router(decode(&config, at)?, &at.field("typed_config"))?;
+            compiled.extend(strict.map(|filter| HttpFilter {
+                // Routes can say nothing of it.
+                name: String::new(),
+                disabled: false,
+                filter,
+            }));
             if compiled.len() > MOST_FILTERS {
                 let reason = format!("{count} filters, at most {MOST_FILTERS} are supported");
                 return Err(at.refuse(reason));
@@ -162,7 +169,20 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
     })
 }
 
-fn router(mut router: Router, at: &At<'_>) -> Result<(), Refused> {
+/// What it does before it forwards.
+fn router(mut router: Router, at: &At<'_>) -> Result<Option<Filter>, Refused> {
+    let mut strict = Vec::new();
+    for (index, name) in std::mem::take(&mut router.strict_check_headers)
+        .iter()
+        .enumerate()
+    {
+        let Some(known) = CHECKED.into_iter().find(|known| known == name) else {
+            let at = at.field("strict_check_headers");
+            let reason = format!("{name:?} is none of {}", CHECKED.join(", "));
+            return Err(at.index(index).refuse(reason));
+        };
+        strict.push(known);
+    }
     ignored!(router: dynamic_stats, upstream_log, upstream_log_options,
         suppress_grpc_request_failure_code_stats);
     must_be(
@@ -170,7 +190,8 @@ fn router(mut router: Router, at: &At<'_>) -> Result<(), Refused> {
         false,
         &at.field("reject_connect_request_early_data"),
     )?;
-    nothing_else(&router, at)
+    nothing_else(&router, at)?;
+    Ok((!strict.is_empty()).then(|| Filter::Strict(strict.into())))
 }
 
 /// `typed_per_filter_config` of one level of the routes.
@@ -207,7 +228,8 @@ fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Ref
             | Filter::Authz(_)
             | Filter::Quota(_)
             | Filter::Session(_)
-            | Filter::Buffer(_),
+            | Filter::Buffer(_)
+            | Filter::Strict(_),
         ) => Err(at.refuse("this configuration is one for all routes")),
         Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),
         Known::PerRoute(wanted) => Ok(Some(wanted)),

@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::requiremen
 use http::Uri;
 
 use super::super::check::{At, Refused, duration, ignored, nothing_else};
-use super::super::matcher;
+use super::super::{edits, matcher};
 use super::rule::{check_depth, not_empty};
 use crate::policy::jwt::{
     DEFAULT_CACHE_DURATION, Jwt, KeySource, Keys, Location, Origin, Provider, RemoteKeys,
@@ -204,7 +204,10 @@ fn provider(mut given: pb::JwtProvider, at: &At<'_>) -> Result<Provider, Refused
         }
         None => return Err(at.refuse("local_jwks or remote_jwks must be given")),
     };
-    let payload_header = lower(&std::mem::take(&mut given.forward_payload_header));
+    let payload_header = match std::mem::take(&mut given.forward_payload_header) {
+        none if none.is_empty() => None,
+        name => Some(edits::name(&name, &at.field("forward_payload_header"))?),
+    };
     let pads = std::mem::take(&mut given.pad_forward_payload_header);
     let lists = given.normalize_payload_in_metadata.take();
     let skew = match std::mem::take(&mut given.clock_skew_seconds) {
@@ -230,10 +233,6 @@ fn provider(mut given: pb::JwtProvider, at: &At<'_>) -> Result<Provider, Refused
     Ok(compiled)
 }
 
-fn lower(name: &str) -> Option<String> {
-    (!name.is_empty()).then(|| name.to_ascii_lowercase())
-}
-
 fn key(name: String) -> Option<Arc<str>> {
     (!name.is_empty()).then(|| name.into())
 }
@@ -246,9 +245,9 @@ fn locations(given: &mut pb::JwtProvider, at: &At<'_>) -> Result<Vec<Location>, 
         .enumerate()
     {
         let at = at.index(index);
-        let name = lower(&header.name);
         locations.push(Location::Header {
-            name: name.ok_or_else(|| at.field("name").refuse("it must not be empty"))?,
+            // Unless the token is forwarded, it goes.
+            name: edits::name(&header.name, &at.field("name"))?,
             prefix: header.value_prefix,
         });
     }
@@ -275,10 +274,12 @@ fn claim_headers(
     let at = &at.field("claim_to_headers");
     let one = |(index, mut given): (usize, pb::JwtClaimToHeader)| {
         let at = &at.index(index);
-        let name = lower(&std::mem::take(&mut given.header_name));
+        let name = edits::name(
+            &std::mem::take(&mut given.header_name),
+            &at.field("header_name"),
+        )?;
         let claim = std::mem::take(&mut given.claim_name);
         nothing_else(&given, at)?;
-        let name = name.ok_or_else(|| at.field("header_name").refuse("it must not be empty"))?;
         if claim.is_empty() {
             return Err(at.field("claim_name").refuse("it must not be empty"));
         }

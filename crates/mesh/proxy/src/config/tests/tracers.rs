@@ -1,6 +1,18 @@
 //! Tracers and their collectors.
 
+use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detectors::v3::StaticConfigResourceDetectorConfig;
+use envoy_types::pb::envoy::extensions::tracers::opentelemetry::samplers::v3 as samplers;
+use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
+
 use super::*;
+use crate::snapshot::Sampler;
+
+fn extension(config: Any) -> Option<core::TypedExtensionConfig> {
+    Some(core::TypedExtensionConfig {
+        name: "extension".to_owned(),
+        typed_config: Some(config),
+    })
+}
 
 #[test]
 fn tracers() {
@@ -63,6 +75,7 @@ fn tracers() {
         shared_span_context: true,
         with_w3c: false,
         is_proto: false,
+        fields: Vec::new(),
     };
     assert_eq!(tracing.provider, expected);
 
@@ -81,14 +94,49 @@ fn tracers() {
         shared_span_context: false,
         with_w3c: true,
         is_proto: false,
+        fields: Vec::new(),
     };
     assert_eq!(
         compile(pack_any(newer)).expect("accepted").provider,
         expected
     );
 
+    let by_id = samplers::TraceIdRatioBasedSamplerConfig {
+        sampling_percentage: Some(FractionalPercent {
+            numerator: 25,
+            denominator: 0,
+        }),
+    };
+    let by_caller = samplers::ParentBasedSamplerConfig {
+        wrapped_sampler: extension(pack_any(by_id)),
+    };
+    let of_team = StaticConfigResourceDetectorConfig {
+        attributes: [("team".to_owned(), "shop".to_owned())].into(),
+    };
+    let token = core::HeaderValueOption {
+        header: Some(core::HeaderValue {
+            key: "X-Token".to_owned(),
+            value: "secret".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let with_token = core::HttpService {
+        request_headers_to_add: vec![token],
+        ..collector("http://otel.local/v1/traces")
+    };
+    let mut framed = with_token.clone();
+    if let Some(header) = &mut framed.request_headers_to_add[0].header {
+        header.key = "Content-Length".to_owned();
+    }
+    let framed = trace::OpenTelemetryConfig {
+        http_service: Some(framed),
+        ..Default::default()
+    };
     let otlp = trace::OpenTelemetryConfig {
-        http_service: Some(collector("http://otel.local/v1/traces")),
+        http_service: Some(with_token),
+        sampler: extension(pack_any(by_caller)),
+        resource_detectors: extension(pack_any(of_team)).into_iter().collect(),
         service_name: "reviews.default".to_owned(),
         ..Default::default()
     };
@@ -99,6 +147,12 @@ fn tracers() {
         is_grpc: false,
         service_name: "reviews.default".to_owned(),
         timeout: Duration::from_secs(3),
+        sampler: Some(Sampler {
+            is_parent_based: true,
+            ratio: Some((25, 100)),
+        }),
+        fields: b"x-token: secret\r\n".to_vec(),
+        resource: vec![("team".to_owned(), "shop".to_owned())],
     };
     assert_eq!(
         compile(pack_any(otlp)).expect("accepted").provider,
@@ -119,6 +173,12 @@ fn tracers() {
             pack_any(proto),
             format!(
                 "{at}.typed_config.collector_endpoint_version: only HTTP_JSON and HTTP_PROTO are supported"
+            ),
+        ),
+        (
+            pack_any(framed),
+            format!(
+                "{at}.typed_config.http_service.request_headers_to_add[0].header.key: \"Content-Length\" must not be changed"
             ),
         ),
         (

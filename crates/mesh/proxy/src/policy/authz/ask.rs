@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::Poll;
 
 use crate::acquire::{Body, Waits};
@@ -165,9 +165,14 @@ fn settle(
     call: &mut Call,
     exchange: &mut Exchange,
     view: &AuthzView,
-    (verdict, took): (Verdict, Micros),
+    (mut verdict, took): (Verdict, Micros),
 ) -> Option<Reply<'static>> {
     let AuthzView { authz, stats, .. } = view;
+    let left_out = verdict.leave_out_framing();
+    if left_out > 0 {
+        stats.ignored_framing_headers.add(left_out as u64);
+        tell_of_framing(&authz.service.cluster);
+    }
     let cluster = exchange.cluster.as_ref();
     let of_cluster =
         cluster.map(|cluster| view.of_cluster(&cluster.cluster.name, &call.worker.registry));
@@ -224,6 +229,19 @@ fn settle(
             call.edit_head(&[], &[(name.to_owned(), b"true".to_vec())])
         }
     }
+}
+
+/// Says once that a service wants to say how messages are framed.
+#[cold]
+pub(crate) fn tell_of_framing(cluster: &str) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            cluster,
+            "a service that is asked about requests wants to change fields that say how messages are framed, such \
+             as content-length or connection; they are left as they are, and counted in ignored_framing_headers"
+        );
+    });
 }
 
 /// Waits as long as the client is there.

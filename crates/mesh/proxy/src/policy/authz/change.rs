@@ -7,10 +7,35 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::clock::Micros;
 use crate::exchange::{Exchange, Said};
+use crate::http1::name::Name;
 use crate::policy::authz::ask::AuthzView;
 use crate::policy::authz::query::rewritten;
-use crate::policy::authz::{Change, Changes, FILTER, How};
+use crate::policy::authz::{Change, Changes, FILTER, How, Verdict};
 use crate::trace::text;
+
+impl Verdict {
+    /// Leaves out what would say how a message is framed, as only the proxy may: how many fields that were.
+    pub(super) fn leave_out_framing(&mut self) -> usize {
+        let mut left_out = 0;
+        let mut keep = |name: &str| {
+            let is_framing = Name::of(name.as_bytes()).is_framing();
+            left_out += usize::from(is_framing);
+            !is_framing
+        };
+        match self {
+            Self::Allowed(changes) => {
+                changes.request.retain(|change| keep(&change.name));
+                changes.removed.retain(|name| keep(name));
+                changes.response.retain(|said| keep(&said.name));
+            }
+            Self::Denied(denial) | Self::Failed(_, Some(denial)) => {
+                denial.fields.retain(|(name, _)| keep(name));
+            }
+            Self::Failed(_, None) => {}
+        }
+        left_out
+    }
+}
 
 impl Changes {
     /// Does to a request what the service wants: nothing if that makes no valid head.
@@ -90,5 +115,63 @@ impl Change {
         }
         added.push((name, value));
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::authz::Denial;
+    use crate::snapshot::AppendAction;
+
+    #[test]
+    fn nobody_but_the_proxy_says_how_messages_are_framed() {
+        let names = ["content-length", "x-a", "transfer-encoding", "trailer"];
+        let said = |name: &str| Said {
+            name: name.to_owned().into(),
+            value: b"0".to_vec(),
+            action: AppendAction::Overwrite,
+        };
+        let mut allowed = Verdict::Allowed(Changes {
+            request: names
+                .map(|name| Change {
+                    name: name.to_owned(),
+                    value: b"0".to_vec(),
+                    how: How::Add,
+                })
+                .into(),
+            removed: names.map(str::to_owned).into(),
+            response: names.map(said).into(),
+            ..Changes::default()
+        });
+        assert_eq!(allowed.leave_out_framing(), 9);
+        let denial = || Denial {
+            fields: names.map(|name| (name.to_owned(), b"0".to_vec())).into(),
+            ..Denial::default()
+        };
+        for mut verdict in [
+            Verdict::Denied(denial()),
+            Verdict::Failed(String::new(), Some(denial())),
+            allowed,
+        ] {
+            if !matches!(verdict, Verdict::Allowed(_)) {
+                assert_eq!(verdict.leave_out_framing(), 3);
+            }
+            let left = match &verdict {
+                Verdict::Allowed(changes) => vec![
+                    changes.request[0].name.as_str(),
+                    changes.removed[0].as_str(),
+                    &changes.response[0].name,
+                ],
+                Verdict::Denied(denial) | Verdict::Failed(_, Some(denial)) => denial
+                    .fields
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect(),
+                Verdict::Failed(_, None) => Vec::new(),
+            };
+            assert!(left.iter().all(|name| *name == "x-a") && !left.is_empty());
+            assert_eq!(verdict.leave_out_framing(), 0);
+        }
     }
 }

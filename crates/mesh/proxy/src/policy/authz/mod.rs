@@ -9,7 +9,7 @@ mod query;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub(crate) use self::ask::{Asked, AuthzView, run, while_there};
+pub(crate) use self::ask::{Asked, AuthzView, run, tell_of_framing, while_there};
 use crate::exchange::Said;
 use crate::policy::MetadataMatch;
 use crate::snapshot::ValueMatch;

@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{Code, 
 
 use super::Quota;
 use crate::exchange::Said;
+use crate::http1::name::Name;
 use crate::snapshot::AppendAction;
 use crate::trace::text;
 
@@ -34,6 +35,23 @@ impl Answered {
             }
             Ok(response) => Self::Ok(Box::new(Response(response))),
         }
+    }
+
+    /// Leaves out what would say how a message is framed, as only the proxy may: how many fields that were.
+    pub(super) fn leave_out_framing(&mut self) -> usize {
+        let (Self::Ok(response) | Self::Over(response)) = self else {
+            return 0;
+        };
+        let RateLimitResponse {
+            request_headers_to_add: request,
+            response_headers_to_add: client,
+            ..
+        } = &mut response.0;
+        let before = request.len() + client.len();
+        for fields in [&mut *request, &mut *client] {
+            fields.retain(|field| !Name::of(field.key.as_bytes()).is_framing());
+        }
+        before - request.len() - client.len()
     }
 
     /// For the span of the question.
@@ -227,6 +245,29 @@ mod tests {
     fn texts(said: Vec<Said>) -> Vec<String> {
         let text = |said: Said| format!("{}: {}", said.name, String::from_utf8_lossy(&said.value));
         said.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn nobody_but_the_proxy_says_how_messages_are_framed() {
+        let named = |names: &[&str]| {
+            let field = |name: &&str| HeaderValue {
+                key: (*name).to_owned(),
+                value: "0".to_owned(),
+                ..HeaderValue::default()
+            };
+            names.iter().map(field).collect::<Vec<_>>()
+        };
+        let mut answered = Answered::of(Ok(RateLimitResponse {
+            request_headers_to_add: named(&["Content-Length", "x-a", "Upgrade"]),
+            response_headers_to_add: named(&["transfer-encoding", "x-b"]),
+            ..RateLimitResponse::default()
+        }));
+        assert_eq!(answered.leave_out_framing(), 3);
+        let Answered::Ok(response) = answered else {
+            panic!("{answered:?}");
+        };
+        assert_eq!(response.added(), [("x-a".to_owned(), b"0".to_vec())]);
+        assert_eq!(texts(response.said(&quota(), false))[0], "x-b: 0");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 pub(crate) use self::exposition::exposition;
 pub use self::peer::Peer;
@@ -24,7 +25,7 @@ pub(crate) use self::peer::PeerCell;
 pub use self::rules::MetricRules;
 pub(crate) use self::rules::{Custom, LabelValue, Metric, RulesView};
 pub(crate) use self::series::SeriesList;
-use self::series::{Labels, Series};
+use self::series::{Labels, Series, cut};
 pub(crate) use self::tcp::TcpSeries;
 use crate::clock::Micros;
 use crate::flags::Flags;
@@ -43,20 +44,29 @@ pub(crate) struct Metrics {
     own: Rc<Peer>,
     /// Lines of a head that tell it to the other side.
     lines: Vec<u8>,
-    /// The hashes of a key are keyed ones, so nobody can make two keys collide on purpose.
-    series: RefCell<HashMap<Key, Entry, BuildHasherDefault<Mix>>>,
+    series: RefCell<ByKey<Series>>,
     shared: Arc<SeriesList>,
-    connections: RefCell<HashMap<Key, Arc<TcpSeries>>>,
+    connections: RefCell<ByKey<TcpSeries>>,
     /// Whatever there was no room for.
     rest: RefCell<HashMap<Direction, Arc<Series>>>,
     rest_tcp: RefCell<HashMap<Direction, Arc<TcpSeries>>>,
     refreshed: Cell<Micros>,
+    /// How long nobody may have added to a series that is kept though there is room for it; for ever if it is none.
+    expiry: Option<Micros>,
 }
 
+/// The hashes of a key are keyed ones, so nobody can make two keys collide on purpose.
+type ByKey<T> = HashMap<Key, Entry<T>, BuildHasherDefault<Mix>>;
+
 #[derive(Debug)]
-struct Entry {
-    series: Arc<Series>,
+struct Entry<T> {
+    series: Arc<T>,
     used: Cell<Micros>,
+}
+
+/// Whether a connection has it: otherwise it is known here and in the list.
+fn is_open(entry: &Entry<TcpSeries>) -> bool {
+    Arc::strong_count(&entry.series) > 2
 }
 
 /// What tells one series from another: names as [`id_of`] has them, 0 for those that are not known.
@@ -103,7 +113,7 @@ impl Key {
             peer: seen.peer.as_ref().map_or(0, |peer| peer.id()),
             service: match seen.service {
                 Service::Cluster(_, id) => id,
-                Service::Host(name) => id_of(name.as_bytes()),
+                Service::Host(name) => id_of(cut(name).as_bytes()),
                 Service::Unknown => 0,
             },
             peer_principal: id(seen.peer_principal),
@@ -164,7 +174,11 @@ pub(crate) enum Service<'a> {
 
 impl Metrics {
     /// None without Istio's metadata in the node: nobody would know whose the metrics are.
-    pub(crate) fn new(own: Option<&Peer>, node_id: &str, shared: Arc<SeriesList>) -> Option<Self> {
+    pub(crate) fn new(
+        own: Option<&Peer>,
+        node_id: &str,
+        (shared, expiry): (Arc<SeriesList>, Option<Duration>),
+    ) -> Option<Self> {
         let own = Rc::new(own?.clone());
         Some(Self {
             lines: own.lines(node_id),
@@ -175,6 +189,7 @@ impl Metrics {
             rest: RefCell::default(),
             rest_tcp: RefCell::default(),
             refreshed: Cell::new(0),
+            expiry: expiry.map(|longest| longest.as_micros() as Micros),
         })
     }
 
@@ -199,15 +214,12 @@ impl Metrics {
     pub(crate) fn of_connection(&self, seen: &Observation<'_>) -> Arc<TcpSeries> {
         let key = Key::of(seen);
         let mut all = self.connections.borrow_mut();
-        if let Some(series) = all.get(&key) {
-            return series.clone();
+        if let Some(entry) = all.get(&key) {
+            entry.used.set(seen.now);
+            return entry.series.clone();
         }
         if all.len() >= MOST_SERIES && self.is_due(seen.now) {
-            // Known here and in the list: no connection has it.
-            all.retain(|_, series| Arc::strong_count(series) > 2);
-            let rest = self.rest_tcp.borrow();
-            let left = all.values().chain(rest.values());
-            self.shared.replace_tcp(left.cloned());
+            self.retire_connections(&mut all, |_| true);
         }
         if all.len() >= MOST_SERIES {
             self.shared.count_overflow();
@@ -219,23 +231,67 @@ impl Metrics {
             });
             return series.clone();
         }
-        let series = Arc::new(TcpSeries::new(
-            &Labels::of(&self.own, seen),
-            seen.custom.as_ref(),
-        ));
+        let labels = Labels::of(&self.own, seen);
+        self.shared.count_cut(labels.cut);
+        let series = Arc::new(TcpSeries::new(&labels, seen.custom.as_ref()));
         self.shared.push_tcp(series.clone());
-        all.insert(key, series.clone());
+        let used = Cell::new(seen.now);
+        let entry = Entry {
+            series: series.clone(),
+            used,
+        };
+        all.insert(key, entry);
         series
+    }
+
+    /// Gives up what nobody has added to for as long as there is to be no idle series.
+    pub(crate) fn sweep(&self, now: Micros) {
+        let Some(longest) = self.expiry.filter(|_| self.is_due(now)) else {
+            return;
+        };
+        self.retire(&mut self.series.borrow_mut(), longest, now);
+        self.retire_connections(&mut self.connections.borrow_mut(), |entry| {
+            entry.used.get() + longest <= now
+        });
+        for entry in self.connections.borrow().values() {
+            if is_open(entry) {
+                entry.used.set(now);
+            }
+        }
+    }
+
+    fn retire(&self, all: &mut ByKey<Series>, longest: Micros, now: Micros) {
+        let gone = all.extract_if(|_, entry| entry.used.get() + longest <= now);
+        let gone: Vec<_> = gone.map(|(_, entry)| entry.series).collect();
+        if !gone.is_empty() {
+            let left = all.values().map(|entry| entry.series.clone());
+            let rest = self.rest.borrow();
+            let left = left.chain(rest.values().cloned());
+            self.shared.retire(&gone, left);
+        }
+    }
+
+    /// Gives up those of no open connection that may go.
+    fn retire_connections(
+        &self,
+        all: &mut ByKey<TcpSeries>,
+        may_go: impl Fn(&Entry<TcpSeries>) -> bool,
+    ) {
+        let gone = all.extract_if(|_, entry| !is_open(entry) && may_go(entry));
+        let gone: Vec<_> = gone.map(|(_, entry)| entry.series).collect();
+        if !gone.is_empty() {
+            let left = all.values().map(|entry| entry.series.clone());
+            let rest = self.rest_tcp.borrow();
+            let left = left.chain(rest.values().cloned());
+            self.shared.retire_tcp(&gone, left);
+        }
     }
 
     #[cold]
     fn begin(&self, key: Key, seen: &Observation<'_>) -> Arc<Series> {
         let mut all = self.series.borrow_mut();
         if all.len() >= MOST_SERIES && self.is_due(seen.now) {
-            all.retain(|_, entry| entry.used.get() + IDLE > seen.now);
-            let left = all.values().map(|entry| entry.series.clone());
-            let rest = self.rest.borrow();
-            self.shared.replace(left.chain(rest.values().cloned()));
+            self.retire(&mut all, IDLE, seen.now);
         }
         if all.len() >= MOST_SERIES {
             self.shared.count_overflow();
@@ -247,10 +303,9 @@ impl Metrics {
             });
             return series.clone();
         }
-        let series = Arc::new(Series::new(
-            &Labels::of(&self.own, seen),
-            seen.custom.as_ref(),
-        ));
+        let labels = Labels::of(&self.own, seen);
+        self.shared.count_cut(labels.cut);
+        let series = Arc::new(Series::new(&labels, seen.custom.as_ref()));
         self.shared.push(series.clone());
         let used = Cell::new(seen.now);
         all.insert(

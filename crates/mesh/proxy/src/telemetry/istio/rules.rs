@@ -63,7 +63,11 @@ impl Metric {
 
 /// What is wanted of each metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MetricRules([MetricRule; Metric::ALL.len()]);
+pub struct MetricRules {
+    of: [MetricRule; Metric::ALL.len()],
+    /// `disable_host_header_fallback`: what clients call a service says nothing of where its cluster does not.
+    pub(crate) ignores_host: bool,
+}
 
 /// What is wanted of a metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +98,8 @@ pub(crate) enum LabelValue {
     Expression(Expression),
 }
 
+/// The most bytes of a value that clients may choose.
+const MOST: usize = 128;
 /// What is not known.
 pub(crate) const UNKNOWN: &str = "unknown";
 
@@ -138,12 +144,25 @@ fn literal(text: &str) -> Option<&str> {
 }
 
 impl MetricRules {
+    /// Without changes of metrics.
+    pub(crate) fn new(ignores_host: bool) -> Self {
+        Self {
+            of: Default::default(),
+            ignores_host,
+        }
+    }
+
     pub(crate) fn of(&self, metric: Metric) -> &MetricRule {
-        &self.0[metric as usize]
+        &self.of[metric as usize]
     }
 
     pub(crate) fn of_mut(&mut self, metric: Metric) -> &mut MetricRule {
-        &mut self.0[metric as usize]
+        &mut self.of[metric as usize]
+    }
+
+    /// Whether some metric is other than Istio's.
+    fn changes_any(&self) -> bool {
+        self.of.iter().any(|rule| *rule != MetricRule::default())
     }
 }
 
@@ -162,13 +181,17 @@ pub(crate) struct RulesView {
 }
 
 impl RulesView {
-    pub(crate) fn new(rules: &Arc<MetricRules>) -> Self {
-        let values = rules.0.iter().flat_map(|rule| rule.set.values());
+    /// None if the metrics are as Istio has them: then nothing is looked at.
+    pub(crate) fn new(rules: &Arc<MetricRules>) -> Option<Self> {
+        if !rules.changes_any() {
+            return None;
+        }
+        let values = rules.of.iter().flat_map(|rule| rule.set.values());
         let values = values.filter(|value| !matches!(value, LabelValue::Text(_)));
         let mut asked: Vec<LabelValue> = values.cloned().collect();
         asked.sort_unstable();
         asked.dedup();
-        Self {
+        Some(Self {
             // The same rules have the same text.
             id: id_of(format!("{rules:?}").as_bytes()),
             has_expressions: asked
@@ -180,7 +203,7 @@ impl RulesView {
             }),
             asked,
             rules: rules.clone(),
-        }
+        })
     }
 
     /// What they make of a request, of which `value` tells all.
@@ -188,18 +211,26 @@ impl RulesView {
         &'a self,
         value: impl Fn(&LabelValue) -> Option<Cow<'a, str>>,
     ) -> Custom<'a> {
+        let mut too_long = 0;
         let values: Vec<_> = self
             .asked
             .iter()
-            .map(|asked| cut(value(asked).unwrap_or(Cow::Borrowed(UNKNOWN))))
+            .map(|asked| {
+                let value = value(asked).unwrap_or(Cow::Borrowed(UNKNOWN));
+                too_long += usize::from(value.len() > MOST);
+                cut(value)
+            })
             .collect();
-        Custom { of: self, values }
+        Custom {
+            of: self,
+            values,
+            cut: too_long,
+        }
     }
 }
 
 /// As much of a value as becomes a label's: clients say what it is.
 fn cut(value: Cow<'_, str>) -> Cow<'_, str> {
-    const MOST: usize = 128;
     if value.len() <= MOST {
         return value;
     }
@@ -218,6 +249,8 @@ fn cut(value: Cow<'_, str>) -> Cow<'_, str> {
 pub(crate) struct Custom<'a> {
     of: &'a RulesView,
     values: Vec<Cow<'a, str>>,
+    /// How many of them were too long.
+    cut: usize,
 }
 
 impl Custom<'_> {
@@ -232,6 +265,10 @@ impl Custom<'_> {
             text.extend_from_slice(value.as_bytes());
         }
         id_of(&text)
+    }
+
+    pub(super) fn cut(&self) -> usize {
+        self.cut
     }
 
     pub(super) fn rule(&self, metric: Metric) -> &MetricRule {

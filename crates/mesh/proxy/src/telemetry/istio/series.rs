@@ -2,13 +2,29 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::exposition::Sums;
 use super::tcp::TcpSeries;
-use super::{Custom, Metric, Observation, Peer, Protocol, Service};
+use super::{Custom, MOST_SERIES, Metric, Observation, Peer, Protocol, Service};
 use crate::snapshot::Direction;
 use crate::stats::{BOUNDS, Count, push_label};
 use crate::upstream::ClusterState;
+
+/// The most bytes of a label's value: names in DNS have at most 253.
+const MOST_LABEL: usize = 256;
+
+/// The most series that have gone and are kept until somebody asks.
+const MOST_RETIRED: usize = 4 * MOST_SERIES;
+
+/// As much of a value as becomes a label's.
+#[inline]
+pub(super) fn cut(value: &str) -> &str {
+    match value.len() <= MOST_LABEL {
+        true => value,
+        false => &value[..value.floor_char_boundary(MOST_LABEL)],
+    }
+}
 
 /// Envoy's bounds, for milliseconds and bytes alike, of whole numbers.
 const LIMITS: [u64; BOUNDS.len()] = {
@@ -112,43 +128,106 @@ impl Series {
 /// The series of one worker, for whoever asks.
 #[derive(Debug, Default)]
 pub(crate) struct SeriesList {
-    pub(super) all: Mutex<Vec<Arc<Series>>>,
-    pub(super) tcp: Mutex<Vec<Arc<TcpSeries>>>,
+    all: Mutex<Vec<Arc<Series>>>,
+    tcp: Mutex<Vec<Arc<TcpSeries>>>,
+    /// What series had counted that have gone.
+    retired: Mutex<Sums>,
+    forgotten: AtomicU64,
     overflow: AtomicU64,
+    cut: AtomicU64,
+}
+
+/// Counts are never left half written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SeriesList {
     pub(super) fn push(&self, series: Arc<Series>) {
-        self.all
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(series);
+        lock(&self.all).push(series);
     }
 
-    pub(super) fn replace(&self, series: impl Iterator<Item = Arc<Series>>) {
-        *self.all.lock().unwrap_or_else(PoisonError::into_inner) = series.collect();
+    /// Series have gone, others are left. What they have counted is kept as long as another worker has a series with
+    /// their labels: the sum of both must not become less.
+    pub(super) fn retire(&self, gone: &[Arc<Series>], left: impl Iterator<Item = Arc<Series>>) {
+        let mut all = lock(&self.all);
+        *all = left.collect();
+        let mut retired = self.retired(gone.len());
+        for series in gone {
+            retired.add(series);
+        }
     }
 
     pub(super) fn push_tcp(&self, series: Arc<TcpSeries>) {
-        let mut all = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(series);
+        lock(&self.tcp).push(series);
     }
 
-    pub(super) fn replace_tcp(&self, series: impl Iterator<Item = Arc<TcpSeries>>) {
-        *self.tcp.lock().unwrap_or_else(PoisonError::into_inner) = series.collect();
+    /// The same as [`Self::retire`].
+    pub(super) fn retire_tcp(
+        &self,
+        gone: &[Arc<TcpSeries>],
+        left: impl Iterator<Item = Arc<TcpSeries>>,
+    ) {
+        let mut all = lock(&self.tcp);
+        *all = left.collect();
+        let mut retired = self.retired(gone.len());
+        for series in gone {
+            retired.add_tcp(series);
+        }
+    }
+
+    /// With room for so many more.
+    fn retired(&self, more: usize) -> MutexGuard<'_, Sums> {
+        let mut retired = lock(&self.retired);
+        if retired.series() + more > MOST_RETIRED {
+            // Nobody has asked for a long time.
+            self.forgotten
+                .fetch_add(retired.series() as u64, Ordering::Relaxed);
+            *retired = Sums::default();
+        }
+        retired
+    }
+
+    /// Adds all series to the sums; what those have counted that have gone, if any have.
+    pub(super) fn add_to(&self, sums: &mut Sums) -> Option<Sums> {
+        // While both are locked no series goes from here to there.
+        let (all, tcp) = (lock(&self.all), lock(&self.tcp));
+        for series in &*all {
+            sums.add(series);
+        }
+        for series in &*tcp {
+            sums.add_tcp(series);
+        }
+        let retired = lock(&self.retired);
+        (!retired.is_empty()).then(|| retired.clone())
+    }
+
+    /// Forgets what is of labels that nobody has any more.
+    pub(super) fn forget_retired(&self, known: &Sums) {
+        lock(&self.retired).retain_known(known);
     }
 
     pub(super) fn count_overflow(&self) {
         self.overflow.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_cut(&self, labels: usize) {
+        self.cut.fetch_add(labels as u64, Ordering::Relaxed);
+    }
+
+    /// Labels of series whose values were longer than they may be.
+    pub(crate) fn cut(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
+    }
+
     /// Whether there is any series.
     pub(crate) fn is_used(&self) -> bool {
-        !self
-            .all
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
+        !lock(&self.all).is_empty()
+    }
+
+    /// Series that had gone while others had their labels, and that were forgotten since nobody asked.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     /// Requests that were counted without their labels, since there were too many sets of them.
@@ -164,6 +243,8 @@ pub(super) struct Labels {
     /// How many of them say who has talked to whom.
     of_sides: usize,
     is_grpc: bool,
+    /// How many were too long.
+    pub(super) cut: usize,
 }
 
 impl Labels {
@@ -173,6 +254,7 @@ impl Labels {
         let peer = seen.peer.as_deref().unwrap_or(&unknown);
         let mut labels = Self {
             is_grpc: seen.protocol == Protocol::Grpc,
+            cut: seen.custom.as_ref().map_or(0, Custom::cut),
             ..Self::default()
         };
         labels.push(
@@ -304,11 +386,19 @@ impl Labels {
                 first_word(host),
                 or_unknown(&destination.namespace),
             ),
-            Service::Unknown => (
-                "unknown".to_owned(),
-                "unknown".to_owned(),
-                or_unknown(&destination.namespace),
-            ),
+            Service::Unknown => {
+                // As with Istio, what serves it is at least known to itself.
+                let own = if is_outbound {
+                    ""
+                } else {
+                    &own.canonical_service
+                };
+                (
+                    or_unknown(own),
+                    or_unknown(own),
+                    or_unknown(&destination.namespace),
+                )
+            }
         };
         self.push("destination_service", &service);
         self.push("destination_service_name", &name);
@@ -316,7 +406,8 @@ impl Labels {
     }
 
     fn push(&mut self, name: impl Into<Cow<'static, str>>, value: &str) {
-        self.all.push((name.into(), value.to_owned()));
+        self.cut += usize::from(value.len() > MOST_LABEL);
+        self.all.push((name.into(), cut(value).to_owned()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::exposition::{ByLabels, push_counter};
+use super::exposition::{ByLabels, Page};
 use super::series::Labels;
 use super::{Custom, Metric};
 use crate::stats::Count;
@@ -61,8 +61,8 @@ pub(super) fn add_to(series: &TcpSeries, sums: &mut Sums) {
 }
 
 /// The text format of Prometheus.
-pub(super) fn exposition(sums: &Sums, out: &mut String) {
+pub(super) fn exposition(sums: &Sums, page: &mut Page<'_>) {
     for (metric, sums) in METRICS.iter().zip(sums) {
-        push_counter(metric.name(), sums, out);
+        page.push_counter(*metric, sums);
     }
 }

@@ -31,8 +31,12 @@ fn node(workload: &str) -> Peer {
 }
 
 fn metrics(list: &Arc<SeriesList>) -> Metrics {
+    metrics_for(list, None)
+}
+
+fn metrics_for(list: &Arc<SeriesList>, expiry: Option<Duration>) -> Metrics {
     let own = node("productpage");
-    Metrics::new(Some(&own), "id", list.clone()).expect("metadata")
+    Metrics::new(Some(&own), "id", (list.clone(), expiry)).expect("metadata")
 }
 
 fn cluster(name: &str) -> Service<'_> {
@@ -116,6 +120,26 @@ fn the_labels_are_those_of_istio() {
 }
 
 #[test]
+fn who_serves_what_has_no_name_is_known_where_it_is_served() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        metrics.observe(&Observation {
+            direction,
+            service: Service::Unknown,
+            ..seen(404)
+        });
+    }
+    let told = lines(&list, "istio_requests_total");
+    for (line, service) in told.iter().zip(["productpage", "unknown"]) {
+        let expected =
+            format!("destination_service=\"{service}\",destination_service_name=\"{service}\"");
+        assert!(line.contains(&expected), "{line}");
+    }
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
 fn histograms_have_the_bounds_of_envoy() {
     let list = Arc::<SeriesList>::default();
     let metrics = metrics(&list);
@@ -169,6 +193,124 @@ fn more_series_than_there_may_be_are_counted_together() {
 }
 
 #[test]
+fn peers_of_any_length_have_labels_of_some_length() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    let cell = PeerCell::default();
+    cell.learn(node(&"x".repeat(600)).text());
+    metrics.observe(&Observation {
+        peer: cell.get(),
+        ..seen(200)
+    });
+    let line = lines(&list, "istio_requests_total{").remove(0);
+    let expected = format!("destination_workload=\"{}\",", "x".repeat(256));
+    assert!(line.contains(&expected), "{line}");
+    // Its workload, its canonical service and its application.
+    assert_eq!(list.cut(), 3);
+}
+
+#[test]
+fn what_one_worker_gives_up_is_told_as_long_as_another_has_it() {
+    let lists = [(); 2].map(|()| Arc::<SeriesList>::default());
+    let workers = lists.each_ref().map(metrics);
+    let told = || {
+        let mut out = String::new();
+        exposition(lists.iter().map(|list| &**list), &mut out);
+        let of_reviews = |line: &&str| line.contains("service_name=\"reviews\"");
+        let value = |name: &str| {
+            let line = out
+                .lines()
+                .filter(of_reviews)
+                .find(|line| line.starts_with(name));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        };
+        [
+            value("istio_requests_total{"),
+            value("istio_request_bytes_sum{"),
+            value("istio_request_bytes_count{"),
+            value("istio_tcp_connections_opened_total{"),
+        ]
+    };
+    let tcp = || Observation {
+        protocol: Protocol::Tcp,
+        ..seen(0)
+    };
+    for worker in &workers {
+        worker.observe(&seen(200));
+        worker.of_connection(&tcp()).opened.increment();
+    }
+    let both = [Some(2), Some(400), Some(2), Some(2)];
+    assert_eq!(told(), both);
+    // One of them has no more room: what it has not used for a while goes.
+    for number in 0..=MOST_SERIES {
+        let name = format!("outbound|80||s{number}.default.svc.cluster.local");
+        let other = |seen| Observation {
+            service: cluster(&name),
+            now: IDLE + 2,
+            ..seen
+        };
+        workers[0].observe(&other(seen(200)));
+        // It may look for idle ones again.
+        workers[0].refreshed.set(0);
+        workers[0].of_connection(&other(tcp()));
+    }
+    assert_eq!(workers[0].series.borrow().len(), MOST_SERIES);
+    assert_eq!((told(), told()), (both, both));
+    workers[1].observe(&seen(200));
+    assert_eq!(told(), [Some(3), Some(600), Some(3), Some(2)]);
+    // It comes back to who has given it up.
+    workers[0].refreshed.set(0);
+    workers[0].observe(&Observation {
+        now: 3 * IDLE,
+        ..seen(200)
+    });
+    assert_eq!(told(), [Some(4), Some(800), Some(4), Some(2)]);
+    assert_eq!(lists.each_ref().map(|list| list.forgotten()), [0, 0]);
+}
+
+#[test]
+fn series_that_nobody_adds_to_go_when_they_are_told_to() {
+    let longest = Duration::from_secs(60);
+    let lists = [(); 2].map(|()| Arc::<SeriesList>::default());
+    let workers = lists
+        .each_ref()
+        .map(|list| metrics_for(list, Some(longest)));
+    let told = || {
+        let mut out = String::new();
+        exposition(lists.iter().map(|list| &**list), &mut out);
+        let lines = out.lines();
+        let lines = lines.filter(|line| {
+            line.starts_with("istio_requests_total{")
+                || line.starts_with("istio_tcp_connections_opened_total{")
+        });
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .collect::<Vec<_>>()
+    };
+    let tcp = Observation {
+        protocol: Protocol::Tcp,
+        ..seen(0)
+    };
+    let open = workers[0].of_connection(&tcp);
+    open.opened.increment();
+    for (worker, now) in workers.iter().zip([1, 30_000_000]) {
+        worker.observe(&Observation { now, ..seen(200) });
+    }
+    assert_eq!(told(), [1, 2]);
+    let sweep = |now| workers.iter().for_each(|worker| worker.sweep(now));
+    // One has nothing to say of it any more, and what it has said counts.
+    sweep(70_000_000);
+    assert_eq!(told(), [1, 2]);
+    sweep(100_000_000);
+    assert_eq!(told(), [1], "the connection is still there");
+    drop(open);
+    sweep(140_000_000);
+    assert_eq!(told(), [1], "it has just ended");
+    sweep(200_000_000);
+    assert_eq!(told(), [0; 0]);
+}
+
+#[test]
 fn what_is_no_metadata_is_passed_over() {
     let cell = PeerCell::default();
     for header in [&b"?"[..], b"AAAA", &[b'A'; 10_000]] {
@@ -208,6 +350,42 @@ fn ever_new_hosts_and_peers_take_no_more_room_than_there_is() {
     assert_eq!(total, count);
     assert_eq!(list.overflow(), count - MOST_SERIES as u64);
     assert_eq!(metrics.series.borrow().len(), MOST_SERIES);
+}
+
+#[test]
+fn hosts_of_any_length_make_no_page_of_any_length() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    for number in 0..MOST_SERIES {
+        let host = format!("{number}.{}", "ä".repeat(25_000));
+        metrics.observe(&Observation {
+            service: Service::Host(&host),
+            ..seen(404)
+        });
+        // What differs only where it is cut is the same.
+        metrics.observe(&Observation {
+            service: Service::Host(&format!("{host}.")),
+            ..seen(404)
+        });
+    }
+    let mut out = String::new();
+    exposition([&*list].into_iter(), &mut out);
+    // A histogram more than there may be, with its labels.
+    assert!(out.len() < 64 * 1024 * 1024 + 100_000, "{}", out.len());
+    let told = |begin: &str| out.lines().filter(|line| line.starts_with(begin)).count();
+    assert_eq!(told("istio_requests_total{"), MOST_SERIES);
+    let longest = out.lines().map(str::len).max();
+    assert!(longest < Some(2_000), "{longest:?}");
+    let left_out = out
+        .lines()
+        .find_map(|line| line.strip_prefix("periplus_istio_series_left_out "));
+    let left_out: usize = left_out.expect("a count").parse().expect("a number");
+    let histograms = told("istio_request_duration_milliseconds_sum")
+        + told("istio_request_bytes_sum")
+        + told("istio_response_bytes_sum");
+    assert_eq!(histograms + left_out, 3 * MOST_SERIES);
+    assert!(left_out > 0);
+    assert_eq!((list.overflow(), list.cut()), (0, MOST_SERIES as u64));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::clock::{Clock, Micros};
 use crate::flags::Flags;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
+use crate::policy::Metadata;
 use crate::snapshot::{Cluster, RequestField};
 use crate::tls::Secured;
 
@@ -55,6 +56,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) span: Option<&'a SpanContext>,
     /// gRPC's status, if the response said it.
     pub(crate) grpc: Option<u32>,
+    /// What filters have found out.
+    pub(crate) metadata: Option<&'a Metadata>,
 }
 
 /// The request.
@@ -117,6 +120,7 @@ impl<'a> Entry<'a> {
             route: None,
             span: None,
             grpc: None,
+            metadata: None,
         }
     }
 

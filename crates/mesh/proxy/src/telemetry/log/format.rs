@@ -70,6 +70,11 @@ impl Format {
     pub(super) fn needs_upstream_local(&self) -> bool {
         self.any(Template::needs_upstream_local)
     }
+
+    /// Whether it tells what rules have decided.
+    pub(crate) fn tells_decisions(&self) -> bool {
+        self.any(Template::tells_decisions)
+    }
 }
 
 /// Whether a proxy may write this header into a request.
@@ -177,6 +182,11 @@ impl Template {
                 )
             )
         })
+    }
+
+    /// Whether it tells what rules have decided.
+    pub(crate) fn tells_decisions(&self) -> bool {
+        self.any(|operator| matches!(operator, Operator::Rare(rare) if rare.tells_decisions()))
     }
 
     fn any(&self, wanted: impl Fn(&Operator) -> bool) -> bool {

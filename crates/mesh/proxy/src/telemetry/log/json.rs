@@ -143,7 +143,7 @@ impl Json {
         match template.append(entry, out) {
             Kind::Plain => out.push(b'"'),
             Kind::Text => end_text(mark, out),
-            Kind::Number => drop(out.remove(mark)),
+            Kind::Number | Kind::Json => drop(out.remove(mark)),
             Kind::Absent if self.omits => return false,
             Kind::Absent => {
                 out.truncate(mark);

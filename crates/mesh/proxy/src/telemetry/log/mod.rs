@@ -10,6 +10,7 @@ mod filter;
 mod format;
 mod json;
 mod operator;
+mod rare;
 mod sink;
 mod time;
 mod value;
@@ -27,7 +28,7 @@ pub(crate) use self::filter::{Comparison, Filter, Op, is_known_flag};
 pub(crate) use self::format::{Format, Template};
 pub(crate) use self::json::{Json, Node, Object};
 pub(crate) use self::sink::Sink;
-pub(crate) use self::writer::{Destination, Logs};
+pub(crate) use self::writer::{Destination, Logs, WriterThread};
 
 /// One entry of a list `access_log`, compiled.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,5 +1,6 @@
 //! Command operators: what a format string asks for.
 
+use super::rare::Rare;
 use super::time::TimeFormat;
 use crate::snapshot::FieldName;
 
@@ -22,7 +23,9 @@ pub(crate) enum Operator {
     Between(Moment, Moment, u64),
     Fixed(String),
     Simple(Simple),
-    /// What nothing here ever has: metadata and state of filters.
+    /// What few formats have.
+    Rare(Rare),
+    /// What nothing here ever has: state of filters.
     Nothing,
 }
 
@@ -132,11 +135,7 @@ simple! {
 }
 
 /// What never has a value here, since no filter sets any.
-const NEVER: [&str; 7] = [
-    "DYNAMIC_METADATA",
-    "CLUSTER_METADATA",
-    "UPSTREAM_METADATA",
-    "METADATA",
+const NEVER: [&str; 3] = [
     "FILTER_STATE",
     "UPSTREAM_FILTER_STATE",
     "VIRTUAL_CLUSTER_NAME",
@@ -196,6 +195,9 @@ impl Operator {
             }
             _ if NEVER.contains(&name) => Self::Nothing,
             _ => {
+                if let Some(rare) = Rare::parse(name, argument, most)? {
+                    return Ok(Self::Rare(rare));
+                }
                 none()?;
                 let simple = Simple::of(name);
                 Self::Simple(simple.ok_or_else(|| format!("%{name}% is not supported"))?)
@@ -285,7 +287,7 @@ fn between(argument: &str) -> Result<Operator, String> {
 }
 
 /// Cuts a text at a boundary of characters.
-fn cut(text: &mut String, most: Option<usize>) {
+pub(super) fn cut(text: &mut String, most: Option<usize>) {
     if let Some(most) = most {
         text.truncate(text.floor_char_boundary(most));
     }

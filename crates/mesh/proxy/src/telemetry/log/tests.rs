@@ -1,6 +1,13 @@
 //! Formats, filters and the files.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use rustls::{CipherSuite, ProtocolVersion};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::time::TimeFormat;
 use super::*;
@@ -8,10 +15,14 @@ use crate::clock::Clock;
 use crate::flags::{Flag, Flags};
 use crate::http1::head::{Limits, MOST_FIELDS};
 use crate::http1::request::RequestHead;
+use crate::policy::Metadata;
 use crate::snapshot::{HeaderMatch, ValueMatch};
+use crate::tls::{Agreed, Secured};
 
 const HEAD: &str = "GET /a/b?c=d HTTP/1.1\r\nhost: reviews:9080\r\nuser-agent: curl\r\n\
     x-forwarded-for: 1.2.3.4, 10.0.0.7\r\nx-quoted: a\"b\\c\r\n\r\n";
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs something on the entry of a request that was answered with 200.
 fn with_entry<T>(run: impl FnOnce(Entry<'_>) -> T) -> T {
@@ -29,7 +40,13 @@ fn with_entry<T>(run: impl FnOnce(Entry<'_>) -> T) -> T {
         "10.0.0.1:4000".parse().expect("an address"),
         Some("10.0.0.2:9080".parse().expect("an address")),
     );
+    let mut metadata = Metadata::default();
+    let deep = json!({"n": 1, "nothing": null});
+    for (key, value) in [("text", json!("a \"b\"")), ("deep", deep)] {
+        metadata.set("f", &key.into(), Rc::new(value));
+    }
     run(Entry {
+        metadata: Some(&metadata),
         request: Some(Request {
             head: &head,
             text: &text,
@@ -110,6 +127,18 @@ fn operators_say_what_they_say_with_envoy() {
             "11111111-2222-9333-8444-555555555555 -",
         ),
         ("%DYNAMIC_METADATA(a:b)% %FILTER_STATE(x:PLAIN)%", "- -"),
+        (
+            "%DYNAMIC_METADATA(f:text)% %DYNAMIC_METADATA(f:deep:n)% %DYNAMIC_METADATA(f:deep)%",
+            "a \"b\" 1 {\"n\":1,\"nothing\":null}",
+        ),
+        (
+            "%DYNAMIC_METADATA(f:deep:nothing)% %DYNAMIC_METADATA(f:text):1% %METADATA(DYNAMIC:f:text)%",
+            "- a a \"b\"",
+        ),
+        (
+            "%QUERY_PARAM(c)% %QUERY_PARAM(x)% %QUERY_PARAMS% %QUERY_PARAM(c):0%",
+            "d - c=d ",
+        ),
         ("%ENVIRONMENT(PERIPLUS_SURELY_NOT_SET)%", "-"),
         (
             "%GRPC_STATUS% %ROUTE_NAME% %ACCESS_LOG_TYPE%",
@@ -351,8 +380,7 @@ fn files_are_rotated_and_lines_that_cannot_be_written_are_counted() {
     logs.hand_over(destination, b"two\nthree\n".to_vec(), 2);
     logs.hand_over(gone, b"lost\n".to_vec(), 1);
     logs.hand_over(full, b"lost\nlost\n".to_vec(), 2);
-    logs.stop();
-    thread.join().expect("no panic");
+    assert_eq!(logs.stop(thread, PATIENCE), 0);
     let read = |name: &str| std::fs::read_to_string(path(name)).expect("a file");
     assert_eq!(read("log.1"), "one\n");
     assert_eq!(read("log"), "two\nthree\n");
@@ -366,8 +394,7 @@ fn files_are_rotated_and_lines_that_cannot_be_written_are_counted() {
 #[test]
 fn a_writer_that_is_behind_costs_lines_and_no_time() {
     let (logs, thread) = Logs::start().expect("a thread");
-    logs.stop();
-    thread.join().expect("no panic");
+    assert_eq!(logs.stop(thread, PATIENCE), 0);
     logs.hand_over(Destination::Stderr, b"late\n".to_vec(), 1);
     let mut dropped = 0;
     logs.visit(&mut |name, value| {
@@ -376,4 +403,68 @@ fn a_writer_that_is_behind_costs_lines_and_no_time() {
         }
     });
     assert_eq!(dropped, 1);
+}
+
+#[test]
+fn a_destination_that_takes_nothing_does_not_keep_the_proxy_from_ending() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
+    // It cannot be opened before somebody reads it, and nobody does.
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    let destination = Destination::of_path(pipe.to_str().expect("UTF-8"));
+    let (logs, thread) = Logs::start().expect("a thread");
+    for _ in 0..1_000 {
+        logs.hand_over(destination.clone(), b"one\ntwo\n".to_vec(), 2);
+    }
+    let begin = Instant::now();
+    let left = logs.stop(thread, Duration::from_millis(50));
+    assert!(begin.elapsed() < PATIENCE);
+    // What waits has room for 256, and one is being written.
+    assert!((512..=514).contains(&left), "{left}");
+    let mut dropped = 0;
+    logs.visit(&mut |name, value| {
+        if name == "access_log.lines_dropped" {
+            dropped = value;
+        }
+    });
+    assert_eq!(dropped, 2_000);
+}
+
+#[test]
+fn what_tls_has_agreed_on_is_written_as_envoy_writes_it() {
+    let secured = |version, cipher| Secured {
+        peer: None,
+        peer_issuers: Vec::new(),
+        own: None,
+        server_name: None,
+        agreed: Some(Agreed { version, cipher }),
+    };
+    let client = secured(
+        ProtocolVersion::TLSv1_3,
+        CipherSuite::TLS13_AES_128_GCM_SHA256,
+    );
+    let endpoint = secured(
+        ProtocolVersion::TLSv1_2,
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    );
+    let format = "%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER% %UPSTREAM_TLS_VERSION% %UPSTREAM_TLS_CIPHER%";
+    let template = Template::parse(format, false).expect("a format");
+    let told = with_entry(|entry| {
+        template.text(&Entry {
+            secured: Some(&client),
+            upstream: Some(Upstream {
+                address: entry.peer,
+                local: None,
+                secured: Some(&endpoint),
+                is_connected: true,
+                protocol: None,
+            }),
+            ..entry
+        })
+    });
+    assert_eq!(
+        told,
+        "TLSv1.3 TLS_AES_128_GCM_SHA256 TLSv1.2 ECDHE-RSA-AES256-GCM-SHA384"
+    );
+    assert_eq!(text(format, false), "- - - -");
 }

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Plain,
     /// Digits, which JSON shows as a number.
     Number,
+    /// JSON, which is no text in JSON.
+    Json,
 }
 
 impl Operator {
@@ -44,6 +46,7 @@ impl Operator {
             }
             Self::Fixed(fixed) => text(Some(fixed), out),
             Self::Simple(simple) => simple.append(entry, out),
+            Self::Rare(rare) => rare.append(entry, out),
             Self::Nothing => Kind::Absent,
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,10 @@ struct Shared {
     write_completed: AtomicU64,
     write_failed: AtomicU64,
     reopen_failed: AtomicU64,
+    /// Lines that were handed over and are neither written nor lost.
+    waiting: AtomicU64,
+    /// Nothing more will come.
+    stops: AtomicBool,
     /// The files are to be opened anew.
     reopen: AtomicBool,
 }
@@ -47,7 +51,16 @@ enum Message {
         bytes: Vec<u8>,
         lines: u64,
     },
-    Stop,
+    /// To look whether it is to end.
+    Wake,
+}
+
+/// The thread, as long as it runs.
+#[derive(Debug)]
+pub(crate) struct WriterThread {
+    thread: JoinHandle<()>,
+    /// It is closed when the thread ends. Behind a lock only so that threads may share what has it.
+    ended: Mutex<Receiver<()>>,
 }
 
 impl Destination {
@@ -68,16 +81,24 @@ impl Destination {
 
 impl Logs {
     /// Starts the thread.
-    pub(crate) fn start() -> io::Result<(Arc<Self>, JoinHandle<()>)> {
+    pub(crate) fn start() -> io::Result<(Arc<Self>, WriterThread)> {
         let (sender, receiver) = sync_channel(MOST_BATCHES);
         let shared = Arc::<Shared>::default();
         let writer = Writer {
             shared: shared.clone(),
             open: HashMap::new(),
         };
+        let (runs, ended) = sync_channel(0);
         let thread = std::thread::Builder::new()
             .name("access-logs".to_owned())
-            .spawn(move || writer.run(&receiver))?;
+            .spawn(move || {
+                writer.run(&receiver);
+                drop(runs);
+            })?;
+        let thread = WriterThread {
+            thread,
+            ended: Mutex::new(ended),
+        };
         Ok((Arc::new(Self { sender, shared }), thread))
     }
 
@@ -88,8 +109,9 @@ impl Logs {
             bytes,
             lines,
         };
+        self.shared.waiting.fetch_add(lines, Ordering::Relaxed);
         if self.sender.try_send(batch).is_err() {
-            self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+            self.shared.lose(lines);
         }
     }
 
@@ -98,10 +120,21 @@ impl Logs {
         self.shared.reopen.store(true, Ordering::Release);
     }
 
-    /// Ends the thread once it has written what was handed over.
-    pub(crate) fn stop(&self) {
-        // It fails only if the thread has ended.
-        let _ = self.sender.send(Message::Stop);
+    /// Ends the thread once it has written what was handed over, or after that time: what a destination does not
+    /// take until then is lost. How many lines that are.
+    pub(crate) fn stop(&self, writer: WriterThread, most: Duration) -> u64 {
+        self.shared.stops.store(true, Ordering::Release);
+        // If there is no room for it, there is something else to wake up for.
+        let _ = self.sender.try_send(Message::Wake);
+        let ended = writer.ended.into_inner();
+        let ended = ended.unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(most) == Err(RecvTimeoutError::Disconnected) {
+            // If it has panicked, the panic hook has said so.
+            let _ = writer.thread.join();
+        }
+        let left = self.shared.waiting.load(Ordering::Relaxed);
+        self.shared.lose(left);
+        left
     }
 
     /// Shows the counts, by Envoy's names where it has one.
@@ -116,6 +149,13 @@ impl Logs {
         ] {
             show(name, count.load(Ordering::Relaxed));
         }
+    }
+}
+
+impl Shared {
+    fn lose(&self, lines: u64) {
+        self.waiting.fetch_sub(lines, Ordering::Relaxed);
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
     }
 }
 
@@ -134,14 +174,20 @@ struct Open {
 impl Writer {
     fn run(mut self, receiver: &Receiver<Message>) {
         loop {
-            match receiver.recv_timeout(IDLE) {
+            let received = match self.shared.stops.load(Ordering::Acquire) {
+                false => receiver.recv_timeout(IDLE),
+                true => receiver
+                    .try_recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match received {
                 Ok(Message::Batch {
                     destination,
                     bytes,
                     lines,
                 }) => self.write(&destination, &bytes, lines),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => {}
             }
             self.open.retain(|_, open| open.used.elapsed() < IDLE);
         }
@@ -160,11 +206,12 @@ impl Writer {
         match written {
             Ok(()) => {
                 shared.write_completed.fetch_add(1, Ordering::Relaxed);
+                shared.waiting.fetch_sub(lines, Ordering::Relaxed);
                 shared.written.fetch_add(lines, Ordering::Relaxed);
             }
             Err(error) => {
                 let before = shared.write_failed.fetch_add(1, Ordering::Relaxed);
-                shared.dropped.fetch_add(lines, Ordering::Relaxed);
+                shared.lose(lines);
                 // A full disk must not fill the other one.
                 if before.is_power_of_two() || before == 0 {
                     tracing::warn!(?destination, %error, lines, "access log lines are lost");

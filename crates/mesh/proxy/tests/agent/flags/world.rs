@@ -23,6 +23,7 @@ use envoy_types::pb::envoy::extensions::filters::http::fault::v3::fault_abort::E
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault};
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, TokenBucket};
@@ -110,7 +111,13 @@ fn told(file: &Path, more: Vec<hcm::HttpFilter>) -> hcm::HttpConnectionManager {
         ..Default::default()
     };
     let mut manager = manager("r");
-    manager.http_filters.splice(0..0, more);
+    let router = Router {
+        strict_check_headers: vec!["x-envoy-max-retries".to_owned()],
+        ..Default::default()
+    };
+    manager.http_filters = more;
+    let router = filter("envoy.filters.http.router", router);
+    manager.http_filters.push(router);
     manager.tracing = Some(hcm::http_connection_manager::Tracing {
         provider: Some(trace::tracing::Http {
             name: "envoy.tracers.zipkin".to_owned(),
@@ -199,6 +206,8 @@ fn routes() -> Vec<route::Route> {
             }];
         }),
         to("/dpe", "c"),
+        to("/ih", "c"),
+        to("/slow/umsdr", "brief"),
         to("/slow", "c"),
         to("/reset", "c"),
         to("/garbage", "c"),
@@ -322,6 +331,12 @@ impl World {
                 ..Default::default()
             });
         };
+        let brief = |cluster: &mut Cluster| {
+            cluster.common_http_protocol_options = Some(core::HttpProtocolOptions {
+                max_stream_duration: ms(50),
+                ..Default::default()
+            });
+        };
         let over_http2 = |cluster: &mut Cluster| {
             cluster.http2_protocol_options = Some(Default::default());
         };
@@ -331,11 +346,13 @@ impl World {
             .chain([
                 eds_cluster("full", full),
                 eds_cluster("streams", over_http2),
+                eds_cluster("brief", brief),
             ]);
         let assignments = [
             endpoints("c", &[origin.address]),
             endpoints("zipkin", &[collector.address]),
             endpoints("empty", &[]),
+            endpoints("brief", &[origin.address]),
             endpoints("refused", &[free_address().await]),
             endpoints("full", &[origin.address]),
             endpoints("streams", &[overload::endless().await]),
@@ -406,7 +423,7 @@ impl World {
                 }
                 assert_eq!(answer.status(), *status, "{flag}: {answer:?}");
             }
-            Send(text) => {
+            Send(_, text) => {
                 let answer = exchange(self.out, text).await.expect("an answer");
                 assert_eq!(answer.status(), 400, "{flag}: {answer:?}");
             }

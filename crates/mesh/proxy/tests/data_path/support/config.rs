@@ -10,7 +10,7 @@ use periplus_proxy::snapshot::{
     Node, PathMatch, Route, RouteAction, RouteTable, Service, Snapshot, TcpProxy, Tracing,
     TracingProvider, VirtualHost,
 };
-use periplus_proxy::{Options, Proxy, Published};
+use periplus_proxy::{Left, Options, Proxy, Published};
 
 use super::{Client, Collector, Origin, wait_for};
 
@@ -84,6 +84,7 @@ impl Config {
             shared_span_context: false,
             with_w3c: false,
             is_proto: false,
+            fields: Vec::new(),
         }));
         self
     }
@@ -98,6 +99,9 @@ impl Config {
             is_grpc: false,
             service_name: "productpage.default".into(),
             timeout: Duration::from_secs(1),
+            sampler: None,
+            fields: b"authorization: Bearer secret\r\n".to_vec(),
+            resource: vec![("team".to_owned(), "shop".to_owned())],
         }));
         self
     }
@@ -247,13 +251,13 @@ impl Mesh {
         });
     }
 
-    pub(crate) fn shutdown(mut self, deadline: Duration) {
+    pub(crate) fn shutdown(mut self, deadline: Duration) -> Left {
         let proxy = self.proxy.take().expect("the proxy runs");
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime")
-            .block_on(proxy.shutdown(deadline));
+            .block_on(proxy.shutdown(deadline))
     }
 }
 

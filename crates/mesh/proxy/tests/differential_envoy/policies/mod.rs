@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -23,7 +24,9 @@ use periplus_proxy::{Agent, Options, bootstrap};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 use serde_json::json;
+use tempfile::TempDir;
 
+use crate::access_logs;
 use crate::collector::{Collector, SeenSpan};
 use crate::envoy::{self, Envoy};
 use crate::envoy_is_ready;
@@ -65,7 +68,17 @@ struct Side {
     origin: Origin,
     collector: Collector,
     bootstrap: String,
+    logs: TempDir,
 }
+
+/// What logs tell of what filters have found out.
+const FORMAT: &str = "%REQ(X-CASE)% %RESPONSE_CODE% %RESPONSE_FLAGS% \
+    %DYNAMIC_METADATA(envoy.filters.http.rbac:enforced_engine_result)% \
+    %DYNAMIC_METADATA(envoy.filters.http.rbac:enforced_effective_policy_id)% \
+    %DYNAMIC_METADATA(envoy.filters.http.rbac:shadow_engine_result):3% \
+    %DYNAMIC_METADATA(envoy.filters.http.rbac:shadow_effective_policy_id)% \
+    %DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload:iss)% \
+    %DYNAMIC_METADATA(envoy.filters.http.ext_authz:level)%\n";
 
 impl Side {
     async fn new(
@@ -82,7 +95,9 @@ impl Side {
         let collector = Collector::start().await;
         let mut clusters = vec![("origin", origin.address), ("zipkin", collector.address)];
         clusters.extend(others);
-        let world = snapshot(filters, &listeners, &clusters);
+        let logs = tempfile::tempdir().expect("a directory");
+        let log = access_logs::in_file(logs.path(), "log", access_logs::text(FORMAT));
+        let world = snapshot(filters, &listeners, &clusters, &log);
         plane.worlds.set(node, world);
         let bootstrap = bootstrap::render(&bootstrap::Spec {
             agent: None,
@@ -97,6 +112,23 @@ impl Side {
             origin,
             collector,
             bootstrap,
+            logs,
+        }
+    }
+
+    /// The lines of the log, sorted, once there are so many.
+    async fn log(&self, count: usize) -> Vec<String> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let text = std::fs::read_to_string(self.logs.path().join("log")).unwrap_or_default();
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            if lines.len() >= count {
+                lines.sort();
+                return lines;
+            }
+            let late = tokio::time::Instant::now() > deadline;
+            assert!(!late, "{} lines, not {count}", lines.len());
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -138,12 +170,14 @@ fn snapshot(
     filters: &[(&'static str, Filters)],
     listeners: &BTreeMap<&'static str, SocketAddr>,
     clusters: &[(&str, SocketAddr)],
+    log: &AccessLog,
 ) -> Snapshot {
     let listeners = filters.iter().map(|(name, filters)| {
         let mut manager = HttpConnectionManager {
             stat_prefix: (*name).to_owned(),
             tracing: world::zipkin_tracing(),
             delayed_close_timeout: world::shortly(),
+            access_log: vec![log.clone()],
             ..manager("routes")
         };
         manager.http_filters.splice(0..0, filters.clone());
@@ -223,6 +257,20 @@ impl Pair {
         })
     }
 
+    /// Both have logged the same.
+    async fn log_alike(&self, count: usize) {
+        let (ours, envoys) = (self.ours.log(count).await, self.envoys.log(count).await);
+        let differing: Vec<_> = ours
+            .iter()
+            .zip(&envoys)
+            .filter(|(ours, envoys)| ours != envoys)
+            .take(20)
+            .collect();
+        assert!(differing.is_empty(), "ours, and Envoy's: {differing:#?}");
+        let told = |what: &str| ours.iter().filter(|line| line.contains(what)).count();
+        assert!(told(" allowed ") + told(" https://") + told(" high") > 0);
+    }
+
     /// The counts of both whose names have a part, but for those that are zero.
     async fn counts(&self, part: &str) -> [BTreeMap<String, String>; 2] {
         let admin = self.envoy.admin().expect("an admin port");
@@ -276,6 +324,8 @@ async fn requests_are_allowed_and_denied_as_by_envoy() {
         outcomes["HTTP/1.1 200"] > 60 && outcomes["HTTP/1.1 403"] > 60,
         "{outcomes:?}"
     );
+    pair.log_alike(policies.len() * rbac::requests().len())
+        .await;
     let [our_counts, envoys_counts] = pair.counts(".rbac.").await;
     assert_eq!(our_counts, envoys_counts, "ours, and Envoy's");
     assert!(our_counts.len() > 60, "{our_counts:#?}");
@@ -356,6 +406,7 @@ async fn tokens_are_accepted_and_refused_as_by_envoy() {
             "{outcomes:?}"
         );
     }
+    pair.log_alike(filters.len() * requests.len()).await;
     let [our_counts, envoys_counts] = pair.counts(".jwt_authn.").await;
     let counted = |counts: &BTreeMap<String, String>| -> BTreeMap<String, String> {
         let told = |name: &str| !name.contains("jwks_fetch") && !name.ends_with("cache_miss");
