@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn rules_are_those_of_istio() {
-        let read = |rule: &str| Issuer::read(rule).map(|issuer| issuer.published.clone());
+        let read = |rule: &str| Issuer::read(rule).map(|issuer| issuer.published);
         let at = |url: &str| Published::At(url.to_owned());
         for (rule, expected) in [
             (
