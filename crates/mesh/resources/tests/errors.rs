@@ -502,7 +502,7 @@ fn mesh_config() {
         ("unknown field", "extensionProvider: []\n"),
         (
             "refused field",
-            "trustDomain: example.org\ndisableEnvoyListenerLog: true\n",
+            "trustDomain: example.org\nmeshMTLS: {}\n",
         ),
         (
             "access log",
