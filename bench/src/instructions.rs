@@ -75,10 +75,10 @@ impl Counted {
         }
     }
 
-    fn named(name: &String) -> anyhow::Result<Self> {
+    fn named(name: &str) -> anyhow::Result<Self> {
         match HOPS.into_iter().find(|hop| hop.name() == name) {
             Some(hop) => Ok(hop),
-            None => Ok(Self::Peer(Peer::named(std::slice::from_ref(name))?[0])),
+            None => Ok(Self::Peer(Peer::named(&[name.to_owned()])?[0])),
         }
     }
 
@@ -150,7 +150,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         names => names
             .iter()
-            .map(Counted::named)
+            .map(|name| Counted::named(name))
             .collect::<anyhow::Result<_>>()?,
     };
     let directory = tempfile::tempdir()?;

@@ -316,7 +316,7 @@ async fn secrets_come_from_a_server_of_their_own() {
             secrets: secrets.subscribe(),
             asked: Arc::default(),
         };
-        let serving = tokio::spawn(spire.clone().serve(at.clone()));
+        let serving = tokio::spawn(spire.clone().serve(at));
         tokio::time::timeout(PATIENCE, world.agent.ready())
             .await
             .expect("ready");
