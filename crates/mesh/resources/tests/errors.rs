@@ -500,10 +500,7 @@ fn resources() {
 fn mesh_config() {
     let cases = [
         ("unknown field", "extensionProvider: []\n"),
-        (
-            "refused field",
-            "trustDomain: example.org\nmeshMTLS: {}\n",
-        ),
+        ("refused field", "trustDomain: example.org\nmeshMTLS: {}\n"),
         (
             "access log",
             "accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: '[%START_TIME%]'\n",

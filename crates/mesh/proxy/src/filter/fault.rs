@@ -71,7 +71,8 @@ pub(super) async fn run(
         faults.stats.delays_injected.increment();
         exchange.flags.set(Flag::DI);
         let now = client.call().worker.clock.now();
-        pause(client, now + time.as_micros() as u64).await?;
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        pause(client, now.saturating_add(micros)).await?;
         held = Some(active);
     }
     let Some((abort, answer)) = fault
