@@ -95,7 +95,7 @@ fn virtual_service() -> impl Strategy<Value = String> {
     let connections = any_of(&[
         "",
         "",
-        "  tls:\n  - {match: [{sniHosts: [x.example.org], sourceLabels: {app: s}}], route: [{destination: {host: y}}]}\n",
+        "  tls:\n  - {match: [{sniHosts: [HOST], sourceLabels: {app: s}}], route: [{destination: {host: y}}]}\n",
         "  tcp:\n  - {match: [{port: 81, sourceLabels: {app: t}}], route: [{destination: {host: y}}]}\n",
     ]);
     let rules = vec((condition, any_host(), subset), 1..3);
@@ -121,7 +121,7 @@ fn virtual_service() -> impl Strategy<Value = String> {
             )
             .expect("it is a text");
         }
-        spec += connections;
+        spec += &connections.replace("HOST", &hosts[0]);
         resource("VirtualService", namespace, name, &spec)
     })
 }

@@ -29,6 +29,8 @@ const LONGEST_REALM: usize = 256;
 pub(crate) struct RbacView {
     pub(crate) rbac: Arc<Rbac>,
     counts: RbacCounts,
+    /// The filter that it is, or in whose place it stands: as in Envoy, metadata is called as that one says.
+    named: Arc<Rbac>,
     /// The filters behind are told what it has decided.
     pub(crate) tells: bool,
 }
@@ -40,12 +42,13 @@ impl RbacView {
     /// `named` says what its counts are called.
     pub(crate) fn new(
         rbac: &Arc<Rbac>,
-        named: &Rbac,
+        named: &Arc<Rbac>,
         stat_prefix: &str,
         registry: &Registry,
     ) -> Self {
         Self {
             rbac: rbac.clone(),
+            named: named.clone(),
             counts: RbacCounts::new(rbac, named, &format!("http.{stat_prefix}"), registry),
             tells: false,
         }
@@ -98,7 +101,7 @@ impl Call {
             if view.tells {
                 leave(
                     rbac.shadow_rules.as_ref(),
-                    &rbac.shadow_stat_prefix,
+                    &view.named.shadow_stat_prefix,
                     OF_SHADOW,
                     decision,
                     exchange,
@@ -109,7 +112,7 @@ impl Call {
         if view.tells {
             leave(
                 rbac.rules.as_ref(),
-                &rbac.stat_prefix,
+                &view.named.stat_prefix,
                 OF_ENFORCED,
                 decision,
                 exchange,
