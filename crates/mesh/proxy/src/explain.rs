@@ -298,8 +298,6 @@ impl Filtered {
             Active::Quota(view) => {
                 self.others.push(Besides::Quota(view.quota.domain.clone()));
             }
-            // What makes sense is nothing that can be asked for.
-            Active::Strict(_) => {}
             Active::Session(_) => self.others.push(Besides::Session),
             Active::Buffer(_) => self.others.push(Besides::Body),
             Active::Jwt(..) => self.others.push(Besides::Tokens),

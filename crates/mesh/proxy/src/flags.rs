@@ -56,8 +56,6 @@ pub(crate) enum Flag {
     RLSE,
     /// Unauthorized by an external service.
     UAEX,
-    /// Invalid Envoy request headers.
-    IH,
     /// Upstream max stream duration reached.
     UMSDR,
 }
@@ -88,7 +86,6 @@ impl Flag {
             Self::RL => "RL",
             Self::RLSE => "RLSE",
             Self::UAEX => "UAEX",
-            Self::IH => "IH",
             Self::UMSDR => "UMSDR",
         }
     }
@@ -119,7 +116,6 @@ impl Flag {
             Self::RL => "RateLimited",
             Self::RLSE => "RateLimitServiceError",
             Self::UAEX => "UnauthorizedExternalService",
-            Self::IH => "InvalidEnvoyRequestHeaders",
             Self::UMSDR => "UpstreamMaxStreamDurationReached",
         }
     }
@@ -150,12 +146,11 @@ impl Flag {
             Self::RL => "there were too many requests",
             Self::RLSE => "nobody has said whether there were too many requests",
             Self::UAEX => "an authorizer has refused the request",
-            Self::IH => "a header of Envoy's makes no sense",
             Self::UMSDR => "the time that the cluster gives to an attempt has passed",
         }
     }
 
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 24] = [
         Self::UH,
         Self::UF,
         Self::UO,
@@ -179,7 +174,6 @@ impl Flag {
         Self::RL,
         Self::RLSE,
         Self::UAEX,
-        Self::IH,
         Self::UMSDR,
     ];
 

@@ -121,7 +121,12 @@ fn virtual_service() -> impl Strategy<Value = String> {
             )
             .expect("it is a text");
         }
-        spec += &connections.replace("HOST", &hosts[0]);
+        // Names of servers are whole ones.
+        match hosts.iter().find(|host| host.contains('.')) {
+            Some(host) => spec += &connections.replace("HOST", host),
+            None if connections.contains("HOST") => {}
+            None => spec += connections,
+        }
         resource("VirtualService", namespace, name, &spec)
     })
 }

@@ -8,7 +8,6 @@ mod cors;
 mod fault;
 mod limit;
 mod session;
-mod strict;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -17,7 +16,6 @@ use std::sync::Arc;
 
 use self::fault::Faults;
 pub(crate) use self::session::Bound;
-pub(crate) use self::strict::CHECKED;
 use crate::acquire::Waits;
 use crate::call::Call;
 use crate::exchange::Exchange;
@@ -48,8 +46,6 @@ pub(crate) enum Active {
     Session(Arc<Session>),
     /// At most so many bytes of a body.
     Buffer(u32),
-    /// These headers must make sense.
-    Strict(Arc<[&'static str]>),
 }
 
 /// What the filters of a connection manager have in common.
@@ -191,7 +187,6 @@ impl<'a> Maker<'a> {
                 (session.by != SessionBy::Nothing).then(|| Active::Session(session.clone()))
             }
             Filter::Buffer(most) => Some(Active::Buffer(*most)),
-            Filter::Strict(names) => Some(Active::Strict(names.clone())),
         }
     }
 }
@@ -256,11 +251,7 @@ async fn wait(
         Active::Authz(view) => authz::run(client, exchange, view).await,
         Active::Quota(view) => quota::run(client, exchange, view).await,
         Active::Buffer(most) => buffer(client, exchange, *most as usize).await,
-        Active::Cors(_)
-        | Active::Limit(_)
-        | Active::Rbac(_)
-        | Active::Session(_)
-        | Active::Strict(_) => Ok(None),
+        Active::Cors(_) | Active::Limit(_) | Active::Rbac(_) | Active::Session(_) => Ok(None),
     }
 }
 
@@ -301,7 +292,6 @@ impl Call {
                     self.bind(exchange, session);
                     None
                 }
-                Active::Strict(names) => self.check_strictly(exchange, names),
                 Active::Fault(_)
                 | Active::Jwt(..)
                 | Active::Authz(_)

@@ -43,8 +43,6 @@ pub enum Filter {
     Session(Arc<Session>),
     /// Waits for the whole body, of so many bytes at the most.
     Buffer(u32),
-    /// `strict_check_headers` of the router: refuses requests in which these headers make no sense.
-    Strict(Arc<[&'static str]>),
 }
 
 /// Which tokens a request must have.

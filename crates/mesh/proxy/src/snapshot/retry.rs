@@ -81,9 +81,6 @@ const REASONS: [&str; 16] = [
     "http3-post-connect-failure",
 ];
 
-/// Those that are statuses of gRPC.
-const OF_GRPC: u32 = 0b11111 << 9;
-
 impl RetryOn {
     /// Each status of 500 to 599, and no response at all.
     pub const SERVER_ERROR: Self = Self(1);
@@ -140,16 +137,6 @@ impl RetryOn {
     /// All of both.
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
-    }
-
-    /// Whether some of them are statuses of gRPC,
-    pub(crate) fn is_of_grpc(self) -> bool {
-        self.0 & OF_GRPC != 0
-    }
-
-    /// and whether some are not.
-    pub(crate) fn is_of_http(self) -> bool {
-        self.0 & !OF_GRPC != 0
     }
 
     /// Whether there is none.

@@ -29,7 +29,6 @@ use prost::Name;
 pub(super) use self::limit::{bucket, fields};
 use super::check::{At, Refused, decode, ignored, must_be, nothing_else};
 use super::{istio, metrics, policies};
-use crate::filter::CHECKED;
 use crate::policy::MOST_FILTERS;
 use crate::snapshot::{Filter, HttpFilter, MetricRules, PerFilter, PerFilters, Required};
 
@@ -55,13 +54,7 @@ pub(super) fn compile(
             if index + 1 != count {
                 return Err(at.refuse(NO_ROUTER));
             }
-            let strict = router(decode(&config, at)?, &at.field("typed_config"))?;
-            compiled.extend(strict.map(|filter| HttpFilter {
-                // Routes can say nothing of it.
-                name: String::new(),
-                disabled: false,
-                filter,
-            }));
+            router(decode(&config, at)?, &at.field("typed_config"))?;
             if compiled.len() > MOST_FILTERS {
                 let reason = format!("{count} filters, at most {MOST_FILTERS} are supported");
                 return Err(at.refuse(reason));
@@ -169,19 +162,25 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
     })
 }
 
-/// What it does before it forwards.
-fn router(mut router: Router, at: &At<'_>) -> Result<Option<Filter>, Refused> {
-    let mut strict = Vec::new();
-    for (index, name) in std::mem::take(&mut router.strict_check_headers)
+/// The headers that it may be told to check. As in Envoy, they are removed before from what comes from outside, and
+/// whatever comes does unless addresses are said to be inside: there is nothing to check.
+const CHECKED: [&str; 5] = [
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-max-retries",
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+];
+
+fn router(mut router: Router, at: &At<'_>) -> Result<(), Refused> {
+    let checked = std::mem::take(&mut router.strict_check_headers);
+    if let Some(index) = checked
         .iter()
-        .enumerate()
+        .position(|name| !CHECKED.contains(&name.as_str()))
     {
-        let Some(known) = CHECKED.into_iter().find(|known| known == name) else {
-            let at = at.field("strict_check_headers");
-            let reason = format!("{name:?} is none of {}", CHECKED.join(", "));
-            return Err(at.index(index).refuse(reason));
-        };
-        strict.push(known);
+        let at = at.field("strict_check_headers");
+        let reason = format!("{:?} is none of {}", checked[index], CHECKED.join(", "));
+        return Err(at.index(index).refuse(reason));
     }
     ignored!(router: dynamic_stats, upstream_log, upstream_log_options,
         suppress_grpc_request_failure_code_stats);
@@ -190,8 +189,7 @@ fn router(mut router: Router, at: &At<'_>) -> Result<Option<Filter>, Refused> {
         false,
         &at.field("reject_connect_request_early_data"),
     )?;
-    nothing_else(&router, at)?;
-    Ok((!strict.is_empty()).then(|| Filter::Strict(strict.into())))
+    nothing_else(&router, at)
 }
 
 /// `typed_per_filter_config` of one level of the routes.
@@ -228,8 +226,7 @@ fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Ref
             | Filter::Authz(_)
             | Filter::Quota(_)
             | Filter::Session(_)
-            | Filter::Buffer(_)
-            | Filter::Strict(_),
+            | Filter::Buffer(_),
         ) => Err(at.refuse("this configuration is one for all routes")),
         Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),
         Known::PerRoute(wanted) => Ok(Some(wanted)),

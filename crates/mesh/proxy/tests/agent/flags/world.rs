@@ -111,10 +111,7 @@ fn told(file: &Path, more: Vec<hcm::HttpFilter>) -> hcm::HttpConnectionManager {
         ..Default::default()
     };
     let mut manager = manager("r");
-    let router = Router {
-        strict_check_headers: vec!["x-envoy-max-retries".to_owned()],
-        ..Default::default()
-    };
+    let router = Router::default();
     manager.http_filters = more;
     let router = filter("envoy.filters.http.router", router);
     manager.http_filters.push(router);
@@ -206,7 +203,6 @@ fn routes() -> Vec<route::Route> {
             }];
         }),
         to("/dpe", "c"),
-        to("/ih", "c"),
         to("/slow/umsdr", "brief"),
         to("/slow", "c"),
         to("/reset", "c"),
