@@ -116,12 +116,11 @@ fn imf_fixdate(seconds: u64) -> [u8; 29] {
     let name = (month - 1) as usize * 3;
     out[8..11].copy_from_slice(&MONTHS[name..name + 3]);
     digits(&mut out[12..16], year);
-    digits(&mut out[17..19], of_day / 3600);
-    digits(&mut out[20..22], of_day / 60 % 60);
-    digits(&mut out[23..25], of_day % 60);
+    time(&mut out[17..25], of_day);
     out
 }
 
+/// `2026-11-30T02:40:07` of a number of seconds since the Unix epoch.
 fn rfc_3339(seconds: u64) -> [u8; SECOND.len()] {
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
@@ -129,10 +128,15 @@ fn rfc_3339(seconds: u64) -> [u8; SECOND.len()] {
     digits(&mut out[..4], year);
     digits(&mut out[5..7], month);
     digits(&mut out[8..10], day);
-    digits(&mut out[11..13], of_day / 3600);
-    digits(&mut out[14..16], of_day / 60 % 60);
-    digits(&mut out[17..], of_day % 60);
+    time(&mut out[11..], of_day);
     out
+}
+
+/// The digits of `08:49:37`.
+fn time(out: &mut [u8], of_day: u64) {
+    digits(&mut out[..2], of_day / 3600);
+    digits(&mut out[3..5], of_day / 60 % 60);
+    digits(&mut out[6..], of_day % 60);
 }
 
 fn digits(out: &mut [u8], mut n: u64) {

@@ -184,9 +184,12 @@ impl Index {
         by_age(&mut index.virtual_services);
         by_age(&mut index.destination_rules);
         by_age(&mut index.gateways);
-        by_age(&mut index.sidecars);
-        // Those of a namespace stand together.
-        (index.sidecars).sort_by(|one, other| one.meta.namespace.cmp(&other.meta.namespace));
+        // Of Sidecars, the oldest of a namespace: they stand together.
+        let in_namespace = |one: &Entry<Sidecar>| {
+            let meta = &one.meta;
+            (meta.namespace.clone(), gateway_api::age(meta))
+        };
+        index.sidecars.sort_by_cached_key(in_namespace);
         by_age(&mut index.telemetries);
         by_age(&mut index.peer_authentications);
         let routed = index.virtual_services.iter().enumerate();

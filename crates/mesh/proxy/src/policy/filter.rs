@@ -82,9 +82,9 @@ pub(crate) struct Told<'a> {
 
 impl Call {
     /// Asks the rules at this place among the filters: an answer if the request is not to go on.
-    pub(crate) fn ask_rules(
+    pub(crate) fn ask_rules<'a>(
         &mut self,
-        view: &RbacView,
+        view: &'a RbacView,
         index: usize,
         exchange: &mut Exchange,
     ) -> Option<Reply<'static>> {
@@ -92,41 +92,31 @@ impl Call {
         let none = Metadata::default();
         let metadata = exchange.rare.as_deref().map(Rare::metadata);
         let subject = self.subject(metadata.unwrap_or(&none));
-        let shadow = rbac.shadow_rules.as_ref().map(|r| r.decide(&subject));
-        let enforced = rbac.rules.as_ref().map(|r| r.decide(&subject));
+        let decide = |rules: &'a Option<Rules>| {
+            let rules = rules.as_ref()?;
+            Some((rules, rules.decide(&subject)))
+        };
+        let (shadow, enforced) = (decide(&rbac.shadow_rules), decide(&rbac.rules));
         let decided = &mut self.decided;
-        if let Some(decision) = shadow {
+        if let Some((rules, decision)) = shadow {
             counts.count_shadow(decision);
             decided.shadow = Some((place(index), decision));
             if view.tells {
-                leave(
-                    rbac.shadow_rules.as_ref(),
-                    &view.named.shadow_stat_prefix,
-                    OF_SHADOW,
-                    decision,
-                    exchange,
-                );
+                let prefix = &view.named.shadow_stat_prefix;
+                leave(Told::new(rules, decision), prefix, OF_SHADOW, exchange);
             }
         }
-        let decision = enforced?;
+        let (rules, decision) = enforced?;
         if view.tells {
-            leave(
-                rbac.rules.as_ref(),
-                &view.named.stat_prefix,
-                OF_ENFORCED,
-                decision,
-                exchange,
-            );
+            let prefix = &view.named.stat_prefix;
+            leave(Told::new(rules, decision), prefix, OF_ENFORCED, exchange);
         }
         counts.count(decision);
         decided.enforced = Some((place(index), decision));
         if decision.allowed {
             return None;
         }
-        let policy = rbac
-            .rules
-            .as_ref()
-            .map_or("none", |rules| rules.name(decision));
+        let policy = rules.name(decision);
         let details = format!("rbac_access_denied_matched_policy[{policy}]");
         exchange.rare().details = Some(details.into());
         Some(Reply::new(403, "RBAC: access denied"))
@@ -320,17 +310,7 @@ const OF_SHADOW: [&str; 2] = ["shadow_engine_result", "shadow_effective_policy_i
 
 /// Leaves what rules have decided to the filters behind, and to spans and logs.
 #[cold]
-fn leave(
-    rules: Option<&Rules>,
-    prefix: &str,
-    [result, policy]: [&str; 2],
-    decision: Decision,
-    exchange: &mut Exchange,
-) {
-    let Some(rules) = rules else {
-        return;
-    };
-    let told = Told::new(rules, decision);
+fn leave(told: Told<'_>, prefix: &str, [result, policy]: [&str; 2], exchange: &mut Exchange) {
     let id = Some(told.policy).filter(|policy| *policy != NO_POLICY);
     for (name, value) in [(result, Some(told.result)), (policy, id)] {
         if let Some(value) = value {

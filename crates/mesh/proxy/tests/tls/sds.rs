@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
-use envoy_types::pb::envoy::config::core::v3::{ApiConfigSource, ConfigSource, GrpcService};
+use envoy_types::pb::envoy::config::core::v3::{ApiConfigSource, ConfigSource, GrpcService, Node};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use envoy_types::pb::envoy::service::discovery::v3::{
@@ -19,6 +19,7 @@ use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server
     SecretDiscoveryService, SecretDiscoveryServiceServer,
 };
 use envoy_types::pb::google::protobuf;
+use envoy_types::pb::google::rpc::Status as Refusal;
 use periplus_proxy::Options;
 use periplus_xds::Resource;
 use periplus_xds::type_url::{CLUSTER, SECRET};
@@ -55,6 +56,16 @@ struct Spire {
 impl Spire {
     fn note(&self, what: String) {
         self.asked.lock().expect("lock").push(what);
+    }
+
+    /// Notes who asks, and how it was refused.
+    fn hear(&self, node: Option<Node>, error: Option<Refusal>) {
+        if let Some(node) = node {
+            self.note(format!("{} asks", node.id));
+        }
+        if let Some(error) = error {
+            self.note(error.message);
+        }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -106,12 +117,7 @@ impl SecretDiscoveryService for Spire {
                 tokio::select! {
                     request = requests.message() => {
                         let Ok(Some(request)) = request else { return };
-                        if let Some(node) = request.node {
-                            this.note(format!("{} asks", node.id));
-                        }
-                        if let Some(error) = request.error_detail {
-                            this.note(error.message);
-                        }
+                        this.hear(request.node, request.error_detail);
                         if request.resource_names == names {
                             continue;
                         }
@@ -150,12 +156,7 @@ impl SecretDiscoveryService for Spire {
                 tokio::select! {
                     request = requests.message() => {
                         let Ok(Some(request)) = request else { return };
-                        if let Some(node) = request.node {
-                            this.note(format!("{} asks", node.id));
-                        }
-                        if let Some(error) = request.error_detail {
-                            this.note(error.message);
-                        }
+                        this.hear(request.node, request.error_detail);
                         if request.resource_names_subscribe.is_empty() {
                             continue;
                         }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::entry::Entry;
 use super::operator::cut;
 use super::value::Kind;
+use crate::hashing::parameter;
 use crate::policy::{Metadata, RBAC};
 
 /// An operator that few formats have.
@@ -94,7 +95,10 @@ impl Rare {
                     Some(value) => append_value(&value, *most, out),
                 };
             }
-            Self::Parameter { name, most } => (parameter(entry, name), most),
+            Self::Parameter { name, most } => {
+                let value = query(entry).and_then(|query| parameter(query, name.as_bytes()));
+                (value, most)
+            }
             Self::Query { most } => (query(entry), most),
             Self::Agreed {
                 is_upstream,
@@ -154,15 +158,4 @@ fn query<'a>(entry: &Entry<'a>) -> Option<&'a [u8]> {
     let target = entry.request_header(":path")?;
     let at = memchr::memchr(b'?', target)?;
     Some(&target[at + 1..]).filter(|query| !query.is_empty())
-}
-
-/// The first parameter of a name.
-fn parameter<'a>(entry: &Entry<'a>, name: &str) -> Option<&'a [u8]> {
-    query(entry)?.split(|byte| *byte == b'&').find_map(|pair| {
-        let (known, value) = match memchr::memchr(b'=', pair) {
-            Some(at) => (&pair[..at], &pair[at + 1..]),
-            None => (pair, &pair[pair.len()..]),
-        };
-        (known == name.as_bytes()).then_some(value)
-    })
 }
