@@ -189,6 +189,10 @@ impl World {
         proxy.wait_for(&["proxy is ready"]);
         world.proxies.push(proxy);
         world.inbound = gateway;
+        // It is ready with what the control plane knew, and that may not have been the Gateway yet.
+        patiently("the gateway's listener", || {
+            (get(gateway, "/").status == 200).then_some(())
+        });
         world
     }
 
