@@ -10,6 +10,13 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use tikv_jemallocator::Jemalloc;
+
+/// The allocator of all programs that have this crate. What threads of short life or a burst have needed goes back
+/// to the system after ten seconds, by a thread of its own; glibc's kept it in an arena for each thread.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
 /// Unmaps what is resident of the own executable's text and constants: how many bytes that was.
 ///
 /// To be called once, when a process has started and goes over to what it will do for long.
