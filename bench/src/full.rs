@@ -67,6 +67,9 @@ impl On {
     };
 }
 
+/// As Istio calls the clusters of services.
+const CLUSTER: &str = "outbound|9080||origin.default.svc.cluster.local";
+
 /// What is asked for where each route has a path: that of the last one.
 pub(crate) const PATH: &str = "/asked/for";
 
@@ -88,7 +91,7 @@ pub(crate) fn world(on: On, around: &Around<'_>) -> Snapshot {
     let mut hosts: Vec<_> = (0..10)
         .map(|n| {
             let name = format!("other-{n}.default.svc.cluster.local:9080");
-            let route = mesh::forward(mesh::prefix("/"), "origin");
+            let route = mesh::forward(mesh::prefix("/"), CLUSTER);
             mesh::host(&name, &name, vec![route])
         })
         .collect();
@@ -103,7 +106,7 @@ pub(crate) fn world(on: On, around: &Around<'_>) -> Snapshot {
     }
     let listener = mesh::http_of(around.at, TrafficDirection::Outbound, manager);
     let clusters = [
-        mesh::cluster("origin", around.origin),
+        mesh::cluster(CLUSTER, around.origin),
         mesh::cluster("sink", around.sink),
     ];
     mesh::world(&[listener], &clusters)
@@ -164,14 +167,14 @@ fn by_headers() -> Vec<route::Route> {
     let by_header = conditions.into_iter().map(|condition| {
         let mut of = mesh::prefix("/");
         of.headers.push(condition);
-        mesh::forward(of, "origin")
+        mesh::forward(of, CLUSTER)
     });
     let by_both = (0..6).map(|n| {
         let mut of = mesh::prefix(&format!("/api/v{n}/"));
         of.headers.push(is("x-version", exact(&n.to_string())));
-        mesh::forward(of, "origin")
+        mesh::forward(of, CLUSTER)
     });
-    let last = mesh::forward(mesh::prefix("/"), "origin");
+    let last = mesh::forward(mesh::prefix("/"), CLUSTER);
     by_header
         .chain(by_both)
         .chain([last])
@@ -182,7 +185,7 @@ fn by_headers() -> Vec<route::Route> {
 fn by_paths(count: u16) -> Vec<route::Route> {
     let others = (1..count).map(|n| format!("/service-{n}/"));
     let all = others.chain(["/asked/".to_owned()]);
-    all.map(|prefix| retried(mesh::forward(mesh::prefix(&prefix), "origin")))
+    all.map(|prefix| retried(mesh::forward(mesh::prefix(&prefix), CLUSTER)))
         .collect()
 }
 

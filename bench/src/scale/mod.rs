@@ -1,21 +1,21 @@
 //! The control plane with many services and many proxies: how soon a change is everywhere, what it costs.
 
+mod world;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Any, Struct, Value};
+use anyhow::ensure;
+use envoy_types::pb::google::protobuf::Any;
 use memchr::memmem;
 use periplus_xds::client::{Config, Form, Handler, Named, Rejection, StreamError, run as follow};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
+use self::world::{Edit, node, write};
 use crate::cpu;
 use crate::peers::{Process, free_address};
 
@@ -25,6 +25,19 @@ pub(crate) struct Args {
     /// The periplus binary, built with the release profile
     #[arg(long, env = "PERIPLUS_BIN", default_value = "target/release/periplus")]
     periplus: PathBuf,
+    #[command(flatten)]
+    size: Size,
+    /// Changes of each kind
+    #[arg(long, default_value_t = 20)]
+    changes: usize,
+    /// Other sizes too, to show what grows with what
+    #[arg(long)]
+    growth: bool,
+}
+
+/// How large the mesh is.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Size {
     /// Services
     #[arg(long, default_value_t = 1_000)]
     services: usize,
@@ -37,10 +50,24 @@ pub(crate) struct Args {
     /// Namespaces, each of which knows its own services and those of the first
     #[arg(long, default_value_t = 50)]
     namespaces: usize,
-    /// Changes of each kind
-    #[arg(long, default_value_t = 20)]
-    changes: usize,
 }
+
+impl Size {
+    fn per_namespace(&self) -> usize {
+        self.services.div_ceil(self.namespaces)
+    }
+}
+
+/// Services and proxies of `--growth`: first both, then each alone.
+const GROWTH: [(usize, usize); 7] = [
+    (100, 200),
+    (300, 600),
+    (1_000, 2_000),
+    (100, 2_000),
+    (3_000, 2_000),
+    (1_000, 500),
+    (1_000, 4_000),
+];
 
 /// What we promise of the default numbers.
 const ENDPOINT_MS: f64 = 300.0;
@@ -61,6 +88,8 @@ struct Watched {
     ready: AtomicUsize,
     resources: AtomicUsize,
     lost: AtomicUsize,
+    /// The control plane is about to go.
+    is_over: AtomicBool,
 }
 
 impl Watched {
@@ -131,6 +160,9 @@ impl Handler for Proxy {
     }
 
     fn disconnected(&mut self, error: &StreamError) {
+        if self.watched.is_over.load(Ordering::Relaxed) {
+            return;
+        }
         if self.watched.lost.load(Ordering::Relaxed) == 0 {
             eprintln!("the first stream that was lost: {error:?}");
         }
@@ -148,6 +180,25 @@ const PORT: u16 = 9080;
 
 /// Prints a Markdown table; fails when a promise is missed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    println!(
+        "| services | proxies | change | reaches | p50 ms | p99 ms | promised | CPU of the control plane, ms a change | µs a push | resident MiB |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    if !args.growth {
+        return measure(args, &args.size);
+    }
+    for (services, proxies) in GROWTH {
+        let size = Size {
+            services,
+            proxies,
+            ..args.size
+        };
+        measure(args, &size)?;
+    }
+    Ok(())
+}
+
+fn measure(args: &Args, size: &Size) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -155,8 +206,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let resources = directory.path().join("mesh");
     fs::create_dir_all(&resources)?;
-    for namespace in 0..args.namespaces {
-        write(args, &resources, namespace, &Edit::default())?;
+    for namespace in 0..size.namespaces {
+        write(size, &resources, namespace, &Edit::default())?;
     }
     let (xds, monitoring) = (free_address()?, free_address()?);
     let command = [
@@ -174,8 +225,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
     let watched = Arc::new(Watched::default());
     let begin = Instant::now();
-    for number in 0..args.proxies {
-        let mut config = Config::new(format!("http://{xds}"), node(args, number));
+    for number in 0..size.proxies {
+        let mut config = Config::new(format!("http://{xds}"), node(size, number));
         config.form = Form::Delta;
         let mut proxy = Proxy {
             watched: Arc::clone(&watched),
@@ -184,52 +235,31 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         };
         runtime.spawn(async move { match follow(&config, &mut proxy).await {} });
     }
-    let all_ready = || watched.ready.load(Ordering::Relaxed) == args.proxies;
+    let all_ready = || watched.ready.load(Ordering::Relaxed) == size.proxies;
     wait(2 * PATIENCE, "all proxies to have their routes", all_ready)?;
     eprintln!(
         "{} proxies have {} resources after {:.1} s, for which the control plane computed {:.1} s",
-        args.proxies,
+        size.proxies,
         watched.resources.load(Ordering::Relaxed),
         begin.elapsed().as_secs_f64(),
         cpu::time_of(control.id())?.as_secs_f64(),
     );
 
-    println!(
-        "| change | proxies | p50 ms | p99 ms | promised | CPU of the control plane, ms a change | resident MiB |"
-    );
-    println!("|---|---|---|---|---|---|---|");
     let mut missed = Vec::new();
-    let one = args.proxies.div_ceil(args.namespaces);
-    for (name, namespace, proxies, is_rule, most) in [
-        (
-            "an endpoint of a service that one namespace knows",
-            1,
-            one,
-            false,
-            ENDPOINT_MS,
-        ),
-        (
-            "an endpoint of a service that all know",
-            0,
-            args.proxies,
-            false,
-            ENDPOINT_MS,
-        ),
-        (
-            "a VirtualService that one namespace knows",
-            1,
-            one,
-            true,
-            RULE_MS,
-        ),
-        (
-            "a VirtualService that all know",
-            0,
-            args.proxies,
-            true,
-            RULE_MS,
-        ),
-    ] {
+    let one = size.proxies.div_ceil(size.namespaces);
+    let kinds = [(false, ENDPOINT_MS), (true, RULE_MS)];
+    let reach = [
+        (1, one, "one namespace knows"),
+        (0, size.proxies, "all know"),
+    ];
+    for ((is_rule, most), (namespace, proxies, who)) in kinds
+        .into_iter()
+        .flat_map(|kind| reach.map(|reach| (kind, reach)))
+    {
+        let name = match is_rule {
+            false => format!("an endpoint of a service that {who}"),
+            true => format!("a VirtualService that {who}"),
+        };
         let before = cpu::time_of(control.id())?;
         let mut times = Vec::new();
         for change in 0..args.changes {
@@ -240,25 +270,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 .unwrap_or_else(PoisonError::into_inner) = edit.marker();
             watched.seen().clear();
             let begin = Instant::now();
-            write(args, &resources, namespace, &edit)?;
+            write(size, &resources, namespace, &edit)?;
             let everywhere = || watched.seen().len() >= proxies;
             wait(PATIENCE, "a change to be everywhere", everywhere)?;
-            times.extend(
-                watched
-                    .seen()
-                    .iter()
-                    .map(|at| (*at - begin).as_secs_f64() * 1e3),
-            );
+            let seen = watched.seen();
+            times.extend(seen.iter().map(|at| (*at - begin).as_secs_f64() * 1e3));
         }
         let used = cpu::time_of(control.id())? - before;
+        let used = used.as_secs_f64() * 1e3 / args.changes as f64;
         times.sort_unstable_by(f64::total_cmp);
         let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
         let resident = cpu::resident_kib(control.id())? as f64 / 1024.0;
         println!(
-            "| {name} | {proxies} | {:.0} | {:.0} | ≤ {most} | {:.0} | {resident:.0} |",
+            "| {} | {} | {name} | {proxies} | {:.0} | {:.0} | ≤ {most} | {used:.0} | {:.0} | {resident:.0} |",
+            size.services,
+            size.proxies,
             at(0.5),
             at(0.99),
-            used.as_secs_f64() * 1e3 / args.changes as f64,
+            used * 1e3 / proxies as f64,
         );
         if at(0.99) > most {
             missed.push(format!("{name}: {:.0} ms > {most}", at(0.99)));
@@ -269,9 +298,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             ));
         }
     }
+    watched.is_over.store(true, Ordering::Relaxed);
     let lost = watched.lost.load(Ordering::Relaxed);
     ensure!(lost == 0, "{lost} streams were lost");
-    ensure!(missed.is_empty(), "missed: {}", missed.join("; "));
+    // What is promised is promised of the default numbers.
+    if size.services <= 1_000 && size.proxies <= 2_000 {
+        ensure!(missed.is_empty(), "missed: {}", missed.join("; "));
+    }
     Ok(())
 }
 
@@ -282,140 +315,4 @@ fn wait(patience: Duration, what: &str, done: impl Fn() -> bool) -> anyhow::Resu
         std::thread::park_timeout(Duration::from_millis(2));
     }
     Ok(())
-}
-
-/// What is other than at first in a namespace's first service.
-#[derive(Debug, Default)]
-struct Edit {
-    /// The last part of the address of its first endpoint.
-    endpoint: Option<u8>,
-    /// Milliseconds of its route's timeout, and a header's value.
-    rule: Option<usize>,
-}
-
-impl Edit {
-    fn of(change: usize, is_rule: bool) -> Self {
-        match is_rule {
-            true => Self {
-                rule: Some(change),
-                ..Self::default()
-            },
-            false => Self {
-                endpoint: Some(100 + (change % 100) as u8),
-                ..Self::default()
-            },
-        }
-    }
-
-    /// What only the resource that it changes has.
-    fn marker(&self) -> Vec<u8> {
-        let text = match (self.endpoint, self.rule) {
-            (Some(last), _) => format!("10.255.255.{last}"),
-            (_, Some(rule)) => format!("rule-of-the-bench-{rule}."),
-            _ => String::new(),
-        };
-        text.into_bytes()
-    }
-}
-
-/// Writes a namespace's resources as editors do: beside, then in its place.
-fn write(args: &Args, directory: &Path, namespace: usize, edit: &Edit) -> anyhow::Result<()> {
-    let mut text = format!(
-        "apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {{name: default, namespace: ns-{namespace}}}
-spec: {{egress: [{{hosts: ['./*', 'ns-0/*']}}]}}
-"
-    );
-    let per_namespace = args.services.div_ceil(args.namespaces);
-    for service in 0..per_namespace {
-        let is_edited = service == 0;
-        let mut addresses = String::new();
-        for endpoint in 0..args.endpoints {
-            let address = match edit.endpoint {
-                Some(last) if is_edited && endpoint == 0 => format!("10.255.255.{last}"),
-                _ => format!("10.{namespace}.{service}.{endpoint}"),
-            };
-            write!(
-                addresses,
-                "{{address: {address}, labels: {{version: v1}}}}, "
-            )?;
-        }
-        let header = match edit.rule {
-            Some(rule) if is_edited => format!("rule-of-the-bench-{rule}."),
-            _ => "none".to_owned(),
-        };
-        write!(
-            text,
-            "---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: s-{service}, namespace: ns-{namespace}}}
-spec:
-  hosts: [s-{service}.ns-{namespace}.svc.cluster.local]
-  addresses: [240.{namespace}.{service}.1]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{{number: {PORT}, name: http, protocol: HTTP}}]
-  endpoints: [{addresses}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {{name: s-{service}, namespace: ns-{namespace}}}
-spec:
-  hosts: [s-{service}.ns-{namespace}.svc.cluster.local]
-  http:
-  - headers: {{request: {{set: {{x-bench: '{header}'}}}}}}
-    route: [{{destination: {{host: s-{service}.ns-{namespace}.svc.cluster.local}}}}]
-"
-        )?;
-    }
-    let (beside, place) = (
-        directory.join(format!(".ns-{namespace}.yaml.new")),
-        directory.join(format!("ns-{namespace}.yaml")),
-    );
-    fs::write(&beside, text)?;
-    fs::rename(&beside, &place).with_context(|| format!("cannot write {}", place.display()))
-}
-
-/// A replica of a service: the last of its endpoints.
-fn node(args: &Args, number: usize) -> Node {
-    let per_namespace = args.services.div_ceil(args.namespaces);
-    let namespace = number % args.namespaces;
-    let service = number / args.namespaces % per_namespace;
-    let replica = number / (args.namespaces * per_namespace);
-    let address = format!(
-        "10.{namespace}.{service}.{}",
-        args.endpoints.saturating_sub(replica + 1)
-    );
-    let text = |text: String| Value {
-        kind: Some(Kind::StringValue(text)),
-    };
-    let structure = |fields: &[(&str, Value)]| Struct {
-        fields: (fields.iter())
-            .map(|(key, value)| ((*key).to_owned(), value.clone()))
-            .collect(),
-    };
-    let app = format!("s-{service}");
-    let labels = structure(&[
-        ("app", text(app.clone())),
-        ("version", text("v1".to_owned())),
-    ]);
-    let labels = Value {
-        kind: Some(Kind::StructValue(labels)),
-    };
-    let metadata = structure(&[
-        ("NAMESPACE", text(format!("ns-{namespace}"))),
-        ("INTERCEPTION_MODE", text("REDIRECT".to_owned())),
-        ("WORKLOAD_NAME", text(app.clone())),
-        ("LABELS", labels),
-    ]);
-    Node {
-        id: format!(
-            "sidecar~{address}~{app}-{replica}.ns-{namespace}~ns-{namespace}.svc.cluster.local"
-        ),
-        cluster: format!("{app}.ns-{namespace}"),
-        metadata: Some(metadata),
-        ..Node::default()
-    }
 }

@@ -84,7 +84,7 @@ pub(crate) async fn acquire(
     cluster: &Rc<ClusterState>,
     endpoint: &Rc<EndpointState>,
     fresh: bool,
-) -> Result<UpstreamConnection, Failure> {
+) -> Result<Box<UpstreamConnection>, Failure> {
     if !fresh && let Some(connection) = endpoint.pop_idle() {
         return Ok(connection);
     }
@@ -99,7 +99,7 @@ pub(crate) async fn acquire_raw(
     exchange: &Exchange,
     cluster: &Rc<ClusterState>,
     endpoint: &Rc<EndpointState>,
-) -> Result<UpstreamConnection, Failure> {
+) -> Result<Box<UpstreamConnection>, Failure> {
     let behind = client.call().client.ends();
     let worker = client.call().worker.clone();
     let connect = async {
@@ -150,7 +150,7 @@ async fn wait_for(
     exchange: &Exchange,
     cluster: &Rc<ClusterState>,
     endpoint: &Rc<EndpointState>,
-) -> Result<UpstreamConnection, Failure> {
+) -> Result<Box<UpstreamConnection>, Failure> {
     let behind = client.call().client.ends();
     let worker = client.call().worker.clone();
     let connect = async {

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub(crate) use self::rare::{Rare, Said};
+pub(crate) use self::rare::{NOTHING, Rare, Said, Told};
 use crate::balance::{Ask, Criteria, Verdict};
 use crate::call::{Call, Protocol};
 use crate::clock::Micros;
@@ -81,6 +81,8 @@ pub(crate) struct Exchange {
     pub(crate) messages: [u32; 2],
     /// Requests that the workload sends meanwhile may be due to it.
     in_flight: Option<Place>,
+    /// What access logs tell, if they do.
+    pub(crate) told: Option<Box<Told>>,
     /// What most requests do not have; boxed, so that a connection does not hold the memory for it.
     pub(crate) rare: Option<Box<Rare>>,
 }
@@ -117,6 +119,7 @@ impl Exchange {
             grpc: None,
             messages: [0; 2],
             in_flight: None,
+            told: None,
             rare: None,
         }
     }
@@ -207,6 +210,10 @@ impl Exchange {
     #[cold]
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    pub(crate) fn told(&mut self) -> &mut Told {
+        self.told.get_or_insert_default()
     }
 
     /// Whether its attempt is measured, for its span.

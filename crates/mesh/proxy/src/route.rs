@@ -160,10 +160,11 @@ impl Router {
         let target = request.target.path.get(head);
         let path = memchr::memchr(b'?', target).map_or(target, |query| &target[..query]);
         let routes = &self.table.virtual_hosts.get(host)?.routes;
-        let is_for = |route: &Route| {
+        let is_for = |route: &Route, has_prefix: bool| {
             let is_there = match request.tunnel {
                 // It has no path.
                 Tunnel::Connect => route.path == PathMatch::Connect,
+                _ if has_prefix && matches!(route.path, PathMatch::Prefix(_)) => true,
                 _ => route.path.matches(path),
             };
             is_there
@@ -175,9 +176,9 @@ impl Router {
         };
         let route = match &self.indices[host] {
             Some(index) if request.tunnel != Tunnel::Connect => {
-                index.first(path, |at| is_for(&routes[at]))
+                index.first(path, |at, has_prefix| is_for(&routes[at], has_prefix))
             }
-            _ => routes.iter().position(|route| is_for(route)),
+            _ => routes.iter().position(|route| is_for(route, false)),
         }?;
         Some(RouteAt {
             host: host as u32,

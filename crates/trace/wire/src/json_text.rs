@@ -123,14 +123,14 @@ const fn word_needs_escape(bytes: [u8; 8]) -> u64 {
         & (ONES * 0x80)
 }
 
-/// How many bytes of `bytes` are such that they must be escaped in a JSON string.
+/// How many bytes of `bytes` must be escaped in a JSON string, or are not ASCII.
 ///
 /// Counts in bytes, of which a vector register holds many; each run is too short to overflow one.
 #[inline]
-pub(crate) fn count_escapes(bytes: &[u8]) -> usize {
+pub(crate) fn count_unusual(bytes: &[u8]) -> usize {
     let of_run = |run: &[u8]| {
         run.iter()
-            .fold(0_u8, |count, &byte| count + u8::from(must_escape(byte)))
+            .fold(0_u8, |count, &byte| count + u8::from(is_unusual(byte)))
     };
     bytes.chunks(240).map(|run| usize::from(of_run(run))).sum()
 }
@@ -139,6 +139,12 @@ pub(crate) fn count_escapes(bytes: &[u8]) -> usize {
 #[inline]
 const fn must_escape(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+}
+
+/// The same of what must be escaped, or is no ASCII.
+#[inline]
+const fn is_unusual(byte: u8) -> bool {
+    (byte.wrapping_sub(b' ') >= 0x80 - b' ') | (byte == b'"') | (byte == b'\\')
 }
 
 /// The rare case: copies the runs between the bytes that must be escaped.
@@ -196,11 +202,11 @@ mod tests {
     #[test]
     fn what_must_be_escaped_is_counted() {
         for length in (0..70).chain([255 * 16, 255 * 16 + 1, 600 * 16 + 5]) {
-            assert_eq!(count_escapes(&vec![b'"'; length]), length);
-            assert_eq!(count_escapes(&vec![b' '; length]), 0);
+            assert_eq!(count_unusual(&vec![b'"'; length]), length);
+            assert_eq!(count_unusual(&vec![b' '; length]), 0);
         }
         let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(count_escapes(&all), 0x20 + 2);
+        assert_eq!(count_unusual(&all), 0x20 + 2 + 0x80);
     }
 
     #[test]

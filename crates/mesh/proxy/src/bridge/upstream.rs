@@ -30,7 +30,7 @@ use crate::upstream::{Lease, UpstreamConnection};
 /// Whoever answers the request.
 pub(super) enum Upstream {
     Http1 {
-        connection: UpstreamConnection,
+        connection: Box<UpstreamConnection>,
         /// The request, as it goes.
         out: Output,
         /// The body of the request goes in chunks.
@@ -69,7 +69,7 @@ impl From<Failure> for NoResponse {
 
 impl Upstream {
     /// Sends the head of a request, whose text is in the output, over HTTP/1.1.
-    pub(super) fn http1(mut connection: UpstreamConnection, call: &Call, out: Output) -> Self {
+    pub(super) fn http1(mut connection: Box<UpstreamConnection>, call: &Call, out: Output) -> Self {
         if !connection.buffer.has_block() {
             connection.buffer = crate::buffer::Buffer::on(call.worker.blocks.lend());
         }
@@ -83,7 +83,7 @@ impl Upstream {
     }
 
     /// Sends the bytes of a tunnel, and nothing else.
-    pub(super) fn raw(mut connection: UpstreamConnection, call: &Call, out: Output) -> Self {
+    pub(super) fn raw(mut connection: Box<UpstreamConnection>, call: &Call, out: Output) -> Self {
         connection.buffer = crate::buffer::Buffer::on(call.worker.blocks.lend());
         Self::Http1 {
             connection,

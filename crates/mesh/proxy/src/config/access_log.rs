@@ -159,7 +159,7 @@ fn node(value: Value, omits: bool, at: &At<'_>) -> Result<Node, Refused> {
         None | Some(Kind::NullValue(_)) => Node::Fixed("null".to_owned()),
         Some(Kind::NumberValue(number)) => Node::Fixed(number.to_string()),
         Some(Kind::BoolValue(value)) => Node::Fixed(value.to_string()),
-        Some(Kind::StringValue(text)) => Node::Template(template(&text, omits, at)?),
+        Some(Kind::StringValue(text)) => Node::from(template(&text, omits, at)?),
         Some(Kind::StructValue(given)) => Node::Object(object(given, omits, at)?),
         Some(Kind::ListValue(list)) => {
             let values = list.values.into_iter().enumerate();

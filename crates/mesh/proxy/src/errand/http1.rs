@@ -39,7 +39,7 @@ pub(super) async fn exchange(
 async fn connect(
     cluster: &ClusterState,
     endpoint: &Rc<EndpointState>,
-) -> Result<UpstreamConnection, Trouble> {
+) -> Result<Box<UpstreamConnection>, Trouble> {
     match cluster.checkout(endpoint, false) {
         Pooled::Idle(connection) => Ok(connection),
         Pooled::Open(slot) => {

@@ -36,8 +36,6 @@ pub(crate) struct Rare {
     pub(crate) is_terminated: bool,
     /// Envoy's word for how it ended, if that is not to be seen from the rest.
     pub(crate) details: Option<Cow<'static, str>>,
-    /// What access logs tell, if they do.
-    pub(crate) told: Told,
     /// What filters have found out.
     pub(crate) metadata: Metadata,
     /// What an authorizer has said.
@@ -105,3 +103,12 @@ pub(crate) struct Told {
     pub(crate) request_complete: Option<Micros>,
     pub(crate) response_begun: Option<Micros>,
 }
+
+/// That of an exchange of which nothing was kept.
+pub(crate) static NOTHING: Told = Told {
+    response: Vec::new(),
+    trailers: Vec::new(),
+    upstream_local: None,
+    request_complete: None,
+    response_begun: None,
+};

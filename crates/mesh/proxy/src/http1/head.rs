@@ -110,6 +110,19 @@ pub(crate) struct Fields {
     list: Vec<Field>,
     /// Index + 1 of the first field of each known name.
     first: [u16; Name::COUNT],
+    /// The known names of which there are several fields, a bit for each.
+    repeated: u64,
+    /// The other names, a bit for each, which a few of them share: most that are asked for are not there.
+    others: u64,
+}
+
+const _: () = assert!(Name::COUNT <= 64);
+
+/// The bit of a name, which its length and its last letter choose; case does not matter.
+#[inline]
+fn bit_of(name: &[u8]) -> u64 {
+    let last = name.last().map_or(0, |last| last | 0x20);
+    1 << ((name.len() + 5 * usize::from(last)) % 64)
 }
 
 impl Default for Fields {
@@ -117,6 +130,8 @@ impl Default for Fields {
         Self {
             list: Vec::with_capacity(16),
             first: [0; Name::COUNT],
+            repeated: 0,
+            others: 0,
         }
     }
 }
@@ -130,6 +145,7 @@ impl Fields {
     ) -> Result<(), Refused> {
         self.list.clear();
         self.first = [0; Name::COUNT];
+        (self.repeated, self.others) = (0, 0);
         for header in parsed {
             let name = Slice::of(head, header.name.as_bytes());
             // The line before this one: httparse itself is content with LF alone.
@@ -139,8 +155,10 @@ impl Fields {
             let id = Name::of(header.name.as_bytes());
             let value = Slice::of(head, header.value);
             self.list.push(Field { id, name, value });
-            if id != Name::Other && self.first[id as usize] == 0 {
-                self.first[id as usize] = self.list.len() as u16;
+            match self.first.get_mut(id as usize) {
+                None => self.others |= bit_of(header.name.as_bytes()),
+                Some(first @ 0) => *first = self.list.len() as u16,
+                Some(_) => self.repeated |= 1 << (id as u8),
             }
         }
         if head.ends_with(b"\r\n\r\n") {
@@ -184,19 +202,47 @@ impl Fields {
         head: &'a [u8],
         several: &'static str,
     ) -> Result<Option<&'a [u8]>, Refused> {
-        let Some(field) = self.first(name) else {
-            return Ok(None);
-        };
-        let at = usize::from(self.first[name as usize]);
-        if self.list[at..].iter().any(|other| other.id == name) {
-            return Err(Refused::bad(several));
+        match self.repeated >> (name as u8) & 1 {
+            0 => Ok(self.value(name, head)),
+            _ => Err(Refused::bad(several)),
         }
-        Ok(Some(field.value.get(head)))
+    }
+
+    /// The value of the field of this known name, if there is just one.
+    #[inline]
+    pub(crate) fn only<'a>(&self, name: Name, head: &'a [u8]) -> Option<&'a [u8]> {
+        let at = usize::from(*self.first.get(name as usize)?).checked_sub(1)?;
+        let field = self.list.get(at)?;
+        (self.repeated >> (name as u8) & 1 == 0).then(|| field.value.get(head))
+    }
+
+    /// Whether there may be fields of this name; `name` is in lower case.
+    #[inline]
+    pub(crate) fn may_have(&self, id: Name, name: &str) -> bool {
+        match self.first.get(id as usize) {
+            Some(first) => *first != 0,
+            None => self.others & bit_of(name.as_bytes()) != 0,
+        }
+    }
+
+    /// The fields among which are all of this name.
+    #[inline]
+    fn candidates(&self, id: Name, name: &str) -> &[Field] {
+        if !self.may_have(id, name) {
+            return &[];
+        }
+        let Some(first) = self.first.get(id as usize) else {
+            return &self.list;
+        };
+        let from = self.list.get(usize::from(*first) - 1..);
+        let is_repeated = self.repeated >> (id as u8) & 1 != 0;
+        let from = from.unwrap_or_default();
+        if is_repeated { from } else { &from[..1] }
     }
 
     /// The values of all fields of this name.
     pub(crate) fn all<'a>(&'a self, name: Name, head: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.list
+        self.candidates(name, name.as_str())
             .iter()
             .filter(move |field| field.id == name)
             .map(move |field| field.value.get(head))
@@ -224,10 +270,7 @@ impl Fields {
             field.id == id
                 && (id != Name::Other || field.name.length as usize == name.len() && is_named())
         };
-        // A name that is known and not there needs no search.
-        let none = id != Name::Other && !self.has(id);
-        let fields = if none { &[][..] } else { &self.list[..] };
-        let fields = fields.iter().filter(is);
+        let fields = self.candidates(id, name).iter().filter(is);
         fields.map(move |field| field.value.get(head))
     }
 }

@@ -94,6 +94,9 @@ fn has_header(header: &HeaderMatch, request: &RequestHead, head: &[u8], scheme: 
     let RequestField::Line(id) = header.name.of_request else {
         return matches_header(header, request, head, scheme);
     };
+    if !request.fields.may_have(id, &header.name) {
+        return header.matches(None);
+    }
     let mut values = request.fields.all_named(id, &header.name, head);
     let Some(first) = values.next() else {
         return header.matches(None);

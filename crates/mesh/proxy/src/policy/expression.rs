@@ -1,5 +1,8 @@
 //! Conditions made of conditions, as one flat program.
 
+use std::num::NonZeroU64;
+use std::ops::Range;
+
 use crate::policy::{Asked, Condition};
 
 /// A condition made of others, as it is being built. Each node stands before its parts, and knows where they end.
@@ -81,6 +84,7 @@ impl Expression {
             Kind::Test(condition) => {
                 tests.extend(condition.take().map(|condition| Test {
                     condition,
+                    shared: None,
                     holds,
                     does_not,
                 }));
@@ -125,40 +129,152 @@ pub(crate) struct Program {
 #[derive(Debug)]
 struct Test {
     condition: Condition,
+    /// Its bit in [`Known`], if others ask the same.
+    shared: Option<NonZeroU64>,
     /// The place of what follows if it holds,
     holds: usize,
     /// and if it does not.
     does_not: usize,
 }
 
-impl Program {
-    /// The simple conditions that it is made of.
+/// Programs of which the first that holds is looked for, as one: what one of them does not hold for goes on with
+/// the next.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    tests: Vec<Test>,
+    /// Where the first begins.
+    begin: usize,
+    /// The tests of each.
+    ranges: Vec<Range<usize>>,
+    /// The place at which each begins.
+    begins: Vec<usize>,
+}
+
+/// None of them has held.
+const NONE: usize = usize::MAX - 2;
+
+/// The place that says that this one has held.
+const fn held(program: usize) -> usize {
+    NONE - 1 - program
+}
+
+/// More conditions are not compared, so that reading a great many policies takes no more time for it.
+const MOST_COMPARED: usize = 256;
+
+impl FromIterator<Program> for Programs {
+    fn from_iter<T: IntoIterator<Item = Program>>(programs: T) -> Self {
+        let mut all = Self::default();
+        for program in programs {
+            let (offset, at) = (all.tests.len(), all.begins.len());
+            // Where it does not hold is put right below, when it is known where the next one begins.
+            let moved = |place: usize| match place {
+                HOLDS => held(at),
+                DOES_NOT => DOES_NOT,
+                place => offset + place,
+            };
+            all.begins.push(moved(program.begin));
+            all.tests.extend(program.tests.into_iter().map(|test| Test {
+                holds: moved(test.holds),
+                does_not: moved(test.does_not),
+                ..test
+            }));
+            all.ranges.push(offset..all.tests.len());
+        }
+        let mut next = NONE;
+        for (range, begin) in all.ranges.iter().zip(&mut all.begins).rev() {
+            let goes_on = |place: &mut usize| {
+                if *place == DOES_NOT {
+                    *place = next;
+                }
+            };
+            for test in &mut all.tests[range.clone()] {
+                goes_on(&mut test.holds);
+                goes_on(&mut test.does_not);
+            }
+            goes_on(begin);
+            next = *begin;
+        }
+        all.begin = next;
+        share(&mut all.tests);
+        all
+    }
+}
+
+/// Finds what several tests ask, so that it is asked once.
+fn share(tests: &mut [Test]) {
+    let most = tests.len().min(MOST_COMPARED);
+    let tests = &mut tests[..most];
+    let mut next = NonZeroU64::new(1);
+    for at in 0..tests.len() {
+        let (before, from) = tests.split_at_mut(at);
+        let Some((test, after)) = from.split_first_mut() else {
+            continue;
+        };
+        let is_same = |other: &Test| other.condition == test.condition;
+        if before.iter().any(is_same) || !after.iter().any(is_same) {
+            continue;
+        }
+        for same in after.iter_mut().filter(|after| is_same(after)) {
+            same.shared = next;
+        }
+        test.shared = next;
+        next = next.and_then(|bit| NonZeroU64::new(bit.get() << 1));
+    }
+}
+
+/// What was found out about conditions that several tests ask: a bit for each.
+#[derive(Debug, Default)]
+struct Known {
+    asked: u64,
+    held: u64,
+}
+
+impl Test {
+    #[inline(always)]
+    fn holds(&self, asked: &Asked<'_>, known: &mut Known) -> bool {
+        let Some(bit) = self.shared.map(NonZeroU64::get) else {
+            return self.condition.holds(asked);
+        };
+        if known.asked & bit == 0 {
+            known.asked |= bit;
+            if self.condition.holds(asked) {
+                known.held |= bit;
+            }
+        }
+        known.held & bit != 0
+    }
+}
+
+impl Programs {
+    /// The simple conditions that they are made of.
     pub(crate) fn tests(&self) -> impl Iterator<Item = &Condition> {
         self.tests.iter().map(|test| &test.condition)
     }
 
-    /// Whether it holds.
-    pub(crate) fn holds(&self, asked: &Asked<'_>) -> bool {
+    /// Which is the first that holds.
+    pub(crate) fn first(&self, asked: &Asked<'_>) -> Option<usize> {
+        let mut known = Known::default();
         let mut at = self.begin;
         while let Some(test) = self.tests.get(at) {
-            at = match test.condition.holds(asked) {
+            at = match test.holds(asked, &mut known) {
                 true => test.holds,
                 false => test.does_not,
             };
         }
-        at == HOLDS
+        (NONE - 1).checked_sub(at)
     }
 
-    /// The same where nobody has looked at the tokens of the request; none if what they say decides.
-    pub(crate) fn holds_untold(&self, asked: &Asked<'_>) -> Option<bool> {
+    /// Whether one of them holds where nobody has looked at the tokens of the request; none if what they say decides.
+    pub(crate) fn holds_untold(&self, program: usize, asked: &Asked<'_>) -> Option<bool> {
+        let range = self.ranges.get(program)?.clone();
         // What follows a test stands before it.
-        let mut said: Vec<Option<bool>> = Vec::with_capacity(self.tests.len());
+        let mut said: Vec<Option<bool>> = Vec::with_capacity(range.len());
         let at = |said: &[Option<bool>], place: usize| match place {
-            HOLDS => Some(true),
-            DOES_NOT => Some(false),
-            place => said[place],
+            place if place == held(program) => Some(true),
+            place if range.contains(&place) => said[place - range.start],
+            _ => Some(false),
         };
-        for test in &self.tests {
+        for test in &self.tests[range.clone()] {
             let (holds, does_not) = (at(&said, test.holds), at(&said, test.does_not));
             said.push(match test.condition.is_about_tokens() {
                 true => holds.filter(|_| holds == does_not),
@@ -166,7 +282,7 @@ impl Program {
                 false => does_not,
             });
         }
-        at(&said, self.begin)
+        at(&said, *self.begins.get(program)?)
     }
 }
 
@@ -249,10 +365,39 @@ mod tests {
         ] {
             let mut expression = Expression::default();
             parse(&mut text.chars(), &mut expression);
-            let program = expression.compile();
+            let programs = Programs::from_iter([expression.compile()]);
             let asked = Asked::of(&subject);
-            assert_eq!(program.holds(&asked), expected, "{text}");
-            assert_eq!(program.holds_untold(&asked), Some(expected), "{text}");
+            assert_eq!(programs.first(&asked), expected.then_some(0), "{text}");
+            let said = programs.holds_untold(0, &asked);
+            assert_eq!(said, Some(expected), "{text}");
+        }
+        for (texts, expected) in [
+            (&[][..], None),
+            (&["", "0", "1", "1"], Some(2)),
+            (&["&10)", "", "!1)"], None),
+            (&["0", "&1|01))", ""], Some(1)),
+            (&["!!0))", "&?1)", "1"], Some(2)),
+            (&["|00&01))", "&11!1)1)", "|&10)&11))", "1"], Some(2)),
+        ] {
+            let programs: Programs = texts
+                .iter()
+                .map(|text| {
+                    let mut expression = Expression::default();
+                    parse(&mut text.chars(), &mut expression);
+                    expression.compile()
+                })
+                .collect();
+            let asked = Asked::of(&subject);
+            assert_eq!(programs.first(&asked), expected, "{texts:?}");
+            // What each is by itself does not depend on the others.
+            for (at, text) in texts.iter().enumerate() {
+                let mut expression = Expression::default();
+                parse(&mut text.chars(), &mut expression);
+                let alone = Programs::from_iter([expression.compile()]);
+                let said =
+                    [(&programs, at), (&alone, 0)].map(|(of, at)| of.holds_untold(at, &asked));
+                assert_eq!(said[0], said[1], "{text}");
+            }
         }
         for (text, expected) in [
             ("?", None),
@@ -267,8 +412,8 @@ mod tests {
         ] {
             let mut expression = Expression::default();
             parse(&mut text.chars(), &mut expression);
-            let program = expression.compile();
-            let said = program.holds_untold(&Asked::of(&subject));
+            let programs = Programs::from_iter([expression.compile()]);
+            let said = programs.holds_untold(0, &Asked::of(&subject));
             assert_eq!(said, expected, "{text}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::{Asked, Condition, Program, Subject};
+use crate::policy::{Asked, Condition, Program, Programs, Subject};
 use crate::stats::{EnforcedStats, Registry, ShadowStats};
 
 /// Envoy's RBAC filter.
@@ -44,16 +44,10 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) action: Action,
-    /// In the order of their names: the first that matches decides.
-    pub(crate) policies: Vec<Policy>,
-}
-
-/// Who may do what.
-#[derive(Debug)]
-pub(crate) struct Policy {
-    pub(crate) name: String,
-    /// One of its permissions and one of its principals must hold.
-    pub(crate) condition: Program,
+    /// The names of policies, in their order: the first that matches decides.
+    names: Vec<String>,
+    /// For each policy: one of its permissions and one of its principals must hold.
+    conditions: Programs,
 }
 
 /// What came of it.
@@ -71,11 +65,20 @@ pub(crate) const NO_POLICY: &str = "none";
 pub(crate) const MOST_POLICIES: u16 = u16::MAX;
 
 impl Rules {
+    /// These policies, in the order of their names.
+    pub(crate) fn new(action: Action, policies: Vec<(String, Program)>) -> Self {
+        let (names, conditions): (_, Vec<_>) = policies.into_iter().unzip();
+        Self {
+            action,
+            names,
+            conditions: conditions.into_iter().collect(),
+        }
+    }
+
     /// Whether a request or a connection is allowed.
     pub(crate) fn decide(&self, subject: &Subject<'_>) -> Decision {
         let asked = Asked::of(subject);
-        let mut policies = self.policies.iter();
-        let policy = policies.position(|policy| policy.condition.holds(&asked));
+        let policy = self.conditions.first(&asked);
         Decision {
             allowed: match self.action {
                 Action::Allow => policy.is_some(),
@@ -92,11 +95,11 @@ impl Rules {
     pub(crate) fn decide_untold(&self, subject: &Subject<'_>) -> Result<Decision, &str> {
         let asked = Asked::of(subject);
         let mut undecided = None;
-        for policy in &self.policies {
-            match policy.condition.holds_untold(&asked) {
+        for (at, name) in self.names.iter().enumerate() {
+            match self.conditions.holds_untold(at, &asked) {
                 // What it says is said whatever the token says, so that there is nothing to find out.
                 Some(true) => return Ok(self.decide(subject)),
-                None => undecided = undecided.or(Some(policy.name.as_str())),
+                None => undecided = undecided.or(Some(name.as_str())),
                 Some(false) => {}
             }
         }
@@ -108,20 +111,16 @@ impl Rules {
 
     /// Whether a policy asks for a header.
     pub(crate) fn asks_for_headers(&self) -> bool {
-        let mut conditions = self
-            .policies
-            .iter()
-            .flat_map(|policy| policy.condition.tests());
         let is_of_header = |condition: &Condition| {
             matches!(condition, Condition::Header(_) | Condition::Method(..))
         };
-        conditions.any(is_of_header)
+        self.conditions.tests().any(is_of_header)
     }
 
     /// The name of a decision's policy, `none` if none matched.
     pub(crate) fn name(&self, decision: Decision) -> &str {
-        let policy = self.policies.get(usize::from(decision.policy));
-        policy.map_or(NO_POLICY, |policy| &policy.name)
+        let name = self.names.get(usize::from(decision.policy));
+        name.map_or(NO_POLICY, String::as_str)
     }
 }
 
@@ -146,10 +145,9 @@ impl RbacCounts {
         let (enforced, shadow) = (under(&named.stat_prefix), under(&named.shadow_stat_prefix));
         let counted = |rules: &Option<Rules>, under: &str| {
             let rules = rules.as_ref().filter(|_| rbac.counts_policies);
-            let policies = rules.map(|rules| rules.policies.iter());
-            let names = policies.into_iter().flatten();
+            let names = rules.into_iter().flat_map(|rules| &rules.names);
             names
-                .map(|policy| format!("{under}.policy.{}", policy.name))
+                .map(|name| format!("{under}.policy.{name}"))
                 .collect::<Vec<_>>()
         };
         let by_policy = counted(&rbac.rules, &enforced).into_iter();

@@ -57,7 +57,13 @@ pub(crate) fn matches_header(
         RequestField::Authority => request.target.authority.get(head),
         RequestField::Path => request.target.path.get(head),
         RequestField::Scheme => scheme.as_bytes(),
+        RequestField::Line(id) if !request.fields.may_have(id, &condition.name) => {
+            return condition.matches(None);
+        }
         RequestField::Line(id) => {
+            if let Some(value) = request.fields.only(id, head) {
+                return condition.matches(Some(value));
+            }
             let values = request.fields.all_named(id, &condition.name, head);
             return condition.matches(joined(values).as_deref());
         }

@@ -61,18 +61,19 @@ impl Index {
         Some(Self { texts, others })
     }
 
-    /// The first route that `is_for` says is for the path; it is asked about those only that may be.
-    pub(super) fn first(&self, path: &[u8], is_for: impl Fn(usize) -> bool) -> Option<usize> {
+    /// The first route that `is_for` says is for the path; it is asked about those only that may be, and told whether
+    /// the path begins with the text of the route's condition.
+    pub(super) fn first(&self, path: &[u8], is_for: impl Fn(usize, bool) -> bool) -> Option<usize> {
         let mut first = None;
         // Whatever the path begins with is this text, or one of its parents.
         let before = self.texts.partition_point(|text| *text.text <= *path);
         let mut next = longest(&self.texts, before.checked_sub(1), path);
         while let Some(at) = next {
             let text = &self.texts[at];
-            first = earlier(&text.routes, first, &is_for);
+            first = earlier(&text.routes, first, |at| is_for(at, true));
             next = text.parent;
         }
-        earlier(&self.others, first, &is_for)
+        earlier(&self.others, first, |at| is_for(at, false))
     }
 }
 

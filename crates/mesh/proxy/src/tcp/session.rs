@@ -209,12 +209,12 @@ impl Session {
             secured: self.client.secured().map(Rc::as_ref),
             cluster: cluster.map(|cluster| &*cluster.cluster),
             flags,
-            ..Entry::of_connection(&self.worker.clock, (self.peer, to), now, now)
+            ..Entry::of_connection(&self.worker.clock, (&self.peer, to.as_ref()), now, now)
         };
         Some(metrics.of_connection(&Observation {
             direction: *direction,
             peer: None,
-            service: Service::of(cluster, ""),
+            service: Service::of(cluster, b""),
             peer_principal: secured.and_then(|secured| secured.peer_id()),
             own_principal: secured.and_then(|secured| secured.own_id()),
             status: 0,
@@ -252,11 +252,11 @@ impl Session {
     fn tell(&self, cluster: Option<&ClusterState>, carried: Carried) {
         let clock = &self.worker.clock;
         let local = self.client.local_address();
-        let ends = (self.peer, self.original.or(local));
+        let ends = (&self.peer, self.original.as_ref().or(local.as_ref()));
         let secured = self.client.secured().map(Rc::as_ref);
         let upstream = self.told.as_ref().and_then(|told| told.upstream.as_ref());
         let entry = Entry {
-            direct_local: local,
+            direct_local: local.as_ref(),
             secured,
             server_name: match secured {
                 Some(secured) => secured.server_name.as_deref(),
@@ -267,8 +267,9 @@ impl Session {
             sent: carried.to_client,
             cluster: cluster.map(|cluster| &*cluster.cluster),
             upstream: upstream.map(|upstream| Upstream {
-                address: upstream.address,
-                local: upstream.local,
+                address: &upstream.address,
+                text: None,
+                local: upstream.local.as_ref(),
                 secured: upstream.secured.as_deref(),
                 is_connected: upstream.local.is_some(),
                 protocol: None,

@@ -8,7 +8,7 @@ use super::istio::{self, Custom, LabelValue, Metrics, Observation, RulesView, Se
 use super::log::{Entry, LogView, Request, Upstream};
 use crate::call::{Call, Client, Protocol};
 use crate::clock::Micros;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, NOTHING};
 use crate::flags::{Flag, Flags};
 use crate::http1::framing::Framing;
 use crate::http1::name::Name;
@@ -122,7 +122,7 @@ impl Telemetry {
         local: impl FnOnce() -> Option<SocketAddr>,
     ) {
         if self.keeps.upstream_local {
-            exchange.rare().told.upstream_local = local();
+            exchange.told().upstream_local = local();
         }
     }
 
@@ -130,7 +130,7 @@ impl Telemetry {
     #[cold]
     pub(crate) fn keep_request(&self, exchange: &mut Exchange, now: Micros) {
         if self.keeps.course {
-            exchange.rare().told.request_complete = Some(now);
+            exchange.told().request_complete = Some(now);
         }
     }
 
@@ -142,10 +142,10 @@ impl Telemetry {
                 .attempt
                 .as_ref()
                 .is_some_and(|attempt| attempt.status != 0);
-            exchange.rare().told.response_begun = by_endpoint.then_some(now);
+            exchange.told().response_begun = by_endpoint.then_some(now);
         }
         if self.keeps.response {
-            exchange.rare().told.response = head.to_vec();
+            exchange.told().response = head.to_vec();
         }
     }
 
@@ -153,7 +153,7 @@ impl Telemetry {
     #[cold]
     pub(crate) fn keep_trailers(&self, exchange: &mut Exchange, trailers: &[u8]) {
         if self.keeps.response && !trailers.is_empty() {
-            exchange.rare().told.trailers = trailers.to_vec();
+            exchange.told().trailers = trailers.to_vec();
         }
     }
 }
@@ -254,12 +254,11 @@ impl Call {
             _ => u64::from(self.response_head_bytes),
         };
         let response_bytes = answer_head + exchange.response_bytes;
-        let host = std::str::from_utf8(host);
         let cluster = exchange.cluster.as_deref();
         metrics.observe(&Observation {
             direction,
             peer,
-            service: Service::of(cluster, host.unwrap_or_default()),
+            service: Service::of(cluster, host),
             peer_principal: secured.and_then(Secured::peer_id),
             own_principal: secured.and_then(Secured::own_id),
             status: exchange.status,
@@ -313,13 +312,13 @@ impl Call {
         end: Micros,
     ) -> Entry<'a> {
         let text = self.buffer.head();
-        let told = exchange.rare.as_ref().map(|rare| &rare.told);
+        let told = exchange.told.as_deref().unwrap_or(&NOTHING);
         let route = self.view.router.as_ref().zip(exchange.route);
         let route = route.map(|(router, at)| router.route(at));
         let attempt = exchange.attempt.as_ref();
         let cluster = exchange.cluster.as_deref();
         let bodiless = self.request.framing == Framing::None;
-        let response_begun = told.and_then(|told| told.response_begun);
+        let response_begun = told.response_begun;
         let failed = exchange
             .rare
             .as_ref()
@@ -334,23 +333,24 @@ impl Call {
                 is_edge: self.view.manager.use_remote_address,
             }),
             protocol: Some(self.protocol_text()),
-            response: told.map_or(b"", |told| &told.response),
-            trailers: told.map_or(b"", |told| &told.trailers),
+            response: &told.response,
+            trailers: &told.trailers,
             status: exchange.status,
             flags: exchange.flags,
             details: Some(details(exchange)),
+            has_plain_details: !failed,
             received: exchange.request_bytes,
             sent: exchange.response_bytes,
-            request_complete: told
-                .and_then(|told| told.request_complete)
-                .or(bodiless.then_some(exchange.begin)),
+            request_complete: told.request_complete.or(bodiless.then_some(exchange.begin)),
             response_begun,
             response_sent: (!is_cut).then_some(end),
             attempts: cluster.map_or(0, |_| exchange.tries.into()),
             cluster: cluster.map(|cluster| &*cluster.cluster),
+            has_plain_cluster: cluster.is_some_and(|cluster| cluster.has_plain_names),
             upstream: attempt.map(|attempt| Upstream {
-                address: attempt.address.address,
-                local: told.and_then(|told| told.upstream_local),
+                address: &attempt.address.address,
+                text: Some(&attempt.address.text),
+                local: told.upstream_local.as_ref(),
                 secured: attempt.secured(),
                 is_connected: attempt.connected,
                 protocol: attempt.connected.then_some(match attempt.is_http2 {
@@ -442,7 +442,7 @@ pub(crate) fn tell_no_chain(
         flags,
         details: Some("filter_chain_not_found"),
         server_name,
-        ..Entry::of_connection(&worker.clock, (peer, Some(local)), now, now)
+        ..Entry::of_connection(&worker.clock, (&peer, Some(&local)), now, now)
     };
     logs.write(&entry, || worker.random());
 }
@@ -450,12 +450,15 @@ pub(crate) fn tell_no_chain(
 fn bare_entry<'a>(worker: &'a Worker, client: &'a Client, begin: Micros, end: Micros) -> Entry<'a> {
     let secured = client.secured.as_deref();
     Entry {
-        direct_local: client.local,
+        direct_local: client.local.as_ref(),
         secured,
         server_name: secured.and_then(|secured| secured.server_name.as_deref()),
         ..Entry::of_connection(
             &worker.clock,
-            (client.peer, client.original.or(client.local)),
+            (
+                &client.peer,
+                client.original.as_ref().or(client.local.as_ref()),
+            ),
             begin,
             end,
         )

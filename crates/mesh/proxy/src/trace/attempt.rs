@@ -4,6 +4,8 @@ use std::rc::Rc;
 
 use periplus_model::propagation::SpanContext;
 
+use periplus_wire::tag;
+
 use crate::clock::Micros;
 use crate::flags::{Flag, Flags};
 use crate::retry::Retried;
@@ -110,7 +112,7 @@ impl Attempt {
                 push_peers(tags, secured.own_id(), secured.peer_id());
             }
             Some(TlsOutcome::Failed(reason)) => {
-                tags.push("upstream_transport_failure_reason", reason);
+                tags.push(tag!("upstream_transport_failure_reason", reason));
             }
             _ => {}
         }
@@ -132,9 +134,9 @@ pub(super) fn push_peers<'t>(
     server: Option<&'t str>,
 ) {
     if let Some(client) = client {
-        tags.push("source_principal", client);
+        tags.push(tag!("source_principal", client));
     }
     if let Some(server) = server {
-        tags.push("destination_principal", server);
+        tags.push(tag!("destination_principal", server));
     }
 }

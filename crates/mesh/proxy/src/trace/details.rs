@@ -6,7 +6,8 @@ use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
 
-use periplus_wire::export::FixedTags;
+use periplus_wire::export::{FixedTags, Tag};
+use periplus_wire::tag;
 use smallvec::SmallVec;
 
 use crate::clock::Micros;
@@ -139,21 +140,21 @@ impl Details<'_> {
         let mut numbers = Numbers::default();
         memory.words = finished.flags.words();
         if let Some(words) = &memory.words {
-            tags.push("periplus.response_flags", words);
+            tags.push(tag!("periplus.response_flags", words));
         }
         fixed.push(self.route);
         if let Some(subset) = self.subset {
-            tags.push("periplus.upstream.subset", subset);
+            tags.push(tag!("periplus.upstream.subset", subset));
         }
         if finished.attempt.is_some() && self.tries > 1 {
             numbers.push("periplus.attempts", self.tries);
         }
         if !self.before.is_empty() {
-            tags.push("periplus.attempts.before", self.before);
+            tags.push(tag!("periplus.attempts.before", self.before));
         }
         if let Some((count, causes)) = self.causes {
             numbers.push("periplus.inbound.in_flight", *count as u64);
-            tags.push("periplus.inbound.candidates", causes);
+            tags.push(tag!("periplus.inbound.candidates", causes));
         }
         match (finished.attempt, cluster) {
             (Some(attempt), Some(cluster)) if !spawns => {
@@ -183,7 +184,7 @@ impl Details<'_> {
     ) -> Fixed<'t> {
         memory.words = attempt.flags.words();
         if let Some(words) = &memory.words {
-            tags.push("periplus.response_flags", words);
+            tags.push(tag!("periplus.response_flags", words));
         }
         fixed.push(self.endpoint.as_deref());
         let mut numbers = Numbers::default();
@@ -268,7 +269,7 @@ impl Numbers {
 
     fn write<'t>(&self, texts: &'t mut [itoa::Buffer], tags: &mut Tags<'t>) {
         for ((name, value), buffer) in self.0.iter().zip(texts) {
-            tags.push(name, digits(buffer, *value));
+            tags.push(Tag::new(name, digits(buffer, *value)));
         }
     }
 }

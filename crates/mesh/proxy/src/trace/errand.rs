@@ -2,7 +2,8 @@
 
 use periplus_model::SpanKind;
 use periplus_model::propagation::SpanContext;
-use periplus_wire::export::SpanRef;
+use periplus_wire::export::{SpanRef, Tag};
+use periplus_wire::tag;
 
 use crate::call::Call;
 use crate::clock::Micros;
@@ -66,20 +67,20 @@ impl Call {
         } = *child;
         let mut code = Default::default();
         let mut tags = Tags::new();
-        tags.push("upstream_cluster", cluster);
-        tags.push("upstream_cluster.name", cluster);
+        tags.push(tag!("upstream_cluster", cluster));
+        tags.push(tag!("upstream_cluster.name", cluster));
         if let Some(endpoint) = &answer.endpoint {
-            tags.push("upstream_address", &endpoint.text);
-            tags.push("peer.address", &endpoint.text);
+            tags.push(tag!("upstream_address", &endpoint.text));
+            tags.push(tag!("peer.address", &endpoint.text));
         }
         let status = answer.status();
-        tags.push("http.status_code", digits(&mut code, status.into()));
+        tags.push(tag!("http.status_code", digits(&mut code, status.into())));
         if let Some((name, value)) = tag {
-            tags.push(name, value);
+            tags.push(Tag::new(name, value));
         }
         if let Some(reason) = trouble {
-            tags.push("error", "true");
-            tags.push("error.reason", reason);
+            tags.push(tag!("error", "true"));
+            tags.push(tag!("error.reason", reason));
         }
         let clock = &self.worker.clock;
         tracer.exporter.append(

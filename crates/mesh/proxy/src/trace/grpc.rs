@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use periplus_model::{SpanKind, StatusCode};
 
+use periplus_wire::tag;
+
 use crate::grpc::{self, GrpcStatus};
 use crate::http1::name::Name;
 use crate::trace::spans::Finished;
@@ -50,11 +52,11 @@ impl<'a> GrpcRequest<'a> {
     }
 
     pub(super) fn push<'t>(&'t self, tags: &mut Tags<'t>) {
-        tags.push("grpc.path", &self.path);
-        tags.push("grpc.authority", &self.authority);
-        tags.push("grpc.content_type", &self.content_type);
+        tags.push(tag!("grpc.path", &self.path));
+        tags.push(tag!("grpc.authority", &self.authority));
+        tags.push(tag!("grpc.content_type", &self.content_type));
         if let Some(timeout) = &self.timeout {
-            tags.push("grpc.timeout", timeout);
+            tags.push(tag!("grpc.timeout", timeout));
         }
     }
 }
@@ -63,8 +65,8 @@ pub(super) fn push_grpc_status<'t>(tags: &mut Tags<'t>, status: Option<&'t GrpcS
     let Some(status) = status else {
         return;
     };
-    tags.push("grpc.status_code", &status.code);
+    tags.push(tag!("grpc.status_code", &status.code));
     if let Some(message) = &status.message {
-        tags.push("grpc.message", message);
+        tags.push(tag!("grpc.message", message));
     }
 }

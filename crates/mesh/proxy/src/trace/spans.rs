@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use periplus_model::SpanKind;
 use periplus_model::propagation::SpanContext;
-use periplus_wire::export::{FixedTags, SpanRef};
+use periplus_wire::export::{FixedTags, SpanRef, Tag};
+use periplus_wire::tag;
 
 use crate::call::Protocol;
 use crate::clock::{Clock, Micros};
@@ -166,9 +167,8 @@ impl Tracer {
             flags,
             ..
         } = *finished;
-        let value = |name| request.fields.value(name, head).map(text);
+        let value = |name| request.fields.value(name, head);
         self.write_url(finished, &mut scratch.url);
-        let url = text(&scratch.url);
         let host;
         let name = match &finished.name {
             Some(name) => name,
@@ -177,15 +177,12 @@ impl Tracer {
                 self.default_name(&host, &mut scratch.name)
             }
         };
-        let id = finished.id.get(&request.fields, head).map(text);
+        let id = finished.id.get(&request.fields, head);
         let client_id = value(Name::XClientTraceId);
-        let method = match request.method(head) {
-            b"GET" => Cow::Borrowed("GET"),
-            other => text(other),
-        };
         let caller = (!finished.edge)
             .then(|| value(Name::XEnvoyDownstreamServiceCluster))
-            .flatten();
+            .flatten()
+            .map(text);
         let agent = value(Name::UserAgent);
         let (mut code, mut sent, mut received, mut took, mut counted) = Default::default();
         let code = digits(&mut code, u64::from(status));
@@ -196,15 +193,15 @@ impl Tracer {
         let grpc = finished.is_grpc.then(|| GrpcRequest::of(finished));
 
         let mut tags = Tags::new();
-        if let Some(id) = &id {
-            tags.push("guid:x-request-id", id);
+        if let Some(id) = id {
+            tags.push(tag!("guid:x-request-id", "").with_bytes(id));
         }
-        if let Some(id) = &client_id {
-            tags.push("guid:x-client-trace-id", id);
+        if let Some(id) = client_id {
+            tags.push(tag!("guid:x-client-trace-id", "").with_bytes(id));
         }
-        tags.push("http.url", &url);
-        tags.push("http.method", &method);
-        tags.push("user_agent", agent.as_deref().unwrap_or("-"));
+        tags.push(tag!("http.url", "").with_bytes(&scratch.url));
+        tags.push(tag!("http.method", "").with_bytes(request.method(head)));
+        tags.push(tag!("user_agent", "").with_bytes(agent.unwrap_or(b"-")));
         let caller = caller.as_deref().unwrap_or("-");
         let protocol = match (finished.protocol, request.minor_version) {
             (Protocol::Http2, _) => "HTTP/2",
@@ -217,13 +214,13 @@ impl Tracer {
             .filter(|_| USUAL == values(caller, protocol, &flags_text));
         if usual.is_none() {
             for (name, value) in values(caller, protocol, &flags_text) {
-                tags.push(name, value);
+                tags.push(Tag::new(name, value));
             }
         }
-        tags.push("peer.address", finished.peer);
-        tags.push("request_size", received);
-        tags.push("response_size", sent);
-        tags.push("http.status_code", code);
+        tags.push(tag!("peer.address", finished.peer));
+        tags.push(tag!("request_size", received));
+        tags.push(tag!("response_size", sent));
+        tags.push(tag!("http.status_code", code));
         if let Some(request) = &grpc {
             request.push(&mut tags);
         }
@@ -231,26 +228,29 @@ impl Tracer {
         finished.push_identities(&mut tags);
         for (told, [result, policy]) in finished.decided.iter().zip(OF_RULES) {
             if let Some(told) = told {
-                tags.push(result, told.result);
-                tags.push(policy, told.policy);
+                tags.push(result.with(told.result));
+                tags.push(policy.with(told.policy));
             }
         }
         if let Some(asked) = finished.asked {
-            tags.push("ext_authz.provider", &asked.provider.service.cluster);
-            tags.push("ext_authz.result", asked.result);
-            tags.push("ext_authz.duration_us", digits(&mut took, asked.took));
+            tags.push(tag!("ext_authz.provider", &asked.provider.service.cluster));
+            tags.push(tag!("ext_authz.result", asked.result));
+            tags.push(tag!("ext_authz.duration_us", digits(&mut took, asked.took)));
         }
         if let Some(limited) = finished.limited {
-            tags.push("ratelimit.provider", &limited.quota.cluster);
-            tags.push("ratelimit.result", limited.result);
-            tags.push("ratelimit.duration_us", digits(&mut counted, limited.took));
+            tags.push(tag!("ratelimit.provider", &limited.quota.cluster));
+            tags.push(tag!("ratelimit.result", limited.result));
+            tags.push(tag!(
+                "ratelimit.duration_us",
+                digits(&mut counted, limited.took)
+            ));
         }
         let cluster = self.push_cluster(&mut tags, finished.cluster);
         if status == 0 || status >= 500 || finished.grpc.is_some_and(GrpcStatus::is_failure) {
-            tags.push("error", "true");
+            tags.push(tag!("error", "true"));
         }
         if let Some(convention) = finished.ignored {
-            tags.push("periplus.context.ignored", convention);
+            tags.push(tag!("periplus.context.ignored", convention));
         }
         self.push_custom(&mut tags, &custom, finished.formats);
         let fixed = [&self.request_tags, usual.unwrap_or(&NO_TAGS), cluster];
@@ -307,18 +307,18 @@ impl Tracer {
 
         let (mut count, mut waited) = Default::default();
         let mut tags = Tags::new();
-        tags.push(
+        tags.push(tag!(
             "http.protocol",
             match (attempt.connected, attempt.is_http2) {
                 (false, _) => "-",
                 (true, false) => "HTTP/1.1",
                 (true, true) => "HTTP/2",
             },
-        );
-        tags.push("upstream_address", &attempt.address.text);
-        tags.push("peer.address", &attempt.address.text);
-        tags.push("http.status_code", code);
-        tags.push("response_flags", &flags);
+        ));
+        tags.push(tag!("upstream_address", &attempt.address.text));
+        tags.push(tag!("peer.address", &attempt.address.text));
+        tags.push(tag!("http.status_code", code));
+        tags.push(tag!("response_flags", &flags));
         let cluster_tags = self.push_cluster(&mut tags, Some(cluster));
         // What the proxy itself tells a gRPC client is nothing that the endpoint has said.
         let grpc = finished.grpc.filter(|_| attempt.status != 0);
@@ -327,22 +327,25 @@ impl Tracer {
         let failed =
             reason.is_some() || attempt.canceled || grpc.is_some_and(GrpcStatus::is_failure);
         if failed || attempt.status == 0 || attempt.status >= 500 {
-            tags.push("error", "true");
+            tags.push(tag!("error", "true"));
         }
         if let Some(reason) = reason {
-            tags.push("error.reason", reason);
+            tags.push(tag!("error.reason", reason));
         }
         attempt.push_tls(&mut tags, true);
         if let Some(retried) = attempt.retried() {
-            tags.push(
+            tags.push(tag!(
                 "retry.count",
                 digits(&mut count, u64::from(retried.number - 1)),
-            );
-            tags.push("retry.reason", &retried.reason);
-            tags.push("retry.back_off_us", digits(&mut waited, retried.back_off));
+            ));
+            tags.push(tag!("retry.reason", &retried.reason));
+            tags.push(tag!(
+                "retry.back_off_us",
+                digits(&mut waited, retried.back_off)
+            ));
         }
         if attempt.canceled || attempt.dropped {
-            tags.push("canceled", "true");
+            tags.push(tag!("canceled", "true"));
         }
         self.push_custom(&mut tags, &custom, finished.formats);
         let fixed = [&self.attempt_tags, cluster_tags];
@@ -424,8 +427,11 @@ impl Tracer {
         match cluster {
             Some(cluster) if self.fixes_cluster_tags => &cluster.tags,
             Some(cluster) => {
-                tags.push("upstream_cluster", &cluster.cluster.name);
-                tags.push("upstream_cluster.name", &cluster.cluster.observability_name);
+                tags.push(tag!("upstream_cluster", &cluster.cluster.name));
+                tags.push(tag!(
+                    "upstream_cluster.name",
+                    &cluster.cluster.observability_name
+                ));
                 &NO_TAGS
             }
             None => &NO_TAGS,
@@ -454,7 +460,7 @@ impl Tracer {
             };
             match value {
                 Some(value) if tag.replaces => tags.set(&tag.name, value),
-                Some(value) => tags.push(&tag.name, value),
+                Some(value) => tags.push(Tag::new(&tag.name, value)),
                 None => {}
             }
         }
@@ -472,14 +478,14 @@ pub(crate) fn cluster_tags(cluster: &Cluster) -> FixedTags {
 }
 
 /// The tags of what rules have said: the names that Envoy has for it in its metadata.
-const OF_RULES: [[&str; 2]; 2] = [
+const OF_RULES: [[Tag<'_>; 2]; 2] = [
     [
-        "rbac.enforced_engine_result",
-        "rbac.enforced_effective_policy_id",
+        tag!("rbac.enforced_engine_result", ""),
+        tag!("rbac.enforced_effective_policy_id", ""),
     ],
     [
-        "rbac.shadow_engine_result",
-        "rbac.shadow_effective_policy_id",
+        tag!("rbac.shadow_engine_result", ""),
+        tag!("rbac.shadow_effective_policy_id", ""),
     ],
 ];
 

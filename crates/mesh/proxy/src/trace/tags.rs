@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use periplus_wire::export::Tag;
 use smallvec::SmallVec;
 
 /// More than an ordinary span has; beyond it, the list moves to the heap.
 const USUAL: usize = 48;
 
 /// Tags in the order in which they are written; a later one of the same name replaces an earlier.
-pub(super) struct Tags<'a>(SmallVec<[(&'a str, &'a str); USUAL]>);
+pub(super) struct Tags<'a>(SmallVec<[Tag<'a>; USUAL]>);
 
 impl<'a> Tags<'a> {
     pub(super) fn new() -> Self {
@@ -17,19 +18,19 @@ impl<'a> Tags<'a> {
 
     /// Adds a tag of a new name.
     #[inline]
-    pub(super) fn push(&mut self, name: &'a str, value: &'a str) {
-        self.0.push((name, value));
+    pub(super) fn push(&mut self, tag: Tag<'a>) {
+        self.0.push(tag);
     }
 
     /// Adds a tag, or replaces the one of this name.
     pub(super) fn set(&mut self, name: &'a str, value: &'a str) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some(tag) => tag.1 = value,
-            None => self.push(name, value),
+        match self.0.iter_mut().find(|tag| tag.name() == name) {
+            Some(tag) => *tag = tag.with(value),
+            None => self.push(Tag::new(name, value)),
         }
     }
 
-    pub(super) fn as_slice(&self) -> &[(&'a str, &'a str)] {
+    pub(super) fn as_slice(&self) -> &[Tag<'a>] {
         &self.0
     }
 }
@@ -52,7 +53,7 @@ mod tests {
         let names: Vec<String> = (0..USUAL + 5).map(|i| format!("tag{i}")).collect();
         let mut tags = Tags::new();
         for name in &names[..USUAL] {
-            tags.push(name, "a");
+            tags.push(Tag::new(name, "a"));
         }
         tags.set("tag3", "b");
         assert_eq!(tags.as_slice().len(), USUAL);
@@ -61,7 +62,7 @@ mod tests {
         }
         tags.set("tag4", "b");
         assert_eq!(tags.as_slice().len(), USUAL + 5);
-        assert_eq!(tags.as_slice()[3], ("tag3", "b"));
-        assert_eq!(tags.as_slice()[4], ("tag4", "b"));
+        assert_eq!(tags.as_slice()[3], Tag::new("tag3", "b"));
+        assert_eq!(tags.as_slice()[4], Tag::new("tag4", "b"));
     }
 }

@@ -19,6 +19,7 @@ use crate::reply::Failure;
 use crate::snapshot::{Balancing, Cluster, Endpoint, Wanted};
 use crate::stats::{ClusterStats, TlsStats};
 use crate::telemetry::istio::cluster_id;
+use crate::telemetry::log::needs_no_escape;
 use crate::tls;
 use crate::trace::{cluster_tags, endpoint_tags};
 use crate::upstream::link::{Link, NotReady};
@@ -38,6 +39,8 @@ pub(crate) struct ClusterState {
     tls_stats: Option<Arc<TlsStats>>,
     /// Its tags on spans.
     pub(crate) tags: FixedTags,
+    /// Nothing in its names has to be escaped in JSON.
+    pub(crate) has_plain_names: bool,
     /// What stands for it in Istio's metrics.
     pub(crate) metrics_id: Option<u64>,
     endpoints: Vec<Rc<EndpointState>>,
@@ -108,6 +111,8 @@ impl ClusterState {
         // Before the plan: a newer one is at worst taken once more.
         let seen = members.generation();
         Rc::new(Self {
+            has_plain_names: needs_no_escape(&cluster.name)
+                && needs_no_escape(&cluster.observability_name),
             metrics_id: cluster_id(&cluster.name),
             picker: RefCell::new(picker(&cluster, &members, &stats, seed)),
             tags: cluster_tags(&cluster),

@@ -48,7 +48,11 @@ pub(crate) struct EndpointState {
     pub(crate) host: RefCell<Option<Arc<Host>>>,
     /// Its connections of this worker, idle or not, those being opened included.
     connections: Cell<u32>,
-    idle: RefCell<Vec<UpstreamConnection>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "they go from hand to hand, and moving one costs more than a pointer"
+    )]
+    idle: RefCell<Vec<Box<UpstreamConnection>>>,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Its connections of HTTP/2.
     pub(super) http2: Http2Pool,
@@ -87,7 +91,7 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 pub(crate) enum Pooled {
     /// An idle connection.
-    Idle(UpstreamConnection),
+    Idle(Box<UpstreamConnection>),
     /// A connection may be opened.
     Open(Slot),
     /// The limit is reached: one has to wait.
@@ -97,7 +101,7 @@ pub(crate) enum Pooled {
 #[derive(Debug, Default)]
 struct Waiter {
     /// `Some(None)`: a connection has gone, so that one may be opened.
-    offer: RefCell<Option<Option<UpstreamConnection>>>,
+    offer: RefCell<Option<Option<Box<UpstreamConnection>>>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -150,7 +154,7 @@ impl EndpointState {
 
     /// The most recently used idle connection that is still good.
     #[inline]
-    pub(crate) fn pop_idle(&self) -> Option<UpstreamConnection> {
+    pub(crate) fn pop_idle(&self) -> Option<Box<UpstreamConnection>> {
         loop {
             // Not in one expression with the check: dropping a connection may touch the pool.
             let mut connection = self.idle.borrow_mut().pop()?;
@@ -285,8 +289,8 @@ impl EndpointState {
     /// The next who waits gets the connection, or the news that one has gone.
     pub(super) fn offer(
         &self,
-        mut offer: Option<UpstreamConnection>,
-    ) -> Option<UpstreamConnection> {
+        mut offer: Option<Box<UpstreamConnection>>,
+    ) -> Option<Box<UpstreamConnection>> {
         loop {
             let Some(waiter) = self.waiters.borrow_mut().pop_front() else {
                 return offer;
@@ -314,19 +318,19 @@ impl fmt::Debug for EndpointState {
 
 impl UpstreamConnection {
     /// Opens a connection.
-    pub(crate) async fn open(slot: Slot, behind: Behind) -> io::Result<Self> {
+    pub(crate) async fn open(slot: Slot, behind: Behind) -> io::Result<Box<Self>> {
         slot.stats.cx_http1_total.increment();
         Self::open_as(b"http/1.1", slot, behind).await
     }
 
     /// Opens a connection for other bytes than those of HTTP.
-    pub(crate) async fn open_raw(slot: Slot, behind: Behind) -> io::Result<Self> {
+    pub(crate) async fn open_raw(slot: Slot, behind: Behind) -> io::Result<Box<Self>> {
         Self::open_as(b"", slot, behind).await
     }
 
-    async fn open_as(alpn: &[u8], slot: Slot, behind: Behind) -> io::Result<Self> {
+    async fn open_as(alpn: &[u8], slot: Slot, behind: Behind) -> io::Result<Box<Self>> {
         let stream = slot.connect(alpn, behind).await?;
-        Ok(Self {
+        Ok(Box::new(Self {
             stream,
             buffer: Buffer::default(),
             reused: false,
@@ -334,7 +338,7 @@ impl UpstreamConnection {
             age: slot.endpoint.lifetime.get().begin(),
             idle_since: 0,
             slot,
-        })
+        }))
     }
 
     /// This proxy's address. The kernel is asked once.
@@ -347,7 +351,7 @@ impl UpstreamConnection {
     }
 
     /// Gives the connection back after an exchange that left it clean.
-    pub(crate) fn release(mut self, now: Micros, blocks: &Blocks) {
+    pub(crate) fn release(mut self: Box<Self>, now: Micros, blocks: &Blocks) {
         debug_assert!(self.buffer.is_empty());
         blocks.give_back(self.buffer.take_block());
         self.reused = true;
@@ -408,7 +412,7 @@ impl Drop for Slot {
 
 impl Waiting {
     /// The connection, or `None` if one has gone and the pool is to be asked again.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<UpstreamConnection>> {
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<Box<UpstreamConnection>>> {
         if let Some(offer) = self.waiter.offer.borrow_mut().take() {
             return Poll::Ready(offer);
         }

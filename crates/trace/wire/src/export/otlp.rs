@@ -16,7 +16,7 @@
 use periplus_model::StatusCode;
 
 use super::cursor::Cursor;
-use super::{FixedTags, SpanRef};
+use super::{FixedTags, SpanRef, with_texts};
 use crate::protobuf::{field_length, push_bytes, push_head};
 
 /// What surrounds a proxy's spans in a request, encoded once: one `ResourceSpans` with one
@@ -79,6 +79,11 @@ pub fn append_span(out: &mut Vec<u8>, span: &SpanRef<'_>) {
 
 /// Appends a span like [`append_span`], with `fixed` tags before its own.
 pub fn append_span_with(out: &mut Vec<u8>, fixed: &[&FixedTags], span: &SpanRef<'_>) {
+    with_texts(span, |span| append_texts(out, fixed, span));
+}
+
+#[inline]
+fn append_texts(out: &mut Vec<u8>, fixed: &[&FixedTags], span: &SpanRef<'_>) {
     let length = span_length(fixed, span);
     let begin = out.len();
     out.resize(begin + field_length(length), 0);
@@ -108,8 +113,8 @@ fn write_span(to: &mut Cursor<'_>, fixed: &[&FixedTags], span: &SpanRef<'_>) {
     for tags in fixed {
         to.put_slice(&tags.protobuf);
     }
-    for (key, value) in span.tags {
-        put_attribute(to, key, value);
+    for tag in span.tags {
+        put_attribute(to, tag.name, tag.value);
     }
     if span.status == StatusCode::Unset {
         to.put(&[0x7a, 0]);
@@ -139,8 +144,8 @@ fn span_length(fixed: &[&FixedTags], span: &SpanRef<'_>) -> usize {
         + status
         + flags
         + fixed.iter().fold(0, |sum, tags| sum + tags.protobuf.len())
-        + span.tags.iter().fold(0, |sum, (key, value)| {
-            sum + field_length(attribute_length(key, value))
+        + span.tags.iter().fold(0, |sum, tag| {
+            sum + field_length(attribute_length(tag.name, tag.value))
         })
 }
 
@@ -155,15 +160,16 @@ pub(super) const SPAN_ATTRIBUTES: u32 = 9;
 
 /// `KeyValue{key, AnyValue{string_value}}`, off the hot path.
 pub(super) fn push_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &str) {
+    let value = value.as_bytes();
     push_head(out, field, attribute_length(key, value));
     push_bytes(out, 1, key.as_bytes());
     push_head(out, 2, field_length(value.len()));
-    push_bytes(out, 1, value.as_bytes());
+    push_bytes(out, 1, value);
 }
 
 /// `Span.attributes`: `KeyValue{key, AnyValue{string_value}}`.
 #[inline]
-fn put_attribute(to: &mut Cursor<'_>, key: &str, value: &str) {
+fn put_attribute(to: &mut Cursor<'_>, key: &str, value: &[u8]) {
     let length = attribute_length(key, value);
     if length < 0x80 {
         // All four lengths are single bytes.
@@ -171,20 +177,20 @@ fn put_attribute(to: &mut Cursor<'_>, key: &str, value: &str) {
         to.put_slice(key.as_bytes());
         let any_value = value.len() as u8 + 2;
         to.put(&[0x12, any_value, 0x0a, value.len() as u8]);
-        to.put_slice(value.as_bytes());
+        to.put_slice(value);
     } else {
         put_head(to, 0x4a, length);
         put_head(to, 0x0a, key.len());
         to.put_slice(key.as_bytes());
         put_head(to, 0x12, field_length(value.len()));
         put_head(to, 0x0a, value.len());
-        to.put_slice(value.as_bytes());
+        to.put_slice(value);
     }
 }
 
 /// The length of a `KeyValue`.
 #[inline]
-fn attribute_length(key: &str, value: &str) -> usize {
+fn attribute_length(key: &str, value: &[u8]) -> usize {
     let short = key.len() + value.len() + 6;
     if short < 0x80 {
         short

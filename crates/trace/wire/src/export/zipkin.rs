@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use periplus_model::{SpanId, SpanKind, StatusCode, TraceId};
-//! use periplus_wire::export::{SpanRef, zipkin};
+//! use periplus_wire::export::{SpanRef, Tag, zipkin};
 //!
 //! let endpoint = zipkin::LocalEndpoint::new("reviews.default", Some([10, 0, 0, 3].into()));
 //! let span = SpanRef {
@@ -15,7 +15,7 @@
 //!     name: "reviews:9080/*",
 //!     start_unix_micros: 1_760_000_000_000_000,
 //!     duration_micros: 250,
-//!     tags: &[("http.status_code", "200"), ("zone", "")],
+//!     tags: &[Tag::new("http.status_code", "200"), Tag::new("zone", "")],
 //!     shared: false,
 //!     trace_state: "",
 //!     flags: 0,
@@ -42,8 +42,8 @@ use std::net::IpAddr;
 use periplus_model::SpanKind;
 
 use super::cursor::Cursor;
-use super::{FixedTags, SpanRef};
-use crate::json_text::{count_escapes, needs_escape, push_escaped, push_string};
+use super::{FixedTags, SpanRef, Tag, with_texts};
+use crate::json_text::{count_unusual, needs_escape, push_escaped, push_string};
 use crate::protobuf::push_bytes;
 
 /// The `localEndpoint` of a proxy's spans, encoded once.
@@ -109,8 +109,8 @@ pub fn append_span_with(
     if !matches!(out.last(), None | Some(b'[')) {
         out.push(b',');
     }
-    // Texts are copied as they are, and checked all at once: in the own tags nothing but the quotes
-    // around keys and values may need escaping.
+    // Texts are copied as they are, and checked all at once: in the own tags all must be ASCII, and nothing but the
+    // quotes around keys and values may need escaping.
     let begin = out.len();
     out.resize(begin + length_bound(endpoint, fixed, span), 0);
     let end = out.len();
@@ -123,10 +123,10 @@ pub fn append_span_with(
     write_tail(&mut cursor, any_fixed || tags > 0, span.shared);
     let written = end - cursor.left();
     let clean = !needs_escape(span.name.as_bytes())
-        && count_escapes(&out[tags_begin..tags_end]) == quotes(any_fixed, tags);
+        && count_unusual(&out[tags_begin..tags_end]) == quotes(any_fixed, tags);
     out.truncate(if clean { written } else { begin });
     if !clean {
-        append_escaping(out, endpoint, fixed, span);
+        with_texts(span, |span| append_escaping(out, endpoint, fixed, span));
     }
 }
 
@@ -154,8 +154,8 @@ fn length_bound(endpoint: &LocalEndpoint, fixed: &[&FixedTags], span: &SpanRef<'
     let fixed = fixed
         .iter()
         .fold(0, |sum, tags| sum + tags.json.len() + PER_TAG);
-    let tags = span.tags.iter().fold(0, |sum, (key, value)| {
-        sum + key.len() + value.len() + PER_TAG
+    let tags = span.tags.iter().fold(0, |sum, tag| {
+        sum + tag.name.len() + tag.value.len() + PER_TAG
     });
     FIXED + endpoint.json.len() + span.name.len() + fixed + tags
 }
@@ -168,6 +168,8 @@ trait Sink {
     fn put_slice(&mut self, json: &[u8]);
     /// The inside of a string.
     fn put_text(&mut self, text: &str);
+    /// The same of a tag's value.
+    fn put_value(&mut self, tag: &Tag<'_>);
 }
 
 /// Copies texts as they are.
@@ -186,6 +188,11 @@ impl Sink for Cursor<'_> {
     fn put_text(&mut self, text: &str) {
         Cursor::put_slice(self, text.as_bytes());
     }
+
+    #[inline]
+    fn put_value(&mut self, tag: &Tag<'_>) {
+        Cursor::put_slice(self, tag.value);
+    }
 }
 
 /// Escapes texts.
@@ -200,6 +207,10 @@ impl Sink for Vec<u8> {
 
     fn put_text(&mut self, text: &str) {
         push_escaped(self, text);
+    }
+
+    fn put_value(&mut self, tag: &Tag<'_>) {
+        push_escaped(self, &String::from_utf8_lossy(tag.value));
     }
 }
 
@@ -263,19 +274,27 @@ fn write_fixed_tags(to: &mut impl Sink, fixed: &[&FixedTags]) -> bool {
 
 /// Says how many were written.
 #[inline]
-fn write_tags(to: &mut impl Sink, any_before: bool, tags: &[(&str, &str)]) -> usize {
+fn write_tags(to: &mut impl Sink, any_before: bool, tags: &[Tag<'_>]) -> usize {
     let mut written = 0;
-    for (key, value) in tags.iter().filter(|(_, value)| !value.is_empty()) {
-        if written > 0 {
-            to.put(b"\",\"");
-        } else if any_before {
-            to.put(b",\"");
-        } else {
-            to.put(b",\"tags\":{\"");
+    for tag in tags.iter().filter(|tag| !tag.value.is_empty()) {
+        match tag.json.as_bytes() {
+            json if written > 0 && !json.is_empty() => to.put_slice(json),
+            json => {
+                match (written, any_before) {
+                    (0, false) => to.put(b",\"tags\":{\""),
+                    (0, true) => to.put(b",\""),
+                    _ => to.put(b"\",\""),
+                }
+                match json.strip_prefix(b"\",\"") {
+                    Some(json) => to.put_slice(json),
+                    None => {
+                        to.put_text(tag.name);
+                        to.put(b"\":\"");
+                    }
+                }
+            }
         }
-        to.put_text(key);
-        to.put(b"\":\"");
-        to.put_text(value);
+        to.put_value(tag);
         written += 1;
     }
     if written > 0 {

@@ -3,7 +3,7 @@
 use periplus_model::SpanKind;
 
 use super::zipkin::LocalEndpoint;
-use super::{FixedTags, SpanRef};
+use super::{FixedTags, SpanRef, with_texts};
 use crate::protobuf::{push_bytes, push_fixed64, push_message, push_varint_field};
 
 /// `Span.tags`, a map.
@@ -14,6 +14,15 @@ const TAGS: u32 = 11;
 /// As from Envoy: a 64-bit trace id has 8 bytes, tags with an empty value are left out, and the finish annotation is
 /// written.
 pub fn append_span_with(
+    out: &mut Vec<u8>,
+    endpoint: &LocalEndpoint,
+    fixed: &[&FixedTags],
+    span: &SpanRef<'_>,
+) {
+    with_texts(span, |span| append_texts(out, endpoint, fixed, span));
+}
+
+fn append_texts(
     out: &mut Vec<u8>,
     endpoint: &LocalEndpoint,
     fixed: &[&FixedTags],
@@ -51,8 +60,8 @@ pub fn append_span_with(
         for tags in fixed {
             out.extend_from_slice(&tags.zipkin);
         }
-        for (key, value) in span.tags {
-            push_tag(out, key, value);
+        for tag in span.tags {
+            push_tag(out, tag.name, tag.value);
         }
         if span.shared {
             push_varint_field(out, 13, 1);
@@ -61,11 +70,11 @@ pub fn append_span_with(
 }
 
 /// Appends a tag of a span, unless it has no value.
-pub(super) fn push_tag(out: &mut Vec<u8>, key: &str, value: &str) {
+pub(super) fn push_tag(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     if !value.is_empty() {
         push_message(out, TAGS, |out| {
             push_bytes(out, 1, key.as_bytes());
-            push_bytes(out, 2, value.as_bytes());
+            push_bytes(out, 2, value);
         });
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use periplus_model::{Batch, SpanKind, StatusCode};
-use periplus_wire::export::{SpanRef, otlp as export_otlp, zipkin as export_zipkin};
+use periplus_wire::export::{SpanRef, Tag, otlp as export_otlp, zipkin as export_zipkin};
 use periplus_wire::{otlp, zipkin};
 use prost::Message;
 use serde_json::Value;
@@ -91,7 +91,7 @@ fn the_exporter_writes_zipkin_spans_as_envoy_does() {
     export_zipkin::begin_list(&mut body);
     let captured = zipkin_spans();
     for span in &captured {
-        let tags = string_map(&span["tags"]);
+        let tags = tags_of(&span["tags"]);
         let endpoint = &span["localEndpoint"];
         let address = text(&endpoint["ipv4"]).parse().expect("an address");
         let endpoint =
@@ -153,7 +153,7 @@ fn otlp_captures_are_read() {
 fn the_exporter_writes_otlp_spans_as_envoy_does() {
     for capture in otlp_captures() {
         let span = &capture["span"];
-        let tags = string_map(&span["attributes"]);
+        let tags = tags_of(&span["attributes"]);
         let mut run = Vec::new();
         let start = nanos(&span["start_time_unix_nano"]) / 1000;
         export_otlp::append_span(
@@ -273,6 +273,11 @@ fn bytes(value: &Value) -> Vec<u8> {
     (0..digits.len() / 2)
         .map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).expect("hex"))
         .collect()
+}
+
+fn tags_of(value: &Value) -> Vec<Tag<'_>> {
+    let entries = string_map(value).into_iter();
+    entries.map(|(name, value)| Tag::new(name, value)).collect()
 }
 
 fn string_map(value: &Value) -> Vec<(&str, &str)> {

@@ -2,36 +2,37 @@
 //! nothing.
 
 use periplus_model::{SpanId, SpanKind, StatusCode, TraceId};
-use periplus_wire::export::{FixedTags, SpanRef, otlp, zipkin, zipkin_proto};
+use periplus_wire::export::{FixedTags, SpanRef, Tag, otlp, zipkin, zipkin_proto};
 use periplus_wire::otlp::decode_protobuf;
+use periplus_wire::tag;
 use proptest::prelude::*;
 use serde_json::json;
 
-const TAGS: [(&str, &str); 15] = [
-    ("component", "proxy"),
-    ("downstream_cluster", "-"),
-    ("guid:x-request-id", "fbd46b43-c075-9a0d-9a54-97ff56b88bfa"),
-    ("http.method", "GET"),
-    ("http.protocol", "HTTP/1.1"),
-    ("http.status_code", "200"),
-    ("http.url", "http://reviews:9080/reviews/0"),
-    (
+const TAGS: [Tag<'_>; 15] = [
+    tag!("component", "proxy"),
+    tag!("downstream_cluster", "-"),
+    tag!("guid:x-request-id", "fbd46b43-c075-9a0d-9a54-97ff56b88bfa"),
+    tag!("http.method", "GET"),
+    tag!("http.protocol", "HTTP/1.1"),
+    tag!("http.status_code", "200"),
+    tag!("http.url", "http://reviews:9080/reviews/0"),
+    tag!(
         "node_id",
-        "sidecar~10.0.0.2~productpage-v1-xyz.default~default.svc.cluster.local",
+        "sidecar~10.0.0.2~productpage-v1-xyz.default~default.svc.cluster.local"
     ),
-    ("peer.address", "127.0.0.1"),
-    ("request_size", "0"),
-    ("response_flags", "-"),
-    ("response_size", "417"),
-    (
+    tag!("peer.address", "127.0.0.1"),
+    tag!("request_size", "0"),
+    tag!("response_flags", "-"),
+    tag!("response_size", "417"),
+    tag!(
         "upstream_cluster",
-        "outbound|9080||reviews.default.svc.cluster.local",
+        "outbound|9080||reviews.default.svc.cluster.local"
     ),
-    (
+    tag!(
         "upstream_cluster.name",
-        "outbound|9080||reviews.default.svc.cluster.local",
+        "outbound|9080||reviews.default.svc.cluster.local"
     ),
-    ("zone", "z1"),
+    tag!("zone", "z1"),
 ];
 
 const SPAN: SpanRef<'static> = SpanRef {
@@ -48,6 +49,11 @@ const SPAN: SpanRef<'static> = SpanRef {
     flags: 0x301,
     status: StatusCode::Unset,
 };
+
+/// A tag whose name nobody has written yet.
+fn tag_of((name, value): (&'static str, &'static str)) -> Tag<'static> {
+    Tag::new(name, value)
+}
 
 fn zipkin_json(span: &SpanRef<'_>) -> serde_json::Value {
     let endpoint = zipkin::LocalEndpoint::new("a \"b\"", Some("2001:db8::1".parse().expect("IP")));
@@ -67,7 +73,7 @@ fn zipkin_leaves_out_what_envoy_leaves_out() {
         trace_id: TraceId::from_halves(0, 7),
         parent_span_id: None,
         kind: SpanKind::Internal,
-        tags: &[("zone", ""), ("a", "1"), ("grpc.message", "")],
+        tags: &[("zone", ""), ("a", "1"), ("grpc.message", "")].map(tag_of),
         shared: true,
         ..SPAN
     };
@@ -84,7 +90,7 @@ fn zipkin_leaves_out_what_envoy_leaves_out() {
             "shared": true,
         })
     );
-    for tags in [&[][..], &[("zone", "")][..]] {
+    for tags in [&[][..], &[tag!("zone", "")][..]] {
         let bare = zipkin_json(&SpanRef { tags, ..SPAN });
         assert_eq!(bare.get("tags"), None);
         assert_eq!(bare.get("shared"), None);
@@ -143,7 +149,7 @@ fn zipkin_protobuf_says_what_json_says() {
 fn otlp_keeps_empty_values_and_writes_every_status() {
     for status in [StatusCode::Unset, StatusCode::Ok, StatusCode::Error] {
         let span = SpanRef {
-            tags: &[("zone", "")],
+            tags: &[Tag::new("zone", "")],
             trace_state: "k=v",
             status,
             ..SPAN
@@ -181,15 +187,26 @@ fn fixed_tags_come_first_and_read_like_others() {
         ("b", "2"),
         ("c", "3"),
     ];
+    // Some names were written when this was compiled.
+    let tags = [
+        tag!("a", "1"),
+        tag_of(all[1]),
+        tag_of(all[2]),
+        tag_of(all[3]),
+        tag!("c", "3"),
+    ];
     let endpoint = zipkin::LocalEndpoint::new("s", None);
     for first in 0..=all.len() {
         for second in first..=all.len() {
             let blocks = [&all[..first], &all[first..second]].map(FixedTags::new);
             let fixed = [&blocks[0], &blocks[1]];
             let (whole, own) = (
-                SpanRef { tags: &all, ..SPAN },
                 SpanRef {
-                    tags: &all[second..],
+                    tags: &tags,
+                    ..SPAN
+                },
+                SpanRef {
+                    tags: &tags[second..],
                     ..SPAN
                 },
             );
@@ -235,8 +252,7 @@ proptest! {
         trace: u128, span: u64, parent: Option<u64>, kind in 0..6_i32, start in 0..u64::MAX / 2000,
         duration in 0..u64::MAX / 2000, state: String, flags: u32, status in 0..3_i32,
     ) {
-        let tags: Vec<(&str, &str)> =
-            tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let tags: Vec<Tag<'_>> = tags.iter().map(|(name, value)| Tag::new(name, value)).collect();
         let span = SpanRef {
             trace_id: TraceId::from_bytes((trace | 1).to_be_bytes()),
             span_id: SpanId::from_u64(span | 1),
@@ -272,9 +288,49 @@ proptest! {
         prop_assert_eq!(read.flags, flags);
         prop_assert_eq!(read.status.code, span.status);
         prop_assert_eq!(read.attributes.len(), tags.len());
-        for (attribute, (key, value)) in read.attributes.iter().zip(&tags) {
-            prop_assert_eq!(&attribute.key, key);
-            prop_assert_eq!(attribute.value.as_str(), Some(*value));
+        for (attribute, tag) in read.attributes.iter().zip(&tags) {
+            prop_assert_eq!(&attribute.key, tag.name());
+            prop_assert_eq!(attribute.value.as_str(), Some(&*tag.value()));
         }
     }
+}
+
+#[test]
+fn bytes_that_are_no_utf8_are_replaced() {
+    let tags = [
+        tag!("é", ""),
+        tag!("a", "").with_bytes(b"x\xffy"),
+        tag!("b", "").with_bytes("é".as_bytes()),
+        Tag::new("c", "\u{1f600}"),
+    ];
+    let span = SpanRef {
+        tags: &tags,
+        ..SPAN
+    };
+    let expected = json!({"a": "x\u{fffd}y", "b": "é", "c": "\u{1f600}"});
+    assert_eq!(zipkin_json(&span)["tags"], expected);
+
+    let mut run = Vec::new();
+    otlp::append_span(&mut run, &span);
+    let mut body = Vec::new();
+    otlp::Envelope::new(&[], "", "").append_request(&mut body, &run);
+    let decoded = decode_protobuf(&body).expect("a request");
+    let read = &decoded.batch.groups[0].spans[0].attributes;
+    let values: Vec<_> = read.iter().map(|read| read.value.as_str()).collect();
+    assert_eq!(
+        values,
+        [Some(""), Some("x\u{fffd}y"), Some("é"), Some("\u{1f600}")]
+    );
+
+    let mut list = Vec::new();
+    let endpoint = zipkin::LocalEndpoint::new("s", None);
+    zipkin_proto::append_span_with(&mut list, &endpoint, &[], &span);
+    let found = has(&list, "x\u{fffd}y");
+    assert!(found, "{}", list.escape_ascii());
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|part| part == text.as_bytes())
 }

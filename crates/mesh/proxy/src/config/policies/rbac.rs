@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network;
 use super::super::check::{At, Refused, ignored, nothing_else};
 use super::rule::not_empty;
 use super::{principal, rule};
-use crate::policy::{Action, Combination, Expression, MOST_POLICIES, Policy, Rbac, Rules};
+use crate::policy::{Action, Combination, Expression, MOST_POLICIES, Program, Rbac, Rules};
 use crate::snapshot::{Filter, PerFilter};
 
 /// The filter of an HTTP connection manager.
@@ -103,14 +103,15 @@ fn rules(mut rules: pb::Rbac, at: &At<'_>) -> Result<Rules, Refused> {
         .into_iter()
         .map(|(name, policy)| {
             let key = format!("[{name:?}]");
-            self::policy(name, policy, &at_policies.key(&key))
+            let condition = self::policy(policy, &at_policies.key(&key))?;
+            Ok((name, condition))
         })
         .collect::<Result<_, _>>()?;
     nothing_else(&rules, at)?;
-    Ok(Rules { action, policies })
+    Ok(Rules::new(action, policies))
 }
 
-fn policy(name: String, mut policy: pb::Policy, at: &At<'_>) -> Result<Policy, Refused> {
+fn policy(mut policy: pb::Policy, at: &At<'_>) -> Result<Program, Refused> {
     let permissions = std::mem::take(&mut policy.permissions);
     let principals = std::mem::take(&mut policy.principals);
     let at_permissions = &at.field("permissions");
@@ -131,8 +132,5 @@ fn policy(name: String, mut policy: pb::Policy, at: &At<'_>) -> Result<Policy, R
         })
     })?;
     nothing_else(&policy, at)?;
-    Ok(Policy {
-        name,
-        condition: condition.compile(),
-    })
+    Ok(condition.compile())
 }

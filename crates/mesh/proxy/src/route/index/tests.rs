@@ -18,9 +18,11 @@ fn routes(paths: impl IntoIterator<Item = PathMatch>) -> Vec<Arc<Route>> {
 /// The first route for a path, and how many were asked.
 fn find(routes: &[Arc<Route>], path: &str) -> (Option<usize>, usize) {
     let asked = Cell::new(0);
-    let is_for = |at: usize| {
+    let is_for = |at: usize, has_prefix: bool| {
         asked.set(asked.get() + 1);
-        routes[at].path.matches(path.as_bytes())
+        let matches = routes[at].path.matches(path.as_bytes());
+        assert!(matches || !has_prefix || !matches!(routes[at].path, PathMatch::Prefix(_)));
+        matches
     };
     let index = Index::new(routes).expect("enough routes");
     (index.first(path.as_bytes(), is_for), asked.get())

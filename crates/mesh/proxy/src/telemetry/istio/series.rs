@@ -413,12 +413,14 @@ impl Labels {
 
 impl<'a> Service<'a> {
     /// By the cluster, if that has a name of Istio's; else by what the client has called it.
-    pub(crate) fn of(cluster: Option<&'a ClusterState>, host: &'a str) -> Self {
+    pub(crate) fn of(cluster: Option<&'a ClusterState>, host: &'a [u8]) -> Self {
         let known = cluster.and_then(|cluster| Some((cluster, cluster.metrics_id?)));
-        match known {
-            Some((cluster, id)) => Self::Cluster(&cluster.cluster.name, id),
-            _ if host.is_empty() => Self::Unknown,
-            _ => Self::Host(host),
+        if let Some((cluster, id)) = known {
+            return Self::Cluster(&cluster.cluster.name, id);
+        }
+        match std::str::from_utf8(host) {
+            Ok("") | Err(_) => Self::Unknown,
+            Ok(host) => Self::Host(host),
         }
     }
 }

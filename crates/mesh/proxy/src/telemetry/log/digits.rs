@@ -13,6 +13,18 @@ const PAIRS: [[u8; 2]; 100] = {
     pairs
 };
 
+/// `000` to `999`.
+static TRIPLES: [[u8; 3]; 1000] = {
+    let mut triples = [[0; 3]; 1000];
+    let mut number = 0;
+    while number < 1000 {
+        let [tens, ones] = PAIRS[number % 100];
+        triples[number] = [b'0' + (number / 100) as u8, tens, ones];
+        number += 1;
+    }
+    triples
+};
+
 /// `0.` to `255.`, and how long each is.
 const OCTETS: [([u8; 4], u8); 256] = {
     let mut octets = [([b'.'; 4], 0); 256];
@@ -41,10 +53,7 @@ pub(super) fn padded(out: &mut Vec<u8>, number: u64, digits: usize) {
     let pair = |number: u64| PAIRS[(number % 100) as usize];
     match (digits, number) {
         (2, 0..100) => out.extend_from_slice(&pair(number)),
-        (3, 0..1000) => {
-            let [tens, ones] = pair(number);
-            out.extend_from_slice(&[b'0' + (number / 100) as u8, tens, ones]);
-        }
+        (3, 0..1000) => out.extend_from_slice(&TRIPLES[number as usize]),
         (4, 0..10_000) => {
             out.extend_from_slice(&pair(number / 100));
             out.extend_from_slice(&pair(number));
@@ -59,19 +68,29 @@ pub(super) fn padded(out: &mut Vec<u8>, number: u64, digits: usize) {
 }
 
 /// Appends a number.
+#[inline]
 pub(super) fn number(out: &mut Vec<u8>, number: u64) {
     match number {
-        0..10 => out.push(b'0' + number as u8),
-        10..100 => padded(out, number, 2),
-        100..1000 => padded(out, number, 3),
-        1000..10_000 => padded(out, number, 4),
-        // A port.
-        10_000..100_000 => {
-            out.push(b'0' + (number / 10_000) as u8);
-            padded(out, number % 10_000, 4);
+        0..1000 => short(out, number),
+        // A port, or a few kilobytes.
+        1000..1_000_000 => {
+            short(out, number / 1000);
+            out.extend_from_slice(&TRIPLES[(number % 1000) as usize]);
         }
         _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
     }
+}
+
+/// Appends a number below 1000.
+#[inline]
+fn short(out: &mut Vec<u8>, number: u64) {
+    let [hundreds, tens, ones] = TRIPLES[number as usize];
+    let zeros = usize::from(number < 100) + usize::from(number < 10);
+    let end = out.len() + 3 - zeros;
+    // All four bytes, as so many are copied by one instruction.
+    let digits = u32::from_le_bytes([hundreds, tens, ones, 0]) >> (8 * zeros);
+    out.extend_from_slice(&digits.to_le_bytes());
+    out.truncate(end);
 }
 
 /// Appends an address.

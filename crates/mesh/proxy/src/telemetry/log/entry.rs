@@ -20,11 +20,11 @@ pub(crate) struct Entry<'a> {
     pub(crate) begin: Micros,
     pub(crate) end: Micros,
     /// The client, as far as its connection tells.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: &'a SocketAddr,
     /// Where the client wanted to go.
-    pub(crate) local: Option<SocketAddr>,
+    pub(crate) local: Option<&'a SocketAddr>,
     /// The address of the socket.
-    pub(crate) direct_local: Option<SocketAddr>,
+    pub(crate) direct_local: Option<&'a SocketAddr>,
     pub(crate) secured: Option<&'a Secured>,
     /// The name that the client asked for in its TLS, whoever terminates that.
     pub(crate) server_name: Option<&'a str>,
@@ -39,6 +39,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) flags: Flags,
     /// `%RESPONSE_CODE_DETAILS%`
     pub(crate) details: Option<&'a str>,
+    /// They are a word of the program's.
+    pub(crate) has_plain_details: bool,
     pub(crate) received: u64,
     pub(crate) sent: u64,
     /// When the request was complete, when the endpoint's response began, and when the last of what
@@ -49,6 +51,8 @@ pub(crate) struct Entry<'a> {
     /// How many endpoints were tried.
     pub(crate) attempts: u64,
     pub(crate) cluster: Option<&'a Cluster>,
+    /// Nothing in the cluster's names has to be escaped in JSON.
+    pub(crate) has_plain_cluster: bool,
     pub(crate) upstream: Option<Upstream<'a>>,
     /// Why there was no connection to the endpoint.
     pub(crate) transport_failure: Option<&'a str>,
@@ -75,8 +79,10 @@ pub(crate) struct Request<'a> {
 /// The endpoint, and the connection to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Upstream<'a> {
-    pub(crate) address: SocketAddr,
-    pub(crate) local: Option<SocketAddr>,
+    pub(crate) address: &'a SocketAddr,
+    /// The address as it is written, if somebody has written it already.
+    pub(crate) text: Option<&'a str>,
+    pub(crate) local: Option<&'a SocketAddr>,
     pub(crate) secured: Option<&'a Secured>,
     /// There was a connection.
     pub(crate) is_connected: bool,
@@ -88,7 +94,7 @@ impl<'a> Entry<'a> {
     /// A connection, of which no more is known than its ends.
     pub(crate) fn of_connection(
         clock: &'a Clock,
-        (peer, local): (SocketAddr, Option<SocketAddr>),
+        (peer, local): (&'a SocketAddr, Option<&'a SocketAddr>),
         begin: Micros,
         end: Micros,
     ) -> Self {
@@ -108,6 +114,7 @@ impl<'a> Entry<'a> {
             status: 0,
             flags: Flags::default(),
             details: None,
+            has_plain_details: false,
             received: 0,
             sent: 0,
             request_complete: None,
@@ -115,6 +122,7 @@ impl<'a> Entry<'a> {
             response_sent: None,
             attempts: 0,
             cluster: None,
+            has_plain_cluster: false,
             upstream: None,
             transport_failure: None,
             route: None,
@@ -177,7 +185,7 @@ impl<'a> Entry<'a> {
             let ip: IpAddr = std::str::from_utf8(last).ok()?.trim().parse().ok()?;
             Some(SocketAddr::new(ip, 0))
         };
-        named().unwrap_or(self.peer)
+        named().unwrap_or(*self.peer)
     }
 }
 

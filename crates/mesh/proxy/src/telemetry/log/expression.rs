@@ -30,8 +30,8 @@ impl Subject for Entry<'_> {
     fn attribute(&self, attribute: Attribute) -> Option<Value<'_>> {
         let number = |number: u64| Some(Value::Int(i64::try_from(number).unwrap_or(i64::MAX)));
         let texts = |text: Cow<'static, str>| Some(Value::Text(text));
-        let address = |address: Option<SocketAddr>| texts(address?.to_string().into());
-        let port = |address: Option<SocketAddr>| number(address?.port().into());
+        let address = |address: Option<&SocketAddr>| texts(address?.to_string().into());
+        let port = |address: Option<&SocketAddr>| number(address?.port().into());
         let header = |name: &str| self.header_text(name).map(Value::Text);
         let upstream = self.upstream.as_ref().map(|upstream| upstream.address);
         let answered = self.status != 0;
@@ -70,8 +70,8 @@ impl Subject for Entry<'_> {
             Attribute::ConnectionLocalUri => {
                 self.secured.and_then(Secured::own_id).map(Value::from)
             }
-            Attribute::SourceAddress => address(Some(self.client())),
-            Attribute::SourcePort => port(Some(self.client())),
+            Attribute::SourceAddress => address(Some(&self.client())),
+            Attribute::SourcePort => port(Some(&self.client())),
             Attribute::DestinationAddress => address(self.local),
             Attribute::DestinationPort => port(self.local),
             Attribute::UpstreamAddress => address(upstream),

@@ -48,32 +48,32 @@ impl Format {
         }
     }
 
-    fn any(&self, wanted: fn(&Template) -> bool) -> bool {
+    fn any(&self, wanted: fn(&Operator) -> bool) -> bool {
         match self {
-            Self::Text(template) => wanted(template),
+            Self::Text(template) => template.any(wanted),
             Self::Json(json) => json.any(wanted),
         }
     }
 
     pub(super) fn needs_sent_head(&self) -> bool {
-        self.any(Template::needs_sent_head)
+        self.any(Operator::needs_sent_head)
     }
 
     pub(super) fn needs_own_headers(&self) -> bool {
-        self.any(Template::needs_own_headers)
+        self.any(Operator::needs_own_headers)
     }
 
     pub(super) fn needs_response(&self) -> bool {
-        self.any(Template::needs_response)
+        self.any(Operator::needs_response)
     }
 
     pub(super) fn needs_upstream_local(&self) -> bool {
-        self.any(Template::needs_upstream_local)
+        self.any(Operator::needs_upstream_local)
     }
 
     /// Whether it tells what rules have decided.
     pub(crate) fn tells_decisions(&self) -> bool {
-        self.any(Template::tells_decisions)
+        self.any(Operator::tells_decisions)
     }
 }
 
@@ -82,6 +82,41 @@ pub(super) fn is_written_by_proxies(name: &str) -> bool {
     let prefixes = ["x-forwarded-", "x-b3-", "x-envoy-"];
     let names = ["b3", "traceparent", "tracestate", "grpc-timeout"];
     names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+impl Operator {
+    fn needs_sent_head(&self) -> bool {
+        match self {
+            Self::Request(header) => header.names().any(|name| is_written_by_proxies(name)),
+            _ => false,
+        }
+    }
+
+    /// Whether these are others than those that only the edge, or a route that changes the head, writes.
+    fn needs_own_headers(&self) -> bool {
+        const AS_RECEIVED: [&str; 2] = ["x-forwarded-for", "x-envoy-original-path"];
+        let is_own = |name: &str| is_written_by_proxies(name) && !AS_RECEIVED.contains(&name);
+        match self {
+            Self::Request(header) => header.names().any(|name| is_own(name)),
+            _ => false,
+        }
+    }
+
+    fn needs_response(&self) -> bool {
+        matches!(self, Self::Response(_) | Self::Trailer(_))
+    }
+
+    fn needs_upstream_local(&self) -> bool {
+        use Simple::{UpstreamLocalAddress, UpstreamLocalIp, UpstreamLocalPort};
+        matches!(
+            self,
+            Self::Simple(UpstreamLocalAddress | UpstreamLocalIp | UpstreamLocalPort)
+        )
+    }
+
+    fn tells_decisions(&self) -> bool {
+        matches!(self, Self::Rare(rare) if rare.tells_decisions())
+    }
 }
 
 impl Template {
@@ -149,47 +184,36 @@ impl Template {
 
     /// Whether it tells of headers that the proxy itself writes into requests.
     pub(crate) fn needs_sent_head(&self) -> bool {
-        self.any(|operator| match operator {
-            Operator::Request(header) => header.names().any(|name| is_written_by_proxies(name)),
-            _ => false,
-        })
-    }
-
-    /// Whether these are others than those that only the edge, or a route that changes the head, writes.
-    fn needs_own_headers(&self) -> bool {
-        const AS_RECEIVED: [&str; 2] = ["x-forwarded-for", "x-envoy-original-path"];
-        let is_own = |name: &str| is_written_by_proxies(name) && !AS_RECEIVED.contains(&name);
-        self.any(|operator| match operator {
-            Operator::Request(header) => header.names().any(|name| is_own(name)),
-            _ => false,
-        })
+        self.any(Operator::needs_sent_head)
     }
 
     /// Whether it tells of the response's headers or trailers.
     pub(crate) fn needs_response(&self) -> bool {
-        self.any(|operator| matches!(operator, Operator::Response(_) | Operator::Trailer(_)))
+        self.any(Operator::needs_response)
     }
 
     /// Whether it tells of the proxy's own address on the way to the endpoint.
     pub(crate) fn needs_upstream_local(&self) -> bool {
-        self.any(|operator| {
-            matches!(
-                operator,
-                Operator::Simple(
-                    Simple::UpstreamLocalAddress
-                        | Simple::UpstreamLocalIp
-                        | Simple::UpstreamLocalPort
-                )
-            )
-        })
+        self.any(Operator::needs_upstream_local)
     }
 
     /// Whether it tells what rules have decided.
     pub(crate) fn tells_decisions(&self) -> bool {
-        self.any(|operator| matches!(operator, Operator::Rare(rare) if rare.tells_decisions()))
+        self.any(Operator::tells_decisions)
     }
 
-    fn any(&self, wanted: impl Fn(&Operator) -> bool) -> bool {
+    /// The operator that it is, if it is nothing else.
+    pub(super) fn into_operator(mut self) -> Result<Operator, Self> {
+        match (self.pieces.pop(), self.pieces.is_empty()) {
+            (Some(Piece::Operator(operator)), true) => Ok(operator),
+            (last, _) => {
+                self.pieces.extend(last);
+                Err(self)
+            }
+        }
+    }
+
+    pub(super) fn any(&self, wanted: impl Fn(&Operator) -> bool) -> bool {
         self.pieces.iter().any(|piece| match piece {
             Piece::Text(_) => false,
             Piece::Operator(operator) => wanted(operator),

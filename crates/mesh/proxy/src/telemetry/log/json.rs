@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::entry::Entry;
 use super::format::Template;
+use super::operator::Operator;
 use super::value::Kind;
 
 /// The layout of an object.
@@ -19,7 +20,9 @@ pub(crate) struct Json {
 pub(crate) enum Node {
     /// JSON as it is.
     Fixed(String),
+    /// Of more than one operator.
     Template(Template),
+    Operator(Box<Operator>),
     Object(Object),
     List(Vec<Node>),
 }
@@ -44,6 +47,15 @@ enum Key {
 
 /// Istio's longest has 38.
 const SHORT: usize = 48;
+
+impl From<Template> for Node {
+    fn from(template: Template) -> Self {
+        match template.into_operator() {
+            Ok(operator) => Self::Operator(Box::new(operator)),
+            Err(template) => Self::Template(template),
+        }
+    }
+}
 
 impl From<BTreeMap<String, Node>> for Object {
     fn from(nodes: BTreeMap<String, Node>) -> Self {
@@ -99,7 +111,7 @@ impl Json {
         out.push(b'\n');
     }
 
-    pub(super) fn any(&self, wanted: fn(&Template) -> bool) -> bool {
+    pub(super) fn any(&self, wanted: fn(&Operator) -> bool) -> bool {
         self.object.any(wanted)
     }
 
@@ -111,7 +123,7 @@ impl Json {
             let mark = member.key.append(out);
             let is_there = match &member.node {
                 // What most members are, without a call.
-                Node::Template(template) => self.append_template(template, mark, entry, out),
+                Node::Operator(operator) => self.end(operator.append(entry, out), mark, out),
                 node => self.append_node(node, mark, entry, out),
             };
             if !is_there {
@@ -132,15 +144,10 @@ impl Json {
         !self.omits || !is_empty
     }
 
+    /// Ends a value of this kind, before which a quotation mark stands there; whether there is one.
     #[inline(always)]
-    fn append_template(
-        &self,
-        template: &Template,
-        mark: usize,
-        entry: &Entry<'_>,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        match template.append(entry, out) {
+    fn end(&self, kind: Kind, mark: usize, out: &mut Vec<u8>) -> bool {
+        match kind {
             Kind::Plain => out.push(b'"'),
             Kind::Text => end_text(mark, out),
             Kind::Number | Kind::Json => drop(out.remove(mark)),
@@ -157,7 +164,8 @@ impl Json {
     /// what was appended is to be cut off again.
     fn append_node(&self, node: &Node, mark: usize, entry: &Entry<'_>, out: &mut Vec<u8>) -> bool {
         match node {
-            Node::Template(template) => self.append_template(template, mark, entry, out),
+            Node::Operator(operator) => self.end(operator.append(entry, out), mark, out),
+            Node::Template(template) => self.end(template.append(entry, out), mark, out),
             Node::Fixed(json) => {
                 out.truncate(mark);
                 out.extend_from_slice(json.as_bytes());
@@ -183,10 +191,11 @@ impl Json {
 }
 
 impl Node {
-    fn any(&self, wanted: fn(&Template) -> bool) -> bool {
+    fn any(&self, wanted: fn(&Operator) -> bool) -> bool {
         match self {
             Self::Fixed(_) => false,
-            Self::Template(template) => wanted(template),
+            Self::Template(template) => template.any(wanted),
+            Self::Operator(operator) => wanted(operator),
             Self::Object(object) => object.any(wanted),
             Self::List(nodes) => nodes.iter().any(|node| node.any(wanted)),
         }
@@ -194,7 +203,7 @@ impl Node {
 }
 
 impl Object {
-    fn any(&self, wanted: fn(&Template) -> bool) -> bool {
+    fn any(&self, wanted: fn(&Operator) -> bool) -> bool {
         self.0.iter().any(|member| member.node.any(wanted))
     }
 }
@@ -220,21 +229,19 @@ fn end_text(begin: usize, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, &text);
 }
 
-/// Whether the text that begins there is ASCII and has nothing to be escaped. Words are looked at as a whole, the
-/// last of them filled up.
+/// Whether the text that begins there is ASCII and has nothing to be escaped. So many bytes are looked at together,
+/// which is one instruction a step, the last of them filled up.
 fn is_plain(begin: usize, out: &mut Vec<u8>) -> bool {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHEST: u64 = EACH << 7;
+    const TOGETHER: usize = 16;
     let end = out.len();
-    out.extend_from_slice(&[b' '; 8]);
-    let mut special = 0;
-    for word in out[begin..].as_chunks().0 {
-        let word = u64::from_ne_bytes(*word);
-        // The highest bit of a byte, or of one above it, if there is such a byte.
-        let below = |least: u8, word: u64| word.wrapping_sub(EACH * u64::from(least)) & !word;
-        let is = |byte: u8| below(1, word ^ (EACH * u64::from(byte)));
-        special |= below(b' ', word) | is(b'"') | is(b'\\') | is(0x7f) | word;
+    out.extend_from_slice(&[b' '; TOGETHER]);
+    let mut special = [false; TOGETHER];
+    for bytes in out[begin..].as_chunks::<TOGETHER>().0 {
+        for (special, byte) in special.iter_mut().zip(bytes) {
+            let is_visible = byte.wrapping_sub(b' ') <= b'~' - b' ';
+            *special |= !is_visible | (*byte == b'"') | (*byte == b'\\');
+        }
     }
     out.truncate(end);
-    special & HIGHEST == 0
+    special == [false; TOGETHER]
 }

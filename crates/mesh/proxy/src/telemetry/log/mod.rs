@@ -28,6 +28,7 @@ pub(crate) use self::filter::{Comparison, Filter, Op, is_known_flag};
 pub(crate) use self::format::{Format, Template};
 pub(crate) use self::json::{Json, Node, Object};
 pub(crate) use self::sink::Sink;
+pub(crate) use self::value::needs_no_escape;
 pub(crate) use self::writer::{Destination, Logs, WriterThread};
 
 /// One entry of a list `access_log`, compiled.

@@ -21,6 +21,8 @@ pub(crate) struct Sink {
     logs: Arc<Logs>,
     bytes: RefCell<Vec<u8>>,
     lines: Cell<u64>,
+    /// How many bytes were handed over last.
+    before: Cell<usize>,
     closed: Cell<bool>,
     changed: Notify,
 }
@@ -33,6 +35,7 @@ impl Sink {
             logs,
             bytes: RefCell::default(),
             lines: Cell::new(0),
+            before: Cell::new(0),
             closed: Cell::new(false),
             changed: Notify::new(),
         });
@@ -43,8 +46,12 @@ impl Sink {
     /// Appends a line.
     pub(super) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = self.bytes.borrow_mut();
-        write(&mut bytes);
         let lines = self.lines.get() + 1;
+        if lines == 1 {
+            // As much as before, so that it need not grow.
+            bytes.reserve(self.before.get());
+        }
+        write(&mut bytes);
         self.lines.set(lines);
         if bytes.len() >= FULL {
             drop(bytes);
@@ -59,6 +66,7 @@ impl Sink {
         let lines = self.lines.take();
         if lines > 0 {
             let bytes = std::mem::take(&mut *self.bytes.borrow_mut());
+            self.before.set(bytes.len() + bytes.len() / 8);
             self.logs.hand_over(self.destination.clone(), bytes, lines);
         }
     }

@@ -36,10 +36,8 @@ fn with_entry<T>(run: impl FnOnce(Entry<'_>) -> T) -> T {
         .expect("valid")
         .expect("whole");
     let clock = Clock::new();
-    let ends = (
-        "10.0.0.1:4000".parse().expect("an address"),
-        Some("10.0.0.2:9080".parse().expect("an address")),
-    );
+    let [peer, local] =
+        ["10.0.0.1:4000", "10.0.0.2:9080"].map(|text| text.parse().expect("an address"));
     let mut metadata = Metadata::default();
     let deep = json!({"n": 1, "nothing": null});
     for (key, value) in [("text", json!("a \"b\"")), ("deep", deep)] {
@@ -65,7 +63,7 @@ fn with_entry<T>(run: impl FnOnce(Entry<'_>) -> T) -> T {
         response_begun: Some(4_500),
         response_sent: Some(9_000),
         attempts: 1,
-        ..Entry::of_connection(&clock, ends, 1_000, 9_000)
+        ..Entry::of_connection(&clock, (&peer, Some(&local)), 1_000, 9_000)
     })
 }
 
@@ -232,7 +230,7 @@ fn whatever_json_does_not_take_as_it_is_is_escaped() {
             let mut text = b"abcdefghijklmnopqrst".to_vec();
             text[at] = byte;
             let text = String::from_utf8(text).expect("ASCII");
-            let node = Node::Template(Template::parse("%REQ(A)%%REQ(B)%", true).expect("a format"));
+            let node = Node::from(Template::parse("%REQ(A)%%REQ(B)%", true).expect("a format"));
             let key = (text.clone(), node);
             let object = BTreeMap::from([key, ("z".to_owned(), Node::Fixed("1".to_owned()))]);
             let json = Json {
@@ -250,7 +248,7 @@ fn whatever_json_does_not_take_as_it_is_is_escaped() {
 
 #[test]
 fn json_has_sorted_keys_and_types() {
-    let template = |text: &str| Node::Template(Template::parse(text, false).expect("a format"));
+    let template = |text: &str| Node::from(Template::parse(text, false).expect("a format"));
     let nested = BTreeMap::from([("none".to_owned(), template("%REQ(NOPE)%"))]);
     let object = BTreeMap::from([
         ("z".to_owned(), template("code %RESPONSE_CODE%")),
@@ -454,6 +452,7 @@ fn what_tls_has_agreed_on_is_written_as_envoy_writes_it() {
             secured: Some(&client),
             upstream: Some(Upstream {
                 address: entry.peer,
+                text: None,
                 local: None,
                 secured: Some(&endpoint),
                 is_connected: true,

@@ -1,7 +1,7 @@
 //! `%START_TIME(…)%`: the format of `strftime`, in UTC, with Envoy's fractions of a second.
 
 use super::digits::padded;
-use super::value::Kind;
+use super::value::{Kind, needs_no_escape};
 use crate::clock::{Clock, Micros, civil};
 
 /// How a moment is written.
@@ -74,9 +74,7 @@ impl TimeFormat {
         }
         push_text(&mut pieces, rest);
         let is_plain = pieces.iter().all(|piece| match piece {
-            Piece::Text(text) => text
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte)),
+            Piece::Text(text) => needs_no_escape(text),
             _ => true,
         });
         let kind = if is_plain { Kind::Plain } else { Kind::Text };

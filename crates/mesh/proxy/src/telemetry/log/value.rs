@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use super::digits;
-use super::entry::Entry;
+use super::entry::{Entry, Upstream};
 use super::operator::{GrpcForm, Header, Moment, Operator, Original, Simple};
 use crate::clock::Micros;
 use crate::grpc;
@@ -33,7 +33,10 @@ impl Operator {
             Self::StartTime(format) => format.append_at(entry.clock, entry.begin, out),
             Self::EmitTime(format) => format.append_at(entry.clock, entry.clock.now(), out),
             Self::Request(header) => {
-                header.append(|name| entry.request_field(name.of_request, name), out)
+                let kind = header.append(|name| entry.request_field(name.of_request, name), out);
+                // A method is a token (RFC 9110 §9.1).
+                let is_method = header.name.of_request == RequestField::Method;
+                plain_if(is_method && header.otherwise.is_none(), kind)
             }
             Self::Response(header) => header.append(|name| response_header(entry, name), out),
             Self::Trailer(header) => header.append(|name| entry.trailer(name), out),
@@ -66,7 +69,6 @@ impl Simple {
         // What few operators ask for is found out for them alone.
         let client = || entry.secured?.peer.as_ref();
         let own = || entry.secured?.own.as_deref();
-        let host = || Some(entry.upstream.as_ref()?.address);
         let remote = || {
             let upstream = entry.upstream.as_ref()?;
             upstream.is_connected.then_some(upstream.address)
@@ -85,7 +87,9 @@ impl Simple {
             Self::ResponseFlags if entry.flags.is_empty() => plain(Some("-"), out),
             Self::ResponseFlags => shown(Some(entry.flags), out),
             Self::ResponseFlagsLong => shown(Some(entry.flags.long()), out),
-            Self::ResponseCodeDetails => text(entry.details, out),
+            Self::ResponseCodeDetails => {
+                plain_if(entry.has_plain_details, text(entry.details, out))
+            }
             Self::ConnectionTerminationDetails => Kind::Absent,
             Self::UpstreamTransportFailureReason => text(entry.transport_failure, out),
             Self::BytesReceived => number(Some(entry.received), out),
@@ -96,13 +100,19 @@ impl Simple {
             Self::ResponseTxDuration => {
                 number(millis(entry.response_begun, entry.response_sent), out)
             }
-            Self::UpstreamHost | Self::UpstreamHostName => address(host(), out),
-            Self::UpstreamRemoteAddress => address(remote(), out),
-            Self::UpstreamCluster => text(
-                entry.cluster.map(|cluster| &*cluster.observability_name),
-                out,
-            ),
-            Self::UpstreamClusterRaw => text(entry.cluster.map(|cluster| &*cluster.name), out),
+            Self::UpstreamHost | Self::UpstreamHostName => host(entry.upstream.as_ref(), out),
+            Self::UpstreamRemoteAddress => {
+                let upstream = entry.upstream.as_ref();
+                host(upstream.filter(|upstream| upstream.is_connected), out)
+            }
+            Self::UpstreamCluster => {
+                let name = entry.cluster.map(|cluster| &*cluster.observability_name);
+                plain_if(entry.has_plain_cluster, text(name, out))
+            }
+            Self::UpstreamClusterRaw => {
+                let name = entry.cluster.map(|cluster| &*cluster.name);
+                plain_if(entry.has_plain_cluster, text(name, out))
+            }
             Self::UpstreamLocalAddress => address(upstream_local(), out),
             Self::UpstreamLocalIp => ip(upstream_local(), out),
             Self::UpstreamLocalPort => port(upstream_local(), out),
@@ -121,9 +131,9 @@ impl Simple {
             Self::DownstreamLocalIp => ip(entry.local, out),
             Self::DownstreamLocalPort => port(entry.local, out),
             Self::DownstreamDirectLocalAddress => address(entry.direct_local, out),
-            Self::DownstreamRemoteAddress => address(Some(entry.client()), out),
-            Self::DownstreamRemoteIp => ip(Some(entry.client()), out),
-            Self::DownstreamRemotePort => port(Some(entry.client()), out),
+            Self::DownstreamRemoteAddress => address(Some(&entry.client()), out),
+            Self::DownstreamRemoteIp => ip(Some(&entry.client()), out),
+            Self::DownstreamRemotePort => port(Some(&entry.client()), out),
             Self::DownstreamDirectRemoteAddress => address(Some(entry.peer), out),
             Self::DownstreamDirectRemoteIp => ip(Some(entry.peer), out),
             Self::DownstreamPeerUriSan => list(client().map(|one| &*one.uris), out),
@@ -211,10 +221,21 @@ fn grpc_status(code: Option<u32>, form: GrpcForm, out: &mut Vec<u8>) -> Kind {
 }
 
 fn plain(value: Option<&(impl AsRef<[u8]> + ?Sized)>, out: &mut Vec<u8>) -> Kind {
-    match bytes(value.map(AsRef::as_ref), out) {
-        Kind::Text => Kind::Plain,
+    plain_if(true, bytes(value.map(AsRef::as_ref), out))
+}
+
+/// A text in which nothing has to be escaped, if that is known.
+fn plain_if(is_plain: bool, kind: Kind) -> Kind {
+    match kind {
+        Kind::Text if is_plain => Kind::Plain,
         kind => kind,
     }
+}
+
+/// Whether nothing in a text has to be escaped in JSON, and all of it is ASCII.
+pub(crate) fn needs_no_escape(text: &str) -> bool {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+    text.bytes().all(is_plain)
 }
 
 fn bytes(value: Option<&[u8]>, out: &mut Vec<u8>) -> Kind {
@@ -269,7 +290,14 @@ fn number(value: Option<u64>, out: &mut Vec<u8>) -> Kind {
     }
 }
 
-fn ip(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
+fn host(upstream: Option<&Upstream<'_>>, out: &mut Vec<u8>) -> Kind {
+    match upstream.and_then(|upstream| upstream.text) {
+        Some(text) => plain(Some(text), out),
+        None => address(upstream.map(|upstream| upstream.address), out),
+    }
+}
+
+fn ip(address: Option<&SocketAddr>, out: &mut Vec<u8>) -> Kind {
     match address {
         Some(SocketAddr::V4(address)) => {
             digits::v4(out, *address.ip());
@@ -279,7 +307,7 @@ fn ip(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
     }
 }
 
-fn address(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
+fn address(address: Option<&SocketAddr>, out: &mut Vec<u8>) -> Kind {
     match address {
         Some(SocketAddr::V4(address)) => {
             digits::v4(out, *address.ip());
@@ -291,6 +319,6 @@ fn address(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
     }
 }
 
-fn port(address: Option<SocketAddr>, out: &mut Vec<u8>) -> Kind {
+fn port(address: Option<&SocketAddr>, out: &mut Vec<u8>) -> Kind {
     number(address.map(|address| address.port().into()), out)
 }
