@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use periplus_identity::tls::{self, TlsStream};
 use periplus_identity::{
     Access, CertificateServer, Facts, Home, HomeError, Issuer, KeyError, Lifetimes, NameError,
-    Reason, Rotation, TokenKey, check_trust_domain, private,
+    Reason, Rotation, Standing, TokenKey, check_trust_domain, private,
 };
 use periplus_resources::{MeshConfig, Position, Source};
 use serde_json::{Value, json};
@@ -167,24 +167,24 @@ impl Certificates {
     }
 }
 
-/// What the authority is, what it has done, and how many streams of proxies were refused, by reason; each certificate with
-/// its end.
+/// What the authority is, what it has done, and how many streams of proxies were refused, by reason; each certificate and
+/// each list of revoked ones with its end; and whether other issuers of tokens give their keys.
 pub(crate) fn page(overseen: &Overseen) -> Value {
     let server = &overseen.server;
     let (authority, counts) = (server.authority(), server.counts());
     let now = SystemTime::now();
+    let unix = |time: SystemTime| {
+        let since = time.duration_since(UNIX_EPOCH);
+        since.unwrap_or_default().as_secs()
+    };
+    let left = |time: SystemTime| time.duration_since(now).unwrap_or_default().as_secs();
     let show = |facts: &Facts| {
-        let unix = |time: SystemTime| {
-            let since = time.duration_since(UNIX_EPOCH);
-            since.unwrap_or_default().as_secs()
-        };
-        let left = facts.not_after.duration_since(now).unwrap_or_default();
         json!({
             "serial": facts.serial,
             "subject": facts.subject,
             "notBefore": unix(facts.not_before),
             "notAfter": unix(facts.not_after),
-            "secondsLeft": left.as_secs(),
+            "secondsLeft": left(facts.not_after),
             "endsSoon": facts.ends_soon(now),
         })
     };
@@ -201,7 +201,21 @@ pub(crate) fn page(overseen: &Overseen) -> Value {
             .collect::<Vec<_>>(),
         "serving": counts.serving().as_ref().map(show),
         "roots": authority.root_facts().iter().map(show).collect::<Vec<_>>(),
-        "revocationLists": authority.revoked().len(),
+        "revocationLists": authority.revocation_lists().iter().map(|list| json!({
+            "issuer": list.issuer,
+            "thisUpdate": unix(list.this_update),
+            "nextUpdate": unix(list.next_update),
+            "secondsLeft": left(list.next_update),
+            "endsSoon": list.ends_soon(now),
+        })).collect::<Vec<_>>(),
+        "issuers": server.issuers().map(|issuer| {
+            let Standing { since, trouble } = issuer.standing();
+            json!({
+                "issuer": issuer.name(),
+                "keysSince": since.map(unix),
+                "trouble": trouble,
+            })
+        }).collect::<Vec<_>>(),
         "requests": counts.requests(),
         "issued": counts.issued(),
         "refused": refused,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use periplus_identity::tls::TlsStream;
 use periplus_identity::{Authority, CertificateServer};
@@ -11,6 +12,7 @@ use periplus_xds::server::{AdsServer, Limits};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::certificates::{CertificateOptions, Certificates, CertificatesError};
@@ -18,6 +20,7 @@ use crate::collectors::Collectors;
 use crate::files::{self, Change, Debounce, Files, Scan, Watcher, plural};
 use crate::gate::{Gatekeeper, Refusals};
 use crate::index::{Index, Problem, Severity};
+use crate::issuers::IssuerKeys;
 use crate::mesh::{Mesh, State};
 use crate::monitoring::Monitoring;
 
@@ -53,6 +56,7 @@ pub struct ControlPlane {
     certificates: Option<Certificates>,
     refusals: Arc<Refusals>,
     collectors: Arc<Collectors>,
+    issuers: Arc<IssuerKeys>,
 }
 
 impl ControlPlane {
@@ -73,7 +77,8 @@ impl ControlPlane {
             .as_ref()
             .map(|options| Certificates::open(options, files.mesh_config()));
         let certificates = certificates.transpose()?;
-        let state = state_of(&files, certificates.as_ref());
+        let issuers = Arc::<IssuerKeys>::default();
+        let state = state_of(&files, certificates.as_ref(), &issuers);
         tracing::info!("{}", summary(&files, &state.index));
         for problem in &state.problems {
             report(problem);
@@ -88,6 +93,7 @@ impl ControlPlane {
             certificates,
             refusals: Arc::default(),
             collectors: Arc::default(),
+            issuers,
         })
     }
 
@@ -117,6 +123,19 @@ impl ControlPlane {
         Some(certificates.secure(listener))
     }
 
+    /// Whose keys of tokens are to be looked up: whoever runs the control plane does.
+    pub fn issuers(&self) -> Arc<IssuerKeys> {
+        Arc::clone(&self.issuers)
+    }
+
+    /// Waits until the keys of each issuer were looked up once, or so long: who connects before that would refuse good
+    /// tokens.
+    pub async fn settle(&mut self, patience: Duration) {
+        // Those that have not come by then come later.
+        let _ = timeout(patience, self.issuers.settled()).await;
+        self.rescan();
+    }
+
     /// The newest state.
     pub fn mesh(&self) -> Arc<Mesh> {
         Arc::clone(&self.mesh)
@@ -127,8 +146,8 @@ impl ControlPlane {
         let files = self.files.places();
         let certificates = self.certificates.as_ref();
         let authority = certificates.map(|it| it.oversee(Arc::clone(&self.refusals)));
-        let collectors = Arc::clone(&self.collectors);
-        Monitoring::new((self.mesh(), collectors), self.ads(), authority, files).router()
+        let looked_at = (Arc::clone(&self.collectors), self.issuers());
+        Monitoring::new(self.mesh(), looked_at, self.ads(), authority, files).router()
     }
 
     /// Follows the files for ever; ends when the future is dropped.
@@ -141,12 +160,14 @@ impl ControlPlane {
             }
         };
         let (collectors, mesh) = (Arc::clone(&self.collectors), self.mesh());
+        let issuers = self.issuers();
         let mut authorities = self.certificates().map(|server| server.authorities());
         let follow = async {
             loop {
                 tokio::select! {
                     () = self.watcher.changed() => {}
                     () = changed(authorities.as_mut()) => {}
+                    () = issuers.changed() => {}
                 }
                 self.rescan();
             }
@@ -165,10 +186,11 @@ impl ControlPlane {
         let known = self.mesh.state();
         let revoked = self.certificates.as_ref().map(Certificates::revoked);
         let revokes = revoked.unwrap_or_default() != *known.index.revoked();
-        if !touched && !revokes {
+        let has_other_keys = Some(&self.issuers.found()) != known.index.issuer_keys();
+        if !touched && !revokes && !has_other_keys {
             return;
         }
-        let state = state_of(&self.files, self.certificates.as_ref());
+        let state = state_of(&self.files, self.certificates.as_ref(), &self.issuers);
         let news: Vec<_> = state
             .problems
             .iter()
@@ -179,6 +201,9 @@ impl ControlPlane {
         let notified = self.mesh.publish(state, |id| connected.contains(id));
         if revokes {
             tracing::info!(notified, "other certificates are revoked from now on");
+        }
+        if has_other_keys {
+            tracing::info!(notified, "tokens are checked with other keys from now on");
         }
         if changes.is_empty() {
             return;
@@ -200,7 +225,8 @@ async fn changed(authorities: Option<&mut watch::Receiver<Arc<Authority>>>) {
     std::future::pending::<()>().await;
 }
 
-fn state_of(files: &Files, certificates: Option<&Certificates>) -> State {
+/// The state of the files, with what else is known. Issuers that are new in it are looked for from now on.
+fn state_of(files: &Files, certificates: Option<&Certificates>, issuers: &IssuerKeys) -> State {
     let mesh = files.mesh_config().clone();
     let index = match certificates {
         Some(certificates) => {
@@ -208,6 +234,8 @@ fn state_of(files: &Files, certificates: Option<&Certificates>) -> State {
         }
         None => Index::new(files.resources(), mesh),
     };
+    issuers.want(&index);
+    let index = index.knowing(issuers.found());
     let errors = files.errors().map(Problem::from);
     let stale = certificates.and_then(|it| it.outdated(files.mesh_config()));
     let errors = errors.chain(stale);

@@ -7,10 +7,12 @@
 mod certificates;
 mod collectors;
 mod control;
+mod expiry;
 mod files;
 mod gate;
 mod generate;
 mod index;
+mod issuers;
 mod mesh;
 mod metrics;
 mod monitoring;
@@ -23,6 +25,7 @@ mod workload;
 pub use certificates::{CertificateOptions, CertificateSource, CertificatesError};
 pub use collectors::{Unreached, reach};
 pub use control::{ControlPlane, LoadError, Options};
+pub use expiry::time_left;
 pub use files::LoadError as FilesError;
 pub use files::{Change, Debounce, Described};
 pub use generate::{Generated, generate};
@@ -30,6 +33,7 @@ pub use index::{
     About, CODES, Code, Condition, ConnectionRules, Entry, Index, ListenerStatus, ParentStatus,
     Problem, ResourceStatus, RuleAt, Service, Severity,
 };
+pub use issuers::{IssuerKeys, Wanted};
 pub use mesh::{Mesh, State};
 pub use proxy::{Interception, Proxy, Role};
 pub use workload::Workload;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use periplus_identity::{CertificateServer, Facts, Reason};
+use periplus_identity::{CertificateServer, Facts, Reason, Standing};
 
-use crate::index::Severity;
+use crate::index::{Index, Severity};
 use crate::monitoring::Monitoring;
 use crate::sync_status::istio_version;
 
@@ -116,6 +116,14 @@ pub(crate) fn render(monitoring: &Monitoring) -> String {
         "Requests that answered an outdated response",
         counters.stale_nonces,
     );
+    let of_requests = monitoring.issuers.standings().into_iter();
+    let of_requests = of_requests.map(|(issuer, standing)| ("requests", issuer, standing));
+    let of_workloads = monitoring.authority.iter();
+    let of_workloads = of_workloads.flat_map(|overseen| overseen.server.issuers());
+    let of_workloads =
+        of_workloads.map(|issuer| ("workloads", issuer.name().to_owned(), issuer.standing()));
+    issuers(&mut text, of_requests.chain(of_workloads));
+    secrets(&mut text, index);
     if let Some(overseen) = &monitoring.authority {
         authority(&mut text, &overseen.server);
         let name = "periplus_xds_refusals_total";
@@ -128,19 +136,75 @@ pub(crate) fn render(monitoring: &Monitoring) -> String {
     text
 }
 
+/// Whether issuers give the keys of their tokens: those of requests, and those of workloads.
+fn issuers<'a>(text: &mut String, standings: impl Iterator<Item = (&'a str, String, Standing)>) {
+    let all: Vec<_> = standings
+        .map(|(of, issuer, standing)| {
+            let issuer = escaped(&issuer);
+            (format!("{{issuer=\"{issuer}\",of=\"{of}\"}}"), standing)
+        })
+        .collect();
+    if all.is_empty() {
+        return;
+    }
+    let name = "periplus_issuer_reachable";
+    let help = "Whether an issuer of tokens gave its keys when it was asked last";
+    head(text, name, "gauge", help);
+    for (labels, standing) in &all {
+        line(
+            text,
+            &format!("{name}{labels}"),
+            u8::from(standing.trouble.is_none()),
+        );
+    }
+    let name = "periplus_issuer_keys_timestamp";
+    let help =
+        "When an issuer of tokens gave its keys last, in seconds since 1970; 0 if it never did";
+    head(text, name, "gauge", help);
+    for (labels, standing) in &all {
+        line(
+            text,
+            &format!("{name}{labels}"),
+            standing.since.map_or(0, seconds),
+        );
+    }
+}
+
+/// The ends of what is in Secrets.
+fn secrets(text: &mut String, index: &Index) {
+    let mut parts = index.secrets().parts().peekable();
+    if parts.peek().is_none() {
+        return;
+    }
+    let name = "periplus_secret_expiry_timestamp";
+    let help = "When a certificate in a Secret ends, its last authority, or its list of revoked certificates, in seconds \
+                since 1970";
+    head(text, name, "gauge", help);
+    for (meta, _, part) in parts {
+        let (namespace, secret, key) = (escaped(&meta.namespace), escaped(&meta.name), part.key);
+        let labels = format!("{{namespace=\"{namespace}\",secret=\"{secret}\",key=\"{key}\"}}");
+        line(text, &format!("{name}{labels}"), seconds(part.until));
+    }
+}
+
+/// Since 1970.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
 /// Those of the certificate authority: istiod's, and refusals by their reasons.
 fn authority(text: &mut String, server: &CertificateServer) {
     let (authority, counts) = (server.authority(), server.counts());
-    let ends = |facts: &Facts| {
-        let end = facts.not_after.duration_since(UNIX_EPOCH);
-        end.unwrap_or_default().as_secs()
-    };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.unwrap_or_default().as_secs();
+    let ends = |facts: &Facts| seconds(facts.not_after);
+    let now = seconds(SystemTime::now());
     let roots = authority.root_facts().iter().map(ends).min();
     let chain = authority.between_facts().iter().chain([authority.facts()]);
     let chain = chain.map(ends).min();
     let serving = counts.serving().as_ref().map(ends);
+    let lists = authority.revocation_lists().iter();
+    let lists = lists.map(|list| seconds(list.next_update)).min();
     for (name, what, end) in [
         ("citadel_server_root_cert", "the first of the roots", roots),
         (
@@ -152,6 +216,11 @@ fn authority(text: &mut String, server: &CertificateServer) {
             "periplus_control_cert",
             "the control plane's own certificate on its port with TLS",
             serving,
+        ),
+        (
+            "periplus_revocation_list",
+            "the first of the authority's lists of revoked certificates, which is its next update,",
+            lists,
         ),
     ] {
         let Some(end) = end else { continue };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 
 use crate::certificates::{self, Overseen};
 use crate::collectors::Collectors;
+use crate::expiry;
 use crate::index::Problem;
+use crate::issuers::IssuerKeys;
 use crate::mesh::Mesh;
 use crate::metrics;
 use crate::sync_status;
@@ -26,6 +28,8 @@ pub(crate) struct Monitoring {
     pub(crate) mesh: Arc<Mesh>,
     /// Whether somebody takes spans.
     pub(crate) collectors: Arc<Collectors>,
+    /// Whether issuers of tokens give their keys.
+    pub(crate) issuers: Arc<IssuerKeys>,
     pub(crate) ads: AdsServer,
     pub(crate) authority: Option<Overseen>,
     pub(crate) started: Instant,
@@ -35,7 +39,8 @@ pub(crate) struct Monitoring {
 
 impl Monitoring {
     pub(crate) fn new(
-        (mesh, collectors): (Arc<Mesh>, Arc<Collectors>),
+        mesh: Arc<Mesh>,
+        (collectors, issuers): (Arc<Collectors>, Arc<IssuerKeys>),
         ads: AdsServer,
         authority: Option<Overseen>,
         files: (Vec<PathBuf>, Option<PathBuf>),
@@ -43,6 +48,7 @@ impl Monitoring {
         Self {
             mesh,
             collectors,
+            issuers,
             ads,
             authority,
             started: Instant::now(),
@@ -167,5 +173,9 @@ async fn config_errors(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Co
         message: problem.diagnostic.message.clone(),
     };
     let lost = monitoring.collectors.problems(&state.index);
-    Json(state.problems.iter().chain(&lost).map(row).collect())
+    let unknown = monitoring.issuers.problems(&state.index);
+    let ending = expiry::problems(&state.index, SystemTime::now());
+    let all = state.problems.iter().chain(&lost).chain(&unknown);
+    let all = all.chain(&ending);
+    Json(all.map(row).collect())
 }

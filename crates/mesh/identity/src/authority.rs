@@ -12,12 +12,13 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use thiserror::Error;
 use time::OffsetDateTime;
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
-    RevocationOptionsBuilder, anchor_from_trusted_cert,
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder,
+    anchor_from_trusted_cert,
 };
 
 use crate::certificate::Facts;
 use crate::csr::Csr;
+use crate::revocation::{Lists, RevocationList};
 use crate::spiffe::SpiffeId;
 
 /// Certificates hold from so long ago, for peers whose clocks are late, as Istio's.
@@ -105,9 +106,7 @@ pub struct Authority {
     between_facts: Vec<Facts>,
     roots: String,
     root_facts: Vec<Facts>,
-    /// The lists of `ca-crl.pem`.
-    revoked: Vec<CertificateRevocationListDer<'static>>,
-    revoked_pem: Arc<str>,
+    revoked: Lists,
     facts: Facts,
 }
 
@@ -158,17 +157,8 @@ impl Authority {
             Facts::read(one).ok_or_else(|| form("cert-chain.pem", "it has no certificates".into()))
         });
         let between_facts = between_facts.collect::<Result<Vec<_>, _>>()?;
-        let revoked = CertificateRevocationListDer::pem_slice_iter(material.revoked.as_bytes());
-        let revoked = revoked.collect::<Result<Vec<_>, _>>();
-        let revoked =
-            revoked.map_err(|error| form("ca-crl.pem", format!("it is not valid PEM: {error}")))?;
-        if revoked.is_empty() && !material.revoked.is_empty() {
-            let problem = "it has no list of revoked certificates: remove it if there are none";
-            return Err(form("ca-crl.pem", problem.into()));
-        }
         let authority = Self {
-            revoked,
-            revoked_pem: material.revoked.as_str().into(),
+            revoked: Lists::parse(&material.revoked)?,
             issuer: Issuer::from_ca_cert_der(certificate, key)?,
             between: between.iter().map(pem).collect(),
             between_facts,
@@ -211,12 +201,7 @@ impl Authority {
             .map(|_| ())
         };
         verify(None).map_err(AuthorityError::Chain)?;
-        let lists = self.revoked.iter().map(|list| {
-            let list = OwnedCertRevocationList::from_der(list);
-            list.map(CertRevocationList::from)
-        });
-        let lists = lists.collect::<Result<Vec<_>, _>>();
-        let lists = lists.map_err(AuthorityError::Revoked)?;
+        let lists = self.revoked.usable()?;
         let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
         let Ok(revocation) = RevocationOptionsBuilder::new(&lists) else {
             return Ok(());
@@ -227,12 +212,17 @@ impl Authority {
 
     /// The lists of certificates that peers are not to believe any more.
     pub fn revoked(&self) -> &[CertificateRevocationListDer<'static>] {
-        &self.revoked
+        &self.revoked.der
+    }
+
+    /// What each of them says about itself.
+    pub fn revocation_lists(&self) -> &[RevocationList] {
+        &self.revoked.facts
     }
 
     /// The same in PEM; empty if there are none.
     pub fn revoked_pem(&self) -> &Arc<str> {
-        &self.revoked_pem
+        &self.revoked.pem
     }
 
     /// What peers believe, in PEM.

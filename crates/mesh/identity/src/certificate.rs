@@ -26,9 +26,7 @@ pub struct Facts {
 impl Facts {
     /// Whether less than a fifth of its time is left, or none: it is time to replace it.
     pub fn ends_soon(&self, now: SystemTime) -> bool {
-        let all = self.not_after.duration_since(self.not_before);
-        let left = self.not_after.duration_since(now);
-        left.unwrap_or_default() < all.unwrap_or_default() / 5
+        is_nearly_over(self.not_before, self.not_after, now)
     }
 
     /// Reads a certificate in DER; none if it is none.
@@ -37,10 +35,6 @@ impl Facts {
         if !rest.is_empty() {
             return None;
         }
-        let time = |seconds: i64| {
-            let seconds = u64::try_from(seconds).unwrap_or_default();
-            UNIX_EPOCH + Duration::from_secs(seconds)
-        };
         let names = parsed.subject_alternative_name().ok()?;
         let names = names.map_or(&[][..], |names| &names.value.general_names);
         let uri = |name: &GeneralName<'_>| match name {
@@ -54,11 +48,23 @@ impl Facts {
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
             subject: parsed.subject().to_string(),
-            not_before: time(parsed.validity().not_before.timestamp()),
-            not_after: time(parsed.validity().not_after.timestamp()),
+            not_before: since_1970(parsed.validity().not_before.timestamp()),
+            not_after: since_1970(parsed.validity().not_after.timestamp()),
             uris: names.iter().filter_map(uri).collect(),
             is_authority: parsed.is_ca(),
             key: parsed.public_key().subject_public_key.data.to_vec(),
         })
     }
+}
+
+/// Whether less than a fifth is left of a time that something holds.
+pub fn is_nearly_over(from: SystemTime, until: SystemTime, now: SystemTime) -> bool {
+    let all = until.duration_since(from).unwrap_or_default();
+    let left = until.duration_since(now).unwrap_or_default();
+    left < all / 5
+}
+
+/// What was before 1970 is as if it had been then.
+pub(crate) fn since_1970(seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }

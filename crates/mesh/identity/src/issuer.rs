@@ -1,7 +1,7 @@
 //! Tokens that somebody else has issued: another cluster, or a provider of OpenID Connect, as Istio's `JWT_RULE` and
 //! `TOKEN_ISSUER` name them.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::jwt::{Keys, Problem, Token};
 use crate::spiffe::ServiceAccount;
+use crate::standing::Standing;
 use crate::token::{AUDIENCE, LEEWAY, TokenError, seconds};
 
 /// What accounts are called in tokens of Kubernetes, before namespace and name.
@@ -23,6 +24,7 @@ pub struct Issuer {
     audiences: Vec<String>,
     published: Published,
     keys: RwLock<Option<Arc<Keys>>>,
+    standing: Mutex<Standing>,
     /// A token asks for a key that is not there.
     wanted: Notify,
 }
@@ -132,6 +134,7 @@ impl Issuer {
             },
             published,
             keys: RwLock::new(keys),
+            standing: Mutex::default(),
             wanted: Notify::new(),
         })
     }
@@ -146,10 +149,23 @@ impl Issuer {
         &self.published
     }
 
-    /// Uses these keys from now on.
-    pub fn take(&self, keys: Keys) {
-        let mut newest = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        *newest = Some(Arc::new(keys));
+    /// Uses these keys from now on, or says why there are none; then those before stay.
+    pub fn take(&self, outcome: Result<Keys, String>) {
+        let (keys, trouble) = match outcome {
+            Ok(keys) => (Some(Arc::new(keys)), None),
+            Err(trouble) => (None, Some(trouble)),
+        };
+        if keys.is_some() {
+            *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.note(trouble, SystemTime::now());
+    }
+
+    /// How it goes with getting its keys.
+    pub fn standing(&self) -> Standing {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.clone()
     }
 
     /// Until a token asks for a key that is not there: it may be a new one.
@@ -313,9 +329,15 @@ mod tests {
 
         // Other keys count at once, in place of those before.
         let keys = json!({"keys": [two.public()]}).to_string();
-        issuer.take(Keys::parse(keys.as_bytes()).unwrap());
-        assert_eq!(verify(&two, &json!({})), Ok(cart));
+        issuer.take(Keys::parse(keys.as_bytes()));
+        assert_eq!(verify(&two, &json!({})), Ok(cart.clone()));
         assert!(verify(&one, &json!({})).is_err());
+        // And stay where no others come.
+        let since = issuer.standing().since;
+        issuer.take(Err("nobody answers".into()));
+        let trouble = Some("nobody answers".to_owned());
+        assert_eq!(issuer.standing(), Standing { since, trouble });
+        assert_eq!(verify(&two, &json!({})), Ok(cart));
         let rule = json!({"issuer": NAME});
         let unknown = Issuer::read(&rule.to_string()).unwrap();
         let text = two.sign(&claims(&json!({})));

@@ -17,13 +17,15 @@ pub mod jwt;
 mod pair;
 pub mod private;
 mod proto;
+mod revocation;
 mod server;
 mod spiffe;
+mod standing;
 pub mod tls;
 mod token;
 
 pub use authority::{Authority, AuthorityError, Issued, Lifetimes, Material};
-pub use certificate::Facts;
+pub use certificate::{Facts, is_nearly_over};
 pub use client::{Config, Credentials, FetchError, Taker, fetch, keep};
 pub use counts::{Counts, Reason};
 pub use csr::{Csr, CsrError, MAX_CSR_BYTES};
@@ -31,9 +33,11 @@ pub use dial::{Dialer, Own, Trust};
 pub use home::{Home, HomeError, Rotation};
 pub use issuer::{Issuer, IssuerError, Published};
 pub use pair::{PairError, check_authorities, check_pair, check_revocation_lists};
+pub use revocation::RevocationList;
 pub use rustls::pki_types::ServerName;
 pub use server::{Access, Caller, CertificateServer, PeerId};
 pub use spiffe::{DEFAULT_ACCOUNT, NameError, ServiceAccount, SpiffeId, check_trust_domain};
+pub use standing::Standing;
 pub use token::{AUDIENCE, Bearer, KeyError, TokenError, TokenKey};
 
 /// An error, and what lies behind it.

@@ -12,6 +12,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use crate::certificate::Facts;
+use crate::revocation::RevocationList;
 
 /// Why they cannot be used. None of the key is told.
 #[derive(Debug, Error)]
@@ -58,36 +59,47 @@ pub fn check_pair(chain: &str, key: &str) -> Result<Facts, PairError> {
     Ok(facts.swap_remove(0))
 }
 
-/// Checks certificates of authorities in PEM.
+impl Facts {
+    /// What certificates in PEM say about themselves.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or something is none.
+    pub fn of_pem(pem: &str) -> Result<Vec<Self>, PairError> {
+        read(pem).map(|(_, facts)| facts)
+    }
+}
+
+/// Checks certificates of authorities in PEM; what they say.
 ///
 /// # Errors
 ///
 /// When they cannot be used.
-pub fn check_authorities(pem: &str) -> Result<(), PairError> {
-    let (certificates, _) = read(pem)?;
+pub fn check_authorities(pem: &str) -> Result<Vec<Facts>, PairError> {
+    let (certificates, facts) = read(pem)?;
     for (at, certificate) in certificates.iter().enumerate() {
         webpki::anchor_from_trusted_cert(certificate).map_err(|_| PairError::Authority(at + 1))?;
     }
-    Ok(())
+    Ok(facts)
 }
 
-/// Checks lists of revoked certificates in PEM; not whether they are those of the authorities that they are used with.
+/// Checks lists of revoked certificates in PEM, and has what they say; not whether they are those of the authorities that
+/// they are used with.
 ///
 /// # Errors
 ///
 /// When they cannot be used.
-pub fn check_revocation_lists(pem: &str) -> Result<(), PairError> {
-    let mut lists = CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()).peekable();
-    if lists.peek().is_none() {
-        return Err(PairError::List);
-    }
+pub fn check_revocation_lists(pem: &str) -> Result<Vec<RevocationList>, PairError> {
     let usable = |list: Result<CertificateRevocationListDer<'_>, _>| {
-        list.is_ok_and(|list| OwnedCertRevocationList::from_der(&list).is_ok())
+        let list = list.ok()?;
+        OwnedCertRevocationList::from_der(&list).ok()?;
+        RevocationList::read(&list)
     };
-    match lists.all(usable) {
-        true => Ok(()),
-        false => Err(PairError::List),
-    }
+    let lists = CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()).map(usable);
+    let lists = lists.collect::<Option<Vec<_>>>();
+    lists
+        .filter(|lists| !lists.is_empty())
+        .ok_or(PairError::List)
 }
 
 /// Whether both Envoy and rustls speak TLS with such a key.

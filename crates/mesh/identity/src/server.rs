@@ -20,7 +20,7 @@ use tower_service::Service;
 use crate::authority::{Authority, AuthorityError, Lifetimes};
 use crate::counts::{Counts, Reason};
 use crate::csr::{Csr, CsrError, MAX_CSR_BYTES};
-use crate::issuer::Issuer;
+use crate::issuer::{Issuer, Published};
 use crate::jwt::Token;
 use crate::proto;
 use crate::spiffe::{ServiceAccount, SpiffeId};
@@ -184,6 +184,12 @@ impl CertificateServer {
             account,
             address: peer.map(|peer| peer.address),
         })
+    }
+
+    /// Who else issues tokens that are believed, and has to be asked for the keys of them.
+    pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
+        let all = self.shared.access.issuers.iter().map(Arc::as_ref);
+        all.filter(|issuer| *issuer.published() != Published::Here)
     }
 
     /// The authority of now and of later.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use crate::authorization::read_match_labels;
 use crate::meta::Labels;
+use crate::target::read_target;
 use crate::view::{Object, Shape, View};
 
 /// Whose tokens are believed at the workloads with some labels. A request without a token passes.
@@ -9,6 +9,8 @@ use crate::view::{Object, Shape, View};
 pub struct RequestAuthentication {
     /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
     pub selector: Labels,
+    /// It is for a Gateway (`targetRefs`), whose proxies have those labels: in its own namespace alone.
+    pub is_of_gateway: bool,
     /// The issuers.
     pub rules: Vec<JwtRule>,
 }
@@ -56,6 +58,11 @@ pub enum JwksSource {
         /// How long it takes to fetch them at the most.
         timeout: Duration,
     },
+    /// Where `/.well-known/openid-configuration` of the issuer says (OpenID Connect Discovery §4).
+    Discovered {
+        /// How long it takes to fetch each of the two at the most.
+        timeout: Duration,
+    },
 }
 
 /// `fromHeaders[]`.
@@ -68,11 +75,8 @@ pub struct TokenHeader {
 }
 
 const AUTHENTICATION: Shape = Shape {
-    known: &["selector", "jwtRules"],
-    refused: &[
-        ("targetRef", "select the workloads with `selector`"),
-        ("targetRefs", "select the workloads with `selector`"),
-    ],
+    known: &["selector", "targetRef", "targetRefs", "jwtRules"],
+    refused: &[],
 };
 const RULE: Shape = Shape {
     known: &[
@@ -104,11 +108,13 @@ const CLAIM: Shape = Shape {
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl RequestAuthentication {
-    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
+    pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         let object = view.object(&AUTHENTICATION)?;
         let rules = object.items("jwtRules");
+        let (selector, is_of_gateway) = read_target(&object, namespace)?;
         Some(Self {
-            selector: read_match_labels(&object)?,
+            selector,
+            is_of_gateway,
             rules: rules.iter().filter_map(JwtRule::read).collect(),
         })
     }
@@ -118,7 +124,7 @@ impl JwtRule {
     fn read(view: &View<'_>) -> Option<Self> {
         let object = view.object(&RULE)?;
         let issuer = object.require("issuer")?.some_text()?;
-        let keys = JwksSource::read(&object)?;
+        let keys = JwksSource::read(&object, &issuer)?;
         let headers = object.items("fromHeaders");
         let header = |view: &View<'_>| {
             let object = view.object(&HEADER)?;
@@ -151,7 +157,7 @@ impl JwtRule {
 }
 
 impl JwksSource {
-    fn read(object: &Object<'_>) -> Option<Self> {
+    fn read(object: &Object<'_>, issuer: &str) -> Option<Self> {
         let timeout = object.optional("timeout", View::duration)?;
         match object.present(&["jwks", "jwksUri"]).as_slice() {
             ["jwks"] => {
@@ -167,11 +173,14 @@ impl JwksSource {
                 let view = object.get("jwksUri")?;
                 Self::remote(view, timeout.unwrap_or(TIMEOUT))
             }
+            [] if is_url(issuer) => Some(Self::Discovered {
+                timeout: timeout.unwrap_or(TIMEOUT),
+            }),
             [] => {
-                object.fail(
-                    "the issuer's keys are missing, and they are not looked up at the issuer: \
-                     write `jwks` or `jwksUri`",
-                );
+                object.fail(format!(
+                    "the issuer's keys are missing, and `{issuer}` is no URL at which they could be looked up: \
+                     write `jwks` or `jwksUri`"
+                ));
                 None
             }
             _ => {
@@ -208,6 +217,17 @@ impl JwksSource {
             uri,
         })
     }
+}
+
+/// Whether an issuer can be asked where its keys are.
+fn is_url(issuer: &str) -> bool {
+    let rest = ["http://", "https://"]
+        .into_iter()
+        .find_map(|scheme| issuer.strip_prefix(scheme));
+    rest.is_some_and(|rest| {
+        let host = rest.split(['/', ':']).next();
+        host.is_some_and(|host| !host.is_empty()) && !rest.contains(['?', '#', ' '])
+    })
 }
 
 fn texts(object: &Object<'_>, name: &str) -> Option<Vec<String>> {

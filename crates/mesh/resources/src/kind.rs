@@ -1,6 +1,7 @@
 use std::fmt;
 
 use crate::gateway_api;
+use crate::suggest::nearest;
 
 /// The kinds of resources that are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,8 +125,11 @@ impl Kind {
     /// Whether what has this name and version is there for others than the mesh, or for Istio's own parts.
     pub(crate) fn is_other(name: &str, version: &str) -> bool {
         let group = version.rsplit_once('/').map_or("", |(group, _)| group);
-        if version.is_empty() || name.is_empty() || Self::of(name, version).is_some() {
+        if version.is_empty() || name.is_empty() {
             return false;
+        }
+        if let Some(known) = Self::of(name, version) {
+            return known.group() != group && is_foreign(group);
         }
         match group {
             // A kind of these that nobody knows is misspelt.
@@ -258,6 +262,16 @@ impl Kind {
             _ => &["v1", "v1beta1", "v1alpha3"],
         }
     }
+}
+
+/// Whether kinds of a group are others than ours, though they have the same names, such as Knative's `Service`; what may be
+/// one of our groups misspelt, or an older one, is none of them.
+fn is_foreign(group: &str) -> bool {
+    let groups = Kind::NAMES.map(|(_, kind)| kind.group());
+    group.contains('.')
+        && !group.ends_with("istio.io")
+        && !group.ends_with("k8s.io")
+        && nearest(group, groups.into_iter().filter(|it| !it.is_empty())).is_none()
 }
 
 impl fmt::Display for Kind {

@@ -36,6 +36,7 @@ mod service_entry;
 mod sidecar;
 mod string_match;
 mod suggest;
+mod target;
 mod telemetry;
 mod view;
 mod virtual_service;
@@ -80,6 +81,7 @@ pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
 pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
+pub use target::GATEWAY_NAME_LABEL;
 pub use telemetry::{
     LogFilter, LoggingRule, MetricRule, SAMPLING, SamplingOf, SamplingRule, StatusFilter,
     Telemetry, TelemetryMode, TracingRule,

@@ -186,17 +186,13 @@ fn read_resource(view: &View<'_>) -> Option<Resource> {
     let version = version
         .and_then(|version| version.text())
         .unwrap_or_default();
-    let kind = written.and_then(|name| Kind::of(&name, &version));
-    if let Some(kind) = kind.filter(|kind| kind.is_of_kubernetes()) {
-        return read_kubernetes(kind, view);
-    }
-    if let Some(kind) = view
-        .loose("kind")
-        .filter(View::is_text)
-        .and_then(|kind| kind.text())
-        && Kind::is_other(&kind, &version)
-    {
-        return read_other(kind, view);
+    if let Some(name) = &written {
+        if Kind::is_other(name, &version) {
+            return read_other(name.clone(), view);
+        }
+        if let Some(kind) = Kind::of(name, &version).filter(|kind| kind.is_of_kubernetes()) {
+            return read_kubernetes(kind, view);
+        }
     }
     let document = view.object(&DOCUMENT)?;
     let kind = document
@@ -294,7 +290,7 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         }
         Kind::PeerAuthentication => Spec::PeerAuthentication(PeerAuthentication::read(spec)?),
         Kind::RequestAuthentication => {
-            Spec::RequestAuthentication(RequestAuthentication::read(spec)?)
+            Spec::RequestAuthentication(RequestAuthentication::read(spec, namespace)?)
         }
         Kind::Telemetry => Spec::Telemetry(Telemetry::read(spec, meta)?),
         Kind::GatewayClass => Spec::GatewayClass(gateway_api::GatewayClass::read(spec)?),

@@ -5,6 +5,7 @@ use periplus_cel::Expression;
 use crate::diagnostic::At;
 use crate::mesh_config::{TagSource, read_custom_tags};
 use crate::meta::{Labels, Meta};
+use crate::target::read_target;
 use crate::view::{Shape, View};
 
 mod metrics;
@@ -105,14 +106,14 @@ pub enum StatusFilter {
 }
 
 const TELEMETRY: Shape = Shape {
-    known: &["selector", "tracing", "accessLogging", "metrics"],
-    refused: &[
-        ("targetRef", "select the workloads with `selector`"),
-        ("targetRefs", "select the workloads with `selector`"),
+    known: &[
+        "selector",
+        "targetRef",
+        "targetRefs",
+        "tracing",
+        "accessLogging",
+        "metrics",
     ],
-};
-const SELECTOR: Shape = Shape {
-    known: &["matchLabels"],
     refused: &[],
 };
 const MATCH: Shape = Shape {
@@ -159,11 +160,7 @@ const METRICS: Shape = Shape {
 impl Telemetry {
     pub(crate) fn read(view: &View<'_>, meta: &Meta) -> Option<Self> {
         let object = view.object(&TELEMETRY)?;
-        let selector = object.optional("selector", |view| {
-            let selector = view.object(&SELECTOR)?;
-            let labels = selector.get("matchLabels").map(View::text_map);
-            Some(labels.unwrap_or_default())
-        })?;
+        let (selector, _) = read_target(&object, &meta.namespace)?;
         let mut metrics = Vec::new();
         for view in object.items("metrics") {
             metrics.extend(MetricRule::read_all(&view)?);
@@ -171,7 +168,7 @@ impl Telemetry {
         let tracing = object.items("tracing");
         let access_logging = object.items("accessLogging");
         Some(Self {
-            selector: selector.unwrap_or_default(),
+            selector,
             sampling: SamplingRule::read_all(view, meta)?,
             metrics,
             tracing: tracing

@@ -59,6 +59,13 @@ fn resources() {
             "apiVersion: apps/v1\nkind: CronJob\nmetadata: {name: x}\n".to_owned(),
         ),
         (
+            "a group that is misspelt, and one that is gone",
+            "apiVersion: security.istio.oi/v1\nkind: AuthorizationPolicy\nmetadata: {name: x}\n---\n\
+             apiVersion: extensions/v1beta1\nkind: Deployment\nmetadata: {name: x}\n---\n\
+             apiVersion: networking.x-k8s.io/v1alpha1\nkind: Gateway\nmetadata: {name: x}\n"
+                .to_owned(),
+        ),
+        (
             "unknown version",
             "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: x}\nspec: {}\n"
                 .to_owned(),
@@ -451,7 +458,8 @@ fn resources() {
             "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\n\
              spec:\n  jwtRules:\n  - {jwks: '{}'}\n  - {issuer: a}\n  - {issuer: a, jwks: x}\n  \
              - {issuer: a, jwksUri: 'ftp://a/keys'}\n  - {issuer: a, jwksUri: 'http://a:0/'}\n  \
-             - {issuer: a, jwks: '{}', jwksUri: 'http://a/'}\n  - {issuer: a, jwks: '{}', fromHeaders: [{prefix: x}]}\n"
+             - {issuer: a, jwks: '{}', jwksUri: 'http://a/'}\n  - {issuer: a, jwks: '{}', fromHeaders: [{prefix: x}]}\n  \
+             - {issuer: 'https://'}\n  - {issuer: 'https://a/?b'}\n"
                 .to_owned(),
         ),
         // Gateway.
@@ -597,6 +605,7 @@ fn write_case(
 
 #[test]
 fn authorization_policies() {
+    const GATEWAY: &str = "{group: gateway.networking.k8s.io, kind: Gateway, name: a}";
     let read = |spec: &str, annotations: &str| -> Vec<String> {
         let text = format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
@@ -612,6 +621,9 @@ fn authorization_policies() {
         "{}".to_owned(),
         "{rules: [{}]}".to_owned(),
         "{action: CUSTOM, provider: {name: a}, rules: [{}]}".to_owned(),
+        format!("{{targetRefs: [{GATEWAY}], rules: [{{}}]}}"),
+        format!("{{targetRef: {GATEWAY}}}"),
+        "{targetRefs: [], selector: {matchLabels: {app: a}}}".to_owned(),
         source("{principals: ['*'], notNamespaces: [a]}"),
         operation("{paths: ['/a/{*}/{**}', '*x'], ports: ['80']}"),
         when("{key: 'request.auth.claims[a][b]', values: [c]}"),
@@ -636,8 +648,20 @@ fn authorization_policies() {
             "wildcards are not allowed in selectors",
         ),
         (
-            "{targetRefs: []}".to_owned(),
-            "spec.targetRefs: `targetRefs` is not supported",
+            "{targetRefs: [{kind: Service, group: '', name: a}]}".to_owned(),
+            "spec.targetRefs[0]: `Service` of group ``: only a `Gateway` of `gateway.networking.k8s.io`",
+        ),
+        (
+            format!("{{targetRefs: [{GATEWAY}], selector: {{matchLabels: {{app: a}}}}}}"),
+            "spec: `selector`, `targetRefs` exclude each other",
+        ),
+        (
+            format!("{{targetRefs: [{GATEWAY}, {GATEWAY}]}}"),
+            "spec.targetRefs[1]: a policy is for one Gateway here",
+        ),
+        (
+            format!("{{targetRef: {}}}", GATEWAY.replace('}', ", namespace: b}")),
+            "spec.targetRef: a policy of namespace `default` is for Gateways of it, not of `b`",
         ),
         (
             source("{}"),

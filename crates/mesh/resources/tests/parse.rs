@@ -1,6 +1,8 @@
 //! What good files become.
 
-use periplus_resources::{Parsed, Protocol, Spec, parse_mesh_config, parse_resources};
+use periplus_resources::{
+    GATEWAY_NAME_LABEL, JwksSource, Parsed, Protocol, Spec, parse_mesh_config, parse_resources,
+};
 use proptest::prelude::*;
 
 fn parse(file: &str, text: &str) -> Parsed {
@@ -34,6 +36,110 @@ fn bookinfo_networking() {
         {
             insta::assert_debug_snapshot!(name, parsed.resources);
         }
+    }
+}
+
+/// Kinds of others have names of ours.
+#[test]
+fn kinds_of_other_groups_are_somebody_elses() {
+    for (version, kind) in [
+        ("serving.knative.dev/v1", "Service"),
+        ("networking.internal.knative.dev/v1alpha1", "Ingress"),
+        ("policy.linkerd.io/v1beta3", "HTTPRoute"),
+        ("gateway.solo.io/v1", "VirtualService"),
+    ] {
+        let text = format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\nspec: {{template: {{spec: {{containers: []}}}}}}\n"
+        );
+        let parsed = parse("foreign.yaml", &text);
+        assert_eq!(
+            parsed.resources[0].spec,
+            Spec::Other(kind.to_owned()),
+            "{version}"
+        );
+    }
+}
+
+/// As Istio compares them: with the `hosts` as they are written; and a client that asks for a short name asks for that.
+#[test]
+fn server_names_are_among_the_hosts() {
+    let full = "reviews.default.svc.cluster.local";
+    for (hosts, name) in [
+        ("reviews", "reviews"),
+        ("reviews", full),
+        (full, full),
+        ("'*.example.com'", "a.example.com"),
+    ] {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\nspec:\n  \
+             hosts: [{hosts}]\n  tls: [{{match: [{{sniHosts: [{name}]}}], route: [{{destination: {{host: reviews}}}}]}}]\n"
+        );
+        let parsed = parse("mesh.yaml", &text);
+        let Spec::VirtualService(rule) = &parsed.resources[0].spec else {
+            panic!("{parsed:?}");
+        };
+        let found = &rule.tls[0].matches[0].sni_hosts;
+        assert_eq!(found[0].as_str(), name, "{hosts}");
+    }
+    // In full it is not among what is short, as in Istio.
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\nspec:\n  hosts: [{full}]\n  \
+         tls: [{{match: [{{sniHosts: [reviews]}}], route: [{{destination: {{host: reviews}}}}]}}]\n"
+    );
+    let errors = parse_resources("mesh.yaml", &text).errors;
+    assert!(
+        errors[0]
+            .to_string()
+            .contains("`reviews` is not among the `hosts`"),
+        "{errors:?}"
+    );
+}
+
+/// The proxies of a Gateway are known by a label.
+#[test]
+fn policies_for_a_gateway() {
+    for (kind, group) in [
+        ("AuthorizationPolicy", "security.istio.io"),
+        ("RequestAuthentication", "security.istio.io"),
+        ("Telemetry", "telemetry.istio.io"),
+    ] {
+        let text = format!(
+            "apiVersion: {group}/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n  targetRefs: [{{group: \
+             gateway.networking.k8s.io, kind: Gateway, name: edge}}]\n"
+        );
+        let parsed = parse("mesh.yaml", &text);
+        let selector = match &parsed.resources[0].spec {
+            Spec::AuthorizationPolicy(policy) if policy.is_of_gateway => &policy.selector,
+            Spec::RequestAuthentication(policy) if policy.is_of_gateway => &policy.selector,
+            Spec::Telemetry(telemetry) => &telemetry.selector,
+            other => panic!("{other:?}"),
+        };
+        let expected = [(GATEWAY_NAME_LABEL.to_owned(), "edge".to_owned())];
+        assert_eq!(*selector, expected.into(), "{kind}");
+    }
+}
+
+/// Without keys an issuer is asked for them, if that is possible.
+#[test]
+fn issuers_that_are_asked_for_their_keys() {
+    for (issuer, timeout, seconds) in [
+        ("https://accounts.google.com", "", 5),
+        ("http://127.0.0.1:8080/realms/a", "timeout: 2s, ", 2),
+    ] {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: a}}\nspec: \
+             {{jwtRules: [{{{timeout}issuer: '{issuer}'}}]}}\n"
+        );
+        let parsed = parse("mesh.yaml", &text);
+        let Spec::RequestAuthentication(rules) = &parsed.resources[0].spec else {
+            panic!("{parsed:?}");
+        };
+        let timeout = std::time::Duration::from_secs(seconds);
+        assert_eq!(
+            rules.rules[0].keys,
+            JwksSource::Discovered { timeout },
+            "{issuer}"
+        );
     }
 }
 

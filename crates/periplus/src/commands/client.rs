@@ -46,7 +46,7 @@ struct Way<'a> {
     identity: Option<(&'a Path, &'a Path)>,
 }
 
-/// The largest answer.
+/// The largest answer, if nothing is said.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
 
 /// Flags that say which server to ask.
@@ -150,6 +150,8 @@ pub(super) struct Client {
     http: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// Those of every request.
     headers: HeaderMap,
+    /// The largest answer.
+    most_bytes: usize,
 }
 
 impl Client {
@@ -208,7 +210,13 @@ impl Client {
             timeout,
             http: HyperClient::builder(TokioExecutor::new()).build(connector),
             headers: HeaderMap::new(),
+            most_bytes: MAX_ANSWER_BYTES,
         })
+    }
+
+    /// The same, which takes no answer that is larger.
+    pub(super) fn up_to(self, most_bytes: usize) -> Self {
+        Self { most_bytes, ..self }
     }
 
     /// The address, as it was given.
@@ -301,12 +309,12 @@ impl Client {
     }
 
     async fn collect(&self, body: hyper::body::Incoming) -> Result<Bytes, Failure> {
-        match Limited::new(body, MAX_ANSWER_BYTES).collect().await {
+        match Limited::new(body, self.most_bytes).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 Err(Failure::Unreadable {
                     server: self.base.clone(),
-                    cause: format!("it has more than {} MiB", MAX_ANSWER_BYTES >> 20),
+                    cause: format!("it has more than {} MiB", self.most_bytes >> 20),
                 })
             }
             Err(error) => Err(self.broken(&*error)),

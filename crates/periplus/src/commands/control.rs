@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use periplus_control::{ControlPlane, Debounce, Options};
@@ -13,7 +14,7 @@ use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
 use super::identity::AuthorityArgs;
-use super::issuers;
+use super::{duration, issuers};
 
 /// Flags.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     authority: AuthorityArgs,
 
+    /// How often issuers of tokens are asked for their keys again, such as 5m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration::parse)]
+    jwks_refresh: Duration,
+
     /// Port of /debug/syncz, /debug/certificates, /debug/config_errors, /debug/files, /metrics, /ready and /version
     #[arg(long, value_name = "PORT", default_value_t = 15014)]
     monitoring_port: u16,
@@ -46,6 +51,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     bind: IpAddr,
 }
+
+/// How long the first proxies wait until the keys of issuers have come.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs the role until it ends.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -67,15 +75,21 @@ async fn control(args: Args) -> anyhow::Result<()> {
         None => None,
     };
     let certificates_are_wanted = certificates.is_some();
+    anyhow::ensure!(
+        args.jwks_refresh >= Duration::from_secs(1),
+        "--jwks-refresh must be at least 1s"
+    );
     for issuer in certificates.iter().flat_map(|options| &options.issuers) {
-        tokio::spawn(issuers::keep(Arc::clone(issuer)));
+        tokio::spawn(issuers::keep(Arc::clone(issuer), args.jwks_refresh));
     }
-    let plane = ControlPlane::load(Options {
+    let mut plane = ControlPlane::load(Options {
         directories: args.dir,
         mesh_config: args.mesh_config,
         debounce: Debounce::default(),
         certificates,
     })?;
+    tokio::spawn(issuers::follow(plane.issuers(), args.jwks_refresh));
+    plane.settle(PATIENCE).await;
     if certificates_are_wanted && !args.bind.is_loopback() {
         tracing::warn!(
             xds = %xds.local_addr()?,

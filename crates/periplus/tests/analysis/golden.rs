@@ -2,6 +2,10 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, SerialNumber, date_time_ymd};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -86,6 +90,19 @@ fn proxy() -> u16 {
         "bootstrap": {"node": {"id": "sidecar~127.0.0.1~shop.default~default.svc.cluster.local"}},
     });
     let host = |port: u16, health: Value| json!({"address": socket("10.0.0.1", port), "health_status": health});
+    let secrets = json!({
+        "@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
+        "dynamic_active_secrets": [
+            {"name": "default", "secret": {"name": "default", "tls_certificate": {
+                "certificate_chain": {"inline_bytes": BASE64_STANDARD.encode(certificate(0x0c) + &certificate(0x0d))},
+                "private_key": {"inline_bytes": BASE64_STANDARD.encode("[redacted]")},
+            }}},
+            {"name": "ROOTCA", "secret": {"name": "ROOTCA", "validation_context": {
+                "trusted_ca": {"inline_string": certificate(0x0d) + &certificate(0x0e)},
+            }}},
+        ],
+        "dynamic_warming_secrets": [{"name": "kubernetes://edge"}],
+    });
     let endpoints = json!({"cluster_statuses": [
         {"name": reviews, "host_statuses": [
             host(9080, json!({"eds_health_status": "HEALTHY"})),
@@ -99,7 +116,7 @@ fn proxy() -> u16 {
     serve(vec![
         (
             "/config_dump",
-            json!({"configs": [bootstrap, clusters, listeners, routes]}).to_string(),
+            json!({"configs": [bootstrap, clusters, listeners, routes, secrets]}).to_string(),
         ),
         ("/clusters", endpoints.to_string()),
         ("/certs", certificates("2099-01-01T00:00:00Z").to_string()),
@@ -116,7 +133,27 @@ fn proxy() -> u16 {
     ])
 }
 
+/// One of this serial number, in PEM: always the same.
+fn certificate(serial: u8) -> String {
+    // RFC 8410 §7, without the public half.
+    const PKCS8: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    let key = PrivatePkcs8KeyDer::from([PKCS8, &[serial; 32]].concat());
+    let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ED25519).unwrap();
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(SerialNumber::from_slice(&[serial]));
+    params.not_before = date_time_ymd(2000, 1, 1);
+    params.not_after = date_time_ymd(2098, 1, 1);
+    params.self_signed(&key).unwrap().pem()
+}
+
+/// The page of those that are in use: one of them is a secret, too.
 fn certificates(until: &str) -> Value {
+    let mut shared = json!({
+        "serial_number": "0c",
+        "valid_from": "2000-01-01T00:00:00Z",
+        "expiration_time": "2098-01-01T00:00:00Z",
+    });
+    shared["subject_alt_names"] = json!([{"uri": "spiffe://cluster.local/ns/default/sa/shop"}]);
     let one = |serial: &str, uri: &str, until: &str| {
         json!({
             "serial_number": serial,
@@ -126,7 +163,7 @@ fn certificates(until: &str) -> Value {
             "expiration_time": until,
         })
     };
-    json!({"certificates": [{
+    json!({"certificates": [{"cert_chain": [shared], "ca_cert": []}, {
         "cert_chain": [one("0a", "spiffe://cluster.local/ns/default/sa/shop", until)],
         "ca_cert": [one("0b", "spiffe://cluster.local", until)],
     }]})
@@ -275,6 +312,38 @@ fn which_proxies_are_in_sync() {
         all.run_both(&["version", "--control", &url]);
         insta::assert_snapshot!(name, all.text);
     }
+}
+
+/// What scripts read of the commands that ask files alone, and where the pages are.
+#[test]
+fn what_programs_are_told_of_files() {
+    let mut all = Printed::new(&[]);
+    let bad = RULES.replace("subset: v2", "subset: v3");
+    std::fs::create_dir(all.directory.path().join("bad")).unwrap();
+    std::fs::write(all.directory.path().join("bad/mesh.yaml"), MESH).unwrap();
+    std::fs::write(all.directory.path().join("bad/rules.yaml"), bad).unwrap();
+    let dir = ["--dir", "mesh"];
+    for arguments in [
+        &["analyze", "bad"][..],
+        &["validate", "bad"],
+        &["describe", "reviews-v2", dir[0], dir[1]],
+        &["describe", "reviews", dir[0], dir[1]],
+        &["authz", "check", "reviews-v2", dir[0], dir[1]],
+        &[
+            "explain",
+            "GET reviews:9080/",
+            "--from",
+            "shop",
+            dir[0],
+            dir[1],
+        ],
+    ] {
+        all.run(&[arguments, &["-o", "json"]].concat());
+    }
+    for page in ["ui", "dependencies", "zipkin", "control"] {
+        all.run(&["dashboard", page, "--no-browser"]);
+    }
+    insta::assert_snapshot!("of_files", all.text);
 }
 
 #[test]

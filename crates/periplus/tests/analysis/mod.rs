@@ -9,6 +9,8 @@ mod golden;
 use std::path::Path;
 use std::process::Output;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -106,6 +108,7 @@ fn run_in(directory: &Path, arguments: &[&str]) -> Output {
     command(arguments)
         .current_dir(directory)
         .env_remove("PERIPLUS_CONTROL")
+        .env_remove("PERIPLUS_SERVER")
         .output()
         .unwrap()
 }
@@ -282,6 +285,52 @@ fn requests_are_explained_with_the_lines_that_decide() {
         denied.contains("denied: no ALLOW policy matches"),
         "{denied}"
     );
+}
+
+/// Only a control plane that runs asks an issuer for its keys.
+#[test]
+fn tokens_of_an_issuer_that_is_asked_are_told_as_such() {
+    let tokens = "---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: everybody}
+spec: {jwtRules: [{issuer: 'https://issuer.example'}]}
+";
+    let mesh = directory(&format!("{RULES}{tokens}"));
+    let part = |json: &str| BASE64_URL_SAFE_NO_PAD.encode(json);
+    let header = part(r#"{"alg": "RS256"}"#);
+    let claims = part(r#"{"iss": "https://issuer.example", "sub": "ada"}"#);
+    let bearer = format!("authorization: Bearer {header}.{claims}.AAAA");
+    for (flags, code, said) in [
+        (vec![], "0\n", "a workload answers"),
+        (
+            vec!["-H", &bearer],
+            "0\n",
+            "the keys of https://issuer.example are not here",
+        ),
+        (
+            vec![
+                "--jwt-claims",
+                r#"{"iss": "https://issuer.example", "sub": "ada"}"#,
+            ],
+            "0\n",
+            "a workload answers",
+        ),
+    ] {
+        let request = [
+            "explain",
+            "GET reviews:9080/",
+            "--from",
+            "shop",
+            "--dir",
+            "mesh",
+        ];
+        let found = printed(mesh.path(), &[&request[..], &flags].concat());
+        assert!(
+            found.starts_with(code) && found.contains(said),
+            "{flags:?}: {found}"
+        );
+    }
 }
 
 /// A service and a workload behind it that have the same port, and nobody has a Sidecar: connections are intercepted.

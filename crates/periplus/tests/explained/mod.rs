@@ -166,6 +166,10 @@ fn the_proxy_does_what_was_explained() {
                 _ => "nobody there",
             };
             *seen.entry(end.to_owned()).or_default() += 1;
+            if report["decisions"].to_string().contains("at-the-gate") {
+                assert_eq!(answer.status, 403, "{context}");
+                *seen.entry("denied at the gate".to_owned()).or_default() += 1;
+            }
             if report["destinations"]
                 .to_string()
                 .contains("\"allowed\":null")
@@ -182,6 +186,7 @@ fn the_proxy_does_what_was_explained() {
         ("denied", 30),
         ("no rule", 40),
         ("nobody there", 20),
+        ("denied at the gate", 5),
         ("depends on a token", 3),
     ] {
         assert!(

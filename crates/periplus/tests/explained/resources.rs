@@ -243,6 +243,14 @@ spec:
   gateways: [mesh, edge]
   http:
 {rules}---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: at-the-gate}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: api}}]
+  action: DENY
+  rules: [{{to: [{{operation: {{paths: [/b]}}}}]}}]
+---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {{name: books}}

@@ -101,10 +101,20 @@ fn a_mesh_that_runs_is_looked_into() {
         "{endpoints}"
     );
     let secrets = part("secrets");
+    let named = |name: &str, kind: &str| {
+        let mut rows = secrets.lines().map(str::trim_end);
+        let row = rows
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("{secrets}"));
+        assert!(row.contains(kind) && row.contains("ACTIVE  true"), "{row}");
+        row.to_owned()
+    };
+    let own = named("default ", "Cert Chain");
     assert!(
-        secrets.contains("spiffe://cluster.local/ns/default/sa/bookinfo-productpage"),
+        own.ends_with("spiffe://cluster.local/ns/default/sa/bookinfo-productpage"),
         "{secrets}"
     );
+    named("ROOTCA ", "CA");
     let all = part("all");
     for head in [
         "SERVICE FQDN",

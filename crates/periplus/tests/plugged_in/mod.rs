@@ -1,6 +1,7 @@
 //! Authorities of somebody else (`--cacerts`): what they sign is believed by whoever has their root, and meshes of several
 //! trust domains call each other where each knows the other's name.
 
+mod discovered;
 mod issuers;
 mod revoked;
 
@@ -90,7 +91,17 @@ impl Plane {
         Self::start_with(directory, &["--cacerts", text(cacerts)], config)
     }
 
-    fn start_with(directory: &Path, flags: &[&str], (resources, mesh): (&str, &str)) -> Self {
+    fn start_with(directory: &Path, flags: &[&str], config: (&str, &str)) -> Self {
+        Self::start_among(directory, flags, config, None)
+    }
+
+    /// On a machine that believes these authorities, if not those of this one.
+    fn start_among(
+        directory: &Path,
+        flags: &[&str],
+        (resources, mesh): (&str, &str),
+        authorities: Option<&Path>,
+    ) -> Self {
         let config = directory.join("config");
         std::fs::create_dir_all(&config).unwrap();
         std::fs::write(config.join("mesh.yaml"), resources).unwrap();
@@ -115,7 +126,15 @@ impl Plane {
             "--monitoring-port",
             &ports[2],
         ];
-        let mut program = Program::start(&[&flags_of_all[..], flags].concat());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
+        command
+            .args(flags_of_all)
+            .args(flags)
+            .env_remove("RUST_LOG");
+        if let Some(file) = authorities {
+            command.env("SSL_CERT_FILE", file);
+        }
+        let mut program = Program::run(command);
         program.wait_for(&["control plane is ready"]);
         Self {
             program,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use periplus_identity::private;
@@ -15,8 +16,10 @@ use super::super::rotation::world::Proxy;
 use super::super::support::{free_base, get, get_json, patiently, request};
 use super::{Authorities, Plane};
 
-/// A list of an authority with these serial numbers.
-fn list(certificate: &str, key: &str, serials: &[Vec<u8>]) -> String {
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A list of an authority with these serial numbers, which holds for so long.
+fn list(certificate: &str, key: &str, serials: &[Vec<u8>], left: Duration) -> String {
     let key = KeyPair::from_pem(key).unwrap();
     let issuer = Issuer::from_ca_cert_pem(certificate, key).unwrap();
     let now = time::OffsetDateTime::now_utc();
@@ -27,8 +30,8 @@ fn list(certificate: &str, key: &str, serials: &[Vec<u8>]) -> String {
         invalidity_date: None,
     };
     let params = CertificateRevocationListParams {
-        this_update: now - Duration::from_secs(60),
-        next_update: now + Duration::from_secs(3600),
+        this_update: now - HOUR,
+        next_update: now + left,
         crl_number: SerialNumber::from(1),
         issuing_distribution_point: None,
         revoked_certs: serials.iter().map(revoked).collect(),
@@ -40,7 +43,12 @@ fn list(certificate: &str, key: &str, serials: &[Vec<u8>]) -> String {
 impl Authorities {
     /// `ca-crl.pem`: nothing of the root's is revoked, and these of the intermediate authority's.
     fn lists(&self, serials: &[Vec<u8>]) -> String {
-        list(&self.root, &self.root_key, &[]) + &list(&self.intermediate, &self.key, serials)
+        self.lists_until(serials, HOUR)
+    }
+
+    fn lists_until(&self, serials: &[Vec<u8>], left: Duration) -> String {
+        let of_root = list(&self.root, &self.root_key, &[], HOUR);
+        of_root + &list(&self.intermediate, &self.key, serials, left)
     }
 }
 
@@ -189,7 +197,7 @@ fn whom_the_authority_takes_back_nobody_lets_in() {
     assert_eq!([refused(admin[2]), refused(admin[3])], [true, true]);
 
     // A list that nobody could use changes nothing, and says why.
-    revoke(&list(&authorities.root, &authorities.root_key, &[]));
+    revoke(&list(&authorities.root, &authorities.root_key, &[], HOUR));
     plane.program.wait_for(&[
         "stays what it is",
         "with ca-crl.pem nobody would be believed",
@@ -197,5 +205,33 @@ fn whom_the_authority_takes_back_nobody_lets_in() {
     wait("another one", outbound[0], "ours", 200);
     assert_eq!(ask(outbound[1], "ours"), 503);
     let certificates: Value = get_json(plane.monitoring, "/debug/certificates");
-    assert_eq!(certificates["revocationLists"], 2, "{certificates:#}");
+    let lists = certificates["revocationLists"].as_array().unwrap();
+    assert_eq!(lists.len(), 2, "{certificates:#}");
+
+    // The ends of those in use are shown.
+    let metrics = get(plane.monitoring, "/metrics").body;
+    for list in lists {
+        assert_eq!(list["endsSoon"], false, "{list:#}");
+        let line = format!(
+            "periplus_revocation_list_expiry_timestamp {}",
+            list["nextUpdate"]
+        );
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    }
+    assert!(
+        metrics.contains("periplus_revocation_list_expiry_seconds 3"),
+        "{metrics}"
+    );
+
+    // They are warned of before they end.
+    revoke(&authorities.lists_until(&[], HOUR / 60));
+    plane
+        .program
+        .wait_for(&["must be replaced soon", "the mesh"]);
+    let control = format!("http://127.0.0.1:{}", plane.monitoring);
+    let output = Command::new(env!("CARGO_BIN_EXE_periplus"))
+        .args(["doctor", "--control", &control])
+        .output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(said.contains("has revoked must be replaced in"), "{said}");
 }

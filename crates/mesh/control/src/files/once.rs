@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use periplus_resources::{Diagnostic, MeshConfig, Resource, parse_mesh_config, parse_resources};
 
 use super::read::{Read, read};
 use super::{LoadError, MAX_FILES, at_start, closed, is_resource_file};
+use crate::expiry;
 use crate::index::{Index, Problem};
 
 /// Directories in directories beyond this many are an accident, such as a link to itself.
@@ -108,7 +110,9 @@ impl Described {
     pub fn analyse(&self) -> (Index, Vec<Problem>) {
         let index = self.index();
         let errors = self.errors.iter().cloned().map(Problem::from);
-        let problems = errors.chain(index.problems().iter().cloned()).collect();
+        let ending = expiry::problems(&index, SystemTime::now());
+        let problems = errors.chain(index.problems().iter().cloned());
+        let problems = problems.chain(ending).collect();
         (index, Problem::sorted(problems))
     }
 

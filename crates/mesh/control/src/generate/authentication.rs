@@ -42,6 +42,10 @@ struct Tokens {
     bypass_cors_preflight: bool,
 }
 
+/// A key that nobody has the other half of: `x` is SHA-256 of `periplus: the key of nobody 3`, the first such number that
+/// is one of a point. Until the keys of an issuer have come, no token of it holds.
+const NOBODYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"0RUbbLpAf6qHPKS8Dm8tUjxMMg2VBEVPGuBvfa7685g","y":"KVBMFJwI05OBcasao4koRpt6q4y4M-lkuqv_4bdYELw"}]}"#;
+
 /// Claims that are lists of words.
 const LISTS: [&str; 2] = ["scope", "permission"];
 
@@ -102,7 +106,7 @@ pub(super) fn filter(index: &Index, proxy: &Proxy) -> Option<HttpFilter> {
         return None;
     }
     let named = rules.iter().enumerate();
-    let named = named.map(|(index, rule)| (format!("origins-{index}"), provider(rule)));
+    let named = named.map(|(at, rule)| (format!("origins-{at}"), provider(index, rule)));
     let providers: BTreeMap<_, _> = named.collect();
     let names: Vec<_> = (0..rules.len()).map(|at| format!("origins-{at}")).collect();
     let config = Tokens {
@@ -158,7 +162,7 @@ fn of_kind(kind: RequiresType) -> JwtRequirement {
     }
 }
 
-fn provider(rule: &JwtRule) -> JwtProvider {
+fn provider(index: &Index, rule: &JwtRule) -> JwtProvider {
     let lists = LISTS.into_iter().map(str::to_owned);
     JwtProvider {
         issuer: rule.issuer.clone(),
@@ -188,18 +192,28 @@ fn provider(rule: &JwtRule) -> JwtProvider {
                 ..JwtClaimToHeader::default()
             })
             .collect(),
-        jwks_source_specifier: Some(keys(&rule.keys)),
+        jwks_source_specifier: Some(keys(index, rule)),
         ..JwtProvider::default()
     }
 }
 
 /// Keys that cannot be had fail every token: the cluster is named whether or not it is there.
-fn keys(source: &JwksSource) -> JwksSourceSpecifier {
-    match source {
-        JwksSource::Inline(text) => JwksSourceSpecifier::LocalJwks(DataSource {
-            specifier: Some(Specifier::InlineString(text.clone())),
-            ..DataSource::default()
-        }),
+fn keys(index: &Index, rule: &JwtRule) -> JwksSourceSpecifier {
+    match &rule.keys {
+        JwksSource::Inline(text) => local(text),
+        // They go to proxies as they were found: the issuer need not be within their reach.
+        JwksSource::Discovered { timeout } => match index.issuer_keys() {
+            Some(found) => local(found.get(&rule.issuer).map_or(NOBODYS, |keys| &**keys)),
+            // Where files alone are read nobody asks the issuer, and what its tokens are worth stays open.
+            None => JwksSourceSpecifier::RemoteJwks(RemoteJwks {
+                http_uri: Some(HttpUri {
+                    uri: rule.issuer.clone(),
+                    timeout: duration(*timeout),
+                    http_upstream_type: Some(HttpUpstreamType::Cluster("discovered".into())),
+                }),
+                ..RemoteJwks::default()
+            }),
+        },
         JwksSource::Remote {
             uri,
             host,
@@ -218,4 +232,11 @@ fn keys(source: &JwksSource) -> JwksSourceSpecifier {
             ..RemoteJwks::default()
         }),
     }
+}
+
+fn local(keys: &str) -> JwksSourceSpecifier {
+    JwksSourceSpecifier::LocalJwks(DataSource {
+        specifier: Some(Specifier::InlineString(keys.to_owned())),
+        ..DataSource::default()
+    })
 }

@@ -81,6 +81,7 @@ impl<'a> Change<'a> {
             mesh,
             has_authority,
             revoked,
+            issuer_keys,
             has_sessions,
             // Seen through what asks.
             asked: _,
@@ -90,6 +91,7 @@ impl<'a> Change<'a> {
             everything: *mesh != new.mesh
                 || *has_authority != new.has_authority
                 || *revoked != new.revoked
+                || *issuer_keys != new.issuer_keys
                 || *has_sessions != new.has_sessions
                 || !is_same(destination_rules, &new.destination_rules)
                 || !is_same(peer_authentications, &new.peer_authentications)

@@ -175,6 +175,16 @@ pub(super) const NO_AUTHORITY: Code = Code::new(
     "MutualTlsWithoutAuthority",
     "a policy asks for mutual TLS, and proxies have no certificates",
 );
+pub(crate) const KEYS_MISSING: Code = Code::new(
+    "PER0107",
+    "IssuerKeysMissing",
+    "an issuer of tokens does not give its keys: its tokens are refused, or checked with older ones",
+);
+pub(crate) const SECRET_ENDS: Code = Code::new(
+    "PER0108",
+    "SecretEndsSoon",
+    "a certificate in a Secret, an authority or a list of revoked certificates has ended, or does so soon",
+);
 pub(super) const TRACING_UNREACHABLE: Code = Code::new(
     "PER0201",
     "TracingProviderUnreachable",
@@ -239,6 +249,8 @@ pub const CODES: &[Code] = &[
     WITHOUT_EFFECT,
     LIMITED_ROUTE_UNKNOWN,
     NO_AUTHORITY,
+    KEYS_MISSING,
+    SECRET_ENDS,
     TRACING_UNREACHABLE,
     TRACING_WITHOUT_PROVIDER,
     SAMPLING_OFF,

@@ -9,6 +9,7 @@ mod gateway_api;
 mod kubernetes;
 mod mutual_tls;
 mod named;
+mod policies;
 mod problem;
 mod rules;
 mod secrets;
@@ -21,9 +22,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use periplus_resources::{
-    AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Labels,
-    MeshConfig, Meta, MutualTls, PeerAuthentication, Pod, RequestAuthentication, Resource, Sidecar,
-    Spec, Telemetry, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, MeshConfig, Meta,
+    MutualTls, PeerAuthentication, Pod, RequestAuthentication, Resource, Sidecar, Spec, Telemetry,
+    VirtualService, WorkloadEntry,
 };
 
 use self::by_host::ByHost;
@@ -42,6 +43,7 @@ pub use self::service::Service;
 pub(crate) use self::service::Session;
 pub(crate) use self::telemetry::{Side, Traced};
 use self::view::Asked;
+use crate::issuers::Found;
 use crate::proxy::Proxy;
 
 /// A resource of one kind with its name and origin.
@@ -82,6 +84,7 @@ pub struct Index {
     asked: Asked,
     /// The authority's lists of revoked certificates, in PEM.
     revoked: Arc<str>,
+    issuer_keys: Option<Found>,
     problems: Vec<Problem>,
 }
 
@@ -312,25 +315,6 @@ impl Index {
         &self.sidecars
     }
 
-    /// The policies for a proxy's workload: those of the root namespace and of its own that select it.
-    pub fn authorization_policies(
-        &self,
-        proxy: &Proxy,
-    ) -> impl Iterator<Item = &Entry<AuthorizationPolicy>> {
-        let policies = self.authorization_policies.iter();
-        policies.filter(|entry| self.is_for(&entry.meta, &entry.spec.selector, proxy))
-    }
-
-    /// The policies of a name.
-    pub fn authorization_policy(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Option<&Entry<AuthorizationPolicy>> {
-        let mut policies = self.authorization_policies.iter();
-        policies.find(|entry| entry.meta.namespace == namespace && entry.meta.name == name)
-    }
-
     /// What is asked of those that connect to a port of a workload, and the PeerAuthentication that says so; none if
     /// nobody says anything.
     pub fn mutual_tls(&self, proxy: &Proxy, port: u16) -> (MutualTls, Option<&Meta>) {
@@ -342,26 +326,6 @@ impl Index {
     pub fn traced(&self, proxy: &Proxy) -> Option<(&ExtensionProvider, f64)> {
         let traced = self.tracing_of(proxy, Side::Client)?;
         Some((traced.provider, traced.sampling))
-    }
-
-    /// All rules about tokens.
-    pub fn request_authentications(&self) -> &[Entry<RequestAuthentication>] {
-        &self.request_authentications
-    }
-
-    /// Those for a proxy's workload.
-    pub fn request_authentications_of(
-        &self,
-        proxy: &Proxy,
-    ) -> impl Iterator<Item = &Entry<RequestAuthentication>> {
-        let all = self.request_authentications.iter();
-        all.filter(|entry| self.is_for(&entry.meta, &entry.spec.selector, proxy))
-    }
-
-    /// Whether something about workloads is about that of a proxy.
-    pub(crate) fn is_for(&self, meta: &Meta, selector: &Labels, proxy: &Proxy) -> bool {
-        let places = [&self.mesh.root_namespace, &proxy.namespace];
-        places.contains(&&meta.namespace) && proxy.is_selected_by(selector)
     }
 
     /// What is wrong with how the resources fit together.

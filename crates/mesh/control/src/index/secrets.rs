@@ -1,9 +1,10 @@
 //! Kubernetes' Secrets, as far as they hold certificates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use periplus_identity::{PairError, check_authorities, check_pair, check_revocation_lists};
-use periplus_resources::{Meta, Private, Secret, did_you_mean};
+use periplus_resources::{At, Meta, Position, Private, Secret, did_you_mean};
 
 use super::{Entry, Index, Problem};
 
@@ -22,6 +23,32 @@ struct Known {
     broken_pair: Option<String>,
     broken_authorities: Option<String>,
     broken_lists: Option<String>,
+    parts: Vec<Part>,
+}
+
+/// What is in a Secret and holds for a time.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Its key.
+    pub(crate) key: &'static str,
+    /// What it is.
+    pub(crate) what: &'static str,
+    pub(crate) from: SystemTime,
+    pub(crate) until: SystemTime,
+}
+
+impl Part {
+    fn new(
+        (key, what): (&'static str, &'static str),
+        (from, until): (SystemTime, SystemTime),
+    ) -> Self {
+        Self {
+            key,
+            what,
+            from,
+            until,
+        }
+    }
 }
 
 impl Secrets {
@@ -35,20 +62,36 @@ impl Secrets {
     }
 
     pub(super) fn add(&mut self, Entry { meta, spec }: Entry<Secret>) {
-        let text = |error: PairError| error.to_string();
+        let mut parts = Vec::new();
         let pair = spec.certificate.as_ref();
-        let pair = pair.and_then(|(chain, key)| check_pair(chain, key.expose()).err());
-        let authorities = spec.authorities.as_ref();
-        let authorities = authorities.and_then(|pem| check_authorities(pem).err());
-        let lists = spec.revoked.as_ref();
-        let lists = lists.and_then(|pem| check_revocation_lists(pem).err());
+        let pair = pair.map(|(chain, key)| check_pair(chain, key.expose()));
+        if let Some(Ok(facts)) = &pair {
+            let dates = (facts.not_before, facts.not_after);
+            parts.push(Part::new(("tls.crt", "its certificate"), dates));
+        }
+        let authorities = spec.authorities.as_deref().map(check_authorities);
+        if let Some(Ok(all)) = &authorities {
+            // One of several replaces another.
+            let dates = all.iter().map(|facts| (facts.not_before, facts.not_after));
+            let last = dates.max_by_key(|(_, until)| *until);
+            parts.extend(last.map(|dates| Part::new(("ca.crt", "its last authority"), dates)));
+        }
+        let lists = spec.revoked.as_deref().map(check_revocation_lists);
+        if let Some(Ok(all)) = &lists {
+            // Each of them is needed.
+            let dates = all.iter().map(|list| (list.this_update, list.next_update));
+            let first = dates.min_by_key(|(_, until)| *until);
+            let what = ("ca.crl", "its list of revoked certificates");
+            parts.extend(first.map(|dates| Part::new(what, dates)));
+        }
         let name = (meta.namespace.clone(), meta.name.clone());
         let known = Known {
             meta,
             spec,
-            broken_pair: pair.map(text),
-            broken_authorities: authorities.map(text),
-            broken_lists: lists.map(text),
+            broken_pair: broken(pair),
+            broken_authorities: broken(authorities),
+            broken_lists: broken(lists),
+            parts,
         };
         self.0.insert(name, known);
     }
@@ -124,6 +167,18 @@ impl Secrets {
         }
     }
 
+    /// What is in Secrets and holds for a time, with where each is written.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&Meta, Position, &Part)> {
+        let all = self.0.values();
+        all.flat_map(|known| {
+            let At(position) = known.spec.at;
+            known
+                .parts
+                .iter()
+                .map(move |part| (&known.meta, position, part))
+        })
+    }
+
     fn find(&self, namespace: &str, name: &str) -> Result<&Known, String> {
         let key = (namespace.to_owned(), name.to_owned());
         self.0.get(&key).ok_or_else(|| {
@@ -132,6 +187,10 @@ impl Secrets {
             format!("there is no Secret {namespace}/{name}{hint}")
         })
     }
+}
+
+fn broken<T>(checked: Option<Result<T, PairError>>) -> Option<String> {
+    checked?.err().map(|error| error.to_string())
 }
 
 impl Known {

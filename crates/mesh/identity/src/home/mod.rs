@@ -5,9 +5,12 @@
 //! have it; then it signs, with the old one still believed; once no certificate of the old one is left, that
 //! goes. What somebody else has put there is only read, again whenever it changes.
 
+mod files;
 mod rotation;
+#[cfg(test)]
+mod tests;
 
-use std::io;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,22 +19,13 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use self::files::{
+    CERTIFICATE, KEY, REVOKED, TLS_CERTIFICATE, read, read_plugged_in, write, write_changed,
+};
 pub use self::rotation::Rotation;
 use crate::authority::{Authority, AuthorityError, Material};
 use crate::private::{self, FileError};
 
-const CERTIFICATE: &str = "ca-cert.pem";
-const KEY: &str = "ca-key.pem";
-const CHAIN: &str = "cert-chain.pem";
-const ROOTS: &str = "root-cert.pem";
-const NEXT_CERTIFICATE: &str = "next-cert.pem";
-const NEXT_KEY: &str = "next-key.pem";
-/// The same, as Kubernetes' Secrets of TLS name them; the certificate has its chain behind it.
-const TLS_CERTIFICATE: &str = "tls.crt";
-const TLS_KEY: &str = "tls.key";
-const TLS_ROOTS: &str = "ca.crt";
-const REVOKED: &str = "ca-crl.pem";
-const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// How often what somebody else has put there is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -93,8 +87,8 @@ pub struct Home {
     published: watch::Sender<Arc<Authority>>,
     /// What was wrong when it was looked at last.
     trouble: Option<String>,
-    /// When it was said last that something ends soon.
-    warned: Option<SystemTime>,
+    /// When it was said last of what that it ends soon, or has ended.
+    warned: BTreeMap<String, SystemTime>,
 }
 
 impl Home {
@@ -142,7 +136,7 @@ impl Home {
             material,
             published: watch::Sender::new(Arc::new(authority)),
             trouble: None,
-            warned: None,
+            warned: BTreeMap::new(),
         })
     }
 
@@ -170,7 +164,6 @@ impl Home {
 
     /// Does what is due; what goes wrong is told once, and tried again.
     fn look(&mut self, now: SystemTime) {
-        self.warn(now);
         let outcome = match self.rotation {
             Some(rotation) => self.rotate(rotation, now),
             None => self.reload(),
@@ -183,27 +176,58 @@ impl Home {
             tracing::error!(error = %text, "the certificate authority stays what it is");
         }
         self.trouble = trouble;
+        self.warn(now);
     }
 
     /// Says once a day that somebody must replace what ends soon, where that is not done here.
     fn warn(&mut self, now: SystemTime) {
         const DAY: Duration = Duration::from_secs(24 * 3600);
-        let said = self.warned.and_then(|at| now.duration_since(at).ok());
-        if self.rotation.is_some() || said.is_some_and(|since| since < DAY) {
+        if self.rotation.is_some() {
             return;
         }
         let authority = Arc::clone(&self.published.borrow());
+        let left = |until: SystemTime| until.duration_since(now).unwrap_or_default().as_secs();
+        let directory = self.directory.display();
+        let mut warned = BTreeMap::new();
+        let mut is_new = |what: String| {
+            let said = self.warned.get(&what).copied();
+            let said = said.filter(|at| now.duration_since(*at).is_ok_and(|since| since < DAY));
+            warned.insert(what, said.unwrap_or(now));
+            said.is_none()
+        };
         let all = authority.root_facts().iter().chain([authority.facts()]);
         for facts in all.filter(|facts| facts.ends_soon(now)) {
-            let left = facts.not_after.duration_since(now).unwrap_or_default();
-            tracing::warn!(
-                serial = %facts.serial,
-                seconds_left = left.as_secs(),
-                directory = %self.directory.display(),
-                "a certificate of the authority ends soon, replace it"
-            );
-            self.warned = Some(now);
+            if is_new(facts.serial.clone()) {
+                tracing::warn!(
+                    serial = %facts.serial,
+                    seconds_left = left(facts.not_after),
+                    %directory,
+                    "a certificate of the authority ends soon, replace it"
+                );
+            }
         }
+        for list in authority.revocation_lists() {
+            let is_over = list.next_update <= now;
+            if !list.ends_soon(now) || !is_new(format!("{is_over} {}", list.issuer)) {
+                continue;
+            }
+            let issuer = &list.issuer;
+            match is_over {
+                true => tracing::error!(
+                    %issuer,
+                    %directory,
+                    "the list of revoked certificates in ca-crl.pem is past its next update: proxies let nobody in whom \
+                     this authority has signed, put a newer one there"
+                ),
+                false => tracing::warn!(
+                    %issuer,
+                    seconds_left = left(list.next_update),
+                    %directory,
+                    "the list of revoked certificates in ca-crl.pem must be replaced soon"
+                ),
+            }
+        }
+        self.warned = warned;
     }
 
     fn reload(&mut self) -> Result<(), HomeError> {
@@ -249,247 +273,5 @@ fn cannot_sign(directory: &Path, source: AuthorityError) -> HomeError {
             false => "",
         },
         source,
-    }
-}
-
-/// What somebody else has put there, under either names.
-fn read_plugged_in(directory: &Path) -> Result<Material, HomeError> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let there = |name: &str| directory.join(name).exists();
-    match (there(TLS_CERTIFICATE), there(CERTIFICATE)) {
-        (false, _) => return read(directory),
-        (true, true) => {
-            let directory = directory.to_owned();
-            return Err(HomeError::Two { directory });
-        }
-        (true, false) => {}
-    }
-    let chain = text(directory, TLS_CERTIFICATE)?;
-    let end = chain.find(END).map_or(chain.len(), |at| at + END.len());
-    Ok(Material {
-        certificate: chain[..end].to_owned(),
-        key: secret(directory, TLS_KEY)?,
-        roots: text(directory, TLS_ROOTS)?,
-        chain,
-        revoked: optional(directory, REVOKED)?,
-    })
-}
-
-fn text(directory: &Path, name: &'static str) -> Result<String, HomeError> {
-    match private::read(&directory.join(name), MAX_FILE_BYTES) {
-        Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Err(HomeError::Missing {
-                directory: directory.to_owned(),
-                missing: name,
-            })
-        }
-        other => Ok(other?),
-    }
-}
-
-/// Empty if it is not there.
-fn optional(directory: &Path, name: &str) -> Result<String, HomeError> {
-    let path = directory.join(name);
-    Ok(match path.exists() {
-        true => private::read(&path, MAX_FILE_BYTES)?,
-        false => String::new(),
-    })
-}
-
-/// It is missed by its name before its mode is asked for.
-fn secret(directory: &Path, name: &'static str) -> Result<String, HomeError> {
-    text(directory, name)?;
-    Ok(private::read_secret(&directory.join(name), MAX_FILE_BYTES)?)
-}
-
-fn read(directory: &Path) -> Result<Material, HomeError> {
-    Ok(Material {
-        certificate: text(directory, CERTIFICATE)?,
-        key: secret(directory, KEY)?,
-        chain: optional(directory, CHAIN)?,
-        roots: text(directory, ROOTS)?,
-        revoked: optional(directory, REVOKED)?,
-    })
-}
-
-fn write(directory: &Path, material: &Material) -> Result<(), FileError> {
-    private::write(&directory.join(KEY), &material.key)?;
-    private::write(&directory.join(CERTIFICATE), &material.certificate)?;
-    private::write(&directory.join(ROOTS), &material.roots)
-}
-
-/// What is the same keeps the time at which it was written.
-fn write_changed(directory: &Path, before: &Material, now: &Material) -> Result<(), FileError> {
-    for (name, before, now) in [
-        (ROOTS, &before.roots, &now.roots),
-        (KEY, &before.key, &now.key),
-        (CERTIFICATE, &before.certificate, &now.certificate),
-    ] {
-        if before != now {
-            private::write(&directory.join(name), now)?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    use rcgen::{
-        CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams,
-        SerialNumber,
-    };
-
-    use self::rotation::TEN_YEARS;
-
-    const LEAVES: Duration = Duration::from_secs(100);
-
-    fn rotation() -> Rotation {
-        Rotation::new(Duration::from_secs(5000), LEAVES)
-    }
-
-    #[test]
-    fn a_root_is_made_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let inner = directory.path().join("ca");
-        let open = || Home::own(&inner, "cluster.local", rotation()).unwrap();
-        let serial = |home: &Home| home.authority().borrow().facts().serial.clone();
-        assert_eq!(serial(&open()), serial(&open()));
-        private::read_secret(&inner.join(KEY), MAX_FILE_BYTES).expect("for us alone");
-        fs::remove_file(inner.join(ROOTS)).unwrap();
-        let error = Home::own(&inner, "cluster.local", rotation()).unwrap_err();
-        assert!(
-            error.to_string().contains("has no root-cert.pem"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn what_is_plugged_in_is_read_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let make = || Material::self_signed("cluster.local", TEN_YEARS, SystemTime::now()).unwrap();
-        let (one, two) = (make(), make());
-        write(directory.path(), &one).unwrap();
-        let mut home = Home::plugged_in(directory.path(), "cluster.local").unwrap();
-        let serial = |home: &Home| home.authority().borrow().facts().serial.clone();
-        let first = serial(&home);
-        private::write(&directory.path().join(CERTIFICATE), &two.certificate).unwrap();
-        home.look(SystemTime::now());
-        assert_eq!(serial(&home), first, "a certificate without its key");
-        assert!(
-            home.trouble
-                .as_ref()
-                .unwrap()
-                .contains("it is not the key of ca-cert.pem")
-        );
-        write(directory.path(), &two).unwrap();
-        home.look(SystemTime::now());
-        assert_ne!(serial(&home), first);
-        assert_eq!(home.trouble, None);
-        let now = SystemTime::now();
-        for (at, warned) in [
-            (now, None),
-            (now + TEN_YEARS / 2, None),
-            (now + TEN_YEARS * 9 / 10, Some(now + TEN_YEARS * 9 / 10)),
-            (
-                now + TEN_YEARS * 9 / 10 + LEAVES,
-                Some(now + TEN_YEARS * 9 / 10),
-            ),
-        ] {
-            home.look(at);
-            assert_eq!(home.warned, warned);
-        }
-    }
-
-    /// A list of an authority with these serial numbers.
-    fn revocation_list(material: &Material, serials: &[u64]) -> String {
-        let key = KeyPair::from_pem(&material.key).unwrap();
-        let issuer = Issuer::from_ca_cert_pem(&material.certificate, key).unwrap();
-        let now = time::OffsetDateTime::now_utc();
-        let revoked = |serial: &u64| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: now,
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let params = CertificateRevocationListParams {
-            this_update: now - Duration::from_secs(60),
-            next_update: now + Duration::from_secs(3600),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: serials.iter().map(revoked).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        params.signed_by(&issuer).unwrap().pem().unwrap()
-    }
-
-    #[test]
-    fn a_root_that_replaces_itself_has_no_lists() {
-        let directory = tempfile::tempdir().unwrap();
-        Home::own(directory.path(), "cluster.local", rotation()).unwrap();
-        private::write(&directory.path().join(REVOKED), "").unwrap();
-        let error = Home::own(directory.path(), "cluster.local", rotation()).unwrap_err();
-        assert!(error.to_string().contains("replaces itself"), "{error}");
-    }
-
-    #[test]
-    fn the_names_of_what_is_plugged_in() {
-        let made = Material::self_signed("cluster.local", TEN_YEARS, SystemTime::now()).unwrap();
-        let other = Material::self_signed("cluster.local", TEN_YEARS, SystemTime::now()).unwrap();
-        let pem = [
-            (CERTIFICATE, &made.certificate),
-            (KEY, &made.key),
-            (ROOTS, &made.roots),
-        ];
-        let tls = [
-            (TLS_CERTIFICATE, &made.certificate),
-            (TLS_KEY, &made.key),
-            (TLS_ROOTS, &made.roots),
-        ];
-        let empty = (REVOKED, &made.roots);
-        let list = revocation_list(&made, &[]);
-        let revoked = (REVOKED, &list);
-        let strange = revocation_list(&other, &[]);
-        let strange = (REVOKED, &strange);
-        let foreign = (TLS_KEY, &other.key);
-        for (files, refused) in [
-            (pem.to_vec(), None),
-            (tls.to_vec(), None),
-            ([&pem[..], &[revoked]].concat(), None),
-            ([&tls[..], &[revoked]].concat(), None),
-            (
-                [&pem[..], &[empty]].concat(),
-                Some("ca-crl.pem: it has no list of revoked certificates"),
-            ),
-            (
-                [&tls[..], &[strange]].concat(),
-                Some("with ca-crl.pem nobody would be believed"),
-            ),
-            ([&pem[..], &tls[..1]].concat(), Some("remove one of them")),
-            (tls[..2].to_vec(), Some("has no ca.crt")),
-            (tls[..1].to_vec(), Some("has no tls.key")),
-            (Vec::new(), Some("has no ca-cert.pem: it must have")),
-            (
-                [&tls[..], &[foreign]].concat(),
-                Some("its tls.key ca-key.pem"),
-            ),
-        ] {
-            let directory = tempfile::tempdir().unwrap();
-            for (name, text) in &files {
-                private::write(&directory.path().join(name), text).unwrap();
-            }
-            let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
-            let opened = Home::plugged_in(directory.path(), "cluster.local");
-            match (opened, refused) {
-                (Ok(_), None) => {}
-                (Err(error), Some(expected)) => {
-                    let error = crate::with_causes(&error);
-                    assert!(error.contains(expected), "{names:?}: {error}");
-                }
-                (opened, _) => panic!("{names:?}: {opened:?}"),
-            }
-        }
     }
 }

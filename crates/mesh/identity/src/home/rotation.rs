@@ -5,10 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{
-    CERTIFICATE, Home, HomeError, KEY, MAX_FILE_BYTES, NEXT_CERTIFICATE, NEXT_KEY, ROOTS,
-    cannot_sign,
-};
+use super::files::{CERTIFICATE, KEY, MAX_FILE_BYTES, NEXT_CERTIFICATE, NEXT_KEY, ROOTS};
+use super::{Home, HomeError, cannot_sign};
 use crate::authority::Material;
 use crate::private::{self, FileError};
 
@@ -156,7 +154,8 @@ fn remove_next(directory: &Path) -> Result<(), FileError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{authority, write};
+    use super::super::authority;
+    use super::super::files::write;
     use super::*;
     use crate::authority::Authority;
 

@@ -68,6 +68,15 @@ impl Keys {
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let set: Value =
             serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON: {error}"))?;
+        Self::read(&set)
+    }
+
+    /// The same of what was decoded already.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn read(set: &Value) -> Result<Self, String> {
         let Some(Value::Array(keys)) = set.get("keys") else {
             return Err("it has no array \"keys\"".to_owned());
         };

@@ -64,7 +64,7 @@ pub(super) fn secrets(state: &State, version: &str) -> Value {
         let content = match spec {
             SecretSpec::Certificate(certificate) => json!({
                 "certificate_chain": certificate.public(),
-                "private_key": "[redacted]",
+                "private_key": {"inline_string": "[redacted]"},
             }),
             SecretSpec::Validation(validation) => json!({"trusted_ca": validation.public()}),
         };

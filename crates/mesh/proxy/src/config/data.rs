@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use envoy_types::pb::envoy::config::core::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use serde_json::{Value, json};
 
 use super::check::{At, Refused, ignored, nothing_else};
 
@@ -51,11 +54,11 @@ impl Data {
         }
     }
 
-    /// The text, or where it is; not of a private key.
-    pub(super) fn public(&self) -> String {
+    /// The text, or where it is, as Envoy's pages have it; not of a private key.
+    pub(super) fn public(&self) -> Value {
         match self {
-            Self::Inline(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            Self::File(path) => path.clone(),
+            Self::Inline(bytes) => json!({"inline_bytes": STANDARD.encode(bytes)}),
+            Self::File(path) => json!({"filename": path}),
         }
     }
 

@@ -15,6 +15,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use serde_json::Value;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use super::check::{At, Refused, ignored, nothing_else};
@@ -223,7 +224,7 @@ impl CertificateSpec {
     }
 
     /// What others may see of it.
-    pub(crate) fn public(&self) -> String {
+    pub(crate) fn public(&self) -> Value {
         self.chain.public()
     }
 
@@ -270,7 +271,7 @@ impl ValidationSpec {
     }
 
     /// The roots, or where they are.
-    pub(crate) fn public(&self) -> Option<String> {
+    pub(crate) fn public(&self) -> Option<Value> {
         self.trusted_ca.as_ref().map(Data::public)
     }
 

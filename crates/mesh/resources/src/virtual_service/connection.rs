@@ -132,7 +132,8 @@ impl ConnectionMatch {
     }
 }
 
-/// Each of them must be one of the resource's own hosts, or among them.
+/// Each of them must be one of the resource's own hosts, or among them, as those are written or in full. A short one stays
+/// short: it is what the client asks for.
 fn read_sni_hosts(object: &Object<'_>, hosts: &[Host]) -> Option<Vec<Host>> {
     let items = object.require("sniHosts")?.items();
     if items.is_empty() {

@@ -146,6 +146,8 @@ impl VirtualService {
             object.fail("`hosts` must name at least one host");
         }
         let mut hosts: Vec<Host> = Vec::new();
+        // As they are written, and in full.
+        let mut names: Vec<Host> = Vec::new();
         for view in &host_views {
             let Some(host) = view.host() else { continue };
             if host.as_str() == "*" && in_mesh {
@@ -153,12 +155,14 @@ impl VirtualService {
                     "`*` is for gateways only: name the hosts, or list `gateways` without `mesh`",
                 );
             }
+            names.push(host.clone());
             let host = host.resolve(namespace);
             if hosts.contains(&host) {
                 view.fail(format!("host `{host}` is listed twice"));
             }
             hosts.push(host);
         }
+        names.extend_from_slice(&hosts);
 
         let http_views = rules(&object, "http");
         let (tls_views, tcp_views) = (rules(&object, "tls"), rules(&object, "tcp"));
@@ -167,8 +171,8 @@ impl VirtualService {
             object.require("http");
         }
         let read = |view| HttpRoute::read(view, namespace);
-        let tls = |view| ConnectionRoute::read(view, Of::Tls, namespace, &hosts);
-        let tcp = |view| ConnectionRoute::read(view, Of::Tcp, namespace, &hosts);
+        let tls = |view| ConnectionRoute::read(view, Of::Tls, namespace, &names);
+        let tcp = |view| ConnectionRoute::read(view, Of::Tcp, namespace, &names);
         Some(Self {
             http: http_views.iter().filter_map(read).collect(),
             tls: tls_views.iter().filter_map(tls).collect(),

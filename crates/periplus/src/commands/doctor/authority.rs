@@ -1,4 +1,7 @@
-//! Whether the certificates of the control plane hold: those of its authority, and its own.
+//! Whether the certificates of the control plane hold, those of its authority, and its own; the lists of those that were
+//! taken back; and whether other issuers of tokens give their keys.
+
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -9,6 +12,9 @@ const NAME: &str = "authority";
 /// What is to be done about the control plane's own certificate.
 const ANEW: &str =
     "it is made anew by itself: the control plane's log says what keeps it from that";
+/// What is to be done about a list.
+const NEWER: &str =
+    "put a newer one into ca-crl.pem, beside ca-cert.pem: docs/identity.md#revoked-certificates";
 
 /// A certificate of the page, and what is known of its end.
 struct Certificate<'a> {
@@ -18,6 +24,17 @@ struct Certificate<'a> {
 }
 
 impl<'a> Certificate<'a> {
+    /// A list of revoked certificates, which ends as they do.
+    fn list(page: &'a Value) -> Self {
+        Self {
+            page,
+            what: format!(
+                "the list of certificates that {} has revoked",
+                text(page, "issuer")
+            ),
+        }
+    }
+
     fn new(what: &str, page: &'a Value) -> Self {
         let serial = text(page, "serial");
         Self {
@@ -37,11 +54,7 @@ impl<'a> Certificate<'a> {
     /// `12 days`
     fn left(&self) -> String {
         let seconds = self.page["secondsLeft"].as_u64().unwrap_or_default();
-        match seconds {
-            172_800.. => format!("{} days", seconds / 86_400),
-            7_200.. => format!("{} hours", seconds / 3_600),
-            _ => format!("{seconds} seconds"),
-        }
+        periplus_control::time_left(Duration::from_secs(seconds))
     }
 }
 
@@ -85,6 +98,15 @@ pub(super) fn holds(page: &Value) -> Step {
         );
         return Step::failed(NAME, said).advice(advice);
     }
+    let lists = page["revocationLists"].as_array().into_iter().flatten();
+    let lists: Vec<_> = lists.map(Certificate::list).collect();
+    if let Some(over) = lists.iter().find(|one| one.is_over()) {
+        let said = format!(
+            "{} is past its next update: nobody is let in whom it has signed",
+            over.what
+        );
+        return Step::failed(NAME, said).advice(NEWER);
+    }
     if let Some(over) = serving.as_ref().filter(|one| one.is_over()) {
         let said = format!(
             "{} has expired: no proxy gets in on the port with TLS",
@@ -94,6 +116,10 @@ pub(super) fn holds(page: &Value) -> Step {
     }
     if let Some(own) = serving.filter(Certificate::ends_soon) {
         return Step::warned(NAME, format!("{} ends in {}", own.what, own.left())).advice(ANEW);
+    }
+    if let Some(list) = lists.iter().find(|one| one.ends_soon()) {
+        let said = format!("{} must be replaced in {}", list.what, list.left());
+        return Step::warned(NAME, said).advice(NEWER);
     }
     let said = format!("its certificate holds for {}", signer.left());
     // The old root, while workloads still believe it, and the one that ends while the next is announced.
@@ -112,6 +138,30 @@ pub(super) fn holds(page: &Value) -> Step {
             Step::warned(NAME, format!("{} ends in {}", one.what, one.left())).advice(advice)
         }
     }
+}
+
+/// Whether the issuers give their keys whose tokens workloads have, if there are some.
+pub(super) fn issuers(page: &Value) -> Option<Step> {
+    const NAME: &str = "issuers";
+    let all = page["issuers"].as_array()?;
+    if all.is_empty() {
+        return None;
+    }
+    let troubled = all.iter().filter(|one| !one["trouble"].is_null());
+    let told = |one: &Value| {
+        let stay = match one["keysSince"].is_null() {
+            true => "its tokens are refused",
+            false => "its last keys stay in use",
+        };
+        format!("{}: {}; {stay}", text(one, "issuer"), text(one, "trouble"))
+    };
+    let told: Vec<String> = troubled.clone().map(told).collect();
+    let none = troubled.filter(|one| one["keysSince"].is_null()).count();
+    Some(match (told.is_empty(), none) {
+        (true, _) => Step::passed(NAME, format!("{} of tokens gave their keys", all.len())),
+        (false, 0) => Step::warned(NAME, told.join("; ")),
+        (false, _) => Step::failed(NAME, told.join("; ")),
+    })
 }
 
 #[cfg(test)]
@@ -246,6 +296,34 @@ mod tests {
             assert!(advised.contains(advice), "{page:#} {advised}");
             assert!(!is_own || !advised.contains("--cacerts"), "{advised}");
         }
+        // Lists of an authority that is plugged in.
+        let list =
+            |left: u64| json!({"issuer": "CN=mesh", "secondsLeft": left, "endsSoon": left <= SOON});
+        for (left, state, said) in [
+            (LONG, State::Passed, "holds for 300 days"),
+            (
+                SOON,
+                State::Warned,
+                "CN=mesh has revoked must be replaced in 9 days",
+            ),
+            (
+                0,
+                State::Failed,
+                "CN=mesh has revoked is past its next update",
+            ),
+        ] {
+            let page = json!({
+                "authority": show("1", LONG), "replacesItself": false, "intermediates": [], "roots": [show("3", LONG)],
+                "serving": show("5", LONG), "revocationLists": [list(LONG), list(left)],
+            });
+            let step = holds(&page);
+            assert_eq!(step.state, state, "{}", step.said);
+            assert!(step.said.contains(said), "{}", step.said);
+            let is_told = step
+                .advice
+                .is_some_and(|advice| advice.contains("ca-crl.pem"));
+            assert_eq!(is_told, state != State::Passed);
+        }
         // Nobody has announced a successor of our own root, though it is time.
         let root = show("1", SOON);
         let page = json!({
@@ -255,5 +333,39 @@ mod tests {
         assert_eq!(step.state, State::Warned);
         assert!(step.advice.is_some_and(|advice| advice.contains(own)));
         assert_eq!(holds(&Value::Null).state, State::Skipped);
+    }
+
+    #[test]
+    fn issuers_that_give_no_keys_are_told() {
+        let one = |since: Option<u64>, trouble: Option<&str>| json!({"issuer": "https://a", "keysSince": since, "trouble": trouble});
+        for (all, expected) in [
+            (vec![], None),
+            (
+                vec![one(Some(1), None)],
+                Some((State::Passed, "1 of tokens gave their keys")),
+            ),
+            (
+                vec![one(Some(1), None), one(Some(1), Some("it is down"))],
+                Some((
+                    State::Warned,
+                    "https://a: it is down; its last keys stay in use",
+                )),
+            ),
+            (
+                vec![one(Some(1), Some("it is down")), one(None, Some("404"))],
+                Some((State::Failed, "https://a: 404; its tokens are refused")),
+            ),
+        ] {
+            let step = issuers(&json!({"issuers": all}));
+            let found = step.map(|step| (step.state, step.said));
+            match (found, expected) {
+                (None, None) => {}
+                (Some((state, said)), Some((expected, part))) => {
+                    assert_eq!(state, expected, "{said}");
+                    assert!(said.contains(part), "{said}");
+                }
+                (found, _) => panic!("{all:?}: {found:?}"),
+            }
+        }
     }
 }

@@ -87,6 +87,7 @@ async fn mesh(args: &Args) -> anyhow::Result<Vec<Step>> {
     let certificates: Value = client.get("/debug/certificates").await?;
     steps.push(authority::holds(&certificates));
     if !certificates.is_null() {
+        steps.extend(authority::issuers(&certificates));
         steps.push(refusals(&certificates));
     }
     let rows: Vec<Value> = client.get("/debug/syncz").await?;

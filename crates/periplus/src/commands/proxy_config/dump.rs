@@ -61,6 +61,16 @@ impl Dump {
         all.cloned().collect()
     }
 
+    /// The secrets, and whether each is there.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = (&Value, bool)> {
+        let part = self.part(".SecretsConfigDump");
+        let there = items(part, &["static_secrets", "dynamic_active_secrets"]);
+        let missing = items(part, &["dynamic_warming_secrets"]);
+        there
+            .map(|secret| (secret, true))
+            .chain(missing.map(|secret| (secret, false)))
+    }
+
     pub(super) fn routes(&self) -> Vec<Value> {
         let part = self.part(".RoutesConfigDump");
         let keys = ["static_route_configs", "dynamic_route_configs"];

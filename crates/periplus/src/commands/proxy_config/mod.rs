@@ -113,7 +113,9 @@ async fn show(command: &Command) -> anyhow::Result<()> {
             args.which.print(&args.chosen(&statuses), endpoints::table)
         }
         Command::Secrets(which) => {
-            let certificates = secrets::fetch(&which.client().await?).await?;
+            let client = which.client().await?;
+            let dump = Dump::fetch(&client).await?;
+            let certificates = secrets::fetch(&client, &dump).await?;
             which.print(&certificates, secrets::table)
         }
         Command::Bootstrap(which) => {
@@ -129,7 +131,7 @@ async fn all(which: &Which) -> anyhow::Result<()> {
     let client = which.client().await?;
     let dump = Dump::fetch(&client).await?;
     let statuses = endpoints::fetch(&client).await?;
-    let certificates = secrets::fetch(&client).await?;
+    let certificates = secrets::fetch(&client, &dump).await?;
     if which.output == Output::Json {
         let mut whole = dump.whole;
         whole["clusters"] = statuses.into();

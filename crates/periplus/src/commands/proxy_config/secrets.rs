@@ -1,15 +1,89 @@
-use std::collections::BTreeSet;
+//! Secrets by their names, as the proxy has them by SDS or from its bootstrap; and the other certificates that it uses,
+//! such as those of files.
 
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use periplus_identity::Facts;
 use serde_json::{Value, json};
 
+use super::dump::Dump;
 use super::text;
 use crate::commands::client::{Client, Failure};
 use crate::commands::instant;
 use crate::commands::output::{Table, Tone, clean, left};
 
-/// `/certs`: an object for each certificate that is in use.
-pub(super) async fn fetch(client: &Client) -> Result<Vec<Value>, Failure> {
-    Ok(distinct(&client.get("/certs").await?))
+/// An object for each certificate: those of `/config_dump`, and those of `/certs` that are not among them.
+pub(super) async fn fetch(client: &Client, dump: &Dump) -> Result<Vec<Value>, Failure> {
+    let mut all = named(dump);
+    let key = |one: &Value| {
+        let serial = text(one, "serialNumber").trim_start_matches('0');
+        let (kind, after) = (text(one, "type"), text(one, "notAfter"));
+        [kind, after, serial].join(" ")
+    };
+    let known: BTreeSet<String> = all.iter().map(key).collect();
+    let others = distinct(&client.get("/certs").await?).into_iter();
+    all.extend(others.filter(|one| !known.contains(&key(one))));
+    Ok(all)
+}
+
+/// The secrets of a dump: of a chain the first certificate, of authorities each.
+fn named(dump: &Dump) -> Vec<Value> {
+    let mut all = Vec::new();
+    for (secret, is_there) in dump.secrets() {
+        let content = &secret["secret"];
+        let (kind, source) = match content["validation_context"].is_null() {
+            true => (
+                "Cert Chain",
+                &content["tls_certificate"]["certificate_chain"],
+            ),
+            false => ("CA", &content["validation_context"]["trusted_ca"]),
+        };
+        let (name, pem) = (text(secret, "name"), inline(source));
+        let mut facts = pem
+            .and_then(|pem| Facts::of_pem(&pem).ok())
+            .unwrap_or_default();
+        if kind == "Cert Chain" {
+            facts.truncate(1);
+        }
+        all.extend(facts.iter().map(|facts| of(name, kind, facts)));
+        // One that is waited for, or is in a file.
+        if facts.is_empty() && !is_there {
+            all.push(json!({
+                "name": name, "type": "", "status": "WARMING", "valid": false, "serialNumber": "",
+                "notAfter": "", "notBefore": "", "identity": "",
+            }));
+        }
+    }
+    all
+}
+
+/// The text of a `DataSource`.
+fn inline(source: &Value) -> Option<String> {
+    match source["inline_bytes"].as_str() {
+        Some(bytes) => String::from_utf8(BASE64_STANDARD.decode(bytes).ok()?).ok(),
+        None => source["inline_string"].as_str().map(str::to_owned),
+    }
+}
+
+fn of(name: &str, kind: &str, facts: &Facts) -> Value {
+    let at = |time: SystemTime| {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        instant::rfc3339(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    };
+    let now = SystemTime::now();
+    json!({
+        "name": name,
+        "type": kind,
+        "status": "ACTIVE",
+        "valid": facts.not_before <= now && now < facts.not_after,
+        "serialNumber": facts.serial,
+        "notAfter": at(facts.not_after),
+        "notBefore": at(facts.not_before),
+        "identity": facts.uris.first(),
+    })
 }
 
 /// Each certificate once.
@@ -49,6 +123,7 @@ fn shown(certificate: &Value, kind: &str) -> Value {
     let names = certificate["subject_alt_names"].as_array();
     let names = names.into_iter().flatten();
     let mut names = names.filter_map(|name| name["uri"].as_str().or(name["dns"].as_str()));
+    let identity = names.next();
     let fallback = match kind {
         "CA" => "ROOTCA",
         _ => "default",
@@ -62,13 +137,14 @@ fn shown(certificate: &Value, kind: &str) -> Value {
     let is_valid =
         at(before).is_none_or(|before| before <= now) && at(after).is_none_or(|after| now < after);
     json!({
-        "name": names.next().unwrap_or(fallback),
+        "name": identity.unwrap_or(fallback),
         "type": kind,
         "status": "ACTIVE",
         "valid": is_valid,
         "serialNumber": text(certificate, "serial_number"),
         "notAfter": after,
         "notBefore": before,
+        "identity": identity,
     })
 }
 
@@ -81,6 +157,7 @@ pub(super) fn table(certificates: &[Value]) -> Table {
         left("SERIAL NUMBER"),
         left("NOT AFTER"),
         left("NOT BEFORE"),
+        left("IDENTITY"),
     ]);
     for one in certificates {
         let is_valid = one["valid"] == true;
@@ -97,6 +174,7 @@ pub(super) fn table(certificates: &[Value]) -> Table {
             plain("serialNumber"),
             plain("notAfter"),
             plain("notBefore"),
+            plain("identity"),
         ]);
     }
     table

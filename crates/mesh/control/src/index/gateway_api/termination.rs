@@ -127,7 +127,7 @@ pub(super) fn ca_of(maps: Authorities<'_>, namespace: &str, name: &str) -> Resul
         ));
     };
     match check_authorities(pem) {
-        Ok(()) => Ok(format!("{}\n", pem.trim())),
+        Ok(_) => Ok(format!("{}\n", pem.trim())),
         Err(error) => Err(format!("`ca.crt` of ConfigMap {namespace}/{name}: {error}")),
     }
 }
