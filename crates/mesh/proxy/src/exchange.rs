@@ -212,10 +212,6 @@ impl Exchange {
         self.rare.get_or_insert_default()
     }
 
-    pub(crate) fn told(&mut self) -> &mut Told {
-        self.told.get_or_insert_default()
-    }
-
     /// Whether its attempt is measured, for its span.
     pub(crate) fn is_measured(&self) -> bool {
         let attempt = self.attempt.as_ref();

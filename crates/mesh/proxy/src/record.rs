@@ -59,9 +59,19 @@ impl Call {
         if exchange.is_grpc {
             exchange.report_grpc();
         }
-        if let Some(telemetry) = &self.view.telemetry {
+        let telemetry = self.view.telemetry.as_ref();
+        if let Some(telemetry) = telemetry {
             self.tell(telemetry, exchange, end);
         }
+        self.report(exchange, end);
+        if let Some((telemetry, told)) = telemetry.zip(exchange.told.take()) {
+            telemetry.keep_for_next(told);
+        }
+    }
+
+    /// Reports the spans of an exchange.
+    #[inline]
+    fn report(&self, exchange: &mut Exchange, end: Micros) {
         let (Some(tracer), Some(trace)) = (self.tracer(exchange), &exchange.trace) else {
             return;
         };

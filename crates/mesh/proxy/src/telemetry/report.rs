@@ -1,5 +1,6 @@
 //! Where requests and connections end: what they leave behind is put together for the access logs.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use super::istio::{self, Custom, LabelValue, Metrics, Observation, RulesView, Se
 use super::log::{Entry, LogView, Request, Upstream};
 use crate::call::{Call, Client, Protocol};
 use crate::clock::Micros;
-use crate::exchange::{Exchange, NOTHING};
+use crate::exchange::{Exchange, NOTHING, Told};
 use crate::flags::{Flag, Flags};
 use crate::http1::framing::Framing;
 use crate::http1::name::Name;
@@ -29,7 +30,12 @@ pub(crate) struct Telemetry {
     ignores_host: bool,
     direction: Direction,
     keeps: Keeps,
+    /// Memory for what is kept of the next exchange.
+    spare: RefCell<Option<Box<Told>>>,
 }
+
+/// Spare memory of more bytes is not kept.
+const MOST_SPARE: usize = 4096;
 
 /// What is kept of an exchange until it has ended.
 #[derive(Debug)]
@@ -101,6 +107,7 @@ impl Telemetry {
             ignores_host,
             direction,
             keeps,
+            spare: RefCell::default(),
         }))
     }
 
@@ -114,6 +121,29 @@ impl Telemetry {
         Some((metrics, self.direction))
     }
 
+    #[inline]
+    fn told<'a>(&self, exchange: &'a mut Exchange) -> &'a mut Told {
+        let spare = || self.spare.take().unwrap_or_default();
+        exchange.told.get_or_insert_with(spare)
+    }
+
+    /// Keeps the memory of what was kept of an exchange that has been told.
+    #[inline]
+    pub(crate) fn keep_for_next(&self, mut told: Box<Told>) {
+        let Told {
+            response, trailers, ..
+        } = &mut *told;
+        if response.capacity() + trailers.capacity() <= MOST_SPARE {
+            let mut response = std::mem::take(response);
+            response.clear();
+            *told = Told {
+                response,
+                ..Told::default()
+            };
+            self.spare.replace(Some(told));
+        }
+    }
+
     /// Notes this proxy's address on the way to the endpoint.
     #[cold]
     pub(crate) fn keep_upstream(
@@ -122,7 +152,7 @@ impl Telemetry {
         local: impl FnOnce() -> Option<SocketAddr>,
     ) {
         if self.keeps.upstream_local {
-            exchange.told().upstream_local = local();
+            self.told(exchange).upstream_local = local();
         }
     }
 
@@ -130,7 +160,7 @@ impl Telemetry {
     #[cold]
     pub(crate) fn keep_request(&self, exchange: &mut Exchange, now: Micros) {
         if self.keeps.course {
-            exchange.told().request_complete = Some(now);
+            self.told(exchange).request_complete = Some(now);
         }
     }
 
@@ -142,10 +172,10 @@ impl Telemetry {
                 .attempt
                 .as_ref()
                 .is_some_and(|attempt| attempt.status != 0);
-            exchange.told().response_begun = by_endpoint.then_some(now);
+            self.told(exchange).response_begun = by_endpoint.then_some(now);
         }
         if self.keeps.response {
-            exchange.told().response = head.to_vec();
+            self.told(exchange).response.extend_from_slice(head);
         }
     }
 
@@ -153,7 +183,7 @@ impl Telemetry {
     #[cold]
     pub(crate) fn keep_trailers(&self, exchange: &mut Exchange, trailers: &[u8]) {
         if self.keeps.response && !trailers.is_empty() {
-            exchange.told().trailers = trailers.to_vec();
+            self.told(exchange).trailers = trailers.to_vec();
         }
     }
 }

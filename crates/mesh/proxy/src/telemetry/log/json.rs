@@ -230,18 +230,23 @@ fn end_text(begin: usize, out: &mut Vec<u8>) {
 }
 
 /// Whether the text that begins there is ASCII and has nothing to be escaped. So many bytes are looked at together,
-/// which is one instruction a step, the last of them filled up.
+/// which is one instruction a step; the last of them are looked at twice, or filled up.
 fn is_plain(begin: usize, out: &mut Vec<u8>) -> bool {
     const TOGETHER: usize = 16;
-    let end = out.len();
-    out.extend_from_slice(&[b' '; TOGETHER]);
     let mut special = [false; TOGETHER];
-    for bytes in out[begin..].as_chunks::<TOGETHER>().0 {
+    let mut look = |bytes: &[u8; TOGETHER]| {
         for (special, byte) in special.iter_mut().zip(bytes) {
             let is_visible = byte.wrapping_sub(b' ') <= b'~' - b' ';
             *special |= !is_visible | (*byte == b'"') | (*byte == b'\\');
         }
+    };
+    let end = out.len();
+    if end - begin < TOGETHER {
+        out.extend_from_slice(&[b' '; TOGETHER]);
     }
+    let text = &out[begin..];
+    text.as_chunks().0.iter().for_each(&mut look);
+    text.last_chunk().into_iter().for_each(look);
     out.truncate(end);
     special == [false; TOGETHER]
 }
