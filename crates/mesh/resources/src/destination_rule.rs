@@ -4,7 +4,7 @@ use std::time::Duration;
 use crate::client_tls::ClientTls;
 use crate::host::Host;
 use crate::keepalive::TcpKeepalive;
-use crate::load_balancer::LoadBalancer;
+use crate::load_balancer::{LoadBalancer, LoadBalancing};
 use crate::meta::{ExportTo, Labels};
 use crate::outlier_detection::OutlierDetection;
 use crate::view::{Object, Shape, View, first_duplicate};
@@ -72,7 +72,28 @@ pub struct RetryBudget {
     pub least: u32,
 }
 
+impl DestinationRule {
+    /// What it says of the host, and of its subsets.
+    pub fn policies(&self) -> impl Iterator<Item = &TrafficPolicy> {
+        let subsets = self.subsets.iter().map(|subset| &subset.policy);
+        std::iter::once(&self.policy).chain(subsets)
+    }
+}
+
 impl TrafficPolicy {
+    /// Whether it says how connections are secured, be it for one port.
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some() || self.ports.values().any(|port| port.tls.is_some())
+    }
+
+    /// Whether workloads are chosen by what requests have, be it for one port.
+    pub fn has_hash(&self) -> bool {
+        let ports = self.ports.values();
+        let ports = ports.filter_map(|port| port.load_balancer.as_ref());
+        let mut all = self.load_balancer.iter().chain(ports);
+        all.any(|one| matches!(one.kind, LoadBalancing::Hash(..)))
+    }
+
     /// This policy, with what it does not say taken from another.
     #[must_use]
     pub fn or(&self, base: &Self) -> Self {

@@ -30,6 +30,7 @@ mod parse;
 mod path;
 mod peer_authentication;
 mod port;
+mod refused;
 mod secret;
 mod server_tls;
 mod service_entry;
@@ -71,6 +72,7 @@ pub use outlier_detection::OutlierDetection;
 pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};
 pub use peer_authentication::{MutualTls, PeerAuthentication};
 pub use port::{Port, Protocol};
+pub use refused::{Refused, may_hold_policies};
 pub use secret::{Private, Secret};
 pub use server_tls::{
     ClientCheck, Credential, SecretRef, ServerIdentity, ServerTls, Strictness, Termination,
@@ -90,4 +92,4 @@ pub use virtual_service::{
     Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,
     Rewrite, Semantics, VirtualService, WeightedDestination,
 };
-pub use workload::WorkloadEntry;
+pub use workload::{Address, WorkloadEntry};

@@ -272,7 +272,26 @@ fn resources() {
             with_spec(
                 "ServiceEntry",
                 "a",
-                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DNS_ROUND_ROBIN\n",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DYNAMIC_DNS\n",
+            ),
+        ),
+        (
+            "names that nobody looks up, and what is neither a name nor an address",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http}]\n  resolution: STATIC\n  endpoints:\n  \
+                 - {address: us.example.com}\n  - {address: 'unix:///run/a.sock'}\n  - {address: 10.0.0.256}\n  \
+                 - {address: '*.example.com'}\n",
+            ),
+        ),
+        (
+            "two endpoints of which one would be used",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http}]\n  resolution: DNS_ROUND_ROBIN\n  \
+                 endpoints: [{address: us.example.com}, {address: eu.example.com}]\n",
             ),
         ),
         (

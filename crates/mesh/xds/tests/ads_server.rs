@@ -277,27 +277,81 @@ async fn clusters_that_go_stay_until_the_routes_that_named_them_are_replaced() {
     server.stop().await;
 }
 
+/// A client that does not accept the newest routes runs on others, whose clusters it keeps for as long as that is so;
+/// of what comes and goes meanwhile it keeps the newest.
 #[tokio::test]
-async fn clusters_go_after_a_while_when_the_new_routes_are_refused() {
-    let source = Fixed::new(world("c1", "e1", "l1", "to c"));
+async fn clusters_of_routes_that_are_kept_stay_and_those_between_are_bounded() {
+    for refuses in [true, false] {
+        let source = Fixed::new(world("c1", "e1", "l1", "to c"));
+        let limits = Limits {
+            max_retired: 2,
+            ..Limits::default()
+        };
+        let server = Running::start(source.clone(), limits, None).await;
+        let mut wire = subscribed(&server, "a").await;
+
+        let mut has = Vec::new();
+        let mut route = None;
+        for n in 1..=5 {
+            let (cluster, route_to) = (format!("d{n}"), format!("to d{n}"));
+            source.set(snapshot(&[
+                (CLUSTER, &[(&*cluster, &*cluster)]),
+                (LISTENER, &[("l", "l1")]),
+                (ROUTE, &[("r", &*route_to)]),
+            ]));
+            let clusters = wire.receive().await;
+            assert_eq!(clusters.type_url, CLUSTER);
+            has = contents(&clusters.resources);
+            wire.ack(&clusters, &[]).await;
+            let routes = wire.receive().await;
+            assert_eq!(contents(&routes.resources), [route_to]);
+            if refuses {
+                wire.nack(&routes, &["r"], "no").await;
+            }
+            route = Some(routes);
+        }
+        // c, which the first routes name; the newest two of those between; what there is.
+        assert_eq!(has, ["c1", "d3", "d4", "d5"], "refuses: {refuses}");
+        assert_eq!(server.ads.counters().clusters_let_go, 2);
+
+        // Nothing goes until it accepts something.
+        let early = timeout(Duration::from_millis(100), wire.responses.message()).await;
+        assert!(early.is_err(), "{early:?}");
+        if !refuses {
+            wire.ack(&route.expect("routes"), &["r"]).await;
+            assert_eq!(contents(&wire.receive().await.resources), ["d5"]);
+        }
+        server.stop().await;
+    }
+}
+
+/// A client that answers pings and reads nothing: its window fills, and its stream is not kept for ever.
+#[tokio::test]
+async fn a_stream_of_which_nobody_reads_is_given_up() {
+    let large = "x".repeat(1 << 20);
+    let content = |n: u32| format!("{n}{large}");
+    let source = Fixed::new(world(&content(0), "e", "l", "r"));
     let limits = Limits {
-        retire_timeout: Duration::from_millis(50),
+        write_timeout: Duration::from_millis(200),
         ..Limits::default()
     };
     let server = Running::start(source.clone(), limits, None).await;
-    let mut wire = subscribed(&server, "a").await;
-
-    source.set(snapshot(&[
-        (CLUSTER, &[("d", "d1")]),
-        (LISTENER, &[("l", "l1")]),
-        (ROUTE, &[("r", "to d")]),
-    ]));
-    let both = wire.receive().await;
-    assert_eq!(contents(&both.resources), ["c1", "d1"]);
-    wire.ack(&both, &[]).await;
-    let routes = wire.receive().await;
-    wire.nack(&routes, &["r"], "no").await;
-    assert_eq!(contents(&wire.receive().await.resources), ["d1"]);
+    let wire = Wire::open(&server, hello("deaf", CLUSTER, &[]))
+        .await
+        .expect("open");
+    let given_up = || server.ads.counters().write_timeouts;
+    let mut n = 0;
+    eventually("the stream to be given up", || {
+        n += 1;
+        source.set(world(&content(n), "e", "l", "r"));
+        (given_up() == 1).then_some(())
+    })
+    .await;
+    eventually("it to be gone", || {
+        server.ads.proxies().is_empty().then_some(())
+    })
+    .await;
+    drop(wire);
     server.stop().await;
 }
 
@@ -354,19 +408,30 @@ async fn bad_streams_are_ended_with_a_reason() {
     let limits = Limits {
         max_names: 2,
         max_types: 2,
+        max_name_bytes: 200,
+        max_node_bytes: 300,
         ..Limits::default()
     };
     let server = Running::start(source, limits, None).await;
+    let long = "x".repeat(201);
 
     let no_id = hello("", CLUSTER, &[]);
     let no_node = ask(CLUSTER, &[]);
     let refused = hello("refused", CLUSTER, &[]);
     let many = hello("many", ENDPOINT, &["a", "b", "c"]);
+    let long_name = hello("long", ENDPOINT, &[&long]);
+    let large_node = hello(&"x".repeat(301), CLUSTER, &[]);
     for (request, code, text) in [
         (no_id, Code::InvalidArgument, "node with an id"),
         (no_node, Code::InvalidArgument, "node with an id"),
         (refused, Code::FailedPrecondition, "its name is on the list"),
         (many, Code::ResourceExhausted, "the limit is 2"),
+        (
+            long_name,
+            Code::ResourceExhausted,
+            "201 bytes, the limit is 200",
+        ),
+        (large_node, Code::ResourceExhausted, "the limit is 300"),
     ] {
         let mut wire = Wire::open(&server, request).await.expect("open");
         let status = wire.try_receive().await.expect_err("an error");
@@ -419,6 +484,26 @@ async fn streams_beyond_the_limit_are_refused_and_room_comes_back() {
         }
     };
     third.receive().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn new_streams_have_a_rate() {
+    let limits = Limits {
+        max_new_streams: (1, 2),
+        ..Limits::default()
+    };
+    let server = Running::start(Fixed::new(world("c", "e", "l", "r")), limits, None).await;
+    let mut refused = 0;
+    for _ in 0..5 {
+        if let Err(status) = Wire::open(&server, hello("one", CLUSTER, &[])).await {
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            assert!(status.message().contains("each second"), "{status}");
+            refused += 1;
+        }
+    }
+    assert!((2..=3).contains(&refused), "{refused}");
+    assert_eq!(server.ads.counters().streams_refused, refused);
     server.stop().await;
 }
 

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener,
 };
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
-use periplus_resources::{GatewayRef, OutboundPolicy, Port, Protocol, VirtualService};
+use periplus_resources::{GatewayRef, Host, OutboundPolicy, Port, Protocol, VirtualService};
 
 use super::connection::{self, Chains, connections};
 use super::detection::{Inspectors, any_of_ports, http_inspector, looks_like_http, tls_inspector};
@@ -137,10 +137,9 @@ impl<'a> Layout<'a> {
     }
 
     fn services(self) -> impl Iterator<Item = &'a Service> {
-        self.index.services().filter(move |service| {
-            service.is_visible_in(&self.proxy.namespace)
-                && self.imports.covers(&service.meta.namespace, &service.host)
-        })
+        let imports = self.imports;
+        let imported = move |namespace: &str, host: &Host| imports.covers(namespace, host);
+        self.index.seen_from(&self.proxy.namespace, imported)
     }
 
     /// The service's own addresses that the proxy's clients may connect to.

@@ -10,6 +10,7 @@ mod connection;
 mod credentials;
 mod custom;
 mod detection;
+mod endpoints;
 mod gateway;
 mod gateway_chains;
 mod inbound;

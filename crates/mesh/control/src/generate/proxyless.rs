@@ -34,12 +34,10 @@ pub(super) fn generate(index: &Index, proxy: &Proxy) -> Generated {
     let mut made = Generated::default();
     let imports = Imports(index.sidecar_for(proxy).map(|sidecar| &sidecar.spec));
     let mut listeners: BTreeMap<String, Listener> = BTreeMap::new();
-    for service in index.services() {
-        let is_known = service.is_visible_in(&proxy.namespace)
-            && imports.covers(&service.meta.namespace, &service.host);
-        if !is_known || service.host.is_wildcard() {
-            continue;
-        }
+    let known = index.seen_from(&proxy.namespace, |namespace, host| {
+        imports.covers(namespace, host)
+    });
+    for service in known.filter(|service| !service.host.is_wildcard()) {
         for port in service.ports().iter().filter(|port| speaks(port)) {
             let routes = names::outbound_cluster(port.number, "", service.host.as_str());
             for name in service_names(service, &proxy.namespace) {

@@ -67,7 +67,7 @@ impl Scope<'_> {
 
     /// The same for a service, or one of its subsets.
     pub(super) fn hash_policy(self, host: &Host, subset: &str, port: u16) -> Option<HashPolicy> {
-        let service = self.index.service(host)?;
+        let service = self.index.service_for(self.proxy, host)?;
         let rules = self.index.connection_rules(&self.proxy.namespace, service);
         let subset = rules.subsets.iter().find(|one| one.name == subset);
         balancing::hash_policy(&rules.policy_of(subset, port))
@@ -255,7 +255,7 @@ fn route(
     let cors = cors.map(|cors| (policy::CORS, any(&policy::cors(cors))));
     let session = match &rule.action {
         Action::Route(destinations) => match destinations.as_slice() {
-            [only] => session::of_service(scope.index, &only.destination.host),
+            [only] => session::of_service((scope.index, scope.proxy), &only.destination.host),
             // Each of several says it itself.
             _ => None,
         },
@@ -305,7 +305,8 @@ fn forward(
                 let (response_add, response_remove) = policy::header_operations(&headers.response);
                 let authority = weighted.authority.clone();
                 let host = &weighted.destination.host;
-                let session = session::of_service(scope.index, host).filter(|_| several.len() > 1);
+                let session = session::of_service((scope.index, scope.proxy), host);
+                let session = session.filter(|_| several.len() > 1);
                 let session = session.map(|session| (session::SESSION, session));
                 ClusterWeight {
                     typed_per_filter_config: map_in_order(session.as_slice()),
@@ -386,7 +387,8 @@ fn respond(response: &DirectResponse) -> EnvoyAction {
 
 /// The destination's port: as it says, or the service's only one, or the one asked for.
 fn port(destination: &Destination, scope: Scope<'_>) -> u16 {
-    let only = || scope.index.service(&destination.host)?.only_port();
+    let service = || scope.index.service_for(scope.proxy, &destination.host);
+    let only = || service()?.only_port();
     destination.port.or_else(only).unwrap_or(scope.port)
 }
 

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use periplus_resources::{Endpoints, Host, Meta, ServiceEntry, VirtualService};
+use periplus_resources::{
+    DestinationRule, EgressHost, Endpoints, Host, Meta, ServiceEntry, TrafficPolicy, VirtualService,
+};
 
-use super::{Entry, Index, Service};
+use super::services::Services;
+use super::{Entry, Index};
 use crate::proxy::{Proxy, Role};
 
 /// What differs, as far as what is made for proxies depends on it. It errs on the side of more.
@@ -22,6 +25,10 @@ pub(crate) struct Change<'a> {
     routing: Vec<&'a Entry<VirtualService>>,
     /// Services of which nothing but the endpoints differs, with the addresses of those that were and are.
     endpoints: BTreeMap<&'a Host, BTreeSet<IpAddr>>,
+    /// Services about whose connections something else is said.
+    connections: BTreeSet<&'a Host>,
+    /// Their workloads are, or were, chosen by what requests have, which their routes say.
+    hashes: bool,
 }
 
 /// What has to be made anew for a proxy.
@@ -85,13 +92,13 @@ impl<'a> Change<'a> {
             // Seen through what asks.
             asked: _,
             problems: _,
+            unready: _,
         } = old;
         let mut change = Self {
             everything: *mesh != new.mesh
                 || *has_authority != new.has_authority
                 || *revoked != new.revoked
                 || *has_sessions != new.has_sessions
-                || !is_same(destination_rules, &new.destination_rules)
                 || !is_same(peer_authentications, &new.peer_authentications)
                 || !gateway_api.is_same(&new.gateway_api)
                 || !secrets.is_same(&new.secrets),
@@ -104,6 +111,9 @@ impl<'a> Change<'a> {
         change.of_namespaces(request_authentications, &new.request_authentications, new);
         change.of_namespaces(telemetries, &new.telemetries, new);
         change.of_services(services, &new.services);
+        if !change.everything {
+            change.of_destination_rules(destination_rules, old, new);
+        }
         change
     }
 
@@ -119,15 +129,26 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn of_services(&mut self, old: &'a BTreeMap<Host, Service>, new: &'a BTreeMap<Host, Service>) {
-        if !old.keys().eq(new.keys()) {
+    fn of_services(&mut self, old: &'a Services, new: &'a Services) {
+        let counts = |services: &'a Services| {
+            let hosts = services.iter();
+            hosts.map(|(host, services)| (host, services.len()))
+        };
+        if !counts(old).eq(counts(new)) {
             self.everything = true;
             return;
         }
-        for (before, after) in old.values().zip(new.values()) {
+        let both = old.values().flatten().zip(new.values().flatten());
+        for (before, after) in both {
             // Nearly all services are what they were: nothing of them is copied.
             let is_same_spec = before.spec == after.spec
                 || without_endpoints(&before.spec) == without_endpoints(&after.spec);
+            // What is said about the lack of endpoints is not made by service.
+            let has_names = before.has_names() || after.has_names();
+            if has_names && before.endpoints != after.endpoints {
+                self.everything = true;
+                return;
+            }
             if !is_same_spec || !is_same_meta(&before.meta, &after.meta) {
                 self.everything = true;
                 return;
@@ -137,8 +158,37 @@ impl<'a> Change<'a> {
                 continue;
             }
             let both = before.endpoints.iter().chain(&*after.endpoints);
-            let addresses = both.map(|endpoint| endpoint.address).collect();
-            self.endpoints.insert(&after.host, addresses);
+            let addresses = both.filter_map(|endpoint| endpoint.address.ip());
+            let of_host = self.endpoints.entry(&after.host).or_default();
+            of_host.extend(addresses);
+        }
+    }
+
+    /// Those of which nothing but clusters depends, and some routes.
+    fn of_destination_rules(
+        &mut self,
+        rules: &'a [Entry<DestinationRule>],
+        old: &'a Index,
+        new: &'a Index,
+    ) {
+        for entry in differing(rules, &new.destination_rules) {
+            let host = &entry.spec.host;
+            match new.services.get_key_value(host) {
+                Some((host, _)) => drop(self.connections.insert(host)),
+                None if host.is_wildcard() => {
+                    let covered = new.services.keys().filter(|one| host.covers(one));
+                    self.connections.extend(covered);
+                }
+                None => {}
+            }
+        }
+        for host in &self.connections {
+            // Rules add up, and any of them may come to count now.
+            for rule in old.rules_about(host).chain(new.rules_about(host)) {
+                // Secrets are not made by service.
+                self.everything |= rule.spec.policies().any(TrafficPolicy::has_tls);
+                self.hashes |= rule.spec.policies().any(TrafficPolicy::has_hash);
+            }
         }
     }
 
@@ -166,8 +216,14 @@ impl<'a> Change<'a> {
         if self.may_reclass(proxy) || is_gateway && self.gateways {
             return Stale::All;
         }
-        let hosts = self.endpoints.keys().copied();
-        let hosts = hosts.filter(|host| has_cluster(host)).collect();
+        let endpoints = self.endpoints.keys().filter(|host| has_cluster(host));
+        let connections = self.connections.iter().filter(|host| has_cluster(host));
+        let connections: BTreeSet<&Host> = connections.copied().collect();
+        let rehashed = self.hashes && !connections.is_empty();
+        let rehashed = rehashed.then_some(Routing::Routes);
+        let mut hosts = connections;
+        hosts.extend(endpoints.copied());
+        let hosts = hosts.into_iter().collect();
         let routing = self.routing.iter();
         let routing = routing.filter(|entry| {
             let export_to = &entry.spec.export_to;
@@ -175,7 +231,8 @@ impl<'a> Change<'a> {
         });
         let routing = routing.filter(|entry| is_gateway || is_imported(index, proxy, entry));
         let routing = routing.map(|entry| Routing::of(entry, is_gateway));
-        Stale::Some(hosts, routing.max().unwrap_or(Routing::Same))
+        let routing = routing.chain(rehashed).max();
+        Stale::Some(hosts, routing.unwrap_or(Routing::Same))
     }
 }
 
@@ -186,10 +243,18 @@ fn is_imported(index: &Index, proxy: &Proxy, entry: &Entry<VirtualService>) -> b
     };
     let egress = &sidecar.spec.egress;
     let is_known = |host: &Host| {
-        let service = index.service(host);
-        let namespace = service.map_or(&entry.meta.namespace, |service| &service.meta.namespace);
+        let services = index.services_of(host).iter();
+        let namespaces = services.map(|service| &service.meta.namespace);
+        let mut namespaces: Vec<&String> = namespaces.collect();
+        if namespaces.is_empty() {
+            namespaces.push(&entry.meta.namespace);
+        }
         let mut imports = egress.iter().flat_map(|listener| &listener.hosts);
-        host.is_wildcard() || imports.any(|import| import.covers(namespace, host))
+        let covers = |import: &EgressHost| {
+            let mut namespaces = namespaces.iter();
+            namespaces.any(|namespace| import.covers(namespace, host))
+        };
+        host.is_wildcard() || imports.any(covers)
     };
     egress.is_empty() || entry.spec.hosts.iter().any(is_known)
 }

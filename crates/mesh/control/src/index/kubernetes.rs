@@ -1,6 +1,6 @@
 //! Kubernetes' objects as services of the mesh.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use periplus_resources::{
@@ -64,6 +64,23 @@ pub(super) fn other(kind: &str, meta: &Meta) -> Problem {
 }
 
 impl Objects {
+    /// How many endpoints of slices, and pods that are in none, are not ready.
+    pub(super) fn unready(&self) -> usize {
+        let in_slices = self.slices.iter().flat_map(|slice| {
+            let endpoints = slice.spec.endpoints.iter();
+            endpoints.map(|endpoint| (slice.meta.namespace.as_str(), endpoint))
+        });
+        let known: HashSet<_> = in_slices
+            .clone()
+            .filter_map(|(namespace, endpoint)| Some((namespace, endpoint.pod.as_deref()?)))
+            .collect();
+        let pods = self.pods.iter().filter(|pod| {
+            let name = (pod.meta.namespace.as_str(), pod.meta.name.as_str());
+            !pod.spec.is_ready && !known.contains(&name)
+        });
+        in_slices.filter(|(_, one)| !one.is_ready).count() + pods.count()
+    }
+
     /// The services, with the workloads behind them.
     pub(super) fn services(&self, workloads: &[Entry<WorkloadEntry>]) -> Vec<Service> {
         let mut pods = Pods::new();
@@ -177,7 +194,7 @@ fn of_slice<'a>(
         let name = endpoint.pod.as_deref();
         let pod = name.and_then(|name| pods.get(&(namespace, name)).copied());
         WorkloadEntry {
-            address: endpoint.address,
+            address: endpoint.address.into(),
             ports: ports.clone(),
             labels: pod.map(labels_of).unwrap_or_default(),
             weight: 1,
@@ -198,7 +215,7 @@ fn of_pod(service: &KubernetesService, pod: &Entry<Pod>) -> Option<WorkloadEntry
         Some((port.clone(), *number))
     });
     Some(WorkloadEntry {
-        address: pod.spec.address.filter(|_| is_there)?,
+        address: pod.spec.address.filter(|_| is_there)?.into(),
         ports: named.collect(),
         labels: labels_of(pod),
         weight: 1,

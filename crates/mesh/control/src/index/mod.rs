@@ -13,6 +13,7 @@ mod problem;
 mod rules;
 mod secrets;
 mod service;
+mod services;
 mod telemetry;
 mod view;
 
@@ -29,6 +30,7 @@ use periplus_resources::{
 use self::by_host::ByHost;
 pub(crate) use self::change::{Change, Routing, Stale};
 pub use self::code::{CODES, Code};
+pub(crate) use self::code::{SCHEMA, SHARED_MESH_HOST};
 use self::gateway_api::Lowered;
 pub use self::gateway_api::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
 use self::kubernetes::Objects;
@@ -40,6 +42,7 @@ pub(crate) use self::secrets::AUTHORITIES;
 use self::secrets::Secrets;
 pub use self::service::Service;
 pub(crate) use self::service::Session;
+use self::services::Services;
 pub(crate) use self::telemetry::{Side, Traced};
 use self::view::Asked;
 use crate::proxy::Proxy;
@@ -56,11 +59,11 @@ pub struct Entry<T> {
 /// The mesh as the resources describe it. Immutable.
 #[derive(Debug, Default)]
 pub struct Index {
-    services: BTreeMap<Host, Service>,
+    services: Services,
     /// Some of them have clients that stay with an endpoint.
     has_sessions: bool,
-    /// The services that have an endpoint there.
-    by_address: HashMap<IpAddr, Vec<Host>>,
+    /// The services that have an endpoint there, by host and place among those of the host.
+    by_address: HashMap<IpAddr, Vec<(Host, usize)>>,
     workloads: Vec<Entry<WorkloadEntry>>,
     pods: Vec<Entry<Pod>>,
     virtual_services: Vec<Entry<VirtualService>>,
@@ -83,6 +86,8 @@ pub struct Index {
     /// The authority's lists of revoked certificates, in PEM.
     revoked: Arc<str>,
     problems: Vec<Problem>,
+    /// How many endpoints and pods are not ready.
+    unready: usize,
 }
 
 impl Index {
@@ -181,6 +186,7 @@ impl Index {
             }
         }
         // As in Istio, the oldest counts where several could.
+        by_age(&mut service_entries);
         by_age(&mut index.virtual_services);
         by_age(&mut index.destination_rules);
         by_age(&mut index.gateways);
@@ -205,7 +211,10 @@ impl Index {
             .collect();
         for (meta, services) in of_kubernetes.chain(of_istio) {
             for service in services {
-                if let Some(first) = index.services.get(&service.host) {
+                let of_host = index.services.entry(service.host.clone()).or_default();
+                let mut known = of_host.iter();
+                let known = known.find(|one| one.meta.namespace == meta.namespace);
+                if let Some(first) = known {
                     let message = format!(
                         "host `{}` is already that of {}: this one is ignored",
                         service.host, first.meta
@@ -215,19 +224,21 @@ impl Index {
                     index.problems.push(problem.code(code::DUPLICATE_HOST));
                     continue;
                 }
-                index.services.insert(service.host.clone(), service);
+                of_host.push(service);
             }
         }
-        for service in index.services.values() {
+        let services = index.services.values();
+        for (place, service) in services.flat_map(|of_host| of_host.iter().enumerate()) {
             index.has_sessions |= service.session().is_some();
             let addresses: BTreeSet<IpAddr> = (service.endpoints.iter())
-                .map(|endpoint| endpoint.address)
+                .filter_map(|endpoint| endpoint.address.ip())
                 .collect();
             for address in addresses {
-                let hosts = index.by_address.entry(address).or_default();
-                hosts.push(service.host.clone());
+                let services = index.by_address.entry(address).or_default();
+                services.push((service.host.clone(), place));
             }
         }
+        index.unready = objects.unready();
         index.pods = objects.pods;
         analysis::analyse(&mut index);
         let mut problems = Vec::new();
@@ -253,16 +264,6 @@ impl Index {
         self.has_sessions
     }
 
-    /// The services, by host.
-    pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values()
-    }
-
-    /// The service of this full name.
-    pub fn service(&self, host: &Host) -> Option<&Service> {
-        self.services.get(host)
-    }
-
     /// The services that a proxy's workload serves, sorted, each with the ports that stand behind the
     /// service's ports.
     pub(crate) fn served_by(&self, proxy: &Proxy) -> Vec<(Host, Vec<u16>)> {
@@ -273,8 +274,8 @@ impl Index {
 
     /// The services that have an endpoint at an address, by host.
     pub(crate) fn services_at(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
-        let hosts = self.by_address.get(&address).into_iter().flatten();
-        hosts.filter_map(|host| self.services.get(host))
+        let places = self.by_address.get(&address).into_iter().flatten();
+        places.filter_map(|(host, place)| self.services_of(host).get(*place))
     }
 
     /// The workloads.
@@ -285,6 +286,11 @@ impl Index {
     /// Kubernetes' workloads.
     pub fn pods(&self) -> &[Entry<Pod>] {
         &self.pods
+    }
+
+    /// How many endpoints and pods are not ready.
+    pub(crate) fn unready(&self) -> usize {
+        self.unready
     }
 
     /// The routing rules.

@@ -51,7 +51,7 @@ impl Index {
     }
 
     /// The DestinationRules that may cover a host.
-    fn rules_about(&self, host: &Host) -> impl Iterator<Item = &Entry<DestinationRule>> {
+    pub(super) fn rules_about(&self, host: &Host) -> impl Iterator<Item = &Entry<DestinationRule>> {
         let places = self.ruled.places(host);
         places.filter_map(|place| self.destination_rules.get(place))
     }

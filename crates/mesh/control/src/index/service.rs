@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use periplus_resources::{Endpoints, Host, Meta, Port, ServiceEntry, WorkloadEntry};
+use periplus_resources::{Endpoints, Host, Meta, Port, Resolution, ServiceEntry, WorkloadEntry};
 
 use super::Entry;
 use crate::proxy::{Proxy, is_subset};
@@ -53,12 +53,15 @@ impl Service {
     }
 
     pub(super) fn of(entry: &Entry<ServiceEntry>, workloads: &[Entry<WorkloadEntry>]) -> Vec<Self> {
+        let is_dns = entry.spec.resolution.is_dns();
         let endpoints = match &entry.spec.endpoints {
             Endpoints::Listed(listed) => Arc::clone(listed),
             Endpoints::Selected(selector) => workloads
                 .iter()
                 .filter(|workload| workload.meta.namespace == entry.meta.namespace)
                 .filter(|workload| is_subset(selector, &workload.spec.labels))
+                // What is not looked up cannot be a name; that is told with the problems.
+                .filter(|workload| is_dns || workload.spec.address.ip().is_some())
                 .map(|workload| workload.spec.clone())
                 .collect(),
         };
@@ -71,6 +74,16 @@ impl Service {
                 endpoints: endpoints.clone(),
             })
             .collect()
+    }
+
+    /// Whether its endpoints stand in its clusters, because some are to be looked up: EDS has addresses only.
+    pub(crate) fn has_names(&self) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        match self.spec.resolution {
+            Resolution::Static | Resolution::OfClient => false,
+            Resolution::Dns => endpoints.any(|one| one.address.ip().is_none()),
+            Resolution::DnsRoundRobin => endpoints.next().is_some(),
+        }
     }
 
     /// Its ports.
@@ -126,7 +139,7 @@ impl Service {
     /// The endpoints that are a proxy's workload.
     fn own(&self, proxy: &Proxy) -> impl Iterator<Item = &WorkloadEntry> {
         self.endpoints.iter().filter(|endpoint| {
-            endpoint.address == proxy.ip && is_subset(&endpoint.labels, &proxy.labels)
+            endpoint.address.ip() == Some(proxy.ip) && is_subset(&endpoint.labels, &proxy.labels)
         })
     }
 }

@@ -119,7 +119,8 @@ impl Index {
         }
         let provider = provider.filter(|_| !is_disabled)?;
         // Istio leaves tracing out where the collector is not in the mesh; why is told with the problems.
-        self.service(&provider.service)?.port(provider.port)?;
+        let service = self.service_for(proxy, &provider.service)?;
+        service.port(provider.port)?;
         Some(Traced {
             provider,
             sampling,
@@ -141,6 +142,16 @@ impl Index {
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all.dedup_by(|a, b| a.name == b.name);
         all
+    }
+
+    /// How many of them have no service, or not the port: nothing is traced there.
+    pub(crate) fn lost_providers(&self) -> usize {
+        let providers = self.tracing_providers().into_iter();
+        let lost = providers.filter(|provider| {
+            let service = self.service(&provider.service);
+            service.is_none_or(|service| service.port(provider.port).is_none())
+        });
+        lost.count()
     }
 
     /// A problem with a provider of these: one for each resource that sends spans there.

@@ -15,7 +15,7 @@ use crate::support::{MESH_CONFIG, Plan, networking, sidecar, wait_until};
 const RULES: &str = "reviews.yaml";
 
 /// Refuses whatever it gets, and counts it.
-struct Refuser(Arc<AtomicUsize>);
+pub(crate) struct Refuser(pub(crate) Arc<AtomicUsize>);
 
 impl Handler for Refuser {
     fn apply(&mut self, _: &str, _: &str, _: Vec<Any>) -> Result<(), Vec<Rejection>> {
@@ -47,7 +47,7 @@ impl Handler for Silent {
 }
 
 /// Runs a client in a thread of its own, which ends with the process.
-fn connect(plane: &Plane, name: &str, mut handler: impl Handler + 'static) {
+pub(crate) fn connect(plane: &Plane, name: &str, mut handler: impl Handler + 'static) {
     let node = sidecar("productpage", name);
     let config = Config::new(format!("http://{}", plane.xds), node);
     std::thread::spawn(move || {

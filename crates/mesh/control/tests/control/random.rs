@@ -29,10 +29,11 @@ const HOSTS: [&str; 7] = [
 const WILDCARDS: [&str; 3] = ["*.local", "*.example.org", "*.a.svc.cluster.local"];
 
 /// Those of others, one of which an edit replaces, and one of the proxies' own address.
-const ENDPOINTS: [&str; 3] = [
+const ENDPOINTS: [&str; 4] = [
     "{address: 10.1.1.1, labels: {version: v1}}",
     "{address: 10.1.1.1}, {address: 10.1.1.3, labels: {version: v1}, weight: 7}",
     "{address: 127.0.0.1, labels: {version: v1}}",
+    "{address: us.example.com, labels: {version: v1}}, {address: 10.1.1.1}",
 ];
 
 fn any_of(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
@@ -63,7 +64,11 @@ fn service() -> impl Strategy<Value = String> {
     );
     parts.prop_map(
         |(namespace, name, host, ports, protocol, (hidden, has_address, endpoints))| {
-            let mut spec = format!("  hosts: [{host}]\n  resolution: STATIC\n  ports:\n");
+            let resolution = match endpoints.contains("example.com") {
+                true => "DNS",
+                false => "STATIC",
+            };
+            let mut spec = format!("  hosts: [{host}]\n  resolution: {resolution}\n  ports:\n");
             for port in ports {
                 writeln!(spec, "  - {{number: {port}, name: {protocol}-{port}}}")
                     .expect("it is a text");
@@ -135,6 +140,10 @@ fn destination_rule() -> impl Strategy<Value = String> {
     let policy = any_of(&[
         "",
         "  trafficPolicy: {loadBalancer: {localityLbSetting: {failoverPriority: [version]}}, outlierDetection: {}}\n",
+        "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}}\n",
+        "  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-a}}}\n",
+        "  trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {consistentHash: {useSourceIp: true}}}]}\n",
+        "  trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}\n",
     ]);
     let parts = (any_of(&NAMESPACES), 0u8..4, any_host(), policy);
     parts.prop_map(|(namespace, name, host, policy)| {
@@ -226,6 +235,8 @@ enum Edit {
     Endpoint,
     /// Another path in place of one.
     Path,
+    /// What is said of connections otherwise.
+    Policy,
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -235,6 +246,10 @@ fn edit() -> impl Strategy<Value = Edit> {
         any::<prop::sample::Index>().prop_map(Edit::Remove),
         Just(Edit::Endpoint),
         Just(Edit::Path),
+        (any::<prop::sample::Index>(), destination_rule())
+            .prop_map(|(at, one)| Edit::Replace(at, one)),
+        destination_rule().prop_map(Edit::Add),
+        Just(Edit::Policy),
     ]
 }
 
@@ -252,6 +267,18 @@ impl Edit {
             Self::Path => {
                 for one in resources {
                     *one = one.replacen("exact: /a", "exact: /b", 1);
+                }
+            }
+            Self::Policy => {
+                for one in resources {
+                    for (old, new) in [
+                        ("{name: v2}", "{name: v3}"),
+                        ("x-a", "x-b"),
+                        ("maxConnections: 7", "maxConnections: 8"),
+                        ("mode: SIMPLE, credentialName: a", "mode: DISABLE"),
+                    ] {
+                        *one = one.replacen(old, new, 1);
+                    }
                 }
             }
         }

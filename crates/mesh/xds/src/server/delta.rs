@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as Sent,
 };
 
-use super::form::{Answers, Asked, Due, Form, Meaning, control_plane, version_text};
+use super::form::{Answers, Asked, Due, Form, Keep, Meaning, control_plane, version_text};
 use crate::resource::Difference;
 use crate::type_url::is_full_state;
 use crate::{Resource, ResourceSet};
@@ -20,6 +20,8 @@ pub(super) struct Delta {
     has_wildcard: bool,
     all: bool,
     names: BTreeSet<String>,
+    /// Those of the names, and of what the client said at first that it holds.
+    bytes: usize,
     /// No request has been taken yet.
     fresh: bool,
     held: BTreeMap<String, Held>,
@@ -49,7 +51,9 @@ impl Delta {
             self.all = true;
             return;
         }
-        self.names.insert(name.to_owned());
+        if self.names.insert(name.to_owned()) {
+            self.bytes += name.len();
+        }
         // Whoever asks again has forgotten it, and is sent it again.
         self.held.remove(name);
     }
@@ -61,16 +65,11 @@ impl Delta {
             self.held.retain(|name, _| names.contains(name));
             return;
         }
-        self.names.remove(name);
+        if self.names.remove(name) {
+            self.bytes -= name.len();
+        }
         // If all are wanted too, it is sent again: the client no longer has it.
         self.held.remove(name);
-    }
-
-    /// Whether the client has it, in whatever version.
-    fn is_held(&self, name: &str) -> bool {
-        self.held
-            .get(name)
-            .is_some_and(|held| *held != Held::Absent)
     }
 
     fn is_news(&self, resource: &Resource) -> bool {
@@ -89,6 +88,7 @@ impl Form for Delta {
             has_wildcard: is_full_state(type_url),
             all: false,
             names: BTreeSet::new(),
+            bytes: 0,
             fresh: true,
             held: BTreeMap::new(),
             answers: Answers::default(),
@@ -137,6 +137,7 @@ impl Form for Delta {
         if fresh {
             self.all |= self.has_wildcard && added.is_empty();
             for (name, version) in &request.initial_resource_versions {
+                self.bytes += name.len();
                 // Who names nothing has what it holds in mind.
                 if added.is_empty() && !self.all {
                     self.names.insert(name.clone());
@@ -162,7 +163,7 @@ impl Form for Delta {
         }
     }
 
-    fn due(&self, available: &ResourceSet, keep: bool) -> Option<Due> {
+    fn due(&self, available: &ResourceSet, keep: Keep<'_>) -> Option<Due> {
         let resources: Vec<Arc<Resource>> = if self.all {
             let all = available.iter();
             all.filter(|it| self.is_news(it)).cloned().collect()
@@ -171,12 +172,10 @@ impl Form for Delta {
             named.filter(|it| self.is_news(it)).cloned().collect()
         };
         let is_there = |name: &str| available.find(name).is_some();
-        let mut removed = Vec::new();
-        if !keep {
-            let held = self.held.iter();
-            let gone = held.filter(|(name, held)| **held != Held::Absent && !is_there(name));
-            removed.extend(gone.map(|(name, _)| name.clone()));
-        }
+        let held = self.held.iter();
+        let gone = held.filter(|(name, held)| **held != Held::Absent && !is_there(name));
+        let gone = gone.map(|(name, _)| name.clone());
+        let mut removed: Vec<String> = gone.filter(|name| !keep.keeps(name)).collect();
         // Who asks for what does not exist is told, once.
         let unknown = |name: &&String| !self.held.contains_key(*name) && !is_there(name);
         removed.extend(self.names.iter().filter(unknown).cloned());
@@ -190,14 +189,14 @@ impl Form for Delta {
         })
     }
 
-    fn due_after(&self, had: &ResourceSet, available: &ResourceSet, keep: bool) -> Option<Due> {
+    fn due_after(&self, had: &ResourceSet, available: &ResourceSet, keep: Keep<'_>) -> Option<Due> {
         let (mut resources, mut removed) = (Vec::new(), Vec::new());
         for difference in had.differences(available) {
             match difference {
                 Difference::News(it) if self.wants(it.name()) && self.is_news(it) => {
                     resources.push(Arc::clone(it));
                 }
-                Difference::Gone(it) if !keep && self.is_held(it.name()) => {
+                Difference::Gone(it) if self.holds(it.name()) && !keep.keeps(it.name()) => {
                     removed.push(it.name().to_owned());
                 }
                 Difference::News(_) | Difference::Gone(_) => {}
@@ -257,6 +256,11 @@ impl Form for Delta {
         held.any(|(name, held)| *held != Held::Absent && available.find(name).is_none())
     }
 
+    fn holds(&self, name: &str) -> bool {
+        let held = self.held.get(name);
+        held.is_some_and(|held| *held != Held::Absent)
+    }
+
     fn answers(&self) -> &Answers {
         &self.answers
     }
@@ -267,6 +271,10 @@ impl Form for Delta {
 
     fn kept_names(&self) -> usize {
         self.names.len()
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -284,11 +292,11 @@ mod tests {
         Request(Box<DeltaDiscoveryRequest>, Meaning),
         /// What is available, the nonce, what is sent: `name=content`, `-name` for what is removed.
         Push(Content<'a>, &'a str, &'a [&'a str]),
-        /// The same while what has gone is kept.
-        Keep(Content<'a>, &'a str, &'a [&'a str]),
+        /// The same while what has gone is kept, unless it is `c`.
+        Kept(Content<'a>, &'a str, &'a [&'a str]),
         Changed(&'a str),
     }
-    use Step::{Changed, Keep, Push, Request};
+    use Step::{Changed, Kept, Push, Request};
 
     fn resource(name: &str, content: &str) -> Resource {
         let body = Any {
@@ -340,7 +348,7 @@ mod tests {
         })
     }
 
-    fn push(delta: &mut Delta, content: Content<'_>, keep: bool, nonce: &str) -> Vec<String> {
+    fn push(delta: &mut Delta, content: Content<'_>, keep: Keep<'_>, nonce: &str) -> Vec<String> {
         let available: ResourceSet = content.iter().map(|(n, c)| resource(n, c)).collect();
         let Some(due) = delta.due(&available, keep) else {
             return names(&["nothing"]);
@@ -363,6 +371,7 @@ mod tests {
         const AB: Content<'_> = &[("a", "1"), ("b", "1")];
         const A2B: Content<'_> = &[("a", "2"), ("b", "1")];
         const B: Content<'_> = &[("b", "1")];
+        const ABC: Content<'_> = &[("a", "1"), ("b", "1"), ("c", "1")];
         const NOTHING: &[&str] = &["nothing"];
         let cases: Vec<(&str, &str, Vec<Step<'_>>)> = vec![
             (
@@ -508,10 +517,11 @@ mod tests {
                 CLUSTER,
                 vec![
                     Request(ask(&[], &[]), Meaning::Subscribe),
-                    Push(AB, "1", &["a=1", "b=1"]),
-                    Keep(B, "", NOTHING),
-                    Keep(&[("b", "2")], "2", &["b=2"]),
-                    Push(&[("b", "2")], "3", &["-a"]),
+                    Push(ABC, "1", &["a=1", "b=1", "c=1"]),
+                    Kept(&[("b", "1"), ("c", "1")], "", NOTHING),
+                    Kept(&[("b", "2"), ("c", "1")], "2", &["b=2"]),
+                    Kept(&[("b", "2")], "3", &["-c"]),
+                    Push(&[("b", "2")], "4", &["-a"]),
                 ],
             ),
             (
@@ -534,11 +544,13 @@ mod tests {
                         assert_eq!(delta.on_request(&request), meaning, "{case}: step {at}");
                     }
                     Push(available, nonce, expected) => {
-                        let pushed = push(&mut delta, available, false, nonce);
+                        let pushed = push(&mut delta, available, Keep::Nothing, nonce);
                         assert_eq!(pushed, expected, "{case}: step {at}");
                     }
-                    Keep(available, nonce, expected) => {
-                        let pushed = push(&mut delta, available, true, nonce);
+                    Kept(available, nonce, expected) => {
+                        let let_go = BTreeSet::from(["c".to_owned()]);
+                        let keep = Keep::AllBut(&let_go);
+                        let pushed = push(&mut delta, available, keep, nonce);
                         assert_eq!(pushed, expected, "{case}: step {at}");
                     }
                     Changed(name) => delta.clusters_changed(&[Arc::new(resource(name, ""))]),

@@ -61,7 +61,7 @@ impl Scene {
             _ => ("", cluster),
         };
         let service = Host::parse(host).ok();
-        let service = service.and_then(|host| self.index.service(&host));
+        let service = service.and_then(|host| self.index.service_for(&from.proxy, &host));
         let rules = service.map(|service| {
             let namespace = &from.proxy.namespace;
             self.index.connection_rules(namespace, service)

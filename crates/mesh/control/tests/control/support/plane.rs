@@ -40,11 +40,19 @@ impl Plane {
             },
         })
         .expect("the directory can be read");
+        Self::serve(plane, (directory, path)).await
+    }
+
+    /// Serves a control plane beside a directory.
+    pub(crate) async fn serve(
+        plane: ControlPlane,
+        (directory, mesh_config): (tempfile::TempDir, PathBuf),
+    ) -> Self {
         let xds = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let monitoring = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let this = Self {
             directory,
-            mesh_config: path,
+            mesh_config,
             mesh: plane.mesh(),
             ads: plane.ads(),
             xds: xds.local_addr().expect("an address"),
@@ -101,5 +109,14 @@ impl Plane {
         let answer = tokio::time::timeout(PATIENCE, answer).await;
         let answer = answer.expect("an answer in time").expect("an answer");
         (answer.status, answer.body)
+    }
+    /// The value of a series of the metrics.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await;
+        let value = text.lines().find_map(|line| {
+            let value = line.strip_prefix(series)?.strip_prefix(' ')?;
+            value.parse().ok()
+        });
+        value.unwrap_or_else(|| panic!("no {series} in {text}"))
     }
 }
