@@ -321,8 +321,8 @@ fn resources() {
             with_spec("WorkloadEntry", "a", "  labels: {app: a}\n"),
         ),
         (
-            "workload by name",
-            with_spec("WorkloadEntry", "a", "  address: reviews.example.org\n"),
+            "workload at a socket",
+            with_spec("WorkloadEntry", "a", "  address: unix:///run/reviews.sock\n"),
         ),
         (
             "label as number",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::faults::{Refuser, connect};
 use crate::support::observer::Observer;
 use crate::support::plane::Plane;
-use crate::support::{MESH_CONFIG, PATIENCE, Plan, networking, sidecar};
+use crate::support::{MESH_CONFIG, PATIENCE, Plan, networking, set, sidecar};
 
 /// A service that nobody serves, endpoints and pods that are not ready, a pod without an address, two rules for one
 /// host, a subset that is defined twice, a provider of tracing that is not there, and a subset of looked up endpoints that
@@ -166,6 +166,7 @@ async fn each_metric_tells_what_has_happened() {
         |seen: &crate::support::observer::Seen| seen.routes.contains_key("http_proxy");
     first.wait_for("the first state", is_complete).await;
     let mut twin = sidecar("productpage", "v1");
+    set(&mut twin, "WORKLOAD_NAME", "productpage-v1");
     twin.id = twin.id.replace("productpage-v1", "productpage-v1-twin");
     let second = Observer::connect(&plane, twin);
     second.wait_for("the first state", is_complete).await;
