@@ -41,7 +41,7 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 pub(super) struct Clusters<'a> {
     index: &'a Index,
     proxy: &'a Proxy,
-    hosts: BTreeSet<&'a Host>,
+    pub(super) hosts: BTreeSet<&'a Host>,
 }
 
 impl<'a> Clusters<'a> {

@@ -9,7 +9,8 @@ use periplus_resources::{
 };
 
 use super::services::Services;
-use super::{Entry, Index};
+use super::{Entry, Index, Service};
+use crate::generate::hosts_of;
 use crate::proxy::{Proxy, Role};
 
 /// What differs, as far as what is made for proxies depends on it. It errs on the side of more.
@@ -23,8 +24,10 @@ pub(crate) struct Change<'a> {
     namespaces: BTreeSet<&'a str>,
     /// VirtualServices, as they were and as they are.
     routing: Vec<&'a Entry<VirtualService>>,
-    /// Services of which nothing but the endpoints differs, with the addresses of those that were and are.
+    /// Services whose endpoints differ, or more of them, with the addresses of those that were and are.
     endpoints: BTreeMap<&'a Host, BTreeSet<IpAddr>>,
+    /// Those that are new, gone, or differ in more than their endpoints.
+    services: BTreeSet<&'a Host>,
     /// Services about whose connections something else is said.
     connections: BTreeSet<&'a Host>,
     /// Their workloads are, or were, chosen by what requests have, which their routes say.
@@ -99,9 +102,7 @@ impl<'a> Change<'a> {
                 || *has_authority != new.has_authority
                 || *revoked != new.revoked
                 || *has_sessions != new.has_sessions
-                || !is_same(peer_authentications, &new.peer_authentications)
-                || !gateway_api.is_same(&new.gateway_api)
-                || !secrets.is_same(&new.secrets),
+                || !gateway_api.is_same(&new.gateway_api),
             gateways: !is_same(gateways, &new.gateways),
             routing: differing(virtual_services, &new.virtual_services),
             ..Self::default()
@@ -111,8 +112,13 @@ impl<'a> Change<'a> {
         change.of_namespaces(request_authentications, &new.request_authentications, new);
         change.of_namespaces(telemetries, &new.telemetries, new);
         change.of_services(services, &new.services);
-        if !change.everything {
-            change.of_destination_rules(destination_rules, old, new);
+        change.of_destination_rules(destination_rules, old, new);
+        if !secrets.is_same(&new.secrets) {
+            change.of_secrets(old, new);
+        }
+        change.of_namespaces(peer_authentications, &new.peer_authentications, new);
+        for entry in differing(peer_authentications, &new.peer_authentications) {
+            change.of_mutual_tls(&entry.meta.namespace, new);
         }
         change
     }
@@ -130,37 +136,31 @@ impl<'a> Change<'a> {
     }
 
     fn of_services(&mut self, old: &'a Services, new: &'a Services) {
-        let counts = |services: &'a Services| {
-            let hosts = services.iter();
-            hosts.map(|(host, services)| (host, services.len()))
+        // Nearly always they are the same, and nearly all services are what they were.
+        let hosts: BTreeSet<&Host> = match old.keys().eq(new.keys()) {
+            true => new.keys().collect(),
+            false => old.keys().chain(new.keys()).collect(),
         };
-        if !counts(old).eq(counts(new)) {
-            self.everything = true;
-            return;
-        }
-        let both = old.values().flatten().zip(new.values().flatten());
-        for (before, after) in both {
-            // Nearly all services are what they were: nothing of them is copied.
-            let is_same_spec = before.spec == after.spec
-                || without_endpoints(&before.spec) == without_endpoints(&after.spec);
-            // What is said about the lack of endpoints is not made by service.
-            let has_names = before.has_names() || after.has_names();
-            if has_names && before.endpoints != after.endpoints {
-                self.everything = true;
-                return;
-            }
-            if !is_same_spec || !is_same_meta(&before.meta, &after.meta) {
-                self.everything = true;
-                return;
-            }
-            let (one, other) = (&before.endpoints, &after.endpoints);
-            if Arc::ptr_eq(one, other) || one == other {
+        for host in hosts {
+            let of = |services: &'a Services| services.get(host).map_or(&[][..], Vec::as_slice);
+            let (old, new) = (of(old), of(new));
+            let mut both = old.iter().zip(new);
+            let is_changed =
+                old.len() != new.len() || both.any(|(one, other)| is_other_service(one, other));
+            let mut both = old.iter().zip(new);
+            if !is_changed && both.all(|(one, other)| has_same_endpoints(one, other)) {
                 continue;
             }
-            let both = before.endpoints.iter().chain(&*after.endpoints);
-            let addresses = both.filter_map(|endpoint| endpoint.address.ip());
-            let of_host = self.endpoints.entry(&after.host).or_default();
-            of_host.extend(addresses);
+            let both = old.iter().chain(new);
+            // What is said about the lack of endpoints is not made by service.
+            self.everything |= both.clone().any(Service::has_names);
+            let addresses = both.flat_map(|service| service.endpoints.iter());
+            let addresses = addresses.filter_map(|endpoint| endpoint.address.ip());
+            self.endpoints.insert(host, addresses.collect());
+            if is_changed {
+                self.services.insert(host);
+                self.gateways = true;
+            }
         }
     }
 
@@ -171,18 +171,18 @@ impl<'a> Change<'a> {
         old: &'a Index,
         new: &'a Index,
     ) {
+        let mut concerned = self.services.clone();
         for entry in differing(rules, &new.destination_rules) {
             let host = &entry.spec.host;
             match new.services.get_key_value(host) {
-                Some((host, _)) => drop(self.connections.insert(host)),
+                Some((host, _)) => drop(concerned.insert(host)),
                 None if host.is_wildcard() => {
-                    let covered = new.services.keys().filter(|one| host.covers(one));
-                    self.connections.extend(covered);
+                    concerned.extend(new.services.keys().filter(|one| host.covers(one)));
                 }
                 None => {}
             }
         }
-        for host in &self.connections {
+        for host in &concerned {
             // Rules add up, and any of them may come to count now.
             for rule in old.rules_about(host).chain(new.rules_about(host)) {
                 // Secrets are not made by service.
@@ -190,6 +190,24 @@ impl<'a> Change<'a> {
                 self.hashes |= rule.spec.policies().any(TrafficPolicy::has_hash);
             }
         }
+        self.connections.extend(concerned);
+    }
+
+    /// Those that gateways show, and, if rules say so, their clients.
+    fn of_secrets(&mut self, old: &Index, new: &Index) {
+        let rules = old.destination_rules.iter().chain(&new.destination_rules);
+        let mut policies = rules.flat_map(|rule| rule.spec.policies());
+        self.everything |= policies.any(TrafficPolicy::has_tls);
+        self.gateways = true;
+    }
+
+    /// What workloads of a namespace ask of those that connect: it is told with the endpoints of its services.
+    fn of_mutual_tls(&mut self, namespace: &str, new: &'a Index) {
+        let of_namespace = new.services.iter().filter(|(_, services)| {
+            let mut services = services.iter();
+            services.any(|service| service.meta.namespace == namespace)
+        });
+        self.connections.extend(of_namespace.map(|(host, _)| host));
     }
 
     /// Whether it may be that other proxies than before have the same as this one.
@@ -219,10 +237,17 @@ impl<'a> Change<'a> {
         let endpoints = self.endpoints.keys().filter(|host| has_cluster(host));
         let connections = self.connections.iter().filter(|host| has_cluster(host));
         let connections: BTreeSet<&Host> = connections.copied().collect();
-        let rehashed = self.hashes && !connections.is_empty();
-        let rehashed = rehashed.then_some(Routing::Routes);
+        // Routes may lead to services that have no cluster.
+        let rehashed = self.hashes.then_some(Routing::Routes);
         let mut hosts = connections;
         hosts.extend(endpoints.copied());
+        let rerouted = !self.services.is_empty();
+        if rerouted {
+            let wanted = hosts_of(index, proxy);
+            let services = self.services.iter();
+            hosts.extend(services.filter(|host| wanted.contains(*host)).copied());
+        }
+        let rerouted = rerouted.then_some(Routing::All);
         let hosts = hosts.into_iter().collect();
         let routing = self.routing.iter();
         let routing = routing.filter(|entry| {
@@ -231,7 +256,7 @@ impl<'a> Change<'a> {
         });
         let routing = routing.filter(|entry| is_gateway || is_imported(index, proxy, entry));
         let routing = routing.map(|entry| Routing::of(entry, is_gateway));
-        let routing = routing.chain(rehashed).max();
+        let routing = routing.chain(rehashed).chain(rerouted).max();
         Stale::Some(hosts, routing.unwrap_or(Routing::Same))
     }
 }
@@ -259,8 +284,26 @@ fn is_imported(index: &Index, proxy: &Proxy, entry: &Entry<VirtualService>) -> b
     egress.is_empty() || entry.spec.hosts.iter().any(is_known)
 }
 
+/// Whether anything but the endpoints differs.
+fn is_other_service(one: &Service, other: &Service) -> bool {
+    let is_same_spec =
+        one.spec == other.spec || without_endpoints(&one.spec) == without_endpoints(&other.spec);
+    !is_same_spec || !is_same_meta(&one.meta, &other.meta)
+}
+
+fn has_same_endpoints(one: &Service, other: &Service) -> bool {
+    Arc::ptr_eq(&one.endpoints, &other.endpoints) || one.endpoints == other.endpoints
+}
+
 /// The entries that are in one of the lists only, or not the same in both.
 fn differing<'a, T: PartialEq>(old: &'a [Entry<T>], new: &'a [Entry<T>]) -> Vec<&'a Entry<T>> {
+    // Most of them are the same, in the same places.
+    let is_same = |(one, other): &(&Entry<T>, &Entry<T>)| is_same_entry(one, other);
+    let first = old.iter().zip(new).take_while(is_same).count();
+    let (old, new) = (&old[first..], &new[first..]);
+    let last = old.iter().rev().zip(new.iter().rev());
+    let last = last.take_while(is_same).count();
+    let (old, new) = (&old[..old.len() - last], &new[..new.len() - last]);
     let key = |entry: &'a Entry<T>| (&entry.meta.namespace, &entry.meta.name);
     let by_name = |entries: &'a [Entry<T>]| {
         let mut entries: Vec<&Entry<T>> = entries.iter().collect();

@@ -12,6 +12,7 @@ use periplus_xds::server::Source;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::generate::mesh_config;
 use crate::support::{gateway, invariants, node};
 
 const NAMESPACES: [&str; 3] = ["a", "b", "istio-system"];
@@ -285,11 +286,17 @@ impl Edit {
     }
 }
 
+/// Spans go to a service that comes and goes, and is not seen by all.
+const MESH: &str = "
+extensionProviders: [{name: spans, zipkin: {service: x.b.svc.cluster.local, port: 9080}}]
+defaultProviders: {tracing: [spans]}
+";
+
 fn state(resources: &[String]) -> State {
     let text = resources.concat() + SIDECAR;
     let parsed = parse_resources("mesh.yaml", &text);
     State {
-        index: Index::certified(&parsed.resources, MeshConfig::default()),
+        index: Index::certified(&parsed.resources, mesh_config(MESH)),
         ..State::default()
     }
 }
