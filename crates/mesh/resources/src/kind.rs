@@ -33,6 +33,8 @@ pub enum Kind {
     Pod,
     /// Kubernetes' namespace.
     Namespace,
+    /// Kubernetes' machine.
+    Node,
     /// Kubernetes' service account.
     ServiceAccount,
     /// Kubernetes' template of pods.
@@ -64,7 +66,7 @@ pub enum Kind {
 }
 
 /// Kinds of groups that the mesh reads kinds of, which it makes nothing of.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 21] = [
     "EnvoyFilter",
     "ProxyConfig",
     "WorkloadGroup",
@@ -78,7 +80,6 @@ const OTHERS: [&str; 22] = [
     "Endpoints",
     "Event",
     "LimitRange",
-    "Node",
     "PersistentVolume",
     "PersistentVolumeClaim",
     "PodTemplate",
@@ -91,7 +92,7 @@ const OTHERS: [&str; 22] = [
 
 impl Kind {
     /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 27] = [
+    pub(crate) const NAMES: [(&'static str, Self); 28] = [
         ("ServiceEntry", Self::ServiceEntry),
         ("WorkloadEntry", Self::WorkloadEntry),
         ("Sidecar", Self::Sidecar),
@@ -106,6 +107,7 @@ impl Kind {
         ("EndpointSlice", Self::EndpointSlice),
         ("Pod", Self::Pod),
         ("Namespace", Self::Namespace),
+        ("Node", Self::Node),
         ("ServiceAccount", Self::ServiceAccount),
         ("Deployment", Self::Deployment),
         ("GatewayClass", Self::GatewayClass),
@@ -171,6 +173,7 @@ impl Kind {
             Self::EndpointSlice => "endpoint-slice",
             Self::Pod => "pod",
             Self::Namespace => "namespace",
+            Self::Node => "node",
             Self::ServiceAccount => "service-account",
             Self::Deployment => "deployment",
             Self::GatewayClass => "gatewayclass",
@@ -198,6 +201,7 @@ impl Kind {
             Self::Service
             | Self::Pod
             | Self::Namespace
+            | Self::Node
             | Self::ServiceAccount
             | Self::ConfigMap
             | Self::Secret => "",
@@ -217,6 +221,7 @@ impl Kind {
                 | Self::EndpointSlice
                 | Self::Pod
                 | Self::Namespace
+                | Self::Node
                 | Self::ServiceAccount
                 | Self::Deployment
                 | Self::ConfigMap

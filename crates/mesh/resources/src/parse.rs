@@ -56,6 +56,7 @@ pub enum Spec {
     EndpointSlice(EndpointSlice),
     Pod(Pod),
     Namespace,
+    Node,
     ServiceAccount,
     Deployment,
     GatewayClass(gateway_api::GatewayClass),
@@ -243,6 +244,7 @@ fn read_kubernetes(kind: Kind, view: &View<'_>) -> Option<Resource> {
             document.get("status"),
         )?),
         Kind::Namespace => Spec::Namespace,
+        Kind::Node => Spec::Node,
         Kind::ServiceAccount => Spec::ServiceAccount,
         Kind::ConfigMap => Spec::ConfigMap(ConfigMap::read(view)),
         Kind::Secret => Spec::Secret(Secret::read(view)?),
@@ -329,6 +331,7 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         | Kind::EndpointSlice
         | Kind::Pod
         | Kind::Namespace
+        | Kind::Node
         | Kind::ServiceAccount
         | Kind::ConfigMap
         | Kind::Secret

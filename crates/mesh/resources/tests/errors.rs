@@ -286,6 +286,14 @@ fn resources() {
             ),
         ),
         (
+            "exported to what is no namespace",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http}]\n  exportTo: ['.', Shop, '~b']\n",
+            ),
+        ),
+        (
             "two endpoints of which one would be used",
             with_spec(
                 "ServiceEntry",

@@ -153,7 +153,7 @@ pub(super) const DUPLICATE: Code = Code::new(
 pub(super) const DUPLICATE_HOST: Code = Code::new(
     "PER0102",
     "DuplicateServiceHost",
-    "two services have one host",
+    "two services of one namespace have one host",
 );
 pub(super) const SERVICE_WITHOUT_WORKLOADS: Code = Code::new(
     "PER0103",

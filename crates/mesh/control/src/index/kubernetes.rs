@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use periplus_resources::{
-    EndpointSlice, Endpoints, Host, KubernetesService, Labels, Location, Meta, Pod, Resolution,
-    ServiceEntry, WorkloadEntry,
+    EndpointSlice, Endpoints, Host, KubernetesService, Labels, Locality, Location, Meta, Pod,
+    Resolution, ServiceEntry, WorkloadEntry,
 };
 
 use super::{Entry, Problem, Service, code};
@@ -18,6 +18,8 @@ pub(super) struct Objects {
     pub(super) services: Vec<Entry<KubernetesService>>,
     pub(super) slices: Vec<Entry<EndpointSlice>>,
     pub(super) pods: Vec<Entry<Pod>>,
+    /// Where machines are, by their names.
+    pub(super) machines: BTreeMap<String, Locality>,
 }
 
 /// Pods by namespace and name.
@@ -157,13 +159,13 @@ impl Objects {
         let mut endpoints: Vec<WorkloadEntry> = match slices.is_empty() {
             false => slices
                 .iter()
-                .flat_map(|slice| of_slice(spec, slice, pods))
+                .flat_map(|slice| self.of_slice(spec, slice, pods))
                 .collect(),
             true => self
                 .pods
                 .iter()
                 .filter(|pod| pod.meta.namespace == *namespace && selects(&pod.meta.labels))
-                .filter_map(|pod| of_pod(spec, pod))
+                .filter_map(|pod| self.of_pod(spec, pod))
                 .collect(),
         };
         let selected = workloads.iter().filter(|workload| {
@@ -174,54 +176,82 @@ impl Objects {
     }
 }
 
-/// The endpoints of a slice, as far as the service wants them.
-fn of_slice<'a>(
-    service: &'a KubernetesService,
-    slice: &'a Entry<EndpointSlice>,
-    pods: &'a Pods<'_>,
-) -> impl Iterator<Item = WorkloadEntry> + 'a {
-    // A port without a name is the only one of its service.
-    let name = |name: &String| match (name.as_str(), service.ports.as_slice()) {
-        ("", [only]) => only.name.clone(),
-        _ => name.clone(),
-    };
-    let ports = slice.spec.ports.iter();
-    let ports: BTreeMap<_, _> = ports.map(|(port, number)| (name(port), *number)).collect();
-    let ready = slice.spec.endpoints.iter();
-    let ready = ready.filter(|endpoint| endpoint.is_ready || service.publishes_unready);
-    ready.map(move |endpoint| {
-        let namespace = slice.meta.namespace.as_str();
-        let name = endpoint.pod.as_deref();
-        let pod = name.and_then(|name| pods.get(&(namespace, name)).copied());
-        WorkloadEntry {
-            address: endpoint.address.into(),
-            ports: ports.clone(),
-            labels: pod.map(labels_of).unwrap_or_default(),
-            weight: 1,
-            service_account: pod
-                .map(|pod| pod.spec.service_account.clone())
-                .unwrap_or_default(),
-            locality: None,
-        }
-    })
-}
+impl Objects {
+    /// The endpoints of a slice, as far as the service wants them.
+    fn of_slice<'a>(
+        &'a self,
+        service: &'a KubernetesService,
+        slice: &'a Entry<EndpointSlice>,
+        pods: &'a Pods<'_>,
+    ) -> impl Iterator<Item = WorkloadEntry> + 'a {
+        // A port without a name is the only one of its service.
+        let name = |name: &String| match (name.as_str(), service.ports.as_slice()) {
+            ("", [only]) => only.name.clone(),
+            _ => name.clone(),
+        };
+        let ports = slice.spec.ports.iter();
+        let ports: BTreeMap<_, _> = ports.map(|(port, number)| (name(port), *number)).collect();
+        let ready = slice.spec.endpoints.iter();
+        let ready = ready.filter(|endpoint| endpoint.is_ready || service.publishes_unready);
+        ready.map(move |endpoint| {
+            let namespace = slice.meta.namespace.as_str();
+            let name = endpoint.pod.as_deref();
+            let pod = name.and_then(|name| pods.get(&(namespace, name)).copied());
+            WorkloadEntry {
+                address: endpoint.address.into(),
+                ports: ports.clone(),
+                labels: pod.map(labels_of).unwrap_or_default(),
+                weight: 1,
+                service_account: pod
+                    .map(|pod| pod.spec.service_account.clone())
+                    .unwrap_or_default(),
+                locality: self.place(pod, endpoint.node.as_deref(), endpoint.zone.as_deref()),
+            }
+        })
+    }
 
-/// A pod that runs and is ready.
-fn of_pod(service: &KubernetesService, pod: &Entry<Pod>) -> Option<WorkloadEntry> {
-    let is_there = pod.spec.is_ready || service.publishes_unready;
-    let named = service.target_names.iter();
-    let named = named.filter_map(|(port, target)| {
-        let number = pod.spec.ports.get(target)?;
-        Some((port.clone(), *number))
-    });
-    Some(WorkloadEntry {
-        address: pod.spec.address.filter(|_| is_there)?.into(),
-        ports: named.collect(),
-        labels: labels_of(pod),
-        weight: 1,
-        service_account: pod.spec.service_account.clone(),
-        locality: None,
-    })
+    /// A pod that runs and is ready.
+    fn of_pod(&self, service: &KubernetesService, pod: &Entry<Pod>) -> Option<WorkloadEntry> {
+        let is_there = pod.spec.is_ready || service.publishes_unready;
+        let named = service.target_names.iter();
+        let named = named.filter_map(|(port, target)| {
+            let number = pod.spec.ports.get(target)?;
+            Some((port.clone(), *number))
+        });
+        Some(WorkloadEntry {
+            address: pod.spec.address.filter(|_| is_there)?.into(),
+            ports: named.collect(),
+            labels: labels_of(pod),
+            weight: 1,
+            service_account: pod.spec.service_account.clone(),
+            locality: self.place(Some(pod), None, None),
+        })
+    }
+
+    /// Where an endpoint is: as its pod's label says, else where its machine is, else in a zone of a machine that is known.
+    fn place(
+        &self,
+        pod: Option<&Entry<Pod>>,
+        machine: Option<&str>,
+        zone: Option<&str>,
+    ) -> Option<Locality> {
+        if pod.is_some_and(|pod| !Locality::of_labels(&pod.meta.labels).is_unknown()) {
+            return None;
+        }
+        let of_pod = || pod.and_then(|pod| pod.spec.node.as_deref());
+        let machine = machine.or_else(of_pod);
+        let place = machine.and_then(|name| self.machines.get(name));
+        let in_zone = || {
+            let zone = zone?;
+            let found = self.machines.values().find(|place| place.zone == zone)?;
+            Some(Locality {
+                sub_zone: String::new(),
+                ..found.clone()
+            })
+        };
+        let place = place.cloned().or_else(in_zone);
+        place.filter(|place| !place.is_unknown())
+    }
 }
 
 /// As in Istio, a pod has a proxy that speaks mutual TLS only if whoever has put it there says so.

@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use periplus_resources::{
-    AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Labels,
+    AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Labels, Locality,
     MeshConfig, Meta, MutualTls, PeerAuthentication, Pod, RequestAuthentication, Resource, Sidecar,
     Spec, Telemetry, VirtualService, WorkloadEntry,
 };
@@ -171,6 +171,10 @@ impl Index {
                 // What they name is said by those who refer to them.
                 Spec::Namespace => {
                     of_api.namespaces.insert(meta.name, meta.labels);
+                }
+                Spec::Node => {
+                    let place = Locality::of_machine(&meta.labels);
+                    objects.machines.insert(meta.name, place);
                 }
                 Spec::ServiceAccount => {}
                 Spec::GatewayClass(spec) => of_api.classes.push(Entry { meta, spec }),
