@@ -28,6 +28,8 @@ pub struct KubernetesService {
     pub publishes_unready: bool,
     /// The annotation `networking.istio.io/exportTo`.
     pub export_to: ExportTo,
+    /// `trafficDistribution`: which endpoints are preferred.
+    pub traffic_distribution: Option<String>,
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice.
@@ -142,6 +144,9 @@ impl KubernetesService {
                 .loose("publishNotReadyAddresses")
                 .is_some_and(|view| view.bool() == Some(true)),
             export_to: export_to(meta),
+            traffic_distribution: spec
+                .loose("trafficDistribution")
+                .and_then(|view| view.text()),
         })
     }
 }

@@ -120,7 +120,8 @@ fn add(
         let selected: Vec<_> = selected.collect();
         let mut assigned = endpoints::of_workloads(index, &name, (service, port), &selected);
         let spread = |cluster: &mut Cluster, assigned: &mut _| {
-            locality::spread((index, proxy), policy, &selected, cluster, assigned);
+            let says = (policy, service);
+            locality::spread((index, proxy), says, &selected, cluster, assigned);
         };
         if cluster.eds_cluster_config.is_some() {
             spread(&mut cluster, &mut assigned);

@@ -8,6 +8,7 @@ use periplus_resources::{
     Resolution, ServiceEntry, WorkloadEntry,
 };
 
+use super::service::TRAFFIC_DISTRIBUTION;
 use super::{Entry, Problem, Service, code};
 use crate::names::TLS_MODE_LABEL as TLS_MODE;
 use crate::proxy::is_subset;
@@ -134,7 +135,14 @@ impl Objects {
                 alias: spec.external_name.clone(),
             },
             endpoints,
-            meta: meta.clone(),
+            meta: {
+                let mut meta = meta.clone();
+                // What the service itself says goes before its annotation.
+                let told = spec.traffic_distribution.iter();
+                let told = told.map(|it| (TRAFFIC_DISTRIBUTION.to_owned(), it.clone()));
+                meta.annotations.extend(told);
+                meta
+            },
         })
     }
 

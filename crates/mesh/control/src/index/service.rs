@@ -1,6 +1,9 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use periplus_resources::{Endpoints, Host, Meta, Port, Resolution, ServiceEntry, WorkloadEntry};
+use periplus_resources::{
+    Endpoints, Host, LocalityBalancing, LocalityKind, Meta, Port, Resolution, ServiceEntry,
+    WorkloadEntry,
+};
 
 use super::Entry;
 use crate::proxy::{Proxy, is_subset};
@@ -39,7 +42,39 @@ pub(super) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_part)
 }
 
+/// The annotation that says which endpoints are preferred, as `trafficDistribution` of Kubernetes' Services.
+pub(super) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
+/// Labels that clients and endpoints have in common if they are close, as in Istio.
+const OF_ZONES: [&str; 3] = [
+    "topology.istio.io/network",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+const OF_MACHINES: [&str; 2] = ["topology.istio.io/subzone", "kubernetes.io/hostname"];
+
+/// What is preferred, whether or not endpoints are looked at for failures.
+static SAME_ZONE: LazyLock<LocalityBalancing> = LazyLock::new(|| balancing(&[]));
+static SAME_MACHINE: LazyLock<LocalityBalancing> = LazyLock::new(|| balancing(&OF_MACHINES));
+
+fn balancing(more: &[&str]) -> LocalityBalancing {
+    let labels = OF_ZONES.iter().chain(more);
+    LocalityBalancing {
+        enabled: Some(true),
+        kind: LocalityKind::Labels(labels.map(|label| (*label).to_owned()).collect()),
+    }
+}
+
 impl Service {
+    /// Which endpoints its clients prefer, if it says so.
+    pub(crate) fn preference(&self) -> Option<&LocalityBalancing> {
+        match self.meta.annotations.get(TRAFFIC_DISTRIBUTION)?.as_str() {
+            "PreferClose" | "PreferSameZone" => Some(&SAME_ZONE),
+            "PreferSameNode" => Some(&SAME_MACHINE),
+            _ => None,
+        }
+    }
+
     /// How its clients stay with the endpoint that had their first request, if they do. A cookie goes before a header,
     /// and what has no possible name asks for nothing.
     pub(crate) fn session(&self) -> Option<Session<'_>> {

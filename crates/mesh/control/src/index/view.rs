@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use periplus_resources::{Labels, LoadBalancer, LocalityBalancing, LocalityKind};
 
-use super::Index;
+use super::{Index, Service};
 use crate::proxy::{Proxy, Role};
 
 /// Which labels of a client's workload somebody asks about.
@@ -53,7 +53,8 @@ fn compared(index: &Index) -> BTreeSet<String> {
         policy.load_balancer.iter().chain(ports)
     });
     let own = balancers.filter_map(|balancer: &LoadBalancer| balancer.locality.as_ref());
-    let all = own.chain([&index.mesh.locality]);
+    let of_services = index.services().filter_map(Service::preference);
+    let all = own.chain([&index.mesh.locality]).chain(of_services);
     let names = all.flat_map(|setting: &LocalityBalancing| match &setting.kind {
         LocalityKind::Labels(names) => names.as_slice(),
         _ => &[],

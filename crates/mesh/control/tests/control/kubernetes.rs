@@ -296,7 +296,7 @@ status: {podIP: 10.0.0.5}
 apiVersion: v1
 kind: Service
 metadata: {name: selected}
-spec: {clusterIP: 10.9.0.2, selector: {app: selected}, ports: [{name: http, port: 80}]}
+spec: {clusterIP: 10.9.0.2, selector: {app: selected}, ports: [{name: http, port: 80}], trafficDistribution: PreferClose}
 ";
     let index = index(text);
     for (name, expected) in [
@@ -307,8 +307,14 @@ spec: {clusterIP: 10.9.0.2, selector: {app: selected}, ports: [{name: http, port
         ("selected", &["us/east/r1"]),
     ] {
         let service = service(&index, &format!("{name}.default.svc.cluster.local"));
-        let places = service.endpoints.iter().map(|one| one.locality().to_string());
+        let places = service
+            .endpoints
+            .iter()
+            .map(|one| one.locality().to_string());
         assert_eq!(places.collect::<Vec<_>>(), expected, "{name}");
+        let preferred = service.meta.annotations.values().next();
+        let expected = (name == "selected").then_some("PreferClose");
+        assert_eq!(preferred.map(String::as_str), expected);
     }
 }
 
