@@ -8,7 +8,7 @@ use periplus_resources::{
 };
 
 use super::code::{self, Code};
-use super::{Entry, Index, Problem, Service, checks, mutual_tls, telemetry};
+use super::{Entry, Index, Problem, Service, checks, in_namespace, mutual_tls, telemetry};
 use crate::proxy::is_subset;
 
 pub(super) fn analyse(index: &mut Index) {
@@ -63,10 +63,9 @@ fn check_names(index: &Index, service: &Service, problems: &mut Vec<Problem>) {
     if service.spec.resolution.is_dns() {
         return;
     }
-    let named = index.workloads().iter().filter(|workload| {
-        workload.meta.namespace == service.meta.namespace
-            && workload.spec.address.ip().is_none()
-            && is_subset(selector, &workload.spec.labels)
+    let workloads = in_namespace(index.workloads(), &service.meta.namespace).iter();
+    let named = workloads.filter(|workload| {
+        workload.spec.address.ip().is_none() && is_subset(selector, &workload.spec.labels)
     });
     for workload in named {
         let meta = &workload.meta;

@@ -9,7 +9,7 @@ use periplus_resources::{
 };
 
 use super::service::TRAFFIC_DISTRIBUTION;
-use super::{Entry, Problem, Service, code};
+use super::{Entry, Problem, Service, code, in_namespace};
 use crate::names::TLS_MODE_LABEL as TLS_MODE;
 use crate::proxy::is_subset;
 
@@ -155,10 +155,9 @@ impl Objects {
     ) -> Vec<WorkloadEntry> {
         let Entry { meta, spec } = service;
         let namespace = &meta.namespace;
-        let slices = self.slices.iter().filter(|slice| {
-            slice.meta.namespace == *namespace
-                && slice.spec.service.as_deref() == Some(meta.name.as_str())
-        });
+        let slices = in_namespace(&self.slices, namespace).iter();
+        let slices =
+            slices.filter(|slice| slice.spec.service.as_deref() == Some(meta.name.as_str()));
         let slices: Vec<_> = slices.collect();
         let selects = |labels: &Labels| {
             let selector = spec.selector.as_ref();
@@ -169,16 +168,14 @@ impl Objects {
                 .iter()
                 .flat_map(|slice| self.of_slice(spec, slice, pods))
                 .collect(),
-            true => self
-                .pods
+            true => in_namespace(&self.pods, namespace)
                 .iter()
-                .filter(|pod| pod.meta.namespace == *namespace && selects(&pod.meta.labels))
+                .filter(|pod| selects(&pod.meta.labels))
                 .filter_map(|pod| self.of_pod(spec, pod))
                 .collect(),
         };
-        let selected = workloads.iter().filter(|workload| {
-            workload.meta.namespace == *namespace && selects(&workload.spec.labels)
-        });
+        let selected = in_namespace(workloads, namespace).iter();
+        let selected = selected.filter(|workload| selects(&workload.spec.labels));
         endpoints.extend(selected.map(|workload| workload.spec.clone()));
         endpoints
     }

@@ -383,11 +383,7 @@ impl Index {
     /// of the root namespace.
     pub fn sidecar_for(&self, proxy: &Proxy) -> Option<&Entry<Sidecar>> {
         let in_namespace = |namespace: &str, selecting: bool| {
-            let sidecars = &self.sidecars;
-            let first = sidecars.partition_point(|it| it.meta.namespace.as_str() < namespace);
-            let mut own = sidecars[first..]
-                .iter()
-                .take_while(|it| it.meta.namespace == namespace);
+            let mut own = in_namespace(&self.sidecars, namespace).iter();
             own.find(|sidecar| match &sidecar.spec.selector {
                 Some(selector) => selecting && proxy.is_selected_by(selector),
                 None => !selecting,
@@ -397,6 +393,14 @@ impl Index {
             .or_else(|| in_namespace(&proxy.namespace, false))
             .or_else(|| in_namespace(&self.mesh.root_namespace, false))
     }
+}
+
+/// Those of a namespace, of entries that are sorted by it.
+fn in_namespace<'a, T>(entries: &'a [Entry<T>], namespace: &str) -> &'a [Entry<T>] {
+    let first = entries.partition_point(|entry| entry.meta.namespace.as_str() < namespace);
+    let entries = &entries[first..];
+    let count = entries.partition_point(|entry| entry.meta.namespace == namespace);
+    &entries[..count]
 }
 
 /// The oldest first; where nobody has dated them, by namespace and name.

@@ -5,7 +5,7 @@ use periplus_resources::{
     WorkloadEntry,
 };
 
-use super::Entry;
+use super::{Entry, in_namespace};
 use crate::proxy::{Proxy, is_subset};
 
 /// One host of a ServiceEntry with the workloads behind it.
@@ -91,9 +91,8 @@ impl Service {
         let is_dns = entry.spec.resolution.is_dns();
         let endpoints = match &entry.spec.endpoints {
             Endpoints::Listed(listed) => Arc::clone(listed),
-            Endpoints::Selected(selector) => workloads
+            Endpoints::Selected(selector) => in_namespace(workloads, &entry.meta.namespace)
                 .iter()
-                .filter(|workload| workload.meta.namespace == entry.meta.namespace)
                 .filter(|workload| is_subset(selector, &workload.spec.labels))
                 // What is not looked up cannot be a name; that is told with the problems.
                 .filter(|workload| is_dns || workload.spec.address.ip().is_some())

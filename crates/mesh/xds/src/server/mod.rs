@@ -156,7 +156,7 @@ impl Default for Limits {
             max_message_bytes: 4 * 1024 * 1024,
             max_names: 100_000,
             max_name_bytes: 8 * 1024 * 1024,
-            max_node_bytes: 256 * 1024,
+            max_node_bytes: 512 * 1024,
             max_types: 32,
             first_message_timeout: Duration::from_secs(15),
             warm_timeout: Duration::from_secs(5),
