@@ -22,8 +22,8 @@ pub(crate) struct Change<'a> {
     gateways: bool,
     /// Something that is for the workloads of these namespaces.
     namespaces: BTreeSet<&'a str>,
-    /// VirtualServices, as they were and as they are.
-    routing: Vec<&'a Entry<VirtualService>>,
+    /// VirtualServices, as they were and as they are, with whether they or what they stand before match connections.
+    routing: Vec<(&'a Entry<VirtualService>, bool)>,
     /// Services whose endpoints differ, or more of them, with the addresses of those that were and are.
     endpoints: BTreeMap<&'a Host, BTreeSet<IpAddr>>,
     /// Those that are new, gone, or differ in more than their endpoints.
@@ -57,8 +57,7 @@ pub(crate) enum Routing {
 impl Routing {
     /// What a VirtualService that is other than before asks for. Connections are matched in listeners, and a gateway
     /// has listeners for those that have rules.
-    fn of(entry: &Entry<VirtualService>, is_gateway: bool) -> Self {
-        let has_connections = !entry.spec.tls.is_empty() || !entry.spec.tcp.is_empty();
+    fn of(has_connections: bool, is_gateway: bool) -> Self {
         match is_gateway || has_connections {
             true => Self::All,
             false => Self::Routes,
@@ -104,7 +103,7 @@ impl<'a> Change<'a> {
                 || *has_sessions != new.has_sessions
                 || !gateway_api.is_same(&new.gateway_api),
             gateways: !is_same(gateways, &new.gateways),
-            routing: differing(virtual_services, &new.virtual_services),
+            routing: rerouted(virtual_services, &new.virtual_services),
             ..Self::default()
         };
         change.of_namespaces(sidecars, &new.sidecars, new);
@@ -250,15 +249,38 @@ impl<'a> Change<'a> {
         let rerouted = rerouted.then_some(Routing::All);
         let hosts = hosts.into_iter().collect();
         let routing = self.routing.iter();
-        let routing = routing.filter(|entry| {
+        let routing = routing.filter(|(entry, _)| {
             let export_to = &entry.spec.export_to;
             export_to.reaches(&entry.meta.namespace, &proxy.namespace)
         });
-        let routing = routing.filter(|entry| is_gateway || is_imported(index, proxy, entry));
-        let routing = routing.map(|entry| Routing::of(entry, is_gateway));
+        let routing = routing.filter(|(entry, _)| is_gateway || is_imported(index, proxy, entry));
+        let routing = routing.map(|(_, has_connections)| Routing::of(*has_connections, is_gateway));
         let routing = routing.chain(rehashed).chain(rerouted).max();
         Stale::Some(hosts, routing.unwrap_or(Routing::Same))
     }
+}
+
+/// The VirtualServices that differ. One stands before another for a host that both are for, so that the rules of that one
+/// come or go with it.
+fn rerouted<'a>(
+    old: &'a [Entry<VirtualService>],
+    new: &'a [Entry<VirtualService>],
+) -> Vec<(&'a Entry<VirtualService>, bool)> {
+    let matches =
+        |entry: &&Entry<VirtualService>| !entry.spec.tls.is_empty() || !entry.spec.tcp.is_empty();
+    let all = old.iter().chain(new);
+    let hosts = all.filter(matches).flat_map(|entry| &entry.spec.hosts);
+    let hosts: BTreeSet<&Host> = hosts.collect();
+    let has_connections = |entry: &Entry<VirtualService>| {
+        let overlaps = |own: &Host| {
+            let mut hosts = hosts.iter();
+            hosts.any(|host| host.covers(own) || own.covers(host))
+        };
+        entry.spec.hosts.iter().any(overlaps)
+    };
+    let entries = differing(old, new).into_iter();
+    let entries = entries.map(|entry| (entry, has_connections(entry)));
+    entries.collect()
 }
 
 /// Whether a sidecar may know a host of a VirtualService.

@@ -268,20 +268,6 @@ impl Index {
         self.has_sessions
     }
 
-    /// The services that a proxy's workload serves, sorted, each with the ports that stand behind the
-    /// service's ports.
-    pub(crate) fn served_by(&self, proxy: &Proxy) -> Vec<(Host, Vec<u16>)> {
-        let served = self.services_at(proxy.ip);
-        let served = served.map(|service| (service.host.clone(), service.ports_at(proxy)));
-        served.filter(|(_, ports)| !ports.is_empty()).collect()
-    }
-
-    /// The services that have an endpoint at an address, by host.
-    pub(crate) fn services_at(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
-        let places = self.by_address.get(&address).into_iter().flatten();
-        places.filter_map(|(host, place)| self.services_of(host).get(*place))
-    }
-
     /// The workloads.
     pub fn workloads(&self) -> &[Entry<WorkloadEntry>] {
         &self.workloads

@@ -4,6 +4,7 @@
 //! content differs from what the client holds is encoded from the newest snapshot; a slow client skips
 //! the states between.
 
+mod books;
 mod order;
 
 use std::collections::BTreeMap;
@@ -16,17 +17,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
-use super::form::{Asked, Due, Form, Meaning};
+use super::form::{Due, Form, Meaning};
 use super::kept::Subscription;
-use super::measures::Measures;
 use super::retired::Retired;
-use super::status::{Counters, Entry, Nack, ProxyStatus};
+use super::status::{Entry, ProxyStatus};
 use super::{Admission, Generation, NodeRefused, Peer, Shared};
 use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, push_rank};
 use crate::{Resource, ResourceSet, Snapshot};
-
-/// How much of a proxy's error text is kept.
-const MAX_ERROR_BYTES: usize = 8 * 1024;
 
 /// How long a client may take to hear why its stream ends.
 const REASON_TIMEOUT: Duration = Duration::from_secs(5);
@@ -268,48 +265,6 @@ impl<F: Form> Connection<F> {
         Ok(())
     }
 
-    /// Writes the books.
-    fn note(&self, asked: &Asked<'_>, meaning: Meaning, names: Option<usize>) {
-        let registry = &self.shared.registry;
-        let error = asked
-            .error
-            .map_or_else(String::new, |error| cut(&error.message));
-        self.entry.update(asked.type_url, |status| {
-            status.names = names;
-            match meaning {
-                Meaning::Ack => {
-                    status.acked_nonce.clone_from(&status.sent_nonce);
-                    status.acked_version.clone_from(&status.sent_version);
-                    status.last_error = None;
-                }
-                Meaning::Nack => {
-                    status.last_error = Some(Nack {
-                        nonce: asked.nonce.to_owned(),
-                        message: error.clone(),
-                        at: SystemTime::now(),
-                    });
-                }
-                Meaning::Subscribe | Meaning::Stale | Meaning::Unsubscribe => {}
-            }
-        });
-        match meaning {
-            Meaning::Ack => registry.count(|counters| counters.acks += 1),
-            Meaning::Stale => registry.count(|counters| counters.stale_nonces += 1),
-            Meaning::Nack => {
-                registry.count(|counters| counters.nacks += 1);
-                registry.measure(|measures| measures.of(asked.type_url).rejects += 1);
-                tracing::warn!(
-                    proxy = %self.node.id,
-                    resources = type_url::short(asked.type_url),
-                    nonce = %asked.nonce,
-                    %error,
-                    "proxy refused its configuration and keeps the one before"
-                );
-            }
-            Meaning::Subscribe | Meaning::Unsubscribe => {}
-        }
-    }
-
     /// Takes the source's newest state.
     fn refresh(&mut self, generation: Generation) -> Result<(), Status> {
         let has_accepted = self.is_settled(LISTENER) && self.is_settled(ROUTE);
@@ -334,14 +289,6 @@ impl<F: Form> Connection<F> {
         let waited = generation.published.elapsed();
         self.measure(|measures| measures.queue.took(waited));
         Ok(())
-    }
-
-    fn count(&self, change: impl FnOnce(&mut Counters)) {
-        self.shared.registry.count(change);
-    }
-
-    fn measure(&self, change: impl FnOnce(&mut Measures)) {
-        self.shared.registry.measure(change);
     }
 
     /// Whether there are secrets that it may have now.
@@ -429,12 +376,4 @@ fn available<'a>(snapshot: &'a Snapshot, type_url: &str, has_secrets: bool) -> &
 /// Subscriptions are kept in push order.
 fn key(type_url: &str) -> (usize, String) {
     (push_rank(type_url), type_url.to_owned())
-}
-
-/// A text of a proxy, as far as it is kept.
-fn cut(text: &str) -> String {
-    if text.len() <= MAX_ERROR_BYTES {
-        return text.to_owned();
-    }
-    format!("{} …", &text[..text.floor_char_boundary(MAX_ERROR_BYTES)])
 }
