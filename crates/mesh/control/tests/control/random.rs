@@ -408,3 +408,59 @@ proptest! {
         }
     }
 }
+
+/// What depends on more than the resource that is edited: each was missed before.
+#[test]
+fn edits_concern_more_than_they_name() {
+    let service = |protocol: &str| {
+        let spec = format!(
+            "  hosts: [x.a.svc.cluster.local]\n  resolution: STATIC\n  exportTo: ['.']\n  \
+             ports: [{{number: 81, name: {protocol}-81}}]\n  endpoints: [{{address: 10.1.1.1}}]\n"
+        );
+        resource("ServiceEntry", "a", 0, &spec)
+    };
+    let rule = |namespace: &str, host: &str, more: &str| {
+        let spec = format!(
+            "  hosts: ['{host}']\n  http: [{{route: [{{destination: {{host: x.a.svc.cluster.local}}}}]}}]\n{more}"
+        );
+        resource("VirtualService", namespace, 1, &spec)
+    };
+    let hash = |header: &str| {
+        let spec = format!(
+            "  host: x.a.svc.cluster.local\n  \
+             trafficPolicy: {{loadBalancer: {{consistentHash: {{httpHeaderName: {header}}}}}}}\n"
+        );
+        resource("DestinationRule", "a", 2, &spec)
+    };
+    let connections = "  tcp: [{match: [{port: 81}], route: [{destination: {host: y}}]}]\n";
+    for (what, before, after) in [
+        (
+            "the hash of a service that a route leads to, and that the proxy has no cluster of",
+            vec![service("http"), rule("b", "y.b", ""), hash("x-a")],
+            vec![service("http"), rule("b", "y.b", ""), hash("x-b")],
+        ),
+        (
+            "rules for requests that stand before wider ones for connections",
+            vec![service("tcp"), rule("a", "*.local", connections)],
+            vec![
+                service("tcp"),
+                rule("a", "*.local", connections),
+                rule("b", "x.a.svc.cluster.local", ""),
+            ],
+        ),
+    ] {
+        let mesh = Mesh::new(state(&before));
+        let had = snapshots(&mesh);
+        mesh.publish(state(&after), |_| true);
+        let anew = snapshots(&Mesh::new(state(&after)));
+        let both = snapshots(&mesh).into_iter().zip(&anew);
+        for ((has, anew), node) in both.zip(nodes()) {
+            assert!(is_same(&has, anew), "{what}: {}", node.id);
+        }
+        let differ = had
+            .iter()
+            .zip(&anew)
+            .any(|(one, other)| !is_same(one, other));
+        assert!(differ, "{what}: the edit is one");
+    }
+}
