@@ -146,6 +146,9 @@ struct Connection<F: Form> {
     /// Set while clusters that the client was sent may still wait for their endpoints, so that listeners
     /// and routes, which may name them, are held back: until when at the latest.
     hold_until: Option<Instant>,
+    /// The client has come back with clusters that there are no more, and its routes, which it has not asked about yet,
+    /// may name them.
+    resumes: bool,
 }
 
 impl<F: Form> Connection<F> {
@@ -175,6 +178,7 @@ impl<F: Form> Connection<F> {
             retire_at: None,
             retire: false,
             hold_until: None,
+            resumes: false,
         };
         connection.look_at_secrets();
         Ok(connection)
@@ -197,7 +201,8 @@ impl<F: Form> Connection<F> {
         }
 
         let key = key(asked.type_url);
-        if !self.subscriptions.contains_key(&key) && self.subscriptions.len() >= limits.max_types {
+        let is_first = !self.subscriptions.contains_key(&key);
+        if is_first && self.subscriptions.len() >= limits.max_types {
             return Err(Status::resource_exhausted(format!(
                 "one stream may subscribe to {} types",
                 limits.max_types
@@ -208,11 +213,17 @@ impl<F: Form> Connection<F> {
             .entry(key.clone())
             .or_insert_with(|| Subscription::new(asked.type_url));
         let meaning = subscription.on_request(request);
+        if is_first && asked.type_url == CLUSTER {
+            self.resumes = subscription
+                .form
+                .has_outdated(self.snapshot.of_type(CLUSTER));
+        }
         if asked.type_url == ENDPOINT && !self.changed_clusters.is_empty() {
             let changed = std::mem::take(&mut self.changed_clusters);
             subscription.change().clusters_changed(&changed);
         }
         let names = subscription.form.names();
+        let refuses = subscription.form.refuses();
         let kept = subscription.form.kept_names();
         if kept > limits.max_names {
             return Err(too_many(kept));
@@ -222,12 +233,12 @@ impl<F: Form> Connection<F> {
             self.entry.forget(asked.type_url);
             return Ok(());
         }
-        self.note(&asked, meaning, names);
+        self.note(&asked, (meaning, refuses), names);
         Ok(())
     }
 
     /// Writes the books.
-    fn note(&self, asked: &Asked<'_>, meaning: Meaning, names: Option<usize>) {
+    fn note(&self, asked: &Asked<'_>, (meaning, refuses): (Meaning, bool), names: Option<usize>) {
         let registry = &self.shared.registry;
         let error = asked
             .error
@@ -238,7 +249,9 @@ impl<F: Form> Connection<F> {
                 Meaning::Ack => {
                     status.acked_nonce.clone_from(&status.sent_nonce);
                     status.acked_version.clone_from(&status.sent_version);
-                    status.last_error = None;
+                    if !refuses {
+                        status.last_error = None;
+                    }
                 }
                 Meaning::Nack => {
                     status.last_error = Some(Nack {
@@ -346,7 +359,7 @@ impl<F: Form> Connection<F> {
             self.retire_at = None;
             return false;
         }
-        if self.retire || (self.is_settled(LISTENER) && self.is_settled(ROUTE)) {
+        if self.retire || (self.is_settled(LISTENER) && self.is_settled(ROUTE) && self.is_back()) {
             return false;
         }
         let retire_timeout = self.shared.limits.retire_timeout;
@@ -355,10 +368,18 @@ impl<F: Form> Connection<F> {
         true
     }
 
+    /// Whether a client that has come back has asked for all that may name what it holds.
+    fn is_back(&mut self) -> bool {
+        let has_asked = |it: &str| self.subscriptions.contains_key(&key(it));
+        self.resumes &= !(has_asked(LISTENER) && has_asked(ROUTE));
+        !self.resumes
+    }
+
     /// Whether the client has and accepted the newest state of this type, or does not ask for it.
     fn is_settled(&mut self, type_url: &str) -> bool {
         let subscription = self.subscriptions.get(&key(type_url));
-        subscription.is_none_or(|it| it.form.answers().is_acknowledged()) && !self.is_due(type_url)
+        let has_taken = |form: &F| form.answers().is_acknowledged() && !form.refuses();
+        subscription.is_none_or(|it| has_taken(&it.form)) && !self.is_due(type_url)
     }
 
     fn is_due(&mut self, type_url: &str) -> bool {
