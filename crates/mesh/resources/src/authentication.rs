@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use crate::authorization::read_match_labels;
-use crate::meta::Labels;
+use crate::meta::{Labels, Meta};
+use crate::target::Target;
 use crate::view::{Object, Shape, View};
 
 /// Whose tokens are believed at the workloads with some labels. A request without a token passes.
@@ -9,6 +10,8 @@ use crate::view::{Object, Shape, View};
 pub struct RequestAuthentication {
     /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
     pub selector: Labels,
+    /// The Gateways whose workloads it is for, in place of labels.
+    pub targets: Vec<Target>,
     /// The issuers.
     pub rules: Vec<JwtRule>,
 }
@@ -68,11 +71,8 @@ pub struct TokenHeader {
 }
 
 const AUTHENTICATION: Shape = Shape {
-    known: &["selector", "jwtRules"],
-    refused: &[
-        ("targetRef", "select the workloads with `selector`"),
-        ("targetRefs", "select the workloads with `selector`"),
-    ],
+    known: &["selector", "targetRef", "targetRefs", "jwtRules"],
+    refused: &[],
 };
 const RULE: Shape = Shape {
     known: &[
@@ -104,11 +104,12 @@ const CLAIM: Shape = Shape {
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl RequestAuthentication {
-    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
+    pub(crate) fn read(view: &View<'_>, meta: &Meta) -> Option<Self> {
         let object = view.object(&AUTHENTICATION)?;
         let rules = object.items("jwtRules");
         Some(Self {
             selector: read_match_labels(&object)?,
+            targets: Target::read_all(&object, &meta.namespace)?,
             rules: rules.iter().filter_map(JwtRule::read).collect(),
         })
     }

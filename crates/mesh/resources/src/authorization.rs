@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use crate::meta::{Labels, Meta};
+use crate::target::Target;
 use crate::view::{Object, Shape, View};
 
 /// Who may do what at the workloads with some labels.
@@ -8,6 +9,8 @@ use crate::view::{Object, Shape, View};
 pub struct AuthorizationPolicy {
     /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
     pub selector: Labels,
+    /// The Gateways whose workloads it is for, in place of labels.
+    pub targets: Vec<Target>,
     /// What happens to requests that match.
     pub action: PolicyAction,
     /// One of them must match; without any, nothing does.
@@ -112,11 +115,15 @@ pub enum ConditionKey {
 }
 
 const POLICY: Shape = Shape {
-    known: &["selector", "action", "provider", "rules"],
-    refused: &[
-        ("targetRef", "select the workloads with `selector`"),
-        ("targetRefs", "select the workloads with `selector`"),
+    known: &[
+        "selector",
+        "targetRef",
+        "targetRefs",
+        "action",
+        "provider",
+        "rules",
     ],
+    refused: &[],
 };
 const SELECTOR: Shape = Shape {
     known: &["matchLabels"],
@@ -213,6 +220,7 @@ impl AuthorizationPolicy {
         }
         Some(Self {
             selector: read_match_labels(&object)?,
+            targets: Target::read_all(&object, &meta.namespace)?,
             action,
             rules,
             is_dry_run,
@@ -250,9 +258,12 @@ impl AuthorizationPolicy {
 
 /// Reads `selector.matchLabels`.
 pub(crate) fn read_match_labels(object: &Object<'_>) -> Option<Labels> {
-    let Some(view) = object.get("selector") else {
-        return Some(Labels::new());
-    };
+    let labels = object.optional("selector", read_selected)?;
+    Some(labels.unwrap_or_default())
+}
+
+/// Reads the `matchLabels` of a selector.
+pub(crate) fn read_selected(view: &View<'_>) -> Option<Labels> {
     let selector = view.object(&SELECTOR)?;
     let labels = selector.get("matchLabels").map(View::text_map);
     let labels = labels.unwrap_or_default();

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::authorization::read_selected;
 use crate::client_tls::ClientTls;
 use crate::host::Host;
 use crate::keepalive::TcpKeepalive;
@@ -20,6 +21,8 @@ pub struct DestinationRule {
     pub subsets: Vec<Subset>,
     /// Who sees it.
     pub export_to: ExportTo,
+    /// The callers that it is for, of its own namespace: it stands in place of what holds for all.
+    pub selector: Option<Labels>,
 }
 
 /// A part of a host's workloads.
@@ -143,11 +146,14 @@ pub enum HttpVersion {
 }
 
 const DESTINATION_RULE: Shape = Shape {
-    known: &["host", "trafficPolicy", "subsets", "exportTo"],
-    refused: &[(
+    known: &[
+        "host",
+        "trafficPolicy",
+        "subsets",
+        "exportTo",
         "workloadSelector",
-        "the rule holds for all callers, there are no rules for some of them yet",
-    )],
+    ],
+    refused: &[],
 };
 
 const TRAFFIC_POLICY: Shape = Shape {
@@ -183,6 +189,7 @@ impl DestinationRule {
             policy: policy?,
             subsets,
             export_to: ExportTo::read(&object),
+            selector: object.optional("workloadSelector", read_selected)?,
         })
     }
 }

@@ -88,7 +88,7 @@ fn resources() {
         ("no rules", virtual_service("  hosts: [reviews]\n")),
         (
             "no hosts",
-            virtual_service("  hosts: []\n  http: [{route: [{destination: {host: a}}]}]\n"),
+            virtual_service("  gateways: [a]\n  http: [{route: [{destination: {host: a}}]}]\n"),
         ),
         ("rule without action", rule("  - timeout: 1s\n")),
         (
@@ -637,7 +637,7 @@ fn authorization_policies() {
         ),
         (
             "{targetRefs: []}".to_owned(),
-            "spec.targetRefs: `targetRefs` is not supported",
+            "`targetRefs` must name at least one Gateway",
         ),
         (
             source("{}"),

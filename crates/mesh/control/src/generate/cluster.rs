@@ -30,7 +30,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
-    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TcpKeepalive,
+    ConnectionPool, Host, HttpVersion, Labels, LoadBalancing, Port, Protocol, Resolution, TcpKeepalive,
     TrafficPolicy, WorkloadEntry,
 };
 
@@ -81,7 +81,7 @@ impl<'a> Clusters<'a> {
             let Some(service) = self.index.service(host) else {
                 continue;
             };
-            let rules = self.index.connection_rules(&self.proxy.namespace, service);
+            let rules = self.index.connection_rules(self.proxy.as_client(), service);
             for port in service.ports() {
                 self::add((self.index, self.proxy), service, port, &rules, made);
             }
@@ -116,8 +116,18 @@ fn add(
         }
         let policy = &policy.or(&by_api);
         let name = names::outbound_cluster(port.number, subset, host);
+        let balancer = policy.load_balancer.as_ref();
+        let is_passed_on = balancer.is_some_and(|one| one.kind == LoadBalancing::Passthrough);
+        if is_passed_on && proxy.interception.is_none() {
+            made.notes.push(format!(
+                "requests to {host} on port {} get 503: PASSTHROUGH is for intercepted connections, which alone say \
+                 where they go",
+                port.number
+            ));
+            return;
+        }
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());
-        resolve(&mut cluster, service, port, proxy);
+        resolve(&mut cluster, (service, port, proxy), is_passed_on);
         let place = (service, port, subset);
         if let Err(reason) = mutual_tls::secure((index, proxy), &mut cluster, place, policy, made) {
             made.notes.push(format!(
@@ -165,9 +175,14 @@ fn outbound(
 }
 
 /// Makes a cluster one whose addresses are not among the endpoints, if the service says so.
-fn resolve(cluster: &mut Cluster, service: &Service, port: &Port, proxy: &Proxy) {
+fn resolve(
+    cluster: &mut Cluster,
+    (service, port, proxy): (&Service, &Port, &Proxy),
+    is_passed_on: bool,
+) {
+    let is_of_client = is_passed_on || service.spec.resolution == Resolution::OfClient;
     let discovery = match service.spec.resolution {
-        Resolution::OfClient if proxy.interception.is_some() => {
+        _ if is_of_client && proxy.interception.is_some() => {
             cluster.lb_policy = LbPolicy::ClusterProvided.into();
             DiscoveryType::OriginalDst
         }

@@ -68,7 +68,7 @@ impl Scope<'_> {
     /// The same for a service, or one of its subsets.
     pub(super) fn hash_policy(self, host: &Host, subset: &str, port: u16) -> Option<HashPolicy> {
         let service = self.index.service(host)?;
-        let rules = self.index.connection_rules(&self.proxy.namespace, service);
+        let rules = self.index.connection_rules(self.proxy.as_client(), service);
         let subset = rules.subsets.iter().find(|one| one.name == subset);
         balancing::hash_policy(&rules.policy_of(subset, port))
     }
@@ -231,6 +231,7 @@ fn route(
             let redirect = policy::redirect(redirect, (scope.port, scope.is_secure));
             (EnvoyAction::Redirect(redirect), None)
         }
+        Action::Delegate(_) => (respond(&NOT_DELEGATED), None),
     };
     let action = match (action, entry.spec.semantics) {
         (EnvoyAction::Route(mut action), Semantics::GatewayApi) => {
@@ -259,7 +260,7 @@ fn route(
             // Each of several says it itself.
             _ => None,
         },
-        Action::Respond(_) | Action::Redirect(_) => None,
+        Action::Respond(_) | Action::Redirect(_) | Action::Delegate(_) => None,
     };
     let session = session.map(|session| (session::SESSION, session));
     let limits = local_limit::of_route(scope.index, scope.proxy, (scope.port, &rule.name));
@@ -329,10 +330,17 @@ fn forward(
     };
     let mut action = route_to(specifier, rule.timeout.unwrap_or_default());
     if let EnvoyAction::Route(action) = &mut action {
-        action.retry_policy = policy::retry_policy(&rule.retries);
+        action.retry_policy = policy::retry_policy(&rule.retries.clone().unwrap_or_default());
         action.request_mirror_policies = mirrors(rule, scope);
         let targets = destinations.iter().map(|one| &one.destination);
         action.hash_policy = scope.hash_policies(targets);
+        // Who stays with an endpoint is not sent to another.
+        if !action.hash_policy.is_empty()
+            && let Some(retries) = &mut action.retry_policy
+        {
+            retries.retry_host_predicate.clear();
+            retries.host_selection_retry_max_attempts = 0;
+        }
         let single = match destinations {
             [only] => only.authority.clone(),
             _ => None,
@@ -372,6 +380,12 @@ fn route_to(specifier: ClusterSpecifier, timeout: Duration) -> EnvoyAction {
         ..RouteAction::default()
     })
 }
+
+/// The index puts the rules of delegates in the place of those that name them.
+const NOT_DELEGATED: DirectResponse = DirectResponse {
+    status: 404,
+    body: String::new(),
+};
 
 fn respond(response: &DirectResponse) -> EnvoyAction {
     EnvoyAction::DirectResponse(DirectResponseAction {

@@ -167,7 +167,12 @@ impl<'a> Change<'a> {
             return Stale::All;
         }
         let hosts = self.endpoints.keys().copied();
-        let hosts = hosts.filter(|host| has_cluster(host)).collect();
+        let hosts: Vec<_> = hosts.filter(|host| has_cluster(host)).collect();
+        // Endpoints of headless services have listeners.
+        let has_listeners = proxy.interception.is_some() && {
+            let mut services = hosts.iter().filter_map(|host| index.service(host));
+            services.any(Service::has_listeners_of_endpoints)
+        };
         let routing = self.routing.iter();
         let routing = routing.filter(|entry| {
             let export_to = &entry.spec.export_to;
@@ -175,7 +180,11 @@ impl<'a> Change<'a> {
         });
         let routing = routing.filter(|entry| is_gateway || is_imported(index, proxy, entry));
         let routing = routing.map(|entry| Routing::of(entry, is_gateway));
-        Stale::Some(hosts, routing.max().unwrap_or(Routing::Same))
+        let routing = match has_listeners {
+            true => Routing::All,
+            false => routing.max().unwrap_or(Routing::Same),
+        };
+        Stale::Some(hosts, routing)
     }
 }
 

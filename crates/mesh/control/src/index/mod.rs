@@ -5,6 +5,7 @@ mod by_host;
 mod change;
 mod checks;
 pub(crate) mod code;
+mod delegates;
 mod gateway_api;
 mod kubernetes;
 mod mutual_tls;
@@ -13,6 +14,7 @@ mod problem;
 mod rules;
 mod secrets;
 mod service;
+mod targets;
 mod telemetry;
 mod view;
 
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use periplus_resources::{
     AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Labels,
     MeshConfig, Meta, MutualTls, PeerAuthentication, Pod, RequestAuthentication, Resource, Sidecar,
-    Spec, Telemetry, VirtualService, WorkloadEntry,
+    Spec, Target, Telemetry, VirtualService, WorkloadEntry,
 };
 
 use self::by_host::ByHost;
@@ -182,6 +184,7 @@ impl Index {
         }
         // As in Istio, the oldest counts where several could.
         by_age(&mut index.virtual_services);
+        delegates::merge(&mut index.virtual_services, &mut index.problems);
         by_age(&mut index.destination_rules);
         by_age(&mut index.gateways);
         // Of Sidecars, the oldest of a namespace: they stand together.
@@ -232,6 +235,7 @@ impl Index {
         analysis::analyse(&mut index);
         let mut problems = Vec::new();
         index.gateway_api = of_api.lower(&index, &mut problems);
+        targets::resolve(&mut index, &mut problems);
         index.problems.append(&mut problems);
         index.asked = Asked::of(&index);
         for resource in &resources {
@@ -318,7 +322,9 @@ impl Index {
         proxy: &Proxy,
     ) -> impl Iterator<Item = &Entry<AuthorizationPolicy>> {
         let policies = self.authorization_policies.iter();
-        policies.filter(|entry| self.is_for(&entry.meta, &entry.spec.selector, proxy))
+        policies.filter(|Entry { meta, spec }| {
+            self.is_for(meta, (&spec.selector, &spec.targets), proxy)
+        })
     }
 
     /// The policies of a name.
@@ -355,13 +361,18 @@ impl Index {
         proxy: &Proxy,
     ) -> impl Iterator<Item = &Entry<RequestAuthentication>> {
         let all = self.request_authentications.iter();
-        all.filter(|entry| self.is_for(&entry.meta, &entry.spec.selector, proxy))
+        all.filter(|Entry { meta, spec }| self.is_for(meta, (&spec.selector, &spec.targets), proxy))
     }
 
     /// Whether something about workloads is about that of a proxy.
-    pub(crate) fn is_for(&self, meta: &Meta, selector: &Labels, proxy: &Proxy) -> bool {
-        let places = [&self.mesh.root_namespace, &proxy.namespace];
-        places.contains(&&meta.namespace) && proxy.is_selected_by(selector)
+    fn is_for(
+        &self,
+        meta: &Meta,
+        (selector, targets): (&Labels, &[Target]),
+        proxy: &Proxy,
+    ) -> bool {
+        let is_of_mesh = meta.namespace == self.mesh.root_namespace && targets.is_empty();
+        (is_of_mesh || meta.namespace == proxy.namespace) && proxy.is_selected_by(selector)
     }
 
     /// What is wrong with how the resources fit together.
