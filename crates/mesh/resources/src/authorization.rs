@@ -375,6 +375,12 @@ impl ConditionKey {
             let path = claim.split("][").map(str::to_owned);
             return Some(Self::RequestClaim(path.collect()));
         }
+        if text.starts_with("experimental.envoy.filters.") {
+            view.fail(format!(
+                "`{text}` is not supported: it asks about what a filter of Envoy's has found, by the filter's own name"
+            ));
+            return None;
+        }
         let names: Vec<_> = KEYS.iter().map(|(name, _)| *name).collect();
         view.fail(format!(
             "unknown key `{text}`, expected request.headers[NAME], request.auth.claims[NAME] or one \

@@ -89,15 +89,15 @@ pub(super) fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route
 pub(super) fn service_route(
     cluster: String,
     operation: String,
-    hash_policy: Option<HashPolicy>,
-    session: Option<Any>,
+    (hash_policy, session): (Option<HashPolicy>, Option<Any>),
+    retries: &Retries,
 ) -> Route {
     let mut route = default_route(cluster, operation);
     let session = session.map(|session| (session::SESSION, session));
     route.typed_per_filter_config = map_in_order(session.as_slice());
     if let Some(EnvoyAction::Route(action)) = &mut route.action {
         action.hash_policy = hash_policy.into_iter().collect();
-        action.retry_policy = policy::retry_policy(&Retries::default());
+        retry(action, retries);
     }
     route
 }
@@ -330,17 +330,11 @@ fn forward(
     };
     let mut action = route_to(specifier, rule.timeout.unwrap_or_default());
     if let EnvoyAction::Route(action) = &mut action {
-        action.retry_policy = policy::retry_policy(&rule.retries.clone().unwrap_or_default());
         action.request_mirror_policies = mirrors(rule, scope);
         let targets = destinations.iter().map(|one| &one.destination);
         action.hash_policy = scope.hash_policies(targets);
-        // Who stays with an endpoint is not sent to another.
-        if !action.hash_policy.is_empty()
-            && let Some(retries) = &mut action.retry_policy
-        {
-            retries.retry_host_predicate.clear();
-            retries.host_selection_retry_max_attempts = 0;
-        }
+        let of_mesh = &scope.index.mesh().retries;
+        retry(action, rule.retries.as_ref().unwrap_or(of_mesh));
         let single = match destinations {
             [only] => only.authority.clone(),
             _ => None,
@@ -354,6 +348,17 @@ fn forward(
             .map(HostRewriteSpecifier::HostRewriteLiteral);
     }
     (action, target)
+}
+
+/// Tries requests again: those that are balanced by a hash with the endpoint that they stay with.
+fn retry(action: &mut RouteAction, retries: &Retries) {
+    action.retry_policy = policy::retry_policy(retries);
+    if !action.hash_policy.is_empty()
+        && let Some(policy) = &mut action.retry_policy
+    {
+        policy.retry_host_predicate.clear();
+        policy.host_selection_retry_max_attempts = 0;
+    }
 }
 
 /// Where copies go. Istio has them not traced; here they are, under the span of the request.

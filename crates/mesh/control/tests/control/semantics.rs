@@ -1,11 +1,12 @@
 //! Resources that change what others say: rules about connections for some callers, policies for Gateways, redirects.
 
+use envoy_types::pb::envoy::config::route::v3::route::Action;
 use periplus_control::{Generated, Index};
 use periplus_resources::{MeshConfig, parse_resources};
 use prost::Message;
 
 use crate::connections::sidecar;
-use crate::generate::{made, problems};
+use crate::generate::{made, mesh_config, problems};
 use crate::support::{gateway, node, set};
 
 const SERVICES: &str = "
@@ -223,4 +224,34 @@ fn redirects_keep_what_they_do_not_replace() {
         let text = format!("{:?}", made.routes);
         assert!(text.contains(expected), "{spec}: {text}");
     }
+}
+
+/// Where no rule says when to try again, the mesh does.
+#[test]
+fn requests_are_tried_again_as_the_mesh_says() {
+    let mesh = mesh_config("defaultHttpRetryPolicy: {attempts: 7, retryOn: 5xx}");
+    let rules = "{hosts: [web], http: [{match: [{uri: {exact: /own}}], retries: {attempts: 1}, route: [{destination: {host: web}}]}, \
+                 {route: [{destination: {host: web}}]}]}";
+    let text = format!("{SERVICES}{}", resource("VirtualService", "web", rules));
+    let parsed = parse_resources("mesh.yaml", &text);
+    let made = made(&Index::new(&parsed.resources, mesh), &sidecar("client"));
+    let hosts = made.routes.iter().flat_map(|routes| &routes.virtual_hosts);
+    let told = hosts.flat_map(|host| {
+        let name = host.name.split('.').next().unwrap_or_default().to_owned();
+        host.routes
+            .iter()
+            .filter_map(move |route| match &route.action {
+                Some(Action::Route(action)) => {
+                    let policy = action.retry_policy.as_ref()?;
+                    let attempts = policy.num_retries.map_or(0, |number| number.value);
+                    Some(format!(
+                        "{name} {attempts} {}",
+                        policy.retry_on.contains("5xx")
+                    ))
+                }
+                _ => None,
+            })
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, ["other 7 true", "web 1 false", "web 7 true"]);
 }

@@ -234,7 +234,7 @@ impl Default for Retries {
 }
 
 impl Retries {
-    pub(super) fn read(view: &View<'_>) -> Option<Self> {
+    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
         const RETRIES: Shape = Shape {
             known: &[
                 "attempts",
