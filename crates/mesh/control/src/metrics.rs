@@ -142,7 +142,7 @@ fn unserved_ports(index: &Index) -> usize {
 fn subsets_without_names(index: &Index) -> usize {
     let services = index.services().filter(|service| service.has_names());
     let without = services.map(|service| {
-        let rules = index.connection_rules(&service.meta.namespace, service);
+        let rules = index.connection_rules((&service.meta.namespace, None), service);
         let is_in = |labels| {
             let mut endpoints = service.endpoints.iter();
             endpoints.any(|endpoint| is_subset(labels, &endpoint.labels))

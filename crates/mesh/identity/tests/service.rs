@@ -257,7 +257,7 @@ fn facts(pem: &str) -> periplus_identity::Facts {
 }
 
 #[tokio::test]
-async fn the_name_comes_from_the_caller() {
+async fn trap_16_and_17_the_leaf_comes_first_and_its_name_from_the_caller() {
     let world = World::start().await;
     let header = format!("Bearer {}", world.token("reviews"));
     for names in [

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use crate::authorization::read_match_labels;
 use crate::meta::Labels;
+use crate::target::{Target, read_target};
 use crate::view::{Object, Shape, View};
 
 /// Whose tokens are believed at the workloads with some labels. A request without a token passes.
@@ -9,6 +9,8 @@ use crate::view::{Object, Shape, View};
 pub struct RequestAuthentication {
     /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
     pub selector: Labels,
+    /// The Gateways whose workloads it is for, in place of labels.
+    pub targets: Vec<Target>,
     /// The issuers.
     pub rules: Vec<JwtRule>,
 }
@@ -68,11 +70,8 @@ pub struct TokenHeader {
 }
 
 const AUTHENTICATION: Shape = Shape {
-    known: &["selector", "jwtRules"],
-    refused: &[
-        ("targetRef", "select the workloads with `selector`"),
-        ("targetRefs", "select the workloads with `selector`"),
-    ],
+    known: &["selector", "targetRef", "targetRefs", "jwtRules"],
+    refused: &[],
 };
 const RULE: Shape = Shape {
     known: &[
@@ -104,11 +103,13 @@ const CLAIM: Shape = Shape {
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl RequestAuthentication {
-    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
+    pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         let object = view.object(&AUTHENTICATION)?;
         let rules = object.items("jwtRules");
+        let (selector, targets) = read_target(&object, namespace)?;
         Some(Self {
-            selector: read_match_labels(&object)?,
+            selector,
+            targets,
             rules: rules.iter().filter_map(JwtRule::read).collect(),
         })
     }

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use crate::meta::{Labels, Meta};
+use crate::target::{Target, read_target};
 use crate::view::{Object, Shape, View};
 
 /// Who may do what at the workloads with some labels.
@@ -8,6 +9,8 @@ use crate::view::{Object, Shape, View};
 pub struct AuthorizationPolicy {
     /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
     pub selector: Labels,
+    /// The Gateways whose workloads it is for, in place of labels.
+    pub targets: Vec<Target>,
     /// What happens to requests that match.
     pub action: PolicyAction,
     /// One of them must match; without any, nothing does.
@@ -112,14 +115,14 @@ pub enum ConditionKey {
 }
 
 const POLICY: Shape = Shape {
-    known: &["selector", "action", "provider", "rules"],
-    refused: &[
-        ("targetRef", "select the workloads with `selector`"),
-        ("targetRefs", "select the workloads with `selector`"),
+    known: &[
+        "selector",
+        "targetRef",
+        "targetRefs",
+        "action",
+        "provider",
+        "rules",
     ],
-};
-const SELECTOR: Shape = Shape {
-    known: &["matchLabels"],
     refused: &[],
 };
 const RULE: Shape = Shape {
@@ -211,8 +214,10 @@ impl AuthorizationPolicy {
         if is_dry_run && matches!(action, PolicyAction::Custom(_)) {
             object.fail("`CUSTOM` cannot be tried out, the provider would be asked all the same");
         }
+        let (selector, targets) = read_target(&object, &meta.namespace)?;
         Some(Self {
-            selector: read_match_labels(&object)?,
+            selector,
+            targets,
             action,
             rules,
             is_dry_run,
@@ -246,26 +251,6 @@ impl AuthorizationPolicy {
         })?;
         Some(action.unwrap_or(PolicyAction::Allow))
     }
-}
-
-/// Reads `selector.matchLabels`.
-pub(crate) fn read_match_labels(object: &Object<'_>) -> Option<Labels> {
-    let Some(view) = object.get("selector") else {
-        return Some(Labels::new());
-    };
-    let selector = view.object(&SELECTOR)?;
-    let labels = selector.get("matchLabels").map(View::text_map);
-    let labels = labels.unwrap_or_default();
-    if let Some((key, value)) = labels
-        .iter()
-        .find(|(key, value)| key.contains('*') || value.contains('*'))
-    {
-        view.fail(format!(
-            "`{key}: {value}`: wildcards are not allowed in selectors"
-        ));
-        return None;
-    }
-    Some(labels)
 }
 
 impl PolicyRule {
@@ -363,6 +348,12 @@ impl ConditionKey {
         if let Some(claim) = brackets("request.auth.claims") {
             let path = claim.split("][").map(str::to_owned);
             return Some(Self::RequestClaim(path.collect()));
+        }
+        if text.starts_with("experimental.envoy.filters.") {
+            view.fail(format!(
+                "`{text}` is not supported: it asks about what a filter of Envoy's has found, by the filter's own name"
+            ));
+            return None;
         }
         let names: Vec<_> = KEYS.iter().map(|(name, _)| *name).collect();
         view.fail(format!(

@@ -37,6 +37,7 @@ mod service_entry;
 mod sidecar;
 mod string_match;
 mod suggest;
+mod target;
 mod telemetry;
 mod view;
 mod virtual_service;
@@ -82,14 +83,15 @@ pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
 pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
+pub use target::{GATEWAY_NAME_LABEL, Target};
 pub use telemetry::{
     LogFilter, LoggingRule, MetricRule, SAMPLING, SamplingOf, SamplingRule, StatusFilter,
     Telemetry, TelemetryMode, TracingRule,
 };
 pub use view::Ignored;
 pub use virtual_service::{
-    Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,
-    Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,
-    Rewrite, Semantics, VirtualService, WeightedDestination,
+    Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Delegate, Destination,
+    DirectResponse, Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror,
+    Redirect, Retries, Rewrite, Semantics, VirtualService, WeightedDestination, merge_rules,
 };
 pub use workload::{Address, WorkloadEntry};

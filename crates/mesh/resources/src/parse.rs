@@ -313,7 +313,7 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         }
         Kind::PeerAuthentication => Spec::PeerAuthentication(PeerAuthentication::read(spec)?),
         Kind::RequestAuthentication => {
-            Spec::RequestAuthentication(RequestAuthentication::read(spec)?)
+            Spec::RequestAuthentication(RequestAuthentication::read(spec, namespace)?)
         }
         Kind::Telemetry => Spec::Telemetry(Telemetry::read(spec, meta)?),
         Kind::GatewayClass => Spec::GatewayClass(gateway_api::GatewayClass::read(spec)?),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use crate::authorization::read_match_labels;
 use crate::meta::Labels;
+use crate::target::read_match_labels;
 use crate::view::{Shape, View};
 
 /// What workloads with some labels ask of those that connect to them.

@@ -88,7 +88,7 @@ fn resources() {
         ("no rules", virtual_service("  hosts: [reviews]\n")),
         (
             "no hosts",
-            virtual_service("  hosts: []\n  http: [{route: [{destination: {host: a}}]}]\n"),
+            virtual_service("  gateways: [a]\n  http: [{route: [{destination: {host: a}}]}]\n"),
         ),
         ("rule without action", rule("  - timeout: 1s\n")),
         (
@@ -624,6 +624,7 @@ fn write_case(
 
 #[test]
 fn authorization_policies() {
+    const GATEWAY: &str = "{group: gateway.networking.k8s.io, kind: Gateway, name: a}";
     let read = |spec: &str, annotations: &str| -> Vec<String> {
         let text = format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
@@ -639,6 +640,9 @@ fn authorization_policies() {
         "{}".to_owned(),
         "{rules: [{}]}".to_owned(),
         "{action: CUSTOM, provider: {name: a}, rules: [{}]}".to_owned(),
+        format!("{{targetRefs: [{GATEWAY}, {GATEWAY}], rules: [{{}}]}}"),
+        format!("{{targetRef: {GATEWAY}}}"),
+        "{targetRefs: [], selector: {matchLabels: {app: a}}}".to_owned(),
         source("{principals: ['*'], notNamespaces: [a]}"),
         operation("{paths: ['/a/{*}/{**}', '*x'], ports: ['80']}"),
         when("{key: 'request.auth.claims[a][b]', values: [c]}"),
@@ -663,8 +667,23 @@ fn authorization_policies() {
             "wildcards are not allowed in selectors",
         ),
         (
-            "{targetRefs: []}".to_owned(),
-            "spec.targetRefs: `targetRefs` is not supported",
+            "{targetRefs: [{kind: Service, group: '', name: a}]}".to_owned(),
+            "spec.targetRefs[0]: `Service` of group ``: only a `Gateway` of `gateway.networking.k8s.io`",
+        ),
+        (
+            format!("{{targetRefs: [{GATEWAY}], selector: {{matchLabels: {{app: a}}}}}}"),
+            "spec: `selector`, `targetRefs` exclude each other",
+        ),
+        (
+            format!(
+                "{{targetRefs: [{}{GATEWAY}]}}",
+                format!("{GATEWAY}, ").repeat(16)
+            ),
+            "spec: `targetRefs` has more than 16 items",
+        ),
+        (
+            format!("{{targetRef: {}}}", GATEWAY.replace('}', ", namespace: b}")),
+            "spec.targetRef: a policy of namespace `default` is for Gateways of it, not of `b`",
         ),
         (
             source("{}"),

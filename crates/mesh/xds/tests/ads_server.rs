@@ -625,3 +625,131 @@ async fn the_incremental_form_sends_what_has_changed_and_to_who_comes_back_too()
     assert_eq!((counters.nacks, counters.stale_nonces), (0, 0));
     server.stop().await;
 }
+
+/// A state in which this cluster is all there is.
+fn only(cluster: &str) -> Snapshot {
+    snapshot(&[
+        (CLUSTER, &[(cluster, "1")]),
+        (ENDPOINT, &[("c", "e1"), ("d", "e1")]),
+        (LISTENER, &[("l", "l1")]),
+        (ROUTE, &[("r", cluster)]),
+    ])
+}
+
+/// The routes of a client that comes back name clusters that have gone meanwhile.
+#[tokio::test]
+async fn who_comes_back_keeps_clusters_until_it_has_other_routes() {
+    let source = Fixed::new(only("d"));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut held: Vec<Vec<(String, String)>> = vec![Vec::new(); 4];
+    for expected in [["d", "d", "l", "r"], ["c", "", "", "r"]] {
+        let mut wire = DeltaWire::open(&server).await;
+        let types = [
+            (CLUSTER, [].as_slice()),
+            (ENDPOINT, &["d"]),
+            (LISTENER, &[]),
+            (ROUTE, &["r"]),
+        ];
+        for (((type_url, names), held), expected) in types.into_iter().zip(&mut held).zip(expected)
+        {
+            wire.send(DeltaDiscoveryRequest {
+                initial_resource_versions: held.iter().cloned().collect(),
+                ..want(type_url, names)
+            })
+            .await;
+            let (came, response) = wire.take().await;
+            assert_eq!(came.join(" "), expected, "{type_url}");
+            held.extend(
+                response
+                    .resources
+                    .into_iter()
+                    .map(|it| (it.name, it.version)),
+            );
+        }
+        if expected[0] == "c" {
+            assert_eq!(wire.take().await.0, ["-d"]);
+        }
+        drop(wire);
+        source.set(only("c"));
+    }
+    server.stop().await;
+}
+
+/// The same where they go before it has asked about its routes; who asks about none loses them all the same.
+#[tokio::test]
+async fn clusters_that_go_while_a_client_comes_back_stay_for_a_time() {
+    for has_routes in [true, false] {
+        let source = Fixed::new(only("d"));
+        let mut limits = Limits::default();
+        if !has_routes {
+            limits.warm_timeout = Duration::from_millis(50);
+        }
+        let server = Running::start(source.clone(), limits, None).await;
+        let mut wire = DeltaWire::open(&server).await;
+        wire.send(want(CLUSTER, &[])).await;
+        let (_, held) = wire.take().await;
+        drop(wire);
+        let mut wire = DeltaWire::open(&server).await;
+        let versions = held.resources.into_iter().map(|it| (it.name, it.version));
+        wire.send(DeltaDiscoveryRequest {
+            initial_resource_versions: versions.collect(),
+            ..want(CLUSTER, &[])
+        })
+        .await;
+        assert_eq!(wire.take().await.0, [""; 0]);
+        source.set(only("c"));
+        if has_routes {
+            assert_eq!(wire.take().await.0, ["c"]);
+            wire.send(want(LISTENER, &[])).await;
+            assert_eq!(wire.take().await.0, ["l"]);
+            wire.send(want(ROUTE, &["r"])).await;
+            assert_eq!(wire.take().await.0, ["r"]);
+            assert_eq!(wire.take().await.0, ["-d"]);
+        } else {
+            let mut all = wire.take().await.0;
+            if all == ["c"] {
+                all.extend(wire.take().await.0);
+            }
+            assert_eq!(all, ["c", "-d"]);
+        }
+        server.stop().await;
+    }
+}
+
+/// A change of something else says nothing about what was refused.
+#[tokio::test]
+async fn a_refusal_is_seen_until_what_it_was_about_is_taken() {
+    let state = |c: &str, d: &str| snapshot(&[(CLUSTER, &[("c", c), ("d", d)])]);
+    let source = Fixed::new(state("c1", "d1"));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut wire = DeltaWire::open(&server).await;
+    wire.send(want(CLUSTER, &[])).await;
+    assert_eq!(wire.take().await.0, ["c", "d"]);
+    source.set(state("bad", "d1"));
+    let response = wire.responses.message().await.expect("no error");
+    wire.send(DeltaDiscoveryRequest {
+        type_url: CLUSTER.to_owned(),
+        response_nonce: response.expect("a response").nonce,
+        error_detail: Some(rpc::Status {
+            code: 3,
+            message: "no".to_owned(),
+            details: Vec::new(),
+        }),
+        ..DeltaDiscoveryRequest::default()
+    })
+    .await;
+    source.set(state("bad", "d2"));
+    assert_eq!(wire.take().await.0, ["d"]);
+    settle(&server, "delta").await;
+    let refusal = || {
+        let proxies = server.ads.proxies();
+        let error = proxies[0].types[CLUSTER].last_error.as_ref();
+        error.map(|error| error.message.clone())
+    };
+    assert_eq!(refusal().as_deref(), Some("no"));
+    source.set(state("good", "d2"));
+    assert_eq!(wire.take().await.0, ["c"]);
+    settle(&server, "delta").await;
+    assert_eq!(refusal(), None);
+    server.stop().await;
+}

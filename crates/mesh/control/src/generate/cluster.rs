@@ -26,7 +26,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
-    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, TcpKeepalive, TrafficPolicy,
+    ConnectionPool, Host, HttpVersion, Labels, LoadBalancing, Port, Protocol, TcpKeepalive,
+    TrafficPolicy,
 };
 
 use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
@@ -70,7 +71,7 @@ impl<'a> Clusters<'a> {
             let Some(service) = self.index.service_for(self.proxy, host) else {
                 continue;
             };
-            let rules = self.index.connection_rules(&self.proxy.namespace, service);
+            let rules = self.index.connection_rules(self.proxy.as_client(), service);
             for port in service.ports() {
                 self::add((self.index, self.proxy), service, port, &rules, made);
             }
@@ -105,8 +106,18 @@ fn add(
         }
         let policy = &policy.or(&by_api);
         let name = names::outbound_cluster(port.number, subset, host);
+        let balancer = policy.load_balancer.as_ref();
+        let is_passed_on = balancer.is_some_and(|one| one.kind == LoadBalancing::Passthrough);
+        if is_passed_on && proxy.interception.is_none() {
+            made.notes.push(format!(
+                "requests to {host} on port {} get 503: PASSTHROUGH is for intercepted connections, which alone say \
+                 where they go",
+                port.number
+            ));
+            return;
+        }
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());
-        endpoints::resolve(&mut cluster, service, port, proxy);
+        endpoints::resolve(&mut cluster, (service, port, proxy), is_passed_on);
         let place = (service, port, subset);
         if let Err(reason) = mutual_tls::secure((index, proxy), &mut cluster, place, policy, made) {
             made.notes.push(format!(
@@ -126,7 +137,7 @@ fn add(
         if cluster.eds_cluster_config.is_some() {
             spread(&mut cluster, &mut assigned);
             made.endpoints.push(assigned);
-        } else if service.has_names() {
+        } else if service.has_names() && !is_passed_on {
             if selected.is_empty() {
                 // As in Istio: without an endpoint there would be nothing to look up.
                 let of = match subset {

@@ -23,13 +23,18 @@ const DNS_REFRESH: Duration = Duration::from_secs(60);
 const DNS_JITTER: Duration = Duration::from_millis(100);
 
 /// Makes a cluster one whose addresses are not among the endpoints, if the service says so.
-pub(super) fn resolve(cluster: &mut Cluster, service: &Service, port: &Port, proxy: &Proxy) {
+pub(super) fn resolve(
+    cluster: &mut Cluster,
+    (service, port, proxy): (&Service, &Port, &Proxy),
+    is_passed_on: bool,
+) {
+    let is_of_client = is_passed_on || service.spec.resolution == Resolution::OfClient;
     let by_dns = match service.spec.resolution {
         Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
         _ => DiscoveryType::StrictDns,
     };
     let discovery = match service.spec.resolution {
-        Resolution::OfClient if proxy.interception.is_some() => {
+        _ if is_of_client && proxy.interception.is_some() => {
             cluster.lb_policy = LbPolicy::ClusterProvided.into();
             DiscoveryType::OriginalDst
         }

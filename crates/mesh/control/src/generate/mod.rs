@@ -16,6 +16,7 @@ mod gateway_chains;
 mod inbound;
 mod intercept;
 mod intercept_inbound;
+mod intercept_routes;
 mod listener;
 mod local_limit;
 mod locality;

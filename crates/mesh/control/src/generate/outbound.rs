@@ -143,7 +143,12 @@ pub(super) fn service_routes(
             let operation = format!("{}/*", names::host_port(host, port.number));
             let hash_policy = scope.hash_policy(&service.host, "", port.number);
             let session = session::of_service((index, proxy), &service.host);
-            let mut route = service_route(cluster, operation, hash_policy, session);
+            let mut route = service_route(
+                cluster,
+                operation,
+                (hash_policy, session),
+                &index.mesh().retries,
+            );
             route.tracing = scope.tracing("");
             vec![route]
         }

@@ -68,7 +68,7 @@ impl Scope<'_> {
     /// The same for a service, or one of its subsets.
     pub(super) fn hash_policy(self, host: &Host, subset: &str, port: u16) -> Option<HashPolicy> {
         let service = self.index.service_for(self.proxy, host)?;
-        let rules = self.index.connection_rules(&self.proxy.namespace, service);
+        let rules = self.index.connection_rules(self.proxy.as_client(), service);
         let subset = rules.subsets.iter().find(|one| one.name == subset);
         balancing::hash_policy(&rules.policy_of(subset, port))
     }
@@ -89,15 +89,15 @@ pub(super) fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route
 pub(super) fn service_route(
     cluster: String,
     operation: String,
-    hash_policy: Option<HashPolicy>,
-    session: Option<Any>,
+    (hash_policy, session): (Option<HashPolicy>, Option<Any>),
+    retries: &Retries,
 ) -> Route {
     let mut route = default_route(cluster, operation);
     let session = session.map(|session| (session::SESSION, session));
     route.typed_per_filter_config = map_in_order(session.as_slice());
     if let Some(EnvoyAction::Route(action)) = &mut route.action {
         action.hash_policy = hash_policy.into_iter().collect();
-        action.retry_policy = policy::retry_policy(&Retries::default());
+        retry(action, retries);
     }
     route
 }
@@ -231,6 +231,7 @@ fn route(
             let redirect = policy::redirect(redirect, (scope.port, scope.is_secure));
             (EnvoyAction::Redirect(redirect), None)
         }
+        Action::Delegate(_) => (respond(&NOT_DELEGATED), None),
     };
     let action = match (action, entry.spec.semantics) {
         (EnvoyAction::Route(mut action), Semantics::GatewayApi) => {
@@ -259,7 +260,7 @@ fn route(
             // Each of several says it itself.
             _ => None,
         },
-        Action::Respond(_) | Action::Redirect(_) => None,
+        Action::Respond(_) | Action::Redirect(_) | Action::Delegate(_) => None,
     };
     let session = session.map(|session| (session::SESSION, session));
     let limits = local_limit::of_route(scope.index, scope.proxy, (scope.port, &rule.name));
@@ -330,10 +331,11 @@ fn forward(
     };
     let mut action = route_to(specifier, rule.timeout.unwrap_or_default());
     if let EnvoyAction::Route(action) = &mut action {
-        action.retry_policy = policy::retry_policy(&rule.retries);
         action.request_mirror_policies = mirrors(rule, scope);
         let targets = destinations.iter().map(|one| &one.destination);
         action.hash_policy = scope.hash_policies(targets);
+        let of_mesh = &scope.index.mesh().retries;
+        retry(action, rule.retries.as_ref().unwrap_or(of_mesh));
         let single = match destinations {
             [only] => only.authority.clone(),
             _ => None,
@@ -347,6 +349,17 @@ fn forward(
             .map(HostRewriteSpecifier::HostRewriteLiteral);
     }
     (action, target)
+}
+
+/// Tries requests again: those that are balanced by a hash with the endpoint that they stay with.
+fn retry(action: &mut RouteAction, retries: &Retries) {
+    action.retry_policy = policy::retry_policy(retries);
+    if !action.hash_policy.is_empty()
+        && let Some(policy) = &mut action.retry_policy
+    {
+        policy.retry_host_predicate.clear();
+        policy.host_selection_retry_max_attempts = 0;
+    }
 }
 
 /// Where copies go. Istio has them not traced; here they are, under the span of the request.
@@ -373,6 +386,12 @@ fn route_to(specifier: ClusterSpecifier, timeout: Duration) -> EnvoyAction {
         ..RouteAction::default()
     })
 }
+
+/// The index puts the rules of delegates in the place of those that name them.
+const NOT_DELEGATED: DirectResponse = DirectResponse {
+    status: 404,
+    body: String::new(),
+};
 
 fn respond(response: &DirectResponse) -> EnvoyAction {
     EnvoyAction::DirectResponse(DirectResponseAction {

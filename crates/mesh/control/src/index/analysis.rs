@@ -118,7 +118,7 @@ fn check_destinations(index: &Index, entry: &Entry<VirtualService>, problems: &m
     let of_requests = spec.http.iter().flat_map(|route| {
         let (routed, mirrors) = match &route.action {
             Action::Route(destinations) => (&destinations[..], &route.mirrors[..]),
-            Action::Respond(_) | Action::Redirect(_) => (&[][..], &[][..]),
+            Action::Respond(_) | Action::Redirect(_) | Action::Delegate(_) => (&[][..], &[][..]),
         };
         let routed = routed
             .iter()
@@ -176,7 +176,7 @@ fn check_destination(
     if destination.subset.is_empty() {
         return Ok(());
     }
-    let rules = index.connection_rules(&entry.meta.namespace, service);
+    let rules = index.connection_rules((&entry.meta.namespace, None), service);
     let subset = rules.subsets.iter().find(|s| s.name == destination.subset);
     let Some(subset) = subset else {
         let names = rules.subsets.iter().map(|subset| subset.name.as_str());

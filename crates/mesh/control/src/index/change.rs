@@ -181,11 +181,12 @@ impl<'a> Change<'a> {
                 None => {}
             }
         }
+        // Secrets are not made by service, nor is what is said about the lack of clusters.
+        let is_of_all = |policy: &TrafficPolicy| policy.has_tls() || policy.has_passthrough();
         for host in &concerned {
             // Rules add up, and any of them may come to count now.
             for rule in old.rules_about(host).chain(new.rules_about(host)) {
-                // Secrets are not made by service.
-                self.everything |= rule.spec.policies().any(TrafficPolicy::has_tls);
+                self.everything |= rule.spec.policies().any(is_of_all);
                 self.hashes |= rule.spec.policies().any(TrafficPolicy::has_hash);
             }
         }
@@ -233,20 +234,26 @@ impl<'a> Change<'a> {
         if self.may_reclass(proxy) || is_gateway && self.gateways {
             return Stale::All;
         }
-        let endpoints = self.endpoints.keys().filter(|host| has_cluster(host));
+        let endpoints = self.endpoints.keys().copied();
+        let endpoints: Vec<&Host> = endpoints.filter(|host| has_cluster(host)).collect();
+        // Endpoints of headless services have listeners.
+        let has_listeners = proxy.interception.is_some() && {
+            let mut services = endpoints.iter().flat_map(|host| index.services_of(host));
+            services.any(Service::has_listeners_of_endpoints)
+        };
         let connections = self.connections.iter().filter(|host| has_cluster(host));
         let connections: BTreeSet<&Host> = connections.copied().collect();
         // Routes may lead to services that have no cluster.
         let rehashed = self.hashes.then_some(Routing::Routes);
         let mut hosts = connections;
-        hosts.extend(endpoints.copied());
+        hosts.extend(endpoints);
         let rerouted = !self.services.is_empty();
         if rerouted {
             let wanted = hosts_of(index, proxy);
             let services = self.services.iter();
             hosts.extend(services.filter(|host| wanted.contains(*host)).copied());
         }
-        let rerouted = rerouted.then_some(Routing::All);
+        let rerouted = (rerouted || has_listeners).then_some(Routing::All);
         let hosts = hosts.into_iter().collect();
         let routing = self.routing.iter();
         let routing = routing.filter(|(entry, _)| {

@@ -5,15 +5,18 @@ mod by_host;
 mod change;
 mod checks;
 pub(crate) mod code;
+mod delegates;
 mod gateway_api;
 mod kubernetes;
 mod mutual_tls;
 mod named;
+mod policies;
 mod problem;
 mod rules;
 mod secrets;
 mod service;
 mod services;
+mod targets;
 mod telemetry;
 mod view;
 
@@ -22,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use periplus_resources::{
-    AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Labels, Locality,
+    AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Locality,
     MeshConfig, Meta, MutualTls, PeerAuthentication, Pod, RequestAuthentication, Resource, Sidecar,
     Spec, Telemetry, VirtualService, WorkloadEntry,
 };
@@ -192,6 +195,7 @@ impl Index {
         // As in Istio, the oldest counts where several could.
         by_age(&mut service_entries);
         by_age(&mut index.virtual_services);
+        delegates::merge(&mut index.virtual_services, &mut index.problems);
         by_age(&mut index.destination_rules);
         by_age(&mut index.gateways);
         // Of Sidecars, the oldest of a namespace: they stand together.
@@ -247,6 +251,7 @@ impl Index {
         analysis::analyse(&mut index);
         let mut problems = Vec::new();
         index.gateway_api = of_api.lower(&index, &mut problems);
+        targets::resolve(&mut index, &mut problems);
         index.problems.append(&mut problems);
         index.asked = Asked::of(&index);
         for resource in &resources {
@@ -308,25 +313,6 @@ impl Index {
         &self.sidecars
     }
 
-    /// The policies for a proxy's workload: those of the root namespace and of its own that select it.
-    pub fn authorization_policies(
-        &self,
-        proxy: &Proxy,
-    ) -> impl Iterator<Item = &Entry<AuthorizationPolicy>> {
-        let policies = self.authorization_policies.iter();
-        policies.filter(|entry| self.is_for(&entry.meta, &entry.spec.selector, proxy))
-    }
-
-    /// The policies of a name.
-    pub fn authorization_policy(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Option<&Entry<AuthorizationPolicy>> {
-        let mut policies = self.authorization_policies.iter();
-        policies.find(|entry| entry.meta.namespace == namespace && entry.meta.name == name)
-    }
-
     /// What is asked of those that connect to a port of a workload, and the PeerAuthentication that says so; none if
     /// nobody says anything.
     pub fn mutual_tls(&self, proxy: &Proxy, port: u16) -> (MutualTls, Option<&Meta>) {
@@ -338,26 +324,6 @@ impl Index {
     pub fn traced(&self, proxy: &Proxy) -> Option<(&ExtensionProvider, f64)> {
         let traced = self.tracing_of(proxy, Side::Client)?;
         Some((traced.provider, traced.sampling))
-    }
-
-    /// All rules about tokens.
-    pub fn request_authentications(&self) -> &[Entry<RequestAuthentication>] {
-        &self.request_authentications
-    }
-
-    /// Those for a proxy's workload.
-    pub fn request_authentications_of(
-        &self,
-        proxy: &Proxy,
-    ) -> impl Iterator<Item = &Entry<RequestAuthentication>> {
-        let all = self.request_authentications.iter();
-        all.filter(|entry| self.is_for(&entry.meta, &entry.spec.selector, proxy))
-    }
-
-    /// Whether something about workloads is about that of a proxy.
-    pub(crate) fn is_for(&self, meta: &Meta, selector: &Labels, proxy: &Proxy) -> bool {
-        let places = [&self.mesh.root_namespace, &proxy.namespace];
-        places.contains(&&meta.namespace) && proxy.is_selected_by(selector)
     }
 
     /// What is wrong with how the resources fit together.

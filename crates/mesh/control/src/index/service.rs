@@ -1,7 +1,7 @@
 use std::sync::{Arc, LazyLock};
 
 use periplus_resources::{
-    Endpoints, Host, LocalityBalancing, LocalityKind, Meta, Port, Resolution, ServiceEntry,
+    Endpoints, Host, Kind, LocalityBalancing, LocalityKind, Meta, Port, Resolution, ServiceEntry,
     WorkloadEntry,
 };
 
@@ -136,6 +136,17 @@ impl Service {
             [port] => Some(port.number),
             _ => None,
         }
+    }
+
+    /// Whether Kubernetes gives its clients the addresses of its pods, and no address of its own.
+    pub(crate) fn is_headless(&self) -> bool {
+        self.meta.kind == Kind::Service && self.spec.resolution == Resolution::OfClient
+    }
+
+    /// Whether there are listeners at the addresses of its endpoints, for clients whose connections are intercepted.
+    pub(super) fn has_listeners_of_endpoints(&self) -> bool {
+        let mut ports = self.ports().iter();
+        self.is_headless() && ports.any(|port| !port.protocol.is_http())
     }
 
     /// Whether a proxy may know of it.

@@ -62,7 +62,7 @@ impl Index {
         let of_all = |namespace: &str| {
             self.telemetries
                 .iter()
-                .find(|entry| entry.meta.namespace == namespace && entry.spec.selector.is_empty())
+                .find(|entry| entry.meta.namespace == namespace && entry.spec.is_for_all())
         };
         let own = (proxy.namespace != root).then(|| of_all(&proxy.namespace));
         let selecting = self.telemetries.iter().filter(|entry| {
@@ -375,8 +375,8 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
         let first = index
             .telemetries
             .iter()
-            .find(|other| other.meta.namespace == meta.namespace && other.spec.selector.is_empty());
-        if let Some(first) = first.filter(|_| spec.selector.is_empty())
+            .find(|other| other.meta.namespace == meta.namespace && other.spec.is_for_all());
+        if let Some(first) = first.filter(|_| spec.is_for_all())
             && first.meta.name != meta.name
         {
             let message = format!(

@@ -33,7 +33,10 @@ impl Asked {
         let telemetries = index.telemetries.iter().map(|entry| &entry.spec.selector);
         let tokens = index.request_authentications.iter();
         let tokens = tokens.map(|entry| &entry.spec.selector);
+        let connections = index.destination_rules.iter();
+        let connections = connections.filter_map(|entry| entry.spec.selector.as_ref());
         let all = of_rules.chain(sidecars).chain(telemetries).chain(tokens);
+        let all = all.chain(connections);
         Self {
             selectors: all.filter(|it| !it.is_empty()).cloned().collect(),
             compared: compared(index),

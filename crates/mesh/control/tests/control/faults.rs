@@ -60,7 +60,7 @@ pub(crate) fn connect(plane: &Plane, name: &str, mut handler: impl Handler + 'st
 }
 
 #[tokio::test]
-async fn those_who_refuse_or_never_answer_hold_up_nobody() {
+async fn trap_15_those_who_refuse_or_never_answer_hold_up_nobody() {
     let mut files = Plan::fixed().files();
     files.push(("subsets.yaml", networking("destination-rule-all.yaml")));
     let plane = Plane::start(&files, MESH_CONFIG).await;
@@ -70,7 +70,7 @@ async fn those_who_refuse_or_never_answer_hold_up_nobody() {
     let good = Observer::connect(&plane, sidecar("productpage", "v1"));
     good.wait_for("the first state", |seen| !seen.routes.is_empty())
         .await;
-    // Clusters and listeners: each is refused once, and not sent again as it is (trap 15).
+    // Clusters and listeners: each is refused once, and not sent again as it is.
     let rejects = |count: usize| {
         let refused = Arc::clone(&refused);
         move || match refused.load(Ordering::Relaxed) {

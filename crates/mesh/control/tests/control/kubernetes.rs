@@ -207,7 +207,7 @@ fn services_know_who_serves_them() {
 }
 
 #[test]
-fn protocols_are_those_that_the_port_says() {
+fn trap_26_protocols_are_those_that_the_port_says() {
     for (port, expected) in [
         ("{port: 80, name: http}", Protocol::Http),
         ("{port: 80, name: http2-api}", Protocol::Http2),

@@ -204,7 +204,7 @@ fn the_nearest_come_first_where_failures_are_noticed() {
 }
 
 #[test]
-fn a_port_has_its_own_settings_and_nothing_of_the_others() {
+fn trap_03_a_port_has_its_own_settings_and_nothing_of_the_others() {
     let policy = "
   trafficPolicy:
     connectionPool: {tcp: {maxConnections: 7}}

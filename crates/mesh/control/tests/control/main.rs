@@ -2,6 +2,7 @@
 
 mod analysis;
 mod connections;
+mod delegates;
 mod faults;
 mod gateway_api;
 mod generate;
@@ -16,7 +17,9 @@ mod proxyless;
 mod random;
 mod real_envoy;
 mod secure_gateways;
+mod semantics;
 mod services;
 mod sessions;
 mod support;
 mod telemetry;
+mod traps;

@@ -86,6 +86,32 @@ fn service() -> impl Strategy<Value = String> {
     )
 }
 
+/// A service of Kubernetes that has the addresses of its pods alone.
+fn headless() -> impl Strategy<Value = String> {
+    let parts = (
+        any_of(&NAMESPACES),
+        any_of(&["x", "y"]),
+        any_of(&["http", "tcp", "tls", "any"]),
+        any::<bool>(),
+    );
+    parts.prop_map(|(namespace, name, protocol, has_two)| {
+        let meta = format!("namespace: {namespace}");
+        let second = if has_two {
+            ", {addresses: [10.1.1.4]}"
+        } else {
+            ""
+        };
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, {meta}}}\n\
+             spec: {{clusterIP: None, ports: [{{name: {protocol}, port: 81}}]}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}-1, {meta}, labels: {{kubernetes.io/service-name: {name}}}}}\n\
+             addressType: IPv4\nports: [{{name: {protocol}, port: 81}}]\n\
+             endpoints: [{{addresses: [10.1.1.1]}}{second}]\n---\n"
+        )
+    })
+}
+
 fn virtual_service() -> impl Strategy<Value = String> {
     let hosts = prop::collection::btree_set(any_host(), 1..3);
     let gateways = any_of(&["[mesh]", "[a/n0]", "[mesh, a/n0]", "[n0, b/n1]"]);
@@ -145,6 +171,8 @@ fn destination_rule() -> impl Strategy<Value = String> {
         "  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-a}}}\n",
         "  trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {consistentHash: {useSourceIp: true}}}]}\n",
         "  trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}\n",
+        "  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}\n",
+        "  trafficPolicy: {loadBalancer: {simple: RANDOM}}\n  workloadSelector: {matchLabels: {app: t, version: v1}}\n",
     ]);
     let parts = (any_of(&NAMESPACES), 0u8..4, any_host(), policy);
     parts.prop_map(|(namespace, name, host, policy)| {
@@ -219,6 +247,7 @@ fn of_workloads() -> impl Strategy<Value = String> {
 fn any_resource() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => service(),
+        1 => headless(),
         3 => virtual_service(),
         1 => destination_rule(),
         1 => gateway_resource(),
@@ -358,7 +387,7 @@ proptest! {
 
     #[test]
     fn is_consistent(
-        services in vec(service(), 0..5),
+        services in vec(prop_oneof![3 => service(), 1 => headless()], 0..5),
         rules in vec(virtual_service(), 0..5),
         connections in vec(destination_rule(), 0..5),
         gateways in vec(gateway_resource(), 0..4),

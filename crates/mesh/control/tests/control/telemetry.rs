@@ -752,7 +752,10 @@ fn what_is_not_supported_is_refused_by_name() {
             "tracing: [{useRequestIdForTraceSampling: false}]",
             "the request id always carries the decision",
         ),
-        ("targetRefs: []", "select the workloads with `selector`"),
+        (
+            "targetRefs: [{kind: Service, group: '', name: a}]",
+            "`selector`, `targetRefs` exclude each other",
+        ),
     ] {
         let text = telemetry("default", "a", "{}", spec);
         let errors = periplus_resources::parse_resources("a.yaml", &text).errors;

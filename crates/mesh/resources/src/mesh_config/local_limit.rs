@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use crate::authorization::read_match_labels;
 use crate::diagnostic::At;
 use crate::meta::Labels;
+use crate::target::read_match_labels;
 use crate::view::{Shape, View};
 
 /// What each proxy counts by itself: `envoyLocalRateLimit`.

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use super::provider::read_service;
-use crate::authorization::read_match_labels;
 use crate::diagnostic::At;
 use crate::host::Host;
 use crate::meta::Labels;
+use crate::target::read_match_labels;
 use crate::view::{Object, Shape, View};
 
 /// A service that counts the requests of all proxies together: `envoyRateLimitGrpc`. What it is asked about stands

@@ -22,7 +22,7 @@ use super::kept::Subscription;
 use super::retired::Retired;
 use super::status::{Entry, ProxyStatus};
 use super::{Admission, Generation, NodeRefused, Peer, Shared};
-use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, push_rank};
+use crate::type_url::{self, CLUSTER, ENDPOINT, SECRET, push_rank};
 use crate::{Resource, ResourceSet, Snapshot};
 
 /// How long a client may take to hear why its stream ends.
@@ -129,6 +129,9 @@ async fn serve<F: Form>(
             () = until(connection.hold_until), if connection.hold_until.is_some() => {
                 connection.hold_until = None;
             }
+            () = until(connection.resumes_until), if connection.resumes_until.is_some() => {
+                connection.resumes_until = None;
+            }
             _ = closing.wait_for(|closing| *closing) => return Err(going_away()),
         }
     }
@@ -174,6 +177,9 @@ struct Connection<F: Form> {
     /// Set while clusters that the client was sent may still wait for their endpoints, so that listeners
     /// and routes, which may name them, are held back: until when at the latest.
     hold_until: Option<Instant>,
+    /// Set while a client that has come back with clusters has not asked yet about its listeners and routes, which may name
+    /// them: until when at the latest.
+    resumes_until: Option<Instant>,
 }
 
 impl<F: Form> Connection<F> {
@@ -204,6 +210,7 @@ impl<F: Form> Connection<F> {
             converges: None,
             has_sent: false,
             hold_until: None,
+            resumes_until: None,
         };
         connection.look_at_secrets();
         Ok(connection)
@@ -226,7 +233,8 @@ impl<F: Form> Connection<F> {
         }
 
         let key = key(asked.type_url);
-        if !self.subscriptions.contains_key(&key) && self.subscriptions.len() >= limits.max_types {
+        let is_first = !self.subscriptions.contains_key(&key);
+        if is_first && self.subscriptions.len() >= limits.max_types {
             return Err(Status::resource_exhausted(format!(
                 "one stream may subscribe to {} types",
                 limits.max_types
@@ -237,11 +245,21 @@ impl<F: Form> Connection<F> {
             .entry(key.clone())
             .or_insert_with(|| Subscription::new(asked.type_url));
         let meaning = subscription.on_request(request);
+        if is_first
+            && asked.type_url == CLUSTER
+            && subscription.form.has_outdated(ResourceSet::nothing())
+        {
+            self.resumes_until = Some(Instant::now() + limits.warm_timeout);
+            // What it runs on may name any of those, which stay until it has something newer.
+            self.retired
+                .accept(self.snapshot.of_type(CLUSTER), |_| false);
+        }
         if asked.type_url == ENDPOINT && !self.changed_clusters.is_empty() {
             let changed = std::mem::take(&mut self.changed_clusters);
             subscription.change().clusters_changed(&changed);
         }
         let names = subscription.form.names();
+        let refuses = subscription.form.refuses();
         let kept = subscription.form.kept_names();
         if kept > limits.max_names {
             return Err(too_many(kept));
@@ -261,13 +279,13 @@ impl<F: Form> Connection<F> {
             self.entry.forget(asked.type_url);
             return Ok(());
         }
-        self.note(&asked, meaning, names);
+        self.note(&asked, (meaning, refuses), names);
         Ok(())
     }
 
     /// Takes the source's newest state.
     fn refresh(&mut self, generation: Generation) -> Result<(), Status> {
-        let has_accepted = self.is_settled(LISTENER) && self.is_settled(ROUTE);
+        let has_accepted = self.runs_on_newest();
         let snapshot = self.shared.source.snapshot(&self.node)?;
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.look_at_secrets();

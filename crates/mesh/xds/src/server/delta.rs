@@ -1,6 +1,6 @@
 //! The incremental form: each response is what has changed for the client, with names of what has gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
@@ -12,6 +12,9 @@ use super::form::{Answers, Asked, Due, Form, Keep, Meaning, control_plane, versi
 use crate::resource::Difference;
 use crate::type_url::is_full_state;
 use crate::{Resource, ResourceSet};
+
+/// How many responses of a type are remembered for their answers.
+const MAX_UNANSWERED: usize = 16;
 
 /// What the client has been sent, asked for and said about one type.
 #[derive(Debug)]
@@ -28,6 +31,10 @@ pub(super) struct Delta {
     answers: Answers,
     /// A response is owed whether or not anything changed.
     owed: bool,
+    /// The nonces of responses that are not answered yet, and the names in them.
+    unanswered: VecDeque<(String, BTreeSet<String>)>,
+    /// Those in a response that was refused, as long as none of them was taken since: nobody says which of them it was.
+    refused: BTreeSet<String>,
 }
 
 /// What the client knows of a resource.
@@ -63,6 +70,7 @@ impl Delta {
             self.all = false;
             let names = &self.names;
             self.held.retain(|name, _| names.contains(name));
+            self.refused.retain(|name| names.contains(name));
             return;
         }
         if self.names.remove(name) {
@@ -70,6 +78,23 @@ impl Delta {
         }
         // If all are wanted too, it is sent again: the client no longer has it.
         self.held.remove(name);
+        self.refused.remove(name);
+    }
+
+    /// Notes what an answer says about the names in its response.
+    fn take_answer(&mut self, nonce: &str, refused: bool) {
+        let mut all = self.unanswered.iter();
+        let Some(at) = all.position(|(other, _)| other == nonce) else {
+            return;
+        };
+        // Those before it are answered with it.
+        let answered = self.unanswered.drain(..=at).next_back();
+        let names = answered.map(|(_, names)| names).unwrap_or_default();
+        if refused {
+            self.refused.extend(names);
+        } else if !self.refused.is_disjoint(&names) {
+            self.refused.clear();
+        }
     }
 
     fn is_news(&self, resource: &Resource) -> bool {
@@ -93,6 +118,8 @@ impl Form for Delta {
             held: BTreeMap::new(),
             answers: Answers::default(),
             owed: false,
+            unanswered: VecDeque::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -154,7 +181,9 @@ impl Form for Delta {
         let is_answer = refused || !request.response_nonce.is_empty();
         // Unlike in the other form, an answer to an older response says what is wanted all the same:
         // nobody says it again.
-        let answer = is_answer.then(|| self.answers.take(&request.response_nonce, refused));
+        let nonce = &request.response_nonce;
+        let answer = is_answer.then(|| self.answers.take(nonce, refused));
+        self.take_answer(nonce, refused);
         match answer {
             // A nonce of a stream that has ended.
             Some(Meaning::Stale) if fresh => Meaning::Subscribe,
@@ -222,6 +251,13 @@ impl Form for Delta {
             let version = Held::Version(resource.version());
             self.held.insert(resource.name().to_owned(), version);
         }
+        let names = due.resources.iter().map(|resource| resource.name());
+        let names = names.chain(due.removed.iter().map(String::as_str));
+        let names = names.map(str::to_owned).collect();
+        if self.unanswered.len() == MAX_UNANSWERED {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back((nonce.to_owned(), names));
         self.answers.sent(nonce);
         self.owed = false;
         due.resources.clone()
@@ -263,6 +299,10 @@ impl Form for Delta {
 
     fn answers(&self) -> &Answers {
         &self.answers
+    }
+
+    fn refuses(&self) -> bool {
+        !self.refused.is_empty()
     }
 
     fn names(&self) -> Option<usize> {
@@ -367,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_decision_table() {
+    fn trap_14_the_decision_table() {
         const AB: Content<'_> = &[("a", "1"), ("b", "1")];
         const A2B: Content<'_> = &[("a", "2"), ("b", "1")];
         const B: Content<'_> = &[("b", "1")];

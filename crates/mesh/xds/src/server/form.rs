@@ -57,6 +57,11 @@ pub(super) trait Form: Send + 'static {
     /// How far the client is.
     fn answers(&self) -> &Answers;
 
+    /// Whether it goes on with something older than it was sent, since it has refused that.
+    fn refuses(&self) -> bool {
+        self.answers().is_answered() && !self.answers().is_acknowledged()
+    }
+
     /// How many names it has asked for; none for all.
     fn names(&self) -> Option<usize>;
 

@@ -11,7 +11,7 @@ use crate::resource::Difference;
 /// and those of the states between, of which it may have taken parts: as many of them as are allowed, the newest.
 #[derive(Debug, Default)]
 pub(super) struct Retired {
-    /// The clusters there were when the client had accepted everything.
+    /// The clusters there were when the client had accepted everything, or came back.
     accepted: ResourceSet,
     /// Others that the client has and that have gone since, in that order.
     between: VecDeque<String>,

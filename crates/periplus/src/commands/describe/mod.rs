@@ -143,7 +143,7 @@ fn at(meta: &Meta) -> String {
 
 fn service_text(index: &Index, service: &Service) -> ServiceText {
     let namespace = &service.meta.namespace;
-    let rules = index.connection_rules(namespace, service);
+    let rules = index.connection_rules((namespace, None), service);
     let covering = index.destination_rules().iter();
     let covering = covering.filter(|rule| rule.spec.host.covers(&service.host));
     let subsets = rules.subsets.iter().map(|subset| {

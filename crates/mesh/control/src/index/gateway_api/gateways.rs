@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use periplus_resources::gateway_api::{Address, Gateway as ApiGateway, GatewayClass, Listener};
 use periplus_resources::{
-    Endpoints, Gateway, Host, Labels, Meta, Port, Server, ServerHost, did_you_mean,
+    Endpoints, GATEWAY_NAME_LABEL, Gateway, Host, Labels, Meta, Port, Server, ServerHost,
+    did_you_mean,
 };
 
 use super::age;
@@ -14,8 +15,6 @@ use super::status::{CONTROLLER, Condition, Flaw, ResourceStatus};
 use super::termination::Authorities;
 use crate::index::{Entry, Index, Problem, Service};
 
-/// The label of the proxies of a Gateway.
-const NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 /// The class that is there without a resource, as in Istio.
 const OWN_CLASS: &str = "istio";
 /// Istio's other classes.
@@ -28,7 +27,7 @@ pub(super) struct Standing<'a> {
     flaw: Option<Flaw>,
     unusable_address: Option<Flaw>,
     /// The labels and the namespace of its proxies.
-    proxies: (Labels, String),
+    pub(super) proxies: (Labels, String),
 }
 
 /// The classes whose Gateways are taken, and what is said about them.
@@ -128,7 +127,7 @@ impl<'a> Standing<'a> {
             flaw: None,
             unusable_address: None,
             proxies: (
-                Labels::from([(NAME_LABEL.to_owned(), entry.meta.name.clone())]),
+                Labels::from([(GATEWAY_NAME_LABEL.to_owned(), entry.meta.name.clone())]),
                 entry.meta.namespace.clone(),
             ),
         };

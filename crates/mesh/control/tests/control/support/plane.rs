@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use periplus_control::{ControlPlane, Debounce, Mesh, Options};
+use periplus_control::{
+    CertificateOptions, CertificateSource, ControlPlane, Debounce, Mesh, Options,
+};
+use periplus_identity::{Lifetimes, Rotation};
 use periplus_xds::server::AdsServer;
 use tokio::net::TcpListener;
 
@@ -22,6 +25,15 @@ pub(crate) struct Plane {
 
 impl Plane {
     pub(crate) async fn start(files: &[(&str, String)], mesh_config: &str) -> Self {
+        Self::start_with(files, mesh_config, false).await
+    }
+
+    /// With an authority for certificates, or without.
+    pub(crate) async fn start_with(
+        files: &[(&str, String)],
+        mesh_config: &str,
+        is_certified: bool,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let resources = directory.path().join("config");
         std::fs::create_dir(&resources).expect("a directory");
@@ -31,7 +43,13 @@ impl Plane {
         let path = directory.path().join("mesh-config.yaml");
         std::fs::write(&path, mesh_config).expect("a file");
         let plane = ControlPlane::load(Options {
-            certificates: None,
+            certificates: is_certified.then(|| CertificateOptions {
+                directory: directory.path().join("identity"),
+                source: CertificateSource::Own,
+                lifetimes: Lifetimes::default(),
+                rotation: Rotation::default(),
+                issuers: Vec::new(),
+            }),
             directories: vec![resources],
             mesh_config: Some(path.clone()),
             debounce: Debounce {

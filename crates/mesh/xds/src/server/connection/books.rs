@@ -13,7 +13,12 @@ const MAX_ERROR_BYTES: usize = 8 * 1024;
 
 impl<F: Form> Connection<F> {
     /// Writes the books.
-    pub(super) fn note(&self, asked: &Asked<'_>, meaning: Meaning, names: Option<usize>) {
+    pub(super) fn note(
+        &self,
+        asked: &Asked<'_>,
+        (meaning, refuses): (Meaning, bool),
+        names: Option<usize>,
+    ) {
         let registry = &self.shared.registry;
         let error = asked
             .error
@@ -24,7 +29,9 @@ impl<F: Form> Connection<F> {
                 Meaning::Ack => {
                     status.acked_nonce.clone_from(&status.sent_nonce);
                     status.acked_version.clone_from(&status.sent_version);
-                    status.last_error = None;
+                    if !refuses {
+                        status.last_error = None;
+                    }
                 }
                 Meaning::Nack => {
                     status.last_error = Some(Nack {

@@ -66,13 +66,28 @@ impl<F: Form> Connection<F> {
             .is_some_and(|clusters| {
                 !clusters.has_all_of(current) && clusters.form.has_outdated(current)
             });
-        has_outdated && !(self.is_settled(LISTENER) && self.is_settled(ROUTE))
+        has_outdated && !self.runs_on_newest()
+    }
+
+    /// Whether the client has and accepted the newest of all that may name clusters.
+    pub(super) fn runs_on_newest(&mut self) -> bool {
+        self.is_settled(LISTENER) && self.is_settled(ROUTE) && self.is_back()
+    }
+
+    /// Whether a client that has come back has asked for all that may name what it holds, or has had the time to.
+    fn is_back(&mut self) -> bool {
+        let has_asked = |it: &str| self.subscriptions.contains_key(&key(it));
+        if has_asked(LISTENER) && has_asked(ROUTE) {
+            self.resumes_until = None;
+        }
+        self.resumes_until.is_none()
     }
 
     /// Whether the client has and accepted the newest state of this type, or does not ask for it.
-    pub(super) fn is_settled(&mut self, type_url: &str) -> bool {
+    fn is_settled(&mut self, type_url: &str) -> bool {
         let subscription = self.subscriptions.get(&key(type_url));
-        subscription.is_none_or(|it| it.form.answers().is_acknowledged()) && !self.is_due(type_url)
+        let has_taken = |form: &F| form.answers().is_acknowledged() && !form.refuses();
+        subscription.is_none_or(|it| has_taken(&it.form)) && !self.is_due(type_url)
     }
 
     fn is_due(&mut self, type_url: &str) -> bool {
