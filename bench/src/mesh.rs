@@ -19,7 +19,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::{BoolValue, Duration, UInt32Value};
 use envoy_types::util::pack_any;
-use periplus_xds::server::{AdsServer, Limits, NodeRefused, Source};
+use periplus_xds::server::{AdsServer, Generation, Limits, NodeRefused, Source};
 use periplus_xds::type_url::{CLUSTER, LISTENER};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 use rcgen::{
@@ -32,7 +32,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 struct Worlds {
     by_node: BTreeMap<String, Arc<Snapshot>>,
-    changes: watch::Sender<u64>,
+    changes: watch::Sender<Generation>,
 }
 
 impl Source for Worlds {
@@ -46,7 +46,7 @@ impl Source for Worlds {
             })
     }
 
-    fn subscribe(&self) -> watch::Receiver<u64> {
+    fn subscribe(&self) -> watch::Receiver<Generation> {
         self.changes.subscribe()
     }
 }
@@ -61,7 +61,7 @@ pub(crate) fn serve(by_node: BTreeMap<String, Snapshot>) -> anyhow::Result<Socke
             .into_iter()
             .map(|(node, world)| (node, Arc::new(world)))
             .collect(),
-        changes: watch::Sender::new(0),
+        changes: watch::Sender::new(Generation::default()),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

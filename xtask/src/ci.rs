@@ -127,6 +127,12 @@ pub(crate) fn rotate(seconds: u32) -> anyhow::Result<()> {
         .env("PERIPLUS_ROTATION_SECONDS", seconds.to_string()))
 }
 
+/// Edits rules ten times a second under load for so many seconds, and kills the control plane.
+pub(crate) fn faults(seconds: u32) -> anyhow::Result<()> {
+    let test = "cargo test --locked --package periplus --test demo faults -- --nocapture";
+    run(command(test).env("PERIPLUS_FAULTS_SECONDS", seconds.to_string()))
+}
+
 /// What the tests have built already, with the same features: nothing is compiled again.
 const DEV_BUILD: &str = "cargo build --locked --workspace --tests --bins";
 

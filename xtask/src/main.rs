@@ -1,4 +1,5 @@
-//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `rotate`, `descriptors`, `peers`.
+//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `rotate`, `faults`,
+//! `descriptors`, `peers`.
 
 mod ci;
 mod clients;
@@ -50,6 +51,12 @@ enum Chore {
         #[arg(default_value_t = 300)]
         seconds: u32,
     },
+    /// Edits rules ten times a second under load, kills the control plane, and looks for a request that fails
+    Faults {
+        /// For so many seconds
+        #[arg(default_value_t = 60)]
+        seconds: u32,
+    },
     /// Makes the file that tells the proxy what Envoy's messages are made of; needed when it reads a type more
     Descriptors,
     /// Installs the real programs that tests and benchmarks run against
@@ -67,6 +74,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Kill { rounds } => ci::kill(rounds),
         Chore::Crash => ci::crash(),
         Chore::Rotate { seconds } => ci::rotate(seconds),
+        Chore::Faults { seconds } => ci::faults(seconds),
         Chore::Descriptors => descriptors::make(),
         Chore::Peers => peers::install(&peers::Need::ALL),
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use periplus_resources::ExtensionProvider;
+use periplus_resources::{Address, ExtensionProvider};
 use tokio::net::TcpStream;
 
 use crate::index::{Index, Problem, Severity, attribute, code};
@@ -48,11 +48,20 @@ pub async fn reach(
         return Ok(Vec::new());
     };
     let place = format!("{} ({})", service.meta, service.meta.source);
-    let mut addresses: Vec<SocketAddr> = (service.endpoints.iter())
-        .map(|endpoint| SocketAddr::new(endpoint.address, endpoint.target_port(port)))
-        .collect();
-    if addresses.is_empty() {
-        let name = format!("{}:{}", service.host, provider.port);
+    let mut addresses = Vec::new();
+    let mut names = Vec::new();
+    for endpoint in &*service.endpoints {
+        let port = endpoint.target_port(port);
+        match &endpoint.address {
+            Address::Ip(ip) => addresses.push(SocketAddr::new(*ip, port)),
+            Address::Name(name) => names.push(format!("{name}:{port}")),
+        }
+    }
+    let has_none = service.endpoints.is_empty();
+    if has_none {
+        names.push(format!("{}:{}", service.host, provider.port));
+    }
+    for name in names {
         let found = tokio::time::timeout(timeout, tokio::net::lookup_host(&name)).await;
         let why = match found {
             Ok(Ok(found)) => {
@@ -64,10 +73,13 @@ pub async fn reach(
         };
         if let Some(why) = why {
             return Err(Unreached {
-                reason: format!(
-                    "`{}` has no endpoints, and its name cannot be looked up ({why})",
-                    service.host
-                ),
+                reason: match has_none {
+                    true => format!(
+                        "`{}` has no endpoints, and its name cannot be looked up ({why})",
+                        service.host
+                    ),
+                    false => format!("`{name}` cannot be looked up ({why})"),
+                },
                 advice: format!("write them into {place}"),
             });
         }

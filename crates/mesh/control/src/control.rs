@@ -1,9 +1,10 @@
 //! The control plane as a whole: files in, xDS out.
 
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use periplus_identity::tls::TlsStream;
 use periplus_identity::{Authority, CertificateServer};
@@ -15,14 +16,16 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::books::Books;
 use crate::certificates::{CertificateOptions, Certificates, CertificatesError};
 use crate::collectors::Collectors;
-use crate::files::{self, Change, Debounce, Files, Scan, Watcher, plural};
+use crate::files::{self, Change, Debounce, WatchedFiles, plural};
 use crate::gate::{Gatekeeper, Refusals};
 use crate::index::{Index, Problem, Severity};
 use crate::issuers::IssuerKeys;
 use crate::mesh::{Mesh, State};
 use crate::monitoring::Monitoring;
+use crate::source::{Look, Source};
 
 /// Where the control plane reads.
 #[derive(Clone, Debug)]
@@ -47,52 +50,59 @@ pub enum LoadError {
     Certificates(#[from] CertificatesError),
 }
 
-/// A control plane over files.
+/// A control plane over a source of resources.
 pub struct ControlPlane {
-    files: Files,
-    watcher: Watcher,
+    source: Box<dyn Source>,
     mesh: Arc<Mesh>,
     ads: AdsServer,
     certificates: Option<Certificates>,
     refusals: Arc<Refusals>,
     collectors: Arc<Collectors>,
+    books: Arc<Books>,
     issuers: Arc<IssuerKeys>,
 }
 
 impl ControlPlane {
-    /// Reads the files for the first time and says what is in them.
+    /// Reads files for the first time and says what is in them.
     ///
     /// # Errors
     ///
     /// When there is nothing to read. Files that are wrong are no error: they are reported, and taken
     /// once they are right.
     pub fn load(options: Options) -> Result<Self, LoadError> {
-        // Before the first scan, so that nothing goes unnoticed between the two.
-        let mut watcher = Watcher::new(options.debounce);
-        watcher.watch(options.directories.iter().cloned().collect());
-        let files = Files::load(options.directories, options.mesh_config)?;
-        watcher.watch(files.directories());
-        let certificates = options
-            .certificates
-            .as_ref()
-            .map(|options| Certificates::open(options, files.mesh_config()));
+        let files = WatchedFiles::load(options.directories, options.mesh_config, options.debounce)?;
+        Ok(Self::over(files, options.certificates.as_ref())?)
+    }
+
+    /// A control plane over another source; without certificates there is no authority.
+    ///
+    /// # Errors
+    ///
+    /// When there is no certificate authority although there should be.
+    pub fn over(
+        source: impl Source,
+        certificates: Option<&CertificateOptions>,
+    ) -> Result<Self, CertificatesError> {
+        let certificates =
+            certificates.map(|options| Certificates::open(options, source.mesh_config()));
         let certificates = certificates.transpose()?;
+        let books = Arc::<Books>::default();
         let issuers = Arc::<IssuerKeys>::default();
-        let state = state_of(&files, certificates.as_ref(), &issuers);
-        tracing::info!("{}", summary(&files, &state.index));
+        let state = state_of(&source, certificates.as_ref(), &books, &issuers);
+        tracing::info!("{}", summary(source.report().files, &state.index));
         for problem in &state.problems {
             report(problem);
         }
         let mesh = Arc::new(Mesh::new(state));
         let ads = AdsServer::new(Arc::clone(&mesh) as _, Limits::default());
         Ok(Self {
-            files,
-            watcher,
+            source: Box::new(source),
             mesh,
             ads,
             certificates,
             refusals: Arc::default(),
             collectors: Arc::default(),
+            books,
             issuers,
         })
     }
@@ -133,7 +143,7 @@ impl ControlPlane {
     pub async fn settle(&mut self, patience: Duration) {
         // Those that have not come by then come later.
         let _ = timeout(patience, self.issuers.settled()).await;
-        self.rescan();
+        self.look(Instant::now());
     }
 
     /// The newest state.
@@ -143,14 +153,21 @@ impl ControlPlane {
 
     /// The HTTP interface for operators.
     pub fn monitoring(&self) -> axum::Router {
-        let files = self.files.places();
         let certificates = self.certificates.as_ref();
-        let authority = certificates.map(|it| it.oversee(Arc::clone(&self.refusals)));
-        let looked_at = (Arc::clone(&self.collectors), self.issuers());
-        Monitoring::new(self.mesh(), looked_at, self.ads(), authority, files).router()
+        let monitoring = Monitoring {
+            mesh: self.mesh(),
+            collectors: Arc::clone(&self.collectors),
+            ads: self.ads(),
+            authority: certificates.map(|it| it.oversee(Arc::clone(&self.refusals))),
+            started: Instant::now(),
+            files: self.source.report().places,
+            books: Arc::clone(&self.books),
+            issuers: self.issuers(),
+        };
+        monitoring.router()
     }
 
-    /// Follows the files for ever; ends when the future is dropped.
+    /// Follows the source for ever; ends when the future is dropped.
     pub async fn run(mut self) -> std::convert::Infallible {
         let home = self.certificates.as_mut().and_then(Certificates::take_home);
         let keep = async {
@@ -162,14 +179,23 @@ impl ControlPlane {
         let (collectors, mesh) = (Arc::clone(&self.collectors), self.mesh());
         let issuers = self.issuers();
         let mut authorities = self.certificates().map(|server| server.authorities());
-        let follow = async {
+        let follow = async move {
+            let mut plane = self;
             loop {
-                tokio::select! {
-                    () = self.watcher.changed() => {}
-                    () = changed(authorities.as_mut()) => {}
-                    () = issuers.changed() => {}
-                }
-                self.rescan();
+                let noticed = tokio::select! {
+                    noticed = plane.source.changed() => noticed,
+                    () = changed(authorities.as_mut()) => Instant::now(),
+                    () = issuers.changed() => Instant::now(),
+                };
+                // It reads files and computes: whoever serves streams goes on meanwhile.
+                let looked = tokio::task::spawn_blocking(move || {
+                    plane.look(noticed);
+                    plane
+                });
+                plane = match looked.await {
+                    Ok(plane) => plane,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                };
             }
         };
         tokio::select! {
@@ -179,26 +205,37 @@ impl ControlPlane {
         }
     }
 
-    /// Looks at the files and publishes what is different.
-    fn rescan(&mut self) {
-        let Scan { touched, changes } = self.files.scan();
-        self.watcher.watch(self.files.directories());
+    /// Looks at the source and publishes what is different.
+    fn look(&mut self, noticed: Instant) {
+        let waited = noticed.elapsed();
+        let Look { is_other, changes } = self.source.look();
         let known = self.mesh.state();
         let revoked = self.certificates.as_ref().map(Certificates::revoked);
         let revokes = revoked.unwrap_or_default() != *known.index.revoked();
         let has_other_keys = Some(&self.issuers.found()) != known.index.issuer_keys();
-        if !touched && !revokes && !has_other_keys {
+        if !is_other && !revokes && !has_other_keys {
             return;
         }
-        let state = state_of(&self.files, self.certificates.as_ref(), &self.issuers);
-        let news: Vec<_> = state
-            .problems
-            .iter()
-            .filter(|problem| !known.problems.contains(problem))
-            .cloned()
-            .collect();
+        let mut resources = BTreeMap::new();
+        for (kind, count) in changes.iter().flat_map(Change::counts) {
+            *resources.entry(kind).or_default() += count;
+        }
+        let is_global = revokes || has_other_keys || changes.iter().any(Change::is_of_mesh_config);
+        self.books.changed(&resources, is_global);
+        self.books.read().debounce.took(waited);
+        let state = state_of(
+            &*self.source,
+            self.certificates.as_ref(),
+            &self.books,
+            &self.issuers,
+        );
+        let before: HashSet<&Problem> = known.problems.iter().collect();
+        let news = state.problems.iter();
+        let news = news.filter(|problem| !before.contains(problem));
+        let news: Vec<_> = news.cloned().collect();
         let connected = self.ads.node_ids();
-        let notified = self.mesh.publish(state, |id| connected.contains(id));
+        let is_connected = |id: &str| connected.contains(id);
+        let notified = self.mesh.publish_since(noticed, state, is_connected);
         if revokes {
             tracing::info!(notified, "other certificates are revoked from now on");
         }
@@ -225,27 +262,34 @@ async fn changed(authorities: Option<&mut watch::Receiver<Arc<Authority>>>) {
     std::future::pending::<()>().await;
 }
 
-/// The state of the files, with what else is known. Issuers that are new in it are looked for from now on.
-fn state_of(files: &Files, certificates: Option<&Certificates>, issuers: &IssuerKeys) -> State {
-    let mesh = files.mesh_config().clone();
+/// The state of the source, with what else is known. Issuers that are new in it are looked for from now on.
+fn state_of(
+    source: &dyn Source,
+    certificates: Option<&Certificates>,
+    books: &Books,
+    issuers: &IssuerKeys,
+) -> State {
+    let began = Instant::now();
+    let mesh = source.mesh_config().clone();
     let index = match certificates {
         Some(certificates) => {
-            Index::certified(files.resources(), mesh).revoking(certificates.revoked())
+            Index::certified(source.resources(), mesh).revoking(certificates.revoked())
         }
-        None => Index::new(files.resources(), mesh),
+        None => Index::new(source.resources(), mesh),
     };
     issuers.want(&index);
     let index = index.knowing(issuers.found());
-    let errors = files.errors().map(Problem::from);
-    let stale = certificates.and_then(|it| it.outdated(files.mesh_config()));
-    let errors = errors.chain(stale);
+    books.indexed(&index, began.elapsed());
+    let report = source.report();
+    let stale = certificates.and_then(|it| it.outdated(source.mesh_config()));
+    let errors = report.problems.into_iter().chain(stale);
     let problems = errors.chain(index.problems().iter().cloned()).collect();
     let problems = Problem::sorted(problems);
-    let closed = files.closed();
     State {
         index,
         problems,
-        closed,
+        closed: report.closed,
+        last_good: report.last_good,
     }
 }
 
@@ -257,7 +301,7 @@ fn report(problem: &Problem) {
     }
 }
 
-fn summary(files: &Files, index: &Index) -> String {
+fn summary(files: usize, index: &Index) -> String {
     let count = |n: usize, one: &str, many: &str| match n {
         1 => format!("1 {one}"),
         n => format!("{n} {many}"),
@@ -283,7 +327,7 @@ fn summary(files: &Files, index: &Index) -> String {
         Some(provider) => format!("spans go to {}", provider.service),
         None => "no tracing provider".to_owned(),
     };
-    let files = count(files.count(), "file", "files");
+    let files = count(files, "file", "files");
     format!("loaded {} from {files}; {tracing}", parts.join(", "))
 }
 

@@ -1,9 +1,10 @@
-//! The control plane: files to index to xDS resources.
+//! The control plane: files, or another [`Source`], to index to xDS resources.
 //!
 //! [`ControlPlane`] reads a directory of Istio resources, keeps an immutable [`Index`] of them, and
 //! gives each proxy what [`generate()`] makes of it over the ADS server of `periplus-xds`. Files may
 //! change at any time: a good one takes effect at once, of a bad one the last good content stays.
 
+mod books;
 mod certificates;
 mod collectors;
 mod control;
@@ -18,6 +19,7 @@ mod metrics;
 mod monitoring;
 mod names;
 mod proxy;
+mod source;
 mod sync_status;
 mod trust;
 mod workload;
@@ -36,4 +38,5 @@ pub use index::{
 pub use issuers::{IssuerKeys, Wanted};
 pub use mesh::{Mesh, State};
 pub use proxy::{Interception, Proxy, Role};
+pub use source::{Look, Report, Source};
 pub use workload::Workload;

@@ -14,10 +14,11 @@ use periplus_xds::server::AdsServer;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::books::Books;
 use crate::certificates::{self, Overseen};
 use crate::collectors::Collectors;
 use crate::expiry;
-use crate::index::Problem;
+use crate::index::{Problem, SCHEMA};
 use crate::issuers::IssuerKeys;
 use crate::mesh::Mesh;
 use crate::metrics;
@@ -35,27 +36,10 @@ pub(crate) struct Monitoring {
     pub(crate) started: Instant,
     /// Where the resources are read, and the mesh configuration.
     pub(crate) files: (Vec<PathBuf>, Option<PathBuf>),
+    pub(crate) books: Arc<Books>,
 }
 
 impl Monitoring {
-    pub(crate) fn new(
-        mesh: Arc<Mesh>,
-        (collectors, issuers): (Arc<Collectors>, Arc<IssuerKeys>),
-        ads: AdsServer,
-        authority: Option<Overseen>,
-        files: (Vec<PathBuf>, Option<PathBuf>),
-    ) -> Self {
-        Self {
-            mesh,
-            collectors,
-            issuers,
-            ads,
-            authority,
-            started: Instant::now(),
-            files,
-        }
-    }
-
     pub(crate) fn router(self) -> Router {
         Router::new()
             .route("/ready", get(async || "ready\n"))
@@ -136,23 +120,29 @@ async fn telemetry(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Value>
     Json(state.index.telemetry_metas().map(row).collect())
 }
 
-/// Where the files are, for commands on the same machine, and for which of them everything is denied.
+/// Where the files are, for commands on the same machine, for which of them everything is denied, and of which resources
+/// the last good form holds.
 async fn files(State(monitoring): State<Arc<Monitoring>>) -> Json<Value> {
     let path = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
     let (directories, mesh_config) = &monitoring.files;
+    let state = monitoring.mesh.state();
     Json(json!({
         "directories": directories.iter().map(path).collect::<Vec<_>>(),
         "meshConfig": mesh_config.as_ref().map(path),
-        "denyingAll": monitoring.mesh.state().closed,
+        "denyingAll": state.closed,
+        "lastGood": state.last_good.iter().map(ToString::to_string).collect::<Vec<_>>(),
     }))
 }
 
 /// One row of `/debug/config_errors`.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ConfigError {
     severity: String,
     code: &'static str,
     resource: Option<String>,
+    /// The resource holds in its last good form.
+    last_good: bool,
     file: String,
     line: u32,
     column: u32,
@@ -166,6 +156,8 @@ async fn config_errors(State(monitoring): State<Arc<Monitoring>>) -> Json<Vec<Co
         severity: problem.severity.to_string(),
         code: problem.code.id,
         resource: problem.about.as_ref().map(ToString::to_string),
+        last_good: problem.code.id == SCHEMA.id
+            && (problem.about.as_ref()).is_some_and(|about| state.last_good.contains(about)),
         file: problem.diagnostic.file.to_string(),
         line: problem.diagnostic.position.line,
         column: problem.diagnostic.position.column,

@@ -129,6 +129,11 @@ impl Proxy {
         })
     }
 
+    /// What rules about connections know of it.
+    pub fn as_client(&self) -> (&str, Option<&Labels>) {
+        (&self.namespace, Some(&self.labels))
+    }
+
     /// Whether a selector selects its workload.
     pub fn is_selected_by(&self, selector: &Labels) -> bool {
         is_subset(selector, &self.labels)

@@ -52,7 +52,7 @@ impl Index {
     pub(crate) fn accounts(&self) -> impl Iterator<Item = Account<'_>> {
         let entries = self.workloads().iter().map(|entry| Account {
             meta: &entry.meta,
-            address: Some(entry.spec.address),
+            address: entry.spec.address.ip(),
             labels: &entry.spec.labels,
             account: &entry.spec.service_account,
         });
@@ -67,12 +67,12 @@ impl Index {
 
     /// All workloads that have addresses.
     pub fn described(&self) -> Vec<Workload> {
-        let entries = self.workloads().iter().map(|entry| {
+        let entries = self.workloads().iter().filter_map(|entry| {
             let spec = &entry.spec;
             let account = (spec.service_account.as_str(), &spec.ports);
-            let mut made = self.make(&entry.meta, &spec.labels, spec.address, account);
+            let mut made = self.make(&entry.meta, &spec.labels, spec.address.ip()?, account);
             made.proxy.locality = spec.locality();
-            made
+            Some(made)
         });
         let pods = self.pods().iter().filter_map(|pod| {
             let account = (pod.spec.service_account.as_str(), &pod.spec.ports);

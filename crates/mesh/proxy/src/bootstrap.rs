@@ -236,7 +236,8 @@ pub fn render(spec: &Spec<'_>) -> String {
         "admin": {"address": address(spec.admin)},
         "dynamic_resources": {
             "ads_config": {
-                "api_type": "GRPC",
+                // Who comes back says what it holds, and loses nothing of it before there is something else.
+                "api_type": "DELTA_GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": true,
                 "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::meta::Labels;
-use crate::target::read_target;
+use crate::target::{Target, read_target};
 use crate::view::{Object, Shape, View};
 
 /// Whose tokens are believed at the workloads with some labels. A request without a token passes.
@@ -9,8 +9,8 @@ use crate::view::{Object, Shape, View};
 pub struct RequestAuthentication {
     /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
     pub selector: Labels,
-    /// It is for a Gateway (`targetRefs`), whose proxies have those labels: in its own namespace alone.
-    pub is_of_gateway: bool,
+    /// The Gateways whose workloads it is for, in place of labels.
+    pub targets: Vec<Target>,
     /// The issuers.
     pub rules: Vec<JwtRule>,
 }
@@ -111,10 +111,10 @@ impl RequestAuthentication {
     pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         let object = view.object(&AUTHENTICATION)?;
         let rules = object.items("jwtRules");
-        let (selector, is_of_gateway) = read_target(&object, namespace)?;
+        let (selector, targets) = read_target(&object, namespace)?;
         Some(Self {
             selector,
-            is_of_gateway,
+            targets,
             rules: rules.iter().filter_map(JwtRule::read).collect(),
         })
     }

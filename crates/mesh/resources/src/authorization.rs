@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use crate::meta::{Labels, Meta};
-use crate::target::read_target;
+use crate::target::{Target, read_target};
 use crate::view::{Object, Shape, View};
 
 /// Who may do what at the workloads with some labels.
@@ -9,8 +9,8 @@ use crate::view::{Object, Shape, View};
 pub struct AuthorizationPolicy {
     /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
     pub selector: Labels,
-    /// It is for a Gateway (`targetRefs`), whose proxies have those labels: in its own namespace alone.
-    pub is_of_gateway: bool,
+    /// The Gateways whose workloads it is for, in place of labels.
+    pub targets: Vec<Target>,
     /// What happens to requests that match.
     pub action: PolicyAction,
     /// One of them must match; without any, nothing does.
@@ -214,10 +214,10 @@ impl AuthorizationPolicy {
         if is_dry_run && matches!(action, PolicyAction::Custom(_)) {
             object.fail("`CUSTOM` cannot be tried out, the provider would be asked all the same");
         }
-        let (selector, is_of_gateway) = read_target(&object, &meta.namespace)?;
+        let (selector, targets) = read_target(&object, &meta.namespace)?;
         Some(Self {
             selector,
-            is_of_gateway,
+            targets,
             action,
             rules,
             is_dry_run,
@@ -348,6 +348,12 @@ impl ConditionKey {
         if let Some(claim) = brackets("request.auth.claims") {
             let path = claim.split("][").map(str::to_owned);
             return Some(Self::RequestClaim(path.collect()));
+        }
+        if text.starts_with("experimental.envoy.filters.") {
+            view.fail(format!(
+                "`{text}` is not supported: it asks about what a filter of Envoy's has found, by the filter's own name"
+            ));
+            return None;
         }
         let names: Vec<_> = KEYS.iter().map(|(name, _)| *name).collect();
         view.fail(format!(

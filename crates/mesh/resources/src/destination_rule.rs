@@ -4,9 +4,10 @@ use std::time::Duration;
 use crate::client_tls::ClientTls;
 use crate::host::Host;
 use crate::keepalive::TcpKeepalive;
-use crate::load_balancer::LoadBalancer;
+use crate::load_balancer::{LoadBalancer, LoadBalancing};
 use crate::meta::{ExportTo, Labels};
 use crate::outlier_detection::OutlierDetection;
+use crate::target::read_selected;
 use crate::view::{Object, Shape, View, first_duplicate};
 
 /// Subsets of a host's workloads, and how to connect to them.
@@ -20,6 +21,8 @@ pub struct DestinationRule {
     pub subsets: Vec<Subset>,
     /// Who sees it.
     pub export_to: ExportTo,
+    /// The callers that it is for, of its own namespace: it stands in place of what holds for all.
+    pub selector: Option<Labels>,
 }
 
 /// A part of a host's workloads.
@@ -72,7 +75,39 @@ pub struct RetryBudget {
     pub least: u32,
 }
 
+impl DestinationRule {
+    /// What it says of the host, and of its subsets.
+    pub fn policies(&self) -> impl Iterator<Item = &TrafficPolicy> {
+        let subsets = self.subsets.iter().map(|subset| &subset.policy);
+        std::iter::once(&self.policy).chain(subsets)
+    }
+}
+
 impl TrafficPolicy {
+    /// Whether it says how connections are secured, be it for one port.
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some() || self.ports.values().any(|port| port.tls.is_some())
+    }
+
+    /// Whether workloads are chosen by what requests have, be it for one port.
+    pub fn has_hash(&self) -> bool {
+        let mut kinds = self.balancing();
+        kinds.any(|kind| matches!(kind, LoadBalancing::Hash(..)))
+    }
+
+    /// Whether clients say themselves where their connections go, be it for one port.
+    pub fn has_passthrough(&self) -> bool {
+        let mut kinds = self.balancing();
+        kinds.any(|kind| *kind == LoadBalancing::Passthrough)
+    }
+
+    /// How workloads are chosen, in general and for ports.
+    fn balancing(&self) -> impl Iterator<Item = &LoadBalancing> {
+        let ports = self.ports.values();
+        let ports = ports.filter_map(|port| port.load_balancer.as_ref());
+        self.load_balancer.iter().chain(ports).map(|one| &one.kind)
+    }
+
     /// This policy, with what it does not say taken from another.
     #[must_use]
     pub fn or(&self, base: &Self) -> Self {
@@ -143,11 +178,14 @@ pub enum HttpVersion {
 }
 
 const DESTINATION_RULE: Shape = Shape {
-    known: &["host", "trafficPolicy", "subsets", "exportTo"],
-    refused: &[(
+    known: &[
+        "host",
+        "trafficPolicy",
+        "subsets",
+        "exportTo",
         "workloadSelector",
-        "the rule holds for all callers, there are no rules for some of them yet",
-    )],
+    ],
+    refused: &[],
 };
 
 const TRAFFIC_POLICY: Shape = Shape {
@@ -183,6 +221,7 @@ impl DestinationRule {
             policy: policy?,
             subsets,
             export_to: ExportTo::read(&object),
+            selector: object.optional("workloadSelector", read_selected)?,
         })
     }
 }

@@ -34,6 +34,8 @@ pub enum Kind {
     Pod,
     /// Kubernetes' namespace.
     Namespace,
+    /// Kubernetes' machine.
+    Node,
     /// Kubernetes' service account.
     ServiceAccount,
     /// Kubernetes' template of pods.
@@ -65,7 +67,7 @@ pub enum Kind {
 }
 
 /// Kinds of groups that the mesh reads kinds of, which it makes nothing of.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 21] = [
     "EnvoyFilter",
     "ProxyConfig",
     "WorkloadGroup",
@@ -79,7 +81,6 @@ const OTHERS: [&str; 22] = [
     "Endpoints",
     "Event",
     "LimitRange",
-    "Node",
     "PersistentVolume",
     "PersistentVolumeClaim",
     "PodTemplate",
@@ -92,7 +93,7 @@ const OTHERS: [&str; 22] = [
 
 impl Kind {
     /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 27] = [
+    pub(crate) const NAMES: [(&'static str, Self); 28] = [
         ("ServiceEntry", Self::ServiceEntry),
         ("WorkloadEntry", Self::WorkloadEntry),
         ("Sidecar", Self::Sidecar),
@@ -107,6 +108,7 @@ impl Kind {
         ("EndpointSlice", Self::EndpointSlice),
         ("Pod", Self::Pod),
         ("Namespace", Self::Namespace),
+        ("Node", Self::Node),
         ("ServiceAccount", Self::ServiceAccount),
         ("Deployment", Self::Deployment),
         ("GatewayClass", Self::GatewayClass),
@@ -175,6 +177,7 @@ impl Kind {
             Self::EndpointSlice => "endpoint-slice",
             Self::Pod => "pod",
             Self::Namespace => "namespace",
+            Self::Node => "node",
             Self::ServiceAccount => "service-account",
             Self::Deployment => "deployment",
             Self::GatewayClass => "gatewayclass",
@@ -202,6 +205,7 @@ impl Kind {
             Self::Service
             | Self::Pod
             | Self::Namespace
+            | Self::Node
             | Self::ServiceAccount
             | Self::ConfigMap
             | Self::Secret => "",
@@ -221,6 +225,7 @@ impl Kind {
                 | Self::EndpointSlice
                 | Self::Pod
                 | Self::Namespace
+                | Self::Node
                 | Self::ServiceAccount
                 | Self::Deployment
                 | Self::ConfigMap

@@ -28,6 +28,8 @@ pub struct KubernetesService {
     pub publishes_unready: bool,
     /// The annotation `networking.istio.io/exportTo`.
     pub export_to: ExportTo,
+    /// `trafficDistribution`: which endpoints are preferred.
+    pub traffic_distribution: Option<String>,
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice.
@@ -50,6 +52,10 @@ pub struct SliceEndpoint {
     pub is_ready: bool,
     /// The pod that it is, if it is one.
     pub pod: Option<String>,
+    /// `nodeName`: the machine that it runs on.
+    pub node: Option<String>,
+    /// `zone`: where that is.
+    pub zone: Option<String>,
 }
 
 /// `v1` Pod.
@@ -61,6 +67,8 @@ pub struct Pod {
     pub service_account: String,
     /// The numbers of its containers' ports that have names.
     pub ports: BTreeMap<String, u16>,
+    /// `spec.nodeName`: the machine that it runs on.
+    pub node: Option<String>,
     /// Its condition `Ready`; a pod without conditions that has an address is ready.
     pub is_ready: bool,
 }
@@ -136,6 +144,9 @@ impl KubernetesService {
                 .loose("publishNotReadyAddresses")
                 .is_some_and(|view| view.bool() == Some(true)),
             export_to: export_to(meta),
+            traffic_distribution: spec
+                .loose("trafficDistribution")
+                .and_then(|view| view.text()),
         })
     }
 }
@@ -201,6 +212,8 @@ impl EndpointSlice {
                 address: addresses.first()?.ip()?,
                 is_ready: ready.is_none_or(|view| view.bool() != Some(false)),
                 pod: name.filter(|_| is_pod),
+                node: view.loose("nodeName").and_then(|view| view.text()),
+                zone: view.loose("zone").and_then(|view| view.text()),
             })
         };
         let ports = items("ports").unwrap_or_default();
@@ -251,6 +264,7 @@ impl Pod {
                 .or_else(|| text(spec, "serviceAccount"))
                 .unwrap_or_else(|| "default".to_owned()),
             ports,
+            node: text(spec, "nodeName"),
             is_ready: ready.is_none_or(|view| text(view, "status").as_deref() == Some("True")),
         })
     }

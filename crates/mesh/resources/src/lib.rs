@@ -30,6 +30,7 @@ mod parse;
 mod path;
 mod peer_authentication;
 mod port;
+mod refused;
 mod secret;
 mod server_tls;
 mod service_entry;
@@ -72,6 +73,7 @@ pub use outlier_detection::OutlierDetection;
 pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};
 pub use peer_authentication::{MutualTls, PeerAuthentication};
 pub use port::{Port, Protocol};
+pub use refused::{Refused, may_hold_policies};
 pub use secret::{Private, Secret};
 pub use server_tls::{
     ClientCheck, Credential, SecretRef, ServerIdentity, ServerTls, Strictness, Termination,
@@ -81,15 +83,15 @@ pub use service_entry::{Endpoints, Location, Resolution, ServiceEntry};
 pub use sidecar::{Egress, EgressHost, Ingress, OutboundPolicy, Sidecar};
 pub use string_match::StringMatch;
 pub use suggest::did_you_mean;
-pub use target::GATEWAY_NAME_LABEL;
+pub use target::{GATEWAY_NAME_LABEL, Target};
 pub use telemetry::{
     LogFilter, LoggingRule, MetricRule, SAMPLING, SamplingOf, SamplingRule, StatusFilter,
     Telemetry, TelemetryMode, TracingRule,
 };
 pub use view::Ignored;
 pub use virtual_service::{
-    Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Destination, DirectResponse,
-    Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, Redirect, Retries,
-    Rewrite, Semantics, VirtualService, WeightedDestination,
+    Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Delegate, Destination,
+    DirectResponse, Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror,
+    Redirect, Retries, Rewrite, Semantics, VirtualService, WeightedDestination, merge_rules,
 };
-pub use workload::WorkloadEntry;
+pub use workload::{Address, WorkloadEntry};

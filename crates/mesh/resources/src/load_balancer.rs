@@ -23,6 +23,8 @@ pub enum LoadBalancing {
     RoundRobin,
     /// `RANDOM`.
     Random,
+    /// `PASSTHROUGH`: clients say where they go.
+    Passthrough,
     /// `consistentHash`: the same workload for the same key.
     Hash(HashKey, HashTable),
 }
@@ -136,7 +138,7 @@ impl LoadBalancer {
                 return None;
             }
         };
-        if kind == LoadBalancing::Random && warmup.is_some() {
+        if matches!(kind, LoadBalancing::Random | LoadBalancing::Passthrough) && warmup.is_some() {
             object.fail("`warmup` goes with LEAST_REQUEST and ROUND_ROBIN only");
             return None;
         }
@@ -162,10 +164,7 @@ impl LoadBalancing {
             0 => Some(Self::LeastRequest),
             1 => Some(Self::RoundRobin),
             2 => Some(Self::Random),
-            _ => {
-                simple.fail("PASSTHROUGH needs traffic interception, which is not supported yet");
-                None
-            }
+            _ => Some(Self::Passthrough),
         }
     }
 }

@@ -36,6 +36,25 @@ impl Locality {
             .unwrap_or_default()
     }
 
+    /// What Kubernetes' labels of a machine say.
+    pub fn of_machine(labels: &Labels) -> Self {
+        let text = |names: [&str; 2]| {
+            let mut told = names.iter().filter_map(|name| labels.get(*name));
+            told.next().cloned().unwrap_or_default()
+        };
+        Self {
+            region: text([
+                "topology.kubernetes.io/region",
+                "failure-domain.beta.kubernetes.io/region",
+            ]),
+            zone: text([
+                "topology.kubernetes.io/zone",
+                "failure-domain.beta.kubernetes.io/zone",
+            ]),
+            sub_zone: text(["topology.istio.io/subzone", ""]),
+        }
+    }
+
     /// Whether nothing is known.
     pub fn is_unknown(&self) -> bool {
         *self == Self::default()

@@ -174,8 +174,10 @@ impl ExportTo {
             match item.text().as_deref() {
                 Some("*") => return Self::All,
                 Some("~") => return Self::Namespaces(Vec::new()),
-                Some(name) => names.push(name.to_owned()),
-                None => {}
+                Some(name) if name == "." || check_name(&item, name) => {
+                    names.push(name.to_owned());
+                }
+                Some(_) | None => {}
             }
         }
         if names.is_empty() {

@@ -49,6 +49,21 @@ impl Value {
     }
 }
 
+impl Node {
+    /// Whether some key or text in it is like this.
+    pub(crate) fn mentions(&self, is_like: &impl Fn(&str) -> bool) -> bool {
+        match &self.value {
+            Value::String(text) => is_like(text),
+            Value::Sequence(items) => items.iter().any(|item| item.mentions(is_like)),
+            Value::Mapping(entries) => {
+                let mut entries = entries.iter();
+                entries.any(|(key, value)| is_like(&key.text) || value.mentions(is_like))
+            }
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => false,
+        }
+    }
+}
+
 /// Reads all documents of a text; empty ones are left out.
 pub(crate) fn read_documents(text: &str) -> Result<Vec<Node>, (Position, String)> {
     let options = serde_saphyr::options! {

@@ -13,6 +13,7 @@ use crate::mesh_config::MeshConfig;
 use crate::meta::{Labels, Meta, Source, read_meta};
 use crate::node::{Node, read_documents};
 use crate::peer_authentication::PeerAuthentication;
+use crate::refused::Refused;
 use crate::secret::Secret;
 use crate::service_entry::ServiceEntry;
 use crate::sidecar::Sidecar;
@@ -55,6 +56,7 @@ pub enum Spec {
     EndpointSlice(EndpointSlice),
     Pod(Pod),
     Namespace,
+    Node,
     ServiceAccount,
     Deployment,
     GatewayClass(gateway_api::GatewayClass),
@@ -76,6 +78,15 @@ pub struct Parsed {
     pub resources: Vec<Resource>,
     /// What is wrong; empty when the whole file is good.
     pub errors: Vec<Diagnostic>,
+    /// The documents that are wrong, in the order of the file; none if nothing could be read.
+    pub refused: Vec<Refused>,
+}
+
+impl Parsed {
+    /// Whether the file could not be told apart into documents.
+    pub fn is_unreadable(&self) -> bool {
+        !self.errors.is_empty() && self.refused.is_empty()
+    }
 }
 
 /// Reads the YAML or JSON documents of a file.
@@ -84,20 +95,27 @@ pub struct Parsed {
 pub fn parse_resources(file: &str, text: &str) -> Parsed {
     let log = Log::new(Arc::from(file));
     let mut resources = Vec::new();
+    let mut refused = Vec::new();
     for document in read_text(text, &log) {
         let document = View::root(&document, &log);
+        let errors = log.count();
         let listed = listed(&document);
+        if log.count() > errors {
+            refused.push(Refused::of(&document));
+        }
         for view in listed.as_deref().unwrap_or(&[document]) {
-            let errors = log.len();
+            let errors = log.count();
             let resource = read_resource(view);
-            if log.len() == errors {
-                resources.extend(resource);
+            match log.count() == errors {
+                true => resources.extend(resource),
+                false => refused.push(Refused::of(view)),
             }
         }
     }
     Parsed {
         resources,
         errors: log.into_diagnostics(),
+        refused,
     }
 }
 
@@ -222,6 +240,7 @@ fn read_kubernetes(kind: Kind, view: &View<'_>) -> Option<Resource> {
             document.get("status"),
         )?),
         Kind::Namespace => Spec::Namespace,
+        Kind::Node => Spec::Node,
         Kind::ServiceAccount => Spec::ServiceAccount,
         Kind::ConfigMap => Spec::ConfigMap(ConfigMap::read(view)),
         Kind::Secret => Spec::Secret(Secret::read(view)?),
@@ -308,6 +327,7 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
         | Kind::EndpointSlice
         | Kind::Pod
         | Kind::Namespace
+        | Kind::Node
         | Kind::ServiceAccount
         | Kind::ConfigMap
         | Kind::Secret

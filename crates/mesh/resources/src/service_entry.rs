@@ -44,8 +44,10 @@ pub enum Location {
 pub enum Resolution {
     /// `STATIC`: its endpoints tell.
     Static,
-    /// `DNS`: its endpoints tell, or else its name is looked up.
+    /// `DNS`: its endpoints tell, of which names are looked up, or else its own name is.
     Dns,
+    /// `DNS_ROUND_ROBIN`: the same, and each new connection goes to the address that was found last.
+    DnsRoundRobin,
     /// `NONE`: each client knows where to go, so that only intercepted connections get there.
     OfClient,
 }
@@ -73,6 +75,13 @@ const SERVICE_ENTRY: Shape = Shape {
     ],
     refused: &[],
 };
+
+impl Resolution {
+    /// Whether endpoints may be names, which proxies look up.
+    pub fn is_dns(self) -> bool {
+        matches!(self, Self::Dns | Self::DnsRoundRobin)
+    }
+}
 
 impl ServiceEntry {
     pub(crate) fn read(view: &View<'_>) -> Option<Self> {
@@ -126,6 +135,7 @@ impl ServiceEntry {
                 let items = endpoints.items();
                 let items: Vec<_> = items.iter().filter_map(WorkloadEntry::read).collect();
                 check_port_names(endpoints, &items, &ports);
+                check_addresses(endpoints, &items, resolution);
                 Endpoints::Listed(items.into())
             }
             (None, Some(selector)) => Endpoints::Selected(read_selector(selector)?),
@@ -156,16 +166,34 @@ fn read_resolution(view: &View<'_>) -> Option<Resolution> {
         ("STATIC", Some(Resolution::Static)),
         ("NONE", Some(Resolution::OfClient)),
         ("DNS", Some(Resolution::Dns)),
-        ("DNS_ROUND_ROBIN", None),
+        ("DNS_ROUND_ROBIN", Some(Resolution::DnsRoundRobin)),
         ("DYNAMIC_DNS", None),
     ])?;
     if resolution.is_none() {
         let name = view.text().unwrap_or_default();
         view.fail(format!(
-            "`{name}` is not supported yet, use STATIC, DNS or NONE"
+            "`{name}` is not supported yet, use STATIC, DNS, DNS_ROUND_ROBIN or NONE"
         ));
     }
     resolution
+}
+
+fn check_addresses(view: &View<'_>, endpoints: &[WorkloadEntry], resolution: Resolution) {
+    let name = endpoints.iter().find(|one| one.address.ip().is_none());
+    match resolution {
+        Resolution::Static => {
+            if let Some(one) = name {
+                view.fail(format!(
+                    "`{}` is no IP address: names are looked up with resolution DNS",
+                    one.address
+                ));
+            }
+        }
+        Resolution::DnsRoundRobin if endpoints.len() > 1 => {
+            view.fail("with resolution DNS_ROUND_ROBIN there is one endpoint at most, use DNS");
+        }
+        Resolution::Dns | Resolution::DnsRoundRobin | Resolution::OfClient => {}
+    }
 }
 
 fn check_port_names(view: &View<'_>, endpoints: &[WorkloadEntry], ports: &[Port]) {

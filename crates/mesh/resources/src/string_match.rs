@@ -22,10 +22,10 @@ const MAX_REGEX_BYTES: usize = 1024;
 impl StringMatch {
     /// Reads a condition; `None` when it is empty, which in Istio means "present".
     pub(crate) fn read_or_present(view: &View<'_>) -> Option<Option<Self>> {
-        let errors = view.log().len();
+        let errors = view.log().count();
         let object = view.object(&STRING_MATCH)?;
         let found = object.present(STRING_MATCH.known);
-        if view.log().len() > errors {
+        if view.log().count() > errors {
             return None;
         }
         match found.as_slice() {

@@ -5,7 +5,7 @@ use periplus_cel::Expression;
 use crate::diagnostic::At;
 use crate::mesh_config::{TagSource, read_custom_tags};
 use crate::meta::{Labels, Meta};
-use crate::target::read_target;
+use crate::target::{Target, read_target};
 use crate::view::{Shape, View};
 
 mod metrics;
@@ -18,6 +18,8 @@ pub use self::sampling::{SAMPLING, SamplingOf, SamplingRule};
 pub struct Telemetry {
     /// The workloads' labels; none is all of the namespace, and of the mesh in its root namespace.
     pub selector: Labels,
+    /// The Gateways whose workloads it is for, in place of labels.
+    pub targets: Vec<Target>,
     /// How requests are traced, each rule over those before.
     pub tracing: Vec<TracingRule>,
     /// How many of them are, by port and by route: the annotation [`SAMPLING`].
@@ -158,9 +160,14 @@ const METRICS: Shape = Shape {
 };
 
 impl Telemetry {
+    /// Whether it is for all workloads of its namespace.
+    pub fn is_for_all(&self) -> bool {
+        self.selector.is_empty() && self.targets.is_empty()
+    }
+
     pub(crate) fn read(view: &View<'_>, meta: &Meta) -> Option<Self> {
         let object = view.object(&TELEMETRY)?;
-        let (selector, _) = read_target(&object, &meta.namespace)?;
+        let (selector, targets) = read_target(&object, &meta.namespace)?;
         let mut metrics = Vec::new();
         for view in object.items("metrics") {
             metrics.extend(MetricRule::read_all(&view)?);
@@ -169,6 +176,7 @@ impl Telemetry {
         let access_logging = object.items("accessLogging");
         Some(Self {
             selector,
+            targets,
             sampling: SamplingRule::read_all(view, meta)?,
             metrics,
             tracing: tracing

@@ -1,7 +1,7 @@
 //! Reading typed values out of a [`Node`] tree. A reader asks for what it needs; whatever is
 //! wrong is noted with its place and path, and reading goes on, so that one run reports all.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct Ignored {
 pub(crate) struct Log {
     file: Arc<str>,
     found: RefCell<Vec<Diagnostic>>,
+    /// Those too that are not kept.
+    count: Cell<usize>,
 }
 
 impl Log {
@@ -41,14 +43,16 @@ impl Log {
         Self {
             file,
             found: RefCell::default(),
+            count: Cell::new(0),
         }
     }
 
     pub(crate) fn add(&self, position: Position, field: &str, message: impl Into<String>) {
         let mut found = self.found.borrow_mut();
+        self.count.set(self.count.get() + 1);
         let message = match found.len() {
             0..MAX_DIAGNOSTICS => message.into(),
-            MAX_DIAGNOSTICS => "too many errors, the rest of the file was not checked".into(),
+            MAX_DIAGNOSTICS => "too many errors, the rest of them is not told".into(),
             _ => return,
         };
         found.push(Diagnostic {
@@ -59,8 +63,9 @@ impl Log {
         });
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.found.borrow().len()
+    /// How many complaints there have been.
+    pub(crate) fn count(&self) -> usize {
+        self.count.get()
     }
 
     pub(crate) fn file(&self) -> Arc<str> {
@@ -115,6 +120,11 @@ impl<'a> View<'a> {
 
     pub(crate) fn log(&self) -> &'a Log {
         self.log
+    }
+
+    /// Whether some key or text in it is like this.
+    pub(crate) fn mentions(&self, is_like: &impl Fn(&str) -> bool) -> bool {
+        self.node.mentions(is_like)
     }
 
     /// Notes that something is wrong here.

@@ -95,7 +95,7 @@ fn resources() {
         ("no rules", virtual_service("  hosts: [reviews]\n")),
         (
             "no hosts",
-            virtual_service("  hosts: []\n  http: [{route: [{destination: {host: a}}]}]\n"),
+            virtual_service("  gateways: [a]\n  http: [{route: [{destination: {host: a}}]}]\n"),
         ),
         ("rule without action", rule("  - timeout: 1s\n")),
         (
@@ -279,7 +279,34 @@ fn resources() {
             with_spec(
                 "ServiceEntry",
                 "a",
-                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DNS_ROUND_ROBIN\n",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DYNAMIC_DNS\n",
+            ),
+        ),
+        (
+            "names that nobody looks up, and what is neither a name nor an address",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http}]\n  resolution: STATIC\n  endpoints:\n  \
+                 - {address: us.example.com}\n  - {address: 'unix:///run/a.sock'}\n  - {address: 10.0.0.256}\n  \
+                 - {address: '*.example.com'}\n",
+            ),
+        ),
+        (
+            "exported to what is no namespace",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http}]\n  exportTo: ['.', Shop, '~b']\n",
+            ),
+        ),
+        (
+            "two endpoints of which one would be used",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: [a.b]\n  ports: [{number: 80, name: http}]\n  resolution: DNS_ROUND_ROBIN\n  \
+                 endpoints: [{address: us.example.com}, {address: eu.example.com}]\n",
             ),
         ),
         (
@@ -309,8 +336,8 @@ fn resources() {
             with_spec("WorkloadEntry", "a", "  labels: {app: a}\n"),
         ),
         (
-            "workload by name",
-            with_spec("WorkloadEntry", "a", "  address: reviews.example.org\n"),
+            "workload at a socket",
+            with_spec("WorkloadEntry", "a", "  address: unix:///run/reviews.sock\n"),
         ),
         (
             "label as number",
@@ -621,7 +648,7 @@ fn authorization_policies() {
         "{}".to_owned(),
         "{rules: [{}]}".to_owned(),
         "{action: CUSTOM, provider: {name: a}, rules: [{}]}".to_owned(),
-        format!("{{targetRefs: [{GATEWAY}], rules: [{{}}]}}"),
+        format!("{{targetRefs: [{GATEWAY}, {GATEWAY}], rules: [{{}}]}}"),
         format!("{{targetRef: {GATEWAY}}}"),
         "{targetRefs: [], selector: {matchLabels: {app: a}}}".to_owned(),
         source("{principals: ['*'], notNamespaces: [a]}"),
@@ -656,8 +683,11 @@ fn authorization_policies() {
             "spec: `selector`, `targetRefs` exclude each other",
         ),
         (
-            format!("{{targetRefs: [{GATEWAY}, {GATEWAY}]}}"),
-            "spec.targetRefs[1]: a policy is for one Gateway here",
+            format!(
+                "{{targetRefs: [{}{GATEWAY}]}}",
+                format!("{GATEWAY}, ").repeat(16)
+            ),
+            "spec: `targetRefs` has more than 16 items",
         ),
         (
             format!("{{targetRef: {}}}", GATEWAY.replace('}', ", namespace: b}")),

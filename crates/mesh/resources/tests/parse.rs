@@ -1,8 +1,6 @@
 //! What good files become.
 
-use periplus_resources::{
-    GATEWAY_NAME_LABEL, JwksSource, Parsed, Protocol, Spec, parse_mesh_config, parse_resources,
-};
+use periplus_resources::{JwksSource, Parsed, Protocol, Spec, parse_mesh_config, parse_resources};
 use proptest::prelude::*;
 
 fn parse(file: &str, text: &str) -> Parsed {
@@ -95,7 +93,6 @@ fn server_names_are_among_the_hosts() {
     );
 }
 
-/// The proxies of a Gateway are known by a label.
 #[test]
 fn policies_for_a_gateway() {
     for (kind, group) in [
@@ -108,14 +105,14 @@ fn policies_for_a_gateway() {
              gateway.networking.k8s.io, kind: Gateway, name: edge}}]\n"
         );
         let parsed = parse("mesh.yaml", &text);
-        let selector = match &parsed.resources[0].spec {
-            Spec::AuthorizationPolicy(policy) if policy.is_of_gateway => &policy.selector,
-            Spec::RequestAuthentication(policy) if policy.is_of_gateway => &policy.selector,
-            Spec::Telemetry(telemetry) => &telemetry.selector,
+        let targets = match &parsed.resources[0].spec {
+            Spec::AuthorizationPolicy(policy) => &policy.targets,
+            Spec::RequestAuthentication(policy) => &policy.targets,
+            Spec::Telemetry(telemetry) => &telemetry.targets,
             other => panic!("{other:?}"),
         };
-        let expected = [(GATEWAY_NAME_LABEL.to_owned(), "edge".to_owned())];
-        assert_eq!(*selector, expected.into(), "{kind}");
+        let names: Vec<_> = targets.iter().map(|target| &*target.name).collect();
+        assert_eq!(names, ["edge"], "{kind}");
     }
 }
 

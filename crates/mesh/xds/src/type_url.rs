@@ -40,3 +40,15 @@ pub fn short(type_url: &str) -> &str {
         other => other,
     }
 }
+
+/// What metrics call a type; those that nobody knows have one name.
+pub(crate) fn label(type_url: &str) -> &'static str {
+    match type_url {
+        CLUSTER => "cds",
+        ENDPOINT => "eds",
+        LISTENER => "lds",
+        ROUTE => "rds",
+        SECRET => "sds",
+        _ => "other",
+    }
+}

@@ -277,27 +277,81 @@ async fn clusters_that_go_stay_until_the_routes_that_named_them_are_replaced() {
     server.stop().await;
 }
 
+/// A client that does not accept the newest routes runs on others, whose clusters it keeps for as long as that is so;
+/// of what comes and goes meanwhile it keeps the newest.
 #[tokio::test]
-async fn clusters_go_after_a_while_when_the_new_routes_are_refused() {
-    let source = Fixed::new(world("c1", "e1", "l1", "to c"));
+async fn clusters_of_routes_that_are_kept_stay_and_those_between_are_bounded() {
+    for refuses in [true, false] {
+        let source = Fixed::new(world("c1", "e1", "l1", "to c"));
+        let limits = Limits {
+            max_retired: 2,
+            ..Limits::default()
+        };
+        let server = Running::start(source.clone(), limits, None).await;
+        let mut wire = subscribed(&server, "a").await;
+
+        let mut has = Vec::new();
+        let mut route = None;
+        for n in 1..=5 {
+            let (cluster, route_to) = (format!("d{n}"), format!("to d{n}"));
+            source.set(snapshot(&[
+                (CLUSTER, &[(&*cluster, &*cluster)]),
+                (LISTENER, &[("l", "l1")]),
+                (ROUTE, &[("r", &*route_to)]),
+            ]));
+            let clusters = wire.receive().await;
+            assert_eq!(clusters.type_url, CLUSTER);
+            has = contents(&clusters.resources);
+            wire.ack(&clusters, &[]).await;
+            let routes = wire.receive().await;
+            assert_eq!(contents(&routes.resources), [route_to]);
+            if refuses {
+                wire.nack(&routes, &["r"], "no").await;
+            }
+            route = Some(routes);
+        }
+        // c, which the first routes name; the newest two of those between; what there is.
+        assert_eq!(has, ["c1", "d3", "d4", "d5"], "refuses: {refuses}");
+        assert_eq!(server.ads.counters().clusters_let_go, 2);
+
+        // Nothing goes until it accepts something.
+        let early = timeout(Duration::from_millis(100), wire.responses.message()).await;
+        assert!(early.is_err(), "{early:?}");
+        if !refuses {
+            wire.ack(&route.expect("routes"), &["r"]).await;
+            assert_eq!(contents(&wire.receive().await.resources), ["d5"]);
+        }
+        server.stop().await;
+    }
+}
+
+/// A client that answers pings and reads nothing: its window fills, and its stream is not kept for ever.
+#[tokio::test]
+async fn a_stream_of_which_nobody_reads_is_given_up() {
+    let large = "x".repeat(1 << 20);
+    let content = |n: u32| format!("{n}{large}");
+    let source = Fixed::new(world(&content(0), "e", "l", "r"));
     let limits = Limits {
-        retire_timeout: Duration::from_millis(50),
+        write_timeout: Duration::from_millis(200),
         ..Limits::default()
     };
     let server = Running::start(source.clone(), limits, None).await;
-    let mut wire = subscribed(&server, "a").await;
-
-    source.set(snapshot(&[
-        (CLUSTER, &[("d", "d1")]),
-        (LISTENER, &[("l", "l1")]),
-        (ROUTE, &[("r", "to d")]),
-    ]));
-    let both = wire.receive().await;
-    assert_eq!(contents(&both.resources), ["c1", "d1"]);
-    wire.ack(&both, &[]).await;
-    let routes = wire.receive().await;
-    wire.nack(&routes, &["r"], "no").await;
-    assert_eq!(contents(&wire.receive().await.resources), ["d1"]);
+    let wire = Wire::open(&server, hello("deaf", CLUSTER, &[]))
+        .await
+        .expect("open");
+    let given_up = || server.ads.counters().write_timeouts;
+    let mut n = 0;
+    eventually("the stream to be given up", || {
+        n += 1;
+        source.set(world(&content(n), "e", "l", "r"));
+        (given_up() == 1).then_some(())
+    })
+    .await;
+    eventually("it to be gone", || {
+        server.ads.proxies().is_empty().then_some(())
+    })
+    .await;
+    drop(wire);
     server.stop().await;
 }
 
@@ -354,19 +408,30 @@ async fn bad_streams_are_ended_with_a_reason() {
     let limits = Limits {
         max_names: 2,
         max_types: 2,
+        max_name_bytes: 200,
+        max_node_bytes: 300,
         ..Limits::default()
     };
     let server = Running::start(source, limits, None).await;
+    let long = "x".repeat(201);
 
     let no_id = hello("", CLUSTER, &[]);
     let no_node = ask(CLUSTER, &[]);
     let refused = hello("refused", CLUSTER, &[]);
     let many = hello("many", ENDPOINT, &["a", "b", "c"]);
+    let long_name = hello("long", ENDPOINT, &[&long]);
+    let large_node = hello(&"x".repeat(301), CLUSTER, &[]);
     for (request, code, text) in [
         (no_id, Code::InvalidArgument, "node with an id"),
         (no_node, Code::InvalidArgument, "node with an id"),
         (refused, Code::FailedPrecondition, "its name is on the list"),
         (many, Code::ResourceExhausted, "the limit is 2"),
+        (
+            long_name,
+            Code::ResourceExhausted,
+            "201 bytes, the limit is 200",
+        ),
+        (large_node, Code::ResourceExhausted, "the limit is 300"),
     ] {
         let mut wire = Wire::open(&server, request).await.expect("open");
         let status = wire.try_receive().await.expect_err("an error");
@@ -419,6 +484,26 @@ async fn streams_beyond_the_limit_are_refused_and_room_comes_back() {
         }
     };
     third.receive().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn new_streams_have_a_rate() {
+    let limits = Limits {
+        max_new_streams: (1, 2),
+        ..Limits::default()
+    };
+    let server = Running::start(Fixed::new(world("c", "e", "l", "r")), limits, None).await;
+    let mut refused = 0;
+    for _ in 0..5 {
+        if let Err(status) = Wire::open(&server, hello("one", CLUSTER, &[])).await {
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            assert!(status.message().contains("each second"), "{status}");
+            refused += 1;
+        }
+    }
+    assert!((2..=3).contains(&refused), "{refused}");
+    assert_eq!(server.ads.counters().streams_refused, refused);
     server.stop().await;
 }
 
@@ -538,5 +623,133 @@ async fn the_incremental_form_sends_what_has_changed_and_to_who_comes_back_too()
     }
     let counters = server.ads.counters();
     assert_eq!((counters.nacks, counters.stale_nonces), (0, 0));
+    server.stop().await;
+}
+
+/// A state in which this cluster is all there is.
+fn only(cluster: &str) -> Snapshot {
+    snapshot(&[
+        (CLUSTER, &[(cluster, "1")]),
+        (ENDPOINT, &[("c", "e1"), ("d", "e1")]),
+        (LISTENER, &[("l", "l1")]),
+        (ROUTE, &[("r", cluster)]),
+    ])
+}
+
+/// The routes of a client that comes back name clusters that have gone meanwhile.
+#[tokio::test]
+async fn who_comes_back_keeps_clusters_until_it_has_other_routes() {
+    let source = Fixed::new(only("d"));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut held: Vec<Vec<(String, String)>> = vec![Vec::new(); 4];
+    for expected in [["d", "d", "l", "r"], ["c", "", "", "r"]] {
+        let mut wire = DeltaWire::open(&server).await;
+        let types = [
+            (CLUSTER, [].as_slice()),
+            (ENDPOINT, &["d"]),
+            (LISTENER, &[]),
+            (ROUTE, &["r"]),
+        ];
+        for (((type_url, names), held), expected) in types.into_iter().zip(&mut held).zip(expected)
+        {
+            wire.send(DeltaDiscoveryRequest {
+                initial_resource_versions: held.iter().cloned().collect(),
+                ..want(type_url, names)
+            })
+            .await;
+            let (came, response) = wire.take().await;
+            assert_eq!(came.join(" "), expected, "{type_url}");
+            held.extend(
+                response
+                    .resources
+                    .into_iter()
+                    .map(|it| (it.name, it.version)),
+            );
+        }
+        if expected[0] == "c" {
+            assert_eq!(wire.take().await.0, ["-d"]);
+        }
+        drop(wire);
+        source.set(only("c"));
+    }
+    server.stop().await;
+}
+
+/// The same where they go before it has asked about its routes; who asks about none loses them all the same.
+#[tokio::test]
+async fn clusters_that_go_while_a_client_comes_back_stay_for_a_time() {
+    for has_routes in [true, false] {
+        let source = Fixed::new(only("d"));
+        let mut limits = Limits::default();
+        if !has_routes {
+            limits.warm_timeout = Duration::from_millis(50);
+        }
+        let server = Running::start(source.clone(), limits, None).await;
+        let mut wire = DeltaWire::open(&server).await;
+        wire.send(want(CLUSTER, &[])).await;
+        let (_, held) = wire.take().await;
+        drop(wire);
+        let mut wire = DeltaWire::open(&server).await;
+        let versions = held.resources.into_iter().map(|it| (it.name, it.version));
+        wire.send(DeltaDiscoveryRequest {
+            initial_resource_versions: versions.collect(),
+            ..want(CLUSTER, &[])
+        })
+        .await;
+        assert_eq!(wire.take().await.0, [""; 0]);
+        source.set(only("c"));
+        if has_routes {
+            assert_eq!(wire.take().await.0, ["c"]);
+            wire.send(want(LISTENER, &[])).await;
+            assert_eq!(wire.take().await.0, ["l"]);
+            wire.send(want(ROUTE, &["r"])).await;
+            assert_eq!(wire.take().await.0, ["r"]);
+            assert_eq!(wire.take().await.0, ["-d"]);
+        } else {
+            let mut all = wire.take().await.0;
+            if all == ["c"] {
+                all.extend(wire.take().await.0);
+            }
+            assert_eq!(all, ["c", "-d"]);
+        }
+        server.stop().await;
+    }
+}
+
+/// A change of something else says nothing about what was refused.
+#[tokio::test]
+async fn a_refusal_is_seen_until_what_it_was_about_is_taken() {
+    let state = |c: &str, d: &str| snapshot(&[(CLUSTER, &[("c", c), ("d", d)])]);
+    let source = Fixed::new(state("c1", "d1"));
+    let server = Running::start(source.clone(), Limits::default(), None).await;
+    let mut wire = DeltaWire::open(&server).await;
+    wire.send(want(CLUSTER, &[])).await;
+    assert_eq!(wire.take().await.0, ["c", "d"]);
+    source.set(state("bad", "d1"));
+    let response = wire.responses.message().await.expect("no error");
+    wire.send(DeltaDiscoveryRequest {
+        type_url: CLUSTER.to_owned(),
+        response_nonce: response.expect("a response").nonce,
+        error_detail: Some(rpc::Status {
+            code: 3,
+            message: "no".to_owned(),
+            details: Vec::new(),
+        }),
+        ..DeltaDiscoveryRequest::default()
+    })
+    .await;
+    source.set(state("bad", "d2"));
+    assert_eq!(wire.take().await.0, ["d"]);
+    settle(&server, "delta").await;
+    let refusal = || {
+        let proxies = server.ads.proxies();
+        let error = proxies[0].types[CLUSTER].last_error.as_ref();
+        error.map(|error| error.message.clone())
+    };
+    assert_eq!(refusal().as_deref(), Some("no"));
+    source.set(state("good", "d2"));
+    assert_eq!(wire.take().await.0, ["c"]);
+    settle(&server, "delta").await;
+    assert_eq!(refusal(), None);
     server.stop().await;
 }

@@ -70,12 +70,12 @@ impl MeshFlags {
         let what_then = match self.dir.is_empty() {
             false => "",
             true => {
-                " here, but the control plane that runs goes on with what it has read of it before, so that \
+                " here, but the control plane that runs may go on with what it has read of it before, so that \
                  what is told may differ from what is so"
             }
         };
         for error in &described.errors {
-            eprintln!("note: {error}: the file is left out{what_then}");
+            eprintln!("note: {error}: it is left out{what_then}");
         }
         let who = match self.dir.is_empty() {
             false => "a control plane that starts with it",

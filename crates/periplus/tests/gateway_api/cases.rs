@@ -1,10 +1,10 @@
 //! The tables: names of cases are those of the conformance suite, where there is one.
 
-use super::backend::Speaks::{self, Bytes, Http, Https};
-use super::world::Proxy::{self, Consumer, Gateway, Ingress, Producer, Second, Tcp};
+use super::backend::Speaks::{self, Bytes, H2c, Http, Https};
+use super::world::Proxy::{self, Consumer, Gateway, Ingress, OtherTcp, Producer, Second, Tcp};
 
 /// The services, and their namespaces.
-pub(super) const SERVICES: [(&str, &str, Speaks); 13] = [
+pub(super) const SERVICES: [(&str, &str, Speaks); 22] = [
     ("v1", "infra", Http),
     ("v2", "infra", Http),
     ("v3", "infra", Http),
@@ -18,9 +18,31 @@ pub(super) const SERVICES: [(&str, &str, Speaks); 13] = [
     ("settled", "infra", Https),
     ("bytes-a", "infra", Bytes),
     ("bytes-b", "infra", Bytes),
+    ("mesh-match", "infra", Http),
+    ("mesh-query", "infra", Http),
+    ("mesh-more", "infra", Http),
+    ("mesh-grpc", "infra", Http),
+    ("san-dns", "infra", Https),
+    ("san-dns-mismatch", "infra", Https),
+    ("san-uri", "infra", Https),
+    ("san-uri-mismatch", "infra", Https),
+    ("strange", "infra", Https),
 ];
 
-pub(super) const RESOURCES: &str = include_str!("resources.yaml");
+/// Those of Kubernetes: how they get an address, and what their port says.
+pub(super) const KUBERNETES: [(&str, &str, &str, Speaks); 4] = [
+    ("h2c", "10.96.0.1", ", appProtocol: kubernetes.io/h2c", H2c),
+    ("ws", "10.96.0.2", ", appProtocol: kubernetes.io/ws", Http),
+    ("manual", "10.96.0.3", "", Http),
+    ("headless", "None", "", Http),
+];
+
+pub(super) const RESOURCES: [(&str, &str); 4] = [
+    ("gateway-api.yaml", include_str!("resources.yaml")),
+    ("more.yaml", include_str!("more.yaml")),
+    ("mesh.yaml", include_str!("mesh.yaml")),
+    ("connections.yaml", include_str!("connections.yaml")),
+];
 
 /// Requests and what becomes of them.
 pub(super) const TABLES: [(Proxy, &str); 6] = [
@@ -34,7 +56,7 @@ pub(super) const TABLES: [(Proxy, &str); 6] = [
 ];
 
 /// Who is heard by a client that asks for a name by TLS; nobody at all if there is no route.
-pub(super) const NAMES: [(&str, &str); 5] = [
+pub(super) const NAMES: [(&str, &str); 8] = [
     // TLSRouteSimpleSameNamespace, TLSRouteHostnameIntersection
     ("a.tls.test", "bytes-a"),
     ("b.tls.test", "bytes-b"),
@@ -42,6 +64,10 @@ pub(super) const NAMES: [(&str, &str); 5] = [
     ("tls.test", ""),
     // TLSRouteInvalidBackendRefNonexistent
     ("nowhere.tls.test", ""),
+    // TLSRouteInvalidReferenceGrant, TLSRouteInvalidBackendRefUnknownKind, TLSRouteInvalidNoMatchingListenerHostname
+    ("not-granted.tls.test", ""),
+    ("unknown-kind.tls.test", ""),
+    ("www.nomatch.com", ""),
 ];
 
 /// Backends, and what they get in percent.
@@ -59,161 +85,18 @@ pub(super) const SHARES: &[(Proxy, &str, Shares)] = &[
     (Gateway, "partly.test/", &[("v1", 60), ("500", 40)]),
     // MeshHTTPRouteWeight
     (Producer, "echo.infra:8080/split", &[("v1", 90), ("v2", 10)]),
-];
-
-/// The status of resources: where to look, and what is there.
-pub(super) const STATUSES: &[(&str, &str, &str)] = &[
+    // MeshGRPCRouteWeight
     (
-        "Gateway same-namespace",
-        "/conditions",
-        "Accepted=True/Accepted Programmed=True/Programmed",
+        Producer,
+        "mesh-grpc.infra:8080/a.Shop/Buy",
+        &[("v1", 70), ("v2", 30), ("v3", 0)],
     ),
+    // GRPCRouteWeight, GRPCRouteNamedRule
     (
-        "Gateway same-namespace",
-        "/listeners/0/conditions",
-        "Accepted=True/Accepted Conflicted=False/NoConflicts ResolvedRefs=True/ResolvedRefs Programmed=True/Programmed",
+        Gateway,
+        "grpc-weight.test/a.Shop/Buy",
+        &[("v1", 70), ("v2", 30), ("v3", 0)],
     ),
-    (
-        "Gateway same-namespace",
-        "/listeners/0/supportedKinds",
-        r#"[{"group":"gateway.networking.k8s.io","kind":"HTTPRoute"},{"group":"gateway.networking.k8s.io","kind":"GRPCRoute"}]"#,
-    ),
-    // HTTPRouteHostnameIntersection: those that are not accepted do not count.
-    ("Gateway hosts", "/listeners/0/attachedRoutes", "2"),
-    ("Gateway hosts", "/listeners/1/attachedRoutes", "1"),
-    // A route counts once, whatever number of its parents mean the listener.
-    ("Gateway hosts", "/listeners/2/attachedRoutes", "1"),
-    (
-        "HTTPRoute no-intersecting-hosts",
-        "/parents/0/conditions",
-        "Accepted=False/NoMatchingListenerHostname ResolvedRefs=True/ResolvedRefs",
-    ),
-    // GatewayInvalidRouteKind
-    (
-        "Gateway kinds",
-        "/listeners/0/conditions",
-        "Accepted=True/Accepted Conflicted=False/NoConflicts ResolvedRefs=False/InvalidRouteKinds Programmed=False/Invalid",
-    ),
-    (
-        "Gateway kinds",
-        "/listeners/1/supportedKinds",
-        r#"[{"group":"gateway.networking.k8s.io","kind":"HTTPRoute"}]"#,
-    ),
-    // GatewayListenerUnsupportedProtocol
-    (
-        "Gateway protocols",
-        "/conditions",
-        "Accepted=True/ListenersNotValid Programmed=True/Programmed",
-    ),
-    (
-        "Gateway protocols",
-        "/listeners/0/conditions",
-        "Accepted=False/UnsupportedProtocol Conflicted=False/NoConflicts ResolvedRefs=True/ResolvedRefs Programmed=False/Invalid",
-    ),
-    (
-        "Gateway protocols",
-        "/listeners/2/conditions",
-        "Accepted=True/Accepted Conflicted=True/ProtocolConflict ResolvedRefs=True/ResolvedRefs Programmed=False/Invalid",
-    ),
-    (
-        "Gateway addresses",
-        "/conditions",
-        "Accepted=False/UnsupportedAddress Programmed=False/Invalid",
-    ),
-    (
-        "HTTPRoute unknown-kind",
-        "/parents/0/conditions",
-        "Accepted=True/Accepted ResolvedRefs=False/InvalidKind",
-    ),
-    (
-        "HTTPRoute no-service",
-        "/parents/0/conditions",
-        "Accepted=True/Accepted ResolvedRefs=False/BackendNotFound",
-    ),
-    (
-        "HTTPRoute not-granted",
-        "/parents/0/conditions",
-        "Accepted=True/Accepted ResolvedRefs=False/RefNotPermitted",
-    ),
-    (
-        "HTTPRoute dotted",
-        "/parents/0/conditions",
-        "Accepted=True/Accepted ResolvedRefs=False/BackendNotFound",
-    ),
-    (
-        "HTTPRoute dotted",
-        "/parents/1/conditions",
-        "Accepted=False/NoMatchingParent ResolvedRefs=False/BackendNotFound",
-    ),
-    (
-        "HTTPRoute private",
-        "/parents/0/conditions",
-        "Accepted=True/Accepted ResolvedRefs=False/BackendNotFound",
-    ),
-    (
-        "BackendTLSPolicy dotted",
-        "/conditions",
-        "Accepted=False/TargetNotFound ResolvedRefs=True/ResolvedRefs",
-    ),
-    (
-        "HTTPRoute granted",
-        "/parents/0/conditions",
-        "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs",
-    ),
-    // HTTPRouteInvalidParentRef…: SectionName, Port, CrossNamespace, and one that there is not.
-    (
-        "HTTPRoute strays",
-        "/parents/0/conditions",
-        "Accepted=False/NoMatchingParent ResolvedRefs=True/ResolvedRefs",
-    ),
-    (
-        "HTTPRoute strays",
-        "/parents/1/conditions",
-        "Accepted=False/NoMatchingParent ResolvedRefs=True/ResolvedRefs",
-    ),
-    (
-        "HTTPRoute strays",
-        "/parents/2/conditions",
-        "Accepted=False/NoMatchingParent ResolvedRefs=True/ResolvedRefs",
-    ),
-    (
-        "HTTPRoute cross-namespace",
-        "/parents/0/conditions",
-        "Accepted=False/NotAllowedByListeners ResolvedRefs=True/ResolvedRefs",
-    ),
-    // HTTPRouteObservedGenerationBump
-    (
-        "HTTPRoute matching",
-        "/parents/0/conditions/0/observedGeneration",
-        "7",
-    ),
-    ("GatewayClass ours", "/conditions", "Accepted=True/Accepted"),
-    // TCPRouteInvalidNonTCPListener
-    (
-        "TCPRoute no-listener",
-        "/parents/0/conditions",
-        "Accepted=False/NotAllowedByListeners ResolvedRefs=True/ResolvedRefs",
-    ),
-    (
-        "TLSRoute nowhere",
-        "/parents/0/conditions",
-        "Accepted=True/Accepted ResolvedRefs=False/BackendNotFound",
-    ),
-    ("Gateway connections", "/listeners/0/attachedRoutes", "3"),
-    // BackendTLSPolicy, …ConflictResolution, …InvalidCACertificateRef
-    (
-        "BackendTLSPolicy secure",
-        "/conditions",
-        "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs",
-    ),
-    (
-        "BackendTLSPolicy secure-again",
-        "/conditions",
-        "Accepted=False/Conflicted ResolvedRefs=True/ResolvedRefs",
-    ),
-    (
-        "BackendTLSPolicy unsure",
-        "/conditions",
-        "Accepted=False/NoValidCACertificate ResolvedRefs=False/InvalidCACertificateRef",
-    ),
+    // TCPRouteWeightedRouting
+    (OtherTcp, "any.test/", &[("v1", 70), ("v2", 30), ("v3", 0)]),
 ];

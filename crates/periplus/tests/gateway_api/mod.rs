@@ -3,6 +3,7 @@
 
 pub(crate) mod backend;
 mod cases;
+mod statuses;
 mod world;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::ffi::OsStr;
 use serde_json::Value;
 
 use self::world::World;
+use crate::support::patiently;
 
 #[test]
 fn gateway_api_conformance() {
@@ -64,8 +66,9 @@ fn conforms(envoy: Option<&OsStr>) {
         }
     }
 
+    mirrors_a_share(&world, envoy.is_some());
     let statuses = world.statuses();
-    for (name, path, expected) in cases::STATUSES {
+    for (name, path, expected) in statuses::STATUSES {
         let status = statuses.iter().find(|one| {
             format!(
                 "{} {}",
@@ -77,6 +80,85 @@ fn conforms(envoy: Option<&OsStr>) {
         let found = status["status"].pointer(path).unwrap_or(&Value::Null);
         assert_eq!(summary(found), *expected, "{name} {path}: {status:#}");
     }
+    listeners_come_and_go(&world);
+}
+
+/// HTTPRouteRequestPercentageMirror: of requests with paths of their own, which of them have a copy.
+fn mirrors_a_share(world: &World, is_envoy: bool) {
+    const CALLS: usize = 300;
+    let path = |call: usize| format!("/copies-{is_envoy}/{call}");
+    for call in 0..CALLS {
+        let host = format!("copies.test{}", path(call));
+        assert_eq!(world.who_answers(world::Proxy::Gateway, &host), "v1");
+    }
+    patiently("a fifth of them to be copied", || {
+        let heard = backend::heard();
+        let copied = |call: &usize| heard.contains(&("v2".to_owned(), path(*call)));
+        let percent = 100 * (0..CALLS).filter(copied).count() / CALLS;
+        (8..=32).contains(&percent).then_some(())
+    });
+}
+
+/// GatewayModifyListeners, GatewayObservedGenerationBump, GatewayWithAttachedRoutes: the Gateway has another generation
+/// and other listeners each time.
+fn listeners_come_and_go(world: &World) {
+    const FILE: &str = "late.yaml";
+    for (generation, listeners) in [(1, &["one"][..]), (2, &["one", "two"]), (3, &["two"])] {
+        let mut text = format!(
+            "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: late, namespace: infra}}
+spec: {{parentRefs: [{{name: late}}], rules: [{{backendRefs: [{{name: v1, port: 8080}}]}}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: late, namespace: infra, generation: {generation}}}
+spec:
+  gatewayClassName: istio
+  addresses: [{{type: Hostname, value: ingress}}]
+  listeners:
+"
+        );
+        for name in listeners {
+            text += &format!(
+                "  - {{name: {name}, port: 80, protocol: HTTP, hostname: {name}.late.test}}\n"
+            );
+        }
+        world.write(FILE, Some(&text));
+        patiently("the listeners", || {
+            let statuses = world.statuses();
+            let late = statuses
+                .iter()
+                .find(|one| one["kind"] == "Gateway" && one["name"] == "late");
+            let status = &late?["status"];
+            let conditions = status["conditions"].as_array()?;
+            let is_seen = conditions
+                .iter()
+                .all(|one| one["observedGeneration"] == generation);
+            let names = status["listeners"].as_array()?.iter();
+            let attached = names.clone().all(|one| one["attachedRoutes"] == 1);
+            (is_seen && attached && names.map(|one| &one["name"]).eq(listeners)).then_some(())
+        });
+        for name in ["one", "two"] {
+            let expected = if listeners.contains(&name) {
+                "v1"
+            } else {
+                "404"
+            };
+            patiently(&format!("{expected} of {name}"), || {
+                let host = format!("{name}.late.test/");
+                (world.who_answers(world::Proxy::Gateway, &host) == expected).then_some(())
+            });
+        }
+    }
+    world.write(FILE, None);
+    patiently("the Gateway to go", || {
+        let statuses = world.statuses();
+        statuses
+            .iter()
+            .all(|one| one["name"] != "late")
+            .then_some(())
+    });
 }
 
 /// Conditions as `Type=Status/Reason`, anything else as it is.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{backend, cases};
+use super::backend::{self, Identity};
+use super::cases;
 use crate::client_hello::client_hello;
 use crate::support::{Answer, Program, free_base, get, get_json, patiently};
 
@@ -25,6 +26,7 @@ pub(super) enum Proxy {
     /// The gateway's listeners for connections.
     Tls,
     Tcp,
+    OtherTcp,
 }
 
 impl std::fmt::Display for Proxy {
@@ -35,9 +37,9 @@ impl std::fmt::Display for Proxy {
 
 pub(super) struct World {
     monitoring: u16,
-    ports: [u16; 7],
+    ports: [u16; 8],
     _programs: Vec<Program>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl World {
@@ -50,7 +52,9 @@ impl World {
         let config = directory.path().join("config");
         std::fs::create_dir(&config).unwrap();
         std::fs::write(config.join("services.yaml"), services(ports)).unwrap();
-        std::fs::write(config.join("gateway-api.yaml"), cases::RESOURCES).unwrap();
+        for (name, text) in cases::RESOURCES {
+            std::fs::write(config.join(name), text).unwrap();
+        }
         let mut control = Program::start(&[
             "control",
             "--dir",
@@ -93,7 +97,7 @@ impl World {
             monitoring,
             ports,
             _programs: programs,
-            _directory: directory,
+            directory,
         }
     }
 
@@ -108,6 +112,15 @@ impl World {
         // A connection that is reset says nothing more.
         let _ = stream.read_to_string(&mut heard);
         heard
+    }
+
+    /// Writes a file of resources, or takes it away.
+    pub(super) fn write(&self, name: &str, text: Option<&str>) {
+        let path = self.directory.path().join("config").join(name);
+        match text {
+            Some(text) => std::fs::write(path, text).unwrap(),
+            None => std::fs::remove_file(path).unwrap(),
+        }
     }
 
     pub(super) fn statuses(&self) -> Vec<Value> {
@@ -194,9 +207,13 @@ fn holds(word: &str, answer: &Answer, target: &str) -> bool {
 fn ask(port: u16, method: &str, url: &str, headers: &[(&str, &str)]) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let mut request = format!(
-        "{method} {url} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n"
-    );
+    let upgrades = headers.iter().any(|(name, _)| *name == "upgrade");
+    let connection = if upgrades { "upgrade" } else { "close" };
+    let mut request =
+        format!("{method} {url} HTTP/1.1\r\nhost: localhost\r\nconnection: {connection}\r\n");
+    if !upgrades {
+        request += "content-length: 0\r\n";
+    }
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
@@ -230,8 +247,9 @@ fn told<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
 }
 
 /// The services, of Kubernetes and of Istio; the gateway's own leads from its ports to those that are free.
-fn services([http, second, producer, consumer, ingress, tls, tcp]: [u16; 7]) -> String {
-    let (secure, certificate) = backend::identity();
+fn services([http, second, producer, consumer, ingress, tls, tcp, tcp_two]: [u16; 8]) -> String {
+    let identity = Identity::new();
+    let indented = |pem: &str| pem.trim().replace('\n', "\n    ");
     let mut text = format!(
         "apiVersion: v1
 kind: Service
@@ -243,6 +261,7 @@ spec:
   - {{name: second, port: 8080, targetPort: {second}}}
   - {{name: tls, port: 443, targetPort: {tls}}}
   - {{name: tcp, port: 5432, targetPort: {tcp}}}
+  - {{name: tcp-two, port: 5433, targetPort: {tcp_two}}}
 ---
 apiVersion: v1
 kind: Service
@@ -263,12 +282,24 @@ data:
   ca.crt: |
     {}
 ---
+apiVersion: v1
+kind: Secret
+metadata: {{name: backend, namespace: infra}}
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |
+    {}
+  tls.key: |
+    {}
+---
 apiVersion: networking.istio.io/v1
 kind: WorkloadEntry
 metadata: {{name: gateway, namespace: infra}}
 spec: {{address: 127.0.0.1, labels: {{app: gateway}}}}
 ",
-        certificate.trim().replace('\n', "\n    ")
+        indented(&identity.certificate),
+        indented(&identity.certificate),
+        indented(&identity.key),
     );
     for (name, namespace, port) in [
         ("producer", "infra", producer),
@@ -290,7 +321,7 @@ spec:
         );
     }
     for (name, namespace, speaks) in cases::SERVICES {
-        let port = backend::start(name, speaks, &secure);
+        let port = backend::start(name, speaks, &identity.config);
         text += &format!(
             "---
 apiVersion: networking.istio.io/v1
@@ -303,7 +334,27 @@ spec:
   ports:
   - {{number: 8080, name: http, protocol: HTTP, targetPort: {port}}}
   - {{number: 9090, name: http-more, protocol: HTTP, targetPort: {port}}}
+  - {{number: 80, name: http-usual, protocol: HTTP, targetPort: {port}}}
   endpoints: [{{address: 127.0.0.1, labels: {{app: {name}}}}}]
+"
+        );
+    }
+    for (name, address, more, speaks) in cases::KUBERNETES {
+        // What has the address of the proxies would be taken for them.
+        let port = backend::start_at("127.0.0.2", (name, speaks), &identity.config);
+        text += &format!(
+            "---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: infra}}
+spec: {{clusterIP: {address}, ports: [{{name: http, port: 8080, targetPort: {port}{more}}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}-1, namespace: infra, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+ports: [{{name: http, port: {port}}}]
+endpoints: [{{addresses: [127.0.0.2], conditions: {{ready: true}}}}]
 "
         );
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::client::{Connection, Manner, Pair};
-use crate::gateway_api::backend::{self, Speaks};
+use crate::gateway_api::backend::{self, Identity, Speaks};
 use crate::gateway_api::summary;
 use crate::support::{Program, free_base, get, get_json, patiently, request};
 
@@ -101,7 +101,7 @@ impl World {
         let files = self.pair("files");
         std::fs::write(directory.join("files.crt"), &files.chain).unwrap();
         std::fs::write(directory.join("files.key"), &files.key).unwrap();
-        let (secure, backend) = backend::identity();
+        let identity = Identity::new();
         let mut services = services(self.base);
         for (name, namespace, speaks) in [
             ("v1", "edge", Speaks::Http),
@@ -112,7 +112,7 @@ impl World {
             ("raw", "edge", Speaks::Https),
             ("bytes", "edge", Speaks::Bytes),
         ] {
-            let port = backend::start(name, speaks, &secure);
+            let port = backend::start(name, speaks, &identity.config);
             let protocol = match speaks {
                 Speaks::Bytes => "TCP",
                 Speaks::Https if name == "raw" => "TLS",
@@ -142,7 +142,7 @@ spec:
         secrets += &secret("edge/b-other", &[("password", "x")]);
         secrets += &secret("edge/broken", &[("tls.crt", &a.chain), ("tls.key", &b.key)]);
         // Authorities in a Secret of their own.
-        secrets += &secret("edge/backend-cacert", &[("ca.crt", &backend)]);
+        secrets += &secret("edge/backend-cacert", &[("ca.crt", &identity.certificate)]);
         for name in ["granted", "denied"] {
             secrets += &secret(
                 &format!("vault/{name}"),

@@ -1,5 +1,5 @@
 //! The Bookinfo tutorial as a script: what its pages apply, and what they say is seen then. Once with our proxies, once
-//! with Envoys, and once with the YAML of Gateway API where the tutorial has it.
+//! with Envoys, and both again with the YAML of Gateway API where the tutorial has it.
 
 mod steps;
 mod world;
@@ -22,9 +22,18 @@ fn bookinfo_tutorial_with_gateway_api() {
     follow(Rules::GatewayApi, None);
 }
 
-/// `PERIPLUS_ENVOY` names the binary. Without it the test fails on CI, and elsewhere says so and passes.
 #[test]
 fn bookinfo_tutorial_with_envoys() {
+    follow_with_envoys(Rules::Istio);
+}
+
+#[test]
+fn bookinfo_tutorial_with_gateway_api_and_envoys() {
+    follow_with_envoys(Rules::GatewayApi);
+}
+
+/// `PERIPLUS_ENVOY` names the binary. Without it the tests fail on CI, and elsewhere say so and pass.
+fn follow_with_envoys(rules: Rules) {
     let Ok(envoy) = std::env::var("PERIPLUS_ENVOY") else {
         assert!(
             std::env::var_os("CI").is_none(),
@@ -33,7 +42,7 @@ fn bookinfo_tutorial_with_envoys() {
         eprintln!("not run: PERIPLUS_ENVOY does not name an Envoy");
         return;
     };
-    follow(Rules::Istio, Some(&envoy));
+    follow(rules, Some(&envoy));
 }
 
 fn follow(rules: Rules, envoy: Option<&str>) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::gateway_api::backend::{self, Speaks};
+use crate::gateway_api::backend::{self, Identity, Speaks};
 use crate::secure_gateway::client::Pair;
 use crate::secure_gateway::world::secret;
 use crate::support::{Answer, Demo, free_base, get_with, patiently, request};
@@ -232,7 +232,7 @@ fn call_httpbin(outbound: u16, path: &str) -> Answer {
 
 /// The sample of other pages: two versions, of which nobody knows yet.
 fn httpbin() -> String {
-    let (secure, _) = backend::identity();
+    let secure = Identity::new().config;
     let [v1, v2] =
         ["httpbin-v1", "httpbin-v2"].map(|name| backend::start(name, Speaks::Http, &secure));
     let service = |name: &str, endpoints: &str| {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use periplus_resources::{Diagnostic, Kind, Resource};
 pub struct Change {
     /// The file.
     pub file: Arc<str>,
-    /// What is wrong now; the last good content stays.
+    /// What is wrong now, if it was not so before; the last good content stays.
     pub errors: Vec<Diagnostic>,
     /// It was wrong and is right again.
     pub fixed: bool,
@@ -43,24 +43,28 @@ impl Change {
     }
 
     /// Compares by kind, namespace and name; a resource that only moved has not changed.
-    pub(super) fn between(file: Arc<str>, before: &[Resource], after: &[Resource]) -> Self {
+    pub fn between(file: Arc<str>, before: &[Resource], after: &[Resource]) -> Self {
         let mut counts: BTreeMap<Kind, Counts> = BTreeMap::new();
-        let same_name = |a: &Resource, b: &Resource| {
-            (a.meta.kind, &a.meta.namespace, &a.meta.name)
-                == (b.meta.kind, &b.meta.namespace, &b.meta.name)
+        let named = |resource: &Resource| {
+            let meta = &resource.meta;
+            (meta.kind, meta.namespace.clone(), meta.name.clone())
         };
+        let mut old = HashMap::new();
+        for resource in before {
+            old.entry(named(resource)).or_insert(resource);
+        }
+        let new: HashSet<_> = after.iter().map(named).collect();
         for resource in after {
-            let old = before.iter().find(|old| same_name(old, resource));
-            match old {
+            match old.get(&named(resource)) {
                 None => counts.entry(resource.meta.kind).or_default().added += 1,
-                Some(old) if old.spec != resource.spec => {
+                Some(old) if is_other(old, resource) => {
                     counts.entry(resource.meta.kind).or_default().changed += 1;
                 }
                 Some(_) => {}
             }
         }
         for resource in before {
-            if !after.iter().any(|new| same_name(new, resource)) {
+            if !new.contains(&named(resource)) {
                 counts.entry(resource.meta.kind).or_default().removed += 1;
             }
         }
@@ -69,6 +73,16 @@ impl Change {
             counts,
             ..Self::default()
         }
+    }
+
+    /// How many resources of each kind are new, gone, or others than before.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (Kind, usize)> {
+        let counts = self.counts.iter();
+        counts.map(|(kind, counts)| (*kind, counts.added + counts.changed + counts.removed))
+    }
+
+    pub(crate) fn is_of_mesh_config(&self) -> bool {
+        self.mesh_config
     }
 
     /// Whether anything else holds now.
@@ -80,6 +94,13 @@ impl Change {
     pub fn is_nothing(&self) -> bool {
         !self.took_effect() && self.errors.is_empty() && !self.fixed
     }
+}
+
+/// Whether a resource says something else, wherever it is written.
+fn is_other(old: &Resource, new: &Resource) -> bool {
+    old.spec != new.spec
+        || old.meta.labels != new.meta.labels
+        || old.meta.annotations != new.meta.annotations
 }
 
 impl fmt::Display for Change {

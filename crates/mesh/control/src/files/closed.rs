@@ -1,4 +1,5 @@
-//! Policies that could not be read since the start: what they would refuse is not known, so all is refused.
+//! Policies that could not be read since the start: what they would refuse is not known, so all is refused, whatever else
+//! their file says.
 //!
 //! That is so for each kind that says who may do what. Of an AuthorizationPolicy nobody knows whom it denies; of a
 //! PeerAuthentication, where it asks for certificates (`STRICT` everywhere would be less than all that it may say about
@@ -12,20 +13,7 @@ use periplus_resources::{Diagnostic, Resource, parse_resources};
 
 use super::at_start;
 
-/// The group of all such kinds, for those whose names are misspelt, and the kinds.
-const MARKS: [&str; 4] = [
-    "security.istio.io",
-    "AuthorizationPolicy",
-    "PeerAuthentication",
-    "RequestAuthentication",
-];
-
-/// Whether a text that cannot be read may say who may do what.
-pub(super) fn may_hold_policies(text: &str) -> bool {
-    MARKS.iter().any(|mark| text.contains(mark))
-}
-
-/// A policy that denies everything everywhere, in place of those of a file.
+/// A policy that denies everything everywhere, for the sake of those of a file.
 pub(super) fn deny_all(file: &Arc<str>, root_namespace: &str) -> Vec<Resource> {
     let plain = |c: char| match c.is_ascii_alphanumeric() {
         true => c.to_ascii_lowercase(),
@@ -96,7 +84,10 @@ mod tests {
             std::fs::write(directory.path().join("a.yaml"), bytes).expect("a file");
             let scan = running.scan();
             assert_eq!(scan.changes.len(), 1, "{what}");
-            let said: Vec<String> = running.errors().map(|one| one.message).collect();
+            let said: Vec<String> = running
+                .problems()
+                .map(|one| one.diagnostic.message)
+                .collect();
             let is_announced = said
                 .last()
                 .is_some_and(|one| one.contains("that starts with it"));
@@ -109,7 +100,10 @@ mod tests {
             assert_eq!(closed(&started), expected, "{what}");
             let names = started.resources().map(|one| one.meta.name.clone());
             assert_eq!(names.count(), usize::from(is_closed), "{what}");
-            let said: Vec<String> = started.errors().map(|one| one.message).collect();
+            let said: Vec<String> = started
+                .problems()
+                .map(|one| one.diagnostic.message)
+                .collect();
             let is_said = said
                 .last()
                 .is_some_and(|one| one.contains("are denied until"));

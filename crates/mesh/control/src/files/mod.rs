@@ -3,26 +3,30 @@
 
 mod change;
 mod closed;
+mod content;
+mod file;
 mod once;
 mod read;
 mod watch;
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use periplus_resources::{
-    Diagnostic, MeshConfig, Position, Resource, parse_mesh_config, parse_resources,
-};
+use periplus_resources::{Diagnostic, MeshConfig, Position, Resource, parse_mesh_config};
 use thiserror::Error;
 
 pub use self::change::Change;
 pub(crate) use self::change::plural;
+use self::content::Content;
+use self::file::File;
 pub use self::once::Described;
-use self::read::{Read, Signature, read};
 pub use self::watch::Debounce;
-pub(crate) use self::watch::Watcher;
+pub(crate) use self::watched::WatchedFiles;
+use crate::index::{About, Problem};
+use crate::source::Look;
 
 /// More files than this are an accident.
 const MAX_FILES: usize = 10_000;
@@ -50,31 +54,10 @@ pub(crate) struct Files {
     directories: Vec<PathBuf>,
     mesh_config: Option<PathBuf>,
     /// By the names that people are told: those in the directory, or, where there are several, their paths.
-    resources: BTreeMap<Arc<str>, File<Vec<Resource>>>,
+    resources: BTreeMap<Arc<str>, File<Content>>,
     mesh: File<MeshConfig>,
     /// What keeps a directory from being listed.
     listing: Option<Diagnostic>,
-}
-
-/// What a look at the files has found.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    /// Some file is not as it was, if only by a comment: complaints may stand elsewhere now.
-    pub(crate) touched: bool,
-    /// What is different about what the files say.
-    pub(crate) changes: Vec<Change>,
-}
-
-/// A file: what it said when it was last right, and what is wrong with it now.
-#[derive(Debug, Default)]
-struct File<T> {
-    signature: Option<Signature>,
-    good: T,
-    errors: Vec<Diagnostic>,
-    /// What cannot be read now may be policies.
-    hides_policies: bool,
-    /// It has never been right since the start, and everything is denied for it.
-    is_closed: bool,
 }
 
 impl Files {
@@ -109,7 +92,8 @@ impl Files {
 
     /// The resources of all files, in the order of the files' names.
     pub(crate) fn resources(&self) -> impl Iterator<Item = &Resource> {
-        self.resources.values().flat_map(|file| &file.good)
+        let files = self.resources.values();
+        files.flat_map(|file| file.good.resources().iter().chain(&file.closing))
     }
 
     /// The mesh configuration.
@@ -118,22 +102,29 @@ impl Files {
     }
 
     /// What is wrong with the files now.
-    pub(crate) fn errors(&self) -> impl Iterator<Item = Diagnostic> {
+    pub(crate) fn problems(&self) -> impl Iterator<Item = Problem> {
         let files = self.resources.iter().flat_map(|(name, file)| {
             let hides = file.hides_policies && !file.errors.is_empty();
-            let more = match file.is_closed {
+            let more = match file.is_closed() {
                 true => Some(closed::warning(name)),
                 false => hides.then(|| closed::notice(name)),
             };
-            file.errors.iter().cloned().chain(more)
+            let own = file.good.problems(name, &file.errors);
+            own.chain(more.map(Problem::from))
         });
         let others = self.listing.iter().chain(&self.mesh.errors);
-        others.cloned().chain(files)
+        others.cloned().map(Problem::from).chain(files)
+    }
+
+    /// The resources that hold in their last good form, because their documents are wrong now.
+    pub(crate) fn last_good(&self) -> Vec<About> {
+        let files = self.resources.values();
+        files.flat_map(|file| file.good.last_good()).collect()
     }
 
     /// The files for which everything is denied.
     pub(crate) fn closed(&self) -> Vec<Arc<str>> {
-        let files = self.resources.iter().filter(|(_, file)| file.is_closed);
+        let files = self.resources.iter().filter(|(_, file)| file.is_closed());
         files.map(|(name, _)| name.clone()).collect()
     }
 
@@ -162,11 +153,11 @@ impl Files {
     }
 
     /// Looks at all files again.
-    pub(crate) fn scan(&mut self) -> Scan {
+    pub(crate) fn scan(&mut self) -> Look {
         let mut changes = self.scan_all();
-        let touched = !changes.is_empty();
+        let is_other = !changes.is_empty();
         changes.retain(|change| !change.is_nothing());
-        Scan { touched, changes }
+        Look { is_other, changes }
     }
 
     /// A change for each file that is not as it was.
@@ -174,9 +165,11 @@ impl Files {
         let mut changes = Vec::new();
         changes.extend(self.scan_mesh_config());
         let root = &self.mesh.good.root_namespace;
-        for (name, file) in self.resources.iter_mut().filter(|(_, file)| file.is_closed) {
-            // It may be another one now.
-            file.good = closed::deny_all(name, root);
+        for (name, file) in &mut self.resources {
+            if file.is_closed() {
+                // It may be another one now.
+                file.closing = closed::deny_all(name, root);
+            }
         }
         let names = match self.list() {
             Ok(names) => {
@@ -200,7 +193,7 @@ impl Files {
             .collect();
         for name in gone {
             if let Some(file) = self.resources.remove(&name) {
-                changes.push(Change::between(name, &file.good, &[]));
+                changes.push(Change::between(name, file.good.resources(), &[]));
             }
         }
         for name in names {
@@ -287,71 +280,6 @@ impl Files {
             }
             Err(errors) => self.mesh.refuse(name, errors),
         }
-    }
-}
-
-impl File<Vec<Resource>> {
-    fn scan(&mut self, path: &Path, name: &Arc<str>) -> Option<Change> {
-        let text = match self.text(path, name)? {
-            Ok(text) => text,
-            Err(change) => return Some(change),
-        };
-        // An editor that truncates before it writes is not meant to remove everything.
-        if text.trim().is_empty() && !self.good.is_empty() {
-            self.hides_policies = false;
-            let message = "the file is empty, its last good content stays: delete the file to remove \
-                           its resources";
-            return self.refuse(name.clone(), vec![at_start(name, message.into())]);
-        }
-        let parsed = parse_resources(name, &text);
-        if !parsed.errors.is_empty() {
-            self.hides_policies = closed::may_hold_policies(&text);
-            return self.refuse(name.clone(), parsed.errors);
-        }
-        self.is_closed = false;
-        let fixed = !std::mem::take(&mut self.errors).is_empty();
-        let mut change = Change::between(name.clone(), &self.good, &parsed.resources);
-        change.fixed = fixed;
-        self.good = parsed.resources;
-        Some(change)
-    }
-
-    /// Denies everything if there may be policies that nobody has read yet. Later the last good content is kept.
-    fn close(&mut self, name: &Arc<str>, root_namespace: &str) {
-        if self.errors.is_empty() || !self.hides_policies {
-            return;
-        }
-        self.is_closed = true;
-        self.good = closed::deny_all(name, root_namespace);
-    }
-}
-
-impl<T> File<T> {
-    /// The file's text, unless it is the same as at the last scan.
-    fn text(&mut self, path: &Path, name: &Arc<str>) -> Option<Result<String, Change>> {
-        match read(path, self.signature.as_ref()) {
-            Read::Same => None,
-            Read::Text(signature, text) => {
-                self.signature = Some(signature);
-                Some(Ok(text))
-            }
-            Read::Failed(reason) => {
-                self.signature = None;
-                self.hides_policies = true;
-                let message = format!("{reason}, the file's last good content stays");
-                let errors = vec![at_start(name, message)];
-                self.refuse(name.clone(), errors).map(Err)
-            }
-        }
-    }
-
-    /// Notes what is wrong; the last good content stays. News only when it was not wrong like that.
-    fn refuse(&mut self, name: Arc<str>, errors: Vec<Diagnostic>) -> Option<Change> {
-        if self.errors == errors {
-            return None;
-        }
-        self.errors.clone_from(&errors);
-        Some(Change::broken(name, errors))
     }
 }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use periplus_resources::{Diagnostic, MeshConfig, Resource, parse_mesh_config, parse_resources};
+use periplus_resources::{
+    Diagnostic, MeshConfig, Resource, may_hold_policies, parse_mesh_config, parse_resources,
+};
 
 use super::read::{Read, read};
 use super::{LoadError, MAX_FILES, at_start, closed, is_resource_file};
@@ -19,11 +21,11 @@ const MAX_DEPTH: usize = 16;
 /// What some files say, and what is wrong with them.
 #[derive(Debug, Default)]
 pub struct Described {
-    /// The resources of the files that are right, in the order of the files.
+    /// The resources of the documents that are right, in the order of the files.
     pub resources: Vec<Resource>,
     /// The mesh configuration; the defaults if there is none.
     pub mesh: MeshConfig,
-    /// What keeps files from being read.
+    /// What keeps files and documents from being read.
     pub errors: Vec<Diagnostic>,
     /// How many files there are.
     pub files: usize,
@@ -91,7 +93,11 @@ impl Described {
     /// Takes the documents of a text.
     pub fn add(&mut self, name: &str, text: &str) {
         let parsed = parse_resources(name, text);
-        if !parsed.errors.is_empty() && closed::may_hold_policies(text) {
+        let hides_policies = match parsed.is_unreadable() {
+            true => may_hold_policies(text),
+            false => parsed.refused.iter().any(|one| one.may_be_policy),
+        };
+        if hides_policies {
             self.closing.push(name.into());
         }
         self.resources.extend(parsed.resources);

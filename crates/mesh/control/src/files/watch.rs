@@ -83,19 +83,21 @@ impl Watcher {
         self.watched = directories;
     }
 
-    /// Waits until something may have changed and a burst of events is over.
-    pub(crate) async fn changed(&self) {
-        if timeout(UNREPORTED, self.happened.notified()).await.is_err() {
-            return;
+    /// Waits until something may have changed and a burst of events is over. Says when its first event was.
+    pub(crate) async fn changed(&self) -> std::time::Instant {
+        let reported = timeout(UNREPORTED, self.happened.notified()).await;
+        let first = std::time::Instant::now();
+        if reported.is_err() {
+            return first;
         }
         let latest = Instant::now() + self.debounce.longest;
         loop {
             let quiet = (Instant::now() + self.debounce.quiet).min(latest);
             tokio::select! {
                 biased;
-                () = sleep_until(latest) => return,
+                () = sleep_until(latest) => return first,
                 () = self.happened.notified() => {}
-                () = sleep_until(quiet) => return,
+                () = sleep_until(quiet) => return first,
             }
         }
     }

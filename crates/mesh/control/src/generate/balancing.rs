@@ -45,6 +45,7 @@ pub(super) fn set(cluster: &mut Cluster, policy: &TrafficPolicy) {
             (LbPolicy::RoundRobin, config)
         }
         LoadBalancing::Random => (LbPolicy::Random, None),
+        LoadBalancing::Passthrough => (LbPolicy::ClusterProvided, None),
         LoadBalancing::Hash(_, HashTable::Ring(least)) => {
             let config = RingHashLbConfig {
                 minimum_ring_size: size(*least),

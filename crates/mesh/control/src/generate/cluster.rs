@@ -7,7 +7,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, UpstreamConnectionOptions,
@@ -15,12 +15,8 @@ use envoy_types::pb::envoy::config::cluster::v3::{
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, BindConfig, Http1ProtocolOptions, Http2ProtocolOptions,
-    HttpProtocolOptions as HttpCommonOptions, KeepaliveSettings, Metadata, SocketAddress, address,
-};
-use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
-use envoy_types::pb::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
+    BindConfig, Http1ProtocolOptions, Http2ProtocolOptions,
+    HttpProtocolOptions as HttpCommonOptions, KeepaliveSettings, Metadata, SocketAddress,
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -30,26 +26,23 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
-    ConnectionPool, Host, HttpVersion, Labels, Port, Protocol, Resolution, TcpKeepalive,
-    TrafficPolicy, WorkloadEntry,
+    ConnectionPool, Host, HttpVersion, Labels, LoadBalancing, Port, Protocol, TcpKeepalive,
+    TrafficPolicy,
 };
 
 use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
-use super::{Generated, balancing, locality, mutual_tls, origination};
+use super::{Generated, balancing, endpoints, locality, mutual_tls, origination};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, Role, is_subset};
 
-/// How often names are looked up whose answers do not say for how long they hold, and how much may be added.
-const DNS_REFRESH: Duration = Duration::from_secs(60);
-const DNS_JITTER: Duration = Duration::from_millis(100);
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The services that a proxy gets clusters for.
 pub(super) struct Clusters<'a> {
     index: &'a Index,
     proxy: &'a Proxy,
-    hosts: BTreeSet<&'a Host>,
+    pub(super) hosts: BTreeSet<&'a Host>,
 }
 
 impl<'a> Clusters<'a> {
@@ -63,10 +56,7 @@ impl<'a> Clusters<'a> {
 
     /// Adds the services that the proxy may know of and that are imported.
     pub(super) fn add_visible(&mut self, imported: impl Fn(&str, &Host) -> bool) {
-        let services = self.index.services().filter(|service| {
-            service.is_visible_in(&self.proxy.namespace)
-                && imported(&service.meta.namespace, &service.host)
-        });
+        let services = self.index.seen_from(&self.proxy.namespace, imported);
         self.hosts.extend(services.map(|service| &service.host));
     }
 
@@ -78,10 +68,10 @@ impl<'a> Clusters<'a> {
 
     pub(super) fn finish(self, made: &mut Generated) {
         for host in self.hosts {
-            let Some(service) = self.index.service(host) else {
+            let Some(service) = self.index.service_for(self.proxy, host) else {
                 continue;
             };
-            let rules = self.index.connection_rules(&self.proxy.namespace, service);
+            let rules = self.index.connection_rules(self.proxy.as_client(), service);
             for port in service.ports() {
                 self::add((self.index, self.proxy), service, port, &rules, made);
             }
@@ -116,8 +106,18 @@ fn add(
         }
         let policy = &policy.or(&by_api);
         let name = names::outbound_cluster(port.number, subset, host);
+        let balancer = policy.load_balancer.as_ref();
+        let is_passed_on = balancer.is_some_and(|one| one.kind == LoadBalancing::Passthrough);
+        if is_passed_on && proxy.interception.is_none() {
+            made.notes.push(format!(
+                "requests to {host} on port {} get 503: PASSTHROUGH is for intercepted connections, which alone say \
+                 where they go",
+                port.number
+            ));
+            return;
+        }
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());
-        resolve(&mut cluster, service, port, proxy);
+        endpoints::resolve(&mut cluster, (service, port, proxy), is_passed_on);
         let place = (service, port, subset);
         if let Err(reason) = mutual_tls::secure((index, proxy), &mut cluster, place, policy, made) {
             made.notes.push(format!(
@@ -126,14 +126,32 @@ fn add(
             ));
             return;
         }
+        let selected = service.endpoints.iter();
+        let selected = selected.filter(|endpoint| is_subset(labels, &endpoint.labels));
+        let selected: Vec<_> = selected.collect();
+        let mut assigned = endpoints::of_workloads(index, &name, (service, port), &selected);
+        let spread = |cluster: &mut Cluster, assigned: &mut _| {
+            let says = (policy, service);
+            locality::spread((index, proxy), says, &selected, cluster, assigned);
+        };
         if cluster.eds_cluster_config.is_some() {
-            let selected = service.endpoints.iter();
-            let selected = selected.filter(|endpoint| is_subset(labels, &endpoint.labels));
-            let selected: Vec<_> = selected.collect();
-            let mut endpoints = endpoints(index, &name, (service, port), &selected);
-            let scope = (index, proxy);
-            locality::spread(scope, policy, &selected, &mut cluster, &mut endpoints);
-            made.endpoints.push(endpoints);
+            spread(&mut cluster, &mut assigned);
+            made.endpoints.push(assigned);
+        } else if service.has_names() && !is_passed_on {
+            if selected.is_empty() {
+                // As in Istio: without an endpoint there would be nothing to look up.
+                let of = match subset {
+                    "" => String::new(),
+                    subset => format!("subset {subset} of "),
+                };
+                made.notes.push(format!(
+                    "requests to {of}{host} on port {} get 503: it has no endpoint",
+                    port.number
+                ));
+                return;
+            }
+            spread(&mut cluster, &mut assigned);
+            cluster.load_assignment = Some(assigned);
         }
         made.clusters.push(cluster);
     };
@@ -162,37 +180,6 @@ fn outbound(
     };
     balancing::set(&mut cluster, policy);
     cluster
-}
-
-/// Makes a cluster one whose addresses are not among the endpoints, if the service says so.
-fn resolve(cluster: &mut Cluster, service: &Service, port: &Port, proxy: &Proxy) {
-    let discovery = match service.spec.resolution {
-        Resolution::OfClient if proxy.interception.is_some() => {
-            cluster.lb_policy = LbPolicy::ClusterProvided.into();
-            DiscoveryType::OriginalDst
-        }
-        Resolution::Dns if service.endpoints.is_empty() => {
-            cluster.load_assignment = Some(named_endpoint(&cluster.name, service, port));
-            look_up(cluster, proxy);
-            DiscoveryType::StrictDns
-        }
-        _ => return,
-    };
-    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(discovery.into()));
-    cluster.eds_cluster_config = None;
-}
-
-/// How names of endpoints are looked up, as in Istio: the time for which an answer holds goes before these.
-#[expect(deprecated, reason = "this is the form that Istio sends")]
-fn look_up(cluster: &mut Cluster, proxy: &Proxy) {
-    cluster.respect_dns_ttl = true;
-    cluster.dns_refresh_rate = duration(DNS_REFRESH);
-    cluster.dns_jitter = duration(DNS_JITTER);
-    cluster.dns_lookup_family = match proxy.ip {
-        IpAddr::V4(_) => DnsLookupFamily::V4Only,
-        IpAddr::V6(_) => DnsLookupFamily::V6Only,
-    }
-    .into();
 }
 
 /// The cluster of an application behind its own sidecar.
@@ -362,21 +349,23 @@ pub(super) fn over_tls(
 ) -> Cluster {
     let policy = TrafficPolicy::default();
     let service = Host::parse(host).ok();
-    let service = service.and_then(|host| index.service(&host));
+    let service = service.and_then(|host| index.service_for(proxy, &host));
     let port = service.and_then(|service| Some((service, service.port(number)?)));
-    let known: Vec<_> = port
-        .into_iter()
-        .flat_map(|(service, port)| service.endpoints.iter().map(move |one| (one, port)))
-        .map(|(one, port)| {
-            (
-                SocketAddr::new(one.address, one.target_port(port)),
-                one.weight,
-            )
-        })
-        .collect();
-    let (discovery, assignment) = match known.is_empty() {
-        true => (DiscoveryType::StrictDns, at_name(name, host, number)),
-        false => (DiscoveryType::Static, load_assignment(name, known)),
+    let known = port.filter(|(service, _)| !service.endpoints.is_empty());
+    let (discovery, assignment) = match known {
+        None => (
+            DiscoveryType::StrictDns,
+            endpoints::at_name(name, host, number),
+        ),
+        Some((service, port)) => {
+            let has_name = (service.endpoints.iter()).any(|one| one.address.ip().is_none());
+            let discovery = match has_name {
+                true => DiscoveryType::StrictDns,
+                false => DiscoveryType::Static,
+            };
+            let all = service.endpoints.iter().map(|one| (one, port));
+            (discovery, endpoints::assignment(name, all))
+        }
     };
     let mut cluster = Cluster {
         load_assignment: Some(assignment),
@@ -384,61 +373,7 @@ pub(super) fn over_tls(
         ..base(index, name, discovery, &policy)
     };
     if discovery == DiscoveryType::StrictDns {
-        look_up(&mut cluster, proxy);
+        endpoints::look_up(&mut cluster, proxy);
     }
     cluster
-}
-
-/// The service's own name for an endpoint.
-fn named_endpoint(name: &str, service: &Service, port: &Port) -> ClusterLoadAssignment {
-    let number = port.target_port.unwrap_or(port.number);
-    let host = service.spec.alias.as_ref().unwrap_or(&service.host);
-    at_name(name, host.as_str(), number)
-}
-
-/// An endpoint whose address is looked up by its name.
-fn at_name(name: &str, host: &str, port: u16) -> ClusterLoadAssignment {
-    let address = Address {
-        address: Some(address::Address::SocketAddress(SocketAddress {
-            address: host.to_owned(),
-            port_specifier: Some(PortSpecifier::PortValue(u32::from(port))),
-            ..SocketAddress::default()
-        })),
-    };
-    let endpoint = LbEndpoint {
-        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
-            address: Some(address),
-            ..Endpoint::default()
-        })),
-        ..LbEndpoint::default()
-    };
-    ClusterLoadAssignment {
-        cluster_name: name.to_owned(),
-        endpoints: vec![LocalityLbEndpoints {
-            lb_endpoints: vec![endpoint],
-            ..LocalityLbEndpoints::default()
-        }],
-        ..ClusterLoadAssignment::default()
-    }
-}
-
-fn endpoints(
-    index: &Index,
-    name: &str,
-    (service, port): (&Service, &Port),
-    selected: &[&WorkloadEntry],
-) -> ClusterLoadAssignment {
-    let target = |endpoint: &WorkloadEntry| {
-        let address = SocketAddr::new(endpoint.address, endpoint.target_port(port));
-        (address, endpoint.weight)
-    };
-    let mut made = load_assignment(name, selected.iter().map(|one| target(one)));
-    let assigned = made
-        .endpoints
-        .iter_mut()
-        .flat_map(|it| &mut it.lb_endpoints);
-    for (endpoint, one) in assigned.zip(selected) {
-        endpoint.metadata = mutual_tls::endpoint_metadata(index, service, one, port);
-    }
-    made
 }

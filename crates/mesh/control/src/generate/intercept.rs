@@ -9,15 +9,13 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener,
 };
-use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
-use periplus_resources::{GatewayRef, OutboundPolicy, Port, Protocol, VirtualService};
+use periplus_resources::{Host, OutboundPolicy, Port, Protocol, VirtualService};
 
 use super::connection::{self, Chains, connections};
 use super::detection::{Inspectors, any_of_ports, http_inspector, looks_like_http, tls_inspector};
 use super::listener::{Routes, http, tcp};
-use super::outbound::{service_names, service_routes};
 use super::proto::{address, boolean, duration, uint32};
-use super::route::{Scope, allow_any, block_all, routes, virtual_host};
+use super::route::Scope;
 use super::{Generated, Imports, cluster, intercept_inbound};
 use crate::index::{Entry, Index, Service};
 use crate::names;
@@ -39,7 +37,7 @@ pub(super) struct Layout<'a> {
     pub(super) index: &'a Index,
     pub(super) proxy: &'a Proxy,
     interception: Interception,
-    imports: Imports<'a>,
+    pub(super) imports: Imports<'a>,
 }
 
 pub(super) fn add(
@@ -123,7 +121,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    fn policy(self) -> OutboundPolicy {
+    pub(super) fn policy(self) -> OutboundPolicy {
         let own = self.imports.0.and_then(|sidecar| sidecar.outbound);
         own.unwrap_or(self.index.mesh().outbound)
     }
@@ -136,18 +134,34 @@ impl<'a> Layout<'a> {
         }
     }
 
-    fn services(self) -> impl Iterator<Item = &'a Service> {
-        self.index.services().filter(move |service| {
-            service.is_visible_in(&self.proxy.namespace)
-                && self.imports.covers(&service.meta.namespace, &service.host)
-        })
+    pub(super) fn services(self) -> impl Iterator<Item = &'a Service> {
+        let imports = self.imports;
+        let imported = move |namespace: &str, host: &Host| imports.covers(namespace, host);
+        self.index.seen_from(&self.proxy.namespace, imported)
     }
 
     /// The service's own addresses that the proxy's clients may connect to.
-    fn addresses(self, service: &'a Service) -> impl Iterator<Item = IpAddr> {
+    pub(super) fn addresses(self, service: &'a Service) -> impl Iterator<Item = IpAddr> {
         let family = self.proxy.ip.is_ipv4();
         let addresses = service.spec.addresses.iter().copied();
         addresses.filter(move |ip| ip.is_ipv4() == family)
+    }
+
+    /// The addresses that connections to a service go to: its own; where it is headless those of its endpoints; else any.
+    fn binds(self, service: &'a Service) -> BTreeSet<IpAddr> {
+        let own: BTreeSet<_> = self.addresses(service).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        match service.is_headless() {
+            true => {
+                let endpoints = service.endpoints.iter();
+                let endpoints = endpoints.filter_map(|one| one.address.ip());
+                let family = self.proxy.ip.is_ipv4();
+                endpoints.filter(|ip| ip.is_ipv4() == family).collect()
+            }
+            false => BTreeSet::from([self.any_address()]),
+        }
     }
 
     /// The listeners of what the workload may connect to.
@@ -156,20 +170,15 @@ impl<'a> Layout<'a> {
         let mut http_ports = BTreeSet::new();
         let mut others: BTreeMap<(IpAddr, u16), Vec<(&Service, &Port)>> = BTreeMap::new();
         for service in self.services() {
-            let own: Vec<_> = self.addresses(service).collect();
+            let binds = self.binds(service);
             for port in service.ports() {
                 if port.protocol.is_http() {
                     http_ports.insert(port.number);
                     continue;
                 }
-                let binds = if own.is_empty() {
-                    vec![any]
-                } else {
-                    own.clone()
-                };
-                for bind in binds {
+                for bind in &binds {
                     others
-                        .entry((bind, port.number))
+                        .entry((*bind, port.number))
                         .or_default()
                         .push((service, port));
                 }
@@ -249,6 +258,10 @@ impl<'a> Layout<'a> {
                 Protocol::Tls => {
                     inspectors.tls = true;
                     self.add_tls(service, number, &mut chains);
+                    // At a pod of its own, whatever name of the pod its client asks for.
+                    if service.is_headless() {
+                        rest.get_or_insert(service);
+                    }
                 }
                 // What is no HTTP there goes where its client wanted to go.
                 Protocol::Detected if is_shared => {
@@ -261,13 +274,18 @@ impl<'a> Layout<'a> {
                         made.routes.push(self.http_routes(number));
                     }
                 }
-                _ if rest.is_some() => {
-                    made.notes.push(format!(
-                        "port {number} ({}) of {host} has no listener: {} has it, give the service an \
-                         address of its own",
-                        port.name,
-                        rest.map_or("", |first| first.host.as_str())
-                    ));
+                _ if let Some(first) = rest => {
+                    let (first, why) = match service.is_headless() {
+                        true => (&first.host, "the two have pods in common"),
+                        false => (&first.host, "give the service an address of its own"),
+                    };
+                    let note = format!(
+                        "port {number} ({}) of {host} has no listener: {first} has it, {why}",
+                        port.name
+                    );
+                    if !made.notes.contains(&note) {
+                        made.notes.push(note);
+                    }
                 }
                 Protocol::Detected => {
                     inspectors = Inspectors::BOTH;
@@ -275,7 +293,10 @@ impl<'a> Layout<'a> {
                     let filter = self.http_filter(bind, number, routes.clone());
                     let filtered = chain("", Some(looks_like_http()), filter);
                     chains.list.push(filtered);
-                    made.routes.push(self.routes_of(&routes, service, port));
+                    // The listeners of several addresses of a service share them.
+                    if made.routes.iter().all(|one| one.name != routes) {
+                        made.routes.push(self.routes_of(&routes, service, port));
+                    }
                     rest = Some(service);
                 }
                 _ => rest = Some(service),
@@ -355,81 +376,6 @@ impl<'a> Layout<'a> {
         listener.listener_filters_timeout = duration(self.index.mesh().protocol_detection_timeout);
         listener.continue_on_listener_filters_timeout = true;
         listener
-    }
-
-    /// The routes of all services that speak, or may speak, HTTP on a port.
-    fn http_routes(self, port: u16) -> RouteConfiguration {
-        let mut taken = BTreeSet::new();
-        let mut hosts = Vec::new();
-        let mut push = |name, mut domains: Vec<String>, routes| {
-            domains.retain(|domain| taken.insert(domain.clone()));
-            if !domains.is_empty() {
-                hosts.push(virtual_host(name, domains, routes));
-            }
-        };
-        for service in self.services() {
-            let Some(own) = service.port(port) else {
-                continue;
-            };
-            let has_address = self.addresses(service).next().is_some();
-            let is_here =
-                own.protocol.is_http() || own.protocol == Protocol::Detected && !has_address;
-            if is_here {
-                push(
-                    names::host_port(service.host.as_str(), port),
-                    service_names(service, &self.proxy.namespace),
-                    service_routes(self.index, self.proxy, service, own),
-                );
-            }
-        }
-        // Hosts that only rules know, reached on HTTP's own port.
-        let entries = self.index.virtual_services().iter().filter(|_| port == 80);
-        for entry in entries {
-            let (spec, namespace) = (&entry.spec, &entry.meta.namespace);
-            let is_visible = spec.export_to.reaches(namespace, &self.proxy.namespace);
-            let is_for_mesh = spec.gateways.contains(&GatewayRef::Mesh);
-            if !is_visible || !is_for_mesh || spec.http.is_empty() {
-                continue;
-            }
-            let scope = Scope {
-                index: self.index,
-                proxy: self.proxy,
-                gateway: None,
-                port,
-                is_secure: false,
-            };
-            for host in &spec.hosts {
-                if self.index.service(host).is_none() && self.imports.covers(namespace, host) {
-                    let name = names::host_port(host.as_str(), port);
-                    push(name, vec![host.to_string()], routes(entry, scope));
-                }
-            }
-        }
-        self.route_configuration(port.to_string(), hosts)
-    }
-
-    /// The routes of a service that has an address of its own.
-    fn routes_of(self, name: &str, service: &Service, port: &Port) -> RouteConfiguration {
-        let host = virtual_host(
-            name.to_owned(),
-            service_names(service, &self.proxy.namespace),
-            service_routes(self.index, self.proxy, service, port),
-        );
-        self.route_configuration(name.to_owned(), vec![host])
-    }
-
-    fn route_configuration(self, name: String, mut hosts: Vec<VirtualHost>) -> RouteConfiguration {
-        hosts.push(match self.policy() {
-            OutboundPolicy::AllowAny => allow_any(),
-            OutboundPolicy::RegistryOnly => block_all(),
-        });
-        RouteConfiguration {
-            name,
-            virtual_hosts: hosts,
-            validate_clusters: boolean(false),
-            ignore_port_in_host_matching: true,
-            ..RouteConfiguration::default()
-        }
     }
 }
 

@@ -13,14 +13,20 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 use periplus_resources::{Locality, LocalityBalancing, LocalityKind, TrafficPolicy, WorkloadEntry};
 
 use super::proto::uint32;
-use crate::index::Index;
+use crate::index::{Index, Service};
 use crate::proxy::Proxy;
 
-/// What holds for a cluster, if anything does: the rule's setting, else the mesh's; either may turn it off.
-fn setting<'a>(index: &'a Index, policy: &'a TrafficPolicy) -> Option<&'a LocalityBalancing> {
+/// What holds for a cluster, if anything does: the rule's setting, else the service's, else the mesh's; the first and the
+/// last may turn it off.
+fn setting<'a>(
+    index: &'a Index,
+    policy: &'a TrafficPolicy,
+    service: &'a Service,
+) -> Option<&'a LocalityBalancing> {
     let of_mesh = &index.mesh().locality;
     let balancer = policy.load_balancer.as_ref();
     let own = balancer.and_then(|balancer| balancer.locality.as_ref());
+    let own = own.or_else(|| service.preference());
     let enabled = own.and_then(|own| own.enabled).or(of_mesh.enabled);
     enabled.unwrap_or(true).then_some(own.unwrap_or(of_mesh))
 }
@@ -31,19 +37,21 @@ type Groups = BTreeMap<(u32, Locality), Vec<LbEndpoint>>;
 /// Spreads the endpoints of a cluster, which are those of these workloads in their order.
 pub(super) fn spread(
     (index, proxy): (&Index, &Proxy),
-    policy: &TrafficPolicy,
+    (policy, service): (&TrafficPolicy, &Service),
     workloads: &[&WorkloadEntry],
     cluster: &mut Cluster,
     made: &mut ClusterLoadAssignment,
 ) {
-    let setting = setting(index, policy);
+    let setting = setting(index, policy, service);
+    let is_of_service = setting.zip(service.preference());
+    let is_of_service = is_of_service.is_some_and(|(one, other)| std::ptr::eq(one, other));
     let by_labels = setting.is_some_and(|it| matches!(it.kind, LocalityKind::Labels(_)));
     let has_places = workloads.iter().any(|one| !one.locality().is_unknown());
     if !has_places && !by_labels {
         return;
     }
-    // Without outlier detection nobody would notice that there is a reason to go elsewhere.
-    let fails_over = cluster.outlier_detection.is_some();
+    // Without outlier detection nobody would notice that there is a reason to go elsewhere, which services do not mind.
+    let fails_over = cluster.outlier_detection.is_some() || is_of_service;
     let priority = |workload: &WorkloadEntry| match setting {
         Some(setting) if fails_over => priority(&setting.kind, proxy, workload),
         _ => 0,

@@ -10,11 +10,13 @@ mod connection;
 mod credentials;
 mod custom;
 mod detection;
+mod endpoints;
 mod gateway;
 mod gateway_chains;
 mod inbound;
 mod intercept;
 mod intercept_inbound;
+mod intercept_routes;
 mod listener;
 mod local_limit;
 mod locality;
@@ -34,7 +36,7 @@ mod told;
 mod tracing;
 mod trust;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -100,6 +102,17 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
         return proxyless::generate(index, proxy);
     }
     let mut made = generate_routing(index, proxy);
+    made.clusters.extend(authentication::clusters(index, proxy));
+    clusters_of(index, proxy).finish(&mut made);
+    made
+}
+
+/// The hosts of the services that a proxy has clusters of.
+pub(crate) fn hosts_of<'a>(index: &'a Index, proxy: &'a Proxy) -> BTreeSet<&'a Host> {
+    clusters_of(index, proxy).hosts
+}
+
+fn clusters_of<'a>(index: &'a Index, proxy: &'a Proxy) -> Clusters<'a> {
     let mut clusters = Clusters::new(index, proxy);
     match proxy.role {
         Role::Router => clusters.add_visible(|_, _| true),
@@ -124,9 +137,7 @@ pub fn generate(index: &Index, proxy: &Proxy) -> Generated {
     for host in asked.chain(quota::services(index, proxy)) {
         clusters.add(&host);
     }
-    made.clusters.extend(authentication::clusters(index, proxy));
-    clusters.finish(&mut made);
-    made
+    clusters
 }
 
 /// Makes a proxy's listeners and routes, and those clusters that are not a service's.
@@ -175,15 +186,22 @@ pub(crate) fn generate_routes(index: &Index, proxy: &Proxy) -> Vec<RouteConfigur
     generate_routing(index, proxy).routes
 }
 
-/// Makes the clusters and endpoints of some services, and of whatever else looks at services' endpoints.
+/// Makes the clusters and endpoints of some services, and of whatever else looks at services' endpoints. The proxy has had
+/// clusters of all of them, and has them still, unless some are new, gone, or seen by others than before.
 pub(crate) fn generate_clusters<'a>(
     index: &'a Index,
     proxy: &'a Proxy,
     hosts: &[&Host],
+    are_some_new: bool,
 ) -> Generated {
     let mut made = Generated::default();
     let mut clusters = Clusters::new(index, proxy);
-    hosts.iter().for_each(|host| clusters.add(host));
+    let wanted = are_some_new.then(|| hosts_of(index, proxy));
+    for host in hosts {
+        if wanted.as_ref().is_none_or(|wanted| wanted.contains(host)) {
+            clusters.add(host);
+        }
+    }
     made.clusters.extend(authentication::clusters(index, proxy));
     clusters.finish(&mut made);
     made

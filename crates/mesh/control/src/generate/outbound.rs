@@ -46,10 +46,7 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
 
 /// A forward proxy takes requests: what else services speak needs interception.
 fn note_unreachable(index: &Index, proxy: &Proxy, made: &mut Generated) {
-    let visible = index
-        .services()
-        .filter(|service| service.is_visible_in(&proxy.namespace));
-    for service in visible {
+    for service in index.seen_from(&proxy.namespace, |_, _| true) {
         for port in service
             .ports()
             .iter()
@@ -77,11 +74,7 @@ fn http_proxy(index: &Index, proxy: &Proxy, egress: &Egress, name: &str) -> Rout
         let mut imports = egress.hosts.iter();
         imports.any(|import| import.covers(namespace, host))
     };
-    for service in index.services() {
-        let visible = service.is_visible_in(&proxy.namespace);
-        if !visible || !imported(&service.meta.namespace, &service.host) {
-            continue;
-        }
+    for service in index.seen_from(&proxy.namespace, imported) {
         for port in service
             .ports()
             .iter()
@@ -149,8 +142,13 @@ pub(super) fn service_routes(
             let cluster = names::outbound_cluster(port.number, "", host);
             let operation = format!("{}/*", names::host_port(host, port.number));
             let hash_policy = scope.hash_policy(&service.host, "", port.number);
-            let session = session::of_service(index, &service.host);
-            let mut route = service_route(cluster, operation, hash_policy, session);
+            let session = session::of_service((index, proxy), &service.host);
+            let mut route = service_route(
+                cluster,
+                operation,
+                (hash_policy, session),
+                &index.mesh().retries,
+            );
             route.tracing = scope.tracing("");
             vec![route]
         }

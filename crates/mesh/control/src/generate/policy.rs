@@ -163,10 +163,11 @@ pub(super) fn redirect(redirect: &Redirect, came_by: (u16, bool)) -> RedirectAct
             .scheme
             .clone()
             .map(SchemeRewriteSpecifier::SchemeRedirect),
-        path_rewrite_specifier: match (&redirect.uri, &redirect.regex) {
-            (Some(path), _) => Some(PathRewriteSpecifier::PathRedirect(path.clone())),
-            (None, Some(regex)) => Some(PathRewriteSpecifier::RegexRewrite(regex_rewrite(regex))),
-            (None, None) => None,
+        path_rewrite_specifier: match (&redirect.uri, &redirect.prefix, &redirect.regex) {
+            (Some(path), ..) => Some(PathRewriteSpecifier::PathRedirect(path.clone())),
+            (_, Some(prefix), _) => Some(PathRewriteSpecifier::PrefixRewrite(prefix.clone())),
+            (.., Some(regex)) => Some(PathRewriteSpecifier::RegexRewrite(regex_rewrite(regex))),
+            (None, None, None) => None,
         },
         ..RedirectAction::default()
     }
@@ -175,7 +176,7 @@ pub(super) fn redirect(redirect: &Redirect, came_by: (u16, bool)) -> RedirectAct
 /// The port that has to be written; none where it is that of the request, or goes without saying.
 fn redirect_port(redirect: &Redirect, (came_by, is_secure): (u16, bool)) -> Option<u16> {
     if !redirect.derives_port {
-        return redirect.port;
+        return redirect.port.or(redirect.keeps_port.then_some(came_by));
     }
     let usual = |scheme: &str| match scheme {
         "https" => 443,

@@ -1,7 +1,8 @@
 //! Short forms of protobuf messages.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::address;
@@ -40,10 +41,10 @@ pub(super) fn duration(duration: Duration) -> Option<envoy_types::pb::google::pr
     })
 }
 
-pub(super) fn address(ip: IpAddr, port: u16) -> Option<Address> {
+pub(super) fn address(place: impl Display, port: u16) -> Option<Address> {
     Some(Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
-            address: ip.to_string(),
+            address: place.to_string(),
             port_specifier: Some(PortSpecifier::PortValue(u32::from(port))),
             ..SocketAddress::default()
         })),

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::LbPolicy;
-use envoy_types::pb::envoy::config::core::v3::Locality;
+use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType;
+use envoy_types::pb::envoy::config::core::v3::{Locality, TransportSocket};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::{ApiListener, Listener};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
@@ -17,10 +18,18 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, Rds,
 };
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateProviderPluginInstance, CertificateValidationContext, CommonTlsContext,
+    UpstreamTlsContext,
+};
+use periplus_identity::agent::{OWN, ROOTS};
 use periplus_resources::{Port, Protocol};
+use prost::Message;
 
 use super::cluster::Clusters;
 use super::listener::http_filter;
+use super::mutual_tls;
 use super::outbound::{service_names, service_routes};
 use super::policy;
 use super::proto::{ads, any, uint32};
@@ -30,16 +39,17 @@ use crate::index::{Index, Service};
 use crate::names;
 use crate::proxy::Proxy;
 
+/// The provider of certificates in the bootstrap file that Istio's agent writes for gRPC.
+const PROVIDER: &str = "default";
+
 pub(super) fn generate(index: &Index, proxy: &Proxy) -> Generated {
     let mut made = Generated::default();
     let imports = Imports(index.sidecar_for(proxy).map(|sidecar| &sidecar.spec));
     let mut listeners: BTreeMap<String, Listener> = BTreeMap::new();
-    for service in index.services() {
-        let is_known = service.is_visible_in(&proxy.namespace)
-            && imports.covers(&service.meta.namespace, &service.host);
-        if !is_known || service.host.is_wildcard() {
-            continue;
-        }
+    let known = index.seen_from(&proxy.namespace, |namespace, host| {
+        imports.covers(namespace, host)
+    });
+    for service in known.filter(|service| !service.host.is_wildcard()) {
         for port in service.ports().iter().filter(|port| speaks(port)) {
             let routes = names::outbound_cluster(port.number, "", service.host.as_str());
             for name in service_names(service, &proxy.namespace) {
@@ -111,7 +121,11 @@ fn route_configuration(
 fn restrict(made: &mut Generated) {
     let mut refused = Vec::new();
     made.clusters.retain_mut(|cluster| {
-        let is_taken = cluster.eds_cluster_config.is_some() && cluster.transport_socket.is_none();
+        let socket = cluster.transport_socket.take();
+        let is_plain = socket.is_none();
+        cluster.transport_socket = socket.as_ref().and_then(of_provider);
+        let is_secured = is_plain || cluster.transport_socket.is_some();
+        let is_taken = cluster.eds_cluster_config.is_some() && is_secured;
         if !is_taken {
             refused.push(cluster.name.clone());
         }
@@ -120,7 +134,7 @@ fn restrict(made: &mut Generated) {
     });
     if !refused.is_empty() {
         made.notes.push(format!(
-            "gRPC without a proxy gets clusters with known endpoints and without TLS only: not {}",
+            "gRPC without a proxy gets clusters with known endpoints, without TLS or with that of the mesh: not {}",
             refused.join(", ")
         ));
     }
@@ -132,6 +146,45 @@ fn restrict(made: &mut Generated) {
     made.endpoints
         .retain(|one| kept.contains(&one.cluster_name));
     made.endpoints.iter_mut().for_each(weigh);
+}
+
+/// The mesh's own TLS, with the certificates of the provider in gRPC's bootstrap file that has Istio's name for it. TLS of
+/// another kind is none of gRPC's.
+#[expect(deprecated, reason = "it is the form of names that gRPC reads")]
+fn of_provider(socket: &TransportSocket) -> Option<TransportSocket> {
+    let Some(ConfigType::TypedConfig(config)) = &socket.config_type else {
+        return None;
+    };
+    let context = UpstreamTlsContext::decode(config.value.as_slice()).ok()?;
+    let common = context.common_tls_context?;
+    let mut own = common.tls_certificate_sds_secret_configs.iter();
+    own.find(|secret| secret.name == OWN)?;
+    let Some(ValidationContextType::CombinedValidationContext(combined)) =
+        common.validation_context_type
+    else {
+        return None;
+    };
+    let expected = combined.default_validation_context.unwrap_or_default();
+    let names = expected.match_typed_subject_alt_names.into_iter();
+    let of = |certificate_name: &str| {
+        Some(CertificateProviderPluginInstance {
+            instance_name: PROVIDER.to_owned(),
+            certificate_name: certificate_name.to_owned(),
+        })
+    };
+    let validation = CertificateValidationContext {
+        match_subject_alt_names: names.filter_map(|name| name.matcher).collect(),
+        ca_certificate_provider_instance: of(ROOTS),
+        ..CertificateValidationContext::default()
+    };
+    Some(mutual_tls::socket(&UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_certificate_provider_instance: of(OWN),
+            validation_context_type: Some(ValidationContextType::ValidationContext(validation)),
+            ..CommonTlsContext::default()
+        }),
+        ..UpstreamTlsContext::default()
+    }))
 }
 
 fn simplify(cluster: &mut Cluster) {

@@ -67,8 +67,8 @@ impl Scope<'_> {
 
     /// The same for a service, or one of its subsets.
     pub(super) fn hash_policy(self, host: &Host, subset: &str, port: u16) -> Option<HashPolicy> {
-        let service = self.index.service(host)?;
-        let rules = self.index.connection_rules(&self.proxy.namespace, service);
+        let service = self.index.service_for(self.proxy, host)?;
+        let rules = self.index.connection_rules(self.proxy.as_client(), service);
         let subset = rules.subsets.iter().find(|one| one.name == subset);
         balancing::hash_policy(&rules.policy_of(subset, port))
     }
@@ -89,15 +89,15 @@ pub(super) fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route
 pub(super) fn service_route(
     cluster: String,
     operation: String,
-    hash_policy: Option<HashPolicy>,
-    session: Option<Any>,
+    (hash_policy, session): (Option<HashPolicy>, Option<Any>),
+    retries: &Retries,
 ) -> Route {
     let mut route = default_route(cluster, operation);
     let session = session.map(|session| (session::SESSION, session));
     route.typed_per_filter_config = map_in_order(session.as_slice());
     if let Some(EnvoyAction::Route(action)) = &mut route.action {
         action.hash_policy = hash_policy.into_iter().collect();
-        action.retry_policy = policy::retry_policy(&Retries::default());
+        retry(action, retries);
     }
     route
 }
@@ -231,6 +231,7 @@ fn route(
             let redirect = policy::redirect(redirect, (scope.port, scope.is_secure));
             (EnvoyAction::Redirect(redirect), None)
         }
+        Action::Delegate(_) => (respond(&NOT_DELEGATED), None),
     };
     let action = match (action, entry.spec.semantics) {
         (EnvoyAction::Route(mut action), Semantics::GatewayApi) => {
@@ -255,11 +256,11 @@ fn route(
     let cors = cors.map(|cors| (policy::CORS, any(&policy::cors(cors))));
     let session = match &rule.action {
         Action::Route(destinations) => match destinations.as_slice() {
-            [only] => session::of_service(scope.index, &only.destination.host),
+            [only] => session::of_service((scope.index, scope.proxy), &only.destination.host),
             // Each of several says it itself.
             _ => None,
         },
-        Action::Respond(_) | Action::Redirect(_) => None,
+        Action::Respond(_) | Action::Redirect(_) | Action::Delegate(_) => None,
     };
     let session = session.map(|session| (session::SESSION, session));
     let limits = local_limit::of_route(scope.index, scope.proxy, (scope.port, &rule.name));
@@ -305,7 +306,8 @@ fn forward(
                 let (response_add, response_remove) = policy::header_operations(&headers.response);
                 let authority = weighted.authority.clone();
                 let host = &weighted.destination.host;
-                let session = session::of_service(scope.index, host).filter(|_| several.len() > 1);
+                let session = session::of_service((scope.index, scope.proxy), host);
+                let session = session.filter(|_| several.len() > 1);
                 let session = session.map(|session| (session::SESSION, session));
                 ClusterWeight {
                     typed_per_filter_config: map_in_order(session.as_slice()),
@@ -329,10 +331,11 @@ fn forward(
     };
     let mut action = route_to(specifier, rule.timeout.unwrap_or_default());
     if let EnvoyAction::Route(action) = &mut action {
-        action.retry_policy = policy::retry_policy(&rule.retries);
         action.request_mirror_policies = mirrors(rule, scope);
         let targets = destinations.iter().map(|one| &one.destination);
         action.hash_policy = scope.hash_policies(targets);
+        let of_mesh = &scope.index.mesh().retries;
+        retry(action, rule.retries.as_ref().unwrap_or(of_mesh));
         let single = match destinations {
             [only] => only.authority.clone(),
             _ => None,
@@ -346,6 +349,17 @@ fn forward(
             .map(HostRewriteSpecifier::HostRewriteLiteral);
     }
     (action, target)
+}
+
+/// Tries requests again: those that are balanced by a hash with the endpoint that they stay with.
+fn retry(action: &mut RouteAction, retries: &Retries) {
+    action.retry_policy = policy::retry_policy(retries);
+    if !action.hash_policy.is_empty()
+        && let Some(policy) = &mut action.retry_policy
+    {
+        policy.retry_host_predicate.clear();
+        policy.host_selection_retry_max_attempts = 0;
+    }
 }
 
 /// Where copies go. Istio has them not traced; here they are, under the span of the request.
@@ -373,6 +387,12 @@ fn route_to(specifier: ClusterSpecifier, timeout: Duration) -> EnvoyAction {
     })
 }
 
+/// The index puts the rules of delegates in the place of those that name them.
+const NOT_DELEGATED: DirectResponse = DirectResponse {
+    status: 404,
+    body: String::new(),
+};
+
 fn respond(response: &DirectResponse) -> EnvoyAction {
     EnvoyAction::DirectResponse(DirectResponseAction {
         status: u32::from(response.status),
@@ -386,7 +406,8 @@ fn respond(response: &DirectResponse) -> EnvoyAction {
 
 /// The destination's port: as it says, or the service's only one, or the one asked for.
 fn port(destination: &Destination, scope: Scope<'_>) -> u16 {
-    let only = || scope.index.service(&destination.host)?.only_port();
+    let service = || scope.index.service_for(scope.proxy, &destination.host);
+    let only = || service()?.only_port();
     destination.port.or_else(only).unwrap_or(scope.port)
 }
 

@@ -13,6 +13,7 @@ use periplus_resources::Host;
 
 use super::proto::any;
 use crate::index::{Index, Session};
+use crate::proxy::Proxy;
 
 /// The name of the filter.
 pub(super) const SESSION: &str = "envoy.filters.http.stateful_session";
@@ -25,8 +26,8 @@ pub(super) fn filter(index: &Index) -> Option<Any> {
 }
 
 /// What the routes to a service want of the filter.
-pub(super) fn of_service(index: &Index, host: &Host) -> Option<Any> {
-    let session = index.service(host)?.session()?;
+pub(super) fn of_service((index, proxy): (&Index, &Proxy), host: &Host) -> Option<Any> {
+    let session = index.service_for(proxy, host)?.session()?;
     let (name, config) = match session {
         Session::Cookie { name, path } => {
             // Until the client's own session ends, as in Istio.

@@ -8,7 +8,7 @@ use periplus_resources::{
 };
 
 use super::code::{self, Code};
-use super::{Entry, Index, Problem, checks, mutual_tls, telemetry};
+use super::{Entry, Index, Problem, Service, checks, in_namespace, mutual_tls, telemetry};
 use crate::proxy::is_subset;
 
 pub(super) fn analyse(index: &mut Index) {
@@ -51,6 +51,30 @@ fn check_services(index: &Index, problems: &mut Vec<Problem>) {
                 .code(code::SERVICE_WITHOUT_WORKLOADS),
             );
         }
+        check_names(index, service, problems);
+    }
+}
+
+/// Workloads with names in place of addresses, for services that look up none.
+fn check_names(index: &Index, service: &Service, problems: &mut Vec<Problem>) {
+    let Endpoints::Selected(selector) = &service.spec.endpoints else {
+        return;
+    };
+    if service.spec.resolution.is_dns() {
+        return;
+    }
+    let workloads = in_namespace(index.workloads(), &service.meta.namespace).iter();
+    let named = workloads.filter(|workload| {
+        workload.spec.address.ip().is_none() && is_subset(selector, &workload.spec.labels)
+    });
+    for workload in named {
+        let meta = &workload.meta;
+        let message = format!(
+            "{meta} has a name for an address, and {} does not look names up: it is left out there; say `resolution: \
+             DNS`, or give an IP address",
+            service.meta
+        );
+        problems.push(Problem::error(&meta.source, meta.source.position, message));
     }
 }
 
@@ -94,7 +118,7 @@ fn check_destinations(index: &Index, entry: &Entry<VirtualService>, problems: &m
     let of_requests = spec.http.iter().flat_map(|route| {
         let (routed, mirrors) = match &route.action {
             Action::Route(destinations) => (&destinations[..], &route.mirrors[..]),
-            Action::Respond(_) | Action::Redirect(_) => (&[][..], &[][..]),
+            Action::Respond(_) | Action::Redirect(_) | Action::Delegate(_) => (&[][..], &[][..]),
         };
         let routed = routed
             .iter()
@@ -123,7 +147,7 @@ fn check_destination(
     fate: &str,
 ) -> Result<(), (Code, String)> {
     let host = &destination.host;
-    let Some(service) = index.service(host) else {
+    let Some(service) = index.service_from(&entry.meta.namespace, host) else {
         let names = index.services().map(|service| service.host.as_str());
         let hint = did_you_mean(host.as_str(), names);
         let message = format!("there is no service `{host}`: {fate}{hint}");
@@ -152,7 +176,7 @@ fn check_destination(
     if destination.subset.is_empty() {
         return Ok(());
     }
-    let rules = index.connection_rules(&entry.meta.namespace, service);
+    let rules = index.connection_rules((&entry.meta.namespace, None), service);
     let subset = rules.subsets.iter().find(|s| s.name == destination.subset);
     let Some(subset) = subset else {
         let names = rules.subsets.iter().map(|subset| subset.name.as_str());

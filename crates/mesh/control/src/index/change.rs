@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use periplus_resources::{Endpoints, Host, Meta, ServiceEntry, VirtualService};
+use periplus_resources::{
+    DestinationRule, EgressHost, Endpoints, Host, Meta, ServiceEntry, TrafficPolicy, VirtualService,
+};
 
+use super::services::Services;
 use super::{Entry, Index, Service};
+use crate::generate::hosts_of;
 use crate::proxy::{Proxy, Role};
 
 /// What differs, as far as what is made for proxies depends on it. It errs on the side of more.
@@ -18,10 +22,16 @@ pub(crate) struct Change<'a> {
     gateways: bool,
     /// Something that is for the workloads of these namespaces.
     namespaces: BTreeSet<&'a str>,
-    /// VirtualServices, as they were and as they are.
-    routing: Vec<&'a Entry<VirtualService>>,
-    /// Services of which nothing but the endpoints differs, with the addresses of those that were and are.
+    /// VirtualServices, as they were and as they are, with whether they or what they stand before match connections.
+    routing: Vec<(&'a Entry<VirtualService>, bool)>,
+    /// Services whose endpoints differ, or more of them, with the addresses of those that were and are.
     endpoints: BTreeMap<&'a Host, BTreeSet<IpAddr>>,
+    /// Those that are new, gone, or differ in more than their endpoints.
+    services: BTreeSet<&'a Host>,
+    /// Services about whose connections something else is said.
+    connections: BTreeSet<&'a Host>,
+    /// Their workloads are, or were, chosen by what requests have, which their routes say.
+    hashes: bool,
 }
 
 /// What has to be made anew for a proxy.
@@ -47,8 +57,7 @@ pub(crate) enum Routing {
 impl Routing {
     /// What a VirtualService that is other than before asks for. Connections are matched in listeners, and a gateway
     /// has listeners for those that have rules.
-    fn of(entry: &Entry<VirtualService>, is_gateway: bool) -> Self {
-        let has_connections = !entry.spec.tls.is_empty() || !entry.spec.tcp.is_empty();
+    fn of(has_connections: bool, is_gateway: bool) -> Self {
         match is_gateway || has_connections {
             true => Self::All,
             false => Self::Routes,
@@ -86,6 +95,7 @@ impl<'a> Change<'a> {
             // Seen through what asks.
             asked: _,
             problems: _,
+            unready: _,
         } = old;
         let mut change = Self {
             everything: *mesh != new.mesh
@@ -93,12 +103,9 @@ impl<'a> Change<'a> {
                 || *revoked != new.revoked
                 || *issuer_keys != new.issuer_keys
                 || *has_sessions != new.has_sessions
-                || !is_same(destination_rules, &new.destination_rules)
-                || !is_same(peer_authentications, &new.peer_authentications)
-                || !gateway_api.is_same(&new.gateway_api)
-                || !secrets.is_same(&new.secrets),
+                || !gateway_api.is_same(&new.gateway_api),
             gateways: !is_same(gateways, &new.gateways),
-            routing: differing(virtual_services, &new.virtual_services),
+            routing: rerouted(virtual_services, &new.virtual_services),
             ..Self::default()
         };
         change.of_namespaces(sidecars, &new.sidecars, new);
@@ -106,6 +113,14 @@ impl<'a> Change<'a> {
         change.of_namespaces(request_authentications, &new.request_authentications, new);
         change.of_namespaces(telemetries, &new.telemetries, new);
         change.of_services(services, &new.services);
+        change.of_destination_rules(destination_rules, old, new);
+        if !secrets.is_same(&new.secrets) {
+            change.of_secrets(old, new);
+        }
+        change.of_namespaces(peer_authentications, &new.peer_authentications, new);
+        for entry in differing(peer_authentications, &new.peer_authentications) {
+            change.of_mutual_tls(&entry.meta.namespace, new);
+        }
         change
     }
 
@@ -121,27 +136,80 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn of_services(&mut self, old: &'a BTreeMap<Host, Service>, new: &'a BTreeMap<Host, Service>) {
-        if !old.keys().eq(new.keys()) {
-            self.everything = true;
-            return;
-        }
-        for (before, after) in old.values().zip(new.values()) {
-            // Nearly all services are what they were: nothing of them is copied.
-            let is_same_spec = before.spec == after.spec
-                || without_endpoints(&before.spec) == without_endpoints(&after.spec);
-            if !is_same_spec || !is_same_meta(&before.meta, &after.meta) {
-                self.everything = true;
-                return;
-            }
-            let (one, other) = (&before.endpoints, &after.endpoints);
-            if Arc::ptr_eq(one, other) || one == other {
+    fn of_services(&mut self, old: &'a Services, new: &'a Services) {
+        // Nearly always they are the same, and nearly all services are what they were.
+        let hosts: BTreeSet<&Host> = match old.keys().eq(new.keys()) {
+            true => new.keys().collect(),
+            false => old.keys().chain(new.keys()).collect(),
+        };
+        for host in hosts {
+            let of = |services: &'a Services| services.get(host).map_or(&[][..], Vec::as_slice);
+            let (old, new) = (of(old), of(new));
+            let mut both = old.iter().zip(new);
+            let is_changed =
+                old.len() != new.len() || both.any(|(one, other)| is_other_service(one, other));
+            let mut both = old.iter().zip(new);
+            if !is_changed && both.all(|(one, other)| has_same_endpoints(one, other)) {
                 continue;
             }
-            let both = before.endpoints.iter().chain(&*after.endpoints);
-            let addresses = both.map(|endpoint| endpoint.address).collect();
-            self.endpoints.insert(&after.host, addresses);
+            let both = old.iter().chain(new);
+            // What is said about the lack of endpoints is not made by service.
+            self.everything |= both.clone().any(Service::has_names);
+            let addresses = both.flat_map(|service| service.endpoints.iter());
+            let addresses = addresses.filter_map(|endpoint| endpoint.address.ip());
+            self.endpoints.insert(host, addresses.collect());
+            if is_changed {
+                self.services.insert(host);
+                self.gateways = true;
+            }
         }
+    }
+
+    /// Those of which nothing but clusters depends, and some routes.
+    fn of_destination_rules(
+        &mut self,
+        rules: &'a [Entry<DestinationRule>],
+        old: &'a Index,
+        new: &'a Index,
+    ) {
+        let mut concerned = self.services.clone();
+        for entry in differing(rules, &new.destination_rules) {
+            let host = &entry.spec.host;
+            match new.services.get_key_value(host) {
+                Some((host, _)) => drop(concerned.insert(host)),
+                None if host.is_wildcard() => {
+                    concerned.extend(new.services.keys().filter(|one| host.covers(one)));
+                }
+                None => {}
+            }
+        }
+        // Secrets are not made by service, nor is what is said about the lack of clusters.
+        let is_of_all = |policy: &TrafficPolicy| policy.has_tls() || policy.has_passthrough();
+        for host in &concerned {
+            // Rules add up, and any of them may come to count now.
+            for rule in old.rules_about(host).chain(new.rules_about(host)) {
+                self.everything |= rule.spec.policies().any(is_of_all);
+                self.hashes |= rule.spec.policies().any(TrafficPolicy::has_hash);
+            }
+        }
+        self.connections.extend(concerned);
+    }
+
+    /// Those that gateways show, and, if rules say so, their clients.
+    fn of_secrets(&mut self, old: &Index, new: &Index) {
+        let rules = old.destination_rules.iter().chain(&new.destination_rules);
+        let mut policies = rules.flat_map(|rule| rule.spec.policies());
+        self.everything |= policies.any(TrafficPolicy::has_tls);
+        self.gateways = true;
+    }
+
+    /// What workloads of a namespace ask of those that connect: it is told with the endpoints of its services.
+    fn of_mutual_tls(&mut self, namespace: &str, new: &'a Index) {
+        let of_namespace = new.services.iter().filter(|(_, services)| {
+            let mut services = services.iter();
+            services.any(|service| service.meta.namespace == namespace)
+        });
+        self.connections.extend(of_namespace.map(|(host, _)| host));
     }
 
     /// Whether it may be that other proxies than before have the same as this one.
@@ -168,17 +236,62 @@ impl<'a> Change<'a> {
         if self.may_reclass(proxy) || is_gateway && self.gateways {
             return Stale::All;
         }
-        let hosts = self.endpoints.keys().copied();
-        let hosts = hosts.filter(|host| has_cluster(host)).collect();
+        let endpoints = self.endpoints.keys().filter(|host| has_cluster(host));
+        let connections = self.connections.iter().filter(|host| has_cluster(host));
+        let connections: BTreeSet<&Host> = connections.copied().collect();
+        // Routes may lead to services that have no cluster.
+        let rehashed = self.hashes.then_some(Routing::Routes);
+        let mut hosts = connections;
+        hosts.extend(endpoints.copied());
+        // Endpoints of headless services have listeners, with clusters or without.
+        let pods = self.endpoints.keys().filter(|host| {
+            let mut services = index.services_of(host).iter();
+            proxy.interception.is_some() && services.any(Service::has_listeners_of_endpoints)
+        });
+        let mut pods = pods.peekable();
+        let are_some_new = !self.services.is_empty();
+        let wanted = match are_some_new || pods.peek().is_some() {
+            true => hosts_of(index, proxy),
+            false => BTreeSet::new(),
+        };
+        let services = self.services.iter();
+        hosts.extend(services.filter(|host| wanted.contains(*host)).copied());
+        let rerouted = are_some_new || pods.any(|host| wanted.contains(*host));
+        let rerouted = rerouted.then_some(Routing::All);
+        let hosts = hosts.into_iter().collect();
         let routing = self.routing.iter();
-        let routing = routing.filter(|entry| {
+        let routing = routing.filter(|(entry, _)| {
             let export_to = &entry.spec.export_to;
             export_to.reaches(&entry.meta.namespace, &proxy.namespace)
         });
-        let routing = routing.filter(|entry| is_gateway || is_imported(index, proxy, entry));
-        let routing = routing.map(|entry| Routing::of(entry, is_gateway));
-        Stale::Some(hosts, routing.max().unwrap_or(Routing::Same))
+        let routing = routing.filter(|(entry, _)| is_gateway || is_imported(index, proxy, entry));
+        let routing = routing.map(|(_, has_connections)| Routing::of(*has_connections, is_gateway));
+        let routing = routing.chain(rehashed).chain(rerouted).max();
+        Stale::Some(hosts, routing.unwrap_or(Routing::Same))
     }
+}
+
+/// The VirtualServices that differ. One stands before another for a host that both are for, so that the rules of that one
+/// come or go with it.
+fn rerouted<'a>(
+    old: &'a [Entry<VirtualService>],
+    new: &'a [Entry<VirtualService>],
+) -> Vec<(&'a Entry<VirtualService>, bool)> {
+    let matches =
+        |entry: &&Entry<VirtualService>| !entry.spec.tls.is_empty() || !entry.spec.tcp.is_empty();
+    let all = old.iter().chain(new);
+    let hosts = all.filter(matches).flat_map(|entry| &entry.spec.hosts);
+    let hosts: BTreeSet<&Host> = hosts.collect();
+    let has_connections = |entry: &Entry<VirtualService>| {
+        let overlaps = |own: &Host| {
+            let mut hosts = hosts.iter();
+            hosts.any(|host| host.covers(own) || own.covers(host))
+        };
+        entry.spec.hosts.iter().any(overlaps)
+    };
+    let entries = differing(old, new).into_iter();
+    let entries = entries.map(|entry| (entry, has_connections(entry)));
+    entries.collect()
 }
 
 /// Whether a sidecar may know a host of a VirtualService.
@@ -188,16 +301,42 @@ fn is_imported(index: &Index, proxy: &Proxy, entry: &Entry<VirtualService>) -> b
     };
     let egress = &sidecar.spec.egress;
     let is_known = |host: &Host| {
-        let service = index.service(host);
-        let namespace = service.map_or(&entry.meta.namespace, |service| &service.meta.namespace);
+        let services = index.services_of(host).iter();
+        let namespaces = services.map(|service| &service.meta.namespace);
+        let mut namespaces: Vec<&String> = namespaces.collect();
+        if namespaces.is_empty() {
+            namespaces.push(&entry.meta.namespace);
+        }
         let mut imports = egress.iter().flat_map(|listener| &listener.hosts);
-        host.is_wildcard() || imports.any(|import| import.covers(namespace, host))
+        let covers = |import: &EgressHost| {
+            let mut namespaces = namespaces.iter();
+            namespaces.any(|namespace| import.covers(namespace, host))
+        };
+        host.is_wildcard() || imports.any(covers)
     };
     egress.is_empty() || entry.spec.hosts.iter().any(is_known)
 }
 
+/// Whether anything but the endpoints differs.
+fn is_other_service(one: &Service, other: &Service) -> bool {
+    let is_same_spec =
+        one.spec == other.spec || without_endpoints(&one.spec) == without_endpoints(&other.spec);
+    !is_same_spec || !is_same_meta(&one.meta, &other.meta)
+}
+
+fn has_same_endpoints(one: &Service, other: &Service) -> bool {
+    Arc::ptr_eq(&one.endpoints, &other.endpoints) || one.endpoints == other.endpoints
+}
+
 /// The entries that are in one of the lists only, or not the same in both.
 fn differing<'a, T: PartialEq>(old: &'a [Entry<T>], new: &'a [Entry<T>]) -> Vec<&'a Entry<T>> {
+    // Most of them are the same, in the same places.
+    let is_same = |(one, other): &(&Entry<T>, &Entry<T>)| is_same_entry(one, other);
+    let first = old.iter().zip(new).take_while(is_same).count();
+    let (old, new) = (&old[first..], &new[first..]);
+    let last = old.iter().rev().zip(new.iter().rev());
+    let last = last.take_while(is_same).count();
+    let (old, new) = (&old[..old.len() - last], &new[..new.len() - last]);
     let key = |entry: &'a Entry<T>| (&entry.meta.namespace, &entry.meta.name);
     let by_name = |entries: &'a [Entry<T>]| {
         let mut entries: Vec<&Entry<T>> = entries.iter().collect();

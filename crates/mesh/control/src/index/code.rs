@@ -22,7 +22,7 @@ pub(super) const NOT_FOUND: Code = Code::new(
     "ReferencedResourceNotFound",
     "a gateway, host, port, subset or provider that is named does not exist",
 );
-pub(super) const SCHEMA: Code = Code::new(
+pub(crate) const SCHEMA: Code = Code::new(
     "IST0106",
     "SchemaValidationError",
     "a document is not valid, or asks for what is not supported",
@@ -32,7 +32,7 @@ pub(super) const UNKNOWN_ANNOTATION: Code = Code::new(
     "UnknownAnnotation",
     "an annotation of Istio's that nobody knows",
 );
-pub(super) const SHARED_MESH_HOST: Code = Code::new(
+pub(crate) const SHARED_MESH_HOST: Code = Code::new(
     "IST0109",
     "ConflictingMeshGatewayVirtualServiceHosts",
     "two VirtualServices route one host in sidecars",
@@ -153,7 +153,7 @@ pub(super) const DUPLICATE: Code = Code::new(
 pub(super) const DUPLICATE_HOST: Code = Code::new(
     "PER0102",
     "DuplicateServiceHost",
-    "two services have one host",
+    "two services of one namespace have one host",
 );
 pub(super) const SERVICE_WITHOUT_WORKLOADS: Code = Code::new(
     "PER0103",

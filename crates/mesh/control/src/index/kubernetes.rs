@@ -1,14 +1,15 @@
 //! Kubernetes' objects as services of the mesh.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use periplus_resources::{
-    EndpointSlice, Endpoints, Host, KubernetesService, Labels, Location, Meta, Pod, Resolution,
-    ServiceEntry, WorkloadEntry,
+    EndpointSlice, Endpoints, Host, KubernetesService, Labels, Locality, Location, Meta, Pod,
+    Resolution, ServiceEntry, WorkloadEntry,
 };
 
-use super::{Entry, Problem, Service, code};
+use super::service::TRAFFIC_DISTRIBUTION;
+use super::{Entry, Problem, Service, code, in_namespace};
 use crate::names::TLS_MODE_LABEL as TLS_MODE;
 use crate::proxy::is_subset;
 
@@ -18,6 +19,8 @@ pub(super) struct Objects {
     pub(super) services: Vec<Entry<KubernetesService>>,
     pub(super) slices: Vec<Entry<EndpointSlice>>,
     pub(super) pods: Vec<Entry<Pod>>,
+    /// Where machines are, by their names.
+    pub(super) machines: BTreeMap<String, Locality>,
 }
 
 /// Pods by namespace and name.
@@ -64,6 +67,23 @@ pub(super) fn other(kind: &str, meta: &Meta) -> Problem {
 }
 
 impl Objects {
+    /// How many endpoints of slices, and pods that are in none, are not ready.
+    pub(super) fn unready(&self) -> usize {
+        let in_slices = self.slices.iter().flat_map(|slice| {
+            let endpoints = slice.spec.endpoints.iter();
+            endpoints.map(|endpoint| (slice.meta.namespace.as_str(), endpoint))
+        });
+        let known: HashSet<_> = in_slices
+            .clone()
+            .filter_map(|(namespace, endpoint)| Some((namespace, endpoint.pod.as_deref()?)))
+            .collect();
+        let pods = self.pods.iter().filter(|pod| {
+            let name = (pod.meta.namespace.as_str(), pod.meta.name.as_str());
+            !pod.spec.is_ready && !known.contains(&name)
+        });
+        in_slices.filter(|(_, one)| !one.is_ready).count() + pods.count()
+    }
+
     /// The services, with the workloads behind them.
     pub(super) fn services(&self, workloads: &[Entry<WorkloadEntry>]) -> Vec<Service> {
         let mut pods = Pods::new();
@@ -115,7 +135,14 @@ impl Objects {
                 alias: spec.external_name.clone(),
             },
             endpoints,
-            meta: meta.clone(),
+            meta: {
+                let mut meta = meta.clone();
+                // What the service itself says goes before its annotation.
+                let told = spec.traffic_distribution.iter();
+                let told = told.map(|it| (TRAFFIC_DISTRIBUTION.to_owned(), it.clone()));
+                meta.annotations.extend(told);
+                meta
+            },
         })
     }
 
@@ -128,10 +155,9 @@ impl Objects {
     ) -> Vec<WorkloadEntry> {
         let Entry { meta, spec } = service;
         let namespace = &meta.namespace;
-        let slices = self.slices.iter().filter(|slice| {
-            slice.meta.namespace == *namespace
-                && slice.spec.service.as_deref() == Some(meta.name.as_str())
-        });
+        let slices = in_namespace(&self.slices, namespace).iter();
+        let slices =
+            slices.filter(|slice| slice.spec.service.as_deref() == Some(meta.name.as_str()));
         let slices: Vec<_> = slices.collect();
         let selects = |labels: &Labels| {
             let selector = spec.selector.as_ref();
@@ -140,71 +166,97 @@ impl Objects {
         let mut endpoints: Vec<WorkloadEntry> = match slices.is_empty() {
             false => slices
                 .iter()
-                .flat_map(|slice| of_slice(spec, slice, pods))
+                .flat_map(|slice| self.of_slice(spec, slice, pods))
                 .collect(),
-            true => self
-                .pods
+            true => in_namespace(&self.pods, namespace)
                 .iter()
-                .filter(|pod| pod.meta.namespace == *namespace && selects(&pod.meta.labels))
-                .filter_map(|pod| of_pod(spec, pod))
+                .filter(|pod| selects(&pod.meta.labels))
+                .filter_map(|pod| self.of_pod(spec, pod))
                 .collect(),
         };
-        let selected = workloads.iter().filter(|workload| {
-            workload.meta.namespace == *namespace && selects(&workload.spec.labels)
-        });
+        let selected = in_namespace(workloads, namespace).iter();
+        let selected = selected.filter(|workload| selects(&workload.spec.labels));
         endpoints.extend(selected.map(|workload| workload.spec.clone()));
         endpoints
     }
 }
 
-/// The endpoints of a slice, as far as the service wants them.
-fn of_slice<'a>(
-    service: &'a KubernetesService,
-    slice: &'a Entry<EndpointSlice>,
-    pods: &'a Pods<'_>,
-) -> impl Iterator<Item = WorkloadEntry> + 'a {
-    // A port without a name is the only one of its service.
-    let name = |name: &String| match (name.as_str(), service.ports.as_slice()) {
-        ("", [only]) => only.name.clone(),
-        _ => name.clone(),
-    };
-    let ports = slice.spec.ports.iter();
-    let ports: BTreeMap<_, _> = ports.map(|(port, number)| (name(port), *number)).collect();
-    let ready = slice.spec.endpoints.iter();
-    let ready = ready.filter(|endpoint| endpoint.is_ready || service.publishes_unready);
-    ready.map(move |endpoint| {
-        let namespace = slice.meta.namespace.as_str();
-        let name = endpoint.pod.as_deref();
-        let pod = name.and_then(|name| pods.get(&(namespace, name)).copied());
-        WorkloadEntry {
-            address: endpoint.address,
-            ports: ports.clone(),
-            labels: pod.map(labels_of).unwrap_or_default(),
-            weight: 1,
-            service_account: pod
-                .map(|pod| pod.spec.service_account.clone())
-                .unwrap_or_default(),
-            locality: None,
-        }
-    })
-}
+impl Objects {
+    /// The endpoints of a slice, as far as the service wants them.
+    fn of_slice<'a>(
+        &'a self,
+        service: &'a KubernetesService,
+        slice: &'a Entry<EndpointSlice>,
+        pods: &'a Pods<'_>,
+    ) -> impl Iterator<Item = WorkloadEntry> + 'a {
+        // A port without a name is the only one of its service.
+        let name = |name: &String| match (name.as_str(), service.ports.as_slice()) {
+            ("", [only]) => only.name.clone(),
+            _ => name.clone(),
+        };
+        let ports = slice.spec.ports.iter();
+        let ports: BTreeMap<_, _> = ports.map(|(port, number)| (name(port), *number)).collect();
+        let ready = slice.spec.endpoints.iter();
+        let ready = ready.filter(|endpoint| endpoint.is_ready || service.publishes_unready);
+        ready.map(move |endpoint| {
+            let namespace = slice.meta.namespace.as_str();
+            let name = endpoint.pod.as_deref();
+            let pod = name.and_then(|name| pods.get(&(namespace, name)).copied());
+            WorkloadEntry {
+                address: endpoint.address.into(),
+                ports: ports.clone(),
+                labels: pod.map(labels_of).unwrap_or_default(),
+                weight: 1,
+                service_account: pod
+                    .map(|pod| pod.spec.service_account.clone())
+                    .unwrap_or_default(),
+                locality: self.place(pod, endpoint.node.as_deref(), endpoint.zone.as_deref()),
+            }
+        })
+    }
 
-/// A pod that runs and is ready.
-fn of_pod(service: &KubernetesService, pod: &Entry<Pod>) -> Option<WorkloadEntry> {
-    let is_there = pod.spec.is_ready || service.publishes_unready;
-    let named = service.target_names.iter();
-    let named = named.filter_map(|(port, target)| {
-        let number = pod.spec.ports.get(target)?;
-        Some((port.clone(), *number))
-    });
-    Some(WorkloadEntry {
-        address: pod.spec.address.filter(|_| is_there)?,
-        ports: named.collect(),
-        labels: labels_of(pod),
-        weight: 1,
-        service_account: pod.spec.service_account.clone(),
-        locality: None,
-    })
+    /// A pod that runs and is ready.
+    fn of_pod(&self, service: &KubernetesService, pod: &Entry<Pod>) -> Option<WorkloadEntry> {
+        let is_there = pod.spec.is_ready || service.publishes_unready;
+        let named = service.target_names.iter();
+        let named = named.filter_map(|(port, target)| {
+            let number = pod.spec.ports.get(target)?;
+            Some((port.clone(), *number))
+        });
+        Some(WorkloadEntry {
+            address: pod.spec.address.filter(|_| is_there)?.into(),
+            ports: named.collect(),
+            labels: labels_of(pod),
+            weight: 1,
+            service_account: pod.spec.service_account.clone(),
+            locality: self.place(Some(pod), None, None),
+        })
+    }
+
+    /// Where an endpoint is: as its pod's label says, else where its machine is, else in a zone of a machine that is known.
+    fn place(
+        &self,
+        pod: Option<&Entry<Pod>>,
+        machine: Option<&str>,
+        zone: Option<&str>,
+    ) -> Option<Locality> {
+        if pod.is_some_and(|pod| !Locality::of_labels(&pod.meta.labels).is_unknown()) {
+            return None;
+        }
+        let of_pod = || pod.and_then(|pod| pod.spec.node.as_deref());
+        let machine = machine.or_else(of_pod);
+        let place = machine.and_then(|name| self.machines.get(name));
+        let in_zone = || {
+            let zone = zone?;
+            let found = self.machines.values().find(|place| place.zone == zone)?;
+            Some(Locality {
+                sub_zone: String::new(),
+                ..found.clone()
+            })
+        };
+        let place = place.cloned().or_else(in_zone);
+        place.filter(|place| !place.is_unknown())
+    }
 }
 
 /// As in Istio, a pod has a proxy that speaks mutual TLS only if whoever has put it there says so.

@@ -5,6 +5,7 @@ mod by_host;
 mod change;
 mod checks;
 pub(crate) mod code;
+mod delegates;
 mod gateway_api;
 mod kubernetes;
 mod mutual_tls;
@@ -14,6 +15,8 @@ mod problem;
 mod rules;
 mod secrets;
 mod service;
+mod services;
+mod targets;
 mod telemetry;
 mod view;
 
@@ -22,14 +25,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use periplus_resources::{
-    AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, MeshConfig, Meta,
-    MutualTls, PeerAuthentication, Pod, RequestAuthentication, Resource, Sidecar, Spec, Telemetry,
-    VirtualService, WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, ExtensionProvider, Gateway, Host, Kind, Locality,
+    MeshConfig, Meta, MutualTls, PeerAuthentication, Pod, RequestAuthentication, Resource, Sidecar,
+    Spec, Telemetry, VirtualService, WorkloadEntry,
 };
 
 use self::by_host::ByHost;
 pub(crate) use self::change::{Change, Routing, Stale};
 pub use self::code::{CODES, Code};
+pub(crate) use self::code::{SCHEMA, SHARED_MESH_HOST};
 use self::gateway_api::Lowered;
 pub use self::gateway_api::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
 use self::kubernetes::Objects;
@@ -41,6 +45,7 @@ pub(crate) use self::secrets::AUTHORITIES;
 use self::secrets::Secrets;
 pub use self::service::Service;
 pub(crate) use self::service::Session;
+use self::services::Services;
 pub(crate) use self::telemetry::{Side, Traced};
 use self::view::Asked;
 use crate::issuers::Found;
@@ -58,11 +63,11 @@ pub struct Entry<T> {
 /// The mesh as the resources describe it. Immutable.
 #[derive(Debug, Default)]
 pub struct Index {
-    services: BTreeMap<Host, Service>,
+    services: Services,
     /// Some of them have clients that stay with an endpoint.
     has_sessions: bool,
-    /// The services that have an endpoint there.
-    by_address: HashMap<IpAddr, Vec<Host>>,
+    /// The services that have an endpoint there, by host and place among those of the host.
+    by_address: HashMap<IpAddr, Vec<(Host, usize)>>,
     workloads: Vec<Entry<WorkloadEntry>>,
     pods: Vec<Entry<Pod>>,
     virtual_services: Vec<Entry<VirtualService>>,
@@ -86,6 +91,8 @@ pub struct Index {
     revoked: Arc<str>,
     issuer_keys: Option<Found>,
     problems: Vec<Problem>,
+    /// How many endpoints and pods are not ready.
+    unready: usize,
 }
 
 impl Index {
@@ -170,6 +177,10 @@ impl Index {
                 Spec::Namespace => {
                     of_api.namespaces.insert(meta.name, meta.labels);
                 }
+                Spec::Node => {
+                    let place = Locality::of_machine(&meta.labels);
+                    objects.machines.insert(meta.name, place);
+                }
                 Spec::ServiceAccount => {}
                 Spec::GatewayClass(spec) => of_api.classes.push(Entry { meta, spec }),
                 Spec::ApiGateway(spec) => of_api.gateways.push(Entry { meta, spec }),
@@ -184,7 +195,9 @@ impl Index {
             }
         }
         // As in Istio, the oldest counts where several could.
+        by_age(&mut service_entries);
         by_age(&mut index.virtual_services);
+        delegates::merge(&mut index.virtual_services, &mut index.problems);
         by_age(&mut index.destination_rules);
         by_age(&mut index.gateways);
         // Of Sidecars, the oldest of a namespace: they stand together.
@@ -208,7 +221,10 @@ impl Index {
             .collect();
         for (meta, services) in of_kubernetes.chain(of_istio) {
             for service in services {
-                if let Some(first) = index.services.get(&service.host) {
+                let of_host = index.services.entry(service.host.clone()).or_default();
+                let mut known = of_host.iter();
+                let known = known.find(|one| one.meta.namespace == meta.namespace);
+                if let Some(first) = known {
                     let message = format!(
                         "host `{}` is already that of {}: this one is ignored",
                         service.host, first.meta
@@ -218,23 +234,26 @@ impl Index {
                     index.problems.push(problem.code(code::DUPLICATE_HOST));
                     continue;
                 }
-                index.services.insert(service.host.clone(), service);
+                of_host.push(service);
             }
         }
-        for service in index.services.values() {
+        let services = index.services.values();
+        for (place, service) in services.flat_map(|of_host| of_host.iter().enumerate()) {
             index.has_sessions |= service.session().is_some();
             let addresses: BTreeSet<IpAddr> = (service.endpoints.iter())
-                .map(|endpoint| endpoint.address)
+                .filter_map(|endpoint| endpoint.address.ip())
                 .collect();
             for address in addresses {
-                let hosts = index.by_address.entry(address).or_default();
-                hosts.push(service.host.clone());
+                let services = index.by_address.entry(address).or_default();
+                services.push((service.host.clone(), place));
             }
         }
+        index.unready = objects.unready();
         index.pods = objects.pods;
         analysis::analyse(&mut index);
         let mut problems = Vec::new();
         index.gateway_api = of_api.lower(&index, &mut problems);
+        targets::resolve(&mut index, &mut problems);
         index.problems.append(&mut problems);
         index.asked = Asked::of(&index);
         for resource in &resources {
@@ -256,30 +275,6 @@ impl Index {
         self.has_sessions
     }
 
-    /// The services, by host.
-    pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values()
-    }
-
-    /// The service of this full name.
-    pub fn service(&self, host: &Host) -> Option<&Service> {
-        self.services.get(host)
-    }
-
-    /// The services that a proxy's workload serves, sorted, each with the ports that stand behind the
-    /// service's ports.
-    pub(crate) fn served_by(&self, proxy: &Proxy) -> Vec<(Host, Vec<u16>)> {
-        let served = self.services_at(proxy.ip);
-        let served = served.map(|service| (service.host.clone(), service.ports_at(proxy)));
-        served.filter(|(_, ports)| !ports.is_empty()).collect()
-    }
-
-    /// The services that have an endpoint at an address, by host.
-    pub(crate) fn services_at(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
-        let hosts = self.by_address.get(&address).into_iter().flatten();
-        hosts.filter_map(|host| self.services.get(host))
-    }
-
     /// The workloads.
     pub fn workloads(&self) -> &[Entry<WorkloadEntry>] {
         &self.workloads
@@ -288,6 +283,11 @@ impl Index {
     /// Kubernetes' workloads.
     pub fn pods(&self) -> &[Entry<Pod>] {
         &self.pods
+    }
+
+    /// How many endpoints and pods are not ready.
+    pub(crate) fn unready(&self) -> usize {
+        self.unready
     }
 
     /// The routing rules.
@@ -337,11 +337,7 @@ impl Index {
     /// of the root namespace.
     pub fn sidecar_for(&self, proxy: &Proxy) -> Option<&Entry<Sidecar>> {
         let in_namespace = |namespace: &str, selecting: bool| {
-            let sidecars = &self.sidecars;
-            let first = sidecars.partition_point(|it| it.meta.namespace.as_str() < namespace);
-            let mut own = sidecars[first..]
-                .iter()
-                .take_while(|it| it.meta.namespace == namespace);
+            let mut own = in_namespace(&self.sidecars, namespace).iter();
             own.find(|sidecar| match &sidecar.spec.selector {
                 Some(selector) => selecting && proxy.is_selected_by(selector),
                 None => !selecting,
@@ -351,6 +347,14 @@ impl Index {
             .or_else(|| in_namespace(&proxy.namespace, false))
             .or_else(|| in_namespace(&self.mesh.root_namespace, false))
     }
+}
+
+/// Those of a namespace, of entries that are sorted by it.
+fn in_namespace<'a, T>(entries: &'a [Entry<T>], namespace: &str) -> &'a [Entry<T>] {
+    let first = entries.partition_point(|entry| entry.meta.namespace.as_str() < namespace);
+    let entries = &entries[first..];
+    let count = entries.partition_point(|entry| entry.meta.namespace == namespace);
+    &entries[..count]
 }
 
 /// The oldest first; where nobody has dated them, by namespace and name.

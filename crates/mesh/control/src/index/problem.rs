@@ -53,7 +53,7 @@ pub struct Problem {
     pub severity: Severity,
     /// Of which kind it is.
     pub code: Code,
-    /// The resource that it is about; none for files that cannot be read, and for the mesh configuration.
+    /// The resource that it is about; none for what has no name, files that cannot be read, and the mesh configuration.
     pub about: Option<About>,
     /// What it is, and where.
     pub diagnostic: Diagnostic,
@@ -72,6 +72,14 @@ impl Problem {
 
     pub(super) fn info(source: &Source, position: Position, message: String) -> Self {
         Self::new(Severity::Info, source, position, message)
+    }
+
+    /// A complaint of a document itself, about what it is as far as that can be read.
+    pub(crate) fn of_document(diagnostic: Diagnostic, about: Option<About>) -> Self {
+        Self {
+            about,
+            ..Self::from(diagnostic)
+        }
     }
 
     /// The worst first, then by file and line.
@@ -127,7 +135,7 @@ pub(crate) fn attribute<'a>(problems: &mut Vec<Problem>, metas: impl Iterator<It
 }
 
 impl From<Diagnostic> for Problem {
-    /// A file's own complaints keep all of it from taking effect.
+    /// A document's own complaints keep all of it from taking effect.
     fn from(diagnostic: Diagnostic) -> Self {
         Self {
             severity: Severity::Error,

@@ -1,6 +1,7 @@
-use periplus_resources::{DestinationRule, Host, Subset, TrafficPolicy, VirtualService};
+use periplus_resources::{DestinationRule, Host, Labels, Subset, TrafficPolicy, VirtualService};
 
 use super::{Entry, Index, Service};
+use crate::proxy::is_subset;
 
 /// All that DestinationRules say about a host, for the proxies of one namespace.
 #[derive(Clone, Debug, Default)]
@@ -25,19 +26,33 @@ impl ConnectionRules {
 }
 
 impl Index {
-    /// The rules for a service, as a proxy in `namespace` sees them: those of its own namespace,
-    /// else of the service's, else of the root namespace; the most specific host wins, and rules for
-    /// the same host add up.
-    pub fn connection_rules(&self, namespace: &str, service: &Service) -> ConnectionRules {
+    /// The rules for a service, as a client in `namespace` sees them: those of its own namespace, else of the service's,
+    /// else of the root namespace; the most specific host wins, then rules for workloads with its labels, and rules for
+    /// the same host and workloads add up. Of nobody's labels, those that hold for all come first.
+    pub fn connection_rules(
+        &self,
+        (namespace, labels): (&str, Option<&Labels>),
+        service: &Service,
+    ) -> ConnectionRules {
         let root = self.mesh().root_namespace.as_str();
         let places = [namespace, &service.meta.namespace, root];
+        let is_for = |rule: &Entry<DestinationRule>| match (&rule.spec.selector, labels) {
+            (None, _) | (Some(_), None) => true,
+            (Some(selector), Some(labels)) => {
+                rule.meta.namespace == namespace && is_subset(selector, labels)
+            }
+        };
         let found = places.into_iter().find_map(|place| {
             let candidates = self.rules_about(&service.host).filter(|rule| {
                 rule.meta.namespace == place
                     && rule.spec.export_to.reaches(place, namespace)
                     && rule.spec.host.covers(&service.host)
+                    && is_for(rule)
             });
-            most_specific(candidates, |rule| Some(&rule.spec.host))
+            highest(candidates, |rule| {
+                let is_wanted = rule.spec.selector.is_some() == labels.is_some();
+                (rule.spec.host.specificity(), is_wanted)
+            })
         });
         let Some(first) = found else {
             return ConnectionRules::default();
@@ -46,12 +61,13 @@ impl Index {
             rule.meta.namespace == first.meta.namespace
                 && rule.spec.host == first.spec.host
                 && rule.spec.export_to == first.spec.export_to
+                && rule.spec.selector == first.spec.selector
         });
         merge(same_host)
     }
 
     /// The DestinationRules that may cover a host.
-    fn rules_about(&self, host: &Host) -> impl Iterator<Item = &Entry<DestinationRule>> {
+    pub(super) fn rules_about(&self, host: &Host) -> impl Iterator<Item = &Entry<DestinationRule>> {
         let places = self.ruled.places(host);
         places.filter_map(|place| self.destination_rules.get(place))
     }
@@ -136,13 +152,13 @@ impl Index {
     }
 }
 
-fn most_specific<'a, T>(
+/// The first of those with the highest rank.
+fn highest<'a, T, R: Ord>(
     entries: impl Iterator<Item = &'a T>,
-    host: impl Fn(&T) -> Option<&Host>,
+    rank: impl Fn(&T) -> R,
 ) -> Option<&'a T> {
     let mut best: Option<&T> = None;
     for entry in entries {
-        let rank = |entry: &T| host(entry).map(Host::specificity);
         if best.is_none_or(|other| rank(entry) > rank(other)) {
             best = Some(entry);
         }

@@ -1,8 +1,11 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use periplus_resources::{Endpoints, Host, Meta, Port, ServiceEntry, WorkloadEntry};
+use periplus_resources::{
+    Endpoints, Host, Kind, LocalityBalancing, LocalityKind, Meta, Port, Resolution, ServiceEntry,
+    WorkloadEntry,
+};
 
-use super::Entry;
+use super::{Entry, in_namespace};
 use crate::proxy::{Proxy, is_subset};
 
 /// One host of a ServiceEntry with the workloads behind it.
@@ -39,7 +42,39 @@ pub(super) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_part)
 }
 
+/// The annotation that says which endpoints are preferred, as `trafficDistribution` of Kubernetes' Services.
+pub(super) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
+/// Labels that clients and endpoints have in common if they are close, as in Istio.
+const OF_ZONES: [&str; 3] = [
+    "topology.istio.io/network",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+const OF_MACHINES: [&str; 2] = ["topology.istio.io/subzone", "kubernetes.io/hostname"];
+
+/// What is preferred, whether or not endpoints are looked at for failures.
+static SAME_ZONE: LazyLock<LocalityBalancing> = LazyLock::new(|| balancing(&[]));
+static SAME_MACHINE: LazyLock<LocalityBalancing> = LazyLock::new(|| balancing(&OF_MACHINES));
+
+fn balancing(more: &[&str]) -> LocalityBalancing {
+    let labels = OF_ZONES.iter().chain(more);
+    LocalityBalancing {
+        enabled: Some(true),
+        kind: LocalityKind::Labels(labels.map(|label| (*label).to_owned()).collect()),
+    }
+}
+
 impl Service {
+    /// Which endpoints its clients prefer, if it says so.
+    pub(crate) fn preference(&self) -> Option<&LocalityBalancing> {
+        match self.meta.annotations.get(TRAFFIC_DISTRIBUTION)?.as_str() {
+            "PreferClose" | "PreferSameZone" => Some(&SAME_ZONE),
+            "PreferSameNode" => Some(&SAME_MACHINE),
+            _ => None,
+        }
+    }
+
     /// How its clients stay with the endpoint that had their first request, if they do. A cookie goes before a header,
     /// and what has no possible name asks for nothing.
     pub(crate) fn session(&self) -> Option<Session<'_>> {
@@ -53,12 +88,14 @@ impl Service {
     }
 
     pub(super) fn of(entry: &Entry<ServiceEntry>, workloads: &[Entry<WorkloadEntry>]) -> Vec<Self> {
+        let is_dns = entry.spec.resolution.is_dns();
         let endpoints = match &entry.spec.endpoints {
             Endpoints::Listed(listed) => Arc::clone(listed),
-            Endpoints::Selected(selector) => workloads
+            Endpoints::Selected(selector) => in_namespace(workloads, &entry.meta.namespace)
                 .iter()
-                .filter(|workload| workload.meta.namespace == entry.meta.namespace)
                 .filter(|workload| is_subset(selector, &workload.spec.labels))
+                // What is not looked up cannot be a name; that is told with the problems.
+                .filter(|workload| is_dns || workload.spec.address.ip().is_some())
                 .map(|workload| workload.spec.clone())
                 .collect(),
         };
@@ -71,6 +108,16 @@ impl Service {
                 endpoints: endpoints.clone(),
             })
             .collect()
+    }
+
+    /// Whether its endpoints stand in its clusters, because some are to be looked up: EDS has addresses only.
+    pub(crate) fn has_names(&self) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        match self.spec.resolution {
+            Resolution::Static | Resolution::OfClient => false,
+            Resolution::Dns => endpoints.any(|one| one.address.ip().is_none()),
+            Resolution::DnsRoundRobin => endpoints.next().is_some(),
+        }
     }
 
     /// Its ports.
@@ -89,6 +136,17 @@ impl Service {
             [port] => Some(port.number),
             _ => None,
         }
+    }
+
+    /// Whether Kubernetes gives its clients the addresses of its pods, and no address of its own.
+    pub(crate) fn is_headless(&self) -> bool {
+        self.meta.kind == Kind::Service && self.spec.resolution == Resolution::OfClient
+    }
+
+    /// Whether there are listeners at the addresses of its endpoints, for clients whose connections are intercepted.
+    pub(super) fn has_listeners_of_endpoints(&self) -> bool {
+        let mut ports = self.ports().iter();
+        self.is_headless() && ports.any(|port| !port.protocol.is_http())
     }
 
     /// Whether a proxy may know of it.
@@ -126,7 +184,7 @@ impl Service {
     /// The endpoints that are a proxy's workload.
     fn own(&self, proxy: &Proxy) -> impl Iterator<Item = &WorkloadEntry> {
         self.endpoints.iter().filter(|endpoint| {
-            endpoint.address == proxy.ip && is_subset(&endpoint.labels, &proxy.labels)
+            endpoint.address.ip() == Some(proxy.ip) && is_subset(&endpoint.labels, &proxy.labels)
         })
     }
 }

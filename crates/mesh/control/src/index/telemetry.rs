@@ -62,7 +62,7 @@ impl Index {
         let of_all = |namespace: &str| {
             self.telemetries
                 .iter()
-                .find(|entry| entry.meta.namespace == namespace && entry.spec.selector.is_empty())
+                .find(|entry| entry.meta.namespace == namespace && entry.spec.is_for_all())
         };
         let own = (proxy.namespace != root).then(|| of_all(&proxy.namespace));
         let selecting = self.telemetries.iter().filter(|entry| {
@@ -119,7 +119,8 @@ impl Index {
         }
         let provider = provider.filter(|_| !is_disabled)?;
         // Istio leaves tracing out where the collector is not in the mesh; why is told with the problems.
-        self.service(&provider.service)?.port(provider.port)?;
+        let service = self.service_for(proxy, &provider.service)?;
+        service.port(provider.port)?;
         Some(Traced {
             provider,
             sampling,
@@ -141,6 +142,16 @@ impl Index {
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all.dedup_by(|a, b| a.name == b.name);
         all
+    }
+
+    /// How many of them have no service, or not the port: nothing is traced there.
+    pub(crate) fn lost_providers(&self) -> usize {
+        let providers = self.tracing_providers().into_iter();
+        let lost = providers.filter(|provider| {
+            let service = self.service(&provider.service);
+            service.is_none_or(|service| service.port(provider.port).is_none())
+        });
+        lost.count()
     }
 
     /// A problem with a provider of these: one for each resource that sends spans there.
@@ -364,8 +375,8 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
         let first = index
             .telemetries
             .iter()
-            .find(|other| other.meta.namespace == meta.namespace && other.spec.selector.is_empty());
-        if let Some(first) = first.filter(|_| spec.selector.is_empty())
+            .find(|other| other.meta.namespace == meta.namespace && other.spec.is_for_all());
+        if let Some(first) = first.filter(|_| spec.is_for_all())
             && first.meta.name != meta.name
         {
             let message = format!(

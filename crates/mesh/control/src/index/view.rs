@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use periplus_resources::{Labels, LoadBalancer, LocalityBalancing, LocalityKind};
 
-use super::Index;
+use super::{Index, Service};
 use crate::proxy::{Proxy, Role};
 
 /// Which labels of a client's workload somebody asks about.
@@ -33,7 +33,10 @@ impl Asked {
         let telemetries = index.telemetries.iter().map(|entry| &entry.spec.selector);
         let tokens = index.request_authentications.iter();
         let tokens = tokens.map(|entry| &entry.spec.selector);
+        let connections = index.destination_rules.iter();
+        let connections = connections.filter_map(|entry| entry.spec.selector.as_ref());
         let all = of_rules.chain(sidecars).chain(telemetries).chain(tokens);
+        let all = all.chain(connections);
         Self {
             selectors: all.filter(|it| !it.is_empty()).cloned().collect(),
             compared: compared(index),
@@ -53,7 +56,8 @@ fn compared(index: &Index) -> BTreeSet<String> {
         policy.load_balancer.iter().chain(ports)
     });
     let own = balancers.filter_map(|balancer: &LoadBalancer| balancer.locality.as_ref());
-    let all = own.chain([&index.mesh.locality]);
+    let of_services = index.services().filter_map(Service::preference);
+    let all = own.chain([&index.mesh.locality]).chain(of_services);
     let names = all.flat_map(|setting: &LocalityBalancing| match &setting.kind {
         LocalityKind::Labels(names) => names.as_slice(),
         _ => &[],

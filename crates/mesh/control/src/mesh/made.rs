@@ -77,7 +77,10 @@ impl Encoded {
             whole,
             parts: match hosts.is_empty() {
                 true => Vec::new(),
-                false => clusters(&generate_clusters(index, proxy, hosts)),
+                false => {
+                    let are_some_new = *rerouted == Routing::All;
+                    clusters(&generate_clusters(index, proxy, hosts, are_some_new))
+                }
             },
             hosts: hosts.iter().map(|host| (*host).clone()).collect(),
             notes,

@@ -5,17 +5,18 @@ mod class;
 mod made;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use periplus_xds::Snapshot;
-use periplus_xds::server::{NodeRefused, Peer, Source};
+use periplus_xds::server::{Generation, NodeRefused, Peer, Source};
 use tokio::sync::watch;
 
 use self::anew::warn;
 use self::class::Class;
 use self::made::{Encoded, Made, Shared, is_same};
-use crate::index::{Change, Index, Problem};
+use crate::index::{About, Change, Index, Problem};
 use crate::proxy::Proxy;
 use crate::trust::{self, Known};
 
@@ -31,6 +32,8 @@ pub struct State {
     pub problems: Vec<Problem>,
     /// The files for which everything is denied, because their policies could not be read since the start.
     pub closed: Vec<Arc<str>>,
+    /// The resources that hold in their last good form, because their documents are wrong now.
+    pub last_good: Vec<About>,
 }
 
 /// The newest state, and the resources that were made from it, once for all proxies of a class. A change makes anew
@@ -38,16 +41,28 @@ pub struct State {
 #[derive(Debug)]
 pub struct Mesh {
     inner: Mutex<Inner>,
-    generation: watch::Sender<u64>,
+    generation: watch::Sender<Generation>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     state: Arc<State>,
     made: HashMap<Class, Made>,
+    /// What is being made of the newest state, by whoever asked first: others like it wait.
+    making: HashMap<Class, Arc<OnceLock<Made>>>,
+    cache: Cache,
     /// Those that have asked and are connected, by the ids of their nodes.
     proxies: HashMap<String, Connected>,
     shared: Shared,
+}
+
+/// How often what a proxy gets was there already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cache {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    /// For how many different proxies something is kept.
+    pub(crate) size: usize,
 }
 
 /// A proxy with what it has.
@@ -67,7 +82,7 @@ impl Mesh {
                 state: Arc::new(state),
                 ..Inner::default()
             }),
-            generation: watch::Sender::new(0),
+            generation: watch::Sender::default(),
         }
     }
 
@@ -78,12 +93,22 @@ impl Mesh {
 
     /// Why this node lacks something that it may expect.
     pub fn notes(&self, node: &Node) -> Vec<String> {
-        let made = self.lock().make(node);
+        let made = self.make(node);
         made.map_or_else(|_| Vec::new(), |made| made.notes.to_vec())
     }
 
     /// Replaces the state. Says how many of the proxies that have asked, and are connected, get something new.
     pub fn publish(&self, state: State, is_connected: impl Fn(&str) -> bool) -> usize {
+        self.publish_since(Instant::now(), state, is_connected)
+    }
+
+    /// The same where the change was noticed before.
+    pub(crate) fn publish_since(
+        &self,
+        noticed: Instant,
+        state: State,
+        is_connected: impl Fn(&str) -> bool,
+    ) -> usize {
         let state = Arc::new(state);
         let index = &state.index;
         let (before_state, before, mut proxies) = {
@@ -103,6 +128,7 @@ impl Mesh {
 
         let mut inner = self.lock();
         inner.state = Arc::clone(&state);
+        inner.making.clear();
         inner.made = HashMap::with_capacity(before.len());
         for (classes, encoded) in encoded {
             let had = classes.iter().map(|class| before.get(class));
@@ -126,8 +152,63 @@ impl Mesh {
         drop(before);
         inner.shared.sweep();
         drop(inner);
-        self.generation.send_modify(|generation| *generation += 1);
+        self.generation.send_replace(Generation::since(noticed));
         notified
+    }
+
+    /// How often what a proxy gets was there already.
+    pub(crate) fn cache(&self) -> Cache {
+        let inner = self.lock();
+        Cache {
+            size: inner.made.len(),
+            ..inner.cache
+        }
+    }
+
+    /// Makes a proxy's resources, unless those of its class are made already, without holding up others. If there is
+    /// another state in the end, its generation has everybody ask again.
+    fn make(&self, node: &Node) -> Result<Made, NodeRefused> {
+        let state = {
+            let inner = self.lock();
+            if let Some(known) = inner.proxies.get(&node.id)
+                && *known.node == *node
+            {
+                return Ok(known.made.clone());
+            }
+            Arc::clone(&inner.state)
+        };
+        let proxy = Proxy::from_node(node).map_err(|reason| NodeRefused {
+            node: node.id.clone(),
+            reason,
+        })?;
+        let class = Class::of(&state.index, &proxy, None);
+        let make = || {
+            let encoded = Encoded::of(&state.index, &proxy);
+            warn(&proxy, encoded.notes.as_deref().unwrap_or_default(), None);
+            self.lock().shared.take(encoded, None)
+        };
+        let making = {
+            let mut inner = self.lock();
+            match inner.made.get(&class).cloned() {
+                _ if !Arc::ptr_eq(&inner.state, &state) => None,
+                Some(made) => {
+                    inner.cache.hits += 1;
+                    inner.connect(node, proxy, class, &made);
+                    return Ok(made);
+                }
+                None => {
+                    inner.cache.misses += 1;
+                    Some(Arc::clone(inner.making.entry(class.clone()).or_default()))
+                }
+            }
+        };
+        let made = making.map_or_else(make, |making| making.get_or_init(make).clone());
+        let mut inner = self.lock();
+        if Arc::ptr_eq(&inner.state, &state) {
+            inner.making.remove(&class);
+            inner.connect(node, proxy, class, &made);
+        }
+        Ok(made)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -137,7 +218,7 @@ impl Mesh {
 
 impl Source for Mesh {
     fn snapshot(&self, node: &Node) -> Result<Arc<Snapshot>, NodeRefused> {
-        Ok(self.lock().make(node)?.snapshot)
+        Ok(self.make(node)?.snapshot)
     }
 
     fn may_have_secrets(&self, node: &Node, peer: &Peer) -> Result<(), String> {
@@ -145,32 +226,14 @@ impl Source for Mesh {
         trust::may_have_secrets(&self.state().index, node, &known)
     }
 
-    fn subscribe(&self) -> watch::Receiver<u64> {
+    fn subscribe(&self) -> watch::Receiver<Generation> {
         self.generation.subscribe()
     }
 }
 
 impl Inner {
-    /// Makes a proxy's resources, unless those of its class are made already.
-    fn make(&mut self, node: &Node) -> Result<Made, NodeRefused> {
-        if let Some(known) = self.proxies.get(&node.id)
-            && *known.node == *node
-        {
-            return Ok(known.made.clone());
-        }
-        let proxy = Proxy::from_node(node).map_err(|reason| NodeRefused {
-            node: node.id.clone(),
-            reason,
-        })?;
-        let class = Class::of(&self.state.index, &proxy, None);
-        let made = match self.made.get(&class) {
-            Some(made) => made.clone(),
-            None => {
-                let encoded = Encoded::of(&self.state.index, &proxy);
-                warn(&proxy, encoded.notes.as_deref().unwrap_or_default(), None);
-                self.shared.take(encoded, None)
-            }
-        };
+    /// Notes that a proxy has this, as all of its class.
+    fn connect(&mut self, node: &Node, proxy: Proxy, class: Class, made: &Made) {
         if self.proxies.len() >= MAX_MADE {
             self.proxies.clear();
             self.made.clear();
@@ -184,6 +247,5 @@ impl Inner {
             made: made.clone(),
         };
         self.proxies.insert(node.id.clone(), connected);
-        Ok(made)
     }
 }

@@ -157,7 +157,7 @@ fn each_mistake_is_found_with_its_code() {
         ),
         (
             "no hosts",
-            rule("mine", &with("{http: [{TO_REVIEWS}]}")),
+            rule("mine", &with("{gateways: [a], http: [{TO_REVIEWS}]}")),
             &["IST0106"],
         ),
         ("what is no YAML", "kind: [".into(), &["IST0106"]),

@@ -114,7 +114,7 @@ fn line(chain: &FilterChain) -> String {
     format!("[{}] {to}", conditions.join(" "))
 }
 
-fn lines(listener: &Listener) -> Vec<String> {
+pub(crate) fn lines(listener: &Listener) -> Vec<String> {
     let chains = listener.filter_chains.iter();
     chains
         .chain(&listener.default_filter_chain)
@@ -122,7 +122,7 @@ fn lines(listener: &Listener) -> Vec<String> {
         .collect()
 }
 
-fn listener<'a>(made: &'a Generated, name: &str) -> &'a Listener {
+pub(crate) fn listener<'a>(made: &'a Generated, name: &str) -> &'a Listener {
     let mut listeners = made.listeners.iter();
     let found = listeners.find(|listener| listener.name == name);
     found.unwrap_or_else(|| panic!("no listener {name}: {:?}", made.notes))

@@ -15,7 +15,7 @@ use crate::support::{MESH_CONFIG, Plan, networking, sidecar, wait_until};
 const RULES: &str = "reviews.yaml";
 
 /// Refuses whatever it gets, and counts it.
-struct Refuser(Arc<AtomicUsize>);
+pub(crate) struct Refuser(pub(crate) Arc<AtomicUsize>);
 
 impl Handler for Refuser {
     fn apply(&mut self, _: &str, _: &str, _: Vec<Any>) -> Result<(), Vec<Rejection>> {
@@ -47,7 +47,7 @@ impl Handler for Silent {
 }
 
 /// Runs a client in a thread of its own, which ends with the process.
-fn connect(plane: &Plane, name: &str, mut handler: impl Handler + 'static) {
+pub(crate) fn connect(plane: &Plane, name: &str, mut handler: impl Handler + 'static) {
     let node = sidecar("productpage", name);
     let config = Config::new(format!("http://{}", plane.xds), node);
     std::thread::spawn(move || {
@@ -60,7 +60,7 @@ fn connect(plane: &Plane, name: &str, mut handler: impl Handler + 'static) {
 }
 
 #[tokio::test]
-async fn those_who_refuse_or_never_answer_hold_up_nobody() {
+async fn trap_15_those_who_refuse_or_never_answer_hold_up_nobody() {
     let mut files = Plan::fixed().files();
     files.push(("subsets.yaml", networking("destination-rule-all.yaml")));
     let plane = Plane::start(&files, MESH_CONFIG).await;
@@ -70,7 +70,7 @@ async fn those_who_refuse_or_never_answer_hold_up_nobody() {
     let good = Observer::connect(&plane, sidecar("productpage", "v1"));
     good.wait_for("the first state", |seen| !seen.routes.is_empty())
         .await;
-    // Clusters and listeners: each is refused once, and not sent again as it is (trap 15).
+    // Clusters and listeners: each is refused once, and not sent again as it is.
     let rejects = |count: usize| {
         let refused = Arc::clone(&refused);
         move || match refused.load(Ordering::Relaxed) {

@@ -190,7 +190,7 @@ spec:
 }
 
 #[test]
-fn connections_obey_policies_too() {
+fn trap_04_connections_obey_policies_too() {
     let policies = "
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy

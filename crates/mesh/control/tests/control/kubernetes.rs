@@ -207,7 +207,7 @@ fn services_know_who_serves_them() {
 }
 
 #[test]
-fn protocols_are_those_that_the_port_says() {
+fn trap_26_protocols_are_those_that_the_port_says() {
     for (port, expected) in [
         ("{port: 80, name: http}", Protocol::Http),
         ("{port: 80, name: http2-api}", Protocol::Http2),
@@ -253,6 +253,69 @@ fn an_external_name_is_looked_up() {
     let dns = ClusterDiscoveryType::Type(DiscoveryType::StrictDns.into());
     assert_eq!(cluster.cluster_discovery_type, Some(dns));
     assert!(format!("{:?}", cluster.load_assignment).contains("\"bank.example\""));
+}
+
+/// Endpoints are where their machines are: as the slice says, or the pod; a label of the pod goes before that.
+#[test]
+fn endpoints_are_where_their_machines_are() {
+    let text = "
+apiVersion: v1
+kind: Node
+metadata:
+  name: east-1
+  labels: {topology.kubernetes.io/region: us, topology.kubernetes.io/zone: east, topology.istio.io/subzone: r1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: sliced}
+spec: {clusterIP: 10.9.0.1, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: sliced, labels: {kubernetes.io/service-name: sliced}}
+addressType: IPv4
+endpoints:
+- {addresses: [10.0.0.1], nodeName: east-1}
+- {addresses: [10.0.0.2], zone: east}
+- {addresses: [10.0.0.3], zone: nowhere}
+- {addresses: [10.0.0.4], targetRef: {kind: Pod, name: labelled}, nodeName: east-1}
+- {addresses: [10.0.0.5], targetRef: {kind: Pod, name: placed}}
+ports: [{name: http, port: 80}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: labelled, labels: {istio-locality: eu.west}}
+spec: {containers: []}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: placed, labels: {app: selected}}
+spec: {containers: [], nodeName: east-1}
+status: {podIP: 10.0.0.5}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: selected}
+spec: {clusterIP: 10.9.0.2, selector: {app: selected}, ports: [{name: http, port: 80}], trafficDistribution: PreferClose}
+";
+    let index = index(text);
+    for (name, expected) in [
+        (
+            "sliced",
+            &["us/east/r1", "us/east/", "//", "eu/west/", "us/east/r1"][..],
+        ),
+        ("selected", &["us/east/r1"]),
+    ] {
+        let service = service(&index, &format!("{name}.default.svc.cluster.local"));
+        let places = service
+            .endpoints
+            .iter()
+            .map(|one| one.locality().to_string());
+        assert_eq!(places.collect::<Vec<_>>(), expected, "{name}");
+        let preferred = service.meta.annotations.values().next();
+        let expected = (name == "selected").then_some("PreferClose");
+        assert_eq!(preferred.map(String::as_str), expected);
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Files that change while proxies are connected.
 
-use std::time::Duration;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
-use periplus_control::Proxy;
+use periplus_control::{Change, ControlPlane, Look, Proxy, Source};
+use periplus_resources::{MeshConfig, Resource, parse_resources};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::support::observer::{Observer, Seen};
 use crate::support::plane::Plane;
@@ -133,6 +136,18 @@ async fn a_bad_file_leaves_the_last_good_content() {
     assert_eq!(rows[0]["file"], "reviews.yaml");
     assert_eq!(rows[0]["line"], 17);
     assert_eq!(rows[0]["field"], "spec.http[0].route[1].wieght");
+    assert_eq!(rows[0]["resource"], "VirtualService default/reviews");
+    let held = rows.iter().map(|row| row["lastGood"] == true);
+    assert_eq!(held.filter(|it| *it).count(), 1, "{rows:?}");
+    assert_eq!(rows[0]["lastGood"], true);
+    let (_, page) = plane.get("/debug/files").await;
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    assert_eq!(
+        page["lastGood"],
+        serde_json::json!(["VirtualService default/reviews"])
+    );
+    let metric = "periplus_config_last_good";
+    assert_eq!(plane.metric(metric).await, 1.0);
 
     // The complaint follows its line.
     plane.overwrite(&rules, &format!("# a comment\n{typo}"));
@@ -165,6 +180,24 @@ async fn a_bad_file_leaves_the_last_good_content() {
         .await;
     plane
         .wait_for_problems(|problems| problems.iter().all(|p| !p.starts_with("reviews.yaml")))
+        .await;
+    assert_eq!(plane.metric(metric).await, 0.0);
+
+    // What else a file says takes effect; what it no longer says goes once all of it is right.
+    let ratings = networking("virtual-service-ratings-test-abort.yaml");
+    let has_ratings = |seen: &Seen| format!("{:?}", seen.routes).contains("jason");
+    plane.overwrite(&rules, &format!("{ratings}\n---\n{typo}"));
+    let seen = productpage.wait_for("another document", has_ratings).await;
+    assert_eq!(weights(&seen), "v1 80, v2 20");
+    plane.overwrite(&rules, &typo);
+    plane
+        .wait_for_problem("VirtualService default/ratings is no longer in the file and holds")
+        .await;
+    assert!(has_ratings(&productpage.seen()));
+    assert_eq!(plane.metric(metric).await, 2.0);
+    plane.overwrite(&rules, &good);
+    productpage
+        .wait_for("what is gone to go", |seen| !has_ratings(seen))
         .await;
 }
 
@@ -353,4 +386,72 @@ spec: {action: ALLOW, rules: [{to: [{operation: {methods: [GET]}}]}]}
     let (_, body) = plane.get("/debug/files").await;
     let page: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(page["denyingAll"], serde_json::json!([]));
+}
+
+/// A source that says what a test tells it.
+struct Told {
+    news: watch::Receiver<Vec<Resource>>,
+    now: Vec<Resource>,
+    mesh: MeshConfig,
+}
+
+impl Source for Told {
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = Instant> + Send + '_>> {
+        Box::pin(async {
+            match self.news.changed().await {
+                Ok(()) => Instant::now(),
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+
+    fn look(&mut self) -> Look {
+        let news = self.news.borrow_and_update().clone();
+        let change = Change::between("a test".into(), &self.now, &news);
+        self.now = news;
+        Look {
+            is_other: true,
+            changes: vec![change],
+        }
+    }
+
+    fn resources(&self) -> Box<dyn Iterator<Item = &Resource> + '_> {
+        Box::new(self.now.iter())
+    }
+
+    fn mesh_config(&self) -> &MeshConfig {
+        &self.mesh
+    }
+}
+
+/// Files are one source of several.
+#[tokio::test]
+async fn resources_come_from_any_source() {
+    let read = |rules: &str| {
+        let files = Plan::fixed().files().into_iter().map(|(_, text)| text);
+        let subsets = networking("destination-rule-all.yaml");
+        let texts = files.chain([subsets, networking(rules)]);
+        let parsed = texts.map(|text| parse_resources("a test", &text));
+        parsed.flat_map(|one| one.resources).collect::<Vec<_>>()
+    };
+    let first = read("virtual-service-reviews-90-10.yaml");
+    let (tell, news) = watch::channel(first.clone());
+    let source = Told {
+        news,
+        now: first,
+        mesh: MeshConfig::default(),
+    };
+    let plane = ControlPlane::over(source, None).expect("no authority is asked for");
+    let directory = tempfile::tempdir().expect("a directory");
+    let nowhere = directory.path().join("mesh-config.yaml");
+    let plane = Plane::serve(plane, (directory, nowhere)).await;
+    let productpage = Observer::connect(&plane, sidecar("productpage", "v1"));
+    let is_first = |seen: &Seen| weights(seen) == "v1 90, v2 10";
+    productpage.wait_for("what there was", is_first).await;
+    tell.send_replace(read("virtual-service-reviews-v3.yaml"));
+    productpage
+        .wait_for("what has come", |seen| weights(seen) == "v3")
+        .await;
+    let updates = "pilot_inbound_updates{type=\"config\"}";
+    assert_eq!(plane.metric(updates).await, 1.0);
 }

@@ -204,7 +204,7 @@ fn the_nearest_come_first_where_failures_are_noticed() {
 }
 
 #[test]
-fn a_port_has_its_own_settings_and_nothing_of_the_others() {
+fn trap_03_a_port_has_its_own_settings_and_nothing_of_the_others() {
     let policy = "
   trafficPolicy:
     connectionPool: {tcp: {maxConnections: 7}}
@@ -243,4 +243,51 @@ fn a_port_has_its_own_settings_and_nothing_of_the_others() {
     // A subset goes over what holds for the port, unless it says something for the port too.
     assert_eq!(of(81, "v1"), (9, NONE, false, true));
     assert_eq!(of(80, "v1"), (NONE, NONE, false, true));
+}
+
+/// `trafficDistribution`: what a service prefers holds although nobody notices failures, and a rule goes before it.
+#[test]
+fn a_service_prefers_its_clients_zone() {
+    let near = Some(("eu", "eu-1", "a"));
+    let zones = [
+        "0*1 eu/eu-1/a: 1",
+        "0*1 eu/eu-1/b: 2",
+        "1*1 eu/eu-2/a: 3",
+        "2*1 asia/asia-1/: 5",
+        "2*3 us/us-1/: 4",
+    ];
+    let machines = [
+        "0*1 eu/eu-1/a: 1",
+        "1*1 eu/eu-1/b: 2",
+        "2*1 eu/eu-2/a: 3",
+        "3*1 asia/asia-1/: 5",
+        "3*3 us/us-1/: 4",
+    ];
+    let flat = [
+        "0*1 asia/asia-1/: 5",
+        "0*1 eu/eu-1/a: 1",
+        "0*1 eu/eu-1/b: 2",
+        "0*1 eu/eu-2/a: 3",
+        "0*3 us/us-1/: 4",
+    ];
+    let off = "trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: false}}}";
+    for (prefers, policy, expected) in [
+        ("PreferClose", "", &zones),
+        ("PreferSameZone", "trafficPolicy: {}", &zones),
+        ("PreferSameNode", "", &machines),
+        ("Any", "", &flat),
+        ("PreferClose", off, &flat),
+    ] {
+        let annotation = format!(
+            "name: shop, annotations: {{networking.istio.io/traffic-distribution: {prefers}}},"
+        );
+        let rules = match policy {
+            "" => SERVICE.to_owned(),
+            policy => rule(policy),
+        };
+        let rules = rules.replacen("name: shop,", &annotation, 1);
+        let made = generated(&rules, "", &node(near));
+        let groups = assignment(&made, SHOP).endpoints.iter().map(told);
+        assert_eq!(groups.collect::<Vec<_>>(), expected, "{prefers} {policy}");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod connections;
+mod delegates;
 mod faults;
 mod gateway_api;
 mod generate;
@@ -9,12 +10,16 @@ mod guarded;
 mod kubernetes;
 mod live;
 mod localities;
+mod measured;
 mod mesh_wide;
 mod mutual_tls;
 mod proxyless;
 mod random;
 mod real_envoy;
 mod secure_gateways;
+mod semantics;
+mod services;
 mod sessions;
 mod support;
 mod telemetry;
+mod traps;

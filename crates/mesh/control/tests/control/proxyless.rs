@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use serde_json::json;
 
 use crate::support::PATIENCE;
@@ -43,9 +44,10 @@ struct Greeter {
 }
 
 impl Greeter {
-    fn start(python: &Path, xds: SocketAddr, directory: &Path) -> Self {
+    /// With certificates in a directory they speak mutual TLS.
+    fn start(python: &Path, xds: SocketAddr, directory: &Path, identity: Option<&Path>) -> Self {
         let bootstrap = directory.join("grpc.json");
-        let text = json!({
+        let mut text = json!({
             "xds_servers": [{
                 "server_uri": xds.to_string(),
                 "channel_creds": [{"type": "insecure"}],
@@ -56,10 +58,23 @@ impl Greeter {
                 "metadata": {"NAMESPACE": "default", "GENERATOR": "grpc", "LABELS": {"app": "client"}},
             },
         });
+        if let Some(identity) = identity {
+            // As Istio's agent writes it.
+            text["certificate_providers"] = json!({"default": {
+                "plugin_name": "file_watcher",
+                "config": {
+                    "certificate_file": identity.join("client.pem"),
+                    "private_key_file": identity.join("client.key"),
+                    "ca_certificate_file": identity.join("ca.pem"),
+                    "refresh_interval": "600s",
+                },
+            }});
+        }
         std::fs::write(&bootstrap, text.to_string()).expect("a file");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control/clients/greeter.py");
         let mut process = Command::new(python)
             .arg(script)
+            .args(identity)
             .env("GRPC_XDS_BOOTSTRAP", bootstrap)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -154,7 +169,7 @@ async fn grpc_finds_services_and_follows_rules() {
         return;
     };
     let plane = Plane::start(&[], "").await;
-    let mut greeter = Greeter::start(&python, plane.xds, plane.directory.path());
+    let mut greeter = Greeter::start(&python, plane.xds, plane.directory.path(), None);
     let ports = greeter.line();
     plane.replace("services.yaml", &services(&ports));
     greeter.wait_for("20", &["v1", "v2"]);
@@ -189,4 +204,78 @@ async fn grpc_finds_services_and_follows_rules() {
             );
         }
     }
+}
+
+/// An authority, and what it says of a server and a client.
+fn certify(directory: &Path) {
+    let write = |name: &str, text: String| {
+        std::fs::write(directory.join(name), text).expect("a file");
+    };
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "authority");
+    let authority = params.self_signed(&key).expect("a certificate");
+    write("ca.pem", authority.pem());
+    let issuer = Issuer::new(params, key);
+    for (name, account) in [("server", "greeter"), ("client", "client")] {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        let id = format!("spiffe://cluster.local/ns/default/sa/{account}");
+        params.subject_alt_names = vec![SanType::URI(id.try_into().expect("ASCII"))];
+        let made = params.signed_by(&key, &issuer).expect("a certificate");
+        write(&format!("{name}.pem"), made.pem());
+        write(&format!("{name}.key"), key.serialize_pem());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_speaks_mutual_tls_where_a_rule_says_so() {
+    const SECURED: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: greeter}
+spec: {host: greeter, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}
+";
+    let Some(python) = interpreter() else {
+        return;
+    };
+    let rules = [("rules.yaml", SECURED.to_owned())];
+    let plane = Plane::start_with(&rules, "", true).await;
+    let identity = tempfile::tempdir().expect("a directory");
+    certify(identity.path());
+    let directory = plane.directory.path();
+    let mut greeter = Greeter::start(&python, plane.xds, directory, Some(identity.path()));
+    let ports = greeter.line();
+    let services = |account: &str| {
+        services(&ports).replace("labels:", &format!("serviceAccount: {account}, labels:"))
+    };
+    let mut wait_for = |what: &str, is_wanted: &dyn Fn(&str) -> bool| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let found = greeter.call("4");
+            if found.keys().all(|answer| is_wanted(answer)) {
+                return;
+            }
+            let is_late = std::time::Instant::now() > deadline;
+            assert!(!is_late, "waited in vain for {what}: {found:?}");
+        }
+    };
+    let client = "to spiffe://cluster.local/ns/default/sa/client";
+    plane.replace("services.yaml", &services("greeter"));
+    wait_for("answers", &|answer| answer.ends_with(client));
+    // A server must be who it is said to be,
+    plane.replace("services.yaml", &services("somebody"));
+    wait_for("a refusal of the server", &|answer| {
+        answer.starts_with("UNAVAILABLE")
+    });
+    plane.replace("services.yaml", &services("greeter"));
+    wait_for("answers again", &|answer| answer.ends_with(client));
+    // and takes nothing in plaintext.
+    plane.replace("rules.yaml", &SECURED.replace("ISTIO_MUTUAL", "DISABLE"));
+    wait_for("a refusal of the client", &|answer| {
+        answer.starts_with("UNAVAILABLE")
+    });
 }

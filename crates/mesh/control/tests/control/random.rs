@@ -12,6 +12,7 @@ use periplus_xds::server::Source;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::generate::mesh_config;
 use crate::support::{gateway, invariants, node};
 
 const NAMESPACES: [&str; 3] = ["a", "b", "istio-system"];
@@ -29,10 +30,11 @@ const HOSTS: [&str; 7] = [
 const WILDCARDS: [&str; 3] = ["*.local", "*.example.org", "*.a.svc.cluster.local"];
 
 /// Those of others, one of which an edit replaces, and one of the proxies' own address.
-const ENDPOINTS: [&str; 3] = [
+const ENDPOINTS: [&str; 4] = [
     "{address: 10.1.1.1, labels: {version: v1}}",
     "{address: 10.1.1.1}, {address: 10.1.1.3, labels: {version: v1}, weight: 7}",
     "{address: 127.0.0.1, labels: {version: v1}}",
+    "{address: us.example.com, labels: {version: v1}}, {address: 10.1.1.1}",
 ];
 
 fn any_of(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
@@ -63,7 +65,11 @@ fn service() -> impl Strategy<Value = String> {
     );
     parts.prop_map(
         |(namespace, name, host, ports, protocol, (hidden, has_address, endpoints))| {
-            let mut spec = format!("  hosts: [{host}]\n  resolution: STATIC\n  ports:\n");
+            let resolution = match endpoints.contains("example.com") {
+                true => "DNS",
+                false => "STATIC",
+            };
+            let mut spec = format!("  hosts: [{host}]\n  resolution: {resolution}\n  ports:\n");
             for port in ports {
                 writeln!(spec, "  - {{number: {port}, name: {protocol}-{port}}}")
                     .expect("it is a text");
@@ -78,6 +84,32 @@ fn service() -> impl Strategy<Value = String> {
             resource("ServiceEntry", namespace, name, &spec)
         },
     )
+}
+
+/// A service of Kubernetes that has the addresses of its pods alone.
+fn headless() -> impl Strategy<Value = String> {
+    let parts = (
+        any_of(&NAMESPACES),
+        any_of(&["x", "y"]),
+        any_of(&["http", "tcp", "tls", "any"]),
+        any::<bool>(),
+    );
+    parts.prop_map(|(namespace, name, protocol, has_two)| {
+        let meta = format!("namespace: {namespace}");
+        let second = if has_two {
+            ", {addresses: [10.1.1.4]}"
+        } else {
+            ""
+        };
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, {meta}}}\n\
+             spec: {{clusterIP: None, ports: [{{name: {protocol}, port: 81}}]}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}-1, {meta}, labels: {{kubernetes.io/service-name: {name}}}}}\n\
+             addressType: IPv4\nports: [{{name: {protocol}, port: 81}}]\n\
+             endpoints: [{{addresses: [10.1.1.1]}}{second}]\n---\n"
+        )
+    })
 }
 
 fn virtual_service() -> impl Strategy<Value = String> {
@@ -135,6 +167,12 @@ fn destination_rule() -> impl Strategy<Value = String> {
     let policy = any_of(&[
         "",
         "  trafficPolicy: {loadBalancer: {localityLbSetting: {failoverPriority: [version]}}, outlierDetection: {}}\n",
+        "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}}\n",
+        "  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-a}}}\n",
+        "  trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {consistentHash: {useSourceIp: true}}}]}\n",
+        "  trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}\n",
+        "  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}\n",
+        "  trafficPolicy: {loadBalancer: {simple: RANDOM}}\n  workloadSelector: {matchLabels: {app: t, version: v1}}\n",
     ]);
     let parts = (any_of(&NAMESPACES), 0u8..4, any_host(), policy);
     parts.prop_map(|(namespace, name, host, policy)| {
@@ -206,10 +244,25 @@ fn of_workloads() -> impl Strategy<Value = String> {
     })
 }
 
+/// Rules that one leaves to another of the names that there are, and rules for those who do.
+fn delegating() -> impl Strategy<Value = String> {
+    let parts = (
+        any_of(&NAMESPACES),
+        0u8..2,
+        any_of(&[
+            "  hosts: [x.a.svc.cluster.local]\n  http: [{match: [{uri: {prefix: /}}], delegate: {name: n0, namespace: a}}]\n",
+            "  http: [{match: [{uri: {exact: /a}}], route: [{destination: {host: y}}]}]\n",
+        ]),
+    );
+    parts.prop_map(|(namespace, name, spec)| resource("VirtualService", namespace, name, spec))
+}
+
 fn any_resource() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => service(),
+        1 => headless(),
         3 => virtual_service(),
+        1 => delegating(),
         1 => destination_rule(),
         1 => gateway_resource(),
         2 => of_workloads(),
@@ -226,6 +279,8 @@ enum Edit {
     Endpoint,
     /// Another path in place of one.
     Path,
+    /// What is said of connections otherwise.
+    Policy,
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -235,6 +290,10 @@ fn edit() -> impl Strategy<Value = Edit> {
         any::<prop::sample::Index>().prop_map(Edit::Remove),
         Just(Edit::Endpoint),
         Just(Edit::Path),
+        (any::<prop::sample::Index>(), destination_rule())
+            .prop_map(|(at, one)| Edit::Replace(at, one)),
+        destination_rule().prop_map(Edit::Add),
+        Just(Edit::Policy),
     ]
 }
 
@@ -254,15 +313,34 @@ impl Edit {
                     *one = one.replacen("exact: /a", "exact: /b", 1);
                 }
             }
+            Self::Policy => {
+                for one in resources {
+                    for (old, new) in [
+                        ("{name: v2}", "{name: v3}"),
+                        ("x-a", "x-b"),
+                        ("maxConnections: 7", "maxConnections: 8"),
+                        ("mode: SIMPLE, credentialName: a", "mode: DISABLE"),
+                        ("simple: PASSTHROUGH", "simple: RANDOM"),
+                    ] {
+                        *one = one.replacen(old, new, 1);
+                    }
+                }
+            }
         }
     }
 }
+
+/// Spans go to a service that comes and goes, and is not seen by all.
+const MESH: &str = "
+extensionProviders: [{name: spans, zipkin: {service: x.b.svc.cluster.local, port: 9080}}]
+defaultProviders: {tracing: [spans]}
+";
 
 fn state(resources: &[String]) -> State {
     let text = resources.concat() + SIDECAR;
     let parsed = parse_resources("mesh.yaml", &text);
     State {
-        index: Index::certified(&parsed.resources, MeshConfig::default()),
+        index: Index::certified(&parsed.resources, mesh_config(MESH)),
         ..State::default()
     }
 }
@@ -324,7 +402,7 @@ proptest! {
 
     #[test]
     fn is_consistent(
-        services in vec(service(), 0..5),
+        services in vec(prop_oneof![3 => service(), 1 => headless()], 0..5),
         rules in vec(virtual_service(), 0..5),
         connections in vec(destination_rule(), 0..5),
         gateways in vec(gateway_resource(), 0..4),
@@ -372,5 +450,86 @@ proptest! {
             prop_assert_eq!(notified, others.count());
             before = after;
         }
+    }
+}
+
+/// What depends on more than the resource that is edited: each was missed before.
+#[test]
+fn edits_concern_more_than_they_name() {
+    let service = |protocol: &str| {
+        let spec = format!(
+            "  hosts: [x.a.svc.cluster.local]\n  resolution: STATIC\n  exportTo: ['.']\n  \
+             ports: [{{number: 81, name: {protocol}-81}}]\n  endpoints: [{{address: 10.1.1.1}}]\n"
+        );
+        resource("ServiceEntry", "a", 0, &spec)
+    };
+    let rule = |namespace: &str, host: &str, more: &str| {
+        let spec = format!(
+            "  hosts: ['{host}']\n  http: [{{route: [{{destination: {{host: x.a.svc.cluster.local}}}}]}}]\n{more}"
+        );
+        resource("VirtualService", namespace, 1, &spec)
+    };
+    let policy = |policy: &str| {
+        let spec = format!("  host: x.a.svc.cluster.local\n  trafficPolicy: {{{policy}}}\n");
+        resource("DestinationRule", "a", 2, &spec)
+    };
+    let without_cluster = || policy("tls: {mode: SIMPLE, credentialName: a}");
+    let pod = |address: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: x, namespace: a}}\n\
+             spec: {{clusterIP: None, ports: [{{name: tcp, port: 81}}]}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: x-1, namespace: a, labels: {{kubernetes.io/service-name: x}}}}\n\
+             addressType: IPv4\nports: [{{name: tcp, port: 81}}]\nendpoints: [{{addresses: [{address}]}}]\n---\n"
+        )
+    };
+    let hash = |header: &str| {
+        policy(&format!(
+            "loadBalancer: {{consistentHash: {{httpHeaderName: {header}}}}}"
+        ))
+    };
+    let connections = "  tcp: [{match: [{port: 81}], route: [{destination: {host: y}}]}]\n";
+    for (what, before, after) in [
+        (
+            "the hash of a service that a route leads to, and that the proxy has no cluster of",
+            vec![service("http"), rule("b", "y.b", ""), hash("x-a")],
+            vec![service("http"), rule("b", "y.b", ""), hash("x-b")],
+        ),
+        (
+            "an endpoint of a service without clusters, where there is a listener",
+            vec![pod("10.1.1.1"), without_cluster()],
+            vec![pod("10.1.1.2"), without_cluster()],
+        ),
+        (
+            "a service that has clusters for some alone, and then for all",
+            vec![
+                service("http"),
+                policy("loadBalancer: {simple: PASSTHROUGH}"),
+            ],
+            vec![service("http"), policy("loadBalancer: {simple: RANDOM}")],
+        ),
+        (
+            "rules for requests that stand before wider ones for connections",
+            vec![service("tcp"), rule("a", "*.local", connections)],
+            vec![
+                service("tcp"),
+                rule("a", "*.local", connections),
+                rule("b", "x.a.svc.cluster.local", ""),
+            ],
+        ),
+    ] {
+        let mesh = Mesh::new(state(&before));
+        let had = snapshots(&mesh);
+        mesh.publish(state(&after), |_| true);
+        let anew = snapshots(&Mesh::new(state(&after)));
+        let both = snapshots(&mesh).into_iter().zip(&anew);
+        for ((has, anew), node) in both.zip(nodes()) {
+            assert!(is_same(&has, anew), "{what}: {}", node.id);
+        }
+        let differ = had
+            .iter()
+            .zip(&anew)
+            .any(|(one, other)| !is_same(one, other));
+        assert!(differ, "{what}: the edit is one");
     }
 }

@@ -19,7 +19,7 @@ use tonic::Code;
 use self::world::{Asked, HOUR, REVIEWS, World, asked, bearer, csr, facts};
 
 #[tokio::test]
-async fn the_name_comes_from_the_caller() {
+async fn trap_16_and_17_the_leaf_comes_first_and_its_name_from_the_caller() {
     let world = World::start().await;
     let header = format!("Bearer {}", world.token("reviews"));
     for names in [

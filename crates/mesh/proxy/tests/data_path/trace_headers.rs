@@ -308,7 +308,7 @@ fn samplers_of_opentelemetry_decide_in_place_of_shares() {
 }
 
 #[test]
-fn unsampled_requests_carry_context_and_make_no_span() {
+fn trap_18_the_request_id_says_what_was_decided_and_unsampled_requests_make_no_span() {
     let collector = Collector::zipkin();
     let origin = Origin::saying("fine");
     let mesh = Config::to(&origin)

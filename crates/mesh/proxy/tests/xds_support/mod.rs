@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use periplus_xds::Snapshot;
-use periplus_xds::server::{AdsServer, Limits, NodeRefused, Source};
+use periplus_xds::server::{AdsServer, Generation, Limits, NodeRefused, Source};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,14 +23,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Worlds {
     by_node: Mutex<BTreeMap<String, Arc<Snapshot>>>,
-    generation: watch::Sender<u64>,
+    generation: watch::Sender<Generation>,
 }
 
 impl Worlds {
     pub(crate) fn set(&self, node: &str, snapshot: Snapshot) {
         let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
         by_node.insert(node.to_owned(), Arc::new(snapshot));
-        self.generation.send_modify(|generation| *generation += 1);
+        self.generation.send_replace(Generation::default());
     }
 }
 
@@ -43,7 +43,7 @@ impl Source for Worlds {
         })
     }
 
-    fn subscribe(&self) -> watch::Receiver<u64> {
+    fn subscribe(&self) -> watch::Receiver<Generation> {
         self.generation.subscribe()
     }
 }

@@ -126,9 +126,9 @@ impl Filters {
         let mut filters = Self::default();
         let mut seen: Vec<&str> = Vec::new();
         for view in items_up_to(object, "filters", 16) {
-            let errors = view.log().len();
+            let errors = view.log().count();
             let filter = view.object(&FILTER)?;
-            if view.log().len() > errors {
+            if view.log().count() > errors {
                 return None;
             }
             let kind = filter.require("type")?;

@@ -15,6 +15,7 @@ use crate::locality::LocalityBalancing;
 use crate::sidecar::{OutboundPolicy, read_outbound_traffic_policy};
 use crate::suggest::did_you_mean;
 use crate::view::{Ignored, Shape, View, first_duplicate};
+use crate::virtual_service::Retries;
 
 pub use self::access_log::{AccessLog, AccessLogFormat, LogProvider};
 pub use self::authorizer::{Authorizer, CheckedBody, HttpAuthorizer};
@@ -74,6 +75,8 @@ pub struct MeshConfig {
     pub paths: PathNormalization,
     /// Whether the other side of connections is probed; a DestinationRule may say more.
     pub keepalive: Option<TcpKeepalive>,
+    /// When requests are tried again that no rule says it of.
+    pub retries: Retries,
 }
 
 const MESH_CONFIG: Shape = Shape {
@@ -95,6 +98,7 @@ const MESH_CONFIG: Shape = Shape {
         "localityLbSetting",
         "pathNormalization",
         "tcpKeepalive",
+        "defaultHttpRetryPolicy",
     ],
     refused: &[
         (
@@ -135,11 +139,15 @@ const MESH_CONFIG: Shape = Shape {
             "defaultDestinationRuleExportTo",
             "write `exportTo` in the resources",
         ),
-        (
-            "defaultHttpRetryPolicy",
-            "give `retries` in VirtualServices",
-        ),
         ("serviceSettings", "there is one cluster only"),
+        (
+            "serviceEntryVisibility",
+            "write `exportTo` in the ServiceEntries",
+        ),
+        (
+            "zoneAwareLbSetting",
+            "write `localityLbSetting`, here or in a DestinationRule",
+        ),
         ("h2UpgradePolicy", "give it in a DestinationRule"),
         ("defaultTrafficPolicy", "write a DestinationRule"),
     ],
@@ -175,6 +183,7 @@ impl Default for MeshConfig {
             locality: LocalityBalancing::default(),
             paths: PathNormalization::default(),
             keepalive: None,
+            retries: Retries::default(),
         }
     }
 }
@@ -250,6 +259,8 @@ impl MeshConfig {
             config.locality = LocalityBalancing::read(setting).unwrap_or_default();
         }
         config.keepalive = object.optional("tcpKeepalive", TcpKeepalive::read)?;
+        let retries = object.optional("defaultHttpRetryPolicy", Retries::read)?;
+        config.retries = retries.unwrap_or_default();
         let paths = object.optional("pathNormalization", PathNormalization::read)?;
         config.paths = paths.unwrap_or_default();
         config.access_log = AccessLog::read(&object);

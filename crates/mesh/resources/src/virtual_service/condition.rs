@@ -121,7 +121,10 @@ fn read_uri(view: &View<'_>) -> Option<StringMatch> {
 
 fn read_header_name(view: &View<'_>, name: &str) -> Option<String> {
     if name.starts_with("@request.auth") {
-        view.fail("claims of JSON web tokens are not matched yet");
+        view.fail(
+            "a route is chosen before tokens are read: match the claim in an AuthorizationPolicy by \
+             `request.auth.claims[…]`, or the header that `outputClaimToHeaders` makes of it behind the gateway",
+        );
         return None;
     }
     if let Some(field) = name.strip_prefix(':') {

@@ -1,6 +1,7 @@
 mod condition;
 mod connection;
 mod cors;
+mod delegate;
 mod destination;
 mod mirror;
 mod policy;
@@ -16,6 +17,7 @@ pub use self::condition::HttpMatch;
 use self::connection::Of;
 pub use self::connection::{ConnectionMatch, ConnectionRoute};
 pub use self::cors::CorsPolicy;
+pub use self::delegate::{Delegate, merge_rules};
 use self::destination::read_destinations;
 pub use self::destination::{Destination, DirectResponse, WeightedDestination};
 pub use self::mirror::Mirror;
@@ -24,7 +26,8 @@ pub use self::policy::{Abort, Fault, HeaderOperations, Headers, Redirect, Retrie
 /// Routing rules of some hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualService {
-    /// The hosts; short names are resolved in the resource's namespace already.
+    /// The hosts; short names are resolved in the resource's namespace already. Without any, its rules are for others to
+    /// delegate to.
     pub hosts: Vec<Host>,
     /// Where the rules hold.
     pub gateways: Vec<GatewayRef>,
@@ -75,10 +78,10 @@ pub struct HttpRoute {
     pub matches: Vec<HttpMatch>,
     /// What to do.
     pub action: Action,
-    /// The time for the whole exchange; `None` is no limit.
+    /// The time for the whole exchange; zero is no limit, and so is none.
     pub timeout: Option<Duration>,
-    /// When a request is tried again.
-    pub retries: Retries,
+    /// When a request is tried again, if it says that.
+    pub retries: Option<Retries>,
     /// What is injected before a request is forwarded.
     pub fault: Option<Fault>,
     /// What is made of path and host.
@@ -102,6 +105,8 @@ pub enum Action {
     Respond(DirectResponse),
     /// Sends the client elsewhere.
     Redirect(Redirect),
+    /// Leaves it to the rules of another VirtualService, as long as nobody has put them in its place.
+    Delegate(Delegate),
 }
 
 const VIRTUAL_SERVICE: Shape = Shape {
@@ -125,14 +130,12 @@ const HTTP_ROUTE: Shape = Shape {
         "mirrors",
         "mirrorPercentage",
         "corsPolicy",
+        "delegate",
     ],
-    refused: &[
-        ("delegate", "put the delegate's rules here"),
-        (
-            "mirrorPercent",
-            "write `mirrorPercentage: {value: PERCENT}`",
-        ),
-    ],
+    refused: &[(
+        "mirrorPercent",
+        "write `mirrorPercentage: {value: PERCENT}`",
+    )],
 };
 
 impl VirtualService {
@@ -141,9 +144,12 @@ impl VirtualService {
         let gateways = read_gateways(&object, namespace);
         let in_mesh = gateways.is_empty() || gateways.contains(&GatewayRef::Mesh);
 
-        let host_views = object.require("hosts").map(View::items).unwrap_or_default();
-        if object.get("hosts").is_some() && host_views.is_empty() {
-            object.fail("`hosts` must name at least one host");
+        let host_views = object.items("hosts");
+        if host_views.is_empty() && !object.present(&["gateways", "tls", "tcp"]).is_empty() {
+            object.fail(
+                "without `hosts` it is a delegate, which has rules in `http` and nothing else: name the hosts, or leave \
+                 out `gateways`, `tls` and `tcp`",
+            );
         }
         let mut hosts: Vec<Host> = Vec::new();
         // As they are written, and in full.
@@ -170,7 +176,8 @@ impl VirtualService {
             // Or one of the others, but most have this one.
             object.require("http");
         }
-        let read = |view| HttpRoute::read(view, namespace);
+        let is_delegate = host_views.is_empty();
+        let read = |view| HttpRoute::read(view, namespace, is_delegate);
         let tls = |view| ConnectionRoute::read(view, Of::Tls, namespace, &names);
         let tcp = |view| ConnectionRoute::read(view, Of::Tcp, namespace, &names);
         Some(Self {
@@ -199,7 +206,7 @@ fn rules<'a>(object: &Object<'a>, field: &str) -> Vec<View<'a>> {
 }
 
 impl HttpRoute {
-    fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
+    fn read(view: &View<'_>, namespace: &str, is_delegate: bool) -> Option<Self> {
         let object = view.object(&HTTP_ROUTE)?;
         let name = object.optional("name", View::text)?.unwrap_or_default();
         let matches = object.items("match");
@@ -207,13 +214,8 @@ impl HttpRoute {
             .iter()
             .filter_map(|view| HttpMatch::read(view, namespace))
             .collect();
-        let timeout = match object.get("timeout") {
-            Some(timeout) => timeout.duration().filter(|timeout| !timeout.is_zero()),
-            None => None,
-        };
-        let retries = object
-            .optional("retries", Retries::read)?
-            .unwrap_or_default();
+        let timeout = object.optional("timeout", View::duration)?;
+        let retries = object.optional("retries", Retries::read)?;
         let fault = object.optional("fault", Fault::read)?;
         let mut rewrite = object.optional("rewrite", Rewrite::read)?;
         let mut headers = object
@@ -228,9 +230,16 @@ impl HttpRoute {
         }
         let mirrors = mirror::read(&object, namespace)?;
         let cors = object.optional("corsPolicy", CorsPolicy::read)?;
-        let actions = object.present(&["route", "directResponse", "redirect"]);
-        if actions.as_slice() != ["route"] && (fault.is_some() || rewrite.is_some()) {
+        let actions = object.present(&["route", "directResponse", "redirect", "delegate"]);
+        let is_forwarded = matches!(actions.as_slice(), ["route" | "delegate"]);
+        if !is_forwarded && (fault.is_some() || rewrite.is_some()) {
             object.fail("`fault` and `rewrite` go with `route` only");
+            return None;
+        }
+        if is_delegate && let Some(view) = object.get("delegate") {
+            view.fail(
+                "a VirtualService without `hosts` is a delegate itself, and delegates nothing",
+            );
             return None;
         }
         let action = match actions.as_slice() {
@@ -239,13 +248,16 @@ impl HttpRoute {
                 Action::Respond(DirectResponse::read(object.get("directResponse")?)?)
             }
             ["redirect"] => Action::Redirect(Redirect::read(object.get("redirect")?)?),
+            ["delegate"] => Action::Delegate(Delegate::read(object.get("delegate")?, namespace)?),
             [] => {
-                let what = "the rule does nothing: give it `route`, `directResponse` or `redirect`";
+                let what = "the rule does nothing: give it `route`, `directResponse`, `redirect` or `delegate`";
                 object.fail(what);
                 return None;
             }
             _ => {
-                object.fail("`route`, `directResponse` and `redirect` exclude each other");
+                object.fail(
+                    "`route`, `directResponse`, `redirect` and `delegate` exclude each other",
+                );
                 return None;
             }
         };

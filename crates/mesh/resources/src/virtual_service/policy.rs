@@ -136,6 +136,8 @@ impl Rewrite {
 pub struct Redirect {
     /// The path.
     pub uri: Option<String>,
+    /// In place of the path's prefix that has matched.
+    pub prefix: Option<String>,
     /// The host.
     pub authority: Option<String>,
     /// The scheme.
@@ -144,6 +146,8 @@ pub struct Redirect {
     pub regex: Option<(String, String)>,
     /// The port.
     pub port: Option<u16>,
+    /// The port is that of the listener, and is written: `FROM_REQUEST_PORT`.
+    pub keeps_port: bool,
     /// Without a port it is that of the scheme, else that of the listener; and not that of the request.
     pub derives_port: bool,
     /// 301, 302, 303, 307 or 308.
@@ -153,8 +157,16 @@ pub struct Redirect {
 impl Redirect {
     pub(super) fn read(view: &View<'_>) -> Option<Self> {
         const REDIRECT: Shape = Shape {
-            known: &["uri", "authority", "port", "scheme", "redirectCode"],
-            refused: &[("derivePort", "write the `port` itself")],
+            known: &[
+                "uri",
+                "prefixRewrite",
+                "authority",
+                "port",
+                "derivePort",
+                "scheme",
+                "redirectCode",
+            ],
+            refused: &[],
         };
         let object = view.object(&REDIRECT)?;
         let status = match object.get("redirectCode") {
@@ -168,8 +180,21 @@ impl Redirect {
             }
             None => 301,
         };
+        for (one, other) in [("uri", "prefixRewrite"), ("port", "derivePort")] {
+            if object.present(&[one, other]).len() > 1 {
+                object.fail(format!("`{one}` and `{other}` exclude each other"));
+                return None;
+            }
+        }
+        let ports = [
+            ("FROM_PROTOCOL_DEFAULT", false),
+            ("FROM_REQUEST_PORT", true),
+        ];
+        let keeps_port = object.optional("derivePort", |view| view.choice(&ports))?;
         Some(Self {
             uri: object.optional("uri", View::some_ascii)?,
+            prefix: object.optional("prefixRewrite", View::some_ascii)?,
+            keeps_port: keeps_port.unwrap_or(false),
             authority: object.optional("authority", View::some_ascii)?,
             scheme: object.optional("scheme", View::some_ascii)?,
             regex: None,
@@ -209,7 +234,7 @@ impl Default for Retries {
 }
 
 impl Retries {
-    pub(super) fn read(view: &View<'_>) -> Option<Self> {
+    pub(crate) fn read(view: &View<'_>) -> Option<Self> {
         const RETRIES: Shape = Shape {
             known: &[
                 "attempts",
@@ -217,13 +242,20 @@ impl Retries {
                 "retryOn",
                 "retryIgnorePreviousHosts",
                 "backoff",
-            ],
-            refused: &[(
                 "retryRemoteLocalities",
-                "there is no preference for localities that a retry could change",
-            )],
+            ],
+            refused: &[],
         };
         let object = view.object(&RETRIES)?;
+        if let Some(view) = object.get("retryRemoteLocalities")
+            && view.bool()?
+        {
+            view.fail(
+                "retries choose among the localities that the request had: leave it out, and write `outlierDetection` \
+                 with `localityLbSetting.failover` in a DestinationRule",
+            );
+            return None;
+        }
         let unset = Self::default();
         let attempts = object.optional("attempts", |view| view.number(0, 1 << 16))?;
         let on = object.optional("retryOn", View::some_ascii)?;

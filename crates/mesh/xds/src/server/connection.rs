@@ -4,24 +4,29 @@
 //! content differs from what the client holds is encoded from the newest snapshot; a slow client skips
 //! the states between.
 
+mod books;
+mod order;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
+use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
-use super::form::{Asked, Due, Form, Meaning};
+use super::form::{Due, Form, Meaning};
 use super::kept::Subscription;
-use super::status::{Entry, Nack, ProxyStatus};
-use super::{Admission, NodeRefused, Peer, Shared};
-use crate::type_url::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, push_rank};
+use super::retired::Retired;
+use super::status::{Entry, ProxyStatus};
+use super::{Admission, Generation, NodeRefused, Peer, Shared};
+use crate::type_url::{self, CLUSTER, ENDPOINT, SECRET, push_rank};
 use crate::{Resource, ResourceSet, Snapshot};
 
-/// How much of a proxy's error text is kept.
-const MAX_ERROR_BYTES: usize = 8 * 1024;
+/// How long a client may take to hear why its stream ends.
+const REASON_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves the stream in a task of its own, which ends with the stream.
 pub(super) fn spawn<F: Form>(
@@ -35,8 +40,8 @@ pub(super) fn spawn<F: Form>(
         let _permit = permit;
         let outcome = serve::<F>(&shared, requests, whence, &outgoing).await;
         if let Err(status) = outcome {
-            // The client may be gone already; then nobody needs the reason.
-            let _ = outgoing.send(Err(status)).await;
+            // The client may be gone already, or take nothing; then nobody needs the reason.
+            let _ = timeout(REASON_TIMEOUT, outgoing.send(Err(status))).await;
         }
     });
     responses
@@ -63,6 +68,12 @@ async fn serve<F: Form>(
     let node = node.ok_or_else(|| {
         Status::invalid_argument("the first request of a stream must carry a node with an id")
     })?;
+    let (bytes, limit) = (node.encoded_len(), shared.limits.max_node_bytes);
+    if bytes > limit {
+        return Err(Status::resource_exhausted(format!(
+            "the node has {bytes} bytes, the limit is {limit}: make its metadata smaller"
+        )));
+    }
 
     if let Some(admits) = admission {
         admits(&node).inspect_err(|_| {
@@ -75,8 +86,14 @@ async fn serve<F: Form>(
     let mut generations = shared.source.subscribe();
     let mut connection = Connection::<F>::open(shared, node, peer)?;
     connection.on_request(&first)?;
+    // Since when something waits for the transport.
+    let mut waits: Option<Instant> = None;
     loop {
+        let began = Instant::now();
         let due = connection.next_due();
+        let found_out = began.elapsed();
+        waits = due.is_some().then(|| waits.unwrap_or_else(Instant::now));
+        let give_up = waits.map(|since| since + shared.limits.write_timeout);
         tokio::select! {
             request = requests.message() => match request {
                 Ok(Some(request)) => connection.on_request(&request)?,
@@ -87,20 +104,33 @@ async fn serve<F: Form>(
                 }
             },
             changed = generations.changed() => match changed {
-                Ok(()) => connection.refresh()?,
+                Ok(()) => {
+                    let generation = *generations.borrow_and_update();
+                    connection.refresh(generation)?;
+                }
                 Err(_) => return Err(going_away()),
             },
             permit = outgoing.reserve(), if due.is_some() => {
                 let (Ok(permit), Some((type_url, due))) = (permit, due) else {
                     return Ok(());
                 };
-                permit.send(Ok(connection.respond(&type_url, &due)));
+                let waited = waits.take().map(|since| since.elapsed());
+                let times = (found_out, waited.unwrap_or_default());
+                permit.send(Ok(connection.respond(&type_url, &due, times)));
             }
-            () = until(connection.retire_at), if connection.retire_at.is_some() => {
-                connection.retire_now();
+            () = until(give_up), if give_up.is_some() => {
+                connection.count(|counters| counters.write_timeouts += 1);
+                let limit = shared.limits.write_timeout;
+                tracing::warn!(proxy = %connection.node.id, ?limit, "a proxy takes nothing of what it is sent");
+                return Err(Status::deadline_exceeded(format!(
+                    "nothing of what was sent was taken for {limit:?}"
+                )));
             }
             () = until(connection.hold_until), if connection.hold_until.is_some() => {
                 connection.hold_until = None;
+            }
+            () = until(connection.resumes_until), if connection.resumes_until.is_some() => {
+                connection.resumes_until = None;
             }
             _ = closing.wait_for(|closing| *closing) => return Err(going_away()),
         }
@@ -139,13 +169,17 @@ struct Connection<F: Form> {
     /// Clusters that were sent before the client asked for endpoints: behind a reconnect it holds endpoints that these
     /// clusters wait for all the same.
     changed_clusters: Vec<Arc<Resource>>,
-    /// Set while the client holds clusters that the snapshot no longer has and that its routes may
-    /// still name: when they go at the latest.
-    retire_at: Option<Instant>,
-    retire: bool,
+    retired: Retired,
+    /// Since when a change is under way of which something was sent, or may be.
+    converges: Option<std::time::Instant>,
+    /// Something of it was sent.
+    has_sent: bool,
     /// Set while clusters that the client was sent may still wait for their endpoints, so that listeners
     /// and routes, which may name them, are held back: until when at the latest.
     hold_until: Option<Instant>,
+    /// Set while a client that has come back with clusters has not asked yet about its listeners and routes, which may name
+    /// them: until when at the latest.
+    resumes_until: Option<Instant>,
 }
 
 impl<F: Form> Connection<F> {
@@ -172,9 +206,11 @@ impl<F: Form> Connection<F> {
             subscriptions: BTreeMap::new(),
             next_nonce: 1,
             changed_clusters: Vec::new(),
-            retire_at: None,
-            retire: false,
+            retired: Retired::default(),
+            converges: None,
+            has_sent: false,
             hold_until: None,
+            resumes_until: None,
         };
         connection.look_at_secrets();
         Ok(connection)
@@ -197,7 +233,8 @@ impl<F: Form> Connection<F> {
         }
 
         let key = key(asked.type_url);
-        if !self.subscriptions.contains_key(&key) && self.subscriptions.len() >= limits.max_types {
+        let is_first = !self.subscriptions.contains_key(&key);
+        if is_first && self.subscriptions.len() >= limits.max_types {
             return Err(Status::resource_exhausted(format!(
                 "one stream may subscribe to {} types",
                 limits.max_types
@@ -208,71 +245,67 @@ impl<F: Form> Connection<F> {
             .entry(key.clone())
             .or_insert_with(|| Subscription::new(asked.type_url));
         let meaning = subscription.on_request(request);
+        if is_first
+            && asked.type_url == CLUSTER
+            && subscription.form.has_outdated(ResourceSet::nothing())
+        {
+            self.resumes_until = Some(Instant::now() + limits.warm_timeout);
+            // What it runs on may name any of those, which stay until it has something newer.
+            self.retired
+                .accept(self.snapshot.of_type(CLUSTER), |_| false);
+        }
         if asked.type_url == ENDPOINT && !self.changed_clusters.is_empty() {
             let changed = std::mem::take(&mut self.changed_clusters);
             subscription.change().clusters_changed(&changed);
         }
         let names = subscription.form.names();
+        let refuses = subscription.form.refuses();
         let kept = subscription.form.kept_names();
         if kept > limits.max_names {
             return Err(too_many(kept));
+        }
+        if !F::is_plain_answer(request) {
+            let all = self.subscriptions.values();
+            let bytes: usize = all.map(|it| it.form.kept_bytes()).sum();
+            if bytes > limits.max_name_bytes {
+                return Err(Status::resource_exhausted(format!(
+                    "the names that were asked for have {bytes} bytes, the limit is {}",
+                    limits.max_name_bytes
+                )));
+            }
         }
         if meaning == Meaning::Unsubscribe {
             self.subscriptions.remove(&key);
             self.entry.forget(asked.type_url);
             return Ok(());
         }
-        self.note(&asked, meaning, names);
+        self.note(&asked, (meaning, refuses), names);
         Ok(())
     }
 
-    /// Writes the books.
-    fn note(&self, asked: &Asked<'_>, meaning: Meaning, names: Option<usize>) {
-        let registry = &self.shared.registry;
-        let error = asked
-            .error
-            .map_or_else(String::new, |error| cut(&error.message));
-        self.entry.update(asked.type_url, |status| {
-            status.names = names;
-            match meaning {
-                Meaning::Ack => {
-                    status.acked_nonce.clone_from(&status.sent_nonce);
-                    status.acked_version.clone_from(&status.sent_version);
-                    status.last_error = None;
-                }
-                Meaning::Nack => {
-                    status.last_error = Some(Nack {
-                        nonce: asked.nonce.to_owned(),
-                        message: error.clone(),
-                        at: SystemTime::now(),
-                    });
-                }
-                Meaning::Subscribe | Meaning::Stale | Meaning::Unsubscribe => {}
-            }
-        });
-        match meaning {
-            Meaning::Ack => registry.count(|counters| counters.acks += 1),
-            Meaning::Stale => registry.count(|counters| counters.stale_nonces += 1),
-            Meaning::Nack => {
-                registry.count(|counters| counters.nacks += 1);
-                tracing::warn!(
-                    proxy = %self.node.id,
-                    resources = type_url::short(asked.type_url),
-                    nonce = %asked.nonce,
-                    %error,
-                    "proxy refused its configuration and keeps the one before"
-                );
-            }
-            Meaning::Subscribe | Meaning::Unsubscribe => {}
-        }
-    }
-
     /// Takes the source's newest state.
-    fn refresh(&mut self) -> Result<(), Status> {
-        self.snapshot = self.shared.source.snapshot(&self.node)?;
+    fn refresh(&mut self, generation: Generation) -> Result<(), Status> {
+        let has_accepted = self.runs_on_newest();
+        let snapshot = self.shared.source.snapshot(&self.node)?;
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.look_at_secrets();
-        self.retire = false;
-        self.retire_at = None;
+        let (old, new) = (before.of_type(CLUSTER), self.snapshot.of_type(CLUSTER));
+        let clusters = self.subscriptions.get(&key(CLUSTER));
+        let has = |name: &str| clusters.is_some_and(|clusters| clusters.form.holds(name));
+        if has_accepted {
+            self.retired.accept(old, has);
+        }
+        let most = self.shared.limits.max_retired;
+        let let_go = self.retired.change((old, new), has, most);
+        if let_go > 0 {
+            self.count(|counters| counters.clusters_let_go += let_go as u64);
+        }
+        if self.converges.is_none() {
+            self.converges = Some(generation.noticed);
+            self.has_sent = false;
+        }
+        let waited = generation.published.elapsed();
+        self.measure(|measures| measures.queue.took(waited));
         Ok(())
     }
 
@@ -291,83 +324,14 @@ impl<F: Form> Connection<F> {
         self.no_secrets = no_secrets;
     }
 
-    fn retire_now(&mut self) {
-        self.retire = true;
-        self.retire_at = None;
-    }
-
-    /// The first type in push order that differs from what the client holds.
-    fn next_due(&mut self) -> Option<(String, Due)> {
-        if self.hold_until.is_some() && self.clusters_are_warm() {
-            self.hold_until = None;
-        }
-        let keep = self.keeps_clusters();
-        let is_held = self.hold_until.is_some();
-        let mut subscriptions = self.subscriptions.iter_mut();
-        subscriptions.find_map(|((_, type_url), subscription)| {
-            if is_held && matches!(type_url.as_str(), LISTENER | ROUTE) {
-                return None;
-            }
-            if type_url == SECRET && !subscription.form.answers().is_answered() {
-                return None;
-            }
-            let keep = keep && type_url == CLUSTER;
-            let available = available(&self.snapshot, type_url, self.has_secrets);
-            let mut due = subscription.due(available, keep)?;
-            if type_url == SECRET {
-                // One at a time: Envoy takes none of those that come with one that it refuses.
-                due.resources.truncate(1);
-                subscription.offered = None;
-            }
-            Some((type_url.clone(), due))
-        })
-    }
-
-    /// Whether the client answered the newest clusters, and has the endpoints that it then asked for.
-    fn clusters_are_warm(&mut self) -> bool {
-        let is_answered = |type_url: &str| {
-            self.subscriptions
-                .get(&key(type_url))
-                .is_none_or(|subscription| subscription.form.answers().is_answered())
-        };
-        is_answered(CLUSTER) && is_answered(ENDPOINT) && !self.is_due(ENDPOINT)
-    }
-
-    /// Whether the client keeps clusters that have gone: its routes may still name them.
-    fn keeps_clusters(&mut self) -> bool {
-        let current = self.snapshot.of_type(CLUSTER);
-        let has_outdated = self
-            .subscriptions
-            .get(&key(CLUSTER))
-            .is_some_and(|clusters| {
-                !clusters.has_all_of(current) && clusters.form.has_outdated(current)
-            });
-        if !has_outdated {
-            self.retire_at = None;
-            return false;
-        }
-        if self.retire || (self.is_settled(LISTENER) && self.is_settled(ROUTE)) {
-            return false;
-        }
-        let retire_timeout = self.shared.limits.retire_timeout;
-        self.retire_at
-            .get_or_insert_with(|| Instant::now() + retire_timeout);
-        true
-    }
-
-    /// Whether the client has and accepted the newest state of this type, or does not ask for it.
-    fn is_settled(&mut self, type_url: &str) -> bool {
-        let subscription = self.subscriptions.get(&key(type_url));
-        subscription.is_none_or(|it| it.form.answers().is_acknowledged()) && !self.is_due(type_url)
-    }
-
-    fn is_due(&mut self, type_url: &str) -> bool {
-        let available = available(&self.snapshot, type_url, self.has_secrets);
-        let subscription = self.subscriptions.get_mut(&key(type_url));
-        subscription.is_some_and(|it| it.due(available, false).is_some())
-    }
-
-    fn respond(&mut self, type_url: &str, due: &Due) -> F::Response {
+    /// The response, which took so long to find out, and waited so long.
+    fn respond(
+        &mut self,
+        type_url: &str,
+        due: &Due,
+        (found_out, waited): (Duration, Duration),
+    ) -> F::Response {
+        let began = Instant::now();
         let nonce = format!("{:x}", self.next_nonce);
         self.next_nonce += 1;
         let subscription = self.subscriptions.get_mut(&key(type_url));
@@ -387,7 +351,20 @@ impl<F: Form> Connection<F> {
             status.sent_version.clone_from(&due.version);
             status.sent_at = Some(SystemTime::now());
         });
-        self.shared.registry.count(|counters| counters.pushes += 1);
+        if type_url == CLUSTER {
+            self.retired.told();
+        }
+        self.has_sent = true;
+        let response = F::response(type_url, &nonce, due);
+        let (took, bytes) = (found_out + began.elapsed(), response.encoded_len());
+        self.count(|counters| counters.pushes += 1);
+        self.measure(|measures| {
+            measures.send.took(waited);
+            let of_type = measures.of(type_url);
+            of_type.pushes += 1;
+            of_type.push.took(took);
+            of_type.size.observe(bytes as f64);
+        });
         tracing::debug!(
             proxy = %self.node.id,
             resources = type_url::short(type_url),
@@ -396,7 +373,7 @@ impl<F: Form> Connection<F> {
             version = %due.version,
             "push"
         );
-        F::response(type_url, &nonce, due)
+        response
     }
 }
 
@@ -417,12 +394,4 @@ fn available<'a>(snapshot: &'a Snapshot, type_url: &str, has_secrets: bool) -> &
 /// Subscriptions are kept in push order.
 fn key(type_url: &str) -> (usize, String) {
     (push_rank(type_url), type_url.to_owned())
-}
-
-/// A text of a proxy, as far as it is kept.
-fn cut(text: &str) -> String {
-    if text.len() <= MAX_ERROR_BYTES {
-        return text.to_owned();
-    }
-    format!("{} …", &text[..text.floor_char_boundary(MAX_ERROR_BYTES)])
 }

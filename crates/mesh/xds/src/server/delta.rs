@@ -1,6 +1,6 @@
 //! The incremental form: each response is what has changed for the client, with names of what has gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
@@ -8,10 +8,13 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as Sent,
 };
 
-use super::form::{Answers, Asked, Due, Form, Meaning, control_plane, version_text};
+use super::form::{Answers, Asked, Due, Form, Keep, Meaning, control_plane, version_text};
 use crate::resource::Difference;
 use crate::type_url::is_full_state;
 use crate::{Resource, ResourceSet};
+
+/// How many responses of a type are remembered for their answers.
+const MAX_UNANSWERED: usize = 16;
 
 /// What the client has been sent, asked for and said about one type.
 #[derive(Debug)]
@@ -20,12 +23,18 @@ pub(super) struct Delta {
     has_wildcard: bool,
     all: bool,
     names: BTreeSet<String>,
+    /// Those of the names, and of what the client said at first that it holds.
+    bytes: usize,
     /// No request has been taken yet.
     fresh: bool,
     held: BTreeMap<String, Held>,
     answers: Answers,
     /// A response is owed whether or not anything changed.
     owed: bool,
+    /// The nonces of responses that are not answered yet, and the names in them.
+    unanswered: VecDeque<(String, BTreeSet<String>)>,
+    /// Those in a response that was refused, as long as none of them was taken since: nobody says which of them it was.
+    refused: BTreeSet<String>,
 }
 
 /// What the client knows of a resource.
@@ -49,7 +58,9 @@ impl Delta {
             self.all = true;
             return;
         }
-        self.names.insert(name.to_owned());
+        if self.names.insert(name.to_owned()) {
+            self.bytes += name.len();
+        }
         // Whoever asks again has forgotten it, and is sent it again.
         self.held.remove(name);
     }
@@ -59,18 +70,32 @@ impl Delta {
             self.all = false;
             let names = &self.names;
             self.held.retain(|name, _| names.contains(name));
+            self.refused.retain(|name| names.contains(name));
             return;
         }
-        self.names.remove(name);
+        if self.names.remove(name) {
+            self.bytes -= name.len();
+        }
         // If all are wanted too, it is sent again: the client no longer has it.
         self.held.remove(name);
+        self.refused.remove(name);
     }
 
-    /// Whether the client has it, in whatever version.
-    fn is_held(&self, name: &str) -> bool {
-        self.held
-            .get(name)
-            .is_some_and(|held| *held != Held::Absent)
+    /// Notes what an answer says about the names in its response.
+    fn take_answer(&mut self, nonce: &str, refused: bool) {
+        let mut all = self.unanswered.iter();
+        let Some(at) = all.position(|(other, _)| other == nonce) else {
+            return;
+        };
+        // Those before it are answered with it.
+        let answered = self.unanswered.drain(..=at).next_back();
+        let names = answered.map(|(_, names)| names).unwrap_or_default();
+        if refused {
+            let wanted: Vec<_> = names.into_iter().filter(|it| self.wants(it)).collect();
+            self.refused.extend(wanted);
+        } else if !self.refused.is_disjoint(&names) {
+            self.refused.clear();
+        }
     }
 
     fn is_news(&self, resource: &Resource) -> bool {
@@ -89,10 +114,13 @@ impl Form for Delta {
             has_wildcard: is_full_state(type_url),
             all: false,
             names: BTreeSet::new(),
+            bytes: 0,
             fresh: true,
             held: BTreeMap::new(),
             answers: Answers::default(),
             owed: false,
+            unanswered: VecDeque::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -137,6 +165,7 @@ impl Form for Delta {
         if fresh {
             self.all |= self.has_wildcard && added.is_empty();
             for (name, version) in &request.initial_resource_versions {
+                self.bytes += name.len();
                 // Who names nothing has what it holds in mind.
                 if added.is_empty() && !self.all {
                     self.names.insert(name.clone());
@@ -153,7 +182,9 @@ impl Form for Delta {
         let is_answer = refused || !request.response_nonce.is_empty();
         // Unlike in the other form, an answer to an older response says what is wanted all the same:
         // nobody says it again.
-        let answer = is_answer.then(|| self.answers.take(&request.response_nonce, refused));
+        let nonce = &request.response_nonce;
+        let answer = is_answer.then(|| self.answers.take(nonce, refused));
+        self.take_answer(nonce, refused);
         match answer {
             // A nonce of a stream that has ended.
             Some(Meaning::Stale) if fresh => Meaning::Subscribe,
@@ -162,7 +193,7 @@ impl Form for Delta {
         }
     }
 
-    fn due(&self, available: &ResourceSet, keep: bool) -> Option<Due> {
+    fn due(&self, available: &ResourceSet, keep: Keep<'_>) -> Option<Due> {
         let resources: Vec<Arc<Resource>> = if self.all {
             let all = available.iter();
             all.filter(|it| self.is_news(it)).cloned().collect()
@@ -171,12 +202,10 @@ impl Form for Delta {
             named.filter(|it| self.is_news(it)).cloned().collect()
         };
         let is_there = |name: &str| available.find(name).is_some();
-        let mut removed = Vec::new();
-        if !keep {
-            let held = self.held.iter();
-            let gone = held.filter(|(name, held)| **held != Held::Absent && !is_there(name));
-            removed.extend(gone.map(|(name, _)| name.clone()));
-        }
+        let held = self.held.iter();
+        let gone = held.filter(|(name, held)| **held != Held::Absent && !is_there(name));
+        let gone = gone.map(|(name, _)| name.clone());
+        let mut removed: Vec<String> = gone.filter(|name| !keep.keeps(name)).collect();
         // Who asks for what does not exist is told, once.
         let unknown = |name: &&String| !self.held.contains_key(*name) && !is_there(name);
         removed.extend(self.names.iter().filter(unknown).cloned());
@@ -190,14 +219,14 @@ impl Form for Delta {
         })
     }
 
-    fn due_after(&self, had: &ResourceSet, available: &ResourceSet, keep: bool) -> Option<Due> {
+    fn due_after(&self, had: &ResourceSet, available: &ResourceSet, keep: Keep<'_>) -> Option<Due> {
         let (mut resources, mut removed) = (Vec::new(), Vec::new());
         for difference in had.differences(available) {
             match difference {
                 Difference::News(it) if self.wants(it.name()) && self.is_news(it) => {
                     resources.push(Arc::clone(it));
                 }
-                Difference::Gone(it) if !keep && self.is_held(it.name()) => {
+                Difference::Gone(it) if self.holds(it.name()) && !keep.keeps(it.name()) => {
                     removed.push(it.name().to_owned());
                 }
                 Difference::News(_) | Difference::Gone(_) => {}
@@ -223,6 +252,13 @@ impl Form for Delta {
             let version = Held::Version(resource.version());
             self.held.insert(resource.name().to_owned(), version);
         }
+        let names = due.resources.iter().map(|resource| resource.name());
+        let names = names.chain(due.removed.iter().map(String::as_str));
+        let names = names.map(str::to_owned).collect();
+        if self.unanswered.len() == MAX_UNANSWERED {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back((nonce.to_owned(), names));
         self.answers.sent(nonce);
         self.owed = false;
         due.resources.clone()
@@ -257,8 +293,17 @@ impl Form for Delta {
         held.any(|(name, held)| *held != Held::Absent && available.find(name).is_none())
     }
 
+    fn holds(&self, name: &str) -> bool {
+        let held = self.held.get(name);
+        held.is_some_and(|held| *held != Held::Absent)
+    }
+
     fn answers(&self) -> &Answers {
         &self.answers
+    }
+
+    fn refuses(&self) -> bool {
+        !self.refused.is_empty()
     }
 
     fn names(&self) -> Option<usize> {
@@ -267,6 +312,10 @@ impl Form for Delta {
 
     fn kept_names(&self) -> usize {
         self.names.len()
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -284,11 +333,11 @@ mod tests {
         Request(Box<DeltaDiscoveryRequest>, Meaning),
         /// What is available, the nonce, what is sent: `name=content`, `-name` for what is removed.
         Push(Content<'a>, &'a str, &'a [&'a str]),
-        /// The same while what has gone is kept.
-        Keep(Content<'a>, &'a str, &'a [&'a str]),
+        /// The same while what has gone is kept, unless it is `c`.
+        Kept(Content<'a>, &'a str, &'a [&'a str]),
         Changed(&'a str),
     }
-    use Step::{Changed, Keep, Push, Request};
+    use Step::{Changed, Kept, Push, Request};
 
     fn resource(name: &str, content: &str) -> Resource {
         let body = Any {
@@ -340,7 +389,7 @@ mod tests {
         })
     }
 
-    fn push(delta: &mut Delta, content: Content<'_>, keep: bool, nonce: &str) -> Vec<String> {
+    fn push(delta: &mut Delta, content: Content<'_>, keep: Keep<'_>, nonce: &str) -> Vec<String> {
         let available: ResourceSet = content.iter().map(|(n, c)| resource(n, c)).collect();
         let Some(due) = delta.due(&available, keep) else {
             return names(&["nothing"]);
@@ -359,10 +408,34 @@ mod tests {
     }
 
     #[test]
-    fn the_decision_table() {
+    fn what_was_refused_is_refused_until_it_is_taken_or_no_longer_wanted() {
+        let both: Content<'_> = &[("a", "1"), ("b", "1")];
+        let other: Content<'_> = &[("a", "1"), ("b", "2")];
+        let good: Content<'_> = &[("a", "2"), ("b", "2")];
+        for (end, gone) in [(good, ""), (other, "a"), (other, "a b")] {
+            let mut delta = Delta::new(ENDPOINT);
+            delta.on_request(&ask(&["a", "b"], &[]));
+            push(&mut delta, both, Keep::Nothing, "1");
+            delta.on_request(&ack("1"));
+            push(&mut delta, &[("a", "bad"), ("b", "1")], Keep::Nothing, "2");
+            delta.on_request(&nack("2"));
+            push(&mut delta, &[("a", "bad"), ("b", "2")], Keep::Nothing, "3");
+            delta.on_request(&ack("3"));
+            assert!(delta.refuses() && delta.answers().is_acknowledged());
+            let gone: Vec<&str> = gone.split_whitespace().collect();
+            delta.on_request(&ask(&[], &gone));
+            push(&mut delta, end, Keep::Nothing, "4");
+            delta.on_request(&ack("4"));
+            assert!(!delta.refuses(), "{end:?} without {gone:?}");
+        }
+    }
+
+    #[test]
+    fn trap_14_the_decision_table() {
         const AB: Content<'_> = &[("a", "1"), ("b", "1")];
         const A2B: Content<'_> = &[("a", "2"), ("b", "1")];
         const B: Content<'_> = &[("b", "1")];
+        const ABC: Content<'_> = &[("a", "1"), ("b", "1"), ("c", "1")];
         const NOTHING: &[&str] = &["nothing"];
         let cases: Vec<(&str, &str, Vec<Step<'_>>)> = vec![
             (
@@ -508,10 +581,11 @@ mod tests {
                 CLUSTER,
                 vec![
                     Request(ask(&[], &[]), Meaning::Subscribe),
-                    Push(AB, "1", &["a=1", "b=1"]),
-                    Keep(B, "", NOTHING),
-                    Keep(&[("b", "2")], "2", &["b=2"]),
-                    Push(&[("b", "2")], "3", &["-a"]),
+                    Push(ABC, "1", &["a=1", "b=1", "c=1"]),
+                    Kept(&[("b", "1"), ("c", "1")], "", NOTHING),
+                    Kept(&[("b", "2"), ("c", "1")], "2", &["b=2"]),
+                    Kept(&[("b", "2")], "3", &["-c"]),
+                    Push(&[("b", "2")], "4", &["-a"]),
                 ],
             ),
             (
@@ -534,11 +608,13 @@ mod tests {
                         assert_eq!(delta.on_request(&request), meaning, "{case}: step {at}");
                     }
                     Push(available, nonce, expected) => {
-                        let pushed = push(&mut delta, available, false, nonce);
+                        let pushed = push(&mut delta, available, Keep::Nothing, nonce);
                         assert_eq!(pushed, expected, "{case}: step {at}");
                     }
-                    Keep(available, nonce, expected) => {
-                        let pushed = push(&mut delta, available, true, nonce);
+                    Kept(available, nonce, expected) => {
+                        let let_go = BTreeSet::from(["c".to_owned()]);
+                        let keep = Keep::AllBut(&let_go);
+                        let pushed = push(&mut delta, available, keep, nonce);
                         assert_eq!(pushed, expected, "{case}: step {at}");
                     }
                     Changed(name) => delta.clusters_changed(&[Arc::new(resource(name, ""))]),

@@ -1,5 +1,6 @@
 //! What the two forms of the protocol have in common, for one type on one stream, without I/O.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::{Resource, ResourceSet};
 /// A form of the protocol: what a request means, and what is due to be sent.
 pub(super) trait Form: Send + 'static {
     type Request: Send + 'static;
-    type Response: Send + 'static;
+    type Response: prost::Message + 'static;
 
     /// Whether a client that connects again says what it holds, and is not sent that.
     const RESUMES: bool;
@@ -29,12 +30,11 @@ pub(super) trait Form: Send + 'static {
     /// Takes a request and says what it is.
     fn on_request(&mut self, request: &Self::Request) -> Meaning;
 
-    /// What must be sent for the client to have what it asked for, out of `available`. With `keep` it
-    /// keeps what is no longer available.
-    fn due(&self, available: &ResourceSet, keep: bool) -> Option<Due>;
+    /// What must be sent for the client to have what it asked for, out of `available`, and what else it keeps.
+    fn due(&self, available: &ResourceSet, keep: Keep<'_>) -> Option<Due>;
 
     /// The same where nothing was due of `had`, and nobody has asked for anything since: only what differs is looked at.
-    fn due_after(&self, had: &ResourceSet, available: &ResourceSet, keep: bool) -> Option<Due> {
+    fn due_after(&self, had: &ResourceSet, available: &ResourceSet, keep: Keep<'_>) -> Option<Due> {
         let _ = had;
         self.due(available, keep)
     }
@@ -51,14 +51,45 @@ pub(super) trait Form: Send + 'static {
     /// Whether the client holds anything that `available` no longer has.
     fn has_outdated(&self, available: &ResourceSet) -> bool;
 
+    /// Whether the client has it, in whatever version.
+    fn holds(&self, name: &str) -> bool;
+
     /// How far the client is.
     fn answers(&self) -> &Answers;
+
+    /// Whether it goes on with something older than it was sent, since it has refused that.
+    fn refuses(&self) -> bool {
+        self.answers().is_answered() && !self.answers().is_acknowledged()
+    }
 
     /// How many names it has asked for; none for all.
     fn names(&self) -> Option<usize>;
 
     /// How many names are kept for it.
     fn kept_names(&self) -> usize;
+
+    /// How many bytes the names have that it has given and that are kept.
+    fn kept_bytes(&self) -> usize;
+}
+
+/// What a client keeps although it is no longer available.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Keep<'a> {
+    Nothing,
+    AllBut(&'a BTreeSet<String>),
+}
+
+impl Keep<'_> {
+    pub(super) fn keeps(self, name: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::AllBut(let_go) => !let_go.contains(name),
+        }
+    }
+
+    pub(super) fn is_nothing(self) -> bool {
+        matches!(self, Self::Nothing)
+    }
 }
 
 /// What a request of either form has.

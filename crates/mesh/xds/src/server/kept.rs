@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::form::{Due, Form, Meaning};
+use super::form::{Due, Form, Keep, Meaning};
 use crate::{Resource, ResourceSet};
 
 /// One type of a stream.
@@ -23,7 +23,7 @@ impl<F: Form> Subscription<F> {
         }
     }
 
-    pub(super) fn due(&mut self, available: &ResourceSet, keep: bool) -> Option<Due> {
+    pub(super) fn due(&mut self, available: &ResourceSet, keep: Keep<'_>) -> Option<Due> {
         if self.has_all_of(available) {
             return None;
         }
@@ -32,7 +32,7 @@ impl<F: Form> Subscription<F> {
             None => self.form.due(available, keep),
         };
         debug_assert_eq!(due, self.form.due(available, keep), "whoever looks at all");
-        let whole = (!keep).then(|| available.clone());
+        let whole = keep.is_nothing().then(|| available.clone());
         match due.is_some() {
             true => self.offered = whole,
             false => self.has = whole,
@@ -47,7 +47,7 @@ impl<F: Form> Subscription<F> {
         debug_assert!(
             self.has
                 .as_ref()
-                .is_none_or(|it| self.form.due(it, false).is_none()),
+                .is_none_or(|it| self.form.due(it, Keep::Nothing).is_none()),
             "all that was due has been sent"
         );
         news

@@ -6,13 +6,16 @@ mod delta;
 mod form;
 mod gate;
 mod kept;
+mod measures;
+mod rate;
+mod retired;
 mod status;
 mod subscription;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
@@ -34,6 +37,8 @@ use tonic::{Request, Response, Status, Streaming};
 use self::delta::Delta;
 use self::form::Form;
 pub use self::gate::{Admission, Gate};
+pub use self::measures::{Histogram, Measures, TypeMeasures};
+use self::rate::Rate;
 use self::status::Registry;
 pub use self::status::{Counters, Nack, ProxyStatus, TypeStatus};
 use self::subscription::Subscription;
@@ -56,8 +61,33 @@ pub trait Source: Send + Sync + 'static {
         }
     }
 
-    /// Counts up whenever any node may have something new. Debouncing is the source's.
-    fn subscribe(&self) -> watch::Receiver<u64>;
+    /// Another one whenever any node may have something new. Debouncing is the source's.
+    fn subscribe(&self) -> watch::Receiver<Generation>;
+}
+
+/// A state of a source.
+#[derive(Clone, Copy, Debug)]
+pub struct Generation {
+    /// When the change was noticed that led to it.
+    pub noticed: Instant,
+    /// When it was there.
+    pub published: Instant,
+}
+
+impl Generation {
+    /// One that is there now.
+    pub fn since(noticed: Instant) -> Self {
+        Self {
+            noticed,
+            published: Instant::now(),
+        }
+    }
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self::since(Instant::now())
+    }
 }
 
 /// Who is at the other end of a stream.
@@ -95,30 +125,43 @@ pub struct NodeRefused {
 pub struct Limits {
     /// The most streams at one time; more get `RESOURCE_EXHAUSTED`.
     pub max_streams: usize,
+    /// The most new streams in a second, and the most at once after a quiet time; more get `RESOURCE_EXHAUSTED`.
+    pub max_new_streams: (u32, u32),
     /// The largest message that is received, in bytes.
     pub max_message_bytes: usize,
     /// The most names of one type that one stream may subscribe to.
     pub max_names: usize,
+    /// The most bytes of all names that one stream has given.
+    pub max_name_bytes: usize,
+    /// The largest node, in bytes.
+    pub max_node_bytes: usize,
     /// The most types that one stream may subscribe to.
     pub max_types: usize,
     /// How long a stream may stay without its first message.
     pub first_message_timeout: Duration,
     /// How long listeners and routes are held back while new clusters wait for their endpoints.
     pub warm_timeout: Duration,
-    /// How long removed clusters are kept while routes that may still use them are not acknowledged.
-    pub retire_timeout: Duration,
+    /// The most clusters that are kept for a client besides those there are and those that what it last accepted may
+    /// name, while it does not accept newer listeners and routes.
+    pub max_retired: usize,
+    /// How long a client may take nothing of what it is sent.
+    pub write_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_streams: 10_000,
+            max_new_streams: (500, 5_000),
             max_message_bytes: 4 * 1024 * 1024,
             max_names: 100_000,
+            max_name_bytes: 8 * 1024 * 1024,
+            max_node_bytes: 512 * 1024,
             max_types: 32,
             first_message_timeout: Duration::from_secs(15),
             warm_timeout: Duration::from_secs(5),
-            retire_timeout: Duration::from_secs(15),
+            max_retired: 1_000,
+            write_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -134,6 +177,7 @@ struct Shared {
     source: Arc<dyn Source>,
     limits: Limits,
     streams: Arc<Semaphore>,
+    rate: Mutex<Rate>,
     registry: Arc<Registry>,
     closing: watch::Sender<bool>,
 }
@@ -142,12 +186,15 @@ impl AdsServer {
     /// A server for this source.
     pub fn new(source: Arc<dyn Source>, limits: Limits) -> Self {
         let streams = Arc::new(Semaphore::new(limits.max_streams));
+        let (per_second, at_once) = limits.max_new_streams;
+        let rate = Mutex::new(Rate::new(per_second, at_once, Instant::now()));
         Self {
             gate: None,
             shared: Arc::new(Shared {
                 source,
                 limits,
                 streams,
+                rate,
                 registry: Arc::default(),
                 closing: watch::Sender::new(false),
             }),
@@ -219,6 +266,11 @@ impl AdsServer {
     pub fn counters(&self) -> Counters {
         self.shared.registry.counters()
     }
+
+    /// What was measured since the start.
+    pub fn measures(&self) -> Measures {
+        self.shared.registry.measures()
+    }
 }
 
 impl AdsServer {
@@ -230,11 +282,19 @@ impl AdsServer {
         let (metadata, extensions) = (request.metadata(), request.extensions());
         let admission = gate::admission(self.gate.as_ref(), metadata, extensions)
             .inspect_err(|_| self.refuse())?;
+        let limits = &self.shared.limits;
+        if !self.passes() {
+            self.refuse();
+            return Err(Status::resource_exhausted(format!(
+                "more new streams than {} each second are not taken, try again later",
+                limits.max_new_streams.0
+            )));
+        }
         let Ok(permit) = Arc::clone(&self.shared.streams).try_acquire_owned() else {
             self.refuse();
             return Err(Status::resource_exhausted(format!(
                 "this server has {} streams already, which is its limit",
-                self.shared.limits.max_streams
+                limits.max_streams
             )));
         };
         let address = request.remote_addr();
@@ -243,6 +303,12 @@ impl AdsServer {
         let whence = (Peer { address, facts }, admission);
         let responses = connection::spawn::<F>(shared, requests, whence, permit);
         Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    fn passes(&self) -> bool {
+        let rate = self.shared.rate.lock();
+        let mut rate = rate.unwrap_or_else(PoisonError::into_inner);
+        rate.passes(Instant::now())
     }
 
     fn refuse(&self) {

@@ -5,6 +5,8 @@ use std::time::SystemTime;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 
+use super::measures::Measures;
+
 /// A connected proxy, as it stands now.
 #[derive(Clone, Debug)]
 pub struct ProxyStatus {
@@ -63,6 +65,10 @@ pub struct Counters {
     pub nacks: u64,
     /// Requests that answered an outdated response (`pilot_xds_expired_nonce`).
     pub stale_nonces: u64,
+    /// Streams that were ended because nobody took what was sent.
+    pub write_timeouts: u64,
+    /// Clusters that clients lost although their routes might name them, because there were too many.
+    pub clusters_let_go: u64,
 }
 
 /// The books over all streams.
@@ -76,6 +82,7 @@ struct Inner {
     next_id: u64,
     proxies: HashMap<u64, ProxyStatus>,
     counters: Counters,
+    measures: Measures,
 }
 
 impl Registry {
@@ -93,6 +100,14 @@ impl Registry {
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut Counters)) {
         change(&mut self.lock().counters);
+    }
+
+    pub(crate) fn measure(&self, change: impl FnOnce(&mut Measures)) {
+        change(&mut self.lock().measures);
+    }
+
+    pub(crate) fn measures(&self) -> Measures {
+        self.lock().measures.clone()
     }
 
     pub(crate) fn counters(&self) -> Counters {

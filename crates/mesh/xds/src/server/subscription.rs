@@ -6,7 +6,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 
-use super::form::{Answers, Asked, Due, Form, Meaning, control_plane, version_of};
+use super::form::{Answers, Asked, Due, Form, Keep, Meaning, control_plane, version_of};
 use crate::type_url::is_full_state;
 use crate::{Resource, ResourceSet};
 
@@ -103,7 +103,7 @@ impl Form for Subscription {
         meaning
     }
 
-    fn due(&self, available: &ResourceSet, keep: bool) -> Option<Due> {
+    fn due(&self, available: &ResourceSet, keep: Keep<'_>) -> Option<Due> {
         let mut wanted: Vec<&Arc<Resource>> = match &self.interest {
             Interest::All => available.iter().collect(),
             Interest::Named(names) => names
@@ -111,8 +111,9 @@ impl Form for Subscription {
                 .filter_map(|name| available.find(name))
                 .collect(),
         };
-        if keep {
-            wanted.extend(self.outdated(available));
+        if !keep.is_nothing() {
+            let outdated = self.outdated(available);
+            wanted.extend(outdated.filter(|resource| keep.keeps(resource.name())));
             wanted.sort_unstable_by_key(|resource| resource.name());
         }
         let is_news = |resource: &&Arc<Resource>| self.is_news(resource);
@@ -180,6 +181,10 @@ impl Form for Subscription {
         self.outdated(available).next().is_some()
     }
 
+    fn holds(&self, name: &str) -> bool {
+        self.sent.contains_key(name)
+    }
+
     fn answers(&self) -> &Answers {
         &self.answers
     }
@@ -193,6 +198,13 @@ impl Form for Subscription {
 
     fn kept_names(&self) -> usize {
         self.names().unwrap_or_default()
+    }
+
+    fn kept_bytes(&self) -> usize {
+        match &self.interest {
+            Interest::All => 0,
+            Interest::Named(names) => names.iter().map(String::len).sum(),
+        }
     }
 }
 
@@ -283,7 +295,7 @@ mod tests {
 
     /// What is due, as `name=content` texts; sends it under the nonce.
     fn push(subscription: &mut Subscription, available: &ResourceSet, nonce: &str) -> Vec<String> {
-        let Some(due) = subscription.due(available, false) else {
+        let Some(due) = subscription.due(available, Keep::Nothing) else {
             return vec!["nothing".to_owned()];
         };
         subscription.sent(&due, nonce);
@@ -467,7 +479,7 @@ mod tests {
     fn the_version_depends_on_content_and_names_alone() {
         let mut wildcard = Subscription::new(CLUSTER);
         wildcard.on_request(&request("", &[]));
-        let version = |set: &ResourceSet| wildcard.due(set, false).expect("owed").version;
+        let version = |set: &ResourceSet| wildcard.due(set, Keep::Nothing).expect("owed").version;
 
         let one = version(&set(&[("a", "1"), ("b", "1")]));
         assert_eq!(one, version(&set(&[("b", "1"), ("a", "1")])));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use periplus_xds::Snapshot;
-use periplus_xds::server::{AdsServer, Limits, NodeRefused, Source};
+use periplus_xds::server::{AdsServer, Generation, Limits, NodeRefused, Source};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
@@ -17,20 +17,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Fixed {
     snapshot: Mutex<Arc<Snapshot>>,
-    generation: watch::Sender<u64>,
+    generation: watch::Sender<Generation>,
 }
 
 impl Fixed {
     pub(crate) fn new(snapshot: Snapshot) -> Arc<Self> {
         Arc::new(Self {
             snapshot: Mutex::new(Arc::new(snapshot)),
-            generation: watch::Sender::new(0),
+            generation: watch::Sender::new(Generation::default()),
         })
     }
 
     pub(crate) fn set(&self, snapshot: Snapshot) {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
-        self.generation.send_modify(|generation| *generation += 1);
+        self.generation.send_replace(Generation::default());
     }
 }
 
@@ -46,7 +46,7 @@ impl Source for Fixed {
         Ok(Arc::clone(&snapshot))
     }
 
-    fn subscribe(&self) -> watch::Receiver<u64> {
+    fn subscribe(&self) -> watch::Receiver<Generation> {
         self.generation.subscribe()
     }
 }

@@ -143,7 +143,7 @@ fn at(meta: &Meta) -> String {
 
 fn service_text(index: &Index, service: &Service) -> ServiceText {
     let namespace = &service.meta.namespace;
-    let rules = index.connection_rules(namespace, service);
+    let rules = index.connection_rules((namespace, None), service);
     let covering = index.destination_rules().iter();
     let covering = covering.filter(|rule| rule.spec.host.covers(&service.host));
     let subsets = rules.subsets.iter().map(|subset| {
@@ -197,7 +197,7 @@ fn endpoints(index: &Index, service: &Service) -> Vec<String> {
             None => endpoint.address.to_string(),
         };
         let mut named = described.iter().filter(|one| {
-            one.proxy.ip == endpoint.address
+            Some(one.proxy.ip) == endpoint.address.ip()
                 && one.proxy.labels == endpoint.labels
                 && one.ports == endpoint.ports
         });
@@ -213,7 +213,7 @@ fn workload_text(index: &Index, workload: &Workload) -> WorkloadText {
     let proxy = &workload.proxy;
     let serves = |service: &&Service| {
         service.endpoints.iter().any(|endpoint| {
-            endpoint.address == proxy.ip
+            endpoint.address.ip() == Some(proxy.ip)
                 && endpoint.labels == proxy.labels
                 && endpoint.ports == workload.ports
         })

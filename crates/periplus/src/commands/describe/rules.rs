@@ -57,6 +57,7 @@ fn what(rule: &HttpRoute) -> String {
         Action::Route(destinations) => shares(destinations),
         Action::Respond(response) => format!("answer {}", response.status),
         Action::Redirect(_) => "redirect".to_owned(),
+        Action::Delegate(to) => format!("rules of {}/{}", to.namespace, to.name),
     };
     format!("{} → {leads}", takes(rule.matches.len()))
 }
@@ -101,6 +102,6 @@ fn leads_to(spec: &VirtualService, host: &Host) -> bool {
     connections.any(|rule| leads(&rule.destinations))
         || spec.http.iter().any(|rule| match &rule.action {
             Action::Route(destinations) => leads(destinations),
-            Action::Respond(_) | Action::Redirect(_) => false,
+            Action::Respond(_) | Action::Redirect(_) | Action::Delegate(_) => false,
         })
 }

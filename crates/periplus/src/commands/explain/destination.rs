@@ -61,10 +61,10 @@ impl Scene {
             _ => ("", cluster),
         };
         let service = Host::parse(host).ok();
-        let service = service.and_then(|host| self.index.service(&host));
+        let service = service.and_then(|host| self.index.service_for(&from.proxy, &host));
         let rules = service.map(|service| {
-            let namespace = &from.proxy.namespace;
-            self.index.connection_rules(namespace, service)
+            let client = from.proxy.as_client();
+            self.index.connection_rules(client, service)
         });
         // /apis/GROUP/VERSION/namespaces/NAMESPACE/KIND/NAME
         let path = rules.and_then(|rules| rules.origin);

@@ -60,7 +60,7 @@ fn destination(scene: &Scene, request: &Request) -> SocketAddr {
     let service = named.and_then(|host| scene.service_called(&host));
     let address = service.and_then(|service| {
         let own = service.spec.addresses.first().copied();
-        own.or_else(|| service.endpoints.first().map(|endpoint| endpoint.address))
+        own.or_else(|| service.endpoints.first()?.address.ip())
     });
     SocketAddr::new(address.unwrap_or(NOBODY), request.port)
 }

@@ -40,7 +40,7 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
             if is_on && rule.provider.is_none() && mesh.tracing_provider().is_none() {
                 let has_one = index.telemetries.iter().any(|other| {
                     let mut rules = other.spec.tracing.iter();
-                    other.spec.selector.is_empty() && rules.any(|rule| rule.provider.is_some())
+                    other.spec.is_for_all() && rules.any(|rule| rule.provider.is_some())
                 });
                 if !has_one {
                     let message = format!(

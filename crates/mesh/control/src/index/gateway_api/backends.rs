@@ -71,7 +71,8 @@ impl Lookup<'_> {
         // No grant stands for a host; whom a service is exported to may name it.
         let is_visible =
             |service: &&Service| object.kind == "Service" || service.is_visible_in(&from.namespace);
-        let Some(service) = self.index.service(&host).filter(is_visible) else {
+        let service = self.index.service_from(&from.namespace, &host);
+        let Some(service) = service.filter(is_visible) else {
             if object.kind == "Hostname" {
                 let message = format!(
                     "there is no host `{host}` that is exported to {}",

@@ -27,7 +27,7 @@ pub(super) struct Standing<'a> {
     flaw: Option<Flaw>,
     unusable_address: Option<Flaw>,
     /// The labels and the namespace of its proxies.
-    proxies: (Labels, String),
+    pub(super) proxies: (Labels, String),
 }
 
 /// The classes whose Gateways are taken, and what is said about them.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use periplus_resources::{
     Action, At, Credential, Destination, DirectResponse, ExportTo, Gateway, GatewayRef, Headers,
     Host, HttpMatch, HttpRoute, IngressBackend, IngressPath, KubernetesIngress, Labels, Meta,
-    PathType, Port, Protocol, Retries, SecretRef, Semantics, Server, ServerHost, ServerTls,
-    StringMatch, Termination, VirtualService, WeightedDestination,
+    PathType, Port, Protocol, SecretRef, Semantics, Server, ServerHost, ServerTls, StringMatch,
+    Termination, VirtualService, WeightedDestination,
 };
 
 use super::backends::service_host;
@@ -205,7 +205,7 @@ fn http_route(uri: Option<StringMatch>, action: Action, at: At) -> HttpRoute {
         }],
         action,
         timeout: None,
-        retries: Retries::default(),
+        retries: None,
         fault: None,
         rewrite: None,
         headers: Headers::default(),

@@ -53,6 +53,8 @@ pub(crate) struct Lowered {
     pub(crate) rules: Vec<Entry<VirtualService>>,
     /// How gateways speak TLS to services.
     backend_tls: BackendTls,
+    /// By namespace and name of a Gateway: the labels and the namespace of the workloads that serve it.
+    pub(super) serving: BTreeMap<(String, String), (Labels, String)>,
     /// What is said about each resource.
     pub(crate) statuses: Vec<ResourceStatus>,
 }
@@ -109,6 +111,9 @@ impl Objects {
         }
         for one in &standing {
             lowered.gateways.extend(one.lower());
+            let meta = &one.entry.meta;
+            let place = (meta.namespace.clone(), meta.name.clone());
+            lowered.serving.insert(place, one.proxies.clone());
             lowered.statuses.push(one.status(problems));
         }
         lowered.statuses.append(&mut statuses);

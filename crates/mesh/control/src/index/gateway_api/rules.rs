@@ -39,10 +39,10 @@ pub(super) fn of_requests(
         matches: vec![condition.clone()],
         action: action(rule, condition, &destinations),
         timeout,
-        retries: Retries {
+        retries: Some(Retries {
             per_try_timeout: rule.backend_timeout,
             ..retries.clone()
-        },
+        }),
         fault: None,
         rewrite: rule
             .filters
@@ -85,6 +85,8 @@ fn redirect(change: &Redirection, condition: &HttpMatch) -> Redirect {
         scheme: change.scheme.clone(),
         port: change.port,
         derives_port: true,
+        keeps_port: false,
+        prefix: None,
         status: change.status,
     }
 }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use periplus_control::{ControlPlane, Debounce, Mesh, Options};
+use periplus_control::{
+    CertificateOptions, CertificateSource, ControlPlane, Debounce, Mesh, Options,
+};
+use periplus_identity::{Lifetimes, Rotation};
 use periplus_xds::server::AdsServer;
 use tokio::net::TcpListener;
 
@@ -22,6 +25,15 @@ pub(crate) struct Plane {
 
 impl Plane {
     pub(crate) async fn start(files: &[(&str, String)], mesh_config: &str) -> Self {
+        Self::start_with(files, mesh_config, false).await
+    }
+
+    /// With an authority for certificates, or without.
+    pub(crate) async fn start_with(
+        files: &[(&str, String)],
+        mesh_config: &str,
+        is_certified: bool,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let resources = directory.path().join("config");
         std::fs::create_dir(&resources).expect("a directory");
@@ -31,7 +43,13 @@ impl Plane {
         let path = directory.path().join("mesh-config.yaml");
         std::fs::write(&path, mesh_config).expect("a file");
         let plane = ControlPlane::load(Options {
-            certificates: None,
+            certificates: is_certified.then(|| CertificateOptions {
+                directory: directory.path().join("identity"),
+                source: CertificateSource::Own,
+                lifetimes: Lifetimes::default(),
+                rotation: Rotation::default(),
+                issuers: Vec::new(),
+            }),
             directories: vec![resources],
             mesh_config: Some(path.clone()),
             debounce: Debounce {
@@ -40,11 +58,19 @@ impl Plane {
             },
         })
         .expect("the directory can be read");
+        Self::serve(plane, (directory, path)).await
+    }
+
+    /// Serves a control plane beside a directory.
+    pub(crate) async fn serve(
+        plane: ControlPlane,
+        (directory, mesh_config): (tempfile::TempDir, PathBuf),
+    ) -> Self {
         let xds = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let monitoring = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let this = Self {
             directory,
-            mesh_config: path,
+            mesh_config,
             mesh: plane.mesh(),
             ads: plane.ads(),
             xds: xds.local_addr().expect("an address"),
@@ -101,5 +127,14 @@ impl Plane {
         let answer = tokio::time::timeout(PATIENCE, answer).await;
         let answer = answer.expect("an answer in time").expect("an answer");
         (answer.status, answer.body)
+    }
+    /// The value of a series of the metrics.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await;
+        let value = text.lines().find_map(|line| {
+            let value = line.strip_prefix(series)?.strip_prefix(' ')?;
+            value.parse().ok()
+        });
+        value.unwrap_or_else(|| panic!("no {series} in {text}"))
     }
 }
