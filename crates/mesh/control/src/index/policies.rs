@@ -92,3 +92,64 @@ impl Index {
         wanted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::Node;
+    use periplus_resources::{MeshConfig, parse_resources};
+
+    use super::*;
+
+    /// As in Istio, a Gateway is one of the policy's own namespace, whatever that is; labels in the root namespace are those
+    /// of all.
+    #[test]
+    fn a_policy_for_a_gateway_is_for_that_of_its_own_namespace() {
+        let policy = |namespace: &str, target: &str| {
+            format!(
+                "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {target}, namespace: \
+                 {namespace}}}\nspec: {}\n---\n",
+                match target {
+                    "gateway" =>
+                        "{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: api}]}",
+                    _ => "{selector: {matchLabels: {gateway.networking.k8s.io/gateway-name: api}}}",
+                }
+            )
+        };
+        let places = ["istio-system", "edge"];
+        let text: String = places
+            .iter()
+            .flat_map(|place| ["gateway", "labels"].map(|target| policy(place, target)))
+            .collect();
+        let parsed = parse_resources("a.yaml", &text);
+        assert!(parsed.errors.is_empty(), "{:?}", parsed.errors);
+        let index = Index::new(&parsed.resources, MeshConfig::default());
+        for (namespace, name, expected) in [
+            (
+                "edge",
+                "api",
+                &["edge/gateway", "edge/labels", "istio-system/labels"][..],
+            ),
+            (
+                "istio-system",
+                "api",
+                &["istio-system/gateway", "istio-system/labels"],
+            ),
+            ("shop", "api", &["istio-system/labels"]),
+            ("edge", "other", &[]),
+        ] {
+            let node = Node {
+                id: format!("router~10.0.0.1~a.{namespace}~{namespace}.svc.cluster.local"),
+                ..Node::default()
+            };
+            let mut proxy = Proxy::from_node(&node).expect("a proxy");
+            let label = periplus_resources::GATEWAY_NAME_LABEL.to_owned();
+            proxy.labels = [(label, name.to_owned())].into();
+            let found = index.authorization_policies(&proxy);
+            let mut found: Vec<_> = found
+                .map(|entry| format!("{}/{}", entry.meta.namespace, entry.meta.name))
+                .collect();
+            found.sort_unstable();
+            assert_eq!(found, expected, "{namespace} {name}");
+        }
+    }
+}
