@@ -1,7 +1,6 @@
 //! Issuers that say themselves where their keys are (OpenID Connect Discovery): for the tokens of requests, and for those
 //! of workloads.
 
-use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -20,7 +19,7 @@ use serde_json::{Value, json};
 use super::super::explained::world::origin;
 use super::super::rotation::world::Proxy;
 use super::super::support::{free_base, get, get_json, get_with, patiently};
-use super::Plane;
+use super::{Plane, workload};
 
 /// A key of an issuer.
 struct Signer(KeyPair, &'static str);
@@ -125,26 +124,7 @@ spec: {{jwtRules: [{{issuer: '{issuer}'}}]}}
 "
     );
     for (app, port) in apps {
-        let _ = write!(
-            text,
-            "---
-apiVersion: networking.istio.io/v1
-kind: WorkloadEntry
-metadata: {{name: {app}-v1}}
-spec: {{address: 127.0.0.1, labels: {{app: {app}}}, serviceAccount: {app}, ports: {{http: {port}}}}}
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {{name: {app}}}
-spec:
-  workloadSelector: {{labels: {{app: {app}}}}}
-  ingress:
-  - port: {{number: {port}, protocol: HTTP, name: http}}
-    bind: 127.0.0.1
-    captureMode: NONE
-    defaultEndpoint: 127.0.0.1:{origin}
-"
-        );
+        text += &workload(app, port, origin);
     }
     text
 }

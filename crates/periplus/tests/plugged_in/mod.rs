@@ -186,6 +186,29 @@ impl Plane {
     }
 }
 
+/// A workload of its own service account, and the sidecar that takes its requests.
+pub(crate) fn workload(app: &str, inbound: u16, origin: u16) -> String {
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {{name: {app}-v1}}
+spec: {{address: 127.0.0.1, labels: {{app: {app}}}, serviceAccount: {app}, ports: {{http: {inbound}}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: {app}}}
+spec:
+  workloadSelector: {{labels: {{app: {app}}}}}
+  ingress:
+  - port: {{number: {inbound}, protocol: HTTP, name: http}}
+    bind: 127.0.0.1
+    captureMode: NONE
+    defaultEndpoint: 127.0.0.1:{origin}
+"
+    )
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }

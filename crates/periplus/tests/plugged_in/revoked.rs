@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::super::explained::world::origin;
 use super::super::rotation::world::Proxy;
 use super::super::support::{free_base, get, get_json, patiently, request};
-use super::{Authorities, Plane};
+use super::{Authorities, Plane, workload};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -109,24 +109,9 @@ apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {{name: {app}}}
 spec: {{host: {app}, trafficPolicy: {{connectionPool: {{http: {{maxRequestsPerConnection: 1}}}}}}}}
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadEntry
-metadata: {{name: {app}-v1}}
-spec: {{address: 127.0.0.1, labels: {{app: {app}}}, serviceAccount: {app}, ports: {{http: {port}}}}}
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {{name: {app}}}
-spec:
-  workloadSelector: {{labels: {{app: {app}}}}}
-  ingress:
-  - port: {{number: {port}, protocol: HTTP, name: http}}
-    bind: 127.0.0.1
-    captureMode: NONE
-    defaultEndpoint: 127.0.0.1:{origin}
 "
         );
+        text += &workload(app, port, origin);
     }
     text
 }

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::plugged_in::workload;
 use crate::support::{Program, free_base, get, patiently};
 
 /// Of each server one whose connections last, and one that has another for each request.
@@ -306,25 +307,7 @@ spec:
 "
     );
     for (app, Server { inbound, .. }) in ["ours", "envoy"].into_iter().zip(servers) {
-        text += &format!(
-            "---
-apiVersion: networking.istio.io/v1
-kind: WorkloadEntry
-metadata: {{name: {app}-v1}}
-spec: {{address: 127.0.0.1, labels: {{app: {app}}}, serviceAccount: {app}, ports: {{http: {inbound}}}}}
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {{name: {app}}}
-spec:
-  workloadSelector: {{labels: {{app: {app}}}}}
-  ingress:
-  - port: {{number: {inbound}, protocol: HTTP, name: http}}
-    bind: 127.0.0.1
-    captureMode: NONE
-    defaultEndpoint: 127.0.0.1:{origin}
-"
-        );
+        text += &workload(app, inbound, origin);
         for (name, requests) in [(app.to_owned(), 0), (format!("{app}-once"), 1)] {
             text += &format!(
                 "---

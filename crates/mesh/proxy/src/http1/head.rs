@@ -202,10 +202,16 @@ impl Fields {
         head: &'a [u8],
         several: &'static str,
     ) -> Result<Option<&'a [u8]>, Refused> {
-        match self.repeated >> (name as u8) & 1 {
-            0 => Ok(self.value(name, head)),
-            _ => Err(Refused::bad(several)),
+        match self.is_repeated(name) {
+            false => Ok(self.value(name, head)),
+            true => Err(Refused::bad(several)),
         }
+    }
+
+    /// Whether there are several fields of this known name.
+    #[inline]
+    fn is_repeated(&self, name: Name) -> bool {
+        self.repeated >> (name as u8) & 1 != 0
     }
 
     /// The value of the field of this known name, if there is just one.
@@ -213,7 +219,7 @@ impl Fields {
     pub(crate) fn only<'a>(&self, name: Name, head: &'a [u8]) -> Option<&'a [u8]> {
         let at = usize::from(*self.first.get(name as usize)?).checked_sub(1)?;
         let field = self.list.get(at)?;
-        (self.repeated >> (name as u8) & 1 == 0).then(|| field.value.get(head))
+        (!self.is_repeated(name)).then(|| field.value.get(head))
     }
 
     /// Whether there may be fields of this name; `name` is in lower case.
@@ -235,9 +241,12 @@ impl Fields {
             return &self.list;
         };
         let from = self.list.get(usize::from(*first) - 1..);
-        let is_repeated = self.repeated >> (id as u8) & 1 != 0;
         let from = from.unwrap_or_default();
-        if is_repeated { from } else { &from[..1] }
+        if self.is_repeated(id) {
+            from
+        } else {
+            &from[..1]
+        }
     }
 
     /// The values of all fields of this name.
