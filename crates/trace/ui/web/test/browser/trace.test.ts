@@ -129,7 +129,7 @@ describe('details', () => {
     expect(text).toContain('ratings.default');
     expect(text).toContain('UO: the circuit breaker was full');
     expect(text).toContain('http.status_code503');
-    expect(await panel.evaluate((element) => element === document.activeElement)).toBe(true);
+    await expect.poll(() => panel.evaluate((element) => element === document.activeElement)).toBe(true);
     await press(page, 'Escape');
     expect(await page.evaluate(() => document.activeElement?.classList.contains('row'))).toBe(true);
     await page.waitForFunction(() => new URLSearchParams(location.search).has('span'));

@@ -111,8 +111,15 @@ function sorry(text: string): true {
 
 function openPanel(): boolean {
   sidePanel.value = 'open';
-  requestAnimationFrame(() => document.querySelector<HTMLElement>('.side-panel')?.focus());
+  if (!focusPanel()) requestAnimationFrame(focusPanel);
   return true;
+}
+
+/** False while the panel is not on the page yet, or hidden: then the next frame has it. At once where it can be, so that the next key already is the panel's. */
+function focusPanel(): boolean {
+  const panel = document.querySelector<HTMLElement>('.side-panel');
+  panel?.focus();
+  return panel !== null && document.activeElement === panel;
 }
 
 /** From the panel back to the row; from a row to no selection. */
