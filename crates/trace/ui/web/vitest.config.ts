@@ -11,6 +11,8 @@ export default defineConfig({
           environment: 'node',
           globalSetup: 'test/browser/setup.ts',
           testTimeout: 60_000,
+          // A page on a busy machine shows what was done to it when it comes to it.
+          expect: { poll: { timeout: 15_000 } },
           hookTimeout: 120_000,
           fileParallelism: false,
         },

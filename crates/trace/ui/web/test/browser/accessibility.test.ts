@@ -56,7 +56,7 @@ describe.each(['light', 'dark'] as const)('%s', (colorScheme) => {
     if (keys) await page.keyboard.press(keys);
     if (click) await page.click(click);
     if (then) await page.waitForSelector(then);
-    expect(await page.locator('html').getAttribute('data-theme')).toBe(colorScheme);
+    await expect.poll(() => page.locator('html').getAttribute('data-theme')).toBe(colorScheme);
     expect(await violations(page)).toEqual([]);
     await page.context().close();
   });
@@ -84,8 +84,8 @@ test('from the search to the details with the keyboard alone', async () => {
   await page.keyboard.press('Enter');
   await page.waitForSelector('.attributes');
   await page.keyboard.press('Tab');
-  expect(await page.evaluate(() => document.activeElement?.closest('.side-panel') !== null)).toBe(true);
+  await expect.poll(() => page.evaluate(() => document.activeElement?.closest('.side-panel') !== null)).toBe(true);
   await page.keyboard.press('Escape');
   await page.keyboard.press('Tab');
-  expect(await page.evaluate(() => document.activeElement?.closest('.rows'))).toBeNull();
+  await expect.poll(() => page.evaluate(() => document.activeElement?.closest('.rows'))).toBeNull();
 });

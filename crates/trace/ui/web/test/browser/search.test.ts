@@ -14,16 +14,16 @@ test('finds every trace of the last hour without a question, newest first', asyn
   const { page, complaints } = await visit(browser, `${seeded.url}/`);
   await page.waitForSelector(rows);
   expect(new URL(page.url()).pathname).toBe('/search');
-  expect(await page.locator(rows).count()).toBeGreaterThanOrEqual(5);
+  await expect.poll(() => page.locator(rows).count()).toBeGreaterThanOrEqual(5);
   const links = await page.locator(`${rows} td.what a`).evaluateAll((list) => list.map((link) => link.getAttribute('href')));
   const { good, plain, failing, broken, big } = seeded.traces;
   const expected = [good, plain, failing, broken, big].map((id) => `/trace/${id}`);
   // Another test's trace may have arrived meanwhile.
   expect(links.filter((link) => expected.includes(link ?? ''))).toEqual(expected);
   const first = page.locator(rows, { has: page.locator(`[href="/trace/${good}"]`) });
-  expect(await first.textContent()).toContain('istio-ingressgateway.istio-system');
-  expect(await first.locator('.services li').count()).toBe(5);
-  expect(await page.getByRole('figure').getAttribute('aria-label')).toMatch(/^Durations of \d+ traces/);
+  await expect.poll(() => first.textContent()).toContain('istio-ingressgateway.istio-system');
+  await expect.poll(() => first.locator('.services li').count()).toBe(5);
+  await expect.poll(() => page.getByRole('figure').getAttribute('aria-label')).toMatch(/^Durations of \d+ traces/);
   expect(complaints).toEqual([]);
 });
 
@@ -32,11 +32,11 @@ test("obeys Jaeger's links", async () => {
   const tags = encodeURIComponent(JSON.stringify({ 'http.status_code': '503' }));
   const { page } = await visit(browser, search(`?service=ratings.default&tags=${tags}&lookback=1h&limit=20&start=${end - 3600e6}&end=${end}&maxDuration=&minDuration=`));
   await page.waitForSelector(rows);
-  expect(await page.locator(rows).count()).toBe(1);
-  expect(await page.locator(`${rows} td.what a`).getAttribute('href')).toBe(`/trace/${seeded.traces.failing}`);
-  expect(await page.locator('[name=service]').inputValue()).toBe('ratings.default');
-  expect(await page.locator('[name=tags]').inputValue()).toBe('http.status_code=503');
-  expect(await page.locator('[name=lookback]').inputValue()).toBe('custom');
+  await expect.poll(() => page.locator(rows).count()).toBe(1);
+  await expect.poll(() => page.locator(`${rows} td.what a`).getAttribute('href')).toBe(`/trace/${seeded.traces.failing}`);
+  await expect.poll(() => page.locator('[name=service]').inputValue()).toBe('ratings.default');
+  await expect.poll(() => page.locator('[name=tags]').inputValue()).toBe('http.status_code=503');
+  await expect.poll(() => page.locator('[name=lookback]').inputValue()).toBe('custom');
 });
 
 test("a link of Jaeger's to one trace opens it, one to several lists them", async () => {
@@ -51,8 +51,8 @@ test("a link of Jaeger's to one trace opens it, one to several lists them", asyn
   await page.waitForSelector(rows);
   const links = await page.locator(`${rows} td.what a`).evaluateAll((list) => list.map((link) => link.getAttribute('href')));
   expect(links).toEqual([`/trace/${good}?span=${'1'.padStart(16, '0')}&find=id%3A${'1'.padStart(16, '0')}%2C${'2'.padStart(16, '0')}`, `/trace/${plain}`]);
-  expect(await page.locator('.search-facts').textContent()).toContain('1 not here');
-  expect(await page.locator('.search-result').textContent()).toContain('asks for a graph');
+  await expect.poll(() => page.locator('.search-facts').textContent()).toContain('1 not here');
+  await expect.poll(() => page.locator('.search-result').textContent()).toContain('asks for a graph');
   // The form is a question of its own.
   await page.selectOption('[name=service]', 'ratings.default');
   await page.click('button.primary');
@@ -82,7 +82,7 @@ test('a duration that is none is refused before it is sent', async () => {
   await page.waitForSelector(rows);
   await page.fill('[name=minDuration]', 'fast');
   await page.click('button.primary');
-  expect(await page.locator('[name=minDuration]').evaluate((input) => (input as HTMLInputElement).validationMessage)).toContain('1.2s');
+  await expect.poll(() => page.locator('[name=minDuration]').evaluate((input) => (input as HTMLInputElement).validationMessage)).toContain('1.2s');
   expect(new URL(page.url()).searchParams.has('minDuration')).toBe(false);
 });
 
@@ -91,8 +91,8 @@ test('sorts, and keeps the order in the link', async () => {
   await page.waitForSelector(rows);
   await page.getByRole('button', { name: 'Duration' }).click();
   expect(new URL(page.url()).searchParams.get('sort')).toBe('longest');
-  expect(await page.locator('th[aria-sort]').textContent()).toContain('Duration');
-  expect(await page.locator(`${rows} td.what a`).first().getAttribute('href')).toBe(`/trace/${seeded.traces.big}`);
+  await expect.poll(() => page.locator('th[aria-sort]').textContent()).toContain('Duration');
+  await expect.poll(() => page.locator(`${rows} td.what a`).first().getAttribute('href')).toBe(`/trace/${seeded.traces.big}`);
 });
 
 test('a point of the picture names its trace and opens it', async () => {
@@ -106,7 +106,7 @@ test('a point of the picture names its trace and opens it', async () => {
     await page.mouse.move(middle, y);
     if (await page.locator('.scatter-host.over-point').count()) break;
   }
-  expect(await page.locator('.card').textContent()).toContain('POST /checkout');
+  await expect.poll(() => page.locator('.card').textContent()).toContain('POST /checkout');
   await page.mouse.down();
   await page.mouse.up();
   await page.waitForURL(`**/trace/${seeded.traces.broken}*`);
@@ -115,7 +115,7 @@ test('a point of the picture names its trace and opens it', async () => {
 test('nothing found: says what was asked and offers a way on', async () => {
   const { page } = await visit(browser, search('?service=productpage.default&minDuration=10s&lookback=15m'));
   await page.getByRole('heading', { name: 'Nothing matches' }).waitFor();
-  expect(await page.locator('.notice').textContent()).toContain('productpage.default, with a span of at least 10s, in the last 15m');
+  await expect.poll(() => page.locator('.notice').textContent()).toContain('productpage.default, with a span of at least 10s, in the last 15m');
   await page.getByRole('button', { name: 'Any duration' }).click();
   await page.waitForSelector(rows);
 });
@@ -133,7 +133,7 @@ test('a server that fails is said to, and trying again works', async () => {
   await page.route('**/api/periplus/v1/search*', (route) => route.fulfill({ status: 503, json: { error: 'the store is busy' } }));
   await page.goto(search());
   await page.getByRole('heading', { name: 'The search failed' }).waitFor();
-  expect(await page.locator('.failure').textContent()).toContain('the store is busy (HTTP 503)');
+  await expect.poll(() => page.locator('.failure').textContent()).toContain('the store is busy (HTTP 503)');
   await page.unroute('**/api/periplus/v1/search*');
   await page.getByRole('button', { name: 'Try again' }).click();
   await page.waitForSelector(rows);
@@ -151,5 +151,5 @@ test('the list is walked with keys', async () => {
   await page.keyboard.press('s');
   await page.waitForSelector(rows);
   await page.keyboard.press('/');
-  expect(await page.evaluate(() => document.activeElement?.getAttribute('name'))).toBe('service');
+  await expect.poll(() => page.evaluate(() => document.activeElement?.getAttribute('name'))).toBe('service');
 });

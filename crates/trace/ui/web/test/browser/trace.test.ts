@@ -28,21 +28,21 @@ test('shows the call chain of Bookinfo', async () => {
   expect((await page.locator('.facts').textContent())?.replace(/\s+/g, ' ')).toMatch(/9 spans5 servicesdepth 7/);
   const names = await page.locator('.row').evaluateAll((rows) => rows.map((row) => row.querySelector('.service')?.textContent));
   expect(names).toEqual(['istio-ingressgateway', 'istio-ingressgateway', 'productpage', 'productpage', 'details', 'productpage', 'reviews', 'reviews', 'ratings']);
-  expect(await page.title()).toMatch(/^istio-ingressgateway\.istio-system .* · Trace /);
+  await expect.poll(() => page.title()).toMatch(/^istio-ingressgateway\.istio-system .* · Trace /);
   expect(complaints).toEqual([]);
 });
 
 test('is a treegrid with every role and number', async () => {
   const { page } = await open(trace('good'));
   const grid = page.getByRole('treegrid', { name: 'Spans' });
-  expect(await grid.getAttribute('aria-rowcount')).toBe('10');
+  await expect.poll(() => grid.getAttribute('aria-rowcount')).toBe('10');
   const row = page.locator('.row').nth(3);
-  expect(await row.getAttribute('role')).toBe('row');
+  await expect.poll(() => row.getAttribute('role')).toBe('row');
   const attributes = await row.evaluate((element) => Object.fromEntries([...element.attributes].map((attribute) => [attribute.name, attribute.value])));
   expect(attributes).toMatchObject({ 'aria-level': '4', 'aria-rowindex': '5', 'aria-setsize': '2', 'aria-posinset': '1', 'aria-expanded': 'true', 'aria-selected': 'false' });
   expect(attributes['aria-label']).toMatch(/^productpage\.default, details.*, client, .* milliseconds, on the critical path, level 4, row 4 of 9$/);
-  expect(await row.locator('[role=gridcell]').count()).toBe(2);
-  expect(await page.locator('.row').nth(4).getAttribute('aria-expanded')).toBeNull();
+  await expect.poll(() => row.locator('[role=gridcell]').count()).toBe(2);
+  await expect.poll(() => page.locator('.row').nth(4).getAttribute('aria-expanded')).toBeNull();
   await expect.poll(() => page.locator('[role=columnheader]').count()).toBe(2);
 });
 
@@ -51,7 +51,7 @@ describe('keys', () => {
     const { page, complaints } = await open(trace('good'));
     await press(page, 'j j ArrowDown ArrowDown k');
     await expect.poll(() => selectedRow(page)).toContain('row 3 of 9');
-    expect(await page.evaluate(() => document.activeElement?.getAttribute('aria-selected'))).toBe('true');
+    await expect.poll(() => page.evaluate(() => document.activeElement?.getAttribute('aria-selected'))).toBe('true');
     await press(page, 'ArrowLeft');
     await expect.poll(() => selectedRow(page)).toContain('row 3 of 3');
     await expect.poll(() => page.locator('.row.selected').getAttribute('aria-expanded')).toBe('false');
@@ -100,7 +100,7 @@ describe('keys', () => {
     const { page } = await open(trace('good'));
     await press(page, '?');
     await page.getByRole('dialog').waitFor();
-    expect(await page.getByRole('dialog').textContent()).toContain('next span on the critical path');
+    await expect.poll(() => page.getByRole('dialog').textContent()).toContain('next span on the critical path');
     await page.getByLabel('Single letters are commands').uncheck();
     await press(page, 'Escape');
     await press(page, 'j');
@@ -113,7 +113,7 @@ describe('keys', () => {
     const { page } = await open(trace('good'));
     await press(page, '/');
     await page.keyboard.type('je[');
-    expect(await page.locator('[aria-label="Find spans"]').inputValue()).toBe('je[');
+    await expect.poll(() => page.locator('[aria-label="Find spans"]').inputValue()).toBe('je[');
     await expect.poll(() => page.locator('.row.selected').count()).toBe(0);
   });
 });
@@ -131,7 +131,7 @@ describe('details', () => {
     expect(text).toContain('http.status_code503');
     await expect.poll(() => panel.evaluate((element) => element === document.activeElement)).toBe(true);
     await press(page, 'Escape');
-    expect(await page.evaluate(() => document.activeElement?.classList.contains('row'))).toBe(true);
+    await expect.poll(() => page.evaluate(() => document.activeElement?.classList.contains('row'))).toBe(true);
     await page.waitForFunction(() => new URLSearchParams(location.search).has('span'));
     const selected = await selectedRow(page);
     const again = await open(page.url());
@@ -146,10 +146,10 @@ describe('details', () => {
     await page.waitForSelector('.attribute-filter');
     await page.fill('.attribute-filter', 'user_agent');
     const shown = page.locator('.attributes').first().locator('.attribute');
-    expect(await shown.count()).toBe(1);
+    await expect.poll(() => shown.count()).toBe(1);
     await shown.hover();
     await page.getByRole('button', { name: 'Copy user_agent' }).click();
-    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe('curl/8.14.1');
+    await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toBe('curl/8.14.1');
     await page.getByRole('link', { name: 'Search for traces with user_agent=curl/8.14.1' }).click();
     await page.waitForSelector('table.results tbody tr');
     await expect.poll(() => page.locator('table.results tbody tr').count()).toBeGreaterThanOrEqual(3);
@@ -161,13 +161,13 @@ describe('details', () => {
     await page.waitForSelector('.events');
     const text = await page.locator('.side-panel').textContent();
     for (const part of ['upstream overflow', 'charging card', '****0005', 'payment.amount12.5', 'payment.retryablefalse']) expect(text).toContain(part);
-    expect(await page.locator('.links a').getAttribute('href')).toBe(`/trace/${'f'.repeat(31)}1?span=${'e'.repeat(15)}1`);
+    await expect.poll(() => page.locator('.links a').getAttribute('href')).toBe(`/trace/${'f'.repeat(31)}1?span=${'e'.repeat(15)}1`);
   });
 });
 
 test('text from a trace stays text', async () => {
   const { page, complaints } = await open(trace('broken', '?find=Charge'));
-  expect(await page.locator('.row .service').allTextContents()).toContain('<b>bold</b>');
+  await expect.poll(() => page.locator('.row .service').allTextContents()).toContain('<b>bold</b>');
   await expect.poll(() => page.locator('.row script, .row b, .row img').count()).toBe(0);
   await press(page, 'n');
   await page.waitForSelector('.attributes');
@@ -216,21 +216,21 @@ describe('the find box', () => {
 test('critical path, panel, theme and zone can be switched', async () => {
   const { page } = await open(trace('good'));
   const critical = page.getByRole('button', { name: 'Critical path' });
-  expect(await critical.getAttribute('aria-pressed')).toBe('true');
+  await expect.poll(() => critical.getAttribute('aria-pressed')).toBe('true');
   await press(page, 'c');
-  expect(await critical.getAttribute('aria-pressed')).toBe('false');
+  await expect.poll(() => critical.getAttribute('aria-pressed')).toBe('false');
   await press(page, 'd');
   await expect.poll(() => page.locator('.side-panel').count()).toBe(0);
   const started = await page.locator('.facts').textContent();
   await press(page, 'u');
-  expect(await page.locator('.facts').textContent()).not.toBe(started);
+  await expect.poll(() => page.locator('.facts').textContent()).not.toBe(started);
   await press(page, '.');
-  expect(await page.locator('html').getAttribute('data-theme')).toBe('dark');
+  await expect.poll(() => page.locator('html').getAttribute('data-theme')).toBe('dark');
   await page.waitForFunction(() => location.search.includes('cp=0'));
   await page.reload();
   await page.waitForSelector('.row');
-  expect(await page.locator('html').getAttribute('data-theme')).toBe('dark');
-  expect(await critical.getAttribute('aria-pressed')).toBe('false');
+  await expect.poll(() => page.locator('html').getAttribute('data-theme')).toBe('dark');
+  await expect.poll(() => critical.getAttribute('aria-pressed')).toBe('false');
 });
 
 test('dragging on the minimap zooms', async () => {
@@ -242,7 +242,7 @@ test('dragging on the minimap zooms', async () => {
   await page.mouse.move(box.x + box.width * 0.5, box.y + 20, { steps: 4 });
   await page.mouse.up();
   await page.waitForFunction(() => new URLSearchParams(location.search).has('z'));
-  expect(await page.getByRole('button', { name: 'Whole trace' }).isEnabled()).toBe(true);
+  await expect.poll(() => page.getByRole('button', { name: 'Whole trace' }).isEnabled()).toBe(true);
 });
 
 test('the id may be written in any way that links use', async () => {
@@ -261,7 +261,7 @@ test('a trace that is not there: why, and a watch for it', async () => {
     await expect.poll(() => page.locator('.notice').textContent()).toContain(hint);
   }
   await page.getByRole('button', { name: 'Watch for it' }).click();
-  expect(await page.getByRole('button', { name: /Watching/ }).getAttribute('aria-pressed')).toBe('true');
+  await expect.poll(() => page.getByRole('button', { name: /Watching/ }).getAttribute('aria-pressed')).toBe('true');
   expect(complaints).toEqual([]);
 });
 
@@ -286,7 +286,7 @@ describe('spans that come late', () => {
   test('appear in place while the trace is fresh', async () => {
     const { opened, rest } = await openPart(2001, 1e6);
     const { page, complaints } = opened;
-    expect(await page.locator('.chip.live').textContent()).toContain('receiving');
+    await expect.poll(() => page.locator('.chip.live').textContent()).toContain('receiving');
     await press(page, 'j');
     await expect.poll(() => selectedRow(page)).toContain('row 1 of 2');
     await rest();
@@ -297,7 +297,7 @@ describe('spans that come late', () => {
   test('are noticed when details of a row are wanted that may have moved', async () => {
     const { opened, rest } = await openPart(2002, 60e6);
     const { page, complaints } = opened;
-    expect(await page.locator('.chip.live').count()).toBe(0);
+    await expect.poll(() => page.locator('.chip.live').count()).toBe(0);
     await rest();
     await expect.poll(async () => (await (await fetch(`${page.url().replace('/trace/', '/api/periplus/v1/traces/')}`)).text()).length).toBeGreaterThan(1000);
     await press(page, 'j');
@@ -313,7 +313,7 @@ describe('services', () => {
     await page.getByRole('button', { name: 'Services' }).click();
     await page.locator('.menu-panel').getByLabel(/details\.default/).uncheck();
     await expect.poll(() => page.locator('.row').count()).toBe(8);
-    expect(await page.locator('.row .service').allTextContents()).not.toContain('details');
+    await expect.poll(() => page.locator('.row .service').allTextContents()).not.toContain('details');
     await page.keyboard.press('Escape');
     await expect.poll(() => page.locator('.menu-panel').count()).toBe(0);
     await page.waitForFunction(() => new URLSearchParams(location.search).get('hide') === 'details.default');
@@ -328,7 +328,7 @@ describe('services', () => {
 
   test('that do not show do when they are gone to', async () => {
     const { page } = await open(trace('failing', '?hide=ratings.default'));
-    expect(await page.locator('.row .service').allTextContents()).not.toContain('ratings');
+    await expect.poll(() => page.locator('.row .service').allTextContents()).not.toContain('ratings');
     await page.fill('[aria-label="Find spans"]', 'service:ratings');
     await page.press('[aria-label="Find spans"]', 'Enter');
     await expect.poll(() => selectedRow(page)).toContain('ratings.default');
@@ -351,12 +351,12 @@ test.each([
 ])('embedded, the page leaves out what it is told to: %s', async (parameter, minimaps, facts) => {
   const { page, complaints } = await open(trace('good', `?uiEmbed=v0&uiTheme=dark&${parameter}`));
   await expect.poll(() => page.locator('.minimap').count()).toBe(minimaps);
-  expect(await page.locator('.facts').count()).toBe(facts);
-  expect(await page.locator('h1').textContent()).toContain('istio-ingressgateway.istio-system');
-  expect(await page.locator('html').getAttribute('data-theme')).toBe('dark');
-  expect(await page.evaluate(() => localStorage.getItem('periplus.theme'))).not.toBe('dark');
+  await expect.poll(() => page.locator('.facts').count()).toBe(facts);
+  await expect.poll(() => page.locator('h1').textContent()).toContain('istio-ingressgateway.istio-system');
+  await expect.poll(() => page.locator('html').getAttribute('data-theme')).toBe('dark');
+  await expect.poll(() => page.evaluate(() => localStorage.getItem('periplus.theme'))).not.toBe('dark');
   const whole = page.getByRole('link', { name: 'Open in a window of its own' });
-  expect(await whole.getAttribute('href')).not.toContain('embed=1');
+  await expect.poll(() => whole.getAttribute('href')).not.toContain('embed=1');
   expect(complaints).toEqual([]);
 });
 
