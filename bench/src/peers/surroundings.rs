@@ -97,7 +97,11 @@ impl Surroundings {
             let mesh = directory.join(format!("mesh-{name}"));
             fs::create_dir_all(&mesh)?;
             fs::write(mesh.join("mesh.yaml"), around.mesh(name, outbound))?;
-            let mesh_config = directory.join(format!("mesh-config-{name}.yaml"));
+            // In a directory of its own: where a file is that a control plane reads, it is told of every change, and
+            // proxies write their logs beside these directories.
+            let settings = directory.join(format!("mesh-config-{name}"));
+            fs::create_dir_all(&settings)?;
+            let mesh_config = settings.join("mesh-config.yaml");
             fs::write(&mesh_config, config::mesh_config(name))?;
             let command = [
                 absolute(&programs.periplus)?,

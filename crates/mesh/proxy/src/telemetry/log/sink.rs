@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 
 use super::writer::{Destination, Logs};
 
-/// Lines are handed over when there are this many bytes of them,
-const FULL: usize = 32 * 1024;
+/// Lines are handed over when there are this many bytes of them (a write of 128 KiB costs the kernel two thirds of what
+/// four of 32 KiB do, and wakes the thread once),
+const FULL: usize = 128 * 1024;
 /// or when the first of them has waited this long.
 const INTERVAL: Duration = Duration::from_millis(100);
 

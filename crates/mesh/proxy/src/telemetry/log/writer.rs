@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The most batches that wait for the thread: more are dropped and counted.
+/// The most batches that wait for the thread, and the most bytes of them: more are dropped and counted.
 const MOST_BATCHES: usize = 256;
+const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// Files that nobody has written to for this long are closed.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -36,8 +37,9 @@ struct Shared {
     write_completed: AtomicU64,
     write_failed: AtomicU64,
     reopen_failed: AtomicU64,
-    /// Lines that were handed over and are neither written nor lost.
+    /// Lines that were handed over and are neither written nor lost, and their bytes.
     waiting: AtomicU64,
+    waiting_bytes: AtomicUsize,
     /// Nothing more will come.
     stops: AtomicBool,
     /// The files are to be opened anew.
@@ -104,14 +106,18 @@ impl Logs {
 
     /// Hands over whole lines. Never waits: if too much does already, they are dropped and counted.
     pub(super) fn hand_over(&self, destination: Destination, bytes: Vec<u8>, lines: u64) {
+        let shared = &*self.shared;
+        let size = bytes.len();
         let batch = Message::Batch {
             destination,
             bytes,
             lines,
         };
-        self.shared.waiting.fetch_add(lines, Ordering::Relaxed);
-        if self.sender.try_send(batch).is_err() {
-            self.shared.lose(lines);
+        shared.waiting.fetch_add(lines, Ordering::Relaxed);
+        let before = shared.waiting_bytes.fetch_add(size, Ordering::Relaxed);
+        if before + size > MOST_BYTES || self.sender.try_send(batch).is_err() {
+            shared.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+            shared.lose(lines);
         }
     }
 
@@ -203,6 +209,9 @@ impl Writer {
             Destination::File(path) => self.write_to(path, bytes),
         };
         let shared = &*self.shared;
+        shared
+            .waiting_bytes
+            .fetch_sub(bytes.len(), Ordering::Relaxed);
         match written {
             Ok(()) => {
                 shared.write_completed.fetch_add(1, Ordering::Relaxed);
@@ -248,4 +257,25 @@ impl Writer {
 fn write_and_flush(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_limited_in_bytes_too() {
+        let (sender, receiver) = sync_channel(MOST_BATCHES);
+        let logs = Logs {
+            sender,
+            shared: Arc::default(),
+        };
+        let megabyte = || vec![b'x'; 1024 * 1024];
+        for _ in 0..10 {
+            logs.hand_over(Destination::Stdout, megabyte(), 100);
+        }
+        assert_eq!(receiver.try_iter().count(), 8);
+        assert_eq!(logs.shared.dropped.load(Ordering::Relaxed), 200);
+        assert_eq!(logs.shared.waiting.load(Ordering::Relaxed), 800);
+    }
 }
