@@ -5,6 +5,7 @@
 
 #[path = "support/client_hello.rs"]
 mod client_hello;
+mod dns_captured;
 #[path = "support/intercepted.rs"]
 mod intercepted;
 #[path = "support/namespaces.rs"]
@@ -495,10 +496,14 @@ fn what_is_missing_is_said() {
     assert!(said.contains("install the package iptables"), "{said}");
     let said = run("/nonexistent", &["--native-nftables"]);
     assert!(said.contains("install the package nftables"), "{said}");
-    for flag in ["--redirect-dns", "--capture-all-dns"] {
-        let said = run("/nonexistent", &[flag]);
-        assert!(said.contains(&format!("{flag} is not supported")), "{said}");
-    }
+    let said = run("/nonexistent", &["--capture-all-dns"]);
+    assert!(said.contains("--redirect-dns"), "{said}");
+    let said = run(
+        "/nonexistent",
+        &["--redirect-dns", "--resolv-conf", "/dev/null"],
+    );
+    assert!(said.contains("/dev/null names no server"), "{said}");
+    assert!(said.contains("--capture-all-dns"), "{said}");
     let said = run("/nonexistent", &["-x", "10.0.0.0"]);
     assert!(said.contains("--istio-service-exclude-cidr"), "{said}");
     assert!(said.contains("ADDRESS/LENGTH"), "{said}");

@@ -52,6 +52,8 @@ pub struct Proxy {
     pub counts_metrics: bool,
     /// `GENERATOR: grpc` of the node's metadata: it is no proxy, but an application whose gRPC speaks xDS.
     pub is_proxyless: bool,
+    /// `DNS_CAPTURE` of the node's metadata: it answers its workload's questions for addresses.
+    pub captures_dns: bool,
 }
 
 impl Proxy {
@@ -126,6 +128,15 @@ impl Proxy {
             labels,
             counts_metrics: node.user_agent_name == "periplus",
             is_proxyless: text("GENERATOR") == Some("grpc"),
+            captures_dns: node
+                .metadata
+                .as_ref()
+                .and_then(|metadata| metadata.fields.get("DNS_CAPTURE")?.kind.as_ref())
+                .is_some_and(|kind| match kind {
+                    Kind::StringValue(text) => text == "true",
+                    Kind::BoolValue(is) => *is,
+                    _ => false,
+                }),
         })
     }
 

@@ -260,5 +260,6 @@ fn proxy(role: Role, (name, namespace): (&str, &str), labels: &Labels, ip: IpAdd
         locality: Locality::of_labels(labels),
         counts_metrics: true,
         is_proxyless: false,
+        captures_dns: false,
     }
 }

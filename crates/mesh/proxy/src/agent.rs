@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use envoy_types::pb::google::protobuf::Any;
 use periplus_identity::agent::{OWN, ROOTS};
 use periplus_xds::client::{self, Config};
-use periplus_xds::type_url::SECRET;
+use periplus_xds::type_url::{NAME_TABLE, SECRET};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use self::cache::{Cache, Cached};
+use self::dns::Names;
 use self::follow::Follower;
 use self::overload::Pressures;
 pub(crate) use self::overload::resident_bytes;
@@ -85,6 +86,12 @@ pub enum AgentError {
         /// The field, and what is wrong with it.
         problem: String,
     },
+    /// The node's metadata ask for something that they do not say rightly.
+    #[error("node.metadata: {problem}")]
+    Metadata {
+        /// The key, and what is wrong with its value.
+        problem: String,
+    },
     /// The control plane will ask who this is, and there is nothing to show.
     #[error(
         "the control plane at {endpoint} asks its clients who they are: give the workload's token with --token-file"
@@ -123,6 +130,8 @@ pub(crate) struct Shared {
     has_identity: bool,
     /// What is logged.
     pub(crate) levels: Levels,
+    /// What an application's questions are answered from.
+    pub(crate) names: Arc<Names>,
     /// What the counters were when they were reset.
     baseline: Mutex<Sums>,
 }
@@ -224,6 +233,15 @@ impl Agent {
         let shared = Shared::start(bootstrap, node, options)?;
         let store = shared.new_store()?;
         shared.state().store = store;
+        if shared.names.is_on() {
+            config.wildcard_types.push(NAME_TABLE);
+        }
+        let questions = shared.names.bind().await;
+        let questions = questions.map_err(|(address, source)| AgentError::Pages {
+            what: "questions of the application (DNS_CAPTURE in node.metadata)",
+            address,
+            source,
+        })?;
         if let Some(cache) = &cache {
             follow::restore(&shared, cache).await;
         }
@@ -252,6 +270,7 @@ impl Agent {
         tasks.spawn(async move { match client::run(&config, &mut follower).await {} });
         tasks.spawn(keep_deadlines(Arc::clone(&shared)));
         tasks.spawn(dns::resolve(Arc::clone(&shared)));
+        tasks.spawn(dns::serve(Arc::clone(&shared.names), questions));
         if !shared.bootstrap.secret_servers.is_empty() {
             tasks.spawn(sds::follow(Arc::clone(&shared)));
         }
@@ -331,6 +350,8 @@ impl Shared {
         let has_identity = options.identity.is_some();
         let levels = Levels::new(options.log_control.clone());
         let workers = options.worker_count();
+        let names = Names::of(&bootstrap.node);
+        let names = names.map_err(|problem| AgentError::Metadata { problem })?;
         let published = Published::new(Snapshot {
             generation: 0,
             listeners: Vec::new(),
@@ -344,6 +365,7 @@ impl Shared {
             drain_time,
             drains: AtomicBool::new(false),
             levels,
+            names: Arc::new(names),
             baseline: Mutex::default(),
             state: Mutex::new(State::new()),
             published,
@@ -465,7 +487,7 @@ impl Shared {
     fn is_in_use(&self) -> bool {
         let generation = {
             let state = self.state();
-            if !state.store.is_complete() {
+            if !state.store.is_complete() || !self.names.is_told() {
                 return false;
             }
             state.store.generation()

@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod istio_stats;
+pub mod name_table;
 mod resource;
 pub mod server;
 pub mod type_url;

@@ -12,6 +12,9 @@ pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfigur
 /// `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS).
 pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
+/// `istio.networking.nds.v1.NameTable` (NDS), of Istio: one resource without a name.
+pub const NAME_TABLE: &str = "type.googleapis.com/istio.networking.nds.v1.NameTable";
+
 /// The order in which changed types are sent, so that what is referred to arrives before what refers to it.
 pub const PUSH_ORDER: [&str; 5] = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET];
 
@@ -24,12 +27,13 @@ pub fn push_rank(type_url: &str) -> usize {
 }
 
 /// Whether each response of this type carries its whole state, so that what is missing is removed, and
-/// whether a first subscription without names means all of them: true for clusters and listeners.
+/// whether a first subscription without names means all of them: true for clusters and listeners, and for the table of
+/// names.
 pub fn is_full_state(type_url: &str) -> bool {
-    matches!(type_url, CLUSTER | LISTENER)
+    matches!(type_url, CLUSTER | LISTENER | NAME_TABLE)
 }
 
-/// A short name for logs: `CDS`, `EDS`, `LDS`, `RDS`, `SDS`, or the type URL itself.
+/// A short name for logs: `CDS`, `EDS`, `LDS`, `RDS`, `SDS`, `NDS`, or the type URL itself.
 pub fn short(type_url: &str) -> &str {
     match type_url {
         CLUSTER => "CDS",
@@ -37,6 +41,7 @@ pub fn short(type_url: &str) -> &str {
         LISTENER => "LDS",
         ROUTE => "RDS",
         SECRET => "SDS",
+        NAME_TABLE => "NDS",
         other => other,
     }
 }
@@ -49,6 +54,7 @@ pub(crate) fn label(type_url: &str) -> &'static str {
         LISTENER => "lds",
         ROUTE => "rds",
         SECRET => "sds",
+        NAME_TABLE => "nds",
         _ => "other",
     }
 }

@@ -69,6 +69,7 @@ impl Mesh {
             app: "app",
             control: "127.0.0.1".parse().unwrap(),
             is_certified: false,
+            captures_dns: false,
         };
         let proxy = sidecar.start(&world, directory.path(), envoy);
         sidecar.intercept(&world, &[]);

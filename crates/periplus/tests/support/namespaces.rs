@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -77,6 +78,18 @@ impl World {
     /// Runs something on a thread in the workload's namespace; threads that it starts are there too.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on(&self.inside, work)
+    }
+
+    /// The same in the other namespace.
+    pub(crate) fn outside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        on(&self.outside, work)
+    }
+
+    /// Gives the programs of the workload's namespace a resolv.conf of their own.
+    pub(crate) fn write_resolv_conf(&self, text: &str) {
+        let directory = resolv_conf_of(&self.inside);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("resolv.conf"), text).unwrap();
     }
 
     /// Serves connections to a port of the workload.
@@ -161,8 +174,10 @@ impl World {
         for line in [
             "iptables-save -t nat",
             "iptables-save -t mangle",
+            "iptables-save -t raw",
             "ip6tables-save -t nat",
             "ip6tables-save -t mangle",
+            "ip6tables-save -t raw",
             "nft list ruleset inet",
             "ip -4 rule",
             "ip -6 rule",
@@ -187,6 +202,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // Most have none.
+        let _ = std::fs::remove_dir_all(resolv_conf_of(&self.inside));
         for side in [&self.inside, &self.outside] {
             // Whoever still runs in it ends with the test.
             Command::new("ip")
@@ -195,6 +212,11 @@ impl Drop for World {
                 .ok();
         }
     }
+}
+
+/// Where `ip netns exec` finds the files of a namespace that stand in place of those of `/etc`.
+fn resolv_conf_of(namespace: &str) -> PathBuf {
+    Path::new("/etc/netns").join(namespace)
 }
 
 /// What is missing for namespaces.

@@ -87,6 +87,8 @@ pub(crate) struct Sidecar {
     pub(crate) control: IpAddr,
     /// Whether it gets a certificate there.
     pub(crate) is_certified: bool,
+    /// Whether it answers its workload's questions for addresses.
+    pub(crate) captures_dns: bool,
 }
 
 impl Sidecar {
@@ -219,6 +221,7 @@ impl Sidecar {
                     "LABELS": {"app": app},
                     "SERVICE_ACCOUNT": app,
                     "INTERCEPTION_MODE": self.mode(),
+                    "DNS_CAPTURE": self.captures_dns.to_string(),
                 },
             },
             "admin": {"address": at("127.0.0.1", 15000)},

@@ -103,6 +103,7 @@ fn a_gateway(envoy: Option<&OsStr>) {
         app: "edge",
         control: Ipv4Addr::LOCALHOST.into(),
         is_certified: false,
+        captures_dns: false,
     };
     let _proxy = gateway.start(&world, directory.path(), envoy);
     for port in [8443, 5432] {

@@ -22,6 +22,7 @@ mod local_limit;
 mod locality;
 mod matching;
 mod mutual_tls;
+mod name_table;
 mod order;
 mod origination;
 mod outbound;
@@ -48,6 +49,7 @@ use periplus_resources::{Host, Meta, Sidecar};
 use periplus_xds::type_url;
 
 use self::cluster::Clusters;
+pub(crate) use self::name_table::name_table;
 use crate::index::{Index, Side};
 use crate::proxy::{Proxy, Role};
 

@@ -99,6 +99,7 @@ impl Index {
             locality: proxy.locality.clone(),
             counts_metrics: false,
             is_proxyless: false,
+            captures_dns: proxy.captures_dns,
         })
     }
 }
@@ -147,6 +148,7 @@ mod tests {
                 locality: periplus_resources::Locality::default(),
                 counts_metrics: false,
                 is_proxyless: false,
+                captures_dns: false,
             };
             let found = index
                 .sidecar_for(&proxy)

@@ -5,11 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use periplus_resources::Host;
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, NAME_TABLE, ROUTE, SECRET};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 use prost::{Message, Name};
 
-use crate::generate::{Generated, generate, generate_clusters, generate_routes, generate_routing};
+use crate::generate::{
+    Generated, generate, generate_clusters, generate_routes, generate_routing, name_table,
+};
 use crate::index::{Index, Routing, Stale};
 use crate::names;
 use crate::proxy::Proxy;
@@ -47,6 +49,7 @@ impl Encoded {
         let mut whole = clusters(&made);
         whole.extend(routing(&made));
         whole.push((SECRET, encoded(&made.secrets, |m| &m.name)));
+        whole.extend(names_for(index, proxy));
         Self {
             whole,
             notes: Some(made.notes),
@@ -62,7 +65,7 @@ impl Encoded {
             Stale::Some(..) if proxy.is_proxyless => return Self::of(index, proxy),
             Stale::Some(hosts, rerouted) => (hosts, rerouted),
         };
-        let (whole, notes) = match rerouted {
+        let (mut whole, notes) = match rerouted {
             Routing::Same => (Vec::new(), None),
             Routing::Routes => {
                 let routes = generate_routes(index, proxy);
@@ -73,6 +76,7 @@ impl Encoded {
                 (routing(&made), Some(made.notes))
             }
         };
+        whole.extend(names_for(index, proxy));
         Self {
             whole,
             parts: match hosts.is_empty() {
@@ -86,6 +90,12 @@ impl Encoded {
             notes,
         }
     }
+}
+
+/// The names that a proxy's workload may ask for: one resource, which has none itself.
+fn names_for(index: &Index, proxy: &Proxy) -> Option<(&'static str, Vec<Resource>)> {
+    let table = proxy.captures_dns.then(|| name_table(index, proxy))?;
+    Some((NAME_TABLE, vec![Resource::new("", &table)]))
 }
 
 fn clusters(made: &Generated) -> Vec<(&'static str, Vec<Resource>)> {
@@ -221,7 +231,8 @@ impl Part {
 }
 
 fn nothing() -> Snapshot {
-    let types = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET].into_iter();
+    let types = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, NAME_TABLE];
+    let types = types.into_iter();
     types.fold(Snapshot::default(), |all, it| {
         all.with(it, ResourceSet::default())
     })

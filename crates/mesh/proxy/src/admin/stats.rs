@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use axum::http::StatusCode;
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, NAME_TABLE, ROUTE, SECRET};
 use regex::Regex;
 use serde_json::{Value as Json, json};
 
@@ -341,13 +341,20 @@ fn collect(shared: &Shared) -> Sums {
     ] {
         all.counter(name, value);
     }
+    for (name, value) in shared.names.stats() {
+        all.counter(name, value);
+    }
+    let names = shared.names.is_on().then_some((NAME_TABLE, "nds"));
     for (type_url, prefix) in [
         (CLUSTER, "cluster_manager.cds"),
         (LISTENER, "listener_manager.lds"),
         (ROUTE, "rds"),
         (ENDPOINT, "eds"),
         (SECRET, "sds"),
-    ] {
+    ]
+    .into_iter()
+    .chain(names)
+    {
         let (accepted, refused) = state.updates.get(type_url).copied().unwrap_or_default();
         all.counter(&format!("{prefix}.update_success"), accepted);
         all.counter(&format!("{prefix}.update_rejected"), refused);

@@ -1,8 +1,12 @@
-//! Resolving the names of STRICT_DNS and LOGICAL_DNS clusters, again and again.
+//! Names: those of STRICT_DNS and LOGICAL_DNS clusters are resolved, again and again, and those that an application
+//! asks for are answered.
 
 mod message;
+mod question;
 mod resolver;
+mod server;
 mod system;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +20,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use self::resolver::Found;
+pub(crate) use self::server::Names;
+pub(super) use self::server::serve;
 use self::system::System;
 use super::{Lookup, Shared};
 use crate::config::{DnsRate, Family};

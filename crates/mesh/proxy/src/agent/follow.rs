@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use envoy_types::pb::google::protobuf::Any;
 use periplus_xds::client::{Handler, Named, Rejection, StreamError};
-use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, is_full_state};
+use periplus_xds::name_table::NameTable;
+use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, NAME_TABLE, ROUTE, is_full_state};
 use prost::Message;
 use tokio::time::{sleep, timeout};
 
@@ -43,7 +44,9 @@ impl Follower {
         resources: Vec<Named>,
         extent: Extent<'_>,
     ) -> Result<(), Vec<Rejection>> {
-        let outcome = {
+        let outcome = if type_url == NAME_TABLE {
+            self.take_names(version, resources, extent)
+        } else {
             let mut state = self.shared.state();
             let bodies: Vec<Any> = resources.iter().map(|one| one.body.clone()).collect();
             let outcome = state
@@ -62,6 +65,50 @@ impl Follower {
         }
         outcome
     }
+
+    /// Takes the names that an application may ask for: one resource, in place of the one before.
+    fn take_names(
+        &self,
+        version: &str,
+        resources: Vec<Named>,
+        extent: Extent<'_>,
+    ) -> Result<(), Vec<Rejection>> {
+        let is_same = matches!(extent, Extent::Changes([])) && resources.is_empty();
+        if is_same {
+            return Ok(());
+        }
+        let outcome = names_of(resources.last().map(|resource| &resource.body));
+        let mut state = self.shared.state();
+        let (accepted, refused) = state.updates.entry(NAME_TABLE.to_owned()).or_default();
+        *(if outcome.is_ok() { accepted } else { refused }) += 1;
+        let told = outcome.map_err(|refused| vec![refused])?;
+        self.shared.names.take(&told);
+        let held = state.held.types.entry(NAME_TABLE.to_owned()).or_default();
+        held.update(version, held_of(resources), |_| true);
+        Ok(())
+    }
+}
+
+/// The table that a resource is; without one there are no names.
+fn names_of(body: Option<&Any>) -> Result<NameTable, Rejection> {
+    let told = body.map(|body| NameTable::decode(body.value.as_slice()));
+    told.unwrap_or_else(|| Ok(NameTable::default()))
+        .map_err(|error| Rejection {
+            resource: "table of names".to_owned(),
+            reason: error.to_string(),
+        })
+}
+
+/// Resources as they are held, by name.
+fn held_of(resources: Vec<Named>) -> Vec<(String, CachedResource)> {
+    let held = resources.into_iter().map(|resource| {
+        let held = CachedResource {
+            version: resource.version,
+            body: Some(resource.body),
+        };
+        (resource.name, held)
+    });
+    held.collect()
 }
 
 impl State {
@@ -81,17 +128,7 @@ impl State {
         let is_taken = |resource: &Named| {
             is_accepted || store.has_taken(type_url, &resource.name, &resource.body)
         };
-        let resources: Vec<_> = resources
-            .into_iter()
-            .filter(is_taken)
-            .map(|resource| {
-                let held = CachedResource {
-                    version: resource.version,
-                    body: Some(resource.body),
-                };
-                (resource.name, held)
-            })
-            .collect();
+        let resources = held_of(resources.into_iter().filter(is_taken).collect());
         let wanted = self.store.wanted(type_url);
         let is_full = is_full_state(type_url);
         let gone = |name: &str| match extent {
@@ -179,6 +216,10 @@ fn name_of(body: &Any) -> String {
         name: String,
     }
 
+    if body.type_url == NAME_TABLE {
+        // There is one, which has no name.
+        return String::new();
+    }
     // What cannot be decoded is refused elsewhere.
     let decoded = Name::decode(body.value.as_slice());
     decoded.map(|decoded| decoded.name).unwrap_or_default()
@@ -228,6 +269,10 @@ fn take_cached(shared: &Shared, types: &BTreeMap<String, CachedType>) -> Result<
                 let first = rejections.first().map(ToString::to_string);
                 first.unwrap_or_default()
             })?;
+    }
+    if let Some(held) = types.get(NAME_TABLE) {
+        let told = names_of(held.bodies().first()).map_err(|error| error.to_string())?;
+        shared.names.take(&told);
     }
     shared.state().store = store;
     Ok(())

@@ -19,6 +19,8 @@ mod rfc9113_conformance;
 mod rfc9113_connections;
 mod rfc9113_failures;
 mod rfc9113_h2spec;
+mod rfc9113_h2spec_list;
+mod rfc9113_h2spec_requests;
 mod routing;
 mod span_details;
 mod support;

@@ -55,105 +55,113 @@ fn errors_of_the_connection() {
     let setting = |id: u16, value: u32| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
     let oversized = vec![0; 16_385];
     let cases: Vec<(&str, Vec<u8>, u32)> = vec![
-        ("DATA on stream 0", frame(DATA, 0, 0, "x"), PROTOCOL_ERROR),
         (
-            "HEADERS on stream 0",
+            "http2/6.1/1: DATA on stream 0",
+            frame(DATA, 0, 0, "x"),
+            PROTOCOL_ERROR,
+        ),
+        (
+            "http2/6.2/3: HEADERS on stream 0",
             frame(HEADERS, END_HEADERS, 0, block(&GET)),
             PROTOCOL_ERROR,
         ),
-        ("a stream of the server's", get(2, &GET), PROTOCOL_ERROR),
         (
-            "a stream behind another",
+            "http2/5.1.1/1: a stream of the server's",
+            get(2, &GET),
+            PROTOCOL_ERROR,
+        ),
+        (
+            "http2/5.1.1/2: a stream behind another",
             [get(5, &GET), get(3, &GET)].concat(),
             PROTOCOL_ERROR,
         ),
         (
-            "DATA on an idle stream",
+            "http2/5.1/1: DATA on an idle stream",
             frame(DATA, 0, 1, "x"),
             PROTOCOL_ERROR,
         ),
         (
-            "RST_STREAM on an idle stream",
+            "http2/5.1/2, http2/6.4/2: RST_STREAM on an idle stream",
             frame(RST_STREAM, 0, 1, number(8)),
             PROTOCOL_ERROR,
         ),
         (
-            "RST_STREAM on stream 0",
+            "http2/6.4/1: RST_STREAM on stream 0",
             frame(RST_STREAM, 0, 0, number(8)),
             PROTOCOL_ERROR,
         ),
         (
-            "RST_STREAM of 3 bytes",
+            "http2/6.4/3: RST_STREAM of 3 bytes",
             [post(1, &[]), frame(RST_STREAM, 0, 1, "abc")].concat(),
             FRAME_SIZE_ERROR,
         ),
         (
-            "WINDOW_UPDATE on an idle stream",
+            "http2/5.1/3: WINDOW_UPDATE on an idle stream",
             frame(WINDOW_UPDATE, 0, 1, number(9)),
             PROTOCOL_ERROR,
         ),
         (
-            "WINDOW_UPDATE of 0",
+            "http2/6.9/1: WINDOW_UPDATE of 0",
             frame(WINDOW_UPDATE, 0, 0, number(0)),
             PROTOCOL_ERROR,
         ),
         (
-            "WINDOW_UPDATE of 3 bytes",
+            "http2/6.9/3: WINDOW_UPDATE of 3 bytes",
             frame(WINDOW_UPDATE, 0, 0, "abc"),
             FRAME_SIZE_ERROR,
         ),
         (
-            "a window over the limit",
+            "http2/6.9.1/2: a window over the limit",
             frame(WINDOW_UPDATE, 0, 0, number(0x7fff_ffff)),
             FLOW_CONTROL_ERROR,
         ),
         (
-            "SETTINGS acknowledged with a payload",
+            "http2/6.5/1: SETTINGS acknowledged with a payload",
             frame(SETTINGS, ACK, 0, setting(1, 0)),
             FRAME_SIZE_ERROR,
         ),
         (
-            "SETTINGS on a stream",
+            "http2/6.5/2: SETTINGS on a stream",
             frame(SETTINGS, 0, 1, ""),
             PROTOCOL_ERROR,
         ),
         (
-            "SETTINGS of 5 bytes",
+            "http2/6.5/3: SETTINGS of 5 bytes",
             frame(SETTINGS, 0, 0, "abcde"),
             FRAME_SIZE_ERROR,
         ),
         (
-            "ENABLE_PUSH of 2",
+            "http2/6.5.2/1: ENABLE_PUSH of 2",
             frame(SETTINGS, 0, 0, setting(2, 2)),
             PROTOCOL_ERROR,
         ),
         (
-            "INITIAL_WINDOW_SIZE over the limit",
+            "http2/6.5.2/2, http2/6.9.2/3: INITIAL_WINDOW_SIZE over the limit",
             frame(SETTINGS, 0, 0, setting(4, 0x8000_0000)),
             FLOW_CONTROL_ERROR,
         ),
         (
-            "MAX_FRAME_SIZE of 16,383",
+            "http2/6.5.2/3: MAX_FRAME_SIZE of 16,383",
             frame(SETTINGS, 0, 0, setting(5, 16_383)),
             PROTOCOL_ERROR,
         ),
         (
-            "PING of 7 bytes",
+            "http2/6.7/4, http2/5.4.1/2: PING of 7 bytes",
             frame(PING, 0, 0, "abcdefg"),
             FRAME_SIZE_ERROR,
         ),
         (
-            "PING on a stream",
+            "http2/6.7/3: PING on a stream",
             frame(PING, 0, 1, "abcdefgh"),
             PROTOCOL_ERROR,
         ),
         (
-            "GOAWAY on a stream",
+            "http2/6.8/1: GOAWAY on a stream",
             frame(GOAWAY, 0, 1, [0; 8]),
             PROTOCOL_ERROR,
         ),
         (
-            "a frame over the limit",
+            "http2/4.2/2: a frame over the limit",
             [post(1, &[]), frame(DATA, 0, 1, &oversized)].concat(),
             FRAME_SIZE_ERROR,
         ),
@@ -181,7 +189,7 @@ fn errors_of_the_connection() {
             PROTOCOL_ERROR,
         ),
         (
-            "PUSH_PROMISE",
+            "http2/8.2/1: PUSH_PROMISE",
             [
                 post(1, &[]),
                 frame(
@@ -195,17 +203,17 @@ fn errors_of_the_connection() {
             PROTOCOL_ERROR,
         ),
         (
-            "PRIORITY on stream 0",
+            "http2/6.3/1: PRIORITY on stream 0",
             frame(PRIORITY, 0, 0, [0; 5]),
             PROTOCOL_ERROR,
         ),
         (
-            "an index that is not in the table",
+            "hpack/2.3.3/1: an index that is not in the table",
             frame(HEADERS, END_STREAM | END_HEADERS, 1, [0xff, 0x80, 0x01]),
             COMPRESSION_ERROR,
         ),
         (
-            "a table over the limit",
+            "hpack/6.3/1: a table over the limit",
             frame(
                 HEADERS,
                 END_STREAM | END_HEADERS,
@@ -215,12 +223,12 @@ fn errors_of_the_connection() {
             COMPRESSION_ERROR,
         ),
         (
-            "padding longer than the frame",
+            "http2/6.1/3: padding longer than the frame",
             [post(1, &[]), frame(DATA, PADDED, 1, [9, 0])].concat(),
             PROTOCOL_ERROR,
         ),
         (
-            "DATA behind the end of a stream",
+            "http2/5.1/5, http2/6.1/2: DATA behind the end of a stream",
             [get(1, &GET), frame(DATA, 0, 1, "x")].concat(),
             STREAM_CLOSED,
         ),
@@ -281,16 +289,16 @@ fn malformed_requests_are_errors_of_their_stream() {
         .concat()
     };
     let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("no :method", without(":method")),
-        ("no :scheme", without(":scheme")),
-        ("no :path", without(":path")),
+        ("http2/8.1.2.3/2: no :method", without(":method")),
+        ("http2/8.1.2.3/3: no :scheme", without(":scheme")),
+        ("http2/8.1.2.3/4: no :path", without(":path")),
         (
-            "an empty :path",
+            "http2/8.1.2.3/1: an empty :path",
             get(1, &[GET[0], GET[1], GET[2], (":path", "")]),
         ),
-        ("two :method", with(&[(":method", "GET")])),
+        ("http2/8.1.2.3/5: two :method", with(&[(":method", "GET")])),
         (
-            "two :path",
+            "http2/8.1.2.3/7: two :path",
             get(1, &[GET[0], GET[1], GET[2], GET[3], (":path", "/b")]),
         ),
         (
@@ -298,19 +306,22 @@ fn malformed_requests_are_errors_of_their_stream() {
             get(1, &[GET[0], GET[1], GET[2], GET[2], GET[3]]),
         ),
         (
-            "an unknown pseudo-header field",
+            "http2/8.1.2.1/1: an unknown pseudo-header field",
             get(1, &[GET[0], GET[1], GET[2], GET[3], (":x", "y")]),
         ),
         (
-            "a pseudo-header field of responses",
+            "http2/8.1.2.1/2: a pseudo-header field of responses",
             get(1, &[GET[0], GET[1], GET[2], GET[3], (":status", "200")]),
         ),
         (
-            "a pseudo-header field behind another field",
+            "http2/8.1.2.1/4: a pseudo-header field behind another field",
             get(1, &[GET[0], GET[1], GET[2], ("a", "b"), GET[3]]),
         ),
-        ("a name in capitals", with(&[("X-Y", "z")])),
-        ("connection", with(&[("connection", "close")])),
+        ("http2/8.1.2/1: a name in capitals", with(&[("X-Y", "z")])),
+        (
+            "http2/8.1.2.2/1: connection",
+            with(&[("connection", "close")]),
+        ),
         ("keep-alive", with(&[("keep-alive", "1")])),
         ("proxy-connection", with(&[("proxy-connection", "close")])),
         (
@@ -318,7 +329,10 @@ fn malformed_requests_are_errors_of_their_stream() {
             with(&[("transfer-encoding", "chunked")]),
         ),
         ("upgrade", with(&[("upgrade", "websocket")])),
-        ("te other than trailers", with(&[("te", "gzip")])),
+        (
+            "http2/8.1.2.2/2: te other than trailers",
+            with(&[("te", "gzip")]),
+        ),
         (
             "te with trailers and more",
             with(&[("te", "trailers, gzip")]),
@@ -350,7 +364,10 @@ fn malformed_requests_are_errors_of_their_stream() {
             get(1, &[GET[0], GET[1], (":authority", "h evil"), GET[3]]),
         ),
         ("a body shorter than content-length", body("5", "four")),
-        ("a body longer than content-length", body("3", "four")),
+        (
+            "http2/8.1.2.6/1: a body longer than content-length",
+            body("3", "four"),
+        ),
         ("a body where content-length is 0", body("0", "x")),
         (
             "no body where content-length is 3",
@@ -373,17 +390,17 @@ fn malformed_requests_are_errors_of_their_stream() {
             .concat(),
         ),
         (
-            "trailers that do not end the stream",
+            "http2/8.1/1: trailers that do not end the stream",
             trailers(0, &[("a", "b")]),
         ),
         (
-            "a window of 0 more",
+            "http2/6.9/2: a window of 0 more",
             [post(1, &[]), frame(WINDOW_UPDATE, 0, 1, [0; 4])].concat(),
         ),
     ];
     let of_codec = [
-        "an unknown pseudo-header field",
-        "a name in capitals",
+        "http2/8.1.2.1/1: an unknown pseudo-header field",
+        "http2/8.1.2/1: a name in capitals",
         "a value with LF",
         "a value with CR",
         "a value with NUL",
@@ -392,7 +409,7 @@ fn malformed_requests_are_errors_of_their_stream() {
         "a name with LF",
         "an empty name",
         "a :method with a blank",
-        "a window of 0 more",
+        "http2/6.9/2: a window of 0 more",
     ];
     let mut wrong = Vec::new();
     for (name, bytes) in cases {
@@ -443,6 +460,7 @@ fn what_is_unknown_is_ignored() {
     client.send(frame(SETTINGS, 0, 0, [0, 0x99, 0, 0, 0, 1]));
     client.send(frame(PRIORITY, 0, 1, [0, 0, 0, 3, 7]));
     client.send(frame(PING, 0xfe, 0, "abcdefgh"));
+    // http2/4.1/1, http2/5.5/1: a type of frame. http2/6.7/1: the answer has the same payload.
     let pong = next_of(&mut client, PING).expect("a pong");
     assert_eq!((pong.flags, &pong.payload[..]), (ACK, &b"abcdefgh"[..]));
     // Padding, priority and CONTINUATION are understood.
@@ -463,6 +481,7 @@ fn what_is_unknown_is_ignored() {
 
 #[test]
 fn a_pseudo_header_field_among_trailers_goes_nowhere() {
+    // http2/8.1.2.1/3, where h2spec wants the stream to end: the codec drops the field and tells nobody.
     let (origin, mesh) = mesh();
     let mut client = connect(mesh.address);
     client.send(post(1, &[]));

@@ -10,7 +10,9 @@ use super::options::{Mode, Options};
 use super::rules::{Family, tables};
 use crate::commands::output;
 
-const TABLES: [&str; 2] = ["mangle", "nat"];
+const TABLES: [&str; 3] = ["mangle", "nat", RAW];
+/// The table that only the capture of DNS needs: a kernel may be without it.
+const RAW: &str = "raw";
 /// How long a rule is looked for that was written more than once.
 const MOST_COPIES: usize = 100;
 
@@ -102,6 +104,9 @@ pub(super) fn clean(options: &Options, family: Family, dry: bool) -> anyhow::Res
     };
     for table in TABLES {
         let saved = run(&family.program("-save"), &["-t", table])?;
+        if table == RAW && options.dns.is_none() && !saved.status.success() {
+            continue;
+        }
         let saved = expect("iptables-save", saved)?;
         let chains: Vec<&str> = saved
             .lines()

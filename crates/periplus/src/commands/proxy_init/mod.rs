@@ -1,11 +1,14 @@
 //! The redirection of a workload's connections to its proxy: Istio's rules, flags and environment.
 
 mod apply;
+mod dns;
 mod nft;
 mod options;
 mod rules;
 
-use anyhow::{Context as _, ensure};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 
 use self::options::{Mode, Options};
 use self::rules::{Family, tables};
@@ -180,13 +183,17 @@ pub(crate) struct Args {
     #[arg(long, env = "NATIVE_NFTABLES")]
     pub(crate) native_nftables: bool,
 
-    /// Not supported, as there is no DNS proxy
-    #[arg(long, env = "REDIRECT_DNS", hide = true)]
+    /// Redirect questions to the servers of --resolv-conf to the proxy's port for them, 15053
+    #[arg(long, env = "REDIRECT_DNS")]
     pub(crate) redirect_dns: bool,
 
-    /// Not supported, as there is no DNS proxy
-    #[arg(long, env = "CAPTURE_ALL_DNS", hide = true)]
+    /// With --redirect-dns: questions to all servers
+    #[arg(long, env = "CAPTURE_ALL_DNS")]
     pub(crate) capture_all_dns: bool,
+
+    /// Where the workload's DNS servers are named
+    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    pub(crate) resolv_conf: PathBuf,
 
     /// Rules for IPv6 too: auto, if this host has an address of it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
@@ -214,15 +221,6 @@ pub(crate) enum Ipv6 {
 
 /// Writes the rules, prints them, or takes them away.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    for (flag, is_set) in [
-        ("--redirect-dns", args.redirect_dns),
-        ("--capture-all-dns", args.capture_all_dns),
-    ] {
-        ensure!(
-            !is_set,
-            "{flag} is not supported: there is no DNS proxy that queries could go to, leave it out"
-        );
-    }
     let options = Options::of(args)?;
     let mut families = vec![Family::V4];
     if has_ipv6(args.ipv6) {

@@ -9,7 +9,7 @@ use super::options::Options;
 use super::rules::{Family, Rule, tables};
 
 /// Tables and what their built-in chains are: a mark set on output has to change the route.
-const TABLES: [(&str, [(&str, &str); 2]); 2] = [
+const TABLES: [(&str, [(&str, &str); 2]); 3] = [
     (
         "mangle",
         [
@@ -22,6 +22,13 @@ const TABLES: [(&str, [(&str, &str); 2]); 2] = [
         [
             ("prerouting", "type nat hook prerouting priority -100"),
             ("output", "type nat hook output priority -100"),
+        ],
+    ),
+    (
+        "raw",
+        [
+            ("prerouting", "type filter hook prerouting priority -300"),
+            ("output", "type filter hook output priority -300"),
         ],
     ),
 ];
@@ -101,10 +108,21 @@ fn merge(first: Vec<Line>, second: Vec<Line>) -> Vec<Line> {
         while let Some(line) = second.next_if(|line| line.is_of_family) {
             merged.push(line);
         }
-        match (first.next(), second.next()) {
-            (None, None) => return merged,
-            (Some(one), Some(other)) if one != other => merged.extend([one, other]),
-            (one, other) => merged.extend(one.or(other)),
+        // Only one of them may have it, such as the jump to rules for servers of that family.
+        let is_of_both = first.peek() == second.peek();
+        let is_of_first = first
+            .peek()
+            .is_some_and(|line| !second.clone().any(|other| other == *line));
+        let line = match is_of_both || is_of_first {
+            true => first.next(),
+            false => second.next().or_else(|| first.next()),
+        };
+        if is_of_both {
+            second.next();
+        }
+        match line {
+            Some(line) => merged.push(line),
+            None => return merged,
         }
     }
 }
@@ -145,6 +163,8 @@ fn translate(rule: &Rule, family: Family) -> anyhow::Result<Line> {
                 format!("meta l4proto {not}{value}")
             }
             "--dport" => format!("{protocol} dport {not}{value}"),
+            "--dports" => format!("{protocol} dport {not}{{ {} }}", value.replace(',', ", ")),
+            "--sport" => format!("{protocol} sport {not}{value}"),
             "-s" => format!("{ip} saddr {not}{value}"),
             "-d" => format!("{ip} daddr {not}{value}"),
             "-i" => format!("iifname {not}\"{}\"", value.replace('+', "*")),
@@ -177,6 +197,7 @@ fn target<'a>(words: &mut impl Iterator<Item = &'a str>, ip: &str) -> anyhow::Re
         ("MARK", ["--set-mark", mark]) => format!("meta mark set {mark}"),
         ("CONNMARK", ["--save-mark"]) => "ct mark set meta mark".to_owned(),
         ("CONNMARK", ["--restore-mark"]) => "meta mark set ct mark".to_owned(),
+        ("CT", ["--zone", zone]) => format!("ct zone set {zone}"),
         ("TPROXY", ["--tproxy-mark", mark, "--on-port", port]) => {
             let mark = mark.split('/').next().unwrap_or_default();
             format!("tproxy {ip} to :{port} meta mark set {mark} accept")
@@ -217,7 +238,22 @@ mod tests {
                 &[Family::V4],
                 include_str!("golden/selected.nft"),
             ),
+            (
+                "--redirect-dns --resolv-conf DIR/resolv.conf -u 3,4 -g 1,2 -b= -i=",
+                &[Family::V4, Family::V6],
+                include_str!("golden/dns.nft"),
+            ),
+            (
+                "--redirect-dns --resolv-conf DIR/one-server.conf -b= -i=",
+                &[Family::V4, Family::V6],
+                include_str!("golden/one-server.nft"),
+            ),
         ] {
+            let dir = concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/src/commands/proxy_init/golden"
+            );
+            let line = line.replace("DIR", dir);
             let words = std::iter::once("proxy-init").chain(line.split_whitespace());
             let args = Cli::try_parse_from(words).expect("valid flags").args;
             let options = Options::of(&args).expect("valid options");

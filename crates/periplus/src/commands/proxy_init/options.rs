@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, bail};
 
 use super::Args;
+use super::dns::Captured;
 
 /// What is redirected.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(super) struct Options {
     pub(super) mark: u32,
     pub(super) route_table: u32,
     pub(super) drop_invalid: bool,
+    pub(super) dns: Captured,
 }
 
 /// How inbound connections reach the proxy.
@@ -143,6 +145,7 @@ impl Options {
             mark: args.istio_inbound_tproxy_mark,
             route_table: args.istio_inbound_tproxy_route_table,
             drop_invalid: args.drop_invalid,
+            dns: Captured::of(args)?,
         })
     }
 

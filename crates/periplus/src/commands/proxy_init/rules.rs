@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
+use super::dns;
 use super::options::{Block, Mode, Options, Selection};
 
 /// The mark of the proxy's own packets to this workload's address (TPROXY).
@@ -46,8 +47,13 @@ impl Family {
     }
 
     fn has(self, block: &Block) -> bool {
+        self.is_of(block.address)
+    }
+
+    /// Whether this is an address of it.
+    pub(super) const fn is_of(self, address: IpAddr) -> bool {
         matches!(
-            (self, block.address),
+            (self, address),
             (Self::V4, IpAddr::V4(_)) | (Self::V6, IpAddr::V6(_))
         )
     }
@@ -84,14 +90,14 @@ impl Rule {
 }
 
 impl Table {
-    fn new(name: &'static str) -> Self {
+    pub(super) fn new(name: &'static str) -> Self {
         Self {
             name,
             rules: Vec::new(),
         }
     }
 
-    fn add(&mut self, chain: &'static str, text: impl Into<String>) {
+    pub(super) fn add(&mut self, chain: &'static str, text: impl Into<String>) {
         let text = text.into();
         self.rules.push(Rule { chain, text });
     }
@@ -124,7 +130,11 @@ impl Table {
 
 /// All tables of a family that have rules.
 pub(super) fn tables(options: &Options, family: Family) -> Vec<Table> {
-    let mut tables = vec![mangle(options, family), nat(options, family)];
+    let mut tables = vec![
+        mangle(options, family),
+        nat(options, family),
+        dns::raw(options, family),
+    ];
     tables.retain(|table| !table.rules.is_empty());
     tables
 }
@@ -195,22 +205,30 @@ fn output(table: &mut Table, options: &Options, family: Family) {
         table.add(chain, format!("-p udp --dport {port} -j RETURN"));
     }
     table.add(chain, format!("-o lo -s {passthrough} -j RETURN"));
+    let captures_dns = !options.dns.is_none();
     for owner in owners(options) {
-        // The proxy calls its own workload: as if from outside.
+        // The proxy calls its own workload: as if from outside. What it asks a DNS server there is no such call.
         let tunnel = options.tunnel_port;
+        let others = match captures_dns && owner.starts_with("--uid") {
+            true => format!("-m multiport ! --dports 53,{tunnel}"),
+            false => format!("! --dport {tunnel}"),
+        };
         table.add(
             chain,
-            format!(
-                "-o lo ! -d {loopback} -p tcp ! --dport {tunnel} -m owner {owner} -j ISTIO_IN_REDIRECT"
-            ),
+            format!("-o lo ! -d {loopback} -p tcp {others} -m owner {owner} -j ISTIO_IN_REDIRECT"),
         );
-        // The application calls itself, unless loopback is among what is captured.
+        // The application calls itself, unless loopback is among what is captured, or a DNS server there.
         if !options.captures_loopback() {
-            table.add(chain, format!("-o lo -m owner ! {owner} -j RETURN"));
+            let others = match captures_dns {
+                true => "-p tcp ! --dport 53 ",
+                false => "",
+            };
+            table.add(chain, format!("-o lo {others}-m owner ! {owner} -j RETURN"));
         }
         // What the proxy sends has been captured before.
         table.add(chain, format!("-m owner {owner} -j RETURN"));
     }
+    dns::nat(table, options, family);
     table.add(chain, format!("-d {loopback} -j RETURN"));
     for block in options.excluded_blocks.iter().filter(|b| family.has(b)) {
         table.add(chain, format!("-d {block} -j RETURN"));
@@ -258,7 +276,7 @@ fn excluded_interfaces(table: &mut Table, options: &Options) {
     }
 }
 
-fn owners(options: &Options) -> impl Iterator<Item = String> {
+pub(super) fn owners(options: &Options) -> impl Iterator<Item = String> {
     let users = options.users.iter().map(|uid| format!("--uid-owner {uid}"));
     let groups = options
         .groups
@@ -344,6 +362,11 @@ mod tests {
     }
 
     fn text(line: &str, family: Family) -> String {
+        let dir = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/commands/proxy_init/golden"
+        );
+        let line = line.replace("DIR", dir);
         let words = std::iter::once("proxy-init").chain(line.split_whitespace());
         let words = words.map(|word| if word == "''" { "" } else { word });
         let args = Cli::try_parse_from(words).expect("valid flags").args;
@@ -381,6 +404,21 @@ mod tests {
                 "-m TPROXY -c not-istio-nic -x 1.1.0.0/16 -i 9.9.0.0/16 -d ''",
                 Family::V4,
                 include_str!("golden/tproxy.rules"),
+            ),
+            (
+                "--redirect-dns --resolv-conf DIR/resolv.conf -u 3,4 -g 1,2 -b '' -i ''",
+                Family::V4,
+                include_str!("golden/dns.rules"),
+            ),
+            (
+                "--redirect-dns --resolv-conf DIR/resolv.conf -u 3,4 -g 1,2 -b '' -i ''",
+                Family::V6,
+                include_str!("golden/dns-v6.rules"),
+            ),
+            (
+                "--redirect-dns --capture-all-dns --resolv-conf /nonexistent -b '' -i ''",
+                Family::V4,
+                include_str!("golden/all-dns.rules"),
             ),
         ] {
             assert_eq!(text(line, family), expected, "{line}");

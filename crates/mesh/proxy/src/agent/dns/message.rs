@@ -52,15 +52,12 @@ pub(super) fn query(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
 
 /// What is said to a question; none if it is no answer to this one, or malformed.
 pub(super) fn parse(message: &[u8], question: &[u8]) -> Option<Reply> {
-    let flags = number(message, 2)?;
-    let is_answer = message.get(..2)? == question.get(..2)? && flags & 0xf800 == 0x8000;
-    let asked = question.get(HEADER..)?;
-    let behind = HEADER + asked.len();
-    let is_mine =
-        number(message, 4)? == 1 && message.get(HEADER..behind)?.eq_ignore_ascii_case(asked);
-    if !is_answer || !is_mine {
+    if !is_answer(message, question)? {
         return None;
     }
+    let flags = number(message, 2)?;
+    let asked = question.get(HEADER..)?;
+    let behind = question.len();
     if flags & 0x0200 != 0 {
         return Some(Reply::Truncated);
     }
@@ -97,6 +94,15 @@ pub(super) fn parse(message: &[u8], question: &[u8]) -> Option<Reply> {
     Some(Reply::Answer(addresses, ttl))
 }
 
+/// Whether this is an answer to a question, which is all that `question` has; none if it is cut off.
+pub(super) fn is_answer(message: &[u8], question: &[u8]) -> Option<bool> {
+    let flags = number(message, 2)?;
+    let is_answer = message.get(..2)? == question.get(..2)? && flags & 0xf800 == 0x8000;
+    let asked = message.get(HEADER..question.len())?;
+    let is_mine = number(message, 4)? == 1 && asked.eq_ignore_ascii_case(question.get(HEADER..)?);
+    Some(is_answer && is_mine)
+}
+
 fn address(data: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(data) {
         return Some(Ipv4Addr::from(octets).into());
@@ -106,7 +112,7 @@ fn address(data: &[u8]) -> Option<IpAddr> {
 }
 
 /// Where a name ends: with an empty label, or a pointer to the rest of it (RFC 1035 §4.1.4).
-fn behind_name(message: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn behind_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {
             0 => return Some(at + 1),
@@ -117,7 +123,7 @@ fn behind_name(message: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-fn number(message: &[u8], at: usize) -> Option<u16> {
+pub(super) fn number(message: &[u8], at: usize) -> Option<u16> {
     let bytes = message.get(at..at + 2)?;
     Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }

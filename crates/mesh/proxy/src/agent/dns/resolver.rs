@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::message::{Kind, Reply, parse, query};
+use super::message::{Kind, Reply, is_answer, parse, query};
 use super::system::System;
 use crate::config::Family;
 
@@ -138,14 +138,7 @@ fn id() -> u16 {
 
 /// Asks a server: over UDP, and over TCP what does not fit.
 async fn ask(server: SocketAddr, question: &[u8]) -> io::Result<Reply> {
-    let own: IpAddr = if server.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
-    let socket = UdpSocket::bind((own, 0)).await?;
-    socket.connect(server).await?;
-    socket.send(question).await?;
+    let socket = send(server, question).await?;
     let mut message = vec![0; MAX_DATAGRAM];
     loop {
         let length = socket.recv(&mut message).await?;
@@ -159,7 +152,73 @@ async fn ask(server: SocketAddr, question: &[u8]) -> io::Result<Reply> {
     ask_tcp(server, question).await
 }
 
+/// Sends a question from a port of its own, on which only the server's answers arrive.
+async fn send(server: SocketAddr, question: &[u8]) -> io::Result<UdpSocket> {
+    let own: IpAddr = if server.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = UdpSocket::bind((own, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(question).await?;
+    Ok(socket)
+}
+
 async fn ask_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Reply> {
+    let message = exchange_tcp(server, question).await?;
+    parse(&message, question).ok_or_else(|| io::Error::other("a malformed answer"))
+}
+
+/// Passes somebody's question on to a server: its answer as it comes. What is asked are the first `asked` bytes.
+pub(super) async fn relay_udp(
+    server: SocketAddr,
+    message: &[u8],
+    asked: usize,
+) -> io::Result<Vec<u8>> {
+    let question = anew(message);
+    let socket = send(server, &question).await?;
+    loop {
+        socket.readable().await?;
+        // Only now, since many may wait.
+        let mut answer = vec![0; usize::from(u16::MAX)];
+        let length = match socket.try_recv(&mut answer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        answer.truncate(length);
+        if is_answer(&answer, &question[..asked]) == Some(true) {
+            answer[..2].copy_from_slice(&message[..2]);
+            answer.shrink_to_fit();
+            return Ok(answer);
+        }
+    }
+}
+
+/// The same over TCP.
+pub(super) async fn relay_tcp(
+    server: SocketAddr,
+    message: &[u8],
+    asked: usize,
+) -> io::Result<Vec<u8>> {
+    let question = anew(message);
+    let mut answer = exchange_tcp(server, &question).await?;
+    if is_answer(&answer, &question[..asked]) != Some(true) {
+        return Err(io::Error::other("a malformed answer"));
+    }
+    answer[..2].copy_from_slice(&message[..2]);
+    Ok(answer)
+}
+
+/// The same question with a number that nobody can guess who has not asked it.
+fn anew(message: &[u8]) -> Vec<u8> {
+    let mut question = message.to_vec();
+    question[..2].copy_from_slice(&id().to_be_bytes());
+    question
+}
+
+async fn exchange_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(question.len()).map_err(io::Error::other)?;
     stream
@@ -168,5 +227,5 @@ async fn ask_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Reply> {
     let length = stream.read_u16().await?;
     let mut message = vec![0; usize::from(length)];
     stream.read_exact(&mut message).await?;
-    parse(&message, question).ok_or_else(|| io::Error::other("a malformed answer"))
+    Ok(message)
 }

@@ -8,9 +8,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 
+use periplus_xds::name_table::{NameInfo, NameTable};
+
+use super::message::{Kind, Reply, parse, query};
 use super::resolver::{Problem, resolve};
 use super::system::System;
-use super::{choose, pause};
+use super::{Names, choose, pause, serve};
 use crate::config::{DnsRate, Family};
 
 /// What a server says to a question about a name, as flags and records of a time to live each.
@@ -235,4 +238,131 @@ fn families() {
     let only_v4 = vec![found()[0]];
     assert_eq!(choose(only_v4.clone(), Family::Auto, true), only_v4);
     assert_eq!(choose(only_v4, Family::V6Only, true), Vec::<IpAddr>::new());
+}
+
+/// Answers for one name of the mesh, and asks `system` for others.
+async fn answering(system: System) -> (Arc<Names>, SocketAddr) {
+    let names = Arc::new(Names::at(
+        "127.0.0.1:0".parse().expect("an address"),
+        system,
+    ));
+    let sockets = names.bind().await.expect("a port");
+    let address = sockets[0].address();
+    tokio::spawn(serve(Arc::clone(&names), sockets));
+    (names, address)
+}
+
+fn told(ips: &[&str]) -> NameTable {
+    let info = NameInfo {
+        ips: ips.iter().map(ToString::to_string).collect(),
+        ..NameInfo::default()
+    };
+    NameTable {
+        table: [("mesh.example".to_owned(), info)].into(),
+    }
+}
+
+async fn ask_udp(server: SocketAddr, name: &str) -> Option<Reply> {
+    let question = query(7, name, Kind::V4).expect("a name");
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    socket.connect(server).await.expect("connected");
+    socket.send(&question).await.expect("sent");
+    let mut message = [0; 4096];
+    let length = socket.recv(&mut message).await.expect("an answer");
+    parse(&message[..length], &question)
+}
+
+async fn ask_tcp(server: SocketAddr, name: &str) -> Option<Reply> {
+    let question = query(7, name, Kind::V4).expect("a name");
+    let mut stream = tokio::net::TcpStream::connect(server)
+        .await
+        .expect("connected");
+    stream.write_u16(question.len() as u16).await.expect("sent");
+    stream.write_all(&question).await.expect("sent");
+    let mut message = vec![0; stream.read_u16().await.expect("an answer").into()];
+    stream.read_exact(&mut message).await.expect("an answer");
+    parse(&message, &question)
+}
+
+#[tokio::test]
+async fn an_application_is_answered_for_the_mesh_and_others_are_asked_for_the_rest() {
+    let server = Server::start(say).await;
+    let (names, address) = answering(server.system(&[])).await;
+    // Nobody has told yet: not even that a name is not the mesh's.
+    assert_eq!(
+        ask_udp(address, "mesh.example").await,
+        Some(Reply::Failed(2))
+    );
+    assert_eq!(
+        ask_udp(address, "four.example").await,
+        Some(Reply::Failed(2))
+    );
+    assert!(!names.is_told());
+    names.take(&told(&["10.1.1.1"]));
+    assert!(names.is_told());
+    let one = |text, ttl| Some(Reply::Answer(vec![ip(text)], Some(ttl)));
+    assert_eq!(ask_udp(address, "mesh.example").await, one("10.1.1.1", 30));
+    assert_eq!(ask_tcp(address, "mesh.example").await, one("10.1.1.1", 30));
+    assert_eq!(server.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(ask_udp(address, "four.example").await, one("10.0.0.1", 30));
+    assert_eq!(ask_tcp(address, "four.example").await, one("10.0.0.1", 30));
+    assert_eq!(ask_udp(address, "nobody.").await, Some(Reply::NoName));
+    // What an answer by UDP has no room for is asked for by TCP, here and there.
+    assert_eq!(
+        ask_udp(address, "much.example").await,
+        Some(Reply::Truncated)
+    );
+    let Some(Reply::Answer(all, _)) = ask_tcp(address, "much.example").await else {
+        panic!("no answer");
+    };
+    assert_eq!(all.len(), 200);
+    let many: Vec<_> = (0..200).map(|last| format!("10.1.2.{last}")).collect();
+    names.take(&told(&many.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert_eq!(
+        ask_udp(address, "mesh.example").await,
+        Some(Reply::Truncated)
+    );
+    let Some(Reply::Answer(all, _)) = ask_tcp(address, "mesh.example").await else {
+        panic!("no answer");
+    };
+    assert_eq!(all.len(), 200);
+    names.take(&NameTable::default());
+    assert_eq!(ask_udp(address, "mesh.example").await, Some(Reply::NoName));
+    let stat = |name: &str| names.stats().find(|(known, _)| *known == name);
+    assert_eq!(stat("dns.requests"), Some(("dns.requests", 12)));
+    assert_eq!(
+        stat("dns.upstream_requests"),
+        Some(("dns.upstream_requests", 6))
+    );
+}
+
+#[tokio::test]
+async fn servers_that_do_not_answer_keep_nobody_from_an_answer() {
+    let silent = Server::start(|_, _| None).await;
+    let (names, address) = answering(silent.system(&[])).await;
+    names.take(&told(&["10.1.1.1"]));
+    // More than may be asked for at a time: the rest is told at once.
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..600 {
+        waiting.spawn(async move { ask_udp(address, "silent.example").await });
+    }
+    let known = ask_udp(address, "mesh.example").await;
+    assert_eq!(known, Some(Reply::Answer(vec![ip("10.1.1.1")], Some(30))));
+    while let Some(answer) = waiting.join_next().await {
+        assert_eq!(answer.expect("a task"), Some(Reply::Failed(2)));
+    }
+    let stat = |name: &str| {
+        names
+            .stats()
+            .find(|(known, _)| *known == name)
+            .expect(name)
+            .1
+    };
+    assert_eq!(
+        stat("dns.upstream_failures") + stat("dns.upstream_overflow"),
+        600
+    );
+    assert!(stat("dns.upstream_overflow") > 0);
+    // Over TCP one that says nothing is asked in vain, too.
+    assert_eq!(ask_tcp(address, "mesh.example").await, known);
 }
