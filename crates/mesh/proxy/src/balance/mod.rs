@@ -6,6 +6,7 @@
 
 mod alias;
 mod edf;
+mod elsewhere;
 mod hash;
 mod levels;
 mod maglev;
@@ -19,6 +20,7 @@ mod subset;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::elsewhere::Elsewhere;
 pub(crate) use self::hash::xxh64;
 pub use self::members::MembersCell;
 pub(crate) use self::members::{Condition, Host, HostFlag, Members, now};

@@ -48,6 +48,31 @@ pub(crate) enum Active {
     Buffer(u32),
 }
 
+/// Filters that requests meet, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    active: Vec<Active>,
+    /// Which filter of the connection manager each one is.
+    places: Vec<usize>,
+}
+
+impl Chain {
+    #[inline]
+    pub(crate) fn active(&self) -> &[Active] {
+        &self.active
+    }
+
+    /// Which filter of the connection manager one is.
+    pub(crate) fn place(&self, index: usize) -> usize {
+        self.places.get(index).copied().unwrap_or_default()
+    }
+
+    /// The first that comes after a filter of the connection manager.
+    pub(crate) fn behind(&self, place: usize) -> usize {
+        self.places.partition_point(|other| *other <= place)
+    }
+}
+
 /// What the filters of a connection manager have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -56,7 +81,7 @@ pub(crate) struct Shared {
     /// By their prefix, as far as they were asked for.
     limits: RefCell<Vec<(String, Arc<LimitStats>)>>,
     /// Those of requests for which there are no routes at all.
-    unrouted: Vec<Active>,
+    unrouted: Chain,
 }
 
 impl Shared {
@@ -116,7 +141,7 @@ impl<'a> Maker<'a> {
     }
 
     /// The filters that the requests of a route meet.
-    pub(crate) fn active(&self, wanted: &PerFilters) -> Vec<Active> {
+    pub(crate) fn active(&self, wanted: &PerFilters) -> Chain {
         let of_route = |filter: &HttpFilter| {
             let of_route = match wanted.get(&filter.name) {
                 Some(wanted) => wanted.apply(filter)?,
@@ -125,7 +150,10 @@ impl<'a> Maker<'a> {
             };
             self.make(&of_route, &filter.filter)
         };
-        self.filters.iter().filter_map(of_route).collect()
+        let filters = self.filters.iter().enumerate();
+        let active = filters.filter_map(|(place, filter)| Some((of_route(filter)?, place)));
+        let (active, places) = active.unzip();
+        Chain { active, places }
     }
 
     /// Whether a filter, a tag of spans or a log asks for what rules have decided.
@@ -228,7 +256,7 @@ pub(crate) async fn pass(
             Passed::Until(filter) => filter,
         };
         // What is rare is boxed, so that the usual request does not hold the memory for it.
-        let answer = Box::pin(wait(client, exchange, &filter)).await?;
+        let answer = Box::pin(wait(client, exchange, &filter, &mut next)).await?;
         exchange.onward = client.call().worker.clock.now();
         if answer.is_some() {
             return Ok(answer);
@@ -241,12 +269,14 @@ async fn wait(
     client: &mut impl Waits,
     exchange: &mut Exchange,
     filter: &Active,
+    next: &mut usize,
 ) -> Result<Option<Reply<'static>>, Failure> {
     match filter {
         Active::Fault(fault) => fault::run(client, exchange, fault).await,
         Active::Jwt(tokens, demand) => {
             let checked = tokens.check(client.call(), exchange, demand).await;
-            Ok(client.call_mut().take_tokens(exchange, tokens, checked))
+            let call = client.call_mut();
+            Ok(call.take_tokens(exchange, tokens, checked, next))
         }
         Active::Authz(view) => authz::run(client, exchange, view).await,
         Active::Quota(view) => quota::run(client, exchange, view).await,
@@ -330,7 +360,7 @@ impl crate::view::HttpView {
     pub(crate) fn filters(&self, exchange: &Exchange) -> &[Active] {
         match &self.router {
             Some(router) => router.filters(exchange.route),
-            None => &self.filters.unrouted,
+            None => self.filters.unrouted.active(),
         }
     }
 }
