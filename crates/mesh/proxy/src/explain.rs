@@ -314,6 +314,7 @@ impl Filtered {
             }
             Active::Session(_) => self.others.push(Besides::Session),
             Active::Buffer(_) => self.others.push(Besides::Body),
+            Active::Health(_) => self.others.push(Besides::Health),
             Active::Jwt(..) => self.others.push(Besides::Tokens),
             // Without rules before it, it asks about every request.
             Active::Authz(_) => match self.is_asked_about.take() {
@@ -357,6 +358,7 @@ fn secured(security: Security<'_>) -> Option<Secured> {
         Security::Mesh(principal) => Some(Certificate {
             der: CertificateDer::from(Vec::new()),
             subject: String::new(),
+            issuer: String::new(),
             serial: String::new(),
             not_before: 0,
             not_after: i64::MAX,

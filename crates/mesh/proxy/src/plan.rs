@@ -142,7 +142,11 @@ impl Call {
 
     /// Takes the route that was found.
     #[inline]
-    fn settle(&self, exchange: &mut Exchange, found: Option<RouteAt>) -> Result<(), Reply<'static>> {
+    fn settle(
+        &self,
+        exchange: &mut Exchange,
+        found: Option<RouteAt>,
+    ) -> Result<(), Reply<'static>> {
         let Some((router, mut at)) = self.view.router.as_ref().zip(found) else {
             self.may_change(exchange, None);
             return Ok(());

@@ -91,7 +91,8 @@ pub use telemetry::{
 pub use view::Ignored;
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Delegate, Destination,
-    DirectResponse, Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror, claim_path,
-    Redirect, Retries, Rewrite, Semantics, VirtualService, WeightedDestination, merge_rules,
+    DirectResponse, Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror,
+    Redirect, Retries, Rewrite, Semantics, VirtualService, WeightedDestination, claim_path,
+    merge_rules,
 };
 pub use workload::{Address, WorkloadEntry};

@@ -195,7 +195,10 @@ spec:
     rules(&format!("{others}{routes}"));
     let ask = |token: &str| {
         let value = format!("Bearer {token}");
-        let headers = [("host", "claims.example"), ("authorization", value.as_str())];
+        let headers = [
+            ("host", "claims.example"),
+            ("authorization", value.as_str()),
+        ];
         let known = if token.is_empty() { 1 } else { 2 };
         get_with(base, "/", &headers[..known]).status
     };

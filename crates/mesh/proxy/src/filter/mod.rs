@@ -6,6 +6,7 @@
 
 mod cors;
 mod fault;
+mod health;
 mod limit;
 mod session;
 
@@ -27,8 +28,8 @@ use crate::policy::quota::{self, QuotaView};
 use crate::policy::{Decided, RBAC, RbacView};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::{
-    AccessLog, ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HttpFilter,
-    PerFilters, RateLimit, Session, SessionBy,
+    AccessLog, ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HealthFilter,
+    HttpFilter, PerFilters, RateLimit, Session, SessionBy,
 };
 use crate::stats::{CorsStats, LimitStats, Registry};
 use crate::worker::Worker;
@@ -46,6 +47,7 @@ pub(crate) enum Active {
     Session(Arc<Session>),
     /// At most so many bytes of a body.
     Buffer(u32),
+    Health(Arc<HealthFilter>),
 }
 
 /// Filters that requests meet, in order.
@@ -215,6 +217,7 @@ impl<'a> Maker<'a> {
                 (session.by != SessionBy::Nothing).then(|| Active::Session(session.clone()))
             }
             Filter::Buffer(most) => Some(Active::Buffer(*most)),
+            Filter::Health(health) => Some(Active::Health(health.clone())),
         }
     }
 }
@@ -281,7 +284,11 @@ async fn wait(
         Active::Authz(view) => authz::run(client, exchange, view).await,
         Active::Quota(view) => quota::run(client, exchange, view).await,
         Active::Buffer(most) => buffer(client, exchange, *most as usize).await,
-        Active::Cors(_) | Active::Limit(_) | Active::Rbac(_) | Active::Session(_) => Ok(None),
+        Active::Cors(_)
+        | Active::Limit(_)
+        | Active::Rbac(_)
+        | Active::Session(_)
+        | Active::Health(_) => Ok(None),
     }
 }
 
@@ -316,6 +323,7 @@ impl Call {
             *next += 1;
             let answer = match filter {
                 Active::Cors(policy) => self.cors(exchange, policy),
+                Active::Health(health) => self.tell_health(exchange, health),
                 Active::Limit(limit) => self.limit_rate(exchange, limit),
                 Active::Rbac(rules) => self.ask_rules(rules, place, exchange),
                 Active::Session(session) => {

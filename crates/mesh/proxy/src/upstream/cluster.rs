@@ -11,7 +11,8 @@ use periplus_wire::export::FixedTags;
 use tokio::time::error::Elapsed;
 
 use crate::balance::{
-    self, Ask, Chance, Condition, Elsewhere, HostFlag, Latency, Load, Members, Picker, Verdict,
+    self, Ask, Chance, Condition, Counts, Elsewhere, HostFlag, Latency, Load, Members, Picker,
+    Verdict,
 };
 use crate::clock::Micros;
 use crate::net::Source;
@@ -238,6 +239,11 @@ impl ClusterState {
             state
         });
         endpoint.clone()
+    }
+
+    /// How many endpoints it has, and how they are.
+    pub(crate) fn counts(&self) -> Counts {
+        self.members.counts()
     }
 
     /// What spans tell of an endpoint.

@@ -176,7 +176,10 @@ impl Signer {
                 "claim-of-others".to_owned(),
                 request(
                     "/ok/claim",
-                    &format!("authorization: Bearer {}\n", es256(json!({"groups": ["c"]}))),
+                    &format!(
+                        "authorization: Bearer {}\n",
+                        es256(json!({"groups": ["c"]}))
+                    ),
                 ),
             ),
             ("open".to_owned(), request("/api/open?x=y", "")),
