@@ -429,6 +429,9 @@ impl Shared {
     /// Tells whoever asks whether the proxy is ready that it is not, or that it is again.
     pub(crate) fn fail_checks(&self, fails: bool) {
         self.fails_checks.store(fails, Ordering::Relaxed);
+        if let Some(proxy) = self.proxy().as_ref() {
+            proxy.fail_checks(fails);
+        }
     }
 
     /// Lets the connections of listeners end, and closes their sockets: at once, or after the drain time if

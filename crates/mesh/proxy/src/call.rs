@@ -56,6 +56,8 @@ pub(crate) struct Call {
 /// The client of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// The number of its connection.
+    pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
     /// Where it wanted to go, if it was redirected.
     pub(crate) original: Option<SocketAddr>,

@@ -80,6 +80,7 @@ impl Connection {
         (peer, original): (SocketAddr, Option<SocketAddr>),
     ) -> Self {
         let client = Client {
+            id: registered.id,
             peer,
             original,
             mark: registered.mark(),

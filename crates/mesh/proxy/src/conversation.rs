@@ -9,17 +9,12 @@ use crate::clock::Micros;
 use crate::connection::{Connection, Next};
 use crate::exchange::Exchange;
 use crate::http1::framing::Framing;
-use crate::http1::head::{Limits, MOST_FIELDS};
+use crate::http1::head::Limits;
 use crate::http1::response::Interims;
 use crate::relay::{Relay, RelayError, poll_flush};
 use crate::reply::Failure;
+use crate::snapshot::Cluster;
 use crate::upstream::UpstreamConnection;
-
-/// The limits of response heads; Envoy's default for the bytes.
-pub(crate) const RESPONSE_LIMITS: Limits = Limits {
-    bytes: 60 * 1024,
-    fields: MOST_FIELDS,
-};
 
 /// How long a client that has closed its side, and has not asked to close, waits for the next byte:
 /// it may have shut down its writing side only, but most likely it has gone.
@@ -265,19 +260,29 @@ impl<'a> Conversation<'a> {
             if let Poll::Ready(Err(_)) = flushed {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            ready!(poll_more_of_head(cx, self.upstream))?;
+            ready!(poll_more_of_head(cx, self.upstream, self.limits()))?;
             self.heard = true;
             *progress = true;
         }
     }
 
+    /// Those of the heads of responses.
+    #[inline]
+    fn limits(&self) -> Limits {
+        let cluster = self.exchange.cluster.as_ref();
+        cluster.map_or(Cluster::RESPONSE_LIMITS, |cluster| {
+            cluster.cluster.response_limits()
+        })
+    }
+
     /// Takes heads that have arrived: whether the final one is among them.
     fn take_head(&mut self) -> Result<bool, Failure> {
         loop {
+            let limits = self.limits();
             let client = &mut *self.client;
             let parsed = client.call.response.parse(
                 self.upstream.buffer.unread(),
-                RESPONSE_LIMITS,
+                limits,
                 client.call.request.is_head,
             );
             let length = match parsed {
@@ -421,10 +426,11 @@ impl<'a> Conversation<'a> {
 pub(crate) fn poll_more_of_head(
     cx: &mut Context<'_>,
     upstream: &mut UpstreamConnection,
+    limits: Limits,
 ) -> Poll<Result<(), Failure>> {
     let buffer = &mut upstream.buffer;
     if buffer.is_full() {
-        buffer.grow((2 * buffer.capacity()).min(RESPONSE_LIMITS.bytes + 1));
+        buffer.grow((2 * buffer.capacity()).min(limits.bytes + 1));
     }
     Poll::Ready(match ready!(upstream.stream.poll_read(cx, buffer)) {
         Ok(0) if !buffer.is_empty() => Err(Failure::Protocol("the head ends early")),

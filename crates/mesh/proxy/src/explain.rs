@@ -194,11 +194,14 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
         scheme,
         is_grpc: false,
         presented: secured.as_ref().is_some_and(|it| it.peer.is_some()),
+        metadata: None,
     };
     // Shares of requests are told with the routes: here whoever is first gets it.
-    let at = router.find(&asking, || 0);
+    let mut at = router.find(&asking, || 0);
     let mut filtered = Filtered::default();
-    for filter in router.filters(at) {
+    let mut next = 0;
+    while let Some(filter) = router.filters(at).get(next) {
+        next += 1;
         let subject = Subject {
             request: Some((&request, head)),
             scheme,
@@ -210,7 +213,18 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
             metadata: &filtered.metadata.clone(),
         };
         match filter {
-            Active::Jwt(view, demand) => filtered.look(&view.jwt, demand, &asking, asked.tokens),
+            Active::Jwt(view, demand) => {
+                filtered.look(&view.jwt, demand, &asking, asked.tokens);
+                if view.jwt.clears_route() && !filtered.metadata.is_empty() {
+                    let place = router.chain(at).place(next - 1);
+                    let asking = Asking {
+                        metadata: Some(&filtered.metadata),
+                        ..asking
+                    };
+                    at = router.find(&asking, || 0);
+                    next = router.chain(at).behind(place);
+                }
+            }
             other => filtered.pass(other, &subject),
         }
         if filtered.refused.is_some() {
@@ -300,6 +314,7 @@ impl Filtered {
             }
             Active::Session(_) => self.others.push(Besides::Session),
             Active::Buffer(_) => self.others.push(Besides::Body),
+            Active::Health(_) => self.others.push(Besides::Health),
             Active::Jwt(..) => self.others.push(Besides::Tokens),
             // Without rules before it, it asks about every request.
             Active::Authz(_) => match self.is_asked_about.take() {
@@ -343,6 +358,7 @@ fn secured(security: Security<'_>) -> Option<Secured> {
         Security::Mesh(principal) => Some(Certificate {
             der: CertificateDer::from(Vec::new()),
             subject: String::new(),
+            issuer: String::new(),
             serial: String::new(),
             not_before: 0,
             not_after: i64::MAX,

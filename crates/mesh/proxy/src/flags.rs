@@ -58,6 +58,8 @@ pub(crate) enum Flag {
     UAEX,
     /// Upstream max stream duration reached.
     UMSDR,
+    /// Failed local health check: the proxy has said that it is not to get requests.
+    LH,
 }
 
 impl Flag {
@@ -87,6 +89,7 @@ impl Flag {
             Self::RLSE => "RLSE",
             Self::UAEX => "UAEX",
             Self::UMSDR => "UMSDR",
+            Self::LH => "LH",
         }
     }
 
@@ -117,6 +120,7 @@ impl Flag {
             Self::RLSE => "RateLimitServiceError",
             Self::UAEX => "UnauthorizedExternalService",
             Self::UMSDR => "UpstreamMaxStreamDurationReached",
+            Self::LH => "FailedLocalHealthCheck",
         }
     }
 
@@ -147,10 +151,11 @@ impl Flag {
             Self::RLSE => "nobody has said whether there were too many requests",
             Self::UAEX => "an authorizer has refused the request",
             Self::UMSDR => "the time that the cluster gives to an attempt has passed",
+            Self::LH => "the proxy is not healthy, or is not to get requests",
         }
     }
 
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 25] = [
         Self::UH,
         Self::UF,
         Self::UO,
@@ -175,6 +180,7 @@ impl Flag {
         Self::RLSE,
         Self::UAEX,
         Self::UMSDR,
+        Self::LH,
     ];
 
     /// The flag of a short name.

@@ -9,7 +9,7 @@ pub(crate) use accounts::{Accounts, Entry};
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 /// A probability: zero is never, the greatest number always.
@@ -110,9 +110,26 @@ pub(crate) struct Open {
     head_bytes: AtomicUsize,
     /// Streams that were reset because they held too much memory.
     pub(crate) resets: AtomicU64,
+    /// How many connections there have been.
+    ids: AtomicU64,
+    /// Somebody wants no new requests to come here.
+    fails_checks: AtomicBool,
 }
 
 impl Open {
+    /// The number of a new connection.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn fails_checks(&self) -> bool {
+        self.fails_checks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn fail_checks(&self, fails: bool) {
+        self.fails_checks.store(fails, Ordering::Relaxed);
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::acquire::Waits;
 use crate::call::Call;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Rare};
 use crate::filter::pass;
 use crate::flags::Flag;
 use crate::grpc;
@@ -13,7 +13,7 @@ use crate::http1::framing::Framing;
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
 use crate::reply::{Failure, Reply};
-use crate::route::Asking;
+use crate::route::{Asking, RouteAt};
 use crate::snapshot::{Forward, GrpcTimeouts, Redirect, RouteAction, Upgrade};
 use crate::upstream::ClusterState;
 
@@ -109,10 +109,45 @@ impl Call {
     fn locate(&self, exchange: &mut Exchange) -> Result<(), Reply<'static>> {
         let found = self.view.router.as_ref().and_then(|router| {
             let asking = self.asking(exchange);
-            let at = router.find(&asking, || self.worker.random())?;
-            Some((router, at))
+            router.find(&asking, || self.worker.random())
         });
-        let Some((router, mut at)) = found else {
+        self.settle(exchange, found)
+    }
+
+    /// Chooses the route again, after filters have found something out; `next` is the place of the next filter.
+    #[cold]
+    pub(crate) fn relocate(
+        &mut self,
+        exchange: &mut Exchange,
+        next: &mut usize,
+    ) -> Option<Reply<'static>> {
+        let view = self.view.clone();
+        let router = view.router.as_ref()?;
+        let before = router.chain(exchange.route);
+        let asking = Asking {
+            metadata: exchange.rare.as_deref().map(Rare::metadata),
+            ..self.asking(exchange)
+        };
+        let found = router.find(&asking, || self.worker.random());
+        exchange.route = None;
+        exchange.cluster = None;
+        exchange.criteria = None;
+        exchange.edits = false;
+        let refused = self.settle(exchange, found).err();
+        let after = router.chain(exchange.route);
+        *next = after.behind(before.place(*next - 1));
+        self.decided.follow(before.active(), after.active());
+        refused
+    }
+
+    /// Takes the route that was found.
+    #[inline]
+    fn settle(
+        &self,
+        exchange: &mut Exchange,
+        found: Option<RouteAt>,
+    ) -> Result<(), Reply<'static>> {
+        let Some((router, mut at)) = self.view.router.as_ref().zip(found) else {
             self.may_change(exchange, None);
             return Ok(());
         };
@@ -208,9 +243,12 @@ impl Call {
         let Some(found) = by_route.or_else(by_manager).filter(|one| one.is_enabled) else {
             return false;
         };
-        self.view.http.cx_upgrades_total.increment();
-        self.view.http.cx_upgrades_active.increment();
         let rare = exchange.rare();
+        // Another route does not make it another one.
+        if !rare.is_upgrade {
+            self.view.http.cx_upgrades_total.increment();
+            self.view.http.cx_upgrades_active.increment();
+        }
         rare.is_upgrade = true;
         rare.is_terminated = found.is_terminated;
         true
@@ -255,6 +293,7 @@ impl Call {
             scheme: self.scheme(),
             is_grpc,
             presented: self.has_certificate(),
+            metadata: None,
         }
     }
 

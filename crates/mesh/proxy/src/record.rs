@@ -46,15 +46,22 @@ impl Call {
     pub(crate) fn finish(&self, exchange: &mut Exchange, end: Micros) {
         let http = &self.view.http;
         let took_ms = end.saturating_sub(exchange.begin) / 1000;
-        http.rq.count(exchange.status);
+        let mut is_check = false;
+        if let Some(rare) = &exchange.rare {
+            is_check = rare.is_health_check;
+            if rare.is_upgrade {
+                http.cx_upgrades_active.decrement();
+            }
+        }
+        // As in Envoy, whoever asks only how the proxy is does not count.
+        if !is_check {
+            http.rq.count(exchange.status);
+            self.view.listener_http.rq.count(exchange.status);
+            exchange.count_for_cluster(took_ms);
+        }
         http.rq_time.add(took_ms);
         if exchange.is_counted {
             self.worker.open.remove_stream();
-        }
-        self.view.listener_http.rq.count(exchange.status);
-        exchange.count_for_cluster(took_ms);
-        if exchange.rare.as_ref().is_some_and(|rare| rare.is_upgrade) {
-            http.cx_upgrades_active.decrement();
         }
         if exchange.is_grpc {
             exchange.report_grpc();

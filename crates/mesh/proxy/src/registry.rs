@@ -34,6 +34,8 @@ struct Handle {
 /// A connection's place in the list; left when dropped.
 #[derive(Debug)]
 pub(crate) struct Registered {
+    /// Its number among all connections.
+    pub(crate) id: u64,
     worker: Rc<crate::worker::Worker>,
     key: usize,
     handle: Rc<Handle>,
@@ -93,6 +95,7 @@ impl Registered {
         let key = worker.connections.list.borrow_mut().insert(handle.clone());
         worker.open.add();
         Self {
+            id: worker.open.next_id(),
             worker: worker.clone(),
             key,
             handle,

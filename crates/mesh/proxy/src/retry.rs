@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use h2::Reason;
@@ -144,10 +145,11 @@ impl Call {
         true
     }
 
-    /// How often another endpoint is chosen than those before.
-    pub(crate) fn host_attempts(&self, exchange: &Exchange) -> u32 {
-        self.retry_policy(exchange)
-            .map_or(0, |policy| policy.host_attempts)
+    /// How often another endpoint is chosen than those before, and after how many attempts other priorities are.
+    pub(crate) fn other_endpoints(&self, exchange: &Exchange) -> (u32, Option<NonZeroU32>) {
+        self.retry_policy(exchange).map_or((0, None), |policy| {
+            (policy.host_attempts, policy.other_priorities_after)
+        })
     }
 
     /// How long it takes until the next attempt.

@@ -15,7 +15,7 @@ use periplus_wire::export::FixedTags;
 
 pub(crate) use self::asking::{Asking, joined, matches_header, meets};
 use crate::balance::Criteria;
-use crate::filter::{Active, Maker};
+use crate::filter::{Active, Chain, Maker};
 use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
@@ -41,7 +41,8 @@ pub(crate) struct Router {
     /// By virtual host.
     indices: Vec<Option<Index>>,
     /// The filters of requests without a route.
-    filters: Vec<Active>,
+    filters: Chain,
+    none: Chain,
 }
 
 /// What the requests of a route need, worked out beforehand.
@@ -52,7 +53,7 @@ pub(crate) struct RoutePlan {
     /// By copy: the cluster, unless there is none of that name.
     mirrors: Vec<Option<Rc<ClusterState>>>,
     /// By choice, if they are not the same for all: the filters of its requests.
-    filters: Vec<Vec<Active>>,
+    filters: Vec<Chain>,
     /// Something is changed about heads.
     pub(crate) edits: bool,
     /// `include_attempt_count_in_response`.
@@ -130,6 +131,7 @@ impl Router {
                 .map(|host| Index::new(&host.routes))
                 .collect(),
             filters: filters.active(&table.filters),
+            none: Chain::default(),
             table,
         }
     }
@@ -202,14 +204,18 @@ impl Router {
     /// The filters of a request.
     #[inline]
     pub(crate) fn filters(&self, at: Option<RouteAt>) -> &[Active] {
+        self.chain(at).active()
+    }
+
+    /// The same, with their places.
+    #[inline]
+    pub(crate) fn chain(&self, at: Option<RouteAt>) -> &Chain {
         let Some(at) = at else {
             return &self.filters;
         };
         let filters = &self.plan(at).filters;
-        match filters.get(at.choice()).or(filters.first()) {
-            Some(filters) => filters,
-            None => &[],
-        }
+        let of_choice = filters.get(at.choice()).or(filters.first());
+        of_choice.unwrap_or(&self.none)
     }
 
     /// What the requests of a route need.
@@ -379,7 +385,7 @@ pub(crate) fn append_timeout(out: &mut Vec<u8>, timeout: Duration) {
 }
 
 /// The filters of a route: for each of its clusters if they want something, else one list for all.
-fn filters_of(route: &Route, filters: &Maker<'_>) -> Vec<Vec<Active>> {
+fn filters_of(route: &Route, filters: &Maker<'_>) -> Vec<Chain> {
     if filters.is_empty() {
         return Vec::new();
     }

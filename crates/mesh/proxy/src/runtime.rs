@@ -339,6 +339,11 @@ impl Proxy {
         self.tell(|| Command::Drain(scope));
     }
 
+    /// Has whoever asks for the proxy's health be told that it is to get no requests, or that it is again.
+    pub(crate) fn fail_checks(&self, fails: bool) {
+        self.open.fail_checks(fails);
+    }
+
     /// Closes the sockets of listeners for good; their connections stay.
     pub(crate) fn stop(&self, scope: Scope) {
         self.progress.stop(scope);

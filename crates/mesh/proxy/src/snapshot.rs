@@ -55,8 +55,8 @@ pub use self::field::FieldName;
 pub(crate) use self::field::RequestField;
 pub(crate) use self::filter::overlay;
 pub use self::filter::{
-    AbortAnswer, Cors, Fault, FaultAbort, FaultDelay, Filter, HttpFilter, PerFilter, PerFilters,
-    Required, Share,
+    AbortAnswer, Cors, Fault, FaultAbort, FaultDelay, Filter, HealthFilter, HttpFilter, PerFilter,
+    PerFilters, Required, Share,
 };
 pub(crate) use self::forward::choose;
 pub use self::forward::{

@@ -69,6 +69,8 @@ pub(crate) enum ServiceView {
 pub(crate) struct HttpView {
     /// Those of its filter chain; none of the default chain.
     conditions: Option<ChainMatch>,
+    /// Its name, if it has one.
+    pub(crate) chain: Box<str>,
     pub(crate) manager: Arc<ConnectionManager>,
     pub(crate) http: Arc<HttpStats>,
     /// What is counted for its listener.
@@ -85,6 +87,8 @@ pub(crate) struct HttpView {
 /// A TCP proxy and its clusters.
 #[derive(Debug)]
 pub(crate) struct TcpView {
+    /// The name of its filter chain, if that has one.
+    pub(crate) chain: Box<str>,
     pub(crate) proxy: Arc<TcpProxy>,
     pub(crate) stats: Arc<TcpStats>,
     /// Those that decide whether a connection is passed on at all.
@@ -224,11 +228,10 @@ impl ListenerView {
     ) -> Self {
         let conditions = listener.chains.iter().map(|chain| Some(&chain.conditions));
         let chain = |(chain, conditions): (&FilterChain, Option<&ChainMatch>)| {
-            let service = &chain.service;
             Rc::new(ChainView {
                 tls: chain.tls.clone(),
                 handshake_timeout: chain.handshake_timeout,
-                service: ServiceView::new(service, conditions, listener, clusters, worker),
+                service: ServiceView::new((chain, conditions), listener, clusters, worker),
             })
         };
         let chains: Vec<_> = listener
@@ -292,15 +295,14 @@ impl ListenerView {
 
 impl ServiceView {
     fn new(
-        service: &Service,
-        conditions: Option<&ChainMatch>,
+        (chain, conditions): (&FilterChain, Option<&ChainMatch>),
         listener: &Listener,
         clusters: &HashMap<String, Rc<ClusterState>>,
         worker: &Worker,
     ) -> Self {
         let cluster = |name: &str| clusters.get(name).cloned();
         let direction = listener.direction;
-        match service {
+        match &chain.service {
             Service::Http(manager) => {
                 let make = |tracing: &Tracing| Tracer::new(tracing, direction, worker);
                 let mut tracer = manager.tracing.as_ref().map(make);
@@ -319,6 +321,7 @@ impl ServiceView {
                 }
                 Self::Http(Rc::new(HttpView {
                     conditions: conditions.cloned(),
+                    chain: chain.name.as_str().into(),
                     http: worker.registry.http(&manager.stat_prefix),
                     listener_http: worker
                         .registry
@@ -338,6 +341,7 @@ impl ServiceView {
                 }))
             }
             Service::Tcp(proxy) => Self::Tcp(Rc::new(TcpView {
+                chain: chain.name.as_str().into(),
                 stats: worker.registry.tcp(&proxy.stat_prefix),
                 clusters: proxy
                     .clusters

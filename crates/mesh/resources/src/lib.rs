@@ -92,6 +92,7 @@ pub use view::Ignored;
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Delegate, Destination,
     DirectResponse, Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute, Mirror,
-    Redirect, Retries, Rewrite, Semantics, VirtualService, WeightedDestination, merge_rules,
+    Redirect, Retries, Rewrite, Semantics, VirtualService, WeightedDestination, claim_path,
+    merge_rules,
 };
 pub use workload::{Address, WorkloadEntry};

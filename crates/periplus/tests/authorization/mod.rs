@@ -173,6 +173,41 @@ fn base_rules(demo: &Demo) -> String {
     format!("{strict}\n---\n{ROUTES}")
 }
 
+/// Routes of the gateway by what a token says.
+fn routed(base: u16, others: &str, [ada, bob]: [&str; 2], rules: &dyn Fn(&str)) {
+    let asked = format!("'@request.auth.claims[iss]': {{exact: '{ISSUER}'}}");
+    let routes = format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: by-claim}}
+spec:
+  hosts: [claims.example]
+  gateways: [bookinfo-gateway]
+  http:
+  - match: [{{headers: {{'@request.auth.claims.sub': {{prefix: 'system:serviceaccount:default:ada'}}, {asked}}}}}]
+    directResponse: {{status: 202}}
+  - match: [{{withoutHeaders: {{{asked}}}}}]
+    directResponse: {{status: 404}}
+  - directResponse: {{status: 410}}
+"
+    );
+    rules(&format!("{others}{routes}"));
+    let ask = |token: &str| {
+        let value = format!("Bearer {token}");
+        let headers = [
+            ("host", "claims.example"),
+            ("authorization", value.as_str()),
+        ];
+        let known = if token.is_empty() { 1 } else { 2 };
+        get_with(base, "/", &headers[..known]).status
+    };
+    patiently("the routes by claim", || (ask("") == 404).then_some(()));
+    for (token, status) in [(ada, 202), (bob, 410), ("a.b", 401)] {
+        assert_eq!(ask(token), status, "{token}");
+    }
+}
+
 /// RequestAuthentication: without a token, with a good one, with others.
 fn tokens(demo: &Demo, base: u16, allowed: &str, rules: &dyn Fn(&str)) {
     let identity = demo.directory().join("identity");
@@ -226,6 +261,10 @@ spec:
     ] {
         assert_eq!(ask(token), status, "{token}");
     }
+    let at_gateway = jwt
+        .replace("namespace: default", "namespace: istio-system")
+        .replace("app: productpage", "istio: ingressgateway");
+    routed(base, &format!("{allowed}{at_gateway}"), [&ada, &bob], rules);
     rules(&format!("{allowed}{jwt}{required}"));
     patiently("a request without a token", || {
         (ask("") == 403).then_some(())

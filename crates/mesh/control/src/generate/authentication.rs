@@ -28,7 +28,7 @@ use super::cluster;
 use super::proto::duration;
 use crate::index::Index;
 use crate::names;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Role};
 
 /// `envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication`, whose providers have an order here: the same
 /// issuers are always the same bytes.
@@ -106,7 +106,15 @@ pub(super) fn filter(index: &Index, proxy: &Proxy) -> Option<HttpFilter> {
         return None;
     }
     let named = rules.iter().enumerate();
-    let named = named.map(|(at, rule)| (format!("origins-{at}"), provider(index, rule)));
+    // Only there may rules route by what a token says, as in Istio.
+    let is_gateway = proxy.role == Role::Router;
+    let named = named.map(|(at, rule)| {
+        let provider = JwtProvider {
+            clear_route_cache: is_gateway,
+            ..provider(index, rule)
+        };
+        (format!("origins-{at}"), provider)
+    });
     let providers: BTreeMap<_, _> = named.collect();
     let names: Vec<_> = (0..rules.len()).map(|at| format!("origins-{at}")).collect();
     let config = Tokens {

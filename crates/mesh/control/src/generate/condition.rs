@@ -6,10 +6,12 @@ use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, QueryParameterMatcher, RouteMatch};
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{
-    RegexMatchAndSubstitute, RegexMatcher, StringMatcher,
+    MetadataMatcher, RegexMatchAndSubstitute, RegexMatcher, StringMatcher, value_matcher,
 };
 use envoy_types::pb::google::protobuf::BoolValue;
-use periplus_resources::{HttpMatch, StringMatch};
+use periplus_resources::{HttpMatch, StringMatch, claim_path};
+
+use super::matching;
 
 /// What a route asks of requests.
 pub(super) fn route_match(condition: &HttpMatch) -> RouteMatch {
@@ -22,9 +24,19 @@ pub(super) fn route_match(condition: &HttpMatch) -> RouteMatch {
         let condition = condition.as_ref()?;
         Some(header_matcher(name, Some(condition)))
     });
-    let headers = condition.headers.iter();
+    let is_header = |(name, _): &&(String, _)| claim_path(name).is_none();
+    let claims = condition.headers.iter();
+    let claims = claims.filter_map(|(name, value)| claim(name, value.as_ref()));
+    let without_claims = condition.without_headers.iter();
+    let without_claims = without_claims.filter_map(|(name, value)| {
+        Some(MetadataMatcher {
+            invert: true,
+            ..claim(name, value.as_ref())?
+        })
+    });
+    let headers = condition.headers.iter().filter(is_header);
     let headers = headers.map(|(name, condition)| header_matcher(name, condition.as_ref()));
-    let without = condition.without_headers.iter();
+    let without = condition.without_headers.iter().filter(is_header);
     let without = without.map(|(name, condition)| HeaderMatcher {
         invert_match: true,
         // A header that is not there has no such value either.
@@ -53,11 +65,21 @@ pub(super) fn route_match(condition: &HttpMatch) -> RouteMatch {
         }),
         headers: pseudo.chain(headers).chain(without).collect(),
         query_parameters: query.collect(),
+        dynamic_metadata: claims.chain(without_claims).collect(),
         case_sensitive: condition
             .ignores_uri_case
             .then_some(BoolValue { value: false }),
         ..RouteMatch::default()
     }
+}
+
+/// A condition on what a token says, if it is one.
+fn claim(name: &str, condition: Option<&StringMatch>) -> Option<MetadataMatcher> {
+    let path = claim_path(name)?;
+    Some(match condition {
+        Some(condition) => matching::claim_of_tokens(&path, string_matcher(condition)),
+        None => matching::payload(&path, value_matcher::MatchPattern::PresentMatch(true)),
+    })
 }
 
 fn header_matcher(name: &str, condition: Option<&StringMatch>) -> HeaderMatcher {

@@ -174,8 +174,13 @@ pub(super) fn request_principal(value: &str) -> Identifier {
 
 /// A claim that is this text, or a list that has it.
 pub(super) fn claim(path: &[&str], value: &str) -> Identifier {
+    principal_of(claim_of_tokens(path, text(value)))
+}
+
+/// A claim that is such a text, or a list that has one.
+pub(super) fn claim_of_tokens(path: &[&str], is: StringMatcher) -> MetadataMatcher {
     let is = || ValueMatcher {
-        match_pattern: Some(value_matcher::MatchPattern::StringMatch(text(value))),
+        match_pattern: Some(value_matcher::MatchPattern::StringMatch(is.clone())),
     };
     let within = ListMatcher {
         match_pattern: Some(list_matcher::MatchPattern::OneOf(Box::new(is()))),
@@ -183,7 +188,7 @@ pub(super) fn claim(path: &[&str], value: &str) -> Identifier {
     let within = ValueMatcher {
         match_pattern: Some(value_matcher::MatchPattern::ListMatch(Box::new(within))),
     };
-    metadata(
+    payload(
         path,
         value_matcher::MatchPattern::OrMatch(OrMatcher {
             value_matchers: vec![is(), within],
@@ -191,18 +196,27 @@ pub(super) fn claim(path: &[&str], value: &str) -> Identifier {
     )
 }
 
-#[expect(deprecated, reason = "this is the form that Istio sends")]
 fn metadata(path: &[&str], value: value_matcher::MatchPattern) -> Identifier {
+    principal_of(payload(path, value))
+}
+
+#[expect(deprecated, reason = "this is the form that Istio sends")]
+fn principal_of(asked: MetadataMatcher) -> Identifier {
+    Identifier::Metadata(asked)
+}
+
+/// What a token says at a path.
+pub(super) fn payload(path: &[&str], value: value_matcher::MatchPattern) -> MetadataMatcher {
     let segment = |key: &str| PathSegment {
         segment: Some(path_segment::Segment::Key(key.to_owned())),
     };
     let path = std::iter::once(PAYLOAD).chain(path.iter().copied());
-    Identifier::Metadata(MetadataMatcher {
+    MetadataMatcher {
         filter: TOKENS.to_owned(),
         path: path.map(segment).collect(),
         value: Some(ValueMatcher {
             match_pattern: Some(value),
         }),
         invert: false,
-    })
+    }
 }

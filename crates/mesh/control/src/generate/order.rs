@@ -99,6 +99,9 @@ fn takes_all(route: &Route) -> bool {
             Some(PathSpecifier::SafeRegex(matcher)) => matcher.regex == ".*",
             _ => false,
         };
-        any_path && conditions.headers.is_empty() && conditions.query_parameters.is_empty()
+        any_path
+            && conditions.headers.is_empty()
+            && conditions.query_parameters.is_empty()
+            && conditions.dynamic_metadata.is_empty()
     })
 }

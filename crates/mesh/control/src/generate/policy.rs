@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
 };
 use envoy_types::pb::envoy::config::route::v3::retry_policy::{
-    RetryBackOff, RetryHostPredicate, retry_host_predicate,
+    RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate, retry_priority,
 };
 use envoy_types::pb::envoy::config::route::v3::{RedirectAction, RetryPolicy};
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3::FaultDelay;
@@ -17,6 +17,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::fault_abort::ErrorType;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault};
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use periplus_resources::{Abort, CorsPolicy, Fault, HeaderOperations, Redirect, Retries};
@@ -75,6 +76,14 @@ pub(super) fn retry_policy(retries: &Retries) -> Option<RetryPolicy> {
             &PreviousHostsPredicate::default(),
         ))),
     };
+    let elsewhere = RetryPriority {
+        name: "envoy.retry_priorities.previous_priorities".into(),
+        config_type: Some(retry_priority::ConfigType::TypedConfig(any(
+            &PreviousPrioritiesConfig {
+                update_frequency: 2,
+            },
+        ))),
+    };
     let avoids = retries.ignores_previous_hosts;
     Some(RetryPolicy {
         retry_on: names.join(","),
@@ -82,6 +91,7 @@ pub(super) fn retry_policy(retries: &Retries) -> Option<RetryPolicy> {
         per_try_timeout: retries.per_try_timeout.and_then(duration),
         retriable_status_codes: codes.iter().filter_map(|code| code.parse().ok()).collect(),
         retry_host_predicate: avoids.then_some(predicate).into_iter().collect(),
+        retry_priority: retries.goes_elsewhere.then_some(elsewhere),
         host_selection_retry_max_attempts: if avoids { HOST_ATTEMPTS } else { 0 },
         retry_back_off: retries.back_off.map(|base| RetryBackOff {
             base_interval: duration(base),

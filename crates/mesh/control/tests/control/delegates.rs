@@ -178,12 +178,12 @@ fn delegates_that_are_not_to_be_had_are_told() {
             "`uri` and `prefixRewrite` exclude each other",
         ),
         (
-            "{hosts: [a], http: [{retries: {retryRemoteLocalities: true}, route: [{destination: {host: a}}]}]}",
-            "retries choose among the localities",
+            "{hosts: [a], http: [{match: [{headers: {'@request.auth.claims.a': {exact: b}}}], route: [{destination: {host: a}}]}]}",
+            "only gateways route by what tokens say",
         ),
         (
-            "{hosts: [a], http: [{match: [{headers: {'@request.auth.claims.a': {exact: b}}}], route: [{destination: {host: a}}]}]}",
-            "a route is chosen before tokens are read",
+            "{hosts: [a], gateways: [g], http: [{match: [{headers: {'@request.auth.claims[a': {exact: b}}}], route: [{destination: {host: a}}]}]}",
+            "asked for as `@request.auth.claims[NAME]`",
         ),
     ] {
         let errors = errors(&resource("VirtualService", "a", spec));

@@ -27,18 +27,8 @@ pub(super) struct Loads {
 impl Loads {
     /// `overprovisioning` and `panic_threshold` are in percent.
     pub(super) fn new(levels: &[Level], overprovisioning: u32, panic_threshold: u32) -> Self {
-        let availability = |weight: u64, level: &Level| {
-            let share = u64::from(overprovisioning) * weight;
-            share.checked_div(level.weight).unwrap_or(0).min(100) as u32
-        };
-        let healthy: Vec<u32> = levels
-            .iter()
-            .map(|level| availability(level.healthy_weight, level))
-            .collect();
-        let degraded: Vec<u32> = levels
-            .iter()
-            .map(|level| availability(level.degraded_weight, level))
-            .collect();
+        let available = levels.iter().map(|level| level.available(overprovisioning));
+        let (healthy, degraded): (Vec<u32>, Vec<u32>) = available.map(<(u32, u32)>::from).unzip();
         let total = healthy.iter().chain(&degraded).sum::<u32>().min(100);
         let mut loads = Self::distribute(&healthy, &degraded, total);
         if levels.is_empty() {
@@ -58,7 +48,7 @@ impl Loads {
     }
 
     /// As much as possible goes to the first priorities, and to healthy endpoints.
-    fn distribute(healthy: &[u32], degraded: &[u32], total: u32) -> Self {
+    pub(super) fn distribute(healthy: &[u32], degraded: &[u32], total: u32) -> Self {
         let mut loads = Self {
             healthy: vec![0; healthy.len()],
             degraded: vec![0; degraded.len()],
@@ -104,6 +94,14 @@ impl Loads {
 }
 
 impl Level {
+    /// What its healthy endpoints can take, and its degraded ones, in percent of all load.
+    pub(super) fn available(&self, overprovisioning: u32) -> [u32; 2] {
+        [self.healthy_weight, self.degraded_weight].map(|weight| {
+            let share = u64::from(overprovisioning) * weight;
+            share.checked_div(self.weight).unwrap_or(0).min(100) as u32
+        })
+    }
+
     fn panics(&self, threshold: u32) -> bool {
         let available = 100 * (self.healthy + self.degraded);
         self.counted == 0 && threshold > 0 || available < u64::from(threshold) * self.counted

@@ -6,6 +6,7 @@
 
 mod alias;
 mod edf;
+mod elsewhere;
 mod hash;
 mod levels;
 mod maglev;
@@ -19,9 +20,10 @@ mod subset;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::elsewhere::Elsewhere;
 pub(crate) use self::hash::xxh64;
 pub use self::members::MembersCell;
-pub(crate) use self::members::{Condition, Host, HostFlag, Members, now};
+pub(crate) use self::members::{Condition, Counts, Host, HostFlag, Members, now};
 pub(crate) use self::monitor::{Monitor, Origin, Trouble, Verdict};
 pub(crate) use self::picker::{Ask, Chance, Latency, Load, Picker};
 pub(crate) use self::plan::Plan;

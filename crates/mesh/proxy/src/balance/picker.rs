@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::balance::edf::Edf;
+use crate::balance::elsewhere::Elsewhere;
 use crate::balance::plan::{Choice, Group, Places};
 use crate::balance::set::{Set, Table};
 use crate::balance::{Criteria, Plan};
@@ -163,6 +164,37 @@ impl Picker {
             let choice = *group.by_percent.get(percent as usize)?;
             group.choices.get(usize::from(choice))?
         };
+        self.pick_of_choice(choice, hash, ask, (load, chance))
+    }
+
+    /// Chooses an endpoint for another attempt: not of the priorities that `elsewhere` leaves out.
+    #[cold]
+    pub(crate) fn pick_elsewhere(
+        &self,
+        elsewhere: &Elsewhere<'_>,
+        ask: Ask<'_>,
+        load: &impl Load,
+        chance: &impl Chance,
+    ) -> Option<usize> {
+        let group = self.plan.candidates(ask.criteria).first;
+        let Some((group, avoided)) = group.and_then(|group| {
+            let avoided = elsewhere.avoided(&group.priorities)?;
+            Some((group, avoided))
+        }) else {
+            return self.pick(ask, load, chance);
+        };
+        let choice = avoided.choice(&group.priorities, chance.random())?;
+        self.pick_of_choice(choice, None, ask, (load, chance))
+    }
+
+    #[inline]
+    fn pick_of_choice(
+        &self,
+        choice: &Choice,
+        hash: Option<u64>,
+        ask: Ask<'_>,
+        (load, chance): (&impl Load, &impl Chance),
+    ) -> Option<usize> {
         if choice.panics {
             self.stats.lb_healthy_panic.increment();
         }

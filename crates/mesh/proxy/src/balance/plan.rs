@@ -36,6 +36,16 @@ pub(super) struct Group {
     pub(super) choices: Vec<Choice>,
     /// For each percent of the load: which choice. Empty if there is one for all.
     pub(super) by_percent: Box<[u8]>,
+    /// By priority, if there are several: what they can take, for attempts that avoid some.
+    pub(super) priorities: Box<[Priority]>,
+}
+
+/// What a priority can take, whether or not it gets something: of its healthy endpoints, and of its degraded ones.
+#[derive(Debug, PartialEq)]
+pub(super) struct Priority {
+    /// In percent of all load.
+    pub(super) available: [u32; 2],
+    pub(super) choices: [Choice; 2],
 }
 
 /// Where a part of the load goes.
@@ -243,6 +253,7 @@ impl<'a> Builder<'a> {
         let mut group = Group {
             choices: Vec::new(),
             by_percent: Box::default(),
+            priorities: Box::default(),
         };
         let mut by_percent = Vec::with_capacity(100);
         let sides = [
@@ -259,6 +270,22 @@ impl<'a> Builder<'a> {
         }
         if group.choices.len() > 1 {
             group.by_percent = by_percent.into();
+        }
+        // As in Envoy, policies that hash stay with what the hash says.
+        if levels.len() > 1 && !self.cluster.balancing.is_by_hash() {
+            let priorities = levels.iter().enumerate().map(|(priority, level)| {
+                let panics = loads.panics[priority];
+                let members = &by_priority[priority];
+                let choice = |wanted| {
+                    let places = self.places(members, wanted, (panics, by_locality));
+                    Choice { panics, places }
+                };
+                Priority {
+                    available: level.available(spread.overprovisioning),
+                    choices: [Condition::Healthy, Condition::Degraded].map(choice),
+                }
+            });
+            group.priorities = priorities.collect();
         }
         group
     }

@@ -57,9 +57,10 @@ pub(crate) async fn attempts(
             return Err(failure);
         }
         let call = client.call();
-        let attempts = call.host_attempts(exchange);
+        let others = call.other_endpoints(exchange);
         let before = std::mem::take(&mut exchange.rare().tries.before);
-        let admitted = cluster.admit_again(exchange.ask(call), &*call.worker, (&before, attempts));
+        let ask = exchange.ask(call);
+        let admitted = cluster.admit_again(ask, &*call.worker, &before, others);
         exchange.rare().tries.before = before;
         let admitted = admitted?;
         (ended, body) = attempt(&mut client, exchange, cluster, &admitted, body).await;

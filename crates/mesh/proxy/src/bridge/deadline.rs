@@ -21,6 +21,7 @@ impl Bridge<'_> {
             self.attempt_deadline(),
             self.request_deadline(),
             self.grace(),
+            self.report_at,
         ];
         let timer = &self.client.call().timer;
         timer.set_at(deadlines.into_iter().flatten().min());
@@ -108,6 +109,9 @@ impl Bridge<'_> {
             }
             if passed(self.idle_deadline()) {
                 return Poll::Ready(Failure::Idle { request_complete });
+            }
+            if passed(self.report_at) {
+                self.report_messages(now);
             }
         }
     }

@@ -37,6 +37,9 @@ use crate::reply::Failure;
 use crate::snapshot::Http2Options;
 use crate::upstream::{ClusterState, EndpointState};
 
+/// How often the messages of a call are counted while it goes on, as Istio does.
+const REPORT_MICROS: Micros = 5_000_000;
+
 /// An exchange between a client and an endpoint.
 pub(crate) struct Bridge<'a> {
     client: Client<'a>,
@@ -59,6 +62,10 @@ pub(crate) struct Bridge<'a> {
     interims: Interims,
     /// When it was last looked at what there is to do.
     polled_at: Micros,
+    /// The messages of gRPC that were counted in metrics already.
+    reported: [u64; 2],
+    /// When those that have passed since are, once there is a response.
+    report_at: Option<Micros>,
 }
 
 /// Which directions of a tunnel have ended, so that the other side knows.
@@ -100,6 +107,8 @@ impl<'a> Bridge<'a> {
             last_progress: now,
             interims: Interims::default(),
             polled_at: now,
+            reported: [0; 2],
+            report_at: None,
             client,
             exchange,
             cluster,
@@ -201,11 +210,8 @@ impl<'a> Bridge<'a> {
             }
         }
         if self.counts_messages() {
-            let response = self.response.as_ref();
-            let response = response.map_or(0, |response| response.body.messages());
-            let messages = [self.request.messages(), response];
             let count = |messages: u64| u32::try_from(messages).unwrap_or(u32::MAX);
-            self.exchange.messages = messages.map(count);
+            self.exchange.messages = self.unreported().map(count);
         }
         let sent_all = self.request_sent.is_some() && !self.refused;
         match &self.tunnel {
@@ -310,7 +316,10 @@ impl<'a> Bridge<'a> {
         text: &mut Vec<u8>,
         progress: &mut bool,
     ) -> Result<(), NoResponse> {
-        while let Poll::Ready(ended) = upstream.poll_head(cx, self.client.call_mut(), text)? {
+        let limits = self.cluster.cluster.response_limits();
+        while let Poll::Ready(ended) =
+            upstream.poll_head(cx, self.client.call_mut(), limits, text)?
+        {
             *progress = true;
             if self.client.call().response.is_interim() {
                 self.interims.add(text.len()).map_err(Failure::Protocol)?;
@@ -461,6 +470,7 @@ impl<'a> Bridge<'a> {
         };
         if self.counts_messages() {
             body.count_messages();
+            self.report_at = Some(now + REPORT_MICROS);
         }
         self.response = Some(Response { body, chunks, keep });
         self.client.send_head(ended).map_err(|error| match error {
@@ -471,6 +481,32 @@ impl<'a> Bridge<'a> {
 
     fn counts_messages(&self) -> bool {
         counts_messages(self.client.call(), self.exchange)
+    }
+
+    /// The messages of gRPC that are not in metrics yet.
+    fn unreported(&self) -> [u64; 2] {
+        let response = self.response.as_ref();
+        let response = response.map_or(0, |response| response.body.messages());
+        let [request, of_response] = self.reported;
+        [
+            self.request.messages().saturating_sub(request),
+            response.saturating_sub(of_response),
+        ]
+    }
+
+    /// Counts the messages of a call that goes on.
+    #[cold]
+    fn report_messages(&mut self, now: Micros) {
+        let messages = self.unreported();
+        if messages != [0, 0] {
+            self.client
+                .call()
+                .count_messages(self.exchange, messages, now);
+            let [request, response] = messages;
+            self.reported[0] += request;
+            self.reported[1] += response;
+        }
+        self.report_at = Some(now + REPORT_MICROS);
     }
 
     fn now(&self) -> Micros {

@@ -15,9 +15,10 @@ use crate::bridge::http2::{Http2Sink, Http2Source, source_error};
 use crate::bridge::pipe::{Pipe, PipeError, Sink, Source};
 use crate::buffer::Output;
 use crate::call::{Call, Protocol};
-use crate::conversation::{RESPONSE_LIMITS, poll_more_of_head};
+use crate::conversation::poll_more_of_head;
 use crate::http1::edit::append_field;
 use crate::http1::framing::Framing;
+use crate::http1::head::Limits;
 use crate::http1::request::Tunnel;
 use crate::http1::status::append_status_line;
 use crate::http2::head::{self, Malformed};
@@ -180,6 +181,7 @@ impl Upstream {
         &mut self,
         cx: &mut Context<'_>,
         call: &mut Call,
+        limits: Limits,
         text: &mut Vec<u8>,
     ) -> Poll<Result<bool, NoResponse>> {
         let to_head = call.request.is_head;
@@ -187,7 +189,7 @@ impl Upstream {
         match self {
             Upstream::Http1 { is_raw: true, .. } => {
                 text.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n");
-                let parsed = call.response.parse(text, RESPONSE_LIMITS, to_head);
+                let parsed = call.response.parse(text, limits, to_head);
                 parsed.map_err(|refused| Failure::Protocol(refused.reason))?;
                 Poll::Ready(Ok(false))
             }
@@ -196,7 +198,7 @@ impl Upstream {
             } => loop {
                 let unread = connection.buffer.unread();
                 if !unread.is_empty() {
-                    let parsed = call.response.parse(unread, RESPONSE_LIMITS, to_head);
+                    let parsed = call.response.parse(unread, limits, to_head);
                     let parsed = parsed.map_err(|refused| Failure::Protocol(refused.reason))?;
                     if let Some(length) = parsed {
                         text.extend_from_slice(&unread[..length]);
@@ -205,7 +207,7 @@ impl Upstream {
                         return Poll::Ready(Ok(body.is_taken()));
                     }
                 }
-                ready!(poll_more_of_head(cx, connection))?;
+                ready!(poll_more_of_head(cx, connection, limits))?;
             },
             Upstream::Http2 {
                 response,
@@ -241,7 +243,7 @@ impl Upstream {
                     }
                     *recv = Some(body);
                 }
-                let parsed = call.response.parse(text, RESPONSE_LIMITS, to_head);
+                let parsed = call.response.parse(text, limits, to_head);
                 match parsed.map_err(|refused| Failure::Protocol(refused.reason))? {
                     Some(_) => {
                         let ended = recv.as_ref().is_some_and(RecvStream::is_end_stream);

@@ -88,6 +88,8 @@ pub(super) fn build_cluster(
         idle_timeout: spec.idle_timeout,
         max_connection_duration: spec.max_connection_duration,
         max_stream_duration: spec.max_stream_duration,
+        max_response_head_bytes: spec.response_limits.bytes,
+        max_response_headers: spec.response_limits.fields,
         max_requests_per_connection: spec.max_requests_per_connection,
         protocol: spec.protocol,
         health_check: spec.health_check.clone(),
@@ -158,6 +160,7 @@ pub(super) fn build_listener(
         }
     };
     let chain = |chain: &ChainSpec| FilterChain {
+        name: chain.name.clone(),
         conditions: chain.conditions.clone(),
         tls: tls_of(chain, secrets),
         handshake_timeout: chain.handshake_timeout,

@@ -22,9 +22,10 @@ use super::{
     balancing, bind, breakers, health_check, http2, istio, keepalive, original_destination,
     outlier, transport,
 };
+use crate::http1::head::{Limits, MOST_FIELDS};
 use crate::snapshot::{
-    Balancing, ClusterLimits, HealthCheck, Http2Options, OriginalDestination, OutlierDetection,
-    Spread, TcpKeepalive, UpstreamProtocol,
+    Balancing, Cluster, ClusterLimits, HealthCheck, Http2Options, OriginalDestination,
+    OutlierDetection, Spread, TcpKeepalive, UpstreamProtocol,
 };
 
 /// A checked cluster.
@@ -39,6 +40,8 @@ pub(crate) struct ClusterSpec {
     pub(crate) protocol: UpstreamProtocol,
     pub(crate) max_connection_duration: Option<Duration>,
     pub(crate) max_stream_duration: Option<Duration>,
+    /// Of the heads of responses.
+    pub(crate) response_limits: Limits,
     pub(crate) max_requests_per_connection: Option<u32>,
     pub(crate) spread: Spread,
     pub(crate) health_check: Option<Arc<HealthCheck>>,
@@ -149,6 +152,7 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         None,
         &at_common.field("max_stream_duration"),
     )?;
+    let response_limits = response_limits(&mut common, protocol, &at_common)?;
     let of_cluster = cluster.max_requests_per_connection.take();
     let max_requests = common.max_requests_per_connection.take().or(of_cluster);
     nothing_else(&common, &at_common)?;
@@ -192,6 +196,7 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         protocol,
         max_connection_duration,
         max_stream_duration,
+        response_limits,
         // Zero is no limit.
         max_requests_per_connection: max_requests.map(|most| most.value).filter(|most| *most > 0),
         spread,
@@ -366,6 +371,35 @@ fn http_options(
         nothing_else(&options, &at)?;
     }
     Ok((protocol, common.unwrap_or_default()))
+}
+
+/// The limits of the heads of responses.
+fn response_limits(
+    common: &mut HttpProtocolOptions,
+    protocol: UpstreamProtocol,
+    at: &At<'_>,
+) -> Result<Limits, Refused> {
+    let mut limits = Cluster::RESPONSE_LIMITS;
+    if let Some(most) = common.max_response_headers_kb.take() {
+        let at = at.field("max_response_headers_kb");
+        // HTTP/2 has its own for lists of headers.
+        let (longest, of) = match protocol {
+            UpstreamProtocol::Http1 => (8192, "HTTP/1.1"),
+            _ => (60, "HTTP/2"),
+        };
+        if !(1..=longest).contains(&most.value) {
+            return Err(at.refuse(format!("of {of} it must be 1 to {longest}")));
+        }
+        limits.bytes = most.value as usize * 1024;
+    }
+    if let Some(most) = common.max_headers_count.take() {
+        let at = at.field("max_headers_count");
+        if !(1..=MOST_FIELDS).contains(&(most.value as usize)) {
+            return Err(at.refuse(format!("it must be 1 to {MOST_FIELDS}")));
+        }
+        limits.fields = most.value as usize;
+    }
+    Ok(limits)
 }
 
 fn upstream_protocol(

@@ -25,6 +25,7 @@ use crate::snapshot::{ChainMatch, Cidr, ConnectionRules, SourceType, TcpProxy};
 /// A checked filter chain.
 #[derive(Clone, Debug)]
 pub(crate) struct ChainSpec {
+    pub(crate) name: String,
     pub(crate) conditions: ChainMatch,
     pub(crate) tls: Option<Arc<DownstreamTls>>,
     /// How long a handshake may take.
@@ -58,9 +59,11 @@ pub(super) fn compile(
         &at.field("transport_socket_connect_timeout"),
     )?;
     let service = service(std::mem::take(&mut chain.filters), &at.field("filters"))?;
-    ignored!(chain: name, metadata);
+    ignored!(chain: metadata);
+    let name = std::mem::take(&mut chain.name);
     nothing_else(&chain, at)?;
     Ok(ChainSpec {
+        name,
         conditions,
         tls,
         handshake_timeout,

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 
 use super::check::{At, Refused, flag, nothing_else};
-use super::fraction;
+use super::{fraction, policies};
 use crate::snapshot::{
     Conditions, FieldName, HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch,
 };
@@ -64,8 +64,15 @@ fn conditions(
         .enumerate()
         .map(|(index, matcher)| parameter(matcher, &at_query.index(index)))
         .collect::<Result<Vec<_>, _>>()?;
+    let at_metadata = &at.field("dynamic_metadata");
+    let metadata = std::mem::take(&mut condition.dynamic_metadata)
+        .into_iter()
+        .enumerate()
+        .map(|(index, matcher)| policies::metadata(matcher, &at_metadata.index(index)))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut conditions = Conditions {
         query,
+        metadata,
         grpc: condition.grpc.take().is_some(),
         ..Conditions::default()
     };

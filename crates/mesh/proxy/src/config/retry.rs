@@ -1,15 +1,17 @@
 //! `RetryPolicy`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::config::route::v3::retry_policy::{
-    RateLimitedRetryBackOff, ResetHeaderFormat, retry_host_predicate,
+    RateLimitedRetryBackOff, ResetHeaderFormat, retry_host_predicate, retry_priority,
 };
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use prost::Name;
 
-use super::check::{At, Refused, duration, nothing_else, timeout as timeout_of};
+use super::check::{At, Refused, decode, duration, nothing_else, timeout as timeout_of};
 use super::matcher;
 use crate::snapshot::{BackOff, HeaderMatch, RateLimited, ResetHeader, RetryOn, RetryPolicy};
 
@@ -72,6 +74,10 @@ pub(super) fn compile(
             None => None,
         },
         host_attempts: host_attempts(&mut policy, at)?,
+        other_priorities_after: other_priorities(
+            policy.retry_priority.take(),
+            &at.field("retry_priority"),
+        )?,
     };
     nothing_else(&policy, at)?;
     let limits_time = compiled.per_try_timeout.is_some() || compiled.per_try_idle_timeout.is_some();
@@ -130,6 +136,33 @@ fn rate_limited(mut config: RateLimitedRetryBackOff, at: &At<'_>) -> Result<Rate
         headers,
         max: max.unwrap_or(DEFAULT_RATE_LIMITED_MAX),
     })
+}
+
+/// After how many attempts other priorities are chosen.
+fn other_priorities(
+    priority: Option<pb::retry_policy::RetryPriority>,
+    at: &At<'_>,
+) -> Result<Option<NonZeroU32>, Refused> {
+    let Some(priority) = priority else {
+        return Ok(None);
+    };
+    let config = match &priority.config_type {
+        Some(retry_priority::ConfigType::TypedConfig(config))
+            if config.type_url == PreviousPrioritiesConfig::type_url() =>
+        {
+            config
+        }
+        _ => return Err(at.refuse(format!("{:?} is not supported", priority.name))),
+    };
+    let at = &at.field("typed_config");
+    let config: PreviousPrioritiesConfig = decode(config, at)?;
+    let every = u32::try_from(config.update_frequency)
+        .ok()
+        .and_then(NonZeroU32::new);
+    let reason = "it must be greater than 0";
+    every
+        .map(Some)
+        .ok_or_else(|| at.field("update_frequency").refuse(reason))
 }
 
 /// How often another endpoint is chosen: only if those before are to be avoided.

@@ -208,14 +208,22 @@ impl Answer {
         Ok(())
     }
 
+    /// How the call has ended, if it is one of gRPC's and says so.
+    pub(crate) fn grpc_code(&self) -> Option<u32> {
+        self.grpc_status()?.number()
+    }
+
+    fn grpc_status(&self) -> Option<GrpcStatus> {
+        let in_head = || GrpcStatus::in_fields(&self.response.fields, &self.head);
+        GrpcStatus::in_lines(&self.trailers).or_else(in_head)
+    }
+
     /// The message of gRPC in it; a text if the call has failed, or it is none.
     pub(crate) fn message<M: Message + Default>(&self) -> Result<M, String> {
         if self.status() != 200 {
             return Err(format!("the answer was {}", self.status()));
         }
-        let in_head = || GrpcStatus::in_fields(&self.response.fields, &self.head);
-        let status = GrpcStatus::in_lines(&self.trailers).or_else(in_head);
-        match status {
+        match self.grpc_status() {
             Some(status) if status.code == "0" => {}
             Some(status) => {
                 let GrpcStatus { code, message } = status;

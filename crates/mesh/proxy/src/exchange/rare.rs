@@ -20,6 +20,8 @@ pub(crate) struct Rare {
     pub(crate) stream_timeout: Option<Duration>,
     /// `set-cookie` lines that the route's hash policies add to the response.
     pub(crate) cookies: String,
+    /// It asks how the proxy is.
+    pub(crate) is_health_check: bool,
     /// The connection manager itself answers, which tells nothing of attempts.
     pub(crate) hides_attempts: bool,
     /// Which of the route's copies are to be sent.
@@ -102,6 +104,8 @@ pub(crate) struct Told {
     /// When the endpoint had the whole request, and when its response began.
     pub(crate) request_complete: Option<Micros>,
     pub(crate) response_begun: Option<Micros>,
+    /// The bytes of the response's head as the endpoint has sent it.
+    pub(crate) upstream_head_bytes: u32,
 }
 
 /// That of an exchange of which nothing was kept.
@@ -111,4 +115,5 @@ pub(crate) static NOTHING: Told = Told {
     upstream_local: None,
     request_complete: None,
     response_begun: None,
+    upstream_head_bytes: 0,
 };

@@ -89,6 +89,8 @@ pub enum Besides {
     Session,
     /// Its body is waited for.
     Body,
+    /// It may ask how the proxy is.
+    Health,
     /// Its tokens are checked.
     Tokens,
     /// The keys of this issuer would have to be fetched to tell whether its token holds.

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use periplus_wire::export::{FixedTags, SpanRef, otlp, zipkin, zipkin_proto};
 use prost::Message as _;
@@ -23,8 +24,16 @@ const FULL_BYTES: usize = 64 * 1024;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Buffers that have become larger than this are not kept.
 const KEPT_BYTES: usize = 8 * FULL_BYTES;
-/// How long after a failure the batch is sent once more.
+/// So large a batch is one for a report of its own: collectors of gRPC take 4 MiB unless they are told otherwise.
+const MOST_REPORT: usize = 2 * 1024 * 1024;
+/// How long after a failure a report is sent once more, the first time,
 const BACKOFF: Duration = Duration::from_millis(250);
+/// and at most.
+const MOST_BACKOFF: Duration = Duration::from_secs(5);
+/// How often a report is sent at least, unless it arrives.
+const ATTEMPTS: u32 = 2;
+/// How long a report is sent again to a collector that is not there.
+const OUTAGE: Duration = Duration::from_secs(900);
 /// The time for a report where the provider gives none, as Envoy's.
 const ZIPKIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -39,12 +48,16 @@ pub(crate) struct Exporter {
     batch: RefCell<Vec<u8>>,
     /// Spans in `batch`.
     spans: Cell<usize>,
-    /// Spans that are being sent,
+    /// Batches that have become too large, the oldest first; each with its spans.
+    whole: RefCell<VecDeque<(Vec<u8>, usize)>>,
+    /// Spans that are being sent, or are in one of those,
     sending: Cell<usize>,
     /// and their bytes.
     sending_bytes: Cell<usize>,
     hurry: Cell<bool>,
     closed: Cell<bool>,
+    /// What does not arrive soon is lost.
+    ends: Cell<bool>,
     changed: Notify,
     sent: Notify,
 }
@@ -101,6 +114,22 @@ enum Lost {
     Trouble(#[from] Trouble),
     #[error("the collector refused: {0}")]
     Refused(Cow<'static, str>),
+    #[error("the collector cannot take it now: {0}")]
+    Busy(Cow<'static, str>),
+}
+
+/// The statuses, and the codes of gRPC, after which a report may be sent again (OTLP, "Retryable Response Codes").
+const PASSING: [u16; 4] = [429, 502, 503, 504];
+const PASSING_CODES: [u32; 7] = [1, 4, 8, 10, 11, 14, 15];
+
+impl Lost {
+    /// Whether the collector may take later what it has not taken.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Trouble(Trouble::NoCluster) | Self::Refused(_) => false,
+            Self::Trouble(_) | Self::Busy(_) => true,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -197,10 +226,12 @@ impl Exporter {
             most_bytes: worker.options.max_pending_span_bytes,
             batch: RefCell::default(),
             spans: Cell::new(0),
+            whole: RefCell::default(),
             sending: Cell::new(0),
             sending_bytes: Cell::new(0),
             hurry: Cell::new(false),
             closed: Cell::new(false),
+            ends: Cell::new(false),
             changed: Notify::new(),
             sent: Notify::new(),
         });
@@ -234,10 +265,29 @@ impl Exporter {
             Encoding::Otlp { .. } => otlp::append_span_with(&mut batch, fixed, span),
         }
         self.spans.set(spans + 1);
-        let full = spans + 1 >= FULL_SPANS || batch.len() >= FULL_BYTES;
-        if spans == 0 || full && !self.hurry.replace(true) {
+        if spans + 1 >= FULL_SPANS || batch.len() >= FULL_BYTES {
+            self.is_full(&mut batch);
+        } else if spans == 0 {
             self.changed.notify_one();
         }
+    }
+
+    /// Has a full batch sent; one that is as large as a report may be is put aside.
+    #[cold]
+    fn is_full(&self, batch: &mut Vec<u8>) {
+        if batch.len() >= MOST_REPORT {
+            let whole = (std::mem::take(batch), self.spans.replace(0));
+            self.begins_to_send(whole.1, whole.0.len());
+            self.whole.borrow_mut().push_back(whole);
+        }
+        if !self.hurry.replace(true) {
+            self.changed.notify_one();
+        }
+    }
+
+    fn begins_to_send(&self, spans: usize, bytes: usize) {
+        self.sending.set(self.sending.get() + spans);
+        self.sending_bytes.set(self.sending_bytes.get() + bytes);
     }
 
     #[cold]
@@ -256,6 +306,7 @@ impl Exporter {
 
     /// Sends what there is, and waits until it is done.
     pub(crate) async fn flush(&self) {
+        self.ends.set(true);
         while self.spans.get() + self.sending.get() > 0 {
             let sent = self.sent.notified();
             self.hurry.set(true);
@@ -267,6 +318,7 @@ impl Exporter {
     /// No span will come any more: the task sends what is left and ends.
     pub(crate) fn close(&self) {
         self.closed.set(true);
+        self.ends.set(true);
         self.hurry.set(true);
         self.changed.notify_one();
     }
@@ -276,7 +328,7 @@ impl Exporter {
         let mut head = Vec::new();
         let mut answer = Answer::default();
         loop {
-            while self.spans.get() == 0 {
+            while self.spans.get() == 0 && self.whole.borrow().is_empty() {
                 if self.closed.get() {
                     return;
                 }
@@ -290,27 +342,40 @@ impl Exporter {
             if tokio::time::timeout(INTERVAL, full).await.is_err() {
                 self.stats.timer_flushed.increment();
             }
-            let spans = self.take(&mut head, &mut body);
+            let (spans, bytes) = self.take(&mut head, &mut body);
             let Some(worker) = worker.upgrade() else {
                 return;
             };
             self.report(&worker, [&head, &body], spans, &mut answer)
                 .await;
-            self.sending.set(0);
-            self.sending_bytes.set(0);
+            self.sending.set(self.sending.get() - spans);
+            self.sending_bytes.set(self.sending_bytes.get() - bytes);
             self.sent.notify_waiters();
         }
     }
 
-    /// Swaps the batch out: `head` gets what comes before it in the request's body.
-    fn take(&self, head: &mut Vec<u8>, body: &mut Vec<u8>) -> usize {
+    /// Swaps the oldest batch out: `head` gets what comes before it in the request's body. Its spans, and their bytes.
+    fn take(&self, head: &mut Vec<u8>, body: &mut Vec<u8>) -> (usize, usize) {
         body.clear();
         head.clear();
         if body.capacity() > KEPT_BYTES {
             // What an outage has taken is given back.
             *body = Vec::new();
         }
-        std::mem::swap(&mut *self.batch.borrow_mut(), body);
+        let mut whole = self.whole.borrow_mut();
+        let spans = match whole.pop_front() {
+            Some((batch, spans)) => {
+                *body = batch;
+                spans
+            }
+            None => {
+                std::mem::swap(&mut *self.batch.borrow_mut(), body);
+                let spans = self.spans.replace(0);
+                self.begins_to_send(spans, body.len());
+                spans
+            }
+        };
+        let bytes = body.len();
         match &self.encoding {
             Encoding::Zipkin { is_proto: true, .. } => {}
             Encoding::Zipkin { .. } => zipkin::end_list(body),
@@ -324,11 +389,8 @@ impl Exporter {
                 }
             }
         }
-        let spans = self.spans.replace(0);
-        self.sending.set(spans);
-        self.sending_bytes.set(body.len());
-        self.hurry.set(self.closed.get());
-        spans
+        self.hurry.set(self.closed.get() || !whole.is_empty());
+        (spans, bytes)
     }
 
     async fn report(
@@ -338,16 +400,24 @@ impl Exporter {
         spans: usize,
         answer: &mut Answer,
     ) {
-        let mut outcome = Err(Trouble::NoCluster.into());
-        for attempt in 0..2 {
-            if attempt > 0 {
-                tokio::time::sleep(BACKOFF).await;
+        let begin = Instant::now();
+        let mut attempts = 0;
+        let mut back_off = BACKOFF;
+        let outcome = loop {
+            let outcome = self.post(worker, report, answer).await;
+            attempts += 1;
+            let Err(lost) = &outcome else { break outcome };
+            if attempts >= ATTEMPTS {
+                if attempts == ATTEMPTS && lost.may_pass() {
+                    self.stats.reports_failed.increment();
+                }
+                if !lost.may_pass() || self.ends.get() || begin.elapsed() >= OUTAGE {
+                    break outcome;
+                }
             }
-            outcome = self.post(worker, report, answer).await;
-            if outcome.is_ok() {
-                break;
-            }
-        }
+            self.wait(back_off).await;
+            back_off = (2 * back_off).min(MOST_BACKOFF);
+        };
         let lost = match &outcome {
             Ok(refused) => {
                 self.stats.reports_sent.increment();
@@ -357,19 +427,29 @@ impl Exporter {
                 self.stats.reports_skipped_no_cluster.increment();
                 spans
             }
-            Err(Lost::Refused(_)) => {
+            Err(Lost::Refused(_) | Lost::Busy(_)) => {
                 self.stats.reports_dropped.increment();
                 spans
             }
-            Err(Lost::Trouble(_)) => {
-                self.stats.reports_failed.increment();
-                spans
-            }
+            // It was counted when it began.
+            Err(Lost::Trouble(_)) => spans,
         };
         self.stats.spans_sent.add((spans - lost) as u64);
         self.stats.spans_dropped.add(lost as u64);
         if let Err(error) = outcome {
             tracing::debug!(cluster = self.target.cluster, %error, spans, "spans were lost");
+        }
+    }
+
+    /// Lets time pass, unless it comes to an end.
+    async fn wait(&self, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            tokio::time::sleep(left.min(BACKOFF)).await;
+            if left <= BACKOFF || self.ends.get() {
+                return;
+            }
         }
     }
 
@@ -401,12 +481,18 @@ impl Exporter {
         match &self.encoding {
             Encoding::Otlp { is_grpc: true, .. } => {
                 let response = answer.message::<ExportResponse>();
-                let response = response.map_err(|reason| Lost::Refused(reason.into()))?;
+                let response = response.map_err(|reason| match answer.grpc_code() {
+                    Some(code) if PASSING_CODES.contains(&code) => Lost::Busy(reason.into()),
+                    _ => Lost::Refused(reason.into()),
+                })?;
                 Ok(rejected(&response))
             }
             _ if !(200..300).contains(&answer.status()) => {
                 let reason = format!("the answer was {}", answer.status());
-                Err(Lost::Refused(reason.into()))
+                Err(match PASSING.contains(&answer.status()) {
+                    true => Lost::Busy(reason.into()),
+                    false => Lost::Refused(reason.into()),
+                })
             }
             Encoding::Otlp { .. } => Ok(rejected_over_http(answer)),
             Encoding::Zipkin { .. } => Ok(0),

@@ -6,6 +6,7 @@
 
 mod cors;
 mod fault;
+mod health;
 mod limit;
 mod session;
 
@@ -27,8 +28,8 @@ use crate::policy::quota::{self, QuotaView};
 use crate::policy::{Decided, RBAC, RbacView};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::{
-    AccessLog, ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HttpFilter,
-    PerFilters, RateLimit, Session, SessionBy,
+    AccessLog, ConnectionManager, Cors, CustomTag, CustomTagValue, Fault, Filter, HealthFilter,
+    HttpFilter, PerFilters, RateLimit, Session, SessionBy,
 };
 use crate::stats::{CorsStats, LimitStats, Registry};
 use crate::worker::Worker;
@@ -46,6 +47,32 @@ pub(crate) enum Active {
     Session(Arc<Session>),
     /// At most so many bytes of a body.
     Buffer(u32),
+    Health(Arc<HealthFilter>),
+}
+
+/// Filters that requests meet, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    active: Vec<Active>,
+    /// Which filter of the connection manager each one is.
+    places: Vec<usize>,
+}
+
+impl Chain {
+    #[inline]
+    pub(crate) fn active(&self) -> &[Active] {
+        &self.active
+    }
+
+    /// Which filter of the connection manager one is.
+    pub(crate) fn place(&self, index: usize) -> usize {
+        self.places.get(index).copied().unwrap_or_default()
+    }
+
+    /// The first that comes after a filter of the connection manager.
+    pub(crate) fn behind(&self, place: usize) -> usize {
+        self.places.partition_point(|other| *other <= place)
+    }
 }
 
 /// What the filters of a connection manager have in common.
@@ -56,7 +83,7 @@ pub(crate) struct Shared {
     /// By their prefix, as far as they were asked for.
     limits: RefCell<Vec<(String, Arc<LimitStats>)>>,
     /// Those of requests for which there are no routes at all.
-    unrouted: Vec<Active>,
+    unrouted: Chain,
 }
 
 impl Shared {
@@ -116,7 +143,7 @@ impl<'a> Maker<'a> {
     }
 
     /// The filters that the requests of a route meet.
-    pub(crate) fn active(&self, wanted: &PerFilters) -> Vec<Active> {
+    pub(crate) fn active(&self, wanted: &PerFilters) -> Chain {
         let of_route = |filter: &HttpFilter| {
             let of_route = match wanted.get(&filter.name) {
                 Some(wanted) => wanted.apply(filter)?,
@@ -125,7 +152,10 @@ impl<'a> Maker<'a> {
             };
             self.make(&of_route, &filter.filter)
         };
-        self.filters.iter().filter_map(of_route).collect()
+        let filters = self.filters.iter().enumerate();
+        let active = filters.filter_map(|(place, filter)| Some((of_route(filter)?, place)));
+        let (active, places) = active.unzip();
+        Chain { active, places }
     }
 
     /// Whether a filter, a tag of spans or a log asks for what rules have decided.
@@ -187,6 +217,7 @@ impl<'a> Maker<'a> {
                 (session.by != SessionBy::Nothing).then(|| Active::Session(session.clone()))
             }
             Filter::Buffer(most) => Some(Active::Buffer(*most)),
+            Filter::Health(health) => Some(Active::Health(health.clone())),
         }
     }
 }
@@ -228,7 +259,7 @@ pub(crate) async fn pass(
             Passed::Until(filter) => filter,
         };
         // What is rare is boxed, so that the usual request does not hold the memory for it.
-        let answer = Box::pin(wait(client, exchange, &filter)).await?;
+        let answer = Box::pin(wait(client, exchange, &filter, &mut next)).await?;
         exchange.onward = client.call().worker.clock.now();
         if answer.is_some() {
             return Ok(answer);
@@ -241,17 +272,23 @@ async fn wait(
     client: &mut impl Waits,
     exchange: &mut Exchange,
     filter: &Active,
+    next: &mut usize,
 ) -> Result<Option<Reply<'static>>, Failure> {
     match filter {
         Active::Fault(fault) => fault::run(client, exchange, fault).await,
         Active::Jwt(tokens, demand) => {
             let checked = tokens.check(client.call(), exchange, demand).await;
-            Ok(client.call_mut().take_tokens(exchange, tokens, checked))
+            let call = client.call_mut();
+            Ok(call.take_tokens(exchange, tokens, checked, next))
         }
         Active::Authz(view) => authz::run(client, exchange, view).await,
         Active::Quota(view) => quota::run(client, exchange, view).await,
         Active::Buffer(most) => buffer(client, exchange, *most as usize).await,
-        Active::Cors(_) | Active::Limit(_) | Active::Rbac(_) | Active::Session(_) => Ok(None),
+        Active::Cors(_)
+        | Active::Limit(_)
+        | Active::Rbac(_)
+        | Active::Session(_)
+        | Active::Health(_) => Ok(None),
     }
 }
 
@@ -286,6 +323,7 @@ impl Call {
             *next += 1;
             let answer = match filter {
                 Active::Cors(policy) => self.cors(exchange, policy),
+                Active::Health(health) => self.tell_health(exchange, health),
                 Active::Limit(limit) => self.limit_rate(exchange, limit),
                 Active::Rbac(rules) => self.ask_rules(rules, place, exchange),
                 Active::Session(session) => {
@@ -330,7 +368,7 @@ impl crate::view::HttpView {
     pub(crate) fn filters(&self, exchange: &Exchange) -> &[Active] {
         match &self.router {
             Some(router) => router.filters(exchange.route),
-            None => &self.filters.unrouted,
+            None => self.filters.unrouted.active(),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn raw_fields<'a>() -> RawFields<'a> {
 }
 
 /// The limits of a head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Bytes of the whole head.
     pub(crate) bytes: usize,

@@ -62,6 +62,23 @@ pub(crate) struct Decided {
     shadow: Option<(NonZeroU8, Decision)>,
 }
 
+impl Decided {
+    /// Keeps what those have said that are among the filters of another route too.
+    pub(crate) fn follow(&mut self, before: &[Active], after: &[Active]) {
+        let index = |at: NonZeroU8| {
+            let Some(Active::Rbac(view)) = before.get(usize::from(at.get()) - 1) else {
+                return None;
+            };
+            let is_it =
+                |filter: &Active| matches!(filter, Active::Rbac(other) if Rc::ptr_eq(other, view));
+            after.iter().position(is_it).map(place)
+        };
+        for decided in [&mut self.enforced, &mut self.shadow] {
+            *decided = decided.and_then(|(at, decision)| Some((index(at)?, decision)));
+        }
+    }
+}
+
 /// The most filters of a connection manager that decide about requests.
 pub(crate) const MOST_FILTERS: usize = 254;
 
@@ -122,18 +139,24 @@ impl Call {
         Some(Reply::new(403, "RBAC: access denied"))
     }
 
-    /// Does to a request what its tokens say: an answer if it is not to go on.
+    /// Does to a request what its tokens say, and chooses its route again if that may change it; `next` is the place
+    /// of the next filter. An answer if it is not to go on.
     pub(crate) fn take_tokens(
         &mut self,
         exchange: &mut Exchange,
         tokens: &JwtView,
         checked: Result<Effects, Problem>,
+        next: &mut usize,
     ) -> Option<Reply<'static>> {
         match checked {
             Ok(effects) => {
                 tokens.stats.allowed.increment();
                 exchange.rare().metadata.take_over(effects.metadata);
-                self.edit_head(&effects.removed, &effects.added)
+                let refused = self.edit_head(&effects.removed, &effects.added);
+                if refused.is_none() && effects.clears_route {
+                    return self.relocate(exchange, next);
+                }
+                refused
             }
             Err(problem) => {
                 tokens.stats.denied.increment();

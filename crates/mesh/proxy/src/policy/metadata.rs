@@ -39,6 +39,11 @@ impl Metadata {
         }
     }
 
+    /// Whether nothing was left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What a filter has left, by key.
     pub(crate) fn of<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let entries = self.0.iter().filter(move |entry| entry.filter == filter);

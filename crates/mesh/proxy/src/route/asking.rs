@@ -4,9 +4,11 @@ use std::borrow::Cow;
 
 use crate::hashing::parameter;
 use crate::http1::request::RequestHead;
+use crate::policy::{Metadata, MetadataMatch};
 use crate::snapshot::{Conditions, HeaderMatch, QueryMatch, RequestField};
 
 /// What a route may ask about a request.
+#[derive(Clone, Copy)]
 pub(crate) struct Asking<'a> {
     pub(crate) request: &'a RequestHead,
     pub(crate) head: &'a [u8],
@@ -14,6 +16,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) is_grpc: bool,
     /// The client has shown a certificate.
     pub(crate) presented: bool,
+    /// What filters have found out, once they were asked.
+    pub(crate) metadata: Option<&'a Metadata>,
 }
 
 /// Whether a request meets the rarer conditions of a route.
@@ -35,7 +39,15 @@ pub(crate) fn meets(
             .presented
             .is_none_or(|wanted| wanted == asking.presented)
         && conditions.query.iter().all(has)
+        && holds(&conditions.metadata, asking)
         && conditions.per_million.is_none_or(is_in)
+}
+
+/// Whether what filters have found out is as a route wants it.
+fn holds(conditions: &[MetadataMatch], asking: &Asking<'_>) -> bool {
+    let nothing = Metadata::default();
+    let metadata = asking.metadata.unwrap_or(&nothing);
+    conditions.iter().all(|one| one.holds(metadata))
 }
 
 impl Asking<'_> {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::balance::{Members, MembersCell};
 use crate::call::Protocol;
+use crate::http1::head::{Limits, MOST_FIELDS};
 
 /// A compiled `Cluster` with its endpoints.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +43,10 @@ pub struct Cluster {
     pub max_connection_duration: Option<Duration>,
     /// `max_stream_duration`: the most time that an attempt may take.
     pub max_stream_duration: Option<Duration>,
+    /// `max_response_headers_kb`, in bytes: the most of the head of a response.
+    pub max_response_head_bytes: usize,
+    /// `max_headers_count`: the most headers of one.
+    pub max_response_headers: usize,
     /// `max_requests_per_connection`.
     pub max_requests_per_connection: Option<u32>,
     /// What its endpoints speak.
@@ -61,6 +66,21 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The limits of the heads of responses unless it says others; Envoy's default for the bytes.
+    pub(crate) const RESPONSE_LIMITS: Limits = Limits {
+        bytes: 60 * 1024,
+        fields: MOST_FIELDS,
+    };
+
+    /// The limits of the heads of responses.
+    #[inline]
+    pub(crate) fn response_limits(&self) -> Limits {
+        Limits {
+            bytes: self.max_response_head_bytes,
+            fields: self.max_response_headers,
+        }
+    }
+
     /// The options of HTTP/2, if its endpoints speak that to requests that came by `downstream`.
     pub(crate) fn http2(&self, downstream: Protocol) -> Option<Http2Options> {
         match self.protocol {
@@ -96,6 +116,8 @@ impl Default for Cluster {
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
             max_stream_duration: None,
+            max_response_head_bytes: Self::RESPONSE_LIMITS.bytes,
+            max_response_headers: Self::RESPONSE_LIMITS.fields,
             max_requests_per_connection: None,
             protocol: UpstreamProtocol::Http1,
             health_check: None,

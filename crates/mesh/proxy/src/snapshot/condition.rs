@@ -1,9 +1,10 @@
 //! Conditions of a route that few routes have.
 
 use super::ValueMatch;
+use crate::policy::MetadataMatch;
 
 /// The conditions beside those on path and headers; all must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conditions {
     /// `query_parameters`.
     pub query: Vec<QueryMatch>,
@@ -13,6 +14,8 @@ pub struct Conditions {
     pub grpc: bool,
     /// `tls_context.presented`: whether the client must, or must not, have shown a certificate.
     pub presented: Option<bool>,
+    /// `dynamic_metadata`: what filters have found out.
+    pub(crate) metadata: Vec<MetadataMatch>,
 }
 
 /// A condition on the first parameter of a name, as it is written in the query.

@@ -43,6 +43,19 @@ pub enum Filter {
     Session(Arc<Session>),
     /// Waits for the whole body, of so many bytes at the most.
     Buffer(u32),
+    /// Answers who asks how the proxy is.
+    Health(Arc<HealthFilter>),
+}
+
+/// `HealthCheck`: which requests ask how the proxy is, and what they are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthFilter {
+    /// `pass_through_mode`: the application is asked, unless the proxy itself is not to get requests.
+    pub passes: bool,
+    /// All must hold.
+    pub headers: Vec<HeaderMatch>,
+    /// `cluster_min_healthy_percentages`: so many endpoints of a million must be healthy.
+    pub least_healthy: Vec<(String, u64)>,
 }
 
 /// Which tokens a request must have.

@@ -63,6 +63,8 @@ pub struct SocketKind {
 /// `FilterChain`.
 #[derive(Clone, Debug)]
 pub struct FilterChain {
+    /// Its name; may be empty.
+    pub name: String,
     /// `filter_chain_match`: which connections it serves.
     pub conditions: ChainMatch,
     /// The TLS that it terminates, if it does.
@@ -77,6 +79,7 @@ pub struct FilterChain {
 impl From<Service> for FilterChain {
     fn from(service: Service) -> Self {
         Self {
+            name: String::new(),
             conditions: ChainMatch::default(),
             tls: None,
             handshake_timeout: None,

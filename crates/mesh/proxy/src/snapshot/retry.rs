@@ -1,5 +1,6 @@
 //! `RetryPolicy`: when a request is tried again.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::HeaderMatch;
@@ -28,6 +29,9 @@ pub struct RetryPolicy {
     /// `retry_host_predicate` of previous hosts: how often another endpoint is chosen if the one that was
     /// chosen has had the request already. Zero takes any.
     pub host_attempts: u32,
+    /// `retry_priority` of previous priorities: after each so many attempts those are left out that have had the
+    /// request already.
+    pub other_priorities_after: Option<NonZeroU32>,
 }
 
 /// How long it takes until the next attempt: a random part of a time that doubles.

@@ -256,6 +256,8 @@ impl Session {
         let secured = self.client.secured().map(Rc::as_ref);
         let upstream = self.told.as_ref().and_then(|told| told.upstream.as_ref());
         let entry = Entry {
+            connection: Some(self.registered.id),
+            chain: Some(&self.view.chain),
             direct_local: local.as_ref(),
             secured,
             server_name: match secured {

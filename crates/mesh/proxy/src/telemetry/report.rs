@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::istio::{self, Custom, LabelValue, Metrics, Observation, RulesView, Service};
-use super::log::{Entry, LogView, Request, Upstream};
+use super::log::{Entry, LogView, Request, Upstream, Whole};
 use crate::call::{Call, Client, Protocol};
 use crate::clock::Micros;
 use crate::exchange::{Exchange, NOTHING, Told};
@@ -121,6 +121,15 @@ impl Telemetry {
         Some((metrics, self.direction))
     }
 
+    /// What a client calls the service, if that counts.
+    #[inline]
+    fn host_of<'a>(&self, call: &'a Call) -> &'a [u8] {
+        match self.ignores_host {
+            true => b"",
+            false => call.request.target.authority.get(call.buffer.head()),
+        }
+    }
+
     #[inline]
     fn told<'a>(&self, exchange: &'a mut Exchange) -> &'a mut Told {
         let spare = || self.spare.take().unwrap_or_default();
@@ -166,13 +175,20 @@ impl Telemetry {
 
     /// Notes the lines of the response's head, and when it began if it is an endpoint's.
     #[cold]
-    fn keep_response(&self, exchange: &mut Exchange, head: &[u8], now: Micros) {
+    fn keep_response(
+        &self,
+        exchange: &mut Exchange,
+        (head, upstream_bytes): (&[u8], usize),
+        now: Micros,
+    ) {
         if self.keeps.course {
             let by_endpoint = exchange
                 .attempt
                 .as_ref()
                 .is_some_and(|attempt| attempt.status != 0);
-            self.told(exchange).response_begun = by_endpoint.then_some(now);
+            let told = self.told(exchange);
+            told.response_begun = by_endpoint.then_some(now);
+            told.upstream_head_bytes = upstream_bytes as u32;
         }
         if self.keeps.response {
             self.told(exchange).response.extend_from_slice(head);
@@ -189,12 +205,14 @@ impl Telemetry {
 }
 
 impl Call {
-    /// Notes the lines of the response's head, which begin there in the output.
+    /// Notes the lines of the response's head, which begin there in the output, and how many bytes that of the
+    /// endpoint has.
     #[inline]
-    pub(crate) fn keep_response(&mut self, exchange: &mut Exchange, begin: usize) {
+    pub(crate) fn keep_response(&mut self, exchange: &mut Exchange, begin: usize, upstream: usize) {
         if let Some(telemetry) = &self.view.telemetry {
             self.response_head_bytes = (self.out.bytes.len() - begin) as u32;
-            telemetry.keep_response(exchange, &self.out.bytes[begin..], self.answered_at);
+            let head = (&self.out.bytes[begin..], upstream);
+            telemetry.keep_response(exchange, head, self.answered_at);
         }
     }
 
@@ -214,11 +232,8 @@ impl Call {
         if let Some((metrics, direction)) = telemetry.metrics() {
             let rules = telemetry.rules.as_ref();
             let custom = rules.map(|rules| self.custom(rules, exchange, end));
-            let host = match telemetry.ignores_host {
-                true => b"",
-                false => self.request.target.authority.get(self.buffer.head()),
-            };
-            self.count((metrics, direction, host), custom, exchange, end);
+            let host = telemetry.host_of(self);
+            metrics.observe(&self.observed((direction, host), custom, exchange, end));
         }
     }
 
@@ -259,14 +274,33 @@ impl Call {
         })
     }
 
-    /// Counts an exchange in Istio's metrics.
-    fn count(
-        &self,
-        (metrics, direction, host): (&Metrics, Direction, &[u8]),
-        custom: Option<Custom<'_>>,
-        exchange: &Exchange,
+    /// Counts messages of gRPC in Istio's metrics while their call goes on.
+    #[cold]
+    pub(crate) fn count_messages(&self, exchange: &Exchange, messages: [u64; 2], now: Micros) {
+        let Some(telemetry) = &self.view.telemetry else {
+            return;
+        };
+        let Some((metrics, direction)) = telemetry.metrics() else {
+            return;
+        };
+        let rules = telemetry.rules.as_ref();
+        let custom = rules.map(|rules| self.custom(rules, exchange, now));
+        let host = telemetry.host_of(self);
+        metrics.observe_messages(Observation {
+            messages,
+            ..self.observed((direction, host), custom, exchange, now)
+        });
+    }
+
+    /// What Istio's metrics tell of an exchange.
+    #[inline]
+    fn observed<'a>(
+        &'a self,
+        (direction, host): (Direction, &'a [u8]),
+        custom: Option<Custom<'a>>,
+        exchange: &'a Exchange,
         end: Micros,
-    ) {
+    ) -> Observation<'a> {
         let head = self.buffer.head();
         let attempt = exchange.attempt.as_ref();
         let is_outbound = direction == Direction::Outbound;
@@ -285,7 +319,7 @@ impl Call {
         };
         let response_bytes = answer_head + exchange.response_bytes;
         let cluster = exchange.cluster.as_deref();
-        metrics.observe(&Observation {
+        Observation {
             direction,
             peer,
             service: Service::of(cluster, host),
@@ -304,7 +338,7 @@ impl Call {
             messages: exchange.messages.map(u64::from),
             custom,
             now: end,
-        });
+        }
     }
 
     /// Writes the lines of an exchange.
@@ -393,6 +427,10 @@ impl Call {
             span: exchange.trace.as_ref().map(|trace| &trace.span),
             grpc: exchange.grpc.as_ref().and_then(|status| status.number()),
             metadata: exchange.rare.as_ref().map(|rare| rare.metadata()),
+            whole: Some(Whole {
+                call: self,
+                exchange,
+            }),
             ..self.bare_entry(exchange.begin, end)
         }
     }
@@ -448,7 +486,10 @@ impl Call {
     }
 
     fn bare_entry(&self, begin: Micros, end: Micros) -> Entry<'_> {
-        bare_entry(&self.worker, &self.client, begin, end)
+        Entry {
+            chain: Some(&self.view.chain),
+            ..bare_entry(&self.worker, &self.client, begin, end)
+        }
     }
 }
 
@@ -480,6 +521,7 @@ pub(crate) fn tell_no_chain(
 fn bare_entry<'a>(worker: &'a Worker, client: &'a Client, begin: Micros, end: Micros) -> Entry<'a> {
     let secured = client.secured.as_deref();
     Entry {
+        connection: Some(client.id),
         direct_local: client.local.as_ref(),
         secured,
         server_name: secured.and_then(|secured| secured.server_name.as_deref()),

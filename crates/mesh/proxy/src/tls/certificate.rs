@@ -10,6 +10,8 @@ pub(crate) struct Certificate {
     pub(crate) der: CertificateDer<'static>,
     /// As RFC 2253 writes it.
     pub(crate) subject: String,
+    /// The same of who has signed it.
+    pub(crate) issuer: String,
     /// In hexadecimal digits.
     pub(crate) serial: String,
     /// Seconds since 1970.
@@ -35,6 +37,7 @@ impl Certificate {
         });
         Some(Self {
             subject: fields.subject,
+            issuer: fields.issuer,
             serial: fields.serial,
             not_before: fields.not_before,
             not_after: fields.not_after,

@@ -19,6 +19,8 @@ pub(super) struct Fields {
     pub(super) serial: String,
     /// As RFC 2253 writes it.
     pub(super) subject: String,
+    /// The same of who has signed it.
+    pub(super) issuer: String,
     /// Seconds since 1970.
     pub(super) not_before: i64,
     /// Seconds since 1970.
@@ -34,13 +36,14 @@ pub(super) fn certificate(der: &[u8]) -> Option<Fields> {
     }
     let serial = hex(strip_zeros(body.expect(INTEGER)?));
     body.expect(SEQUENCE)?; // The algorithm of the signature.
-    body.expect(SEQUENCE)?; // The issuer.
+    let issuer = name(body.expect(SEQUENCE)?)?;
     let mut validity = Reader(body.expect(SEQUENCE)?);
     let not_before = time(validity.next()?)?;
     let not_after = time(validity.next()?)?;
     Some(Fields {
         serial,
         subject: name(body.expect(SEQUENCE)?)?,
+        issuer,
         not_before,
         not_after,
     })

@@ -1,10 +1,11 @@
 //! Leave to send a request, to wait for a connection, to open one: the circuit breakers.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::balance::{Ask, Chance};
+use crate::balance::{Ask, Chance, Elsewhere};
 use crate::reply::Failure;
 use crate::trace::Occupied;
 use crate::upstream::connection::Slot;
@@ -63,16 +64,27 @@ impl ClusterState {
         self: &Rc<Self>,
         ask: Ask<'_>,
         chance: &impl Chance,
-        (before, attempts): (&[SocketAddr], u32),
+        before: &[SocketAddr],
+        (attempts, other_priorities): (u32, Option<NonZeroU32>),
     ) -> Result<Admitted, Failure> {
-        let mut endpoint = self.pick(ask, chance);
+        let priority = |address: &SocketAddr| {
+            let mut endpoints = self.cluster.endpoints.iter();
+            Some(endpoints.find(|one| one.address == *address)?.priority)
+        };
+        let had: Vec<u32> = match other_priorities {
+            Some(_) => before.iter().filter_map(priority).collect(),
+            None => Vec::new(),
+        };
+        let elsewhere = other_priorities.map(|every| Elsewhere { had: &had, every });
+        let pick = |ask: Ask<'_>| self.pick_from(elsewhere.as_ref(), ask, chance);
+        let mut endpoint = pick(ask);
         for passed_over in 1..=attempts {
             let is_known = |picked: &Rc<EndpointState>| before.contains(&picked.address);
             if !endpoint.as_ref().is_some_and(is_known) {
                 break;
             }
             let ask = Ask { passed_over, ..ask };
-            endpoint = self.pick(ask, chance);
+            endpoint = pick(ask);
         }
         self.admit_at(endpoint, ask.is_high_priority)
     }

@@ -11,7 +11,8 @@ use periplus_wire::export::FixedTags;
 use tokio::time::error::Elapsed;
 
 use crate::balance::{
-    self, Ask, Chance, Condition, HostFlag, Latency, Load, Members, Picker, Verdict,
+    self, Ask, Chance, Condition, Counts, Elsewhere, HostFlag, Latency, Load, Members, Picker,
+    Verdict,
 };
 use crate::clock::Micros;
 use crate::net::Source;
@@ -134,6 +135,17 @@ impl ClusterState {
     /// The endpoint for the next request; none if there is none for it.
     #[inline]
     pub(crate) fn pick(&self, ask: Ask<'_>, chance: &impl Chance) -> Option<Rc<EndpointState>> {
+        self.pick_from(None, ask, chance)
+    }
+
+    /// The same for another attempt, which may avoid priorities.
+    #[inline]
+    pub(super) fn pick_from(
+        &self,
+        elsewhere: Option<&Elsewhere<'_>>,
+        ask: Ask<'_>,
+        chance: &impl Chance,
+    ) -> Option<Rc<EndpointState>> {
         if let Some(options) = self.cluster.original_destination {
             return ask
                 .original
@@ -146,9 +158,13 @@ impl ClusterState {
             // Clusters that are never used are checked less often.
             self.members.note_use();
         }
-        let picked = match ask.wanted {
-            None => self.picker.borrow().pick(ask, &self.endpoints, chance)?,
-            Some(wanted) => self.pick_wanted(*wanted, ask, chance)?,
+        let picked = match (ask.wanted, elsewhere) {
+            (None, None) => self.picker.borrow().pick(ask, &self.endpoints, chance)?,
+            (Some(wanted), _) => self.pick_wanted(*wanted, ask, chance)?,
+            (None, Some(elsewhere)) => {
+                let picker = self.picker.borrow();
+                picker.pick_elsewhere(elsewhere, ask, &self.endpoints, chance)?
+            }
         };
         let endpoint = &self.endpoints[picked];
         Some(match ask.source {
@@ -223,6 +239,11 @@ impl ClusterState {
             state
         });
         endpoint.clone()
+    }
+
+    /// How many endpoints it has, and how they are.
+    pub(crate) fn counts(&self) -> Counts {
+        self.members.counts()
     }
 
     /// What spans tell of an endpoint.

@@ -50,12 +50,7 @@ static FLAGS: [(&str, &str, How, &str); 30] = [
         Leave("/slow/dc"),
         "DC",
     ),
-    (
-        "LH",
-        "FailedLocalHealthCheck",
-        Never("the health check filter"),
-        "",
-    ),
+    ("LH", "FailedLocalHealthCheck", Get("/lh", 503), "LH"),
     ("UT", "UpstreamRequestTimeout", Get("/slow/ut", 504), "UT"),
     ("LR", "LocalReset", Never("each reset of its own"), ""),
     ("UR", "UpstreamRemoteReset", Get("/ur", 503), "UR"),
@@ -143,9 +138,10 @@ async fn every_flag_is_told_by_span_log_and_metric_or_cannot_be() {
                     .is_some_and(|names| names.split(',').any(|name| name == *long))
             });
             world.of_spans(&mut spans);
-            // There is no span of a connection.
-            let spanned =
-                matches!(how, Tcp) || spans.contains(&(path.to_owned(), (*flags).to_owned()));
+            // There is no span of a connection, and as with Envoy none of a health check.
+            let spanned = matches!(how, Tcp)
+                || *flag == "LH"
+                || spans.contains(&(path.to_owned(), (*flags).to_owned()));
             let metrics = page(world.admin, "/stats/prometheus").await.body;
             let name = match how {
                 Tcp => "istio_tcp_connections_closed_total{",
@@ -164,6 +160,17 @@ async fn every_flag_is_told_by_span_log_and_metric_or_cannot_be() {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+    let untold = spans.iter().all(|(path, _)| path != "/lh");
+    assert!(untold, "{spans:?}");
+    // Whoever gets an answer is told that there had better be no more requests.
+    for (path, told) in [("fail", Some("true")), ("ok", None)] {
+        let change =
+            format!("POST /healthcheck/{path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        exchange(world.admin, &change).await.expect("an answer");
+        let answer = get(world.out, "/nr").await.expect("an answer");
+        let header = answer.header("x-envoy-immediate-health-check-fail");
+        assert_eq!(header, told, "{path}: {answer:?}");
     }
     // What is no request at all is counted too.
     let refused = "nonsense\r\n\r\n";

@@ -10,13 +10,18 @@ use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::util::pack_any;
 use periplus_xds::istio_stats::{MetricConfig, PluginConfig};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
 
-/// More than Istio's metrics have series for.
+/// More than Istio's metrics have series for; `PERIPLUS_HARM_PATHS` may say how many more.
 const PATHS: usize = 2500;
+/// How many spans may wait for a collector that is not there.
+const MOST_SPANS: usize = 200;
+/// By how much the memory of this process may grow.
+const MOST_GROWTH: usize = 160 * 1024 * 1024;
 /// The most series of one worker, and what is over.
 const MOST_SERIES: usize = 2001;
 /// Requests that are sent at once.
@@ -67,10 +72,18 @@ fn manager_of_harm() -> hcm::HttpConnectionManager {
     manager
 }
 
-#[tokio::test]
-async fn a_full_disk_a_dead_collector_and_no_end_of_paths_are_nothing_to_requests() {
-    let plane = ControlPlane::start().await;
-    let [at, nobody] = [free_address().await, free_address().await];
+/// The memory of this process, in bytes.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages = text
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok());
+    pages.expect("a number") * 4096
+}
+
+/// Answers everything with 204.
+fn answering() -> Resource {
     let direct = route::Route {
         r#match: Some(path_prefix("/")),
         action: Some(route::route::Action::DirectResponse(
@@ -81,13 +94,43 @@ async fn a_full_disk_a_dead_collector_and_no_end_of_paths_are_nothing_to_request
         )),
         ..Default::default()
     };
+    route_configuration("r", vec![direct])
+}
+
+#[tokio::test]
+async fn header_bombs_take_no_more_memory_than_there_is_whoever_hangs() {
+    const BOMBS: usize = 1500;
+    let plane = ControlPlane::start().await;
+    let at = free_address().await;
+    // Nobody reads the pipe, and the collector never answers.
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    let reader = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .expect("open");
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    let collector = hanging.local_addr().expect("an address");
+    let mut manager = manager_of_harm();
+    for log in &mut manager.access_log {
+        log.config_type = Some(accesslog::access_log::ConfigType::TypedConfig(pack_any(
+            FileAccessLog {
+                path: pipe.to_str().expect("UTF-8").to_owned(),
+                ..Default::default()
+            },
+        )));
+    }
     let only = |resource: Resource| ResourceSet::from_iter([resource]);
-    let accepts = listener("l", at, TrafficDirection::Inbound, manager_of_harm());
+    let accepts = listener("l", at, TrafficDirection::Inbound, manager);
     let world = Snapshot::default()
         .with(CLUSTER, only(eds_cluster("dead", |_| ())))
-        .with(ENDPOINT, only(endpoints("dead", &[nobody])))
+        .with(ENDPOINT, only(endpoints("dead", &[collector])))
         .with(LISTENER, only(Resource::new("l", &accepts)))
-        .with(ROUTE, only(route_configuration("r", vec![direct])));
+        .with(ROUTE, only(answering()));
     plane.worlds.set(NODE, world);
     let text = bootstrap::render(&bootstrap::Spec {
         agent: None,
@@ -106,8 +149,90 @@ async fn a_full_disk_a_dead_collector_and_no_end_of_paths_are_nothing_to_request
     agent.ready().await;
     let admin = agent.admin_address().expect("an admin address");
 
+    // Everything is as long as it may be, and of each request its own.
+    let before = resident();
     let mut client = TcpStream::connect(at).await.expect("connects");
-    for first in (0..PATHS).step_by(AT_ONCE) {
+    let long = "x".repeat(14_000);
+    for number in 0..BOMBS {
+        let request = format!(
+            "GET /{number}{long} HTTP/1.1\r\nhost: {number}{long}\r\nuser-agent: {number}{long}\r\n\
+             x-forwarded-for: {number}{long}\r\n\r\n"
+        );
+        client.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut part = [0; 1024];
+            let count = client.read(&mut part).await.expect("an answer");
+            assert!(count > 0, "the connection is closed");
+            answer.extend_from_slice(&part[..count]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 204 "), "{number}");
+    }
+    let growth = resident().saturating_sub(before);
+    assert!(
+        growth < MOST_GROWTH,
+        "{growth} bytes more after {BOMBS} bombs"
+    );
+    let stats = page(admin, "/stats").await.body;
+    let count = |name: &str| -> usize {
+        let line = stats.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0, |value| {
+            value.trim_start_matches(": ").parse().expect("a number")
+        })
+    };
+    assert_eq!(count("http.test.downstream_rq_2xx"), BOMBS);
+    // What there is no room for is lost, and counted.
+    for lost in ["access_log.lines_dropped", "tracing.zipkin.spans_dropped"] {
+        assert!((1..=BOMBS).contains(&count(lost)), "{lost}: {stats}");
+    }
+    let page = page(admin, "/stats/prometheus").await.body;
+    assert!(page.len() < 16 * 1024 * 1024, "{} bytes", page.len());
+    // Nor does anybody who hangs keep the proxy from its end.
+    let begin = std::time::Instant::now();
+    agent.shutdown(Duration::from_millis(100)).await;
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
+    drop((reader, hanging));
+}
+
+#[tokio::test]
+async fn a_full_disk_a_dead_collector_and_no_end_of_paths_are_nothing_to_requests() {
+    let plane = ControlPlane::start().await;
+    let [at, nobody] = [free_address().await, free_address().await];
+    let only = |resource: Resource| ResourceSet::from_iter([resource]);
+    let accepts = listener("l", at, TrafficDirection::Inbound, manager_of_harm());
+    let world = Snapshot::default()
+        .with(CLUSTER, only(eds_cluster("dead", |_| ())))
+        .with(ENDPOINT, only(endpoints("dead", &[nobody])))
+        .with(LISTENER, only(Resource::new("l", &accepts)))
+        .with(ROUTE, only(answering()));
+    plane.worlds.set(NODE, world);
+    let text = bootstrap::render(&bootstrap::Spec {
+        agent: None,
+        node_id: NODE,
+        node_cluster: "test.default",
+        metadata: &json!({"NAMESPACE": "default", "LABELS": {"app": "web"}}),
+        control_plane: plane.address,
+        admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+    });
+    let bootstrap = bootstrap::parse("test", &text).expect("valid");
+    let options = Options {
+        workers: 1,
+        max_pending_spans: MOST_SPANS,
+        ..Options::default()
+    };
+    let agent = Agent::start(bootstrap, options).await.expect("start");
+    agent.ready().await;
+    let admin = agent.admin_address().expect("an admin address");
+
+    let paths = std::env::var("PERIPLUS_HARM_PATHS");
+    let paths = paths.map_or(PATHS, |text| text.parse().expect("a number"));
+    let before = resident();
+    let mut client = TcpStream::connect(at).await.expect("connects");
+    for first in (0..paths).step_by(AT_ONCE) {
         let all = first..first + AT_ONCE;
         let requests: String = all
             .map(|number| format!("GET /path/{number}?{number} HTTP/1.1\r\nhost: h\r\n\r\n"))
@@ -127,12 +252,12 @@ async fn a_full_disk_a_dead_collector_and_no_end_of_paths_are_nothing_to_request
         );
     }
 
-    for name in [
-        "access_log.lines_dropped",
-        "tracing.zipkin.spans_dropped",
-        "http.test.downstream_rq_2xx",
+    for (name, count) in [
+        ("access_log.lines_dropped", paths),
+        ("tracing.zipkin.spans_dropped", paths - MOST_SPANS),
+        ("http.test.downstream_rq_2xx", paths),
     ] {
-        let line = format!("{name}: {PATHS}\n");
+        let line = format!("{name}: {count}\n");
         let deadline = tokio::time::Instant::now() + xds_support::PATIENCE;
         loop {
             let stats = page(admin, "/stats").await.body;
@@ -153,7 +278,12 @@ async fn a_full_disk_a_dead_collector_and_no_end_of_paths_are_nothing_to_request
         .iter()
         .filter_map(|line| line.rsplit_once(' ')?.1.parse::<usize>().ok())
         .sum();
-    assert_eq!(counted, PATHS);
+    assert_eq!(counted, paths);
     assert!(series.iter().any(|line| line.contains("path=\"/path/17\"")));
+    let growth = resident().saturating_sub(before);
+    assert!(
+        growth < MOST_GROWTH,
+        "{growth} bytes more with {paths} paths"
+    );
     agent.shutdown(Duration::from_millis(100)).await;
 }

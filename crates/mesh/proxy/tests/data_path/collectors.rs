@@ -36,6 +36,8 @@ enum Does {
     Nothing,
     /// It closes the connection at the first report, and does well from then on.
     CloseOnce,
+    /// It closes the connection at the first few reports, which are large, and does well from then on.
+    Recover,
     /// It says that it has failed.
     Fail,
     /// It says something that is no answer.
@@ -105,6 +107,8 @@ impl Kind {
             OtlpGrpc => "application/grpc",
         };
         assert_eq!(content_type, expected, "{self:?}");
+        // More than what collectors of gRPC take.
+        assert!(body.len() < 4 * 1024 * 1024, "{self:?} {}", body.len());
         let batch = match self {
             ZipkinJson => zipkin::decode_json(body).expect("JSON"),
             ZipkinProto => zipkin::decode_proto(body).expect("protobuf"),
@@ -140,6 +144,7 @@ impl Collector {
         let (spans, seen) = (taken.clone(), Arc::<AtomicUsize>::default());
         let is_up = move || match does {
             Does::CloseOnce => seen.fetch_add(1, Ordering::Relaxed) > 0,
+            Does::Recover => seen.fetch_add(1, Ordering::Relaxed) >= 3,
             Does::Flap => seen.fetch_add(1, Ordering::Relaxed) % 2 > 0,
             _ => true,
         };
@@ -167,7 +172,7 @@ fn over_http1(
             let content_type = report.header("content-type").unwrap_or_default();
             let spans = kind.spans(&content_type, &report.body);
             match does {
-                Does::Well | Does::CloseOnce | Does::Dawdle | Does::Flap => {
+                Does::Well | Does::CloseOnce | Does::Recover | Does::Dawdle | Does::Flap => {
                     if does == Does::Dawdle {
                         pause(Duration::from_millis(200));
                     }
@@ -226,7 +231,7 @@ fn over_http2(
             let content_type = content_type.to_str().expect("text");
             let spans = OtlpGrpc.spans(content_type, &body);
             let (message, status) = match does {
-                Does::Well | Does::CloseOnce | Does::Dawdle | Does::Flap => {
+                Does::Well | Does::CloseOnce | Does::Recover | Does::Dawdle | Does::Flap => {
                     if does == Does::Dawdle {
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
@@ -235,7 +240,7 @@ fn over_http2(
                 }
                 Does::Half | Does::Reject => (&[0, 0, 0, 0, 4, 0x0a, 2, 0x08, 2][..], "0"),
                 Does::Flood => (&[b'x'; 100_000][..], "0"),
-                Does::Fail => (&[][..], "14"),
+                Does::Fail => (&[][..], "13"),
                 Does::Babble => (&b"what?"[..], "0"),
                 Does::Hang | Does::Nothing => {
                     tokio::time::sleep(Duration::from_secs(30)).await;
@@ -279,7 +284,7 @@ fn try_out(kind: Kind, does: Does) {
     assert!(begin.elapsed() < Duration::from_secs(3), "{case}");
     let expect = |name: &str, value: u64| mesh.wait_stat(&kind.counter(name), value);
     match does {
-        Does::Well | Does::CloseOnce | Does::Dawdle | Does::Flap => {
+        Does::Well | Does::CloseOnce | Does::Recover | Does::Dawdle | Does::Flap => {
             expect("spans_sent", REQUESTS);
             expect("spans_dropped", 0);
             let taken = collector.taken.load(Ordering::Relaxed);
@@ -315,9 +320,11 @@ fn try_out(kind: Kind, does: Does) {
             expect("spans_dropped", REQUESTS);
             expect("reports_dropped", 1);
         }
+        // It may be there again soon: what there is room for waits.
         Does::Nothing | Does::Babble | Does::Half | Does::Flood => {
-            expect("spans_dropped", REQUESTS);
             expect("reports_failed", 1);
+            assert_eq!(mesh.stat(&kind.counter("spans_dropped")), 0, "{case}");
+            assert_eq!(mesh.shutdown(Duration::ZERO).spans, REQUESTS, "{case}");
         }
     }
 }
@@ -342,6 +349,42 @@ fn no_collector_can_do_harm() {
             for does in all {
                 scope.spawn(move || try_out(kind, does));
             }
+        }
+    });
+}
+
+#[test]
+fn an_outage_loses_nothing_that_there_is_room_for() {
+    const REQUESTS: u64 = 120;
+    let agent = "x".repeat(50_000);
+    std::thread::scope(|scope| {
+        for kind in KINDS {
+            let agent = &agent;
+            scope.spawn(move || {
+                let collector = Collector::start(kind, Does::Recover);
+                let mut config = Config::to(&Origin::saying("fine")).inbound();
+                config.tracing = Some(tracing(kind.provider()));
+                config.clusters.push(Cluster {
+                    protocol: match kind {
+                        OtlpGrpc => UpstreamProtocol::Http2(Http2Options::default()),
+                        _ => UpstreamProtocol::Http1,
+                    },
+                    ..cluster("collector", &[collector.address])
+                });
+                let mesh = config.start();
+                let mut client = mesh.client();
+                for _ in 0..REQUESTS {
+                    let request =
+                        format!("GET / HTTP/1.1\r\nhost: h.example\r\nuser-agent: {agent}\r\n\r\n");
+                    assert_eq!(client.exchange(request).status, 200, "{kind:?}");
+                }
+                let stat = |name: &str| mesh.stat(&kind.counter(name));
+                mesh.wait_stat(&kind.counter("spans_sent"), REQUESTS);
+                assert_eq!(stat("spans_dropped"), 0, "{kind:?}");
+                assert_eq!(stat("reports_failed"), 1, "{kind:?}");
+                let taken = collector.taken.load(Ordering::Relaxed);
+                assert_eq!(taken as u64, REQUESTS, "{kind:?}");
+            });
         }
     });
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
-use periplus_proxy::snapshot::Peer;
+use periplus_proxy::snapshot::{Cluster, Http2Options, Peer, UpstreamProtocol};
 
 use crate::support::config::{Mesh, cluster};
+use crate::support::h2::{H2Client, H2Origin, run};
 use crate::support::{Config, Origin, forward, route, wait_for};
 
 const REVIEWS: &str = "outbound|9080||reviews.default.svc.cluster.local";
@@ -128,6 +129,69 @@ fn a_node_without_metadata_counts_nothing_and_tells_nothing() {
     let passed = received[0].header("x-envoy-peer-metadata");
     assert_eq!(passed.as_deref(), Some("mine"));
     assert_eq!(mesh.proxy().istio_metrics(), "");
+}
+
+#[test]
+fn messages_of_grpc_are_counted_while_their_call_goes_on() {
+    const MESSAGE: &[u8] = b"\0\0\0\0\x02hi";
+    // Each message is answered twice, until there are no more.
+    let origin = H2Origin::new(|mut incoming| async move {
+        let mut response = http::Response::new(());
+        let grpc = "application/grpc".parse().expect("a value");
+        response.headers_mut().insert("content-type", grpc);
+        let mut send = incoming.answer(response, false);
+        while let Some(Ok(_)) = incoming.body.data().await {
+            send.send_data(MESSAGE.repeat(2).into(), false)
+                .expect("sent");
+        }
+        let ok = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            http::HeaderValue::from_static("0"),
+        )]);
+        send.send_trailers(ok).expect("sent");
+    });
+    let grpc = Cluster {
+        protocol: UpstreamProtocol::Http2(Http2Options::default()),
+        ..cluster(REVIEWS, &[origin.address])
+    };
+    let config = Config::to(&Origin::saying(""))
+        .cluster(grpc)
+        .routes(vec![route("/", forward(REVIEWS))]);
+    let mesh = start(config, "productpage");
+    let counts = || {
+        let all = mesh.proxy().istio_metrics();
+        let of = |name: &str| -> u64 {
+            let lines = all.lines().filter(|line| line.starts_with(name));
+            let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+            values.sum()
+        };
+        [
+            "istio_request_messages_total{",
+            "istio_response_messages_total{",
+            "istio_requests_total{",
+        ]
+        .map(of)
+    };
+    run(async {
+        let mut client = H2Client::connect(mesh.address).await;
+        let request = client.call("/pkg.Svc/Stream");
+        let (response, mut send) = client.begin(request).await;
+        let mut body = response.await.expect("a head").into_body();
+        for _ in 0..3 {
+            send.send_data(MESSAGE.into(), false).expect("sent");
+            let mut answered = 0;
+            while answered < 2 * MESSAGE.len() {
+                let data = body.data().await.expect("some").expect("data");
+                answered += data.len();
+            }
+        }
+        wait_for("messages of the call", || {
+            (counts() == [3, 6, 0]).then_some(())
+        });
+        send.send_data(MESSAGE.into(), true).expect("sent");
+        while body.data().await.is_some() {}
+        wait_for("all messages", || (counts() == [4, 8, 1]).then_some(()));
+    });
 }
 
 #[test]

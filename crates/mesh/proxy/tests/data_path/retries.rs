@@ -26,6 +26,7 @@ fn policy(retries: u32) -> RetryPolicy {
         },
         rate_limited: None,
         host_attempts: 5,
+        other_priorities_after: None,
     }
 }
 

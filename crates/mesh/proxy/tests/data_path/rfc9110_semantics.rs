@@ -1,6 +1,9 @@
 //! What methods, statuses and connection fields mean for a proxy (RFC 9110).
 
+use periplus_proxy::snapshot::Cluster;
+
 use crate::support::Config;
+use crate::support::config::cluster;
 use crate::support::origin::{Origin, ok};
 
 #[test]
@@ -38,6 +41,108 @@ fn statuses_without_a_body_end_with_the_head() {
     assert_eq!(response.header("etag").as_deref(), Some("\"a\""));
     assert_eq!(client.get("/204").status, 204);
     assert_eq!(origin.connections(), 1);
+}
+
+/// Nobody has asked the proxy to look into bodies: what is compressed stays as it is, with all that is said of it.
+#[test]
+fn compressed_bodies_pass_as_they_are() {
+    const CODINGS: [&str; 4] = ["gzip", "br", "zstd", "deflate"];
+    // No coding would begin like this, so that whoever unpacks it fails.
+    let body = |coding: &str| [coding.as_bytes(), &[0x1f, 0x8b, 0, 0xff, b'\r', b'\n', 0]].concat();
+    let origin = Origin::new(move |request| {
+        let coding = request.header("x-coding").expect("a coding");
+        let body = body(&coding);
+        let said = format!(
+            "content-type: text/html\r\ncontent-encoding: {coding}\r\nvary: accept-encoding\r\netag: W/\"{coding}\"\r\n"
+        );
+        let mut answer = b"HTTP/1.1 200 OK\r\n".to_vec();
+        answer.extend_from_slice(said.as_bytes());
+        if request.path() == "/chunked" {
+            answer.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+            answer.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
+            answer.extend_from_slice(&body);
+            answer.extend_from_slice(b"\r\n0\r\n\r\n");
+        } else {
+            answer.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+            answer.extend_from_slice(&body);
+        }
+        Some(answer)
+    });
+    let mesh = Config::to(&origin).start();
+    let mut client = mesh.client();
+    for coding in CODINGS {
+        for path in ["/chunked", "/length"] {
+            let sent = body(coding);
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: h\r\naccept-encoding: gzip, br\r\nx-coding: {coding}\r\n\
+                 content-encoding: {coding}\r\ncontent-length: {}\r\n\r\n",
+                sent.len()
+            );
+            let response = client.exchange([head.as_bytes(), &sent].concat());
+            let case = format!("{coding} {path}");
+            assert_eq!(response.body, body(coding), "{case}");
+            let header = |name: &str| response.header(name);
+            assert_eq!(
+                header("content-encoding").as_deref(),
+                Some(coding),
+                "{case}"
+            );
+            assert_eq!(header("vary").as_deref(), Some("accept-encoding"), "{case}");
+            assert_eq!(header("etag"), Some(format!("W/\"{coding}\"")), "{case}");
+            let length = (path == "/length").then(|| body(coding).len().to_string());
+            assert_eq!(header("content-length"), length, "{case}");
+            let received = origin.last();
+            assert_eq!(received.body, sent, "{case}");
+            let header = |name: &str| received.header(name);
+            assert_eq!(
+                header("content-encoding").as_deref(),
+                Some(coding),
+                "{case}"
+            );
+            assert_eq!(
+                header("accept-encoding").as_deref(),
+                Some("gzip, br"),
+                "{case}"
+            );
+        }
+    }
+}
+
+#[test]
+fn heads_of_responses_have_the_limits_of_their_cluster() {
+    let origin = Origin::new(|request| {
+        let (lines, bytes) = match request.path() {
+            "/many" => (20, 1),
+            "/long" => (1, 70_000),
+            _ => (8, 1),
+        };
+        let line = format!("x-line: {}\r\n", "y".repeat(bytes));
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{}\r\n",
+            line.repeat(lines)
+        );
+        Some(head.into_bytes())
+    });
+    for (kilobytes, count, statuses) in [
+        (60, 256, [200, 200, 502]),
+        (60, 12, [200, 502, 502]),
+        (80, 12, [200, 502, 200]),
+    ] {
+        let mut config = Config::to(&origin);
+        config.clusters = vec![Cluster {
+            max_response_head_bytes: kilobytes * 1024,
+            max_response_headers: count,
+            ..cluster("app", &[origin.address])
+        }];
+        let mesh = config.start();
+        for (path, status) in ["/few", "/many", "/long"].into_iter().zip(statuses) {
+            let response = mesh.client().get(path);
+            assert_eq!(
+                response.status, status,
+                "{path} of {kilobytes} KiB, {count}"
+            );
+        }
+    }
 }
 
 #[test]

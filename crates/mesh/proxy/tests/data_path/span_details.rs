@@ -50,6 +50,7 @@ fn retrying() -> Route {
         request_headers: Vec::new(),
         rate_limited: None,
         host_attempts: 0,
+        other_priorities_after: None,
     };
     let mut made = route(
         "/reviews",

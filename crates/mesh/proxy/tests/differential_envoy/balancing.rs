@@ -15,13 +15,17 @@ use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
 use envoy_types::pb::envoy::config::endpoint::v3::cluster_load_assignment::policy::DropOverload;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::envoy::config::route::v3::RetryPolicy;
+use envoy_types::pb::envoy::config::route::v3::retry_policy::{RetryPriority, retry_priority};
 use envoy_types::pb::envoy::config::route::v3::route_action::HashPolicy;
 use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::{
     ConnectionProperties, Cookie, Header, PolicySpecifier, QueryParameter,
 };
+use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{self, UInt32Value, UInt64Value};
+use envoy_types::util::pack_any;
 use periplus_proxy::{Agent, Options, bootstrap};
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
@@ -47,6 +51,8 @@ struct Place {
     weight: u32,
     status: HealthStatus,
     version: &'static str,
+    /// Nobody listens there.
+    is_dead: bool,
 }
 
 struct Cluster {
@@ -86,6 +92,37 @@ fn failing(unhealthy: usize) -> Vec<Place> {
         ..Place::default()
     };
     (0..6).map(place).collect()
+}
+
+/// Clusters, how often requests to them are tried again, and after how many attempts elsewhere.
+const ELSEWHERE: [(&str, u32, i32); 4] = [
+    ("elsewhere", 1, 1),
+    ("elsewhere_later", 2, 2),
+    ("elsewhere_too_late", 1, 2),
+    ("elsewhere_anew", 4, 1),
+];
+
+/// Nobody listens where the first priority is, and one does where the second is.
+fn remote() -> Vec<Place> {
+    let place = |index: usize| Place {
+        priority: u32::from(index == 5),
+        is_dead: index < 5,
+        ..Place::default()
+    };
+    (0..6).map(place).collect()
+}
+
+fn elsewhere(retries: u32, update_frequency: i32) -> RetryPolicy {
+    let config = PreviousPrioritiesConfig { update_frequency };
+    RetryPolicy {
+        retry_on: "connect-failure".to_owned(),
+        num_retries: Some(UInt32Value { value: retries }),
+        retry_priority: Some(RetryPriority {
+            name: "envoy.retry_priorities.previous_priorities".to_owned(),
+            config_type: Some(retry_priority::ConfigType::TypedConfig(pack_any(config))),
+        }),
+        ..Default::default()
+    }
 }
 
 fn maglev_with(
@@ -166,6 +203,10 @@ fn clusters() -> Vec<Cluster> {
     for (name, unhealthy) in [("fail0", 0), ("fail1", 1), ("fail2", 2), ("fail3", 3)] {
         all.push(maglev_with(name, failing(unhealthy), |_| ()));
     }
+    for (name, ..) in ELSEWHERE {
+        all.push(with(name, remote(), |_| ()));
+    }
+    all.push(maglev_with("remote_hash", remote(), |_| ()));
     all.push(maglev_with("dropped", Vec::new(), |_| ()));
     let mut most = failing(3);
     for place in &mut most[4..] {
@@ -195,6 +236,10 @@ fn label(version: &str) -> Option<Metadata> {
 fn assignment(cluster: &Cluster, origins: &[SocketAddr]) -> Resource {
     let places = origins.iter().enumerate().map(|(index, address)| {
         let place = cluster.places.get(index).cloned().unwrap_or_default();
+        let address = match place.is_dead {
+            true => SocketAddr::from(([127, 0, 0, 1], 1 + index as u16)),
+            false => *address,
+        };
         endpoint::LocalityLbEndpoints {
             priority: place.priority,
             locality: Some(envoy_types::pb::envoy::config::core::v3::Locality {
@@ -207,7 +252,7 @@ fn assignment(cluster: &Cluster, origins: &[SocketAddr]) -> Resource {
                 load_balancing_weight: number(place.weight),
                 metadata: label(place.version).filter(|_| !place.version.is_empty()),
                 host_identifier: Some(HostIdentifier::Endpoint(endpoint::Endpoint {
-                    address: socket(*address),
+                    address: socket(address),
                     ..Default::default()
                 })),
             }],
@@ -267,6 +312,12 @@ fn world(clusters: &[Cluster], origins: &[SocketAddr], at: SocketAddr) -> Snapsh
         .map(|cluster| {
             let mut action = to_cluster(cluster.name);
             action.hash_policy = vec![header()];
+            let policy = ELSEWHERE.iter().find(|(name, ..)| *name == cluster.name);
+            let policy = policy.map(|(_, retries, every)| elsewhere(*retries, *every));
+            action.retry_policy = match cluster.name {
+                "remote_hash" => Some(elsewhere(1, 1)),
+                _ => policy,
+            };
             if cluster.name == "subset" {
                 action.metadata_match = label("v1");
             }
@@ -384,7 +435,11 @@ async fn the_same_endpoints_as_envoy() {
     for cluster in &clusters {
         let mut differing = Vec::new();
         // Envoy takes a second to close a connection after an answer of its own.
-        let keys = if cluster.name == "dropped" { 2 } else { KEYS };
+        let keys = match cluster.name {
+            "dropped" => 2,
+            name if name.starts_with("elsewhere") || name.starts_with("remote") => 8,
+            _ => KEYS,
+        };
         for key in 0..keys {
             let path = format!("/{}/", cluster.name);
             let header = format!("x-user: user-{key}\r\n");

@@ -1,9 +1,12 @@
 //! Filters behind the policies: what routes want of them, and what they say in answers.
 
+use std::collections::HashMap;
+
 use envoy_types::pb::envoy::config::core::v3::{
     HeaderValue, HeaderValueOption, HttpProtocolOptions, RuntimeFractionalPercent,
 };
 use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::rate_limit::action::{self, ActionSpecifier};
 use envoy_types::pb::envoy::config::route::v3::rate_limit::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
@@ -12,6 +15,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::LocalRateLimitDescriptor;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
+use envoy_types::pb::envoy::extensions::filters::http::health_check::v3::HealthCheck;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -20,7 +24,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
-use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, HttpStatus, TokenBucket};
+use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, HttpStatus, Percent, TokenBucket};
 use envoy_types::pb::google::protobuf::{BoolValue, Duration, UInt32Value};
 use envoy_types::util::pack_any;
 
@@ -42,6 +46,27 @@ pub(crate) fn filter(name: &str, config: impl prost::Name) -> HttpFilter {
     }
 }
 
+/// Questions after the proxy's health: their header, the path, whether they are for the application, and the cluster
+/// that must be healthy.
+const HEALTH: [(&str, &str, bool, &str); 5] = [
+    ("own", "/exact", false, ""),
+    ("passed", "/exact", true, ""),
+    ("enough", "/exact", false, "origin"),
+    ("empty", "/exact", false, "empty"),
+    ("missing", "/nowhere", false, "missing"),
+];
+
+fn health_cases(add: Add<'_>) {
+    for (name, path, ..) in HEALTH {
+        let request = get(path, &format!("x-health: {name}\n"));
+        add(
+            &format!("health-{name}"),
+            &["rules", "rules_gateway"],
+            request,
+        );
+    }
+}
+
 /// The filters of listeners that these routes are for.
 pub(crate) fn all() -> Vec<HttpFilter> {
     let limit = LocalRateLimit {
@@ -49,6 +74,26 @@ pub(crate) fn all() -> Vec<HttpFilter> {
         ..Default::default()
     };
     let mut all = vec![filter(CORS, Cors {}), filter(LIMIT, limit)];
+    let names = HEALTH.map(|(name, _, passes, cluster)| {
+        let percentages = [(cluster.to_owned(), Percent { value: 50.0 })];
+        let config = HealthCheck {
+            pass_through_mode: flag(passes),
+            headers: vec![route::HeaderMatcher {
+                name: "x-health".to_owned(),
+                header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(origin(
+                    MatchPattern::Exact(name.to_owned()),
+                ))),
+                ..Default::default()
+            }],
+            cluster_min_healthy_percentages: match cluster {
+                "" => HashMap::new(),
+                _ => percentages.into(),
+            },
+            ..Default::default()
+        };
+        filter(&format!("envoy.filters.http.health_check.{name}"), config)
+    });
+    all.splice(0..0, names);
     all.extend(sessions::all());
     all
 }
@@ -612,6 +657,7 @@ pub(crate) fn routes() -> Vec<route::Route> {
 
 pub(crate) fn cases(add: Add<'_>) {
     cors_cases(add);
+    health_cases(add);
     mirror_cases(add);
     time_cases(add);
     limit_cases(add);

@@ -52,6 +52,7 @@ struct Bench {
     http2_origin: http2::Origin,
     collector: Collector,
     addresses: Addresses,
+    _logs: tempfile::TempDir,
 }
 
 /// What came of one case, but for its spans.
@@ -71,14 +72,21 @@ impl Bench {
         let origin = Origin::start("origin").await;
         let collector = Collector::start().await;
         let http2_origin = http2::Origin::start().await;
-        let addresses =
-            Addresses::new(origin.address, http2_origin.address, collector.address).await;
+        let logs = tempfile::tempdir().expect("a directory");
+        let addresses = Addresses::new(
+            origin.address,
+            http2_origin.address,
+            collector.address,
+            logs.path().join("log"),
+        )
+        .await;
         Self {
             node,
             origin,
             http2_origin,
             collector,
             addresses,
+            _logs: logs,
         }
     }
 
@@ -201,6 +209,7 @@ async fn the_same_as_envoy_but_for_what_is_meant() {
         bench.flush("otlp_outbound").await;
     }
     settle(&cases, &ours, &envoys).await;
+    let logged = [&ours, &envoys].map(|bench| outcome::logged(&bench.addresses));
 
     let mut used = BTreeSet::new();
     let mut report = String::new();
@@ -219,9 +228,9 @@ async fn the_same_as_envoy_but_for_what_is_meant() {
                 case,
                 &bench.addresses,
                 bench.node,
-                &seen.response,
-                &seen.upstream,
+                seen,
                 &spans,
+                &logged[usize::from(bench.node == ENVOYS)],
             )
         };
         compare(
@@ -284,9 +293,11 @@ async fn settle(cases: &[Case], ours: &Bench, envoys: &Bench) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(2);
     let is_even = || {
         let count = |bench: &Bench, case: &Case| bench.collector.of_case(&case.name).len();
+        let lines = |bench: &Bench| outcome::logged(&bench.addresses).len();
         cases
             .iter()
             .all(|case| count(ours, case) == count(envoys, case))
+            && lines(ours) == lines(envoys)
     };
     while !is_even() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;

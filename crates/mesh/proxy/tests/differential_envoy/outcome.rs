@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::Seen;
 use crate::cases::Case;
 use crate::collector::SeenSpan;
 use crate::sessions;
-use crate::world::Addresses;
+use crate::world::{Addresses, BETWEEN, LOGGED};
 use crate::xds_support::http::Message;
 
 static UUID: LazyLock<Regex> = LazyLock::new(|| {
@@ -90,14 +91,20 @@ impl Names<'_> {
     }
 }
 
+/// The lines of a proxy's access log.
+pub(crate) fn logged(addresses: &Addresses) -> Vec<String> {
+    let text = std::fs::read_to_string(&addresses.log).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
 /// The outcome of a case on one proxy.
 pub(crate) fn lines(
     case: &Case,
     addresses: &Addresses,
     node: &str,
-    response: &std::io::Result<Message>,
-    upstream: &[Message],
+    Seen { response, upstream }: &Seen,
     spans: &[SeenSpan],
+    logged: &[String],
 ) -> Vec<String> {
     let mut names = Names {
         given: &case.request,
@@ -131,6 +138,11 @@ pub(crate) fn lines(
         for (fact, value) in &span.facts {
             lines.push(format!("{prefix} {fact}: {value}"));
         }
+    }
+    let marked = format!("case={}.", case.name);
+    for line in logged.iter().filter(|line| line.contains(&marked)) {
+        let parts = LOGGED.iter().zip(line.split(BETWEEN));
+        lines.extend(parts.map(|(operator, part)| format!("log {operator}: {part}")));
     }
     let mut lines: Vec<String> = lines
         .iter()

@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
@@ -39,7 +41,7 @@ use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener, manager, path_prefix, route_configuration,
     to_cluster,
 };
-use crate::{filters, rules};
+use crate::{access_logs, filters, rules};
 
 /// The listeners, by what they show.
 pub(crate) const LISTENERS: [&str; 16] = [
@@ -69,6 +71,49 @@ pub(crate) struct Addresses {
     pub(crate) collector: SocketAddr,
     pub(crate) nobody: SocketAddr,
     pub(crate) http2_origin: SocketAddr,
+    /// Where the access log is.
+    pub(crate) log: PathBuf,
+}
+
+/// What lines of the access log tell of each request; the first is by which it is found.
+pub(crate) const LOGGED: [&str; 25] = [
+    "REQ(X-ENVOY-ORIGINAL-PATH?:PATH)",
+    "REQ(:METHOD)",
+    "REQ(:AUTHORITY)",
+    "REQ(X-FORWARDED-FOR)",
+    "REQ(USER-AGENT)",
+    "PROTOCOL",
+    "RESPONSE_CODE",
+    "RESPONSE_FLAGS",
+    "RESPONSE_FLAGS_LONG",
+    "RESPONSE_CODE_DETAILS",
+    "CONNECTION_TERMINATION_DETAILS",
+    "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    "BYTES_RECEIVED",
+    "BYTES_SENT",
+    "RESP(CONTENT-TYPE)",
+    "UPSTREAM_HOST",
+    "UPSTREAM_CLUSTER",
+    "UPSTREAM_PROTOCOL",
+    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+    "UPSTREAM_HOSTS_ATTEMPTED",
+    "DOWNSTREAM_LOCAL_ADDRESS",
+    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "ROUTE_NAME",
+    "GRPC_STATUS",
+    "FILTER_CHAIN_NAME",
+];
+
+/// Between the parts of a line of the access log.
+pub(crate) const BETWEEN: char = '|';
+
+fn access_log(file: &Path) -> AccessLog {
+    let operators = LOGGED.map(|operator| format!("%{operator}%"));
+    let line = operators.join(&BETWEEN.to_string()) + "\n";
+    let (directory, name) = (file.parent(), file.file_name());
+    let directory = directory.expect("a directory");
+    let name = name.and_then(|name| name.to_str()).expect("UTF-8");
+    access_logs::in_file(directory, name, access_logs::text(&line))
 }
 
 impl Addresses {
@@ -76,6 +121,7 @@ impl Addresses {
         origin: SocketAddr,
         http2_origin: SocketAddr,
         collector: SocketAddr,
+        log: PathBuf,
     ) -> Self {
         let mut listeners = BTreeMap::new();
         for name in LISTENERS {
@@ -87,6 +133,7 @@ impl Addresses {
             collector,
             nobody: free_address().await,
             http2_origin,
+            log,
         }
     }
 }
@@ -105,6 +152,10 @@ pub(crate) fn snapshot(addresses: &Addresses) -> Snapshot {
     };
     let listeners = LISTENERS.map(|name| {
         let (direction, manager) = listener_kind(name);
+        let manager = HttpConnectionManager {
+            access_log: vec![access_log(&addresses.log)],
+            ..manager
+        };
         Resource::new(
             name,
             &listener(name, addresses.listeners[name], direction, manager),

@@ -14,9 +14,10 @@ pub struct HttpMatch {
     pub method: Option<StringMatch>,
     /// The host that is asked for.
     pub authority: Option<StringMatch>,
-    /// Headers by lower-case name; `None` is a header that is there, whatever its value.
+    /// Headers by lower-case name, or claims of tokens (see [`claim_path`]); `None` is one that is there, whatever its
+    /// value.
     pub headers: Vec<(String, Option<StringMatch>)>,
-    /// Headers by lower-case name that must not be there, or not have such a value.
+    /// Those that must not be there, or not have such a value.
     pub without_headers: Vec<(String, Option<StringMatch>)>,
     /// Parameters of the query; `None` is one that is there.
     pub query: Vec<(String, Option<StringMatch>)>,
@@ -91,6 +92,34 @@ impl HttpMatch {
             gateways: read_gateways(&object, namespace),
         })
     }
+
+    /// A claim that it asks about, as it is written.
+    pub(super) fn claim(&self) -> Option<&String> {
+        let names = self.headers.iter().chain(&self.without_headers);
+        names
+            .map(|(name, _)| name)
+            .find(|name| claim_path(name).is_some())
+    }
+}
+
+/// What conditions on headers begin with that are on what a request's token says.
+const CLAIMS: &str = "@request.auth.claims";
+
+/// The path of the claim that a condition is on, if it is not on a header: `@request.auth.claims[a][b]`, or the same
+/// with dots.
+pub fn claim_path(name: &str) -> Option<Vec<&str>> {
+    let begin = name.get(..CLAIMS.len())?;
+    let path = &name[CLAIMS.len()..];
+    let parts: Vec<_> = match path.strip_prefix('.') {
+        Some(path) => path.split('.').collect(),
+        None => path
+            .strip_prefix('[')?
+            .strip_suffix(']')?
+            .split("][")
+            .collect(),
+    };
+    let is_one = begin.eq_ignore_ascii_case(CLAIMS) && parts.iter().all(|part| !part.is_empty());
+    is_one.then_some(parts)
 }
 
 fn read_headers(object: &Object<'_>, field: &str) -> Option<Vec<(String, Option<StringMatch>)>> {
@@ -120,12 +149,14 @@ fn read_uri(view: &View<'_>) -> Option<StringMatch> {
 }
 
 fn read_header_name(view: &View<'_>, name: &str) -> Option<String> {
-    if name.starts_with("@request.auth") {
-        view.fail(
-            "a route is chosen before tokens are read: match the claim in an AuthorizationPolicy by \
-             `request.auth.claims[…]`, or the header that `outputClaimToHeaders` makes of it behind the gateway",
-        );
-        return None;
+    if name.starts_with('@') {
+        let Some(path) = claim_path(name) else {
+            view.fail(format!(
+                "`{name}`: what a token says is asked for as `{CLAIMS}[NAME]`, or `{CLAIMS}[NAME][NAME]` within it"
+            ));
+            return None;
+        };
+        return Some(format!("{CLAIMS}[{}]", path.join("][")));
     }
     if let Some(field) = name.strip_prefix(':') {
         view.fail(format!(

@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::meta::{ExportTo, check_name};
 use crate::view::{Object, Shape, View, first_duplicate};
 
-pub use self::condition::HttpMatch;
+pub use self::condition::{HttpMatch, claim_path};
 use self::connection::Of;
 pub use self::connection::{ConnectionMatch, ConnectionRoute};
 pub use self::cors::CorsPolicy;
@@ -178,10 +178,21 @@ impl VirtualService {
         }
         let is_delegate = host_views.is_empty();
         let read = |view| HttpRoute::read(view, namespace, is_delegate);
+        let http: Vec<_> = http_views.iter().filter_map(read).collect();
+        let claim = |rule: &HttpRoute| rule.matches.iter().find_map(HttpMatch::claim).cloned();
+        if !is_delegate
+            && (gateways.iter()).all(|gateway| *gateway == GatewayRef::Mesh)
+            && let Some(claim) = http.iter().find_map(claim)
+        {
+            object.fail(format!(
+                "`{claim}`: only gateways route by what tokens say; list `gateways`, or ask for the claim in an \
+                 AuthorizationPolicy by `request.auth.claims[…]`"
+            ));
+        }
         let tls = |view| ConnectionRoute::read(view, Of::Tls, namespace, &names);
         let tcp = |view| ConnectionRoute::read(view, Of::Tcp, namespace, &names);
         Some(Self {
-            http: http_views.iter().filter_map(read).collect(),
+            http,
             tls: tls_views.iter().filter_map(tls).collect(),
             tcp: tcp_views.iter().filter_map(tcp).collect(),
             hosts,

@@ -218,6 +218,8 @@ pub struct Retries {
     pub back_off: Option<Duration>,
     /// Whether an endpoint that has had the request is avoided.
     pub ignores_previous_hosts: bool,
+    /// Whether localities that have had the request are avoided too, after two attempts.
+    pub goes_elsewhere: bool,
 }
 
 impl Default for Retries {
@@ -229,6 +231,7 @@ impl Default for Retries {
             on: None,
             back_off: None,
             ignores_previous_hosts: true,
+            goes_elsewhere: false,
         }
     }
 }
@@ -247,15 +250,6 @@ impl Retries {
             refused: &[],
         };
         let object = view.object(&RETRIES)?;
-        if let Some(view) = object.get("retryRemoteLocalities")
-            && view.bool()?
-        {
-            view.fail(
-                "retries choose among the localities that the request had: leave it out, and write `outlierDetection` \
-                 with `localityLbSetting.failover` in a DestinationRule",
-            );
-            return None;
-        }
         let unset = Self::default();
         let attempts = object.optional("attempts", |view| view.number(0, 1 << 16))?;
         let on = object.optional("retryOn", View::some_ascii)?;
@@ -273,6 +267,9 @@ impl Retries {
             ignores_previous_hosts: object
                 .optional("retryIgnorePreviousHosts", View::bool)?
                 .unwrap_or(unset.ignores_previous_hosts),
+            goes_elsewhere: object
+                .optional("retryRemoteLocalities", View::bool)?
+                .unwrap_or(unset.goes_elsewhere),
         })
     }
 }

@@ -204,6 +204,10 @@ impl Scene {
             Besides::Limit(name) => Step::new("its rate is limited", self.limit(name)),
             Besides::Quota(domain) => Step::new("a service counts it", self.quota(domain)),
             Besides::Session => Step::new(SESSION, Vec::new()),
+            Besides::Health => Step::new(
+                "questions after the proxy's health are answered",
+                Vec::new(),
+            ),
             Besides::Body => Step::new("its body is waited for", Vec::new()),
             Besides::Tokens => Step::new("its tokens are checked", of_tokens()),
             Besides::Keys(issuer) => Step::new(

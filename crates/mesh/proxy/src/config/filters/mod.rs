@@ -3,6 +3,7 @@
 mod buffer;
 mod cors;
 mod fault;
+mod health;
 mod limit;
 mod session;
 
@@ -15,6 +16,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPoli
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ExtAuthzPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use envoy_types::pb::envoy::extensions::filters::http::health_check::v3::HealthCheck;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::{JwtAuthentication, PerRouteConfig};
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
@@ -152,6 +154,9 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
         Known::Filter(buffer::compile(decode(config, at)?, at)?)
     } else if *url == BufferPerRoute::type_url() {
         Known::PerRoute(buffer::of_route(decode(config, at)?, at)?)
+    } else if *url == HealthCheck::type_url() {
+        let health = health::compile(decode(config, at)?, at)?;
+        Known::Filter(Filter::Health(Arc::new(health)))
     } else if *url == GrpcStats::type_url()
         || metrics::is_one(config)
         || istio::is_http(config, at)?
@@ -226,7 +231,8 @@ fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Ref
             | Filter::Authz(_)
             | Filter::Quota(_)
             | Filter::Session(_)
-            | Filter::Buffer(_),
+            | Filter::Buffer(_)
+            | Filter::Health(_),
         ) => Err(at.refuse("this configuration is one for all routes")),
         Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),
         Known::PerRoute(wanted) => Ok(Some(wanted)),

@@ -225,10 +225,10 @@ fn provider(mut given: pb::JwtProvider, at: &At<'_>) -> Result<Provider, Refused
         payload_key: key(std::mem::take(&mut given.payload_in_metadata)),
         header_key: key(std::mem::take(&mut given.header_in_metadata)),
         lists: lists.map_or_else(Vec::new, |lists| lists.space_delimited_claims),
+        clears_route: std::mem::take(&mut given.clear_route_cache),
         clock_skew: skew.into(),
         cache: cache(given.jwt_cache_config.take(), &at.field("jwt_cache_config"))?,
     };
-    // Routes are found once, before the filters, as with Envoy unless this asks for more.
     nothing_else(&given, at)?;
     Ok(compiled)
 }

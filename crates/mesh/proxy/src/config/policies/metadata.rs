@@ -11,7 +11,10 @@ use super::super::matcher;
 use super::rule::{check_depth, not_empty};
 use crate::policy::{MetadataMatch, ValueTest};
 
-pub(super) fn compile(asked: pb::MetadataMatcher, at: &At<'_>) -> Result<MetadataMatch, Refused> {
+pub(in super::super) fn compile(
+    asked: pb::MetadataMatcher,
+    at: &At<'_>,
+) -> Result<MetadataMatch, Refused> {
     if asked.filter.is_empty() {
         return Err(at.field("filter").refuse("it must not be empty"));
     }

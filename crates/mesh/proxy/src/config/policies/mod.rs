@@ -11,6 +11,7 @@ mod template;
 
 pub(super) use self::authz::{authorizer, authorizer_of_route};
 pub(super) use self::jwt::{tokens, tokens_of_route};
+pub(super) use self::metadata::compile as metadata;
 pub(super) use self::quota::quota;
 pub(super) use self::rbac::{connections, requests, requests_of_route};
 

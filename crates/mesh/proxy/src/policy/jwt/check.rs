@@ -38,6 +38,8 @@ pub(crate) struct Effects {
     pub(crate) added: Vec<(String, Vec<u8>)>,
     /// What the filters behind learn.
     pub(crate) metadata: Metadata,
+    /// The route is to be chosen again.
+    pub(crate) clears_route: bool,
 }
 
 /// What is asked of a request.
@@ -74,6 +76,11 @@ pub(super) struct Found<'a> {
 }
 
 impl Jwt {
+    /// Whether what a token says may change the route.
+    pub(crate) fn clears_route(&self) -> bool {
+        self.providers.iter().any(|provider| provider.clears_route)
+    }
+
     /// What the first rule requires that matches a request.
     pub(crate) fn required_of(
         &self,
@@ -341,12 +348,15 @@ impl JwtView {
             }
             effects.added.push((name.clone(), text.into_bytes()));
         }
+        // As in Envoy, if there may be something that routes can ask about.
+        effects.clears_route |= provider.clears_route && provider.payload_key.is_some();
         for (name, path) in &provider.claim_headers {
             let claim = path
                 .iter()
                 .try_fold(&token.payload, |value, key| value.get(key));
             if let Some(text) = claim.and_then(header_value) {
                 effects.added.push((name.clone(), text.into_bytes()));
+                effects.clears_route |= provider.clears_route;
             }
         }
         provider.tell(token, &mut effects.metadata);

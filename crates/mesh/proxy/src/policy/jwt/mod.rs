@@ -70,6 +70,8 @@ pub(crate) struct Provider {
     pub(crate) header_key: Option<Arc<str>>,
     /// Claims that become lists there.
     pub(crate) lists: Vec<String>,
+    /// What a token says may lead the request elsewhere: its route is chosen again.
+    pub(crate) clears_route: bool,
     /// How far clocks may differ, in seconds.
     pub(crate) clock_skew: u64,
     /// How many tokens are remembered, and how long they may be.

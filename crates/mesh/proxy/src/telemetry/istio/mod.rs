@@ -139,6 +139,9 @@ pub(crate) fn cluster_id(name: &str) -> Option<u64> {
     series::is_istios(name).then(|| id_of(name.as_bytes()))
 }
 
+/// In place of a status: what is counted are the messages of calls that go on.
+const OF_CALLS: u16 = u16::MAX;
+
 /// A request that has ended.
 #[derive(Debug)]
 pub(crate) struct Observation<'a> {
@@ -207,6 +210,17 @@ impl Metrics {
             return;
         }
         self.begin(key, seen).add(seen);
+    }
+
+    /// Counts messages of a call that goes on: they are told apart by who talks to whom, and not by how it ends.
+    #[cold]
+    pub(crate) fn observe_messages(&self, seen: Observation<'_>) {
+        self.observe(&Observation {
+            status: OF_CALLS,
+            grpc: None,
+            flags: Flags::default(),
+            ..seen
+        });
     }
 
     /// The series of a connection of the TCP proxy.
@@ -305,7 +319,11 @@ impl Metrics {
         }
         let labels = Labels::of(&self.own, seen);
         self.shared.count_cut(labels.cut);
-        let series = Arc::new(Series::new(&labels, seen.custom.as_ref()));
+        let mut series = Series::new(&labels, seen.custom.as_ref());
+        if seen.status == OF_CALLS {
+            series.has_messages_only();
+        }
+        let series = Arc::new(series);
         self.shared.push(series.clone());
         let used = Cell::new(seen.now);
         all.insert(

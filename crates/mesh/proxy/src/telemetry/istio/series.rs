@@ -113,6 +113,12 @@ impl Series {
         }
     }
 
+    /// It is of calls that go on, which are no requests yet.
+    pub(super) fn has_messages_only(&mut self) {
+        self.requests_labels = None;
+        self.histograms_labels = [None, None, None];
+    }
+
     pub(super) fn add(&self, seen: &Observation<'_>) {
         self.requests.increment();
         let values = [seen.millis, seen.request_bytes, seen.response_bytes];

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use periplus_model::propagation::SpanContext;
 
+use crate::call::Call;
 use crate::clock::{Clock, Micros};
+use crate::exchange::Exchange;
 use crate::flags::Flags;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
@@ -62,6 +64,19 @@ pub(crate) struct Entry<'a> {
     pub(crate) grpc: Option<u32>,
     /// What filters have found out.
     pub(crate) metadata: Option<&'a Metadata>,
+    /// The number of the client's connection.
+    pub(crate) connection: Option<u64>,
+    /// The name of its filter chain.
+    pub(crate) chain: Option<&'a str>,
+    /// All that is known of a request.
+    pub(crate) whole: Option<Whole<'a>>,
+}
+
+/// A request with all that is known of it, for what few ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole<'a> {
+    pub(crate) call: &'a Call,
+    pub(crate) exchange: &'a Exchange,
 }
 
 /// The request.
@@ -129,6 +144,9 @@ impl<'a> Entry<'a> {
             span: None,
             grpc: None,
             metadata: None,
+            connection: None,
+            chain: None,
+            whole: None,
         }
     }
 

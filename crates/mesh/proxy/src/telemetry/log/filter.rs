@@ -63,8 +63,10 @@ impl Filter {
             Self::All => true,
             Self::Status(comparison) => comparison.holds(entry.status.into()),
             Self::Duration(comparison) => comparison.holds(entry.duration().as_millis() as u64),
-            // No filter answers health checks, so that none is one.
-            Self::NotHealthCheck => true,
+            Self::NotHealthCheck => {
+                let rare = entry.whole.and_then(|whole| whole.exchange.rare.as_ref());
+                !rare.is_some_and(|rare| rare.is_health_check)
+            }
             Self::Traceable => entry.request.as_ref().is_some_and(|request| {
                 request
                     .id

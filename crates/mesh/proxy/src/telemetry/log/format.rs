@@ -88,6 +88,7 @@ impl Operator {
     fn needs_sent_head(&self) -> bool {
         match self {
             Self::Request(header) => header.names().any(|name| is_written_by_proxies(name)),
+            Self::Rare(rare) => rare.needs_sent_head(),
             _ => false,
         }
     }
@@ -98,12 +99,17 @@ impl Operator {
         let is_own = |name: &str| is_written_by_proxies(name) && !AS_RECEIVED.contains(&name);
         match self {
             Self::Request(header) => header.names().any(|name| is_own(name)),
+            Self::Rare(rare) => rare.needs_sent_head(),
             _ => false,
         }
     }
 
     fn needs_response(&self) -> bool {
-        matches!(self, Self::Response(_) | Self::Trailer(_))
+        match self {
+            Self::Response(_) | Self::Trailer(_) => true,
+            Self::Rare(rare) => rare.needs_response(),
+            _ => false,
+        }
     }
 
     fn needs_upstream_local(&self) -> bool {

@@ -9,6 +9,7 @@ mod expression;
 mod filter;
 mod format;
 mod json;
+mod known;
 mod operator;
 mod rare;
 mod sink;
@@ -22,7 +23,7 @@ mod tests;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub(crate) use self::entry::{Entry, Request, Upstream};
+pub(crate) use self::entry::{Entry, Request, Upstream, Whole};
 pub(crate) use self::expression::needs_response;
 pub(crate) use self::filter::{Comparison, Filter, Op, is_known_flag};
 pub(crate) use self::format::{Format, Template};

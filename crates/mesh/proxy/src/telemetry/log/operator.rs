@@ -19,8 +19,8 @@ pub(crate) enum Operator {
         original: Original,
     },
     GrpcStatus(GrpcForm),
-    /// Between two moments, in units of so many microseconds.
-    Between(Moment, Moment, u64),
+    /// Between two moments: so many nanoseconds for each microsecond, in units of so many.
+    Between(Moment, Moment, [u64; 2]),
     Fixed(String),
     Simple(Simple),
     /// What few formats have.
@@ -273,14 +273,15 @@ fn between(argument: &str) -> Result<Operator, String> {
     };
     let moment = |name: &str| match name {
         "DS_RX_BEG" => Ok(Moment::Begin),
-        "DS_RX_END" => Ok(Moment::RequestComplete),
+        "DS_RX_END" | "US_TX_END" => Ok(Moment::RequestComplete),
         "US_RX_BEG" | "DS_TX_BEG" => Ok(Moment::ResponseBegun),
-        "DS_TX_END" => Ok(Moment::End),
+        "DS_TX_END" | "US_RX_END" => Ok(Moment::End),
         other => Err(format!("%COMMON_DURATION%: {other} is not supported")),
     };
     let unit = match unit {
-        "ms" => 1000,
-        "us" => 1,
+        "ms" => [1, 1000],
+        "us" => [1, 1],
+        "ns" => [1000, 1],
         other => return Err(format!("%COMMON_DURATION%: {other} is not supported")),
     };
     Ok(Operator::Between(moment(from)?, moment(to)?, unit))

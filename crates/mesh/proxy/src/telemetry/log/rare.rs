@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 
+use periplus_cel::Expression;
 use serde_json::{Map, Value};
 
 use super::entry::Entry;
+use super::expression;
+use super::known::Known;
 use super::operator::cut;
 use super::value::Kind;
 use crate::hashing::parameter;
@@ -20,11 +23,25 @@ pub(crate) enum Rare {
         most: Option<usize>,
     },
     /// `%QUERY_PARAM(NAME)%`, as it stands in the target.
-    Parameter { name: String, most: Option<usize> },
+    Parameter {
+        name: String,
+        most: Option<usize>,
+    },
     /// `%QUERY_PARAMS%`: all of the query.
-    Query { most: Option<usize> },
+    Query {
+        most: Option<usize>,
+    },
+    Known(Known),
+    /// `%CEL(EXPRESSION)%`
+    Expression {
+        expression: Expression,
+        most: Option<usize>,
+    },
     /// `%DOWNSTREAM_TLS_VERSION%` and others.
-    Agreed { is_upstream: bool, is_cipher: bool },
+    Agreed {
+        is_upstream: bool,
+        is_cipher: bool,
+    },
 }
 
 impl Rare {
@@ -60,8 +77,30 @@ impl Rare {
             "DOWNSTREAM_TLS_CIPHER" => none(Self::agreed(false, true))?,
             "UPSTREAM_TLS_VERSION" => none(Self::agreed(true, false))?,
             "UPSTREAM_TLS_CIPHER" => none(Self::agreed(true, true))?,
-            _ => return Ok(None),
+            "CEL" => Self::Expression {
+                expression: Expression::parse(given()?)
+                    .map_err(|error| format!("%CEL%: {error}"))?,
+                most,
+            },
+            _ => return Ok(Known::parse(name, argument)?.map(Self::Known)),
         }))
+    }
+
+    /// Whether it asks for the head that the endpoint gets.
+    pub(super) fn needs_sent_head(&self) -> bool {
+        match self {
+            Self::Known(known) => known.needs_sent_head(),
+            Self::Expression { expression, .. } => expression::needs_sent_head(expression),
+            _ => false,
+        }
+    }
+
+    /// Whether it asks for the response's headers or trailers.
+    pub(super) fn needs_response(&self) -> bool {
+        match self {
+            Self::Expression { expression, .. } => expression::needs_response(expression),
+            _ => false,
+        }
     }
 
     fn agreed(is_upstream: bool, is_cipher: bool) -> Self {
@@ -94,6 +133,16 @@ impl Rare {
                     None => Kind::Absent,
                     Some(value) => append_value(&value, *most, out),
                 };
+            }
+            Self::Known(known) => return known.append(entry, out),
+            Self::Expression { expression, most } => {
+                let Some(value) = expression.value(entry) else {
+                    return Kind::Absent;
+                };
+                let mut text = value.to_string();
+                cut(&mut text, *most);
+                out.extend_from_slice(text.as_bytes());
+                return Kind::Text;
             }
             Self::Parameter { name, most } => {
                 let value = query(entry).and_then(|query| parameter(query, name.as_bytes()));

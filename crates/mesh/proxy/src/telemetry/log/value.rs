@@ -45,7 +45,8 @@ impl Operator {
             Self::Between(from, to, unit) => {
                 let between = moment(entry, *from).zip(moment(entry, *to));
                 let micros = between.and_then(|(from, to)| to.checked_sub(from));
-                number(micros.map(|micros| micros / unit), out)
+                let [times, unit] = unit;
+                number(micros.map(|micros| micros * times / unit), out)
             }
             Self::Fixed(fixed) => text(Some(fixed), out),
             Self::Simple(simple) => simple.append(entry, out),

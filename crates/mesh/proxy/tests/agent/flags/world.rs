@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
 use envoy_types::pb::envoy::config::endpoint::v3::cluster_load_assignment::policy::DropOverload;
 use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::trace::v3 as trace;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::file_access_log::AccessLogFormat;
@@ -21,12 +22,13 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz:
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, HttpService};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::fault_abort::ErrorType;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault};
+use envoy_types::pb::envoy::extensions::filters::http::health_check::v3::HealthCheck;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
-use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, TokenBucket};
+use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent, TokenBucket};
 use envoy_types::pb::google::protobuf::{self, Any, UInt32Value};
 use envoy_types::util::pack_any;
 use prost::Message as _;
@@ -245,7 +247,7 @@ pub(super) struct World {
 }
 
 impl World {
-    #[expect(deprecated, reason = "the short form of HTTP/2 does")]
+    #[expect(deprecated, reason = "the short forms of HTTP/2 and of conditions do")]
     pub(super) async fn start(plane: &ControlPlane, log: &Path) -> (Self, Agent) {
         let [out, guarded, tcp] = [
             free_address().await,
@@ -284,7 +286,18 @@ impl World {
             }),
             ..Default::default()
         };
+        let health = HealthCheck {
+            pass_through_mode: Some(protobuf::BoolValue { value: false }),
+            headers: vec![route::HeaderMatcher {
+                name: ":path".to_owned(),
+                header_match_specifier: Some(HeaderMatchSpecifier::ExactMatch("/lh".to_owned())),
+                ..Default::default()
+            }],
+            cluster_min_healthy_percentages: [("empty".to_owned(), Percent { value: 50.0 })].into(),
+            ..Default::default()
+        };
         let filters = vec![
+            filter("envoy.filters.http.health_check", health),
             filter(FAULT, HttpFault::default()),
             filter(LIMIT, limit),
             filter("envoy.filters.http.ratelimit", quota),

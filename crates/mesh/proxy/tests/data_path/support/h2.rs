@@ -145,6 +145,15 @@ impl H2Client {
         finish(response).await
     }
 
+    /// Sends the head of a request whose body follows.
+    pub(crate) async fn begin(
+        &mut self,
+        request: Request<()>,
+    ) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
+        self.send = self.send.clone().ready().await.expect("ready");
+        self.send.send_request(request, false).expect("sent")
+    }
+
     pub(crate) async fn get(&mut self, path: &str) -> Message {
         let request = self.request("GET", path);
         self.exchange(request, b"").await.expect("a response")

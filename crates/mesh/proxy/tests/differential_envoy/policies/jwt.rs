@@ -18,6 +18,8 @@ use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use envoy_types::pb::envoy::config::core::v3::{DataSource, HttpUri};
 use envoy_types::pb::envoy::config::rbac::v3::principal::Identifier;
 use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
+use envoy_types::pb::envoy::config::route::v3::route::Action as RouteAction;
+use envoy_types::pb::envoy::config::route::v3::{DirectResponseAction, Route, RouteMatch};
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::jwt_provider::{
     JwksSourceSpecifier, NormalizePayload,
 };
@@ -164,6 +166,21 @@ impl Signer {
             (
                 "named".to_owned(),
                 request("/ok/named", &format!("authorization: Bearer {good}\n")),
+            ),
+            ("claim-of-nobody".to_owned(), request("/ok/claim", "")),
+            (
+                "claim".to_owned(),
+                request("/ok/claim", &format!("authorization: Bearer {good}\n")),
+            ),
+            (
+                "claim-of-others".to_owned(),
+                request(
+                    "/ok/claim",
+                    &format!(
+                        "authorization: Bearer {}\n",
+                        es256(json!({"groups": ["c"]}))
+                    ),
+                ),
             ),
             ("open".to_owned(), request("/api/open?x=y", "")),
             (
@@ -374,17 +391,47 @@ fn chain(
 /// Of the payload that the filter of tokens has left.
 #[expect(deprecated, reason = "this is the form that Istio sends")]
 fn claim(path: &[&str], value: MatchPattern) -> Identifier {
+    Identifier::Metadata(payload(path, value))
+}
+
+fn payload(path: &[&str], value: MatchPattern) -> MetadataMatcher {
     let segment = |key: &&str| PathSegment {
         segment: Some(path_segment::Segment::Key((*key).to_owned())),
     };
-    Identifier::Metadata(MetadataMatcher {
+    MetadataMatcher {
         filter: "envoy.filters.http.jwt_authn".to_owned(),
         path: path.iter().map(segment).collect(),
         value: Some(ValueMatcher {
             match_pattern: Some(value),
         }),
         invert: false,
-    })
+    }
+}
+
+/// Routes of one path, by what the token says.
+pub(crate) fn by_claim() -> Vec<Route> {
+    let answering = |status, asked: MetadataMatcher| Route {
+        r#match: Some(RouteMatch {
+            dynamic_metadata: vec![asked],
+            ..path_prefix("/ok/claim")
+        }),
+        action: Some(RouteAction::DirectResponse(DirectResponseAction {
+            status,
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let is_there = payload(&["payload", "iss"], MatchPattern::PresentMatch(true));
+    vec![
+        answering(299, payload(&["payload", "groups"], one_of("b"))),
+        answering(
+            298,
+            MetadataMatcher {
+                invert: true,
+                ..is_there
+            },
+        ),
+    ]
 }
 
 fn one_of(value: &str) -> MatchPattern {
@@ -447,6 +494,11 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
             space_delimited_claims: vec!["scope".to_owned()],
         }),
         ..mine()
+    };
+    let leaving_too = leaving.clone();
+    let clearing = |provider| JwtProvider {
+        clear_route_cache: true,
+        ..provider
     };
     let fetching = |cluster: &str, path: &str| JwtProvider {
         jwks_source_specifier: remote(cluster, path),
@@ -564,6 +616,14 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
         (
             "deny-bob",
             chain(vec![("mine", leaving)], optional(), Some(deny_bob)),
+        ),
+        (
+            "reroute",
+            chain(vec![("mine", clearing(leaving_too))], optional(), None),
+        ),
+        (
+            "reroute-for-nothing",
+            chain(vec![("mine", clearing(mine()))], optional(), None),
         ),
         (
             "remote",

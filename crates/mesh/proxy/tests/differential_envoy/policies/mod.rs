@@ -185,7 +185,7 @@ fn snapshot(
         let inbound = TrafficDirection::Inbound;
         Resource::new(*name, &listener(name, listeners[name], inbound, manager))
     });
-    let mut routes = Vec::new();
+    let mut routes = jwt::by_claim();
     for (path, name, wanted) in by_route() {
         let mut route = a_route(path_prefix(path), to_cluster("origin"));
         route.typed_per_filter_config = [(name.to_owned(), wanted)].into();

@@ -1,0 +1,278 @@
+//! Operators that ask what only the whole of a request, its connection or a certificate tells.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use super::digits;
+use super::entry::{Entry, Whole};
+use super::time::TimeFormat;
+use super::value::Kind;
+use crate::exchange::NOTHING;
+use crate::tls::Certificate;
+use crate::xfcc::pem_in_url;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Known {
+    /// `%CONNECTION_ID%`
+    Connection,
+    /// `%FILTER_CHAIN_NAME%`
+    Chain,
+    /// `%UNIQUE_ID%`: a new one for each line.
+    Unique,
+    /// `%REQUEST_TX_DURATION%`: until the endpoint had the whole request.
+    RequestSent,
+    /// `%ROUNDTRIP_DURATION%`, which is one of HTTP/3 alone, as in Envoy.
+    RoundTrip,
+    /// `%DOWNSTREAM_WIRE_BYTES_SENT%` and others.
+    Bytes {
+        is_upstream: bool,
+        is_sent: bool,
+        is_head: bool,
+    },
+    /// `%UPSTREAM_HOSTS_ATTEMPTED%` and others: all endpoints that were tried.
+    Attempted { with_port: bool },
+    /// `%UPSTREAM_HOST_NAME_WITHOUT_PORT%`
+    Host,
+    /// `%DOWNSTREAM_DIRECT_REMOTE_PORT%`
+    DirectRemotePort,
+    /// `%DOWNSTREAM_DIRECT_LOCAL_PORT%`
+    DirectLocalPort,
+    /// `%DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT%`
+    DirectLocalIp,
+    /// `%DOWNSTREAM_PEER_ISSUER%` and others.
+    Certificate { is_upstream: bool, part: Part },
+}
+
+/// What a peer's certificate says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Part {
+    Issuer,
+    /// `PEER_CERT`: all of it, as PEM in a URL.
+    Whole,
+    Begin(TimeFormat),
+    End(TimeFormat),
+}
+
+impl Known {
+    /// Those whose names these are; none if it is another one.
+    pub(super) fn parse(name: &str, argument: Option<&str>) -> Result<Option<Self>, String> {
+        let (side, of_side) = match name.split_once('_') {
+            Some(("UPSTREAM", rest)) => (true, rest),
+            Some(("DOWNSTREAM", rest)) => (false, rest),
+            _ => (false, ""),
+        };
+        let time = || TimeFormat::parse(argument.unwrap_or_default());
+        let certificate = |part| Self::Certificate {
+            is_upstream: side,
+            part,
+        };
+        let known = match of_side {
+            "PEER_CERT_V_START" => return Ok(Some(certificate(Part::Begin(time()?)))),
+            "PEER_CERT_V_END" => return Ok(Some(certificate(Part::End(time()?)))),
+            "PEER_ISSUER" => certificate(Part::Issuer),
+            "PEER_CERT" => certificate(Part::Whole),
+            _ => match name {
+                "CONNECTION_ID" => Self::Connection,
+                "FILTER_CHAIN_NAME" => Self::Chain,
+                "UNIQUE_ID" => Self::Unique,
+                "REQUEST_TX_DURATION" => Self::RequestSent,
+                "ROUNDTRIP_DURATION" => Self::RoundTrip,
+                "UPSTREAM_HOSTS_ATTEMPTED" | "UPSTREAM_HOST_NAMES_ATTEMPTED" => {
+                    Self::Attempted { with_port: true }
+                }
+                "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT"
+                | "UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT" => {
+                    Self::Attempted { with_port: false }
+                }
+                "UPSTREAM_HOST_NAME_WITHOUT_PORT" => Self::Host,
+                "DOWNSTREAM_DIRECT_REMOTE_PORT" => Self::DirectRemotePort,
+                "DOWNSTREAM_DIRECT_LOCAL_PORT" => Self::DirectLocalPort,
+                "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT" => Self::DirectLocalIp,
+                _ => {
+                    let (is_head, is_sent) = match of_side {
+                        "WIRE_BYTES_SENT" => (false, true),
+                        "WIRE_BYTES_RECEIVED" => (false, false),
+                        "HEADER_BYTES_SENT" => (true, true),
+                        "HEADER_BYTES_RECEIVED" => (true, false),
+                        _ => return Ok(None),
+                    };
+                    Self::Bytes {
+                        is_upstream: side,
+                        is_sent,
+                        is_head,
+                    }
+                }
+            },
+        };
+        match argument {
+            None => Ok(Some(known)),
+            Some(_) => Err(format!("%{name}% takes no argument")),
+        }
+    }
+
+    /// Whether it asks for the head that the endpoint gets.
+    pub(super) fn needs_sent_head(&self) -> bool {
+        let of_endpoint = Self::Bytes {
+            is_upstream: true,
+            is_sent: true,
+            is_head: true,
+        };
+        let whole = Self::Bytes {
+            is_upstream: true,
+            is_sent: true,
+            is_head: false,
+        };
+        *self == of_endpoint || *self == whole
+    }
+
+    pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {
+        let endpoint = entry.upstream.as_ref();
+        match self {
+            Self::Connection => number(entry.connection, out),
+            Self::Chain => text(entry.chain, out),
+            Self::Unique => text(Some(&unique()), out),
+            Self::RequestSent => {
+                let sent = entry.request_complete;
+                let took = sent.map(|at| at.saturating_sub(entry.begin) / 1000);
+                number(took, out)
+            }
+            Self::RoundTrip => Kind::Absent,
+            Self::Bytes {
+                is_upstream,
+                is_sent,
+                is_head,
+            } => number(Some(bytes(entry, (*is_upstream, *is_sent, *is_head))), out),
+            Self::Attempted { with_port } => attempted(entry, *with_port, out),
+            Self::Host => address(endpoint.map(|endpoint| endpoint.address), out),
+            Self::DirectRemotePort => number(Some(entry.peer.port().into()), out),
+            Self::DirectLocalPort => {
+                number(entry.direct_local.map(|local| local.port().into()), out)
+            }
+            Self::DirectLocalIp => address(entry.direct_local, out),
+            Self::Certificate { is_upstream, part } => {
+                let secured = match is_upstream {
+                    true => endpoint.and_then(|endpoint| endpoint.secured),
+                    false => entry.secured,
+                };
+                match secured.and_then(|secured| secured.peer.as_ref()) {
+                    None => Kind::Absent,
+                    Some(certificate) => part.append(certificate, out),
+                }
+            }
+        }
+    }
+}
+
+impl Part {
+    fn append(&self, certificate: &Certificate, out: &mut Vec<u8>) -> Kind {
+        let moment = |format: &TimeFormat, seconds: i64, out: &mut Vec<u8>| {
+            let seconds = u64::try_from(seconds).unwrap_or_default();
+            format.append(seconds.saturating_mul(1_000_000), out)
+        };
+        match self {
+            Self::Issuer => text(Some(&certificate.issuer), out),
+            Self::Whole => text(Some(&pem_in_url(&certificate.der)), out),
+            Self::Begin(format) => moment(format, certificate.not_before, out),
+            Self::End(format) => moment(format, certificate.not_after, out),
+        }
+    }
+}
+
+/// Heads as they are in HTTP/1.1, and bodies without the sizes of their chunks.
+fn bytes(entry: &Entry<'_>, (is_upstream, is_sent, is_head): (bool, bool, bool)) -> u64 {
+    let Some(Whole { call, exchange }) = entry.whole else {
+        // A connection has no heads, and its bytes are those of both sides.
+        return match is_head {
+            true => 0,
+            false if is_sent != is_upstream => entry.sent,
+            false => entry.received,
+        };
+    };
+    let told = exchange.told.as_deref().unwrap_or(&NOTHING);
+    let head = match (is_upstream, is_sent) {
+        (false, false) => call.buffer.head().len() as u64,
+        (false, true) if entry.status == 0 => 0,
+        (false, true) => call.response_head_bytes.into(),
+        (true, _) if !entry.upstream.is_some_and(|endpoint| endpoint.is_connected) => return 0,
+        (true, true) => entry
+            .request
+            .as_ref()
+            .map_or(0, |request| request.sent.len() as u64),
+        (true, false) => told.upstream_head_bytes.into(),
+    };
+    match is_head {
+        true => head,
+        // What came from one side went to the other one.
+        false if is_sent == is_upstream => head + entry.received,
+        false => head + entry.sent,
+    }
+}
+
+fn attempted(entry: &Entry<'_>, with_port: bool, out: &mut Vec<u8>) -> Kind {
+    let rare = entry.whole.and_then(|whole| whole.exchange.rare.as_deref());
+    let before = rare.map_or(&[][..], |rare| &rare.tries.before);
+    let last = entry.upstream.as_ref().map(|endpoint| endpoint.address);
+    let begin = out.len();
+    for endpoint in before.iter().chain(last) {
+        if out.len() > begin {
+            out.push(b',');
+        }
+        match with_port {
+            true => shown(endpoint, out),
+            false => shown(endpoint.ip(), out),
+        };
+    }
+    match out.len() > begin {
+        true => Kind::Text,
+        false => Kind::Absent,
+    }
+}
+
+/// A random UUID (RFC 9562 §5.4).
+fn unique() -> String {
+    let random = |half: u64| u128::from(RandomState::new().hash_one(half));
+    let bits = random(0) << 64 | random(1);
+    let id = bits & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let text = format!("{id:032x}");
+    let parts = [
+        &text[..8],
+        &text[8..12],
+        &text[12..16],
+        &text[16..20],
+        &text[20..],
+    ];
+    parts.join("-")
+}
+
+fn text(value: Option<&str>, out: &mut Vec<u8>) -> Kind {
+    match value {
+        Some(value) if !value.is_empty() => {
+            out.extend_from_slice(value.as_bytes());
+            Kind::Text
+        }
+        _ => Kind::Absent,
+    }
+}
+
+fn number(value: Option<u64>, out: &mut Vec<u8>) -> Kind {
+    match value {
+        Some(value) => {
+            digits::number(out, value);
+            Kind::Number
+        }
+        None => Kind::Absent,
+    }
+}
+
+fn address(address: Option<&SocketAddr>, out: &mut Vec<u8>) -> Kind {
+    address.map_or(Kind::Absent, |address| shown(address.ip(), out))
+}
+
+fn shown(value: impl std::fmt::Display, out: &mut Vec<u8>) -> Kind {
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{value}");
+    Kind::Text
+}
