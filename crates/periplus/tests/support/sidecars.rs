@@ -118,7 +118,8 @@ impl Sidecar {
                 let authority = format!("http://{}", SocketAddr::new(self.control, XDS));
                 command.args(["guard", "--sds", &socket, "--account", &account]);
                 command.args(["--token-file", &self.token(directory), "--ca", &authority]);
-                command.arg(envoy).arg("--");
+                // The agent is killed when the test ends, and nobody would tell Envoy.
+                command.args(["setpriv", "--", "--pdeathsig", "KILL"]).arg(envoy);
             }
             command.args(["--concurrency", "1", "--disable-hot-restart"]);
             command
