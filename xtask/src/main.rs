@@ -1,9 +1,10 @@
-//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `rotate`, `faults`,
+//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `rotate`, `faults`, `fuzz`,
 //! `descriptors`, `peers`.
 
 mod ci;
 mod clients;
 mod descriptors;
+mod fuzz;
 mod peers;
 mod shell;
 
@@ -57,6 +58,14 @@ enum Chore {
         #[arg(default_value_t = 60)]
         seconds: u32,
     },
+    /// Runs the fuzz targets, each for so many seconds; needs cargo-fuzz
+    Fuzz {
+        /// For so many seconds each
+        #[arg(default_value_t = 60)]
+        seconds: u32,
+        /// Only these
+        targets: Vec<String>,
+    },
     /// Makes the file that tells the proxy what Envoy's messages are made of; needed when it reads a type more
     Descriptors,
     /// Installs the real programs that tests and benchmarks run against
@@ -75,6 +84,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Crash => ci::crash(),
         Chore::Rotate { seconds } => ci::rotate(seconds),
         Chore::Faults { seconds } => ci::faults(seconds),
+        Chore::Fuzz { seconds, targets } => fuzz::all(seconds, &targets),
         Chore::Descriptors => descriptors::make(),
         Chore::Peers => peers::install(&peers::Need::ALL),
     }

@@ -31,6 +31,15 @@ fn h2_bridge() {
 }
 
 #[test]
+fn h2_response() {
+    replay(
+        Path::new(CORPORA),
+        "h2_response",
+        bridge_checks::h2_response,
+    );
+}
+
+#[test]
 fn h1() {
     replay(Path::new(CORPORA), "h1", codec_checks::h1);
 }

@@ -66,7 +66,22 @@ pub(super) fn secrets(state: &State, version: &str) -> Value {
                 "certificate_chain": certificate.public(),
                 "private_key": {"inline_string": "[redacted]"},
             }),
-            SecretSpec::Validation(validation) => json!({"trusted_ca": validation.public()}),
+            SecretSpec::Validation(validation) => {
+                let domains = validation.public_domains().into_iter();
+                let domains: Vec<_> = domains
+                    .map(|(name, bundle)| json!({"name": name, "trust_bundle": bundle}))
+                    .collect();
+                match domains.is_empty() {
+                    true => json!({"trusted_ca": validation.public()}),
+                    false => json!({"custom_validator_config": {
+                        "name": "envoy.tls.cert_validator.spiffe",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+                            "trust_domains": domains,
+                        },
+                    }}),
+                }
+            }
         };
         let kind = match spec {
             SecretSpec::Certificate(_) => "tls_certificate",

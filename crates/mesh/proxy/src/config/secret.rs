@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context::TrustChainVerification;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
@@ -18,10 +19,10 @@ use rustls::sign::CertifiedKey;
 use serde_json::Value;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
-use super::check::{At, Refused, ignored, nothing_else};
+use super::check::{At, Refused, decode, ignored, nothing_else};
 use super::data::{self, Data};
 use super::matcher;
-use crate::tls::{Certificate, Identity, Revoked, SanKind, SanMatch, Validation};
+use crate::tls::{Certificate, Identity, Revoked, SanKind, SanMatch, Trusted, Validation};
 
 /// A checked secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub(crate) struct CertificateSpec {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ValidationSpec {
     trusted_ca: Option<Data>,
+    /// Roots by trust domain: `SPIFFECertValidatorConfig`.
+    domains: Vec<(String, Data)>,
     /// `crl`, and whether it is asked about a peer's own certificate only.
     revoked: Option<(Data, bool)>,
     sans: Vec<SanMatch>,
@@ -122,8 +125,20 @@ pub(super) fn validation(
         Ok(TrustChainVerification::AcceptUntrusted) => true,
         Err(_) => return Err(at_chain.refuse("is not known")),
     };
+    let domains = match given.custom_validator_config.take() {
+        Some(config) => domains(config, &at.field("custom_validator_config"))?,
+        None => Vec::new(),
+    };
+    if !domains.is_empty() {
+        // Only ids count, and only by the roots of their domains.
+        if trusted_ca.is_some() || revoked.is_some() || accepts_untrusted {
+            let reason = "says all about whom to trust: leave trusted_ca, crl and trust_chain_verification out";
+            return Err(at.field("custom_validator_config").refuse(reason));
+        }
+    }
     let spec = ValidationSpec {
         trusted_ca,
+        domains,
         revoked,
         sans,
         hashes: digests(
@@ -143,6 +158,48 @@ pub(super) fn validation(
     nothing_else(&given, at)?;
     spec.load(at)?;
     Ok(spec)
+}
+
+/// The roots of each trust domain.
+fn domains(mut config: TypedExtensionConfig, at: &At<'_>) -> Result<Vec<(String, Data)>, Refused> {
+    let at_config = &at.field("typed_config");
+    let packed = config.typed_config.take().unwrap_or_default();
+    let mut given: pb::SpiffeCertValidatorConfig = decode(&packed, at_config)?;
+    let at_domains = &at_config.field("trust_domains");
+    let mut domains: Vec<(String, Data)> = Vec::new();
+    for (index, mut domain) in std::mem::take(&mut given.trust_domains)
+        .into_iter()
+        .enumerate()
+    {
+        let at = &at_domains.index(index);
+        let name = std::mem::take(&mut domain.name);
+        if name.is_empty() || name.contains('/') {
+            return Err(at
+                .field("name")
+                .refuse("it must be a trust domain, such as cluster.local"));
+        }
+        if domains.iter().any(|(known, _)| *known == name) {
+            return Err(at.field("name").refuse(format!("{name:?} is there twice")));
+        }
+        let bundle = data::compile(domain.trust_bundle.take(), &at.field("trust_bundle"))?;
+        nothing_else(&domain, at)?;
+        domains.push((name, bundle));
+    }
+    if domains.is_empty() {
+        return Err(at_domains.refuse("there must be one"));
+    }
+    nothing_else(&given, at_config)?;
+    Ok(domains)
+}
+
+/// Roots in PEM that can be used.
+fn roots(pem: &[u8], at: &At<'_>) -> Result<Vec<CertificateDer<'static>>, Refused> {
+    let roots = certificates(pem).map_err(|error| at.refuse(error))?;
+    for root in &roots {
+        webpki::anchor_from_trusted_cert(root)
+            .map_err(|error| at.refuse(format!("a root is not usable: {error}")))?;
+    }
+    Ok(roots)
 }
 
 fn typed_san(mut san: pb::SubjectAltNameMatcher, at: &At<'_>) -> Result<SanMatch, Refused> {
@@ -236,19 +293,29 @@ impl CertificateSpec {
 impl ValidationSpec {
     /// Reads the roots.
     pub(crate) fn load(&self, at: &At<'_>) -> Result<Validation, Refused> {
-        let trusted = match &self.trusted_ca {
+        let mut trusted = match &self.trusted_ca {
             None => None,
             Some(data) => {
-                let at = at.field("trusted_ca");
-                let pem = data.load().and_then(|pem| certificates(&pem));
-                let roots = pem.map_err(|error| at.refuse(error))?;
-                for root in &roots {
-                    webpki::anchor_from_trusted_cert(root)
-                        .map_err(|error| at.refuse(format!("a root is not usable: {error}")))?;
-                }
-                Some(roots)
+                let at = &at.field("trusted_ca");
+                let pem = data.load().map_err(|error| at.refuse(error))?;
+                Some(Trusted::Any(roots(&pem, at)?))
             }
         };
+        if !self.domains.is_empty() {
+            let at = &at.field("custom_validator_config");
+            let of_domain = |(name, data): &(String, Data)| {
+                let at = &at.field(name);
+                let pem = data.load().map_err(|error| at.refuse(error))?;
+                if CertificateRevocationListDer::from_pem_slice(&pem).is_ok() {
+                    let reason =
+                        "a list of revoked certificates in it is not supported: take it out";
+                    return Err(at.refuse(reason));
+                }
+                Ok((name.clone(), roots(&pem, at)?))
+            };
+            let domains = self.domains.iter().map(of_domain);
+            trusted = Some(Trusted::OfDomain(domains.collect::<Result<_, Refused>>()?));
+        }
         let revoked = match &self.revoked {
             None => None,
             Some((data, only_leaf)) => {
@@ -275,9 +342,19 @@ impl ValidationSpec {
         self.trusted_ca.as_ref().map(Data::public)
     }
 
+    /// The roots of each trust domain, or where they are.
+    pub(crate) fn public_domains(&self) -> Vec<(&str, Value)> {
+        let domains = self.domains.iter();
+        domains
+            .map(|(name, data)| (name.as_str(), data.public()))
+            .collect()
+    }
+
     pub(super) fn files(&self) -> impl Iterator<Item = &String> {
         let revoked = self.revoked.iter().map(|(data, _)| data);
-        self.trusted_ca.iter().chain(revoked).filter_map(Data::file)
+        let domains = self.domains.iter().map(|(_, data)| data);
+        let all = self.trusted_ca.iter().chain(revoked).chain(domains);
+        all.filter_map(Data::file)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::check::{At, Refused};
 use super::data;
 use super::secret::{CertificateSpec, SecretSpec, ValidationSpec};
-use crate::tls::{Identity, Validation};
+use crate::tls::{Identity, SanKind, SanMatch, Trusted, Validation};
 
 /// All secrets that have a name, and how often a file has changed.
 #[derive(Debug, Default)]
@@ -228,6 +228,16 @@ impl Material {
         let mut whole = Validation::default();
         for source in &self.validation {
             let part = secrets.validation(source)?;
+            let kind = |trusted: &Trusted| std::mem::discriminant(trusted);
+            let kinds = [&whole.trusted, &part.trusted].map(|one| one.as_ref().map(kind));
+            if let [Some(one), Some(other)] = kinds
+                && one != other
+            {
+                let reason = "its two parts have trusted_ca and custom_validator_config: only one of both can say whom \
+                              to trust";
+                let at = At::ROOT.field("combined_validation_context");
+                return Err(at.refuse(reason));
+            }
             whole.trusted = part.trusted.or(whole.trusted);
             whole.revoked = part.revoked.or(whole.revoked);
             whole.sans.extend(part.sans);
@@ -239,6 +249,11 @@ impl Material {
         if whole.trusted.is_none() && !whole.sans.is_empty() {
             // Anybody can write any name into a certificate of their own.
             let reason = "names are asked for, but no root: add trusted_ca";
+            return Err(At::ROOT.field("validation_context").refuse(reason));
+        }
+        let of_others = |san: &SanMatch| san.kind != SanKind::Uri;
+        if whole.asks_for_an_id() && whole.sans.iter().any(of_others) {
+            let reason = "with custom_validator_config only names of type URI can be asked for";
             return Err(At::ROOT.field("validation_context").refuse(reason));
         }
         Ok(whole)

@@ -4,9 +4,11 @@
 //! characters, that no field concerns one connection only, and that the pseudo-header fields are
 //! complete: so nothing in a head can be anything else in its text.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use h2::ext::Protocol;
-use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
@@ -78,6 +80,12 @@ pub(crate) fn append_request(
         }
         append_line(out, "connection", b"upgrade");
         append_line(out, "upgrade", check_protocol(protocol)?);
+        let is_websocket = protocol.as_str().eq_ignore_ascii_case("websocket");
+        if is_websocket && !head.headers.contains_key(SEC_WEBSOCKET_KEY) {
+            // A stream has none (RFC 8441 §5), but servers of HTTP/1.1 ask for it (RFC 6455 §4.1).
+            let key = BASE64_STANDARD.encode(fastrand::u128(..).to_ne_bytes());
+            append_line(out, "sec-websocket-key", key.as_bytes());
+        }
     }
     if !ended && !is_connect && !head.headers.contains_key(CONTENT_LENGTH) {
         // What HTTP/1.1 would say of a body of unknown length.

@@ -13,7 +13,7 @@ use rustls::{
     ClientConfig, NamedGroup, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
 };
 
-use super::verify::{Validation, Verifier};
+use super::verify::{Trusted, Validation, Verifier};
 use crate::tls::Certificate;
 
 /// The TLS 1.2 sessions that a server keeps if it gives out no tickets.
@@ -106,8 +106,9 @@ impl ServerTls {
         let algorithms = provider.signature_verification_algorithms;
         let roots = roots(&validation);
         let checks_chain = validation.checks_chain();
-        let asks = validation.asks() || options.require_client_certificate;
-        let verifier = Verifier::new(validation, algorithms, options.require_client_certificate)
+        let required = options.require_client_certificate || validation.asks_for_an_id();
+        let asks = validation.asks() || required;
+        let verifier = Verifier::new(validation, algorithms, required)
             .map_err(|error| format!("a root is not usable: {error}"))?;
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&parameters.versions)
@@ -190,7 +191,7 @@ impl ClientTls {
 }
 
 fn roots(validation: &Validation) -> Vec<Certificate> {
-    let roots = validation.trusted.iter().flatten();
+    let roots = validation.trusted.iter().flat_map(Trusted::all);
     roots.filter_map(Certificate::read).collect()
 }
 

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
 const OID: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -11,6 +13,12 @@ const GENERALIZED_TIME: u8 = 0x18;
 const BMP_STRING: u8 = 0x1e;
 /// The explicit tag of the version (RFC 5280 §4.1).
 const VERSION: u8 = 0xa0;
+/// The explicit tag of the extensions, behind the unique names, which nobody uses.
+const EXTENSIONS: u8 = 0xa3;
+/// RFC 5280 §4.2.1.3.
+const KEY_USAGE: [u8; 3] = [0x55, 0x1d, 0x0f];
+const KEY_CERT_SIGN: u8 = 0x04;
+const CRL_SIGN: u8 = 0x02;
 
 /// What a certificate says about itself, besides its names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +55,40 @@ pub(super) fn certificate(der: &[u8]) -> Option<Fields> {
         not_before,
         not_after,
     })
+}
+
+/// Whether a certificate says what its key is for, and that signing certificates or lists of revoked ones is not among
+/// it.
+pub(super) fn is_for_a_leaf(der: &[u8]) -> bool {
+    let usage = key_usage(der);
+    usage.is_some_and(|bits| bits & (KEY_CERT_SIGN | CRL_SIGN) == 0)
+}
+
+/// The first bits of the extension; none where it is missing.
+fn key_usage(der: &[u8]) -> Option<u8> {
+    let mut outer = Reader(Reader(der).expect(SEQUENCE)?);
+    let mut body = Reader(outer.expect(SEQUENCE)?);
+    let extensions = loop {
+        let (tag, value) = body.next()?;
+        if tag == EXTENSIONS {
+            break value;
+        }
+    };
+    let mut extensions = Reader(Reader(extensions).expect(SEQUENCE)?);
+    loop {
+        let mut extension = Reader(extensions.expect(SEQUENCE)?);
+        if extension.expect(OID)? != KEY_USAGE {
+            continue;
+        }
+        // Whether it is critical may stand in front.
+        let (mut tag, mut value) = extension.next()?;
+        if tag != OCTET_STRING {
+            (tag, value) = extension.next()?;
+        }
+        let bits = Some(value).filter(|_| tag == OCTET_STRING)?;
+        // Behind the number of bits that are not used.
+        return Reader(bits).expect(BIT_STRING)?.get(1).copied();
+    }
 }
 
 /// Lower case hexadecimal digits.

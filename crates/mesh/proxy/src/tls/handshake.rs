@@ -148,7 +148,9 @@ impl TlsStats {
                 match other.0.downcast_ref::<Mismatch>() {
                     Some(Mismatch::San) => self.fail_verify_san.increment(),
                     Some(Mismatch::Hash) => self.fail_verify_cert_hash.increment(),
-                    None => self.fail_verify_error.increment(),
+                    Some(Mismatch::NoId | Mismatch::TrustDomain) | None => {
+                        self.fail_verify_error.increment();
+                    }
                 }
             }
             Error::InvalidCertificate(_) => self.fail_verify_error.increment(),

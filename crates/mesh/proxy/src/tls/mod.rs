@@ -17,4 +17,4 @@ pub(crate) use self::handshake::Agreed;
 pub(crate) use self::handshake::{Secured, check_resumed, reason};
 pub(crate) use self::layer::TlsLayer;
 pub(crate) use self::san::{SanKind, SanMatch};
-pub(crate) use self::verify::{Revoked, Validation};
+pub(crate) use self::verify::{Revoked, Trusted, Validation};

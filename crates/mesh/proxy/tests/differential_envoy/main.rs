@@ -13,7 +13,9 @@ mod envoy;
 mod expressions;
 mod filters;
 mod http2;
+mod links;
 mod outcome;
+mod pair;
 mod policies;
 mod route_tracing;
 mod rules;
@@ -21,6 +23,7 @@ mod sessions;
 mod stats;
 mod tcp;
 mod tolerated;
+mod upstreams;
 mod world;
 #[path = "../xds_support/mod.rs"]
 mod xds_support;

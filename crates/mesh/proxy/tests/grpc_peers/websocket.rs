@@ -7,6 +7,11 @@ use crate::start;
 use crate::support::{Collector, Config, Origin};
 
 fn interoperate(client: Language, server: Language) {
+    over((client, &[]), server);
+}
+
+/// The same with more for the client to be told.
+fn over((client, more): (Language, &[&str]), server: Language) {
     let server = start(server, "websocket_server");
     let (Some(server), Some(mut client)) = (server, client.script("websocket_client")) else {
         return;
@@ -24,6 +29,7 @@ fn interoperate(client: Language, server: Language) {
     let mesh = config.start();
     let output = client
         .arg(mesh.address.to_string())
+        .args(more)
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -56,4 +62,12 @@ fn websocket_node_to_python() {
 #[test]
 fn websocket_node_to_node() {
     interoperate(Node, Node);
+}
+
+/// Streams of one connection of HTTP/2 (RFC 8441), to servers that only speak HTTP/1.1.
+#[test]
+fn websocket_on_streams() {
+    for server in [Python, Node] {
+        over((Node, &["h2"]), server);
+    }
 }

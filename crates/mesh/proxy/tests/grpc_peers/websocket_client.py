@@ -1,6 +1,10 @@
-"""A WebSocket client that tries texts, bytes, pings and both ways to close; `websockets` of PyPI."""
+"""A WebSocket client that tries texts, bytes, pings and both ways to close; `websockets` of PyPI.
+
+With the certificate of an authority behind the address it speaks TLS, to who is called a.example.
+"""
 
 import asyncio
+import ssl
 import sys
 
 from websockets.asyncio.client import connect
@@ -8,8 +12,14 @@ from websockets.exceptions import ConnectionClosedError
 
 
 async def main():
-    url = f"ws://{sys.argv[1]}/chat"
-    async with connect(url, subprotocols=["chat"], max_size=None, proxy=None) as connection:
+    options = {"subprotocols": ["chat"], "max_size": None, "proxy": None}
+    scheme = "ws"
+    if len(sys.argv) > 2:
+        scheme = "wss"
+        options["ssl"] = ssl.create_default_context(cafile=sys.argv[2])
+        options["server_hostname"] = "a.example"
+    url = f"{scheme}://{sys.argv[1]}/chat"
+    async with connect(url, **options) as connection:
         assert connection.subprotocol == "chat"
         for message in ["hello", "", "é" * 1000, b"\x00\xff", bytes(range(256)) * 8192]:
             await connection.send(message)
@@ -19,7 +29,7 @@ async def main():
         for message in many:
             await connection.send(message)
         assert [await connection.recv() for _ in many] == many
-    async with connect(url, subprotocols=["chat"], proxy=None) as connection:
+    async with connect(url, **options) as connection:
         await connection.send("close")
         try:
             await connection.recv()

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use time::OffsetDateTime;
 
@@ -24,6 +25,8 @@ pub(crate) struct Pair {
 pub(crate) struct Wish<'a> {
     pub(crate) dns: &'a [&'a str],
     pub(crate) uri: Option<&'a str>,
+    /// What the key is for; nothing is said if it is empty.
+    pub(crate) usages: &'a [KeyUsagePurpose],
     /// Until when, from now; it may be over.
     pub(crate) expires: Result<Duration, Duration>,
 }
@@ -53,6 +56,7 @@ impl Authority {
             .iter()
             .map(|uri| SanType::URI((*uri).try_into().expect("a URI")));
         params.subject_alt_names = dns.chain(uri).collect();
+        params.key_usages = wish.usages.to_vec();
         let now = OffsetDateTime::now_utc();
         params.not_before = now - Duration::from_secs(7200);
         params.not_after = match wish.expires {
@@ -98,6 +102,7 @@ impl Default for Wish<'_> {
         Self {
             dns: &[],
             uri: None,
+            usages: &[],
             expires: Ok(Duration::from_secs(90 * 60)),
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::rbac::v3::permission::Rule;
 use envoy_types::pb::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
@@ -26,8 +27,14 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     ForwardClientCertDetails as Mode, SetCurrentClientCertDetails,
 };
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_validator_config::TrustDomain;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, SpiffeCertValidatorConfig,
+};
 use envoy_types::util::pack_any;
 use periplus_proxy::{Agent, Options, bootstrap};
+use rcgen::KeyUsagePurpose;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -36,7 +43,7 @@ use tokio::time::Instant;
 use crate::authority::{Authority, Pair, Wish};
 use crate::client::{Client, exchange_over};
 use crate::inspection::{listener_filter, tcp_chain};
-use crate::world::{TRUE, Told, alpn, mesh_context, originating, terminating};
+use crate::world::{TRUE, Told, alpn, inline, mesh_context, originating, terminating};
 use crate::xds_support::http::{Message, Origin, get};
 use crate::xds_support::{ControlPlane, PATIENCE, free_address};
 
@@ -49,7 +56,15 @@ const MODES: [(&str, Mode); 5] = [
     ("set", Mode::SanitizeSet),
     ("always", Mode::AlwaysForwardOnly),
 ];
-const OTHERS: [&str; 6] = ["plain", "permissive", "proxied", "right", "wrong", "edge"];
+const OTHERS: [&str; 7] = [
+    "plain",
+    "permissive",
+    "proxied",
+    "right",
+    "wrong",
+    "edge",
+    "spiffe",
+];
 /// Listeners by the name that a client must have: none is any.
 const NAMED: [(&str, Option<&str>); 4] = [
     ("named-any", None),
@@ -60,7 +75,7 @@ const NAMED: [(&str, Option<&str>); 4] = [
 /// The same of TCP: by the client's name, and by that of the server that it asks for.
 const TCP_RULES: [&str; 2] = ["tcp-uri", "tcp-server"];
 /// Sums that must be the same on both sides.
-const COUNTS: [&str; 18] = [
+const COUNTS: [&str; 20] = [
     "http.named-uri.rbac.allowed",
     "http.named-uri.rbac.denied",
     "tcp-uri.rbac.allowed",
@@ -72,6 +87,8 @@ const COUNTS: [&str; 18] = [
     "listener.append.ssl.fail_verify_error",
     "listener.append.ssl.fail_verify_san",
     "listener.append.ssl.connection_error",
+    "listener.spiffe.ssl.handshake",
+    "listener.spiffe.ssl.fail_verify_error",
     "listener.permissive.ssl.handshake",
     "listener.permissive.no_filter_chain_match",
     "cluster.right.ssl.handshake",
@@ -97,7 +114,11 @@ fn mutual() -> Option<envoy_types::pb::envoy::config::core::v3::TransportSocket>
 }
 
 /// What one proxy is told.
-fn told(at: &BTreeMap<&'static str, SocketAddr>, origin: SocketAddr, other: SocketAddr) -> Told {
+fn told(
+    at: &BTreeMap<&'static str, SocketAddr>,
+    (origin, other): (SocketAddr, SocketAddr),
+    people: &People,
+) -> Told {
     let upstream = |ids: &'static [&'static str]| {
         move |cluster: &mut envoy_types::pb::envoy::config::cluster::v3::Cluster| {
             cluster.transport_socket = originating(mesh_context(ids), |tls| {
@@ -134,6 +155,12 @@ fn told(at: &BTreeMap<&'static str, SocketAddr>, origin: SocketAddr, other: Sock
             manager.use_remote_address = TRUE;
             listener.filter_chains[0].filters = filter(manager);
             listener.filter_chains[0].transport_socket = terminating(mesh_context(&[]), |_| ());
+        })
+        .http("spiffe", at["spiffe"], "origin", |listener, _| {
+            listener.stat_prefix = "spiffe".to_owned();
+            let mut context = mesh_context(&[]);
+            context.validation_context_type = Some(people.by_domain());
+            listener.filter_chains[0].transport_socket = terminating(context, |_| ());
         })
         .http(
             "permissive",
@@ -334,6 +361,11 @@ impl Side {
                 lines.push(self.line(&format!("{who} over {:?}", version.version), &answer));
             }
         }
+        for who in people.pairs.keys() {
+            let client = people.client(who, "a.example", &["http/1.1"]);
+            let answer = client.exchange(self.at["spiffe"], &request("")).await;
+            lines.push(self.line(&format!("spiffe: {who}"), &answer));
+        }
         let named = NAMED.map(|(name, _)| name).into_iter().chain(TCP_RULES);
         for name in named {
             for (who, server) in [
@@ -406,6 +438,8 @@ fn describe(request: &Message) -> String {
 /// Who connects.
 struct People {
     pairs: BTreeMap<&'static str, Option<Pair>>,
+    /// The roots of trust domains.
+    domains: [(&'static str, String); 2],
 }
 
 impl People {
@@ -421,7 +455,25 @@ impl People {
             ..Wish::default()
         };
         let foreign = Authority::new("root");
+        let partner = Authority::new("partner");
+        let svid = |of: &Authority, uri: &str, usages: &[KeyUsagePurpose]| {
+            let wish = Wish {
+                uri: Some(uri),
+                usages,
+                ..Wish::default()
+            };
+            Some(of.issue(&wish))
+        };
+        let sign = &[KeyUsagePurpose::DigitalSignature][..];
+        let sign_others = &[
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyCertSign,
+        ];
         Self {
+            domains: [
+                ("cluster.local", authority.pem.clone()),
+                ("partner.example", partner.pem.clone()),
+            ],
             pairs: [
                 ("good", Some(authority.issue(&wish))),
                 ("nobody", None),
@@ -431,9 +483,49 @@ impl People {
                     "stranger",
                     Some(authority.workload("spiffe://elsewhere/ns/a/sa/b")),
                 ),
+                ("svid", svid(authority, CLIENT, sign)),
+                (
+                    "partner",
+                    svid(&partner, "spiffe://partner.example/a", sign),
+                ),
+                ("crossed", svid(&partner, CLIENT, sign)),
+                (
+                    "crossed back",
+                    svid(authority, "spiffe://partner.example/a", sign),
+                ),
+                (
+                    "of no domain",
+                    svid(authority, "spiffe://elsewhere/a", sign),
+                ),
+                ("no path", svid(authority, "spiffe://cluster.local", sign)),
+                (
+                    "another URI",
+                    svid(authority, "https://cluster.local/a", sign),
+                ),
+                ("may sign", svid(authority, CLIENT, sign_others)),
             ]
             .into(),
         }
+    }
+
+    /// An id counts by the roots of its own trust domain.
+    fn by_domain(&self) -> ValidationContextType {
+        let domain = |(name, pem): &(&str, String)| TrustDomain {
+            name: (*name).to_owned(),
+            trust_bundle: inline(pem),
+            ..Default::default()
+        };
+        let config = SpiffeCertValidatorConfig {
+            trust_domains: self.domains.iter().map(domain).collect(),
+            ..Default::default()
+        };
+        ValidationContextType::ValidationContext(CertificateValidationContext {
+            custom_validator_config: Some(TypedExtensionConfig {
+                name: "envoy.tls.cert_validator.spiffe".to_owned(),
+                typed_config: Some(pack_any(config)),
+            }),
+            ..Default::default()
+        })
     }
 
     fn client(&self, who: &str, name: &str, offered: &[&str]) -> Client {
@@ -480,7 +572,7 @@ async fn the_same_clients_are_served_in_the_same_way_as_by_envoy() {
         })
     };
     for (node, side) in [("ours", &ours), ("envoys", &envoys)] {
-        let told = told(&side.at, side.origin.address, side.other.address);
+        let told = told(&side.at, (side.origin.address, side.other.address), &people);
         plane
             .worlds
             .set(node, told.identity(&authority, &own).snapshot());

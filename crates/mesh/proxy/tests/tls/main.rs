@@ -1,5 +1,7 @@
 //! TLS over real sockets: terminated, originated, passed through, with secrets that come and change.
 
+#[path = "../announced/mod.rs"]
+mod announced;
 #[path = "../xds_support/mod.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod xds_support;
@@ -25,4 +27,5 @@ mod sds;
 mod secrets;
 mod spans;
 mod upstream;
+mod websocket;
 mod world;
