@@ -260,7 +260,8 @@ impl<'a> Conversation<'a> {
             if let Poll::Ready(Err(_)) = flushed {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            ready!(poll_more_of_head(cx, self.upstream, self.limits()))?;
+            let limits = self.limits();
+            ready!(poll_more_of_head(cx, self.upstream, limits))?;
             self.heard = true;
             *progress = true;
         }

@@ -20,8 +20,8 @@ use crate::http1::edit::{Names, append_field, append_number};
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
 use crate::snapshot::{
-    Forward, PathMatch, Route, RouteAction, RouteTable, RouteTracing, VirtualHost, WeightedCluster,
-    choose, overlay,
+    FieldName, Forward, PathMatch, Route, RouteAction, RouteTable, RouteTracing, VirtualHost,
+    WeightedCluster, choose, overlay,
 };
 use crate::trace::{Tracer, route_tags};
 use crate::upstream::ClusterState;
@@ -178,7 +178,10 @@ impl Router {
         };
         let route = match &self.indices[host] {
             Some(index) if request.tunnel != Tunnel::Connect => {
-                index.first(path, |at, has_prefix| is_for(&routes[at], has_prefix))
+                let value = |name: &FieldName| asking.value(name);
+                index.first(path, value, |at, has_prefix| {
+                    is_for(&routes[at], has_prefix)
+                })
             }
             _ => routes.iter().position(|route| is_for(route, false)),
         }?;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::hashing::parameter;
 use crate::http1::request::RequestHead;
 use crate::policy::{Metadata, MetadataMatch};
-use crate::snapshot::{Conditions, HeaderMatch, QueryMatch, RequestField};
+use crate::snapshot::{Conditions, FieldName, HeaderMatch, QueryMatch, RequestField};
 
 /// What a route may ask about a request.
 #[derive(Clone, Copy)]
@@ -50,7 +50,19 @@ fn holds(conditions: &[MetadataMatch], asking: &Asking<'_>) -> bool {
     conditions.iter().all(|one| one.holds(metadata))
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// The value of a header of the request, pseudo headers included.
+    pub(super) fn value(&self, name: &FieldName) -> Option<Cow<'a, [u8]>> {
+        let (request, head) = (self.request, self.head);
+        Some(Cow::Borrowed(match name.of_request {
+            RequestField::Method => request.method(head),
+            RequestField::Authority => request.target.authority.get(head),
+            RequestField::Path => request.target.path.get(head),
+            RequestField::Scheme => self.scheme.as_bytes(),
+            RequestField::Line(id) => return joined(request.fields.all_named(id, name, head)),
+        }))
+    }
+
     /// Whether the request meets a condition on a header.
     pub(crate) fn has(&self, condition: &HeaderMatch) -> bool {
         matches_header(condition, self.request, self.head, self.scheme)

@@ -1,8 +1,13 @@
-//! Which routes of a virtual host may be for a path, so that a thousand of them cost what ten do.
+//! Which routes of a virtual host may be for a request, so that a thousand of them cost what ten do: by the text that
+//! the path begins with, and of many with the same text by a header that each wants to have a value of its own.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use crate::snapshot::{PathMatch, Route};
+use super::Mix;
+use crate::snapshot::{FieldName, HeaderMatch, PathMatch, Route, ValueMatch};
 
 /// Fewer routes are looked at one after the other.
 const FEW: usize = 8;
@@ -12,8 +17,24 @@ const FEW: usize = 8;
 pub(super) struct Index {
     /// In order.
     texts: Vec<Text>,
-    /// Routes whose condition has no such text, in order.
-    others: Vec<usize>,
+    /// Routes whose condition has no such text.
+    others: Routes,
+}
+
+/// Some routes.
+#[derive(Debug, Default)]
+struct Routes {
+    /// In order.
+    all: Vec<usize>,
+    by_header: Option<Box<ByHeader>>,
+}
+
+/// Routes that want a header to have a value. They are not among the others.
+#[derive(Debug)]
+struct ByHeader {
+    name: FieldName,
+    /// In order.
+    routes: HashMap<Box<[u8]>, Vec<usize>, BuildHasherDefault<Mix>>,
 }
 
 #[derive(Debug)]
@@ -21,8 +42,7 @@ struct Text {
     text: Box<[u8]>,
     /// The longest other text that this one begins with.
     parent: Option<usize>,
-    /// In order.
-    routes: Vec<usize>,
+    routes: Routes,
 }
 
 impl Index {
@@ -32,49 +52,140 @@ impl Index {
             return None;
         }
         let mut others = Vec::new();
-        let mut pairs = Vec::new();
+        let mut pairs: Vec<(Cow<'_, [u8]>, usize)> = Vec::new();
         for (at, route) in routes.iter().enumerate() {
             match &route.path {
                 PathMatch::Prefix(text)
                 | PathMatch::Exact(text)
-                | PathMatch::PathSeparatedPrefix(text) => pairs.push((text.as_bytes(), at)),
-                PathMatch::Regex(_) | PathMatch::Connect | PathMatch::IgnoringCase(_) => {
-                    others.push(at);
+                | PathMatch::PathSeparatedPrefix(text) => {
+                    pairs.push((Cow::Borrowed(text.as_bytes()), at));
                 }
+                PathMatch::Regex(pattern) => match pattern.prefix() {
+                    none if none.is_empty() => others.push(at),
+                    text => pairs.push((Cow::Owned(text.into_bytes()), at)),
+                },
+                PathMatch::Connect | PathMatch::IgnoringCase(_) => others.push(at),
             }
         }
         pairs.sort_unstable();
         let mut texts: Vec<Text> = Vec::new();
         for (text, at) in pairs {
             match texts.last_mut() {
-                Some(last) if *last.text == *text => last.routes.push(at),
+                Some(last) if *last.text == *text => last.routes.all.push(at),
                 _ => {
-                    let parent = longest(&texts, texts.len().checked_sub(1), text);
+                    let parent = longest(&texts, texts.len().checked_sub(1), &text);
                     texts.push(Text {
                         text: text.into(),
                         parent,
-                        routes: vec![at],
+                        routes: Routes {
+                            all: vec![at],
+                            by_header: None,
+                        },
                     });
                 }
             }
+        }
+        let mut others = Routes {
+            all: others,
+            by_header: None,
+        };
+        let lists = texts.iter_mut().map(|text| &mut text.routes);
+        for list in lists.chain([&mut others]) {
+            list.divide(routes);
         }
         Some(Self { texts, others })
     }
 
     /// The first route that `is_for` says is for the path; it is asked about those only that may be, and told whether
-    /// the path begins with the text of the route's condition.
-    pub(super) fn first(&self, path: &[u8], is_for: impl Fn(usize, bool) -> bool) -> Option<usize> {
+    /// the path begins with the text of the route's condition. `value` is that of a header of the request.
+    pub(super) fn first<'a>(
+        &self,
+        path: &[u8],
+        value: impl Fn(&FieldName) -> Option<Cow<'a, [u8]>>,
+        is_for: impl Fn(usize, bool) -> bool,
+    ) -> Option<usize> {
         let mut first = None;
         // Whatever the path begins with is this text, or one of its parents.
         let before = self.texts.partition_point(|text| *text.text <= *path);
         let mut next = longest(&self.texts, before.checked_sub(1), path);
         while let Some(at) = next {
             let text = &self.texts[at];
-            first = earlier(&text.routes, first, |at| is_for(at, true));
+            first = text.routes.earlier(first, &value, |at| is_for(at, true));
             next = text.parent;
         }
-        earlier(&self.others, first, |at| is_for(at, false))
+        self.others.earlier(first, &value, |at| is_for(at, false))
     }
+}
+
+impl Routes {
+    /// Puts those aside that want one and the same header to have a value, if they are many.
+    fn divide(&mut self, routes: &[Arc<Route>]) {
+        if self.all.len() <= FEW {
+            return;
+        }
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for (name, _) in self.all.iter().flat_map(|at| wanted(&routes[*at])) {
+            *counts.entry(&**name).or_default() += 1;
+        }
+        let most = counts
+            .into_iter()
+            .max_by_key(|(name, count)| (*count, *name));
+        let Some((most, _)) = most.filter(|(_, count)| *count > FEW) else {
+            return;
+        };
+        let mut found = None;
+        let mut by_value = HashMap::<Box<[u8]>, Vec<usize>, BuildHasherDefault<Mix>>::default();
+        self.all.retain(|at| {
+            let mut all = wanted(&routes[*at]);
+            let Some((name, value)) = all.find(|(name, _)| ***name == *most) else {
+                return true;
+            };
+            found = Some(name.clone());
+            by_value
+                .entry(value.as_bytes().into())
+                .or_default()
+                .push(*at);
+            false
+        });
+        self.by_header = found.map(|name| {
+            Box::new(ByHeader {
+                name,
+                routes: by_value,
+            })
+        });
+    }
+
+    /// The first of these routes, if it comes before the one that was found.
+    #[inline]
+    fn earlier<'a>(
+        &self,
+        found: Option<usize>,
+        value: impl Fn(&FieldName) -> Option<Cow<'a, [u8]>>,
+        is_for: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let found = earlier(&self.all, found, &is_for);
+        let Some(by_header) = &self.by_header else {
+            return found;
+        };
+        let of_value = value(&by_header.name).and_then(|value| by_header.routes.get(&*value));
+        of_value.map_or(found, |routes| earlier(routes, found, is_for))
+    }
+}
+
+/// The headers that a route wants to have a value of its own.
+fn wanted(route: &Route) -> impl Iterator<Item = (&FieldName, &String)> {
+    route
+        .headers
+        .iter()
+        .filter_map(|condition| match condition {
+            HeaderMatch {
+                name,
+                value: ValueMatch::Exact(value),
+                invert: false,
+                missing_is_empty: false,
+            } => Some((name, value)),
+            _ => None,
+        })
 }
 
 /// The first of these routes, if it comes before the one that was found.

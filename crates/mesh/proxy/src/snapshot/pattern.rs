@@ -20,6 +20,33 @@ impl Pattern {
         &self.source
     }
 
+    /// The text that whatever matches begins with, as far as that is plain to see.
+    pub(crate) fn prefix(&self) -> String {
+        let source = self.source.strip_prefix('^').unwrap_or(&self.source);
+        if has_alternatives(source) {
+            return String::new();
+        }
+        let mut text = String::new();
+        let mut rest = source.chars();
+        while let Some(next) = rest.next() {
+            let literal = match next {
+                '\\' => rest.next().filter(char::is_ascii_punctuation),
+                '.' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' | '|' => None,
+                plain => Some(plain),
+            };
+            let Some(literal) = literal else { break };
+            // What may be there no time at all is no part of it.
+            if rest.as_str().starts_with(['*', '?', '{']) {
+                break;
+            }
+            text.push(literal);
+            if rest.as_str().starts_with('+') {
+                break;
+            }
+        }
+        text
+    }
+
     /// Compiles an expression; the error says what is wrong with it.
     pub fn new(source: &str) -> Result<Self, String> {
         let compiled = RegexBuilder::new(&format!(r"\A(?:{source})\z"))
@@ -36,6 +63,26 @@ impl Pattern {
     pub fn matches(&self, text: &[u8]) -> bool {
         self.compiled.is_match(text)
     }
+}
+
+/// Whether an expression may be one of several: whoever is in doubt says so.
+fn has_alternatives(source: &str) -> bool {
+    // Parentheses within brackets are none.
+    if source.contains('[') && source.contains('|') {
+        return true;
+    }
+    let (mut depth, mut escaped) = (0_usize, false);
+    for next in source.chars() {
+        match next {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '|' if depth == 0 => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 impl PartialEq for Pattern {

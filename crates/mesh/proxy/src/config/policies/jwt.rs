@@ -98,6 +98,13 @@ fn rule(
     let condition = rule.r#match.take();
     let condition = condition.ok_or_else(|| at.field("match").refuse("it must be given"))?;
     let (path, headers, conditions) = matcher::compile(condition, &at.field("match"))?;
+    let asks_filters = conditions
+        .as_ref()
+        .is_some_and(|all| !all.metadata.is_empty());
+    if asks_filters {
+        let at = at.field("match");
+        return Err(at.field("dynamic_metadata").refuse("is for routes only"));
+    }
     let requirement = match rule.requirement_type.take() {
         None => None,
         Some(RequirementType::Requires(one)) => {

@@ -3,7 +3,7 @@ use std::cell::Cell;
 use proptest::prelude::*;
 
 use super::*;
-use crate::snapshot::{Pattern, RouteAction};
+use crate::snapshot::{Pattern, RouteAction, ValueMatch};
 
 fn routes(paths: impl IntoIterator<Item = PathMatch>) -> Vec<Arc<Route>> {
     let action = || RouteAction::Respond {
@@ -25,16 +25,19 @@ fn find(routes: &[Arc<Route>], path: &str) -> (Option<usize>, usize) {
         matches
     };
     let index = Index::new(routes).expect("enough routes");
-    (index.first(path.as_bytes(), is_for), asked.get())
+    let first = index.first(path.as_bytes(), |_| None, is_for);
+    (first, asked.get())
 }
 
 #[test]
 fn a_thousand_routes_cost_what_ten_do() {
     type Kind = fn(String) -> PathMatch;
-    let kinds: [Kind; 3] = [
+    let regex = |text: String| regex(&format!("{text}(/.*)?"));
+    let kinds: [Kind; 4] = [
         PathMatch::Exact,
         PathMatch::Prefix,
         PathMatch::PathSeparatedPrefix,
+        regex,
     ];
     for kind in kinds {
         let all = (0..1000).map(|at| kind(format!("/service-{at:04}/v1")));
@@ -61,6 +64,74 @@ fn few_routes_have_no_index() {
     assert!(Index::new(&all).is_none());
 }
 
+#[test]
+fn routes_of_one_path_are_told_apart_by_a_header() {
+    let name = FieldName::from("x-tenant");
+    let all = (0..1000).map(|at| {
+        let route = routes([PathMatch::Prefix("/".to_owned())]).remove(0);
+        let headers = vec![HeaderMatch {
+            name: name.clone(),
+            value: ValueMatch::Exact(format!("tenant-{}", at / 2)),
+            invert: at == 999,
+            missing_is_empty: false,
+        }];
+        Arc::new(Route {
+            headers,
+            ..Route::clone(&route)
+        })
+    });
+    let all: Vec<_> = all.collect();
+    let index = Index::new(&all).expect("enough routes");
+    for (value, first, most) in [
+        (Some("tenant-7"), Some(14), 3),
+        (Some("tenant-499"), Some(998), 2),
+        (Some("nobody"), Some(999), 1),
+        (None, Some(999), 1),
+    ] {
+        let asked = Cell::new(0);
+        let value = value.map(str::as_bytes);
+        let is_for = |at: usize, _| {
+            asked.set(asked.get() + 1);
+            all[at].headers[0].matches(value)
+        };
+        let found = index.first(b"/", |_| value.map(Cow::Borrowed), is_for);
+        assert_eq!(found, first, "{value:?}");
+        assert!(
+            asked.get() <= most,
+            "{} were asked for {value:?}",
+            asked.get()
+        );
+    }
+}
+
+#[test]
+fn an_expression_tells_what_its_matches_begin_with() {
+    for (source, prefix) in [
+        ("/api/[^/]+/items", "/api/"),
+        ("^/api", "/api"),
+        (r"/a\.b/.*", "/a.b/"),
+        (r"/a\d", "/a"),
+        ("/ab?c", "/a"),
+        ("/ab*", "/a"),
+        ("/ab{0,2}", "/a"),
+        ("/ab+c", "/ab"),
+        ("/a|/b", ""),
+        ("/a(b|c)", "/a"),
+        ("/a(b|c)|/d", ""),
+        (r"/a\|b", "/a|b"),
+        ("/a[(]|/b", ""),
+        ("(?i)/a", ""),
+        (".*", ""),
+    ] {
+        let pattern = Pattern::new(source).expect("valid");
+        assert_eq!(pattern.prefix(), prefix, "{source}");
+    }
+}
+
+fn regex(source: &str) -> PathMatch {
+    PathMatch::Regex(Pattern::new(source).expect("valid"))
+}
+
 fn path() -> impl Strategy<Value = String> {
     "[/ab]{0,6}"
 }
@@ -71,7 +142,9 @@ fn condition() -> impl Strategy<Value = PathMatch> {
         path().prop_map(PathMatch::Prefix),
         path().prop_map(PathMatch::Exact),
         path().prop_map(PathMatch::PathSeparatedPrefix),
-        path().prop_map(|path| PathMatch::Regex(Pattern::new(&path).expect("valid"))),
+        "[/ab.?*+()|]{0,6}".prop_filter_map("an expression", |source| {
+            Pattern::new(&source).ok().map(PathMatch::Regex)
+        }),
         path().prop_map(ignoring_case),
         Just(PathMatch::Connect),
     ]

@@ -240,7 +240,7 @@ fn dropping(name: &str, at: SocketAddr, share: u32) -> Resource {
 
 pub(super) struct World {
     pub(super) admin: SocketAddr,
-    out: SocketAddr,
+    pub(super) out: SocketAddr,
     pub(super) guarded: SocketAddr,
     tcp: SocketAddr,
     pub(super) collector: Origin,
