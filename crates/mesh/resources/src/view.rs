@@ -12,7 +12,7 @@ use crate::diagnostic::{At, Diagnostic, Position};
 use crate::duration::parse_duration;
 use crate::host::Host;
 use crate::node::{Key, Node, Value};
-use crate::suggest::{hint, nearest};
+use crate::suggest::hint;
 
 pub(crate) use self::object::{Object, Shape};
 
