@@ -150,7 +150,7 @@ fn services_may_have_blocks_of_addresses() {
     assert_eq!(
         lines(listener(&made, "0.0.0.0_81")),
         [
-            "[10.1.0.0/16] HTTP".to_owned(),
+            "[raw_buffer 10.1.0.0/16] HTTP".to_owned(),
             format!("[10.1.0.0/16] {}", block(81)),
             "[] PassthroughCluster".to_owned()
         ]
