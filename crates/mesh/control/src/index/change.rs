@@ -268,8 +268,11 @@ impl<'a> Change<'a> {
             true => hosts_of(index, proxy),
             false => BTreeSet::new(),
         };
-        let services = self.services.iter();
-        let services = services.chain(&self.unsure);
+        if proxy.is_proxyless {
+            // It is told of the clusters that it cannot take.
+            hosts.extend(self.connections.iter().chain(self.endpoints.keys()));
+        }
+        let services = self.services.iter().chain(&self.unsure);
         hosts.extend(services.filter(|host| wanted.contains(*host)).copied());
         let rerouted = are_some_new || pods.any(|host| wanted.contains(*host));
         let rerouted = rerouted.then_some(Routing::All);

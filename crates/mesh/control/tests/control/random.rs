@@ -626,7 +626,7 @@ fn edits_concern_more_than_they_name() {
     };
     let subset = || {
         let spec = "  host: z.example.org\n  subsets: [{name: v2, labels: {version: v2}}]\n";
-        resource("DestinationRule", "b", 3, spec)
+        resource("DestinationRule", "istio-system", 3, spec)
     };
     let connections = "  tcp: [{match: [{port: 81}], route: [{destination: {host: y}}]}]\n";
     for (what, before, after) in [
@@ -660,6 +660,17 @@ fn edits_concern_more_than_they_name() {
             ],
         ),
         (
+            "what a client without a proxy is told of clusters that it cannot take",
+            vec![named(
+                "a",
+                "{address: us.example.com, labels: {version: v2}}",
+            )],
+            vec![
+                named("a", "{address: us.example.com, labels: {version: v2}}"),
+                subset(),
+            ],
+        ),
+        (
             "rules for requests that stand before wider ones for connections",
             vec![service("tcp"), rule("a", "*.local", connections)],
             vec![
@@ -674,8 +685,10 @@ fn edits_concern_more_than_they_name() {
         mesh.publish(state(&after), |_| true);
         let anew = snapshots(&Mesh::new(state(&after)));
         let both = snapshots(&mesh).into_iter().zip(&anew);
+        let fresh = Mesh::new(state(&after));
         for ((has, anew), node) in both.zip(clients()) {
             assert!(is_same(&has, anew), "{what}: {}", node.id);
+            assert_eq!(mesh.notes(&node), fresh.notes(&node), "{what}: {}", node.id);
         }
         let differ = had
             .iter()
