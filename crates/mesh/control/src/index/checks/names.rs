@@ -81,7 +81,7 @@ fn check_preference(service: &Service, problems: &mut Vec<Problem>) {
     let meta = &service.meta;
     let said = meta.annotations.get(TRAFFIC_DISTRIBUTION);
     if let Some(said) = said.filter(|said| !PREFERENCES.contains(&said.as_str())) {
-        let hint = did_you_mean(said, PREFERENCES.into_iter());
+        let hint = did_you_mean(said, PREFERENCES);
         let message =
             format!("{meta} prefers no endpoints: `{said}` is no `trafficDistribution`{hint}");
         let problem = Problem::warning(&meta.source, meta.source.position, message);
