@@ -207,7 +207,7 @@ fn measure(args: &Args, size: &Size) -> anyhow::Result<()> {
     let resources = directory.path().join("mesh");
     fs::create_dir_all(&resources)?;
     for namespace in 0..size.namespaces {
-        write(size, &resources, namespace, &Edit::default())?;
+        write(size, &resources, namespace, Edit::Nothing)?;
     }
     let (xds, monitoring) = (free_address()?, free_address()?);
     let command = [
@@ -247,30 +247,33 @@ fn measure(args: &Args, size: &Size) -> anyhow::Result<()> {
 
     let mut missed = Vec::new();
     let one = size.proxies.div_ceil(size.namespaces);
-    let kinds = [(false, ENDPOINT_MS), (true, RULE_MS)];
+    type Kind = (&'static str, fn(usize) -> Edit, f64);
+    let kinds: [Kind; 4] = [
+        ("an endpoint of a service", Edit::Endpoint, ENDPOINT_MS),
+        ("a VirtualService", Edit::VirtualService, RULE_MS),
+        ("a DestinationRule with TLS", Edit::DestinationRule, RULE_MS),
+        ("an HTTPRoute", Edit::HttpRoute, RULE_MS),
+    ];
     let reach = [
         (1, one, "one namespace knows"),
         (0, size.proxies, "all know"),
     ];
-    for ((is_rule, most), (namespace, proxies, who)) in kinds
+    for ((what, edit, most), (namespace, proxies, who)) in kinds
         .into_iter()
         .flat_map(|kind| reach.map(|reach| (kind, reach)))
     {
-        let name = match is_rule {
-            false => format!("an endpoint of a service that {who}"),
-            true => format!("a VirtualService that {who}"),
-        };
+        let name = format!("{what} that {who}");
         let before = cpu::time_of(control.id())?;
         let mut times = Vec::new();
         for change in 0..args.changes {
-            let edit = Edit::of(change, is_rule);
+            let edit = edit(change);
             *watched
                 .marker
                 .write()
                 .unwrap_or_else(PoisonError::into_inner) = edit.marker();
             watched.seen().clear();
             let begin = Instant::now();
-            write(size, &resources, namespace, &edit)?;
+            write(size, &resources, namespace, edit)?;
             let everywhere = || watched.seen().len() >= proxies;
             wait(PATIENCE, "a change to be everywhere", everywhere)?;
             let seen = watched.seen();

@@ -11,38 +11,74 @@ use envoy_types::pb::google::protobuf::{Struct, Value};
 
 use super::{PORT, Size};
 
-/// What is other than at first in a namespace's first service.
-#[derive(Debug, Default)]
-pub(super) struct Edit {
-    /// The last part of the address of its first endpoint.
-    endpoint: Option<u8>,
-    /// Milliseconds of its route's timeout, and a header's value.
-    rule: Option<usize>,
+/// What is other than at first, and how often it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edit {
+    Nothing,
+    /// The first endpoint of a namespace's first service.
+    Endpoint(usize),
+    /// A header that the VirtualService of that service sets.
+    VirtualService(usize),
+    /// The name that its DestinationRule asks for by TLS.
+    DestinationRule(usize),
+    /// A header that the HTTPRoute of a namespace's last service sets.
+    HttpRoute(usize),
 }
 
 impl Edit {
-    pub(super) fn of(change: usize, is_rule: bool) -> Self {
-        match is_rule {
-            true => Self {
-                rule: Some(change),
-                ..Self::default()
-            },
-            false => Self {
-                endpoint: Some(100 + (change % 100) as u8),
-                ..Self::default()
-            },
-        }
+    /// What only the resource that it changes has.
+    pub(super) fn marker(self) -> Vec<u8> {
+        self.text().into_bytes()
     }
 
-    /// What only the resource that it changes has.
-    pub(super) fn marker(&self) -> Vec<u8> {
-        let text = match (self.endpoint, self.rule) {
-            (Some(last), _) => format!("10.255.255.{last}"),
-            (_, Some(rule)) => format!("rule-of-the-bench-{rule}."),
-            _ => String::new(),
-        };
-        text.into_bytes()
+    fn text(self) -> String {
+        match self {
+            Self::Nothing => "none".to_owned(),
+            Self::Endpoint(change) => format!("10.255.255.{}", 100 + change % 100),
+            Self::VirtualService(change) => format!("rule-of-the-bench-{change}."),
+            Self::DestinationRule(change) => format!("name-of-the-bench-{change}.example"),
+            Self::HttpRoute(change) => format!("route-of-the-bench-{change}."),
+        }
     }
+}
+
+/// How requests to a service are routed: by Gateway API to the last one of each namespace.
+fn rules(size: &Size, (namespace, service): (usize, usize), edit: Edit) -> String {
+    let host = format!("s-{service}.ns-{namespace}.svc.cluster.local");
+    if service + 1 == size.per_namespace() {
+        let header = match edit {
+            Edit::HttpRoute(_) => edit.text(),
+            _ => Edit::Nothing.text(),
+        };
+        return format!(
+            "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: s-{service}, namespace: ns-{namespace}}}
+spec:
+  parentRefs: [{{group: networking.istio.io, kind: ServiceEntry, name: s-{service}}}]
+  rules:
+  - filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{{name: x-bench, value: '{header}'}}]}}}}]
+    backendRefs: [{{group: networking.istio.io, kind: Hostname, name: {host}, port: {PORT}}}]
+"
+        );
+    }
+    let header = match edit {
+        Edit::VirtualService(_) if service == 0 => edit.text(),
+        _ => Edit::Nothing.text(),
+    };
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: s-{service}, namespace: ns-{namespace}}}
+spec:
+  hosts: [{host}]
+  http:
+  - headers: {{request: {{set: {{x-bench: '{header}'}}}}}}
+    route: [{{destination: {{host: {host}}}}}]
+"
+    )
 }
 
 /// Writes a namespace's resources as editors do: beside, then in its place.
@@ -50,21 +86,32 @@ pub(super) fn write(
     size: &Size,
     directory: &Path,
     namespace: usize,
-    edit: &Edit,
+    edit: Edit,
 ) -> anyhow::Result<()> {
     let mut text = format!(
         "apiVersion: networking.istio.io/v1
 kind: Sidecar
 metadata: {{name: default, namespace: ns-{namespace}}}
 spec: {{egress: [{{hosts: ['./*', 'ns-0/*']}}]}}
-"
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: s-0, namespace: ns-{namespace}}}
+spec:
+  host: s-0.ns-{namespace}.svc.cluster.local
+  trafficPolicy: {{tls: {{mode: SIMPLE, sni: {}}}}}
+",
+        match edit {
+            Edit::DestinationRule(_) => edit.text(),
+            _ => Edit::Nothing.text(),
+        }
     );
     for service in 0..size.per_namespace() {
         let is_edited = service == 0;
         let mut addresses = String::new();
         for endpoint in 0..size.endpoints {
-            let address = match edit.endpoint {
-                Some(last) if is_edited && endpoint == 0 => format!("10.255.255.{last}"),
+            let address = match edit {
+                Edit::Endpoint(_) if is_edited && endpoint == 0 => edit.text(),
                 _ => format!("10.{namespace}.{service}.{endpoint}"),
             };
             write!(
@@ -72,10 +119,6 @@ spec: {{egress: [{{hosts: ['./*', 'ns-0/*']}}]}}
                 "{{address: {address}, labels: {{version: v1}}}}, "
             )?;
         }
-        let header = match edit.rule {
-            Some(rule) if is_edited => format!("rule-of-the-bench-{rule}."),
-            _ => "none".to_owned(),
-        };
         write!(
             text,
             "---
@@ -89,17 +132,9 @@ spec:
   resolution: STATIC
   ports: [{{number: {PORT}, name: http, protocol: HTTP}}]
   endpoints: [{addresses}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {{name: s-{service}, namespace: ns-{namespace}}}
-spec:
-  hosts: [s-{service}.ns-{namespace}.svc.cluster.local]
-  http:
-  - headers: {{request: {{set: {{x-bench: '{header}'}}}}}}
-    route: [{{destination: {{host: s-{service}.ns-{namespace}.svc.cluster.local}}}}]
 "
         )?;
+        text += &rules(size, (namespace, service), edit);
     }
     let (beside, place) = (
         directory.join(format!(".ns-{namespace}.yaml.new")),

@@ -30,7 +30,7 @@ pub use control::{ControlPlane, LoadError, Options};
 pub use expiry::time_left;
 pub use files::LoadError as FilesError;
 pub use files::{Change, Debounce, Described};
-pub use generate::{Generated, generate};
+pub use generate::{Conflict, Generated, Lack, generate};
 pub use index::{
     About, CODES, Code, Condition, ConnectionRules, Entry, Index, ListenerStatus, ParentStatus,
     Problem, ResourceStatus, RuleAt, Service, Severity,

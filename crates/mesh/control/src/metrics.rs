@@ -10,6 +10,7 @@ use periplus_resources::Resolution;
 use periplus_xds::server::Measures;
 
 use self::page::Page;
+use crate::generate::Conflict;
 use crate::index::{Index, SHARED_MESH_HOST, Severity};
 use crate::mesh::State;
 use crate::monitoring::Monitoring;
@@ -38,6 +39,7 @@ pub(crate) fn render(monitoring: &Monitoring) -> String {
     of_changes(&mut page, monitoring);
     of_streams(&mut page, monitoring);
     of_types(&mut page, &monitoring.ads.measures());
+    of_what_is_missing(&mut page, monitoring);
     let known = monitoring.collectors.known();
     if !known.is_empty() {
         let known = known.iter();
@@ -249,6 +251,35 @@ fn of_streams(page: &mut Page, monitoring: &Monitoring) {
         "xds_cache_size",
         "For how many different proxies resources are kept",
         cache.size,
+    );
+}
+
+/// What proxies do not get.
+fn of_what_is_missing(page: &mut Page, monitoring: &Monitoring) {
+    let conflicts = monitoring.mesh.conflicts();
+    for (kind, name, help) in [
+        (
+            Conflict::Inbound,
+            "pilot_conflict_inbound_listener",
+            "Services that say another protocol of a workload's port than the one that counts",
+        ),
+        (
+            Conflict::TcpOverTcp,
+            "pilot_conflict_outbound_listener_tcp_over_current_tcp",
+            "Ports of TCP without a listener, because another service has it",
+        ),
+        (
+            Conflict::TcpOverHttp,
+            "pilot_conflict_outbound_listener_tcp_over_current_http",
+            "Ports of TCP without a listener, because services of HTTP share it",
+        ),
+    ] {
+        page.gauge(name, help, conflicts.get(&kind).copied().unwrap_or(0));
+    }
+    page.counter(
+        "pilot_sds_certificate_errors_total",
+        "Certificates and authorities that proxies were to have, and that are not there",
+        monitoring.mesh.missing_secrets(),
     );
 }
 

@@ -48,6 +48,8 @@ pub struct Proxy {
     pub cluster_id: String,
     /// Where it runs, as far as that is known.
     pub locality: Locality,
+    /// `NODE_NAME` of the node's metadata: the machine of Kubernetes that it runs on.
+    pub machine: Option<String>,
     /// It counts Istio's metrics by itself, and can be told about them: ours can.
     pub counts_metrics: bool,
     /// `GENERATOR: grpc` of the node's metadata: it is no proxy, but an application whose gRPC speaks xDS.
@@ -125,6 +127,7 @@ impl Proxy {
                 },
                 None => Locality::of_labels(&labels),
             },
+            machine: text("NODE_NAME").map(str::to_owned),
             labels,
             counts_metrics: node.user_agent_name == "periplus",
             is_proxyless: text("GENERATOR") == Some("grpc"),
@@ -138,6 +141,12 @@ impl Proxy {
                     _ => false,
                 }),
         })
+    }
+
+    /// The name of its pod, as its id has it.
+    pub(crate) fn instance(&self) -> &str {
+        let name = self.id.split('~').nth(2).unwrap_or_default();
+        name.rsplit_once('.').map_or(name, |(instance, _)| instance)
     }
 
     /// What rules about connections know of it.

@@ -76,7 +76,9 @@ impl Index {
         });
         let pods = self.pods().iter().filter_map(|pod| {
             let account = (pod.spec.service_account.as_str(), &pod.spec.ports);
-            Some(self.make(&pod.meta, &pod.meta.labels, pod.spec.address?, account))
+            let mut made = self.make(&pod.meta, &pod.meta.labels, pod.spec.address?, account);
+            made.proxy.machine.clone_from(&pod.spec.node);
+            Some(made)
         });
         entries.chain(pods).collect()
     }
@@ -258,6 +260,7 @@ fn proxy(role: Role, (name, namespace): (&str, &str), labels: &Labels, ip: IpAdd
         mesh_id: "cluster.local".to_owned(),
         cluster_id: "local".to_owned(),
         locality: Locality::of_labels(labels),
+        machine: None,
         counts_metrics: true,
         is_proxyless: false,
         captures_dns: false,

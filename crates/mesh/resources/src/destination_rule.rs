@@ -1,9 +1,8 @@
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::client_tls::ClientTls;
+use crate::connection_pool::ConnectionPool;
 use crate::host::Host;
-use crate::keepalive::TcpKeepalive;
 use crate::load_balancer::{LoadBalancer, LoadBalancing};
 use crate::meta::{ExportTo, Labels};
 use crate::outlier_detection::OutlierDetection;
@@ -49,8 +48,19 @@ pub struct TrafficPolicy {
     pub retry_budget: Option<RetryBudget>,
     /// How connections are secured; the mesh decides if nothing is said.
     pub tls: Option<ClientTls>,
+    /// `proxyProtocol`: connections begin with a header of the PROXY protocol in this version.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// `portLevelSettings`: what holds for a port instead.
     pub ports: BTreeMap<u16, PortPolicy>,
+}
+
+/// The versions of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// As text.
+    V1,
+    /// In bytes.
+    V2,
 }
 
 /// How to connect to a port of a host; nothing of it comes from the policy of the other ports. `None` is not said.
@@ -95,6 +105,18 @@ impl TrafficPolicy {
         kinds.any(|kind| matches!(kind, LoadBalancing::Hash(..)))
     }
 
+    /// Whether it says how connections are secured or begin, so that some may have none.
+    pub fn is_demanding(&self) -> bool {
+        self.has_tls() || self.proxy_protocol.is_some() || self.has_passthrough()
+    }
+
+    /// Whether it says when idle connections of TCP end, be it for one port.
+    pub fn has_tcp_idle_timeout(&self) -> bool {
+        let ports = self.ports.values().filter_map(|port| port.connection_pool);
+        let mut pools = self.connection_pool.into_iter().chain(ports);
+        pools.any(|pool| pool.tcp_idle_timeout.is_some())
+    }
+
     /// Whether clients say themselves where their connections go, be it for one port.
     pub fn has_passthrough(&self) -> bool {
         let mut kinds = self.balancing();
@@ -117,6 +139,7 @@ impl TrafficPolicy {
             outlier_detection: self.outlier_detection.or(base.outlier_detection),
             retry_budget: self.retry_budget.or(base.retry_budget),
             tls: self.tls.clone().or(base.tls.clone()),
+            proxy_protocol: self.proxy_protocol.or(base.proxy_protocol),
             ports: self.ports.clone(),
         }
     }
@@ -134,47 +157,6 @@ impl TrafficPolicy {
         }
         policy
     }
-}
-
-/// `connectionPool`. `None` is no limit, or the mesh's default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnectionPool {
-    /// `tcp.maxConnections`.
-    pub max_connections: Option<u32>,
-    /// `tcp.connectTimeout`.
-    pub connect_timeout: Option<Duration>,
-    /// `http.http1MaxPendingRequests`.
-    pub max_pending_requests: Option<u32>,
-    /// `http.http2MaxRequests`: of both versions, in spite of its name.
-    pub max_requests: Option<u32>,
-    /// `http.maxConcurrentStreams` of one connection of HTTP/2.
-    pub max_concurrent_streams: Option<u32>,
-    /// `http.maxRetries`.
-    pub max_retries: Option<u32>,
-    /// `http.maxRequestsPerConnection`.
-    pub max_requests_per_connection: Option<u32>,
-    /// `http.idleTimeout` of connections.
-    pub idle_timeout: Option<Duration>,
-    /// `tcp.maxConnectionDuration`.
-    pub max_connection_duration: Option<Duration>,
-    /// `tcp.tcpKeepalive`.
-    pub tcp_keepalive: Option<TcpKeepalive>,
-    /// `http.http2KeepAlive`: how often a connection is probed, and how long it has to answer.
-    pub keep_alive: Option<(Duration, Duration)>,
-    /// `http.h2UpgradePolicy` and `http.useClientProtocol`.
-    pub http_version: HttpVersion,
-}
-
-/// What is spoken to the workloads of a port of HTTP/1.1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HttpVersion {
-    /// What the port says.
-    #[default]
-    OfPort,
-    /// HTTP/2 (`h2UpgradePolicy: UPGRADE`).
-    Http2,
-    /// What the client speaks (`useClientProtocol`).
-    OfClient,
 }
 
 const DESTINATION_RULE: Shape = Shape {
@@ -195,12 +177,13 @@ const TRAFFIC_POLICY: Shape = Shape {
         "outlierDetection",
         "retryBudget",
         "tls",
+        "proxyProtocol",
         "portLevelSettings",
     ],
-    refused: &[
-        ("tunnel", "there are no tunnels"),
-        ("proxyProtocol", "the PROXY protocol is not spoken"),
-    ],
+    refused: &[(
+        "tunnel",
+        "proxies put no connections into requests of HTTP, send them to a gateway that is reached directly",
+    )],
 };
 
 impl DestinationRule {
@@ -263,8 +246,23 @@ impl TrafficPolicy {
             outlier_detection: object.optional("outlierDetection", OutlierDetection::read)?,
             retry_budget: object.optional("retryBudget", RetryBudget::read)?,
             tls: object.optional("tls", ClientTls::read)?,
+            proxy_protocol: object.optional("proxyProtocol", ProxyProtocol::read)?,
             ports: PortPolicy::read_all(&object)?,
         })
+    }
+}
+
+impl ProxyProtocol {
+    fn read(view: &View<'_>) -> Option<Self> {
+        const PROXY_PROTOCOL: Shape = Shape {
+            known: &["version"],
+            refused: &[],
+        };
+        let object = view.object(&PROXY_PROTOCOL)?;
+        let version = object.optional("version", |view| {
+            view.choice(&[("V1", Self::V1), ("V2", Self::V2)])
+        })?;
+        Some(version.unwrap_or(Self::V1))
     }
 }
 
@@ -319,101 +317,4 @@ impl RetryBudget {
                 .unwrap_or(3),
         })
     }
-}
-
-impl ConnectionPool {
-    fn read(view: &View<'_>) -> Option<Self> {
-        const POOL: Shape = Shape {
-            known: &["tcp", "http"],
-            refused: &[],
-        };
-        const TCP: Shape = Shape {
-            known: &[
-                "maxConnections",
-                "connectTimeout",
-                "maxConnectionDuration",
-                "tcpKeepalive",
-            ],
-            refused: &[(
-                "idleTimeout",
-                "idle connections of TCP are kept for one hour; for HTTP write `http.idleTimeout`",
-            )],
-        };
-        const HTTP: Shape = Shape {
-            known: &[
-                "http1MaxPendingRequests",
-                "http2MaxRequests",
-                "h2UpgradePolicy",
-                "useClientProtocol",
-                "maxConcurrentStreams",
-                "maxRequestsPerConnection",
-                "maxRetries",
-                "idleTimeout",
-                "http2KeepAlive",
-            ],
-            refused: &[],
-        };
-        let pool = view.object(&POOL)?;
-        let mut limits = Self::default();
-        if let Some(tcp) = pool.get("tcp") {
-            let tcp = tcp.object(&TCP)?;
-            limits.max_connections = tcp.get("maxConnections").and_then(read_limit);
-            if let Some(timeout) = tcp.get("connectTimeout") {
-                let value = timeout.duration()?;
-                if value < Duration::from_millis(1) {
-                    timeout.fail("must be at least 1ms");
-                    return None;
-                }
-                limits.connect_timeout = Some(value);
-            }
-            limits.max_connection_duration =
-                tcp.optional("maxConnectionDuration", View::duration)?;
-            limits.tcp_keepalive = tcp.optional("tcpKeepalive", TcpKeepalive::read)?;
-        }
-        if let Some(http) = pool.get("http") {
-            let http = http.object(&HTTP)?;
-            limits.max_pending_requests = http.get("http1MaxPendingRequests").and_then(read_limit);
-            limits.max_requests = http.get("http2MaxRequests").and_then(read_limit);
-            limits.max_concurrent_streams = http.get("maxConcurrentStreams").and_then(read_limit);
-            limits.max_retries = http.get("maxRetries").and_then(read_limit);
-            let per_connection = http.get("maxRequestsPerConnection");
-            limits.max_requests_per_connection = per_connection.and_then(read_limit);
-            limits.idle_timeout = http.optional("idleTimeout", View::duration)?;
-            limits.keep_alive = http.optional("http2KeepAlive", read_keep_alive)?;
-            limits.http_version = read_version(&http);
-        }
-        Some(limits)
-    }
-}
-
-/// How often a connection is probed, and how long it has to answer.
-fn read_keep_alive(view: &View<'_>) -> Option<(Duration, Duration)> {
-    const KEEP_ALIVE: Shape = Shape {
-        known: &["interval", "timeout"],
-        refused: &[],
-    };
-    let object = view.object(&KEEP_ALIVE)?;
-    let interval = object.require("interval")?.duration()?;
-    Some((interval, object.require("timeout")?.duration()?))
-}
-
-fn read_version(http: &Object<'_>) -> HttpVersion {
-    let policies = [
-        ("DEFAULT", HttpVersion::OfPort),
-        ("DO_NOT_UPGRADE", HttpVersion::OfPort),
-        ("UPGRADE", HttpVersion::Http2),
-    ];
-    let policy = http.get("h2UpgradePolicy");
-    let version = policy.and_then(|policy| policy.choice(&policies));
-    // As in Istio, it makes the policy ineffective.
-    match http.get("useClientProtocol").and_then(View::bool) {
-        Some(true) => HttpVersion::OfClient,
-        _ => version.unwrap_or_default(),
-    }
-}
-
-/// As in Istio, 0 cannot be told from not saying.
-fn read_limit(view: &View<'_>) -> Option<u32> {
-    let limit = view.number(0, i64::from(i32::MAX))?;
-    u32::try_from(limit).ok().filter(|limit| *limit > 0)
 }

@@ -26,6 +26,8 @@ pub enum Kind {
     RequestAuthentication,
     /// What is told of requests.
     Telemetry,
+    /// How proxies are started.
+    ProxyConfig,
     /// Kubernetes' service.
     Service,
     /// Kubernetes' endpoints of a service.
@@ -67,9 +69,8 @@ pub enum Kind {
 }
 
 /// Kinds of groups that the mesh reads kinds of, which it makes nothing of.
-const OTHERS: [&str; 21] = [
+const OTHERS: [&str; 20] = [
     "EnvoyFilter",
-    "ProxyConfig",
     "WorkloadGroup",
     "ControllerRevision",
     "DaemonSet",
@@ -93,7 +94,7 @@ const OTHERS: [&str; 21] = [
 
 impl Kind {
     /// All of them, with their names.
-    pub(crate) const NAMES: [(&'static str, Self); 28] = [
+    pub(crate) const NAMES: [(&'static str, Self); 29] = [
         ("ServiceEntry", Self::ServiceEntry),
         ("WorkloadEntry", Self::WorkloadEntry),
         ("Sidecar", Self::Sidecar),
@@ -104,6 +105,7 @@ impl Kind {
         ("PeerAuthentication", Self::PeerAuthentication),
         ("RequestAuthentication", Self::RequestAuthentication),
         ("Telemetry", Self::Telemetry),
+        ("ProxyConfig", Self::ProxyConfig),
         ("Service", Self::Service),
         ("EndpointSlice", Self::EndpointSlice),
         ("Pod", Self::Pod),
@@ -173,6 +175,7 @@ impl Kind {
             Self::PeerAuthentication => "peer-authentication",
             Self::RequestAuthentication => "request-authentication",
             Self::Telemetry => "telemetry",
+            Self::ProxyConfig => "proxy-config",
             Self::Service => "service",
             Self::EndpointSlice => "endpoint-slice",
             Self::Pod => "pod",

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::host::Host;
 use crate::meta::{ExportTo, Labels, Meta};
 use crate::port::{Port, Protocol};
-use crate::view::View;
+use crate::view::{Ignored, View};
 
 /// `v1` Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct KubernetesService {
     pub export_to: ExportTo,
     /// `trafficDistribution`: which endpoints are preferred.
     pub traffic_distribution: Option<String>,
+    /// `internalTrafficPolicy: Local`: only workloads on the client's machine serve it.
+    pub is_of_machine: bool,
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice.
@@ -50,6 +52,8 @@ pub struct SliceEndpoint {
     pub address: IpAddr,
     /// `conditions.ready`, which is true unless it is said.
     pub is_ready: bool,
+    /// `conditions.terminating`: if it is not ready, that is for good.
+    pub is_ending: bool,
     /// The pod that it is, if it is one.
     pub pod: Option<String>,
     /// `nodeName`: the machine that it runs on.
@@ -89,7 +93,7 @@ impl ConfigMap {
 }
 
 impl KubernetesService {
-    pub(crate) fn read(spec: &View<'_>, meta: &Meta) -> Option<Self> {
+    pub(crate) fn read(spec: &View<'_>, meta: &Meta, ignored: &mut Vec<Ignored>) -> Option<Self> {
         let items = spec.loose("ports").map(|view| view.items());
         let mut ports = Vec::new();
         let mut target_names = BTreeMap::new();
@@ -133,6 +137,19 @@ impl KubernetesService {
                 .collect(),
         };
         let selector = spec.loose("selector").map(|view| view.text_map());
+        let says = |name, value: &str| {
+            let view = spec.loose(name)?;
+            view.text()
+                .is_some_and(|text| text == value)
+                .then_some(view)
+        };
+        let affinity = says("sessionAffinity", "ClientIP");
+        ignored.extend(affinity.map(|view| {
+            view.ignored(
+                "as in Istio, clients do not stay with an endpoint by it: use `consistentHash.useSourceIp` of a \
+                 DestinationRule, or the label `istio.io/persistent-session`",
+            )
+        }));
         Some(Self {
             addresses,
             ports,
@@ -147,6 +164,7 @@ impl KubernetesService {
             traffic_distribution: spec
                 .loose("trafficDistribution")
                 .and_then(|view| view.text()),
+            is_of_machine: says("internalTrafficPolicy", "Local").is_some(),
         })
     }
 }
@@ -183,7 +201,7 @@ fn read_port(view: &View<'_>) -> Option<Option<(Port, Option<String>)>> {
 
 fn export_to(meta: &Meta) -> ExportTo {
     let Some(text) = meta.annotations.get("networking.istio.io/exportTo") else {
-        return ExportTo::All;
+        return ExportTo::Unsaid;
     };
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     match names.iter().any(|name| name == "*") {
@@ -193,15 +211,30 @@ fn export_to(meta: &Meta) -> ExportTo {
 }
 
 impl EndpointSlice {
-    pub(crate) fn read(document: &View<'_>, meta: &Meta) -> Option<Self> {
-        let kind = document.loose("addressType").and_then(|view| view.text());
-        let is_of_addresses = kind.as_deref() != Some("FQDN");
+    pub(crate) fn read(
+        document: &View<'_>,
+        meta: &Meta,
+        ignored: &mut Vec<Ignored>,
+    ) -> Option<Self> {
+        let kind = document.loose("addressType");
+        let is_name = |view: &View<'_>| view.text().is_some_and(|kind| kind == "FQDN");
+        let of_names = kind.filter(is_name);
+        ignored.extend(of_names.iter().map(|kind| {
+            kind.ignored("as in Istio, endpoints that are names are those of ServiceEntries")
+        }));
         let items = |name| document.loose(name).map(|view| view.items());
         let endpoints = items("endpoints").unwrap_or_default();
+        let hints = endpoints.iter().find_map(|view| view.loose("hints"));
+        ignored.extend(hints.map(|hints| {
+            hints.ignored(
+                "as in Istio, who is near is told by where endpoints run: `trafficDistribution` of their Service, or \
+                 `localityLbSetting`",
+            )
+        }));
         let endpoint = |view: &View<'_>| {
             let addresses = view.loose("addresses").map(|view| view.items())?;
             let conditions = view.loose("conditions");
-            let ready = conditions.and_then(|view| view.loose("ready"));
+            let is = |name| conditions.as_ref()?.loose(name)?.bool();
             let target = view.loose("targetRef");
             let is_pod = target
                 .as_ref()
@@ -210,7 +243,8 @@ impl EndpointSlice {
             let name = target.and_then(|view| view.loose("name")?.text());
             Some(SliceEndpoint {
                 address: addresses.first()?.ip()?,
-                is_ready: ready.is_none_or(|view| view.bool() != Some(false)),
+                is_ready: is("ready") != Some(false),
+                is_ending: is("terminating") == Some(true),
                 pod: name.filter(|_| is_pod),
                 node: view.loose("nodeName").and_then(|view| view.text()),
                 zone: view.loose("zone").and_then(|view| view.text()),
@@ -225,9 +259,9 @@ impl EndpointSlice {
         let ports = ports.iter().filter_map(port);
         Some(Self {
             service: meta.labels.get("kubernetes.io/service-name").cloned(),
-            endpoints: match is_of_addresses {
-                true => endpoints.iter().filter_map(endpoint).collect(),
-                false => Vec::new(),
+            endpoints: match of_names {
+                None => endpoints.iter().filter_map(endpoint).collect(),
+                Some(_) => Vec::new(),
             },
             ports: ports
                 .map(|(name, number)| (name.unwrap_or_default(), number))
@@ -239,9 +273,19 @@ impl EndpointSlice {
 impl Pod {
     pub(crate) fn read(spec: &View<'_>, status: Option<&View<'_>>) -> Option<Self> {
         let address = status.and_then(|status| status.loose("podIP"));
-        let containers = spec.loose("containers").map(|view| view.items());
+        let items = |name| {
+            spec.loose(name)
+                .map(|view| view.items())
+                .unwrap_or_default()
+        };
+        // Those that come first stay if they are sidecars.
+        let stays = |view: &View<'_>| {
+            let policy = view.loose("restartPolicy").and_then(|view| view.text());
+            policy.as_deref() == Some("Always")
+        };
+        let first = items("initContainers").into_iter().filter(stays);
         let mut ports = BTreeMap::new();
-        for container in containers.unwrap_or_default() {
+        for container in items("containers").into_iter().chain(first) {
             let items = container.loose("ports").map(|view| view.items());
             for port in items.unwrap_or_default() {
                 let name = port.loose("name").and_then(|view| view.text());

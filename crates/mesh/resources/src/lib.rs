@@ -10,6 +10,7 @@
 mod authentication;
 mod authorization;
 mod client_tls;
+mod connection_pool;
 mod destination_rule;
 mod diagnostic;
 mod duration;
@@ -49,8 +50,9 @@ pub use authorization::{
     PolicySource, Values, parse_block,
 };
 pub use client_tls::{Authorities, ClientTls, TlsFiles};
+pub use connection_pool::{ConnectionPool, HttpVersion};
 pub use destination_rule::{
-    ConnectionPool, DestinationRule, HttpVersion, PortPolicy, RetryBudget, Subset, TrafficPolicy,
+    DestinationRule, PortPolicy, ProxyProtocol, RetryBudget, Subset, TrafficPolicy,
 };
 pub use diagnostic::{At, Diagnostic, Position};
 pub use gateway::{Gateway, Server, ServerHost};
@@ -64,13 +66,14 @@ pub use kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod, SliceEndp
 pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use locality::{Locality, LocalityBalancing, LocalityKind};
 pub use mesh_config::{
-    AccessLog, AccessLogFormat, Authorizer, Bucket, CheckedBody, ExtensionProvider, HttpAuthorizer,
-    LimitProvider, LocalLimit, LogProvider, MeshConfig, PathNormalization, ProviderKind,
-    ProxyTracing, QuotaAction, QuotaLimit, QuotaProvider, TagSource, TraceContext,
+    AccessLog, AccessLogFormat, Authorizer, Bucket, CheckedBody, ExportDefaults, ExtensionProvider,
+    HttpAuthorizer, LimitProvider, LocalLimit, LogProvider, MeshConfig, PathNormalization,
+    ProviderKind, ProxyConfig, ProxyTracing, QuotaAction, QuotaLimit, QuotaProvider, TagSource,
+    TraceContext,
 };
 pub use meta::{ExportTo, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;
-pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_resources};
+pub use parse::{Parsed, Resource, Spec, parse_mesh_config, parse_proxy_config, parse_resources};
 pub use peer_authentication::{MutualTls, PeerAuthentication};
 pub use port::{Port, Protocol};
 pub use refused::{Refused, may_hold_policies};

@@ -42,6 +42,8 @@ pub enum HashKey {
         path: String,
         /// How long the one lives that a request without it gets; `None` gives it none.
         ttl: Option<Duration>,
+        /// What it says besides, in order; the value may be empty.
+        attributes: Vec<(String, String)>,
     },
     /// `useSourceIp`.
     SourceIp,
@@ -95,8 +97,12 @@ const HASH: Shape = Shape {
     refused: &[],
 };
 const COOKIE: Shape = Shape {
-    known: &["name", "path", "ttl"],
-    refused: &[("attributes", "the cookie has its path only")],
+    known: &["name", "path", "ttl", "attributes"],
+    refused: &[],
+};
+const ATTRIBUTE: Shape = Shape {
+    known: &["name", "value"],
+    refused: &[],
 };
 const RING: Shape = Shape {
     known: &["minimumRingSize"],
@@ -187,6 +193,7 @@ impl HashKey {
                         .optional("path", View::some_ascii)?
                         .unwrap_or_default(),
                     ttl: cookie.optional("ttl", View::duration)?,
+                    attributes: read_attributes(&cookie)?,
                 })
             }
             ["useSourceIp"] => {
@@ -207,6 +214,27 @@ impl HashKey {
             }
         }
     }
+}
+
+/// Attributes of a cookie, such as `SameSite=Strict`, or `Secure` without a value.
+fn read_attributes(cookie: &Object<'_>) -> Option<Vec<(String, String)>> {
+    let plain = |view: &View<'_>| {
+        let text = view.text()?;
+        let ends = |byte: u8| byte == b';' || !(b' '..=b'~').contains(&byte);
+        if text.bytes().any(ends) {
+            view.fail("may hold printable ASCII characters without `;` only");
+            return None;
+        }
+        Some(text)
+    };
+    let read = |view: &View<'_>| {
+        let object = view.object(&ATTRIBUTE)?;
+        let name = object.require("name")?;
+        name.some_text()?;
+        let value = object.optional("value", plain)?.unwrap_or_default();
+        Some((plain(name)?, value))
+    };
+    cookie.items("attributes").iter().map(read).collect()
 }
 
 impl HashTable {

@@ -59,7 +59,10 @@ const METADATA: Shape = Shape {
         "labels",
         "annotations",
         "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
         "finalizers",
+        "generateName",
         "generation",
         "managedFields",
         "ownerReferences",
@@ -67,12 +70,17 @@ const METADATA: Shape = Shape {
         "selfLink",
         "uid",
     ],
-    refused: &[("generateName", "files need stable names, use `name`")],
+    refused: &[],
 };
 
 /// Reads `metadata`.
 pub(crate) fn read_meta(kind: Kind, document: &Object<'_>) -> Option<Meta> {
     let metadata = document.require("metadata")?.object(&METADATA)?;
+    // What Kubernetes has made of a template has both.
+    if let (Some(template), None) = (metadata.get("generateName"), metadata.get("name")) {
+        template.fail("`generateName` is not supported: files need stable names, use `name`");
+        return None;
+    }
     let name = read_name(metadata.require("name")?)?;
     let namespace = metadata
         .optional("namespace", read_name)?
@@ -149,8 +157,10 @@ pub(crate) fn read_selector(view: &View<'_>) -> Option<Labels> {
 /// `exportTo`: the namespaces whose proxies see a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ExportTo {
-    /// `*`, or not said.
+    /// Not said: what the mesh configuration says of its kind, else `*`.
     #[default]
+    Unsaid,
+    /// `*`.
     All,
     /// These; `.` is the resource's own.
     Namespaces(Vec<String>),
@@ -160,7 +170,7 @@ impl ExportTo {
     /// Whether proxies in `namespace` see a resource of the namespace `own`.
     pub fn reaches(&self, own: &str, namespace: &str) -> bool {
         match self {
-            Self::All => true,
+            Self::Unsaid | Self::All => true,
             Self::Namespaces(names) => names.iter().any(|name| match name.as_str() {
                 "." => own == namespace,
                 name => name == namespace,
@@ -168,9 +178,25 @@ impl ExportTo {
         }
     }
 
+    /// What it is where another one holds if nobody says it.
+    pub fn or(&mut self, default: &Self) {
+        if *self == Self::Unsaid {
+            self.clone_from(default);
+        }
+    }
+
+    /// Whether all namespaces see the resource.
+    pub fn is_all(&self) -> bool {
+        matches!(self, Self::Unsaid | Self::All)
+    }
+
     pub(crate) fn read(object: &Object<'_>) -> Self {
+        Self::read_field(object, "exportTo")
+    }
+
+    pub(crate) fn read_field(object: &Object<'_>, field: &str) -> Self {
         let mut names = Vec::new();
-        for item in object.items("exportTo") {
+        for item in object.items(field) {
             match item.text().as_deref() {
                 Some("*") => return Self::All,
                 Some("~") => return Self::Namespaces(Vec::new()),
@@ -181,7 +207,7 @@ impl ExportTo {
             }
         }
         if names.is_empty() {
-            Self::All
+            Self::Unsaid
         } else {
             Self::Namespaces(names)
         }

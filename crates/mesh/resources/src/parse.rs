@@ -9,7 +9,7 @@ use crate::gateway_api;
 use crate::ingress::KubernetesIngress;
 use crate::kind::Kind;
 use crate::kubernetes::{ConfigMap, EndpointSlice, KubernetesService, Pod};
-use crate::mesh_config::MeshConfig;
+use crate::mesh_config::{MeshConfig, ProxyConfig, ProxyTracing, read_proxy_config};
 use crate::meta::{Labels, Meta, Source, read_meta};
 use crate::node::{Node, read_documents};
 use crate::peer_authentication::PeerAuthentication;
@@ -19,12 +19,16 @@ use crate::service_entry::ServiceEntry;
 use crate::sidecar::Sidecar;
 use crate::suggest::{hint, list};
 use crate::telemetry::Telemetry;
-use crate::view::{Log, Object, Shape, View};
+use crate::view::{Ignored, Log, Object, Shape, View};
 use crate::virtual_service::VirtualService;
 use crate::workload::WorkloadEntry;
 
 /// A file longer than this is refused unread.
 const MAX_FILE_BYTES: usize = 4 << 20;
+
+/// Why the addresses that Istio allots to services without any are of no use.
+const ALLOTTED: &str =
+    "proxies answer no questions about names, so that no client learns it: write `addresses`";
 
 /// A typed and valid resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Resource {
     pub meta: Meta,
     /// What it says.
     pub spec: Spec,
+    /// What it says that changes nothing.
+    pub ignored: Vec<Ignored>,
 }
 
 /// What a resource says.
@@ -52,6 +58,7 @@ pub enum Spec {
     PeerAuthentication(PeerAuthentication),
     RequestAuthentication(RequestAuthentication),
     Telemetry(Telemetry),
+    ProxyConfig,
     Service(KubernetesService),
     EndpointSlice(EndpointSlice),
     Pod(Pod),
@@ -140,6 +147,31 @@ pub fn parse_mesh_config(file: &str, text: &str) -> Result<MeshConfig, Vec<Diagn
     }
 }
 
+/// Reads the annotation `proxy.istio.io/config`: what holds for one proxy where another thing holds for all.
+///
+/// # Errors
+///
+/// All that is wrong with the text.
+pub fn parse_proxy_config(
+    text: &str,
+    of_all: &ProxyTracing,
+) -> Result<ProxyConfig, Vec<Diagnostic>> {
+    let log = Log::new(Arc::from(""));
+    let documents = read_text(text, &log);
+    let of_all = of_all.clone();
+    let config = match documents.first() {
+        Some(document) => ProxyConfig::read(&View::root(document, &log), of_all),
+        None => Some(ProxyConfig {
+            tracing: of_all,
+            ..ProxyConfig::default()
+        }),
+    };
+    match (config, log.into_diagnostics()) {
+        (Some(config), errors) if errors.is_empty() => Ok(config),
+        (_, errors) => Err(errors),
+    }
+}
+
 fn read_text(text: &str, log: &Log) -> Vec<Node> {
     let start = Position { line: 1, column: 1 };
     if text.len() > MAX_FILE_BYTES {
@@ -187,8 +219,11 @@ fn read_other(kind: String, view: &View<'_>) -> Option<Resource> {
             position: view.at(),
         },
     };
-    let spec = Spec::Other(kind);
-    Some(Resource { meta, spec })
+    Some(Resource {
+        meta,
+        spec: Spec::Other(kind),
+        ignored: Vec::new(),
+    })
 }
 
 fn read_resource(view: &View<'_>) -> Option<Resource> {
@@ -219,8 +254,13 @@ fn read_resource(view: &View<'_>) -> Option<Resource> {
     let version = document.require("apiVersion");
     version.and_then(|version| read_api_version(kind, version))?;
     let meta = read_meta(kind, &document)?;
-    let spec = read_spec(&meta, &document)?;
-    Some(Resource { meta, spec })
+    let mut ignored = Vec::new();
+    let spec = read_spec(&meta, &document, &mut ignored)?;
+    Some(Resource {
+        meta,
+        spec,
+        ignored,
+    })
 }
 
 /// An object of Kubernetes, whose fields are not all known here.
@@ -229,16 +269,21 @@ fn read_kubernetes(kind: Kind, view: &View<'_>) -> Option<Resource> {
     let version = document.require("apiVersion");
     version.and_then(|version| read_api_version(kind, version))?;
     let meta = read_meta(kind, &document)?;
+    let mut ignored = Vec::new();
     let spec = match kind {
         Kind::Service => {
             let spec = document.require("spec")?;
-            Spec::Service(KubernetesService::read(spec, &meta)?)
+            Spec::Service(KubernetesService::read(spec, &meta, &mut ignored)?)
         }
-        Kind::EndpointSlice => Spec::EndpointSlice(EndpointSlice::read(view, &meta)?),
-        Kind::Pod => Spec::Pod(Pod::read(
-            document.require("spec")?,
-            document.get("status"),
-        )?),
+        Kind::EndpointSlice => Spec::EndpointSlice(EndpointSlice::read(view, &meta, &mut ignored)?),
+        Kind::Pod => {
+            let mut pod = Pod::read(document.require("spec")?, document.get("status"))?;
+            // One that is being deleted gets no new requests.
+            let metadata = document.get("metadata");
+            let deleted = metadata.and_then(|it| it.loose("deletionTimestamp"));
+            pod.is_ready &= deleted.is_none();
+            Spec::Pod(pod)
+        }
         Kind::Namespace => Spec::Namespace,
         Kind::Node => Spec::Node,
         Kind::ServiceAccount => Spec::ServiceAccount,
@@ -246,7 +291,11 @@ fn read_kubernetes(kind: Kind, view: &View<'_>) -> Option<Resource> {
         Kind::Secret => Spec::Secret(Secret::read(view)?),
         _ => Spec::Deployment,
     };
-    Some(Resource { meta, spec })
+    Some(Resource {
+        meta,
+        spec,
+        ignored,
+    })
 }
 
 fn read_kind(view: &View<'_>, version: &str) -> Option<Kind> {
@@ -284,11 +333,16 @@ fn read_api_version(kind: Kind, view: &View<'_>) -> Option<()> {
     None
 }
 
-fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
+fn read_spec(meta: &Meta, document: &Object<'_>, ignored: &mut Vec<Ignored>) -> Option<Spec> {
     let spec = document.require("spec")?;
     let namespace = meta.namespace.as_str();
     Some(match meta.kind {
-        Kind::ServiceEntry => Spec::ServiceEntry(ServiceEntry::read(spec)?),
+        Kind::ServiceEntry => {
+            let status = document.get("status");
+            let allotted = status.and_then(|status| status.loose("addresses"));
+            ignored.extend(allotted.map(|addresses| addresses.ignored(ALLOTTED)));
+            Spec::ServiceEntry(ServiceEntry::read(spec)?)
+        }
         Kind::WorkloadEntry => {
             let mut workload = WorkloadEntry::read(spec)?;
             // Selectors look at the labels of both places; those of `spec` win.
@@ -312,6 +366,10 @@ fn read_spec(meta: &Meta, document: &Object<'_>) -> Option<Spec> {
             Spec::RequestAuthentication(RequestAuthentication::read(spec, namespace)?)
         }
         Kind::Telemetry => Spec::Telemetry(Telemetry::read(spec, meta)?),
+        Kind::ProxyConfig => {
+            ignored.extend(read_proxy_config(spec)?);
+            Spec::ProxyConfig
+        }
         Kind::GatewayClass => Spec::GatewayClass(gateway_api::GatewayClass::read(spec)?),
         Kind::ApiGateway => Spec::ApiGateway(gateway_api::Gateway::read(spec, namespace)?),
         Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute => {

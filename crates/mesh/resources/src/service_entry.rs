@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::authorization::parse_block;
 use crate::host::Host;
 use crate::meta::{ExportTo, Labels, read_selector};
 use crate::port::{Port, Protocol};
@@ -14,6 +15,8 @@ pub struct ServiceEntry {
     pub hosts: Vec<Host>,
     /// Virtual addresses that are routed like its names.
     pub addresses: Vec<IpAddr>,
+    /// Blocks of them, each with how many bits are given: those of connections, as no request names one.
+    pub subnets: Vec<(IpAddr, u8)>,
     /// Its ports.
     pub ports: Vec<Port>,
     /// Whether it is part of the mesh.
@@ -124,7 +127,19 @@ impl ServiceEntry {
             ])?,
             None => Location::External,
         };
-        let addresses = object.items("addresses");
+        let mut addresses = Vec::new();
+        let mut subnets = Vec::new();
+        for view in object.items("addresses") {
+            let text = view.text()?;
+            match text.contains('/').then(|| parse_block(&text)) {
+                None => addresses.extend(view.ip()),
+                Some(None) => view.fail(format!("`{text}` is no address, nor ADDRESS/LENGTH")),
+                Some(_) if resolution.is_dns() => view.fail(format!(
+                    "`{text}`: only a service with resolution NONE or STATIC may have blocks of addresses"
+                )),
+                Some(Some(block)) => subnets.push(block),
+            }
+        }
 
         let endpoints = match (object.get("endpoints"), object.get("workloadSelector")) {
             (Some(_), Some(_)) => {
@@ -152,7 +167,8 @@ impl ServiceEntry {
             names: names.iter().map(View::some_text).collect::<Option<_>>()?,
             hosts,
             resolution,
-            addresses: addresses.iter().filter_map(View::ip).collect(),
+            addresses,
+            subnets,
             ports,
             location,
             endpoints,

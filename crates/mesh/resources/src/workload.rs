@@ -32,6 +32,8 @@ pub struct WorkloadEntry {
     pub service_account: String,
     /// `locality`, if it is said.
     pub locality: Option<Locality>,
+    /// The machine that it runs on, if it is Kubernetes'.
+    pub machine: Option<String>,
 }
 
 const WORKLOAD: Shape = Shape {
@@ -121,6 +123,7 @@ impl WorkloadEntry {
             service_account,
             locality: object
                 .optional("locality", |view| Some(Locality::parse(&view.some_text()?)))?,
+            machine: None,
         })
     }
 

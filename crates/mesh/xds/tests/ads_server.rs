@@ -675,6 +675,78 @@ async fn who_comes_back_keeps_clusters_until_it_has_other_routes() {
     server.stop().await;
 }
 
+/// The other form does not say what a client holds: what it was sent before counts, unless it has just begun.
+#[tokio::test]
+async fn who_comes_back_in_the_other_form_keeps_clusters_too() {
+    for (goes_on, is_known) in [(true, true), (false, true), (true, false)] {
+        let source = Fixed::new(only("d"));
+        let mut limits = Limits::default();
+        if !is_known {
+            limits.left_timeout = Duration::ZERO;
+        }
+        let server = Running::start(source.clone(), limits, None).await;
+        let types = [
+            (CLUSTER, [].as_slice(), "1"),
+            (ENDPOINT, &["d"], "e1"),
+            (LISTENER, &[], "l1"),
+            (ROUTE, &["r"], "d"),
+        ];
+        let first = Wire::open(&server, hello("back", CLUSTER, &[]));
+        let mut wire = first.await.expect("open");
+        let mut versions = Vec::new();
+        for (type_url, names, expected) in types {
+            if type_url != CLUSTER {
+                wire.send(ask(type_url, names)).await;
+            }
+            let response = wire.receive().await;
+            assert_eq!(contents(&response.resources), [expected], "{type_url}");
+            wire.ack(&response, names).await;
+            versions.push(response.version_info);
+        }
+        settle(&server, "back").await;
+        drop(wire);
+        eventually("the stream to end", || {
+            server.ads.proxies().is_empty().then_some(())
+        })
+        .await;
+        source.set(only("c"));
+
+        let mut last = versions.into_iter();
+        let mut next = || last.next().filter(|_| goes_on).unwrap_or_default();
+        let first = DiscoveryRequest {
+            version_info: next(),
+            ..hello("back", CLUSTER, &[])
+        };
+        let mut wire = Wire::open(&server, first).await.expect("open");
+        let response = wire.receive().await;
+        let keeps = goes_on && is_known;
+        assert_eq!(
+            response.resources.len(),
+            if keeps { 2 } else { 1 },
+            "{goes_on} {is_known}"
+        );
+        wire.ack(&response, &[]).await;
+        for (type_url, names, _) in &types[1..] {
+            wire.send(DiscoveryRequest {
+                version_info: next(),
+                ..ask(type_url, names)
+            })
+            .await;
+            let response = wire.receive().await;
+            assert_eq!(response.type_url, *type_url);
+            wire.ack(&response, names).await;
+        }
+        if keeps {
+            let response = wire.receive().await;
+            assert_eq!(
+                (&*response.type_url, response.resources.len()),
+                (CLUSTER, 1)
+            );
+        }
+        server.stop().await;
+    }
+}
+
 /// The same where they go before it has asked about its routes; who asks about none loses them all the same.
 #[tokio::test]
 async fn clusters_that_go_while_a_client_comes_back_stay_for_a_time() {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
@@ -32,6 +32,7 @@ use periplus_xds::{Resource, ResourceSet, Snapshot};
 use support::{Fixed, PATIENCE, Running, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 const NODE: &str = "sidecar~127.0.0.1~test.default~default.svc.cluster.local";
 
@@ -445,23 +446,7 @@ async fn clusters_come_and_go(binary: &Path, form: &str) {
     let proxy = envoy.listener().await;
     answers(proxy, "one").await;
 
-    let done = Arc::new(AtomicBool::new(false));
-    let sent = Arc::new(AtomicUsize::new(0));
-    let traffic = tokio::spawn({
-        let (done, sent) = (done.clone(), sent.clone());
-        async move {
-            while !done.load(Ordering::Relaxed) {
-                let (status, body) = get(proxy, "/").await.expect("an answer");
-                assert_eq!(
-                    status,
-                    200,
-                    "after {} requests: {body}",
-                    sent.load(Ordering::Relaxed)
-                );
-                sent.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    });
+    let traffic = Traffic::start(proxy);
     for round in 0..10 {
         let (name, body, at) = match round % 2 {
             0 => ("second", "two", two),
@@ -471,9 +456,107 @@ async fn clusters_come_and_go(binary: &Path, form: &str) {
         answers(proxy, body).await;
         in_sync(&server).await;
     }
-    done.store(true, Ordering::Relaxed);
-    traffic.await.expect("no request was lost");
-    assert!(sent.load(Ordering::Relaxed) > 10);
+    traffic.end().await;
     drop(envoy);
     server.stop().await;
+}
+
+/// Requests one after the other, none of which may fail.
+struct Traffic {
+    is_over: Arc<AtomicBool>,
+    sending: tokio::task::JoinHandle<usize>,
+}
+
+impl Traffic {
+    fn start(proxy: SocketAddr) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let sending = tokio::spawn(async move {
+            let mut sent = 0;
+            while !over.load(Ordering::Relaxed) {
+                let (status, body) = get(proxy, "/").await.expect("an answer");
+                assert_eq!(status, 200, "after {sent} requests: {body}");
+                sent += 1;
+            }
+            sent
+        });
+        Self { is_over, sending }
+    }
+
+    async fn end(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let sent = self.sending.await.expect("no request was lost");
+        assert!(sent > 10, "{sent} requests");
+    }
+}
+
+/// The way to the control plane, which can be cut.
+struct Line {
+    address: SocketAddr,
+    is_whole: watch::Sender<bool>,
+}
+
+impl Line {
+    async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let (is_whole, state) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut state = state.clone();
+                tokio::spawn(async move {
+                    let Ok(mut far) = TcpStream::connect(server).await else {
+                        return;
+                    };
+                    tokio::select! {
+                        _ = state.wait_for(|is_whole| !is_whole) => {}
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    }
+                });
+            }
+        });
+        Self { address, is_whole }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_is_lost_while_envoy_comes_back_to_another_state() {
+    let Some(binary) = envoy_binary() else {
+        return;
+    };
+    for form in FORMS {
+        let (one, two) = (origin("one").await, origin("two").await);
+        let source = Fixed::new(world("first", one, "test"));
+        let server = Running::start(source.clone(), Limits::default(), None).await;
+        let line = Line::to(server.address).await;
+        let envoy = Envoy::start(&binary, line.address, form);
+        let proxy = envoy.listener().await;
+        answers(proxy, "one").await;
+        in_sync(&server).await;
+        let traffic = Traffic::start(proxy);
+        for (name, body, at) in [("second", "two", two), ("first", "one", one)] {
+            line.is_whole.send_replace(false);
+            eventually("the stream to end", || {
+                server.ads.proxies().is_empty().then_some(())
+            })
+            .await;
+            source.set(world(name, at, "test"));
+            line.is_whole.send_replace(true);
+            answers(proxy, body).await;
+            in_sync(&server).await;
+            let other = if name == "first" { "second" } else { "first" };
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            while let (_, clusters) = get(envoy.admin().await, "/clusters")
+                .await
+                .expect("clusters")
+                && clusters.contains(&format!("{other}::"))
+            {
+                assert!(tokio::time::Instant::now() < deadline, "{form}: {clusters}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        traffic.end().await;
+        drop(envoy);
+        server.stop().await;
+    }
 }

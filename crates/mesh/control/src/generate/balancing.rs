@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection};
 use envoy_types::pb::envoy::config::core::v3::RuntimeDouble;
 use envoy_types::pb::envoy::config::route::v3::route_action::HashPolicy;
 use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::{
-    ConnectionProperties, Cookie, Header, PolicySpecifier, QueryParameter,
+    ConnectionProperties, Cookie, CookieAttribute, Header, PolicySpecifier, QueryParameter,
 };
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::UInt64Value;
@@ -123,11 +123,22 @@ pub(super) fn hash_policy(policy: &TrafficPolicy) -> Option<HashPolicy> {
             header_name: name.clone(),
             ..Header::default()
         }),
-        HashKey::Cookie { name, path, ttl } => PolicySpecifier::Cookie(Cookie {
+        HashKey::Cookie {
+            name,
+            path,
+            ttl,
+            attributes,
+        } => PolicySpecifier::Cookie(Cookie {
             name: name.clone(),
             path: path.clone(),
             ttl: ttl.and_then(duration),
-            ..Cookie::default()
+            attributes: attributes
+                .iter()
+                .map(|(name, value)| CookieAttribute {
+                    name: name.clone(),
+                    value: value.clone(),
+                })
+                .collect(),
         }),
         HashKey::SourceIp => {
             PolicySpecifier::ConnectionProperties(ConnectionProperties { source_ip: true })

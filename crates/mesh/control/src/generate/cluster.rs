@@ -31,7 +31,7 @@ use periplus_resources::{
 };
 
 use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
-use super::{Generated, balancing, endpoints, locality, mutual_tls, origination};
+use super::{Generated, balancing, endpoints, locality, mutual_tls, origination, proxy_protocol};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, Role, is_subset};
@@ -109,25 +109,31 @@ fn add(
         let balancer = policy.load_balancer.as_ref();
         let is_passed_on = balancer.is_some_and(|one| one.kind == LoadBalancing::Passthrough);
         if is_passed_on && proxy.interception.is_none() {
-            made.notes.push(format!(
+            let why = format!(
                 "requests to {host} on port {} get 503: PASSTHROUGH is for intercepted connections, which alone say \
                  where they go",
                 port.number
-            ));
+            );
+            made.lacks.push((service.host.clone(), why));
             return;
         }
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());
         endpoints::resolve(&mut cluster, (service, port, proxy), is_passed_on);
         let place = (service, port, subset);
-        if let Err(reason) = mutual_tls::secure((index, proxy), &mut cluster, place, policy, made) {
-            made.notes.push(format!(
+        let secured = mutual_tls::secure((index, proxy), &mut cluster, place, policy, made);
+        let secured = secured.and_then(|()| proxy_protocol::wrap(&mut cluster, port, policy));
+        if let Err(reason) = secured {
+            let why = format!(
                 "requests to {host} on port {} get 503: {reason}",
                 port.number
-            ));
+            );
+            made.lacks.push((service.host.clone(), why));
             return;
         }
         let selected = service.endpoints.iter();
-        let selected = selected.filter(|endpoint| is_subset(labels, &endpoint.labels));
+        let selected = selected.filter(|endpoint| {
+            is_subset(labels, &endpoint.labels) && service.is_for(proxy, endpoint)
+        });
         let selected: Vec<_> = selected.collect();
         let mut assigned = endpoints::of_workloads(index, &name, (service, port), &selected);
         let spread = |cluster: &mut Cluster, assigned: &mut _| {
@@ -144,10 +150,11 @@ fn add(
                     "" => String::new(),
                     subset => format!("subset {subset} of "),
                 };
-                made.notes.push(format!(
+                let why = format!(
                     "requests to {of}{host} on port {} get 503: it has no endpoint",
                     port.number
-                ));
+                );
+                made.lacks.push((service.host.clone(), why));
                 return;
             }
             spread(&mut cluster, &mut assigned);

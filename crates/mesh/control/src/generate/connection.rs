@@ -1,6 +1,7 @@
 //! What VirtualServices say about connections: `tcp`, and `tls` that is passed through.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use envoy_types::pb::envoy::config::core::v3::CidrRange;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, filter};
@@ -12,8 +13,8 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use periplus_resources::{ConnectionMatch, ConnectionRoute, Host, VirtualService};
 
 use super::intercept::chain;
-use super::proto::{any, uint32};
-use super::route::{Scope, cluster};
+use super::proto::{any, duration, uint32};
+use super::route::{self, Scope, cluster};
 use crate::index::Entry;
 
 /// Chains of one listener, no two of which are for the same connections.
@@ -124,8 +125,13 @@ fn holds(condition: &ConnectionMatch, scope: Scope<'_>) -> bool {
 }
 
 fn subnets(condition: &ConnectionMatch) -> Vec<CidrRange> {
-    let ranges = condition.destination_subnets.iter();
-    ranges
+    ranges(&condition.destination_subnets)
+}
+
+/// Blocks of addresses in Envoy's form.
+pub(super) fn ranges(blocks: &[(IpAddr, u8)]) -> Vec<CidrRange> {
+    blocks
+        .iter()
         .map(|(address, length)| CidrRange {
             address_prefix: address.to_string(),
             prefix_len: uint32((*length).into()),
@@ -157,7 +163,11 @@ fn to_destinations(
             (ClusterSpecifier::WeightedClusters(clusters), name)
         }
     };
+    let first = rule.destinations.first().map(|one| &one.destination);
+    let idle_timeout =
+        first.and_then(|to| scope.tcp_idle_timeout(&to.host, &to.subset, route::port(to, scope)));
     let proxy = TcpProxy {
+        idle_timeout: idle_timeout.and_then(duration),
         stat_prefix: match rule.name.as_str() {
             "" => own_name,
             name => name.to_owned(),

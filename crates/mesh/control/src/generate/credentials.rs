@@ -29,6 +29,16 @@ const FILES: Duration = Duration::from_secs(1);
 ///
 /// Why there is none.
 pub(super) fn certificate(
+    scope: (&Index, &Proxy),
+    credential: &Credential,
+    made: &mut Generated,
+) -> Result<SdsSecretConfig, String> {
+    let found = find_certificate(scope, credential, made);
+    made.missing_secrets += u64::from(found.is_err());
+    found
+}
+
+fn find_certificate(
     (index, proxy): (&Index, &Proxy),
     credential: &Credential,
     made: &mut Generated,
@@ -59,6 +69,17 @@ pub(super) fn certificate(
 ///
 /// Why there are no authorities.
 pub(super) fn validation(
+    scope: (&Index, &Proxy),
+    authorities: &Authorities,
+    expected: CertificateValidationContext,
+    made: &mut Generated,
+) -> Result<ValidationContextType, String> {
+    let found = find_authorities(scope, authorities, expected, made);
+    made.missing_secrets += u64::from(found.is_err());
+    found
+}
+
+fn find_authorities(
     (index, proxy): (&Index, &Proxy),
     authorities: &Authorities,
     mut expected: CertificateValidationContext,

@@ -7,10 +7,11 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration};
 use periplus_resources::{Gateway, GatewayRef, Host, Semantics, Server, VirtualService};
 
+use super::answers::https_redirect;
 use super::listener::{Routes, listener};
 use super::order::{Rank, in_order, ranked_routes};
 use super::proto::boolean;
-use super::route::{Scope, https_redirect, virtual_host};
+use super::route::{Scope, virtual_host};
 use super::{Generated, gateway_chains, group_by};
 use crate::index::{Entry, Index};
 use crate::names;

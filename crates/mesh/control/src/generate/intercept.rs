@@ -9,15 +9,13 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener,
 };
-use periplus_resources::{Host, OutboundPolicy, Port, Protocol, VirtualService};
+use periplus_resources::{Host, OutboundPolicy, Port, Protocol};
 
-use super::connection::{self, Chains, connections};
-use super::detection::{Inspectors, any_of_ports, http_inspector, looks_like_http, tls_inspector};
+use super::detection::{Inspectors, any_of_ports, http_inspector, tls_inspector};
 use super::listener::{Routes, http, tcp};
 use super::proto::{address, boolean, duration, uint32};
-use super::route::Scope;
-use super::{Generated, Imports, cluster, intercept_inbound};
-use crate::index::{Entry, Index, Service};
+use super::{Conflict, Generated, Imports, cluster, intercept_inbound};
+use crate::index::{Index, Service};
 use crate::names;
 use crate::proxy::{Interception, Proxy};
 
@@ -127,7 +125,7 @@ impl<'a> Layout<'a> {
     }
 
     /// The cluster of connections to destinations that nobody describes.
-    fn unknown(self) -> &'static str {
+    pub(super) fn unknown(self) -> &'static str {
         match self.policy() {
             OutboundPolicy::AllowAny => names::PASSTHROUGH,
             OutboundPolicy::RegistryOnly => names::BLACK_HOLE,
@@ -192,11 +190,12 @@ impl<'a> Layout<'a> {
                 // Those that nobody describes have found their place among the HTTP services.
                 let is_left = |(_, port): &&(&Service, &Port)| port.protocol != Protocol::Detected;
                 for (service, port) in served.iter().filter(is_left) {
-                    made.notes.push(format!(
+                    let what = format!(
                         "port {} ({}) of {} has no listener: HTTP services share that port, give the \
                          service an address of its own",
                         port.number, port.name, service.host
-                    ));
+                    );
+                    made.conflicts.push((Conflict::TcpOverHttp, what));
                 }
                 Vec::new()
             } else {
@@ -217,7 +216,7 @@ impl<'a> Layout<'a> {
         made.routes.push(self.http_routes(port));
     }
 
-    fn http_filter(self, bind: IpAddr, port: u16, routes: String) -> Filter {
+    pub(super) fn http_filter(self, bind: IpAddr, port: u16, routes: String) -> Filter {
         http(
             self.index,
             self.proxy,
@@ -228,7 +227,7 @@ impl<'a> Layout<'a> {
     }
 
     /// A listener that gets its connections from `virtualOutbound`.
-    fn unbound(self, (bind, port): (IpAddr, u16), chains: Vec<FilterChain>) -> Listener {
+    pub(super) fn unbound(self, (bind, port): (IpAddr, u16), chains: Vec<FilterChain>) -> Listener {
         Listener {
             name: names::listener(bind, port),
             address: address(bind, port),
@@ -236,126 +235,6 @@ impl<'a> Layout<'a> {
             filter_chains: chains,
             traffic_direction: TrafficDirection::Outbound.into(),
             ..Listener::default()
-        }
-    }
-
-    /// The listener of what is not, or not surely, HTTP. Of several services that nothing tells apart the
-    /// first one counts.
-    fn add_other(
-        self,
-        (bind, number): (IpAddr, u16),
-        served: &[(&Service, &Port)],
-        made: &mut Generated,
-    ) {
-        let is_shared = bind == self.any_address();
-        let mut chains = Chains::default();
-        let mut inspectors = Inspectors::default();
-        let mut rest: Option<&Service> = None;
-        let mut is_routed = false;
-        for (service, port) in served {
-            let host = service.host.as_str();
-            match port.protocol {
-                Protocol::Tls => {
-                    inspectors.tls = true;
-                    self.add_tls(service, number, &mut chains);
-                    // At a pod of its own, whatever name of the pod its client asks for.
-                    if service.is_headless() {
-                        rest.get_or_insert(service);
-                    }
-                }
-                // What is no HTTP there goes where its client wanted to go.
-                Protocol::Detected if is_shared => {
-                    inspectors = Inspectors::BOTH;
-                    if !is_routed {
-                        is_routed = true;
-                        let filter = self.http_filter(bind, number, number.to_string());
-                        let filtered = chain("", Some(looks_like_http()), filter);
-                        chains.list.push(filtered);
-                        made.routes.push(self.http_routes(number));
-                    }
-                }
-                _ if let Some(first) = rest => {
-                    let (first, why) = match service.is_headless() {
-                        true => (&first.host, "the two have pods in common"),
-                        false => (&first.host, "give the service an address of its own"),
-                    };
-                    let note = format!(
-                        "port {number} ({}) of {host} has no listener: {first} has it, {why}",
-                        port.name
-                    );
-                    if !made.notes.contains(&note) {
-                        made.notes.push(note);
-                    }
-                }
-                Protocol::Detected => {
-                    inspectors = Inspectors::BOTH;
-                    let routes = names::host_port(host, number);
-                    let filter = self.http_filter(bind, number, routes.clone());
-                    let filtered = chain("", Some(looks_like_http()), filter);
-                    chains.list.push(filtered);
-                    // The listeners of several addresses of a service share them.
-                    if made.routes.iter().all(|one| one.name != routes) {
-                        made.routes.push(self.routes_of(&routes, service, port));
-                    }
-                    rest = Some(service);
-                }
-                _ => rest = Some(service),
-            }
-        }
-        let named_rest = match rest {
-            Some(service) => {
-                let rules = self.rules_of(service, number);
-                let connections = rules.map(|(entry, scope)| connections(entry, scope));
-                let connections = connections.unwrap_or_default();
-                for (conditions, filter) in connections.of_subnets {
-                    chains.list.push(chain("", Some(conditions), filter));
-                }
-                let to = names::outbound_cluster(number, "", service.host.as_str());
-                chain("", None, connections.rest.unwrap_or_else(|| tcp(&to)))
-            }
-            None => chain("PassthroughFilterChain", None, tcp(self.unknown())),
-        };
-        made.listeners.push(Listener {
-            default_filter_chain: Some(named_rest),
-            ..self.inspecting(
-                self.unbound((bind, number), chains.list),
-                inspectors,
-                Skipped::default(),
-            )
-        });
-    }
-
-    /// What a VirtualService says about a service, and where that holds.
-    fn rules_of(
-        self,
-        service: &Service,
-        port: u16,
-    ) -> Option<(&'a Entry<VirtualService>, Scope<'a>)> {
-        let entry = self
-            .index
-            .mesh_routing(&self.proxy.namespace, &service.host)?;
-        let scope = Scope {
-            index: self.index,
-            proxy: self.proxy,
-            gateway: None,
-            port,
-            is_secure: false,
-        };
-        Some((entry, scope))
-    }
-
-    /// The chains of TLS to a service: those of its rules, else the one of its name.
-    fn add_tls(self, service: &Service, port: u16, chains: &mut Chains) {
-        let mut is_routed = false;
-        if let Some((entry, scope)) = self.rules_of(service, port) {
-            for (names, subnets, to) in connection::tls(entry, scope) {
-                is_routed = true;
-                chains.add(names, &subnets, vec![to]);
-            }
-        }
-        if !is_routed {
-            let to = names::outbound_cluster(port, "", service.host.as_str());
-            chains.add(std::slice::from_ref(&service.host), &[], vec![tcp(&to)]);
         }
     }
 

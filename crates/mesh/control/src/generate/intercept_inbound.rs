@@ -11,7 +11,7 @@ use super::detection::{Inspectors, original_destination, original_source};
 use super::intercept::{Layout, Skipped, chain};
 use super::listener::{Routes, http, tcp};
 use super::proto::uint32;
-use super::{Generated, authorization, cluster, inbound, mutual_tls};
+use super::{Conflict, Generated, authorization, cluster, inbound, mutual_tls};
 use crate::names;
 
 /// Where the rules of the kernel send connections to the workload.
@@ -26,7 +26,7 @@ struct Served {
 
 pub(super) fn add(layout: Layout<'_>, made: &mut Generated) {
     let index = layout.index;
-    let served = served(layout);
+    let served = served(layout, made);
     let own = to_port(INBOUND_PORT, FilterChainMatch::default());
     let mut chains = vec![chain(
         "virtualInbound-blackhole",
@@ -87,18 +87,32 @@ fn mode(layout: Layout<'_>, port: u16) -> MutualTls {
 }
 
 /// The ports of the workload that services have. Where two of them disagree, the first one counts.
-fn served(layout: Layout<'_>) -> BTreeMap<u16, Served> {
-    let mut served = BTreeMap::new();
+fn served(layout: Layout<'_>, made: &mut Generated) -> BTreeMap<u16, Served> {
+    let mut served: BTreeMap<u16, Served> = BTreeMap::new();
     for service in layout.index.services_at(layout.proxy.ip) {
         for port in service.ports() {
             let Some(target) = service.port_behind(layout.proxy, port.number) else {
                 continue;
             };
             let host = names::host_port(service.host.as_str(), port.number);
-            served.entry(target).or_insert(Served {
-                protocol: port.protocol,
-                operation: format!("{host}/*"),
-            });
+            match served.get(&target) {
+                Some(first) if first.protocol != port.protocol => {
+                    let what = format!(
+                        "port {target} of the workload is taken for what {} speaks, and {host} says another \
+                         protocol: say the same for both, or give each a port of its own",
+                        first.operation.trim_end_matches("/*")
+                    );
+                    made.conflicts.push((Conflict::Inbound, what));
+                }
+                Some(_) => {}
+                None => {
+                    let own = Served {
+                        protocol: port.protocol,
+                        operation: format!("{host}/*"),
+                    };
+                    served.insert(target, own);
+                }
+            }
         }
     }
     served

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use periplus_resources::{GatewayRef, OutboundPolicy, Port, Protocol};
 
+use super::answers::{allow_any, block_all};
 use super::intercept::Layout;
 use super::outbound::{service_names, service_routes};
 use super::proto::boolean;
-use super::route::{Scope, allow_any, block_all, routes, virtual_host};
+use super::route::{Scope, routes, virtual_host};
 use crate::index::Service;
 use crate::names;
 

@@ -177,9 +177,15 @@ fn peer(
 
 /// A TCP proxy to a cluster.
 pub(super) fn tcp(cluster: &str) -> Filter {
+    tcp_until(cluster, None)
+}
+
+/// The same whose connections end when they were idle for so long, if that is said.
+pub(super) fn tcp_until(cluster: &str, idle_timeout: Option<Duration>) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: names::alt_stat_name(cluster),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        idle_timeout: idle_timeout.and_then(duration),
         ..TcpProxy::default()
     };
     Filter {

@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 use periplus_resources::{Locality, LocalityBalancing, LocalityKind, TrafficPolicy, WorkloadEntry};
 
 use super::proto::uint32;
-use crate::index::{Index, Service};
+use crate::index::{Index, MACHINE, Service};
 use crate::proxy::Proxy;
 
 /// What holds for a cluster, if anything does: the rule's setting, else the service's, else the mesh's; the first and the
@@ -114,9 +114,13 @@ fn priority(kind: &LocalityKind, proxy: &Proxy, workload: &WorkloadEntry) -> u32
             let matches = |label: &&String| {
                 let (name, wanted) = match label.split_once('=') {
                     Some((name, value)) => (name, Some(value)),
+                    None if *label == MACHINE && proxy.machine.is_some() => {
+                        (MACHINE, proxy.machine.as_deref())
+                    }
                     None => (label.as_str(), own.label(&proxy.labels, label)),
                 };
-                wanted == place.label(&workload.labels, name)
+                let of_machine = workload.machine.as_deref().filter(|_| name == MACHINE);
+                wanted == of_machine.or_else(|| place.label(&workload.labels, name))
             };
             let matching = labels.iter().take_while(matches).count();
             (labels.len() - matching) as u32

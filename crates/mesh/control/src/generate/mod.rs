@@ -1,6 +1,7 @@
 //! Pure functions from the index and a proxy to the proxy's xDS resources, under Istio's names.
 
 mod access_log;
+mod answers;
 mod authentication;
 mod authorization;
 mod balancing;
@@ -15,6 +16,7 @@ mod gateway;
 mod gateway_chains;
 mod inbound;
 mod intercept;
+mod intercept_connections;
 mod intercept_inbound;
 mod intercept_routes;
 mod listener;
@@ -28,6 +30,7 @@ mod origination;
 mod outbound;
 mod policy;
 mod proto;
+mod proxy_protocol;
 mod proxyless;
 mod quota;
 mod route;
@@ -68,9 +71,37 @@ pub struct Generated {
     pub secrets: Vec<Secret>,
     /// Why something is missing that the proxy may expect.
     pub notes: Vec<String>,
+    /// Services of which one has the listener that the other lacks, and which.
+    pub conflicts: Vec<(Conflict, String)>,
+    /// Why clusters of services are.
+    pub lacks: Vec<Lack>,
+    /// How many certificates and authorities it should have had, and there are none.
+    pub missing_secrets: u64,
 }
 
+/// How two services come to need one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Conflict {
+    /// Both say what is spoken on a port of the workload, and not the same.
+    Inbound,
+    /// Both are of TCP, and nothing tells their connections apart.
+    TcpOverTcp,
+    /// HTTP is spoken to services without addresses on the port of one of TCP.
+    TcpOverHttp,
+}
+
+/// A service that lacks a cluster, and what becomes of requests to it, and why.
+pub type Lack = (Host, String);
+
 impl Generated {
+    /// All that is missing, and why.
+    pub fn told(&self) -> impl Iterator<Item = &str> {
+        let notes = self.notes.iter().map(String::as_str);
+        let conflicts = self.conflicts.iter().map(|(_, what)| what.as_str());
+        let lacks = self.lacks.iter().map(|(_, why)| why.as_str());
+        notes.chain(conflicts).chain(lacks)
+    }
+
     /// By type, as ADS carries them, in the order in which a proxy takes them.
     pub fn packed(&self) -> [(&'static str, Vec<Any>); 5] {
         [
@@ -180,6 +211,7 @@ pub(crate) fn generate_routing(index: &Index, proxy: &Proxy) -> Generated {
         Role::Router => gateway::add(index, proxy, &mut made),
     }
     told::add(index, proxy, &mut made.listeners);
+    made.routes.iter_mut().for_each(answers::make_room);
     made
 }
 

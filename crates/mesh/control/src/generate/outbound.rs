@@ -8,10 +8,11 @@ use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost}
 use periplus_resources::{Egress, GatewayRef, Host, Port, Semantics, Sidecar};
 
 use super::Generated;
+use super::answers::block_all;
 use super::listener::{Routes, listener};
 use super::order::{in_order, ranked_routes};
 use super::proto::boolean;
-use super::route::{Scope, block_all, routes, service_route, virtual_host};
+use super::route::{Scope, routes, service_route, virtual_host};
 use super::session;
 use crate::index::{Index, Service};
 use crate::names;

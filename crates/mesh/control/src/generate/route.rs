@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::DataSource;
-use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
-use envoy_types::pb::envoy::config::route::v3::redirect_action::SchemeRewriteSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action as EnvoyAction;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
@@ -13,15 +10,16 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use envoy_types::pb::envoy::config::route::v3::{
-    Decorator, DirectResponseAction, RedirectAction, Route, RouteAction, RouteMatch,
-    Tracing as RouteTracing, VirtualHost, WeightedCluster,
+    Decorator, Route, RouteAction, RouteMatch, Tracing as RouteTracing, VirtualHost,
+    WeightedCluster,
 };
 use envoy_types::pb::google::protobuf::Any;
 use periplus_resources::{
-    Action, Destination, DirectResponse, GatewayRef, Headers, Host, HttpMatch, HttpRoute, Labels,
-    Mirror, Retries, Semantics, StringMatch, VirtualService, WeightedDestination,
+    Action, Destination, GatewayRef, Headers, Host, HttpMatch, HttpRoute, Labels, Mirror, Retries,
+    Semantics, StringMatch, TrafficPolicy, VirtualService, WeightedDestination,
 };
 
+use super::answers::{NOT_DELEGATED, respond};
 use super::condition::{regex_rewrite, route_match};
 use super::proto::{any, duration, istio_config, map_in_order, uint32};
 use super::{balancing, config_path, local_limit, policy, session, tracing};
@@ -67,10 +65,21 @@ impl Scope<'_> {
 
     /// The same for a service, or one of its subsets.
     pub(super) fn hash_policy(self, host: &Host, subset: &str, port: u16) -> Option<HashPolicy> {
+        balancing::hash_policy(&self.policy(host, subset, port)?)
+    }
+
+    /// When idle connections to a service, or one of its subsets, end, if that is said.
+    pub(super) fn tcp_idle_timeout(self, host: &Host, subset: &str, port: u16) -> Option<Duration> {
+        let pool = self.policy(host, subset, port)?.connection_pool?;
+        pool.tcp_idle_timeout
+    }
+
+    /// How a service is connected to, or one of its subsets.
+    fn policy(self, host: &Host, subset: &str, port: u16) -> Option<TrafficPolicy> {
         let service = self.index.service_for(self.proxy, host)?;
         let rules = self.index.connection_rules(self.proxy.as_client(), service);
         let subset = rules.subsets.iter().find(|one| one.name == subset);
-        balancing::hash_policy(&rules.policy_of(subset, port))
+        Some(rules.policy_of(subset, port))
     }
 }
 
@@ -111,46 +120,6 @@ pub(super) fn default_route(cluster: String, operation: String) -> Route {
         decorator: decorator(operation),
         ..Route::default()
     }
-}
-
-/// The route of plain HTTP whose requests are sent to HTTPS.
-pub(super) fn https_redirect() -> Route {
-    let to = RedirectAction {
-        scheme_rewrite_specifier: Some(SchemeRewriteSpecifier::HttpsRedirect(true)),
-        ..RedirectAction::default()
-    };
-    Route {
-        name: "https-redirect".into(),
-        r#match: Some(any_request()),
-        action: Some(EnvoyAction::Redirect(to)),
-        ..Route::default()
-    }
-}
-
-/// The virtual host for whatever the mesh does not know, if that may pass.
-pub(super) fn allow_any() -> VirtualHost {
-    let passthrough = ClusterSpecifier::Cluster(names::PASSTHROUGH.to_owned());
-    let route = Route {
-        name: "allow_any".into(),
-        r#match: Some(any_request()),
-        action: Some(route_to(passthrough, Duration::ZERO)),
-        ..Route::default()
-    };
-    virtual_host("allow_any".into(), vec!["*".into()], vec![route])
-}
-
-/// The virtual host for whatever the mesh does not know, if it may not.
-pub(super) fn block_all() -> VirtualHost {
-    let route = Route {
-        name: "block_all".into(),
-        r#match: Some(any_request()),
-        action: Some(EnvoyAction::DirectResponse(DirectResponseAction {
-            status: 502,
-            ..DirectResponseAction::default()
-        })),
-        ..Route::default()
-    };
-    virtual_host("block_all".into(), vec!["*".into()], vec![route])
 }
 
 /// The routes that a VirtualService gives in a scope.
@@ -378,7 +347,7 @@ fn mirrors(rule: &HttpRoute, scope: Scope<'_>) -> Vec<RequestMirrorPolicy> {
     deprecated,
     reason = "Istio says it in this form, which every Envoy reads"
 )]
-fn route_to(specifier: ClusterSpecifier, timeout: Duration) -> EnvoyAction {
+pub(super) fn route_to(specifier: ClusterSpecifier, timeout: Duration) -> EnvoyAction {
     EnvoyAction::Route(RouteAction {
         cluster_specifier: Some(specifier),
         timeout: duration(timeout),
@@ -387,25 +356,8 @@ fn route_to(specifier: ClusterSpecifier, timeout: Duration) -> EnvoyAction {
     })
 }
 
-/// The index puts the rules of delegates in the place of those that name them.
-const NOT_DELEGATED: DirectResponse = DirectResponse {
-    status: 404,
-    body: String::new(),
-};
-
-fn respond(response: &DirectResponse) -> EnvoyAction {
-    EnvoyAction::DirectResponse(DirectResponseAction {
-        status: u32::from(response.status),
-        body: (!response.body.is_empty()).then(|| DataSource {
-            specifier: Some(Specifier::InlineString(response.body.clone())),
-            ..DataSource::default()
-        }),
-        ..DirectResponseAction::default()
-    })
-}
-
 /// The destination's port: as it says, or the service's only one, or the one asked for.
-fn port(destination: &Destination, scope: Scope<'_>) -> u16 {
+pub(super) fn port(destination: &Destination, scope: Scope<'_>) -> u16 {
     let service = || scope.index.service_for(scope.proxy, &destination.host);
     let only = || service()?.only_port();
     destination.port.or_else(only).unwrap_or(scope.port)
@@ -417,7 +369,7 @@ pub(super) fn cluster(destination: &Destination, scope: Scope<'_>) -> String {
     names::outbound_cluster(port, &destination.subset, destination.host.as_str())
 }
 
-fn any_request() -> RouteMatch {
+pub(super) fn any_request() -> RouteMatch {
     RouteMatch {
         path_specifier: Some(PathSpecifier::Prefix("/".into())),
         ..RouteMatch::default()

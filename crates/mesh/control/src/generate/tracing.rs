@@ -35,7 +35,7 @@ const ZIPKIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The tracing block of a proxy, unless tracing is off or its collector is not in the mesh.
 pub(super) fn tracing(index: &Index, proxy: &Proxy, side: Side) -> Option<Tracing> {
-    let mesh = index.mesh();
+    let (own, _) = index.proxy_tracing(proxy);
     let traced = index.tracing_of(proxy, side)?;
     let provider = traced.provider;
     let percent = |value| Some(Percent { value });
@@ -44,7 +44,7 @@ pub(super) fn tracing(index: &Index, proxy: &Proxy, side: Side) -> Option<Tracin
         client_sampling: percent(100.0),
         random_sampling: percent(traced.sampling),
         overall_sampling: percent(100.0),
-        max_path_tag_length: uint32(max_tag_length.unwrap_or(mesh.tracing.max_path_tag_length)),
+        max_path_tag_length: uint32(max_tag_length.unwrap_or(own.max_path_tag_length)),
         custom_tags: custom_tags(&traced, proxy),
         provider: Some(provider_of(provider, proxy)),
         // A gateway has a span for the request and one for each attempt to serve it.

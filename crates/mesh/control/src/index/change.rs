@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use periplus_resources::{
-    DestinationRule, EgressHost, Endpoints, Host, Meta, ServiceEntry, TrafficPolicy, VirtualService,
+    DestinationRule, EgressHost, GatewayRef, Host, TrafficPolicy, VirtualService,
 };
 
+use super::differing::{differing, has_same_endpoints, is_other_service, is_same};
 use super::services::Services;
 use super::{Entry, Index, Service};
 use crate::generate::hosts_of;
@@ -30,8 +30,10 @@ pub(crate) struct Change<'a> {
     services: BTreeSet<&'a Host>,
     /// Services about whose connections something else is said.
     connections: BTreeSet<&'a Host>,
-    /// Their workloads are, or were, chosen by what requests have, which their routes say.
-    hashes: bool,
+    /// Those of them, and others, whose clusters may come or go by that.
+    unsure: BTreeSet<&'a Host>,
+    /// What of it routes and listeners say: how workloads are chosen by what requests have, and when idle connections end.
+    resaid: Option<Routing>,
 }
 
 /// What has to be made anew for a proxy.
@@ -75,6 +77,7 @@ impl<'a> Change<'a> {
             // Seen through the services that they serve.
             workloads: _,
             pods: _,
+            pod_configs,
             virtual_services,
             routed: _,
             destination_rules,
@@ -92,22 +95,30 @@ impl<'a> Change<'a> {
             revoked,
             issuer_keys,
             has_sessions,
-            // Seen through what asks.
-            asked: _,
+            asked,
             problems: _,
             unready: _,
         } = old;
+        let everything = *mesh != new.mesh
+            || *has_authority != new.has_authority
+            || *revoked != new.revoked
+            || *issuer_keys != new.issuer_keys
+            || *has_sessions != new.has_sessions
+            || asked.asks_for_machines() != new.asked.asks_for_machines();
+        // Rules of Gateway API are for requests, in sidecars.
+        let by_api = differing(&gateway_api.rules, &new.gateway_api.rules).into_iter();
+        let by_api = by_api.map(|entry| (entry, false));
+        let by_istio = rerouted(virtual_services, &new.virtual_services).into_iter();
         let mut change = Self {
-            everything: *mesh != new.mesh
-                || *has_authority != new.has_authority
-                || *revoked != new.revoked
-                || *issuer_keys != new.issuer_keys
-                || *has_sessions != new.has_sessions
-                || !gateway_api.is_same(&new.gateway_api),
-            gateways: !is_same(gateways, &new.gateways),
-            routing: rerouted(virtual_services, &new.virtual_services),
+            everything,
+            gateways: !is_same(gateways, &new.gateways)
+                || !gateway_api.has_same_gateways(&new.gateway_api),
+            routing: by_istio.chain(by_api).collect(),
             ..Self::default()
         };
+        change
+            .namespaces
+            .extend(pod_configs.differing(&new.pod_configs));
         change.of_namespaces(sidecars, &new.sidecars, new);
         change.of_namespaces(authorization_policies, &new.authorization_policies, new);
         change.of_namespaces(request_authentications, &new.request_authentications, new);
@@ -115,7 +126,8 @@ impl<'a> Change<'a> {
         change.of_services(services, &new.services);
         change.of_destination_rules(destination_rules, old, new);
         if !secrets.is_same(&new.secrets) {
-            change.of_secrets(old, new);
+            // Sidecars have none.
+            change.gateways = true;
         }
         change.of_namespaces(peer_authentications, &new.peer_authentications, new);
         for entry in differing(peer_authentications, &new.peer_authentications) {
@@ -153,8 +165,10 @@ impl<'a> Change<'a> {
                 continue;
             }
             let both = old.iter().chain(new);
-            // What is said about the lack of endpoints is not made by service.
-            self.everything |= both.clone().any(Service::has_names);
+            // As long as nobody can be looked up, there is no cluster.
+            if both.clone().any(Service::has_names) {
+                self.unsure.insert(host);
+            }
             let addresses = both.flat_map(|service| service.endpoints.iter());
             let addresses = addresses.filter_map(|endpoint| endpoint.address.ip());
             self.endpoints.insert(host, addresses.collect());
@@ -183,24 +197,26 @@ impl<'a> Change<'a> {
                 None => {}
             }
         }
-        // Secrets are not made by service, nor is what is said about the lack of clusters.
-        let is_of_all = |policy: &TrafficPolicy| policy.has_tls() || policy.has_passthrough();
         for host in &concerned {
             // Rules add up, and any of them may come to count now.
             for rule in old.rules_about(host).chain(new.rules_about(host)) {
-                self.everything |= rule.spec.policies().any(is_of_all);
-                self.hashes |= rule.spec.policies().any(TrafficPolicy::has_hash);
+                let has_tls = rule.spec.policies().any(TrafficPolicy::has_tls);
+                // Their secrets are not made by service.
+                self.gateways |= has_tls;
+                if rule.spec.policies().any(TrafficPolicy::is_demanding) {
+                    self.unsure.insert(host);
+                }
+                let has_hash = rule.spec.policies().any(TrafficPolicy::has_hash);
+                let has_end = rule
+                    .spec
+                    .policies()
+                    .any(TrafficPolicy::has_tcp_idle_timeout);
+                let resaid = has_hash.then_some(Routing::Routes);
+                let resaid = has_end.then_some(Routing::All).or(resaid);
+                self.resaid = self.resaid.max(resaid);
             }
         }
         self.connections.extend(concerned);
-    }
-
-    /// Those that gateways show, and, if rules say so, their clients.
-    fn of_secrets(&mut self, old: &Index, new: &Index) {
-        let rules = old.destination_rules.iter().chain(&new.destination_rules);
-        let mut policies = rules.flat_map(|rule| rule.spec.policies());
-        self.everything |= policies.any(TrafficPolicy::has_tls);
-        self.gateways = true;
     }
 
     /// What workloads of a namespace ask of those that connect: it is told with the endpoints of its services.
@@ -239,8 +255,6 @@ impl<'a> Change<'a> {
         let endpoints = self.endpoints.keys().filter(|host| has_cluster(host));
         let connections = self.connections.iter().filter(|host| has_cluster(host));
         let connections: BTreeSet<&Host> = connections.copied().collect();
-        // Routes may lead to services that have no cluster.
-        let rehashed = self.hashes.then_some(Routing::Routes);
         let mut hosts = connections;
         hosts.extend(endpoints.copied());
         // Endpoints of headless services have listeners, with clusters or without.
@@ -250,11 +264,15 @@ impl<'a> Change<'a> {
         });
         let mut pods = pods.peekable();
         let are_some_new = !self.services.is_empty();
-        let wanted = match are_some_new || pods.peek().is_some() {
+        let wanted = match are_some_new || pods.peek().is_some() || !self.unsure.is_empty() {
             true => hosts_of(index, proxy),
             false => BTreeSet::new(),
         };
-        let services = self.services.iter();
+        if proxy.is_proxyless {
+            // It is told of the clusters that it cannot take.
+            hosts.extend(self.connections.iter().chain(self.endpoints.keys()));
+        }
+        let services = self.services.iter().chain(&self.unsure);
         hosts.extend(services.filter(|host| wanted.contains(*host)).copied());
         let rerouted = are_some_new || pods.any(|host| wanted.contains(*host));
         let rerouted = rerouted.then_some(Routing::All);
@@ -264,9 +282,16 @@ impl<'a> Change<'a> {
             let export_to = &entry.spec.export_to;
             export_to.reaches(&entry.meta.namespace, &proxy.namespace)
         });
-        let routing = routing.filter(|(entry, _)| is_gateway || is_imported(index, proxy, entry));
+        let is_concerned = |entry: &Entry<VirtualService>| match is_gateway {
+            true => true,
+            false => {
+                entry.spec.gateways.contains(&GatewayRef::Mesh) && is_imported(index, proxy, entry)
+            }
+        };
+        let routing = routing.filter(|(entry, _)| is_concerned(entry));
         let routing = routing.map(|(_, has_connections)| Routing::of(*has_connections, is_gateway));
-        let routing = routing.chain(rehashed).chain(rerouted).max();
+        // Routes may lead to services that have no cluster.
+        let routing = routing.chain(self.resaid).chain(rerouted).max();
         Stale::Some(hosts, routing.unwrap_or(Routing::Same))
     }
 }
@@ -315,86 +340,4 @@ fn is_imported(index: &Index, proxy: &Proxy, entry: &Entry<VirtualService>) -> b
         host.is_wildcard() || imports.any(covers)
     };
     egress.is_empty() || entry.spec.hosts.iter().any(is_known)
-}
-
-/// Whether anything but the endpoints differs.
-fn is_other_service(one: &Service, other: &Service) -> bool {
-    let is_same_spec =
-        one.spec == other.spec || without_endpoints(&one.spec) == without_endpoints(&other.spec);
-    !is_same_spec || !is_same_meta(&one.meta, &other.meta)
-}
-
-fn has_same_endpoints(one: &Service, other: &Service) -> bool {
-    Arc::ptr_eq(&one.endpoints, &other.endpoints) || one.endpoints == other.endpoints
-}
-
-/// The entries that are in one of the lists only, or not the same in both.
-fn differing<'a, T: PartialEq>(old: &'a [Entry<T>], new: &'a [Entry<T>]) -> Vec<&'a Entry<T>> {
-    // Most of them are the same, in the same places.
-    let is_same = |(one, other): &(&Entry<T>, &Entry<T>)| is_same_entry(one, other);
-    let first = old.iter().zip(new).take_while(is_same).count();
-    let (old, new) = (&old[first..], &new[first..]);
-    let last = old.iter().rev().zip(new.iter().rev());
-    let last = last.take_while(is_same).count();
-    let (old, new) = (&old[..old.len() - last], &new[..new.len() - last]);
-    let key = |entry: &'a Entry<T>| (&entry.meta.namespace, &entry.meta.name);
-    let by_name = |entries: &'a [Entry<T>]| {
-        let mut entries: Vec<&Entry<T>> = entries.iter().collect();
-        entries.sort_by(|one, other| key(one).cmp(&key(other)));
-        entries.into_iter().peekable()
-    };
-    let (mut old, mut new) = (by_name(old), by_name(new));
-    let mut found = Vec::new();
-    loop {
-        match (old.peek(), new.peek()) {
-            (None, None) => return found,
-            (Some(one), Some(other)) if key(one) == key(other) => {
-                if !is_same_entry(one, other) {
-                    found.extend([*one, *other]);
-                }
-                old.next();
-                new.next();
-            }
-            (Some(one), Some(other)) if key(one) < key(other) => found.extend(old.next()),
-            (Some(_), None) => found.extend(old.next()),
-            (_, Some(_)) => found.extend(new.next()),
-        }
-    }
-}
-
-/// Whether both have the same in the same order.
-pub(super) fn is_same<T: PartialEq>(one: &[Entry<T>], other: &[Entry<T>]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| is_same_entry(a, b))
-}
-
-fn is_same_entry<T: PartialEq>(one: &Entry<T>, other: &Entry<T>) -> bool {
-    is_same_meta(&one.meta, &other.meta) && one.spec == other.spec
-}
-
-/// Wherever it was read: a line more before it changes nothing.
-fn is_same_meta(one: &Meta, other: &Meta) -> bool {
-    let Meta {
-        kind,
-        name,
-        namespace,
-        labels,
-        annotations,
-        created,
-        generation,
-        source: _,
-    } = one;
-    *kind == other.kind
-        && *name == other.name
-        && *namespace == other.namespace
-        && *labels == other.labels
-        && *annotations == other.annotations
-        && *created == other.created
-        && *generation == other.generation
-}
-
-fn without_endpoints(spec: &ServiceEntry) -> ServiceEntry {
-    ServiceEntry {
-        endpoints: Endpoints::Listed([].into()),
-        ..spec.clone()
-    }
 }

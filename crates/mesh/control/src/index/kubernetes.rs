@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use periplus_resources::{
-    EndpointSlice, Endpoints, Host, KubernetesService, Labels, Locality, Location, Meta, Pod,
-    Resolution, ServiceEntry, WorkloadEntry,
+    EndpointSlice, Endpoints, Host, Ignored, Kind, KubernetesService, Labels, Locality, Location,
+    Meta, Pod, Resolution, ServiceEntry, WorkloadEntry,
 };
 
 use super::service::TRAFFIC_DISTRIBUTION;
@@ -36,6 +36,19 @@ pub(super) fn without_effect(meta: &Meta) -> Problem {
     problem.code(code::WITHOUT_EFFECT)
 }
 
+/// What resources say that changes nothing; what Kubernetes itself writes is nobody's mistake.
+pub(super) fn ignored(meta: &Meta, ignored: &[Ignored], problems: &mut Vec<Problem>) {
+    for one in ignored {
+        let message = format!("{meta}: `{}` has no effect: {}", one.field, one.reason);
+        let source = &meta.source;
+        let problem = match meta.kind {
+            Kind::EndpointSlice => Problem::info(source, one.at.0, message),
+            _ => Problem::warning(source, one.at.0, message),
+        };
+        problems.push(problem.code(code::WITHOUT_EFFECT));
+    }
+}
+
 /// A resource of a kind that the mesh makes nothing of: of Istio's own that is hardly what was meant.
 pub(super) fn other(kind: &str, meta: &Meta) -> Problem {
     let (reason, is_of_istio) = match kind {
@@ -46,10 +59,6 @@ pub(super) fn other(kind: &str, meta: &Meta) -> Problem {
         "WasmPlugin" => ("proxies run no WebAssembly", true),
         "WorkloadGroup" => (
             "no workload registers itself: describe each as a WorkloadEntry",
-            true,
-        ),
-        "ProxyConfig" => (
-            "say it for all proxies in `defaultConfig` of the mesh configuration, or to a proxy by its flags",
             true,
         ),
         _ => ("it is there for others than the mesh", false),
@@ -118,6 +127,7 @@ impl Objects {
             spec: ServiceEntry {
                 hosts: vec![host],
                 addresses: spec.addresses.clone(),
+                subnets: Vec::new(),
                 ports: spec.ports.clone(),
                 location: match spec.external_name {
                     Some(_) => Location::External,
@@ -135,6 +145,7 @@ impl Objects {
                 alias: spec.external_name.clone(),
             },
             endpoints,
+            is_of_machine: spec.is_of_machine,
             meta: {
                 let mut meta = meta.clone();
                 // What the service itself says goes before its annotation.
@@ -197,7 +208,8 @@ impl Objects {
         let ports = slice.spec.ports.iter();
         let ports: BTreeMap<_, _> = ports.map(|(port, number)| (name(port), *number)).collect();
         let ready = slice.spec.endpoints.iter();
-        let ready = ready.filter(|endpoint| endpoint.is_ready || service.publishes_unready);
+        // As in Istio, who leaves is not asked even where those are that are not ready.
+        let ready = ready.filter(|one| one.is_ready || service.publishes_unready && !one.is_ending);
         ready.map(move |endpoint| {
             let namespace = slice.meta.namespace.as_str();
             let name = endpoint.pod.as_deref();
@@ -211,6 +223,7 @@ impl Objects {
                     .map(|pod| pod.spec.service_account.clone())
                     .unwrap_or_default(),
                 locality: self.place(pod, endpoint.node.as_deref(), endpoint.zone.as_deref()),
+                machine: endpoint.node.clone().or_else(|| pod?.spec.node.clone()),
             }
         })
     }
@@ -230,6 +243,7 @@ impl Objects {
             weight: 1,
             service_account: pod.spec.service_account.clone(),
             locality: self.place(Some(pod), None, None),
+            machine: pod.spec.node.clone(),
         })
     }
 

@@ -6,10 +6,12 @@ mod change;
 mod checks;
 pub(crate) mod code;
 mod delegates;
+mod differing;
 mod gateway_api;
 mod kubernetes;
 mod mutual_tls;
 mod named;
+mod pod_config;
 mod policies;
 mod problem;
 mod rules;
@@ -38,13 +40,15 @@ use self::gateway_api::Lowered;
 pub use self::gateway_api::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
 use self::kubernetes::Objects;
 pub use self::named::RuleAt;
+use self::pod_config::PodConfigs;
 pub(crate) use self::problem::attribute;
 pub use self::problem::{About, Problem, Severity};
 pub use self::rules::ConnectionRules;
 pub(crate) use self::secrets::AUTHORITIES;
 use self::secrets::Secrets;
 pub use self::service::Service;
-pub(crate) use self::service::Session;
+use self::service::TRAFFIC_DISTRIBUTION;
+pub(crate) use self::service::{MACHINE, Session};
 use self::services::Services;
 pub(crate) use self::telemetry::{Side, Traced};
 use self::view::Asked;
@@ -70,6 +74,7 @@ pub struct Index {
     by_address: HashMap<IpAddr, Vec<(Host, usize)>>,
     workloads: Vec<Entry<WorkloadEntry>>,
     pods: Vec<Entry<Pod>>,
+    pod_configs: PodConfigs,
     virtual_services: Vec<Entry<VirtualService>>,
     /// Where they are in that list, by their hosts; the same for the next one.
     routed: ByHost,
@@ -147,16 +152,25 @@ impl Index {
         // Sorted by namespace and name: where Istio would prefer the oldest, the first one counts, unless it is sorted
         // by age below.
         let mut service_entries = Vec::new();
+        let mut preferences: BTreeMap<String, String> = BTreeMap::new();
         let mut objects = Objects::default();
         let mut of_api = gateway_api::Objects::default();
         for resource in unique.into_values() {
             let meta = resource.meta.clone();
+            let seen = &index.mesh.export_to;
             match resource.spec.clone() {
-                Spec::ServiceEntry(spec) => service_entries.push(Entry { meta, spec }),
+                Spec::ServiceEntry(mut spec) => {
+                    spec.export_to.or(&seen.services);
+                    service_entries.push(Entry { meta, spec });
+                }
                 Spec::WorkloadEntry(spec) => index.workloads.push(Entry { meta, spec }),
                 Spec::Sidecar(spec) => index.sidecars.push(Entry { meta, spec }),
-                Spec::VirtualService(spec) => index.virtual_services.push(Entry { meta, spec }),
-                Spec::DestinationRule(spec) => {
+                Spec::VirtualService(mut spec) => {
+                    spec.export_to.or(&seen.virtual_services);
+                    index.virtual_services.push(Entry { meta, spec });
+                }
+                Spec::DestinationRule(mut spec) => {
+                    spec.export_to.or(&seen.destination_rules);
                     index.destination_rules.push(Entry { meta, spec: *spec });
                 }
                 Spec::Gateway(spec) => index.gateways.push(Entry { meta, spec }),
@@ -170,18 +184,23 @@ impl Index {
                     index.request_authentications.push(Entry { meta, spec });
                 }
                 Spec::Telemetry(spec) => index.telemetries.push(Entry { meta, spec }),
-                Spec::Service(spec) => objects.services.push(Entry { meta, spec }),
+                Spec::Service(mut spec) => {
+                    spec.export_to.or(&seen.services);
+                    objects.services.push(Entry { meta, spec });
+                }
                 Spec::EndpointSlice(spec) => objects.slices.push(Entry { meta, spec }),
                 Spec::Pod(spec) => objects.pods.push(Entry { meta, spec }),
                 // What they name is said by those who refer to them.
                 Spec::Namespace => {
+                    let preferred = meta.annotations.get(TRAFFIC_DISTRIBUTION);
+                    preferences.extend(preferred.map(|it| (meta.name.clone(), it.clone())));
                     of_api.namespaces.insert(meta.name, meta.labels);
                 }
                 Spec::Node => {
                     let place = Locality::of_machine(&meta.labels);
                     objects.machines.insert(meta.name, place);
                 }
-                Spec::ServiceAccount => {}
+                Spec::ServiceAccount | Spec::ProxyConfig => {}
                 Spec::GatewayClass(spec) => of_api.classes.push(Entry { meta, spec }),
                 Spec::ApiGateway(spec) => of_api.gateways.push(Entry { meta, spec }),
                 Spec::Route(spec) => of_api.routes.push(Entry { meta, spec }),
@@ -220,7 +239,15 @@ impl Index {
             .map(|entry| (entry.meta.clone(), Service::of(entry, &index.workloads)))
             .collect();
         for (meta, services) in of_kubernetes.chain(of_istio) {
-            for service in services {
+            for mut service in services {
+                // What a service says of itself goes before what its namespace says.
+                if let Some(preferred) = preferences.get(&meta.namespace) {
+                    let own = service
+                        .meta
+                        .annotations
+                        .entry(TRAFFIC_DISTRIBUTION.to_owned());
+                    own.or_insert_with(|| preferred.clone());
+                }
                 let of_host = index.services.entry(service.host.clone()).or_default();
                 let mut known = of_host.iter();
                 let known = known.find(|one| one.meta.namespace == meta.namespace);
@@ -250,6 +277,7 @@ impl Index {
         }
         index.unready = objects.unready();
         index.pods = objects.pods;
+        index.pod_configs = PodConfigs::of(&index.pods, &index.mesh, &mut index.problems);
         analysis::analyse(&mut index);
         let mut problems = Vec::new();
         index.gateway_api = of_api.lower(&index, &mut problems);
@@ -258,8 +286,10 @@ impl Index {
         index.asked = Asked::of(&index);
         for resource in &resources {
             checks::check_annotations(&resource.meta, &mut index.problems);
+            kubernetes::ignored(&resource.meta, &resource.ignored, &mut index.problems);
         }
         let metas = resources.iter().map(|resource| &resource.meta);
+        checks::check_networks(metas.clone(), &mut index.problems);
         let metas = metas.filter(|meta| meta.kind != Kind::Other);
         problem::attribute(&mut index.problems, metas);
         index

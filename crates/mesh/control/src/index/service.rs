@@ -19,6 +19,8 @@ pub struct Service {
     pub spec: ServiceEntry,
     /// The workloads that serve it.
     pub endpoints: Arc<[WorkloadEntry]>,
+    /// `internalTrafficPolicy: Local`: of these, clients know those of their own machine only.
+    pub is_of_machine: bool,
 }
 
 /// What `istio.io/persistent-session` and its like say: how clients stay with an endpoint.
@@ -51,7 +53,14 @@ const OF_ZONES: [&str; 3] = [
     "topology.kubernetes.io/region",
     "topology.kubernetes.io/zone",
 ];
-const OF_MACHINES: [&str; 2] = ["topology.istio.io/subzone", "kubernetes.io/hostname"];
+const OF_MACHINES: [&str; 2] = ["topology.istio.io/subzone", MACHINE];
+
+/// The label of a machine's name.
+pub(crate) const MACHINE: &str = "kubernetes.io/hostname";
+
+/// What a service may prefer.
+pub(super) const PREFERENCES: [&str; 4] =
+    ["PreferClose", "PreferSameZone", "PreferSameNode", "Any"];
 
 /// What is preferred, whether or not endpoints are looked at for failures.
 static SAME_ZONE: LazyLock<LocalityBalancing> = LazyLock::new(|| balancing(&[]));
@@ -106,8 +115,14 @@ impl Service {
                 host: host.clone(),
                 spec: entry.spec.clone(),
                 endpoints: endpoints.clone(),
+                is_of_machine: false,
             })
             .collect()
+    }
+
+    /// Whether an endpoint is for a client: as in Istio, a service of machines is for those that run there.
+    pub(crate) fn is_for(&self, proxy: &Proxy, endpoint: &WorkloadEntry) -> bool {
+        !self.is_of_machine || proxy.machine.is_none() || proxy.machine == endpoint.machine
     }
 
     /// Whether its endpoints stand in its clusters, because some are to be looked up: EDS has addresses only.

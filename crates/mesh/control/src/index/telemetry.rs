@@ -75,9 +75,10 @@ impl Index {
     }
 
     /// The Telemetries that say how much of what a proxy's workload sends is traced, and that nothing is: the last
-    /// one of each. None is the mesh configuration.
+    /// one of each; or else its pod. None is the mesh configuration.
     pub fn tracing_said_by(&self, proxy: &Proxy) -> (Option<&Meta>, Option<&Meta>) {
-        let (mut sampling, mut disabled) = (None, None);
+        let (_, pod) = self.proxy_tracing(proxy);
+        let (mut sampling, mut disabled) = (pod, None);
         for entry in self.telemetry_entries(proxy) {
             let rules = entry.spec.tracing.iter();
             for rule in rules.filter(|rule| Side::Client.is_in(rule.mode)) {
@@ -99,9 +100,10 @@ impl Index {
         let mesh = self.mesh();
         let mut provider = mesh.tracing_provider();
         let mut is_disabled = false;
-        let mut sampling = mesh.tracing.sampling;
-        let mut custom_tags = &mesh.tracing.custom_tags;
-        let mut has_istio_tags = mesh.tracing.enable_istio_tags;
+        let (own, _) = self.proxy_tracing(proxy);
+        let mut sampling = own.sampling;
+        let mut custom_tags = &own.custom_tags;
+        let mut has_istio_tags = own.enable_istio_tags;
         let telemetries = self.telemetries(proxy);
         let rules = telemetries.into_iter().flat_map(|one| &one.tracing);
         for rule in rules.filter(|rule| side.is_in(rule.mode)) {

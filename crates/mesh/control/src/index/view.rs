@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use periplus_resources::{Labels, LoadBalancer, LocalityBalancing, LocalityKind};
 
-use super::{Index, Service};
+use super::{Index, MACHINE, Service};
 use crate::proxy::{Proxy, Role};
 
 /// Which labels of a client's workload somebody asks about.
@@ -14,6 +14,8 @@ pub(super) struct Asked {
     selectors: BTreeSet<Labels>,
     /// Those whose values are compared with the endpoints'.
     compared: BTreeSet<String>,
+    /// Some services are those of their clients' machines.
+    of_machines: bool,
 }
 
 impl Asked {
@@ -40,7 +42,13 @@ impl Asked {
         Self {
             selectors: all.filter(|it| !it.is_empty()).cloned().collect(),
             compared: compared(index),
+            of_machines: index.services().any(|service| service.is_of_machine),
         }
+    }
+
+    /// Whether it matters on which machine a client runs.
+    pub(super) fn asks_for_machines(&self) -> bool {
+        self.of_machines || self.compared.contains(MACHINE)
     }
 }
 
@@ -67,6 +75,12 @@ fn compared(index: &Index) -> BTreeSet<String> {
 }
 
 impl Index {
+    /// The machine of a proxy, if that matters.
+    pub(crate) fn machine_of(&self, proxy: &Proxy) -> Option<String> {
+        let machine = proxy.machine.clone();
+        machine.filter(|_| self.asked.asks_for_machines())
+    }
+
     /// A proxy that stands for all sidecars with the same routes and the same clusters of services: it has nothing of
     /// what these do not depend on. What is made for a client without a proxy, and for a gateway, is for it alone.
     pub(crate) fn view_of(&self, proxy: &Proxy) -> Option<Proxy> {
@@ -97,6 +111,7 @@ impl Index {
             mesh_id: String::new(),
             cluster_id: String::new(),
             locality: proxy.locality.clone(),
+            machine: self.machine_of(proxy),
             counts_metrics: false,
             is_proxyless: false,
             captures_dns: proxy.captures_dns,
@@ -146,6 +161,7 @@ mod tests {
                 mesh_id: String::new(),
                 cluster_id: String::new(),
                 locality: periplus_resources::Locality::default(),
+                machine: None,
                 counts_metrics: false,
                 is_proxyless: false,
                 captures_dns: false,

@@ -29,9 +29,7 @@ pub(super) fn encode(
     let (mut jobs, same) = jobs((index, change), proxies, before);
     let make = |job: &Job<'_>| {
         let encoded = Encoded::of_stale(index, &job.proxy, &job.stale);
-        if let Some(notes) = &encoded.notes {
-            warn(&job.proxy, notes, before.get(&job.classes[0]));
-        }
+        warn(&job.proxy, &encoded, before.get(&job.classes[0]));
         encoded
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -113,9 +111,14 @@ fn jobs<'a>(
 }
 
 /// Says what a proxy lacks, unless that was so before.
-pub(super) fn warn(proxy: &Proxy, notes: &[String], had: Option<&Made>) {
-    let known = had.map(|had| &*had.notes).unwrap_or_default();
-    for note in notes.iter().filter(|note| !known.contains(note)) {
-        tracing::warn!(proxy = %proxy.id, "{note}");
+pub(super) fn warn(proxy: &Proxy, encoded: &Encoded, had: Option<&Made>) {
+    let is_known = |note: &str| had.is_some_and(|had| had.told().any(|known| known == note));
+    // One that stands for several has no id.
+    let name = match proxy.id.as_str() {
+        "" => format!("those of {}", proxy.namespace),
+        id => id.to_owned(),
+    };
+    for note in encoded.told().filter(|note| !is_known(note)) {
+        tracing::warn!(proxy = %name, "{note}");
     }
 }

@@ -22,6 +22,8 @@ struct Traits {
     proxy: Proxy,
     /// The services that it is an endpoint of, each with the ports that stand behind the service's.
     serves: Vec<(Host, Vec<u16>)>,
+    /// What its pod says of it.
+    config: Option<String>,
 }
 
 impl Class {
@@ -35,8 +37,12 @@ impl Class {
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let serves = index.served_by(proxy);
+        let config = index.pod_config(proxy);
+        let machine = index.machine_of(proxy);
         if let Some(before) = before
             && (before.traits.proxy.ip, &before.traits.serves) == (ip, &serves)
+            && before.traits.config.as_deref() == config
+            && before.traits.proxy.machine == machine
         {
             return before.clone();
         }
@@ -44,9 +50,11 @@ impl Class {
             proxy: Proxy {
                 id: String::new(),
                 ip,
+                machine,
                 ..proxy.clone()
             },
             serves,
+            config: config.map(str::to_owned),
         };
         let mut hasher = DefaultHasher::new();
         traits.hash(&mut hasher);

@@ -10,7 +10,8 @@ use periplus_xds::{Resource, ResourceSet, Snapshot};
 use prost::{Message, Name};
 
 use crate::generate::{
-    Generated, generate, generate_clusters, generate_routes, generate_routing, name_table,
+    Conflict, Generated, Lack, generate, generate_clusters, generate_routes, generate_routing,
+    name_table,
 };
 use crate::index::{Index, Routing, Stale};
 use crate::names;
@@ -20,7 +21,22 @@ use crate::proxy::Proxy;
 #[derive(Clone, Debug)]
 pub(super) struct Made {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) notes: Arc<[String]>,
+    pub(super) notes: Arc<Notes>,
+    pub(super) lacks: Arc<[Lack]>,
+}
+
+/// What is said of listeners and routes that are missing.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    others: Vec<String>,
+    pub(super) conflicts: Vec<(Conflict, String)>,
+}
+
+impl Notes {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let conflicts = self.conflicts.iter().map(|(_, what)| what.as_str());
+        self.others.iter().map(String::as_str).chain(conflicts)
+    }
 }
 
 impl Made {
@@ -28,6 +44,12 @@ impl Made {
     pub(super) fn has_cluster(&self, host: &Host) -> bool {
         let mut clusters = self.snapshot.of_type(CLUSTER).iter();
         clusters.any(|cluster| names::service_of(cluster.name()) == Some(host.as_str()))
+    }
+
+    /// All that is missing, and why.
+    pub(super) fn told(&self) -> impl Iterator<Item = &str> {
+        let notes = self.notes.texts();
+        notes.chain(self.lacks.iter().map(|(_, why)| why.as_str()))
     }
 }
 
@@ -40,7 +62,11 @@ pub(super) struct Encoded {
     parts: Vec<(&'static str, Vec<Resource>)>,
     hosts: Vec<Host>,
     /// None if they stay what they were.
-    pub(super) notes: Option<Vec<String>>,
+    notes: Option<Notes>,
+    /// Those of the services, or all of them.
+    lacks: Vec<Lack>,
+    is_all: bool,
+    pub(super) missing_secrets: u64,
 }
 
 impl Encoded {
@@ -52,9 +78,21 @@ impl Encoded {
         whole.extend(names_for(index, proxy));
         Self {
             whole,
-            notes: Some(made.notes),
+            notes: Some(Notes {
+                others: made.notes,
+                conflicts: made.conflicts,
+            }),
+            lacks: made.lacks,
+            is_all: true,
+            missing_secrets: made.missing_secrets,
             ..Self::default()
         }
+    }
+
+    /// What is missing of what was made, and why.
+    pub(super) fn told(&self) -> impl Iterator<Item = &str> {
+        let notes = self.notes.iter().flat_map(Notes::texts);
+        notes.chain(self.lacks.iter().map(|(_, why)| why.as_str()))
     }
 
     /// What is stale of what a proxy has.
@@ -72,22 +110,30 @@ impl Encoded {
                 (vec![(ROUTE, encoded(&routes, |m| &m.name))], None)
             }
             Routing::All => {
-                let made = generate_routing(index, proxy);
-                (routing(&made), Some(made.notes))
+                let mut made = generate_routing(index, proxy);
+                let notes = Notes {
+                    others: std::mem::take(&mut made.notes),
+                    conflicts: std::mem::take(&mut made.conflicts),
+                };
+                (routing(&made), Some(notes))
+            }
+        };
+        let made = match hosts.is_empty() {
+            true => None,
+            false => {
+                let are_some_new = *rerouted == Routing::All;
+                Some(generate_clusters(index, proxy, hosts, are_some_new))
             }
         };
         whole.extend(names_for(index, proxy));
         Self {
             whole,
-            parts: match hosts.is_empty() {
-                true => Vec::new(),
-                false => {
-                    let are_some_new = *rerouted == Routing::All;
-                    clusters(&generate_clusters(index, proxy, hosts, are_some_new))
-                }
-            },
+            parts: made.as_ref().map(clusters).unwrap_or_default(),
             hosts: hosts.iter().map(|host| (*host).clone()).collect(),
             notes,
+            missing_secrets: made.as_ref().map_or(0, |made| made.missing_secrets),
+            lacks: made.map(|made| made.lacks).unwrap_or_default(),
+            is_all: false,
         }
     }
 }
@@ -156,7 +202,8 @@ impl Shared {
                 }
             })
             .collect();
-        let notes: Option<Arc<[String]>> = encoded.notes.map(Into::into);
+        let notes: Option<Arc<Notes>> = encoded.notes.map(Arc::new);
+        let (lacks, is_all): (Arc<[Lack]>, _) = (encoded.lacks.into(), encoded.is_all);
         let take = |before: &Option<&Made>| {
             let mut snapshot = before.map_or_else(nothing, |it| (*it.snapshot).clone());
             for (type_url, set) in &whole {
@@ -166,10 +213,15 @@ impl Shared {
                 let set = part.replace(snapshot.of_type(part.type_url), &encoded.hosts, self);
                 snapshot = replace(snapshot, part.type_url, &set);
             }
+            let had = before.map(|made| Arc::clone(&made.lacks));
             let before = before.map(|made| Arc::clone(&made.notes));
             Made {
                 snapshot: Arc::new(snapshot),
                 notes: notes.clone().or(before).unwrap_or_default(),
+                lacks: match is_all {
+                    true => Arc::clone(&lacks),
+                    false => replace_lacks(had.unwrap_or_default(), &encoded.hosts, &lacks),
+                },
             }
         };
         before.iter().map(take).collect()
@@ -228,6 +280,17 @@ impl Part {
         self.replaced.push((set.clone(), after.clone()));
         after
     }
+}
+
+/// These in place of those of the services, in the order of all services.
+fn replace_lacks(had: Arc<[Lack]>, hosts: &[Host], lacks: &[Lack]) -> Arc<[Lack]> {
+    if lacks.is_empty() && !had.iter().any(|(host, _)| hosts.contains(host)) {
+        return had;
+    }
+    let others = had.iter().filter(|(host, _)| !hosts.contains(host));
+    let mut all: Vec<Lack> = others.chain(lacks).cloned().collect();
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    all.into()
 }
 
 fn nothing() -> Snapshot {

@@ -4,7 +4,7 @@ mod anew;
 mod class;
 mod made;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use self::anew::warn;
 use self::class::Class;
 use self::made::{Encoded, Made, Shared, is_same};
+use crate::generate::Conflict;
 use crate::index::{About, Change, Index, Problem};
 use crate::proxy::Proxy;
 use crate::trust::{self, Known};
@@ -54,6 +55,7 @@ struct Inner {
     /// Those that have asked and are connected, by the ids of their nodes.
     proxies: HashMap<String, Connected>,
     shared: Shared,
+    missing_secrets: u64,
 }
 
 /// How often what a proxy gets was there already.
@@ -94,7 +96,10 @@ impl Mesh {
     /// Why this node lacks something that it may expect.
     pub fn notes(&self, node: &Node) -> Vec<String> {
         let made = self.make(node);
-        made.map_or_else(|_| Vec::new(), |made| made.notes.to_vec())
+        made.map_or_else(
+            |_| Vec::new(),
+            |made| made.told().map(str::to_owned).collect(),
+        )
     }
 
     /// Replaces the state. Says how many of the proxies that have asked, and are connected, get something new.
@@ -133,7 +138,10 @@ impl Mesh {
         for (classes, encoded) in encoded {
             let had = classes.iter().map(|class| before.get(class));
             let made = match encoded {
-                Some(encoded) => inner.shared.take_for_all(encoded, &had.collect::<Vec<_>>()),
+                Some(encoded) => {
+                    inner.missing_secrets += encoded.missing_secrets;
+                    inner.shared.take_for_all(encoded, &had.collect::<Vec<_>>())
+                }
                 // There is nothing to be made for those alone that have something.
                 None => had.flatten().cloned().collect(),
             };
@@ -165,6 +173,22 @@ impl Mesh {
         }
     }
 
+    /// How many services lack a listener that another one has, at any proxy, by why.
+    pub(crate) fn conflicts(&self) -> BTreeMap<Conflict, usize> {
+        let inner = self.lock();
+        let all = inner.made.values().flat_map(|made| &made.notes.conflicts);
+        let mut counts = BTreeMap::new();
+        for (kind, _) in all.collect::<BTreeSet<_>>() {
+            *counts.entry(*kind).or_default() += 1;
+        }
+        counts
+    }
+
+    /// How often a proxy was to have a certificate or authorities that are not there.
+    pub(crate) fn missing_secrets(&self) -> u64 {
+        self.lock().missing_secrets
+    }
+
     /// Makes a proxy's resources, unless those of its class are made already, without holding up others. If there is
     /// another state in the end, its generation has everybody ask again.
     fn make(&self, node: &Node) -> Result<Made, NodeRefused> {
@@ -184,8 +208,10 @@ impl Mesh {
         let class = Class::of(&state.index, &proxy, None);
         let make = || {
             let encoded = Encoded::of(&state.index, &proxy);
-            warn(&proxy, encoded.notes.as_deref().unwrap_or_default(), None);
-            self.lock().shared.take(encoded, None)
+            warn(&proxy, &encoded, None);
+            let mut inner = self.lock();
+            inner.missing_secrets += encoded.missing_secrets;
+            inner.shared.take(encoded, None)
         };
         let making = {
             let mut inner = self.lock();

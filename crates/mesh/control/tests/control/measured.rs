@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::faults::{Refuser, connect};
 use crate::support::observer::Observer;
 use crate::support::plane::Plane;
-use crate::support::{MESH_CONFIG, PATIENCE, Plan, networking, set, sidecar};
+use crate::support::{MESH_CONFIG, PATIENCE, Plan, gateway, networking, set, sidecar};
 
 /// A service that nobody serves, endpoints and pods that are not ready, a pod without an address, two rules for one
 /// host, a subset that is defined twice, a provider of tracing that is not there, and a subset of looked up endpoints that
@@ -129,6 +129,17 @@ const EXPECTED: &[(&str, Is)] = &[
     ("periplus_xds_streams_total", Exactly(3.0)),
     ("periplus_xds_streams_refused_total", Exactly(0.0)),
     ("periplus_xds_clusters_let_go_total", Exactly(0.0)),
+    // They are counted below.
+    ("pilot_conflict_inbound_listener", Exactly(0.0)),
+    (
+        "pilot_conflict_outbound_listener_tcp_over_current_tcp",
+        Exactly(0.0),
+    ),
+    (
+        "pilot_conflict_outbound_listener_tcp_over_current_http",
+        Exactly(0.0),
+    ),
+    ("pilot_sds_certificate_errors_total", Exactly(0.0)),
     ("xds_cache_reads{type=\"hit\"}", Exactly(1.0)),
     ("xds_cache_reads{type=\"miss\"}", Exactly(2.0)),
     ("xds_cache_size", Exactly(2.0)),
@@ -229,6 +240,57 @@ async fn each_metric_tells_what_has_happened() {
         histograms += 1;
     }
     assert!(histograms >= 5 + 2 * 4, "{histograms}");
+}
+
+/// Services that need one listener: of TCP both, of HTTP and TCP, and on one port of a workload; and a Secret that is not
+/// there.
+#[tokio::test]
+async fn what_proxies_do_not_get_is_counted() {
+    let mut text = String::new();
+    for (name, ports, endpoint) in [
+        ("a", "{number: 3306, name: tcp}", "10.9.9.1"),
+        ("b", "{number: 3306, name: tcp}", "10.9.9.2"),
+        ("c", "{number: 3307, name: http}", "10.9.9.1"),
+        ("d", "{number: 3307, name: tcp}", "10.9.9.2"),
+        (
+            "e",
+            "{number: 5000, name: http, targetPort: 8000}",
+            "127.0.0.1",
+        ),
+        (
+            "f",
+            "{number: 5001, name: tcp, targetPort: 8000}",
+            "127.0.0.1",
+        ),
+    ] {
+        text += &format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\n\
+             spec: {{hosts: [{name}.example], resolution: STATIC, ports: [{ports}], endpoints: [{{address: {endpoint}}}]}}\n---\n"
+        );
+    }
+    text += "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: istio-system}\n\
+             spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, \
+             hosts: ['*'], tls: {mode: SIMPLE, credentialName: nowhere}}]}\n";
+    let files = vec![("conflicts.yaml", text)];
+    let plane = Plane::start(&files, MESH_CONFIG).await;
+    let mut intercepted = sidecar("client", "v1");
+    set(&mut intercepted, "INTERCEPTION_MODE", "REDIRECT");
+    let sidecar = Observer::connect(&plane, intercepted);
+    let gateway = Observer::connect(&plane, gateway());
+    let expected = [
+        ("pilot_conflict_inbound_listener", Exactly(1.0)),
+        (
+            "pilot_conflict_outbound_listener_tcp_over_current_tcp",
+            Exactly(1.0),
+        ),
+        (
+            "pilot_conflict_outbound_listener_tcp_over_current_http",
+            Exactly(1.0),
+        ),
+        ("pilot_sds_certificate_errors_total", Exactly(1.0)),
+    ];
+    until(&plane, &expected).await;
+    drop((sidecar, gateway));
 }
 
 fn series(page: &str) -> BTreeMap<&str, f64> {

@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::generate::mesh_config;
-use crate::support::{gateway, invariants, node};
+use crate::support::{gateway, invariants, node, set};
 
 const NAMESPACES: [&str; 3] = ["a", "b", "istio-system"];
 
@@ -257,8 +257,87 @@ fn delegating() -> impl Strategy<Value = String> {
     parts.prop_map(|(namespace, name, spec)| resource("VirtualService", namespace, name, spec))
 }
 
+/// Gateway API's: routes for services and for gateways, and what these are.
+fn by_api() -> impl Strategy<Value = String> {
+    let route = (
+        any_of(&NAMESPACES),
+        0u8..3,
+        any_of(&["a", "b"]),
+        any_of(&[
+            "[{group: '', kind: Service, name: x}]",
+            "[{group: '', kind: Service, name: y, namespace: a, port: 81}]",
+            "[{group: '', kind: Service, name: x, namespace: b}, {name: edge, namespace: istio-system}]",
+            "[{name: edge, namespace: istio-system}]",
+        ]),
+        any_of(&[
+            "{backendRefs: [{name: y, port: 81}]}",
+            "{matches: [{path: {type: Exact, value: /a}}], backendRefs: [{name: x, port: 81, weight: 3}, {name: y, port: 80}]}",
+            "{filters: [{type: RequestRedirect, requestRedirect: {port: 8080}}]}",
+        ]),
+    );
+    let route = route.prop_map(|(namespace, name, age, parents, rule)| {
+        let year = if age == "a" { 2021 } else { 2022 };
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+             metadata: {{name: r{name}, namespace: {namespace}, creationTimestamp: '{year}-01-01T00:00:00Z'}}\n\
+             spec: {{parentRefs: {parents}, rules: [{rule}]}}\n---\n"
+        )
+    });
+    let gateway = any_of(&["80", "8080"]).prop_map(|port| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n\
+             metadata: {{name: edge, namespace: istio-system}}\n\
+             spec: {{gatewayClassName: istio, listeners: [{{name: http, port: {port}, protocol: HTTP, \
+             allowedRoutes: {{namespaces: {{from: All}}}}}}]}}\n---\n"
+        )
+    });
+    let policy = any_of(&NAMESPACES).prop_map(|namespace| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\n\
+             metadata: {{name: p, namespace: {namespace}}}\n\
+             spec: {{targetRefs: [{{group: '', kind: Service, name: x}}], \
+             validation: {{wellKnownCACertificates: System, hostname: x.example.org}}}}\n---\n"
+        )
+    });
+    prop_oneof![6 => route, 1 => gateway, 1 => policy]
+}
+
+/// What is said of the proxy of one pod, or of the machines that a service is for.
+fn of_pods() -> impl Strategy<Value = String> {
+    let pod = (any_of(&NAMESPACES), any_of(&["7", "70", "none"])).prop_map(|(namespace, share)| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: s, namespace: {namespace}, annotations: \
+             {{proxy.istio.io/config: 'tracing: {{sampling: {share}}}'}}}}\nspec: {{containers: []}}\n---\n"
+        )
+    });
+    let local = (any_of(&NAMESPACES), any_of(&["Local", "Cluster"])).prop_map(|(namespace, of)| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: z, namespace: {namespace}}}\n\
+             spec: {{clusterIP: 10.9.9.9, internalTrafficPolicy: {of}, ports: [{{name: http, port: 80}}]}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: z-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: z}}}}\n\
+             addressType: IPv4\nports: [{{name: http, port: 80}}]\n\
+             endpoints: [{{addresses: [10.1.1.1], nodeName: m1}}, {{addresses: [10.1.1.5], nodeName: m2}}]\n---\n"
+        )
+    });
+    prop_oneof![pod, local]
+}
+
+/// A Secret with what is no certificate, which gateways are told about.
+fn secret() -> impl Strategy<Value = String> {
+    (any_of(&NAMESPACES), any_of(&["bm8=", "eWVz"])).prop_map(|(namespace, text)| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: a, namespace: {namespace}}}\n\
+             data: {{ca.crt: {text}}}\n---\n"
+        )
+    })
+}
+
 fn any_resource() -> impl Strategy<Value = String> {
     prop_oneof![
+        3 => by_api(),
+        1 => of_pods(),
+        1 => secret(),
         3 => service(),
         1 => headless(),
         3 => virtual_service(),
@@ -281,6 +360,8 @@ enum Edit {
     Path,
     /// What is said of connections otherwise.
     Policy,
+    /// Another route of Gateway API.
+    Route,
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -294,6 +375,8 @@ fn edit() -> impl Strategy<Value = Edit> {
             .prop_map(|(at, one)| Edit::Replace(at, one)),
         destination_rule().prop_map(Edit::Add),
         Just(Edit::Policy),
+        Just(Edit::Route),
+        by_api().prop_map(Edit::Add),
     ]
 }
 
@@ -311,6 +394,18 @@ impl Edit {
             Self::Path => {
                 for one in resources {
                     *one = one.replacen("exact: /a", "exact: /b", 1);
+                }
+            }
+            Self::Route => {
+                for one in resources {
+                    for (old, new) in [
+                        ("weight: 3", "weight: 4"),
+                        ("value: /a}", "value: /b}"),
+                        ("{name: y, port: 81}", "{name: x, port: 81}"),
+                        ("hostname: x.example.org", "hostname: y.example.org"),
+                    ] {
+                        *one = one.replacen(old, new, 1);
+                    }
                 }
             }
             Self::Policy => {
@@ -358,6 +453,7 @@ fn nodes() -> Vec<Node> {
         let metadata = node.metadata.get_or_insert_default();
         metadata.fields.insert("INTERCEPTION_MODE".into(), mode);
         node.id = node.id.replace("127.0.0.1~s", "127.0.0.2~t");
+        set(&mut node, "NODE_NAME", "m1");
         node
     });
     // What they see is the same, but for what is said of their labels.
@@ -379,8 +475,18 @@ fn nodes() -> Vec<Node> {
         .into_iter()
         .chain(intercepted)
         .chain(labelled)
-        .chain([gateway()])
+        .chain([gateway(), api_gateway()])
         .collect()
+}
+
+/// One of Gateway API.
+fn api_gateway() -> Node {
+    node(
+        "router~127.0.0.5~edge.istio-system~istio-system.svc.cluster.local",
+        "edge",
+        "istio-system",
+        &[("gateway.networking.k8s.io/gateway-name", "edge")],
+    )
 }
 
 /// One of gRPC.
@@ -466,6 +572,10 @@ proptest! {
             for ((node, after), anew) in clients().zip(&after).zip(&anew) {
                 prop_assert!(is_same(after, anew), "{} after {edit:?} of {}", node.id, resources.concat());
             }
+            let fresh = Mesh::new(state(&resources));
+            for node in clients() {
+                prop_assert_eq!(mesh.notes(&node), fresh.notes(&node), "{} after {:?}", node.id, edit);
+            }
             let others = before.iter().zip(&after).filter(|(one, other)| !is_same(one, other));
             prop_assert_eq!(notified, others.count());
             before = after;
@@ -508,6 +618,16 @@ fn edits_concern_more_than_they_name() {
             "loadBalancer: {{consistentHash: {{httpHeaderName: {header}}}}}"
         ))
     };
+    let named = |namespace: &str, endpoint: &str| {
+        let spec = format!(
+            "  hosts: [z.example.org]\n  resolution: DNS\n  ports: [{{number: 80, name: http}}]\n  endpoints: [{endpoint}]\n"
+        );
+        resource("ServiceEntry", namespace, 3, &spec)
+    };
+    let subset = || {
+        let spec = "  host: z.example.org\n  subsets: [{name: v2, labels: {version: v2}}]\n";
+        resource("DestinationRule", "istio-system", 3, spec)
+    };
     let connections = "  tcp: [{match: [{port: 81}], route: [{destination: {host: y}}]}]\n";
     for (what, before, after) in [
         (
@@ -529,6 +649,28 @@ fn edits_concern_more_than_they_name() {
             vec![service("http"), policy("loadBalancer: {simple: RANDOM}")],
         ),
         (
+            "a service that lacked a cluster because nobody could be looked up",
+            vec![
+                named("b", "{address: us.example.com, labels: {version: v1}}"),
+                subset(),
+            ],
+            vec![
+                named("b", "{address: us.example.com, labels: {version: v2}}"),
+                subset(),
+            ],
+        ),
+        (
+            "what a client without a proxy is told of clusters that it cannot take",
+            vec![named(
+                "a",
+                "{address: us.example.com, labels: {version: v2}}",
+            )],
+            vec![
+                named("a", "{address: us.example.com, labels: {version: v2}}"),
+                subset(),
+            ],
+        ),
+        (
             "rules for requests that stand before wider ones for connections",
             vec![service("tcp"), rule("a", "*.local", connections)],
             vec![
@@ -543,8 +685,10 @@ fn edits_concern_more_than_they_name() {
         mesh.publish(state(&after), |_| true);
         let anew = snapshots(&Mesh::new(state(&after)));
         let both = snapshots(&mesh).into_iter().zip(&anew);
+        let fresh = Mesh::new(state(&after));
         for ((has, anew), node) in both.zip(clients()) {
             assert!(is_same(&has, anew), "{what}: {}", node.id);
+            assert_eq!(mesh.notes(&node), fresh.notes(&node), "{what}: {}", node.id);
         }
         let differ = had
             .iter()

@@ -136,7 +136,7 @@ fn only_gateways_that_refer_to_secrets_get_them() {
 fn what_is_missing_is_told() {
     let rules = format!("{RULES}{}", secrets());
     let here = made(&rules, &gateway("nowhere", &[("app", "edge")]));
-    let notes = here.notes.join("\n");
+    let notes = here.told().collect::<Vec<_>>().join("\n");
     for said in [
         "server https of Gateway shop/edge lets nobody in: there is no Secret nowhere/cert",
         "server mesh of Gateway shop/edge lets nobody in: `ISTIO_MUTUAL` needs certificates of the mesh",

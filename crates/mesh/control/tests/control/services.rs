@@ -267,9 +267,5 @@ spec:
     // Without an endpoint there is nothing to look up: no cluster, and somebody says so.
     let said =
         "requests to subset v3 of several.example.org on port 443 get 503: it has no endpoint";
-    assert!(
-        made.notes.iter().any(|note| note == said),
-        "{:?}",
-        made.notes
-    );
+    assert!(made.told().any(|note| note == said), "{:?}", made.lacks);
 }

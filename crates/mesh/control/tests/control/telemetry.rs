@@ -55,7 +55,7 @@ spec: {{selector: {{matchLabels: {selector}}}, {spec}}}
     )
 }
 
-fn manager(listener: &Listener) -> HttpConnectionManager {
+pub(crate) fn manager(listener: &Listener) -> HttpConnectionManager {
     let filter = &listener.filter_chains[0].filters[0];
     let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
         panic!("{filter:?}");

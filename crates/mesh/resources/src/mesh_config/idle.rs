@@ -39,10 +39,13 @@ pub(super) const OF_MESH: &[Idle] = &[
 ];
 
 pub(super) const OF_PROXIES: &[Idle] = &[
+    ("availabilityZone", "it stands in each node's `locality`"),
     ("binaryPath", IN_BOOTSTRAP),
     ("configPath", IN_BOOTSTRAP),
-    ("concurrency", "it is a flag of each proxy (--workers)"),
+    ("concurrency", WORKERS),
     ("controlPlaneAuthPolicy", IN_BOOTSTRAP),
+    ("customConfigFile", IN_BOOTSTRAP),
+    ("discoveryRefreshDelay", "changes are sent when they happen"),
     ("discoveryAddress", IN_BOOTSTRAP),
     ("drainDuration", "it is a flag of each proxy (--drain-time)"),
     (
@@ -57,11 +60,13 @@ pub(super) const OF_PROXIES: &[Idle] = &[
         "holdApplicationUntilProxyStarts",
         "the mesh does not start applications",
     ),
-    ("image", "proxies are programs"),
+    ("image", IMAGE),
     ("interceptionMode", "it stands in the metadata of each node"),
     ("meshId", "it stands in the metadata of each node"),
     ("proxyAdminPort", IN_BOOTSTRAP),
     ("proxyMetadata", IN_BOOTSTRAP),
+    ("proxyBootstrapTemplatePath", IN_BOOTSTRAP),
+    ("proxyStatsMatcher", "no statistic is left out"),
     ("readinessProbe", "there is no Kubernetes to ask"),
     (
         "serviceCluster",
@@ -76,14 +81,28 @@ pub(super) const OF_PROXIES: &[Idle] = &[
         "tracingServiceName",
         "it stands in each proxy's bootstrap file as `node.cluster`",
     ),
+    ("envoyAccessLogService", IN_FILES),
+    (
+        "envoyMetricsService",
+        "statistics are scraped from each proxy",
+    ),
+    (
+        "extraStatTags",
+        "labels of metrics are given by `tagOverrides` of Telemetry resources",
+    ),
     ("fileFlushInterval", "logs are written every 100 ms"),
     ("fileFlushMinSizeKb", "logs are written every 100 ms"),
     (
         "statsCompression",
         "statistics are compressed for whoever asks for it",
     ),
+    ("statsdUdpAddress", "statistics are scraped from each proxy"),
     ("runtimeValues", IN_BOOTSTRAP),
 ];
+
+pub(super) const WORKERS: &str = "it is a flag of each proxy (--workers)";
+
+pub(super) const IMAGE: &str = "proxies are programs";
 
 const IN_BOOTSTRAP: &str = "it stands in each proxy's bootstrap file";
 

@@ -4,6 +4,7 @@ mod idle;
 mod local_limit;
 mod paths;
 mod provider;
+mod proxy;
 mod quota;
 mod tracing;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use crate::keepalive::TcpKeepalive;
 use crate::locality::LocalityBalancing;
+use crate::meta::ExportTo;
 use crate::sidecar::{OutboundPolicy, read_outbound_traffic_policy};
 use crate::suggest::did_you_mean;
 use crate::view::{Ignored, Shape, View, first_duplicate};
@@ -23,9 +25,10 @@ pub use self::local_limit::{Bucket, LimitProvider, LocalLimit};
 pub use self::paths::PathNormalization;
 use self::provider::Provider;
 pub use self::provider::{ExtensionProvider, ProviderKind, TraceContext};
+pub use self::proxy::ProxyConfig;
+pub(crate) use self::proxy::read_resource as read_proxy_config;
 pub use self::quota::{QuotaAction, QuotaLimit, QuotaProvider};
 pub(crate) use self::tracing::read_custom_tags;
-use self::tracing::read_default_config;
 pub use self::tracing::{ProxyTracing, TagSource};
 
 /// What holds for the whole mesh.
@@ -77,6 +80,19 @@ pub struct MeshConfig {
     pub keepalive: Option<TcpKeepalive>,
     /// When requests are tried again that no rule says it of.
     pub retries: Retries,
+    /// Who sees resources that do not say it.
+    pub export_to: ExportDefaults,
+}
+
+/// `defaultServiceExportTo` and its like.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExportDefaults {
+    /// Of ServiceEntries and Kubernetes' Services.
+    pub services: ExportTo,
+    /// Of VirtualServices.
+    pub virtual_services: ExportTo,
+    /// Of DestinationRules.
+    pub destination_rules: ExportTo,
 }
 
 const MESH_CONFIG: Shape = Shape {
@@ -99,6 +115,9 @@ const MESH_CONFIG: Shape = Shape {
         "pathNormalization",
         "tcpKeepalive",
         "defaultHttpRetryPolicy",
+        "defaultServiceExportTo",
+        "defaultVirtualServiceExportTo",
+        "defaultDestinationRuleExportTo",
     ],
     refused: &[
         (
@@ -127,22 +146,10 @@ const MESH_CONFIG: Shape = Shape {
             "ca",
             "certificates are signed by the control plane, give it a key with --cacerts",
         ),
-        (
-            "defaultServiceExportTo",
-            "write `exportTo` in the resources",
-        ),
-        (
-            "defaultVirtualServiceExportTo",
-            "write `exportTo` in the resources",
-        ),
-        (
-            "defaultDestinationRuleExportTo",
-            "write `exportTo` in the resources",
-        ),
         ("serviceSettings", "there is one cluster only"),
         (
             "serviceEntryVisibility",
-            "write `exportTo` in the ServiceEntries",
+            "write `defaultServiceExportTo`, or `exportTo` in the ServiceEntries",
         ),
         (
             "zoneAwareLbSetting",
@@ -184,6 +191,7 @@ impl Default for MeshConfig {
             paths: PathNormalization::default(),
             keepalive: None,
             retries: Retries::default(),
+            export_to: ExportDefaults::default(),
         }
     }
 }
@@ -243,9 +251,9 @@ impl MeshConfig {
             config.protocol_detection_timeout = timeout.duration()?;
         }
         if let Some(defaults) = object.get("defaultConfig") {
-            let (tracing, ignored) = read_default_config(defaults)?;
-            config.tracing = tracing;
-            config.ignored.extend(ignored);
+            let defaults = ProxyConfig::read(defaults, ProxyTracing::default())?;
+            config.tracing = defaults.tracing;
+            config.ignored.extend(defaults.ignored);
         }
         if let Some(is_on) = object.get("enableAutoMtls").and_then(View::bool) {
             config.auto_mtls = is_on;
@@ -263,6 +271,11 @@ impl MeshConfig {
         config.retries = retries.unwrap_or_default();
         let paths = object.optional("pathNormalization", PathNormalization::read)?;
         config.paths = paths.unwrap_or_default();
+        config.export_to = ExportDefaults {
+            services: ExportTo::read_field(&object, "defaultServiceExportTo"),
+            virtual_services: ExportTo::read_field(&object, "defaultVirtualServiceExportTo"),
+            destination_rules: ExportTo::read_field(&object, "defaultDestinationRuleExportTo"),
+        };
         config.access_log = AccessLog::read(&object);
         let items = object.items("extensionProviders");
         let providers: Vec<_> = items.iter().filter_map(Provider::read).collect();

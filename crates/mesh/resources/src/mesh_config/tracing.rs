@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::idle;
-use crate::view::{Ignored, Shape, View};
+use crate::view::{Object, Shape, View};
 
 /// `defaultConfig.tracing`.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +58,29 @@ const PROXY_TRACING: Shape = Shape {
     ],
 };
 
+impl ProxyTracing {
+    /// What `tracing` of a ProxyConfig says over this; where it says nothing, this stays.
+    pub(super) fn read(mut self, object: &Object<'_>) -> Option<Self> {
+        let Some(view) = object.get("tracing") else {
+            return Some(self);
+        };
+        let object = view.object(&PROXY_TRACING)?;
+        if let Some(sampling) = object.get("sampling") {
+            self.sampling = sampling.percent()?;
+        }
+        if let Some(length) = object.get("maxPathTagLength").and_then(View::u32) {
+            self.max_path_tag_length = length;
+        }
+        if let Some(enabled) = object.get("enableIstioTags").and_then(View::bool) {
+            self.enable_istio_tags = enabled;
+        }
+        if let Some(tags) = object.get("customTags") {
+            self.custom_tags = read_custom_tags(tags)?;
+        }
+        Some(self)
+    }
+}
+
 impl Default for ProxyTracing {
     fn default() -> Self {
         Self {
@@ -68,32 +90,6 @@ impl Default for ProxyTracing {
             enable_istio_tags: true,
         }
     }
-}
-
-pub(super) fn read_default_config(view: &View<'_>) -> Option<(ProxyTracing, Vec<Ignored>)> {
-    const DEFAULT_CONFIG: Shape = Shape {
-        known: &["tracing"],
-        refused: &[],
-    };
-    let (config, ignored) = view.object_besides(&DEFAULT_CONFIG, idle::OF_PROXIES)?;
-    let mut tracing = ProxyTracing::default();
-    let Some(view) = config.get("tracing") else {
-        return Some((tracing, ignored));
-    };
-    let object = view.object(&PROXY_TRACING)?;
-    if let Some(sampling) = object.get("sampling") {
-        tracing.sampling = sampling.percent()?;
-    }
-    if let Some(length) = object.get("maxPathTagLength").and_then(View::u32) {
-        tracing.max_path_tag_length = length;
-    }
-    if let Some(enabled) = object.get("enableIstioTags").and_then(View::bool) {
-        tracing.enable_istio_tags = enabled;
-    }
-    if let Some(tags) = object.get("customTags") {
-        tracing.custom_tags = read_custom_tags(tags)?;
-    }
-    Some((tracing, ignored))
 }
 
 pub(crate) fn read_custom_tags(view: &View<'_>) -> Option<BTreeMap<String, TagSource>> {

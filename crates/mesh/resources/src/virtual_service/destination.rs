@@ -1,3 +1,6 @@
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::Headers;
 use crate::diagnostic::At;
 use crate::host::Host;
@@ -78,37 +81,54 @@ impl Destination {
 }
 
 impl DirectResponse {
-    /// Envoy's own limit for inline bodies.
-    const MAX_BODY: usize = 4096;
+    /// Istio's limit, in bytes.
+    pub const MAX_BODY: usize = 1 << 20;
 
     pub(super) fn read(view: &View<'_>) -> Option<Self> {
         const RESPONSE: Shape = Shape {
             known: &["status", "body"],
             refused: &[],
         };
-        const BODY: Shape = Shape {
-            known: &["string"],
-            refused: &[("bytes", "write the body as `string`")],
-        };
         let object = view.object(&RESPONSE)?;
         let status = object.require("status")?.number(200, 599)?;
-        let body = match object.get("body") {
-            Some(body) => {
-                let object = body.object(&BODY)?;
-                let text = object.require("string")?.text()?;
-                if text.len() > Self::MAX_BODY {
-                    body.fail(format!("the body is longer than {} bytes", Self::MAX_BODY));
-                    return None;
-                }
-                text
-            }
-            None => String::new(),
-        };
         Some(Self {
             status: u16::try_from(status).ok()?,
-            body,
+            body: object.optional("body", read_body)?.unwrap_or_default(),
         })
     }
+}
+
+fn read_body(view: &View<'_>) -> Option<String> {
+    const BODY: Shape = Shape {
+        known: &["string", "bytes"],
+        refused: &[],
+    };
+    let object = view.object(&BODY)?;
+    let text = match object.present(BODY.known).as_slice() {
+        ["bytes"] => {
+            let bytes = object.get("bytes")?;
+            let encoded = bytes.text()?;
+            let decoded = BASE64_STANDARD.decode(encoded.trim()).ok();
+            let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) else {
+                bytes.fail("expected a text in UTF-8 that is encoded in Base64: proxies answer with no other bytes");
+                return None;
+            };
+            text
+        }
+        ["string"] => object.get("string")?.text()?,
+        _ => {
+            object.fail("expected one of `string` and `bytes`");
+            return None;
+        }
+    };
+    if text.len() > DirectResponse::MAX_BODY {
+        view.fail(format!(
+            "the body is longer than {} bytes",
+            DirectResponse::MAX_BODY
+        ));
+        return None;
+    }
+    Some(text)
 }
 
 pub(super) fn read_destinations(

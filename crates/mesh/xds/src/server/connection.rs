@@ -6,6 +6,7 @@
 
 mod books;
 mod order;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::kept::Subscription;
 use super::retired::Retired;
 use super::status::{Entry, ProxyStatus};
 use super::{Admission, Generation, NodeRefused, Peer, Shared};
-use crate::type_url::{self, CLUSTER, ENDPOINT, SECRET, push_rank};
+use crate::type_url::{self, CLUSTER, ENDPOINT, push_rank};
 use crate::{Resource, ResourceSet, Snapshot};
 
 /// How long a client may take to hear why its stream ends.
@@ -164,6 +165,8 @@ struct Connection<F: Form> {
     has_secrets: bool,
     /// Why it is not, as it was logged last.
     no_secrets: Option<String>,
+    /// Its number.
+    stream: u64,
     subscriptions: BTreeMap<(usize, String), Subscription<F>>,
     next_nonce: u64,
     /// Clusters that were sent before the client asked for endpoints: behind a reconnect it holds endpoints that these
@@ -203,6 +206,7 @@ impl<F: Form> Connection<F> {
             snapshot,
             has_secrets: false,
             no_secrets: None,
+            stream: shared.left.stream(),
             subscriptions: BTreeMap::new(),
             next_nonce: 1,
             changed_clusters: Vec::new(),
@@ -245,6 +249,10 @@ impl<F: Form> Connection<F> {
             .entry(key.clone())
             .or_insert_with(|| Subscription::new(asked.type_url));
         let meaning = subscription.on_request(request);
+        if is_first && asked.type_url == CLUSTER && F::comes_back(request) {
+            let had = self.shared.left.of(&self.node.id);
+            subscription.change().resume(had);
+        }
         if is_first
             && asked.type_url == CLUSTER
             && subscription.form.has_outdated(ResourceSet::nothing())
@@ -309,21 +317,6 @@ impl<F: Form> Connection<F> {
         Ok(())
     }
 
-    /// Whether there are secrets that it may have now.
-    fn look_at_secrets(&mut self) {
-        let has_some = !self.snapshot.of_type(SECRET).is_empty();
-        let may = has_some.then(|| self.shared.source.may_have_secrets(&self.node, &self.peer));
-        self.has_secrets = matches!(may, Some(Ok(())));
-        let no_secrets = may.and_then(Result::err);
-        if let Some(reason) = no_secrets
-            .as_ref()
-            .filter(|_| no_secrets != self.no_secrets)
-        {
-            tracing::warn!(proxy = %self.node.id, "gets no secrets: {reason}");
-        }
-        self.no_secrets = no_secrets;
-    }
-
     /// The response, which took so long to find out, and waited so long.
     fn respond(
         &mut self,
@@ -353,6 +346,10 @@ impl<F: Form> Connection<F> {
         });
         if type_url == CLUSTER {
             self.retired.told();
+            if !F::RESUMES {
+                let left = &self.shared.left;
+                left.put(&self.node.id, self.stream, &due.resources);
+            }
         }
         self.has_sent = true;
         let response = F::response(type_url, &nonce, due);
@@ -379,15 +376,8 @@ impl<F: Form> Connection<F> {
 
 impl<F: Form> Drop for Connection<F> {
     fn drop(&mut self) {
+        self.shared.left.end(&self.node.id, self.stream);
         tracing::info!(proxy = %self.node.id, "proxy disconnected");
-    }
-}
-
-/// What there is of a type, for somebody who may have secrets or not.
-fn available<'a>(snapshot: &'a Snapshot, type_url: &str, has_secrets: bool) -> &'a ResourceSet {
-    match type_url == SECRET && !has_secrets {
-        true => ResourceSet::nothing(),
-        false => snapshot.of_type(type_url),
     }
 }
 

@@ -30,6 +30,14 @@ pub(super) trait Form: Send + 'static {
     /// Takes a request and says what it is.
     fn on_request(&mut self, request: &Self::Request) -> Meaning;
 
+    /// Whether the first request of a stream comes from a client that goes on with what it has, and does not say what.
+    fn comes_back(_: &Self::Request) -> bool {
+        false
+    }
+
+    /// A client that comes back has these.
+    fn resume(&mut self, _had: Vec<Arc<Resource>>) {}
+
     /// What must be sent for the client to have what it asked for, out of `available`, and what else it keeps.
     fn due(&self, available: &ResourceSet, keep: Keep<'_>) -> Option<Due>;
 

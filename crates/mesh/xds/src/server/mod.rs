@@ -6,6 +6,7 @@ mod delta;
 mod form;
 mod gate;
 mod kept;
+mod left;
 mod measures;
 mod rate;
 mod retired;
@@ -37,6 +38,7 @@ use tonic::{Request, Response, Status, Streaming};
 use self::delta::Delta;
 use self::form::Form;
 pub use self::gate::{Admission, Gate};
+use self::left::Left;
 pub use self::measures::{Histogram, Measures, TypeMeasures};
 use self::rate::Rate;
 use self::status::Registry;
@@ -146,6 +148,8 @@ pub struct Limits {
     pub max_retired: usize,
     /// How long a client may take nothing of what it is sent.
     pub write_timeout: Duration,
+    /// How long it is known, after its stream has ended, which clusters a client had that does not say so itself.
+    pub left_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -162,6 +166,7 @@ impl Default for Limits {
             warm_timeout: Duration::from_secs(5),
             max_retired: 1_000,
             write_timeout: Duration::from_secs(60),
+            left_timeout: Duration::from_secs(300),
         }
     }
 }
@@ -179,6 +184,7 @@ struct Shared {
     streams: Arc<Semaphore>,
     rate: Mutex<Rate>,
     registry: Arc<Registry>,
+    left: Left,
     closing: watch::Sender<bool>,
 }
 
@@ -188,11 +194,13 @@ impl AdsServer {
         let streams = Arc::new(Semaphore::new(limits.max_streams));
         let (per_second, at_once) = limits.max_new_streams;
         let rate = Mutex::new(Rate::new(per_second, at_once, Instant::now()));
+        let left = Left::new(limits.left_timeout);
         Self {
             gate: None,
             shared: Arc::new(Shared {
                 source,
                 limits,
+                left,
                 streams,
                 rate,
                 registry: Arc::default(),

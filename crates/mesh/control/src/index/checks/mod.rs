@@ -10,7 +10,7 @@ mod selectors;
 mod tracing;
 
 pub(super) use self::credentials::check_gateway;
-pub(super) use self::names::check_annotations;
+pub(super) use self::names::{check_annotations, check_networks};
 use super::{Index, Problem};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {

@@ -1,11 +1,12 @@
 //! Names that say less than they should: of ports, and of annotations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use periplus_resources::{ClientTls, Kind, Meta, Protocol, Resolution, did_you_mean};
 
 use super::super::code;
-use super::super::service::{SESSION_LABELS, is_token};
+use super::super::pod_config::PROXY_CONFIG;
+use super::super::service::{PREFERENCES, SESSION_LABELS, TRAFFIC_DISTRIBUTION, is_token};
 use super::super::{Index, Problem, Service};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
@@ -21,6 +22,8 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     for service in index.services() {
         check_ports(service, &bound, problems);
         check_session(service, problems);
+        check_preference(service, problems);
+        check_allotted(service, problems);
     }
     for entry in index.destination_rules() {
         let subsets = entry.spec.subsets.iter().map(|subset| &subset.policy);
@@ -73,6 +76,19 @@ fn check_session(service: &Service, problems: &mut Vec<Problem>) {
     }
 }
 
+/// A preference that nobody knows.
+fn check_preference(service: &Service, problems: &mut Vec<Problem>) {
+    let meta = &service.meta;
+    let said = meta.annotations.get(TRAFFIC_DISTRIBUTION);
+    if let Some(said) = said.filter(|said| !PREFERENCES.contains(&said.as_str())) {
+        let hint = did_you_mean(said, PREFERENCES);
+        let message =
+            format!("{meta} prefers no endpoints: `{said}` is no `trafficDistribution`{hint}");
+        let problem = Problem::warning(&meta.source, meta.source.position, message);
+        problems.push(problem.code(code::WITHOUT_EFFECT));
+    }
+}
+
 fn check_ports(service: &Service, bound: &BTreeSet<u16>, problems: &mut Vec<Problem>) {
     let meta = &service.meta;
     let source = &meta.source;
@@ -108,7 +124,8 @@ fn check_ports(service: &Service, bound: &BTreeSet<u16>, problems: &mut Vec<Prob
             };
             problems.push(problem);
         }
-        let is_told_apart = !service.spec.addresses.is_empty() || bound.contains(&port.number);
+        let has_addresses = !service.spec.addresses.is_empty() || !service.spec.subnets.is_empty();
+        let is_told_apart = has_addresses || bound.contains(&port.number);
         if meta.kind == Kind::ServiceEntry
             && port.protocol == Protocol::Tcp
             && service.spec.resolution != Resolution::OfClient
@@ -125,12 +142,20 @@ fn check_ports(service: &Service, bound: &BTreeSet<u16>, problems: &mut Vec<Prob
     }
 }
 
-/// Annotations under Istio's names that Istio does not have.
+/// Annotations under Istio's names that Istio does not have, or that it has for other kinds.
 pub(crate) fn check_annotations(meta: &Meta, problems: &mut Vec<Problem>) {
     for name in meta.annotations.keys() {
         let Some((domain, _)) = name.split_once('/') else {
             continue;
         };
+        if name == PROXY_CONFIG && meta.kind != Kind::Pod {
+            let message = format!(
+                "{meta}: the annotation `{PROXY_CONFIG}` has no effect: it is for Pods, whose names those of their \
+                 proxies are"
+            );
+            let problem = Problem::warning(&meta.source, meta.source.position, message);
+            problems.push(problem.code(code::WITHOUT_EFFECT));
+        }
         let is_istios = domain == "istio.io" || domain.ends_with(".istio.io");
         if !is_istios || ANNOTATIONS.contains(&name.as_str()) {
             continue;
@@ -139,6 +164,51 @@ pub(crate) fn check_annotations(meta: &Meta, problems: &mut Vec<Problem>) {
         let message = format!("{meta} has the annotation `{name}`, which nobody knows{hint}");
         let problem = Problem::warning(&meta.source, meta.source.position, message);
         problems.push(problem.code(code::UNKNOWN_ANNOTATION));
+    }
+}
+
+/// The label that has Istio allot addresses to a service.
+const ALLOTS: &str = "networking.istio.io/enable-autoallocate-ip";
+
+/// A service that would like to have an address, which no client could come to know.
+fn check_allotted(service: &Service, problems: &mut Vec<Problem>) {
+    let meta = &service.meta;
+    if meta.labels.get(ALLOTS).is_some_and(|it| it == "true") && service.spec.addresses.is_empty() {
+        let message = format!(
+            "{meta}: the label `{ALLOTS}` has no effect: proxies answer no questions about names, so that no client \
+             learns the address: write `addresses`"
+        );
+        let problem = Problem::warning(&meta.source, meta.source.position, message);
+        problems.push(problem.code(code::WITHOUT_EFFECT));
+    }
+}
+
+/// The label that says in which network workloads are.
+const NETWORK: &str = "topology.istio.io/network";
+
+/// Networks besides the first one: between them nobody finds the way.
+pub(crate) fn check_networks<'a>(
+    metas: impl Iterator<Item = &'a Meta>,
+    problems: &mut Vec<Problem>,
+) {
+    let mut known: BTreeMap<&str, &Meta> = BTreeMap::new();
+    let mut first: Option<(&str, &Meta)> = None;
+    for meta in metas {
+        if let Some(network) = meta.labels.get(NETWORK) {
+            first.get_or_insert((network, meta));
+            known.entry(network).or_insert(meta);
+        }
+    }
+    for (network, meta) in known {
+        let Some((first, of)) = first.filter(|(first, _)| *first != network) else {
+            continue;
+        };
+        let message = format!(
+            "{meta}: the label `{NETWORK}: {network}` has no effect: there is one network only, and {of} is in `{first}`; \
+             clients reach all endpoints at their own addresses"
+        );
+        let problem = Problem::warning(&meta.source, meta.source.position, message);
+        problems.push(problem.code(code::WITHOUT_EFFECT));
     }
 }
 

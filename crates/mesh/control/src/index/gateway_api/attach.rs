@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::gateway_api::{ParentKind, ParentRef, Route, RouteNamespaces};
-use periplus_resources::{ExportTo, GatewayRef, Host, Kind, Labels};
+use periplus_resources::{GatewayRef, Host, Kind, Labels};
 
 use super::backends::service_host;
 use super::gateways::Standing;
@@ -180,7 +180,7 @@ pub(super) fn to_services(
         let spec = &entry.spec;
         let own = &entry.meta.namespace;
         let is_for_all = match is_own {
-            true => spec.export_to == ExportTo::All,
+            true => spec.export_to.is_all(),
             false => spec.export_to.reaches(own, &route.meta.namespace),
         };
         is_for_all

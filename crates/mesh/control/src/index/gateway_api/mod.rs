@@ -27,7 +27,8 @@ use self::gateways::Standing;
 use self::policies::BackendTls;
 use self::status::Flaw;
 pub use self::status::{Condition, ListenerStatus, ParentStatus, ResourceStatus};
-use super::change::is_same;
+use super::by_host::ByHost;
+use super::differing::is_same;
 use super::{Entry, Index, Problem};
 
 /// The resources as they are written.
@@ -51,6 +52,8 @@ pub(crate) struct Lowered {
     pub(crate) gateways: Vec<Entry<Gateway>>,
     /// The rules; of several that are equally specific the first ones count.
     pub(crate) rules: Vec<Entry<VirtualService>>,
+    /// Where those of the mesh are in that list, by their hosts.
+    of_mesh: ByHost,
     /// How gateways speak TLS to services.
     backend_tls: BackendTls,
     /// By namespace and name of a Gateway: the labels and the namespace of the workloads that serve it.
@@ -60,11 +63,9 @@ pub(crate) struct Lowered {
 }
 
 impl Lowered {
-    /// Whether proxies get the same of both.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        is_same(&self.gateways, &other.gateways)
-            && is_same(&self.rules, &other.rules)
-            && self.backend_tls == other.backend_tls
+    /// Whether gateways get the same of both, but for the rules.
+    pub(super) fn has_same_gateways(&self, other: &Self) -> bool {
+        is_same(&self.gateways, &other.gateways) && self.backend_tls == other.backend_tls
     }
 }
 
@@ -122,6 +123,10 @@ impl Objects {
         let (gateways, rules) = ingress::lower(&self.ingresses, index, problems);
         lowered.gateways.extend(gateways);
         lowered.rules.extend(rules);
+        let of_mesh = lowered.rules.iter().enumerate();
+        let of_mesh = of_mesh.filter(|(_, rule)| rule.spec.gateways.contains(&GatewayRef::Mesh));
+        let of_mesh = of_mesh.flat_map(|(at, one)| one.spec.hosts.iter().map(move |it| (at, it)));
+        lowered.of_mesh = of_mesh.collect();
         lowered
     }
 }
@@ -296,10 +301,11 @@ impl Index {
             let mut matches = entry.spec.http.iter().flat_map(|rule| &rule.matches);
             matches.any(|condition| condition.port.is_none_or(|own| own == port))
         };
-        let rules = self.gateway_api.rules.iter().filter(|entry| {
+        let api = &self.gateway_api;
+        let rules = api.of_mesh.places(host).filter_map(|at| api.rules.get(at));
+        let rules = rules.filter(|entry| {
             let spec = &entry.spec;
-            spec.gateways.contains(&GatewayRef::Mesh)
-                && spec.hosts.contains(host)
+            spec.hosts.contains(host)
                 && spec.export_to.reaches(&entry.meta.namespace, namespace)
                 && is_for_port(entry)
         });

@@ -33,7 +33,7 @@ pub(crate) fn all(generated: &Generated) -> String {
     for endpoints in &generated.endpoints {
         text += &format!("== EDS {}\n{}", endpoints.cluster_name, plain(endpoints));
     }
-    for note in &generated.notes {
+    for note in generated.told() {
         text += &format!("== note: {note}\n");
     }
     text

@@ -1,6 +1,7 @@
 //! What a client is sent next, so that what is named is there before those who name it, and as long as they do.
 
-use super::{Connection, available, key};
+use super::secrets::available;
+use super::{Connection, key};
 use crate::server::form::{Due, Form, Keep};
 use crate::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
