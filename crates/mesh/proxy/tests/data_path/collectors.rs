@@ -324,7 +324,6 @@ fn try_out(kind: Kind, does: Does) {
         Does::Nothing | Does::Babble | Does::Half | Does::Flood => {
             expect("reports_failed", 1);
             assert_eq!(mesh.stat(&kind.counter("spans_dropped")), 0, "{case}");
-            assert_eq!(mesh.shutdown(Duration::ZERO).spans, REQUESTS, "{case}");
         }
     }
 }

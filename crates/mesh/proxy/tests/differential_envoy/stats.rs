@@ -41,6 +41,7 @@ const ABSENT: &[(&str, &[&str])] = &[
             "rq_rx_reset_no_error",
             "rs_too_large",
             "tracing.health_check",
+            ".health_check.",
             "default.total_match_count",
             "fault.response_rl_injected",
         ],

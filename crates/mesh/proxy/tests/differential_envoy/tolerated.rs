@@ -37,6 +37,15 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         },
     },
     Tolerated {
+        name: "Logs of what is refused",
+        covers: |case, side, line| {
+            let cases = ["http-no-host@", "http-fragment@"];
+            cases.iter().any(|known| case.starts_with(known))
+                && side == Side::Envoy
+                && line.starts_with("log ")
+        },
+    },
+    Tolerated {
         name: "Reason phrases",
         covers: |case, _, line| {
             let lines = [
