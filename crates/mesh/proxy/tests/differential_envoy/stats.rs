@@ -41,10 +41,13 @@ const ABSENT: &[(&str, &[&str])] = &[
             "rq_rx_reset_no_error",
             "rs_too_large",
             "tracing.health_check",
-            ".health_check.",
             "default.total_match_count",
             "fault.response_rl_injected",
         ],
+    ),
+    (
+        "of the health check filter, whose answers the access log tells",
+        &["health_check."],
     ),
     (
         "zones of the local cluster, of which there is none",
