@@ -402,7 +402,7 @@ impl Call {
         self.out.bytes = out;
         self.append_response_context(exchange, 0);
         self.out.bytes.extend_from_slice(b"\r\n");
-        self.keep_response(exchange, 0, 0);
+        self.keep_response(exchange, 0, b"");
         let body = if is_head { "" } else { body };
         exchange.response_bytes = body.len() as u64;
         body.as_bytes()

@@ -336,7 +336,7 @@ impl Call {
         }
         self.append_response_context(exchange, from);
         self.out.bytes.extend_from_slice(b"\r\n");
-        self.keep_response(exchange, begin, head.len());
+        self.keep_response(exchange, begin, head);
     }
 
     /// Whether the response turns the request into a tunnel.

@@ -29,6 +29,8 @@ const MOST_BEFORE: usize = 32;
 pub(crate) struct Tries {
     /// The endpoints that have had the request.
     pub(crate) before: Vec<SocketAddr>,
+    /// Those of them to which there was a connection, each once.
+    pub(crate) reached: Vec<SocketAddr>,
     /// How long the endpoint wants to be left alone.
     wanted: Option<Duration>,
     /// How they ended, in words, if the span tells it.
@@ -221,9 +223,13 @@ pub(crate) async fn prepare(
             }
             None => Cow::Borrowed("per try timeout"),
         };
-        let before = &mut exchange.rare().tries.before;
-        if before.len() < MOST_BEFORE {
-            before.push(attempt.address.address);
+        let address = attempt.address.address;
+        let tries = &mut exchange.rare().tries;
+        if tries.before.len() < MOST_BEFORE {
+            tries.before.push(address);
+            if attempt.connected && !tries.reached.contains(&address) {
+                tries.reached.push(address);
+            }
         }
         endpoint = Some(attempt.address);
     }

@@ -104,8 +104,8 @@ pub(crate) struct Told {
     /// When the endpoint had the whole request, and when its response began.
     pub(crate) request_complete: Option<Micros>,
     pub(crate) response_begun: Option<Micros>,
-    /// The bytes of the response's head as the endpoint has sent it.
-    pub(crate) upstream_head_bytes: u32,
+    /// The bytes of the response's head as the endpoint has sent it, and those of its headers.
+    pub(crate) upstream_head: [u32; 2],
 }
 
 /// That of an exchange of which nothing was kept.
@@ -115,5 +115,5 @@ pub(crate) static NOTHING: Told = Told {
     upstream_local: None,
     request_complete: None,
     response_begun: None,
-    upstream_head_bytes: 0,
+    upstream_head: [0; 2],
 };

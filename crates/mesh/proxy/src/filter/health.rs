@@ -35,25 +35,34 @@ impl Call {
         if filter.passes && !fails {
             return None;
         }
-        let status = match !fails && self.are_healthy(filter) {
-            true => 200,
-            false => 503,
+        let (status, details) = match self.sick(filter) {
+            _ if fails => (503, "health_check_failed"),
+            Some(why) => (503, why),
+            None if filter.least_healthy.is_empty() => (200, "health_check_ok"),
+            None => (200, "health_check_ok_cluster_healthy"),
         };
         if status != 200 {
             exchange.flags.set(Flag::LH);
         }
+        exchange.rare().details = Some(details.into());
         Some(Reply::new(status, ""))
     }
 
-    /// Whether enough endpoints of each cluster are, of which that is asked.
-    fn are_healthy(&self, filter: &HealthFilter) -> bool {
+    /// Why not enough endpoints of a cluster are healthy, of which that is asked.
+    fn sick(&self, filter: &HealthFilter) -> Option<&'static str> {
         let view = self.worker.view();
-        filter.least_healthy.iter().all(|(cluster, per_million)| {
-            let counts = view.clusters.get(cluster).map(|cluster| cluster.counts());
-            counts.is_some_and(|counts| match counts.total {
-                0 => *per_million == 0,
-                total => counts.healthy * 1_000_000 >= total * per_million,
-            })
+        filter.least_healthy.iter().find_map(|(cluster, share)| {
+            let Some(cluster) = view.clusters.get(cluster) else {
+                return Some("health_check_failed_no_cluster_found");
+            };
+            let counts = cluster.counts();
+            match counts.total {
+                0 if *share > 0 => Some("health_check_failed_cluster_empty"),
+                total if counts.healthy * 1_000_000 < total * share => {
+                    Some("health_check_failed_cluster_unhealthy")
+                }
+                _ => None,
+            }
         })
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::istio::{self, Custom, LabelValue, Metrics, Observation, RulesView, Service};
+use super::log::known;
 use super::log::{Entry, LogView, Request, Upstream, Whole};
 use crate::call::{Call, Client, Protocol};
 use crate::clock::Micros;
@@ -46,6 +47,8 @@ struct Keeps {
     response: bool,
     /// The proxy's own address on the way to the endpoint.
     upstream_local: bool,
+    /// The bytes of the head that the endpoint has sent.
+    upstream_head: bool,
 }
 
 /// What is no request, and was answered all the same.
@@ -97,6 +100,7 @@ impl Telemetry {
             response: of_logs.is_some_and(|logs| logs.needs_response)
                 || rules.as_ref().is_some_and(|rules| rules.needs_response)
                 || of_tags.iter().any(|tag| tag.needs_response()),
+            upstream_head: of_logs.is_some_and(|logs| logs.needs_upstream_head),
             upstream_local: of_logs.is_some_and(|logs| logs.needs_upstream_local)
                 || of_tags.iter().any(|tag| tag.needs_upstream_local()),
         };
@@ -178,7 +182,7 @@ impl Telemetry {
     fn keep_response(
         &self,
         exchange: &mut Exchange,
-        (head, upstream_bytes): (&[u8], usize),
+        (head, upstream): (&[u8], &[u8]),
         now: Micros,
     ) {
         if self.keeps.course {
@@ -188,7 +192,10 @@ impl Telemetry {
                 .is_some_and(|attempt| attempt.status != 0);
             let told = self.told(exchange);
             told.response_begun = by_endpoint.then_some(now);
-            told.upstream_head_bytes = upstream_bytes as u32;
+        }
+        if self.keeps.upstream_head && !upstream.is_empty() {
+            let sizes = known::sizes(upstream, false);
+            self.told(exchange).upstream_head = sizes.map(|size| size as u32);
         }
         if self.keeps.response {
             self.told(exchange).response.extend_from_slice(head);
@@ -205,10 +212,10 @@ impl Telemetry {
 }
 
 impl Call {
-    /// Notes the lines of the response's head, which begin there in the output, and how many bytes that of the
-    /// endpoint has.
+    /// Notes the lines of the response's head, which begin there in the output, and what is to be known of that which
+    /// the endpoint has sent.
     #[inline]
-    pub(crate) fn keep_response(&mut self, exchange: &mut Exchange, begin: usize, upstream: usize) {
+    pub(crate) fn keep_response(&mut self, exchange: &mut Exchange, begin: usize, upstream: &[u8]) {
         if let Some(telemetry) = &self.view.telemetry {
             self.response_head_bytes = (self.out.bytes.len() - begin) as u32;
             let head = (&self.out.bytes[begin..], upstream);
@@ -347,7 +354,7 @@ impl Call {
         let differs = logs.needs_own_headers
             || self.view.manager.use_remote_address
             || exchange.sent().is_some();
-        let sent = match logs.needs_sent_head && differs {
+        let sent = match logs.needs_sent_head && differs || exchange.sent().is_some() {
             true => self.sent_head(exchange),
             false => Vec::new(),
         };
@@ -408,7 +415,10 @@ impl Call {
             request_complete: told.request_complete.or(bodiless.then_some(exchange.begin)),
             response_begun,
             response_sent: (!is_cut).then_some(end),
-            attempts: cluster.map_or(0, |_| exchange.tries.into()),
+            attempts: match attempt.is_some() || exchange.flags.is_of_cluster() {
+                true => exchange.tries.into(),
+                false => 0,
+            },
             cluster: cluster.map(|cluster| &*cluster.cluster),
             has_plain_cluster: cluster.is_some_and(|cluster| cluster.has_plain_names),
             upstream: attempt.map(|attempt| Upstream {

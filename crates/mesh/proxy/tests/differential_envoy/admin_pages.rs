@@ -9,6 +9,8 @@ use super::*;
 /// A page as JSON, with names for ports.
 async fn page(admin: SocketAddr, path: &str, addresses: &Addresses) -> Value {
     let mut text = get(admin, path).await.expect("an answer").body;
+    let log = addresses.log.to_str().expect("UTF-8");
+    text = text.replace(log, "<log>");
     let others = [
         ("origin", addresses.origin),
         ("collector", addresses.collector),

@@ -94,6 +94,10 @@ impl Names<'_> {
 /// The lines of a proxy's access log.
 pub(crate) fn logged(addresses: &Addresses) -> Vec<String> {
     let text = std::fs::read_to_string(&addresses.log).unwrap_or_default();
+    // The kernel's words are not ours.
+    let text = text
+        .replace("|delayed_connect_error:_Connection_refused", "")
+        .replace("delayed_connect_error:_Connection_refused", "-");
     text.lines().map(str::to_owned).collect()
 }
 

@@ -46,6 +46,10 @@ const ABSENT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "of the health check filter, whose answers the access log tells",
+        &["health_check."],
+    ),
+    (
         "zones of the local cluster, of which there is none",
         &["lb_zone_", "lb_local_cluster_not_ok", "lb_recalculate_zone"],
     ),

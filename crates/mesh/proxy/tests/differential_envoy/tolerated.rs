@@ -37,6 +37,31 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         },
     },
     Tolerated {
+        name: "Logs of what is refused",
+        covers: |case, side, line| {
+            let told = |of: &str, parts: &[&str]| {
+                let has = |part: &&str| line.starts_with(&format!("log {part}: "));
+                case.starts_with(of) && parts.iter().any(has)
+            };
+            let is_refused =
+                case.starts_with("http-no-host@") || case.starts_with("http-fragment@");
+            is_refused && side == Side::Envoy && line.starts_with("log ")
+                || told("http-empty-host@", &["REQ(:AUTHORITY)"])
+                || told(
+                    "http-bad-chunk@",
+                    &[
+                        "BYTES_SENT",
+                        "UPSTREAM_HOSTS_ATTEMPTED",
+                        "UPSTREAM_PROTOCOL",
+                    ],
+                )
+                || told(
+                    "http-upgrade-not-allowed@",
+                    &["RESPONSE_CODE_DETAILS", "UPSTREAM_CLUSTER"],
+                )
+        },
+    },
+    Tolerated {
         name: "Reason phrases",
         covers: |case, _, line| {
             let lines = [

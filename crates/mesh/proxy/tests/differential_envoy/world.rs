@@ -76,7 +76,7 @@ pub(crate) struct Addresses {
 }
 
 /// What lines of the access log tell of each request; the first is by which it is found.
-pub(crate) const LOGGED: [&str; 25] = [
+pub(crate) const LOGGED: [&str; 24] = [
     "REQ(X-ENVOY-ORIGINAL-PATH?:PATH)",
     "REQ(:METHOD)",
     "REQ(:AUTHORITY)",
@@ -100,12 +100,11 @@ pub(crate) const LOGGED: [&str; 25] = [
     "DOWNSTREAM_LOCAL_ADDRESS",
     "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
     "ROUTE_NAME",
-    "GRPC_STATUS",
     "FILTER_CHAIN_NAME",
 ];
 
 /// Between the parts of a line of the access log.
-pub(crate) const BETWEEN: char = '|';
+pub(crate) const BETWEEN: char = '\t';
 
 fn access_log(file: &Path) -> AccessLog {
     let operators = LOGGED.map(|operator| format!("%{operator}%"));

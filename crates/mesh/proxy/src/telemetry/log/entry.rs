@@ -150,6 +150,13 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// When the endpoint had the whole request.
+    pub(super) fn request_sent(&self) -> Option<Micros> {
+        let endpoint = self.upstream.as_ref();
+        let is_connected = endpoint.is_some_and(|endpoint| endpoint.is_connected);
+        self.request_complete.filter(|_| is_connected)
+    }
+
     /// How long it took.
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_micros(self.end.saturating_sub(self.begin))
@@ -167,7 +174,10 @@ impl<'a> Entry<'a> {
         let value = match field {
             RequestField::Method => request.head.method(request.text),
             RequestField::Path => target.path.get(request.text),
-            RequestField::Authority => target.authority.get(request.text),
+            RequestField::Authority => {
+                let sent = header(request.sent, "host");
+                sent.unwrap_or_else(|| target.authority.get(request.text))
+            }
             RequestField::Scheme if self.secured.is_some() || request.head.is_https => b"https",
             RequestField::Scheme => b"http",
             RequestField::Line(Name::XRequestId) => return request.id,

@@ -71,6 +71,10 @@ impl Format {
         self.any(Operator::needs_upstream_local)
     }
 
+    pub(super) fn needs_upstream_head(&self) -> bool {
+        self.any(|operator| matches!(operator, Operator::Rare(rare) if rare.needs_upstream_head()))
+    }
+
     /// Whether it tells what rules have decided.
     pub(crate) fn tells_decisions(&self) -> bool {
         self.any(Operator::tells_decisions)

@@ -128,6 +128,30 @@ impl Known {
         *self == of_endpoint || *self == whole
     }
 
+    /// Whether it asks for the head of the response.
+    pub(super) fn needs_response(&self) -> bool {
+        matches!(
+            self,
+            Self::Bytes {
+                is_upstream: false,
+                is_sent: true,
+                ..
+            }
+        )
+    }
+
+    /// Whether it asks for the head that the endpoint has sent.
+    pub(super) fn needs_upstream_head(&self) -> bool {
+        matches!(
+            self,
+            Self::Bytes {
+                is_upstream: true,
+                is_sent: false,
+                ..
+            }
+        )
+    }
+
     pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {
         let endpoint = entry.upstream.as_ref();
         match self {
@@ -135,7 +159,7 @@ impl Known {
             Self::Chain => text(entry.chain, out),
             Self::Unique => text(Some(&unique()), out),
             Self::RequestSent => {
-                let sent = entry.request_complete;
+                let sent = entry.request_sent();
                 let took = sent.map(|at| at.saturating_sub(entry.begin) / 1000);
                 number(took, out)
             }
@@ -181,7 +205,7 @@ impl Part {
     }
 }
 
-/// Heads as they are in HTTP/1.1, and bodies without the sizes of their chunks.
+/// Bodies count without the sizes of their chunks.
 fn bytes(entry: &Entry<'_>, (is_upstream, is_sent, is_head): (bool, bool, bool)) -> u64 {
     let Some(Whole { call, exchange }) = entry.whole else {
         // A connection has no heads, and its bytes are those of both sides.
@@ -192,29 +216,50 @@ fn bytes(entry: &Entry<'_>, (is_upstream, is_sent, is_head): (bool, bool, bool))
         };
     };
     let told = exchange.told.as_deref().unwrap_or(&NOTHING);
-    let head = match (is_upstream, is_sent) {
-        (false, false) => call.buffer.head().len() as u64,
-        (false, true) if entry.status == 0 => 0,
-        (false, true) => call.response_head_bytes.into(),
-        (true, _) if !entry.upstream.is_some_and(|endpoint| endpoint.is_connected) => return 0,
-        (true, true) => entry
-            .request
-            .as_ref()
-            .map_or(0, |request| request.sent.len() as u64),
-        (true, false) => told.upstream_head_bytes.into(),
+    let is_connected = entry.upstream.is_some_and(|endpoint| endpoint.is_connected);
+    let [whole, headers] = match (is_upstream, is_sent) {
+        (false, false) => sizes(call.buffer.head(), false),
+        (false, true) => match entry.status {
+            0 => [0, 0],
+            _ => sizes(entry.response, true),
+        },
+        (true, _) if !is_connected => return 0,
+        (true, true) => {
+            let sent = entry.request.as_ref().map_or(&b""[..], |it| it.sent);
+            sizes(sent, true)
+        }
+        (true, false) if told.upstream_head[0] == 0 => return 0,
+        (true, false) => told.upstream_head.map(u64::from),
     };
     match is_head {
-        true => head,
+        true => headers,
         // What came from one side went to the other one.
-        false if is_sent == is_upstream => head + entry.received,
-        false => head + entry.sent,
+        false if is_sent == is_upstream => whole + entry.received,
+        false => whole + entry.sent,
     }
+}
+
+/// The bytes of a head, and those of its lines but for the first and the last, as Envoy counts them: of what it has
+/// sent all of each line, of what it has received one less.
+pub(crate) fn sizes(head: &[u8], is_sent: bool) -> [u64; 2] {
+    let mut ends = memchr::memchr_iter(b'\n', head);
+    let first = ends.next().map_or(0, |end| end + 1);
+    let lines = ends.count().saturating_sub(1);
+    let headers = head.len().saturating_sub(first + 2);
+    let headers = match is_sent {
+        true => headers,
+        false => headers.saturating_sub(lines),
+    };
+    [head.len() as u64, headers as u64]
 }
 
 fn attempted(entry: &Entry<'_>, with_port: bool, out: &mut Vec<u8>) -> Kind {
     let rare = entry.whole.and_then(|whole| whole.exchange.rare.as_deref());
-    let before = rare.map_or(&[][..], |rare| &rare.tries.before);
-    let last = entry.upstream.as_ref().map(|endpoint| endpoint.address);
+    let before = rare.map_or(&[][..], |rare| &rare.tries.reached);
+    let last = entry.upstream.as_ref();
+    let last = last.filter(|endpoint| endpoint.is_connected);
+    let last = last.map(|endpoint| endpoint.address);
+    let last = last.filter(|last| !before.contains(last));
     let begin = out.len();
     for endpoint in before.iter().chain(last) {
         if out.len() > begin {

@@ -9,7 +9,7 @@ mod expression;
 mod filter;
 mod format;
 mod json;
-mod known;
+pub(crate) mod known;
 mod operator;
 mod rare;
 mod sink;
@@ -53,6 +53,8 @@ pub(crate) struct LogView {
     pub(crate) needs_response: bool,
     /// A line tells of the proxy's own address on the way to the endpoint.
     pub(crate) needs_upstream_local: bool,
+    /// A line tells of the head that the endpoint has sent.
+    pub(crate) needs_upstream_head: bool,
 }
 
 impl LogView {
@@ -71,6 +73,7 @@ impl LogView {
             }),
             needs_response: any(|log| log.format.needs_response() || log.filter.needs_response()),
             needs_upstream_local: any(|log| log.format.needs_upstream_local()),
+            needs_upstream_head: any(|log| log.format.needs_upstream_head()),
             logs: logs
                 .iter()
                 .map(|log| (log.clone(), sink(&log.destination)))

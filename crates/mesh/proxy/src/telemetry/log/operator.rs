@@ -56,6 +56,7 @@ pub(crate) enum GrpcForm {
 pub(crate) enum Moment {
     Begin,
     RequestComplete,
+    RequestSent,
     ResponseBegun,
     End,
 }
@@ -273,7 +274,8 @@ fn between(argument: &str) -> Result<Operator, String> {
     };
     let moment = |name: &str| match name {
         "DS_RX_BEG" => Ok(Moment::Begin),
-        "DS_RX_END" | "US_TX_END" => Ok(Moment::RequestComplete),
+        "DS_RX_END" => Ok(Moment::RequestComplete),
+        "US_TX_END" => Ok(Moment::RequestSent),
         "US_RX_BEG" | "DS_TX_BEG" => Ok(Moment::ResponseBegun),
         "DS_TX_END" | "US_RX_END" => Ok(Moment::End),
         other => Err(format!("%COMMON_DURATION%: {other} is not supported")),

@@ -98,9 +98,15 @@ impl Rare {
     /// Whether it asks for the response's headers or trailers.
     pub(super) fn needs_response(&self) -> bool {
         match self {
+            Self::Known(known) => known.needs_response(),
             Self::Expression { expression, .. } => expression::needs_response(expression),
             _ => false,
         }
+    }
+
+    /// Whether it asks for the head that the endpoint has sent.
+    pub(super) fn needs_upstream_head(&self) -> bool {
+        matches!(self, Self::Known(known) if known.needs_upstream_head())
     }
 
     fn agreed(is_upstream: bool, is_cipher: bool) -> Self {

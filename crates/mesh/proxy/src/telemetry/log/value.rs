@@ -201,6 +201,7 @@ fn moment(entry: &Entry<'_>, moment: Moment) -> Option<Micros> {
     match moment {
         Moment::Begin => Some(entry.begin),
         Moment::RequestComplete => entry.request_complete,
+        Moment::RequestSent => entry.request_sent(),
         Moment::ResponseBegun => entry.response_begun,
         Moment::End => entry.response_sent,
     }
