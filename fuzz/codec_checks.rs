@@ -56,12 +56,18 @@ fn is_host(name: &[u8]) -> bool {
 fn written(request: &Request) -> Vec<u8> {
     let mut text = Vec::new();
     let mut put = |parts: &[&[u8]]| text.extend(parts.concat());
+    // Only HTTP/1.0 may do without a host; then its target may say whom it is for.
+    let has_host = request.fields.iter().any(|(name, _)| is_host(name));
+    let path = match &*request.path {
+        b"*" => &[][..],
+        path => path,
+    };
+    let absolute = [&b"http://"[..], &request.authority, path].concat();
     let target = match &*request.method {
         b"CONNECT" => &request.authority,
+        _ if !has_host && !request.authority.is_empty() => &absolute,
         _ => &request.path,
     };
-    // Only HTTP/1.0 may do without a host.
-    let has_host = request.fields.iter().any(|(name, _)| is_host(name));
     let version = if has_host { b"1.1" } else { b"1.0" };
     put(&[&request.method, b" ", target, b" HTTP/", version, b"\r\n"]);
     for (name, value) in &request.fields {

@@ -276,7 +276,6 @@ fn names_of_the_mesh_are_answered_by_the_sidecar_and_others_by_the_servers() {
         is_certified: false,
         captures_dns: true,
     };
-    let _proxy = sidecar.start(&world, directory, None);
     let before = world.rules();
     let answer = as_app(&world, || by_udp(OUTSIDE, "api.example"));
     assert_eq!(addresses(&answer), (vec![ELSEWHERE.into()], false));
@@ -285,16 +284,22 @@ fn names_of_the_mesh_are_answered_by_the_sidecar_and_others_by_the_servers() {
         let flags = [&["--redirect-dns"], native].concat();
         sidecar.intercept(&world, &flags);
         let once = world.rules();
-        check_answers(&world, &server);
         sidecar.intercept(&world, &flags);
         assert_eq!(world.rules(), once, "a second run changes nothing");
+        // Behind the rules, as in a pod: they are asked about connections that they have not seen begin.
+        let proxy = sidecar.start(&world, directory, None);
+        check_answers(&world, &server);
+        drop(proxy);
         sidecar.intercept(&world, &[native, &["--cleanup"]].concat());
         assert_eq!(world.rules(), before);
     }
     let all = ["--redirect-dns", "--capture-all-dns"];
     sidecar.intercept(&world, &all);
-    let answer = as_app(&world, || by_udp(OTHER, "api.example"));
-    assert!(addresses(&answer).1, "whatever server is asked");
+    let _proxy = sidecar.start(&world, directory, None);
+    wait_for("an answer of the mesh, whatever server is asked", || {
+        let answer = as_app(&world, || by_udp(OTHER, "api.example"));
+        (answer[2] & 4 != 0).then_some(())
+    });
 
     // A name that comes, and one that goes.
     std::fs::write(directory.join("config/mesh.yaml"), resources("new.example")).unwrap();

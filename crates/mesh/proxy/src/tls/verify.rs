@@ -403,8 +403,8 @@ mod tests {
         for (root, uris, usages, expected) in [
             (&one, &[own][..], &sign[..], ""),
             (&other, &[foreign], &sign, ""),
-            (&other, &[own], &sign, "UnknownIssuer"),
-            (&one, &[foreign], &sign, "UnknownIssuer"),
+            (&other, &[own], &sign, "BadSignature"),
+            (&one, &[foreign], &sign, "BadSignature"),
             // The first one would choose the roots, and the second one could be believed.
             (&one, &[own, foreign], &sign, "NoId"),
             (&one, &[], &sign, "NoId"),

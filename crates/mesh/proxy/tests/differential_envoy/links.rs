@@ -119,7 +119,8 @@ async fn origin() -> (SocketAddr, Seen) {
 /// What has come once it ends as it must; all of it where the other side ends first.
 async fn until(stream: &mut TcpStream, end: &str) -> String {
     let mut bytes = Vec::new();
-    let mut block = [0; 1024];
+    // Nothing of what follows may be taken.
+    let mut block = [0; 1];
     while !bytes.ends_with(end.as_bytes()) {
         match stream.read(&mut block).await {
             Ok(0) | Err(_) => break,

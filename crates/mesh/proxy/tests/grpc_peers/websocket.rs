@@ -20,6 +20,7 @@ fn over((client, more): (Language, &[&str]), server: Language) {
     let mut config = Config::to(&Origin::saying("")).zipkin(&collector);
     config.clusters[0] = crate::support::config::cluster("app", &[server.address]);
     let config = config.with_manager(|manager| {
+        manager.http2.allow_connect = true;
         manager.upgrades = vec![Upgrade {
             protocol: "websocket".into(),
             is_enabled: true,
