@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::Resource;
 
+/// The most nodes that are remembered: of more, those go whose streams ended first.
+const MOST: usize = 10_000;
+
 #[derive(Debug)]
 pub(super) struct Left {
     /// How long they are known after the end of a stream.
     time: Duration,
+    most: usize,
     inner: Mutex<Inner>,
 }
 
@@ -33,6 +37,7 @@ impl Left {
     pub(super) fn new(time: Duration) -> Self {
         Self {
             time,
+            most: MOST,
             inner: Mutex::new(Inner {
                 by_node: HashMap::new(),
                 last_stream: 0,
@@ -60,6 +65,16 @@ impl Left {
             if inner.swept.elapsed() > self.time {
                 inner.swept = Instant::now();
                 inner.by_node.retain(|_, it| it.is_known(self.time));
+            }
+            if inner.by_node.len() >= self.most && !inner.by_node.contains_key(node) {
+                let ended = |it: &Clusters| it.ended.map(|at| (at, it.stream));
+                let all = inner.by_node.iter();
+                let all = all.filter_map(|(node, it)| Some((ended(it)?, node)));
+                // While all of them are connected, one more is not remembered.
+                let Some(first) = all.min().map(|(_, node)| node.clone()) else {
+                    return;
+                };
+                inner.by_node.remove(&first);
             }
             inner.by_node.insert(node.to_owned(), clusters);
         });
@@ -133,5 +148,25 @@ mod tests {
             1,
             "who does not come back is forgotten"
         );
+    }
+
+    #[test]
+    fn of_too_many_nodes_those_are_forgotten_that_left_first() {
+        let mut left = Left::new(Duration::from_secs(300));
+        left.most = 2;
+        let clusters = [Arc::new(Resource::from_any("a", Any::default()))];
+        let put = |node: &str| {
+            let stream = left.stream();
+            left.put(node, stream, &clusters);
+            stream
+        };
+        let known = || ["a", "b", "c"].map(|node| !left.of(node).is_empty());
+        let (first, second) = (put("a"), put("b"));
+        put("c");
+        assert_eq!(known(), [true, true, false], "those are connected");
+        left.end("b", second);
+        left.end("a", first);
+        put("c");
+        assert_eq!(known(), [true, false, true]);
     }
 }
