@@ -77,7 +77,7 @@ pub(super) fn route_match(condition: &HttpMatch) -> RouteMatch {
 fn claim(name: &str, condition: Option<&StringMatch>) -> Option<MetadataMatcher> {
     let path = claim_path(name)?;
     Some(match condition {
-        Some(condition) => matching::claim_of_tokens(&path, string_matcher(condition)),
+        Some(condition) => matching::claim_of_tokens(&path, &string_matcher(condition)),
         None => matching::payload(&path, value_matcher::MatchPattern::PresentMatch(true)),
     })
 }

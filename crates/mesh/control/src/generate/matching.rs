@@ -174,11 +174,11 @@ pub(super) fn request_principal(value: &str) -> Identifier {
 
 /// A claim that is this text, or a list that has it.
 pub(super) fn claim(path: &[&str], value: &str) -> Identifier {
-    principal_of(claim_of_tokens(path, text(value)))
+    principal_of(claim_of_tokens(path, &text(value)))
 }
 
 /// A claim that is such a text, or a list that has one.
-pub(super) fn claim_of_tokens(path: &[&str], is: StringMatcher) -> MetadataMatcher {
+pub(super) fn claim_of_tokens(path: &[&str], is: &StringMatcher) -> MetadataMatcher {
     let is = || ValueMatcher {
         match_pattern: Some(value_matcher::MatchPattern::StringMatch(is.clone())),
     };
