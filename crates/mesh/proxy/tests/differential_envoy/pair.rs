@@ -88,10 +88,12 @@ pub(crate) fn normal(head: &str) -> Vec<String> {
         .map(|line| {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
             let name = name.to_ascii_lowercase();
-            let value = if changing.contains(&&*name) {
-                "<any>"
-            } else {
-                value.trim()
+            // How an upgrade is asked for is said anew, whatever stood beside it.
+            let is_upgrade = name == "connection" && value.to_ascii_lowercase().contains("upgrade");
+            let value = match value.trim() {
+                _ if changing.contains(&&*name) => "<any>",
+                _ if is_upgrade => "upgrade",
+                value => value,
             };
             format!("{name}: {value}")
         })

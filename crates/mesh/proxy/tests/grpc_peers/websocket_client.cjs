@@ -34,7 +34,7 @@ async function openStream() {
   });
   const [head] = await once(stream, "response");
   assert.strictEqual(head[":status"], 200);
-  const connection = new WebSocket(null);
+  const connection = new WebSocket(null, undefined, { autoPong: true });
   connection._isServer = false;
   connection._protocol = head["sec-websocket-protocol"];
   connection.setSocket(stream, Buffer.alloc(0), { maxPayload: 0 });
