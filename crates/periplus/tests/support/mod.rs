@@ -209,8 +209,16 @@ pub(crate) fn request(
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .collect();
+    let names_host = headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let host = if names_host {
+        ""
+    } else {
+        "host: localhost\r\n"
+    };
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\n{host}connection: close\r\n\
          content-length: {}\r\n{fields}\r\n{body}",
         body.len()
     );

@@ -119,7 +119,9 @@ impl Sidecar {
                 command.args(["guard", "--sds", &socket, "--account", &account]);
                 command.args(["--token-file", &self.token(directory), "--ca", &authority]);
                 // The agent is killed when the test ends, and nobody would tell Envoy.
-                command.args(["setpriv", "--", "--pdeathsig", "KILL"]).arg(envoy);
+                command
+                    .args(["setpriv", "--", "--pdeathsig", "KILL"])
+                    .arg(envoy);
             }
             command.args(["--concurrency", "1", "--disable-hot-restart"]);
             command

@@ -164,8 +164,8 @@ fn of_single(kind: &Kind, value: &Value, is_sensitive: bool) -> Json {
         Value::U32(value) => (*value).into(),
         Value::I64(value) => value.to_string().into(),
         Value::U64(value) => value.to_string().into(),
-        Value::F32(value) => (*value).into(),
-        Value::F64(value) => (*value).into(),
+        Value::F32(value) => number((*value).into()),
+        Value::F64(value) => number(*value),
         Value::EnumNumber(number) => match kind {
             Kind::Enum(of) => match of.get_value(*number) {
                 Some(value) => value.name().into(),
@@ -191,13 +191,18 @@ fn of_value(value: &AnyValue) -> Json {
     match &value.kind {
         None | Some(ValueKind::NullValue(_)) => Json::Null,
         Some(ValueKind::BoolValue(value)) => (*value).into(),
-        Some(ValueKind::NumberValue(number)) if number.fract() == 0.0 && number.abs() < 1e15 => {
-            (*number as i64).into()
-        }
-        Some(ValueKind::NumberValue(number)) => (*number).into(),
+        Some(ValueKind::NumberValue(value)) => number(*value),
         Some(ValueKind::StringValue(text)) => text.as_str().into(),
         Some(ValueKind::ListValue(list)) => list.values.iter().map(of_value).collect(),
         Some(ValueKind::StructValue(fields)) => of_struct(fields),
+    }
+}
+
+/// Without a point where there is nothing behind it, as Envoy writes it.
+fn number(value: f64) -> Json {
+    match value.fract() == 0.0 && value.abs() < 1e15 {
+        true => (value as i64).into(),
+        false => value.into(),
     }
 }
 

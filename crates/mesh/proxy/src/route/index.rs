@@ -17,6 +17,10 @@ const FEW: usize = 8;
 pub(super) struct Index {
     /// In order.
     texts: Vec<Text>,
+    /// How many bytes all of them begin with in common.
+    common: usize,
+    /// The eight bytes of each behind those, as a number: what is compared first.
+    keys: Vec<u64>,
     /// Routes whose condition has no such text.
     others: Routes,
 }
@@ -93,7 +97,16 @@ impl Index {
         for list in lists.chain([&mut others]) {
             list.divide(routes);
         }
-        Some(Self { texts, others })
+        let common = match (texts.first(), texts.last()) {
+            (Some(first), Some(last)) => in_common(&first.text, &last.text),
+            _ => 0,
+        };
+        Some(Self {
+            keys: texts.iter().map(|text| key(&text.text[common..])).collect(),
+            common,
+            texts,
+            others,
+        })
     }
 
     /// The first route that `is_for` says is for the path; it is asked about those only that may be, and told whether
@@ -106,7 +119,7 @@ impl Index {
     ) -> Option<usize> {
         let mut first = None;
         // Whatever the path begins with is this text, or one of its parents.
-        let before = self.texts.partition_point(|text| *text.text <= *path);
+        let before = self.not_behind(path);
         let mut next = longest(&self.texts, before.checked_sub(1), path);
         while let Some(at) = next {
             let text = &self.texts[at];
@@ -115,6 +128,43 @@ impl Index {
         }
         self.others.earlier(first, &value, |at| is_for(at, false))
     }
+
+    /// How many of the texts are not behind the path in order.
+    #[inline]
+    fn not_behind(&self, path: &[u8]) -> usize {
+        let Some(first) = self.texts.first() else {
+            return 0;
+        };
+        let common = &first.text[..self.common];
+        let Some(rest) = path.strip_prefix(common) else {
+            return if path < common { 0 } else { self.texts.len() };
+        };
+        // Texts whose keys differ from the path's are in the order of the keys.
+        let wanted = key(rest);
+        let less = self.keys.partition_point(|one| *one < wanted);
+        let same = match self.keys.get(less) {
+            Some(one) if *one == wanted => self.keys[less..].partition_point(|one| *one == wanted),
+            _ => 0,
+        };
+        let same = &self.texts[less..less + same];
+        less + same.partition_point(|text| *text.text <= *path)
+    }
+}
+
+/// The number of bytes that both begin with.
+fn in_common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
+}
+
+/// The first eight bytes as a number; zeros stand for those that there are not, which come before all others.
+#[inline]
+fn key(text: &[u8]) -> u64 {
+    if let Some(first) = text.first_chunk() {
+        return u64::from_be_bytes(*first);
+    }
+    let mut bytes = [0; 8];
+    bytes[..text.len()].copy_from_slice(text);
+    u64::from_be_bytes(bytes)
 }
 
 impl Routes {

@@ -30,13 +30,17 @@ impl Pattern {
         let mut rest = source.chars();
         while let Some(next) = rest.next() {
             let literal = match next {
-                '\\' => rest.next().filter(char::is_ascii_punctuation),
+                // But for `\<` and `\>`, the ends of words.
+                '\\' => rest
+                    .next()
+                    .filter(|next| next.is_ascii_punctuation() && !matches!(next, '<' | '>')),
                 '.' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' | '|' => None,
                 plain => Some(plain),
             };
             let Some(literal) = literal else { break };
             // What may be there no time at all is no part of it.
-            if rest.as_str().starts_with(['*', '?', '{']) {
+            let times = rest.as_str().trim_start_matches('+');
+            if times.starts_with(['*', '?', '{']) {
                 break;
             }
             text.push(literal);

@@ -124,8 +124,8 @@ fn listeners_are_refused_by_field() {
                     .push(Default::default());
                 m.route_specifier = Some(RouteSpecifier::RouteConfig(inline));
             },
-            "filter_chains[0].filters[0].route_config.virtual_hosts[0].routes[0].match.dynamic_metadata: \
-             is not supported",
+            "filter_chains[0].filters[0].route_config.virtual_hosts[0].routes[0].match.dynamic_metadata[0].filter: \
+             it must not be empty",
         ),
         (
             |_, m| {

@@ -59,6 +59,80 @@ fn a_thousand_routes_cost_what_ten_do() {
 }
 
 #[test]
+fn texts_are_found_whatever_they_begin_with() {
+    let texts: [&[&str]; 5] = [
+        &[
+            "/",
+            "/a",
+            "/ab",
+            "/abcdefgh",
+            "/abcdefghi",
+            "/abcdefghij",
+            "/abcdefgi",
+            "/b",
+            "/b/",
+        ],
+        &[
+            "/common/1",
+            "/common/10",
+            "/common/1/",
+            "/common/2",
+            "/common/3",
+            "/common/4",
+            "/common/5",
+            "/common/6",
+            "/common/77777777x",
+        ],
+        &[
+            "",
+            "\0",
+            "\0\0",
+            "a",
+            "a\0",
+            "a\0\0\0\0\0\0\0",
+            "a\0\0\0\0\0\0\0\0",
+            "b",
+            "c",
+        ],
+        &["/x", "/x1", "/x2", "/x3", "/x4", "/x5", "/x6", "/x7", "/x8"],
+        &["/é", "/éa", "/éb", "/ü", "/üa", "/z", "/zz", "/zzz", "/~"],
+    ];
+    for texts in texts {
+        let all = routes(
+            texts
+                .iter()
+                .rev()
+                .map(|text| PathMatch::Prefix((*text).to_owned())),
+        );
+        let longer = texts.iter().flat_map(|text| {
+            [
+                format!("{text}\0"),
+                format!("{text}/"),
+                format!("{text}~~~~~~~~~"),
+            ]
+        });
+        let shorter = texts.iter().filter_map(|text| {
+            Some(
+                text[..text
+                    .len()
+                    .checked_sub(1)?
+                    .min(text.floor_char_boundary(text.len() - 1))]
+                    .to_owned(),
+            )
+        });
+        for path in longer
+            .chain(shorter)
+            .chain(texts.iter().map(ToString::to_string))
+        {
+            let expected = all
+                .iter()
+                .position(|route| route.path.matches(path.as_bytes()));
+            assert_eq!(find(&all, &path).0, expected, "{path:?} of {texts:?}");
+        }
+    }
+}
+
+#[test]
 fn few_routes_have_no_index() {
     let all = routes((0..FEW).map(|at| PathMatch::Exact(at.to_string())));
     assert!(Index::new(&all).is_none());
@@ -86,7 +160,8 @@ fn routes_of_one_path_are_told_apart_by_a_header() {
         (Some("tenant-7"), Some(14), 3),
         (Some("tenant-499"), Some(998), 2),
         (Some("nobody"), Some(999), 1),
-        (None, Some(999), 1),
+        // Who has no such header does not have another value either.
+        (None, None, 1),
     ] {
         let asked = Cell::new(0);
         let value = value.map(str::as_bytes);
@@ -115,6 +190,9 @@ fn an_expression_tells_what_its_matches_begin_with() {
         ("/ab*", "/a"),
         ("/ab{0,2}", "/a"),
         ("/ab+c", "/ab"),
+        ("/ab+*c", "/a"),
+        ("/ab+{0}", "/a"),
+        (r"/a\<b", "/a"),
         ("/a|/b", ""),
         ("/a(b|c)", "/a"),
         ("/a(b|c)|/d", ""),

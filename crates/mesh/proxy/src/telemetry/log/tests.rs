@@ -152,10 +152,7 @@ fn operators_say_what_they_say_with_envoy() {
 #[test]
 fn what_no_format_can_say_is_refused_by_name() {
     let cases = [
-        (
-            "%UPSTREAM_WIRE_BYTES_SENT%",
-            "%UPSTREAM_WIRE_BYTES_SENT% is not supported",
-        ),
+        ("%LOCAL_REPLY_BODY%", "%LOCAL_REPLY_BODY% is not supported"),
         ("%REQ%", "%REQ% needs the name of a header"),
         (
             "%REQ(A?B?C)%",
