@@ -106,13 +106,20 @@ fn client_hello(body: &[u8]) -> Option<ClientHello> {
 }
 
 /// The host name among the names, of which there is at most one; none of an outer list means that
-/// the extension is malformed.
+/// the extension is malformed. What stands behind the first name and is no name is passed over, as rustls does.
 fn server_name(mut value: Reader<'_>) -> Option<Option<String>> {
     let mut names = Reader(value.vector()?);
     let mut found = None;
+    let mut is_first = true;
     while !names.0.is_empty() {
         let kind = names.bytes(1)?[0];
-        let name = names.vector()?;
+        let Some(name) = names.vector() else {
+            if is_first {
+                return None;
+            }
+            break;
+        };
+        is_first = false;
         if kind == HOST_NAME && found.is_none() {
             let name = std::str::from_utf8(name).ok()?;
             let is_name = name.bytes().all(|byte| byte.is_ascii_graphic());

@@ -82,6 +82,34 @@ fn resident() -> usize {
     pages.expect("a number") * 4096
 }
 
+/// A proxy that listens at `at`, and reports spans to `collector`.
+async fn start(
+    plane: &ControlPlane,
+    at: SocketAddr,
+    manager: hcm::HttpConnectionManager,
+    collector: SocketAddr,
+    options: Options,
+) -> Agent {
+    let only = |resource: Resource| ResourceSet::from_iter([resource]);
+    let accepts = listener("l", at, TrafficDirection::Inbound, manager);
+    let world = Snapshot::default()
+        .with(CLUSTER, only(eds_cluster("dead", |_| ())))
+        .with(ENDPOINT, only(endpoints("dead", &[collector])))
+        .with(LISTENER, only(Resource::new("l", &accepts)))
+        .with(ROUTE, only(answering()));
+    plane.worlds.set(NODE, world);
+    let text = bootstrap::render(&bootstrap::Spec {
+        agent: None,
+        node_id: NODE,
+        node_cluster: "test.default",
+        metadata: &json!({"NAMESPACE": "default", "LABELS": {"app": "web"}}),
+        control_plane: plane.address,
+        admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+    });
+    let bootstrap = bootstrap::parse("test", &text).expect("valid");
+    Agent::start(bootstrap, options).await.expect("start")
+}
+
 /// Answers everything with 204.
 fn answering() -> Resource {
     let direct = route::Route {
@@ -124,28 +152,11 @@ async fn header_bombs_take_no_more_memory_than_there_is_whoever_hangs() {
             },
         )));
     }
-    let only = |resource: Resource| ResourceSet::from_iter([resource]);
-    let accepts = listener("l", at, TrafficDirection::Inbound, manager);
-    let world = Snapshot::default()
-        .with(CLUSTER, only(eds_cluster("dead", |_| ())))
-        .with(ENDPOINT, only(endpoints("dead", &[collector])))
-        .with(LISTENER, only(Resource::new("l", &accepts)))
-        .with(ROUTE, only(answering()));
-    plane.worlds.set(NODE, world);
-    let text = bootstrap::render(&bootstrap::Spec {
-        agent: None,
-        node_id: NODE,
-        node_cluster: "test.default",
-        metadata: &json!({"NAMESPACE": "default", "LABELS": {"app": "web"}}),
-        control_plane: plane.address,
-        admin: SocketAddr::from(([127, 0, 0, 1], 0)),
-    });
-    let bootstrap = bootstrap::parse("test", &text).expect("valid");
     let options = Options {
         workers: 1,
         ..Options::default()
     };
-    let agent = Agent::start(bootstrap, options).await.expect("start");
+    let agent = start(&plane, at, manager, collector, options).await;
     agent.ready().await;
     let admin = agent.admin_address().expect("an admin address");
 
@@ -212,29 +223,12 @@ async fn header_bombs_take_no_more_memory_than_there_is_whoever_hangs() {
 async fn a_full_disk_a_dead_collector_and_no_end_of_paths_are_nothing_to_requests() {
     let plane = ControlPlane::start().await;
     let [at, nobody] = [free_address().await, free_address().await];
-    let only = |resource: Resource| ResourceSet::from_iter([resource]);
-    let accepts = listener("l", at, TrafficDirection::Inbound, manager_of_harm());
-    let world = Snapshot::default()
-        .with(CLUSTER, only(eds_cluster("dead", |_| ())))
-        .with(ENDPOINT, only(endpoints("dead", &[nobody])))
-        .with(LISTENER, only(Resource::new("l", &accepts)))
-        .with(ROUTE, only(answering()));
-    plane.worlds.set(NODE, world);
-    let text = bootstrap::render(&bootstrap::Spec {
-        agent: None,
-        node_id: NODE,
-        node_cluster: "test.default",
-        metadata: &json!({"NAMESPACE": "default", "LABELS": {"app": "web"}}),
-        control_plane: plane.address,
-        admin: SocketAddr::from(([127, 0, 0, 1], 0)),
-    });
-    let bootstrap = bootstrap::parse("test", &text).expect("valid");
     let options = Options {
         workers: 1,
         max_pending_spans: MOST_SPANS,
         ..Options::default()
     };
-    let agent = Agent::start(bootstrap, options).await.expect("start");
+    let agent = start(&plane, at, manager_of_harm(), nobody, options).await;
     agent.ready().await;
     let admin = agent.admin_address().expect("an admin address");
 

@@ -5,10 +5,9 @@ use std::hash::BuildHasher as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use super::digits;
 use super::entry::{Entry, Whole};
 use super::time::TimeFormat;
-use super::value::Kind;
+use super::value::{Kind, number};
 use crate::exchange::NOTHING;
 use crate::tls::Certificate;
 use crate::xfcc::pem_in_url;
@@ -299,16 +298,6 @@ fn text(value: Option<&str>, out: &mut Vec<u8>) -> Kind {
             Kind::Text
         }
         _ => Kind::Absent,
-    }
-}
-
-fn number(value: Option<u64>, out: &mut Vec<u8>) -> Kind {
-    match value {
-        Some(value) => {
-            digits::number(out, value);
-            Kind::Number
-        }
-        None => Kind::Absent,
     }
 }
 

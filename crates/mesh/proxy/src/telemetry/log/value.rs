@@ -282,7 +282,7 @@ fn shown(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) -> Kind {
     }
 }
 
-fn number(value: Option<u64>, out: &mut Vec<u8>) -> Kind {
+pub(super) fn number(value: Option<u64>, out: &mut Vec<u8>) -> Kind {
     match value {
         Some(value) => {
             digits::number(out, value);
