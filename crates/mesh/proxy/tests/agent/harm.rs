@@ -156,7 +156,7 @@ async fn header_bombs_take_no_more_memory_than_there_is_whoever_hangs() {
         workers: 1,
         ..Options::default()
     };
-    let agent = start(&plane, at, manager, collector, options).await;
+    let agent = Box::pin(start(&plane, at, manager, collector, options)).await;
     agent.ready().await;
     let admin = agent.admin_address().expect("an admin address");
 
@@ -228,7 +228,7 @@ async fn a_full_disk_a_dead_collector_and_no_end_of_paths_are_nothing_to_request
         max_pending_spans: MOST_SPANS,
         ..Options::default()
     };
-    let agent = start(&plane, at, manager_of_harm(), nobody, options).await;
+    let agent = Box::pin(start(&plane, at, manager_of_harm(), nobody, options)).await;
     agent.ready().await;
     let admin = agent.admin_address().expect("an admin address");
 
