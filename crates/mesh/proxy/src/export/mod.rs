@@ -266,7 +266,7 @@ impl Exporter {
         }
         self.spans.set(spans + 1);
         if spans + 1 >= FULL_SPANS || batch.len() >= FULL_BYTES {
-            self.is_full(&mut batch);
+            self.send_full(&mut batch);
         } else if spans == 0 {
             self.changed.notify_one();
         }
@@ -274,7 +274,7 @@ impl Exporter {
 
     /// Has a full batch sent; one that is as large as a report may be is put aside.
     #[cold]
-    fn is_full(&self, batch: &mut Vec<u8>) {
+    fn send_full(&self, batch: &mut Vec<u8>) {
         if batch.len() >= MOST_REPORT {
             let whole = (std::mem::take(batch), self.spans.replace(0));
             self.begins_to_send(whole.1, whole.0.len());

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The class of the internet.
-const IN: u16 = 1;
-const HEADER: usize = 12;
+pub(super) const IN: u16 = 1;
+pub(super) const HEADER: usize = 12;
 
 /// Which addresses are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

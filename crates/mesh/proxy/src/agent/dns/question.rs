@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-/// The class of the internet.
-const IN: u16 = 1;
-const HEADER: usize = 12;
+use super::message::{HEADER, IN, Kind, behind_name, number};
+
 /// The longest name, with the lengths of its labels (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 255;
 /// The datagram that everybody takes who says nothing of others.
@@ -19,9 +18,9 @@ const MAX_RECORDS: u16 = 8;
 const TTL: u32 = 30;
 /// A pointer to the name that is asked for.
 const ASKED: [u8; 2] = [0xc0, HEADER as u8];
-const A: u16 = 1;
+const A: u16 = Kind::V4 as u16;
 const CNAME: u16 = 5;
-const AAAA: u16 = 28;
+const AAAA: u16 = Kind::V6 as u16;
 
 /// What an answer says of how it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +206,7 @@ fn extensions(message: &[u8], end: usize) -> Option<u16> {
         if is_of_root && number(message, at + 1)? == OPT {
             return number(message, at + 3);
         }
-        at = super::message::behind_name(message, at)?;
+        at = behind_name(message, at)?;
         at += 10 + usize::from(number(message, at + 8)?);
     }
     None
@@ -233,15 +232,11 @@ fn labels(name: &str) -> Vec<u8> {
     labels
 }
 
-fn number(message: &[u8], at: usize) -> Option<u16> {
-    super::message::number(message, at)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::message::{Kind, Reply, parse, query};
+    use super::super::message::{Reply, parse, query};
     use super::*;
 
     fn ips(texts: &[&str]) -> Vec<IpAddr> {

@@ -1,13 +1,12 @@
 //! Operators that ask what only the whole of a request, its connection or a certificate tells.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
-use std::io::Write as _;
 use std::net::SocketAddr;
+
+use periplus_model::propagation::request_id;
 
 use super::entry::{Entry, Whole};
 use super::time::TimeFormat;
-use super::value::{Kind, number};
+use super::value::{Kind, number, shown, text};
 use crate::exchange::NOTHING;
 use crate::tls::Certificate;
 use crate::xfcc::pem_in_url;
@@ -114,17 +113,14 @@ impl Known {
 
     /// Whether it asks for the head that the endpoint gets.
     pub(super) fn needs_sent_head(&self) -> bool {
-        let of_endpoint = Self::Bytes {
-            is_upstream: true,
-            is_sent: true,
-            is_head: true,
-        };
-        let whole = Self::Bytes {
-            is_upstream: true,
-            is_sent: true,
-            is_head: false,
-        };
-        *self == of_endpoint || *self == whole
+        matches!(
+            self,
+            Self::Bytes {
+                is_upstream: true,
+                is_sent: true,
+                ..
+            }
+        )
     }
 
     /// Whether it asks for the head of the response.
@@ -156,7 +152,11 @@ impl Known {
         match self {
             Self::Connection => number(entry.connection, out),
             Self::Chain => text(entry.chain, out),
-            Self::Unique => text(Some(&unique()), out),
+            Self::Unique => {
+                let random = fastrand::u128(..).to_be_bytes();
+                out.extend_from_slice(&request_id::generate(random));
+                Kind::Text
+            }
             Self::RequestSent => {
                 let sent = entry.request_sent();
                 let took = sent.map(|at| at.saturating_sub(entry.begin) / 1000);
@@ -169,12 +169,12 @@ impl Known {
                 is_head,
             } => number(Some(bytes(entry, (*is_upstream, *is_sent, *is_head))), out),
             Self::Attempted { with_port } => attempted(entry, *with_port, out),
-            Self::Host => address(endpoint.map(|endpoint| endpoint.address), out),
+            Self::Host => shown(endpoint.map(|endpoint| endpoint.address.ip()), out),
             Self::DirectRemotePort => number(Some(entry.peer.port().into()), out),
             Self::DirectLocalPort => {
                 number(entry.direct_local.map(|local| local.port().into()), out)
             }
-            Self::DirectLocalIp => address(entry.direct_local, out),
+            Self::DirectLocalIp => shown(entry.direct_local.map(SocketAddr::ip), out),
             Self::Certificate { is_upstream, part } => {
                 let secured = match is_upstream {
                     true => endpoint.and_then(|endpoint| endpoint.secured),
@@ -265,48 +265,12 @@ fn attempted(entry: &Entry<'_>, with_port: bool, out: &mut Vec<u8>) -> Kind {
             out.push(b',');
         }
         match with_port {
-            true => shown(endpoint, out),
-            false => shown(endpoint.ip(), out),
+            true => shown(Some(endpoint), out),
+            false => shown(Some(endpoint.ip()), out),
         };
     }
     match out.len() > begin {
         true => Kind::Text,
         false => Kind::Absent,
     }
-}
-
-/// A random UUID (RFC 9562 §5.4).
-fn unique() -> String {
-    let random = |half: u64| u128::from(RandomState::new().hash_one(half));
-    let bits = random(0) << 64 | random(1);
-    let id = bits & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let text = format!("{id:032x}");
-    let parts = [
-        &text[..8],
-        &text[8..12],
-        &text[12..16],
-        &text[16..20],
-        &text[20..],
-    ];
-    parts.join("-")
-}
-
-fn text(value: Option<&str>, out: &mut Vec<u8>) -> Kind {
-    match value {
-        Some(value) if !value.is_empty() => {
-            out.extend_from_slice(value.as_bytes());
-            Kind::Text
-        }
-        _ => Kind::Absent,
-    }
-}
-
-fn address(address: Option<&SocketAddr>, out: &mut Vec<u8>) -> Kind {
-    address.map_or(Kind::Absent, |address| shown(address.ip(), out))
-}
-
-fn shown(value: impl std::fmt::Display, out: &mut Vec<u8>) -> Kind {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{value}");
-    Kind::Text
 }

@@ -251,7 +251,7 @@ fn bytes(value: Option<&[u8]>, out: &mut Vec<u8>) -> Kind {
 }
 
 /// An empty text is none.
-fn text(value: Option<&str>, out: &mut Vec<u8>) -> Kind {
+pub(super) fn text(value: Option<&str>, out: &mut Vec<u8>) -> Kind {
     bytes(
         value.filter(|text| !text.is_empty()).map(str::as_bytes),
         out,
@@ -271,7 +271,7 @@ fn list(values: Option<&[String]>, out: &mut Vec<u8>) -> Kind {
     Kind::Text
 }
 
-fn shown(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) -> Kind {
+pub(super) fn shown(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) -> Kind {
     match value {
         Some(value) => {
             // Writing to a vector cannot fail.
