@@ -14,6 +14,8 @@ use super::writer::{Destination, Logs};
 const FULL: usize = 128 * 1024;
 /// or when the first of them has waited this long.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// A buffer has room for that, and for a long line at the end. What is not written to takes no memory.
+const ROOM: usize = FULL + 16 * 1024;
 
 /// Where the lines of one worker for one destination wait.
 #[derive(Debug)]
@@ -22,8 +24,6 @@ pub(crate) struct Sink {
     logs: Arc<Logs>,
     bytes: RefCell<Vec<u8>>,
     lines: Cell<u64>,
-    /// How many bytes were handed over last.
-    before: Cell<usize>,
     closed: Cell<bool>,
     changed: Notify,
 }
@@ -36,7 +36,6 @@ impl Sink {
             logs,
             bytes: RefCell::default(),
             lines: Cell::new(0),
-            before: Cell::new(0),
             closed: Cell::new(false),
             changed: Notify::new(),
         });
@@ -49,8 +48,8 @@ impl Sink {
         let mut bytes = self.bytes.borrow_mut();
         let lines = self.lines.get() + 1;
         if lines == 1 {
-            // As much as before, so that it need not grow.
-            bytes.reserve(self.before.get());
+            // Growing would copy what there is.
+            bytes.reserve_exact(ROOM);
         }
         write(&mut bytes);
         self.lines.set(lines);
@@ -67,7 +66,6 @@ impl Sink {
         let lines = self.lines.take();
         if lines > 0 {
             let bytes = std::mem::take(&mut *self.bytes.borrow_mut());
-            self.before.set(bytes.len() + bytes.len() / 8);
             self.logs.hand_over(self.destination.clone(), bytes, lines);
         }
     }
