@@ -132,6 +132,9 @@ impl Index {
     /// How many of the texts are not behind the path in order.
     #[inline]
     fn not_behind(&self, path: &[u8]) -> usize {
+        if self.texts.len() <= FEW {
+            return self.texts.partition_point(|text| *text.text <= *path);
+        }
         let Some(first) = self.texts.first() else {
             return 0;
         };
