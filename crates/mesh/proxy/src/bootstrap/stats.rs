@@ -146,6 +146,8 @@ impl StringMatcher {
     fn check(self, at: &str) -> Result<Pattern, Problem> {
         /// What a name is matched as a whole by, as RE2 does for Envoy.
         fn whole(regex: &str) -> Result<Regex, regex::Error> {
+            // By itself first: with the anchors around it `a)(b` would be one.
+            Regex::new(regex)?;
             Regex::new(&format!("^(?:{regex})$"))
         }
         match (

@@ -1,6 +1,7 @@
 //! Regular expressions, and how the conditions of a route compare.
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::ast::parse::Parser;
 
 use super::{HeaderMatch, PathMatch, ValueMatch};
 
@@ -53,6 +54,10 @@ impl Pattern {
 
     /// Compiles an expression; the error says what is wrong with it.
     pub fn new(source: &str) -> Result<Self, String> {
+        // By itself first: with the anchors around it `a)(b` would be one.
+        Parser::new()
+            .parse(source)
+            .map_err(|error| error.to_string())?;
         let compiled = RegexBuilder::new(&format!(r"\A(?:{source})\z"))
             .size_limit(SIZE_LIMIT)
             .build()
@@ -399,6 +404,7 @@ mod tests {
     #[test]
     fn expressions_that_do_not_compile_or_are_too_large_are_errors() {
         assert!(Pattern::new("(").is_err());
+        assert!(Pattern::new("a)?(").is_err());
         assert!(Pattern::new("(a{1000}){1000}").is_err());
     }
 }

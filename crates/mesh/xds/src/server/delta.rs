@@ -33,8 +33,10 @@ pub(super) struct Delta {
     owed: bool,
     /// The nonces of responses that are not answered yet, and the names in them.
     unanswered: VecDeque<(String, BTreeSet<String>)>,
-    /// Those in a response that was refused, as long as none of them was taken since: nobody says which of them it was.
+    /// What the client refused by name, as long as it was not taken since.
     refused: BTreeSet<String>,
+    /// Those in a response that was refused without a name, as long as none of them was taken since: any may be it.
+    suspected: BTreeSet<String>,
 }
 
 /// What the client knows of a resource.
@@ -71,6 +73,7 @@ impl Delta {
             let names = &self.names;
             self.held.retain(|name, _| names.contains(name));
             self.refused.retain(|name| names.contains(name));
+            self.suspected.retain(|name| names.contains(name));
             return;
         }
         if self.names.remove(name) {
@@ -79,10 +82,11 @@ impl Delta {
         // If all are wanted too, it is sent again: the client no longer has it.
         self.held.remove(name);
         self.refused.remove(name);
+        self.suspected.remove(name);
     }
 
     /// Notes what an answer says about the names in its response.
-    fn take_answer(&mut self, nonce: &str, refused: bool) {
+    fn take_answer(&mut self, nonce: &str, error: Option<&str>) {
         let mut all = self.unanswered.iter();
         let Some(at) = all.position(|(other, _)| other == nonce) else {
             return;
@@ -90,11 +94,22 @@ impl Delta {
         // Those before it are answered with it.
         let answered = self.unanswered.drain(..=at).next_back();
         let names = answered.map(|(_, names)| names).unwrap_or_default();
-        if refused {
-            let wanted: Vec<_> = names.into_iter().filter(|it| self.wants(it)).collect();
-            self.refused.extend(wanted);
-        } else if !self.refused.is_disjoint(&names) {
-            self.refused.clear();
+        let Some(error) = error else {
+            self.refused.retain(|name| !names.contains(name));
+            if !self.suspected.is_disjoint(&names) {
+                self.suspected.clear();
+            }
+            return;
+        };
+        let is_named = |name: &String| mentions(error, name);
+        let wanted = names.into_iter().filter(|it| self.wants(it));
+        let (named, others): (Vec<_>, Vec<_>) = wanted.partition(is_named);
+        if named.is_empty() {
+            self.suspected.extend(others);
+        } else {
+            // The rest was taken, as Envoy takes clusters and listeners that come with one that it refuses.
+            self.refused.retain(|name| !others.contains(name));
+            self.refused.extend(named);
         }
     }
 
@@ -121,6 +136,7 @@ impl Form for Delta {
             owed: false,
             unanswered: VecDeque::new(),
             refused: BTreeSet::new(),
+            suspected: BTreeSet::new(),
         }
     }
 
@@ -178,13 +194,13 @@ impl Form for Delta {
             }
             self.owed = true;
         }
-        let refused = request.error_detail.is_some();
-        let is_answer = refused || !request.response_nonce.is_empty();
+        let error = request.error_detail.as_ref();
+        let is_answer = error.is_some() || !request.response_nonce.is_empty();
         // Unlike in the other form, an answer to an older response says what is wanted all the same:
         // nobody says it again.
         let nonce = &request.response_nonce;
-        let answer = is_answer.then(|| self.answers.take(nonce, refused));
-        self.take_answer(nonce, refused);
+        let answer = is_answer.then(|| self.answers.take(nonce, error.is_some()));
+        self.take_answer(nonce, error.map(|error| &*error.message));
         match answer {
             // A nonce of a stream that has ended.
             Some(Meaning::Stale) if fresh => Meaning::Subscribe,
@@ -303,7 +319,7 @@ impl Form for Delta {
     }
 
     fn refuses(&self) -> bool {
-        !self.refused.is_empty()
+        !self.refused.is_empty() || !self.suspected.is_empty()
     }
 
     fn names(&self) -> Option<usize> {
@@ -317,6 +333,16 @@ impl Form for Delta {
     fn kept_bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// Whether an error names a resource, rather than another whose name has this one in it.
+fn mentions(error: &str, name: &str) -> bool {
+    let is_end =
+        |next: char| !next.is_alphanumeric() && !matches!(next, '|' | '.' | '_' | '-' | '/');
+    error.match_indices(name).any(|(at, _)| {
+        let (before, behind) = (&error[..at], &error[at + name.len()..]);
+        before.chars().next_back().is_none_or(is_end) && behind.chars().next().is_none_or(is_end)
+    })
 }
 
 #[cfg(test)]

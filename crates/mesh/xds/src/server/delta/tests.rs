@@ -60,8 +60,15 @@ fn ack(nonce: &str) -> Box<DeltaDiscoveryRequest> {
 }
 
 fn nack(nonce: &str) -> Box<DeltaDiscoveryRequest> {
+    nack_saying(nonce, "")
+}
+
+fn nack_saying(nonce: &str, error: &str) -> Box<DeltaDiscoveryRequest> {
     Box::new(DeltaDiscoveryRequest {
-        error_detail: Some(rpc::Status::default()),
+        error_detail: Some(rpc::Status {
+            message: error.to_owned(),
+            ..rpc::Status::default()
+        }),
         ..*ack(nonce)
     })
 }
@@ -104,6 +111,33 @@ fn what_was_refused_is_refused_until_it_is_taken_or_no_longer_wanted() {
         push(&mut delta, end, Keep::Nothing, "4");
         delta.on_request(&ack("4"));
         assert!(!delta.refuses(), "{end:?} without {gone:?}");
+    }
+}
+
+#[test]
+fn what_was_refused_by_name_is_refused_whatever_else_of_the_response_is_taken() {
+    let mut delta = Delta::new(CLUSTER);
+    delta.on_request(&ask(&[], &[]));
+    let all: Content<'_> = &[("a", "bad"), ("a.b", "1"), ("b", "bad"), ("c", "1")];
+    push(&mut delta, all, Keep::Nothing, "1");
+    // As Envoy says it.
+    let error = "Error adding/updating cluster(s) a: cannot read it, b: neither this";
+    delta.on_request(&nack_saying("1", error));
+    let steps: [(Content<'_>, bool); 4] = [
+        (
+            &[("a", "bad"), ("a.b", "2"), ("b", "bad"), ("c", "1")],
+            true,
+        ),
+        (&[("a", "bad"), ("a.b", "2"), ("b", "2"), ("c", "1")], true),
+        (&[("a.b", "2"), ("b", "2"), ("c", "2")], false),
+        (&[("a.b", "3"), ("b", "2")], false),
+    ];
+    for (step, (content, refuses)) in steps.into_iter().enumerate() {
+        let nonce = format!("{}", step + 2);
+        push(&mut delta, content, Keep::Nothing, &nonce);
+        assert!(step > 0 || delta.refuses());
+        delta.on_request(&ack(&nonce));
+        assert_eq!(delta.refuses(), refuses, "{content:?}");
     }
 }
 
