@@ -298,7 +298,8 @@ pub(crate) struct Counts {
 }
 
 fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<Value> {
-    Ok(serde_json::from_str(&http_get_text(address, path)?)?)
+    let text = http_get_text(address, path)?;
+    serde_json::from_str(&text).with_context(|| format!("{address} answers: {text}"))
 }
 
 /// The body of an answer.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -45,9 +45,6 @@ pub(crate) struct Args {
 
 /// The first report, and each one after so many more, is read by our receivers as well.
 const READ_EACH: u64 = 64;
-
-/// The largest report.
-const MOST_BYTES: usize = 16 << 20;
 
 /// Serves until it is killed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -105,8 +102,6 @@ struct Counts {
     spans: AtomicU64,
     /// The first report that is not what it should be.
     complaint: Mutex<Option<String>>,
-    /// Buffers for reports.
-    buffers: Mutex<Vec<Vec<u8>>>,
     /// One report is read at a time.
     reading: tokio::sync::Mutex<()>,
 }
@@ -145,54 +140,30 @@ struct Receiver {
 impl Receiver {
     /// Counts a report's spans and answers that it was taken; whatever is wrong with it is shown by the counts.
     async fn take(mut self, request: Request) -> Response {
-        let (parts, mut body) = request.into_parts();
-        let counts = self.counts.clone();
-        let buffers = || {
-            counts
-                .buffers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
+        let (parts, body) = request.into_parts();
+        let Ok(report) = to_bytes(body, Limits::default().max_body_bytes).await else {
+            return StatusCode::BAD_REQUEST.into_response();
         };
-        let mut report = buffers().pop().unwrap_or_default();
-        while let Some(Ok(frame)) = body.frame().await {
-            if let Some(data) = frame.data_ref() {
-                report.extend_from_slice(data);
-            }
-            if report.len() > MOST_BYTES {
-                return StatusCode::PAYLOAD_TOO_LARGE.into_response();
-            }
-        }
         let is_plain = !parts.headers.contains_key(CONTENT_ENCODING);
         let counted = self.format.count(&report).filter(|_| is_plain);
-        let number = counts.reports.fetch_add(1, Ordering::Relaxed);
+        let number = self.counts.reports.fetch_add(1, Ordering::Relaxed);
         let spans = match counted {
             Some(spans) if !number.is_multiple_of(READ_EACH) => spans,
             _ => {
-                let body = Bytes::copy_from_slice(&report);
-                let read = self
-                    .read(Request::from_parts(parts, Body::from(body)))
-                    .await;
-                match (read, counted) {
-                    (Ok(read), Some(counted)) if read != counted => {
-                        counts.complain(format!("{counted} spans are {read}"));
-                        read
-                    }
-                    (Ok(read), _) => read,
-                    (Err(complaint), _) => {
-                        counts.complain(complaint);
-                        0
-                    }
-                }
+                let report = Request::from_parts(parts, Body::from(report));
+                let read = self.read(report, counted).await;
+                read.unwrap_or_else(|complaint| {
+                    self.counts.complain(complaint);
+                    0
+                })
             }
         };
-        counts.spans.fetch_add(spans, Ordering::Relaxed);
-        report.clear();
-        buffers().push(report);
+        self.counts.spans.fetch_add(spans, Ordering::Relaxed);
         self.format.answer()
     }
 
-    /// Has a report read: how many spans it has.
-    async fn read(&mut self, report: Request) -> Result<u64, String> {
+    /// Has a report read: how many spans it has, which must be as many as were counted.
+    async fn read(&mut self, report: Request, counted: Option<u64>) -> Result<u64, String> {
         let _one = self.counts.reading.lock().await;
         let path = report.uri().path().to_owned();
         let before = self.read.spans.load(Ordering::Relaxed);
@@ -202,7 +173,13 @@ impl Receiver {
         if !status.is_success() || grpc_status.is_some_and(|status| status != "0") {
             return Err(format!("a report to {path} was refused: {status}"));
         }
-        Ok(self.read.spans.load(Ordering::Relaxed) - before)
+        let read = self.read.spans.load(Ordering::Relaxed) - before;
+        match counted {
+            Some(counted) if counted != read => {
+                Err(format!("{counted} spans of a report to {path} are {read}"))
+            }
+            _ => Ok(read),
+        }
     }
 }
 

@@ -135,10 +135,7 @@ impl Index {
         if self.texts.len() <= FEW {
             return self.texts.partition_point(|text| *text.text <= *path);
         }
-        let Some(first) = self.texts.first() else {
-            return 0;
-        };
-        let common = &first.text[..self.common];
+        let common = &self.texts[0].text[..self.common];
         let Some(rest) = path.strip_prefix(common) else {
             return if path < common { 0 } else { self.texts.len() };
         };
