@@ -333,6 +333,10 @@ impl Worker {
     async fn flush(&self, deadline: Instant) {
         let deadline = deadline.max(Instant::now() + FLUSH);
         let exporters: Vec<_> = self.exporters.borrow().clone();
+        // All at once: one that hangs must not take the time of the others.
+        for (_, exporter) in &exporters {
+            exporter.end_by(deadline.into_std());
+        }
         for (_, exporter) in exporters {
             if tokio::time::timeout_at(deadline, exporter.flush())
                 .await
