@@ -70,12 +70,7 @@ static FLAGS: [(&str, &str, How, &str); 30] = [
         "UAEX",
     ),
     ("RLSE", "RateLimitServiceError", Get("/quota", 500), "RLSE"),
-    (
-        "IH",
-        "InvalidEnvoyRequestHeaders",
-        Never("headers from inside: whatever comes is from outside"),
-        "",
-    ),
+    ("IH", "InvalidEnvoyRequestHeaders", Get("/ih", 400), "IH"),
     ("SI", "StreamIdleTimeout", Get("/slow/si", 504), "SI"),
     (
         "DPE",
